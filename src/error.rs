@@ -1,0 +1,226 @@
+//! What went wrong, for people.
+//!
+//! Every failure that leaves a room of this crate is an [`Error`]: what we were doing to which thing, why it
+//! failed, and what to do about it. Its [`Kind`] decides the exit code and nothing else does. Nothing here prints,
+//! and nothing here may carry a secret or a signed URL.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A failure that a person can act on.
+///
+/// Cheap to clone, since one broken layer fails every target that needs it.
+#[derive(Clone, Debug)]
+pub struct Error(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    kind: Kind,
+    what: String,
+    hint: Option<String>,
+    answer: Option<Answer>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What sort of failure it is, as far as a pipeline cares.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// The network or the service gave out; a rerun carries on.
+    Interrupted,
+    /// The archive is broken, or lies, or is not an archive. A rerun won't help.
+    Input,
+    /// Credentials are missing, wrong or lack a permission.
+    Permission,
+    /// The registry refuses, for a reason that a rerun won't change.
+    Refused,
+    /// Nobody answered, or the answer was "not now". A rerun carries on where this run ended.
+    Unavailable,
+    /// The command line asks for something that makes no sense.
+    Usage,
+}
+
+impl Kind {
+    /// The process exit code: part of the command line's contract.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Input | Self::Refused => 1,
+            Self::Usage => 2,
+            Self::Permission => 3,
+            Self::Unavailable => 4,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The word used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Interrupted => "interrupted",
+            Self::Permission => "permission",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Usage => "usage",
+        }
+    }
+}
+
+/// What a service said when it refused, in its own words.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Answer {
+    /// HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// The service's error code: `NAME_UNKNOWN`, `RepositoryNotFoundException`.
+    pub code: String,
+    /// The service's sentence.
+    pub message: String,
+    /// AWS's request ID, which its support asks for.
+    pub request_id: Option<String>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "HTTP {status}")?,
+            None => write!(f, "the service answered")?,
+        }
+        if !self.code.is_empty() {
+            write!(f, " {}", self.code)?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, " (request {id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Answer {}
+
+impl Error {
+    /// An error of `kind`; `what` says what we were doing to which thing, in one sentence without a full stop.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self(Box::new(Parts { kind, what: what.into(), hint: None, answer: None, source: None }))
+    }
+
+    /// The archive is at fault.
+    pub fn input(what: impl Into<String>) -> Self {
+        Self::new(Kind::Input, what)
+    }
+
+    /// The command line is at fault.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, what)
+    }
+
+    /// Ctrl-C, or a caller that cancelled.
+    pub fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "interrupted")
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Adds the service's own words, which then are the cause.
+    #[must_use]
+    pub fn answered(mut self, answer: Answer) -> Self {
+        self.0.source = Some(Arc::new(answer.clone()));
+        self.0.answer = Some(answer);
+        self
+    }
+
+    /// Adds what to do about it, as a command where there is one.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure, seen as another kind.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// What sort of failure it is.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What to do about it, if we know.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The service's own words, if a service spoke.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.0.answer.as_ref()
+    }
+
+    /// The causes, nearest first, each said once: libraries like to repeat their source in their own text.
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes: Vec<String> = Vec::new();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !text.is_empty() && !causes.iter().any(|said| said.contains(&text)) {
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What most functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_exit_code_of_the_contract() {
+        let codes = [Kind::Input, Kind::Refused, Kind::Usage, Kind::Permission, Kind::Unavailable, Kind::Interrupted]
+            .map(Kind::exit_code);
+        assert_eq!(codes, [1, 1, 2, 3, 4, 130]);
+    }
+
+    #[test]
+    fn a_cause_that_repeats_the_one_before_is_said_once() {
+        let inner = Error::input("no such file");
+        let outer = Error::input("cannot open x: no such file").because(inner);
+        let top = Error::input("push failed").because(outer);
+        assert_eq!(top.causes(), ["cannot open x: no such file"]);
+    }
+
+    #[test]
+    fn an_answer_is_kept_in_the_service_s_words() {
+        let answer = Answer {
+            status: Some(404),
+            code: "NAME_UNKNOWN".into(),
+            message: "The repository with name 'a' does not exist".into(),
+            request_id: Some("17".into()),
+        };
+        let error = Error::new(Kind::Refused, "cannot push").answered(answer);
+        assert_eq!(error.causes(), ["HTTP 404 NAME_UNKNOWN: The repository with name 'a' does not exist (request 17)"]);
+    }
+}

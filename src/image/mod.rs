@@ -1,0 +1,3 @@
+//! What is in the archive.
+mod model;
+pub use model::*;

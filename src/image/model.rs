@@ -1,0 +1,158 @@
+//! What is in an archive, whatever wrote it.
+
+use bytes::Bytes;
+use oci_client::manifest;
+
+use crate::layer::{FileRange, Packing};
+use crate::reference::{DiffId, Digest};
+
+/// One image of an archive, with the names under which the archive knows it.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The archive's names for it, as written: `localhost/app:v1`, or only `v1`. May be empty.
+    pub names: Vec<String>,
+    /// What it consists of.
+    pub content: Content,
+}
+
+/// A manifest, or an index of several.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// An image for one platform.
+    Manifest(Box<Manifest>),
+    /// An image for several platforms.
+    Index(Box<Index>),
+}
+
+/// An index whose every child is in the archive.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// The index's bytes, as its author wrote them.
+    pub stated: Stated,
+    /// What it lists, in its order.
+    pub children: Vec<Content>,
+}
+
+/// An image for one platform.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The manifest that lies in the archive, if one does.
+    pub stated: Option<Stated>,
+    /// The image config, or what an artifact has in its place.
+    pub config: Config,
+    /// The layers, lowest first.
+    pub layers: Vec<Layer>,
+    /// Whether the archive is a `docker save` (has a manifest.json). Its plain layers get packed; those of a pure OCI
+    /// layout go as they lie, since there every digest is the author's choice.
+    pub from_docker_save: bool,
+}
+
+/// The exact bytes of a manifest or an index in the archive. They are pushed as they are or not at all.
+#[derive(Clone, Debug)]
+pub struct Stated {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their digest, checked.
+    pub digest: Digest,
+    /// The media type, from the descriptor that led here or from the bytes.
+    pub media_type: String,
+}
+
+/// The image config.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The bytes: never re-serialised.
+    pub bytes: Bytes,
+    /// Their digest, checked. It is the image ID.
+    pub digest: Digest,
+    /// The media type that the stated manifest gives it.
+    pub media_type: Option<String>,
+    /// `os/architecture[/variant]`, where the config says so.
+    pub platform: Option<String>,
+}
+
+/// One layer, and where its bytes lie.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The hash of the plain tar, from the config. Absent for artifacts, whose config lists none.
+    pub diff_id: Option<DiffId>,
+    /// The bytes, as they lie in the archive.
+    pub bytes: FileRange,
+    /// How the bytes are packed, judged by the bytes.
+    pub packing: Packing,
+    /// The digest of the bytes as they lie, if a manifest in the archive states it.
+    pub digest: Option<Digest>,
+    /// The media type, if a manifest in the archive states it.
+    pub media_type: Option<String>,
+    /// What the archive calls it, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
+    pub name: String,
+}
+
+/// Docker's or OCI's family of media types. The members of one manifest are of one family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// `application/vnd.docker.*`
+    Docker,
+    /// `application/vnd.oci.*`
+    Oci,
+}
+
+impl Family {
+    /// The family of a manifest's or an index's media type.
+    pub fn of(media_type: &str) -> Self {
+        if media_type.starts_with("application/vnd.docker.") { Self::Docker } else { Self::Oci }
+    }
+
+    /// The media type of an image manifest.
+    pub fn manifest(self) -> &'static str {
+        match self {
+            Self::Docker => manifest::IMAGE_MANIFEST_MEDIA_TYPE,
+            Self::Oci => manifest::OCI_IMAGE_MEDIA_TYPE,
+        }
+    }
+
+    /// The media type of an image config.
+    pub fn config(self) -> &'static str {
+        match self {
+            Self::Docker => manifest::IMAGE_DOCKER_CONFIG_MEDIA_TYPE,
+            Self::Oci => manifest::IMAGE_CONFIG_MEDIA_TYPE,
+        }
+    }
+
+    /// The media type of a layer, or `None` where the family has none: Docker knows no zstd.
+    pub fn layer(self, packing: Packing) -> Option<&'static str> {
+        match (self, packing) {
+            (Self::Docker, Packing::Plain) => Some(manifest::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE),
+            (Self::Docker, Packing::Gzip) => Some(manifest::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE),
+            (Self::Docker, Packing::Zstd) => None,
+            (Self::Oci, Packing::Plain) => Some(manifest::IMAGE_LAYER_MEDIA_TYPE),
+            (Self::Oci, Packing::Gzip) => Some(manifest::IMAGE_LAYER_GZIP_MEDIA_TYPE),
+            (Self::Oci, Packing::Zstd) => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
+        }
+    }
+}
+
+impl Image {
+    /// The manifests, in the order in which they must be pushed: an index's children are in front of it.
+    pub fn manifests(&self) -> Vec<&Manifest> {
+        self.content.manifests()
+    }
+}
+
+impl Content {
+    /// All manifests below, in order.
+    pub fn manifests(&self) -> Vec<&Manifest> {
+        match self {
+            Self::Manifest(manifest) => vec![manifest],
+            Self::Index(index) => index.children.iter().flat_map(Self::manifests).collect(),
+        }
+    }
+
+    /// The stated bytes of the manifest or index itself.
+    pub fn stated(&self) -> Option<&Stated> {
+        match self {
+            Self::Manifest(manifest) => manifest.stated.as_ref(),
+            Self::Index(index) => Some(&index.stated),
+        }
+    }
+}

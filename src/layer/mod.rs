@@ -1,0 +1,37 @@
+//! Bytes on their way from the archive to the registry: read, hashed, packed.
+
+mod range;
+
+pub use range::FileRange;
+
+/// How a layer's bytes are packed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Packing {
+    /// A bare tar.
+    Plain,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// zstd (RFC 8878).
+    Zstd,
+}
+
+impl Packing {
+    /// Judges by the first bytes (at least four where there are as many), never by a name.
+    pub fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            // A frame, or a skippable frame as zstd:chunked and pzstd put in front (RFC 8878, 3.1.1 and 3.1.2).
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+
+    /// The word for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
