@@ -25,6 +25,11 @@ macro_rules! sha256_value {
                 Self(hash)
             }
 
+            /// The bare hash.
+            pub fn hash(&self) -> [u8; 32] {
+                self.0
+            }
+
             /// Hashes bytes that are small enough to be in memory.
             pub fn of(bytes: &[u8]) -> Self {
                 Self(sha2::Sha256::digest(bytes).into())

@@ -1,7 +1,13 @@
 //! Bytes on their way from the archive to the registry: read, hashed, packed.
 
+mod gzip;
+mod hash;
+mod meter;
+mod pack;
 mod range;
 
+pub use meter::Meter;
+pub use pack::{Packed, Piece, Pool, Recipe, pack};
 pub use range::FileRange;
 
 /// How a layer's bytes are packed.

@@ -1,0 +1,119 @@
+use std::fs::File;
+use std::io::{Read, Write};
+
+use super::*;
+
+fn source(bytes: &[u8]) -> FileRange {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("ecr-push-pack-{}-{n}", std::process::id()));
+    let mut file = File::create(&path).unwrap();
+    file.write_all(b"what stands before").unwrap();
+    file.write_all(bytes).unwrap();
+    file.write_all(b"what stands behind").unwrap();
+    let file = File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    FileRange::new(Arc::new(file), 18, bytes.len() as u64)
+}
+
+fn bytes(len: usize, seed: u32) -> Vec<u8> {
+    // Half text, half noise, so that both deflate's matches and its literals are met.
+    (0..len as u32)
+        .map(|n| if n % 512 < 256 { b'a' + (n % 7) as u8 } else { (n.wrapping_mul(seed) >> 11) as u8 })
+        .collect()
+}
+
+fn run(source: &FileRange, recipe: Recipe, pool: &Pool) -> (Packed, Vec<u8>, Vec<u64>) {
+    let (mut sent, mut positions) = (Vec::new(), Vec::new());
+    let packed = pack(source, recipe, pool, |piece| {
+        sent.extend_from_slice(&piece.bytes);
+        positions.push(piece.position);
+        ControlFlow::Continue(())
+    });
+    (packed.unwrap(), sent, positions)
+}
+
+#[test]
+fn gzip_is_the_same_whatever_the_number_of_threads_and_reads_back() {
+    for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 12345] {
+        let plain = bytes(len, 2_654_435_761);
+        let source = source(&plain);
+        let results = [1, 2, 7].map(|threads| run(&source, Recipe::Gzip { level: 2 }, &Pool::start(threads).unwrap()));
+        assert!(results.iter().all(|result| result == &results[0]), "{len} bytes");
+        let (packed, sent, positions) = &results[0];
+        assert_eq!(packed.digest, Digest::of(sent));
+        assert_eq!(packed.size, sent.len() as u64);
+        assert_eq!(packed.diff_id, Some(DiffId::of(&plain)));
+        assert!(positions.is_sorted() && positions.last() == Some(&(len as u64)));
+        let mut back = Vec::new();
+        flate2::read::GzDecoder::new(&sent[..]).read_to_end(&mut back).unwrap();
+        assert!(back == plain, "{len} bytes");
+    }
+}
+
+#[test]
+fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
+    let pool = Pool::start(1).unwrap();
+    thread::scope(|scope| {
+        for n in 0..12 {
+            let (pool, plain) = (&pool, bytes(3 * BLOCK + n, 40_503 + n as u32));
+            scope.spawn(move || {
+                let (packed, ..) = run(&source(&plain), Recipe::Gzip { level: 2 }, pool);
+                assert_eq!(packed.diff_id, Some(DiffId::of(&plain)));
+            });
+        }
+    });
+    assert_eq!(*lock(&pool.permits), 3, "every permit came back");
+}
+
+#[test]
+fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
+    let plain = bytes(2 * BLOCK + 5, 7);
+    let pool = Pool::start(2).unwrap();
+    let (_, gzipped, _) = run(&source(&plain), Recipe::Gzip { level: 6 }, &pool);
+    for unpack in [false, true] {
+        let recipe = Recipe::Keep { packing: Packing::Gzip, unpack };
+        let (packed, sent, _) = run(&source(&gzipped), recipe, &pool);
+        assert!(sent == gzipped);
+        assert_eq!(packed.digest, Digest::of(&gzipped));
+        assert_eq!(packed.diff_id, unpack.then(|| DiffId::of(&plain)));
+    }
+    let recipe = Recipe::Keep { packing: Packing::Plain, unpack: false };
+    let (packed, ..) = run(&source(&plain), recipe, &pool);
+    assert_eq!(packed.diff_id, Some(DiffId::of(&plain)), "of plain bytes both hashes are one");
+}
+
+#[test]
+fn a_gzip_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
+    let pool = Pool::start(1).unwrap();
+    let (_, gzipped, _) = run(&source(&bytes(BLOCK, 3)), Recipe::Gzip { level: 2 }, &pool);
+    let recipe = Recipe::Keep { packing: Packing::Gzip, unpack: true };
+    for cut in [gzipped.len() - 1, gzipped.len() / 2, 5] {
+        let error = pack(&source(&gzipped[..cut]), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "cut at {cut}: {error}");
+    }
+}
+
+#[test]
+fn packing_stops_soon_after_nobody_wants_the_bytes() {
+    let pool = Pool::start(2).unwrap();
+    let mut pieces = 0;
+    let error = pack(&source(&bytes(40 * BLOCK, 9)), Recipe::Gzip { level: 2 }, &pool, |_| {
+        pieces += 1;
+        if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Interrupted);
+    assert_eq!((pieces, *lock(&pool.permits)), (3, 4), "no piece after the break, and every permit came back");
+}
+
+#[test]
+fn a_file_that_shrinks_under_our_hands_is_an_error() {
+    let path = std::env::temp_dir().join(format!("ecr-push-shrink-{}", std::process::id()));
+    std::fs::write(&path, bytes(2 * BLOCK, 1)).unwrap();
+    let file = Arc::new(File::open(&path).unwrap());
+    File::options().write(true).open(&path).unwrap().set_len(BLOCK as u64 + 7).unwrap();
+    let source = FileRange::new(file, 0, 2 * BLOCK as u64);
+    let error = pack(&source, Recipe::Gzip { level: 2 }, &Pool::start(1).unwrap(), |_| ControlFlow::Continue(()));
+    assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    std::fs::remove_file(path).unwrap();
+}
