@@ -1,5 +1,36 @@
-//! Placeholder.
+//! Pushes container images from archives straight into Amazon ECR and any OCI registry, without a daemon.
+//!
+//! The door is [`push::push`]: a [`push::Request`] in, events on the way, a [`push::Outcome`] out.
+//!
+//! # The house
+//!
+//! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
+//!
+//! `error` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← `push` ← {`progress`, `report`}
+//! ← `cli` ← `main`
+//!
+//! - [`error`]: what went wrong, for people; the kind decides the exit code
+//! - [`reference`](mod@reference): hosts (and whose they are), repositories, tags, digests: parsed once
+//! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
+//! - [`image`]: what is in an archive (with `layer`, the exporter)
+//! - [`registry`]: the OCI distribution API (with `ecr`, the uploader)
+//! - [`ecr`]: AWS's own API; no byte of a layer passes there
+//! - [`reuse`]: what is known already
+//! - [`plan`]: what happens to each layer, and why
+//! - [`push`](mod@push): the story
+//! - [`progress`], [`report`]: what people and pipelines see
+//! - [`cli`]: typed text in, a request out
+//! - `sandbox`: an ECR on loopback; only `main` and tests use it
+
+pub mod cli;
+pub mod ecr;
 pub mod error;
 pub mod image;
 pub mod layer;
+pub mod plan;
+pub mod progress;
+pub mod push;
 pub mod reference;
+pub mod registry;
+pub mod report;
+pub mod reuse;

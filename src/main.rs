@@ -1,2 +1,200 @@
-//! The command line program.
-fn main() {}
+//! The program: arguments to exit code. The only file that ends the process and that listens for Ctrl-C.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use ecr_push::cli::{self, Command, Push, Show};
+use ecr_push::error::{Error, Kind, Result};
+use ecr_push::progress::{Mode, Progress};
+use ecr_push::push::push;
+use ecr_push::report;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1).collect();
+    let done = cli::parse(arguments, &|name| std::env::var_os(name)).and_then(run);
+    done.unwrap_or_else(|error| {
+        complain(&report::failure(&error));
+        ExitCode::from(error.kind().exit_code())
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    let runtime = || {
+        let started = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        started.map_err(|error| Error::new(Kind::Unavailable, "cannot start").because(error))
+    };
+    match command {
+        Command::Print(text) => {
+            print(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Push(push) => runtime()?.block_on(run_push(*push)),
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(sandbox) => runtime()?.block_on(sandbox::serve(sandbox)),
+    }
+}
+
+async fn run_push(command: Push) -> Result<ExitCode> {
+    let Push { mut request, report: report_path, progress, sandbox } = command;
+    // Opened before the push, so that a bad path does not cost one.
+    let report_file = report_path.map(|path| {
+        let file = File::create(&path);
+        file.map_err(|error| Error::usage(format!("cannot write the report {}", path.display())).because(error))
+    });
+    let report_file = report_file.transpose()?;
+    let cancel = cancelled_by_ctrl_c();
+    let progress = Progress::start(mode(progress));
+
+    #[cfg(feature = "sandbox")]
+    let sandbox = sandbox::stand_in(sandbox, &mut request, &progress).await?;
+    #[cfg(not(feature = "sandbox"))]
+    let (_, _) = (sandbox, &mut request);
+
+    let outcome = push(request.clone(), progress.events(), cancel).await;
+
+    #[cfg(feature = "sandbox")]
+    let read_back = match (&sandbox, outcome.error(), outcome.dry_run) {
+        (Some(_), None, false) => sandbox::read_back(&request, &outcome).await,
+        _ => Ok(String::new()),
+    };
+    #[cfg(not(feature = "sandbox"))]
+    let read_back: Result<String> = Ok(String::new());
+
+    let quiet = progress.is_quiet();
+    progress.finish();
+    if let Some(mut file) = report_file {
+        let written = file.write_all(report::json(&outcome).as_bytes());
+        written.map_err(|error| Error::new(Kind::Input, "cannot write the report").because(error))?;
+    }
+    if outcome.dry_run {
+        complain(&report::plan(&outcome));
+    }
+    if !quiet || outcome.dry_run {
+        complain(&report::summary(&outcome));
+    }
+    print(&report::references(&outcome))?;
+    let read_back = read_back?;
+    if !quiet {
+        complain(&read_back);
+    }
+    complain(&report::failures(&outcome));
+    Ok(outcome.error().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
+}
+
+/// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.
+fn cancelled_by_ctrl_c() -> CancellationToken {
+    let cancel = CancellationToken::new();
+    let cancelled = cancel.clone();
+    tokio::spawn(async move {
+        asked_to_stop().await;
+        complain("interrupted: closing uploads; once more to stop at once\n");
+        cancelled.cancel();
+        asked_to_stop().await;
+        #[expect(clippy::exit, reason = "the user insists, and nothing can be half-tagged before the manifest")]
+        std::process::exit(Kind::Interrupted.exit_code().into());
+    });
+    cancel
+}
+
+#[cfg(unix)]
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn asked_to_stop() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn mode(show: Show) -> Mode {
+    let dumb = || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    match show {
+        Show::Auto if io::stderr().is_terminal() && !dumb() => Mode::Bars,
+        Show::Auto | Show::Plain => Mode::Plain,
+        Show::Bars => Mode::Bars,
+        Show::None => Mode::Quiet,
+    }
+}
+
+/// Writes the result. That nobody reads it any more is no failure of the push.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Kind::Input, "cannot write to stdout").because(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes to stderr. Where even that fails there is nobody left to tell.
+fn complain(text: &str) {
+    let _nobody_listens = io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(feature = "sandbox")]
+mod sandbox {
+    use std::path::PathBuf;
+    use std::process::ExitCode;
+
+    use ecr_push::cli;
+    use ecr_push::ecr::Access;
+    use ecr_push::error::Result;
+    use ecr_push::progress::Progress;
+    use ecr_push::push::{self, Outcome, Request};
+    use ecr_push::report;
+    use ecr_push::sandbox::{Options, Sandbox};
+
+    /// Starts a sandbox and turns the request to it, if one is wanted. The targets' repositories are there.
+    pub(super) async fn stand_in(
+        wanted: Option<Option<PathBuf>>,
+        request: &mut Request,
+        progress: &Progress,
+    ) -> Result<Option<Sandbox>> {
+        let Some(dir) = wanted else { return Ok(None) };
+        let create = request.targets.iter().map(|target| target.repository.clone()).collect();
+        let options = Options { dir, create, ..Options::default() };
+        let region = options.region.clone();
+        let sandbox = Sandbox::start(options).await?;
+        progress.say(&format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url()));
+        request.registry_endpoint = Some(sandbox.address().to_string().parse()?);
+        request.access = Access::StandIn { endpoint: sandbox.url(), region };
+        Ok(Some(sandbox))
+    }
+
+    /// Reads back what was pushed, and says what is there.
+    pub(super) async fn read_back(request: &Request, outcome: &Outcome) -> Result<String> {
+        let mut text = String::new();
+        for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
+            if let (Some(tag), Some(reference)) = (pushed.pushed.first(), pushed.references().first()) {
+                text += &report::read_back(reference, &push::read_back(request, target, tag).await?);
+            }
+        }
+        Ok(text)
+    }
+
+    /// Runs a sandbox until Ctrl-C.
+    pub(super) async fn serve(asked: cli::Sandbox) -> Result<ExitCode> {
+        let options = Options { listen: asked.listen, dir: asked.dir, create: asked.create, ..Options::default() };
+        let region = options.region.clone();
+        let sandbox = Sandbox::start(options).await?;
+        let url = sandbox.url();
+        super::print(&format!(
+            "A sandbox of Amazon ECR listens at {url} until Ctrl-C. To push into it:\n\n  \
+             export AWS_ENDPOINT_URL_ECR={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
+             AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region}\n  \
+             ecr-push IMAGE.tar team/app:1 --create-repository\n"
+        ))?;
+        super::asked_to_stop().await;
+        sandbox.stop().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}

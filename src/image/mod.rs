@@ -1,3 +1,148 @@
 //! What is in the archive.
+//!
+//! [`open`] reads everything but the layers: it finds them, and leaves their bytes where they lie. Nothing is unpacked,
+//! nothing is written, and nothing that the archive says is believed before it is compared with what is there. What
+//! only a pass over the layers can tell (their digests and diff_ids) is left to the push.
+
+mod archive;
+mod choice;
+mod compose;
+mod docker_archive;
+mod document;
 mod model;
+mod oci_layout;
+mod tar_index;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::reference::Digest;
+
+pub use choice::Choice;
+pub use compose::{StoredLayer, index, manifest};
 pub use model::*;
+
+/// `docker save`'s list of images.
+const MANIFEST_JSON: &str = "manifest.json";
+/// An OCI layout's table of contents.
+const INDEX_JSON: &str = "index.json";
+/// What makes a folder an OCI layout.
+const OCI_LAYOUT: &str = "oci-layout";
+
+/// An archive, and the images in it.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The images, in the archive's order. At least one.
+    pub images: Vec<Image>,
+    /// How it is written.
+    pub format: Format,
+    /// What a person should know about it: one sentence each, without a full stop.
+    pub notes: Vec<String>,
+    /// Images that it lists and that cannot be pushed. They don't get in the way of others, unless they are chosen.
+    unusable: Vec<Unusable>,
+}
+
+/// How an archive is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// `docker save` and its many imitators: a manifest.json.
+    DockerSave,
+    /// An OCI layout in a tar.
+    OciArchive,
+    /// An OCI layout in a folder.
+    OciFolder,
+}
+
+impl Format {
+    /// The words for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DockerSave => "docker save archive",
+            Self::OciArchive => "OCI layout in a tar",
+            Self::OciFolder => "OCI layout folder",
+        }
+    }
+}
+
+/// Opens an archive and reads what it lists.
+///
+/// # Errors
+/// Of [`Kind::Input`](crate::error::Kind::Input), if it is no archive of images or a broken one.
+pub fn open(path: &Path) -> Result<Archive> {
+    let entries = archive::Entries::open(path)?;
+    let (format, contents) = if entries.find(MANIFEST_JSON)?.is_some() {
+        (Format::DockerSave, docker_archive::read(&entries)?)
+    } else {
+        let is_folder = matches!(entries, archive::Entries::Folder(_));
+        (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
+    };
+    let Contents { images, mut notes, unusable } = contents;
+    if images.is_empty() {
+        return Err(unusable.into_iter().next().map_or_else(
+            || Error::input(format!("{} lists no image", path.display())).hint("Save it again, with an image."),
+            |unusable| unusable.error,
+        ));
+    }
+    if let archive::Entries::Tar(index) = &entries
+        && !index.has_end_mark()
+    {
+        notes.push(format!("{} has no end mark, though it holds all that it lists", path.display()));
+    }
+    notes.extend(unusable.iter().map(|it| format!("{} cannot be pushed: {}", it.label(), it.error)));
+    Ok(Archive { path: path.to_owned(), images, format, notes, unusable })
+}
+
+/// An image that is listed and cannot be pushed.
+#[derive(Clone, Debug)]
+struct Unusable {
+    names: Vec<String>,
+    id: Option<Digest>,
+    error: Error,
+}
+
+impl Unusable {
+    fn label(&self) -> String {
+        let id = || self.id.map_or_else(|| "an image without a name".into(), |id| id.short());
+        self.names.first().map_or_else(id, |name| shown(name))
+    }
+}
+
+/// What a reader has found.
+#[derive(Debug, Default)]
+struct Contents {
+    images: Vec<Image>,
+    notes: Vec<String>,
+    unusable: Vec<Unusable>,
+}
+
+impl Contents {
+    /// Adds an image, or only its names if it is there already.
+    fn add(&mut self, image: Image) {
+        let key = |image: &Image| (image.content.id(), image.content.stated().map(|stated| stated.digest));
+        match self.images.iter_mut().find(|known| key(known) == key(&image)) {
+            Some(known) => {
+                let new: Vec<_> = image.names.into_iter().filter(|name| !known.names.contains(name)).collect();
+                known.names.extend(new);
+            }
+            None => self.images.push(image),
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}
+
+/// Text from an archive, fit for a sentence and for a terminal.
+fn shown(text: &str) -> String {
+    let clean = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
+    let mut shown: String = text.chars().take(200).map(clean).collect();
+    if text.chars().nth(200).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}

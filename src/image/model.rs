@@ -82,6 +82,9 @@ pub struct Layer {
     pub packing: Packing,
     /// The digest of the bytes as they lie, if a manifest in the archive states it.
     pub digest: Option<Digest>,
+    /// The digest that the name of a packed layer claims (`HEX.tar.gz`), where no manifest states one. Nobody checked
+    /// it: good for asking the registry whether it holds such a blob, and for nothing else.
+    pub named_digest: Option<Digest>,
     /// The media type, if a manifest in the archive states it.
     pub media_type: Option<String>,
     /// What the archive calls it, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
@@ -146,6 +149,25 @@ impl Content {
             Self::Manifest(manifest) => vec![manifest],
             Self::Index(index) => index.children.iter().flat_map(Self::manifests).collect(),
         }
+    }
+
+    /// What people call its ID: the config's digest, or the index's, as Docker 29 shows it.
+    pub fn id(&self) -> Digest {
+        match self {
+            Self::Manifest(manifest) => manifest.config.digest,
+            Self::Index(index) => index.stated.digest,
+        }
+    }
+
+    /// The platforms below, each once, in order. `unknown/unknown`, as attestations have it, is none.
+    pub fn platforms(&self) -> Vec<&str> {
+        let mut platforms = Vec::new();
+        for platform in self.manifests().into_iter().filter_map(|manifest| manifest.config.platform.as_deref()) {
+            if !platforms.contains(&platform) && platform != "unknown/unknown" {
+                platforms.push(platform);
+            }
+        }
+        platforms
     }
 
     /// The stated bytes of the manifest or index itself.

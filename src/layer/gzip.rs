@@ -10,19 +10,19 @@ use std::io;
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 /// Plain bytes to a block. Part of the recipe: another size gives other digests.
-pub const BLOCK: usize = 1 << 20;
+pub(super) const BLOCK: usize = 1 << 20;
 
 /// How much of what stands before it a block may refer back to: deflate's window.
-pub const DICTIONARY: usize = 32 << 10;
+pub(super) const DICTIONARY: usize = 32 << 10;
 
 /// The name of the recipe that these bytes follow. It changes when the bytes for the same input change.
-pub const RECIPE: &str = "gzip/1";
+pub(super) const RECIPE: &str = "gzip/1";
 
 /// The member's header: deflate, no name, no time, unknown operating system (RFC 1952, 2.3).
-pub const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// The member's trailer: the CRC-32 and the length of all plain bytes (RFC 1952, 2.3.1).
-pub fn trailer(crc: &crc32fast::Hasher, plain_len: u64) -> [u8; 8] {
+pub(super) fn trailer(crc: &crc32fast::Hasher, plain_len: u64) -> [u8; 8] {
     let mut trailer = [0; 8];
     trailer[..4].copy_from_slice(&crc.clone().finalize().to_le_bytes());
     // The length is kept modulo 2^32.
@@ -36,7 +36,7 @@ pub fn trailer(crc: &crc32fast::Hasher, plain_len: u64) -> [u8; 8] {
 ///
 /// # Errors
 /// Only if the compressor breaks its own contract.
-pub fn deflate(block: &[u8], dictionary: &[u8], last: bool, level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn deflate(block: &[u8], dictionary: &[u8], last: bool, level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
     packed.clear();
     // More than deflate's worst case (stored blocks) and the flush, so that one call does.
     packed.reserve(block.len() + block.len() / 8 + 256);

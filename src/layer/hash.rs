@@ -4,21 +4,21 @@
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// A SHA-256 in the making.
-pub struct Hasher(Context);
+pub(super) struct Hasher(Context);
 
 impl Hasher {
     /// Nothing hashed yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Context::new(&SHA256))
     }
 
     /// Takes in the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The hash of all bytes taken in.
-    pub fn finish(self) -> [u8; 32] {
+    pub(super) fn finish(self) -> [u8; 32] {
         let mut hash = [0; 32];
         hash.copy_from_slice(self.0.finish().as_ref());
         hash

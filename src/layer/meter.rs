@@ -39,3 +39,40 @@ impl Meter {
         self.sent.store(sent, Ordering::Relaxed);
     }
 }
+
+/// A number of bytes in words: `17 B`, `320.0 KiB`, `1.5 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well_at_the_borders() {
+        let sizes = [0, 1023, 1024, 1_048_524, 1_048_575, 1 << 20, 3 << 29, u64::MAX].map(size);
+        assert_eq!(
+            sizes,
+            ["0 B", "1023 B", "1.0 KiB", "1023.9 KiB", "1.0 MiB", "1.0 MiB", "1.5 GiB", "16777216.0 TiB"]
+        );
+    }
+
+    #[test]
+    fn a_position_never_passes_the_total() {
+        let meter = Meter::new(10);
+        meter.set(12, 5);
+        assert_eq!((meter.position(), meter.sent()), (10, 5));
+        meter.set(0, 0);
+        assert_eq!((meter.position(), meter.sent()), (0, 0));
+    }
+}

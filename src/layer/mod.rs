@@ -1,17 +1,20 @@
 //! Bytes on their way from the archive to the registry: read, hashed, packed.
 
+use serde::{Deserialize, Serialize};
+
 mod gzip;
 mod hash;
 mod meter;
 mod pack;
 mod range;
 
-pub use meter::Meter;
+pub use meter::{Meter, size};
 pub use pack::{Packed, Piece, Pool, Recipe, pack};
 pub use range::FileRange;
 
 /// How a layer's bytes are packed.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Packing {
     /// A bare tar.
     Plain,

@@ -1,0 +1,341 @@
+//! The command line: typed text in, a [`Request`] out. It opens nothing and asks nobody.
+//!
+//! Every option can also stand in the environment as `ECR_PUSH_<OPTION>`. That is done here by writing such variables
+//! in front of the arguments, so that there is one parser, one set of rules and one set of messages.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+
+use crate::ecr::Access;
+use crate::error::{Error, Result};
+use crate::image::Choice;
+use crate::push::Request;
+use crate::reference::{Host, Tag, Target, is_region};
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Push an image.
+    Push(Box<Push>),
+    /// Run a sandbox until it is stopped.
+    #[cfg(feature = "sandbox")]
+    Sandbox(Sandbox),
+    /// Print this text, asked-for help or a version, and leave.
+    Print(String),
+}
+
+/// A push, with what is around it.
+#[derive(Debug)]
+pub struct Push {
+    /// The push itself.
+    pub request: Request,
+    /// Where the report goes.
+    pub report: Option<PathBuf>,
+    /// How progress is shown.
+    pub progress: Show,
+    /// Whether a sandbox stands in for AWS, and in which folder it keeps its images.
+    pub sandbox: Option<Option<PathBuf>>,
+}
+
+/// A sandbox.
+#[cfg(feature = "sandbox")]
+#[derive(Debug)]
+pub struct Sandbox {
+    /// Where it listens.
+    pub listen: std::net::SocketAddr,
+    /// Where it keeps its images.
+    pub dir: Option<PathBuf>,
+    /// The repositories it has from the start.
+    pub create: Vec<crate::reference::Repository>,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Show {
+    /// Bars on a terminal, lines elsewhere
+    Auto,
+    /// Bars
+    Bars,
+    /// Lines
+    Plain,
+    /// Nothing
+    None,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
+  ecr-push image.tar 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4 --tag latest
+  ecr-push image.tar localhost:5000/app:1
+  ecr-push --sandbox image.tar team/app:1     (try it: no AWS account, nothing leaves this machine)
+
+Every option can also be set in the environment: ECR_PUSH_REGION for --region.";
+
+/// Push a container image from an archive straight into Amazon ECR or any OCI registry
+///
+/// No daemon, no root, no temporary copy, no login step.
+#[derive(Debug, Parser)]
+#[command(name = "ecr-push", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    push: PushArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a local ECR on loopback, to try things and to test pipelines
+    #[cfg(feature = "sandbox")]
+    Sandbox(SandboxArgs),
+}
+
+#[cfg(feature = "sandbox")]
+#[derive(Debug, clap::Args)]
+struct SandboxArgs {
+    /// Loopback address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
+    listen: std::net::SocketAddr,
+    /// Folder to keep the images in, an OCI layout a repository; in memory without
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Repository that is there from the start; may be repeated
+    #[arg(long, value_name = "NAME")]
+    repository: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct PushArgs {
+    /// Archive to push: a `docker save` tar, or an OCI layout as a tar or a folder
+    #[arg(required = true)]
+    archive: Option<PathBuf>,
+    /// Where to push to: [HOST/]REPOSITORY[:TAG]; without a HOST it is your own ECR registry
+    #[arg(required = true)]
+    target: Vec<String>,
+
+    /// Image of the archive to push, by name; the tag defaults to latest
+    #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "image_id", help_heading = "Source")]
+    image: Option<String>,
+    /// Image of the archive to push, by ID or the start of it
+    #[arg(long, value_name = "ID", help_heading = "Source")]
+    image_id: Option<String>,
+
+    /// Further tag for every target; may be repeated
+    #[arg(short, long, value_name = "TAG", help_heading = "Target")]
+    tag: Vec<String>,
+    /// AWS region of targets without a HOST
+    #[arg(long, value_name = "REGION", help_heading = "Target")]
+    region: Option<String>,
+    /// Create the repository if it does not exist (ECR)
+    #[arg(long, help_heading = "Target")]
+    create_repository: bool,
+
+    /// Layers under way at once
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
+    concurrency: usize,
+    /// Threads that pack layers [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Transfer")]
+    pack_threads: Option<usize>,
+    /// How often a request is tried again
+    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
+    retries: usize,
+    /// File that remembers what layers became [default: ecr-push/layers.jsonl in the user's cache folder]
+    #[arg(long, value_name = "FILE", help_heading = "Transfer")]
+    cache: Option<PathBuf>,
+
+    /// How progress is shown on stderr
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
+    progress: Show,
+    /// Show no progress, only errors
+    #[arg(short, long, help_heading = "Output")]
+    quiet: bool,
+    /// Write what came of it to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+
+    /// Say what would happen to each layer, and why; send nothing
+    #[arg(long, help_heading = "Trial")]
+    dry_run: bool,
+    /// Push into a sandbox, an ECR on loopback inside this program, that keeps its images in DIR if one is given
+    #[cfg(feature = "sandbox")]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          help_heading = "Trial")]
+    sandbox: Option<PathBuf>,
+    /// Use plain http for hosts that are not ECR's
+    #[arg(long, help_heading = "Trial")]
+    insecure: bool,
+}
+
+/// Reads the arguments (without the program's name) and the environment.
+///
+/// # Errors
+/// Of [`Kind::Usage`](crate::error::Kind::Usage), worded for people.
+pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+    let arguments = with_environment(arguments, environment)?;
+    let mut command = Cli::command().args_override_self(true);
+    let matches = match command.try_get_matches_from_mut([OsString::from("ecr-push")].into_iter().chain(arguments)) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Ok(Command::Print(error.render().to_string())),
+        Err(error) => return Err(usage(&error)),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+    match cli.verb {
+        #[cfg(feature = "sandbox")]
+        Some(Verb::Sandbox(args)) => {
+            let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+            Ok(Command::Sandbox(Sandbox { listen: args.listen, dir: args.dir, create }))
+        }
+        #[cfg(not(feature = "sandbox"))]
+        Some(verb) => match verb {},
+        None => push(cli.push, environment).map(|push| Command::Push(Box::new(push))),
+    }
+}
+
+fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
+    let choice = match (args.image, args.image_id) {
+        (Some(name), _) => Choice::Name(given("--image", name)?),
+        (None, Some(id)) => Choice::Id(given("--image-id", id)?),
+        (None, None) => Choice::Only,
+    };
+    #[cfg(feature = "sandbox")]
+    let sandbox = args.sandbox.map(|dir| (!dir.as_os_str().is_empty()).then_some(dir));
+    #[cfg(not(feature = "sandbox"))]
+    let sandbox: Option<Option<PathBuf>> = None;
+    // A sandbox leaves the user's own cache alone.
+    let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
+    let request = Request {
+        archive: args.archive.unwrap_or_default(),
+        choice,
+        targets: args.target.iter().map(|target| target.parse::<Target>()).collect::<Result<_>>()?,
+        tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
+        create_repository: args.create_repository,
+        region: args.region.map(region).transpose()?,
+        access: Access::Chain,
+        registry_endpoint: registry_endpoint(environment)?,
+        insecure: args.insecure,
+        concurrency: at_least_one("--concurrency", args.concurrency)?,
+        pack_threads: match args.pack_threads {
+            Some(threads) => at_least_one("--pack-threads", threads)?,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        },
+        retries: args.retries,
+        cache,
+        dry_run: args.dry_run,
+    };
+    let progress = if args.quiet { Show::None } else { args.progress };
+    Ok(Push { request, report: args.report, progress, sandbox })
+}
+
+fn given(option: &str, value: String) -> Result<String> {
+    match value.trim() {
+        "" => Err(Error::usage(format!("{option} is empty")).hint("Leave it out, or name the image.")),
+        value => Ok(value.to_owned()),
+    }
+}
+
+fn at_least_one(option: &str, value: usize) -> Result<usize> {
+    if value == 0 { Err(Error::usage(format!("{option} must be at least 1"))) } else { Ok(value) }
+}
+
+/// Region codes have hyphens. They are often written with underscores all the same, since a well-known guide does.
+fn region(text: String) -> Result<String> {
+    let region = text.trim().to_ascii_lowercase().replace('_', "-");
+    if !is_region(&region) {
+        return Err(Error::usage(format!("{text:?} is not a region")).hint("A region is a code such as eu-west-1."));
+    }
+    Ok(region)
+}
+
+/// Another address for every registry, for tests: only loopback, since it is shown the credentials.
+fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Host>> {
+    const NAME: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
+    let Some(value) = environment(NAME).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let text = value.to_string_lossy();
+    let host: Host = text.trim_start_matches("http://").trim_end_matches('/').parse()?;
+    if !host.is_loopback() {
+        return Err(Error::usage(format!("{NAME} names {host}, which is not this machine"))
+            .hint("It is for tests and takes a loopback address only: http://127.0.0.1:5050"));
+    }
+    Ok(Some(host))
+}
+
+fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    base.filter(|base| base.is_absolute()).map(|base| base.join("ecr-push").join("layers.jsonl"))
+}
+
+fn usage(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    Error::usage(text.to_owned())
+}
+
+/// Puts the options that stand in the environment in front of the arguments, each unless it is among them.
+fn with_environment(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<OsString>> {
+    for argument in &arguments {
+        refuse_unexpanded("the argument", &argument.to_string_lossy())?;
+    }
+    let command = Cli::command();
+    // A verb of its own takes none of the push's options.
+    let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
+    if command.get_subcommands().any(|verb| verb.get_name() == first) {
+        return Ok(arguments);
+    }
+    let mut all = Vec::new();
+    for option in command.get_arguments().filter(|option| !option.is_positional()) {
+        let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
+        let name = format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"));
+        let Some(value) = environment(&name).filter(|value| !value.is_empty()) else { continue };
+        if is_among(&arguments, long, option.get_short()) {
+            continue;
+        }
+        let value = value.to_string_lossy().into_owned();
+        refuse_unexpanded(&name, &value)?;
+        let flag = format!("--{long}");
+        match option.get_action() {
+            ArgAction::SetTrue => match value.trim().to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => all.push(flag.into()),
+                "false" | "0" | "no" | "off" => {}
+                _ => return Err(Error::usage(format!("{name} is {value:?}")).hint("Write true or false.")),
+            },
+            ArgAction::Append => {
+                let values = value.split([',', ' ', '\n', '\t']).filter(|value| !value.is_empty());
+                all.extend(values.map(|value| format!("{flag}={value}").into()));
+            }
+            _ => all.push(format!("{flag}={value}").into()),
+        }
+    }
+    all.extend(arguments);
+    Ok(all)
+}
+
+fn is_among(arguments: &[OsString], long: &str, short: Option<char>) -> bool {
+    let options = arguments.iter().map(|argument| argument.to_string_lossy()).take_while(|argument| argument != "--");
+    options.into_iter().any(|argument| {
+        argument.strip_prefix("--").is_some_and(|name| name.split('=').next() == Some(long))
+            || short.is_some_and(|short| argument.strip_prefix('-').is_some_and(|name| name.starts_with(short)))
+    })
+}
+
+/// Azure Pipelines leaves `$(NAME)` as it is where no such variable is defined.
+fn refuse_unexpanded(what: &str, value: &str) -> Result<()> {
+    let Some((_, rest)) = value.split_once("$(") else { return Ok(()) };
+    match rest.split_once(')') {
+        Some((name, _)) => Err(Error::usage(format!("{what} holds $({name}), which nobody filled in"))
+            .hint(format!("Define the pipeline variable {name}, or leave the option out."))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use super::*;
+use crate::error::Kind;
+
+fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
+    let environment: Vec<(String, String)> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let look = move |name: &str| environment.iter().find(|(n, _)| n == name).map(|(_, value)| OsString::from(value));
+    parse(arguments.iter().map(OsString::from).collect(), &look)
+}
+
+fn push_of(arguments: &[&str], environment: &[(&str, &str)]) -> Push {
+    match read(arguments, environment).unwrap() {
+        Command::Push(push) => *push,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let error = read(arguments, environment).unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+    error.to_string()
+}
+
+#[test]
+fn clap_finds_no_contradiction() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn push_is_understood_where_no_verb_stands() {
+    let push = push_of(&["a.tar", "team/app:1", "ghcr.io/x/y", "--tag", "2", "-t", "3", "--image", "app"], &[]);
+    assert_eq!(push.request.archive, PathBuf::from("a.tar"));
+    assert_eq!(push.request.targets.len(), 2);
+    assert_eq!(push.request.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["2", "3"]);
+    assert_eq!(push.request.choice, Choice::Name("app".into()));
+}
+
+#[test]
+fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
+    let environment = [
+        ("ECR_PUSH_TAG", "x, y"),
+        ("ECR_PUSH_CREATE_REPOSITORY", "TRUE"),
+        ("ECR_PUSH_REGION", "us_west_2"),
+        ("ECR_PUSH_CONCURRENCY", "7"),
+        ("ECR_PUSH_INSECURE", "False"),
+        ("ECR_PUSH_IMAGE_ID", ""),
+    ];
+    let request = push_of(&["a.tar", "app"], &environment).request;
+    assert_eq!(request.tags.len(), 2);
+    assert!(request.create_repository && !request.insecure);
+    assert_eq!((request.region.as_deref(), request.concurrency), (Some("us-west-2"), 7));
+    assert_eq!(request.choice, Choice::Only);
+    let request = push_of(&["a.tar", "app", "-tz", "--region=eu-west-1", "--concurrency", "1"], &environment).request;
+    assert_eq!(request.tags.len(), 1);
+    assert_eq!((request.region.as_deref(), request.concurrency), (Some("eu-west-1"), 1));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_name() {
+    assert!(refused(&["a.tar"], &[]).contains("<TARGET>"));
+    assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));
+    assert!(refused(&["a.tar", "app", "--image", "a", "--image-id", "b"], &[]).contains("--image-id"));
+    assert!(refused(&["a.tar", "app", "--image", " "], &[]).contains("--image is empty"));
+    assert!(refused(&["a.tar", "app:$(Build.BuildId)"], &[]).contains("$(Build.BuildId)"));
+    assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_TAG", "$(Tag)")]).contains("ECR_PUSH_TAG holds $(Tag)"));
+    assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_DRY_RUN", "perhaps")]).contains("ECR_PUSH_DRY_RUN"));
+    assert!(refused(&["a.tar", "app", "--concurrency", "0"], &[]).contains("at least 1"));
+    assert!(refused(&["a.tar", "app", "--region", "europe!"], &[]).contains("is not a region"));
+    let elsewhere = [("ECR_PUSH_REGISTRY_ENDPOINT", "http://example.org")];
+    assert!(refused(&["a.tar", "app"], &elsewhere).contains("not this machine"));
+}
+
+#[cfg(feature = "sandbox")]
+#[test]
+fn a_sandbox_takes_its_folder_only_with_an_equals_sign_and_no_cache_of_the_user() {
+    let environment = [("HOME", "/home/me")];
+    let push = push_of(&["--sandbox", "a.tar", "app"], &environment);
+    assert_eq!((push.sandbox, push.request.cache), (Some(None), None));
+    let push = push_of(&["--sandbox=dir", "a.tar", "app"], &environment);
+    assert_eq!(push.sandbox, Some(Some(PathBuf::from("dir"))));
+    if cfg!(target_os = "linux") {
+        let cache = push_of(&["a.tar", "app"], &environment).request.cache;
+        assert_eq!(cache, Some(PathBuf::from("/home/me/.cache/ecr-push/layers.jsonl")));
+    }
+}
+
+#[test]
+fn help_goes_to_stdout_and_is_no_error() {
+    assert!(matches!(read(&["--help"], &[]), Ok(Command::Print(text)) if text.contains("Usage:")));
+    assert!(matches!(read(&["--version"], &[]), Ok(Command::Print(text)) if text.starts_with("ecr-push 0.")));
+}

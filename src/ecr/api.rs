@@ -1,0 +1,242 @@
+//! The few calls of the ECR API that a push needs. Retries are the SDK's.
+
+use std::collections::HashMap;
+
+use aws_config::SdkConfig;
+use aws_sdk_ecr::Client;
+use aws_sdk_ecr::config::ProvideCredentials as _;
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::RequestId as _;
+use aws_sdk_ecr::types::LayerAvailability;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::credentials::{Access, settings};
+use crate::error::{Answer, Error, Kind, Result};
+use crate::reference::{Digest, EcrHost, Host, Repository};
+
+/// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
+const DIGESTS_A_CALL: usize = 100;
+
+/// The ECR API of one region.
+#[derive(Clone, Debug)]
+pub struct Ecr {
+    client: Client,
+    config: SdkConfig,
+    region: String,
+}
+
+/// What GetAuthorizationToken gives.
+#[derive(Clone)]
+pub struct Token {
+    /// The base64 text of `AWS:password`, for a Basic header.
+    pub basic: String,
+    /// The caller's own account, from the proxy endpoint. Nothing else of that endpoint means anything: it is the
+    /// classic host of the caller's registry, whatever registry is pushed to.
+    pub account: String,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token(*** of {})", self.account)
+    }
+}
+
+/// The layers of one answer that are there, with their sizes.
+pub type Availability = HashMap<Digest, Option<u64>>;
+
+impl Ecr {
+    /// Settles credentials and region. Calls nothing of ECR yet.
+    ///
+    /// # Errors
+    /// If no region can be found, or the host's contradicts the one asked for.
+    pub async fn connect(access: &Access, region: Option<&str>, host: Option<&EcrHost>) -> Result<Self> {
+        let config = settings(access, region, host).await?;
+        let region = config.region().map(ToString::to_string).unwrap_or_default();
+        Ok(Self { client: Client::new(&config), config, region })
+    }
+
+    /// The region.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The host of the registry that `account` has in this region.
+    pub fn host(&self, account: &str) -> Host {
+        Host::of_ecr(EcrHost {
+            account: account.to_owned(),
+            region: self.region.clone(),
+            fips: self.config.use_fips().unwrap_or(false),
+            dual_stack: self.config.use_dual_stack().unwrap_or(false),
+        })
+    }
+
+    /// Gets a login for every registry of this region that the caller may reach. Good for twelve hours.
+    ///
+    /// # Errors
+    /// Without credentials, without the right `ecr:GetAuthorizationToken`, without an answer.
+    pub async fn token(&self) -> Result<Token> {
+        let doing = format!("cannot log in to Amazon ECR in {}", self.region);
+        let given = match self.client.get_authorization_token().send().await {
+            Ok(given) => given,
+            Err(error) => return Err(self.explain(error, &doing).await),
+        };
+        let unusable = || Error::new(Kind::Permission, format!("{doing}: the answer holds no usable token"));
+        let data = given.authorization_data.unwrap_or_default().into_iter().next().ok_or_else(unusable)?;
+        let basic = data.authorization_token.ok_or_else(unusable)?;
+        let decoded = STANDARD.decode(&basic).map_err(|_| unusable())?;
+        if !decoded.contains(&b':') {
+            return Err(unusable());
+        }
+        let endpoint = data.proxy_endpoint.ok_or_else(unusable)?;
+        let name = endpoint.trim_start_matches("https://").trim_start_matches("http://");
+        let account: String = name.chars().take_while(char::is_ascii_digit).collect();
+        if account.len() != 12 {
+            return Err(unusable());
+        }
+        Ok(Token { basic, account })
+    }
+
+    /// Whether a repository exists. `None` if we may not know.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn has_repository(&self, registry: &str, name: &Repository) -> Result<Option<bool>> {
+        let call = self.client.describe_repositories().registry_id(registry).repository_names(name.as_str());
+        match call.send().await {
+            Ok(_) => Ok(Some(true)),
+            Err(error) if error.code() == Some("RepositoryNotFoundException") => Ok(Some(false)),
+            Err(error) if is_denied(error.code()) => Ok(None),
+            Err(error) => Err(self.explain(error, &format!("cannot look for the repository {name}")).await),
+        }
+    }
+
+    /// Creates a repository. That another pusher was quicker is as good.
+    ///
+    /// # Errors
+    /// Without the right `ecr:CreateRepository`, without an answer.
+    pub async fn create_repository(&self, registry: &str, name: &Repository) -> Result<()> {
+        match self.client.create_repository().registry_id(registry).repository_name(name.as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("RepositoryAlreadyExistsException") => Ok(()),
+            Err(error) => Err(self.explain(error, &format!("cannot create the repository {name}")).await),
+        }
+    }
+
+    /// Which of these blobs the repository has. `None` if we may not ask.
+    ///
+    /// Layers that are `ARCHIVED` count as absent: what a push may do with them is not documented.
+    ///
+    /// # Errors
+    /// If the repository does not exist, or without an answer.
+    pub async fn availability(
+        &self,
+        registry: &str,
+        name: &Repository,
+        digests: &[Digest],
+    ) -> Result<Option<Availability>> {
+        let mut available = Availability::new();
+        for some in digests.chunks(DIGESTS_A_CALL) {
+            let call =
+                self.client.batch_check_layer_availability().registry_id(registry).repository_name(name.as_str());
+            let call = call.set_layer_digests(Some(some.iter().map(ToString::to_string).collect()));
+            let answer = match call.send().await {
+                Ok(answer) => answer,
+                Err(error) if is_denied(error.code()) => return Ok(None),
+                Err(error) => {
+                    return Err(self.explain(error, &format!("cannot ask for layers of the repository {name}")).await);
+                }
+            };
+            for layer in answer.layers.unwrap_or_default() {
+                let digest = layer.layer_digest.as_deref().and_then(|text| text.parse().ok());
+                if let (Some(digest), Some(LayerAvailability::Available)) = (digest, &layer.layer_availability) {
+                    available.insert(digest, layer.layer_size.and_then(|size| u64::try_from(size).ok()));
+                }
+            }
+        }
+        Ok(Some(available))
+    }
+
+    /// The error for people. Whether credentials were the cause is asked only now, when something failed.
+    async fn explain<E>(&self, error: SdkError<E>, doing: &str) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        if let SdkError::ServiceError(said) = &error {
+            let code = error.code().unwrap_or_default().to_owned();
+            let status = said.raw().status().as_u16();
+            let answer = Answer {
+                status: Some(status),
+                message: error.message().unwrap_or_default().to_owned(),
+                request_id: error.request_id().map(str::to_owned),
+                code,
+            };
+            return Error::new(kind(&answer.code, status), doing).answered(answer);
+        }
+        if let Some(provider) = self.config.credentials_provider()
+            && let Err(missing) = provider.provide_credentials().await
+        {
+            return Error::new(Kind::Permission, format!("{doing}: no AWS credentials were found"))
+                .because(missing)
+                .hint(
+                    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role is attached.",
+                );
+        }
+        Error::new(Kind::Unavailable, format!("{doing}: no answer from the ECR API in {}", self.region))
+            .because(error)
+            .hint("Check the region, the proxy settings and the route to AWS; run the same command again to carry on.")
+    }
+}
+
+fn is_denied(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("AccessDenied"))
+}
+
+fn kind(code: &str, status: u16) -> Kind {
+    let about_credentials = [
+        "AccessDenied",
+        "ExpiredToken",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSignature",
+        "MissingAuthenticationToken",
+        "NotAuthorized",
+        "OptInRequired",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClient",
+    ];
+    if about_credentials.iter().any(|start| code.starts_with(start)) {
+        return Kind::Permission;
+    }
+    if code.starts_with("Throttl") || code == "TooManyRequestsException" || code == "ServerException" || status >= 500 {
+        return Kind::Unavailable;
+    }
+    if status == 403 { Kind::Permission } else { Kind::Refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_fall_into_the_kinds_that_a_pipeline_can_act_on() {
+        for (code, status, kind_of) in [
+            ("AccessDeniedException", 400, Kind::Permission),
+            ("UnrecognizedClientException", 400, Kind::Permission),
+            ("RepositoryNotFoundException", 400, Kind::Refused),
+            ("LimitExceededException", 400, Kind::Refused),
+            ("ThrottlingException", 400, Kind::Unavailable),
+            ("ServerException", 500, Kind::Unavailable),
+            ("", 403, Kind::Permission),
+        ] {
+            assert_eq!(kind(code, status), kind_of, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let token = Token { basic: "c2VjcmV0".into(), account: "123456789012".into() };
+        assert_eq!(format!("{token:?}"), "Token(*** of 123456789012)");
+    }
+}

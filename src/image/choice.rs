@@ -1,0 +1,182 @@
+//! Which image of an archive is meant.
+//!
+//! Never guesses: what fits several images is refused with the list of them, each with the option that chooses it.
+
+use oci_client::Reference;
+
+use super::model::{Content, Image};
+use super::{Archive, Unusable, shown};
+use crate::error::{Error, Result};
+use crate::reference::Digest;
+
+/// How a person says which image they mean.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Choice {
+    /// By digest, or the first digits of it: of the config, the manifest or the index.
+    ///
+    /// What has the digest is what is chosen: a manifest inside an index is pushed without that index.
+    Id(String),
+    /// By name, as Docker reads names: `app` is `docker.io/library/app:latest`.
+    Name(String),
+    /// There is only one.
+    Only,
+}
+
+/// What a name fits.
+type Fits<'a> = (Vec<&'a Image>, Vec<&'a Unusable>);
+
+impl Archive {
+    /// The image that is meant.
+    ///
+    /// # Errors
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if several fit, and of [`Kind::Input`](crate::error::Kind::Input)
+    /// if none does or if the one that fits cannot be pushed. The advice lists what there is.
+    pub fn select(&self, choice: &Choice) -> Result<Image> {
+        match choice {
+            Choice::Id(id) => self.select_id(id),
+            Choice::Name(name) => self.select_name(name),
+            Choice::Only => match (self.images.as_slice(), self.unusable.as_slice()) {
+                ([image], []) => Ok(image.clone()),
+                _ => {
+                    let count = self.images.len() + self.unusable.len();
+                    let text = format!("{} holds {count} images, and none is chosen", self.path.display());
+                    Err(Error::usage(text).hint(self.options("Choose one:", self.images.iter())))
+                }
+            },
+        }
+    }
+
+    fn select_name(&self, name: &str) -> Result<Image> {
+        let fits = self.fits(name);
+        match (fits.0.as_slice(), fits.1.as_slice()) {
+            ([image], []) => Ok((*image).clone()),
+            ([], [unusable]) => Err(unusable.error.clone()),
+            ([], []) => Err(Error::input(format!("{} holds no image {}", self.path.display(), shown(name)))
+                .hint(self.options("It holds:", self.images.iter()))),
+            (images, _) => Err(Error::usage(format!("several images of {} fit {}", self.path.display(), shown(name)))
+                .hint(self.options("Choose one:", images.iter().copied()))),
+        }
+    }
+
+    /// What the name fits: literally, else by Docker's reading of it, else, if it says no registry, in any registry.
+    fn fits(&self, name: &str) -> Fits<'_> {
+        let ways: [fn(&str, &str) -> bool; 3] = [|known, name| known == name, is_same_name, is_same_but_registry];
+        for way in ways {
+            let fits = |names: &[String]| names.iter().any(|known| way(known, name));
+            let images: Vec<_> = self.images.iter().filter(|image| fits(&image.names)).collect();
+            let unusable: Vec<_> = self.unusable.iter().filter(|it| fits(&it.names)).collect();
+            if !images.is_empty() || !unusable.is_empty() {
+                return (images, unusable);
+            }
+        }
+        (Vec::new(), Vec::new())
+    }
+
+    fn select_id(&self, id: &str) -> Result<Image> {
+        let digits = id.strip_prefix("sha256:").unwrap_or(id).to_ascii_lowercase();
+        if !(2..=64).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(Error::usage(format!("{:?} is not an image ID", shown(id)))
+                .hint("An ID is 64 hex digits, or the first few of them; `sha256:` may be in front."));
+        }
+        let nodes = self.nodes(&digits);
+        if let [(image, content)] = nodes.as_slice() {
+            // A part of an index is an image of its own, and the index's names are not its names.
+            let names = if std::ptr::eq(*content, &raw const image.content) { image.names.clone() } else { Vec::new() };
+            return Ok(Image { names, content: (*content).clone() });
+        }
+        if !nodes.is_empty() {
+            let ids = nodes.iter().map(|(_, content)| format!("\n  --image-id {}", identity(content).hex()));
+            let hint = format!("Choose one:{}", ids.collect::<String>());
+            return Err(Error::usage(format!(
+                "several images of {} have an ID that starts with {digits}",
+                self.path.display()
+            ))
+            .hint(hint));
+        }
+        let unusable = self.unusable.iter().find(|it| it.id.is_some_and(|id| id.hex().starts_with(&digits)));
+        Err(unusable.map_or_else(
+            || {
+                Error::input(format!("{} holds no image with the ID {digits}", self.path.display()))
+                    .hint(self.options("It holds:", self.images.iter()))
+            },
+            |unusable| unusable.error.clone(),
+        ))
+    }
+
+    /// The manifests and indexes, at any depth, of which a digest starts with `digits`. Whole images come first, so that
+    /// one that also is part of an index keeps its names.
+    fn nodes(&self, digits: &str) -> Vec<(&Image, &Content)> {
+        let mut found: Vec<(&Image, &Content)> = Vec::new();
+        let mut level: Vec<_> = self.images.iter().map(|image| (image, &image.content)).collect();
+        while !level.is_empty() {
+            for (image, content) in &level {
+                let is_known = || found.iter().any(|(_, known)| identity(known) == identity(content));
+                if digests(content).any(|digest| digest.hex().starts_with(digits)) && !is_known() {
+                    found.push((image, content));
+                }
+            }
+            level = level
+                .into_iter()
+                .flat_map(|(image, content)| children(content).iter().map(move |child| (image, child)))
+                .collect();
+        }
+        found
+    }
+
+    /// A line for each image: the option that chooses it, and what it is.
+    fn options<'a>(&self, title: &str, images: impl Iterator<Item = &'a Image>) -> String {
+        let mut text = title.to_owned();
+        for image in images {
+            let platforms = image.content.platforms().join(", ");
+            let name = image
+                .names
+                .iter()
+                .find(|name| matches!(self.fits(name), (images, unusable) if images.len() == 1 && unusable.is_empty()));
+            let id = || {
+                let short = image.content.id().hex()[..12].to_owned();
+                if self.nodes(&short).len() == 1 { short } else { identity(&image.content).hex() }
+            };
+            let option = name.map_or_else(|| format!("--image-id {}", id()), |name| format!("--image {}", shown(name)));
+            let others =
+                image.names.iter().filter(|other| Some(*other) != name).map(|other| format!("also {}", shown(other)));
+            let short = name.map(|_| image.content.id().short());
+            let facts: Vec<_> =
+                short.into_iter().chain(Some(platforms).filter(|it| !it.is_empty())).chain(others).collect();
+            text.push_str(&format!("\n  {option}  ({})", facts.join(", ")));
+        }
+        text
+    }
+}
+
+/// Whether two names mean the same to Docker.
+pub(super) fn is_same_name(one: &str, other: &str) -> bool {
+    fn parts(reference: &Reference) -> (&str, &str, Option<&str>, Option<&str>) {
+        (reference.registry(), reference.repository(), reference.tag(), reference.digest())
+    }
+    one == other
+        || matches!((one.parse::<Reference>(), other.parse::<Reference>()), (Ok(one), Ok(other)) if parts(&one) == parts(&other))
+}
+
+/// Whether `name`, which says no registry, is the name of `known` in whatever registry that is.
+fn is_same_but_registry(known: &str, name: &str) -> bool {
+    let has_registry =
+        |text: &str| text.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
+    let bare = known.split_once('/').filter(|_| has_registry(known)).map(|(_, bare)| bare);
+    !has_registry(name) && bare.is_some_and(|bare| is_same_name(bare, name))
+}
+
+/// The digest that only this manifest or index has.
+fn identity(content: &Content) -> Digest {
+    content.stated().map_or_else(|| content.id(), |stated| stated.digest)
+}
+
+fn digests(content: &Content) -> impl Iterator<Item = Digest> {
+    [content.id(), identity(content)].into_iter()
+}
+
+fn children(content: &Content) -> &[Content] {
+    match content {
+        Content::Manifest(_) => &[],
+        Content::Index(index) => &index.children,
+    }
+}

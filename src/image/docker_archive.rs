@@ -1,0 +1,154 @@
+//! `docker save` archives: whatever has a `manifest.json`.
+//!
+//! Written by Docker of all ages, podman and buildah (`docker-archive:`), kaniko, crane, BuildKit, containerd, Bazel,
+//! Nix. `manifest.json` gives the list of images. Newer writers put an `index.json` beside it, which leads to the
+//! manifest that the image had where it came from: that one is pushed where its blobs are here.
+
+use super::archive::{Entries, is_hex_digest};
+use super::choice::is_same_name;
+use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
+use super::model::{Content, Image, Layer, Manifest};
+use super::oci_layout::{Fault, Layout, Root, lacks, miscount, packing};
+use super::{Contents, MANIFEST_JSON, Unusable, shown};
+use crate::error::{Error, Result};
+use crate::layer::{FileRange, Packing};
+use crate::reference::Digest;
+
+/// Reads all images of the archive.
+pub(super) fn read(entries: &Entries) -> Result<Contents> {
+    let mut documents = Documents::new(entries);
+    let Some((list, _)) = documents.find(MANIFEST_JSON, MAX_LIST)? else {
+        return Err(Error::input("the archive has no manifest.json"));
+    };
+    if !list.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::input("manifest.json of the archive is not a list, as `docker save` writes it")
+            .hint("If skopeo wrote it with dir:, copy the image to oci: or docker-archive: instead."));
+    }
+    let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
+    let mut roots = Layout::new(&mut documents, true).roots()?.unwrap_or_default();
+    // Which image a broken manifest belongs to is unknown, so all are suspect.
+    if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
+        return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);
+    }
+
+    let mut contents = Contents::default();
+    let mut used = vec![false; roots.len()];
+    let mut saved_names: Vec<String> = Vec::new();
+    for saved in list {
+        let names = saved.repo_tags.clone().unwrap_or_default();
+        saved_names.extend_from_slice(&names);
+        match image(&mut documents, &saved, &roots) {
+            Ok((content, root)) => {
+                if let Some(root) = root {
+                    used[root] = true;
+                    if roots[root].read.is_err() {
+                        contents.note(roots[root].note());
+                    }
+                }
+                contents.add(Image { names, content });
+            }
+            Err(error) => contents.unusable.push(Unusable { names, id: named_hex(&saved.config), error }),
+        }
+    }
+    // containerd lists in manifest.json only what old Dockers could load.
+    for (root, used) in roots.into_iter().zip(used) {
+        let is_listed = root.names.iter().any(|name| saved_names.iter().any(|saved| is_same_name(saved, name)));
+        if !used && !is_listed && (root.read.is_ok() || !root.names.is_empty()) {
+            root.add_to(&mut contents);
+        }
+    }
+    Ok(contents)
+}
+
+/// Reads one image, and tells which of the roots it came from.
+fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> Result<(Content, Option<usize>)> {
+    let name = saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config);
+    let paths = saved.layers.as_deref().unwrap_or_default();
+    let files = files(documents.entries(), saved, paths, &shown(name))?;
+    let Some((bytes, digest)) = documents.find(&saved.config, MAX_LIST)? else {
+        return Err(lacks(&saved.config, "its manifest.json", &format!("the config of {}", shown(name)), 0));
+    };
+    if named_hex(&saved.config).is_some_and(|named| named != digest) {
+        return Err(Error::input(format!("the config {} has the digest {digest}", shown(&saved.config)))
+            .hint("Its name is its digest, so it was changed or damaged. Save the image again."));
+    }
+    let (config, diff_ids) = image_config(bytes, digest, &saved.config)?;
+    if paths.len() != diff_ids.len() {
+        let list = format!("manifest.json for {}", shown(name));
+        return Err(miscount(&list, paths.len(), &saved.config, diff_ids.len()));
+    }
+    if let Some((root, manifest)) = stated(saved, paths, digest, roots) {
+        let content = roots[root].read.as_ref().ok().cloned();
+        return Ok((content.unwrap_or_else(|| Content::Manifest(Box::new(manifest.clone()))), Some(root)));
+    }
+    let layers = paths.iter().zip(files).zip(diff_ids).map(|((name, bytes), diff_id)| {
+        let packing = packing(&bytes, name)?;
+        let named_digest = if packing == Packing::Plain { None } else { named_hex(name) };
+        Ok(Layer {
+            diff_id: Some(diff_id),
+            bytes,
+            packing,
+            digest: None,
+            named_digest,
+            media_type: None,
+            name: name.clone(),
+        })
+    });
+    let layers = layers.collect::<Result<_>>()?;
+    Ok((Content::Manifest(Box::new(Manifest { stated: None, config, layers, from_docker_save: true })), None))
+}
+
+/// Finds the layers, and sees whether everything that is listed is there.
+fn files(entries: &Entries, saved: &SavedImage, paths: &[String], image: &str) -> Result<Vec<FileRange>> {
+    let mut files = Vec::new();
+    let mut missing = Vec::new();
+    if entries.find(&saved.config)?.is_none() {
+        missing.push((&saved.config, "the config"));
+    }
+    for path in paths {
+        match entries.find(path)? {
+            Some(file) => files.push(file),
+            None => missing.push((path, "a layer")),
+        }
+    }
+    // A missing layer tells more than a missing config.
+    match missing.last() {
+        None => Ok(files),
+        Some(_) => {
+            let (path, role) = *missing.iter().find(|(_, role)| *role == "a layer").unwrap_or(&missing[0]);
+            Err(lacks(path, "its manifest.json", &format!("{role} of {image}"), missing.len() - 1))
+        }
+    }
+}
+
+/// The manifest that index.json leads to and that has this config. Where several have it (the same image once packed
+/// and once plain), names decide, then equal layers, then whether all of its index is here.
+fn stated<'r>(
+    saved: &SavedImage,
+    paths: &[String],
+    config: Digest,
+    roots: &'r [Root],
+) -> Option<(usize, &'r Manifest)> {
+    let tags = saved.repo_tags.as_deref().unwrap_or_default();
+    let score = |root: &Root, manifest: &Manifest| {
+        let names = root.names.iter().any(|name| tags.iter().any(|tag| is_same_name(tag, name)));
+        (names, manifest.layers.iter().map(|layer| &layer.name).eq(paths), root.read.is_ok())
+    };
+    let mut best = None;
+    for (at, root) in roots.iter().enumerate() {
+        for manifest in root.manifests().into_iter().filter(|manifest| manifest.config.digest == config) {
+            let score = score(root, manifest);
+            if best.as_ref().is_none_or(|(other, _)| score > *other) {
+                best = Some((score, (at, manifest)));
+            }
+        }
+    }
+    best.map(|(_, found)| found)
+}
+
+/// The digest that a file's name claims: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`, `HEX.tar.gz`.
+fn named_hex(name: &str) -> Option<Digest> {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let stem = file.strip_prefix("sha256:").unwrap_or(file).split('.').next().unwrap_or_default();
+    if is_hex_digest(stem) { format!("sha256:{stem}").parse().ok() } else { None }
+}

@@ -1,0 +1,167 @@
+//! The JSON documents of an archive: how much of them is read, and what we look at in them.
+//!
+//! Only views: a document's bytes are kept beside them and are what gets pushed. The views are narrower than
+//! oci-client's types on purpose: a digest is parsed and a size has no sign, so that a lie is refused where it stands,
+//! with its line and column.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use oci_client::manifest as media;
+use serde::Deserialize;
+
+use super::archive::Entries;
+use super::model::Config;
+use super::shown;
+use crate::error::{Error, Result};
+use crate::reference::{DiffId, Digest};
+
+/// The limit for manifests and nested indexes: what registries take.
+pub(super) const MAX_MANIFEST: u64 = 4 << 20;
+/// The limit for configs, index.json and manifest.json.
+pub(super) const MAX_LIST: u64 = 8 << 20;
+/// What all documents of an archive may take together; thousands of images fit.
+const MAX_TOTAL: u64 = 256 << 20;
+
+/// Reads documents.
+#[derive(Debug)]
+pub(super) struct Documents<'a> {
+    entries: &'a Entries,
+    left: u64,
+}
+
+impl<'a> Documents<'a> {
+    /// Nothing read yet.
+    pub(super) fn new(entries: &'a Entries) -> Self {
+        Self { entries, left: MAX_TOTAL }
+    }
+
+    /// The archive's files.
+    pub(super) fn entries(&self) -> &'a Entries {
+        self.entries
+    }
+
+    /// The document's bytes and their digest, or `None` if the archive lacks it.
+    ///
+    /// A document that is read again counts again: indexes that name each other's children many times over would
+    /// otherwise cost any amount of time and memory.
+    pub(super) fn find(&mut self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
+        let Some(range) = self.entries.find(name)? else { return Ok(None) };
+        let bytes = range
+            .read_all(limit.min(self.left))
+            .map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
+        self.left -= bytes.len() as u64;
+        let digest = Digest::of(&bytes);
+        Ok(Some((Bytes::from(bytes), digest)))
+    }
+}
+
+/// Reads a view out of a document.
+pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8], name: &str) -> Result<T> {
+    serde_json::from_slice(bytes)
+        // Its text may quote the document.
+        .map_err(|error| {
+            Error::input(format!("{} of the archive is malformed", shown(name))).because(shown(&error.to_string()))
+        })
+}
+
+/// What points at a blob.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Descriptor {
+    #[serde(default)]
+    pub(super) media_type: String,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) urls: Option<Vec<String>>,
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Descriptor {
+    /// Where a layout keeps the blob.
+    pub(super) fn blob(&self) -> String {
+        format!("blobs/sha256/{}", self.digest.hex())
+    }
+
+    /// Whether its bytes are not meant to be in archives or registries.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+            || self.media_type.contains(".nondistributable.")
+            || self.media_type.contains(".foreign.")
+    }
+
+    /// Whether it points at the config of an image, and not of something else that is kept in registries.
+    pub(super) fn is_image_config(&self) -> bool {
+        [media::IMAGE_CONFIG_MEDIA_TYPE, media::IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&self.media_type.as_str())
+    }
+}
+
+/// What a manifest or an index may be, and at most one of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sort {
+    Index,
+    Manifest,
+}
+
+impl Sort {
+    /// The sort that a media type means.
+    pub(super) fn of(media_type: &str) -> Option<Self> {
+        match media_type {
+            media::OCI_IMAGE_MEDIA_TYPE | media::IMAGE_MANIFEST_MEDIA_TYPE => Some(Self::Manifest),
+            media::OCI_IMAGE_INDEX_MEDIA_TYPE | media::IMAGE_MANIFEST_LIST_MEDIA_TYPE => Some(Self::Index),
+            _ => None,
+        }
+    }
+}
+
+/// A manifest or an index. Go writes empty lists as `null`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listing {
+    pub(super) schema_version: Option<u64>,
+    pub(super) media_type: Option<String>,
+    pub(super) config: Option<Descriptor>,
+    pub(super) layers: Option<Vec<Descriptor>>,
+    pub(super) manifests: Option<Vec<Descriptor>>,
+}
+
+/// One image in `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct SavedImage {
+    pub(super) config: String,
+    pub(super) repo_tags: Option<Vec<String>>,
+    pub(super) layers: Option<Vec<String>>,
+}
+
+/// The file `oci-layout`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LayoutMarker {
+    pub(super) image_layout_version: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ImageConfig {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RootFs {
+    diff_ids: Option<Vec<DiffId>>,
+}
+
+/// Reads an image config: what the model keeps of it, and its diff_ids.
+pub(super) fn image_config(bytes: Bytes, digest: Digest, name: &str) -> Result<(Config, Vec<DiffId>)> {
+    let view: ImageConfig = parse(&bytes, name)?;
+    let part = |part: Option<String>| part.filter(|part| !part.is_empty());
+    let platform = part(view.os).zip(part(view.architecture)).map(|(os, architecture)| {
+        let variant = part(view.variant).map(|variant| format!("/{variant}")).unwrap_or_default();
+        format!("{os}/{architecture}{variant}")
+    });
+    let diff_ids = view.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
+    Ok((Config { bytes, digest, media_type: None, platform }, diff_ids))
+}

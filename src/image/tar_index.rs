@@ -1,0 +1,247 @@
+//! The table of contents of a tar: which entry lies where.
+//!
+//! The tar is gone through once, by header, with seeks; no content is read. Links are followed inside the table only:
+//! nothing here ever touches a path of the file system. Refused: entries that reach past the file's end, extension
+//! records that another reader could understand differently, and headers that want more memory than any honest one.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::shown;
+use crate::error::{Error, Result};
+use crate::layer::FileRange;
+
+/// Every layer, config and manifest is an entry; images have a hundred or so, and layouts of many images thousands.
+const MAX_ENTRIES: u64 = 1_000_000;
+/// What one entry's headers may take: its names and PAX records. The tar crate reads them whole, without a limit.
+const MAX_HEADER: u64 = 1 << 20;
+/// What all names and link targets may take together.
+const MAX_NAMES: usize = 64 << 20;
+/// How many links may lead from one to the next.
+const MAX_HOPS: usize = 16;
+
+/// Where the entries of a tar lie.
+#[derive(Debug)]
+pub(super) struct TarIndex {
+    file: Arc<File>,
+    places: HashMap<String, Place>,
+    has_end_mark: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    File {
+        start: u64,
+        len: u64,
+    },
+    /// A link's target, as written.
+    Link {
+        target: Vec<u8>,
+        base: Base,
+    },
+    /// Something whose bytes do not lie in one stretch, or that has none.
+    Unreadable(&'static str),
+}
+
+/// What a link's target is relative to.
+#[derive(Clone, Copy, Debug)]
+enum Base {
+    /// Hard links name another entry.
+    Archive,
+    /// Symbolic links start at their own folder.
+    Folder,
+}
+
+impl TarIndex {
+    /// Reads all headers of the tar in `file`; `path` is its name in messages.
+    pub(super) fn read(file: Arc<File>, path: &Path) -> Result<Self> {
+        let broken = |error: io::Error| Error::input(format!("cannot read {}", path.display())).because(error);
+        let file_len = file.metadata().map_err(broken)?.len();
+        (&*file).seek(SeekFrom::Start(0)).map_err(broken)?;
+        let (allowance, at_end) = (Cell::new(0), Cell::new(false));
+        let mut tar = tar::Archive::new(Headers { file: &file, allowance: &allowance, at_end: &at_end });
+        let mut entries = tar.entries_with_seek().map_err(broken)?;
+
+        let mut places = HashMap::new();
+        let (mut count, mut names_len) = (0_u64, 0_usize);
+        let mut last = String::from("its start");
+        loop {
+            allowance.set(MAX_HEADER);
+            let mut entry = match entries.next() {
+                None => break,
+                Some(Ok(entry)) => entry,
+                Some(Err(_)) if at_end.get() => {
+                    return Err(cut_off(path, &format!("the file ends inside the header after {last}"), file_len));
+                }
+                Some(Err(error)) => {
+                    return Err(Error::input(format!("{} is a broken tar after {last}", path.display()))
+                        .because(error)
+                        .hint("Save the image again; if the file was copied or downloaded, compare its checksum."));
+                }
+            };
+            count += 1;
+            if count > MAX_ENTRIES {
+                return Err(Error::input(format!("{} has more than {MAX_ENTRIES} entries", path.display())));
+            }
+            let name = entry.path_bytes().into_owned();
+            last = shown(&String::from_utf8_lossy(&name));
+            let start = entry.raw_file_position();
+            let place = judge(&mut entry, start).map_err(|error| {
+                Error::input(format!("the entry {last} of {} is malformed", path.display())).because(error)
+            })?;
+            if let Some(Place::File { len, .. }) = place {
+                let missing = start.saturating_add(len).saturating_sub(file_len);
+                if missing > 0 {
+                    return Err(cut_off(path, &format!("its entry {last} lacks the last {missing} bytes"), file_len));
+                }
+            }
+            // What is asked for comes out of JSON, so a name that is no UTF-8 or leads outside is never asked for.
+            let key = str::from_utf8(&name).ok().and_then(normalise);
+            if let (Some(place), Some(key)) = (place, key) {
+                names_len += key.len() + if let Place::Link { target, .. } = &place { target.len() } else { 0 };
+                if names_len > MAX_NAMES {
+                    return Err(Error::input(format!(
+                        "the entries of {} have names of more than {MAX_NAMES} bytes",
+                        path.display()
+                    )));
+                }
+                // The last of several entries with one name counts: so does tar when it unpacks (`tar --append` updates
+                // files that way), and so does Docker, which unpacks an archive before it looks at it. Whoever wrote
+                // different contents under one name thus gets here what `docker load` would have given.
+                places.insert(key, place);
+            }
+        }
+        Ok(Self { file: Arc::clone(&file), places, has_end_mark: !at_end.get() })
+    }
+
+    /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
+    pub(super) fn find(&self, name: &str) -> Result<Option<FileRange>> {
+        let Some(mut key) = normalise(name) else { return Ok(None) };
+        for _ in 0..=MAX_HOPS {
+            let (target, base) = match self.places.get(&key) {
+                None => return Ok(None),
+                Some(Place::File { start, len }) => {
+                    return Ok(Some(FileRange::new(Arc::clone(&self.file), *start, *len)));
+                }
+                Some(Place::Unreadable(what)) => {
+                    return Err(Error::input(format!(
+                        "the entry {} is {what}, which cannot be read in place",
+                        shown(&key)
+                    ))
+                    .hint("Write the archive again with ordinary files: tar without --sparse."));
+                }
+                Some(Place::Link { target, base }) => (target, *base),
+            };
+            let joined = str::from_utf8(target).ok().filter(|target| !target.starts_with('/')).and_then(|target| {
+                let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+                normalise(&match base {
+                    Base::Archive => target.to_owned(),
+                    Base::Folder => format!("{folder}/{target}"),
+                })
+            });
+            key = joined.ok_or_else(|| {
+                let target = shown(&String::from_utf8_lossy(target));
+                Error::input(format!("the entry {} is a link that leaves the archive, to {target}", shown(&key)))
+                    .hint("Links are followed inside the archive only. Write it again with the files themselves: tar --dereference.")
+            })?;
+        }
+        Err(Error::input(format!("the entry {} is a link that leads to no file in {MAX_HOPS} steps", shown(name))))
+    }
+
+    /// Whether the tar ends as it should, with a block of zeros. Without one the end may be missing, and only the
+    /// contents can tell.
+    pub(super) fn has_end_mark(&self) -> bool {
+        self.has_end_mark
+    }
+
+    /// The names of all entries, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+}
+
+/// Where the entry's bytes are; `None` for what has no content that anybody could name.
+fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Option<Place>> {
+    let kind = entry.header().entry_type();
+    if kind.is_pax_global_extensions() || kind.is_dir() {
+        return Ok(None);
+    }
+    let len = entry.size();
+    let mut sparse = kind.is_gnu_sparse();
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        // The tar crate stops looking at the first record that it cannot read, and then believes the header.
+        let record = record?;
+        sparse |= record.key_bytes().starts_with(b"GNU.sparse.");
+        if record.key_bytes() == b"size" && record.value().ok().and_then(|size| size.parse().ok()) != Some(len) {
+            return Err(io::Error::other("its PAX records contradict each other about its size"));
+        }
+    }
+    let link = |base, entry: &tar::Entry<'_, _>| {
+        let target = entry.link_name_bytes().ok_or_else(|| io::Error::other("it is a link to nothing"))?;
+        Ok(Some(Place::Link { target: target.into_owned(), base }))
+    };
+    if sparse {
+        Ok(Some(Place::Unreadable("a sparse file")))
+    } else if kind.is_symlink() {
+        link(Base::Folder, entry)
+    } else if kind.is_hard_link() {
+        link(Base::Archive, entry)
+    } else if kind.is_file() || kind.is_contiguous() {
+        Ok(Some(Place::File { start, len }))
+    } else {
+        Ok(Some(Place::Unreadable("no ordinary file")))
+    }
+}
+
+/// The name as the table has it: no `./`, no empty parts, `..` resolved. `None` if it leads outside.
+fn normalise(name: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() { None } else { Some(parts.join("/")) }
+}
+
+/// The archive is shorter than it says.
+pub(super) fn cut_off(path: &Path, how: &str, file_len: u64) -> Error {
+    Error::input(format!("{} is cut off: {how}", path.display())).hint(format!(
+        "It is {file_len} bytes long. Copy, download or save it again, and see that the disk was not full."
+    ))
+}
+
+/// The file, as the tar crate sees it: no more than an allowance at a time, so that a header which claims a name of
+/// many gigabytes ends in an error and not in memory.
+struct Headers<'a> {
+    file: &'a File,
+    allowance: &'a Cell<u64>,
+    at_end: &'a Cell<bool>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let allowed = usize::try_from(self.allowance.get()).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if allowed == 0 && !buffer.is_empty() {
+            return Err(io::Error::other(format!("the names of an entry take more than {MAX_HEADER} bytes")));
+        }
+        let read = self.file.read(&mut buffer[..allowed])?;
+        self.allowance.set(self.allowance.get() - read as u64);
+        self.at_end.set(read == 0);
+        Ok(read)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
+}

@@ -1,0 +1,158 @@
+//! What happens to each layer, and why. Pure: it is given what is known and asks nobody.
+
+use std::collections::HashMap;
+
+use crate::image::{Family, Image, Layer, Manifest};
+use crate::layer::{Packing, Recipe};
+use crate::reference::{DiffId, Digest};
+use crate::reuse::{Cache, Known};
+
+/// What makes two layers of an image the same work.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Key {
+    /// It goes as it lies, and the archive states its digest.
+    Stated(Digest),
+    /// It is known by its plain bytes.
+    Plain(DiffId),
+    /// Nothing is known of it but where it lies.
+    Place(u64),
+}
+
+/// A layer as a registry has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stored {
+    /// The blob's digest.
+    pub digest: Digest,
+    /// The blob's size in bytes.
+    pub size: u64,
+    /// How it is packed.
+    pub packing: Packing,
+}
+
+/// One layer of the image, once for each way in which it is needed.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What makes it this layer.
+    pub key: Key,
+    /// The layer.
+    pub layer: Layer,
+    /// What is done to it if it has to be uploaded.
+    pub recipe: Recipe,
+    /// The blobs that would do in its place, best first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A blob that would do in a layer's place, if the registry has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// The blob.
+    pub stored: Stored,
+    /// How we know.
+    pub why: Why,
+}
+
+/// How we know that a blob is a layer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// An earlier run packed this layer to it.
+    Cached,
+    /// The layer's name in the archive is that digest.
+    Named,
+    /// The archive's manifest says so.
+    Stated,
+}
+
+impl Why {
+    /// The reason for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Cached => "an earlier run packed it to this digest",
+            Self::Named => "its file name is this digest",
+            Self::Stated => "the archive's manifest lists this digest",
+        }
+    }
+}
+
+/// What is done about one layer for one target.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// The repository has it: it is taken over by its descriptor.
+    Reuse(Candidate),
+    /// It is sent.
+    Upload,
+}
+
+/// What a layer is known by when it is sent with a recipe.
+pub fn key(layer: &Layer, recipe: Recipe) -> Key {
+    match (recipe, layer.digest, layer.diff_id) {
+        (Recipe::Keep { .. }, Some(digest), _) => Key::Stated(digest),
+        (_, _, Some(diff_id)) => Key::Plain(diff_id),
+        _ => Key::Place(layer.bytes.start()),
+    }
+}
+
+/// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
+/// stores; everything else is its author's choice and goes as it lies.
+pub fn recipe(manifest: &Manifest, layer: &Layer, level: u32) -> Recipe {
+    match layer.packing {
+        Packing::Plain if manifest.from_docker_save => Recipe::Gzip { level },
+        packing => Recipe::Keep { packing, unpack: layer.digest.is_none() && layer.diff_id.is_some() },
+    }
+}
+
+/// The layers of an image, each once, largest first.
+pub fn wanted(image: &Image, cache: &Cache, level: u32) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for manifest in image.manifests() {
+        let family = manifest.stated.as_ref().map_or(Family::Docker, |stated| Family::of(&stated.media_type));
+        for layer in &manifest.layers {
+            let recipe = recipe(manifest, layer, level);
+            let key = key(layer, recipe);
+            if wanted.iter().any(|known| known.key == key) {
+                continue;
+            }
+            let candidates = candidates(layer, recipe, family, cache);
+            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates });
+        }
+    }
+    wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.layer.bytes.len()));
+    wanted
+}
+
+fn candidates(layer: &Layer, recipe: Recipe, family: Family, cache: &Cache) -> Vec<Candidate> {
+    let as_it_lies =
+        |digest, why| Candidate { stored: Stored { digest, size: layer.bytes.len(), packing: layer.packing }, why };
+    // A stated digest is the only one that will do: the manifest goes up byte for byte.
+    if let (Recipe::Keep { .. }, Some(digest)) = (recipe, layer.digest) {
+        return vec![as_it_lies(digest, Why::Stated)];
+    }
+    let mut known = layer.diff_id.map(|diff_id| cache.find(&diff_id)).unwrap_or_default();
+    known.retain(|known| family.layer(known.packing).is_some());
+    // Better packed than plain.
+    known.sort_by_key(|known| known.packing == Packing::Plain);
+    let cached = known.into_iter().map(|Known { digest, size, packing, .. }| Candidate {
+        stored: Stored { digest, size, packing },
+        why: Why::Cached,
+    });
+    cached.chain(layer.named_digest.map(|digest| as_it_lies(digest, Why::Named))).collect()
+}
+
+/// Every digest that is worth asking the registry for: those of the candidates, and the configs'.
+pub fn questions(image: &Image, wanted: &[Wanted]) -> Vec<Digest> {
+    let candidates = wanted.iter().flat_map(|wanted| &wanted.candidates).map(|candidate| candidate.stored.digest);
+    let mut digests: Vec<Digest> = candidates.chain(image.manifests().iter().map(|m| m.config.digest)).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    digests
+}
+
+/// What is done about a layer where the repository has the blobs of `available`.
+pub fn action(wanted: &Wanted, available: &HashMap<Digest, Option<u64>>) -> Action {
+    let fits = |candidate: &&Candidate| match available.get(&candidate.stored.digest) {
+        Some(Some(size)) => *size == candidate.stored.size,
+        // A name is only a hint: without the size to compare it is not believed.
+        Some(None) => candidate.why != Why::Named,
+        None => false,
+    };
+    wanted.candidates.iter().find(fits).map_or(Action::Upload, |candidate| Action::Reuse(*candidate))
+}

@@ -1,0 +1,125 @@
+//! The layers on their way: each read and packed once, and sent to every target that needs it.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+
+use super::destination::Destination;
+use super::outcome::label;
+use super::{Event, Events};
+use crate::error::{Error, Result};
+use crate::layer::{Packed, Pool, pack};
+use crate::plan::Wanted;
+use crate::registry::{self, Fed, Feed};
+use crate::reuse::{Cache, Known};
+
+/// How many pieces wait in a feed. Together with the chunk that is being sent and the one that is being gathered, this
+/// bounds what a layer holds in memory, whatever the number of targets: they share the bytes, and the slowest of them
+/// holds back the packing.
+const FEED: usize = 2;
+
+/// The delivery of an image's layers.
+pub(super) struct Delivery<'a> {
+    destinations: &'a [&'a Destination],
+    pool: Arc<Pool>,
+    cache: &'a Cache,
+    events: &'a Events,
+}
+
+impl<'a> Delivery<'a> {
+    pub(super) fn new(
+        destinations: &'a [&'a Destination],
+        pool: Arc<Pool>,
+        cache: &'a Cache,
+        events: &'a Events,
+    ) -> Self {
+        Self { destinations, pool, cache, events }
+    }
+
+    /// Sends the layers, in their order, `lanes` at a time.
+    pub(super) async fn run(&self, wanted: &[Wanted], lanes: usize) {
+        futures_util::stream::iter(wanted).for_each_concurrent(lanes.max(1), |wanted| self.deliver(wanted)).await;
+    }
+
+    async fn deliver(&self, wanted: &Wanted) {
+        let takers = self.destinations.iter().filter_map(|to| Some((*to, to.needs(&wanted.key)?)));
+        let takers: Vec<_> = takers.collect();
+        if takers.is_empty() {
+            return;
+        }
+        let feeds = self.read(wanted, takers.len());
+        let uploads = takers.into_iter().zip(feeds).map(|((to, meter), feed)| async move {
+            let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);
+            let what = format!("layer {}", label(wanted));
+            match registry::upload(&to.client, &what, &meter, feed, again).await {
+                Ok(packed) => {
+                    to.arrived(&wanted.key, &packed);
+                    self.remember(wanted, &packed);
+                    (self.events)(Event::Arrived { meter, sent: packed.size });
+                }
+                Err(error) => to.fail(to.advise(error)),
+            }
+        });
+        futures_util::future::join_all(uploads).await;
+    }
+
+    /// Starts reading a layer for `takers` at once. It stops when none of them listens any more.
+    fn read(&self, wanted: &Wanted, takers: usize) -> Vec<Feed> {
+        let (mut senders, feeds): (Vec<_>, Vec<_>) = (0..takers).map(|_| mpsc::channel(FEED)).unzip();
+        let (wanted, pool) = (wanted.clone(), Arc::clone(&self.pool));
+        tokio::task::spawn_blocking(move || {
+            let packed = pack(&wanted.layer.bytes, wanted.recipe, &pool, |piece| {
+                senders.retain(|sender| sender.blocking_send(Fed::Piece(piece.clone())).is_ok());
+                if senders.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            let end = match packed {
+                Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return,
+                Err(error) => {
+                    let what = format!("cannot read layer {} of the archive", wanted.layer.name);
+                    Err(Error::input(what).because(error).hint("The archive is damaged: write it again."))
+                }
+                Ok(packed) => check(&wanted, &packed).map(|()| packed),
+            };
+            for sender in senders {
+                let end = end.clone().map_or_else(Fed::Failed, Fed::End);
+                let _stopped_listening = sender.blocking_send(end);
+            }
+        });
+        feeds
+    }
+
+    fn remember(&self, wanted: &Wanted, packed: &Packed) {
+        let Some(diff_id) = packed.diff_id else { return };
+        let known = Known::new(diff_id, packed.digest, packed.size, wanted.recipe);
+        if let Err(error) = self.cache.record(known) {
+            (self.events)(Event::Warning(format!("the cache cannot be written: {error}")));
+        }
+    }
+}
+
+/// Whether the bytes that went by are those that the archive promised.
+fn check(wanted: &Wanted, packed: &Packed) -> Result<()> {
+    let layer = &wanted.layer;
+    let lie = |claim: String, truth: String| {
+        Err(Error::input(format!("layer {} does not match {claim}", layer.name))
+            .because(truth)
+            .hint("The archive is damaged or was changed: write it again. Nothing was tagged."))
+    };
+    // A stated digest is one of the bytes as they lie; a packed layer has another.
+    if let (Some(stated), crate::layer::Recipe::Keep { .. }) = (layer.digest, wanted.recipe)
+        && stated != packed.digest
+    {
+        let claim = format!("the digest {stated} that the archive's manifest states");
+        return lie(claim, format!("its bytes have the digest {}", packed.digest));
+    }
+    match (layer.diff_id, packed.diff_id) {
+        (Some(stated), Some(found)) if stated != found => {
+            let claim = format!("the diff_id {stated} that the image config states");
+            lie(claim, format!("its bytes have the diff_id {found}"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,372 @@
+//! One target, reached: its registry, what is there, what is planned, what arrived.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use reqwest::Url;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::outcome::{LayerOutcome, TargetOutcome};
+use super::{Event, Events, Planned, Request};
+use crate::ecr::{self, Access, Ecr, Place};
+use crate::error::{Error, Kind, Result};
+use crate::image::{Config, Stated};
+use crate::layer::{Meter, Packed, Piece};
+use crate::plan::{self, Action, Key, Stored, Wanted};
+use crate::reference::{Digest, Host, Repository, Tag, Target};
+use crate::registry::{self, Client, Fed, Login, LoginSource, Presence};
+
+/// How many blobs are asked for at once where there is no call that asks for many.
+const QUESTIONS_AT_ONCE: usize = 8;
+
+/// A target whose registry answered.
+pub(super) struct Destination {
+    pub(super) client: Client,
+    host: Host,
+    repository: Repository,
+    tags: Vec<Tag>,
+    ecr: Option<(Ecr, Place)>,
+    /// The repository does not exist yet and this is only a plan.
+    only_planned: bool,
+    cancel: CancellationToken,
+    available: HashMap<Digest, Option<u64>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    layers: Vec<LayerState>,
+    pushed: Vec<Tag>,
+    root: Option<Stated>,
+    created: bool,
+    failure: Option<Error>,
+}
+
+/// A layer on its way to this target.
+#[derive(Clone)]
+struct LayerState {
+    wanted: Wanted,
+    action: Action,
+    meter: Arc<Meter>,
+    stored: Option<Stored>,
+    started: Option<Instant>,
+    seconds: f64,
+}
+
+impl Destination {
+    /// Finds the registry, logs in, and sees to it that the repository is there.
+    pub(super) async fn reach(
+        request: &Request,
+        target: &Target,
+        events: &Events,
+        cancel: CancellationToken,
+    ) -> Result<Self> {
+        let Connection { client, host, ecr } = Connection::make(request, target, events, &cancel).await?;
+        let mut reached = Self {
+            client,
+            host,
+            repository: target.repository.clone(),
+            tags: tags(request, target),
+            ecr,
+            only_planned: false,
+            cancel,
+            available: HashMap::new(),
+            state: Mutex::default(),
+        };
+        reached.ensure_repository(request, events).await.map_err(|error| reached.advise(error))?;
+        Ok(reached)
+    }
+
+    async fn ensure_repository(&mut self, request: &Request, events: &Events) -> Result<()> {
+        let Some((ecr, place)) = &self.ecr else { return Ok(()) };
+        let (account, name) = (&place.host.account, &self.repository);
+        match ecr.has_repository(account, name).await? {
+            Some(true) => {}
+            Some(false) if request.create_repository && request.dry_run => {
+                events(Event::Note(format!("the repository {} does not exist and would be created", self.name())));
+                self.only_planned = true;
+            }
+            Some(false) if request.create_repository => {
+                ecr.create_repository(account, name).await?;
+                events(Event::Note(format!("created the repository {}", self.name())));
+                self.state().created = true;
+            }
+            Some(false) => {
+                let what = format!("the repository {name} does not exist in {}", self.host);
+                let create = format!("aws ecr create-repository --repository-name {name} --region {}", ecr.region());
+                return Err(Error::new(Kind::Refused, what)
+                    .hint(format!("Add --create-repository, or create it first: {create}")));
+            }
+            None => events(Event::Note(format!(
+                "whether the repository {name} exists was not checked: ecr:DescribeRepositories is not allowed"
+            ))),
+        }
+        Ok(())
+    }
+
+    /// Asks which blobs are there: on ECR a hundred a call, elsewhere (or where that call is not allowed) one by one.
+    pub(super) async fn look(&mut self, digests: &[Digest], events: &Events) -> Result<()> {
+        if self.only_planned || digests.is_empty() {
+            return Ok(());
+        }
+        if let Some((ecr, place)) = &self.ecr {
+            let asked = ecr.availability(&place.host.account, &self.repository, digests).await;
+            match asked.map_err(|error| self.advise(error))? {
+                Some(available) => {
+                    self.available = available;
+                    return Ok(());
+                }
+                None => events(Event::Note(
+                    "ecr:BatchCheckLayerAvailability is not allowed, so layers are asked for one by one".into(),
+                )),
+            }
+        }
+        let client = &self.client;
+        let asked = futures_util::stream::iter(digests.iter().copied())
+            .map(|digest| async move { Ok((digest, client.presence(&digest).await?)) })
+            .buffer_unordered(QUESTIONS_AT_ONCE)
+            .try_collect::<Vec<_>>();
+        let answers = asked.await.map_err(|error| self.advise(error))?;
+        self.available = answers
+            .into_iter()
+            .filter_map(|(digest, presence)| match presence {
+                Presence::Present(size) => Some((digest, size)),
+                Presence::Absent => None,
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// Decides each layer's lot and tells it.
+    pub(super) fn plan(&mut self, wanted: &[Wanted], events: &Events) {
+        let target = self.name();
+        let planned = wanted.iter().map(|wanted| {
+            let action = plan::action(wanted, &self.available);
+            let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
+            events(Event::Planned {
+                target: target.clone(),
+                layer: super::outcome::label(wanted),
+                bytes: wanted.layer.bytes.len(),
+                action: Planned::of(&action, wanted, &meter),
+            });
+            let stored = match action {
+                Action::Reuse(candidate) => Some(candidate.stored),
+                Action::Upload => None,
+            };
+            LayerState { wanted: wanted.clone(), action, meter, stored, started: None, seconds: 0.0 }
+        });
+        let planned = planned.collect();
+        self.state().layers = planned;
+    }
+
+    /// The meter of a layer that is to be uploaded here. `None` if it is not, or not any more.
+    pub(super) fn needs(&self, key: &Key) -> Option<Arc<Meter>> {
+        let mut state = self.state();
+        if state.failure.is_some() {
+            return None;
+        }
+        let layer = state.layers.iter_mut().find(|layer| layer.wanted.key == *key && layer.action == Action::Upload)?;
+        layer.started = Some(Instant::now());
+        Some(Arc::clone(&layer.meter))
+    }
+
+    /// A layer has arrived.
+    pub(super) fn arrived(&self, key: &Key, packed: &Packed) {
+        for layer in self.state().layers.iter_mut().filter(|layer| layer.wanted.key == *key) {
+            let packing = layer.wanted.recipe.packing();
+            layer.stored = Some(Stored { digest: packed.digest, size: packed.size, packing });
+            layer.seconds = layer.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        }
+    }
+
+    /// What a layer is in this registry.
+    pub(super) fn stored(&self, key: &Key) -> Result<Stored> {
+        let state = self.state();
+        let stored = state.layers.iter().find(|layer| layer.wanted.key == *key).and_then(|layer| layer.stored);
+        stored.ok_or_else(|| Error::new(Kind::Refused, format!("a layer did not arrive in {}", self.name())))
+    }
+
+    /// Uploads a config unless it is there.
+    pub(super) async fn put_config(&self, config: &Config) -> Result<()> {
+        if self.available.contains_key(&config.digest) {
+            return Ok(());
+        }
+        let size = config.bytes.len() as u64;
+        let feed = || {
+            let (sender, feed) = mpsc::channel(2);
+            let piece = Piece { bytes: config.bytes.clone(), position: size };
+            let packed = Packed { digest: config.digest, size, diff_id: None };
+            // The channel has room for both.
+            let _room = sender.try_send(Fed::Piece(piece)).and_then(|()| sender.try_send(Fed::End(packed)));
+            feed
+        };
+        let what = format!("the config {}", config.digest.short());
+        let meter = Arc::new(Meter::new(size));
+        let sent = registry::upload(&self.client, &what, &meter, feed(), feed).await;
+        sent.map(|_| ()).map_err(|error| self.advise(error))
+    }
+
+    /// Puts a manifest under a digest or a tag.
+    pub(super) async fn put_manifest(&self, reference: &str, stated: &Stated) -> Result<()> {
+        let put = self.client.put_manifest(reference, &stated.media_type, stated.bytes.clone()).await;
+        put.map_err(|error| self.advise(error))
+    }
+
+    /// Puts the root under every tag, in their order.
+    pub(super) async fn put_tags(&self, root: &Stated) -> Result<()> {
+        for tag in &self.tags {
+            self.put_manifest(tag.as_str(), root).await?;
+            let mut state = self.state();
+            state.pushed.push(tag.clone());
+            state.root = Some(root.clone());
+        }
+        Ok(())
+    }
+
+    /// Gives the target up. The first reason counts: what follows is its consequence.
+    pub(super) fn fail(&self, error: Error) {
+        self.state().failure.get_or_insert(error);
+        self.cancel.cancel();
+    }
+
+    /// Whether the target was given up.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().failure.is_some()
+    }
+
+    /// Adds what ECR's answers mean.
+    pub(super) fn advise(&self, error: Error) -> Error {
+        match &self.ecr {
+            Some((_, place)) => ecr::advise(error, place),
+            None => error,
+        }
+    }
+
+    /// `HOST/REPOSITORY`
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.host, self.repository)
+    }
+
+    /// What came of it.
+    pub(super) fn report(self, outcome: &mut TargetOutcome) {
+        outcome.name = self.name();
+        outcome.tags = self.tags.clone();
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome.created_repository = state.created;
+        outcome.pushed = state.pushed;
+        outcome.digest = state.root.as_ref().map(|root| root.digest);
+        outcome.media_type = state.root.map(|root| root.media_type);
+        outcome.layers = state.layers.iter().map(LayerState::report).collect();
+        outcome.error = state.failure;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LayerState {
+    fn report(&self) -> LayerOutcome {
+        let (action, why) = match &self.action {
+            Action::Reuse(candidate) => ("reuse", candidate.why.text()),
+            Action::Upload => ("upload", super::upload_reason(&self.wanted)),
+        };
+        LayerOutcome {
+            name: self.wanted.layer.name.clone(),
+            diff_id: self.wanted.layer.diff_id,
+            archive_bytes: self.wanted.layer.bytes.len(),
+            digest: self.stored.map(|stored| stored.digest),
+            size: self.stored.map(|stored| stored.size),
+            action,
+            why,
+            sent: self.meter.sent(),
+            seconds: self.seconds,
+        }
+    }
+}
+
+/// A repository of a registry, and ECR's API beside it if it is ECR's.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) host: Host,
+    pub(super) ecr: Option<(Ecr, Place)>,
+}
+
+impl Connection {
+    /// Finds out whose registry the target is in, and logs in if it is ECR's.
+    pub(super) async fn make(
+        request: &Request,
+        target: &Target,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let named_ecr = target.host.as_ref().and_then(Host::ecr);
+        let is_ecr = named_ecr.is_some() || target.host.is_none();
+        if !is_ecr && matches!(request.access, Access::StandIn { .. }) {
+            return Err(Error::usage(format!("the sandbox is an ECR and cannot stand in for {target}"))
+                .hint("Give the target as REPOSITORY:TAG."));
+        }
+        let (host, ecr, login): (Host, _, LoginSource) = match (&target.host, is_ecr) {
+            (Some(host), false) => (host.clone(), None, Arc::new(|| Box::pin(async { Ok(Login::Anonymous) }))),
+            (named, _) => {
+                let ecr = Ecr::connect(&request.access, request.region.as_deref(), named_ecr).await?;
+                let token = ecr.token().await?;
+                let host = named.clone().unwrap_or_else(|| ecr.host(&token.account));
+                (host, Some(ecr.clone()), login_source(ecr, token))
+            }
+        };
+        let events = Arc::clone(events);
+        let client = Client::new(registry::Settings {
+            endpoint: endpoint(&host, request)?,
+            name: host.to_string(),
+            repository: target.repository.clone(),
+            login,
+            retries: request.retries,
+            cancel: cancel.clone(),
+            on_wait: Arc::new(move |line| events(Event::Warning(line))),
+        })?;
+        let place = host.ecr().map(|ecr| Place { host: ecr.clone(), repository: target.repository.clone() });
+        Ok(Self { client, ecr: ecr.zip(place), host })
+    }
+}
+
+/// Hands out the token that is there already, and after that a fresh one each time.
+fn login_source(ecr: Ecr, token: ecr::Token) -> LoginSource {
+    let first = Arc::new(Mutex::new(Some(token)));
+    Arc::new(move || {
+        let (ecr, first) = (ecr.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Box::pin(async move {
+            let token = match first {
+                Some(token) => token,
+                None => ecr.token().await?,
+            };
+            Ok(Login::Basic(token.basic))
+        })
+    })
+}
+
+/// Where a host is reached: over https, unless it is this machine or the user wants otherwise.
+fn endpoint(host: &Host, request: &Request) -> Result<Url> {
+    let at = request.registry_endpoint.as_ref().unwrap_or(host);
+    let plain = at.is_loopback() || request.insecure && host.ecr().is_none();
+    let scheme = if plain { "http" } else { "https" };
+    Url::parse(&format!("{scheme}://{at}/"))
+        .map_err(|error| Error::usage(format!("{host} cannot stand in a URL")).because(error))
+}
+
+/// The target's tag and those for all targets, each once; `latest` only if nobody named any.
+fn tags(request: &Request, target: &Target) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for tag in target.tag.iter().chain(&request.tags) {
+        if !tags.contains(tag) {
+            tags.push(tag.clone());
+        }
+    }
+    if tags.is_empty() {
+        tags.push(Tag::latest());
+    }
+    tags
+}

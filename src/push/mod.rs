@@ -1,0 +1,259 @@
+//! The story of a push: open the archive, reach the targets, plan, send the layers, put the manifests.
+//!
+//! [`push`] is the program's one door. It reads no environment and keeps no globals; what it is to do stands in the
+//! [`Request`], what happens on the way is told by [`Event`]s, and what came of it is the [`Outcome`], also when it
+//! failed half-way.
+
+mod delivery;
+mod destination;
+mod outcome;
+mod read_back;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::ecr::Access;
+use crate::error::{Error, Result};
+use crate::image::{self, Archive, Choice, Content, Image, Stated};
+use crate::layer::{Meter, Pool};
+use crate::plan::{self, Action, Wanted};
+use crate::reference::{Host, Tag, Target};
+use crate::reuse::Cache;
+
+use delivery::Delivery;
+use destination::Destination;
+pub use outcome::{ImageSummary, LayerOutcome, Outcome, TargetOutcome};
+pub use read_back::{ReadBack, read_back};
+
+/// How hard plain layers are packed: a tenth faster than level 3 for a twenty-fifth more bytes.
+const LEVEL: u32 = 2;
+
+/// What is to be pushed, where to, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The archive: a file or a folder.
+    pub archive: PathBuf,
+    /// Which image of it.
+    pub choice: Choice,
+    /// Where to. Each is tried, each is reported; a layer is packed once for all of them.
+    pub targets: Vec<Target>,
+    /// Tags beside each target's own.
+    pub tags: Vec<Tag>,
+    /// Create a missing repository, on ECR.
+    pub create_repository: bool,
+    /// The region of targets without a host.
+    pub region: Option<String>,
+    /// Where AWS credentials come from.
+    pub access: Access,
+    /// A loopback address that stands in for every registry host.
+    pub registry_endpoint: Option<Host>,
+    /// Plain http for hosts that are not ECR's.
+    pub insecure: bool,
+    /// How many layers are under way at once.
+    pub concurrency: usize,
+    /// How many threads pack.
+    pub pack_threads: usize,
+    /// How often a request is tried again.
+    pub retries: usize,
+    /// The own cache, if one is kept.
+    pub cache: Option<PathBuf>,
+    /// Plan only: look, send nothing.
+    pub dry_run: bool,
+}
+
+/// Something that happened, for whoever watches.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The archive was opened and the image is known.
+    Opened(ImageSummary),
+    /// Something worth a line.
+    Note(String),
+    /// Something that may not be what was wanted.
+    Warning(String),
+    /// A layer's lot was decided.
+    Planned {
+        /// The target, in words.
+        target: String,
+        /// The layer, in words.
+        layer: String,
+        /// The bytes in the archive.
+        bytes: u64,
+        /// What will happen, and why.
+        action: Planned,
+    },
+    /// A layer that is uploaded has arrived.
+    Arrived {
+        /// Its meter, by which it was planned.
+        meter: Arc<Meter>,
+        /// The bytes sent.
+        sent: u64,
+    },
+    /// All layers are there; manifests are being put.
+    Finishing(String),
+}
+
+/// A layer's lot, as it is told.
+#[derive(Clone, Debug)]
+pub enum Planned {
+    /// Taken over from the repository.
+    Reuse(&'static str),
+    /// Sent. The meter tells how far it is.
+    Upload {
+        /// Why, and how it is packed.
+        why: &'static str,
+        /// How far it is.
+        meter: Arc<Meter>,
+    },
+}
+
+/// Who is told.
+pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Pushes an image from an archive to every target of the request.
+///
+/// Nothing is tagged before everything it refers to is there, and nothing is tagged at a target where something failed.
+pub async fn push(request: Request, events: Events, cancel: CancellationToken) -> Outcome {
+    let mut outcome = Outcome::new(&request);
+    let opened = match open(&request).await {
+        Ok(opened) => opened,
+        Err(error) => return outcome.failed(error),
+    };
+    let (archive, image) = &opened;
+    let summary = ImageSummary::of(archive, image);
+    events(Event::Opened(summary.clone()));
+    archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
+    outcome.image = Some(summary);
+
+    let cache = Cache::open(request.cache.clone()).unwrap_or_else(|error| {
+        events(Event::Warning(format!("the cache cannot be read and is not used: {error}")));
+        Cache::default()
+    });
+    let wanted = plan::wanted(image, &cache, LEVEL);
+    let questions = plan::questions(image, &wanted);
+    let arrivals = request.targets.iter().map(|target| async {
+        let mut destination = Destination::reach(&request, target, &events, cancel.child_token()).await?;
+        destination.look(&questions, &events).await?;
+        destination.plan(&wanted, &events);
+        Ok(destination)
+    });
+    let destinations: Vec<Result<Destination>> = futures_util::future::join_all(arrivals).await;
+
+    if !request.dry_run {
+        let reached: Vec<&Destination> = destinations.iter().flatten().collect();
+        match Pool::start(request.pack_threads) {
+            Ok(pool) => {
+                let delivery = Delivery::new(&reached, Arc::new(pool), &cache, &events);
+                delivery.run(&wanted, request.concurrency).await;
+                let finishing = reached.iter().map(|destination| finish(destination, image, &events));
+                futures_util::future::join_all(finishing).await;
+            }
+            Err(error) => {
+                let error = Error::input("no packing thread can be started").because(error);
+                reached.iter().for_each(|destination| destination.fail(error.clone()));
+            }
+        }
+    }
+    for (target, destination) in outcome.targets.iter_mut().zip(destinations) {
+        match destination {
+            Ok(destination) => destination.report(target),
+            Err(error) => target.error = Some(error),
+        }
+    }
+    outcome
+}
+
+/// Opens the archive and chooses the image, before anybody else is asked anything.
+async fn open(request: &Request) -> Result<(Archive, Image)> {
+    let (path, choice) = (request.archive.clone(), request.choice.clone());
+    let opening = tokio::task::spawn_blocking(move || {
+        let archive = image::open(&path)?;
+        let image = archive.select(&choice)?;
+        Ok((archive, image))
+    });
+    opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))
+}
+
+/// Puts the config, the manifests and last the tags, where all layers arrived.
+async fn finish(destination: &Destination, image: &Image, events: &Events) {
+    if destination.has_failed() {
+        return;
+    }
+    events(Event::Finishing(destination.name()));
+    if let Err(error) = put_image(destination, image, events).await {
+        destination.fail(error);
+    }
+}
+
+async fn put_image(destination: &Destination, image: &Image, events: &Events) -> Result<()> {
+    for manifest in image.manifests() {
+        destination.put_config(&manifest.config).await?;
+    }
+    let root = put_content(destination, &image.content, Rank::Root).await?;
+    if let Some(stated) = image.content.stated()
+        && stated.digest != root.digest
+    {
+        let (before, after) = (stated.digest.short(), root.digest.short());
+        events(Event::Note(format!(
+            "plain layers were packed, so the manifest {before} of the archive becomes {after}"
+        )));
+    }
+    destination.put_tags(&root).await
+}
+
+/// Where a manifest or index stands.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Rank {
+    /// It is what the tags will point at.
+    Root,
+    /// An index lists it.
+    Child,
+}
+
+/// Puts everything below an index by digest, children first; the root itself is left for the tags.
+async fn put_content(destination: &Destination, content: &Content, rank: Rank) -> Result<Stated> {
+    let stated = match content {
+        Content::Manifest(manifest) => {
+            let layers: Vec<_> = manifest
+                .layers
+                .iter()
+                .map(|layer| {
+                    let key = plan::key(layer, plan::recipe(manifest, layer, LEVEL));
+                    destination.stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
+                })
+                .collect::<Result<_>>()?;
+            image::manifest(manifest, &layers)?
+        }
+        Content::Index(index) => {
+            let mut children = Vec::new();
+            for child in &index.children {
+                children.push(Box::pin(put_content(destination, child, Rank::Child)).await?);
+            }
+            image::index(index, &children)?
+        }
+    };
+    if rank == Rank::Child {
+        destination.put_manifest(&stated.digest.to_string(), &stated).await?;
+    }
+    Ok(stated)
+}
+
+/// The words for a layer that is not reused.
+fn upload_reason(wanted: &Wanted) -> &'static str {
+    match (&wanted.candidates[..], wanted.recipe) {
+        ([], crate::layer::Recipe::Gzip { .. }) => "new, packed with gzip",
+        ([], crate::layer::Recipe::Keep { .. }) => "new, as it lies",
+        (_, crate::layer::Recipe::Gzip { .. }) => "not in the repository, packed with gzip",
+        (_, crate::layer::Recipe::Keep { .. }) => "not in the repository, as it lies",
+    }
+}
+
+impl Planned {
+    fn of(action: &Action, wanted: &Wanted, meter: &Arc<Meter>) -> Self {
+        match action {
+            Action::Reuse(candidate) => Self::Reuse(candidate.why.text()),
+            Action::Upload => Self::Upload { why: upload_reason(wanted), meter: Arc::clone(meter) },
+        }
+    }
+}

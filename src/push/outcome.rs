@@ -1,0 +1,161 @@
+//! What came of a push, as data.
+
+use std::time::Instant;
+
+use super::Request;
+use crate::error::Error;
+use crate::image::{Archive, Image};
+use crate::plan::Wanted;
+use crate::reference::{DiffId, Digest, Tag};
+
+/// What came of a push: of all of it, also if it failed half-way.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The archive, as it was named.
+    pub archive: String,
+    /// The image, if the archive could be read.
+    pub image: Option<ImageSummary>,
+    /// The targets, in the order of the request.
+    pub targets: Vec<TargetOutcome>,
+    /// Whether it was a plan only.
+    pub dry_run: bool,
+    started: Instant,
+}
+
+/// The image that was chosen.
+#[derive(Clone, Debug)]
+pub struct ImageSummary {
+    /// What wrote the archive, in words.
+    pub format: String,
+    /// The archive's names for the image.
+    pub names: Vec<String>,
+    /// The config digests: one a platform.
+    pub image_ids: Vec<Digest>,
+    /// The platforms, as far as the configs say.
+    pub platforms: Vec<String>,
+    /// How many layers there are, over all platforms.
+    pub layers: usize,
+    /// How many bytes they are in the archive.
+    pub archive_bytes: u64,
+}
+
+/// What came of one target.
+#[derive(Clone, Debug)]
+pub struct TargetOutcome {
+    /// `HOST/REPOSITORY`; until the host is known, the target as it was given.
+    pub name: String,
+    /// The tags asked for.
+    pub tags: Vec<Tag>,
+    /// The tags that point at the image now.
+    pub pushed: Vec<Tag>,
+    /// The digest of what they point at.
+    pub digest: Option<Digest>,
+    /// Its media type.
+    pub media_type: Option<String>,
+    /// Whether the repository was created on the way.
+    pub created_repository: bool,
+    /// The layers, largest first, as far as they were planned.
+    pub layers: Vec<LayerOutcome>,
+    /// Why it failed, if it did.
+    pub error: Option<Error>,
+}
+
+/// What came of one layer at one target.
+#[derive(Clone, Debug)]
+pub struct LayerOutcome {
+    /// The archive's name for it.
+    pub name: String,
+    /// The hash of the plain bytes.
+    pub diff_id: Option<DiffId>,
+    /// Its bytes in the archive.
+    pub archive_bytes: u64,
+    /// Its digest in the registry, if it is there.
+    pub digest: Option<Digest>,
+    /// Its size in the registry, if it is there.
+    pub size: Option<u64>,
+    /// `reuse` or `upload`.
+    pub action: &'static str,
+    /// Why.
+    pub why: &'static str,
+    /// The bytes that were sent, in the last try.
+    pub sent: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Outcome {
+    pub(super) fn new(request: &Request) -> Self {
+        let targets = request.targets.iter().map(|target| TargetOutcome {
+            name: target.to_string(),
+            tags: Vec::new(),
+            pushed: Vec::new(),
+            digest: None,
+            media_type: None,
+            created_repository: false,
+            layers: Vec::new(),
+            error: None,
+        });
+        Self {
+            archive: request.archive.display().to_string(),
+            image: None,
+            targets: targets.collect(),
+            dry_run: request.dry_run,
+            started: Instant::now(),
+        }
+    }
+
+    /// Nothing was reached at all.
+    pub(super) fn failed(mut self, error: Error) -> Self {
+        for target in &mut self.targets {
+            target.error = Some(error.clone());
+        }
+        self
+    }
+
+    /// The error that decides the exit code: the first target's that failed.
+    pub fn error(&self) -> Option<&Error> {
+        self.targets.iter().find_map(|target| target.error.as_ref())
+    }
+
+    /// How long it took so far.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+}
+
+impl TargetOutcome {
+    /// `HOST/REPOSITORY:TAG@DIGEST` for each tag that was pushed.
+    pub fn references(&self) -> Vec<String> {
+        let Some(digest) = self.digest else { return Vec::new() };
+        self.pushed.iter().map(|tag| format!("{}:{tag}@{digest}", self.name)).collect()
+    }
+
+    /// The bytes that were sent.
+    pub fn sent(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.sent).sum()
+    }
+}
+
+impl ImageSummary {
+    pub(super) fn of(archive: &Archive, image: &Image) -> Self {
+        let manifests = image.manifests();
+        let layers = || manifests.iter().flat_map(|manifest| &manifest.layers);
+        Self {
+            format: archive.format.name().to_owned(),
+            names: image.names.clone(),
+            image_ids: manifests.iter().map(|manifest| manifest.config.digest).collect(),
+            platforms: manifests.iter().filter_map(|manifest| manifest.config.platform.clone()).collect(),
+            layers: layers().count(),
+            archive_bytes: layers().map(|layer| layer.bytes.len()).sum(),
+        }
+    }
+}
+
+/// What a layer is called in front of people: by its hash, since the archive's names say little.
+pub(super) fn label(wanted: &Wanted) -> String {
+    match (wanted.layer.diff_id, wanted.layer.digest) {
+        (Some(diff_id), _) => diff_id.short(),
+        (None, Some(digest)) => digest.short(),
+        (None, None) => wanted.layer.name.clone(),
+    }
+}

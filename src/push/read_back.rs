@@ -1,0 +1,90 @@
+//! What a registry has under a tag, asked from it afresh.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::Request;
+use super::destination::Connection;
+use crate::error::{Error, Kind, Result};
+use crate::reference::{Digest, Tag, Target};
+use crate::registry::{Client, Presence};
+
+/// An image as a registry has it.
+#[derive(Clone, Debug)]
+pub struct ReadBack {
+    /// The digest of what the tag points at.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// The config digests: one a platform.
+    pub image_ids: Vec<Digest>,
+    /// The layers, lowest first, platform after platform: digest and size as the registry has them.
+    pub layers: Vec<(Digest, u64)>,
+}
+
+/// The one view of a manifest or an index that is needed here.
+#[derive(Deserialize)]
+struct View {
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: Digest,
+    size: u64,
+}
+
+/// Reads back what `tag` of `target` points at, and asks for every blob below it.
+///
+/// # Errors
+/// If something is not there, or not as its manifest says.
+pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
+    let connection = Connection::make(request, target, &(Arc::new(|_| {}) as _), &CancellationToken::new()).await?;
+    let client = &connection.client;
+    let root = manifest(client, tag.as_str()).await?;
+    let mut found = ReadBack {
+        digest: root.digest,
+        media_type: root.media_type.clone(),
+        image_ids: Vec::new(),
+        layers: Vec::new(),
+    };
+    let mut views = vec![view(&root.bytes)?];
+    while let Some(next) = views.pop() {
+        for child in next.manifests.iter().rev() {
+            views.push(view(&manifest(client, &child.digest.to_string()).await?.bytes)?);
+        }
+        for layer in &next.layers {
+            match client.presence(&layer.digest).await? {
+                Presence::Present(Some(size)) if size == layer.size => found.layers.push((layer.digest, size)),
+                _ => return Err(missing(client, &format!("layer {}", layer.digest))),
+            }
+        }
+        if let Some(config) = next.config {
+            let limit = usize::try_from(config.size).unwrap_or(usize::MAX);
+            match client.small_blob(&config.digest, limit).await? {
+                Some(_) => found.image_ids.push(config.digest),
+                None => return Err(missing(client, &format!("config {}", config.digest))),
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn manifest(client: &Client, reference: &str) -> Result<crate::registry::RemoteManifest> {
+    client.manifest(reference).await?.ok_or_else(|| missing(client, &format!("the manifest {reference}")))
+}
+
+fn view(bytes: &[u8]) -> Result<View> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::new(Kind::Refused, "a manifest that was read back makes no sense").because(error))
+}
+
+fn missing(client: &Client, what: &str) -> Error {
+    Error::new(Kind::Refused, format!("{what} is not in {} as it should be", client.repository()))
+}

@@ -1,0 +1,200 @@
+//! What went wrong with one request, and whether to try it again.
+
+use std::time::Duration;
+
+use oci_client::errors::{OciEnvelope, OciErrorCode};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Response, StatusCode};
+
+use crate::error::{Answer, Error, Kind};
+
+/// As much of an error body as is read. Longer ones are somebody's web page.
+const BODY_LIMIT: usize = 64 << 10;
+
+/// The failure of one request.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// No answer came: name resolution, connection, TLS, a cut, a time limit.
+    Silence(Box<dyn std::error::Error + Send + Sync>),
+    /// An answer came, and it was not the one that was asked for.
+    Answered(Answer, Option<Duration>),
+    /// The failure is on this side: the archive, the credentials, Ctrl-C. Trying again is not the wire's business.
+    Ours(Error),
+}
+
+impl Fault {
+    /// The fault of a response that was not expected.
+    pub(super) async fn of_response(mut response: Response) -> Self {
+        let status = response.status();
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let request_id = header("x-amzn-requestid").or_else(|| header("x-request-id"));
+        let retry_after =
+            header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let mut body = Vec::new();
+        while let Ok(Some(bytes)) = response.chunk().await {
+            body.extend_from_slice(&bytes[..bytes.len().min(BODY_LIMIT - body.len())]);
+            if body.len() == BODY_LIMIT {
+                break;
+            }
+        }
+        let (code, message) = read_envelope(&body);
+        let message = if message.is_empty() && code.is_empty() { reason(status) } else { message };
+        Self::Answered(Answer { status: Some(status.as_u16()), code, message, request_id }, retry_after)
+    }
+
+    /// The fault of a request that got no answer. URLs are left out: they may be signed.
+    pub(super) fn of_silence(error: reqwest::Error) -> Self {
+        Self::Silence(Box::new(error.without_url()))
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Silence(_) => true,
+            Self::Answered(answer, _) => answer.status.is_some_and(|status| matches!(status, 408 | 425 | 429 | 500..)),
+            Self::Ours(_) => false,
+        }
+    }
+
+    /// Whether an upload session is lost, so that a new one may succeed.
+    pub(super) fn is_lost_session(&self) -> bool {
+        match self {
+            Self::Answered(answer, _) => answer.status == Some(416) || answer.code == "BLOB_UPLOAD_UNKNOWN",
+            Self::Silence(_) | Self::Ours(_) => false,
+        }
+    }
+
+    /// Whether the credentials were refused in a way that fresh ones may cure: 401, or ECR's 403 without a challenge
+    /// (flipt-io/flipt#3043).
+    pub(super) fn wants_fresh_login(&self) -> bool {
+        match self {
+            Self::Answered(answer, _) => {
+                answer.status == Some(401)
+                    || answer.status == Some(403) && answer.message.contains("authorization token has expired")
+            }
+            Self::Silence(_) | Self::Ours(_) => false,
+        }
+    }
+
+    /// How long the registry asks to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Answered(_, retry_after) => *retry_after,
+            Self::Silence(_) | Self::Ours(_) => None,
+        }
+    }
+
+    /// Whether the registry asks everybody to slow down, not only this request.
+    pub(super) fn is_throttle(&self) -> bool {
+        matches!(self, Self::Answered(answer, _) if answer.status == Some(429)) || self.retry_after().is_some()
+    }
+
+    /// A few words for a line about the next try.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Self::Silence(error) => innermost(error.as_ref()),
+            Self::Answered(answer, _) if answer.status == Some(429) => "throttled by the registry".into(),
+            Self::Answered(answer, _) => answer.to_string(),
+            Self::Ours(error) => error.to_string(),
+        }
+    }
+
+    /// The error for people. `doing` says what was tried, with which registry.
+    pub(super) fn into_error(self, registry: &str, doing: &str) -> Error {
+        match self {
+            Self::Ours(error) => error,
+            Self::Silence(error) => Error::new(Kind::Unavailable, format!("{doing}: no answer from {registry}"))
+                .because(error)
+                .hint("Check the host name, the port and the proxy settings; run the same command again to carry on."),
+            Self::Answered(answer, _) => {
+                let kind = match answer.status {
+                    Some(401 | 403) => Kind::Permission,
+                    Some(408 | 425 | 429 | 500..) => Kind::Unavailable,
+                    _ => Kind::Refused,
+                };
+                Error::new(kind, format!("{doing}: {registry} said no")).answered(answer)
+            }
+        }
+    }
+}
+
+/// The innermost cause says it best: "Connection refused (os error 111)".
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// The first error's code and all errors' messages, or the body as text.
+fn read_envelope(body: &[u8]) -> (String, String) {
+    if let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(body) {
+        let code = envelope.errors.first().map(|error| code_text(&error.code)).unwrap_or_default();
+        let messages: Vec<_> = envelope.errors.iter().map(|error| printable(&error.message)).collect();
+        return (code, messages.join("; "));
+    }
+    let text = String::from_utf8_lossy(body);
+    (String::new(), printable(text.trim()))
+}
+
+fn code_text(code: &OciErrorCode) -> String {
+    match serde_json::to_value(code) {
+        Ok(serde_json::Value::String(text)) => printable(&text),
+        _ => String::new(),
+    }
+}
+
+/// Text from the network for a terminal: one line, no control characters, no longer than a paragraph.
+fn printable(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(1000).collect()
+}
+
+fn reason(status: StatusCode) -> String {
+    status.canonical_reason().unwrap_or("an answer without a body").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, code: &str, message: &str) -> Fault {
+        let answer = Answer { status: Some(status), code: code.into(), message: message.into(), request_id: None };
+        Fault::Answered(answer, None)
+    }
+
+    #[test]
+    fn what_may_pass_by_itself_is_tried_again_and_nothing_else() {
+        for status in [408, 425, 429, 500, 502, 503, 504] {
+            assert!(answered(status, "", "").is_transient(), "{status}");
+        }
+        for status in [400, 401, 403, 404, 405, 413, 416] {
+            assert!(!answered(status, "", "").is_transient(), "{status}");
+        }
+        assert!(answered(416, "BLOB_UPLOAD_INVALID", "").is_lost_session());
+        assert!(answered(404, "BLOB_UPLOAD_UNKNOWN", "").is_lost_session());
+        assert!(!answered(404, "NAME_UNKNOWN", "").is_lost_session());
+    }
+
+    #[test]
+    fn only_an_expired_token_is_worth_a_fresh_one_after_403() {
+        assert!(answered(401, "UNAUTHORIZED", "").wants_fresh_login());
+        let expired = "Your authorization token has expired. Reauthenticate and try again.";
+        assert!(answered(403, "DENIED", expired).wants_fresh_login());
+        assert!(!answered(403, "DENIED", "not authorized to perform: ecr:PutImage").wants_fresh_login());
+    }
+
+    #[test]
+    fn the_kind_follows_from_the_status() {
+        for (status, code) in [(401, 3), (403, 3), (404, 1), (405, 1), (429, 4), (500, 4)] {
+            assert_eq!(answered(status, "", "").into_error("r", "d").kind().exit_code(), code, "{status}");
+        }
+    }
+
+    #[test]
+    fn unknown_codes_many_errors_and_other_people_s_pages_are_read() {
+        let body = br#"{"errors":[{"code":"STRANGE","message":"a\nb"},{"code":"DENIED","message":"c"}]}"#;
+        assert_eq!(read_envelope(body), ("STRANGE".into(), "a b; c".into()));
+        assert_eq!(read_envelope(b"<html>\x1b[31mBad gateway"), (String::new(), "<html>[31mBad gateway".into()));
+    }
+}

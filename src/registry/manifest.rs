@@ -1,0 +1,79 @@
+//! Manifests and indexes: put last, read back.
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+
+use super::blob::body;
+use super::wire::{Ask, Client};
+use crate::error::{Error, Kind, Result};
+use crate::reference::Digest;
+
+/// What a manifest or index may have at most: ECR's limit on `imageManifest` (ECR API reference, PutImage).
+const LIMIT: usize = 4 << 20;
+
+/// Every type that an image can have. ECR converts a manifest that is asked for by tag into a type that is accepted, so
+/// all are named (ECR user guide, "Container image manifest format support").
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                      application/vnd.docker.distribution.manifest.list.v2+json, \
+                      application/vnd.docker.distribution.manifest.v2+json";
+
+/// A manifest as a registry has it.
+#[derive(Clone, Debug)]
+pub struct RemoteManifest {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their digest, computed here.
+    pub digest: Digest,
+    /// The media type, as the registry says.
+    pub media_type: String,
+}
+
+impl Client {
+    /// Puts a manifest or an index under a tag or under its digest.
+    ///
+    /// # Errors
+    /// If the registry refuses, or confirms another digest than that of these bytes. Nothing is asked of the answer
+    /// beyond that: ECR's has no Location (apple/swift-container-plugin#27).
+    pub async fn put_manifest(&self, reference: &str, media_type: &str, bytes: Bytes) -> Result<()> {
+        let digest = Digest::of(&bytes);
+        let ask = Ask::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
+        let ask = ask.body(media_type, bytes)?;
+        let doing = format!("cannot put the manifest {}/{}", self.repository(), place(reference));
+        let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
+        match content_digest(response.headers()) {
+            Some(confirmed) if confirmed != digest => {
+                let why = format!("it stored {confirmed} where {digest} was sent");
+                Err(Error::new(Kind::Refused, format!("{doing}: {} changed it", self.name())).because(why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a manifest or an index. `None` if there is none.
+    ///
+    /// # Errors
+    /// If the registry refuses or sends too much.
+    pub async fn manifest(&self, reference: &str) -> Result<Option<RemoteManifest>> {
+        let ask = Ask::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200, 404]).accept(ACCEPT);
+        let doing = format!("cannot read the manifest {}/{}", self.repository(), place(reference));
+        let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
+        if response.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = media_type.unwrap_or_default().to_owned();
+        let bytes = body(response, LIMIT).await.map_err(|fault| self.explain(fault, &doing))?;
+        Ok(Some(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type }))
+    }
+}
+
+/// A tag as people write it, a digest short.
+fn place(reference: &str) -> String {
+    reference.parse::<Digest>().map_or_else(|_| reference.to_owned(), |digest| digest.short())
+}
+
+/// The digest that the registry says it stored, where it says so.
+pub(super) fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}

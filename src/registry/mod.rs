@@ -1,0 +1,19 @@
+//! The OCI distribution API, as far as a push needs it: which blobs are there, uploads, manifests.
+//!
+//! Everything goes through [`Client`], which is bound to one repository of one registry and is cheap to clone. Whether
+//! a registry is Amazon's makes no difference here: what is special about ECR's API lives in `ecr`, and a login is a
+//! closure to this room.
+
+mod auth;
+mod blob;
+mod fault;
+mod manifest;
+mod pacer;
+mod upload;
+mod wire;
+
+pub use auth::{Login, LoginSource};
+pub use blob::Presence;
+pub use manifest::RemoteManifest;
+pub use upload::{CHUNK, Fed, Feed, upload};
+pub use wire::{Client, Settings};

@@ -1,0 +1,272 @@
+//! One small request at a time: sent, answered, and tried again where that may help.
+//!
+//! The only retry loop around small requests is [`Client::ask`]; bodies of layers have theirs in `upload`. Both build
+//! on [`Client::send`], which sends once, keeps the credentials to the registry's own origin, and renews them once when
+//! they are refused. Redirects are never followed with credentials.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Body, Method, Response, StatusCode, Url};
+use tokio_util::sync::CancellationToken;
+
+use super::auth::{Auth, LoginSource};
+use super::fault::Fault;
+use super::pacer::Pacer;
+use crate::error::{Error, Kind, Result};
+use crate::reference::{self, Repository};
+
+/// How long a small request may take, answer included.
+const SMALL_REQUEST: Duration = Duration::from_secs(60);
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What a client needs to know.
+pub struct Settings {
+    /// Where the registry is: `https://HOST/`.
+    pub endpoint: Url,
+    /// What people call the registry: the host of the reference, wherever the endpoint is.
+    pub name: String,
+    /// The repository that this client works on.
+    pub repository: Repository,
+    /// Where logins come from.
+    pub login: LoginSource,
+    /// How often a request is tried again.
+    pub retries: usize,
+    /// Ends all waiting.
+    pub cancel: CancellationToken,
+    /// Told, in one line, why it takes longer and when the next try is.
+    pub on_wait: Arc<dyn Fn(String) + Send + Sync>,
+}
+
+/// A repository of a registry. Cheap to clone; all clones share connections, login and pace.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    http: reqwest::Client,
+    auth: Auth,
+    pacer: Pacer,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({}/{})", self.0.settings.name, self.0.settings.repository)
+    }
+}
+
+/// One request, ready to be sent as often as need be.
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Arc<dyn Fn() -> Body + Send + Sync>,
+    /// The statuses that are an answer; every other one is a fault.
+    pub(super) expect: &'static [u16],
+}
+
+impl Ask {
+    pub(super) fn new(method: Method, url: Url, expect: &'static [u16]) -> Self {
+        let payload = Arc::new(|| Body::from(Bytes::new()));
+        Self { method, url, headers: HeaderMap::new(), payload, expect }
+    }
+
+    pub(super) fn accept(mut self, media_types: &'static str) -> Self {
+        self.headers.insert(ACCEPT, HeaderValue::from_static(media_types));
+        self
+    }
+
+    pub(super) fn body(mut self, media_type: &str, bytes: Bytes) -> Result<Self> {
+        let value = HeaderValue::from_str(media_type)
+            .map_err(|_| Error::input(format!("the media type {media_type:?} cannot be sent in a header")))?;
+        self.headers.insert(CONTENT_TYPE, value);
+        self.payload = Arc::new(move || Body::from(bytes.clone()));
+        Ok(self)
+    }
+}
+
+impl Client {
+    /// A client for one repository. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// If the machine's certificate store cannot be used.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            // No read time limit: reqwest's runs while a body is being sent, too.
+            .connect_timeout(CONNECT)
+            .http1_only();
+        if settings.endpoint.scheme() == "http" {
+            // No proxy between this machine and itself, and no certificate store where no certificate is checked.
+            http = http.tls_certs_only([]);
+            if is_loopback(&settings.endpoint) {
+                http = http.no_proxy();
+            }
+        }
+        let http = http.build().map_err(|error| {
+            Error::new(Kind::Unavailable, "cannot set up HTTPS")
+                .because(error)
+                .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
+        })?;
+        let auth = Auth::new(Arc::clone(&settings.login));
+        Ok(Self(Arc::new(Inner { settings, http, auth, pacer: Pacer::default() })))
+    }
+
+    /// What people call the registry.
+    pub fn name(&self) -> &str {
+        &self.0.settings.name
+    }
+
+    /// The repository that this client works on.
+    pub fn repository(&self) -> &Repository {
+        &self.0.settings.repository
+    }
+
+    /// The URL of `rest` below the repository: `blobs/sha256:...`, `manifests/1`.
+    pub(super) fn url(&self, rest: &str) -> Url {
+        let mut url = self.0.settings.endpoint.clone();
+        url.set_path(&format!("/v2/{}/{rest}", self.0.settings.repository));
+        url
+    }
+
+    /// Sends a small request, again and again while that may help, and returns the answer or the last fault.
+    pub(super) async fn ask(&self, ask: &Ask) -> Result<Response, Fault> {
+        let mut delays = self.delays();
+        loop {
+            let sent = match tokio::time::timeout(SMALL_REQUEST, self.send(ask)).await {
+                Ok(sent) => sent,
+                Err(elapsed) => Err(Fault::Silence(elapsed.into())),
+            };
+            match sent {
+                Err(fault) if fault.is_transient() => self.pause(fault, delays.next()).await?,
+                sent => return sent,
+            }
+        }
+    }
+
+    /// The pauses between tries.
+    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(400))
+            .with_max_delay(Duration::from_secs(20))
+            .with_max_times(self.0.settings.retries)
+            .build()
+    }
+
+    /// Waits before the next try, or gives the fault back if there is none.
+    pub(super) async fn pause(&self, fault: Fault, delay: Option<Duration>) -> Result<(), Fault> {
+        let Some(delay) = delay else { return Err(fault) };
+        let delay = fault.retry_after().map_or(delay, |asked| asked.max(delay));
+        if fault.is_throttle() {
+            self.0.pacer.hold(delay);
+        }
+        let seconds = delay.as_secs_f32();
+        (self.0.settings.on_wait)(format!("{}: {}, next try in {seconds:.1} s", self.name(), fault.summary()));
+        self.or_cancelled(tokio::time::sleep(delay)).await
+    }
+
+    /// Waits for `future` unless the push is cancelled.
+    pub(super) async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T, Fault> {
+        let done = self.0.settings.cancel.run_until_cancelled(future).await;
+        done.ok_or_else(|| Fault::Ours(Error::interrupted()))
+    }
+
+    /// Sends a request once; twice if the login was refused and a fresh one can be had, which is no retry.
+    pub(super) async fn send(&self, ask: &Ask) -> Result<Response, Fault> {
+        self.or_cancelled(async {
+            self.0.pacer.ready().await;
+            let ours = ask.url.origin() == self.0.settings.endpoint.origin();
+            if !ours {
+                return self.send_as(ask, None).await;
+            }
+            let authorization = self.0.auth.authorization().await.map_err(Fault::Ours)?;
+            match self.send_as(ask, authorization.header.clone()).await {
+                Err(fault) if fault.wants_fresh_login() => {
+                    let fresh = self.0.auth.renew(&authorization).await.map_err(Fault::Ours)?;
+                    match fresh.header {
+                        Some(header) => self.send_as(ask, Some(header)).await,
+                        None => Err(fault),
+                    }
+                }
+                sent => sent,
+            }
+        })
+        .await?
+    }
+
+    /// Gives up an upload session, as well as that can be done: also after a cancellation, and without a word about it.
+    pub(super) async fn forget(&self, session: Url) {
+        let Ok(authorization) = self.0.auth.authorization().await else { return };
+        let ours = session.origin() == self.0.settings.endpoint.origin();
+        let ask = Ask::new(Method::DELETE, session, &[200, 202, 204]);
+        let header = if ours { authorization.header } else { None };
+        let _best_effort = tokio::time::timeout(Duration::from_secs(2), self.send_as(&ask, header)).await;
+    }
+
+    async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {
+        let mut request = self.0.http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
+        if let Some(header) = authorization {
+            request = request.header(AUTHORIZATION, header);
+        }
+        let response = request.body((ask.payload)()).send().await.map_err(Fault::of_silence)?;
+        if ask.expect.contains(&response.status().as_u16()) {
+            return Ok(response);
+        }
+        Err(Fault::of_response(response).await)
+    }
+
+    /// Where the answer to a request to `from` says to go on, if it says so and if one may go there.
+    pub(super) fn location(&self, from: &Url, response: &Response) -> Result<Option<Url>, Fault> {
+        let Some(value) = response.headers().get(LOCATION) else { return Ok(None) };
+        let refuse = |why: &str| {
+            let what = format!("{} sent us to an address {why}", self.name());
+            Fault::Ours(
+                Error::new(Kind::Refused, what).hint("Ask whoever runs the registry to correct its public URL."),
+            )
+        };
+        let text = value.to_str().map_err(|_| refuse("that is no text"))?;
+        let url = from.join(text).map_err(|_| refuse("that is no URL"))?;
+        let endpoint = &self.0.settings.endpoint;
+        if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
+            return Err(refuse("on plain http, although it is asked over https itself"));
+        }
+        if url.origin() != endpoint.origin() {
+            if let Some(ip) = address(&url) {
+                if reference::is_link_local(ip) {
+                    return Err(refuse("that belongs to a metadata service"));
+                }
+                let among_ourselves = address(endpoint).is_some_and(reference::is_private) || is_loopback(endpoint);
+                if reference::is_private(ip) && !among_ourselves {
+                    return Err(refuse("of a private network, although it is a public registry"));
+                }
+            }
+        }
+        Ok(Some(url))
+    }
+
+    /// The error for people.
+    pub(super) fn explain(&self, fault: Fault, doing: &str) -> Error {
+        fault.into_error(self.name(), doing)
+    }
+}
+
+/// The IP address that stands in a URL, if one does.
+fn address(url: &Url) -> Option<std::net::IpAddr> {
+    url.host_str()?.trim_matches(['[', ']']).parse().ok()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str() == Some("localhost") || address(url).is_some_and(|ip| ip.is_loopback())
+}
+
+/// The statuses with which a storage elsewhere is named.
+pub(super) const REDIRECTS: [StatusCode; 4] =
+    [StatusCode::MOVED_PERMANENTLY, StatusCode::FOUND, StatusCode::SEE_OTHER, StatusCode::TEMPORARY_REDIRECT];

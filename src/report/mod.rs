@@ -1,0 +1,96 @@
+//! The outcome, as text for people and as JSON for pipelines.
+
+mod json;
+
+pub use json::json;
+
+use crate::error::Error;
+use crate::layer::size;
+use crate::push::{Outcome, ReadBack, TargetOutcome};
+
+/// What goes to stdout: one reference a line, `HOST/REPOSITORY:TAG@sha256:...`, and nothing else.
+pub fn references(outcome: &Outcome) -> String {
+    outcome.targets.iter().flat_map(TargetOutcome::references).map(|reference| reference + "\n").collect()
+}
+
+/// The last words on stderr about a push that went well.
+pub fn summary(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for target in outcome.targets.iter().filter(|target| target.error.is_none()) {
+        let reused = target.layers.iter().filter(|layer| layer.action == "reuse").count();
+        let uploaded = target.layers.len() - reused;
+        text += &if outcome.dry_run {
+            let bytes: u64 = target.layers.iter().filter(|l| l.action == "upload").map(|l| l.archive_bytes).sum();
+            format!(
+                "{}: {uploaded} of {} layers would be uploaded, {} of the archive; {reused} reused. Nothing was sent.\n",
+                target.name,
+                target.layers.len(),
+                size(bytes)
+            )
+        } else {
+            format!(
+                "{}: {uploaded} of {} layers uploaded, {} sent; {reused} reused; {:.1} s\n",
+                target.name,
+                target.layers.len(),
+                size(target.sent()),
+                outcome.seconds()
+            )
+        };
+    }
+    text
+}
+
+/// What a plan would do with each layer.
+pub fn plan(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for target in &outcome.targets {
+        for layer in &target.layers {
+            let hash = layer.diff_id.map(|diff_id| diff_id.short());
+            let hash = hash.unwrap_or_else(|| layer.digest.map(|digest| digest.short()).unwrap_or_default());
+            let size = size(layer.archive_bytes);
+            text += &format!("{}  layer {hash}  {size:>10}  {}: {}\n", target.name, layer.action, layer.why);
+        }
+    }
+    text
+}
+
+/// What was read back from a registry.
+pub fn read_back(reference: &str, found: &ReadBack) -> String {
+    let mut text = format!("read back {reference}\n  {}  {}\n", found.digest, found.media_type);
+    for image_id in &found.image_ids {
+        text += &format!("  config {image_id}\n");
+    }
+    for (digest, bytes) in &found.layers {
+        text += &format!("  layer  {digest}  {:>10}\n", size(*bytes));
+    }
+    text
+}
+
+/// An error for people: what, why, what to do.
+pub fn failure(error: &Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in error.causes() {
+        text += &format!("  because: {cause}\n");
+    }
+    if let Some(hint) = error.advice() {
+        text += &format!("  hint: {hint}\n");
+    }
+    text
+}
+
+/// The errors of all targets. One that several share is said once.
+pub fn failures(outcome: &Outcome) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for target in &outcome.targets {
+        let Some(error) = &target.error else { continue };
+        let text = failure(error);
+        if !said.contains(&text) {
+            said.push(text);
+        }
+    }
+    let pushed = outcome.targets.iter().filter(|target| target.error.is_none()).count();
+    if !said.is_empty() && pushed > 0 {
+        said.push(format!("{pushed} of {} targets were pushed\n", outcome.targets.len()));
+    }
+    said.concat()
+}

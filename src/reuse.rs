@@ -1,0 +1,168 @@
+//! What is known already: which packed blobs a plain layer has become before.
+//!
+//! The own cache is a small file of JSON lines, one for each pair of a diff_id and the digest that its bytes were
+//! packed to. It records only pairs whose two hashes were computed here, in one pass over the bytes, never what a tag
+//! or an archive claims: so it can be believed, and only the registry has to be asked whether the blob is still there.
+//! Lines are appended whole, so two runs at once do each other no harm. Losing the file costs one upload.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::layer::{Packing, Recipe};
+use crate::reference::{DiffId, Digest};
+
+/// From this size on the file is cut to its newer half when it is opened: some 4,000 layers.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// Something that a plain layer has become.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Known {
+    /// The plain layer.
+    pub diff_id: DiffId,
+    /// The packed blob.
+    pub digest: Digest,
+    /// The packed blob's size in bytes.
+    pub size: u64,
+    /// How it is packed.
+    pub packing: Packing,
+    /// The recipe that packed it.
+    pub recipe: String,
+}
+
+impl Known {
+    /// What was learned by sending a layer.
+    pub fn new(diff_id: DiffId, digest: Digest, size: u64, recipe: Recipe) -> Self {
+        Self { diff_id, digest, size, packing: recipe.packing(), recipe: recipe.name() }
+    }
+}
+
+/// The own cache.
+#[derive(Debug, Default)]
+pub struct Cache {
+    path: Option<PathBuf>,
+    known: Mutex<HashMap<DiffId, Vec<Known>>>,
+}
+
+impl Cache {
+    /// Reads the cache file, if there is one. Lines that make no sense are passed over.
+    ///
+    /// # Errors
+    /// If there is a file and it cannot be read. A push can go on without.
+    pub fn open(path: Option<PathBuf>) -> io::Result<Self> {
+        let text = match path.as_deref().map(File::open) {
+            None => String::new(),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Some(file) => read_newest(file?)?,
+        };
+        let lines: Vec<Known> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        if let Some(path) = &path
+            && text.len() as u64 > FILE_LIMIT
+        {
+            // Another run that appends right now loses its line, which costs it one upload.
+            let kept: Vec<String> = lines[lines.len() / 2..].iter().filter_map(line).collect();
+            let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
+            fs::write(&fresh, kept.concat())?;
+            fs::rename(fresh, path)?;
+        }
+        let mut known: HashMap<DiffId, Vec<Known>> = HashMap::new();
+        for entry in lines {
+            known.entry(entry.diff_id).or_default().push(entry);
+        }
+        Ok(Self { path, known: Mutex::new(known) })
+    }
+
+    /// What the plain layer has become before, newest first.
+    pub fn find(&self, diff_id: &DiffId) -> Vec<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Remembers a pair, unless it is known.
+    ///
+    /// # Errors
+    /// If the file cannot be written. A push can go on without.
+    pub fn record(&self, entry: Known) -> io::Result<()> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = known.entry(entry.diff_id).or_default();
+        if entries.contains(&entry) {
+            return Ok(());
+        }
+        let text = line(&entry);
+        entries.push(entry);
+        let (Some(path), Some(text)) = (&self.path, text) else { return Ok(()) };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // One write of one line at the end of the file: whole, or not there at all.
+        File::options().append(true).create(true).open(path)?.write_all(text.as_bytes())
+    }
+}
+
+fn line(entry: &Known) -> Option<String> {
+    serde_json::to_string(entry).ok().map(|text| text + "\n")
+}
+
+/// At most twice the limit, from the end: the newest lines stand last.
+fn read_newest(mut file: File) -> io::Result<String> {
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(2 * FILE_LIMIT)))?;
+    let mut bytes = Vec::new();
+    file.take(2 * FILE_LIMIT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(n: u64) -> Known {
+        let (diff_id, digest) = (DiffId::of(&n.to_le_bytes()), Digest::of(&n.to_be_bytes()));
+        Known::new(diff_id, digest, n, Recipe::Gzip { level: 2 })
+    }
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("ecr-push-{name}-{}", std::process::id())).join("layers.jsonl")
+    }
+
+    #[test]
+    fn what_is_recorded_is_found_by_the_next_run_newest_first() {
+        let path = path("cache");
+        let cache = Cache::open(Some(path.clone())).unwrap();
+        let (first, mut second) = (entry(1), entry(2));
+        second.diff_id = first.diff_id;
+        for known in [&first, &second, &first] {
+            cache.record(known.clone()).unwrap();
+        }
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"half a li").unwrap();
+        let again = Cache::open(Some(path.clone())).unwrap();
+        assert_eq!(again.find(&first.diff_id), [second, first]);
+        assert_eq!(again.find(&entry(3).diff_id), []);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_has_grown_too_large_keeps_its_newer_half() {
+        let path = path("large");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text: String = (0..6000).filter_map(|n| line(&entry(n))).collect();
+        assert!(text.len() as u64 > FILE_LIMIT);
+        fs::write(&path, text).unwrap();
+        Cache::open(Some(path.clone())).unwrap();
+        assert!(fs::metadata(&path).unwrap().len() < FILE_LIMIT);
+        let again = Cache::open(Some(path.clone())).unwrap();
+        assert!(again.find(&entry(5999).diff_id).len() == 1 && again.find(&entry(0).diff_id).is_empty());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn without_a_file_it_remembers_for_this_run() {
+        let cache = Cache::open(None).unwrap();
+        cache.record(entry(1)).unwrap();
+        assert_eq!(cache.find(&entry(1).diff_id), [entry(1)]);
+    }
+}
