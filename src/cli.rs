@@ -163,7 +163,7 @@ struct PushArgs {
     #[cfg(feature = "sandbox")]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "",
           help_heading = "Trial")]
-    sandbox: Option<PathBuf>,
+    sandbox: Option<OsString>,
     /// Use plain http for hosts that are not ECR's
     #[arg(long, help_heading = "Trial")]
     insecure: bool,
@@ -201,7 +201,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         (None, None) => Choice::Only,
     };
     #[cfg(feature = "sandbox")]
-    let sandbox = args.sandbox.map(|dir| (!dir.as_os_str().is_empty()).then_some(dir));
+    let sandbox = args.sandbox.map(|dir| (!dir.is_empty()).then(|| PathBuf::from(dir)));
     #[cfg(not(feature = "sandbox"))]
     let sandbox: Option<Option<PathBuf>> = None;
     // A sandbox leaves the user's own cache alone.

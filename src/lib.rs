@@ -34,3 +34,5 @@ pub mod reference;
 pub mod registry;
 pub mod report;
 pub mod reuse;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;

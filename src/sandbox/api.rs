@@ -1,0 +1,372 @@
+//! AWS's face: the operations of Amazon ECR's API that a pusher needs, in AWS JSON 1.1.
+//!
+//! Names, members and limits are those of the service's model
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Operations.html>).
+
+mod repositories;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::exchange::Exchange;
+use super::faults::Trouble;
+use super::refusal::{absent_message, parameter_message};
+use super::store::{Image, Repo, epoch};
+use super::{Server, reply, set};
+use crate::reference::{Digest, Repository};
+
+/// The service's name in `X-Amz-Target`.
+const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
+/// More than any request that the model allows.
+const LARGEST_REQUEST: usize = 8 << 20;
+
+/// An exception: its name and what it says.
+#[derive(Debug, Eq, PartialEq)]
+struct Exception {
+    status: StatusCode,
+    name: String,
+    message: String,
+    retry_after: Option<u64>,
+}
+
+impl Exception {
+    /// No modelled exception has a status of its own, so all client errors are 400.
+    fn new(name: &str, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, name: name.into(), message: message.into(), retry_after: None }
+    }
+
+    fn parameter(name: &str, constraint: &str) -> Self {
+        Self::new("InvalidParameterException", parameter_message(name, constraint))
+    }
+
+    fn absent(name: &str, server: &Server) -> Self {
+        Self::new("RepositoryNotFoundException", absent_message(name, &server.account))
+    }
+}
+
+impl From<std::io::Error> for Exception {
+    fn from(error: std::io::Error) -> Self {
+        let message = format!("the sandbox's folder: {error}");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new("ServerException", message) }
+    }
+}
+
+type Outcome = Result<Value, Exception>;
+
+/// What a request is called in the log and in faults: the IAM action.
+pub(super) fn operation(headers: &HeaderMap) -> String {
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let operation = target.strip_prefix(TARGET).filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    operation.map_or_else(|| "ecr:Unknown".to_owned(), |name| format!("ecr:{name}"))
+}
+
+/// Answers a request to the API.
+pub(super) async fn answer(server: &Server, exchange: &mut Exchange) -> Response {
+    let outcome = serve(server, exchange).await;
+    respond(server, outcome)
+}
+
+/// The answer to a request that goes wrong on purpose.
+pub(super) fn injected(server: &Server, trouble: &Trouble) -> Response {
+    let exception = match trouble {
+        Trouble::Status { status, code, message } => Exception {
+            status: StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            ..Exception::new(code, message)
+        },
+        Trouble::Throttle { retry_after } => Exception {
+            retry_after: retry_after.map(|wait| wait.as_secs()),
+            ..Exception::new("ThrottlingException", "Rate exceeded")
+        },
+        _ => Exception::new("ServerException", ""),
+    };
+    respond(server, Err(exception))
+}
+
+fn respond(server: &Server, outcome: Outcome) -> Response {
+    let mut response = match outcome {
+        Ok(body) => reply(StatusCode::OK, body.to_string()),
+        Err(exception) => {
+            let body = json!({"__type": exception.name, "message": exception.message});
+            let mut response = reply(exception.status, body.to_string());
+            set(&mut response, "x-amzn-errortype", &exception.name);
+            if let Some(seconds) = exception.retry_after {
+                set(&mut response, "retry-after", seconds.to_string());
+            }
+            response
+        }
+    };
+    set(&mut response, "content-type", "application/x-amz-json-1.1");
+    set(&mut response, "x-amzn-requestid", server.store.request_id());
+    response
+}
+
+async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
+    let action = operation(&exchange.headers);
+    if exchange.method != "POST" || action == "ecr:Unknown" {
+        return Err(Exception::new("UnknownOperationException", ""));
+    }
+    // That it is signed is checked, not by whom: whoever is on this machine is the caller.
+    if !exchange.header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256 ")) {
+        return Err(Exception::new("MissingAuthenticationTokenException", "Missing Authentication Token"));
+    }
+    let Ok(Some(body)) = exchange.whole(LARGEST_REQUEST).await else {
+        return Err(Exception::new("SerializationException", "The request cannot be read"));
+    };
+    let named = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let named = named["repositoryName"].as_str().or_else(|| named["repositoryNames"][0].as_str());
+    let repository = named.and_then(|name| name.parse::<Repository>().ok());
+    if let Some(message) = server.denial(&action, repository.as_ref()) {
+        return Err(Exception::new("AccessDeniedException", message));
+    }
+    match action.trim_start_matches("ecr:") {
+        "GetAuthorizationToken" => Ok(get_authorization_token(server)),
+        "CreateRepository" => repositories::create(server, read(&body)?),
+        "DescribeRepositories" => repositories::describe(server, read(&body)?),
+        "PutLifecyclePolicy" => repositories::put_lifecycle_policy(server, read(&body)?),
+        "SetRepositoryPolicy" => repositories::set_policy(server, read(&body)?),
+        "BatchCheckLayerAvailability" => batch_check_layer_availability(server, read(&body)?),
+        "BatchGetImage" => batch_get_image(server, read(&body)?),
+        "DescribeImages" => describe_images(server, read(&body)?),
+        _ => Err(Exception::new("UnknownOperationException", "")),
+    }
+}
+
+/// Reads what an operation was asked.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Exception> {
+    serde_json::from_slice(body).map_err(|error| Exception::new("SerializationException", error.to_string()))
+}
+
+/// The repository that a request names, in the registry that is the caller's.
+fn name_of(server: &Server, registry: Option<&str>, name: &str) -> Result<Repository, Exception> {
+    if registry.is_some_and(|id| id.len() != 12 || !id.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(Exception::parameter("registryId", "must satisfy regular expression '[0-9]{12}'"));
+    }
+    let valid = (2..=256).contains(&name.len());
+    let parsed = name.parse().ok().filter(|_| valid).ok_or_else(|| {
+        let pattern = r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*";
+        Exception::parameter("repositoryName", &format!("must satisfy regular expression '{pattern}'"))
+    })?;
+    if registry.is_some_and(|id| id != server.account) {
+        let message = absent_message(name, registry.unwrap_or_default());
+        return Err(Exception::new("RepositoryNotFoundException", message));
+    }
+    Ok(parsed)
+}
+
+fn look<T>(server: &Server, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Exception> {
+    server.store.look(name, look).ok_or_else(|| Exception::absent(name.as_str(), server))
+}
+
+fn get_authorization_token(server: &Server) -> Value {
+    let (token, ends) = server.store.issue_token(server.rules(|rules| rules.token_lifetime));
+    let endpoint = format!("https://{}", server.host());
+    json!({"authorizationData": [
+        {"authorizationToken": token, "expiresAt": epoch(ends), "proxyEndpoint": endpoint},
+    ]})
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckLayers {
+    registry_id: Option<String>,
+    repository_name: String,
+    layer_digests: Vec<String>,
+}
+
+fn batch_check_layer_availability(server: &Server, request: CheckLayers) -> Outcome {
+    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+    if !(1..=100).contains(&request.layer_digests.len()) {
+        let constraint = "Member must have length less than or equal to 100 and greater than or equal to 1";
+        return Err(Exception::parameter("layerDigests", constraint));
+    }
+    let (mut layers, mut failures) = (Vec::new(), Vec::new());
+    look(server, &name, |repo| {
+        for text in &request.layer_digests {
+            let Ok(digest) = text.parse::<Digest>() else {
+                let reason = "Invalid layer digest";
+                failures.push(json!({
+                    "layerDigest": text, "failureCode": "InvalidLayerDigest", "failureReason": reason,
+                }));
+                continue;
+            };
+            layers.push(match repo.blobs.get(&digest) {
+                Some(blob) => json!({
+                    "layerDigest": text, "layerAvailability": "AVAILABLE", "layerSize": blob.size(),
+                    "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                }),
+                None => json!({"layerDigest": text, "layerAvailability": "UNAVAILABLE"}),
+            });
+        }
+    })?;
+    Ok(json!({"layers": layers, "failures": failures}))
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageId {
+    image_tag: Option<String>,
+    image_digest: Option<String>,
+}
+
+impl ImageId {
+    fn to_json(&self) -> Value {
+        let mut id = json!({});
+        for (key, value) in [("imageTag", &self.image_tag), ("imageDigest", &self.image_digest)] {
+            if let Some(value) = value {
+                id[key] = json!(value);
+            }
+        }
+        id
+    }
+
+    /// The image that this names, or the failure code and its reason.
+    fn find<'a>(&self, repo: &'a Repo) -> Result<(Digest, &'a Image), (&'static str, &'static str)> {
+        let absent = ("ImageNotFound", "Requested image not found");
+        let by_digest = match self.image_digest.as_deref().map(str::parse::<Digest>) {
+            Some(Err(_)) => return Err(("InvalidImageDigest", "Invalid request parameters: image digest")),
+            Some(Ok(digest)) => Some(digest),
+            None => None,
+        };
+        let by_tag = self.image_tag.as_deref().map(|tag| repo.tags.get(tag).copied().ok_or(absent)).transpose()?;
+        let digest = match (by_digest, by_tag) {
+            (Some(digest), Some(tagged)) if digest != tagged => {
+                return Err(("ImageTagDoesNotMatchDigest", "Requested image tag does not match the digest"));
+            }
+            (Some(digest), _) | (None, Some(digest)) => digest,
+            (None, None) => {
+                return Err(("MissingDigestAndTag", "Invalid request parameters: both tag and digest are missing"));
+            }
+        };
+        repo.images.get(&digest).map(|image| (digest, image)).ok_or(absent)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GetImages {
+    registry_id: Option<String>,
+    repository_name: String,
+    image_ids: Vec<ImageId>,
+}
+
+fn batch_get_image(server: &Server, request: GetImages) -> Outcome {
+    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+    if !(1..=100).contains(&request.image_ids.len()) {
+        let constraint = "Member must have length less than or equal to 100 and greater than or equal to 1";
+        return Err(Exception::parameter("imageIds", constraint));
+    }
+    let (mut images, mut failures) = (Vec::new(), Vec::new());
+    look(server, &name, |repo| {
+        for id in &request.image_ids {
+            match id.find(repo) {
+                Ok((digest, image)) => {
+                    let id = ImageId { image_digest: Some(digest.to_string()), ..id.clone() };
+                    images.push(json!({
+                        "registryId": server.account, "repositoryName": name, "imageId": id.to_json(),
+                        "imageManifest": String::from_utf8_lossy(&image.bytes),
+                        "imageManifestMediaType": image.media_type,
+                    }));
+                }
+                Err((code, reason)) => failures.push(json!({
+                    "imageId": id.to_json(), "failureCode": code, "failureReason": reason,
+                })),
+            }
+        }
+    })?;
+    Ok(json!({"images": images, "failures": failures}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DescribeImages {
+    registry_id: Option<String>,
+    repository_name: String,
+    image_ids: Option<Vec<ImageId>>,
+    max_results: Option<usize>,
+    next_token: Option<String>,
+    filter: Option<DescribeImagesFilter>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DescribeImagesFilter {
+    tag_status: Option<String>,
+}
+
+fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
+    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+    let page = Page::of(request.max_results, request.next_token.as_deref())?;
+    let mut details = look(server, &name, |repo| {
+        let describe = |digest: &Digest, image: &Image| {
+            let tags: Vec<&String> = repo.tags.iter().filter(|(_, to)| *to == digest).map(|(tag, _)| tag).collect();
+            let mut detail = json!({
+                "registryId": server.account, "repositoryName": name, "imageDigest": digest,
+                "imageSizeInBytes": image.facts.layers_size, "imagePushedAt": epoch(image.pushed),
+                "imageManifestMediaType": image.media_type, "artifactMediaType": image.facts.artifact_type,
+                "imageStatus": "ACTIVE",
+            });
+            if !tags.is_empty() {
+                detail["imageTags"] = json!(tags);
+            }
+            detail
+        };
+        match &request.image_ids {
+            Some(ids) => ids
+                .iter()
+                .map(|id| id.find(repo).map(|(digest, image)| describe(&digest, image)).map_err(|_| id.clone()))
+                .collect::<Result<Vec<_>, _>>(),
+            None => Ok(repo.images.iter().map(|(digest, image)| describe(digest, image)).collect()),
+        }
+    })?
+    .map_err(|id| {
+        let message = format!(
+            "The image with imageId {{imageDigest:'{}', imageTag:'{}'}} does not exist within the repository with name \
+             '{name}' in the registry with id '{}'",
+            id.image_digest.as_deref().unwrap_or("null"),
+            id.image_tag.as_deref().unwrap_or("null"),
+            server.account
+        );
+        Exception::new("ImageNotFoundException", message)
+    })?;
+    match request.filter.and_then(|filter| filter.tag_status).as_deref() {
+        Some("TAGGED") => details.retain(|detail| detail.get("imageTags").is_some()),
+        Some("UNTAGGED") => details.retain(|detail| detail.get("imageTags").is_none()),
+        _ => {}
+    }
+    Ok(page.cut("imageDetails", details))
+}
+
+/// Which of many answers a request wants.
+struct Page {
+    start: usize,
+    length: usize,
+}
+
+impl Page {
+    fn of(max_results: Option<usize>, next_token: Option<&str>) -> Result<Self, Exception> {
+        let length = max_results.unwrap_or(100);
+        if !(1..=1000).contains(&length) {
+            let constraint = "Member must have value less than or equal to 1000 and greater than or equal to 1";
+            return Err(Exception::parameter("maxResults", constraint));
+        }
+        let start = next_token.map_or(Ok(0), |token| {
+            let start = token.strip_prefix("page-").and_then(|start| start.parse().ok());
+            start.ok_or_else(|| Exception::parameter("nextToken", "must be a token from an earlier answer"))
+        })?;
+        Ok(Self { start, length })
+    }
+
+    fn cut(&self, key: &str, all: Vec<Value>) -> Value {
+        let end = self.start.saturating_add(self.length);
+        let more = all.len() > end;
+        let mut answer = json!({});
+        answer[key] = all.into_iter().skip(self.start).take(self.length).collect();
+        if more {
+            answer["nextToken"] = json!(format!("page-{end}"));
+        }
+        answer
+    }
+}

@@ -1,0 +1,385 @@
+//! The registry's face: the OCI distribution API as Amazon ECR speaks it. Blobs are next door, in `blobs.rs`.
+
+use std::time::SystemTime;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::Response;
+use serde_json::json;
+
+use super::exchange::Exchange;
+use super::faults::Trouble;
+use super::manifest::{self, LARGEST_MANIFEST, Place};
+use super::refusal::Refusal;
+use super::rules::ImmutableWords;
+use super::store::{Access, Image, Repo};
+use super::{Server, blobs, cut, empty, reply, set};
+use crate::reference::{Digest, Repository, Tag};
+
+/// What a path leads to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Route {
+    Check,
+    Uploads(String),
+    Upload(String, String),
+    Blob(String, String),
+    Manifest(String, String),
+    Tags(String),
+    Referrers(String, String),
+    Unknown,
+}
+
+impl Route {
+    /// Reads a path from its end, since a repository may be called `a/blobs/uploads`.
+    pub(super) fn of(path: &str) -> Self {
+        if matches!(path, "/v2" | "/v2/") {
+            return Self::Check;
+        }
+        let Some(rest) = path.strip_prefix("/v2/") else { return Self::Unknown };
+        let rest = decode(rest);
+        if let Some(name) = rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads")) {
+            return Self::Uploads(name.to_owned());
+        }
+        if let Some(name) = rest.strip_suffix("/tags/list") {
+            return Self::Tags(name.to_owned());
+        }
+        let Some((before, last)) = rest.rsplit_once('/') else { return Self::Unknown };
+        let last = last.to_owned();
+        if let Some(name) = before.strip_suffix("/blobs/uploads") {
+            return Self::Upload(name.to_owned(), last);
+        }
+        match before.rsplit_once('/') {
+            Some((name, "blobs")) => Self::Blob(name.to_owned(), last),
+            Some((name, "manifests")) => Self::Manifest(name.to_owned(), last),
+            Some((name, "referrers")) => Self::Referrers(name.to_owned(), last),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The IAM action that a request needs
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>).
+    pub(super) fn operation(&self, method: &Method) -> &'static str {
+        match (self, method.as_str()) {
+            (Self::Check, "GET" | "HEAD") => "v2:Check",
+            (Self::Uploads(_), "POST") => "ecr:InitiateLayerUpload",
+            (Self::Upload(..), "PATCH") => "ecr:UploadLayerPart",
+            (Self::Upload(..), "PUT") => "ecr:CompleteLayerUpload",
+            (Self::Upload(..), "GET" | "HEAD") => "v2:UploadStatus",
+            (Self::Upload(..), "DELETE") => "v2:CancelUpload",
+            (Self::Blob(..), "HEAD") => "ecr:BatchCheckLayerAvailability",
+            (Self::Blob(..), "GET") => "ecr:GetDownloadUrlForLayer",
+            (Self::Manifest(..), "GET" | "HEAD") | (Self::Referrers(..), "GET") => "ecr:BatchGetImage",
+            (Self::Manifest(..), "PUT") => "ecr:PutImage",
+            (Self::Tags(_), "GET") => "ecr:ListImages",
+            _ => "v2:Unknown",
+        }
+    }
+}
+
+/// Answers a request to the registry.
+pub(super) async fn answer(server: &Server, exchange: &mut Exchange, route: &Route) -> Response {
+    let outcome = serve(server, exchange, route).await;
+    let mut response = outcome.unwrap_or_else(|refusal| refuse(server, exchange, refusal));
+    set(&mut response, "docker-distribution-api-version", "registry/2.0");
+    response
+}
+
+async fn serve(server: &Server, exchange: &mut Exchange, route: &Route) -> Result<Response, Refusal> {
+    authenticate(server, &exchange.headers)?;
+    let operation = route.operation(&exchange.method);
+    let (name, last) = match route {
+        Route::Check => return Ok(reply(StatusCode::OK, "")),
+        Route::Unknown => return Err(Refusal::Silent(StatusCode::NOT_FOUND)),
+        Route::Uploads(name) | Route::Tags(name) => (name, ""),
+        Route::Upload(name, last)
+        | Route::Blob(name, last)
+        | Route::Manifest(name, last)
+        | Route::Referrers(name, last) => (name, last.as_str()),
+    };
+    let invalid = || Refusal::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "Invalid repository name");
+    // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html
+    let name: Repository =
+        name.parse().ok().filter(|name: &Repository| name.as_str().len() >= 2).ok_or_else(invalid)?;
+    if operation.starts_with("ecr:") {
+        permit(server, operation, &name)?;
+    }
+    match operation {
+        "ecr:InitiateLayerUpload" => blobs::begin(server, exchange, &name),
+        "ecr:UploadLayerPart" => blobs::add(server, exchange, &name, last).await,
+        "ecr:CompleteLayerUpload" => blobs::complete(server, exchange, &name, last).await,
+        "v2:UploadStatus" => Err(blobs::status(server, &name, last)),
+        "v2:CancelUpload" => blobs::cancel(server, &name, last),
+        "ecr:BatchCheckLayerAvailability" => blobs::head(server, &name, last),
+        "ecr:GetDownloadUrlForLayer" => blobs::redirect(server, &name, last),
+        "ecr:BatchGetImage" if matches!(route, Route::Referrers(..)) => referrers(server, &name, last),
+        "ecr:BatchGetImage" => serve_manifest(server, exchange, &name, last),
+        "ecr:PutImage" => put_manifest(server, exchange, &name, last).await,
+        "ecr:ListImages" => list_tags(server, exchange, &name),
+        _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "The operation is unsupported.")),
+    }
+}
+
+/// The answer to a request that goes wrong on purpose.
+pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Trouble) -> Response {
+    let refusal = match trouble {
+        Trouble::Status { status, code, message } => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            Refusal::new(status, code, message)
+        }
+        Trouble::Throttle { retry_after } => Refusal::Said {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: "TOOMANYREQUESTS".into(),
+            message: "Rate exceeded".into(),
+            retry_after: retry_after.map(|wait| wait.as_secs()),
+        },
+        _ => Refusal::HangUp,
+    };
+    let mut response = refuse(server, exchange, refusal);
+    set(&mut response, "docker-distribution-api-version", "registry/2.0");
+    response
+}
+
+fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
+    match refusal {
+        // The answer to a HEAD has no room for reasons.
+        Refusal::Said { status, .. } if exchange.method == Method::HEAD => empty(status),
+        Refusal::Said { status, code, message, retry_after } => {
+            let body = json!({"errors": [{"code": code, "message": message}]});
+            let mut response = reply(status, body.to_string());
+            set(&mut response, "content-type", "application/json; charset=utf-8");
+            if let Some(seconds) = retry_after {
+                set(&mut response, "retry-after", seconds.to_string());
+            }
+            response
+        }
+        Refusal::Silent(status) => empty(status),
+        Refusal::Challenge => {
+            // https://github.com/awslabs/amazon-ecr-credential-helper: Basic, with no token service behind it.
+            let mut response = reply(StatusCode::UNAUTHORIZED, "Not Authorized\n");
+            let challenge = format!("Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"", server.host());
+            set(&mut response, "www-authenticate", challenge);
+            set(&mut response, "content-type", "text/plain; charset=utf-8");
+            response
+        }
+        Refusal::HangUp => cut(exchange),
+    }
+}
+
+fn authenticate(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match authorization.map(|authorization| server.store.access(authorization)) {
+        Some(Access::Granted) => Ok(()),
+        // 403 and no challenge (https://github.com/flipt-io/flipt/issues/3043).
+        Some(Access::Expired) => Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "DENIED",
+            "Your authorization token has expired. Reauthenticate and try again.",
+        )),
+        Some(Access::Unknown) | None => Err(Refusal::Challenge),
+    }
+}
+
+/// Checks the caller's rights.
+pub(super) fn permit(server: &Server, action: &str, name: &Repository) -> Result<(), Refusal> {
+    let Some(message) = server.denial(action, Some(name)) else { return Ok(()) };
+    if server.rules(|rules| rules.deny_silently) {
+        return Err(Refusal::Silent(StatusCode::FORBIDDEN));
+    }
+    Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message))
+}
+
+/// Looks at a repository that has to exist.
+pub(super) fn look<T>(server: &Server, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Refusal> {
+    server.store.look(name, look).ok_or_else(|| Refusal::absent(name, &server.account))
+}
+
+/// A tag that ECR takes.
+fn tag_of(text: &str) -> Result<Tag, Refusal> {
+    let constraint = "must satisfy regular expression '[a-zA-Z0-9-_.]+'";
+    text.parse().map_err(|_| Refusal::parameter("imageTag", constraint))
+}
+
+async fn put_manifest(
+    server: &Server,
+    exchange: &mut Exchange,
+    name: &Repository,
+    reference: &str,
+) -> Result<Response, Refusal> {
+    look(server, name, |_| ())?;
+    let media_type = exchange.header(header::CONTENT_TYPE).unwrap_or_default().to_owned();
+    let bytes = match exchange.whole(LARGEST_MANIFEST).await {
+        Ok(Some(bytes)) => Bytes::from(bytes),
+        Ok(None) => {
+            let constraint = "Member must have length less than or equal to 4194304";
+            return Err(Refusal::parameter("imageManifest", constraint));
+        }
+        Err(_) => return Err(Refusal::HangUp),
+    };
+    let by_digest = reference.contains(':');
+    let tag = if by_digest { None } else { Some(tag_of(reference)?) };
+    if !manifest::is_accepted(&media_type) {
+        let message = format!("Manifest media type '{media_type}' is not supported");
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message));
+    }
+    let digest = Digest::of(&bytes);
+    if by_digest && reference.parse().ok() != Some(digest) {
+        return Err(Refusal::manifest(format!(
+            "The image with digest '{reference}' in repository '{name}' and registry ID '{}' does not match the image \
+             digest that Amazon ECR has calculated.",
+            server.account
+        )));
+    }
+    let rules = server.rules(|rules| rules.clone());
+    let put = server.store.put_image(name, tag.as_ref(), |repo| {
+        let place = Place { repository: name, account: &server.account, repo };
+        let facts = manifest::judge(&bytes, &media_type, &rules.manifest, &place)?;
+        if let Some(tag) = tag.as_ref().filter(|tag| repo.tags.contains_key(tag.as_str()))
+            && (rules.immutable || repo.settings.is_immutable(tag.as_str()))
+        {
+            return Err(immutable(rules.immutable_words, tag, name));
+        }
+        Ok((digest, Image { bytes: bytes.clone(), media_type: media_type.clone(), pushed: SystemTime::now(), facts }))
+    });
+    let digest = put.ok_or_else(|| Refusal::absent(name, &server.account))??;
+    // No Location (https://github.com/apple/swift-container-plugin/issues/27).
+    let mut response = empty(StatusCode::CREATED);
+    set(&mut response, "docker-content-digest", digest.to_string());
+    Ok(response)
+}
+
+/// Said even if the tag has that very digest (<https://github.com/aws/containers-roadmap/issues/2179>).
+fn immutable(words: ImmutableWords, tag: &Tag, name: &Repository) -> Refusal {
+    let what = match words {
+        ImmutableWords::Repository => "repository",
+        ImmutableWords::Tag => "tag",
+    };
+    let message = format!(
+        "The image tag '{tag}' already exists in the '{name}' repository and cannot be overwritten because the {what} \
+         is immutable."
+    );
+    Refusal::new(StatusCode::BAD_REQUEST, "TAG_INVALID", message)
+}
+
+fn serve_manifest(
+    server: &Server,
+    exchange: &Exchange,
+    name: &Repository,
+    reference: &str,
+) -> Result<Response, Refusal> {
+    let by_digest = reference.contains(':');
+    if !by_digest && let Err(refusal) = tag_of(reference) {
+        // The same tag that a PUT meets with 405.
+        let head = exchange.method == Method::HEAD;
+        return Err(if head { Refusal::Silent(StatusCode::BAD_REQUEST) } else { refusal });
+    }
+    let found = look(server, name, |repo| {
+        repo.image(reference).map(|(digest, image)| (digest, image.bytes.clone(), image.media_type.clone()))
+    })?;
+    let (digest, bytes, media_type) = found.ok_or_else(|| unknown_image("Requested image not found"))?;
+    // By tag ECR may convert to what is accepted, by digest it never does; this never does, and says so as the
+    // reference registry would (https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-manifest-formats.html).
+    if !by_digest && !accepts(&exchange.headers, &media_type) {
+        return Err(unknown_image("The image has a media type that the Accept header does not list"));
+    }
+    let length = bytes.len();
+    let mut response = reply(StatusCode::OK, bytes);
+    set(&mut response, "content-type", media_type);
+    set(&mut response, "content-length", length.to_string());
+    if exchange.method == Method::HEAD {
+        // GET leaves it out (https://github.com/oras-project/oras-go/issues/237).
+        set(&mut response, "docker-content-digest", digest.to_string());
+    }
+    Ok(response)
+}
+
+fn unknown_image(message: &str) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
+}
+
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let lines = headers.get_all(header::ACCEPT);
+    let mut types = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).peekable();
+    types.peek().is_none()
+        || types.any(|accepted| {
+            let accepted = accepted.split(';').next().unwrap_or_default().trim();
+            matches!(accepted, "*/*" | "application/*") || accepted.eq_ignore_ascii_case(media_type)
+        })
+}
+
+fn list_tags(server: &Server, exchange: &Exchange, name: &Repository) -> Result<Response, Refusal> {
+    let query = exchange.uri.query();
+    let limit = match query_value(query, "n").map(|n| n.parse::<usize>()) {
+        // https://github.com/genuinetools/reg/issues/206
+        None => 100,
+        Some(Ok(limit)) if (1..=1000).contains(&limit) => limit,
+        // https://github.com/google/go-containerregistry/issues/681
+        Some(_) => {
+            let constraint = "Member must have value less than or equal to 1000";
+            return Err(Refusal::parameter("maxResults", constraint));
+        }
+    };
+    let last = query_value(query, "last").unwrap_or_default();
+    let mut tags: Vec<String> = look(server, name, |repo| {
+        repo.tags.keys().filter(|tag| last.is_empty() || **tag > last).take(limit + 1).cloned().collect()
+    })?;
+    let more = tags.len() > limit;
+    tags.truncate(limit);
+    let mut response = reply(StatusCode::OK, json!({"name": name, "tags": tags}).to_string());
+    set(&mut response, "content-type", "application/json; charset=utf-8");
+    if let (true, Some(last)) = (more, tags.last()) {
+        set(&mut response, "link", format!("</v2/{name}/tags/list?last={last}&n={limit}>; rel=\"next\""));
+    }
+    Ok(response)
+}
+
+/// What refers to a manifest: signatures, attestations
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
+fn referrers(server: &Server, name: &Repository, subject: &str) -> Result<Response, Refusal> {
+    let invalid = |_| Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "Invalid digest");
+    let subject: Digest = subject.parse().map_err(invalid)?;
+    let manifests = look(server, name, |repo| {
+        let referring = repo.images.iter().filter(|(_, image)| image.facts.subject == Some(subject));
+        let describe = |(digest, image): (&Digest, &Image)| {
+            json!({
+                "mediaType": image.media_type,
+                "digest": digest,
+                "size": image.bytes.len(),
+                "artifactType": image.facts.artifact_type,
+                "annotations": image.facts.annotations,
+            })
+        };
+        referring.map(describe).collect::<Vec<_>>()
+    })?;
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});
+    let mut response = reply(StatusCode::OK, index.to_string());
+    set(&mut response, "content-type", media_type);
+    Ok(response)
+}
+
+/// A value from a query.
+pub(super) fn query_value(query: Option<&str>, key: &str) -> Option<String> {
+    let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| decode(value))
+}
+
+/// Undoes percent-encoding. What is none, or hides bytes that are not text, stays as it is.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|code| byte == b'%' && code.iter().all(u8::is_ascii_hexdigit));
+        let code = code.and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}

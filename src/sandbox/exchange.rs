@@ -1,0 +1,281 @@
+//! One request on its way: its body with every byte counted, the log line it leaves, and the connection it came on,
+//! which can be cut under it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::connect_info::Connected;
+use axum::http::{HeaderMap, Method, Uri, header};
+use axum::serve::{IncomingStream, Listener};
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::faults::Trouble;
+
+/// A request that reached the sandbox.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LogEntry {
+    /// The HTTP method.
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// The IAM action that the request exercises: `ecr:UploadLayerPart`. Requests that need none are `v2:Check`,
+    /// `v2:UploadStatus`, `v2:CancelUpload`, `v2:Unknown` and, on the bucket, `s3:GetObject`.
+    pub operation: String,
+    /// The status of the answer; 0 where none was sent (yet), because the connection broke or the request stalls.
+    pub status: u16,
+    /// How many bytes of body arrived, of cut and refused requests too.
+    pub body_bytes: u64,
+    /// The request's `Content-Range`.
+    pub content_range: Option<String>,
+    /// The request's `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Whether the request carried an `Authorization` header.
+    pub authorized: bool,
+}
+
+/// All requests so far, in order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Log(Mutex<Vec<LogEntry>>);
+
+impl Log {
+    pub(super) fn entries(&self) -> Vec<LogEntry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds the line of a request that just arrived, and says where it stands.
+    pub(super) fn begin(&self, method: &Method, uri: &Uri, headers: &HeaderMap, operation: &str) -> usize {
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let entry = LogEntry {
+            method: method.to_string(),
+            path: uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string),
+            operation: operation.to_owned(),
+            content_range: text(header::CONTENT_RANGE),
+            user_agent: text(header::USER_AGENT),
+            authorized: headers.contains_key(header::AUTHORIZATION),
+            ..LogEntry::default()
+        };
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.push(entry);
+        entries.len() - 1
+    }
+
+    pub(super) fn change(&self, index: usize, change: impl FnOnce(&mut LogEntry)) {
+        if let Some(entry) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            change(entry);
+        }
+    }
+}
+
+/// The connection ended before the body did.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+/// A request while it is being served.
+pub(super) struct Exchange {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    body: BodyDataStream,
+    received: u64,
+    broken: bool,
+    trouble: Option<Trouble>,
+    line: Line,
+    log: Arc<Log>,
+    index: usize,
+    stop: CancellationToken,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        request: axum::extract::Request,
+        line: Line,
+        log: &Arc<Log>,
+        operation: &str,
+        trouble: Option<Trouble>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (parts, body) = request.into_parts();
+        let index = log.begin(&parts.method, &parts.uri, &parts.headers, operation);
+        Self {
+            method: parts.method,
+            uri: parts.uri,
+            headers: parts.headers,
+            body: Body::into_data_stream(body),
+            received: 0,
+            broken: false,
+            trouble,
+            line,
+            log: Arc::clone(log),
+            index,
+            stop,
+        }
+    }
+
+    /// What is to go wrong with this request.
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
+    /// A header's value, if it is text.
+    pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether a body follows, as far as the head says.
+    pub(super) fn announces_body(&self) -> bool {
+        self.headers.contains_key(header::TRANSFER_ENCODING)
+            || self.header(header::CONTENT_LENGTH).is_some_and(|length| length.trim() != "0")
+    }
+
+    /// The next bytes of the body; `None` at its end.
+    pub(super) async fn piece(&mut self) -> Option<Result<Bytes, Broken>> {
+        if self.broken {
+            return Some(Err(Broken));
+        }
+        let next = tokio::select! {
+            next = self.body.next() => next?,
+            () = self.stop.cancelled() => return Some(Err(self.cut())),
+        };
+        let Ok(mut bytes) = next else { return Some(Err(self.cut())) };
+        if let Some(Trouble::CutAfter(limit)) = self.trouble {
+            let left = limit.saturating_sub(self.received);
+            if left == 0 && !bytes.is_empty() {
+                return Some(Err(self.cut()));
+            }
+            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        self.received += bytes.len() as u64;
+        let received = self.received;
+        self.log.change(self.index, |entry| entry.body_bytes = received);
+        Some(Ok(bytes))
+    }
+
+    /// The whole body, or `None` if it is longer than `limit`.
+    pub(super) async fn whole(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Broken> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.piece().await {
+            let piece = piece?;
+            if whole.len() + piece.len() > limit {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(Some(whole))
+    }
+
+    /// Reads what is left of the body, so that a client that is still sending gets to see why it was refused, and so
+    /// that the log is true.
+    pub(super) async fn drain(&mut self) {
+        while let Some(Ok(_)) = self.piece().await {}
+    }
+
+    /// Waits until the client has gone or the sandbox stops.
+    pub(super) async fn stall(&mut self) {
+        // A client that goes away takes this future with it.
+        self.stop.cancelled().await;
+        self.cut();
+    }
+
+    /// Breaks the connection: nothing that is answered from now on gets through.
+    pub(super) fn cut(&mut self) -> Broken {
+        self.broken = true;
+        self.line.cut();
+        Broken
+    }
+
+    /// Closes the log line. An answer that is to get lost, or cannot get through, counts as none.
+    pub(super) fn finish(&mut self, status: u16) {
+        if matches!(self.trouble, Some(Trouble::CutAfter(_))) {
+            self.cut();
+        }
+        if !self.broken {
+            self.log.change(self.index, |entry| entry.status = status);
+        }
+    }
+}
+
+/// A handle on the connection that a request came on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line(Arc<AtomicBool>);
+
+impl Line {
+    fn cut(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Line {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        stream.io().line.clone()
+    }
+}
+
+/// A listener whose connections can be cut from inside.
+#[derive(Debug)]
+pub(super) struct Door(pub(super) TcpListener);
+
+impl Listener for Door {
+    type Io = Socket;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Socket, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, address)) => {
+                    // Only costs latency where it fails.
+                    stream.set_nodelay(true).ok();
+                    return (Socket { stream, line: Line::default() }, address);
+                }
+                // Out of file descriptors, mostly: they come back.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// A connection that can be cut from inside.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    line: Line,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.line.check()?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

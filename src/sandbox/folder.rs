@@ -1,0 +1,253 @@
+//! The state as files: every repository is a folder that is a valid OCI image layout.
+//!
+//! Nothing is ever half there: files are written aside and renamed. Nothing outside the folder is touched: names of
+//! repositories cannot climb out, and a symbolic link in the place of a repository is refused.
+//!
+//! A repository may be called `a/blobs` or `a/index.json`, which is where the layout of `a` keeps its own things. A
+//! part of a name that is one of the layout's words therefore gets a `%` at its end, which no name can contain, so no
+//! two repositories ever share a path.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use axum::body::Bytes;
+use serde_json::{Value, json};
+
+use super::manifest::{Facts, LARGEST_MANIFEST};
+use super::store::{Image, Repo, Settings};
+use super::upload::{Blob, Staged};
+use crate::error::{Error, Result};
+use crate::reference::{Digest, Repository, Tag};
+
+/// The words of the image layout (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
+const LAYOUT_WORDS: [&str; 3] = ["blobs", "index.json", "oci-layout"];
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation of `index.json` that keeps what a repository was created with.
+const SETTINGS: &str = "ecr-push.sandbox.settings";
+/// Where uploads gather. No repository's name begins with a dot.
+const STAGING: &str = ".uploads";
+const LOCK: &str = ".lock";
+
+/// A folder with the whole state in it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: PathBuf,
+    /// Held as long as this lives.
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens the folder, which may be new, and reads what is in it.
+    pub(super) fn open(root: &Path) -> Result<(Self, BTreeMap<Repository, Repo>)> {
+        let fail = |error: io::Error| {
+            Error::usage(format!("cannot keep the sandbox's images in {}", root.display())).because(error)
+        };
+        fs::create_dir_all(root).map_err(fail)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(root.join(LOCK)).map_err(fail)?;
+        if lock.try_lock().is_err() {
+            return Err(Error::usage(format!("another sandbox is using {}", root.display()))
+                .hint("Stop it, or give each sandbox a folder of its own."));
+        }
+        let staging = root.join(STAGING);
+        match fs::remove_dir_all(&staging) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => fs::create_dir(&staging).map_err(fail)?,
+        }
+        let folder = Self { root: root.to_owned(), _lock: lock };
+        let mut repositories = BTreeMap::new();
+        folder.read_below(root, "", &mut repositories)?;
+        Ok((folder, repositories))
+    }
+
+    /// Reads the repositories in a folder, and those in the folders in it.
+    fn read_below(&self, dir: &Path, name: &str, found: &mut BTreeMap<Repository, Repo>) -> Result<()> {
+        let fail = |error: io::Error| Error::input(format!("cannot read {}", dir.display())).because(error);
+        if let Ok(repository) = name.parse::<Repository>()
+            && dir.join("oci-layout").is_file()
+        {
+            let repo = read_repository(dir).map_err(|error| {
+                Error::input(format!("{} is not an image layout that the sandbox can serve", dir.display()))
+                    .because(error)
+                    .hint("Remove that folder, or start the sandbox on another one.")
+            })?;
+            found.insert(repository, repo);
+        }
+        for entry in fs::read_dir(dir).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Ok(part) = entry.file_name().into_string() else { continue };
+            // Not a link: `file_type` does not follow them.
+            if !entry.file_type().map_err(fail)?.is_dir() || LAYOUT_WORDS.contains(&part.as_str()) {
+                continue;
+            }
+            let part = part.strip_suffix('%').filter(|word| LAYOUT_WORDS.contains(word)).unwrap_or(&part);
+            let name = if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
+            // One that breaks the rule is not ours, nor is anything in it.
+            if name.parse::<Repository>().is_ok() {
+                self.read_below(&entry.path(), &name, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file for an upload session.
+    pub(super) fn stage(&self, id: &str) -> io::Result<Staged> {
+        Staged::create(self.root.join(STAGING).join(id))
+    }
+
+    /// Puts an uploaded blob where it belongs.
+    pub(super) fn keep(&self, staged: Staged, name: &Repository, digest: &Digest) -> io::Result<PathBuf> {
+        let place = self.blob_path(name, digest)?;
+        staged.keep(&place)?;
+        Ok(place)
+    }
+
+    /// Gives a blob a second home.
+    pub(super) fn link(&self, from: &Path, name: &Repository, digest: &Digest) -> io::Result<PathBuf> {
+        let place = self.blob_path(name, digest)?;
+        // Not every file system has hard links.
+        if !place.exists() && fs::hard_link(from, &place).is_err() {
+            let aside = self.root.join(STAGING).join(digest.hex());
+            fs::copy(from, &aside)?;
+            fs::rename(&aside, &place)?;
+        }
+        Ok(place)
+    }
+
+    /// Writes a manifest.
+    pub(super) fn write_blob(&self, name: &Repository, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        let place = self.blob_path(name, digest)?;
+        self.write(&place, bytes)
+    }
+
+    /// Writes a repository's table of contents: every tag, and every image that no other one refers to.
+    pub(super) fn write_index(&self, name: &Repository, repo: &Repo) -> io::Result<()> {
+        let dir = self.directory(name)?;
+        let describe = |digest: &Digest, image: &Image| {
+            let size = image.bytes.len();
+            json!({"mediaType": image.media_type, "digest": digest, "size": size})
+        };
+        let mut manifests = Vec::new();
+        for (tag, digest) in &repo.tags {
+            if let Some(image) = repo.images.get(digest) {
+                let mut descriptor = describe(digest, image);
+                descriptor["annotations"] = json!({REF_NAME: tag});
+                manifests.push(descriptor);
+            }
+        }
+        let mut reachable: HashSet<&Digest> = repo.tags.values().collect();
+        reachable.extend(repo.images.values().flat_map(|image| &image.facts.children));
+        let loose = repo.images.iter().filter(|(digest, _)| !reachable.contains(digest));
+        manifests.extend(loose.map(|(digest, image)| describe(digest, image)));
+        let settings = serde_json::to_string(&repo.settings)?;
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests,
+            "annotations": {SETTINGS: settings},
+        });
+        self.write(&dir.join("index.json"), &serde_json::to_vec_pretty(&index)?)?;
+        // Last, because a folder is a repository once this is there.
+        let layout = dir.join("oci-layout");
+        if layout.exists() { Ok(()) } else { self.write(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#) }
+    }
+
+    fn write(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
+        // One writer at a time: the store is locked.
+        let aside = self.root.join(STAGING).join("file");
+        fs::remove_file(&aside).ok();
+        let mut staged = Staged::create(aside)?;
+        staged.write_all(bytes)?;
+        staged.keep(place)
+    }
+
+    fn blob_path(&self, name: &Repository, digest: &Digest) -> io::Result<PathBuf> {
+        Ok(self.directory(name)?.join("blobs").join("sha256").join(digest.hex()))
+    }
+
+    /// The folder of a repository, with the folders for its blobs in it.
+    fn directory(&self, name: &Repository) -> io::Result<PathBuf> {
+        let mut dir = self.root.clone();
+        for part in name.as_str().split('/') {
+            dir.push(if LAYOUT_WORDS.contains(&part) { format!("{part}%") } else { part.to_owned() });
+            make_directory(&dir)?;
+        }
+        make_directory(&dir.join("blobs"))?;
+        make_directory(&dir.join("blobs").join("sha256"))?;
+        Ok(dir)
+    }
+}
+
+/// Makes a folder, unless there is one. A link to one won't do: it may lead anywhere.
+fn make_directory(dir: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(io::Error::other(format!("{} is in the way", dir.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(dir),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a layout, which may also come from elsewhere.
+fn read_repository(dir: &Path) -> io::Result<Repo> {
+    let blobs_dir = dir.join("blobs").join("sha256");
+    let mut blobs = HashMap::new();
+    for entry in fs::read_dir(&blobs_dir)? {
+        let entry = entry?;
+        let digest = entry.file_name().into_string().ok().and_then(|hex| format!("sha256:{hex}").parse().ok());
+        let metadata = entry.metadata()?;
+        if let Some(digest) = digest
+            && metadata.is_file()
+        {
+            blobs.insert(digest, Blob::File(entry.path(), metadata.len()));
+        }
+    }
+    let index: Value = serde_json::from_slice(&fs::read(dir.join("index.json"))?)?;
+    let settings = index["annotations"][SETTINGS].as_str().map(serde_json::from_str::<Settings>).transpose()?;
+    let mut repo = Repo::new(settings.unwrap_or_default());
+    if let Ok(created) = fs::metadata(dir.join("oci-layout")).and_then(|layout| layout.modified()) {
+        repo.created = created;
+    }
+    let mut wanted = Vec::new();
+    for descriptor in index["manifests"].as_array().into_iter().flatten() {
+        let Some(digest) = descriptor["digest"].as_str().and_then(|text| text.parse::<Digest>().ok()) else {
+            return Err(io::Error::other("index.json names something that is not a sha256 digest"));
+        };
+        // The name may be any text, but only a tag can be asked for.
+        if let Some(tag) = descriptor["annotations"][REF_NAME].as_str()
+            && tag.parse::<Tag>().is_ok()
+        {
+            repo.tags.insert(tag.to_owned(), digest);
+        }
+        wanted.push((digest, descriptor["mediaType"].as_str().unwrap_or_default().to_owned()));
+    }
+    while let Some((digest, media_type)) = wanted.pop() {
+        if repo.images.contains_key(&digest) {
+            continue;
+        }
+        let (bytes, pushed) = read_manifest(&blobs, &digest)?;
+        let facts = Facts::of(&bytes);
+        wanted.extend(facts.children.iter().copied().zip(facts.child_types.iter().cloned()));
+        repo.images.insert(digest, Image { bytes, media_type, pushed, facts });
+    }
+    blobs.retain(|digest, _| !repo.images.contains_key(digest));
+    repo.blobs = blobs;
+    Ok(repo)
+}
+
+/// Reads a manifest, which is small enough to be checked.
+fn read_manifest(blobs: &HashMap<Digest, Blob>, digest: &Digest) -> io::Result<(Bytes, SystemTime)> {
+    let Some(Blob::File(path, size)) = blobs.get(digest) else {
+        return Err(io::Error::other(format!("the manifest {} is missing", digest.short())));
+    };
+    if *size > LARGEST_MANIFEST as u64 {
+        return Err(io::Error::other(format!("the manifest {} has {size} bytes", digest.short())));
+    }
+    let bytes = fs::read(path)?;
+    if Digest::of(&bytes) != *digest {
+        return Err(io::Error::other(format!("the manifest {} has another digest", digest.short())));
+    }
+    Ok((bytes.into(), fs::metadata(path)?.modified()?))
+}

@@ -1,0 +1,221 @@
+//! What ECR accepts as an image, and what it says about the rest.
+
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::refusal::Refusal;
+use super::rules::ManifestRules;
+use super::store::Repo;
+use crate::reference::{Digest, Repository};
+
+/// The most bytes that a manifest may have
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html>).
+pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
+
+/// The media types of an image with layers.
+const IMAGES: [&str; 2] =
+    ["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json"];
+/// The media types of a list of images.
+const INDEXES: [&str; 2] =
+    ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    annotations: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: Option<String>,
+    digest: String,
+    size: u64,
+    platform: Option<Value>,
+    annotations: Option<Value>,
+}
+
+impl Descriptor {
+    /// A layer that lies elsewhere and is never pushed.
+    fn is_foreign(&self) -> bool {
+        self.media_type.as_deref().is_some_and(|kind| kind.contains("foreign") || kind.contains("nondistributable"))
+    }
+}
+
+/// What an image refers to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// The images that an index lists.
+    pub(super) children: Vec<Digest>,
+    /// Their media types, in the same order.
+    pub(super) child_types: Vec<String>,
+    /// Config and layers.
+    pub(super) blobs: BTreeSet<Digest>,
+    /// The bytes of all layers.
+    pub(super) layers_size: u64,
+    pub(super) subject: Option<Digest>,
+    pub(super) artifact_type: Option<String>,
+    pub(super) annotations: Option<Map<String, Value>>,
+}
+
+impl Facts {
+    /// Reads a manifest that was accepted before. What it doesn't understand it leaves out.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).map(|document| Self::from(&document)).unwrap_or_default()
+    }
+}
+
+impl From<&Document> for Facts {
+    fn from(document: &Document) -> Self {
+        let mut facts = Self {
+            subject: document.subject.as_ref().and_then(|subject| subject.digest.parse().ok()),
+            annotations: document.annotations.clone(),
+            ..Self::default()
+        };
+        for child in document.manifests.iter().flatten() {
+            if let Ok(digest) = child.digest.parse() {
+                facts.children.push(digest);
+                facts.child_types.push(child.media_type.clone().unwrap_or_default());
+            }
+        }
+        for layer in document.layers.iter().flatten() {
+            facts.layers_size = facts.layers_size.saturating_add(layer.size);
+            facts.blobs.extend(layer.digest.parse::<Digest>());
+        }
+        if let Some(config) = &document.config {
+            facts.blobs.extend(config.digest.parse::<Digest>());
+        }
+        let config_type = document.config.as_ref().and_then(|config| config.media_type.clone());
+        facts.artifact_type = document.artifact_type.clone().or(config_type);
+        facts
+    }
+}
+
+/// Whether the registry takes manifests of this type. Docker's schema 1, which ECR still takes, is too old to be worth
+/// its signatures.
+pub(super) fn is_accepted(media_type: &str) -> bool {
+    IMAGES.contains(&media_type) || INDEXES.contains(&media_type)
+}
+
+/// Where a manifest is to go.
+pub(super) struct Place<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) account: &'a str,
+    pub(super) repo: &'a Repo,
+}
+
+/// Judges a manifest as ECR does.
+pub(super) fn judge(
+    bytes: &Bytes,
+    media_type: &str,
+    rules: &ManifestRules,
+    place: &Place<'_>,
+) -> Result<Facts, Refusal> {
+    let bad_syntax = || Refusal::parameter("ImageManifest", "Invalid JSON syntax");
+    let document: Document = serde_json::from_slice(bytes).map_err(|_| bad_syntax())?;
+    if document.schema_version != Some(2) {
+        return Err(bad_syntax());
+    }
+    // ECR's words for this were never seen.
+    if let Some(own) = document.media_type.as_deref().filter(|own| *own != media_type) {
+        let message = format!("The manifest says that it is '{own}', but it was sent as '{media_type}'");
+        return Err(Refusal::manifest(message));
+    }
+    refuse_strict_fields(&document, rules).map_err(|()| bad_syntax())?;
+    if INDEXES.contains(&media_type) {
+        judge_index(document.manifests.as_deref().ok_or_else(bad_syntax)?, place)?;
+    } else {
+        let config = document.config.as_ref().ok_or_else(bad_syntax)?;
+        let layers = document.layers.as_deref().ok_or_else(bad_syntax)?;
+        // https://github.com/cirruslabs/tart/issues/890
+        if layers.len() > rules.layer_limit {
+            return Err(Refusal::parameter("ImageManifest", "Limit on number of layers per image exceeded"));
+        }
+        judge_image(config, layers, place)?;
+    }
+    Ok(Facts::from(&document))
+}
+
+/// The fields that ECR's parser does not know, and will not have: see [`ManifestRules`] for who met which.
+fn refuse_strict_fields(document: &Document, rules: &ManifestRules) -> Result<(), ()> {
+    let config = document.config.as_ref();
+    let everywhere = config
+        .into_iter()
+        .chain(document.layers.iter().flatten())
+        .chain(document.manifests.iter().flatten())
+        .chain(&document.subject);
+    let mut media_types = everywhere
+        .filter_map(|descriptor| descriptor.media_type.as_deref())
+        .chain(document.media_type.as_deref())
+        .chain(document.artifact_type.as_deref());
+    let has_features = |entry: &Descriptor| entry.platform.as_ref().is_some_and(|it| it.get("features").is_some());
+    let refused = rules.no_config_platform && config.is_some_and(|config| config.platform.is_some())
+        || rules.no_config_annotations && config.is_some_and(|config| config.annotations.is_some())
+        || rules.no_subject_platform && document.subject.as_ref().is_some_and(|subject| subject.platform.is_some())
+        || rules.no_platform_features && document.manifests.iter().flatten().any(has_features)
+        || rules.no_media_type_parameters && media_types.any(|media_type| media_type.contains(';'));
+    if refused { Err(()) } else { Ok(()) }
+}
+
+/// Children go before their index
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/docker-push-multi-architecture-image.html>).
+fn judge_index(children: &[Descriptor], place: &Place<'_>) -> Result<(), Refusal> {
+    let find = |child: &Descriptor| child.digest.parse().ok().and_then(|digest: Digest| place.repo.images.get(&digest));
+    refuse_missing("Images", children.iter().filter(|child| find(child).is_none()), place)?;
+    for child in children {
+        refuse_other_size(child, find(child).map(|image| image.bytes.len() as u64))?;
+    }
+    Ok(())
+}
+
+fn judge_image(config: &Descriptor, layers: &[Descriptor], place: &Place<'_>) -> Result<(), Refusal> {
+    let find = |blob: &Descriptor| blob.digest.parse().ok().and_then(|digest: Digest| place.repo.blobs.get(&digest));
+    let blobs = || std::iter::once(config).chain(layers).filter(|blob| !blob.is_foreign());
+    refuse_missing("Layers", blobs().filter(|blob| find(blob).is_none()), place)?;
+    for blob in blobs() {
+        refuse_other_size(blob, find(blob).map(|blob| blob.size()))?;
+    }
+    Ok(())
+}
+
+/// The words are those that ECR was seen to use for images; for layers they are taken to be alike.
+fn refuse_missing<'a>(
+    what: &str,
+    missing: impl Iterator<Item = &'a Descriptor>,
+    place: &Place<'_>,
+) -> Result<(), Refusal> {
+    let missing: Vec<&str> = missing.map(|descriptor| descriptor.digest.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{what} with digests '[{}]' required for pushing image into repository with name '{}' in the registry with id \
+         '{}' do not exist",
+        missing.join(", "),
+        place.repository,
+        place.account,
+    );
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", message))
+}
+
+/// The sandbox's own strictness: whether ECR compares sizes is unknown, but what pulls the image does.
+fn refuse_other_size(descriptor: &Descriptor, actual: Option<u64>) -> Result<(), Refusal> {
+    match actual {
+        Some(actual) if actual != descriptor.size => Err(Refusal::manifest(format!(
+            "The manifest says that '{}' has {} bytes, but it has {actual}",
+            descriptor.digest, descriptor.size
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,378 @@
+//! A small Amazon ECR on loopback: AWS's JSON API and the registry's HTTP API on one listener, over one state.
+//!
+//! It is as strict as ECR and as odd, each oddity with a link to who met it, because a stand-in that is laxer than the
+//! real thing teaches its clients to be wrong. What is known to vary is in [`Rules`]; what goes wrong on purpose is in
+//! their [`faults`](Rules::faults).
+//!
+//! - `mod.rs`: the server and who may ask it what
+//! - `exchange.rs`: one request on its way: its counted body, its log line, its connection
+//! - `api.rs`: AWS's face, JSON 1.1
+//! - `distribution.rs`, `blobs.rs`: the registry's face; `manifest.rs`: which images it takes; `refusal.rs`: how it
+//!   says no
+//! - `store.rs`: the state that both faces share; `upload.rs`: one upload session; `folder.rs`: the state as files
+//! - `rules.rs`, `faults.rs`: what tests change
+//!
+//! A second listener stands for the bucket that ECR sends downloads to. It records who shows it credentials.
+
+mod api;
+mod blobs;
+mod distribution;
+mod exchange;
+mod faults;
+mod folder;
+mod manifest;
+mod refusal;
+mod rules;
+mod store;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::exchange::{Door, Exchange, Line, Log};
+use self::store::{Settings, Store};
+use crate::error::{Error, Result};
+use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
+
+pub use self::exchange::LogEntry;
+pub use self::faults::{Fault, Trouble};
+pub use self::rules::{Absent, ImmutableWords, Interrupted, ManifestRules, Rules};
+
+/// How a sandbox is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens. Only loopback will do: whoever reaches it may do anything.
+    pub listen: SocketAddr,
+    /// The folder that keeps its images; without one they are in memory.
+    pub dir: Option<PathBuf>,
+    /// The account whose registry it is.
+    pub account: String,
+    /// The region that it is in.
+    pub region: String,
+    /// How it behaves.
+    pub rules: Rules,
+    /// Repositories that exist from the start.
+    pub create: Vec<Repository>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            dir: None,
+            account: "000000000000".into(),
+            region: "us-east-1".into(),
+            rules: Rules::default(),
+            create: Vec::new(),
+        }
+    }
+}
+
+/// A running sandbox. It stops when it is dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    address: SocketAddr,
+    server: Arc<Server>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Sandbox {
+    /// Starts a sandbox on the current runtime.
+    pub async fn start(options: Options) -> Result<Self> {
+        let Options { listen, dir, account, region, rules, create } = options;
+        if !listen.ip().is_loopback() {
+            return Err(Error::usage(format!("the sandbox cannot listen on {listen}"))
+                .hint("It checks no passwords worth the name, so it only listens on loopback: 127.0.0.1 or [::1]."));
+        }
+        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Error::usage(format!("{account:?} is not an AWS account: it takes twelve digits")));
+        }
+        if !is_region(&region) {
+            return Err(Error::usage(format!("{region:?} is not an AWS region")));
+        }
+        let store = Store::open(dir.as_deref())?;
+        for name in create {
+            // The least that ECR takes; the specification is content with one.
+            if name.as_str().len() < 2 {
+                return Err(Error::usage(format!("ECR has no repository {name}: a name has at least two characters")));
+            }
+            let fail = |why: io::Error| Error::usage(format!("cannot create the repository {name}")).because(why);
+            store.create(&name, Settings::default()).map_err(fail)?;
+        }
+        let (door, address) = open_door(listen).await?;
+        let (bucket_door, bucket) = open_door(SocketAddr::new(listen.ip(), 0)).await?;
+        let server = Arc::new(Server {
+            store,
+            account,
+            region,
+            rules: Mutex::new(rules),
+            log: Arc::default(),
+            stop: CancellationToken::new(),
+            address,
+            bucket,
+            leaked: AtomicUsize::new(0),
+        });
+        let front = Router::new().fallback(serve_registry).with_state(Arc::clone(&server));
+        let back = Router::new().fallback(serve_bucket).with_state(Arc::clone(&server));
+        let tasks = [(door, front), (bucket_door, back)].map(|(door, router)| {
+            let stop = server.stop.clone();
+            tokio::spawn(async move {
+                let service = router.into_make_service_with_connect_info::<Line>();
+                let serving = axum::serve(door, service).with_graceful_shutdown(stop.cancelled_owned());
+                // It never fails: a listener that cannot accept tries again.
+                serving.await.ok();
+            })
+        });
+        Ok(Self { address, server, tasks: tasks.into() })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL, for both faces: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Every request so far, in order of arrival.
+    pub fn log(&self) -> Vec<LogEntry> {
+        self.server.log.entries()
+    }
+
+    /// Changes how it behaves from now on.
+    pub fn set_rules(&self, change: impl FnOnce(&mut Rules)) {
+        self.server.rules(change);
+    }
+
+    /// Lets every token handed out so far expire now.
+    pub fn expire_tokens(&self) {
+        self.server.store.expire_tokens();
+    }
+
+    /// The image under a tag (or digest): its digest, the bytes of its manifest, its media type.
+    pub fn image(&self, repository: &str, tag: &str) -> Option<(Digest, Vec<u8>, String)> {
+        let found = self.server.store.look(&repository.parse().ok()?, |repo| {
+            repo.image(tag).map(|(digest, image)| (digest, image.bytes.to_vec(), image.media_type.clone()))
+        });
+        found.flatten()
+    }
+
+    /// The bytes of a blob.
+    pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
+        let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());
+        blob.flatten()?.whole().ok()
+    }
+
+    /// How many upload sessions are neither completed nor deleted.
+    pub fn open_uploads(&self) -> usize {
+        self.server.store.open_uploads()
+    }
+
+    /// The names of all repositories, sorted.
+    pub fn repositories(&self) -> Vec<String> {
+        self.server.store.repositories().iter().map(ToString::to_string).collect()
+    }
+
+    /// How many requests showed the bucket an `Authorization` header. Any is a leak: S3 is not the registry.
+    pub fn leaked_credentials(&self) -> usize {
+        self.server.leaked.load(Ordering::SeqCst)
+    }
+
+    /// Stops, and waits until every connection is closed.
+    pub async fn stop(mut self) {
+        self.server.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.ok();
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.server.stop.cancel();
+    }
+}
+
+async fn open_door(listen: SocketAddr) -> Result<(Door, SocketAddr)> {
+    let fail = |why: io::Error| Error::usage(format!("the sandbox cannot listen on {listen}")).because(why);
+    let listener = TcpListener::bind(listen).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok((Door(listener), address))
+}
+
+/// What both faces ask.
+struct Server {
+    store: Store,
+    account: String,
+    region: String,
+    rules: Mutex<Rules>,
+    log: Arc<Log>,
+    stop: CancellationToken,
+    address: SocketAddr,
+    bucket: SocketAddr,
+    leaked: AtomicUsize,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    fn rules<T>(&self, look: impl FnOnce(&mut Rules) -> T) -> T {
+        look(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The registry's host as ECR would call it. The sandbox is elsewhere, and clients must not go there: they push to
+    /// the host that they were told, never to `proxyEndpoint`
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>).
+    fn host(&self) -> String {
+        let (account, region) = (self.account.clone(), self.region.clone());
+        Host::of_ecr(EcrHost { account, region, fips: false, dual_stack: false }).as_str().to_owned()
+    }
+
+    fn partition(&self) -> &'static str {
+        let partitions = [
+            ("cn-", "aws-cn"),
+            ("us-gov-", "aws-us-gov"),
+            ("eusc-", "aws-eusc"),
+            ("us-iso-", "aws-iso"),
+            ("us-isob-", "aws-iso-b"),
+            ("eu-isoe-", "aws-iso-e"),
+            ("us-isof-", "aws-iso-f"),
+        ];
+        partitions.iter().find(|(prefix, _)| self.region.starts_with(prefix)).map_or("aws", |(_, partition)| partition)
+    }
+
+    fn arn(&self, name: &Repository) -> String {
+        format!("arn:{}:ecr:{}:{}:repository/{name}", self.partition(), self.region, self.account)
+    }
+
+    /// Why the caller may not do `action`, in IAM's words.
+    fn denial(&self, action: &str, on: Option<&Repository>) -> Option<String> {
+        let denied = self.rules(|rules| rules.deny.iter().any(|denied| denied == action || denied == "*"));
+        denied.then(|| {
+            let user = format!("arn:{}:iam::{}:user/sandbox", self.partition(), self.account);
+            let resource = on.map_or_else(|| "*".to_owned(), |name| self.arn(name));
+            format!(
+                "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based \
+                 policy allows the {action} action"
+            )
+        })
+    }
+}
+
+/// Serves both faces.
+async fn serve_registry(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+) -> Response {
+    let face = Face::of(&request);
+    let operation = face.operation(&request);
+    let trouble = server.rules(|rules| faults::next(&mut rules.faults, &operation));
+    let mut exchange = Exchange::new(request, line, &server.log, &operation, trouble, server.stop.clone());
+    let injected = match exchange.trouble().cloned() {
+        Some(Trouble::HangUp) => Some(cut(&mut exchange)),
+        Some(Trouble::Stall) => {
+            exchange.stall().await;
+            Some(empty(StatusCode::SERVICE_UNAVAILABLE))
+        }
+        Some(Trouble::ExpireTokens) => {
+            server.store.expire_tokens();
+            None
+        }
+        Some(trouble @ (Trouble::Status { .. } | Trouble::Throttle { .. })) => Some(match &face {
+            Face::Api => api::injected(&server, &trouble),
+            Face::Registry(_) => distribution::injected(&server, &mut exchange, &trouble),
+        }),
+        Some(Trouble::CutAfter(_)) | None => None,
+    };
+    let response = match (injected, &face) {
+        (Some(response), _) => response,
+        (None, Face::Api) => api::answer(&server, &mut exchange).await,
+        (None, Face::Registry(route)) => distribution::answer(&server, &mut exchange, route).await,
+    };
+    exchange.drain().await;
+    exchange.finish(response.status().as_u16());
+    response
+}
+
+/// Serves the bucket.
+async fn serve_bucket(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+) -> Response {
+    let trouble = server.rules(|rules| faults::next(&mut rules.faults, blobs::BUCKET_OPERATION));
+    let mut exchange = Exchange::new(request, line, &server.log, blobs::BUCKET_OPERATION, trouble, server.stop.clone());
+    let response = blobs::serve_bucket(&server, &mut exchange).await;
+    exchange.finish(response.status().as_u16());
+    response
+}
+
+/// Which of the two APIs a request speaks.
+enum Face {
+    Api,
+    Registry(distribution::Route),
+}
+
+impl Face {
+    fn of(request: &Request) -> Self {
+        match request.uri().path() {
+            "/" => Self::Api,
+            path => Self::Registry(distribution::Route::of(path)),
+        }
+    }
+
+    /// What the request is called in the log and in faults.
+    fn operation(&self, request: &Request) -> String {
+        match self {
+            Self::Api => api::operation(request.headers()),
+            Self::Registry(route) => route.operation(request.method()).to_owned(),
+        }
+    }
+}
+
+/// Breaks the connection. The answer is for the types: it never gets through.
+fn cut(exchange: &mut Exchange) -> Response {
+    exchange.cut();
+    empty(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// An answer without a body.
+fn empty(status: StatusCode) -> Response {
+    reply(status, Body::empty())
+}
+
+/// An answer.
+fn reply(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+}
+
+/// Sets a header. A value that cannot be one is left out.
+fn set(response: &mut Response, name: &'static str, value: impl AsRef<str>) {
+    if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}

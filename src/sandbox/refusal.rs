@@ -1,0 +1,84 @@
+//! Why the registry's face says no, in ECR's words.
+//!
+//! Codes and their statuses follow the table of the reference registry, with the departures that ECR was seen to make
+//! (<https://github.com/distribution/distribution/blob/main/registry/api/errcode/register.go>).
+
+use std::io;
+
+use axum::http::StatusCode;
+
+use crate::reference::Repository;
+
+/// Why a request is not served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    /// With the registry's list of errors, which has one entry.
+    Said { status: StatusCode, code: String, message: String, retry_after: Option<u64> },
+    /// With an empty body.
+    Silent(StatusCode),
+    /// 401, with ECR's challenge.
+    Challenge,
+    /// With no answer at all.
+    HangUp,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self::Said { status, code: code.into(), message: message.into(), retry_after: None }
+    }
+
+    /// The request has a value that the service's model does not allow. The registry's face makes 405 of it
+    /// (<https://github.com/moby/moby/issues/47661>).
+    pub(super) fn parameter(name: &str, constraint: &str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", parameter_message(name, constraint))
+    }
+
+    pub(super) fn absent(name: &Repository, account: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", absent_message(name, account))
+    }
+
+    /// A session that cannot be fed or completed: 400 on ECR, where the reference registry has 404.
+    pub(super) fn upload(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
+    }
+
+    /// Bytes that do not follow the last one (<https://github.com/apple/containerization/issues/790>).
+    pub(super) fn wrong_offset(said: u64, expected: u64) -> Self {
+        Self::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "BLOB_UPLOAD_INVALID",
+            format!("First byte of the layer part is {said} instead of {expected}"),
+        )
+    }
+
+    pub(super) fn no_session(id: &str, name: &Repository, account: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "BLOB_UPLOAD_UNKNOWN",
+            format!(
+                "The upload with id '{id}' in the repository with name '{name}' in registry with id '{account}' does \
+                 not exist"
+            ),
+        )
+    }
+
+    pub(super) fn manifest(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message)
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", format!("the sandbox's folder: {error}"))
+    }
+}
+
+/// `InvalidParameterException` in ECR's words.
+pub(super) fn parameter_message(name: &str, constraint: &str) -> String {
+    format!("Invalid parameter at '{name}' failed to satisfy constraint: '{constraint}'")
+}
+
+/// `RepositoryNotFoundException` in ECR's words (<https://github.com/containers/skopeo/issues/851>).
+pub(super) fn absent_message(name: impl std::fmt::Display, account: &str) -> String {
+    format!("The repository with name '{name}' does not exist in the registry with id '{account}'")
+}

@@ -1,0 +1,119 @@
+//! How ECR behaves, where that varies: between accounts, between years, or between reports that contradict each other.
+//!
+//! Plain data. The defaults are ECR's strictest known behaviour, so that what works here works there.
+
+use std::time::Duration;
+
+use super::faults::Fault;
+
+/// How the sandbox behaves. Tests change it in mid-run.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// What becomes of an upload session whose body was cut.
+    pub interrupted: Interrupted,
+    /// Makes every tag immutable, whatever its repository says.
+    pub immutable: bool,
+    /// The words in which a push to an immutable tag is refused.
+    pub immutable_words: ImmutableWords,
+    /// IAM actions that the caller lacks, such as `ecr:PutImage`.
+    pub deny: Vec<String>,
+    /// Leaves the body of a denial empty, as ECR always does for HEAD and sometimes for others. On the registry's face
+    /// only.
+    pub deny_silently: bool,
+    /// How long a token lives. Counts for tokens handed out from now on.
+    pub token_lifetime: Duration,
+    /// What an upload to a repository that does not exist meets.
+    pub absent_repository: Absent,
+    /// Creates an absent repository at the first upload, as a matching creation template makes ECR do
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
+    pub create_on_push: bool,
+    /// The account setting `BLOB_MOUNTING`, which is opt-in on ECR
+    /// (<https://github.com/aws/containers-roadmap/issues/2860>).
+    pub blob_mounting: bool,
+    /// What the manifest parser refuses.
+    pub manifest: ManifestRules,
+    /// What goes wrong on purpose, and how often still.
+    pub faults: Vec<Fault>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            interrupted: Interrupted::default(),
+            immutable: false,
+            immutable_words: ImmutableWords::default(),
+            deny: Vec::new(),
+            deny_silently: false,
+            // https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
+            token_lifetime: Duration::from_secs(12 * 60 * 60),
+            absent_repository: Absent::default(),
+            create_on_push: false,
+            blob_mounting: false,
+            manifest: ManifestRules::default(),
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// What becomes of an upload session whose body was cut. Reports about ECR contradict each other.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Interrupted {
+    /// Nothing can be added any more: every further request meets a 416, even at the offset that an earlier 416 named
+    /// (<https://github.com/apple/containerization/issues/790>).
+    #[default]
+    Spoiled,
+    /// The session goes on after the last byte that arrived. Only a 416 tells which that was
+    /// (<https://github.com/apple/container/issues/1895>).
+    Resumable,
+}
+
+/// What an upload to a repository that does not exist meets.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Absent {
+    /// 404 `NAME_UNKNOWN` (<https://github.com/containers/skopeo/issues/851>).
+    #[default]
+    NameUnknown,
+    /// The first POST is cut without an answer (<https://github.com/aws/containers-roadmap/issues/1970>). All other
+    /// requests still get a 404.
+    HangUp,
+}
+
+/// The words in which a push to an immutable tag is refused.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ImmutableWords {
+    /// "... because the repository is immutable.", the words until 2025.
+    Repository,
+    /// "... because the tag is immutable.", the words since exclusion filters exist.
+    #[default]
+    Tag,
+}
+
+/// What the manifest parser refuses. Each trigger was seen on ECR; which ones remain is unknown, so all are on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ManifestRules {
+    /// `platform` in the config descriptor (<https://github.com/moby/moby/issues/47661>).
+    pub no_config_platform: bool,
+    /// `annotations` in the config descriptor (<https://github.com/goharbor/acceleration-service/issues/353>).
+    pub no_config_annotations: bool,
+    /// `platform` in `subject` (<https://github.com/dragonflyoss/nydus/issues/1691>).
+    pub no_subject_platform: bool,
+    /// `platform.features` in an entry of an index (<https://github.com/aws/containers-roadmap/issues/2439>).
+    pub no_platform_features: bool,
+    /// A media type with parameters (<https://github.com/sigstore/sigstore-js/issues/1058>).
+    pub no_media_type_parameters: bool,
+    /// The most layers that an image may have. Today's number is undocumented; this is the one of old quota tables.
+    pub layer_limit: usize,
+}
+
+impl Default for ManifestRules {
+    fn default() -> Self {
+        Self {
+            no_config_platform: true,
+            no_config_annotations: true,
+            no_subject_platform: true,
+            no_platform_features: true,
+            no_media_type_parameters: true,
+            layer_limit: 127,
+        }
+    }
+}

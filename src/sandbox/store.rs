@@ -1,0 +1,480 @@
+//! The one state behind both faces: repositories, their blobs, images and tags, upload sessions, and tokens.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::body::Bytes;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::folder::Folder;
+use super::manifest::Facts;
+use super::rules::Interrupted;
+use super::upload::{Blob, Gathered, Incomplete, Upload};
+use crate::error::Result;
+use crate::reference::{Digest, Repository, Tag};
+
+/// The state behind both faces.
+pub(super) struct Store {
+    inner: Mutex<Inner>,
+    folder: Option<Folder>,
+    random: Random,
+}
+
+#[derive(Default)]
+struct Inner {
+    repositories: BTreeMap<Repository, Repo>,
+    uploads: HashMap<String, Session>,
+    /// When each password ends.
+    tokens: HashMap<String, SystemTime>,
+}
+
+/// An upload session, or what is known of it while a request is feeding it.
+enum Session {
+    Idle(Box<Upload>),
+    Busy { repository: Repository, received: u64 },
+}
+
+/// A repository.
+#[derive(Clone, Debug)]
+pub(super) struct Repo {
+    pub(super) settings: Settings,
+    pub(super) created: SystemTime,
+    pub(super) blobs: HashMap<Digest, Blob>,
+    pub(super) images: BTreeMap<Digest, Image>,
+    pub(super) tags: BTreeMap<String, Digest>,
+}
+
+impl Repo {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            created: SystemTime::now(),
+            blobs: HashMap::new(),
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    /// The image that a tag or a digest names.
+    pub(super) fn image(&self, reference: &str) -> Option<(Digest, &Image)> {
+        let digest = match reference.parse() {
+            Ok(digest) => digest,
+            Err(_) => *self.tags.get(reference)?,
+        };
+        Some((digest, self.images.get(&digest)?))
+    }
+}
+
+/// A manifest or an index.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    pub(super) bytes: Bytes,
+    pub(super) media_type: String,
+    pub(super) pushed: SystemTime,
+    pub(super) facts: Facts,
+}
+
+/// What CreateRepository and its kin were told.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct Settings {
+    pub(super) mutability: Mutability,
+    pub(super) exclusion_filters: Vec<String>,
+    pub(super) scan_on_push: bool,
+    pub(super) encryption: Encryption,
+    pub(super) kms_key: Option<String>,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) lifecycle_policy: Option<String>,
+    pub(super) repository_policy: Option<String>,
+}
+
+/// Whether tags can be moved.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum Mutability {
+    #[default]
+    Mutable,
+    Immutable,
+    /// All tags are immutable but those that match a filter.
+    ImmutableWithExclusion,
+    /// All tags are mutable but those that match a filter.
+    MutableWithExclusion,
+}
+
+/// How a repository is encrypted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum Encryption {
+    #[default]
+    #[serde(rename = "AES256")]
+    Aes256,
+    #[serde(rename = "KMS")]
+    Kms,
+    #[serde(rename = "KMS_DSSE")]
+    KmsDsse,
+}
+
+impl Settings {
+    /// Whether a tag that exists must stay where it is.
+    pub(super) fn is_immutable(&self, tag: &str) -> bool {
+        let excluded = || self.exclusion_filters.iter().any(|filter| matches_wildcard(filter, tag));
+        match self.mutability {
+            Mutability::Mutable => false,
+            Mutability::Immutable => true,
+            Mutability::ImmutableWithExclusion => !excluded(),
+            Mutability::MutableWithExclusion => excluded(),
+        }
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` stands for any run of characters.
+pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some((_, after)) = text.split_once(piece) else { return false };
+        text = after;
+    }
+    text.ends_with(last)
+}
+
+/// What a password is worth.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Access {
+    Granted,
+    Expired,
+    Unknown,
+}
+
+/// Why a session cannot be fed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NoSession {
+    Unknown,
+    /// Another request is feeding it, and had this many bytes to go on from.
+    Busy(u64),
+}
+
+impl Store {
+    /// Opens the state, in memory or as it lies in a folder.
+    pub(super) fn open(dir: Option<&Path>) -> Result<Self> {
+        let mut inner = Inner::default();
+        let mut folder = None;
+        if let Some(dir) = dir {
+            let (opened, repositories) = Folder::open(dir)?;
+            inner.repositories = repositories;
+            folder = Some(opened);
+        }
+        Ok(Self { inner: Mutex::new(inner), folder, random: Random::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a repository. `false`: there is one already.
+    pub(super) fn create(&self, name: &Repository, settings: Settings) -> io::Result<bool> {
+        let mut inner = self.lock();
+        if inner.repositories.contains_key(name) {
+            return Ok(false);
+        }
+        let repo = Repo::new(settings);
+        if let Some(folder) = &self.folder {
+            folder.write_index(name, &repo)?;
+        }
+        inner.repositories.insert(name.clone(), repo);
+        Ok(true)
+    }
+
+    pub(super) fn repositories(&self) -> Vec<Repository> {
+        self.lock().repositories.keys().cloned().collect()
+    }
+
+    /// Looks at a repository. `None`: there is none.
+    pub(super) fn look<T>(&self, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Option<T> {
+        self.lock().repositories.get(name).map(look)
+    }
+
+    /// Changes what a repository was told. `None`: there is none.
+    pub(super) fn set(&self, name: &Repository, change: impl FnOnce(&mut Settings)) -> Option<io::Result<()>> {
+        let mut inner = self.lock();
+        let repo = inner.repositories.get_mut(name)?;
+        change(&mut repo.settings);
+        Some(self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo)))
+    }
+
+    /// Opens an upload session and returns its ID.
+    pub(super) fn begin_upload(&self, name: &Repository) -> io::Result<String> {
+        let id = self.random.uuid();
+        let gathered = match &self.folder {
+            Some(folder) => Gathered::File(folder.stage(&id)?),
+            None => Gathered::Memory(Vec::new()),
+        };
+        let upload = Box::new(Upload::new(name.clone(), gathered));
+        self.lock().uploads.insert(id.clone(), Session::Idle(upload));
+        Ok(id)
+    }
+
+    /// Borrows a session for one request, which has it for itself.
+    pub(super) fn feed(&self, name: &Repository, id: &str, if_cut: Interrupted) -> Result<Feed<'_>, NoSession> {
+        let mut inner = self.lock();
+        let session = inner.uploads.get_mut(id).ok_or(NoSession::Unknown)?;
+        let busy = match session {
+            Session::Idle(upload) if upload.repository == *name => {
+                Session::Busy { repository: name.clone(), received: upload.received() }
+            }
+            Session::Busy { repository, received } if repository == name => return Err(NoSession::Busy(*received)),
+            _ => return Err(NoSession::Unknown),
+        };
+        match std::mem::replace(session, busy) {
+            Session::Idle(upload) => Ok(Feed { store: self, id: id.to_owned(), upload: Some(upload), if_cut }),
+            Session::Busy { .. } => Err(NoSession::Unknown),
+        }
+    }
+
+    /// Drops a session. `false`: there is none.
+    pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> bool {
+        let mut inner = self.lock();
+        let is_here = inner.uploads.get(id).is_some_and(|session| match session {
+            Session::Idle(upload) => upload.repository == *name,
+            Session::Busy { repository, .. } => repository == name,
+        });
+        is_here && inner.uploads.remove(id).is_some()
+    }
+
+    pub(super) fn open_uploads(&self) -> usize {
+        self.lock().uploads.len()
+    }
+
+    /// Links a blob into another repository. `false`: that can't be done.
+    ///
+    /// ECR mounts within the same encryption only, and only what a manifest of the source refers to
+    /// (<https://github.com/aws/containers-roadmap/issues/2860>).
+    pub(super) fn mount(&self, digest: &Digest, from: &Repository, to: &Repository) -> io::Result<bool> {
+        let mut inner = self.lock();
+        let (Some(source), Some(target)) = (inner.repositories.get(from), inner.repositories.get(to)) else {
+            return Ok(false);
+        };
+        let alike = source.settings.encryption == target.settings.encryption
+            && source.settings.kms_key == target.settings.kms_key;
+        let referenced = source.images.values().any(|image| image.facts.blobs.contains(digest));
+        let Some(mut blob) = source.blobs.get(digest).cloned().filter(|_| alike && referenced) else {
+            return Ok(false);
+        };
+        if let (Some(folder), Blob::File(path, size)) = (&self.folder, &blob) {
+            blob = Blob::File(folder.link(path, to, digest)?, *size);
+        }
+        if let Some(target) = inner.repositories.get_mut(to) {
+            target.blobs.insert(*digest, blob);
+        }
+        Ok(true)
+    }
+
+    /// Stores an image that was judged good, under a tag if there is one.
+    ///
+    /// `judge` sees the repository under the same lock, so that nothing changes between verdict and deed.
+    pub(super) fn put_image<E: From<io::Error>>(
+        &self,
+        name: &Repository,
+        tag: Option<&Tag>,
+        judge: impl FnOnce(&Repo) -> Result<(Digest, Image), E>,
+    ) -> Option<Result<Digest, E>> {
+        let mut inner = self.lock();
+        let repo = inner.repositories.get_mut(name)?;
+        let (digest, image) = match judge(repo) {
+            Ok(judged) => judged,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let kept = self.keep_image(name, repo, tag, digest, image);
+        Some(kept.map(|()| digest).map_err(E::from))
+    }
+
+    fn keep_image(
+        &self,
+        name: &Repository,
+        repo: &mut Repo,
+        tag: Option<&Tag>,
+        digest: Digest,
+        image: Image,
+    ) -> io::Result<()> {
+        if let Some(folder) = &self.folder {
+            folder.write_blob(name, &digest, &image.bytes)?;
+        }
+        repo.images.entry(digest).or_insert(image);
+        if let Some(tag) = tag {
+            repo.tags.insert(tag.as_str().to_owned(), digest);
+        }
+        self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo))
+    }
+
+    /// Hands out a token, `AWS:PASSWORD` in base64, and says when it ends.
+    pub(super) fn issue_token(&self, lifetime: Duration) -> (String, SystemTime) {
+        let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
+        // ECR's own passwords are JSON of this form in base64, and as long: clients must not count on a short one.
+        let password = BASE64_STANDARD.encode(
+            serde_json::json!({
+                "payload": BASE64_STANDARD.encode(self.random.bytes(640)),
+                "datakey": BASE64_STANDARD.encode(self.random.bytes(184)),
+                "version": "2",
+                "type": "DATA_KEY",
+                "expiration": epoch(ends) as u64,
+            })
+            .to_string(),
+        );
+        let token = BASE64_STANDARD.encode(format!("AWS:{password}"));
+        self.lock().tokens.insert(password, ends);
+        (token, ends)
+    }
+
+    /// What the value of an `Authorization` header is worth.
+    pub(super) fn access(&self, authorization: &str) -> Access {
+        let password = authorization
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
+            .and_then(|(_, token)| BASE64_STANDARD.decode(token.trim()).ok())
+            .and_then(|decoded| String::from_utf8(decoded).ok())
+            .and_then(|decoded| decoded.strip_prefix("AWS:").map(str::to_owned));
+        match password.and_then(|password| self.lock().tokens.get(&password).copied()) {
+            Some(ends) if SystemTime::now() < ends => Access::Granted,
+            Some(_) => Access::Expired,
+            None => Access::Unknown,
+        }
+    }
+
+    /// Lets every token that was handed out so far end now.
+    pub(super) fn expire_tokens(&self) {
+        let now = SystemTime::now();
+        for ends in self.lock().tokens.values_mut() {
+            *ends = now.min(*ends);
+        }
+    }
+
+    /// The signature of a bucket URL, which nobody can make up.
+    pub(super) fn sign(&self, text: &str) -> String {
+        self.random.sign(text)
+    }
+
+    /// A fresh request ID.
+    pub(super) fn request_id(&self) -> String {
+        self.random.uuid()
+    }
+}
+
+/// Seconds since 1970, as AWS writes times.
+pub(super) fn epoch(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// A session that one request has for itself.
+///
+/// Whatever ends that request early, and be it that the client vanished and this was dropped, leaves the session cut.
+pub(super) struct Feed<'a> {
+    store: &'a Store,
+    id: String,
+    upload: Option<Box<Upload>>,
+    if_cut: Interrupted,
+}
+
+impl Feed<'_> {
+    /// The session.
+    pub(super) fn upload(&mut self) -> io::Result<&mut Upload> {
+        self.upload.as_deref_mut().ok_or_else(|| io::Error::other("the upload session is gone"))
+    }
+
+    /// Gives the session back as it is.
+    pub(super) fn release(mut self) {
+        if let Some(upload) = self.upload.take() {
+            self.give_back(upload);
+        }
+    }
+
+    /// Turns the session into a blob. Where that fails, the session stays open.
+    pub(super) fn complete(mut self, digest: &Digest) -> io::Result<Result<(), Incomplete>> {
+        let Some(upload) = self.upload.take() else { return Ok(Err(Incomplete::Empty)) };
+        if let Err(incomplete) = upload.check(digest) {
+            self.give_back(upload);
+            return Ok(Err(incomplete));
+        }
+        let (name, size) = (upload.repository.clone(), upload.received());
+        let mut inner = self.store.lock();
+        inner.uploads.remove(&self.id);
+        let Some(repo) = inner.repositories.get_mut(&name) else {
+            return Err(io::Error::other("the repository is gone"));
+        };
+        if repo.blobs.contains_key(digest) {
+            return Ok(Ok(()));
+        }
+        let blob = match (upload.into_bytes(), &self.store.folder) {
+            (Gathered::Memory(pieces), _) => Blob::Memory(Arc::from(pieces), size),
+            (Gathered::File(staged), Some(folder)) => Blob::File(folder.keep(staged, &name, digest)?, size),
+            (Gathered::File(_), None) => return Err(io::Error::other("there is no folder")),
+        };
+        repo.blobs.insert(*digest, blob);
+        Ok(Ok(()))
+    }
+
+    fn give_back(&self, upload: Box<Upload>) {
+        // A session that was cancelled meanwhile stays cancelled.
+        if let Some(session) = self.store.lock().uploads.get_mut(&self.id) {
+            *session = Session::Idle(upload);
+        }
+    }
+}
+
+impl Drop for Feed<'_> {
+    fn drop(&mut self) {
+        if let Some(mut upload) = self.upload.take() {
+            upload.cut(self.if_cut);
+            self.give_back(upload);
+        }
+    }
+}
+
+/// Bytes that nobody outside can guess: SHA-256 over what the standard library seeds its hash maps with.
+struct Random {
+    seed: [u8; 32],
+    drawn: AtomicU64,
+}
+
+impl Random {
+    fn new() -> Self {
+        let mut hasher = Sha256::new();
+        for _ in 0..8 {
+            hasher.update(RandomState::new().build_hasher().finish().to_le_bytes());
+        }
+        hasher.update(
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos().to_le_bytes(),
+        );
+        Self { seed: hasher.finalize().into(), drawn: AtomicU64::new(0) }
+    }
+
+    fn draw(&self) -> [u8; 32] {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
+        Sha256::new().chain_update(self.seed).chain_update(drawn.to_le_bytes()).finalize().into()
+    }
+
+    fn bytes(&self, count: usize) -> Vec<u8> {
+        std::iter::repeat_with(|| self.draw()).flatten().take(count).collect()
+    }
+
+    fn uuid(&self) -> String {
+        let mut hex = Digest::from_hash(self.draw()).hex();
+        hex.replace_range(12..13, "4");
+        hex.replace_range(16..17, "a");
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32])
+    }
+
+    fn sign(&self, text: &str) -> String {
+        let inner: [u8; 32] = Sha256::new().chain_update(self.seed).chain_update(text).finalize().into();
+        Digest::from_hash(Sha256::new().chain_update(self.seed).chain_update(inner).finalize().into()).hex()
+    }
+}

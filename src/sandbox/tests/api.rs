@@ -1,0 +1,199 @@
+//! AWS's face.
+
+use super::*;
+
+fn exception(name: &str, message: &str) -> (u16, String, String) {
+    (400, name.into(), message.into())
+}
+
+#[tokio::test]
+async fn a_token_is_long_and_names_the_registry_s_real_host() {
+    let bench = Bench::new().await;
+    let reply = bench.api("GetAuthorizationToken", json!({})).await;
+    assert_eq!(reply.header("content-type"), "application/x-amz-json-1.1");
+    assert_eq!(reply.header("x-amzn-requestid").len(), 36);
+    let data = reply.json()["authorizationData"][0].clone();
+    assert_eq!(data["proxyEndpoint"], "https://000000000000.dkr.ecr.us-east-1.amazonaws.com");
+    assert!(data["expiresAt"].as_f64().unwrap() > 1.7e9);
+    let token = data["authorizationToken"].as_str().unwrap();
+    assert!(token.len() > 1800 && token != bench.token, "{}", token.len());
+}
+
+#[tokio::test]
+async fn amazon_s_own_client_understands_the_answers() {
+    use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region};
+    let bench = Bench::new().await;
+    let config = aws_sdk_ecr::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("AKIAEXAMPLE", "secret", None, None, "test"))
+        .endpoint_url(bench.sandbox.url())
+        .build();
+    let client = aws_sdk_ecr::Client::from_conf(config);
+    let token = client.get_authorization_token().send().await.unwrap();
+    let data = &token.authorization_data()[0];
+    assert!(data.expires_at().unwrap().secs() > 1_700_000_000);
+    let access = bench.sandbox.server.store.access(&format!("Basic {}", data.authorization_token().unwrap()));
+    assert_eq!(access, store::Access::Granted);
+    let created = client.create_repository().repository_name("new/one").send().await.unwrap();
+    assert_eq!(created.repository().unwrap().repository_name(), Some("new/one"));
+    let again = client.create_repository().repository_name("new/one").send().await.unwrap_err();
+    assert!(again.into_service_error().is_repository_already_exists_exception());
+    let absent = client.describe_repositories().repository_names("absent").send().await.unwrap_err();
+    assert!(absent.into_service_error().is_repository_not_found_exception());
+}
+
+#[tokio::test]
+async fn requests_that_are_not_signed_or_not_known_are_refused() {
+    let bench = Bench::new().await;
+    let unsigned = bench.api_request("GetAuthorizationToken", json!({})).build().unwrap();
+    let mut request = bench.http.post(unsigned.url().clone()).body("{}");
+    request = request.header("x-amz-target", "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken");
+    assert_eq!(send(request).await.exception().1, "MissingAuthenticationTokenException");
+    assert_eq!(bench.api("MakeCoffee", json!({})).await.exception().1, "UnknownOperationException");
+    let other = bench.http.post(unsigned.url().clone()).header("x-amz-target", "Other_V1.GetAuthorizationToken");
+    assert_eq!(send(other).await.exception().1, "UnknownOperationException");
+    let garbage = bench.api_request("CreateRepository", json!({})).body("{");
+    assert_eq!(send(garbage).await.exception().1, "SerializationException");
+}
+
+#[tokio::test]
+async fn repositories_are_created_once_and_as_told() {
+    let bench = Bench::new().await;
+    let request = json!({
+        "repositoryName": "app",
+        "tags": [{"Key": "team", "Value": "x"}],
+        "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+        "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "dev-*"}],
+        "imageScanningConfiguration": {"scanOnPush": true},
+        "encryptionConfiguration": {"encryptionType": "KMS", "kmsKey": "alias/k"},
+    });
+    let repository = bench.api("CreateRepository", request.clone()).await.json()["repository"].clone();
+    assert_eq!(repository["repositoryArn"], "arn:aws:ecr:us-east-1:000000000000:repository/app");
+    assert_eq!(repository["repositoryUri"], "000000000000.dkr.ecr.us-east-1.amazonaws.com/app");
+    for key in ["imageTagMutability", "imageTagMutabilityExclusionFilters", "imageScanningConfiguration"] {
+        assert_eq!(repository[key], request[key], "{key}");
+    }
+    assert_eq!(repository["encryptionConfiguration"], request["encryptionConfiguration"]);
+    let message = "The repository with name 'app' already exists in the registry with id '000000000000'";
+    let again = bench.api("CreateRepository", request).await;
+    assert_eq!(again.exception(), exception("RepositoryAlreadyExistsException", message));
+    assert_eq!(bench.sandbox.repositories(), ["app", "team/app"]);
+}
+
+#[tokio::test]
+async fn repositories_that_break_a_constraint_are_not_created() {
+    let bench = Bench::new().await;
+    let tags = |count: usize| json!((0..count).map(|key| json!({"Key": key.to_string()})).collect::<Vec<_>>());
+    let cases = [
+        (json!({"repositoryName": "A"}), "InvalidParameterException"),
+        (json!({"repositoryName": "a"}), "InvalidParameterException"),
+        (json!({"registryId": "1"}), "InvalidParameterException"),
+        (json!({"registryId": "111111111111"}), "RepositoryNotFoundException"),
+        (json!({"imageTagMutability": "SOMETIMES"}), "InvalidParameterException"),
+        (json!({"imageTagMutability": "MUTABLE_WITH_EXCLUSION"}), "InvalidParameterException"),
+        (
+            json!({"imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "a"}]}),
+            "InvalidParameterException",
+        ),
+        (json!({"encryptionConfiguration": {"encryptionType": "ROT13"}}), "InvalidParameterException"),
+        (json!({"tags": tags(51)}), "TooManyTagsException"),
+        (json!({"tags": [{"Key": "aws:x", "Value": ""}]}), "InvalidTagParameterException"),
+        (json!({"tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}), "InvalidTagParameterException"),
+        (json!({"tags": 7}), "SerializationException"),
+    ];
+    for (change, name) in cases {
+        let mut request = json!({"repositoryName": "new"});
+        request.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let (status, said, _) = bench.api("CreateRepository", request).await.exception();
+        assert_eq!((status, said.as_str()), (400, name), "{change}");
+    }
+    assert_eq!(bench.sandbox.repositories(), ["team/app"]);
+}
+
+#[tokio::test]
+async fn repositories_are_described_by_name_or_page_by_page() {
+    let bench = Bench::new().await;
+    for name in ["ab", "cd", "ef"] {
+        assert_eq!(bench.api("CreateRepository", json!({"repositoryName": name})).await.status, StatusCode::OK);
+    }
+    let (mut names, mut request) = (Vec::new(), json!({"maxResults": 3}));
+    loop {
+        let page = bench.api("DescribeRepositories", request.clone()).await.json();
+        let listed = page["repositories"].as_array().unwrap();
+        names.extend(listed.iter().map(|repository| repository["repositoryName"].as_str().unwrap().to_owned()));
+        let Some(next) = page.get("nextToken") else { break };
+        request["nextToken"] = next.clone();
+    }
+    assert_eq!(names, ["ab", "cd", "ef", "team/app"]);
+    let one = bench.api("DescribeRepositories", json!({"repositoryNames": ["cd"]})).await.json();
+    assert_eq!(one["repositories"].as_array().unwrap().len(), 1);
+    let message = "The repository with name 'xy' does not exist in the registry with id '000000000000'";
+    let absent = bench.api("DescribeRepositories", json!({"repositoryNames": ["ab", "xy"]})).await;
+    assert_eq!(absent.exception(), exception("RepositoryNotFoundException", message));
+    for bad in [json!({"repositoryNames": []}), json!({"maxResults": 1001}), json!({"nextToken": "x"})] {
+        assert_eq!(bench.api("DescribeRepositories", bad).await.exception().1, "InvalidParameterException");
+    }
+}
+
+#[tokio::test]
+async fn layers_are_checked_a_hundred_at_a_time() {
+    let bench = Bench::new().await;
+    let (here, absent) = (bench.push(b"layer").await.to_string(), Digest::of(b"absent").to_string());
+    let request = json!({"repositoryName": "team/app", "layerDigests": [here, absent, "sha512:12"]});
+    let reply = bench.api("BatchCheckLayerAvailability", request).await.json();
+    assert_eq!(reply["layers"][0]["layerAvailability"], "AVAILABLE");
+    assert_eq!(reply["layers"][0]["layerSize"], 5);
+    assert_eq!(reply["layers"][1], json!({"layerDigest": absent, "layerAvailability": "UNAVAILABLE"}));
+    assert_eq!(reply["failures"][0]["failureCode"], "InvalidLayerDigest");
+    for count in [0, 101] {
+        let request = json!({"repositoryName": "team/app", "layerDigests": vec![&absent; count]});
+        assert_eq!(bench.api("BatchCheckLayerAvailability", request).await.exception().1, "InvalidParameterException");
+    }
+}
+
+#[tokio::test]
+async fn images_are_described_and_got_byte_for_byte() {
+    let bench = Bench::new().await;
+    let manifest = bench.image(b"layer").await;
+    let bytes = format!(" {manifest} ");
+    assert_eq!(bench.put_manifest_bytes("v1", OCI_MANIFEST, bytes.clone().into()).await.status, StatusCode::CREATED);
+    let digest = Digest::of(bytes.as_bytes()).to_string();
+    let ids = json!([{"imageTag": "v1"}, {"imageTag": "v2"}, {}, {"imageDigest": "x"}]);
+    let reply = bench.api("BatchGetImage", json!({"repositoryName": "team/app", "imageIds": ids})).await.json();
+    assert_eq!(reply["images"][0]["imageManifest"], bytes);
+    assert_eq!(reply["images"][0]["imageId"], json!({"imageTag": "v1", "imageDigest": digest}));
+    let codes: Vec<_> = reply["failures"].as_array().unwrap().iter().map(|it| it["failureCode"].clone()).collect();
+    assert_eq!(codes, ["ImageNotFound", "MissingDigestAndTag", "InvalidImageDigest"]);
+    let reply = bench.api("DescribeImages", json!({"repositoryName": "team/app"})).await.json();
+    assert_eq!(reply["imageDetails"][0]["imageTags"], json!(["v1"]));
+    assert_eq!(reply["imageDetails"][0]["imageSizeInBytes"], 5);
+    let absent = json!({"repositoryName": "team/app", "imageIds": [{"imageTag": "v2"}]});
+    assert_eq!(bench.api("DescribeImages", absent).await.exception().1, "ImageNotFoundException");
+}
+
+#[tokio::test]
+async fn policies_are_kept_if_they_are_json_of_the_right_length() {
+    let bench = Bench::new().await;
+    let policy = json!({"rules": [{"rulePriority": 1, "description": "x".repeat(100)}]}).to_string();
+    let put = |text: &str| {
+        bench.api("PutLifecyclePolicy", json!({"repositoryName": "team/app", "lifecyclePolicyText": text}))
+    };
+    assert_eq!(put(&policy).await.json()["lifecyclePolicyText"], policy);
+    assert_eq!(put("{}").await.exception().1, "InvalidParameterException");
+    let set =
+        |name: &str, text: &str| bench.api("SetRepositoryPolicy", json!({"repositoryName": name, "policyText": text}));
+    assert_eq!(set("team/app", "{}").await.json()["policyText"], "{}");
+    assert_eq!(set("team/app", "{").await.exception().1, "InvalidParameterException");
+    assert_eq!(set("absent", "{}").await.exception().1, "RepositoryNotFoundException");
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named() {
+    let bench = Bench::with(Rules { deny: vec!["ecr:CreateRepository".into()], ..Rules::default() }).await;
+    let message = "User: arn:aws:iam::000000000000:user/sandbox is not authorized to perform: ecr:CreateRepository on \
+                   resource: arn:aws:ecr:us-east-1:000000000000:repository/new because no identity-based policy allows \
+                   the ecr:CreateRepository action";
+    let reply = bench.api("CreateRepository", json!({"repositoryName": "new"})).await;
+    assert_eq!(reply.exception(), exception("AccessDeniedException", message));
+}

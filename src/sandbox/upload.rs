@@ -1,0 +1,212 @@
+//! One upload session: its bytes, their running hash, and the rules about parts.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::rules::Interrupted;
+use crate::reference::{Digest, Repository};
+
+/// The most that a request with `Content-Range` may carry, and what ECR cuts longer streams into
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
+pub(super) const LARGEST_PART: u64 = 10 << 20;
+
+/// The least that every part but the last must have. ECR says 5MB and means MiB
+/// (<https://github.com/dotnet/sdk-container-builds/issues/424>).
+pub(super) const SMALLEST_PART: u64 = 5 << 20;
+
+/// An upload session.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) repository: Repository,
+    hasher: Sha256,
+    received: u64,
+    first_part: u64,
+    last_was_small: bool,
+    too_small: bool,
+    cut: Option<Interrupted>,
+    bytes: Gathered,
+}
+
+/// Where the bytes of a session gather.
+#[derive(Debug)]
+pub(super) enum Gathered {
+    Memory(Vec<Bytes>),
+    File(Staged),
+}
+
+/// Where a request says its bytes begin, and where they would have to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct WrongOffset {
+    pub(super) said: u64,
+    pub(super) expected: u64,
+}
+
+/// Why a session cannot be completed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Incomplete {
+    Empty,
+    PartTooSmall,
+    OtherDigest,
+}
+
+impl Upload {
+    pub(super) fn new(repository: Repository, bytes: Gathered) -> Self {
+        Self {
+            repository,
+            hasher: Sha256::new(),
+            received: 0,
+            first_part: 0,
+            last_was_small: false,
+            too_small: false,
+            cut: None,
+            bytes,
+        }
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many bytes the first part had: what `Range` goes on saying.
+    pub(super) fn first_part(&self) -> u64 {
+        self.first_part
+    }
+
+    /// Whether the session is lost for good.
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.cut == Some(Interrupted::Spoiled)
+    }
+
+    /// Whether bytes that begin at `start` may follow. A request that does not say where it begins goes on after the
+    /// last one, except on a session whose body was cut, where ECR takes it for a new beginning at byte 0
+    /// (<https://github.com/apple/container/issues/1895>).
+    pub(super) fn expects(&self, start: Option<u64>) -> Result<(), WrongOffset> {
+        let said = start.unwrap_or_else(|| if self.cut.is_some() { 0 } else { self.received });
+        if self.is_spoiled() {
+            // Never the offset that was just tried: who believes an earlier answer still gets nowhere.
+            let expected = if said == self.received { self.received + 1 } else { self.received };
+            return Err(WrongOffset { said, expected });
+        }
+        if said != self.received {
+            return Err(WrongOffset { said, expected: self.received });
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.hasher.update(&bytes);
+        self.received += bytes.len() as u64;
+        match &mut self.bytes {
+            Gathered::Memory(pieces) => pieces.push(bytes),
+            // Not on a thread of its own: it ends in the page cache, and a sandbox may wait for its disk.
+            Gathered::File(staged) => staged.file.write_all(&bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Closes a request that brought `length` bytes.
+    ///
+    /// One without `Content-Range` may be of any length, because ECR cuts it into parts itself; but one that is
+    /// shorter than a part is a small part.
+    pub(super) fn end_part(&mut self, length: u64) {
+        self.cut = None;
+        if length == 0 {
+            return;
+        }
+        if self.first_part == 0 {
+            self.first_part = length.min(LARGEST_PART);
+        }
+        self.too_small |= self.last_was_small;
+        self.last_was_small = length < SMALLEST_PART;
+    }
+
+    /// Notes that a body ended too early.
+    pub(super) fn cut(&mut self, becomes: Interrupted) {
+        if !self.is_spoiled() {
+            self.cut = Some(becomes);
+        }
+    }
+
+    /// Whether the session's bytes are a blob of that digest.
+    pub(super) fn check(&self, digest: &Digest) -> Result<(), Incomplete> {
+        if self.received == 0 {
+            return Err(Incomplete::Empty);
+        }
+        if self.too_small {
+            return Err(Incomplete::PartTooSmall);
+        }
+        if Digest::from_hash(self.hasher.clone().finalize().into()) != *digest {
+            return Err(Incomplete::OtherDigest);
+        }
+        Ok(())
+    }
+
+    pub(super) fn into_bytes(self) -> Gathered {
+        self.bytes
+    }
+}
+
+/// A file that is not where it belongs yet, and goes away if it never gets there.
+#[derive(Debug)]
+pub(super) struct Staged {
+    file: File,
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Staged {
+    pub(super) fn create(path: PathBuf) -> io::Result<Self> {
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        Ok(Self { file, path, kept: false })
+    }
+
+    /// Moves the file to its place, all at once.
+    pub(super) fn keep(mut self, place: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, place)?;
+        self.kept = true;
+        Ok(())
+    }
+
+    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What stays behind is cleared at the next start.
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// The bytes of a blob.
+#[derive(Clone, Debug)]
+pub(super) enum Blob {
+    /// In memory, in the pieces in which they came.
+    Memory(Arc<[Bytes]>, u64),
+    /// In a file of that length.
+    File(PathBuf, u64),
+}
+
+impl Blob {
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Memory(_, size) | Self::File(_, size) => *size,
+        }
+    }
+
+    /// All bytes at once.
+    pub(super) fn whole(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Memory(pieces, _) => Ok(pieces.concat()),
+            Self::File(path, _) => std::fs::read(path),
+        }
+    }
+}
