@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::tar_index::{TarIndex, cut_off};
-use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, shown};
+use super::tar_index::TarIndex;
+use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted, shown};
 use crate::error::{Error, Result};
 use crate::layer::FileRange;
 
@@ -59,11 +59,7 @@ impl Entries {
         Err(if index.has_end_mark() {
             tar_without_image(path, &index)
         } else {
-            cut_off(
-                path,
-                "it has no end mark, and neither manifest.json nor index.json with oci-layout",
-                metadata.len(),
-            )
+            index.cut_off(path, "it has no end mark, and neither manifest.json nor index.json with oci-layout")
         })
     }
 
@@ -89,7 +85,7 @@ impl Folder {
         } else if has(MANIFEST_JSON) {
             error.hint(format!(
                 "This looks like an unpacked `docker save`. Pack it again: tar -C {0} -cf image.tar .",
-                quoted(path)
+                quoted(&path.display().to_string())
             ))
         } else if has("Dockerfile") || has("Containerfile") {
             error.hint("This looks like what an image is built from. Build it first, into an archive.")
@@ -170,7 +166,7 @@ fn is_tar_header(start: &[u8]) -> bool {
 fn no_image(path: &Path, start: &[u8], len: u64) -> Error {
     const SAVE: &str =
         "Give a tar written by `docker save`, `podman save`, kaniko, crane or BuildKit, or an OCI layout.";
-    let (name, file) = (path.display(), quoted(path));
+    let (name, file) = (path.display(), quoted(&path.display().to_string()));
     let packed = |what: &str, command: String| {
         Error::input(format!("{name} is compressed with {what}, which is not read yet"))
             .hint(format!("Unpack it first: {command}"))
@@ -241,8 +237,11 @@ fn tar_without_image(path: &Path, index: &TarIndex) -> Error {
     let error = Error::input(format!("{name} is a tar, but of no image: it has neither manifest.json nor index.json"));
     match nested {
         Some(folder) => {
-            let folder = shown(folder);
-            error.hint(format!("The image lies in its folder {folder}/. Unpack the tar and pack what is in there: tar -C {folder} -cf image.tar ."))
+            let (folder, quoted) = (shown(folder), quoted(folder));
+            error.hint(format!(
+                "The image lies in its folder {folder}/. Unpack the tar, then pack what is in there: \
+                 tar -C {quoted} -cf image.tar ."
+            ))
         }
         None if has("Dockerfile") || has("Containerfile") => {
             error.hint("This looks like what an image is built from. Build it first, into an archive.")
@@ -253,11 +252,4 @@ fn tar_without_image(path: &Path, index: &TarIndex) -> Error {
         None => error
             .hint("Give a tar written by `docker save`, `podman save`, kaniko, crane or BuildKit, or an OCI layout."),
     }
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
-    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -5,7 +5,7 @@
 use oci_client::Reference;
 
 use super::model::{Content, Image};
-use super::{Archive, Unusable, shown};
+use super::{Archive, Unusable, quoted, shown};
 use crate::error::{Error, Result};
 use crate::reference::Digest;
 
@@ -40,7 +40,9 @@ impl Archive {
                 _ => {
                     let count = self.images.len() + self.unusable.len();
                     let text = format!("{} holds {count} images, and none is chosen", self.path.display());
-                    Err(Error::usage(text).hint(self.options("Choose one:", self.images.iter())))
+                    let broken = self.unusable.iter().map(|it| format!("\n  ({} cannot be pushed)", it.label()));
+                    let options = self.options("Choose one:", self.images.iter()) + &broken.collect::<String>();
+                    Err(Error::usage(text).hint(options))
                 }
             },
         }
@@ -103,8 +105,8 @@ impl Archive {
         ))
     }
 
-    /// The manifests and indexes, at any depth, of which a digest starts with `digits`. Whole images come first, so that
-    /// one that also is part of an index keeps its names.
+    /// The manifests and indexes, at any depth, of which a digest starts with `digits`. Whole images come first, so
+    /// that one that also is part of an index keeps its names.
     fn nodes(&self, digits: &str) -> Vec<(&Image, &Content)> {
         let mut found: Vec<(&Image, &Content)> = Vec::new();
         let mut level: Vec<_> = self.images.iter().map(|image| (image, &image.content)).collect();
@@ -128,15 +130,17 @@ impl Archive {
         let mut text = title.to_owned();
         for image in images {
             let platforms = image.content.platforms().join(", ");
-            let name = image
-                .names
-                .iter()
-                .find(|name| matches!(self.fits(name), (images, unusable) if images.len() == 1 && unusable.is_empty()));
+            let chooses = |name: &&String| {
+                let (images, unusable) = self.fits(name);
+                images.len() == 1 && unusable.is_empty()
+            };
+            let name = image.names.iter().find(chooses);
             let id = || {
                 let short = image.content.id().hex()[..12].to_owned();
                 if self.nodes(&short).len() == 1 { short } else { identity(&image.content).hex() }
             };
-            let option = name.map_or_else(|| format!("--image-id {}", id()), |name| format!("--image {}", shown(name)));
+            let option =
+                name.map_or_else(|| format!("--image-id {}", id()), |name| format!("--image {}", quoted(name)));
             let others =
                 image.names.iter().filter(|other| Some(*other) != name).map(|other| format!("also {}", shown(other)));
             let short = name.map(|_| image.content.id().short());
@@ -150,19 +154,20 @@ impl Archive {
 
 /// Whether two names mean the same to Docker.
 pub(super) fn is_same_name(one: &str, other: &str) -> bool {
-    fn parts(reference: &Reference) -> (&str, &str, Option<&str>, Option<&str>) {
-        (reference.registry(), reference.repository(), reference.tag(), reference.digest())
-    }
-    one == other
-        || matches!((one.parse::<Reference>(), other.parse::<Reference>()), (Ok(one), Ok(other)) if parts(&one) == parts(&other))
+    one == other || canonical(one) == canonical(other)
+}
+
+/// The name with everything that Docker adds to it: `docker.io/library/app:latest`. What is no name stays as it is.
+pub(super) fn canonical(name: &str) -> String {
+    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.whole())
 }
 
 /// Whether `name`, which says no registry, is the name of `known` in whatever registry that is.
 fn is_same_but_registry(known: &str, name: &str) -> bool {
-    let has_registry =
-        |text: &str| text.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
-    let bare = known.split_once('/').filter(|_| has_registry(known)).map(|(_, bare)| bare);
-    !has_registry(name) && bare.is_some_and(|bare| is_same_name(bare, name))
+    fn registry(text: &str) -> Option<(&str, &str)> {
+        text.split_once('/').filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost")
+    }
+    registry(name).is_none() && registry(known).is_some_and(|(_, bare)| is_same_name(bare, name))
 }
 
 /// The digest that only this manifest or index has.

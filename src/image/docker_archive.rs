@@ -4,8 +4,10 @@
 //! Nix. `manifest.json` gives the list of images. Newer writers put an `index.json` beside it, which leads to the
 //! manifest that the image had where it came from: that one is pushed where its blobs are here.
 
+use std::collections::HashSet;
+
 use super::archive::{Entries, is_hex_digest};
-use super::choice::is_same_name;
+use super::choice::{canonical, is_same_name};
 use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
 use super::model::{Content, Image, Layer, Manifest};
 use super::oci_layout::{Fault, Layout, Root, lacks, miscount, packing};
@@ -33,28 +35,37 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
 
     let mut contents = Contents::default();
     let mut used = vec![false; roots.len()];
-    let mut saved_names: Vec<String> = Vec::new();
+    let mut saved_names = HashSet::new();
     for saved in list {
         let names = saved.repo_tags.clone().unwrap_or_default();
-        saved_names.extend_from_slice(&names);
+        saved_names.extend(names.iter().map(|name| canonical(name)));
         match image(&mut documents, &saved, &roots) {
             Ok((content, root)) => {
                 if let Some(root) = root {
                     used[root] = true;
-                    if roots[root].read.is_err() {
-                        contents.note(roots[root].note());
-                    }
+                    roots[root].announce(&mut contents);
                 }
                 contents.add(Image { names, content });
             }
             Err(error) => contents.unusable.push(Unusable { names, id: named_hex(&saved.config), error }),
         }
     }
+    let is_named = |image: &Image, name: &str| image.names.iter().any(|known| is_same_name(known, name));
     // containerd lists in manifest.json only what old Dockers could load.
     for (root, used) in roots.into_iter().zip(used) {
-        let is_listed = root.names.iter().any(|name| saved_names.iter().any(|saved| is_same_name(saved, name)));
-        if !used && !is_listed && (root.read.is_ok() || !root.names.is_empty()) {
-            root.add_to(&mut contents);
+        contents.is_partial |= root.read.is_err();
+        if used {
+            continue;
+        }
+        match root.names.iter().find(|name| saved_names.contains(&canonical(name))) {
+            None if root.read.is_ok() || !root.names.is_empty() => root.add_to(&mut contents),
+            Some(name) if root.read.is_err() && contents.images.iter().any(|image| is_named(image, name)) => {
+                let name = shown(name);
+                contents.note(format!(
+                    "what index.json names for {name} is not all in the archive, so its manifest is made anew"
+                ));
+            }
+            _ => {}
         }
     }
     Ok(contents)
@@ -91,7 +102,7 @@ fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> R
             digest: None,
             named_digest,
             media_type: None,
-            name: name.clone(),
+            name: shown(name),
         })
     });
     let layers = layers.collect::<Result<_>>()?;

@@ -21,7 +21,7 @@ pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 /// The limit for configs, index.json and manifest.json.
 pub(super) const MAX_LIST: u64 = 8 << 20;
 /// What all documents of an archive may take together; thousands of images fit.
-const MAX_TOTAL: u64 = 256 << 20;
+const MAX_TOTAL: u64 = 64 << 20;
 
 /// Reads documents.
 #[derive(Debug)]
@@ -47,8 +47,13 @@ impl<'a> Documents<'a> {
     /// otherwise cost any amount of time and memory.
     pub(super) fn find(&mut self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
         let Some(range) = self.entries.find(name)? else { return Ok(None) };
+        if range.len() <= limit && range.len() > self.left {
+            return Err(Error::input(format!(
+                "the manifests and configs of the archive take more than {MAX_TOTAL} bytes"
+            )));
+        }
         let bytes = range
-            .read_all(limit.min(self.left))
+            .read_all(limit)
             .map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
         self.left -= bytes.len() as u64;
         let digest = Digest::of(&bytes);
@@ -160,7 +165,7 @@ pub(super) fn image_config(bytes: Bytes, digest: Digest, name: &str) -> Result<(
     let part = |part: Option<String>| part.filter(|part| !part.is_empty());
     let platform = part(view.os).zip(part(view.architecture)).map(|(os, architecture)| {
         let variant = part(view.variant).map(|variant| format!("/{variant}")).unwrap_or_default();
-        format!("{os}/{architecture}{variant}")
+        shown(&format!("{os}/{architecture}{variant}"))
     });
     let diff_ids = view.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
     Ok((Config { bytes, digest, media_type: None, platform }, diff_ids))

@@ -12,6 +12,8 @@ mod document;
 mod model;
 mod oci_layout;
 mod tar_index;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -78,17 +80,23 @@ pub fn open(path: &Path) -> Result<Archive> {
         let is_folder = matches!(entries, archive::Entries::Folder(_));
         (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
     };
-    let Contents { images, mut notes, unusable } = contents;
+    let Contents { images, mut notes, unusable, is_partial } = contents;
+    if let archive::Entries::Tar(index) = &entries
+        && !index.has_end_mark()
+    {
+        // What is missing can be missing because the end is; without its index.json a save is another image.
+        let layers = images.iter().flat_map(Image::manifests).flat_map(|manifest| &manifest.layers);
+        let has_blobs = layers.map(|layer| &layer.name).any(|name| name.starts_with("blobs/"));
+        if is_partial || !unusable.is_empty() || (has_blobs && entries.find(INDEX_JSON)?.is_none()) {
+            return Err(index.cut_off(path, "it has no end mark, and lacks things that belong to its images"));
+        }
+        notes.push(format!("{} has no end mark, though it holds all that it lists", path.display()));
+    }
     if images.is_empty() {
         return Err(unusable.into_iter().next().map_or_else(
             || Error::input(format!("{} lists no image", path.display())).hint("Save it again, with an image."),
             |unusable| unusable.error,
         ));
-    }
-    if let archive::Entries::Tar(index) = &entries
-        && !index.has_end_mark()
-    {
-        notes.push(format!("{} has no end mark, though it holds all that it lists", path.display()));
     }
     notes.extend(unusable.iter().map(|it| format!("{} cannot be pushed: {}", it.label(), it.error)));
     Ok(Archive { path: path.to_owned(), images, format, notes, unusable })
@@ -115,11 +123,16 @@ struct Contents {
     images: Vec<Image>,
     notes: Vec<String>,
     unusable: Vec<Unusable>,
+    /// Whether something was left out because it is not there.
+    is_partial: bool,
 }
 
 impl Contents {
     /// Adds an image, or only its names if it is there already.
-    fn add(&mut self, image: Image) {
+    fn add(&mut self, mut image: Image) {
+        for name in image.names.extract_if(.., |name| name.contains(char::is_control)) {
+            self.notes.push(format!("a name with control characters is ignored, {}", shown(&name)));
+        }
         let key = |image: &Image| (image.content.id(), image.content.stated().map(|stated| stated.digest));
         match self.images.iter_mut().find(|known| key(known) == key(&image)) {
             Some(known) => {
@@ -145,4 +158,11 @@ fn shown(text: &str) -> String {
         shown.push_str("...");
     }
     shown
+}
+
+/// Text from an archive, or a path, as a shell takes it.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
+    let text = shown(text);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -4,8 +4,7 @@
 //! Follows descriptors from `index.json` down. Manifests, indexes and configs are hashed here; of a layer only its
 //! length is compared, since the push hashes it anyway. `index.json` itself is a table of contents and never an image.
 
-use crate::error::{Error, Result};
-use crate::layer::{FileRange, Packing};
+use bytes::Bytes;
 
 use super::archive::Entries;
 use super::document::{
@@ -13,11 +12,14 @@ use super::document::{
 };
 use super::model::{Config, Content, Image, Index, Layer, Manifest, Stated};
 use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
+use crate::error::{Error, Result};
+use crate::layer::{FileRange, Packing};
+use crate::reference::Digest;
 
 /// Indexes below indexes. One is common, two are rare, more are nobody's.
 const MAX_DEPTH: usize = 8;
 /// Descriptors of manifests and indexes that are followed, since a few small indexes can ask for any number of them.
-const MAX_DESCRIPTORS: usize = 20_000;
+const MAX_DESCRIPTORS: usize = 10_000;
 /// A full name, written by containerd, Docker and BuildKit.
 const NAME: &str = "io.containerd.image.name";
 /// The specification's annotation: often only a tag.
@@ -71,7 +73,7 @@ impl From<Error> for Fault {
 pub(super) struct Root {
     pub(super) names: Vec<String>,
     pub(super) descriptor: Descriptor,
-    pub(super) read: std::result::Result<Content, Fault>,
+    pub(super) read: Result<Content, Fault>,
     /// The whole manifests below an index of which other parts are missing.
     pub(super) parts: Vec<Content>,
 }
@@ -84,15 +86,23 @@ impl Root {
     }
 
     /// What to say when only parts of an index are taken.
-    pub(super) fn note(&self) -> String {
+    fn note(&self) -> String {
         let name = self.names.first().map_or_else(|| self.descriptor.digest.short(), |name| shown(name));
         let parts: Vec<_> = self.parts.iter().flat_map(Content::platforms).collect();
         format!("the index of {name} names images that are not in the archive; only {} is", parts.join(", "))
     }
 
+    /// Announces that only parts of an index are taken, if that is so.
+    pub(super) fn announce(&self, contents: &mut Contents) {
+        if self.read.is_err() && !self.parts.is_empty() {
+            contents.is_partial = true;
+            contents.note(self.note());
+        }
+    }
+
     /// Files it as what it turned out to be.
     pub(super) fn add_to(self, contents: &mut Contents) {
-        let note = self.note();
+        self.announce(contents);
         let Self { names, descriptor, read, parts } = self;
         match read {
             Ok(content) => contents.add(Image { names, content }),
@@ -100,7 +110,6 @@ impl Root {
                 contents.unusable.push(Unusable { names, id: Some(descriptor.digest), error: fault.into_error() });
             }
             Err(_) => {
-                contents.note(note);
                 for content in parts {
                     contents.add(Image { names: names.clone(), content });
                 }
@@ -153,7 +162,7 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Reads what a descriptor points at, all of it; `user` is what names it.
-    fn content(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> std::result::Result<Content, Fault> {
+    fn content(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> Result<Content, Fault> {
         let (stated, sort, listing) = self.listing(descriptor, user, depth)?;
         match sort {
             Sort::Manifest => self.manifest(stated, listing).map(|manifest| Content::Manifest(Box::new(manifest))),
@@ -161,7 +170,7 @@ impl<'d, 'a> Layout<'d, 'a> {
                 let user = descriptor.blob();
                 let children = listing.manifests.unwrap_or_default();
                 let children = children.iter().map(|child| self.content(child, &user, depth + 1));
-                let children = children.collect::<std::result::Result<_, _>>()?;
+                let children = children.collect::<Result<_, _>>()?;
                 Ok(Content::Index(Box::new(Index { stated, children })))
             }
         }
@@ -189,12 +198,7 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Reads a manifest or an index, without what it names.
-    fn listing(
-        &mut self,
-        descriptor: &Descriptor,
-        user: &str,
-        depth: usize,
-    ) -> std::result::Result<(Stated, Sort, Listing), Fault> {
+    fn listing(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> Result<(Stated, Sort, Listing), Fault> {
         self.follow(depth, user)?;
         let described = Sort::of(&descriptor.media_type);
         if described.is_none() && !descriptor.media_type.is_empty() {
@@ -236,7 +240,7 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Reads what a manifest names.
-    fn manifest(&mut self, stated: Stated, listing: Listing) -> std::result::Result<Manifest, Fault> {
+    fn manifest(&mut self, stated: Stated, listing: Listing) -> Result<Manifest, Fault> {
         let user = format!("blobs/sha256/{}", stated.digest.hex());
         let descriptor =
             listing.config.ok_or_else(|| Error::input(format!("the manifest {user} of the archive has no config")))?;
@@ -253,6 +257,13 @@ impl<'d, 'a> Layout<'d, 'a> {
             (Config { bytes, digest, media_type, platform: None }, vec![None; descriptors.len()])
         };
         let layers = descriptors.into_iter().zip(diff_ids).map(|(descriptor, diff_id)| {
+            if descriptor.is_foreign() {
+                let (name, media_type) = (descriptor.blob(), shown(&descriptor.media_type));
+                let text = format!("{user} names a layer that is not meant to be distributed, {name} ({media_type})");
+                let error = Error::input(text)
+                    .hint("Foreign layers, as old Windows base images have them, are not pushed yet.");
+                return Err(Fault::Broken(error));
+            }
             let bytes = self.blob(&descriptor, &user, "a layer")?;
             Ok(Layer {
                 diff_id,
@@ -264,7 +275,7 @@ impl<'d, 'a> Layout<'d, 'a> {
                 media_type: Some(descriptor.media_type),
             })
         });
-        let layers = layers.collect::<std::result::Result<_, Fault>>()?;
+        let layers = layers.collect::<Result<_, Fault>>()?;
         Ok(Manifest { stated: Some(stated), config, layers, from_docker_save: self.from_docker_save })
     }
 
@@ -275,7 +286,7 @@ impl<'d, 'a> Layout<'d, 'a> {
         limit: u64,
         user: &str,
         role: &str,
-    ) -> std::result::Result<(bytes::Bytes, crate::reference::Digest), Fault> {
+    ) -> Result<(Bytes, Digest), Fault> {
         self.blob(descriptor, user, role)?;
         let name = descriptor.blob();
         let read = self.documents.find(&name, limit)?.ok_or_else(|| Fault::Absent(lacks(&name, user, role, 0)))?;
@@ -288,17 +299,8 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Where a blob lies, with its size compared to the descriptor's.
-    fn blob(&self, descriptor: &Descriptor, user: &str, role: &str) -> std::result::Result<FileRange, Fault> {
+    fn blob(&self, descriptor: &Descriptor, user: &str, role: &str) -> Result<FileRange, Fault> {
         let name = descriptor.blob();
-        if descriptor.is_foreign() {
-            let text = format!(
-                "{user} names {role} that is not meant to be distributed, {name} ({})",
-                shown(&descriptor.media_type)
-            );
-            return Err(Error::input(text)
-                .hint("Such foreign layers, as of old Windows base images, are not pushed yet.")
-                .into());
-        }
         let range = self.documents.entries().find(&name)?;
         let range = range.ok_or_else(|| Fault::Absent(lacks(&name, user, role, 0)))?;
         if range.len() != descriptor.size {

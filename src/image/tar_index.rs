@@ -29,6 +29,7 @@ const MAX_HOPS: usize = 16;
 pub(super) struct TarIndex {
     file: Arc<File>,
     places: HashMap<String, Place>,
+    len: u64,
     has_end_mark: bool,
 }
 
@@ -115,7 +116,7 @@ impl TarIndex {
                 places.insert(key, place);
             }
         }
-        Ok(Self { file: Arc::clone(&file), places, has_end_mark: !at_end.get() })
+        Ok(Self { file: Arc::clone(&file), places, len: file_len, has_end_mark: !at_end.get() })
     }
 
     /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
@@ -146,7 +147,7 @@ impl TarIndex {
             key = joined.ok_or_else(|| {
                 let target = shown(&String::from_utf8_lossy(target));
                 Error::input(format!("the entry {} is a link that leaves the archive, to {target}", shown(&key)))
-                    .hint("Links are followed inside the archive only. Write it again with the files themselves: tar --dereference.")
+                    .hint("Links are followed inside the archive only. Write it again with tar --dereference.")
             })?;
         }
         Err(Error::input(format!("the entry {} is a link that leads to no file in {MAX_HOPS} steps", shown(name))))
@@ -156,6 +157,11 @@ impl TarIndex {
     /// contents can tell.
     pub(super) fn has_end_mark(&self) -> bool {
         self.has_end_mark
+    }
+
+    /// The error that the tar is shorter than it should be.
+    pub(super) fn cut_off(&self, path: &Path, how: &str) -> Error {
+        cut_off(path, how, self.len)
     }
 
     /// The names of all entries, in no order.
@@ -213,7 +219,7 @@ fn normalise(name: &str) -> Option<String> {
 }
 
 /// The archive is shorter than it says.
-pub(super) fn cut_off(path: &Path, how: &str, file_len: u64) -> Error {
+fn cut_off(path: &Path, how: &str, file_len: u64) -> Error {
     Error::input(format!("{} is cut off: {how}", path.display())).hint(format!(
         "It is {file_len} bytes long. Copy, download or save it again, and see that the disk was not full."
     ))

@@ -238,16 +238,13 @@ impl Client {
         if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
             return Err(refuse("on plain http, although it is asked over https itself"));
         }
-        if url.origin() != endpoint.origin() {
-            if let Some(ip) = address(&url) {
-                if reference::is_link_local(ip) {
-                    return Err(refuse("that belongs to a metadata service"));
-                }
-                let among_ourselves = address(endpoint).is_some_and(reference::is_private) || is_loopback(endpoint);
-                if reference::is_private(ip) && !among_ourselves {
-                    return Err(refuse("of a private network, although it is a public registry"));
-                }
-            }
+        let elsewhere = address(&url).filter(|_| url.origin() != endpoint.origin());
+        if elsewhere.is_some_and(reference::is_link_local) {
+            return Err(refuse("that belongs to a metadata service"));
+        }
+        let among_ourselves = address(endpoint).is_some_and(reference::is_private) || is_loopback(endpoint);
+        if elsewhere.is_some_and(reference::is_private) && !among_ourselves {
+            return Err(refuse("of a private network, although it is a public registry"));
         }
         Ok(Some(url))
     }

@@ -1,0 +1,125 @@
+//! Which image is meant.
+
+use super::*;
+
+fn many() -> Archive {
+    open(&fixture("docker-20.10-save-many.tar")).unwrap()
+}
+
+fn by_name(archive: &Archive, name: &str) -> Result<String> {
+    archive.select(&Choice::Name(name.into())).map(|image| image.content.id().to_string())
+}
+
+fn by_id(archive: &Archive, id: &str) -> Result<Image> {
+    archive.select(&Choice::Id(id.into()))
+}
+
+#[test]
+fn several_images_are_listed_with_the_option_that_chooses_each() {
+    let archive = many();
+    let error = archive.select(&Choice::Only).unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.to_string().ends_with("docker-20.10-save-many.tar holds 2 images, and none is chosen"), "{error}");
+    let expected = "Choose one:\
+        \n  --image localhost/fixture/app:v1  (sha256:92c112f97a4b, linux/amd64, also localhost/fixture/app:stable)\
+        \n  --image localhost/fixture/base:1  (sha256:d62b83c4fc48, linux/amd64)";
+    assert_eq!(error.advice(), Some(expected));
+}
+
+#[test]
+fn names_are_read_as_docker_reads_them() {
+    let archive = many();
+    for name in ["localhost/fixture/app:v1", "localhost/fixture/app:stable", "fixture/app:v1"] {
+        assert_eq!(by_name(&archive, name).unwrap(), APP, "{name}");
+    }
+    for name in ["fixture/app", "other.example/fixture/app:v1", "app:v1", "Fixture/app:v1", "v1", "", "fixture/base:2"]
+    {
+        let error = by_name(&archive, name).unwrap_err();
+        assert_eq!(error.kind(), Kind::Input, "{name}");
+        assert!(error.advice().unwrap().contains("--image localhost/fixture/base:1"), "{error:?}");
+    }
+
+    let mut archive = archive;
+    archive.images[0].names = vec!["app".into()];
+    archive.images[1].names = vec!["v1".into(), "quay.io/team/app:latest".into()];
+    for (name, id) in [
+        ("app", APP),
+        ("app:latest", APP),
+        ("docker.io/library/app", APP),
+        ("index.docker.io/library/app:latest", APP),
+        ("v1", BASE),
+        ("team/app", BASE),
+    ] {
+        assert_eq!(by_name(&archive, name).ok().as_deref(), Some(id), "{name}");
+    }
+}
+
+#[test]
+fn a_name_that_fits_several_images_is_refused_with_their_ids() {
+    let mut archive = many();
+    archive.images[0].names = vec!["one.example/app:v1".into()];
+    archive.images[1].names = vec!["two.example/app:v1".into()];
+    let error = by_name(&archive, "app:v1").unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.advice().unwrap().contains("\n  --image two.example/app:v1  ("), "{error:?}");
+
+    archive.images[1].names = archive.images[0].names.clone();
+    let error = by_name(&archive, "app:v1").unwrap_err();
+    assert!(error.advice().unwrap().contains("\n  --image-id d62b83c4fc48  (linux/amd64, also one"), "{error:?}");
+}
+
+#[test]
+fn ids_are_digests_of_configs_manifests_and_indexes_or_their_first_digits() {
+    let archive = many();
+    for id in [BASE, "d62b83c4fc48", "sha256:d6", "D6"] {
+        assert_eq!(by_id(&archive, id).unwrap().names, ["localhost/fixture/base:1"], "{id}");
+    }
+    for id in ["d", "sha256:", "", "xyz", "sha512:d62b", &"a".repeat(65)] {
+        assert_eq!(by_id(&archive, id).unwrap_err().kind(), Kind::Usage, "{id}");
+    }
+    let error = by_id(&archive, "00").unwrap_err();
+    assert_eq!(error.kind(), Kind::Input);
+    assert!(error.advice().unwrap().starts_with("It holds:\n  --image localhost/fixture/app:v1"), "{error:?}");
+
+    let archive = open(&fixture("buildah-oci-layout")).unwrap();
+    for id in [APP, BUILDAH_MANIFEST] {
+        assert_eq!(by_id(&archive, id).unwrap().names, ["v1"], "{id}");
+    }
+}
+
+#[test]
+fn a_manifest_inside_an_index_is_chosen_without_the_index() {
+    let archive = open(&fixture("skopeo-oci-layout-multiarch")).unwrap();
+    let index = by_id(&archive, "cf32e48a").unwrap();
+    assert!(matches!(index.content, Content::Index(_)) && index.names == ["multi"]);
+    for id in ["16e51797989a", "4a7df50e196c"] {
+        let child = by_id(&archive, id).unwrap();
+        assert!(matches!(child.content, Content::Manifest(_)) && child.names.is_empty(), "{id}");
+        assert_eq!(child.content.platforms(), ["linux/arm64"]);
+    }
+}
+
+#[test]
+fn an_id_that_fits_several_images_is_refused_with_their_digests() {
+    let mut archive = open(&fixture("buildah-oci-layout")).unwrap();
+    let mut twin = archive.images[0].clone();
+    let Content::Manifest(manifest) = &mut twin.content else { panic!("an index") };
+    manifest.stated = None;
+    archive.images.push(twin);
+    let error = by_id(&archive, "92c1").unwrap_err();
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.advice().unwrap().contains(&BUILDAH_MANIFEST["sha256:".len()..]), "{error:?}");
+}
+
+#[test]
+fn an_image_that_cannot_be_pushed_does_not_get_in_the_way_of_others() {
+    let mut archive = many();
+    archive.images.truncate(1);
+    let error = Error::input("its layer is gone");
+    archive.unusable.push(Unusable { names: vec!["lost:1".into()], id: Some(Digest::of(b"lost")), error });
+    assert!(by_name(&archive, "fixture/app:v1").is_ok());
+    assert_eq!(archive.select(&Choice::Only).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(by_name(&archive, "lost:1").unwrap_err().to_string(), "its layer is gone");
+    let id = Digest::of(b"lost").hex();
+    assert_eq!(by_id(&archive, &id).unwrap_err().to_string(), "its layer is gone");
+}

@@ -1,0 +1,319 @@
+//! Archives that are broken, or lie, or want to do harm: every one is an error in words, and none is a panic.
+
+use serde_json::json;
+
+use super::*;
+
+/// An entry of a tar: name, type, link target or empty, bytes.
+pub(super) type Entry<'a> = (&'a str, tar::EntryType, &'a str, Vec<u8>);
+
+pub(super) fn file(name: &str, bytes: impl Into<Vec<u8>>) -> Entry<'_> {
+    (name, tar::EntryType::Regular, "", bytes.into())
+}
+
+fn link<'a>(name: &'a str, target: &'a str) -> Entry<'a> {
+    (name, tar::EntryType::Symlink, target, Vec::new())
+}
+
+/// A header with a name that the tar crate would refuse to write.
+fn header(name: &str, kind: tar::EntryType, target: &str, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    header
+}
+
+pub(super) fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, kind, target, bytes) in entries {
+        builder.append(&header(name, *kind, target, bytes.len() as u64), bytes.as_slice()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+pub(super) fn open_bytes(bytes: &[u8]) -> Result<Archive> {
+    let scratch = Scratch::new();
+    open(&scratch.write("image.tar", bytes))
+}
+
+pub(super) fn open_entries(entries: &[Entry<'_>]) -> Result<Archive> {
+    open_bytes(&tar_of(entries))
+}
+
+/// The error's sentence and its causes; an error of the wrong kind fails the test.
+pub(super) fn words(result: Result<Archive>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), Kind::Input, "{error:?}");
+    std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
+}
+
+pub(super) fn config(layers: &[&[u8]]) -> String {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+    json!({ "os": "linux", "architecture": "arm64", "variant": "v8", "rootfs": { "diff_ids": diff_ids } }).to_string()
+}
+
+fn manifest_json(config: &str, layers: &[&str]) -> String {
+    json!([{ "Config": config, "RepoTags": ["app:1"], "Layers": layers }]).to_string()
+}
+
+/// A `docker save` of one layer, `layer.tar`, plus or instead other entries.
+fn saved<'a>(others: &[Entry<'a>]) -> Vec<Entry<'a>> {
+    let mut entries = vec![
+        file("config.json", config(&[b"layer"])),
+        file("layer.tar", "layer"),
+        file("manifest.json", manifest_json("config.json", &["layer.tar"])),
+    ];
+    entries.retain(|entry| others.iter().all(|other| other.0 != entry.0));
+    entries.extend_from_slice(others);
+    entries
+}
+
+#[test]
+fn what_is_no_archive_is_called_by_its_name() {
+    for (bytes, what) in [
+        (&b""[..], "is empty, not"),
+        (b"\x1f\x8b\x08\0", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh9", "bzip2"),
+        (b"PK\x03\x04", "zip"),
+        (b"\x7fELF\x02", "is a program (ELF), not"),
+        (b"{\"a\": 1}", "is JSON, not"),
+        (b"# syntax=docker/dockerfile:1\nFROM alpine\n", "is a Dockerfile, not"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer, not"),
+        (b"<!DOCTYPE html>", "is a web page or XML, not"),
+        (b"hello\n", "is text, not"),
+        (&[0; 1024], "nothing but zeros"),
+        (b"app\0\0\0", "(shorter than the smallest tar; perhaps cut off)"),
+        (&[0xff; 1024], "is no tar: 1024 bytes that start with ff ff"),
+    ] {
+        let text = words(open_bytes(bytes));
+        assert!(text.contains(what), "{text}");
+    }
+    assert!(words(open(Path::new("no/such/file"))).contains("there is no file no/such/file"));
+    let scratch = Scratch::new();
+    assert!(words(open(&scratch.0)).contains("is no OCI layout: it has no file oci-layout"));
+}
+
+#[test]
+fn a_tar_of_something_else_is_told_apart() {
+    for (entry, hint) in
+        [("a $(b)/oci-layout", "tar -C 'a $(b)' -cf"), ("Dockerfile", "built from"), ("usr/x", "docker export")]
+    {
+        let error = open_entries(&[file(entry, "x")]).unwrap_err();
+        assert!(error.to_string().contains("neither manifest.json nor index.json"), "{error}");
+        assert!(error.advice().unwrap().contains(hint), "{error:?}");
+    }
+}
+
+#[test]
+fn a_folder_of_something_else_is_told_apart() {
+    for (files, hint) in [
+        (&["manifest.json", "version"][..], "skopeo's own `dir:` form"),
+        (&["manifest.json"], "Pack it again: tar -C /"),
+        (&["Containerfile"], "built from"),
+        (&[], "Give the folder that holds oci-layout"),
+    ] {
+        let scratch = Scratch::new();
+        files.iter().for_each(|name| drop(scratch.write(name, b"")));
+        let error = open(&scratch.0).unwrap_err();
+        assert!(error.advice().unwrap().contains(hint), "{error:?}");
+    }
+}
+
+/// Turns every byte of two archives into another, one at a time: an error or an archive, and never a panic.
+#[test]
+fn no_damaged_byte_makes_a_panic() {
+    let scratch = Scratch::new();
+    let (linked, base) =
+        ([link("layer.tar", "y/layer"), file("y/layer", "layer")], fixture("docker-29-containerd-save-incomplete.tar"));
+    for bytes in [tar_of(&saved(&linked)), fs::read(base).unwrap()] {
+        for at in 0..bytes.len() {
+            // Inside a run of zeros one change tells as much as all.
+            if at >= 2 && bytes[at - 2..=at] == [0; 3] {
+                continue;
+            }
+            let mut damaged = bytes.clone();
+            damaged[at] ^= [0x01, 0x10, 0x80, bytes[at]][at % 4];
+            if let Err(error) = open(&scratch.write("image.tar", &damaged)) {
+                assert_eq!(error.kind(), Kind::Input, "byte {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_handmade_archive_is_good_before_it_is_made_bad() {
+    let archive = open_entries(&saved(&[])).unwrap();
+    assert_eq!(archive.images[0].content.platforms(), ["linux/arm64/v8"]);
+    assert_eq!(all(&archive.images[0].manifests()[0].layers[0].bytes), b"layer");
+}
+
+#[test]
+fn an_entry_that_is_cut_off_is_named_with_what_it_lacks() {
+    let bytes = tar_of(&saved(&[file("z", vec![1; 1000])]));
+    let start = bytes.windows(4).position(|bytes| bytes == [1; 4]).unwrap();
+    assert!(words(open_bytes(&bytes[..start + 990])).contains("is cut off: its entry z lacks the last 10 bytes"));
+    assert!(words(open_bytes(&bytes[..start - 1])).contains("is cut off: the file ends inside the header after"));
+    let unmarked = &bytes[..start + 1000];
+    assert_eq!(open_bytes(unmarked).unwrap().notes.len(), 1);
+}
+
+#[test]
+fn sizes_that_no_file_has_are_refused() {
+    for size in [u64::MAX, u64::MAX - 511, i64::MAX as u64, 1 << 40] {
+        let mut bytes = tar_of(&saved(&[]));
+        bytes.truncate(bytes.len() - 1024);
+        bytes.extend_from_slice(header("huge", tar::EntryType::Regular, "", size).as_bytes());
+        words(open_bytes(&bytes));
+    }
+    // A name of a terabyte, a PAX header of 2 MiB of names, and one whose records do not add up.
+    let base = tar_of(&saved(&[]));
+    let base = &base[..base.len() - 1024];
+    let next = header("a", tar::EntryType::Regular, "", 0);
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let mut gnu = tar::Header::new_gnu();
+        gnu.as_old_mut().name[..1].copy_from_slice(b"x");
+        gnu.set_entry_type(kind);
+        gnu.set_size(2 << 20);
+        gnu.set_cksum();
+        let bytes = [base, gnu.as_bytes(), &vec![b'n'; 2 << 20], next.as_bytes(), &[0; 1024]];
+        assert!(words(open_bytes(&bytes.concat())).contains("names of an entry take more than"), "{kind:?}");
+    }
+}
+
+#[test]
+fn pax_records_that_another_reader_may_see_differently_are_refused() {
+    let base = saved(&[]);
+    for record in ["9 size=5\n11 size=6\n", "8 size=5\n", "garbage\n", "10 size=05x\n", "9 size=5\n9 size=7\n"] {
+        let mut entries = base.clone();
+        entries.insert(1, ("pax", tar::EntryType::XHeader, "", record.into()));
+        words(open_entries(&entries));
+    }
+    let mut entries = base.clone();
+    entries.insert(1, ("pax", tar::EntryType::XHeader, "", "22 GNU.sparse.major=1\n".into()));
+    assert!(words(open_entries(&entries)).contains("the entry layer.tar is a sparse file"));
+    let mut entries = base;
+    entries.insert(1, ("pax", tar::EntryType::XGlobalHeader, "", "16 comment=hello".into()));
+    assert!(open_entries(&entries).is_ok());
+}
+
+#[test]
+fn links_are_followed_inside_the_archive_only() {
+    let chain: Vec<_> = (0..20).map(|at| (format!("l{at}"), format!("l{}", at + 1))).collect();
+    let chain: Vec<_> = chain.iter().map(|(name, target)| link(name, target)).collect();
+    let to_chain = [vec![link("layer.tar", "l0")], chain].concat();
+    for (others, expected) in [
+        (vec![link("layer.tar", "layer.tar")], "is a link that leads to no file in 16 steps"),
+        (vec![link("layer.tar", "a"), link("a", "layer.tar")], "is a link that leads to no file in 16 steps"),
+        (to_chain, "is a link that leads to no file in 16 steps"),
+        (
+            vec![link("layer.tar", "../../etc/passwd")],
+            "the entry layer.tar is a link that leaves the archive, to ../../etc/passwd",
+        ),
+        (
+            vec![link("layer.tar", "/etc/passwd")],
+            "the entry layer.tar is a link that leaves the archive, to /etc/passwd",
+        ),
+        (
+            vec![link("layer.tar", "gone")],
+            "the archive lacks layer.tar, which its manifest.json names as a layer of app:1",
+        ),
+        (vec![("layer.tar", tar::EntryType::Fifo, "", vec![])], "the entry layer.tar is no ordinary file"),
+    ] {
+        let text = words(open_entries(&saved(&others)));
+        assert!(text.contains(expected), "{text}");
+    }
+    let far = "../x/../y/./layer";
+    let good = [
+        link("a/b", far),
+        file("y/layer", "layer"),
+        link("unused", "/etc/passwd"),
+        ("layer.tar", tar::EntryType::Link, "./a/b", vec![]),
+    ];
+    assert!(open_entries(&saved(&good)).is_ok());
+}
+
+#[test]
+fn names_that_lead_outside_name_nothing() {
+    let list = file("manifest.json", manifest_json("config.json", &["../../layer.tar"]));
+    let text = words(open_entries(&saved(&[list.clone(), file("../../layer.tar", "layer")])));
+    assert!(text.contains("the archive lacks ../../layer.tar"), "{text}");
+    let dotted: Vec<_> =
+        saved(&[]).into_iter().map(|(name, kind, target, bytes)| (format!("./{name}"), kind, target, bytes)).collect();
+    let dotted: Vec<_> =
+        dotted.iter().map(|(name, kind, target, bytes)| (name.as_str(), *kind, *target, bytes.clone())).collect();
+    assert!(open_entries(&dotted).is_ok());
+}
+
+#[test]
+fn of_entries_with_one_name_the_last_counts() {
+    let entries = [vec![file("layer.tar", "older")], saved(&[])].concat();
+    let archive = open_entries(&entries).unwrap();
+    assert_eq!(all(&archive.images[0].manifests()[0].layers[0].bytes), b"layer");
+}
+
+#[test]
+fn a_manifest_json_that_lies_is_found_out() {
+    let hex = Digest::of(b"something else").hex();
+    let (named, blob) = (format!("{hex}.json"), format!("blobs/sha256/{hex}"));
+    let config = config(&[b"layer"]);
+    let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let ignored = format!(r#"[{{"Config":"config.json","Layers":["layer.tar"],"New":{nested}}}]"#);
+    assert!(open_entries(&saved(&[file("manifest.json", ignored)])).is_ok());
+    for (list, others, expected) in [
+        (r#"{"schemaVersion":2}"#.to_owned(), vec![], "is not a list"),
+        ("[".into(), vec![], "is malformed: EOF"),
+        (nested, vec![], "is malformed: invalid type: sequence"),
+        ("[]".into(), vec![], "lists no image"),
+        (r#"[{"Config":"config.json","Layers":[1]}]"#.into(), vec![], "is malformed: invalid type"),
+        (
+            manifest_json("gone.json", &["layer.tar"]),
+            vec![],
+            "lacks gone.json, which its manifest.json names as the config of app:1",
+        ),
+        (
+            manifest_json("config.json", &[]),
+            vec![],
+            "manifest.json for app:1 lists 0 layers, but its config config.json lists 1 diff_ids",
+        ),
+        (manifest_json(&named, &["layer.tar"]), vec![file(&named, config.clone())], "has the digest sha256:"),
+        (manifest_json(&blob, &["layer.tar"]), vec![file(&blob, config)], "has the digest sha256:"),
+        (manifest_json("layer.tar", &["layer.tar"]), vec![], "layer.tar of the archive is malformed"),
+    ] {
+        let text = words(open_entries(&saved(&[vec![file("manifest.json", list)], others].concat())));
+        assert!(text.contains(expected), "{text}");
+    }
+    let huge = file("manifest.json", vec![b' '; (8 << 20) + 1]);
+    assert!(words(open_entries(&saved(&[huge]))).contains("at most 8388608 are read"));
+}
+
+#[test]
+fn text_from_the_archive_cannot_drive_the_terminal() {
+    let list = manifest_json("\u{1b}[2J\nconfig", &[]);
+    let text = words(open_entries(&saved(&[file("manifest.json", list)])));
+    assert!(text.contains(r"\u{1b}[2J\nconfig") && !text.contains('\u{1b}'), "{text}");
+
+    let list = r#"[{"Config":"config.json","RepoTags":["a\u001b","app:1"],"Layers":["layer.tar"]}]"#;
+    let archive = open_entries(&saved(&[file("manifest.json", list)])).unwrap();
+    assert_eq!(archive.images[0].names, ["app:1"]);
+    assert_eq!(archive.notes, [r"a name with control characters is ignored, a\u{1b}"]);
+}
+
+#[test]
+fn a_broken_image_beside_a_good_one_is_noted() {
+    let list = json!([
+        { "Config": "config.json", "RepoTags": ["app:1"], "Layers": ["layer.tar"] },
+        { "Config": "config.json", "RepoTags": ["app:2"], "Layers": ["gone.tar"] },
+        { "Config": "config.json", "RepoTags": null, "Layers": ["layer.tar"] },
+    ]);
+    let archive = open_entries(&saved(&[file("manifest.json", list.to_string())])).unwrap();
+    assert_eq!(archive.images.len(), 1);
+    assert!(archive.notes[0].starts_with("app:2 cannot be pushed: the archive lacks gone.tar"), "{:?}", archive.notes);
+    assert!(archive.select(&Choice::Name("app:1".into())).is_ok());
+    assert!(archive.select(&Choice::Name("app:2".into())).unwrap_err().to_string().contains("lacks gone.tar"));
+}

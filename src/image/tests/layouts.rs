@@ -1,0 +1,240 @@
+//! OCI layouts made by hand: odd ones that are good, and those that are broken or lie.
+
+use serde_json::{Value, json};
+
+use super::hostile::{config, file, open_bytes, open_entries, tar_of, words};
+use super::*;
+
+/// An OCI layout under construction, in a folder.
+struct Layout(Scratch);
+
+impl Layout {
+    fn new() -> Self {
+        let layout = Self(Scratch::new());
+        layout.0.write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+        layout
+    }
+
+    fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
+        let digest = Digest::of(bytes);
+        self.0.write(&format!("blobs/sha256/{}", digest.hex()), bytes);
+        json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
+    }
+
+    fn manifest(&self, config: &str, layers: &[&[u8]]) -> Value {
+        let config = self.blob("application/vnd.oci.image.config.v1+json", config.as_bytes());
+        let layers = layers.iter().map(|layer| self.blob("application/vnd.oci.image.layer.v1.tar", layer));
+        self.listing("manifest", json!({ "config": config, "layers": layers.collect::<Vec<_>>() }))
+    }
+
+    fn listing(&self, sort: &str, mut listing: Value) -> Value {
+        listing["schemaVersion"] = json!(2);
+        self.blob(&format!("application/vnd.oci.image.{sort}.v1+json"), listing.to_string().as_bytes())
+    }
+
+    fn open(&self, roots: &[Value]) -> Result<Archive> {
+        self.0.write("index.json", json!({ "schemaVersion": 2, "manifests": roots }).to_string().as_bytes());
+        open(&self.0.0)
+    }
+
+    fn remove(&self, descriptor: &Value) {
+        let hex = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+        fs::remove_file(self.0.0.join("blobs/sha256").join(hex)).unwrap();
+    }
+}
+
+#[test]
+fn an_image_without_layers_is_one() {
+    let layout = Layout::new();
+    let manifest = layout.listing(
+        "manifest",
+        json!({
+            "config": layout.blob("application/vnd.oci.image.config.v1+json", b"{}"),
+            "layers": null,
+        }),
+    );
+    assert!(layout.open(&[manifest]).unwrap().images[0].manifests()[0].layers.is_empty());
+}
+
+#[test]
+fn an_artifact_has_layers_without_diff_ids() {
+    let layout = Layout::new();
+    let manifest = layout.listing(
+        "manifest",
+        json!({
+            "config": layout.blob("application/vnd.cncf.helm.config.v1+json", b"not JSON"),
+            "layers": [layout.blob("application/vnd.cncf.helm.chart.content.v1.tar+gzip", b"\x1f\x8b")],
+        }),
+    );
+    let archive = layout.open(&[manifest]).unwrap();
+    let layer = &archive.images[0].manifests()[0].layers[0];
+    assert!(layer.diff_id.is_none() && layer.packing == Packing::Gzip);
+}
+
+#[test]
+fn a_layout_that_lies_is_found_out() {
+    let layout = Layout::new();
+    let good = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
+    assert!(layout.open(std::slice::from_ref(&good)).is_ok());
+    let with = |key: &str, value: Value| {
+        let mut changed = good.clone();
+        changed[key] = value;
+        changed
+    };
+    let both = json!({ "config": good, "layers": [], "manifests": [] });
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let image = json!({ "config": layout.blob("application/vnd.oci.image.config.v1+json", config(&[b"x"]).as_bytes()),
+        "layers": [layout.blob(foreign, b"x")] });
+    let version_1 = layout.blob("application/vnd.oci.image.manifest.v1+json", br#"{"schemaVersion":1}"#);
+    for (root, expected) in [
+        (with("size", json!(-1)), "index.json of the archive is malformed: invalid value: integer `-1`, expected u64"),
+        (with("size", json!(1e30)), "index.json of the archive is malformed"),
+        (with("size", json!(u64::MAX)), "says 18446744073709551615"),
+        (with("size", json!(1)), "but index.json says 1"),
+        (with("digest", json!("sha256:../../../../etc/passwd")), "is not a digest"),
+        (with("digest", json!("sha512:00")), "is not a digest"),
+        (with("digest", json!(Digest::of(b"gone"))), "which index.json names as a manifest"),
+        (with("mediaType", json!("text/plain")), "has the media type text/plain, which is no image"),
+        (with("mediaType", json!("")), "has no media type, which is no image"),
+        (with("mediaType", json!("application/vnd.oci.image.index.v1+json")), "is a manifest and an index at once"),
+        (layout.listing("manifest", both), "is a manifest and an index at once"),
+        (layout.manifest(&config(&[b"layer"]), &[]), "lists 0 layers, but its config"),
+        (layout.listing("manifest", json!({ "layers": [] })), "has no config"),
+        (layout.listing("manifest", image), "not meant to be distributed"),
+        (version_1, "has not the schemaVersion 2"),
+    ] {
+        let text = words(layout.open(&[root]));
+        assert!(text.contains(expected), "{text}");
+    }
+    layout.0.write(&format!("blobs/sha256/{}", good["digest"].as_str().unwrap().split_once(':').unwrap().1), &{
+        vec![b' '; usize::try_from(good["size"].as_u64().unwrap()).unwrap()]
+    });
+    assert!(words(layout.open(&[good])).contains("has the digest sha256:"));
+    layout.0.write("oci-layout", br#"{"imageLayoutVersion":"2.0"}"#);
+    assert!(words(layout.open(&[])).contains("is an OCI layout of version 2.0"));
+}
+
+#[test]
+fn indexes_end_somewhere() {
+    let layout = Layout::new();
+    let mut index = layout.manifest("{}", &[]);
+    for _ in 0..9 {
+        index = layout.listing("index", json!({ "manifests": [index] }));
+    }
+    assert!(words(layout.open(&[index])).contains("nested too deep"));
+
+    // Eight indexes, each naming the one below twenty times: 20^8 images.
+    let mut index = layout.manifest("{}", &[]);
+    for _ in 0..8 {
+        index = layout.listing("index", json!({ "manifests": vec![index; 20] }));
+    }
+    assert!(words(layout.open(&[index])).contains("names more than 10000 manifests"));
+
+    // One that names itself has a digest that it cannot have.
+    let own = Digest::of(b"own");
+    let descriptor = json!({ "mediaType": "application/vnd.oci.image.index.v1+json", "digest": own, "size": 223 });
+    let index = json!({ "schemaVersion": 2, "manifests": [descriptor] }).to_string();
+    let descriptor =
+        json!({ "mediaType": "application/vnd.oci.image.index.v1+json", "digest": own, "size": index.len() });
+    layout.0.write(&format!("blobs/sha256/{}", own.hex()), index.as_bytes());
+    assert!(words(layout.open(&[descriptor])).contains("has the digest sha256:"));
+}
+
+#[test]
+fn an_index_of_which_parts_are_missing_gives_the_rest_and_says_so() {
+    let layout = Layout::new();
+    let present = layout.manifest(&config(&[b"one"]), &[b"one"]);
+    let missing = layout.manifest(&config(&[b"two"]), &[b"two"]);
+    let mut index = layout.listing("index", json!({ "manifests": [present, missing] }));
+    index["annotations"] =
+        json!({ "io.containerd.image.name": "docker.io/library/app:1", "org.opencontainers.image.ref.name": "1" });
+    assert!(matches!(layout.open(std::slice::from_ref(&index)).unwrap().images[0].content, Content::Index(_)));
+
+    layout.remove(&missing);
+    let archive = layout.open(std::slice::from_ref(&index)).unwrap();
+    assert!(matches!(archive.images[0].content, Content::Manifest(_)));
+    assert_eq!(archive.images[0].names, ["docker.io/library/app:1"]);
+    let note = "the index of docker.io/library/app:1 names images that are not in the archive; only linux/arm64/v8 is";
+    assert_eq!(archive.notes, [note]);
+
+    // The same, saved by Docker.
+    let blob = |descriptor: &Value| {
+        format!("blobs/sha256/{}", descriptor["digest"].as_str().unwrap().split_once(':').unwrap().1)
+    };
+    let hex = Digest::of(config(&[b"one"]).as_bytes()).hex();
+    let list = json!([{ "Config": format!("blobs/sha256/{hex}"), "RepoTags": ["app:1"],
+        "Layers": [format!("blobs/sha256/{}", Digest::of(b"one").hex())] }]);
+    layout.0.write("manifest.json", list.to_string().as_bytes());
+    let archive = layout.open(std::slice::from_ref(&index)).unwrap();
+    let [image] = archive.images.as_slice() else { panic!("{:?}", archive.images) };
+    assert_eq!(
+        (archive.format, &image.names, archive.notes.as_slice()),
+        (Format::DockerSave, &vec!["app:1".into()], &[note.into()][..])
+    );
+    assert_eq!(image.content.stated().unwrap().digest.to_string(), present["digest"].as_str().unwrap());
+
+    layout.0.write(&blob(&present), b"{}");
+    assert!(words(layout.open(&[index])).contains("bytes long, but"));
+}
+
+/// Tars whose lists come before what they list, cut off between two entries: nothing in the tar format tells.
+#[test]
+fn what_is_missing_from_a_tar_without_an_end_is_not_left_out() {
+    let layout = Layout::new();
+    let children = [&b"one"[..], b"two"].map(|layer| layout.manifest(&config(&[layer]), &[layer]));
+    let index = layout.listing("index", json!({ "manifests": children }));
+    layout.open(&[index]).unwrap();
+    let list = json!([{ "Config": format!("blobs/sha256/{}", Digest::of(config(&[b"one"]).as_bytes()).hex()),
+        "RepoTags": ["app:1"], "Layers": [format!("blobs/sha256/{}", Digest::of(b"one").hex())] }]);
+    layout.0.write("manifest.json", list.to_string().as_bytes());
+
+    let blobs = layout.0.0.join("blobs/sha256");
+    let mut names: Vec<_> =
+        fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    let blobs: Vec<_> = names.iter().map(|name| format!("blobs/sha256/{name}")).collect();
+    for lists in [&["oci-layout", "index.json"][..], &["oci-layout", "index.json", "manifest.json"], &["manifest.json"]]
+    {
+        let mut entries: Vec<_> = lists.iter().copied().chain(blobs.iter().map(String::as_str)).collect();
+        entries.extend((lists.len() == 1).then_some("index.json"));
+        let entries: Vec<_> = entries.iter().map(|name| file(name, fs::read(layout.0.0.join(name)).unwrap())).collect();
+        let whole = summary(&open_entries(&entries).unwrap());
+        for count in 0..=entries.len() {
+            let bytes = tar_of(&entries[..count]);
+            match open_bytes(&bytes[..bytes.len() - 1024]) {
+                Ok(archive) => assert_eq!(summary(&archive), whole, "{count} entries after {lists:?}"),
+                Err(error) => assert_eq!(error.kind(), Kind::Input),
+            }
+        }
+    }
+}
+
+#[test]
+fn names_of_one_manifest_are_gathered() {
+    let layout = Layout::new();
+    let named = |name: &str| {
+        let mut descriptor = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
+        descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        descriptor
+    };
+    let archive = layout.open(&[named("v1"), named("latest"), named("v1")]).unwrap();
+    assert_eq!(archive.images.len(), 1);
+    assert_eq!(archive.images[0].names, ["v1", "latest"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_not_waited_for_and_links_to_blobs_are_followed() {
+    let layout = Layout::new();
+    let manifest = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
+    let layer = layout.0.0.join("blobs/sha256").join(Digest::of(b"layer").hex());
+    let store = layout.0.write("store/layer", b"layer");
+    fs::remove_file(&layer).unwrap();
+    std::os::unix::fs::symlink(store, &layer).unwrap();
+    assert!(layout.open(std::slice::from_ref(&manifest)).is_ok());
+
+    fs::remove_file(&layer).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&layer).status().unwrap().success());
+    assert!(words(layout.open(&[manifest])).contains("is a pipe, not a file"));
+    assert!(words(open(&layer)).contains("is a pipe, not a file"));
+}
