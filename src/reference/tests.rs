@@ -1,0 +1,114 @@
+use super::*;
+
+#[test]
+fn digests_are_64_lower_case_digits() {
+    let hex = "92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d";
+    let digest: Digest = format!("sha256:{hex}").parse().unwrap();
+    assert_eq!(digest.hex(), hex);
+    assert_eq!(digest.to_string(), format!("sha256:{hex}"));
+    for bad in [hex.to_owned(), format!("sha256:{}", hex.to_uppercase()), "sha256:12".into(), "sha512:12".into()] {
+        assert!(bad.parse::<Digest>().is_err(), "{bad}");
+    }
+    assert_eq!(Digest::of(b"").hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
+
+#[test]
+fn ecr_hosts_of_every_partition_and_form_are_read_and_built_alike() {
+    let hosts = [
+        ("123456789012.dkr.ecr.us-east-1.amazonaws.com", "us-east-1", false, false),
+        ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", true, false),
+        ("123456789012.dkr-ecr.eu-west-1.on.aws", "eu-west-1", false, true),
+        ("123456789012.dkr-ecr-fips.us-east-2.on.aws", "us-east-2", true, true),
+        ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1", false, false),
+        ("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "cn-north-1", false, true),
+        ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", false, false),
+        ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", false, false),
+        ("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1", false, false),
+        ("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1", false, false),
+        ("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1", false, false),
+        ("123456789012.dkr.ecr.xx-tomorrow-9.amazonaws.com", "xx-tomorrow-9", false, false),
+    ];
+    for (name, region, fips, dual_stack) in hosts {
+        let host: Host = name.parse().unwrap();
+        let expected = EcrHost { account: "123456789012".into(), region: region.into(), fips, dual_stack };
+        assert_eq!(host.ecr(), Some(&expected), "{name}");
+        assert_eq!(Host::of_ecr(expected).as_str(), name);
+    }
+    let shouted: Host = "123456789012.DKR.ECR.us-east-1.amazonaws.com:443".parse().unwrap();
+    assert_eq!(shouted.as_str(), "123456789012.dkr.ecr.us-east-1.amazonaws.com");
+}
+
+#[test]
+fn a_host_that_only_looks_like_ecr_is_nobody_we_know() {
+    for name in [
+        "123456789012.dkr.ecr.us-east-1.amazonaws.com.example.org",
+        "x123456789012.dkr.ecr.us-east-1.amazonaws.com",
+        "12345678901.dkr.ecr.us-east-1.amazonaws.com",
+        "123456789012.dkr.ecr.us-east-1.evil.amazonaws.com",
+        "123456789012.dkr-ecr.us-east-1.amazonaws.com",
+        "123456789012.dkr.ecr.us-east-1.on.aws",
+        "123456789012.dkr.ecr.us-east-1.amazonaws.com:8443",
+        "api.123456789012.dkr.ecr.us-east-1.amazonaws.com",
+    ] {
+        assert_eq!(name.parse::<Host>().unwrap().ecr(), None, "{name}");
+    }
+}
+
+#[test]
+fn targets_are_read_as_docker_reads_them() {
+    let read = |text: &str| {
+        let target: Target = text.parse().unwrap();
+        (
+            target.host.map(|host| host.as_str().to_owned()),
+            target.repository.as_str().to_owned(),
+            target.tag.map(|tag| tag.as_str().to_owned()),
+        )
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(read("app"), (None, "app".into(), None));
+    assert_eq!(read("team/app:1"), (None, "team/app".into(), some("1")));
+    assert_eq!(read("localhost/app:1"), (some("localhost"), "app".into(), some("1")));
+    assert_eq!(read("127.0.0.1:5000/app"), (some("127.0.0.1:5000"), "app".into(), None));
+    assert_eq!(read("[::1]:5000/a/b:x"), (some("[::1]:5000"), "a/b".into(), some("x")));
+    assert_eq!(read("GHCR.io/a/b:x"), (some("ghcr.io"), "a/b".into(), some("x")));
+}
+
+#[test]
+fn targets_that_make_no_sense_are_usage_errors_that_name_the_part() {
+    for (text, part) in [
+        ("https://x.y/app", "starts with https://"),
+        ("x.y/app@sha256:12", "has a digest"),
+        ("x.y/App", "upper-case letter 'A'"),
+        ("x.y/a--", "repository name"),
+        ("x.y/", "0 characters"),
+        ("x.y/a/../b", "repository name"),
+        ("x.y:0/app", "the port"),
+        ("x..y/app", "is not a registry host"),
+        ("app:", "is not a tag"),
+        ("app:a+b", "is not a tag"),
+        ("", "0 characters"),
+    ] {
+        let error = text.parse::<Target>().unwrap_err();
+        assert!(error.to_string().contains(part), "{text}: {error}");
+        assert_eq!(error.kind().exit_code(), 2);
+    }
+}
+
+#[test]
+fn repository_names_follow_the_rule_of_the_specification() {
+    for good in ["a", "a1", "a.b", "a_b", "a__b", "a---b", "0/1", "team/app.web-1"] {
+        assert!(good.parse::<Repository>().is_ok(), "{good}");
+    }
+    for bad in ["a..b", "a___b", "a._b", "-a", "a-", "a//b", "/a", "a/", "ä"] {
+        assert!(bad.parse::<Repository>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn metadata_addresses_are_link_local() {
+    for ip in ["169.254.169.254", "169.254.170.2", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "0.0.0.0"] {
+        assert!(is_link_local(ip.parse().unwrap()), "{ip}");
+    }
+    assert!(!is_link_local("52.94.1.1".parse().unwrap()));
+    assert!(is_private("10.0.0.1".parse().unwrap()) && is_private("::1".parse().unwrap()));
+}

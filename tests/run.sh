@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Runs every test. Needs cargo, a C compiler and crates.io; nothing else.
+#
+# Second opinions (docker-registry and skopeo from Debian, moto from PyPI) are installed where that is possible. What
+# could not be had is listed at the end as NOT RUN, and is a failure where CI=true.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-$PWD/target}
+mkdir -p "$target"
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+if ! { has docker-registry && has skopeo; } && has apt-get && [ "$(id -u)" = 0 ]; then
+  echo "Installing docker-registry and skopeo"
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends docker-registry skopeo; } \
+    >"$target/apt.log" 2>&1 || echo "That did not work; see $target/apt.log"
+fi
+if [ ! -x "$target/moto/bin/moto_server" ] && has python3; then
+  echo "Installing moto"
+  { python3 -m venv "$target/moto" && "$target/moto/bin/pip" install --quiet 'moto[server]>=5,<6'; } \
+    >"$target/moto.log" 2>&1 || echo "That did not work; see $target/moto.log"
+fi
+
+# Tests write a line here for each second opinion that they had to do without.
+export ECR_PUSH_NOT_RUN="$target/not-run.txt"
+: >"$ECR_PUSH_NOT_RUN"
+export ECR_PUSH_MOTO="$target/moto/bin/moto_server"
+
+cargo test --locked "$@"
+
+echo
+echo "The README's first command:"
+cargo run --release --locked --quiet -- --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
+
+echo
+if [ -s "$ECR_PUSH_NOT_RUN" ]; then
+  sort -u "$ECR_PUSH_NOT_RUN"
+  [ "${CI:-}" != true ] || { echo "With CI=true everything must run."; exit 1; }
+fi
