@@ -123,7 +123,7 @@ struct PushArgs {
     #[arg(long, value_name = "ID", help_heading = "Source")]
     image_id: Option<String>,
 
-    /// Further tag for every target; may be repeated
+    /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
     tag: Vec<String>,
     /// AWS region of targets without a HOST
@@ -174,6 +174,11 @@ struct PushArgs {
 /// # Errors
 /// Of [`Kind::Usage`](crate::error::Kind::Usage), worded for people.
 pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+    let mut arguments = arguments;
+    // `push` is the verb that is understood where none stands, and may stand there all the same.
+    if arguments.first().is_some_and(|first| first == "push") {
+        arguments.remove(0);
+    }
     let arguments = with_environment(arguments, environment)?;
     let mut command = Cli::command().args_override_self(true);
     let matches = match command.try_get_matches_from_mut([OsString::from("ecr-push")].into_iter().chain(arguments)) {

@@ -209,9 +209,10 @@ fn opened(image: &ImageSummary) -> String {
         (None, Some(id)) => id.short(),
         (None, None) => "an image".into(),
     };
-    let platforms = if image.platforms.is_empty() { String::new() } else { format!(", {}", image.platforms.join(" ")) };
+    let about = std::iter::once(image.format.as_str()).chain(image.platforms.iter().map(String::as_str));
+    let about = about.collect::<Vec<_>>().join(", ");
     let layers = if image.layers == 1 { "layer" } else { "layers" };
-    format!("{name} from a {}{platforms}: {} {layers}, {}", image.format, image.layers, size(image.archive_bytes))
+    format!("{name} ({about}): {} {layers}, {}", image.layers, size(image.archive_bytes))
 }
 
 fn bar_style(template: &str) -> ProgressStyle {

@@ -33,6 +33,7 @@ fn push_is_understood_where_no_verb_stands() {
     assert_eq!(push.request.targets.len(), 2);
     assert_eq!(push.request.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["2", "3"]);
     assert_eq!(push.request.choice, Choice::Name("app".into()));
+    assert_eq!(push_of(&["push", "b.tar", "app"], &[]).request.archive, PathBuf::from("b.tar"));
 }
 
 #[test]

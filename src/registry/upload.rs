@@ -110,7 +110,7 @@ struct Session<'a> {
 impl Session<'_> {
     async fn run(&mut self, feed: Feed) -> Result<Packed, Fault> {
         let client = self.client;
-        let mut gather = Gather { feed, pieces: VecDeque::new(), len: 0, position: 0, end: None };
+        let mut gather = Gather::new(feed, CHUNK);
         let mut next = client.or_cancelled(gather.next()).await??;
         loop {
             match next {
@@ -198,6 +198,8 @@ enum Next {
 /// Cuts a feed into chunks.
 struct Gather {
     feed: Feed,
+    /// Bytes to a chunk.
+    chunk: u64,
     pieces: VecDeque<Piece>,
     len: u64,
     position: u64,
@@ -205,8 +207,12 @@ struct Gather {
 }
 
 impl Gather {
+    fn new(feed: Feed, chunk: u64) -> Self {
+        Self { feed, chunk, pieces: VecDeque::new(), len: 0, position: 0, end: None }
+    }
+
     async fn next(&mut self) -> Result<Next, Fault> {
-        while self.end.is_none() && self.len <= CHUNK {
+        while self.end.is_none() && self.len <= self.chunk {
             match self.feed.recv().await {
                 Some(Fed::Piece(piece)) => {
                     self.len += piece.bytes.len() as u64;
@@ -219,14 +225,14 @@ impl Gather {
             }
         }
         match self.end {
-            Some(packed) if self.len <= CHUNK => Ok(Next::Last(self.cut(), packed)),
+            Some(packed) if self.len <= self.chunk => Ok(Next::Last(self.cut(), packed)),
             _ => Ok(Next::Chunk(self.cut())),
         }
     }
 
-    /// Takes the first [`CHUNK`] bytes, or all if there are fewer.
+    /// Takes a chunk's worth of bytes, or all if there are fewer.
     fn cut(&mut self) -> Chunk {
-        let (mut pieces, mut left, from) = (Vec::new(), CHUNK, self.position);
+        let (mut pieces, mut left, from) = (Vec::new(), self.chunk, self.position);
         while let Some(piece) = self.pieces.front_mut() {
             let len = piece.bytes.len() as u64;
             if len <= left {
@@ -243,8 +249,9 @@ impl Gather {
                 break;
             }
         }
-        self.len -= CHUNK - left;
-        Chunk { pieces: pieces.into(), len: CHUNK - left, from, to: self.position }
+        let len = self.chunk - left;
+        self.len -= len;
+        Chunk { pieces: pieces.into(), len, from, to: self.position }
     }
 }
 
@@ -281,5 +288,69 @@ impl HttpBody for ChunkBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.chunk.len - self.sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::Digest;
+
+    /// A small generator, so that a failure names its seed.
+    fn random(state: &mut u64, below: u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) % below
+    }
+
+    async fn chunks(pieces: &[Vec<u8>], chunk: u64) -> Vec<Chunk> {
+        let (sender, feed) = mpsc::channel(pieces.len() + 1);
+        let mut position = 0;
+        for piece in pieces {
+            // As if two bytes of the archive had become one.
+            position += 2 * piece.len() as u64;
+            let piece = Piece { bytes: piece.clone().into(), position };
+            sender.try_send(Fed::Piece(piece)).unwrap();
+        }
+        sender.try_send(Fed::End(Packed { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
+        let (mut gather, mut chunks) = (Gather::new(feed, chunk), Vec::new());
+        loop {
+            match gather.next().await {
+                Ok(Next::Chunk(chunk)) => chunks.push(chunk),
+                Ok(Next::Last(last, _)) => {
+                    chunks.push(last);
+                    return chunks;
+                }
+                Err(fault) => panic!("{fault:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_the_pieces_all_chunks_but_the_last_are_full_and_nothing_is_lost() {
+        for seed in 0..2000_u64 {
+            let state = &mut (seed * 7919 + 1);
+            let size = 1 + random(state, 40);
+            let count = random(state, 12);
+            let pieces: Vec<Vec<u8>> =
+                (0..count).map(|_| (0..random(state, 3 * size)).map(|_| random(state, 256) as u8).collect()).collect();
+            let all = pieces.concat();
+            let chunks = chunks(&pieces, size).await;
+            let (last, full) = chunks.split_last().unwrap();
+            assert!(full.iter().all(|chunk| chunk.len == size), "seed {seed}");
+            assert!(last.len <= size && (last.len > 0 || all.is_empty()), "seed {seed}: a closing PUT without a byte");
+            let sent: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.pieces.concat()).collect();
+            assert_eq!(sent, all, "seed {seed}");
+            assert!(
+                chunks.windows(2).all(|pair| pair[0].to == pair[1].from && pair[0].from <= pair[0].to),
+                "seed {seed}"
+            );
+            assert_eq!((chunks[0].from, last.to), (0, 2 * all.len() as u64), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_content_range_names_the_first_and_the_last_byte() {
+        assert_eq!(content_range(0, 1), "0-0");
+        assert_eq!(content_range(8 << 20, 5), "8388608-8388612");
     }
 }

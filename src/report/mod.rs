@@ -29,15 +29,20 @@ pub fn summary(outcome: &Outcome) -> String {
             )
         } else {
             format!(
-                "{}: {uploaded} of {} layers uploaded, {} sent; {reused} reused; {:.1} s\n",
+                "{}: {uploaded} of {} layers uploaded, {} sent; {reused} reused; {}\n",
                 target.name,
                 target.layers.len(),
                 size(target.sent()),
-                outcome.seconds()
+                duration(outcome.seconds())
             )
         };
     }
     text
+}
+
+/// A time in words: `40 ms`, `3.2 s`.
+fn duration(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
 }
 
 /// What a plan would do with each layer.
