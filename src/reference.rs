@@ -158,6 +158,28 @@ pub struct EcrHost {
     pub dual_stack: bool,
 }
 
+impl EcrHost {
+    /// The AWS partition, which the region's prefix names. Regions that open tomorrow are commercial ones.
+    pub fn partition(&self) -> &'static str {
+        let partitions = [
+            ("cn-", "aws-cn"),
+            ("eu-isoe-", "aws-iso-e"),
+            ("eusc-", "aws-eusc"),
+            ("us-gov-", "aws-us-gov"),
+            ("us-iso-", "aws-iso"),
+            ("us-isob-", "aws-iso-b"),
+            ("us-isof-", "aws-iso-f"),
+        ];
+        let of_region = partitions.iter().find(|(prefix, _)| self.region.starts_with(prefix));
+        of_region.map_or("aws", |(_, partition)| partition)
+    }
+
+    /// The ARN of a repository in this registry.
+    pub fn arn(&self, repository: &Repository) -> String {
+        format!("arn:{}:ecr:{}:{}:repository/{repository}", self.partition(), self.region, self.account)
+    }
+}
+
 /// The DNS suffixes under which ECR's registries live, with whether the name is a dual-stack one, taken from AWS's own
 /// credential helper (awslabs/amazon-ecr-credential-helper, `ecr-login/api/client.go`).
 const ECR_SUFFIXES: [(&str, bool); 8] = [
@@ -175,22 +197,19 @@ const ECR_SUFFIX_ISO_F: (&str, bool) = ("csp.hci.ic.gov", false);
 impl Host {
     /// The host of `account`'s private registry.
     ///
-    /// The suffix follows the region's partition, which its prefix names; every other region is taken for a commercial
-    /// one, so a region that opens tomorrow works today.
+    /// The suffix follows the region's partition.
     pub fn of_ecr(ecr: EcrHost) -> Self {
         let EcrHost { account, region, fips, dual_stack } = &ecr;
-        let suffix = match (region.as_str(), dual_stack) {
-            (region, true) if region.starts_with("cn-") => "on.amazonwebservices.com.cn",
+        let suffix = match (ecr.partition(), dual_stack) {
+            ("aws-cn", true) => "on.amazonwebservices.com.cn",
             (_, true) => "on.aws",
-            (region, false) => match region.split_once('-').map_or("", |(first, _)| first) {
-                "cn" => "amazonaws.com.cn",
-                "eusc" => "amazonaws.eu",
-                _ if region.starts_with("us-iso-") => "c2s.ic.gov",
-                _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
-                _ if region.starts_with("eu-isoe-") => "cloud.adc-e.uk",
-                _ if region.starts_with("us-isof-") => "csp.hci.ic.gov",
-                _ => "amazonaws.com",
-            },
+            ("aws-cn", false) => "amazonaws.com.cn",
+            ("aws-eusc", false) => "amazonaws.eu",
+            ("aws-iso", false) => "c2s.ic.gov",
+            ("aws-iso-b", false) => "sc2s.sgov.gov",
+            ("aws-iso-e", false) => "cloud.adc-e.uk",
+            ("aws-iso-f", false) => "csp.hci.ic.gov",
+            (_, false) => "amazonaws.com",
         };
         let service = match (dual_stack, fips) {
             (false, false) => "dkr.ecr",

@@ -12,24 +12,6 @@ pub struct Place {
     pub repository: Repository,
 }
 
-impl Place {
-    /// The repository's ARN. The partition follows from the region's prefix.
-    fn arn(&self) -> String {
-        let region = &self.host.region;
-        let partition = match region.split('-').next() {
-            Some("cn") => "aws-cn",
-            Some("eusc") => "aws-eusc",
-            _ if region.starts_with("us-gov-") => "aws-us-gov",
-            _ if region.starts_with("us-isob-") => "aws-iso-b",
-            _ if region.starts_with("us-isof-") => "aws-iso-f",
-            _ if region.starts_with("eu-isoe-") => "aws-iso-e",
-            _ if region.starts_with("us-iso-") => "aws-iso",
-            _ => "aws",
-        };
-        format!("arn:{partition}:ecr:{region}:{}:repository/{}", self.host.account, self.repository)
-    }
-}
-
 /// Adds the cure to an error that ECR answered with, if the cure is known and none is given yet.
 #[must_use]
 pub fn advise(error: Error, place: &Place) -> Error {
@@ -52,11 +34,15 @@ fn hint(answer: &Answer, kind: Kind, place: &Place) -> Option<String> {
         }
         _ if says("not authorized to perform") => {
             let action = answer.message.split_whitespace().find(|word| word.starts_with("ecr:")).unwrap_or("ecr:*");
-            let arn = if action == "ecr:GetAuthorizationToken" { "*".to_owned() } else { place.arn() };
+            let arn =
+                if action == "ecr:GetAuthorizationToken" { "*".to_owned() } else { place.host.arn(&place.repository) };
             format!("Allow the action {action} on {arn} in the caller's IAM policy.")
         }
         _ if kind == Kind::Permission && answer.status == Some(403) => {
-            format!("The caller lacks a right on {}, or the repository's own policy denies it.", place.arn())
+            format!(
+                "The caller lacks a right on {}, or the repository's own policy denies it.",
+                place.host.arn(&place.repository)
+            )
         }
         code if code.starts_with("UnrecognizedClient") || code.starts_with("InvalidClientTokenId") => {
             "AWS does not know this access key, or not in this region: check the credentials and the region.".into()

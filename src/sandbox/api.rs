@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::exchange::Exchange;
 use super::faults::Trouble;
 use super::refusal::{absent_message, parameter_message};
-use super::store::{Image, Repo, epoch};
+use super::repository::{Image, Repo};
+use super::store::epoch;
 use super::{Server, reply, set};
 use crate::reference::{Digest, Repository};
 

@@ -9,12 +9,13 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 
-use super::distribution::{look, permit, query_value};
 use super::exchange::Exchange;
 use super::faults::Trouble;
 use super::refusal::Refusal;
+use super::repository::Settings;
+use super::route::query_value;
 use super::rules::Absent;
-use super::store::{Feed, NoSession, Settings};
+use super::store::{Feed, NoSession};
 use super::upload::{Blob, Incomplete, LARGEST_PART};
 use super::{Server, cut, empty, reply, set};
 use crate::reference::{Digest, Repository};
@@ -57,7 +58,7 @@ fn mount(server: &Server, exchange: &Exchange, name: &Repository) -> Result<Opti
     let from = value("from").and_then(|from| from.parse::<Repository>().ok());
     let (Some(digest), Some(from)) = (digest, from) else { return Ok(None) };
     let allowed =
-        server.rules(|rules| rules.blob_mounting) && permit(server, "ecr:GetDownloadUrlForLayer", &from).is_ok();
+        server.rules(|rules| rules.blob_mounting) && server.permit("ecr:GetDownloadUrlForLayer", &from).is_ok();
     Ok((allowed && server.store.mount(&digest, &from, name)?).then_some(digest))
 }
 
@@ -70,7 +71,7 @@ fn location(server: &Server, exchange: &Exchange, name: &Repository, rest: &str)
 
 /// Borrows a session.
 fn feed<'a>(server: &'a Server, name: &Repository, id: &str) -> Result<Feed<'a>, Refusal> {
-    look(server, name, |_| ())?;
+    server.look(name, |_| ())?;
     let interrupted = server.rules(|rules| rules.interrupted);
     server.store.feed(name, id, interrupted).map_err(|no_session| match no_session {
         NoSession::Unknown => Refusal::no_session(id, name, &server.account),
@@ -111,7 +112,7 @@ pub(super) async fn complete(
     let invalid = |_| Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "Invalid digest");
     let digest: Digest = digest.parse().map_err(invalid)?;
     if exchange.announces_body() {
-        permit(server, "ecr:UploadLayerPart", name)?;
+        server.permit("ecr:UploadLayerPart", name)?;
     }
     let mut feed = feed(server, name, id)?;
     if exchange.announces_body() {
@@ -219,7 +220,7 @@ pub(super) fn status(server: &Server, name: &Repository, id: &str) -> Refusal {
 
 /// `DELETE`: drops a session. Undocumented on ECR, and harmless.
 pub(super) fn cancel(server: &Server, name: &Repository, id: &str) -> Result<Response, Refusal> {
-    look(server, name, |_| ())?;
+    server.look(name, |_| ())?;
     if server.store.cancel_upload(name, id) {
         Ok(empty(StatusCode::NO_CONTENT))
     } else {
@@ -229,7 +230,7 @@ pub(super) fn cancel(server: &Server, name: &Repository, id: &str) -> Result<Res
 
 fn find(server: &Server, name: &Repository, digest: &str) -> Result<(Digest, Blob), Refusal> {
     let unknown = || Refusal::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry");
-    let blob = look(server, name, |repo| {
+    let blob = server.look(name, |repo| {
         let digest: Digest = digest.parse().ok()?;
         Some((digest, repo.blobs.get(&digest)?.clone()))
     })?;

@@ -9,72 +9,14 @@ use serde_json::json;
 
 use super::exchange::Exchange;
 use super::faults::Trouble;
-use super::manifest::{self, LARGEST_MANIFEST, Place};
+use super::manifest::{self, Place};
 use super::refusal::Refusal;
+use super::repository::{Image, LARGEST_MANIFEST};
+use super::route::{Route, query_value};
 use super::rules::ImmutableWords;
-use super::store::{Access, Image, Repo};
+use super::store::Access;
 use super::{Server, blobs, cut, empty, reply, set};
 use crate::reference::{Digest, Repository, Tag};
-
-/// What a path leads to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Route {
-    Check,
-    Uploads(String),
-    Upload(String, String),
-    Blob(String, String),
-    Manifest(String, String),
-    Tags(String),
-    Referrers(String, String),
-    Unknown,
-}
-
-impl Route {
-    /// Reads a path from its end, since a repository may be called `a/blobs/uploads`.
-    pub(super) fn of(path: &str) -> Self {
-        if matches!(path, "/v2" | "/v2/") {
-            return Self::Check;
-        }
-        let Some(rest) = path.strip_prefix("/v2/") else { return Self::Unknown };
-        let rest = decode(rest);
-        if let Some(name) = rest.strip_suffix("/blobs/uploads/").or_else(|| rest.strip_suffix("/blobs/uploads")) {
-            return Self::Uploads(name.to_owned());
-        }
-        if let Some(name) = rest.strip_suffix("/tags/list") {
-            return Self::Tags(name.to_owned());
-        }
-        let Some((before, last)) = rest.rsplit_once('/') else { return Self::Unknown };
-        let last = last.to_owned();
-        if let Some(name) = before.strip_suffix("/blobs/uploads") {
-            return Self::Upload(name.to_owned(), last);
-        }
-        match before.rsplit_once('/') {
-            Some((name, "blobs")) => Self::Blob(name.to_owned(), last),
-            Some((name, "manifests")) => Self::Manifest(name.to_owned(), last),
-            Some((name, "referrers")) => Self::Referrers(name.to_owned(), last),
-            _ => Self::Unknown,
-        }
-    }
-
-    /// The IAM action that a request needs
-    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>).
-    pub(super) fn operation(&self, method: &Method) -> &'static str {
-        match (self, method.as_str()) {
-            (Self::Check, "GET" | "HEAD") => "v2:Check",
-            (Self::Uploads(_), "POST") => "ecr:InitiateLayerUpload",
-            (Self::Upload(..), "PATCH") => "ecr:UploadLayerPart",
-            (Self::Upload(..), "PUT") => "ecr:CompleteLayerUpload",
-            (Self::Upload(..), "GET" | "HEAD") => "v2:UploadStatus",
-            (Self::Upload(..), "DELETE") => "v2:CancelUpload",
-            (Self::Blob(..), "HEAD") => "ecr:BatchCheckLayerAvailability",
-            (Self::Blob(..), "GET") => "ecr:GetDownloadUrlForLayer",
-            (Self::Manifest(..), "GET" | "HEAD") | (Self::Referrers(..), "GET") => "ecr:BatchGetImage",
-            (Self::Manifest(..), "PUT") => "ecr:PutImage",
-            (Self::Tags(_), "GET") => "ecr:ListImages",
-            _ => "v2:Unknown",
-        }
-    }
-}
 
 /// Answers a request to the registry.
 pub(super) async fn answer(server: &Server, exchange: &mut Exchange, route: &Route) -> Response {
@@ -101,7 +43,7 @@ async fn serve(server: &Server, exchange: &mut Exchange, route: &Route) -> Resul
     let name: Repository =
         name.parse().ok().filter(|name: &Repository| name.as_str().len() >= 2).ok_or_else(invalid)?;
     if operation.starts_with("ecr:") {
-        permit(server, operation, &name)?;
+        server.permit(operation, &name)?;
     }
     match operation {
         "ecr:InitiateLayerUpload" => blobs::begin(server, exchange, &name),
@@ -179,20 +121,6 @@ fn authenticate(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Checks the caller's rights.
-pub(super) fn permit(server: &Server, action: &str, name: &Repository) -> Result<(), Refusal> {
-    let Some(message) = server.denial(action, Some(name)) else { return Ok(()) };
-    if server.rules(|rules| rules.deny_silently) {
-        return Err(Refusal::Silent(StatusCode::FORBIDDEN));
-    }
-    Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message))
-}
-
-/// Looks at a repository that has to exist.
-pub(super) fn look<T>(server: &Server, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Refusal> {
-    server.store.look(name, look).ok_or_else(|| Refusal::absent(name, &server.account))
-}
-
 /// A tag that ECR takes.
 fn tag_of(text: &str) -> Result<Tag, Refusal> {
     let constraint = "must satisfy regular expression '[a-zA-Z0-9-_.]+'";
@@ -205,7 +133,7 @@ async fn put_manifest(
     name: &Repository,
     reference: &str,
 ) -> Result<Response, Refusal> {
-    look(server, name, |_| ())?;
+    server.look(name, |_| ())?;
     let media_type = exchange.header(header::CONTENT_TYPE).unwrap_or_default().to_owned();
     let bytes = match exchange.whole(LARGEST_MANIFEST).await {
         Ok(Some(bytes)) => Bytes::from(bytes),
@@ -272,7 +200,7 @@ fn serve_manifest(
         let head = exchange.method == Method::HEAD;
         return Err(if head { Refusal::Silent(StatusCode::BAD_REQUEST) } else { refusal });
     }
-    let found = look(server, name, |repo| {
+    let found = server.look(name, |repo| {
         repo.image(reference).map(|(digest, image)| (digest, image.bytes.clone(), image.media_type.clone()))
     })?;
     let (digest, bytes, media_type) = found.ok_or_else(|| unknown_image("Requested image not found"))?;
@@ -319,7 +247,7 @@ fn list_tags(server: &Server, exchange: &Exchange, name: &Repository) -> Result<
         }
     };
     let last = query_value(query, "last").unwrap_or_default();
-    let mut tags: Vec<String> = look(server, name, |repo| {
+    let mut tags: Vec<String> = server.look(name, |repo| {
         repo.tags.keys().filter(|tag| last.is_empty() || **tag > last).take(limit + 1).cloned().collect()
     })?;
     let more = tags.len() > limit;
@@ -337,7 +265,7 @@ fn list_tags(server: &Server, exchange: &Exchange, name: &Repository) -> Result<
 fn referrers(server: &Server, name: &Repository, subject: &str) -> Result<Response, Refusal> {
     let invalid = |_| Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "Invalid digest");
     let subject: Digest = subject.parse().map_err(invalid)?;
-    let manifests = look(server, name, |repo| {
+    let manifests = server.look(name, |repo| {
         let referring = repo.images.iter().filter(|(_, image)| image.facts.subject == Some(subject));
         let describe = |(digest, image): (&Digest, &Image)| {
             json!({
@@ -355,31 +283,4 @@ fn referrers(server: &Server, name: &Repository, subject: &str) -> Result<Respon
     let mut response = reply(StatusCode::OK, index.to_string());
     set(&mut response, "content-type", media_type);
     Ok(response)
-}
-
-/// A value from a query.
-pub(super) fn query_value(query: Option<&str>, key: &str) -> Option<String> {
-    let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| decode(value))
-}
-
-/// Undoes percent-encoding. What is none, or hides bytes that are not text, stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|code| byte == b'%' && code.iter().all(u8::is_ascii_hexdigit));
-        let code = code.and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }

@@ -16,8 +16,7 @@ use std::time::SystemTime;
 use axum::body::Bytes;
 use serde_json::{Value, json};
 
-use super::manifest::{Facts, LARGEST_MANIFEST};
-use super::store::{Image, Repo, Settings};
+use super::repository::{Facts, Image, LARGEST_MANIFEST, Repo, Settings};
 use super::upload::{Blob, Staged};
 use crate::error::{Error, Result};
 use crate::reference::{Digest, Repository, Tag};

@@ -1,20 +1,12 @@
 //! What ECR accepts as an image, and what it says about the rest.
 
-use std::collections::BTreeSet;
-
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
+use super::repository::{Descriptor, Document, Facts, Repo};
 use super::rules::ManifestRules;
-use super::store::Repo;
 use crate::reference::{Digest, Repository};
-
-/// The most bytes that a manifest may have
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html>).
-pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
 
 /// The media types of an image with layers.
 const IMAGES: [&str; 2] =
@@ -22,85 +14,6 @@ const IMAGES: [&str; 2] =
 /// The media types of a list of images.
 const INDEXES: [&str; 2] =
     ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    schema_version: Option<u64>,
-    media_type: Option<String>,
-    artifact_type: Option<String>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
-    annotations: Option<Map<String, Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: Option<String>,
-    digest: String,
-    size: u64,
-    platform: Option<Value>,
-    annotations: Option<Value>,
-}
-
-impl Descriptor {
-    /// A layer that lies elsewhere and is never pushed.
-    fn is_foreign(&self) -> bool {
-        self.media_type.as_deref().is_some_and(|kind| kind.contains("foreign") || kind.contains("nondistributable"))
-    }
-}
-
-/// What an image refers to.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    /// The images that an index lists.
-    pub(super) children: Vec<Digest>,
-    /// Their media types, in the same order.
-    pub(super) child_types: Vec<String>,
-    /// Config and layers.
-    pub(super) blobs: BTreeSet<Digest>,
-    /// The bytes of all layers.
-    pub(super) layers_size: u64,
-    pub(super) subject: Option<Digest>,
-    pub(super) artifact_type: Option<String>,
-    pub(super) annotations: Option<Map<String, Value>>,
-}
-
-impl Facts {
-    /// Reads a manifest that was accepted before. What it doesn't understand it leaves out.
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        serde_json::from_slice(bytes).map(|document| Self::from(&document)).unwrap_or_default()
-    }
-}
-
-impl From<&Document> for Facts {
-    fn from(document: &Document) -> Self {
-        let mut facts = Self {
-            subject: document.subject.as_ref().and_then(|subject| subject.digest.parse().ok()),
-            annotations: document.annotations.clone(),
-            ..Self::default()
-        };
-        for child in document.manifests.iter().flatten() {
-            if let Ok(digest) = child.digest.parse() {
-                facts.children.push(digest);
-                facts.child_types.push(child.media_type.clone().unwrap_or_default());
-            }
-        }
-        for layer in document.layers.iter().flatten() {
-            facts.layers_size = facts.layers_size.saturating_add(layer.size);
-            facts.blobs.extend(layer.digest.parse::<Digest>());
-        }
-        if let Some(config) = &document.config {
-            facts.blobs.extend(config.digest.parse::<Digest>());
-        }
-        let config_type = document.config.as_ref().and_then(|config| config.media_type.clone());
-        facts.artifact_type = document.artifact_type.clone().or(config_type);
-        facts
-    }
-}
 
 /// Whether the registry takes manifests of this type. Docker's schema 1, which ECR still takes, is too old to be worth
 /// its signatures.

@@ -7,9 +7,9 @@
 //! - `mod.rs`: the server and who may ask it what
 //! - `exchange.rs`: one request on its way: its counted body, its log line, its connection
 //! - `api.rs`: AWS's face, JSON 1.1
-//! - `distribution.rs`, `blobs.rs`: the registry's face; `manifest.rs`: which images it takes; `refusal.rs`: how it
+//! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
 //!   says no
-//! - `store.rs`: the state that both faces share; `upload.rs`: one upload session; `folder.rs`: the state as files
+//! - `store.rs`: the state that both faces share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
 //! - `rules.rs`, `faults.rs`: what tests change
 //!
 //! A second listener stands for the bucket that ECR sends downloads to. It records who shows it credentials.
@@ -22,6 +22,8 @@ mod faults;
 mod folder;
 mod manifest;
 mod refusal;
+mod repository;
+mod route;
 mod rules;
 mod store;
 mod upload;
@@ -45,7 +47,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::exchange::{Door, Exchange, Line, Log};
-use self::store::{Settings, Store};
+use self::refusal::Refusal;
+use self::repository::{Repo, Settings};
+use self::route::Route;
+use self::store::Store;
 use crate::error::{Error, Result};
 use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 
@@ -241,42 +246,50 @@ impl Server {
         look(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The registry's host as ECR would call it. The sandbox is elsewhere, and clients must not go there: they push to
-    /// the host that they were told, never to `proxyEndpoint`
+    /// The registry as ECR would call it. The sandbox is elsewhere, and clients must not go there: they push to the host
+    /// that they were told, never to `proxyEndpoint`
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>).
-    fn host(&self) -> String {
-        let (account, region) = (self.account.clone(), self.region.clone());
-        Host::of_ecr(EcrHost { account, region, fips: false, dual_stack: false }).as_str().to_owned()
+    fn registry(&self) -> EcrHost {
+        EcrHost { account: self.account.clone(), region: self.region.clone(), fips: false, dual_stack: false }
     }
 
-    fn partition(&self) -> &'static str {
-        let partitions = [
-            ("cn-", "aws-cn"),
-            ("us-gov-", "aws-us-gov"),
-            ("eusc-", "aws-eusc"),
-            ("us-iso-", "aws-iso"),
-            ("us-isob-", "aws-iso-b"),
-            ("eu-isoe-", "aws-iso-e"),
-            ("us-isof-", "aws-iso-f"),
-        ];
-        partitions.iter().find(|(prefix, _)| self.region.starts_with(prefix)).map_or("aws", |(_, partition)| partition)
+    /// Its host's name.
+    fn host(&self) -> String {
+        Host::of_ecr(self.registry()).as_str().to_owned()
     }
 
     fn arn(&self, name: &Repository) -> String {
-        format!("arn:{}:ecr:{}:{}:repository/{name}", self.partition(), self.region, self.account)
+        self.registry().arn(name)
     }
 
     /// Why the caller may not do `action`, in IAM's words.
     fn denial(&self, action: &str, on: Option<&Repository>) -> Option<String> {
         let denied = self.rules(|rules| rules.deny.iter().any(|denied| denied == action || denied == "*"));
         denied.then(|| {
-            let user = format!("arn:{}:iam::{}:user/sandbox", self.partition(), self.account);
+            let user = format!("arn:{}:iam::{}:user/sandbox", self.registry().partition(), self.account);
             let resource = on.map_or_else(|| "*".to_owned(), |name| self.arn(name));
             format!(
                 "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based \
                  policy allows the {action} action"
             )
         })
+    }
+}
+
+/// What both halves of the registry's face ask.
+impl Server {
+    /// Checks the caller's rights.
+    fn permit(&self, action: &str, name: &Repository) -> Result<(), Refusal> {
+        let Some(message) = self.denial(action, Some(name)) else { return Ok(()) };
+        if self.rules(|rules| rules.deny_silently) {
+            return Err(Refusal::Silent(StatusCode::FORBIDDEN));
+        }
+        Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message))
+    }
+
+    /// Looks at a repository that has to exist.
+    fn look<T>(&self, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Refusal> {
+        self.store.look(name, look).ok_or_else(|| Refusal::absent(name, &self.account))
     }
 }
 
@@ -332,14 +345,14 @@ async fn serve_bucket(
 /// Which of the two APIs a request speaks.
 enum Face {
     Api,
-    Registry(distribution::Route),
+    Registry(Route),
 }
 
 impl Face {
     fn of(request: &Request) -> Self {
         match request.uri().path() {
             "/" => Self::Api,
-            path => Self::Registry(distribution::Route::of(path)),
+            path => Self::Registry(Route::of(path)),
         }
     }
 

@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use axum::body::Bytes;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::folder::Folder;
-use super::manifest::Facts;
+use super::repository::{Image, Repo, Settings};
 use super::rules::Interrupted;
 use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
@@ -41,111 +39,6 @@ struct Inner {
 enum Session {
     Idle(Box<Upload>),
     Busy { repository: Repository, received: u64 },
-}
-
-/// A repository.
-#[derive(Clone, Debug)]
-pub(super) struct Repo {
-    pub(super) settings: Settings,
-    pub(super) created: SystemTime,
-    pub(super) blobs: HashMap<Digest, Blob>,
-    pub(super) images: BTreeMap<Digest, Image>,
-    pub(super) tags: BTreeMap<String, Digest>,
-}
-
-impl Repo {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            created: SystemTime::now(),
-            blobs: HashMap::new(),
-            images: BTreeMap::new(),
-            tags: BTreeMap::new(),
-        }
-    }
-
-    /// The image that a tag or a digest names.
-    pub(super) fn image(&self, reference: &str) -> Option<(Digest, &Image)> {
-        let digest = match reference.parse() {
-            Ok(digest) => digest,
-            Err(_) => *self.tags.get(reference)?,
-        };
-        Some((digest, self.images.get(&digest)?))
-    }
-}
-
-/// A manifest or an index.
-#[derive(Clone, Debug)]
-pub(super) struct Image {
-    pub(super) bytes: Bytes,
-    pub(super) media_type: String,
-    pub(super) pushed: SystemTime,
-    pub(super) facts: Facts,
-}
-
-/// What CreateRepository and its kin were told.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub(super) struct Settings {
-    pub(super) mutability: Mutability,
-    pub(super) exclusion_filters: Vec<String>,
-    pub(super) scan_on_push: bool,
-    pub(super) encryption: Encryption,
-    pub(super) kms_key: Option<String>,
-    pub(super) tags: BTreeMap<String, String>,
-    pub(super) lifecycle_policy: Option<String>,
-    pub(super) repository_policy: Option<String>,
-}
-
-/// Whether tags can be moved.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum Mutability {
-    #[default]
-    Mutable,
-    Immutable,
-    /// All tags are immutable but those that match a filter.
-    ImmutableWithExclusion,
-    /// All tags are mutable but those that match a filter.
-    MutableWithExclusion,
-}
-
-/// How a repository is encrypted.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) enum Encryption {
-    #[default]
-    #[serde(rename = "AES256")]
-    Aes256,
-    #[serde(rename = "KMS")]
-    Kms,
-    #[serde(rename = "KMS_DSSE")]
-    KmsDsse,
-}
-
-impl Settings {
-    /// Whether a tag that exists must stay where it is.
-    pub(super) fn is_immutable(&self, tag: &str) -> bool {
-        let excluded = || self.exclusion_filters.iter().any(|filter| matches_wildcard(filter, tag));
-        match self.mutability {
-            Mutability::Mutable => false,
-            Mutability::Immutable => true,
-            Mutability::ImmutableWithExclusion => !excluded(),
-            Mutability::MutableWithExclusion => excluded(),
-        }
-    }
-}
-
-/// Whether `text` fits `pattern`, in which `*` stands for any run of characters.
-pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(first) else { return false };
-    let mut pieces: Vec<&str> = rest.split('*').collect();
-    let last = pieces.pop().unwrap_or_default();
-    for piece in pieces {
-        let Some((_, after)) = text.split_once(piece) else { return false };
-        text = after;
-    }
-    text.ends_with(last)
 }
 
 /// What a password is worth.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{Exception, Outcome, Page, look, name_of};
 use crate::reference::Repository;
 use crate::sandbox::Server;
-use crate::sandbox::store::{Encryption, Mutability, Repo, Settings, epoch};
+use crate::sandbox::repository::{Encryption, Mutability, Repo, Settings};
+use crate::sandbox::store::epoch;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

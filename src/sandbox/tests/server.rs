@@ -178,7 +178,7 @@ async fn the_log_says_who_asked_and_with_what() {
 
 #[test]
 fn paths_are_read_from_their_end() {
-    use crate::sandbox::distribution::Route;
+    use crate::sandbox::route::Route;
     let digest = "sha256:12".to_owned();
     for (path, route) in [
         ("/v2/a/blobs/uploads/blobs/sha256:12", Route::Blob("a/blobs/uploads".into(), digest.clone())),

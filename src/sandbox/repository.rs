@@ -1,0 +1,200 @@
+//! One repository: its settings, its blobs, its images and what they refer to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::SystemTime;
+
+use axum::body::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::upload::Blob;
+use crate::reference::Digest;
+
+/// The most bytes that a manifest may have
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html>).
+pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
+
+/// A repository.
+#[derive(Clone, Debug)]
+pub(super) struct Repo {
+    pub(super) settings: Settings,
+    pub(super) created: SystemTime,
+    pub(super) blobs: HashMap<Digest, Blob>,
+    pub(super) images: BTreeMap<Digest, Image>,
+    pub(super) tags: BTreeMap<String, Digest>,
+}
+
+impl Repo {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            created: SystemTime::now(),
+            blobs: HashMap::new(),
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        }
+    }
+
+    /// The image that a tag or a digest names.
+    pub(super) fn image(&self, reference: &str) -> Option<(Digest, &Image)> {
+        let digest = match reference.parse() {
+            Ok(digest) => digest,
+            Err(_) => *self.tags.get(reference)?,
+        };
+        Some((digest, self.images.get(&digest)?))
+    }
+}
+
+/// A manifest or an index.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    pub(super) bytes: Bytes,
+    pub(super) media_type: String,
+    pub(super) pushed: SystemTime,
+    pub(super) facts: Facts,
+}
+
+/// What CreateRepository and its kin were told.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct Settings {
+    pub(super) mutability: Mutability,
+    pub(super) exclusion_filters: Vec<String>,
+    pub(super) scan_on_push: bool,
+    pub(super) encryption: Encryption,
+    pub(super) kms_key: Option<String>,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) lifecycle_policy: Option<String>,
+    pub(super) repository_policy: Option<String>,
+}
+
+/// Whether tags can be moved.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum Mutability {
+    #[default]
+    Mutable,
+    Immutable,
+    /// All tags are immutable but those that match a filter.
+    ImmutableWithExclusion,
+    /// All tags are mutable but those that match a filter.
+    MutableWithExclusion,
+}
+
+/// How a repository is encrypted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) enum Encryption {
+    #[default]
+    #[serde(rename = "AES256")]
+    Aes256,
+    #[serde(rename = "KMS")]
+    Kms,
+    #[serde(rename = "KMS_DSSE")]
+    KmsDsse,
+}
+
+impl Settings {
+    /// Whether a tag that exists must stay where it is.
+    pub(super) fn is_immutable(&self, tag: &str) -> bool {
+        let excluded = || self.exclusion_filters.iter().any(|filter| matches_wildcard(filter, tag));
+        match self.mutability {
+            Mutability::Mutable => false,
+            Mutability::Immutable => true,
+            Mutability::ImmutableWithExclusion => !excluded(),
+            Mutability::MutableWithExclusion => excluded(),
+        }
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` stands for any run of characters.
+pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let last = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some((_, after)) = text.split_once(piece) else { return false };
+        text = after;
+    }
+    text.ends_with(last)
+}
+
+/// A manifest or an index as it is read here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Document {
+    pub(super) schema_version: Option<u64>,
+    pub(super) media_type: Option<String>,
+    pub(super) artifact_type: Option<String>,
+    pub(super) config: Option<Descriptor>,
+    pub(super) layers: Option<Vec<Descriptor>>,
+    pub(super) manifests: Option<Vec<Descriptor>>,
+    pub(super) subject: Option<Descriptor>,
+    pub(super) annotations: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Descriptor {
+    pub(super) media_type: Option<String>,
+    pub(super) digest: String,
+    pub(super) size: u64,
+    pub(super) platform: Option<Value>,
+    pub(super) annotations: Option<Value>,
+}
+
+impl Descriptor {
+    /// A layer that lies elsewhere and is never pushed.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.media_type.as_deref().is_some_and(|kind| kind.contains("foreign") || kind.contains("nondistributable"))
+    }
+}
+
+/// What an image refers to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// The images that an index lists.
+    pub(super) children: Vec<Digest>,
+    /// Their media types, in the same order.
+    pub(super) child_types: Vec<String>,
+    /// Config and layers.
+    pub(super) blobs: BTreeSet<Digest>,
+    /// The bytes of all layers.
+    pub(super) layers_size: u64,
+    pub(super) subject: Option<Digest>,
+    pub(super) artifact_type: Option<String>,
+    pub(super) annotations: Option<Map<String, Value>>,
+}
+
+impl Facts {
+    /// Reads a manifest that was accepted before. What it doesn't understand it leaves out.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).map(|document| Self::from(&document)).unwrap_or_default()
+    }
+}
+
+impl From<&Document> for Facts {
+    fn from(document: &Document) -> Self {
+        let mut facts = Self {
+            subject: document.subject.as_ref().and_then(|subject| subject.digest.parse().ok()),
+            annotations: document.annotations.clone(),
+            ..Self::default()
+        };
+        for child in document.manifests.iter().flatten() {
+            if let Ok(digest) = child.digest.parse() {
+                facts.children.push(digest);
+                facts.child_types.push(child.media_type.clone().unwrap_or_default());
+            }
+        }
+        for layer in document.layers.iter().flatten() {
+            facts.layers_size = facts.layers_size.saturating_add(layer.size);
+            facts.blobs.extend(layer.digest.parse::<Digest>());
+        }
+        if let Some(config) = &document.config {
+            facts.blobs.extend(config.digest.parse::<Digest>());
+        }
+        let config_type = document.config.as_ref().and_then(|config| config.media_type.clone());
+        facts.artifact_type = document.artifact_type.clone().or(config_type);
+        facts
+    }
+}
