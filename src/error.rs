@@ -190,6 +190,15 @@ impl std::error::Error for Error {
     }
 }
 
+/// The innermost cause, which says it best: "Connection refused (os error 111)", and not the four layers around it.
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
 /// What most functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::credentials::{Access, settings};
-use crate::error::{Answer, Error, Kind, Result};
+use crate::error::{Answer, Error, Kind, Result, root_cause};
 use crate::reference::{Digest, EcrHost, Host, Repository};
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
@@ -183,7 +183,7 @@ impl Ecr {
                 );
         }
         Error::new(Kind::Unavailable, format!("{doing}: no answer from the ECR API in {}", self.region))
-            .because(error)
+            .because(root_cause(&error))
             .hint("Check the region, the proxy settings and the route to AWS; run the same command again to carry on.")
     }
 }

@@ -6,7 +6,7 @@ use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 
-use crate::error::{Answer, Error, Kind};
+use crate::error::{Answer, Error, Kind, root_cause};
 
 /// As much of an error body as is read. Longer ones are somebody's web page.
 const BODY_LIMIT: usize = 64 << 10;
@@ -92,7 +92,7 @@ impl Fault {
     /// A few words for a line about the next try.
     pub(super) fn summary(&self) -> String {
         match self {
-            Self::Silence(error) => innermost(error.as_ref()),
+            Self::Silence(error) => root_cause(error.as_ref()),
             Self::Answered(answer, _) if answer.status == Some(429) => "throttled by the registry".into(),
             Self::Answered(answer, _) => answer.to_string(),
             Self::Ours(error) => error.to_string(),
@@ -104,7 +104,7 @@ impl Fault {
         match self {
             Self::Ours(error) => error,
             Self::Silence(error) => Error::new(Kind::Unavailable, format!("{doing}: no answer from {registry}"))
-                .because(error)
+                .because(root_cause(error.as_ref()))
                 .hint("Check the host name, the port and the proxy settings; run the same command again to carry on."),
             Self::Answered(answer, _) => {
                 let kind = match answer.status {
@@ -116,15 +116,6 @@ impl Fault {
             }
         }
     }
-}
-
-/// The innermost cause says it best: "Connection refused (os error 111)".
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
 
 /// The first error's code and all errors' messages, or the body as text.

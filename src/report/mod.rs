@@ -74,8 +74,9 @@ pub fn read_back(reference: &str, found: &ReadBack) -> String {
 /// An error for people: what, why, what to do.
 pub fn failure(error: &Error) -> String {
     let mut text = format!("error: {error}\n");
-    for cause in error.causes() {
-        text += &format!("  because: {cause}\n");
+    let causes = error.causes();
+    if !causes.is_empty() {
+        text += &format!("  because: {}\n", causes.join(": "));
     }
     if let Some(hint) = error.advice() {
         text += &format!("  hint: {hint}\n");
