@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
@@ -142,6 +143,9 @@ struct PushArgs {
     /// How often a request is tried again
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
     retries: usize,
+    /// How long an upload may stand still before it goes on over another connection
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
+    stall_timeout: u64,
     /// File that remembers what layers became [default: ecr-push/layers.jsonl in the user's cache folder]
     #[arg(long, value_name = "FILE", help_heading = "Transfer")]
     cache: Option<PathBuf>,
@@ -227,6 +231,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             None => std::thread::available_parallelism().map_or(1, usize::from),
         },
         retries: args.retries,
+        stall_timeout: Duration::from_secs(at_least_one("--stall-timeout", args.stall_timeout)?),
         cache,
         dry_run: args.dry_run,
     };
@@ -241,8 +246,8 @@ fn given(option: &str, value: String) -> Result<String> {
     }
 }
 
-fn at_least_one(option: &str, value: usize) -> Result<usize> {
-    if value == 0 { Err(Error::usage(format!("{option} must be at least 1"))) } else { Ok(value) }
+fn at_least_one<N: From<u8> + PartialEq>(option: &str, value: N) -> Result<N> {
+    if value == N::from(0) { Err(Error::usage(format!("{option} must be at least 1"))) } else { Ok(value) }
 }
 
 /// Region codes have hyphens. They are often written with underscores all the same, since a well-known guide does.

@@ -325,6 +325,7 @@ impl Connection {
             repository: target.repository.clone(),
             login,
             retries: request.retries,
+            stall_timeout: request.stall_timeout,
             cancel: cancel.clone(),
             on_wait: Arc::new(move |line| events(Event::Warning(line))),
         })?;

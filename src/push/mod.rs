@@ -11,6 +11,7 @@ mod read_back;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,8 @@ pub struct Request {
     pub pack_threads: usize,
     /// How often a request is tried again.
     pub retries: usize,
+    /// How long an upload may stand still before its connection is cut and it goes on over another.
+    pub stall_timeout: Duration,
     /// The own cache, if one is kept.
     pub cache: Option<PathBuf>,
     /// Plan only: look, send nothing.

@@ -64,6 +64,19 @@ impl Fault {
         }
     }
 
+    /// The offset that the registry expected, where it says so: "First byte of the layer part is 0 instead of 11304960"
+    /// is the only word about it that ECR was seen to be right with (apple/containerization#790).
+    pub(super) fn expected_offset(&self) -> Option<u64> {
+        match self {
+            Self::Answered(answer, _) if answer.status == Some(416) => {
+                let (_, rest) = answer.message.rsplit_once(" instead of ")?;
+                let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                rest[..digits].parse().ok()
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the credentials were refused in a way that fresh ones may cure: 401, or ECR's 403 without a challenge
     /// (flipt-io/flipt#3043).
     pub(super) fn wants_fresh_login(&self) -> bool {
@@ -165,6 +178,15 @@ mod tests {
         assert!(answered(416, "BLOB_UPLOAD_INVALID", "").is_lost_session());
         assert!(answered(404, "BLOB_UPLOAD_UNKNOWN", "").is_lost_session());
         assert!(!answered(404, "NAME_UNKNOWN", "").is_lost_session());
+    }
+
+    #[test]
+    fn the_offset_that_a_416_names_is_believed() {
+        let message = "First byte of the layer part is 0 instead of 11304960";
+        assert_eq!(answered(416, "BLOB_UPLOAD_INVALID", message).expected_offset(), Some(11_304_960));
+        assert_eq!(answered(400, "BLOB_UPLOAD_INVALID", message).expected_offset(), None);
+        assert_eq!(answered(416, "", "0 instead of ").expected_offset(), None);
+        assert_eq!(answered(416, "", "0 instead of 99999999999999999999999").expected_offset(), None);
     }
 
     #[test]

@@ -10,10 +10,12 @@ mod fault;
 mod manifest;
 mod pacer;
 mod upload;
+mod window;
 mod wire;
 
 pub use auth::{Login, LoginSource};
 pub use blob::Presence;
 pub use manifest::RemoteManifest;
-pub use upload::{CHUNK, Fed, Feed, upload};
+pub use upload::{CHUNK, upload};
+pub use window::{Fed, Feed};
 pub use wire::{Client, Settings};

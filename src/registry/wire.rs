@@ -37,6 +37,8 @@ pub struct Settings {
     pub login: LoginSource,
     /// How often a request is tried again.
     pub retries: usize,
+    /// How long a request with a body may stand still.
+    pub stall_timeout: Duration,
     /// Ends all waiting.
     pub cancel: CancellationToken,
     /// Told, in one line, why it takes longer and when the next try is.
@@ -140,15 +142,24 @@ impl Client {
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Response, Fault> {
         let mut delays = self.delays();
         loop {
-            let sent = match tokio::time::timeout(SMALL_REQUEST, self.send(ask)).await {
-                Ok(sent) => sent,
-                Err(elapsed) => Err(Fault::Silence(elapsed.into())),
-            };
-            match sent {
+            match self.send_soon(ask).await {
                 Err(fault) if fault.is_transient() => self.pause(fault, delays.next()).await?,
                 sent => return sent,
             }
         }
+    }
+
+    /// Sends a small request once.
+    pub(super) async fn send_soon(&self, ask: &Ask) -> Result<Response, Fault> {
+        match tokio::time::timeout(SMALL_REQUEST, self.send(ask)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(Fault::Silence(format!("no answer within {} s", SMALL_REQUEST.as_secs()).into())),
+        }
+    }
+
+    /// How long a request with a body may stand still.
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.0.settings.stall_timeout
     }
 
     /// The pauses between tries.

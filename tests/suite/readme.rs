@@ -1,0 +1,65 @@
+//! The README holds: its first command gives what it shows, and its options are those of the program.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::bench::{Bench, finish};
+
+const README: &str = include_str!("../../README.md");
+
+/// The README's blocks of a language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    README.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// Lines without what differs from run to run: the port and the time.
+fn alike(text: &str) -> BTreeSet<String> {
+    let line = |line: &str| {
+        let line = match line.split_once("127.0.0.1:") {
+            Some((before, after)) => format!("{before}PORT{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
+            None => line.to_owned(),
+        };
+        match line.rsplit_once("; ") {
+            Some((before, time)) if time.ends_with(" ms") || time.ends_with(" s") => format!("{before}; TIME"),
+            _ => line,
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_first_command_gives_what_the_readme_shows() {
+    let first = blocks("sh")[0].trim();
+    let arguments: Vec<_> = first.strip_prefix("cargo run --release -- ").unwrap().split(' ').collect();
+    let mut command = Bench::new().command(&arguments);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let run = finish(command, String::new).exits(0);
+    assert_eq!(alike(&(run.stderr.clone() + &run.stdout)), alike(blocks("text")[0]));
+}
+
+#[test]
+fn the_table_of_options_is_that_of_the_program() {
+    let options = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        words.filter(|word| word.len() > 3 && word.starts_with("--")).map(str::to_owned).collect()
+    };
+    let help = Bench::new().run(&["--help"]).exits(0).stdout.clone();
+    let table = README.split("### Options").nth(1).unwrap().split("\n### ").next().unwrap();
+    let mut missing = options(&help);
+    missing.retain(|option| !["--help", "--version"].contains(&option.as_str()));
+    assert_eq!(options(table), missing);
+}
+
+#[test]
+fn every_command_line_of_the_readme_is_understood() {
+    let lines = blocks("sh").concat();
+    let lines = lines.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
+    let pushes: Vec<_> = lines.filter(|line| line.starts_with("ecr-push image.tar")).collect();
+    assert!(pushes.len() >= 5, "{pushes:?}");
+    for line in pushes {
+        let arguments: Vec<_> = line.split_whitespace().skip(1).collect();
+        // There is no such archive, which is only found out after the command line made sense.
+        let _run = Bench::new().run(&arguments).exits(1).says(&["image.tar"]);
+    }
+}
