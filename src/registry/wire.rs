@@ -22,6 +22,9 @@ use crate::reference::{self, Repository};
 /// How long a small request may take, answer included.
 const SMALL_REQUEST: Duration = Duration::from_secs(60);
 
+/// The longest pause that is kept. A registry that asks for more is not waited for: its answer is the end of it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -176,6 +179,9 @@ impl Client {
     pub(super) async fn pause(&self, fault: Fault, delay: Option<Duration>) -> Result<(), Fault> {
         let Some(delay) = delay else { return Err(fault) };
         let delay = fault.retry_after().map_or(delay, |asked| asked.max(delay));
+        if delay > LONGEST_PAUSE {
+            return Err(fault);
+        }
         if fault.is_throttle() {
             self.0.pacer.hold(delay);
         }
@@ -278,3 +284,35 @@ fn is_loopback(url: &Url) -> bool {
 /// The statuses with which a storage elsewhere is named.
 pub(super) const REDIRECTS: [StatusCode; 4] =
     [StatusCode::MOVED_PERMANENTLY, StatusCode::FOUND, StatusCode::SEE_OTHER, StatusCode::TEMPORARY_REDIRECT];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Answer;
+    use crate::registry::Login;
+
+    fn client() -> Client {
+        let settings = Settings {
+            // Nobody listens there.
+            endpoint: Url::parse("http://127.0.0.1:1/").unwrap(),
+            name: "registry".into(),
+            repository: "app".parse().unwrap(),
+            login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
+            retries: 4,
+            cancel: CancellationToken::new(),
+            on_wait: Arc::new(|_| {}),
+        };
+        Client::new(settings).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_kept_within_reason() {
+        let client = client();
+        for (seconds, is_kept) in [(0, true), (600, true), (601, false), (u64::MAX, false)] {
+            let answer = Answer { status: Some(429), ..Answer::default() };
+            let fault = Fault::Answered(answer, Some(Duration::from_secs(seconds)));
+            let pause = client.pause(fault, client.delays().next()).await;
+            assert_eq!(pause.is_ok(), is_kept, "{seconds}");
+        }
+    }
+}
