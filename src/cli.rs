@@ -312,13 +312,15 @@ fn with_environment(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Opti
         let value = value.to_string_lossy().into_owned();
         refuse_unexpanded(&name, &value)?;
         let flag = format!("--{long}");
-        match option.get_action() {
-            ArgAction::SetTrue => match value.trim().to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" | "on" => all.push(flag.into()),
-                "false" | "0" | "no" | "off" => {}
-                _ => return Err(Error::usage(format!("{name} is {value:?}")).hint("Write true or false.")),
-            },
-            ArgAction::Append => {
+        // A value that may be left out, as that of --sandbox, can be a yes or a no as well.
+        let takes_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);
+        match (option.get_action(), truth(&value)) {
+            (ArgAction::SetTrue, None) => {
+                return Err(Error::usage(format!("{name} is {value:?}")).hint("Write true or false."));
+            }
+            (ArgAction::SetTrue, Some(is_true)) => all.extend(is_true.then(|| flag.into())),
+            (_, Some(is_true)) if takes_none => all.extend(is_true.then(|| flag.into())),
+            (ArgAction::Append, _) => {
                 let values = value.split([',', ' ', '\n', '\t']).filter(|value| !value.is_empty());
                 all.extend(values.map(|value| format!("{flag}={value}").into()));
             }
@@ -327,6 +329,15 @@ fn with_environment(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Opti
     }
     all.extend(arguments);
     Ok(all)
+}
+
+/// What a word says about a switch, in any case.
+fn truth(value: &str) -> Option<bool> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn is_among(arguments: &[OsString], long: &str, short: Option<char>) -> bool {

@@ -79,6 +79,9 @@ fn a_sandbox_takes_its_folder_only_with_an_equals_sign_and_no_cache_of_the_user(
     assert_eq!((push.sandbox, push.request.cache), (Some(None), None));
     let push = push_of(&["--sandbox=dir", "a.tar", "app"], &environment);
     assert_eq!(push.sandbox, Some(Some(PathBuf::from("dir"))));
+    for (value, sandbox) in [("False", None), ("true", Some(None)), ("dir", Some(Some("dir".into()))), ("", None)] {
+        assert_eq!(push_of(&["a.tar", "app"], &[("ECR_PUSH_SANDBOX", value)]).sandbox, sandbox, "{value:?}");
+    }
     if cfg!(target_os = "linux") {
         let cache = push_of(&["a.tar", "app"], &environment).request.cache;
         assert_eq!(cache, Some(PathBuf::from("/home/me/.cache/ecr-push/layers.jsonl")));
