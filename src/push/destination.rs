@@ -218,7 +218,15 @@ impl Destination {
     /// Puts the root under every tag, in their order.
     pub(super) async fn put_tags(&self, root: &Stated) -> Result<()> {
         for tag in &self.tags {
-            self.put_manifest(tag.as_str(), root).await?;
+            if let Err(error) = self.put_manifest(tag.as_str(), root).await {
+                // A tag that must not move is refused even if it points here already, as after an answer that got lost
+                // (aws/containers-roadmap#2179).
+                let is_kept = error.answer().is_some_and(|answer| answer.code == "TAG_INVALID");
+                let there = if is_kept { self.client.manifest(tag.as_str()).await.ok().flatten() } else { None };
+                if there.is_none_or(|there| there.digest != root.digest) {
+                    return Err(error);
+                }
+            }
             let mut state = self.state();
             state.pushed.push(tag.clone());
             state.root = Some(root.clone());
