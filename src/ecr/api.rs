@@ -111,14 +111,14 @@ impl Ecr {
         }
     }
 
-    /// Creates a repository. That another pusher was quicker is as good.
+    /// Creates a repository, and says whether it did. That another pusher was quicker is as good.
     ///
     /// # Errors
     /// Without the right `ecr:CreateRepository`, without an answer.
-    pub async fn create_repository(&self, registry: &str, name: &Repository) -> Result<()> {
+    pub async fn create_repository(&self, registry: &str, name: &Repository) -> Result<bool> {
         match self.client.create_repository().registry_id(registry).repository_name(name.as_str()).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some("RepositoryAlreadyExistsException") => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("RepositoryAlreadyExistsException") => Ok(false),
             Err(error) => Err(self.explain(error, &format!("cannot create the repository {name}")).await),
         }
     }

@@ -89,10 +89,20 @@ impl Destination {
                 events(Event::Note(format!("the repository {} does not exist and would be created", self.name())));
                 self.only_planned = true;
             }
-            Some(false) if request.create_repository => {
-                ecr.create_repository(account, name).await?;
-                events(Event::Note(format!("created the repository {}", self.name())));
-                self.state().created = true;
+            // Where we may not look we try, and that it is there already is as good.
+            looked @ (Some(false) | None) if request.create_repository && !request.dry_run => {
+                match ecr.create_repository(account, name).await {
+                    Ok(true) => {
+                        events(Event::Note(format!("created the repository {}", self.name())));
+                        self.state().created = true;
+                    }
+                    Ok(false) => {}
+                    Err(error) if looked.is_none() && error.kind() == Kind::Permission => events(Event::Note(format!(
+                        "whether the repository {name} exists was not checked, and it cannot be created: \
+                         neither ecr:DescribeRepositories nor ecr:CreateRepository is allowed"
+                    ))),
+                    Err(error) => return Err(error),
+                }
             }
             Some(false) => {
                 let what = format!("the repository {name} does not exist in {}", self.host);
