@@ -117,7 +117,7 @@ impl Destination {
         Ok(())
     }
 
-    /// Asks which blobs are there: on ECR a hundred a call, elsewhere (or where that call is not allowed) one by one.
+    /// Asks which blobs are there: on ECR a hundred a call, elsewhere one by one.
     pub(super) async fn look(&mut self, digests: &[Digest], events: &Events) -> Result<()> {
         if self.only_planned || digests.is_empty() {
             return Ok(());
@@ -125,14 +125,14 @@ impl Destination {
         if let Some((ecr, place)) = &self.ecr {
             let asked = ecr.availability(&place.host.account, &self.repository, digests).await;
             match asked.map_err(|error| self.advise(error))? {
-                Some(available) => {
-                    self.available = available;
-                    return Ok(());
-                }
+                Some(available) => self.available = available,
+                // A HEAD takes the same right, so nothing is known, and all is sent.
                 None => events(Event::Note(
-                    "ecr:BatchCheckLayerAvailability is not allowed, so layers are asked for one by one".into(),
+                    "ecr:BatchCheckLayerAvailability is not allowed, so layers that are there already are sent again"
+                        .into(),
                 )),
             }
+            return Ok(());
         }
         let client = &self.client;
         let asked = futures_util::stream::iter(digests.iter().copied())
