@@ -65,6 +65,9 @@ pub enum Show {
     None,
 }
 
+/// Each costs some 3 MiB, and a push is to stay under 128 MiB on any machine.
+const MOST_PACK_THREADS: usize = 8;
+
 const EXAMPLES: &str = "\
 Examples:
   ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
@@ -137,7 +140,7 @@ struct PushArgs {
     /// Layers under way at once
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
     concurrency: usize,
-    /// Threads that pack layers [default: one a core]
+    /// Threads that pack layers [default: one a core, at most 8]
     #[arg(long, value_name = "N", help_heading = "Transfer")]
     pack_threads: Option<usize>,
     /// How often a request is tried again
@@ -228,7 +231,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         concurrency: at_least_one("--concurrency", args.concurrency)?,
         pack_threads: match args.pack_threads {
             Some(threads) => at_least_one("--pack-threads", threads)?,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
+            None => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_PACK_THREADS),
         },
         retries: args.retries,
         stall_timeout: Duration::from_secs(at_least_one("--stall-timeout", args.stall_timeout)?),

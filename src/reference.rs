@@ -313,7 +313,9 @@ fn parse_ecr_host(name: &str) -> Option<EcrHost> {
 /// Whether the text can be a region code. There is no list: regions open faster than programs are released.
 pub fn is_region(text: &str) -> bool {
     let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    starts_well && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    starts_well
+        && text.contains('-')
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// Whether an address belongs to nobody in particular: link-local ones lead to cloud metadata services.

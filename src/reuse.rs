@@ -98,8 +98,9 @@ impl Cache {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        // One write of one line at the end of the file: whole, or not there at all.
-        File::options().append(true).create(true).open(path)?.write_all(text.as_bytes())
+        // One write at the end of the file: whole, or not there at all. The line end in front closes what a writer that
+        // was stopped may have left.
+        File::options().append(true).create(true).open(path)?.write_all(format!("\n{text}").as_bytes())
     }
 }
 

@@ -12,43 +12,42 @@ pub struct Place {
     pub repository: Repository,
 }
 
-/// Adds the cure to an error that ECR answered with, if the cure is known and none is given yet.
+/// Adds the cure to an error that ECR answered with, if the cure is known. Before the login nobody knows the place.
 #[must_use]
-pub fn advise(error: Error, place: &Place) -> Error {
+pub fn advise(error: Error, place: Option<&Place>) -> Error {
     let Some(answer) = error.answer() else { return error };
     match hint(answer, error.kind(), place) {
-        Some(hint) if error.advice().is_none() => error.hint(hint),
-        _ => error,
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 
-fn hint(answer: &Answer, kind: Kind, place: &Place) -> Option<String> {
+fn hint(answer: &Answer, kind: Kind, place: Option<&Place>) -> Option<String> {
     let says = |text: &str| answer.message.contains(text);
-    Some(match answer.code.as_str() {
-        "NAME_UNKNOWN" | "RepositoryNotFoundException" => format!(
+    let arn = || place.map_or_else(|| "*".to_owned(), |place| place.host.arn(&place.repository));
+    Some(match (answer.code.as_str(), place) {
+        ("NAME_UNKNOWN" | "RepositoryNotFoundException", Some(place)) => format!(
             "Add --create-repository, or create it: aws ecr create-repository --repository-name {} --region {}",
             place.repository, place.host.region
         ),
-        "TAG_INVALID" if says("immutable") => {
+        ("TAG_INVALID", _) if says("immutable") => {
             "The tag exists and the repository does not let tags move: push under another tag.".into()
         }
         _ if says("not authorized to perform") => {
             let action = answer.message.split_whitespace().find(|word| word.starts_with("ecr:")).unwrap_or("ecr:*");
-            let arn =
-                if action == "ecr:GetAuthorizationToken" { "*".to_owned() } else { place.host.arn(&place.repository) };
+            let arn = if action == "ecr:GetAuthorizationToken" { "*".to_owned() } else { arn() };
             format!("Allow the action {action} on {arn} in the caller's IAM policy.")
         }
         _ if kind == Kind::Permission && answer.status == Some(403) => {
-            format!(
-                "The caller lacks a right on {}, or the repository's own policy denies it.",
-                place.host.arn(&place.repository)
-            )
+            format!("The caller lacks a right on {}, or the repository's own policy denies it.", arn())
         }
-        code if code.starts_with("UnrecognizedClient") || code.starts_with("InvalidClientTokenId") => {
+        (code, _) if code.starts_with("UnrecognizedClient") || code.starts_with("InvalidClientTokenId") => {
             "AWS does not know this access key, or not in this region: check the credentials and the region.".into()
         }
-        code if code.starts_with("ExpiredToken") => "The credentials have expired: get new ones and run again.".into(),
-        code if code.starts_with("InvalidSignature") || code.starts_with("SignatureDoesNotMatch") => {
+        (code, _) if code.starts_with("ExpiredToken") => {
+            "The credentials have expired: get new ones and run again.".into()
+        }
+        (code, _) if code.starts_with("InvalidSignature") || code.starts_with("SignatureDoesNotMatch") => {
             "The secret key does not fit the access key, or this machine's clock is wrong.".into()
         }
         _ => return None,
@@ -65,7 +64,7 @@ mod tests {
         let place = Place { host, repository: "team/app".parse().unwrap() };
         let answer = Answer { status: Some(status), code: code.into(), message: message.into(), request_id: None };
         let kind = if status == 403 { Kind::Permission } else { Kind::Refused };
-        let error = advise(Error::new(kind, "x").answered(answer), &place);
+        let error = advise(Error::new(kind, "x").answered(answer), Some(&place));
         error.advice().unwrap_or_default().to_owned()
     }
 

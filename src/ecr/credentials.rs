@@ -55,7 +55,10 @@ pub(super) async fn settings(access: &Access, region: Option<&str>, host: Option
         }
         Access::StandIn { endpoint, region: own } => {
             let provider = tls::Provider::rustls(tls::rustls_provider::CryptoMode::AwsLc);
-            let http = aws_smithy_http_client::Builder::new().tls_provider(provider).build_https();
+            // Plain http on loopback, so no certificates of the machine are needed.
+            let context = tls::TlsContext::builder().with_trust_store(tls::TrustStore::empty()).build();
+            let context = context.map_err(|error| Error::usage("cannot set up TLS").because(error))?;
+            let http = aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(context).build_https();
             let credentials = Credentials::new("SANDBOX", "sandbox", None, None, "sandbox");
             SdkConfig::builder()
                 .behavior_version(BehaviorVersion::latest())

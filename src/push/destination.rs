@@ -258,7 +258,7 @@ impl Destination {
     /// Adds what ECR's answers mean.
     pub(super) fn advise(&self, error: Error) -> Error {
         match &self.ecr {
-            Some((_, place)) => ecr::advise(error, place),
+            Some((_, place)) => ecr::advise(error, Some(place)),
             None => error,
         }
     }
@@ -331,7 +331,7 @@ impl Connection {
             (Some(host), false) => (host.clone(), None, Arc::new(|| Box::pin(async { Ok(Login::Anonymous) }))),
             (named, _) => {
                 let ecr = Ecr::connect(&request.access, request.region.as_deref(), named_ecr).await?;
-                let token = ecr.token().await?;
+                let token = ecr.token().await.map_err(|error| ecr::advise(error, None))?;
                 let host = named.clone().unwrap_or_else(|| ecr.host(&token.account));
                 (host, Some(ecr.clone()), login_source(ecr, token))
             }
@@ -369,7 +369,7 @@ fn login_source(ecr: Ecr, token: ecr::Token) -> LoginSource {
 
 /// Where a host is reached: over https, unless it is this machine or the user wants otherwise.
 fn endpoint(host: &Host, request: &Request) -> Result<Url> {
-    let at = request.registry_endpoint.as_ref().unwrap_or(host);
+    let at = request.registry_endpoint.as_ref().filter(|_| host.ecr().is_some()).unwrap_or(host);
     let plain = at.is_loopback() || request.insecure && host.ecr().is_none();
     let scheme = if plain { "http" } else { "https" };
     Url::parse(&format!("{scheme}://{at}/"))

@@ -48,7 +48,7 @@ pub struct Request {
     pub region: Option<String>,
     /// Where AWS credentials come from.
     pub access: Access,
-    /// A loopback address that stands in for every registry host.
+    /// A loopback address that stands in for every registry host of ECR.
     pub registry_endpoint: Option<Host>,
     /// Plain http for hosts that are not ECR's.
     pub insecure: bool,
@@ -136,10 +136,13 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
     let wanted = plan::wanted(image, &cache, LEVEL);
     let questions = plan::questions(image, &wanted);
     let arrivals = request.targets.iter().map(|target| async {
-        let mut destination = Destination::reach(&request, target, &events, cancel.child_token()).await?;
-        destination.look(&questions, &events).await?;
-        destination.plan(&wanted, &events);
-        Ok(destination)
+        let arriving = async {
+            let mut destination = Destination::reach(&request, target, &events, cancel.child_token()).await?;
+            destination.look(&questions, &events).await?;
+            destination.plan(&wanted, &events);
+            Ok(destination)
+        };
+        cancel.run_until_cancelled(arriving).await.unwrap_or_else(|| Err(Error::interrupted()))
     });
     let destinations: Vec<Result<Destination>> = futures_util::future::join_all(arrivals).await;
 

@@ -125,7 +125,12 @@ impl Fault {
                     Some(408 | 425 | 429 | 500..) => Kind::Unavailable,
                     _ => Kind::Refused,
                 };
-                Error::new(kind, format!("{doing}: {registry} said no")).answered(answer)
+                let wants_login = answer.status == Some(401);
+                let error = Error::new(kind, format!("{doing}: {registry} said no")).answered(answer);
+                match wants_login {
+                    true => error.hint("It wants a login, and has none from us or not the right one."),
+                    false => error,
+                }
             }
         }
     }

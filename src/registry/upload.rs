@@ -190,7 +190,7 @@ impl Session<'_> {
     /// How many bytes the registry says it has. `None` if it does not say, or says `0-0`, which is both none and one.
     async fn received(&mut self) -> Option<u64> {
         let ask = Ask::new(Method::GET, self.location.clone(), &[200, 202, 204]);
-        let response = self.client.send_soon(&ask).await.ok()?;
+        let response = self.client.ask_once(&ask).await.ok()?;
         let range = response.headers().get(RANGE)?.to_str().ok()?;
         let last: u64 = range.trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;
         if let Ok(Some(location)) = self.client.location(&ask.url, &response) {
@@ -236,13 +236,11 @@ impl Session<'_> {
         let (body, meter, beats) = (chunk.clone(), Arc::clone(self.meter), Arc::clone(&pulse));
         ask.payload = Arc::new(move || Body::wrap(body.body(&meter, &beats)));
         let limit = self.client.stall_timeout();
-        let response = tokio::select! {
-            response = self.client.send(ask) => response?,
-            () = pulse.stops(limit) => {
-                let seconds = limit.as_secs_f32();
-                return Err(Fault::Silence(format!("nothing moved for {seconds:.0} s").into()));
-            }
+        let patience = async {
+            pulse.stops(limit).await;
+            format!("nothing moved for {} s", limit.as_secs())
         };
+        let response = self.client.send(ask, patience).await?;
         chunk.arrived(self.meter);
         Ok(response)
     }

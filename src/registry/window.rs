@@ -206,10 +206,16 @@ struct Beats {
     all_sent: bool,
 }
 
+impl Beats {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { first: now, last: now, all_sent: false }
+    }
+}
+
 impl Pulse {
     pub(super) fn new() -> Self {
-        let now = Instant::now();
-        Self(Mutex::new(Beats { first: now, last: now, all_sent: false }))
+        Self(Mutex::new(Beats::new()))
     }
 
     fn beat(&self, all_sent: bool) {
@@ -223,6 +229,8 @@ impl Pulse {
     /// Once all bytes are handed to the operating system, it may still be sending them, and the registry may have to
     /// store them: the answer has three times the limit, and twice the time that the body took so far.
     pub(super) async fn stops(&self, limit: Duration) {
+        // It begins now, however long ago it was made.
+        *self.beats() = Beats::new();
         loop {
             let Beats { first, last, all_sent } = *self.beats();
             let allowed = if all_sent { 3 * limit + 2 * (last - first) } else { limit };

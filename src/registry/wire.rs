@@ -22,6 +22,9 @@ use crate::reference::{self, Repository};
 /// How long a small request may take, answer included.
 const SMALL_REQUEST: Duration = Duration::from_secs(60);
 
+/// How long is waited for an answer that nobody needs any more.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The longest pause that is kept. A registry that asks for more is not waited for: its answer is the end of it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
@@ -145,7 +148,7 @@ impl Client {
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Response, Fault> {
         let mut delays = self.delays();
         loop {
-            match self.send_soon(ask).await {
+            match self.ask_once(ask).await {
                 Err(fault) if fault.is_transient() => self.pause(fault, delays.next()).await?,
                 sent => return sent,
             }
@@ -153,11 +156,13 @@ impl Client {
     }
 
     /// Sends a small request once.
-    pub(super) async fn send_soon(&self, ask: &Ask) -> Result<Response, Fault> {
-        match tokio::time::timeout(SMALL_REQUEST, self.send(ask)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(Fault::Silence(format!("no answer within {} s", SMALL_REQUEST.as_secs()).into())),
-        }
+    pub(super) async fn ask_once(&self, ask: &Ask) -> Result<Response, Fault> {
+        // The clock starts when the request may go out, not while the registry wants to be left alone.
+        let patience = async {
+            tokio::time::sleep(SMALL_REQUEST).await;
+            format!("no answer within {} s", SMALL_REQUEST.as_secs())
+        };
+        self.send(ask, patience).await
     }
 
     /// How long a request with a body may stand still.
@@ -196,27 +201,44 @@ impl Client {
         done.ok_or_else(|| Fault::Ours(Error::interrupted()))
     }
 
-    /// Sends a request once; twice if the login was refused and a fresh one can be had, which is no retry.
-    pub(super) async fn send(&self, ask: &Ask) -> Result<Response, Fault> {
-        self.or_cancelled(async {
-            self.0.pacer.ready().await;
-            let ours = ask.url.origin() == self.0.settings.endpoint.origin();
-            if !ours {
-                return self.send_as(ask, None).await;
+    /// Sends a request once, as soon as that is allowed, and gives up when `patience` ends, with the reason it gives.
+    ///
+    /// After a cancellation the answer to a POST is still waited for, for a moment: it may name a session that has to be
+    /// closed.
+    pub(super) async fn send(&self, ask: &Ask, patience: impl Future<Output = String>) -> Result<Response, Fault> {
+        self.or_cancelled(self.0.pacer.ready()).await?;
+        let mut sending = std::pin::pin!(async {
+            tokio::select! {
+                sent = self.send_with_login(ask) => sent,
+                why = patience => Err(Fault::Silence(why.into())),
             }
-            let authorization = self.0.auth.authorization().await.map_err(Fault::Ours)?;
-            match self.send_as(ask, authorization.header.clone()).await {
-                Err(fault) if fault.wants_fresh_login() => {
-                    let fresh = self.0.auth.renew(&authorization).await.map_err(Fault::Ours)?;
-                    match fresh.header {
-                        Some(header) => self.send_as(ask, Some(header)).await,
-                        None => Err(fault),
-                    }
+        });
+        match self.or_cancelled(&mut sending).await {
+            Err(_) if ask.method == Method::POST => match tokio::time::timeout(GRACE, sending).await {
+                Ok(Ok(response)) => Ok(response),
+                _ => Err(Fault::Ours(Error::interrupted())),
+            },
+            sent => sent?,
+        }
+    }
+
+    /// Sends a request; a second time if the login was refused and a fresh one can be had, which is no retry.
+    async fn send_with_login(&self, ask: &Ask) -> Result<Response, Fault> {
+        let ours = ask.url.origin() == self.0.settings.endpoint.origin();
+        if !ours {
+            return self.send_as(ask, None).await;
+        }
+        let authorization = self.0.auth.authorization().await.map_err(Fault::Ours)?;
+        match self.send_as(ask, authorization.header.clone()).await {
+            Err(fault) if fault.wants_fresh_login() => {
+                let fresh = self.0.auth.renew(&authorization).await.map_err(Fault::Ours)?;
+                match fresh.header {
+                    Some(header) => self.send_as(ask, Some(header)).await,
+                    None => Err(fault),
                 }
-                sent => sent,
             }
-        })
-        .await?
+            sent => sent,
+        }
     }
 
     /// Gives up an upload session, as well as that can be done: also after a cancellation, and without a word about it.
@@ -225,7 +247,7 @@ impl Client {
         let ours = session.origin() == self.0.settings.endpoint.origin();
         let ask = Ask::new(Method::DELETE, session, &[200, 202, 204]);
         let header = if ours { authorization.header } else { None };
-        let _best_effort = tokio::time::timeout(Duration::from_secs(2), self.send_as(&ask, header)).await;
+        let _best_effort = tokio::time::timeout(GRACE, self.send_as(&ask, header)).await;
     }
 
     async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {
@@ -299,6 +321,7 @@ mod tests {
             repository: "app".parse().unwrap(),
             login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
             retries: 4,
+            stall_timeout: Duration::from_secs(60),
             cancel: CancellationToken::new(),
             on_wait: Arc::new(|_| {}),
         };

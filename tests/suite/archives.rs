@@ -1,0 +1,146 @@
+//! Every archive of `testdata` arrives as it is: in docker-registry, read back by skopeo, and in the sandbox.
+
+use std::collections::HashSet;
+
+use super::bench::{Bench, report, testdata};
+use super::build;
+use super::ecr::{Ecr, HOST};
+use super::pushed::Pushed;
+use super::registry::Registry;
+use super::source::{Source, sha256};
+
+/// For each archive: its name, the place of the image in it, the arguments that choose the image.
+macro_rules! archives {
+    ($($name:ident: $file:literal, $index:literal, $choice:expr;)*) => {
+        $(mod $name {
+            #[test]
+            fn arrives_in_a_docker_registry_as_it_is() {
+                super::arrives_in_a_docker_registry($file, $index, &$choice);
+            }
+
+            #[test]
+            fn arrives_in_ecr_as_it_is_and_asks_no_more_than_it_must() {
+                super::arrives_in_ecr($file, $index, &$choice);
+            }
+        })*
+    };
+}
+
+archives! {
+    docker_20_10_save: "docker-20.10-save.tar", 0, [];
+    docker_20_10_save_many_first: "docker-20.10-save-many.tar", 0, ["--image", "localhost/fixture/app:stable"];
+    docker_20_10_save_many_second: "docker-20.10-save-many.tar", 1, ["--image", "fixture/base:1"];
+    docker_20_10_save_many_by_id: "docker-20.10-save-many.tar", 1, ["--image-id", "d62b83c4"];
+    docker_20_10_save_by_id_untagged: "docker-20.10-save-by-id-untagged.tar", 0, [];
+    docker_29_overlay2_save: "docker-29-overlay2-save.tar", 0, [];
+    docker_29_containerd_save_loaded: "docker-29-containerd-save-loaded.tar", 0, [];
+    podman_docker_archive: "podman-docker-archive.tar", 0, [];
+    podman_oci_archive: "podman-oci-archive.tar", 0, [];
+    crane_tarball: "crane-tarball.tar", 0, [];
+    buildah_oci_layout: "buildah-oci-layout", 0, [];
+    crane_oci_layout: "crane-oci-layout", 0, [];
+    skopeo_oci_layout_multiarch: "skopeo-oci-layout-multiarch", 0, [];
+}
+
+fn arrives_in_a_docker_registry(file: &str, index: usize, choice: &[&str]) {
+    let Some(registry) = Registry::start() else { return };
+    let (bench, archive) = (Bench::new(), testdata(file));
+    let target = registry.target("team/app:1");
+    let run = bench.run(&[&[archive.as_str(), &target], choice].concat()).exits(0);
+    let digest = sha256(&registry.manifest("team/app:1").unwrap());
+    let run = run.prints(&format!("{target}@{digest}\n"));
+    let pushed = registry.read_back("team/app", "1");
+    assert_eq!(pushed.digest(), digest);
+    pushed.is(&Source::read(&archive, index));
+    assert_eq!(registry.open_uploads("team/app"), 0);
+    drop(run);
+}
+
+fn arrives_in_ecr(file: &str, index: usize, choice: &[&str]) {
+    let (ecr, archive) = (Ecr::empty(), testdata(file));
+    let run = ecr.run(&[&[archive.as_str(), "team/app:1", "--create-repository"], choice].concat()).exits(0);
+    let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+    let run = run.prints(&format!("{HOST}/team/app:1@{}\n", pushed.digest()));
+    let source = Source::read(&archive, index);
+    pushed.is(&source);
+    assert_eq!(ecr.repositories(), ["team/app"]);
+
+    let log = ecr.log();
+    let availability = ecr.asked("ecr:BatchCheckLayerAvailability");
+    assert_eq!(availability.len(), 1, "one question about all blobs");
+    assert!(availability.iter().all(|entry| entry.path == "/"), "asked on AWS's face");
+    assert!(log.iter().all(|entry| entry.method != "HEAD"), "nothing is asked for one by one");
+    assert_eq!(ecr.count("ecr:CreateRepository"), 1);
+
+    let contents = source.parts.iter().flat_map(|part| &part.layers).map(|layer| layer.plain.clone());
+    let configs = source.parts.iter().map(|part| sha256(&part.config));
+    let blobs: HashSet<_> = contents.chain(configs).collect();
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), blobs.len(), "one session a blob that is missing");
+    assert_eq!(ecr.count("ecr:CompleteLayerUpload"), blobs.len());
+    assert_eq!(ecr.count("ecr:UploadLayerPart"), 0, "a blob of one chunk takes no PATCH");
+
+    let first = log.iter().position(|entry| entry.operation == "ecr:PutImage").unwrap();
+    assert!(log[first..].iter().all(|entry| entry.operation == "ecr:PutImage"), "manifests come last");
+    let put = ecr.manifests_put();
+    let children = if source.parts.len() > 1 { source.parts.len() } else { 0 };
+    assert_eq!(put.len(), children + 1);
+    assert!(put[..children].iter().all(|reference| reference.starts_with("sha256:")), "children come by digest");
+    assert_eq!(put[children], "1", "the tag comes last");
+    drop(run);
+}
+
+#[test]
+fn a_part_of_an_index_can_be_pushed_alone() {
+    let (ecr, archive) = (Ecr::new(), testdata("skopeo-oci-layout-multiarch"));
+    let run = ecr.run(&[&archive, "team/app:arm", "--image-id", "sha256:16e5179798"]).exits(0);
+    let digest = "sha256:16e51797989a3f1ffddc3a3f3e9d857771a411e8893a14dd0cc258c09781f80d";
+    let run = run.prints(&format!("{HOST}/team/app:arm@{digest}\n"));
+    assert_eq!(Pushed::of_sandbox(&ecr, "team/app", "arm").manifests().len(), 1);
+    drop(run);
+}
+
+#[test]
+fn packing_is_the_same_whatever_the_number_of_threads() {
+    let bench = Bench::new();
+    let (made, large) = (bench.scratch("made.tar"), build::tar_of("words", &build::prose(1, 6 << 20)));
+    build::docker_save(&made, &[large, build::tar_of("more", &build::noise(2, 300_000))]);
+    for archive in [testdata("docker-29-overlay2-save.tar"), made] {
+        let ecr = Ecr::new();
+        let digests = ["1", "2", "4", "7"].map(|threads| {
+            let (cache, written) = (bench.scratch(&format!("cache-{threads}")), bench.scratch("report.json"));
+            drop(std::fs::remove_file(&cache));
+            let options = ["--pack-threads", threads, "--cache", &cache, "--report", &written];
+            let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).exits(0);
+            let layers = report(&written)["targets"][0]["layers"].as_array().unwrap().clone();
+            assert!(layers.iter().all(|layer| layer["action"] == "upload"), "it was packed anew: {layers:?}");
+            run.digest()
+        });
+        assert!(digests.iter().all(|digest| digest == &digests[0]), "{digests:?}");
+        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    }
+}
+
+#[test]
+fn an_image_of_many_layers_is_asked_for_a_hundred_at_a_time() {
+    let ecr = Ecr::new();
+    let layout = ecr.bench.scratch("layout");
+    let layers: Vec<_> = (0..120).map(|n| build::tar_of(&format!("file-{n}"), &build::noise(n, 600))).collect();
+    let digest = build::oci_layout(&layout, &layers);
+    let run = ecr.run(&[&layout, "team/app:1"]).exits(0).prints(&format!("{HOST}/team/app:1@{digest}\n"));
+    assert_eq!(ecr.count("ecr:BatchCheckLayerAvailability"), 2, "120 layers and a config");
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 121);
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
+    drop(run);
+}
+
+#[test]
+fn a_layer_that_an_image_has_twice_is_sent_once() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("twice.tar");
+    let (once, other) = (build::tar_of("once", &build::prose(3, 90_000)), build::tar_of("other", b"other"));
+    build::docker_save(&archive, &[once.clone(), other, once]);
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 3, "two layers and a config");
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    drop(run);
+}

@@ -1,0 +1,253 @@
+//! Runs the program: a cleared environment, folders of its own, everything captured.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before it counts as hanging.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A file or folder of `testdata`.
+pub(crate) fn testdata(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+    assert!(path.exists(), "testdata has no {name}");
+    text(&path)
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// Asks until the answer is yes.
+pub(crate) fn wait_until(what: &str, mut answer: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !answer() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The folders of one test. Gone with it.
+pub(crate) struct Bench {
+    root: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["home", "tmp", "here", "scratch"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        Self { root }
+    }
+
+    /// The program's home folder.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    /// A path for the test's own files, which [`written`](Self::written) does not list.
+    pub(crate) fn scratch(&self, name: &str) -> String {
+        text(&self.root.path().join("scratch").join(name))
+    }
+
+    /// Every file that the program wrote into its home, its folder for temporary files or where it was started.
+    pub(crate) fn written(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for folder in ["home", "tmp", "here"] {
+            list(self.root.path(), &self.root.path().join(folder), &mut found);
+        }
+        found.sort();
+        found
+    }
+
+    /// The program with these arguments, to be run by [`finish`].
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-push"));
+        command.args(arguments).env_clear().current_dir(self.root.path().join("here"));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.home()).env("TMPDIR", self.root.path().join("tmp"));
+        // Nobody's settings, and no question to the network which machine this is.
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+        command
+    }
+
+    /// Runs the program.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        finish(self.command(arguments), String::new)
+    }
+}
+
+fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            list(root, &path, found);
+        } else {
+            found.push(text(path.strip_prefix(root).unwrap()));
+        }
+    }
+}
+
+/// Runs a command to its end. `log` tells, if the test fails, what happened elsewhere meanwhile.
+pub(crate) fn finish(command: Command, log: impl FnOnce() -> String) -> Run {
+    let mut run = Running::start(command).end();
+    run.log = log();
+    run
+}
+
+/// The program while it runs. It is killed if the test loses interest.
+pub(crate) struct Running {
+    child: Child,
+    shown: String,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let shown = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+        let stdout = Some(collect(child.stdout.take().unwrap()));
+        let stderr = Some(collect(child.stderr.take().unwrap()));
+        Self { child, shown, stdout, stderr }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(mut self) -> Run {
+        let deadline = Instant::now() + DEADLINE;
+        let mut ended = None;
+        while ended.is_none() && Instant::now() < deadline {
+            ended = self.ended();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if ended.is_none() {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+        let stdout = self.stdout.take().unwrap().join().unwrap();
+        let stderr = self.stderr.take().unwrap().join().unwrap();
+        let run = Run {
+            command: self.shown.clone(),
+            code: ended.and_then(|status| status.code()),
+            stdout,
+            stderr,
+            log: String::new(),
+        };
+        assert!(ended.is_some(), "the program hangs");
+        run
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// What came of a run. Shown as a whole if the test fails while it is at hand.
+pub(crate) struct Run {
+    command: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) log: String,
+}
+
+impl Run {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "the exit code is another");
+        self
+    }
+
+    /// Asserts that all of this stands on stderr.
+    #[track_caller]
+    pub(crate) fn says(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.stderr.contains(part), "stderr lacks {part:?}");
+        }
+        self
+    }
+
+    /// Asserts that none of this stands on stderr or stdout.
+    #[track_caller]
+    pub(crate) fn never_says(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(!self.stderr.contains(part) && !self.stdout.contains(part), "the output has {part:?}");
+        }
+        self
+    }
+
+    /// Asserts that stdout is exactly this.
+    #[track_caller]
+    pub(crate) fn prints(self, stdout: &str) -> Self {
+        assert_eq!(self.stdout, stdout, "stdout is another");
+        self
+    }
+
+    /// The digests at the ends of the lines of stdout.
+    #[track_caller]
+    pub(crate) fn digests(&self) -> Vec<String> {
+        let digest = |line: &str| line.split_once('@').map(|(_, digest)| digest.to_owned());
+        let digests: Option<Vec<String>> = self.stdout.lines().map(digest).collect();
+        digests.expect("every line of stdout ends with a digest")
+    }
+
+    /// The one digest of stdout.
+    #[track_caller]
+    pub(crate) fn digest(&self) -> String {
+        let digests = self.digests();
+        assert_eq!(digests.len(), 1, "stdout has one line");
+        digests.into_iter().next().unwrap()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self { command, code, stdout, stderr, log } = self;
+            #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failed assertion")]
+            {
+                eprintln!(
+                    "--- {command}\n--- exit code {code:?}\n--- stdout\n{stdout}--- stderr\n{stderr}--- log\n{log}"
+                );
+            }
+        }
+    }
+}
+
+/// A report, read back.
+pub(crate) fn report(path: &str) -> Value {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("there is no report {path}: {error}"));
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("the report {path} is no JSON: {error}"))
+}

@@ -1,0 +1,121 @@
+//! How layers are cut: parts that ECR takes, the rest in the closing request, the largest layer first.
+
+use ecr_push::registry::CHUNK;
+use ecr_push::sandbox::LogEntry;
+
+use super::build;
+use super::ecr::Ecr;
+use super::pushed::Pushed;
+use super::source::Source;
+
+const MIB: u64 = 1 << 20;
+
+/// Both ends of a `Content-Range`, inclusive.
+fn range(entry: &LogEntry) -> (u64, u64) {
+    let text = entry.content_range.as_deref().expect("a part says where it belongs");
+    let (start, end) = text.split_once('-').unwrap();
+    (start.parse().unwrap(), end.parse().unwrap())
+}
+
+/// The requests of the one upload session that got parts, and the closing request's bytes.
+#[track_caller]
+fn parts(ecr: &Ecr) -> (Vec<(u64, u64)>, u64) {
+    let patches = ecr.asked("ecr:UploadLayerPart");
+    let session = patches[0].path.split('?').next().unwrap().to_owned();
+    assert!(patches.iter().all(|patch| patch.path.starts_with(&session)), "one session");
+    let closing = ecr.asked("ecr:CompleteLayerUpload");
+    let closing: Vec<_> = closing.iter().filter(|put| put.path.starts_with(&session)).collect();
+    assert_eq!(closing.len(), 1, "one closing request");
+    let ranges: Vec<_> = patches.iter().map(range).collect();
+    for (patch, (start, end)) in patches.iter().zip(&ranges) {
+        assert_eq!(patch.body_bytes, end - start + 1, "a part is as long as it says");
+    }
+    assert_eq!(range(closing[0]).0, ranges.last().unwrap().1 + 1, "the closing request goes on where the parts end");
+    (ranges, closing[0].body_bytes)
+}
+
+/// Pushes an OCI layout with one plain layer of `len` bytes, which goes as it lies.
+fn push_as_it_lies(len: u64) -> Ecr {
+    let ecr = Ecr::new();
+    let layout = ecr.bench.scratch("layout");
+    build::oci_layout(&layout, &[build::noise(len, usize::try_from(len).unwrap())]);
+    let run = ecr.run(&[&layout, "team/app:1"]).exits(0);
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
+    drop(run);
+    ecr
+}
+
+#[test]
+fn a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("large.tar");
+    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 20 << 20))]);
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    let (ranges, rest) = parts(&ecr);
+    assert_eq!(ranges.len(), 2);
+    let mut next = 0;
+    for (start, end) in &ranges {
+        assert_eq!(*start, next, "{ranges:?}");
+        assert!((5 * MIB..=10 * MIB).contains(&(end - start + 1)), "{ranges:?}");
+        next = end + 1;
+    }
+    assert!(rest > 0, "the closing request carries the rest");
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    drop(run);
+}
+
+#[test]
+fn a_layer_of_exactly_one_chunk_takes_no_part() {
+    let ecr = push_as_it_lies(CHUNK);
+    assert_eq!(ecr.count("ecr:UploadLayerPart"), 0);
+    let closing = ecr.asked("ecr:CompleteLayerUpload");
+    let whole: Vec<_> = closing.iter().filter(|put| put.body_bytes == CHUNK).collect();
+    assert_eq!(whole.len(), 1);
+    assert_eq!(whole[0].content_range, None, "what comes in one piece is no part");
+}
+
+#[test]
+fn one_byte_more_than_a_chunk_takes_a_part_and_the_byte() {
+    assert_eq!(parts(&push_as_it_lies(CHUNK + 1)), (vec![(0, CHUNK - 1)], 1));
+}
+
+#[test]
+fn exactly_two_chunks_take_one_part_and_a_whole_chunk_to_close() {
+    assert_eq!(parts(&push_as_it_lies(2 * CHUNK)), (vec![(0, CHUNK - 1)], CHUNK));
+}
+
+#[test]
+fn an_empty_layer_arrives() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("empty-layer.tar");
+    build::docker_save(&archive, &[build::tar_of("a", b"a"), vec![0; 1024]]);
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    drop(run);
+}
+
+#[test]
+fn the_largest_layer_goes_first() {
+    let ecr = Ecr::new();
+    let layout = ecr.bench.scratch("layout");
+    let sizes = [30_000_u64, 900_000, 10_000, 400_000];
+    let layers: Vec<_> = sizes.iter().map(|len| build::noise(*len, usize::try_from(*len).unwrap())).collect();
+    build::oci_layout(&layout, &layers);
+    let run = ecr.run(&[&layout, "team/app:1", "--concurrency", "1"]).exits(0);
+    let sent: Vec<_> = ecr.asked("ecr:CompleteLayerUpload").iter().map(|put| put.body_bytes).collect();
+    assert_eq!(sent[..4], [900_000, 400_000, 30_000, 10_000], "and after them the config");
+    assert_eq!(sent.len(), 5);
+    drop(run);
+}
+
+#[test]
+fn with_one_lane_no_upload_begins_before_the_last_has_ended() {
+    let ecr = Ecr::new();
+    let archive = super::bench::testdata("docker-20.10-save.tar");
+    let run = ecr.run(&[&archive, "team/app:1", "--concurrency", "1"]).exits(0);
+    let uploads = ["ecr:InitiateLayerUpload", "ecr:CompleteLayerUpload"];
+    let log = ecr.log();
+    let order: Vec<_> = log.iter().map(|entry| entry.operation.as_str()).filter(|op| uploads.contains(op)).collect();
+    assert_eq!(order, uploads.repeat(4));
+    drop(run);
+}

@@ -1,0 +1,117 @@
+//! A sandbox, and the program told to take it for ECR.
+
+use std::ops::Deref;
+use std::process::Command;
+
+use ecr_push::sandbox::{Fault, LogEntry, Options, Rules, Sandbox, Trouble};
+use tokio::runtime::Runtime;
+
+use super::bench::{Bench, Run, finish};
+
+/// The registry's name in references: the sandbox's account and region.
+pub(crate) const HOST: &str = "000000000000.dkr.ecr.us-east-1.amazonaws.com";
+
+/// Never to be seen in anything the program writes.
+pub(crate) const SECRET_KEY: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
+
+/// A sandbox with folders to run the program in.
+pub(crate) struct Ecr {
+    pub(crate) bench: Bench,
+    // Before the runtime, which must outlive it.
+    sandbox: Sandbox,
+    _runtime: Runtime,
+}
+
+impl Deref for Ecr {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+impl Ecr {
+    /// A sandbox without a repository.
+    pub(crate) fn empty() -> Self {
+        Self::with(&[], Rules::default())
+    }
+
+    /// A sandbox with the repository `team/app`.
+    pub(crate) fn new() -> Self {
+        Self::with(&["team/app"], Rules::default())
+    }
+
+    /// A sandbox with the repository `team/app` where something goes wrong.
+    pub(crate) fn faulty(faults: &[Fault]) -> Self {
+        Self::with(&["team/app"], Rules { faults: faults.to_vec(), ..Rules::default() })
+    }
+
+    /// A sandbox with these repositories and rules.
+    pub(crate) fn with(repositories: &[&str], rules: Rules) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let create = repositories.iter().map(|name| name.parse().unwrap()).collect();
+        let sandbox = runtime.block_on(Sandbox::start(Options { create, rules, ..Options::default() })).unwrap();
+        Self { bench: Bench::new(), sandbox, _runtime: runtime }
+    }
+
+    /// The program with these arguments, the sandbox for an ECR, and credentials.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.bench.command(arguments);
+        command.args(["--region", "us-east-1"]);
+        command.env("AWS_ENDPOINT_URL_ECR", self.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", self.url());
+        command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command
+    }
+
+    /// Runs the program with these arguments.
+    #[track_caller]
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        self.finish(self.command(arguments))
+    }
+
+    /// Runs a command. Whatever comes of it, it writes no secret and leaves no session open.
+    #[track_caller]
+    pub(crate) fn finish(&self, command: Command) -> Run {
+        let run = finish(command, || self.story());
+        let run = run.never_says(&[SECRET_KEY, "QVdTO", "Basic ", "X-Amz-Signature"]);
+        assert_eq!(self.open_uploads(), 0, "an upload session is left open");
+        assert_eq!(self.leaked_credentials(), 0, "the bucket was shown credentials");
+        run
+    }
+
+    /// The log as text.
+    pub(crate) fn story(&self) -> String {
+        let line = |e: LogEntry| {
+            let range = e.content_range.unwrap_or_default();
+            format!("{:3} {:6} {} [{}] {} bytes {range}\n", e.status, e.method, e.path, e.operation, e.body_bytes)
+        };
+        self.log().into_iter().map(line).collect()
+    }
+
+    /// The requests for an operation.
+    pub(crate) fn asked(&self, operation: &str) -> Vec<LogEntry> {
+        self.log().into_iter().filter(|entry| entry.operation == operation).collect()
+    }
+
+    /// How many requests there were for an operation.
+    pub(crate) fn count(&self, operation: &str) -> usize {
+        self.asked(operation).len()
+    }
+
+    /// The tags and digests under which manifests were put, in order.
+    pub(crate) fn manifests_put(&self) -> Vec<String> {
+        let reference = |entry: &LogEntry| entry.path.rsplit('/').next().unwrap().to_owned();
+        self.asked("ecr:PutImage").iter().map(reference).collect()
+    }
+
+    /// Asserts that nothing was tagged in `team/app`, not even put.
+    #[track_caller]
+    pub(crate) fn has_no_image(&self, tag: &str) {
+        assert!(self.image("team/app", tag).is_none(), "team/app:{tag} is there after a failure");
+    }
+}
+
+/// A refusal of any status.
+pub(crate) fn status(status: u16, code: &str, message: &str) -> Trouble {
+    Trouble::Status { status, code: code.into(), message: message.into() }
+}

@@ -1,0 +1,232 @@
+//! What a registry refuses, in its own words and with what to do about it.
+
+use std::net::TcpListener;
+
+use ecr_push::sandbox::{Absent, Fault, ImmutableWords, Rules};
+
+use super::bench::{Bench, Run, finish, report, testdata};
+use super::ecr::{Ecr, SECRET_KEY, status};
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const ARN: &str = "arn:aws:ecr:us-east-1:000000000000:repository/team/app";
+
+/// An address on this machine that nobody listens at.
+pub(crate) fn closed_port() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A push that the registry refuses. Nothing is tagged.
+#[track_caller]
+fn refused(ecr: &Ecr, arguments: &[&str], code: i32) -> Run {
+    let written = ecr.bench.scratch("report.json");
+    let run = ecr.run(&[&[testdata(ARCHIVE).as_str(), "team/app:1", "--report", &written], arguments].concat());
+    let run = run.exits(code).prints("");
+    ecr.has_no_image("1");
+    assert_eq!(report(&written)["exit_code"], code);
+    assert!(!std::fs::read_to_string(&written).unwrap().contains(SECRET_KEY));
+    run
+}
+
+#[test]
+fn a_registry_that_does_not_answer() {
+    let (bench, at) = (Bench::new(), closed_port());
+    let run = bench.run(&[&testdata(ARCHIVE), &format!("{at}/team/app:1"), "--retries", "0"]).exits(4).prints("");
+    let run = run.says(&[&format!("no answer from {at}"), "Connection refused", "hint: Check the host name, the port"]);
+    drop(run.never_says(&["next try"]));
+}
+
+#[test]
+fn an_ecr_that_does_not_answer() {
+    let ecr = Ecr::new();
+    let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1"]);
+    command.env("AWS_ENDPOINT_URL_ECR", format!("http://{}", closed_port()));
+    let run = ecr.finish(command).exits(4).prints("");
+    drop(run.says(&[
+        "cannot log in to Amazon ECR in us-east-1",
+        "no answer from the ECR API",
+        "hint: Check the region",
+    ]));
+}
+
+#[test]
+fn a_registry_that_wants_a_login() {
+    let ecr = Ecr::new();
+    // Asked by its address it is no ECR to the program, and gets no credentials.
+    let target = format!("{}/team/app:1", ecr.address());
+    let run = ecr.finish(ecr.bench.command(&[&testdata(ARCHIVE), &target])).exits(3).prints("");
+    let run = run.says(&["said no", "HTTP 401", "hint: "]);
+    assert!(ecr.log().iter().all(|entry| !entry.authorized));
+    ecr.has_no_image("1");
+    drop(run);
+}
+
+#[test]
+fn a_right_that_is_missing_is_named_with_what_it_is_missing_on() {
+    for (action, resource) in [
+        ("ecr:GetAuthorizationToken", "*"),
+        ("ecr:InitiateLayerUpload", ARN),
+        ("ecr:UploadLayerPart", ARN),
+        ("ecr:CompleteLayerUpload", ARN),
+        ("ecr:PutImage", ARN),
+    ] {
+        let ecr = Ecr::with(&["team/app"], Rules { deny: vec![action.into()], ..Rules::default() });
+        let run = refused(&ecr, &[], 3);
+        let words = format!("is not authorized to perform: {action} on resource: {resource}");
+        drop(run.says(&[&words, &format!("hint: Allow the action {action} on {resource}")]));
+    }
+}
+
+#[test]
+fn a_right_to_create_that_is_missing() {
+    let ecr = Ecr::with(&[], Rules { deny: vec!["ecr:CreateRepository".into()], ..Rules::default() });
+    let run = refused(&ecr, &["--create-repository"], 3);
+    let action = format!("ecr:CreateRepository on {ARN}");
+    drop(run.says(&["is not authorized to perform: ecr:CreateRepository", &format!("Allow the action {action}")]));
+}
+
+#[test]
+fn a_denial_without_words_still_names_the_repository() {
+    let deny = vec!["ecr:InitiateLayerUpload".into()];
+    let ecr = Ecr::with(&["team/app"], Rules { deny, deny_silently: true, ..Rules::default() });
+    drop(refused(&ecr, &[], 3).says(&["HTTP 403", &format!("The caller lacks a right on {ARN}")]));
+}
+
+#[test]
+fn without_the_rights_to_look_the_push_goes_on() {
+    let deny = ["ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"].map(String::from).to_vec();
+    let ecr = Ecr::with(&["team/app"], Rules { deny, ..Rules::default() });
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]);
+    drop(
+        run.exits(0)
+            .says(&["ecr:DescribeRepositories is not allowed", "ecr:BatchCheckLayerAvailability is not allowed"]),
+    );
+    assert!(ecr.image("team/app", "1").is_some());
+}
+
+#[test]
+fn a_repository_that_is_missing() {
+    let ecr = Ecr::empty();
+    let run = refused(&ecr, &[], 1);
+    let run = run.says(&["the repository team/app does not exist in 000000000000.dkr.ecr.us-east-1.amazonaws.com"]);
+    let command = "aws ecr create-repository --repository-name team/app --region us-east-1";
+    drop(run.says(&["hint: Add --create-repository", command]));
+    assert_eq!(ecr.repositories(), Vec::<String>::new());
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
+}
+
+#[test]
+fn a_repository_that_is_missing_and_may_not_be_looked_for() {
+    for absent_repository in [Absent::NameUnknown, Absent::HangUp] {
+        let deny = vec!["ecr:DescribeRepositories".into()];
+        let ecr = Ecr::with(&[], Rules { deny, absent_repository, ..Rules::default() });
+        let run = refused(&ecr, &["--retries", "1"], 1);
+        drop(run.says(&["team/app", "hint: Add --create-repository"]));
+    }
+}
+
+#[test]
+fn a_repository_that_is_missing_from_a_registry_that_hangs_up_at_the_first_upload() {
+    let rules = Rules {
+        absent_repository: Absent::HangUp,
+        deny: vec!["ecr:DescribeRepositories".into(), "ecr:BatchCheckLayerAvailability".into()],
+        ..Rules::default()
+    };
+    let ecr = Ecr::with(&[], rules);
+    // Nothing is known but a connection that breaks; the repository is at least named as a possible cause.
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "1"]).prints("");
+    assert!([Some(1), Some(4)].contains(&run.code), "{:?}", run.code);
+    drop(run.says(&["team/app", "hint: "]));
+}
+
+#[test]
+fn a_tag_that_may_not_move() {
+    for immutable_words in [ImmutableWords::Tag, ImmutableWords::Repository] {
+        let ecr = Ecr::with(&["team/app"], Rules { immutable: true, immutable_words, ..Rules::default() });
+        let first = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0);
+        let run = ecr.run(&[&testdata("docker-20.10-save-by-id-untagged.tar"), "team/app:1"]).exits(1).prints("");
+        let run = run.says(&["HTTP 400 TAG_INVALID", "The image tag '1' already exists in the 'team/app' repository"]);
+        drop(run.says(&["is immutable.", "hint: The tag exists", "push under another tag"]));
+        assert_eq!(ecr.image("team/app", "1").unwrap().0.to_string(), first.digest(), "the tag has not moved");
+    }
+}
+
+#[test]
+fn of_several_tags_those_before_the_failure_are_reported() {
+    let ecr = Ecr::with(&["team/app"], Rules { immutable: true, ..Rules::default() });
+    drop(ecr.run(&[&testdata("docker-20.10-save-by-id-untagged.tar"), "team/app:b"]).exits(0));
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:a", "--tag", "b", "--tag", "c"]).exits(1);
+    let digest = ecr.image("team/app", "a").unwrap().0;
+    let run = run.prints(&format!("{}/team/app:a@{digest}\n", super::ecr::HOST));
+    assert!(ecr.image("team/app", "c").is_none());
+    drop(run.says(&["The image tag 'b' already exists"]));
+}
+
+#[test]
+fn a_registry_that_keeps_failing() {
+    for (operation, retries, tries) in [
+        ("ecr:InitiateLayerUpload", "0", 1),
+        ("ecr:InitiateLayerUpload", "1", 2),
+        ("ecr:PutImage", "0", 1),
+        ("ecr:PutImage", "2", 3),
+    ] {
+        let down = status(500, "INTERNAL", "we are sorry");
+        let ecr = Ecr::faulty(&[Fault::once(operation, down).times(u32::MAX)]);
+        let run = refused(&ecr, &["--retries", retries, "--concurrency", "1"], 4);
+        let run = run.says(&["HTTP 500 INTERNAL: we are sorry"]);
+        assert_eq!(ecr.count(operation), tries, "one try and {retries} retries");
+        assert_eq!(run.stderr.matches("next try in").count(), tries - 1, "each pause is told");
+    }
+}
+
+#[test]
+fn an_upload_that_keeps_failing_is_tried_as_often_as_asked() {
+    let down = status(503, "UNAVAILABLE", "back soon");
+    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", down).times(u32::MAX)]);
+    let run = refused(&ecr, &["--retries", "1", "--concurrency", "1"], 4).says(&["HTTP 503", "back soon"]);
+    assert_eq!(ecr.count("ecr:CompleteLayerUpload"), 2, "one try and one retry");
+    assert_eq!(ecr.count("v2:CancelUpload"), ecr.count("ecr:InitiateLayerUpload"), "every session is closed");
+    drop(run);
+}
+
+#[test]
+fn a_registry_that_stores_something_else_is_not_believed() {
+    let invalid = status(400, "DIGEST_INVALID", "the digest did not match");
+    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", invalid)]);
+    let run = refused(&ecr, &["--concurrency", "1"], 1);
+    drop(
+        run.says(&["cannot upload layer sha256:c37a06bee251 to team/app", "DIGEST_INVALID: the digest did not match"]),
+    );
+    assert_eq!(ecr.count("ecr:PutImage"), 0);
+}
+
+#[test]
+fn no_credentials_at_all() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    let mut command = ecr.command(&[&archive, "team/app:1"]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    let run = finish(command, || ecr.story()).exits(3).prints("");
+    drop(run.says(&["no AWS credentials were found", "hint: Set AWS_ACCESS_KEY_ID"]));
+    assert!(ecr.log().is_empty());
+}
+
+#[test]
+fn credentials_that_aws_does_not_know() {
+    let unknown = status(400, "UnrecognizedClientException", "The security token included in the request is invalid.");
+    let ecr = Ecr::faulty(&[Fault::once("ecr:GetAuthorizationToken", unknown)]);
+    let run = refused(&ecr, &[], 3);
+    drop(run.says(&["UnrecognizedClientException: The security token", "check the credentials and the region"]));
+}
+
+#[test]
+fn a_machine_without_certificates_is_no_reason_to_panic() {
+    let ecr = Ecr::new();
+    let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1"]);
+    command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    let run = ecr.finish(command).never_says(&["panicked"]);
+    match run.code {
+        // Nothing here is asked over https.
+        Some(0) => assert!(ecr.image("team/app", "1").is_some()),
+        Some(4) => drop(run.says(&["hint: Install the CA certificates"])),
+        code => panic!("exit code {code:?}"),
+    }
+}

@@ -1,0 +1,187 @@
+//! What passes by itself is waited for; what breaks is sent again; what is interrupted is cleaned up.
+
+use std::time::{Duration, Instant};
+
+use ecr_push::sandbox::{Fault, Interrupted, Rules, Trouble};
+
+use super::bench::{Run, testdata};
+use super::build;
+use super::ecr::{Ecr, status};
+use super::pushed::Pushed;
+use super::source::Source;
+
+/// Every operation of a first push.
+const OPERATIONS: [&str; 7] = [
+    "ecr:GetAuthorizationToken",
+    "ecr:DescribeRepositories",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:InitiateLayerUpload",
+    "ecr:UploadLayerPart",
+    "ecr:CompleteLayerUpload",
+    "ecr:PutImage",
+];
+
+/// An archive with a layer of three chunks.
+fn large(ecr: &Ecr) -> String {
+    let archive = ecr.bench.scratch("large.tar");
+    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(7, 17 << 20)), build::tar_of("a", b"a")]);
+    archive
+}
+
+/// Pushes all the same.
+#[track_caller]
+fn arrives(ecr: &Ecr, archive: &str) -> Run {
+    let run = ecr.run(&[archive, "team/app:1"]).exits(0);
+    assert_eq!(run.digest(), ecr.image("team/app", "1").unwrap().0.to_string());
+    Pushed::of_sandbox(ecr, "team/app", "1").is(&Source::read(archive, 0));
+    run
+}
+
+/// Everything goes wrong once, and the push succeeds.
+#[track_caller]
+fn survives(trouble: &Trouble) -> Run {
+    let ecr = Ecr::faulty(&OPERATIONS.map(|operation| Fault::once(operation, trouble.clone())));
+    let run = arrives(&ecr, &large(&ecr));
+    for operation in OPERATIONS {
+        assert!(ecr.count(operation) >= 2, "{operation} was tried again");
+    }
+    run
+}
+
+#[test]
+fn an_internal_error_of_any_operation_passes() {
+    drop(survives(&status(500, "INTERNAL", "we are sorry")).says(&["HTTP 500", "we are sorry", "next try in"]));
+}
+
+#[test]
+fn a_throttle_of_any_operation_passes() {
+    drop(survives(&Trouble::Throttle { retry_after: None }).says(&["throttled by the registry, next try in"]));
+}
+
+#[test]
+fn a_connection_that_is_closed_at_any_operation_is_made_again() {
+    drop(survives(&Trouble::HangUp).says(&["next try in"]));
+}
+
+#[test]
+fn a_pause_that_the_registry_asks_for_is_made() {
+    let retry_after = Some(Duration::from_secs(2));
+    let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Throttle { retry_after })]);
+    let started = Instant::now();
+    drop(arrives(&ecr, &testdata("crane-tarball.tar")).says(&["next try in 2.0 s"]));
+    assert!(started.elapsed() >= Duration::from_secs(2));
+}
+
+#[test]
+fn a_part_that_is_cut_is_sent_again_whatever_becomes_of_its_session() {
+    for interrupted in [Interrupted::Spoiled, Interrupted::Resumable] {
+        for (operation, part) in
+            [("ecr:UploadLayerPart", 0), ("ecr:UploadLayerPart", 1), ("ecr:CompleteLayerUpload", 1)]
+        {
+            let cut = Fault::once(operation, Trouble::CutAfter(300_000)).after(part);
+            let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![cut], ..Rules::default() });
+            let run = ecr.run(&[&large(&ecr), "team/app:1", "--concurrency", "1"]).exits(0);
+            Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&ecr.bench.scratch("large.tar"), 0));
+            drop(run);
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_gets_lost_costs_a_try() {
+    for operation in ["ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"] {
+        for interrupted in [Interrupted::Spoiled, Interrupted::Resumable] {
+            let lost = Fault::once(operation, Trouble::CutAfter(u64::MAX));
+            let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![lost], ..Rules::default() });
+            drop(arrives(&ecr, &large(&ecr)));
+        }
+    }
+}
+
+#[test]
+fn a_token_that_expires_in_mid_push_is_renewed_once() {
+    for operation in ["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"] {
+        let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::ExpireTokens)]);
+        let run = arrives(&ecr, &large(&ecr)).never_says(&["next try"]);
+        assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 2, "one renewal");
+        drop(run);
+    }
+}
+
+#[test]
+fn a_token_that_is_never_good_ends_the_push() {
+    let ecr = Ecr::faulty(&[Fault::once("ecr:InitiateLayerUpload", Trouble::ExpireTokens).times(u32::MAX)]);
+    let run = ecr.run(&[&testdata("crane-tarball.tar"), "team/app:1", "--concurrency", "1"]).exits(3).prints("");
+    drop(run.says(&["Your authorization token has expired"]));
+    assert!(ecr.count("ecr:GetAuthorizationToken") < 5, "it does not ask for ever");
+}
+
+#[cfg(unix)]
+pub(crate) use on_unix::interrupt;
+
+#[cfg(unix)]
+mod on_unix {
+    use std::process::Command;
+
+    use super::super::bench::{Running, wait_until};
+    use super::*;
+
+    fn signal(name: &str, process: u32) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Ctrl-C
+    pub(crate) fn interrupt(process: u32) {
+        signal("INT", process);
+    }
+
+    /// Pushes until an operation stalls, sends a signal, and returns what came of it.
+    #[track_caller]
+    fn stopped_at(ecr: &Ecr, operation: &str, name: &str) {
+        let running = Running::start(ecr.command(&[&large(ecr), "team/app:1", "--concurrency", "1"]));
+        wait_until("the operation stalls", || ecr.asked(operation).iter().any(|entry| entry.status == 0));
+        let asked = Instant::now();
+        signal(name, running.id());
+        let mut run = running.end();
+        run.log = ecr.story();
+        let run = run.exits(130).prints("").says(&["interrupted: closing uploads", "error: interrupted"]);
+        assert!(asked.elapsed() < Duration::from_secs(10), "at {operation} it took {:?}", asked.elapsed());
+        ecr.has_no_image("1");
+        wait_until("no session is open", || ecr.open_uploads() == 0);
+        drop(run);
+    }
+
+    #[test]
+    fn ctrl_c_during_an_upload_closes_it_and_tags_nothing() {
+        for (operation, after) in [("ecr:UploadLayerPart", 1), ("ecr:CompleteLayerUpload", 0), ("ecr:PutImage", 0)] {
+            let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::Stall).after(after)]);
+            stopped_at(&ecr, operation, "INT");
+        }
+    }
+
+    #[test]
+    fn so_does_a_polite_request_to_end() {
+        let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::Stall)]);
+        stopped_at(&ecr, "ecr:UploadLayerPart", "TERM");
+    }
+
+    #[test]
+    fn ctrl_c_while_aws_does_not_answer() {
+        for operation in ["ecr:GetAuthorizationToken", "ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"] {
+            let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::Stall)]);
+            stopped_at(&ecr, operation, "INT");
+        }
+    }
+
+    #[test]
+    fn ctrl_c_while_waiting_for_the_next_try() {
+        let retry_after = Some(Duration::from_secs(60));
+        let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Throttle { retry_after })]);
+        let running = Running::start(ecr.command(&[&testdata("crane-tarball.tar"), "team/app:1"]));
+        wait_until("it is throttled", || ecr.asked("ecr:PutImage").iter().any(|entry| entry.status == 429));
+        interrupt(running.id());
+        drop(running.end().exits(130).prints(""));
+        ecr.has_no_image("1");
+    }
+}

@@ -1,0 +1,31 @@
+//! End-to-end tests: the built program against the sandbox and against registries of other people's making.
+//!
+//! Every test has folders, ports and registries of its own, starts from a cleared environment and resolves no public
+//! name. Expectations are read from the archives here, by other code than the program's own.
+//!
+//! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
+//! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure
+
+#![cfg(feature = "sandbox")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bench;
+mod build;
+mod ecr;
+mod pushed;
+mod registry;
+mod source;
+
+mod archives;
+mod chunks;
+mod errors_of_archives;
+mod errors_of_registries;
+mod errors_of_usage;
+mod faults;
+mod limits;
+mod moto;
+mod quick_start;
+mod readme;
+mod report;
+mod reuse;
+mod targets;

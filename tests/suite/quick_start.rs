@@ -1,0 +1,151 @@
+//! `--sandbox` and `ecr-push sandbox`: to try things without an account, whatever this machine is set up for.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::bench::{Bench, Run, finish, testdata, wait_until};
+use super::ecr::HOST;
+use super::pushed::Pushed;
+use super::registry::{second_opinion, skopeo_copy};
+use super::source::Source;
+
+const ARCHIVE: &str = "docker-29-overlay2-save.tar";
+
+#[track_caller]
+fn is_a_quick_start(run: &Run) {
+    let digest = run.digest();
+    assert_eq!(run.stdout, format!("{HOST}/demo/app:1@{digest}\n"));
+    let read_back = run.stderr.split_once("read back ").expect("it is read back").1;
+    let lines: Vec<_> = read_back.lines().map(str::trim).collect();
+    assert_eq!(lines[0], run.stdout.trim_end());
+    assert!(lines[1].starts_with(&digest) && lines[1].ends_with("manifest.v1+json"), "{lines:?}");
+    assert!(lines[2].starts_with("config sha256:92c112f97a4b"), "{lines:?}");
+    let layers = &lines[3..];
+    assert_eq!(layers.len(), 3);
+    assert!(layers.iter().all(|line| line.starts_with("layer  sha256:")), "{lines:?}");
+    assert!(layers.iter().all(|line| line.ends_with(" KiB") || line.ends_with(" B")), "{lines:?}");
+}
+
+#[test]
+fn the_quick_start_pushes_and_reads_back() {
+    let bench = Bench::new();
+    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]).exits(0);
+    is_a_quick_start(&run);
+    assert_eq!(bench.written(), Vec::<String>::new(), "no file is written");
+}
+
+#[test]
+fn the_quick_start_needs_nothing_of_the_machine_s_settings() {
+    let bench = Bench::new();
+    let mut command = bench.command(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]);
+    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
+        command.env(proxy, "http://127.0.0.1:9");
+    }
+    let settings = bench.scratch("aws-config");
+    std::fs::write(&settings, "[default]\nregion = eu-north-1\nendpoint_url = http://127.0.0.1:9\n").unwrap();
+    let output = bench.scratch("github-output");
+    std::fs::write(&output, "").unwrap();
+    command.env("AWS_PROFILE", "nothing").env("AWS_CONFIG_FILE", settings).env_remove("AWS_EC2_METADATA_DISABLED");
+    command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").env("AWS_REGION", "ap-south-1");
+    command.env("GITHUB_OUTPUT", &output).env("CI", "true");
+    command.env("HOME", "/nonexistent").env("TMPDIR", "/nonexistent");
+    let run = finish(command, String::new).exits(0);
+    is_a_quick_start(&run);
+    assert_eq!(bench.written(), Vec::<String>::new());
+    assert_eq!(std::fs::read(output).unwrap(), b"", "the output variables of others are left alone");
+}
+
+#[test]
+fn the_quick_start_needs_no_certificates_of_the_machine() {
+    let bench = Bench::new();
+    let mut command = bench.command(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]);
+    command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    is_a_quick_start(&finish(command, String::new).exits(0));
+}
+
+#[test]
+fn a_quiet_quick_start_prints_the_reference_only() {
+    let bench = Bench::new();
+    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "demo/app:1", "-q"]).exits(0);
+    assert_eq!((run.stderr.as_str(), run.stdout.lines().count()), ("", 1));
+}
+
+#[test]
+fn every_archive_is_a_quick_start() {
+    let bench = Bench::new();
+    for archive in ["crane-tarball.tar", "podman-oci-archive.tar", "skopeo-oci-layout-multiarch"] {
+        let run = bench.run(&["--sandbox", &testdata(archive), "demo/app:1"]).exits(0);
+        assert!(run.stderr.contains(&format!("read back {HOST}/demo/app:1@{}", run.digest())));
+    }
+}
+
+#[test]
+fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
+    let bench = Bench::new();
+    let dir = bench.scratch("images");
+    let archive = testdata(ARCHIVE);
+    let run = bench.run(&[&format!("--sandbox={dir}"), &archive, "demo/app:1"]).exits(0);
+    let layout: Value = serde_json::from_slice(&std::fs::read(format!("{dir}/demo/app/oci-layout")).unwrap()).unwrap();
+    assert_eq!(layout["imageLayoutVersion"], "1.0.0");
+    // What was left is an archive: it goes up as it is, and another run finds it.
+    let again = bench.run(&["--sandbox", &format!("{dir}/demo/app"), "demo/app:1"]).exits(0);
+    assert_eq!(again.digest(), run.digest());
+    let third = bench.run(&[&format!("--sandbox={dir}"), &format!("{dir}/demo/app"), "demo/app:1"]).exits(0);
+    let third = third.says(&["0 of 3 layers uploaded", "3 reused"]);
+    drop(third);
+    if !second_opinion("skopeo") {
+        return;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    skopeo_copy(copy.path(), &[&format!("oci:{dir}/demo/app:1")]);
+    let image = copy.path().join("image");
+    let root = std::fs::read(image.join("manifest.json")).unwrap();
+    let pushed = Pushed::of_skopeo(root, image);
+    assert_eq!(pushed.digest(), run.digest());
+    pushed.is(&Source::read(&archive, 0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
+    let bench = Bench::new();
+    let mut command = bench.command(&["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/ready"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let said: Vec<_> = lines.by_ref().take_while(|line| !line.contains("ecr-push IMAGE.tar")).collect();
+    let said = said.join("\n");
+    let (_, exports) = said.split_once("export ").unwrap_or_else(|| panic!("no exports in {said}"));
+    let exports: Vec<_> = exports.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+    assert_eq!(exports.len(), 5, "{exports:?}");
+    for (target, create) in [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[])] {
+        let mut push = bench.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
+        push.envs(exports.iter().copied());
+        let run = finish(push, String::new).exits(0);
+        assert!(run.stdout.starts_with(&format!("{HOST}/{target}@sha256:")));
+    }
+    super::faults::interrupt(child.id());
+    let mut ended = None;
+    wait_until("the sandbox stops", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success());
+}
+
+#[test]
+fn a_sandbox_listens_on_loopback_only() {
+    let bench = Bench::new();
+    let run = bench.run(&["sandbox", "--listen", "0.0.0.0:0"]).exits(2).prints("");
+    let run = run.says(&["cannot listen on 0.0.0.0:0", "loopback"]);
+    drop(run);
+}
+
+#[test]
+fn a_sandbox_stands_in_for_ecr_only() {
+    let bench = Bench::new();
+    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "ghcr.io/demo/app:1"]).exits(2).prints("");
+    let run = run.says(&["the sandbox is an ECR and cannot stand in for ghcr.io/demo/app:1", "REPOSITORY:TAG"]);
+    drop(run);
+}

@@ -1,0 +1,145 @@
+//! Second opinions: Debian's docker-registry, and skopeo to read back what is in it.
+
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::bench::finish;
+use super::pushed::Pushed;
+use super::source::sha256;
+
+/// Whether a program of other people's making is here. If not, that is put down.
+pub(crate) fn second_opinion(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !here {
+        not_run(&format!("{program} (not installed; apt-get install {program})"));
+    }
+    here
+}
+
+/// Puts down that something had to be done without, so that nobody takes the tests that need it for passed. In CI it is
+/// a failure.
+pub(crate) fn not_run(what: &str) {
+    static MISSING: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    let line = format!("NOT RUN: {what}");
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{line}");
+    if MISSING.lock().unwrap().get_or_insert_default().insert(line.clone()) {
+        match std::env::var_os("ECR_PUSH_NOT_RUN") {
+            Some(list) => {
+                let mut list = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+                writeln!(list, "{line}").unwrap();
+            }
+            // Past the test harness, which hides what passing tests print.
+            None => std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap(),
+        }
+    }
+}
+
+/// A docker-registry with a storage of its own. It stops when it is dropped.
+pub(crate) struct Registry {
+    child: Child,
+    address: String,
+    storage: TempDir,
+}
+
+impl Registry {
+    /// Starts one, if it is installed, and skopeo beside it.
+    pub(crate) fn start() -> Option<Self> {
+        if !second_opinion("docker-registry") | !second_opinion("skopeo") {
+            return None;
+        }
+        let storage = tempfile::tempdir().unwrap();
+        let settings = storage.path().join("settings.yml");
+        let root = storage.path().join("data");
+        let text = format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
+            root.display()
+        );
+        std::fs::write(&settings, text).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(settings).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = |line: &str| line.split_once("listening on ").map(|(_, rest)| rest.to_owned());
+        let rest = lines.by_ref().map_while(Result::ok).find_map(|line| said(&line));
+        let rest = rest.expect("docker-registry says where it listens");
+        let address = rest.split('"').next().unwrap().to_owned();
+        // It goes on talking, and must not find its pipe full or closed.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Some(Self { child, address, storage })
+    }
+
+    /// `127.0.0.1:PORT/NAME`
+    pub(crate) fn target(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// What `skopeo inspect --raw` shows: the bytes of a manifest.
+    pub(crate) fn manifest(&self, name: &str) -> Option<Vec<u8>> {
+        let source = format!("docker://{}", self.target(name));
+        let mut command = skopeo(self.storage.path());
+        command.args(["inspect", "--tls-verify=false", "--raw", &source]);
+        let output = command.output().unwrap();
+        output.status.success().then_some(output.stdout)
+    }
+
+    /// Everything that skopeo finds under a name, on all platforms.
+    #[track_caller]
+    pub(crate) fn read_back(&self, repository: &str, tag: &str) -> Pushed<'static> {
+        let root = self.manifest(&format!("{repository}:{tag}")).unwrap_or_else(|| panic!("there is no tag {tag}"));
+        let folder = tempfile::tempdir_in(self.storage.path()).unwrap().keep();
+        let view: Value = serde_json::from_slice(&root).unwrap();
+        // An index is read child by child: skopeo 1.9 writes it anew where it copies all of it.
+        let children = view["manifests"].as_array().cloned().unwrap_or_default();
+        let mut digests: Vec<_> = children.iter().map(|child| child["digest"].as_str().unwrap().to_owned()).collect();
+        if digests.is_empty() {
+            digests.push(sha256(&root));
+        }
+        for digest in digests {
+            let source = format!("docker://{}", self.target(&format!("{repository}@{digest}")));
+            let copy = tempfile::tempdir_in(self.storage.path()).unwrap();
+            skopeo_copy(copy.path(), &["--src-tls-verify=false", "--preserve-digests", &source]);
+            for file in std::fs::read_dir(copy.path().join("image")).unwrap() {
+                let file = file.unwrap();
+                let name = file.file_name().into_string().unwrap();
+                let name = if name == "manifest.json" { format!("{}.{name}", &digest[7..]) } else { name };
+                std::fs::rename(file.path(), folder.join(name)).unwrap();
+            }
+        }
+        Pushed::of_skopeo(root, folder)
+    }
+
+    /// How many upload sessions it has on its disk.
+    pub(crate) fn open_uploads(&self, repository: &str) -> usize {
+        let folder = self.storage.path().join("data/docker/registry/v2/repositories").join(repository).join("_uploads");
+        std::fs::read_dir(folder).map_or(0, |entries| entries.count())
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn skopeo(folder: &Path) -> Command {
+    let mut command = Command::new("skopeo");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", folder);
+    command.arg("--insecure-policy").arg("--tmpdir").arg(folder);
+    command
+}
+
+/// Copies an image with skopeo into `FOLDER/image`, in skopeo's own form.
+#[track_caller]
+pub(crate) fn skopeo_copy(folder: &Path, source: &[&str]) {
+    let mut command = skopeo(folder);
+    command.args(["copy", "--quiet"]).args(source).arg(format!("dir:{}", folder.join("image").display()));
+    let _run = finish(command, String::new).exits(0);
+}

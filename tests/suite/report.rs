@@ -1,0 +1,189 @@
+//! What people and pipelines get to see: plans, progress, silence, the report.
+
+use ecr_push::sandbox::Rules;
+use serde_json::Value;
+
+use super::bench::{report, testdata};
+use super::ecr::{Ecr, HOST};
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const DIFF_IDS: [&str; 3] = ["sha256:c37a06bee251", "sha256:fab827903802", "sha256:631cc2c4392a"];
+
+/// The operations that a look without a touch may take.
+const READING: [&str; 4] =
+    ["ecr:GetAuthorizationToken", "ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage"];
+
+fn only_read(ecr: &Ecr, from: usize) {
+    let log = &ecr.log()[from..];
+    assert!(!log.is_empty());
+    assert!(log.iter().all(|entry| READING.contains(&entry.operation.as_str())), "more than reading");
+}
+
+#[test]
+fn a_dry_run_names_every_layer_and_sends_nothing() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    let run = ecr.run(&[&archive, "team/app:1", "--dry-run"]).exits(0).prints("");
+    only_read(&ecr, 0);
+    for diff_id in DIFF_IDS {
+        let line = run.stderr.lines().find(|line| line.starts_with(HOST) && line.contains(diff_id));
+        let line = line.unwrap_or_else(|| panic!("no line about {diff_id}"));
+        assert!(line.contains("upload: new, packed with gzip"), "{line}");
+    }
+    let run = run.says(&["3 of 3 layers would be uploaded", "0 reused. Nothing was sent."]);
+    assert_eq!(ecr.bench.written(), Vec::<String>::new());
+    drop(run);
+}
+
+#[test]
+fn a_dry_run_knows_what_would_be_reused() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    let first = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    let before = ecr.log().len();
+    let run = ecr.run(&[&archive, "team/app:2", "--dry-run"]).exits(0).prints("");
+    only_read(&ecr, before);
+    for diff_id in DIFF_IDS {
+        let line = run.stderr.lines().find(|line| line.starts_with(HOST) && line.contains(diff_id));
+        assert!(line.unwrap().ends_with("reuse: an earlier run packed it to this digest"));
+    }
+    let run = run.says(&["0 of 3 layers would be uploaded", "3 reused"]);
+    assert!(ecr.image("team/app", "2").is_none());
+    drop((first, run));
+}
+
+#[test]
+fn a_dry_run_creates_no_repository() {
+    let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
+    let run = ecr.run(&[&archive, "team/app:1", "--dry-run", "--create-repository"]).exits(0).prints("");
+    let run = run.says(&["does not exist and would be created"]);
+    only_read(&ecr, 0);
+    assert_eq!(ecr.repositories(), Vec::<String>::new());
+    drop(run);
+}
+
+#[test]
+fn a_dry_run_fails_where_the_push_would() {
+    let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
+    let run = ecr.run(&[&archive, "team/app:1", "--dry-run"]).exits(1).prints("").says(&["--create-repository"]);
+    only_read(&ecr, 0);
+    drop(run);
+}
+
+#[test]
+fn a_quiet_push_says_nothing_that_went_well() {
+    for quiet in [&["-q"][..], &["--quiet"], &["--progress", "none"]] {
+        let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], quiet].concat()).exits(0);
+        assert_eq!(run.stderr, "");
+        assert_eq!(run.stdout.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_quiet_push_still_says_what_went_wrong() {
+    let ecr = Ecr::new();
+    let run = ecr.run(&["missing.tar", "team/app:1", "-q"]).exits(1).prints("");
+    assert!(run.stderr.starts_with("error: there is no file missing.tar"));
+}
+
+#[test]
+fn plain_progress_is_lines_without_control_characters() {
+    for progress in [&["--progress", "plain"][..], &[]] {
+        let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], progress].concat()).exits(0);
+        assert!(!run.stderr.contains(['\r', '\x1b']), "lines only");
+        for diff_id in DIFF_IDS {
+            let about = |what: &str| run.stderr.lines().any(|line| line.contains(diff_id) && line.contains(what));
+            assert!(about("upload: new, packed with gzip") && about("  sent"), "{diff_id}");
+        }
+        let run = run.says(&[
+            "localhost/fixture/app:v1 (docker save archive, linux/amd64)",
+            "linux/amd64): 3 layers",
+            "3 of 3 layers uploaded",
+        ]);
+        drop(run);
+    }
+}
+
+#[test]
+fn bars_are_no_part_of_the_result() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    let run = ecr.run(&[&archive, "team/app:1", "--progress", "bars"]).exits(0);
+    assert!(run.stdout.starts_with(HOST) && run.stdout.lines().count() == 1);
+}
+
+#[test]
+fn the_report_of_a_push_says_what_came_of_it() {
+    let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
+    let written = ecr.bench.scratch("report.json");
+    let options = ["--create-repository", "--tag", "b", "--report", &written];
+    let run = ecr.run(&[&[archive.as_str(), "team/app:a"], &options[..]].concat()).exits(0);
+    let seen = report(&written);
+    assert_eq!(seen["version"], 1);
+    assert_eq!(seen["tool"]["name"], "ecr-push");
+    assert_eq!(seen["archive"], archive);
+    assert_eq!((&seen["dry_run"], &seen["exit_code"]), (&Value::from(false), &Value::from(0)));
+    assert_eq!(seen["image"]["names"], serde_json::json!(["localhost/fixture/app:v1"]));
+    assert_eq!(seen["image"]["platforms"], serde_json::json!(["linux/amd64"]));
+    let target = &seen["targets"][0];
+    assert_eq!(target["name"], format!("{HOST}/team/app"));
+    assert_eq!(target["created_repository"], true);
+    assert_eq!(target["pushed_tags"], serde_json::json!(["a", "b"]));
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(target["references"], serde_json::json!(lines));
+    let (digest, _, media_type) = ecr.image("team/app", "a").unwrap();
+    assert_eq!((&target["digest"], &target["media_type"]), (&digest.to_string().into(), &media_type.into()));
+    let layers = target["layers"].as_array().unwrap();
+    let total: u64 = layers.iter().map(|layer| layer["bytes_sent"].as_u64().unwrap()).sum();
+    assert_eq!(target["bytes_sent"], total);
+    for layer in layers {
+        let digest = layer["digest"].as_str().unwrap().parse().unwrap();
+        let blob = ecr.blob("team/app", &digest).unwrap();
+        assert_eq!((&layer["size"], &layer["bytes_sent"]), (&blob.len().into(), &blob.len().into()));
+        assert!(DIFF_IDS.iter().any(|diff_id| layer["diff_id"].as_str().unwrap().starts_with(diff_id)));
+    }
+}
+
+#[test]
+fn the_report_of_a_failure_says_what_went_wrong_and_what_was_done() {
+    let ecr = Ecr::with(&["team/app"], Rules { deny: vec!["ecr:PutImage".into()], ..Rules::default() });
+    let written = ecr.bench.scratch("report.json");
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--report", &written]).exits(3).prints("");
+    let seen = report(&written);
+    assert_eq!((&seen["version"], &seen["exit_code"]), (&1.into(), &3.into()));
+    let target = &seen["targets"][0];
+    assert_eq!(target["pushed_tags"], serde_json::json!([]));
+    assert!(target["digest"].is_null());
+    assert_eq!(target["layers"].as_array().unwrap().len(), 3, "the layers arrived");
+    let error = &target["error"];
+    assert_eq!((&error["kind"], &error["exit_code"]), (&"permission".into(), &3.into()));
+    let message = error["message"].as_str().unwrap();
+    assert!(run.stderr.contains(&format!("error: {message}\n")), "the same words");
+    assert!(error["causes"][0].as_str().unwrap().contains("not authorized to perform: ecr:PutImage"));
+    assert!(error["hint"].as_str().unwrap().contains("ecr:PutImage"));
+    let text = std::fs::read_to_string(&written).unwrap();
+    assert!(!text.contains(super::ecr::SECRET_KEY) && !text.contains("QVdTO"), "a report holds no secret");
+}
+
+#[test]
+fn the_report_of_an_archive_that_is_none_names_every_target() {
+    let ecr = Ecr::new();
+    let written = ecr.bench.scratch("report.json");
+    let run = ecr.run(&["missing.tar", "team/app:1", "team/other:2", "--report", &written]).exits(1);
+    let seen = report(&written);
+    assert!(seen["image"].is_null());
+    for (target, name) in [(0, "team/app:1"), (1, "team/other:2")] {
+        let target = &seen["targets"][target];
+        assert_eq!((&target["name"], &target["error"]["kind"]), (&name.into(), &"input".into()));
+    }
+    assert_eq!(run.stderr.matches("there is no file missing.tar").count(), 1, "said once");
+    assert!(ecr.log().is_empty(), "nobody is asked about an archive that cannot be read");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_found_out_before_the_push() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    let run = ecr.run(&[&archive, "team/app:1", "--report", "no/such/folder/report.json"]).exits(2);
+    let run = run.says(&["cannot write the report no/such/folder/report.json"]);
+    assert!(ecr.log().is_empty());
+    drop(run);
+}

@@ -1,0 +1,163 @@
+//! What an archive holds, read by other means than the program's: all of it in memory, and nothing checked but
+//! what the tests compare.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::bench::text;
+
+/// `sha256:HEX`
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// The plain bytes of a layer: unpacked if it is a gzip of one member.
+pub(crate) fn plain(bytes: &[u8]) -> Vec<u8> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return bytes.to_vec();
+    }
+    let mut decoder = flate2::bufread::GzDecoder::new(bytes);
+    let mut plain = Vec::new();
+    decoder.read_to_end(&mut plain).unwrap();
+    assert!(decoder.into_inner().is_empty(), "something follows the gzip member");
+    plain
+}
+
+/// An image of an archive.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The digest of what a tag has to point at, where the archive states it.
+    pub(crate) digest: Option<String>,
+    /// One a platform, in their order.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// An image for one platform.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) config: Vec<u8>,
+    pub(crate) layers: Vec<Layer>,
+}
+
+/// A layer.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    /// What the config says.
+    pub(crate) diff_id: String,
+    /// The hash of the plain bytes.
+    pub(crate) plain: String,
+    /// The hash of the bytes as they lie, if they are packed there: then they stay so.
+    pub(crate) packed: Option<String>,
+}
+
+enum Entry {
+    File(Vec<u8>),
+    Link(String),
+}
+
+struct Files(BTreeMap<String, Entry>);
+
+impl Files {
+    fn read(path: &Path) -> Self {
+        let mut files = BTreeMap::new();
+        if path.is_dir() {
+            folder(path, path, &mut files);
+            return Self(files);
+        }
+        let mut tar = tar::Archive::new(std::fs::File::open(path).unwrap());
+        for entry in tar.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = text(&entry.path().unwrap());
+            let kind = entry.header().entry_type();
+            if kind.is_symlink() {
+                let target = text(&entry.link_name().unwrap().unwrap());
+                let target = target.strip_prefix("../").expect("links of testdata lead to the folder above").to_owned();
+                files.insert(name, Entry::Link(target));
+            } else if kind.is_file() {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).unwrap();
+                files.insert(name, Entry::File(bytes));
+            }
+        }
+        Self(files)
+    }
+
+    #[track_caller]
+    fn get(&self, name: &str) -> &[u8] {
+        match self.0.get(name) {
+            Some(Entry::File(bytes)) => bytes,
+            Some(Entry::Link(target)) => self.get(target),
+            None => panic!("the archive has no {name}"),
+        }
+    }
+
+    fn blob(&self, digest: &Value) -> &[u8] {
+        self.get(&format!("blobs/sha256/{}", digest.as_str().unwrap().strip_prefix("sha256:").unwrap()))
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(self.get(name)).unwrap()
+    }
+}
+
+fn folder(root: &Path, at: &Path, files: &mut BTreeMap<String, Entry>) {
+    for entry in std::fs::read_dir(at).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            folder(root, &path, files);
+        } else {
+            files.insert(text(path.strip_prefix(root).unwrap()), Entry::File(std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+impl Source {
+    /// Reads the image at `index` of an archive.
+    pub(crate) fn read(path: &str, index: usize) -> Self {
+        let files = Files::read(Path::new(path));
+        if files.0.contains_key("manifest.json") {
+            let saved = files.json("manifest.json")[index].clone();
+            let config = files.get(saved["Config"].as_str().unwrap());
+            let layers = saved["Layers"].as_array().unwrap().iter().map(|name| files.get(name.as_str().unwrap()));
+            return Self { digest: None, parts: vec![Part::new(config, layers)] };
+        }
+        let root = files.json("index.json")["manifests"][index].clone();
+        let mut parts = Vec::new();
+        part(&files, &root["digest"], &mut parts);
+        Self { digest: Some(root["digest"].as_str().unwrap().to_owned()), parts }
+    }
+}
+
+/// Reads a manifest, or all those of an index.
+fn part(files: &Files, digest: &Value, parts: &mut Vec<Part>) {
+    let manifest: Value = serde_json::from_slice(files.blob(digest)).unwrap();
+    if let Some(children) = manifest["manifests"].as_array() {
+        children.iter().for_each(|child| part(files, &child["digest"], parts));
+        return;
+    }
+    let layers = manifest["layers"].as_array().unwrap().iter().map(|layer| files.blob(&layer["digest"]));
+    parts.push(Part::new(files.blob(&manifest["config"]["digest"]), layers));
+}
+
+impl Part {
+    fn new<'a>(config: &[u8], layers: impl Iterator<Item = &'a [u8]>) -> Self {
+        let view: Value = serde_json::from_slice(config).unwrap();
+        let diff_ids = view["rootfs"]["diff_ids"].as_array().unwrap().clone();
+        let layers: Vec<_> = layers.collect();
+        assert_eq!(layers.len(), diff_ids.len(), "the archive has a layer for each diff_id");
+        let layer = |(bytes, diff_id): (&[u8], Value)| {
+            let inside = plain(bytes);
+            Layer {
+                diff_id: diff_id.as_str().unwrap().to_owned(),
+                packed: (inside.len() != bytes.len()).then(|| sha256(bytes)),
+                plain: sha256(&inside),
+            }
+        };
+        Self { config: config.to_vec(), layers: layers.into_iter().zip(diff_ids).map(layer).collect() }
+    }
+}
