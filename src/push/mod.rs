@@ -119,7 +119,7 @@ pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
 /// Nothing is tagged before everything it refers to is there, and nothing is tagged at a target where something failed.
 pub async fn push(request: Request, events: Events, cancel: CancellationToken) -> Outcome {
     let mut outcome = Outcome::new(&request);
-    let opened = match open(&request).await {
+    let opened = match unless_cancelled(&cancel, open(&request)).await {
         Ok(opened) => opened,
         Err(error) => return outcome.failed(error),
     };
@@ -136,13 +136,13 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
     let wanted = plan::wanted(image, &cache, LEVEL);
     let questions = plan::questions(image, &wanted);
     let arrivals = request.targets.iter().map(|target| async {
-        let arriving = async {
+        let arrival = async {
             let mut destination = Destination::reach(&request, target, &events, cancel.child_token()).await?;
             destination.look(&questions, &events).await?;
             destination.plan(&wanted, &events);
             Ok(destination)
         };
-        cancel.run_until_cancelled(arriving).await.unwrap_or_else(|| Err(Error::interrupted()))
+        unless_cancelled(&cancel, arrival).await
     });
     let destinations: Vec<Result<Destination>> = futures_util::future::join_all(arrivals).await;
 
@@ -168,6 +168,11 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
         }
     }
     outcome
+}
+
+/// What comes of `doing`, if it is done before the push is cancelled.
+async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Output = Result<T>>) -> Result<T> {
+    cancel.run_until_cancelled(doing).await.unwrap_or_else(|| Err(Error::interrupted()))
 }
 
 /// Opens the archive and chooses the image, before anybody else is asked anything.
