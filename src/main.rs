@@ -30,7 +30,13 @@ fn run(command: Command) -> Result<ExitCode> {
             print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Push(push) => runtime()?.block_on(run_push(*push)),
+        Command::Push(push) => {
+            let runtime = runtime()?;
+            let done = runtime.block_on(run_push(*push));
+            // A thread that hangs in the operating system, in a name server or a dead drive, keeps nobody waiting.
+            runtime.shutdown_background();
+            done
+        }
         #[cfg(feature = "sandbox")]
         Command::Sandbox(sandbox) => runtime()?.block_on(sandbox::serve(sandbox)),
     }
