@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use ecr_push::cli::{self, Command, Push, Show};
 use ecr_push::error::{Error, Kind, Result};
 use ecr_push::progress::{Mode, Progress};
-use ecr_push::push::push;
+use ecr_push::push::{Outcome, push};
 use ecr_push::report;
 use tokio_util::sync::CancellationToken;
 
@@ -54,15 +54,21 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let progress = Progress::start(mode(progress));
 
     #[cfg(feature = "sandbox")]
-    let sandbox = sandbox::stand_in(sandbox, &mut request, &progress).await?;
+    let sandbox = sandbox::stand_in(sandbox, &mut request, &progress).await;
     #[cfg(not(feature = "sandbox"))]
-    let (_, _) = (sandbox, &mut request);
+    let sandbox: Result<Option<()>> = {
+        let (_, _) = (sandbox, &mut request);
+        Ok(None)
+    };
 
-    let outcome = push(request.clone(), progress.events(), cancel).await;
+    let outcome = match &sandbox {
+        Ok(_) => push(request.clone(), progress.events(), cancel).await,
+        Err(error) => Outcome::failed(&request, error.clone()),
+    };
 
     #[cfg(feature = "sandbox")]
     let read_back = match (&sandbox, outcome.error(), outcome.dry_run) {
-        (Some(_), None, false) => sandbox::read_back(&request, &outcome).await,
+        (Ok(Some(_)), None, false) => sandbox::read_back(&request, &outcome).await,
         _ => Ok(String::new()),
     };
     #[cfg(not(feature = "sandbox"))]
@@ -70,23 +76,26 @@ async fn run_push(command: Push) -> Result<ExitCode> {
 
     let quiet = progress.is_quiet();
     progress.finish();
-    if let Some(mut file) = report_file {
+    let reported = report_file.map_or(Ok(()), |mut file| {
         let written = file.write_all(report::json(&outcome).as_bytes());
-        written.map_err(|error| Error::new(Kind::Input, "cannot write the report").because(error))?;
-    }
+        written.map_err(|error| Error::new(Kind::Input, "cannot write the report").because(error))
+    });
     if outcome.dry_run {
         complain(&report::plan(&outcome));
     }
     if !quiet || outcome.dry_run {
         complain(&report::summary(&outcome));
     }
-    print(&report::references(&outcome))?;
-    let read_back = read_back?;
-    if !quiet {
-        complain(&read_back);
+    // What was pushed is said, and why it was not decides the exit code, whatever cannot be written.
+    let printed = print(&report::references(&outcome));
+    if let (false, Ok(text)) = (quiet, &read_back) {
+        complain(text);
     }
     complain(&report::failures(&outcome));
-    Ok(outcome.error().map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
+    let others: Vec<Error> = [read_back.map(drop), printed, reported].into_iter().filter_map(Result::err).collect();
+    others.iter().for_each(|error| complain(&report::failure(error)));
+    let error = outcome.error().or_else(|| others.first());
+    Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.

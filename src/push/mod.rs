@@ -121,7 +121,7 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
     let mut outcome = Outcome::new(&request);
     let opened = match unless_cancelled(&cancel, open(&request)).await {
         Ok(opened) => opened,
-        Err(error) => return outcome.failed(error),
+        Err(error) => return outcome.of_failure(error),
     };
     let (archive, image) = &opened;
     let summary = ImageSummary::of(archive, image);

@@ -104,8 +104,13 @@ impl Outcome {
         }
     }
 
+    /// What comes of a push that ends before any target is reached.
+    pub fn failed(request: &Request, error: Error) -> Self {
+        Self::new(request).of_failure(error)
+    }
+
     /// Nothing was reached at all.
-    pub(super) fn failed(mut self, error: Error) -> Self {
+    pub(super) fn of_failure(mut self, error: Error) -> Self {
         for target in &mut self.targets {
             target.error = Some(error.clone());
         }
