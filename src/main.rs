@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ecr_push::cli::{self, Command, Push, Show};
 use ecr_push::error::{Error, Kind, Result};
@@ -106,6 +107,8 @@ fn cancelled_by_ctrl_c() -> CancellationToken {
         asked_to_stop().await;
         complain("interrupted: closing uploads; once more to stop at once\n");
         cancelled.cancel();
+        // Some senders signal twice, `timeout` for one: to the process and to its group.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         asked_to_stop().await;
         #[expect(clippy::exit, reason = "the user insists, and nothing can be half-tagged before the manifest")]
         std::process::exit(Kind::Interrupted.exit_code().into());
