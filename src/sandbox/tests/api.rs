@@ -22,8 +22,12 @@ async fn a_token_is_long_and_names_the_registry_s_real_host() {
 #[tokio::test]
 async fn amazon_s_own_client_understands_the_answers() {
     use aws_sdk_ecr::config::{BehaviorVersion, Credentials, Region};
+    use aws_smithy_http_client::{Builder, tls};
     let bench = Bench::new().await;
+    // Built by hand, since the client that the SDK builds takes the proxies of the environment.
+    let provider = tls::Provider::rustls(tls::rustls_provider::CryptoMode::AwsLc);
     let config = aws_sdk_ecr::Config::builder()
+        .http_client(Builder::new().tls_provider(provider).build_https())
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("AKIAEXAMPLE", "secret", None, None, "test"))
