@@ -23,29 +23,31 @@ const FEED: usize = 2;
 
 /// The delivery of an image's layers.
 pub(super) struct Delivery<'a> {
-    destinations: &'a [&'a Destination],
     pool: Arc<Pool>,
     cache: &'a Cache,
     events: &'a Events,
+    lanes: usize,
 }
 
 impl<'a> Delivery<'a> {
-    pub(super) fn new(
-        destinations: &'a [&'a Destination],
-        pool: Arc<Pool>,
-        cache: &'a Cache,
-        events: &'a Events,
-    ) -> Self {
-        Self { destinations, pool, cache, events }
+    /// A delivery with `lanes` layers under way at a time.
+    pub(super) fn new(pool: Arc<Pool>, cache: &'a Cache, events: &'a Events, lanes: usize) -> Self {
+        Self { pool, cache, events, lanes: lanes.max(1) }
     }
 
-    /// Sends the layers, in their order, `lanes` at a time.
-    pub(super) async fn run(&self, wanted: &[Wanted], lanes: usize) {
-        futures_util::stream::iter(wanted).for_each_concurrent(lanes.max(1), |wanted| self.deliver(wanted)).await;
+    /// Who is told.
+    pub(super) fn events(&self) -> &Events {
+        self.events
     }
 
-    async fn deliver(&self, wanted: &Wanted) {
-        let takers = self.destinations.iter().filter_map(|to| Some((*to, to.needs(&wanted.key)?)));
+    /// Sends the layers, in their order, each to all destinations that need it.
+    pub(super) async fn run(&self, wanted: &[Wanted], destinations: &[&Destination]) {
+        let sending = |wanted| self.deliver(wanted, destinations);
+        futures_util::stream::iter(wanted).for_each_concurrent(self.lanes, sending).await;
+    }
+
+    async fn deliver(&self, wanted: &Wanted, destinations: &[&Destination]) {
+        let takers = destinations.iter().filter_map(|to| Some((*to, to.needs(&wanted.key)?)));
         let takers: Vec<_> = takers.collect();
         if takers.is_empty() {
             return;

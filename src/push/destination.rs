@@ -13,7 +13,7 @@ use super::outcome::{LayerOutcome, TargetOutcome};
 use super::{Event, Events, Planned, Request};
 use crate::ecr::{self, Access, Ecr, Place};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Config, Stated};
+use crate::image::{Config, Image, Stated};
 use crate::layer::{Meter, Packed, Piece};
 use crate::plan::{self, Action, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
@@ -32,12 +32,13 @@ pub(super) struct Destination {
     /// The repository does not exist yet and this is only a plan.
     only_planned: bool,
     cancel: CancellationToken,
-    available: HashMap<Digest, Option<u64>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// The blobs that the repository has, as far as it was asked, with their sizes where it said so.
+    available: HashMap<Digest, Option<u64>>,
     layers: Vec<LayerState>,
     pushed: Vec<Tag>,
     root: Option<Stated>,
@@ -73,7 +74,6 @@ impl Destination {
             ecr,
             only_planned: false,
             cancel,
-            available: HashMap::new(),
             state: Mutex::default(),
         };
         reached.ensure_repository(request, events).await.map_err(|error| reached.advise(error))?;
@@ -118,14 +118,14 @@ impl Destination {
     }
 
     /// Asks which blobs are there: on ECR a hundred a call, elsewhere one by one.
-    pub(super) async fn look(&mut self, digests: &[Digest], events: &Events) -> Result<()> {
+    pub(super) async fn look(&self, digests: &[Digest], events: &Events) -> Result<()> {
         if self.only_planned || digests.is_empty() {
             return Ok(());
         }
         if let Some((ecr, place)) = &self.ecr {
             let asked = ecr.availability(&place.host.account, &self.repository, digests).await;
             match asked.map_err(|error| self.advise(error))? {
-                Some(available) => self.available = available,
+                Some(available) => self.state().available = available,
                 // A HEAD takes the same right, so nothing is known, and all is sent.
                 None => events(Event::Note(
                     "ecr:BatchCheckLayerAvailability is not allowed, so layers that are there already are sent again"
@@ -140,21 +140,19 @@ impl Destination {
             .buffer_unordered(QUESTIONS_AT_ONCE)
             .try_collect::<Vec<_>>();
         let answers = asked.await.map_err(|error| self.advise(error))?;
-        self.available = answers
-            .into_iter()
-            .filter_map(|(digest, presence)| match presence {
-                Presence::Present(size) => Some((digest, size)),
-                Presence::Absent => None,
-            })
-            .collect();
+        let available = answers.into_iter().filter_map(|(digest, presence)| match presence {
+            Presence::Present(size) => Some((digest, size)),
+            Presence::Absent => None,
+        });
+        self.state().available = available.collect();
         Ok(())
     }
 
     /// Decides each layer's lot and tells it.
-    pub(super) fn plan(&mut self, wanted: &[Wanted], events: &Events) {
-        let target = self.name();
+    pub(super) fn plan(&self, wanted: &[Wanted], events: &Events) {
+        let (target, available) = (self.name(), self.state().available.clone());
         let planned = wanted.iter().map(|wanted| {
-            let action = plan::action(wanted, &self.available);
+            let action = plan::action(wanted, &available);
             let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
             events(Event::Planned {
                 target: target.clone(),
@@ -172,13 +170,32 @@ impl Destination {
         self.state().layers = planned;
     }
 
+    /// Asks again what is there, now that a manifest was refused for want of a blob: what is missing has to be sent.
+    pub(super) async fn look_again(&self, image: &Image, events: &Events) -> Result<()> {
+        let stored: Vec<Digest> = self.state().layers.iter().filter_map(|layer| Some(layer.stored?.digest)).collect();
+        let configs = image.manifests().into_iter().map(|manifest| manifest.config.digest);
+        let mut digests: Vec<Digest> = stored.into_iter().chain(configs).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        self.state().available.clear();
+        self.look(&digests, events).await?;
+        let mut state = self.state();
+        let State { available, layers, .. } = &mut *state;
+        for layer in
+            layers.iter_mut().filter(|layer| layer.stored.is_some_and(|it| !available.contains_key(&it.digest)))
+        {
+            (layer.stored, layer.action) = (None, Action::Upload);
+        }
+        Ok(())
+    }
+
     /// The meter of a layer that is to be uploaded here. `None` if it is not, or not any more.
     pub(super) fn needs(&self, key: &Key) -> Option<Arc<Meter>> {
         let mut state = self.state();
         if state.failure.is_some() {
             return None;
         }
-        let layer = state.layers.iter_mut().find(|layer| layer.wanted.key == *key && layer.action == Action::Upload)?;
+        let layer = state.layers.iter_mut().find(|layer| layer.wanted.key == *key && layer.stored.is_none())?;
         layer.started = Some(Instant::now());
         Some(Arc::clone(&layer.meter))
     }
@@ -201,7 +218,7 @@ impl Destination {
 
     /// Uploads a config unless it is there.
     pub(super) async fn put_config(&self, config: &Config) -> Result<()> {
-        if self.available.contains_key(&config.digest) {
+        if self.state().available.contains_key(&config.digest) {
             return Ok(());
         }
         let size = config.bytes.len() as u64;

@@ -137,7 +137,7 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
     let questions = plan::questions(image, &wanted);
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
-            let mut destination = Destination::reach(&request, target, &events, cancel.child_token()).await?;
+            let destination = Destination::reach(&request, target, &events, cancel.child_token()).await?;
             destination.look(&questions, &events).await?;
             destination.plan(&wanted, &events);
             Ok(destination)
@@ -150,9 +150,9 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
         let reached: Vec<&Destination> = destinations.iter().flatten().collect();
         match Pool::start(request.pack_threads) {
             Ok(pool) => {
-                let delivery = Delivery::new(&reached, Arc::new(pool), &cache, &events);
-                delivery.run(&wanted, request.concurrency).await;
-                let finishing = reached.iter().map(|destination| finish(destination, image, &events));
+                let delivery = Delivery::new(Arc::new(pool), &cache, &events, request.concurrency);
+                delivery.run(&wanted, &reached).await;
+                let finishing = reached.iter().map(|destination| finish(destination, image, &wanted, &delivery));
                 futures_util::future::join_all(finishing).await;
             }
             Err(error) => {
@@ -187,12 +187,32 @@ async fn open(request: &Request) -> Result<(Archive, Image)> {
 }
 
 /// Puts the config, the manifests and last the tags, where all layers arrived.
-async fn finish(destination: &Destination, image: &Image, events: &Events) {
+///
+/// If the registry says that a blob is missing after all, because it was collected meanwhile, that one is sent and the
+/// manifest put again, once.
+async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], delivery: &Delivery<'_>) {
     if destination.has_failed() {
         return;
     }
+    let events = delivery.events();
     events(Event::Finishing(destination.name()));
-    if let Err(error) = put_image(destination, image, events).await {
+    let mut put = put_image(destination, image, events).await;
+    if let Err(error) = &put
+        && error.answer().is_some_and(|answer| answer.code == "MANIFEST_BLOB_UNKNOWN")
+    {
+        events(Event::Warning(format!("{} lost a layer meanwhile: what is missing is sent again", destination.name())));
+        put = match destination.look_again(image, events).await {
+            Ok(()) => {
+                delivery.run(wanted, &[destination]).await;
+                if destination.has_failed() {
+                    return;
+                }
+                put_image(destination, image, events).await
+            }
+            Err(error) => Err(error),
+        };
+    }
+    if let Err(error) = put {
         destination.fail(error);
     }
 }

@@ -1,6 +1,6 @@
 //! What went wrong with one request, and whether to try it again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::header::RETRY_AFTER;
@@ -28,8 +28,7 @@ impl Fault {
         let status = response.status();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let request_id = header("x-amzn-requestid").or_else(|| header("x-request-id"));
-        let retry_after =
-            header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let retry_after = header(RETRY_AFTER.as_str()).and_then(|text| pause(&text, SystemTime::now()));
         let mut body = Vec::new();
         while let Ok(Some(bytes)) = response.chunk().await {
             body.extend_from_slice(&bytes[..bytes.len().min(BODY_LIMIT - body.len())]);
@@ -60,6 +59,17 @@ impl Fault {
     pub(super) fn is_lost_session(&self) -> bool {
         match self {
             Self::Answered(answer, _) => answer.status == Some(416) || answer.code == "BLOB_UPLOAD_UNKNOWN",
+            Self::Silence(_) | Self::Ours(_) => false,
+        }
+    }
+
+    /// Whether the registry hashed other bytes than those that were sent: DIGEST_INVALID, or ECR's "None of the provided
+    /// layer digests match the calculated layer digest".
+    pub(super) fn is_wrong_digest(&self) -> bool {
+        match self {
+            Self::Answered(answer, _) => {
+                answer.code == "DIGEST_INVALID" || answer.message.contains("match the calculated layer digest")
+            }
             Self::Silence(_) | Self::Ours(_) => false,
         }
     }
@@ -147,6 +157,12 @@ fn read_envelope(body: &[u8]) -> (String, String) {
     (String::new(), printable(text.trim()))
 }
 
+/// What `Retry-After` asks for: seconds, or a moment (RFC 9110, 10.2.3).
+fn pause(text: &str, now: SystemTime) -> Option<Duration> {
+    let seconds = text.trim().parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| Some(httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default()))
+}
+
 fn code_text(code: &OciErrorCode) -> String {
     match serde_json::to_value(code) {
         Ok(serde_json::Value::String(text)) => printable(&text),
@@ -192,6 +208,15 @@ mod tests {
         assert_eq!(answered(400, "BLOB_UPLOAD_INVALID", message).expected_offset(), None);
         assert_eq!(answered(416, "", "0 instead of ").expected_offset(), None);
         assert_eq!(answered(416, "", "0 instead of 99999999999999999999999").expected_offset(), None);
+    }
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_as_a_moment() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        assert_eq!(pause(" 120", now), Some(Duration::from_secs(120)));
+        assert_eq!(pause("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(7)));
+        assert_eq!(pause("Sun, 06 Nov 1994 08:49:17 GMT", now), Some(Duration::ZERO));
+        assert_eq!(pause("soon", now), None);
     }
 
     #[test]

@@ -23,7 +23,9 @@ use crate::layer::{Meter, Packed};
 
 /// Bytes to a chunk. ECR takes 5 to 10 MiB with a Content-Range, only the last may be smaller
 /// (dotnet/sdk-container-builds#424, openai/tart#179).
-pub const CHUNK: u64 = 8 << 20;
+///
+/// Two of them for each of four layers under way are most of the memory that a push takes.
+pub const CHUNK: u64 = 6 << 20;
 
 /// Uploads the blob that `feed` delivers. If it has to start again, `again` opens a feed from byte 0.
 ///
@@ -40,13 +42,29 @@ pub async fn upload(
     let doing = format!("cannot upload {what} to {}", client.repository());
     let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0 };
     let mut window = Window::new(feed, CHUNK);
+    let mut disputed: Option<Packed> = None;
     loop {
         meter.set(0, 0);
         match session(client, meter, &mut window, &mut tries).await {
             Ok(packed) => return Ok(packed),
             Err(Broken::ForGood(fault)) => return Err(client.explain(fault, &doing)),
-            Err(Broken::Lost) => window = Window::new(again(), CHUNK),
+            Err(Broken::Lost) => {}
+            Err(Broken::Disputed(packed, fault)) => {
+                if let Some(before) = disputed.replace(packed) {
+                    return Err(client.explain(fault, &doing).hint(blame(&before, &packed)));
+                }
+            }
         }
+        window = Window::new(again(), CHUNK);
+    }
+}
+
+/// Who is at fault when a registry hashes other bytes than were sent, twice.
+fn blame(before: &Packed, now: &Packed) -> &'static str {
+    if before == now {
+        "Read twice, the bytes were the same: they change on the way to the registry, or in it."
+    } else {
+        "Read twice, the bytes were not the same: the archive changes, or its drive is failing."
     }
 }
 
@@ -54,6 +72,8 @@ pub async fn upload(
 enum Broken {
     /// The registry does not know it any more. A new one may do.
     Lost,
+    /// The registry says that it got other bytes than were sent.
+    Disputed(Packed, Fault),
     /// It has been tried often enough, or nothing will help.
     ForGood(Fault),
 }
@@ -155,6 +175,11 @@ impl Session<'_> {
         end: Option<Packed>,
         tries: &mut Tries<'_>,
     ) -> Result<Stand, Broken> {
+        if let Some(packed) = end
+            && fault.is_wrong_digest()
+        {
+            return Err(Broken::Disputed(packed, fault));
+        }
         if !fault.is_transient() && !fault.is_lost_session() {
             return Err(Broken::ForGood(fault));
         }

@@ -191,12 +191,17 @@ fn an_upload_that_keeps_failing_is_tried_as_often_as_asked() {
 #[test]
 fn a_registry_that_stores_something_else_is_not_believed() {
     let invalid = status(400, "DIGEST_INVALID", "the digest did not match");
-    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", invalid)]);
+    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", invalid.clone()).times(2)]);
     let run = refused(&ecr, &["--concurrency", "1"], 1);
     drop(
         run.says(&["cannot upload layer sha256:c37a06bee251 to team/app", "DIGEST_INVALID: the digest did not match"]),
     );
     assert_eq!(ecr.count("ecr:PutImage"), 0);
+    // Said once, the layer is read and sent again.
+    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", invalid)]);
+    let archive = testdata(ARCHIVE);
+    let _run = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 5, "three layers, a config, and one layer again");
 }
 
 #[test]
