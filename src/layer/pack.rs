@@ -3,13 +3,13 @@
 //! One driver thread a layer reads and hashes; the packing itself is done by one [`Pool`] for all layers, block by
 //! block, so that a single large layer uses every core and several layers share them. Blocks come out in the order in
 //! which they went in. The pool bounds the blocks in flight over all layers, and with them the memory: at most
-//! (threads + 2) blocks, each of 1 MiB plain and no more than that packed.
+//! (threads + 2) blocks and one a layer, each of 1 MiB plain and no more than that packed.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
@@ -162,8 +162,9 @@ fn gzip_blocks<S: FnMut(Piece) -> ControlFlow<()>>(
     loop {
         let permit = match (all_read, in_flight.is_empty()) {
             (true, _) => None,
-            (false, true) => Some(pool.permit()),
-            // A layer that holds blocks never waits for the right to another one: it takes one of its own out first.
+            // One block a layer needs no right, so a layer never waits for another one, however slowly that is sent.
+            (false, true) => Some(Permit { pool: None }),
+            // Nor does it wait for the right to a further one: it takes one of its own out first.
             (false, false) => pool.try_permit(),
         };
         let Some(permit) = permit else {
@@ -209,7 +210,6 @@ pub struct Pool {
     jobs: Option<mpsc::Sender<Job>>,
     threads: Vec<thread::JoinHandle<()>>,
     permits: Mutex<usize>,
-    returned: Condvar,
 }
 
 type Job = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
@@ -236,7 +236,7 @@ impl Pool {
             thread::Builder::new().name(format!("pack-{n}")).spawn(move || work(queue))
         });
         let handles = handles.collect::<io::Result<_>>()?;
-        Ok(Self { jobs: Some(jobs), threads: handles, permits: Mutex::new(threads + 2), returned: Condvar::new() })
+        Ok(Self { jobs: Some(jobs), threads: handles, permits: Mutex::new(threads + 2) })
     }
 
     /// Hands a block to the pool; the answer comes through the receiver.
@@ -264,19 +264,10 @@ impl Pool {
         result
     }
 
-    fn permit(&self) -> Permit<'_> {
-        let mut free = lock(&self.permits);
-        while *free == 0 {
-            free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
-        *free -= 1;
-        Permit { pool: self }
-    }
-
     fn try_permit(&self) -> Option<Permit<'_>> {
         let mut free = lock(&self.permits);
         *free = free.checked_sub(1)?;
-        Some(Permit { pool: self })
+        Some(Permit { pool: Some(self) })
     }
 }
 
@@ -289,15 +280,16 @@ impl Drop for Pool {
     }
 }
 
-/// The right to have one block in flight.
+/// The right to have one block in flight; without a pool, to have the one that every layer may have.
 struct Permit<'a> {
-    pool: &'a Pool,
+    pool: Option<&'a Pool>,
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *lock(&self.pool.permits) += 1;
-        self.pool.returned.notify_one();
+        if let Some(pool) = self.pool {
+            *lock(&pool.permits) += 1;
+        }
     }
 }
 
