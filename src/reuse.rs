@@ -63,11 +63,11 @@ impl Cache {
         if let Some(path) = &path
             && text.len() as u64 > FILE_LIMIT
         {
-            // Another run that appends right now loses its line, which costs it one upload.
+            // Another run that appends right now loses its line, which costs it one upload. A file that cannot be cut
+            // can still be read.
             let kept: Vec<String> = lines[lines.len() / 2..].iter().filter_map(line).collect();
             let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
-            fs::write(&fresh, kept.concat())?;
-            fs::rename(fresh, path)?;
+            let _stays_long = fs::write(&fresh, kept.concat()).and_then(|()| fs::rename(fresh, path));
         }
         let mut known: HashMap<DiffId, Vec<Known>> = HashMap::new();
         for entry in lines {
