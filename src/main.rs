@@ -204,11 +204,12 @@ mod sandbox {
         let options = Options { listen: asked.listen, dir: asked.dir, create: asked.create, ..Options::default() };
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
-        let url = sandbox.url();
+        let (url, local) = (sandbox.url(), sandbox.address().ip());
         super::print(&format!(
             "A sandbox of Amazon ECR listens at {url} until Ctrl-C. To push into it:\n\n  \
              export AWS_ENDPOINT_URL_ECR={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
-             AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region}\n  \
+             AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \
+             NO_PROXY=\"{local},$NO_PROXY\"\n  \
              ecr-push IMAGE.tar team/app:1 --create-repository\n"
         ))?;
         super::asked_to_stop().await;
