@@ -218,13 +218,16 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let sandbox: Option<Option<PathBuf>> = None;
     // A sandbox leaves the user's own cache alone.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
+    let targets = args.target.iter().map(|target| target.parse::<Target>()).collect::<Result<Vec<_>>>()?;
+    let region = args.region.map(region).transpose()?;
+    agree(&targets, region.as_deref())?;
     let request = Request {
         archive: args.archive.unwrap_or_default(),
         choice,
-        targets: args.target.iter().map(|target| target.parse::<Target>()).collect::<Result<_>>()?,
+        targets,
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
         create_repository: args.create_repository,
-        region: args.region.map(region).transpose()?,
+        region,
         access: Access::Chain,
         registry_endpoint: registry_endpoint(environment)?,
         insecure: args.insecure,
@@ -240,6 +243,18 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     };
     let progress = if args.quiet { Show::None } else { args.progress };
     Ok(Push { request, report: args.report, progress, sandbox })
+}
+
+/// Refuses a region that contradicts a target's host, before anything is pushed anywhere.
+fn agree(targets: &[Target], region: Option<&str>) -> Result<()> {
+    let regions = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
+    for (target, named) in regions {
+        if region.is_some_and(|region| region != named) && targets.iter().all(|target| target.host.is_some()) {
+            let what = format!("{target} is in region {named}, but --region says {}", region.unwrap_or_default());
+            return Err(Error::usage(what).hint("Leave --region out: the host says it all."));
+        }
+    }
+    Ok(())
 }
 
 fn given(option: &str, value: String) -> Result<String> {
@@ -301,7 +316,7 @@ fn with_environment(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Opti
     let command = Cli::command();
     // A verb of its own takes none of the push's options.
     let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
-    if command.get_subcommands().any(|verb| verb.get_name() == first) {
+    if first == "help" || command.get_subcommands().any(|verb| verb.get_name() == first) {
         return Ok(arguments);
     }
     let mut all = Vec::new();
@@ -309,7 +324,9 @@ fn with_environment(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Opti
         let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
         let name = format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"));
         let Some(value) = environment(&name).filter(|value| !value.is_empty()) else { continue };
-        if is_among(&arguments, long, option.get_short()) {
+        let rivals = command.get_arg_conflicts_with(option);
+        let mut same = std::iter::once(option).chain(rivals);
+        if same.any(|option| is_among(&arguments, option.get_long().unwrap_or_default(), option.get_short())) {
             continue;
         }
         let value = value.to_string_lossy().into_owned();

@@ -168,6 +168,7 @@ mod sandbox {
     use ecr_push::error::Result;
     use ecr_push::progress::Progress;
     use ecr_push::push::{self, Outcome, Request};
+    use ecr_push::reference::EcrHost;
     use ecr_push::report;
     use ecr_push::sandbox::{Options, Sandbox};
 
@@ -179,7 +180,12 @@ mod sandbox {
     ) -> Result<Option<Sandbox>> {
         let Some(dir) = wanted else { return Ok(None) };
         let create = request.targets.iter().map(|target| target.repository.clone()).collect();
-        let options = Options { dir, create, ..Options::default() };
+        let mut options = Options { dir, create, ..Options::default() };
+        // It plays the registry that the first target names, if one does.
+        let named = request.targets.iter().find_map(|target| target.host.as_ref()?.ecr());
+        if let Some(EcrHost { account, region, .. }) = named.cloned() {
+            (options.account, options.region) = (account, region);
+        }
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
         progress.say(&format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url()));

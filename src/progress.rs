@@ -48,7 +48,8 @@ struct Board {
 struct Upload {
     layer: String,
     meter: Arc<Meter>,
-    bar: ProgressBar,
+    /// From the moment that it moves, so that only layers under way take room on the screen.
+    bar: Option<ProgressBar>,
     arrived: bool,
 }
 
@@ -134,26 +135,21 @@ impl Board {
     }
 
     fn add(&mut self, layer: String, meter: Arc<Meter>) {
-        let total = self.total.get_or_insert_with(|| {
-            let style = "{msg:19} [{bar:30}] {percent:>3}%  {prefix}";
-            self.bars.add(ProgressBar::new(0).with_style(bar_style(style)).with_message("total"))
-        });
+        let total = self
+            .total
+            .get_or_insert_with(|| self.bars.add(ProgressBar::new(0).with_style(bar_style()).with_message("total")));
         total.inc_length(meter.total());
-        let bar = ProgressBar::new(meter.total()).with_style(bar_style("{msg:19} [{bar:30}] {percent:>3}%  {prefix}"));
-        let bar = self.bars.insert_before(total, bar.with_message(layer.clone()));
-        self.uploads.push(Upload { layer, meter, bar, arrived: false });
+        self.uploads.push(Upload { layer, meter, bar: None, arrived: false });
     }
 
     fn arrived(&mut self, meter: &Arc<Meter>, sent: u64) {
         let Some(upload) = self.uploads.iter_mut().find(|upload| Arc::ptr_eq(&upload.meter, meter)) else { return };
         upload.arrived = true;
-        upload.bar.set_position(meter.total());
-        upload.bar.set_prefix(format!("{} sent", size(sent)));
-        upload.bar.finish();
-        let line = format!("layer {}  {:>10}  sent", upload.layer, size(sent));
-        if self.mode == Mode::Plain {
-            self.say(&line);
+        if let Some(bar) = upload.bar.take() {
+            bar.finish_and_clear();
         }
+        let line = format!("layer {}  {:>10}  sent", upload.layer, size(sent));
+        self.say(&line);
     }
 
     fn tick(&mut self) {
@@ -167,14 +163,18 @@ impl Board {
         let rate = (sent as f64 / self.started.elapsed().as_secs_f64().max(0.001)) as u64;
         match self.mode {
             Mode::Bars => {
-                for upload in self.uploads.iter().filter(|upload| !upload.arrived) {
-                    upload.bar.set_position(upload.meter.position());
-                    upload.bar.set_prefix(format!("{} sent", size(upload.meter.sent())));
+                let Some(total) = &self.total else { return };
+                let moving = |upload: &&mut Upload| !upload.arrived && upload.meter.sent() > 0;
+                for Upload { layer, meter, bar, .. } in self.uploads.iter_mut().filter(moving) {
+                    let bar = bar.get_or_insert_with(|| {
+                        let bar = ProgressBar::new(meter.total()).with_style(bar_style()).with_message(layer.clone());
+                        self.bars.insert_before(total, bar)
+                    });
+                    bar.set_position(meter.position());
+                    bar.set_prefix(format!("{} sent", size(meter.sent())));
                 }
-                if let Some(bar) = &self.total {
-                    bar.set_position(position);
-                    bar.set_prefix(format!("{} sent, {}/s", size(sent), size(rate)));
-                }
+                total.set_position(position);
+                total.set_prefix(format!("{} sent, {}/s", size(sent), size(rate)));
             }
             Mode::Plain if arrived < self.uploads.len() => {
                 let percent = position * 100 / total.max(1);
@@ -215,10 +215,10 @@ fn opened(image: &ImageSummary) -> String {
     format!("{name} ({about}): {} {layers}, {}", image.layers, size(image.archive_bytes))
 }
 
-fn bar_style(template: &str) -> ProgressStyle {
-    // The templates are constants and are right; if not, a plain bar does.
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("=> ")
+fn bar_style() -> ProgressStyle {
+    // The template is a constant and right; if not, a plain bar does.
+    let style = ProgressStyle::with_template("{msg:19} [{bar:30}] {percent:>3}%  {prefix}");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -236,9 +236,7 @@ impl Host {
     /// Whether the host can only be this machine.
     pub fn is_loopback(&self) -> bool {
         let bare = self.without_port();
-        bare == "localhost"
-            || bare.ends_with(".localhost")
-            || bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        bare == "localhost" || bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
     /// The host without its port.

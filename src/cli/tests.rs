@@ -57,6 +57,13 @@ fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
 }
 
 #[test]
+fn an_argument_wins_over_a_rival_in_the_environment_and_help_needs_none() {
+    let request = push_of(&["a.tar", "app", "--image-id", "12ab"], &[("ECR_PUSH_IMAGE", "app")]).request;
+    assert_eq!(request.choice, Choice::Id("12ab".into()));
+    assert!(matches!(read(&["help"], &[("ECR_PUSH_REGION", "eu-west-1")]), Ok(Command::Print(_))));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_name() {
     assert!(refused(&["a.tar"], &[]).contains("<TARGET>"));
     assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));
@@ -67,6 +74,8 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_DRY_RUN", "perhaps")]).contains("ECR_PUSH_DRY_RUN"));
     assert!(refused(&["a.tar", "app", "--concurrency", "0"], &[]).contains("at least 1"));
     assert!(refused(&["a.tar", "app", "--region", "europe!"], &[]).contains("is not a region"));
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app";
+    assert!(refused(&["a.tar", host, "--region", "us-east-1"], &[]).contains("is in region eu-west-1"));
     let elsewhere = [("ECR_PUSH_REGISTRY_ENDPOINT", "http://example.org")];
     assert!(refused(&["a.tar", "app"], &elsewhere).contains("not this machine"));
 }

@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use aws_config::SdkConfig;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::config::ProvideCredentials as _;
+use aws_sdk_ecr::config::interceptors::InterceptorContext;
+use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId as _;
+use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
 use aws_sdk_ecr::types::LayerAvailability;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -53,7 +56,9 @@ impl Ecr {
     pub async fn connect(access: &Access, region: Option<&str>, host: Option<&EcrHost>) -> Result<Self> {
         let config = settings(access, region, host).await?;
         let region = config.region().map(ToString::to_string).unwrap_or_default();
-        Ok(Self { client: Client::new(&config), config, region })
+        let client =
+            Client::from_conf(aws_sdk_ecr::config::Builder::from(&config).retry_classifier(HardQuotas).build());
+        Ok(Self { client, config, region })
     }
 
     /// The region.
@@ -185,6 +190,25 @@ impl Ecr {
         Error::new(Kind::Unavailable, format!("{doing}: no answer from the ECR API in {}", self.region))
             .because(root_cause(&error))
             .hint("Check the region, the proxy settings and the route to AWS; run the same command again to carry on.")
+    }
+}
+
+/// ECR says LimitExceededException of quotas that a wait does not lift, and the SDK takes it for throttling.
+#[derive(Debug)]
+struct HardQuotas;
+
+impl ClassifyRetry for HardQuotas {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(Result::err).and_then(|error| error.as_operation_error());
+        let code = error.and_then(|error| error.downcast_ref::<CreateRepositoryError>()).and_then(|error| error.code());
+        match code {
+            Some("LimitExceededException") => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "hard quotas"
     }
 }
 

@@ -26,12 +26,6 @@ pub enum Access {
 
 /// What the ECR client is built from. The region is the target host's, else the one asked for, else that of the chain.
 pub(super) async fn settings(access: &Access, region: Option<&str>, host: Option<&EcrHost>) -> Result<SdkConfig> {
-    if let (Some(host), Some(asked)) = (host, region)
-        && host.region != asked
-    {
-        let what = format!("the target's host is in region {}, but --region says {asked}", host.region);
-        return Err(Error::usage(what).hint("Leave --region out: the host says it all."));
-    }
     let region = host.map(|host| host.region.as_str()).or(region);
     // Without limits of our own a call may hang for ever: the SDK has none on reading.
     let limits = TimeoutConfig::builder()

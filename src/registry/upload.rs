@@ -148,9 +148,13 @@ impl Session<'_> {
             let sent = match end {
                 Some(packed) => self.close(&chunk, &packed).await.map(|()| Stand::Complete(packed)),
                 None => {
-                    let ahead = async { client.or_cancelled(window.fill_ahead()).await?.map_err(Fault::Ours) };
-                    let sent = futures_util::future::try_join(self.patch(&chunk), ahead).await;
-                    sent.map(|_| Stand::At(chunk.end()))
+                    // If the feed fails the request is still brought to its end: its answer says how to close the session.
+                    let ahead = client.or_cancelled(window.fill_ahead());
+                    let (sent, ahead) = futures_util::future::join(self.patch(&chunk), ahead).await;
+                    match ahead {
+                        Ok(Err(error)) => Err(Fault::Ours(error)),
+                        Ok(Ok(())) | Err(_) => sent.map(|()| Stand::At(chunk.end())),
+                    }
                 }
             };
             let stand = match sent {

@@ -23,7 +23,7 @@ use crate::reference::{self, Repository};
 const SMALL_REQUEST: Duration = Duration::from_secs(60);
 
 /// How long is waited for an answer that nobody needs any more.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(800);
 
 /// The longest pause that is kept. A registry that asks for more is not waited for: its answer is the end of it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -203,8 +203,8 @@ impl Client {
 
     /// Sends a request once, as soon as that is allowed, and gives up when `patience` ends, with the reason it gives.
     ///
-    /// After a cancellation the answer to a POST is still waited for, for a moment: it may name a session that has to be
-    /// closed.
+    /// After a cancellation the answer to what is under way is still waited for, for a moment: only a session whose last
+    /// answer was read can be closed. The reference registry refuses to close one by an older address.
     pub(super) async fn send(&self, ask: &Ask, patience: impl Future<Output = String>) -> Result<Response, Fault> {
         self.or_cancelled(self.0.pacer.ready()).await?;
         let mut sending = std::pin::pin!(async {
@@ -214,11 +214,11 @@ impl Client {
             }
         });
         match self.or_cancelled(&mut sending).await {
-            Err(_) if ask.method == Method::POST => match tokio::time::timeout(GRACE, sending).await {
+            Err(interrupted) => match tokio::time::timeout(GRACE, sending).await {
                 Ok(Ok(response)) => Ok(response),
-                _ => Err(Fault::Ours(Error::interrupted())),
+                Ok(Err(_)) | Err(_) => Err(interrupted),
             },
-            sent => sent?,
+            Ok(sent) => sent,
         }
     }
 

@@ -235,3 +235,13 @@ fn a_machine_without_certificates_is_no_reason_to_panic() {
         code => panic!("exit code {code:?}"),
     }
 }
+
+#[test]
+fn a_quota_of_repositories_that_is_used_up_is_not_tried_again() {
+    let full = status(400, "LimitExceededException", "The maximum number of repositories has been reached");
+    let fault = Fault::once("ecr:CreateRepository", full).times(u32::MAX);
+    let ecr = Ecr::with(&[], Rules { faults: vec![fault], ..Rules::default() });
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--create-repository"]).exits(1);
+    assert_eq!(ecr.count("ecr:CreateRepository"), 1);
+    drop(run.says(&["cannot create the repository team/app", "The maximum number of repositories has been reached"]));
+}

@@ -67,12 +67,7 @@ fn a_region_that_is_none_or_another_than_the_host_s() {
     drop(run.says(&["\"eu/west\" is not a region", "hint: A region is a code such as eu-west-1."]));
     let target = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
     let run = bench.run(&[&archive, target, "--region", "us-east-1"]).exits(2).prints("");
-    drop(
-        run.says(&[
-            "the target's host is in region eu-west-1, but --region says us-east-1",
-            "hint: Leave --region out",
-        ]),
-    );
+    drop(run.says(&["is in region eu-west-1, but --region says us-east-1", "hint: Leave --region out"]));
 }
 
 #[test]
