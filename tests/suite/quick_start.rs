@@ -107,29 +107,45 @@ fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
     pushed.is(&Source::read(&archive, 0));
 }
 
+/// A program that does not outlive its test.
+#[cfg(unix)]
+struct Killed(std::process::Child);
+
+#[cfg(unix)]
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
     let bench = Bench::new();
     let mut command = bench.command(&["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/ready"]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Killed(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
     let said: Vec<_> = lines.by_ref().take_while(|line| !line.contains("ecr-push IMAGE.tar")).collect();
     let said = said.join("\n");
     let (_, exports) = said.split_once("export ").unwrap_or_else(|| panic!("no exports in {said}"));
     let exports: Vec<_> = exports.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+    // As a shell reads it where NO_PROXY is not set.
+    let exports = exports.into_iter().map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));
+    let exports: Vec<_> = exports.collect();
     assert_eq!(exports.len(), 6, "{exports:?}");
     for (target, create) in [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[])] {
         let mut push = bench.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
         // A proxy that leads nowhere is no hindrance.
-        push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().copied());
+        push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().cloned());
         let run = finish(push, String::new).exits(0);
         assert!(run.stdout.starts_with(&format!("{HOST}/{target}@sha256:")));
     }
-    super::faults::interrupt(child.id());
+    super::faults::interrupt(child.0.id());
     let mut ended = None;
     wait_until("the sandbox stops", || {
-        ended = child.try_wait().unwrap();
+        ended = child.0.try_wait().unwrap();
         ended.is_some()
     });
     assert!(ended.unwrap().success());
