@@ -224,7 +224,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let request = Request {
         archive: args.archive.unwrap_or_default(),
         choice,
-        targets,
+        targets: Target::join(targets),
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
         create_repository: args.create_repository,
         region,

@@ -396,7 +396,7 @@ fn endpoint(host: &Host, request: &Request) -> Result<Url> {
 /// The target's tag and those for all targets, each once; `latest` only if nobody named any.
 fn tags(request: &Request, target: &Target) -> Vec<Tag> {
     let mut tags: Vec<Tag> = Vec::new();
-    for tag in target.tag.iter().chain(&request.tags) {
+    for tag in target.tags.iter().chain(&request.tags) {
         if !tags.contains(tag) {
             tags.push(tag.clone());
         }

@@ -61,7 +61,7 @@ fn targets_are_read_as_docker_reads_them() {
         (
             target.host.map(|host| host.as_str().to_owned()),
             target.repository.as_str().to_owned(),
-            target.tag.map(|tag| tag.as_str().to_owned()),
+            target.tags.first().map(|tag| tag.as_str().to_owned()),
         )
     };
     let some = |text: &str| Some(text.to_owned());
@@ -111,4 +111,14 @@ fn metadata_addresses_are_link_local() {
     }
     assert!(!is_link_local("52.94.1.1".parse().unwrap()));
     assert!(is_private("10.0.0.1".parse().unwrap()) && is_private("::1".parse().unwrap()));
+}
+
+#[test]
+fn targets_of_one_repository_are_one_with_several_tags() {
+    let texts = ["app:1", "x.y/app:1", "app:2", "app", "app:1"];
+    let joined = Target::join(texts.map(|text| text.parse().unwrap()).to_vec());
+    let tags = |target: &Target| target.tags.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(joined.len(), 2);
+    assert_eq!(tags(&joined[0]), ["1", "2", "latest", "1"]);
+    assert_eq!(tags(&Target::join(vec!["app".parse().unwrap()])[0]), [] as [&str; 0]);
 }

@@ -160,3 +160,13 @@ fn options_can_stand_in_the_environment() {
     assert_eq!(ecr.manifests_put(), ["a", "b"]);
     drop(run);
 }
+
+#[test]
+fn two_tags_of_one_repository_named_as_targets_are_one_push() {
+    let ecr = Ecr::new();
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/app:2"]).exits(0);
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 4, "three layers and a config");
+    assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 1);
+    assert_eq!(ecr.manifests_put(), ["1", "2"]);
+    assert_eq!(run.stdout.lines().count(), 2);
+}

@@ -1,0 +1,221 @@
+//! Registry hosts: whose they are, how ECR's are named, and which addresses may be followed.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use super::{Repository, shorten};
+use crate::error::{Error, Result};
+
+/// A registry host, with whose it is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Host {
+    name: String,
+    owner: Owner,
+}
+
+/// Whose registry a host is. Only the ECR variants ever see AWS credentials.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Owner {
+    /// A private registry of Amazon ECR.
+    Ecr(EcrHost),
+    /// Somebody else's, or a name that only looks like ECR's.
+    Other,
+}
+
+/// What the name of a private ECR host says.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct EcrHost {
+    /// The twelve digits of the account that owns the registry.
+    pub account: String,
+    /// The region code.
+    pub region: String,
+    /// FIPS endpoint.
+    pub fips: bool,
+    /// Dual-stack (IPv4 and IPv6) endpoint.
+    pub dual_stack: bool,
+}
+
+impl EcrHost {
+    /// The AWS partition, which the region's prefix names. Regions that open tomorrow are commercial ones.
+    pub fn partition(&self) -> &'static str {
+        let partitions = [
+            ("cn-", "aws-cn"),
+            ("eu-isoe-", "aws-iso-e"),
+            ("eusc-", "aws-eusc"),
+            ("us-gov-", "aws-us-gov"),
+            ("us-iso-", "aws-iso"),
+            ("us-isob-", "aws-iso-b"),
+            ("us-isof-", "aws-iso-f"),
+        ];
+        let of_region = partitions.iter().find(|(prefix, _)| self.region.starts_with(prefix));
+        of_region.map_or("aws", |(_, partition)| partition)
+    }
+
+    /// The ARN of a repository in this registry.
+    pub fn arn(&self, repository: &Repository) -> String {
+        format!("arn:{}:ecr:{}:{}:repository/{repository}", self.partition(), self.region, self.account)
+    }
+}
+
+/// The DNS suffixes under which ECR's registries live, with whether the name is a dual-stack one, taken from AWS's own
+/// credential helper (awslabs/amazon-ecr-credential-helper, `ecr-login/api/client.go`).
+const ECR_SUFFIXES: [(&str, bool); 8] = [
+    ("amazonaws.com", false),
+    ("amazonaws.com.cn", false),
+    ("amazonaws.eu", false),
+    ("on.aws", true),
+    ("on.amazonwebservices.com.cn", true),
+    ("sc2s.sgov.gov", false),
+    ("c2s.ic.gov", false),
+    ("cloud.adc-e.uk", false),
+];
+const ECR_SUFFIX_ISO_F: (&str, bool) = ("csp.hci.ic.gov", false);
+
+impl Host {
+    /// The host of `account`'s private registry.
+    ///
+    /// The suffix follows the region's partition.
+    pub fn of_ecr(ecr: EcrHost) -> Self {
+        let EcrHost { account, region, fips, dual_stack } = &ecr;
+        let suffix = match (ecr.partition(), dual_stack) {
+            ("aws-cn", true) => "on.amazonwebservices.com.cn",
+            (_, true) => "on.aws",
+            ("aws-cn", false) => "amazonaws.com.cn",
+            ("aws-eusc", false) => "amazonaws.eu",
+            ("aws-iso", false) => "c2s.ic.gov",
+            ("aws-iso-b", false) => "sc2s.sgov.gov",
+            ("aws-iso-e", false) => "cloud.adc-e.uk",
+            ("aws-iso-f", false) => "csp.hci.ic.gov",
+            (_, false) => "amazonaws.com",
+        };
+        let service = match (dual_stack, fips) {
+            (false, false) => "dkr.ecr",
+            (false, true) => "dkr.ecr-fips",
+            (true, false) => "dkr-ecr",
+            (true, true) => "dkr-ecr-fips",
+        };
+        Self { name: format!("{account}.{service}.{region}.{suffix}"), owner: Owner::Ecr(ecr) }
+    }
+
+    /// The host as it stands in a reference, with its port where one was given.
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// What the name says, if it is a private ECR registry's.
+    pub fn ecr(&self) -> Option<&EcrHost> {
+        match &self.owner {
+            Owner::Ecr(ecr) => Some(ecr),
+            Owner::Other => None,
+        }
+    }
+
+    /// Whether the host can only be this machine.
+    pub fn is_loopback(&self) -> bool {
+        let bare = self.without_port();
+        bare == "localhost" || bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// The host without its port.
+    pub fn without_port(&self) -> &str {
+        if self.name.starts_with('[') {
+            return self.name.split_inclusive(']').next().unwrap_or(&self.name);
+        }
+        self.name.split(':').next().unwrap_or(&self.name)
+    }
+}
+
+impl FromStr for Host {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let name = text.to_ascii_lowercase();
+        let refuse = |why: &str| Err(Error::usage(format!("{:?} is not a registry host: {why}", shorten(text))));
+        let (bare, port) = match name.rsplit_once(':') {
+            Some((bare, port)) if !port.contains(']') => (bare, Some(port)),
+            _ => (name.as_str(), None),
+        };
+        if port.is_some_and(|port| port.parse::<u16>().map_or(true, |port| port == 0)) {
+            return refuse("the port must be a number from 1 to 65535");
+        }
+        let is_ipv6 = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let well_formed = match is_ipv6 {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => bare.split('.').all(|label| {
+                !label.is_empty()
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+                    && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            }),
+        };
+        if !well_formed || bare.len() > 253 {
+            return refuse("a host is labels of letters, digits and hyphens joined by dots");
+        }
+        // `:443` changes nothing for https, and docker strips it too when it looks for credentials.
+        let ecr = parse_ecr_host(name.strip_suffix(":443").unwrap_or(&name));
+        Ok(match ecr {
+            Some(ecr) => Self { name: name.trim_end_matches(":443").to_owned(), owner: Owner::Ecr(ecr) },
+            None => Self { name, owner: Owner::Other },
+        })
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Reads `ACCOUNT.dkr.ecr.REGION.SUFFIX` in all its forms, anchored at both ends, so that
+/// `ACCOUNT.dkr.ecr.us-east-1.amazonaws.com.example.org` is nobody we know.
+fn parse_ecr_host(name: &str) -> Option<EcrHost> {
+    let (account, rest) = name.split_once('.')?;
+    if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let service = ["dkr.ecr.", "dkr-ecr.", "dkr.ecr-fips.", "dkr-ecr-fips."];
+    let (service, rest) = service.iter().find_map(|service| Some((*service, rest.strip_prefix(service)?)))?;
+    let (region, suffix) = rest.split_once('.')?;
+    let dual_stack = service.starts_with("dkr-ecr");
+    let known = ECR_SUFFIXES.iter().chain([&ECR_SUFFIX_ISO_F]);
+    let fits = known.into_iter().any(|&(known, dual)| known == suffix && dual == dual_stack);
+    if !fits || !is_region(region) {
+        return None;
+    }
+    Some(EcrHost { account: account.into(), region: region.into(), fips: service.ends_with("-fips."), dual_stack })
+}
+
+/// Whether the text can be a region code. There is no list: regions open faster than programs are released.
+pub fn is_region(text: &str) -> bool {
+    let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    starts_well
+        && text.contains('-')
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// Whether an address belongs to nobody in particular: link-local ones lead to cloud metadata services.
+pub fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local() || v4 == Ipv4Addr::UNSPECIFIED,
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local()
+                || v6.is_unspecified()
+                // EKS Pod Identity and EC2's metadata service over IPv6.
+                || v6.segments()[0] == 0xfd00
+                || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
+        }
+    }
+}
+
+/// Whether an address is reachable only from inside some network.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
+        IpAddr::V6(v6) => {
+            v6.is_loopback()
+                || v6.is_unique_local()
+                || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_private() || v4.is_loopback())
+        }
+    }
+}
