@@ -58,7 +58,13 @@ impl Fault {
     /// Whether an upload session is lost, so that a new one may succeed.
     pub(super) fn is_lost_session(&self) -> bool {
         match self {
-            Self::Answered(answer, _) => answer.status == Some(416) || answer.code == "BLOB_UPLOAD_UNKNOWN",
+            // distribution 2.8 says 404 BLOB_UPLOAD_INVALID when a part was cut: its state has another offset than its
+            // file (registry/handlers/blobupload.go, ResumeBlobUpload).
+            Self::Answered(answer, _) => {
+                answer.status == Some(416)
+                    || answer.code == "BLOB_UPLOAD_UNKNOWN"
+                    || answer.status == Some(404) && answer.code == "BLOB_UPLOAD_INVALID"
+            }
             Self::Silence(_) | Self::Ours(_) => false,
         }
     }
@@ -124,6 +130,7 @@ impl Fault {
 
     /// The error for people. `doing` says what was tried, with which registry.
     pub(super) fn into_error(self, registry: &str, doing: &str) -> Error {
+        let is_lost_session = self.is_lost_session();
         match self {
             Self::Ours(error) => error,
             Self::Silence(error) => Error::new(Kind::Unavailable, format!("{doing}: no answer from {registry}"))
@@ -131,6 +138,7 @@ impl Fault {
                 .hint("Check the host name, the port and the proxy settings; run the same command again to carry on."),
             Self::Answered(answer, _) => {
                 let kind = match answer.status {
+                    _ if is_lost_session => Kind::Unavailable,
                     Some(401 | 403) => Kind::Permission,
                     Some(408 | 425 | 429 | 500..) => Kind::Unavailable,
                     _ => Kind::Refused,

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Body, Method, Response, Url};
 
 use super::blob::Presence;
@@ -27,6 +27,10 @@ use crate::layer::{Meter, Packed};
 /// Two of them for each of four layers under way are most of the memory that a push takes.
 pub const CHUNK: u64 = 6 << 20;
 
+/// How often a session is continued at the old place without the registry having said that it may be. More than once,
+/// since that try can break like any other, on another connection of the pool for one.
+const HOPES: u32 = 3;
+
 /// Uploads the blob that `feed` delivers. If it has to start again, `again` opens a feed from byte 0.
 ///
 /// # Errors
@@ -40,7 +44,7 @@ pub async fn upload(
     again: impl Fn() -> Feed,
 ) -> Result<Packed> {
     let doing = format!("cannot upload {what} to {}", client.repository());
-    let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0 };
+    let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0, lost: false };
     let mut window = Window::new(feed, CHUNK);
     let mut disputed: Option<Packed> = None;
     loop {
@@ -48,7 +52,7 @@ pub async fn upload(
         match session(client, meter, &mut window, &mut tries).await {
             Ok(packed) => return Ok(packed),
             Err(Broken::ForGood(fault)) => return Err(client.explain(fault, &doing)),
-            Err(Broken::Lost) => {}
+            Err(Broken::Lost) => tries.lost = true,
             Err(Broken::Disputed(packed, fault)) => {
                 if let Some(before) = disputed.replace(packed) {
                     return Err(client.explain(fault, &doing).hint(blame(&before, &packed)));
@@ -84,6 +88,9 @@ struct Tries<'a> {
     client: &'a Client,
     delays: Box<dyn Iterator<Item = Duration> + Send + 'a>,
     furthest: u64,
+    /// A session was lost to a break. From then on every part has a connection of its own, for lines that carry only so
+    /// much each.
+    lost: bool,
 }
 
 impl Tries<'_> {
@@ -113,7 +120,7 @@ async fn session(
         let error = Error::new(Kind::Refused, format!("{} opened an upload without saying where", client.name()));
         return Err(Broken::ForGood(Fault::Ours(error)));
     };
-    let mut session = Session { client, meter, location, hoped: None };
+    let mut session = Session { client, meter, location, hoped: None, told: None, alone: tries.lost };
     let done = session.run(window, tries).await;
     if done.is_err() {
         client.forget(session.location).await;
@@ -126,8 +133,12 @@ struct Session<'a> {
     client: &'a Client,
     meter: &'a Arc<Meter>,
     location: Url,
-    /// The offset at which the session was continued without the registry having said that it may be.
-    hoped: Option<u64>,
+    /// The offset at which the session was continued without the registry having said that it may be, and how often.
+    hoped: Option<(u64, u32)>,
+    /// The offset that a 416 named last. It is believed once.
+    told: Option<u64>,
+    /// Every part has a connection of its own.
+    alone: bool,
 }
 
 /// Where an upload stands.
@@ -188,6 +199,11 @@ impl Session<'_> {
             return Err(Broken::ForGood(fault));
         }
         let inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
+        if fault.expected_offset().is_none() {
+            self.told = None;
+        }
+        // Who is refused where a 416 sent him gets nowhere.
+        let misled = self.told == Some(chunk.start);
         let told = fault.expected_offset().filter(inside);
         let gone = fault.is_lost_session();
         tries.wait(fault).await?;
@@ -198,8 +214,14 @@ impl Session<'_> {
         {
             return Ok(Stand::Complete(packed));
         }
+        if misled {
+            return Err(Broken::Lost);
+        }
         let offset = match told {
-            Some(offset) => Some(offset),
+            Some(offset) => {
+                self.told = told;
+                Some(offset)
+            }
             None => self.received().await.filter(inside),
         };
         match offset {
@@ -208,8 +230,9 @@ impl Session<'_> {
                 Ok(Stand::At(offset))
             }
             // ECR keeps a session without telling how far it got: one try at the old place, where it says so.
-            None if !gone && self.hoped != Some(chunk.start) => {
-                self.hoped = Some(chunk.start);
+            None if !gone && self.hoped != Some((chunk.start, HOPES)) => {
+                let before = self.hoped.filter(|(start, _)| *start == chunk.start).map_or(0, |(_, times)| times);
+                self.hoped = Some((chunk.start, before + 1));
                 Ok(Stand::At(chunk.start))
             }
             None => Err(Broken::Lost),
@@ -261,6 +284,9 @@ impl Session<'_> {
     /// Sends a chunk once, unless it stands still for too long.
     async fn carry(&self, ask: &mut Ask, chunk: &Chunk) -> Result<Response, Fault> {
         ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        if self.alone {
+            ask.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let pulse = Arc::new(Pulse::new());
         let (body, meter, beats) = (chunk.clone(), Arc::clone(self.meter), Arc::clone(&pulse));
         ask.payload = Arc::new(move || Body::wrap(body.body(&meter, &beats)));

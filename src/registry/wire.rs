@@ -243,11 +243,8 @@ impl Client {
 
     /// Gives up an upload session, as well as that can be done: also after a cancellation, and without a word about it.
     pub(super) async fn forget(&self, session: Url) {
-        let Ok(authorization) = self.0.auth.authorization().await else { return };
-        let ours = session.origin() == self.0.settings.endpoint.origin();
         let ask = Ask::new(Method::DELETE, session, &[200, 202, 204]);
-        let header = if ours { authorization.header } else { None };
-        let _best_effort = tokio::time::timeout(GRACE, self.send_as(&ask, header)).await;
+        let _best_effort = tokio::time::timeout(GRACE, self.send_with_login(&ask)).await;
     }
 
     async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {

@@ -30,7 +30,7 @@ struct Exception {
     status: StatusCode,
     name: String,
     message: String,
-    retry_after: Option<u64>,
+    retry_after: Option<String>,
 }
 
 impl Exception {
@@ -77,10 +77,9 @@ pub(super) fn injected(server: &Server, trouble: &Trouble) -> Response {
             status: StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             ..Exception::new(code, message)
         },
-        Trouble::Throttle { retry_after } => Exception {
-            retry_after: retry_after.map(|wait| wait.as_secs()),
-            ..Exception::new("ThrottlingException", "Rate exceeded")
-        },
+        Trouble::Throttle { .. } | Trouble::ThrottleUntil(_) => {
+            Exception { retry_after: trouble.retry_after(), ..Exception::new("ThrottlingException", "Rate exceeded") }
+        }
         _ => Exception::new("ServerException", ""),
     };
     respond(server, Err(exception))
@@ -93,8 +92,8 @@ fn respond(server: &Server, outcome: Outcome) -> Response {
             let body = json!({"__type": exception.name, "message": exception.message});
             let mut response = reply(exception.status, body.to_string());
             set(&mut response, "x-amzn-errortype", &exception.name);
-            if let Some(seconds) = exception.retry_after {
-                set(&mut response, "retry-after", seconds.to_string());
+            if let Some(when) = exception.retry_after {
+                set(&mut response, "retry-after", when);
             }
             response
         }

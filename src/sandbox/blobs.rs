@@ -14,7 +14,7 @@ use super::faults::Trouble;
 use super::refusal::Refusal;
 use super::repository::Settings;
 use super::route::query_value;
-use super::rules::Absent;
+use super::rules::{Absent, ClosedTwice, Locations, UploadStatus};
 use super::store::{Feed, NoSession};
 use super::upload::{Blob, Incomplete, LARGEST_PART};
 use super::{Server, cut, empty, reply, set};
@@ -62,17 +62,29 @@ fn mount(server: &Server, exchange: &Exchange, name: &Repository) -> Result<Opti
     Ok((allowed && server.store.mount(&digest, &from, name)?).then_some(digest))
 }
 
-/// Absolute, on the host that the client asked (<https://github.com/regclient/regclient/issues/81>).
+/// Where `rest` is below the repository's blobs, by the host that the client asked.
 fn location(server: &Server, exchange: &Exchange, name: &Repository, rest: &str) -> String {
     let address = server.address.to_string();
     let host = exchange.header(header::HOST).unwrap_or(&address);
-    format!("http://{host}/v2/{name}/blobs/{rest}")
+    let path = format!("/v2/{name}/blobs/{rest}");
+    match (server.rules(|rules| rules.locations), rest.strip_prefix("uploads/")) {
+        (Locations::Absolute, _) | (Locations::Query, None) => format!("http://{host}{path}"),
+        (Locations::Path, _) => path,
+        (Locations::Query, Some(id)) => format!("http://{host}{path}?_state={}", server.store.sign(id)),
+        // Requests about uploads all lie in one folder.
+        (Locations::Relative, Some(id)) => id.to_owned(),
+        (Locations::Relative, None) => format!("../{rest}"),
+    }
 }
 
 /// Borrows a session.
-fn feed<'a>(server: &'a Server, name: &Repository, id: &str) -> Result<Feed<'a>, Refusal> {
+fn feed<'a>(server: &'a Server, exchange: &Exchange, name: &Repository, id: &str) -> Result<Feed<'a>, Refusal> {
     server.look(name, |_| ())?;
-    let interrupted = server.rules(|rules| rules.interrupted);
+    let (interrupted, locations) = server.rules(|rules| (rules.interrupted, rules.locations));
+    let state = query_value(exchange.uri.query(), "_state");
+    if locations == Locations::Query && state.as_deref() != Some(server.store.sign(id).as_str()) {
+        return Err(Refusal::no_session(id, name, &server.account));
+    }
     server.store.feed(name, id, interrupted).map_err(|no_session| match no_session {
         NoSession::Unknown => Refusal::no_session(id, name, &server.account),
         // Another request is still at it, so whatever this one has does not follow.
@@ -91,7 +103,7 @@ pub(super) async fn add(
     name: &Repository,
     id: &str,
 ) -> Result<Response, Refusal> {
-    let mut feed = feed(server, name, id)?;
+    let mut feed = feed(server, exchange, name, id)?;
     feed = receive(exchange, feed).await?;
     let last = feed.upload()?.first_part().saturating_sub(1);
     feed.release();
@@ -114,7 +126,11 @@ pub(super) async fn complete(
     if exchange.announces_body() {
         server.permit("ecr:UploadLayerPart", name)?;
     }
-    let mut feed = feed(server, name, id)?;
+    let twice = server.rules(|rules| rules.closed_twice);
+    if twice == ClosedTwice::Created && server.store.closed(name, id) == Some(digest) {
+        return Ok(completed(server, exchange, name, &digest));
+    }
+    let mut feed = feed(server, exchange, name, id)?;
     if exchange.announces_body() {
         feed = receive(exchange, feed).await?;
     } else if feed.upload()?.is_spoiled() {
@@ -137,10 +153,14 @@ pub(super) async fn complete(
             Refusal::upload("None of the provided layer digests match the calculated layer digest")
         }
     })?;
+    Ok(completed(server, exchange, name, &digest))
+}
+
+fn completed(server: &Server, exchange: &Exchange, name: &Repository, digest: &Digest) -> Response {
     let mut response = empty(StatusCode::CREATED);
     set(&mut response, "location", location(server, exchange, name, &digest.to_string()));
     set(&mut response, "docker-content-digest", digest.to_string());
-    Ok(response)
+    response
 }
 
 /// Where a body says it belongs.
@@ -212,10 +232,24 @@ async fn receive<'a>(exchange: &mut Exchange, mut feed: Feed<'a>) -> Result<Feed
     Ok(feed)
 }
 
-/// `GET` on a session: ECR has no such thing, so nobody can ask it how much arrived
-/// (<https://github.com/dotnet/sdk/issues/33019>).
-pub(super) fn status(server: &Server, name: &Repository, id: &str) -> Refusal {
-    Refusal::no_session(id, name, &server.account)
+/// `GET` on a session: how much arrived, where the rules let it be asked.
+pub(super) fn status(server: &Server, exchange: &Exchange, name: &Repository, id: &str) -> Result<Response, Refusal> {
+    let told = server.rules(|rules| rules.upload_status);
+    if told == UploadStatus::Unknown {
+        return Err(Refusal::no_session(id, name, &server.account));
+    }
+    let mut feed = feed(server, exchange, name, id)?;
+    let upload = feed.upload()?;
+    let bytes = if told == UploadStatus::Stuck { upload.first_part() } else { upload.received() };
+    let spoiled = upload.is_spoiled();
+    feed.release();
+    if spoiled {
+        return Err(Refusal::no_session(id, name, &server.account));
+    }
+    let mut response = empty(StatusCode::NO_CONTENT);
+    set(&mut response, "location", location(server, exchange, name, &format!("uploads/{id}")));
+    set(&mut response, "range", format!("0-{}", bytes.saturating_sub(1)));
+    Ok(response)
 }
 
 /// `DELETE`: drops a session. Undocumented on ECR, and harmless.
@@ -267,7 +301,7 @@ pub(super) async fn serve_bucket(server: &Server, exchange: &mut Exchange) -> Re
         return refuse_object(StatusCode::BAD_REQUEST, "InvalidArgument", message);
     }
     match exchange.trouble() {
-        Some(Trouble::HangUp) => return cut(exchange),
+        Some(Trouble::HangUp | Trouble::Reset | Trouble::HalfClose) => return cut(exchange),
         Some(Trouble::Stall) => exchange.stall().await,
         Some(Trouble::Status { status, code, message }) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -49,7 +49,7 @@ async fn serve(server: &Server, exchange: &mut Exchange, route: &Route) -> Resul
         "ecr:InitiateLayerUpload" => blobs::begin(server, exchange, &name),
         "ecr:UploadLayerPart" => blobs::add(server, exchange, &name, last).await,
         "ecr:CompleteLayerUpload" => blobs::complete(server, exchange, &name, last).await,
-        "v2:UploadStatus" => Err(blobs::status(server, &name, last)),
+        "v2:UploadStatus" => blobs::status(server, exchange, &name, last),
         "v2:CancelUpload" => blobs::cancel(server, &name, last),
         "ecr:BatchCheckLayerAvailability" => blobs::head(server, &name, last),
         "ecr:GetDownloadUrlForLayer" => blobs::redirect(server, &name, last),
@@ -68,11 +68,11 @@ pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Troub
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Refusal::new(status, code, message)
         }
-        Trouble::Throttle { retry_after } => Refusal::Said {
+        Trouble::Throttle { .. } | Trouble::ThrottleUntil(_) => Refusal::Said {
             status: StatusCode::TOO_MANY_REQUESTS,
             code: "TOOMANYREQUESTS".into(),
             message: "Rate exceeded".into(),
-            retry_after: retry_after.map(|wait| wait.as_secs()),
+            retry_after: trouble.retry_after(),
         },
         _ => Refusal::HangUp,
     };
@@ -89,8 +89,8 @@ fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Respons
             let body = json!({"errors": [{"code": code, "message": message}]});
             let mut response = reply(status, body.to_string());
             set(&mut response, "content-type", "application/json; charset=utf-8");
-            if let Some(seconds) = retry_after {
-                set(&mut response, "retry-after", seconds.to_string());
+            if let Some(when) = retry_after {
+                set(&mut response, "retry-after", when);
             }
             response
         }
@@ -156,6 +156,9 @@ async fn put_manifest(
              digest that Amazon ECR has calculated.",
             server.account
         )));
+    }
+    if exchange.trouble() == Some(&Trouble::LoseLayer) {
+        server.store.lose_layer(name, &bytes);
     }
     let rules = server.rules(|rules| rules.clone());
     let put = server.store.put_image(name, tag.as_ref(), |repo| {

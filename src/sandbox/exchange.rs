@@ -4,8 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -87,6 +86,7 @@ pub(super) struct Exchange {
     body: BodyDataStream,
     received: u64,
     broken: bool,
+    is_cut_short: bool,
     trouble: Option<Trouble>,
     line: Line,
     log: Arc<Log>,
@@ -112,6 +112,7 @@ impl Exchange {
             body: Body::into_data_stream(body),
             received: 0,
             broken: false,
+            is_cut_short: false,
             trouble,
             line,
             log: Arc::clone(log),
@@ -138,8 +139,11 @@ impl Exchange {
 
     /// The next bytes of the body; `None` at its end.
     pub(super) async fn piece(&mut self) -> Option<Result<Bytes, Broken>> {
-        if self.broken {
+        if self.broken && self.trouble != Some(Trouble::HalfClose) {
             return Some(Err(Broken));
+        }
+        if self.is_cut_short {
+            return Some(Err(self.cut()));
         }
         let next = tokio::select! {
             next = self.body.next() => next?,
@@ -147,11 +151,13 @@ impl Exchange {
         };
         let Ok(mut bytes) = next else { return Some(Err(self.cut())) };
         if let Some(Trouble::CutAfter(limit)) = self.trouble {
-            let left = limit.saturating_sub(self.received);
+            let left = usize::try_from(limit.saturating_sub(self.received)).unwrap_or(usize::MAX);
             if left == 0 && !bytes.is_empty() {
                 return Some(Err(self.cut()));
             }
-            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            // The rest came along, and there may be nothing behind it.
+            self.is_cut_short = bytes.len() > left;
+            bytes.truncate(left);
         }
         self.received += bytes.len() as u64;
         let received = self.received;
@@ -187,15 +193,27 @@ impl Exchange {
 
     /// Breaks the connection: nothing that is answered from now on gets through.
     pub(super) fn cut(&mut self) -> Broken {
+        self.end(Ending::Cut)
+    }
+
+    /// The same, in another way.
+    pub(super) fn end(&mut self, ending: Ending) -> Broken {
         self.broken = true;
-        self.line.cut();
+        self.line.end(ending);
         Broken
+    }
+
+    /// Waits, unless the sandbox stops.
+    pub(super) async fn wait(&mut self, time: Duration) {
+        self.stop.run_until_cancelled(tokio::time::sleep(time)).await;
     }
 
     /// Closes the log line. An answer that is to get lost, or cannot get through, counts as none.
     pub(super) fn finish(&mut self, status: u16) {
-        if matches!(self.trouble, Some(Trouble::CutAfter(_))) {
-            self.cut();
+        match self.trouble {
+            Some(Trouble::CutAfter(_)) => drop(self.cut()),
+            Some(Trouble::CutAnswer(bytes)) if !self.broken => drop(self.end(Ending::After(bytes))),
+            _ => {}
         }
         if !self.broken {
             self.log.change(self.index, |entry| entry.status = status);
@@ -205,15 +223,49 @@ impl Exchange {
 
 /// A handle on the connection that a request came on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Line(Arc<AtomicBool>);
+pub(super) struct Line(Arc<Mutex<Ending>>);
+
+/// How a connection comes to its end.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Ending {
+    /// As the client likes.
+    #[default]
+    Open,
+    /// After so many more bytes of answers.
+    After(u64),
+    /// At once.
+    Cut,
+    /// At once, with an RST.
+    Reset,
+    /// Nothing more is answered, and everything read.
+    Half,
+}
 
 impl Line {
-    fn cut(&self) {
-        self.0.store(true, Ordering::SeqCst);
+    fn end(&self, ending: Ending) {
+        *self.ending() = ending;
     }
 
-    fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    fn ending(&self) -> MutexGuard<'_, Ending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does to a connection what it has coming. How many bytes it may still write; none if they go nowhere.
+    fn check(&self, stream: &mut TcpStream, cx: &mut Context<'_>) -> io::Result<Option<u64>> {
+        match *self.ending() {
+            Ending::Open => Ok(Some(u64::MAX)),
+            Ending::After(bytes) => Ok(Some(bytes)),
+            Ending::Cut => Err(io::ErrorKind::ConnectionReset.into()),
+            Ending::Reset => {
+                stream.set_zero_linger()?;
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+            Ending::Half => {
+                // That it is closed already, or gone, is as good.
+                let _closed = Pin::new(stream).poll_shutdown(cx);
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -259,20 +311,31 @@ pub(super) struct Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.line.check()?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let Self { stream, line } = &mut *self;
+        line.check(stream, cx)?;
+        Pin::new(stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.line.check()?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let Self { stream, line } = &mut *self;
+        let Some(allowed) = line.check(stream, cx)? else { return Poll::Ready(Ok(buf.len())) };
+        if allowed == 0 {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let some = buf.len().min(usize::try_from(allowed).unwrap_or(usize::MAX));
+        let written = std::task::ready!(Pin::new(stream).poll_write(cx, &buf[..some]))?;
+        if let Ending::After(left) = &mut *line.ending() {
+            *left = left.saturating_sub(written as u64);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.line.check()?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let Self { stream, line } = &mut *self;
+        line.check(stream, cx)?;
+        Pin::new(stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,6 @@
 //! What goes wrong on purpose. Data only: tests say what should fail, how often, and after how many successes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Something that goes wrong on purpose.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,15 +34,63 @@ pub enum Trouble {
         /// What `Retry-After` says, in whole seconds.
         retry_after: Option<Duration>,
     },
+    /// The same, where `Retry-After` names the moment instead of the wait: an HTTP date (RFC 9110, section 10.2.3).
+    ThrottleUntil(Duration),
     /// The connection breaks after so many bytes of its body. A body that is no longer than that is taken whole, the
     /// work is done, and the answer gets lost.
     CutAfter(u64),
+    /// The work is done, and the connection breaks after so many bytes of the answer. With 0 it gets lost.
+    CutAnswer(u64),
+    /// The work is done, and the answer comes that much later.
+    Delay(Duration),
     /// Nothing is read and nothing answered until the client goes away.
     Stall,
     /// The connection is closed at once.
     HangUp,
+    /// The connection is reset at once: an RST, whatever was read of it.
+    Reset,
+    /// The answering half of the connection is closed at once, and the body still read to its end, for nothing.
+    HalfClose,
     /// All tokens handed out so far expire, and then the request is served as usual.
     ExpireTokens,
+    /// The upload session that it is about is forgotten, and then the request is served as usual.
+    ForgetUpload,
+    /// A layer that its manifest lists is removed, and then the request is served as usual.
+    LoseLayer,
+    /// It is served as usual, and a success told with this status.
+    TellStatus(u16),
+    /// It is served as usual, and the answer has this `Location`, or none.
+    TellLocation(Option<String>),
+}
+
+impl Trouble {
+    /// What `Retry-After` says.
+    pub(super) fn retry_after(&self) -> Option<String> {
+        match self {
+            Self::Throttle { retry_after } => retry_after.map(|wait| wait.as_secs().to_string()),
+            Self::ThrottleUntil(wait) => Some(http_date(SystemTime::now() + *wait)),
+            _ => None,
+        }
+    }
+}
+
+/// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7). A part of a second counts as
+/// a whole one, so that nobody comes too early.
+fn http_date(time: SystemTime) -> String {
+    const MONTHS: [&str; 12] = ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March, in eras of 400 of them: Howard Hinnant's `civil_from_days`.
+    let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (year, day) = (era * 400 + year + month / 10, day - (153 * month + 2) / 5 + 1);
+    let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[month as usize]);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
 impl Fault {
@@ -78,4 +126,23 @@ pub(super) fn next(faults: &mut [Fault], operation: &str) -> Option<Trouble> {
         }
     }
     due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_as_http_writes_it() {
+        for (milliseconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777_000, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399_000, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_399_001, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_735_689_599_000, "Tue, 31 Dec 2024 23:59:59 GMT"),
+            (4_107_542_400_000, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        ] {
+            assert_eq!(http_date(SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)), text);
+        }
+    }
 }

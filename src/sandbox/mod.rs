@@ -46,7 +46,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::exchange::{Door, Exchange, Line, Log};
+use self::exchange::{Door, Ending, Exchange, Line, Log};
 use self::refusal::Refusal;
 use self::repository::{Repo, Settings};
 use self::route::Route;
@@ -56,7 +56,9 @@ use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
-pub use self::rules::{Absent, ImmutableWords, Interrupted, ManifestRules, Rules};
+pub use self::rules::{
+    Absent, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Rules, UploadStatus,
+};
 
 /// How a sandbox is to be.
 #[derive(Clone, Debug)]
@@ -304,7 +306,9 @@ async fn serve_registry(
     let trouble = server.rules(|rules| faults::next(&mut rules.faults, &operation));
     let mut exchange = Exchange::new(request, line, &server.log, &operation, trouble, server.stop.clone());
     let injected = match exchange.trouble().cloned() {
-        Some(Trouble::HangUp) => Some(cut(&mut exchange)),
+        Some(Trouble::HangUp) => Some(end(&mut exchange, Ending::Cut)),
+        Some(Trouble::Reset) => Some(end(&mut exchange, Ending::Reset)),
+        Some(Trouble::HalfClose) => Some(end(&mut exchange, Ending::Half)),
         Some(Trouble::Stall) => {
             exchange.stall().await;
             Some(empty(StatusCode::SERVICE_UNAVAILABLE))
@@ -313,18 +317,37 @@ async fn serve_registry(
             server.store.expire_tokens();
             None
         }
-        Some(trouble @ (Trouble::Status { .. } | Trouble::Throttle { .. })) => Some(match &face {
-            Face::Api => api::injected(&server, &trouble),
-            Face::Registry(_) => distribution::injected(&server, &mut exchange, &trouble),
-        }),
-        Some(Trouble::CutAfter(_)) | None => None,
+        Some(Trouble::ForgetUpload) => {
+            if let Face::Registry(Route::Upload(name, id)) = &face
+                && let Ok(name) = name.parse()
+            {
+                server.store.cancel_upload(&name, id);
+            }
+            None
+        }
+        Some(trouble @ (Trouble::Status { .. } | Trouble::Throttle { .. } | Trouble::ThrottleUntil(_))) => {
+            Some(match &face {
+                Face::Api => api::injected(&server, &trouble),
+                Face::Registry(_) => distribution::injected(&server, &mut exchange, &trouble),
+            })
+        }
+        Some(_) | None => None,
     };
-    let response = match (injected, &face) {
+    let mut response = match (injected, &face) {
         (Some(response), _) => response,
         (None, Face::Api) => api::answer(&server, &mut exchange).await,
         (None, Face::Registry(route)) => distribution::answer(&server, &mut exchange, route).await,
     };
     exchange.drain().await;
+    match exchange.trouble().cloned() {
+        Some(Trouble::Delay(time)) => exchange.wait(time).await,
+        Some(Trouble::TellStatus(status)) if response.status().is_success() => {
+            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        }
+        Some(Trouble::TellLocation(Some(location))) => set(&mut response, "location", location),
+        Some(Trouble::TellLocation(None)) => drop(response.headers_mut().remove("location")),
+        _ => {}
+    }
     exchange.finish(response.status().as_u16());
     response
 }
@@ -367,7 +390,12 @@ impl Face {
 
 /// Breaks the connection. The answer is for the types: it never gets through.
 fn cut(exchange: &mut Exchange) -> Response {
-    exchange.cut();
+    end(exchange, Ending::Cut)
+}
+
+/// The same, in any way.
+fn end(exchange: &mut Exchange, ending: Ending) -> Response {
+    exchange.end(ending);
     empty(StatusCode::SERVICE_UNAVAILABLE)
 }
 

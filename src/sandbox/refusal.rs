@@ -13,7 +13,7 @@ use crate::reference::Repository;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
     /// With the registry's list of errors, which has one entry.
-    Said { status: StatusCode, code: String, message: String, retry_after: Option<u64> },
+    Said { status: StatusCode, code: String, message: String, retry_after: Option<String> },
     /// With an empty body.
     Silent(StatusCode),
     /// 401, with ECR's challenge.

@@ -11,6 +11,12 @@ use super::faults::Fault;
 pub struct Rules {
     /// What becomes of an upload session whose body was cut.
     pub interrupted: Interrupted,
+    /// What a `GET` on an upload session tells.
+    pub upload_status: UploadStatus,
+    /// What a repeated closing PUT meets after the first one was taken.
+    pub closed_twice: ClosedTwice,
+    /// What `Location` looks like.
+    pub locations: Locations,
     /// Makes every tag immutable, whatever its repository says.
     pub immutable: bool,
     /// The words in which a push to an immutable tag is refused.
@@ -40,6 +46,9 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             interrupted: Interrupted::default(),
+            upload_status: UploadStatus::default(),
+            closed_twice: ClosedTwice::default(),
+            locations: Locations::default(),
             immutable: false,
             immutable_words: ImmutableWords::default(),
             deny: Vec::new(),
@@ -65,6 +74,42 @@ pub enum Interrupted {
     /// The session goes on after the last byte that arrived. Only a 416 tells which that was
     /// (<https://github.com/apple/container/issues/1895>).
     Resumable,
+}
+
+/// What a `GET` on an upload session tells.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum UploadStatus {
+    /// 404, as on ECR, which has no such thing (<https://github.com/dotnet/sdk/issues/33019>).
+    #[default]
+    Unknown,
+    /// How much arrived, as the specification has it.
+    Told,
+    /// How much the first part had, as ECR's `Range` after a part goes on saying.
+    Stuck,
+}
+
+/// What a repeated closing PUT meets after the first one was taken. Nobody saw ECR's answer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ClosedTwice {
+    /// 404: the session is gone.
+    #[default]
+    Unknown,
+    /// 201: success is told again.
+    Created,
+}
+
+/// What `Location` looks like. The specification allows all of them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Locations {
+    /// `http://HOST/v2/...`, as on ECR (<https://github.com/regclient/regclient/issues/81>).
+    #[default]
+    Absolute,
+    /// `/v2/...`
+    Path,
+    /// `http://HOST/v2/...?_state=...`, as the reference registry has it. A request without that state is refused.
+    Query,
+    /// Relative to the request: `ID`, `../sha256:...`.
+    Relative,
 }
 
 /// What an upload to a repository that does not exist meets.

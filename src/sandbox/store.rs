@@ -14,7 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 
 use super::folder::Folder;
-use super::repository::{Image, Repo, Settings};
+use super::repository::{Document, Image, Repo, Settings};
 use super::rules::Interrupted;
 use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
@@ -31,6 +31,8 @@ pub(super) struct Store {
 struct Inner {
     repositories: BTreeMap<Repository, Repo>,
     uploads: HashMap<String, Session>,
+    /// The sessions that became blobs, of which repository.
+    closed: HashMap<String, (Repository, Digest)>,
     /// When each password ends.
     tokens: HashMap<String, SystemTime>,
 }
@@ -142,6 +144,20 @@ impl Store {
             Session::Busy { repository, .. } => repository == name,
         });
         is_here && inner.uploads.remove(id).is_some()
+    }
+
+    /// The blob that a session became.
+    pub(super) fn closed(&self, name: &Repository, id: &str) -> Option<Digest> {
+        self.lock().closed.get(id).filter(|(repository, _)| repository == name).map(|(_, digest)| *digest)
+    }
+
+    /// Removes a layer that a manifest lists, as a lifecycle policy might between two requests.
+    pub(super) fn lose_layer(&self, name: &Repository, manifest: &[u8]) {
+        let document: Option<Document> = serde_json::from_slice(manifest).ok();
+        let first = document.and_then(|document| document.layers?.first()?.digest.parse::<Digest>().ok());
+        if let (Some(repo), Some(digest)) = (self.lock().repositories.get_mut(name), first) {
+            repo.blobs.remove(&digest);
+        }
     }
 
     pub(super) fn open_uploads(&self) -> usize {
@@ -300,6 +316,7 @@ impl Feed<'_> {
         let (name, size) = (upload.repository.clone(), upload.received());
         let mut inner = self.store.lock();
         inner.uploads.remove(&self.id);
+        inner.closed.insert(self.id.clone(), (name.clone(), *digest));
         let Some(repo) = inner.repositories.get_mut(&name) else {
             return Err(io::Error::other("the repository is gone"));
         };

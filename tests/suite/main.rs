@@ -5,16 +5,20 @@
 //!
 //! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
 //! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure
+//! - `drawn.rs`: schedules of faults; `traffic.rs`: what went over the wire; `proxy.rs`: a bad line
 
 #![cfg(feature = "sandbox")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
 mod build;
+mod drawn;
 mod ecr;
+mod proxy;
 mod pushed;
 mod registry;
 mod source;
+mod traffic;
 
 mod archives;
 mod chunks;
@@ -28,4 +32,6 @@ mod quick_start;
 mod readme;
 mod report;
 mod reuse;
+mod schedules;
+mod survives;
 mod targets;

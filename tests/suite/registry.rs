@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
@@ -46,33 +46,56 @@ pub(crate) struct Registry {
     child: Child,
     address: String,
     storage: TempDir,
+    secret: Option<&'static str>,
+}
+
+/// Starts a docker-registry, and returns it when it listens, with where.
+fn serve(storage: &Path, address: &str, secret: Option<&str>) -> (Child, String) {
+    let (settings, root) = (storage.join("settings.yml"), storage.join("data"));
+    let secret = secret.map(|secret| format!(", secret: {secret}")).unwrap_or_default();
+    let text = format!(
+        "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'{secret}}}\n",
+        root.display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(settings).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = |line: &str| line.split_once("listening on ").map(|(_, rest)| rest.to_owned());
+    let rest = lines.by_ref().map_while(Result::ok).find_map(|line| said(&line));
+    let rest = rest.expect("docker-registry says where it listens");
+    let address = rest.split('"').next().unwrap().to_owned();
+    // It goes on talking, and must not find its pipe full or closed.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    (child, address)
 }
 
 impl Registry {
     /// Starts one, if it is installed, and skopeo beside it.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that signs the states of its uploads with a secret. Without one it makes one up at each start.
+    pub(crate) fn start_with(secret: Option<&'static str>) -> Option<Self> {
         if !second_opinion("docker-registry") | !second_opinion("skopeo") {
             return None;
         }
         let storage = tempfile::tempdir().unwrap();
-        let settings = storage.path().join("settings.yml");
-        let root = storage.path().join("data");
-        let text = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
-            root.display()
-        );
-        std::fs::write(&settings, text).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(settings).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let said = |line: &str| line.split_once("listening on ").map(|(_, rest)| rest.to_owned());
-        let rest = lines.by_ref().map_while(Result::ok).find_map(|line| said(&line));
-        let rest = rest.expect("docker-registry says where it listens");
-        let address = rest.split('"').next().unwrap().to_owned();
-        // It goes on talking, and must not find its pipe full or closed.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Some(Self { child, address, storage })
+        let (child, address) = serve(storage.path(), "127.0.0.1:0", secret);
+        Some(Self { child, address, storage, secret })
+    }
+
+    /// Ends it without a warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after it was killed: the same address, the same storage.
+    pub(crate) fn start_again(&mut self) {
+        (self.child, _) = serve(self.storage.path(), &self.address, self.secret);
     }
 
     /// `127.0.0.1:PORT/NAME`
@@ -115,10 +138,21 @@ impl Registry {
         Pushed::of_skopeo(root, folder)
     }
 
+    /// The folder with a repository's upload sessions.
+    fn uploads(&self, repository: &str) -> PathBuf {
+        self.storage.path().join("data/docker/registry/v2/repositories").join(repository).join("_uploads")
+    }
+
     /// How many upload sessions it has on its disk.
     pub(crate) fn open_uploads(&self, repository: &str) -> usize {
-        let folder = self.storage.path().join("data/docker/registry/v2/repositories").join(repository).join("_uploads");
-        std::fs::read_dir(folder).map_or(0, |entries| entries.count())
+        std::fs::read_dir(self.uploads(repository)).map_or(0, |entries| entries.count())
+    }
+
+    /// How many bytes they have.
+    pub(crate) fn bytes_of_uploads(&self, repository: &str) -> u64 {
+        let sessions = std::fs::read_dir(self.uploads(repository)).into_iter().flatten().flatten();
+        let data = sessions.map(|session| session.path().join("data"));
+        data.filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len()).sum()
     }
 }
 
