@@ -65,8 +65,8 @@ pub enum Show {
     None,
 }
 
-/// Each costs some 3 MiB, and a push is to stay under 128 MiB on any machine.
-const MOST_PACK_THREADS: usize = 8;
+/// Each costs some 3 MiB, and a push is to stay under 128 MiB on any machine, also if the registry takes nothing.
+const MOST_PACK_THREADS: usize = 6;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -140,7 +140,7 @@ struct PushArgs {
     /// Layers under way at once
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
     concurrency: usize,
-    /// Threads that pack layers [default: one a core, at most 8]
+    /// Threads that pack layers [default: one a core, at most 6]
     #[arg(long, value_name = "N", help_heading = "Transfer")]
     pack_threads: Option<usize>,
     /// How often a request is tried again

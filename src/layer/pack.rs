@@ -154,7 +154,6 @@ fn gzip_blocks<S: FnMut(Piece) -> ControlFlow<()>>(
     let mut plain = Hasher::new();
     let mut crc = crc32fast::Hasher::new();
     let mut in_flight: VecDeque<InFlight<'_>> = VecDeque::new();
-    let mut spare: Vec<Vec<u8>> = Vec::new();
     let mut dictionary = Vec::new();
     let mut position = 0;
     let mut all_read = false;
@@ -171,13 +170,11 @@ fn gzip_blocks<S: FnMut(Piece) -> ControlFlow<()>>(
             let Some(oldest) = in_flight.pop_front() else { break };
             let deflated = oldest.result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
             crc.combine(&deflated.crc);
-            spare.push(deflated.block);
             out.send(deflated.packed, oldest.position)?;
             continue;
         };
-        let mut block = spare.pop().unwrap_or_default();
         let left = usize::try_from(source.len() - position).unwrap_or(BLOCK);
-        block.resize(left.min(BLOCK), 0);
+        let mut block = vec![0; left.min(BLOCK)];
         position += source.read_at(position, &mut block)? as u64;
         all_read = position == source.len();
         plain.update(&block);
@@ -200,8 +197,6 @@ struct InFlight<'a> {
 struct Deflated {
     packed: Bytes,
     crc: crc32fast::Hasher,
-    /// The plain block, whose memory is used again.
-    block: Vec<u8>,
 }
 
 /// The packing threads: one set for all layers of a push.
@@ -252,8 +247,10 @@ impl Pool {
             let deflated = gzip::deflate(&block, &dictionary, last, level, scratch).map(|()| {
                 let mut crc = crc32fast::Hasher::new();
                 crc.update(&block);
-                Deflated { packed: Bytes::copy_from_slice(scratch), crc, block }
+                Deflated { packed: Bytes::copy_from_slice(scratch), crc }
             });
+            // The way out may be blocked for long: until then only the packed bytes are kept.
+            drop((block, dictionary));
             // Nobody waits any more if the layer was given up.
             let _given_up = answer.send(deflated);
         });

@@ -24,7 +24,7 @@ use crate::layer::{Meter, Packed};
 /// Bytes to a chunk. ECR takes 5 to 10 MiB with a Content-Range, only the last may be smaller
 /// (dotnet/sdk-container-builds#424, openai/tart#179).
 ///
-/// Two of them for each of four layers under way are most of the memory that a push takes.
+/// One and a half of them for each of four layers under way are most of the memory that a push takes.
 pub const CHUNK: u64 = 6 << 20;
 
 /// How often a session is continued at the old place without the registry having said that it may be. More than once,

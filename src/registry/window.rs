@@ -29,7 +29,8 @@ pub enum Fed {
     Failed(Error),
 }
 
-/// A window on a feed that moves on when bytes are acknowledged. Holds at most two chunks and a piece.
+/// A window on a feed that moves on when bytes are acknowledged. Holds at most one and a half chunks
+/// and a piece: what is packed already waits in the feed, so a larger window would only take memory.
 pub(super) struct Window {
     feed: Feed,
     /// Bytes to a chunk.
@@ -53,9 +54,9 @@ impl Window {
         self.fill_to(self.chunk + 1).await
     }
 
-    /// Takes from the feed until there are two chunks and a further byte, or all there is.
+    /// Takes from the feed, while a chunk is sent, until there is half of the next, or all there is.
     pub(super) async fn fill_ahead(&mut self) -> Result<()> {
-        self.fill_to(2 * self.chunk + 1).await
+        self.fill_to(self.chunk + self.chunk / 2 + 1).await
     }
 
     async fn fill_to(&mut self, wanted: u64) -> Result<()> {
