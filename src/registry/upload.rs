@@ -229,7 +229,7 @@ impl Session<'_> {
                 self.hoped = None;
                 Ok(Stand::At(offset))
             }
-            // ECR keeps a session without telling how far it got: one try at the old place, where it says so.
+            // ECR may keep a session without telling how far it got: the old place is tried, where a 416 says so.
             None if !gone && self.hoped != Some((chunk.start, HOPES)) => {
                 let before = self.hoped.filter(|(start, _)| *start == chunk.start).map_or(0, |(_, times)| times);
                 self.hoped = Some((chunk.start, before + 1));
