@@ -149,6 +149,12 @@ struct PushArgs {
     /// How long an upload may stand still before it goes on over another connection
     #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
     stall_timeout: u64,
+    /// Most bytes of layers to send a second, all together: 500K, 10M
+    #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
+    limit_rate: Option<String>,
+    /// When to give up, in seconds
+    #[arg(long, value_name = "SECONDS", help_heading = "Transfer")]
+    deadline: Option<u64>,
     /// File that remembers what layers became [default: ecr-push/layers.jsonl in the user's cache folder]
     #[arg(long, value_name = "FILE", help_heading = "Transfer")]
     cache: Option<PathBuf>,
@@ -238,6 +244,11 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         },
         retries: args.retries,
         stall_timeout: Duration::from_secs(at_least_one("--stall-timeout", args.stall_timeout)?),
+        limit_rate: args.limit_rate.as_deref().map(rate).transpose()?,
+        deadline: match args.deadline {
+            Some(seconds) => Some(Duration::from_secs(at_least_one("--deadline", seconds)?)),
+            None => None,
+        },
         cache,
         dry_run: args.dry_run,
     };
@@ -266,6 +277,24 @@ fn given(option: &str, value: String) -> Result<String> {
 
 fn at_least_one<N: From<u8> + PartialEq>(option: &str, value: N) -> Result<N> {
     if value == N::from(0) { Err(Error::usage(format!("{option} must be at least 1"))) } else { Ok(value) }
+}
+
+/// A number of bytes with an optional K, M or G, which stand for powers of 1024 as with curl and rsync.
+fn rate(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1_u64),
+        "k" | "kib" | "kb" => Some(1 << 10),
+        "m" | "mib" | "mb" => Some(1 << 20),
+        "g" | "gib" | "gb" => Some(1 << 30),
+        _ => None,
+    };
+    let rate = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit)).filter(|rate| *rate >= 1024);
+    rate.ok_or_else(|| {
+        Error::usage(format!("--limit-rate {text:?} is no rate"))
+            .hint("Write bytes a second, at least 1K: 500K, 10M, 1G.")
+    })
 }
 
 /// Region codes have hyphens. They are often written with underscores all the same, since a well-known guide does.

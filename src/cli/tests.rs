@@ -64,6 +64,16 @@ fn an_argument_wins_over_a_rival_in_the_environment_and_help_needs_none() {
 }
 
 #[test]
+fn a_rate_is_bytes_with_a_unit() {
+    let rate = |text: &str| push_of(&["a.tar", "app", "--limit-rate", text], &[]).request.limit_rate;
+    assert_eq!([rate("2048"), rate("500K"), rate("10MiB"), rate("1g")], [2048, 512_000, 10 << 20, 1 << 30].map(Some));
+    for bad in ["", "10", "-5K", "1.5M", "5X", "99999999999999999999G", "G"] {
+        let argument = format!("--limit-rate={bad}");
+        assert!(refused(&["a.tar", "app", &argument], &[]).contains("--limit-rate"), "{bad}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_name() {
     assert!(refused(&["a.tar"], &[]).contains("<TARGET>"));
     assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));

@@ -17,7 +17,7 @@ use crate::image::{Config, Image, Stated};
 use crate::layer::{Meter, Packed, Piece};
 use crate::plan::{self, Action, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
-use crate::registry::{self, Client, Fed, Login, LoginSource, Presence};
+use crate::registry::{self, Client, Fed, Login, LoginSource, Presence, Rate};
 
 /// How many blobs are asked for at once where there is no call that asks for many.
 const QUESTIONS_AT_ONCE: usize = 8;
@@ -62,10 +62,11 @@ impl Destination {
     pub(super) async fn reach(
         request: &Request,
         target: &Target,
+        rate: Option<Arc<Rate>>,
         events: &Events,
         cancel: CancellationToken,
     ) -> Result<Self> {
-        let Connection { client, host, ecr } = Connection::make(request, target, events, &cancel).await?;
+        let Connection { client, host, ecr } = Connection::make(request, target, rate, events, &cancel).await?;
         let mut reached = Self {
             client,
             host,
@@ -335,6 +336,7 @@ impl Connection {
     pub(super) async fn make(
         request: &Request,
         target: &Target,
+        rate: Option<Arc<Rate>>,
         events: &Events,
         cancel: &CancellationToken,
     ) -> Result<Self> {
@@ -361,6 +363,7 @@ impl Connection {
             login,
             retries: request.retries,
             stall_timeout: request.stall_timeout,
+            rate,
             cancel: cancel.clone(),
             on_wait: Arc::new(move |line| events(Event::Warning(line))),
         })?;

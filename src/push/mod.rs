@@ -21,6 +21,7 @@ use crate::image::{self, Archive, Choice, Content, Image, Stated};
 use crate::layer::{Meter, Pool};
 use crate::plan::{self, Action, Wanted};
 use crate::reference::{Host, Tag, Target};
+use crate::registry::Rate;
 use crate::reuse::Cache;
 
 use delivery::Delivery;
@@ -60,6 +61,10 @@ pub struct Request {
     pub retries: usize,
     /// How long an upload may stand still before its connection is cut and it goes on over another.
     pub stall_timeout: Duration,
+    /// How many bytes of layers are sent a second at most, over all targets.
+    pub limit_rate: Option<u64>,
+    /// When the push is given up.
+    pub deadline: Option<Duration>,
     /// The own cache, if one is kept.
     pub cache: Option<PathBuf>,
     /// Plan only: look, send nothing.
@@ -118,6 +123,21 @@ pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
 ///
 /// Nothing is tagged before everything it refers to is there, and nothing is tagged at a target where something failed.
 pub async fn push(request: Request, events: Events, cancel: CancellationToken) -> Outcome {
+    let Some(deadline) = request.deadline else { return push_at_leisure(request, events, cancel).await };
+    let in_time = cancel.child_token();
+    let mut pushing = std::pin::pin!(push_at_leisure(request, events, in_time.clone()));
+    match tokio::time::timeout(deadline, &mut pushing).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            // In good order, as after Ctrl-C: sessions are closed.
+            in_time.cancel();
+            let outcome = pushing.await;
+            if cancel.is_cancelled() { outcome } else { outcome.too_late(deadline) }
+        }
+    }
+}
+
+async fn push_at_leisure(request: Request, events: Events, cancel: CancellationToken) -> Outcome {
     let mut outcome = Outcome::new(&request);
     let opened = match unless_cancelled(&cancel, open(&request)).await {
         Ok(opened) => opened,
@@ -135,9 +155,11 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
     });
     let wanted = plan::wanted(image, &cache, LEVEL);
     let questions = plan::questions(image, &wanted);
+    let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
-            let destination = Destination::reach(&request, target, &events, cancel.child_token()).await?;
+            let rate = rate.clone();
+            let destination = Destination::reach(&request, target, rate, &events, cancel.child_token()).await?;
             destination.look(&questions, &events).await?;
             destination.plan(&wanted, &events);
             Ok(destination)

@@ -1,9 +1,9 @@
 //! What came of a push, as data.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Request;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::image::{Archive, Image};
 use crate::plan::Wanted;
 use crate::reference::{DiffId, Digest, Tag};
@@ -113,6 +113,18 @@ impl Outcome {
     pub(super) fn of_failure(mut self, error: Error) -> Self {
         for target in &mut self.targets {
             target.error = Some(error.clone());
+        }
+        self
+    }
+
+    /// What was interrupted was so because the time was over.
+    pub(super) fn too_late(mut self, deadline: Duration) -> Self {
+        let late = format!("the push was given up after {} s, its deadline", deadline.as_secs());
+        let error = Error::new(Kind::Unavailable, late).hint("Run the same command again to carry on.");
+        for target in self.targets.iter_mut().filter(|target| target.pushed.len() < target.tags.len().max(1)) {
+            if target.error.as_ref().is_some_and(|error| error.kind() == Kind::Interrupted) {
+                target.error = Some(error.clone());
+            }
         }
         self
     }

@@ -45,7 +45,8 @@ struct Descriptor {
 /// # Errors
 /// If something is not there, or not as its manifest says.
 pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
-    let connection = Connection::make(request, target, &(Arc::new(|_| {}) as _), &CancellationToken::new()).await?;
+    let connection =
+        Connection::make(request, target, None, &(Arc::new(|_| {}) as _), &CancellationToken::new()).await?;
     let client = &connection.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {

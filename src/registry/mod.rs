@@ -16,6 +16,7 @@ mod wire;
 pub use auth::{Login, LoginSource};
 pub use blob::Presence;
 pub use manifest::RemoteManifest;
+pub use pacer::Rate;
 pub use upload::{CHUNK, upload};
 pub use window::{Fed, Feed};
 pub use wire::{Client, Settings};

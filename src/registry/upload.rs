@@ -289,7 +289,8 @@ impl Session<'_> {
         }
         let pulse = Arc::new(Pulse::new());
         let (body, meter, beats) = (chunk.clone(), Arc::clone(self.meter), Arc::clone(&pulse));
-        ask.payload = Arc::new(move || Body::wrap(body.body(&meter, &beats)));
+        let rate = self.client.rate().cloned();
+        ask.payload = Arc::new(move || Body::wrap(body.body(&meter, &beats, rate.clone())));
         let limit = self.client.stall_timeout();
         let patience = async {
             pulse.stops(limit).await;

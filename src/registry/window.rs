@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
+use super::pacer::Rate;
 use crate::error::{Error, Result};
 use crate::layer::{Meter, Packed, Piece};
 
@@ -139,7 +140,7 @@ impl Chunk {
     }
 
     /// The chunk as a request body.
-    pub(super) fn body(&self, meter: &Arc<Meter>, pulse: &Arc<Pulse>) -> ChunkBody {
+    pub(super) fn body(&self, meter: &Arc<Meter>, pulse: &Arc<Pulse>, rate: Option<Arc<Rate>>) -> ChunkBody {
         pulse.beat(self.len == 0);
         ChunkBody {
             chunk: self.clone(),
@@ -148,6 +149,8 @@ impl Chunk {
             sent: 0,
             meter: Arc::clone(meter),
             pulse: Arc::clone(pulse),
+            rate,
+            turn: None,
         }
     }
 }
@@ -164,6 +167,9 @@ pub(super) struct ChunkBody {
     sent: u64,
     meter: Arc<Meter>,
     pulse: Arc<Pulse>,
+    rate: Option<Arc<Rate>>,
+    /// When the next frame may be sent, if there is a rate to keep to.
+    turn: Option<Pin<Box<Sleep>>>,
 }
 
 impl HttpBody for ChunkBody {
@@ -172,11 +178,18 @@ impl HttpBody for ChunkBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         let Some(piece) = this.chunk.pieces.get(this.next) else { return Poll::Ready(None) };
-        let to = piece.len().min(this.taken + FRAME);
+        let grain = this.rate.as_ref().map_or(FRAME, |rate| rate.grain().min(FRAME));
+        let to = piece.len().min(this.taken + grain);
+        if let Some(rate) = &this.rate {
+            let bytes = to - this.taken;
+            let turn = this.turn.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(rate.reserve(bytes))));
+            std::task::ready!(turn.as_mut().poll(context));
+            this.turn = None;
+        }
         let bytes = piece.slice(this.taken..to);
         (this.next, this.taken) = if to == piece.len() { (this.next + 1, 0) } else { (this.next, to) };
         // What was handed out before is sent when the next is asked for.
@@ -308,6 +321,35 @@ mod tests {
             }
             assert_eq!(arrived, all, "seed {seed}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_bodies_together_keep_to_the_rate_without_jerks() {
+        let rate = Arc::new(Rate::new(100_000));
+        let start = Instant::now();
+        let send = |len: usize| {
+            let rate = Arc::clone(&rate);
+            async move {
+                let mut window = window(&[vec![7; len]], 1 << 20);
+                window.fill().await.unwrap();
+                let (meter, pulse) = (Arc::new(Meter::new(1)), Arc::new(Pulse::new()));
+                let mut body = window.chunk().0.body(&meter, &pulse, Some(rate));
+                let (mut sent, mut last, mut longest) = (0, Instant::now(), Duration::ZERO);
+                while let Some(Ok(frame)) =
+                    std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+                {
+                    sent += frame.into_data().map_or(0, |bytes| bytes.len());
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                assert_eq!(sent, len);
+                longest
+            }
+        };
+        let (one, other) = tokio::join!(send(400_000), send(600_000));
+        let seconds = start.elapsed().as_secs_f64();
+        assert!((9.8..10.1).contains(&seconds), "{seconds} s for 1,000,000 bytes at 100,000 a second");
+        assert!(one.max(other) <= Duration::from_millis(110), "{one:?} and {other:?} without a byte");
     }
 
     #[tokio::test(start_paused = true)]

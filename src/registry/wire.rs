@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::{Auth, LoginSource};
 use super::fault::Fault;
-use super::pacer::Pacer;
+use super::pacer::{Pacer, Rate};
 use crate::error::{Error, Kind, Result};
 use crate::reference::{self, Repository};
 
@@ -45,6 +45,8 @@ pub struct Settings {
     pub retries: usize,
     /// How long a request with a body may stand still.
     pub stall_timeout: Duration,
+    /// The rate that layers are sent at, shared with other clients.
+    pub rate: Option<Arc<Rate>>,
     /// Ends all waiting.
     pub cancel: CancellationToken,
     /// Told, in one line, why it takes longer and when the next try is.
@@ -163,6 +165,11 @@ impl Client {
             format!("no answer within {} s", SMALL_REQUEST.as_secs())
         };
         self.send(ask, patience).await
+    }
+
+    /// The rate that layers are sent at.
+    pub(super) fn rate(&self) -> Option<&Arc<Rate>> {
+        self.0.settings.rate.as_ref()
     }
 
     /// How long a request with a body may stand still.
@@ -319,6 +326,7 @@ mod tests {
             login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
             retries: 4,
             stall_timeout: Duration::from_secs(60),
+            rate: None,
             cancel: CancellationToken::new(),
             on_wait: Arc::new(|_| {}),
         };
