@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::Choice;
 use crate::push::Request;
 use crate::reference::{Host, Tag, Target, is_region};
+use crate::registry::{CHUNK, ECR_CHUNKS};
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -149,6 +150,9 @@ struct PushArgs {
     /// How long an upload may stand still before it goes on over another connection
     #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
     stall_timeout: u64,
+    /// Bytes that one request carries [default: 6M; 5M to 10M on ECR]
+    #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
+    chunk_size: Option<String>,
     /// Most bytes of layers to send a second, all together: 500K, 10M
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     limit_rate: Option<String>,
@@ -227,6 +231,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let targets = args.target.iter().map(|target| target.parse::<Target>()).collect::<Result<Vec<_>>>()?;
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
+    let chunk_size = chunk_size(args.chunk_size.as_deref(), &targets)?;
     let request = Request {
         archive: args.archive.unwrap_or_default(),
         choice,
@@ -244,7 +249,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         },
         retries: args.retries,
         stall_timeout: Duration::from_secs(at_least_one("--stall-timeout", args.stall_timeout)?),
-        limit_rate: args.limit_rate.as_deref().map(rate).transpose()?,
+        chunk_size,
+        limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
         deadline: match args.deadline {
             Some(seconds) => Some(Duration::from_secs(at_least_one("--deadline", seconds)?)),
             None => None,
@@ -280,7 +286,7 @@ fn at_least_one<N: From<u8> + PartialEq>(option: &str, value: N) -> Result<N> {
 }
 
 /// A number of bytes with an optional K, M or G, which stand for powers of 1024 as with curl and rsync.
-fn rate(text: &str) -> Result<u64> {
+fn bytes(option: &str, text: &str) -> Result<u64> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
@@ -290,11 +296,20 @@ fn rate(text: &str) -> Result<u64> {
         "g" | "gib" | "gb" => Some(1 << 30),
         _ => None,
     };
-    let rate = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit)).filter(|rate| *rate >= 1024);
-    rate.ok_or_else(|| {
-        Error::usage(format!("--limit-rate {text:?} is no rate"))
-            .hint("Write bytes a second, at least 1K: 500K, 10M, 1G.")
+    let bytes = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit));
+    bytes.filter(|bytes| *bytes >= 1024).ok_or_else(|| {
+        Error::usage(format!("{option} {text:?} is no number of bytes")).hint("Write at least 1K: 500K, 10M, 1G.")
     })
+}
+
+fn chunk_size(text: Option<&str>, targets: &[Target]) -> Result<u64> {
+    let Some(text) = text else { return Ok(CHUNK) };
+    let size = bytes("--chunk-size", text)?;
+    let is_ecr = |target: &Target| target.host.as_ref().is_none_or(|host| host.ecr().is_some());
+    if targets.iter().any(is_ecr) && !ECR_CHUNKS.contains(&size) {
+        return Err(Error::usage(format!("--chunk-size {text:?} is not for ECR")).hint("ECR takes 5M to 10M."));
+    }
+    Ok(size)
 }
 
 /// Region codes have hyphens. They are often written with underscores all the same, since a well-known guide does.

@@ -74,6 +74,16 @@ fn a_rate_is_bytes_with_a_unit() {
 }
 
 #[test]
+fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
+    let size = |target: &str, text: &str| push_of(&["a.tar", target, "--chunk-size", text], &[]).request.chunk_size;
+    assert_eq!([size("app", "5M"), size("app", "10M"), size("x.y/app", "64M")], [5, 10, 64].map(|size| size << 20));
+    assert_eq!(push_of(&["a.tar", "app"], &[]).request.chunk_size, CHUNK);
+    for (target, text) in [("app", "4M"), ("app", "11M"), ("x.y/app", "1")] {
+        assert!(refused(&["a.tar", target, "--chunk-size", text], &[]).contains("--chunk-size"), "{target} {text}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_name() {
     assert!(refused(&["a.tar"], &[]).contains("<TARGET>"));
     assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));

@@ -363,6 +363,7 @@ impl Connection {
             login,
             retries: request.retries,
             stall_timeout: request.stall_timeout,
+            chunk: request.chunk_size,
             rate,
             cancel: cancel.clone(),
             on_wait: Arc::new(move |line| events(Event::Warning(line))),

@@ -61,6 +61,8 @@ pub struct Request {
     pub retries: usize,
     /// How long an upload may stand still before its connection is cut and it goes on over another.
     pub stall_timeout: Duration,
+    /// How many bytes a chunk has.
+    pub chunk_size: u64,
     /// How many bytes of layers are sent a second at most, over all targets.
     pub limit_rate: Option<u64>,
     /// When the push is given up.

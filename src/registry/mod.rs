@@ -17,6 +17,6 @@ pub use auth::{Login, LoginSource};
 pub use blob::Presence;
 pub use manifest::RemoteManifest;
 pub use pacer::Rate;
-pub use upload::{CHUNK, upload};
+pub use upload::{CHUNK, ECR_CHUNKS, upload};
 pub use window::{Fed, Feed};
 pub use wire::{Client, Settings};

@@ -21,11 +21,13 @@ use super::wire::{Ask, Client};
 use crate::error::{Error, Kind, Result};
 use crate::layer::{Meter, Packed};
 
-/// Bytes to a chunk. ECR takes 5 to 10 MiB with a Content-Range, only the last may be smaller
-/// (dotnet/sdk-container-builds#424, openai/tart#179).
+/// Bytes to a chunk where nothing else is asked for.
 ///
 /// One and a half of them for each of four layers under way are most of the memory that a push takes.
 pub const CHUNK: u64 = 6 << 20;
+
+/// What ECR takes with a Content-Range; only the last may be smaller (dotnet/sdk-container-builds#424, openai/tart#179).
+pub const ECR_CHUNKS: std::ops::RangeInclusive<u64> = 5 << 20..=10 << 20;
 
 /// How often a session is continued at the old place without the registry having said that it may be. More than once,
 /// since that try can break like any other, on another connection of the pool for one.
@@ -45,7 +47,7 @@ pub async fn upload(
 ) -> Result<Packed> {
     let doing = format!("cannot upload {what} to {}", client.repository());
     let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0, lost: false };
-    let mut window = Window::new(feed, CHUNK);
+    let mut window = Window::new(feed, client.chunk());
     let mut disputed: Option<Packed> = None;
     loop {
         meter.set(0, 0);
@@ -59,7 +61,7 @@ pub async fn upload(
                 }
             }
         }
-        window = Window::new(again(), CHUNK);
+        window = Window::new(again(), client.chunk());
     }
 }
 

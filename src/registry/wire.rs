@@ -45,6 +45,8 @@ pub struct Settings {
     pub retries: usize,
     /// How long a request with a body may stand still.
     pub stall_timeout: Duration,
+    /// Bytes to a chunk.
+    pub chunk: u64,
     /// The rate that layers are sent at, shared with other clients.
     pub rate: Option<Arc<Rate>>,
     /// Ends all waiting.
@@ -165,6 +167,11 @@ impl Client {
             format!("no answer within {} s", SMALL_REQUEST.as_secs())
         };
         self.send(ask, patience).await
+    }
+
+    /// Bytes to a chunk.
+    pub(super) fn chunk(&self) -> u64 {
+        self.0.settings.chunk
     }
 
     /// The rate that layers are sent at.
@@ -326,6 +333,7 @@ mod tests {
             login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
             retries: 4,
             stall_timeout: Duration::from_secs(60),
+            chunk: crate::registry::CHUNK,
             rate: None,
             cancel: CancellationToken::new(),
             on_wait: Arc::new(|_| {}),

@@ -119,3 +119,14 @@ fn with_one_lane_no_upload_begins_before_the_last_has_ended() {
     assert_eq!(order, uploads.repeat(4));
     drop(run);
 }
+
+#[test]
+fn chunks_are_as_large_as_asked_for() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("large.tar");
+    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 20 << 20))]);
+    let run = ecr.run(&[&archive, "team/app:1", "--chunk-size", "10M"]).exits(0);
+    let (ranges, _) = parts(&ecr);
+    assert_eq!(ranges, [(0, 10 * MIB - 1), (10 * MIB, 20 * MIB - 1)]);
+    drop(run);
+}
