@@ -232,6 +232,9 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
     let chunk_size = chunk_size(args.chunk_size.as_deref(), &targets)?;
+    if args.report.is_some() && args.report == args.archive {
+        return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
+    }
     let request = Request {
         archive: args.archive.unwrap_or_default(),
         choice,
