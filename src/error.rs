@@ -141,13 +141,6 @@ impl Error {
         self
     }
 
-    /// The same failure, seen as another kind.
-    #[must_use]
-    pub fn of_kind(mut self, kind: Kind) -> Self {
-        self.0.kind = kind;
-        self
-    }
-
     /// What sort of failure it is.
     pub fn kind(&self) -> Kind {
         self.0.kind

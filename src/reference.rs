@@ -97,13 +97,6 @@ sha256_value! {
     DiffId, "diff_id"
 }
 
-impl DiffId {
-    /// The digest of the layer when it is stored plain: the same bytes, so the same hash.
-    pub fn as_plain_digest(&self) -> Digest {
-        Digest(self.0)
-    }
-}
-
 fn hex(bytes: &[u8; 32]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);

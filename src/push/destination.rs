@@ -239,7 +239,8 @@ impl Destination {
 
     /// Puts a manifest under a digest or a tag.
     pub(super) async fn put_manifest(&self, reference: &str, stated: &Stated) -> Result<()> {
-        let put = self.client.put_manifest(reference, &stated.media_type, stated.bytes.clone()).await;
+        let Stated { bytes, digest, media_type } = stated;
+        let put = self.client.put_manifest(reference, media_type, *digest, bytes.clone()).await;
         put.map_err(|error| self.advise(error))
     }
 

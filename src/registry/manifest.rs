@@ -30,13 +30,12 @@ pub struct RemoteManifest {
 }
 
 impl Client {
-    /// Puts a manifest or an index under a tag or under its digest.
+    /// Puts a manifest or an index, whose digest is known, under a tag or under that digest.
     ///
     /// # Errors
     /// If the registry refuses, or confirms another digest than that of these bytes. Nothing is asked of the answer
     /// beyond that: ECR's has no Location (apple/swift-container-plugin#27).
-    pub async fn put_manifest(&self, reference: &str, media_type: &str, bytes: Bytes) -> Result<()> {
-        let digest = Digest::of(&bytes);
+    pub async fn put_manifest(&self, reference: &str, media_type: &str, digest: Digest, bytes: Bytes) -> Result<()> {
         let ask = Ask::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
         let ask = ask.body(media_type, bytes)?;
         let doing = format!("cannot put the manifest {}/{}", self.repository(), place(reference));

@@ -245,3 +245,17 @@ fn a_quota_of_repositories_that_is_used_up_is_not_tried_again() {
     assert_eq!(ecr.count("ecr:CreateRepository"), 1);
     drop(run.says(&["cannot create the repository team/app", "The maximum number of repositories has been reached"]));
 }
+
+#[test]
+fn plain_http_is_spoken_to_a_named_host_only_where_it_is_asked_for() {
+    for (insecure, spoken) in [(&["--insecure"][..], true), (&[], false)] {
+        // As a proxy the sandbox sees whether a request comes in plain text or as a tunnel. It serves neither.
+        let ecr = Ecr::new();
+        let mut command = ecr.bench.command(&[&[testdata(ARCHIVE).as_str(), "registry.test/app:1"], insecure].concat());
+        command.args(["--retries", "0"]).env("HTTP_PROXY", ecr.url()).env("HTTPS_PROXY", ecr.url());
+        let run = ecr.finish(command);
+        assert_ne!(run.code, Some(0));
+        let plain = ecr.log().iter().any(|entry| entry.method == "HEAD" && entry.path.contains("/v2/app/blobs/"));
+        assert_eq!(plain, spoken, "{insecure:?}");
+    }
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{Fault, Interrupted, Rules, Trouble};
 
-use super::bench::{Run, testdata};
+use super::bench::{Bench, Run, report, testdata};
 use super::build;
 use super::ecr::{Ecr, status};
 use super::pushed::Pushed;
@@ -194,4 +194,15 @@ fn a_push_that_is_not_done_by_its_deadline_is_given_up_in_good_order() {
     let run = ecr.run(&[&archive, "team/app:1", "--deadline", "1"]).exits(4).prints("");
     drop(run.says(&["the push was given up after 1 s, its deadline", "hint: Run the same command again"]));
     ecr.has_no_image("1");
+}
+
+#[test]
+fn a_rate_that_is_asked_for_is_kept() {
+    let (ecr, written) = (Ecr::new(), Bench::new());
+    let path = written.scratch("report.json");
+    let archive = testdata("docker-29-overlay2-save.tar");
+    // 252 KiB in four requests at 100 KiB a second.
+    let _run = ecr.run(&[&archive, "team/app:1", "--limit-rate", "100K", "--report", &path]).exits(0);
+    let seconds = report(&path)["seconds"].as_f64().unwrap();
+    assert!(seconds > 1.9, "252 KiB took {seconds} s");
 }
