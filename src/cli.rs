@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::Choice;
 use crate::push::Request;
 use crate::reference::{Host, Tag, Target, is_region};
-use crate::registry::{CHUNK, ECR_CHUNKS};
+use crate::registry::{CHUNK, ECR_CHUNKS, Patience};
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -250,8 +250,11 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             Some(threads) => at_least_one("--pack-threads", threads)?,
             None => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_PACK_THREADS),
         },
-        retries: args.retries,
-        stall_timeout: Duration::from_secs(at_least_one("--stall-timeout", args.stall_timeout)?),
+        patience: Patience {
+            retries: args.retries,
+            stall: Duration::from_secs(at_least_one("--stall-timeout", args.stall_timeout)?),
+            ..Patience::default()
+        },
         chunk_size,
         limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
         deadline: match args.deadline {

@@ -5,22 +5,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use reqwest::Url;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::{Connection, Registries};
 use super::outcome::{LayerOutcome, TargetOutcome};
 use super::{Event, Events, Planned, Request};
-use crate::ecr::{self, Access, Ecr, Place};
+use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Stated};
 use crate::layer::{Meter, Packed, Piece};
 use crate::plan::{self, Action, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
-use crate::registry::{self, Client, Fed, Login, LoginSource, Presence, Rate};
+use crate::registry::{self, Client, Fed, Presence};
 
 /// How many blobs are asked for at once where there is no call that asks for many.
-const QUESTIONS_AT_ONCE: usize = 8;
+pub(super) const QUESTIONS_AT_ONCE: usize = 8;
 
 /// A target whose registry answered.
 pub(super) struct Destination {
@@ -60,13 +60,13 @@ struct LayerState {
 impl Destination {
     /// Finds the registry, logs in, and sees to it that the repository is there.
     pub(super) async fn reach(
-        request: &Request,
+        registries: &Registries<'_>,
         target: &Target,
-        rate: Option<Arc<Rate>>,
         events: &Events,
         cancel: CancellationToken,
     ) -> Result<Self> {
-        let Connection { client, host, ecr } = Connection::make(request, target, rate, events, &cancel).await?;
+        let request = registries.request();
+        let Connection { client, host, ecr } = registries.connect(target, cancel.clone()).await?;
         let mut reached = Self {
             client,
             host,
@@ -323,79 +323,6 @@ impl LayerState {
             seconds: self.seconds,
         }
     }
-}
-
-/// A repository of a registry, and ECR's API beside it if it is ECR's.
-pub(super) struct Connection {
-    pub(super) client: Client,
-    pub(super) host: Host,
-    pub(super) ecr: Option<(Ecr, Place)>,
-}
-
-impl Connection {
-    /// Finds out whose registry the target is in, and logs in if it is ECR's.
-    pub(super) async fn make(
-        request: &Request,
-        target: &Target,
-        rate: Option<Arc<Rate>>,
-        events: &Events,
-        cancel: &CancellationToken,
-    ) -> Result<Self> {
-        let named_ecr = target.host.as_ref().and_then(Host::ecr);
-        let is_ecr = named_ecr.is_some() || target.host.is_none();
-        if !is_ecr && matches!(request.access, Access::StandIn { .. }) {
-            return Err(Error::usage(format!("the sandbox is an ECR and cannot stand in for {target}"))
-                .hint("Give the target as REPOSITORY:TAG."));
-        }
-        let (host, ecr, login): (Host, _, LoginSource) = match (&target.host, is_ecr) {
-            (Some(host), false) => (host.clone(), None, Arc::new(|| Box::pin(async { Ok(Login::Anonymous) }))),
-            (named, _) => {
-                let ecr = Ecr::connect(&request.access, request.region.as_deref(), named_ecr).await?;
-                let token = ecr.token().await.map_err(|error| ecr::advise(error, None))?;
-                let host = named.clone().unwrap_or_else(|| ecr.host(&token.account));
-                (host, Some(ecr.clone()), login_source(ecr, token))
-            }
-        };
-        let events = Arc::clone(events);
-        let client = Client::new(registry::Settings {
-            endpoint: endpoint(&host, request)?,
-            name: host.to_string(),
-            repository: target.repository.clone(),
-            login,
-            retries: request.retries,
-            stall_timeout: request.stall_timeout,
-            chunk: request.chunk_size,
-            rate,
-            cancel: cancel.clone(),
-            on_wait: Arc::new(move |line| events(Event::Warning(line))),
-        })?;
-        let place = host.ecr().map(|ecr| Place { host: ecr.clone(), repository: target.repository.clone() });
-        Ok(Self { client, ecr: ecr.zip(place), host })
-    }
-}
-
-/// Hands out the token that is there already, and after that a fresh one each time.
-fn login_source(ecr: Ecr, token: ecr::Token) -> LoginSource {
-    let first = Arc::new(Mutex::new(Some(token)));
-    Arc::new(move || {
-        let (ecr, first) = (ecr.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
-        Box::pin(async move {
-            let token = match first {
-                Some(token) => token,
-                None => ecr.token().await?,
-            };
-            Ok(Login::Basic(token.basic))
-        })
-    })
-}
-
-/// Where a host is reached: over https, unless it is this machine or the user wants otherwise.
-fn endpoint(host: &Host, request: &Request) -> Result<Url> {
-    let at = request.registry_endpoint.as_ref().filter(|_| host.ecr().is_some()).unwrap_or(host);
-    let plain = at.is_loopback() || request.insecure && host.ecr().is_none();
-    let scheme = if plain { "http" } else { "https" };
-    Url::parse(&format!("{scheme}://{at}/"))
-        .map_err(|error| Error::usage(format!("{host} cannot stand in a URL")).because(error))
 }
 
 /// The target's tag and those for all targets, each once; `latest` only if nobody named any.

@@ -4,6 +4,7 @@
 //! [`Request`], what happens on the way is told by [`Event`]s, and what came of it is the [`Outcome`], also when it
 //! failed half-way.
 
+mod connection;
 mod delivery;
 mod destination;
 mod outcome;
@@ -21,9 +22,10 @@ use crate::image::{self, Archive, Choice, Content, Image, Stated};
 use crate::layer::{Meter, Pool};
 use crate::plan::{self, Action, Wanted};
 use crate::reference::{Host, Tag, Target};
-use crate::registry::Rate;
+use crate::registry::{Patience, Rate};
 use crate::reuse::Cache;
 
+use connection::Registries;
 use delivery::Delivery;
 use destination::Destination;
 pub use outcome::{ImageSummary, LayerOutcome, Outcome, TargetOutcome};
@@ -57,10 +59,8 @@ pub struct Request {
     pub concurrency: usize,
     /// How many threads pack.
     pub pack_threads: usize,
-    /// How often a request is tried again.
-    pub retries: usize,
-    /// How long an upload may stand still before its connection is cut and it goes on over another.
-    pub stall_timeout: Duration,
+    /// How long is waited for a registry, and how often a request is tried again.
+    pub patience: Patience,
     /// How many bytes a chunk has.
     pub chunk_size: u64,
     /// How many bytes of layers are sent a second at most, over all targets.
@@ -158,10 +158,10 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let wanted = plan::wanted(image, &cache, LEVEL);
     let questions = plan::questions(image, &wanted);
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
+    let registries = Registries::of(&request, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
-            let rate = rate.clone();
-            let destination = Destination::reach(&request, target, rate, &events, cancel.child_token()).await?;
+            let destination = Destination::reach(&registries, target, &events, cancel.child_token()).await?;
             destination.look(&questions, &events).await?;
             destination.plan(&wanted, &events);
             Ok(destination)

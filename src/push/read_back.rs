@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::Request;
-use super::destination::Connection;
+use super::connection::Registries;
 use crate::error::{Error, Kind, Result};
 use crate::reference::{Digest, Tag, Target};
 use crate::registry::{Client, Presence};
@@ -45,9 +45,9 @@ struct Descriptor {
 /// # Errors
 /// If something is not there, or not as its manifest says.
 pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
-    let connection =
-        Connection::make(request, target, None, &(Arc::new(|_| {}) as _), &CancellationToken::new()).await?;
-    let client = &connection.client;
+    let nobody = Arc::new(|_| {}) as _;
+    let registries = Registries::of(request, None, &nobody);
+    let client = &registries.connect(target, CancellationToken::new()).await?.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {
         digest: root.digest,

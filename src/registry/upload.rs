@@ -293,7 +293,7 @@ impl Session<'_> {
         let (body, meter, beats) = (chunk.clone(), Arc::clone(self.meter), Arc::clone(&pulse));
         let rate = self.client.rate().cloned();
         ask.payload = Arc::new(move || Body::wrap(body.body(&meter, &beats, rate.clone())));
-        let limit = self.client.stall_timeout();
+        let limit = self.client.patience().stall;
         let patience = async {
             pulse.stops(limit).await;
             format!("nothing moved for {} s", limit.as_secs())

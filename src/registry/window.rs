@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use super::pacer::Rate;
+use super::rate::Rate;
 use crate::error::{Error, Result};
 use crate::layer::{Meter, Packed, Piece};
 

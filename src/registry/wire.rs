@@ -15,12 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::{Auth, LoginSource};
 use super::fault::Fault;
-use super::pacer::{Pacer, Rate};
+use super::pacer::Pacer;
+use super::rate::Rate;
 use crate::error::{Error, Kind, Result};
 use crate::reference::{self, Repository};
-
-/// How long a small request may take, answer included.
-const SMALL_REQUEST: Duration = Duration::from_secs(60);
 
 /// How long is waited for an answer that nobody needs any more.
 const GRACE: Duration = Duration::from_millis(800);
@@ -31,35 +29,64 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What a client needs to know.
+/// How long is waited for what, and how often it is tried again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Patience {
+    /// How often a request is tried again.
+    pub retries: usize,
+    /// The pause before the second try. The next ones are longer, up to `longest_pause`.
+    pub first_pause: Duration,
+    /// The longest pause of our own choice. A registry may ask for a longer one.
+    pub longest_pause: Duration,
+    /// How long a small request may take, answer included.
+    pub small_request: Duration,
+    /// How long a request with a body may stand still before its connection is cut.
+    pub stall: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            retries: 4,
+            first_pause: Duration::from_millis(400),
+            longest_pause: Duration::from_secs(20),
+            small_request: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What needs to be known about a registry.
 pub struct Settings {
     /// Where the registry is: `https://HOST/`.
     pub endpoint: Url,
     /// What people call the registry: the host of the reference, wherever the endpoint is.
     pub name: String,
-    /// The repository that this client works on.
-    pub repository: Repository,
     /// Where logins come from.
     pub login: LoginSource,
-    /// How often a request is tried again.
-    pub retries: usize,
-    /// How long a request with a body may stand still.
-    pub stall_timeout: Duration,
+    /// How long is waited for what.
+    pub patience: Patience,
+    /// How many requests are under way at once at most.
+    pub lanes: usize,
     /// Bytes to a chunk.
     pub chunk: u64,
     /// The rate that layers are sent at, shared with other clients.
     pub rate: Option<Arc<Rate>>,
-    /// Ends all waiting.
-    pub cancel: CancellationToken,
     /// Told, in one line, why it takes longer and when the next try is.
     pub on_wait: Arc<dyn Fn(String) + Send + Sync>,
 }
 
-/// A repository of a registry. Cheap to clone; all clones share connections, login and pace.
+/// A repository of a registry.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client {
+    registry: Arc<Registry>,
+    repository: Repository,
+    /// Ends all waiting.
+    cancel: CancellationToken,
+}
 
-struct Inner {
+/// What all clients of a registry share: connections, login and pace.
+struct Registry {
     settings: Settings,
     http: reqwest::Client,
     auth: Auth,
@@ -68,7 +95,7 @@ struct Inner {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Client({}/{})", self.0.settings.name, self.0.settings.repository)
+        write!(f, "Client({}/{})", self.name(), self.repository)
     }
 }
 
@@ -103,11 +130,11 @@ impl Ask {
 }
 
 impl Client {
-    /// A client for one repository. Connects to nothing yet.
+    /// A client for one repository, whose waiting ends with `cancel`. Connects to nothing yet.
     ///
     /// # Errors
     /// If the machine's certificate store cannot be used.
-    pub fn new(settings: Settings) -> Result<Self> {
+    pub fn new(settings: Settings, repository: Repository, cancel: CancellationToken) -> Result<Self> {
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -128,23 +155,30 @@ impl Client {
                 .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
         })?;
         let auth = Auth::new(Arc::clone(&settings.login));
-        Ok(Self(Arc::new(Inner { settings, http, auth, pacer: Pacer::default() })))
+        let pacer = Pacer::new(settings.lanes);
+        Ok(Self { registry: Arc::new(Registry { settings, http, auth, pacer }), repository, cancel })
+    }
+
+    /// A client for another repository of the same registry, with the same connections, login and pace.
+    #[must_use]
+    pub fn beside(&self, repository: Repository, cancel: CancellationToken) -> Self {
+        Self { registry: Arc::clone(&self.registry), repository, cancel }
     }
 
     /// What people call the registry.
     pub fn name(&self) -> &str {
-        &self.0.settings.name
+        &self.registry.settings.name
     }
 
     /// The repository that this client works on.
     pub fn repository(&self) -> &Repository {
-        &self.0.settings.repository
+        &self.repository
     }
 
     /// The URL of `rest` below the repository: `blobs/sha256:...`, `manifests/1`.
     pub(super) fn url(&self, rest: &str) -> Url {
-        let mut url = self.0.settings.endpoint.clone();
-        url.set_path(&format!("/v2/{}/{rest}", self.0.settings.repository));
+        let mut url = self.registry.settings.endpoint.clone();
+        url.set_path(&format!("/v2/{}/{rest}", self.repository));
         url
     }
 
@@ -162,35 +196,37 @@ impl Client {
     /// Sends a small request once.
     pub(super) async fn ask_once(&self, ask: &Ask) -> Result<Response, Fault> {
         // The clock starts when the request may go out, not while the registry wants to be left alone.
+        let limit = self.patience().small_request;
         let patience = async {
-            tokio::time::sleep(SMALL_REQUEST).await;
-            format!("no answer within {} s", SMALL_REQUEST.as_secs())
+            tokio::time::sleep(limit).await;
+            format!("no answer within {} s", limit.as_secs())
         };
         self.send(ask, patience).await
     }
 
     /// Bytes to a chunk.
     pub(super) fn chunk(&self) -> u64 {
-        self.0.settings.chunk
+        self.registry.settings.chunk
     }
 
     /// The rate that layers are sent at.
     pub(super) fn rate(&self) -> Option<&Arc<Rate>> {
-        self.0.settings.rate.as_ref()
+        self.registry.settings.rate.as_ref()
     }
 
-    /// How long a request with a body may stand still.
-    pub(super) fn stall_timeout(&self) -> Duration {
-        self.0.settings.stall_timeout
+    /// How long is waited for what.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.registry.settings.patience
     }
 
     /// The pauses between tries.
     pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        let patience = self.patience();
         ExponentialBuilder::default()
             .with_jitter()
-            .with_min_delay(Duration::from_millis(400))
-            .with_max_delay(Duration::from_secs(20))
-            .with_max_times(self.0.settings.retries)
+            .with_min_delay(patience.first_pause)
+            .with_max_delay(patience.longest_pause)
+            .with_max_times(patience.retries)
             .build()
     }
 
@@ -202,16 +238,16 @@ impl Client {
             return Err(fault);
         }
         if fault.is_throttle() {
-            self.0.pacer.hold(delay);
+            self.registry.pacer.hold(delay);
         }
         let seconds = delay.as_secs_f32();
-        (self.0.settings.on_wait)(format!("{}: {}, next try in {seconds:.1} s", self.name(), fault.summary()));
+        (self.registry.settings.on_wait)(format!("{}: {}, next try in {seconds:.1} s", self.name(), fault.summary()));
         self.or_cancelled(tokio::time::sleep(delay)).await
     }
 
     /// Waits for `future` unless the push is cancelled.
     pub(super) async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T, Fault> {
-        let done = self.0.settings.cancel.run_until_cancelled(future).await;
+        let done = self.cancel.run_until_cancelled(future).await;
         done.ok_or_else(|| Fault::Ours(Error::interrupted()))
     }
 
@@ -220,32 +256,38 @@ impl Client {
     /// After a cancellation the answer to what is under way is still waited for, for a moment: only a session whose last
     /// answer was read can be closed. The reference registry refuses to close one by an older address.
     pub(super) async fn send(&self, ask: &Ask, patience: impl Future<Output = String>) -> Result<Response, Fault> {
-        self.or_cancelled(self.0.pacer.ready()).await?;
+        let turn = self.or_cancelled(self.registry.pacer.turn()).await?;
         let mut sending = std::pin::pin!(async {
             tokio::select! {
                 sent = self.send_with_login(ask) => sent,
                 why = patience => Err(Fault::Silence(why.into())),
             }
         });
-        match self.or_cancelled(&mut sending).await {
+        let sent = match self.or_cancelled(&mut sending).await {
             Err(interrupted) => match tokio::time::timeout(GRACE, sending).await {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(_)) | Err(_) => Err(interrupted),
             },
             Ok(sent) => sent,
+        };
+        match &sent {
+            Ok(_) => turn.went_well(),
+            Err(fault) if fault.is_throttle() => turn.was_too_much(),
+            Err(_) => {}
         }
+        sent
     }
 
     /// Sends a request; a second time if the login was refused and a fresh one can be had, which is no retry.
     async fn send_with_login(&self, ask: &Ask) -> Result<Response, Fault> {
-        let ours = ask.url.origin() == self.0.settings.endpoint.origin();
+        let ours = ask.url.origin() == self.registry.settings.endpoint.origin();
         if !ours {
             return self.send_as(ask, None).await;
         }
-        let authorization = self.0.auth.authorization().await.map_err(Fault::Ours)?;
+        let authorization = self.registry.auth.authorization().await.map_err(Fault::Ours)?;
         match self.send_as(ask, authorization.header.clone()).await {
             Err(fault) if fault.wants_fresh_login() => {
-                let fresh = self.0.auth.renew(&authorization).await.map_err(Fault::Ours)?;
+                let fresh = self.registry.auth.renew(&authorization).await.map_err(Fault::Ours)?;
                 match fresh.header {
                     Some(header) => self.send_as(ask, Some(header)).await,
                     None => Err(fault),
@@ -262,7 +304,7 @@ impl Client {
     }
 
     async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {
-        let mut request = self.0.http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
+        let mut request = self.registry.http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
         if let Some(header) = authorization {
             request = request.header(AUTHORIZATION, header);
         }
@@ -284,7 +326,7 @@ impl Client {
         };
         let text = value.to_str().map_err(|_| refuse("that is no text"))?;
         let url = from.join(text).map_err(|_| refuse("that is no URL"))?;
-        let endpoint = &self.0.settings.endpoint;
+        let endpoint = &self.registry.settings.endpoint;
         if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
             return Err(refuse("on plain http, although it is asked over https itself"));
         }
@@ -329,16 +371,14 @@ mod tests {
             // Nobody listens there.
             endpoint: Url::parse("http://127.0.0.1:1/").unwrap(),
             name: "registry".into(),
-            repository: "app".parse().unwrap(),
             login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
-            retries: 4,
-            stall_timeout: Duration::from_secs(60),
+            patience: Patience::default(),
+            lanes: 4,
             chunk: crate::registry::CHUNK,
             rate: None,
-            cancel: CancellationToken::new(),
             on_wait: Arc::new(|_| {}),
         };
-        Client::new(settings).unwrap()
+        Client::new(settings, "app".parse().unwrap(), CancellationToken::new()).unwrap()
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use ecr_push::ecr::Access;
 use ecr_push::error::Kind;
 use ecr_push::push::{Event, Request, push};
 use ecr_push::reference::Digest;
+use ecr_push::registry::Patience;
 use ecr_push::sandbox::{Options, Sandbox};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -82,24 +83,22 @@ async fn sandbox(schedule: &Schedule) -> Sandbox {
 
 fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> Request {
     let (concurrency, retries) = (schedule.concurrency.to_string(), schedule.retries.to_string());
-    let arguments = [
-        archive,
-        "team/app:1",
-        "--concurrency",
-        &concurrency,
-        "--retries",
-        &retries,
-        "--pack-threads",
-        "1",
-        "--stall-timeout",
-        "3",
-    ];
+    let arguments =
+        [archive, "team/app:1", "--concurrency", &concurrency, "--retries", &retries, "--pack-threads", "1"];
     let parsed = parse(arguments.map(Into::into).to_vec(), &|_| None).unwrap();
     let Command::Push(push) = parsed else { panic!("these are the arguments of a push") };
     Request {
         access: Access::StandIn { endpoint: sandbox.url(), region: "us-east-1".into() },
         registry_endpoint: Some(sandbox.address().to_string().parse().unwrap()),
         cache: None,
+        // As patient as ever, but in a hurry.
+        patience: Patience {
+            first_pause: Duration::from_millis(20),
+            longest_pause: Duration::from_secs(1),
+            small_request: Duration::from_secs(3),
+            stall: Duration::from_secs(1),
+            ..push.request.patience
+        },
         ..push.request
     }
 }

@@ -25,6 +25,7 @@ fn two_repositories_get_the_same_image_from_one_run() {
     Pushed::of_sandbox(&ecr, "team/app", "1").is(&source);
     Pushed::of_sandbox(&ecr, "team/other", "2").is(&source);
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 8, "three layers and a config, twice");
+    assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 1, "a registry is logged in to once");
     let seen = report(&written);
     for (target, name) in [(0, "team/app"), (1, "team/other")] {
         let target = &seen["targets"][target];
