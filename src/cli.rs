@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::Choice;
 use crate::push::Request;
 use crate::reference::{Host, Tag, Target, is_region};
-use crate::registry::{CHUNK, ECR_CHUNKS, Patience};
+use crate::registry::{ECR, Patience, Quirks};
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let targets = args.target.iter().map(|target| target.parse::<Target>()).collect::<Result<Vec<_>>>()?;
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
-    let chunk_size = chunk_size(args.chunk_size.as_deref(), &targets)?;
+    let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if args.report.is_some() && args.report == args.archive {
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
@@ -308,12 +308,19 @@ fn bytes(option: &str, text: &str) -> Result<u64> {
     })
 }
 
-fn chunk_size(text: Option<&str>, targets: &[Target]) -> Result<u64> {
-    let Some(text) = text else { return Ok(CHUNK) };
+fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
     let size = bytes("--chunk-size", text)?;
-    let is_ecr = |target: &Target| target.host.as_ref().is_none_or(|host| host.ecr().is_some());
-    if targets.iter().any(is_ecr) && !ECR_CHUNKS.contains(&size) {
-        return Err(Error::usage(format!("--chunk-size {text:?} is not for ECR")).hint("ECR takes 5M to 10M."));
+    for target in targets {
+        let quirks = match target.host.as_ref().filter(|host| host.ecr().is_none()) {
+            Some(host) => Quirks::of_host(&host.to_string()),
+            None => &ECR,
+        };
+        let sizes = quirks.chunk_sizes();
+        if !sizes.contains(&size) {
+            let (least, most) = (sizes.start() >> 20, sizes.end() >> 20);
+            return Err(Error::usage(format!("--chunk-size {text:?} is not for {target}"))
+                .hint(format!("{} gets {least}M to {most}M in one request.", quirks.name)));
+        }
     }
     Ok(size)
 }

@@ -42,6 +42,17 @@ pub struct Wanted {
     pub candidates: Vec<Candidate>,
 }
 
+impl Wanted {
+    /// What makes it the same blob in another run, byte for byte; nothing if not even we know what it will be.
+    pub fn identity(&self) -> Option<String> {
+        match self.key {
+            Key::Stated(digest) => Some(digest.to_string()),
+            Key::Plain(diff_id) => Some(format!("{diff_id} {}", self.recipe.name())),
+            Key::Place(_) => None,
+        }
+    }
+}
+
 /// A blob that would do in a layer's place, if the registry has it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Candidate {

@@ -76,9 +76,12 @@ fn a_rate_is_bytes_with_a_unit() {
 #[test]
 fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
     let size = |target: &str, text: &str| push_of(&["a.tar", target, "--chunk-size", text], &[]).request.chunk_size;
-    assert_eq!([size("app", "5M"), size("app", "10M"), size("x.y/app", "64M")], [5, 10, 64].map(|size| size << 20));
-    assert_eq!(push_of(&["a.tar", "app"], &[]).request.chunk_size, CHUNK);
-    for (target, text) in [("app", "4M"), ("app", "11M"), ("x.y/app", "1")] {
+    assert_eq!(
+        [size("app", "5M"), size("app", "10M"), size("x.y/app", "64M")],
+        [5, 10, 64].map(|size| Some(size << 20))
+    );
+    assert_eq!(push_of(&["a.tar", "app"], &[]).request.chunk_size, None);
+    for (target, text) in [("app", "4M"), ("app", "11M"), ("x.y/app", "1"), ("ghcr.io/app", "5M"), ("x.y/app", "65M")] {
         assert!(refused(&["a.tar", target, "--chunk-size", text], &[]).contains("--chunk-size"), "{target} {text}");
     }
 }

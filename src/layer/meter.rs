@@ -10,6 +10,7 @@ pub struct Meter {
     total: u64,
     position: AtomicU64,
     sent: AtomicU64,
+    resumed_at: AtomicU64,
 }
 
 impl Meter {
@@ -31,6 +32,16 @@ impl Meter {
     /// How many packed bytes the registry has been sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// How many of the packed bytes an earlier run had sent.
+    pub fn resumed_at(&self) -> u64 {
+        self.resumed_at.load(Ordering::Relaxed)
+    }
+
+    /// Says that so many packed bytes are there from an earlier run. They are not lost again unless the layer starts anew.
+    pub fn resume_at(&self, offset: u64) {
+        self.resumed_at.store(offset, Ordering::Relaxed);
     }
 
     /// Says how far the layer has come.

@@ -12,11 +12,13 @@ use super::{Event, Events, Request};
 use crate::ecr::{self, Access, Ecr, Place};
 use crate::error::{Error, Result};
 use crate::reference::{Host, Target};
-use crate::registry::{self, Client, Login, LoginSource, Rate};
+use crate::registry::{self, Client, Journal, Login, LoginSource, Quirks, Rate};
 
 /// The registries of a push.
 pub(super) struct Registries<'a> {
     request: &'a Request,
+    /// How many layers the image has.
+    layers: usize,
     rate: Option<Arc<Rate>>,
     events: &'a Events,
     /// One for each host, and one for targets without: the caller's own.
@@ -40,9 +42,9 @@ pub(super) struct Connection {
 
 impl<'a> Registries<'a> {
     /// The registries that the request names. Nothing is connected to yet.
-    pub(super) fn of(request: &'a Request, rate: Option<Arc<Rate>>, events: &'a Events) -> Self {
+    pub(super) fn of(request: &'a Request, layers: usize, rate: Option<Arc<Rate>>, events: &'a Events) -> Self {
         let hosts = request.targets.iter().map(|target| (target.host.clone(), OnceCell::new()));
-        Self { request, rate, events, reached: hosts.collect() }
+        Self { request, layers, rate, events, reached: hosts.collect() }
     }
 
     /// What is to be pushed, and how.
@@ -78,16 +80,21 @@ impl<'a> Registries<'a> {
                 (host, Some(ecr.clone()), login_source(ecr, token))
             }
         };
-        let events = Arc::clone(self.events);
+        let (events, notes) = (Arc::clone(self.events), Arc::clone(self.events));
+        let quirks = if host.ecr().is_some() { &registry::ECR } else { Quirks::of_host(&host.to_string()) };
         let settings = registry::Settings {
             endpoint: endpoint(&host, request)?,
             name: host.to_string(),
             login,
             patience: request.patience,
             lanes: request.concurrency.max(QUESTIONS_AT_ONCE),
+            quirks,
+            layers: request.concurrency.min(self.layers),
             chunk: request.chunk_size,
             rate: self.rate.clone(),
             on_wait: Arc::new(move |line| events(Event::Warning(line))),
+            on_note: Arc::new(move |line| notes(Event::Note(line))),
+            journal: request.cache.as_deref().map(Journal::beside),
         };
         let client = Client::new(settings, target.repository.clone(), CancellationToken::new())?;
         Ok(Reached { client, host, ecr })

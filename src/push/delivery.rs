@@ -13,7 +13,7 @@ use super::{Event, Events};
 use crate::error::{Error, Result};
 use crate::layer::{Packed, Pool, pack};
 use crate::plan::Wanted;
-use crate::registry::{self, Fed, Feed};
+use crate::registry::{self, Blob, Fed, Feed};
 use crate::reuse::{Cache, Known};
 
 /// How many pieces wait in a feed. Together with the chunk that is being sent and the one that is being gathered, this
@@ -48,19 +48,20 @@ impl<'a> Delivery<'a> {
 
     async fn deliver(&self, wanted: &Wanted, destinations: &[&Destination]) {
         let takers = destinations.iter().filter_map(|to| Some((*to, to.needs(&wanted.key)?)));
-        let takers: Vec<_> = takers.collect();
+        let takers: Vec<_> = takers.filter(|(to, _)| to.has_room_for(wanted)).collect();
         if takers.is_empty() {
             return;
         }
         let feeds = self.read(wanted, takers.len());
         let uploads = takers.into_iter().zip(feeds).map(|((to, meter), feed)| async move {
             let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);
-            let what = format!("layer {}", label(wanted));
-            match registry::upload(&to.client, &what, &meter, feed, again).await {
+            let blob = Blob { what: format!("layer {}", label(wanted)), identity: wanted.identity(), meter };
+            match registry::upload(&to.client, &blob, feed, again).await {
                 Ok(packed) => {
+                    let Blob { meter, .. } = blob;
                     to.arrived(&wanted.key, &packed);
                     self.remember(wanted, &packed);
-                    (self.events)(Event::Arrived { meter, sent: packed.size });
+                    (self.events)(Event::Arrived { sent: packed.size - meter.resumed_at(), meter });
                 }
                 Err(error) => to.fail(to.advise(error)),
             }

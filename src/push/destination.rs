@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Registries};
-use super::outcome::{LayerOutcome, TargetOutcome};
+use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Planned, Request};
 use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Stated};
-use crate::layer::{Meter, Packed, Piece};
+use crate::layer::{Meter, Packed, Piece, Recipe};
 use crate::plan::{self, Action, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
-use crate::registry::{self, Client, Fed, Presence};
+use crate::registry::{self, Blob, Client, Fed, Presence};
 
 /// How many blobs are asked for at once where there is no call that asks for many.
 pub(super) const QUESTIONS_AT_ONCE: usize = 8;
@@ -157,7 +157,7 @@ impl Destination {
             let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
             events(Event::Planned {
                 target: target.clone(),
-                layer: super::outcome::label(wanted),
+                layer: label(wanted),
                 bytes: wanted.layer.bytes.len(),
                 action: Planned::of(&action, wanted, &meter),
             });
@@ -201,6 +201,19 @@ impl Destination {
         Some(Arc::clone(&layer.meter))
     }
 
+    /// Whether the registry takes a layer of that size, as far as that is known before it is packed. If not, the target is
+    /// given up before a byte of it is sent.
+    pub(super) fn has_room_for(&self, wanted: &Wanted) -> bool {
+        let fits = match wanted.recipe {
+            Recipe::Keep { .. } => {
+                let what = format!("layer {}", label(wanted));
+                registry::fits(&self.client, &what, wanted.layer.bytes.len())
+            }
+            Recipe::Gzip { .. } => Ok(()),
+        };
+        fits.map_err(|error| self.fail(error)).is_ok()
+    }
+
     /// A layer has arrived.
     pub(super) fn arrived(&self, key: &Key, packed: &Packed) {
         for layer in self.state().layers.iter_mut().filter(|layer| layer.wanted.key == *key) {
@@ -232,8 +245,8 @@ impl Destination {
             feed
         };
         let what = format!("the config {}", config.digest.short());
-        let meter = Arc::new(Meter::new(size));
-        let sent = registry::upload(&self.client, &what, &meter, feed(), feed).await;
+        let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)) };
+        let sent = registry::upload(&self.client, &blob, feed(), feed).await;
         sent.map(|_| ()).map_err(|error| self.advise(error))
     }
 
@@ -319,7 +332,8 @@ impl LayerState {
             size: self.stored.map(|stored| stored.size),
             action,
             why,
-            sent: self.meter.sent(),
+            sent: self.meter.sent().saturating_sub(self.meter.resumed_at()),
+            resumed: self.meter.resumed_at(),
             seconds: self.seconds,
         }
     }

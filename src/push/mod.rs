@@ -61,8 +61,8 @@ pub struct Request {
     pub pack_threads: usize,
     /// How long is waited for a registry, and how often a request is tried again.
     pub patience: Patience,
-    /// How many bytes a chunk has.
-    pub chunk_size: u64,
+    /// How many bytes a chunk has, where the choice is not left to us.
+    pub chunk_size: Option<u64>,
     /// How many bytes of layers are sent a second at most, over all targets.
     pub limit_rate: Option<u64>,
     /// When the push is given up.
@@ -158,7 +158,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let wanted = plan::wanted(image, &cache, LEVEL);
     let questions = plan::questions(image, &wanted);
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
-    let registries = Registries::of(&request, rate, &events);
+    let registries = Registries::of(&request, wanted.len(), rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
             let destination = Destination::reach(&registries, target, &events, cancel.child_token()).await?;

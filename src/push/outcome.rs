@@ -79,6 +79,8 @@ pub struct LayerOutcome {
     pub why: &'static str,
     /// The bytes that were sent, in the last try.
     pub sent: u64,
+    /// The bytes that were there from an earlier run that was stopped half-way.
+    pub resumed: u64,
     /// How long it took.
     pub seconds: f64,
 }

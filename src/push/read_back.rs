@@ -46,7 +46,7 @@ struct Descriptor {
 /// If something is not there, or not as its manifest says.
 pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
     let nobody = Arc::new(|_| {}) as _;
-    let registries = Registries::of(request, None, &nobody);
+    let registries = Registries::of(request, 0, None, &nobody);
     let client = &registries.connect(target, CancellationToken::new()).await?.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {

@@ -69,6 +69,27 @@ impl Fault {
         }
     }
 
+    /// Whether the registry says no to a chunk in a way that may mean chunks as such: anything that is not about who we
+    /// are, where we push to, how much, or how often.
+    pub(super) fn refuses_chunks(&self) -> bool {
+        match self {
+            Self::Answered(answer, _) => {
+                let means_others =
+                    matches!(answer.code.as_str(), "DENIED" | "UNAUTHORIZED" | "NAME_UNKNOWN" | "NAME_INVALID");
+                !means_others && matches!(answer.status, Some(400 | 404 | 405 | 411 | 415 | 416 | 501))
+            }
+            Self::Silence(_) | Self::Ours(_) => false,
+        }
+    }
+
+    /// Whether a later run may have more luck.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Ours(error) => error.kind() == Kind::Interrupted,
+            Self::Silence(_) | Self::Answered(..) => self.is_transient(),
+        }
+    }
+
     /// Whether the registry hashed other bytes than those that were sent: DIGEST_INVALID, or ECR's "None of the provided
     /// layer digests match the calculated layer digest".
     pub(super) fn is_wrong_digest(&self) -> bool {
@@ -143,11 +164,16 @@ impl Fault {
                     Some(408 | 425 | 429 | 500..) => Kind::Unavailable,
                     _ => Kind::Refused,
                 };
-                let wants_login = answer.status == Some(401);
+                let hint = match answer.status {
+                    Some(401) => Some("It wants a login, and has none from us or not the right one."),
+                    // nginx, Cloudflare and their like stand in front of many registries and limit a request's body.
+                    Some(413) => Some("Send less in one request: add --chunk-size 1M."),
+                    _ => None,
+                };
                 let error = Error::new(kind, format!("{doing}: {registry} said no")).answered(answer);
-                match wants_login {
-                    true => error.hint("It wants a login, and has none from us or not the right one."),
-                    false => error,
+                match hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
                 }
             }
         }

@@ -6,18 +6,26 @@
 
 mod auth;
 mod blob;
+mod body;
 mod fault;
+mod journal;
 mod manifest;
 mod pacer;
+mod quirks;
 mod rate;
+mod session;
 mod upload;
+mod ways;
 mod window;
 mod wire;
 
 pub use auth::{Login, LoginSource};
 pub use blob::Presence;
+pub use journal::{Journal, WORTH};
 pub use manifest::RemoteManifest;
+pub use quirks::{ECR, Quirks};
 pub use rate::Rate;
-pub use upload::{CHUNK, ECR_CHUNKS, upload};
+pub use upload::{Blob, fits, upload};
+pub use ways::CHUNK;
 pub use window::{Fed, Feed};
 pub use wire::{Client, Patience, Settings};

@@ -2,17 +2,13 @@
 //! has arrived.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
 
-use super::rate::Rate;
+use super::body::{Ended, StreamBody, Watch};
+use super::ways::CHUNK;
 use crate::error::{Error, Result};
 use crate::layer::{Meter, Packed, Piece};
 
@@ -46,8 +42,47 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(feed: Feed, chunk: u64) -> Self {
-        Self { feed, chunk, pieces: VecDeque::new(), len: 0, start: 0, position: 0, end: None }
+    /// A window that still has to be told how large chunks are.
+    pub(super) fn new(feed: Feed) -> Self {
+        Self { feed, chunk: CHUNK, pieces: VecDeque::new(), len: 0, start: 0, position: 0, end: None }
+    }
+
+    /// From now on chunks have so many bytes.
+    pub(super) fn set_chunk(&mut self, chunk: u64) {
+        self.chunk = chunk;
+    }
+
+    /// Takes from the feed what the registry has already: everything up to `offset`. It must lie in front of the window.
+    ///
+    /// # Errors
+    /// If the feed fails. That it ends too early is for the caller to see: then [`start`](Self::start) is not `offset`.
+    pub(super) async fn skip_to(&mut self, offset: u64) -> Result<()> {
+        while self.start < offset {
+            self.fill_to(1).await?;
+            if self.len == 0 {
+                break;
+            }
+            self.advance(offset);
+        }
+        Ok(())
+    }
+
+    /// The offset in the blob of the first byte that is not acknowledged.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// All that is left, as one body. The window is empty from then on.
+    pub(super) fn stream(&mut self, watch: Watch) -> (StreamBody, Ended) {
+        let (_nobody, closed) = mpsc::channel(1);
+        let feed = std::mem::replace(&mut self.feed, closed);
+        self.len = 0;
+        StreamBody::new(std::mem::take(&mut self.pieces), feed, self.end, watch)
+    }
+
+    /// All that was left has been sent.
+    pub(super) fn was_streamed(&mut self, packed: Packed) {
+        (self.start, self.end) = (packed.size, Some(packed));
     }
 
     /// Takes from the feed until there is a chunk and a further byte, or all there is.
@@ -98,7 +133,7 @@ impl Window {
 
     /// Forgets bytes that have arrived: up to `offset`, which must lie in the window.
     pub(super) fn advance(&mut self, offset: u64) {
-        let mut gone = (offset - self.start).min(self.len);
+        let mut gone = offset.saturating_sub(self.start).min(self.len);
         self.start += gone;
         self.len -= gone;
         while let Some(piece) = self.pieces.front_mut() {
@@ -119,13 +154,13 @@ impl Window {
 /// What one request carries.
 #[derive(Clone)]
 pub(super) struct Chunk {
-    pieces: Arc<[Bytes]>,
+    pub(super) pieces: Arc<[Bytes]>,
     /// The offset in the blob.
     pub(super) start: u64,
     pub(super) len: u64,
     /// The positions in the archive's bytes at which the chunk starts and ends.
-    from: u64,
-    to: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 impl Chunk {
@@ -137,126 +172,6 @@ impl Chunk {
     /// Tells the meter that all of the chunk is there.
     pub(super) fn arrived(&self, meter: &Meter) {
         meter.set(self.to, self.end());
-    }
-
-    /// The chunk as a request body.
-    pub(super) fn body(&self, meter: &Arc<Meter>, pulse: &Arc<Pulse>, rate: Option<Arc<Rate>>) -> ChunkBody {
-        pulse.beat(self.len == 0);
-        ChunkBody {
-            chunk: self.clone(),
-            next: 0,
-            taken: 0,
-            sent: 0,
-            meter: Arc::clone(meter),
-            pulse: Arc::clone(pulse),
-            rate,
-            turn: None,
-        }
-    }
-}
-
-/// The most bytes that are handed over at once, so that a slow connection is seen to move.
-const FRAME: usize = 64 << 10;
-
-/// A chunk as a request body of known length that tells the meter how far it is.
-pub(super) struct ChunkBody {
-    chunk: Chunk,
-    /// The piece that is being sent, and how much of it has been.
-    next: usize,
-    taken: usize,
-    sent: u64,
-    meter: Arc<Meter>,
-    pulse: Arc<Pulse>,
-    rate: Option<Arc<Rate>>,
-    /// When the next frame may be sent, if there is a rate to keep to.
-    turn: Option<Pin<Box<Sleep>>>,
-}
-
-impl HttpBody for ChunkBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &mut *self;
-        let Some(piece) = this.chunk.pieces.get(this.next) else { return Poll::Ready(None) };
-        let grain = this.rate.as_ref().map_or(FRAME, |rate| rate.grain().min(FRAME));
-        let to = piece.len().min(this.taken + grain);
-        if let Some(rate) = &this.rate {
-            let bytes = to - this.taken;
-            let turn = this.turn.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(rate.reserve(bytes))));
-            std::task::ready!(turn.as_mut().poll(context));
-            this.turn = None;
-        }
-        let bytes = piece.slice(this.taken..to);
-        (this.next, this.taken) = if to == piece.len() { (this.next + 1, 0) } else { (this.next, to) };
-        // What was handed out before is sent when the next is asked for.
-        let Chunk { start, len, from, to, .. } = this.chunk;
-        this.meter.set(from + (to - from) * this.sent / len.max(1), start + this.sent);
-        this.sent += bytes.len() as u64;
-        this.pulse.beat(this.sent == len);
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.next == self.chunk.pieces.len()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.chunk.len - self.sent)
-    }
-}
-
-/// Whether a request with a body still moves.
-#[derive(Debug)]
-pub(super) struct Pulse(Mutex<Beats>);
-
-#[derive(Clone, Copy, Debug)]
-struct Beats {
-    first: Instant,
-    last: Instant,
-    all_sent: bool,
-}
-
-impl Beats {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { first: now, last: now, all_sent: false }
-    }
-}
-
-impl Pulse {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Beats::new()))
-    }
-
-    fn beat(&self, all_sent: bool) {
-        let mut beats = self.beats();
-        beats.last = Instant::now();
-        beats.all_sent = all_sent;
-    }
-
-    /// Returns when no byte has moved for `limit`.
-    ///
-    /// Once all bytes are handed to the operating system, it may still be sending them, and the registry may have to
-    /// store them: the answer has three times the limit, and twice the time that the body took so far.
-    pub(super) async fn stops(&self, limit: Duration) {
-        // It begins now, however long ago it was made.
-        *self.beats() = Beats::new();
-        loop {
-            let Beats { first, last, all_sent } = *self.beats();
-            let allowed = if all_sent { 3 * limit + 2 * (last - first) } else { limit };
-            if last.elapsed() >= allowed {
-                return;
-            }
-            tokio::time::sleep_until(last + allowed).await;
-        }
-    }
-
-    fn beats(&self) -> MutexGuard<'_, Beats> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -280,7 +195,9 @@ mod tests {
             sender.try_send(Fed::Piece(Piece { bytes: piece.clone().into(), position })).unwrap();
         }
         sender.try_send(Fed::End(Packed { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
-        Window::new(feed, chunk)
+        let mut window = Window::new(feed);
+        window.set_chunk(chunk);
+        window
     }
 
     #[tokio::test]
@@ -321,53 +238,5 @@ mod tests {
             }
             assert_eq!(arrived, all, "seed {seed}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn two_bodies_together_keep_to_the_rate_without_jerks() {
-        let rate = Arc::new(Rate::new(100_000));
-        let start = Instant::now();
-        let send = |len: usize| {
-            let rate = Arc::clone(&rate);
-            async move {
-                let mut window = window(&[vec![7; len]], 1 << 20);
-                window.fill().await.unwrap();
-                let (meter, pulse) = (Arc::new(Meter::new(1)), Arc::new(Pulse::new()));
-                let mut body = window.chunk().0.body(&meter, &pulse, Some(rate));
-                let (mut sent, mut last, mut longest) = (0, Instant::now(), Duration::ZERO);
-                while let Some(Ok(frame)) =
-                    std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
-                {
-                    sent += frame.into_data().map_or(0, |bytes| bytes.len());
-                    longest = longest.max(last.elapsed());
-                    last = Instant::now();
-                }
-                assert_eq!(sent, len);
-                longest
-            }
-        };
-        let (one, other) = tokio::join!(send(400_000), send(600_000));
-        let seconds = start.elapsed().as_secs_f64();
-        assert!((9.8..10.1).contains(&seconds), "{seconds} s for 1,000,000 bytes at 100,000 a second");
-        assert!(one.max(other) <= Duration::from_millis(110), "{one:?} and {other:?} without a byte");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_that_moves_slowly_lives_and_one_that_stands_still_does_not() {
-        let (pulse, limit, start) = (Arc::new(Pulse::new()), Duration::from_secs(60), Instant::now());
-        let slow = Arc::clone(&pulse);
-        let sending = tokio::spawn(async move {
-            for n in 1..=10 {
-                tokio::time::sleep(Duration::from_secs(59)).await;
-                slow.beat(n == 10);
-            }
-        });
-        pulse.stops(limit).await;
-        assert!(sending.is_finished());
-        // 590 s of sending, then three limits and twice those 590 s for the answer.
-        assert_eq!(start.elapsed().as_secs(), 590 + 180 + 1180);
-        let (stuck, start) = (Pulse::new(), Instant::now());
-        stuck.stops(limit).await;
-        assert_eq!(start.elapsed(), limit);
     }
 }

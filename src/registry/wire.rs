@@ -15,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::{Auth, LoginSource};
 use super::fault::Fault;
+use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
+use super::quirks::Quirks;
 use super::rate::Rate;
+use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
 use crate::reference::{self, Repository};
 
@@ -68,12 +71,20 @@ pub struct Settings {
     pub patience: Patience,
     /// How many requests are under way at once at most.
     pub lanes: usize,
-    /// Bytes to a chunk.
-    pub chunk: u64,
+    /// What is special about it.
+    pub quirks: &'static Quirks,
+    /// How many layers are under way at once.
+    pub layers: usize,
+    /// Bytes to a chunk, if the user wants so many.
+    pub chunk: Option<u64>,
     /// The rate that layers are sent at, shared with other clients.
     pub rate: Option<Arc<Rate>>,
     /// Told, in one line, why it takes longer and when the next try is.
     pub on_wait: Arc<dyn Fn(String) + Send + Sync>,
+    /// Told, in one line, what else is worth knowing.
+    pub on_note: Arc<dyn Fn(String) + Send + Sync>,
+    /// What is remembered of half-sent layers.
+    pub journal: Option<Journal>,
 }
 
 /// A repository of a registry.
@@ -91,6 +102,7 @@ struct Registry {
     http: reqwest::Client,
     auth: Auth,
     pacer: Pacer,
+    ways: Ways,
 }
 
 impl std::fmt::Debug for Client {
@@ -107,12 +119,14 @@ pub(super) struct Ask {
     pub(super) payload: Arc<dyn Fn() -> Body + Send + Sync>,
     /// The statuses that are an answer; every other one is a fault.
     pub(super) expect: &'static [u16],
+    /// Its body comes from the archive while it is sent. It takes no turn: whoever it waits for may wait for a turn.
+    pub(super) is_stream: bool,
 }
 
 impl Ask {
     pub(super) fn new(method: Method, url: Url, expect: &'static [u16]) -> Self {
         let payload = Arc::new(|| Body::from(Bytes::new()));
-        Self { method, url, headers: HeaderMap::new(), payload, expect }
+        Self { method, url, headers: HeaderMap::new(), payload, expect, is_stream: false }
     }
 
     pub(super) fn accept(mut self, media_types: &'static str) -> Self {
@@ -156,7 +170,8 @@ impl Client {
         })?;
         let auth = Auth::new(Arc::clone(&settings.login));
         let pacer = Pacer::new(settings.lanes);
-        Ok(Self { registry: Arc::new(Registry { settings, http, auth, pacer }), repository, cancel })
+        let ways = Ways::new(settings.quirks, settings.chunk, settings.layers);
+        Ok(Self { registry: Arc::new(Registry { settings, http, auth, pacer, ways }), repository, cancel })
     }
 
     /// A client for another repository of the same registry, with the same connections, login and pace.
@@ -204,9 +219,20 @@ impl Client {
         self.send(ask, patience).await
     }
 
-    /// Bytes to a chunk.
-    pub(super) fn chunk(&self) -> u64 {
-        self.registry.settings.chunk
+    /// How large blobs go there.
+    pub(super) fn ways(&self) -> &Ways {
+        &self.registry.ways
+    }
+
+    /// What is remembered of a blob, if a journal is kept.
+    pub(super) fn trace(&self, identity: &str) -> Option<Trace> {
+        let journal = self.registry.settings.journal.as_ref()?;
+        Some(journal.trace(self.name(), &self.repository, identity))
+    }
+
+    /// Says something that is worth a line.
+    pub(super) fn note(&self, line: String) {
+        (self.registry.settings.on_note)(line);
     }
 
     /// The rate that layers are sent at.
@@ -220,7 +246,7 @@ impl Client {
     }
 
     /// The pauses between tries.
-    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + Sync + use<> {
         let patience = self.patience();
         ExponentialBuilder::default()
             .with_jitter()
@@ -256,7 +282,7 @@ impl Client {
     /// After a cancellation the answer to what is under way is still waited for, for a moment: only a session whose last
     /// answer was read can be closed. The reference registry refuses to close one by an older address.
     pub(super) async fn send(&self, ask: &Ask, patience: impl Future<Output = String>) -> Result<Response, Fault> {
-        let turn = self.or_cancelled(self.registry.pacer.turn()).await?;
+        let turn = Some(self.or_cancelled(self.registry.pacer.turn()).await?).filter(|_| !ask.is_stream);
         let mut sending = std::pin::pin!(async {
             tokio::select! {
                 sent = self.send_with_login(ask) => sent,
@@ -270,10 +296,10 @@ impl Client {
             },
             Ok(sent) => sent,
         };
-        match &sent {
-            Ok(_) => turn.went_well(),
-            Err(fault) if fault.is_throttle() => turn.was_too_much(),
-            Err(_) => {}
+        match (&sent, turn) {
+            (Ok(_), Some(turn)) => turn.went_well(),
+            (Err(fault), Some(turn)) if fault.is_throttle() => turn.was_too_much(),
+            _ => {}
         }
         sent
     }
@@ -318,14 +344,23 @@ impl Client {
     /// Where the answer to a request to `from` says to go on, if it says so and if one may go there.
     pub(super) fn location(&self, from: &Url, response: &Response) -> Result<Option<Url>, Fault> {
         let Some(value) = response.headers().get(LOCATION) else { return Ok(None) };
+        let unreadable = |why: &str| {
+            let what = format!("{} sent us to an address {why}", self.name());
+            Fault::Ours(Error::new(Kind::Refused, what))
+        };
+        let text = value.to_str().map_err(|_| unreadable("that is no text"))?;
+        let url = from.join(text).map_err(|_| unreadable("that is no URL"))?;
+        self.allowed(url).map(Some)
+    }
+
+    /// The address, if one may go there.
+    pub(super) fn allowed(&self, url: Url) -> Result<Url, Fault> {
         let refuse = |why: &str| {
             let what = format!("{} sent us to an address {why}", self.name());
             Fault::Ours(
                 Error::new(Kind::Refused, what).hint("Ask whoever runs the registry to correct its public URL."),
             )
         };
-        let text = value.to_str().map_err(|_| refuse("that is no text"))?;
-        let url = from.join(text).map_err(|_| refuse("that is no URL"))?;
         let endpoint = &self.registry.settings.endpoint;
         if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
             return Err(refuse("on plain http, although it is asked over https itself"));
@@ -338,7 +373,7 @@ impl Client {
         if elsewhere.is_some_and(reference::is_private) && !among_ourselves {
             return Err(refuse("of a private network, although it is a public registry"));
         }
-        Ok(Some(url))
+        Ok(url)
     }
 
     /// The error for people.
@@ -374,9 +409,13 @@ mod tests {
             login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
             patience: Patience::default(),
             lanes: 4,
-            chunk: crate::registry::CHUNK,
+            quirks: Quirks::of_host("registry"),
+            layers: 4,
+            chunk: None,
             rate: None,
             on_wait: Arc::new(|_| {}),
+            on_note: Arc::new(|_| {}),
+            journal: None,
         };
         Client::new(settings, "app".parse().unwrap(), CancellationToken::new()).unwrap()
     }

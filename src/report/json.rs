@@ -61,6 +61,7 @@ struct Layer<'a> {
     action: &'a str,
     reason: &'a str,
     bytes_sent: u64,
+    bytes_of_earlier_run: u64,
     seconds: f64,
 }
 
@@ -106,6 +107,7 @@ fn target(target: &TargetOutcome) -> Target<'_> {
         action: layer.action,
         reason: layer.why,
         bytes_sent: layer.sent,
+        bytes_of_earlier_run: layer.resumed,
         seconds: millis(layer.seconds),
     });
     Target {

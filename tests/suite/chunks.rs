@@ -39,7 +39,7 @@ fn push_as_it_lies(len: u64) -> Ecr {
     let ecr = Ecr::new();
     let layout = ecr.bench.scratch("layout");
     build::oci_layout(&layout, &[build::noise(len, usize::try_from(len).unwrap())]);
-    let run = ecr.run(&[&layout, "team/app:1"]).exits(0);
+    let run = ecr.run(&[&layout, "team/app:1", "--chunk-size", "5M"]).exits(0);
     Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
     drop(run);
     ecr
@@ -50,7 +50,7 @@ fn a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other() {
     let ecr = Ecr::new();
     let archive = ecr.bench.scratch("large.tar");
     build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 20 << 20))]);
-    let run = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    let run = ecr.run(&[&archive, "team/app:1", "--chunk-size", "5M"]).exits(0);
     let (ranges, rest) = parts(&ecr);
     assert_eq!(ranges.len() as u64, (20 << 20) / CHUNK);
     let mut next = 0;

@@ -190,7 +190,7 @@ mod on_unix {
 fn a_push_that_is_not_done_by_its_deadline_is_given_up_in_good_order() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::Stall).times(u32::MAX)]);
     let archive = ecr.bench.scratch("large.tar");
-    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(3, 9 << 20))]);
+    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(3, 11 << 20))]);
     let run = ecr.run(&[&archive, "team/app:1", "--deadline", "1"]).exits(4).prints("");
     drop(run.says(&["the push was given up after 1 s, its deadline", "hint: Run the same command again"]));
     ecr.has_no_image("1");

@@ -13,7 +13,7 @@ use ecr_push::ecr::Access;
 use ecr_push::error::Kind;
 use ecr_push::push::{Event, Request, push};
 use ecr_push::reference::Digest;
-use ecr_push::registry::Patience;
+use ecr_push::registry::{CHUNK, Patience};
 use ecr_push::sandbox::{Options, Sandbox};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -69,7 +69,7 @@ impl Samples {
             let digests = descriptors.map(|descriptor| descriptor["digest"].as_str().unwrap().parse().unwrap());
             let blobs: HashMap<Digest, Vec<u8>> =
                 digests.map(|digest| (digest, sandbox.blob("team/app", &digest).unwrap())).collect();
-            let large = blobs.iter().find(|(_, bytes)| bytes.len() as u64 > ecr_push::registry::CHUNK);
+            let large = blobs.iter().find(|(_, bytes)| bytes.len() as u64 > CHUNK);
             all.push(Sample { path, digest, manifest, large: large.map(|(digest, _)| *digest), blobs });
         }
         Self { all, _bench: bench }
@@ -91,6 +91,7 @@ fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> Request {
         access: Access::StandIn { endpoint: sandbox.url(), region: "us-east-1".into() },
         registry_endpoint: Some(sandbox.address().to_string().parse().unwrap()),
         cache: None,
+        chunk_size: Some(CHUNK),
         // As patient as ever, but in a hurry.
         patience: Patience {
             first_pause: Duration::from_millis(20),

@@ -116,8 +116,11 @@ fn over(way: Way, large: usize, options: &[&str]) -> Option<Carried> {
     let registry = Registry::start()?;
     let bench = Bench::new();
     let archive = layout(&bench, large);
-    let push =
-        |proxy: &Proxy| bench.run(&[&[&archive, &proxy.target("team/app:1"), "--concurrency", "1"], options].concat());
+    let push = |proxy: &Proxy| {
+        bench.run(
+            &[&[&archive, &proxy.target("team/app:1"), "--concurrency", "1", "--chunk-size", "5M"], options].concat(),
+        )
+    };
     let carried = Carried::new(push, Proxy::to(&registry.target("").replace('/', ""), way));
     registry.read_back("team/app", "1").is(&Source::read(&archive, 0));
     Some(carried)
@@ -129,7 +132,8 @@ fn over_to_ecr(way: Way, large: usize, options: &[&str]) -> Carried {
     let ecr = Ecr::with(&["team/app"], rules);
     let archive = layout(&ecr.bench, large);
     let push = |proxy: &Proxy| {
-        let mut command = ecr.command(&[&[&archive, "team/app:1", "--concurrency", "1"], options].concat());
+        let mut command =
+            ecr.command(&[&[&archive, "team/app:1", "--concurrency", "1", "--chunk-size", "5M"], options].concat());
         command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{}", proxy.target("").replace('/', "")));
         ecr.finish(command)
     };

@@ -1,0 +1,444 @@
+//! One upload session: opened or taken over from an earlier run, fed, closed; and what to do after a break.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Body, Method, Response, Url};
+use tokio::sync::MutexGuard;
+
+use super::blob::Presence;
+use super::body::{ChunkBody, Pulse, Watch};
+use super::fault::Fault;
+use super::journal::{Mark, Trace};
+use super::manifest::content_digest;
+use super::quirks::{Last, RangeEnd, Status};
+use super::upload::{Blob, Broken, Tries};
+use super::ways::Chunks;
+use super::window::{Chunk, Window};
+use super::wire::{Ask, Client};
+use crate::error::{Error, Kind, Result};
+use crate::layer::Packed;
+
+/// How often a session is continued at the old place without the registry having said that it may be. More than once,
+/// since that try can break like any other, on another connection of the pool for one.
+const HOPES: u32 = 3;
+
+/// The largest chunk that is held in memory because a registry asks for no smaller ones.
+const LARGEST_MINIMUM: u64 = 64 << 20;
+
+/// Runs one session to its end. If it ends early it is closed, unless the next run is to go on with it.
+pub(super) async fn run(
+    client: &Client,
+    blob: &Blob,
+    window: &mut Window,
+    tries: &mut Tries<'_>,
+    trace: &mut Option<Trace>,
+) -> Result<Packed, Broken> {
+    let opened = match trace.as_mut().and_then(Trace::take) {
+        Some(mark) => Session::take_over(client, blob, window, tries, mark).await?,
+        None => None,
+    };
+    let mut session = match opened {
+        Some(session) => session,
+        None => Session::open(client, blob, window, tries).await?,
+    };
+    let done = session.run(window, tries, trace).await;
+    let goes_on =
+        matches!(&done, Err(Broken::ForGood(fault)) if fault.may_pass()) && trace.as_ref().is_some_and(Trace::is_kept);
+    if !goes_on {
+        if let Some(trace) = trace {
+            trace.forget();
+        }
+        if done.is_err() {
+            client.forget(session.location).await;
+        }
+    }
+    done
+}
+
+/// An open upload session.
+struct Session<'a> {
+    client: &'a Client,
+    blob: &'a Blob,
+    location: Url,
+    /// The offset at which the session was continued without the registry having said that it may be, and how often.
+    hoped: Option<(u64, u32)>,
+    /// The offset that a 416 named last. It is believed once.
+    told: Option<u64>,
+    /// Every part has a connection of its own.
+    alone: bool,
+    /// Held while this session finds out for all others whether the registry takes chunks.
+    finds_out: Option<MutexGuard<'a, ()>>,
+    /// Chunks were sent in it.
+    is_chunked: bool,
+    /// An earlier run opened the session.
+    is_taken_over: bool,
+    /// Nothing has been accepted in it by this run.
+    is_untried: bool,
+}
+
+/// Where an upload stands.
+enum Stand {
+    /// The registry has everything up to here.
+    At(u64),
+    /// The registry has the blob.
+    Complete(Packed),
+}
+
+/// What a registry says about how far a session got.
+enum Received {
+    /// So many bytes.
+    Bytes(u64),
+    /// It knows no such session.
+    NoSession,
+    /// Nothing that helps.
+    Unclear,
+}
+
+impl<'a> Session<'a> {
+    fn at(client: &'a Client, blob: &'a Blob, tries: &Tries<'_>, location: Url) -> Self {
+        Session {
+            client,
+            blob,
+            location,
+            hoped: None,
+            told: None,
+            alone: tries.lost,
+            finds_out: None,
+            is_chunked: false,
+            is_taken_over: false,
+            is_untried: true,
+        }
+    }
+
+    /// Opens a new session.
+    async fn open(client: &'a Client, blob: &'a Blob, window: &mut Window, tries: &Tries<'_>) -> Result<Self, Broken> {
+        // The trailing slash is part of the route (OCI distribution specification, "Pushing blobs").
+        let ask = Ask::new(Method::POST, client.url("blobs/uploads/"), &[202]);
+        let opened = client.ask(&ask).await.map_err(Broken::ForGood)?;
+        client.ways().learn(opened.headers());
+        window.set_chunk(chunk_size(client, blob, opened.headers()));
+        let location = client.location(&ask.url, &opened).map_err(Broken::ForGood)?;
+        let Some(location) = location else {
+            let error = Error::new(Kind::Refused, format!("{} opened an upload without saying where", client.name()));
+            return Err(Broken::ForGood(Fault::Ours(error)));
+        };
+        Ok(Self::at(client, blob, tries, location))
+    }
+
+    /// Goes on with a session of an earlier run, if the registry still has it.
+    async fn take_over(
+        client: &'a Client,
+        blob: &'a Blob,
+        window: &mut Window,
+        tries: &Tries<'_>,
+        mark: Mark,
+    ) -> Result<Option<Self>, Broken> {
+        let location = Url::parse(&mark.location).ok().and_then(|location| client.allowed(location).ok());
+        let Some(location) = location else { return Ok(None) };
+        let mut session = Self::at(client, blob, tries, location);
+        let offset = match session.received().await {
+            Received::Bytes(offset) => offset,
+            // What was acknowledged is there. If there is more, a 416 says so.
+            Received::Unclear => mark.offset,
+            Received::NoSession => return Ok(None),
+        };
+        window.set_chunk(chunk_size(client, blob, &HeaderMap::new()));
+        let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(Broken::ForGood)?;
+        skipped.map_err(|error| Broken::ForGood(Fault::Ours(error)))?;
+        if window.start() != offset {
+            // It has more than there is of the blob.
+            client.forget(session.location).await;
+            return Err(Broken::Lost);
+        }
+        client.note(format!(
+            "{}: {} are there from an earlier run, which goes on",
+            blob.what,
+            crate::layer::size(offset)
+        ));
+        blob.meter.resume_at(offset);
+        (session.is_taken_over, session.is_chunked) = (true, true);
+        Ok(Some(session))
+    }
+
+    async fn run(
+        &mut self,
+        window: &mut Window,
+        tries: &mut Tries<'_>,
+        trace: &mut Option<Trace>,
+    ) -> Result<Packed, Broken> {
+        let client = self.client;
+        loop {
+            let filled = client.or_cancelled(window.fill()).await.map_err(Broken::ForGood)?;
+            filled.map_err(|error| Broken::ForGood(Fault::Ours(error)))?;
+            let (chunk, end) = window.chunk();
+            let sent = match end {
+                Some(packed) if chunk.start == 0 || chunk.len == 0 || client.ways().quirks().last == Last::Put => {
+                    self.close(&chunk, &packed).await.map(|()| Stand::Complete(packed))
+                }
+                Some(_) => self.patch(&chunk).await.map(|()| Stand::At(chunk.end())),
+                None => {
+                    self.find_out().await?;
+                    if client.ways().chunks() == Chunks::Refused {
+                        self.stream(window, tries).await?;
+                        continue;
+                    }
+                    // If the feed fails the request is still brought to its end: its answer says how to close the session.
+                    let ahead = client.or_cancelled(window.fill_ahead());
+                    let (sent, ahead) = futures_util::future::join(self.patch(&chunk), ahead).await;
+                    match ahead {
+                        Ok(Err(error)) => Err(Fault::Ours(error)),
+                        Ok(Ok(())) | Err(_) => sent.map(|()| Stand::At(chunk.end())),
+                    }
+                }
+            };
+            let stand = match sent {
+                Err(fault) => self.ask(fault, &chunk, end, tries).await?,
+                Ok(stand) => stand,
+            };
+            self.is_untried = false;
+            match stand {
+                Stand::Complete(packed) => {
+                    self.confirm(&packed).await?;
+                    return Ok(packed);
+                }
+                Stand::At(offset) => {
+                    if chunk.start > 0 && self.finds_out.take().is_some() {
+                        client.ways().saw(Chunks::Accepted);
+                    }
+                    window.advance(offset);
+                    tries.reached(offset);
+                    if let Some(trace) = trace {
+                        trace.note(&self.location, offset);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds out for all blobs whether the registry takes chunks, or waits until another has found out.
+    async fn find_out(&mut self) -> Result<(), Broken> {
+        if self.finds_out.is_none() {
+            self.finds_out = self.client.or_cancelled(self.client.ways().find_out()).await.map_err(Broken::ForGood)?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a registry of which nothing is known has stored all chunks of the first blobs, not only the last.
+    async fn confirm(&self, packed: &Packed) -> Result<(), Broken> {
+        let ways = self.client.ways();
+        if !self.is_chunked || ways.chunks() == Chunks::Proven {
+            return Ok(());
+        }
+        let there = self.client.presence(&packed.digest).await;
+        match there.map_err(|error| Broken::ForGood(Fault::Ours(error)))? {
+            Presence::Present(size) if size.is_none_or(|size| size == packed.size) => {
+                ways.saw(Chunks::Proven);
+                Ok(())
+            }
+            Presence::Present(_) | Presence::Absent => {
+                ways.saw(Chunks::Refused);
+                Err(Broken::Refused)
+            }
+        }
+    }
+
+    /// After a break: waits, and finds out where to go on.
+    async fn ask(
+        &mut self,
+        fault: Fault,
+        chunk: &Chunk,
+        end: Option<Packed>,
+        tries: &mut Tries<'_>,
+    ) -> Result<Stand, Broken> {
+        if self.is_taken_over && (fault.is_wrong_digest() || self.is_untried && !fault.is_transient()) {
+            // What an earlier run left there does not fit after all.
+            return Err(Broken::Lost);
+        }
+        if let Some(packed) = end
+            && fault.is_wrong_digest()
+        {
+            return Err(Broken::Disputed(packed, fault));
+        }
+        if self.finds_out.is_some() && fault.refuses_chunks() {
+            self.client.ways().saw(Chunks::Refused);
+            return Err(Broken::Refused);
+        }
+        if fault.is_transient() {
+            // Whatever comes of it says nothing about chunks any more.
+            self.finds_out = None;
+        }
+        if !fault.is_transient() && !fault.is_lost_session() {
+            return Err(Broken::ForGood(fault));
+        }
+        let inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
+        if fault.expected_offset().is_none() {
+            self.told = None;
+        }
+        // Who is refused where a 416 sent him gets nowhere.
+        let misled = self.told == Some(chunk.start);
+        let told = fault.expected_offset().filter(inside);
+        let gone = fault.is_lost_session();
+        tries.wait(fault).await?;
+        // The closing PUT may have done its work and only the answer was lost.
+        if let Some(packed) = end
+            && let Ok(Presence::Present(size)) = self.client.presence(&packed.digest).await
+            && size.is_none_or(|size| size == packed.size)
+        {
+            return Ok(Stand::Complete(packed));
+        }
+        if misled {
+            return Err(Broken::Lost);
+        }
+        let offset = match told {
+            Some(offset) => {
+                self.told = told;
+                Some(offset)
+            }
+            None => match self.received().await {
+                Received::Bytes(offset) => Some(offset).filter(inside),
+                Received::NoSession | Received::Unclear => None,
+            },
+        };
+        match offset {
+            Some(offset) => {
+                self.hoped = None;
+                Ok(Stand::At(offset))
+            }
+            // ECR may keep a session without telling how far it got: the old place is tried, where a 416 says so.
+            None if !gone && self.hoped != Some((chunk.start, HOPES)) => {
+                let before = self.hoped.filter(|(start, _)| *start == chunk.start).map_or(0, |(_, times)| times);
+                self.hoped = Some((chunk.start, before + 1));
+                Ok(Stand::At(chunk.start))
+            }
+            None => Err(Broken::Lost),
+        }
+    }
+
+    /// How many bytes the registry says it has. `0-0` is unclear: it is both none and one.
+    async fn received(&mut self) -> Received {
+        let ask = Ask::new(Method::GET, self.location.clone(), &[200, 202, 204]);
+        let quirks = self.client.ways().quirks();
+        let response = match self.client.ask_once(&ask).await {
+            Ok(response) => response,
+            Err(fault) if fault.is_lost_session() && quirks.status == Status::Told => return Received::NoSession,
+            Err(_) => return Received::Unclear,
+        };
+        if let Ok(Some(location)) = self.client.location(&ask.url, &response) {
+            self.location = location;
+        }
+        let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
+        let end = range.and_then(|range| range.trim_start_matches("bytes=").strip_prefix("0-")?.parse::<u64>().ok());
+        match (end, quirks.range_end) {
+            (Some(end @ 1..), RangeEnd::LastByte) => end.checked_add(1).map_or(Received::Unclear, Received::Bytes),
+            (Some(end @ 1..), RangeEnd::Count) => Received::Bytes(end),
+            _ => Received::Unclear,
+        }
+    }
+
+    async fn patch(&mut self, chunk: &Chunk) -> Result<(), Fault> {
+        // ECR answers 201, the specification says 202 (regclient/regclient#81). Its `Range` answer stays at the first
+        // chunk (aws/containers-roadmap#2831), so bytes are counted here.
+        let mut ask = Ask::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
+        ask.headers.insert(CONTENT_RANGE, content_range(chunk));
+        let response = self.carry_chunk(&mut ask, chunk).await?;
+        self.is_chunked = true;
+        if let Some(location) = self.client.location(&ask.url, &response)? {
+            self.location = location;
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self, chunk: &Chunk, packed: &Packed) -> Result<(), Fault> {
+        let mut url = self.location.clone();
+        url.query_pairs_mut().append_pair("digest", &packed.digest.to_string());
+        let mut ask = Ask::new(Method::PUT, url, &[200, 201, 204]);
+        // A blob in one piece goes without: with a Content-Range, ECR applies the rules for parts.
+        if chunk.start > 0 && chunk.len > 0 {
+            ask.headers.insert(CONTENT_RANGE, content_range(chunk));
+        }
+        let response = self.carry_chunk(&mut ask, chunk).await?;
+        match content_digest(response.headers()) {
+            Some(confirmed) if confirmed != packed.digest => {
+                let what = format!("{} stored {confirmed} where {} was sent", self.client.name(), packed.digest);
+                Err(Fault::Ours(Error::new(Kind::Refused, what)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends all that is left as one body, which cannot be continued: a break loses the session.
+    async fn stream(&mut self, window: &mut Window, tries: &mut Tries<'_>) -> Result<(), Broken> {
+        let watch = Watch::new(&self.blob.meter, self.client.rate());
+        let pulse = Arc::clone(&watch.pulse);
+        let (body, ended) = window.stream(watch);
+        let body = Mutex::new(Some(body));
+        let mut ask = Ask::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
+        ask.is_stream = true;
+        ask.payload = Arc::new(move || match body.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(body) => Body::wrap(body),
+            // A login that expires right now: there is no second body of the same stream.
+            None => Body::wrap_stream(futures_util::stream::once(async { Err::<&[u8], _>("the body is gone") })),
+        });
+        let sent = self.carry(&mut ask, pulse).await;
+        let sent = match (sent, ended.get().cloned()) {
+            (_, Some(Err(error))) => Err(Fault::Ours(error)),
+            (Ok(response), Some(Ok(packed))) => Ok((response, packed)),
+            (Ok(_), None) => Err(Fault::Silence("it answered before it had everything".into())),
+            (Err(fault), _) => Err(fault),
+        };
+        match sent {
+            Ok((response, packed)) => {
+                if let Some(location) = self.client.location(&ask.url, &response).map_err(Broken::ForGood)? {
+                    self.location = location;
+                }
+                window.was_streamed(packed);
+                self.blob.meter.set(self.blob.meter.total(), packed.size);
+                Ok(())
+            }
+            Err(fault) if fault.is_transient() || fault.is_lost_session() => {
+                tries.wait(fault).await?;
+                Err(Broken::Lost)
+            }
+            Err(fault) => Err(Broken::ForGood(fault)),
+        }
+    }
+
+    /// Sends a chunk once.
+    async fn carry_chunk(&self, ask: &mut Ask, chunk: &Chunk) -> Result<Response, Fault> {
+        let watch = Watch::new(&self.blob.meter, self.client.rate());
+        let (body, pulse) = (chunk.clone(), Arc::clone(&watch.pulse));
+        ask.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
+        let response = self.carry(ask, pulse).await?;
+        chunk.arrived(&self.blob.meter);
+        Ok(response)
+    }
+
+    /// Sends a body once, unless it stands still for too long.
+    async fn carry(&self, ask: &mut Ask, pulse: Arc<Pulse>) -> Result<Response, Fault> {
+        ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        if self.alone {
+            ask.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let limit = self.client.patience().stall;
+        let patience = async {
+            pulse.stops(limit).await;
+            format!("nothing moved for {} s", limit.as_secs())
+        };
+        self.client.send(ask, patience).await
+    }
+}
+
+/// The bytes to a chunk, where the answer to the POST may ask for more than is usual (OCI distribution specification,
+/// "Pushing a blob in chunks").
+fn chunk_size(client: &Client, blob: &Blob, headers: &HeaderMap) -> u64 {
+    let usual = client.ways().chunk(blob.meter.total());
+    let least = headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    usual.max(least.unwrap_or(0).min(LARGEST_MINIMUM))
+}
+
+/// `START-END`, both inclusive and without a unit (OCI distribution specification, "Pushing a blob in chunks").
+fn content_range(chunk: &Chunk) -> HeaderValue {
+    HeaderValue::try_from(format!("{}-{}", chunk.start, chunk.end().saturating_sub(1)))
+        .unwrap_or_else(|_| HeaderValue::from_static("0-0"))
+}

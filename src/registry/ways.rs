@@ -1,0 +1,164 @@
+//! How large blobs go to a registry: what is known of it beforehand, and what the first of them teaches.
+//!
+//! Where nothing is known, one blob tries chunks while the others wait for what becomes of its first two. If chunks are
+//! refused, this and all later blobs are streamed as one body each, as docker does it. If they are taken, the registry is
+//! asked afterwards how large it stored the blob: there are registries that keep the last chunk only and say that all is
+//! well (<https://github.com/wasmCloud/wasmCloud/issues/3405>).
+
+use std::sync::{Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
+
+use reqwest::header::HeaderMap;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::quirks::{OTHER, Parts, Quirks, Sizes};
+
+/// Bytes to a chunk where four layers or more are under way at once. With fewer, a chunk is larger in proportion.
+///
+/// One and a half chunks for each layer under way are kept until the registry has acknowledged them: 30 MiB in all.
+pub const CHUNK: u64 = 5 << 20;
+
+/// The number of layers for which [`CHUNK`] is meant.
+const LAYERS: u64 = 4;
+
+/// How blobs go to one registry.
+pub(super) struct Ways {
+    known: StdMutex<Known>,
+    /// Held by the blob that tries chunks first.
+    first: Mutex<()>,
+    /// The size of chunks that the user wants.
+    wanted: Option<u64>,
+    /// The size of chunks with which the memory suffices for all layers under way.
+    share: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    quirks: &'static Quirks,
+    chunks: Chunks,
+}
+
+/// What is known about chunks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Chunks {
+    /// Nothing.
+    Unknown,
+    /// Two have been accepted, one after the other.
+    Accepted,
+    /// They work.
+    Proven,
+    /// They do not.
+    Refused,
+}
+
+impl Ways {
+    /// The ways to a registry with these quirks, with `layers` under way at once.
+    pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>, layers: usize) -> Self {
+        let layers = u64::try_from(layers).unwrap_or(LAYERS).clamp(1, LAYERS);
+        let known = Known { quirks, chunks: Chunks::of(quirks) };
+        Self { known: StdMutex::new(known), first: Mutex::default(), wanted, share: CHUNK * LAYERS / layers }
+    }
+
+    /// Takes from an answer to a POST what it gives away about the registry.
+    pub(super) fn learn(&self, headers: &HeaderMap) {
+        let mut known = self.known();
+        if std::ptr::eq(known.quirks, &raw const OTHER)
+            && known.chunks == Chunks::Unknown
+            && let Some(quirks) = Quirks::of_answer(headers)
+        {
+            *known = Known { quirks, chunks: Chunks::of(quirks) };
+        }
+    }
+
+    /// What is special about the registry.
+    pub(super) fn quirks(&self) -> &'static Quirks {
+        self.known().quirks
+    }
+
+    /// What is known about chunks.
+    pub(super) fn chunks(&self) -> Chunks {
+        self.known().chunks
+    }
+
+    /// Notes what was seen of chunks. That they are refused is never taken back.
+    pub(super) fn saw(&self, chunks: Chunks) {
+        let mut known = self.known();
+        known.chunks = match (known.chunks, chunks) {
+            (Chunks::Refused, _) => Chunks::Refused,
+            (Chunks::Proven, Chunks::Accepted) => Chunks::Proven,
+            _ => chunks,
+        };
+    }
+
+    /// Waits until it is known how the registry takes chunks. Who gets the guard is the one who has to find out.
+    pub(super) async fn find_out(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.chunks() != Chunks::Unknown {
+            return None;
+        }
+        let first = self.first.lock().await;
+        (self.chunks() == Chunks::Unknown).then_some(first)
+    }
+
+    /// The bytes to a chunk of a blob that is made of `total` bytes: more than usual where it would be too many chunks.
+    pub(super) fn chunk(&self, total: u64) -> u64 {
+        let Sizes { least, most, count } = self.quirks().sizes();
+        let usual = self.wanted.unwrap_or_else(|| self.share.clamp(least, most));
+        // A packed blob can be a little larger than what it is made of.
+        usual.max((total + total / 1000).div_ceil(count).min(most))
+    }
+
+    /// The most bytes that a blob can have.
+    pub(super) fn largest(&self) -> u64 {
+        let Known { quirks, chunks } = *self.known();
+        let Sizes { most, count, .. } = quirks.sizes();
+        if chunks == Chunks::Refused { u64::MAX } else { most.saturating_mul(count) }
+    }
+
+    fn known(&self) -> StdGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Chunks {
+    fn of(quirks: &Quirks) -> Self {
+        match quirks.parts {
+            Parts::Chunks(_) => Self::Proven,
+            Parts::Whole => Self::Refused,
+            Parts::Unknown => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::quirks::ECR;
+    use super::*;
+
+    #[test]
+    fn all_chunks_under_way_take_the_same_memory_and_a_huge_layer_has_larger_ones() {
+        let chunk = |layers, total| Ways::new(&ECR, None, layers).chunk(total) >> 10;
+        assert_eq!([1, 2, 3, 4, 100].map(|layers| chunk(layers, 0)), [10240, 10240, 6826, 5120, 5120]);
+        assert_eq!(Ways::new(&OTHER, None, 1).chunk(0), 20 << 20);
+        assert_eq!([20 << 30, 40 << 30].map(|total| chunk(4, total)), [5120, 9996]);
+        assert_eq!(Ways::new(&ECR, Some(5 << 20), 1).chunk(4200 * (10 << 20)), 10 << 20);
+        assert_eq!(Ways::new(&ECR, None, 1).largest(), 4200 * (10 << 20));
+        assert_eq!(Ways::new(Quirks::of_host("ghcr.io"), None, 1).chunk(0), 4 << 20);
+        assert_eq!(Ways::new(Quirks::of_host("eu.gcr.io"), None, 1).largest(), u64::MAX);
+    }
+
+    #[tokio::test]
+    async fn one_finds_out_and_the_others_wait_for_it() {
+        let ways = Ways::new(&OTHER, None, 4);
+        let first = ways.find_out().await;
+        assert!(first.is_some());
+        let others = futures_util::future::join(ways.find_out(), ways.find_out());
+        let find = async {
+            tokio::task::yield_now().await;
+            ways.saw(Chunks::Refused);
+            drop(first);
+        };
+        let ((one, other), ()) = futures_util::future::join(others, find).await;
+        assert!(one.is_none() && other.is_none());
+        ways.saw(Chunks::Accepted);
+        assert_eq!(ways.chunks(), Chunks::Refused);
+    }
+}
