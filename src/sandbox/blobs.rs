@@ -14,9 +14,9 @@ use super::faults::Trouble;
 use super::refusal::Refusal;
 use super::repository::Settings;
 use super::route::query_value;
-use super::rules::{Absent, ClosedTwice, Locations, UploadStatus};
+use super::rules::{Absent, ClosedTwice, Locations, Parts, UploadStatus};
 use super::store::{Feed, NoSession};
-use super::upload::{Blob, Incomplete, LARGEST_PART};
+use super::upload::{Blob, Incomplete, LARGEST_PART, Upload};
 use super::{Server, cut, empty, reply, set};
 use crate::reference::{Digest, Repository};
 
@@ -48,6 +48,9 @@ pub(super) fn begin(server: &Server, exchange: &Exchange, name: &Repository) -> 
     let id = server.store.begin_upload(name)?;
     set(&mut response, "location", location(server, exchange, name, &format!("uploads/{id}")));
     set(&mut response, "range", "0-0");
+    if let Parts::AtLeast(least) = server.rules(|rules| rules.parts.clone()) {
+        set(&mut response, "oci-chunk-min-length", least.to_string());
+    }
     Ok(response)
 }
 
@@ -104,10 +107,15 @@ pub(super) async fn add(
     id: &str,
 ) -> Result<Response, Refusal> {
     let mut feed = feed(server, exchange, name, id)?;
-    feed = receive(exchange, feed).await?;
-    let last = feed.upload()?.first_part().saturating_sub(1);
+    let parts = server.rules(|rules| rules.parts.clone());
+    feed = receive(exchange, feed, &parts).await?;
+    let (status, told) = match parts {
+        Parts::Ecr => (StatusCode::CREATED, feed.upload()?.first_part()),
+        _ => (StatusCode::ACCEPTED, feed.upload()?.received()),
+    };
+    let last = told.saturating_sub(1);
     feed.release();
-    let mut response = empty(StatusCode::CREATED);
+    let mut response = empty(status);
     set(&mut response, "location", location(server, exchange, name, &format!("uploads/{id}")));
     set(&mut response, "range", format!("0-{last}"));
     Ok(response)
@@ -130,9 +138,10 @@ pub(super) async fn complete(
     if twice == ClosedTwice::Created && server.store.closed(name, id) == Some(digest) {
         return Ok(completed(server, exchange, name, &digest));
     }
+    let parts = server.rules(|rules| rules.parts.clone());
     let mut feed = feed(server, exchange, name, id)?;
     if exchange.announces_body() {
-        feed = receive(exchange, feed).await?;
+        feed = receive(exchange, feed, &parts).await?;
     } else if feed.upload()?.is_spoiled() {
         let spoiled = feed.upload()?.expects(None);
         feed.release();
@@ -142,7 +151,7 @@ pub(super) async fn complete(
     }
     // The messages are those of CompleteLayerUpload
     // (https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html).
-    feed.complete(&digest)?.map_err(|incomplete| match incomplete {
+    feed.complete(&digest, &parts)?.map_err(|incomplete| match incomplete {
         Incomplete::Empty => Refusal::upload(format!(
             "The upload with id '{id}' in the repository with name '{name}' in registry with id '{}' cannot be \
              completed because it does not have any parts.",
@@ -172,7 +181,7 @@ struct ContentRange {
 
 /// Reads `START-END`. That is the form of the specification, without the `bytes` of HTTP
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>).
-fn content_range(exchange: &Exchange) -> Result<Option<ContentRange>, Refusal> {
+fn content_range(exchange: &Exchange, parts: &Parts) -> Result<Option<ContentRange>, Refusal> {
     if !exchange.headers.contains_key(header::CONTENT_RANGE) {
         return Ok(None);
     }
@@ -182,7 +191,7 @@ fn content_range(exchange: &Exchange) -> Result<Option<ContentRange>, Refusal> {
         ends.and_then(|(start, end)| Some(ContentRange { start, length: end.checked_sub(start)?.checked_add(1)? }));
     let range = range.ok_or_else(|| Refusal::upload(format!("Invalid Content-Range '{text}'")))?;
     // That ECR refuses it is known (https://github.com/dotnet/sdk-container-builds/issues/424), its words are not.
-    if range.length > LARGEST_PART {
+    if *parts == Parts::Ecr && range.length > LARGEST_PART {
         return Err(Refusal::upload(format!("The layer part has {} bytes, and 10MB is the most", range.length)));
     }
     match exchange.header(header::CONTENT_LENGTH) {
@@ -199,9 +208,26 @@ fn other_length(range: &str) -> Refusal {
     Refusal::upload(format!("The Content-Range '{range}' does not have the length of the body"))
 }
 
+/// What the registry has against a body for that session, whatever is in it.
+fn object(exchange: &Exchange, upload: &Upload, parts: &Parts) -> Result<(), Refusal> {
+    match parts {
+        Parts::Refused { status, code }
+            if exchange.headers.contains_key(header::CONTENT_RANGE) || upload.is_begun() =>
+        {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::METHOD_NOT_ALLOWED);
+            Err(Refusal::new(status, code, "This registry takes no blobs in parts"))
+        }
+        Parts::AtLeast(least) if (1..*least).contains(&upload.last_part()) => {
+            Err(Refusal::small_part(upload.last_part(), *least))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Takes a body into a session.
-async fn receive<'a>(exchange: &mut Exchange, mut feed: Feed<'a>) -> Result<Feed<'a>, Refusal> {
-    let range = match content_range(exchange) {
+async fn receive<'a>(exchange: &mut Exchange, mut feed: Feed<'a>, parts: &Parts) -> Result<Feed<'a>, Refusal> {
+    let range = object(exchange, feed.upload()?, parts).and_then(|()| content_range(exchange, parts));
+    let range = match range {
         Ok(range) => range,
         Err(refusal) => {
             feed.release();

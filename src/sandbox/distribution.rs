@@ -13,14 +13,23 @@ use super::manifest::{self, Place};
 use super::refusal::Refusal;
 use super::repository::{Image, LARGEST_MANIFEST};
 use super::route::{Route, query_value};
-use super::rules::ImmutableWords;
+use super::rules::{ImmutableWords, Parts};
 use super::store::Access;
 use super::{Server, blobs, cut, empty, reply, set};
 use crate::reference::{Digest, Repository, Tag};
 
 /// Answers a request to the registry.
 pub(super) async fn answer(server: &Server, exchange: &mut Exchange, route: &Route) -> Response {
+    if let Parts::AtMost(most) = server.rules(|rules| rules.parts.clone()) {
+        exchange.limit(most);
+    }
+    if exchange.is_too_large() {
+        return refuse_by_proxy();
+    }
     let outcome = serve(server, exchange, route).await;
+    if exchange.is_too_large() {
+        return refuse_by_proxy();
+    }
     let mut response = outcome.unwrap_or_else(|refusal| refuse(server, exchange, refusal));
     set(&mut response, "docker-distribution-api-version", "registry/2.0");
     response
@@ -105,6 +114,19 @@ fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Respons
         }
         Refusal::HangUp => cut(exchange),
     }
+}
+
+/// The answer of a proxy in front to a body that it does not let through: nginx's page, word for word
+/// (<https://github.com/nginx/nginx/blob/master/src/http/ngx_http_special_response.c>).
+fn refuse_by_proxy() -> Response {
+    const PAGE: &str = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n\
+                        <center><h1>413 Request Entity Too Large</h1></center>\r\n\
+                        <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
+    let mut response = reply(StatusCode::PAYLOAD_TOO_LARGE, PAGE);
+    set(&mut response, "server", "nginx");
+    set(&mut response, "content-type", "text/html");
+    set(&mut response, "connection", "close");
+    response
 }
 
 fn authenticate(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {

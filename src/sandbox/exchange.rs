@@ -87,6 +87,8 @@ pub(super) struct Exchange {
     received: u64,
     broken: bool,
     is_cut_short: bool,
+    most: Option<u64>,
+    is_too_large: bool,
     trouble: Option<Trouble>,
     line: Line,
     log: Arc<Log>,
@@ -113,6 +115,8 @@ impl Exchange {
             received: 0,
             broken: false,
             is_cut_short: false,
+            most: None,
+            is_too_large: false,
             trouble,
             line,
             log: Arc::clone(log),
@@ -137,8 +141,24 @@ impl Exchange {
             || self.header(header::CONTENT_LENGTH).is_some_and(|length| length.trim() != "0")
     }
 
+    /// Ends the body as soon as it has, or is announced to have, more than `most` bytes: it counts as broken then, and
+    /// no more of it is read.
+    pub(super) fn limit(&mut self, most: u64) {
+        self.most = Some(most);
+        let length = self.header(header::CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
+        self.is_too_large = length.is_some_and(|length| length > most);
+    }
+
+    /// Whether the body has more bytes than it may.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.is_too_large
+    }
+
     /// The next bytes of the body; `None` at its end.
     pub(super) async fn piece(&mut self) -> Option<Result<Bytes, Broken>> {
+        if self.is_too_large {
+            return Some(Err(Broken));
+        }
         if self.broken && self.trouble != Some(Trouble::HalfClose) {
             return Some(Err(Broken));
         }
@@ -162,6 +182,10 @@ impl Exchange {
         self.received += bytes.len() as u64;
         let received = self.received;
         self.log.change(self.index, |entry| entry.body_bytes = received);
+        self.is_too_large = self.most.is_some_and(|most| received > most);
+        if self.is_too_large {
+            return Some(Err(Broken));
+        }
         Some(Ok(bytes))
     }
 

@@ -51,6 +51,15 @@ impl Refusal {
         )
     }
 
+    /// Bytes after a part that only the last one may be as small as. The table has nothing closer.
+    pub(super) fn small_part(length: u64, least: u64) -> Self {
+        Self::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "BLOB_UPLOAD_INVALID",
+            format!("The part before this one has {length} bytes, and {least} is the least"),
+        )
+    }
+
     pub(super) fn no_session(id: &str, name: &Repository, account: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,

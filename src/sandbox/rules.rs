@@ -15,6 +15,8 @@ pub struct Rules {
     pub upload_status: UploadStatus,
     /// What a repeated closing PUT meets after the first one was taken.
     pub closed_twice: ClosedTwice,
+    /// What the registry says to uploads in parts.
+    pub parts: Parts,
     /// What `Location` looks like.
     pub locations: Locations,
     /// Makes every tag immutable, whatever its repository says.
@@ -48,6 +50,7 @@ impl Default for Rules {
             interrupted: Interrupted::default(),
             upload_status: UploadStatus::default(),
             closed_twice: ClosedTwice::default(),
+            parts: Parts::default(),
             locations: Locations::default(),
             immutable: false,
             immutable_words: ImmutableWords::default(),
@@ -96,6 +99,34 @@ pub enum ClosedTwice {
     Unknown,
     /// 201: success is told again.
     Created,
+}
+
+/// What the registry says to uploads in parts. Registries other than ECR do as the specification says, more or less
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>): they answer a
+/// part with 202 and the end of all that arrived, and have nothing against small parts or empty blobs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Parts {
+    /// ECR's rules: 5 MiB to 10 MiB, answered with 201.
+    #[default]
+    Ecr,
+    /// Parts of any size.
+    Any,
+    /// Parts of at least so many bytes, as `OCI-Chunk-Min-Length` tells whoever opens a session. The last one may be
+    /// smaller, so that a small one is only noticed when more follows: that meets a 416
+    /// (<https://github.com/distribution/distribution/blob/main/docs/content/spec/api.md#chunked-upload>).
+    AtLeast(u64),
+    /// Request bodies of at most so many bytes, because a proxy is in front: a larger one meets nginx's own 413, which
+    /// is HTML, before the rest of it is read (<https://github.com/SteveLTN/https-portal/issues/100>). Counts for every
+    /// request on the registry's face.
+    AtMost(u64),
+    /// No parts: whatever has a `Content-Range`, or adds to a session that has bytes already, is refused. A blob comes
+    /// in one PUT, or as `docker push` sends it: in one PATCH that says nothing of a range, and an empty PUT.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The error code: `UNSUPPORTED`.
+        code: String,
+    },
 }
 
 /// What `Location` looks like. The specification allows all of them.

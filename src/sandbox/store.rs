@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::folder::Folder;
 use super::repository::{Document, Image, Repo, Settings};
-use super::rules::Interrupted;
+use super::rules::{Interrupted, Parts};
 use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
 use crate::reference::{Digest, Repository, Tag};
@@ -307,9 +307,9 @@ impl Feed<'_> {
     }
 
     /// Turns the session into a blob. Where that fails, the session stays open.
-    pub(super) fn complete(mut self, digest: &Digest) -> io::Result<Result<(), Incomplete>> {
+    pub(super) fn complete(mut self, digest: &Digest, parts: &Parts) -> io::Result<Result<(), Incomplete>> {
         let Some(upload) = self.upload.take() else { return Ok(Err(Incomplete::Empty)) };
-        if let Err(incomplete) = upload.check(digest) {
+        if let Err(incomplete) = upload.check(digest, parts) {
             self.give_back(upload);
             return Ok(Err(incomplete));
         }

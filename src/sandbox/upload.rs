@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::rules::Interrupted;
+use super::rules::{Interrupted, Parts};
 use crate::reference::{Digest, Repository};
 
 /// The most that a request with `Content-Range` may carry, and what ECR cuts longer streams into
@@ -26,8 +26,9 @@ pub(super) struct Upload {
     hasher: Sha256,
     received: u64,
     first_part: u64,
-    last_was_small: bool,
+    last_part: u64,
     too_small: bool,
+    is_begun: bool,
     cut: Option<Interrupted>,
     bytes: Gathered,
 }
@@ -61,8 +62,9 @@ impl Upload {
             hasher: Sha256::new(),
             received: 0,
             first_part: 0,
-            last_was_small: false,
+            last_part: 0,
             too_small: false,
+            is_begun: false,
             cut: None,
             bytes,
         }
@@ -75,6 +77,16 @@ impl Upload {
     /// How many bytes the first part had: what `Range` goes on saying.
     pub(super) fn first_part(&self) -> u64 {
         self.first_part
+    }
+
+    /// How many bytes the last part had that had any.
+    pub(super) fn last_part(&self) -> u64 {
+        self.last_part
+    }
+
+    /// Whether a request has added to it, and be it nothing, or not all that it wanted to.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// Whether the session is lost for good.
@@ -115,29 +127,31 @@ impl Upload {
     /// shorter than a part is a small part.
     pub(super) fn end_part(&mut self, length: u64) {
         self.cut = None;
+        self.is_begun = true;
         if length == 0 {
             return;
         }
         if self.first_part == 0 {
             self.first_part = length.min(LARGEST_PART);
         }
-        self.too_small |= self.last_was_small;
-        self.last_was_small = length < SMALLEST_PART;
+        self.too_small |= (1..SMALLEST_PART).contains(&self.last_part);
+        self.last_part = length;
     }
 
     /// Notes that a body ended too early.
     pub(super) fn cut(&mut self, becomes: Interrupted) {
+        self.is_begun = true;
         if !self.is_spoiled() {
             self.cut = Some(becomes);
         }
     }
 
-    /// Whether the session's bytes are a blob of that digest.
-    pub(super) fn check(&self, digest: &Digest) -> Result<(), Incomplete> {
-        if self.received == 0 {
+    /// Whether the session's bytes are a blob of that digest. ECR also minds how they came.
+    pub(super) fn check(&self, digest: &Digest, parts: &Parts) -> Result<(), Incomplete> {
+        if *parts == Parts::Ecr && self.received == 0 {
             return Err(Incomplete::Empty);
         }
-        if self.too_small {
+        if *parts == Parts::Ecr && self.too_small {
             return Err(Incomplete::PartTooSmall);
         }
         if Digest::from_hash(self.hasher.clone().finalize().into()) != *digest {

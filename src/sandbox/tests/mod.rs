@@ -4,6 +4,7 @@ mod api;
 mod faults;
 mod folder;
 mod manifests;
+mod parts;
 mod server;
 mod uploads;
 
