@@ -5,7 +5,8 @@
 //! their [`faults`](Rules::faults).
 //!
 //! - `mod.rs`: the server and who may ask it what
-//! - `exchange.rs`: one request on its way: its counted body, its log line, its connection
+//! - `exchange.rs`: one request on its way: its counted body, its log line, its connection; `traffic.rs`: how many
+//!   there are at once
 //! - `api.rs`: AWS's face, JSON 1.1
 //! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
 //!   says no
@@ -26,6 +27,7 @@ mod repository;
 mod route;
 mod rules;
 mod store;
+mod traffic;
 mod upload;
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ use self::refusal::Refusal;
 use self::repository::{Repo, Settings};
 use self::route::Route;
 use self::store::Store;
+use self::traffic::Traffic;
 use crate::error::{Error, Result};
 use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 
@@ -129,6 +132,7 @@ impl Sandbox {
             region,
             rules: Mutex::new(rules),
             log: Arc::default(),
+            traffic: Arc::default(),
             stop: CancellationToken::new(),
             address,
             bucket,
@@ -192,6 +196,12 @@ impl Sandbox {
         self.server.store.open_uploads()
     }
 
+    /// The greatest number of requests that were on the registry's face at the same moment, each from its head until
+    /// its answer was handed out, and refused ones too.
+    pub fn most_at_once_seen(&self) -> usize {
+        self.server.traffic.most()
+    }
+
     /// The names of all repositories, sorted.
     pub fn repositories(&self) -> Vec<String> {
         self.server.store.repositories().iter().map(ToString::to_string).collect()
@@ -231,6 +241,7 @@ struct Server {
     region: String,
     rules: Mutex<Rules>,
     log: Arc<Log>,
+    traffic: Arc<Traffic>,
     stop: CancellationToken,
     address: SocketAddr,
     bucket: SocketAddr,
@@ -303,7 +314,14 @@ async fn serve_registry(
 ) -> Response {
     let face = Face::of(&request);
     let operation = face.operation(&request);
-    let trouble = server.rules(|rules| faults::next(&mut rules.faults, &operation));
+    let presence = match face {
+        Face::Registry(_) => Some(server.traffic.enter(server.rules(|rules| rules.most_at_once))),
+        Face::Api => None,
+    };
+    let trouble = match &presence {
+        Some(presence) if !presence.is_served() => Some(Trouble::Throttle { retry_after: None }),
+        _ => server.rules(|rules| faults::next(&mut rules.faults, &operation)),
+    };
     let mut exchange = Exchange::new(request, line, &server.log, &operation, trouble, server.stop.clone());
     let injected = match exchange.trouble().cloned() {
         Some(Trouble::HangUp) => Some(end(&mut exchange, Ending::Cut)),
@@ -349,7 +367,10 @@ async fn serve_registry(
         _ => {}
     }
     exchange.finish(response.status().as_u16());
-    response
+    match presence {
+        Some(presence) => presence.until_sent(response),
+        None => response,
+    }
 }
 
 /// Serves the bucket.

@@ -40,6 +40,10 @@ pub struct Rules {
     pub blob_mounting: bool,
     /// What the manifest parser refuses.
     pub manifest: ManifestRules,
+    /// How many requests the registry's face serves at the same moment. Each further one meets
+    /// [`Trouble::Throttle`](super::Trouble::Throttle), which does not count for `faults`. ECR counts by the second
+    /// instead (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
+    pub most_at_once: Option<usize>,
     /// What goes wrong on purpose, and how often still.
     pub faults: Vec<Fault>,
 }
@@ -62,6 +66,7 @@ impl Default for Rules {
             create_on_push: false,
             blob_mounting: false,
             manifest: ManifestRules::default(),
+            most_at_once: None,
             faults: Vec::new(),
         }
     }

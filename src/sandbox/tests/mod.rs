@@ -3,6 +3,7 @@
 mod api;
 mod faults;
 mod folder;
+mod limits;
 mod manifests;
 mod parts;
 mod server;

@@ -1,0 +1,93 @@
+//! How many requests are there at the same moment.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use http_body::{Frame, SizeHint};
+
+/// How many requests are there, and how many of them are being served.
+#[derive(Debug, Default)]
+pub(super) struct Traffic(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    present: usize,
+    served: usize,
+    most_present: usize,
+}
+
+impl Traffic {
+    /// Counts a request from now on until what this returns is dropped.
+    ///
+    /// If `limit` requests are being served already, it is one too many, and takes no place away from others.
+    pub(super) fn enter(self: &Arc<Self>, limit: Option<usize>) -> Presence {
+        let mut counts = self.lock();
+        counts.present += 1;
+        counts.most_present = counts.most_present.max(counts.present);
+        let is_served = limit.is_none_or(|limit| counts.served < limit);
+        counts.served += usize::from(is_served);
+        Presence { traffic: Arc::clone(self), is_served }
+    }
+
+    /// The most that were there at the same moment.
+    pub(super) fn most(&self) -> usize {
+        self.lock().most_present
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is there.
+#[derive(Debug)]
+pub(super) struct Presence {
+    traffic: Arc<Traffic>,
+    is_served: bool,
+}
+
+impl Presence {
+    /// Whether it is not one too many.
+    pub(super) fn is_served(&self) -> bool {
+        self.is_served
+    }
+
+    /// Lets it last until the answer is handed out, body included.
+    pub(super) fn until_sent(self, response: Response) -> Response {
+        response.map(|body| Body::new(Outgoing { body, _presence: self }))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut counts = self.traffic.lock();
+        counts.present -= 1;
+        counts.served -= usize::from(self.is_served);
+    }
+}
+
+/// The body of an answer on its way out. It is as long as it was, so that it is framed as it would have been.
+struct Outgoing {
+    body: Body,
+    _presence: Presence,
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
