@@ -108,7 +108,7 @@ pub(super) async fn add(
 ) -> Result<Response, Refusal> {
     let mut feed = feed(server, exchange, name, id)?;
     let parts = server.rules(|rules| rules.parts.clone());
-    feed = receive(exchange, feed, &parts).await?;
+    feed = receive(server, exchange, feed, &parts).await?;
     let (status, told) = match parts {
         Parts::Ecr => (StatusCode::CREATED, feed.upload()?.first_part()),
         _ => (StatusCode::ACCEPTED, feed.upload()?.received()),
@@ -141,7 +141,7 @@ pub(super) async fn complete(
     let parts = server.rules(|rules| rules.parts.clone());
     let mut feed = feed(server, exchange, name, id)?;
     if exchange.announces_body() {
-        feed = receive(exchange, feed, &parts).await?;
+        feed = receive(server, exchange, feed, &parts).await?;
     } else if feed.upload()?.is_spoiled() {
         let spoiled = feed.upload()?.expects(None);
         feed.release();
@@ -225,7 +225,12 @@ fn object(exchange: &Exchange, upload: &Upload, parts: &Parts) -> Result<(), Ref
 }
 
 /// Takes a body into a session.
-async fn receive<'a>(exchange: &mut Exchange, mut feed: Feed<'a>, parts: &Parts) -> Result<Feed<'a>, Refusal> {
+async fn receive<'a>(
+    server: &Server,
+    exchange: &mut Exchange,
+    mut feed: Feed<'a>,
+    parts: &Parts,
+) -> Result<Feed<'a>, Refusal> {
     let range = object(exchange, feed.upload()?, parts).and_then(|()| content_range(exchange, parts));
     let range = match range {
         Ok(range) => range,
@@ -238,6 +243,13 @@ async fn receive<'a>(exchange: &mut Exchange, mut feed: Feed<'a>, parts: &Parts)
         feed.release();
         return Err(Refusal::wrong_offset(wrong.said, wrong.expected));
     }
+    // Where the length is known, so is what becomes of it; otherwise the disk fills up in the middle.
+    let length = exchange.header(header::CONTENT_LENGTH).and_then(|length| digits(length.trim()));
+    let length = range.map(|range| range.length).or(length).unwrap_or_default();
+    if let Err(full) = feed.check_room(length, server.rules(|rules| rules.space)) {
+        feed.release();
+        return Err(full.into());
+    }
     let before = feed.upload()?.received();
     // Returning early from here on drops the session as cut.
     while let Some(piece) = exchange.piece().await {
@@ -247,7 +259,7 @@ async fn receive<'a>(exchange: &mut Exchange, mut feed: Feed<'a>, parts: &Parts)
         if range.is_some_and(|range| after > range.length) {
             return Err(other_length(exchange.header(header::CONTENT_RANGE).unwrap_or_default()));
         }
-        upload.write(piece)?;
+        feed.write(piece, server.rules(|rules| rules.space))?;
     }
     let upload = feed.upload()?;
     let length = upload.received() - before;

@@ -60,6 +60,13 @@ impl Refusal {
         )
     }
 
+    /// Nothing more fits. The reference registry has the same status, code and words, the latter in `detail`
+    /// (<https://github.com/distribution/distribution/blob/main/registry/handlers/blobupload.go>: what
+    /// `copyFullPayload` fails with).
+    fn full() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no space left on device")
+    }
+
     pub(super) fn no_session(id: &str, name: &Repository, account: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -78,6 +85,9 @@ impl Refusal {
 
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::StorageFull {
+            return Self::full();
+        }
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", format!("the sandbox's folder: {error}"))
     }
 }

@@ -40,6 +40,9 @@ pub struct Rules {
     pub blob_mounting: bool,
     /// What the manifest parser refuses.
     pub manifest: ManifestRules,
+    /// How many bytes of blobs fit on the disk, those of unfinished uploads included. A part that does not fit meets a
+    /// 500. Nothing of it is taken if its length was told; otherwise it is cut where the disk was full.
+    pub space: Option<u64>,
     /// How many requests the registry's face serves at the same moment. Each further one meets
     /// [`Trouble::Throttle`](super::Trouble::Throttle), which does not count for `faults`. ECR counts by the second
     /// instead (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
@@ -66,6 +69,7 @@ impl Default for Rules {
             create_on_push: false,
             blob_mounting: false,
             manifest: ManifestRules::default(),
+            space: None,
             most_at_once: None,
             faults: Vec::new(),
         }

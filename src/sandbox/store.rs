@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use axum::body::Bytes;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
@@ -40,7 +41,21 @@ struct Inner {
 /// An upload session, or what is known of it while a request is feeding it.
 enum Session {
     Idle(Box<Upload>),
-    Busy { repository: Repository, received: u64 },
+    Busy { repository: Repository, received: u64, fed: u64 },
+}
+
+impl Inner {
+    /// How many bytes of blobs there are, with those of uploads. One in several repositories is there once, as in every
+    /// store that goes by digest.
+    fn used(&self) -> u64 {
+        let blobs = self.repositories.values().flat_map(|repo| &repo.blobs);
+        let blobs: HashMap<&Digest, u64> = blobs.map(|(digest, blob)| (digest, blob.size())).collect();
+        let uploads = self.uploads.values().map(|session| match session {
+            Session::Idle(upload) => upload.received(),
+            Session::Busy { received, fed, .. } => received + fed,
+        });
+        blobs.into_values().chain(uploads).sum()
+    }
 }
 
 /// What a password is worth.
@@ -125,9 +140,9 @@ impl Store {
         let session = inner.uploads.get_mut(id).ok_or(NoSession::Unknown)?;
         let busy = match session {
             Session::Idle(upload) if upload.repository == *name => {
-                Session::Busy { repository: name.clone(), received: upload.received() }
+                Session::Busy { repository: name.clone(), received: upload.received(), fed: 0 }
             }
-            Session::Busy { repository, received } if repository == name => return Err(NoSession::Busy(*received)),
+            Session::Busy { repository, received, .. } if repository == name => return Err(NoSession::Busy(*received)),
             _ => return Err(NoSession::Unknown),
         };
         match std::mem::replace(session, busy) {
@@ -297,6 +312,23 @@ impl Feed<'_> {
     /// The session.
     pub(super) fn upload(&mut self) -> io::Result<&mut Upload> {
         self.upload.as_deref_mut().ok_or_else(|| io::Error::other("the upload session is gone"))
+    }
+
+    /// Fails if there is no room for `length` more bytes among `space`.
+    pub(super) fn check_room(&self, length: u64, space: Option<u64>) -> io::Result<()> {
+        let Some(space) = space else { return Ok(()) };
+        let used = self.store.lock().used();
+        if length > space.saturating_sub(used) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Adds to the session, if there is room for it.
+    pub(super) fn write(&mut self, bytes: Bytes, space: Option<u64>) -> io::Result<()> {
+        let length = bytes.len() as u64;
+        self.check_room(length, space)?;
+        if let Some(Session::Busy { fed, .. }) = self.store.lock().uploads.get_mut(&self.id) {
+            *fed += length;
+        }
+        self.upload()?.write(bytes)
     }
 
     /// Gives the session back as it is.

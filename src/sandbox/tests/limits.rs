@@ -68,11 +68,73 @@ async fn more_requests_at_once_than_are_served_are_throttled() {
 
 #[test]
 fn a_request_is_there_until_its_answer_is_handed_out() {
-    let traffic = Arc::new(traffic::Traffic::default());
+    let traffic = Arc::new(Traffic::default());
     let answer = traffic.enter(Some(1)).until_sent(reply(StatusCode::OK, "body"));
     assert_eq!(http_body::Body::size_hint(answer.body()).exact(), Some(4));
     assert!(!traffic.enter(Some(1)).is_served());
     drop(answer);
     assert!(traffic.enter(Some(1)).is_served());
     assert_eq!(traffic.most(), 2);
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_nothing_more_until_there_is_room() {
+    let bench = Bench::with(Rules { space: Some(3 * MIB as u64), parts: Parts::Any, ..Rules::default() }).await;
+    let full = (500, "UNKNOWN".to_owned(), "no space left on device".to_owned());
+    let blob = noise(2 * MIB);
+    let first = bench.push(&blob).await;
+    // Of the same blob there is only one in the end, but both while it comes.
+    let (url, other) = (bench.begin().await, noise(MIB + 1));
+    assert_eq!(bench.put(&url, &first, &blob).await.refusal(), full);
+    let digest = Digest::of(&other);
+    assert_eq!(bench.put(&url, &digest, &other).await.refusal(), full);
+    assert_eq!(bench.last().body_bytes, MIB as u64 + 1);
+    assert_eq!(bench.patch(&url, Some((0, MIB - 1)), other[..MIB].to_vec()).await.status, StatusCode::ACCEPTED);
+    assert_eq!(bench.put(&url, &digest, &other[MIB..]).await.refusal(), full, "uploads take room too");
+    assert_eq!(bench.sandbox.open_uploads(), 1);
+    bench.sandbox.set_rules(|rules| rules.space = Some(3 * MIB as u64 + 1));
+    assert_eq!(bench.put(&url, &digest, &other[MIB..]).await.status, StatusCode::CREATED);
+    assert_eq!(bench.patch(&bench.begin().await, None, vec![1]).await.refusal(), full);
+
+    // A dropped upload makes room, and a blob that was there already takes none.
+    bench.sandbox.set_rules(|rules| rules.space = Some(4 * MIB as u64));
+    let url = bench.begin().await;
+    assert_eq!(bench.patch(&url, None, noise(MIB - 1)).await.status, StatusCode::ACCEPTED);
+    assert_eq!(bench.patch(&bench.begin().await, None, vec![1]).await.refusal(), full);
+    assert_eq!(bench.call("DELETE", &url).await.status, StatusCode::NO_CONTENT);
+    bench.push(&other[..MIB - 1]).await;
+    bench.sandbox.set_rules(|rules| rules.space = Some(6 * MIB as u64));
+    for _ in 0..3 {
+        bench.push(&blob).await;
+    }
+}
+
+#[tokio::test]
+async fn a_disk_can_get_full_while_a_stream_comes() {
+    let rules = Rules { space: Some(MIB as u64), interrupted: Interrupted::Resumable, ..Rules::default() };
+    let bench = Bench::with(rules).await;
+    let blob = noise(3 * MIB);
+    let pieces: Vec<_> = blob.chunks(10_000).map(|piece| Ok::<_, io::Error>(piece.to_vec())).collect();
+    let url = bench.begin().await;
+    let stream = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    let reply = send(bench.request("PATCH", &url).body(stream)).await;
+    assert_eq!(reply.refusal(), (500, "UNKNOWN".into(), "no space left on device".into()));
+    assert_eq!(bench.last().body_bytes, 3 * MIB as u64, "a client that is still sending gets to see why");
+    bench.sandbox.set_rules(|rules| rules.upload_status = UploadStatus::Told);
+    let told = bench.call("GET", &url).await;
+    let arrived = told.header("range").strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
+    assert!((1..=MIB).contains(&arrived), "{arrived}");
+    bench.sandbox.set_rules(|rules| rules.space = None);
+    let reply = bench.patch(&url, Some((arrived, 3 * MIB - 1)), blob[arrived..].to_vec()).await;
+    assert_eq!(reply.status, StatusCode::CREATED);
+    assert_eq!(bench.put(&url, &Digest::of(&blob), b"").await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn what_is_being_sent_takes_room_from_others() {
+    let bench = Bench::with(Rules { space: Some(16), ..Rules::default() }).await;
+    let (one, two) = (Unfinished::begin(&bench).await, Unfinished::begin(&bench).await);
+    assert_eq!(bench.patch(&bench.begin().await, None, vec![1; 7]).await.status.as_u16(), 500);
+    assert_eq!(bench.patch(&bench.begin().await, None, vec![1; 6]).await.status.as_u16(), 201);
+    assert_eq!((one.end().await, two.end().await), ("500".into(), "500".into()));
 }
