@@ -322,7 +322,11 @@ pub(super) fn head(server: &Server, name: &Repository, digest: &str) -> Result<R
 /// `GET` on a blob: ECR sends its clients to S3, with a signed URL that must not be asked with ECR's credentials
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html#ecr-minimum-s3-perms>).
 pub(super) fn redirect(server: &Server, name: &Repository, digest: &str) -> Result<Response, Refusal> {
-    let (digest, _) = find(server, name, digest)?;
+    let (digest, blob) = find(server, name, digest)?;
+    if let Blob::Discarded(size) = blob {
+        let message = format!("The sandbox discarded the {size} bytes of this blob, as it was told to");
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", message));
+    }
     let object = format!("/blob/{name}/{digest}");
     let signature = server.store.sign(&object);
     let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
@@ -369,6 +373,7 @@ pub(super) async fn serve_bucket(server: &Server, exchange: &mut Exchange) -> Re
             Ok(file) => Body::from_stream(stream::iter(pieces_of(file))),
             Err(_) => return refuse_object(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "The file is gone"),
         },
+        Blob::Discarded(_) => return refuse_object(StatusCode::NOT_FOUND, "NoSuchKey", "The bytes were discarded."),
     };
     let mut response = reply(StatusCode::OK, body);
     set(&mut response, "content-length", size.to_string());

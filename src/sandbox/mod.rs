@@ -70,6 +70,9 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The folder that keeps its images; without one they are in memory.
     pub dir: Option<PathBuf>,
+    /// Checks the digests of blobs above 1 MiB, and does not keep their bytes: whatever goes through, the memory stays
+    /// as it is. They are there for all but those who want to read them, until the sandbox stops.
+    pub discard: bool,
     /// The account whose registry it is.
     pub account: String,
     /// The region that it is in.
@@ -85,6 +88,7 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             dir: None,
+            discard: false,
             account: "000000000000".into(),
             region: "us-east-1".into(),
             rules: Rules::default(),
@@ -104,7 +108,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts a sandbox on the current runtime.
     pub async fn start(options: Options) -> Result<Self> {
-        let Options { listen, dir, account, region, rules, create } = options;
+        let Options { listen, dir, discard, account, region, rules, create } = options;
         if !listen.ip().is_loopback() {
             return Err(Error::usage(format!("the sandbox cannot listen on {listen}"))
                 .hint("It checks no passwords worth the name, so it only listens on loopback: 127.0.0.1 or [::1]."));
@@ -115,7 +119,7 @@ impl Sandbox {
         if !is_region(&region) {
             return Err(Error::usage(format!("{region:?} is not an AWS region")));
         }
-        let store = Store::open(dir.as_deref())?;
+        let store = Store::open(dir.as_deref(), discard)?;
         for name in create {
             // The least that ECR takes; the specification is content with one.
             if name.as_str().len() < 2 {
@@ -185,7 +189,7 @@ impl Sandbox {
         found.flatten()
     }
 
-    /// The bytes of a blob.
+    /// The bytes of a blob, if they were kept.
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
         let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());
         blob.flatten()?.whole().ok()

@@ -25,6 +25,7 @@ use crate::reference::{Digest, Repository, Tag};
 pub(super) struct Store {
     inner: Mutex<Inner>,
     folder: Option<Folder>,
+    discard: bool,
     random: Random,
 }
 
@@ -75,8 +76,8 @@ pub(super) enum NoSession {
 }
 
 impl Store {
-    /// Opens the state, in memory or as it lies in a folder.
-    pub(super) fn open(dir: Option<&Path>) -> Result<Self> {
+    /// Opens the state, in memory or as it lies in a folder. With `discard` no large blob is kept from now on.
+    pub(super) fn open(dir: Option<&Path>, discard: bool) -> Result<Self> {
         let mut inner = Inner::default();
         let mut folder = None;
         if let Some(dir) = dir {
@@ -84,7 +85,7 @@ impl Store {
             inner.repositories = repositories;
             folder = Some(opened);
         }
-        Ok(Self { inner: Mutex::new(inner), folder, random: Random::new() })
+        Ok(Self { inner: Mutex::new(inner), folder, discard, random: Random::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -129,7 +130,7 @@ impl Store {
             Some(folder) => Gathered::File(folder.stage(&id)?),
             None => Gathered::Memory(Vec::new()),
         };
-        let upload = Box::new(Upload::new(name.clone(), gathered));
+        let upload = Box::new(Upload::new(name.clone(), gathered, self.discard));
         self.lock().uploads.insert(id.clone(), Session::Idle(upload));
         Ok(id)
     }
@@ -358,6 +359,7 @@ impl Feed<'_> {
         let blob = match (upload.into_bytes(), &self.store.folder) {
             (Gathered::Memory(pieces), _) => Blob::Memory(Arc::from(pieces), size),
             (Gathered::File(staged), Some(folder)) => Blob::File(folder.keep(staged, &name, digest)?, size),
+            (Gathered::Discarded, _) => Blob::Discarded(size),
             (Gathered::File(_), None) => return Err(io::Error::other("there is no folder")),
         };
         repo.blobs.insert(*digest, blob);

@@ -19,6 +19,10 @@ pub(super) const LARGEST_PART: u64 = 10 << 20;
 /// (<https://github.com/dotnet/sdk-container-builds/issues/424>).
 pub(super) const SMALLEST_PART: u64 = 5 << 20;
 
+/// The largest blob that a sandbox keeps that discards layers: configs are to be had, and pushing them must not fill
+/// the memory.
+const LARGEST_KEPT: u64 = 1 << 20;
+
 /// An upload session.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -31,6 +35,7 @@ pub(super) struct Upload {
     is_begun: bool,
     cut: Option<Interrupted>,
     bytes: Gathered,
+    discard: bool,
 }
 
 /// Where the bytes of a session gather.
@@ -38,6 +43,8 @@ pub(super) struct Upload {
 pub(super) enum Gathered {
     Memory(Vec<Bytes>),
     File(Staged),
+    /// Nowhere any more: they were too many to be kept.
+    Discarded,
 }
 
 /// Where a request says its bytes begin, and where they would have to.
@@ -56,7 +63,7 @@ pub(super) enum Incomplete {
 }
 
 impl Upload {
-    pub(super) fn new(repository: Repository, bytes: Gathered) -> Self {
+    pub(super) fn new(repository: Repository, bytes: Gathered, discard: bool) -> Self {
         Self {
             repository,
             hasher: Sha256::new(),
@@ -67,6 +74,7 @@ impl Upload {
             is_begun: false,
             cut: None,
             bytes,
+            discard,
         }
     }
 
@@ -113,10 +121,14 @@ impl Upload {
     pub(super) fn write(&mut self, bytes: Bytes) -> io::Result<()> {
         self.hasher.update(&bytes);
         self.received += bytes.len() as u64;
+        if self.discard && self.received > LARGEST_KEPT {
+            self.bytes = Gathered::Discarded;
+        }
         match &mut self.bytes {
             Gathered::Memory(pieces) => pieces.push(bytes),
             // Not on a thread of its own: it ends in the page cache, and a sandbox may wait for its disk.
             Gathered::File(staged) => staged.file.write_all(&bytes)?,
+            Gathered::Discarded => {}
         }
         Ok(())
     }
@@ -207,12 +219,14 @@ pub(super) enum Blob {
     Memory(Arc<[Bytes]>, u64),
     /// In a file of that length.
     File(PathBuf, u64),
+    /// It came, was that long, and was not kept.
+    Discarded(u64),
 }
 
 impl Blob {
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Memory(_, size) | Self::File(_, size) => *size,
+            Self::Memory(_, size) | Self::File(_, size) | Self::Discarded(size) => *size,
         }
     }
 
@@ -221,6 +235,7 @@ impl Blob {
         match self {
             Self::Memory(pieces, _) => Ok(pieces.concat()),
             Self::File(path, _) => std::fs::read(path),
+            Self::Discarded(_) => Err(io::Error::other("the blob was discarded")),
         }
     }
 }

@@ -107,6 +107,11 @@ async fn a_full_disk_takes_nothing_more_until_there_is_room() {
     for _ in 0..3 {
         bench.push(&blob).await;
     }
+    assert_eq!(bench.api("CreateRepository", json!({"repositoryName": "other"})).await.status, StatusCode::OK);
+    let opened = bench.call("POST", "/v2/other/blobs/uploads/").await;
+    assert_eq!(bench.put(opened.header("location"), &first, &blob).await.status, StatusCode::CREATED);
+    // Counted twice, it would leave nothing.
+    bench.push(&[7]).await;
 }
 
 #[tokio::test]

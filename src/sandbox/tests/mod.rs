@@ -1,6 +1,7 @@
 //! The sandbox, asked over real sockets.
 
 mod api;
+mod discard;
 mod faults;
 mod folder;
 mod limits;
