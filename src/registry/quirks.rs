@@ -231,7 +231,7 @@ impl Quirks {
             let is_domain = known.starts_with('.');
             if is_domain { bare.ends_with(known) && bare.len() > known.len() } else { *known == name || *known == bare }
         };
-        KNOWN.iter().find(|quirks| quirks.hosts.iter().any(|known| is_its(&known))).unwrap_or(&OTHER)
+        KNOWN.iter().find(|quirks| quirks.hosts.iter().any(is_its)).unwrap_or(&OTHER)
     }
 
     /// What is special about a registry that answered so, if that is to be seen.

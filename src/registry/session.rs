@@ -251,9 +251,14 @@ impl<'a> Session<'a> {
         end: Option<Packed>,
         tries: &mut Tries<'_>,
     ) -> Result<Stand, Broken> {
-        if self.is_taken_over && (fault.is_wrong_digest() || self.is_untried && !fault.is_transient()) {
+        let inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
+        let told = fault.expected_offset().filter(inside);
+        if self.is_taken_over {
             // What an earlier run left there does not fit after all.
-            return Err(Broken::Lost);
+            let is_hopeless = !fault.is_transient() && told.is_none();
+            if fault.is_wrong_digest() || self.is_untried && is_hopeless {
+                return Err(Broken::Lost);
+            }
         }
         if let Some(packed) = end
             && fault.is_wrong_digest()
@@ -271,13 +276,11 @@ impl<'a> Session<'a> {
         if !fault.is_transient() && !fault.is_lost_session() {
             return Err(Broken::ForGood(fault));
         }
-        let inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
         if fault.expected_offset().is_none() {
             self.told = None;
         }
         // Who is refused where a 416 sent him gets nowhere.
         let misled = self.told == Some(chunk.start);
-        let told = fault.expected_offset().filter(inside);
         let gone = fault.is_lost_session();
         tries.wait(fault).await?;
         // The closing PUT may have done its work and only the answer was lost.

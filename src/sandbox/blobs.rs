@@ -47,7 +47,8 @@ pub(super) fn begin(server: &Server, exchange: &Exchange, name: &Repository) -> 
     }
     let id = server.store.begin_upload(name)?;
     set(&mut response, "location", location(server, exchange, name, &format!("uploads/{id}")));
-    set(&mut response, "range", "0-0");
+    let is_quay = server.rules(|rules| rules.upload_status) == UploadStatus::Counted;
+    set(&mut response, "range", if is_quay { "bytes=0--1" } else { "0-0" });
     if let Parts::AtLeast(least) = server.rules(|rules| rules.parts.clone()) {
         set(&mut response, "oci-chunk-min-length", least.to_string());
     }
@@ -286,7 +287,11 @@ pub(super) fn status(server: &Server, exchange: &Exchange, name: &Repository, id
     }
     let mut response = empty(StatusCode::NO_CONTENT);
     set(&mut response, "location", location(server, exchange, name, &format!("uploads/{id}")));
-    set(&mut response, "range", format!("0-{}", bytes.saturating_sub(1)));
+    let range = match told {
+        UploadStatus::Counted => format!("bytes=0-{bytes}"),
+        _ => format!("0-{}", bytes.saturating_sub(1)),
+    };
+    set(&mut response, "range", range);
     Ok(response)
 }
 

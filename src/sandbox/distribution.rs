@@ -133,6 +133,7 @@ fn authenticate(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match authorization.map(|authorization| server.store.access(authorization)) {
         Some(Access::Granted) => Ok(()),
+        None if server.rules(|rules| rules.anonymous) => Ok(()),
         // 403 and no challenge (https://github.com/flipt-io/flipt/issues/3043).
         Some(Access::Expired) => Err(Refusal::new(
             StatusCode::FORBIDDEN,

@@ -200,6 +200,11 @@ impl Sandbox {
         self.server.store.open_uploads()
     }
 
+    /// How many requests are on the registry's face now.
+    pub fn requests_under_way(&self) -> usize {
+        self.server.traffic.now()
+    }
+
     /// The greatest number of requests that were on the registry's face at the same moment, each from its head until
     /// its answer was handed out, and refused ones too.
     pub fn most_at_once_seen(&self) -> usize {

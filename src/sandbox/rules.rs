@@ -17,6 +17,8 @@ pub struct Rules {
     pub closed_twice: ClosedTwice,
     /// What the registry says to uploads in parts.
     pub parts: Parts,
+    /// Serves whoever shows no login, as registries without accounts do.
+    pub anonymous: bool,
     /// What `Location` looks like.
     pub locations: Locations,
     /// Makes every tag immutable, whatever its repository says.
@@ -58,6 +60,7 @@ impl Default for Rules {
             upload_status: UploadStatus::default(),
             closed_twice: ClosedTwice::default(),
             parts: Parts::default(),
+            anonymous: false,
             locations: Locations::default(),
             immutable: false,
             immutable_words: ImmutableWords::default(),
@@ -98,6 +101,9 @@ pub enum UploadStatus {
     Told,
     /// How much the first part had, as ECR's `Range` after a part goes on saying.
     Stuck,
+    /// How much arrived, where others tell the last byte of it, as Quay does; and the answer to a POST is the nothing that
+    /// Quay is known by (<https://github.com/quay/quay/blob/master/endpoints/v2/blob.py>).
+    Counted,
 }
 
 /// What a repeated closing PUT meets after the first one was taken. Nobody saw ECR's answer.
@@ -136,6 +142,9 @@ pub enum Parts {
         /// The error code: `UNSUPPORTED`.
         code: String,
     },
+    /// Parts of any size, of which the last is kept, and success is told all the same
+    /// (<https://github.com/wasmCloud/wasmCloud/issues/3405>). In memory only.
+    LastKept,
 }
 
 /// What `Location` looks like. The specification allows all of them.

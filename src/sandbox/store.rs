@@ -346,17 +346,18 @@ impl Feed<'_> {
             self.give_back(upload);
             return Ok(Err(incomplete));
         }
-        let (name, size) = (upload.repository.clone(), upload.received());
+        let name = upload.repository.clone();
         let mut inner = self.store.lock();
         inner.uploads.remove(&self.id);
         inner.closed.insert(self.id.clone(), (name.clone(), *digest));
         let Some(repo) = inner.repositories.get_mut(&name) else {
             return Err(io::Error::other("the repository is gone"));
         };
-        if repo.blobs.contains_key(digest) {
+        if repo.blobs.contains_key(digest) && *parts != Parts::LastKept {
             return Ok(Ok(()));
         }
-        let blob = match (upload.into_bytes(), &self.store.folder) {
+        let (bytes, size) = upload.into_bytes(parts);
+        let blob = match (bytes, &self.store.folder) {
             (Gathered::Memory(pieces), _) => Blob::Memory(Arc::from(pieces), size),
             (Gathered::File(staged), Some(folder)) => Blob::File(folder.keep(staged, &name, digest)?, size),
             (Gathered::Discarded, _) => Blob::Discarded(size),

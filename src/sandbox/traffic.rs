@@ -32,6 +32,11 @@ impl Traffic {
         Presence { traffic: Arc::clone(self), is_served }
     }
 
+    /// How many are there now.
+    pub(super) fn now(&self) -> usize {
+        self.lock().present
+    }
+
     /// The most that were there at the same moment.
     pub(super) fn most(&self) -> usize {
         self.lock().most_present

@@ -166,14 +166,23 @@ impl Upload {
         if *parts == Parts::Ecr && self.too_small {
             return Err(Incomplete::PartTooSmall);
         }
-        if Digest::from_hash(self.hasher.clone().finalize().into()) != *digest {
+        let is_right = Digest::from_hash(self.hasher.clone().finalize().into()) == *digest;
+        if !is_right && *parts != Parts::LastKept {
             return Err(Incomplete::OtherDigest);
         }
         Ok(())
     }
 
-    pub(super) fn into_bytes(self) -> Gathered {
-        self.bytes
+    /// The bytes of the blob, and how many they are.
+    pub(super) fn into_bytes(self, parts: &Parts) -> (Gathered, u64) {
+        match (self.bytes, parts) {
+            (Gathered::Memory(pieces), Parts::LastKept) => {
+                let kept = self.last_part;
+                let whole = Bytes::from(pieces.concat());
+                (Gathered::Memory(vec![whole.slice(whole.len().saturating_sub(kept as usize)..)]), kept)
+            }
+            (bytes, _) => (bytes, self.received),
+        }
     }
 }
 

@@ -130,6 +130,12 @@ impl Running {
         self.child.try_wait().unwrap()
     }
 
+    /// Ends it without a warning, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for the end.
     pub(crate) fn end(mut self) -> Run {
         let deadline = Instant::now() + DEADLINE;

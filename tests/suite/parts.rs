@@ -1,0 +1,144 @@
+//! Registries that want blobs in another way than ECR does, and how soon that is found out.
+
+use ecr_push::registry::CHUNK;
+use ecr_push::sandbox::{LogEntry, Parts, Rules, UploadStatus};
+
+use super::bench::{Run, report};
+use super::build;
+use super::ecr::Ecr;
+use super::pushed::Pushed;
+use super::source::Source;
+
+const MIB: usize = 1 << 20;
+
+/// A registry that is not ECR's, and asks nobody who he is.
+fn registry(parts: Parts) -> Ecr {
+    registry_with(Rules { parts, ..Rules::default() })
+}
+
+fn registry_with(rules: Rules) -> Ecr {
+    Ecr::with(&["team/app"], Rules { anonymous: true, ..rules })
+}
+
+/// Pushes an OCI layout with layers of these sizes as if to anybody's registry.
+fn push(registry: &Ecr, sizes: &[usize], options: &[&str]) -> (Run, String) {
+    let layout = registry.bench.scratch("layout");
+    let layers: Vec<_> = sizes.iter().zip(1..).map(|(len, seed)| build::noise(seed, *len)).collect();
+    build::oci_layout(&layout, &layers);
+    let target = format!("{}/team/app:1", registry.address());
+    let command = registry.bench.command(&[&[&layout[..], &target], options].concat());
+    (registry.finish(command), layout)
+}
+
+/// The same, and the image is there afterwards.
+fn arrives(registry: &Ecr, sizes: &[usize], options: &[&str]) -> Run {
+    let (run, layout) = push(registry, sizes, options);
+    let run = run.exits(0);
+    Pushed::of_sandbox(registry, "team/app", "1").is(&Source::read(&layout, 0));
+    run
+}
+
+/// The parts that said where they belong, and those that did not.
+fn patches(registry: &Ecr) -> (Vec<LogEntry>, Vec<LogEntry>) {
+    registry.asked("ecr:UploadLayerPart").into_iter().partition(|entry| entry.content_range.is_some())
+}
+
+#[test]
+fn where_parts_are_refused_every_layer_is_one_body_and_one_layer_finds_that_out() {
+    for (status, code) in [(405, "UNSUPPORTED"), (416, "BLOB_UPLOAD_INVALID"), (400, "SIZE_INVALID"), (404, "UNKNOWN")]
+    {
+        let registry = registry(Parts::Refused { status, code: code.into() });
+        let sizes = [12 * MIB, 11 * MIB, 10 * MIB, 9 * MIB, 8 * MIB, 1000];
+        let run = arrives(&registry, &sizes, &[]);
+        let (ranged, whole) = patches(&registry);
+        assert_eq!(ranged.len(), 1, "HTTP {status}: it is found out once");
+        assert_eq!(whole.iter().map(|entry| entry.body_bytes).sum::<u64>(), 50 * MIB as u64);
+        assert_eq!(whole.len(), 5, "and the small layer goes with its closing request");
+        drop(run.never_says(&["next try"]));
+    }
+}
+
+#[test]
+fn a_layer_that_is_packed_on_the_way_is_streamed_too() {
+    let registry = registry(Parts::Refused { status: 405, code: "UNSUPPORTED".into() });
+    let archive = registry.bench.scratch("large.tar");
+    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 25 * MIB))]);
+    let target = format!("{}/team/app:1", registry.address());
+    let run = registry.finish(registry.bench.command(&[&archive, &target])).exits(0);
+    Pushed::of_sandbox(&registry, "team/app", "1").is(&Source::read(&archive, 0));
+    let (ranged, whole) = patches(&registry);
+    assert_eq!((ranged.len(), whole.len()), (1, 1));
+    drop(run);
+}
+
+#[test]
+fn a_registry_that_keeps_the_last_part_only_is_found_out_before_the_manifest() {
+    let registry = registry(Parts::LastKept);
+    // The first layer is found to be small, and from then on all go in one body.
+    let run = arrives(&registry, &[12 * MIB, 11 * MIB], &["--concurrency", "1", "--chunk-size", "5M"]);
+    let (ranged, whole) = patches(&registry);
+    assert_eq!((ranged.len(), whole.len()), (2, 2));
+    drop(run);
+}
+
+#[test]
+fn a_registry_that_takes_parts_is_asked_once_whether_it_kept_them() {
+    let registry = registry(Parts::Any);
+    let sizes = [12 * MIB, 11 * MIB, 1000];
+    let run = arrives(&registry, &sizes, &["--concurrency", "1", "--chunk-size", "5M"]);
+    let (ranged, whole) = patches(&registry);
+    assert_eq!((ranged.len(), whole.len()), (4, 0));
+    // Four blobs before the push, and the first layer after it.
+    assert_eq!(registry.count("ecr:BatchCheckLayerAvailability"), 5);
+    drop(run);
+}
+
+#[test]
+fn chunks_are_as_large_as_the_registry_wants_them() {
+    let registry = registry(Parts::AtLeast(8 * MIB as u64));
+    let sizes = [20 * MIB, 17 * MIB, 1000, 2000];
+    let run = arrives(&registry, &sizes, &[]);
+    let (ranged, _) = patches(&registry);
+    let lengths: Vec<_> = ranged.iter().map(|entry| entry.body_bytes).collect();
+    assert_eq!(lengths, [8 * MIB as u64; 4], "where {CHUNK} would have been usual");
+    drop(run);
+}
+
+#[test]
+fn what_is_too_much_for_a_proxy_is_said_with_what_to_do() {
+    let registry = registry(Parts::AtMost(MIB as u64));
+    let (run, _) = push(&registry, &[3 * MIB, 1000], &[]);
+    let run = run.exits(1).prints("").says(&["HTTP 413", "hint: Send less in one request: add --chunk-size 1M."]);
+    registry.has_no_image("1");
+    drop((run, arrives(&registry, &[3 * MIB, 1000], &["--chunk-size", "1M"])));
+}
+
+#[test]
+fn a_registry_that_counts_where_others_name_the_last_byte_is_understood() {
+    let rules = Rules { parts: Parts::Any, upload_status: UploadStatus::Counted, ..Rules::default() };
+    let rules = Rules { interrupted: ecr_push::sandbox::Interrupted::Resumable, ..rules };
+    let cut = ecr_push::sandbox::Trouble::CutAfter(2 * MIB as u64 + 77);
+    let faults = vec![ecr_push::sandbox::Fault::once("ecr:UploadLayerPart", cut).after(1)];
+    let registry = registry_with(Rules { faults, ..rules });
+    let path = registry.bench.scratch("report.json");
+    let run = arrives(&registry, &[16 * MIB, 1000], &["--chunk-size", "5M", "--report", &path]);
+    assert_eq!(report(&path)["targets"][0]["layers"][0]["bytes_sent"], 16 * MIB as u64);
+    let (ranged, _) = patches(&registry);
+    let ranges: Vec<_> = ranged.iter().map(|entry| entry.content_range.clone().unwrap()).collect();
+    let (cut, chunk) = (7 * MIB + 77, 5 * MIB);
+    let expected = [(0, chunk), (chunk, 2 * chunk), (cut, cut + chunk), (cut + chunk, 16 * MIB)];
+    assert_eq!(ranges, expected.map(|(start, end)| format!("{start}-{}", end - 1)), "the last too is a PATCH there");
+    drop(run);
+}
+
+#[test]
+fn a_registry_that_has_too_much_is_sent_less_at_once_until_it_has_not() {
+    let registry = registry_with(Rules { parts: Parts::Any, most_at_once: Some(2), ..Rules::default() });
+    let sizes: Vec<usize> = (0..24).map(|n| 100_000 + n).collect();
+    let run = arrives(&registry, &sizes, &["--concurrency", "12", "--retries", "8"]);
+    let refused = registry.log().iter().filter(|entry| entry.status == 429).count();
+    assert!(refused > 0 && registry.most_at_once_seen() > 2, "twelve lanes are too many");
+    // Each blob takes three requests. Twelve lanes that do not slow down are refused again and again.
+    assert!(refused <= 40, "{refused} requests were too many");
+    drop(run.says(&["throttled by the registry, next try in"]));
+}
