@@ -125,7 +125,7 @@ struct PushArgs {
     #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "image_id", help_heading = "Source")]
     image: Option<String>,
     /// Image of the archive to push, by ID or the start of it
-    #[arg(long, value_name = "ID", help_heading = "Source")]
+    #[arg(long, value_name = "ID", conflicts_with = "image", help_heading = "Source")]
     image_id: Option<String>,
 
     /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest

@@ -60,6 +60,8 @@ fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
 fn an_argument_wins_over_a_rival_in_the_environment_and_help_needs_none() {
     let request = push_of(&["a.tar", "app", "--image-id", "12ab"], &[("ECR_PUSH_IMAGE", "app")]).request;
     assert_eq!(request.choice, Choice::Id("12ab".into()));
+    let request = push_of(&["a.tar", "app", "--image", "app"], &[("ECR_PUSH_IMAGE_ID", "12ab")]).request;
+    assert_eq!(request.choice, Choice::Name("app".into()));
     assert!(matches!(read(&["help"], &[("ECR_PUSH_REGION", "eu-west-1")]), Ok(Command::Print(_))));
 }
 
