@@ -137,6 +137,9 @@ struct PushArgs {
     /// Create the repository if it does not exist (ECR)
     #[arg(long, help_heading = "Target")]
     create_repository: bool,
+    /// PEM certificates to trust beside the machine's own; loopback is https then, too
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
+    ca_file: Option<PathBuf>,
 
     /// Layers under way at once
     #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
@@ -182,7 +185,7 @@ struct PushArgs {
           help_heading = "Trial")]
     sandbox: Option<OsString>,
     /// Use plain http for hosts that are not ECR's
-    #[arg(long, help_heading = "Trial")]
+    #[arg(long, conflicts_with = "ca_file", help_heading = "Trial")]
     insecure: bool,
 }
 
@@ -245,6 +248,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         access: Access::Chain,
         registry_endpoint: registry_endpoint(environment)?,
         insecure: args.insecure,
+        ca_file: args.ca_file,
         concurrency: at_least_one("--concurrency", args.concurrency)?,
         pack_threads: match args.pack_threads {
             Some(threads) => at_least_one("--pack-threads", threads)?,

@@ -26,13 +26,14 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 8] = [
+const ONLY_IN: [(&str, &str); 9] = [
     ("aws_config", "ecr"),
     ("aws_sdk_ecr", "ecr"),
     ("axum", "sandbox"),
     ("clap", "cli"),
     ("flate2", "layer"),
     ("indicatif", "progress"),
+    ("rustls", "registry"),
     ("tar", "image"),
     ("aws_lc_rs", "layer"),
 ];

@@ -89,6 +89,24 @@ fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
 }
 
 #[test]
+fn certificates_are_for_https_and_not_opened_here() {
+    let of = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let request = push_of(&[&["a.tar", "x.y/app"], arguments].concat(), environment).request;
+        (request.ca_file, request.insecure)
+    };
+    let file = || Some(PathBuf::from("there/is none.pem"));
+    assert_eq!(of(&["--ca-file", "there/is none.pem"], &[]), (file(), false));
+    let (trusted, plain) = (("ECR_PUSH_CA_FILE", "there/is none.pem"), ("ECR_PUSH_INSECURE", "true"));
+    assert_eq!(of(&[], &[trusted]), (file(), false));
+    assert_eq!(of(&[], &[trusted, ("ECR_PUSH_INSECURE", "false")]), (file(), false));
+    // Plain http has no certificates. Of the two, an argument wins.
+    assert_eq!(of(&["--insecure"], &[trusted]), (None, true));
+    assert_eq!(of(&["--ca-file", "there/is none.pem"], &[plain]), (file(), false));
+    assert!(refused(&["a.tar", "app", "--insecure", "--ca-file", "x"], &[]).contains("--ca-file"));
+    assert!(refused(&["a.tar", "app"], &[trusted, plain]).contains("--insecure"));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_name() {
     assert!(refused(&["a.tar"], &[]).contains("<TARGET>"));
     assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));

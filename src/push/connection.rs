@@ -12,13 +12,14 @@ use super::{Event, Events, Request};
 use crate::ecr::{self, Access, Ecr, Place};
 use crate::error::{Error, Result};
 use crate::reference::{Host, Target};
-use crate::registry::{self, Client, Journal, Login, LoginSource, Quirks, Rate};
+use crate::registry::{self, Client, Journal, Login, LoginSource, Quirks, Rate, Trust};
 
 /// The registries of a push.
 pub(super) struct Registries<'a> {
     request: &'a Request,
     /// How many layers the image has.
     layers: usize,
+    trust: Trust,
     rate: Option<Arc<Rate>>,
     events: &'a Events,
     /// One for each host, and one for targets without: the caller's own.
@@ -42,9 +43,15 @@ pub(super) struct Connection {
 
 impl<'a> Registries<'a> {
     /// The registries that the request names. Nothing is connected to yet.
-    pub(super) fn of(request: &'a Request, layers: usize, rate: Option<Arc<Rate>>, events: &'a Events) -> Self {
+    pub(super) fn of(
+        request: &'a Request,
+        layers: usize,
+        trust: Trust,
+        rate: Option<Arc<Rate>>,
+        events: &'a Events,
+    ) -> Self {
         let hosts = request.targets.iter().map(|target| (target.host.clone(), OnceCell::new()));
-        Self { request, layers, rate, events, reached: hosts.collect() }
+        Self { request, layers, trust, rate, events, reached: hosts.collect() }
     }
 
     /// What is to be pushed, and how.
@@ -85,6 +92,7 @@ impl<'a> Registries<'a> {
         let settings = registry::Settings {
             endpoint: endpoint(&host, request)?,
             name: host.to_string(),
+            trust: self.trust.clone(),
             login,
             patience: request.patience,
             lanes: request.concurrency.max(QUESTIONS_AT_ONCE),
@@ -116,10 +124,12 @@ fn login_source(ecr: Ecr, token: ecr::Token) -> LoginSource {
     })
 }
 
-/// Where a host is reached: over https, unless it is this machine or the user wants otherwise.
+/// Where a host is reached: over https, unless it is this machine or the user wants otherwise. Whoever says whom to trust
+/// wants https, but from a sandbox of our own.
 fn endpoint(host: &Host, request: &Request) -> Result<Url> {
     let at = request.registry_endpoint.as_ref().filter(|_| host.ecr().is_some()).unwrap_or(host);
-    let plain = at.is_loopback() || request.insecure && host.ecr().is_none();
+    let may_be_plain = request.ca_file.is_none() || matches!(request.access, Access::StandIn { .. });
+    let plain = may_be_plain && (at.is_loopback() || request.insecure && host.ecr().is_none());
     let scheme = if plain { "http" } else { "https" };
     Url::parse(&format!("{scheme}://{at}/"))
         .map_err(|error| Error::usage(format!("{host} cannot stand in a URL")).because(error))

@@ -9,6 +9,7 @@ mod delivery;
 mod destination;
 mod outcome;
 mod read_back;
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct Request {
     pub registry_endpoint: Option<Host>,
     /// Plain http for hosts that are not ECR's.
     pub insecure: bool,
+    /// PEM certificates to trust beside the machine's own. Where it is given, loopback and insecure hosts are https, too.
+    pub ca_file: Option<PathBuf>,
     /// How many layers are under way at once.
     pub concurrency: usize,
     /// How many threads pack.
@@ -141,7 +144,11 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
 
 async fn push_at_leisure(request: Request, events: Events, cancel: CancellationToken) -> Outcome {
     let mut outcome = Outcome::new(&request);
-    let opened = match unless_cancelled(&cancel, open(&request)).await {
+    let opening = async {
+        let trust = trust::of(&request).await?;
+        Ok((open(&request).await?, trust))
+    };
+    let (opened, trust) = match unless_cancelled(&cancel, opening).await {
         Ok(opened) => opened,
         Err(error) => return outcome.of_failure(error),
     };
@@ -158,7 +165,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let wanted = plan::wanted(image, &cache, LEVEL);
     let questions = plan::questions(image, &wanted);
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
-    let registries = Registries::of(&request, wanted.len(), rate, &events);
+    let registries = Registries::of(&request, wanted.len(), trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
             let destination = Destination::reach(&registries, target, &events, cancel.child_token()).await?;

@@ -45,8 +45,9 @@ struct Descriptor {
 /// # Errors
 /// If something is not there, or not as its manifest says.
 pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
+    let trust = super::trust::of(request).await?;
     let nobody = Arc::new(|_| {}) as _;
-    let registries = Registries::of(request, 0, None, &nobody);
+    let registries = Registries::of(request, 0, trust, None, &nobody);
     let client = &registries.connect(target, CancellationToken::new()).await?.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {

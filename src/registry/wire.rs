@@ -19,6 +19,7 @@ use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
 use super::quirks::Quirks;
 use super::rate::Rate;
+use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
 use crate::reference::{self, Repository};
@@ -65,6 +66,8 @@ pub struct Settings {
     pub endpoint: Url,
     /// What people call the registry: the host of the reference, wherever the endpoint is.
     pub name: String,
+    /// Whom to trust over https, beside those whom the machine trusts.
+    pub trust: Trust,
     /// Where logins come from.
     pub login: LoginSource,
     /// How long is waited for what.
@@ -157,11 +160,14 @@ impl Client {
             .connect_timeout(CONNECT)
             .http1_only();
         if settings.endpoint.scheme() == "http" {
-            // No proxy between this machine and itself, and no certificate store where no certificate is checked.
+            // No certificate store where no certificate is checked.
             http = http.tls_certs_only([]);
-            if is_loopback(&settings.endpoint) {
-                http = http.no_proxy();
-            }
+        } else {
+            http = http.tls_certs_merge(settings.trust.certificates());
+        }
+        if is_loopback(&settings.endpoint) {
+            // No proxy between this machine and itself.
+            http = http.no_proxy();
         }
         let http = http.build().map_err(|error| {
             Error::new(Kind::Unavailable, "cannot set up HTTPS")
@@ -406,6 +412,7 @@ mod tests {
             // Nobody listens there.
             endpoint: Url::parse("http://127.0.0.1:1/").unwrap(),
             name: "registry".into(),
+            trust: Trust::default(),
             login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
             patience: Patience::default(),
             lanes: 4,
