@@ -360,7 +360,7 @@ impl Client {
     }
 
     /// The address, if one may go there.
-    pub(super) fn allowed(&self, url: Url) -> Result<Url, Fault> {
+    pub(super) fn allowed(&self, mut url: Url) -> Result<Url, Fault> {
         let refuse = |why: &str| {
             let what = format!("{} sent us to an address {why}", self.name());
             Fault::Ours(
@@ -368,6 +368,13 @@ impl Client {
             )
         };
         let endpoint = &self.registry.settings.endpoint;
+        // A registry that does not know of the TLS in front of it (distribution/distribution#479, #996). Anything else on
+        // plain http is refused below.
+        if (endpoint.scheme(), url.scheme()) == ("https", "http")
+            && (url.host(), url.port()) == (endpoint.host(), endpoint.port())
+        {
+            url.set_scheme("https").map_err(|()| refuse("that is no URL"))?;
+        }
         if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
             return Err(refuse("on plain http, although it is asked over https itself"));
         }
