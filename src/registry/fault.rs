@@ -6,6 +6,7 @@ use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 
+use super::silence;
 use crate::error::{Answer, Error, Kind, root_cause};
 
 /// As much of an error body as is read. Longer ones are somebody's web page.
@@ -49,7 +50,7 @@ impl Fault {
     /// Whether the same request may well succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Silence(_) => true,
+            Self::Silence(error) => silence::is_transient(error.as_ref()),
             Self::Answered(answer, _) => answer.status.is_some_and(|status| matches!(status, 408 | 425 | 429 | 500..)),
             Self::Ours(_) => false,
         }
@@ -154,9 +155,7 @@ impl Fault {
         let is_lost_session = self.is_lost_session();
         match self {
             Self::Ours(error) => error,
-            Self::Silence(error) => Error::new(Kind::Unavailable, format!("{doing}: no answer from {registry}"))
-                .because(root_cause(error.as_ref()))
-                .hint("Check the host name, the port and the proxy settings; run the same command again to carry on."),
+            Self::Silence(error) => silence::explain(error.as_ref(), registry, doing),
             Self::Answered(answer, _) => {
                 let kind = match answer.status {
                     _ if is_lost_session => Kind::Unavailable,

@@ -14,6 +14,7 @@ mod pacer;
 mod quirks;
 mod rate;
 mod session;
+mod silence;
 mod trust;
 mod upload;
 mod ways;

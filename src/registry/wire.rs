@@ -19,6 +19,7 @@ use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
 use super::quirks::Quirks;
 use super::rate::Rate;
+use super::silence::Names;
 use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
@@ -31,7 +32,7 @@ const GRACE: Duration = Duration::from_millis(800);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// How long is waited for what, and how often it is tried again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -158,6 +159,7 @@ impl Client {
             .retry(reqwest::retry::never())
             // No read time limit: reqwest's runs while a body is being sent, too.
             .connect_timeout(CONNECT)
+            .dns_resolver(Arc::new(Names))
             .http1_only();
         if settings.endpoint.scheme() == "http" {
             // No certificate store where no certificate is checked.

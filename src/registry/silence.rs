@@ -1,0 +1,146 @@
+//! Why no answer came: what another try cannot cure, and what to do about it.
+//!
+//! The libraries say it in the causes of their errors, several layers down.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls::{CertificateError, InvalidMessage};
+
+use super::wire::CONNECT;
+use crate::error::{Error, Kind, root_cause};
+
+/// An error of some library.
+type Cause = dyn StdError + 'static;
+
+/// What makes another try useless.
+enum Verdict<'a> {
+    /// The certificate is not trusted. It will be the same one the next time.
+    Distrusted(&'a CertificateError),
+    /// The answer to the first message of the handshake was no TLS.
+    NoTls,
+}
+
+impl<'a> Verdict<'a> {
+    fn on(silence: &'a Cause) -> Option<Self> {
+        // What comes in the middle of a connection is the line's fault, and another connection may cure it.
+        let in_handshake = silence.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect);
+        match find::<rustls::Error>(silence)? {
+            rustls::Error::InvalidCertificate(why) => Some(Self::Distrusted(why)),
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) if in_handshake => Some(Self::NoTls),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the same request may well be answered a little later.
+pub(super) fn is_transient(silence: &Cause) -> bool {
+    Verdict::on(silence).is_none()
+}
+
+/// The error for people.
+pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
+    let refused = |what: String| Error::new(Kind::Refused, format!("{doing}: {what}"));
+    match Verdict::on(silence) {
+        Some(Verdict::Distrusted(why)) => {
+            let (why, cure) = distrust(why);
+            refused(format!("the certificate of {registry} is not trusted")).because(why).hint(cure)
+        }
+        Some(Verdict::NoTls) => refused(format!("{registry} does not speak TLS there, but is asked over https")).hint(
+            "For plain http leave --ca-file out, and give --insecure unless it is this machine; or correct the port.",
+        ),
+        None => {
+            let why = root_cause(silence);
+            let cure = if find::<Unresolved>(silence).is_some() {
+                "Check the spelling of the host and the name servers of this machine (VPN, /etc/resolv.conf)"
+            } else if why.starts_with("invalid HTTP") {
+                // The answer of a server that speaks TLS to a request in plain http.
+                "If it speaks TLS, name the certificate of its CA with --ca-file FILE, and leave --insecure out"
+            } else {
+                "Check the host name, the port and the proxy settings"
+            };
+            let error = Error::new(Kind::Unavailable, format!("{doing}: no answer from {registry}"));
+            error.because(why).hint(format!("{cure}; run the same command again to carry on."))
+        }
+    }
+}
+
+/// What is wrong with a certificate, and the cure.
+fn distrust(why: &CertificateError) -> (String, &'static str) {
+    use CertificateError as C;
+    let at = |seconds: u64| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    let clock = "Whoever runs the registry has to renew it, unless this machine's clock is wrong.";
+    match why {
+        // A signature that does not fit is that of another CA of the same name.
+        C::UnknownIssuer | C::BadSignature => (
+            "it was issued by nobody whom this machine or --ca-file vouches for".into(),
+            "Name the certificate of the CA that issued it with --ca-file FILE. A proxy that looks into TLS has its own.",
+        ),
+        C::ExpiredContext { not_after, .. } => (format!("it expired on {}", at(not_after.as_secs())), clock),
+        C::NotValidYetContext { not_before, .. } => {
+            (format!("it is not valid yet, but from {}", at(not_before.as_secs())), clock)
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => (
+            why.to_string(),
+            "Reach the registry by a name that the certificate is for, or have one issued for this name.",
+        ),
+        // What `openssl req -x509` makes. webpki takes it for an issuer only (rustls/webpki, `check_basic_constraints`).
+        C::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => (
+            "it is one of a CA, which may issue certificates but not be a server's own".into(),
+            "Issue one for the server, with basicConstraints=CA:FALSE, and give the CA's with --ca-file FILE.",
+        ),
+        other => (other.to_string(), "Whoever runs the registry has to correct it."),
+    }
+}
+
+/// The first cause of a type. `io::Error` hides the one that it is made of.
+fn find<T: StdError + 'static>(error: &Cause) -> Option<&T> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(hidden) => Some(hidden),
+            None => cause.source(),
+        };
+    }
+    None
+}
+
+/// A name without an address.
+#[derive(Debug)]
+struct Unresolved {
+    name: String,
+    why: String,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the name {} cannot be resolved: {}", self.name, self.why)
+    }
+}
+
+impl StdError for Unresolved {}
+
+/// Asks the machine for addresses, as reqwest does by itself, and says of which name there are none: the registry's, its
+/// storage's or the proxy's.
+pub(super) struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // Just before the time for the connection ends, which knows no names.
+            let asked = tokio::time::timeout(CONNECT * 9 / 10, tokio::net::lookup_host((name.as_str(), 0))).await;
+            let why = match asked {
+                Ok(Ok(found)) => return Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs),
+                Ok(Err(error)) => error.to_string().replace("failed to lookup address information: ", ""),
+                Err(_) => "no name server answers".into(),
+            };
+            Err(Unresolved { name: name.as_str().to_owned(), why }.into())
+        })
+    }
+}
