@@ -1,6 +1,7 @@
 //! What a registry refuses, in its own words and with what to do about it.
 
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{Absent, Fault, ImmutableWords, Rules};
 
@@ -33,6 +34,18 @@ fn a_registry_that_does_not_answer() {
     let run = bench.run(&[&testdata(ARCHIVE), &format!("{at}/team/app:1"), "--retries", "0"]).exits(4).prints("");
     let run = run.says(&[&format!("no answer from {at}"), "Connection refused", "hint: Check the host name, the port"]);
     drop(run.never_says(&["next try"]));
+}
+
+#[test]
+fn a_name_that_nobody_knows() {
+    // No name ends in `invalid` (RFC 6761, 6.4).
+    let (bench, started) = (Bench::new(), Instant::now());
+    let target = "registry.invalid:5000/team/app:1";
+    let run = bench.run(&[&testdata(ARCHIVE), target, "--retries", "1", "--deadline", "60"]).exits(4).prints("");
+    let run = run.says(&["no answer from registry.invalid:5000", "the name registry.invalid cannot be resolved: "]);
+    let run = run.says(&["hint: Check the spelling of the host", ", next try in "]);
+    assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
+    drop(run);
 }
 
 #[test]

@@ -37,3 +37,4 @@ mod reuse;
 mod schedules;
 mod survives;
 mod targets;
+mod tls;

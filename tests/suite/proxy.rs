@@ -10,21 +10,30 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 
-/// How a line is bad. Only what goes to the registry suffers.
+/// How a line is bad. Only what goes to the registry suffers, where nothing else is said.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Way {
+    /// Nothing is wrong with it.
+    Good,
     /// Every connection breaks after so many bytes.
     CutAfter(u64),
     /// It carries a step of so many bytes, waits, and carries the next.
     Slow(usize, Duration),
     /// The first connection with so many bytes stands still from then on.
     StandStill(u64),
+    /// So many connections, the first, break after so many bytes.
+    CutTheFirst(u64, u64),
+    /// The first connection with so many bytes has another byte there.
+    Garble(u64),
+    /// So does the first that brings so many back.
+    GarbleAnswers(u64),
 }
 
 /// What has been carried.
 #[derive(Debug, Default)]
 struct Counts {
     carried: AtomicU64,
+    brought: AtomicU64,
     breaks: AtomicU64,
 }
 
@@ -37,31 +46,50 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn to(registry: &str, way: Way) -> Self {
+        Self::late(registry, way, Duration::ZERO)
+    }
+
+    /// A line that refuses every connection for a while.
+    pub(crate) fn late(registry: &str, way: Way, refuses: Duration) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let registry: SocketAddr = registry.parse().unwrap();
         let counts = Arc::<Counts>::default();
-        let listener = runtime.block_on(async {
+        let socket = runtime.block_on(async {
             let socket = TcpSocket::new_v4().unwrap();
             // Little is under way, so that what was sent is nearly what was carried.
             socket.set_recv_buffer_size(32 << 10).unwrap();
             socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-            socket.listen(64).unwrap()
+            socket
         });
-        let address = listener.local_addr().unwrap();
+        let address = socket.local_addr().unwrap();
+        let listen = async move {
+            // Bound and not listening, it refuses, and nobody else gets the port.
+            tokio::time::sleep(refuses).await;
+            socket.listen(64).unwrap()
+        };
         let shared = Arc::clone(&counts);
+        // At once, if nothing else is asked for.
+        let listener = if refuses.is_zero() { Ok(runtime.block_on(listen)) } else { Err(listen) };
         runtime.spawn(async move {
+            let listener = match listener {
+                Ok(listener) => listener,
+                Err(later) => later.await,
+            };
             while let Ok((client, _)) = listener.accept().await {
                 let counts = Arc::clone(&shared);
                 tokio::spawn(async move {
                     // If nobody listens there, the client finds its connection closed.
                     let Ok(server) = TcpStream::connect(registry).await else { return };
-                    let ((from_client, mut to_client), (mut from_server, to_server)) =
+                    let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());
-                    let answers = async { tokio::io::copy(&mut from_server, &mut to_client).await.ok() };
+                    let (there, back) = match way {
+                        Way::GarbleAnswers(at) => (Way::Good, Way::Garble(at)),
+                        way => (way, Way::Good),
+                    };
                     // Whichever ends first takes the other with it, and the connections too.
                     tokio::select! {
-                        () = carry(from_client, to_server, way, &counts) => {}
-                        _ = answers => {}
+                        () = carry(from_client, to_server, there, &counts, &counts.carried) => {}
+                        () = carry(from_server, to_client, back, &counts, &counts.brought) => {}
                     }
                 });
             }
@@ -79,27 +107,38 @@ impl Proxy {
         self.counts.carried.load(Ordering::SeqCst)
     }
 
-    /// How many connections were cut or stood still.
+    /// How many connections were cut, stood still or were garbled.
     pub(crate) fn breaks(&self) -> u64 {
         self.counts.breaks.load(Ordering::SeqCst)
     }
 }
 
-/// Carries what the client sends, as well as the line can.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, counts: &Counts) {
+/// Carries what one side sends, as well as the line can.
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, counts: &Counts, carried: &AtomicU64) {
     let mut bytes = vec![0; if let Way::Slow(step, _) = way { step } else { 32 << 10 }];
     let mut here = 0;
     loop {
-        let room = if let Way::CutAfter(limit) = way { limit - here } else { u64::MAX };
+        let limit = match way {
+            Way::CutAfter(limit) => limit,
+            Way::CutTheFirst(most, limit) if counts.breaks.load(Ordering::SeqCst) < most => limit,
+            _ => u64::MAX,
+        };
+        let room = limit.saturating_sub(here).max(1);
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
         let Ok(read @ 1..) = from.read(&mut bytes[..room]).await else { return };
+        if let Way::Garble(at) = way
+            && (here..here + read as u64).contains(&at)
+            && counts.breaks.swap(1, Ordering::SeqCst) == 0
+        {
+            bytes[usize::try_from(at - here).unwrap()] ^= 0x55;
+        }
         if to.write_all(&bytes[..read]).await.is_err() {
             return;
         }
         here += read as u64;
-        counts.carried.fetch_add(read as u64, Ordering::SeqCst);
+        carried.fetch_add(read as u64, Ordering::SeqCst);
         match way {
-            Way::CutAfter(limit) if here == limit => {
+            Way::CutAfter(_) | Way::CutTheFirst(..) if here == limit => {
                 counts.breaks.fetch_add(1, Ordering::SeqCst);
                 return;
             }

@@ -164,6 +164,18 @@ fn such_a_line_to_a_registry_that_loses_its_sessions_costs_what_went_over_it() {
 }
 
 #[test]
+fn a_registry_that_listens_a_second_later_gets_the_image() {
+    let ecr = Ecr::new();
+    let archive = layout(&ecr.bench, 2 * MB);
+    let proxy = Proxy::late(&ecr.address().to_string(), Way::Good, Duration::from_secs(1));
+    let mut command = ecr.command(&[&archive, "team/app:1"]);
+    command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{}", proxy.target("").replace('/', "")));
+    let run = ecr.finish(command).exits(0).says(&["Connection refused", "next try in"]);
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    drop(run);
+}
+
+#[test]
 fn a_slow_line_is_never_cut() {
     let large = CHUNK as usize + 500_000;
     let way = Way::Slow(10_000, Duration::from_millis(5));

@@ -1,0 +1,259 @@
+//! Registries that speak TLS, with certificates of their own making, over good lines and bad ones.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ecr_push::registry::CHUNK;
+use ecr_push::sandbox::{Interrupted, Rules};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::bench::{Bench, Run, testdata};
+use super::build;
+use super::ecr::Ecr;
+use super::proxy::{Proxy, Way};
+use super::pushed::Pushed;
+use super::source::Source;
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const MB: usize = 1_000_000;
+
+/// Somebody who issues certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A file with its certificate.
+    fn file(&self, bench: &Bench) -> String {
+        let path = bench.scratch("ca.pem");
+        std::fs::write(&path, self.0.pem()).unwrap();
+        path
+    }
+
+    /// A certificate for an address on this machine, with its key.
+    fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "0.0.0.0".into()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.0).unwrap().der().clone(), key.serialize_der())
+    }
+}
+
+type Identity = (CertificateDer<'static>, Vec<u8>);
+
+/// What takes the TLS off before a registry. It is gone when it is dropped.
+struct Front {
+    address: SocketAddr,
+    connections: Arc<AtomicU64>,
+    _runtime: Runtime,
+}
+
+impl Front {
+    fn of(registry: SocketAddr, (certificate, key): Identity) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.into())).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let (address, connections) = (listener.local_addr().unwrap(), Arc::<AtomicU64>::default());
+        let counted = Arc::clone(&connections);
+        runtime.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut client) = acceptor.accept(client).await else { return };
+                    let Ok(mut server) = TcpStream::connect(registry).await else { return };
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+                });
+            }
+        });
+        Self { address, connections, _runtime: runtime }
+    }
+
+    /// How many connections there were.
+    fn connections(&self) -> u64 {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// A sandbox that keeps its sessions, behind TLS.
+fn ecr_with(change: impl FnOnce(&mut CertificateParams)) -> (Ecr, Front, Authority) {
+    let ecr = Ecr::with(&["team/app"], Rules { interrupted: Interrupted::Resumable, ..Rules::default() });
+    let authority = Authority::new("a company's own");
+    let front = Front::of(ecr.address(), authority.issue(change));
+    (ecr, front, authority)
+}
+
+/// Pushes to where a registry is said to be.
+#[track_caller]
+fn push(ecr: &Ecr, at: &str, archive: &str, options: &[&str]) -> Run {
+    let mut command = ecr.command(&[&[archive, "team/app:1", "--concurrency", "1"], options].concat());
+    command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{at}"));
+    ecr.finish(command)
+}
+
+#[test]
+fn a_push_over_tls() {
+    let (ecr, front, authority) = ecr_with(|_| {});
+    let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.bench));
+    let run = push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &file]).exits(0);
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    drop(run.never_says(&["next try in"]));
+    assert!(front.connections() >= 1);
+}
+
+#[test]
+fn a_ca_file_is_a_bundle_and_adds_to_the_certificates_of_the_machine() {
+    let (ecr, front, authority) = ecr_with(|_| {});
+    let (archive, bundle, other) = (testdata(ARCHIVE), ecr.bench.scratch("bundle.pem"), Authority::new("another"));
+    let text = format!("# ours\r\n{}\nand the other\n{}", other.0.pem(), authority.0.pem().replace('\n', "\r\n"));
+    std::fs::write(&bundle, text).unwrap();
+    drop(push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &bundle]).exits(0));
+    // Addressed as no loopback address, it is asked over https without a word. That it wants a login shows that it is
+    // trusted.
+    let target = format!("0.0.0.0:{}/team/app:1", front.address.port());
+    std::fs::write(&bundle, other.0.pem()).unwrap();
+    let mut command = ecr.bench.command(&[&archive, &target, "--ca-file", &bundle]);
+    command.env("SSL_CERT_FILE", authority.file(&ecr.bench));
+    drop(ecr.finish(command).exits(3).says(&["HTTP 401"]));
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_told_at_once() {
+    let (ecr, front, _) = ecr_with(|_| {});
+    let archive = testdata(ARCHIVE);
+    // One with the same name is still another.
+    for name in ["another", "a company's own"] {
+        let before = front.connections();
+        let file = Authority::new(name).file(&ecr.bench);
+        let run = push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &file]).exits(1).prints("");
+        let run = run.says(&["the certificate of 000000000000.dkr.ecr.us-east-1.amazonaws.com is not trusted"]);
+        drop(run.says(&["hint: ", "--ca-file"]).never_says(&["next try in", "Other(", "[48"]));
+        assert_eq!(front.connections() - before, 1, "it is not tried again");
+    }
+    let target = format!("0.0.0.0:{}", front.address.port());
+    let run = ecr.finish(ecr.bench.command(&[&archive, &format!("{target}/team/app:1")])).exits(1).prints("");
+    let run = run.says(&[&format!("the certificate of {target} is not trusted"), "hint: ", "--ca-file FILE"]);
+    drop(run.never_says(&["next try in"]));
+    assert!(ecr.log().iter().all(|entry| !entry.path.starts_with("/v2/")), "nothing was said to it");
+}
+
+#[test]
+fn a_certificate_with_another_flaw_is_told_with_another_cure() {
+    let expired = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let early = |params: &mut CertificateParams| params.not_before = rcgen::date_time_ymd(2999, 1, 1);
+    let elsewhere = |params: &mut CertificateParams| {
+        *params = CertificateParams::new(vec!["registry.corp".into()]).unwrap();
+    };
+    let ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    type Change = fn(&mut CertificateParams);
+    for (change, words, cure) in [
+        (expired as Change, "expired", "renew"),
+        (early, "not valid yet", "clock"),
+        (elsewhere, "only valid for DnsName(\"registry.corp\")", "a name that the certificate is for"),
+        (ca, "is one of a CA", "CA:FALSE"),
+    ] {
+        let (ecr, front, authority) = ecr_with(change);
+        let file = authority.file(&ecr.bench);
+        let run = push(&ecr, &front.address.to_string(), &testdata(ARCHIVE), &["--ca-file", &file]).exits(1).prints("");
+        let run = run.says(&["is not trusted", words, "hint: ", cure]);
+        drop(run.never_says(&["next try in", "Other("]));
+        assert_eq!(front.connections(), 1);
+    }
+}
+
+#[test]
+fn plain_http_where_tls_is_wanted_and_tls_where_plain_http_is() {
+    let (ecr, front, authority) = ecr_with(|_| {});
+    let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.bench));
+    let run = push(&ecr, &ecr.address().to_string(), &archive, &["--ca-file", &file]).exits(1).prints("");
+    drop(run.says(&["does not speak TLS", "hint: ", "--ca-file", "--insecure"]).never_says(&["next try in"]));
+    let run = push(&ecr, &front.address.to_string(), &archive, &["--retries", "0"]).exits(4).prints("");
+    drop(run.says(&["no answer from", "hint: ", "--ca-file"]));
+    ecr.has_no_image("1");
+}
+
+#[test]
+fn a_ca_file_that_is_none_is_told_before_anything_is_read() {
+    let (ecr, authority) = (Ecr::new(), Authority::new("a company's own"));
+    let pem = authority.0.pem();
+    let path = ecr.bench.scratch("ca.pem");
+    let middle = pem.len() / 2;
+    for (text, words) in [
+        (None, "cannot read the CA file"),
+        (Some(String::new()), "holds no certificate in PEM"),
+        (Some(KeyPair::generate().unwrap().serialize_pem()), "holds no certificate in PEM"),
+        (Some(pem[..middle].to_owned()), "the line END CERTIFICATE is missing"),
+        (Some(format!("{pem}{}", pem.replace("M", "*"))), "certificate 2 of the CA file"),
+        (Some("-----BEGIN CERTIFICATE-----\nTm9uZSBhdCBhbGw=\n-----END CERTIFICATE-----\n".into()), "is broken"),
+    ] {
+        if let Some(text) = &text {
+            std::fs::write(&path, text).unwrap();
+        }
+        // There is no such archive, which would be found out next.
+        let run = ecr.run(&["/nonexistent.tar", "team/app:1", "--ca-file", &path]).exits(2).prints("");
+        drop(run.says(&["the CA file", &path, words, "hint: "]).never_says(&["nonexistent"]));
+        assert!(ecr.log().is_empty());
+    }
+    drop(ecr.run(&["/nonexistent.tar", "team/app:1", "--ca-file", "/"]).exits(2).says(&["cannot read the CA file /"]));
+}
+
+#[test]
+fn a_sandbox_of_our_own_needs_no_certificates() {
+    let bench = Bench::new();
+    let file = Authority::new("a company's own").file(&bench);
+    drop(bench.run(&["--sandbox", &testdata(ARCHIVE), "app:1", "--ca-file", &file]).exits(0));
+}
+
+/// Pushes over TLS over a bad line, and asserts that no more than that went twice for each break.
+fn over(way: Way, large: usize, least: u64, each: u64) -> (Run, Proxy) {
+    let (ecr, front, authority) = ecr_with(|_| {});
+    let proxy = Proxy::to(&front.address.to_string(), way);
+    let (archive, file) = (ecr.bench.scratch("layout"), authority.file(&ecr.bench));
+    build::oci_layout(&archive, &[build::noise(1, large), build::noise(2, 70_000)]);
+    let mut run = push(&ecr, &proxy.target("").replace('/', ""), &archive, &["--ca-file", &file]);
+    let (carried, breaks) = (proxy.carried(), proxy.breaks());
+    run.log += &format!("{carried} bytes carried, {breaks} breaks");
+    let run = run.exits(0).says(&["next try in"]);
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    assert!(breaks >= least, "{breaks} breaks");
+    // The small ones, the heads, handshakes, and 22 bytes to each record of 16 KiB.
+    let most = (large + large / 500 + 200_000) as u64 + breaks * each;
+    assert!(carried <= most, "{carried} bytes, where {most} would do: {breaks} breaks");
+    (run, proxy)
+}
+
+#[test]
+fn a_handshake_that_is_cut_is_tried_again() {
+    let (run, proxy) = over(Way::CutTheFirst(3, 100), 2 * MB, 3, 0);
+    assert_eq!(proxy.breaks(), 3);
+    drop(run.says(&["handshake"]));
+}
+
+#[test]
+fn a_connection_that_is_cut_in_the_middle_of_a_record_costs_a_chunk() {
+    // No multiple of a record, and no close_notify.
+    drop(over(Way::CutAfter(15 * MB as u64 + 4711), 40 * MB, 2, CHUNK));
+}
+
+#[test]
+fn garbage_in_place_of_a_record_is_answered_with_a_new_connection() {
+    // The rest of the part is under way, too, and one more goes to find out where to go on.
+    // Whether the alert about it is seen or the end of the connection is chance.
+    drop(over(Way::Garble(9 * MB as u64 + 4711), 20 * MB, 1, 2 * CHUNK));
+    // Some way into the answers, behind the handshake: the part has arrived, which is only to be found out.
+    let (run, _proxy) = over(Way::GarbleAnswers(4_500), 40 * MB, 1, CHUNK);
+    drop(run.says(&["cannot decrypt peer's message"]));
+}
