@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 9] = [
+const ONLY_IN: [(&str, &str); 10] = [
     ("aws_config", "ecr"),
     ("aws_sdk_ecr", "ecr"),
     ("axum", "sandbox"),
@@ -34,6 +34,7 @@ const ONLY_IN: [(&str, &str); 9] = [
     ("flate2", "layer"),
     ("indicatif", "progress"),
     ("rustls", "registry"),
+    ("rustls_platform_verifier", "registry"),
     ("tar", "image"),
     ("aws_lc_rs", "layer"),
 ];

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{CertificateError, InvalidMessage};
 
+use super::trust::is_of_a_ca;
 use super::wire::CONNECT;
 use crate::error::{Error, Kind, root_cause};
 
@@ -87,10 +88,9 @@ fn distrust(why: &CertificateError) -> (String, &'static str) {
             why.to_string(),
             "Reach the registry by a name that the certificate is for, or have one issued for this name.",
         ),
-        // What `openssl req -x509` makes. webpki takes it for an issuer only (rustls/webpki, `check_basic_constraints`).
-        C::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => (
-            "it is one of a CA, which may issue certificates but not be a server's own".into(),
-            "Issue one for the server, with basicConstraints=CA:FALSE, and give the CA's with --ca-file FILE.",
+        why if is_of_a_ca(why) => (
+            "it is one of a CA, which is trusted for a server's only if it is in --ca-file itself".into(),
+            "Give it with --ca-file FILE, or issue one for the server, with basicConstraints=CA:FALSE.",
         ),
         other => (other.to_string(), "Whoever runs the registry has to correct it."),
     }

@@ -1,15 +1,22 @@
 //! Whom to trust over https beside those whom the machine trusts.
 
-use reqwest::Certificate;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+};
 
 use crate::error::{Error, Result};
 
 /// Certificates that are trusted beside the machine's own.
 #[derive(Clone, Debug, Default)]
-pub struct Trust(Vec<Certificate>);
+pub struct Trust(Vec<CertificateDer<'static>>);
 
 impl Trust {
     /// Reads the certificates of a PEM text (RFC 7468), of which `name` says where it is from. Text between them, and
@@ -23,10 +30,8 @@ impl Trust {
             let which = || format!("certificate {} of {name} is broken", n + 1);
             let hint = "Copy the file again, from the line BEGIN CERTIFICATE to the line END CERTIFICATE.";
             let der = read.map_err(|error| Error::usage(which()).because(flaw(&error)).hint(hint))?;
-            // reqwest looks into none of them before the first connection.
             roots.add(der.clone()).map_err(|error| Error::usage(which()).because(error).hint(hint))?;
-            let certificate = Certificate::from_der(&der);
-            certificates.push(certificate.map_err(|error| Error::usage(which()).because(error).hint(hint))?);
+            certificates.push(der);
         }
         if certificates.is_empty() {
             return Err(Error::usage(format!("{name} holds no certificate in PEM")).hint(
@@ -37,8 +42,73 @@ impl Trust {
         Ok(Self(certificates))
     }
 
-    pub(super) fn certificates(&self) -> Vec<Certificate> {
-        self.0.clone()
+    /// TLS as reqwest makes it by itself, with these certificates. `None` where there are none.
+    pub(super) fn tls(&self) -> Option<Result<ClientConfig, TlsError>> {
+        let own = (!self.0.is_empty()).then(|| self.0.clone())?;
+        let provider = Arc::new(default_provider());
+        let issued = rustls_platform_verifier::Verifier::new_with_extra_roots(own.clone(), Arc::clone(&provider));
+        Some(issued.and_then(|issued| {
+            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+            let verifier = Arc::new(Verifier { issued: Arc::new(issued), own });
+            Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+        }))
+    }
+}
+
+/// Whether an error is what webpki says of a server's certificate that may be a CA's as well, once that is valid by
+/// the clock (rustls/webpki, `check_issuer_independent_properties`).
+pub(super) fn is_of_a_ca(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity"))
+}
+
+/// Trusts what the machine and these certificates vouch for; and these themselves where servers show them.
+///
+/// `openssl req -x509` makes certificates that are a CA's and a server's in one, and OpenSSL and Go trust a server with
+/// one that they were told to trust. webpki does not (briansmith/webpki#114, rustls/webpki#205).
+#[derive(Debug)]
+struct Verifier {
+    issued: Arc<dyn ServerCertVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        match self.issued.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(TlsError::InvalidCertificate(why)) if is_of_a_ca(&why) && self.own.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.issued.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.issued.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.issued.supported_verify_schemes()
     }
 }
 

@@ -164,18 +164,14 @@ impl Client {
         if settings.endpoint.scheme() == "http" {
             // No certificate store where no certificate is checked.
             http = http.tls_certs_only([]);
-        } else {
-            http = http.tls_certs_merge(settings.trust.certificates());
+        } else if let Some(tls) = settings.trust.tls() {
+            http = http.tls_backend_preconfigured(tls.map_err(no_https)?);
         }
         if is_loopback(&settings.endpoint) {
             // No proxy between this machine and itself.
             http = http.no_proxy();
         }
-        let http = http.build().map_err(|error| {
-            Error::new(Kind::Unavailable, "cannot set up HTTPS")
-                .because(error)
-                .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
-        })?;
+        let http = http.build().map_err(no_https)?;
         let auth = Auth::new(Arc::clone(&settings.login));
         let pacer = Pacer::new(settings.lanes);
         let ways = Ways::new(settings.quirks, settings.chunk, settings.layers);
@@ -395,6 +391,12 @@ impl Client {
     pub(super) fn explain(&self, fault: Fault, doing: &str) -> Error {
         fault.into_error(self.name(), doing)
     }
+}
+
+fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Kind::Unavailable, "cannot set up HTTPS")
+        .because(error)
+        .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
 }
 
 /// The IP address that stands in a URL, if one does.
