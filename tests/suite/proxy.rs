@@ -25,8 +25,8 @@ pub(crate) enum Way {
     CutTheFirst(u64, u64),
     /// The first connection with so many bytes has another byte there.
     Garble(u64),
-    /// So does the first that brings so many back.
-    GarbleAnswers(u64),
+    /// The first answer after so many bytes went has another byte in it.
+    GarbleAnswer(u64),
 }
 
 /// What has been carried.
@@ -82,10 +82,8 @@ impl Proxy {
                     let Ok(server) = TcpStream::connect(registry).await else { return };
                     let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());
-                    let (there, back) = match way {
-                        Way::GarbleAnswers(at) => (Way::Good, Way::Garble(at)),
-                        way => (way, Way::Good),
-                    };
+                    let back = if let Way::GarbleAnswer(_) = way { way } else { Way::Good };
+                    let there = if let Way::GarbleAnswer(_) = way { Way::Good } else { way };
                     // Whichever ends first takes the other with it, and the connections too.
                     tokio::select! {
                         () = carry(from_client, to_server, there, &counts, &counts.carried) => {}
@@ -126,11 +124,13 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, counts
         let room = limit.saturating_sub(here).max(1);
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
         let Ok(read @ 1..) = from.read(&mut bytes[..room]).await else { return };
-        if let Way::Garble(at) = way
-            && (here..here + read as u64).contains(&at)
-            && counts.breaks.swap(1, Ordering::SeqCst) == 0
-        {
-            bytes[usize::try_from(at - here).unwrap()] ^= 0x55;
+        let garbled = match way {
+            Way::Garble(at) if (here..here + read as u64).contains(&at) => usize::try_from(at - here).ok(),
+            Way::GarbleAnswer(at) if counts.carried.load(Ordering::SeqCst) >= at => Some(read / 2),
+            _ => None,
+        };
+        if let Some(byte) = garbled.filter(|_| counts.breaks.swap(1, Ordering::SeqCst) == 0) {
+            bytes[byte] ^= 0x55;
         }
         if to.write_all(&bytes[..read]).await.is_err() {
             return;

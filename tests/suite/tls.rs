@@ -282,7 +282,7 @@ fn garbage_in_place_of_a_record_is_answered_with_a_new_connection() {
     // The rest of the part is under way, too, and one more goes to find out where to go on.
     // Whether the alert about it is seen or the end of the connection is chance.
     drop(over(Way::Garble(9 * MB as u64 + 4711), 20 * MB, 1, 2 * CHUNK));
-    // Some way into the answers, behind the handshake: the part has arrived, which is only to be found out.
-    let (run, _proxy) = over(Way::GarbleAnswers(3_000), 40 * MB, 1, CHUNK);
+    // The answer to a part: it has arrived, which is only to be found out.
+    let (run, _proxy) = over(Way::GarbleAnswer(15 * MB as u64), 40 * MB, 1, CHUNK);
     drop(run.says(&["cannot decrypt peer's message"]));
 }
