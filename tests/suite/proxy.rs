@@ -25,7 +25,7 @@ pub(crate) enum Way {
     CutTheFirst(u64, u64),
     /// The first connection with so many bytes has another byte there.
     Garble(u64),
-    /// The first answer after so many bytes went has another byte in it.
+    /// The first answer on a connection that carried so many bytes has another byte in it.
     GarbleAnswer(u64),
 }
 
@@ -82,12 +82,14 @@ impl Proxy {
                     let Ok(server) = TcpStream::connect(registry).await else { return };
                     let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());
+                    // Of this connection: a client may make another, and not look at what it brings.
+                    let went = AtomicU64::new(0);
                     let back = if let Way::GarbleAnswer(_) = way { way } else { Way::Good };
                     let there = if let Way::GarbleAnswer(_) = way { Way::Good } else { way };
                     // Whichever ends first takes the other with it, and the connections too.
                     tokio::select! {
-                        () = carry(from_client, to_server, there, &counts, &counts.carried) => {}
-                        () = carry(from_server, to_client, back, &counts, &counts.brought) => {}
+                        () = carry(from_client, to_server, there, &counts, [&counts.carried, &went]) => {}
+                        () = carry(from_server, to_client, back, &counts, [&counts.brought, &went]) => {}
                     }
                 });
             }
@@ -112,7 +114,13 @@ impl Proxy {
 }
 
 /// Carries what one side sends, as well as the line can.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, counts: &Counts, carried: &AtomicU64) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    way: Way,
+    counts: &Counts,
+    [carried, went]: [&AtomicU64; 2],
+) {
     let mut bytes = vec![0; if let Way::Slow(step, _) = way { step } else { 32 << 10 }];
     let mut here = 0;
     loop {
@@ -126,7 +134,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, counts
         let Ok(read @ 1..) = from.read(&mut bytes[..room]).await else { return };
         let garbled = match way {
             Way::Garble(at) if (here..here + read as u64).contains(&at) => usize::try_from(at - here).ok(),
-            Way::GarbleAnswer(at) if counts.carried.load(Ordering::SeqCst) >= at => Some(read / 2),
+            Way::GarbleAnswer(at) if went.load(Ordering::SeqCst) >= at => Some(read / 2),
             _ => None,
         };
         if let Some(byte) = garbled.filter(|_| counts.breaks.swap(1, Ordering::SeqCst) == 0) {
@@ -137,6 +145,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, counts
         }
         here += read as u64;
         carried.fetch_add(read as u64, Ordering::SeqCst);
+        went.fetch_add(read as u64, Ordering::SeqCst);
         match way {
             Way::CutAfter(_) | Way::CutTheFirst(..) if here == limit => {
                 counts.breaks.fetch_add(1, Ordering::SeqCst);
