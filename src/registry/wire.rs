@@ -25,8 +25,11 @@ use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
 use crate::reference::{self, Repository};
 
-/// How long is waited for an answer that nobody needs any more.
+/// How long is waited for an answer that nobody needs any more once the push is cancelled.
 const GRACE: Duration = Duration::from_millis(800);
+
+/// How long is waited until a session is closed that nobody needs any more, while nobody waits for the end.
+const FORGETTING: Duration = Duration::from_secs(5);
 
 /// The longest pause that is kept. A registry that asks for more is not waited for: its answer is the end of it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -330,7 +333,8 @@ impl Client {
     /// Gives up an upload session, as well as that can be done: also after a cancellation, and without a word about it.
     pub(super) async fn forget(&self, session: Url) {
         let ask = Ask::new(Method::DELETE, session, &[200, 202, 204]);
-        let _best_effort = tokio::time::timeout(GRACE, self.send_with_login(&ask)).await;
+        let patience = if self.cancel.is_cancelled() { GRACE } else { FORGETTING };
+        let _best_effort = tokio::time::timeout(patience, self.send_with_login(&ask)).await;
     }
 
     async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {

@@ -103,7 +103,8 @@ fn ecr_with(change: impl FnOnce(&mut CertificateParams)) -> (Ecr, Front, Authori
 /// Pushes to where a registry is said to be.
 #[track_caller]
 fn push(ecr: &Ecr, at: &str, archive: &str, options: &[&str]) -> Run {
-    let mut command = ecr.command(&[&[archive, "team/app:1", "--concurrency", "1"], options].concat());
+    let mut command =
+        ecr.command(&[&[archive, "team/app:1", "--concurrency", "1", "--chunk-size", "5M"], options].concat());
     command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{at}"));
     ecr.finish(command)
 }
