@@ -153,7 +153,7 @@ struct PushArgs {
     /// How long an upload may stand still before it goes on over another connection
     #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
     stall_timeout: u64,
-    /// Bytes that one request carries [default: 6M; 5M to 10M on ECR]
+    /// Bytes that one request carries [default: 5M to 20M; ECR takes 5M to 10M]
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     chunk_size: Option<String>,
     /// Most bytes of layers to send a second, all together: 500K, 10M

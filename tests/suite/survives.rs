@@ -103,8 +103,8 @@ impl Carried {
     /// Asserts that no more than that went twice for each break.
     #[track_caller]
     fn cost(&self, large: usize, each: u64) {
-        // The small layers, and the heads of some hundred requests.
-        let rest = 200_000;
+        // The small layers, and the heads of the requests, with a token in each.
+        let rest = 200_000 + 4_000 * (large as u64 / CHUNK);
         let (carried, breaks) = (self.proxy.carried(), self.proxy.breaks());
         let most = large as u64 + rest + breaks * each;
         assert!(carried <= most, "{carried} bytes, where {most} would do: {breaks} breaks");
