@@ -288,6 +288,8 @@ impl<'a> Session<'a> {
             && let Ok(Presence::Present(size)) = self.client.presence(&packed.digest).await
             && size.is_none_or(|size| size == packed.size)
         {
+            // Or somebody else brought the same blob meanwhile, and this session is still open.
+            self.client.forget(self.location.clone()).await;
             return Ok(Stand::Complete(packed));
         }
         if misled {

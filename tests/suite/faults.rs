@@ -6,7 +6,7 @@ use ecr_push::sandbox::{Fault, Interrupted, Rules, Trouble};
 
 use super::bench::{Bench, Run, report, testdata};
 use super::build;
-use super::ecr::{Ecr, status};
+use super::ecr::{Ecr, HOST, status};
 use super::pushed::Pushed;
 use super::source::Source;
 
@@ -96,6 +96,19 @@ fn an_answer_that_gets_lost_costs_a_try() {
             drop(arrives(&ecr, &large(&ecr)));
         }
     }
+}
+
+#[test]
+fn a_session_whose_blob_somebody_else_brought_meanwhile_is_closed() {
+    // Two targets in one repository bring the same layer at the same time, and one of them is to try again.
+    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", status(425, "UNKNOWN", "too early"))]);
+    let archive = ecr.bench.scratch("layout");
+    build::oci_layout(&archive, &[build::noise(1, 70_000)]);
+    // That no session is open at the end is asserted for every run.
+    let same = format!("{HOST}/team/app:2");
+    let run = ecr.run(&[&archive, "team/app:1", &same]).exits(0).says(&["too early"]);
+    assert_eq!(ecr.count("v2:CancelUpload"), 1);
+    drop(run);
 }
 
 #[test]
