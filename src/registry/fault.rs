@@ -31,10 +31,13 @@ impl Fault {
         let request_id = header("x-amzn-requestid").or_else(|| header("x-request-id"));
         let retry_after = header(RETRY_AFTER.as_str()).and_then(|text| pause(&text, SystemTime::now()));
         let mut body = Vec::new();
-        while let Ok(Some(bytes)) = response.chunk().await {
-            body.extend_from_slice(&bytes[..bytes.len().min(BODY_LIMIT - body.len())]);
-            if body.len() == BODY_LIMIT {
-                break;
+        while body.len() < BODY_LIMIT {
+            match response.chunk().await {
+                Ok(Some(bytes)) => body.extend_from_slice(&bytes[..bytes.len().min(BODY_LIMIT - body.len())]),
+                Ok(None) => break,
+                // Half a refusal does not say which: a lost session is a 404, and so is a repository that is not there.
+                Err(cut) if !may_pass(status.as_u16()) => return Self::of_silence(cut),
+                Err(_) => break,
             }
         }
         let (code, message) = read_envelope(&body);
@@ -51,7 +54,7 @@ impl Fault {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Silence(error) => silence::is_transient(error.as_ref()),
-            Self::Answered(answer, _) => answer.status.is_some_and(|status| matches!(status, 408 | 425 | 429 | 500..)),
+            Self::Answered(answer, _) => answer.status.is_some_and(may_pass),
             Self::Ours(_) => false,
         }
     }
@@ -179,6 +182,11 @@ impl Fault {
     }
 }
 
+/// Whether what a status stands for may pass by itself.
+fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..)
+}
+
 /// The first error's code and all errors' messages, or the body as text.
 fn read_envelope(body: &[u8]) -> (String, String) {
     if let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(body) {
@@ -214,6 +222,8 @@ fn reason(status: StatusCode) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
 
     fn answered(status: u16, code: &str, message: &str) -> Fault {
@@ -272,5 +282,36 @@ mod tests {
         let body = br#"{"errors":[{"code":"STRANGE","message":"a\nb"},{"code":"DENIED","message":"c"}]}"#;
         assert_eq!(read_envelope(body), ("STRANGE".into(), "a b; c".into()));
         assert_eq!(read_envelope(b"<html>\x1b[31mBad gateway"), (String::new(), "<html>[31mBad gateway".into()));
+    }
+
+    /// What comes of an answer with this status and `body`, of which `promised` bytes were to come.
+    async fn met(status: u16, body: &str, promised: usize) -> Fault {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: {promised}\r\n\r\n{body}");
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            // It is short and comes in one piece.
+            let _head = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let response = http.get(url).send().await.unwrap();
+        answering.join().unwrap();
+        Fault::of_response(response).await
+    }
+
+    #[tokio::test]
+    async fn half_a_refusal_is_none() {
+        let body = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"gone"}]}"#;
+        for status in [400, 401, 403, 404, 416] {
+            let whole = met(status, body, body.len()).await;
+            assert!(!whole.is_transient() && whole.is_lost_session(), "{status}");
+            assert!(met(status, &body[..13], body.len()).await.is_transient(), "{status}, cut");
+        }
+        // What says all that matters in its first line is taken at its word.
+        let busy = met(429, "slow", 100).await;
+        assert!(busy.is_throttle() && busy.is_transient());
     }
 }
