@@ -333,8 +333,14 @@ impl Client {
     /// Gives up an upload session, as well as that can be done: also after a cancellation, and without a word about it.
     pub(super) async fn forget(&self, session: Url) {
         let ask = Ask::new(Method::DELETE, session, &[200, 202, 204]);
-        let patience = if self.cancel.is_cancelled() { GRACE } else { FORGETTING };
-        let _best_effort = tokio::time::timeout(patience, self.send_with_login(&ask)).await;
+        let hurry = async {
+            self.cancel.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            _best_effort = tokio::time::timeout(FORGETTING, self.send_with_login(&ask)) => {}
+            () = hurry => {}
+        }
     }
 
     async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {

@@ -5,7 +5,9 @@
 //!
 //! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
 //! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure
-//! - `drawn.rs`: schedules of faults; `traffic.rs`: what went over the wire; `proxy.rs`: a bad line
+//! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
+//!   over the wire
+//! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -14,10 +16,13 @@ mod bench;
 mod build;
 mod drawn;
 mod ecr;
+mod judged;
+mod line;
 mod parts;
 mod proxy;
 mod pushed;
 mod registry;
+mod samples;
 mod source;
 mod traffic;
 

@@ -1,105 +1,66 @@
 //! Whatever goes wrong, in whatever order: faults drawn from seeds, each push judged by what the sandbox saw of it.
 //!
-//! `ECR_PUSH_SCHEDULES=50000` runs more of them, `ECR_PUSH_SEED=7` replays one and tells all about it.
+//! `ECR_PUSH_SCHEDULES=50000` runs more of them, `ECR_PUSH_FIRST=1000` others, `ECR_PUSH_SEED=7` replays one and tells
+//! all about it.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ecr_push::cli::{Command, parse};
 use ecr_push::ecr::Access;
 use ecr_push::error::Kind;
-use ecr_push::push::{Event, Request, push};
-use ecr_push::reference::Digest;
-use ecr_push::registry::{CHUNK, Patience};
-use ecr_push::sandbox::{Options, Sandbox};
+use ecr_push::push::{Event, Events, Request, push};
+use ecr_push::registry::Patience;
+use ecr_push::sandbox::{LogEntry, Options, Sandbox};
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::bench::Bench;
-use super::build;
-use super::drawn::Schedule;
-use super::pushed::Pushed;
-use super::source::Source;
-use super::traffic::Traffic;
+use super::drawn::{CHUNK, Moment, Schedule, Shape, Struck};
+use super::judged::{Case, Ended};
+use super::line::{How, Line};
+use super::samples::Samples;
 
-/// How many schedules run at once. They wait more than they work.
+/// How many schedules run at once. They wait more than they work; with twice as many, two busy cores kept some of them
+/// waiting for longer than their pushers do.
 const AT_ONCE: usize = 48;
 
 /// How long a push may take before it counts as hanging: far more than all pauses between tries together.
 const DEADLINE: Duration = Duration::from_secs(150);
 
-/// An archive, and what a push of it with no fault makes of it.
-pub(crate) struct Sample {
-    path: String,
-    digest: Digest,
-    manifest: Vec<u8>,
-    blobs: HashMap<Digest, Vec<u8>>,
-    /// The one layer that takes more than one chunk.
-    large: Option<Digest>,
-}
-
-/// The archives: small ones, and last one with a layer of three chunks.
-struct Samples {
-    all: Vec<Sample>,
-    _bench: Bench,
-}
-
-impl Samples {
-    async fn make() -> Self {
-        let bench = Bench::new();
-        let names = ["as-it-lies", "packed.tar", "large"].map(|name| bench.scratch(name));
-        let noise = |sizes: &[usize]| sizes.iter().map(|len| build::noise(*len as u64, *len)).collect::<Vec<_>>();
-        build::oci_layout(&names[0], &noise(&[300, 40_000, 700_000, 130_000]));
-        let text = |n: u64| build::tar_of("text", &build::prose(n, 90_000 * n as usize));
-        build::docker_save(&names[1], &[text(1), build::tar_of("noise", &build::noise(5, 250_000)), text(3)]);
-        build::oci_layout(&names[2], &noise(&[5_000, (17 << 20) + 77, 100_000]));
-        let mut all = Vec::new();
-        for path in names {
-            let sandbox = sandbox(&Schedule::harmless()).await;
-            let outcome =
-                push(request(&path, &sandbox, &Schedule::harmless()), Arc::new(|_| {}), CancellationToken::new()).await;
-            assert!(outcome.error().is_none(), "{:?}", outcome.error());
-            Pushed::of_sandbox(&sandbox, "team/app", "1").is(&Source::read(&path, 0));
-            let (digest, manifest, _) = sandbox.image("team/app", "1").unwrap();
-            let view: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-            let descriptors = view["layers"].as_array().unwrap().iter().chain([&view["config"]]);
-            let digests = descriptors.map(|descriptor| descriptor["digest"].as_str().unwrap().parse().unwrap());
-            let blobs: HashMap<Digest, Vec<u8>> =
-                digests.map(|digest| (digest, sandbox.blob("team/app", &digest).unwrap())).collect();
-            let large = blobs.iter().find(|(_, bytes)| bytes.len() as u64 > CHUNK);
-            all.push(Sample { path, digest, manifest, large: large.map(|(digest, _)| *digest), blobs });
-        }
-        Self { all, _bench: bench }
-    }
-}
-
-async fn sandbox(schedule: &Schedule) -> Sandbox {
-    let create = vec!["team/app".parse().unwrap()];
+/// A sandbox with both repositories.
+pub(crate) async fn sandbox(schedule: &Schedule) -> Sandbox {
+    let create = ["team/app", "team/two"].map(|name| name.parse().unwrap()).to_vec();
     Sandbox::start(Options { create, rules: schedule.rules.clone(), ..Options::default() }).await.unwrap()
 }
 
-fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> Request {
+/// A push of an archive as a schedule wants it.
+pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> Request {
     let (concurrency, retries) = (schedule.concurrency.to_string(), schedule.retries.to_string());
-    let arguments =
-        [archive, "team/app:1", "--concurrency", &concurrency, "--retries", &retries, "--pack-threads", "1"];
-    let parsed = parse(arguments.map(Into::into).to_vec(), &|_| None).unwrap();
+    let options = ["--concurrency", &concurrency, "--retries", &retries, "--pack-threads", "1"];
+    let arguments = [&[archive.to_owned()], &schedule.targets()[..], &options.map(str::to_owned)].concat();
+    let parsed = parse(arguments.into_iter().map(Into::into).collect(), &|_| None).unwrap();
     let Command::Push(push) = parsed else { panic!("these are the arguments of a push") };
-    Request {
-        access: Access::StandIn { endpoint: sandbox.url(), region: "us-east-1".into() },
-        registry_endpoint: Some(sandbox.address().to_string().parse().unwrap()),
-        cache: None,
-        chunk_size: Some(CHUNK),
-        // As patient as ever, but in a hurry.
-        patience: Patience {
+    // In a hurry, though not where nothing goes wrong: on a busy machine a second is soon over.
+    let patience = match &schedule.rules.faults[..] {
+        [] => push.request.patience,
+        _ => Patience {
             first_pause: Duration::from_millis(20),
             longest_pause: Duration::from_secs(1),
             small_request: Duration::from_secs(3),
             stall: Duration::from_secs(1),
             ..push.request.patience
         },
+    };
+    Request {
+        access: Access::StandIn { endpoint: sandbox.url(), region: "us-east-1".into() },
+        registry_endpoint: Some(sandbox.address().to_string().parse().unwrap()),
+        cache: None,
+        chunk_size: Some(CHUNK),
+        patience,
         ..push.request
     }
 }
@@ -113,6 +74,11 @@ struct Figures {
     twice: u64,
     longest: Duration,
     failed: usize,
+    interrupted: usize,
+    longest_ctrl_c: Duration,
+    races: usize,
+    again: usize,
+    slow: u32,
 }
 
 impl Figures {
@@ -123,89 +89,127 @@ impl Figures {
         self.twice += other.twice;
         self.longest = self.longest.max(other.longest);
         self.failed += other.failed;
+        self.interrupted += other.interrupted;
+        self.longest_ctrl_c = self.longest_ctrl_c.max(other.longest_ctrl_c);
+        self.races += other.races;
+        self.again += other.again;
+        self.slow += other.slow;
+    }
+}
+
+/// Everything that is told about a schedule.
+type Story = Arc<Mutex<String>>;
+
+/// Presses Ctrl-C when the moment has come, notes when that was, and never returns.
+async fn ctrl_c(moment: Option<Moment>, sandbox: &Sandbox, cancel: &CancellationToken, pressed: &OnceLock<Instant>) {
+    if let Some(moment) = moment {
+        while !moment.has_come(&sandbox.log()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(moment.then).await;
+        pressed.get_or_init(Instant::now);
+        cancel.cancel();
+    }
+    std::future::pending::<()>().await;
+}
+
+/// What a pusher tells goes into the story.
+fn events(story: &Story, who: usize, started: Instant) -> Events {
+    let story = Arc::clone(story);
+    Arc::new(move |event: Event| {
+        if let Event::Note(line) | Event::Warning(line) = event {
+            let line = format!("{:6} ms, pusher {who}: {line}", started.elapsed().as_millis());
+            writeln!(story.lock().unwrap(), "{line}").unwrap();
+        }
+    })
+}
+
+fn tell(story: &Story, log: &[LogEntry]) {
+    let mut story = story.lock().unwrap();
+    for (n, entry) in log.iter().enumerate() {
+        let LogEntry { status, method, operation, body_bytes, .. } = entry;
+        let range = entry.content_range.as_deref().unwrap_or_default();
+        let path = entry.path.split("?digest").next().unwrap();
+        writeln!(story, "{n:3} {status:3} {method} {path} [{operation}] {body_bytes} {range}").unwrap();
     }
 }
 
 /// Runs a schedule and judges what came of it. `story` is told everything.
-async fn run(schedule: Schedule, samples: Arc<Samples>, story: Arc<Mutex<String>>) -> Result<Figures, String> {
-    let sample = &samples.all[schedule.sample];
+async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Story) -> Result<Figures, String> {
     let sandbox = sandbox(&schedule).await;
-    let told = Arc::clone(&story);
+    let line = (!schedule.line.is_empty()).then(|| Line::to(sandbox.address(), &schedule.line));
+    let cache = schedule.again.then(|| samples.scratch(&format!("cache of {name}")).into());
+    let request =
+        |archive: &str, schedule: &Schedule| Request { cache: cache.clone(), ..request(archive, &sandbox, schedule) };
     let started = Instant::now();
-    let events = Arc::new(move |event: Event| {
-        if let Event::Note(line) | Event::Warning(line) = event {
-            let line = format!("{:6} ms: {line}", started.elapsed().as_millis());
-            writeln!(told.lock().unwrap(), "{line}").unwrap();
+    let (cancel, pressed) = (CancellationToken::new(), OnceLock::new());
+    let pushing = samples.of(&schedule).into_iter().enumerate().map(|(who, sample)| {
+        let mut request = request(&sample.path, &schedule);
+        if let Some(line) = &line {
+            request.registry_endpoint = Some(line.address().to_string().parse().unwrap());
+        }
+        let cancel = if who == 0 { cancel.clone() } else { CancellationToken::new() };
+        let (events, pressed) = (events(&story, who, started), &pressed);
+        async move {
+            let outcome = push(request, events, cancel).await;
+            let pressed = pressed.get().filter(|_| who == 0);
+            Ended { sample, outcome, since_ctrl_c: pressed.map(Instant::elapsed) }
         }
     });
-    let pushing = push(request(&sample.path, &sandbox, &schedule), events, CancellationToken::new());
-    let outcome = tokio::time::timeout(DEADLINE, pushing).await;
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(DEADLINE, join_all(pushing)) => ended,
+        () = ctrl_c(schedule.interruption, &sandbox, &cancel, &pressed) => unreachable!("it never returns"),
+    };
     let took = started.elapsed();
     let log = sandbox.log();
-    {
-        let mut story = story.lock().unwrap();
-        for (n, entry) in log.iter().enumerate() {
-            let range = entry.content_range.as_deref().unwrap_or_default();
-            let path = entry.path.split("?digest").next().unwrap();
-            let bytes = entry.body_bytes;
-            writeln!(story, "{n:3} {:3} {} {path} [{}] {bytes} {range}", entry.status, entry.method, entry.operation)
-                .unwrap();
-        }
+    tell(&story, &log);
+    let pushers = ended.map_err(|_| format!("it hangs: {} s", DEADLINE.as_secs()))?;
+    for Ended { outcome, since_ctrl_c, .. } in &pushers {
+        let errors: Vec<_> = outcome.targets.iter().map(|target| (&target.name, &target.error)).collect();
+        writeln!(story.lock().unwrap(), "{errors:?}, Ctrl-C {since_ctrl_c:?} ago").unwrap();
     }
-    let outcome = outcome.map_err(|_| format!("it hangs: {} s", DEADLINE.as_secs()))?;
     let mut left = Vec::new();
-    sandbox.set_rules(|rules| left.clone_from(&rules.faults));
-    let fired = schedule.fired(&left);
+    // What has not happened yet never will, so that who tries again has nothing in the way.
+    sandbox.set_rules(|rules| left = std::mem::take(&mut rules.faults));
+    let faults = schedule.fired(&left);
+    let waits = story.lock().unwrap().matches(" s, next try in").count() as u32;
+    let slow = waits.saturating_sub(schedule.stalls(&faults));
+    let struck = Struck { faults, line: line.as_ref().map_or(0, Line::struck), slow };
+    writeln!(story.lock().unwrap(), "{struck:?}").unwrap();
+    let entries = cache.as_ref().and_then(|cache: &PathBuf| std::fs::read_dir(cache.with_extension("uploads")).ok());
+    let journalled = entries.map_or(0, Iterator::count);
+    let case = Case { schedule: &schedule, sandbox: &sandbox, struck, log, pushers, journalled };
+    let traffic = case.judge()?;
 
-    let error = outcome.error();
-    match error {
-        Some(error) => writeln!(story.lock().unwrap(), "{:?}: {error:?}", error.kind()).unwrap(),
-        None => writeln!(story.lock().unwrap(), "pushed").unwrap(),
+    let failed = case.who_failed();
+    if let Some(failed) = failed {
+        let (complete, open) = (case.complete(failed), sandbox.open_uploads());
+        let harmless = schedule.without_faults();
+        let again = push(request(&failed.sample.path, &harmless), events(&story, 9, started), CancellationToken::new());
+        let again = tokio::time::timeout(DEADLINE, again).await.map_err(|_| "pushed again, it hangs")?;
+        tell(&story, &sandbox.log()[case.log.len()..]);
+        case.judge_again(failed, &complete, &again, open)?;
     }
-    let allowed = schedule.errors_that_fit(&fired);
-    if let Some(error) = error
-        && !allowed.contains(&error.kind())
-    {
-        return Err(format!("an error of kind {:?}, where {allowed:?} would fit: {error}", error.kind()));
-    }
-    let image = sandbox.image("team/app", "1");
-    match (error, &image) {
-        (None, None) => return Err("it says that it pushed, and nothing is tagged".into()),
-        (Some(_), Some(_)) if !log.iter().any(|entry| entry.operation == "ecr:PutImage" && entry.status == 0) => {
-            return Err("it failed and tagged all the same".into());
-        }
-        _ => {}
-    }
-    if let Some((digest, manifest, _)) = image {
-        if digest != sample.digest || manifest != sample.manifest {
-            return Err(format!("the tag names {digest} where {} was pushed", sample.digest));
-        }
-        for (digest, bytes) in &sample.blobs {
-            if sandbox.blob("team/app", digest).as_ref() != Some(bytes) {
-                return Err(format!("the image is tagged, and {digest} is not there as it should be"));
-            }
-        }
-    }
-    let traffic = Traffic::of(&log, sample.large);
-    schedule.judge_traffic(&fired, &traffic)?;
-    let (open, allowed) = (sandbox.open_uploads(), schedule.sessions_lost(&fired, &log));
-    if open > allowed {
-        return Err(format!("{open} sessions are left open, where {allowed} could not be closed"));
-    }
-    if sandbox.leaked_credentials() > 0 {
-        return Err("the bucket was shown credentials".into());
-    }
-    let said = format!("{}{error:?}", story.lock().unwrap());
-    if ["QVdTO", "Basic ", "X-Amz-Signature"].iter().any(|secret| said.contains(secret)) {
+    if ["QVdTO", "Basic ", "X-Amz-Signature"].iter().any(|secret| story.lock().unwrap().contains(secret)) {
         return Err("a secret is told".into());
     }
+    let with = |kind: Option<Kind>| {
+        let errors = case.pushers.iter().map(|pusher| pusher.outcome.error().map(ecr_push::error::Error::kind));
+        errors.filter(|found| *found == kind).count()
+    };
+    let interrupted = with(Some(Kind::Interrupted));
     Ok(Figures {
-        faults: fired.iter().map(|times| u64::from(*times)).sum(),
-        requests: log.len(),
+        faults: case.struck.faults.iter().map(|times| u64::from(*times)).sum::<u64>() + u64::from(case.struck.line),
+        requests: case.log.len(),
         sent: traffic.sent,
         twice: traffic.twice,
         longest: took,
-        failed: usize::from(error.is_some()),
+        failed: case.pushers.len() - with(None) - interrupted,
+        interrupted,
+        longest_ctrl_c: case.pushers.iter().filter_map(|pusher| pusher.since_ctrl_c).max().unwrap_or_default(),
+        races: usize::from(matches!(schedule.shape, Shape::Race { .. })),
+        again: usize::from(failed.is_some()),
+        slow: case.struck.slow,
     })
 }
 
@@ -216,17 +220,14 @@ async fn run_all(seeds: impl Iterator<Item = u64>, samples: Arc<Samples>, tell: 
         async move {
             let schedule = Schedule::of(seed);
             let shown = format!("seed {seed}: {schedule:?}");
-            let story = Arc::default();
+            let story = Story::default();
             // A task of its own, so that a panic is one seed's affair.
-            let ended = tokio::spawn(run(schedule, samples, Arc::clone(&story))).await;
+            let ended = tokio::spawn(run(schedule, seed.to_string(), samples, Arc::clone(&story))).await;
             let ended = ended.unwrap_or_else(|died| Err(format!("it panics: {died}")));
+            // A replay need not take the same course, so whoever fails tells all about it at once.
             if tell || ended.is_err() {
-                let story = story.lock().unwrap();
-                let verdict = ended.as_ref().err();
-                say(&format!("{shown}\n{}", if tell { &story[..] } else { "" }));
-                if let Some(verdict) = verdict {
-                    say(&format!("seed {seed}: {verdict}\n"));
-                }
+                let verdict = ended.as_ref().err().map(|why| format!("seed {seed}: {why}\n")).unwrap_or_default();
+                say(&format!("{shown}\n{}{verdict}\n", story.lock().unwrap()));
             }
             (seed, ended)
         }
@@ -255,9 +256,12 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn whatever_goes_wrong_a_push_ends_well_or_says_why() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // A task that yields to others goes on after so many of theirs: with 61, as usual, some did not for a second.
+    let runtime = runtime.worker_threads(2).event_interval(7).enable_all().build().unwrap();
     let (seed, count) = (number("ECR_PUSH_SEED"), number("ECR_PUSH_SCHEDULES").unwrap_or(1000));
-    let seeds = seed.map_or(0..count, |seed| seed..seed + 1);
+    let first = number("ECR_PUSH_FIRST").unwrap_or(0);
+    let seeds = seed.map_or(first..first + count, |seed| seed..seed + 1);
     let schedules = seeds.end - seeds.start;
     let started = Instant::now();
     let (figures, failures) = runtime.block_on(async {
@@ -266,7 +270,8 @@ fn whatever_goes_wrong_a_push_ends_well_or_says_why() {
     });
     say(&format!(
         "fault schedules: {schedules} in {:.0} s, {} faults injected, {} requests, {} MB sent, {} MB of it twice, {} \
-         pushes given up, longest finish {:.1} s\n",
+         pushes given up, longest finish {:.1} s, {} interrupted, longest Ctrl-C {:.1} s, {} races, {} pushed again, {} \
+         timeouts for want of a CPU\n",
         started.elapsed().as_secs_f64(),
         figures.faults,
         figures.requests,
@@ -274,19 +279,40 @@ fn whatever_goes_wrong_a_push_ends_well_or_says_why() {
         figures.twice / 1_000_000,
         figures.failed,
         figures.longest.as_secs_f64(),
+        figures.interrupted,
+        figures.longest_ctrl_c.as_secs_f64(),
+        figures.races,
+        figures.again,
+        figures.slow,
     ));
     assert!(failures.is_empty(), "{} of {schedules} schedules:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
 fn every_kind_of_end_is_drawn() {
-    let mut kinds = Vec::new();
-    for seed in 0..1000 {
-        let schedule = Schedule::of(seed);
-        let all: Vec<_> = schedule.rules.faults.iter().map(|fault| fault.times).collect();
-        kinds.extend(schedule.errors_that_fit(&all));
-    }
+    let drawn: Vec<_> = (0..1000).map(Schedule::of).collect();
+    let kinds: Vec<_> = drawn.iter().flat_map(|schedule| schedule.errors_that_fit(&schedule.worst())).collect();
     for kind in [Kind::Unavailable, Kind::Permission, Kind::Refused] {
         assert!(kinds.contains(&kind), "{kind:?}");
+    }
+    for elsewhere in [false, true] {
+        assert!(drawn.iter().any(|schedule| schedule.shape == Shape::Two { elsewhere }), "two targets, {elsewhere}");
+    }
+    for other in [false, true] {
+        assert!(drawn.iter().any(|schedule| schedule.shape == Shape::Race { other }), "a race, {other}");
+    }
+    let again = |schedule: &&Schedule| schedule.again && schedule.interruption.is_some();
+    assert!(drawn.iter().filter(again).count() > 50, "Ctrl-C, and another try");
+    let hows: Vec<_> = drawn.iter().flat_map(|schedule| &schedule.line).map(|it| it.how).collect();
+    for (name, found) in [
+        ("close", hows.contains(&How::Close)),
+        ("reset", hows.contains(&How::Reset)),
+        ("cut", hows.iter().any(|how| matches!(how, How::CutAfter(_)))),
+        ("cut answer", hows.iter().any(|how| matches!(how, How::CutAnswer(_)))),
+        ("half-close", hows.iter().any(|how| matches!(how, How::Deaf(_)))),
+        ("half-close there", hows.iter().any(|how| matches!(how, How::Mute(_)))),
+        ("gone", hows.iter().any(|how| matches!(how, How::Gone(_)))),
+    ] {
+        assert!(found, "{name}");
     }
 }
