@@ -12,7 +12,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::Choice;
-use crate::push::Request;
+use crate::push::{Request, Reuse};
 use crate::reference::{Host, Tag, Target, is_region};
 use crate::registry::{ECR, Patience, Quirks};
 
@@ -64,6 +64,27 @@ pub enum Show {
     Plain,
     /// Nothing
     None,
+}
+
+/// What is looked at for layers that need not be packed and sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ReuseArg {
+    /// Nothing
+    Off,
+    /// The own cache
+    Cache,
+    /// The own cache, the image under the target's tag, and those under --reuse-from
+    Tag,
+}
+
+impl From<ReuseArg> for Reuse {
+    fn from(argument: ReuseArg) -> Self {
+        match argument {
+            ReuseArg::Off => Self::Off,
+            ReuseArg::Cache => Self::Cache,
+            ReuseArg::Tag => Self::Tag,
+        }
+    }
 }
 
 /// Each costs some 3 MiB, and a push is to stay under 128 MiB on any machine, also if the registry takes nothing.
@@ -165,6 +186,12 @@ struct PushArgs {
     /// File that remembers what layers became [default: ecr-push/layers.jsonl in the user's cache folder]
     #[arg(long, value_name = "FILE", help_heading = "Transfer")]
     cache: Option<PathBuf>,
+    /// Where layers are looked for that need not be packed and sent
+    #[arg(long, value_enum, default_value_t = ReuseArg::Tag, value_name = "HOW", help_heading = "Transfer")]
+    reuse: ReuseArg,
+    /// Image of the target's repository to reuse layers from: a tag, or a pattern (main-*: the newest); may be repeated
+    #[arg(long, value_name = "TAG", help_heading = "Transfer")]
+    reuse_from: Vec<String>,
 
     /// How progress is shown on stderr
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
@@ -235,6 +262,10 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
+    if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
+        return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
+            .hint("Leave one of them out."));
+    }
     if args.report.is_some() && args.report == args.archive {
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
@@ -266,6 +297,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             None => None,
         },
         cache,
+        reuse: args.reuse.into(),
+        reuse_from: args.reuse_from.iter().map(|pattern| pattern.parse()).collect::<Result<_>>()?,
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { Show::None } else { args.progress };

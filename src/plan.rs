@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::image::{Family, Image, Layer, Manifest};
 use crate::layer::{Packing, Recipe};
 use crate::reference::{DiffId, Digest};
-use crate::reuse::{Cache, Known};
+use crate::reuse::{Cache, Held, HeldLayer, Known};
 
 /// What makes two layers of an image the same work.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -40,6 +40,7 @@ pub struct Wanted {
     pub recipe: Recipe,
     /// The blobs that would do in its place, best first.
     pub candidates: Vec<Candidate>,
+    family: Family,
 }
 
 impl Wanted {
@@ -71,6 +72,8 @@ pub enum Why {
     Named,
     /// The archive's manifest says so.
     Stated,
+    /// An image that the repository holds has this layer.
+    Held,
 }
 
 impl Why {
@@ -80,6 +83,7 @@ impl Why {
             Self::Cached => "an earlier run packed it to this digest",
             Self::Named => "its file name is this digest",
             Self::Stated => "the archive's manifest lists this digest",
+            Self::Held => "an image in the repository has it",
         }
     }
 }
@@ -123,7 +127,7 @@ pub fn wanted(image: &Image, cache: &Cache, level: u32) -> Vec<Wanted> {
                 continue;
             }
             let candidates = candidates(layer, recipe, family, cache);
-            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates });
+            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family });
         }
     }
     wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.layer.bytes.len()));
@@ -146,6 +150,45 @@ fn candidates(layer: &Layer, recipe: Recipe, family: Family, cache: &Cache) -> V
         why: Why::Cached,
     });
     cached.chain(layer.named_digest.map(|digest| as_it_lies(digest, Why::Named))).collect()
+}
+
+/// The same layers, with what images that the repository holds have become of them. Of an image with the very config that is
+/// pushed they are preferred to everything else, so that what is there already is pushed again.
+pub fn with_held(wanted: &[Wanted], image: &Image, held: &[Held]) -> Vec<Wanted> {
+    let configs: Vec<Digest> = image.manifests().iter().map(|manifest| manifest.config.digest).collect();
+    let (same, others): (Vec<&Held>, Vec<&Held>) = held.iter().partition(|held| configs.contains(&held.config));
+    let mut wanted = wanted.to_vec();
+    // A stated digest is the only one that will do.
+    for wanted in wanted.iter_mut().filter(|wanted| !matches!(wanted.key, Key::Stated(_))) {
+        let of = |images: &[&Held]| {
+            let layers = images.iter().flat_map(|held| held.layers.clone());
+            let fits = |layer: &HeldLayer| {
+                wanted.layer.diff_id == Some(layer.diff_id) && wanted.family.layer(layer.packing).is_some()
+            };
+            let candidate = |HeldLayer { digest, size, packing, .. }| Candidate {
+                stored: Stored { digest, size, packing },
+                why: Why::Held,
+            };
+            layers.filter(fits).map(candidate).collect::<Vec<_>>()
+        };
+        wanted.candidates = [of(&same), wanted.candidates.clone(), of(&others)].concat();
+    }
+    wanted
+}
+
+/// What the repository has for sure, if that is all that the image needs: the blobs of images that it holds with the very
+/// configs that are pushed. A registry takes no manifest whose blobs it does not have, so nobody has to be asked.
+pub fn covered(image: &Image, wanted: &[Wanted], held: &[Held]) -> Option<HashMap<Digest, Option<u64>>> {
+    let manifests = image.manifests();
+    let ours = held.iter().filter(|held| manifests.iter().any(|manifest| manifest.config.digest == held.config));
+    let mut blobs = HashMap::new();
+    for held in ours {
+        blobs.insert(held.config, Some(held.config_size));
+        blobs.extend(held.layers.iter().map(|layer| (layer.digest, Some(layer.size))));
+    }
+    let has_config = |manifest: &&Manifest| blobs.contains_key(&manifest.config.digest);
+    let has_layer = |wanted: &Wanted| matches!(action(wanted, &blobs), Action::Reuse(_));
+    (manifests.iter().all(has_config) && wanted.iter().all(has_layer)).then_some(blobs)
 }
 
 /// Every digest that is worth asking the registry for: those of the candidates, and the configs'.

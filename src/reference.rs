@@ -223,6 +223,49 @@ impl fmt::Display for Tag {
     }
 }
 
+/// A tag, or with `*` every tag that looks like it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TagPattern(String);
+
+impl TagPattern {
+    /// The tag, if it is one and no pattern.
+    pub fn tag(&self) -> Option<&str> {
+        (!self.0.contains('*')).then_some(&self.0)
+    }
+
+    /// Whether a tag looks like it. `*` stands for any characters, also for none.
+    pub fn matches(&self, tag: &str) -> bool {
+        let mut parts = self.0.split('*');
+        // There is a first part, if an empty one.
+        let Some(mut rest) = tag.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        for part in parts {
+            let Some(at) = rest.find(part) else { return false };
+            rest = &rest[at + part.len()..];
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl FromStr for TagPattern {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        // What a star stands for can be anything that a tag can have.
+        match text.replace('*', "_").parse::<Tag>() {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(Error::usage(format!("{:?} is neither a tag nor a pattern of tags", shorten(text)))
+                .hint("Write a tag, main, or a pattern with stars in it, main-*.")),
+        }
+    }
+}
+
+impl fmt::Display for TagPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where an image is to go: `[HOST/]REPOSITORY[:TAG]`, as typed.
 ///
 /// Without a host it is the caller's own ECR registry, whose account only AWS can tell.

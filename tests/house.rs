@@ -14,7 +14,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("image", &["error", "layer", "reference"]),
     ("registry", &["error", "layer", "reference"]),
     ("ecr", &["error", "layer", "reference"]),
-    ("reuse", &["error", "layer", "reference"]),
+    ("reuse", &["error", "layer", "reference", "registry"]),
     ("plan", &["error", "image", "layer", "reference", "reuse"]),
     ("push", &["ecr", "error", "image", "layer", "plan", "reference", "registry", "reuse"]),
     ("progress", &["ecr", "error", "image", "layer", "plan", "push", "reference", "registry", "reuse"]),

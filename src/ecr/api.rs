@@ -10,16 +10,20 @@ use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId as _;
 use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
-use aws_sdk_ecr::types::LayerAvailability;
+use aws_sdk_ecr::primitives::DateTime;
+use aws_sdk_ecr::types::{DescribeImagesFilter, LayerAvailability, TagStatus};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::credentials::{Access, settings};
 use crate::error::{Answer, Error, Kind, Result, root_cause};
-use crate::reference::{Digest, EcrHost, Host, Repository};
+use crate::reference::{Digest, EcrHost, Host, Repository, TagPattern};
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
 const DIGESTS_A_CALL: usize = 100;
+
+/// DescribeImages gives at most as many images a call (ECR API reference).
+const IMAGES_A_CALL: i32 = 1000;
 
 /// The ECR API of one region.
 #[derive(Clone, Debug)]
@@ -126,6 +130,33 @@ impl Ecr {
             Err(error) if error.code() == Some("RepositoryAlreadyExistsException") => Ok(false),
             Err(error) => Err(self.explain(error, &format!("cannot create the repository {name}")).await),
         }
+    }
+
+    /// The tag that was pushed last of those that a pattern names.
+    ///
+    /// # Errors
+    /// Without the right `ecr:DescribeImages`, without an answer.
+    pub async fn newest_tag(&self, registry: &str, name: &Repository, pattern: &TagPattern) -> Result<Option<String>> {
+        let doing = format!("cannot look for tags {pattern} of {name}");
+        let tagged = DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build();
+        let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str());
+        let mut pages = call.filter(tagged).max_results(IMAGES_A_CALL).into_paginator().send();
+        let mut newest: Option<(DateTime, String)> = None;
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => return Err(self.explain(error, &doing).await),
+            };
+            for image in page.image_details() {
+                let tag = image.image_tags().iter().find(|tag| pattern.matches(tag));
+                if let (Some(tag), Some(pushed)) = (tag, image.image_pushed_at())
+                    && newest.as_ref().is_none_or(|(before, _)| before < pushed)
+                {
+                    newest = Some((*pushed, tag.clone()));
+                }
+            }
+        }
+        Ok(newest.map(|(_, tag)| tag))
     }
 
     /// Which of these blobs the repository has. `None` if we may not ask.

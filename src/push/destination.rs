@@ -13,11 +13,12 @@ use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Planned, Request};
 use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Config, Image, Stated};
-use crate::layer::{Meter, Packed, Piece, Recipe};
+use crate::image::{Config, Image, Manifest, Stated};
+use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
 use crate::plan::{self, Action, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
-use crate::registry::{self, Blob, Client, Fed, Presence};
+use crate::registry::{self, Blob, Client, Fed, Lookup, Presence, RemoteManifest};
+use crate::reuse::Held;
 
 /// How many blobs are asked for at once where there is no call that asks for many.
 pub(super) const QUESTIONS_AT_ONCE: usize = 8;
@@ -27,10 +28,14 @@ pub(super) struct Destination {
     pub(super) client: Client,
     host: Host,
     repository: Repository,
-    tags: Vec<Tag>,
-    ecr: Option<(Ecr, Place)>,
+    pub(super) tags: Vec<Tag>,
+    pub(super) ecr: Option<(Ecr, Place)>,
     /// The repository does not exist yet and this is only a plan.
     only_planned: bool,
+    /// What the repository holds of this image or images like it.
+    pub(super) held: Vec<Held>,
+    /// What the first tag points at.
+    pub(super) there: Option<Digest>,
     cancel: CancellationToken,
     state: Mutex<State>,
 }
@@ -62,6 +67,7 @@ impl Destination {
     pub(super) async fn reach(
         registries: &Registries<'_>,
         target: &Target,
+        image: &Image,
         events: &Events,
         cancel: CancellationToken,
     ) -> Result<Self> {
@@ -74,17 +80,33 @@ impl Destination {
             tags: tags(request, target),
             ecr,
             only_planned: false,
+            held: Vec::new(),
+            there: None,
             cancel,
             state: Mutex::default(),
         };
-        reached.ensure_repository(request, events).await.map_err(|error| reached.advise(error))?;
+        let found = reached.look_at_tag(request, events).await?;
+        let exists = match found {
+            Some(Lookup::Found(_) | Lookup::NoImage) => Some(true),
+            Some(Lookup::NoRepository) => Some(false),
+            None => None,
+        };
+        reached.ensure_repository(exists, request, events).await.map_err(|error| reached.advise(error))?;
+        if !reached.only_planned {
+            reached.look_at_images(found, request, image, events).await;
+        }
         Ok(reached)
     }
 
-    async fn ensure_repository(&mut self, request: &Request, events: &Events) -> Result<()> {
+    /// Sees to it that the repository is there, which the look at the tag may have told.
+    async fn ensure_repository(&mut self, exists: Option<bool>, request: &Request, events: &Events) -> Result<()> {
         let Some((ecr, place)) = &self.ecr else { return Ok(()) };
         let (account, name) = (&place.host.account, &self.repository);
-        match ecr.has_repository(account, name).await? {
+        let exists = match exists {
+            Some(exists) => Some(exists),
+            None => ecr.has_repository(account, name).await?,
+        };
+        match exists {
             Some(true) => {}
             Some(false) if request.create_repository && request.dry_run => {
                 events(Event::Note(format!("the repository {} does not exist and would be created", self.name())));
@@ -149,26 +171,44 @@ impl Destination {
         Ok(())
     }
 
-    /// Decides each layer's lot and tells it.
-    pub(super) fn plan(&self, wanted: &[Wanted], events: &Events) {
+    /// Finds out which layers are there, decides each layer's lot, and tells it.
+    pub(super) async fn plan(&self, image: &Image, wanted: &[Wanted], events: &Events) -> Result<()> {
+        let wanted = plan::with_held(wanted, image, &self.held);
+        match plan::covered(image, &wanted, &self.held) {
+            Some(blobs) => self.state().available = blobs,
+            None => self.look(&plan::questions(image, &wanted), events).await?,
+        }
         let (target, available) = (self.name(), self.state().available.clone());
-        let planned = wanted.iter().map(|wanted| {
-            let action = plan::action(wanted, &available);
+        let planned = wanted.into_iter().map(|wanted| {
+            let action = plan::action(&wanted, &available);
             let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
             events(Event::Planned {
                 target: target.clone(),
-                layer: label(wanted),
+                layer: label(&wanted),
                 bytes: wanted.layer.bytes.len(),
-                action: Planned::of(&action, wanted, &meter),
+                action: Planned::of(&action, &wanted, &meter),
             });
             let stored = match action {
                 Action::Reuse(candidate) => Some(candidate.stored),
                 Action::Upload => None,
             };
-            LayerState { wanted: wanted.clone(), action, meter, stored, started: None, seconds: 0.0 }
+            LayerState { wanted, action, meter, stored, started: None, seconds: 0.0 }
         });
         let planned = planned.collect();
         self.state().layers = planned;
+        Ok(())
+    }
+
+    /// The manifest that the repository holds of an image without one, if its layers are those that were stored: with its
+    /// bytes the digest stays the same.
+    pub(super) fn held(&self, manifest: &Manifest, layers: &[(Digest, u64, Packing)]) -> Option<Stated> {
+        let same = |held: &&Held| {
+            let (held_layers, stored) = (held.layers.iter().map(|it| it.digest), layers.iter().map(|it| it.0));
+            held.config == manifest.config.digest && held_layers.eq(stored)
+        };
+        let held = self.held.iter().filter(|_| manifest.stated.is_none()).find(same)?;
+        let RemoteManifest { bytes, digest, media_type } = held.manifest.clone();
+        Some(Stated { bytes, digest, media_type })
     }
 
     /// Asks again what is there, now that a manifest was refused for want of a blob: what is missing has to be sent.
@@ -259,8 +299,9 @@ impl Destination {
 
     /// Puts the root under every tag, in their order.
     pub(super) async fn put_tags(&self, root: &Stated) -> Result<()> {
-        for tag in &self.tags {
-            if let Err(error) = self.put_manifest(tag.as_str(), root).await {
+        for (n, tag) in self.tags.iter().enumerate() {
+            let is_there = n == 0 && self.there == Some(root.digest);
+            if !is_there && let Err(error) = self.put_manifest(tag.as_str(), root).await {
                 // A tag that must not move is refused even if it points here already, as after an answer that got lost
                 // (aws/containers-roadmap#2179).
                 let is_kept = error.answer().is_some_and(|answer| answer.code == "TAG_INVALID");

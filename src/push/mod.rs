@@ -7,6 +7,7 @@
 mod connection;
 mod delivery;
 mod destination;
+mod held;
 mod outcome;
 mod read_back;
 mod trust;
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::image::{self, Archive, Choice, Content, Image, Stated};
 use crate::layer::{Meter, Pool};
 use crate::plan::{self, Action, Wanted};
-use crate::reference::{Host, Tag, Target};
+use crate::reference::{Host, Tag, TagPattern, Target};
 use crate::registry::{Patience, Rate};
 use crate::reuse::Cache;
 
@@ -72,8 +73,23 @@ pub struct Request {
     pub deadline: Option<Duration>,
     /// The own cache, if one is kept.
     pub cache: Option<PathBuf>,
+    /// Whether images that the repositories hold are looked at, for layers that need not be sent.
+    pub reuse: Reuse,
+    /// Which of them, beside what the target's tag points at.
+    pub reuse_from: Vec<TagPattern>,
     /// Plan only: look, send nothing.
     pub dry_run: bool,
+}
+
+/// What is looked at for layers that need not be packed and sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reuse {
+    /// Nothing.
+    Off,
+    /// The own cache.
+    Cache,
+    /// The own cache, and images in the target's repository.
+    Tag,
 }
 
 /// Something that happened, for whoever watches.
@@ -158,19 +174,18 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
     outcome.image = Some(summary);
 
-    let cache = Cache::open(request.cache.clone()).unwrap_or_else(|error| {
+    let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
+    let cache = Cache::open(own).unwrap_or_else(|error| {
         events(Event::Warning(format!("the cache cannot be read and is not used: {error}")));
         Cache::default()
     });
     let wanted = plan::wanted(image, &cache, LEVEL);
-    let questions = plan::questions(image, &wanted);
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
     let registries = Registries::of(&request, wanted.len(), trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
-            let destination = Destination::reach(&registries, target, &events, cancel.child_token()).await?;
-            destination.look(&questions, &events).await?;
-            destination.plan(&wanted, &events);
+            let destination = Destination::reach(&registries, target, image, &events, cancel.child_token()).await?;
+            destination.plan(image, &wanted, &events).await?;
             Ok(destination)
         };
         unless_cancelled(&cancel, arrival).await
@@ -285,7 +300,10 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank) -
                     destination.stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
                 })
                 .collect::<Result<_>>()?;
-            image::manifest(manifest, &layers)?
+            match destination.held(manifest, &layers) {
+                Some(held) => held,
+                None => image::manifest(manifest, &layers)?,
+            }
         }
         Content::Index(index) => {
             let mut children = Vec::new();

@@ -5,6 +5,7 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::blob::body;
+use super::fault::Fault;
 use super::wire::{Ask, Client};
 use crate::error::{Error, Kind, Result};
 use crate::reference::Digest;
@@ -27,6 +28,17 @@ pub struct RemoteManifest {
     pub digest: Digest,
     /// The media type, as the registry says.
     pub media_type: String,
+}
+
+/// What is under a tag or a digest.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// This.
+    Found(RemoteManifest),
+    /// Nothing.
+    NoImage,
+    /// Nothing, since there is no such repository.
+    NoRepository,
 }
 
 impl Client {
@@ -54,16 +66,30 @@ impl Client {
     /// # Errors
     /// If the registry refuses or sends too much.
     pub async fn manifest(&self, reference: &str) -> Result<Option<RemoteManifest>> {
-        let ask = Ask::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200, 404]).accept(ACCEPT);
+        Ok(match self.lookup(reference).await? {
+            Lookup::Found(manifest) => Some(manifest),
+            Lookup::NoImage | Lookup::NoRepository => None,
+        })
+    }
+
+    /// Reads a manifest or an index, or learns what is missing.
+    ///
+    /// # Errors
+    /// If the registry refuses or sends too much.
+    pub async fn lookup(&self, reference: &str) -> Result<Lookup> {
+        let ask = Ask::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200]).accept(ACCEPT);
         let doing = format!("cannot read the manifest {}/{}", self.repository(), place(reference));
-        let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
-        if response.status().as_u16() == 404 {
-            return Ok(None);
-        }
+        let response = match self.ask(&ask).await {
+            Ok(response) => response,
+            Err(Fault::Answered(answer, _)) if answer.status == Some(404) => {
+                return Ok(if answer.code == "NAME_UNKNOWN" { Lookup::NoRepository } else { Lookup::NoImage });
+            }
+            Err(fault) => return Err(self.explain(fault, &doing)),
+        };
         let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = media_type.unwrap_or_default().to_owned();
         let bytes = body(response, LIMIT).await.map_err(|fault| self.explain(fault, &doing))?;
-        Ok(Some(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type }))
+        Ok(Lookup::Found(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type }))
     }
 }
 

@@ -24,7 +24,7 @@ mod wire;
 pub use auth::{Login, LoginSource};
 pub use blob::Presence;
 pub use journal::{Journal, WORTH};
-pub use manifest::RemoteManifest;
+pub use manifest::{Lookup, RemoteManifest};
 pub use quirks::{ECR, Quirks};
 pub use rate::Rate;
 pub use trust::Trust;

@@ -109,7 +109,7 @@ fn packing_is_the_same_whatever_the_number_of_threads() {
         let digests = ["1", "2", "4", "7"].map(|threads| {
             let (cache, written) = (bench.scratch(&format!("cache-{threads}")), bench.scratch("report.json"));
             drop(std::fs::remove_file(&cache));
-            let options = ["--pack-threads", threads, "--cache", &cache, "--report", &written];
+            let options = ["--pack-threads", threads, "--cache", &cache, "--reuse", "cache", "--report", &written];
             let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).exits(0);
             let layers = report(&written)["targets"][0]["layers"].as_array().unwrap().clone();
             assert!(layers.iter().all(|layer| layer["action"] == "upload"), "it was packed anew: {layers:?}");

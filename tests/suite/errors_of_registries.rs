@@ -106,13 +106,13 @@ fn a_denial_without_words_still_names_the_repository() {
 
 #[test]
 fn without_the_rights_to_look_the_push_goes_on() {
-    let deny = ["ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"].map(String::from).to_vec();
+    let rights = ["ecr:BatchGetImage", "ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"];
+    let deny = rights.map(String::from).to_vec();
     let ecr = Ecr::with(&["team/app"], Rules { deny, ..Rules::default() });
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]);
-    drop(
-        run.exits(0)
-            .says(&["ecr:DescribeRepositories is not allowed", "ecr:BatchCheckLayerAvailability is not allowed"]),
-    );
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0);
+    let run = run.says(&["layers of 000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app:1 are not reused"]);
+    let words = ["ecr:DescribeRepositories is not allowed", "ecr:BatchCheckLayerAvailability is not allowed"];
+    drop(run.says(&["not authorized to perform: ecr:BatchGetImage"]).says(&words));
     assert!(ecr.image("team/app", "1").is_some());
 }
 

@@ -41,7 +41,11 @@ fn arrives(ecr: &Ecr, archive: &str) -> Run {
 #[track_caller]
 fn survives(trouble: &Trouble) -> Run {
     let ecr = Ecr::faulty(&OPERATIONS.map(|operation| Fault::once(operation, trouble.clone())));
-    let run = arrives(&ecr, &large(&ecr));
+    let archive = large(&ecr);
+    // The look at the tag would tell whether the repository is there.
+    let run = ecr.run(&[&archive, "team/app:1", "--reuse", "cache"]).exits(0);
+    assert_eq!(run.digest(), ecr.image("team/app", "1").unwrap().0.to_string());
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
     for operation in OPERATIONS {
         assert!(ecr.count(operation) >= 2, "{operation} was tried again");
     }
@@ -181,7 +185,7 @@ mod on_unix {
 
     #[test]
     fn ctrl_c_while_aws_does_not_answer() {
-        for operation in ["ecr:GetAuthorizationToken", "ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"] {
+        for operation in ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:BatchCheckLayerAvailability"] {
             let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::Stall)]);
             stopped_at(&ecr, operation, "INT");
         }

@@ -109,7 +109,8 @@ impl Case<'_> {
         let arrived = parties().filter(|(_, target)| target.error.is_none()).count();
         let failed = parties().count() - arrived;
         let put = puts().filter(|entry| matches!(entry.status, 0 | 201)).count();
-        if put < arrived {
+        // Who finds there what he pushes need not put it.
+        if put == 0 && arrived > 0 {
             return Err(format!("{arrived} say that they tagged {repository}, and {put} put a manifest"));
         }
         let Some((digest, manifest, _)) = there else {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ecr_push::cli::{Command, parse};
 use ecr_push::ecr::Access;
 use ecr_push::error::Kind;
-use ecr_push::push::{Event, Events, Request, push};
+use ecr_push::push::{Event, Events, Request, Reuse, push};
 use ecr_push::registry::Patience;
 use ecr_push::sandbox::{LogEntry, Options, Sandbox};
 use futures_util::StreamExt as _;
@@ -60,6 +60,8 @@ pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> 
         registry_endpoint: Some(sandbox.address().to_string().parse().unwrap()),
         cache: None,
         chunk_size: Some(CHUNK),
+        // Otherwise the look at the tag tells whether the repository is there, and nobody else is asked.
+        reuse: if schedule.again { Reuse::Tag } else { Reuse::Cache },
         patience,
         ..push.request
     }
@@ -129,7 +131,7 @@ fn tell(story: &Story, log: &[LogEntry]) {
     for (n, entry) in log.iter().enumerate() {
         let LogEntry { status, method, operation, body_bytes, .. } = entry;
         let range = entry.content_range.as_deref().unwrap_or_default();
-        let path = entry.path.split("?digest").next().unwrap();
+        let path = entry.path.split('?').next().unwrap();
         writeln!(story, "{n:3} {status:3} {method} {path} [{operation}] {body_bytes} {range}").unwrap();
     }
 }

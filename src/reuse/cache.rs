@@ -1,6 +1,6 @@
-//! What is known already: which packed blobs a plain layer has become before.
+//! The own cache: which packed blobs a plain layer has become before.
 //!
-//! The own cache is a small file of JSON lines, one for each pair of a diff_id and the digest that its bytes were
+//! It is a small file of JSON lines, one for each pair of a diff_id and the digest that its bytes were
 //! packed to. It records only pairs whose two hashes were computed here, in one pass over the bytes, never what a tag
 //! or an archive claims: so it can be believed, and only the registry has to be asked whether the blob is still there.
 //! Lines are appended whole, so two runs at once do each other no harm. Losing the file costs one upload.

@@ -1,0 +1,95 @@
+//! A look at images that the repository holds already, for layers that need neither be packed nor sent.
+
+use std::time::Duration;
+
+use super::destination::Destination;
+use super::{Event, Events, Request, Reuse};
+use crate::error::{Error, Kind, Result};
+use crate::image::Image;
+use crate::reference::{Digest, TagPattern};
+use crate::registry::{Lookup, RemoteManifest};
+use crate::reuse;
+
+/// How long a look may take. It saves time, or it is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Destination {
+    /// Looks what the first tag points at. `None` if that is not wanted, or cannot be learned.
+    ///
+    /// # Errors
+    /// If the registry cannot be spoken to at all, and that will not change: its certificate is not trusted, for one.
+    pub(super) async fn look_at_tag(&self, request: &Request, events: &Events) -> Result<Option<Lookup>> {
+        let Some(tag) = self.tags.first().filter(|_| request.reuse == Reuse::Tag) else { return Ok(None) };
+        match in_time(self.client.lookup(tag.as_str())).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.answer().is_none() && error.kind() == Kind::Refused => Err(error),
+            Err(error) => {
+                self.does_without(tag.as_str(), &error, events);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads the images that may have layers of this one.
+    pub(super) async fn look_at_images(
+        &mut self,
+        found: Option<Lookup>,
+        request: &Request,
+        image: &Image,
+        events: &Events,
+    ) {
+        if let Some(Lookup::Found(root)) = found {
+            self.there = Some(root.digest);
+            let tag = self.tags.first().map(ToString::to_string).unwrap_or_default();
+            self.take_up(&tag, root, image, events).await;
+        }
+        for pattern in &request.reuse_from {
+            match in_time(self.newest(pattern)).await {
+                Ok(Some((tag, root))) => self.take_up(&tag, root, image, events).await,
+                Ok(None) => events(Event::Note(format!("{} has no tag {pattern} to reuse layers from", self.name()))),
+                Err(error) => self.does_without(&pattern.to_string(), &error, events),
+            }
+        }
+    }
+
+    /// The image under a tag, or under the newest of those that match.
+    async fn newest(&self, pattern: &TagPattern) -> Result<Option<(String, RemoteManifest)>> {
+        let tag = match (pattern.tag(), &self.ecr) {
+            (Some(tag), _) => Some(tag.to_owned()),
+            (None, Some((ecr, place))) => {
+                ecr.newest_tag(&place.host.account, self.client.repository(), pattern).await?
+            }
+            (None, None) => {
+                let what = format!("{} does not say when a tag was pushed", self.client.name());
+                return Err(Error::new(Kind::Refused, what));
+            }
+        };
+        let Some(tag) = tag else { return Ok(None) };
+        Ok(self.client.manifest(&tag).await?.map(|root| (tag, root)))
+    }
+
+    /// Takes up what an image of the repository says about its layers.
+    async fn take_up(&mut self, tag: &str, root: RemoteManifest, image: &Image, events: &Events) {
+        let manifests = image.manifests();
+        let platforms: Vec<&str> = manifests.iter().filter_map(|it| it.config.platform.as_deref()).collect();
+        let ours = |digest: &Digest| {
+            let same = manifests.iter().find(|manifest| manifest.config.digest == *digest);
+            same.map(|manifest| manifest.config.bytes.clone())
+        };
+        let read = in_time(reuse::read(&self.client, root, &platforms, ours)).await;
+        match read {
+            Ok(held) => self.held.extend(held),
+            Err(error) => self.does_without(tag, &error, events),
+        }
+    }
+
+    fn does_without(&self, tag: &str, error: &Error, events: &Events) {
+        let why = error.answer().map_or_else(String::new, |answer| format!(": {answer}"));
+        events(Event::Note(format!("layers of {}:{tag} are not reused: {error}{why}", self.name())));
+    }
+}
+
+async fn in_time<T>(looking: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::new(Kind::Unavailable, format!("no answer within {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, looking).await.map_err(late)?
+}
