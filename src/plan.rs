@@ -44,6 +44,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Whether the archive states the digest of the very blob that has to be there.
+    pub fn is_stated(&self) -> bool {
+        matches!(self.key, Key::Stated(_))
+    }
+
     /// What makes it the same blob in another run, byte for byte; nothing if not even we know what it will be.
     pub fn identity(&self) -> Option<String> {
         match self.key {
@@ -159,7 +164,7 @@ pub fn with_held(wanted: &[Wanted], image: &Image, held: &[Held]) -> Vec<Wanted>
     let (same, others): (Vec<&Held>, Vec<&Held>) = held.iter().partition(|held| configs.contains(&held.config));
     let mut wanted = wanted.to_vec();
     // A stated digest is the only one that will do.
-    for wanted in wanted.iter_mut().filter(|wanted| !matches!(wanted.key, Key::Stated(_))) {
+    for wanted in wanted.iter_mut().filter(|wanted| !wanted.is_stated()) {
         let of = |images: &[&Held]| {
             let layers = images.iter().flat_map(|held| held.layers.clone());
             let fits = |layer: &HeldLayer| {
@@ -189,6 +194,14 @@ pub fn covered(image: &Image, wanted: &[Wanted], held: &[Held]) -> Option<HashMa
     let has_config = |manifest: &&Manifest| blobs.contains_key(&manifest.config.digest);
     let has_layer = |wanted: &Wanted| matches!(action(wanted, &blobs), Action::Reuse(_));
     (manifests.iter().all(has_config) && wanted.iter().all(has_layer)).then_some(blobs)
+}
+
+/// The blobs that the archive states: what a repository has that holds the image.
+pub fn stated(image: &Image, wanted: &[Wanted]) -> HashMap<Digest, Option<u64>> {
+    let layers = wanted.iter().flat_map(|wanted| &wanted.candidates);
+    let layers = layers.map(|Candidate { stored, .. }| (stored.digest, Some(stored.size)));
+    let configs = image.manifests().into_iter().map(|manifest| (manifest.config.digest, None));
+    layers.chain(configs).collect()
 }
 
 /// Every digest that is worth asking the registry for: those of the candidates, and the configs'.

@@ -68,6 +68,7 @@ impl Destination {
         registries: &Registries<'_>,
         target: &Target,
         image: &Image,
+        wanted: &[Wanted],
         events: &Events,
         cancel: CancellationToken,
     ) -> Result<Self> {
@@ -92,7 +93,11 @@ impl Destination {
             None => None,
         };
         reached.ensure_repository(exists, request, events).await.map_err(|error| reached.advise(error))?;
-        if !reached.only_planned {
+        if let Some(Lookup::Found(root)) = &found {
+            reached.there = Some(root.digest);
+        }
+        // Where every digest is stated, other images have nothing to tell.
+        if !reached.only_planned && !wanted.iter().all(Wanted::is_stated) {
             reached.look_at_images(found, request, image, events).await;
         }
         Ok(reached)
@@ -174,7 +179,11 @@ impl Destination {
     /// Finds out which layers are there, decides each layer's lot, and tells it.
     pub(super) async fn plan(&self, image: &Image, wanted: &[Wanted], events: &Events) -> Result<()> {
         let wanted = plan::with_held(wanted, image, &self.held);
-        match plan::covered(image, &wanted, &self.held) {
+        let covered = match self.has_all_of(image) {
+            Some(_) if wanted.iter().all(Wanted::is_stated) => Some(plan::stated(image, &wanted)),
+            _ => plan::covered(image, &wanted, &self.held),
+        };
+        match covered {
             Some(blobs) => self.state().available = blobs,
             None => self.look(&plan::questions(image, &wanted), events).await?,
         }
@@ -197,6 +206,13 @@ impl Destination {
         let planned = planned.collect();
         self.state().layers = planned;
         Ok(())
+    }
+
+    /// The root of the image, if the first tag points at it: then everything below it is there.
+    pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a Stated> {
+        let root = image.content.stated().filter(|root| self.there == Some(root.digest))?;
+        // One with plain layers that are to be packed would not be what was asked for.
+        self.state().layers.iter().all(|layer| layer.wanted.is_stated()).then_some(root)
     }
 
     /// The manifest that the repository holds of an image without one, if its layers are those that were stored: with its

@@ -39,7 +39,6 @@ impl Destination {
         events: &Events,
     ) {
         if let Some(Lookup::Found(root)) = found {
-            self.there = Some(root.digest);
             let tag = self.tags.first().map(ToString::to_string).unwrap_or_default();
             self.take_up(&tag, root, image, events).await;
         }

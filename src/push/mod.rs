@@ -184,7 +184,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let registries = Registries::of(&request, wanted.len(), trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
-            let destination = Destination::reach(&registries, target, image, &events, cancel.child_token()).await?;
+            let destination =
+                Destination::reach(&registries, target, image, &wanted, &events, cancel.child_token()).await?;
             destination.plan(image, &wanted, &events).await?;
             Ok(destination)
         };
@@ -264,6 +265,9 @@ async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], del
 }
 
 async fn put_image(destination: &Destination, image: &Image, events: &Events) -> Result<()> {
+    if let Some(root) = destination.has_all_of(image) {
+        return destination.put_tags(root).await;
+    }
     for manifest in image.manifests() {
         destination.put_config(&manifest.config).await?;
     }

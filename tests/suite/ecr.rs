@@ -1,5 +1,7 @@
 //! A sandbox, and the program told to take it for ECR.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::ops::Deref;
 use std::process::Command;
 
@@ -109,6 +111,18 @@ impl Ecr {
     pub(crate) fn has_no_image(&self, tag: &str) {
         assert!(self.image("team/app", tag).is_none(), "team/app:{tag} is there after a failure");
     }
+}
+
+/// Puts a manifest by hand into a sandbox that asks for no login, and returns the status.
+pub(crate) fn put_manifest(ecr: &Ecr, repository: &str, tag: &str, media_type: &str, bytes: &str) -> u16 {
+    let mut stream = TcpStream::connect(ecr.address()).unwrap();
+    let head = format!("PUT /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\n", ecr.address());
+    let length = bytes.len();
+    let rest = format!("Content-Type: {media_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{bytes}");
+    stream.write_all((head + &rest).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// A refusal of any status.

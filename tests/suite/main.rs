@@ -32,6 +32,7 @@ mod errors_of_archives;
 mod errors_of_registries;
 mod errors_of_usage;
 mod faults;
+mod held;
 mod journal;
 mod limits;
 mod moto;

@@ -1,0 +1,165 @@
+//! A push from a machine that knows nothing, into a repository that holds an image like this one.
+
+use std::time::Duration;
+
+use ecr_push::sandbox::{Fault, Rules, Trouble};
+use serde_json::Value;
+
+use super::bench::{Run, report, testdata};
+use super::build;
+use super::ecr::{Ecr, put_manifest};
+use super::pushed::Pushed;
+use super::source::Source;
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const HELD: &str = "reuse: an image in the repository has it";
+
+/// Pushes as if from a fresh machine, and returns what was asked meanwhile with what the report says of each layer.
+fn fresh(ecr: &Ecr, arguments: &[&str]) -> (Run, Vec<String>, Vec<String>) {
+    let (written, cache) = (ecr.bench.scratch("report.json"), ecr.bench.scratch("no-cache.jsonl"));
+    drop(std::fs::remove_file(&cache));
+    let before = ecr.log().len();
+    let run = ecr.run(&[arguments, &["--report", &written, "--cache", &cache]].concat()).exits(0);
+    let asked = ecr.log()[before..].iter().map(|entry| entry.operation.clone()).collect();
+    let layers = report(&written)["targets"][0]["layers"].as_array().unwrap().clone();
+    let text = |layer: &Value, key: &str| layer[key].as_str().unwrap().to_owned();
+    let layers = layers.iter().map(|layer| format!("{}: {}", text(layer, "action"), text(layer, "reason"))).collect();
+    (run, asked, layers)
+}
+
+/// A tar of so many made-up bytes, of which no two are alike.
+fn layer(seed: u64, len: usize) -> Vec<u8> {
+    build::tar_of("file", &build::noise(seed, len))
+}
+
+#[test]
+fn a_tag_that_names_this_image_takes_two_requests_and_no_byte_of_a_layer() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    let first = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    // Not even where the tag must not move.
+    ecr.set_rules(|rules| rules.immutable = true);
+    let (second, asked, layers) = fresh(&ecr, &[&archive, "team/app:1"]);
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(asked, ["ecr:GetAuthorizationToken", "ecr:BatchGetImage"]);
+    assert_eq!(layers, [HELD; 3]);
+}
+
+#[test]
+fn a_layout_whose_digest_the_tag_has_is_there() {
+    let (ecr, archive) = (Ecr::new(), testdata("skopeo-oci-layout-multiarch"));
+    let first = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    let (second, asked, _) = fresh(&ecr, &[&archive, "team/app:1"]);
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(asked, ["ecr:GetAuthorizationToken", "ecr:BatchGetImage"]);
+}
+
+#[test]
+fn one_changed_layer_is_all_that_is_sent() {
+    let ecr = Ecr::new();
+    let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.bench.scratch(name));
+    build::docker_save(&before, &[layer(1, 300_000), layer(2, 200_000), layer(3, 10_000)]);
+    build::docker_save(&after, &[layer(1, 300_000), layer(2, 200_000), layer(4, 10_000)]);
+    drop(ecr.run(&[&before, "team/app:1"]).exits(0));
+    let (run, asked, layers) = fresh(&ecr, &[&after, "team/app:1"]);
+    assert_eq!(layers, [HELD, HELD, "upload: new, packed with gzip"]);
+    let read = ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "s3:GetObject"];
+    let ask = ["ecr:BatchCheckLayerAvailability"];
+    let blob = ["ecr:InitiateLayerUpload", "ecr:CompleteLayerUpload"];
+    assert_eq!(asked, [&read[..], &ask, &blob, &blob, &["ecr:PutImage"]].concat());
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&after, 0));
+    drop(run);
+}
+
+#[test]
+fn the_newest_tag_of_a_pattern_is_as_good_as_the_own() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    let other = ecr.bench.scratch("other.tar");
+    build::docker_save(&other, &[layer(9, 1000)]);
+    drop(ecr.run(&[&archive, "team/app:main-7"]).exits(0));
+    drop(ecr.run(&[&other, "team/app:release-8"]).exits(0));
+    let first = ecr.image("team/app", "main-7").unwrap().0;
+    let (run, asked, layers) = fresh(&ecr, &[&archive, "team/app:main-8", "--reuse-from", "main-*"]);
+    assert_eq!(layers, [HELD; 3]);
+    assert_eq!(run.digest(), first.to_string());
+    let least = ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:BatchGetImage"];
+    assert_eq!(asked, [&least[..], &["ecr:PutImage"]].concat());
+    // Now the newest is the other one.
+    drop(ecr.run(&[&other, "team/app:main-9"]).exits(0));
+    let (_run, _, layers) = fresh(&ecr, &[&archive, "team/app:main-10", "--reuse-from", "main-*"]);
+    assert!(layers.iter().all(|layer| layer.starts_with("upload")), "{layers:?}");
+    let (_run, _, layers) = fresh(&ecr, &[&archive, "team/app:main-11", "--reuse-from", "main-7"]);
+    assert_eq!(layers, [HELD; 3]);
+}
+
+#[test]
+fn who_wants_no_reuse_gets_none() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
+    for how in ["off", "cache"] {
+        let (run, asked, layers) = fresh(&ecr, &[&archive, "team/app:1", "--reuse", how]);
+        assert_eq!(layers, ["upload: new, packed with gzip"; 3], "{how}");
+        assert!(!asked.contains(&"ecr:BatchGetImage".into()), "{asked:?}");
+        drop(run);
+    }
+    // The own cache is left alone as well.
+    let run = ecr.run(&[&archive, "team/app:1", "--reuse", "off"]).exits(0).says(&["3 of 3 layers uploaded"]);
+    drop(run);
+}
+
+#[test]
+fn a_layer_store_out_of_reach_costs_two_seconds_and_the_reuse() {
+    let ecr = Ecr::new();
+    let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.bench.scratch(name));
+    build::docker_save(&before, &[layer(1, 300_000), layer(2, 200_000)]);
+    build::docker_save(&after, &[layer(1, 300_000), layer(4, 10_000)]);
+    drop(ecr.run(&[&before, "team/app:1"]).exits(0));
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("s3:GetObject", Trouble::Stall).times(u32::MAX)]);
+    let (run, _, layers) = fresh(&ecr, &[&after, "team/app:1"]);
+    assert_eq!(layers, ["upload: new, packed with gzip"; 2]);
+    drop(run.says(&["are not reused: no answer within 2 s", "2 of 2 layers uploaded"]));
+}
+
+#[test]
+fn what_the_repository_has_lost_since_is_sent_after_all() {
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", Trouble::LoseLayer)]);
+    let (run, _, _) = fresh(&ecr, &[&archive, "team/app:2", "--reuse-from", "1"]);
+    Pushed::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&archive, 0));
+    drop(run.says(&["lost a layer meanwhile"]));
+}
+
+#[test]
+fn of_an_index_the_child_of_the_same_platform_is_looked_at() {
+    let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
+    let archive = testdata("docker-29-overlay2-save.tar");
+    drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
+    // The same image under an index, as builders with attestations push it.
+    let (digest, manifest, media_type) = ecr.image("team/app", "1").unwrap();
+    let child = |architecture: &str| {
+        let platform = serde_json::json!({"os": "linux", "architecture": architecture});
+        let size = manifest.len();
+        serde_json::json!({"mediaType": media_type, "digest": digest.to_string(), "size": size, "platform": platform})
+    };
+    for (tag, architecture, reused) in [("same", "amd64", true), ("other", "arm64", false)] {
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type, "manifests": [child(architecture)]
+        });
+        let put = put_manifest(&ecr, "team/app", tag, media_type, &index.to_string());
+        assert_eq!(put, 201);
+        let (run, _, layers) = fresh(&ecr, &[&archive, &format!("team/app:new-{tag}"), "--reuse-from", tag]);
+        assert_eq!(layers.iter().all(|layer| layer == HELD), reused, "{tag}: {layers:?}");
+        drop(run);
+    }
+}
+
+#[test]
+fn the_look_at_the_tag_takes_no_longer_than_it_may() {
+    let ecr = Ecr::faulty(&[Fault::once("ecr:BatchGetImage", Trouble::Stall)]);
+    let started = std::time::Instant::now();
+    let (run, asked, _) = fresh(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(asked.contains(&"ecr:DescribeRepositories".into()), "whether the repository is there is asked otherwise");
+    drop(run.says(&["are not reused: no answer within 2 s"]));
+}
