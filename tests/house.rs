@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 10] = [
+const ONLY_IN: [(&str, &str); 11] = [
     ("aws_config", "ecr"),
     ("aws_sdk_ecr", "ecr"),
     ("axum", "sandbox"),
@@ -37,6 +37,7 @@ const ONLY_IN: [(&str, &str); 10] = [
     ("rustls_platform_verifier", "registry"),
     ("tar", "image"),
     ("aws_lc_rs", "layer"),
+    ("zstd", "layer"),
 ];
 
 /// Files that may be longer than the rule, with the reason.

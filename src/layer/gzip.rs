@@ -9,11 +9,13 @@ use std::io;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
+use super::pack::Engine;
+
 /// Plain bytes to a block. Part of the recipe: another size gives other digests.
-pub(super) const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 1 << 20;
 
 /// How much of what stands before it a block may refer back to: deflate's window.
-pub(super) const DICTIONARY: usize = 32 << 10;
+const DICTIONARY: usize = 32 << 10;
 
 /// The name of the recipe that these bytes follow. It changes when the bytes for the same input change.
 pub(super) const RECIPE: &str = "gzip/1";
@@ -30,13 +32,29 @@ pub(super) fn trailer(crc: &crc32fast::Hasher, plain_len: u64) -> [u8; 8] {
     trailer
 }
 
+/// gzip by zlib-rs: portable, and equal on every CPU.
+#[derive(Clone, Copy)]
+pub(super) struct Gzip {
+    pub(super) level: u32,
+}
+
+impl Engine for Gzip {
+    const BLOCK: usize = BLOCK;
+    const DICTIONARY: usize = DICTIONARY;
+    const MEMBER: bool = true;
+
+    fn pack(self, block: &[u8], before: &[u8], last: bool, packed: &mut Vec<u8>) -> io::Result<()> {
+        deflate(block, before, last, self.level, packed)
+    }
+}
+
 /// Deflates one block into `packed`, which is emptied first and keeps its capacity from block to block.
 ///
 /// `dictionary` is the end of the block before, at most [`DICTIONARY`] bytes; `last` closes the deflate stream.
 ///
 /// # Errors
 /// Only if the compressor breaks its own contract.
-pub(super) fn deflate(block: &[u8], dictionary: &[u8], last: bool, level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
+fn deflate(block: &[u8], dictionary: &[u8], last: bool, level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
     packed.clear();
     // More than deflate's worst case (stored blocks) and the flush, so that one call does.
     packed.reserve(block.len() + block.len() / 8 + 256);
@@ -62,7 +80,7 @@ pub(super) fn deflate(block: &[u8], dictionary: &[u8], last: bool, level: u32, p
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Read;
 
     use super::*;
@@ -83,7 +101,8 @@ mod tests {
         member
     }
 
-    fn noise(len: usize) -> Vec<u8> {
+    /// Bytes that no compressor makes smaller.
+    pub(in crate::layer) fn noise(len: usize) -> Vec<u8> {
         let mut state = 88_172_645_463_325_252_u64;
         std::iter::repeat_with(|| {
             state ^= state << 13;

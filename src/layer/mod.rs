@@ -6,11 +6,15 @@ mod gzip;
 mod hash;
 mod meter;
 mod pack;
+mod pool;
 mod range;
+mod zstd;
 
 pub use meter::{Meter, size};
-pub use pack::{Packed, Piece, Pool, Recipe, pack};
+pub use pack::{Packed, Piece, Recipe, pack};
+pub use pool::Pool;
 pub use range::FileRange;
+pub use zstd::LEVEL as ZSTD_LEVEL;
 
 /// How a layer's bytes are packed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]

@@ -9,16 +9,19 @@ use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
-use super::gzip::{self, BLOCK, DICTIONARY};
+use super::gzip::{self, Gzip};
 use super::hash::Hasher;
+use super::pool::{Permit, Pool};
+use super::zstd::{self, Zstd};
 use super::{FileRange, Packing};
 use crate::reference::{DiffId, Digest};
+
+/// How much of a layer that is kept as it lies is read at once.
+const READ: usize = 1 << 20;
 
 /// What is done to a layer's bytes between the archive and the registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +38,11 @@ pub enum Recipe {
         /// 2 to 9: 1 is left out, since with this compressor it packs a fifth worse than 2.
         level: u32,
     },
+    /// A plain layer is packed with zstd, which Docker reads since 23 and only with the containerd store.
+    Zstd {
+        /// 1 to 19; [`ZSTD_LEVEL`](super::ZSTD_LEVEL) is a good one.
+        level: u32,
+    },
 }
 
 impl Recipe {
@@ -43,6 +51,7 @@ impl Recipe {
         match self {
             Self::Keep { packing, .. } => packing,
             Self::Gzip { .. } => Packing::Gzip,
+            Self::Zstd { .. } => Packing::Zstd,
         }
     }
 
@@ -51,6 +60,7 @@ impl Recipe {
         match self {
             Self::Keep { .. } => "keep".into(),
             Self::Gzip { level } => format!("{}-{level}", gzip::RECIPE),
+            Self::Zstd { level } => format!("{}-{level}", zstd::RECIPE),
         }
     }
 }
@@ -90,7 +100,8 @@ pub fn pack(
     let out = Out { sink, hasher: Hasher::new(), size: 0 };
     match recipe {
         Recipe::Keep { packing, unpack } => keep(source, packing, unpack, out),
-        Recipe::Gzip { level } => gzip_blocks(source, level, pool, out),
+        Recipe::Gzip { level } => in_blocks(source, Gzip { level }, pool, out),
+        Recipe::Zstd { level } => in_blocks(source, Zstd { level }, pool, out),
     }
 }
 
@@ -122,18 +133,18 @@ fn keep<S: FnMut(Piece) -> ControlFlow<()>>(
     unpack: bool,
     mut out: Out<S>,
 ) -> io::Result<Packed> {
-    let mut unpacked = (unpack && packing == Packing::Gzip).then(|| MultiGzDecoder::new(Hasher::new()));
+    let mut unpacker = if unpack { Unpacker::new(packing)? } else { None };
     let mut position = 0;
     while position < source.len() {
-        let left = usize::try_from(source.len() - position).unwrap_or(BLOCK);
-        let mut block = vec![0; left.min(BLOCK)];
+        let left = usize::try_from(source.len() - position).unwrap_or(READ);
+        let mut block = vec![0; left.min(READ)];
         position += source.read_at(position, &mut block)? as u64;
-        if let Some(decoder) = &mut unpacked {
-            decoder.write_all(&block).map_err(unpackable)?;
+        if let Some(unpacker) = &mut unpacker {
+            unpacker.write(&block).map_err(|error| unpackable(packing, &error))?;
         }
         out.send(block.into(), position)?;
     }
-    let plain = unpacked.map(MultiGzDecoder::finish).transpose().map_err(unpackable)?;
+    let plain = unpacker.map(Unpacker::finish).transpose().map_err(|error| unpackable(packing, &error))?;
     let mut packed = out.finish(plain.map(|hasher| DiffId::from_hash(hasher.finish())));
     if packing == Packing::Plain {
         packed.diff_id = Some(DiffId::from_hash(packed.digest.hash()));
@@ -141,13 +152,46 @@ fn keep<S: FnMut(Piece) -> ControlFlow<()>>(
     Ok(packed)
 }
 
-fn unpackable(error: io::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("its gzip stream is broken or cut off: {error}"))
+/// Hashes what a packed layer unpacks to, as its bytes go by.
+enum Unpacker {
+    Gzip(Box<MultiGzDecoder<Hasher>>),
+    Zstd(zstd::Decoder<Hasher>),
 }
 
-fn gzip_blocks<S: FnMut(Piece) -> ControlFlow<()>>(
+impl Unpacker {
+    /// None for what is not packed.
+    fn new(packing: Packing) -> io::Result<Option<Self>> {
+        Ok(match packing {
+            Packing::Plain => None,
+            Packing::Gzip => Some(Self::Gzip(Box::new(MultiGzDecoder::new(Hasher::new())))),
+            Packing::Zstd => Some(Self::Zstd(zstd::Decoder::new(Hasher::new())?)),
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Gzip(decoder) => decoder.write_all(bytes),
+            Self::Zstd(decoder) => decoder.write(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Hasher> {
+        match self {
+            Self::Gzip(decoder) => decoder.finish(),
+            Self::Zstd(decoder) => decoder.finish(),
+        }
+    }
+}
+
+fn unpackable(packing: Packing, error: &io::Error) -> io::Error {
+    let text = format!("its {} stream is broken or cut off: {error}", packing.name());
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Packs a layer in blocks, each on its own on the pool's threads, and sends them in the order in which they lie.
+fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
     source: &FileRange,
-    level: u32,
+    engine: E,
     pool: &Pool,
     mut out: Out<S>,
 ) -> io::Result<Packed> {
@@ -157,142 +201,84 @@ fn gzip_blocks<S: FnMut(Piece) -> ControlFlow<()>>(
     let mut dictionary = Vec::new();
     let mut position = 0;
     let mut all_read = false;
-    out.send(Bytes::from_static(&gzip::HEADER), 0)?;
+    if E::MEMBER {
+        out.send(Bytes::from_static(&gzip::HEADER), 0)?;
+    }
     loop {
         let permit = match (all_read, in_flight.is_empty()) {
             (true, _) => None,
             // One block a layer needs no right, so a layer never waits for another one, however slowly that is sent.
-            (false, true) => Some(Permit { pool: None }),
+            (false, true) => Some(Permit::own()),
             // Nor does it wait for the right to a further one: it takes one of its own out first.
             (false, false) => pool.try_permit(),
         };
         let Some(permit) = permit else {
             let Some(oldest) = in_flight.pop_front() else { break };
-            let deflated = oldest.result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
-            crc.combine(&deflated.crc);
-            out.send(deflated.packed, oldest.position)?;
+            let block = oldest.result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
+            crc.combine(&block.crc);
+            out.send(block.packed, oldest.position)?;
             continue;
         };
-        let left = usize::try_from(source.len() - position).unwrap_or(BLOCK);
-        let mut block = vec![0; left.min(BLOCK)];
+        let left = usize::try_from(source.len() - position).unwrap_or(E::BLOCK);
+        let mut block = vec![0; left.min(E::BLOCK)];
         position += source.read_at(position, &mut block)? as u64;
         all_read = position == source.len();
         plain.update(&block);
-        let tail = block[block.len().saturating_sub(DICTIONARY)..].to_vec();
+        let tail = block[block.len().saturating_sub(E::DICTIONARY)..].to_vec();
         let before = std::mem::replace(&mut dictionary, tail);
-        let result = pool.deflate(block, before, all_read, level);
+        let result = pool.run(move |scratch| one_block(engine, &block, &before, all_read, scratch));
         in_flight.push_back(InFlight { result, position, _permit: permit });
     }
-    out.send(Bytes::copy_from_slice(&gzip::trailer(&crc, position)), position)?;
+    if E::MEMBER {
+        out.send(Bytes::copy_from_slice(&gzip::trailer(&crc, position)), position)?;
+    }
     Ok(out.finish(Some(DiffId::from_hash(plain.finish()))))
+}
+
+/// Packs one block into a buffer of just its size: the way out may be blocked for long, and until then only that is
+/// kept. The thread's own buffer has room for the worst case.
+fn one_block<E: Engine>(
+    engine: E,
+    block: &[u8],
+    before: &[u8],
+    last: bool,
+    scratch: &mut Vec<u8>,
+) -> io::Result<Block> {
+    engine.pack(block, before, last, scratch)?;
+    let mut crc = crc32fast::Hasher::new();
+    if E::MEMBER {
+        crc.update(block);
+    }
+    Ok(Block { packed: Bytes::copy_from_slice(scratch), crc })
+}
+
+/// A way of packing a layer in blocks.
+pub(super) trait Engine: Copy + Send + 'static {
+    /// Plain bytes to a block. Part of the recipe: another size gives other digests.
+    const BLOCK: usize;
+    /// How many of the bytes before it a block is given to refer to.
+    const DICTIONARY: usize;
+    /// Whether the packed blocks stand in one gzip member, or are whole without one.
+    const MEMBER: bool;
+
+    /// Packs `block` into `packed`, which is emptied first and keeps its capacity from block to block. The bytes are
+    /// a function of the arguments alone, or the same layer would get another digest on another day.
+    ///
+    /// # Errors
+    /// Only if the compressor breaks its own contract.
+    fn pack(self, block: &[u8], before: &[u8], last: bool, packed: &mut Vec<u8>) -> io::Result<()>;
 }
 
 /// A block that a pool thread is packing, or has packed.
 struct InFlight<'a> {
-    result: mpsc::Receiver<io::Result<Deflated>>,
+    result: mpsc::Receiver<io::Result<Block>>,
     position: u64,
     _permit: Permit<'a>,
 }
 
-struct Deflated {
+struct Block {
     packed: Bytes,
     crc: crc32fast::Hasher,
-}
-
-/// The packing threads: one set for all layers of a push.
-#[derive(Debug)]
-pub struct Pool {
-    jobs: Option<mpsc::Sender<Job>>,
-    threads: Vec<thread::JoinHandle<()>>,
-    permits: Mutex<usize>,
-}
-
-type Job = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
-
-impl Pool {
-    /// Starts `threads` packing threads, at least one.
-    ///
-    /// # Errors
-    /// What the operating system says when it starts no thread.
-    pub fn start(threads: usize) -> io::Result<Self> {
-        let threads = threads.max(1);
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
-        let work = |queue: Arc<Mutex<mpsc::Receiver<Job>>>| {
-            let mut scratch = Vec::new();
-            loop {
-                let next = lock(&queue).recv();
-                let Ok(job) = next else { return };
-                job(&mut scratch);
-            }
-        };
-        let handles = (0..threads).map(|n| {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("pack-{n}")).spawn(move || work(queue))
-        });
-        let handles = handles.collect::<io::Result<_>>()?;
-        Ok(Self { jobs: Some(jobs), threads: handles, permits: Mutex::new(threads + 2) })
-    }
-
-    /// Hands a block to the pool; the answer comes through the receiver.
-    fn deflate(
-        &self,
-        block: Vec<u8>,
-        dictionary: Vec<u8>,
-        last: bool,
-        level: u32,
-    ) -> mpsc::Receiver<io::Result<Deflated>> {
-        let (answer, result) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move |scratch| {
-            let deflated = gzip::deflate(&block, &dictionary, last, level, scratch).map(|()| {
-                let mut crc = crc32fast::Hasher::new();
-                crc.update(&block);
-                Deflated { packed: Bytes::copy_from_slice(scratch), crc }
-            });
-            // The way out may be blocked for long: until then only the packed bytes are kept.
-            drop((block, dictionary));
-            // Nobody waits any more if the layer was given up.
-            let _given_up = answer.send(deflated);
-        });
-        if let Some(jobs) = &self.jobs {
-            // It fails only if every thread is gone; then the receiver says so.
-            let _nobody = jobs.send(job);
-        }
-        result
-    }
-
-    fn try_permit(&self) -> Option<Permit<'_>> {
-        let mut free = lock(&self.permits);
-        *free = free.checked_sub(1)?;
-        Some(Permit { pool: Some(self) })
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.jobs = None;
-        for thread in self.threads.drain(..) {
-            let _panicked = thread.join();
-        }
-    }
-}
-
-/// The right to have one block in flight; without a pool, to have the one that every layer may have.
-struct Permit<'a> {
-    pool: Option<&'a Pool>,
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        if let Some(pool) = self.pool {
-            *lock(&pool.permits) += 1;
-        }
-    }
-}
-
-/// A panic while one of these locks was held leaves plain data behind that is still right.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -327,8 +327,10 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank) -
 fn upload_reason(wanted: &Wanted) -> &'static str {
     match (&wanted.candidates[..], wanted.recipe) {
         ([], crate::layer::Recipe::Gzip { .. }) => "new, packed with gzip",
+        ([], crate::layer::Recipe::Zstd { .. }) => "new, packed with zstd",
         ([], crate::layer::Recipe::Keep { .. }) => "new, as it lies",
         (_, crate::layer::Recipe::Gzip { .. }) => "not in the repository, packed with gzip",
+        (_, crate::layer::Recipe::Zstd { .. }) => "not in the repository, packed with zstd",
         (_, crate::layer::Recipe::Keep { .. }) => "not in the repository, as it lies",
     }
 }

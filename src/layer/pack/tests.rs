@@ -1,7 +1,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::thread;
 
 use super::*;
+
+const BLOCK: usize = Gzip::BLOCK;
 
 fn source(bytes: &[u8]) -> FileRange {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -33,21 +37,34 @@ fn run(source: &FileRange, recipe: Recipe, pool: &Pool) -> (Packed, Vec<u8>, Vec
     (packed.unwrap(), sent, positions)
 }
 
+/// Every way to pack a layer.
+const RECIPES: [Recipe; 2] = [Recipe::Gzip { level: 2 }, Recipe::Zstd { level: 1 }];
+
+fn unpacked(sent: &[u8]) -> Vec<u8> {
+    let mut back = Vec::new();
+    match Packing::of(sent) {
+        Packing::Gzip => flate2::read::GzDecoder::new(sent).read_to_end(&mut back).unwrap(),
+        _ => ::zstd::Decoder::new(sent).unwrap().read_to_end(&mut back).unwrap(),
+    };
+    back
+}
+
 #[test]
-fn gzip_is_the_same_whatever_the_number_of_threads_and_reads_back() {
+fn packing_gives_the_same_whatever_the_number_of_threads_and_reads_back() {
     for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 12345] {
         let plain = bytes(len, 2_654_435_761);
         let source = source(&plain);
-        let results = [1, 2, 7].map(|threads| run(&source, Recipe::Gzip { level: 2 }, &Pool::start(threads).unwrap()));
-        assert!(results.iter().all(|result| result == &results[0]), "{len} bytes");
-        let (packed, sent, positions) = &results[0];
-        assert_eq!(packed.digest, Digest::of(sent));
-        assert_eq!(packed.size, sent.len() as u64);
-        assert_eq!(packed.diff_id, Some(DiffId::of(&plain)));
-        assert!(positions.is_sorted() && positions.last() == Some(&(len as u64)));
-        let mut back = Vec::new();
-        flate2::read::GzDecoder::new(&sent[..]).read_to_end(&mut back).unwrap();
-        assert!(back == plain, "{len} bytes");
+        for recipe in RECIPES {
+            let results = [1, 2, 7].map(|threads| run(&source, recipe, &Pool::start(threads).unwrap()));
+            assert!(results.iter().all(|result| result == &results[0]), "{len} bytes by {recipe:?}");
+            let (packed, sent, positions) = &results[0];
+            assert_eq!(packed.digest, Digest::of(sent));
+            assert_eq!(packed.size, sent.len() as u64);
+            assert_eq!(packed.diff_id, Some(DiffId::of(&plain)));
+            assert!(positions.is_sorted() && positions.last() == Some(&(len as u64)));
+            assert_eq!(Packing::of(sent), recipe.packing());
+            assert!(unpacked(sent) == plain, "{len} bytes by {recipe:?}");
+        }
     }
 }
 
@@ -63,20 +80,22 @@ fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
             });
         }
     });
-    assert_eq!(*lock(&pool.permits), 3, "every permit came back");
+    assert_eq!(pool.permits(), 3, "every permit came back");
 }
 
 #[test]
 fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
     let plain = bytes(2 * BLOCK + 5, 7);
     let pool = Pool::start(2).unwrap();
-    let (_, gzipped, _) = run(&source(&plain), Recipe::Gzip { level: 6 }, &pool);
-    for unpack in [false, true] {
-        let recipe = Recipe::Keep { packing: Packing::Gzip, unpack };
-        let (packed, sent, _) = run(&source(&gzipped), recipe, &pool);
-        assert!(sent == gzipped);
-        assert_eq!(packed.digest, Digest::of(&gzipped));
-        assert_eq!(packed.diff_id, unpack.then(|| DiffId::of(&plain)));
+    for made in RECIPES {
+        let (_, ready, _) = run(&source(&plain), made, &pool);
+        for unpack in [false, true] {
+            let recipe = Recipe::Keep { packing: made.packing(), unpack };
+            let (packed, sent, _) = run(&source(&ready), recipe, &pool);
+            assert!(sent == ready);
+            assert_eq!(packed.digest, Digest::of(&ready));
+            assert_eq!(packed.diff_id, unpack.then(|| DiffId::of(&plain)));
+        }
     }
     let recipe = Recipe::Keep { packing: Packing::Plain, unpack: false };
     let (packed, ..) = run(&source(&plain), recipe, &pool);
@@ -84,13 +103,16 @@ fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
 }
 
 #[test]
-fn a_gzip_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
+fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
     let pool = Pool::start(1).unwrap();
-    let (_, gzipped, _) = run(&source(&bytes(BLOCK, 3)), Recipe::Gzip { level: 2 }, &pool);
-    let recipe = Recipe::Keep { packing: Packing::Gzip, unpack: true };
-    for cut in [gzipped.len() - 1, gzipped.len() / 2, 5] {
-        let error = pack(&source(&gzipped[..cut]), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "cut at {cut}: {error}");
+    for made in RECIPES {
+        let (_, ready, _) = run(&source(&bytes(BLOCK, 3)), made, &pool);
+        let recipe = Recipe::Keep { packing: made.packing(), unpack: true };
+        for cut in [ready.len() - 1, ready.len() / 2, 5] {
+            let error = pack(&source(&ready[..cut]), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "cut at {cut}: {error}");
+            assert!(error.to_string().contains(made.packing().name()), "{error}");
+        }
     }
 }
 
@@ -103,7 +125,7 @@ fn packing_stops_soon_after_nobody_wants_the_bytes() {
         if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Interrupted);
-    assert_eq!((pieces, *lock(&pool.permits)), (3, 4), "no piece after the break, and every permit came back");
+    assert_eq!((pieces, pool.permits()), (3, 4), "no piece after the break, and every permit came back");
 }
 
 #[test]
