@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 mod gzip;
 mod hash;
 mod meter;
+mod noise;
 mod pack;
 mod pool;
 mod range;

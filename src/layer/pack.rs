@@ -3,7 +3,8 @@
 //! One driver thread a layer reads and hashes; the packing itself is done by one [`Pool`] for all layers, block by
 //! block, so that a single large layer uses every core and several layers share them. Blocks come out in the order in
 //! which they went in. The pool bounds the blocks in flight over all layers, and with them the memory: at most
-//! (threads + 2) blocks and one a layer, each of 1 MiB plain and no more than that packed.
+//! (threads + 2) blocks and one a layer, each of 512 KiB plain (zstd: 1 MiB), or no more than that packed. With the
+//! threads' buffers and compressors that is 10 MiB for 4 threads and 4 layers (zstd: 18 MiB).
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
