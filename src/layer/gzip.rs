@@ -18,7 +18,7 @@ use super::pack::Engine;
 const BLOCK: usize = 512 << 10;
 
 /// How much of what stands before it a block may refer back to: deflate's window.
-const DICTIONARY: usize = 32 << 10;
+pub(super) const DICTIONARY: usize = 32 << 10;
 
 /// The name of the recipe that these bytes follow. It changes when the bytes for the same input change.
 pub(super) const RECIPE: &str = "gzip/2";

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 mod gzip;
 mod hash;
+#[cfg(all(feature = "isal", target_arch = "x86_64"))]
+mod isal;
 mod meter;
 mod noise;
 mod pack;
@@ -11,6 +13,8 @@ mod pool;
 mod range;
 mod zstd;
 
+#[cfg(all(feature = "isal", target_arch = "x86_64"))]
+pub use isal::LEVEL as ISAL_LEVEL;
 pub use meter::{Meter, size};
 pub use pack::{Packed, Piece, Recipe, pack};
 pub use pool::Pool;

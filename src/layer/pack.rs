@@ -16,6 +16,8 @@ use flate2::write::MultiGzDecoder;
 
 use super::gzip::{self, Gzip};
 use super::hash::Hasher;
+#[cfg(all(feature = "isal", target_arch = "x86_64"))]
+use super::isal::{self, Isal};
 use super::pool::{Permit, Pool};
 use super::zstd::{self, Zstd};
 use super::{FileRange, Packing};
@@ -39,6 +41,12 @@ pub enum Recipe {
         /// 2 to 9: 1 is left out, since with this compressor it packs a fifth worse than 2.
         level: u32,
     },
+    /// A plain layer is packed with gzip by ISA-L: fast, but not on every CPU.
+    #[cfg(all(feature = "isal", target_arch = "x86_64"))]
+    Isal {
+        /// 1 or 2; [`ISAL_LEVEL`](super::ISAL_LEVEL) is a good one.
+        level: u32,
+    },
     /// A plain layer is packed with zstd, which Docker reads since 23 and only with the containerd store.
     Zstd {
         /// 1 to 19; [`ZSTD_LEVEL`](super::ZSTD_LEVEL) is a good one.
@@ -52,6 +60,8 @@ impl Recipe {
         match self {
             Self::Keep { packing, .. } => packing,
             Self::Gzip { .. } => Packing::Gzip,
+            #[cfg(all(feature = "isal", target_arch = "x86_64"))]
+            Self::Isal { .. } => Packing::Gzip,
             Self::Zstd { .. } => Packing::Zstd,
         }
     }
@@ -61,6 +71,8 @@ impl Recipe {
         match self {
             Self::Keep { .. } => "keep".into(),
             Self::Gzip { level } => format!("{}-{level}", gzip::RECIPE),
+            #[cfg(all(feature = "isal", target_arch = "x86_64"))]
+            Self::Isal { level } => format!("{}-{level}", isal::RECIPE),
             Self::Zstd { level } => format!("{}-{level}", zstd::RECIPE),
         }
     }
@@ -102,6 +114,8 @@ pub fn pack(
     match recipe {
         Recipe::Keep { packing, unpack } => keep(source, packing, unpack, out),
         Recipe::Gzip { level } => in_blocks(source, Gzip { level }, pool, out),
+        #[cfg(all(feature = "isal", target_arch = "x86_64"))]
+        Recipe::Isal { level } => in_blocks(source, Isal { level }, pool, out),
         Recipe::Zstd { level } => in_blocks(source, Zstd { level }, pool, out),
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::{self, Archive, Choice, Content, Image, Stated};
-use crate::layer::{Meter, Pool};
+use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Wanted};
 use crate::reference::{Host, Tag, TagPattern, Target};
 use crate::registry::{Patience, Rate};
@@ -325,13 +325,14 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank) -
 
 /// The words for a layer that is not reused.
 fn upload_reason(wanted: &Wanted) -> &'static str {
-    match (&wanted.candidates[..], wanted.recipe) {
-        ([], crate::layer::Recipe::Gzip { .. }) => "new, packed with gzip",
-        ([], crate::layer::Recipe::Zstd { .. }) => "new, packed with zstd",
-        ([], crate::layer::Recipe::Keep { .. }) => "new, as it lies",
-        (_, crate::layer::Recipe::Gzip { .. }) => "not in the repository, packed with gzip",
-        (_, crate::layer::Recipe::Zstd { .. }) => "not in the repository, packed with zstd",
-        (_, crate::layer::Recipe::Keep { .. }) => "not in the repository, as it lies",
+    let kept = matches!(wanted.recipe, Recipe::Keep { .. });
+    match (wanted.candidates.is_empty(), wanted.recipe.packing()) {
+        (true, _) if kept => "new, as it lies",
+        (true, Packing::Zstd) => "new, packed with zstd",
+        (true, _) => "new, packed with gzip",
+        (false, _) if kept => "not in the repository, as it lies",
+        (false, Packing::Zstd) => "not in the repository, packed with zstd",
+        (false, _) => "not in the repository, packed with gzip",
     }
 }
 

@@ -38,7 +38,12 @@ fn run(source: &FileRange, recipe: Recipe, pool: &Pool) -> (Packed, Vec<u8>, Vec
 }
 
 /// Every way to pack a layer.
-const RECIPES: [Recipe; 2] = [Recipe::Gzip { level: 2 }, Recipe::Zstd { level: 1 }];
+const RECIPES: &[Recipe] = &[
+    Recipe::Gzip { level: 2 },
+    #[cfg(all(feature = "isal", target_arch = "x86_64"))]
+    Recipe::Isal { level: 2 },
+    Recipe::Zstd { level: 1 },
+];
 
 fn unpacked(sent: &[u8]) -> Vec<u8> {
     let mut back = Vec::new();
@@ -54,7 +59,7 @@ fn packing_gives_the_same_whatever_the_number_of_threads_and_reads_back() {
     for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 12345] {
         let plain = bytes(len, 2_654_435_761);
         let source = source(&plain);
-        for recipe in RECIPES {
+        for &recipe in RECIPES {
             let results = [1, 2, 7].map(|threads| run(&source, recipe, &Pool::start(threads).unwrap()));
             assert!(results.iter().all(|result| result == &results[0]), "{len} bytes by {recipe:?}");
             let (packed, sent, positions) = &results[0];
@@ -87,7 +92,7 @@ fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
 fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
     let plain = bytes(2 * BLOCK + 5, 7);
     let pool = Pool::start(2).unwrap();
-    for made in RECIPES {
+    for &made in RECIPES {
         let (_, ready, _) = run(&source(&plain), made, &pool);
         for unpack in [false, true] {
             let recipe = Recipe::Keep { packing: made.packing(), unpack };
@@ -105,7 +110,7 @@ fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
 #[test]
 fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
     let pool = Pool::start(1).unwrap();
-    for made in RECIPES {
+    for &made in RECIPES {
         let (_, ready, _) = run(&source(&bytes(BLOCK, 3)), made, &pool);
         let recipe = Recipe::Keep { packing: made.packing(), unpack: true };
         for cut in [ready.len() - 1, ready.len() / 2, 5] {
