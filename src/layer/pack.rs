@@ -41,13 +41,13 @@ pub enum Recipe {
         /// 2 to 9: 1 is left out, since with this compressor it packs a fifth worse than 2.
         level: u32,
     },
-    /// A plain layer is packed with gzip by ISA-L: fast, but not on every CPU.
+    /// A plain layer is packed with gzip by ISA-L: three times as fast in all, on x86-64 alone.
     #[cfg(all(feature = "isal", target_arch = "x86_64"))]
     Isal {
         /// 1 or 2; [`ISAL_LEVEL`](super::ISAL_LEVEL) is a good one.
         level: u32,
     },
-    /// A plain layer is packed with zstd, which Docker reads since 23 and only with the containerd store.
+    /// A plain layer is packed with zstd, which Docker 20.10 cannot read; 29 can.
     Zstd {
         /// 1 to 19; [`ZSTD_LEVEL`](super::ZSTD_LEVEL) is a good one.
         level: u32,
@@ -103,7 +103,8 @@ pub struct Packed {
 /// `sink` may block, which holds back reading and packing; when it breaks, so does this function, with `Interrupted`.
 ///
 /// # Errors
-/// What reading the archive gave, or `InvalidData` if the layer cannot be unpacked.
+/// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, or `InvalidInput` for a level of ISA-L
+/// other than 1 and 2.
 pub fn pack(
     source: &FileRange,
     recipe: Recipe,
