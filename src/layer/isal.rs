@@ -20,7 +20,7 @@ use super::pack::Engine;
 /// The name of the recipe that these bytes follow. It changes when the bytes for the same input change.
 pub(super) const RECIPE: &str = "gzip-isal/1";
 
-/// The level that is taken where none is asked for: 1 is no faster and makes 1 % more bytes.
+/// The level that is taken where none is asked for: 1 is hardly faster and makes 1 % more bytes.
 pub const LEVEL: u32 = 2;
 
 /// Plain bytes to a block. Part of the recipe: another size gives other digests.

@@ -1,6 +1,6 @@
 //! What no compressor makes smaller, found by a glance: packages, pictures and archives inside a layer.
 //!
-//! On such bytes a compressor takes twice its time to gain a hundredth or nothing. So they are told apart first, a
+//! On such bytes a compressor takes twice its time to gain a hundredth or two. So they are told apart first, a
 //! segment at a time and by the segment's bytes alone, for what is decided here shows in the digest: integers only.
 
 /// Bytes that are judged together.

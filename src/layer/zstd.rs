@@ -2,8 +2,8 @@
 //! of threads.
 //!
 //! Each block of [`BLOCK`] plain bytes becomes a frame of its own that states its length and refers to nothing before
-//! it. RFC 8878, 3.1 makes any number of frames one stream; podman's zstd:chunked layers are made of thousands, so
-//! what reads layers reads this. A decoder needs no more memory than one block, and every frame gets a fresh
+//! it. RFC 8878, 3.1 makes any number of frames one stream, and podman's zstd:chunked layers are many frames too;
+//! `zstd -d` and skopeo were tried on it. A decoder needs no more memory than one block, and every frame gets a fresh
 //! compressor, so the bytes depend on nothing but the plain bytes and the version of libzstd.
 
 use std::io;
@@ -20,7 +20,7 @@ pub(super) const RECIPE: &str = "zstd/1";
 const BLOCK: usize = 1 << 20;
 
 /// The level that is taken where none is asked for: of 700 MB of files of a Debian system level 1 makes 283 MB, 2 makes
-/// 270 MB, 3 makes 261 MB, and two cores pack with 3 what a line of 2 Gbit/s takes.
+/// 270 MB, 3 makes 261 MB, in 1.5, 1.7 and 2.1 s of CPU with all hashing.
 pub const LEVEL: u32 = 3;
 
 /// The largest window that is unpacked: 128 MiB, the most that `zstd -d` accepts without being told to. A frame may
