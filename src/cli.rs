@@ -12,6 +12,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::Choice;
+use crate::plan::Compression;
 use crate::push::{Request, Reuse};
 use crate::reference::{Host, Tag, Target, is_region};
 use crate::registry::{ECR, Patience, Quirks};
@@ -64,6 +65,17 @@ pub enum Show {
     Plain,
     /// Nothing
     None,
+}
+
+/// How plain layers are packed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum CompressionArg {
+    /// gzip, which everybody reads
+    Gzip,
+    /// zstd, smaller and faster; needs Docker 23, containerd 1.5 or later where it is pulled
+    Zstd,
+    /// None: plain layers go as they lie
+    Keep,
 }
 
 /// What is looked at for layers that need not be packed and sent.
@@ -186,6 +198,12 @@ struct PushArgs {
     /// File that remembers what layers became [default: ecr-push/layers.jsonl in the user's cache folder]
     #[arg(long, value_name = "FILE", help_heading = "Transfer")]
     cache: Option<PathBuf>,
+    /// How plain layers are packed [default: gzip for those of a docker save; those of an OCI layout go as they lie]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Transfer")]
+    compression: Option<CompressionArg>,
+    /// How hard they are packed: gzip 2 to 9, zstd 1 to 19
+    #[arg(long, value_name = "N", help_heading = "Transfer")]
+    compression_level: Option<u32>,
     /// Where layers are looked for that need not be packed and sent
     #[arg(long, value_enum, default_value_t = ReuseArg::Tag, value_name = "HOW", help_heading = "Transfer")]
     reuse: ReuseArg,
@@ -274,6 +292,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         choice,
         targets: Target::join(targets),
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
+        compression: compression(args.compression, args.compression_level)?,
         create_repository: args.create_repository,
         region,
         access: Access::Chain,
@@ -360,6 +379,23 @@ fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
         }
     }
     Ok(size)
+}
+
+fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Result<Compression> {
+    let (range, compression) = match (how, level) {
+        (None, None) => return Ok(Compression::Usual),
+        (Some(CompressionArg::Keep), None) => return Ok(Compression::Keep),
+        (Some(CompressionArg::Keep), Some(_)) => {
+            return Err(Error::usage("--compression keep packs nothing, so there is no level").hint("Leave one out."));
+        }
+        (None | Some(CompressionArg::Gzip), level) => (2..=9, Compression::Gzip(level)),
+        (Some(CompressionArg::Zstd), level) => (1..=19, Compression::Zstd(level)),
+    };
+    match level {
+        Some(level) if !range.contains(&level) => Err(Error::usage(format!("--compression-level {level} is none"))
+            .hint(format!("It goes from {} to {}.", range.start(), range.end()))),
+        _ => Ok(compression),
+    }
 }
 
 /// Region codes have hyphens. They are often written with underscores all the same, since a well-known guide does.

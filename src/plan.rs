@@ -2,10 +2,75 @@
 
 use std::collections::HashMap;
 
+use crate::error::{Error, Result};
 use crate::image::{Family, Image, Layer, Manifest};
-use crate::layer::{Packing, Recipe};
+use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::reference::{DiffId, Digest};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
+
+/// How plain layers are packed. What is packed already is its author's choice and goes as it lies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Compression {
+    /// Those of a `docker save` with gzip; those of an OCI layout go as they lie.
+    Usual,
+    /// With gzip, at this level or the default one.
+    Gzip(Option<u32>),
+    /// With zstd, at this level or the default one.
+    Zstd(Option<u32>),
+    /// Not at all.
+    Keep,
+}
+
+impl Compression {
+    /// What is done to a plain layer; `None` if it goes as it lies.
+    fn recipe(self, from_docker_save: bool) -> Option<Recipe> {
+        match self {
+            Self::Usual if from_docker_save => Some(usual_gzip()),
+            Self::Usual | Self::Keep => None,
+            Self::Gzip(None) => Some(usual_gzip()),
+            Self::Gzip(Some(level)) => Some(Recipe::Gzip { level }),
+            Self::Zstd(level) => Some(Recipe::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }),
+        }
+    }
+
+    /// The packing that was asked for, if one was.
+    fn asked(self) -> Option<Packing> {
+        match self {
+            Self::Usual => None,
+            Self::Gzip(_) => Some(Packing::Gzip),
+            Self::Zstd(_) => Some(Packing::Zstd),
+            Self::Keep => Some(Packing::Plain),
+        }
+    }
+}
+
+#[cfg(all(feature = "isal", target_arch = "x86_64"))]
+fn usual_gzip() -> Recipe {
+    Recipe::Isal { level: crate::layer::ISAL_LEVEL }
+}
+
+#[cfg(not(all(feature = "isal", target_arch = "x86_64")))]
+fn usual_gzip() -> Recipe {
+    // A tenth faster than level 3 for a thirtieth more bytes (`benches/packer.rs`).
+    Recipe::Gzip { level: 2 }
+}
+
+/// Whether the image's layers can be packed so.
+///
+/// # Errors
+/// If the archive states a manifest of Docker's family, which knows no zstd.
+pub fn check(image: &Image, compression: Compression) -> Result<()> {
+    let is_docker = |manifest: &&Manifest| {
+        let stated = manifest.stated.as_ref();
+        stated.is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
+            && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain)
+    };
+    if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
+        return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
+            .hint("Leave --compression zstd out, or write the archive in the OCI format."));
+    }
+    Ok(())
+}
 
 /// What makes two layers of an image the same work.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -41,6 +106,8 @@ pub struct Wanted {
     /// The blobs that would do in its place, best first.
     pub candidates: Vec<Candidate>,
     family: Family,
+    /// The only packing that will do.
+    asked: Option<Packing>,
 }
 
 impl Wanted {
@@ -113,26 +180,29 @@ pub fn key(layer: &Layer, recipe: Recipe) -> Key {
 
 /// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
 /// stores; everything else is its author's choice and goes as it lies.
-pub fn recipe(manifest: &Manifest, layer: &Layer, level: u32) -> Recipe {
-    match layer.packing {
-        Packing::Plain if manifest.from_docker_save => Recipe::Gzip { level },
-        packing => Recipe::Keep { packing, unpack: layer.digest.is_none() && layer.diff_id.is_some() },
-    }
+pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> Recipe {
+    let packed = (layer.packing == Packing::Plain).then(|| compression.recipe(manifest.from_docker_save)).flatten();
+    let unpack = layer.digest.is_none() && layer.diff_id.is_some();
+    packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack })
 }
 
 /// The layers of an image, each once, largest first.
-pub fn wanted(image: &Image, cache: &Cache, level: u32) -> Vec<Wanted> {
+pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for manifest in image.manifests() {
-        let family = manifest.stated.as_ref().map_or(Family::Docker, |stated| Family::of(&stated.media_type));
+        let new = if matches!(compression, Compression::Zstd(_)) { Family::Oci } else { Family::Docker };
+        let family = manifest.stated.as_ref().map_or(new, |stated| Family::of(&stated.media_type));
         for layer in &manifest.layers {
-            let recipe = recipe(manifest, layer, level);
+            let recipe = recipe(manifest, layer, compression);
             let key = key(layer, recipe);
             if wanted.iter().any(|known| known.key == key) {
                 continue;
             }
-            let candidates = candidates(layer, recipe, family, cache);
-            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family });
+            // Only plain layers are packed as somebody asks.
+            let asked = compression.asked().filter(|_| layer.packing == Packing::Plain);
+            let mut candidates = candidates(layer, recipe, family, cache);
+            candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
+            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family, asked });
         }
     }
     wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.layer.bytes.len()));
@@ -168,7 +238,9 @@ pub fn with_held(wanted: &[Wanted], image: &Image, held: &[Held]) -> Vec<Wanted>
         let of = |images: &[&Held]| {
             let layers = images.iter().flat_map(|held| held.layers.clone());
             let fits = |layer: &HeldLayer| {
-                wanted.layer.diff_id == Some(layer.diff_id) && wanted.family.layer(layer.packing).is_some()
+                wanted.layer.diff_id == Some(layer.diff_id)
+                    && wanted.family.layer(layer.packing).is_some()
+                    && wanted.asked.is_none_or(|asked| layer.packing == asked)
             };
             let candidate = |HeldLayer { digest, size, packing, .. }| Candidate {
                 stored: Stored { digest, size, packing },

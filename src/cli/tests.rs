@@ -76,6 +76,20 @@ fn a_rate_is_bytes_with_a_unit() {
 }
 
 #[test]
+fn plain_layers_are_packed_as_asked_for_and_as_hard() {
+    let compression = |options: &[&str]| push_of(&[&["a.tar", "app"], options].concat(), &[]).request.compression;
+    assert_eq!(compression(&[]), Compression::Usual);
+    assert_eq!(compression(&["--compression", "zstd"]), Compression::Zstd(None));
+    assert_eq!(compression(&["--compression-level", "9"]), Compression::Gzip(Some(9)));
+    assert_eq!(compression(&["--compression", "zstd", "--compression-level", "19"]), Compression::Zstd(Some(19)));
+    for bad in [&["--compression-level", "1"][..], &["--compression=zstd", "--compression-level=20"]] {
+        assert!(refused(&[&["a.tar", "app"], bad].concat(), &[]).contains("--compression-level"), "{bad:?}");
+    }
+    let packs_nothing = ["a.tar", "app", "--compression", "keep", "--compression-level", "3"];
+    assert!(refused(&packs_nothing, &[]).contains("keep packs nothing"));
+}
+
+#[test]
 fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
     let size = |target: &str, text: &str| push_of(&["a.tar", target, "--chunk-size", text], &[]).request.chunk_size;
     assert_eq!(

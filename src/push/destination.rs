@@ -15,7 +15,7 @@ use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
-use crate::plan::{self, Action, Key, Stored, Wanted};
+use crate::plan::{self, Action, Compression, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
 use crate::registry::{self, Blob, Client, Fed, Lookup, Presence, RemoteManifest};
 use crate::reuse::Held;
@@ -32,6 +32,8 @@ pub(super) struct Destination {
     pub(super) ecr: Option<(Ecr, Place)>,
     /// The repository does not exist yet and this is only a plan.
     only_planned: bool,
+    /// How plain layers are packed.
+    pub(super) compression: Compression,
     /// What the repository holds of this image or images like it.
     pub(super) held: Vec<Held>,
     /// What the first tag points at.
@@ -81,6 +83,7 @@ impl Destination {
             tags: tags(request, target),
             ecr,
             only_planned: false,
+            compression: request.compression,
             held: Vec::new(),
             there: None,
             cancel,
@@ -265,7 +268,7 @@ impl Destination {
                 let what = format!("layer {}", label(wanted));
                 registry::fits(&self.client, &what, wanted.layer.bytes.len())
             }
-            Recipe::Gzip { .. } => Ok(()),
+            _ => Ok(()),
         };
         fits.map_err(|error| self.fail(error)).is_ok()
     }

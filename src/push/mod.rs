@@ -22,7 +22,7 @@ use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::{self, Archive, Choice, Content, Image, Stated};
 use crate::layer::{Meter, Packing, Pool, Recipe};
-use crate::plan::{self, Action, Wanted};
+use crate::plan::{self, Action, Compression, Wanted};
 use crate::reference::{Host, Tag, TagPattern, Target};
 use crate::registry::{Patience, Rate};
 use crate::reuse::Cache;
@@ -32,9 +32,6 @@ use delivery::Delivery;
 use destination::Destination;
 pub use outcome::{ImageSummary, LayerOutcome, Outcome, TargetOutcome};
 pub use read_back::{ReadBack, read_back};
-
-/// How hard plain layers are packed: a tenth faster than level 3 for a twenty-fifth more bytes.
-const LEVEL: u32 = 2;
 
 /// What is to be pushed, where to, and how.
 #[derive(Clone, Debug)]
@@ -47,6 +44,8 @@ pub struct Request {
     pub targets: Vec<Target>,
     /// Tags beside each target's own.
     pub tags: Vec<Tag>,
+    /// How plain layers are packed.
+    pub compression: Compression,
     /// Create a missing repository, on ECR.
     pub create_repository: bool,
     /// The region of targets without a host.
@@ -179,7 +178,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         events(Event::Warning(format!("the cache cannot be read and is not used: {error}")));
         Cache::default()
     });
-    let wanted = plan::wanted(image, &cache, LEVEL);
+    let wanted = plan::wanted(image, &cache, request.compression);
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
     let registries = Registries::of(&request, wanted.len(), trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
@@ -224,10 +223,11 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
 
 /// Opens the archive and chooses the image, before anybody else is asked anything.
 async fn open(request: &Request) -> Result<(Archive, Image)> {
-    let (path, choice) = (request.archive.clone(), request.choice.clone());
+    let (path, choice, compression) = (request.archive.clone(), request.choice.clone(), request.compression);
     let opening = tokio::task::spawn_blocking(move || {
         let archive = image::open(&path)?;
         let image = archive.select(&choice)?;
+        plan::check(&image, compression)?;
         Ok((archive, image))
     });
     opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))
@@ -300,7 +300,7 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank) -
                 .layers
                 .iter()
                 .map(|layer| {
-                    let key = plan::key(layer, plan::recipe(manifest, layer, LEVEL));
+                    let key = plan::key(layer, plan::recipe(manifest, layer, destination.compression));
                     destination.stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
                 })
                 .collect::<Result<_>>()?;

@@ -83,6 +83,7 @@ impl<'a> Pushed<'a> {
             }
             let media_type = descriptor["mediaType"].as_str().unwrap();
             assert_eq!(media_type.ends_with("gzip"), bytes.starts_with(&[0x1f, 0x8b]), "{media_type} is the truth");
+            assert_eq!(media_type.ends_with("zstd"), bytes.starts_with(&[0x28, 0xb5]), "{media_type} is the truth");
         }
     }
 

@@ -16,8 +16,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// The plain bytes of a layer: unpacked if it is a gzip of one member.
+/// The plain bytes of a layer: unpacked if it is zstd, or a gzip of one member.
 pub(crate) fn plain(bytes: &[u8]) -> Vec<u8> {
+    if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return zstd::decode_all(bytes).unwrap();
+    }
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return bytes.to_vec();
     }
