@@ -41,7 +41,9 @@ impl Pacer {
     /// Returns when sending is allowed: the time that the registry asked for is over, and not too many others send.
     pub(super) async fn turn(&self) -> Turn<'_> {
         loop {
-            let left = self.left.notified();
+            // From now on one that leaves is not missed, and two that leave wake two.
+            let mut left = std::pin::pin!(self.left.notified());
+            left.as_mut().enable();
             let held = {
                 let mut pace = self.pace();
                 let held = pace.held.filter(|until| *until > Instant::now());
@@ -52,7 +54,11 @@ impl Pacer {
                 held
             };
             match held {
-                Some(until) => sleep_until(until).await,
+                Some(until) => {
+                    // Who was woken and is held may not live to take his turn: another has to know of it.
+                    self.left.notify_one();
+                    sleep_until(until).await;
+                }
                 None => left.await,
             }
         }
@@ -169,5 +175,19 @@ mod tests {
         let (second, ()) = tokio::join!(second, leave);
         assert_eq!(start.elapsed(), Duration::from_secs(2));
         drop(second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_nobody_takes_any_more_goes_to_the_next() {
+        let pacer = Pacer::new(1);
+        let under_way = pacer.turn().await;
+        // Whose turn it would be, and who gives up before the hold is over; and somebody behind him.
+        let (mut first, mut second) = (Box::pin(pacer.turn()), Box::pin(pacer.turn()));
+        assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
+        pacer.hold(Duration::from_secs(4));
+        drop(under_way);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        drop(first);
+        assert!(tokio::time::timeout(Duration::from_secs(60), second).await.is_ok(), "he waits for ever");
     }
 }
