@@ -52,10 +52,11 @@ impl<'a> Delivery<'a> {
         if takers.is_empty() {
             return;
         }
-        let feeds = self.read(wanted, takers.len());
+        let (is_shared, feeds) = (takers.len() > 1, self.read(wanted, takers.len()));
         let uploads = takers.into_iter().zip(feeds).map(|((to, meter), feed)| async move {
             let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);
-            let blob = Blob { what: format!("layer {}", label(wanted)), identity: wanted.identity(), meter };
+            let what = format!("layer {}", label(wanted));
+            let blob = Blob { what, identity: wanted.identity(), meter, is_shared };
             match registry::upload(&to.client, &blob, feed, again).await {
                 Ok(packed) => {
                     let Blob { meter, .. } = blob;

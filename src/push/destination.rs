@@ -304,7 +304,7 @@ impl Destination {
             feed
         };
         let what = format!("the config {}", config.digest.short());
-        let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)) };
+        let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)), is_shared: false };
         let sent = registry::upload(&self.client, &blob, feed(), feed).await;
         sent.map(|_| ()).map_err(|error| self.advise(error))
     }

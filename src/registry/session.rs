@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Body, Method, Response, Url};
-use tokio::sync::MutexGuard;
 
 use super::blob::Presence;
 use super::body::{ChunkBody, Pulse, Watch};
@@ -13,7 +12,7 @@ use super::journal::{Mark, Trace};
 use super::manifest::content_digest;
 use super::quirks::{Last, RangeEnd, Status};
 use super::upload::{Blob, Broken, Tries};
-use super::ways::Chunks;
+use super::ways::{Chunks, Finder};
 use super::window::{Chunk, Window};
 use super::wire::{Ask, Client};
 use crate::error::{Error, Kind, Result};
@@ -68,7 +67,7 @@ struct Session<'a> {
     /// Every part has a connection of its own.
     alone: bool,
     /// Held while this session finds out for all others whether the registry takes chunks.
-    finds_out: Option<MutexGuard<'a, ()>>,
+    finds_out: Option<Finder<'a>>,
     /// Chunks were sent in it.
     is_chunked: bool,
     /// An earlier run opened the session.
@@ -178,7 +177,7 @@ impl<'a> Session<'a> {
                 }
                 Some(_) => self.patch(&chunk).await.map(|()| Stand::At(chunk.end())),
                 None => {
-                    self.find_out().await?;
+                    self.find_out(window.is_shared).await?;
                     if client.ways().chunks() == Chunks::Refused {
                         self.stream(window, tries).await?;
                         continue;
@@ -217,9 +216,10 @@ impl<'a> Session<'a> {
     }
 
     /// Finds out for all blobs whether the registry takes chunks, or waits until another has found out.
-    async fn find_out(&mut self) -> Result<(), Broken> {
+    async fn find_out(&mut self, is_shared: bool) -> Result<(), Broken> {
         if self.finds_out.is_none() {
-            self.finds_out = self.client.or_cancelled(self.client.ways().find_out()).await.map_err(Broken::ForGood)?;
+            let finding = self.client.ways().find_out(!is_shared);
+            self.finds_out = self.client.or_cancelled(finding).await.map_err(Broken::ForGood)?;
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct Blob {
     pub identity: Option<String>,
     /// How far it is. Its total is what the blob is made of.
     pub meter: Arc<Meter>,
+    /// Its first feed comes from a reading that feeds others, too, and goes no faster than the slowest of them.
+    pub is_shared: bool,
 }
 
 /// Uploads the blob that `feed` delivers. If it has to start again, `again` opens a feed from byte 0.
@@ -37,7 +39,7 @@ pub async fn upload(client: &Client, blob: &Blob, feed: Feed, again: impl Fn() -
     let doing = format!("cannot upload {} to {}", blob.what, client.repository());
     let mut trace = blob.identity.as_deref().and_then(|identity| client.trace(identity));
     let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0, lost: false };
-    let mut window = Window::new(feed);
+    let mut window = Window::new(feed, blob.is_shared);
     let mut disputed: Option<Packed> = None;
     loop {
         blob.meter.set(0, 0);
@@ -53,7 +55,7 @@ pub async fn upload(client: &Client, blob: &Blob, feed: Feed, again: impl Fn() -
                 }
             }
         }
-        window = Window::new(again());
+        window = Window::new(again(), false);
     }
 }
 

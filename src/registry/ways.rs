@@ -1,6 +1,8 @@
 //! How large blobs go to a registry: what is known of it beforehand, and what the first of them teaches.
 //!
-//! Where nothing is known, one blob tries chunks while the others wait for what becomes of its first two. If chunks are
+//! Where nothing is known, one blob tries chunks while the others wait for what becomes of its first two; but for those
+//! that go to several targets at once, of which each finds out by itself: they share what is read, so that who waits stops
+//! the others, and they may be who is waited for. If chunks are
 //! refused, this and all later blobs are streamed as one body each, as docker does it. If they are taken, the registry is
 //! asked afterwards how large it stored the blob: there are registries that keep the last chunk only and say that all is
 //! well (<https://github.com/wasmCloud/wasmCloud/issues/3405>).
@@ -35,6 +37,13 @@ pub(super) struct Ways {
 struct Known {
     quirks: &'static Quirks,
     chunks: Chunks,
+}
+
+/// The task to find out how a registry takes chunks.
+#[derive(Debug)]
+pub(super) struct Finder<'a> {
+    /// Keeps those waiting who wait.
+    _first: Option<MutexGuard<'a, ()>>,
 }
 
 /// What is known about chunks.
@@ -89,13 +98,14 @@ impl Ways {
         };
     }
 
-    /// Waits until it is known how the registry takes chunks. Who gets the guard is the one who has to find out.
-    pub(super) async fn find_out(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Waits until it is known how the registry takes chunks, or makes somebody the one who has to find out. Who does not
+    /// wait finds out by himself.
+    pub(super) async fn find_out(&self, waits: bool) -> Option<Finder<'_>> {
         if self.chunks() != Chunks::Unknown {
             return None;
         }
-        let first = self.first.lock().await;
-        (self.chunks() == Chunks::Unknown).then_some(first)
+        let first = if waits { Some(self.first.lock().await) } else { None };
+        (self.chunks() == Chunks::Unknown).then_some(Finder { _first: first })
     }
 
     /// The bytes to a chunk of a blob that is made of `total` bytes: more than usual where it would be too many chunks.
@@ -148,9 +158,9 @@ mod tests {
     #[tokio::test]
     async fn one_finds_out_and_the_others_wait_for_it() {
         let ways = Ways::new(&OTHER, None, 4);
-        let first = ways.find_out().await;
-        assert!(first.is_some());
-        let others = futures_util::future::join(ways.find_out(), ways.find_out());
+        let first = ways.find_out(true).await;
+        assert!(first.is_some() && ways.find_out(false).await.is_some());
+        let others = futures_util::future::join(ways.find_out(true), ways.find_out(true));
         let find = async {
             tokio::task::yield_now().await;
             ways.saw(Chunks::Refused);

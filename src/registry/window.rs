@@ -30,6 +30,8 @@ pub enum Fed {
 /// and a piece: what is packed already waits in the feed, so a larger window would only take memory.
 pub(super) struct Window {
     feed: Feed,
+    /// Who does not take from the feed holds back others.
+    pub(super) is_shared: bool,
     /// Bytes to a chunk.
     chunk: u64,
     pieces: VecDeque<Piece>,
@@ -43,8 +45,8 @@ pub(super) struct Window {
 
 impl Window {
     /// A window that still has to be told how large chunks are.
-    pub(super) fn new(feed: Feed) -> Self {
-        Self { feed, chunk: CHUNK, pieces: VecDeque::new(), len: 0, start: 0, position: 0, end: None }
+    pub(super) fn new(feed: Feed, is_shared: bool) -> Self {
+        Self { feed, is_shared, chunk: CHUNK, pieces: VecDeque::new(), len: 0, start: 0, position: 0, end: None }
     }
 
     /// From now on chunks have so many bytes.
@@ -195,7 +197,7 @@ mod tests {
             sender.try_send(Fed::Piece(Piece { bytes: piece.clone().into(), position })).unwrap();
         }
         sender.try_send(Fed::End(Packed { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
-        let mut window = Window::new(feed);
+        let mut window = Window::new(feed, false);
         window.set_chunk(chunk);
         window
     }

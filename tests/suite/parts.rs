@@ -1,7 +1,7 @@
 //! Registries that want blobs in another way than ECR does, and how soon that is found out.
 
 use ecr_push::registry::CHUNK;
-use ecr_push::sandbox::{LogEntry, Parts, Rules, UploadStatus};
+use ecr_push::sandbox::{Fault, Interrupted, LogEntry, Parts, Rules, Trouble, UploadStatus};
 
 use super::bench::{Run, report};
 use super::build;
@@ -116,9 +116,9 @@ fn what_is_too_much_for_a_proxy_is_said_with_what_to_do() {
 #[test]
 fn a_registry_that_counts_where_others_name_the_last_byte_is_understood() {
     let rules = Rules { parts: Parts::Any, upload_status: UploadStatus::Counted, ..Rules::default() };
-    let rules = Rules { interrupted: ecr_push::sandbox::Interrupted::Resumable, ..rules };
-    let cut = ecr_push::sandbox::Trouble::CutAfter(2 * MIB as u64 + 77);
-    let faults = vec![ecr_push::sandbox::Fault::once("ecr:UploadLayerPart", cut).after(1)];
+    let rules = Rules { interrupted: Interrupted::Resumable, ..rules };
+    let cut = Trouble::CutAfter(2 * MIB as u64 + 77);
+    let faults = vec![Fault::once("ecr:UploadLayerPart", cut).after(1)];
     let registry = registry_with(Rules { faults, ..rules });
     let path = registry.bench.scratch("report.json");
     let run = arrives(&registry, &[16 * MIB, 1000], &["--chunk-size", "5M", "--report", &path]);
@@ -141,4 +141,44 @@ fn a_registry_that_has_too_much_is_sent_less_at_once_until_it_has_not() {
     // Each blob takes three requests. Twelve lanes that do not slow down are refused again and again.
     assert!(refused <= 40, "{refused} requests were too many");
     drop(run.says(&["throttled by the registry, next try in"]));
+}
+
+/// Pushes layers of these sizes to all targets at once.
+fn push_to(registry: &Ecr, targets: &[String], sizes: &[usize]) -> (Run, Source) {
+    let layout = registry.bench.scratch("layout");
+    let layers: Vec<_> = sizes.iter().zip(1..).map(|(len, seed)| build::noise(seed, *len)).collect();
+    build::oci_layout(&layout, &layers);
+    let targets: Vec<_> = targets.iter().map(String::as_str).collect();
+    let options = ["--chunk-size", "5M", "--deadline", "30"];
+    let run = registry.finish(registry.bench.command(&[&[&layout[..]], &targets[..], &options].concat()));
+    (run.exits(0), Source::read(&layout, 0))
+}
+
+#[test]
+fn two_repositories_of_an_unknown_registry_do_not_wait_for_each_other() {
+    let refused = Parts::Refused { status: 405, code: "UNSUPPORTED".into() };
+    for parts in [Parts::Any, Parts::LastKept, refused] {
+        let rules = Rules { parts, anonymous: true, ..Rules::default() };
+        let registry = Ecr::with(&["team/app", "team/other"], rules);
+        let targets = ["app", "other"].map(|name| format!("{}/team/{name}:1", registry.address()));
+        // They share what is read of a layer: who does not take it holds the other back.
+        let (run, source) = push_to(&registry, &targets, &[25 * MIB, 24 * MIB, 1000]);
+        Pushed::of_sandbox(&registry, "team/app", "1").is(&source);
+        Pushed::of_sandbox(&registry, "team/other", "1").is(&source);
+        drop(run);
+    }
+}
+
+#[test]
+fn two_unknown_registries_do_not_wait_for_each_other() {
+    let (one, other) = (registry(Parts::Any), registry(Parts::Any));
+    // So that another layer comes first in the one than in the other.
+    let busy = Fault::once("ecr:UploadLayerPart", super::ecr::status(503, "UNAVAILABLE", "soon"));
+    one.set_rules(|rules| rules.faults = vec![busy]);
+    let targets = [&one, &other].map(|registry| format!("{}/team/app:1", registry.address()));
+    let (run, source) = push_to(&one, &targets, &[26 * MIB, 25 * MIB]);
+    Pushed::of_sandbox(&one, "team/app", "1").is(&source);
+    Pushed::of_sandbox(&other, "team/app", "1").is(&source);
+    assert_eq!(other.open_uploads(), 0);
+    drop(run);
 }
