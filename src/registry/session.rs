@@ -179,6 +179,10 @@ impl<'a> Session<'a> {
                 None => {
                     self.find_out(window.is_shared).await?;
                     if client.ways().chunks() == Chunks::Refused {
+                        if chunk.start > 0 {
+                            // What is there came in chunks.
+                            return Err(Broken::Refused);
+                        }
                         self.stream(window, tries).await?;
                         continue;
                     }

@@ -182,3 +182,22 @@ fn two_unknown_registries_do_not_wait_for_each_other() {
     assert_eq!(other.open_uploads(), 0);
     drop(run);
 }
+
+#[test]
+fn what_is_left_of_a_layer_goes_nowhere_once_chunks_are_known_to_get_lost() {
+    let registry = registry(Parts::LastKept);
+    let late = Trouble::Delay(std::time::Duration::from_secs(3));
+    // The second layer is in the middle of its chunks when the first is found to be too small.
+    let fault = Fault::once("ecr:UploadLayerPart", late).after(2);
+    registry.set_rules(|rules| rules.faults = vec![fault]);
+    let sizes = [60 * MIB, 11 * MIB];
+    let run = arrives(&registry, &sizes, &["--concurrency", "2", "--chunk-size", "5M"]);
+    let (ranged, whole) = patches(&registry);
+    let whole: Vec<_> = whole.iter().map(|entry| entry.body_bytes).collect();
+    assert!(
+        whole.iter().all(|sent| sizes.contains(&usize::try_from(*sent).unwrap())),
+        "{} and {whole:?}",
+        ranged.len()
+    );
+    drop(run);
+}
