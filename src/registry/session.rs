@@ -74,6 +74,8 @@ struct Session<'a> {
     is_taken_over: bool,
     /// Nothing has been accepted in it by this run.
     is_untried: bool,
+    /// A request broke in it.
+    is_broken: bool,
 }
 
 /// Where an upload stands.
@@ -107,6 +109,7 @@ impl<'a> Session<'a> {
             is_chunked: false,
             is_taken_over: false,
             is_untried: true,
+            is_broken: false,
         }
     }
 
@@ -269,13 +272,16 @@ impl<'a> Session<'a> {
         {
             return Err(Broken::Disputed(packed, fault));
         }
-        if self.finds_out.is_some() && fault.refuses_chunks() {
+        // A session that is gone after a break says nothing about chunks.
+        let is_lost_in_break = self.is_broken && fault.is_lost_session();
+        if self.finds_out.is_some() && fault.refuses_chunks() && !is_lost_in_break {
             self.client.ways().saw(Chunks::Refused);
             return Err(Broken::Refused);
         }
         if fault.is_transient() {
-            // Whatever comes of it says nothing about chunks any more.
+            // Another may find out meanwhile.
             self.finds_out = None;
+            self.is_broken = true;
         }
         if !fault.is_transient() && !fault.is_lost_session() {
             return Err(Broken::ForGood(fault));

@@ -201,3 +201,13 @@ fn what_is_left_of_a_layer_goes_nowhere_once_chunks_are_known_to_get_lost() {
     );
     drop(run);
 }
+
+#[test]
+fn a_break_at_the_first_chunk_says_nothing_about_chunks() {
+    // The session is gone after it, which is told with a 416.
+    let faults = vec![Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(300_000))];
+    let registry = registry_with(Rules { parts: Parts::Any, faults, ..Rules::default() });
+    let run = arrives(&registry, &[16 * MIB, 1000], &["--chunk-size", "5M"]);
+    assert_eq!(patches(&registry).1.len(), 0, "{}", registry.story());
+    drop(run);
+}
