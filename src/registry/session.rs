@@ -270,6 +270,11 @@ impl<'a> Session<'a> {
         if let Some(packed) = end
             && fault.is_wrong_digest()
         {
+            if self.is_chunked && self.client.ways().chunks() != Chunks::Proven {
+                // It may be that chunks are put together wrongly, as ECR Public was seen to do.
+                self.client.ways().saw(Chunks::Refused);
+                return Err(Broken::Refused);
+            }
             return Err(Broken::Disputed(packed, fault));
         }
         // A session that is gone after a break says nothing about chunks.

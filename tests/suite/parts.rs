@@ -184,6 +184,17 @@ fn two_unknown_registries_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn chunks_that_a_registry_puts_together_wrongly_are_found_out_too() {
+    let wrong = super::ecr::status(400, "DIGEST_INVALID", "provided digest did not match uploaded content");
+    let faults = vec![Fault::once("ecr:CompleteLayerUpload", wrong)];
+    let registry = registry_with(Rules { parts: Parts::Any, faults, ..Rules::default() });
+    let run = arrives(&registry, &[12 * MIB, 1000], &["--concurrency", "1", "--chunk-size", "5M"]);
+    let (ranged, whole) = patches(&registry);
+    assert_eq!((ranged.len(), whole.len()), (2, 1), "the same once more would come to the same end");
+    drop(run);
+}
+
+#[test]
 fn what_is_left_of_a_layer_goes_nowhere_once_chunks_are_known_to_get_lost() {
     let registry = registry(Parts::LastKept);
     let late = Trouble::Delay(std::time::Duration::from_secs(3));
