@@ -202,7 +202,6 @@ impl<'a> Session<'a> {
                 Err(fault) => self.ask(fault, &chunk, end, tries).await?,
                 Ok(stand) => stand,
             };
-            self.is_untried = false;
             match stand {
                 Stand::Complete(packed) => {
                     self.confirm(&packed).await?;
@@ -212,6 +211,7 @@ impl<'a> Session<'a> {
                     if chunk.start > 0 && self.finds_out.take().is_some() {
                         client.ways().saw(Chunks::Accepted);
                     }
+                    self.is_untried &= offset == chunk.start;
                     window.advance(offset);
                     tries.reached(offset);
                     if let Some(trace) = trace {

@@ -1,13 +1,16 @@
 //! What is left of a push that was stopped half-way, and what the next one makes of it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use ecr_push::registry::{CHUNK, WORTH};
-use ecr_push::sandbox::{Interrupted, Parts, Rules, UploadStatus};
+use ecr_push::sandbox::{Fault, Interrupted, Parts, Rules, UploadStatus};
+use serde_json::Value;
 
 use super::bench::{Run, Running, finish, report, wait_until};
 use super::build;
-use super::ecr::Ecr;
+use super::ecr::{Ecr, status};
 use super::faults::interrupt;
 use super::pushed::Pushed;
 use super::source::Source;
@@ -174,4 +177,130 @@ fn two_runs_at_once_share_no_session() {
     assert_eq!(second.digests(), first.digests());
     drop((first.never_says(&["earlier run"]), second.never_says(&["earlier run"])));
     assert_eq!((stage.ecr.open_uploads(), stage.entries()), (0, vec![]), "{}", stage.ecr.story());
+}
+
+/// What an entry says.
+fn read_entry(path: &PathBuf) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Writes one thing of an entry anew.
+fn change_entry(path: &PathBuf, what: &str, value: Value) {
+    let mut entry = read_entry(path);
+    entry[what] = value;
+    std::fs::write(path, entry.to_string()).unwrap();
+}
+
+#[test]
+fn what_a_broken_archive_left_there_is_not_gone_on_with_for_the_mended_one() {
+    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let right = build::noise(1, 60 * MIB);
+    let digest = super::source::sha256(&right);
+    let blob = format!("{}/blobs/sha256/{}", stage.archive, digest.strip_prefix("sha256:").unwrap());
+    let mut wrong = right.clone();
+    wrong[MIB] ^= 1;
+    std::fs::write(&blob, wrong).unwrap();
+    stage.kill_half_way();
+    std::fs::write(&blob, right).unwrap();
+    let run = stage.finishes().says(&["are there from an earlier run, which goes on"]);
+    assert_eq!(stage.sent_and_found(), (60 * MIB as u64, 0), "the registry sees it at the end, and all goes anew");
+    drop(run);
+}
+
+#[test]
+fn entries_that_were_mixed_up_cost_no_more_than_beginning_anew() {
+    for upload_status in [UploadStatus::Told, UploadStatus::Unknown] {
+        let rules = Rules { upload_status, ..keeps_sessions() };
+        let small = |path: &str| build::oci_layout(path, &[build::noise(9, 24 * MIB)]).clear();
+        let large = Stage::with(rules, as_it_lies);
+        large.half_way(6 * CHUNK).kill();
+        wait_until("the registry has noticed", || large.ecr.requests_under_way() == 0);
+        let [of_large] = &large.entries()[..] else { panic!("one entry") };
+        let (archive, layout) = (large.ecr.bench.scratch("small"), large.archive.clone());
+        small(&archive);
+        let stage = Stage { archive, ..large };
+        // So that it is killed between its last part and its closing request.
+        let closing = Fault::once("ecr:CompleteLayerUpload", status(503, "UNAVAILABLE", "soon")).times(u32::MAX);
+        stage.ecr.set_rules(|rules| rules.faults = vec![closing]);
+        stage.half_way(stage.acknowledged() + 4 * CHUNK).kill();
+        stage.ecr.set_rules(|rules| rules.faults.clear());
+        wait_until("the registry has noticed", || stage.ecr.requests_under_way() == 0);
+        let entries = stage.entries();
+        let of_small = entries.iter().find(|path| *path != of_large).unwrap();
+        for what in ["location", "offset"] {
+            let (one, other) = (read_entry(of_large)[what].clone(), read_entry(of_small)[what].clone());
+            change_entry(of_large, what, other);
+            change_entry(of_small, what, one);
+        }
+        // The session has more than there is of the layer; then it has other bytes.
+        drop(stage.start(&[]).end().exits(0));
+        Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
+        assert_eq!(stage.sent_and_found(), (24 * MIB as u64, 0));
+        let stage = Stage { archive: layout, ..stage };
+        drop(stage.start(&[]).end().exits(0));
+        Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
+        assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
+    }
+}
+
+#[test]
+fn an_entry_that_leads_elsewhere_is_shown_no_login() {
+    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    stage.kill_half_way();
+    let kept = stage.entries().pop().unwrap();
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let asked = std::thread::spawn(move || {
+        let mut heads = String::new();
+        // The question how far it got, and the try to go on all the same.
+        for _ in 0..2 {
+            let (mut connection, _) = elsewhere.accept().unwrap();
+            let mut head = [0; 4096];
+            let len = connection.read(&mut head).unwrap();
+            heads += &String::from_utf8_lossy(&head[..len]);
+            connection.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        }
+        heads
+    });
+    change_entry(&kept, "location", format!("http://{address}/v2/team/app/blobs/uploads/1").into());
+    let run = stage.start(&[]).end().exits(0);
+    Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
+    let heads = asked.join().unwrap().to_lowercase();
+    assert!(heads.contains("/blobs/uploads/1") && !heads.contains("authorization"), "{heads}");
+    assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
+    drop(run);
+}
+
+#[test]
+fn an_entry_that_leads_to_a_metadata_service_is_not_followed() {
+    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    stage.kill_half_way();
+    change_entry(&stage.entries()[0], "location", "http://169.254.169.254/latest/meta-data/".into());
+    drop(stage.start(&[]).end().exits(0).never_says(&["earlier run", "next try"]));
+    assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
+}
+
+#[test]
+fn where_nothing_can_be_remembered_no_session_is_left_open() {
+    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let folder = stage.ecr.bench.home().join(".cache/ecr-push");
+    std::fs::create_dir_all(&folder).unwrap();
+    // A file where the folder of the entries would be.
+    std::fs::write(folder.join("layers.uploads"), "").unwrap();
+    let running = stage.half_way(WORTH + 2 * CHUNK);
+    interrupt(running.id());
+    drop(running.end().exits(130));
+    assert_eq!(stage.ecr.open_uploads(), 0, "{}", stage.ecr.story());
+    drop(stage.start(&[]).end().exits(0));
+}
+
+#[test]
+fn a_session_of_an_earlier_run_that_is_refused_after_a_break_is_not_the_end() {
+    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    stage.kill_half_way();
+    let parts = [status(503, "UNAVAILABLE", "soon"), status(400, "BLOB_UPLOAD_INVALID", "no longer")];
+    let faults = parts.map(|trouble| Fault::once("ecr:UploadLayerPart", trouble)).to_vec();
+    stage.ecr.set_rules(|rules| rules.faults = faults);
+    drop(stage.finishes().says(&["HTTP 503"]));
+    assert_eq!(stage.sent_and_found(), (60 * MIB as u64, 0));
 }
