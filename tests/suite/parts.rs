@@ -214,6 +214,33 @@ fn what_is_left_of_a_layer_goes_nowhere_once_chunks_are_known_to_get_lost() {
 }
 
 #[test]
+fn a_layer_that_is_too_large_is_refused_before_a_byte_of_it_is_read() {
+    let ecr = Ecr::new();
+    let layout = ecr.bench.scratch("layout");
+    build::oci_layout(&layout, &[b"the layer".to_vec()]);
+    // It grows to 50 GiB of nothing, and whoever states it says so.
+    let digest = super::source::sha256(b"the layer");
+    let blob = |digest: &str| format!("{layout}/blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap());
+    std::fs::File::options().write(true).open(blob(&digest)).unwrap().set_len(50 << 30).unwrap();
+    let index = std::fs::read_to_string(format!("{layout}/index.json")).unwrap();
+    let mut index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    let manifest = std::fs::read_to_string(blob(index["manifests"][0]["digest"].as_str().unwrap())).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    manifest["layers"][0]["size"] = (50_u64 << 30).into();
+    let manifest = manifest.to_string();
+    let stated = super::source::sha256(manifest.as_bytes());
+    std::fs::write(blob(&stated), &manifest).unwrap();
+    index["manifests"][0]["digest"] = stated.into();
+    index["manifests"][0]["size"] = manifest.len().into();
+    std::fs::write(format!("{layout}/index.json"), index.to_string()).unwrap();
+    let run = ecr.run(&[&layout, "team/app:1"]).exits(1).prints("");
+    let run =
+        run.says(&["has 50.0 GiB, and", "takes 41.0 GiB at most", "hint: Make the image of more and smaller layers"]);
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
+    drop(run);
+}
+
+#[test]
 fn a_break_at_the_first_chunk_says_nothing_about_chunks() {
     // The session is gone after it, which is told with a 416.
     let faults = vec![Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(300_000))];
