@@ -170,5 +170,13 @@ mod tests {
         assert!(one.is_none() && other.is_none());
         ways.saw(Chunks::Accepted);
         assert_eq!(ways.chunks(), Chunks::Refused);
+        let ways = Ways::new(&OTHER, None, 4);
+        for (seen, known) in
+            [(Chunks::Accepted, Chunks::Accepted), (Chunks::Proven, Chunks::Proven), (Chunks::Accepted, Chunks::Proven)]
+        {
+            ways.saw(seen);
+            assert_eq!(ways.chunks(), known);
+            assert!(ways.find_out(true).await.is_none());
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Registries that want blobs in another way than ECR does, and how soon that is found out.
 
+use std::time::Duration;
+
 use ecr_push::registry::CHUNK;
 use ecr_push::sandbox::{Fault, Interrupted, LogEntry, Parts, Rules, Trouble, UploadStatus};
 
@@ -133,7 +135,9 @@ fn a_registry_that_counts_where_others_name_the_last_byte_is_understood() {
 
 #[test]
 fn a_registry_that_has_too_much_is_sent_less_at_once_until_it_has_not() {
-    let registry = registry_with(Rules { parts: Parts::Any, most_at_once: Some(2), ..Rules::default() });
+    // It takes its time, so that twelve meet there also where the machine is busy.
+    let faults = vec![Fault::once("ecr:InitiateLayerUpload", Trouble::Delay(Duration::from_millis(50))).times(2)];
+    let registry = registry_with(Rules { parts: Parts::Any, most_at_once: Some(2), faults, ..Rules::default() });
     let sizes: Vec<usize> = (0..24).map(|n| 100_000 + n).collect();
     let run = arrives(&registry, &sizes, &["--concurrency", "12", "--retries", "8"]);
     let refused = registry.log().iter().filter(|entry| entry.status == 429).count();
@@ -197,7 +201,7 @@ fn chunks_that_a_registry_puts_together_wrongly_are_found_out_too() {
 #[test]
 fn what_is_left_of_a_layer_goes_nowhere_once_chunks_are_known_to_get_lost() {
     let registry = registry(Parts::LastKept);
-    let late = Trouble::Delay(std::time::Duration::from_secs(3));
+    let late = Trouble::Delay(Duration::from_secs(3));
     // The second layer is in the middle of its chunks when the first is found to be too small.
     let fault = Fault::once("ecr:UploadLayerPart", late).after(2);
     registry.set_rules(|rules| rules.faults = vec![fault]);
