@@ -50,7 +50,7 @@ impl Journal {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let modified = entry.metadata().and_then(|data| data.modified());
             let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-            if age.is_some_and(|age| age > OLDEST) {
+            if is_ours(&entry.file_name().to_string_lossy()) && age.is_some_and(|age| age > OLDEST) {
                 // What cannot be removed is no worse than it was.
                 fs::remove_file(entry.path()).ok();
             }
@@ -132,6 +132,12 @@ impl Trace {
         file.write_all(&text)?;
         file.set_len(text.len() as u64)
     }
+}
+
+/// Whether a file has the name of an entry.
+fn is_ours(name: &str) -> bool {
+    let hash = name.strip_suffix(".json");
+    hash.is_some_and(|hash| hash.len() == 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn read(file: &File) -> Option<Mark> {
@@ -226,7 +232,14 @@ mod tests {
         let long_ago = SystemTime::now() - OLDEST - Duration::from_secs(60);
         first.file.as_ref().unwrap().set_modified(long_ago).unwrap();
         drop(first);
+        // What somebody keeps in a folder of that name is his.
+        let others = ["notes.json", "0123456789ab.txt", "0123456789abc.json"].map(|name| journal.0.join(name));
+        for other in &others {
+            File::create(other).unwrap().set_modified(long_ago).unwrap();
+        }
         let journal = Journal::beside(&folder.join("layers.jsonl"));
+        assert_eq!(fs::read_dir(&journal.0).unwrap().count(), others.len());
+        assert!(others.iter().all(|other| other.exists()));
         assert_eq!(trace(&journal, "blob").take(), None);
         fs::remove_dir_all(folder).unwrap();
     }
