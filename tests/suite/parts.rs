@@ -1,11 +1,11 @@
 //! Registries that want blobs in another way than ECR does, and how soon that is found out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ecr_push::registry::CHUNK;
 use ecr_push::sandbox::{Fault, Interrupted, LogEntry, Parts, Rules, Trouble, UploadStatus};
 
-use super::bench::{Run, report};
+use super::bench::{Run, Running, report, wait_until};
 use super::build;
 use super::ecr::Ecr;
 use super::pushed::Pushed;
@@ -251,5 +251,25 @@ fn a_break_at_the_first_chunk_says_nothing_about_chunks() {
     let registry = registry_with(Rules { parts: Parts::Any, faults, ..Rules::default() });
     let run = arrives(&registry, &[16 * MIB, 1000], &["--chunk-size", "5M"]);
     assert_eq!(patches(&registry).1.len(), 0, "{}", registry.story());
+    drop(run);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_those_too_who_wait_for_one_who_finds_out() {
+    let registry = registry(Parts::Any);
+    registry.set_rules(|rules| rules.faults = vec![Fault::once("ecr:UploadLayerPart", Trouble::Stall)]);
+    let layout = registry.bench.scratch("layout");
+    build::oci_layout(&layout, &[build::noise(1, 12 * MIB), build::noise(2, 11 * MIB), build::noise(3, 10 * MIB)]);
+    let target = format!("{}/team/app:1", registry.address());
+    let running = Running::start(registry.bench.command(&[&layout, &target, "--chunk-size", "5M"]));
+    wait_until("one finds out", || registry.count("ecr:UploadLayerPart") == 1);
+    wait_until("the others are there", || registry.open_uploads() == 3);
+    let asked = Instant::now();
+    super::faults::interrupt(running.id());
+    let run = running.end().exits(130);
+    // Two seconds, and what a busy machine adds.
+    assert!(asked.elapsed() < Duration::from_secs(4), "it took {:?}", asked.elapsed());
+    wait_until("no session is open", || registry.open_uploads() == 0);
     drop(run);
 }
