@@ -116,6 +116,17 @@ fn a_session_whose_blob_somebody_else_brought_meanwhile_is_closed() {
 }
 
 #[test]
+fn a_layer_whose_closing_request_was_done_is_not_sent_again_for_want_of_the_answer() {
+    for interrupted in [Interrupted::Spoiled, Interrupted::Resumable] {
+        let lost = Fault::once("ecr:CompleteLayerUpload", Trouble::CutAnswer(0)).times(3);
+        let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![lost], ..Rules::default() });
+        drop(arrives(&ecr, &large(&ecr)));
+        assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 3, "two layers and the config: {}", ecr.story());
+        assert_eq!(ecr.count("ecr:CompleteLayerUpload"), 3);
+    }
+}
+
+#[test]
 fn a_token_that_expires_in_mid_push_is_renewed_once() {
     for operation in ["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"] {
         let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::ExpireTokens)]);

@@ -273,3 +273,13 @@ fn ctrl_c_ends_those_too_who_wait_for_one_who_finds_out() {
     wait_until("no session is open", || registry.open_uploads() == 0);
     drop(run);
 }
+
+#[test]
+fn chunks_that_would_take_too_much_memory_are_not_made_however_large_the_registry_wants_them() {
+    let registry = registry(Parts::AtLeast(100 * MIB as u64));
+    let run = arrives(&registry, &[70 * MIB], &[]);
+    let closings = registry.asked("ecr:CompleteLayerUpload").into_iter();
+    let held = patches(&registry).0.into_iter().chain(closings).map(|entry| entry.body_bytes).max().unwrap();
+    assert!(held <= 64 * MIB as u64, "{held} bytes were held in memory");
+    drop(run);
+}
