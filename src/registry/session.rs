@@ -222,7 +222,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Finds out for all blobs whether the registry takes chunks, or waits until another has found out.
+    /// Finds out for all blobs whether the registry takes chunks, or waits until another has found out. Where the feed is
+    /// shared it does not wait, which would keep others from theirs.
     async fn find_out(&mut self, is_shared: bool) -> Result<(), Broken> {
         if self.finds_out.is_none() {
             let finding = self.client.ways().find_out(!is_shared);

@@ -1,11 +1,12 @@
 //! How large blobs go to a registry: what is known of it beforehand, and what the first of them teaches.
 //!
-//! Where nothing is known, one blob tries chunks while the others wait for what becomes of its first two; but for those
-//! that go to several targets at once, of which each finds out by itself: they share what is read, so that who waits stops
-//! the others, and they may be who is waited for. If chunks are
+//! Where nothing is known, one blob tries chunks while the others wait for what becomes of its first two. If chunks are
 //! refused, this and all later blobs are streamed as one body each, as docker does it. If they are taken, the registry is
 //! asked afterwards how large it stored the blob: there are registries that keep the last chunk only and say that all is
 //! well (<https://github.com/wasmCloud/wasmCloud/issues/3405>).
+//!
+//! A blob that goes to several targets at once waits for nobody but finds out by itself: its targets share what is read
+//! of it, so one that waits stops the others, and one of those may be whom it waits for.
 
 use std::sync::{Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 
