@@ -304,3 +304,17 @@ fn a_session_of_an_earlier_run_that_is_refused_after_a_break_is_not_the_end() {
     drop(stage.finishes().says(&["HTTP 503"]));
     assert_eq!(stage.sent_and_found(), (60 * MIB as u64, 0));
 }
+
+#[test]
+fn what_was_packed_is_not_gone_on_with_as_it_lies() {
+    let layer = build::tar_of("noise", &build::noise(4, 60 * MIB));
+    let stage = Stage::with(keeps_sessions(), |path| build::docker_save(path, &[layer.clone()]));
+    stage.kill_half_way();
+    let layout = stage.ecr.bench.scratch("layout");
+    build::oci_layout(&layout, &[layer]);
+    // The same layer by its diff_id, and other bytes.
+    let stage = Stage { archive: layout, ..stage };
+    drop(stage.start(&[]).end().exits(0).never_says(&["earlier run"]));
+    Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
+    assert_eq!((stage.ecr.open_uploads(), stage.entries().len()), (1, 1), "that session is somebody else's");
+}
