@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Kind;
+use crate::plan::Compression;
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
     let environment: Vec<(String, String)> =

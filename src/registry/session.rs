@@ -22,8 +22,8 @@ use crate::layer::Packed;
 /// since that try can break like any other, on another connection of the pool for one.
 const HOPES: u32 = 3;
 
-/// The largest chunk that is held in memory because a registry asks for no smaller ones.
-const LARGEST_MINIMUM: u64 = 64 << 20;
+/// The largest chunk that is held in memory because a registry asks for no smaller ones. Above, a blob goes as one body.
+const LARGEST_MINIMUM: u64 = 16 << 20;
 
 /// Runs one session to its end. If it ends early it is closed, unless the next run is to go on with it.
 pub(super) async fn run(
@@ -455,7 +455,14 @@ impl<'a> Session<'a> {
 fn chunk_size(client: &Client, blob: &Blob, headers: &HeaderMap) -> u64 {
     let usual = client.ways().chunk(blob.meter.total());
     let least = headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    usual.max(least.unwrap_or(0).min(LARGEST_MINIMUM))
+    match least {
+        Some(least) if least > LARGEST_MINIMUM.max(usual) => {
+            client.ways().saw(Chunks::Refused);
+            usual
+        }
+        Some(least) => usual.max(least),
+        None => usual,
+    }
 }
 
 /// `START-END`, both inclusive and without a unit (OCI distribution specification, "Pushing a blob in chunks").

@@ -222,7 +222,10 @@ fn entries_that_were_mixed_up_cost_no_more_than_beginning_anew() {
         // So that it is killed between its last part and its closing request.
         let closing = Fault::once("ecr:CompleteLayerUpload", status(503, "UNAVAILABLE", "soon")).times(u32::MAX);
         stage.ecr.set_rules(|rules| rules.faults = vec![closing]);
-        stage.half_way(stage.acknowledged() + 4 * CHUNK).kill();
+        let running = stage.half_way(stage.acknowledged() + 4 * CHUNK);
+        let is_written = |path: &PathBuf| std::fs::read(path).is_ok_and(|text| text.ends_with(b"}"));
+        wait_until("both are remembered", || stage.entries().iter().filter(|path| is_written(path)).count() == 2);
+        running.kill();
         stage.ecr.set_rules(|rules| rules.faults.clear());
         wait_until("the registry has noticed", || stage.ecr.requests_under_way() == 0);
         let entries = stage.entries();
@@ -308,7 +311,7 @@ fn a_session_of_an_earlier_run_that_is_refused_after_a_break_is_not_the_end() {
 #[test]
 fn what_was_packed_is_not_gone_on_with_as_it_lies() {
     let layer = build::tar_of("noise", &build::noise(4, 60 * MIB));
-    let stage = Stage::with(keeps_sessions(), |path| build::docker_save(path, &[layer.clone()]));
+    let stage = Stage::with(keeps_sessions(), |path| build::docker_save(path, std::slice::from_ref(&layer)));
     stage.kill_half_way();
     let layout = stage.ecr.bench.scratch("layout");
     build::oci_layout(&layout, &[layer]);

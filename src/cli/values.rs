@@ -1,0 +1,93 @@
+//! What the values of options mean.
+
+use std::ffi::OsString;
+
+use super::CompressionArg;
+use crate::error::{Error, Result};
+use crate::plan::Compression;
+use crate::reference::{Host, Target, is_region};
+use crate::registry::{ECR, Quirks};
+
+pub(super) fn given(option: &str, value: String) -> Result<String> {
+    match value.trim() {
+        "" => Err(Error::usage(format!("{option} is empty")).hint("Leave it out, or name the image.")),
+        value => Ok(value.to_owned()),
+    }
+}
+
+pub(super) fn at_least_one<N: From<u8> + PartialEq>(option: &str, value: N) -> Result<N> {
+    if value == N::from(0) { Err(Error::usage(format!("{option} must be at least 1"))) } else { Ok(value) }
+}
+
+/// A number of bytes with an optional K, M or G, which stand for powers of 1024 as with curl and rsync.
+pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1_u64),
+        "k" | "kib" | "kb" => Some(1 << 10),
+        "m" | "mib" | "mb" => Some(1 << 20),
+        "g" | "gib" | "gb" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit));
+    bytes.filter(|bytes| *bytes >= 1024).ok_or_else(|| {
+        Error::usage(format!("{option} {text:?} is no number of bytes")).hint("Write at least 1K: 500K, 10M, 1G.")
+    })
+}
+
+pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
+    let size = bytes("--chunk-size", text)?;
+    for target in targets {
+        let quirks = match target.host.as_ref().filter(|host| host.ecr().is_none()) {
+            Some(host) => Quirks::of_host(&host.to_string()),
+            None => &ECR,
+        };
+        let sizes = quirks.chunk_sizes();
+        if !sizes.contains(&size) {
+            let (least, most) = (sizes.start() >> 20, sizes.end() >> 20);
+            return Err(Error::usage(format!("--chunk-size {text:?} is not for {target}"))
+                .hint(format!("{} gets {least}M to {most}M in one request.", quirks.name)));
+        }
+    }
+    Ok(size)
+}
+
+pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Result<Compression> {
+    let (range, compression) = match (how, level) {
+        (None, None) => return Ok(Compression::Usual),
+        (Some(CompressionArg::Keep), None) => return Ok(Compression::Keep),
+        (Some(CompressionArg::Keep), Some(_)) => {
+            return Err(Error::usage("--compression keep packs nothing, so there is no level").hint("Leave one out."));
+        }
+        (None | Some(CompressionArg::Gzip), level) => (2..=9, Compression::Gzip(level)),
+        (Some(CompressionArg::Zstd), level) => (1..=19, Compression::Zstd(level)),
+    };
+    match level {
+        Some(level) if !range.contains(&level) => Err(Error::usage(format!("--compression-level {level} is none"))
+            .hint(format!("It goes from {} to {}.", range.start(), range.end()))),
+        _ => Ok(compression),
+    }
+}
+
+/// Region codes have hyphens. They are often written with underscores all the same, since a well-known guide does.
+pub(super) fn region(text: String) -> Result<String> {
+    let region = text.trim().to_ascii_lowercase().replace('_', "-");
+    if !is_region(&region) {
+        return Err(Error::usage(format!("{text:?} is not a region")).hint("A region is a code such as eu-west-1."));
+    }
+    Ok(region)
+}
+
+/// Another address for every registry, for tests: only loopback, since it is shown the credentials.
+pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Host>> {
+    const NAME: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
+    let Some(value) = environment(NAME).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let text = value.to_string_lossy();
+    let host: Host = text.trim_start_matches("http://").trim_end_matches('/').parse()?;
+    if !host.is_loopback() {
+        return Err(Error::usage(format!("{NAME} names {host}, which is not this machine"))
+            .hint("It is for tests and takes a loopback address only: http://127.0.0.1:5050"));
+    }
+    Ok(Some(host))
+}
