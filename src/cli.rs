@@ -53,6 +53,10 @@ pub struct Sandbox {
     pub listen: std::net::SocketAddr,
     /// Where it keeps its images.
     pub dir: Option<PathBuf>,
+    /// Whether it keeps no bytes of layers.
+    pub discard: bool,
+    /// How much later each answer of the registry's face comes.
+    pub delay: Duration,
     /// The repositories it has from the start.
     pub create: Vec<crate::reference::Repository>,
 }
@@ -143,6 +147,12 @@ struct SandboxArgs {
     /// Folder to keep the images in, an OCI layout a repository; in memory without
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Check the digests of layers and forget their bytes, those of blobs above 1 MiB: for measuring
+    #[arg(long)]
+    discard: bool,
+    /// How much later each answer of the registry comes, as if it were far away
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+    delay: u64,
     /// Repository that is there from the start; may be repeated
     #[arg(long, value_name = "NAME")]
     repository: Vec<String>,
@@ -259,7 +269,8 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
         #[cfg(feature = "sandbox")]
         Some(Verb::Sandbox(args)) => {
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-            Ok(Command::Sandbox(Sandbox { listen: args.listen, dir: args.dir, create }))
+            let SandboxArgs { listen, dir, discard, delay, .. } = args;
+            Ok(Command::Sandbox(Sandbox { listen, dir, discard, delay: Duration::from_millis(delay), create }))
         }
         #[cfg(not(feature = "sandbox"))]
         Some(verb) => match verb {},

@@ -170,7 +170,7 @@ mod sandbox {
     use ecr_push::push::{self, Outcome, Request};
     use ecr_push::reference::EcrHost;
     use ecr_push::report;
-    use ecr_push::sandbox::{Options, Sandbox};
+    use ecr_push::sandbox::{Options, Rules, Sandbox};
 
     /// Starts a sandbox and turns the request to it, if one is wanted. The targets' repositories are there.
     pub(super) async fn stand_in(
@@ -207,7 +207,9 @@ mod sandbox {
 
     /// Runs a sandbox until Ctrl-C.
     pub(super) async fn serve(asked: cli::Sandbox) -> Result<ExitCode> {
-        let options = Options { listen: asked.listen, dir: asked.dir, create: asked.create, ..Options::default() };
+        let cli::Sandbox { listen, dir, discard, delay, create } = asked;
+        let rules = Rules { delay, ..Rules::default() };
+        let options = Options { listen, dir, discard, rules, create, ..Options::default() };
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
         let (url, local) = (sandbox.url(), sandbox.address().ip());

@@ -156,6 +156,22 @@ fn a_sandbox_takes_its_folder_only_with_an_equals_sign_and_no_cache_of_the_user(
     }
 }
 
+#[cfg(feature = "sandbox")]
+#[test]
+fn a_sandbox_discards_and_delays_only_when_told() {
+    let sandbox = |arguments: &[&str]| match read(&[&["sandbox"], arguments].concat(), &[]).unwrap() {
+        Command::Sandbox(sandbox) => (sandbox.discard, sandbox.delay),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sandbox(&[]), (false, Duration::ZERO));
+    assert_eq!(sandbox(&["--discard", "--delay", "50"]), (true, Duration::from_millis(50)));
+    for bad in ["", "-1", "50ms", "0.5"] {
+        assert!(refused(&["sandbox", &format!("--delay={bad}")], &[]).contains("--delay"), "{bad:?}");
+    }
+    // They are the sandbox's, not the push's.
+    assert!(refused(&["--discard", "a.tar", "app"], &[]).contains("--discard"));
+}
+
 #[test]
 fn help_goes_to_stdout_and_is_no_error() {
     assert!(matches!(read(&["--help"], &[]), Ok(Command::Print(text)) if text.contains("Usage:")));

@@ -375,6 +375,11 @@ async fn serve_registry(
         Some(Trouble::TellLocation(None)) => drop(response.headers_mut().remove("location")),
         _ => {}
     }
+    let delay = server.rules(|rules| rules.delay);
+    // A sleep of nothing still waits for the clock's next tick, a millisecond.
+    if matches!(face, Face::Registry(_)) && !delay.is_zero() {
+        exchange.wait(delay).await;
+    }
     exchange.finish(response.status().as_u16());
     match presence {
         Some(presence) => presence.until_sent(response),

@@ -49,6 +49,8 @@ pub struct Rules {
     /// [`Trouble::Throttle`](super::Trouble::Throttle), which does not count for `faults`. ECR counts by the second
     /// instead (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
     pub most_at_once: Option<usize>,
+    /// How much later each answer of the registry's face comes: how far away it is.
+    pub delay: Duration,
     /// What goes wrong on purpose, and how often still.
     pub faults: Vec<Fault>,
 }
@@ -74,6 +76,7 @@ impl Default for Rules {
             manifest: ManifestRules::default(),
             space: None,
             most_at_once: None,
+            delay: Duration::ZERO,
             faults: Vec::new(),
         }
     }

@@ -85,6 +85,25 @@ async fn an_answer_can_be_late() {
 }
 
 #[tokio::test]
+async fn a_sandbox_can_be_far_away() {
+    let far = Duration::from_millis(100);
+    let bench = Bench::with(Rules { delay: far, ..Rules::default() }).await;
+    for path in ["/v2/", "/v2/team/app/tags/list", "/v2/nowhere/tags/list"] {
+        let started = Instant::now();
+        bench.call("GET", path).await;
+        assert!(started.elapsed() >= far, "{path}");
+    }
+    // AWS's own API is elsewhere. The best of several: other tests may keep the machine busy.
+    let mut quickest = far;
+    for _ in 0..5 {
+        let started = Instant::now();
+        bench.api("DescribeRepositories", json!({})).await;
+        quickest = quickest.min(started.elapsed());
+    }
+    assert!(quickest < far);
+}
+
+#[tokio::test]
 async fn a_throttle_may_name_the_moment_instead_of_the_wait() {
     let bench = Bench::new().await;
     once(&bench, "*", Trouble::ThrottleUntil(Duration::from_secs(90)));
