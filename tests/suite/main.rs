@@ -29,6 +29,7 @@ mod traffic;
 mod archives;
 mod chunks;
 mod compression;
+mod counts;
 mod errors_of_archives;
 mod errors_of_registries;
 mod errors_of_usage;

@@ -1,0 +1,224 @@
+//! What a push costs in things that can be counted, and are the same on every machine: requests, bytes sent, bytes
+//! read. Whoever makes one of them more finds out here; times are for `cargo bench --bench push`.
+
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ecr_push::sandbox::LogEntry;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use serde_json::{Value, json};
+
+use super::bench::{Bench, finish};
+use super::build;
+use super::ecr::Ecr;
+use super::source::sha256;
+
+/// What may be read beside the layers: certificates, libraries, the archive's headers and documents. Every layer here
+/// is larger, so that none can be read twice unnoticed.
+const BESIDE: u64 = 1 << 20;
+
+/// What a push has cost.
+struct Cost {
+    /// The bytes that the program read, from whatever.
+    read: u64,
+    /// The requests.
+    log: Vec<LogEntry>,
+}
+
+impl Cost {
+    /// Runs a push to its end.
+    #[track_caller]
+    fn of(ecr: &Ecr, arguments: &[&str]) -> Self {
+        let before = ecr.log().len();
+        let mut command = ecr.command(arguments);
+        let errors = ecr.bench.scratch("stderr");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&errors).unwrap());
+        let mut child = Killed(command.spawn().unwrap());
+        // It has ended and not yet gone: only now is the count complete, and soon nobody knows it any more.
+        waitid(WaitId::Pid(Pid::from_child(&child.0)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        let io = std::fs::read_to_string(format!("/proc/{}/io", child.0.id())).unwrap();
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap();
+        let status = child.0.wait().unwrap();
+        assert!(status.success(), "{}{}", std::fs::read_to_string(errors).unwrap(), ecr.story());
+        Self { read, log: ecr.log().split_off(before) }
+    }
+
+    /// What was asked, in order.
+    fn asked(&self) -> Vec<&str> {
+        self.log.iter().map(|entry| entry.operation.as_str()).collect()
+    }
+
+    /// The same with equals together, where layers go side by side and the order is chance.
+    fn asked_in_all(&self) -> Vec<(&str, usize)> {
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        for operation in self.asked() {
+            match counts.iter_mut().find(|(known, _)| *known == operation) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((operation, 1)),
+            }
+        }
+        counts.sort_unstable();
+        counts
+    }
+
+    /// The bytes that went to the registry, without AWS's own API.
+    fn sent(&self) -> u64 {
+        self.log.iter().filter(|entry| entry.path.starts_with("/v2/")).map(|entry| entry.body_bytes).sum()
+    }
+
+    /// Asserts that the layers were gone through once, or not at all.
+    #[track_caller]
+    fn has_read(&self, layers: u64) {
+        let most = layers + BESIDE;
+        assert!((layers..most).contains(&self.read), "{} bytes were read, {layers} of them layers", self.read);
+    }
+}
+
+/// A program that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Three layers: one goes in parts, one packs well, one is small.
+fn layers() -> Vec<Vec<u8>> {
+    let file = |name, bytes: &[u8]| build::tar_of(name, bytes);
+    vec![
+        file("base", &build::noise(1, 12 << 20)),
+        file("packages", &build::prose(2, 6 << 20)),
+        file("app", &build::noise(3, 3 << 19)),
+    ]
+}
+
+/// How many bytes they have together.
+fn bytes_of(layers: &[Vec<u8>]) -> u64 {
+    let sizes: Vec<_> = layers.iter().map(|layer| layer.len() as u64).collect();
+    assert!(sizes.iter().all(|size| *size > BESIDE));
+    sizes.iter().sum()
+}
+
+/// The bytes of everything that a tag refers to, each blob once, and of its manifest.
+fn bytes_under(ecr: &Ecr, tag: &str) -> u64 {
+    let (_, bytes, _) = ecr.image("team/app", tag).unwrap();
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let sizes = layers.chain([&manifest["config"]]).map(|blob| blob["size"].as_u64().unwrap());
+    sizes.sum::<u64>() + bytes.len() as u64
+}
+
+/// Writes an OCI layout whose layers are packed, as a folder.
+fn packed_layout(path: &str, layers: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let diff_ids: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
+    let pack = |layer: &Vec<u8>| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(layer).unwrap();
+        gzip.finish().unwrap()
+    };
+    let packed: Vec<_> = layers.iter().map(pack).collect();
+    let blobs = format!("{path}/blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest = sha256(bytes);
+        std::fs::write(format!("{blobs}/{}", digest.strip_prefix("sha256:").unwrap()), bytes).unwrap();
+        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": bytes.len()})
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob("config.v1+json", &build::config(&diff_ids)),
+        "layers": packed.iter().map(|layer| blob("layer.v1.tar+gzip", layer)).collect::<Vec<_>>(),
+    });
+    let index = json!({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest.to_string().as_bytes())]});
+    std::fs::write(format!("{path}/index.json"), index.to_string()).unwrap();
+    std::fs::write(format!("{path}/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    packed
+}
+
+/// What a first push of the three layers asks: three layers and a config, of which the large one has a part before the
+/// request that closes it.
+const FIRST: [(&str, usize); 7] = [
+    ("ecr:BatchCheckLayerAvailability", 1),
+    ("ecr:CompleteLayerUpload", 4),
+    ("ecr:DescribeRepositories", 1),
+    ("ecr:GetAuthorizationToken", 1),
+    ("ecr:InitiateLayerUpload", 4),
+    ("ecr:PutImage", 1),
+    ("ecr:UploadLayerPart", 1),
+];
+
+/// What a push asks at least.
+const LEAST: [&str; 4] =
+    ["ecr:GetAuthorizationToken", "ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability", "ecr:PutImage"];
+
+#[test]
+fn a_first_push_reads_every_layer_once_and_sends_every_blob_once() {
+    let (ecr, layers) = (Ecr::new(), layers());
+    let archive = ecr.bench.scratch("image.tar");
+    build::docker_save(&archive, &layers);
+    let cost = Cost::of(&ecr, &[&archive, "team/app:1"]);
+    assert_eq!(cost.asked_in_all(), FIRST, "{}", ecr.story());
+    assert_eq!(cost.sent(), bytes_under(&ecr, "1"));
+    cost.has_read(bytes_of(&layers));
+}
+
+#[test]
+fn a_second_push_reads_no_layer_and_sends_the_manifest() {
+    let (ecr, layers) = (Ecr::new(), layers());
+    let archive = ecr.bench.scratch("image.tar");
+    build::docker_save(&archive, &layers);
+    Cost::of(&ecr, &[&archive, "team/app:1"]).has_read(bytes_of(&layers));
+    for tag in ["1", "2"] {
+        let cost = Cost::of(&ecr, &[&archive, &format!("team/app:{tag}")]);
+        assert_eq!(cost.asked(), LEAST);
+        assert_eq!(cost.sent(), ecr.image("team/app", tag).unwrap().1.len() as u64);
+        cost.has_read(0);
+    }
+}
+
+#[test]
+fn a_packed_layout_is_read_once_and_the_second_time_not_at_all() {
+    let ecr = Ecr::new();
+    let layout = ecr.bench.scratch("layout");
+    let packed = packed_layout(&layout, &layers());
+    let cost = Cost::of(&ecr, &[&layout, "team/app:1"]);
+    assert_eq!(cost.asked_in_all(), FIRST, "{}", ecr.story());
+    assert_eq!(cost.sent(), bytes_under(&ecr, "1"));
+    cost.has_read(bytes_of(&packed));
+    // With a cache of its own: nothing of the first run is remembered.
+    let cost = Cost::of(&ecr, &[&layout, "team/app:2", "--cache", &ecr.bench.scratch("none.jsonl")]);
+    assert_eq!(cost.asked(), LEAST);
+    assert_eq!(cost.sent(), ecr.image("team/app", "2").unwrap().1.len() as u64);
+    cost.has_read(0);
+}
+
+/// The sandbox that everybody is measured against keeps its memory, and is as far away as it is told.
+#[test]
+fn a_sandbox_for_measuring_discards_and_is_far_away() {
+    let bench = Bench::new();
+    let (dir, archive) = (bench.scratch("images"), bench.scratch("image.tar"));
+    build::docker_save(&archive, &[build::tar_of("app", &build::noise(4, 3 << 19))]);
+    let sandbox = ["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/app", "--dir", &dir];
+    let mut command = bench.command(&[&sandbox[..], &["--discard", "--delay", "200"]].concat());
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Killed(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let url = lines.find_map(|line| Some(line.split_once("AWS_ENDPOINT_URL_ECR=")?.1.split(' ').next()?.to_owned()));
+    let url = url.expect("the sandbox says where it is");
+    let started = Instant::now();
+    let mut push: Command = bench.command(&[&archive, "team/app:1", "--region", "us-east-1"]);
+    push.env("AWS_ENDPOINT_URL_ECR", &url).env("ECR_PUSH_REGISTRY_ENDPOINT", &url);
+    push.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+    let _run = finish(push, String::new).exits(0);
+    // A session, its end and the manifest come one after the other.
+    assert!(started.elapsed() >= Duration::from_millis(3 * 200), "{:?}", started.elapsed());
+    let blobs = std::fs::read_dir(format!("{dir}/team/app/blobs/sha256")).unwrap();
+    let sizes: Vec<_> = blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).collect();
+    assert!(!sizes.is_empty() && sizes.iter().all(|size| *size <= 1 << 20), "{sizes:?}");
+}
