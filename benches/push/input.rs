@@ -1,0 +1,366 @@
+//! Archives made of files of this machine, the same at every time: folders are walked in the order of their names.
+//!
+//! They are kept in `target/bench-input` and built where they are missing.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use ecr_push::image::{self, Choice};
+use ecr_push::layer::FileRange;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::options::target;
+
+/// An archive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Input {
+    /// Three layers of uneven size: an operating system, packages, an app.
+    Three,
+    /// The same, but for an app that is another one after every [`Inputs::change`].
+    Changed,
+    /// The same as an OCI layout with packed layers.
+    Packed,
+    /// One layer.
+    Huge,
+    /// 40 small layers.
+    Forty,
+    /// 20 small layers.
+    Twenty,
+}
+
+impl Input {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Three => "three.tar",
+            Self::Changed => "changed.tar",
+            Self::Packed => "packed",
+            Self::Huge => "huge.tar",
+            Self::Forty => "forty.tar",
+            Self::Twenty => "twenty.tar",
+        }
+    }
+}
+
+/// Where the archives are.
+pub(crate) struct Inputs {
+    folder: PathBuf,
+    scale: u64,
+}
+
+impl Inputs {
+    pub(crate) fn new(quick: bool) -> Self {
+        let folder = target().join("bench-input").join(if quick { "quick" } else { "full" });
+        std::fs::create_dir_all(&folder).unwrap();
+        Self { folder, scale: if quick { 100_000 } else { 1_000_000 } }
+    }
+
+    /// The archive, built if it is missing, and in the page cache if it fits there.
+    pub(crate) fn get(&self, input: Input) -> PathBuf {
+        let path = self.folder.join(input.name());
+        if !path.exists() {
+            eprintln!("building {}", path.display());
+            let new = self.folder.join("new");
+            std::fs::remove_dir_all(&new).or_else(|_| std::fs::remove_file(&new)).ok();
+            self.build(input, &new);
+            std::fs::rename(new, &path).unwrap();
+        }
+        let files = if path.is_dir() { files_of(&path.join("blobs/sha256")) } else { vec![path.clone()] };
+        for file in files {
+            io::copy(&mut File::open(file).unwrap(), &mut io::sink()).unwrap();
+        }
+        path
+    }
+
+    fn build(&self, input: Input, path: &Path) {
+        let mut rest = Files::of(&["/usr/share"]);
+        match input {
+            Input::Three => {
+                let mut save = Save::new(File::create(path).unwrap(), Vec::new());
+                save.layer(|layer| {
+                    // A third each, as in a small distribution.
+                    layer.fill(&mut Files::of(&["/usr/bin", "/usr/sbin"]), 65 * self.scale);
+                    layer.fill(&mut Files::of(&["/usr/lib"]).without("python"), 130 * self.scale);
+                    layer.fill(&mut rest, 190 * self.scale);
+                });
+                let packages = ["/usr/lib/python3", "/usr/lib/python3.11", "/usr/local/lib", "/usr/lib"];
+                save.layer(|layer| layer.fill(&mut Files::of(&packages), 500 * self.scale));
+                save.layer(|layer| self.app(layer, 0));
+                save.finish();
+            }
+            Input::Changed => {
+                std::fs::copy(self.get(Input::Three), path).unwrap();
+            }
+            Input::Packed => pack_layout(&self.get(Input::Three), path),
+            Input::Huge => {
+                let mut save = Save::new(File::create(path).unwrap(), Vec::new());
+                save.layer(|layer| layer.fill(&mut Files::of(&["/usr"]), 4_000 * self.scale));
+                save.finish();
+            }
+            Input::Forty | Input::Twenty => {
+                let mut save = Save::new(File::create(path).unwrap(), Vec::new());
+                for number in 0..if input == Input::Forty { 40 } else { 20 } {
+                    save.layer(|layer| layer.fill(&mut rest, 100_000 << (number % 5)));
+                }
+                save.finish();
+            }
+        }
+    }
+
+    /// The app: small files, and one that differs from version to version.
+    fn app(&self, layer: &mut Layer<'_>, version: usize) {
+        layer.add("app/version", version.to_string().as_bytes());
+        layer.fill(&mut Files::of(&["/usr/include", "/usr/share/doc", "/usr/share"]), 10 * self.scale);
+    }
+
+    /// Puts another app into [`Input::Changed`]. The layers before it stay where they are.
+    pub(crate) fn change(&self, version: usize) -> PathBuf {
+        let path = self.get(Input::Changed);
+        // Not of the file itself, which a run that was killed may have left half-way.
+        let layers = layers(&self.get(Input::Three));
+        let diff_ids = layers[..2].iter().map(|(_, diff_id)| diff_id.clone()).collect();
+        let mut file = File::options().read(true).write(true).open(&path).unwrap();
+        // Its header is one block.
+        let start = layers[2].0.start() - 512;
+        file.set_len(start).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        let mut save = Save::new(file, diff_ids);
+        save.layer(|layer| self.app(layer, version));
+        save.finish();
+        path
+    }
+
+    /// What an archive is, in a word that is another where the files of the machine are.
+    pub(crate) fn describe(&self, input: Input) -> String {
+        let image = image::open(&self.folder.join(input.name())).unwrap().select(&Choice::Only).unwrap();
+        let layers: Vec<_> = image.manifests()[0].layers.iter().map(|layer| layer.bytes.len()).collect();
+        let (count, bytes) = (layers.len(), layers.iter().sum::<u64>());
+        format!("{}: {count} layers, {:.1} MB, {}", input.name(), bytes as f64 / 1e6, image.content.id().short())
+    }
+}
+
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The layers of an archive, with their diff_ids.
+fn layers(archive: &Path) -> Vec<(FileRange, String)> {
+    let image = image::open(archive).unwrap().select(&Choice::Only).unwrap();
+    let manifests = image.manifests();
+    let layer = |layer: &image::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
+    manifests[0].layers.iter().map(layer).collect()
+}
+
+/// The ordinary files below some folders, sorted, and again from the start when all were there.
+struct Files {
+    roots: Vec<PathBuf>,
+    without: Option<&'static str>,
+    folders: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    round: usize,
+}
+
+impl Files {
+    fn of(roots: &[&str]) -> Self {
+        let roots: Vec<PathBuf> = roots.iter().rev().map(PathBuf::from).collect();
+        Self { folders: roots.clone(), roots, without: None, files: Vec::new(), round: 0 }
+    }
+
+    /// Leaves out folders with such a name.
+    fn without(mut self, start: &'static str) -> Self {
+        self.without = Some(start);
+        self
+    }
+
+    /// The next file, and the name under which it is put.
+    fn next(&mut self) -> (PathBuf, String) {
+        loop {
+            if let Some(file) = self.files.pop() {
+                let name = format!("{}{}", ["", "again/"][self.round.min(1)], file.display());
+                return (file, name.trim_start_matches('/').to_owned());
+            }
+            let Some(folder) = self.folders.pop() else {
+                self.round += 1;
+                assert!(self.round < 1000, "{:?} have no files", self.roots);
+                self.folders.clone_from(&self.roots);
+                continue;
+            };
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            let mut entries: Vec<_> = entries.flatten().collect();
+            // They are taken from the end.
+            entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
+            for entry in entries {
+                let name = entry.file_name();
+                let is_left_out = self.without.is_some_and(|start| name.to_string_lossy().starts_with(start));
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && !is_left_out => self.folders.push(entry.path()),
+                    Ok(kind) if kind.is_file() => self.files.push(entry.path()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// An archive in the making, as `docker save` wrote it before version 25.
+struct Save {
+    out: BufWriter<File>,
+    diff_ids: Vec<String>,
+}
+
+impl Save {
+    /// Goes on after layers with these diff_ids.
+    fn new(file: File, diff_ids: Vec<String>) -> Self {
+        Self { out: BufWriter::with_capacity(1 << 20, file), diff_ids }
+    }
+
+    fn name(number: usize) -> String {
+        format!("{number:064x}/layer.tar")
+    }
+
+    fn layer(&mut self, fill: impl FnOnce(&mut Layer<'_>)) {
+        let start = self.out.stream_position().unwrap();
+        self.out.write_all(&[0; 512]).unwrap();
+        let hashing = Hashing { to: &mut self.out, hash: Sha256::new(), len: 0 };
+        let Hashing { len, hash, .. } = Layer::filled(hashing, fill);
+        // A tar is whole blocks, so the next entry follows at once. Now its size is known.
+        let mut header = tar::Header::new_ustar();
+        header.set_path(Self::name(self.diff_ids.len())).unwrap();
+        header.set_size(len);
+        header.set_mode(0o644);
+        header.set_cksum();
+        self.out.seek(SeekFrom::Start(start)).unwrap();
+        self.out.write_all(header.as_bytes()).unwrap();
+        self.out.seek(SeekFrom::End(0)).unwrap();
+        self.diff_ids.push(digest(hash));
+    }
+
+    fn finish(self) {
+        let names: Vec<_> = (0..self.diff_ids.len()).map(Self::name).collect();
+        let config = config(&self.diff_ids);
+        let config_name = format!("{}.json", &sha256(&config)["sha256:".len()..]);
+        let manifest = json!([{"Config": config_name, "RepoTags": ["bench/app:1"], "Layers": names}]);
+        let mut tar = tar::Builder::new(self.out);
+        add(&mut tar, &config_name, &config);
+        add(&mut tar, "manifest.json", manifest.to_string().as_bytes());
+        tar.into_inner().unwrap().flush().unwrap();
+    }
+}
+
+type Out<'a> = Hashing<&'a mut BufWriter<File>>;
+
+/// A layer in the making.
+struct Layer<'a>(tar::Builder<Out<'a>>);
+
+impl<'a> Layer<'a> {
+    fn filled(to: Out<'a>, fill: impl FnOnce(&mut Layer<'_>)) -> Out<'a> {
+        let mut layer = Self(tar::Builder::new(to));
+        fill(&mut layer);
+        layer.0.into_inner().unwrap()
+    }
+
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        add(&mut self.0, name, bytes);
+    }
+
+    /// Adds files until the layer has so many bytes, and not a file more.
+    fn fill(&mut self, files: &mut Files, size: u64) {
+        while self.0.get_ref().len < size {
+            let (path, name) = files.next();
+            let left = size - self.0.get_ref().len;
+            let Ok(file) = File::open(path) else { continue };
+            let mut bytes = Vec::new();
+            // The last file is cut off where the layer is full.
+            if file.take(left).read_to_end(&mut bytes).is_ok() && !bytes.is_empty() {
+                self.add(&name, &bytes);
+            }
+        }
+    }
+}
+
+fn add(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, name, bytes).unwrap();
+}
+
+fn config(diff_ids: &[String]) -> Vec<u8> {
+    let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
+    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/app"]}, "rootfs": rootfs});
+    config.to_string().into_bytes()
+}
+
+/// Writes an OCI layout with an archive's layers, packed as other people's tools pack: one gzip stream at level 6.
+fn pack_layout(archive: &Path, layout: &Path) {
+    let blobs = layout.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let describe = |kind: &str, digest: &str, size: u64| {
+        let media_type = format!("application/vnd.oci.image.{kind}");
+        json!({"mediaType": media_type, "digest": digest, "size": size})
+    };
+    let blob = |kind: &str, bytes: &[u8]| {
+        let digest = sha256(bytes);
+        std::fs::write(blobs.join(&digest["sha256:".len()..]), bytes).unwrap();
+        describe(kind, &digest, bytes.len() as u64)
+    };
+    let layers = layers(archive);
+    let pack = |(number, (layer, _)): (usize, &(FileRange, String))| -> Value {
+        let path = blobs.join(format!("new-{number}"));
+        let hashing = Hashing { to: File::create(&path).unwrap(), hash: Sha256::new(), len: 0 };
+        let mut gzip = GzEncoder::new(hashing, flate2::Compression::new(6));
+        let mut block = vec![0; 1 << 20];
+        let mut position = 0;
+        while position < layer.len() {
+            let read = layer.read_at(position, &mut block).unwrap();
+            gzip.write_all(&block[..read]).unwrap();
+            position += read as u64;
+        }
+        let Hashing { hash, len, .. } = gzip.finish().unwrap();
+        let digest = digest(hash);
+        std::fs::rename(path, blobs.join(&digest["sha256:".len()..])).unwrap();
+        describe("layer.v1.tar+gzip", &digest, len)
+    };
+    let packed: Vec<_> = layers.iter().enumerate().map(pack).collect();
+    let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob("config.v1+json", &config(&diff_ids)),
+        "layers": packed,
+    });
+    let index = json!({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest.to_string().as_bytes())]});
+    std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// Writes through, hashes and counts.
+struct Hashing<W> {
+    to: W,
+    hash: Sha256,
+    len: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.len += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn digest(hash: Sha256) -> String {
+    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    digest(Sha256::new_with_prefix(bytes))
+}

@@ -1,0 +1,87 @@
+//! What is asked for.
+
+use std::path::{Path, PathBuf};
+
+use crate::rows::ROWS;
+
+pub(crate) const USAGE: &str = "\
+cargo bench --bench push -- [--quick] [--rows KEY,KEY] [--runs N] [--sinks sandbox,registry]
+
+  --quick        a tenth of the bytes, two runs, nothing appended to benches/results.md: whether it works
+  --rows KEYS    only these: cold, zstd, second, again, changed, reuse-from, packed, small, huge, delay, stdin
+  --runs N       how often each is run; 5
+  --sinks KINDS  only these: sandbox, registry
+
+Add --profile dist, before the --, to measure what is shipped.";
+
+/// Where something is pushed to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// The sandbox of this program, in this process.
+    Sandbox,
+    /// Debian's docker-registry.
+    Registry,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Registry => "docker-registry",
+        }
+    }
+}
+
+/// What is asked for.
+pub(crate) struct Options {
+    pub(crate) quick: bool,
+    pub(crate) runs: usize,
+    pub(crate) rows: Vec<String>,
+    pub(crate) sinks: Vec<Kind>,
+}
+
+pub(crate) fn read(arguments: &[String]) -> Result<Options, String> {
+    let mut arguments = arguments.iter();
+    let (mut quick, mut runs) = (false, None);
+    let mut rows: Vec<String> = ROWS.iter().map(|row| row.key.to_owned()).collect();
+    let mut sinks = vec![Kind::Sandbox, Kind::Registry];
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+        match argument.as_str() {
+            // Cargo says so.
+            "--bench" => {}
+            "--quick" => quick = true,
+            "--runs" => {
+                let count = value()?.parse().ok().filter(|count| *count > 0);
+                runs = Some(count.ok_or("--runs wants a number, at least 1")?);
+            }
+            "--rows" => {
+                rows = value()?.split(',').map(str::to_owned).collect();
+                if let Some(unknown) = rows.iter().find(|key| !ROWS.iter().any(|row| row.key == **key)) {
+                    return Err(format!("there is no row {unknown:?}"));
+                }
+            }
+            "--sinks" => {
+                let kind = |name: &str| match name {
+                    "sandbox" => Ok(Kind::Sandbox),
+                    "registry" => Ok(Kind::Registry),
+                    _ => Err(format!("there is no sink {name:?}")),
+                };
+                sinks = value()?.split(',').map(kind).collect::<Result<_, _>>()?;
+            }
+            _ => return Err(format!("what is {argument:?}?")),
+        }
+    }
+    Ok(Options { quick, runs: runs.unwrap_or(if quick { 2 } else { 5 }), rows, sinks })
+}
+
+/// The folder of everything that is built; nothing is written outside but the results.
+pub(crate) fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
+}
+
+/// Whether a program is there.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

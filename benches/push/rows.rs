@@ -1,0 +1,324 @@
+//! What is measured, and how each program is told to do it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Runtime;
+
+use crate::floor::{Floor, floor};
+use crate::input::{Input, Inputs};
+use crate::measure::{Measured, measure};
+use crate::options::{Kind, Options, is_installed, target};
+use crate::sink::{REPOSITORY, Seen, Sink};
+use crate::table;
+
+/// One thing to do.
+pub(crate) struct Row {
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
+    input: Input,
+    floor: Floor,
+    before: Before,
+    /// Milliseconds that each answer of the registry takes longer.
+    delay: u64,
+    /// Of which `--help` has a word if the program can do it; any, if all programs can.
+    wants: &'static [&'static str],
+    /// What the program has to be told for it.
+    told: &'static [&'static str],
+    /// What skopeo has to be told for it.
+    skopeo: &'static [&'static str],
+    /// Whether the archive comes through a pipe.
+    from_pipe: bool,
+}
+
+/// What is there before it is measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Before {
+    /// Nothing.
+    Nothing,
+    /// The image of three layers under the tag that is pushed again, and nothing on the machine.
+    Tag,
+    /// The same, and what the program has kept of it on the machine.
+    TagAndHome,
+    /// The image of three layers under the tag of an earlier commit, and nothing on the machine.
+    Commit,
+}
+
+impl Row {
+    /// Whether the floor packs what the program packs.
+    pub(crate) fn packs_all(&self) -> bool {
+        self.floor == Floor::All
+    }
+}
+
+const fn row(key: &'static str, title: &'static str, input: Input, floor: Floor) -> Row {
+    let before = Before::Nothing;
+    Row { key, title, input, floor, before, delay: 0, wants: &[], told: &[], skopeo: &[], from_pipe: false }
+}
+
+pub(crate) const ROWS: [Row; 11] = [
+    row("cold", "cold, gzip", Input::Three, Floor::All),
+    Row {
+        wants: &["--compression"],
+        told: &["--compression", "zstd"],
+        skopeo: &["--format", "oci", "--dest-compress-format", "zstd"],
+        // The recipe is not known here yet.
+        ..row("zstd", "cold, zstd", Input::Three, Floor::None)
+    },
+    Row { before: Before::Tag, ..row("second", "second push, fresh machine, tag exists", Input::Three, Floor::None) },
+    Row { before: Before::TagAndHome, ..row("again", "second push, same machine", Input::Three, Floor::None) },
+    Row {
+        before: Before::Tag,
+        ..row("changed", "one changed layer of three, fresh machine, tag exists", Input::Changed, Floor::Last)
+    },
+    Row {
+        before: Before::Commit,
+        wants: &["--reuse-from"],
+        told: &["--reuse-from", "main-*"],
+        ..row("reuse-from", "one changed layer of three, new tag, `--reuse-from`", Input::Changed, Floor::Last)
+    },
+    row("packed", "packed OCI layout", Input::Packed, Floor::All),
+    row("small", "40 small layers", Input::Forty, Floor::All),
+    row("huge", "one layer of 4 GB", Input::Huge, Floor::All),
+    Row { delay: 50, ..row("delay", "20 small layers, 50 ms a reply", Input::Twenty, Floor::All) },
+    Row {
+        wants: &["standard input", "stdin"],
+        from_pipe: true,
+        ..row("stdin", "standard input", Input::Three, Floor::All)
+    },
+];
+
+/// A program that is measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Program {
+    EcrPush,
+    Skopeo,
+}
+
+impl Program {
+    pub(crate) const ALL: [Self; 2] = [Self::EcrPush, Self::Skopeo];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::EcrPush => "ecr-push",
+            Self::Skopeo => "skopeo",
+        }
+    }
+}
+
+/// What came of a program at a row and a sink.
+#[derive(Clone, Default)]
+pub(crate) struct Figures {
+    pub(crate) measured: Vec<Measured>,
+    /// What the sink saw of each, if it counts.
+    pub(crate) seen: Vec<Seen>,
+    /// The CPU seconds that the sink took for each, if it is in this process.
+    pub(crate) sink_cpu: Vec<f64>,
+    /// The bytes of the layers as they are stored, if the sink tells.
+    pub(crate) packed: Option<u64>,
+    /// Why there is nothing, or no more.
+    pub(crate) error: Option<String>,
+}
+
+/// What came of a row.
+pub(crate) struct Outcome {
+    pub(crate) row: &'static Row,
+    pub(crate) figures: Vec<(Kind, Program, Figures)>,
+    pub(crate) floor: Figures,
+}
+
+/// A row at a sink with a program, from run to run.
+struct Lane {
+    kind: Kind,
+    program: Program,
+    sink: Option<Sink>,
+    home: PathBuf,
+    figures: Figures,
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    inputs: Inputs,
+    runtime: Runtime,
+    help: String,
+    work: PathBuf,
+}
+
+/// Measures everything that is asked for.
+pub(crate) fn run(options: &Options) {
+    let work = target().join("bench-work");
+    // What an earlier run left that was killed.
+    std::fs::remove_dir_all(&work).ok();
+    std::fs::create_dir_all(&work).unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_ecr-push")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let bench = Bench { options, inputs: Inputs::new(options.quick), runtime, help, work };
+    let rows = ROWS.iter().filter(|row| options.rows.iter().any(|key| key == row.key));
+    let outcomes: Vec<_> = rows.map(|row| bench.row(row)).collect();
+    std::fs::remove_dir_all(&bench.work).ok();
+    let measured = outcomes.iter().filter(|outcome| outcome.figures.iter().any(|it| !it.2.measured.is_empty()));
+    let mut inputs: Vec<_> = measured.map(|outcome| outcome.row.input).collect();
+    // The changed one is another at every run.
+    inputs.iter_mut().filter(|input| **input == Input::Changed).for_each(|input| *input = Input::Three);
+    inputs.dedup();
+    let inputs: Vec<_> = inputs.into_iter().map(|input| bench.inputs.describe(input)).collect();
+    table::publish(options, &inputs, &outcomes);
+}
+
+impl Bench<'_> {
+    fn row(&self, row: &'static Row) -> Outcome {
+        let mut lanes: Vec<Lane> = Vec::new();
+        for kind in self.options.sinks.iter().copied() {
+            // A docker-registry is as near as it is.
+            let programs = Program::ALL.iter().copied().filter(|_| kind == Kind::Sandbox || row.delay == 0);
+            lanes.extend(programs.map(|program| {
+                let home = self.work.join(format!("home-{}-{}", kind.name(), program.name()));
+                Lane { kind, program, sink: None, home, figures: Figures::default() }
+            }));
+        }
+        let mut lowest = Figures::default();
+        // Without this program there is nothing to compare.
+        if !row.wants.is_empty() && !row.wants.iter().any(|word| self.help.contains(word)) {
+            lanes.iter_mut().for_each(|lane| lane.figures.error = Some("not yet".into()));
+        } else {
+            for run in 0..self.options.runs {
+                let archive =
+                    if row.input == Input::Changed { self.inputs.change(run + 1) } else { self.inputs.get(row.input) };
+                for lane in &mut lanes {
+                    self.step(row, lane, &archive, run);
+                }
+                if row.floor != Floor::None && lowest.error.is_none() {
+                    match floor(&archive, row.floor, &self.work) {
+                        Ok((measured, packed)) => {
+                            lowest.measured.push(measured);
+                            lowest.packed = Some(packed);
+                        }
+                        Err(why) => lowest.error = Some(why),
+                    }
+                }
+            }
+        }
+        let figures = lanes.into_iter().map(|lane| (lane.kind, lane.program, lane.figures)).collect();
+        Outcome { row, figures, floor: lowest }
+    }
+
+    /// Measures a lane once more, unless something went wrong there.
+    fn step(&self, row: &Row, lane: &mut Lane, archive: &Path, run: usize) {
+        if lane.figures.error.is_some() {
+            return;
+        }
+        match self.measure(row, lane, archive, run) {
+            Ok(measured) => {
+                let (kind, program) = (lane.kind.name(), lane.program.name());
+                eprintln!("{}, {kind}, {program}: {:.2} s, {:.2} s of CPU", row.key, measured.wall, measured.cpu);
+                lane.figures.measured.push(measured);
+            }
+            Err(why) => {
+                eprintln!("{}, {}, {}: {why}", row.key, lane.kind.name(), lane.program.name());
+                lane.figures.error = Some(why);
+            }
+        }
+    }
+
+    fn measure(&self, row: &Row, lane: &mut Lane, archive: &Path, run: usize) -> Result<Measured, String> {
+        let missing = |program: &str| Err(format!("{program} is not installed"));
+        if lane.program == Program::Skopeo && !is_installed("skopeo") {
+            return missing("skopeo");
+        }
+        if lane.kind == Kind::Registry && !is_installed("docker-registry") {
+            return missing("docker-registry");
+        }
+        let tag = if row.before == Before::Commit { format!("main-{}", run + 1) } else { "1".into() };
+        if row.before == Before::Nothing || lane.sink.is_none() {
+            // The old one first: two would share the disk.
+            lane.sink = None;
+            lane.sink = Some(Sink::start(lane.kind, Duration::from_millis(row.delay), &self.runtime, &self.work));
+            fresh(&lane.home);
+            if row.before != Before::Nothing {
+                let tag = if row.before == Before::Commit { "main-0" } else { "1" };
+                let first = self.inputs.get(Input::Three);
+                let command = self.command(row, lane, &source(lane.program, Input::Three, &first, false), tag);
+                measure(&command, None, &self.work)?;
+            }
+        }
+        if row.before != Before::TagAndHome {
+            fresh(&lane.home);
+        }
+        let command = self.command(row, lane, &source(lane.program, row.input, archive, row.from_pipe), &tag);
+        let sink = lane.sink.as_ref().unwrap();
+        let (seen, cpu) = (sink.seen(), own_cpu());
+        let measured = measure(&command, row.from_pipe.then_some(archive), &self.work)?;
+        let cpu = own_cpu() - cpu;
+        if let (Some(before), Some(after)) = (seen, sink.seen()) {
+            let seen = Seen { requests: after.requests - before.requests, bytes: after.bytes - before.bytes };
+            lane.figures.seen.push(seen);
+            lane.figures.sink_cpu.push(cpu);
+            lane.figures.packed = Some(sink.packed(&tag).ok_or("it says success, and there is no image")?);
+        }
+        Ok(measured)
+    }
+
+    fn command(&self, row: &Row, lane: &Lane, source: &str, tag: &str) -> Command {
+        let sink = lane.sink.as_ref().unwrap();
+        let address = sink.address();
+        let mut command = match lane.program {
+            Program::EcrPush => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-push"));
+                command.arg(source);
+                if let Kind::Sandbox = lane.kind {
+                    let url = format!("http://{address}");
+                    command.arg(format!("{REPOSITORY}:{tag}")).args(["--region", "us-east-1"]);
+                    command.env("AWS_ENDPOINT_URL_ECR", &url).env("ECR_PUSH_REGISTRY_ENDPOINT", &url);
+                    command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+                    command.env("AWS_EC2_METADATA_DISABLED", "true");
+                    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+                } else {
+                    command.arg(format!("{address}/{REPOSITORY}:{tag}"));
+                }
+                command.args(row.told);
+                command
+            }
+            Program::Skopeo => {
+                let mut command = Command::new("skopeo");
+                command.arg("--insecure-policy").arg("--tmpdir").arg(&lane.home);
+                command.args(["copy", "--dest-tls-verify=false"]).args(row.skopeo);
+                if let Some(login) = sink.login() {
+                    command.args(["--dest-creds", login]);
+                }
+                command.arg(source).arg(format!("docker://{address}/{REPOSITORY}:{tag}"));
+                // What it remembers lies in the home folder then, for root as well.
+                command.env("_CONTAINERS_ROOTLESS_UID", "65534");
+                command
+            }
+        };
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", &lane.home).env("TMPDIR", &lane.home);
+        command
+    }
+}
+
+/// How a program calls an archive.
+fn source(program: Program, input: Input, archive: &Path, from_pipe: bool) -> String {
+    match (program, input, from_pipe) {
+        (Program::EcrPush, _, true) => "-".into(),
+        (Program::EcrPush, ..) => archive.display().to_string(),
+        (Program::Skopeo, _, true) => "docker-archive:/dev/stdin".into(),
+        (Program::Skopeo, Input::Packed, _) => format!("oci:{}", archive.display()),
+        (Program::Skopeo, ..) => format!("docker-archive:{}", archive.display()),
+    }
+}
+
+/// A home folder with nothing in it.
+fn fresh(home: &Path) {
+    std::fs::remove_dir_all(home).ok();
+    std::fs::create_dir_all(home).unwrap();
+}
+
+/// The seconds of CPU that this process took, in which sandboxes are.
+fn own_cpu() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

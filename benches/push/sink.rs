@@ -1,0 +1,114 @@
+//! Where images are pushed to: a sandbox in this process, or a docker-registry. Each is empty at its start.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use ecr_push::sandbox::{Options, Rules, Sandbox};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::options::Kind;
+
+/// The repository that everything goes to.
+pub(crate) const REPOSITORY: &str = "bench/app";
+
+/// Where images are pushed to.
+pub(crate) enum Sink {
+    Sandbox { sandbox: Box<Sandbox>, password: String },
+    Registry { child: Child, address: String, storage: PathBuf },
+}
+
+/// What a sink has seen so far, if it counts.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Seen {
+    pub(crate) requests: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Sink {
+    pub(crate) fn start(kind: Kind, delay: Duration, runtime: &Runtime, work: &Path) -> Self {
+        match kind {
+            Kind::Sandbox => runtime.block_on(sandbox(delay)),
+            Kind::Registry => registry(work),
+        }
+    }
+
+    /// `127.0.0.1:PORT`
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Self::Sandbox { sandbox, .. } => sandbox.address().to_string(),
+            Self::Registry { address, .. } => address.clone(),
+        }
+    }
+
+    /// What it asks for, as `NAME:PASSWORD`.
+    pub(crate) fn login(&self) -> Option<&str> {
+        match self {
+            Self::Sandbox { password, .. } => Some(password),
+            Self::Registry { .. } => None,
+        }
+    }
+
+    /// What was asked of it. Bytes are those of bodies.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        let Self::Sandbox { sandbox, .. } = self else { return None };
+        let log = sandbox.log();
+        Some(Seen { requests: log.len() as u64, bytes: log.iter().map(|entry| entry.body_bytes).sum() })
+    }
+
+    /// How many bytes the layers of an image have as they are stored.
+    pub(crate) fn packed(&self, tag: &str) -> Option<u64> {
+        let Self::Sandbox { sandbox, .. } = self else { return None };
+        let manifest: Value = serde_json::from_slice(&sandbox.image(REPOSITORY, tag)?.1).ok()?;
+        manifest["layers"].as_array()?.iter().map(|layer| layer["size"].as_u64()).sum()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Self::Registry { child, storage, .. } = self {
+            child.kill().ok();
+            child.wait().ok();
+            std::fs::remove_dir_all(storage).ok();
+        }
+    }
+}
+
+async fn sandbox(delay: Duration) -> Sink {
+    let rules = Rules { delay, ..Rules::default() };
+    let create = vec![REPOSITORY.parse().unwrap()];
+    let sandbox = Sandbox::start(Options { discard: true, rules, create, ..Options::default() }).await.unwrap();
+    let request = reqwest::Client::builder().no_proxy().build().unwrap().post(sandbox.url());
+    let request = request
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amz-target", "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken")
+        .header("authorization", "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=y");
+    let answer = request.body("{}").send().await.unwrap().bytes().await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let token = answer["authorizationData"][0]["authorizationToken"].as_str().unwrap();
+    let login = base64::engine::general_purpose::STANDARD.decode(token).unwrap();
+    Sink::Sandbox { sandbox: Box::new(sandbox), password: String::from_utf8(login).unwrap() }
+}
+
+fn registry(work: &Path) -> Sink {
+    let storage = tempfile::tempdir_in(work).unwrap().keep();
+    let settings = storage.join("settings.yml");
+    let text = format!(
+        "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
+        storage.join("data").display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(settings).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.contains("listening on ")).expect("docker-registry says where it listens");
+    let address = line.split("listening on ").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    // It goes on talking, and must not find its pipe full or closed.
+    std::thread::spawn(move || lines.for_each(drop));
+    Sink::Registry { child, address, storage }
+}

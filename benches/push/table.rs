@@ -1,0 +1,172 @@
+//! What came of it, as Markdown.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+use crate::measure::Measured;
+use crate::options::{Kind, Options};
+use crate::rows::{Figures, Outcome, Program};
+
+const COLUMNS: [&str; 14] = [
+    "row",
+    "sink",
+    "program",
+    "wall s",
+    "CPU s",
+    "CPU / wall",
+    "peak MB",
+    "sent MB",
+    "requests",
+    "read MB",
+    "sink CPU s",
+    "wall / skopeo",
+    "wall / floor",
+    "packed / skopeo",
+];
+
+/// Prints the table, and appends it to what was measured before.
+pub(crate) fn publish(options: &Options, inputs: &[String], outcomes: &[Outcome]) {
+    let mut text = heading(options, inputs);
+    text += &line(&COLUMNS.map(str::to_owned));
+    text += &line(&COLUMNS.map(|_| "---".to_owned()));
+    for outcome in outcomes {
+        rows(outcome, &mut text);
+    }
+    println!("{text}");
+    if options.quick {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results.md");
+    let mut file = File::options().append(true).create(true).open(path).unwrap();
+    writeln!(file, "{text}").unwrap();
+}
+
+fn heading(options: &Options, inputs: &[String]) -> String {
+    let Options { quick, runs, .. } = options;
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("an unknown CPU");
+    let cpu = cpu.trim_start_matches(['\t', ' ', ':']);
+    let program = Path::new(env!("CARGO_BIN_EXE_ecr-push"));
+    let profile = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let dirty =
+        if output("git", &["status", "--porcelain", "src", "Cargo.lock"]).is_empty() { "" } else { ", changed" };
+    format!(
+        "## {date}, {commit}{dirty}\n\n\
+         {cpu}, {cores} cores; profile {profile}, features {features}; {skopeo}; {registry}.\n\
+         Medians of {runs} runs{quick}, least and most in brackets; MB are 10^6 bytes.\n\
+         The floor is packing and both hashes alone, its CPU seconds divided by the cores.\n\
+         Read are the bytes of every read, from files and pipes.\n\n\
+         {inputs}\n\n",
+        date = httpdate::fmt_http_date(SystemTime::now()),
+        commit = output("git", &["rev-parse", "--short=12", "HEAD"]),
+        cores = cores(),
+        features = if cfg!(feature = "sandbox") { "sandbox" } else { "none" },
+        skopeo = output("skopeo", &["--version"]),
+        registry = output("docker-registry", &["--version"]),
+        quick = if *quick { " with a tenth of the bytes, to see whether it works" } else { "" },
+        inputs = inputs.iter().map(|input| format!("- {input}")).collect::<Vec<_>>().join("\n"),
+    )
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    output.map_or_else(|_| format!("no {program}"), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn cores() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
+}
+
+fn rows(outcome: &Outcome, text: &mut String) {
+    let title = outcome.row.title;
+    let find = |kind, program| {
+        let found = outcome.figures.iter().find(|(k, p, _)| (*k, *p) == (kind, program));
+        found.map(|(_, _, figures)| figures).filter(|figures| figures.is_whole())
+    };
+    let lowest = outcome.floor.is_whole().then(|| outcome.floor.median(|it| it.cpu).0 / cores());
+    for (kind, program, figures) in &outcome.figures {
+        if let Some(why) = &figures.error {
+            // What is not there yet is said once.
+            if why != "not yet" || (*kind, *program) == (outcome.figures[0].0, outcome.figures[0].1) {
+                *text += &line(&cells(&[title, kind.name(), program.name(), why]));
+            }
+            continue;
+        }
+        let skopeo = find(*kind, Program::Skopeo).filter(|_| *program == Program::EcrPush);
+        let (wall, least, most) = figures.median(|it| it.wall);
+        let (cpu, ..) = figures.median(|it| it.cpu);
+        let of = |other: Option<f64>| other.map_or_else(String::new, |other| format!("{:.2}", wall / other));
+        let counted = |count: &dyn Fn(usize) -> f64| median((0..figures.seen.len()).map(count).collect());
+        let sent = counted(&|n| figures.seen[n].bytes as f64);
+        let requests = counted(&|n| figures.seen[n].requests as f64);
+        let sink = counted(&|n| figures.sink_cpu[n]);
+        let packed = figures.packed.zip(skopeo.and_then(|skopeo| skopeo.packed));
+        *text += &line(&[
+            title.into(),
+            kind.name().into(),
+            program.name().into(),
+            format!("{wall:.2} ({least:.2}–{most:.2})"),
+            format!("{cpu:.2}"),
+            format!("{:.2}", cpu / wall),
+            mega(figures.median(|it| it.peak as f64).0),
+            sent.map(mega).unwrap_or_default(),
+            requests.map(|count| format!("{count:.0}")).unwrap_or_default(),
+            mega(figures.median(|it| it.read as f64).0),
+            sink.map(|cpu| format!("{cpu:.2}")).unwrap_or_default(),
+            of(skopeo.map(|skopeo| skopeo.median(|it| it.wall).0)),
+            of(lowest),
+            packed.map(|(ours, theirs)| format!("{:.3}", ours as f64 / theirs as f64)).unwrap_or_default(),
+        ]);
+    }
+    if let Some(why) = &outcome.floor.error {
+        *text += &line(&cells(&[title, "none", "floor", why]));
+    } else if let Some(lowest) = lowest {
+        let cpu = outcome.floor.median(|it| it.cpu).0;
+        let read = outcome.floor.median(|it| it.read as f64).0;
+        let mut cells = cells(&[title, "none", "floor", &format!("{lowest:.2}"), &format!("{cpu:.2}")]);
+        cells[9] = mega(read);
+        *text += &line(&cells);
+        // Of a changed image the floor packs one layer, of which no size is known.
+        let ours = find(Kind::Sandbox, Program::EcrPush).and_then(|figures| figures.packed);
+        if let (true, Some(ours), Some(floor)) = (outcome.row.packs_all(), ours, outcome.floor.packed)
+            && ours != floor
+        {
+            let said = format!("it is none: it packs to {floor} bytes, and the program to {ours}");
+            *text += &line(&self::cells(&[title, "none", "floor", &said]));
+        }
+    }
+}
+
+impl Figures {
+    fn is_whole(&self) -> bool {
+        self.error.is_none() && !self.measured.is_empty()
+    }
+
+    /// The median, the least and the most.
+    fn median(&self, of: impl Fn(&Measured) -> f64) -> (f64, f64, f64) {
+        let mut all: Vec<_> = self.measured.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        (median(all.clone()).unwrap(), all[0], all[all.len() - 1])
+    }
+}
+
+fn median(mut all: Vec<f64>) -> Option<f64> {
+    all.sort_by(f64::total_cmp);
+    let (low, high) = (all.len().checked_sub(1)? / 2, all.len() / 2);
+    Some((all[low] + all[high]) / 2.0)
+}
+
+fn mega(bytes: f64) -> String {
+    format!("{:.1}", bytes / 1e6)
+}
+
+fn cells(first: &[&str]) -> [String; COLUMNS.len()] {
+    std::array::from_fn(|n| first.get(n).copied().unwrap_or_default().to_owned())
+}
+
+fn line(cells: &[String; COLUMNS.len()]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
