@@ -7,18 +7,17 @@ use std::process::Command;
 
 use ecr_push::image::{self, Choice};
 use ecr_push::layer::{Pool, pack};
-use ecr_push::plan;
+use ecr_push::plan::{self, Compression};
 
 use crate::measure::{Measured, measure};
-
-/// How hard the program packs. Were it to pack in another way, the sizes would differ, which the table would say.
-const LEVEL: u32 = 2;
 
 /// What is to be packed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Floor {
-    /// Every layer.
+    /// Every layer, as it is usual.
     All,
+    /// Every layer, with zstd.
+    AllZstd,
     /// The last layer.
     Last,
     /// Nothing, or nothing that this can do.
@@ -40,11 +39,12 @@ pub(crate) fn child(arguments: &[String]) {
     let image = image::open(Path::new(archive)).unwrap().select(&Choice::Only).unwrap();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(6);
     let pool = Pool::start(threads).unwrap();
+    let compression = if which == "AllZstd" { Compression::Zstd(None) } else { Compression::Usual };
     let mut packed = 0;
     for manifest in image.manifests() {
         let skip = if which == "Last" { manifest.layers.len() - 1 } else { 0 };
         for layer in &manifest.layers[skip..] {
-            let recipe = plan::recipe(manifest, layer, LEVEL);
+            let recipe = plan::recipe(manifest, layer, compression);
             packed += pack(&layer.bytes, recipe, &pool, |_| ControlFlow::Continue(())).unwrap().size;
         }
     }
