@@ -63,7 +63,6 @@ pub(crate) const ROWS: [Row; 11] = [
     Row {
         wants: &["--compression"],
         told: &["--compression", "zstd"],
-        // The recipe is not known here yet.
         ..row("zstd", "cold, zstd (skopeo: gzip)", Input::Three, Floor::AllZstd)
     },
     Row { before: Before::Tag, ..row("second", "second push, fresh machine, tag exists", Input::Three, Floor::None) },
