@@ -106,6 +106,12 @@ impl From<ReuseArg> for Reuse {
     }
 }
 
+/// As many as docker and skopeo have or more. What a layer costs most of is round trips.
+const LAYERS_AT_ONCE: usize = 6;
+
+/// But of those that are larger than a chunk, since each of them holds one and a half in memory.
+const LARGE_AT_ONCE: usize = 4;
+
 /// Each costs some 3 MiB, and a push is to stay under 128 MiB on any machine, also if the registry takes nothing.
 const MOST_PACK_THREADS: usize = 6;
 
@@ -187,9 +193,9 @@ struct PushArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
     ca_file: Option<PathBuf>,
 
-    /// Layers under way at once
-    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
-    concurrency: usize,
+    /// Layers under way at once [default: 6, of which 4 may be larger than a chunk]
+    #[arg(long, value_name = "N", help_heading = "Transfer")]
+    concurrency: Option<usize>,
     /// Threads that pack layers [default: one a core, at most 6]
     #[arg(long, value_name = "N", help_heading = "Transfer")]
     pack_threads: Option<usize>,
@@ -313,7 +319,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         registry_endpoint: registry_endpoint(environment)?,
         insecure: args.insecure,
         ca_file: args.ca_file,
-        concurrency: at_least_one("--concurrency", args.concurrency)?,
+        concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(LAYERS_AT_ONCE))?,
+        large_at_once: args.concurrency.unwrap_or(LARGE_AT_ONCE),
         pack_threads: match args.pack_threads {
             Some(threads) => at_least_one("--pack-threads", threads)?,
             None => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_PACK_THREADS),

@@ -97,7 +97,7 @@ impl<'a> Registries<'a> {
             patience: request.patience,
             lanes: request.concurrency.max(QUESTIONS_AT_ONCE),
             quirks,
-            layers: request.concurrency.min(self.layers),
+            layers: request.large_at_once.min(self.layers),
             chunk: request.chunk_size,
             rate: self.rate.clone(),
             on_wait: Arc::new(move |line| events(Event::Warning(line))),

@@ -5,15 +5,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::destination::Destination;
 use super::outcome::label;
-use super::{Event, Events};
+use super::{Event, Events, Request};
 use crate::error::{Error, Result};
+use crate::image::{Config, Manifest};
 use crate::layer::{Packed, Pool, pack};
 use crate::plan::Wanted;
-use crate::registry::{self, Blob, Fed, Feed};
+use crate::registry::{self, Blob, CHUNK, Fed, Feed};
 use crate::reuse::{Cache, Known};
 
 /// How many pieces wait in a feed. Together with the chunk that is being sent and the one that is being gathered, this
@@ -21,18 +22,27 @@ use crate::reuse::{Cache, Known};
 /// holds back the packing.
 const FEED: usize = 2;
 
-/// The delivery of an image's layers.
+/// Something to be sent.
+enum Item<'a> {
+    Layer(&'a Wanted),
+    Config(&'a Config),
+}
+
+/// The delivery of an image's layers and configs.
 pub(super) struct Delivery<'a> {
     pool: Arc<Pool>,
     cache: &'a Cache,
     events: &'a Events,
     lanes: usize,
+    /// Room for layers that are larger than a chunk.
+    large: Semaphore,
 }
 
 impl<'a> Delivery<'a> {
-    /// A delivery with `lanes` layers under way at a time.
-    pub(super) fn new(pool: Arc<Pool>, cache: &'a Cache, events: &'a Events, lanes: usize) -> Self {
-        Self { pool, cache, events, lanes: lanes.max(1) }
+    /// A delivery with as many layers under way at a time as the request wants.
+    pub(super) fn new(pool: Arc<Pool>, cache: &'a Cache, events: &'a Events, request: &Request) -> Self {
+        let large = Semaphore::new(request.large_at_once.max(1));
+        Self { pool, cache, events, lanes: request.concurrency.max(1), large }
     }
 
     /// Who is told.
@@ -40,10 +50,21 @@ impl<'a> Delivery<'a> {
         self.events
     }
 
-    /// Sends the layers, in their order, each to all destinations that need it.
-    pub(super) async fn run(&self, wanted: &[Wanted], destinations: &[&Destination]) {
-        let sending = |wanted| self.deliver(wanted, destinations);
-        futures_util::stream::iter(wanted).for_each_concurrent(self.lanes, sending).await;
+    /// Sends the layers, in their order, and after them the configs of these manifests, each to all destinations that need
+    /// it.
+    pub(super) async fn run(&self, wanted: &[Wanted], manifests: &[&Manifest], destinations: &[&Destination]) {
+        let layers = wanted.iter().map(Item::Layer);
+        let items = layers.chain(manifests.iter().map(|manifest| Item::Config(&manifest.config)));
+        let sending = async |item| match item {
+            Item::Layer(wanted) => self.deliver(wanted, destinations).await,
+            Item::Config(config) => {
+                let puts = destinations.iter().filter(|to| !to.has_failed()).map(|to| async {
+                    to.put_config(config).await.unwrap_or_else(|error| to.fail(error));
+                });
+                futures_util::future::join_all(puts).await;
+            }
+        };
+        futures_util::stream::iter(items).for_each_concurrent(self.lanes, sending).await;
     }
 
     async fn deliver(&self, wanted: &Wanted, destinations: &[&Destination]) {
@@ -52,6 +73,8 @@ impl<'a> Delivery<'a> {
         if takers.is_empty() {
             return;
         }
+        // It is never closed.
+        let _room = if wanted.layer.bytes.len() > CHUNK { self.large.acquire().await.ok() } else { None };
         let (is_shared, feeds) = (takers.len() > 1, self.read(wanted, takers.len()));
         let uploads = takers.into_iter().zip(feeds).map(|((to, meter), feed)| async move {
             let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);

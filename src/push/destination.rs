@@ -306,7 +306,9 @@ impl Destination {
         let what = format!("the config {}", config.digest.short());
         let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)), is_shared: false };
         let sent = registry::upload(&self.client, &blob, feed(), feed).await;
-        sent.map(|_| ()).map_err(|error| self.advise(error))
+        sent.map_err(|error| self.advise(error))?;
+        self.state().available.insert(config.digest, Some(size));
+        Ok(())
     }
 
     /// Puts a manifest under a digest or a tag.

@@ -60,6 +60,8 @@ pub struct Request {
     pub ca_file: Option<PathBuf>,
     /// How many layers are under way at once.
     pub concurrency: usize,
+    /// How many of them may be larger than a chunk, each of which holds one and a half chunks in memory.
+    pub large_at_once: usize,
     /// How many threads pack.
     pub pack_threads: usize,
     /// How long is waited for a registry, and how often a request is tried again.
@@ -196,8 +198,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         let reached: Vec<&Destination> = destinations.iter().flatten().collect();
         match Pool::start(request.pack_threads) {
             Ok(pool) => {
-                let delivery = Delivery::new(Arc::new(pool), &cache, &events, request.concurrency);
-                delivery.run(&wanted, &reached).await;
+                let delivery = Delivery::new(Arc::new(pool), &cache, &events, &request);
+                delivery.run(&wanted, &image.manifests(), &reached).await;
                 let finishing = reached.iter().map(|destination| finish(destination, image, &wanted, &delivery));
                 futures_util::future::join_all(finishing).await;
             }
@@ -250,7 +252,7 @@ async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], del
         events(Event::Warning(format!("{} lost a layer meanwhile: what is missing is sent again", destination.name())));
         put = match destination.look_again(image, events).await {
             Ok(()) => {
-                delivery.run(wanted, &[destination]).await;
+                delivery.run(wanted, &[], &[destination]).await;
                 if destination.has_failed() {
                     return;
                 }
