@@ -346,8 +346,8 @@ impl Schedule {
         let closings = log.iter().filter(|entry| entry.operation == CANCEL);
         let last: HashMap<&str, u16> = closings.map(|entry| (&entry.path[..], entry.status)).collect();
         let harmed = last.values().filter(|status| harmed(**status)).count();
-        // Whoever wants to close one while the registry is gone tries once.
-        let gone = if self.goes_away(struck) { 2 * self.concurrency * self.parties() as usize } else { 0 };
+        // Whoever wants to close one while the registry is gone tries once, and without a login not even that.
+        let gone = if self.goes_away(struck) || no_login { 2 * self.concurrency * self.parties() as usize } else { 0 };
         self.count(struck, untold) as usize + (struck.line + struck.slow) as usize + gone + harmed
     }
 }
