@@ -93,7 +93,7 @@ impl Destination {
         let exists = match found {
             Some(Lookup::Found(_) | Lookup::NoImage) => Some(true),
             Some(Lookup::NoRepository) => Some(false),
-            None => None,
+            Some(Lookup::Unclear) | None => None,
         };
         reached.ensure_repository(exists, request, events).await.map_err(|error| reached.advise(error))?;
         if let Some(Lookup::Found(root)) = &found {

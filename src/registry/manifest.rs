@@ -39,6 +39,8 @@ pub enum Lookup {
     NoImage,
     /// Nothing, since there is no such repository.
     NoRepository,
+    /// A 404 that does not say what it is that is not there.
+    Unclear,
 }
 
 impl Client {
@@ -68,7 +70,7 @@ impl Client {
     pub async fn manifest(&self, reference: &str) -> Result<Option<RemoteManifest>> {
         Ok(match self.lookup(reference).await? {
             Lookup::Found(manifest) => Some(manifest),
-            Lookup::NoImage | Lookup::NoRepository => None,
+            Lookup::NoImage | Lookup::NoRepository | Lookup::Unclear => None,
         })
     }
 
@@ -82,7 +84,11 @@ impl Client {
         let response = match self.ask(&ask).await {
             Ok(response) => response,
             Err(Fault::Answered(answer, _)) if answer.status == Some(404) => {
-                return Ok(if answer.code == "NAME_UNKNOWN" { Lookup::NoRepository } else { Lookup::NoImage });
+                return Ok(match answer.code.as_str() {
+                    "NAME_UNKNOWN" => Lookup::NoRepository,
+                    "MANIFEST_UNKNOWN" => Lookup::NoImage,
+                    _ => Lookup::Unclear,
+                });
             }
             Err(fault) => return Err(self.explain(fault, &doing)),
         };
