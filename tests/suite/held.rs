@@ -159,6 +159,25 @@ fn of_an_index_the_child_of_the_same_platform_is_looked_at() {
 }
 
 #[test]
+fn a_manifest_that_somebody_else_wrote_is_taken_byte_for_byte() {
+    let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
+    let archive = testdata(ARCHIVE);
+    drop(ecr.run(&[&archive, "team/app:ours"]).exits(0));
+    let (digest, manifest, media_type) = ecr.image("team/app", "ours").unwrap();
+    let value: Value = serde_json::from_slice(&manifest).unwrap();
+    let pretty = serde_json::to_string_pretty(&value).unwrap();
+    assert_eq!(put_manifest(&ecr, "team/app", "theirs", &media_type, &pretty), 201);
+    let theirs = ecr.image("team/app", "theirs").unwrap().0;
+    assert_ne!(theirs, digest);
+    // Even where the tag must not move.
+    ecr.set_rules(|rules| rules.immutable = true);
+    let (run, asked, _) = fresh(&ecr, &[&archive, "team/app:theirs"]);
+    assert_eq!((run.digest(), asked.len()), (theirs.to_string(), 2));
+    let (run, _, _) = fresh(&ecr, &[&archive, "team/app:new", "--reuse-from", "theirs"]);
+    assert_eq!(run.digest(), theirs.to_string());
+}
+
+#[test]
 fn the_look_at_the_tag_takes_no_longer_than_it_may() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:BatchGetImage", Trouble::Stall)]);
     let started = std::time::Instant::now();
