@@ -247,7 +247,7 @@ async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], del
     events(Event::Finishing(destination.name()));
     let mut put = put_image(destination, image, events).await;
     if let Err(error) = &put
-        && error.answer().is_some_and(|answer| answer.code == "MANIFEST_BLOB_UNKNOWN")
+        && error.answer().is_some_and(|answer| is_missing_blob(&answer.code))
     {
         events(Event::Warning(format!("{} lost a layer meanwhile: what is missing is sent again", destination.name())));
         put = match destination.look_again(image, events).await {
@@ -264,6 +264,12 @@ async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], del
     if let Err(error) = put {
         destination.fail(error);
     }
+}
+
+/// What registries say of a manifest whose blob they do not have: the specification's word, its older one, and that of
+/// ECR's API (ECR API reference, PutImage).
+fn is_missing_blob(code: &str) -> bool {
+    matches!(code, "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" | "LayersNotFoundException")
 }
 
 async fn put_image(destination: &Destination, image: &Image, events: &Events) -> Result<()> {
