@@ -12,6 +12,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::Choice;
+use crate::progress::Tell;
 use crate::push::{Request, Reuse};
 use crate::reference::{Tag, Target};
 use crate::registry::Patience;
@@ -41,6 +42,8 @@ pub struct Push {
     pub report: Option<PathBuf>,
     /// How progress is shown.
     pub progress: Show,
+    /// What is told.
+    pub tell: Tell,
     /// Whether a sandbox stands in for AWS, and in which folder it keeps its images.
     pub sandbox: Option<Option<PathBuf>>,
 }
@@ -109,10 +112,10 @@ impl From<ReuseArg> for Reuse {
 /// As many as docker and skopeo have or more. What a layer costs most of is round trips.
 const LAYERS_AT_ONCE: usize = 6;
 
-/// But of those that are larger than a chunk, since each of them holds one and a half in memory.
+/// But of those that are larger than a chunk, since of each of them a chunk and more is held in memory.
 const LARGE_AT_ONCE: usize = 4;
 
-/// Each costs some 3 MiB, and a push is to stay under 128 MiB on any machine, also if the registry takes nothing.
+/// Each costs 2 MiB, and a push is to stay under 68 MiB on any machine, also if the registry takes nothing.
 const MOST_PACK_THREADS: usize = 6;
 
 const EXAMPLES: &str = "\
@@ -205,7 +208,7 @@ struct PushArgs {
     /// How long an upload may stand still before it goes on over another connection
     #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
     stall_timeout: u64,
-    /// Bytes that one request carries [default: 5M to 20M; ECR takes 5M to 10M]
+    /// Bytes that one request carries [default: 5M to 12M; ECR takes 5M to 10M]
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     chunk_size: Option<String>,
     /// Most bytes of layers to send a second, all together: 500K, 10M
@@ -236,6 +239,9 @@ struct PushArgs {
     /// Show no progress, only errors
     #[arg(short, long, help_heading = "Output")]
     quiet: bool,
+    /// Say more: how layers are packed, and how much memory that may take
+    #[arg(short, long, conflicts_with = "quiet", help_heading = "Output")]
+    verbose: bool,
     /// Write what came of it to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
@@ -342,7 +348,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { Show::None } else { args.progress };
-    Ok(Push { request, report: args.report, progress, sandbox })
+    let tell = if args.verbose { Tell::All } else { Tell::Usual };
+    Ok(Push { request, report: args.report, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

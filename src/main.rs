@@ -44,7 +44,7 @@ fn run(command: Command) -> Result<ExitCode> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, report: report_path, progress, sandbox } = command;
+    let Push { mut request, report: report_path, progress, tell, sandbox } = command;
     // Opened before the push, so that a bad path does not cost one.
     let report_file = report_path.map(|path| {
         let file = File::create(&path);
@@ -52,7 +52,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     });
     let report_file = report_file.transpose()?;
     let cancel = cancelled_by_ctrl_c();
-    let progress = Progress::start(mode(progress));
+    let progress = Progress::start(mode(progress), tell);
 
     #[cfg(feature = "sandbox")]
     let sandbox = sandbox::stand_in(sandbox, &mut request, &progress).await;

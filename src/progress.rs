@@ -31,6 +31,15 @@ pub enum Mode {
     Quiet,
 }
 
+/// What is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tell {
+    /// What people want to know.
+    Usual,
+    /// What explains it, too.
+    All,
+}
+
 /// A display that is being kept up to date.
 pub struct Progress {
     board: Arc<Mutex<Board>>,
@@ -39,6 +48,7 @@ pub struct Progress {
 
 struct Board {
     mode: Mode,
+    tell: Tell,
     started: Instant,
     bars: MultiProgress,
     total: Option<ProgressBar>,
@@ -55,9 +65,10 @@ struct Upload {
 
 impl Progress {
     /// Starts a display.
-    pub fn start(mode: Mode) -> Self {
+    pub fn start(mode: Mode, tell: Tell) -> Self {
         let board = Board {
             mode,
+            tell,
             started: Instant::now(),
             bars: MultiProgress::with_draw_target(match mode {
                 Mode::Bars => ProgressDrawTarget::stderr_with_hz(15),
@@ -118,6 +129,8 @@ impl Board {
     fn take(&mut self, event: Event) {
         match event {
             Event::Opened(image) => self.say(&opened(&image)),
+            Event::Detail(text) if self.tell == Tell::All => self.say(&text),
+            Event::Detail(_) => {}
             Event::Note(text) => self.say(&format!("note: {text}")),
             Event::Warning(text) => self.say(&format!("warning: {text}")),
             Event::Planned { layer, bytes, action: Planned::Reuse(why), .. } => {

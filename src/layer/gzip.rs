@@ -10,12 +10,13 @@ use std::io;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
+use super::buffer::{PIECE, worst};
 use super::noise;
 use super::pack::Engine;
 
 /// Plain bytes to a block. Part of the recipe: another size gives other digests. Blocks of 1 or 4 MiB come out no
 /// smaller, since each has its dictionary, and cost memory.
-const BLOCK: usize = 512 << 10;
+const BLOCK: usize = PIECE;
 
 /// How much of what stands before it a block may refer back to: deflate's window.
 pub(super) const DICTIONARY: usize = 32 << 10;
@@ -42,13 +43,12 @@ pub(super) struct Gzip {
 }
 
 impl Engine for Gzip {
-    const BLOCK: usize = BLOCK;
     const DICTIONARY: usize = DICTIONARY;
     const MEMBER: bool = true;
 
     fn pack(self, block: &[u8], before: &[u8], last: bool, packed: &mut Vec<u8>) -> io::Result<()> {
         packed.clear();
-        packed.reserve_exact(block.len() + block.len() / 4);
+        packed.reserve_exact(worst(block.len()));
         if block.is_empty() {
             return deflate(block, before, last, self.level, packed);
         }
@@ -89,7 +89,7 @@ fn store(run: &[u8], last: bool, packed: &mut Vec<u8>) {
 /// Only if the compressor breaks its own contract.
 fn deflate(run: &[u8], before: &[u8], last: bool, level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
     // More than deflate's worst case (stored blocks) and the flush, so that one call does.
-    packed.reserve_exact(run.len() + run.len() / 8 + 256);
+    packed.reserve_exact(worst(run.len()));
     let mut deflater = Compress::new(Compression::new(level), false);
     if !before.is_empty() {
         deflater.set_dictionary(before).map_err(io::Error::other)?;

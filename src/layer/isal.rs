@@ -14,6 +14,7 @@ use std::io;
 
 use isal_sys::igzip_lib as c;
 
+use super::buffer::{PIECE, worst};
 use super::gzip;
 use super::pack::Engine;
 
@@ -24,7 +25,7 @@ pub(super) const RECIPE: &str = "gzip-isal/1";
 pub const LEVEL: u32 = 2;
 
 /// Plain bytes to a block. Part of the recipe: another size gives other digests.
-const BLOCK: usize = 512 << 10;
+const BLOCK: usize = PIECE;
 
 /// gzip by ISA-L.
 #[derive(Clone, Copy)]
@@ -33,7 +34,6 @@ pub(super) struct Isal {
 }
 
 impl Engine for Isal {
-    const BLOCK: usize = BLOCK;
     const DICTIONARY: usize = gzip::DICTIONARY;
     const MEMBER: bool = true;
 
@@ -68,7 +68,7 @@ fn deflate(block: &[u8], before: &[u8], last: bool, level: u32, packed: &mut Vec
     }
     stream.next_in = block.as_ptr().cast_mut();
     stream.avail_in = len(block)?;
-    packed.reserve_exact(block.len() + block.len() / 8 + 256);
+    packed.reserve_exact(worst(block.len()));
     loop {
         let spare = packed.spare_capacity_mut();
         let given = u32::try_from(spare.len()).map_err(io::Error::other)?;

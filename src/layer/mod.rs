@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+mod buffer;
 mod gzip;
 mod hash;
 #[cfg(all(feature = "isal", target_arch = "x86_64"))]

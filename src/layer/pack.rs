@@ -3,9 +3,9 @@
 //! One driver thread a layer reads and hashes; the packing itself is done by one [`Pool`] for all layers, block by
 //! block, so that a single large layer uses every core and several layers share them. Blocks come out in the order in
 //! which they went in. The pool bounds the blocks in flight over all layers, and with them the memory: at most
-//! (threads + 2) blocks and one a layer, each of 512 KiB plain (zstd: 1 MiB), or no more than that packed. With the
-//! threads' buffers and compressors that is some 10 MiB in use for 4 threads and 4 layers (zstd: 18 MiB, by reckoning);
-//! glibc's heap holds up to as much again that is free.
+//! (threads + 2) blocks and one a layer, each of 512 KiB, plain or packed; one more for each thread, into which it packs,
+//! and one for each layer, in which packed blocks are gathered. With the compressors that is 11 MiB for 4 threads and 4
+//! layers.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -15,6 +15,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
+use super::buffer::{Buffer, PIECE, Stock};
 use super::gzip::{self, Gzip};
 use super::hash::Hasher;
 #[cfg(all(feature = "isal", target_arch = "x86_64"))]
@@ -23,9 +24,6 @@ use super::pool::{Permit, Pool};
 use super::zstd::{self, Zstd};
 use super::{FileRange, Packing};
 use crate::reference::{DiffId, Digest};
-
-/// How much of a layer that is kept as it lies is read at once.
-const READ: usize = 1 << 20;
 
 /// What is done to a layer's bytes between the archive and the registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,7 +110,8 @@ pub fn pack(
     pool: &Pool,
     sink: impl FnMut(Piece) -> ControlFlow<()>,
 ) -> io::Result<Packed> {
-    let out = Out { sink, hasher: Hasher::new(), size: 0 };
+    let stock = &pool.stock;
+    let out = Out { sink, hasher: Hasher::new(), size: 0, stock, gathered: None, position: 0 };
     match recipe {
         Recipe::Keep { packing, unpack } => keep(source, packing, unpack, out),
         Recipe::Gzip { level } => in_blocks(source, Gzip { level }, pool, out),
@@ -123,46 +122,87 @@ pub fn pack(
 }
 
 /// The way out: everything that is sent goes through here once and is hashed here once.
-struct Out<S> {
+struct Out<'a, S> {
     sink: S,
     hasher: Hasher,
     size: u64,
+    stock: &'a Stock,
+    /// What was packed and does not fill a piece yet.
+    gathered: Option<Buffer>,
+    /// What all that was handed in stands for.
+    position: u64,
 }
 
-impl<S: FnMut(Piece) -> ControlFlow<()>> Out<S> {
-    fn send(&mut self, bytes: Bytes, position: u64) -> io::Result<()> {
+impl<S: FnMut(Piece) -> ControlFlow<()>> Out<'_, S> {
+    /// Sends a piece.
+    fn send(&mut self, bytes: Buffer, position: u64) -> io::Result<()> {
         self.hasher.update(&bytes);
         self.size += bytes.len() as u64;
-        match (self.sink)(Piece { bytes, position }) {
+        self.position = position;
+        match (self.sink)(Piece { bytes: bytes.into(), position }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(io::ErrorKind::Interrupted.into()),
         }
     }
 
-    fn finish(self, diff_id: Option<DiffId>) -> Packed {
-        Packed { digest: Digest::from_hash(self.hasher.finish()), size: self.size, diff_id }
+    /// Sends as many whole pieces as there are, and keeps the rest.
+    fn gather(&mut self, mut bytes: &[u8], position: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let mut gathered = self.gathered.take().unwrap_or_else(|| {
+                let mut buffer = self.stock.take();
+                buffer.clear();
+                buffer
+            });
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE - gathered.len()));
+            gathered.extend_from_slice(now);
+            if gathered.len() == PIECE {
+                // As far as these bytes go, were all of the block alike.
+                let so_far = (position - self.position) * now.len() as u64 / bytes.len() as u64;
+                self.send(gathered, self.position + so_far)?;
+            } else {
+                self.gathered = Some(gathered);
+            }
+            bytes = later;
+        }
+        self.position = position;
+        Ok(())
     }
+
+    fn finish(mut self, diff_id: Option<DiffId>) -> io::Result<Packed> {
+        if let Some(rest) = self.gathered.take() {
+            self.send(rest, self.position)?;
+        }
+        Ok(Packed { digest: Digest::from_hash(self.hasher.finish()), size: self.size, diff_id })
+    }
+}
+
+/// The next piece of `source`, from `position` on.
+fn read(source: &FileRange, position: u64, stock: &Stock) -> io::Result<Buffer> {
+    let left = usize::try_from(source.len() - position).unwrap_or(PIECE);
+    let mut piece = stock.take();
+    piece.resize(left.min(PIECE), 0);
+    source.read_at(position, &mut piece)?;
+    Ok(piece)
 }
 
 fn keep<S: FnMut(Piece) -> ControlFlow<()>>(
     source: &FileRange,
     packing: Packing,
     unpack: bool,
-    mut out: Out<S>,
+    mut out: Out<'_, S>,
 ) -> io::Result<Packed> {
     let mut unpacker = if unpack { Unpacker::new(packing)? } else { None };
     let mut position = 0;
     while position < source.len() {
-        let left = usize::try_from(source.len() - position).unwrap_or(READ);
-        let mut block = vec![0; left.min(READ)];
-        position += source.read_at(position, &mut block)? as u64;
+        let piece = read(source, position, out.stock)?;
+        position += piece.len() as u64;
         if let Some(unpacker) = &mut unpacker {
-            unpacker.write(&block).map_err(|error| unpackable(packing, &error))?;
+            unpacker.write(&piece).map_err(|error| unpackable(packing, &error))?;
         }
-        out.send(block.into(), position)?;
+        out.send(piece, position)?;
     }
     let plain = unpacker.map(Unpacker::finish).transpose().map_err(|error| unpackable(packing, &error))?;
-    let mut packed = out.finish(plain.map(|hasher| DiffId::from_hash(hasher.finish())));
+    let mut packed = out.finish(plain.map(|hasher| DiffId::from_hash(hasher.finish())))?;
     if packing == Packing::Plain {
         packed.diff_id = Some(DiffId::from_hash(packed.digest.hash()));
     }
@@ -210,7 +250,7 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
     source: &FileRange,
     engine: E,
     pool: &Pool,
-    mut out: Out<S>,
+    mut out: Out<'_, S>,
 ) -> io::Result<Packed> {
     let mut plain = Hasher::new();
     let mut crc = crc32fast::Hasher::new();
@@ -219,7 +259,7 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
     let mut position = 0;
     let mut all_read = false;
     if E::MEMBER {
-        out.send(Bytes::from_static(&gzip::HEADER), 0)?;
+        out.gather(&gzip::HEADER, 0)?;
     }
     loop {
         let permit = match (all_read, in_flight.is_empty()) {
@@ -233,46 +273,37 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
             let Some(oldest) = in_flight.pop_front() else { break };
             let block = oldest.result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
             crc.combine(&block.crc);
-            out.send(block.packed, oldest.position)?;
+            out.gather(&block.packed, oldest.position)?;
             continue;
         };
-        let left = usize::try_from(source.len() - position).unwrap_or(E::BLOCK);
-        let mut block = vec![0; left.min(E::BLOCK)];
-        position += source.read_at(position, &mut block)? as u64;
+        let block = read(source, position, &pool.stock)?;
+        position += block.len() as u64;
         all_read = position == source.len();
         plain.update(&block);
         let tail = block[block.len().saturating_sub(E::DICTIONARY)..].to_vec();
         let before = std::mem::replace(&mut dictionary, tail);
-        let result = pool.run(move |scratch| one_block(engine, &block, &before, all_read, scratch));
+        let packed = pool.stock.clone();
+        let result = pool.run(move || one_block(engine, &block, &before, all_read, packed.take()));
         in_flight.push_back(InFlight { result, position, _permit: permit });
     }
     if E::MEMBER {
-        out.send(Bytes::copy_from_slice(&gzip::trailer(&crc, position)), position)?;
+        out.gather(&gzip::trailer(&crc, position), position)?;
     }
-    Ok(out.finish(Some(DiffId::from_hash(plain.finish()))))
+    out.finish(Some(DiffId::from_hash(plain.finish())))
 }
 
-/// Packs one block into a buffer of just its size: the way out may be blocked for long, and until then only that is
-/// kept. The thread's own buffer has room for the worst case.
-fn one_block<E: Engine>(
-    engine: E,
-    block: &[u8],
-    before: &[u8],
-    last: bool,
-    scratch: &mut Vec<u8>,
-) -> io::Result<Block> {
-    engine.pack(block, before, last, scratch)?;
+/// Packs one block into `packed`.
+fn one_block<E: Engine>(engine: E, block: &[u8], before: &[u8], last: bool, mut packed: Buffer) -> io::Result<Block> {
+    engine.pack(block, before, last, &mut packed)?;
     let mut crc = crc32fast::Hasher::new();
     if E::MEMBER {
         crc.update(block);
     }
-    Ok(Block { packed: Bytes::copy_from_slice(scratch), crc })
+    Ok(Block { packed, crc })
 }
 
-/// A way of packing a layer in blocks.
+/// A way of packing a layer in blocks of [`PIECE`] plain bytes.
 pub(super) trait Engine: Copy + Send + 'static {
-    /// Plain bytes to a block. Part of the recipe: another size gives other digests.
-    const BLOCK: usize;
     /// How many of the bytes before it a block is given to refer to.
     const DICTIONARY: usize;
     /// Whether the packed blocks stand in one gzip member, or are whole without one.
@@ -294,7 +325,7 @@ struct InFlight<'a> {
 }
 
 struct Block {
-    packed: Bytes,
+    packed: Buffer,
     crc: crc32fast::Hasher,
 }
 

@@ -5,16 +5,19 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::buffer::Stock;
+
 /// The packing threads: one set for all layers of a push.
 #[derive(Debug)]
 pub struct Pool {
+    pub(super) stock: Stock,
     jobs: Option<mpsc::Sender<Job>>,
     threads: Vec<thread::JoinHandle<()>>,
     permits: Mutex<usize>,
 }
 
-/// What a thread does; it lends the job a buffer that stays with the thread.
-type Job = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
+/// What a thread does.
+type Job = Box<dyn FnOnce() + Send>;
 
 impl Pool {
     /// Starts `threads` packing threads, at least one.
@@ -26,11 +29,10 @@ impl Pool {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let work = |queue: Arc<Mutex<mpsc::Receiver<Job>>>| {
-            let mut scratch = Vec::new();
             loop {
                 let next = lock(&queue).recv();
                 let Ok(job) = next else { return };
-                job(&mut scratch);
+                job();
             }
         };
         let handles = (0..threads).map(|n| {
@@ -38,18 +40,15 @@ impl Pool {
             thread::Builder::new().name(format!("pack-{n}")).spawn(move || work(queue))
         });
         let handles = handles.collect::<io::Result<_>>()?;
-        Ok(Self { jobs: Some(jobs), threads: handles, permits: Mutex::new(threads + 2) })
+        Ok(Self { stock: Stock::default(), jobs: Some(jobs), threads: handles, permits: Mutex::new(threads + 2) })
     }
 
     /// Hands work to the threads; its result comes through the receiver.
-    pub(super) fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Vec<u8>) -> T + Send + 'static,
-    ) -> mpsc::Receiver<T> {
+    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
         let (answer, result) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move |scratch| {
+        let job: Job = Box::new(move || {
             // Nobody waits any more if the layer was given up.
-            let _given_up = answer.send(work(scratch));
+            let _given_up = answer.send(work());
         });
         if let Some(jobs) = &self.jobs {
             // It fails only if every thread is gone; then the receiver says so.

@@ -17,10 +17,12 @@ use crate::plan::Wanted;
 use crate::registry::{self, Blob, CHUNK, Fed, Feed};
 use crate::reuse::{Cache, Known};
 
-/// How many pieces wait in a feed. Together with the chunk that is being sent and the one that is being gathered, this
-/// bounds what a layer holds in memory, whatever the number of targets: they share the bytes, and the slowest of them
-/// holds back the packing.
-const FEED: usize = 2;
+/// How many pieces wait in a feed. What a layer holds in memory is the same for any number of targets: they share the
+/// bytes, and the slowest of them holds back the packing.
+const FEED: usize = 1;
+
+/// What a layer that is larger than a chunk takes of the room.
+const KIB_TO_A_CHUNK: u32 = (CHUNK >> 10) as u32;
 
 /// Something to be sent.
 enum Item<'a> {
@@ -34,15 +36,15 @@ pub(super) struct Delivery<'a> {
     cache: &'a Cache,
     events: &'a Events,
     lanes: usize,
-    /// Room for layers that are larger than a chunk.
-    large: Semaphore,
+    /// Room for the bytes of layers that are kept, in KiB: a chunk for each of those that may be larger than one.
+    room: Semaphore,
 }
 
 impl<'a> Delivery<'a> {
     /// A delivery with as many layers under way at a time as the request wants.
     pub(super) fn new(pool: Arc<Pool>, cache: &'a Cache, events: &'a Events, request: &Request) -> Self {
-        let large = Semaphore::new(request.large_at_once.max(1));
-        Self { pool, cache, events, lanes: request.concurrency.max(1), large }
+        let room = Semaphore::new(request.large_at_once.max(1).saturating_mul(KIB_TO_A_CHUNK as usize));
+        Self { pool, cache, events, lanes: request.concurrency.max(1), room }
     }
 
     /// Who is told.
@@ -73,8 +75,9 @@ impl<'a> Delivery<'a> {
         if takers.is_empty() {
             return;
         }
+        let kib = u32::try_from(wanted.layer.bytes.len() >> 10).unwrap_or(u32::MAX).min(KIB_TO_A_CHUNK);
         // It is never closed.
-        let _room = if wanted.layer.bytes.len() > CHUNK { self.large.acquire().await.ok() } else { None };
+        let _room = self.room.acquire_many(kib).await.ok();
         let (is_shared, feeds) = (takers.len() > 1, self.read(wanted, takers.len()));
         let uploads = takers.into_iter().zip(feeds).map(|((to, meter), feed)| async move {
             let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);

@@ -24,7 +24,7 @@ use crate::image::{self, Archive, Choice, Content, Image, Stated};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
 use crate::reference::{Host, Tag, TagPattern, Target};
-use crate::registry::{Patience, Rate};
+use crate::registry::{self, Patience, Rate};
 use crate::reuse::Cache;
 
 use connection::Registries;
@@ -60,7 +60,7 @@ pub struct Request {
     pub ca_file: Option<PathBuf>,
     /// How many layers are under way at once.
     pub concurrency: usize,
-    /// How many of them may be larger than a chunk, each of which holds one and a half chunks in memory.
+    /// How many of them may be larger than a chunk, of each of which a chunk and more is held in memory.
     pub large_at_once: usize,
     /// How many threads pack.
     pub pack_threads: usize,
@@ -98,6 +98,8 @@ pub enum Reuse {
 pub enum Event {
     /// The archive was opened and the image is known.
     Opened(ImageSummary),
+    /// Something that explains what happens, for those who want to know.
+    Detail(String),
     /// Something worth a line.
     Note(String),
     /// Something that may not be what was wanted.
@@ -182,6 +184,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     });
     let wanted = plan::wanted(image, &cache, request.compression);
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
+    events(Event::Detail(packing(&wanted)));
+    events(Event::Detail(memory(&request, wanted.len())));
     let registries = Registries::of(&request, wanted.len(), trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
         let arrival = async {
@@ -216,6 +220,29 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         }
     }
     outcome
+}
+
+/// By which recipes layers are packed. Equal recipes give equal digests.
+fn packing(wanted: &[Wanted]) -> String {
+    let mut recipes: Vec<String> = wanted.iter().map(|wanted| wanted.recipe.name()).collect();
+    recipes.sort_unstable();
+    recipes.dedup();
+    format!("packing: {}", if recipes.is_empty() { "none".into() } else { recipes.join(", ") })
+}
+
+/// How much memory the push may take: what the program is, what is kept of layers until a registry has acknowledged it, and
+/// what the packing threads have in hand.
+fn memory(request: &Request, layers: usize) -> String {
+    const PROGRAM: u64 = 24;
+    const THREAD: u64 = 2;
+    let large = request.large_at_once.min(layers).max(1) as u64;
+    let layer = registry::kept(request.chunk_size, large) >> 20;
+    let threads = request.pack_threads as u64;
+    let all = PROGRAM + large * layer + threads * THREAD;
+    format!(
+        "memory: {all} MiB at most: {PROGRAM}, {layer} for each of {large} layers under way, {THREAD} for each of {threads} \
+         packing threads"
+    )
 }
 
 /// What comes of `doing`, if it is done before the push is cancelled.

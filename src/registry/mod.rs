@@ -29,6 +29,6 @@ pub use quirks::{ECR, Quirks};
 pub use rate::Rate;
 pub use trust::Trust;
 pub use upload::{Blob, fits, upload};
-pub use ways::CHUNK;
+pub use ways::{CHUNK, kept};
 pub use window::{Fed, Feed};
 pub use wire::{Client, Patience, Settings};

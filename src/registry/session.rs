@@ -119,7 +119,8 @@ impl<'a> Session<'a> {
         let ask = Ask::new(Method::POST, client.url("blobs/uploads/"), &[202]);
         let opened = client.ask(&ask).await.map_err(Broken::ForGood)?;
         client.ways().learn(opened.headers());
-        window.set_chunk(chunk_size(client, blob, opened.headers()));
+        let chunk = chunk_size(client, blob, opened.headers());
+        window.set_chunk(chunk, client.ways().kept(chunk));
         let location = client.location(&ask.url, &opened).map_err(Broken::ForGood)?;
         let Some(location) = location else {
             let error = Error::new(Kind::Refused, format!("{} opened an upload without saying where", client.name()));
@@ -145,7 +146,8 @@ impl<'a> Session<'a> {
             Received::Unclear => mark.offset,
             Received::NoSession => return Ok(None),
         };
-        window.set_chunk(chunk_size(client, blob, &HeaderMap::new()));
+        let chunk = chunk_size(client, blob, &HeaderMap::new());
+        window.set_chunk(chunk, client.ways().kept(chunk));
         let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(Broken::ForGood)?;
         skipped.map_err(|error| Broken::ForGood(Fault::Ours(error)))?;
         if window.start() != offset {

@@ -15,13 +15,22 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::quirks::{OTHER, Parts, Quirks, Sizes};
 
-/// Bytes to a chunk where four layers or more are under way at once. With fewer, a chunk is larger in proportion.
-///
-/// One and a half chunks for each layer under way are kept until the registry has acknowledged them: 30 MiB in all.
+/// Bytes to a chunk where four layers or more are under way at once. With fewer, a chunk can be larger.
 pub const CHUNK: u64 = 5 << 20;
 
-/// The number of layers for which [`CHUNK`] is meant.
+/// The bytes that are kept for all layers under way: chunks that the registry has not acknowledged, and what is packed
+/// meanwhile.
+const KEPT: u64 = 24 << 20;
+
+/// The number of layers for which [`KEPT`] is meant.
 const LAYERS: u64 = 4;
+
+/// The most bytes that a layer holds in memory where `layers` are under way at once, with chunks of a size that is `wanted` or
+/// the usual one: what is kept of it, and the pieces that are gathered, in the feed, and one too many.
+pub fn kept(wanted: Option<u64>, layers: u64) -> u64 {
+    let share = KEPT / layers.clamp(1, LAYERS);
+    wanted.map_or(share, |chunk| share.max(chunk + chunk / 5)) + (2 << 20)
+}
 
 /// How blobs go to one registry.
 pub(super) struct Ways {
@@ -30,7 +39,7 @@ pub(super) struct Ways {
     first: Mutex<()>,
     /// The size of chunks that the user wants.
     wanted: Option<u64>,
-    /// The size of chunks with which the memory suffices for all layers under way.
+    /// The bytes that may be kept for a layer.
     share: u64,
 }
 
@@ -65,7 +74,7 @@ impl Ways {
     pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>, layers: usize) -> Self {
         let layers = u64::try_from(layers).unwrap_or(LAYERS).clamp(1, LAYERS);
         let known = Known { quirks, chunks: Chunks::of(quirks) };
-        Self { known: StdMutex::new(known), first: Mutex::default(), wanted, share: CHUNK * LAYERS / layers }
+        Self { known: StdMutex::new(known), first: Mutex::default(), wanted, share: KEPT / layers }
     }
 
     /// Takes from an answer to a POST what it gives away about the registry.
@@ -109,12 +118,18 @@ impl Ways {
         (self.chunks() == Chunks::Unknown).then_some(Finder { _first: first })
     }
 
-    /// The bytes to a chunk of a blob that is made of `total` bytes: more than usual where it would be too many chunks.
+    /// The bytes to a chunk of a blob that is made of `total` bytes: half of what may be kept for it, so that the next chunk
+    /// is ready when one has arrived; more where it would be too many chunks.
     pub(super) fn chunk(&self, total: u64) -> u64 {
         let Sizes { least, most, count } = self.quirks().sizes();
-        let usual = self.wanted.unwrap_or_else(|| self.share.clamp(least, most));
+        let usual = self.wanted.unwrap_or_else(|| CHUNK.max(self.share / 2).clamp(least, most));
         // A packed blob can be a little larger than what it is made of.
         usual.max((total + total / 1000).div_ceil(count).min(most))
+    }
+
+    /// How many bytes are kept of a blob while a chunk of so many is on its way: that chunk, and what is ready of the next.
+    pub(super) fn kept(&self, chunk: u64) -> u64 {
+        chunk + self.share.saturating_sub(chunk).clamp(chunk / 5, chunk)
     }
 
     /// The most bytes that a blob can have.
@@ -147,8 +162,10 @@ mod tests {
     #[test]
     fn all_chunks_under_way_take_the_same_memory_and_a_huge_layer_has_larger_ones() {
         let chunk = |layers, total| Ways::new(&ECR, None, layers).chunk(total) >> 10;
-        assert_eq!([1, 2, 3, 4, 100].map(|layers| chunk(layers, 0)), [10240, 10240, 6826, 5120, 5120]);
-        assert_eq!(Ways::new(&OTHER, None, 1).chunk(0), 20 << 20);
+        assert_eq!([1, 2, 3, 4, 100].map(|layers| chunk(layers, 0)), [10240, 6144, 5120, 5120, 5120]);
+        assert_eq!(Ways::new(&OTHER, None, 1).chunk(0), 12 << 20);
+        let kept = |layers, chunk: u64| Ways::new(&OTHER, None, layers).kept(chunk << 20) >> 20;
+        assert_eq!([kept(4, 5), kept(4, 20), kept(4, 2), kept(1, 12), kept(1, 10)], [6, 24, 4, 24, 20]);
         assert_eq!([20 << 30, 40 << 30].map(|total| chunk(4, total)), [5120, 9996]);
         assert_eq!(Ways::new(&ECR, Some(5 << 20), 1).chunk(4200 * (10 << 20)), 10 << 20);
         assert_eq!(Ways::new(&ECR, None, 1).largest(), 4200 * (10 << 20));

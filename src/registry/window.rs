@@ -26,14 +26,15 @@ pub enum Fed {
     Failed(Error),
 }
 
-/// A window on a feed that moves on when bytes are acknowledged. Holds at most one and a half chunks
-/// and a piece: what is packed already waits in the feed, so a larger window would only take memory.
+/// A window on a feed that moves on when bytes are acknowledged. Holds as many bytes as it was told, and a piece.
 pub(super) struct Window {
     feed: Feed,
     /// Who does not take from the feed holds back others.
     pub(super) is_shared: bool,
     /// Bytes to a chunk.
     chunk: u64,
+    /// Bytes to take from the feed while a chunk is on its way, and that chunk's.
+    kept: u64,
     pieces: VecDeque<Piece>,
     len: u64,
     /// The offset in the blob of the first byte that is not acknowledged.
@@ -46,12 +47,22 @@ pub(super) struct Window {
 impl Window {
     /// A window that still has to be told how large chunks are.
     pub(super) fn new(feed: Feed, is_shared: bool) -> Self {
-        Self { feed, is_shared, chunk: CHUNK, pieces: VecDeque::new(), len: 0, start: 0, position: 0, end: None }
+        Self {
+            feed,
+            is_shared,
+            chunk: CHUNK,
+            kept: CHUNK,
+            pieces: VecDeque::new(),
+            len: 0,
+            start: 0,
+            position: 0,
+            end: None,
+        }
     }
 
-    /// From now on chunks have so many bytes.
-    pub(super) fn set_chunk(&mut self, chunk: u64) {
-        self.chunk = chunk;
+    /// From now on chunks have so many bytes, and as many are `kept`, with those of the chunk that is on its way.
+    pub(super) fn set_chunk(&mut self, chunk: u64, kept: u64) {
+        (self.chunk, self.kept) = (chunk, kept);
     }
 
     /// Takes from the feed what the registry has already: everything up to `offset`. It must lie in front of the window.
@@ -92,9 +103,9 @@ impl Window {
         self.fill_to(self.chunk + 1).await
     }
 
-    /// Takes from the feed, while a chunk is sent, until there is half of the next, or all there is.
+    /// Takes from the feed, while a chunk is sent, as much as may be kept, or all there is.
     pub(super) async fn fill_ahead(&mut self) -> Result<()> {
-        self.fill_to(self.chunk + self.chunk / 2 + 1).await
+        self.fill_to(self.kept).await
     }
 
     async fn fill_to(&mut self, wanted: u64) -> Result<()> {
@@ -198,7 +209,7 @@ mod tests {
         }
         sender.try_send(Fed::End(Packed { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
         let mut window = Window::new(feed, false);
-        window.set_chunk(chunk);
+        window.set_chunk(chunk, chunk + chunk / 2);
         window
     }
 

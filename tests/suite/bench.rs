@@ -130,10 +130,11 @@ impl Running {
         self.child.try_wait().unwrap()
     }
 
-    /// Ends it without a warning, and waits until it is gone.
-    pub(crate) fn kill(mut self) {
+    /// Ends it without a warning, waits until it is gone, and returns what it said on stderr.
+    pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.stderr.take().unwrap().join().unwrap()
     }
 
     /// Waits for the end.

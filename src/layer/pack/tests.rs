@@ -3,9 +3,10 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread;
 
+use super::super::gzip::tests::noise;
 use super::*;
 
-const BLOCK: usize = Gzip::BLOCK;
+const BLOCK: usize = PIECE;
 
 fn source(bytes: &[u8]) -> FileRange {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -125,12 +126,24 @@ fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
 fn packing_stops_soon_after_nobody_wants_the_bytes() {
     let pool = Pool::start(2).unwrap();
     let mut pieces = 0;
-    let error = pack(&source(&bytes(40 * BLOCK, 9)), Recipe::Gzip { level: 2 }, &pool, |_| {
+    let error = pack(&source(&noise(40 * BLOCK)), Recipe::Gzip { level: 2 }, &pool, |_| {
         pieces += 1;
         if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Interrupted);
     assert_eq!((pieces, pool.permits()), (3, 4), "no piece after the break, and every permit came back");
+}
+
+#[test]
+fn the_buffers_of_a_layer_are_used_again_and_again() {
+    let pool = Pool::start(2).unwrap();
+    for &recipe in RECIPES {
+        run(&source(&noise(60 * BLOCK)), recipe, &pool);
+        // Of blocks in flight there are (2 + 2) and one, each once plain or packed; two are packed into, one is gathered,
+        // one is sent.
+        assert!(pool.stock.waiting() <= 9, "{} buffers for {recipe:?}", pool.stock.waiting());
+        assert!(pool.stock.none_has_grown(), "a buffer had too little room for {recipe:?}");
+    }
 }
 
 #[test]
