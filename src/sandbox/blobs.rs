@@ -14,7 +14,7 @@ use super::faults::Trouble;
 use super::refusal::Refusal;
 use super::repository::Settings;
 use super::route::query_value;
-use super::rules::{Absent, ClosedTwice, Locations, Parts, UploadStatus};
+use super::rules::{Absent, BlobMounting, ClosedTwice, Locations, Parts, UploadStatus};
 use super::store::{Feed, NoSession};
 use super::upload::{Blob, Incomplete, LARGEST_PART, Upload};
 use super::{Server, cut, empty, reply, set};
@@ -61,9 +61,18 @@ fn mount(server: &Server, exchange: &Exchange, name: &Repository) -> Result<Opti
     let digest = value("mount").and_then(|digest| digest.parse::<Digest>().ok());
     let from = value("from").and_then(|from| from.parse::<Repository>().ok());
     let (Some(digest), Some(from)) = (digest, from) else { return Ok(None) };
-    let allowed =
-        server.rules(|rules| rules.blob_mounting) && server.permit("ecr:GetDownloadUrlForLayer", &from).is_ok();
-    Ok((allowed && server.store.mount(&digest, &from, name)?).then_some(digest))
+    match server.rules(|rules| rules.blob_mounting.clone()) {
+        BlobMounting::Disabled => Ok(None),
+        BlobMounting::Enabled => {
+            let is_mounted = server.permit("ecr:GetDownloadUrlForLayer", &from).is_ok()
+                && server.store.mount(&digest, &from, name)?;
+            Ok(is_mounted.then_some(digest))
+        }
+        BlobMounting::Refused { status, code } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::METHOD_NOT_ALLOWED);
+            Err(Refusal::new(status, &code, "This registry mounts no blobs"))
+        }
+    }
 }
 
 /// Where `rest` is below the repository's blobs, by the host that the client asked.

@@ -60,7 +60,8 @@ use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
 pub use self::rules::{
-    Absent, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Parts, Rules, UploadStatus,
+    Absent, BlobMounting, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Parts, Rules,
+    UploadStatus,
 };
 
 /// How a sandbox is to be.

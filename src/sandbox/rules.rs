@@ -37,9 +37,8 @@ pub struct Rules {
     /// Creates an absent repository at the first upload, as a matching creation template makes ECR do
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
     pub create_on_push: bool,
-    /// The account setting `BLOB_MOUNTING`, which is opt-in on ECR
-    /// (<https://github.com/aws/containers-roadmap/issues/2860>).
-    pub blob_mounting: bool,
+    /// What becomes of a request to mount a blob.
+    pub blob_mounting: BlobMounting,
     /// What the manifest parser refuses.
     pub manifest: ManifestRules,
     /// How many bytes of blobs fit on the disk, those of unfinished uploads included. A part that does not fit meets a
@@ -72,7 +71,7 @@ impl Default for Rules {
             token_lifetime: Duration::from_secs(12 * 60 * 60),
             absent_repository: Absent::default(),
             create_on_push: false,
-            blob_mounting: false,
+            blob_mounting: BlobMounting::default(),
             manifest: ManifestRules::default(),
             space: None,
             most_at_once: None,
@@ -80,6 +79,24 @@ impl Default for Rules {
             faults: Vec::new(),
         }
     }
+}
+
+/// What becomes of a request to mount a blob from another repository. The first two are the account setting
+/// `BLOB_MOUNTING`, which is opt-in on ECR (<https://github.com/aws/containers-roadmap/issues/2860>).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum BlobMounting {
+    /// It is a plain start of an upload.
+    #[default]
+    Disabled,
+    /// The blob is linked where ECR would, else it is a plain start of an upload.
+    Enabled,
+    /// It is refused, as by registries that know no mounting, or will not let the caller read there.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The error code: `UNSUPPORTED`.
+        code: String,
+    },
 }
 
 /// What becomes of an upload session whose body was cut. Reports about ECR contradict each other.

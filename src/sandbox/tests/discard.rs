@@ -54,7 +54,7 @@ async fn bytes_are_discarded_while_they_come() {
 #[tokio::test]
 async fn a_discarded_blob_can_be_mounted() {
     let bench = bench(None).await;
-    bench.sandbox.set_rules(|rules| rules.blob_mounting = true);
+    bench.sandbox.set_rules(|rules| rules.blob_mounting = BlobMounting::Enabled);
     assert_eq!(bench.api("CreateRepository", json!({"repositoryName": "other"})).await.status, StatusCode::OK);
     let (layer, digest) = (noise(2 * MIB), Digest::of(&noise(2 * MIB)));
     let manifest = bench.image(&layer).await;

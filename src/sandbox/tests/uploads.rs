@@ -250,15 +250,27 @@ async fn blobs_are_mounted_only_where_ecr_would() {
     let mount =
         async |to: &str| bench.call("POST", &format!("/v2/{to}/blobs/uploads/?mount={digest}&from=team%2Fapp")).await;
     assert_eq!(mount("other").await.status, StatusCode::ACCEPTED, "off by default");
-    bench.sandbox.set_rules(|rules| rules.blob_mounting = true);
+    bench.sandbox.set_rules(|rules| rules.blob_mounting = BlobMounting::Enabled);
     assert_eq!(mount("other").await.status, StatusCode::ACCEPTED, "no image refers to it");
     assert_eq!(bench.put_manifest("1", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
     assert_eq!(mount("secret").await.status, StatusCode::ACCEPTED, "other encryption");
     bench.sandbox.set_rules(|rules| rules.deny = vec!["ecr:GetDownloadUrlForLayer".into()]);
     assert_eq!(mount("other").await.status, StatusCode::ACCEPTED, "no right");
     bench.sandbox.set_rules(|rules| rules.deny.clear());
+    for query in ["", "&from=team%2Fabsent", "&from=other", "&from=No+Name"] {
+        let reply = bench.call("POST", &format!("/v2/other/blobs/uploads/?mount={digest}{query}")).await;
+        assert_eq!(reply.status, StatusCode::ACCEPTED, "{query}");
+        assert!(reply.header("location").contains("/v2/other/blobs/uploads/"), "{query}");
+    }
+    let open = bench.sandbox.open_uploads();
     let reply = mount("other").await;
     assert_eq!(reply.status, StatusCode::CREATED);
     assert!(reply.header("location").ends_with(&format!("/v2/other/blobs/{digest}")));
+    assert_eq!(reply.header("docker-content-digest"), digest.to_string());
+    assert_eq!(bench.sandbox.open_uploads(), open, "a mount opens no session");
+    let refused = BlobMounting::Refused { status: 405, code: "UNSUPPORTED".into() };
+    bench.sandbox.set_rules(|rules| rules.blob_mounting = refused);
+    let (status, code, _) = mount("other").await.refusal();
+    assert_eq!((status, code.as_str()), (405, "UNSUPPORTED"));
     assert_eq!(bench.sandbox.blob("other", &digest), Some(layer));
 }
