@@ -5,6 +5,7 @@
 //! manifest that the image had where it came from: that one is pushed where its blobs are here.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::archive::{Entries, is_hex_digest};
 use super::choice::{canonical, is_same_name};
@@ -101,6 +102,7 @@ fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> R
             packing,
             digest: None,
             named_digest,
+            origins: Arc::default(),
             media_type: None,
             name: shown(name),
         })

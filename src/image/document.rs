@@ -5,16 +5,17 @@
 //! with its line and column.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_client::manifest as media;
 use serde::Deserialize;
 
 use super::archive::Entries;
-use super::model::Config;
+use super::model::{Config, Origin};
 use super::shown;
 use crate::error::{Error, Result};
-use crate::reference::{DiffId, Digest};
+use crate::reference::{DiffId, Digest, Host};
 
 /// The limit for manifests and nested indexes: what registries take.
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
@@ -22,6 +23,10 @@ pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 pub(super) const MAX_LIST: u64 = 8 << 20;
 /// What all documents of an archive may take together; thousands of images fit.
 const MAX_TOTAL: u64 = 64 << 20;
+/// The origins that a descriptor may name; one is common.
+const MAX_ORIGINS: usize = 8;
+/// How containerd says which repositories of a host content came from: their names, with commas between them.
+const ORIGIN: &str = "containerd.io/distribution.source.";
 
 /// Reads documents.
 #[derive(Debug)]
@@ -86,6 +91,19 @@ impl Descriptor {
     /// Where a layout keeps the blob.
     pub(super) fn blob(&self) -> String {
         format!("blobs/sha256/{}", self.digest.hex())
+    }
+
+    /// Where the blob came from: as its annotations say, else whatever named it (containerd, `core/remotes/handlers.go`,
+    /// annotateDistributionSourceHandler). Names that cannot be are passed over.
+    pub(super) fn origins(&self, inherited: &Arc<[Origin]>) -> Arc<[Origin]> {
+        let hosts = self.annotations.iter().flatten();
+        let hosts = hosts.filter_map(|(key, names)| Some((key.strip_prefix(ORIGIN)?.parse::<Host>().ok()?, names)));
+        let origins = hosts.flat_map(|(host, names)| {
+            let names = names.split(',').filter_map(|name| name.parse().ok());
+            names.map(move |repository| Origin { host: host.clone(), repository })
+        });
+        let origins: Vec<Origin> = origins.take(MAX_ORIGINS).collect();
+        if origins.is_empty() { Arc::clone(inherited) } else { origins.into() }
     }
 
     /// Whether its bytes are not meant to be in archives or registries.

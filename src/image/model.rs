@@ -1,10 +1,12 @@
 //! What is in an archive, whatever wrote it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use oci_client::manifest;
 
 use crate::layer::{FileRange, Packing};
-use crate::reference::{DiffId, Digest};
+use crate::reference::{DiffId, Digest, Host, Repository};
 
 /// One image of an archive, with the names under which the archive knows it.
 #[derive(Clone, Debug)]
@@ -87,8 +89,19 @@ pub struct Layer {
     pub named_digest: Option<Digest>,
     /// The media type, if a manifest in the archive states it.
     pub media_type: Option<String>,
+    /// Where it came from, as the archive says. Nobody checked it: good for asking that registry, and for nothing else.
+    pub origins: Arc<[Origin]>,
     /// What the archive calls it, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
     pub name: String,
+}
+
+/// A repository that content came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// Its registry. containerd leaves the port out.
+    pub host: Host,
+    /// The repository.
+    pub repository: Repository,
 }
 
 /// Docker's or OCI's family of media types. The members of one manifest are of one family.

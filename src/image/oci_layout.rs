@@ -4,13 +4,15 @@
 //! Follows descriptors from `index.json` down. Manifests, indexes and configs are hashed here; of a layer only its
 //! length is compared, since the push hashes it anyway. `index.json` itself is a table of contents and never an image.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::archive::Entries;
 use super::document::{
     Descriptor, Documents, LayoutMarker, Listing, MAX_LIST, MAX_MANIFEST, Sort, image_config, parse,
 };
-use super::model::{Config, Content, Image, Index, Layer, Manifest, Stated};
+use super::model::{Config, Content, Image, Index, Layer, Manifest, Origin, Stated};
 use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
@@ -149,8 +151,8 @@ impl<'d, 'a> Layout<'d, 'a> {
             }
             let user =
                 names.first().map_or_else(|| INDEX_JSON.to_owned(), |name| format!("{INDEX_JSON} for {}", shown(name)));
-            let (read, parts) = match self.content(&descriptor, &user, 0) {
-                Err(Fault::Absent(error)) => match self.parts(&descriptor, &user, 0) {
+            let (read, parts) = match self.content(&descriptor, &user, 0, &Arc::default()) {
+                Err(Fault::Absent(error)) => match self.parts(&descriptor, &user, 0, &Arc::default()) {
                     Ok(parts) => (Err(Fault::Absent(error)), parts),
                     Err(error) => (Err(Fault::Broken(error)), Vec::new()),
                 },
@@ -161,15 +163,24 @@ impl<'d, 'a> Layout<'d, 'a> {
         Ok(Some(roots))
     }
 
-    /// Reads what a descriptor points at, all of it; `user` is what names it.
-    fn content(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> Result<Content, Fault> {
+    /// Reads what a descriptor points at, all of it; `user` is what names it, and came from `origins`.
+    fn content(
+        &mut self,
+        descriptor: &Descriptor,
+        user: &str,
+        depth: usize,
+        origins: &Arc<[Origin]>,
+    ) -> Result<Content, Fault> {
         let (stated, sort, listing) = self.listing(descriptor, user, depth)?;
+        let origins = descriptor.origins(origins);
         match sort {
-            Sort::Manifest => self.manifest(stated, listing).map(|manifest| Content::Manifest(Box::new(manifest))),
+            Sort::Manifest => {
+                self.manifest(stated, listing, &origins).map(|manifest| Content::Manifest(Box::new(manifest)))
+            }
             Sort::Index => {
                 let user = descriptor.blob();
                 let children = listing.manifests.unwrap_or_default();
-                let children = children.iter().map(|child| self.content(child, &user, depth + 1));
+                let children = children.iter().map(|child| self.content(child, &user, depth + 1, &origins));
                 let children = children.collect::<Result<_, _>>()?;
                 Ok(Content::Index(Box::new(Index { stated, children })))
             }
@@ -177,20 +188,26 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// The whole manifests below an index that is not whole.
-    fn parts(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> Result<Vec<Content>> {
+    fn parts(
+        &mut self,
+        descriptor: &Descriptor,
+        user: &str,
+        depth: usize,
+        origins: &Arc<[Origin]>,
+    ) -> Result<Vec<Content>> {
         let listing = match self.listing(descriptor, user, depth) {
             Ok((_, Sort::Index, listing)) => listing,
             Ok(_) | Err(Fault::Absent(_) | Fault::Unknown(_)) => return Ok(Vec::new()),
             Err(Fault::Broken(error)) => return Err(error),
         };
-        let user = descriptor.blob();
+        let (user, origins) = (descriptor.blob(), descriptor.origins(origins));
         let mut parts = Vec::new();
         for child in listing.manifests.unwrap_or_default() {
-            match self.content(&child, &user, depth + 1) {
+            match self.content(&child, &user, depth + 1, &origins) {
                 // Attestations describe a sibling and are nothing by themselves.
                 Ok(content) if !content.platforms().is_empty() => parts.push(content),
                 Ok(_) | Err(Fault::Unknown(_)) => {}
-                Err(Fault::Absent(_)) => parts.extend(self.parts(&child, &user, depth + 1)?),
+                Err(Fault::Absent(_)) => parts.extend(self.parts(&child, &user, depth + 1, &origins)?),
                 Err(Fault::Broken(error)) => return Err(error),
             }
         }
@@ -239,8 +256,8 @@ impl<'d, 'a> Layout<'d, 'a> {
         Ok(())
     }
 
-    /// Reads what a manifest names.
-    fn manifest(&mut self, stated: Stated, listing: Listing) -> Result<Manifest, Fault> {
+    /// Reads what a manifest names, which came from `origins`.
+    fn manifest(&mut self, stated: Stated, listing: Listing, origins: &Arc<[Origin]>) -> Result<Manifest, Fault> {
         let user = format!("blobs/sha256/{}", stated.digest.hex());
         let descriptor =
             listing.config.ok_or_else(|| Error::input(format!("the manifest {user} of the archive has no config")))?;
@@ -271,6 +288,7 @@ impl<'d, 'a> Layout<'d, 'a> {
                 bytes,
                 digest: Some(descriptor.digest),
                 named_digest: None,
+                origins: descriptor.origins(origins),
                 name: descriptor.blob(),
                 media_type: Some(descriptor.media_type),
             })

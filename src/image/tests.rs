@@ -82,9 +82,9 @@ fn summary(archive: &Archive) -> String {
                 writeln!(text, "{:indent$}  config {digest} {media_type:?} {platform:?} {}", "", bytes.len()).unwrap();
                 for layer in &it.layers {
                     let (start, len) = (layer.bytes.start(), layer.bytes.len());
-                    let Layer { diff_id, bytes: _, packing, digest, named_digest, media_type, name } = layer;
+                    let Layer { diff_id, bytes: _, packing, digest, named_digest, media_type, origins, name } = layer;
                     write!(text, "{:indent$}  {start}+{len} {packing:?} {diff_id:?} ", "").unwrap();
-                    writeln!(text, "{digest:?} {named_digest:?} {media_type:?} {name}").unwrap();
+                    writeln!(text, "{digest:?} {named_digest:?} {media_type:?} {origins:?} {name}").unwrap();
                 }
             }
         }

@@ -238,3 +238,37 @@ fn a_pipe_is_not_waited_for_and_links_to_blobs_are_followed() {
     assert!(words(layout.open(&[manifest])).contains("is a pipe, not a file"));
     assert!(words(open(&layer)).contains("is a pipe, not a file"));
 }
+
+#[test]
+fn a_layer_comes_from_where_its_annotations_say_or_those_of_what_lists_it() {
+    let layout = Layout::new();
+    let of = |host: &str| format!("containerd.io/distribution.source.{host}");
+    let layer = |bytes: &[u8], annotations: Value| {
+        let mut layer = layout.blob("application/vnd.oci.image.layer.v1.tar", bytes);
+        layer["annotations"] = annotations;
+        layer
+    };
+    let many: Vec<_> = (0..100).map(|n| format!("team/app{n}")).collect();
+    let layers = [
+        layer(b"none", json!({"org.example.other": "team/app"})),
+        layer(b"own", json!({ of("x.y"): "team/own, Not/One,team/other", of(""): "lost", of("a b"): "lost" })),
+        layer(b"many", json!({ of("x.y"): many.join(",") })),
+        layer(b"odd", json!({ of("x.y"): "../../etc,,UPPER" })),
+    ];
+    let config =
+        layout.blob("application/vnd.oci.image.config.v1+json", config(&[b"none", b"own", b"many", b"odd"]).as_bytes());
+    let manifest = layout.listing("manifest", json!({"config": config, "layers": layers}));
+    let mut index = layout.listing("index", json!({"manifests": [manifest]}));
+    index["annotations"] = json!({ of("X.Y"): "team/base" });
+    let archive = layout.open(&[index]).unwrap();
+    let origins: Vec<Vec<String>> = archive.images[0].manifests()[0]
+        .layers
+        .iter()
+        .map(|layer| layer.origins.iter().map(|it| format!("{} {}", it.host, it.repository)).collect())
+        .collect();
+    let eight: Vec<_> = (0..8).map(|n| format!("x.y team/app{n}")).collect();
+    assert_eq!(origins[0], ["x.y team/base"]);
+    assert_eq!(origins[1], ["x.y team/own", "x.y team/other"]);
+    assert_eq!(origins[2], eight);
+    assert_eq!(origins[3], ["x.y team/base"]);
+}
