@@ -83,7 +83,7 @@ impl<'a> Delivery<'a> {
             let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);
             let what = format!("layer {}", label(wanted));
             let blob = Blob { what, identity: wanted.identity(), meter, is_shared };
-            match registry::upload(&to.client, &blob, feed, again).await {
+            match registry::upload(&to.client, &blob, None, feed, again).await {
                 Ok(packed) => {
                     let Blob { meter, .. } = blob;
                     to.arrived(&wanted.key, &packed);

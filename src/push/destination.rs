@@ -305,7 +305,7 @@ impl Destination {
         };
         let what = format!("the config {}", config.digest.short());
         let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)), is_shared: false };
-        let sent = registry::upload(&self.client, &blob, feed(), feed).await;
+        let sent = registry::upload(&self.client, &blob, None, feed(), feed).await;
         sent.map_err(|error| self.advise(error))?;
         self.state().available.insert(config.digest, Some(size));
         Ok(())

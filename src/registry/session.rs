@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Body, Method, Response, Url};
 
 use super::blob::Presence;
@@ -10,6 +10,7 @@ use super::body::{ChunkBody, Pulse, Watch};
 use super::fault::Fault;
 use super::journal::{Mark, Trace};
 use super::manifest::content_digest;
+use super::opening::Opened;
 use super::quirks::{Last, RangeEnd, Status};
 use super::upload::{Blob, Broken, Tries};
 use super::ways::{Chunks, Finder};
@@ -25,21 +26,30 @@ const HOPES: u32 = 3;
 /// The largest chunk that is held in memory because a registry asks for no smaller ones. Above, a blob goes as one body.
 const LARGEST_MINIMUM: u64 = 16 << 20;
 
-/// Runs one session to its end. If it ends early it is closed, unless the next run is to go on with it.
+/// Runs one session to its end: that of an earlier run, else `opened`, else a new one. If it ends early it is closed,
+/// unless the next run is to go on with it.
 pub(super) async fn run(
     client: &Client,
     blob: &Blob,
     window: &mut Window,
     tries: &mut Tries<'_>,
     trace: &mut Option<Trace>,
+    opened: Option<Opened>,
 ) -> Result<Packed, Broken> {
-    let opened = match trace.as_mut().and_then(Trace::take) {
-        Some(mark) => Session::take_over(client, blob, window, tries, mark).await?,
-        None => None,
+    let taken_over = match trace.as_mut().and_then(Trace::take) {
+        Some(mark) => Session::take_over(client, blob, window, tries, mark).await,
+        None => Ok(None),
     };
-    let mut session = match opened {
+    let opened = match opened {
+        Some(unused) if !matches!(taken_over, Ok(None)) => {
+            client.forget(unused.location).await;
+            None
+        }
+        opened => opened,
+    };
+    let mut session = match taken_over? {
         Some(session) => session,
-        None => Session::open(client, blob, window, tries).await?,
+        None => Session::open(client, blob, window, tries, opened).await?,
     };
     let done = session.run(window, tries, trace).await;
     let goes_on =
@@ -113,19 +123,20 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Opens a new session.
-    async fn open(client: &'a Client, blob: &'a Blob, window: &mut Window, tries: &Tries<'_>) -> Result<Self, Broken> {
-        // The trailing slash is part of the route (OCI distribution specification, "Pushing blobs").
-        let ask = Ask::new(Method::POST, client.url("blobs/uploads/"), &[202]);
-        let opened = client.ask(&ask).await.map_err(Broken::ForGood)?;
-        client.ways().learn(opened.headers());
-        let chunk = chunk_size(client, blob, opened.headers());
-        window.set_chunk(chunk, client.ways().kept(chunk));
-        let location = client.location(&ask.url, &opened).map_err(Broken::ForGood)?;
-        let Some(location) = location else {
-            let error = Error::new(Kind::Refused, format!("{} opened an upload without saying where", client.name()));
-            return Err(Broken::ForGood(Fault::Ours(error)));
+    /// A new session, unless one was opened already.
+    async fn open(
+        client: &'a Client,
+        blob: &'a Blob,
+        window: &mut Window,
+        tries: &Tries<'_>,
+        opened: Option<Opened>,
+    ) -> Result<Self, Broken> {
+        let Opened { location, least } = match opened {
+            Some(opened) => opened,
+            None => client.open().await.map_err(Broken::ForGood)?,
         };
+        let chunk = chunk_size(client, blob, least);
+        window.set_chunk(chunk, client.ways().kept(chunk));
         Ok(Self::at(client, blob, tries, location))
     }
 
@@ -146,7 +157,7 @@ impl<'a> Session<'a> {
             Received::Unclear => mark.offset,
             Received::NoSession => return Ok(None),
         };
-        let chunk = chunk_size(client, blob, &HeaderMap::new());
+        let chunk = chunk_size(client, blob, None);
         window.set_chunk(chunk, client.ways().kept(chunk));
         let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(Broken::ForGood)?;
         skipped.map_err(|error| Broken::ForGood(Fault::Ours(error)))?;
@@ -452,11 +463,9 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The bytes to a chunk, where the answer to the POST may ask for more than is usual (OCI distribution specification,
-/// "Pushing a blob in chunks").
-fn chunk_size(client: &Client, blob: &Blob, headers: &HeaderMap) -> u64 {
+/// The bytes to a chunk, where the answer to the POST may have asked for more than is usual.
+fn chunk_size(client: &Client, blob: &Blob, least: Option<u64>) -> u64 {
     let usual = client.ways().chunk(blob.meter.total());
-    let least = headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     match least {
         Some(least) if least > LARGEST_MINIMUM.max(usual) => {
             client.ways().saw(Chunks::Refused);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fault::Fault;
+use super::opening::Opened;
 use super::session;
 use super::window::{Feed, Window};
 use super::wire::Client;
@@ -30,12 +31,19 @@ pub struct Blob {
     pub is_shared: bool,
 }
 
-/// Uploads the blob that `feed` delivers. If it has to start again, `again` opens a feed from byte 0.
+/// Uploads the blob that `feed` delivers, in the session that is open for it already, if one is. If it has to start again,
+/// `again` opens a feed from byte 0.
 ///
 /// # Errors
 /// When the registry refuses, when it keeps failing, when the feed fails, on cancellation. No session is left open where
 /// the registry can still be told, but those that the journal keeps.
-pub async fn upload(client: &Client, blob: &Blob, feed: Feed, again: impl Fn() -> Feed) -> Result<Packed> {
+pub async fn upload(
+    client: &Client,
+    blob: &Blob,
+    mut opened: Option<Opened>,
+    feed: Feed,
+    again: impl Fn() -> Feed,
+) -> Result<Packed> {
     let doing = format!("cannot upload {} to {}", blob.what, client.repository());
     let mut trace = blob.identity.as_deref().and_then(|identity| client.trace(identity));
     let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0, lost: false };
@@ -44,7 +52,7 @@ pub async fn upload(client: &Client, blob: &Blob, feed: Feed, again: impl Fn() -
     loop {
         blob.meter.set(0, 0);
         blob.meter.resume_at(0);
-        match session::run(client, blob, &mut window, &mut tries, &mut trace).await {
+        match session::run(client, blob, &mut window, &mut tries, &mut trace, opened.take()).await {
             Ok(packed) => return Ok(packed),
             Err(Broken::ForGood(fault)) => return Err(client.explain(fault, &doing)),
             Err(Broken::Lost) => tries.lost = true,

@@ -1,0 +1,84 @@
+//! How an upload begins: with a session of its own, or with the question whether the registry will link the blob from
+//! another of its repositories instead (OCI distribution specification, "Mounting a blob from another repository").
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Response, Url};
+
+use super::fault::Fault;
+use super::journal::Trace;
+use super::wire::{Ask, Client};
+use crate::error::{Answer, Error, Kind, Result};
+use crate::reference::{Digest, Repository};
+
+/// An upload session in which nothing has been sent. Whoever has one uploads in it, which closes it whatever comes.
+#[derive(Debug)]
+#[must_use = "it stays open at the registry"]
+pub struct Opened {
+    pub(super) location: Url,
+    /// The fewest bytes to a chunk, if the registry asks for so many.
+    pub(super) least: Option<u64>,
+}
+
+/// What a registry makes of the wish to mount a blob.
+#[derive(Debug)]
+pub enum Mount {
+    /// The repository has the blob.
+    Mounted,
+    /// The blob is to be sent, and this session is open for it.
+    Open(Opened),
+    /// It will not even say that. A plain upload may do.
+    Refused(Answer),
+}
+
+impl Client {
+    /// Asks the registry to link a blob from another of its repositories. `identity` is that of the blob's upload: if an
+    /// earlier run left a session of it behind, nobody will go on with that any more once the blob is mounted.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn mount(&self, digest: &Digest, from: &Repository, identity: Option<&str>) -> Result<Mount> {
+        let doing = format!("cannot mount the blob {} of {from} in {}", digest.short(), self.repository());
+        let mut url = self.url("blobs/uploads/");
+        url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
+        let ask = Ask::new(Method::POST, url, &[201, 202]);
+        let answer = match self.ask(&ask).await {
+            Ok(response) if response.status().as_u16() == 202 => self.opened(&ask, &response).map(Mount::Open),
+            Ok(_) => Ok(Mount::Mounted),
+            Err(Fault::Answered(answer, _)) => Ok(Mount::Refused(answer)),
+            Err(fault) => Err(fault),
+        };
+        if let (Ok(Mount::Mounted), Some(mut trace)) = (&answer, identity.and_then(|identity| self.trace(identity))) {
+            self.abandon(&mut trace).await;
+        }
+        answer.map_err(|fault| self.explain(fault, &doing))
+    }
+
+    /// Opens an upload session.
+    pub(super) async fn open(&self) -> Result<Opened, Fault> {
+        // The trailing slash is part of the route (OCI distribution specification, "Pushing blobs").
+        let ask = Ask::new(Method::POST, self.url("blobs/uploads/"), &[202]);
+        self.opened(&ask, &self.ask(&ask).await?)
+    }
+
+    fn opened(&self, ask: &Ask, response: &Response) -> Result<Opened, Fault> {
+        self.ways().learn(response.headers());
+        let location = self.location(&ask.url, response)?.ok_or_else(|| {
+            Fault::Ours(Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name())))
+        })?;
+        Ok(Opened { location, least: least(response.headers()) })
+    }
+
+    /// Closes the session that an earlier run left, if there is one.
+    async fn abandon(&self, trace: &mut Trace) {
+        let location = trace.take().and_then(|mark| self.allowed(Url::parse(&mark.location).ok()?).ok());
+        trace.forget();
+        if let Some(location) = location {
+            self.forget(location).await;
+        }
+    }
+}
+
+/// The fewest bytes to a chunk (OCI distribution specification, "Pushing a blob in chunks").
+fn least(headers: &HeaderMap) -> Option<u64> {
+    headers.get("oci-chunk-min-length")?.to_str().ok()?.trim().parse().ok()
+}
