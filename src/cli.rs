@@ -232,6 +232,9 @@ struct PushArgs {
     /// Image of the target's repository to reuse layers from: a tag, or a pattern (main-*: the newest); may be repeated
     #[arg(long, value_name = "TAG", help_heading = "Transfer")]
     reuse_from: Vec<String>,
+    /// Other repository of the same registry, or one image of it, to mount layers from; may be repeated
+    #[arg(long, value_name = "REPO[:TAG]", help_heading = "Transfer")]
+    mount_from: Vec<String>,
 
     /// How progress is shown on stderr
     #[arg(long, value_name = "HOW", default_value = "auto", help_heading = "Output")]
@@ -345,6 +348,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         cache,
         reuse: args.reuse.into(),
         reuse_from: args.reuse_from.iter().map(|pattern| pattern.parse()).collect::<Result<_>>()?,
+        mount_from: args.mount_from.iter().map(|source| source.parse()).collect::<Result<_>>()?,
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { Show::None } else { args.progress };

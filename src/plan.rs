@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::image::{Family, Image, Layer, Manifest};
+use crate::image::{Family, Image, Layer, Manifest, Origin};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
-use crate::reference::{DiffId, Digest};
+use crate::reference::{DiffId, Digest, Host, Repository};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
 
 /// How plain layers are packed. What is packed already is its author's choice and goes as it lies.
@@ -146,6 +146,8 @@ pub enum Why {
     Stated,
     /// An image that the repository holds has this layer.
     Held,
+    /// The archive says that it came from that repository.
+    Origin,
 }
 
 impl Why {
@@ -156,17 +158,31 @@ impl Why {
             Self::Named => "its file name is this digest",
             Self::Stated => "the archive's manifest lists this digest",
             Self::Held => "an image in the repository has it",
+            Self::Origin => "the archive says that it came from there",
         }
     }
 }
 
 /// What is done about one layer for one target.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
     /// The repository has it: it is taken over by its descriptor.
     Reuse(Candidate),
+    /// Another repository of the registry has it: the registry is asked to link it.
+    Mount(Candidate, Repository),
     /// It is sent.
     Upload,
+}
+
+impl Action {
+    /// What is done, in a word for reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reuse(_) => "reuse",
+            Self::Mount(..) => "mount",
+            Self::Upload => "upload",
+        }
+    }
 }
 
 /// What a layer is known by when it is sent with a recipe.
@@ -276,10 +292,10 @@ pub fn stated(image: &Image, wanted: &[Wanted]) -> HashMap<Digest, Option<u64>> 
     layers.chain(configs).collect()
 }
 
-/// Every digest that is worth asking the registry for: those of the candidates, and the configs'.
-pub fn questions(image: &Image, wanted: &[Wanted]) -> Vec<Digest> {
+/// Every digest that is worth asking the registry for: those of the candidates, and of the manifests' configs.
+pub fn questions(manifests: &[&Manifest], wanted: &[Wanted]) -> Vec<Digest> {
     let candidates = wanted.iter().flat_map(|wanted| &wanted.candidates).map(|candidate| candidate.stored.digest);
-    let mut digests: Vec<Digest> = candidates.chain(image.manifests().iter().map(|m| m.config.digest)).collect();
+    let mut digests: Vec<Digest> = candidates.chain(manifests.iter().map(|m| m.config.digest)).collect();
     digests.sort_unstable();
     digests.dedup();
     digests
@@ -294,4 +310,29 @@ pub fn action(wanted: &Wanted, available: &HashMap<Digest, Option<u64>>) -> Acti
         None => false,
     };
     wanted.candidates.iter().find(fits).map_or(Action::Upload, |candidate| Action::Reuse(*candidate))
+}
+
+/// The way to mount a layer from another repository that holds these images and has the blobs of `available`.
+pub fn mount(
+    wanted: &Wanted,
+    image: &Image,
+    held: &[Held],
+    available: &HashMap<Digest, Option<u64>>,
+    from: &Repository,
+) -> Option<Action> {
+    let known = with_held(std::slice::from_ref(wanted), image, held);
+    known.iter().find_map(|known| match action(known, available) {
+        Action::Reuse(candidate) => Some(Action::Mount(candidate, from.clone())),
+        Action::Mount(..) | Action::Upload => None,
+    })
+}
+
+/// The way to mount a layer from where the archive says that it came from, for a repository of `host`. Only a stated digest
+/// will do: the archive may say what it likes, and the bytes are those that were meant.
+pub fn origin(wanted: &Wanted, host: &Host, repository: &Repository) -> Option<Action> {
+    let is_beside =
+        |origin: &&Origin| origin.host.without_port() == host.without_port() && origin.repository != *repository;
+    let origin = wanted.layer.origins.iter().find(is_beside)?;
+    let stated = wanted.candidates.iter().find(|candidate| candidate.why == Why::Stated)?;
+    Some(Action::Mount(Candidate { why: Why::Origin, ..*stated }, origin.repository.clone()))
 }

@@ -136,6 +136,9 @@ impl Board {
             Event::Planned { layer, bytes, action: Planned::Reuse(why), .. } => {
                 self.say(&format!("layer {layer}  {:>10}  reused: {why}", size(bytes)));
             }
+            Event::Planned { layer, bytes, action: Planned::Mount(why), .. } => {
+                self.say(&format!("layer {layer}  {:>10}  mount: {why}", size(bytes)));
+            }
             Event::Planned { layer, bytes, action: Planned::Upload { why, meter }, .. } => {
                 if self.mode == Mode::Plain {
                     self.say(&format!("layer {layer}  {:>10}  upload: {why}", size(bytes)));
@@ -143,6 +146,7 @@ impl Board {
                 self.add(layer, meter);
             }
             Event::Arrived { meter, sent } => self.arrived(&meter, sent),
+            Event::Mounted { layer, bytes } => self.say(&format!("layer {layer}  {:>10}  mounted", size(bytes))),
             Event::Finishing(target) => self.say(&format!("all layers are in {target}; putting the manifest")),
         }
     }

@@ -333,6 +333,37 @@ impl fmt::Display for Target {
     }
 }
 
+/// Another repository of the target's registry to mount layers from: `REPOSITORY[:TAG]`, as typed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MountSource {
+    /// The repository.
+    pub repository: Repository,
+    /// The image of it that is looked at; without one, all of its blobs count.
+    pub tag: Option<Tag>,
+}
+
+impl FromStr for MountSource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Target { host, repository, mut tags } = text.parse()?;
+        match host {
+            None => Ok(Self { repository, tag: tags.pop() }),
+            Some(host) => {
+                Err(Error::usage(format!("{:?} names the registry {host} to mount layers from", shorten(text)))
+                    .hint("A registry mounts from its own repositories only: write REPOSITORY or REPOSITORY:TAG."))
+            }
+        }
+    }
+}
+
+impl fmt::Display for MountSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.repository)?;
+        self.tag.as_ref().map_or(Ok(()), |tag| write!(f, ":{tag}"))
+    }
+}
+
 /// Docker's rule: the first component is a host if it has a `.` or `:` or is `localhost`.
 fn is_host(component: &str) -> bool {
     component.contains(['.', ':']) || component == "localhost"

@@ -67,6 +67,18 @@ fn an_argument_wins_over_a_rival_in_the_environment_and_help_needs_none() {
 }
 
 #[test]
+fn layers_are_mounted_from_repositories_of_the_same_registry() {
+    let sources = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let request = push_of(&[&["a.tar", "app"], arguments].concat(), environment).request;
+        request.mount_from.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(sources(&[], &[]), [""; 0]);
+    assert_eq!(sources(&["--mount-from", "base", "--mount-from=team/base:1"], &[]), ["base", "team/base:1"]);
+    assert_eq!(sources(&[], &[("ECR_PUSH_MOUNT_FROM", "base, team/base:1")]), ["base", "team/base:1"]);
+    assert!(refused(&["a.tar", "app", "--mount-from", "x.y/base"], &[]).contains("names the registry x.y"));
+}
+
+#[test]
 fn a_rate_is_bytes_with_a_unit() {
     let rate = |text: &str| push_of(&["a.tar", "app", "--limit-rate", text], &[]).request.limit_rate;
     assert_eq!([rate("2048"), rate("500K"), rate("10MiB"), rate("1g")], [2048, 512_000, 10 << 20, 1 << 30].map(Some));

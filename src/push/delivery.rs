@@ -13,7 +13,7 @@ use super::{Event, Events, Request};
 use crate::error::{Error, Result};
 use crate::image::{Config, Manifest};
 use crate::layer::{Packed, Pool, pack};
-use crate::plan::Wanted;
+use crate::plan::{Stored, Wanted};
 use crate::registry::{self, Blob, CHUNK, Fed, Feed};
 use crate::reuse::{Cache, Known};
 
@@ -78,15 +78,25 @@ impl<'a> Delivery<'a> {
         let kib = u32::try_from(wanted.layer.bytes.len() >> 10).unwrap_or(u32::MAX).min(KIB_TO_A_CHUNK);
         // It is never closed.
         let _room = self.room.acquire_many(kib).await.ok();
+        // What is mounted is not even read.
+        let mounts = takers.into_iter().map(|(to, meter)| async move {
+            let opened = to.mount(wanted, self.events).await.continue_value()?;
+            Some((to, meter, opened))
+        });
+        let takers: Vec<_> = futures_util::future::join_all(mounts).await.into_iter().flatten().collect();
+        if takers.is_empty() {
+            return;
+        }
         let (is_shared, feeds) = (takers.len() > 1, self.read(wanted, takers.len()));
-        let uploads = takers.into_iter().zip(feeds).map(|((to, meter), feed)| async move {
+        let uploads = takers.into_iter().zip(feeds).map(|((to, meter, opened), feed)| async move {
             let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);
             let what = format!("layer {}", label(wanted));
             let blob = Blob { what, identity: wanted.identity(), meter, is_shared };
-            match registry::upload(&to.client, &blob, None, feed, again).await {
+            match registry::upload(&to.client, &blob, opened, feed, again).await {
                 Ok(packed) => {
                     let Blob { meter, .. } = blob;
-                    to.arrived(&wanted.key, &packed);
+                    let Packed { digest, size, .. } = packed;
+                    to.arrived(&wanted.key, Stored { digest, size, packing: wanted.recipe.packing() });
                     self.remember(wanted, &packed);
                     (self.events)(Event::Arrived { sent: packed.size - meter.resumed_at(), meter });
                 }

@@ -20,13 +20,16 @@ use crate::reference::{Digest, Host, Repository, Tag, Target};
 use crate::registry::{self, Blob, Client, Fed, Lookup, Presence, RemoteManifest};
 use crate::reuse::Held;
 
+/// Blobs that a repository has, with their sizes where it said so.
+pub(super) type Blobs = HashMap<Digest, Option<u64>>;
+
 /// How many blobs are asked for at once where there is no call that asks for many.
 pub(super) const QUESTIONS_AT_ONCE: usize = 8;
 
 /// A target whose registry answered.
 pub(super) struct Destination {
     pub(super) client: Client,
-    host: Host,
+    pub(super) host: Host,
     repository: Repository,
     pub(super) tags: Vec<Tag>,
     pub(super) ecr: Option<(Ecr, Place)>,
@@ -38,19 +41,21 @@ pub(super) struct Destination {
     pub(super) held: Vec<Held>,
     /// What the first tag points at.
     pub(super) there: Option<Digest>,
-    cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The blobs that the repository has, as far as it was asked, with their sizes where it said so.
-    available: HashMap<Digest, Option<u64>>,
+    /// The blobs that the repository has, as far as it was asked.
+    available: Blobs,
     layers: Vec<LayerState>,
     pushed: Vec<Tag>,
     root: Option<Stated>,
     created: bool,
     failure: Option<Error>,
+    /// Repositories whose layers were not all mounted, of which that was said.
+    not_mounted: Vec<Repository>,
 }
 
 /// A layer on its way to this target.
@@ -148,39 +153,47 @@ impl Destination {
         Ok(())
     }
 
-    /// Asks which blobs are there: on ECR a hundred a call, elsewhere one by one.
+    /// Asks which blobs are there.
     pub(super) async fn look(&self, digests: &[Digest], events: &Events) -> Result<()> {
         if self.only_planned || digests.is_empty() {
             return Ok(());
         }
-        if let Some((ecr, place)) = &self.ecr {
-            let asked = ecr.availability(&place.host.account, &self.repository, digests).await;
-            match asked.map_err(|error| self.advise(error))? {
-                Some(available) => self.state().available = available,
-                // A HEAD takes the same right, so nothing is known, and all is sent.
-                None => events(Event::Note(
-                    "ecr:BatchCheckLayerAvailability is not allowed, so layers that are there already are sent again"
-                        .into(),
-                )),
-            }
-            return Ok(());
+        match self.available(&self.client, digests).await.map_err(|error| self.advise(error))? {
+            Some(available) => self.state().available = available,
+            // A HEAD takes the same right, so nothing is known, and all is sent.
+            None => events(Event::Note(
+                "ecr:BatchCheckLayerAvailability is not allowed, so layers that are there already are sent again"
+                    .into(),
+            )),
         }
-        let client = &self.client;
+        Ok(())
+    }
+
+    /// Asks which blobs a repository of this registry has: on ECR a hundred a call, elsewhere one by one. `None` if we may
+    /// not ask.
+    pub(super) async fn available(&self, client: &Client, digests: &[Digest]) -> Result<Option<Blobs>> {
+        if let Some((ecr, place)) = &self.ecr {
+            return ecr.availability(&place.host.account, client.repository(), digests).await;
+        }
         let asked = futures_util::stream::iter(digests.iter().copied())
             .map(|digest| async move { Ok((digest, client.presence(&digest).await?)) })
             .buffer_unordered(QUESTIONS_AT_ONCE)
             .try_collect::<Vec<_>>();
-        let answers = asked.await.map_err(|error| self.advise(error))?;
-        let available = answers.into_iter().filter_map(|(digest, presence)| match presence {
+        let available = asked.await?.into_iter().filter_map(|(digest, presence)| match presence {
             Presence::Present(size) => Some((digest, size)),
             Presence::Absent => None,
         });
-        self.state().available = available.collect();
-        Ok(())
+        Ok(Some(available.collect()))
     }
 
     /// Finds out which layers are there, decides each layer's lot, and tells it.
-    pub(super) async fn plan(&self, image: &Image, wanted: &[Wanted], events: &Events) -> Result<()> {
+    pub(super) async fn plan(
+        &self,
+        image: &Image,
+        wanted: &[Wanted],
+        request: &Request,
+        events: &Events,
+    ) -> Result<()> {
         let wanted = plan::with_held(wanted, image, &self.held);
         let covered = match self.has_all_of(image) {
             Some(_) if wanted.iter().all(Wanted::is_stated) => Some(plan::stated(image, &wanted)),
@@ -188,27 +201,35 @@ impl Destination {
         };
         match covered {
             Some(blobs) => self.state().available = blobs,
-            None => self.look(&plan::questions(image, &wanted), events).await?,
+            None => self.look(&plan::questions(&image.manifests(), &wanted), events).await?,
         }
-        let (target, available) = (self.name(), self.state().available.clone());
-        let planned = wanted.into_iter().map(|wanted| {
-            let action = plan::action(&wanted, &available);
+        let available = self.state().available.clone();
+        let decide = |wanted| (plan::action(&wanted, &available), wanted);
+        let mut planned: Vec<(Action, Wanted)> = wanted.into_iter().map(decide).collect();
+        self.find_mounts(&mut planned, image, request, events).await;
+        let layers = planned.into_iter().map(|(action, wanted)| {
             let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
-            events(Event::Planned {
-                target: target.clone(),
-                layer: label(&wanted),
-                bytes: wanted.layer.bytes.len(),
-                action: Planned::of(&action, &wanted, &meter),
-            });
-            let stored = match action {
+            let stored = match &action {
                 Action::Reuse(candidate) => Some(candidate.stored),
-                Action::Upload => None,
+                Action::Mount(..) | Action::Upload => None,
             };
             LayerState { wanted, action, meter, stored, started: None, seconds: 0.0 }
         });
-        let planned = planned.collect();
-        self.state().layers = planned;
+        let layers: Vec<LayerState> = layers.collect();
+        layers.iter().for_each(|layer| events(self.planned(layer)));
+        self.state().layers = layers;
         Ok(())
+    }
+
+    /// How a layer's lot is told.
+    fn planned(&self, layer: &LayerState) -> Event {
+        let LayerState { wanted, action, meter, .. } = layer;
+        Event::Planned {
+            target: self.name(),
+            layer: label(wanted),
+            bytes: wanted.layer.bytes.len(),
+            action: Planned::of(action, wanted, meter),
+        }
     }
 
     /// The root of the image, if the first tag points at it: then everything below it is there.
@@ -249,7 +270,7 @@ impl Destination {
         Ok(())
     }
 
-    /// The meter of a layer that is to be uploaded here. `None` if it is not, or not any more.
+    /// The meter of a layer that is still to come here. `None` if it is not, or not any more.
     pub(super) fn needs(&self, key: &Key) -> Option<Arc<Meter>> {
         let mut state = self.state();
         if state.failure.is_some() {
@@ -273,11 +294,37 @@ impl Destination {
         fits.map_err(|error| self.fail(error)).is_ok()
     }
 
-    /// A layer has arrived.
-    pub(super) fn arrived(&self, key: &Key, packed: &Packed) {
+    /// The blob that a layer is to be mounted as, and where from, if that is the plan.
+    pub(super) fn mountable(&self, key: &Key) -> Option<(Stored, Repository)> {
+        let state = self.state();
+        match &state.layers.iter().find(|layer| layer.wanted.key == *key)?.action {
+            Action::Mount(candidate, from) => Some((candidate.stored, from.clone())),
+            Action::Reuse(_) | Action::Upload => None,
+        }
+    }
+
+    /// A layer was not mounted, and is sent. Why is said once for each repository.
+    pub(super) fn send_instead(&self, key: &Key, why: &str, events: &Events) {
+        let mut told = Vec::new();
+        let mut state = self.state();
+        let State { layers, not_mounted, .. } = &mut *state;
+        for layer in layers.iter_mut().filter(|layer| layer.wanted.key == *key) {
+            if let Action::Mount(_, from) = std::mem::replace(&mut layer.action, Action::Upload)
+                && !not_mounted.contains(&from)
+            {
+                told.push(Event::Note(self.not_mounted(&from, why)));
+                not_mounted.push(from);
+            }
+            told.push(self.planned(layer));
+        }
+        drop(state);
+        told.into_iter().for_each(|event| events(event));
+    }
+
+    /// A layer has arrived, as this.
+    pub(super) fn arrived(&self, key: &Key, stored: Stored) {
         for layer in self.state().layers.iter_mut().filter(|layer| layer.wanted.key == *key) {
-            let packing = layer.wanted.recipe.packing();
-            layer.stored = Some(Stored { digest: packed.digest, size: packed.size, packing });
+            layer.stored = Some(stored);
             layer.seconds = layer.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         }
     }
@@ -382,18 +429,14 @@ impl Destination {
 
 impl LayerState {
     fn report(&self) -> LayerOutcome {
-        let (action, why) = match &self.action {
-            Action::Reuse(candidate) => ("reuse", candidate.why.text()),
-            Action::Upload => ("upload", super::upload_reason(&self.wanted)),
-        };
         LayerOutcome {
             name: self.wanted.layer.name.clone(),
             diff_id: self.wanted.layer.diff_id,
             archive_bytes: self.wanted.layer.bytes.len(),
             digest: self.stored.map(|stored| stored.digest),
             size: self.stored.map(|stored| stored.size),
-            action,
-            why,
+            action: self.action.name(),
+            why: super::reason(&self.action, &self.wanted),
             sent: self.meter.sent().saturating_sub(self.meter.resumed_at()),
             resumed: self.meter.resumed_at(),
             seconds: self.seconds,

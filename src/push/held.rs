@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::destination::Destination;
 use super::{Event, Events, Request, Reuse};
 use crate::error::{Error, Kind, Result};
@@ -69,26 +71,42 @@ impl Destination {
 
     /// Takes up what an image of the repository says about its layers.
     async fn take_up(&mut self, tag: &str, root: RemoteManifest, image: &Image, events: &Events) {
-        let manifests = image.manifests();
-        let platforms: Vec<&str> = manifests.iter().filter_map(|it| it.config.platform.as_deref()).collect();
-        let ours = |digest: &Digest| {
-            let same = manifests.iter().find(|manifest| manifest.config.digest == *digest);
-            same.map(|manifest| manifest.config.bytes.clone())
-        };
-        let read = in_time(reuse::read(&self.client, root, &platforms, ours)).await;
-        match read {
+        let read = in_time(async {
+            let manifests = reuse::manifests(&self.client, root, &platforms(image)).await?;
+            reuse::read(&self.client, manifests, configs(image)).await
+        });
+        match read.await {
             Ok(held) => self.held.extend(held),
             Err(error) => self.does_without(tag, &error, events),
         }
     }
 
     fn does_without(&self, tag: &str, error: &Error, events: &Events) {
-        let why = error.answer().map_or_else(String::new, |answer| format!(": {answer}"));
-        events(Event::Note(format!("layers of {}:{tag} are not reused: {error}{why}", self.name())));
+        events(Event::Note(format!("layers of {}:{tag} are not reused: {}", self.name(), said(error))));
     }
 }
 
-async fn in_time<T>(looking: impl Future<Output = Result<T>>) -> Result<T> {
+/// The platforms of an image.
+pub(super) fn platforms(image: &Image) -> Vec<&str> {
+    image.manifests().into_iter().filter_map(|manifest| manifest.config.platform.as_deref()).collect()
+}
+
+/// The configs of an image, which no registry has to be asked for.
+pub(super) fn configs(image: &Image) -> impl Fn(&Digest) -> Option<Bytes> {
+    let manifests = image.manifests();
+    move |digest| {
+        let same = manifests.iter().find(|manifest| manifest.config.digest == *digest);
+        same.map(|manifest| manifest.config.bytes.clone())
+    }
+}
+
+/// An error with what the registry said, in one line.
+pub(super) fn said(error: &Error) -> String {
+    error.answer().map_or_else(|| error.to_string(), |answer| format!("{error}: {answer}"))
+}
+
+/// What comes of a look, unless it takes too long.
+pub(super) async fn in_time<T>(looking: impl Future<Output = Result<T>>) -> Result<T> {
     let late = |_| Error::new(Kind::Unavailable, format!("no answer within {} s", PATIENCE.as_secs()));
     tokio::time::timeout(PATIENCE, looking).await.map_err(late)?
 }

@@ -8,6 +8,7 @@ mod connection;
 mod delivery;
 mod destination;
 mod held;
+mod mount;
 mod outcome;
 mod read_back;
 mod trust;
@@ -23,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::image::{self, Archive, Choice, Content, Image, Stated};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
-use crate::reference::{Host, Tag, TagPattern, Target};
+use crate::reference::{Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{self, Patience, Rate};
 use crate::reuse::Cache;
 
@@ -78,6 +79,8 @@ pub struct Request {
     pub reuse: Reuse,
     /// Which of them, beside what the target's tag points at.
     pub reuse_from: Vec<TagPattern>,
+    /// Other repositories of a target's registry, to mount layers from that the target lacks.
+    pub mount_from: Vec<MountSource>,
     /// Plan only: look, send nothing.
     pub dry_run: bool,
 }
@@ -104,7 +107,7 @@ pub enum Event {
     Note(String),
     /// Something that may not be what was wanted.
     Warning(String),
-    /// A layer's lot was decided.
+    /// A layer's lot was decided, or decided anew.
     Planned {
         /// The target, in words.
         target: String,
@@ -122,6 +125,13 @@ pub enum Event {
         /// The bytes sent.
         sent: u64,
     },
+    /// A layer was linked from another repository.
+    Mounted {
+        /// The layer, in words.
+        layer: String,
+        /// The bytes that it has there.
+        bytes: u64,
+    },
     /// All layers are there; manifests are being put.
     Finishing(String),
 }
@@ -130,11 +140,13 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub enum Planned {
     /// Taken over from the repository.
-    Reuse(&'static str),
+    Reuse(String),
+    /// Linked from another repository, if the registry will.
+    Mount(String),
     /// Sent. The meter tells how far it is.
     Upload {
         /// Why, and how it is packed.
-        why: &'static str,
+        why: String,
         /// How far it is.
         meter: Arc<Meter>,
     },
@@ -191,7 +203,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         let arrival = async {
             let destination =
                 Destination::reach(&registries, target, image, &wanted, &events, cancel.child_token()).await?;
-            destination.plan(image, &wanted, &events).await?;
+            destination.plan(image, &wanted, &request, &events).await?;
             Ok(destination)
         };
         unless_cancelled(&cancel, arrival).await
@@ -371,11 +383,22 @@ fn upload_reason(wanted: &Wanted) -> &'static str {
     }
 }
 
+/// Why that is done about a layer.
+fn reason(action: &Action, wanted: &Wanted) -> String {
+    match action {
+        Action::Reuse(candidate) => candidate.why.text().to_owned(),
+        Action::Mount(candidate, from) => format!("from {from}: {}", candidate.why.text()),
+        Action::Upload => upload_reason(wanted).to_owned(),
+    }
+}
+
 impl Planned {
     fn of(action: &Action, wanted: &Wanted, meter: &Arc<Meter>) -> Self {
+        let why = reason(action, wanted);
         match action {
-            Action::Reuse(candidate) => Self::Reuse(candidate.why.text()),
-            Action::Upload => Self::Upload { why: upload_reason(wanted), meter: Arc::clone(meter) },
+            Action::Reuse(_) => Self::Reuse(why),
+            Action::Mount(..) => Self::Mount(why),
+            Action::Upload => Self::Upload { why, meter: Arc::clone(meter) },
         }
     }
 }

@@ -73,10 +73,10 @@ pub struct LayerOutcome {
     pub digest: Option<Digest>,
     /// Its size in the registry, if it is there.
     pub size: Option<u64>,
-    /// `reuse` or `upload`.
+    /// `reuse`, `mount` or `upload`.
     pub action: &'static str,
     /// Why.
-    pub why: &'static str,
+    pub why: String,
     /// The bytes that were sent, in the last try.
     pub sent: u64,
     /// The bytes that were there from an earlier run that was stopped half-way.

@@ -122,3 +122,21 @@ fn targets_of_one_repository_are_one_with_several_tags() {
     assert_eq!(tags(&joined[0]), ["1", "2", "latest", "1"]);
     assert_eq!(tags(&Target::join(vec!["app".parse().unwrap()])[0]), [] as [&str; 0]);
 }
+
+#[test]
+fn layers_are_mounted_from_a_repository_or_one_image_of_it() {
+    for text in ["base", "team/base", "team/base:1.4"] {
+        assert_eq!(text.parse::<MountSource>().unwrap().to_string(), text);
+    }
+    for (text, part) in [
+        ("x.y/base", "names the registry x.y"),
+        ("localhost:5000/base:1", "names the registry localhost:5000"),
+        ("Base", "upper-case letter 'B'"),
+        ("base:", "is not a tag"),
+        ("base@sha256:12", "has a digest"),
+    ] {
+        let error = text.parse::<MountSource>().unwrap_err();
+        assert!(error.to_string().contains(part), "{text}: {error}");
+        assert_eq!(error.kind().exit_code(), 2);
+    }
+}

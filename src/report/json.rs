@@ -105,7 +105,7 @@ fn target(target: &TargetOutcome) -> Target<'_> {
         digest: layer.digest,
         size: layer.size,
         action: layer.action,
-        reason: layer.why,
+        reason: &layer.why,
         bytes_sent: layer.sent,
         bytes_of_earlier_run: layer.resumed,
         seconds: millis(layer.seconds),

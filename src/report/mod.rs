@@ -17,19 +17,23 @@ pub fn references(outcome: &Outcome) -> String {
 pub fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     for target in outcome.targets.iter().filter(|target| target.error.is_none()) {
-        let reused = target.layers.iter().filter(|layer| layer.action == "reuse").count();
-        let uploaded = target.layers.len() - reused;
+        let count = |action| target.layers.iter().filter(|layer| layer.action == action).count();
+        let uploaded = count("upload");
+        let spared = match (count("mount"), count("reuse")) {
+            (0, reused) => format!("{reused} reused"),
+            (mounted, reused) => format!("{mounted} mounted, {reused} reused"),
+        };
         text += &if outcome.dry_run {
             let bytes: u64 = target.layers.iter().filter(|l| l.action == "upload").map(|l| l.archive_bytes).sum();
             format!(
-                "{}: {uploaded} of {} layers would be uploaded, {} of the archive; {reused} reused. Nothing was sent.\n",
+                "{}: {uploaded} of {} layers would be uploaded, {} of the archive; {spared}. Nothing was sent.\n",
                 target.name,
                 target.layers.len(),
                 size(bytes)
             )
         } else {
             format!(
-                "{}: {uploaded} of {} layers uploaded, {} sent; {reused} reused; {}\n",
+                "{}: {uploaded} of {} layers uploaded, {} sent; {spared}; {}\n",
                 target.name,
                 target.layers.len(),
                 size(target.sent()),

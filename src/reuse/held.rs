@@ -79,26 +79,38 @@ struct RootFs {
     diff_ids: Vec<DiffId>,
 }
 
-/// Reads what `root` is made of, as far as it is of these platforms. `ours` has the configs that need not be asked for.
-/// What makes no sense is passed over: it is only a hint.
+/// Reads the manifests that `root` is or lists, as far as they are of these platforms.
+///
+/// # Errors
+/// If the registry refuses or does not answer.
+pub async fn manifests(client: &Client, root: RemoteManifest, platforms: &[&str]) -> Result<Vec<RemoteManifest>> {
+    let listed = view(&root).map(|view| view.manifests).unwrap_or_default();
+    let mut manifests = vec![root];
+    for Descriptor { digest, .. } in listed.iter().filter(|child| child.is_of(platforms)) {
+        manifests.extend(client.manifest(&digest.to_string()).await?.filter(|manifest| manifest.digest == *digest));
+    }
+    Ok(manifests)
+}
+
+/// The blobs that a manifest lists as layers, with their sizes.
+pub fn blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
+    let layers = view(manifest).map(|view| view.layers).unwrap_or_default();
+    layers.iter().map(|layer| (layer.digest, layer.size)).collect()
+}
+
+/// Reads what these manifests' images are made of. `ours` has the configs that need not be asked for. What makes no sense is
+/// passed over: it is only a hint.
 ///
 /// # Errors
 /// If the registry refuses or does not answer.
 pub async fn read(
     client: &Client,
-    root: RemoteManifest,
-    platforms: &[&str],
+    manifests: Vec<RemoteManifest>,
     ours: impl Fn(&Digest) -> Option<Bytes>,
 ) -> Result<Vec<Held>> {
     let mut held = Vec::new();
-    let Some(view) = view(&root) else { return Ok(held) };
-    let children = view.manifests.iter().filter(|child| child.is_of(platforms)).map(|child| child.digest);
-    let mut manifests = vec![root];
-    for digest in children {
-        manifests.extend(client.manifest(&digest.to_string()).await?.filter(|manifest| manifest.digest == digest));
-    }
     for manifest in manifests {
-        let Some(View { config: Some(config), layers, .. }) = self::view(&manifest) else { continue };
+        let Some(View { config: Some(config), layers, .. }) = view(&manifest) else { continue };
         let bytes = match ours(&config.digest) {
             Some(bytes) => Some(bytes),
             None => client.small_blob(&config.digest, CONFIG_LIMIT).await?,

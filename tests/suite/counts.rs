@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ecr_push::sandbox::LogEntry;
+use ecr_push::sandbox::{BlobMounting, LogEntry, Rules};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
@@ -199,6 +199,32 @@ fn a_packed_layout_is_read_once_and_the_second_time_not_at_all() {
     assert_eq!(cost.asked(), LEAST);
     assert_eq!(cost.sent(), ecr.image("team/app", "2").unwrap().1.len() as u64);
     cost.has_read(0);
+}
+
+#[test]
+fn a_mounted_layer_is_not_read() {
+    let rules = Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() };
+    let (ecr, layers) = (Ecr::with(&["team/base", "team/app"], rules), layers());
+    let (archive, none) = (ecr.bench.scratch("image.tar"), ecr.bench.scratch("none.jsonl"));
+    build::docker_save(&archive, &layers);
+    Cost::of(&ecr, &[&archive, "team/base:1"]).has_read(bytes_of(&layers));
+    // That the image is there is known before a layer is looked at.
+    let beside = Cost::of(&ecr, &[&archive, "team/base:1", "--cache", &none]).read;
+    let cost = Cost::of(&ecr, &[&archive, "team/app:1", "--mount-from", "team/base:1", "--cache", &none]);
+    let asked = [
+        ("ecr:BatchCheckLayerAvailability", 1),
+        ("ecr:BatchGetImage", 2),
+        ("ecr:CompleteLayerUpload", 1),
+        ("ecr:GetAuthorizationToken", 1),
+        ("ecr:InitiateLayerUpload", 4),
+        ("ecr:PutImage", 1),
+    ];
+    assert_eq!(cost.asked_in_all(), asked, "{}", ecr.story());
+    let (_, manifest, _) = ecr.image("team/app", "1").unwrap();
+    let view: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(cost.sent(), view["config"]["size"].as_u64().unwrap() + manifest.len() as u64);
+    // Not even the first block of one.
+    assert!(cost.read < beside + (64 << 10), "{} bytes were read where {beside} do", cost.read);
 }
 
 /// The sandbox that everybody is measured against keeps its memory, and is as far away as it is told.

@@ -45,6 +45,18 @@ fn a_target_that_cannot_be() {
 }
 
 #[test]
+fn a_place_to_mount_from_that_cannot_be() {
+    let archive = testdata("docker-20.10-save.tar");
+    for (source, says) in [
+        ("ghcr.io/team/base", "\"ghcr.io/team/base\" names the registry ghcr.io to mount layers from"),
+        ("Base", "\"Base\" is not a repository name"),
+        ("base:a b", "\"a b\" is not a tag"),
+    ] {
+        refused(&[&archive, "team/app:1", "--mount-from", source], &[says, "hint: A "]);
+    }
+}
+
+#[test]
 fn an_id_that_is_none() {
     refused(
         &[&testdata("docker-20.10-save.tar"), "team/app:1", "--image-id", "latest"],

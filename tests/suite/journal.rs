@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use ecr_push::registry::{CHUNK, WORTH};
-use ecr_push::sandbox::{Fault, Interrupted, Parts, Rules, UploadStatus};
+use ecr_push::sandbox::{BlobMounting, Fault, Interrupted, Parts, Rules, UploadStatus};
 use serde_json::Value;
 
 use super::bench::{Run, Running, finish, report, wait_until};
@@ -26,7 +26,7 @@ struct Stage {
 
 impl Stage {
     fn with(rules: Rules, archive: impl FnOnce(&str)) -> Self {
-        let ecr = Ecr::with(&["team/app"], rules);
+        let ecr = Ecr::with(&["team/app", "team/base"], rules);
         let (path, report) = (ecr.bench.scratch("archive"), ecr.bench.scratch("report.json"));
         archive(&path);
         Self { ecr, archive: path, report }
@@ -320,4 +320,30 @@ fn what_was_packed_is_not_gone_on_with_as_it_lies() {
     drop(stage.start(&[]).end().exits(0).never_says(&["earlier run"]));
     Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
     assert_eq!((stage.ecr.open_uploads(), stage.entries().len()), (1, 1), "that session is somebody else's");
+}
+
+#[test]
+fn what_an_earlier_run_left_is_closed_if_the_layer_is_mounted_and_goes_on_if_not() {
+    for mounting in [BlobMounting::Enabled, BlobMounting::Disabled] {
+        let stage = Stage::with(keeps_sessions(), as_it_lies);
+        stage.kill_half_way();
+        drop(finish(stage.ecr.command(&[&stage.archive, "team/base:1"]), || stage.ecr.story()).exits(0));
+        stage.ecr.set_rules(|rules| rules.blob_mounting = mounting.clone());
+        let run = stage.start(&["--mount-from", "team/base"]).end().exits(0);
+        let goes_on = run.stderr.contains("are there from an earlier run, which goes on");
+        assert_eq!(goes_on, mounting == BlobMounting::Disabled);
+        assert_eq!(
+            stage.ecr.count("v2:CancelUpload"),
+            1,
+            "that of the earlier run, or that of the answer to the mount"
+        );
+        assert_eq!((stage.ecr.open_uploads(), stage.entries()), (0, vec![]), "{}", stage.ecr.story());
+        let (sent, found) = stage.sent_and_found();
+        if goes_on {
+            assert!(found >= WORTH + CHUNK && sent + found >= 60 * MIB as u64, "{sent} sent, {found} found");
+        } else {
+            assert_eq!((sent, found), (0, 0));
+        }
+        Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
+    }
 }

@@ -38,6 +38,7 @@ mod held;
 mod journal;
 mod limits;
 mod moto;
+mod mount;
 mod quick_start;
 mod readme;
 mod report;
