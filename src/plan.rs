@@ -292,10 +292,15 @@ pub fn stated(image: &Image, wanted: &[Wanted]) -> HashMap<Digest, Option<u64>> 
     layers.chain(configs).collect()
 }
 
-/// Every digest that is worth asking the registry for: those of the candidates, and of the manifests' configs.
+/// Every digest that is worth asking the registry for: those of the candidates, and of the manifests' configs. Where no
+/// layer has a candidate there is nothing: to ask for the configs alone, before anything is sent, takes as long as it takes
+/// to send them.
 pub fn questions(manifests: &[&Manifest], wanted: &[Wanted]) -> Vec<Digest> {
     let candidates = wanted.iter().flat_map(|wanted| &wanted.candidates).map(|candidate| candidate.stored.digest);
-    let mut digests: Vec<Digest> = candidates.chain(manifests.iter().map(|m| m.config.digest)).collect();
+    let mut digests: Vec<Digest> = candidates.collect();
+    if !digests.is_empty() {
+        digests.extend(manifests.iter().map(|manifest| manifest.config.digest));
+    }
     digests.sort_unstable();
     digests.dedup();
     digests

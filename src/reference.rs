@@ -228,6 +228,11 @@ impl fmt::Display for Tag {
 pub struct TagPattern(String);
 
 impl TagPattern {
+    /// Every tag.
+    pub fn any() -> Self {
+        Self("*".into())
+    }
+
     /// The tag, if it is one and no pattern.
     pub fn tag(&self) -> Option<&str> {
         (!self.0.contains('*')).then_some(&self.0)

@@ -13,7 +13,7 @@ use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Planned, Request};
 use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Config, Image, Manifest, Stated};
+use crate::image::{self, Config, Image, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
 use crate::plan::{self, Action, Compression, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
@@ -219,6 +219,18 @@ impl Destination {
         layers.iter().for_each(|layer| events(self.planned(layer)));
         self.state().layers = layers;
         Ok(())
+    }
+
+    /// The plain layers that are packed and sent.
+    pub(super) fn packed(&self) -> Vec<image::Layer> {
+        let state = self.state();
+        let sent = state.layers.iter().filter(|layer| layer.action == Action::Upload).map(|layer| &layer.wanted);
+        sent.filter(|wanted| !matches!(wanted.recipe, Recipe::Keep { .. })).map(|it| it.layer.clone()).collect()
+    }
+
+    /// Whether the repository was made just now.
+    pub(super) fn has_no_image(&self) -> bool {
+        self.state().created
     }
 
     /// How a layer's lot is told.

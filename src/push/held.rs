@@ -8,12 +8,15 @@ use super::destination::Destination;
 use super::{Event, Events, Request, Reuse};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
-use crate::reference::{Digest, TagPattern};
+use crate::reference::{DiffId, Digest, TagPattern};
 use crate::registry::{Lookup, RemoteManifest};
 use crate::reuse;
 
 /// How long a look may take. It saves time, or it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many plain bytes are packed before it is worth a look how that could have been saved.
+const WORTH_A_WORD: u64 = 32 << 20;
 
 impl Destination {
     /// Looks what the first tag points at. `None` if that is not wanted, or cannot be learned.
@@ -50,6 +53,32 @@ impl Destination {
                 Ok(None) => events(Event::Note(format!("{} has no tag {pattern} to reuse layers from", self.name()))),
                 Err(error) => self.does_without(&pattern.to_string(), &error, events),
             }
+        }
+    }
+
+    /// Finds out, while layers are sent, whether a look at the newest image would have saved that, and says so. Where it
+    /// cannot be learned nothing is said.
+    pub(super) async fn say_what_reuse_would_save(&self, request: &Request, image: &Image, events: &Events) {
+        let packed = self.packed();
+        let is_worth_it = packed.iter().map(|layer| layer.bytes.len()).sum::<u64>() >= WORTH_A_WORD;
+        let is_wanted = request.reuse == Reuse::Tag && request.reuse_from.is_empty() && self.ecr.is_some();
+        if !is_worth_it || !is_wanted || self.there.is_some() || self.has_no_image() {
+            return;
+        }
+        let looking = in_time(async {
+            let Some((tag, root)) = self.newest(&TagPattern::any()).await? else { return Ok(None) };
+            let manifests = reuse::manifests(&self.client, root, &platforms(image)).await?;
+            Ok(Some((tag, reuse::read(&self.client, manifests, configs(image)).await?)))
+        });
+        let Ok(Some((tag, held))) = looking.await else { return };
+        let has = |diff_id: DiffId| held.iter().flat_map(|held| &held.layers).any(|layer| layer.diff_id == diff_id);
+        let count = packed.iter().filter(|layer| layer.diff_id.is_some_and(has)).count();
+        if count > 0 {
+            events(Event::Note(format!(
+                "{}:{tag} has {count} of the layers that are packed and sent now: with --reuse-from {tag}, or a pattern for \
+                 such tags, they are not even read",
+                self.name()
+            )));
         }
     }
 

@@ -215,7 +215,14 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         match Pool::start(request.pack_threads) {
             Ok(pool) => {
                 let delivery = Delivery::new(Arc::new(pool), &cache, &events, &request);
-                delivery.run(&wanted, &image.manifests(), &reached).await;
+                let manifests = image.manifests();
+                let looks = reached.iter().map(|it| it.say_what_reuse_would_save(&request, image, &events));
+                let looks = futures_util::future::join_all(looks);
+                tokio::select! {
+                    () = delivery.run(&wanted, &manifests, &reached) => {}
+                    // It never ends before the delivery does.
+                    () = async { looks.await; std::future::pending().await } => {}
+                }
                 let finishing = reached.iter().map(|destination| finish(destination, image, &wanted, &delivery));
                 futures_util::future::join_all(finishing).await;
             }

@@ -96,6 +96,37 @@ fn the_newest_tag_of_a_pattern_is_as_good_as_the_own() {
 }
 
 #[test]
+fn a_push_that_packs_what_the_newest_image_has_says_so_once() {
+    let ecr = Ecr::new();
+    let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.bench.scratch(name));
+    build::docker_save(&before, &[layer(1, 33 << 20), layer(2, 50_000)]);
+    build::docker_save(&after, &[layer(1, 33 << 20), layer(3, 50_000)]);
+    drop(ecr.run(&[&before, "team/app:main-7"]).exits(0));
+    // It is looked for while layers are sent, so that takes a while.
+    let slow = ["--limit-rate", "80M"];
+    let (run, asked, _) = fresh(&ecr, &[&[after.as_str(), "team/app:main-8"], &slow[..]].concat());
+    let hint =
+        "team/app:main-7 has 1 of the layers that are packed and sent now: with --reuse-from main-7, or a pattern";
+    drop(run.says(&[hint]));
+    assert!(asked.contains(&"ecr:DescribeImages".to_owned()), "{asked:?}");
+    // Who names tags, wants no reuse, or knows all layers need not be told.
+    for more in [&["--reuse-from", "main-1"][..], &["--reuse", "cache"]] {
+        let (run, asked, _) = fresh(&ecr, &[&[after.as_str(), "team/app:main-9"], &slow[..], more].concat());
+        drop(run.never_says(&["are packed and sent now"]));
+        assert!(!asked.contains(&"ecr:DescribeImages".to_owned()), "{asked:?}");
+    }
+    // Nor who sends little,
+    let (run, asked, _) = fresh(&ecr, &[&[testdata(ARCHIVE).as_str(), "team/app:main-9"], &slow[..]].concat());
+    drop(run.never_says(&["are packed and sent now"]));
+    assert!(!asked.contains(&"ecr:DescribeImages".to_owned()), "{asked:?}");
+    // or other layers.
+    let other = ecr.bench.scratch("other.tar");
+    build::docker_save(&other, &[layer(5, 33 << 20)]);
+    let (run, ..) = fresh(&ecr, &[&[other.as_str(), "team/app:main-10"], &slow[..]].concat());
+    drop(run.never_says(&["are packed and sent now"]));
+}
+
+#[test]
 fn who_wants_no_reuse_gets_none() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
