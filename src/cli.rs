@@ -11,7 +11,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::Choice;
+use crate::image::{Choice, Source};
 use crate::progress::Tell;
 use crate::push::{Request, Reuse};
 use crate::reference::{Tag, Target};
@@ -123,6 +123,7 @@ Examples:
   ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
   ecr-push image.tar 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4 --tag latest
   ecr-push image.tar localhost:5000/app:1
+  docker save app:1 | ecr-push - team/app:1 --region eu-west-1
   ecr-push --sandbox image.tar team/app:1     (try it: no AWS account, nothing leaves this machine)
 
 Every option can also be set in the environment: ECR_PUSH_REGION for --region.";
@@ -169,7 +170,8 @@ struct SandboxArgs {
 
 #[derive(Debug, clap::Args)]
 struct PushArgs {
-    /// Archive to push: a `docker save` tar, or an OCI layout as a tar or a folder
+    /// Archive to push: a `docker save` tar or an OCI layout as a tar, plain or compressed, or as a folder; - for
+    /// standard input
     #[arg(required = true)]
     archive: Option<PathBuf>,
     /// Where to push to: [HOST/]REPOSITORY[:TAG]; without a HOST it is your own ECR registry
@@ -182,6 +184,9 @@ struct PushArgs {
     /// Image of the archive to push, by ID or the start of it
     #[arg(long, value_name = "ID", conflicts_with = "image", help_heading = "Source")]
     image_id: Option<String>,
+    /// Folder for the temporary file that a pipe or a compressed archive takes [default: the system's]
+    #[arg(long, value_name = "DIR", help_heading = "Source")]
+    temp_dir: Option<PathBuf>,
 
     /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
@@ -313,11 +318,17 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
             .hint("Leave one of them out."));
     }
-    if args.report.is_some() && args.report == args.archive {
+    // By that name, a file is `./-`.
+    let archive = match args.archive.unwrap_or_default() {
+        dash if dash.as_os_str() == "-" => Source::StandardInput,
+        path => Source::Path(path),
+    };
+    if args.report.as_ref().is_some_and(|report| archive == Source::Path(report.clone())) {
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
     let request = Request {
-        archive: args.archive.unwrap_or_default(),
+        archive,
+        temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
         choice,
         targets: Target::join(targets),
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,

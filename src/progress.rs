@@ -51,6 +51,8 @@ struct Board {
     tell: Tell,
     started: Instant,
     bars: MultiProgress,
+    /// How much of the archive is in a temporary file, as long as it is being written.
+    spooled: Option<(u64, ProgressBar)>,
     total: Option<ProgressBar>,
     uploads: Vec<Upload>,
 }
@@ -74,6 +76,7 @@ impl Progress {
                 Mode::Bars => ProgressDrawTarget::stderr_with_hz(15),
                 Mode::Plain | Mode::Quiet => ProgressDrawTarget::hidden(),
             }),
+            spooled: None,
             total: None,
             uploads: Vec::new(),
         };
@@ -128,9 +131,18 @@ impl Progress {
 impl Board {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Opened(image) => self.say(&opened(&image)),
             Event::Detail(text) if self.tell == Tell::All => self.say(&text),
             Event::Detail(_) => {}
+            Event::Spooled(bytes) => {
+                let bar = || self.bars.add(ProgressBar::new_spinner().with_style(line_style()));
+                self.spooled.get_or_insert_with(|| (0, bar())).0 = bytes;
+            }
+            Event::Opened(image) => {
+                if let Some((_, bar)) = self.spooled.take() {
+                    bar.finish_and_clear();
+                }
+                self.say(&opened(&image));
+            }
             Event::Note(text) => self.say(&format!("note: {text}")),
             Event::Warning(text) => self.say(&format!("warning: {text}")),
             Event::Planned { layer, bytes, action: Planned::Reuse(why), .. } => {
@@ -170,6 +182,13 @@ impl Board {
     }
 
     fn tick(&mut self) {
+        if let Some((bytes, bar)) = &self.spooled {
+            let line = format!("{} of the archive are in a temporary file", size(*bytes));
+            match self.mode {
+                Mode::Bars => bar.set_message(line),
+                Mode::Plain | Mode::Quiet => self.say(&line),
+            }
+        }
         if self.uploads.is_empty() {
             return;
         }
@@ -230,6 +249,10 @@ fn opened(image: &ImageSummary) -> String {
     let about = about.collect::<Vec<_>>().join(", ");
     let layers = if image.layers == 1 { "layer" } else { "layers" };
     format!("{name} ({about}): {} {layers}, {}", image.layers, size(image.archive_bytes))
+}
+
+fn line_style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 fn bar_style() -> ProgressStyle {

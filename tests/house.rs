@@ -26,17 +26,21 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 12] = [
+const ONLY_IN: [(&str, &str); 16] = [
     ("aws_config", "ecr"),
     ("aws_sdk_ecr", "ecr"),
     ("axum", "sandbox"),
+    ("bzip2", "layer"),
     ("clap", "cli"),
     ("flate2", "layer"),
     ("indicatif", "progress"),
     ("isal_sys", "layer"),
+    ("lzma_rust2", "layer"),
+    ("rustix", "image"),
     ("rustls", "registry"),
     ("rustls_platform_verifier", "registry"),
     ("tar", "image"),
+    ("tempfile", "image"),
     ("aws_lc_rs", "layer"),
     ("zstd", "layer"),
 ];

@@ -4,9 +4,10 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::image::{self, Choice};
+use ecr_push::image::{self, Choice, Image, Source, Spool};
 use ecr_push::layer::FileRange;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -134,7 +135,7 @@ impl Inputs {
 
     /// What an archive is, in a word that is another where the files of the machine are.
     pub(crate) fn describe(&self, input: Input) -> String {
-        let image = image::open(&self.folder.join(input.name())).unwrap().select(&Choice::Only).unwrap();
+        let image = image(&self.folder.join(input.name()));
         let layers: Vec<_> = image.manifests()[0].layers.iter().map(|layer| layer.bytes.len()).collect();
         let (count, bytes) = (layers.len(), layers.iter().sum::<u64>());
         format!("{}: {count} layers, {:.1} MB, {}", input.name(), bytes as f64 / 1e6, image.content.id().short())
@@ -145,9 +146,15 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
+/// The image of an archive that can be read in place.
+pub(crate) fn image(archive: &Path) -> Image {
+    let spool = Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()) };
+    image::open(&Source::Path(archive.to_owned()), &spool).unwrap().select(&Choice::Only).unwrap()
+}
+
 /// The layers of an archive, with their diff_ids.
 fn layers(archive: &Path) -> Vec<(FileRange, String)> {
-    let image = image::open(archive).unwrap().select(&Choice::Only).unwrap();
+    let image = image(archive);
     let manifests = image.manifests();
     let layer = |layer: &image::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
     manifests[0].layers.iter().map(layer).collect()

@@ -30,11 +30,11 @@ fn clap_finds_no_contradiction() {
 #[test]
 fn push_is_understood_where_no_verb_stands() {
     let push = push_of(&["a.tar", "team/app:1", "ghcr.io/x/y", "--tag", "2", "-t", "3", "--image", "app"], &[]);
-    assert_eq!(push.request.archive, PathBuf::from("a.tar"));
+    assert_eq!(push.request.archive, Source::Path("a.tar".into()));
     assert_eq!(push.request.targets.len(), 2);
     assert_eq!(push.request.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["2", "3"]);
     assert_eq!(push.request.choice, Choice::Name("app".into()));
-    assert_eq!(push_of(&["push", "b.tar", "app"], &[]).request.archive, PathBuf::from("b.tar"));
+    assert_eq!(push_of(&["push", "b.tar", "app"], &[]).request.archive, Source::Path("b.tar".into()));
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Archive {
                 ([image], []) => Ok(image.clone()),
                 _ => {
                     let count = self.images.len() + self.unusable.len();
-                    let text = format!("{} holds {count} images, and none is chosen", self.path.display());
+                    let text = format!("{} holds {count} images, and none is chosen", self.source);
                     let broken = self.unusable.iter().map(|it| format!("\n  ({} cannot be pushed)", it.label()));
                     let options = self.options("Choose one:", self.images.iter()) + &broken.collect::<String>();
                     Err(Error::usage(text).hint(options))
@@ -51,9 +51,9 @@ impl Archive {
         match (fits.0.as_slice(), fits.1.as_slice()) {
             ([image], []) => Ok((*image).clone()),
             ([], [unusable]) => Err(unusable.error.clone()),
-            ([], []) => Err(Error::input(format!("{} holds no image {}", self.path.display(), shown(name)))
+            ([], []) => Err(Error::input(format!("{} holds no image {}", self.source, shown(name)))
                 .hint(self.options("It holds:", self.images.iter()))),
-            (images, _) => Err(Error::usage(format!("several images of {} fit {}", self.path.display(), shown(name)))
+            (images, _) => Err(Error::usage(format!("several images of {} fit {}", self.source, shown(name)))
                 .hint(self.options("Choose one:", images.iter().copied()))),
         }
     }
@@ -89,14 +89,14 @@ impl Archive {
             let hint = format!("Choose one:{}", ids.collect::<String>());
             return Err(Error::usage(format!(
                 "several images of {} have an ID that starts with {digits}",
-                self.path.display()
+                self.source
             ))
             .hint(hint));
         }
         let unusable = self.unusable.iter().find(|it| it.id.is_some_and(|id| id.hex().starts_with(&digits)));
         Err(unusable.map_or_else(
             || {
-                Error::input(format!("{} holds no image with the ID {digits}", self.path.display()))
+                Error::input(format!("{} holds no image with the ID {digits}", self.source))
                     .hint(self.options("It holds:", self.images.iter()))
             },
             |unusable| unusable.error.clone(),

@@ -1,21 +1,23 @@
 //! What is in the archive.
 //!
-//! [`open`] reads everything but the layers: it finds them, and leaves their bytes where they lie. Nothing is unpacked,
-//! nothing is written, and nothing that the archive says is believed before it is compared with what is there. What
-//! only a pass over the layers can tell (their digests and diff_ids) is left to the push.
+//! [`open`] reads everything but the layers: it finds them, and leaves their bytes where they lie. Nothing is unpacked
+//! and nothing is written, but for what cannot be read by position ([`Spool`]). Nothing that the archive says is
+//! believed before it is compared with what is there. What only a pass over the layers can tell (their digests and
+//! diff_ids) is left to the push.
 
 mod archive;
 mod choice;
 mod compose;
 mod docker_archive;
 mod document;
+mod guess;
 mod model;
 mod oci_layout;
+mod source;
+mod spool;
 mod tar_index;
 #[cfg(test)]
 mod tests;
-
-use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::reference::Digest;
@@ -23,6 +25,8 @@ use crate::reference::Digest;
 pub use choice::Choice;
 pub use compose::{StoredLayer, index, manifest};
 pub use model::*;
+pub use source::Source;
+pub use spool::Spool;
 
 /// `docker save`'s list of images.
 const MANIFEST_JSON: &str = "manifest.json";
@@ -34,8 +38,8 @@ const OCI_LAYOUT: &str = "oci-layout";
 /// An archive, and the images in it.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    /// Where it lies.
-    pub path: PathBuf,
+    /// Where it comes from.
+    pub source: Source,
     /// The images, in the archive's order. At least one.
     pub images: Vec<Image>,
     /// How it is written.
@@ -71,9 +75,10 @@ impl Format {
 /// Opens an archive and reads what it lists.
 ///
 /// # Errors
-/// Of [`Kind::Input`](crate::error::Kind::Input), if it is no archive of images or a broken one.
-pub fn open(path: &Path) -> Result<Archive> {
-    let entries = archive::Entries::open(path)?;
+/// Of [`Kind::Input`](crate::error::Kind::Input), if it is no archive of images or a broken one, and those of the
+/// [`Spool`], if one is needed.
+pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
+    let (entries, spooled) = archive::Entries::open(source, spool)?;
     let (format, contents) = if entries.find(MANIFEST_JSON)?.is_some() {
         (Format::DockerSave, docker_archive::read(&entries)?)
     } else {
@@ -88,18 +93,19 @@ pub fn open(path: &Path) -> Result<Archive> {
         let layers = images.iter().flat_map(Image::manifests).flat_map(|manifest| &manifest.layers);
         let has_blobs = layers.map(|layer| &layer.name).any(|name| name.starts_with("blobs/"));
         if is_partial || !unusable.is_empty() || (has_blobs && entries.find(INDEX_JSON)?.is_none()) {
-            return Err(index.cut_off(path, "it has no end mark, and lacks things that belong to its images"));
+            return Err(index.cut_off(source, "it has no end mark, and lacks things that belong to its images"));
         }
-        notes.push(format!("{} has no end mark, though it holds all that it lists", path.display()));
+        notes.push(format!("{source} has no end mark, though it holds all that it lists"));
     }
     if images.is_empty() {
         return Err(unusable.into_iter().next().map_or_else(
-            || Error::input(format!("{} lists no image", path.display())).hint("Save it again, with an image."),
+            || Error::input(format!("{source} lists no image")).hint("Save it again, with an image."),
             |unusable| unusable.error,
         ));
     }
+    notes.splice(..0, spooled);
     notes.extend(unusable.iter().map(|it| format!("{} cannot be pushed: {}", it.label(), it.error)));
-    Ok(Archive { path: path.to_owned(), images, format, notes, unusable })
+    Ok(Archive { source: source.clone(), images, format, notes, unusable })
 }
 
 /// An image that is listed and cannot be pushed.

@@ -8,10 +8,10 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
 use std::sync::Arc;
 
 use super::shown;
+use super::source::Source;
 use crate::error::{Error, Result};
 use crate::layer::FileRange;
 
@@ -58,9 +58,9 @@ enum Base {
 }
 
 impl TarIndex {
-    /// Reads all headers of the tar in `file`; `path` is its name in messages.
-    pub(super) fn read(file: Arc<File>, path: &Path) -> Result<Self> {
-        let broken = |error: io::Error| Error::input(format!("cannot read {}", path.display())).because(error);
+    /// Reads all headers of the tar in `file`; `source` is where it comes from.
+    pub(super) fn read(file: Arc<File>, source: &Source) -> Result<Self> {
+        let broken = |error: io::Error| Error::input(format!("cannot read {source}")).because(error);
         let file_len = file.metadata().map_err(broken)?.len();
         (&*file).seek(SeekFrom::Start(0)).map_err(broken)?;
         let (allowance, at_end) = (Cell::new(0), Cell::new(false));
@@ -76,28 +76,27 @@ impl TarIndex {
                 None => break,
                 Some(Ok(entry)) => entry,
                 Some(Err(_)) if at_end.get() => {
-                    return Err(cut_off(path, &format!("the file ends inside the header after {last}"), file_len));
+                    return Err(cut_off(source, &format!("the file ends inside the header after {last}"), file_len));
                 }
                 Some(Err(error)) => {
-                    return Err(Error::input(format!("{} is a broken tar after {last}", path.display()))
+                    return Err(Error::input(format!("{source} is a broken tar after {last}"))
                         .because(error)
                         .hint("Save the image again; if the file was copied or downloaded, compare its checksum."));
                 }
             };
             count += 1;
             if count > MAX_ENTRIES {
-                return Err(Error::input(format!("{} has more than {MAX_ENTRIES} entries", path.display())));
+                return Err(Error::input(format!("{source} has more than {MAX_ENTRIES} entries")));
             }
             let name = entry.path_bytes().into_owned();
             last = shown(&String::from_utf8_lossy(&name));
             let start = entry.raw_file_position();
-            let place = judge(&mut entry, start).map_err(|error| {
-                Error::input(format!("the entry {last} of {} is malformed", path.display())).because(error)
-            })?;
+            let place = judge(&mut entry, start)
+                .map_err(|error| Error::input(format!("the entry {last} of {source} is malformed")).because(error))?;
             if let Some(Place::File { len, .. }) = place {
                 let missing = start.saturating_add(len).saturating_sub(file_len);
                 if missing > 0 {
-                    return Err(cut_off(path, &format!("its entry {last} lacks the last {missing} bytes"), file_len));
+                    return Err(cut_off(source, &format!("its entry {last} lacks the last {missing} bytes"), file_len));
                 }
             }
             // What is asked for comes out of JSON, so a name that is no UTF-8 or leads outside is never asked for.
@@ -106,8 +105,7 @@ impl TarIndex {
                 names_len += key.len() + if let Place::Link { target, .. } = &place { target.len() } else { 0 };
                 if names_len > MAX_NAMES {
                     return Err(Error::input(format!(
-                        "the entries of {} have names of more than {MAX_NAMES} bytes",
-                        path.display()
+                        "the entries of {source} have names of more than {MAX_NAMES} bytes"
                     )));
                 }
                 // The last of several entries with one name counts: so does tar when it unpacks (`tar --append` updates
@@ -160,8 +158,8 @@ impl TarIndex {
     }
 
     /// The error that the tar is shorter than it should be.
-    pub(super) fn cut_off(&self, path: &Path, how: &str) -> Error {
-        cut_off(path, how, self.len)
+    pub(super) fn cut_off(&self, source: &Source, how: &str) -> Error {
+        cut_off(source, how, self.len)
     }
 
     /// The names of all entries, in no order.
@@ -219,9 +217,9 @@ fn normalise(name: &str) -> Option<String> {
 }
 
 /// The archive is shorter than it says.
-fn cut_off(path: &Path, how: &str, file_len: u64) -> Error {
-    Error::input(format!("{} is cut off: {how}", path.display())).hint(format!(
-        "It is {file_len} bytes long. Copy, download or save it again, and see that the disk was not full."
+fn cut_off(source: &Source, how: &str, file_len: u64) -> Error {
+    Error::input(format!("{source} is cut off: {how}")).hint(format!(
+        "The tar is {file_len} bytes long. Copy, download or save it again, and see that the disk was not full."
     ))
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 mod buffer;
+mod codec;
 mod gzip;
 mod hash;
 #[cfg(all(feature = "isal", target_arch = "x86_64"))]
@@ -14,6 +15,7 @@ mod pool;
 mod range;
 mod zstd;
 
+pub use codec::{Codec, Plain};
 #[cfg(all(feature = "isal", target_arch = "x86_64"))]
 pub use isal::LEVEL as ISAL_LEVEL;
 pub use meter::{Meter, size};

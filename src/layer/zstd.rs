@@ -23,7 +23,7 @@ pub const LEVEL: u32 = 2;
 
 /// The largest window that is unpacked: 128 MiB, the most that `zstd -d` accepts without being told to. A frame may
 /// ask for terabytes, and the layer's sender decides.
-const WINDOW_LOG_MAX: u32 = 27;
+pub(super) const WINDOW_LOG_MAX: u32 = 27;
 
 /// zstd by the reference library.
 #[derive(Clone, Copy)]

@@ -13,6 +13,7 @@ mod outcome;
 mod read_back;
 mod trust;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::{self, Archive, Choice, Content, Image, Stated};
+use crate::image::{self, Archive, Choice, Content, Image, Source, Spool, Stated};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
 use crate::reference::{Host, MountSource, Tag, TagPattern, Target};
@@ -37,8 +38,10 @@ pub use read_back::{ReadBack, read_back};
 /// What is to be pushed, where to, and how.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The archive: a file or a folder.
-    pub archive: PathBuf,
+    /// The archive.
+    pub archive: Source,
+    /// The folder for temporary files, of which an archive takes one that cannot be read where it lies.
+    pub temp_dir: PathBuf,
     /// Which image of it.
     pub choice: Choice,
     /// Where to. Each is tried, each is reported; a layer is packed once for all of them.
@@ -99,6 +102,8 @@ pub enum Reuse {
 /// Something that happened, for whoever watches.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// So many bytes of the archive are in a temporary file by now.
+    Spooled(u64),
     /// The archive was opened and the image is known.
     Opened(ImageSummary),
     /// Something that explains what happens, for those who want to know.
@@ -177,7 +182,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let mut outcome = Outcome::new(&request);
     let opening = async {
         let trust = trust::of(&request).await?;
-        Ok((open(&request).await?, trust))
+        Ok((open(&request, &events, &cancel).await?, trust))
     };
     let (opened, trust) = match unless_cancelled(&cancel, opening).await {
         Ok(opened) => opened,
@@ -270,12 +275,18 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
 }
 
 /// Opens the archive and chooses the image, before anybody else is asked anything.
-async fn open(request: &Request) -> Result<(Archive, Image)> {
-    let (path, choice, compression) = (request.archive.clone(), request.choice.clone(), request.compression);
+///
+/// A pipe may keep that waiting for ever: nobody waits for the thread once the push is cancelled.
+async fn open(request: &Request, events: &Events, cancel: &CancellationToken) -> Result<(Archive, Image)> {
+    let (request, events, cancel) = (request.clone(), Arc::clone(events), cancel.clone());
     let opening = tokio::task::spawn_blocking(move || {
-        let archive = image::open(&path)?;
-        let image = archive.select(&choice)?;
-        plan::check(&image, compression)?;
+        let watch = |written| {
+            events(Event::Spooled(written));
+            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let archive = image::open(&request.archive, &Spool { folder: &request.temp_dir, watch: &watch })?;
+        let image = archive.select(&request.choice)?;
+        plan::check(&image, request.compression)?;
         Ok((archive, image))
     });
     opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))

@@ -11,7 +11,7 @@ use crate::reference::{DiffId, Digest, Tag};
 /// What came of a push: of all of it, also if it failed half-way.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The archive, as it was named.
+    /// The archive, as it was named, or `standard input`.
     pub archive: String,
     /// The image, if the archive could be read.
     pub image: Option<ImageSummary>,
@@ -98,7 +98,7 @@ impl Outcome {
             error: None,
         });
         Self {
-            archive: request.archive.display().to_string(),
+            archive: request.archive.to_string(),
             image: None,
             targets: targets.collect(),
             dry_run: request.dry_run,

@@ -236,7 +236,6 @@ fn a_pipe_is_not_waited_for_and_links_to_blobs_are_followed() {
     fs::remove_file(&layer).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&layer).status().unwrap().success());
     assert!(words(layout.open(&[manifest])).contains("is a pipe, not a file"));
-    assert!(words(open(&layer)).contains("is a pipe, not a file"));
 }
 
 #[test]

@@ -1,0 +1,180 @@
+//! Archives that cannot be read where they lie: pipes, and tars that are compressed as a whole.
+//!
+//! Layers are read by position and more than once, so such an archive is written, plain, into a temporary file that has
+//! no name: nothing of it is left behind, however the program ends. It is written once, in one pass: what comes
+//! compressed through a pipe is unpacked on its way. Two buffers of a MiB and the decoder's window
+//! ([`Codec`]) are all the memory that takes.
+//!
+//! A few bytes can hold very many (zstd packs zeros 30,000 to 1, and honest layers have zeros), so no ratio tells a bomb
+//! from an image. What is bounded is the harm: the temporary file never takes the last of its file system, of which
+//! a twentieth or a GiB, whichever is less, stays free for others, and it is gone with the error.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read, Write as _};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::guess::{is_tar_header, no_image};
+use super::source::{Reach, Source};
+use crate::error::{Error, Result};
+use crate::layer::{Codec, size};
+
+/// What is read and written at once.
+const BUFFER: usize = 1 << 20;
+
+/// The most that is left to others.
+const MOST_RESERVE: u64 = 1 << 30;
+
+/// How archives are kept that cannot be read where they lie.
+///
+/// # Errors
+/// Where one is needed: of [`Kind::Usage`](crate::error::Kind::Usage) if no file can be made in the folder, of
+/// [`Kind::Input`](crate::error::Kind::Input) if there is no room for it or the archive cannot be unpacked, and of
+/// [`Kind::Interrupted`](crate::error::Kind::Interrupted) if the watcher says so.
+pub struct Spool<'a> {
+    /// The folder of the temporary file.
+    pub folder: &'a Path,
+    /// Is told how many bytes are written so far, a MiB or less after the last time, and says whether to go on.
+    pub watch: &'a dyn Fn(u64) -> ControlFlow<()>,
+}
+
+impl Spool<'_> {
+    /// The tar that `source` is or holds, in a file that can be read by position, and what to tell people if that is
+    /// a copy.
+    pub(super) fn tar(&self, source: &Source) -> Result<(File, Option<String>)> {
+        let (mut file, reach) = source.open()?;
+        let start = start(&mut file).map_err(|error| source.cannot_read(error))?;
+        let Some(codec) = Codec::of(&start) else {
+            if !is_tar_header(&start) {
+                return Err(no_image(source, None, &start));
+            }
+            let Reach::Once(what) = reach else { return Ok((file, None)) };
+            let failed = |error, _| source.cannot_read(error);
+            let (copy, len) = self.write(source, Cursor::new(start).chain(file), 0, failed)?;
+            return Ok((copy, Some(format!("{source} is {what}: copied into a temporary file, {}", size(len)))));
+        };
+        let len = if let Reach::Position(len) = reach { len } else { 0 };
+        let least = codec.stated_size(&start).unwrap_or_default().max(len);
+        let mut plain = codec.plain(BufReader::with_capacity(BUFFER, Cursor::new(start).chain(file)));
+        let failed = |error, unpacked| broken(source, codec, error, unpacked);
+        let inside = self::start(&mut plain).map_err(|error| failed(error, 0))?;
+        if !is_tar_header(&inside) {
+            return Err(no_image(source, Some(codec), &inside));
+        }
+        let (copy, len) = self.write(source, Cursor::new(inside).chain(plain), least, failed)?;
+        let note =
+            format!("{source} is compressed with {}: unpacked into a temporary file, {}", codec.name(), size(len));
+        Ok((copy, Some(note)))
+    }
+
+    /// Writes all of `bytes`, of which there are `least` or more, into a file without a name. `failed` words an error
+    /// in reading them, by how many were read.
+    fn write(
+        &self,
+        source: &Source,
+        mut bytes: impl Read,
+        least: u64,
+        failed: impl Fn(io::Error, u64) -> Error,
+    ) -> Result<(File, u64)> {
+        const ELSEWHERE: &str = "Name a folder elsewhere for it: --temp-dir DIR";
+        let folder = self.folder.display();
+        let mut file = tempfile::tempfile_in(self.folder).map_err(|error| {
+            Error::usage(format!("cannot make a temporary file in {folder}")).because(error).hint(ELSEWHERE)
+        })?;
+        let mut buffer = vec![0; BUFFER];
+        let (mut filled, mut written) = (0, 0);
+        // Told before the first byte is written, as far as it is known.
+        self.has_room(source, space(&file), 0, least)?;
+        loop {
+            let read = match bytes.read(&mut buffer[filled..]) {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed(error, written + filled as u64)),
+            };
+            filled += read;
+            if read > 0 && filled < buffer.len() {
+                continue;
+            }
+            self.has_room(source, space(&file), written, filled as u64)?;
+            file.write_all(&buffer[..filled]).map_err(|error| {
+                let what =
+                    format!("cannot write more than {} of {source} into a temporary file in {folder}", size(written));
+                Error::input(what).because(error).hint(ELSEWHERE)
+            })?;
+            written += filled as u64;
+            if (self.watch)(written).is_break() {
+                return Err(Error::interrupted());
+            }
+            if read == 0 {
+                return Ok((file, written));
+            }
+            filled = 0;
+        }
+    }
+
+    /// Sees that `more` bytes behind those `written` leave others their share.
+    fn has_room(&self, source: &Source, space: Option<Space>, written: u64, more: u64) -> Result<()> {
+        let Some(Space { free, reserve }) = space else { return Ok(()) };
+        if more <= free.saturating_sub(reserve) {
+            return Ok(());
+        }
+        let (needed, free, reserve) = (written.saturating_add(more), written.saturating_add(free), size(reserve));
+        let (needed, free, folder) = (size(needed), size(free), self.folder.display());
+        let what = format!("{source} takes a temporary file of {needed} or more, and {folder} had {free} free");
+        Err(Error::input(format!("{what}, of which {reserve} are left to others"))
+            .hint("Name a folder with more room: --temp-dir DIR"))
+    }
+}
+
+/// The first bytes: a block of a tar, where there are as many.
+fn start(bytes: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    bytes.take(512).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Words for a stream that could not be unpacked to its end.
+fn broken(source: &Source, codec: Codec, error: io::Error, unpacked: u64) -> Error {
+    let (name, unpacked) = (codec.name(), size(unpacked));
+    if error.raw_os_error().is_some() {
+        return source.cannot_read(error);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            Error::input(format!("{source} is cut off: its {name} data breaks off after {unpacked} of the tar"))
+                .hint("Copy, download or save it again, and see that the disk was not full.")
+        }
+        io::ErrorKind::OutOfMemory => Error::input(format!(
+            "{source} asks for more memory than it gets: its {name} data has a window of more than 128 MiB"
+        ))
+        .because(error)
+        .hint("Unpack it first, or compress it with a smaller window."),
+        _ => Error::input(format!("{source} is broken: its {name} data can be read up to {unpacked} of the tar"))
+            .because(error)
+            .hint("Save the image again; if the file was copied or downloaded, compare its checksum."),
+    }
+}
+
+/// How many bytes a file system has free, and how many of them are left to others.
+struct Space {
+    free: u64,
+    reserve: u64,
+}
+
+/// The space that a file may grow into, where that can be known.
+fn space(file: &File) -> Option<Space> {
+    #[cfg(unix)]
+    {
+        let system = rustix::fs::fstatvfs(file).ok().filter(|system| system.f_blocks > 0)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        Some(Space { free: bytes(system.f_bavail), reserve: (bytes(system.f_blocks) / 20).min(MOST_RESERVE) })
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! How a file is compressed as a whole, and the plain bytes in it: gzip, zstd, xz and bzip2.
+//!
+//! Members (gzip), frames (zstd) and streams (xz, bzip2) that follow one another are one file: the formats say so, and
+//! pigz, pzstd and pbzip2 write it. Zeros behind the last one are padding, as tapes and blocks need it (gzip's manual,
+//! "Using gzip on tapes"); anything else there is an error, where gzip warns and ends with exit code 2.
+//!
+//! What a decoder holds is the window that the file asks for, 128 MiB at most, so that nobody who sends a file decides
+//! how much memory it takes. `xz -9` asks for 64 MiB, `zstd -19` for 8 MiB, `zstd --long` for 128 MiB, gzip and bzip2
+//! for less than 4 MiB.
+
+use std::io::{self, BufRead, Read};
+use std::mem;
+
+use bzip2::bufread::BzDecoder;
+use flate2::bufread::GzDecoder;
+use lzma_rust2::XzReader;
+
+use super::zstd::WINDOW_LOG_MAX;
+
+/// The same window as with zstd, in KiB, and room for what an xz decoder needs besides.
+const XZ_MEMORY: u32 = (1 << (WINDOW_LOG_MAX - 10)) + 1024;
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Codec {
+    /// bzip2.
+    Bzip2,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// xz (<https://tukaani.org/xz/xz-file-format.txt>).
+    Xz,
+    /// zstd (RFC 8878).
+    Zstd,
+}
+
+impl Codec {
+    /// Judges by the first bytes (at least six where there are as many), never by a name. `None` if it is none of them.
+    pub fn of(start: &[u8]) -> Option<Self> {
+        match start {
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(Self::Bzip2),
+            [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            // A frame, or a skippable frame as pzstd puts in front (RFC 8878, 3.1.1 and 3.1.2).
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// The word for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bzip2 => "bzip2",
+            Self::Gzip => "gzip",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// How many plain bytes there are at least, as far as the first bytes say: the first frame of zstd may.
+    pub fn stated_size(self, start: &[u8]) -> Option<u64> {
+        if self == Self::Zstd { zstd::zstd_safe::get_frame_content_size(start).ok().flatten() } else { None }
+    }
+
+    /// The plain bytes of `input`, read as they are asked for. Errors are of the kind `UnexpectedEof` where the input
+    /// ends too early, `OutOfMemory` where it wants a larger window than is given, and those of `input` as they are.
+    pub fn plain<R: BufRead>(self, input: R) -> Plain<R> {
+        Plain { codec: self, member: Member::Ahead(input) }
+    }
+
+    /// A decoder for one member.
+    fn member<R: BufRead>(self, input: R) -> io::Result<Member<R>> {
+        Ok(match self {
+            Self::Bzip2 => Member::Bzip2(BzDecoder::new(input)),
+            Self::Gzip => Member::Gzip(GzDecoder::new(input)),
+            Self::Xz => Member::Xz(Box::new(XzReader::new_mem_limit(input, false, XZ_MEMORY))),
+            Self::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(input)?;
+                decoder.window_log_max(WINDOW_LOG_MAX)?;
+                Member::Zstd(decoder.single_frame())
+            }
+        })
+    }
+}
+
+/// The plain bytes of a compressed file.
+pub struct Plain<R: BufRead> {
+    codec: Codec,
+    member: Member<R>,
+}
+
+/// Where the reading is.
+enum Member<R: BufRead> {
+    /// In front of a member.
+    Ahead(R),
+    Bzip2(BzDecoder<R>),
+    Gzip(GzDecoder<R>),
+    Xz(Box<XzReader<R>>),
+    Zstd(zstd::Decoder<'static, R>),
+    /// Behind the last one.
+    Over,
+}
+
+impl<R: BufRead> Read for Plain<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = match &mut self.member {
+                Member::Ahead(_) => 0,
+                Member::Bzip2(decoder) => decoder.read(buffer)?,
+                Member::Gzip(decoder) => decoder.read(buffer)?,
+                Member::Xz(decoder) => decoder.read(buffer)?,
+                Member::Zstd(decoder) => decoder.read(buffer).map_err(too_large)?,
+                Member::Over => return Ok(0),
+            };
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let mut input = match mem::replace(&mut self.member, Member::Over) {
+                Member::Ahead(input) => input,
+                Member::Bzip2(decoder) => decoder.into_inner(),
+                Member::Gzip(decoder) => decoder.into_inner(),
+                Member::Xz(decoder) => decoder.into_inner(),
+                Member::Zstd(decoder) => decoder.finish(),
+                Member::Over => return Ok(0),
+            };
+            if skip_zeros(&mut input)? {
+                self.member = self.codec.member(input)?;
+            }
+        }
+    }
+}
+
+/// Goes on to the next byte that is no zero, and tells whether there is one.
+fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = input.fill_buf()?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        if zeros < bytes.len() || bytes.is_empty() {
+            let more = !bytes.is_empty();
+            input.consume(zeros);
+            return Ok(more);
+        }
+        input.consume(zeros);
+    }
+}
+
+/// libzstd's word for a window above the limit, as a kind of error.
+fn too_large(error: io::Error) -> io::Error {
+    let is_it = error.raw_os_error().is_none() && error.to_string().contains("too much memory");
+    if is_it { io::Error::new(io::ErrorKind::OutOfMemory, error) } else { error }
+}
+
+#[cfg(test)]
+mod tests;
