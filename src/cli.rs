@@ -130,7 +130,7 @@ Every option can also be set in the environment: ECR_PUSH_REGION for --region.";
 
 /// Push a container image from an archive straight into Amazon ECR or any OCI registry
 ///
-/// No daemon, no root, no temporary copy, no login step.
+/// No daemon, no root, no temporary copy (but of pipes and compressed archives), no login step.
 #[derive(Debug, Parser)]
 #[command(name = "ecr-push", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(subcommand_negates_reqs = true)]

@@ -38,6 +38,24 @@ fn push_is_understood_where_no_verb_stands() {
 }
 
 #[test]
+fn a_dash_is_standard_input_and_a_file_of_that_name_has_a_folder() {
+    assert_eq!(push_of(&["-", "app"], &[]).request.archive, Source::StandardInput);
+    assert_eq!(push_of(&["./-", "app"], &[]).request.archive, Source::Path("./-".into()));
+    // A report is no archive that is read.
+    assert_eq!(push_of(&["-", "app", "--report", "-"], &[]).report, Some(PathBuf::from("-")));
+}
+
+#[test]
+fn temporary_files_have_the_system_s_folder_or_another() {
+    let folder = |arguments: &[&str], environment: &[(&str, &str)]| {
+        push_of(&[&["a.tar", "app"], arguments].concat(), environment).request.temp_dir
+    };
+    assert_eq!(folder(&[], &[]), std::env::temp_dir());
+    assert_eq!(folder(&[], &[("ECR_PUSH_TEMP_DIR", "there")]), PathBuf::from("there"));
+    assert_eq!(folder(&["--temp-dir", "here"], &[("ECR_PUSH_TEMP_DIR", "there")]), PathBuf::from("here"));
+}
+
+#[test]
 fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
     let environment = [
         ("ECR_PUSH_TAG", "x, y"),

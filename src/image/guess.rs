@@ -30,6 +30,9 @@ pub(super) fn no_image(source: &Source, packed: Option<Codec>, start: &[u8]) -> 
         Error::input(format!("{name} is compressed with {what}, which is not read")).hint(hint)
     };
     match start {
+        [] if *source == Source::StandardInput && packed.is_none() => {
+            other("empty").hint("Pipe an archive into it: docker save app:1 | ecr-push - REPOSITORY:TAG")
+        }
         [] => other("empty"),
         [0x04, 0x22, 0x4d, 0x18, ..] => unread("lz4", "lz4 -d"),
         [b'P', b'K', 3 | 5, 4 | 6, ..] => unread("zip", "unzip"),

@@ -53,13 +53,26 @@ impl Spool<'_> {
             let (copy, len) = self.write(source, Cursor::new(start).chain(file), 0, failed)?;
             return Ok((copy, Some(format!("{source} is {what}: copied into a temporary file, {}", size(len)))));
         };
-        let len = if let Reach::Position(len) = reach { len } else { 0 };
-        let least = codec.stated_size(&start).unwrap_or_default().max(len);
+        // It takes no less than it does compressed, and what it says itself.
+        let least = match reach {
+            Reach::Position(len) => {
+                let stated = codec.stated_size(&mut file).map_err(|error| source.cannot_read(error))?;
+                stated.unwrap_or_default().max(len)
+            }
+            Reach::Once(_) => 0,
+        };
         let mut plain = codec.plain(BufReader::with_capacity(BUFFER, Cursor::new(start).chain(file)));
         let failed = |error, unpacked| broken(source, codec, error, unpacked);
         let inside = self::start(&mut plain).map_err(|error| failed(error, 0))?;
+        if let Some(again) = Codec::of(&inside) {
+            let (outer, inner) = (codec.name(), again.name());
+            return Err(Error::input(format!("{source} is compressed twice, with {inner} and then with {outer}"))
+                .hint("One of them is undone here. Undo the other first."));
+        }
         if !is_tar_header(&inside) {
-            return Err(no_image(source, Some(codec), &inside));
+            // That a block of bzip2 was damaged comes out at its end, 900 kB later.
+            let rest = io::copy(&mut plain.take(BUFFER as u64), &mut io::sink());
+            return Err(rest.map_or_else(|error| failed(error, 0), |_| no_image(source, Some(codec), &inside)));
         }
         let (copy, len) = self.write(source, Cursor::new(inside).chain(plain), least, failed)?;
         let note =

@@ -8,7 +8,7 @@
 //! how much memory it takes. `xz -9` asks for 64 MiB, `zstd -19` for 8 MiB, `zstd --long` for 128 MiB, gzip and bzip2
 //! for less than 4 MiB.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::mem;
 
 use bzip2::bufread::BzDecoder;
@@ -19,6 +19,9 @@ use super::zstd::WINDOW_LOG_MAX;
 
 /// The same window as with zstd, in KiB, and room for what an xz decoder needs besides.
 const XZ_MEMORY: u32 = (1 << (WINDOW_LOG_MAX - 10)) + 1024;
+
+/// The longest header of a zstd frame (RFC 8878, 3.1.1.1), with the magic number.
+const FRAME_HEADER: u64 = 18;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,15 +59,41 @@ impl Codec {
         }
     }
 
-    /// How many plain bytes there are at least, as far as the first bytes say: the first frame of zstd may.
-    pub fn stated_size(self, start: &[u8]) -> Option<u64> {
-        if self == Self::Zstd { zstd::zstd_safe::get_frame_content_size(start).ok().flatten() } else { None }
+    /// How many plain bytes a file says that it has, or has at least: xz tells of all of it, zstd of its first frame.
+    /// `None` where it does not say. Reading goes on afterwards where it was.
+    ///
+    /// # Errors
+    /// If there is no way back.
+    pub fn stated_size(self, file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
+        let here = file.stream_position()?;
+        file.rewind()?;
+        let stated = match self {
+            Self::Bzip2 | Self::Gzip => None,
+            Self::Xz => lzma_rust2::xz_uncompressed_size(&mut *file).ok(),
+            Self::Zstd => {
+                let mut header = Vec::new();
+                file.by_ref().take(FRAME_HEADER).read_to_end(&mut header)?;
+                zstd::zstd_safe::get_frame_content_size(&header).ok().flatten()
+            }
+        };
+        file.seek(SeekFrom::Start(here))?;
+        Ok(stated)
     }
 
     /// The plain bytes of `input`, read as they are asked for. Errors are of the kind `UnexpectedEof` where the input
     /// ends too early, `OutOfMemory` where it wants a larger window than is given, and those of `input` as they are.
     pub fn plain<R: BufRead>(self, input: R) -> Plain<R> {
         Plain { codec: self, member: Member::Ahead(input) }
+    }
+
+    /// Whether a member can start with this byte.
+    fn begins_with(self, first: u8) -> bool {
+        match self {
+            Self::Bzip2 => first == b'B',
+            Self::Gzip => first == 0x1f,
+            Self::Xz => first == 0xfd,
+            Self::Zstd => matches!(first, 0x28 | 0x50..=0x5f),
+        }
     }
 
     /// A decoder for one member.
@@ -122,24 +151,27 @@ impl<R: BufRead> Read for Plain<R> {
                 Member::Zstd(decoder) => decoder.finish(),
                 Member::Over => return Ok(0),
             };
-            if skip_zeros(&mut input)? {
+            if let Some(first) = skip_zeros(&mut input)? {
+                if !self.codec.begins_with(first) {
+                    let text = format!("something else than {} follows", self.codec.name());
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
                 self.member = self.codec.member(input)?;
             }
         }
     }
 }
 
-/// Goes on to the next byte that is no zero, and tells whether there is one.
-fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+/// Goes on to the next byte that is no zero, and tells it, if there is one.
+fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let bytes = input.fill_buf()?;
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-        if zeros < bytes.len() || bytes.is_empty() {
-            let more = !bytes.is_empty();
-            input.consume(zeros);
-            return Ok(more);
-        }
+        let (first, at_end) = (bytes.get(zeros).copied(), bytes.is_empty());
         input.consume(zeros);
+        if first.is_some() || at_end {
+            return Ok(first);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Archives made to measure: as `docker save` writes them, and OCI layouts.
 
-use std::io::Write;
+use std::io::{Seek as _, Write};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -36,6 +37,40 @@ pub(crate) fn prose(seed: u64, len: usize) -> Vec<u8> {
     }
     bytes.resize(len, b'.');
     bytes
+}
+
+/// The bytes as one of the tools `gzip`, `zstd`, `xz` and `bzip2` packs them, or where there is none of that name, a crate.
+pub(crate) fn packed(tool: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    match Command::new(tool).arg("-c").stdin(file).output() {
+        Ok(done) if done.status.success() => return done.stdout,
+        Ok(done) => panic!("{tool}: {done:?}"),
+        Err(_) => {}
+    }
+    let mut packed = Vec::new();
+    match tool {
+        "gzip" => {
+            let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap();
+        }
+        "zstd" => zstd::stream::copy_encode(bytes, &mut packed, 3).unwrap(),
+        "xz" => {
+            let options = lzma_rust2::XzOptions::with_preset(1);
+            let mut encoder = lzma_rust2::XzWriter::new(&mut packed, options).unwrap();
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap();
+        }
+        "bzip2" => {
+            let mut encoder = bzip2::write::BzEncoder::new(&mut packed, bzip2::Compression::best());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap();
+        }
+        tool => panic!("no crate packs like {tool}"),
+    }
+    packed
 }
 
 /// Adds a file to a tar.

@@ -1,4 +1,4 @@
-//! A large archive: in little memory, without a temporary file.
+//! A large archive: in little memory, without a temporary file. `spool.rs` has those that need one.
 
 #![cfg(target_os = "linux")]
 
@@ -115,7 +115,7 @@ fn large_archive(path: &str) {
 }
 
 /// The most memory that a process had, as long as it lives.
-fn peak(process: u32) -> Option<u64> {
+pub(crate) fn peak(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().unwrap() << 10)

@@ -44,6 +44,7 @@ mod readme;
 mod report;
 mod reuse;
 mod schedules;
+mod spool;
 mod survives;
 mod targets;
 mod tls;

@@ -76,11 +76,14 @@ fn saved<'a>(others: &[Entry<'a>]) -> Vec<Entry<'a>> {
 fn what_is_no_archive_is_called_by_its_name() {
     for (bytes, what) in [
         (&b""[..], "is empty, not"),
-        (b"\x1f\x8b\x08\0", "gzip"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"BZh9", "bzip2"),
-        (b"PK\x03\x04", "zip"),
+        (b"\x1f\x8b\x08\0", "is cut off: its gzip data breaks off after 0 B of the tar"),
+        (b"\x28\xb5\x2f\xfd", "is cut off: its zstd data"),
+        (b"\xfd7zXZ\0", "is cut off: its xz data"),
+        (b"BZh9", "is cut off: its bzip2 data"),
+        (b"BZh9 is no bzip2", "is broken: its bzip2 data"),
+        (b"\x04\x22\x4d\x18", "is compressed with lz4, which is not read"),
+        (b"PK\x03\x04", "is compressed with zip, which is not read"),
+        (b"7z\xbc\xaf\x27\x1c", "is compressed with 7-Zip, which is not read"),
         (b"\x7fELF\x02", "is a program (ELF), not"),
         (b"{\"a\": 1}", "is JSON, not"),
         (b"# syntax=docker/dockerfile:1\nFROM alpine\n", "is a Dockerfile, not"),
@@ -89,7 +92,7 @@ fn what_is_no_archive_is_called_by_its_name() {
         (b"hello\n", "is text, not"),
         (&[0; 1024], "nothing but zeros"),
         (b"app\0\0\0", "(shorter than the smallest tar; perhaps cut off)"),
-        (&[0xff; 1024], "is no tar: 1024 bytes that start with ff ff"),
+        (&[0xff; 1024], "is no tar: it starts with ff ff"),
     ] {
         let text = words(open_bytes(bytes));
         assert!(text.contains(what), "{text}");
