@@ -100,7 +100,7 @@ impl Codec {
     fn member<R: BufRead>(self, input: R) -> io::Result<Member<R>> {
         Ok(match self {
             Self::Bzip2 => Member::Bzip2(BzDecoder::new(input)),
-            Self::Gzip => Member::Gzip(GzDecoder::new(input)),
+            Self::Gzip => Member::Gzip(Box::new(GzDecoder::new(input))),
             Self::Xz => Member::Xz(Box::new(XzReader::new_mem_limit(input, false, XZ_MEMORY))),
             Self::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(input)?;
@@ -122,7 +122,7 @@ enum Member<R: BufRead> {
     /// In front of a member.
     Ahead(R),
     Bzip2(BzDecoder<R>),
-    Gzip(GzDecoder<R>),
+    Gzip(Box<GzDecoder<R>>),
     Xz(Box<XzReader<R>>),
     Zstd(zstd::Decoder<'static, R>),
     /// Behind the last one.
