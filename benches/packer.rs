@@ -26,10 +26,12 @@ fn main() {
         let pool = Pool::start(threads).unwrap();
         for recipe in recipes() {
             let sink = |_| ControlFlow::Continue(());
-            let packed = pack(&source, recipe, &pool, sink).unwrap();
+            let packed = pack(source.reader(), source.len(), recipe, &pool, sink).unwrap();
             let percent = packed.size as f64 * 100.0 / source.len() as f64;
             let id = BenchmarkId::new(format!("{} to {percent:.1}%", recipe.name()), threads);
-            group.bench_function(id, |bencher| bencher.iter(|| pack(&source, recipe, &pool, sink).unwrap()));
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| pack(source.reader(), source.len(), recipe, &pool, sink).unwrap())
+            });
         }
     }
     group.finish();

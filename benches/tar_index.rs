@@ -42,7 +42,8 @@ fn archive(path: &Path) {
 }
 
 fn open(path: &Path) -> Archive {
-    let spool = Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()) };
+    let spool =
+        Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
     image::open(&Source::Path(path.to_owned()), &spool).unwrap()
 }
 

@@ -243,10 +243,31 @@ fn candidates(layer: &Layer, recipe: Recipe, family: Family, cache: &Cache) -> V
     cached.chain(layer.named_digest.map(|digest| as_it_lies(digest, Why::Named))).collect()
 }
 
+/// The configs of an image.
+pub fn configs(image: &Image) -> Vec<Digest> {
+    image.manifests().iter().map(|manifest| manifest.config.digest).collect()
+}
+
+/// A layer that goes by before its image is known. A plain one is taken for one of a `docker save`.
+pub fn passing(layer: Layer, cache: &Cache, compression: Compression) -> Wanted {
+    let usual = Compression::Usual.recipe(true);
+    let packed = match (layer.packing, compression) {
+        (Packing::Plain, Compression::Usual) => usual,
+        (Packing::Plain, asked) => asked.recipe(true),
+        _ => None,
+    };
+    let unpack = layer.digest.is_none() && layer.diff_id.is_some();
+    let recipe = packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack });
+    let family = if recipe.packing() == Packing::Zstd { Family::Oci } else { Family::Docker };
+    let asked = compression.asked().filter(|_| layer.packing == Packing::Plain);
+    let mut candidates = candidates(&layer, recipe, family, cache);
+    candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
+    Wanted { key: key(&layer, recipe), layer, recipe, candidates, family, asked }
+}
+
 /// The same layers, with what images that the repository holds have become of them. Of an image with the very config that is
 /// pushed they are preferred to everything else, so that what is there already is pushed again.
-pub fn with_held(wanted: &[Wanted], image: &Image, held: &[Held]) -> Vec<Wanted> {
-    let configs: Vec<Digest> = image.manifests().iter().map(|manifest| manifest.config.digest).collect();
+pub fn with_held(wanted: &[Wanted], configs: &[Digest], held: &[Held]) -> Vec<Wanted> {
     let (same, others): (Vec<&Held>, Vec<&Held>) = held.iter().partition(|held| configs.contains(&held.config));
     let mut wanted = wanted.to_vec();
     // A stated digest is the only one that will do.
@@ -325,7 +346,7 @@ pub fn mount(
     available: &HashMap<Digest, Option<u64>>,
     from: &Repository,
 ) -> Option<Action> {
-    let known = with_held(std::slice::from_ref(wanted), image, held);
+    let known = with_held(std::slice::from_ref(wanted), &configs(image), held);
     known.iter().find_map(|known| match action(known, available) {
         Action::Reuse(candidate) => Some(Action::Mount(candidate, from.clone())),
         Action::Mount(..) | Action::Upload => None,

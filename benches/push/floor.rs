@@ -45,7 +45,9 @@ pub(crate) fn child(arguments: &[String]) {
         let skip = if which == "Last" { manifest.layers.len() - 1 } else { 0 };
         for layer in &manifest.layers[skip..] {
             let recipe = plan::recipe(manifest, layer, compression);
-            packed += pack(&layer.bytes, recipe, &pool, |_| ControlFlow::Continue(())).unwrap().size;
+            packed += pack(layer.bytes.reader(), layer.bytes.len(), recipe, &pool, |_| ControlFlow::Continue(()))
+                .unwrap()
+                .size;
         }
     }
     std::fs::write(size, packed.to_string()).unwrap();

@@ -148,7 +148,8 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 
 /// The image of an archive that can be read in place.
 pub(crate) fn image(archive: &Path) -> Image {
-    let spool = Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()) };
+    let spool =
+        Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
     image::open(&Source::Path(archive.to_owned()), &spool).unwrap().select(&Choice::Only).unwrap()
 }
 

@@ -42,8 +42,7 @@ impl Entries {
         {
             return Ok((Self::Folder(Folder::open(path)?), None));
         }
-        let (file, note) = spool.tar(source)?;
-        let index = TarIndex::read(Arc::new(file), source)?;
+        let (index, note) = spool.tar(source)?;
         let has = |name| index.names().any(|entry| entry == name);
         if has(MANIFEST_JSON) || (has(INDEX_JSON) && has(OCI_LAYOUT)) {
             return Ok((Self::Tar(index), note));

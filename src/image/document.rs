@@ -22,7 +22,7 @@ pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 /// The limit for configs, index.json and manifest.json.
 pub(super) const MAX_LIST: u64 = 8 << 20;
 /// What all documents of an archive may take together; thousands of images fit.
-const MAX_TOTAL: u64 = 64 << 20;
+pub(super) const MAX_TOTAL: u64 = 64 << 20;
 /// The origins that a descriptor may name; one is common.
 const MAX_ORIGINS: usize = 8;
 /// How containerd says which repositories of a host content came from: their names, with commas between them.

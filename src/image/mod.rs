@@ -13,6 +13,7 @@ mod document;
 mod guess;
 mod model;
 mod oci_layout;
+mod passing;
 mod source;
 mod spool;
 mod tar_index;
@@ -25,6 +26,7 @@ use crate::reference::Digest;
 pub use choice::Choice;
 pub use compose::{StoredLayer, index, manifest};
 pub use model::*;
+pub use passing::{Naming, Passing};
 pub use source::Source;
 pub use spool::Spool;
 

@@ -13,9 +13,12 @@ use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::guess::{is_tar_header, no_image};
+use super::passing::{Take, is_known_as_it_comes};
 use super::source::{Reach, Source};
+use super::tar_index::TarIndex;
 use crate::error::{Error, Result};
 use crate::layer::{Codec, size};
 
@@ -36,22 +39,28 @@ pub struct Spool<'a> {
     pub folder: &'a Path,
     /// Is told how many bytes are written so far, a MiB or less after the last time, and says whether to go on.
     pub watch: &'a dyn Fn(u64) -> ControlFlow<()>,
+    /// Takes layers as they come, where what they are is known by then. Such an archive is not copied.
+    pub pass: Option<Take<'a>>,
 }
 
 impl Spool<'_> {
-    /// The tar that `source` is or holds, in a file that can be read by position, and what to tell people if that is
-    /// a copy.
-    pub(super) fn tar(&self, source: &Source) -> Result<(File, Option<String>)> {
+    /// The tar that `source` is or holds, and what to tell people if it cannot be read where it lies.
+    pub(super) fn tar(&self, source: &Source) -> Result<(TarIndex, Option<String>)> {
         let (mut file, reach) = source.open()?;
         let start = start(&mut file).map_err(|error| source.cannot_read(error))?;
         let Some(codec) = Codec::of(&start) else {
             if !is_tar_header(&start) {
                 return Err(no_image(source, None, &start));
             }
-            let Reach::Once(what) = reach else { return Ok((file, None)) };
+            let Reach::Once(what) = reach else { return Ok((TarIndex::read(Arc::new(file), source)?, None)) };
+            if let Some(pass) = self.pass.filter(|_| is_known_as_it_comes(&start)) {
+                let index = TarIndex::pass(Cursor::new(start).chain(file), source, pass)?;
+                return Ok((index, Some(format!("{source} is {what}: read as it came"))));
+            }
             let failed = |error, _| source.cannot_read(error);
             let (copy, len) = self.write(source, Cursor::new(start).chain(file), 0, failed)?;
-            return Ok((copy, Some(format!("{source} is {what}: copied into a temporary file, {}", size(len)))));
+            let note = format!("{source} is {what}: copied into a temporary file, {}", size(len));
+            return Ok((TarIndex::read(Arc::new(copy), source)?, Some(note)));
         };
         // It takes no less than it does compressed, and what it says itself.
         let least = match reach {
@@ -74,10 +83,14 @@ impl Spool<'_> {
             let rest = io::copy(&mut plain.take(BUFFER as u64), &mut io::sink());
             return Err(rest.map_or_else(|error| failed(error, 0), |_| no_image(source, Some(codec), &inside)));
         }
+        if let (Some(pass), Reach::Once(what)) = (self.pass.filter(|_| is_known_as_it_comes(&inside)), &reach) {
+            let index = TarIndex::pass(Cursor::new(inside).chain(plain), source, pass)?;
+            return Ok((index, Some(format!("{source} is {what}, compressed with {}: read as it came", codec.name()))));
+        }
         let (copy, len) = self.write(source, Cursor::new(inside).chain(plain), least, failed)?;
         let note =
             format!("{source} is compressed with {}: unpacked into a temporary file, {}", codec.name(), size(len));
-        Ok((copy, Some(note)))
+        Ok((TarIndex::read(Arc::new(copy), source)?, Some(note)))
     }
 
     /// Writes all of `bytes`, of which there are `least` or more, into a file without a name. `failed` words an error

@@ -1,7 +1,8 @@
 //! The table of contents of a tar: which entry lies where.
 //!
-//! The tar is gone through once, by header, with seeks; no content is read. Links are followed inside the table only:
-//! nothing here ever touches a path of the file system. Refused: entries that reach past the file's end, extension
+//! The tar is gone through once, by header, with seeks; no content is read. Of a tar that goes by ([`TarIndex::pass`]) the small
+//! files are kept, and layers are handed on. Links are followed inside the table only: nothing here ever touches a path of
+//! the file system. Refused: entries that reach past the file's end, extension
 //! records that another reader could understand differently, and headers that want more memory than any honest one.
 
 use std::cell::Cell;
@@ -10,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::passing::{self, Take};
 use super::shown;
 use super::source::Source;
 use crate::error::{Error, Result};
@@ -27,7 +29,6 @@ const MAX_HOPS: usize = 16;
 /// Where the entries of a tar lie.
 #[derive(Debug)]
 pub(super) struct TarIndex {
-    file: Arc<File>,
     places: HashMap<String, Place>,
     len: u64,
     has_end_mark: bool,
@@ -35,10 +36,7 @@ pub(super) struct TarIndex {
 
 #[derive(Debug)]
 enum Place {
-    File {
-        start: u64,
-        len: u64,
-    },
+    File(FileRange),
     /// A link's target, as written.
     Link {
         target: Vec<u8>,
@@ -46,6 +44,23 @@ enum Place {
     },
     /// Something whose bytes do not lie in one stretch, or that has none.
     Unreadable(&'static str),
+    /// Nothing that anybody could name.
+    Nowhere,
+}
+
+/// What an entry is.
+enum Found {
+    File { start: u64, len: u64 },
+    Other(Place),
+}
+
+impl From<Found> for Place {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::File { .. } => Self::Nowhere,
+            Found::Other(place) => place,
+        }
+    }
 }
 
 /// What a link's target is relative to.
@@ -63,20 +78,65 @@ impl TarIndex {
         let broken = |error: io::Error| Error::input(format!("cannot read {source}")).because(error);
         let file_len = file.metadata().map_err(broken)?.len();
         (&*file).seek(SeekFrom::Start(0)).map_err(broken)?;
-        let (allowance, at_end) = (Cell::new(0), Cell::new(false));
-        let mut tar = tar::Archive::new(Headers { file: &file, allowance: &allowance, at_end: &at_end });
-        let mut entries = tar.entries_with_seek().map_err(broken)?;
+        let gate = Gate::default();
+        let mut tar = tar::Archive::new(Gated { bytes: &*file, gate: &gate });
+        let entries = tar.entries_with_seek().map_err(broken)?;
+        let mut index = Self::of(entries, &gate, source, |_, name, found| {
+            if let Found::File { start, len } = found {
+                let missing = start.saturating_add(len).saturating_sub(file_len);
+                if missing > 0 {
+                    return Err(cut_off(source, &format!("its entry {name} lacks the last {missing} bytes"), file_len));
+                }
+                return Ok(Place::File(FileRange::new(Arc::clone(&file), start, len)));
+            }
+            Ok(found.into())
+        })?;
+        index.len = file_len;
+        Ok(index)
+    }
 
+    /// Reads a tar that goes by once. Small files are kept, and what may be a layer is handed to `take`, which need not read
+    /// it.
+    pub(super) fn pass(bytes: impl Read, source: &Source, take: Take<'_>) -> Result<Self> {
+        let broken = |error: io::Error| source.cannot_read(error);
+        let gate = Gate::default();
+        let mut tar = tar::Archive::new(Gated { bytes, gate: &gate });
+        let entries = tar.entries().map_err(broken)?;
+        let mut kept = 0;
+        Self::of(entries, &gate, source, |entry, name, found| {
+            gate.allowance.set(u64::MAX);
+            let range = match found {
+                Found::File { start, len } => passing::file(entry, name, start, len, &mut kept, take).map(Some),
+                Found::Other(_) => Ok(None),
+            };
+            // What is left of it must go by before the next header comes.
+            let rest = if range.is_ok() { io::copy(entry, &mut io::sink()).map_err(broken).map(drop) } else { Ok(()) };
+            if gate.at_end.get() {
+                return Err(cut_off(source, &format!("it ends inside its entry {name}"), gate.read.get()));
+            }
+            rest?;
+            Ok(range?.map_or_else(|| found.into(), Place::File))
+        })
+    }
+
+    /// Goes through the entries. `content` says where the bytes of each are.
+    fn of<R: Read>(
+        mut entries: tar::Entries<'_, R>,
+        gate: &Gate,
+        source: &Source,
+        mut content: impl FnMut(&mut tar::Entry<'_, R>, &str, Found) -> Result<Place>,
+    ) -> Result<Self> {
         let mut places = HashMap::new();
         let (mut count, mut names_len) = (0_u64, 0_usize);
         let mut last = String::from("its start");
         loop {
-            allowance.set(MAX_HEADER);
+            gate.allowance.set(MAX_HEADER);
             let mut entry = match entries.next() {
                 None => break,
                 Some(Ok(entry)) => entry,
-                Some(Err(_)) if at_end.get() => {
-                    return Err(cut_off(source, &format!("the file ends inside the header after {last}"), file_len));
+                Some(Err(_)) if gate.at_end.get() => {
+                    let how = format!("it ends inside the header after {last}");
+                    return Err(cut_off(source, &how, gate.read.get()));
                 }
                 Some(Err(error)) => {
                     return Err(Error::input(format!("{source} is a broken tar after {last}"))
@@ -91,17 +151,12 @@ impl TarIndex {
             let name = entry.path_bytes().into_owned();
             last = shown(&String::from_utf8_lossy(&name));
             let start = entry.raw_file_position();
-            let place = judge(&mut entry, start)
+            let found = judge(&mut entry, start)
                 .map_err(|error| Error::input(format!("the entry {last} of {source} is malformed")).because(error))?;
-            if let Some(Place::File { len, .. }) = place {
-                let missing = start.saturating_add(len).saturating_sub(file_len);
-                if missing > 0 {
-                    return Err(cut_off(source, &format!("its entry {last} lacks the last {missing} bytes"), file_len));
-                }
-            }
+            let place = content(&mut entry, &last, found)?;
             // What is asked for comes out of JSON, so a name that is no UTF-8 or leads outside is never asked for.
             let key = str::from_utf8(&name).ok().and_then(normalise);
-            if let (Some(place), Some(key)) = (place, key) {
+            if let (Some(key), false) = (key, matches!(place, Place::Nowhere)) {
                 names_len += key.len() + if let Place::Link { target, .. } = &place { target.len() } else { 0 };
                 if names_len > MAX_NAMES {
                     return Err(Error::input(format!(
@@ -114,7 +169,7 @@ impl TarIndex {
                 places.insert(key, place);
             }
         }
-        Ok(Self { file: Arc::clone(&file), places, len: file_len, has_end_mark: !at_end.get() })
+        Ok(Self { places, len: gate.read.get(), has_end_mark: !gate.at_end.get() })
     }
 
     /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
@@ -122,10 +177,8 @@ impl TarIndex {
         let Some(mut key) = normalise(name) else { return Ok(None) };
         for _ in 0..=MAX_HOPS {
             let (target, base) = match self.places.get(&key) {
-                None => return Ok(None),
-                Some(Place::File { start, len }) => {
-                    return Ok(Some(FileRange::new(Arc::clone(&self.file), *start, *len)));
-                }
+                Some(Place::Nowhere) | None => return Ok(None),
+                Some(Place::File(range)) => return Ok(Some(range.clone())),
                 Some(Place::Unreadable(what)) => {
                     return Err(Error::input(format!(
                         "the entry {} is {what}, which cannot be read in place",
@@ -168,11 +221,11 @@ impl TarIndex {
     }
 }
 
-/// Where the entry's bytes are; `None` for what has no content that anybody could name.
-fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Option<Place>> {
+/// What an entry is.
+fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found> {
     let kind = entry.header().entry_type();
     if kind.is_pax_global_extensions() || kind.is_dir() {
-        return Ok(None);
+        return Ok(Found::Other(Place::Nowhere));
     }
     let len = entry.size();
     let mut sparse = kind.is_gnu_sparse();
@@ -186,18 +239,18 @@ fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Option
     }
     let link = |base, entry: &tar::Entry<'_, _>| {
         let target = entry.link_name_bytes().ok_or_else(|| io::Error::other("it is a link to nothing"))?;
-        Ok(Some(Place::Link { target: target.into_owned(), base }))
+        Ok(Found::Other(Place::Link { target: target.into_owned(), base }))
     };
     if sparse {
-        Ok(Some(Place::Unreadable("a sparse file")))
+        Ok(Found::Other(Place::Unreadable("a sparse file")))
     } else if kind.is_symlink() {
         link(Base::Folder, entry)
     } else if kind.is_hard_link() {
         link(Base::Archive, entry)
     } else if kind.is_file() || kind.is_contiguous() {
-        Ok(Some(Place::File { start, len }))
+        Ok(Found::File { start, len })
     } else {
-        Ok(Some(Place::Unreadable("no ordinary file")))
+        Ok(Found::Other(Place::Unreadable("no ordinary file")))
     }
 }
 
@@ -223,29 +276,39 @@ fn cut_off(source: &Source, how: &str, file_len: u64) -> Error {
     ))
 }
 
-/// The file, as the tar crate sees it: no more than an allowance at a time, so that a header which claims a name of
-/// many gigabytes ends in an error and not in memory.
-struct Headers<'a> {
-    file: &'a File,
-    allowance: &'a Cell<u64>,
-    at_end: &'a Cell<bool>,
+/// What is seen of a tar's bytes as they are read.
+#[derive(Default)]
+struct Gate {
+    /// How many more may be read.
+    allowance: Cell<u64>,
+    read: Cell<u64>,
+    at_end: Cell<bool>,
 }
 
-impl Read for Headers<'_> {
+/// The bytes, as the tar crate sees them: no more than an allowance at a time, so that a header which claims a name of many
+/// gigabytes ends in an error and not in memory.
+struct Gated<'a, R> {
+    bytes: R,
+    gate: &'a Gate,
+}
+
+impl<R: Read> Read for Gated<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let allowed = usize::try_from(self.allowance.get()).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let Gate { allowance, read: so_far, at_end } = self.gate;
+        let allowed = usize::try_from(allowance.get()).map_or(buffer.len(), |left| left.min(buffer.len()));
         if allowed == 0 && !buffer.is_empty() {
             return Err(io::Error::other(format!("the names of an entry take more than {MAX_HEADER} bytes")));
         }
-        let read = self.file.read(&mut buffer[..allowed])?;
-        self.allowance.set(self.allowance.get() - read as u64);
-        self.at_end.set(read == 0);
+        let read = self.bytes.read(&mut buffer[..allowed])?;
+        allowance.set(allowance.get() - read as u64);
+        so_far.set(so_far.get() + read as u64);
+        at_end.set(read == 0);
         Ok(read)
     }
 }
 
-impl Seek for Headers<'_> {
+impl<R: Seek> Seek for Gated<'_, R> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.file.seek(position)
+        self.bytes.seek(position)
     }
 }

@@ -8,13 +8,14 @@
 //! layers.
 
 use std::collections::VecDeque;
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
+use super::Packing;
 use super::buffer::{Buffer, PIECE, Stock};
 use super::gzip::{self, Gzip};
 use super::hash::Hasher;
@@ -22,7 +23,6 @@ use super::hash::Hasher;
 use super::isal::{self, Isal};
 use super::pool::{Permit, Pool};
 use super::zstd::{self, Zstd};
-use super::{FileRange, Packing};
 use crate::reference::{DiffId, Digest};
 
 /// What is done to a layer's bytes between the archive and the registry.
@@ -97,7 +97,7 @@ pub struct Packed {
     pub diff_id: Option<DiffId>,
 }
 
-/// Reads `source` from its start to its end, once, and hands what is to be sent to `sink`, in order.
+/// Reads `len` bytes of `source`, once, and hands what is to be sent to `sink`, in order.
 ///
 /// `sink` may block, which holds back reading and packing; when it breaks, so does this function, with `Interrupted`.
 ///
@@ -105,12 +105,14 @@ pub struct Packed {
 /// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, or `InvalidInput` for a level of ISA-L
 /// other than 1 and 2.
 pub fn pack(
-    source: &FileRange,
+    source: impl Read,
+    len: u64,
     recipe: Recipe,
     pool: &Pool,
     sink: impl FnMut(Piece) -> ControlFlow<()>,
 ) -> io::Result<Packed> {
     let stock = &pool.stock;
+    let source = Source { bytes: source, len, position: 0 };
     let out = Out { sink, hasher: Hasher::new(), size: 0, stock, gathered: None, position: 0 };
     match recipe {
         Recipe::Keep { packing, unpack } => keep(source, packing, unpack, out),
@@ -176,30 +178,42 @@ impl<S: FnMut(Piece) -> ControlFlow<()>> Out<'_, S> {
     }
 }
 
-/// The next piece of `source`, from `position` on.
-fn read(source: &FileRange, position: u64, stock: &Stock) -> io::Result<Buffer> {
-    let left = usize::try_from(source.len() - position).unwrap_or(PIECE);
-    let mut piece = stock.take();
-    piece.resize(left.min(PIECE), 0);
-    source.read_at(position, &mut piece)?;
-    Ok(piece)
+/// A layer's bytes, as far as they are read.
+struct Source<R> {
+    bytes: R,
+    len: u64,
+    position: u64,
+}
+
+impl<R: Read> Source<R> {
+    /// The next piece.
+    fn read(&mut self, stock: &Stock) -> io::Result<Buffer> {
+        let left = usize::try_from(self.len - self.position).unwrap_or(PIECE);
+        let mut piece = stock.take();
+        piece.resize(left.min(PIECE), 0);
+        self.bytes.read_exact(&mut piece)?;
+        self.position += piece.len() as u64;
+        Ok(piece)
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.position == self.len
+    }
 }
 
 fn keep<S: FnMut(Piece) -> ControlFlow<()>>(
-    source: &FileRange,
+    mut source: Source<impl Read>,
     packing: Packing,
     unpack: bool,
     mut out: Out<'_, S>,
 ) -> io::Result<Packed> {
     let mut unpacker = if unpack { Unpacker::new(packing)? } else { None };
-    let mut position = 0;
-    while position < source.len() {
-        let piece = read(source, position, out.stock)?;
-        position += piece.len() as u64;
+    while !source.is_at_end() {
+        let piece = source.read(out.stock)?;
         if let Some(unpacker) = &mut unpacker {
             unpacker.write(&piece).map_err(|error| unpackable(packing, &error))?;
         }
-        out.send(piece, position)?;
+        out.send(piece, source.position)?;
     }
     let plain = unpacker.map(Unpacker::finish).transpose().map_err(|error| unpackable(packing, &error))?;
     let mut packed = out.finish(plain.map(|hasher| DiffId::from_hash(hasher.finish())))?;
@@ -247,7 +261,7 @@ fn unpackable(packing: Packing, error: &io::Error) -> io::Error {
 
 /// Packs a layer in blocks, each on its own on the pool's threads, and sends them in the order in which they lie.
 fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
-    source: &FileRange,
+    mut source: Source<impl Read>,
     engine: E,
     pool: &Pool,
     mut out: Out<'_, S>,
@@ -256,7 +270,6 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
     let mut crc = crc32fast::Hasher::new();
     let mut in_flight: VecDeque<InFlight<'_>> = VecDeque::new();
     let mut dictionary = Vec::new();
-    let mut position = 0;
     let mut all_read = false;
     if E::MEMBER {
         out.gather(&gzip::HEADER, 0)?;
@@ -276,9 +289,9 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
             out.gather(&block.packed, oldest.position)?;
             continue;
         };
-        let block = read(source, position, &pool.stock)?;
-        position += block.len() as u64;
-        all_read = position == source.len();
+        let block = source.read(&pool.stock)?;
+        let position = source.position;
+        all_read = source.is_at_end();
         plain.update(&block);
         let tail = block[block.len().saturating_sub(E::DICTIONARY)..].to_vec();
         let before = std::mem::replace(&mut dictionary, tail);
@@ -287,7 +300,7 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
         in_flight.push_back(InFlight { result, position, _permit: permit });
     }
     if E::MEMBER {
-        out.gather(&gzip::trailer(&crc, position), position)?;
+        out.gather(&gzip::trailer(&crc, source.position), source.position)?;
     }
     out.finish(Some(DiffId::from_hash(plain.finish())))
 }

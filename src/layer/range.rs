@@ -1,24 +1,50 @@
 //! Bytes that can be read again: a stretch of a file, read by position.
 //!
 //! Positioned reads share no cursor, so any number of layers are read from one open archive at once, and any layer can
-//! be read again from any offset. Nothing is ever unpacked to get at a layer.
+//! be read again from any offset. Nothing is ever unpacked to get at a layer. Of an archive that goes by once, small files
+//! are kept in memory, and of layers only how they began.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 
-/// `len` bytes of a file, from `start`.
+use bytes::Bytes;
+
+/// `len` bytes, from `start`.
 #[derive(Clone, Debug)]
 pub struct FileRange {
-    file: Arc<File>,
+    place: Place,
     start: u64,
     len: u64,
+}
+
+/// Where bytes are.
+#[derive(Clone, Debug)]
+enum Place {
+    File(Arc<File>),
+    /// The first bytes are in memory: all of them, or the others have gone by.
+    Memory(Bytes),
 }
 
 impl FileRange {
     /// A stretch of `file`. The caller has checked that it lies inside the file.
     pub fn new(file: Arc<File>, start: u64, len: u64) -> Self {
-        Self { file, start, len }
+        Self { place: Place::File(file), start, len }
+    }
+
+    /// `len` bytes that stood at `start` of something that goes by once, of which these first ones are kept.
+    pub fn passed(first: Bytes, start: u64, len: u64) -> Self {
+        Self { place: Place::Memory(first), start, len }
+    }
+
+    /// Whether not all bytes can be read any more.
+    pub fn has_passed(&self) -> bool {
+        matches!(&self.place, Place::Memory(first) if (first.len() as u64) < self.len)
+    }
+
+    /// Reads it from its start to its end.
+    pub fn reader(&self) -> impl Read {
+        Reader { range: self, position: 0 }
     }
 
     /// The number of bytes.
@@ -39,11 +65,18 @@ impl FileRange {
     /// Fills `buffer` from `offset` on, as far as the stretch goes, and returns how many bytes that were.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the file has become shorter since it was indexed.
+    /// `UnexpectedEof` if the file has become shorter since it was indexed, and `NotSeekable` if the bytes have gone by.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.len.saturating_sub(offset);
         let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        read_exact_at(&self.file, &mut buffer[..wanted], self.start + offset)?;
+        match &self.place {
+            Place::File(file) => read_exact_at(file, &mut buffer[..wanted], self.start + offset)?,
+            Place::Memory(first) => {
+                let from = usize::try_from(offset).map_err(io::Error::other)?;
+                let kept = first.get(from..from + wanted).ok_or(io::ErrorKind::NotSeekable)?;
+                buffer[..wanted].copy_from_slice(kept);
+            }
+        }
         Ok(wanted)
     }
 
@@ -59,6 +92,20 @@ impl FileRange {
         let mut bytes = vec![0; usize::try_from(self.len).map_err(io::Error::other)?];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
+    }
+}
+
+/// A range, read in its order.
+struct Reader<'a> {
+    range: &'a FileRange,
+    position: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.range.read_at(self.position, buffer)?;
+        self.position += read as u64;
+        Ok(read)
     }
 }
 

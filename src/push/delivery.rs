@@ -1,6 +1,6 @@
 //! The layers on their way: each read and packed once, and sent to every target that needs it.
 
-use std::io;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::destination::Destination;
 use super::outcome::label;
 use super::{Event, Events, Request};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Manifest};
 use crate::layer::{Packed, Pool, pack};
 use crate::plan::{Stored, Wanted};
@@ -58,7 +58,7 @@ impl<'a> Delivery<'a> {
         let layers = wanted.iter().map(Item::Layer);
         let items = layers.chain(manifests.iter().map(|manifest| Item::Config(&manifest.config)));
         let sending = async |item| match item {
-            Item::Layer(wanted) => self.deliver(wanted, destinations).await,
+            Item::Layer(wanted) => self.deliver(wanted, destinations, &|takers| self.read(wanted, takers)).await,
             Item::Config(config) => {
                 let puts = destinations.iter().filter(|to| !to.has_failed()).map(|to| async {
                     to.put_config(config).await.unwrap_or_else(|error| to.fail(error));
@@ -69,7 +69,18 @@ impl<'a> Delivery<'a> {
         futures_util::stream::iter(items).for_each_concurrent(self.lanes, sending).await;
     }
 
-    async fn deliver(&self, wanted: &Wanted, destinations: &[&Destination]) {
+    /// The packing threads.
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Sends a layer to all destinations that need it. `supply` starts reading it for so many takers at once.
+    pub(super) async fn deliver(
+        &self,
+        wanted: &Wanted,
+        destinations: &[&Destination],
+        supply: &(dyn Fn(usize) -> Vec<Feed> + Sync),
+    ) {
         let takers = destinations.iter().filter_map(|to| Some((*to, to.needs(&wanted.key)?)));
         let takers: Vec<_> = takers.filter(|(to, _)| to.has_room_for(wanted)).collect();
         if takers.is_empty() {
@@ -87,9 +98,9 @@ impl<'a> Delivery<'a> {
         if takers.is_empty() {
             return;
         }
-        let (is_shared, feeds) = (takers.len() > 1, self.read(wanted, takers.len()));
+        let (is_shared, feeds) = (takers.len() > 1, supply(takers.len()));
         let uploads = takers.into_iter().zip(feeds).map(|((to, meter, opened), feed)| async move {
-            let again = || self.read(wanted, 1).pop().unwrap_or_else(|| mpsc::channel(1).1);
+            let again = || supply(1).pop().unwrap_or_else(|| mpsc::channel(1).1);
             let what = format!("layer {}", label(wanted));
             let blob = Blob { what, identity: wanted.identity(), meter, is_shared };
             match registry::upload(&to.client, &blob, opened, feed, again).await {
@@ -108,24 +119,15 @@ impl<'a> Delivery<'a> {
 
     /// Starts reading a layer for `takers` at once. It stops when none of them listens any more.
     fn read(&self, wanted: &Wanted, takers: usize) -> Vec<Feed> {
-        let (mut senders, feeds): (Vec<_>, Vec<_>) = (0..takers).map(|_| mpsc::channel(FEED)).unzip();
-        let (wanted, pool) = (wanted.clone(), Arc::clone(&self.pool));
+        let (feeding, feeds) = Feeding::new(wanted, takers);
+        let (bytes, pool) = (wanted.layer.bytes.clone(), Arc::clone(&self.pool));
         tokio::task::spawn_blocking(move || {
-            let packed = pack(&wanted.layer.bytes, wanted.recipe, &pool, |piece| {
-                senders.retain(|sender| sender.blocking_send(Fed::Piece(piece.clone())).is_ok());
-                if senders.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
-            let end = match packed {
-                Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return,
-                Err(error) => {
-                    let what = format!("cannot read layer {} of the archive", wanted.layer.name);
-                    Err(Error::input(what).because(error).hint("The archive is damaged: write it again."))
-                }
-                Ok(packed) => check(&wanted, &packed).map(|()| packed),
-            };
-            for sender in senders {
-                let end = end.clone().map_or_else(Fed::Failed, Fed::End);
-                let _stopped_listening = sender.blocking_send(end);
+            if bytes.has_passed() {
+                let gone = gone(&feeding.wanted);
+                feeding.fail(gone);
+            } else {
+                // Whoever is fed hears of it, too.
+                let _told = feeding.run(&mut bytes.reader(), &pool);
             }
         });
         feeds
@@ -138,6 +140,65 @@ impl<'a> Delivery<'a> {
             (self.events)(Event::Warning(format!("the cache cannot be written: {error}")));
         }
     }
+}
+
+/// A layer that is being read, for several takers at once.
+pub(super) struct Feeding {
+    wanted: Wanted,
+    takers: Vec<mpsc::Sender<Fed>>,
+}
+
+impl Feeding {
+    /// One for so many takers, each with its feed.
+    pub(super) fn new(wanted: &Wanted, takers: usize) -> (Self, Vec<Feed>) {
+        let (takers, feeds) = (0..takers).map(|_| mpsc::channel(FEED)).unzip();
+        (Self { wanted: wanted.clone(), takers }, feeds)
+    }
+
+    /// Reads `bytes` to their end, once, and feeds what becomes of them. Nothing more is read when nobody listens any more.
+    ///
+    /// # Errors
+    /// If the bytes cannot be read, or are not those that the archive promised.
+    pub(super) fn run(mut self, bytes: &mut dyn Read, pool: &Pool) -> Result<()> {
+        let Wanted { layer, recipe, .. } = &self.wanted;
+        let takers = &mut self.takers;
+        let packed = pack(bytes, layer.bytes.len(), *recipe, pool, |piece| {
+            takers.retain(|taker| taker.blocking_send(Fed::Piece(piece.clone())).is_ok());
+            if takers.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let end = match packed {
+            Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => {
+                let what = format!("cannot read layer {} of the archive", layer.name);
+                Err(Error::input(what).because(error).hint("The archive is damaged: write it again."))
+            }
+            Ok(packed) => check(&self.wanted, &packed).map(|()| packed),
+        };
+        self.end(&end);
+        end.map(drop)
+    }
+
+    /// There is nothing to be fed.
+    pub(super) fn fail(&self, error: Error) {
+        self.end(&Err(error));
+    }
+
+    fn end(&self, end: &Result<Packed>) {
+        for taker in &self.takers {
+            let end = end.clone().map_or_else(Fed::Failed, Fed::End);
+            // The first word finds room, whoever says it; a later one waits, on a thread of its own.
+            let _stopped_listening = match taker.try_send(end) {
+                Err(mpsc::error::TrySendError::Full(end)) => taker.blocking_send(end).is_ok(),
+                sent => sent.is_ok(),
+            };
+        }
+    }
+}
+
+/// The error that a layer cannot be read again.
+pub(super) fn gone(wanted: &Wanted) -> Error {
+    let what = format!("layer {} has gone by and cannot be read again", label(wanted));
+    Error::new(Kind::Unavailable, what).hint("Run the same command again: what has arrived is not sent again.")
 }
 
 /// Whether the bytes that went by are those that the archive promised.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Registries};
+use super::delivery::gone;
 use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Planned, Request};
 use crate::ecr::{self, Ecr, Place};
@@ -34,13 +35,15 @@ pub(super) struct Destination {
     pub(super) tags: Vec<Tag>,
     pub(super) ecr: Option<(Ecr, Place)>,
     /// The repository does not exist yet and this is only a plan.
-    only_planned: bool,
+    pub(super) only_planned: bool,
     /// How plain layers are packed.
     pub(super) compression: Compression,
     /// What the repository holds of this image or images like it.
     pub(super) held: Vec<Held>,
     /// What the first tag points at.
     pub(super) there: Option<Digest>,
+    /// What was found under it, until that is looked at.
+    pub(super) found: Option<Lookup>,
     pub(super) cancel: CancellationToken,
     state: Mutex<State>,
 }
@@ -74,8 +77,6 @@ impl Destination {
     pub(super) async fn reach(
         registries: &Registries<'_>,
         target: &Target,
-        image: &Image,
-        wanted: &[Wanted],
         events: &Events,
         cancel: CancellationToken,
     ) -> Result<Self> {
@@ -91,6 +92,7 @@ impl Destination {
             compression: request.compression,
             held: Vec::new(),
             there: None,
+            found: None,
             cancel,
             state: Mutex::default(),
         };
@@ -104,10 +106,7 @@ impl Destination {
         if let Some(Lookup::Found(root)) = &found {
             reached.there = Some(root.digest);
         }
-        // Where every digest is stated, other images have nothing to tell.
-        if !reached.only_planned && !wanted.iter().all(Wanted::is_stated) {
-            reached.look_at_images(found, request, image, events).await;
-        }
+        reached.found = found;
         Ok(reached)
     }
 
@@ -159,7 +158,7 @@ impl Destination {
             return Ok(());
         }
         match self.available(&self.client, digests).await.map_err(|error| self.advise(error))? {
-            Some(available) => self.state().available = available,
+            Some(available) => self.state().available.extend(available),
             // A HEAD takes the same right, so nothing is known, and all is sent.
             None => events(Event::Note(
                 "ecr:BatchCheckLayerAvailability is not allowed, so layers that are there already are sent again"
@@ -188,36 +187,75 @@ impl Destination {
 
     /// Finds out which layers are there, decides each layer's lot, and tells it.
     pub(super) async fn plan(
-        &self,
+        &mut self,
         image: &Image,
         wanted: &[Wanted],
         request: &Request,
         events: &Events,
     ) -> Result<()> {
-        let wanted = plan::with_held(wanted, image, &self.held);
+        let passed = std::mem::take(&mut self.state().layers);
+        let (known, wanted): (Vec<Wanted>, Vec<Wanted>) =
+            wanted.iter().cloned().partition(|wanted| passed.iter().any(|layer| layer.wanted.key == wanted.key));
+        if let Some(wanted) = wanted.iter().find(|wanted| wanted.layer.bytes.has_passed()) {
+            return Err(gone(wanted).hint(
+                "What it is was known only later. Write the archive to a file and push that, or say how plain layers are \
+                 packed, with --compression.",
+            ));
+        }
+        // Where every digest is stated, other images have nothing to tell.
+        if !wanted.iter().all(Wanted::is_stated) {
+            self.look_at_images(request, Some(image), events).await;
+        }
+        let wanted = plan::with_held(&wanted, &plan::configs(image), &self.held);
         let covered = match self.has_all_of(image) {
             Some(_) if wanted.iter().all(Wanted::is_stated) => Some(plan::stated(image, &wanted)),
             _ => plan::covered(image, &wanted, &self.held),
         };
         match covered {
             Some(blobs) => self.state().available = blobs,
-            None => self.look(&plan::questions(&image.manifests(), &wanted), events).await?,
+            None if known.is_empty() => self.look(&plan::questions(&image.manifests(), &wanted), events).await?,
+            None => self.look(&plan::questions(&[], &wanted), events).await?,
         }
         let available = self.state().available.clone();
         let decide = |wanted| (plan::action(&wanted, &available), wanted);
         let mut planned: Vec<(Action, Wanted)> = wanted.into_iter().map(decide).collect();
         self.find_mounts(&mut planned, image, request, events).await;
-        let layers = planned.into_iter().map(|(action, wanted)| {
-            let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
-            let stored = match &action {
-                Action::Reuse(candidate) => Some(candidate.stored),
-                Action::Mount(..) | Action::Upload => None,
-            };
-            LayerState { wanted, action, meter, stored, started: None, seconds: 0.0 }
-        });
+        let layers = planned.into_iter().map(|(action, wanted)| LayerState::new(action, wanted));
         let layers: Vec<LayerState> = layers.collect();
         layers.iter().for_each(|layer| events(self.planned(layer)));
-        self.state().layers = layers;
+        let passed = passed.into_iter().filter(|layer| known.iter().any(|wanted| wanted.key == layer.wanted.key));
+        self.state().layers = passed.chain(layers).collect();
+        Ok(())
+    }
+
+    /// Finds out what the repository holds, before anything is known of the image.
+    pub(super) async fn look_ahead(&mut self, request: &Request, events: &Events) {
+        self.look_at_images(request, None, events).await;
+        let mut held: Vec<Digest> = self.held.iter().flat_map(|held| &held.layers).map(|layer| layer.digest).collect();
+        held.sort_unstable();
+        held.dedup();
+        if let Err(error) = self.look(&held, events).await {
+            self.fail(error);
+        }
+    }
+
+    /// Decides the lot of a layer that goes by, if it was not seen before.
+    pub(super) async fn plan_passing(&self, wanted: &Wanted, events: &Events) -> Result<()> {
+        if self.has_failed() || self.state().layers.iter().any(|layer| layer.wanted.key == wanted.key) {
+            return Ok(());
+        }
+        let wanted = plan::with_held(std::slice::from_ref(wanted), &[], &self.held);
+        let mut unknown = plan::questions(&[], &wanted);
+        unknown.retain(|digest| !self.state().available.contains_key(digest));
+        if !unknown.is_empty() {
+            let found = self.available(&self.client, &unknown).await.map_err(|error| self.advise(error))?;
+            self.state().available.extend(found.into_iter().flatten());
+        }
+        let available = self.state().available.clone();
+        let layers = wanted.into_iter().map(|wanted| LayerState::new(plan::action(&wanted, &available), wanted));
+        let layers: Vec<LayerState> = layers.collect();
+        layers.iter().for_each(|layer| events(self.planned(layer)));
+        self.state().layers.extend(layers);
         Ok(())
     }
 
@@ -440,6 +478,15 @@ impl Destination {
 }
 
 impl LayerState {
+    fn new(action: Action, wanted: Wanted) -> Self {
+        let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
+        let stored = match &action {
+            Action::Reuse(candidate) => Some(candidate.stored),
+            Action::Mount(..) | Action::Upload => None,
+        };
+        Self { wanted, action, meter, stored, started: None, seconds: 0.0 }
+    }
+
     fn report(&self) -> LayerOutcome {
         LayerOutcome {
             name: self.wanted.layer.name.clone(),

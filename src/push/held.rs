@@ -35,15 +35,12 @@ impl Destination {
         }
     }
 
-    /// Reads the images that may have layers of this one.
-    pub(super) async fn look_at_images(
-        &mut self,
-        found: Option<Lookup>,
-        request: &Request,
-        image: &Image,
-        events: &Events,
-    ) {
-        if let Some(Lookup::Found(root)) = found {
+    /// Reads the images that may have layers of this one, as far as that is known yet.
+    pub(super) async fn look_at_images(&mut self, request: &Request, image: Option<&Image>, events: &Events) {
+        if self.only_planned {
+            return;
+        }
+        if let Some(Lookup::Found(root)) = self.found.take() {
             let tag = self.tags.first().map(ToString::to_string).unwrap_or_default();
             self.take_up(&tag, root, image, events).await;
         }
@@ -67,7 +64,7 @@ impl Destination {
         }
         let looking = in_time(async {
             let Some((tag, root)) = self.newest(&TagPattern::any()).await? else { return Ok(None) };
-            let manifests = reuse::manifests(&self.client, root, &platforms(image)).await?;
+            let manifests = reuse::manifests(&self.client, root, Some(&platforms(image))).await?;
             Ok(Some((tag, reuse::read(&self.client, manifests, configs(image)).await?)))
         });
         let Ok(Some((tag, held))) = looking.await else { return };
@@ -99,10 +96,12 @@ impl Destination {
     }
 
     /// Takes up what an image of the repository says about its layers.
-    async fn take_up(&mut self, tag: &str, root: RemoteManifest, image: &Image, events: &Events) {
+    async fn take_up(&mut self, tag: &str, root: RemoteManifest, image: Option<&Image>, events: &Events) {
         let read = in_time(async {
-            let manifests = reuse::manifests(&self.client, root, &platforms(image)).await?;
-            reuse::read(&self.client, manifests, configs(image)).await
+            let platforms = image.map(platforms);
+            let manifests = reuse::manifests(&self.client, root, platforms.as_deref()).await?;
+            let ours = image.map(configs);
+            reuse::read(&self.client, manifests, |digest| ours.as_ref().and_then(|ours| ours(digest))).await
         });
         match read.await {
             Ok(held) => self.held.extend(held),

@@ -10,6 +10,7 @@ mod destination;
 mod held;
 mod mount;
 mod outcome;
+mod passing;
 mod read_back;
 mod trust;
 
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::{self, Archive, Choice, Content, Image, Source, Spool, Stated};
+use crate::image::{self, Archive, Choice, Content, Image, Passing, Source, Spool, Stated};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
 use crate::reference::{Host, MountSource, Tag, TagPattern, Target};
@@ -180,70 +181,99 @@ pub async fn push(request: Request, events: Events, cancel: CancellationToken) -
 
 async fn push_at_leisure(request: Request, events: Events, cancel: CancellationToken) -> Outcome {
     let mut outcome = Outcome::new(&request);
-    let opening = async {
-        let trust = trust::of(&request).await?;
-        Ok((open(&request, &events, &cancel).await?, trust))
-    };
-    let (opened, trust) = match unless_cancelled(&cancel, opening).await {
-        Ok(opened) => opened,
+    let trust = match unless_cancelled(&cancel, trust::of(&request)).await {
+        Ok(trust) => trust,
         Err(error) => return outcome.of_failure(error),
     };
-    let (archive, image) = &opened;
-    let summary = ImageSummary::of(archive, image);
-    events(Event::Opened(summary.clone()));
-    archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
-    outcome.image = Some(summary);
-
+    let pool = match Pool::start(request.pack_threads) {
+        Ok(pool) => Arc::new(pool),
+        Err(error) => return outcome.of_failure(Error::input("no packing thread can be started").because(error)),
+    };
     let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
     let cache = Cache::open(own).unwrap_or_else(|error| {
         events(Event::Warning(format!("the cache cannot be read and is not used: {error}")));
         Cache::default()
     });
-    let wanted = plan::wanted(image, &cache, request.compression);
-    let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
-    events(Event::Detail(packing(&wanted)));
-    events(Event::Detail(memory(&request, wanted.len())));
-    let registries = Registries::of(&request, wanted.len(), trust, rate, &events);
-    let arrivals = request.targets.iter().map(|target| async {
-        let arrival = async {
-            let destination =
-                Destination::reach(&registries, target, image, &wanted, &events, cancel.child_token()).await?;
-            destination.plan(image, &wanted, &request, &events).await?;
-            Ok(destination)
+    let delivery = Delivery::new(pool, &cache, &events, &request);
+    let announce = |opened: Result<(Archive, Image)>, outcome: &mut Outcome| {
+        let (archive, image) = opened?;
+        let summary = ImageSummary::of(&archive, &image);
+        events(Event::Opened(summary.clone()));
+        archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
+        outcome.image = Some(summary);
+        Ok(image)
+    };
+
+    // Nobody is asked anything before the image is known, unless its layers have to be sent before that.
+    let mut image = None;
+    if !passing::may_pass(&request) {
+        let opened = unless_cancelled(&cancel, open(&request, &events, &cancel, None)).await;
+        image = match announce(opened, &mut outcome) {
+            Ok(image) => Some(image),
+            Err(error) => return outcome.of_failure(error),
         };
-        unless_cancelled(&cancel, arrival).await
+    }
+    let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
+    let layers =
+        image.as_ref().map_or(request.large_at_once, |image| plan::wanted(image, &cache, request.compression).len());
+    events(Event::Detail(memory(&request, layers)));
+    let registries = Registries::of(&request, layers, trust, rate, &events);
+    let arrivals = request.targets.iter().map(|target| async {
+        unless_cancelled(&cancel, Destination::reach(&registries, target, &events, cancel.child_token())).await
     });
-    let destinations: Vec<Result<Destination>> = futures_util::future::join_all(arrivals).await;
+    let mut destinations: Vec<Result<Destination>> = futures_util::future::join_all(arrivals).await;
+
+    let image = match image {
+        Some(image) => image,
+        None => {
+            let looks = destinations.iter_mut().flatten().map(|to| to.look_ahead(&request, &events));
+            futures_util::future::join_all(looks).await;
+            let reached: Vec<&Destination> = destinations.iter().flatten().collect();
+            let opened = passing::open(&request, &reached, &cache, &delivery, &cancel).await;
+            match announce(opened, &mut outcome) {
+                Ok(image) => image,
+                // Those that failed before know better why.
+                Err(error) => {
+                    reached.iter().for_each(|to| to.fail(error.clone()));
+                    report(destinations, &mut outcome);
+                    return outcome;
+                }
+            }
+        }
+    };
+    let wanted = plan::wanted(&image, &cache, request.compression);
+    events(Event::Detail(packing(&wanted)));
+    let plans = destinations.iter_mut().flatten().filter(|to| !to.has_failed()).map(|to| async {
+        let planning = unless_cancelled(&cancel, to.plan(&image, &wanted, &request, &events)).await;
+        planning.unwrap_or_else(|error| to.fail(error));
+    });
+    futures_util::future::join_all(plans).await;
 
     if !request.dry_run {
         let reached: Vec<&Destination> = destinations.iter().flatten().collect();
-        match Pool::start(request.pack_threads) {
-            Ok(pool) => {
-                let delivery = Delivery::new(Arc::new(pool), &cache, &events, &request);
-                let manifests = image.manifests();
-                let looks = reached.iter().map(|it| it.say_what_reuse_would_save(&request, image, &events));
-                let looks = futures_util::future::join_all(looks);
-                tokio::select! {
-                    () = delivery.run(&wanted, &manifests, &reached) => {}
-                    // It never ends before the delivery does.
-                    () = async { looks.await; std::future::pending().await } => {}
-                }
-                let finishing = reached.iter().map(|destination| finish(destination, image, &wanted, &delivery));
-                futures_util::future::join_all(finishing).await;
-            }
-            Err(error) => {
-                let error = Error::input("no packing thread can be started").because(error);
-                reached.iter().for_each(|destination| destination.fail(error.clone()));
-            }
+        let manifests = image.manifests();
+        let looks = reached.iter().map(|it| it.say_what_reuse_would_save(&request, &image, &events));
+        let looks = futures_util::future::join_all(looks);
+        tokio::select! {
+            () = delivery.run(&wanted, &manifests, &reached) => {}
+            // It never ends before the delivery does.
+            () = async { looks.await; std::future::pending().await } => {}
         }
+        let finishing = reached.iter().map(|destination| finish(destination, &image, &wanted, &delivery));
+        futures_util::future::join_all(finishing).await;
     }
+    report(destinations, &mut outcome);
+    outcome
+}
+
+/// Says of each target what came of it.
+fn report(destinations: Vec<Result<Destination>>, outcome: &mut Outcome) {
     for (target, destination) in outcome.targets.iter_mut().zip(destinations) {
         match destination {
             Ok(destination) => destination.report(target),
             Err(error) => target.error = Some(error),
         }
     }
-    outcome
 }
 
 /// By which recipes layers are packed. Equal recipes give equal digests.
@@ -274,17 +304,28 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
     cancel.run_until_cancelled(doing).await.unwrap_or_else(|| Err(Error::interrupted()))
 }
 
-/// Opens the archive and chooses the image, before anybody else is asked anything.
+/// Who takes layers that go by.
+type Pass = Box<dyn Fn(Passing<'_>) -> Result<()> + Send>;
+
+/// Opens the archive and chooses the image.
 ///
 /// A pipe may keep that waiting for ever: nobody waits for the thread once the push is cancelled.
-async fn open(request: &Request, events: &Events, cancel: &CancellationToken) -> Result<(Archive, Image)> {
+async fn open(
+    request: &Request,
+    events: &Events,
+    cancel: &CancellationToken,
+    pass: Option<Pass>,
+) -> Result<(Archive, Image)> {
     let (request, events, cancel) = (request.clone(), Arc::clone(events), cancel.clone());
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
             events(Event::Spooled(written));
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let archive = image::open(&request.archive, &Spool { folder: &request.temp_dir, watch: &watch })?;
+        let archive = image::open(
+            &request.archive,
+            &Spool { folder: &request.temp_dir, watch: &watch, pass: pass.as_ref().map(|pass| pass as _) },
+        )?;
         let image = archive.select(&request.choice)?;
         plan::check(&image, request.compression)?;
         Ok((archive, image))

@@ -74,7 +74,7 @@ impl Destination {
         };
         let root = client.manifest(tag.as_str()).await?;
         let root = root.ok_or_else(|| Error::new(Kind::Refused, "there is no such image"))?;
-        let manifests = reuse::manifests(&client, root, &platforms(image)).await?;
+        let manifests = reuse::manifests(&client, root, Some(&platforms(image))).await?;
         let blobs = manifests.iter().flat_map(reuse::blobs).map(|(digest, size)| (digest, Some(size))).collect();
         // Where every digest is stated, the configs have nothing to tell.
         let held = match lacking.iter().all(Wanted::is_stated) {

@@ -15,6 +15,9 @@ use crate::registry::{Client, RemoteManifest};
 /// A config larger than that is not worth reading.
 const CONFIG_LIMIT: usize = 8 << 20;
 
+/// The children of an index that are read at most.
+const CHILDREN: usize = 8;
+
 /// An image for one platform that the registry holds.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -83,10 +86,15 @@ struct RootFs {
 ///
 /// # Errors
 /// If the registry refuses or does not answer.
-pub async fn manifests(client: &Client, root: RemoteManifest, platforms: &[&str]) -> Result<Vec<RemoteManifest>> {
+pub async fn manifests(
+    client: &Client,
+    root: RemoteManifest,
+    platforms: Option<&[&str]>,
+) -> Result<Vec<RemoteManifest>> {
     let listed = view(&root).map(|view| view.manifests).unwrap_or_default();
     let mut manifests = vec![root];
-    for Descriptor { digest, .. } in listed.iter().filter(|child| child.is_of(platforms)) {
+    let wanted = |child: &&Descriptor| platforms.is_none_or(|platforms| child.is_of(platforms));
+    for Descriptor { digest, .. } in listed.iter().filter(wanted).take(CHILDREN) {
         manifests.extend(client.manifest(&digest.to_string()).await?.filter(|manifest| manifest.digest == *digest));
     }
     Ok(manifests)

@@ -1,8 +1,9 @@
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::thread;
 
+use super::super::FileRange;
 use super::super::gzip::tests::noise;
 use super::*;
 
@@ -30,7 +31,7 @@ fn bytes(len: usize, seed: u32) -> Vec<u8> {
 
 fn run(source: &FileRange, recipe: Recipe, pool: &Pool) -> (Packed, Vec<u8>, Vec<u64>) {
     let (mut sent, mut positions) = (Vec::new(), Vec::new());
-    let packed = pack(source, recipe, pool, |piece| {
+    let packed = pack(source.reader(), source.len(), recipe, pool, |piece| {
         sent.extend_from_slice(&piece.bytes);
         positions.push(piece.position);
         ControlFlow::Continue(())
@@ -115,7 +116,8 @@ fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
         let (_, ready, _) = run(&source(&bytes(BLOCK, 3)), made, &pool);
         let recipe = Recipe::Keep { packing: made.packing(), unpack: true };
         for cut in [ready.len() - 1, ready.len() / 2, 5] {
-            let error = pack(&source(&ready[..cut]), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
+            let source = source(&ready[..cut]);
+            let error = pack(source.reader(), source.len(), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "cut at {cut}: {error}");
             assert!(error.to_string().contains(made.packing().name()), "{error}");
         }
@@ -126,7 +128,8 @@ fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
 fn packing_stops_soon_after_nobody_wants_the_bytes() {
     let pool = Pool::start(2).unwrap();
     let mut pieces = 0;
-    let error = pack(&source(&noise(40 * BLOCK)), Recipe::Gzip { level: 2 }, &pool, |_| {
+    let source = source(&noise(40 * BLOCK));
+    let error = pack(source.reader(), source.len(), Recipe::Gzip { level: 2 }, &pool, |_| {
         pieces += 1;
         if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -153,7 +156,8 @@ fn a_file_that_shrinks_under_our_hands_is_an_error() {
     let file = Arc::new(File::open(&path).unwrap());
     File::options().write(true).open(&path).unwrap().set_len(BLOCK as u64 + 7).unwrap();
     let source = FileRange::new(file, 0, 2 * BLOCK as u64);
-    let error = pack(&source, Recipe::Gzip { level: 2 }, &Pool::start(1).unwrap(), |_| ControlFlow::Continue(()));
+    let pool = Pool::start(1).unwrap();
+    let error = pack(source.reader(), source.len(), Recipe::Gzip { level: 2 }, &pool, |_| ControlFlow::Continue(()));
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     std::fs::remove_file(path).unwrap();
 }
