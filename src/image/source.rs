@@ -57,15 +57,6 @@ impl Source {
         Ok((file, reach))
     }
 
-    /// Whether its bytes go by once, as those of a pipe do.
-    pub fn goes_by(&self) -> bool {
-        match self {
-            Self::Path(path) => fs::metadata(path).is_ok_and(|metadata| is_stream(&metadata)),
-            Self::StandardInput => standard_input()
-                .is_ok_and(|file| !file.is_terminal() && file.metadata().is_ok_and(|metadata| is_stream(&metadata))),
-        }
-    }
-
     /// The error that it cannot be read.
     pub(super) fn cannot_read(&self, error: io::Error) -> Error {
         match (self, error.kind()) {

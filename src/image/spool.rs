@@ -54,7 +54,8 @@ impl Spool<'_> {
             }
             let Reach::Once(what) = reach else { return Ok((TarIndex::read(Arc::new(file), source)?, None)) };
             if let Some(pass) = self.pass.filter(|_| is_known_as_it_comes(&start)) {
-                let index = TarIndex::pass(Cursor::new(start).chain(file), source, pass)?;
+                let failed = |error, _| source.cannot_read(error);
+                let index = TarIndex::pass(Cursor::new(start).chain(file), source, failed, pass)?;
                 return Ok((index, Some(format!("{source} is {what}: read as it came"))));
             }
             let failed = |error, _| source.cannot_read(error);
@@ -84,7 +85,7 @@ impl Spool<'_> {
             return Err(rest.map_or_else(|error| failed(error, 0), |_| no_image(source, Some(codec), &inside)));
         }
         if let (Some(pass), Reach::Once(what)) = (self.pass.filter(|_| is_known_as_it_comes(&inside)), &reach) {
-            let index = TarIndex::pass(Cursor::new(inside).chain(plain), source, pass)?;
+            let index = TarIndex::pass(Cursor::new(inside).chain(plain), source, failed, pass)?;
             return Ok((index, Some(format!("{source} is {what}, compressed with {}: read as it came", codec.name()))));
         }
         let (copy, len) = self.write(source, Cursor::new(inside).chain(plain), least, failed)?;

@@ -81,49 +81,76 @@ impl TarIndex {
         let gate = Gate::default();
         let mut tar = tar::Archive::new(Gated { bytes: &*file, gate: &gate });
         let entries = tar.entries_with_seek().map_err(broken)?;
-        let mut index = Self::of(entries, &gate, source, |_, name, found| {
-            if let Found::File { start, len } = found {
-                let missing = start.saturating_add(len).saturating_sub(file_len);
-                if missing > 0 {
-                    return Err(cut_off(source, &format!("its entry {name} lacks the last {missing} bytes"), file_len));
+        Self::of(
+            entries,
+            &gate,
+            source,
+            || file_len,
+            |_, name, found| {
+                if let Found::File { start, len } = found {
+                    let missing = start.saturating_add(len).saturating_sub(file_len);
+                    if missing > 0 {
+                        return Err(cut_off(
+                            source,
+                            &format!("its entry {name} lacks the last {missing} bytes"),
+                            file_len,
+                        ));
+                    }
+                    return Ok(Place::File(FileRange::new(Arc::clone(&file), start, len)));
                 }
-                return Ok(Place::File(FileRange::new(Arc::clone(&file), start, len)));
-            }
-            Ok(found.into())
-        })?;
-        index.len = file_len;
-        Ok(index)
+                Ok(found.into())
+            },
+        )
     }
 
-    /// Reads a tar that goes by once. Small files are kept, and what may be a layer is handed to `take`, which need not read
-    /// it.
-    pub(super) fn pass(bytes: impl Read, source: &Source, take: Take<'_>) -> Result<Self> {
-        let broken = |error: io::Error| source.cannot_read(error);
+    /// Reads a tar that goes by once, to its end. Small files are kept, and what may be a layer is handed to `take`, which need
+    /// not read it. `failed` words an error in reading, by how many bytes were read.
+    pub(super) fn pass(
+        bytes: impl Read,
+        source: &Source,
+        failed: impl Fn(io::Error, u64) -> Error,
+        take: Take<'_>,
+    ) -> Result<Self> {
         let gate = Gate::default();
         let mut tar = tar::Archive::new(Gated { bytes, gate: &gate });
-        let entries = tar.entries().map_err(broken)?;
-        let mut kept = 0;
-        Self::of(entries, &gate, source, |entry, name, found| {
-            gate.allowance.set(u64::MAX);
-            let range = match found {
-                Found::File { start, len } => passing::file(entry, name, start, len, &mut kept, take).map(Some),
-                Found::Other(_) => Ok(None),
-            };
-            // What is left of it must go by before the next header comes.
-            let rest = if range.is_ok() { io::copy(entry, &mut io::sink()).map_err(broken).map(drop) } else { Ok(()) };
-            if gate.at_end.get() {
-                return Err(cut_off(source, &format!("it ends inside its entry {name}"), gate.read.get()));
-            }
-            rest?;
-            Ok(range?.map_or_else(|| found.into(), Place::File))
-        })
+        let index = tar.entries().map_err(|error| failed(error, 0)).and_then(|entries| {
+            let mut kept = 0;
+            Self::of(
+                entries,
+                &gate,
+                source,
+                || gate.read.get(),
+                |entry, name, found| {
+                    gate.allowance.set(u64::MAX);
+                    let range = match found {
+                        Found::File { start, len } => passing::file(entry, name, start, len, &mut kept, take).map(Some),
+                        Found::Other(_) => Ok(None),
+                    };
+                    // What is left of it must go by before the next header comes.
+                    let rest = if range.is_ok() { drain(entry) } else { Ok(()) };
+                    if gate.at_end.get() {
+                        return Err(cut_off(source, &format!("it ends inside its entry {name}"), gate.read.get()));
+                    }
+                    rest.map_err(|error| failed(error, gate.read.get()))?;
+                    Ok(range?.map_or_else(|| found.into(), Place::File))
+                },
+            )
+        });
+        // Whoever writes must be able to write all of it, also what stands behind the end.
+        gate.allowance.set(u64::MAX);
+        let rest = if index.is_ok() { drain(tar.into_inner()) } else { Ok(()) };
+        match (gate.failure.take(), rest) {
+            (Some(error), _) | (None, Err(error)) => Err(failed(error, gate.read.get())),
+            (None, Ok(())) => index,
+        }
     }
 
-    /// Goes through the entries. `content` says where the bytes of each are.
+    /// Goes through the entries. `content` says where the bytes of each are, `len` how many there are in all.
     fn of<R: Read>(
         mut entries: tar::Entries<'_, R>,
         gate: &Gate,
         source: &Source,
+        len: impl Fn() -> u64,
         mut content: impl FnMut(&mut tar::Entry<'_, R>, &str, Found) -> Result<Place>,
     ) -> Result<Self> {
         let mut places = HashMap::new();
@@ -136,7 +163,7 @@ impl TarIndex {
                 Some(Ok(entry)) => entry,
                 Some(Err(_)) if gate.at_end.get() => {
                     let how = format!("it ends inside the header after {last}");
-                    return Err(cut_off(source, &how, gate.read.get()));
+                    return Err(cut_off(source, &how, len()));
                 }
                 Some(Err(error)) => {
                     return Err(Error::input(format!("{source} is a broken tar after {last}"))
@@ -169,7 +196,7 @@ impl TarIndex {
                 places.insert(key, place);
             }
         }
-        Ok(Self { places, len: gate.read.get(), has_end_mark: !gate.at_end.get() })
+        Ok(Self { places, len: len(), has_end_mark: !gate.at_end.get() })
     }
 
     /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
@@ -276,6 +303,11 @@ fn cut_off(source: &Source, how: &str, file_len: u64) -> Error {
     ))
 }
 
+/// Reads on to the end, for nothing.
+fn drain(mut bytes: impl Read) -> io::Result<()> {
+    io::copy(&mut bytes, &mut io::sink()).map(drop)
+}
+
 /// What is seen of a tar's bytes as they are read.
 #[derive(Default)]
 struct Gate {
@@ -283,6 +315,8 @@ struct Gate {
     allowance: Cell<u64>,
     read: Cell<u64>,
     at_end: Cell<bool>,
+    /// Why no more can be read.
+    failure: Cell<Option<io::Error>>,
 }
 
 /// The bytes, as the tar crate sees them: no more than an allowance at a time, so that a header which claims a name of many
@@ -294,12 +328,18 @@ struct Gated<'a, R> {
 
 impl<R: Read> Read for Gated<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Gate { allowance, read: so_far, at_end } = self.gate;
+        let Gate { allowance, read: so_far, at_end, failure } = self.gate;
         let allowed = usize::try_from(allowance.get()).map_or(buffer.len(), |left| left.min(buffer.len()));
         if allowed == 0 && !buffer.is_empty() {
             return Err(io::Error::other(format!("the names of an entry take more than {MAX_HEADER} bytes")));
         }
-        let read = self.bytes.read(&mut buffer[..allowed])?;
+        let read = self.bytes.read(&mut buffer[..allowed]).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                failure.set(Some(error));
+            }
+            kind
+        })?;
         allowance.set(allowance.get() - read as u64);
         so_far.set(so_far.get() + read as u64);
         at_end.set(read == 0);

@@ -69,11 +69,6 @@ impl<'a> Delivery<'a> {
         futures_util::stream::iter(items).for_each_concurrent(self.lanes, sending).await;
     }
 
-    /// The packing threads.
-    pub(super) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
     /// Sends a layer to all destinations that need it. `supply` starts reading it for so many takers at once.
     pub(super) async fn deliver(
         &self,

@@ -34,6 +34,7 @@ use connection::Registries;
 use delivery::Delivery;
 use destination::Destination;
 pub use outcome::{ImageSummary, LayerOutcome, Outcome, TargetOutcome};
+use passing::Reading;
 pub use read_back::{ReadBack, read_back};
 
 /// What is to be pushed, where to, and how.
@@ -194,28 +195,24 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         events(Event::Warning(format!("the cache cannot be read and is not used: {error}")));
         Cache::default()
     });
-    let delivery = Delivery::new(pool, &cache, &events, &request);
-    let announce = |opened: Result<(Archive, Image)>, outcome: &mut Outcome| {
-        let (archive, image) = opened?;
+    let delivery = Delivery::new(Arc::clone(&pool), &cache, &events, &request);
+    let announce = |(archive, image): (Archive, Image), outcome: &mut Outcome| {
         let summary = ImageSummary::of(&archive, &image);
         events(Event::Opened(summary.clone()));
         archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
         outcome.image = Some(summary);
-        Ok(image)
+        image
     };
 
     // Nobody is asked anything before the image is known, unless its layers have to be sent before that.
-    let mut image = None;
-    if !passing::may_pass(&request) {
-        let opened = unless_cancelled(&cancel, open(&request, &events, &cancel, None)).await;
-        image = match announce(opened, &mut outcome) {
-            Ok(image) => Some(image),
-            Err(error) => return outcome.of_failure(error),
-        };
-    }
+    let mut reading = Reading::start(&request, &pool, &events, &cancel);
+    let begun = match unless_cancelled(&cancel, reading.begin()).await {
+        Ok(opened) => opened.map(|opened| announce(opened, &mut outcome)),
+        Err(error) => return outcome.of_failure(error),
+    };
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
     let layers =
-        image.as_ref().map_or(request.large_at_once, |image| plan::wanted(image, &cache, request.compression).len());
+        begun.as_ref().map_or(request.large_at_once, |image| plan::wanted(image, &cache, request.compression).len());
     events(Event::Detail(memory(&request, layers)));
     let registries = Registries::of(&request, layers, trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
@@ -223,17 +220,16 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     });
     let mut destinations: Vec<Result<Destination>> = futures_util::future::join_all(arrivals).await;
 
-    let image = match image {
+    let image = match begun {
         Some(image) => image,
         None => {
             let looks = destinations.iter_mut().flatten().map(|to| to.look_ahead(&request, &events));
             futures_util::future::join_all(looks).await;
             let reached: Vec<&Destination> = destinations.iter().flatten().collect();
-            let opened = passing::open(&request, &reached, &cache, &delivery, &cancel).await;
-            match announce(opened, &mut outcome) {
-                Ok(image) => image,
-                // Those that failed before know better why.
+            match reading.go_on(&reached, &cache, &delivery).await {
+                Ok(opened) => announce(opened, &mut outcome),
                 Err(error) => {
+                    // Those that failed before know better why.
                     reached.iter().for_each(|to| to.fail(error.clone()));
                     report(destinations, &mut outcome);
                     return outcome;

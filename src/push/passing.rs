@@ -3,6 +3,7 @@
 //! What the registry is known to have is read past; everything else is packed and sent as it is read, and is gone then. If
 //! the registry loses it before it is whole, the push has to be run again.
 
+use std::pin::Pin;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +12,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Request;
 use super::delivery::{Delivery, Feeding, gone};
 use super::destination::Destination;
+use super::{Events, Pass, Request};
 use crate::error::{Error, Result};
 use crate::image::{Archive, Choice, Image, Layer, Naming, Passing};
-use crate::plan;
+use crate::layer::{Packing, Pool};
+use crate::plan::{self, Compression};
 use crate::reference::DiffId;
 use crate::reuse::Cache;
 
@@ -26,59 +28,95 @@ struct Arrival {
     verdict: SyncSender<Feeding>,
 }
 
-/// Whether the archive goes by once, and all is decided that has to be decided beforehand.
-pub(super) fn may_pass(request: &Request) -> bool {
-    let is_open = request.choice == Choice::Only && !request.dry_run && request.mount_from.is_empty();
-    is_open && request.archive.goes_by()
+/// An archive that is being read.
+pub(super) struct Reading<'a> {
+    opening: Pin<Box<dyn Future<Output = Result<(Archive, Image)>> + Send + 'a>>,
+    arrivals: mpsc::Receiver<Arrival>,
+    /// What has come and was not taken yet.
+    waiting: Option<Arrival>,
+    compression: Compression,
+    cancel: &'a CancellationToken,
 }
 
-/// Reads an archive that goes by, and sends its layers to all destinations.
-pub(super) async fn open(
-    request: &Request,
-    destinations: &[&Destination],
-    cache: &Cache,
-    delivery: &Delivery<'_>,
-    cancel: &CancellationToken,
-) -> Result<(Archive, Image)> {
-    let (sender, mut arrivals) = mpsc::channel(1);
-    let pool = Arc::clone(delivery.pool());
-    let pass = move |passing: Passing<'_>| {
-        let (verdict, told) = sync_channel(1);
-        let nobody = |_| Error::interrupted();
-        sender.blocking_send(Arrival { layer: layer(&passing), verdict }).map_err(nobody)?;
-        match told.recv() {
-            Ok(feeding) => feeding.run(passing.bytes, &pool),
-            Err(_) => Ok(()),
-        }
-    };
-    let mut reading = Box::pin(super::open(request, delivery.events(), cancel, Some(Box::new(pass))));
-    let mut under_way = FuturesUnordered::new();
-    let mut opened = None;
-    while opened.is_none() || !under_way.is_empty() {
+impl<'a> Reading<'a> {
+    /// Starts to read. Layers may come before the image is known only if everything else is decided beforehand.
+    pub(super) fn start(
+        request: &'a Request,
+        pool: &Arc<Pool>,
+        events: &'a Events,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        let (sender, arrivals) = mpsc::channel(1);
+        let pool = Arc::clone(pool);
+        let pass: Pass = Box::new(move |passing: Passing<'_>| {
+            let (verdict, told) = sync_channel(1);
+            let arrival = Arrival { layer: layer(&passing), verdict };
+            sender.blocking_send(arrival).map_err(|_nobody| Error::interrupted())?;
+            match told.recv() {
+                Ok(feeding) => feeding.run(passing.bytes, &pool),
+                Err(_) => Ok(()),
+            }
+        });
+        let may_pass = request.choice == Choice::Only && !request.dry_run && request.mount_from.is_empty();
+        let opening = Box::pin(super::open(request, events, cancel, may_pass.then_some(pass)));
+        Self { opening, arrivals, waiting: None, compression: request.compression, cancel }
+    }
+
+    /// The archive, if it can be opened; `None` if layers come before that.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(super) async fn begin(&mut self) -> Result<Option<(Archive, Image)>> {
         tokio::select! {
-            Some(arrival) = arrivals.recv() => under_way.push(take(arrival, request, destinations, cache, delivery)),
-            Some(()) = under_way.next() => {}
-            done = &mut reading, if opened.is_none() => opened = Some(done),
-            () = cancel.cancelled(), if under_way.is_empty() => break,
-        }
-        if opened.is_none() && destinations.iter().all(|to| to.has_failed()) {
-            // Nobody wants the rest.
-            break;
+            Some(arrival) = self.arrivals.recv() => {
+                self.waiting = Some(arrival);
+                Ok(None)
+            }
+            opened = &mut self.opening => opened.map(Some),
         }
     }
-    opened.unwrap_or_else(|| Err(Error::interrupted()))
+
+    /// Reads the archive to its end, and sends its layers to all destinations.
+    ///
+    /// # Errors
+    /// If it cannot be read, or nobody wants it any more. What is under way is brought to its end before that, in good order.
+    pub(super) async fn go_on(
+        mut self,
+        destinations: &[&Destination],
+        cache: &Cache,
+        delivery: &Delivery<'_>,
+    ) -> Result<(Archive, Image)> {
+        let mut under_way = FuturesUnordered::new();
+        let mut opened = None;
+        let take = |arrival| take(arrival, self.compression, destinations, cache, delivery);
+        under_way.extend(self.waiting.map(take));
+        while opened.is_none() || !under_way.is_empty() {
+            // Whoever reads is told with the next layer, and nobody waits for that.
+            let is_over = self.cancel.is_cancelled() || destinations.iter().all(|to| to.has_failed());
+            if is_over && under_way.is_empty() {
+                return Err(Error::interrupted());
+            }
+            tokio::select! {
+                Some(arrival) = self.arrivals.recv(), if !is_over => under_way.push(take(arrival)),
+                Some(()) = under_way.next() => {}
+                done = &mut self.opening, if opened.is_none() => opened = Some(done),
+                () = self.cancel.cancelled(), if !is_over => {}
+            }
+        }
+        opened.unwrap_or_else(|| Err(Error::interrupted()))
+    }
 }
 
 /// Decides what becomes of a layer, and sends it where it is wanted.
 async fn take(
     arrival: Arrival,
-    request: &Request,
+    compression: Compression,
     destinations: &[&Destination],
     cache: &Cache,
     delivery: &Delivery<'_>,
 ) {
     let Arrival { layer, verdict } = arrival;
-    let wanted = plan::passing(layer, cache, request.compression);
+    let wanted = plan::passing(layer, cache, compression);
     let planning = destinations.iter().map(|to| async {
         to.plan_passing(&wanted, delivery.events()).await.unwrap_or_else(|error| to.fail(error));
     });
@@ -98,7 +136,7 @@ async fn take(
 
 fn layer(passing: &Passing<'_>) -> Layer {
     let Passing { name, hash, naming, packing, range, .. } = passing;
-    let is_plain = *packing == crate::layer::Packing::Plain;
+    let is_plain = *packing == Packing::Plain;
     Layer {
         // Of plain bytes both hashes are one.
         diff_id: is_plain.then(|| DiffId::from_hash(hash.hash())),
