@@ -8,6 +8,7 @@ mod connection;
 mod delivery;
 mod destination;
 mod held;
+mod kept;
 mod mount;
 mod outcome;
 mod passing;

@@ -1,9 +1,12 @@
 //! Layers that are sent while their archive goes by: each is taken as it comes, before its image is known.
 //!
 //! What the registry is known to have is read past; everything else is packed and sent as it is read, and is gone then. If
-//! the registry loses it before it is whole, the push has to be run again.
+//! the registry loses it before it is whole, the push has to be run again; a registry of which that is known gets it from a
+//! file that keeps it so long.
 
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::delivery::{Delivery, Feeding, gone};
 use super::destination::Destination;
-use super::{Events, Pass, Request};
+use super::kept::Kept;
+use super::{Event, Events, Pass, Request};
 use crate::error::{Error, Result};
 use crate::image::{Archive, Choice, Image, Layer, Naming, Passing};
 use crate::layer::{Packing, Pool};
-use crate::plan::{self, Compression};
+use crate::plan::{self, Compression, Wanted};
 use crate::reference::DiffId;
+use crate::registry::Feed;
 use crate::reuse::Cache;
 
 /// A layer that has come, and who waits to be told what becomes of it: without a word it is read past.
@@ -35,6 +40,7 @@ pub(super) struct Reading<'a> {
     /// What has come and was not taken yet.
     waiting: Option<Arrival>,
     compression: Compression,
+    temp_dir: &'a Path,
     cancel: &'a CancellationToken,
 }
 
@@ -59,7 +65,8 @@ impl<'a> Reading<'a> {
         });
         let may_pass = request.choice == Choice::Only && !request.dry_run && request.mount_from.is_empty();
         let opening = Box::pin(super::open(request, events, cancel, may_pass.then_some(pass)));
-        Self { opening, arrivals, waiting: None, compression: request.compression, cancel }
+        let (compression, temp_dir) = (request.compression, &*request.temp_dir);
+        Self { opening, arrivals, waiting: None, compression, temp_dir, cancel }
     }
 
     /// The archive, if it can be opened; `None` if layers come before that.
@@ -86,10 +93,11 @@ impl<'a> Reading<'a> {
         cache: &Cache,
         delivery: &Delivery<'_>,
     ) -> Result<(Archive, Image)> {
+        let (compression, temp_dir, is_told) = (self.compression, self.temp_dir, AtomicBool::new(false));
+        let taking = Taking { destinations, cache, delivery, compression, temp_dir, is_told };
         let mut under_way = FuturesUnordered::new();
         let mut opened = None;
-        let take = |arrival| take(arrival, self.compression, destinations, cache, delivery);
-        under_way.extend(self.waiting.map(take));
+        under_way.extend(self.waiting.map(|arrival| taking.take(arrival)));
         while opened.is_none() || !under_way.is_empty() {
             // Whoever reads is told with the next layer, and nobody waits for that.
             let is_over = self.cancel.is_cancelled() || destinations.iter().all(|to| to.has_failed());
@@ -97,7 +105,7 @@ impl<'a> Reading<'a> {
                 return Err(Error::interrupted());
             }
             tokio::select! {
-                Some(arrival) = self.arrivals.recv(), if !is_over => under_way.push(take(arrival)),
+                Some(arrival) = self.arrivals.recv(), if !is_over => under_way.push(taking.take(arrival)),
                 Some(()) = under_way.next() => {}
                 done = &mut self.opening, if opened.is_none() => opened = Some(done),
                 () = self.cancel.cancelled(), if !is_over => {}
@@ -107,31 +115,84 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Decides what becomes of a layer, and sends it where it is wanted.
-async fn take(
-    arrival: Arrival,
+/// What is needed to decide what becomes of a layer, and to send it.
+struct Taking<'a> {
+    destinations: &'a [&'a Destination],
+    cache: &'a Cache,
+    delivery: &'a Delivery<'a>,
     compression: Compression,
-    destinations: &[&Destination],
-    cache: &Cache,
-    delivery: &Delivery<'_>,
-) {
-    let Arrival { layer, verdict } = arrival;
-    let wanted = plan::passing(layer, cache, compression);
-    let planning = destinations.iter().map(|to| async {
-        to.plan_passing(&wanted, delivery.events()).await.unwrap_or_else(|error| to.fail(error));
-    });
-    futures_util::future::join_all(planning).await;
-    let verdict = Mutex::new(Some(verdict));
-    let supply = |takers: usize| {
-        let (feeding, feeds) = Feeding::new(&wanted, takers);
-        match verdict.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // If nobody reads any more, the feeds end.
-            Some(verdict) => drop(verdict.send(feeding)),
-            None => feeding.fail(gone(&wanted)),
+    temp_dir: &'a Path,
+    /// Has to be told when the first layer is kept.
+    is_told: AtomicBool,
+}
+
+impl Taking<'_> {
+    /// Decides what becomes of a layer, and sends it where it is wanted.
+    async fn take(&self, Arrival { layer, verdict }: Arrival) {
+        let wanted = plan::passing(layer, self.cache, self.compression);
+        let planning = self.destinations.iter().map(|to| async {
+            to.plan_passing(&wanted, self.delivery.events()).await.unwrap_or_else(|error| to.fail(error));
+        });
+        futures_util::future::join_all(planning).await;
+        let loses = |to: &&&Destination| !to.has_failed() && !to.client.keeps_sessions();
+        let is_kept = self.destinations.iter().any(|to| loses(&to));
+        let source = Mutex::new(Source::Comes(verdict));
+        let supply = |takers: usize| {
+            let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+            match std::mem::replace(&mut *source, Source::Gone) {
+                Source::Comes(verdict) if is_kept => match self.keep(&wanted, verdict) {
+                    Ok(kept) => *source = Source::Kept(kept),
+                    Err(error) => return failing(&wanted, takers, error),
+                },
+                Source::Comes(verdict) => {
+                    let (feeding, feeds) = Feeding::new(&wanted, takers);
+                    // If nobody reads any more, the feeds end.
+                    drop(verdict.send(feeding));
+                    return feeds;
+                }
+                Source::Kept(kept) => *source = Source::Kept(kept),
+                Source::Gone => {}
+            }
+            match &*source {
+                Source::Kept(kept) => (0..takers).map(|_| kept.feed()).collect(),
+                _ => failing(&wanted, takers, gone(&wanted)),
+            }
+        };
+        self.delivery.deliver(&wanted, self.destinations, &supply).await;
+    }
+
+    /// Has the layer read into a file from which it can be sent as often as need be.
+    fn keep(&self, wanted: &Wanted, verdict: SyncSender<Feeding>) -> Result<Arc<Kept>> {
+        let (feeding, feeds) = Feeding::new(wanted, 1);
+        let feed = feeds.into_iter().next().ok_or_else(Error::interrupted)?;
+        let kept = Kept::fill(feed, self.temp_dir)?;
+        drop(verdict.send(feeding));
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            (self.delivery.events())(Event::Note(
+                "each layer that is sent is in a temporary file until it has arrived: a broken upload may be lost at the \
+                 registry"
+                    .into(),
+            ));
         }
-        feeds
-    };
-    delivery.deliver(&wanted, destinations, &supply).await;
+        Ok(kept)
+    }
+}
+
+/// Where the bytes of a layer are that goes by.
+enum Source {
+    /// They come as soon as somebody says so.
+    Comes(SyncSender<Feeding>),
+    /// In a file.
+    Kept(Arc<Kept>),
+    /// They have gone by.
+    Gone,
+}
+
+/// Feeds that bring an error and nothing else.
+fn failing(wanted: &Wanted, takers: usize, error: Error) -> Vec<Feed> {
+    let (feeding, feeds) = Feeding::new(wanted, takers);
+    feeding.fail(error);
+    feeds
 }
 
 fn layer(passing: &Passing<'_>) -> Layer {

@@ -17,7 +17,7 @@ use super::auth::{Auth, LoginSource};
 use super::fault::Fault;
 use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
-use super::quirks::Quirks;
+use super::quirks::{Quirks, Status};
 use super::rate::Rate;
 use super::silence::Names;
 use super::trust::Trust;
@@ -240,6 +240,11 @@ impl Client {
     /// Says something that is worth a line.
     pub(super) fn note(&self, line: String) {
         (self.registry.settings.on_note)(line);
+    }
+
+    /// Whether an upload that broke can surely be continued, as far as is known of the registry.
+    pub fn keeps_sessions(&self) -> bool {
+        self.ways().quirks().status == Status::Told
     }
 
     /// The rate that layers are sent at.
