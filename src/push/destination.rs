@@ -441,6 +441,20 @@ impl Destination {
         self.cancel.cancel();
     }
 
+    /// Whether the target was given up for reasons that no archive could change.
+    pub(super) fn wants_no_archive(&self) -> bool {
+        self.state().failure.as_ref().is_some_and(|error| error.kind() != Kind::Input)
+    }
+
+    /// Gives the target up because the archive cannot be read, which is the better reason where a layer could not.
+    pub(super) fn fail_for_want_of(&self, archive: Error) {
+        let mut state = self.state();
+        if state.failure.as_ref().is_none_or(|error| error.kind() == Kind::Input && archive.kind() == Kind::Input) {
+            state.failure = Some(archive);
+        }
+        self.cancel.cancel();
+    }
+
     /// Whether the target was given up.
     pub(super) fn has_failed(&self) -> bool {
         self.state().failure.is_some()

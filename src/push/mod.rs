@@ -230,8 +230,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
             match reading.go_on(&reached, &cache, &delivery).await {
                 Ok(opened) => announce(opened, &mut outcome),
                 Err(error) => {
-                    // Those that failed before know better why.
-                    reached.iter().for_each(|to| to.fail(error.clone()));
+                    reached.iter().for_each(|to| to.fail_for_want_of(error.clone()));
                     report(destinations, &mut outcome);
                     return outcome;
                 }

@@ -99,8 +99,8 @@ impl<'a> Reading<'a> {
         let mut opened = None;
         under_way.extend(self.waiting.map(|arrival| taking.take(arrival)));
         while opened.is_none() || !under_way.is_empty() {
-            // Whoever reads is told with the next layer, and nobody waits for that.
-            let is_over = self.cancel.is_cancelled() || destinations.iter().all(|to| to.has_failed());
+            // Whoever reads is told with the next layer, and nobody waits for that, unless it is the archive that is broken.
+            let is_over = self.cancel.is_cancelled() || destinations.iter().all(|to| to.wants_no_archive());
             if is_over && under_way.is_empty() {
                 return Err(Error::interrupted());
             }

@@ -39,6 +39,7 @@ mod journal;
 mod limits;
 mod moto;
 mod mount;
+mod passing;
 mod quick_start;
 mod readme;
 mod report;

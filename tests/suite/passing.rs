@@ -1,0 +1,247 @@
+//! Archives that come through a pipe and are sent as they come: what arrives is what a file would give, known layers are
+//! read past, and no copy is written but where the registry may lose a broken upload.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use ecr_push::sandbox::{Fault, Rules, Trouble};
+
+use super::bench::{Bench, Run, Running, finish, testdata, wait_until};
+use super::build;
+use super::ecr::{Ecr, HOST};
+use super::faults::interrupt;
+use super::pushed::Pushed;
+use super::registry::Registry;
+use super::source::Source;
+
+/// Those of which it is known as they come what their layers are.
+const KNOWN: [&str; 4] = [
+    "docker-29-overlay2-save.tar",
+    "docker-29-containerd-save-loaded.tar",
+    "podman-docker-archive.tar",
+    "podman-oci-archive.tar",
+];
+const AS_IT_CAME: &str = "note: standard input is a pipe: read as it came";
+
+fn pipe(bytes: Vec<u8>) -> Stdio {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // If somebody does not read it all, the test says so.
+    std::thread::spawn(move || writer.write_all(&bytes));
+    reader.into()
+}
+
+fn push(ecr: &Ecr, arguments: &[&str], bytes: Vec<u8>) -> Run {
+    let mut run = Running::fed(ecr.command(&[&["-"], arguments].concat()), pipe(bytes)).end();
+    run.log = ecr.story();
+    run
+}
+
+fn bytes_of(name: &str) -> Vec<u8> {
+    fs::read(testdata(name)).unwrap()
+}
+
+/// A save of Docker 25 or later, of these plain layers.
+fn save(layers: &[Vec<u8>]) -> Vec<u8> {
+    let bench = Bench::new();
+    let folder = bench.scratch("layout");
+    build::oci_layout(&folder, layers);
+    let config =
+        super::source::sha256(&build::config(&layers.iter().map(|it| super::source::sha256(it)).collect::<Vec<_>>()));
+    let blob = |digest: &str| format!("blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap());
+    let names: Vec<String> = layers.iter().map(|layer| blob(&super::source::sha256(layer))).collect();
+    let list = serde_json::json!([{ "Config": blob(&config), "RepoTags": ["app:1"], "Layers": names }]).to_string();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut blobs: Vec<_> = fs::read_dir(format!("{folder}/blobs/sha256")).unwrap().map(|it| it.unwrap()).collect();
+    blobs.sort_by_key(|entry| entry.file_name());
+    for entry in blobs {
+        let name = format!("blobs/sha256/{}", entry.file_name().to_str().unwrap());
+        build::add(&mut tar, &name, &fs::read(entry.path()).unwrap());
+    }
+    build::add(&mut tar, "index.json", &fs::read(format!("{folder}/index.json")).unwrap());
+    build::add(&mut tar, "manifest.json", list.as_bytes());
+    build::add(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    tar.into_inner().unwrap()
+}
+
+fn layer(seed: u64, len: usize) -> Vec<u8> {
+    build::tar_of("file", &build::noise(seed, len))
+}
+
+#[test]
+fn what_comes_through_a_pipe_is_what_a_file_gives() {
+    for name in KNOWN {
+        let file = Ecr::new().run(&[&testdata(name), "team/app:1"]).exits(0);
+        let ecr = Ecr::new();
+        let run = push(&ecr, &["team/app:1"], bytes_of(name)).exits(0).says(&[AS_IT_CAME]);
+        assert_eq!(run.stdout, file.stdout, "{name}");
+        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&testdata(name), 0));
+        assert_eq!(ecr.open_uploads(), 0);
+    }
+}
+
+#[test]
+fn a_compressed_one_is_unpacked_as_it_comes() {
+    for tool in ["gzip", "zstd", "xz", "bzip2"] {
+        let ecr = Ecr::new();
+        let bytes = build::packed(tool, &bytes_of(KNOWN[0]));
+        let run = push(&ecr, &["team/app:1"], bytes).exits(0);
+        drop(run.says(&[&format!("standard input is a pipe, compressed with {tool}: read as it came")]));
+        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&testdata(KNOWN[0]), 0));
+    }
+}
+
+#[test]
+fn docker_registry_gets_it_without_a_file() {
+    let Some(registry) = Registry::start() else { return };
+    let layers = [layer(1, 12 << 20), layer(2, 3 << 20), layer(3, 700)];
+    let bench = Bench::new();
+    let command = bench.command(&["-", &registry.target("team/app:1"), "--temp-dir", "/proc/nonexistent"]);
+    let mut run = Running::fed(command, pipe(save(&layers))).end();
+    run.log = String::new();
+    drop(run.exits(0).says(&[AS_IT_CAME, "3 of 3 layers uploaded"]));
+    let file = bench.scratch("image.tar");
+    fs::write(&file, save(&layers)).unwrap();
+    registry.read_back("team/app", "1").is(&Source::read(&file, 0));
+    assert_eq!(registry.open_uploads("team/app"), 0);
+}
+
+#[test]
+fn known_layers_are_read_past() {
+    let ecr = Ecr::new();
+    let (before, after) =
+        (save(&[layer(1, 300_000), layer(2, 200_000)]), save(&[layer(1, 300_000), layer(3, 200_000)]));
+    drop(push(&ecr, &["team/app:1"], before.clone()).exits(0));
+    let sessions = |ecr: &Ecr| ecr.count("ecr:InitiateLayerUpload");
+    // By the own cache, and by the image under the tag.
+    for arguments in [&["team/app:2"][..], &["team/app:1", "--cache", "/proc/nonexistent/cache"]] {
+        let first = sessions(&ecr);
+        let run = push(&ecr, arguments, before.clone()).exits(0).says(&["0 of 2 layers uploaded", "2 reused"]);
+        assert!(sessions(&ecr) <= first + 1, "no more than the config is sent");
+        drop(run);
+    }
+    let run = push(&ecr, &["team/app:1", "--cache", "/proc/nonexistent/cache"], after).exits(0);
+    drop(run.says(&["1 of 2 layers uploaded", "1 reused"]));
+}
+
+#[test]
+fn two_targets_take_from_one_reading() {
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
+    drop(push(&ecr, &["team/other:1"], save(&[layer(1, 6 << 20)])).exits(0));
+    let run = push(&ecr, &["team/app:1", "team/other:2"], save(&[layer(1, 6 << 20), layer(2, 7 << 20)])).exits(0);
+    assert_eq!(run.digests().len(), 2);
+    assert_eq!(ecr.image("team/app", "1").unwrap().0, ecr.image("team/other", "2").unwrap().0);
+}
+
+#[test]
+fn a_broken_upload_that_the_registry_lost_is_sent_again_from_a_file() {
+    let cut = Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(100_000)).after(1);
+    let ecr = Ecr::faulty(&[cut]);
+    let archive = save(&[layer(1, 18 << 20), layer(2, 5000)]);
+    let run = push(&ecr, &["team/app:1"], archive).exits(0);
+    let run = run.says(&["each layer that is sent is in a temporary file until it has arrived"]);
+    assert_eq!(ecr.open_uploads(), 0);
+    assert_eq!(ecr.bench.written(), ["home/.cache/ecr-push/layers.jsonl"]);
+    drop(run);
+    // Without room for the file nothing is sent.
+    let ecr = Ecr::new();
+    let run = push(&ecr, &["team/app:1", "--temp-dir", "/proc/nonexistent"], save(&[layer(1, 5000)])).exits(1);
+    drop(run.says(&["cannot be kept in a temporary file in /proc/nonexistent", "--temp-dir DIR"]));
+    ecr.has_no_image("1");
+}
+
+#[test]
+fn a_cut_or_changed_pipe_tags_nothing_and_leaves_nothing_open() {
+    let whole = bytes_of(KNOWN[0]);
+    for cut in [1000, 40_000, 131_072, 300_000, 460_000, 465_000] {
+        let ecr = Ecr::new();
+        let run = push(&ecr, &["team/app:1"], whole[..cut].to_vec()).exits(1).prints("");
+        drop(run.says(&["standard input is cut off: "]));
+        ecr.has_no_image("1");
+        assert_eq!(ecr.open_uploads(), 0, "cut at {cut}");
+    }
+    // In the midst of a layer.
+    let mut changed = whole;
+    changed[200_000] ^= 1;
+    let ecr = Ecr::new();
+    let run = push(&ecr, &["team/app:1"], changed).exits(1).prints("");
+    drop(run.says(&["does not match the diff_id", "Nothing was tagged"]));
+    ecr.has_no_image("1");
+    assert_eq!(ecr.open_uploads(), 0);
+    // Compressed, and the compressed bytes end.
+    let gzip = build::packed("gzip", &bytes_of(KNOWN[0]));
+    let ecr = Ecr::new();
+    let run = push(&ecr, &["team/app:1"], gzip[..gzip.len() / 2].to_vec()).exits(1).prints("");
+    drop(run.says(&["standard input is cut off: its gzip data breaks off after"]));
+    assert_eq!(ecr.open_uploads(), 0);
+}
+
+#[test]
+fn plain_layers_of_a_layout_have_to_be_spoken_of() {
+    let bench = Bench::new();
+    let folder = bench.scratch("layout");
+    build::oci_layout(&folder, &[layer(1, 5000)]);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all("blobs", format!("{folder}/blobs")).unwrap();
+    for name in ["index.json", "oci-layout"] {
+        build::add(&mut tar, name, &fs::read(format!("{folder}/{name}")).unwrap());
+    }
+    let bytes = tar.into_inner().unwrap();
+    let ecr = Ecr::new();
+    let run = push(&ecr, &["team/app:1"], bytes.clone()).exits(4).prints("");
+    drop(run.says(&["has gone by and cannot be read again", "Write the archive to a file", "--compression"]));
+    ecr.has_no_image("1");
+    for how in ["gzip", "keep"] {
+        drop(push(&ecr, &["team/app:1", "--compression", how], bytes.clone()).exits(0));
+    }
+}
+
+#[test]
+fn a_blob_that_vanishes_before_the_manifest_ends_in_the_words_to_run_it_again() {
+    let ecr = Ecr::new();
+    let archive = save(&[layer(1, 5000), layer(2, 6000)]);
+    drop(push(&ecr, &["team/app:1"], archive.clone()).exits(0));
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", Trouble::LoseLayer)]);
+    let run = push(&ecr, &["team/app:2"], archive.clone()).exits(4).prints("");
+    drop(run.says(&["has gone by and cannot be read again", "Run the same command again"]));
+    ecr.has_no_image("2");
+    drop(push(&ecr, &["team/app:2"], archive).exits(0));
+}
+
+#[test]
+fn ctrl_c_while_the_pipe_stands_still_closes_what_is_open() {
+    let ecr = Ecr::new();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let running = Running::fed(ecr.command(&["-", "team/app:1"]), reader);
+    let archive = save(&[layer(1, 30 << 20)]);
+    writer.write_all(&archive[..20 << 20]).unwrap();
+    wait_until("a part has been sent", || ecr.count("ecr:UploadLayerPart") >= 1);
+    interrupt(running.id());
+    drop(running.end().exits(130).prints(""));
+    wait_until("no session is open", || ecr.open_uploads() == 0);
+    drop(writer);
+}
+
+#[test]
+fn who_writes_into_the_pipe_can_write_all_of_it() {
+    let ecr = Ecr::new();
+    let script = format!("set -o pipefail; (cat {} && head -c 3000000 /dev/zero) | \"$0\" \"$@\"", testdata(KNOWN[0]));
+    let mut command = std::process::Command::new("bash");
+    let program = ecr.command(&["-", "team/app:1"]);
+    command.args(["-c", &script]).arg(program.get_program()).args(program.get_args()).env_clear();
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", "/usr/bin:/bin");
+    let run = finish(command, || ecr.story()).exits(0);
+    assert!(run.stdout.starts_with(HOST));
+}
+
+#[test]
+fn what_has_to_be_decided_first_is_copied_first() {
+    let ecr = Ecr::new();
+    let run = push(&ecr, &["team/app:1", "--image", "localhost/fixture/app:v1"], bytes_of(KNOWN[0])).exits(0);
+    drop(run.says(&["standard input is a pipe: copied into a temporary file"]));
+    let run = push(&ecr, &["team/app:2", "--dry-run"], bytes_of(KNOWN[0])).exits(0);
+    drop(run.says(&["standard input is a pipe: copied into a temporary file"]));
+}
