@@ -63,7 +63,7 @@ pub fn check(image: &Image, compression: Compression) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
         let stated = manifest.stated.as_ref();
         stated.is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
-            && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain)
+            && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain && layer.is_tar())
     };
     if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
         return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
@@ -181,7 +181,8 @@ pub fn key(layer: &Layer, recipe: Recipe) -> Key {
 /// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
 /// stores; everything else is its author's choice and goes as it lies.
 pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> Recipe {
-    let packed = (layer.packing == Packing::Plain).then(|| compression.recipe(manifest.from_docker_save)).flatten();
+    let may_be_packed = layer.packing == Packing::Plain && layer.is_tar();
+    let packed = may_be_packed.then(|| compression.recipe(manifest.from_docker_save)).flatten();
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();
     packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack })
 }
@@ -199,7 +200,7 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
                 continue;
             }
             // Only plain layers are packed as somebody asks.
-            let asked = compression.asked().filter(|_| layer.packing == Packing::Plain);
+            let asked = compression.asked().filter(|_| layer.packing == Packing::Plain && layer.is_tar());
             let mut candidates = candidates(layer, recipe, family, cache);
             candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
             wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family, asked });

@@ -10,7 +10,7 @@ use super::archive::{Entries, is_hex_digest};
 use super::choice::{canonical, is_same_name};
 use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
 use super::model::{Content, Image, Layer, Manifest};
-use super::oci_layout::{Fault, Layout, Root, lacks, miscount, packing};
+use super::oci_layout::{Fault, Layout, Naming, Root, lacks, miscount, packing};
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
@@ -22,12 +22,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let Some((list, _)) = documents.find(MANIFEST_JSON, MAX_LIST)? else {
         return Err(Error::input("the archive has no manifest.json"));
     };
-    if !list.trim_ascii_start().starts_with(b"[") {
-        return Err(Error::input("manifest.json of the archive is not a list, as `docker save` writes it")
-            .hint("If skopeo wrote it with dir:, copy the image to oci: or docker-archive: instead."));
-    }
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
-    let mut roots = Layout::new(&mut documents, true).roots()?.unwrap_or_default();
+    let mut roots = Layout::new(&mut documents, Naming::Oci, true).roots()?.unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
         return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);

@@ -83,11 +83,6 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Where a layout keeps the blob.
-    pub(super) fn blob(&self) -> String {
-        format!("blobs/sha256/{}", self.digest.hex())
-    }
-
     /// Whether its bytes are not meant to be in archives or registries.
     pub(super) fn is_foreign(&self) -> bool {
         self.urls.as_ref().is_some_and(|urls| !urls.is_empty())

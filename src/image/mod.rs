@@ -11,6 +11,7 @@ mod docker_archive;
 mod document;
 mod model;
 mod oci_layout;
+mod skopeo_dir;
 mod tar_index;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ pub use choice::Choice;
 pub use compose::{StoredLayer, index, manifest};
 pub use model::*;
 
-/// `docker save`'s list of images.
+/// `docker save`'s list of images; with skopeo's `dir:` the manifest itself.
 const MANIFEST_JSON: &str = "manifest.json";
 /// An OCI layout's table of contents.
 const INDEX_JSON: &str = "index.json";
@@ -55,6 +56,8 @@ pub enum Format {
     OciArchive,
     /// An OCI layout in a folder.
     OciFolder,
+    /// What skopeo writes with `dir:`.
+    SkopeoDir,
 }
 
 impl Format {
@@ -64,6 +67,7 @@ impl Format {
             Self::DockerSave => "docker save archive",
             Self::OciArchive => "OCI layout in a tar",
             Self::OciFolder => "OCI layout folder",
+            Self::SkopeoDir => "skopeo dir: folder",
         }
     }
 }
@@ -74,11 +78,13 @@ impl Format {
 /// Of [`Kind::Input`](crate::error::Kind::Input), if it is no archive of images or a broken one.
 pub fn open(path: &Path) -> Result<Archive> {
     let entries = archive::Entries::open(path)?;
-    let (format, contents) = if entries.find(MANIFEST_JSON)?.is_some() {
-        (Format::DockerSave, docker_archive::read(&entries)?)
-    } else {
-        let is_folder = matches!(entries, archive::Entries::Folder(_));
-        (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
+    let (format, contents) = match entries.find(MANIFEST_JSON)? {
+        Some(manifest) if skopeo_dir::is_manifest(&manifest)? => (Format::SkopeoDir, skopeo_dir::read(&entries)?),
+        Some(_) => (Format::DockerSave, docker_archive::read(&entries)?),
+        None => {
+            let is_folder = matches!(entries, archive::Entries::Folder(_));
+            (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
+        }
     };
     let Contents { images, mut notes, unusable, is_partial } = contents;
     if let archive::Entries::Tar(index) = &entries

@@ -135,6 +135,18 @@ impl Family {
     }
 }
 
+impl Layer {
+    /// Whether it is a tar of files. Other things stand in a manifest's list of layers, too: BuildKit's statements about how
+    /// an image was built, the parts of artifacts. Nobody would unpack those if they were packed.
+    pub fn is_tar(&self) -> bool {
+        self.media_type.as_deref().is_none_or(|media_type| {
+            media_type.is_empty()
+                || media_type.starts_with("application/vnd.docker.image.rootfs.")
+                || media_type.starts_with("application/vnd.oci.image.layer.")
+        })
+    }
+}
+
 impl Image {
     /// The manifests, in the order in which they must be pushed: an index's children are in front of it.
     pub fn manifests(&self) -> Vec<&Manifest> {

@@ -1,5 +1,6 @@
 //! OCI image layouts: `oci-layout`, `index.json` and `blobs/sha256/`, as
-//! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md> has them.
+//! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md> has them, and what names its files
+//! otherwise ([`Naming`]).
 //!
 //! Follows descriptors from `index.json` down. Manifests, indexes and configs are hashed here; of a layer only its
 //! length is compared, since the push hashes it anyway. `index.json` itself is a table of contents and never an image.
@@ -11,7 +12,7 @@ use super::document::{
     Descriptor, Documents, LayoutMarker, Listing, MAX_LIST, MAX_MANIFEST, Sort, image_config, parse,
 };
 use super::model::{Config, Content, Image, Index, Layer, Manifest, Stated};
-use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
+use super::{Contents, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
 use crate::reference::Digest;
@@ -37,12 +38,43 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             .hint("Only versions 1.x are understood."));
     }
     let mut contents = Contents::default();
-    let roots = Layout::new(&mut documents, false).roots()?;
+    let roots = Layout::new(&mut documents, Naming::Oci, false).roots()?;
     let roots = roots.ok_or_else(|| Error::input("the archive is an OCI layout without index.json"))?;
     for root in roots {
         root.add_to(&mut contents);
     }
     Ok(contents)
+}
+
+/// What the files are called that descriptors point at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Naming {
+    /// `blobs/sha256/HEX`
+    Oci,
+    /// `HEX`, but `HEX.manifest.json` where it is a manifest, and `manifest.json` where it is the root.
+    Skopeo {
+        /// The digest of `manifest.json`.
+        root: Digest,
+    },
+}
+
+impl Naming {
+    /// The file with a config or a layer.
+    fn blob(self, digest: Digest) -> String {
+        match self {
+            Self::Oci => format!("blobs/sha256/{}", digest.hex()),
+            Self::Skopeo { .. } => digest.hex(),
+        }
+    }
+
+    /// The file with a manifest or an index.
+    fn manifest(self, digest: Digest) -> String {
+        match self {
+            Self::Oci => self.blob(digest),
+            Self::Skopeo { root } if root == digest => MANIFEST_JSON.to_owned(),
+            Self::Skopeo { .. } => format!("{}.{MANIFEST_JSON}", digest.hex()),
+        }
+    }
 }
 
 /// Why something could not be read.
@@ -121,14 +153,15 @@ impl Root {
 /// Follows the descriptors of one layout.
 pub(super) struct Layout<'d, 'a> {
     documents: &'d mut Documents<'a>,
+    naming: Naming,
     from_docker_save: bool,
     followed: usize,
 }
 
 impl<'d, 'a> Layout<'d, 'a> {
     /// A reader; `from_docker_save` is passed on to the manifests.
-    pub(super) fn new(documents: &'d mut Documents<'a>, from_docker_save: bool) -> Self {
-        Self { documents, from_docker_save, followed: 0 }
+    pub(super) fn new(documents: &'d mut Documents<'a>, naming: Naming, from_docker_save: bool) -> Self {
+        Self { documents, naming, from_docker_save, followed: 0 }
     }
 
     /// Everything that index.json names, one root per digest; `None` without an index.json.
@@ -149,16 +182,21 @@ impl<'d, 'a> Layout<'d, 'a> {
             }
             let user =
                 names.first().map_or_else(|| INDEX_JSON.to_owned(), |name| format!("{INDEX_JSON} for {}", shown(name)));
-            let (read, parts) = match self.content(&descriptor, &user, 0) {
-                Err(Fault::Absent(error)) => match self.parts(&descriptor, &user, 0) {
-                    Ok(parts) => (Err(Fault::Absent(error)), parts),
-                    Err(error) => (Err(Fault::Broken(error)), Vec::new()),
-                },
-                read => (read, Vec::new()),
-            };
-            roots.push(Root { names, descriptor, read, parts });
+            roots.push(self.root(names, descriptor, &user));
         }
         Ok(Some(roots))
+    }
+
+    /// Follows one descriptor as far as it leads; `user` is what names it.
+    pub(super) fn root(&mut self, names: Vec<String>, descriptor: Descriptor, user: &str) -> Root {
+        let (read, parts) = match self.content(&descriptor, user, 0) {
+            Err(Fault::Absent(error)) => match self.parts(&descriptor, user, 0) {
+                Ok(parts) => (Err(Fault::Absent(error)), parts),
+                Err(error) => (Err(Fault::Broken(error)), Vec::new()),
+            },
+            read => (read, Vec::new()),
+        };
+        Root { names, descriptor, read, parts }
     }
 
     /// Reads what a descriptor points at, all of it; `user` is what names it.
@@ -167,7 +205,7 @@ impl<'d, 'a> Layout<'d, 'a> {
         match sort {
             Sort::Manifest => self.manifest(stated, listing).map(|manifest| Content::Manifest(Box::new(manifest))),
             Sort::Index => {
-                let user = descriptor.blob();
+                let user = self.naming.manifest(descriptor.digest);
                 let children = listing.manifests.unwrap_or_default();
                 let children = children.iter().map(|child| self.content(child, &user, depth + 1));
                 let children = children.collect::<Result<_, _>>()?;
@@ -183,7 +221,7 @@ impl<'d, 'a> Layout<'d, 'a> {
             Ok(_) | Err(Fault::Absent(_) | Fault::Unknown(_)) => return Ok(Vec::new()),
             Err(Fault::Broken(error)) => return Err(error),
         };
-        let user = descriptor.blob();
+        let user = self.naming.manifest(descriptor.digest);
         let mut parts = Vec::new();
         for child in listing.manifests.unwrap_or_default() {
             match self.content(&child, &user, depth + 1) {
@@ -201,18 +239,18 @@ impl<'d, 'a> Layout<'d, 'a> {
     fn listing(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> Result<(Stated, Sort, Listing), Fault> {
         self.follow(depth, user)?;
         let described = Sort::of(&descriptor.media_type);
+        let blob = self.naming.manifest(descriptor.digest);
         if described.is_none() && !descriptor.media_type.is_empty() {
-            return Err(unknown(descriptor, &descriptor.media_type));
+            return Err(unknown(&blob, &descriptor.media_type));
         }
-        let blob = descriptor.blob();
-        let (bytes, digest) = self.checked(descriptor, MAX_MANIFEST, user, "a manifest")?;
+        let (bytes, digest) = self.checked(descriptor, &blob, MAX_MANIFEST, user, "a manifest")?;
         let listing: Listing = parse(&bytes, &blob)?;
         let own = listing.media_type.as_deref();
         if described.is_some() && own.is_some_and(|own| own != descriptor.media_type) {
             return Err(Error::input(format!("{blob} says another media type than {user}, which names it")).into());
         }
         let media_type = own.unwrap_or(&descriptor.media_type).to_owned();
-        let sort = Sort::of(&media_type).ok_or_else(|| unknown(descriptor, &media_type))?;
+        let sort = Sort::of(&media_type).ok_or_else(|| unknown(&blob, &media_type))?;
         if listing.schema_version != Some(2) {
             return Err(Error::input(format!("{blob} of the archive has not the schemaVersion 2")).into());
         }
@@ -241,37 +279,39 @@ impl<'d, 'a> Layout<'d, 'a> {
 
     /// Reads what a manifest names.
     fn manifest(&mut self, stated: Stated, listing: Listing) -> Result<Manifest, Fault> {
-        let user = format!("blobs/sha256/{}", stated.digest.hex());
+        let user = self.naming.manifest(stated.digest);
         let descriptor =
             listing.config.ok_or_else(|| Error::input(format!("the manifest {user} of the archive has no config")))?;
         let descriptors = listing.layers.unwrap_or_default();
-        let (bytes, digest) = self.checked(&descriptor, MAX_LIST, &user, "its config")?;
+        let name = self.naming.blob(descriptor.digest);
+        let (bytes, digest) = self.checked(&descriptor, &name, MAX_LIST, &user, "its config")?;
         let media_type = Some(descriptor.media_type.clone());
         let (config, diff_ids) = if descriptor.is_image_config() {
-            let (config, diff_ids) = image_config(bytes, digest, &descriptor.blob())?;
+            let (config, diff_ids) = image_config(bytes, digest, &name)?;
             if diff_ids.len() != descriptors.len() {
-                return Err(miscount(&user, descriptors.len(), &descriptor.blob(), diff_ids.len()).into());
+                return Err(miscount(&user, descriptors.len(), &name, diff_ids.len()).into());
             }
             (Config { media_type, ..config }, diff_ids.into_iter().map(Some).collect())
         } else {
             (Config { bytes, digest, media_type, platform: None }, vec![None; descriptors.len()])
         };
         let layers = descriptors.into_iter().zip(diff_ids).map(|(descriptor, diff_id)| {
+            let name = self.naming.blob(descriptor.digest);
             if descriptor.is_foreign() {
-                let (name, media_type) = (descriptor.blob(), shown(&descriptor.media_type));
+                let media_type = shown(&descriptor.media_type);
                 let text = format!("{user} names a layer that is not meant to be distributed, {name} ({media_type})");
                 let error = Error::input(text)
                     .hint("Foreign layers, as old Windows base images have them, are not pushed yet.");
                 return Err(Fault::Broken(error));
             }
-            let bytes = self.blob(&descriptor, &user, "a layer")?;
+            let bytes = self.blob(&descriptor, &name, &user, "a layer")?;
             Ok(Layer {
                 diff_id,
-                packing: packing(&bytes, &descriptor.blob())?,
+                packing: packing(&bytes, &name)?,
                 bytes,
                 digest: Some(descriptor.digest),
                 named_digest: None,
-                name: descriptor.blob(),
+                name,
                 media_type: Some(descriptor.media_type),
             })
         });
@@ -283,13 +323,13 @@ impl<'d, 'a> Layout<'d, 'a> {
     fn checked(
         &mut self,
         descriptor: &Descriptor,
+        name: &str,
         limit: u64,
         user: &str,
         role: &str,
     ) -> Result<(Bytes, Digest), Fault> {
-        self.blob(descriptor, user, role)?;
-        let name = descriptor.blob();
-        let read = self.documents.find(&name, limit)?.ok_or_else(|| Fault::Absent(lacks(&name, user, role, 0)))?;
+        self.blob(descriptor, name, user, role)?;
+        let read = self.documents.find(name, limit)?.ok_or_else(|| Fault::Absent(lacks(name, user, role, 0)))?;
         if read.1 != descriptor.digest {
             return Err(Error::input(format!("{name} of the archive has the digest {}", read.1))
                 .hint("A blob's name is its digest, so this one was changed or damaged. Save the image again.")
@@ -299,10 +339,9 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Where a blob lies, with its size compared to the descriptor's.
-    fn blob(&self, descriptor: &Descriptor, user: &str, role: &str) -> Result<FileRange, Fault> {
-        let name = descriptor.blob();
-        let range = self.documents.entries().find(&name)?;
-        let range = range.ok_or_else(|| Fault::Absent(lacks(&name, user, role, 0)))?;
+    fn blob(&self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<FileRange, Fault> {
+        let range = self.documents.entries().find(name)?;
+        let range = range.ok_or_else(|| Fault::Absent(lacks(name, user, role, 0)))?;
         if range.len() != descriptor.size {
             let text =
                 format!("{name} of the archive is {} bytes long, but {user} says {}", range.len(), descriptor.size);
@@ -364,12 +403,12 @@ pub(super) fn lacks(name: &str, user: &str, role: &str, more: usize) -> Error {
     }
 }
 
-fn unknown(descriptor: &Descriptor, media_type: &str) -> Fault {
+fn unknown(name: &str, media_type: &str) -> Fault {
     let media_type = if media_type.is_empty() {
         "no media type".to_owned()
     } else {
         format!("the media type {}", shown(media_type))
     };
-    let error = Error::input(format!("{} of the archive has {media_type}, which is no image", descriptor.blob()));
+    let error = Error::input(format!("{name} of the archive has {media_type}, which is no image"));
     Fault::Unknown(error.hint("Understood are manifests and indexes of OCI images and of Docker's schema 2."))
 }

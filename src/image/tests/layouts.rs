@@ -238,3 +238,63 @@ fn a_pipe_is_not_waited_for_and_links_to_blobs_are_followed() {
     assert!(words(layout.open(&[manifest])).contains("is a pipe, not a file"));
     assert!(words(open(&layer)).contains("is a pipe, not a file"));
 }
+
+/// What skopeo's `dir:` would be of the same blobs.
+fn skopeo_dir(layout: &Layout, root: &Value) -> Scratch {
+    let (scratch, blobs) = (Scratch::new(), layout.0.0.join("blobs/sha256"));
+    for blob in fs::read_dir(blobs).unwrap() {
+        let (path, hex) = blob.map(|blob| (blob.path(), blob.file_name().into_string().unwrap())).unwrap();
+        let bytes = fs::read(path).unwrap();
+        let is_manifest = bytes.starts_with(b"{") && bytes.windows(15).any(|word| word == b"\"schemaVersion\"");
+        let is_root = root["digest"].as_str().unwrap().ends_with(&hex);
+        let name = match (is_root, is_manifest) {
+            (true, _) => "manifest.json".to_owned(),
+            (false, true) => format!("{hex}.manifest.json"),
+            (false, false) => hex,
+        };
+        scratch.write(&name, &bytes);
+    }
+    scratch.write("version", b"Directory Transport Version: 1.1\n");
+    scratch
+}
+
+#[test]
+fn what_skopeo_writes_with_dir_is_the_same_image() {
+    let layout = Layout::new();
+    let children = [&b"one"[..], b"two"].map(|layer| layout.manifest(&config(&[layer]), &[layer]));
+    let index = layout.listing("index", json!({ "manifests": children }));
+    let known = layout.open(std::slice::from_ref(&index)).unwrap();
+    let folder = skopeo_dir(&layout, &index);
+    let archive = open(&folder.0).unwrap();
+    assert_eq!((archive.format, archive.images.len()), (Format::SkopeoDir, 1));
+    let (there, here) = (archive.images[0].content.clone(), known.images[0].content.clone());
+    // Neither the index nor the manifests say what they are.
+    assert_eq!(there.stated().unwrap().media_type, "application/vnd.oci.image.index.v1+json");
+    assert_eq!(there.stated().unwrap().digest, here.stated().unwrap().digest);
+    for (there, here) in there.manifests().iter().zip(here.manifests()) {
+        assert_eq!(there.stated.as_ref().unwrap().bytes, here.stated.as_ref().unwrap().bytes);
+        assert_eq!(there.config.bytes, here.config.bytes);
+        assert_eq!(all(&there.layers[0].bytes), all(&here.layers[0].bytes));
+        assert!(!there.from_docker_save);
+    }
+
+    let one = format!("{}.manifest.json", children[0]["digest"].as_str().unwrap().split_once(':').unwrap().1);
+    folder.write(&one, b"{}");
+    assert!(words(open(&folder.0)).contains(&format!("{one} of the archive is 2 bytes long, but manifest.json says")));
+    folder.write(
+        "manifest.json",
+        br#"{"schemaVersion": 1, "mediaType": "application/vnd.docker.distribution.manifest.v1+json"}"#,
+    );
+    assert!(words(open(&folder.0)).contains("which is no image"));
+}
+
+#[test]
+fn a_skopeo_dir_that_lacks_a_layer_says_which() {
+    let layout = Layout::new();
+    let root = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
+    let folder = skopeo_dir(&layout, &root);
+    let layer = Digest::of(b"layer").hex();
+    fs::remove_file(folder.0.join(&layer)).unwrap();
+    let expected = format!("the archive lacks {layer}, which manifest.json names as a layer");
+    assert_eq!(words(open(&folder.0)), expected);
+}
