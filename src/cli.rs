@@ -179,6 +179,9 @@ struct PushArgs {
     /// Image of the archive to push, by ID or the start of it
     #[arg(long, value_name = "ID", conflicts_with = "image", help_heading = "Source")]
     image_id: Option<String>,
+    /// Send foreign layers that the archive has; without, they are kept by reference
+    #[arg(long, help_heading = "Source")]
+    foreign_layers: bool,
 
     /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
@@ -313,6 +316,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         targets: Target::join(targets),
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
         compression: compression(args.compression, args.compression_level)?,
+        foreign_layers: args.foreign_layers,
         create_repository: args.create_repository,
         region,
         access: Access::Chain,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use serde_json::Value;
 
-use super::model::{Config, Family, Index, Manifest, Stated};
+use super::model::{Family, Index, Manifest, Stated};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
 use crate::reference::Digest;
@@ -13,7 +13,8 @@ use crate::reference::Digest;
 /// A layer as it was stored: digest, size, packing.
 pub type StoredLayer = (Digest, u64, Packing);
 
-/// The manifest for layers that were stored like this, in the manifest's order.
+/// The manifest for layers that were stored like this, in the manifest's order. Those that are kept by reference stand
+/// among them as they did.
 ///
 /// Where the layers are those that a stated manifest lists, these are its very bytes. Where a layer was packed, the
 /// stated manifest is taken with the layers' descriptors corrected and everything else kept. Where there is none, a new
@@ -22,7 +23,7 @@ pub type StoredLayer = (Digest, u64, Packing);
 /// # Errors
 /// If the stated manifest cannot be corrected.
 pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
-    let Some(stated) = &manifest.stated else { return Ok(new(&manifest.config, layers)) };
+    let Some(stated) = &manifest.stated else { return Ok(new(manifest, layers)) };
     let unchanged = manifest.layers.len() == layers.len()
         && manifest.layers.iter().zip(layers).all(|(layer, (digest, ..))| layer.digest == Some(*digest));
     if unchanged {
@@ -32,7 +33,9 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
     let broken = || Error::input(format!("the archive's manifest {} cannot be corrected", stated.digest.short()));
     let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(broken)?;
-    for (descriptor, (digest, size, packing)) in listed.iter_mut().zip(layers) {
+    let is_foreign = |at: usize| manifest.foreign.iter().any(|foreign| foreign.at == at);
+    let sent = listed.iter_mut().enumerate().filter(|(at, _)| !is_foreign(*at)).map(|(_, descriptor)| descriptor);
+    for (descriptor, (digest, size, packing)) in sent.zip(layers) {
         let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
         if descriptor.get("digest").and_then(Value::as_str) == Some(&digest.to_string()) {
             continue;
@@ -41,6 +44,8 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
         descriptor.insert("mediaType".into(), media_type.into());
         descriptor.insert("digest".into(), digest.to_string().into());
         descriptor.insert("size".into(), (*size).into());
+        // These bytes are nowhere else.
+        descriptor.remove("urls");
     }
     Ok(state(serialised(&json), stated.media_type.clone()))
 }
@@ -68,7 +73,7 @@ pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
     Ok(state(serialised(&json), index.stated.media_type.clone()))
 }
 
-fn new(config: &Config, layers: &[StoredLayer]) -> Stated {
+fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> Stated {
     let zstd = layers.iter().any(|(.., packing)| *packing == Packing::Zstd);
     let family = if zstd { Family::Oci } else { Family::Docker };
     let descriptor = |media_type: &str, digest: &Digest, size: u64| OciDescriptor {
@@ -78,17 +83,18 @@ fn new(config: &Config, layers: &[StoredLayer]) -> Stated {
         size: i64::try_from(size).unwrap_or(i64::MAX),
         ..OciDescriptor::default()
     };
+    // Only Docker lacks a type, for zstd, and then the family is OCI.
+    let layer =
+        |(digest, size, packing): &StoredLayer| descriptor(family.layer(*packing).unwrap_or_default(), digest, *size);
+    let mut layers: Vec<OciDescriptor> = layers.iter().map(layer).collect();
+    for foreign in foreign {
+        layers.insert(foreign.at.min(layers.len()), foreign.descriptor.clone());
+    }
     let manifest = OciImageManifest {
         schema_version: 2,
         media_type: Some(family.manifest().to_owned()),
         config: descriptor(family.config(), &config.digest, config.bytes.len() as u64),
-        layers: layers
-            .iter()
-            .map(|(digest, size, packing)| {
-                // Only Docker lacks a type, for zstd, and then the family is OCI.
-                descriptor(family.layer(*packing).unwrap_or_default(), digest, *size)
-            })
-            .collect(),
+        layers,
         subject: None,
         artifact_type: None,
         annotations: None,

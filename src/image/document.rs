@@ -4,14 +4,14 @@
 //! oci-client's types on purpose: a digest is parsed and a size has no sign, so that a lie is refused where it stands,
 //! with its line and column.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use oci_client::manifest as media;
+use oci_client::manifest::{self as media, OciDescriptor};
 use serde::Deserialize;
 
 use super::archive::Entries;
-use super::model::Config;
+use super::model::{Config, is_foreign};
 use super::shown;
 use crate::error::{Error, Result};
 use crate::reference::{DiffId, Digest};
@@ -83,11 +83,18 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Whether its bytes are not meant to be in archives or registries.
+    /// Whether its bytes need not be in archives and registries, since it says where else they are. Without an address
+    /// it is a layer like others, or nobody could pull it.
     pub(super) fn is_foreign(&self) -> bool {
-        self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
-            || self.media_type.contains(".nondistributable.")
-            || self.media_type.contains(".foreign.")
+        is_foreign(&self.media_type) && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+    }
+
+    /// The same as it is written into a manifest.
+    pub(super) fn into_oci(self) -> OciDescriptor {
+        let Self { media_type, digest, size, urls, annotations } = self;
+        // No file is larger than an i64.
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        OciDescriptor { media_type, digest: digest.to_string(), size, urls, annotations, ..OciDescriptor::default() }
     }
 
     /// Whether it points at the config of an image, and not of something else that is kept in registries.
@@ -132,6 +139,9 @@ pub(super) struct SavedImage {
     pub(super) config: String,
     pub(super) repo_tags: Option<Vec<String>>,
     pub(super) layers: Option<Vec<String>>,
+    /// The descriptors of foreign layers
+    /// (<https://github.com/moby/moby/blob/v24.0.7/image/tarexport/save.go>).
+    pub(super) layer_sources: Option<HashMap<DiffId, Descriptor>>,
 }
 
 /// The file `oci-layout`.

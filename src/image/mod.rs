@@ -9,6 +9,7 @@ mod choice;
 mod compose;
 mod docker_archive;
 mod document;
+mod foreign;
 mod model;
 mod oci_layout;
 mod skopeo_dir;

@@ -1,7 +1,7 @@
 //! What is in an archive, whatever wrote it.
 
 use bytes::Bytes;
-use oci_client::manifest;
+use oci_client::manifest::{self, OciDescriptor};
 
 use crate::layer::{FileRange, Packing};
 use crate::reference::{DiffId, Digest};
@@ -40,8 +40,10 @@ pub struct Manifest {
     pub stated: Option<Stated>,
     /// The image config, or what an artifact has in its place.
     pub config: Config,
-    /// The layers, lowest first.
+    /// The layers, lowest first, but those that are kept by reference.
     pub layers: Vec<Layer>,
+    /// The layers that are kept by reference, lowest first.
+    pub foreign: Vec<Foreign>,
     /// Whether the archive is a `docker save` (has a manifest.json). Its plain layers get packed; those of a pure OCI
     /// layout go as they lie, since there every digest is the author's choice.
     pub from_docker_save: bool,
@@ -89,6 +91,19 @@ pub struct Layer {
     pub media_type: Option<String>,
     /// What the archive calls it, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
     pub name: String,
+}
+
+/// A layer that is kept by reference: the manifest says where it lies, and whoever pulls the image gets it there. Base
+/// images of Windows had such layers, whose license forbade to pass them on
+/// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// Its place among all layers of the manifest, from 0.
+    pub at: usize,
+    /// Its descriptor, with the addresses where it lies.
+    pub descriptor: OciDescriptor,
+    /// The layer itself, where the archive has its bytes all the same.
+    pub layer: Option<Layer>,
 }
 
 /// Docker's or OCI's family of media types. The members of one manifest are of one family.
@@ -145,6 +160,16 @@ impl Layer {
                 || media_type.starts_with("application/vnd.oci.image.layer.")
         })
     }
+
+    /// Whether a registry takes a manifest that lists it without having its blob.
+    pub fn is_of_foreign_type(&self) -> bool {
+        self.media_type.as_deref().is_some_and(is_foreign)
+    }
+}
+
+/// Whether a media type is that of a layer that need not be distributed.
+pub(super) fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
 
 impl Image {
@@ -180,6 +205,14 @@ impl Content {
             }
         }
         platforms
+    }
+
+    /// The same, to be changed.
+    pub(super) fn manifests_mut(&mut self) -> Vec<&mut Manifest> {
+        match self {
+            Self::Manifest(manifest) => vec![manifest],
+            Self::Index(index) => index.children.iter_mut().flat_map(Self::manifests_mut).collect(),
+        }
     }
 
     /// The stated bytes of the manifest or index itself.

@@ -11,11 +11,11 @@ use super::archive::Entries;
 use super::document::{
     Descriptor, Documents, LayoutMarker, Listing, MAX_LIST, MAX_MANIFEST, Sort, image_config, parse,
 };
-use super::model::{Config, Content, Image, Index, Layer, Manifest, Stated};
+use super::model::{Config, Content, Foreign, Image, Index, Layer, Manifest, Stated};
 use super::{Contents, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
-use crate::reference::Digest;
+use crate::reference::{DiffId, Digest};
 
 /// Indexes below indexes. One is common, two are rare, more are nobody's.
 const MAX_DEPTH: usize = 8;
@@ -295,28 +295,35 @@ impl<'d, 'a> Layout<'d, 'a> {
         } else {
             (Config { bytes, digest, media_type, platform: None }, vec![None; descriptors.len()])
         };
-        let layers = descriptors.into_iter().zip(diff_ids).map(|(descriptor, diff_id)| {
-            let name = self.naming.blob(descriptor.digest);
-            if descriptor.is_foreign() {
-                let media_type = shown(&descriptor.media_type);
-                let text = format!("{user} names a layer that is not meant to be distributed, {name} ({media_type})");
-                let error = Error::input(text)
-                    .hint("Foreign layers, as old Windows base images have them, are not pushed yet.");
-                return Err(Fault::Broken(error));
+        let (mut layers, mut foreign) = (Vec::new(), Vec::new());
+        for (at, (descriptor, diff_id)) in descriptors.into_iter().zip(diff_ids).enumerate() {
+            let layer = self.layer(&descriptor, diff_id, &user);
+            match layer {
+                Ok(layer) if descriptor.is_foreign() => {
+                    foreign.push(Foreign { at, descriptor: descriptor.into_oci(), layer: Some(layer) });
+                }
+                Err(Fault::Absent(_)) if descriptor.is_foreign() => {
+                    foreign.push(Foreign { at, descriptor: descriptor.into_oci(), layer: None });
+                }
+                layer => layers.push(layer?),
             }
-            let bytes = self.blob(&descriptor, &name, &user, "a layer")?;
-            Ok(Layer {
-                diff_id,
-                packing: packing(&bytes, &name)?,
-                bytes,
-                digest: Some(descriptor.digest),
-                named_digest: None,
-                name,
-                media_type: Some(descriptor.media_type),
-            })
-        });
-        let layers = layers.collect::<Result<_, Fault>>()?;
-        Ok(Manifest { stated: Some(stated), config, layers, from_docker_save: self.from_docker_save })
+        }
+        Ok(Manifest { stated: Some(stated), config, layers, foreign, from_docker_save: self.from_docker_save })
+    }
+
+    /// Finds a layer, and judges it by its first bytes.
+    fn layer(&self, descriptor: &Descriptor, diff_id: Option<DiffId>, user: &str) -> Result<Layer, Fault> {
+        let name = self.naming.blob(descriptor.digest);
+        let bytes = self.blob(descriptor, &name, user, "a layer")?;
+        Ok(Layer {
+            diff_id,
+            packing: packing(&bytes, &name)?,
+            bytes,
+            digest: Some(descriptor.digest),
+            named_digest: None,
+            name,
+            media_type: Some(descriptor.media_type.clone()),
+        })
     }
 
     /// A document, with its size and digest compared to the descriptor's.

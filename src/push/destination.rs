@@ -13,7 +13,7 @@ use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Planned, Request};
 use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Config, Image, Manifest, Stated};
+use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
 use crate::plan::{self, Action, Compression, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
@@ -191,6 +191,9 @@ impl Destination {
             None => self.look(&plan::questions(image, &wanted), events).await?,
         }
         let (target, available) = (self.name(), self.state().available.clone());
+        for wanted in wanted.iter().filter(|wanted| plan::action(wanted, &available) == Action::Upload) {
+            self.can_store(wanted)?;
+        }
         let planned = wanted.into_iter().map(|wanted| {
             let action = plan::action(&wanted, &available);
             let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
@@ -214,6 +217,10 @@ impl Destination {
     /// The root of the image, if the first tag points at it: then everything below it is there.
     pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a Stated> {
         let root = image.content.stated().filter(|root| self.there == Some(root.digest))?;
+        let mut layers = image.manifests().into_iter().flat_map(|manifest| &manifest.layers);
+        if layers.any(Layer::is_of_foreign_type) {
+            return None;
+        }
         // One with plain layers that are to be packed would not be what was asked for.
         self.state().layers.iter().all(|layer| layer.wanted.is_stated()).then_some(root)
     }
@@ -260,17 +267,21 @@ impl Destination {
         Some(Arc::clone(&layer.meter))
     }
 
-    /// Whether the registry takes a layer of that size, as far as that is known before it is packed. If not, the target is
-    /// given up before a byte of it is sent.
-    pub(super) fn has_room_for(&self, wanted: &Wanted) -> bool {
-        let fits = match wanted.recipe {
+    /// Whether the registry takes a layer of that size, as far as that is known before it is packed.
+    fn can_store(&self, wanted: &Wanted) -> Result<()> {
+        match wanted.recipe {
             Recipe::Keep { .. } => {
                 let what = format!("layer {}", label(wanted));
                 registry::fits(&self.client, &what, wanted.layer.bytes.len())
             }
             _ => Ok(()),
-        };
-        fits.map_err(|error| self.fail(error)).is_ok()
+        }
+    }
+
+    /// The same, now that more may be known of the registry. If it does not, the target is given up before a byte of the
+    /// layer is sent.
+    pub(super) fn has_room_for(&self, wanted: &Wanted) -> bool {
+        self.can_store(wanted).map_err(|error| self.fail(error)).is_ok()
     }
 
     /// A layer has arrived.

@@ -46,6 +46,8 @@ pub struct Request {
     pub tags: Vec<Tag>,
     /// How plain layers are packed.
     pub compression: Compression,
+    /// Send foreign layers that the archive has, which are kept by reference otherwise.
+    pub foreign_layers: bool,
     /// Create a missing repository, on ECR.
     pub create_repository: bool,
     /// The region of targets without a host.
@@ -173,6 +175,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let summary = ImageSummary::of(archive, image);
     events(Event::Opened(summary.clone()));
     archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
+    let foreign = image.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
+    foreign.for_each(|layer| events(Event::Note(layer.note())));
     outcome.image = Some(summary);
 
     let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
@@ -225,11 +229,14 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
 
 /// Opens the archive and chooses the image, before anybody else is asked anything.
 async fn open(request: &Request) -> Result<(Archive, Image)> {
-    let (path, choice, compression) = (request.archive.clone(), request.choice.clone(), request.compression);
+    let request = request.clone();
     let opening = tokio::task::spawn_blocking(move || {
-        let archive = image::open(&path)?;
-        let image = archive.select(&choice)?;
-        plan::check(&image, compression)?;
+        let archive = image::open(&request.archive)?;
+        let mut image = archive.select(&request.choice)?;
+        if request.foreign_layers {
+            image.adopt_foreign_layers();
+        }
+        plan::check(&image, request.compression)?;
         Ok((archive, image))
     });
     opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))
@@ -262,7 +269,14 @@ async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], del
         };
     }
     if let Err(error) = put {
-        destination.fail(error);
+        let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.foreign.is_empty());
+        destination.fail(match error.answer() {
+            Some(_) if has_foreign && error.advice().is_none() => error.hint(
+                "Layers of the image are kept by reference, which not every registry takes. Add --foreign-layers to \
+                 send those that the archive has.",
+            ),
+            _ => error,
+        });
     }
 }
 
