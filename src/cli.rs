@@ -182,6 +182,9 @@ struct PushArgs {
     /// Send foreign layers that the archive has; without, they are kept by reference
     #[arg(long, help_heading = "Source")]
     foreign_layers: bool,
+    /// Correct media types that the bytes contradict, and take out what ECR refuses, though digests change by that
+    #[arg(long, help_heading = "Source")]
+    repair: bool,
 
     /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
@@ -317,6 +320,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
         compression: compression(args.compression, args.compression_level)?,
         foreign_layers: args.foreign_layers,
+        repair: args.repair,
         create_repository: args.create_repository,
         region,
         access: Access::Chain,

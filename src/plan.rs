@@ -61,8 +61,7 @@ fn usual_gzip() -> Recipe {
 /// If the archive states a manifest of Docker's family, which knows no zstd.
 pub fn check(image: &Image, compression: Compression) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
-        let stated = manifest.stated.as_ref();
-        stated.is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
+        manifest.base().is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
             && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain && layer.is_tar())
     };
     if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
@@ -191,8 +190,7 @@ pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> R
 pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for manifest in image.manifests() {
-        let new = if matches!(compression, Compression::Zstd(_)) { Family::Oci } else { Family::Docker };
-        let family = manifest.stated.as_ref().map_or(new, |stated| Family::of(&stated.media_type));
+        let family = family(manifest, compression);
         for layer in &manifest.layers {
             let recipe = recipe(manifest, layer, compression);
             let key = key(layer, recipe);
@@ -208,6 +206,14 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
     }
     wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.layer.bytes.len()));
     wanted
+}
+
+/// The family of the manifest that is put: a new one is of Docker's, unless a layer is zstd.
+fn family(manifest: &Manifest, compression: Compression) -> Family {
+    let is_zstd = |layer: &Layer| recipe(manifest, layer, compression).packing() == Packing::Zstd;
+    let has_zstd = || manifest.layers.iter().any(is_zstd);
+    let new = || if has_zstd() { Family::Oci } else { Family::Docker };
+    manifest.base().map_or_else(new, |stated| Family::of(&stated.media_type))
 }
 
 fn candidates(layer: &Layer, recipe: Recipe, family: Family, cache: &Cache) -> Vec<Candidate> {

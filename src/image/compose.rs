@@ -16,26 +16,24 @@ pub type StoredLayer = (Digest, u64, Packing);
 /// The manifest for layers that were stored like this, in the manifest's order. Those that are kept by reference stand
 /// among them as they did.
 ///
-/// Where the layers are those that a stated manifest lists, these are its very bytes. Where a layer was packed, the
-/// stated manifest is taken with the layers' descriptors corrected and everything else kept. Where there is none, a new
+/// Where the layers are those that a stated manifest lists, these are its very bytes, or those of the repaired one. Where a
+/// layer was packed, that manifest is taken with the layers' descriptors corrected and everything else kept. Where there is none, a new
 /// one is written: Docker schema 2, as `docker push` would, or OCI if a layer is zstd.
 ///
 /// # Errors
 /// If the stated manifest cannot be corrected.
 pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
-    let Some(stated) = &manifest.stated else { return Ok(new(manifest, layers)) };
+    let Some(stated) = manifest.base() else { return Ok(new(manifest, layers)) };
     let unchanged = manifest.layers.len() == layers.len()
         && manifest.layers.iter().zip(layers).all(|(layer, (digest, ..))| layer.digest == Some(*digest));
     if unchanged {
         return Ok(stated.clone());
     }
     let family = Family::of(&stated.media_type);
-    let broken = || Error::input(format!("the archive's manifest {} cannot be corrected", stated.digest.short()));
+    let broken = || broken("manifest", stated);
     let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(broken)?;
-    let is_foreign = |at: usize| manifest.foreign.iter().any(|foreign| foreign.at == at);
-    let sent = listed.iter_mut().enumerate().filter(|(at, _)| !is_foreign(*at)).map(|(_, descriptor)| descriptor);
-    for (descriptor, (digest, size, packing)) in sent.zip(layers) {
+    for ((_, descriptor), (digest, size, packing)) in manifest.sent(listed.iter_mut()).zip(layers) {
         let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
         if descriptor.get("digest").and_then(Value::as_str) == Some(&digest.to_string()) {
             continue;
@@ -60,7 +58,7 @@ pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
     if !changed {
         return Ok(index.stated.clone());
     }
-    let broken = || Error::input(format!("the archive's index {} cannot be corrected", index.stated.digest.short()));
+    let broken = || broken("index", &index.stated);
     let mut json: Value = serde_json::from_slice(&index.stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(broken)?;
     for ((descriptor, after), before) in listed.iter_mut().zip(children).zip(&before) {
@@ -68,9 +66,15 @@ pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
             let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
             descriptor.insert("digest".into(), after.digest.to_string().into());
             descriptor.insert("size".into(), after.bytes.len().into());
+            descriptor.insert("mediaType".into(), after.media_type.clone().into());
         }
     }
     Ok(state(serialised(&json), index.stated.media_type.clone()))
+}
+
+/// Something stated has not the form that it must have had when it was read.
+pub(super) fn broken(what: &str, stated: &Stated) -> Error {
+    Error::input(format!("the archive's {what} {} cannot be corrected", stated.digest.short()))
 }
 
 fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> Stated {
@@ -103,11 +107,11 @@ fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> S
 }
 
 /// Compact JSON. Key order is fixed by the types, so equal input gives equal bytes.
-fn serialised(json: &impl serde::Serialize) -> Bytes {
+pub(super) fn serialised(json: &impl serde::Serialize) -> Bytes {
     // Neither type has a map with keys that are not text, which is all that could fail.
     serde_json::to_vec(json).unwrap_or_default().into()
 }
 
-fn state(bytes: Bytes, media_type: String) -> Stated {
+pub(super) fn state(bytes: Bytes, media_type: String) -> Stated {
     Stated { digest: Digest::of(&bytes), bytes, media_type }
 }

@@ -106,7 +106,7 @@ fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> R
     if let Some(path) = absent.first() {
         return Err(missing(path, "a layer", absent.len() - 1));
     }
-    let manifest = Manifest { stated: None, config, layers, foreign, from_docker_save: true };
+    let manifest = Manifest { stated: None, repaired: None, config, layers, foreign, from_docker_save: true };
     Ok((Content::Manifest(Box::new(manifest)), None))
 }
 

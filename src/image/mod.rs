@@ -12,6 +12,7 @@ mod document;
 mod foreign;
 mod model;
 mod oci_layout;
+mod repair;
 mod skopeo_dir;
 mod tar_index;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::reference::Digest;
 pub use choice::Choice;
 pub use compose::{StoredLayer, index, manifest};
 pub use model::*;
+pub use repair::Flaw;
 
 /// `docker save`'s list of images; with skopeo's `dir:` the manifest itself.
 const MANIFEST_JSON: &str = "manifest.json";

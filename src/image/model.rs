@@ -38,6 +38,8 @@ pub struct Index {
 pub struct Manifest {
     /// The manifest that lies in the archive, if one does.
     pub stated: Option<Stated>,
+    /// The same without its flaws, where somebody asked for that.
+    pub repaired: Option<Stated>,
     /// The image config, or what an artifact has in its place.
     pub config: Config,
     /// The layers, lowest first, but those that are kept by reference.

@@ -308,7 +308,8 @@ impl<'d, 'a> Layout<'d, 'a> {
                 layer => layers.push(layer?),
             }
         }
-        Ok(Manifest { stated: Some(stated), config, layers, foreign, from_docker_save: self.from_docker_save })
+        let from_docker_save = self.from_docker_save;
+        Ok(Manifest { stated: Some(stated), repaired: None, config, layers, foreign, from_docker_save })
     }
 
     /// Finds a layer, and judges it by its first bytes.

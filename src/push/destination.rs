@@ -217,8 +217,9 @@ impl Destination {
     /// The root of the image, if the first tag points at it: then everything below it is there.
     pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a Stated> {
         let root = image.content.stated().filter(|root| self.there == Some(root.digest))?;
-        let mut layers = image.manifests().into_iter().flat_map(|manifest| &manifest.layers);
-        if layers.any(Layer::is_of_foreign_type) {
+        let is_another =
+            |manifest: &Manifest| manifest.repaired.is_some() || manifest.layers.iter().any(Layer::is_of_foreign_type);
+        if image.manifests().into_iter().any(is_another) {
             return None;
         }
         // One with plain layers that are to be packed would not be what was asked for.

@@ -37,25 +37,16 @@ fn docker_save(path: &str) {
     tar.finish().unwrap();
 }
 
-/// An OCI layout with the same image, and the digest of its manifest.
+/// An OCI layout with the same image, and its manifest with its digest.
 fn layout(path: &str) -> (String, Value) {
     let layers = layers();
     build::oci_layout(path, &layers);
-    let blobs = format!("{path}/blobs/sha256");
-    let index: Value = serde_json::from_slice(&std::fs::read(format!("{path}/index.json")).unwrap()).unwrap();
-    let file = |digest: &Value| format!("{blobs}/{}", digest.as_str().unwrap().strip_prefix("sha256:").unwrap());
-    let before = file(&index["manifests"][0]["digest"]);
-    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&before).unwrap()).unwrap();
-    manifest["layers"][0] = descriptor(&layers[0]);
-    let bytes = manifest.to_string();
-    let digest = sha256(bytes.as_bytes());
-    std::fs::remove_file(before).unwrap();
-    std::fs::write(file(&digest.as_str().into()), &bytes).unwrap();
-    let root =
-        json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": bytes.len()});
-    let index = json!({"schemaVersion": 2, "manifests": [root]});
-    std::fs::write(format!("{path}/index.json"), index.to_string()).unwrap();
-    (digest, manifest)
+    let mut changed = Value::Null;
+    let digest = build::edit_manifest(path, |manifest| {
+        manifest["layers"][0] = descriptor(&layers[0]);
+        changed = manifest.clone();
+    });
+    (digest, changed)
 }
 
 fn manifest(ecr: &Ecr) -> Value {

@@ -44,6 +44,7 @@ mod limits;
 mod moto;
 mod quick_start;
 mod readme;
+mod repair;
 mod report;
 mod reuse;
 mod schedules;
