@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::image::{Family, Image, Layer, Manifest};
+use crate::image::{self, Family, Image, Layer, Manifest};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::reference::{DiffId, Digest};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
@@ -55,10 +55,10 @@ fn usual_gzip() -> Recipe {
     Recipe::Gzip { level: 2 }
 }
 
-/// Whether the image's layers can be packed so.
+/// Whether the image's layers can be packed so, and its manifests be put.
 ///
 /// # Errors
-/// If the archive states a manifest of Docker's family, which knows no zstd.
+/// If the archive states a manifest of Docker's family, which knows no zstd, or if a manifest gets too long.
 pub fn check(image: &Image, compression: Compression) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
         manifest.base().is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
@@ -68,7 +68,10 @@ pub fn check(image: &Image, compression: Compression) -> Result<()> {
         return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
             .hint("Leave --compression zstd out, or write the archive in the OCI format."));
     }
-    Ok(())
+    image.manifests().into_iter().try_for_each(|manifest| {
+        let packing = |layer| recipe(manifest, layer, compression).packing();
+        image::check(manifest, &manifest.layers.iter().map(packing).collect::<Vec<_>>())
+    })
 }
 
 /// What makes two layers of an image the same work.

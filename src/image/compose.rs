@@ -5,7 +5,8 @@ use bytes::Bytes;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use serde_json::Value;
 
-use super::model::{Family, Index, Manifest, Stated};
+use super::document::{MAX_MANIFEST, TOO_LARGE};
+use super::model::{Family, Index, Layer, Manifest, Stated};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
 use crate::reference::Digest;
@@ -46,6 +47,28 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
         descriptor.remove("urls");
     }
     Ok(state(serialised(&json), stated.media_type.clone()))
+}
+
+/// Whether the manifest that will be put is one that registries take, which only its length can prevent. `packings` has
+/// what becomes of each layer.
+///
+/// # Errors
+/// If it will be too long, or if the stated one cannot be corrected.
+pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
+    // Nothing but the digests and the digits of the sizes is unknown, and those are never longer than this.
+    let stored = |(layer, packing): (&Layer, &Packing)| {
+        let is_kept = *packing == layer.packing;
+        let digest = layer.digest.filter(|_| is_kept).unwrap_or_else(|| Digest::of(b""));
+        (digest, if is_kept { layer.bytes.len() } else { i64::MAX.unsigned_abs() }, *packing)
+    };
+    let layers: Vec<StoredLayer> = manifest.layers.iter().zip(packings).map(stored).collect();
+    let len = self::manifest(manifest, &layers)?.bytes.len() as u64;
+    if len <= MAX_MANIFEST {
+        return Ok(());
+    }
+    let (count, most) = (layers.len(), MAX_MANIFEST);
+    Err(Error::input(format!("the manifest of {count} layers takes some {len} bytes, and registries take {most}"))
+        .hint(TOO_LARGE))
 }
 
 /// The index above children that were put like this, in the index's order.

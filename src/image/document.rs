@@ -16,12 +16,18 @@ use super::shown;
 use crate::error::{Error, Result};
 use crate::reference::{DiffId, Digest};
 
-/// The limit for manifests and nested indexes: what registries take.
+/// The limit for manifests and nested indexes: what registries take. ECR has it in its API (`imageManifest`, PutImage), and
+/// the specification asks for no more
+/// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>).
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 /// The limit for configs, index.json and manifest.json.
 pub(super) const MAX_LIST: u64 = 8 << 20;
 /// What all documents of an archive may take together; thousands of images fit.
 const MAX_TOTAL: u64 = 64 << 20;
+
+/// What to do about a manifest that is too long.
+pub(super) const TOO_LARGE: &str =
+    "Registries take manifests of 4 MiB at most: make an image of fewer layers, or an index of fewer images.";
 
 /// Reads documents.
 #[derive(Debug)]
@@ -47,7 +53,18 @@ impl<'a> Documents<'a> {
     /// otherwise cost any amount of time and memory.
     pub(super) fn find(&mut self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
         let Some(range) = self.entries.find(name)? else { return Ok(None) };
-        if range.len() <= limit && range.len() > self.left {
+        if range.len() > limit {
+            let (name, len) = (shown(name), range.len());
+            return Err(Error::input(format!(
+                "{name} of the archive is {len} bytes long, and at most {limit} are read"
+            ))
+            .hint(if limit == MAX_MANIFEST {
+                TOO_LARGE
+            } else {
+                "No writer's is that long: save the image again."
+            }));
+        }
+        if range.len() > self.left {
             return Err(Error::input(format!(
                 "the manifests and configs of the archive take more than {MAX_TOTAL} bytes"
             )));

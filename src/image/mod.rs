@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::reference::Digest;
 
 pub use choice::Choice;
-pub use compose::{StoredLayer, index, manifest};
+pub use compose::{StoredLayer, check, index, manifest};
 pub use model::*;
 pub use repair::Flaw;
 

@@ -2,20 +2,43 @@
 
 use super::Request;
 use crate::image::{Flaw, Image, Layer, Manifest};
-use crate::layer::{Packing, Recipe};
+use crate::layer::{Packing, Recipe, size};
 use crate::plan;
+
+/// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
+/// (<https://github.com/moby/buildkit/issues/3067>).
+const MOST_LAYERS: usize = 127;
+
+/// The largest config that podman, buildah and skopeo read
+/// (<https://github.com/containers/image/blob/main/internal/iolimits/iolimits.go>).
+const LARGEST_CONFIG: usize = 4 << 20;
 
 /// What a person should know, a sentence each.
 pub(super) fn of(request: &Request, image: &Image) -> Vec<String> {
-    let manifests = image.manifests().into_iter().filter(|manifest| manifest.repaired.is_none());
-    let doubts = manifests.flat_map(|manifest| {
-        let flaws = manifest.flaws();
-        flaws.into_iter().filter_map(move |flaw| match flaw {
+    let doubts = image.manifests().into_iter().flat_map(|manifest| {
+        let flaws = if manifest.repaired.is_some() { Vec::new() } else { manifest.flaws() };
+        let flaws = flaws.into_iter().filter_map(move |flaw| match flaw {
             Flaw::ConfigPlatform => config_platform(request, manifest),
             Flaw::MediaType { layer, says } => media_type(request, manifest, &manifest.layers[layer], &says),
-        })
+        });
+        flaws.chain(many_layers(manifest)).chain(large_config(manifest))
     });
     doubts.collect()
+}
+
+fn many_layers(manifest: &Manifest) -> Option<String> {
+    let (count, config) = (manifest.layers.len() + manifest.foreign.len(), manifest.config.digest.short());
+    (count > MOST_LAYERS).then(|| {
+        format!("the image {config} has {count} layers: Docker and podman run none with more than {MOST_LAYERS}, and ECR may refuse it")
+    })
+}
+
+fn large_config(manifest: &Manifest) -> Option<String> {
+    let (bytes, config) = (manifest.config.bytes.len(), manifest.config.digest.short());
+    (bytes > LARGEST_CONFIG).then(|| {
+        let (bytes, most) = (size(bytes as u64), size(LARGEST_CONFIG as u64));
+        format!("the config {config} has {bytes}: podman, buildah and skopeo read none with more than {most}")
+    })
 }
 
 fn config_platform(request: &Request, manifest: &Manifest) -> Option<String> {

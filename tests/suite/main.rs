@@ -48,6 +48,7 @@ mod repair;
 mod report;
 mod reuse;
 mod schedules;
+mod sizes;
 mod survives;
 mod targets;
 mod tls;
