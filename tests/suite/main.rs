@@ -39,6 +39,7 @@ mod errors_of_usage;
 mod faults;
 mod foreign;
 mod held;
+mod hostile;
 mod journal;
 mod limits;
 mod moto;
