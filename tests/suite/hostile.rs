@@ -78,7 +78,8 @@ fn a_config_with_fewer_or_more_diff_ids_than_there_are_layers() {
 #[test]
 fn what_lies_in_a_folder_and_is_no_file_of_it() {
     use std::os::unix::fs::symlink;
-    let put: [(fn(&Path), &str); 5] = [
+    type Put = fn(&Path);
+    let put: [(Put, &str); 5] = [
         (|path| symlink("/dev/zero", path).unwrap(), "is a device, not a file"),
         (|path| std::fs::create_dir(path).unwrap(), "is a folder, not a file"),
         // What somebody else's file holds is not pushed: it has not the length, or not the digest.

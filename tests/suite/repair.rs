@@ -39,7 +39,7 @@ fn mislabelled(path: &str) -> String {
     gzip.write_all(&plain).unwrap();
     let packed = gzip.finish().unwrap();
     let others = [build::tar_of("plain", &build::noise(1, 40_000)), build::tar_of("right", &build::noise(2, 30_000))];
-    build::oci_layout(path, &[packed.clone(), others[0].clone(), others[1].clone()]);
+    build::oci_layout(path, &[packed, others[0].clone(), others[1].clone()]);
     build::edit_manifest(path, |manifest| {
         let diff_ids = [&plain, &others[0], &others[1]].map(|layer| sha256(layer));
         let config = build::config(&diff_ids);
