@@ -166,7 +166,7 @@ struct SandboxArgs {
 
 #[derive(Debug, clap::Args)]
 struct PushArgs {
-    /// Archive to push: a `docker save` tar, or an OCI layout as a tar or a folder
+    /// Archive to push: a `docker save` tar, or an OCI layout or a skopeo `dir:` as a tar or a folder
     #[arg(required = true)]
     archive: Option<PathBuf>,
     /// Where to push to: [HOST/]REPOSITORY[:TAG]; without a HOST it is your own ECR registry

@@ -70,7 +70,7 @@ impl Format {
             Self::DockerSave => "docker save archive",
             Self::OciArchive => "OCI layout in a tar",
             Self::OciFolder => "OCI layout folder",
-            Self::SkopeoDir => "skopeo dir: folder",
+            Self::SkopeoDir => "skopeo dir",
         }
     }
 }

@@ -194,6 +194,11 @@ impl Destination {
         for wanted in wanted.iter().filter(|wanted| plan::action(wanted, &available) == Action::Upload) {
             self.can_store(wanted)?;
         }
+        for Manifest { config, .. } in image.manifests() {
+            let what = format!("the config {}", config.digest.short());
+            registry::fits(&self.client, &what, config.bytes.len() as u64)
+                .map_err(|error| error.hint("An artifact without a config has `{}` for one: write it so."))?;
+        }
         let planned = wanted.into_iter().map(|wanted| {
             let action = plan::action(&wanted, &available);
             let meter = Arc::new(Meter::new(wanted.layer.bytes.len()));
@@ -273,7 +278,9 @@ impl Destination {
         match wanted.recipe {
             Recipe::Keep { .. } => {
                 let what = format!("layer {}", label(wanted));
+                let hint = "Packed with gzip it has some: --compression gzip. The manifest then gets another digest.";
                 registry::fits(&self.client, &what, wanted.layer.bytes.len())
+                    .map_err(|error| if error.advice().is_none() { error.hint(hint) } else { error })
             }
             _ => Ok(()),
         }

@@ -65,8 +65,7 @@ pub async fn upload(client: &Client, blob: &Blob, feed: Feed, again: impl Fn() -
 /// If it is too large for it in any way, or if it has no bytes and the registry stores none like that.
 pub fn fits(client: &Client, what: &str, size: u64) -> Result<()> {
     if size < client.ways().quirks().least {
-        return Err(Error::input(format!("{what} has no bytes, and {} stores no blob without any", client.name()))
-            .hint("Packed with gzip a layer has some: --compression gzip. The manifest then gets another digest."));
+        return Err(Error::input(format!("{what} has no bytes, and {} stores no blob without any", client.name())));
     }
     let largest = client.ways().largest();
     if size <= largest {

@@ -1,5 +1,7 @@
 //! Layers of nothing.
 
+use serde_json::json;
+
 use super::bench::Bench;
 use super::build;
 use super::ecr::{Ecr, HOST};
@@ -43,6 +45,18 @@ fn a_layer_of_no_bytes_is_refused_where_ecr_could_not_store_it() {
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0, "before the first byte");
     drop(ecr.run(&[&layout, "team/app:1", "--compression", "gzip"]).exits(0));
     Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source { digest: None, ..Source::read(&layout, 0) });
+
+    // The config of an artifact is a blob, too.
+    let artifact = ecr.bench.scratch("artifact");
+    build::oci_layout(&artifact, &layers[..1]);
+    std::fs::write(format!("{artifact}/{}", sha256(b"").replace("sha256:", "blobs/sha256/")), b"").unwrap();
+    build::edit_manifest(&artifact, |manifest| {
+        manifest["config"] = json!({"mediaType": "application/vnd.example+json", "digest": sha256(b""), "size": 0});
+    });
+    let before = ecr.count("ecr:InitiateLayerUpload");
+    let run = ecr.run(&[&artifact, "team/app:2"]).exits(1);
+    drop(run.says(&[&format!("the config {empty} has no bytes"), "hint: An artifact without a config has `{}`"]));
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), before);
 
     // Others have nothing against it.
     let Some(registry) = Registry::start() else { return };
