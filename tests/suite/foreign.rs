@@ -132,3 +132,21 @@ fn others_take_it_too() {
     drop(bench.run(&[&archive, &registry.target("team/app:2"), "--foreign-layers"]).exits(0));
     registry.read_back("team/app", "2").is(&super::source::Source::read(&archive, 0));
 }
+
+/// containerd's exporter lists it in manifest.json, and leaves it out of the tar.
+#[test]
+fn a_manifest_json_may_list_what_the_manifest_beside_it_calls_foreign() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("save");
+    let (digest, stated) = layout(&archive);
+    let path = |digest: &Value| digest.as_str().unwrap().replace("sha256:", "blobs/sha256/");
+    let layers: Vec<String> = stated["layers"].as_array().unwrap().iter().map(|it| path(&it["digest"])).collect();
+    let list = json!([{"Config": path(&stated["config"]["digest"]), "RepoTags": ["made/up:1"], "Layers": layers}]);
+    std::fs::write(format!("{archive}/manifest.json"), list.to_string()).unwrap();
+    std::fs::remove_file(format!("{archive}/{}", layers[0])).unwrap();
+    let run = ecr.run(&[&archive, "team/app:1", "--compression", "keep"]).exits(0);
+    drop(run.prints(&format!("{HOST}/team/app:1@{digest}\n")));
+    // What is not foreign is missed.
+    std::fs::remove_file(format!("{archive}/{}", layers[1])).unwrap();
+    drop(ecr.run(&[&archive, "team/app:2"]).exits(1).says(&["the archive lacks blobs/sha256/"]));
+}
