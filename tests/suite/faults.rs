@@ -167,7 +167,11 @@ mod on_unix {
     /// Pushes until an operation stalls, sends a signal, and returns what came of it.
     #[track_caller]
     fn stopped_at(ecr: &Ecr, operation: &str, name: &str) {
-        let running = Running::start(ecr.command(&[&large(ecr), "team/app:1", "--concurrency", "1"]));
+        stopped_while_pushing(ecr, &large(ecr), operation, name);
+    }
+
+    fn stopped_while_pushing(ecr: &Ecr, archive: &str, operation: &str, name: &str) {
+        let running = Running::start(ecr.command(&[archive, "team/app:1", "--concurrency", "1"]));
         wait_until("the operation stalls", || ecr.asked(operation).iter().any(|entry| entry.status == 0));
         let asked = Instant::now();
         signal(name, running.id());
@@ -198,7 +202,7 @@ mod on_unix {
     fn ctrl_c_while_aws_does_not_answer() {
         for operation in ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:BatchCheckLayerAvailability"] {
             let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::Stall)]);
-            stopped_at(&ecr, operation, "INT");
+            stopped_while_pushing(&ecr, &testdata("crane-tarball.tar"), operation, "INT");
         }
     }
 
