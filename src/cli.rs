@@ -170,8 +170,8 @@ struct SandboxArgs {
 
 #[derive(Debug, clap::Args)]
 struct PushArgs {
-    /// Archive to push: a `docker save` tar or an OCI layout as a tar, plain or compressed, or as a folder; - for
-    /// standard input
+    /// Archive to push: a `docker save` tar, or an OCI layout or a skopeo `dir:` as a tar, plain or compressed, or as a
+    /// folder; - for standard input
     #[arg(required = true)]
     archive: Option<PathBuf>,
     /// Where to push to: [HOST/]REPOSITORY[:TAG]; without a HOST it is your own ECR registry
@@ -187,6 +187,12 @@ struct PushArgs {
     /// Folder for the temporary file that a pipe or a compressed archive takes [default: the system's]
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     temp_dir: Option<PathBuf>,
+    /// Send foreign layers that the archive has; without, they are kept by reference
+    #[arg(long, help_heading = "Source")]
+    foreign_layers: bool,
+    /// Correct media types that the bytes contradict, and take out what ECR refuses, though digests change by that
+    #[arg(long, help_heading = "Source")]
+    repair: bool,
 
     /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
@@ -333,6 +339,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         targets: Target::join(targets),
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
         compression: compression(args.compression, args.compression_level)?,
+        foreign_layers: args.foreign_layers,
+        repair: args.repair,
         create_repository: args.create_repository,
         region,
         access: Access::Chain,

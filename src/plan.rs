@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::image::{Family, Image, Layer, Manifest, Origin};
+use crate::image::{self, Family, Image, Layer, Manifest, Origin};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::reference::{DiffId, Digest, Host, Repository};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
@@ -55,21 +55,23 @@ fn usual_gzip() -> Recipe {
     Recipe::Gzip { level: 2 }
 }
 
-/// Whether the image's layers can be packed so.
+/// Whether the image's layers can be packed so, and its manifests be put.
 ///
 /// # Errors
-/// If the archive states a manifest of Docker's family, which knows no zstd.
+/// If the archive states a manifest of Docker's family, which knows no zstd, or if a manifest gets too long.
 pub fn check(image: &Image, compression: Compression) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
-        let stated = manifest.stated.as_ref();
-        stated.is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
-            && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain)
+        manifest.base().is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
+            && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain && layer.is_tar())
     };
     if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
         return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
             .hint("Leave --compression zstd out, or write the archive in the OCI format."));
     }
-    Ok(())
+    image.manifests().into_iter().try_for_each(|manifest| {
+        let packing = |layer| recipe(manifest, layer, compression).packing();
+        image::check(manifest, &manifest.layers.iter().map(packing).collect::<Vec<_>>())
+    })
 }
 
 /// What makes two layers of an image the same work.
@@ -197,7 +199,8 @@ pub fn key(layer: &Layer, recipe: Recipe) -> Key {
 /// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
 /// stores; everything else is its author's choice and goes as it lies.
 pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> Recipe {
-    let packed = (layer.packing == Packing::Plain).then(|| compression.recipe(manifest.from_docker_save)).flatten();
+    let may_be_packed = layer.packing == Packing::Plain && layer.is_tar();
+    let packed = may_be_packed.then(|| compression.recipe(manifest.from_docker_save)).flatten();
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();
     packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack })
 }
@@ -206,8 +209,7 @@ pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> R
 pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for manifest in image.manifests() {
-        let new = if matches!(compression, Compression::Zstd(_)) { Family::Oci } else { Family::Docker };
-        let family = manifest.stated.as_ref().map_or(new, |stated| Family::of(&stated.media_type));
+        let family = family(manifest, compression);
         for layer in &manifest.layers {
             let recipe = recipe(manifest, layer, compression);
             let key = key(layer, recipe);
@@ -215,7 +217,7 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
                 continue;
             }
             // Only plain layers are packed as somebody asks.
-            let asked = compression.asked().filter(|_| layer.packing == Packing::Plain);
+            let asked = compression.asked().filter(|_| layer.packing == Packing::Plain && layer.is_tar());
             let mut candidates = candidates(layer, recipe, family, cache);
             candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
             wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family, asked });
@@ -223,6 +225,14 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
     }
     wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.layer.bytes.len()));
     wanted
+}
+
+/// The family of the manifest that is put: a new one is of Docker's, unless a layer is zstd.
+fn family(manifest: &Manifest, compression: Compression) -> Family {
+    let is_zstd = |layer: &Layer| recipe(manifest, layer, compression).packing() == Packing::Zstd;
+    let has_zstd = || manifest.layers.iter().any(is_zstd);
+    let new = || if has_zstd() { Family::Oci } else { Family::Docker };
+    manifest.base().map_or_else(new, |stated| Family::of(&stated.media_type))
 }
 
 fn candidates(layer: &Layer, recipe: Recipe, family: Family, cache: &Cache) -> Vec<Candidate> {

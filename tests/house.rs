@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("push", &["ecr", "error", "image", "layer", "plan", "reference", "registry", "reuse"]),
     ("progress", &["ecr", "error", "image", "layer", "plan", "push", "reference", "registry", "reuse"]),
     ("report", &["ecr", "error", "image", "layer", "plan", "push", "reference", "registry", "reuse"]),
-    ("cli", &["ecr", "error", "image", "layer", "plan", "push", "reference", "registry", "reuse"]),
+    ("cli", &["ecr", "error", "image", "layer", "plan", "progress", "push", "reference", "registry", "reuse"]),
     ("sandbox", &["error", "reference"]),
     ("lib", &[]),
     ("main", &[]),

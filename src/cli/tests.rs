@@ -56,6 +56,18 @@ fn temporary_files_have_the_system_s_folder_or_another() {
 }
 
 #[test]
+fn what_changes_an_image_is_asked_for() {
+    let request = push_of(&["a.tar", "app"], &[]).request;
+    assert!(!request.repair && !request.foreign_layers);
+    let request = push_of(&["a.tar", "app", "--repair", "--foreign-layers"], &[]).request;
+    assert!(request.repair && request.foreign_layers);
+    let environment = [("ECR_PUSH_REPAIR", "true"), ("ECR_PUSH_FOREIGN_LAYERS", "yes")];
+    let request = push_of(&["a.tar", "app"], &environment).request;
+    assert!(request.repair && request.foreign_layers);
+    assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_REPAIR", "some")]).contains("ECR_PUSH_REPAIR is"));
+}
+
+#[test]
 fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
     let environment = [
         ("ECR_PUSH_TAG", "x, y"),

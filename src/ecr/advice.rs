@@ -33,6 +33,13 @@ fn hint(answer: &Answer, kind: Kind, place: Option<&Place>) -> Option<String> {
         ("TAG_INVALID", _) if says("immutable") => {
             "The tag exists and the repository does not let tags move: push under another tag.".into()
         }
+        _ if says("'ImageManifest'") && says("Invalid JSON syntax") => {
+            "ECR takes no manifest with fields that it does not know. A `platform` in the descriptor of the config, as Docker \
+             25.0 and 26.0 write it, is taken out with --repair. Known besides: annotations in that descriptor, a \
+             platform in `subject`, platform.features in an index; those are for whoever writes them to leave out."
+                .into()
+        }
+        _ if says("Limit on number of layers") => "Make the image of fewer layers.".into(),
         _ if says("not authorized to perform") => {
             let action = answer.message.split_whitespace().find(|word| word.starts_with("ecr:")).unwrap_or("ecr:*");
             let arn = if action == "ecr:GetAuthorizationToken" { "*".to_owned() } else { arn() };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::guess::tar_without_image;
+use super::skopeo_dir;
 use super::source::{Source, cannot_open, no_file};
 use super::spool::Spool;
 use super::tar_index::TarIndex;
@@ -26,7 +27,7 @@ pub(super) enum Entries {
     Tar(TarIndex),
 }
 
-/// A folder with an OCI layout in it.
+/// A folder with an OCI layout or a skopeo `dir:` in it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -66,14 +67,14 @@ impl Entries {
 impl Folder {
     fn open(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned(), open: RefCell::default() };
-        if folder.find(OCI_LAYOUT)?.is_some() {
+        let manifest = folder.find(MANIFEST_JSON)?;
+        let is_manifest = manifest.as_ref().map(skopeo_dir::is_manifest).transpose()?.unwrap_or_default();
+        if is_manifest || folder.find(OCI_LAYOUT)?.is_some() {
             return Ok(folder);
         }
         let error = Error::input(format!("the folder {} is no OCI layout: it has no file oci-layout", path.display()));
         let has = |name: &str| path.join(name).exists();
-        Err(if has(MANIFEST_JSON) && has("version") {
-            error.hint("This looks like skopeo's own `dir:` form. Copy the image with skopeo to `oci:FOLDER` instead.")
-        } else if has(MANIFEST_JSON) {
+        Err(if manifest.is_some() {
             error.hint(format!(
                 "This looks like an unpacked `docker save`. Pack it again: tar -C {0} -cf image.tar .",
                 quoted(&path.display().to_string())
@@ -82,14 +83,16 @@ impl Folder {
             error.hint("This looks like what an image is built from. Build it first, into an archive.")
         } else {
             error.hint(
-                "Give the folder that holds oci-layout, index.json and blobs/, or a tar written by `docker save`.",
+                "Give the folder that holds oci-layout, index.json and blobs/, one that skopeo wrote with `dir:`, or a \
+                 tar written by `docker save`.",
             )
         })
     }
 
     fn find(&self, name: &str) -> Result<Option<FileRange>> {
         let known = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT].contains(&name);
-        if !known && name.strip_prefix("blobs/sha256/").is_none_or(|hex| !is_hex_digest(hex)) {
+        let hex = name.strip_prefix("blobs/sha256/").or_else(|| name.strip_suffix(".manifest.json")).unwrap_or(name);
+        if !known && !is_hex_digest(hex) {
             return Ok(None);
         }
         if let Some(open) = self.open.borrow().get(name) {

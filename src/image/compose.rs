@@ -5,7 +5,8 @@ use bytes::Bytes;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use serde_json::Value;
 
-use super::model::{Config, Family, Index, Manifest, Stated};
+use super::document::{MAX_MANIFEST, TOO_LARGE};
+use super::model::{Family, Index, Layer, Manifest, Stated};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
 use crate::reference::Digest;
@@ -13,26 +14,27 @@ use crate::reference::Digest;
 /// A layer as it was stored: digest, size, packing.
 pub type StoredLayer = (Digest, u64, Packing);
 
-/// The manifest for layers that were stored like this, in the manifest's order.
+/// The manifest for layers that were stored like this, in the manifest's order. Those that are kept by reference stand
+/// among them as they did.
 ///
-/// Where the layers are those that a stated manifest lists, these are its very bytes. Where a layer was packed, the
-/// stated manifest is taken with the layers' descriptors corrected and everything else kept. Where there is none, a new
+/// Where the layers are those that a stated manifest lists, these are its very bytes, or those of the repaired one. Where a
+/// layer was packed, that manifest is taken with the layers' descriptors corrected and everything else kept. Where there is none, a new
 /// one is written: Docker schema 2, as `docker push` would, or OCI if a layer is zstd.
 ///
 /// # Errors
 /// If the stated manifest cannot be corrected.
 pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
-    let Some(stated) = &manifest.stated else { return Ok(new(&manifest.config, layers)) };
+    let Some(stated) = manifest.base() else { return Ok(new(manifest, layers)) };
     let unchanged = manifest.layers.len() == layers.len()
         && manifest.layers.iter().zip(layers).all(|(layer, (digest, ..))| layer.digest == Some(*digest));
     if unchanged {
         return Ok(stated.clone());
     }
     let family = Family::of(&stated.media_type);
-    let broken = || Error::input(format!("the archive's manifest {} cannot be corrected", stated.digest.short()));
+    let broken = || broken("manifest", stated);
     let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(broken)?;
-    for (descriptor, (digest, size, packing)) in listed.iter_mut().zip(layers) {
+    for ((_, descriptor), (digest, size, packing)) in manifest.sent(listed.iter_mut()).zip(layers) {
         let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
         if descriptor.get("digest").and_then(Value::as_str) == Some(&digest.to_string()) {
             continue;
@@ -41,8 +43,32 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
         descriptor.insert("mediaType".into(), media_type.into());
         descriptor.insert("digest".into(), digest.to_string().into());
         descriptor.insert("size".into(), (*size).into());
+        // These bytes are nowhere else.
+        descriptor.remove("urls");
     }
     Ok(state(serialised(&json), stated.media_type.clone()))
+}
+
+/// Whether the manifest that will be put is one that registries take, which only its length can prevent. `packings` has
+/// what becomes of each layer.
+///
+/// # Errors
+/// If it will be too long, or if the stated one cannot be corrected.
+pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
+    // Nothing but the digests and the digits of the sizes is unknown, and those are never longer than this.
+    let stored = |(layer, packing): (&Layer, &Packing)| {
+        let is_kept = *packing == layer.packing;
+        let digest = layer.digest.filter(|_| is_kept).unwrap_or_else(|| Digest::of(b""));
+        (digest, if is_kept { layer.bytes.len() } else { i64::MAX.unsigned_abs() }, *packing)
+    };
+    let layers: Vec<StoredLayer> = manifest.layers.iter().zip(packings).map(stored).collect();
+    let len = self::manifest(manifest, &layers)?.bytes.len() as u64;
+    if len <= MAX_MANIFEST {
+        return Ok(());
+    }
+    let (count, most) = (layers.len(), MAX_MANIFEST);
+    Err(Error::input(format!("the manifest of {count} layers takes some {len} bytes, and registries take {most}"))
+        .hint(TOO_LARGE))
 }
 
 /// The index above children that were put like this, in the index's order.
@@ -55,7 +81,7 @@ pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
     if !changed {
         return Ok(index.stated.clone());
     }
-    let broken = || Error::input(format!("the archive's index {} cannot be corrected", index.stated.digest.short()));
+    let broken = || broken("index", &index.stated);
     let mut json: Value = serde_json::from_slice(&index.stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(broken)?;
     for ((descriptor, after), before) in listed.iter_mut().zip(children).zip(&before) {
@@ -63,12 +89,18 @@ pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
             let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
             descriptor.insert("digest".into(), after.digest.to_string().into());
             descriptor.insert("size".into(), after.bytes.len().into());
+            descriptor.insert("mediaType".into(), after.media_type.clone().into());
         }
     }
     Ok(state(serialised(&json), index.stated.media_type.clone()))
 }
 
-fn new(config: &Config, layers: &[StoredLayer]) -> Stated {
+/// Something stated has not the form that it must have had when it was read.
+pub(super) fn broken(what: &str, stated: &Stated) -> Error {
+    Error::input(format!("the archive's {what} {} cannot be corrected", stated.digest.short()))
+}
+
+fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> Stated {
     let zstd = layers.iter().any(|(.., packing)| *packing == Packing::Zstd);
     let family = if zstd { Family::Oci } else { Family::Docker };
     let descriptor = |media_type: &str, digest: &Digest, size: u64| OciDescriptor {
@@ -78,17 +110,18 @@ fn new(config: &Config, layers: &[StoredLayer]) -> Stated {
         size: i64::try_from(size).unwrap_or(i64::MAX),
         ..OciDescriptor::default()
     };
+    // Only Docker lacks a type, for zstd, and then the family is OCI.
+    let layer =
+        |(digest, size, packing): &StoredLayer| descriptor(family.layer(*packing).unwrap_or_default(), digest, *size);
+    let mut layers: Vec<OciDescriptor> = layers.iter().map(layer).collect();
+    for foreign in foreign {
+        layers.insert(foreign.at.min(layers.len()), foreign.descriptor.clone());
+    }
     let manifest = OciImageManifest {
         schema_version: 2,
         media_type: Some(family.manifest().to_owned()),
         config: descriptor(family.config(), &config.digest, config.bytes.len() as u64),
-        layers: layers
-            .iter()
-            .map(|(digest, size, packing)| {
-                // Only Docker lacks a type, for zstd, and then the family is OCI.
-                descriptor(family.layer(*packing).unwrap_or_default(), digest, *size)
-            })
-            .collect(),
+        layers,
         subject: None,
         artifact_type: None,
         annotations: None,
@@ -97,11 +130,11 @@ fn new(config: &Config, layers: &[StoredLayer]) -> Stated {
 }
 
 /// Compact JSON. Key order is fixed by the types, so equal input gives equal bytes.
-fn serialised(json: &impl serde::Serialize) -> Bytes {
+pub(super) fn serialised(json: &impl serde::Serialize) -> Bytes {
     // Neither type has a map with keys that are not text, which is all that could fail.
     serde_json::to_vec(json).unwrap_or_default().into()
 }
 
-fn state(bytes: Bytes, media_type: String) -> Stated {
+pub(super) fn state(bytes: Bytes, media_type: String) -> Stated {
     Stated { digest: Digest::of(&bytes), bytes, media_type }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use super::archive::{Entries, is_hex_digest};
 use super::choice::{canonical, is_same_name};
 use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
-use super::model::{Content, Image, Layer, Manifest};
-use super::oci_layout::{Fault, Layout, Root, lacks, miscount, packing};
+use super::model::{Content, Foreign, Image, Layer, Manifest};
+use super::oci_layout::{Fault, Layout, Naming, Root, lacks, miscount, packing};
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
-use crate::reference::Digest;
+use crate::reference::{DiffId, Digest};
 
 /// Reads all images of the archive.
 pub(super) fn read(entries: &Entries) -> Result<Contents> {
@@ -23,12 +23,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let Some((list, _)) = documents.find(MANIFEST_JSON, MAX_LIST)? else {
         return Err(Error::input("the archive has no manifest.json"));
     };
-    if !list.trim_ascii_start().starts_with(b"[") {
-        return Err(Error::input("manifest.json of the archive is not a list, as `docker save` writes it")
-            .hint("If skopeo wrote it with dir:, copy the image to oci: or docker-archive: instead."));
-    }
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
-    let mut roots = Layout::new(&mut documents, true).roots()?.unwrap_or_default();
+    let mut roots = Layout::new(&mut documents, Naming::Oci, true).roots()?.unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
         return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);
@@ -74,11 +70,17 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
 
 /// Reads one image, and tells which of the roots it came from.
 fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> Result<(Content, Option<usize>)> {
-    let name = saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config);
+    let name = shown(saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config));
     let paths = saved.layers.as_deref().unwrap_or_default();
-    let files = files(documents.entries(), saved, paths, &shown(name))?;
+    let missing = |path: &str, role, more| lacks(path, "its manifest.json", &format!("{role} of {name}"), more);
+    let files = paths.iter().map(|path| documents.entries().find(path)).collect::<Result<Vec<_>>>()?;
     let Some((bytes, digest)) = documents.find(&saved.config, MAX_LIST)? else {
-        return Err(lacks(&saved.config, "its manifest.json", &format!("the config of {}", shown(name)), 0));
+        // A missing layer tells more than a missing config.
+        let absent: Vec<_> = paths.iter().zip(&files).filter(|(_, file)| file.is_none()).collect();
+        return Err(match absent.first() {
+            Some((path, _)) => missing(path, "a layer", absent.len()),
+            None => missing(&saved.config, "the config", 0),
+        });
     };
     if named_hex(&saved.config).is_some_and(|named| named != digest) {
         return Err(Error::input(format!("the config {} has the digest {digest}", shown(&saved.config)))
@@ -86,52 +88,43 @@ fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> R
     }
     let (config, diff_ids) = image_config(bytes, digest, &saved.config)?;
     if paths.len() != diff_ids.len() {
-        let list = format!("manifest.json for {}", shown(name));
-        return Err(miscount(&list, paths.len(), &saved.config, diff_ids.len()));
+        return Err(miscount(&format!("manifest.json for {name}"), paths.len(), &saved.config, diff_ids.len()));
     }
     if let Some((root, manifest)) = stated(saved, paths, digest, roots) {
         let content = roots[root].read.as_ref().ok().cloned();
         return Ok((content.unwrap_or_else(|| Content::Manifest(Box::new(manifest.clone()))), Some(root)));
     }
-    let layers = paths.iter().zip(files).zip(diff_ids).map(|((name, bytes), diff_id)| {
-        let packing = packing(&bytes, name)?;
-        let named_digest = if packing == Packing::Plain { None } else { named_hex(name) };
-        Ok(Layer {
-            diff_id: Some(diff_id),
-            bytes,
-            packing,
-            digest: None,
-            named_digest,
-            origins: Arc::default(),
-            media_type: None,
-            name: shown(name),
-        })
-    });
-    let layers = layers.collect::<Result<_>>()?;
-    Ok((Content::Manifest(Box::new(Manifest { stated: None, config, layers, from_docker_save: true })), None))
+    let (mut layers, mut foreign, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, ((path, file), diff_id)) in paths.iter().zip(files).zip(diff_ids).enumerate() {
+        let layer = file.map(|bytes| layer(bytes, path, diff_id)).transpose()?;
+        let source = saved.layer_sources.as_ref().and_then(|sources| sources.get(&diff_id));
+        match (source.filter(|source| source.is_foreign()), layer) {
+            (Some(source), layer) => foreign.push(Foreign { at, descriptor: source.clone().into_oci(), layer }),
+            (None, Some(layer)) => layers.push(layer),
+            (None, None) => absent.push(path),
+        }
+    }
+    if let Some(path) = absent.first() {
+        return Err(missing(path, "a layer", absent.len() - 1));
+    }
+    let manifest = Manifest { stated: None, repaired: None, config, layers, foreign, from_docker_save: true };
+    Ok((Content::Manifest(Box::new(manifest)), None))
 }
 
-/// Finds the layers, and sees whether everything that is listed is there.
-fn files(entries: &Entries, saved: &SavedImage, paths: &[String], image: &str) -> Result<Vec<FileRange>> {
-    let mut files = Vec::new();
-    let mut missing = Vec::new();
-    if entries.find(&saved.config)?.is_none() {
-        missing.push((&saved.config, "the config"));
-    }
-    for path in paths {
-        match entries.find(path)? {
-            Some(file) => files.push(file),
-            None => missing.push((path, "a layer")),
-        }
-    }
-    // A missing layer tells more than a missing config.
-    match missing.last() {
-        None => Ok(files),
-        Some(_) => {
-            let (path, role) = *missing.iter().find(|(_, role)| *role == "a layer").unwrap_or(&missing[0]);
-            Err(lacks(path, "its manifest.json", &format!("{role} of {image}"), missing.len() - 1))
-        }
-    }
+/// A layer of which nothing but its diff_id is stated.
+fn layer(bytes: FileRange, path: &str, diff_id: DiffId) -> Result<Layer> {
+    let packing = packing(&bytes, path)?;
+    let named_digest = if packing == Packing::Plain { None } else { named_hex(path) };
+    Ok(Layer {
+        diff_id: Some(diff_id),
+        bytes,
+        packing,
+        digest: None,
+        named_digest,
+        origins: Arc::default(),
+        media_type: None,
+        name: shown(path),
+    })
 }
 
 /// The manifest that index.json leads to and that has this config. Where several have it (the same image once packed

@@ -4,20 +4,22 @@
 //! oci-client's types on purpose: a digest is parsed and a size has no sign, so that a lie is refused where it stands,
 //! with its line and column.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_client::manifest as media;
+use oci_client::manifest::{self as media, OciDescriptor};
 use serde::Deserialize;
 
 use super::archive::Entries;
-use super::model::{Config, Origin};
+use super::model::{Config, Origin, is_foreign};
 use super::shown;
 use crate::error::{Error, Result};
 use crate::reference::{DiffId, Digest, Host};
 
-/// The limit for manifests and nested indexes: what registries take.
+/// The limit for manifests and nested indexes: what registries take. ECR has it in its API (`imageManifest`, PutImage), and
+/// the specification asks for no more
+/// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>).
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 /// The limit for configs, index.json and manifest.json.
 pub(super) const MAX_LIST: u64 = 8 << 20;
@@ -27,6 +29,10 @@ pub(super) const MAX_TOTAL: u64 = 64 << 20;
 const MAX_ORIGINS: usize = 8;
 /// How containerd says which repositories of a host content came from: their names, with commas between them.
 const ORIGIN: &str = "containerd.io/distribution.source.";
+
+/// What to do about a manifest that is too long.
+pub(super) const TOO_LARGE: &str =
+    "Registries take manifests of 4 MiB at most: make an image of fewer layers, or an index of fewer images.";
 
 /// Reads documents.
 #[derive(Debug)]
@@ -52,7 +58,18 @@ impl<'a> Documents<'a> {
     /// otherwise cost any amount of time and memory.
     pub(super) fn find(&mut self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
         let Some(range) = self.entries.find(name)? else { return Ok(None) };
-        if range.len() <= limit && range.len() > self.left {
+        if range.len() > limit {
+            let (name, len) = (shown(name), range.len());
+            return Err(Error::input(format!(
+                "{name} of the archive is {len} bytes long, and at most {limit} are read"
+            ))
+            .hint(if limit == MAX_MANIFEST {
+                TOO_LARGE
+            } else {
+                "No writer's is that long: save the image again."
+            }));
+        }
+        if range.len() > self.left {
             return Err(Error::input(format!(
                 "the manifests and configs of the archive take more than {MAX_TOTAL} bytes"
             )));
@@ -88,9 +105,10 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Where a layout keeps the blob.
-    pub(super) fn blob(&self) -> String {
-        format!("blobs/sha256/{}", self.digest.hex())
+    /// Whether its bytes need not be in archives and registries, since it says where else they are. Without an address
+    /// it is a layer like others, or nobody could pull it.
+    pub(super) fn is_foreign(&self) -> bool {
+        is_foreign(&self.media_type) && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
     }
 
     /// Where the blob came from: as its annotations say, else whatever named it (containerd, `core/remotes/handlers.go`,
@@ -106,11 +124,12 @@ impl Descriptor {
         if origins.is_empty() { Arc::clone(inherited) } else { origins.into() }
     }
 
-    /// Whether its bytes are not meant to be in archives or registries.
-    pub(super) fn is_foreign(&self) -> bool {
-        self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
-            || self.media_type.contains(".nondistributable.")
-            || self.media_type.contains(".foreign.")
+    /// The same as it is written into a manifest.
+    pub(super) fn into_oci(self) -> OciDescriptor {
+        let Self { media_type, digest, size, urls, annotations } = self;
+        // No file is larger than an i64.
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        OciDescriptor { media_type, digest: digest.to_string(), size, urls, annotations, ..OciDescriptor::default() }
     }
 
     /// Whether it points at the config of an image, and not of something else that is kept in registries.
@@ -155,6 +174,9 @@ pub(super) struct SavedImage {
     pub(super) config: String,
     pub(super) repo_tags: Option<Vec<String>>,
     pub(super) layers: Option<Vec<String>>,
+    /// The descriptors of foreign layers
+    /// (<https://github.com/moby/moby/blob/v24.0.7/image/tarexport/save.go>).
+    pub(super) layer_sources: Option<HashMap<DiffId, Descriptor>>,
 }
 
 /// The file `oci-layout`.

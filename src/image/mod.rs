@@ -10,10 +10,13 @@ mod choice;
 mod compose;
 mod docker_archive;
 mod document;
+mod foreign;
 mod guess;
 mod model;
 mod oci_layout;
 mod passing;
+mod repair;
+mod skopeo_dir;
 mod source;
 mod spool;
 mod tar_index;
@@ -24,13 +27,14 @@ use crate::error::{Error, Result};
 use crate::reference::Digest;
 
 pub use choice::Choice;
-pub use compose::{StoredLayer, index, manifest};
+pub use compose::{StoredLayer, check, index, manifest};
 pub use model::*;
 pub use passing::{Naming, Passing};
+pub use repair::Flaw;
 pub use source::Source;
 pub use spool::Spool;
 
-/// `docker save`'s list of images.
+/// `docker save`'s list of images; with skopeo's `dir:` the manifest itself.
 const MANIFEST_JSON: &str = "manifest.json";
 /// An OCI layout's table of contents.
 const INDEX_JSON: &str = "index.json";
@@ -61,6 +65,8 @@ pub enum Format {
     OciArchive,
     /// An OCI layout in a folder.
     OciFolder,
+    /// What skopeo writes with `dir:`.
+    SkopeoDir,
 }
 
 impl Format {
@@ -70,6 +76,7 @@ impl Format {
             Self::DockerSave => "docker save archive",
             Self::OciArchive => "OCI layout in a tar",
             Self::OciFolder => "OCI layout folder",
+            Self::SkopeoDir => "skopeo dir",
         }
     }
 }
@@ -81,11 +88,13 @@ impl Format {
 /// [`Spool`], if one is needed.
 pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
     let (entries, spooled) = archive::Entries::open(source, spool)?;
-    let (format, contents) = if entries.find(MANIFEST_JSON)?.is_some() {
-        (Format::DockerSave, docker_archive::read(&entries)?)
-    } else {
-        let is_folder = matches!(entries, archive::Entries::Folder(_));
-        (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
+    let (format, contents) = match entries.find(MANIFEST_JSON)? {
+        Some(manifest) if skopeo_dir::is_manifest(&manifest)? => (Format::SkopeoDir, skopeo_dir::read(&entries)?),
+        Some(_) => (Format::DockerSave, docker_archive::read(&entries)?),
+        None => {
+            let is_folder = matches!(entries, archive::Entries::Folder(_));
+            (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
+        }
     };
     let Contents { images, mut notes, unusable, is_partial } = contents;
     if let archive::Entries::Tar(index) = &entries

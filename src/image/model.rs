@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_client::manifest;
+use oci_client::manifest::{self, OciDescriptor};
 
 use crate::layer::{FileRange, Packing};
 use crate::reference::{DiffId, Digest, Host, Repository};
@@ -40,10 +40,14 @@ pub struct Index {
 pub struct Manifest {
     /// The manifest that lies in the archive, if one does.
     pub stated: Option<Stated>,
+    /// The same without its flaws, where somebody asked for that.
+    pub repaired: Option<Stated>,
     /// The image config, or what an artifact has in its place.
     pub config: Config,
-    /// The layers, lowest first.
+    /// The layers, lowest first, but those that are kept by reference.
     pub layers: Vec<Layer>,
+    /// The layers that are kept by reference, lowest first.
+    pub foreign: Vec<Foreign>,
     /// Whether the archive is a `docker save` (has a manifest.json). Its plain layers get packed; those of a pure OCI
     /// layout go as they lie, since there every digest is the author's choice.
     pub from_docker_save: bool,
@@ -104,6 +108,19 @@ pub struct Origin {
     pub repository: Repository,
 }
 
+/// A layer that is kept by reference: the manifest says where it lies, and whoever pulls the image gets it there. Base
+/// images of Windows had such layers, whose license forbade to pass them on
+/// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
+#[derive(Clone, Debug)]
+pub struct Foreign {
+    /// Its place among all layers of the manifest, from 0.
+    pub at: usize,
+    /// Its descriptor, with the addresses where it lies.
+    pub descriptor: OciDescriptor,
+    /// The layer itself, where the archive has its bytes all the same.
+    pub layer: Option<Layer>,
+}
+
 /// Docker's or OCI's family of media types. The members of one manifest are of one family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Family {
@@ -148,6 +165,28 @@ impl Family {
     }
 }
 
+impl Layer {
+    /// Whether it is a tar of files. Other things stand in a manifest's list of layers, too: BuildKit's statements about how
+    /// an image was built, the parts of artifacts. Nobody would unpack those if they were packed.
+    pub fn is_tar(&self) -> bool {
+        self.media_type.as_deref().is_none_or(|media_type| {
+            media_type.is_empty()
+                || media_type.starts_with("application/vnd.docker.image.rootfs.")
+                || media_type.starts_with("application/vnd.oci.image.layer.")
+        })
+    }
+
+    /// Whether a registry takes a manifest that lists it without having its blob.
+    pub fn is_of_foreign_type(&self) -> bool {
+        self.media_type.as_deref().is_some_and(is_foreign)
+    }
+}
+
+/// Whether a media type is that of a layer that need not be distributed.
+pub(super) fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+}
+
 impl Image {
     /// The manifests, in the order in which they must be pushed: an index's children are in front of it.
     pub fn manifests(&self) -> Vec<&Manifest> {
@@ -181,6 +220,14 @@ impl Content {
             }
         }
         platforms
+    }
+
+    /// The same, to be changed.
+    pub(super) fn manifests_mut(&mut self) -> Vec<&mut Manifest> {
+        match self {
+            Self::Manifest(manifest) => vec![manifest],
+            Self::Index(index) => index.children.iter_mut().flat_map(Self::manifests_mut).collect(),
+        }
     }
 
     /// The stated bytes of the manifest or index itself.

@@ -1,5 +1,6 @@
 //! OCI image layouts: `oci-layout`, `index.json` and `blobs/sha256/`, as
-//! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md> has them.
+//! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md> has them, and what names its files
+//! otherwise ([`Naming`]).
 //!
 //! Follows descriptors from `index.json` down. Manifests, indexes and configs are hashed here; of a layer only its
 //! length is compared, since the push hashes it anyway. `index.json` itself is a table of contents and never an image.
@@ -12,11 +13,11 @@ use super::archive::Entries;
 use super::document::{
     Descriptor, Documents, LayoutMarker, Listing, MAX_LIST, MAX_MANIFEST, Sort, image_config, parse,
 };
-use super::model::{Config, Content, Image, Index, Layer, Manifest, Origin, Stated};
-use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
+use super::model::{Config, Content, Foreign, Image, Index, Layer, Manifest, Origin, Stated};
+use super::{Contents, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
-use crate::reference::Digest;
+use crate::reference::{DiffId, Digest};
 
 /// Indexes below indexes. One is common, two are rare, more are nobody's.
 const MAX_DEPTH: usize = 8;
@@ -39,12 +40,43 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             .hint("Only versions 1.x are understood."));
     }
     let mut contents = Contents::default();
-    let roots = Layout::new(&mut documents, false).roots()?;
+    let roots = Layout::new(&mut documents, Naming::Oci, false).roots()?;
     let roots = roots.ok_or_else(|| Error::input("the archive is an OCI layout without index.json"))?;
     for root in roots {
         root.add_to(&mut contents);
     }
     Ok(contents)
+}
+
+/// What the files are called that descriptors point at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Naming {
+    /// `blobs/sha256/HEX`
+    Oci,
+    /// `HEX`, but `HEX.manifest.json` where it is a manifest, and `manifest.json` where it is the root.
+    Skopeo {
+        /// The digest of `manifest.json`.
+        root: Digest,
+    },
+}
+
+impl Naming {
+    /// The file with a config or a layer.
+    fn blob(self, digest: Digest) -> String {
+        match self {
+            Self::Oci => format!("blobs/sha256/{}", digest.hex()),
+            Self::Skopeo { .. } => digest.hex(),
+        }
+    }
+
+    /// The file with a manifest or an index.
+    fn manifest(self, digest: Digest) -> String {
+        match self {
+            Self::Oci => self.blob(digest),
+            Self::Skopeo { root } if root == digest => MANIFEST_JSON.to_owned(),
+            Self::Skopeo { .. } => format!("{}.{MANIFEST_JSON}", digest.hex()),
+        }
+    }
 }
 
 /// Why something could not be read.
@@ -123,14 +155,15 @@ impl Root {
 /// Follows the descriptors of one layout.
 pub(super) struct Layout<'d, 'a> {
     documents: &'d mut Documents<'a>,
+    naming: Naming,
     from_docker_save: bool,
     followed: usize,
 }
 
 impl<'d, 'a> Layout<'d, 'a> {
     /// A reader; `from_docker_save` is passed on to the manifests.
-    pub(super) fn new(documents: &'d mut Documents<'a>, from_docker_save: bool) -> Self {
-        Self { documents, from_docker_save, followed: 0 }
+    pub(super) fn new(documents: &'d mut Documents<'a>, naming: Naming, from_docker_save: bool) -> Self {
+        Self { documents, naming, from_docker_save, followed: 0 }
     }
 
     /// Everything that index.json names, one root per digest; `None` without an index.json.
@@ -151,16 +184,21 @@ impl<'d, 'a> Layout<'d, 'a> {
             }
             let user =
                 names.first().map_or_else(|| INDEX_JSON.to_owned(), |name| format!("{INDEX_JSON} for {}", shown(name)));
-            let (read, parts) = match self.content(&descriptor, &user, 0, &Arc::default()) {
-                Err(Fault::Absent(error)) => match self.parts(&descriptor, &user, 0, &Arc::default()) {
-                    Ok(parts) => (Err(Fault::Absent(error)), parts),
-                    Err(error) => (Err(Fault::Broken(error)), Vec::new()),
-                },
-                read => (read, Vec::new()),
-            };
-            roots.push(Root { names, descriptor, read, parts });
+            roots.push(self.root(names, descriptor, &user));
         }
         Ok(Some(roots))
+    }
+
+    /// Follows one descriptor as far as it leads; `user` is what names it.
+    pub(super) fn root(&mut self, names: Vec<String>, descriptor: Descriptor, user: &str) -> Root {
+        let (read, parts) = match self.content(&descriptor, user, 0, &Arc::default()) {
+            Err(Fault::Absent(error)) => match self.parts(&descriptor, user, 0, &Arc::default()) {
+                Ok(parts) => (Err(Fault::Absent(error)), parts),
+                Err(error) => (Err(Fault::Broken(error)), Vec::new()),
+            },
+            read => (read, Vec::new()),
+        };
+        Root { names, descriptor, read, parts }
     }
 
     /// Reads what a descriptor points at, all of it; `user` is what names it, and came from `origins`.
@@ -178,7 +216,7 @@ impl<'d, 'a> Layout<'d, 'a> {
                 self.manifest(stated, listing, &origins).map(|manifest| Content::Manifest(Box::new(manifest)))
             }
             Sort::Index => {
-                let user = descriptor.blob();
+                let user = self.naming.manifest(descriptor.digest);
                 let children = listing.manifests.unwrap_or_default();
                 let children = children.iter().map(|child| self.content(child, &user, depth + 1, &origins));
                 let children = children.collect::<Result<_, _>>()?;
@@ -200,7 +238,7 @@ impl<'d, 'a> Layout<'d, 'a> {
             Ok(_) | Err(Fault::Absent(_) | Fault::Unknown(_)) => return Ok(Vec::new()),
             Err(Fault::Broken(error)) => return Err(error),
         };
-        let (user, origins) = (descriptor.blob(), descriptor.origins(origins));
+        let (user, origins) = (self.naming.manifest(descriptor.digest), descriptor.origins(origins));
         let mut parts = Vec::new();
         for child in listing.manifests.unwrap_or_default() {
             match self.content(&child, &user, depth + 1, &origins) {
@@ -218,18 +256,18 @@ impl<'d, 'a> Layout<'d, 'a> {
     fn listing(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> Result<(Stated, Sort, Listing), Fault> {
         self.follow(depth, user)?;
         let described = Sort::of(&descriptor.media_type);
+        let blob = self.naming.manifest(descriptor.digest);
         if described.is_none() && !descriptor.media_type.is_empty() {
-            return Err(unknown(descriptor, &descriptor.media_type));
+            return Err(unknown(&blob, &descriptor.media_type));
         }
-        let blob = descriptor.blob();
-        let (bytes, digest) = self.checked(descriptor, MAX_MANIFEST, user, "a manifest")?;
+        let (bytes, digest) = self.checked(descriptor, &blob, MAX_MANIFEST, user, "a manifest")?;
         let listing: Listing = parse(&bytes, &blob)?;
         let own = listing.media_type.as_deref();
         if described.is_some() && own.is_some_and(|own| own != descriptor.media_type) {
             return Err(Error::input(format!("{blob} says another media type than {user}, which names it")).into());
         }
         let media_type = own.unwrap_or(&descriptor.media_type).to_owned();
-        let sort = Sort::of(&media_type).ok_or_else(|| unknown(descriptor, &media_type))?;
+        let sort = Sort::of(&media_type).ok_or_else(|| unknown(&blob, &media_type))?;
         if listing.schema_version != Some(2) {
             return Err(Error::input(format!("{blob} of the archive has not the schemaVersion 2")).into());
         }
@@ -258,56 +296,72 @@ impl<'d, 'a> Layout<'d, 'a> {
 
     /// Reads what a manifest names, which came from `origins`.
     fn manifest(&mut self, stated: Stated, listing: Listing, origins: &Arc<[Origin]>) -> Result<Manifest, Fault> {
-        let user = format!("blobs/sha256/{}", stated.digest.hex());
+        let user = self.naming.manifest(stated.digest);
         let descriptor =
             listing.config.ok_or_else(|| Error::input(format!("the manifest {user} of the archive has no config")))?;
         let descriptors = listing.layers.unwrap_or_default();
-        let (bytes, digest) = self.checked(&descriptor, MAX_LIST, &user, "its config")?;
+        let name = self.naming.blob(descriptor.digest);
+        let (bytes, digest) = self.checked(&descriptor, &name, MAX_LIST, &user, "its config")?;
         let media_type = Some(descriptor.media_type.clone());
         let (config, diff_ids) = if descriptor.is_image_config() {
-            let (config, diff_ids) = image_config(bytes, digest, &descriptor.blob())?;
+            let (config, diff_ids) = image_config(bytes, digest, &name)?;
             if diff_ids.len() != descriptors.len() {
-                return Err(miscount(&user, descriptors.len(), &descriptor.blob(), diff_ids.len()).into());
+                return Err(miscount(&user, descriptors.len(), &name, diff_ids.len()).into());
             }
             (Config { media_type, ..config }, diff_ids.into_iter().map(Some).collect())
         } else {
             (Config { bytes, digest, media_type, platform: None }, vec![None; descriptors.len()])
         };
-        let layers = descriptors.into_iter().zip(diff_ids).map(|(descriptor, diff_id)| {
-            if descriptor.is_foreign() {
-                let (name, media_type) = (descriptor.blob(), shown(&descriptor.media_type));
-                let text = format!("{user} names a layer that is not meant to be distributed, {name} ({media_type})");
-                let error = Error::input(text)
-                    .hint("Foreign layers, as old Windows base images have them, are not pushed yet.");
-                return Err(Fault::Broken(error));
+        let (mut layers, mut foreign) = (Vec::new(), Vec::new());
+        for (at, (descriptor, diff_id)) in descriptors.into_iter().zip(diff_ids).enumerate() {
+            let layer = self.layer(&descriptor, diff_id, &user, origins);
+            match layer {
+                Ok(layer) if descriptor.is_foreign() => {
+                    foreign.push(Foreign { at, descriptor: descriptor.into_oci(), layer: Some(layer) });
+                }
+                Err(Fault::Absent(_)) if descriptor.is_foreign() => {
+                    foreign.push(Foreign { at, descriptor: descriptor.into_oci(), layer: None });
+                }
+                layer => layers.push(layer?),
             }
-            let bytes = self.blob(&descriptor, &user, "a layer")?;
-            Ok(Layer {
-                diff_id,
-                packing: packing(&bytes, &descriptor.blob())?,
-                bytes,
-                digest: Some(descriptor.digest),
-                named_digest: None,
-                origins: descriptor.origins(origins),
-                name: descriptor.blob(),
-                media_type: Some(descriptor.media_type),
-            })
-        });
-        let layers = layers.collect::<Result<_, Fault>>()?;
-        Ok(Manifest { stated: Some(stated), config, layers, from_docker_save: self.from_docker_save })
+        }
+        let from_docker_save = self.from_docker_save;
+        Ok(Manifest { stated: Some(stated), repaired: None, config, layers, foreign, from_docker_save })
+    }
+
+    /// Finds a layer, and judges it by its first bytes.
+    fn layer(
+        &self,
+        descriptor: &Descriptor,
+        diff_id: Option<DiffId>,
+        user: &str,
+        origins: &Arc<[Origin]>,
+    ) -> Result<Layer, Fault> {
+        let name = self.naming.blob(descriptor.digest);
+        let bytes = self.blob(descriptor, &name, user, "a layer")?;
+        Ok(Layer {
+            diff_id,
+            packing: packing(&bytes, &name)?,
+            bytes,
+            digest: Some(descriptor.digest),
+            named_digest: None,
+            origins: descriptor.origins(origins),
+            name,
+            media_type: Some(descriptor.media_type.clone()),
+        })
     }
 
     /// A document, with its size and digest compared to the descriptor's.
     fn checked(
         &mut self,
         descriptor: &Descriptor,
+        name: &str,
         limit: u64,
         user: &str,
         role: &str,
     ) -> Result<(Bytes, Digest), Fault> {
-        self.blob(descriptor, user, role)?;
-        let name = descriptor.blob();
-        let read = self.documents.find(&name, limit)?.ok_or_else(|| Fault::Absent(lacks(&name, user, role, 0)))?;
+        self.blob(descriptor, name, user, role)?;
+        let read = self.documents.find(name, limit)?.ok_or_else(|| Fault::Absent(lacks(name, user, role, 0)))?;
         if read.1 != descriptor.digest {
             return Err(Error::input(format!("{name} of the archive has the digest {}", read.1))
                 .hint("A blob's name is its digest, so this one was changed or damaged. Save the image again.")
@@ -317,10 +371,9 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Where a blob lies, with its size compared to the descriptor's.
-    fn blob(&self, descriptor: &Descriptor, user: &str, role: &str) -> Result<FileRange, Fault> {
-        let name = descriptor.blob();
-        let range = self.documents.entries().find(&name)?;
-        let range = range.ok_or_else(|| Fault::Absent(lacks(&name, user, role, 0)))?;
+    fn blob(&self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<FileRange, Fault> {
+        let range = self.documents.entries().find(name)?;
+        let range = range.ok_or_else(|| Fault::Absent(lacks(name, user, role, 0)))?;
         if range.len() != descriptor.size {
             let text =
                 format!("{name} of the archive is {} bytes long, but {user} says {}", range.len(), descriptor.size);
@@ -382,12 +435,12 @@ pub(super) fn lacks(name: &str, user: &str, role: &str, more: usize) -> Error {
     }
 }
 
-fn unknown(descriptor: &Descriptor, media_type: &str) -> Fault {
+fn unknown(name: &str, media_type: &str) -> Fault {
     let media_type = if media_type.is_empty() {
         "no media type".to_owned()
     } else {
         format!("the media type {}", shown(media_type))
     };
-    let error = Error::input(format!("{} of the archive has {media_type}, which is no image", descriptor.blob()));
+    let error = Error::input(format!("{name} of the archive has {media_type}, which is no image"));
     Fault::Unknown(error.hint("Understood are manifests and indexes of OCI images and of Docker's schema 2."))
 }

@@ -228,7 +228,8 @@ impl TarIndex {
                     .hint("Links are followed inside the archive only. Write it again with tar --dereference.")
             })?;
         }
-        Err(Error::input(format!("the entry {} is a link that leads to no file in {MAX_HOPS} steps", shown(name))))
+        Err(Error::input(format!("the entry {} is a link that leads to no file in {MAX_HOPS} steps", shown(name)))
+            .hint("It may lead in a circle. Write the archive again with tar --dereference."))
     }
 
     /// Whether the tar ends as it should, with a block of zeros. Without one the end may be missing, and only the

@@ -14,7 +14,7 @@ use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Planned, Request};
 use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
-use crate::image::{self, Config, Image, Manifest, Stated};
+use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
 use crate::plan::{self, Action, Compression, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
@@ -217,8 +217,17 @@ impl Destination {
             None => self.look(&plan::questions(&[], &wanted), events).await?,
         }
         let available = self.state().available.clone();
+        for Manifest { config, .. } in image.manifests() {
+            let what = format!("the config {}", config.digest.short());
+            registry::fits(&self.client, &what, config.bytes.len() as u64)
+                .map_err(|error| error.hint("An artifact without a config has `{}` for one: write it so."))?;
+        }
         let decide = |wanted| (plan::action(&wanted, &available), wanted);
         let mut planned: Vec<(Action, Wanted)> = wanted.into_iter().map(decide).collect();
+        // What this repository cannot store, no other one of the registry can have.
+        for (_, wanted) in planned.iter().filter(|(action, _)| *action == Action::Upload) {
+            self.can_store(wanted)?;
+        }
         self.find_mounts(&mut planned, image, request, events).await;
         let layers = planned.into_iter().map(|(action, wanted)| LayerState::new(action, wanted));
         let layers: Vec<LayerState> = layers.collect();
@@ -260,7 +269,7 @@ impl Destination {
     }
 
     /// The plain layers that are packed and sent.
-    pub(super) fn packed(&self) -> Vec<image::Layer> {
+    pub(super) fn packed(&self) -> Vec<Layer> {
         let state = self.state();
         let sent = state.layers.iter().filter(|layer| layer.action == Action::Upload).map(|layer| &layer.wanted);
         sent.filter(|wanted| !matches!(wanted.recipe, Recipe::Keep { .. })).map(|it| it.layer.clone()).collect()
@@ -285,6 +294,11 @@ impl Destination {
     /// The root of the image, if the first tag points at it: then everything below it is there.
     pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a Stated> {
         let root = image.content.stated().filter(|root| self.there == Some(root.digest))?;
+        let is_another =
+            |manifest: &Manifest| manifest.repaired.is_some() || manifest.layers.iter().any(Layer::is_of_foreign_type);
+        if image.manifests().into_iter().any(is_another) {
+            return None;
+        }
         // One with plain layers that are to be packed would not be what was asked for.
         self.state().layers.iter().all(|layer| layer.wanted.is_stated()).then_some(root)
     }
@@ -331,17 +345,23 @@ impl Destination {
         Some(Arc::clone(&layer.meter))
     }
 
-    /// Whether the registry takes a layer of that size, as far as that is known before it is packed. If not, the target is
-    /// given up before a byte of it is sent.
-    pub(super) fn has_room_for(&self, wanted: &Wanted) -> bool {
-        let fits = match wanted.recipe {
+    /// Whether the registry takes a layer of that size, as far as that is known before it is packed.
+    fn can_store(&self, wanted: &Wanted) -> Result<()> {
+        match wanted.recipe {
             Recipe::Keep { .. } => {
                 let what = format!("layer {}", label(wanted));
+                let hint = "Packed with gzip it has some: --compression gzip. The manifest then gets another digest.";
                 registry::fits(&self.client, &what, wanted.layer.bytes.len())
+                    .map_err(|error| if error.advice().is_none() { error.hint(hint) } else { error })
             }
             _ => Ok(()),
-        };
-        fits.map_err(|error| self.fail(error)).is_ok()
+        }
+    }
+
+    /// The same, now that more may be known of the registry. If it does not, the target is given up before a byte of the
+    /// layer is sent.
+    pub(super) fn has_room_for(&self, wanted: &Wanted) -> bool {
+        self.can_store(wanted).map_err(|error| self.fail(error)).is_ok()
     }
 
     /// The blob that a layer is to be mounted as, and where from, if that is the plan.

@@ -7,6 +7,7 @@
 mod connection;
 mod delivery;
 mod destination;
+mod doubts;
 mod held;
 mod kept;
 mod mount;
@@ -53,6 +54,10 @@ pub struct Request {
     pub tags: Vec<Tag>,
     /// How plain layers are packed.
     pub compression: Compression,
+    /// Send foreign layers that the archive has, which are kept by reference otherwise.
+    pub foreign_layers: bool,
+    /// Take out of stated manifests what is wrong with them, though they get another digest by that.
+    pub repair: bool,
     /// Create a missing repository, on ECR.
     pub create_repository: bool,
     /// The region of targets without a host.
@@ -201,6 +206,9 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         let summary = ImageSummary::of(&archive, &image);
         events(Event::Opened(summary.clone()));
         archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
+        let foreign = image.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
+        foreign.for_each(|layer| events(Event::Note(layer.note())));
+        doubts::of(&request, &image).into_iter().for_each(|doubt| events(Event::Warning(doubt)));
         outcome.image = Some(summary);
         image
     };
@@ -322,7 +330,13 @@ async fn open(
             &request.archive,
             &Spool { folder: &request.temp_dir, watch: &watch, pass: pass.as_ref().map(|pass| pass as _) },
         )?;
-        let image = archive.select(&request.choice)?;
+        let mut image = archive.select(&request.choice)?;
+        if request.foreign_layers {
+            image.adopt_foreign_layers();
+        }
+        if request.repair {
+            image.repair()?;
+        }
         plan::check(&image, request.compression)?;
         Ok((archive, image))
     });
@@ -356,7 +370,14 @@ async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], del
         };
     }
     if let Err(error) = put {
-        destination.fail(error);
+        let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.foreign.is_empty());
+        destination.fail(match error.answer() {
+            Some(_) if has_foreign && error.advice().is_none() => error.hint(
+                "Layers of the image are kept by reference, which not every registry takes. Add --foreign-layers to \
+                 send those that the archive has.",
+            ),
+            _ => error,
+        });
     }
 }
 
@@ -373,16 +394,22 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
     for manifest in image.manifests() {
         destination.put_config(&manifest.config).await?;
     }
-    let root = put_content(destination, &image.content, Rank::Root).await?;
-    if let Some(stated) = image.content.stated()
-        && stated.digest != root.digest
-    {
-        let (before, after) = (stated.digest.short(), root.digest.short());
-        events(Event::Note(format!(
-            "plain layers were packed, so the manifest {before} of the archive becomes {after}"
-        )));
+    let root = put_content(destination, &image.content, Rank::Root, events).await?;
+    if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
+        let is_repaired = image.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
+        events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
     }
     destination.put_tags(&root).await
+}
+
+const REPAIRED: &str = "what was wrong was corrected";
+
+/// Something has another digest than the archive says.
+fn changed(why: &str, content: &Content, put: &Stated) -> Event {
+    let what = if matches!(content, Content::Index(_)) { "index" } else { "manifest" };
+    let before = content.stated().map_or_else(|| content.id(), |stated| stated.digest);
+    let (before, after) = (before.short(), put.digest.short());
+    Event::Note(format!("{why}, so the {what} {before} of the archive becomes {after}"))
 }
 
 /// Where a manifest or index stands.
@@ -395,7 +422,7 @@ enum Rank {
 }
 
 /// Puts everything below an index by digest, children first; the root itself is left for the tags.
-async fn put_content(destination: &Destination, content: &Content, rank: Rank) -> Result<Stated> {
+async fn put_content(destination: &Destination, content: &Content, rank: Rank, events: &Events) -> Result<Stated> {
     let stated = match content {
         Content::Manifest(manifest) => {
             let layers: Vec<_> = manifest
@@ -414,13 +441,18 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank) -
         Content::Index(index) => {
             let mut children = Vec::new();
             for child in &index.children {
-                children.push(Box::pin(put_content(destination, child, Rank::Child)).await?);
+                children.push(Box::pin(put_content(destination, child, Rank::Child, events)).await?);
             }
             image::index(index, &children)?
         }
     };
     if rank == Rank::Child {
         destination.put_manifest(&stated.digest.to_string(), &stated).await?;
+        if let Content::Manifest(manifest) = content
+            && manifest.repaired.is_some()
+        {
+            events(changed(REPAIRED, content, &stated));
+        }
     }
     Ok(stated)
 }

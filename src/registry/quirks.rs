@@ -13,6 +13,8 @@ pub struct Quirks {
     /// Headers of the answer to its first POST, with what their values contain. For registries that run anywhere; the first
     /// row that fits counts.
     marks: &'static [(&'static str, &'static str)],
+    /// The fewest bytes that a blob has.
+    pub(super) least: u64,
     /// How blobs that are larger than a chunk go there.
     pub(super) parts: Parts,
     /// What carries the last chunk.
@@ -83,6 +85,7 @@ const PLAIN: Quirks = Quirks {
     name: "a registry",
     hosts: &[],
     marks: &[],
+    least: 0,
     parts: Parts::Chunks(ANY),
     last: Last::Put,
     range_end: RangeEnd::LastByte,
@@ -93,11 +96,14 @@ const PLAIN: Quirks = Quirks {
 /// Amazon ECR, which is known by the form of its hosts.
 pub static ECR: Quirks = Quirks {
     name: "Amazon ECR",
+    // EmptyUploadException.
+    least: 1,
     // Every chunk but the last, of which there are that many at most. The last may come with the PUT.
     parts: Parts::Chunks(Sizes { least: 5 * MIB, most: 10 * MIB, count: 4_200 }),
     status: Status::Hidden,
     sources: &[
         "https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html",
+        "https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html",
         "https://github.com/dotnet/sdk-container-builds/issues/424",
         "https://github.com/aws/containers-roadmap/issues/2831",
         "https://github.com/dotnet/sdk/issues/33019",
@@ -113,10 +119,12 @@ static KNOWN: [Quirks; 10] = [
     Quirks {
         name: "Amazon ECR Public",
         hosts: &["public.ecr.aws", "ecr-public.aws.com"],
+        least: 1,
         // Chunks were refused at the end ("None of the provided layer digests match"), and nobody found out why.
         parts: Parts::Whole,
         status: Status::Hidden,
         sources: &[
+            "https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_CompleteLayerUpload.html",
             "https://github.com/dotnet/sdk-container-builds/issues/472",
             "https://github.com/dotnet/sdk/pull/33019",
         ],

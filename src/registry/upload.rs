@@ -67,11 +67,14 @@ pub async fn upload(
     }
 }
 
-/// Whether a blob of `size` bytes, which are sent as they are, is too large for the registry in any way.
+/// Whether the registry stores a blob of `size` bytes, which are sent as they are.
 ///
 /// # Errors
-/// If it is.
+/// If it is too large for it in any way, or if it has no bytes and the registry stores none like that.
 pub fn fits(client: &Client, what: &str, size: u64) -> Result<()> {
+    if size < client.ways().quirks().least {
+        return Err(Error::input(format!("{what} has no bytes, and {} stores no blob without any", client.name())));
+    }
     let largest = client.ways().largest();
     if size <= largest {
         return Ok(());

@@ -129,7 +129,11 @@ pub async fn read(
         }
         let layers = layers.iter().zip(rootfs.diff_ids).filter_map(|(layer, diff_id)| {
             let Descriptor { digest, size, .. } = *layer;
-            Some(HeldLayer { diff_id, digest, size, packing: layer.packing()? })
+            let packing = layer.packing()?;
+            // Only a plain layer has the same hash as its diff_id. A media type that says otherwise is wrong, and would be so
+            // in the next manifest, too.
+            let is_plain = digest.hash() == diff_id.hash();
+            (is_plain == (packing == Packing::Plain)).then_some(HeldLayer { diff_id, digest, size, packing })
         });
         held.push(Held { manifest, config: config.digest, config_size: config.size, layers: layers.collect() });
     }

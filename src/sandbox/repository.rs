@@ -141,12 +141,16 @@ pub(super) struct Descriptor {
     pub(super) size: u64,
     pub(super) platform: Option<Value>,
     pub(super) annotations: Option<Value>,
+    pub(super) urls: Option<Vec<String>>,
 }
 
 impl Descriptor {
-    /// A layer that lies elsewhere and is never pushed.
+    /// A layer that says where else it lies, and that need not be pushed: ECR takes Windows images so by default
+    /// (<https://github.com/awsdocs/amazon-ecr-user-guide/pull/29>). What it makes of one without an address was never
+    /// seen; the reference registry refuses it.
     pub(super) fn is_foreign(&self) -> bool {
-        self.media_type.as_deref().is_some_and(|kind| kind.contains("foreign") || kind.contains("nondistributable"))
+        let is = |kind: &str| kind.contains("foreign") || kind.contains("nondistributable");
+        self.media_type.as_deref().is_some_and(is) && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
     }
 }
 

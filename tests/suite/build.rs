@@ -146,3 +146,20 @@ pub(crate) fn oci_layout(path: &str, layers: &[Vec<u8>]) -> String {
     std::fs::write(format!("{path}/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     manifest["digest"].as_str().unwrap().to_owned()
 }
+
+/// Changes the manifest of an OCI layout in a folder, and returns its new digest.
+pub(crate) fn edit_manifest(path: &str, change: impl FnOnce(&mut Value)) -> String {
+    let json = |path: &str| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let file = |digest: &str| format!("{path}/blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap());
+    let mut index = json(&format!("{path}/index.json"));
+    let root = &mut index["manifests"][0];
+    let before = file(root["digest"].as_str().unwrap());
+    let mut manifest = json(&before);
+    change(&mut manifest);
+    let (bytes, digest) = (manifest.to_string(), sha256(manifest.to_string().as_bytes()));
+    std::fs::remove_file(before).unwrap();
+    std::fs::write(file(&digest), &bytes).unwrap();
+    *root = json!({"mediaType": manifest["mediaType"], "digest": digest, "size": bytes.len()});
+    std::fs::write(format!("{path}/index.json"), index.to_string()).unwrap();
+    digest
+}

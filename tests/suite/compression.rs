@@ -1,5 +1,7 @@
 //! How plain layers are packed, where somebody asks for it.
 
+use std::io::Write as _;
+
 use serde_json::Value;
 
 use super::bench::{Bench, testdata};
@@ -7,7 +9,7 @@ use super::build;
 use super::ecr::Ecr;
 use super::pushed::Pushed;
 use super::registry::Registry;
-use super::source::Source;
+use super::source::{Source, sha256};
 
 /// The media types of the manifest and of its layers.
 fn types(manifest: &Value) -> (String, Vec<String>) {
@@ -76,4 +78,40 @@ fn a_higher_level_makes_less_of_it() {
     };
     assert!(size(&["--compression-level=9"]) < size(&["--compression-level=2"]));
     assert!(size(&["--compression=zstd", "--compression-level=19"]) < size(&["--compression=zstd"]));
+}
+
+#[test]
+fn layers_packed_in_every_way_are_judged_by_their_bytes_and_not_by_their_names() {
+    let (ecr, plain) = (Ecr::new(), |n: u64| build::tar_of("words", &build::prose(n, 60_000)));
+    let archive = ecr.bench.scratch("mixed.tar");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain(1)).unwrap();
+    let layers = [
+        ("one/layer.tar", gzip.finish().unwrap(), plain(1)),
+        ("two.tar.gz", zstd::encode_all(plain(2).as_slice(), 3).unwrap(), plain(2)),
+        ("three.tar.zst", plain(3), plain(3)),
+    ];
+    let mut tar = tar::Builder::new(std::fs::File::create(&archive).unwrap());
+    layers.iter().for_each(|(name, bytes, _)| build::add(&mut tar, name, bytes));
+    let (names, diff_ids): (Vec<_>, Vec<_>) =
+        layers.iter().map(|(name, _, plain)| ((*name).to_owned(), sha256(plain))).unzip();
+    build::finish_docker_save(&mut tar, &names, &diff_ids);
+    drop(tar);
+
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(0).never_says(&["warning"]);
+    let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+    // A Docker manifest could not name the second.
+    let layer = |kind: &str| format!("application/vnd.oci.image.layer.v1.tar+{kind}");
+    assert_eq!(types(&pushed.manifests()[0]), (OCI.into(), ["gzip", "zstd", "gzip"].map(layer).to_vec()));
+    let source = Source::read(&archive, 0);
+    pushed.is(&source);
+    // On a fresh machine nothing but the tag tells what the layers have become.
+    let again = ecr.run(&[&archive, "team/app:1", "--cache", &ecr.bench.scratch("fresh")]).exits(0);
+    let again = again.says(&["0 of 3 layers uploaded", "3 reused"]);
+    assert_eq!(again.digest(), run.digest());
+    drop((run, again));
+
+    let Some(registry) = Registry::start() else { return };
+    drop(Bench::new().run(&[&archive, &registry.target("team/app:1")]).exits(0));
+    registry.read_back("team/app", "1").is(&source);
 }

@@ -217,3 +217,21 @@ fn the_look_at_the_tag_takes_no_longer_than_it_may() {
     assert!(asked.contains(&"ecr:DescribeRepositories".into()), "whether the repository is there is asked otherwise");
     drop(run.says(&["are not reused: no answer within 2 s"]));
 }
+
+#[test]
+fn what_an_image_there_says_wrongly_of_its_layers_is_not_taken_over() {
+    let ecr = Ecr::new();
+    let (layout, saved) = (ecr.bench.scratch("layout"), ecr.bench.scratch("image.tar"));
+    let layers = [layer(1, 40_000), layer(2, 30_000)];
+    build::oci_layout(&layout, &layers);
+    build::docker_save(&saved, &layers);
+    // Plain, and called gzip: as skopeo writes a `dir:`.
+    build::edit_manifest(&layout, |manifest| {
+        manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
+    });
+    drop(ecr.run(&[&layout, "team/app:1"]).exits(0).says(&["is plain, but the manifest calls it"]));
+    let (run, _, lots) = fresh(&ecr, &[&saved, "team/app:1"]);
+    assert_eq!(lots, ["upload: new, packed with gzip", HELD], "the one that is called right is taken over");
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&saved, 0));
+    drop(run);
+}

@@ -4,7 +4,8 @@
 //! name. Expectations are read from the archives here, by other code than the program's own.
 //!
 //! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
-//! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure
+//! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure;
+//!   `written.rs`: archives in the forms of their writers
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
@@ -25,16 +26,20 @@ mod registry;
 mod samples;
 mod source;
 mod traffic;
+mod written;
 
 mod archives;
 mod chunks;
 mod compression;
 mod counts;
+mod empty;
 mod errors_of_archives;
 mod errors_of_registries;
 mod errors_of_usage;
 mod faults;
+mod foreign;
 mod held;
+mod hostile;
 mod journal;
 mod limits;
 mod moto;
@@ -42,10 +47,13 @@ mod mount;
 mod passing;
 mod quick_start;
 mod readme;
+mod repair;
 mod report;
 mod reuse;
 mod schedules;
+mod sizes;
 mod spool;
 mod survives;
 mod targets;
 mod tls;
+mod writers;

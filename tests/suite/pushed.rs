@@ -54,6 +54,14 @@ impl<'a> Pushed<'a> {
         }
     }
 
+    /// The platforms, as the configs say.
+    pub(crate) fn platforms(&self) -> Vec<String> {
+        let config = |manifest: &Value| serde_json::from_slice::<Value>(&self.blob(&manifest["config"])).unwrap();
+        let name =
+            |config: Value| format!("{}/{}", config["os"].as_str().unwrap(), config["architecture"].as_str().unwrap());
+        self.manifests().iter().map(|manifest| name(config(manifest))).collect()
+    }
+
     /// Asserts that this is the archive's image: the same configs, the same content in the same order, digests and
     /// sizes that are true, and everything the archive stated still so.
     #[track_caller]

@@ -53,8 +53,9 @@ pub(crate) struct Registry {
 fn serve(storage: &Path, address: &str, secret: Option<&str>) -> (Child, String) {
     let (settings, root) = (storage.join("settings.yml"), storage.join("data"));
     let secret = secret.map(|secret| format!(", secret: {secret}")).unwrap_or_default();
+    // Foreign layers are only taken from addresses that it was told of.
     let text = format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'{secret}}}\n",
+        "version: 0.1\nvalidation: {{manifests: {{urls: {{allow: ['^https://']}}}}}}\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'{secret}}}\n",
         root.display()
     );
     std::fs::write(&settings, text).unwrap();

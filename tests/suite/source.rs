@@ -36,6 +36,8 @@ pub(crate) fn plain(bytes: &[u8]) -> Vec<u8> {
 pub(crate) struct Source {
     /// The digest of what a tag has to point at, where the archive states it.
     pub(crate) digest: Option<String>,
+    /// The digest of what the archive's index lists, whether it is pushed or not.
+    pub(crate) listed: Option<String>,
     /// One a platform, in their order.
     pub(crate) parts: Vec<Part>,
 }
@@ -75,7 +77,7 @@ impl Files {
         let mut tar = tar::Archive::new(std::fs::File::open(path).unwrap());
         for entry in tar.entries().unwrap() {
             let mut entry = entry.unwrap();
-            let name = text(&entry.path().unwrap());
+            let name = text(&entry.path().unwrap()).trim_start_matches("./").to_owned();
             let kind = entry.header().entry_type();
             if kind.is_symlink() {
                 let target = text(&entry.link_name().unwrap().unwrap());
@@ -99,8 +101,13 @@ impl Files {
         }
     }
 
+    /// A blob of an OCI layout, or of what skopeo calls `dir:`.
+    #[track_caller]
     fn blob(&self, digest: &Value) -> &[u8] {
-        self.get(&format!("blobs/sha256/{}", digest.as_str().unwrap().strip_prefix("sha256:").unwrap()))
+        let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+        let names = [format!("blobs/sha256/{hex}"), hex.to_owned(), format!("{hex}.manifest.json")];
+        let name = names.iter().find(|name| self.0.contains_key(*name));
+        self.get(name.unwrap_or(&names[0]))
     }
 
     fn json(&self, name: &str) -> Value {
@@ -123,24 +130,35 @@ impl Source {
     /// Reads the image at `index` of an archive.
     pub(crate) fn read(path: &str, index: usize) -> Self {
         let files = Files::read(Path::new(path));
-        if files.0.contains_key("manifest.json") {
-            let saved = files.json("manifest.json")[index].clone();
+        let mut parts = Vec::new();
+        let list = files.0.contains_key("manifest.json").then(|| files.json("manifest.json"));
+        if list.as_ref().is_some_and(Value::is_object) {
+            let root = files.get("manifest.json");
+            part(&files, root, &mut parts);
+            return Self { digest: Some(sha256(root)), listed: Some(sha256(root)), parts };
+        }
+        let listed = files.0.contains_key("index.json").then(|| files.json("index.json")["manifests"][index].clone());
+        let listed = listed.and_then(|root| root["digest"].as_str().map(str::to_owned));
+        if let Some(root) = &listed {
+            part(&files, files.blob(&root.as_str().into()), &mut parts);
+        }
+        let Some(list) = list else { return Self { digest: listed.clone(), listed, parts } };
+        // One image of an index is what old Dockers find.
+        if parts.len() <= 1 {
+            let saved = &list[index];
             let config = files.get(saved["Config"].as_str().unwrap());
             let layers = saved["Layers"].as_array().unwrap().iter().map(|name| files.get(name.as_str().unwrap()));
-            return Self { digest: None, parts: vec![Part::new(config, layers)] };
+            parts = vec![Part::new(config, layers)];
         }
-        let root = files.json("index.json")["manifests"][index].clone();
-        let mut parts = Vec::new();
-        part(&files, &root["digest"], &mut parts);
-        Self { digest: Some(root["digest"].as_str().unwrap().to_owned()), parts }
+        Self { digest: None, listed, parts }
     }
 }
 
 /// Reads a manifest, or all those of an index.
-fn part(files: &Files, digest: &Value, parts: &mut Vec<Part>) {
-    let manifest: Value = serde_json::from_slice(files.blob(digest)).unwrap();
+fn part(files: &Files, manifest: &[u8], parts: &mut Vec<Part>) {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap();
     if let Some(children) = manifest["manifests"].as_array() {
-        children.iter().for_each(|child| part(files, &child["digest"], parts));
+        children.iter().for_each(|child| part(files, files.blob(&child["digest"]), parts));
         return;
     }
     let layers = manifest["layers"].as_array().unwrap().iter().map(|layer| files.blob(&layer["digest"]));

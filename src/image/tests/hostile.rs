@@ -116,8 +116,7 @@ fn a_tar_of_something_else_is_told_apart() {
 #[test]
 fn a_folder_of_something_else_is_told_apart() {
     for (files, hint) in [
-        (&["manifest.json", "version"][..], "skopeo's own `dir:` form"),
-        (&["manifest.json"], "Pack it again: tar -C /"),
+        (&["manifest.json"][..], "Pack it again: tar -C /"),
         (&["Containerfile"], "built from"),
         (&[], "Give the folder that holds oci-layout"),
     ] {
@@ -254,6 +253,65 @@ fn names_that_lead_outside_name_nothing() {
 }
 
 #[test]
+fn names_that_a_header_has_no_room_for_stand_in_front_of_it() {
+    // GNU's way (`././@LongLink`), for an entry and for the target of a link, and that of PAX.
+    let long = ["x", "y", "z"].map(|part| part.repeat(90)).join("/") + "/layer.tar";
+    let open_with = |add: &dyn Fn(&mut tar::Builder<Vec<u8>>)| {
+        let list = [file("manifest.json", manifest_json("config.json", &[&long])), file("layer.tar", "other")];
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, kind, target, bytes) in saved(&list) {
+            tar.append(&header(name, kind, target, bytes.len() as u64), bytes.as_slice()).unwrap();
+        }
+        add(&mut tar);
+        open_bytes(&tar.into_inner().unwrap()).map(|archive| all(&archive.images[0].manifests()[0].layers[0].bytes))
+    };
+    let gnu = |tar: &mut tar::Builder<Vec<u8>>, name: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        tar.append_data(&mut header, name, &b"layer"[..]).unwrap();
+    };
+    assert_eq!(open_with(&|tar| gnu(tar, &long)).unwrap(), b"layer");
+    for kind in [tar::EntryType::Symlink, tar::EntryType::Link] {
+        let there = ["a", "b", "c"].map(|part| part.repeat(90)).join("/");
+        let up = if kind.is_symlink() { format!("../../../{there}") } else { there.clone() };
+        let linked = open_with(&|tar| {
+            gnu(tar, &there);
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            tar.append_link(&mut header, &long, &up).unwrap();
+        });
+        assert_eq!(linked.unwrap(), b"layer", "{kind:?}");
+    }
+    let pax = open_with(&|tar| {
+        tar.append_pax_extensions([("path", long.as_bytes()), ("size", b"5")]).unwrap();
+        tar.append(&header("short", tar::EntryType::Regular, "", 5), &b"layer"[..]).unwrap();
+    });
+    assert_eq!(pax.unwrap(), b"layer");
+    assert!(open_with(&|_| {}).unwrap_err().to_string().starts_with("the archive lacks xxx"));
+}
+
+#[test]
+fn a_sparse_entry_of_gnu_s_is_refused_where_it_is_asked_for() {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, kind, target, bytes) in saved(&[]).into_iter().filter(|entry| entry.0 != "layer.tar") {
+        tar.append(&header(name, kind, target, bytes.len() as u64), bytes.as_slice()).unwrap();
+    }
+    let mut sparse = tar::Header::new_gnu();
+    sparse.set_path("layer.tar").unwrap();
+    sparse.set_entry_type(tar::EntryType::GNUSparse);
+    sparse.set_size(5);
+    let gnu = sparse.as_gnu_mut().unwrap();
+    gnu.set_real_size(512 + 5);
+    gnu.sparse[0].set_offset(512);
+    gnu.sparse[0].set_length(5);
+    sparse.set_cksum();
+    tar.append(&sparse, &b"layer"[..]).unwrap();
+    let text = words(open_bytes(&tar.into_inner().unwrap()));
+    assert_eq!(text, "the entry layer.tar is a sparse file, which cannot be read in place");
+}
+
+#[test]
 fn of_entries_with_one_name_the_last_counts() {
     let entries = [vec![file("layer.tar", "older")], saved(&[])].concat();
     let archive = open_entries(&entries).unwrap();
@@ -269,7 +327,7 @@ fn a_manifest_json_that_lies_is_found_out() {
     let ignored = format!(r#"[{{"Config":"config.json","Layers":["layer.tar"],"New":{nested}}}]"#);
     assert!(open_entries(&saved(&[file("manifest.json", ignored)])).is_ok());
     for (list, others, expected) in [
-        (r#"{"schemaVersion":2}"#.to_owned(), vec![], "is not a list"),
+        (r#"{"schemaVersion":2}"#.to_owned(), vec![], "the manifest manifest.json of the archive has no config"),
         ("[".into(), vec![], "is malformed: EOF"),
         (nested, vec![], "is malformed: invalid type: sequence"),
         ("[]".into(), vec![], "lists no image"),

@@ -82,9 +82,6 @@ fn a_layout_that_lies_is_found_out() {
         changed
     };
     let both = json!({ "config": good, "layers": [], "manifests": [] });
-    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
-    let image = json!({ "config": layout.blob("application/vnd.oci.image.config.v1+json", config(&[b"x"]).as_bytes()),
-        "layers": [layout.blob(foreign, b"x")] });
     let version_1 = layout.blob("application/vnd.oci.image.manifest.v1+json", br#"{"schemaVersion":1}"#);
     for (root, expected) in [
         (with("size", json!(-1)), "index.json of the archive is malformed: invalid value: integer `-1`, expected u64"),
@@ -100,7 +97,6 @@ fn a_layout_that_lies_is_found_out() {
         (layout.listing("manifest", both), "is a manifest and an index at once"),
         (layout.manifest(&config(&[b"layer"]), &[]), "lists 0 layers, but its config"),
         (layout.listing("manifest", json!({ "layers": [] })), "has no config"),
-        (layout.listing("manifest", image), "not meant to be distributed"),
         (version_1, "has not the schemaVersion 2"),
     ] {
         let text = words(layout.open(&[root]));
@@ -270,4 +266,121 @@ fn a_layer_comes_from_where_its_annotations_say_or_those_of_what_lists_it() {
     assert_eq!(origins[1], ["x.y team/own", "x.y team/other"]);
     assert_eq!(origins[2], eight);
     assert_eq!(origins[3], ["x.y team/base"]);
+}
+
+/// What skopeo's `dir:` would be of the same blobs.
+fn skopeo_dir(layout: &Layout, root: &Value) -> Scratch {
+    let (scratch, blobs) = (Scratch::new(), layout.0.0.join("blobs/sha256"));
+    for blob in fs::read_dir(blobs).unwrap() {
+        let (path, hex) = blob.map(|blob| (blob.path(), blob.file_name().into_string().unwrap())).unwrap();
+        let bytes = fs::read(path).unwrap();
+        let is_manifest = bytes.starts_with(b"{") && bytes.windows(15).any(|word| word == b"\"schemaVersion\"");
+        let is_root = root["digest"].as_str().unwrap().ends_with(&hex);
+        let name = match (is_root, is_manifest) {
+            (true, _) => "manifest.json".to_owned(),
+            (false, true) => format!("{hex}.manifest.json"),
+            (false, false) => hex,
+        };
+        scratch.write(&name, &bytes);
+    }
+    scratch.write("version", b"Directory Transport Version: 1.1\n");
+    scratch
+}
+
+#[test]
+fn what_skopeo_writes_with_dir_is_the_same_image() {
+    let layout = Layout::new();
+    let children = [&b"one"[..], b"two"].map(|layer| layout.manifest(&config(&[layer]), &[layer]));
+    let index = layout.listing("index", json!({ "manifests": children }));
+    let known = layout.open(std::slice::from_ref(&index)).unwrap();
+    let folder = skopeo_dir(&layout, &index);
+    let archive = open(&folder.0).unwrap();
+    assert_eq!((archive.format, archive.images.len()), (Format::SkopeoDir, 1));
+    let (there, here) = (archive.images[0].content.clone(), known.images[0].content.clone());
+    // Neither the index nor the manifests say what they are.
+    assert_eq!(there.stated().unwrap().media_type, "application/vnd.oci.image.index.v1+json");
+    assert_eq!(there.stated().unwrap().digest, here.stated().unwrap().digest);
+    for (there, here) in there.manifests().iter().zip(here.manifests()) {
+        assert_eq!(there.stated.as_ref().unwrap().bytes, here.stated.as_ref().unwrap().bytes);
+        assert_eq!(there.config.bytes, here.config.bytes);
+        assert_eq!(all(&there.layers[0].bytes), all(&here.layers[0].bytes));
+        assert!(!there.from_docker_save);
+    }
+
+    let one = format!("{}.manifest.json", children[0]["digest"].as_str().unwrap().split_once(':').unwrap().1);
+    folder.write(&one, b"{}");
+    assert!(words(open(&folder.0)).contains(&format!("{one} of the archive is 2 bytes long, but manifest.json says")));
+    folder.write(
+        "manifest.json",
+        br#"{"schemaVersion": 1, "mediaType": "application/vnd.docker.distribution.manifest.v1+json"}"#,
+    );
+    assert!(words(open(&folder.0)).contains("which is no image"));
+}
+
+#[test]
+fn a_skopeo_dir_that_lacks_a_layer_says_which() {
+    let layout = Layout::new();
+    let root = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
+    let folder = skopeo_dir(&layout, &root);
+    let layer = Digest::of(b"layer").hex();
+    fs::remove_file(folder.0.join(&layer)).unwrap();
+    let expected = format!("the archive lacks {layer}, which manifest.json names as a layer");
+    assert_eq!(words(open(&folder.0)), expected);
+}
+
+#[test]
+fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
+    let layout = Layout::new();
+    let foreign = |bytes: &[u8], urls: &[&str]| {
+        let mut layer = layout.blob("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", bytes);
+        layer["urls"] = json!(urls);
+        layer
+    };
+    let (one, two) = (foreign(b"one", &["https://example.com/one"]), foreign(b"two", &["https://example.com/two"]));
+    let (own, nowhere) = (layout.blob("application/vnd.docker.image.rootfs.diff.tar", b"own"), foreign(b"three", &[]));
+    let manifest = layout.listing(
+        "manifest",
+        json!({
+            "config": layout.blob(
+                "application/vnd.oci.image.config.v1+json",
+                config(&[b"one", b"two", b"own", b"three"]).as_bytes(),
+            ),
+            "layers": [one, two, own, nowhere],
+        }),
+    );
+    layout.remove(&one);
+    let archive = layout.open(std::slice::from_ref(&manifest)).unwrap();
+    let mut image = archive.select(&Choice::Only).unwrap();
+    let seen = |image: &Image| {
+        let manifest = image.manifests()[0];
+        let layers: Vec<_> = manifest.layers.iter().map(|layer| all(&layer.bytes)).collect();
+        let foreign: Vec<_> =
+            manifest.foreign.iter().map(|it| (it.at, it.descriptor.digest.clone(), it.layer.is_some())).collect();
+        (layers, foreign)
+    };
+    let digest = |bytes: &[u8]| Digest::of(bytes).to_string();
+    // Without an address it is a layer like others.
+    let layers = vec![b"own".to_vec(), b"three".to_vec()];
+    assert_eq!(seen(&image), (layers, vec![(0, digest(b"one"), false), (1, digest(b"two"), true)]));
+    let notes: Vec<_> = image.manifests()[0].foreign.iter().map(Foreign::note).collect();
+    let short = |bytes: &[u8]| Digest::of(bytes).short();
+    assert_eq!(
+        notes,
+        [
+            format!(
+                "layer {} is foreign and stays at https://example.com/one, and the archive lacks it",
+                short(b"one")
+            ),
+            format!(
+                "layer {} is foreign and stays at https://example.com/two; --foreign-layers sends it",
+                short(b"two")
+            ),
+        ]
+    );
+    image.adopt_foreign_layers();
+    let layers = vec![b"two".to_vec(), b"own".to_vec(), b"three".to_vec()];
+    assert_eq!(seen(&image), (layers, vec![(0, digest(b"one"), false)]));
+
+    layout.remove(&nowhere);
+    assert!(words(layout.open(&[manifest])).contains("the archive lacks blobs/sha256/"));
 }

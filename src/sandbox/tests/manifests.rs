@@ -64,6 +64,21 @@ async fn what_an_image_needs_must_be_there_and_as_long_as_it_says() {
 }
 
 #[tokio::test]
+async fn a_foreign_layer_need_not_be_there_if_it_says_where_it_is() {
+    let bench = Bench::new().await;
+    let mut manifest = bench.image(b"layer").await;
+    let absent = json!({"digest": Digest::of(b"absent"), "size": 9, "urls": ["https://example.com/absent"],
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"});
+    manifest["layers"].as_array_mut().unwrap().push(absent);
+    assert_eq!(bench.put_manifest("v1", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+    let mut nowhere = manifest.clone();
+    nowhere["layers"][1]["urls"] = json!([]);
+    assert_eq!(bench.put_manifest("v2", OCI_MANIFEST, &nowhere).await.refusal().1, "MANIFEST_BLOB_UNKNOWN");
+    manifest["layers"][1]["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+gzip");
+    assert_eq!(bench.put_manifest("v3", OCI_MANIFEST, &manifest).await.refusal().1, "MANIFEST_BLOB_UNKNOWN");
+}
+
+#[tokio::test]
 async fn children_go_before_their_index() {
     let bench = Bench::new().await;
     let child = bench.image(b"layer").await;

@@ -1,0 +1,105 @@
+//! What a stated manifest says that is not so, or that ECR refuses, and the manifest without it.
+//!
+//! Nothing of that is done by itself: a manifest that was repaired has another digest, and signatures are no longer its.
+
+use serde_json::Value;
+
+use super::compose::{broken, serialised, state};
+use super::model::{Family, Image, Layer, Manifest, Stated};
+use super::shown;
+use crate::error::Result;
+use crate::layer::Packing;
+
+/// Something that is wrong with a stated manifest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Flaw {
+    /// The descriptor of the config has a `platform`, as Docker 25.0 and 26.0 wrote it
+    /// (<https://github.com/moby/moby/issues/47661>). ECR takes no such manifest; others do.
+    ConfigPlatform,
+    /// The media type of a layer says that it is packed in another way than it is. Who pulls the image may believe it and
+    /// fail to unpack the layer.
+    MediaType {
+        /// The layer's place in [`Manifest::layers`].
+        layer: usize,
+        /// What the manifest calls it.
+        says: String,
+    },
+}
+
+impl Manifest {
+    /// What is wrong with the stated manifest.
+    pub fn flaws(&self) -> Vec<Flaw> {
+        let view = self.stated.as_ref().and_then(|stated| serde_json::from_slice::<Value>(&stated.bytes).ok());
+        let platform = view.as_ref().and_then(|view| view.get("config")?.get("platform"));
+        let flawed = self.layers.iter().enumerate().filter(|(_, layer)| layer.contradicts_media_type());
+        let media_types = flawed.map(|(at, layer)| {
+            let says = shown(layer.media_type.as_deref().unwrap_or_default());
+            Flaw::MediaType { layer: at, says }
+        });
+        platform.map(|_| Flaw::ConfigPlatform).into_iter().chain(media_types).collect()
+    }
+
+    /// The manifest that is put if no layer changes: the stated one, or that without its flaws.
+    pub fn base(&self) -> Option<&Stated> {
+        self.repaired.as_ref().or(self.stated.as_ref())
+    }
+
+    fn repair(&mut self) -> Result<()> {
+        let Some(stated) = self.stated.as_ref().filter(|_| !self.flaws().is_empty()) else { return Ok(()) };
+        let broken = || broken("manifest", stated);
+        let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
+        let config = json.get_mut("config").and_then(Value::as_object_mut).ok_or_else(broken)?;
+        config.remove("platform");
+        let mut media_type = stated.media_type.clone();
+        // Docker's family has no type for zstd.
+        let has_zstd = self.layers.iter().any(|layer| layer.is_tar() && layer.packing == Packing::Zstd);
+        let is_moved = has_zstd && Family::of(&media_type) == Family::Docker;
+        let family = if is_moved { Family::Oci } else { Family::of(&media_type) };
+        if is_moved {
+            config.insert("mediaType".into(), family.config().into());
+            media_type = family.manifest().to_owned();
+            json["mediaType"] = family.manifest().into();
+        }
+        let listed = json.get_mut("layers").and_then(Value::as_array_mut);
+        for (layer, descriptor) in self.sent(listed.into_iter().flatten()) {
+            if layer.contradicts_media_type() || (is_moved && layer.is_tar()) {
+                let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
+                descriptor.insert("mediaType".into(), family.layer(layer.packing).into());
+            }
+        }
+        self.repaired = Some(state(serialised(&json), media_type));
+        Ok(())
+    }
+
+    /// The layers that are not kept by reference, each with its place in a list of all.
+    pub(super) fn sent<T>(&self, all: impl Iterator<Item = T>) -> impl Iterator<Item = (&Layer, T)> {
+        let is_foreign = |at: usize| self.foreign.iter().any(|foreign| foreign.at == at);
+        let sent = all.enumerate().filter(move |(at, _)| !is_foreign(*at)).map(|(_, place)| place);
+        self.layers.iter().zip(sent)
+    }
+}
+
+impl Image {
+    /// Takes out of the stated manifests what is wrong with them. Those that were flawed get another digest, and so do the
+    /// indexes above them.
+    ///
+    /// # Errors
+    /// If a stated manifest cannot be corrected.
+    pub fn repair(&mut self) -> Result<()> {
+        self.content.manifests_mut().into_iter().try_for_each(Manifest::repair)
+    }
+}
+
+impl Layer {
+    /// Whether its bytes are packed in another way than its media type says.
+    fn contradicts_media_type(&self) -> bool {
+        let media_type = self.media_type.as_deref().filter(|_| self.is_tar()).unwrap_or_default();
+        let said = match media_type.rsplit(['.', '+']).next() {
+            Some("gzip") => Packing::Gzip,
+            Some("zstd") => Packing::Zstd,
+            Some("tar") => Packing::Plain,
+            _ => return false,
+        };
+        said != self.packing
+    }
+}

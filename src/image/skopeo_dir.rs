@@ -1,0 +1,42 @@
+//! What skopeo, podman and buildah write with `dir:`: a folder (or a tar of one) with `manifest.json`, which is the
+//! manifest or the index itself, the blobs by the bare digits of their digests, and the manifests below an index as
+//! `HEX.manifest.json`
+//! (<https://github.com/containers/image/blob/main/directory/directory_transport.go>).
+//!
+//! It has no names. `version` and `signature-N` beside it are left alone.
+
+use oci_client::manifest as media;
+
+use super::archive::Entries;
+use super::document::{Descriptor, Documents, Listing, MAX_MANIFEST, parse};
+use super::oci_layout::{Layout, Naming};
+use super::{Contents, MANIFEST_JSON};
+use crate::error::{Error, Result};
+use crate::layer::FileRange;
+
+/// Whether `manifest.json` is a manifest, and not the list of images that `docker save` writes under that name.
+pub(super) fn is_manifest(manifest_json: &FileRange) -> Result<bool> {
+    let mut start = [0; 64];
+    let read = manifest_json.read_at(0, &mut start);
+    let read = read.map_err(|error| Error::input("cannot read manifest.json of the archive").because(error))?;
+    Ok(start[..read].trim_ascii_start().starts_with(b"{"))
+}
+
+/// Reads the folder's one image.
+pub(super) fn read(entries: &Entries) -> Result<Contents> {
+    let mut documents = Documents::new(entries);
+    let Some((bytes, digest)) = documents.find(MANIFEST_JSON, MAX_MANIFEST)? else {
+        return Err(Error::input("the archive has no manifest.json"));
+    };
+    let listing: Listing = parse(&bytes, MANIFEST_JSON)?;
+    // An OCI manifest need not say what it is, and nothing that points at it does.
+    let unsaid =
+        if listing.manifests.is_some() { media::OCI_IMAGE_INDEX_MEDIA_TYPE } else { media::OCI_IMAGE_MEDIA_TYPE };
+    let media_type = listing.media_type.unwrap_or_else(|| unsaid.to_owned());
+    let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64, urls: None, annotations: None };
+    let mut contents = Contents::default();
+    Layout::new(&mut documents, Naming::Skopeo { root: digest }, false)
+        .root(Vec::new(), descriptor, "the folder")
+        .add_to(&mut contents);
+    Ok(contents)
+}

@@ -1,0 +1,254 @@
+//! Manifests that say what is not so, or what ECR refuses: told beforehand, and put right if somebody asks for it.
+
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::bench::{Bench, testdata};
+use super::build;
+use super::ecr::{Ecr, HOST};
+use super::pushed::Pushed;
+use super::registry::{Registry, skopeo_copy};
+use super::source::{Source, sha256};
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const DOCKER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+
+fn manifest(ecr: &Ecr, reference: &str) -> Value {
+    serde_json::from_slice(&ecr.image("team/app", reference).unwrap().1).unwrap()
+}
+
+fn short(digest: &str) -> &str {
+    &digest[..19]
+}
+
+/// A layout with `platform` in the descriptor of its config, as Docker 25.0 writes it, and its manifest's digest.
+fn with_platform(path: &str) -> String {
+    build::oci_layout(path, &[build::tar_of("app", &build::noise(1, 50_000))]);
+    build::edit_manifest(path, |manifest| {
+        manifest["config"]["platform"] = json!({"architecture": "amd64", "os": "linux"});
+        manifest["annotations"] = json!({"org.example.kept": "yes"});
+    })
+}
+
+/// A layout with a gzip layer that is called plain, a plain one that is called gzip, and one that is called right.
+fn mislabelled(path: &str) -> String {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let plain = build::tar_of("packed", &build::prose(1, 50_000));
+    gzip.write_all(&plain).unwrap();
+    let packed = gzip.finish().unwrap();
+    let others = [build::tar_of("plain", &build::noise(1, 40_000)), build::tar_of("right", &build::noise(2, 30_000))];
+    build::oci_layout(path, &[packed, others[0].clone(), others[1].clone()]);
+    build::edit_manifest(path, |manifest| {
+        let diff_ids = [&plain, &others[0], &others[1]].map(|layer| sha256(layer));
+        let config = build::config(&diff_ids);
+        let file = sha256(&config).replace("sha256:", "blobs/sha256/");
+        std::fs::write(format!("{path}/{file}"), &config).unwrap();
+        manifest["config"]["digest"] = sha256(&config).into();
+        manifest["config"]["size"] = config.len().into();
+        manifest["layers"][1]["mediaType"] = GZIP.into();
+    })
+}
+
+#[test]
+fn what_ecr_refuses_is_told_before_the_push_and_explained_after_it() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("layout");
+    let digest = with_platform(&archive);
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(1).prints("");
+    let warning = format!("warning: the manifest {} has a `platform` in the descriptor of its config", short(&digest));
+    let run = run.says(&[&warning, "ECR refuses that: add --repair", "405 UNSUPPORTED", "hint: ECR takes no manifest"]);
+    let (before, after) = (run.stderr.find("warning: ").unwrap(), run.stderr.find("layer sha256:").unwrap());
+    assert!(before < after, "it is told before anything is sent");
+    ecr.has_no_image("1");
+    drop(run);
+
+    // Others take it, and are not warned of.
+    let Some(registry) = Registry::start() else { return };
+    let target = registry.target("team/app:1");
+    let run = Bench::new().run(&[&archive, &target]).exits(0).never_says(&["warning"]);
+    drop(run.prints(&format!("{target}@{digest}\n")));
+}
+
+#[test]
+fn repair_takes_out_the_platform_and_nothing_else() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("layout");
+    let digest = with_platform(&archive);
+    let run = ecr.run(&[&archive, "team/app:1", "--repair"]).exits(0).never_says(&["warning"]);
+    let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+    let note = format!(
+        "note: what was wrong was corrected, so the manifest {} of the archive becomes {}",
+        short(&digest),
+        short(&pushed.digest())
+    );
+    let run = run.says(&[&note]).prints(&format!("{HOST}/team/app:1@{}\n", pushed.digest()));
+    pushed.is(&Source { digest: None, ..Source::read(&archive, 0) });
+    let mut expected = Value::Null;
+    build::edit_manifest(&archive, |manifest| {
+        manifest["config"].as_object_mut().unwrap().remove("platform");
+        expected = manifest.clone();
+    });
+    assert_eq!(manifest(&ecr, "1"), expected);
+    drop(run);
+    // Now nothing is wrong with it, and it is there already.
+    drop(ecr.run(&[&archive, "team/app:1", "--repair"]).exits(0).never_says(&["note: "]).says(&["1 reused"]));
+}
+
+#[test]
+fn an_index_above_a_repaired_manifest_is_rewritten() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("layout");
+    let flawed = with_platform(&archive);
+    let path = |digest: &str| format!("{archive}/{}", digest.replace("sha256:", "blobs/sha256/"));
+    let read = |path: &str| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let mut good = read(&path(&flawed));
+    good["config"].as_object_mut().unwrap().remove("platform");
+    good["annotations"] = json!({"org.example.other": "yes"});
+    let mut children = Vec::new();
+    for manifest in [read(&path(&flawed)), good] {
+        let bytes = manifest.to_string();
+        std::fs::write(path(&sha256(bytes.as_bytes())), &bytes).unwrap();
+        children.push(json!({"mediaType": manifest["mediaType"], "digest": sha256(bytes.as_bytes()),
+            "size": bytes.len(), "platform": {"os": "linux", "architecture": "amd64"}}));
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": children, "annotations": {"a": "b"}});
+    let before = sha256(index.to_string().as_bytes());
+    std::fs::write(path(&before), index.to_string()).unwrap();
+    let root = json!({"mediaType": INDEX, "digest": before, "size": index.to_string().len()});
+    std::fs::write(format!("{archive}/index.json"), json!({"schemaVersion": 2, "manifests": [root]}).to_string())
+        .unwrap();
+
+    drop(ecr.run(&[&archive, "team/app:1"]).exits(1));
+    ecr.has_no_image("1");
+    let run = ecr.run(&[&archive, "team/app:1", "--repair"]).exits(0);
+    let pushed = manifest(&ecr, "1");
+    let after = pushed["manifests"][0]["digest"].as_str().unwrap();
+    let notes = [
+        format!("so the manifest {} of the archive becomes {}", short(&flawed), short(after)),
+        format!("so the index {} of the archive becomes {}", short(&before), short(&run.digest())),
+    ];
+    let run = run.says(&[&notes[0], &notes[1]]);
+    assert_eq!(pushed["manifests"][1], index["manifests"][1], "the good one stays");
+    assert_eq!(pushed["manifests"][0]["platform"], index["manifests"][0]["platform"]);
+    assert_eq!(pushed["annotations"], index["annotations"]);
+    assert_eq!(manifest(&ecr, after)["config"]["platform"], Value::Null);
+    drop(run);
+}
+
+#[test]
+fn a_docker_save_that_is_packed_is_repaired_too() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("layout");
+    with_platform(&archive);
+    let layer = build::tar_of("app", &build::noise(1, 50_000));
+    let config = build::config(&[sha256(&layer)]);
+    let path = |bytes: &[u8]| sha256(bytes).replace("sha256:", "blobs/sha256/");
+    let list = json!([{"Config": path(&config), "RepoTags": ["made/up:1"], "Layers": [path(&layer)]}]);
+    std::fs::write(format!("{archive}/manifest.json"), list.to_string()).unwrap();
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(1);
+    drop(run.says(&["add --repair, which takes it out", "hint: "]));
+    let run = ecr.run(&[&archive, "team/app:1", "--repair"]).exits(0);
+    let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+    pushed.is(&Source::read(&archive, 0));
+    assert_eq!(pushed.manifests()[0]["config"]["platform"], Value::Null);
+    assert_eq!(pushed.manifests()[0]["layers"][0]["mediaType"], GZIP);
+    drop(run);
+}
+
+#[test]
+fn a_media_type_that_the_bytes_contradict_is_told_and_put_right_if_asked() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("layout");
+    let digest = mislabelled(&archive);
+    let stated = Source::read(&archive, 0);
+    let layers = manifest_of(&archive)["layers"].clone();
+    let name = |at: usize| short(layers[at]["digest"].as_str().unwrap()).to_owned();
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(0).prints(&format!("{HOST}/team/app:1@{digest}\n"));
+    let plain = format!("layer {} is plain, but the manifest calls it {GZIP}", name(1));
+    let gzip = format!("layer {} is gzip, but the manifest calls it application/vnd.oci.image.layer.v1.tar", name(0));
+    let run = run.says(&["warning: ", &plain, &gzip, "add --repair", "or add --compression gzip, which packs it"]);
+    assert_eq!(run.stderr.matches("warning: ").count(), 2, "nothing is wrong with the third layer");
+    drop(run);
+
+    let run = ecr.run(&[&archive, "team/app:2", "--repair"]).exits(0).never_says(&["warning"]);
+    let run = run.says(&[&format!("so the manifest {} of the archive becomes", short(&digest))]);
+    let pushed = Pushed::of_sandbox(&ecr, "team/app", "2");
+    pushed.is(&Source { digest: None, ..stated });
+    assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 4, "no layer is sent again");
+    drop(run);
+
+    // Packing the plain one leaves only the other.
+    let run = ecr.run(&[&archive, "team/app:3", "--compression", "gzip"]).exits(0).says(&[&gzip]);
+    drop(run.never_says(&[&plain]));
+}
+
+fn manifest_of(layout: &str) -> Value {
+    let read = |path: String| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let index = read(format!("{layout}/index.json"));
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    read(format!("{layout}/{}", digest.replace("sha256:", "blobs/sha256/")))
+}
+
+#[test]
+fn layers_that_docker_s_types_cannot_name_move_the_manifest_to_oci_s() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("layout");
+    let layers = [build::tar_of("a", &build::prose(1, 50_000)), build::tar_of("b", &build::noise(1, 50_000))];
+    let zstd = zstd::encode_all(layers[0].as_slice(), 3).unwrap();
+    build::oci_layout(&archive, &[zstd, layers[1].clone()]);
+    build::edit_manifest(&archive, |manifest| {
+        let config = build::config(&[sha256(&layers[0]), sha256(&layers[1])]);
+        std::fs::write(format!("{archive}/{}", sha256(&config).replace("sha256:", "blobs/sha256/")), &config).unwrap();
+        manifest["mediaType"] = "application/vnd.docker.distribution.manifest.v2+json".into();
+        manifest["config"] = json!({"mediaType": "application/vnd.docker.container.image.v1+json",
+            "digest": sha256(&config), "size": config.len()});
+        manifest["layers"][0]["mediaType"] = DOCKER_GZIP.into();
+        manifest["layers"][1]["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar".into();
+    });
+    let run = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    drop(run.says(&[&format!("is zstd, but the manifest calls it {DOCKER_GZIP}")]));
+    drop(ecr.run(&[&archive, "team/app:2", "--repair"]).exits(0));
+    let pushed = Pushed::of_sandbox(&ecr, "team/app", "2");
+    pushed.is(&Source { digest: None, ..Source::read(&archive, 0) });
+    let view = &pushed.manifests()[0];
+    assert_eq!(view["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(view["config"]["mediaType"], "application/vnd.oci.image.config.v1+json");
+    assert_eq!(view["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    assert_eq!(view["layers"][1]["mediaType"], "application/vnd.oci.image.layer.v1.tar");
+
+    if let Some(registry) = Registry::start() {
+        drop(Bench::new().run(&[&archive, &registry.target("team/app:1"), "--repair"]).exits(0));
+        registry.read_back("team/app", "1").is(&Source { digest: None, ..Source::read(&archive, 0) });
+    }
+
+    // An index says what its children are.
+    let read =
+        || -> Value { serde_json::from_slice(&std::fs::read(format!("{archive}/index.json")).unwrap()).unwrap() };
+    let bytes = json!({"schemaVersion": 2, "manifests": read()["manifests"]}).to_string();
+    let root = json!({"mediaType": INDEX, "digest": sha256(bytes.as_bytes()), "size": bytes.len()});
+    std::fs::write(format!("{archive}/{}", sha256(bytes.as_bytes()).replace("sha256:", "blobs/sha256/")), bytes)
+        .unwrap();
+    std::fs::write(format!("{archive}/index.json"), json!({"schemaVersion": 2, "manifests": [root]}).to_string())
+        .unwrap();
+    drop(ecr.run(&[&archive, "team/app:3", "--repair"]).exits(0));
+    let entry = manifest(&ecr, "3")["manifests"][0].clone();
+    assert_eq!(entry["digest"], pushed.digest());
+    assert_eq!(entry["mediaType"], view["mediaType"]);
+}
+
+/// Out of a `docker-archive:` skopeo 1.9 writes a `dir:` whose plain layers it calls gzip.
+#[test]
+fn what_skopeo_makes_of_a_docker_archive_is_put_right() {
+    let Some(registry) = Registry::start() else { return };
+    let bench = Bench::new();
+    let copy = bench.scratch("copy");
+    std::fs::create_dir(&copy).unwrap();
+    skopeo_copy(copy.as_ref(), &[&format!("docker-archive:{}", testdata("docker-20.10-save.tar"))]);
+    let (archive, target) = (format!("{copy}/image"), registry.target("team/app:1"));
+    let run = bench.run(&[&archive, &target]).exits(0);
+    drop(run.says(&["is plain, but the manifest calls it", DOCKER_GZIP, "add --repair"]));
+    drop(bench.run(&[&archive, &target, "--repair"]).exits(0).never_says(&["warning"]));
+    registry.read_back("team/app", "1").is(&Source { digest: None, ..Source::read(&archive, 0) });
+}
