@@ -160,7 +160,7 @@ fn an_entry_that_is_cut_off_is_named_with_what_it_lacks() {
     let bytes = tar_of(&saved(&[file("z", vec![1; 1000])]));
     let start = bytes.windows(4).position(|bytes| bytes == [1; 4]).unwrap();
     assert!(words(open_bytes(&bytes[..start + 990])).contains("is cut off: its entry z lacks the last 10 bytes"));
-    assert!(words(open_bytes(&bytes[..start - 1])).contains("is cut off: the file ends inside the header after"));
+    assert!(words(open_bytes(&bytes[..start - 1])).contains("is cut off: it ends inside the header after"));
     let unmarked = &bytes[..start + 1000];
     assert_eq!(open_bytes(unmarked).unwrap().notes.len(), 1);
 }
