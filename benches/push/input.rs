@@ -24,6 +24,8 @@ pub(crate) enum Input {
     Changed,
     /// The same as an OCI layout with packed layers.
     Packed,
+    /// The same as Docker 25 and later save it: files that are called by their hash.
+    Modern,
     /// One layer.
     Huge,
     /// 40 small layers.
@@ -38,6 +40,7 @@ impl Input {
             Self::Three => "three.tar",
             Self::Changed => "changed.tar",
             Self::Packed => "packed",
+            Self::Modern => "three-25.tar",
             Self::Huge => "huge.tar",
             Self::Forty => "forty.tar",
             Self::Twenty => "twenty.tar",
@@ -95,6 +98,7 @@ impl Inputs {
                 std::fs::copy(self.get(Input::Three), path).unwrap();
             }
             Input::Packed => pack_layout(&self.get(Input::Three), path),
+            Input::Modern => save_anew(&self.get(Input::Three), path),
             Input::Huge => {
                 let mut save = Save::new(File::create(path).unwrap(), Vec::new());
                 save.layer(|layer| layer.fill(&mut Files::of(&["/usr"]), 4_000 * self.scale));
@@ -342,6 +346,55 @@ fn pack_layout(archive: &Path, layout: &Path) {
     let index = json!({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest.to_string().as_bytes())]});
     std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// Writes an archive again as Docker 25 and later do: blobs in the order of their names, then what leads to them.
+fn save_anew(archive: &Path, path: &Path) {
+    let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, File::create(path).unwrap()));
+    let mut add = |name: &str, len: u64, bytes: &mut dyn io::Read| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(len);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    };
+    let name = |digest: &str| format!("blobs/sha256/{}", &digest["sha256:".len()..]);
+    let layers = layers(archive);
+    let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
+    let config = config(&diff_ids);
+    let describe = |kind: &str, digest: &str, size: u64| {
+        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size})
+    };
+    let plain: Vec<_> = layers.iter().map(|(bytes, id)| describe("layer.v1.tar", id, bytes.len())).collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": describe("config.v1+json", &sha256(&config), config.len() as u64),
+        "layers": plain,
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let root = describe("manifest.v1+json", &sha256(&manifest), manifest.len() as u64);
+    let small = |bytes: &Vec<u8>| (name(&sha256(bytes)), Some(bytes.clone()), None);
+    let large = layers.iter().map(|(bytes, diff_id)| (name(diff_id), None, Some(bytes)));
+    let mut blobs: Vec<_> = large.chain([small(&config), small(&manifest)]).collect();
+    blobs.sort_by(|one, other| one.0.cmp(&other.0));
+    for (name, small, large) in &blobs {
+        match (small, large) {
+            (Some(bytes), _) => add(name, bytes.len() as u64, &mut bytes.as_slice()),
+            (None, Some(range)) => add(name, range.len(), &mut range.reader()),
+            (None, None) => {}
+        }
+    }
+    let names: Vec<_> = diff_ids.iter().map(|diff_id| name(diff_id)).collect();
+    let list = json!([{"Config": name(&sha256(&config)), "RepoTags": ["bench:1"], "Layers": names}]);
+    for (name, json) in [
+        ("index.json", json!({"schemaVersion": 2, "manifests": [root]})),
+        ("manifest.json", list),
+        ("oci-layout", json!({"imageLayoutVersion": "1.0.0"})),
+    ] {
+        let text = json.to_string();
+        add(name, text.len() as u64, &mut text.as_bytes());
+    }
+    tar.into_inner().unwrap().flush().unwrap();
 }
 
 /// Writes through, hashes and counts.

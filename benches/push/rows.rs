@@ -58,7 +58,7 @@ const fn row(key: &'static str, title: &'static str, input: Input, floor: Floor)
     Row { key, title, input, floor, before, delay: 0, wants: &[], told: &[], skopeo: &[], from_pipe: false }
 }
 
-pub(crate) const ROWS: [Row; 11] = [
+pub(crate) const ROWS: [Row; 12] = [
     row("cold", "cold, gzip", Input::Three, Floor::All),
     Row {
         wants: &["--compression"],
@@ -84,8 +84,9 @@ pub(crate) const ROWS: [Row; 11] = [
     Row {
         wants: &["standard input", "stdin"],
         from_pipe: true,
-        ..row("stdin", "standard input", Input::Three, Floor::All)
+        ..row("stdin", "standard input, save of Docker 25", Input::Modern, Floor::All)
     },
+    row("file", "the same from a file", Input::Modern, Floor::All),
 ];
 
 /// A program that is measured.
