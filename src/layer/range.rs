@@ -4,6 +4,7 @@
 //! be read again from any offset. Nothing is ever unpacked to get at a layer.
 
 use std::fs::File;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 
@@ -59,6 +60,21 @@ impl FileRange {
         let mut bytes = vec![0; usize::try_from(self.len).map_err(io::Error::other)?];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
+    }
+}
+
+/// Two are equal if they are the same stretch of the same open file.
+impl PartialEq for FileRange {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file) && (self.start, self.len) == (other.start, other.len)
+    }
+}
+
+impl Eq for FileRange {}
+
+impl Hash for FileRange {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.file), self.start, self.len).hash(state);
     }
 }
 

@@ -191,7 +191,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let (archive, image) = &opened;
     let summary = ImageSummary::of(archive, image);
     events(Event::Opened(summary.clone()));
-    archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
+    let unusable = archive.unusable.iter().map(ToString::to_string);
+    archive.notes.iter().cloned().chain(unusable).for_each(|note| events(Event::Note(note)));
     outcome.image = Some(summary);
 
     let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
