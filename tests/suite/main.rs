@@ -35,6 +35,7 @@ mod errors_of_registries;
 mod errors_of_usage;
 mod faults;
 mod held;
+mod inspect;
 mod journal;
 mod limits;
 mod moto;

@@ -34,6 +34,8 @@ pub(crate) fn plain(bytes: &[u8]) -> Vec<u8> {
 /// An image of an archive.
 #[derive(Debug)]
 pub(crate) struct Source {
+    /// Its names, as the archive has them.
+    pub(crate) names: Vec<String>,
     /// The digest of what a tag has to point at, where the archive states it.
     pub(crate) digest: Option<String>,
     /// One a platform, in their order.
@@ -43,6 +45,8 @@ pub(crate) struct Source {
 /// An image for one platform.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// What index.json leads to, if there is one.
+    pub(crate) manifest: Option<Vec<u8>>,
     pub(crate) config: Vec<u8>,
     pub(crate) layers: Vec<Layer>,
 }
@@ -52,6 +56,8 @@ pub(crate) struct Part {
 pub(crate) struct Layer {
     /// What the config says.
     pub(crate) diff_id: String,
+    /// How many bytes lie in the archive.
+    pub(crate) len: usize,
     /// The hash of the plain bytes.
     pub(crate) plain: String,
     /// The hash of the bytes as they lie, if they are packed there: then they stay so.
@@ -127,28 +133,35 @@ impl Source {
             let saved = files.json("manifest.json")[index].clone();
             let config = files.get(saved["Config"].as_str().unwrap());
             let layers = saved["Layers"].as_array().unwrap().iter().map(|name| files.get(name.as_str().unwrap()));
-            return Self { digest: None, parts: vec![Part::new(config, layers)] };
+            let names =
+                saved["RepoTags"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap().to_owned());
+            let has_index = files.0.contains_key("index.json");
+            let manifest = has_index.then(|| files.blob(&files.json("index.json")["manifests"][index]["digest"]));
+            return Self { names: names.collect(), digest: None, parts: vec![Part::new(manifest, config, layers)] };
         }
         let root = files.json("index.json")["manifests"][index].clone();
         let mut parts = Vec::new();
         part(&files, &root["digest"], &mut parts);
-        Self { digest: Some(root["digest"].as_str().unwrap().to_owned()), parts }
+        let name = root["annotations"]["org.opencontainers.image.ref.name"].as_str();
+        let names = name.into_iter().map(str::to_owned).collect();
+        Self { names, digest: Some(root["digest"].as_str().unwrap().to_owned()), parts }
     }
 }
 
 /// Reads a manifest, or all those of an index.
 fn part(files: &Files, digest: &Value, parts: &mut Vec<Part>) {
-    let manifest: Value = serde_json::from_slice(files.blob(digest)).unwrap();
+    let bytes = files.blob(digest);
+    let manifest: Value = serde_json::from_slice(bytes).unwrap();
     if let Some(children) = manifest["manifests"].as_array() {
         children.iter().for_each(|child| part(files, &child["digest"], parts));
         return;
     }
     let layers = manifest["layers"].as_array().unwrap().iter().map(|layer| files.blob(&layer["digest"]));
-    parts.push(Part::new(files.blob(&manifest["config"]["digest"]), layers));
+    parts.push(Part::new(Some(bytes), files.blob(&manifest["config"]["digest"]), layers));
 }
 
 impl Part {
-    fn new<'a>(config: &[u8], layers: impl Iterator<Item = &'a [u8]>) -> Self {
+    fn new<'a>(manifest: Option<&[u8]>, config: &[u8], layers: impl Iterator<Item = &'a [u8]>) -> Self {
         let view: Value = serde_json::from_slice(config).unwrap();
         let diff_ids = view["rootfs"]["diff_ids"].as_array().unwrap().clone();
         let layers: Vec<_> = layers.collect();
@@ -157,10 +170,12 @@ impl Part {
             let inside = plain(bytes);
             Layer {
                 diff_id: diff_id.as_str().unwrap().to_owned(),
+                len: bytes.len(),
                 packed: (inside.len() != bytes.len()).then(|| sha256(bytes)),
                 plain: sha256(&inside),
             }
         };
-        Self { config: config.to_vec(), layers: layers.into_iter().zip(diff_ids).map(layer).collect() }
+        let manifest = manifest.map(<[u8]>::to_vec);
+        Self { manifest, config: config.to_vec(), layers: layers.into_iter().zip(diff_ids).map(layer).collect() }
     }
 }
