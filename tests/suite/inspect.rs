@@ -1,7 +1,7 @@
 //! `ecr-push inspect`: what is in an archive, for people and for programs, and whether it is what the archive says.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -466,6 +466,47 @@ fn a_plain_layer_of_a_layout_that_does_not_match_its_digest() {
     let images = lies(&bench, &layout, &[&said[0], &said[1]]);
     let found = &images[0]["manifests"][0]["layers"][2]["found"];
     assert_eq!(found["digest"], sha256(&build::noise(99, 20_000)));
+}
+
+#[test]
+fn a_layer_that_two_platforms_share_is_told_once() {
+    let bench = Bench::new();
+    let (from, layout) = (testdata("skopeo-oci-layout-multiarch"), bench.scratch("layout"));
+    std::fs::create_dir_all(format!("{layout}/blobs/sha256")).unwrap();
+    for folder in ["", "/blobs/sha256"] {
+        let files = std::fs::read_dir(format!("{from}{folder}")).unwrap().map(|entry| entry.unwrap().path());
+        for file in files.filter(|path| path.is_file()) {
+            std::fs::copy(&file, format!("{layout}{folder}/{}", file.file_name().unwrap().to_str().unwrap())).unwrap();
+        }
+    }
+    let name = "blobs/sha256/11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4";
+    let mut bytes = std::fs::read(format!("{layout}/{name}")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(format!("{layout}/{name}"), bytes).unwrap();
+    let images = lies(&bench, &layout, &[&format!("layer {name} ")]);
+    let is_wrong = |manifest: &Value| !manifest["layers"][0]["found"]["error"].is_null();
+    assert!(images[0]["manifests"].as_array().unwrap().iter().all(is_wrong), "it is wrong in both");
+    let run = bench.run(&["inspect", &layout, "--verify"]).exits(1);
+    assert_eq!(run.stdout.matches("  WRONG\n").count(), 2);
+    assert!(run.stdout.ends_with("\nverified 3 layers, 248.4 KiB: 1 is not what the archive says\n"));
+}
+
+#[test]
+fn a_log_hears_of_what_takes_long() {
+    let bench = Bench::new();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = bench.command(&["inspect", "-"]);
+    command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    // Behind the end of the first archive, nobody looks at the others.
+    writer.write_all(&std::fs::read(testdata("docker-29-overlay2-save.tar")).unwrap().repeat(6)).unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
+    drop(writer);
+    assert_eq!(first, "2.0 MiB of the archive are in a temporary file\n");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
