@@ -17,15 +17,19 @@ use crate::push::{Request, Reuse};
 use crate::reference::{Tag, Target};
 use crate::registry::Patience;
 
+mod inspect;
 mod values;
 
-use values::{at_least_one, bytes, chunk_size, compression, given, region, registry_endpoint};
+pub use inspect::{Inspect, Output};
+use values::{archive, at_least_one, bytes, chunk_size, compression, given, region, registry_endpoint};
 
 /// What the program is asked to do.
 #[derive(Debug)]
 pub enum Command {
     /// Push an image.
     Push(Box<Push>),
+    /// Show what is in an archive.
+    Inspect(Inspect),
     /// Run a sandbox until it is stopped.
     #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),
@@ -124,6 +128,7 @@ Examples:
   ecr-push image.tar 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4 --tag latest
   ecr-push image.tar localhost:5000/app:1
   docker save app:1 | ecr-push - team/app:1 --region eu-west-1
+  ecr-push inspect image.tar                  (what is inside)
   ecr-push --sandbox image.tar team/app:1     (try it: no AWS account, nothing leaves this machine)
 
 Every option can also be set in the environment: ECR_PUSH_REGION for --region.";
@@ -143,6 +148,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Show what is in an archive; nobody is asked, nothing is sent
+    Inspect(inspect::InspectArgs),
     /// Run a local ECR on loopback, to try things and to test pipelines
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
@@ -292,14 +299,13 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match cli.verb {
+        Some(Verb::Inspect(args)) => Ok(Command::Inspect(args.into())),
         #[cfg(feature = "sandbox")]
         Some(Verb::Sandbox(args)) => {
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
             let SandboxArgs { listen, dir, discard, delay, .. } = args;
             Ok(Command::Sandbox(Sandbox { listen, dir, discard, delay: Duration::from_millis(delay), create }))
         }
-        #[cfg(not(feature = "sandbox"))]
-        Some(verb) => match verb {},
         None => push(cli.push, environment).map(|push| Command::Push(Box::new(push))),
     }
 }
@@ -324,11 +330,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
             .hint("Leave one of them out."));
     }
-    // By that name, a file is `./-`.
-    let archive = match args.archive.unwrap_or_default() {
-        dash if dash.as_os_str() == "-" => Source::StandardInput,
-        path => Source::Path(path),
-    };
+    let archive = archive(args.archive.unwrap_or_default());
     if args.report.as_ref().is_some_and(|report| archive == Source::Path(report.clone())) {
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
@@ -406,17 +408,26 @@ fn usage(error: &clap::Error) -> Error {
 }
 
 /// Puts the options that stand in the environment in front of the arguments, each unless it is among them.
-fn with_environment(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<OsString>> {
+fn with_environment(
+    mut arguments: Vec<OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Vec<OsString>> {
     for argument in &arguments {
         refuse_unexpanded("the argument", &argument.to_string_lossy())?;
     }
-    let command = Cli::command();
-    // A verb of its own takes none of the push's options.
+    let mut command = Cli::command();
     let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
-    if first == "help" || command.get_subcommands().any(|verb| verb.get_name() == first) {
-        return Ok(arguments);
-    }
     let mut all = Vec::new();
+    match command.find_subcommand(&first).cloned() {
+        Some(verb) if first == "inspect" => {
+            all.push(arguments.remove(0));
+            command = verb;
+        }
+        // A sandbox is set up by its arguments alone.
+        Some(_) => return Ok(arguments),
+        None if first == "help" => return Ok(arguments),
+        None => {}
+    }
     for option in command.get_arguments().filter(|option| !option.is_positional()) {
         let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
         let name = format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"));

@@ -6,8 +6,8 @@
 //!
 //! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
 //!
-//! `error` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← `push` ← {`progress`, `report`}
-//! ← `cli` ← `main`
+//! `error` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`, `inspect`} ← {`progress`,
+//! `report`} ← `cli` ← `main`
 //!
 //! - [`error`]: what went wrong, for people; the kind decides the exit code
 //! - [`reference`](mod@reference): hosts (and whose they are), repositories, tags, digests: parsed once
@@ -18,6 +18,7 @@
 //! - [`reuse`]: what is known already
 //! - [`plan`]: what happens to each layer, and why
 //! - [`push`](mod@push): the story
+//! - [`inspect`]: an archive looked at, its layers read and hashed
 //! - [`progress`], [`report`]: what people and pipelines see
 //! - [`cli`]: typed text in, a request out
 //! - `sandbox`: an ECR on loopback; only `main` and tests use it
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod ecr;
 pub mod error;
 pub mod image;
+pub mod inspect;
 pub mod layer;
 pub mod plan;
 pub mod progress;

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ecr_push::cli::{self, Command, Push, Show};
+use ecr_push::cli::{self, Command, Inspect, Output, Push, Show};
 use ecr_push::error::{Error, Kind, Result};
-use ecr_push::progress::{Mode, Progress};
-use ecr_push::push::{Outcome, push};
+use ecr_push::image::{self, Spool};
+use ecr_push::inspect::{Inspection, verify};
+use ecr_push::progress::{Mode, Progress, Tell};
+use ecr_push::push::{Event, Outcome, push};
 use ecr_push::report;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +41,7 @@ fn run(command: Command) -> Result<ExitCode> {
             runtime.shutdown_background();
             done
         }
+        Command::Inspect(inspect) => run_inspect(&inspect),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(sandbox) => runtime()?.block_on(sandbox::serve(sandbox)),
     }
@@ -97,6 +101,33 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     others.iter().for_each(|error| complain(&report::failure(error)));
     let error = outcome.error().or_else(|| others.first());
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
+}
+
+/// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
+fn run_inspect(command: &Inspect) -> Result<ExitCode> {
+    let progress = Progress::start(mode(Show::Auto), Tell::Usual);
+    let inspected = inspect(command, &progress);
+    progress.finish();
+    let inspection = inspected?;
+    print(&match command.output {
+        Output::Text => report::inspect::text(&inspection),
+        Output::Json => report::inspect::json(&inspection),
+    })?;
+    let faults = inspection.faults();
+    faults.iter().for_each(|fault| complain(&report::failure(fault)));
+    Ok(faults.first().map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
+}
+
+fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
+    let events = progress.events();
+    let watch = |written| {
+        events(Event::Spooled(written));
+        ControlFlow::Continue(())
+    };
+    let archive = image::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;
+    let read = || verify(&archive, &|reading| progress.now(reading.to_string()));
+    let verified = command.verify.then(read).transpose()?;
+    Ok(Inspection { archive, verified })
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::image::{self, Family, Image, Layer, Manifest, Origin};
+use crate::image::{self, Content, Family, Image, Layer, Manifest, Origin};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::reference::{DiffId, Digest, Host, Repository};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
@@ -203,6 +203,50 @@ pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> R
     let packed = may_be_packed.then(|| compression.recipe(manifest.from_docker_save)).flatten();
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();
     packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack })
+}
+
+/// What becomes of a manifest or an index of the archive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It goes as it lies, and its digest stays.
+    Kept,
+    /// It is corrected, since layers are packed.
+    Repacked,
+    /// The index is corrected, since a manifest that it lists is.
+    Relisted,
+    /// The archive states none, so one of this family is made.
+    Made(Family),
+}
+
+impl Fate {
+    /// What a push does to it, for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Kept => "kept, byte for byte",
+            Self::Repacked => "gets a new digest: plain layers of a docker save are packed",
+            Self::Relisted => "gets a new digest: a manifest that it lists gets one",
+            Self::Made(Family::Docker) => "made anew, of Docker schema 2: the archive states none",
+            Self::Made(Family::Oci) => "made anew, of OCI, for zstd: the archive states none",
+        }
+    }
+}
+
+/// What becomes of a manifest or an index if nothing is asked for: neither a compression, nor images to reuse.
+pub fn fate(content: &Content) -> Fate {
+    match content {
+        Content::Manifest(manifest) => {
+            let goes_as_it_lies =
+                |layer: &Layer| matches!(recipe(manifest, layer, Compression::Usual), Recipe::Keep { .. });
+            match manifest.stated {
+                Some(_) if manifest.layers.iter().all(goes_as_it_lies) => Fate::Kept,
+                Some(_) => Fate::Repacked,
+                None if manifest.layers.iter().any(|layer| layer.packing == Packing::Zstd) => Fate::Made(Family::Oci),
+                None => Fate::Made(Family::Docker),
+            }
+        }
+        Content::Index(index) if index.children.iter().all(|child| fate(child) == Fate::Kept) => Fate::Kept,
+        Content::Index(_) => Fate::Relisted,
+    }
 }
 
 /// The layers of an image, each once, largest first.

@@ -51,8 +51,8 @@ struct Board {
     tell: Tell,
     started: Instant,
     bars: MultiProgress,
-    /// How much of the archive is in a temporary file, as long as it is being written.
-    spooled: Option<(u64, ProgressBar)>,
+    /// What is being done with the archive, as long as it is.
+    now: Option<(String, ProgressBar)>,
     total: Option<ProgressBar>,
     uploads: Vec<Upload>,
 }
@@ -76,7 +76,7 @@ impl Progress {
                 Mode::Bars => ProgressDrawTarget::stderr_with_hz(15),
                 Mode::Plain | Mode::Quiet => ProgressDrawTarget::hidden(),
             }),
-            spooled: None,
+            now: None,
             total: None,
             uploads: Vec::new(),
         };
@@ -112,6 +112,11 @@ impl Progress {
         text.lines().for_each(|line| board.say(line));
     }
 
+    /// Shows what is being done, in place of what was before, until something else is said.
+    pub fn now(&self, text: String) {
+        lock(&self.board).now(text);
+    }
+
     /// Whether nothing is shown.
     pub fn is_quiet(&self) -> bool {
         lock(&self.board).mode == Mode::Quiet
@@ -133,12 +138,9 @@ impl Board {
         match event {
             Event::Detail(text) if self.tell == Tell::All => self.say(&text),
             Event::Detail(_) => {}
-            Event::Spooled(bytes) => {
-                let bar = || self.bars.add(ProgressBar::new_spinner().with_style(line_style()));
-                self.spooled.get_or_insert_with(|| (0, bar())).0 = bytes;
-            }
+            Event::Spooled(bytes) => self.now(format!("{} of the archive are in a temporary file", size(bytes))),
             Event::Opened(image) => {
-                if let Some((_, bar)) = self.spooled.take() {
+                if let Some((_, bar)) = self.now.take() {
                     bar.finish_and_clear();
                 }
                 self.say(&opened(&image));
@@ -163,6 +165,11 @@ impl Board {
         }
     }
 
+    fn now(&mut self, text: String) {
+        let bar = || self.bars.add(ProgressBar::new_spinner().with_style(line_style()));
+        self.now.get_or_insert_with(|| (String::new(), bar())).0 = text;
+    }
+
     fn add(&mut self, layer: String, meter: Arc<Meter>) {
         let total = self
             .total
@@ -182,11 +189,10 @@ impl Board {
     }
 
     fn tick(&mut self) {
-        if let Some((bytes, bar)) = &self.spooled {
-            let line = format!("{} of the archive are in a temporary file", size(*bytes));
+        if let Some((line, bar)) = &self.now {
             match self.mode {
-                Mode::Bars => bar.set_message(line),
-                Mode::Plain | Mode::Quiet => self.say(&line),
+                Mode::Bars => bar.set_message(line.clone()),
+                Mode::Plain | Mode::Quiet => self.say(line),
             }
         }
         if self.uploads.is_empty() {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, each with what it may use. `main` and tests may use all.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("reference", &["error"]),
     ("layer", &["error", "reference"]),
@@ -17,9 +17,13 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("reuse", &["error", "layer", "reference", "registry"]),
     ("plan", &["error", "image", "layer", "reference", "reuse"]),
     ("push", &["ecr", "error", "image", "layer", "plan", "reference", "registry", "reuse"]),
-    ("progress", &["ecr", "error", "image", "layer", "plan", "push", "reference", "registry", "reuse"]),
-    ("report", &["ecr", "error", "image", "layer", "plan", "push", "reference", "registry", "reuse"]),
-    ("cli", &["ecr", "error", "image", "layer", "plan", "progress", "push", "reference", "registry", "reuse"]),
+    ("inspect", &["error", "image", "layer", "reference"]),
+    ("progress", &["ecr", "error", "image", "inspect", "layer", "plan", "push", "reference", "registry", "reuse"]),
+    ("report", &["ecr", "error", "image", "inspect", "layer", "plan", "push", "reference", "registry", "reuse"]),
+    (
+        "cli",
+        &["ecr", "error", "image", "inspect", "layer", "plan", "progress", "push", "reference", "registry", "reuse"],
+    ),
     ("sandbox", &["error", "reference"]),
     ("lib", &[]),
     ("main", &[]),

@@ -361,9 +361,7 @@ fn save_anew(archive: &Path, path: &Path) {
     let layers = layers(archive);
     let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
     let config = config(&diff_ids);
-    let describe = |kind: &str, digest: &str, size: u64| {
-        json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size})
-    };
+    let describe = |kind: &str, digest: &str, size: u64| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size});
     let plain: Vec<_> = layers.iter().map(|(bytes, id)| describe("layer.v1.tar", id, bytes.len())).collect();
     let manifest = json!({
         "schemaVersion": 2,

@@ -38,6 +38,25 @@ fn push_is_understood_where_no_verb_stands() {
 }
 
 #[test]
+fn a_look_into_an_archive_takes_options_of_its_own() {
+    let look = |arguments: &[&str], environment: &[(&str, &str)]| match read(arguments, environment).unwrap() {
+        Command::Inspect(Inspect { archive, temp_dir, verify, output }) => (archive, temp_dir, verify, output),
+        other => panic!("{other:?}"),
+    };
+    let file = || Source::Path("a.tar".into());
+    let environment = [("ECR_PUSH_TEMP_DIR", "there"), ("ECR_PUSH_REGION", "$(Region)"), ("ECR_PUSH_VERIFY", "yes")];
+    assert_eq!(look(&["inspect", "a.tar"], &[]), (file(), std::env::temp_dir(), false, Output::Text));
+    assert_eq!(look(&["inspect", "a.tar"], &environment), (file(), "there".into(), true, Output::Text));
+    let arguments = ["inspect", "--output=json", "--temp-dir", "here", "-"];
+    assert_eq!(look(&arguments, &environment), (Source::StandardInput, "here".into(), true, Output::Json));
+    // A file of that name has a folder, too.
+    assert_eq!(push_of(&["./inspect", "app"], &environment[..1]).request.archive, Source::Path("./inspect".into()));
+    assert!(
+        matches!(read(&["inspect", "--help"], &environment), Ok(Command::Print(text)) if text.contains("--verify"))
+    );
+}
+
+#[test]
 fn a_dash_is_standard_input_and_a_file_of_that_name_has_a_folder() {
     assert_eq!(push_of(&["-", "app"], &[]).request.archive, Source::StandardInput);
     assert_eq!(push_of(&["./-", "app"], &[]).request.archive, Source::Path("./-".into()));

@@ -1,12 +1,19 @@
 //! What the values of options mean.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::CompressionArg;
 use crate::error::{Error, Result};
+use crate::image::Source;
 use crate::plan::Compression;
 use crate::reference::{Host, Target, is_region};
 use crate::registry::{ECR, Quirks};
+
+/// By the name of standard input, a file is `./-`.
+pub(super) fn archive(path: PathBuf) -> Source {
+    if path.as_os_str() == "-" { Source::StandardInput } else { Source::Path(path) }
+}
 
 pub(super) fn given(option: &str, value: String) -> Result<String> {
     match value.trim() {

@@ -3,7 +3,7 @@
 //! [`open`] reads everything but the layers: it finds them, and leaves their bytes where they lie. Nothing is unpacked
 //! and nothing is written, but for what cannot be read by position ([`Spool`]). Nothing that the archive says is
 //! believed before it is compared with what is there. What only a pass over the layers can tell (their digests and
-//! diff_ids) is left to the push.
+//! diff_ids) is left to whoever reads them, and compared by [`Layer::check`].
 
 mod archive;
 mod choice;
@@ -22,6 +22,8 @@ mod spool;
 mod tar_index;
 #[cfg(test)]
 mod tests;
+
+use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::reference::Digest;
@@ -46,14 +48,14 @@ const OCI_LAYOUT: &str = "oci-layout";
 pub struct Archive {
     /// Where it comes from.
     pub source: Source,
-    /// The images, in the archive's order. At least one.
+    /// The images, in the archive's order. At least one, but from [`list`].
     pub images: Vec<Image>,
     /// How it is written.
     pub format: Format,
     /// What a person should know about it: one sentence each, without a full stop.
     pub notes: Vec<String>,
     /// Images that it lists and that cannot be pushed. They don't get in the way of others, unless they are chosen.
-    unusable: Vec<Unusable>,
+    pub unusable: Vec<Unusable>,
 }
 
 /// How an archive is written.
@@ -87,6 +89,16 @@ impl Format {
 /// Of [`Kind::Input`](crate::error::Kind::Input), if it is no archive of images or a broken one, and those of the
 /// [`Spool`], if one is needed.
 pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
+    let archive = list(source, spool)?;
+    archive.has_image()?;
+    Ok(archive)
+}
+
+/// The same, also of an archive in which no image is good.
+///
+/// # Errors
+/// Those of [`open`], but for what is wrong with its images.
+pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
     let (entries, spooled) = archive::Entries::open(source, spool)?;
     let (format, contents) = match entries.find(MANIFEST_JSON)? {
         Some(manifest) if skopeo_dir::is_manifest(&manifest)? => (Format::SkopeoDir, skopeo_dir::read(&entries)?),
@@ -108,29 +120,47 @@ pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
         }
         notes.push(format!("{source} has no end mark, though it holds all that it lists"));
     }
-    if images.is_empty() {
-        return Err(unusable.into_iter().next().map_or_else(
-            || Error::input(format!("{source} lists no image")).hint("Save it again, with an image."),
-            |unusable| unusable.error,
-        ));
-    }
     notes.splice(..0, spooled);
-    notes.extend(unusable.iter().map(|it| format!("{} cannot be pushed: {}", it.label(), it.error)));
     Ok(Archive { source: source.clone(), images, format, notes, unusable })
+}
+
+impl Archive {
+    /// Whether there is an image that can be pushed.
+    ///
+    /// # Errors
+    /// What is wrong with the first one, if none is good.
+    pub fn has_image(&self) -> Result<()> {
+        match (self.images.as_slice(), self.unusable.as_slice()) {
+            ([], []) => {
+                Err(Error::input(format!("{} lists no image", self.source)).hint("Save it again, with an image."))
+            }
+            ([], [unusable, ..]) => Err(unusable.error.clone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An image that is listed and cannot be pushed.
 #[derive(Clone, Debug)]
-struct Unusable {
-    names: Vec<String>,
-    id: Option<Digest>,
-    error: Error,
+pub struct Unusable {
+    /// The archive's names for it, as written: with control characters, if it has any.
+    pub names: Vec<String>,
+    /// The digest by which the archive lists it, if there is one: of its config, manifest or index.
+    pub id: Option<Digest>,
+    /// Why it cannot be pushed.
+    pub error: Error,
 }
 
 impl Unusable {
     fn label(&self) -> String {
         let id = || self.id.map_or_else(|| "an image without a name".into(), |id| id.short());
         self.names.first().map_or_else(id, |name| shown(name))
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be pushed: {}", self.label(), self.error)
     }
 }
 
@@ -167,8 +197,8 @@ impl Contents {
     }
 }
 
-/// Text from an archive, fit for a sentence and for a terminal.
-fn shown(text: &str) -> String {
+/// Text from an archive, fit for a sentence and for a terminal: without control characters, and not too long.
+pub fn shown(text: &str) -> String {
     let clean = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
     let mut shown: String = text.chars().take(200).map(clean).collect();
     if text.chars().nth(200).is_some() {

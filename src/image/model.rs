@@ -1,11 +1,13 @@
 //! What is in an archive, whatever wrote it.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_client::manifest::{self, OciDescriptor};
 
-use crate::layer::{FileRange, Packing};
+use crate::error::{Error, Result};
+use crate::layer::{FileRange, Packed, Packing, Recipe};
 use crate::reference::{DiffId, Digest, Host, Repository};
 
 /// One image of an archive, with the names under which the archive knows it.
@@ -179,6 +181,39 @@ impl Layer {
     /// Whether a registry takes a manifest that lists it without having its blob.
     pub fn is_of_foreign_type(&self) -> bool {
         self.media_type.as_deref().is_some_and(is_foreign)
+    }
+
+    /// Whether its bytes, which became this by `recipe`, are those that the archive promised.
+    ///
+    /// # Errors
+    /// Of [`Kind::Input`](crate::error::Kind::Input), with what the archive says and what is there.
+    pub fn check(&self, recipe: Recipe, packed: &Packed) -> Result<()> {
+        let lie = |claim: String, truth: String| {
+            Err(Error::input(format!("layer {} does not match {claim}", self.name))
+                .because(truth)
+                .hint("The archive is damaged or was changed: write it again."))
+        };
+        // A stated digest is one of the bytes as they lie; a packed layer has another.
+        if let (Some(stated), Recipe::Keep { .. }) = (self.digest, recipe)
+            && stated != packed.digest
+        {
+            let claim = format!("the digest {stated} that the archive's manifest states");
+            return lie(claim, format!("its bytes have the digest {}", packed.digest));
+        }
+        match (self.diff_id, packed.diff_id) {
+            (Some(stated), Some(found)) if stated != found => {
+                let claim = format!("the diff_id {stated} that the image config states");
+                lie(claim, format!("its bytes have the diff_id {found}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error that its bytes cannot be read or unpacked.
+    pub fn unreadable(&self, error: io::Error) -> Error {
+        Error::input(format!("cannot read layer {} of the archive", self.name))
+            .because(error)
+            .hint("The archive is damaged: write it again.")
     }
 }
 

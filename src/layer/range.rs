@@ -5,6 +5,7 @@
 //! are kept in memory, and of layers only how they began.
 
 use std::fs::File;
+use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -40,6 +41,14 @@ impl FileRange {
     /// Whether not all bytes can be read any more.
     pub fn has_passed(&self) -> bool {
         matches!(&self.place, Place::Memory(first) if (first.len() as u64) < self.len)
+    }
+
+    fn identity(&self) -> (usize, u64, u64) {
+        let place = match &self.place {
+            Place::File(file) => Arc::as_ptr(file).addr(),
+            Place::Memory(first) => first.as_ptr().addr(),
+        };
+        (place, self.start, self.len)
     }
 
     /// Reads it from its start to its end.
@@ -106,6 +115,21 @@ impl Read for Reader<'_> {
         let read = self.range.read_at(self.position, buffer)?;
         self.position += read as u64;
         Ok(read)
+    }
+}
+
+/// Two are equal if they are the same stretch of the same open file.
+impl PartialEq for FileRange {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for FileRange {}
+
+impl Hash for FileRange {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
     }
 }
 

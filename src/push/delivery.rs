@@ -163,11 +163,8 @@ impl Feeding {
         });
         let end = match packed {
             Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => {
-                let what = format!("cannot read layer {} of the archive", layer.name);
-                Err(Error::input(what).because(error).hint("The archive is damaged: write it again."))
-            }
-            Ok(packed) => check(&self.wanted, &packed).map(|()| packed),
+            Err(error) => Err(harmless(layer.unreadable(error))),
+            Ok(packed) => layer.check(*recipe, &packed).map(|()| packed).map_err(harmless),
         };
         self.end(&end);
         end.map(drop)
@@ -196,26 +193,8 @@ pub(super) fn gone(wanted: &Wanted) -> Error {
     Error::new(Kind::Unavailable, what).hint("Run the same command again: what has arrived is not sent again.")
 }
 
-/// Whether the bytes that went by are those that the archive promised.
-fn check(wanted: &Wanted, packed: &Packed) -> Result<()> {
-    let layer = &wanted.layer;
-    let lie = |claim: String, truth: String| {
-        Err(Error::input(format!("layer {} does not match {claim}", layer.name))
-            .because(truth)
-            .hint("The archive is damaged or was changed: write it again. Nothing was tagged."))
-    };
-    // A stated digest is one of the bytes as they lie; a packed layer has another.
-    if let (Some(stated), crate::layer::Recipe::Keep { .. }) = (layer.digest, wanted.recipe)
-        && stated != packed.digest
-    {
-        let claim = format!("the digest {stated} that the archive's manifest states");
-        return lie(claim, format!("its bytes have the digest {}", packed.digest));
-    }
-    match (layer.diff_id, packed.diff_id) {
-        (Some(stated), Some(found)) if stated != found => {
-            let claim = format!("the diff_id {stated} that the image config states");
-            lie(claim, format!("its bytes have the diff_id {found}"))
-        }
-        _ => Ok(()),
-    }
+/// What is wrong with the archive, and that it did no harm.
+fn harmless(error: Error) -> Error {
+    let hint = format!("{} Nothing was tagged.", error.advice().unwrap_or_default());
+    error.hint(hint)
 }

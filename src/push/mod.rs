@@ -205,7 +205,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let announce = |(archive, image): (Archive, Image), outcome: &mut Outcome| {
         let summary = ImageSummary::of(&archive, &image);
         events(Event::Opened(summary.clone()));
-        archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
+        let unusable = archive.unusable.iter().map(ToString::to_string);
+        archive.notes.iter().cloned().chain(unusable).for_each(|note| events(Event::Note(note)));
         let foreign = image.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
         foreign.for_each(|layer| events(Event::Note(layer.note())));
         doubts::of(&request, &image).into_iter().for_each(|doubt| events(Event::Warning(doubt)));

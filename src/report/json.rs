@@ -9,6 +9,9 @@ use crate::reference::{DiffId, Digest, Tag};
 /// The version of the shape.
 const VERSION: u32 = 1;
 
+/// The program.
+pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
+
 #[derive(Serialize)]
 struct Report<'a> {
     version: u32,
@@ -22,7 +25,7 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct Tool {
+pub(super) struct Tool {
     name: &'static str,
     version: &'static str,
 }
@@ -48,7 +51,7 @@ struct Target<'a> {
     created_repository: bool,
     bytes_sent: u64,
     layers: Vec<Layer<'a>>,
-    error: Option<Failure<'a>>,
+    error: Option<Failure>,
 }
 
 #[derive(Serialize)]
@@ -66,11 +69,11 @@ struct Layer<'a> {
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
+pub(super) struct Failure {
     kind: &'static str,
     message: String,
     causes: Vec<String>,
-    hint: Option<&'a str>,
+    hint: Option<String>,
     exit_code: u8,
 }
 
@@ -78,7 +81,7 @@ struct Failure<'a> {
 pub fn json(outcome: &Outcome) -> String {
     let report = Report {
         version: VERSION,
-        tool: Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") },
+        tool: TOOL,
         archive: &outcome.archive,
         image: outcome.image.as_ref().map(|image| Image {
             format: &image.format,
@@ -124,12 +127,12 @@ fn target(target: &TargetOutcome) -> Target<'_> {
     }
 }
 
-fn failure(error: &Error) -> Failure<'_> {
+pub(super) fn failure(error: &Error) -> Failure {
     Failure {
         kind: error.kind().name(),
         message: error.to_string(),
         causes: error.causes(),
-        hint: error.advice(),
+        hint: error.advice().map(str::to_owned),
         exit_code: error.kind().exit_code(),
     }
 }

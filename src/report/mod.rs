@@ -1,5 +1,6 @@
-//! The outcome, as text for people and as JSON for pipelines.
+//! The outcome, as text for people and as JSON for pipelines; and what is in an archive.
 
+pub mod inspect;
 mod json;
 
 pub use json::json;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::bench::{Bench, testdata};
 use super::source::sha256;
 
 /// Bytes that no packer makes smaller, the same for the same seed (splitmix64).
@@ -124,23 +125,25 @@ pub(crate) fn finish_docker_save(tar: &mut tar::Builder<impl Write>, layers: &[S
 
 /// Writes an OCI layout as a folder, with plain layers, which are pushed as they lie. Returns the manifest's digest.
 pub(crate) fn oci_layout(path: &str, layers: &[Vec<u8>]) -> String {
-    let blobs = format!("{path}/blobs/sha256");
-    std::fs::create_dir_all(&blobs).unwrap();
-    let blob = |media_type: &str, bytes: &[u8]| -> Value {
-        let digest = sha256(bytes);
-        std::fs::write(format!("{blobs}/{}", digest.strip_prefix("sha256:").unwrap()), bytes).unwrap();
-        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
-    };
-    let layer = |bytes: &Vec<u8>| blob("application/vnd.oci.image.layer.v1.tar", bytes);
     let diff_ids: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
+    let layers = layers.iter().map(|layer| ("application/vnd.oci.image.layer.v1.tar", layer.clone()));
+    oci_layout_of(path, ("application/vnd.oci.image.config.v1+json", config(&diff_ids)), &layers.collect::<Vec<_>>())
+}
+
+/// A blob to be: its media type and its bytes.
+type Part<'a> = (&'a str, Vec<u8>);
+
+/// The same, of any config and any layers.
+pub(crate) fn oci_layout_of(path: &str, config: Part<'_>, layers: &[Part<'_>]) -> String {
+    std::fs::create_dir_all(format!("{path}/blobs/sha256")).unwrap();
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": manifest_type,
-        "config": blob("application/vnd.oci.image.config.v1+json", &config(&diff_ids)),
-        "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+        "config": blob(path, config.0, &config.1),
+        "layers": layers.iter().map(|(media_type, bytes)| blob(path, media_type, bytes)).collect::<Vec<_>>(),
     });
-    let manifest = blob(manifest_type, manifest.to_string().as_bytes());
+    let manifest = blob(path, manifest_type, manifest.to_string().as_bytes());
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     std::fs::write(format!("{path}/index.json"), index.to_string()).unwrap();
     std::fs::write(format!("{path}/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
@@ -162,4 +165,28 @@ pub(crate) fn edit_manifest(path: &str, change: impl FnOnce(&mut Value)) -> Stri
     *root = json!({"mediaType": manifest["mediaType"], "digest": digest, "size": bytes.len()});
     std::fs::write(format!("{path}/index.json"), index.to_string()).unwrap();
     digest
+}
+
+/// Writes a blob of an OCI layout, and returns its descriptor.
+pub(crate) fn blob(path: &str, media_type: &str, bytes: &[u8]) -> Value {
+    let digest = sha256(bytes);
+    std::fs::write(format!("{path}/blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap()), bytes).unwrap();
+    json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+}
+
+/// A copy of an archive of `testdata` with one bit changed in the middle of each of these entries.
+#[track_caller]
+pub(crate) fn changed(bench: &Bench, archive: &str, entries: &[&str]) -> String {
+    let mut bytes = std::fs::read(testdata(archive)).unwrap();
+    for entry in entries {
+        let mut tar = tar::Archive::new(bytes.as_slice());
+        let is_it = |found: &tar::Entry<'_, &[u8]>| found.path_bytes().ends_with(entry.as_bytes()) && found.size() > 0;
+        let found = tar.entries().unwrap().map(Result::unwrap).find(is_it).unwrap_or_else(|| panic!("no {entry}"));
+        let middle = usize::try_from(found.raw_file_position() + found.size() / 2).unwrap();
+        drop(found);
+        bytes[middle] ^= 1;
+    }
+    let path = bench.scratch("changed.tar");
+    std::fs::write(&path, bytes).unwrap();
+    path
 }

@@ -36,16 +36,7 @@ fn refused_bytes(name: &str, bytes: &[u8]) -> Run {
 /// A copy of an archive of `testdata` with one bit changed in the middle of an entry.
 #[track_caller]
 fn changed(ecr: &Ecr, archive: &str, entry: &str) -> String {
-    let mut bytes = std::fs::read(testdata(archive)).unwrap();
-    let mut tar = tar::Archive::new(bytes.as_slice());
-    let is_it = |found: &tar::Entry<'_, &[u8]>| found.path_bytes().ends_with(entry.as_bytes()) && found.size() > 0;
-    let found = tar.entries().unwrap().map(Result::unwrap).find(is_it).unwrap_or_else(|| panic!("no {entry}"));
-    let middle = usize::try_from(found.raw_file_position() + found.size() / 2).unwrap();
-    drop(found);
-    bytes[middle] ^= 1;
-    let path = ecr.bench.scratch("changed.tar");
-    std::fs::write(&path, bytes).unwrap();
-    path
+    build::changed(&ecr.bench, archive, &[entry])
 }
 
 #[test]

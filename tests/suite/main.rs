@@ -40,6 +40,7 @@ mod faults;
 mod foreign;
 mod held;
 mod hostile;
+mod inspect;
 mod journal;
 mod limits;
 mod moto;

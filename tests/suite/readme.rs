@@ -39,16 +39,33 @@ fn the_first_command_gives_what_the_readme_shows() {
 }
 
 #[test]
-fn the_table_of_options_is_that_of_the_program() {
-    let options = |text: &str| -> BTreeSet<String> {
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-        words.filter(|word| word.len() > 3 && word.starts_with("--")).map(str::to_owned).collect()
-    };
-    let help = Bench::new().run(&["--help"]).exits(0).stdout.clone();
-    let table = README.split("### Options").nth(1).unwrap().split("\n### ").next().unwrap();
-    let mut missing = options(&help);
-    missing.retain(|option| !["--help", "--version"].contains(&option.as_str()));
-    assert_eq!(options(table), missing);
+fn what_is_inside_is_what_the_readme_shows() {
+    let section = section("### What is inside");
+    let line = section.lines().find(|line| line.starts_with("ecr-push inspect ")).unwrap();
+    let shown = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut command = Bench::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert_eq!(finish(command, String::new).exits(0).prints(shown).stderr, "");
+}
+
+/// A section of the README.
+fn section(title: &str) -> &'static str {
+    README.split(&format!("{title}\n")).nth(1).unwrap().split("\n### ").next().unwrap()
+}
+
+/// The options that a text names.
+fn options(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let options = words.filter(|word| word.len() > 3 && word.starts_with("--")).map(str::to_owned);
+    options.filter(|option| !["--help", "--version"].contains(&option.as_str())).collect()
+}
+
+#[test]
+fn the_tables_of_options_are_those_of_the_program() {
+    for (arguments, title) in [(&["--help"][..], "### Options"), (&["inspect", "--help"], "### What is inside")] {
+        let help = Bench::new().run(arguments).exits(0).stdout.clone();
+        assert_eq!(options(section(title)), options(&help), "{title}");
+    }
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(crate) fn plain(bytes: &[u8]) -> Vec<u8> {
 /// An image of an archive.
 #[derive(Debug)]
 pub(crate) struct Source {
+    /// Its names, as the archive has them.
+    pub(crate) names: Vec<String>,
     /// The digest of what a tag has to point at, where the archive states it.
     pub(crate) digest: Option<String>,
     /// The digest of what the archive's index lists, whether it is pushed or not.
@@ -45,6 +47,8 @@ pub(crate) struct Source {
 /// An image for one platform.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// What index.json leads to, if there is one.
+    pub(crate) manifest: Option<Vec<u8>>,
     pub(crate) config: Vec<u8>,
     pub(crate) layers: Vec<Layer>,
 }
@@ -54,6 +58,8 @@ pub(crate) struct Part {
 pub(crate) struct Layer {
     /// What the config says.
     pub(crate) diff_id: String,
+    /// How many bytes lie in the archive.
+    pub(crate) len: usize,
     /// The hash of the plain bytes.
     pub(crate) plain: String,
     /// The hash of the bytes as they lie, if they are packed there: then they stay so.
@@ -135,38 +141,47 @@ impl Source {
         if list.as_ref().is_some_and(Value::is_object) {
             let root = files.get("manifest.json");
             part(&files, root, &mut parts);
-            return Self { digest: Some(sha256(root)), listed: Some(sha256(root)), parts };
+            let digest = Some(sha256(root));
+            return Self { names: Vec::new(), digest: digest.clone(), listed: digest, parts };
         }
         let listed = files.0.contains_key("index.json").then(|| files.json("index.json")["manifests"][index].clone());
         let listed = listed.and_then(|root| root["digest"].as_str().map(str::to_owned));
         if let Some(root) = &listed {
             part(&files, files.blob(&root.as_str().into()), &mut parts);
         }
-        let Some(list) = list else { return Self { digest: listed.clone(), listed, parts } };
+        let Some(list) = list else {
+            let name =
+                &files.json("index.json")["manifests"][index]["annotations"]["org.opencontainers.image.ref.name"];
+            let names = name.as_str().into_iter().map(str::to_owned).collect();
+            return Self { names, digest: listed.clone(), listed, parts };
+        };
         // One image of an index is what old Dockers find.
         if parts.len() <= 1 {
             let saved = &list[index];
             let config = files.get(saved["Config"].as_str().unwrap());
             let layers = saved["Layers"].as_array().unwrap().iter().map(|name| files.get(name.as_str().unwrap()));
-            parts = vec![Part::new(config, layers)];
+            let manifest = listed.as_ref().map(|root| files.blob(&root.as_str().into()));
+            parts = vec![Part::new(manifest, config, layers)];
         }
-        Self { digest: None, listed, parts }
+        let names = list[index]["RepoTags"].as_array().into_iter().flatten();
+        let names = names.map(|name| name.as_str().unwrap().to_owned()).collect();
+        Self { names, digest: None, listed, parts }
     }
 }
 
 /// Reads a manifest, or all those of an index.
-fn part(files: &Files, manifest: &[u8], parts: &mut Vec<Part>) {
-    let manifest: Value = serde_json::from_slice(manifest).unwrap();
+fn part(files: &Files, bytes: &[u8], parts: &mut Vec<Part>) {
+    let manifest: Value = serde_json::from_slice(bytes).unwrap();
     if let Some(children) = manifest["manifests"].as_array() {
         children.iter().for_each(|child| part(files, files.blob(&child["digest"]), parts));
         return;
     }
     let layers = manifest["layers"].as_array().unwrap().iter().map(|layer| files.blob(&layer["digest"]));
-    parts.push(Part::new(files.blob(&manifest["config"]["digest"]), layers));
+    parts.push(Part::new(Some(bytes), files.blob(&manifest["config"]["digest"]), layers));
 }
 
 impl Part {
-    fn new<'a>(config: &[u8], layers: impl Iterator<Item = &'a [u8]>) -> Self {
+    fn new<'a>(manifest: Option<&[u8]>, config: &[u8], layers: impl Iterator<Item = &'a [u8]>) -> Self {
         let view: Value = serde_json::from_slice(config).unwrap();
         let diff_ids = view["rootfs"]["diff_ids"].as_array().unwrap().clone();
         let layers: Vec<_> = layers.collect();
@@ -175,10 +190,12 @@ impl Part {
             let inside = plain(bytes);
             Layer {
                 diff_id: diff_id.as_str().unwrap().to_owned(),
+                len: bytes.len(),
                 packed: (inside.len() != bytes.len()).then(|| sha256(bytes)),
                 plain: sha256(&inside),
             }
         };
-        Self { config: config.to_vec(), layers: layers.into_iter().zip(diff_ids).map(layer).collect() }
+        let manifest = manifest.map(<[u8]>::to_vec);
+        Self { manifest, config: config.to_vec(), layers: layers.into_iter().zip(diff_ids).map(layer).collect() }
     }
 }

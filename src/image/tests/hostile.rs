@@ -374,7 +374,8 @@ fn a_broken_image_beside_a_good_one_is_noted() {
     ]);
     let archive = open_entries(&saved(&[file("manifest.json", list.to_string())])).unwrap();
     assert_eq!(archive.images.len(), 1);
-    assert!(archive.notes[0].starts_with("app:2 cannot be pushed: the archive lacks gone.tar"), "{:?}", archive.notes);
+    let unusable = archive.unusable[0].to_string();
+    assert!(unusable.starts_with("app:2 cannot be pushed: the archive lacks gone.tar"), "{unusable}");
     assert!(archive.select(&Choice::Name("app:1".into())).is_ok());
     assert!(archive.select(&Choice::Name("app:2".into())).unwrap_err().to_string().contains("lacks gone.tar"));
 }

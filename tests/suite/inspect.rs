@@ -1,0 +1,661 @@
+//! `ecr-push inspect`: what is in an archive, for people and for programs, and whether it is what the archive says.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use super::bench::{Bench, Run, Running, finish, report, testdata};
+use super::build;
+use super::ecr::Ecr;
+use super::source::{Source, sha256};
+
+/// Every archive of `testdata` that holds an image, with the number of its images.
+const ARCHIVES: [(&str, usize); 11] = [
+    ("docker-20.10-save.tar", 1),
+    ("docker-20.10-save-many.tar", 2),
+    ("docker-20.10-save-by-id-untagged.tar", 1),
+    ("docker-29-overlay2-save.tar", 1),
+    ("docker-29-containerd-save-loaded.tar", 1),
+    ("podman-docker-archive.tar", 1),
+    ("podman-oci-archive.tar", 1),
+    ("crane-tarball.tar", 1),
+    ("buildah-oci-layout", 1),
+    ("crane-oci-layout", 1),
+    ("skopeo-oci-layout-multiarch", 1),
+];
+
+/// Looks into an archive of `testdata` by its name from the repository's folder, as the README does.
+#[track_caller]
+fn inspect(bench: &Bench, archive: &str, options: &[&str]) -> Run {
+    let archive = format!("testdata/{archive}");
+    let mut command = bench.command(&[&["inspect", &archive], options].concat());
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    finish(command, String::new)
+}
+
+/// What is in an archive, as JSON.
+#[track_caller]
+fn json_of(bench: &Bench, archive: &str, options: &[&str], code: i32) -> Value {
+    let run = bench.run(&[&["inspect", archive, "--output", "json"], options].concat()).exits(code);
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("no JSON: {error}"))
+}
+
+#[test]
+fn a_docker_save_of_two_images() {
+    let bench = Bench::new();
+    let run = inspect(&bench, "docker-20.10-save-many.tar", &[]).exits(0).prints(
+        "\
+archive  testdata/docker-20.10-save-many.tar
+         docker save archive, 2 images
+
+image    localhost/fixture/app:v1
+         localhost/fixture/app:stable
+platform linux/amd64
+manifest none
+push     made anew, of Docker schema 2: the archive states none
+config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
+         717 B
+layers   3, 443.0 KiB
+         diff_id       digest        packing        size
+         c37a06bee251  -             plain     320.0 KiB
+         fab827903802  -             plain     120.5 KiB
+         631cc2c4392a  -             plain       2.5 KiB
+
+image    localhost/fixture/base:1
+platform linux/amd64
+manifest none
+push     made anew, of Docker schema 2: the archive states none
+config   sha256:d62b83c4fc48157a6495a52d66489491c91fc798a6751efc7040ec5b7ddc9df7
+         350 B
+layers   1, 320.0 KiB
+         diff_id       digest        packing        size
+         c37a06bee251  -             plain     320.0 KiB
+",
+    );
+    assert_eq!(run.stderr, "");
+    assert_eq!(bench.written(), Vec::<String>::new());
+}
+
+#[test]
+fn a_docker_save_that_states_a_manifest() {
+    let run = inspect(&Bench::new(), "docker-29-containerd-save-loaded.tar", &["--verify"]).exits(0).prints(
+        "\
+archive  testdata/docker-29-containerd-save-loaded.tar
+         docker save archive, 1 image
+
+image    localhost/fixture/app:v1
+platform linux/amd64
+manifest sha256:3dd0c91008854f8c399f71d517be4b9bd91b2a85a27b11e7c1d713305b69eb11
+         application/vnd.docker.distribution.manifest.v2+json, 735 B
+push     gets a new digest: plain layers of a docker save are packed
+config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
+         application/vnd.docker.container.image.v1+json, 717 B
+layers   3, 443.0 KiB
+         diff_id       digest        packing        size
+         c37a06bee251  c37a06bee251  plain     320.0 KiB  right
+         fab827903802  fab827903802  plain     120.5 KiB  right
+         631cc2c4392a  631cc2c4392a  plain       2.5 KiB  right
+
+verified 3 layers, 443.0 KiB: all as the archive says
+",
+    );
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn an_archive_of_podman_s() {
+    let run = inspect(&Bench::new(), "podman-docker-archive.tar", &[]).exits(0).prints(
+        "\
+archive  testdata/podman-docker-archive.tar
+         docker save archive, 1 image
+
+image    localhost/fixture/app:v1
+platform linux/amd64
+manifest none
+push     made anew, of Docker schema 2: the archive states none
+config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
+         717 B
+layers   3, 443.0 KiB
+         diff_id       digest        packing        size
+         c37a06bee251  -             plain     320.0 KiB
+         fab827903802  -             plain     120.5 KiB
+         631cc2c4392a  -             plain       2.5 KiB
+",
+    );
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn an_oci_layout_of_two_platforms() {
+    let run = inspect(&Bench::new(), "skopeo-oci-layout-multiarch", &["--verify"]).exits(0).prints(
+        "\
+archive  testdata/skopeo-oci-layout-multiarch
+         OCI layout folder, 1 image
+
+image    multi
+index    sha256:cf32e48a8e8b60252e86f86c1a2b1b1e7fc3744ce467122236f225c9c8968f09
+         application/vnd.oci.image.index.v1+json, 897 B
+push     kept, byte for byte
+lists    2 manifests
+
+platform linux/amd64
+manifest sha256:d206e745a324f6b593f5936964fae9ff8965ec2ae1d6758dbd16c2f4e6bdd797
+         application/vnd.oci.image.manifest.v1+json, 907 B
+push     kept, byte for byte
+config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
+         application/vnd.oci.image.config.v1+json, 717 B
+layers   3, 248.4 KiB
+         diff_id       digest        packing        size
+         c37a06bee251  11eaad61269d  gzip      128.3 KiB  right
+         fab827903802  ec06faa51900  gzip      120.0 KiB  right
+         631cc2c4392a  f6cf1ea59da3  gzip          152 B  right
+
+platform linux/arm64
+manifest sha256:16e51797989a3f1ffddc3a3f3e9d857771a411e8893a14dd0cc258c09781f80d
+         application/vnd.oci.image.manifest.v1+json, 502 B
+push     kept, byte for byte
+config   sha256:4a7df50e196ca27c504bcc6f725428a21050949a9f5d63b116d09c73ca3e13dc
+         application/vnd.oci.image.config.v1+json, 330 B
+layers   1, 128.3 KiB
+         diff_id       digest        packing        size
+         c37a06bee251  11eaad61269d  gzip      128.3 KiB  right
+
+verified 3 layers, 248.4 KiB: all as the archive says
+",
+    );
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn an_image_that_cannot_be_pushed() {
+    let bench = Bench::new();
+    let run = inspect(&bench, "docker-29-containerd-save-incomplete.tar", &[]).exits(1).prints(
+        "\
+archive  testdata/docker-29-containerd-save-incomplete.tar
+         docker save archive, 1 image
+
+image    127.0.0.1:5999/fixture/app:amd64
+ID       sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
+push     impossible
+  the archive lacks
+  blobs/sha256/11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4,
+  which its manifest.json names as a layer of 127.0.0.1:5999/fixture/app:amd64
+  (3 more are missing)
+  hint: Docker's containerd store saves only what was pulled, and says nothing.
+  Pull the whole image first (docker pull --platform OS/ARCH IMAGE), then save
+  it again with the same --platform.
+",
+    );
+    drop(run.says(&["error: the archive lacks blobs/sha256/11eaad61269d", "hint: Docker's containerd store"]));
+    let seen = json_of(&bench, &testdata("docker-29-containerd-save-incomplete.tar"), &[], 1);
+    assert_eq!((&seen["exit_code"], &seen["images"]), (&json!(1), &json!([])));
+    let unusable = &seen["unusable"][0];
+    assert_eq!(unusable["names"], json!(["127.0.0.1:5999/fixture/app:amd64"]));
+    assert_eq!(unusable["id"], "sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d");
+    assert_eq!((&unusable["error"]["kind"], &unusable["error"]["exit_code"]), (&json!("input"), &json!(1)));
+    assert!(unusable["error"]["message"].as_str().unwrap().starts_with("the archive lacks blobs/sha256/11eaad61269d"));
+}
+
+#[test]
+fn nothing_is_wider_than_a_terminal_or_left_behind() {
+    let incomplete = "docker-29-containerd-save-incomplete.tar";
+    for archive in ARCHIVES.iter().map(|(archive, _)| *archive).chain([incomplete]) {
+        for options in [&[][..], &["--verify"]] {
+            let bench = Bench::new();
+            let run = inspect(&bench, archive, options);
+            let widest = run.stdout.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= 80, "{archive}: {widest} columns");
+            assert!(run.stdout.lines().all(|line| line == line.trim_end()), "{archive}: spaces at the end of a line");
+            assert_eq!(bench.written(), Vec::<String>::new(), "{archive}");
+        }
+    }
+}
+
+#[test]
+fn a_note_is_broken_between_words() {
+    let bench = Bench::new();
+    let archive = bench.scratch("a-name-that-leaves-room-for-one-word-in-the-first-lines-of-them.tar");
+    let whole = std::fs::read(testdata("docker-20.10-save.tar")).unwrap();
+    std::fs::write(&archive, &whole[..whole.len() - whole.iter().rev().take_while(|byte| **byte == 0).count()])
+        .unwrap();
+    let mut command = bench.command(&["inspect", archive.rsplit('/').next().unwrap()]);
+    command.current_dir(Path::new(&archive).parent().unwrap());
+    let run = finish(command, String::new).exits(0);
+    let note: Vec<_> = run.stdout.lines().skip(2).take_while(|line| !line.is_empty()).collect();
+    assert_eq!(
+        note,
+        [
+            "note     a-name-that-leaves-room-for-one-word-in-the-first-lines-of-them.tar has",
+            "         no end mark, though it holds all that it lists"
+        ]
+    );
+}
+
+/// Asserts that an object has these keys and no others.
+#[track_caller]
+fn has_keys(object: &Value, keys: &[&str]) {
+    let found: BTreeSet<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(found, keys.iter().copied().collect());
+}
+
+#[test]
+fn every_key_of_the_json_says_what_the_archive_holds() {
+    let bench = Bench::new();
+    for (archive, images) in ARCHIVES {
+        let path = testdata(archive);
+        for options in [&[][..], &["--verify"]] {
+            let verified = !options.is_empty();
+            let seen = json_of(&bench, &path, options, 0);
+            has_keys(
+                &seen,
+                &["version", "tool", "archive", "format", "notes", "verified", "exit_code", "images", "unusable"],
+            );
+            assert_eq!(seen["version"], 1);
+            assert_eq!(seen["tool"], json!({"name": "ecr-push", "version": env!("CARGO_PKG_VERSION")}));
+            let format = match () {
+                () if !archive.ends_with(".tar") => "OCI layout folder",
+                () if archive.contains("oci") => "OCI layout in a tar",
+                () => "docker save archive",
+            };
+            assert_eq!((&seen["archive"], &seen["format"]), (&json!(path), &json!(format)));
+            assert_eq!((&seen["notes"], &seen["unusable"], &seen["exit_code"]), (&json!([]), &json!([]), &json!(0)));
+            assert_eq!(seen["verified"], if verified { json!(true) } else { Value::Null });
+            assert_eq!(seen["images"].as_array().unwrap().len(), images, "{archive}");
+            for (index, image) in seen["images"].as_array().unwrap().iter().enumerate() {
+                is_image(image, &Source::read(&path, index), verified);
+            }
+        }
+    }
+}
+
+/// Asserts that an image is that of the archive.
+#[track_caller]
+fn is_image(image: &Value, source: &Source, verified: bool) {
+    has_keys(image, &["names", "image_id", "platforms", "indexes", "manifests"]);
+    assert_eq!(image["names"], json!(source.names));
+    let configs: Vec<Value> = source.parts.iter().map(|part| serde_json::from_slice(&part.config).unwrap()).collect();
+    let platform =
+        |config: &Value| format!("{}/{}", config["os"].as_str().unwrap(), config["architecture"].as_str().unwrap());
+    assert_eq!(image["platforms"], json!(configs.iter().map(platform).collect::<Vec<_>>()));
+    let manifests = image["manifests"].as_array().unwrap();
+    assert_eq!(manifests.len(), source.parts.len());
+    if source.parts.len() > 1 {
+        let index = &image["indexes"][0];
+        has_keys(index, &["digest", "media_type", "size", "digest_kept", "reason", "lists"]);
+        assert_eq!((&index["digest"], &image["image_id"]), (&json!(source.digest), &json!(source.digest)));
+        assert_eq!(index["media_type"], "application/vnd.oci.image.index.v1+json");
+        let lists = source.parts.iter().map(|part| sha256(part.manifest.as_ref().unwrap()));
+        assert_eq!(index["lists"], json!(lists.collect::<Vec<_>>()));
+    } else {
+        assert_eq!((&image["indexes"], &image["image_id"]), (&json!([]), &json!(sha256(&source.parts[0].config))));
+    }
+    for ((manifest, part), config) in manifests.iter().zip(&source.parts).zip(&configs) {
+        has_keys(manifest, &["digest", "media_type", "size", "digest_kept", "reason", "platform", "config", "layers"]);
+        assert_eq!(manifest["platform"], platform(config));
+        let stated: Value = part.manifest.as_ref().map_or(Value::Null, |bytes| serde_json::from_slice(bytes).unwrap());
+        let digest = part.manifest.as_ref().map(|bytes| sha256(bytes));
+        assert_eq!((&manifest["digest"], &manifest["media_type"]), (&json!(digest), &stated["mediaType"]));
+        assert_eq!(manifest["size"], json!(part.manifest.as_ref().map(Vec::len)));
+        let media_type = &stated["config"]["mediaType"];
+        let config = json!({"digest": sha256(&part.config), "media_type": media_type, "size": part.config.len()});
+        assert_eq!(manifest["config"], config);
+        for (n, (layer, held)) in manifest["layers"].as_array().unwrap().iter().zip(&part.layers).enumerate() {
+            has_keys(layer, &["name", "size", "packing", "media_type", "digest", "diff_id", "origins", "found"]);
+            assert_eq!((&layer["size"], &layer["diff_id"]), (&json!(held.len), &json!(held.diff_id)));
+            assert_eq!(layer["packing"], if held.packed.is_some() { "gzip" } else { "plain" });
+            let stated = &stated["layers"][n];
+            assert_eq!((&layer["digest"], &layer["media_type"]), (&stated["digest"], &stated["mediaType"]));
+            let bytes = held.packed.as_ref().unwrap_or(&held.plain);
+            let found = json!({"digest": bytes, "diff_id": held.plain, "error": null});
+            assert_eq!(layer["found"], if verified { found } else { Value::Null });
+            assert!(!layer["name"].as_str().unwrap().is_empty());
+        }
+    }
+}
+
+/// The digest and the media type that a push of the first image gives, and the images of the archive.
+fn pushed(path: &str) -> (Value, Value, Value) {
+    let ecr = Ecr::new();
+    let written = ecr.bench.scratch("report.json");
+    let seen = json_of(&ecr.bench, path, &[], 0);
+    let image = &seen["images"][0];
+    let id = image["image_id"].as_str().unwrap();
+    drop(ecr.run(&[path, "team/app:1", "--image-id", id, "--report", &written]).exits(0));
+    let target = report(&written)["targets"][0].take();
+    (target["digest"].clone(), target["media_type"].clone(), image.clone())
+}
+
+#[test]
+fn a_push_keeps_the_digests_that_are_said_to_be_kept_and_no_others() {
+    for (archive, _) in ARCHIVES {
+        let (digest, media_type, image) = pushed(&testdata(archive));
+        let root = if image["indexes"] == json!([]) { &image["manifests"][0] } else { &image["indexes"][0] };
+        assert_eq!(root["digest_kept"], root["digest"] == digest, "{archive}");
+        let reason = match (&root["digest"], root["digest_kept"].as_bool().unwrap()) {
+            (_, true) => "kept, byte for byte",
+            (Value::Null, false) => "made anew, of Docker schema 2: the archive states none",
+            (_, false) => "gets a new digest: plain layers of a docker save are packed",
+        };
+        assert_eq!(root["reason"], reason, "{archive}");
+        if root["digest"].is_null() {
+            assert_eq!(media_type, "application/vnd.docker.distribution.manifest.v2+json", "{archive}");
+        }
+    }
+}
+
+#[test]
+fn a_manifest_for_zstd_is_made_of_oci() {
+    let bench = Bench::new();
+    let path = bench.scratch("zstd.tar");
+    let plain = build::tar_of("words", &build::prose(1, 90_000));
+    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    build::add(&mut tar, "layer.tar.zst", &zstd::encode_all(plain.as_slice(), 3).unwrap());
+    build::finish_docker_save(&mut tar, &["layer.tar.zst".into()], &[sha256(&plain)]);
+    drop(tar);
+    let (_, media_type, image) = pushed(&path);
+    assert_eq!(media_type, "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(image["manifests"][0]["reason"], "made anew, of OCI, for zstd: the archive states none");
+    assert_eq!(json_of(&bench, &path, &["--verify"], 0)["images"][0]["manifests"][0]["layers"][0]["packing"], "zstd");
+}
+
+/// A `docker save` of an index of one manifest, of a plain layer.
+fn save_of_an_index(bench: &Bench) -> String {
+    let (folder, path) = (bench.scratch("layout"), bench.scratch("index.tar"));
+    let layer = build::tar_of("words", &build::prose(1, 90_000));
+    build::oci_layout(&folder, std::slice::from_ref(&layer));
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let mut index: Value = serde_json::from_slice(&std::fs::read(format!("{folder}/index.json")).unwrap()).unwrap();
+    index["mediaType"] = media_type.into();
+    let mut root = build::blob(&folder, media_type, index.to_string().as_bytes());
+    root["annotations"] = json!({"io.containerd.image.name": "made/up:1"});
+    let root = json!({"schemaVersion": 2, "manifests": [root]});
+    std::fs::write(format!("{folder}/index.json"), root.to_string()).unwrap();
+    let file = |bytes: &[u8]| sha256(bytes).replace(':', "/");
+    let config = file(&build::config(&[sha256(&layer)]));
+    let saved = json!([{
+        "Config": format!("blobs/{config}"),
+        "RepoTags": ["made/up:1"],
+        "Layers": [format!("blobs/{}", file(&layer))],
+    }]);
+    std::fs::write(format!("{folder}/manifest.json"), saved.to_string()).unwrap();
+    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    tar.append_dir_all("", &folder).unwrap();
+    tar.finish().unwrap();
+    path
+}
+
+#[test]
+fn an_index_above_a_manifest_that_is_changed_is_changed() {
+    let bench = Bench::new();
+    let (digest, _, image) = pushed(&save_of_an_index(&bench));
+    let (index, manifest) = (&image["indexes"][0], &image["manifests"][0]);
+    assert_ne!(index["digest"], digest);
+    assert_eq!((&index["digest_kept"], &manifest["digest_kept"]), (&json!(false), &json!(false)));
+    assert_eq!(index["reason"], "gets a new digest: a manifest that it lists gets one");
+    assert_eq!(manifest["reason"], "gets a new digest: plain layers of a docker save are packed");
+}
+
+/// Finds lies, each told once on stderr, and the layers in which they are.
+#[track_caller]
+fn lies(bench: &Bench, path: &str, said: &[&str]) -> Value {
+    let run = bench.run(&["inspect", path, "--verify"]).exits(1).says(said);
+    assert_eq!(run.stderr.matches("error: ").count(), said.len(), "each is told once");
+    assert_eq!(run.stderr.matches("hint: The archive is damaged").count(), said.len());
+    assert!(!run.stderr.contains("tagged"), "nobody wanted a tag");
+    let seen = json_of(bench, path, &["--verify"], 1);
+    assert_eq!((&seen["verified"], &seen["exit_code"]), (&json!(false), &json!(1)));
+    // Who does not ask is not told.
+    drop(bench.run(&["inspect", path]).exits(0).never_says(&["WRONG", "error: "]));
+    seen["images"].clone()
+}
+
+#[test]
+fn plain_layers_that_do_not_match_are_all_told_by_name() {
+    let bench = Bench::new();
+    let entries = [
+        "309d5c90529ed3e6d11212b91d55422a52f9e1724831c002f814b834708fb71c/layer.tar",
+        "a595d02f7ae349ba804a725b6ed7ae7016285fffe1566ed73d3198c7379f6754/layer.tar",
+    ];
+    let path = build::changed(&bench, "docker-20.10-save.tar", &entries);
+    let said = entries.map(|entry| format!("error: layer {entry} does not match the diff_id sha256:"));
+    let images = lies(&bench, &path, &[&said[0], &said[1]]);
+    let layers = images[0]["manifests"][0]["layers"].as_array().unwrap();
+    let wrong: Vec<_> = layers.iter().filter(|layer| !layer["found"]["error"].is_null()).collect();
+    assert_eq!(wrong.len(), 2);
+    for layer in wrong {
+        assert!(entries.contains(&layer["name"].as_str().unwrap()));
+        assert_ne!(layer["found"]["diff_id"], layer["diff_id"]);
+        let cause = format!("its bytes have the diff_id {}", layer["found"]["diff_id"].as_str().unwrap());
+        assert_eq!(layer["found"]["error"]["causes"], json!([cause]));
+    }
+    let run = bench.run(&["inspect", &path, "--verify"]).exits(1);
+    assert_eq!(run.stdout.matches("  WRONG\n").count(), 2);
+    assert!(run.stdout.ends_with("\nverified 3 layers, 443.0 KiB: 2 are not what the archive says\n"));
+}
+
+#[test]
+fn packed_layers_that_are_broken_are_told_by_name() {
+    for (archive, entry) in [
+        ("podman-oci-archive.tar", "11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4"),
+        ("crane-tarball.tar", "ec06faa51900ca0aaac0cfc4582cd158d032a73eb16f71dce8aba3320ec357d7.tar.gz"),
+    ] {
+        let bench = Bench::new();
+        let path = build::changed(&bench, archive, &[entry]);
+        let images = lies(&bench, &path, &[entry]);
+        let layers = images[0]["manifests"][0]["layers"].as_array().unwrap();
+        let wrong = layers.iter().filter(|layer| !layer["found"]["error"].is_null()).map(|layer| &layer["name"]);
+        let wrong: Vec<_> = wrong.map(|name| name.as_str().unwrap()).collect();
+        assert!(matches!(wrong.as_slice(), [name] if name.ends_with(entry)), "{wrong:?}");
+        let run = bench.run(&["inspect", &path, "--verify"]).exits(1);
+        assert!(run.stdout.ends_with("1 is not what the archive says\n"));
+    }
+}
+
+#[test]
+fn a_plain_layer_of_a_layout_that_does_not_match_its_digest() {
+    let bench = Bench::new();
+    let layout = bench.scratch("layout");
+    let layers: Vec<_> = (0..8).map(|n| build::noise(n, 20_000)).collect();
+    build::oci_layout(&layout, &layers);
+    let names = [2, 5].map(|n: usize| sha256(&layers[n]).replace("sha256:", "blobs/sha256/"));
+    names.iter().for_each(|name| std::fs::write(format!("{layout}/{name}"), build::noise(99, 20_000)).unwrap());
+    let said = names.map(|name| format!("error: layer {name} does not match the digest sha256:"));
+    let images = lies(&bench, &layout, &[&said[0], &said[1]]);
+    let found = &images[0]["manifests"][0]["layers"][2]["found"];
+    assert_eq!(found["digest"], sha256(&build::noise(99, 20_000)));
+}
+
+#[test]
+fn a_layer_that_two_platforms_share_is_told_once() {
+    let bench = Bench::new();
+    let (from, layout) = (testdata("skopeo-oci-layout-multiarch"), bench.scratch("layout"));
+    std::fs::create_dir_all(format!("{layout}/blobs/sha256")).unwrap();
+    for folder in ["", "/blobs/sha256"] {
+        let files = std::fs::read_dir(format!("{from}{folder}")).unwrap().map(|entry| entry.unwrap().path());
+        for file in files.filter(|path| path.is_file()) {
+            std::fs::copy(&file, format!("{layout}{folder}/{}", file.file_name().unwrap().to_str().unwrap())).unwrap();
+        }
+    }
+    let name = "blobs/sha256/11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4";
+    let mut bytes = std::fs::read(format!("{layout}/{name}")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(format!("{layout}/{name}"), bytes).unwrap();
+    let images = lies(&bench, &layout, &[&format!("layer {name} ")]);
+    let is_wrong = |manifest: &Value| !manifest["layers"][0]["found"]["error"].is_null();
+    assert!(images[0]["manifests"].as_array().unwrap().iter().all(is_wrong), "it is wrong in both");
+    let run = bench.run(&["inspect", &layout, "--verify"]).exits(1);
+    assert_eq!(run.stdout.matches("  WRONG\n").count(), 2);
+    assert!(run.stdout.ends_with("\nverified 3 layers, 248.4 KiB: 1 is not what the archive says\n"));
+}
+
+#[test]
+fn a_log_hears_of_what_takes_long() {
+    let bench = Bench::new();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = bench.command(&["inspect", "-"]);
+    command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    // Behind the end of the first archive, nobody looks at the others.
+    writer.write_all(&std::fs::read(testdata("docker-29-overlay2-save.tar")).unwrap().repeat(6)).unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
+    drop(writer);
+    assert_eq!(first, "2.0 MiB of the archive are in a temporary file\n");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_packed_layer_whose_digest_is_right_and_whose_diff_id_is_not() {
+    let bench = Bench::new();
+    let (layout, plain) = (bench.scratch("layout"), build::tar_of("words", &build::prose(1, 90_000)));
+    let config = build::config(&[sha256(b"something else")]);
+    let packed = build::packed("gzip", &plain);
+    let layers = [("application/vnd.oci.image.layer.v1.tar+gzip", packed.clone())];
+    build::oci_layout_of(&layout, ("application/vnd.oci.image.config.v1+json", config), &layers);
+    let images = lies(&bench, &layout, &["does not match the diff_id sha256:"]);
+    let found = &images[0]["manifests"][0]["layers"][0]["found"];
+    assert_eq!((&found["digest"], &found["diff_id"]), (&json!(sha256(&packed)), &json!(sha256(&plain))));
+}
+
+#[test]
+fn a_config_that_was_changed() {
+    let bench = Bench::new();
+    let config = "92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d.json";
+    let path = build::changed(&bench, "docker-20.10-save-many.tar", &[config]);
+    // One image is good, and what is wrong with the other is part of what is inside.
+    let run = bench.run(&["inspect", &path]).exits(0);
+    assert_eq!(run.stderr, "");
+    assert!(run.stdout.contains("\nimage    localhost/fixture/base:1\nplatform linux/amd64\n"));
+    assert!(run.stdout.contains("\nimage    localhost/fixture/app:v1\n         localhost/fixture/app:stable\n"));
+    assert!(run.stdout.contains("\npush     impossible\n  the config\n"), "in lines of 80 columns");
+    assert!(run.stdout.contains(" has the\n  digest sha256:") || run.stdout.contains("\n  has the digest\n  sha256:"));
+    drop(bench.run(&["inspect", &path, "--verify"]).exits(1).says(&["error: the config ", config, " has the digest "]));
+    // Where there is no other, neither is there anything to push.
+    let path = build::changed(&bench, "docker-20.10-save.tar", &[config]);
+    drop(bench.run(&["inspect", &path]).exits(1).says(&["error: the config ", config, " has the digest "]));
+    let path = build::changed(&bench, "podman-oci-archive.tar", &[config.trim_end_matches(".json")]);
+    drop(bench.run(&["inspect", &path]).exits(1).says(&["error: ", " has the digest ", "hint: "]));
+}
+
+#[test]
+fn an_artifact_has_neither_platform_nor_diff_ids() {
+    let bench = Bench::new();
+    let layout = bench.scratch("layout");
+    let layers = [("application/vnd.made.up\u{1b}[31m\u{9b}0m", b"some text".to_vec())];
+    build::oci_layout_of(&layout, ("application/vnd.oci.empty.v1+json", b"{}".to_vec()), &layers);
+    let run = bench.run(&["inspect", &layout, "--verify"]).exits(0);
+    let size = b"some text".len();
+    assert!(run.stdout.contains("\nplatform none stated\n"));
+    assert!(run.stdout.contains("\n         application/vnd.oci.empty.v1+json, 2 B\n"));
+    let digest = &sha256(b"some text")[7..19];
+    assert!(run.stdout.contains(&format!("\n         -             {digest}  plain           {size} B  right\n")));
+    let seen = json_of(&bench, &layout, &[], 0);
+    let layer = &seen["images"][0]["manifests"][0]["layers"][0];
+    assert_eq!(layer["media_type"], r"application/vnd.made.up\u{1b}[31m\u{9b}0m");
+}
+
+#[test]
+fn no_control_character_reaches_a_terminal() {
+    let bench = Bench::new();
+    let path = bench.scratch("names.tar");
+    let layer = build::tar_of("words", b"words");
+    let config = build::config(&[sha256(&layer)]);
+    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    build::add(&mut tar, "layer.tar", &layer);
+    build::add(&mut tar, "config.json", &config);
+    let bad = "\u{1b}]0;title\u{7}\u{9b}2Jbad:1";
+    let saved = json!([
+        {"Config": "config.json", "RepoTags": ["good:1", bad], "Layers": ["layer.tar"]},
+        {"Config": format!("gone{bad}.json"), "RepoTags": [bad], "Layers": [format!("gone{bad}.tar")]},
+    ]);
+    build::add(&mut tar, "manifest.json", saved.to_string().as_bytes());
+    tar.finish().unwrap();
+    drop(tar);
+    for options in [&[][..], &["--verify"], &["--output", "json"]] {
+        let run = bench.run(&[&["inspect", &path], options].concat());
+        let all = format!("{}{}", run.stdout, run.stderr);
+        assert!(all.contains("good:1") && all.contains("2Jbad"), "both are named");
+        assert!(!all.contains(|char: char| char.is_control() && char != '\n'), "{all:?}");
+    }
+}
+
+#[test]
+fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
+    let bench = Bench::new();
+    let plain = std::fs::read(testdata("podman-oci-archive.tar")).unwrap();
+    let whole = bench.run(&["inspect", &testdata("podman-oci-archive.tar"), "--verify"]).exits(0).stdout.clone();
+    let images = |text: &str| text.split_once("\n\n").unwrap().1.to_owned();
+    for (bytes, note) in [
+        (plain.clone(), "note     standard input is a pipe: copied into a temporary file, "),
+        (
+            build::packed("gzip", &plain),
+            "note     standard input is compressed with gzip: unpacked into a temporary file,\n",
+        ),
+    ] {
+        let fed = |options: &[&str]| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let bytes = bytes.clone();
+            std::thread::spawn(move || writer.write_all(&bytes));
+            Running::fed(bench.command(&[&["inspect", "-", "--verify"], options].concat()), Stdio::from(reader)).end()
+        };
+        let run = fed(&[]).exits(0);
+        assert!(run.stdout.starts_with("archive  standard input\n"));
+        assert!(run.stdout.contains(note), "the note is shown");
+        assert_eq!(images(&run.stdout), images(&whole));
+        assert_eq!(run.stderr, "");
+        assert_eq!(bench.written(), Vec::<String>::new());
+        drop(fed(&["--temp-dir", "no/such/folder"]).exits(2).prints("").says(&["no/such/folder", "--temp-dir DIR"]));
+    }
+}
+
+#[test]
+fn nobody_is_asked() {
+    let ecr = Ecr::new();
+    for (archive, _) in ARCHIVES {
+        let mut command = ecr.bench.command(&["inspect", &testdata(archive), "--verify"]);
+        for variable in ["AWS_ENDPOINT_URL_ECR", "ECR_PUSH_REGISTRY_ENDPOINT", "http_proxy", "https_proxy"] {
+            command.env(variable, ecr.url());
+        }
+        drop(ecr.finish(command).exits(0));
+    }
+    assert!(ecr.log().is_empty(), "not even where somebody would answer");
+}
+
+#[test]
+fn the_environment_stands_in_for_its_options_and_those_of_a_push_are_not_for_it() {
+    let bench = Bench::new();
+    let archive = testdata("docker-20.10-save.tar");
+    let with = |name: &str, value: &str, arguments: &[&str]| {
+        let mut command = bench.command(&[&["inspect", &archive], arguments].concat());
+        command.env(name, value);
+        finish(command, String::new)
+    };
+    assert!(with("ECR_PUSH_OUTPUT", "json", &[]).exits(0).stdout.starts_with("{\n  \"version\": 1,"));
+    assert!(with("ECR_PUSH_OUTPUT", "json", &["--output=text"]).exits(0).stdout.starts_with("archive  "));
+    assert!(with("ECR_PUSH_VERIFY", "true", &[]).exits(0).stdout.contains("\nverified 3 layers"));
+    assert!(!with("ECR_PUSH_VERIFY", "false", &[]).exits(0).stdout.contains("\nverified"));
+    drop(with("ECR_PUSH_VERIFY", "perhaps", &[]).exits(2).prints("").says(&["ECR_PUSH_VERIFY"]));
+    drop(with("ECR_PUSH_CONCURRENCY", "nonsense", &[]).exits(0));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_opened() {
+    let bench = Bench::new();
+    for (arguments, says) in [
+        (&["inspect"][..], "<ARCHIVE>"),
+        (&["inspect", "a.tar", "team/app:1"], "team/app:1"),
+        (&["inspect", "a.tar", "--output", "yaml"], "yaml"),
+        (&["inspect", "a.tar", "--region", "eu-west-1"], "--region"),
+        (&["inspect", "a.tar", "--output", "$(Format)"], "$(Format)"),
+        (&["a.tar", "team/app:1", "--verify"], "--verify"),
+    ] {
+        drop(bench.run(arguments).exits(2).prints("").says(&["error: ", says]));
+    }
+    let run = bench.run(&["inspect", "missing.tar", "--output", "json"]).exits(1).prints("");
+    assert_eq!(run.stderr, "error: there is no file missing.tar\n");
+}
