@@ -80,7 +80,8 @@ impl TarIndex {
                 }
                 Some(Err(error)) => {
                     return Err(Error::input(format!("{source} is a broken tar after {last}"))
-                        .because(error)
+                        // Its text may quote the header.
+                        .because(shown(&error.to_string()))
                         .hint("Save the image again; if the file was copied or downloaded, compare its checksum."));
                 }
             };
@@ -91,8 +92,9 @@ impl TarIndex {
             let name = entry.path_bytes().into_owned();
             last = shown(&String::from_utf8_lossy(&name));
             let start = entry.raw_file_position();
-            let place = judge(&mut entry, start)
-                .map_err(|error| Error::input(format!("the entry {last} of {source} is malformed")).because(error))?;
+            let place = judge(&mut entry, start).map_err(|error| {
+                Error::input(format!("the entry {last} of {source} is malformed")).because(shown(&error.to_string()))
+            })?;
             if let Some(Place::File { len, .. }) = place {
                 let missing = start.saturating_add(len).saturating_sub(file_len);
                 if missing > 0 {
