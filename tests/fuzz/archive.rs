@@ -24,6 +24,8 @@ pub(crate) struct Blob {
     pub(crate) body: Body,
     /// Dice by which its bytes are damaged before they are hashed.
     pub(crate) damage: Option<u64>,
+    /// Dice by which one of its digits is changed afterwards.
+    pub(crate) lie: Option<u64>,
 }
 
 /// An entry of a tar.
@@ -87,6 +89,11 @@ impl Archive {
             Dice::of_seed(seed).damage(&mut bytes);
         }
         let digest = hex(&bytes);
+        let digits: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit()).collect();
+        if let (Some(seed), false) = (self.blobs[at].lie, digits.is_empty()) {
+            let at = Dice::of_seed(seed).of(&digits);
+            bytes[at] = if bytes[at] == b'7' { b'1' } else { b'7' };
+        }
         sealed.blobs[at] = Some((bytes, digest.clone(), plain.unwrap_or(digest)));
         above.pop();
     }

@@ -102,9 +102,13 @@ impl fmt::Display for Case {
     }
 }
 
-/// Damages a file before its digest is computed.
+/// Damages a file before its digest is computed, or after.
 fn change_blob(archive: &mut Archive, dice: &mut Dice) -> String {
     let at = dice.roll(archive.blobs.len());
+    if dice.one_in(2) {
+        archive.blobs[at].lie = Some(dice.roll(usize::MAX) as u64);
+        return format!("blob {at} is not what its digest says");
+    }
     archive.blobs[at].damage = Some(dice.roll(usize::MAX) as u64);
     format!("blob {at} is damaged")
 }

@@ -47,7 +47,13 @@ pub(crate) fn change(archive: &mut Archive, dice: &mut Dice) -> String {
     let mut places = Vec::new();
     pointers(json, String::new(), &mut places);
     let read: Vec<_> = places.iter().filter(|place| READ.iter().any(|name| place.contains(name))).cloned().collect();
-    let place = if read.is_empty() || dice.one_in(4) { dice.of(&places) } else { dice.of(&read) };
+    let shallow: Vec<_> = places.iter().filter(|place| place.matches('/').count() < 2).cloned().collect();
+    let place = match dice.roll(4) {
+        0 => dice.of(&places),
+        1 => dice.of(&shallow),
+        _ if read.is_empty() => String::new(),
+        _ => dice.of(&read),
+    };
     let Some(value) = json.pointer_mut(&place) else { return "nothing".into() };
     change_value(value, at, others, dice);
     format!("document {at} at {place}")
@@ -182,7 +188,7 @@ pub(crate) fn grow(archive: &mut Archive, dice: &mut Dice) -> String {
         }
         1 if at.is_some() => {
             let (times, levels) =
-                if dice.one_in(30) { dice.of(&[(9, 4), (5, 6), (2, 7), (2000, 2)]) } else { (dice.of(&[1, 2, 4]), 2) };
+                if dice.one_in(30) { dice.of(&[(10, 4), (5, 6), (2000, 2)]) } else { (dice.of(&[1, 2, 4]), 2) };
             // Each names its child so many times: in few bytes any number of images.
             for _ in 0..levels {
                 deepen(archive, at.unwrap(), dice);
@@ -232,7 +238,7 @@ fn deepen(archive: &mut Archive, list: usize, dice: &mut Dice) {
         json!([below])
     };
     let body = Body::Json(json!({ "schemaVersion": 2, "mediaType": index, "manifests": children }));
-    archive.blobs.push(Blob { body, damage: None });
+    archive.blobs.push(Blob { body, damage: None, lie: None });
     let name = format!("blobs/sha256/{{b{at}}}");
     archive.entries.insert(0, Entry { name, kind: b'0', blob: Some(at), ..Entry::default() });
 }

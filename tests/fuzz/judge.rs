@@ -273,6 +273,12 @@ impl Judge {
                 let recipe = Recipe::Keep { packing: layer.packing, unpack: false };
                 self.pack(&layer.bytes, recipe)?.1
             }
+            // Broken frames are broken to some of libzstd's ways of reading, and not to all.
+            (Err(error), Some(_)) if layer.packing == Packing::Zstd => {
+                sentence(&error)?;
+                let recipe = Recipe::Keep { packing: layer.packing, unpack: false };
+                self.pack(&layer.bytes, recipe)?.1
+            }
             (Err(error), Some(_)) => return Err(format!("a layer that can be unpacked is refused: {error}")),
         };
         if layer.packing != Packing::Plain {

@@ -97,7 +97,7 @@ fn archive(raw: &[Raw], short: usize) -> Archive {
                     Body::Layer { plain: cut, packed }
                 }
             };
-            blobs.push(Blob { body, damage: None });
+            blobs.push(Blob { body, damage: None, lie: None });
             at
         });
         entries.push(Entry { blob, ..entry.clone() });
