@@ -11,7 +11,8 @@
 //! Faults that were planted in the reader, with the number of the first case that found each: `RepoTags` unwrapped 21,
 //! a document of another digest 104, `..` above the root unwrapped 127, links without a limit 444, a blob's size not
 //! compared 504, no limit of depth 643, the first gzip member alone 780, a slice inside a character 988, an entry behind
-//! the file's end 2046, control characters passed on 1, diff_ids not counted 2693. Not among the first 5000: a manifest's `config` unwrapped, no limit of descriptors.
+//! the file's end 2046, control characters passed on 1, diff_ids not counted 2693. Not among the first 5000: a manifest's
+//! `config` unwrapped, no limit of descriptors.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
