@@ -20,6 +20,11 @@ pub enum Choice {
     Only,
 }
 
+/// Images that are listed in an advice; more are counted. Each costs a look at all others.
+const MAX_LISTED: usize = 50;
+/// Names of an image that are listed beside its option, and that are tried for one.
+const MAX_NAMES: usize = 8;
+
 /// What a name fits.
 type Fits<'a> = (Vec<&'a Image>, Vec<&'a Unusable>);
 
@@ -126,25 +131,34 @@ impl Archive {
     /// A line for each image: the option that chooses it, and what it is.
     fn options<'a>(&self, title: &str, images: impl Iterator<Item = &'a Image>) -> String {
         let mut text = title.to_owned();
-        for image in images {
+        let mut images = images;
+        for image in images.by_ref().take(MAX_LISTED) {
             let platforms = image.content.platforms().join(", ");
             let chooses = |name: &&String| {
+                // An empty or a shortened one is no use to anybody.
+                if name.is_empty() || shown(name) != **name {
+                    return false;
+                }
                 let (images, unusable) = self.fits(name);
                 images.len() == 1 && unusable.is_empty()
             };
-            let name = image.names.iter().find(chooses);
+            let name = image.names.iter().take(MAX_NAMES).find(chooses);
             let id = || {
                 let short = image.content.id().hex()[..12].to_owned();
                 if self.nodes(&short).len() == 1 { short } else { identity(&image.content).hex() }
             };
             let option =
                 name.map_or_else(|| format!("--image-id {}", id()), |name| format!("--image {}", quoted(name)));
-            let others =
-                image.names.iter().filter(|other| Some(*other) != name).map(|other| format!("also {}", shown(other)));
+            let others = image.names.iter().filter(|other| Some(*other) != name && !other.is_empty());
+            let others = others.take(MAX_NAMES).map(|other| format!("also {}", shown(other)));
             let short = name.map(|_| image.content.id().short());
             let facts: Vec<_> =
                 short.into_iter().chain(Some(platforms).filter(|it| !it.is_empty())).chain(others).collect();
             text.push_str(&format!("\n  {option}  ({})", facts.join(", ")));
+        }
+        let more = images.count();
+        if more > 0 {
+            text.push_str(&format!("\n  and {more} more"));
         }
         text
     }

@@ -5,6 +5,7 @@
 //! Follows descriptors from `index.json` down. Manifests, indexes and configs are hashed here; of a layer only its
 //! length is compared, since the push hashes it anyway. `index.json` itself is a table of contents and never an image.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ use crate::reference::{DiffId, Digest};
 const MAX_DEPTH: usize = 8;
 /// Descriptors of manifests and indexes that are followed, since a few small indexes can ask for any number of them.
 const MAX_DESCRIPTORS: usize = 10_000;
+/// Platforms that a sentence names; more are counted.
+const MAX_SHOWN: usize = 8;
 /// A full name, written by containerd, Docker and BuildKit.
 const NAME: &str = "io.containerd.image.name";
 /// The specification's annotation: often only a tag.
@@ -122,8 +125,13 @@ impl Root {
     /// What to say when only parts of an index are taken.
     fn note(&self) -> String {
         let name = self.names.first().map_or_else(|| self.descriptor.digest.short(), |name| shown(name));
-        let parts: Vec<_> = self.parts.iter().flat_map(Content::platforms).collect();
-        format!("the index of {name} names images that are not in the archive; only {} is", parts.join(", "))
+        let mut parts: Vec<_> = self.parts.iter().flat_map(Content::platforms).collect();
+        let mut known = HashSet::new();
+        parts.retain(|platform| known.insert(*platform));
+        let (more, kept) = (parts.len().saturating_sub(MAX_SHOWN), parts.len().min(MAX_SHOWN));
+        let besides = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let parts = parts[..kept].join(", ");
+        format!("the index of {name} names images that are not in the archive; only {}{besides} is", shown(&parts))
     }
 
     /// Announces that only parts of an index are taken, if that is so.

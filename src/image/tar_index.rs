@@ -167,7 +167,8 @@ impl TarIndex {
                 }
                 Some(Err(error)) => {
                     return Err(Error::input(format!("{source} is a broken tar after {last}"))
-                        .because(error)
+                        // Its text may quote the header.
+                        .because(shown(&error.to_string()))
                         .hint("Save the image again; if the file was copied or downloaded, compare its checksum."));
                 }
             };
@@ -178,8 +179,9 @@ impl TarIndex {
             let name = entry.path_bytes().into_owned();
             last = shown(&String::from_utf8_lossy(&name));
             let start = entry.raw_file_position();
-            let found = judge(&mut entry, start)
-                .map_err(|error| Error::input(format!("the entry {last} of {source} is malformed")).because(error))?;
+            let found = judge(&mut entry, start).map_err(|error| {
+                Error::input(format!("the entry {last} of {source} is malformed")).because(shown(&error.to_string()))
+            })?;
             let place = content(&mut entry, &last, found)?;
             // What is asked for comes out of JSON, so a name that is no UTF-8 or leads outside is never asked for.
             let key = str::from_utf8(&name).ok().and_then(normalise);

@@ -27,6 +27,28 @@ fn several_images_are_listed_with_the_option_that_chooses_each() {
 }
 
 #[test]
+fn a_name_that_no_shell_passes_on_is_not_offered() {
+    let mut archive = many();
+    archive.images[0].names = vec![String::new(), "n".repeat(201), "app:1".into()];
+    archive.images[1].names = vec![String::new()];
+    let advice = archive.select(&Choice::Only).unwrap_err().advice().unwrap().to_owned();
+    let options: Vec<_> = advice.lines().skip(1).map(|line| line.split("  (").next().unwrap()).collect();
+    assert_eq!(options, ["  --image app:1", "  --image-id d62b83c4fc48"], "{advice}");
+}
+
+#[test]
+fn an_advice_lists_fifty_images_and_counts_the_rest() {
+    let mut archive = many();
+    let image = archive.images[0].clone();
+    archive.images = (0..60).map(|n| Image { names: vec![format!("app:{n}")], ..image.clone() }).collect();
+    archive.images[0].names = (0..100).map(|n| format!("app:0.{n}")).collect();
+    let advice = archive.select(&Choice::Only).unwrap_err().advice().unwrap().to_owned();
+    assert_eq!(advice.lines().count(), 52);
+    assert!(advice.ends_with("\n  and 10 more"), "{advice}");
+    assert_eq!(advice.matches("also app:0.").count(), 8, "{advice}");
+}
+
+#[test]
 fn names_are_read_as_docker_reads_them() {
     let archive = many();
     for name in ["localhost/fixture/app:v1", "localhost/fixture/app:stable", "fixture/app:v1"] {

@@ -359,6 +359,15 @@ fn text_from_the_archive_cannot_drive_the_terminal() {
     let text = words(open_entries(&saved(&[file("manifest.json", list)])));
     assert!(text.contains(r"\u{1b}[2J\nconfig") && !text.contains('\u{1b}'), "{text}");
 
+    // Nor can a number in a header, which the tar crate quotes.
+    let mut bytes = tar_of(&saved(&[]));
+    let mut damaged = header("next", tar::EntryType::Regular, "", 0);
+    damaged.as_old_mut().size = *b"\x1b[2J\xff\n000000";
+    damaged.set_cksum();
+    bytes[512 * 2..512 * 3].copy_from_slice(damaged.as_bytes());
+    let text = words(open_bytes(&bytes));
+    assert!(text.contains("is a broken tar") && !text.contains(char::is_control), "{text:?}");
+
     let list = r#"[{"Config":"config.json","RepoTags":["a\u001b","app:1"],"Layers":["layer.tar"]}]"#;
     let archive = open_entries(&saved(&[file("manifest.json", list)])).unwrap();
     assert_eq!(archive.images[0].names, ["app:1"]);

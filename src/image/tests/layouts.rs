@@ -137,6 +137,24 @@ fn indexes_end_somewhere() {
 }
 
 #[test]
+fn what_is_said_of_an_index_stays_short_however_many_parts_it_has() {
+    let layout = Layout::new();
+    let parts = (0..30).map(|n| {
+        let config = config(&[b"one"]).replace("v8", &format!("v{n}"));
+        layout.manifest(&config, &[b"one"])
+    });
+    let mut parts: Vec<_> = parts.collect();
+    parts.extend(parts.clone());
+    let missing = layout.manifest(&config(&[b"two"]), &[b"two"]);
+    parts.push(missing.clone());
+    let index = layout.listing("index", json!({ "manifests": parts }));
+    layout.remove(&missing);
+    let archive = layout.open(std::slice::from_ref(&index)).unwrap();
+    assert!(archive.notes[0].contains("only linux/arm64/v0, linux/arm64/v1, "), "{:?}", archive.notes);
+    assert!(archive.notes[0].ends_with("linux/arm64/v7 and 22 more is"), "{:?}", archive.notes);
+}
+
+#[test]
 fn an_index_of_which_parts_are_missing_gives_the_rest_and_says_so() {
     let layout = Layout::new();
     let present = layout.manifest(&config(&[b"one"]), &[b"one"]);

@@ -1,0 +1,379 @@
+//! Reads a case, and judges all that the reader says of it by other code.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use ecr_push::error::{Error, Kind};
+use ecr_push::image::{self, Archive, Choice, Content, Image, Layer, Manifest, Source, Spool, Stated, StoredLayer};
+use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
+use serde_json::Value;
+
+use super::archive::hex;
+use super::damage::{Case, Form};
+use super::layers::{BOMB, unpack};
+
+/// The longest sentence.
+const SENTENCE: usize = 2000;
+
+/// The longest advice: a list of images.
+const ADVICE: usize = 100_000;
+
+/// Manifests of a case whose layers are read, and images that are chosen. The rest is as the first are.
+const SOME: usize = 12;
+
+/// The most that is unpacked of a compressed archive.
+const UNPACKED: u64 = 64 << 20;
+
+/// What was found of a case that is in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) opened: bool,
+    pub(crate) layers: u64,
+    /// The manifests whose layers were read.
+    manifests: usize,
+    /// The bytes that the judge itself had in memory.
+    pub(crate) judged: usize,
+}
+
+/// Why a case is not in order.
+type Verdict<T> = Result<T, String>;
+
+/// Reads and judges.
+pub(crate) struct Judge {
+    folder: PathBuf,
+    pool: Pool,
+}
+
+fn ensure(is_true: bool, why: impl FnOnce() -> String) -> Verdict<()> {
+    if is_true { Ok(()) } else { Err(why()) }
+}
+
+impl Judge {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), pool: Pool::start(1).unwrap() }
+    }
+
+    pub(crate) fn judge(&mut self, case: &Case) -> Verdict<Seen> {
+        let is_folder = matches!(case.form, Form::Folder(_));
+        let path = self.folder.join(if is_folder { "folder" } else { "file" });
+        match &case.form {
+            Form::Tar { bytes, .. } => fs::write(&path, bytes).unwrap(),
+            Form::Folder(files) => {
+                fs::create_dir(&path).unwrap();
+                for (name, bytes) in files {
+                    let file = path.join(name);
+                    // A file may be where another one wants a folder.
+                    if fs::create_dir_all(file.parent().unwrap()).is_ok() {
+                        File::create(file).and_then(|mut file| file.write_all(bytes)).ok();
+                    }
+                }
+            }
+        }
+        let seen = self.read(&path, case);
+        if is_folder {
+            fs::remove_dir_all(&path).unwrap();
+        }
+        seen
+    }
+
+    fn read(&self, path: &Path, case: &Case) -> Verdict<Seen> {
+        let opened = self.open(path);
+        let mut seen = Seen::default();
+        if let Some(whole) = &case.beginning_of
+            && let Ok(archive) = &opened
+        {
+            let path = self.folder.join("whole");
+            fs::write(&path, whole).unwrap();
+            let whole = self.open(&path).map_err(|error| format!("the whole archive is refused: {error}"))?;
+            let same = outline(&whole) == outline(archive);
+            ensure(same, || "it breaks off and is taken for another archive".into())?;
+        }
+        let archive = match opened {
+            Ok(archive) => archive,
+            Err(error) => return refused(&error, &[Kind::Input, Kind::Interrupted]).map(|()| seen),
+        };
+        seen.opened = true;
+        for note in &archive.notes {
+            sentence(note)?;
+        }
+        self.choose(&archive)?;
+        let tar = match &case.form {
+            Form::Tar { bytes, outer: None } => Some(&bytes[..]),
+            _ => None,
+        };
+        ensure(archive.images.iter().map(|image| depth(&image.content)).max() <= Some(10), || "it is too deep".into())?;
+        let manifests: usize = archive.images.iter().map(|image| image.manifests().len()).sum();
+        ensure(manifests <= 10_000, || format!("{manifests} manifests"))?;
+        for image in archive.images.iter().take(SOME) {
+            self.content(&image.content, tar, &mut seen)?;
+        }
+        Ok(seen)
+    }
+
+    fn open(&self, path: &Path) -> ecr_push::error::Result<Archive> {
+        let watch = |written| if written > UNPACKED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        image::open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, pass: None })
+    }
+
+    /// Every image can be chosen, by the option that the advice names.
+    fn choose(&self, archive: &Archive) -> Verdict<()> {
+        let only = archive.select(&Choice::Only);
+        let Err(error) = &only else {
+            return ensure(archive.images.len() == 1, || "one of several images is chosen".into());
+        };
+        refused(error, &[Kind::Usage])?;
+        let advice = error.advice().unwrap_or_default();
+        let options: Vec<_> = advice.lines().filter_map(|line| line.strip_prefix("  --image")).collect();
+        let left = archive.images.len() - options.len().min(archive.images.len());
+        let says = left == 0 || advice.contains(&format!("and {left} more"));
+        ensure(says, || format!("{} options for {} images", options.len(), archive.images.len()))?;
+        for (image, option) in archive.images.iter().zip(options).take(SOME) {
+            let choice = match (option.strip_prefix("-id "), option.strip_prefix(' ')) {
+                (Some(id), _) => Choice::Id(word(id)),
+                (_, Some(name)) => Choice::Name(word(name)),
+                _ => return Err(format!("no option: {option}")),
+            };
+            let is_word =
+                !matches!(&choice, Choice::Name(name) | Choice::Id(name) if name.is_empty() && !option.contains('\''));
+            ensure(is_word, || format!("an option without its value: {option}"))?;
+            let chosen = archive.select(&choice).map_err(|error| format!("{choice:?} chooses nothing: {error}"))?;
+            let same = same(&chosen.content, &image.content);
+            ensure(same, || format!("{choice:?} chooses another image"))?;
+        }
+        Ok(())
+    }
+
+    /// A manifest or an index, and all below: what is pushed if nothing is packed.
+    fn content(&self, content: &Content, tar: Option<&[u8]>, seen: &mut Seen) -> Verdict<Stated> {
+        let stated = match content {
+            Content::Manifest(manifest) => self.manifest(manifest, tar, seen)?,
+            Content::Index(index) => {
+                checked(&index.stated)?;
+                if !is_json(&index.stated.bytes) {
+                    return Ok(index.stated.clone());
+                }
+                let listed = descriptors(&index.stated, "manifests")?;
+                let mut children = Vec::new();
+                ensure(listed.len() == index.children.len(), || "another number of children".into())?;
+                for (child, (digest, size)) in index.children.iter().zip(listed).take(SOME) {
+                    let Some(stated) = child.stated() else { return Err("a child without bytes".into()) };
+                    let same = stated.digest.to_string() == digest && stated.bytes.len() as u64 == size;
+                    ensure(same, || format!("a child is not what is listed: {digest}"))?;
+                    children.push(self.content(child, tar, seen)?);
+                }
+                if children.len() < index.children.len() {
+                    return Ok(index.stated.clone());
+                }
+                let whole = image::index(index, &children).map_err(|error| error.to_string())?;
+                let mut others = children.clone();
+                if let Some(first) = others.first_mut() {
+                    *first = Stated { digest: index.stated.digest, ..first.clone() };
+                }
+                match image::index(index, &others) {
+                    Ok(changed) => {
+                        let listed = descriptors(&changed, "manifests")?;
+                        let put = others.iter().map(|child| (child.digest.to_string(), child.bytes.len() as u64));
+                        ensure(put.eq(listed), || "the index lists other children".into())?;
+                    }
+                    Err(error) => refused(&error, &[Kind::Input])?,
+                }
+                whole
+            }
+        };
+        let same = content.stated().is_none_or(|before| before.bytes == stated.bytes && before.digest == stated.digest);
+        ensure(same, || "what is unchanged has other bytes".into())?;
+        Ok(stated)
+    }
+
+    fn manifest(&self, manifest: &Manifest, tar: Option<&[u8]>, seen: &mut Seen) -> Verdict<Stated> {
+        let config = &manifest.config;
+        ensure(config.bytes.len() <= 8 << 20, || format!("a config of {} bytes", config.bytes.len()))?;
+        ensure(hex(&config.bytes) == config.digest.hex(), || "a config of another digest".into())?;
+        config.platform.iter().try_for_each(|platform| sentence(platform))?;
+        let json: Option<Value> = serde_json::from_slice(&config.bytes).ok();
+        let diff_ids = json.as_ref().and_then(|json| json.pointer("/rootfs/diff_ids")).and_then(Value::as_array);
+        if json.is_some() && manifest.layers.iter().any(|layer| layer.diff_id.is_some()) {
+            let listed = diff_ids.into_iter().flatten().map(|id| id.as_str().unwrap_or_default().to_owned());
+            let known = manifest.layers.iter().map(|layer| layer.diff_id.map(|id| id.to_string()).unwrap_or_default());
+            ensure(known.eq(listed), || "other diff_ids than the config's".into())?;
+        }
+        if let Some(stated) = &manifest.stated {
+            checked(stated)?;
+            if !is_json(&stated.bytes) {
+                return Ok(stated.clone());
+            }
+            let json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| error.to_string())?;
+            let (digest, size) = (json["config"]["digest"].as_str(), json["config"]["size"].as_u64());
+            let same = digest == Some(&config.digest.to_string()) && size == Some(config.bytes.len() as u64);
+            ensure(same, || "another config than the manifest's".into())?;
+            let listed = descriptors(stated, "layers")?;
+            let found = manifest
+                .layers
+                .iter()
+                .map(|it| (it.digest.map(|it| it.to_string()).unwrap_or_default(), it.bytes.len()));
+            ensure(found.eq(listed), || "other layers than the manifest's".into())?;
+        }
+        if seen.manifests == SOME {
+            return Ok(manifest.stated.clone().unwrap_or_else(|| Stated {
+                digest: config.digest,
+                bytes: config.bytes.clone(),
+                media_type: String::new(),
+            }));
+        }
+        seen.manifests += 1;
+        let (mut kept, mut packed) = (Vec::new(), Vec::new());
+        for layer in &manifest.layers {
+            sentence(&layer.name)?;
+            if let Some(tar) = tar {
+                let end = layer.bytes.start().checked_add(layer.bytes.len());
+                ensure(end.is_some_and(|end| end <= tar.len() as u64), || "a layer behind the archive's end".into())?;
+            }
+            let (as_is, as_gzip) = self.layer(layer, seen)?;
+            // One that is not what the manifest says fails the push; go on as if it were.
+            kept.push((layer.digest.unwrap_or(as_is.0), as_is.1, as_is.2));
+            packed.push(as_gzip.unwrap_or(as_is));
+        }
+        match image::manifest(manifest, &packed) {
+            Ok(made) => {
+                checked(&made)?;
+                let put = packed.iter().map(|(digest, size, _)| (digest.to_string(), *size));
+                ensure(put.eq(descriptors(&made, "layers")?), || "the manifest lists other layers".into())?;
+            }
+            Err(error) => refused(&error, &[Kind::Input])?,
+        }
+        image::manifest(manifest, &kept).map_err(|error| error.to_string())
+    }
+
+    /// Reads a layer as it lies, and packed if it is plain.
+    fn layer(&self, layer: &Layer, seen: &mut Seen) -> Verdict<(StoredLayer, Option<StoredLayer>)> {
+        let bytes = all(&layer.bytes)?;
+        seen.layers += u64::from(!bytes.is_empty());
+        let plain = unpack(&bytes);
+        seen.judged = seen.judged.max(3 * (bytes.len() + plain.as_ref().map_or(BOMB, Vec::len)));
+        ensure(layer.packing == Packing::of(&bytes), || "another packing".into())?;
+        let recipe = Recipe::Keep { packing: layer.packing, unpack: true };
+        let digest = hex(&bytes);
+        let stored = match (self.pack(&layer.bytes, recipe), &plain) {
+            (Ok((found, stored, diff_id)), Some(plain)) => {
+                ensure(found == bytes && stored.0.hex() == digest, || "a layer is not sent as it lies".into())?;
+                ensure(diff_id.as_deref() == Some(&hex(plain)), || "another diff_id than the plain bytes'".into())?;
+                // What a push compares.
+                let matches = layer.digest.is_none_or(|stated| stated == stored.0)
+                    && layer.diff_id.is_none_or(|stated| Some(stated.hex()) == diff_id);
+                let true_ = layer.digest.is_none_or(|stated| stated.hex() == digest)
+                    && layer.diff_id.is_none_or(|stated| stated.hex() == hex(plain));
+                ensure(matches == true_, || "a layer is taken for another".into())?;
+                stored
+            }
+            (Ok(_), None) => return Err(format!("a layer that cannot be unpacked is taken: {}", layer.name)),
+            (Err(error), None) => {
+                sentence(&error)?;
+                let recipe = Recipe::Keep { packing: layer.packing, unpack: false };
+                self.pack(&layer.bytes, recipe)?.1
+            }
+            // Broken frames are broken to some of libzstd's ways of reading, and not to all.
+            (Err(error), Some(_)) if layer.packing == Packing::Zstd => {
+                sentence(&error)?;
+                let recipe = Recipe::Keep { packing: layer.packing, unpack: false };
+                self.pack(&layer.bytes, recipe)?.1
+            }
+            (Err(error), Some(_)) => return Err(format!("a layer that can be unpacked is refused: {error}")),
+        };
+        if layer.packing != Packing::Plain {
+            return Ok((stored, None));
+        }
+        let (found, packed, diff_id) = self.pack(&layer.bytes, Recipe::Gzip { level: 2 })?;
+        ensure(hex(&found) == packed.0.hex(), || "another digest than the packed bytes'".into())?;
+        ensure(unpack(&found).as_ref() == Some(&bytes), || "the packed bytes are another layer".into())?;
+        ensure(diff_id.as_deref() == Some(&digest), || "packed, another diff_id".into())?;
+        Ok((stored, Some(packed)))
+    }
+
+    /// The bytes that are sent, what they are said to be, and the diff_id.
+    fn pack(&self, range: &FileRange, recipe: Recipe) -> Verdict<(Vec<u8>, StoredLayer, Option<String>)> {
+        let mut sent = Vec::new();
+        let packed = pack(range.reader(), range.len(), recipe, &self.pool, |piece| {
+            sent.extend_from_slice(&piece.bytes);
+            ControlFlow::Continue(())
+        });
+        let packed = packed.map_err(|error| error.to_string())?;
+        ensure(packed.size == sent.len() as u64, || "another size than was sent".into())?;
+        Ok((sent, (packed.digest, packed.size, recipe.packing()), packed.diff_id.map(|id| id.hex())))
+    }
+}
+
+fn all(range: &FileRange) -> Verdict<Vec<u8>> {
+    range.read_all(64 << 20).map_err(|error| format!("a layer cannot be read: {error}"))
+}
+
+/// What an archive comes to, in words.
+fn outline(archive: &Archive) -> String {
+    let layers = |image: &Image| {
+        let layers = image.manifests().into_iter().flat_map(|manifest| &manifest.layers);
+        layers.map(|it| format!("{:?}", (&it.name, it.bytes.len(), it.diff_id, it.digest))).collect::<Vec<_>>()
+    };
+    let images = archive.images.iter();
+    format!("{:?}", images.map(|image| (&image.names, image.content.id(), layers(image))).collect::<Vec<_>>())
+}
+
+fn depth(content: &Content) -> usize {
+    match content {
+        Content::Manifest(_) => 0,
+        Content::Index(index) => 1 + index.children.iter().map(depth).max().unwrap_or(0),
+    }
+}
+
+fn same(one: &Content, other: &Content) -> bool {
+    one.id() == other.id() && one.stated().map(|it| it.digest) == other.stated().map(|it| it.digest)
+}
+
+/// The digest is that of the bytes, and they are no more than a registry takes.
+fn checked(stated: &Stated) -> Verdict<()> {
+    ensure(stated.bytes.len() <= 4 << 20, || format!("a manifest of {} bytes", stated.bytes.len()))?;
+    ensure(hex(&stated.bytes) == stated.digest.hex(), || "a manifest of another digest".into())
+}
+
+/// Whether all of it is JSON that can be compared. The reader passes over what is wrong in fields that it does not know.
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(bytes).is_ok()
+}
+
+/// The digests and sizes that a manifest or an index lists.
+fn descriptors(stated: &Stated, list: &str) -> Verdict<Vec<(String, u64)>> {
+    let json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| error.to_string())?;
+    let items = json.get(list).and_then(Value::as_array).into_iter().flatten();
+    let items = items.map(|item| Some((item.get("digest")?.as_str()?.to_owned(), item.get("size")?.as_u64()?)));
+    items.collect::<Option<_>>().ok_or_else(|| format!("{list} without digests and sizes"))
+}
+
+/// An error in words, of a kind that says who is at fault.
+fn refused(error: &Error, kinds: &[Kind]) -> Verdict<()> {
+    ensure(kinds.contains(&error.kind()), || format!("{:?}: {error}", error.kind()))?;
+    sentence(&error.to_string())?;
+    error.causes().iter().try_for_each(|cause| sentence(cause))?;
+    let advice = error.advice().unwrap_or_default();
+    ensure(advice.len() < ADVICE, || format!("an advice of {} bytes", advice.len()))?;
+    advice.lines().try_for_each(|line| ensure(!line.contains(char::is_control), || format!("{line:?}")))
+}
+
+fn sentence(text: &str) -> Verdict<()> {
+    ensure(text.len() < SENTENCE, || {
+        format!("a sentence of {} bytes: {}", text.len(), text.chars().take(300).collect::<String>())
+    })?;
+    ensure(!text.contains(char::is_control), || format!("control characters: {text:?}"))
+}
+
+/// The first word, as a shell reads it.
+fn word(line: &str) -> String {
+    let Some(mut rest) = line.strip_prefix('\'') else { return line.split(' ').next().unwrap_or_default().into() };
+    let mut word = String::new();
+    while let Some((part, after)) = rest.split_once('\'') {
+        word.push_str(part);
+        let Some(after) = after.strip_prefix(r"\''") else { break };
+        word.push('\'');
+        rest = after;
+    }
+    word
+}
