@@ -30,7 +30,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 16] = [
+const ONLY_IN: [(&str, &str); 15] = [
     ("aws_config", "ecr"),
     ("aws_sdk_ecr", "ecr"),
     ("axum", "sandbox"),
@@ -44,7 +44,6 @@ const ONLY_IN: [(&str, &str); 16] = [
     ("rustls", "registry"),
     ("rustls_platform_verifier", "registry"),
     ("tar", "image"),
-    ("tempfile", "image"),
     ("aws_lc_rs", "layer"),
     ("zstd", "layer"),
 ];

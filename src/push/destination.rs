@@ -1,24 +1,24 @@
 //! One target, reached: its registry, what is there, what is planned, what arrived.
 
+mod planning;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Registries};
-use super::delivery::gone;
 use super::outcome::{LayerOutcome, TargetOutcome, label};
-use super::{Event, Events, Planned, Request};
+use super::{Event, Events, Request};
 use crate::ecr::{self, Ecr, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
-use crate::plan::{self, Action, Compression, Key, Stored, Wanted};
+use crate::plan::{Action, Compression, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
-use crate::registry::{self, Blob, Client, Fed, Lookup, Presence, RemoteManifest};
+use crate::registry::{self, Blob, Client, Fed, Lookup, RemoteManifest};
 use crate::reuse::Held;
 
 /// Blobs that a repository has, with their sizes where it said so.
@@ -152,122 +152,6 @@ impl Destination {
         Ok(())
     }
 
-    /// Asks which blobs are there.
-    pub(super) async fn look(&self, digests: &[Digest], events: &Events) -> Result<()> {
-        if self.only_planned || digests.is_empty() {
-            return Ok(());
-        }
-        match self.available(&self.client, digests).await.map_err(|error| self.advise(error))? {
-            Some(available) => self.state().available.extend(available),
-            // A HEAD takes the same right, so nothing is known, and all is sent.
-            None => events(Event::Note(
-                "ecr:BatchCheckLayerAvailability is not allowed, so layers that are there already are sent again"
-                    .into(),
-            )),
-        }
-        Ok(())
-    }
-
-    /// Asks which blobs a repository of this registry has: on ECR a hundred a call, elsewhere one by one. `None` if we may
-    /// not ask.
-    pub(super) async fn available(&self, client: &Client, digests: &[Digest]) -> Result<Option<Blobs>> {
-        if let Some((ecr, place)) = &self.ecr {
-            return ecr.availability(&place.host.account, client.repository(), digests).await;
-        }
-        let asked = futures_util::stream::iter(digests.iter().copied())
-            .map(|digest| async move { Ok((digest, client.presence(&digest).await?)) })
-            .buffer_unordered(QUESTIONS_AT_ONCE)
-            .try_collect::<Vec<_>>();
-        let available = asked.await?.into_iter().filter_map(|(digest, presence)| match presence {
-            Presence::Present(size) => Some((digest, size)),
-            Presence::Absent => None,
-        });
-        Ok(Some(available.collect()))
-    }
-
-    /// Finds out which layers are there, decides each layer's lot, and tells it.
-    pub(super) async fn plan(
-        &mut self,
-        image: &Image,
-        wanted: &[Wanted],
-        request: &Request,
-        events: &Events,
-    ) -> Result<()> {
-        let passed = std::mem::take(&mut self.state().layers);
-        let (known, wanted): (Vec<Wanted>, Vec<Wanted>) =
-            wanted.iter().cloned().partition(|wanted| passed.iter().any(|layer| layer.wanted.key == wanted.key));
-        if let Some(wanted) = wanted.iter().find(|wanted| wanted.layer.bytes.has_passed()) {
-            return Err(gone(wanted).hint(
-                "What it is was known only later. Write the archive to a file and push that, or say how plain layers are \
-                 packed, with --compression.",
-            ));
-        }
-        // Where every digest is stated, other images have nothing to tell.
-        if !wanted.iter().all(Wanted::is_stated) {
-            self.look_at_images(request, Some(image), events).await;
-        }
-        let wanted = plan::with_held(&wanted, &plan::configs(image), &self.held);
-        let covered = match self.has_all_of(image) {
-            Some(_) if wanted.iter().all(Wanted::is_stated) => Some(plan::stated(image, &wanted)),
-            _ => plan::covered(image, &wanted, &self.held),
-        };
-        match covered {
-            Some(blobs) => self.state().available = blobs,
-            None if known.is_empty() => self.look(&plan::questions(&image.manifests(), &wanted), events).await?,
-            None => self.look(&plan::questions(&[], &wanted), events).await?,
-        }
-        let available = self.state().available.clone();
-        for Manifest { config, .. } in image.manifests() {
-            let what = format!("the config {}", config.digest.short());
-            registry::fits(&self.client, &what, config.bytes.len() as u64)
-                .map_err(|error| error.hint("An artifact without a config has `{}` for one: write it so."))?;
-        }
-        let decide = |wanted| (plan::action(&wanted, &available), wanted);
-        let mut planned: Vec<(Action, Wanted)> = wanted.into_iter().map(decide).collect();
-        // What this repository cannot store, no other one of the registry can have.
-        for (_, wanted) in planned.iter().filter(|(action, _)| *action == Action::Upload) {
-            self.can_store(wanted)?;
-        }
-        self.find_mounts(&mut planned, image, request, events).await;
-        let layers = planned.into_iter().map(|(action, wanted)| LayerState::new(action, wanted));
-        let layers: Vec<LayerState> = layers.collect();
-        layers.iter().for_each(|layer| events(self.planned(layer)));
-        let passed = passed.into_iter().filter(|layer| known.iter().any(|wanted| wanted.key == layer.wanted.key));
-        self.state().layers = passed.chain(layers).collect();
-        Ok(())
-    }
-
-    /// Finds out what the repository holds, before anything is known of the image.
-    pub(super) async fn look_ahead(&mut self, request: &Request, events: &Events) {
-        self.look_at_images(request, None, events).await;
-        let mut held: Vec<Digest> = self.held.iter().flat_map(|held| &held.layers).map(|layer| layer.digest).collect();
-        held.sort_unstable();
-        held.dedup();
-        if let Err(error) = self.look(&held, events).await {
-            self.fail(error);
-        }
-    }
-
-    /// Decides the lot of a layer that goes by, if it was not seen before.
-    pub(super) async fn plan_passing(&self, wanted: &Wanted, events: &Events) -> Result<()> {
-        if self.has_failed() || self.state().layers.iter().any(|layer| layer.wanted.key == wanted.key) {
-            return Ok(());
-        }
-        let wanted = plan::with_held(std::slice::from_ref(wanted), &[], &self.held);
-        let mut unknown = plan::questions(&[], &wanted);
-        unknown.retain(|digest| !self.state().available.contains_key(digest));
-        if !unknown.is_empty() {
-            let found = self.available(&self.client, &unknown).await.map_err(|error| self.advise(error))?;
-            self.state().available.extend(found.into_iter().flatten());
-        }
-        let available = self.state().available.clone();
-        let layers = wanted.into_iter().map(|wanted| LayerState::new(plan::action(&wanted, &available), wanted));
-        let layers: Vec<LayerState> = layers.collect();
-        layers.iter().for_each(|layer| events(self.planned(layer)));
-        self.state().layers.extend(layers);
-        Ok(())
-    }
-
     /// The plain layers that are packed and sent.
     pub(super) fn packed(&self) -> Vec<Layer> {
         let state = self.state();
@@ -278,17 +162,6 @@ impl Destination {
     /// Whether the repository was made just now.
     pub(super) fn has_no_image(&self) -> bool {
         self.state().created
-    }
-
-    /// How a layer's lot is told.
-    fn planned(&self, layer: &LayerState) -> Event {
-        let LayerState { wanted, action, meter, .. } = layer;
-        Event::Planned {
-            target: self.name(),
-            layer: label(wanted),
-            bytes: wanted.layer.bytes.len(),
-            action: Planned::of(action, wanted, meter),
-        }
     }
 
     /// The root of the image, if the first tag points at it: then everything below it is there.
@@ -313,25 +186,6 @@ impl Destination {
         let held = self.held.iter().filter(|_| manifest.stated.is_none()).find(same)?;
         let RemoteManifest { bytes, digest, media_type } = held.manifest.clone();
         Some(Stated { bytes, digest, media_type })
-    }
-
-    /// Asks again what is there, now that a manifest was refused for want of a blob: what is missing has to be sent.
-    pub(super) async fn look_again(&self, image: &Image, events: &Events) -> Result<()> {
-        let stored: Vec<Digest> = self.state().layers.iter().filter_map(|layer| Some(layer.stored?.digest)).collect();
-        let configs = image.manifests().into_iter().map(|manifest| manifest.config.digest);
-        let mut digests: Vec<Digest> = stored.into_iter().chain(configs).collect();
-        digests.sort_unstable();
-        digests.dedup();
-        self.state().available.clear();
-        self.look(&digests, events).await?;
-        let mut state = self.state();
-        let State { available, layers, .. } = &mut *state;
-        for layer in
-            layers.iter_mut().filter(|layer| layer.stored.is_some_and(|it| !available.contains_key(&it.digest)))
-        {
-            (layer.stored, layer.action) = (None, Action::Upload);
-        }
-        Ok(())
     }
 
     /// The meter of a layer that is still to come here. `None` if it is not, or not any more.
