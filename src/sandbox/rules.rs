@@ -40,6 +40,10 @@ pub struct Rules {
     /// The account setting `BLOB_MOUNTING`, which is opt-in on ECR
     /// (<https://github.com/aws/containers-roadmap/issues/2860>).
     pub blob_mounting: bool,
+    /// Keeps lists of what refers to a manifest, serves them, and says so with `OCI-Subject`, as ECR has done since June
+    /// 2024. Registries that know nothing of `subject` answer the question for such a list with 404
+    /// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
+    pub referrers: bool,
     /// What the manifest parser refuses.
     pub manifest: ManifestRules,
     /// How many bytes of blobs fit on the disk, those of unfinished uploads included. A part that does not fit meets a
@@ -73,6 +77,7 @@ impl Default for Rules {
             absent_repository: Absent::default(),
             create_on_push: false,
             blob_mounting: false,
+            referrers: true,
             manifest: ManifestRules::default(),
             space: None,
             most_at_once: None,
