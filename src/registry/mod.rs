@@ -13,6 +13,7 @@ mod manifest;
 mod pacer;
 mod quirks;
 mod rate;
+mod referrers;
 mod session;
 mod silence;
 mod trust;
