@@ -11,14 +11,14 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::Choice;
+use crate::image::{Attestations, Choice, Part, Platforms};
 use crate::push::{Request, Reuse};
 use crate::reference::{Tag, Target};
 use crate::registry::Patience;
 
 mod values;
 
-use values::{at_least_one, bytes, chunk_size, compression, given, region, registry_endpoint};
+use values::{at_least_one, bytes, chunk_size, compression, digest, given, region, registry_endpoint};
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -179,6 +179,21 @@ struct PushArgs {
     /// Image of the archive to push, by ID or the start of it
     #[arg(long, value_name = "ID", conflicts_with = "image", help_heading = "Source")]
     image_id: Option<String>,
+    /// Platform to push of an image for several: OS/ARCH or OS/ARCH/VARIANT; its manifest, without the index
+    #[arg(long, value_name = "PLATFORM", conflicts_with = "present_platforms", help_heading = "Source")]
+    platform: Option<String>,
+    /// Push the platforms that the archive has, as a new index, where the image's index lists more
+    #[arg(long, conflicts_with = "platform", help_heading = "Source")]
+    present_platforms: bool,
+    /// Leave out BuildKit's attestations, and the index if it lists a single image
+    #[arg(long, help_heading = "Source")]
+    no_attestations: bool,
+    /// Push what belongs to the image, too: signatures, SBOMs, attestations
+    #[arg(long, help_heading = "Source")]
+    referrers: bool,
+    /// Push only if the manifest or index has this digest: sha256:...
+    #[arg(long, value_name = "DIGEST", help_heading = "Source")]
+    expect_digest: Option<String>,
 
     /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
@@ -290,6 +305,12 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         (None, Some(id)) => Choice::Id(given("--image-id", id)?),
         (None, None) => Choice::Only,
     };
+    let platforms = match args.platform {
+        Some(platform) => Platforms::One(platform.parse()?),
+        None if args.present_platforms => Platforms::Present,
+        None => Platforms::All,
+    };
+    let attestations = if args.no_attestations { Attestations::Dropped } else { Attestations::Kept };
     #[cfg(feature = "sandbox")]
     let sandbox = args.sandbox.map(|dir| (!dir.is_empty()).then(|| PathBuf::from(dir)));
     #[cfg(not(feature = "sandbox"))]
@@ -310,6 +331,9 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let request = Request {
         archive: args.archive.unwrap_or_default(),
         choice,
+        part: Part { platforms, attestations },
+        expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
+        referrers: args.referrers,
         targets: Target::join(targets),
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
         compression: compression(args.compression, args.compression_level)?,

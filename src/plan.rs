@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::image::{Family, Image, Layer, Manifest};
+use crate::image::{Content, Family, Image, Layer, Manifest, Origin};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::reference::{DiffId, Digest};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
@@ -23,9 +23,9 @@ pub enum Compression {
 
 impl Compression {
     /// What is done to a plain layer; `None` if it goes as it lies.
-    fn recipe(self, from_docker_save: bool) -> Option<Recipe> {
+    fn recipe(self, origin: Origin) -> Option<Recipe> {
         match self {
-            Self::Usual if from_docker_save => Some(usual_gzip()),
+            Self::Usual if origin == Origin::DockerSave => Some(usual_gzip()),
             Self::Usual | Self::Keep => None,
             Self::Gzip(None) => Some(usual_gzip()),
             Self::Gzip(Some(level)) => Some(Recipe::Gzip { level }),
@@ -63,7 +63,7 @@ pub fn check(image: &Image, compression: Compression) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
         let stated = manifest.stated.as_ref();
         stated.is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
-            && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain)
+            && manifest.layers.iter().any(|layer| may_be_packed(manifest, layer))
     };
     if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
         return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
@@ -181,9 +181,26 @@ pub fn key(layer: &Layer, recipe: Recipe) -> Key {
 /// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
 /// stores; everything else is its author's choice and goes as it lies.
 pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> Recipe {
-    let packed = (layer.packing == Packing::Plain).then(|| compression.recipe(manifest.from_docker_save)).flatten();
+    let packed = may_be_packed(manifest, layer).then(|| compression.recipe(manifest.origin)).flatten();
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();
     packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack })
+}
+
+/// Whether the layer is one that is packed if somebody asks.
+fn may_be_packed(manifest: &Manifest, layer: &Layer) -> bool {
+    layer.is_plain_tar() && manifest.origin != Origin::Referrer
+}
+
+/// Whether it goes up as other bytes than the archive states, or the archive states none: then its digest is not known
+/// before its layers are packed.
+pub fn is_rewritten(content: &Content, compression: Compression) -> bool {
+    match content {
+        Content::Manifest(manifest) => {
+            let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), Recipe::Keep { .. });
+            manifest.stated.is_none() || manifest.layers.iter().any(is_packed)
+        }
+        Content::Index(index) => index.children.iter().any(|child| is_rewritten(&child.content, compression)),
+    }
 }
 
 /// The layers of an image, each once, largest first.
@@ -198,8 +215,7 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
             if wanted.iter().any(|known| known.key == key) {
                 continue;
             }
-            // Only plain layers are packed as somebody asks.
-            let asked = compression.asked().filter(|_| layer.packing == Packing::Plain);
+            let asked = compression.asked().filter(|_| may_be_packed(manifest, layer));
             let mut candidates = candidates(layer, recipe, family, cache);
             candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
             wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family, asked });

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
-use ecr_push::image::{self, Choice};
+use ecr_push::image::{self, Choice, Part};
 use ecr_push::layer::{Pool, pack};
 use ecr_push::plan::{self, Compression};
 
@@ -36,7 +36,7 @@ pub(crate) fn floor(archive: &Path, floor: Floor, scratch: &Path) -> Result<(Mea
 /// The other side: `ARCHIVE WHICH SIZE`.
 pub(crate) fn child(arguments: &[String]) {
     let [archive, which, size] = arguments else { panic!("{arguments:?}") };
-    let image = image::open(Path::new(archive)).unwrap().select(&Choice::Only).unwrap();
+    let image = image::open(Path::new(archive)).unwrap().select(&Choice::Only, &Part::default()).unwrap();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(6);
     let pool = Pool::start(threads).unwrap();
     let compression = if which == "AllZstd" { Compression::Zstd(None) } else { Compression::Usual };

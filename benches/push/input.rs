@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use ecr_push::image::{self, Choice};
+use ecr_push::image::{self, Choice, Part};
 use ecr_push::layer::FileRange;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -134,7 +134,8 @@ impl Inputs {
 
     /// What an archive is, in a word that is another where the files of the machine are.
     pub(crate) fn describe(&self, input: Input) -> String {
-        let image = image::open(&self.folder.join(input.name())).unwrap().select(&Choice::Only).unwrap();
+        let image =
+            image::open(&self.folder.join(input.name())).unwrap().select(&Choice::Only, &Part::default()).unwrap();
         let layers: Vec<_> = image.manifests()[0].layers.iter().map(|layer| layer.bytes.len()).collect();
         let (count, bytes) = (layers.len(), layers.iter().sum::<u64>());
         format!("{}: {count} layers, {:.1} MB, {}", input.name(), bytes as f64 / 1e6, image.content.id().short())
@@ -147,7 +148,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 
 /// The layers of an archive, with their diff_ids.
 fn layers(archive: &Path) -> Vec<(FileRange, String)> {
-    let image = image::open(archive).unwrap().select(&Choice::Only).unwrap();
+    let image = image::open(archive).unwrap().select(&Choice::Only, &Part::default()).unwrap();
     let manifests = image.manifests();
     let layer = |layer: &image::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
     manifests[0].layers.iter().map(layer).collect()

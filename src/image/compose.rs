@@ -1,10 +1,13 @@
 //! Manifests and indexes as they are pushed: the author's bytes wherever they still hold, new ones where a layer was
 //! packed.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use serde_json::Value;
 
+use super::document::ATTESTED;
 use super::model::{Config, Family, Index, Manifest, Stated};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
@@ -42,7 +45,7 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
         descriptor.insert("digest".into(), digest.to_string().into());
         descriptor.insert("size".into(), (*size).into());
     }
-    Ok(state(serialised(&json), stated.media_type.clone()))
+    Ok(Stated { subject: stated.subject, ..state(serialised(&json), stated.media_type.clone()) })
 }
 
 /// The index above children that were put like this, in the index's order.
@@ -50,22 +53,44 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
 /// # Errors
 /// If the stated index cannot be corrected.
 pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
-    let before: Vec<_> = index.children.iter().map(|child| child.stated().map(|stated| stated.digest)).collect();
-    let changed = children.iter().zip(&before).any(|(after, before)| Some(after.digest) != *before);
-    if !changed {
-        return Ok(index.stated.clone());
-    }
-    let broken = || Error::input(format!("the archive's index {} cannot be corrected", index.stated.digest.short()));
-    let mut json: Value = serde_json::from_slice(&index.stated.bytes).map_err(|error| broken().because(error))?;
+    let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
+    listing(&index.stated, &before.zip(children).collect())
+}
+
+/// An index that lists of its entries only those that are here, by their digests, and each as what it became. What
+/// attestations say they are about is corrected, too; unknown fields are kept. If nothing differs, these are its very
+/// bytes.
+///
+/// # Errors
+/// If the index cannot be corrected.
+pub(super) fn listing(stated: &Stated, entries: &HashMap<Digest, &Stated>) -> Result<Stated> {
+    let broken = || Error::input(format!("the archive's index {} cannot be corrected", stated.digest.short()));
+    let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(broken)?;
-    for ((descriptor, after), before) in listed.iter_mut().zip(children).zip(&before) {
-        if Some(after.digest) != *before {
-            let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
-            descriptor.insert("digest".into(), after.digest.to_string().into());
-            descriptor.insert("size".into(), after.bytes.len().into());
+    let became = |value: Option<&Value>| entries.get(&value?.as_str()?.parse().ok()?).copied();
+    let count = listed.len();
+    listed.retain(|descriptor| became(descriptor.get("digest")).is_some());
+    let mut changed = listed.len() != count;
+    for descriptor in listed.iter_mut() {
+        let after = became(descriptor.get("digest")).ok_or_else(broken)?;
+        let about = became(descriptor.pointer(&format!("/annotations/{ATTESTED}")));
+        let mut correct = |place: Option<&mut Value>, value: Value| {
+            if let Some(place) = place.filter(|place| **place != value) {
+                *place = value;
+                changed = true;
+            }
+        };
+        correct(descriptor.get_mut("digest"), after.digest.to_string().into());
+        correct(descriptor.get_mut("size"), after.bytes.len().into());
+        if let Some(about) = about {
+            let annotation = descriptor.pointer_mut(&format!("/annotations/{ATTESTED}"));
+            correct(annotation, about.digest.to_string().into());
         }
     }
-    Ok(state(serialised(&json), index.stated.media_type.clone()))
+    if !changed {
+        return Ok(stated.clone());
+    }
+    Ok(Stated { subject: stated.subject, ..state(serialised(&json), stated.media_type.clone()) })
 }
 
 fn new(config: &Config, layers: &[StoredLayer]) -> Stated {
@@ -103,5 +128,5 @@ fn serialised(json: &impl serde::Serialize) -> Bytes {
 }
 
 fn state(bytes: Bytes, media_type: String) -> Stated {
-    Stated { digest: Digest::of(&bytes), bytes, media_type }
+    Stated { digest: Digest::of(&bytes), bytes, media_type, subject: None }
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::archive::{Entries, is_hex_digest};
 use super::choice::{canonical, is_same_name};
 use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
-use super::model::{Content, Image, Layer, Manifest};
+use super::model::{Content, Image, Layer, Manifest, Origin};
 use super::oci_layout::{Fault, Layout, Root, lacks, miscount, packing};
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             .hint("If skopeo wrote it with dir:, copy the image to oci: or docker-archive: instead."));
     }
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
-    let mut roots = Layout::new(&mut documents, true).roots()?.unwrap_or_default();
+    let (mut roots, belongings) = Layout::new(&mut documents, Origin::DockerSave).read()?.unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
         return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);
@@ -43,9 +43,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             Ok((content, root)) => {
                 if let Some(root) = root {
                     used[root] = true;
-                    roots[root].announce(&mut contents);
                 }
-                contents.add(Image { names, content });
+                contents.add(Image::new(names, content));
             }
             Err(error) => contents.unusable.push(Unusable { names, id: named_hex(&saved.config), error }),
         }
@@ -53,7 +52,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let is_named = |image: &Image, name: &str| image.names.iter().any(|known| is_same_name(known, name));
     // containerd lists in manifest.json only what old Dockers could load.
     for (root, used) in roots.into_iter().zip(used) {
-        contents.is_partial |= root.read.is_err();
+        contents.is_partial |= root.is_partial();
         if used {
             continue;
         }
@@ -68,6 +67,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             _ => {}
         }
     }
+    contents.belong(belongings);
     Ok(contents)
 }
 
@@ -106,7 +106,7 @@ fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> R
         })
     });
     let layers = layers.collect::<Result<_>>()?;
-    Ok((Content::Manifest(Box::new(Manifest { stated: None, config, layers, from_docker_save: true })), None))
+    Ok((Content::Manifest(Box::new(Manifest { stated: None, config, layers, origin: Origin::DockerSave })), None))
 }
 
 /// Finds the layers, and sees whether everything that is listed is there.

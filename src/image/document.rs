@@ -11,8 +11,8 @@ use oci_client::manifest as media;
 use serde::Deserialize;
 
 use super::archive::Entries;
-use super::model::Config;
-use super::shown;
+use super::model::{Config, Role};
+use super::{Platform, shown};
 use crate::error::{Error, Result};
 use crate::reference::{DiffId, Digest};
 
@@ -22,6 +22,9 @@ pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 pub(super) const MAX_LIST: u64 = 8 << 20;
 /// What all documents of an archive may take together; thousands of images fit.
 const MAX_TOTAL: u64 = 64 << 20;
+
+/// The annotation by which an attestation names the manifest that it is about.
+pub(super) const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Reads documents.
 #[derive(Debug)]
@@ -79,13 +82,49 @@ pub(super) struct Descriptor {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) urls: Option<Vec<String>>,
+    pub(super) platform: Option<StatedPlatform>,
     pub(super) annotations: Option<BTreeMap<String, String>>,
 }
 
+/// Where a layout keeps a blob.
+pub(super) fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// What an index says that an image runs on.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct StatedPlatform {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+}
+
 impl Descriptor {
+    /// The value of an annotation, if there is one.
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// What an index lists it for, as far as the index says.
+    pub(super) fn role(&self) -> Role {
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        let words = self.platform.as_ref().map(|it| (word(&it.os), word(&it.architecture), word(&it.variant)));
+        let is_unknown =
+            words.as_ref().is_some_and(|(os, architecture, _)| os == "unknown" && architecture == "unknown");
+        if is_unknown || self.annotation("vnd.docker.reference.type") == Some("attestation-manifest") {
+            return Role::Attestation(self.annotation(ATTESTED).and_then(|digest| digest.parse().ok()));
+        }
+        Role::Image(words.and_then(|(os, architecture, variant)| Platform::new(&os, &architecture, &variant)))
+    }
+
+    /// What points at a blob that nothing points at.
+    pub(super) fn new(media_type: String, digest: Digest, size: u64) -> Self {
+        Self { media_type, digest, size, urls: None, platform: None, annotations: None }
+    }
+
     /// Where a layout keeps the blob.
     pub(super) fn blob(&self) -> String {
-        format!("blobs/sha256/{}", self.digest.hex())
+        blob_name(self.digest)
     }
 
     /// Whether its bytes are not meant to be in archives or registries.
@@ -128,6 +167,19 @@ pub(super) struct Listing {
     pub(super) config: Option<Descriptor>,
     pub(super) layers: Option<Vec<Descriptor>>,
     pub(super) manifests: Option<Vec<Descriptor>>,
+    subject: Option<Subject>,
+}
+
+impl Listing {
+    /// What it says it belongs to. A digest that we cannot know names nothing here.
+    pub(super) fn subject(&self) -> Option<Digest> {
+        self.subject.as_ref()?.digest.parse().ok()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Subject {
+    digest: String,
 }
 
 /// One image in `manifest.json`.

@@ -11,6 +11,9 @@ mod docker_archive;
 mod document;
 mod model;
 mod oci_layout;
+mod part;
+mod platform;
+mod referrers;
 mod tar_index;
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,8 @@ use crate::reference::Digest;
 pub use choice::Choice;
 pub use compose::{StoredLayer, index, manifest};
 pub use model::*;
+pub use part::{Attestations, Part, Platforms};
+pub use platform::Platform;
 
 /// `docker save`'s list of images.
 const MANIFEST_JSON: &str = "manifest.json";
@@ -44,6 +49,8 @@ pub struct Archive {
     pub notes: Vec<String>,
     /// Images that it lists and that cannot be pushed. They don't get in the way of others, unless they are chosen.
     unusable: Vec<Unusable>,
+    /// What belongs to the images.
+    belongings: referrers::Belongings,
 }
 
 /// How an archive is written.
@@ -80,7 +87,7 @@ pub fn open(path: &Path) -> Result<Archive> {
         let is_folder = matches!(entries, archive::Entries::Folder(_));
         (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
     };
-    let Contents { images, mut notes, unusable, is_partial } = contents;
+    let Contents { images, mut notes, unusable, is_partial, belongings } = contents;
     if let archive::Entries::Tar(index) = &entries
         && !index.has_end_mark()
     {
@@ -99,7 +106,7 @@ pub fn open(path: &Path) -> Result<Archive> {
         ));
     }
     notes.extend(unusable.iter().map(|it| format!("{} cannot be pushed: {}", it.label(), it.error)));
-    Ok(Archive { path: path.to_owned(), images, format, notes, unusable })
+    Ok(Archive { path: path.to_owned(), images, format, notes, unusable, belongings })
 }
 
 /// An image that is listed and cannot be pushed.
@@ -125,9 +132,16 @@ struct Contents {
     unusable: Vec<Unusable>,
     /// Whether something was left out because it is not there.
     is_partial: bool,
+    belongings: referrers::Belongings,
 }
 
 impl Contents {
+    /// Adds what belongs to images.
+    fn belong(&mut self, belongings: referrers::Belongings) {
+        self.is_partial |= belongings.values().flatten().any(Result::is_err);
+        self.belongings = belongings;
+    }
+
     /// Adds an image, or only its names if it is there already.
     fn add(&mut self, mut image: Image) {
         for name in image.names.extract_if(.., |name| name.contains(char::is_control)) {

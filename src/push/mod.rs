@@ -9,6 +9,7 @@ mod delivery;
 mod destination;
 mod held;
 mod outcome;
+mod promotion;
 mod read_back;
 mod trust;
 
@@ -20,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::{self, Archive, Choice, Content, Image, Stated};
+use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Stated};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
-use crate::reference::{Host, Tag, TagPattern, Target};
+use crate::reference::{Digest, Host, Tag, TagPattern, Target};
 use crate::registry::{Patience, Rate};
 use crate::reuse::Cache;
 
@@ -40,6 +41,12 @@ pub struct Request {
     pub archive: PathBuf,
     /// Which image of it.
     pub choice: Choice,
+    /// How much of it.
+    pub part: Part,
+    /// The only digest that may be tagged, if there is one.
+    pub expect_digest: Option<Digest>,
+    /// Push what belongs to the image, too: signatures, SBOMs.
+    pub referrers: bool,
     /// Where to. Each is tried, each is reported; a layer is packed once for all of them.
     pub targets: Vec<Target>,
     /// Tags beside each target's own.
@@ -169,10 +176,11 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         Ok(opened) => opened,
         Err(error) => return outcome.of_failure(error),
     };
-    let (archive, image) = &opened;
+    let Opened { archive, image, said } = &opened;
     let summary = ImageSummary::of(archive, image);
     events(Event::Opened(summary.clone()));
-    archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
+    archive.notes.iter().chain(&image.notes).for_each(|note| events(Event::Note(note.clone())));
+    said.iter().for_each(|event| events(event.clone()));
     outcome.image = Some(summary);
 
     let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
@@ -223,14 +231,22 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
     cancel.run_until_cancelled(doing).await.unwrap_or_else(|| Err(Error::interrupted()))
 }
 
+/// An archive, the image of it that is pushed, and what is to be said about that.
+struct Opened {
+    archive: Archive,
+    image: Image,
+    said: Vec<Event>,
+}
+
 /// Opens the archive and chooses the image, before anybody else is asked anything.
-async fn open(request: &Request) -> Result<(Archive, Image)> {
-    let (path, choice, compression) = (request.archive.clone(), request.choice.clone(), request.compression);
+async fn open(request: &Request) -> Result<Opened> {
+    let request = request.clone();
     let opening = tokio::task::spawn_blocking(move || {
-        let archive = image::open(&path)?;
-        let image = archive.select(&choice)?;
-        plan::check(&image, compression)?;
-        Ok((archive, image))
+        let archive = image::open(&request.archive)?;
+        let mut image = archive.select(&request.choice, &request.part)?;
+        plan::check(&image, request.compression)?;
+        let said = promotion::prepare(&archive, &mut image, &request)?;
+        Ok(Opened { archive, image, said })
     });
     opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))
 }
@@ -284,9 +300,22 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
         && stated.digest != root.digest
     {
         let (before, after) = (stated.digest.short(), root.digest.short());
-        events(Event::Note(format!(
-            "plain layers were packed, so the manifest {before} of the archive becomes {after}"
-        )));
+        let sort = match &image.content {
+            Content::Manifest(_) => "manifest",
+            Content::Index(_) => "index",
+        };
+        events(Event::Note(format!("plain layers were packed, so the {sort} {before} of the archive becomes {after}")));
+    }
+    if !image.referrers.is_empty() {
+        // What belongs to it comes after it, and both before a tag leads there: whoever finds it finds it signed.
+        destination.put_manifest(&root.digest.to_string(), &root).await?;
+    }
+    for Referrer { tag, content, .. } in &image.referrers {
+        let stated = put_content(destination, content, Rank::Root).await?;
+        match tag {
+            Some(tag) => destination.put_tag(tag, &stated).await?,
+            None => destination.put_manifest(&stated.digest.to_string(), &stated).await?,
+        }
     }
     destination.put_tags(&root).await
 }
@@ -294,7 +323,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
 /// Where a manifest or index stands.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Rank {
-    /// It is what the tags will point at.
+    /// A tag will point at it, or it belongs to something: putting it is left to the caller.
     Root,
     /// An index lists it.
     Child,
@@ -320,7 +349,7 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank) -
         Content::Index(index) => {
             let mut children = Vec::new();
             for child in &index.children {
-                children.push(Box::pin(put_content(destination, child, Rank::Child)).await?);
+                children.push(Box::pin(put_content(destination, &child.content, Rank::Child)).await?);
             }
             image::index(index, &children)?
         }

@@ -4,7 +4,8 @@
 //! name. Expectations are read from the archives here, by other code than the program's own.
 //!
 //! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
-//! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure
+//! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure,
+//!   `layouts.rs`: layouts with indexes and signatures
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
@@ -17,6 +18,7 @@ mod build;
 mod drawn;
 mod ecr;
 mod judged;
+mod layouts;
 mod line;
 mod parts;
 mod proxy;
@@ -35,9 +37,11 @@ mod errors_of_registries;
 mod errors_of_usage;
 mod faults;
 mod held;
+mod indexes;
 mod journal;
 mod limits;
 mod moto;
+mod promotion;
 mod quick_start;
 mod readme;
 mod report;
