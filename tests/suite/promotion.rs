@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use ecr_push::sandbox::{Fault, Rules};
 
 use super::bench::Run;
+use super::build;
 use super::ecr::{Ecr, HOST, put_manifest, status};
 use super::layouts::{Layout, annotated, digest, hex};
 use super::registry::Registry;
@@ -88,6 +89,30 @@ fn what_cosign_saved_arrives_with_its_signatures() {
     assert_eq!(ecr.count("ecr:CompleteLayerUpload"), sent);
 }
 
+/// The README's way through an air gap, but for what only cosign can do.
+#[cfg(unix)]
+#[test]
+fn the_way_through_an_air_gap_is_as_the_readme_has_it() {
+    let readme = include_str!("../../README.md");
+    let recipe = readme.split("```sh\n").find(|block| block.starts_with("cosign save")).unwrap();
+    let lines: Vec<_> = recipe.split("```").next().unwrap().lines().filter(|it| !it.starts_with("cosign ")).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let ecr = Ecr::new();
+    let Saved { layout, index, signatures, .. } = saved(&ecr);
+    let mut command = std::process::Command::new("sh");
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_ecr-push")).parent().unwrap();
+    command.args(["-e", "-c", &lines.join("\n").replace("-C signed ", "-C \"$SIGNED\" ")]).env_clear();
+    let environment = ecr.command(&[]);
+    command.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    command.env("PATH", path).env("DIGEST", digest(&index)).env("SIGNED", &layout.path);
+    command.current_dir(environment.get_current_dir().unwrap());
+    let run = ecr.finish(command).exits(0);
+    assert_eq!(run.digest(), digest(&index));
+    has(&ecr, "1.4", &layout, &index);
+    has(&ecr, &format!("sha256-{}.sig", hex(&index)), &layout, &signatures);
+}
+
 #[test]
 fn what_cosign_saved_arrives_in_a_docker_registry() {
     let Some(registry) = Registry::start() else { return };
@@ -109,9 +134,6 @@ fn what_cosign_saved_arrives_in_a_docker_registry() {
 fn what_has_the_image_for_a_subject_arrives_with_what_belongs_to_that() {
     let ecr = Ecr::new();
     let Described { layout, image, sbom, about_sbom, unlisted } = described(&ecr);
-    // Nothing of it is packed, whatever is asked for: it is vouched for.
-    let asked = ["--referrers", "--compression", "gzip"];
-    drop(ecr.run(&[&[layout.path.as_str(), "team/app:0"], &asked[..]].concat()).exits(0).says(&["warning: "]));
     drop(ecr.run(&[&layout.path, "team/app:1", "--referrers"]).exits(0));
     for descriptor in [&image, &sbom, &about_sbom, &unlisted] {
         has(&ecr, &digest(descriptor), &layout, descriptor);
@@ -121,6 +143,38 @@ fn what_has_the_image_for_a_subject_arrives_with_what_belongs_to_that() {
     let at = |descriptor: &Value| tags.iter().position(|put| *put == digest(descriptor)).unwrap();
     assert!(at(&image) < at(&sbom) && at(&sbom) < at(&about_sbom), "{tags:?}");
     assert_eq!(tags.last().unwrap(), "1");
+}
+
+#[test]
+fn referrers_are_missed_where_the_image_is_there_already() {
+    let ecr = Ecr::new();
+    let Described { layout, image, sbom, .. } = described(&ecr);
+    drop(ecr.run(&[&layout.path, "team/app:1"]).exits(0));
+    assert!(ecr.image("team/app", &digest(&sbom)).is_none());
+    drop(ecr.run(&[&layout.path, "team/app:1", "--referrers"]).exits(0));
+    has(&ecr, &digest(&sbom), &layout, &sbom);
+    has(&ecr, "1", &layout, &image);
+}
+
+#[test]
+fn a_referrer_goes_up_as_it_lies_whatever_is_asked_for() {
+    let ecr = Ecr::new();
+    let layout = Layout::new(&ecr.bench, "layout");
+    let config = layout.blob("application/vnd.oci.image.config.v1+json", &build::config(&[]));
+    let image = layout.manifest(json!({"config": config, "layers": []}));
+    let sources = build::tar_of("sources", &build::prose(1, 30_000));
+    let sources = layout.manifest(json!({
+        "artifactType": "application/vnd.example.sources",
+        "config": layout.blob("application/vnd.oci.image.config.v1+json", &build::config(&[sha256(&sources)])),
+        "layers": [layout.blob("application/vnd.oci.image.layer.v1.tar", &sources)],
+        "subject": image,
+    }));
+    layout.finish(std::slice::from_ref(&image));
+    for (tag, how) in [("1", "gzip"), ("2", "zstd")] {
+        drop(ecr.run(&[&layout.path, &format!("team/app:{tag}"), "--referrers", "--compression", how]).exits(0));
+        has(&ecr, tag, &layout, &image);
+        has(&ecr, &digest(&sources), &layout, &sources);
+    }
 }
 
 #[test]
@@ -137,7 +191,7 @@ fn a_registry_without_the_referrers_api_gets_lists_under_tags() {
     let tag = format!("sha256-{}", hex(&image));
     assert_eq!(put_manifest(&ecr, "team/app", &tag, INDEX, &list.to_string()), 201);
 
-    layout.finish(&[image.clone(), about_sbom.clone(), sbom.clone()]);
+    layout.finish(&[image, about_sbom.clone(), sbom.clone()]);
     for _ in 0..2 {
         drop(ecr.run(&[&layout.path, "team/app:1", "--referrers"]).exits(0));
     }
@@ -147,7 +201,7 @@ fn a_registry_without_the_referrers_api_gets_lists_under_tags() {
         descriptor["artifactType"] = json!(artifact_type);
         descriptor
     };
-    let mut expected = list.clone();
+    let mut expected = list;
     let of_image = [other, described(&sbom, SPDX, "an SBOM"), described(&unlisted, SPDX, "another SBOM")];
     expected["manifests"] = json!(of_image);
     assert_eq!(listed(&tag), expected, "each once, beside what was there");
