@@ -28,8 +28,6 @@ pub struct Image {
 /// Whoever made it vouches for every byte of it, so it goes up as it lies, layers included.
 #[derive(Clone, Debug)]
 pub struct Referrer {
-    /// What it belongs to: its `subject`, or what its tag names.
-    pub subject: Digest,
     /// The tag by which it is found, where it is not found by its `subject`: `sha256-HEX.sig`, as cosign has it.
     pub tag: Option<Tag>,
     /// What it consists of.

@@ -152,7 +152,7 @@ impl Files {
         let digest = content.stated().map(|stated| stated.digest);
         if digest.is_none_or(|digest| self.known.insert((tag.as_ref().map(ToString::to_string), digest))) {
             keep_as_it_lies(&mut content);
-            self.belongings.entry(subject).or_default().push(Ok(Referrer { subject, tag, content }));
+            self.belongings.entry(subject).or_default().push(Ok(Referrer { tag, content }));
         }
     }
 }

@@ -310,7 +310,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
         // What belongs to it comes after it, and both before a tag leads there: whoever finds it finds it signed.
         destination.put_manifest(&root.digest.to_string(), &root).await?;
     }
-    for Referrer { tag, content, .. } in &image.referrers {
+    for Referrer { tag, content } in &image.referrers {
         let stated = put_content(destination, content, Rank::Root).await?;
         match tag {
             Some(tag) => destination.put_tag(tag, &stated).await?,

@@ -15,8 +15,20 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
     if let Some(expected) = request.expect_digest {
         expect(archive, image, expected, request.compression)?;
     }
-    let mut said = broken_ties(archive, image, request.compression);
+    let mut said = broken_ties(archive, image, request);
     let referrers = archive.referrers(&kept(&image.content, request.compression));
+    let count = counted(referrers.len(), "referrer (signatures, SBOMs)", "referrers (signatures, SBOMs)");
+    let are = if referrers.len() == 1 { "is" } else { "are" };
+    match (request.referrers, referrers.is_empty()) {
+        (true, true) => {
+            said.push(Event::Warning("the archive has no referrers of this image that fit what is pushed".into()));
+        }
+        (true, false) => said.push(Event::Note(format!("{count} of this image {are} pushed with it"))),
+        (false, true) => {}
+        (false, false) => {
+            said.push(Event::Note(format!("{count} of this image {are} in the archive; --referrers pushes them")));
+        }
+    }
     if request.referrers {
         let unusable = |error: Error| {
             Error::input("a referrer of the image cannot be pushed").because(error).hint(
@@ -24,14 +36,6 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
             )
         };
         image.referrers = referrers.into_iter().collect::<Result<_>>().map_err(unusable)?;
-        if image.referrers.is_empty() {
-            said.push(Event::Warning("the archive has no referrers of this image that fit what is pushed".into()));
-        }
-    } else if !referrers.is_empty() {
-        let count = counted(referrers.len(), "referrer", "referrers");
-        let are = if referrers.len() == 1 { "is" } else { "are" };
-        let text = format!("{count} (signatures, SBOMs) of this image {are} in the archive; --referrers pushes them");
-        said.push(Event::Note(text));
     }
     Ok(said)
 }
@@ -66,20 +70,18 @@ fn kept(content: &Content, compression: Compression) -> Vec<Digest> {
 }
 
 /// What vouches for digests that are not pushed, since a part was chosen or layers get packed.
-fn broken_ties(archive: &Archive, image: &Image, compression: Compression) -> Vec<Event> {
+fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event> {
     let mut said = Vec::new();
     if let Some(index) = image.part_of {
         let count = archive.referrers(&[index]).len();
+        let referrers = counted(count, "referrer", "referrers");
+        let text = format!("left behind: {referrers} of the index {}, which is not pushed", index.short());
         if count > 0 {
-            said.push(Event::Warning(format!(
-                "{} of the index {} stay behind, since that index is not pushed",
-                counted(count, "referrer", "referrers"),
-                index.short()
-            )));
+            said.push(if request.referrers { Event::Warning(text) } else { Event::Note(text) });
         }
     }
     let all = image.content.all();
-    for content in all.iter().filter(|content| plan::is_rewritten(content, compression)) {
+    for content in all.iter().filter(|content| plan::is_rewritten(content, request.compression)) {
         let Some(stated) = content.stated() else { continue };
         let about = |content: &Content| match content {
             Content::Manifest(_) => 0,

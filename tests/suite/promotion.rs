@@ -134,7 +134,8 @@ fn what_cosign_saved_arrives_in_a_docker_registry() {
 fn what_has_the_image_for_a_subject_arrives_with_what_belongs_to_that() {
     let ecr = Ecr::new();
     let Described { layout, image, sbom, about_sbom, unlisted } = described(&ecr);
-    drop(ecr.run(&[&layout.path, "team/app:1", "--referrers"]).exits(0));
+    let run = ecr.run(&[&layout.path, "team/app:1", "--referrers"]).exits(0);
+    drop(run.says(&["note: 3 referrers (signatures, SBOMs) of this image are pushed with it\n"]));
     for descriptor in [&image, &sbom, &about_sbom, &unlisted] {
         has(&ecr, &digest(descriptor), &layout, descriptor);
     }
@@ -150,6 +151,9 @@ fn referrers_are_missed_where_the_image_is_there_already() {
     let ecr = Ecr::new();
     let Described { layout, image, sbom, .. } = described(&ecr);
     drop(ecr.run(&[&layout.path, "team/app:1"]).exits(0));
+    assert!(ecr.image("team/app", &digest(&sbom)).is_none());
+    let plan = ecr.run(&[&layout.path, "team/app:1", "--referrers", "--dry-run"]).exits(0);
+    drop(plan.says(&[&format!("layer blobs/{}", sha256(b"an SBOM").replace(':', "/"))]));
     assert!(ecr.image("team/app", &digest(&sbom)).is_none());
     drop(ecr.run(&[&layout.path, "team/app:1", "--referrers"]).exits(0));
     has(&ecr, &digest(&sbom), &layout, &sbom);
@@ -251,8 +255,10 @@ fn referrers_that_stay_behind_are_counted() {
     // The index's signature says nothing of one of its images.
     let Saved { layout, index, .. } = saved(&ecr);
     let run = ecr.run(&[&layout.path, "team/app:2", "--platform", "linux/amd64", "--referrers"]).exits(0);
-    let warning = format!("warning: 2 referrers of the index {} stay behind", &digest(&index)[..19]);
-    drop(run.says(&[&warning, "warning: the archive has no referrers of this image"]));
+    let left = format!("left behind: 2 referrers of the index {}, which is not pushed", &digest(&index)[..19]);
+    drop(run.says(&[&format!("warning: {left}"), "warning: the archive has no referrers of this image"]));
+    let run = ecr.run(&[&layout.path, "team/app:3", "--platform", "linux/amd64"]).exits(0);
+    drop(run.says(&[&format!("note: {left}")]).never_says(&["warning: "]));
 }
 
 #[test]
