@@ -13,7 +13,11 @@ mod document;
 mod foreign;
 mod guess;
 mod model;
+mod naming;
 mod oci_layout;
+mod part;
+mod platform;
+mod referrers;
 mod repair;
 mod skopeo_dir;
 mod source;
@@ -28,6 +32,8 @@ use crate::reference::Digest;
 pub use choice::Choice;
 pub use compose::{StoredLayer, check, index, manifest};
 pub use model::*;
+pub use part::{Attestations, Part, Platforms};
+pub use platform::Platform;
 pub use repair::Flaw;
 pub use source::Source;
 pub use spool::Spool;
@@ -52,6 +58,8 @@ pub struct Archive {
     pub notes: Vec<String>,
     /// Images that it lists and that cannot be pushed. They don't get in the way of others, unless they are chosen.
     unusable: Vec<Unusable>,
+    /// What belongs to the images.
+    belongings: referrers::Belongings,
 }
 
 /// How an archive is written.
@@ -94,7 +102,7 @@ pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
             (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
         }
     };
-    let Contents { images, mut notes, unusable, is_partial } = contents;
+    let Contents { images, mut notes, unusable, is_partial, belongings } = contents;
     if let archive::Entries::Tar(index) = &entries
         && !index.has_end_mark()
     {
@@ -114,7 +122,7 @@ pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
     }
     notes.splice(..0, spooled);
     notes.extend(unusable.iter().map(|it| format!("{} cannot be pushed: {}", it.label(), it.error)));
-    Ok(Archive { source: source.clone(), images, format, notes, unusable })
+    Ok(Archive { source: source.clone(), images, format, notes, unusable, belongings })
 }
 
 /// An image that is listed and cannot be pushed.
@@ -140,9 +148,16 @@ struct Contents {
     unusable: Vec<Unusable>,
     /// Whether something was left out because it is not there.
     is_partial: bool,
+    belongings: referrers::Belongings,
 }
 
 impl Contents {
+    /// Adds what belongs to images.
+    fn belong(&mut self, belongings: referrers::Belongings) {
+        self.is_partial |= belongings.values().flatten().any(Result::is_err);
+        self.belongings = belongings;
+    }
+
     /// Adds an image, or only its names if it is there already.
     fn add(&mut self, mut image: Image) {
         for name in image.names.extract_if(.., |name| name.contains(char::is_control)) {

@@ -11,6 +11,7 @@ mod doubts;
 mod held;
 mod mount;
 mod outcome;
+mod promotion;
 mod read_back;
 mod trust;
 
@@ -23,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::{self, Archive, Choice, Content, Image, Source, Spool, Stated};
+use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Source, Spool, Stated};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
-use crate::reference::{Host, MountSource, Tag, TagPattern, Target};
+use crate::reference::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{self, Patience, Rate};
 use crate::reuse::Cache;
 
@@ -45,6 +46,12 @@ pub struct Request {
     pub temp_dir: PathBuf,
     /// Which image of it.
     pub choice: Choice,
+    /// How much of it.
+    pub part: Part,
+    /// The only digest that may be tagged, if there is one.
+    pub expect_digest: Option<Digest>,
+    /// Push what belongs to the image, too: signatures, SBOMs.
+    pub referrers: bool,
     /// Where to. Each is tried, each is reported; a layer is packed once for all of them.
     pub targets: Vec<Target>,
     /// Tags beside each target's own.
@@ -193,12 +200,13 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         Ok(opened) => opened,
         Err(error) => return outcome.of_failure(error),
     };
-    let (archive, image) = &opened;
+    let Opened { archive, image, said } = &opened;
     let summary = ImageSummary::of(archive, image);
     events(Event::Opened(summary.clone()));
-    archive.notes.iter().for_each(|note| events(Event::Note(note.clone())));
-    let foreign = image.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
+    archive.notes.iter().chain(&image.notes).for_each(|note| events(Event::Note(note.clone())));
+    let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
     foreign.for_each(|layer| events(Event::Note(layer.note())));
+    said.iter().for_each(|event| events(event.clone()));
     doubts::of(&request, image).into_iter().for_each(|doubt| events(Event::Warning(doubt)));
     outcome.image = Some(summary);
 
@@ -282,10 +290,17 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
     cancel.run_until_cancelled(doing).await.unwrap_or_else(|| Err(Error::interrupted()))
 }
 
+/// An archive, the image of it that is pushed, and what is to be said about that.
+struct Opened {
+    archive: Archive,
+    image: Image,
+    said: Vec<Event>,
+}
+
 /// Opens the archive and chooses the image, before anybody else is asked anything.
 ///
 /// A pipe may keep that waiting for ever: nobody waits for the thread once the push is cancelled.
-async fn open(request: &Request, events: &Events, cancel: &CancellationToken) -> Result<(Archive, Image)> {
+async fn open(request: &Request, events: &Events, cancel: &CancellationToken) -> Result<Opened> {
     let (request, events, cancel) = (request.clone(), Arc::clone(events), cancel.clone());
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
@@ -293,7 +308,7 @@ async fn open(request: &Request, events: &Events, cancel: &CancellationToken) ->
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let archive = image::open(&request.archive, &Spool { folder: &request.temp_dir, watch: &watch })?;
-        let mut image = archive.select(&request.choice)?;
+        let mut image = archive.select(&request.choice, &request.part)?;
         if request.foreign_layers {
             image.adopt_foreign_layers();
         }
@@ -301,7 +316,8 @@ async fn open(request: &Request, events: &Events, cancel: &CancellationToken) ->
             image.repair()?;
         }
         plan::check(&image, request.compression)?;
-        Ok((archive, image))
+        let said = promotion::prepare(&archive, &mut image, &request)?;
+        Ok(Opened { archive, image, said })
     });
     opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))
 }
@@ -359,8 +375,19 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
     }
     let root = put_content(destination, &image.content, Rank::Root, events).await?;
     if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
-        let is_repaired = image.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
+        let is_repaired = image.content.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
         events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
+    }
+    if !image.referrers.is_empty() {
+        // What belongs to it comes after it, and both before a tag leads there: whoever finds it finds it signed.
+        destination.put_manifest(&root.digest.to_string(), &root).await?;
+    }
+    for Referrer { tag, content } in &image.referrers {
+        let stated = put_content(destination, content, Rank::Root, events).await?;
+        match tag {
+            Some(tag) => destination.put_tag(tag, &stated).await?,
+            None => destination.put_manifest(&stated.digest.to_string(), &stated).await?,
+        }
     }
     destination.put_tags(&root).await
 }
@@ -378,7 +405,7 @@ fn changed(why: &str, content: &Content, put: &Stated) -> Event {
 /// Where a manifest or index stands.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Rank {
-    /// It is what the tags will point at.
+    /// A tag will point at it, or it belongs to something: putting it is left to the caller.
     Root,
     /// An index lists it.
     Child,
@@ -404,7 +431,7 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank, e
         Content::Index(index) => {
             let mut children = Vec::new();
             for child in &index.children {
-                children.push(Box::pin(put_content(destination, child, Rank::Child, events)).await?);
+                children.push(Box::pin(put_content(destination, &child.content, Rank::Child, events)).await?);
             }
             image::index(index, &children)?
         }
