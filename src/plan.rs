@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::image::{self, Content, Family, Image, Layer, Manifest, Origin};
+use crate::image::{self, Author, Content, Family, Image, Layer, Manifest, Origin};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::reference::{DiffId, Digest, Host, Repository};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
@@ -23,9 +23,9 @@ pub enum Compression {
 
 impl Compression {
     /// What is done to a plain layer; `None` if it goes as it lies.
-    fn recipe(self, from_docker_save: bool) -> Option<Recipe> {
+    fn recipe(self, author: Author) -> Option<Recipe> {
         match self {
-            Self::Usual if from_docker_save => Some(usual_gzip()),
+            Self::Usual if author == Author::DockerSave => Some(usual_gzip()),
             Self::Usual | Self::Keep => None,
             Self::Gzip(None) => Some(usual_gzip()),
             Self::Gzip(Some(level)) => Some(Recipe::Gzip { level }),
@@ -62,7 +62,7 @@ fn usual_gzip() -> Recipe {
 pub fn check(image: &Image, compression: Compression) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
         manifest.base().is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
-            && manifest.layers.iter().any(|layer| layer.packing == Packing::Plain && layer.is_tar())
+            && manifest.layers.iter().any(|layer| may_be_packed(manifest, layer))
     };
     if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
         return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
@@ -199,8 +199,7 @@ pub fn key(layer: &Layer, recipe: Recipe) -> Key {
 /// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
 /// stores; everything else is its author's choice and goes as it lies.
 pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> Recipe {
-    let may_be_packed = layer.packing == Packing::Plain && layer.is_tar();
-    let packed = may_be_packed.then(|| compression.recipe(manifest.from_docker_save)).flatten();
+    let packed = may_be_packed(manifest, layer).then(|| compression.recipe(manifest.author)).flatten();
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();
     packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack })
 }
@@ -244,8 +243,25 @@ pub fn fate(content: &Content) -> Fate {
                 None => Fate::Made(Family::Docker),
             }
         }
-        Content::Index(index) if index.children.iter().all(|child| fate(child) == Fate::Kept) => Fate::Kept,
+        Content::Index(index) if index.children.iter().all(|child| fate(&child.content) == Fate::Kept) => Fate::Kept,
         Content::Index(_) => Fate::Relisted,
+    }
+}
+
+/// Whether the layer is one that is packed if somebody asks.
+fn may_be_packed(manifest: &Manifest, layer: &Layer) -> bool {
+    layer.packing == Packing::Plain && layer.is_tar() && manifest.author != Author::Referrer
+}
+
+/// Whether it goes up as other bytes than the archive states, or the archive states none: then its digest is not known
+/// before its layers are packed. What was repaired is rewritten, too.
+pub fn is_rewritten(content: &Content, compression: Compression) -> bool {
+    match content {
+        Content::Manifest(manifest) => {
+            let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), Recipe::Keep { .. });
+            manifest.stated.is_none() || manifest.repaired.is_some() || manifest.layers.iter().any(is_packed)
+        }
+        Content::Index(index) => index.children.iter().any(|child| is_rewritten(&child.content, compression)),
     }
 }
 
@@ -260,8 +276,7 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
             if wanted.iter().any(|known| known.key == key) {
                 continue;
             }
-            // Only plain layers are packed as somebody asks.
-            let asked = compression.asked().filter(|_| layer.packing == Packing::Plain && layer.is_tar());
+            let asked = compression.asked().filter(|_| may_be_packed(manifest, layer));
             let mut candidates = candidates(layer, recipe, family, cache);
             candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
             wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family, asked });
@@ -304,10 +319,10 @@ pub fn configs(image: &Image) -> Vec<Digest> {
 
 /// A layer that goes by before its image is known. A plain one is taken for one of a `docker save`.
 pub fn passing(layer: Layer, cache: &Cache, compression: Compression) -> Wanted {
-    let usual = Compression::Usual.recipe(true);
+    let usual = Compression::Usual.recipe(Author::DockerSave);
     let packed = match (layer.packing, compression) {
         (Packing::Plain, Compression::Usual) => usual,
-        (Packing::Plain, asked) => asked.recipe(true),
+        (Packing::Plain, asked) => asked.recipe(Author::DockerSave),
         _ => None,
     };
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();

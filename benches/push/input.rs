@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::image::{self, Choice, Image, Source, Spool};
+use ecr_push::image::{self, Choice, Image, Part, Source, Spool};
 use ecr_push::layer::FileRange;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -154,7 +154,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn image(archive: &Path) -> Image {
     let spool =
         Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
-    image::open(&Source::Path(archive.to_owned()), &spool).unwrap().select(&Choice::Only).unwrap()
+    image::open(&Source::Path(archive.to_owned()), &spool).unwrap().select(&Choice::Only, &Part::default()).unwrap()
 }
 
 /// The layers of an archive, with their diff_ids.

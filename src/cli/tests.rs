@@ -128,6 +128,36 @@ fn layers_are_mounted_from_repositories_of_the_same_registry() {
 }
 
 #[test]
+fn a_part_of_an_image_is_one_platform_or_what_is_there() {
+    let part = |options: &[&str], environment: &[(&str, &str)]| {
+        push_of(&[&["a.tar", "app"], options].concat(), environment).request.part
+    };
+    let platforms = |options: &[&str], environment: &[(&str, &str)]| part(options, environment).platforms;
+    let arm64 = || Platforms::One("linux/arm64".parse().unwrap());
+    assert_eq!(part(&[], &[]), Part::default());
+    assert_eq!(platforms(&["--platform", "linux/arm64/v8"], &[]), arm64());
+    assert_eq!(platforms(&["--present-platforms"], &[]), Platforms::Present);
+    assert_eq!(part(&["--no-attestations"], &[]).attestations, Attestations::Dropped);
+    // Of the two, an argument wins.
+    assert_eq!(platforms(&["--platform", "linux/arm64"], &[("ECR_PUSH_PRESENT_PLATFORMS", "true")]), arm64());
+    assert_eq!(platforms(&["--present-platforms"], &[("ECR_PUSH_PLATFORM", "linux/arm64")]), Platforms::Present);
+    assert!(refused(&["a.tar", "app", "--platform", "linux/arm64", "--present-platforms"], &[]).contains("--platform"));
+    for bad in ["", " ", "linux", "arm64/"] {
+        assert!(refused(&["a.tar", "app", "--platform", bad], &[]).contains("is not a platform"), "{bad:?}");
+    }
+}
+
+#[test]
+fn an_expected_digest_is_a_whole_one() {
+    let text = format!("sha256:{}", "0a".repeat(32));
+    let request = push_of(&["a.tar", "app", "--expect-digest", &text, "--referrers"], &[]).request;
+    assert_eq!((request.expect_digest.unwrap().to_string(), request.referrers), (text.clone(), true));
+    for bad in ["", "latest", &text[..20], &text["sha256:".len()..], &text.to_uppercase()] {
+        assert!(refused(&["a.tar", "app", "--expect-digest", bad], &[]).contains("is not a digest"), "{bad:?}");
+    }
+}
+
+#[test]
 fn a_rate_is_bytes_with_a_unit() {
     let rate = |text: &str| push_of(&["a.tar", "app", "--limit-rate", text], &[]).request.limit_rate;
     assert_eq!([rate("2048"), rate("500K"), rate("10MiB"), rate("1g")], [2048, 512_000, 10 << 20, 1 << 30].map(Some));
@@ -187,7 +217,11 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert!(refused(&["a.tar"], &[]).contains("<TARGET>"));
     assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));
     assert!(refused(&["a.tar", "app", "--image", "a", "--image-id", "b"], &[]).contains("--image-id"));
-    assert!(refused(&["a.tar", "app", "--image", " "], &[]).contains("--image is empty"));
+    for option in ["--image", "--image-id"] {
+        for empty in ["", " "] {
+            assert!(refused(&["a.tar", "app", option, empty], &[]).contains(&format!("{option} is empty")));
+        }
+    }
     assert!(refused(&["a.tar", "app:$(Build.BuildId)"], &[]).contains("$(Build.BuildId)"));
     assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_TAG", "$(Tag)")]).contains("ECR_PUSH_TAG holds $(Tag)"));
     assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_DRY_RUN", "perhaps")]).contains("ECR_PUSH_DRY_RUN"));

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::CompressionArg;
+use super::arguments::CompressionArg;
 use crate::error::{Error, Result};
 use crate::image::Source;
 use crate::plan::Compression;
-use crate::reference::{Host, Target, is_region};
+use crate::reference::{Digest, Host, Target, is_region};
 use crate::registry::{ECR, Quirks};
 
 /// By the name of standard input, a file is `./-`.
@@ -20,6 +20,13 @@ pub(super) fn given(option: &str, value: String) -> Result<String> {
         "" => Err(Error::usage(format!("{option} is empty")).hint("Leave it out, or name the image.")),
         value => Ok(value.to_owned()),
     }
+}
+
+pub(super) fn digest(text: &str) -> Result<Digest> {
+    text.trim().parse().map_err(|_| {
+        Error::usage(format!("--expect-digest {text:?} is not a digest"))
+            .hint("A digest is sha256: and 64 lower-case hex digits.")
+    })
 }
 
 pub(super) fn at_least_one<N: From<u8> + PartialEq>(option: &str, value: N) -> Result<N> {

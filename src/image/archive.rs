@@ -17,6 +17,10 @@ use super::tar_index::TarIndex;
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted};
 use crate::error::{Error, Result};
 use crate::layer::FileRange;
+use crate::reference::Digest;
+
+/// Where a layout keeps its blobs.
+pub(super) const BLOBS: &str = "blobs/sha256/";
 
 /// The files of an archive.
 #[derive(Debug)]
@@ -62,6 +66,26 @@ impl Entries {
             Self::Tar(index) => index.find(name),
         }
     }
+
+    /// The bytes of a file that is looked at once: nothing stays open for it.
+    pub(super) fn glance(&self, name: &str) -> Result<Option<FileRange>> {
+        match self {
+            Self::Folder(folder) => folder.look(name),
+            Self::Tar(index) => index.find(name),
+        }
+    }
+
+    /// The digests by whose names there are blobs, in no order.
+    pub(super) fn blobs(&self) -> Vec<Digest> {
+        let digest = |hex: &str| format!("sha256:{hex}").parse().ok();
+        match self {
+            Self::Folder(folder) => {
+                let entries = fs::read_dir(folder.path.join(BLOBS)).into_iter().flatten().flatten();
+                entries.filter_map(|entry| digest(entry.file_name().to_str()?)).collect()
+            }
+            Self::Tar(index) => index.names().filter_map(|name| digest(name.strip_prefix(BLOBS)?)).collect(),
+        }
+    }
 }
 
 impl Folder {
@@ -90,13 +114,21 @@ impl Folder {
     }
 
     fn find(&self, name: &str) -> Result<Option<FileRange>> {
-        let known = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT].contains(&name);
-        let hex = name.strip_prefix("blobs/sha256/").or_else(|| name.strip_suffix(".manifest.json")).unwrap_or(name);
-        if !known && !is_hex_digest(hex) {
-            return Ok(None);
-        }
         if let Some(open) = self.open.borrow().get(name) {
             return Ok(Some(open.clone()));
+        }
+        let found = self.look(name)?;
+        if let Some(range) = &found {
+            self.open.borrow_mut().insert(name.to_owned(), range.clone());
+        }
+        Ok(found)
+    }
+
+    fn look(&self, name: &str) -> Result<Option<FileRange>> {
+        let known = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT].contains(&name);
+        let hex = name.strip_prefix(BLOBS).or_else(|| name.strip_suffix(".manifest.json")).unwrap_or(name);
+        if !known && !is_hex_digest(hex) {
+            return Ok(None);
         }
         let path = self.path.join(name);
         // Links are followed: Bazel writes layouts of links into its store. What they lead to is hashed before it is
@@ -110,9 +142,7 @@ impl Folder {
             return Err(no_file(&path, &metadata));
         }
         let file = File::open(&path).map_err(|error| cannot_open(&path, error))?;
-        let range = FileRange::new(Arc::new(file), 0, metadata.len());
-        self.open.borrow_mut().insert(name.to_owned(), range.clone());
-        Ok(Some(range))
+        Ok(Some(FileRange::new(Arc::new(file), 0, metadata.len())))
     }
 }
 

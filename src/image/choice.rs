@@ -3,6 +3,7 @@
 //! Never guesses: what fits several images is refused with the list of them, each with the option that chooses it.
 
 use super::model::{Content, Image};
+use super::part::{Part, Platforms, choices};
 use super::{Archive, Unusable, quoted, shown};
 use crate::error::{Error, Result};
 use crate::reference::Digest;
@@ -29,31 +30,43 @@ const MAX_NAMES: usize = 8;
 type Fits<'a> = (Vec<&'a Image>, Vec<&'a Unusable>);
 
 impl Archive {
-    /// The image that is meant.
+    /// The image that is meant, or the part of it. Where several fit, only those count that are for the platform of
+    /// the part, if it is one platform's.
     ///
     /// # Errors
-    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if several fit, and of [`Kind::Input`](crate::error::Kind::Input)
-    /// if none does or if the one that fits cannot be pushed. The advice lists what there is.
-    pub fn select(&self, choice: &Choice) -> Result<Image> {
-        match choice {
-            Choice::Id(id) => self.select_id(id),
-            Choice::Name(name) => self.select_name(name),
-            Choice::Only => match (self.images.as_slice(), self.unusable.as_slice()) {
-                ([image], []) => Ok(image.clone()),
-                _ => {
-                    let count = self.images.len() + self.unusable.len();
-                    let text = format!("{} holds {count} images, and none is chosen", self.source);
-                    let broken = self.unusable.iter().map(|it| format!("\n  ({} cannot be pushed)", it.label()));
-                    let options = self.options("Choose one:", self.images.iter()) + &broken.collect::<String>();
-                    Err(Error::usage(text).hint(options))
-                }
-            },
-        }
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if several fit or if the image has not that platform, and of
+    /// [`Kind::Input`](crate::error::Kind::Input) if none fits or if the one that fits cannot be pushed. The advice
+    /// lists what there is.
+    pub fn select(&self, choice: &Choice, part: &Part) -> Result<Image> {
+        let image = match choice {
+            Choice::Id(id) => self.select_id(id, part),
+            Choice::Name(name) => self.select_name(name, part),
+            Choice::Only => self.select_only(part),
+        };
+        part.of(image?)
     }
 
-    fn select_name(&self, name: &str) -> Result<Image> {
-        let fits = self.fits(name);
-        match (fits.0.as_slice(), fits.1.as_slice()) {
+    fn select_only(&self, part: &Part) -> Result<Image> {
+        let images = of_part(self.images.iter().collect(), part, |image| &image.content);
+        if let ([image], []) = (images.as_slice(), self.unusable.as_slice()) {
+            return Ok((*image).clone());
+        }
+        let holds = format!("{} holds {} images", self.source, self.images.len() + self.unusable.len());
+        if let Platforms::One(platform) = &part.platforms
+            && !images.iter().any(|image| part.is_in(&image.content))
+        {
+            let platforms: Vec<_> = images.iter().flat_map(|image| image.content.platforms()).collect();
+            return Err(Error::usage(format!("{holds}, and none is for {platform}")).hint(choices(&platforms)));
+        }
+        let broken = self.unusable.iter().map(|it| format!("\n  ({} cannot be pushed)", it.label()));
+        let options = self.options("Choose one:", images.into_iter()) + &broken.collect::<String>();
+        Err(Error::usage(format!("{holds}, and none is chosen")).hint(options))
+    }
+
+    fn select_name(&self, name: &str, part: &Part) -> Result<Image> {
+        let (images, unusable) = self.fits(name);
+        let images = of_part(images, part, |image| &image.content);
+        match (images.as_slice(), unusable.as_slice()) {
             ([image], []) => Ok((*image).clone()),
             ([], [unusable]) => Err(unusable.error.clone()),
             ([], []) => Err(Error::input(format!("{} holds no image {}", self.source, shown(name)))
@@ -77,17 +90,17 @@ impl Archive {
         (Vec::new(), Vec::new())
     }
 
-    fn select_id(&self, id: &str) -> Result<Image> {
+    fn select_id(&self, id: &str, part: &Part) -> Result<Image> {
         let digits = id.strip_prefix("sha256:").unwrap_or(id).to_ascii_lowercase();
         if !(2..=64).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(Error::usage(format!("{:?} is not an image ID", shown(id)))
                 .hint("An ID is 64 hex digits, or the first few of them; `sha256:` may be in front."));
         }
-        let nodes = self.nodes(&digits);
+        let nodes = of_part(self.nodes(&digits), part, |(_, content)| content);
         if let [(image, content)] = nodes.as_slice() {
             // A part of an index is an image of its own, and the index's names are not its names.
             let names = if std::ptr::eq(*content, &raw const image.content) { image.names.clone() } else { Vec::new() };
-            return Ok(Image { names, content: (*content).clone() });
+            return Ok(Image::new(names, (*content).clone()));
         }
         if !nodes.is_empty() {
             let ids = nodes.iter().map(|(_, content)| format!("\n  --image-id {}", identity(content).hex()));
@@ -122,7 +135,7 @@ impl Archive {
             }
             level = level
                 .into_iter()
-                .flat_map(|(image, content)| children(content).iter().map(move |child| (image, child)))
+                .flat_map(|(image, content)| children(content).map(move |child| (image, child)))
                 .collect();
         }
         found
@@ -133,7 +146,8 @@ impl Archive {
         let mut text = title.to_owned();
         let mut images = images;
         for image in images.by_ref().take(MAX_LISTED) {
-            let platforms = image.content.platforms().join(", ");
+            let platforms: Vec<_> = image.content.platforms().iter().map(ToString::to_string).collect();
+            let platforms = platforms.join(", ");
             let chooses = |name: &&String| {
                 // An empty or a shortened one is no use to anybody.
                 if name.is_empty() || shown(name) != **name {
@@ -162,6 +176,14 @@ impl Archive {
         }
         text
     }
+}
+
+/// Of several that fit, those that have the part, unless none has.
+fn of_part<T>(mut found: Vec<T>, part: &Part, content: impl Fn(&T) -> &Content) -> Vec<T> {
+    if found.len() > 1 && found.iter().any(|it| part.is_in(content(it))) {
+        found.retain(|it| part.is_in(content(it)));
+    }
+    found
 }
 
 /// Whether two names mean the same to Docker.
@@ -198,9 +220,10 @@ fn digests(content: &Content) -> impl Iterator<Item = Digest> {
     [content.id(), identity(content)].into_iter()
 }
 
-fn children(content: &Content) -> &[Content] {
-    match content {
-        Content::Manifest(_) => &[],
-        Content::Index(index) => &index.children,
-    }
+fn children(content: &Content) -> impl Iterator<Item = &Content> {
+    let index = match content {
+        Content::Manifest(_) => None,
+        Content::Index(index) => Some(&index.children),
+    };
+    index.into_iter().flatten().map(|child| &child.content)
 }

@@ -1,11 +1,13 @@
 //! Manifests and indexes as they are pushed: the author's bytes wherever they still hold, new ones where a layer was
 //! packed.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use serde_json::Value;
 
-use super::document::{MAX_MANIFEST, TOO_LARGE};
+use super::document::{ATTESTED, MAX_MANIFEST, TOO_LARGE};
 use super::model::{Family, Index, Layer, Manifest, Stated};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
@@ -46,7 +48,7 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
         // These bytes are nowhere else.
         descriptor.remove("urls");
     }
-    Ok(state(serialised(&json), stated.media_type.clone()))
+    Ok(Stated { subject: stated.subject, ..state(serialised(&json), stated.media_type.clone()) })
 }
 
 /// Whether the manifest that will be put is one that registries take, which only its length can prevent. `packings` has
@@ -76,23 +78,48 @@ pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
 /// # Errors
 /// If the stated index cannot be corrected.
 pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
-    let before: Vec<_> = index.children.iter().map(|child| child.stated().map(|stated| stated.digest)).collect();
-    let changed = children.iter().zip(&before).any(|(after, before)| Some(after.digest) != *before);
-    if !changed {
-        return Ok(index.stated.clone());
-    }
-    let broken = || broken("index", &index.stated);
-    let mut json: Value = serde_json::from_slice(&index.stated.bytes).map_err(|error| broken().because(error))?;
+    let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
+    listing(&index.stated, &before.zip(children).collect())
+}
+
+/// An index that lists of its entries only those that are here, by their digests, and each as what it became. What
+/// attestations say they are about is corrected, too; unknown fields are kept. If nothing differs, these are its very
+/// bytes.
+///
+/// # Errors
+/// If the index cannot be corrected.
+pub(super) fn listing(stated: &Stated, entries: &HashMap<Digest, &Stated>) -> Result<Stated> {
+    let broken = || broken("index", stated);
+    let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(broken)?;
-    for ((descriptor, after), before) in listed.iter_mut().zip(children).zip(&before) {
-        if Some(after.digest) != *before {
+    let became = |value: Option<&Value>| {
+        let before: Digest = value?.as_str()?.parse().ok()?;
+        entries.get(&before).map(|after| (*after, after.digest != before))
+    };
+    let count = listed.len();
+    listed.retain(|descriptor| became(descriptor.get("digest")).is_some());
+    let mut changed = listed.len() != count;
+    for descriptor in listed.iter_mut() {
+        let (after, is_another) = became(descriptor.get("digest")).ok_or_else(broken)?;
+        if is_another {
             let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
             descriptor.insert("digest".into(), after.digest.to_string().into());
             descriptor.insert("size".into(), after.bytes.len().into());
             descriptor.insert("mediaType".into(), after.media_type.clone().into());
+            changed = true;
+        }
+        let about = descriptor.pointer_mut(&format!("/annotations/{ATTESTED}"));
+        if let Some(about) = about
+            && let Some((after, true)) = became(Some(about))
+        {
+            *about = after.digest.to_string().into();
+            changed = true;
         }
     }
-    Ok(state(serialised(&json), index.stated.media_type.clone()))
+    if !changed {
+        return Ok(stated.clone());
+    }
+    Ok(Stated { subject: stated.subject, ..state(serialised(&json), stated.media_type.clone()) })
 }
 
 /// Something stated has not the form that it must have had when it was read.
@@ -136,5 +163,5 @@ pub(super) fn serialised(json: &impl serde::Serialize) -> Bytes {
 }
 
 pub(super) fn state(bytes: Bytes, media_type: String) -> Stated {
-    Stated { digest: Digest::of(&bytes), bytes, media_type }
+    Stated { digest: Digest::of(&bytes), bytes, media_type, subject: None }
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::archive::{Entries, is_hex_digest};
 use super::choice::{canonical, is_same_name};
 use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
-use super::model::{Content, Foreign, Image, Layer, Manifest};
-use super::oci_layout::{Fault, Layout, Naming, Root, lacks, miscount, packing};
+use super::model::{Author, Content, Foreign, Image, Layer, Manifest};
+use super::naming::Naming;
+use super::oci_layout::{Fault, Layout, Root, lacks, miscount, packing};
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
@@ -24,7 +25,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
         return Err(Error::input("the archive has no manifest.json"));
     };
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
-    let mut roots = Layout::new(&mut documents, Naming::Oci, true).roots()?.unwrap_or_default();
+    let layout = Layout::new(&mut documents, Naming::Oci, Author::DockerSave);
+    let (mut roots, belongings) = layout.read()?.unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
         return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);
@@ -40,9 +42,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             Ok((content, root)) => {
                 if let Some(root) = root {
                     used[root] = true;
-                    roots[root].announce(&mut contents);
                 }
-                contents.add(Image { names, content });
+                contents.add(Image::new(names, content));
             }
             Err(error) => contents.unusable.push(Unusable { names, id: named_hex(&saved.config), error }),
         }
@@ -50,7 +51,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let is_named = |image: &Image, name: &str| image.names.iter().any(|known| is_same_name(known, name));
     // containerd lists in manifest.json only what old Dockers could load.
     for (root, used) in roots.into_iter().zip(used) {
-        contents.is_partial |= root.read.is_err();
+        contents.is_partial |= root.is_partial();
         if used {
             continue;
         }
@@ -65,6 +66,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             _ => {}
         }
     }
+    contents.belong(belongings);
     Ok(contents)
 }
 
@@ -107,7 +109,7 @@ fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> R
     if let Some(path) = absent.first() {
         return Err(missing(path, "a layer", absent.len() - 1));
     }
-    let manifest = Manifest { stated: None, repaired: None, config, layers, foreign, from_docker_save: true };
+    let manifest = Manifest { stated: None, repaired: None, config, layers, foreign, author: Author::DockerSave };
     Ok((Content::Manifest(Box::new(manifest)), None))
 }
 

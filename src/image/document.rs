@@ -12,8 +12,8 @@ use oci_client::manifest::{self as media, OciDescriptor};
 use serde::Deserialize;
 
 use super::archive::Entries;
-use super::model::{Config, Origin, is_foreign};
-use super::shown;
+use super::model::{Config, Origin, Role, is_foreign};
+use super::{Platform, shown};
 use crate::error::{Error, Result};
 use crate::reference::{DiffId, Digest, Host};
 
@@ -33,6 +33,9 @@ const ORIGIN: &str = "containerd.io/distribution.source.";
 /// What to do about a manifest that is too long.
 pub(super) const TOO_LARGE: &str =
     "Registries take manifests of 4 MiB at most: make an image of fewer layers, or an index of fewer images.";
+
+/// The annotation by which an attestation names the manifest that it is about.
+pub(super) const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Reads documents.
 #[derive(Debug)]
@@ -101,10 +104,41 @@ pub(super) struct Descriptor {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) urls: Option<Vec<String>>,
+    pub(super) platform: Option<StatedPlatform>,
     pub(super) annotations: Option<BTreeMap<String, String>>,
 }
 
+/// What an index says that an image runs on.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct StatedPlatform {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+}
+
 impl Descriptor {
+    /// The value of an annotation, if there is one.
+    pub(super) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// What an index lists it for, as far as the index says.
+    pub(super) fn role(&self) -> Role {
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        let words = self.platform.as_ref().map(|it| (word(&it.os), word(&it.architecture), word(&it.variant)));
+        let is_unknown =
+            words.as_ref().is_some_and(|(os, architecture, _)| os == "unknown" && architecture == "unknown");
+        if is_unknown || self.annotation("vnd.docker.reference.type") == Some("attestation-manifest") {
+            return Role::Attestation(self.annotation(ATTESTED).and_then(|digest| digest.parse().ok()));
+        }
+        Role::Image(words.and_then(|(os, architecture, variant)| Platform::new(&os, &architecture, &variant)))
+    }
+
+    /// What points at a blob that nothing points at.
+    pub(super) fn new(media_type: String, digest: Digest, size: u64) -> Self {
+        Self { media_type, digest, size, urls: None, platform: None, annotations: None }
+    }
+
     /// Whether its bytes need not be in archives and registries, since it says where else they are. Without an address
     /// it is a layer like others, or nobody could pull it.
     pub(super) fn is_foreign(&self) -> bool {
@@ -126,7 +160,7 @@ impl Descriptor {
 
     /// The same as it is written into a manifest.
     pub(super) fn into_oci(self) -> OciDescriptor {
-        let Self { media_type, digest, size, urls, annotations } = self;
+        let Self { media_type, digest, size, urls, annotations, .. } = self;
         // No file is larger than an i64.
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         OciDescriptor { media_type, digest: digest.to_string(), size, urls, annotations, ..OciDescriptor::default() }
@@ -165,6 +199,19 @@ pub(super) struct Listing {
     pub(super) config: Option<Descriptor>,
     pub(super) layers: Option<Vec<Descriptor>>,
     pub(super) manifests: Option<Vec<Descriptor>>,
+    subject: Option<Subject>,
+}
+
+impl Listing {
+    /// What it says it belongs to. A digest that we cannot know names nothing here.
+    pub(super) fn subject(&self) -> Option<Digest> {
+        self.subject.as_ref()?.digest.parse().ok()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Subject {
+    digest: String,
 }
 
 /// One image in `manifest.json`.

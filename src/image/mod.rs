@@ -13,8 +13,12 @@ mod document;
 mod foreign;
 mod guess;
 mod model;
+mod naming;
 mod oci_layout;
+mod part;
 mod passing;
+mod platform;
+mod referrers;
 mod repair;
 mod skopeo_dir;
 mod source;
@@ -31,7 +35,9 @@ use crate::reference::Digest;
 pub use choice::Choice;
 pub use compose::{StoredLayer, check, index, manifest};
 pub use model::*;
+pub use part::{Attestations, Part, Platforms};
 pub use passing::{Naming, Passing};
+pub use platform::Platform;
 pub use repair::Flaw;
 pub use source::Source;
 pub use spool::Spool;
@@ -56,6 +62,8 @@ pub struct Archive {
     pub notes: Vec<String>,
     /// Images that it lists and that cannot be pushed. They don't get in the way of others, unless they are chosen.
     pub unusable: Vec<Unusable>,
+    /// What belongs to the images.
+    belongings: referrers::Belongings,
 }
 
 /// How an archive is written.
@@ -108,7 +116,7 @@ pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
             (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
         }
     };
-    let Contents { images, mut notes, unusable, is_partial } = contents;
+    let Contents { images, mut notes, unusable, is_partial, belongings } = contents;
     if let archive::Entries::Tar(index) = &entries
         && !index.has_end_mark()
     {
@@ -121,7 +129,7 @@ pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
         notes.push(format!("{source} has no end mark, though it holds all that it lists"));
     }
     notes.splice(..0, spooled);
-    Ok(Archive { source: source.clone(), images, format, notes, unusable })
+    Ok(Archive { source: source.clone(), images, format, notes, unusable, belongings })
 }
 
 impl Archive {
@@ -172,9 +180,16 @@ struct Contents {
     unusable: Vec<Unusable>,
     /// Whether something was left out because it is not there.
     is_partial: bool,
+    belongings: referrers::Belongings,
 }
 
 impl Contents {
+    /// Adds what belongs to images.
+    fn belong(&mut self, belongings: referrers::Belongings) {
+        self.is_partial |= belongings.values().flatten().any(Result::is_err);
+        self.belongings = belongings;
+    }
+
     /// Adds an image, or only its names if it is there already.
     fn add(&mut self, mut image: Image) {
         for name in image.names.extract_if(.., |name| name.contains(char::is_control)) {

@@ -6,15 +6,33 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oci_client::manifest::{self, OciDescriptor};
 
+use super::Platform;
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packed, Packing, Recipe};
-use crate::reference::{DiffId, Digest, Host, Repository};
+use crate::reference::{DiffId, Digest, Host, Repository, Tag};
 
 /// One image of an archive, with the names under which the archive knows it.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// The archive's names for it, as written: `localhost/app:v1`, or only `v1`. May be empty.
     pub names: Vec<String>,
+    /// What it consists of.
+    pub content: Content,
+    /// The index of the archive of which `content` is only a part, if it is.
+    pub part_of: Option<Digest>,
+    /// What goes along with it and is no part of it, each after what it belongs to.
+    pub referrers: Vec<Referrer>,
+    /// What a person should know who pushes it: one sentence each, without a full stop.
+    pub notes: Vec<String>,
+}
+
+/// A manifest or an index that belongs to another one: a signature, an SBOM, an attestation.
+///
+/// Whoever made it vouches for every byte of it, so it goes up as it lies, layers included.
+#[derive(Clone, Debug)]
+pub struct Referrer {
+    /// The tag by which it is found, where it is not found by its `subject`: `sha256-HEX.sig`, as cosign has it.
+    pub tag: Option<Tag>,
     /// What it consists of.
     pub content: Content,
 }
@@ -28,13 +46,45 @@ pub enum Content {
     Index(Box<Index>),
 }
 
-/// An index whose every child is in the archive.
+/// A list of manifests, usually one a platform.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// The index's bytes, as its author wrote them.
+    /// The index's bytes: its author's, unless only a part of it was chosen.
     pub stated: Stated,
-    /// What it lists, in its order.
-    pub children: Vec<Content>,
+    /// What it lists and the archive has, in its order.
+    pub children: Vec<Child>,
+    /// What it lists besides. Nothing, once the image is selected.
+    pub absent: Vec<Absent>,
+}
+
+/// A manifest or an index that an index lists.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// What it is there for.
+    pub role: Role,
+    /// What it consists of.
+    pub content: Content,
+}
+
+/// What an index lists and cannot be pushed.
+#[derive(Clone, Debug)]
+pub struct Absent {
+    /// What it is there for.
+    pub role: Role,
+    /// Its digest.
+    pub digest: Digest,
+    /// Why it cannot be pushed. Mostly, the archive lacks it.
+    pub error: Error,
+}
+
+/// What an index lists something for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// An image for this platform, as the index says or else the config.
+    Image(Option<Platform>),
+    /// BuildKit's statement about the manifest with this digest
+    /// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
+    Attestation(Option<Digest>),
 }
 
 /// An image for one platform.
@@ -50,9 +100,19 @@ pub struct Manifest {
     pub layers: Vec<Layer>,
     /// The layers that are kept by reference, lowest first.
     pub foreign: Vec<Foreign>,
-    /// Whether the archive is a `docker save` (has a manifest.json). Its plain layers get packed; those of a pure OCI
-    /// layout go as they lie, since there every digest is the author's choice.
-    pub from_docker_save: bool,
+    /// Who decided what its layers are.
+    pub author: Author,
+}
+
+/// Who decided what the layers of a manifest are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Author {
+    /// A `docker save` (has a manifest.json), which unpacks layers. Plain ones get packed.
+    DockerSave,
+    /// An OCI layout, where every digest is the author's choice. Layers go as they lie, unless somebody asks otherwise.
+    Layout,
+    /// Whoever signed it. Layers go as they lie.
+    Referrer,
 }
 
 /// The exact bytes of a manifest or an index in the archive. They are pushed as they are or not at all.
@@ -64,6 +124,8 @@ pub struct Stated {
     pub digest: Digest,
     /// The media type, from the descriptor that led here or from the bytes.
     pub media_type: String,
+    /// What it says it belongs to: its `subject`.
+    pub subject: Option<Digest>,
 }
 
 /// The image config.
@@ -77,6 +139,13 @@ pub struct Config {
     pub media_type: Option<String>,
     /// `os/architecture[/variant]`, where the config says so.
     pub platform: Option<String>,
+}
+
+impl Config {
+    /// What the image runs on, where the config says so.
+    pub fn platform(&self) -> Option<Platform> {
+        self.platform.as_ref()?.parse().ok()
+    }
 }
 
 /// One layer, and where its bytes lie.
@@ -223,9 +292,40 @@ pub(super) fn is_foreign(media_type: &str) -> bool {
 }
 
 impl Image {
-    /// The manifests, in the order in which they must be pushed: an index's children are in front of it.
+    /// An image of which all is chosen and nothing is to be said.
+    pub fn new(names: Vec<String>, content: Content) -> Self {
+        Self { names, content, part_of: None, referrers: Vec::new(), notes: Vec::new() }
+    }
+
+    /// The manifests of all that is pushed, referrers included, in the order in which they must be pushed: an index's
+    /// children are in front of it.
     pub fn manifests(&self) -> Vec<&Manifest> {
-        self.content.manifests()
+        let referrers = self.referrers.iter().flat_map(|referrer| referrer.content.manifests());
+        self.content.manifests().into_iter().chain(referrers).collect()
+    }
+}
+
+impl Index {
+    /// The images below, at any depth, each with its platform. Attestations are none.
+    pub fn images(&self) -> Vec<(Option<&Platform>, &Content)> {
+        let mut images = Vec::new();
+        for Child { role, content } in &self.children {
+            match (role, content) {
+                (Role::Attestation(_), _) => {}
+                (Role::Image(_), Content::Index(index)) => images.extend(index.images()),
+                (Role::Image(platform), manifest) => images.push((platform.as_ref(), manifest)),
+            }
+        }
+        images
+    }
+
+    /// What is listed, at any depth, and cannot be pushed.
+    pub fn absent(&self) -> Vec<&Absent> {
+        let nested = self.children.iter().filter_map(|child| match &child.content {
+            Content::Index(index) => Some(index.absent()),
+            Content::Manifest(_) => None,
+        });
+        self.absent.iter().chain(nested.flatten()).collect()
     }
 }
 
@@ -234,8 +334,17 @@ impl Content {
     pub fn manifests(&self) -> Vec<&Manifest> {
         match self {
             Self::Manifest(manifest) => vec![manifest],
-            Self::Index(index) => index.children.iter().flat_map(Self::manifests).collect(),
+            Self::Index(index) => index.children.iter().flat_map(|child| child.content.manifests()).collect(),
         }
+    }
+
+    /// This, and all manifests and indexes below.
+    pub fn all(&self) -> Vec<&Self> {
+        let below: &[Child] = match self {
+            Self::Manifest(_) => &[],
+            Self::Index(index) => &index.children,
+        };
+        std::iter::once(self).chain(below.iter().flat_map(|child| child.content.all())).collect()
     }
 
     /// What people call its ID: the config's digest, or the index's, as Docker 29 shows it.
@@ -246,11 +355,15 @@ impl Content {
         }
     }
 
-    /// The platforms below, each once, in order. `unknown/unknown`, as attestations have it, is none.
-    pub fn platforms(&self) -> Vec<&str> {
-        let mut platforms = Vec::new();
-        for platform in self.manifests().into_iter().filter_map(|manifest| manifest.config.platform.as_deref()) {
-            if !platforms.contains(&platform) && platform != "unknown/unknown" {
+    /// The platforms below, each once, in order.
+    pub fn platforms(&self) -> Vec<Platform> {
+        let mut platforms: Vec<Platform> = Vec::new();
+        let found: Vec<_> = match self {
+            Self::Manifest(manifest) => manifest.config.platform().into_iter().collect(),
+            Self::Index(index) => index.images().into_iter().filter_map(|(platform, _)| platform.cloned()).collect(),
+        };
+        for platform in found {
+            if !platforms.contains(&platform) {
                 platforms.push(platform);
             }
         }
@@ -261,7 +374,7 @@ impl Content {
     pub(super) fn manifests_mut(&mut self) -> Vec<&mut Manifest> {
         match self {
             Self::Manifest(manifest) => vec![manifest],
-            Self::Index(index) => index.children.iter_mut().flat_map(Self::manifests_mut).collect(),
+            Self::Index(index) => index.children.iter_mut().flat_map(|child| child.content.manifests_mut()).collect(),
         }
     }
 

@@ -9,13 +9,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 
 use super::archive::Entries;
 use super::document::{
     Descriptor, Documents, LayoutMarker, Listing, MAX_LIST, MAX_MANIFEST, Sort, image_config, parse,
 };
-use super::model::{Config, Content, Foreign, Image, Index, Layer, Manifest, Origin, Stated};
-use super::{Contents, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, Unusable, shown};
+use super::model::{
+    Absent, Author, Child, Config, Content, Foreign, Image, Index, Layer, Manifest, Origin, Role, Stated,
+};
+use super::naming::Naming;
+use super::referrers::{Belongings, sort_out};
+use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
 use crate::reference::{DiffId, Digest};
@@ -24,8 +29,8 @@ use crate::reference::{DiffId, Digest};
 const MAX_DEPTH: usize = 8;
 /// Descriptors of manifests and indexes that are followed, since a few small indexes can ask for any number of them.
 const MAX_DESCRIPTORS: usize = 10_000;
-/// Platforms that a sentence names; more are counted.
-const MAX_SHOWN: usize = 8;
+/// What is read of blobs that nothing names, to see whether they are referrers.
+const MAX_UNLISTED: u64 = 16 << 20;
 /// A full name, written by containerd, Docker and BuildKit.
 const NAME: &str = "io.containerd.image.name";
 /// The specification's annotation: often only a tag.
@@ -43,43 +48,13 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             .hint("Only versions 1.x are understood."));
     }
     let mut contents = Contents::default();
-    let roots = Layout::new(&mut documents, Naming::Oci, false).roots()?;
-    let roots = roots.ok_or_else(|| Error::input("the archive is an OCI layout without index.json"))?;
+    let found = Layout::new(&mut documents, Naming::Oci, Author::Layout).read()?;
+    let (roots, referrers) = found.ok_or_else(|| Error::input("the archive is an OCI layout without index.json"))?;
     for root in roots {
         root.add_to(&mut contents);
     }
+    contents.belong(referrers);
     Ok(contents)
-}
-
-/// What the files are called that descriptors point at.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Naming {
-    /// `blobs/sha256/HEX`
-    Oci,
-    /// `HEX`, but `HEX.manifest.json` where it is a manifest, and `manifest.json` where it is the root.
-    Skopeo {
-        /// The digest of `manifest.json`.
-        root: Digest,
-    },
-}
-
-impl Naming {
-    /// The file with a config or a layer.
-    fn blob(self, digest: Digest) -> String {
-        match self {
-            Self::Oci => format!("blobs/sha256/{}", digest.hex()),
-            Self::Skopeo { .. } => digest.hex(),
-        }
-    }
-
-    /// The file with a manifest or an index.
-    fn manifest(self, digest: Digest) -> String {
-        match self {
-            Self::Oci => self.blob(digest),
-            Self::Skopeo { root } if root == digest => MANIFEST_JSON.to_owned(),
-            Self::Skopeo { .. } => format!("{}.{MANIFEST_JSON}", digest.hex()),
-        }
-    }
 }
 
 /// Why something could not be read.
@@ -106,55 +81,38 @@ impl From<Error> for Fault {
     }
 }
 
-/// A descriptor of index.json, followed.
+/// A descriptor of index.json, followed; or a manifest that nothing names.
 pub(super) struct Root {
     pub(super) names: Vec<String>,
     pub(super) descriptor: Descriptor,
+    /// What it says it belongs to, as far as it could be read.
+    pub(super) subject: Option<Digest>,
     pub(super) read: Result<Content, Fault>,
-    /// The whole manifests below an index of which other parts are missing.
-    pub(super) parts: Vec<Content>,
 }
 
 impl Root {
     /// The manifests that can be pushed.
     pub(super) fn manifests(&self) -> Vec<&Manifest> {
-        let all = self.read.iter().chain(&self.parts);
-        all.flat_map(Content::manifests).collect()
+        self.read.iter().flat_map(Content::manifests).collect()
     }
 
-    /// What to say when only parts of an index are taken.
-    fn note(&self) -> String {
-        let name = self.names.first().map_or_else(|| self.descriptor.digest.short(), |name| shown(name));
-        let mut parts: Vec<_> = self.parts.iter().flat_map(Content::platforms).collect();
-        let mut known = HashSet::new();
-        parts.retain(|platform| known.insert(*platform));
-        let (more, kept) = (parts.len().saturating_sub(MAX_SHOWN), parts.len().min(MAX_SHOWN));
-        let besides = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let parts = parts[..kept].join(", ");
-        format!("the index of {name} names images that are not in the archive; only {}{besides} is", shown(&parts))
-    }
-
-    /// Announces that only parts of an index are taken, if that is so.
-    pub(super) fn announce(&self, contents: &mut Contents) {
-        if self.read.is_err() && !self.parts.is_empty() {
-            contents.is_partial = true;
-            contents.note(self.note());
+    /// Whether something of it is not there.
+    pub(super) fn is_partial(&self) -> bool {
+        match &self.read {
+            Ok(Content::Index(index)) => !index.absent().is_empty(),
+            Ok(Content::Manifest(_)) => false,
+            Err(_) => true,
         }
     }
 
     /// Files it as what it turned out to be.
     pub(super) fn add_to(self, contents: &mut Contents) {
-        self.announce(contents);
-        let Self { names, descriptor, read, parts } = self;
+        contents.is_partial |= self.is_partial();
+        let Self { names, descriptor, read, .. } = self;
         match read {
-            Ok(content) => contents.add(Image { names, content }),
-            Err(fault) if parts.is_empty() => {
+            Ok(content) => contents.add(Image::new(names, content)),
+            Err(fault) => {
                 contents.unusable.push(Unusable { names, id: Some(descriptor.digest), error: fault.into_error() });
-            }
-            Err(_) => {
-                for content in parts {
-                    contents.add(Image { names: names.clone(), content });
-                }
             }
         }
     }
@@ -164,18 +122,21 @@ impl Root {
 pub(super) struct Layout<'d, 'a> {
     documents: &'d mut Documents<'a>,
     naming: Naming,
-    from_docker_save: bool,
+    author: Author,
     followed: usize,
+    /// The blobs that something names.
+    named: HashSet<Digest>,
 }
 
 impl<'d, 'a> Layout<'d, 'a> {
-    /// A reader; `from_docker_save` is passed on to the manifests.
-    pub(super) fn new(documents: &'d mut Documents<'a>, naming: Naming, from_docker_save: bool) -> Self {
-        Self { documents, naming, from_docker_save, followed: 0 }
+    /// A reader; `author` is passed on to the manifests.
+    pub(super) fn new(documents: &'d mut Documents<'a>, naming: Naming, author: Author) -> Self {
+        Self { documents, naming, author, followed: 0, named: HashSet::new() }
     }
 
-    /// Everything that index.json names, one root per digest; `None` without an index.json.
-    pub(super) fn roots(mut self) -> Result<Option<Vec<Root>>> {
+    /// Everything that index.json names, one root per digest, and apart from it what belongs to others; `None` without
+    /// an index.json.
+    pub(super) fn read(mut self) -> Result<Option<(Vec<Root>, Belongings)>> {
         let Some((bytes, _)) = self.documents.find(INDEX_JSON, MAX_LIST)? else { return Ok(None) };
         let listing: Listing = parse(&bytes, INDEX_JSON)?;
         if listing.media_type.as_deref().is_some_and(|media_type| Sort::of(media_type) != Some(Sort::Index)) {
@@ -194,19 +155,45 @@ impl<'d, 'a> Layout<'d, 'a> {
                 names.first().map_or_else(|| INDEX_JSON.to_owned(), |name| format!("{INDEX_JSON} for {}", shown(name)));
             roots.push(self.root(names, descriptor, &user));
         }
-        Ok(Some(roots))
+        let unlisted = self.unlisted();
+        Ok(Some(sort_out(roots, unlisted)))
     }
 
     /// Follows one descriptor as far as it leads; `user` is what names it.
     pub(super) fn root(&mut self, names: Vec<String>, descriptor: Descriptor, user: &str) -> Root {
-        let (read, parts) = match self.content(&descriptor, user, 0, &Arc::default()) {
-            Err(Fault::Absent(error)) => match self.parts(&descriptor, user, 0, &Arc::default()) {
-                Ok(parts) => (Err(Fault::Absent(error)), parts),
-                Err(error) => (Err(Fault::Broken(error)), Vec::new()),
-            },
-            read => (read, Vec::new()),
+        let read = self.content(&descriptor, user, 0, &Arc::default());
+        let subject = match &read {
+            Ok(content) => content.stated().and_then(|stated| stated.subject),
+            Err(_) => self.listing(&descriptor, user, 0).ok().and_then(|(stated, ..)| stated.subject),
         };
-        Root { names, descriptor, read, parts }
+        Root { names, descriptor, subject, read }
+    }
+
+    /// The manifests that nothing names, but that name a subject themselves: so cosign 3 saves signatures
+    /// (<https://github.com/sigstore/cosign/issues/4695>).
+    fn unlisted(&mut self) -> Vec<Root> {
+        let entries = self.documents.entries();
+        let mut digests = entries.blobs();
+        digests.retain(|digest| !self.named.contains(digest));
+        digests.sort_unstable();
+        let (mut found, mut left) = (Vec::new(), MAX_UNLISTED);
+        for digest in digests.into_iter().take(MAX_DESCRIPTORS) {
+            let Ok(Some(range)) = entries.glance(&self.naming.blob(digest)) else { continue };
+            let mut start = [0];
+            let is_json = matches!(range.read_at(0, &mut start), Ok(1)) && start == *b"{";
+            if !is_json || range.len() > left {
+                continue;
+            }
+            let Ok(bytes) = range.read_all(MAX_MANIFEST) else { continue };
+            left -= range.len();
+            let Ok(listing) = serde_json::from_slice::<Listing>(&bytes) else { continue };
+            let Some(subject) = listing.subject() else { continue };
+            let media_type = listing.media_type.unwrap_or_else(|| OCI_IMAGE_MEDIA_TYPE.to_owned());
+            let descriptor = Descriptor::new(media_type, digest, range.len());
+            let read = self.content(&descriptor, "its name", 0, &Arc::default());
+            found.push(Root { names: Vec::new(), descriptor, subject: Some(subject), read });
+        }
+        found
     }
 
     /// Reads what a descriptor points at, all of it; `user` is what names it, and came from `origins`.
@@ -223,41 +210,38 @@ impl<'d, 'a> Layout<'d, 'a> {
             Sort::Manifest => {
                 self.manifest(stated, listing, &origins).map(|manifest| Content::Manifest(Box::new(manifest)))
             }
-            Sort::Index => {
-                let user = self.naming.manifest(descriptor.digest);
-                let children = listing.manifests.unwrap_or_default();
-                let children = children.iter().map(|child| self.content(child, &user, depth + 1, &origins));
-                let children = children.collect::<Result<_, _>>()?;
-                Ok(Content::Index(Box::new(Index { stated, children })))
-            }
+            Sort::Index => self.index(stated, listing, depth, &origins).map(|index| Content::Index(Box::new(index))),
         }
     }
 
-    /// The whole manifests below an index that is not whole.
-    fn parts(
+    /// Reads what an index names, as far as it is there, and which came from `origins`. An index of which no image is there is not there.
+    fn index(
         &mut self,
-        descriptor: &Descriptor,
-        user: &str,
+        stated: Stated,
+        listing: Listing,
         depth: usize,
         origins: &Arc<[Origin]>,
-    ) -> Result<Vec<Content>> {
-        let listing = match self.listing(descriptor, user, depth) {
-            Ok((_, Sort::Index, listing)) => listing,
-            Ok(_) | Err(Fault::Absent(_) | Fault::Unknown(_)) => return Ok(Vec::new()),
-            Err(Fault::Broken(error)) => return Err(error),
-        };
-        let (user, origins) = (self.naming.manifest(descriptor.digest), descriptor.origins(origins));
-        let mut parts = Vec::new();
-        for child in listing.manifests.unwrap_or_default() {
-            match self.content(&child, &user, depth + 1, &origins) {
-                // Attestations describe a sibling and are nothing by themselves.
-                Ok(content) if !content.platforms().is_empty() => parts.push(content),
-                Ok(_) | Err(Fault::Unknown(_)) => {}
-                Err(Fault::Absent(_)) => parts.extend(self.parts(&child, &user, depth + 1, &origins)?),
-                Err(Fault::Broken(error)) => return Err(error),
+    ) -> Result<Index, Fault> {
+        let user = self.naming.manifest(stated.digest);
+        let mut index = Index { stated, children: Vec::new(), absent: Vec::new() };
+        for descriptor in listing.manifests.unwrap_or_default() {
+            let role = descriptor.role();
+            match (self.content(&descriptor, &user, depth + 1, origins), role) {
+                (Ok(Content::Manifest(manifest)), Role::Image(None)) => {
+                    let role = Role::Image(manifest.config.platform());
+                    index.children.push(Child { role, content: Content::Manifest(manifest) });
+                }
+                (Ok(content), role) => index.children.push(Child { role, content }),
+                (Err(Fault::Absent(error) | Fault::Unknown(error)), role) => {
+                    index.absent.push(Absent { role, digest: descriptor.digest, error });
+                }
+                (Err(Fault::Broken(error)), _) => return Err(Fault::Broken(error)),
             }
         }
-        Ok(parts)
+        match index.absent.first() {
+            Some(absent) if index.images().is_empty() => Err(Fault::Absent(absent.error.clone())),
+            _ => Ok(index),
+        }
     }
 
     /// Reads a manifest or an index, without what it names.
@@ -287,7 +271,7 @@ impl<'d, 'a> Layout<'d, 'a> {
         if ambiguous {
             return Err(Error::input(format!("{blob} of the archive is a manifest and an index at once")).into());
         }
-        Ok((Stated { bytes, digest, media_type }, sort, listing))
+        Ok((Stated { bytes, digest, media_type, subject: listing.subject() }, sort, listing))
     }
 
     /// Counts a descriptor that is about to be followed.
@@ -333,13 +317,12 @@ impl<'d, 'a> Layout<'d, 'a> {
                 layer => layers.push(layer?),
             }
         }
-        let from_docker_save = self.from_docker_save;
-        Ok(Manifest { stated: Some(stated), repaired: None, config, layers, foreign, from_docker_save })
+        Ok(Manifest { stated: Some(stated), repaired: None, config, layers, foreign, author: self.author })
     }
 
     /// Finds a layer, and judges it by its first bytes.
     fn layer(
-        &self,
+        &mut self,
         descriptor: &Descriptor,
         diff_id: Option<DiffId>,
         user: &str,
@@ -379,7 +362,8 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Where a blob lies, with its size compared to the descriptor's.
-    fn blob(&self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<FileRange, Fault> {
+    fn blob(&mut self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<FileRange, Fault> {
+        self.named.insert(descriptor.digest);
         let range = self.documents.entries().find(name)?;
         let range = range.ok_or_else(|| Fault::Absent(lacks(name, user, role, 0)))?;
         if range.len() != descriptor.size {
@@ -395,18 +379,13 @@ impl<'d, 'a> Layout<'d, 'a> {
 
 /// The names that a descriptor's annotations give, the fullest first.
 fn names(descriptor: &Descriptor) -> Vec<String> {
-    let annotation = |key| descriptor.annotations.as_ref().and_then(|all| all.get(key)).filter(|name| !name.is_empty());
-    let mut names: Vec<String> = annotation(NAME).into_iter().cloned().collect();
+    let mut names: Vec<String> = descriptor.annotation(NAME).into_iter().map(str::to_owned).collect();
     // `v1` says nothing beside `host/app:v1`.
-    names.extend(
-        annotation(REF_NAME)
-            .filter(|name| {
-                names.iter().all(|full| {
-                    full != *name && full.strip_suffix(name.as_str()).is_none_or(|rest| !rest.ends_with(':'))
-                })
-            })
-            .cloned(),
-    );
+    let is_news = |name: &&str| {
+        names.iter().all(|full| full != name && full.strip_suffix(name).is_none_or(|rest| !rest.ends_with(':')))
+    };
+    let short = descriptor.annotation(REF_NAME).filter(is_news).map(str::to_owned);
+    names.extend(short);
     names
 }
 

@@ -67,7 +67,7 @@ impl Manifest {
                 descriptor.insert("mediaType".into(), family.layer(layer.packing).into());
             }
         }
-        self.repaired = Some(state(serialised(&json), media_type));
+        self.repaired = Some(Stated { subject: stated.subject, ..state(serialised(&json), media_type) });
         Ok(())
     }
 

@@ -9,7 +9,9 @@ use oci_client::manifest as media;
 
 use super::archive::Entries;
 use super::document::{Descriptor, Documents, Listing, MAX_MANIFEST, parse};
-use super::oci_layout::{Layout, Naming};
+use super::model::Author;
+use super::naming::Naming;
+use super::oci_layout::Layout;
 use super::{Contents, MANIFEST_JSON};
 use crate::error::{Error, Result};
 use crate::layer::FileRange;
@@ -33,9 +35,9 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let unsaid =
         if listing.manifests.is_some() { media::OCI_IMAGE_INDEX_MEDIA_TYPE } else { media::OCI_IMAGE_MEDIA_TYPE };
     let media_type = listing.media_type.unwrap_or_else(|| unsaid.to_owned());
-    let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64, urls: None, annotations: None };
+    let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
     let mut contents = Contents::default();
-    Layout::new(&mut documents, Naming::Skopeo { root: digest }, false)
+    Layout::new(&mut documents, Naming::Skopeo { root: digest }, Author::Layout)
         .root(Vec::new(), descriptor, "the folder")
         .add_to(&mut contents);
     Ok(contents)

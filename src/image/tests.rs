@@ -3,6 +3,8 @@
 mod choosing;
 mod hostile;
 mod layouts;
+mod parts;
+mod referring;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -71,6 +73,10 @@ fn all(range: &FileRange) -> Vec<u8> {
     range.read_all(1 << 20).unwrap()
 }
 
+fn platforms(image: &Image) -> Vec<String> {
+    image.content.platforms().iter().map(ToString::to_string).collect()
+}
+
 /// Everything of an archive that decides what gets pushed.
 fn summary(archive: &Archive) -> String {
     fn describe(content: &Content, text: &mut String, indent: usize) {
@@ -80,10 +86,12 @@ fn summary(archive: &Archive) -> String {
         match content {
             Content::Index(index) => {
                 writeln!(text, "{:indent$}index {stated}", "").unwrap();
-                index.children.iter().for_each(|child| describe(child, text, indent + 2));
+                index.children.iter().for_each(|child| describe(&child.content, text, indent + 2));
+                let absent: Vec<_> = index.absent.iter().map(|absent| (&absent.role, absent.digest)).collect();
+                writeln!(text, "{:indent$}  absent {absent:?}", "").unwrap();
             }
             Content::Manifest(it) => {
-                writeln!(text, "{:indent$}manifest {stated} docker save: {}", "", it.from_docker_save).unwrap();
+                writeln!(text, "{:indent$}manifest {stated} {:?}", "", it.author).unwrap();
                 let Config { bytes, digest, media_type, platform } = &it.config;
                 writeln!(text, "{:indent$}  config {digest} {media_type:?} {platform:?} {}", "", bytes.len()).unwrap();
                 for layer in &it.layers {
@@ -108,7 +116,7 @@ fn only(name: &str, format: Format) -> (Vec<String>, Manifest) {
     let archive = open(&fixture(name)).unwrap();
     assert_eq!(archive.format, format, "{name}");
     assert_eq!(archive.notes, [""; 0], "{name}");
-    let image = archive.select(&Choice::Only).unwrap();
+    let image = archive.select(&Choice::Only, &Part::default()).unwrap();
     let Content::Manifest(manifest) = image.content else { panic!("{name} has an index") };
     assert_eq!(manifest.config.digest.to_string(), APP, "{name}");
     assert_eq!(manifest.config.platform.as_deref(), Some("linux/amd64"), "{name}");
@@ -131,7 +139,7 @@ fn docker_save_archives_without_an_index_state_nothing_but_diff_ids() {
     for name in ["docker-20.10-save.tar", "podman-docker-archive.tar"] {
         let (names, manifest) = only(name, Format::DockerSave);
         assert_eq!(names, ["localhost/fixture/app:v1"]);
-        assert!(manifest.stated.is_none() && manifest.from_docker_save);
+        assert!(manifest.stated.is_none() && manifest.author == Author::DockerSave);
         assert_eq!(layers(&manifest), DIFF_IDS.map(|id| (Packing::Plain, None, None, id.to_owned())), "{name}");
     }
 }
@@ -166,7 +174,7 @@ fn docker_save_with_an_index_states_the_manifest() {
         assert_eq!(Digest::of(&stated.bytes), stated.digest);
         assert_eq!(manifest.config.media_type.as_deref(), Some(family.config()));
         assert_eq!(manifest.layers[0].media_type.as_deref(), family.layer(Packing::Plain));
-        assert!(manifest.from_docker_save);
+        assert_eq!(manifest.author, Author::DockerSave);
     }
 }
 
@@ -181,7 +189,7 @@ fn oci_layouts_state_everything() {
         let (names, manifest) = only(name, format);
         assert_eq!(names, expected, "{name}");
         assert_eq!(layers(&manifest), packed, "{name}");
-        assert!(!manifest.from_docker_save);
+        assert_eq!(manifest.author, Author::Layout);
         assert_eq!(manifest.stated.unwrap().digest.to_string(), BUILDAH_MANIFEST);
     }
 }
@@ -189,13 +197,13 @@ fn oci_layouts_state_everything() {
 #[test]
 fn an_index_is_an_image_and_the_table_of_contents_is_none() {
     let archive = open(&fixture("skopeo-oci-layout-multiarch")).unwrap();
-    let image = archive.select(&Choice::Only).unwrap();
+    let image = archive.select(&Choice::Only, &Part::default()).unwrap();
     assert_eq!(image.names, ["multi"]);
     let Content::Index(index) = &image.content else { panic!("no index") };
     let digest = "sha256:cf32e48a8e8b60252e86f86c1a2b1b1e7fc3744ce467122236f225c9c8968f09";
     assert_eq!(index.stated.digest.to_string(), digest);
     assert_eq!(index.children.len(), 2);
-    assert_eq!(image.content.platforms(), ["linux/amd64", "linux/arm64"]);
+    assert_eq!(platforms(&image), ["linux/amd64", "linux/arm64"]);
     let configs: Vec<_> = image.manifests().iter().map(|manifest| manifest.config.digest.to_string()).collect();
     assert_eq!(configs, [APP, "sha256:4a7df50e196ca27c504bcc6f725428a21050949a9f5d63b116d09c73ca3e13dc"]);
 }
@@ -214,7 +222,7 @@ fn many_images_share_layers_through_links() {
 #[test]
 fn an_image_may_have_no_name() {
     let archive = open(&fixture("docker-20.10-save-by-id-untagged.tar")).unwrap();
-    let image = archive.select(&Choice::Only).unwrap();
+    let image = archive.select(&Choice::Only, &Part::default()).unwrap();
     assert_eq!((image.names.len(), image.content.id().to_string()), (0, BASE.into()));
 }
 

@@ -164,12 +164,13 @@ impl Destination {
         self.state().created
     }
 
-    /// The root of the image, if the first tag points at it: then everything below it is there.
+    /// The root of the image, if the first tag points at it: then everything below it is there. Of referrers that says
+    /// nothing.
     pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a Stated> {
         let root = image.content.stated().filter(|root| self.there == Some(root.digest))?;
         let is_another =
             |manifest: &Manifest| manifest.repaired.is_some() || manifest.layers.iter().any(Layer::is_of_foreign_type);
-        if image.manifests().into_iter().any(is_another) {
+        if !image.referrers.is_empty() || image.manifests().into_iter().any(is_another) {
             return None;
         }
         // One with plain layers that are to be packed would not be what was asked for.
@@ -185,7 +186,7 @@ impl Destination {
         };
         let held = self.held.iter().filter(|_| manifest.stated.is_none()).find(same)?;
         let RemoteManifest { bytes, digest, media_type } = held.manifest.clone();
-        Some(Stated { bytes, digest, media_type })
+        Some(Stated { bytes, digest, media_type, subject: None })
     }
 
     /// The meter of a layer that is still to come here. `None` if it is not, or not any more.
@@ -284,7 +285,7 @@ impl Destination {
 
     /// Puts a manifest under a digest or a tag.
     pub(super) async fn put_manifest(&self, reference: &str, stated: &Stated) -> Result<()> {
-        let Stated { bytes, digest, media_type } = stated;
+        let Stated { bytes, digest, media_type, .. } = stated;
         let put = self.client.put_manifest(reference, media_type, *digest, bytes.clone()).await;
         put.map_err(|error| self.advise(error))
     }
@@ -292,21 +293,23 @@ impl Destination {
     /// Puts the root under every tag, in their order.
     pub(super) async fn put_tags(&self, root: &Stated) -> Result<()> {
         for (n, tag) in self.tags.iter().enumerate() {
-            let is_there = n == 0 && self.there == Some(root.digest);
-            if !is_there && let Err(error) = self.put_manifest(tag.as_str(), root).await {
-                // A tag that must not move is refused even if it points here already, as after an answer that got lost
-                // (aws/containers-roadmap#2179).
-                let is_kept = error.answer().is_some_and(|answer| answer.code == "TAG_INVALID");
-                let there = if is_kept { self.client.manifest(tag.as_str()).await.ok().flatten() } else { None };
-                if there.is_none_or(|there| there.digest != root.digest) {
-                    return Err(error);
-                }
+            if n > 0 || self.there != Some(root.digest) {
+                self.put_tag(tag, root).await?;
             }
             let mut state = self.state();
             state.pushed.push(tag.clone());
             state.root = Some(root.clone());
         }
         Ok(())
+    }
+
+    /// Puts a manifest under a tag. One that must not move is refused even if it points here already, as after an answer
+    /// that got lost (aws/containers-roadmap#2179).
+    pub(super) async fn put_tag(&self, tag: &Tag, stated: &Stated) -> Result<()> {
+        let Err(error) = self.put_manifest(tag.as_str(), stated).await else { return Ok(()) };
+        let is_kept = error.answer().is_some_and(|answer| answer.code == "TAG_INVALID");
+        let there = if is_kept { self.client.manifest(tag.as_str()).await.ok().flatten() } else { None };
+        if there.is_some_and(|there| there.digest == stated.digest) { Ok(()) } else { Err(error) }
     }
 
     /// Gives the target up. The first reason counts: what follows is its consequence.

@@ -15,7 +15,7 @@ const LARGEST_CONFIG: usize = 4 << 20;
 
 /// What a person should know, a sentence each.
 pub(super) fn of(request: &Request, image: &Image) -> Vec<String> {
-    let doubts = image.manifests().into_iter().flat_map(|manifest| {
+    let doubts = image.content.manifests().into_iter().flat_map(|manifest| {
         let flaws = if manifest.repaired.is_some() { Vec::new() } else { manifest.flaws() };
         let flaws = flaws.into_iter().filter_map(move |flaw| match flaw {
             Flaw::ConfigPlatform => config_platform(request, manifest),

@@ -10,9 +10,11 @@ mod destination;
 mod doubts;
 mod held;
 mod kept;
+mod manifests;
 mod mount;
 mod outcome;
 mod passing;
+mod promotion;
 mod read_back;
 mod trust;
 
@@ -25,16 +27,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::{self, Archive, Choice, Content, Image, Passing, Source, Spool, Stated};
+use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
-use crate::reference::{Host, MountSource, Tag, TagPattern, Target};
+use crate::reference::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{self, Patience, Rate};
 use crate::reuse::Cache;
 
 use connection::Registries;
 use delivery::Delivery;
 use destination::Destination;
+use manifests::finish;
 pub use outcome::{ImageSummary, LayerOutcome, Outcome, TargetOutcome};
 use passing::Reading;
 pub use read_back::{ReadBack, read_back};
@@ -48,6 +51,12 @@ pub struct Request {
     pub temp_dir: PathBuf,
     /// Which image of it.
     pub choice: Choice,
+    /// How much of it.
+    pub part: Part,
+    /// The only digest that may be tagged, if there is one.
+    pub expect_digest: Option<Digest>,
+    /// Push what belongs to the image, too: signatures, SBOMs.
+    pub referrers: bool,
     /// Where to. Each is tried, each is reported; a layer is packed once for all of them.
     pub targets: Vec<Target>,
     /// Tags beside each target's own.
@@ -202,13 +211,15 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         Cache::default()
     });
     let delivery = Delivery::new(Arc::clone(&pool), &cache, &events, &request);
-    let announce = |(archive, image): (Archive, Image), outcome: &mut Outcome| {
+    let announce = |Opened { archive, image, said }: Opened, outcome: &mut Outcome| {
         let summary = ImageSummary::of(&archive, &image);
         events(Event::Opened(summary.clone()));
         let unusable = archive.unusable.iter().map(ToString::to_string);
-        archive.notes.iter().cloned().chain(unusable).for_each(|note| events(Event::Note(note)));
-        let foreign = image.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
+        let notes = archive.notes.iter().chain(&image.notes).cloned().chain(unusable);
+        notes.for_each(|note| events(Event::Note(note)));
+        let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
         foreign.for_each(|layer| events(Event::Note(layer.note())));
+        said.into_iter().for_each(&*events);
         doubts::of(&request, &image).into_iter().for_each(|doubt| events(Event::Warning(doubt)));
         outcome.image = Some(summary);
         image
@@ -312,15 +323,17 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
 /// Who takes layers that go by.
 type Pass = Box<dyn Fn(Passing<'_>) -> Result<()> + Send>;
 
+/// An archive, the image of it that is pushed, and what is to be said about that.
+struct Opened {
+    archive: Archive,
+    image: Image,
+    said: Vec<Event>,
+}
+
 /// Opens the archive and chooses the image.
 ///
 /// A pipe may keep that waiting for ever: nobody waits for the thread once the push is cancelled.
-async fn open(
-    request: &Request,
-    events: &Events,
-    cancel: &CancellationToken,
-    pass: Option<Pass>,
-) -> Result<(Archive, Image)> {
+async fn open(request: &Request, events: &Events, cancel: &CancellationToken, pass: Option<Pass>) -> Result<Opened> {
     let (request, events, cancel) = (request.clone(), Arc::clone(events), cancel.clone());
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
@@ -331,7 +344,7 @@ async fn open(
             &request.archive,
             &Spool { folder: &request.temp_dir, watch: &watch, pass: pass.as_ref().map(|pass| pass as _) },
         )?;
-        let mut image = archive.select(&request.choice)?;
+        let mut image = archive.select(&request.choice, &request.part)?;
         if request.foreign_layers {
             image.adopt_foreign_layers();
         }
@@ -339,123 +352,10 @@ async fn open(
             image.repair()?;
         }
         plan::check(&image, request.compression)?;
-        Ok((archive, image))
+        let said = promotion::prepare(&archive, &mut image, &request)?;
+        Ok(Opened { archive, image, said })
     });
     opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))
-}
-
-/// Puts the config, the manifests and last the tags, where all layers arrived.
-///
-/// If the registry says that a blob is missing after all, because it was collected meanwhile, that one is sent and the
-/// manifest put again, once.
-async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], delivery: &Delivery<'_>) {
-    if destination.has_failed() {
-        return;
-    }
-    let events = delivery.events();
-    events(Event::Finishing(destination.name()));
-    let mut put = put_image(destination, image, events).await;
-    if let Err(error) = &put
-        && error.answer().is_some_and(|answer| is_missing_blob(&answer.code))
-    {
-        events(Event::Warning(format!("{} lost a layer meanwhile: what is missing is sent again", destination.name())));
-        put = match destination.look_again(image, events).await {
-            Ok(()) => {
-                delivery.run(wanted, &[], &[destination]).await;
-                if destination.has_failed() {
-                    return;
-                }
-                put_image(destination, image, events).await
-            }
-            Err(error) => Err(error),
-        };
-    }
-    if let Err(error) = put {
-        let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.foreign.is_empty());
-        destination.fail(match error.answer() {
-            Some(_) if has_foreign && error.advice().is_none() => error.hint(
-                "Layers of the image are kept by reference, which not every registry takes. Add --foreign-layers to \
-                 send those that the archive has.",
-            ),
-            _ => error,
-        });
-    }
-}
-
-/// What registries say of a manifest whose blob they do not have: the specification's word, its older one, and that of
-/// ECR's API (ECR API reference, PutImage).
-fn is_missing_blob(code: &str) -> bool {
-    matches!(code, "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" | "LayersNotFoundException")
-}
-
-async fn put_image(destination: &Destination, image: &Image, events: &Events) -> Result<()> {
-    if let Some(root) = destination.has_all_of(image) {
-        return destination.put_tags(root).await;
-    }
-    for manifest in image.manifests() {
-        destination.put_config(&manifest.config).await?;
-    }
-    let root = put_content(destination, &image.content, Rank::Root, events).await?;
-    if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
-        let is_repaired = image.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
-        events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
-    }
-    destination.put_tags(&root).await
-}
-
-const REPAIRED: &str = "what was wrong was corrected";
-
-/// Something has another digest than the archive says.
-fn changed(why: &str, content: &Content, put: &Stated) -> Event {
-    let what = if matches!(content, Content::Index(_)) { "index" } else { "manifest" };
-    let before = content.stated().map_or_else(|| content.id(), |stated| stated.digest);
-    let (before, after) = (before.short(), put.digest.short());
-    Event::Note(format!("{why}, so the {what} {before} of the archive becomes {after}"))
-}
-
-/// Where a manifest or index stands.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Rank {
-    /// It is what the tags will point at.
-    Root,
-    /// An index lists it.
-    Child,
-}
-
-/// Puts everything below an index by digest, children first; the root itself is left for the tags.
-async fn put_content(destination: &Destination, content: &Content, rank: Rank, events: &Events) -> Result<Stated> {
-    let stated = match content {
-        Content::Manifest(manifest) => {
-            let layers: Vec<_> = manifest
-                .layers
-                .iter()
-                .map(|layer| {
-                    let key = plan::key(layer, plan::recipe(manifest, layer, destination.compression));
-                    destination.stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
-                })
-                .collect::<Result<_>>()?;
-            match destination.held(manifest, &layers) {
-                Some(held) => held,
-                None => image::manifest(manifest, &layers)?,
-            }
-        }
-        Content::Index(index) => {
-            let mut children = Vec::new();
-            for child in &index.children {
-                children.push(Box::pin(put_content(destination, child, Rank::Child, events)).await?);
-            }
-            image::index(index, &children)?
-        }
-    };
-    if rank == Rank::Child {
-        destination.put_manifest(&stated.digest.to_string(), &stated).await?;
-        if let Content::Manifest(manifest) = content
-            && manifest.repaired.is_some()
-        {
-            events(changed(REPAIRED, content, &stated));
-        }
-    }
-    Ok(stated)
 }
 
 /// The words for a layer that is not reused.

@@ -157,13 +157,13 @@ impl TargetOutcome {
 
 impl ImageSummary {
     pub(super) fn of(archive: &Archive, image: &Image) -> Self {
-        let manifests = image.manifests();
+        let manifests = image.content.manifests();
         let layers = || manifests.iter().flat_map(|manifest| &manifest.layers);
         Self {
             format: archive.format.name().to_owned(),
             names: image.names.clone(),
             image_ids: manifests.iter().map(|manifest| manifest.config.digest).collect(),
-            platforms: manifests.iter().filter_map(|manifest| manifest.config.platform.clone()).collect(),
+            platforms: image.content.platforms().iter().map(ToString::to_string).collect(),
             layers: layers().count(),
             archive_bytes: layers().map(|layer| layer.bytes.len()).sum(),
         }

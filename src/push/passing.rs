@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::{Delivery, Feeding, gone};
 use super::destination::Destination;
 use super::kept::Kept;
-use super::{Event, Events, Pass, Request};
+use super::{Event, Events, Opened, Pass, Request};
 use crate::error::{Error, Result};
-use crate::image::{Archive, Choice, Image, Layer, Naming, Passing};
+use crate::image::{Choice, Layer, Naming, Part, Passing};
 use crate::layer::{Packing, Pool};
 use crate::plan::{self, Compression, Wanted};
 use crate::reference::DiffId;
@@ -35,7 +35,7 @@ struct Arrival {
 
 /// An archive that is being read.
 pub(super) struct Reading<'a> {
-    opening: Pin<Box<dyn Future<Output = Result<(Archive, Image)>> + Send + 'a>>,
+    opening: Pin<Box<dyn Future<Output = Result<Opened>> + Send + 'a>>,
     arrivals: mpsc::Receiver<Arrival>,
     /// What has come and was not taken yet.
     waiting: Option<Arrival>,
@@ -63,7 +63,9 @@ impl<'a> Reading<'a> {
                 Err(_) => Ok(()),
             }
         });
-        let may_pass = request.choice == Choice::Only && !request.dry_run && request.mount_from.is_empty();
+        let is_chosen = request.choice != Choice::Only || request.part != Part::default() || request.referrers;
+        let is_judged = request.dry_run || request.expect_digest.is_some();
+        let may_pass = !is_chosen && !is_judged && request.mount_from.is_empty();
         let opening = Box::pin(super::open(request, events, cancel, may_pass.then_some(pass)));
         let (compression, temp_dir) = (request.compression, &*request.temp_dir);
         Self { opening, arrivals, waiting: None, compression, temp_dir, cancel }
@@ -73,7 +75,7 @@ impl<'a> Reading<'a> {
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub(super) async fn begin(&mut self) -> Result<Option<(Archive, Image)>> {
+    pub(super) async fn begin(&mut self) -> Result<Option<Opened>> {
         tokio::select! {
             Some(arrival) = self.arrivals.recv() => {
                 self.waiting = Some(arrival);
@@ -92,7 +94,7 @@ impl<'a> Reading<'a> {
         destinations: &[&Destination],
         cache: &Cache,
         delivery: &Delivery<'_>,
-    ) -> Result<(Archive, Image)> {
+    ) -> Result<Opened> {
         let (compression, temp_dir, is_told) = (self.compression, self.temp_dir, AtomicBool::new(false));
         let taking = Taking { destinations, cache, delivery, compression, temp_dir, is_told };
         let mut under_way = FuturesUnordered::new();

@@ -6,6 +6,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use super::blob::body;
 use super::fault::Fault;
+use super::referrers::Referrer;
 use super::wire::{Ask, Client};
 use crate::error::{Error, Kind, Result};
 use crate::reference::Digest;
@@ -44,12 +45,28 @@ pub enum Lookup {
 }
 
 impl Client {
-    /// Puts a manifest or an index, whose digest is known, under a tag or under that digest.
+    /// Puts a manifest or an index, whose digest is known, under a tag or under that digest. If it has a `subject` and
+    /// the registry keeps no list of what refers to that, the list is kept here.
     ///
     /// # Errors
     /// If the registry refuses, or confirms another digest than that of these bytes. Nothing is asked of the answer
     /// beyond that: ECR's has no Location (apple/swift-container-plugin#27).
     pub async fn put_manifest(&self, reference: &str, media_type: &str, digest: Digest, bytes: Bytes) -> Result<()> {
+        let answer = self.put(reference, media_type, digest, bytes.clone()).await?;
+        match Referrer::of(&bytes, media_type, digest) {
+            Some(referrer) if !answer.contains_key("oci-subject") => self.list_referrer(referrer).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a manifest or an index, and no more than that.
+    pub(super) async fn put(
+        &self,
+        reference: &str,
+        media_type: &str,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<HeaderMap> {
         let ask = Ask::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
         let ask = ask.body(media_type, bytes)?;
         let doing = format!("cannot put the manifest {}/{}", self.repository(), place(reference));
@@ -59,7 +76,7 @@ impl Client {
                 let why = format!("it stored {confirmed} where {digest} was sent");
                 Err(Error::new(Kind::Refused, format!("{doing}: {} changed it", self.name())).because(why))
             }
-            _ => Ok(()),
+            _ => Ok(response.headers().clone()),
         }
     }
 

@@ -14,6 +14,7 @@ mod opening;
 mod pacer;
 mod quirks;
 mod rate;
+mod referrers;
 mod session;
 mod silence;
 mod trust;

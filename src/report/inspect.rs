@@ -83,12 +83,12 @@ fn content(content: &Content, verified: Option<&Verified>) -> String {
 }
 
 fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
-    let below: usize = index.children.iter().map(|child| child.manifests().len()).sum();
+    let below: usize = index.children.iter().map(|child| child.content.manifests().len()).sum();
     let mut text = stated("index", &index.stated);
     text += &row("push", fate);
     text += &row("lists", &many(below, "manifest"));
     for child in &index.children {
-        text += &format!("\n{}", content(child, verified));
+        text += &format!("\n{}", content(&child.content, verified));
     }
     text
 }

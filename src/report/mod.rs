@@ -56,7 +56,7 @@ pub fn plan(outcome: &Outcome) -> String {
     for target in &outcome.targets {
         for layer in &target.layers {
             let hash = layer.diff_id.map(|diff_id| diff_id.short());
-            let hash = hash.unwrap_or_else(|| layer.digest.map(|digest| digest.short()).unwrap_or_default());
+            let hash = hash.or_else(|| Some(layer.digest?.short())).unwrap_or_else(|| layer.name.clone());
             let size = size(layer.archive_bytes);
             text += &format!("{}  layer {hash}  {size:>10}  {}: {}\n", target.name, layer.action, layer.why);
         }

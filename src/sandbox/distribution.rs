@@ -184,20 +184,26 @@ async fn put_manifest(
         server.store.lose_layer(name, &bytes);
     }
     let rules = server.rules(|rules| rules.clone());
+    let mut subject = None;
     let put = server.store.put_image(name, tag.as_ref(), |repo| {
         let place = Place { repository: name, account: &server.account, repo };
         let facts = manifest::judge(&bytes, &media_type, &rules.manifest, &place)?;
+        subject = facts.subject;
         if let Some(tag) = tag.as_ref().filter(|tag| repo.tags.contains_key(tag.as_str()))
             && (rules.immutable || repo.settings.is_immutable(tag.as_str()))
         {
             return Err(immutable(rules.immutable_words, tag, name));
         }
-        Ok((digest, Image { bytes: bytes.clone(), media_type: media_type.clone(), pushed: SystemTime::now(), facts }))
+        let pushed = SystemTime::now();
+        Ok((digest, Image { bytes: bytes.clone(), media_type: media_type.clone(), pushed, facts }))
     });
     let digest = put.ok_or_else(|| Refusal::absent(name, &server.account))??;
     // No Location (https://github.com/apple/swift-container-plugin/issues/27).
     let mut response = empty(StatusCode::CREATED);
     set(&mut response, "docker-content-digest", digest.to_string());
+    if let Some(subject) = subject.filter(|_| rules.referrers) {
+        set(&mut response, "oci-subject", subject.to_string());
+    }
     Ok(response)
 }
 
@@ -289,6 +295,9 @@ fn list_tags(server: &Server, exchange: &Exchange, name: &Repository) -> Result<
 /// What refers to a manifest: signatures, attestations
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
 fn referrers(server: &Server, name: &Repository, subject: &str) -> Result<Response, Refusal> {
+    if !server.rules(|rules| rules.referrers) {
+        return Err(Refusal::Silent(StatusCode::NOT_FOUND));
+    }
     let invalid = |_| Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "Invalid digest");
     let subject: Digest = subject.parse().map_err(invalid)?;
     let manifests = server.look(name, |repo| {

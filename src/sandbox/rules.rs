@@ -39,6 +39,10 @@ pub struct Rules {
     pub create_on_push: bool,
     /// What becomes of a request to mount a blob.
     pub blob_mounting: BlobMounting,
+    /// Keeps lists of what refers to a manifest, serves them, and says so with `OCI-Subject`, as ECR has done since June
+    /// 2024. Registries that know nothing of `subject` answer the question for such a list with 404
+    /// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
+    pub referrers: bool,
     /// What the manifest parser refuses.
     pub manifest: ManifestRules,
     /// How many bytes of blobs fit on the disk, those of unfinished uploads included. A part that does not fit meets a
@@ -72,6 +76,7 @@ impl Default for Rules {
             absent_repository: Absent::default(),
             create_on_push: false,
             blob_mounting: BlobMounting::default(),
+            referrers: true,
             manifest: ManifestRules::default(),
             space: None,
             most_at_once: None,

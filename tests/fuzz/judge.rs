@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ecr_push::error::{Error, Kind};
-use ecr_push::image::{self, Archive, Choice, Content, Image, Layer, Manifest, Source, Spool, Stated, StoredLayer};
+use ecr_push::image::{
+    self, Archive, Choice, Content, Image, Layer, Manifest, Part, Source, Spool, Stated, StoredLayer,
+};
 use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
 use serde_json::Value;
 
@@ -119,10 +121,17 @@ impl Judge {
 
     /// Every image can be chosen, by the option that the advice names.
     fn choose(&self, archive: &Archive) -> Verdict<()> {
-        let only = archive.select(&Choice::Only);
+        let only = archive.select(&Choice::Only, &Part::default());
         let Err(error) = &only else {
             return ensure(archive.images.len() == 1, || "one of several images is chosen".into());
         };
+        // Of an index that is not all there a part has to be named.
+        let is_partial = |image: &Image| matches!(&image.content, Content::Index(index) if !index.absent().is_empty());
+        if let [image] = archive.images.as_slice()
+            && is_partial(image)
+        {
+            return refused(error, &[Kind::Input]);
+        }
         refused(error, &[Kind::Usage])?;
         let advice = error.advice().unwrap_or_default();
         let options: Vec<_> = advice.lines().filter_map(|line| line.strip_prefix("  --image")).collect();
@@ -138,7 +147,14 @@ impl Judge {
             let is_word =
                 !matches!(&choice, Choice::Name(name) | Choice::Id(name) if name.is_empty() && !option.contains('\''));
             ensure(is_word, || format!("an option without its value: {option}"))?;
-            let chosen = archive.select(&choice).map_err(|error| format!("{choice:?} chooses nothing: {error}"))?;
+            let chosen = match archive.select(&choice, &Part::default()) {
+                Ok(chosen) => chosen,
+                Err(error) if is_partial(image) => {
+                    refused(&error, &[Kind::Input])?;
+                    continue;
+                }
+                Err(error) => return Err(format!("{choice:?} chooses nothing: {error}")),
+            };
             let same = same(&chosen.content, &image.content);
             ensure(same, || format!("{choice:?} chooses another image"))?;
         }
@@ -156,12 +172,18 @@ impl Judge {
                 }
                 let listed = descriptors(&index.stated, "manifests")?;
                 let mut children = Vec::new();
+                if !index.absent().is_empty() {
+                    for child in index.children.iter().take(SOME) {
+                        self.content(&child.content, tar, seen)?;
+                    }
+                    return Ok(index.stated.clone());
+                }
                 ensure(listed.len() == index.children.len(), || "another number of children".into())?;
                 for (child, (digest, size)) in index.children.iter().zip(listed).take(SOME) {
-                    let Some(stated) = child.stated() else { return Err("a child without bytes".into()) };
+                    let Some(stated) = child.content.stated() else { return Err("a child without bytes".into()) };
                     let same = stated.digest.to_string() == digest && stated.bytes.len() as u64 == size;
                     ensure(same, || format!("a child is not what is listed: {digest}"))?;
-                    children.push(self.content(child, tar, seen)?);
+                    children.push(self.content(&child.content, tar, seen)?);
                 }
                 if children.len() < index.children.len() {
                     return Ok(index.stated.clone());
@@ -220,6 +242,7 @@ impl Judge {
                 digest: config.digest,
                 bytes: config.bytes.clone(),
                 media_type: String::new(),
+                subject: None,
             }));
         }
         seen.manifests += 1;
@@ -321,7 +344,7 @@ fn outline(archive: &Archive) -> String {
 fn depth(content: &Content) -> usize {
     match content {
         Content::Manifest(_) => 0,
-        Content::Index(index) => 1 + index.children.iter().map(depth).max().unwrap_or(0),
+        Content::Index(index) => 1 + index.children.iter().map(|child| depth(&child.content)).max().unwrap_or(0),
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::bench::Bench;
 use super::build::{self, add};
 use super::ecr::{Ecr, HOST, status};
+use super::layouts::{Layout, digest};
 use super::registry::Registry;
 use super::source::sha256;
 use ecr_push::sandbox::Fault;
@@ -149,4 +150,22 @@ fn a_manifest_json_may_list_what_the_manifest_beside_it_calls_foreign() {
     // What is not foreign is missed.
     std::fs::remove_file(format!("{archive}/{}", layers[1])).unwrap();
     drop(ecr.run(&[&archive, "team/app:2"]).exits(1).says(&["the archive lacks blobs/sha256/"]));
+}
+
+#[test]
+fn an_index_is_whole_without_the_foreign_layers_of_its_images() {
+    let ecr = Ecr::new();
+    let layout = Layout::new(&ecr.bench, "layout");
+    let [windows, app] = layers();
+    let config = build::config(&[sha256(&windows), sha256(&app)]);
+    let mut image = layout.manifest(json!({
+        "config": layout.blob("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor(&windows), layout.blob("application/vnd.oci.image.layer.v1.tar", &app)],
+    }));
+    image["platform"] = json!({"os": "windows", "architecture": "amd64"});
+    let index = layout.index(&[image, layout.image("linux/arm64")]);
+    layout.finish(std::slice::from_ref(&index));
+    let run =
+        ecr.run(&[&layout.path, "team/app:1"]).exits(0).says(&["is foreign and stays at", "the archive lacks it"]);
+    drop(run.prints(&format!("{HOST}/team/app:1@{}\n", digest(&index))));
 }

@@ -5,7 +5,7 @@
 //!
 //! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
 //! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure;
-//!   `written.rs`: archives in the forms of their writers
+//!   `written.rs`: archives in the forms of their writers; `layouts.rs`: layouts with indexes and signatures
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
@@ -18,6 +18,7 @@ mod build;
 mod drawn;
 mod ecr;
 mod judged;
+mod layouts;
 mod line;
 mod parts;
 mod proxy;
@@ -40,12 +41,14 @@ mod faults;
 mod foreign;
 mod held;
 mod hostile;
+mod indexes;
 mod inspect;
 mod journal;
 mod limits;
 mod moto;
 mod mount;
 mod passing;
+mod promotion;
 mod quick_start;
 mod readme;
 mod repair;

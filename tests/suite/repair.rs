@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::bench::{Bench, testdata};
 use super::build;
 use super::ecr::{Ecr, HOST};
+use super::layouts::{Layout, digest};
 use super::pushed::Pushed;
 use super::registry::{Registry, skopeo_copy};
 use super::source::{Source, sha256};
@@ -251,4 +252,35 @@ fn what_skopeo_makes_of_a_docker_archive_is_put_right() {
     drop(run.says(&["is plain, but the manifest calls it", DOCKER_GZIP, "add --repair"]));
     drop(bench.run(&[&archive, &target, "--repair"]).exits(0).never_says(&["warning"]));
     registry.read_back("team/app", "1").is(&Source { digest: None, ..Source::read(&archive, 0) });
+}
+
+#[test]
+fn what_attests_a_repaired_manifest_follows_it() {
+    let ecr = Ecr::new();
+    let layout = Layout::new(&ecr.bench, "layout");
+    let (image, other) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
+    let mut changed: Value = serde_json::from_slice(&layout.bytes(&image)).unwrap();
+    changed["config"]["platform"] = image["platform"].clone();
+    let mut flawed = layout.manifest(changed);
+    flawed["platform"] = image["platform"].clone();
+    let about = layout.attestation(&flawed);
+    let index = layout.index(&[flawed.clone(), other.clone(), about.clone()]);
+    layout.finish(&[index]);
+
+    let run = ecr.run(&[&layout.path, "team/app:1", "--repair"]).exits(0);
+    let of = digest(&flawed);
+    let warning = format!("warning: --repair changes {}, so what was signed no longer fits: 1 attestation", short(&of));
+    drop(run.says(&[&warning]));
+    let pushed = manifest(&ecr, "1");
+    let expected = digest(&image);
+    assert_eq!(pushed["manifests"][0]["digest"], expected, "without the flaw it is the very bytes of that image");
+    assert_eq!(pushed["manifests"][1], other);
+    assert_eq!(pushed["manifests"][2]["digest"], digest(&about));
+    assert_eq!(pushed["manifests"][2]["annotations"]["vnd.docker.reference.digest"], expected);
+
+    // Whoever expects what the archive states does not get something else.
+    let again = Ecr::new();
+    let run = again.run(&[&layout.path, "team/app:1", "--image-id", &of, "--repair", "--expect-digest", &of]).exits(1);
+    drop(run.says(&["--repair changes the digest", "hint: Leave --repair out"]));
+    assert!(again.log().is_empty(), "nobody was asked");
 }

@@ -29,7 +29,7 @@ struct Report<'a> {
 struct Image<'a> {
     names: &'a [String],
     image_id: Digest,
-    platforms: Vec<&'a str>,
+    platforms: Vec<String>,
     indexes: Vec<Index>,
     manifests: Vec<Manifest<'a>>,
 }
@@ -119,8 +119,14 @@ pub fn json(inspection: &Inspection) -> String {
 fn image<'a>(image: &'a image::Image, verified: Option<&Verified>) -> Image<'a> {
     let (mut indexes, mut manifests) = (Vec::new(), Vec::new());
     collect(&image.content, verified, &mut indexes, &mut manifests);
-    let image::Image { names, content } = image;
-    Image { names, image_id: content.id(), platforms: content.platforms(), indexes, manifests }
+    let image::Image { names, content, .. } = image;
+    Image {
+        names,
+        image_id: content.id(),
+        platforms: content.platforms().iter().map(ToString::to_string).collect(),
+        indexes,
+        manifests,
+    }
 }
 
 /// Files everything below `content` as what it is, in the order in which the archive lists it.
@@ -133,9 +139,9 @@ fn collect<'a>(
     let push = Push::of(plan::fate(content));
     match content {
         Content::Index(index) => {
-            let lists = index.children.iter().filter_map(|child| Some(child.stated()?.digest)).collect();
+            let lists = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest)).collect();
             indexes.push(Index { document: Document::stated(&index.stated), push, lists });
-            index.children.iter().for_each(|child| collect(child, verified, indexes, manifests));
+            index.children.iter().for_each(|child| collect(&child.content, verified, indexes, manifests));
         }
         Content::Manifest(manifest) => {
             let image::Manifest { stated, config, layers, .. } = manifest.as_ref();

@@ -209,10 +209,17 @@ async fn referrers_are_listed() {
     let subject = Digest::of(b"subject");
     manifest["subject"] = json!({"mediaType": OCI_MANIFEST, "digest": subject, "size": 7});
     manifest["artifactType"] = json!("application/x");
-    assert_eq!(bench.put_manifest("sig", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+    let put = bench.put_manifest("sig", OCI_MANIFEST, &manifest).await;
+    assert_eq!((put.status, put.header("oci-subject")), (StatusCode::CREATED, subject.to_string().as_str()));
     let reply = bench.call("GET", &format!("/v2/team/app/referrers/{subject}")).await;
     assert_eq!(reply.json()["manifests"][0]["artifactType"], "application/x");
     assert_eq!(reply.json()["manifests"][0]["digest"], Digest::of(manifest.to_string().as_bytes()).to_string());
+
+    bench.sandbox.set_rules(|rules| rules.referrers = false);
+    let put = bench.put_manifest("sig", OCI_MANIFEST, &manifest).await;
+    assert_eq!((put.status, put.header("oci-subject")), (StatusCode::CREATED, ""));
+    let reply = bench.call("GET", &format!("/v2/team/app/referrers/{subject}")).await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

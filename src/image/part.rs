@@ -1,0 +1,254 @@
+//! How much of an image for several platforms is pushed.
+//!
+//! An index goes up whole or not at all, unless somebody says otherwise: its digest stands for all that it lists. What an
+//! archive really has of it is another matter, since Docker's containerd store saves the index as it was pulled and with
+//! it only the platforms that were pulled. So this is the rule:
+//!
+//! | the index lists | of that the archive has | pushed |
+//! |---|---|---|
+//! | anything | everything | the index, byte for byte |
+//! | one platform and attestations | the platform | its manifest, byte for byte, with a note: `docker pull` leaves attestations behind |
+//! | several platforms and attestations | all platforms | nothing: refused, [`Attestations::Dropped`] is the cure |
+//! | several platforms | not all | nothing: refused, [`Platforms::One`] and [`Platforms::Present`] are the cures |
+//!
+//! A part that is an index is a new index: its entries, in their order, without those that are not wanted; everything else
+//! in it is kept. Its digest is a new one, and that is said.
+
+use std::collections::HashMap;
+
+use super::model::{Absent, Child, Content, Image, Index, Role};
+use super::{Platform, compose, shown};
+use crate::error::{Error, Result};
+use crate::reference::Digest;
+
+/// As many platforms as no image has; more are not named one by one.
+const MOST_NAMED: usize = 20;
+
+/// How much of an image is pushed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Part {
+    /// Which platforms.
+    pub platforms: Platforms,
+    /// Whether with what BuildKit states about them.
+    pub attestations: Attestations,
+}
+
+/// Which platforms of an image are pushed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Platforms {
+    /// All that the image has, or nothing.
+    #[default]
+    All,
+    /// This one: its manifest, and not the index.
+    One(Platform),
+    /// Those that are in the archive, as a new index where some are not; an index also if it is one only, since its
+    /// attestations need it.
+    Present,
+}
+
+/// Whether the attestations in an index are pushed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Attestations {
+    /// With the image.
+    #[default]
+    Kept,
+    /// Not, and an index that then lists a single image is not either: AWS Lambda takes no index
+    /// (<https://github.com/docker/build-push-action/issues/755>).
+    Dropped,
+}
+
+impl Part {
+    /// This part of the image.
+    ///
+    /// # Errors
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if it has not that platform, and of
+    /// [`Kind::Input`](crate::error::Kind::Input) if the archive lacks what belongs to it.
+    pub(super) fn of(&self, image: Image) -> Result<Image> {
+        let name = name(&image);
+        match (&self.platforms, &image.content) {
+            (Platforms::One(platform), content) => {
+                let manifest = one(content, platform, &name)?.clone();
+                Ok(part(image, manifest, Vec::new()))
+            }
+            (_, Content::Manifest(_)) => Ok(image),
+            (Platforms::All, Content::Index(index)) => {
+                let is_dropped = |absent: &&Absent| self.drops(&absent.role);
+                let missing: Vec<_> = index.absent().into_iter().filter(|absent| !is_dropped(absent)).collect();
+                let attested = |absent: &&Absent| matches!(absent.role, Role::Attestation(_));
+                match (index.images().as_slice(), missing.as_slice()) {
+                    (_, []) => self.reduced(image.clone(), index, &name),
+                    ([(_, manifest)], missing) if missing.iter().all(attested) => {
+                        let note = format!("the archive lacks attestations of {name}, so its image is pushed alone");
+                        let manifest = (*manifest).clone();
+                        Ok(part(image, manifest, vec![note]))
+                    }
+                    (_, missing) => Err(incomplete(index, missing, &name)),
+                }
+            }
+            (Platforms::Present, Content::Index(index)) => self.reduced(image.clone(), index, &name),
+        }
+    }
+
+    /// Whether the image may have this part.
+    pub(super) fn is_in(&self, content: &Content) -> bool {
+        match &self.platforms {
+            Platforms::One(platform) => content.platforms().contains(platform),
+            Platforms::All | Platforms::Present => true,
+        }
+    }
+
+    fn drops(&self, role: &Role) -> bool {
+        self.attestations == Attestations::Dropped && matches!(role, Role::Attestation(_))
+    }
+
+    /// The image with what is there and wanted of its index.
+    fn reduced(&self, image: Image, index: &Index, name: &str) -> Result<Image> {
+        let images = index.images();
+        if let (Attestations::Dropped, [(_, manifest)]) = (self.attestations, images.as_slice()) {
+            return Ok(part(image, (*manifest).clone(), Vec::new()));
+        }
+        let present: Vec<_> = images.iter().filter_map(|(_, manifest)| digest(manifest)).collect();
+        let keeps = |role: &Role| match role {
+            Role::Image(_) => true,
+            Role::Attestation(about) => !self.drops(role) && about.is_none_or(|about| present.contains(&about)),
+        };
+        let reduced = reduce(index, &keeps)?;
+        if digest(&reduced) == Some(index.stated.digest) {
+            return Ok(image);
+        }
+        let platforms: Vec<_> = reduced.platforms().iter().map(ToString::to_string).collect();
+        let only =
+            if self.attestations == Attestations::Dropped { "without attestations" } else { "with what is there" };
+        let note = format!("a new index of {name} is pushed, {only}: {}", platforms.join(", "));
+        Ok(part(image, reduced, vec![note]))
+    }
+}
+
+/// The image with only `content` of it.
+fn part(image: Image, content: Content, mut notes: Vec<String>) -> Image {
+    let (Some(before), Some(after)) = (digest(&image.content), digest(&content)) else { return image };
+    if before == after {
+        return image;
+    }
+    notes.push(format!("the digest of the archive's index, {before}, becomes {after}"));
+    Image { content, part_of: Some(before), notes: [image.notes, notes].concat(), ..image }
+}
+
+/// The index with only those of its entries that are there and that `keeps`.
+fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
+    let mut children = Vec::new();
+    let mut before = Vec::new();
+    for Child { role, content } in index.children.iter().filter(|child| keeps(&child.role)) {
+        let reduced = match content {
+            Content::Index(index) => reduce(index, keeps)?,
+            Content::Manifest(_) => content.clone(),
+        };
+        if matches!(&reduced, Content::Index(index) if index.children.is_empty()) {
+            continue;
+        }
+        before.extend(digest(content));
+        children.push(Child { role: role.clone(), content: reduced });
+    }
+    let entries = before.into_iter().zip(children.iter().filter_map(|child| child.content.stated()));
+    let stated = compose::listing(&index.stated, &entries.collect::<HashMap<_, _>>())?;
+    Ok(Content::Index(Box::new(Index { stated, children, absent: Vec::new() })))
+}
+
+/// The one manifest for a platform.
+fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a Content> {
+    let images = match content {
+        Content::Manifest(manifest) if manifest.config.platform().as_ref() == Some(platform) => return Ok(content),
+        Content::Manifest(_) => Vec::new(),
+        Content::Index(index) => index.images(),
+    };
+    let mut fits: Vec<&Content> = Vec::new();
+    for (_, manifest) in images.into_iter().filter(|(its, _)| *its == Some(platform)) {
+        if !fits.iter().any(|known| digest(known) == digest(manifest)) {
+            fits.push(manifest);
+        }
+    }
+    match fits.as_slice() {
+        [manifest] => Ok(manifest),
+        [] => Err(no_such_platform(content, platform, name)),
+        several => {
+            let ids = several.iter().filter_map(|manifest| digest(manifest));
+            let ids: String = ids.map(|digest| format!("\n  --image-id {}", digest.hex())).collect();
+            Err(Error::usage(format!("several images of {name} are for {platform}"))
+                .hint(format!("Choose one, without --platform:{ids}")))
+        }
+    }
+}
+
+fn no_such_platform(content: &Content, platform: &Platform, name: &str) -> Error {
+    let absent = match content {
+        Content::Index(index) => index.absent(),
+        Content::Manifest(_) => Vec::new(),
+    };
+    let listed = absent.into_iter().find(|absent| absent.role == Role::Image(Some(platform.clone())));
+    let error = match listed {
+        Some(absent) => {
+            Error::usage(format!("{name} lists {platform}, which is not in the archive")).because(absent.error.clone())
+        }
+        None => Error::usage(format!("{name} is not for {platform}")),
+    };
+    error.hint(choices(&content.platforms()))
+}
+
+/// A line for each platform: the option that chooses it.
+pub(super) fn choices(platforms: &[Platform]) -> String {
+    let mut lines: Vec<String> = platforms.iter().map(|platform| format!("\n  --platform {platform}")).collect();
+    lines.sort();
+    lines.dedup();
+    let options = lines.concat();
+    if options.is_empty() {
+        "It says no platform: leave --platform out.".into()
+    } else {
+        format!("Choose one:{options}")
+    }
+}
+
+/// What is said about an index that lists what the archive has not.
+fn incomplete(index: &Index, missing: &[&Absent], name: &str) -> Error {
+    let of_image = |absent: &&&Absent| matches!(absent.role, Role::Image(_));
+    let Some(first) = missing.iter().find(of_image) else {
+        let what = format!("the archive lacks attestations that the index of {name} lists");
+        let first = missing.iter().map(|absent| absent.error.clone()).next();
+        let error = Error::input(what)
+            .hint("Push a new index without them with --no-attestations, or one image with --platform OS/ARCH.");
+        return match first {
+            Some(cause) => error.because(cause),
+            None => error,
+        };
+    };
+    let mut names: Vec<String> = Vec::new();
+    for absent in missing.iter().filter(of_image) {
+        let name = match &absent.role {
+            Role::Image(Some(platform)) => platform.to_string(),
+            Role::Image(None) | Role::Attestation(_) => absent.digest.short(),
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.len() > MOST_NAMED {
+        let more = names.split_off(MOST_NAMED).len();
+        names.push(format!("{more} more"));
+    }
+    let present = Content::Index(Box::new(index.clone())).platforms();
+    let present = present.first().map_or_else(|| "OS/ARCH".into(), ToString::to_string);
+    Error::input(format!("the index of {name} lists {}, which the archive lacks", names.join(", ")))
+        .because(first.error.clone())
+        .hint(format!(
+            "Push one image that is there with --platform {present}, or all that are there, as a new index, with \
+             --present-platforms. For the rest, pull it first (docker pull --platform OS/ARCH IMAGE) and save again."
+        ))
+}
+
+fn digest(content: &Content) -> Option<Digest> {
+    content.stated().map(|stated| stated.digest)
+}
+
+/// What an image is called in a sentence.
+fn name(image: &Image) -> String {
+    image.names.first().map_or_else(|| image.content.id().short(), |name| shown(name))
+}

@@ -1,0 +1,65 @@
+//! What an image runs on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::shown;
+use crate::error::{Error, Result};
+
+/// An operating system and a processor, `OS/ARCH[/VARIANT]`, in containerd's normal form: what runs the same is equal,
+/// so `linux/arm64` is `linux/arm64/v8` and `linux/arm` is `linux/arm/v7`
+/// (<https://github.com/containerd/platforms/blob/v1.0.0-rc.1/database.go>).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Platform {
+    os: String,
+    architecture: String,
+    /// Empty if there is none.
+    variant: String,
+}
+
+impl Platform {
+    /// The platform of these three words, or `None` where they name none: attestations have `unknown/unknown`.
+    pub(super) fn new(os: &str, architecture: &str, variant: &str) -> Option<Self> {
+        let word = |text: &str| shown(text).to_ascii_lowercase();
+        let (os, architecture, variant) = (word(os), word(architecture), word(variant));
+        if os.is_empty() || architecture.is_empty() || os == "unknown" || architecture == "unknown" {
+            return None;
+        }
+        let os = if os == "macos" { "darwin".to_owned() } else { os };
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("i386", _) => ("386", ""),
+            ("amd64" | "x86_64" | "x86-64", variant) => ("amd64", if variant == "v1" { "" } else { variant }),
+            ("arm64" | "aarch64", variant) => ("arm64", if matches!(variant, "8" | "v8") { "" } else { variant }),
+            ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+            ("armel", _) | ("arm", "6") => ("arm", "v6"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "8") => ("arm", "v8"),
+            other => other,
+        };
+        Some(Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() })
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.trim().split('/').collect();
+        let platform = match parts.as_slice() {
+            [os, architecture] => Self::new(os, architecture, ""),
+            [os, architecture, variant] if !variant.is_empty() => Self::new(os, architecture, variant),
+            _ => None,
+        };
+        platform.ok_or_else(|| {
+            Error::usage(format!("{:?} is not a platform", shown(text)))
+                .hint("Write OS/ARCH or OS/ARCH/VARIANT: linux/amd64, linux/arm64, linux/arm/v7.")
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+    }
+}

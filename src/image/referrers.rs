@@ -1,0 +1,182 @@
+//! What belongs to an image and is no part of it: signatures, SBOMs, attestations.
+//!
+//! A layout says so in four ways, and knows none of them by name:
+//!
+//! - a manifest has a `subject`, and index.json names it, or nothing does, as in what cosign 3 saves;
+//! - the tag that index.json gives it names a digest: `sha256-HEX.sig`, `.att`, `.sbom`
+//!   (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>);
+//! - index.json says `"kind": "dev.cosignproject.cosign/sigs"` and no tag: `cosign save` writes one image, and beside it
+//!   what belongs to it (<https://github.com/sigstore/cosign/blob/main/pkg/oci/layout/write.go>);
+//! - an index with the tag `sha256-HEX` lists it: the referrers tag schema, for registries without the referrers API
+//!   (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>).
+//!
+//! What says that it belongs to something that is not in the archive is an image of its own.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::Archive;
+use super::model::{Author, Child, Content, Referrer};
+use super::oci_layout::{Fault, Root};
+use crate::error::Result;
+use crate::reference::{Digest, Tag};
+
+/// The kinds of `cosign save`, each with the end of the tag that it had.
+const KINDS: [(&str, &str); 3] = [
+    ("dev.cosignproject.cosign/sigs", "sig"),
+    ("dev.cosignproject.cosign/atts", "att"),
+    ("dev.cosignproject.cosign/sboms", "sbom"),
+];
+/// The kinds of what they belong to.
+const SIGNED: [&str; 2] = ["dev.cosignproject.cosign/image", "dev.cosignproject.cosign/imageIndex"];
+
+/// By what they belong to: referrers, and for those that cannot be pushed, why.
+pub(super) type Belongings = HashMap<Digest, Vec<Result<Referrer>>>;
+
+impl Archive {
+    /// What belongs to one of these digests, and what belongs to that in turn, each after its subject; in place of one
+    /// that cannot be pushed, why.
+    pub fn referrers(&self, subjects: &[Digest]) -> Vec<Result<Referrer>> {
+        let mut found: Vec<Result<Referrer>> = Vec::new();
+        let (mut subjects, mut seen) = (VecDeque::from(subjects.to_vec()), HashSet::new());
+        while let Some(subject) = subjects.pop_front() {
+            // Each subject once, so it ends, whatever tags claim.
+            if seen.insert(subject) {
+                let belongings = self.belongings.get(&subject).map(Vec::as_slice).unwrap_or_default();
+                subjects.extend(belongings.iter().flatten().flat_map(|referrer| digests(&referrer.content)));
+                found.extend_from_slice(belongings);
+            }
+        }
+        found
+    }
+}
+
+/// Tells images from what belongs to them.
+pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, Belongings) {
+    let known: HashSet<Digest> = roots.iter().chain(&unlisted).flat_map(listed).collect();
+    let mut signed = roots.iter().filter(|root| root.kind().is_some_and(|kind| SIGNED.contains(&kind)));
+    let signed = signed.next().filter(|_| signed.next().is_none()).map(|root| root.descriptor.digest);
+    let (mut images, mut files) = (Vec::new(), Files::default());
+    for root in roots {
+        let is_here = |claim: &Claim| known.contains(&claim.subject) && claim.subject != root.descriptor.digest;
+        match root.claim(signed).filter(is_here) {
+            Some(claim) => files.file(root, claim),
+            None => images.push(root),
+        }
+    }
+    for root in unlisted {
+        if let Some(claim) = root.claim(None) {
+            files.file(root, claim);
+        }
+    }
+    (images, files.belongings)
+}
+
+/// What something says of what it belongs to.
+struct Claim {
+    subject: Digest,
+    /// How it is found.
+    place: Place,
+}
+
+enum Place {
+    /// By its `subject`.
+    Subject,
+    /// By this tag.
+    Tag(Tag),
+    /// It is no referrer, but lists them.
+    List,
+}
+
+impl Root {
+    fn kind(&self) -> Option<&str> {
+        self.descriptor.annotation("kind")
+    }
+
+    /// What it claims to belong to; `signed` is what cosign saved.
+    fn claim(&self, signed: Option<Digest>) -> Option<Claim> {
+        let by_name = self.names.iter().find_map(|name| named(name));
+        let by_kind = || {
+            let (_, suffix) = KINDS.iter().find(|(kind, _)| self.kind() == Some(kind))?;
+            let subject = signed?;
+            let tag = format!("sha256-{}.{suffix}", subject.hex()).parse().ok()?;
+            Some(Claim { subject, place: Place::Tag(tag) })
+        };
+        let by_subject = || Some(Claim { subject: self.subject?, place: Place::Subject });
+        by_name.or_else(by_kind).or_else(by_subject)
+    }
+}
+
+/// What a name's tag says of the digest that it belongs to.
+fn named(name: &str) -> Option<Claim> {
+    let tag = name.rsplit(':').next()?;
+    let rest = tag.strip_prefix("sha256-")?;
+    let (hex, suffix) = rest.split_once('.').map_or((rest, None), |(hex, suffix)| (hex, Some(suffix)));
+    let subject = format!("sha256:{hex}").parse().ok()?;
+    let place = match suffix {
+        None => Place::List,
+        Some(suffix) if KINDS.iter().any(|(_, known)| *known == suffix) => Place::Tag(tag.parse().ok()?),
+        Some(_) => return None,
+    };
+    Some(Claim { subject, place })
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Files {
+    belongings: Belongings,
+    /// Under which tags what is known already.
+    known: HashSet<(Option<String>, Digest)>,
+}
+
+impl Files {
+    /// Files what `root` is, or lists, as belonging to what it claims; each once.
+    fn file(&mut self, root: Root, claim: Claim) {
+        let Claim { subject, place } = claim;
+        let read = root.read.map_err(Fault::into_error);
+        match (place, read) {
+            (Place::List, Ok(Content::Index(index))) => {
+                for Child { content, .. } in index.children {
+                    let subject = content.stated().and_then(|stated| stated.subject).unwrap_or(subject);
+                    self.add(subject, None, content);
+                }
+                let absent = index.absent.into_iter().map(|absent| Err(absent.error));
+                self.belongings.entry(subject).or_default().extend(absent);
+            }
+            (Place::Tag(tag), Ok(content)) => self.add(subject, Some(tag), content),
+            (Place::Subject | Place::List, Ok(content)) => self.add(subject, None, content),
+            (_, Err(error)) => self.belongings.entry(subject).or_default().push(Err(error)),
+        }
+    }
+
+    fn add(&mut self, subject: Digest, tag: Option<Tag>, mut content: Content) {
+        let digest = content.stated().map(|stated| stated.digest);
+        if digest.is_none_or(|digest| self.known.insert((tag.as_ref().map(ToString::to_string), digest))) {
+            keep_as_it_lies(&mut content);
+            self.belongings.entry(subject).or_default().push(Ok(Referrer { tag, content }));
+        }
+    }
+}
+
+fn keep_as_it_lies(content: &mut Content) {
+    match content {
+        Content::Manifest(manifest) => manifest.author = Author::Referrer,
+        Content::Index(index) => index.children.iter_mut().for_each(|child| keep_as_it_lies(&mut child.content)),
+    }
+}
+
+/// The digests of what can be pushed of something.
+fn digests(content: &Content) -> Vec<Digest> {
+    content.all().into_iter().filter_map(|content| Some(content.stated()?.digest)).collect()
+}
+
+/// All digests that a root names, there or not.
+fn listed(root: &Root) -> Vec<Digest> {
+    let mut listed = vec![root.descriptor.digest];
+    if let Ok(content) = &root.read {
+        listed.extend(digests(content));
+        if let Content::Index(index) = content {
+            listed.extend(index.absent().iter().map(|absent| absent.digest));
+        }
+    }
+    listed
+}

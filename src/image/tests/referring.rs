@@ -1,0 +1,176 @@
+//! What belongs to an image: signatures and SBOMs as layouts have them. The layouts are made here, field for field as
+//! cosign and the specification have them, since none of those tools is at hand.
+
+use serde_json::{Value, json};
+
+use super::hostile::config;
+use super::layouts::Layout;
+use super::*;
+
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+fn digest(of: &Value) -> Digest {
+    of["digest"].as_str().unwrap().parse().unwrap()
+}
+
+/// An image of one layer.
+fn image(layout: &Layout) -> Value {
+    layout.manifest(&config(&[b"layer"]), &[b"layer"])
+}
+
+/// What refers to something by its `subject`, with the empty config of artifacts.
+fn artifact(layout: &Layout, subject: &Value, text: &str) -> Value {
+    let layer = layout.blob("application/spdx+json", text.as_bytes());
+    layout.listing(
+        "manifest",
+        json!({ "artifactType": "application/spdx+json", "config": layout.blob(EMPTY, b"{}"), "layers": [layer],
+            "subject": subject }),
+    )
+}
+
+/// A signature as cosign stores it: an image config, and what was signed for a layer.
+fn signature(layout: &Layout, text: &str) -> Value {
+    let config = json!({ "architecture": "", "os": "", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [Digest::of(text.as_bytes())] } });
+    let mut layer = layout.blob("application/vnd.dev.cosign.simplesigning.v1+json", text.as_bytes());
+    layer["annotations"] = json!({ "dev.cosignproject.cosign/signature": "MEUCIQ" });
+    let config = layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    layout.listing("manifest", json!({ "config": config, "layers": [layer] }))
+}
+
+fn with(mut descriptor: Value, annotations: Value) -> Value {
+    descriptor["annotations"] = annotations;
+    descriptor
+}
+
+/// The referrers of a digest, each with its tag.
+fn of(archive: &Archive, subject: &Value) -> Vec<(Digest, Option<String>)> {
+    let found = archive.referrers(&[digest(subject)]).into_iter().map(|referrer| referrer.unwrap());
+    found.map(|it| (it.content.stated().unwrap().digest, it.tag.map(|tag| tag.to_string()))).collect()
+}
+
+#[test]
+fn a_subject_makes_a_referrer_that_is_no_image_of_its_own() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let sbom = artifact(&layout, &image, "sbom");
+    let about_sbom = artifact(&layout, &sbom, "signature of the SBOM");
+    let archive = layout.open(&[about_sbom.clone(), sbom.clone(), image.clone()]).unwrap();
+    let chosen = archive.select(&Choice::Only, &Part::default()).unwrap();
+    assert_eq!(chosen.content.stated().unwrap().digest, digest(&image));
+    assert_eq!(of(&archive, &image), [(digest(&sbom), None), (digest(&about_sbom), None)], "the subject comes first");
+    assert_eq!(of(&archive, &sbom), [(digest(&about_sbom), None)]);
+    let referrers = archive.referrers(&[digest(&image)]);
+    let manifests = referrers.iter().flat_map(|referrer| referrer.as_ref().unwrap().content.manifests());
+    assert!(manifests.into_iter().all(|manifest| manifest.author == Author::Referrer));
+}
+
+#[test]
+fn what_nothing_names_is_found_by_its_subject() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let bundle = artifact(&layout, &image, "{\"a\":\"bundle\"}");
+    // Neither JSON of another kind, nor what only looks like it, nor what belongs to something else.
+    layout.blob("", b"{\"subject\":null}");
+    layout.blob("", b"{\"subject\"");
+    artifact(&layout, &json!({ "digest": Digest::of(b"elsewhere"), "size": 1 }), "of something else");
+    let archive = layout.open(std::slice::from_ref(&image)).unwrap();
+    assert_eq!(of(&archive, &image), [(digest(&bundle), None)]);
+    assert_eq!(archive.notes, [""; 0]);
+}
+
+#[test]
+fn a_tag_that_names_a_digest_makes_a_referrer() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let hex = digest(&image).hex();
+    let (full, short) = (format!("ghcr.io/team/app:sha256-{hex}.sig"), format!("sha256-{hex}.att"));
+    let signature_of = signature(&layout, "signature");
+    let roots = [
+        image.clone(),
+        with(signature_of.clone(), json!({ "io.containerd.image.name": full })),
+        with(signature(&layout, "attestation"), json!({ "org.opencontainers.image.ref.name": short })),
+        with(
+            signature(&layout, "another"),
+            json!({ "org.opencontainers.image.ref.name": format!("sha256-{hex}.zip") }),
+        ),
+    ];
+    let archive = layout.open(&roots).unwrap();
+    assert_eq!(archive.images.len(), 2, "what has another end is an image");
+    let tags: Vec<_> = of(&archive, &image).into_iter().filter_map(|(_, tag)| tag).collect();
+    assert_eq!(tags, [format!("sha256-{hex}.sig"), short]);
+
+    // Without what it belongs to it is an image like any other.
+    let archive = layout.open(&roots[1..2]).unwrap();
+    let alone = archive.select(&Choice::Only, &Part::default()).unwrap();
+    assert_eq!(alone.content.stated().unwrap().digest, digest(&signature_of));
+}
+
+#[test]
+fn what_cosign_saves_belongs_to_the_one_image_beside_it() {
+    let layout = Layout::new();
+    let kind = |descriptor: &Value, kind: &str| {
+        with(descriptor.clone(), json!({ "kind": format!("dev.cosignproject.cosign/{kind}") }))
+    };
+    let image = image(&layout);
+    let (sigs, atts) = (signature(&layout, "signature"), signature(&layout, "attestation"));
+    let index = layout.listing("index", json!({ "manifests": [image] }));
+    for (signed, sort) in [(&image, "image"), (&index, "imageIndex")] {
+        let archive = layout.open(&[kind(signed, sort), kind(&sigs, "sigs"), kind(&atts, "atts")]).unwrap();
+        let chosen = archive.select(&Choice::Only, &Part::default()).unwrap();
+        assert_eq!(chosen.content.stated().unwrap().digest, digest(signed));
+        let hex = digest(signed).hex();
+        let tagged = |it: &Value, end: &str| (digest(it), Some(format!("sha256-{hex}.{end}")));
+        assert_eq!(of(&archive, signed), [tagged(&sigs, "sig"), tagged(&atts, "att")]);
+    }
+    // Of two images it cannot be told which is signed.
+    let other = layout.manifest(&config(&[b"other"]), &[b"other"]);
+    let archive = layout.open(&[kind(&image, "image"), kind(&other, "image"), kind(&sigs, "sigs")]).unwrap();
+    assert_eq!((archive.images.len(), of(&archive, &image).len()), (3, 0));
+}
+
+#[test]
+fn a_list_of_referrers_is_read_and_is_none_itself() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let sbom = artifact(&layout, &image, "sbom");
+    let list = layout.listing("index", json!({ "manifests": [sbom] }));
+    let tag = format!("sha256-{}", digest(&image).hex());
+    let list = with(list, json!({ "org.opencontainers.image.ref.name": tag }));
+    // It may be named twice.
+    let archive = layout.open(&[image.clone(), list, sbom.clone()]).unwrap();
+    assert_eq!(archive.images.len(), 1);
+    assert_eq!(of(&archive, &image), [(digest(&sbom), None)]);
+}
+
+#[test]
+fn a_referrer_that_is_not_whole_is_told_when_it_is_asked_for() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let hex = digest(&image).hex();
+    let sbom = artifact(&layout, &image, "sbom");
+    let sig =
+        with(signature(&layout, "sig"), json!({ "org.opencontainers.image.ref.name": format!("sha256-{hex}.sig") }));
+    layout.remove(&json!({ "digest": Digest::of(b"sbom") }));
+    layout.remove(&json!({ "digest": Digest::of(b"sig") }));
+    // Whether something names the SBOM or not.
+    for roots in [&[image.clone(), sig.clone()][..], &[image.clone(), sig, sbom]] {
+        let archive = layout.open(roots).unwrap();
+        assert!(archive.select(&Choice::Only, &Part::default()).is_ok());
+        let lost = archive.referrers(&[digest(&image)]);
+        assert_eq!(lost.len(), 2);
+        for lost in lost {
+            assert!(lost.unwrap_err().to_string().contains("the archive lacks blobs/sha256/"));
+        }
+    }
+}
+
+#[test]
+fn tags_that_name_each_other_end_somewhere() {
+    let layout = Layout::new();
+    let (one, other) = (signature(&layout, "one"), signature(&layout, "other"));
+    let of_other = json!({ "org.opencontainers.image.ref.name": format!("sha256-{}.sig", digest(&other).hex()) });
+    let of_one = json!({ "org.opencontainers.image.ref.name": format!("sha256-{}.sig", digest(&one).hex()) });
+    let archive = layout.open(&[image(&layout), with(one.clone(), of_other), with(other, of_one)]).unwrap();
+    assert_eq!(of(&archive, &one).len(), 2);
+}

@@ -1,0 +1,133 @@
+//! The end of a push: configs, manifests and referrers, and last the tags.
+
+use super::delivery::Delivery;
+use super::destination::Destination;
+use super::{Event, Events};
+use crate::error::Result;
+use crate::image::{self, Content, Image, Referrer, Stated};
+use crate::plan::{self, Wanted};
+
+/// Puts the config, the manifests and last the tags, where all layers arrived.
+///
+/// If the registry says that a blob is missing after all, because it was collected meanwhile, that one is sent and the
+/// manifest put again, once.
+pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], delivery: &Delivery<'_>) {
+    if destination.has_failed() {
+        return;
+    }
+    let events = delivery.events();
+    events(Event::Finishing(destination.name()));
+    let mut put = put_image(destination, image, events).await;
+    if let Err(error) = &put
+        && error.answer().is_some_and(|answer| is_missing_blob(&answer.code))
+    {
+        events(Event::Warning(format!("{} lost a layer meanwhile: what is missing is sent again", destination.name())));
+        put = match destination.look_again(image, events).await {
+            Ok(()) => {
+                delivery.run(wanted, &[], &[destination]).await;
+                if destination.has_failed() {
+                    return;
+                }
+                put_image(destination, image, events).await
+            }
+            Err(error) => Err(error),
+        };
+    }
+    if let Err(error) = put {
+        let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.foreign.is_empty());
+        destination.fail(match error.answer() {
+            Some(_) if has_foreign && error.advice().is_none() => error.hint(
+                "Layers of the image are kept by reference, which not every registry takes. Add --foreign-layers to \
+                 send those that the archive has.",
+            ),
+            _ => error,
+        });
+    }
+}
+
+/// What registries say of a manifest whose blob they do not have: the specification's word, its older one, and that of
+/// ECR's API (ECR API reference, PutImage).
+fn is_missing_blob(code: &str) -> bool {
+    matches!(code, "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" | "LayersNotFoundException")
+}
+
+async fn put_image(destination: &Destination, image: &Image, events: &Events) -> Result<()> {
+    if let Some(root) = destination.has_all_of(image) {
+        return destination.put_tags(root).await;
+    }
+    for manifest in image.manifests() {
+        destination.put_config(&manifest.config).await?;
+    }
+    let root = put_content(destination, &image.content, Rank::Root, events).await?;
+    if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
+        let is_repaired = image.content.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
+        events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
+    }
+    if !image.referrers.is_empty() {
+        // What belongs to it comes after it, and both before a tag leads there: whoever finds it finds it signed.
+        destination.put_manifest(&root.digest.to_string(), &root).await?;
+    }
+    for Referrer { tag, content } in &image.referrers {
+        let stated = put_content(destination, content, Rank::Root, events).await?;
+        match tag {
+            Some(tag) => destination.put_tag(tag, &stated).await?,
+            None => destination.put_manifest(&stated.digest.to_string(), &stated).await?,
+        }
+    }
+    destination.put_tags(&root).await
+}
+
+const REPAIRED: &str = "what was wrong was corrected";
+
+/// Something has another digest than the archive says.
+fn changed(why: &str, content: &Content, put: &Stated) -> Event {
+    let what = if matches!(content, Content::Index(_)) { "index" } else { "manifest" };
+    let before = content.stated().map_or_else(|| content.id(), |stated| stated.digest);
+    let (before, after) = (before.short(), put.digest.short());
+    Event::Note(format!("{why}, so the {what} {before} of the archive becomes {after}"))
+}
+
+/// Where a manifest or index stands.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Rank {
+    /// A tag will point at it, or it belongs to something: putting it is left to the caller.
+    Root,
+    /// An index lists it.
+    Child,
+}
+
+/// Puts everything below an index by digest, children first; the root itself is left for the tags.
+async fn put_content(destination: &Destination, content: &Content, rank: Rank, events: &Events) -> Result<Stated> {
+    let stated = match content {
+        Content::Manifest(manifest) => {
+            let layers: Vec<_> = manifest
+                .layers
+                .iter()
+                .map(|layer| {
+                    let key = plan::key(layer, plan::recipe(manifest, layer, destination.compression));
+                    destination.stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
+                })
+                .collect::<Result<_>>()?;
+            match destination.held(manifest, &layers) {
+                Some(held) => held,
+                None => image::manifest(manifest, &layers)?,
+            }
+        }
+        Content::Index(index) => {
+            let mut children = Vec::new();
+            for child in &index.children {
+                children.push(Box::pin(put_content(destination, &child.content, Rank::Child, events)).await?);
+            }
+            image::index(index, &children)?
+        }
+    };
+    if rank == Rank::Child {
+        destination.put_manifest(&stated.digest.to_string(), &stated).await?;
+        if let Content::Manifest(manifest) = content
+            && manifest.repaired.is_some()
+        {
+            events(changed(REPAIRED, content, &stated));
+        }
+    }
+    Ok(stated)
+}

@@ -1,0 +1,133 @@
+//! What goes along with an image, and what its digest is: signatures hold only for what is pushed byte for byte.
+
+use super::{Event, Request};
+use crate::error::{Error, Result};
+use crate::image::{Archive, Choice, Content, Image, Part, Role};
+use crate::plan::{self, Compression};
+use crate::reference::Digest;
+
+/// Gives the image its referrers, if they are wanted, and tells what a person should know about those that stay behind
+/// or no longer fit.
+///
+/// # Errors
+/// If the image is not the expected one, or if a referrer that is wanted cannot be pushed.
+pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -> Result<Vec<Event>> {
+    if let Some(expected) = request.expect_digest {
+        expect(archive, image, expected, request.compression)?;
+    }
+    let mut said = broken_ties(archive, image, request);
+    let referrers = archive.referrers(&kept(&image.content, request.compression));
+    let count = counted(referrers.len(), "referrer (signatures, SBOMs)", "referrers (signatures, SBOMs)");
+    let are = if referrers.len() == 1 { "is" } else { "are" };
+    match (request.referrers, referrers.is_empty()) {
+        (true, true) => {
+            said.push(Event::Warning("the archive has no referrers of this image that fit what is pushed".into()));
+        }
+        (true, false) => said.push(Event::Note(format!("{count} of this image {are} pushed with it"))),
+        (false, true) => {}
+        (false, false) => {
+            said.push(Event::Note(format!("{count} of this image {are} in the archive; --referrers pushes them")));
+        }
+    }
+    if request.referrers {
+        let unusable = |error: Error| {
+            Error::input("a referrer of the image cannot be pushed").because(error).hint(
+                "Save the image with its signatures again, or leave --referrers out: then none of them is pushed.",
+            )
+        };
+        image.referrers = referrers.into_iter().collect::<Result<_>>().map_err(unusable)?;
+    }
+    Ok(said)
+}
+
+/// Compares what will be tagged with what was expected.
+fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compression) -> Result<()> {
+    let stated = image.content.stated().filter(|_| !plan::is_rewritten(&image.content, compression));
+    let error = match stated {
+        Some(stated) if stated.digest == expected => return Ok(()),
+        Some(stated) => Error::input(format!("the image has the digest {}, not {expected}", stated.digest)),
+        None if is_repaired(&image.content) => {
+            Error::input("--repair changes the digest, so it is not the expected one")
+        }
+        None => Error::input("the digest is only known after packing, so it cannot be the expected one for sure"),
+    };
+    let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
+    let is_elsewhere = || archive.select(&Choice::Id(expected.hex()), &Part::default()).is_ok();
+    Err(if is_config {
+        error.hint("That is an image ID, the digest of a config. --expect-digest takes that of the manifest or index.")
+    } else if is_repaired(&image.content) {
+        error.hint("Leave --repair out, or leave --expect-digest out and tell others the new digest.")
+    } else if stated.is_none() && !plan::is_rewritten(&image.content, Compression::Keep) {
+        error.hint("With --compression keep the image goes up as it lies, with the digest that the archive states.")
+    } else if image.part_of == Some(expected) {
+        error.hint("That is the archive's whole index, of which only a part was chosen.")
+    } else if is_elsewhere() {
+        error.hint(format!("The archive has that one, too: --image-id {}", expected.hex()))
+    } else {
+        error.hint("Nothing was pushed.")
+    })
+}
+
+/// The digests of what goes up byte for byte.
+fn kept(content: &Content, compression: Compression) -> Vec<Digest> {
+    let kept = content.all().into_iter().filter(|content| !plan::is_rewritten(content, compression));
+    kept.filter_map(|content| Some(content.stated()?.digest)).collect()
+}
+
+/// What vouches for digests that are not pushed, since a part was chosen, layers get packed, or a manifest was
+/// corrected.
+fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event> {
+    let mut said = Vec::new();
+    if let Some(index) = image.part_of {
+        let count = archive.referrers(&[index]).len();
+        let referrers = counted(count, "referrer", "referrers");
+        let text = format!("left behind: {referrers} of the index {}, which is not pushed", index.short());
+        if count > 0 {
+            said.push(if request.referrers { Event::Warning(text) } else { Event::Note(text) });
+        }
+    }
+    let all = image.content.all();
+    for content in all.iter().filter(|content| plan::is_rewritten(content, request.compression)) {
+        let Some(stated) = content.stated() else { continue };
+        let about = |content: &Content| match content {
+            Content::Manifest(_) => 0,
+            Content::Index(index) => {
+                let role = Role::Attestation(Some(stated.digest));
+                index.children.iter().filter(|child| child.role == role).count()
+            }
+        };
+        let attestations = all.iter().map(|content| about(content)).sum();
+        let referrers = archive.referrers(&[stated.digest]).len();
+        let mut ties = Vec::new();
+        if referrers > 0 {
+            ties.push(counted(referrers, "referrer", "referrers"));
+        }
+        if attestations > 0 {
+            ties.push(counted(attestations, "attestation", "attestations"));
+        }
+        if let Some(subject) = stated.subject {
+            ties.push(format!("its own tie to {}", subject.short()));
+        }
+        if !ties.is_empty() {
+            let (digest, ties) = (stated.digest.short(), ties.join(", "));
+            said.push(Event::Warning(if is_repaired(content) {
+                format!("--repair changes {digest}, so what was signed no longer fits: {ties}")
+            } else {
+                format!(
+                    "packing plain layers changes {digest}, so what was signed no longer fits: {ties}; --compression \
+                     keep leaves it as it is"
+                )
+            }));
+        }
+    }
+    said
+}
+
+/// Whether a manifest below was corrected.
+fn is_repaired(content: &Content) -> bool {
+    content.manifests().into_iter().any(|manifest| manifest.repaired.is_some())
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

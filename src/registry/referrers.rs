@@ -1,0 +1,87 @@
+//! What refers to a manifest, where the registry keeps no list of it.
+//!
+//! A registry with the referrers API answers the PUT of a manifest that has a `subject` with `OCI-Subject`. Where it does
+//! not, the client keeps the list: an index under the tag `sha256-HEX` of the subject
+//! (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::manifest::Lookup;
+use super::wire::Client;
+use crate::error::{Error, Kind, Result};
+use crate::reference::Digest;
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The one view of a manifest or an index that is needed here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct View {
+    subject: Option<Subject>,
+    artifact_type: Option<String>,
+    config: Option<Config>,
+    annotations: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    digest: Digest,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default, rename = "mediaType")]
+    media_type: String,
+}
+
+/// A manifest that refers to another.
+pub(super) struct Referrer {
+    subject: Digest,
+    digest: Digest,
+    /// How the list describes it.
+    descriptor: Value,
+}
+
+impl Referrer {
+    /// What a list says about these bytes, if they refer to something.
+    pub(super) fn of(bytes: &[u8], media_type: &str, digest: Digest) -> Option<Self> {
+        let View { subject, artifact_type, config, annotations } = serde_json::from_slice(bytes).ok()?;
+        let artifact_type = artifact_type.filter(|text| !text.is_empty()).or_else(|| Some(config?.media_type));
+        let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
+        if let Some(artifact_type) = artifact_type.filter(|text| !text.is_empty()) {
+            descriptor["artifactType"] = artifact_type.into();
+        }
+        if let Some(annotations) = annotations.filter(|annotations| !annotations.is_empty()) {
+            descriptor["annotations"] = annotations.into();
+        }
+        Some(Self { subject: subject?.digest, digest, descriptor })
+    }
+}
+
+impl Client {
+    /// Adds a referrer to the list of its subject, unless it is on it. Of two clients that do so at the same moment one
+    /// may win: registries have no way to tell them.
+    pub(super) async fn list_referrer(&self, referrer: Referrer) -> Result<()> {
+        let tag = format!("sha256-{}", referrer.subject.hex());
+        let mut list = match self.lookup(&tag).await? {
+            Lookup::Found(found) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
+            Lookup::NoImage | Lookup::NoRepository | Lookup::Unclear => {
+                json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] })
+            }
+        };
+        let what = || {
+            let what = format!("{}/{}:{tag} should list what refers to a manifest", self.name(), self.repository());
+            Error::new(Kind::Refused, format!("{what}, and is no index")).hint("Remove that tag, and push again.")
+        };
+        let is_index = list.get("mediaType").is_none_or(|media_type| media_type == INDEX);
+        let listed = list.get_mut("manifests").and_then(Value::as_array_mut).filter(|_| is_index).ok_or_else(what)?;
+        let digest = referrer.digest.to_string();
+        if listed.iter().any(|known| known.get("digest").and_then(Value::as_str) == Some(&digest)) {
+            return Ok(());
+        }
+        listed.push(referrer.descriptor);
+        let bytes = list.to_string().into_bytes();
+        self.put(&tag, INDEX, Digest::of(&bytes), bytes.into()).await.map(drop)
+    }
+}
