@@ -1,5 +1,6 @@
 //! Reads a case, and judges all that the reader says of it by other code.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::ControlFlow;
@@ -149,7 +150,8 @@ impl Judge {
             ensure(is_word, || format!("an option without its value: {option}"))?;
             let chosen = match archive.select(&choice, &Part::default()) {
                 Ok(chosen) => chosen,
-                Err(error) if is_partial(image) => {
+                // Nor can one be unwrapped whose entries make no sense.
+                Err(error) if is_partial(image) || error.to_string().ends_with("cannot be corrected") => {
                     refused(&error, &[Kind::Input])?;
                     continue;
                 }
@@ -190,7 +192,11 @@ impl Judge {
                 }
                 let whole = image::index(index, &children).map_err(|error| error.to_string())?;
                 let mut others = children.clone();
-                if let Some(first) = others.first_mut() {
+                // An index may list a child twice, which then changes twice.
+                let distinct: HashSet<_> = children.iter().map(|child| child.digest).collect();
+                if let Some(first) = others.first_mut()
+                    && distinct.len() == children.len()
+                {
                     *first = Stated { digest: index.stated.digest, ..first.clone() };
                 }
                 match image::index(index, &others) {
