@@ -79,7 +79,12 @@ pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
 /// If the stated index cannot be corrected.
 pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
     let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
-    listing(&index.stated, &before.zip(children).collect())
+    let entries: HashMap<Digest, &Stated> = before.zip(children).collect();
+    // What is not touched need not even be read again.
+    if index.absent.is_empty() && entries.iter().all(|(before, after)| *before == after.digest) {
+        return Ok(index.stated.clone());
+    }
+    listing(&index.stated, &entries)
 }
 
 /// An index that lists of its entries only those that are here, by their digests, and each as what it became. What
