@@ -8,7 +8,8 @@ pub(crate) const USAGE: &str = "\
 cargo bench --bench push -- [--quick] [--rows KEY,KEY] [--runs N] [--sinks sandbox,registry]
 
   --quick        a tenth of the bytes, two runs, nothing appended to benches/results.md: whether it works
-  --rows KEYS    only these: cold, zstd, second, again, changed, reuse-from, packed, small, huge, delay, stdin, file
+  --rows KEYS    only these: cold, zstd, second, again, changed, reuse-from, packed, small, huge, huge-zstd,
+                 delay, stdin, file
   --runs N       how often each is run; 5
   --sinks KINDS  only these: sandbox, registry
 

@@ -58,7 +58,7 @@ const fn row(key: &'static str, title: &'static str, input: Input, floor: Floor)
     Row { key, title, input, floor, before, delay: 0, wants: &[], told: &[], skopeo: &[], from_pipe: false }
 }
 
-pub(crate) const ROWS: [Row; 12] = [
+pub(crate) const ROWS: [Row; 13] = [
     row("cold", "cold, gzip", Input::Three, Floor::All),
     Row {
         wants: &["--compression"],
@@ -80,6 +80,11 @@ pub(crate) const ROWS: [Row; 12] = [
     row("packed", "packed OCI layout", Input::Packed, Floor::All),
     row("small", "40 small layers", Input::Forty, Floor::All),
     row("huge", "one layer of 4 GB", Input::Huge, Floor::All),
+    Row {
+        wants: &["--compression"],
+        told: &["--compression", "zstd"],
+        ..row("huge-zstd", "one layer of 4 GB, zstd (skopeo: gzip)", Input::Huge, Floor::AllZstd)
+    },
     Row { delay: 50, ..row("delay", "20 small layers, 50 ms a reply", Input::Twenty, Floor::All) },
     Row {
         wants: &["standard input", "stdin"],

@@ -1,16 +1,15 @@
 //! A layer's bytes, read once: hashed as they lie, packed on all cores, hashed as they will be stored.
 //!
-//! One driver thread a layer reads and hashes; the packing itself is done by one [`Pool`] for all layers, block by
-//! block, so that a single large layer uses every core and several layers share them. Blocks come out in the order in
-//! which they went in. The pool bounds the blocks in flight over all layers, and with them the memory: at most
-//! (threads + 2) blocks and one a layer, each of 512 KiB, plain or packed; one more for each thread, into which it packs,
-//! and one for each layer, in which packed blocks are gathered. With the compressors that is 11 MiB for 4 threads and 4
-//! layers.
+//! Two threads a layer read, hash and send; the packing itself is done by one [`Pool`] for all layers, block by block, so
+//! that a single large layer uses every core and several layers share them. Blocks come out in the order in which they went
+//! in. The pool bounds the blocks in flight over all layers, and with them the memory: at most (threads + 2) blocks and one
+//! a layer, each of 512 KiB, plain or packed; one more for each thread, into which it packs, and one for each layer, in which
+//! packed blocks are gathered. With the compressors that is 11 MiB for 4 threads and 4 layers.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write as _};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
+use std::thread;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
@@ -109,7 +108,7 @@ pub fn pack(
     len: u64,
     recipe: Recipe,
     pool: &Pool,
-    sink: impl FnMut(Piece) -> ControlFlow<()>,
+    sink: impl FnMut(Piece) -> ControlFlow<()> + Send,
 ) -> io::Result<Packed> {
     let stock = &pool.stock;
     let source = Source { bytes: source, len, position: 0 };
@@ -260,45 +259,64 @@ fn unpackable(packing: Packing, error: &io::Error) -> io::Error {
 }
 
 /// Packs a layer in blocks, each on its own on the pool's threads, and sends them in the order in which they lie.
-fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()>>(
+///
+/// This thread reads and hashes the plain bytes, another hashes and sends the packed ones: alone it would hold up two packing
+/// threads with zstd, and more with gzip.
+fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
     mut source: Source<impl Read>,
     engine: E,
     pool: &Pool,
     mut out: Out<'_, S>,
 ) -> io::Result<Packed> {
-    let mut plain = Hasher::new();
-    let mut crc = crc32fast::Hasher::new();
-    let mut in_flight: VecDeque<InFlight<'_>> = VecDeque::new();
-    let mut dictionary = Vec::new();
-    let mut all_read = false;
     if E::MEMBER {
         out.gather(&gzip::HEADER, 0)?;
     }
-    loop {
-        let permit = match (all_read, in_flight.is_empty()) {
-            (true, _) => None,
-            // One block a layer needs no right, so a layer never waits for another one, however slowly that is sent.
-            (false, true) => Some(Permit::own()),
-            // Nor does it wait for the right to a further one: it takes one of its own out first.
-            (false, false) => pool.try_permit(),
-        };
-        let Some(permit) = permit else {
-            let Some(oldest) = in_flight.pop_front() else { break };
-            let block = oldest.result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
-            crc.combine(&block.crc);
-            out.gather(&block.packed, oldest.position)?;
-            continue;
-        };
-        let block = source.read(&pool.stock)?;
-        let position = source.position;
-        all_read = source.is_at_end();
-        plain.update(&block);
-        let tail = block[block.len().saturating_sub(E::DICTIONARY)..].to_vec();
-        let before = std::mem::replace(&mut dictionary, tail);
-        let packed = pool.stock.clone();
-        let result = pool.run(move || one_block(engine, &block, &before, all_read, packed.take()));
-        in_flight.push_back(InFlight { result, position, _permit: permit });
-    }
+    let mut plain = Hasher::new();
+    let (mut out, crc) = thread::scope(|scope| {
+        let (queue, blocks) = mpsc::channel::<InFlight<'_>>();
+        let (sent, has_sent) = mpsc::channel();
+        let sending = scope.spawn(move || {
+            let mut crc = crc32fast::Hasher::new();
+            for InFlight { result, position, _permit } in blocks {
+                let block = result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
+                crc.combine(&block.crc);
+                out.gather(&block.packed, position)?;
+                // All may be read by now.
+                let _nobody = sent.send(());
+            }
+            io::Result::Ok((out, crc))
+        });
+        let (mut in_flight, mut dictionary, mut all_read) = (0, Vec::new(), false);
+        while !all_read {
+            in_flight -= has_sent.try_iter().count();
+            let permit = match in_flight {
+                // One block a layer needs no right, so a layer never waits for another one, however slowly that is sent.
+                0 => Some(Permit::own()),
+                // Nor does it wait for the right to a further one: one of its own comes out first.
+                _ => pool.try_permit(),
+            };
+            let Some(permit) = permit else {
+                // If nothing comes out any more, the other thread says why.
+                let Ok(()) = has_sent.recv() else { break };
+                in_flight -= 1;
+                continue;
+            };
+            let block = source.read(&pool.stock)?;
+            let position = source.position;
+            all_read = source.is_at_end();
+            plain.update(&block);
+            let tail = block[block.len().saturating_sub(E::DICTIONARY)..].to_vec();
+            let before = std::mem::replace(&mut dictionary, tail);
+            let packed = pool.stock.clone();
+            let result = pool.run(move || one_block(engine, &block, &before, all_read, packed.take()));
+            if queue.send(InFlight { result, position, _permit: permit }).is_err() {
+                break;
+            }
+            in_flight += 1;
+        }
+        drop(queue);
+        sending.join().unwrap_or_else(|_| Err(io::Error::other("the thread that sends died")))
+    })?;
     if E::MEMBER {
         out.gather(&gzip::trailer(&crc, source.position), source.position)?;
     }
