@@ -17,8 +17,8 @@ use super::pack::Engine;
 /// The name of the recipe that these bytes follow. It changes when the bytes for the same input change.
 pub(super) const RECIPE: &str = "zstd/2";
 
-/// The level that is taken where none is asked for: of 700 MB of files of a Debian system level 1 makes 283 MB, 2 makes
-/// 270 MB, 3 makes 261 MB, in 1.5, 1.7 and 2.1 s of CPU with all hashing. gzip makes 297 MB of it in 4.5 s.
+/// The level that is taken where none is asked for: of 700 MB of files of a Debian system, in blocks of 1 MiB, level 1 makes
+/// 283 MB, 2 makes 270 MB, 3 makes 261 MB, in 1.5, 1.7 and 2.1 s of CPU with all hashing. gzip makes 297 MB of it in 4.5 s.
 pub const LEVEL: u32 = 2;
 
 /// The largest window that is unpacked: 128 MiB, the most that `zstd -d` accepts without being told to. A frame may
