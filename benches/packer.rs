@@ -30,7 +30,7 @@ fn main() {
             let percent = packed.size as f64 * 100.0 / source.len() as f64;
             let id = BenchmarkId::new(format!("{} to {percent:.1}%", recipe.name()), threads);
             group.bench_function(id, |bencher| {
-                bencher.iter(|| pack(source.reader(), source.len(), recipe, &pool, sink).unwrap())
+                bencher.iter(|| pack(source.reader(), source.len(), recipe, &pool, sink).unwrap());
             });
         }
     }

@@ -148,8 +148,10 @@ impl Sealed {
             let end = at + text[at..].find('}').unwrap() + 1;
             // Whoever refers to itself gets a digest that nothing has.
             let blob = self.blobs.get(blob).and_then(Option::as_ref);
-            let (len, digest, plain) =
-                blob.map_or((0, "0".repeat(64), "0".repeat(64)), |(bytes, d, p)| (bytes.len(), d.clone(), p.clone()));
+            let (len, digest, plain) = blob.map_or_else(
+                || (0, "0".repeat(64), "0".repeat(64)),
+                |(bytes, d, p)| (bytes.len(), d.clone(), p.clone()),
+            );
             let quoted = what == b's' && at > 0 && text[..at].ends_with('"') && text[end..].starts_with('"');
             filled.push_str(&text[done..if quoted { at - 1 } else { at }]);
             match what {
