@@ -122,6 +122,13 @@ impl TarIndex {
                 || gate.read.get(),
                 |entry, name, found| {
                     gate.allowance.set(u64::MAX);
+                    if entry.header().entry_type().is_gnu_sparse() {
+                        // To read over one takes as long as it claims to be.
+                        let what =
+                            format!("the entry {name} of {source} is a sparse file, which cannot be read as it comes");
+                        let hint = "Write the archive again with ordinary files: tar without --sparse.";
+                        return Err(Error::input(what).hint(hint));
+                    }
                     let range = match found {
                         Found::File { start, len } => passing::file(entry, name, start, len, &mut kept, take).map(Some),
                         Found::Other(_) => Ok(None),

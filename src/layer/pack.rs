@@ -275,7 +275,7 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
     let (mut out, crc) = thread::scope(|scope| {
         let (queue, blocks) = mpsc::channel::<InFlight<'_>>();
         let (sent, has_sent) = mpsc::channel();
-        let sending = scope.spawn(move || {
+        let sending = thread::Builder::new().spawn_scoped(scope, move || {
             let mut crc = crc32fast::Hasher::new();
             for InFlight { result, position, _permit } in blocks {
                 let block = result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
@@ -286,6 +286,8 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
             }
             io::Result::Ok((out, crc))
         });
+        let sending =
+            sending.map_err(|error| io::Error::new(error.kind(), format!("no thread can be started: {error}")))?;
         let (mut in_flight, mut dictionary, mut all_read) = (0, Vec::new(), false);
         while !all_read {
             in_flight -= has_sent.try_iter().count();

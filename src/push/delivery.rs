@@ -35,7 +35,7 @@ pub(super) struct Delivery<'a> {
     pool: Arc<Pool>,
     cache: &'a Cache,
     events: &'a Events,
-    lanes: usize,
+    pub(super) lanes: usize,
     /// Room for the bytes of layers that are kept, in KiB: a chunk for each of those that may be larger than one.
     room: Semaphore,
 }
@@ -43,7 +43,9 @@ pub(super) struct Delivery<'a> {
 impl<'a> Delivery<'a> {
     /// A delivery with as many layers under way at a time as the request wants.
     pub(super) fn new(pool: Arc<Pool>, cache: &'a Cache, events: &'a Events, request: &Request) -> Self {
-        let room = Semaphore::new(request.large_at_once.max(1).saturating_mul(KIB_TO_A_CHUNK as usize));
+        let room = Semaphore::new(
+            request.large_at_once.max(1).saturating_mul(KIB_TO_A_CHUNK as usize).min(Semaphore::MAX_PERMITS),
+        );
         Self { pool, cache, events, lanes: request.concurrency.max(1), room }
     }
 

@@ -244,7 +244,11 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let image = match begun {
         Some(image) => image,
         None => {
-            let looks = destinations.iter_mut().flatten().map(|to| to.look_ahead(&request, &events));
+            let looks = destinations.iter_mut().flatten().map(|to| async {
+                if cancel.run_until_cancelled(to.look_ahead(&request, &events)).await.is_none() {
+                    to.fail(Error::interrupted());
+                }
+            });
             futures_util::future::join_all(looks).await;
             let reached: Vec<&Destination> = destinations.iter().flatten().collect();
             match reading.go_on(&reached, &cache, &delivery).await {

@@ -107,7 +107,9 @@ impl<'a> Reading<'a> {
                 return Err(Error::interrupted());
             }
             tokio::select! {
-                Some(arrival) = self.arrivals.recv(), if !is_over => under_way.push(taking.take(arrival)),
+                Some(arrival) = self.arrivals.recv(), if !is_over && under_way.len() < delivery.lanes => {
+                    under_way.push(taking.take(arrival));
+                }
                 Some(()) = under_way.next() => {}
                 done = &mut self.opening, if opened.is_none() => opened = Some(done),
                 () = self.cancel.cancelled(), if !is_over => {}
@@ -133,7 +135,8 @@ impl Taking<'_> {
     async fn take(&self, Arrival { layer, verdict }: Arrival) {
         let wanted = plan::passing(layer, self.cache, self.compression);
         let planning = self.destinations.iter().map(|to| async {
-            to.plan_passing(&wanted, self.delivery.events()).await.unwrap_or_else(|error| to.fail(error));
+            let planning = super::unless_cancelled(&to.cancel, to.plan_passing(&wanted, self.delivery.events()));
+            planning.await.unwrap_or_else(|error| to.fail(error));
         });
         futures_util::future::join_all(planning).await;
         let loses = |to: &&&Destination| !to.has_failed() && !to.client.keeps_sessions();
