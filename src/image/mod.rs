@@ -36,7 +36,7 @@ pub use choice::Choice;
 pub use compose::{StoredLayer, check, index, manifest};
 pub use model::*;
 pub use part::{Attestations, Part, Platforms};
-pub use passing::{Naming, Passing};
+pub use passing::{HashOf, Passing};
 pub use platform::Platform;
 pub use repair::Flaw;
 pub use source::Source;

@@ -25,7 +25,7 @@ pub struct Passing<'a> {
     /// The hash of its bytes, as the name says.
     pub hash: Digest,
     /// What the name is a hash of.
-    pub naming: Naming,
+    pub hash_of: HashOf,
     /// How it is packed, as its first bytes say.
     pub packing: Packing,
     /// How it looks once it has gone by.
@@ -36,7 +36,7 @@ pub struct Passing<'a> {
 
 /// What a file's name says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Naming {
+pub enum HashOf {
     /// The digest, as in an OCI layout.
     Digest,
     /// The diff_id, as podman writes it.
@@ -52,15 +52,15 @@ pub(super) fn is_known_as_it_comes(header: &[u8]) -> bool {
 }
 
 /// The hash that a name says, and of what.
-fn hash(name: &str) -> Option<(Digest, Naming)> {
+fn hash(name: &str) -> Option<(Digest, HashOf)> {
     let name = name.trim_start_matches("./");
-    let (hex, naming) = match (name.strip_prefix("blobs/sha256/"), name.strip_suffix(".tar")) {
-        (Some(hex), _) => (hex, Naming::Digest),
-        (None, Some(hex)) => (hex, Naming::DiffId),
+    let (hex, hash_of) = match (name.strip_prefix("blobs/sha256/"), name.strip_suffix(".tar")) {
+        (Some(hex), _) => (hex, HashOf::Digest),
+        (None, Some(hex)) => (hex, HashOf::DiffId),
         (None, None) => return None,
     };
     let digest = is_hex_digest(hex).then(|| format!("sha256:{hex}").parse().ok()).flatten()?;
-    Some((digest, naming))
+    Some((digest, hash_of))
 }
 
 /// Keeps a file of `len` bytes, or hands it on; `kept` counts what is kept.
@@ -76,11 +76,11 @@ pub(super) fn file(
     let mut first = Vec::new();
     bytes.take(512).read_to_end(&mut first).map_err(broken)?;
     let is_json = first.trim_ascii_start().first() == Some(&b'{');
-    if let (Some((hash, naming)), false, false) = (hash(name), is_json, len == 0) {
+    if let (Some((hash, hash_of)), false, false) = (hash(name), is_json, len == 0) {
         let packing = Packing::of(&first);
         let range = FileRange::passed(Bytes::from(first.clone()), start, len);
         let mut bytes = Cursor::new(first).chain(bytes);
-        take(Passing { name: shown(name), hash, naming, packing, range: range.clone(), bytes: &mut bytes })?;
+        take(Passing { name: shown(name), hash, hash_of, packing, range: range.clone(), bytes: &mut bytes })?;
         return Ok(range);
     }
     if len <= MAX_LIST {

@@ -15,6 +15,7 @@ use bzip2::bufread::BzDecoder;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 
+use super::Packing;
 use super::zstd::WINDOW_LOG_MAX;
 
 /// The same window as with zstd, in KiB, and room for what an xz decoder needs besides.
@@ -39,13 +40,12 @@ pub enum Codec {
 impl Codec {
     /// Judges by the first bytes (at least six where there are as many), never by a name. `None` if it is none of them.
     pub fn of(start: &[u8]) -> Option<Self> {
-        match start {
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(Self::Bzip2),
-            [0x1f, 0x8b, ..] => Some(Self::Gzip),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            // A frame, or a skippable frame as pzstd puts in front (RFC 8878, 3.1.1 and 3.1.2).
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
-            _ => None,
+        match (Packing::of(start), start) {
+            (Packing::Gzip, _) => Some(Self::Gzip),
+            (Packing::Zstd, _) => Some(Self::Zstd),
+            (Packing::Plain, [b'B', b'Z', b'h', b'1'..=b'9', ..]) => Some(Self::Bzip2),
+            (Packing::Plain, [0xfd, b'7', b'z', b'X', b'Z', 0, ..]) => Some(Self::Xz),
+            (Packing::Plain, _) => None,
         }
     }
 

@@ -20,7 +20,7 @@ use super::destination::Destination;
 use super::kept::Kept;
 use super::{Event, Events, Opened, Pass, Request};
 use crate::error::{Error, Result};
-use crate::image::{Choice, Layer, Naming, Part, Passing};
+use crate::image::{Choice, HashOf, Layer, Part, Passing};
 use crate::layer::{Packing, Pool};
 use crate::plan::{self, Compression, Wanted};
 use crate::reference::DiffId;
@@ -201,12 +201,12 @@ fn failing(wanted: &Wanted, takers: usize, error: Error) -> Vec<Feed> {
 }
 
 fn layer(passing: &Passing<'_>) -> Layer {
-    let Passing { name, hash, naming, packing, range, .. } = passing;
+    let Passing { name, hash, hash_of, packing, range, .. } = passing;
     let is_plain = *packing == Packing::Plain;
     Layer {
         // Of plain bytes both hashes are one.
         diff_id: is_plain.then(|| DiffId::from_hash(hash.hash())),
-        digest: (*naming == Naming::Digest).then_some(*hash),
+        digest: (*hash_of == HashOf::Digest).then_some(*hash),
         bytes: range.clone(),
         packing: *packing,
         named_digest: None,

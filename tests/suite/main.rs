@@ -60,4 +60,5 @@ mod spool;
 mod survives;
 mod targets;
 mod tls;
+mod verify;
 mod writers;

@@ -245,3 +245,22 @@ fn what_has_to_be_decided_first_is_copied_first() {
     let run = push(&ecr, &["team/app:2", "--dry-run"], bytes_of(KNOWN[0])).exits(0);
     drop(run.says(&["standard input is a pipe: copied into a temporary file"]));
 }
+
+#[test]
+fn a_sparse_file_that_claims_to_be_endless_is_refused() {
+    let mut sparse = tar::Header::new_gnu();
+    sparse.set_path(format!("blobs/sha256/{}", "0".repeat(64))).unwrap();
+    sparse.set_entry_type(tar::EntryType::GNUSparse);
+    sparse.set_size(0);
+    let gnu = sparse.as_gnu_mut().unwrap();
+    gnu.set_real_size(1 << 62);
+    gnu.sparse[0].set_offset(1 << 62);
+    gnu.sparse[0].set_length(0);
+    sparse.set_cksum();
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append(&sparse, &b""[..]).unwrap();
+    let ecr = Ecr::new();
+    let run = push(&ecr, &["team/app:1"], tar.into_inner().unwrap()).exits(1).prints("");
+    drop(run.says(&["is a sparse file, which cannot be read as it comes", "tar without --sparse"]));
+    assert!(ecr.log().is_empty());
+}
