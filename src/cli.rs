@@ -18,6 +18,7 @@ use crate::reference::{Tag, Target};
 use crate::registry::Patience;
 
 mod arguments;
+mod credentials;
 mod inspect;
 mod values;
 
@@ -194,8 +195,12 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     // A sandbox leaves the user's own cache alone.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
     let targets = args.target.iter().map(|target| target.parse::<Target>()).collect::<Result<Vec<_>>>()?;
+    let targets = in_registry(targets, args.registry_id.as_deref())?;
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
+    // What others push to needs no AWS, and a sandbox uses none.
+    let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.ecr().is_some()));
+    let access = if needs_aws { Access::Aws(args.credentials.sources(environment)?) } else { Access::default() };
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
         return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
@@ -218,11 +223,14 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         foreign_layers: args.foreign_layers,
         repair: args.repair,
         create_repository: args.create_repository,
+        registry_id: args.registry_id,
         region,
-        access: Access::Chain,
+        access,
+        tell_caller: args.verbose,
         registry_endpoint: registry_endpoint(environment)?,
         insecure: args.insecure,
         ca_file: args.ca_file,
+        ca_bundle: environment("AWS_CA_BUNDLE").filter(|value| !value.is_empty()).map(PathBuf::from),
         concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(LAYERS_AT_ONCE))?,
         large_at_once: args.concurrency.unwrap_or(LARGE_AT_ONCE),
         pack_threads: match args.pack_threads {
@@ -261,6 +269,30 @@ fn agree(targets: &[Target], region: Option<&str>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Gives VPC endpoints, and targets without a host, the account whose registry is meant.
+fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result<Vec<Target>> {
+    if let Some(account) = account
+        && (account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account: it takes twelve digits")));
+    }
+    let settle = |target: Target| match (&target.host, account) {
+        (Some(host), Some(account)) if host.is_endpoint() => {
+            Ok(Target { host: host.through_endpoint(account), ..target })
+        }
+        (Some(host), None) if host.is_endpoint() => {
+            Err(Error::usage(format!("{host} is a VPC endpoint, which leads to every registry of its region"))
+                .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on."))
+        }
+        (Some(host), Some(account)) if host.ecr().is_none_or(|ecr| ecr.account != account) => {
+            Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
+                .hint("Leave it out: the host says it all."))
+        }
+        _ => Ok(target),
+    };
+    targets.into_iter().map(settle).collect()
 }
 
 fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

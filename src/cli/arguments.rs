@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::Show;
+use super::credentials::CredentialArgs;
 use crate::push::Reuse;
 
 /// The arguments and options.
@@ -55,12 +56,18 @@ pub(super) struct PushArgs {
     /// AWS region of targets without a HOST
     #[arg(long, value_name = "REGION", help_heading = "Target")]
     pub(super) region: Option<String>,
+    /// Account whose registry is meant by targets without a HOST and by VPC endpoints [default: your own]
+    #[arg(long, value_name = "ACCOUNT", help_heading = "Target")]
+    pub(super) registry_id: Option<String>,
     /// Create the repository if it does not exist (ECR)
     #[arg(long, help_heading = "Target")]
     pub(super) create_repository: bool,
     /// PEM certificates to trust beside the machine's own; loopback is https then, too
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
     pub(super) ca_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) credentials: CredentialArgs,
 
     /// Layers under way at once [default: 6, of which 4 may be larger than a chunk]
     #[arg(long, value_name = "N", help_heading = "Transfer")]

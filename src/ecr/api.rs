@@ -1,10 +1,9 @@
 //! The few calls of the ECR API that a push needs. Retries are the SDK's.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use aws_config::SdkConfig;
 use aws_sdk_ecr::Client;
-use aws_sdk_ecr::config::ProvideCredentials as _;
 use aws_sdk_ecr::config::interceptors::InterceptorContext;
 use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
@@ -15,12 +14,18 @@ use aws_sdk_ecr::types::{DescribeImagesFilter, LayerAvailability, TagStatus};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::credentials::{Access, settings};
+use super::access::Access;
+use super::credentials::NotReady;
+use super::network::Network;
+use super::settings::Settings;
 use crate::error::{Answer, Error, Kind, Result, root_cause};
 use crate::reference::{Digest, EcrHost, Host, Repository, TagPattern};
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
 const DIGESTS_A_CALL: usize = 100;
+
+/// Who we are is only told, so nobody waits for it longer.
+const CALLER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// DescribeImages gives at most as many images a call (ECR API reference).
 const IMAGES_A_CALL: i32 = 1000;
@@ -29,7 +34,7 @@ const IMAGES_A_CALL: i32 = 1000;
 #[derive(Clone, Debug)]
 pub struct Ecr {
     client: Client,
-    config: SdkConfig,
+    settings: Settings,
     region: String,
 }
 
@@ -53,16 +58,34 @@ impl std::fmt::Debug for Token {
 pub type Availability = HashMap<Digest, Option<u64>>;
 
 impl Ecr {
-    /// Settles credentials and region. Calls nothing of ECR yet.
+    /// Settles region and credentials, and sees to it that there are some. Calls nothing of ECR yet.
     ///
     /// # Errors
-    /// If no region can be found, or the host's contradicts the one asked for.
-    pub async fn connect(access: &Access, region: Option<&str>, host: Option<&EcrHost>) -> Result<Self> {
-        let config = settings(access, region, host).await?;
-        let region = config.region().map(ToString::to_string).unwrap_or_default();
-        let client =
-            Client::from_conf(aws_sdk_ecr::config::Builder::from(&config).retry_classifier(HardQuotas).build());
-        Ok(Self { client, config, region })
+    /// If no region can be found, or no credentials.
+    pub async fn connect(
+        access: &Access,
+        network: &Network,
+        region: Option<&str>,
+        host: Option<&EcrHost>,
+    ) -> Result<Self, NotReady> {
+        let settings = Settings::of(access, network, region, host).await.map_err(NotReady::Broken)?;
+        settings.ready().await?;
+        let config = aws_sdk_ecr::config::Builder::from(&settings.config).retry_classifier(HardQuotas).build();
+        let region = settings.config.region().map(ToString::to_string).unwrap_or_default();
+        Ok(Self { client: Client::from_conf(config), settings, region })
+    }
+
+    /// Where the credentials and the region come from, in words.
+    pub async fn origins(&self) -> String {
+        let (who, region, from) = (self.settings.identity.story().await, &self.region, &self.settings.region_from);
+        format!("credentials from {who}; region {region} from {from}")
+    }
+
+    /// Who STS says we are, if it says so soon.
+    pub async fn caller(&self) -> Option<String> {
+        let sts = aws_sdk_sts::Client::new(&self.settings.config);
+        let asked = tokio::time::timeout(CALLER_TIMEOUT, sts.get_caller_identity().send()).await;
+        asked.ok()?.ok()?.arn
     }
 
     /// The region.
@@ -75,8 +98,8 @@ impl Ecr {
         Host::of_ecr(EcrHost {
             account: account.to_owned(),
             region: self.region.clone(),
-            fips: self.config.use_fips().unwrap_or(false),
-            dual_stack: self.config.use_dual_stack().unwrap_or(false),
+            fips: self.settings.config.use_fips().unwrap_or(false),
+            dual_stack: self.settings.config.use_dual_stack().unwrap_or(false),
         })
     }
 
@@ -86,6 +109,8 @@ impl Ecr {
     /// Without credentials, without the right `ecr:GetAuthorizationToken`, without an answer.
     pub async fn token(&self) -> Result<Token> {
         let doing = format!("cannot log in to Amazon ECR in {}", self.region);
+        // Apart from the call, whose time is short: a role may have to be assumed again.
+        self.settings.ready().await.map_err(NotReady::into_error)?;
         let given = match self.client.get_authorization_token().send().await {
             Ok(given) => given,
             Err(error) => return Err(self.explain(error, &doing).await),
@@ -209,14 +234,9 @@ impl Ecr {
             };
             return Error::new(kind(&answer.code, status), doing).answered(answer);
         }
-        if let Some(provider) = self.config.credentials_provider()
-            && let Err(missing) = provider.provide_credentials().await
-        {
-            return Error::new(Kind::Permission, format!("{doing}: no AWS credentials were found"))
-                .because(missing)
-                .hint(
-                    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role is attached.",
-                );
+        // They may have ended since.
+        if let Err(why) = self.settings.ready().await {
+            return why.into_error();
         }
         Error::new(Kind::Unavailable, format!("{doing}: no answer from the ECR API in {}", self.region))
             .because(root_cause(&error))

@@ -1,83 +1,263 @@
-//! How we come to AWS credentials and to a region.
+//! Who we are to AWS: the credentials to begin with, and the roles that are assumed with them.
 
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
-use aws_smithy_http_client::tls;
-use std::time::Duration;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use crate::error::{Error, Result};
-use crate::reference::EcrHost;
+use aws_config::SdkConfig;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use tokio::sync::Mutex;
 
-/// Where credentials and settings come from.
-#[derive(Clone, Debug, Default)]
-pub enum Access {
-    /// AWS's own chain: environment, profiles, web identity, container, EC2 metadata.
-    #[default]
-    Chain,
-    /// An ECR on loopback: fixed credentials, and nothing of the user's settings or proxies.
-    StandIn {
-        /// `http://127.0.0.1:PORT`
-        endpoint: String,
-        /// The region that it plays.
-        region: String,
-    },
+use super::access::{Base, IdToken, Keys, Role, Sources};
+use super::federation::Federated;
+use super::network::Network;
+use super::refusal::refused;
+use crate::error::{Error, Kind, root_cause};
+
+/// Credentials are renewed when they have as little time left.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// How long EC2's metadata service may take to connect and to answer. It is on the host: where it is at all, it is quick.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The credentials to begin with, and each role that is assumed on the way to those in use.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    stages: Vec<Stage>,
 }
 
-/// What the ECR client is built from. The region is the target host's, else the one asked for, else that of the chain.
-pub(super) async fn settings(access: &Access, region: Option<&str>, host: Option<&EcrHost>) -> Result<SdkConfig> {
-    let region = host.map(|host| host.region.as_str()).or(region);
-    // Without limits of our own a call may hang for ever: the SDK has none on reading.
-    let limits = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .operation_attempt_timeout(Duration::from_secs(20))
-        .operation_timeout(Duration::from_secs(60))
-        .build();
-    let config = match access {
-        Access::Chain => {
-            let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(limits);
-            if let Some(region) = region {
-                loader = loader.region(Region::new(region.to_owned()));
-            }
-            if host.is_some_and(|host| host.fips) {
-                loader = loader.use_fips(true);
-            }
-            if host.is_some_and(|host| host.dual_stack) {
-                loader = loader.use_dual_stack(true);
-            }
-            loader.load().await
+/// Why there are no credentials.
+#[derive(Debug)]
+pub enum NotReady {
+    /// Nobody has any.
+    Nowhere(Error),
+    /// Somebody should have some, and something went wrong.
+    Broken(Error),
+}
+
+impl NotReady {
+    /// What to tell people.
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Nowhere(error) | Self::Broken(error) => error,
         }
-        Access::StandIn { endpoint, region: own } => {
-            let provider = tls::Provider::rustls(tls::rustls_provider::CryptoMode::AwsLc);
-            // Plain http on loopback, so no certificates of the machine are needed.
-            let context = tls::TlsContext::builder().with_trust_store(tls::TrustStore::empty()).build();
-            let context = context.map_err(|error| Error::usage("cannot set up TLS").because(error))?;
-            let http = aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(context).build_https();
-            let credentials = Credentials::new("SANDBOX", "sandbox", None, None, "sandbox");
-            SdkConfig::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .sleep_impl(aws_sdk_ecr::config::SharedAsyncSleep::new(Sleep))
-                .timeout_config(limits)
-                .http_client(http)
-                .endpoint_url(endpoint)
-                .region(Region::new(region.map_or_else(|| own.clone(), str::to_owned)))
-                .credentials_provider(SharedCredentialsProvider::new(credentials))
-                .build()
-        }
-    };
-    match config.region() {
-        Some(_) => Ok(config),
-        None => Err(Error::usage("no AWS region is known for a target without a host")
-            .hint("Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG")),
     }
 }
 
-/// tokio's clock for the SDK, which finds it by itself only when it loads the user's settings.
-#[derive(Debug)]
-struct Sleep;
+impl Identity {
+    /// Settles where credentials come from. Gets none yet. `sts` is how STS is reached; `aws` and `machine` are how the
+    /// chain reaches AWS and what is on this machine.
+    pub(super) async fn of(
+        sources: &Sources,
+        sts: &SdkConfig,
+        aws: &ProviderConfig,
+        machine: &ProviderConfig,
+        network: &Network,
+    ) -> Self {
+        let mut roles = sources.roles.iter();
+        let first = match &sources.base {
+            Base::Profile(name) => {
+                let profile = ProfileFileCredentialsProvider::builder().configure(aws).profile_name(name).build();
+                Stage::of(format!("the profile {name}"), profile)
+            }
+            Base::Keys(keys) => Stage::of(format!("the keys of {}", keys.variable), fixed(keys)),
+            Base::Oidc(token) => {
+                let role = roles.next().cloned();
+                let arn = role.as_ref().map_or("", |role| role.arn.as_str());
+                let what = format!("the role {arn}, by {}", name_of(token));
+                let sts = aws_sdk_sts::Client::new(sts);
+                Stage::of(what, Federated { sts, token: token.clone(), role, network: network.clone() })
+            }
+            Base::Chain => Stage::first_of(chain(aws, machine)),
+        };
+        let mut stages = vec![first.clone()];
+        let mut before = first;
+        for role in roles {
+            before = Stage::of(format!("the role {}", role.arn), assumed(role, sts, before).await);
+            stages.push(before.clone());
+        }
+        Self { stages }
+    }
 
-impl aws_sdk_ecr::config::AsyncSleep for Sleep {
-    fn sleep(&self, duration: Duration) -> aws_sdk_ecr::config::Sleep {
-        aws_sdk_ecr::config::Sleep::new(tokio::time::sleep(duration))
+    /// The same credentials always, of a stand-in.
+    pub(super) fn fixed(credentials: Credentials) -> Self {
+        Self { stages: vec![Stage::of("the sandbox".into(), credentials)] }
+    }
+
+    /// Sees to it that there are credentials which still live for a while.
+    pub(super) async fn ready(&self) -> Result<(), NotReady> {
+        for stage in &self.stages {
+            if let Err(why) = stage.credentials().await {
+                return Err(stage.explain(&why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the credentials come from, in words, once they are there.
+    pub(super) async fn story(&self) -> String {
+        let mut words = Vec::new();
+        for stage in &self.stages {
+            let kept = stage.0.kept.lock().await;
+            words.push(kept.as_ref().map_or_else(String::new, |(_, from)| from.clone()));
+        }
+        words.join(", then ")
+    }
+
+    /// What the SDK asks for them.
+    pub(super) fn provider(&self) -> Option<SharedCredentialsProvider> {
+        self.stages.last().cloned().map(SharedCredentialsProvider::new)
+    }
+}
+
+/// One way to credentials, which keeps them while they live. One caller at a time gets new ones.
+#[derive(Clone)]
+struct Stage(Arc<Inner>);
+
+struct Inner {
+    /// The first that has any gives them.
+    links: Vec<(String, SharedCredentialsProvider)>,
+    /// The credentials, and who gave them.
+    kept: Mutex<Option<(Credentials, String)>>,
+}
+
+/// What became of each link.
+#[derive(Debug)]
+struct Tried(Vec<(String, CredentialsError)>);
+
+impl Stage {
+    fn of(what: String, provider: impl ProvideCredentials + 'static) -> Self {
+        Self::first_of(vec![(what, SharedCredentialsProvider::new(provider))])
+    }
+
+    fn first_of(links: Vec<(String, SharedCredentialsProvider)>) -> Self {
+        Self(Arc::new(Inner { links, kept: Mutex::default() }))
+    }
+
+    /// Asks one link after the other. One that is set up and fails ends the search, as with AWS's own tools: whoever set
+    /// it up does not mean another.
+    async fn credentials(&self) -> Result<Credentials, Tried> {
+        let mut kept = self.0.kept.lock().await;
+        if let Some((credentials, _)) = kept.as_ref()
+            && credentials.expiry().is_none_or(|end| end > SystemTime::now() + AHEAD)
+        {
+            return Ok(credentials.clone());
+        }
+        let mut tried = Vec::new();
+        for (name, link) in &self.0.links {
+            match link.provide_credentials().await {
+                Ok(credentials) => {
+                    *kept = Some((credentials.clone(), name.clone()));
+                    return Ok(credentials);
+                }
+                Err(error) => {
+                    let goes_on = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+                    tried.push((name.clone(), error));
+                    if !goes_on {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(Tried(tried))
+    }
+
+    fn explain(&self, Tried(tried): &Tried) -> NotReady {
+        let of_chain = self.0.links.len() > 1;
+        match tried.last() {
+            Some((name, error)) if !of_chain || !matches!(error, CredentialsError::CredentialsNotLoaded(_)) => {
+                let what = format!("cannot get AWS credentials from {name}");
+                let error = refused(Error::new(Kind::Permission, what), error);
+                NotReady::Broken(error)
+            }
+            _ => {
+                let tried = tried.iter().map(|(name, error)| format!("{name}: {}", root_cause(error)));
+                let error = Error::new(Kind::Permission, "no AWS credentials were found")
+                    .because(format!("tried {}", tried.collect::<Vec<_>>().join("; ")))
+                    .hint(
+                        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile NAME, or --role-arn in a CI \
+                         with OIDC, or run where a role is attached.",
+                    );
+                NotReady::Nowhere(error)
+            }
+        }
+    }
+}
+
+impl ProvideCredentials for Stage {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            self.credentials().await.map_err(|Tried(mut tried)| {
+                tried.pop().map_or_else(CredentialsError::not_loaded_no_source, |(_, error)| error)
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.links.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// AWS's own chain, in its order, with each link's name for people.
+fn chain(aws: &ProviderConfig, machine: &ProviderConfig) -> Vec<(String, SharedCredentialsProvider)> {
+    let profile = ProfileFileCredentialsProvider::builder().configure(aws).build();
+    let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(aws).build();
+    let container = EcsCredentialsProvider::builder().configure(machine).build();
+    let ec2 = ImdsCredentialsProvider::builder().configure(machine).imds_client(metadata(machine)).build();
+    vec![
+        ("the environment".into(), SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
+        ("the profile".into(), SharedCredentialsProvider::new(profile)),
+        ("web identity".into(), SharedCredentialsProvider::new(web_identity)),
+        ("the container's credentials".into(), SharedCredentialsProvider::new(container)),
+        ("EC2's metadata".into(), SharedCredentialsProvider::new(ec2)),
+    ]
+}
+
+/// EC2's metadata service, asked once and not for long: elsewhere nobody answers.
+pub(super) fn metadata(machine: &ProviderConfig) -> imds::Client {
+    imds::Client::builder()
+        .configure(machine)
+        .max_attempts(1)
+        .connect_timeout(METADATA_TIMEOUT)
+        .read_timeout(METADATA_TIMEOUT)
+        .build()
+}
+
+fn fixed(keys: &Keys) -> Credentials {
+    let token = keys.session_token.as_ref().map(|token| token.expose().to_owned());
+    Credentials::new(&keys.access_key_id, keys.secret_access_key.expose(), token, None, "variables")
+}
+
+async fn assumed(role: &Role, sts: &SdkConfig, with: Stage) -> AssumeRoleProvider {
+    let mut assumed = AssumeRoleProvider::builder(&role.arn).configure(sts).session_name(&role.session_name);
+    if let Some(id) = &role.external_id {
+        assumed = assumed.external_id(id);
+    }
+    if let Some(duration) = role.duration {
+        assumed = assumed.session_length(duration);
+    }
+    assumed.build_from_provider(with).await
+}
+
+fn name_of(token: &IdToken) -> String {
+    match token {
+        IdToken::Azure { .. } => "Azure Pipelines' OIDC token".into(),
+        IdToken::GitHub { .. } => "GitHub Actions' OIDC token".into(),
+        IdToken::Variable { name, .. } => format!("the OIDC token in {name}"),
     }
 }

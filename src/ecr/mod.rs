@@ -2,10 +2,19 @@
 //!
 //! No byte of a layer passes through here; that is `registry`'s work, which knows nothing of AWS.
 
+mod access;
 mod advice;
 mod api;
 mod credentials;
+mod federation;
+mod network;
+mod oidc;
+mod refusal;
+mod region;
+mod settings;
 
+pub use access::{Access, Base, IdToken, Keys, Role, Secret, Sources};
 pub use advice::{Place, advise};
 pub use api::{Availability, Ecr, Token};
-pub use credentials::Access;
+pub use credentials::NotReady;
+pub use network::Network;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::destination::QUESTIONS_AT_ONCE;
 use super::{Event, Events, Request};
-use crate::ecr::{self, Access, Ecr, Place};
+use crate::ecr::{self, Access, Ecr, Network, NotReady, Place, Sources};
 use crate::error::{Error, Result};
 use crate::reference::{Host, Target};
 use crate::registry::{self, Client, Journal, Login, LoginSource, Quirks, Rate, Trust};
@@ -20,6 +20,7 @@ pub(super) struct Registries<'a> {
     /// How many layers the image has.
     layers: usize,
     trust: Trust,
+    network: Network,
     rate: Option<Arc<Rate>>,
     events: &'a Events,
     /// One for each host, and one for targets without: the caller's own.
@@ -46,12 +47,12 @@ impl<'a> Registries<'a> {
     pub(super) fn of(
         request: &'a Request,
         layers: usize,
-        trust: Trust,
+        (trust, network): (Trust, Network),
         rate: Option<Arc<Rate>>,
         events: &'a Events,
     ) -> Self {
         let hosts = request.targets.iter().map(|target| (target.host.clone(), OnceCell::new()));
-        Self { request, layers, trust, rate, events, reached: hosts.collect() }
+        Self { request, layers, trust, network, rate, events, reached: hosts.collect() }
     }
 
     /// What is to be pushed, and how.
@@ -81,9 +82,19 @@ impl<'a> Registries<'a> {
         let (host, ecr, login): (Host, _, LoginSource) = match (&target.host, is_ecr) {
             (Some(host), false) => (host.clone(), None, Arc::new(|| Box::pin(async { Ok(Login::Anonymous) }))),
             (named, _) => {
-                let ecr = Ecr::connect(&request.access, request.region.as_deref(), named_ecr).await?;
-                let token = ecr.token().await.map_err(|error| ecr::advise(error, None))?;
-                let host = named.clone().unwrap_or_else(|| ecr.host(&token.account));
+                let ecr = Ecr::connect(&request.access, &self.network, request.region.as_deref(), named_ecr).await;
+                let ecr = ecr.map_err(NotReady::into_error)?;
+                if let Access::Aws(Sources { note: Some(note), .. }) = &request.access {
+                    (self.events)(Event::Note(note.clone()));
+                }
+                (self.events)(Event::Detail(ecr.origins().await));
+                let who = async { if request.tell_caller { ecr.caller().await } else { None } };
+                let (token, caller) = tokio::join!(ecr.token(), who);
+                let token = token.map_err(|error| ecr::advise(error, None))?;
+                if let Some(caller) = caller {
+                    (self.events)(Event::Detail(format!("caller {caller}")));
+                }
+                let host = named.clone().unwrap_or_else(|| ecr.host(request.registry_id.as_ref().unwrap_or(&token.account)));
                 (host, Some(ecr.clone()), login_source(ecr, token))
             }
         };
@@ -92,6 +103,7 @@ impl<'a> Registries<'a> {
         let settings = registry::Settings {
             endpoint: endpoint(&host, request)?,
             name: host.to_string(),
+            via: host.via().map(str::to_owned),
             trust: self.trust.clone(),
             login,
             patience: request.patience,

@@ -69,16 +69,22 @@ pub struct Request {
     pub repair: bool,
     /// Create a missing repository, on ECR.
     pub create_repository: bool,
+    /// The account of targets without a host, where it is not the caller's own.
+    pub registry_id: Option<String>,
     /// The region of targets without a host.
     pub region: Option<String>,
     /// Where AWS credentials come from.
     pub access: Access,
+    /// Ask STS who that is, to tell it.
+    pub tell_caller: bool,
     /// A loopback address that stands in for every registry host of ECR.
     pub registry_endpoint: Option<Host>,
     /// Plain http for hosts that are not ECR's.
     pub insecure: bool,
     /// PEM certificates to trust beside the machine's own. Where it is given, loopback and insecure hosts are https, too.
     pub ca_file: Option<PathBuf>,
+    /// More of them, which change nothing else: the environment's `AWS_CA_BUNDLE`.
+    pub ca_bundle: Option<PathBuf>,
     /// How many layers are under way at once.
     pub concurrency: usize,
     /// How many of them may be larger than a chunk, of each of which a chunk and more is held in memory.

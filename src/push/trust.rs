@@ -1,28 +1,50 @@
-//! `--ca-file`, read before anything else.
+//! `--ca-file` and `AWS_CA_BUNDLE`, read before anything else.
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 
 use super::Request;
+use crate::ecr::{Access, Network};
 use crate::error::{Error, Result};
 use crate::registry::Trust;
 
 /// More than every list of certificates has. Whoever names an archive instead is not to wait until it is read.
 const LONGEST: u64 = 16 << 20;
 
-/// Whom the request trusts beside those whom the machine trusts.
-pub(super) async fn of(request: &Request) -> Result<Trust> {
-    let Some(path) = request.ca_file.clone() else { return Ok(Trust::default()) };
+/// Whom the request trusts beside those whom the machine trusts, for registries and for AWS.
+pub(super) async fn of(request: &Request) -> Result<(Trust, Network)> {
+    let is_sandbox = matches!(request.access, Access::StandIn { .. });
+    let bundle = request.ca_bundle.clone().filter(|_| !is_sandbox);
+    let files = [("--ca-file", request.ca_file.clone()), ("AWS_CA_BUNDLE", bundle)];
+    let files: Vec<_> = files.into_iter().filter_map(|(who, path)| Some((who, path?))).collect();
+    if files.is_empty() {
+        return Ok(Default::default());
+    }
     let reading = tokio::task::spawn_blocking(move || {
-        let name = format!("the CA file {}", path.display());
-        let mut pem = Vec::new();
-        // Once: it may be a pipe.
-        let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut pem));
-        read.map_err(|error| {
-            let error = Error::usage(format!("cannot read {name}")).because(error);
-            error.hint("--ca-file takes a file of PEM certificates.")
-        })?;
-        Trust::of_pem(&name, &pem)
+        let mut all = Vec::new();
+        for (who, path) in files {
+            let pem = read(who, &path)?;
+            Trust::of_pem(&name(&path), &pem)?;
+            all.extend(pem);
+            all.push(b'\n');
+        }
+        Ok((Trust::of_pem("the CA files", &all)?, Network::trusting(all)))
     });
     reading.await.unwrap_or_else(|died| Err(Error::usage("reading the CA file failed").because(died)))
+}
+
+fn read(who: &str, path: &Path) -> Result<Vec<u8>> {
+    let mut pem = Vec::new();
+    // Once: it may be a pipe.
+    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut pem));
+    read.map_err(|error| {
+        let error = Error::usage(format!("cannot read {}", name(path))).because(error);
+        error.hint(format!("{who} takes a file of PEM certificates."))
+    })?;
+    Ok(pem)
+}
+
+fn name(path: &Path) -> String {
+    format!("the CA file {}", path.display())
 }

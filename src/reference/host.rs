@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 pub struct Host {
     name: String,
     owner: Owner,
+    /// Another name to connect to, which leads to the same registry.
+    via: Option<String>,
 }
 
 /// Whose registry a host is. Only the ECR variants ever see AWS credentials.
@@ -19,6 +21,12 @@ pub struct Host {
 pub enum Owner {
     /// A private registry of Amazon ECR.
     Ecr(EcrHost),
+    /// An interface VPC endpoint of ECR's, which leads to every registry of its region
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html>).
+    EcrEndpoint {
+        /// The region code.
+        region: String,
+    },
     /// Somebody else's, or a name that only looks like ECR's.
     Other,
 }
@@ -95,7 +103,25 @@ impl Host {
             (true, false) => "dkr-ecr",
             (true, true) => "dkr-ecr-fips",
         };
-        Self { name: format!("{account}.{service}.{region}.{suffix}"), owner: Owner::Ecr(ecr) }
+        Self { name: format!("{account}.{service}.{region}.{suffix}"), owner: Owner::Ecr(ecr), via: None }
+    }
+
+    /// The registry of `account` that a VPC endpoint leads to, under its own name: that is what its certificates and what
+    /// is pulled later go by. `None` if this is no VPC endpoint of ECR's.
+    pub fn through_endpoint(&self, account: &str) -> Option<Self> {
+        let Owner::EcrEndpoint { region } = &self.owner else { return None };
+        let ecr = EcrHost { account: account.into(), region: region.clone(), fips: false, dual_stack: false };
+        Some(Self { via: Some(self.without_port().to_owned()), ..Self::of_ecr(ecr) })
+    }
+
+    /// Whether it is a VPC endpoint of ECR's, so that nobody knows yet whose registry is meant.
+    pub fn is_endpoint(&self) -> bool {
+        matches!(self.owner, Owner::EcrEndpoint { .. })
+    }
+
+    /// The name to connect to instead of its own.
+    pub fn via(&self) -> Option<&str> {
+        self.via.as_deref()
     }
 
     /// The host as it stands in a reference, with its port where one was given.
@@ -107,7 +133,7 @@ impl Host {
     pub fn ecr(&self) -> Option<&EcrHost> {
         match &self.owner {
             Owner::Ecr(ecr) => Some(ecr),
-            Owner::Other => None,
+            Owner::EcrEndpoint { .. } | Owner::Other => None,
         }
     }
 
@@ -153,11 +179,11 @@ impl FromStr for Host {
             return refuse("a host is labels of letters, digits and hyphens joined by dots");
         }
         // `:443` changes nothing for https, and docker strips it too when it looks for credentials.
-        let ecr = parse_ecr_host(name.strip_suffix(":443").unwrap_or(&name));
-        Ok(match ecr {
-            Some(ecr) => Self { name: name.trim_end_matches(":443").to_owned(), owner: Owner::Ecr(ecr) },
-            None => Self { name, owner: Owner::Other },
-        })
+        let known = name.strip_suffix(":443").unwrap_or(&name);
+        let owner = parse_ecr_host(known).map(Owner::Ecr);
+        let owner = owner.or_else(|| Some(Owner::EcrEndpoint { region: parse_vpc_endpoint(known)? }));
+        let name = if owner.is_some() { known.to_owned() } else { name };
+        Ok(Self { name, owner: owner.unwrap_or(Owner::Other), via: None })
     }
 }
 
@@ -184,6 +210,15 @@ fn parse_ecr_host(name: &str) -> Option<EcrHost> {
         return None;
     }
     Some(EcrHost { account: account.into(), region: region.into(), fips: service.ends_with("-fips."), dual_stack })
+}
+
+/// The region of an interface VPC endpoint, `vpce-ID[-ZONE].dkr.ecr.REGION.vpce.amazonaws.com`.
+fn parse_vpc_endpoint(name: &str) -> Option<String> {
+    let (id, rest) = name.strip_prefix("vpce-")?.split_once('.')?;
+    let (region, suffix) = rest.strip_prefix("dkr.ecr.")?.split_once('.')?;
+    let suffixes = ["vpce.amazonaws.com", "vpce.amazonaws.com.cn", "vpce.amazonaws.eu"];
+    let fits = !id.is_empty() && suffixes.contains(&suffix) && is_region(region);
+    fits.then(|| region.to_owned())
 }
 
 /// Whether the text can be a region code. There is no list: regions open faster than programs are released.

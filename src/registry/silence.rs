@@ -128,10 +128,15 @@ impl StdError for Unresolved {}
 
 /// Asks the machine for addresses, as reqwest does by itself, and says of which name there are none: the registry's, its
 /// storage's or the proxy's.
-pub(super) struct Names;
+pub(super) struct Names {
+    /// A name, and another one that is asked for instead.
+    pub(super) instead: Option<(String, String)>,
+}
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
+        let instead = self.instead.as_ref().filter(|(of, _)| of == name.as_str()).map(|(_, instead)| instead.clone());
+        let name = instead.unwrap_or_else(|| name.as_str().to_owned());
         Box::pin(async move {
             // Just before the time for the connection ends, which knows no names.
             let asked = tokio::time::timeout(CONNECT * 9 / 10, tokio::net::lookup_host((name.as_str(), 0))).await;
@@ -140,7 +145,7 @@ impl Resolve for Names {
                 Ok(Err(error)) => error.to_string().replace("failed to lookup address information: ", ""),
                 Err(_) => "no name server answers".into(),
             };
-            Err(Unresolved { name: name.as_str().to_owned(), why }.into())
+            Err(Unresolved { name: name.clone(), why }.into())
         })
     }
 }

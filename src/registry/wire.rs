@@ -70,6 +70,8 @@ pub struct Settings {
     pub endpoint: Url,
     /// What people call the registry: the host of the reference, wherever the endpoint is.
     pub name: String,
+    /// Another name to connect to, which leads to the same registry: a VPC endpoint's.
+    pub via: Option<String>,
     /// Whom to trust over https, beside those whom the machine trusts.
     pub trust: Trust,
     /// Where logins come from.
@@ -162,7 +164,7 @@ impl Client {
             .retry(reqwest::retry::never())
             // No read time limit: reqwest's runs while a body is being sent, too.
             .connect_timeout(CONNECT)
-            .dns_resolver(Arc::new(Names))
+            .dns_resolver(Arc::new(Names { instead: settings.via.clone().map(|via| (settings.name.clone(), via)) }))
             .http1_only();
         if settings.endpoint.scheme() == "http" {
             // No certificate store where no certificate is checked.
@@ -170,8 +172,8 @@ impl Client {
         } else if let Some(tls) = settings.trust.tls() {
             http = http.tls_backend_preconfigured(tls.map_err(no_https)?);
         }
-        if is_loopback(&settings.endpoint) {
-            // No proxy between this machine and itself.
+        if is_loopback(&settings.endpoint) || settings.via.is_some() {
+            // No proxy between this machine and itself, nor to what only this network leads to.
             http = http.no_proxy();
         }
         let http = http.build().map_err(no_https)?;
@@ -438,6 +440,7 @@ mod tests {
             // Nobody listens there.
             endpoint: Url::parse("http://127.0.0.1:1/").unwrap(),
             name: "registry".into(),
+            via: None,
             trust: Trust::default(),
             login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
             patience: Patience::default(),

@@ -1,0 +1,231 @@
+//! Which credentials the options and the CI's environment ask for.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::refuse_unexpanded;
+use super::values::given;
+use crate::ecr::{Base, IdToken, Keys, Role, Secret, Sources};
+use crate::error::{Error, Result};
+
+/// The options for credentials.
+#[derive(Debug, clap::Args)]
+pub(super) struct CredentialArgs {
+    /// Profile of AWS's configuration files
+    #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]
+    profile: Option<String>,
+    /// Role to assume; may be repeated, each with the credentials of the one before
+    #[arg(long, value_name = "ARN", help_heading = "AWS credentials")]
+    role_arn: Vec<String>,
+    /// External ID that the role's trust policy asks for
+    #[arg(long, value_name = "ID", help_heading = "AWS credentials")]
+    external_id: Option<String>,
+    /// What the role's session is called in CloudTrail [default: ecr-push]
+    #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]
+    role_session_name: Option<String>,
+    /// How long the role's credentials live, in seconds: 900 to 43200 [default: AWS's, 3600]
+    #[arg(long, value_name = "SECONDS", help_heading = "AWS credentials")]
+    role_duration: Option<String>,
+    /// Whether the first role is assumed with the CI's OIDC token [default: if there is one, and no keys are set]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "AWS credentials")]
+    oidc: Option<OidcArg>,
+    /// Azure Pipelines: ID of the service connection that vouches for the pipeline
+    #[arg(long, value_name = "ID", conflicts_with = "web_identity_token_env", help_heading = "AWS credentials")]
+    azure_service_connection: Option<String>,
+    /// GitLab, Bitbucket: variable that holds the OIDC token
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "azure_service_connection", help_heading = "AWS credentials")]
+    web_identity_token_env: Option<String>,
+}
+
+/// Whether a CI's token is used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum OidcArg {
+    /// Always, also where keys are set
+    On,
+    /// Never
+    Off,
+}
+
+/// What a session is called by whoever does not say.
+const SESSION_NAME: &str = "ecr-push";
+
+/// What the task that this program replaces calls its sessions: trust policies may ask for it.
+const TASK_SESSION_NAME: &str = "aws-vsts-tools";
+
+/// How long a session may live (STS API reference, AssumeRole).
+const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
+
+impl CredentialArgs {
+    /// Decides where credentials come from. Nobody is asked for any yet.
+    pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Sources> {
+        let ci = Environment(environment);
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| Some((name, ci.text(name)?)));
+        let roles = self.roles(&ci)?;
+        let task_keys = ci.keys("AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY", "AWS_SESSIONTOKEN")?;
+        // Only looked at: AWS's chain reads them by itself. Half of a pair it would pass over without a word.
+        let keys = ci.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")?;
+        let wants_oidc = self.oidc == Some(OidcArg::On);
+        let names_oidc = self.azure_service_connection.is_some() || self.web_identity_token_env.is_some();
+        if (wants_oidc || names_oidc) && self.oidc != Some(OidcArg::Off) {
+            if self.profile.is_some() {
+                return Err(Error::usage("--profile and a CI's OIDC token are two ways to begin").hint("Leave one out."));
+            }
+            if roles.is_empty() {
+                return Err(Error::usage("an OIDC token is good for nothing without a role to assume with it")
+                    .hint("Name the role: --role-arn arn:aws:iam::ACCOUNT:role/NAME"));
+            }
+        }
+        let has_keys = task_keys.is_some() || keys.is_some();
+        let may_use_oidc = self.oidc != Some(OidcArg::Off) && !roles.is_empty() && (wants_oidc || !has_keys);
+        let base = match (&self.profile, task_keys) {
+            (Some(name), _) => Base::Profile(given("--profile", name.clone())?),
+            (None, _) if may_use_oidc => match (self.id_token(&ci)?, wants_oidc) {
+                (Some(token), _) => Base::Oidc(token),
+                (None, true) => {
+                    return Err(Error::usage("--oidc on, but no CI hands out an OIDC token here").hint(
+                        "GitHub Actions: permissions: id-token: write. Azure Pipelines: --azure-service-connection. \
+                         Elsewhere: --web-identity-token-env.",
+                    ));
+                }
+                (None, false) => Base::Chain,
+            },
+            (None, Some(keys)) => Base::Keys(keys),
+            (None, None) => Base::Chain,
+        };
+        let passed_over = names_oidc && self.oidc.is_none() && has_keys;
+        let note = passed_over.then(|| "keys are set, so the CI's OIDC token is not used; --oidc on takes it".to_owned());
+        Ok(Sources { base, roles, region, note })
+    }
+
+    fn roles(&self, ci: &Environment<'_>) -> Result<Vec<Role>> {
+        let (arns, own_name) = match (&self.role_arn[..], ci.text("AWS_ASSUMEROLEARN")) {
+            ([], Some(arn)) => (vec![arn], TASK_SESSION_NAME),
+            ([], None) => (Vec::new(), SESSION_NAME),
+            (arns, _) if self.azure_service_connection.is_some() => (arns.to_vec(), TASK_SESSION_NAME),
+            (arns, _) => (arns.to_vec(), SESSION_NAME),
+        };
+        if arns.is_empty() {
+            let of_a_role = [
+                ("--external-id", self.external_id.is_some()),
+                ("--role-session-name", self.role_session_name.is_some()),
+                ("--role-duration", self.role_duration.is_some()),
+            ];
+            if let Some((option, _)) = of_a_role.into_iter().find(|(_, is_given)| *is_given) {
+                return Err(Error::usage(format!("{option} is for a role, and none is named"))
+                    .hint("Name it: --role-arn arn:aws:iam::ACCOUNT:role/NAME"));
+            }
+            return Ok(Vec::new());
+        }
+        let said = |option: &Option<String>, flag: &'static str, variable: &'static str| {
+            let typed = option.clone().map(|text| (flag, text));
+            typed.or_else(|| Some((variable, ci.text(variable)?)))
+        };
+        let duration = said(&self.role_duration, "--role-duration", "AWS_ROLECREDENTIAL_MAXDURATION");
+        let duration = duration.map(|(who, text)| seconds(who, &text)).transpose()?;
+        let name = said(&self.role_session_name, "--role-session-name", "AWS_ROLESESSIONNAME");
+        let name = name.map(|(who, text)| session_name(who, text)).transpose()?;
+        let external_id = said(&self.external_id, "--external-id", "AWS_EXTERNALID").map(|(_, id)| id);
+        let role = |arn: String| {
+            let arn = arn.trim().to_owned();
+            let mut parts = arn.splitn(6, ':');
+            let fits = parts.next() == Some("arn")
+                && parts.next().is_some_and(|partition| partition.starts_with("aws"))
+                && parts.next() == Some("iam")
+                && parts.nth(2).is_some_and(|resource| resource.starts_with("role/"));
+            if !fits {
+                return Err(Error::usage(format!("{arn:?} is not the ARN of a role"))
+                    .hint("It looks like arn:aws:iam::123456789012:role/NAME."));
+            }
+            Ok(Role {
+                arn,
+                external_id: external_id.clone(),
+                session_name: name.clone().unwrap_or_else(|| own_name.to_owned()),
+                duration,
+            })
+        };
+        arns.into_iter().map(role).collect()
+    }
+
+    /// The token of the CI, if there is one: the one that is named, else GitHub's, which is there unasked.
+    fn id_token(&self, ci: &Environment<'_>) -> Result<Option<IdToken>> {
+        if let Some(connection) = &self.azure_service_connection {
+            let hint = "In a pipeline, add to the step's env: SYSTEM_ACCESSTOKEN: $(System.AccessToken). The other one is \
+                        set by the agent.";
+            let need = |name: &str| {
+                let missing = || Error::usage(format!("--azure-service-connection needs {name}, which is not set"));
+                ci.text(name).ok_or_else(|| missing().hint(hint))
+            };
+            return Ok(Some(IdToken::Azure {
+                url: need("SYSTEM_OIDCREQUESTURI")?,
+                bearer: Secret::new(need("SYSTEM_ACCESSTOKEN")?),
+                connection: given("--azure-service-connection", connection.clone())?,
+            }));
+        }
+        if let Some(name) = &self.web_identity_token_env {
+            let token = ci.text(name).ok_or_else(|| {
+                Error::usage(format!("--web-identity-token-env names {name:?}, which is not set"))
+                    .hint("Give the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN")
+            })?;
+            return Ok(Some(IdToken::Variable { name: name.clone(), token: Secret::new(token) }));
+        }
+        let github = ci.text("ACTIONS_ID_TOKEN_REQUEST_URL").zip(ci.text("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
+        Ok(github.map(|(url, bearer)| IdToken::GitHub { url, bearer: Secret::new(bearer) }))
+    }
+}
+
+struct Environment<'a>(&'a dyn Fn(&str) -> Option<OsString>);
+
+impl Environment<'_> {
+    /// A variable that is set to something.
+    fn text(&self, name: &str) -> Option<String> {
+        let value = (self.0)(name)?.to_string_lossy().trim().to_owned();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// A pair of keys. Half of one is an error, and so is a variable that the pipeline did not fill in.
+    fn keys(&self, id: &'static str, secret: &'static str, token: &str) -> Result<Option<Keys>> {
+        let (given_id, given_secret, session_token) = (self.text(id), self.text(secret), self.text(token));
+        if let Some(text) = &given_id {
+            refuse_unexpanded(id, text)?;
+        }
+        for (name, value) in [(secret, &given_secret), (token, &session_token)] {
+            if let Some(value) = value {
+                // Only the name of a variable is told, and only where there is nothing else.
+                refuse_unexpanded(name, value)?;
+            }
+        }
+        match (given_id, given_secret) {
+            (Some(access_key_id), Some(text)) => Ok(Some(Keys {
+                variable: id,
+                access_key_id,
+                secret_access_key: Secret::new(text),
+                session_token: session_token.map(Secret::new),
+            })),
+            (None, None) => Ok(None),
+            (id_is_there, _) => {
+                let (there, missing) = if id_is_there.is_some() { (id, secret) } else { (secret, id) };
+                Err(Error::usage(format!("{there} is set and {missing} is not")).hint(
+                    "Set both or neither. Secret variables of a pipeline reach a step only where its env maps them.",
+                ))
+            }
+        }
+    }
+}
+
+fn seconds(who: &str, text: &str) -> Result<Duration> {
+    let seconds = text.trim().parse().ok().filter(|seconds| SESSION_SECONDS.contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        Error::usage(format!("{who} is {text:?}")).hint("Give the seconds that a role's credentials live: 900 to 43200.")
+    })
+}
+
+fn session_name(who: &str, text: String) -> Result<String> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    if (2..=64).contains(&text.len()) && text.chars().all(is_fine) {
+        return Ok(text);
+    }
+    Err(Error::usage(format!("{who} is {text:?}"))
+        .hint("A session name has 2 to 64 letters, digits and characters of _+=,.@-"))
+}

@@ -1,0 +1,128 @@
+//! Where AWS credentials are to come from: what the command line and the CI's environment say of it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Something that is never printed.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text from being printed.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whom it is meant.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where credentials and settings come from.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// AWS.
+    Aws(Sources),
+    /// An ECR on loopback: fixed credentials, and nothing of the user's settings or proxies.
+    StandIn {
+        /// `http://127.0.0.1:PORT`
+        endpoint: String,
+        /// The region that it plays.
+        region: String,
+    },
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self::Aws(Sources::default())
+    }
+}
+
+/// The credentials to begin with, and the roles to go on to.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The credentials to begin with.
+    pub base: Base,
+    /// Roles to assume, each with the credentials of the one before.
+    pub roles: Vec<Role>,
+    /// The region that the environment names, with the variable's name.
+    pub region: Option<(&'static str, String)>,
+    /// What is worth a line: something that was named and is not used.
+    pub note: Option<String>,
+}
+
+/// The credentials to begin with.
+#[derive(Clone, Debug, Default)]
+pub enum Base {
+    /// A profile of AWS's configuration files.
+    Profile(String),
+    /// Keys that AWS's own tools do not know under these names.
+    Keys(Keys),
+    /// What a CI vouches for. The first of the roles is assumed with it.
+    Oidc(IdToken),
+    /// AWS's own chain: environment, profile, web identity, container, EC2 metadata.
+    #[default]
+    Chain,
+}
+
+/// An access key.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The variable that named it.
+    pub variable: &'static str,
+    /// `AKIA...`
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: Secret,
+    /// The token that temporary ones have.
+    pub session_token: Option<Secret>,
+}
+
+/// Where a CI hands out tokens that say which job this is.
+#[derive(Clone, Debug)]
+pub enum IdToken {
+    /// Azure Pipelines, for a service connection
+    /// (<https://learn.microsoft.com/azure/devops/pipelines/release/configure-workload-identity>).
+    Azure {
+        /// `SYSTEM_OIDCREQUESTURI`
+        url: String,
+        /// `SYSTEM_ACCESSTOKEN`
+        bearer: Secret,
+        /// The ID of the service connection.
+        connection: String,
+    },
+    /// GitHub Actions (<https://docs.github.com/actions/reference/security/oidc>).
+    GitHub {
+        /// `ACTIONS_ID_TOKEN_REQUEST_URL`
+        url: String,
+        /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`
+        bearer: Secret,
+    },
+    /// A variable that holds the token, as GitLab and Bitbucket set one.
+    Variable {
+        /// The variable.
+        name: String,
+        /// The token.
+        token: Secret,
+    },
+}
+
+/// A role to assume.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// `arn:aws:iam::ACCOUNT:role/NAME`
+    pub arn: String,
+    /// What the role's trust policy may ask for.
+    pub external_id: Option<String>,
+    /// What the session is called in CloudTrail.
+    pub session_name: String,
+    /// How long the credentials live; AWS's default is an hour.
+    pub duration: Option<Duration>,
+}

@@ -1,0 +1,91 @@
+//! A role that is assumed with a CI's token, and what STS says where it is not.
+
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use super::access::{IdToken, Role, Secret};
+use super::network::Network;
+use super::oidc;
+
+/// A role that is assumed with a CI's token. A new token is asked for each time: they live for minutes.
+#[derive(Debug)]
+pub(super) struct Federated {
+    pub(super) sts: aws_sdk_sts::Client,
+    pub(super) token: IdToken,
+    pub(super) role: Option<Role>,
+    pub(super) network: Network,
+}
+
+impl Federated {
+    async fn assume(&self) -> Provided {
+        let Some(role) = &self.role else {
+            return Err(CredentialsError::invalid_configuration("no role is named to assume with it"));
+        };
+        let token = oidc::token(&self.token, &self.network).await.map_err(CredentialsError::provider_error)?;
+        let seconds = role.duration.and_then(|duration| i32::try_from(duration.as_secs()).ok());
+        let call = self.sts.assume_role_with_web_identity().role_arn(&role.arn).role_session_name(&role.session_name);
+        let given = call.web_identity_token(token.expose()).set_duration_seconds(seconds).send().await;
+        let given = given.map_err(|why| CredentialsError::provider_error(Turned { claims: claims(&token), why: Box::new(why) }))?;
+        let credentials = given.credentials.ok_or_else(|| CredentialsError::unhandled("STS gave no credentials"))?;
+        let end = SystemTime::try_from(credentials.expiration).map_err(CredentialsError::unhandled)?;
+        let (id, secret, token) = (credentials.access_key_id, credentials.secret_access_key, credentials.session_token);
+        Ok(Credentials::new(id, secret, Some(token), Some(end), "oidc"))
+    }
+}
+
+impl ProvideCredentials for Federated {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.assume())
+    }
+}
+
+/// A token that STS took for no role's.
+#[derive(Debug)]
+pub(super) struct Turned {
+    /// What a trust policy compares: issuer, subject and audience. No secret, they stand in the logs of AWS and the CI.
+    pub(super) claims: Option<String>,
+    why: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl std::fmt::Display for Turned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("STS does not take the token")
+    }
+}
+
+impl std::error::Error for Turned {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.why.as_ref())
+    }
+}
+
+fn claims(token: &Secret) -> Option<String> {
+    let payload = token.expose().split('.').nth(1)?;
+    let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    let claim = |name: &str| payload[name].as_str().map(|text| format!("{name} {text}"));
+    let said: Vec<String> = ["iss", "sub", "aud"].into_iter().filter_map(claim).collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_claims_of_a_token_are_told_and_nothing_else_of_it() {
+        let payload = URL_SAFE_NO_PAD.encode(r#"{"iss":"https://i","sub":"repo:o/r:ref","aud":"a","email":"x@y"}"#);
+        let token = Secret::new(format!("e30.{payload}.c2lnbmF0dXJl"));
+        assert_eq!(claims(&token).as_deref(), Some("iss https://i, sub repo:o/r:ref, aud a"));
+        assert_eq!(claims(&Secret::new("no token")), None);
+        assert_eq!(format!("{token:?}"), "***");
+    }
+}

@@ -1,0 +1,64 @@
+//! What went wrong on the way to credentials, from the SDK's errors to a sentence and a cure.
+
+use std::error::Error as StdError;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::operation::RequestId as _;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+
+use super::federation::Turned;
+use crate::error::{Answer, Error, root_cause};
+
+/// Adds the cause to an error, and what to do about it.
+pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
+    let mut chain = std::iter::successors(Some(why as &(dyn StdError + 'static)), |&error| error.source());
+    // What the CI said is worded already.
+    if let Some(own) = chain.clone().find_map(|error| error.downcast_ref::<Error>()) {
+        return own.clone();
+    }
+    let claims = chain.clone().find_map(|error| error.downcast_ref::<Turned>()?.claims.clone());
+    let answer = chain.find_map(|error| {
+        let role = error.downcast_ref::<AssumeRoleError>().map(|it| (it.meta(), it.request_id()));
+        let token = || error.downcast_ref::<AssumeRoleWithWebIdentityError>().map(|it| (it.meta(), it.request_id()));
+        let (meta, id) = role.or_else(token)?;
+        Some(Answer {
+            status: None,
+            code: meta.code().unwrap_or_default().to_owned(),
+            message: meta.message().unwrap_or_default().to_owned(),
+            request_id: id.map(str::to_owned),
+        })
+    });
+    let Some(answer) = answer else {
+        return error.because(root_cause(why)).hint(
+            "The same settings can be tried with: aws sts get-caller-identity. Check the route to AWS and the proxy, too.",
+        );
+    };
+    let hint = cure(&answer, claims.as_deref());
+    error.answered(answer).hint(hint)
+}
+
+fn cure(answer: &Answer, claims: Option<&str>) -> String {
+    match (answer.code.as_str(), claims) {
+        ("AccessDenied" | "AccessDeniedException", Some(claims)) => format!(
+            "The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token: {claims}."
+        ),
+        ("AccessDenied" | "AccessDeniedException", None) => {
+            "The caller needs sts:AssumeRole on the role, and the role's trust policy has to name the caller, with the \
+             external ID if it asks for one (--external-id)."
+                .into()
+        }
+        ("InvalidIdentityToken" | "InvalidIdentityTokenException", claims) => format!(
+            "The account needs an IAM OIDC provider for the token's issuer, with its audience: {}.",
+            claims.unwrap_or("it cannot be read")
+        ),
+        ("ExpiredToken" | "ExpiredTokenException", _) => "Get a new token, or new credentials, and run again.".into(),
+        ("ValidationError", _) if answer.message.contains("DurationSeconds") => {
+            "--role-duration may be as long as the role's maximum session duration; one hour where a role assumes \
+             another."
+                .into()
+        }
+        ("RegionDisabledException", _) => "Enable STS for the region in the account's IAM settings.".into(),
+        _ => "Check the role's ARN and its trust policy.".into(),
+    }
+}

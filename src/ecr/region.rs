@@ -1,0 +1,74 @@
+//! The region: the host's, else the one asked for, else the first that the environment, the profile or EC2 names.
+
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::ProvideRegion as _;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+
+use super::access::{Base, Sources};
+use super::credentials::metadata;
+use crate::error::{Error, Result};
+use crate::reference::{EcrHost, is_region};
+
+/// A region, and who named it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Region {
+    pub(super) code: String,
+    pub(super) from: String,
+}
+
+/// Finds the region.
+pub(super) async fn find(
+    sources: &Sources,
+    asked_for: Option<&str>,
+    host: Option<&EcrHost>,
+    machine: &ProviderConfig,
+) -> Result<Region> {
+    let named = |code: &str, from: &str| Ok(Region { code: code.to_owned(), from: from.to_owned() });
+    if let Some(host) = host {
+        return named(&host.region, "the host");
+    }
+    if let Some(region) = asked_for {
+        return named(region, "--region");
+    }
+    if let Some((variable, text)) = &sources.region {
+        return read(text, variable);
+    }
+    let mut profiles = ProfileFileRegionProvider::builder().configure(machine);
+    if let Base::Profile(name) = &sources.base {
+        profiles = profiles.profile_name(name);
+    }
+    if let Some(region) = profiles.build().region().await {
+        return read(region.as_ref(), "the profile");
+    }
+    let metadata = ImdsRegionProvider::builder().configure(machine).imds_client(metadata(machine)).build();
+    if let Some(region) = metadata.region().await {
+        return read(region.as_ref(), "EC2's metadata");
+    }
+    Err(Error::usage("no AWS region is known for a target without a host")
+        .because("neither --region, AWS_REGION, AWS_DEFAULT_REGION, the profile nor EC2's metadata names one")
+        .hint("Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG"))
+}
+
+/// Region codes have hyphens, and are often written with underscores all the same.
+fn read(text: &str, from: &str) -> Result<Region> {
+    let code = text.trim().to_ascii_lowercase().replace('_', "-");
+    if !is_region(&code) {
+        return Err(Error::usage(format!("{from} says {text:?}, which is not a region"))
+            .hint("A region is a code such as eu-west-1."));
+    }
+    Ok(Region { code, from: from.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_with_underscores_is_meant_with_hyphens() {
+        let region = |text| read(text, "AWS_REGION").map(|region| region.code).ok();
+        assert_eq!(region(" US_West_2 ").as_deref(), Some("us-west-2"));
+        assert_eq!(region("mars-north-7").as_deref(), Some("mars-north-7"), "there is no list");
+        assert_eq!(region("everywhere"), None);
+    }
+}
