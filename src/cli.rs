@@ -282,10 +282,10 @@ fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result<Vec<Target
         (Some(host), Some(account)) if host.is_endpoint() => {
             Ok(Target { host: host.through_endpoint(account), ..target })
         }
-        (Some(host), None) if host.is_endpoint() => {
-            Err(Error::usage(format!("{host} is a VPC endpoint, which leads to every registry of its region"))
-                .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on."))
-        }
+        (Some(host), None) if host.is_endpoint() => Err(Error::usage(format!(
+            "{host} is a VPC endpoint, which leads to every registry of its region"
+        ))
+        .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on.")),
         (Some(host), Some(account)) if host.ecr().is_none_or(|ecr| ecr.account != account) => {
             Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
                 .hint("Leave it out: the host says it all."))

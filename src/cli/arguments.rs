@@ -115,7 +115,7 @@ pub(super) struct PushArgs {
     /// Show no progress, only errors
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
-    /// Say more: how layers are packed, and how much memory that may take
+    /// Say more: whose credentials are used, how layers are packed, and how much memory that may take
     #[arg(short, long, conflicts_with = "quiet", help_heading = "Output")]
     pub(super) verbose: bool,
     /// Write what came of it to a file, as JSON

@@ -35,7 +35,12 @@ pub(super) struct CredentialArgs {
     #[arg(long, value_name = "ID", conflicts_with = "web_identity_token_env", help_heading = "AWS credentials")]
     azure_service_connection: Option<String>,
     /// GitLab, Bitbucket: variable that holds the OIDC token
-    #[arg(long, value_name = "VARIABLE", conflicts_with = "azure_service_connection", help_heading = "AWS credentials")]
+    #[arg(
+        long,
+        value_name = "VARIABLE",
+        conflicts_with = "azure_service_connection",
+        help_heading = "AWS credentials"
+    )]
     web_identity_token_env: Option<String>,
 }
 
@@ -70,7 +75,9 @@ impl CredentialArgs {
         let names_oidc = self.azure_service_connection.is_some() || self.web_identity_token_env.is_some();
         if (wants_oidc || names_oidc) && self.oidc != Some(OidcArg::Off) {
             if self.profile.is_some() {
-                return Err(Error::usage("--profile and a CI's OIDC token are two ways to begin").hint("Leave one out."));
+                return Err(
+                    Error::usage("--profile and a CI's OIDC token are two ways to begin").hint("Leave one out.")
+                );
             }
             if roles.is_empty() {
                 return Err(Error::usage("an OIDC token is good for nothing without a role to assume with it")
@@ -95,7 +102,8 @@ impl CredentialArgs {
             (None, None) => Base::Chain,
         };
         let passed_over = names_oidc && self.oidc.is_none() && has_keys;
-        let note = passed_over.then(|| "keys are set, so the CI's OIDC token is not used; --oidc on takes it".to_owned());
+        let note =
+            passed_over.then(|| "keys are set, so the CI's OIDC token is not used; --oidc on takes it".to_owned());
         Ok(Sources { base, roles, region, note })
     }
 
@@ -217,7 +225,8 @@ impl Environment<'_> {
 fn seconds(who: &str, text: &str) -> Result<Duration> {
     let seconds = text.trim().parse().ok().filter(|seconds| SESSION_SECONDS.contains(seconds));
     seconds.map(Duration::from_secs).ok_or_else(|| {
-        Error::usage(format!("{who} is {text:?}")).hint("Give the seconds that a role's credentials live: 900 to 43200.")
+        Error::usage(format!("{who} is {text:?}"))
+            .hint("Give the seconds that a role's credentials live: 900 to 43200.")
     })
 }
 

@@ -144,8 +144,8 @@ impl Stage {
         Self(Arc::new(Inner { links, kept: Mutex::default() }))
     }
 
-    /// Asks one link after the other. One that is set up and fails ends the search, as with AWS's own tools: whoever set
-    /// it up does not mean another.
+    /// Asks one link after the other. One that is set up and fails ends the search, as with AWS's own tools: whoever set it
+    /// up does not mean another.
     async fn credentials(&self) -> Result<Credentials, Tried> {
         let mut kept = self.0.kept.lock().await;
         if let Some((credentials, _)) = kept.as_ref()
@@ -173,9 +173,13 @@ impl Stage {
     }
 
     fn explain(&self, Tried(tried): &Tried) -> NotReady {
-        let of_chain = self.0.links.len() > 1;
+        // The last of several links is EC2's metadata, which nobody sets up: elsewhere it fails, in whatever way.
+        let was_meant = match tried.last() {
+            Some((_, CredentialsError::CredentialsNotLoaded(_))) => self.0.links.len() == 1,
+            _ => tried.len() < self.0.links.len() || self.0.links.len() == 1,
+        };
         match tried.last() {
-            Some((name, error)) if !of_chain || !matches!(error, CredentialsError::CredentialsNotLoaded(_)) => {
+            Some((name, error)) if was_meant => {
                 let what = format!("cannot get AWS credentials from {name}");
                 let error = refused(Error::new(Kind::Permission, what), error);
                 NotReady::Broken(error)

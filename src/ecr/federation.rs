@@ -31,7 +31,8 @@ impl Federated {
         let seconds = role.duration.and_then(|duration| i32::try_from(duration.as_secs()).ok());
         let call = self.sts.assume_role_with_web_identity().role_arn(&role.arn).role_session_name(&role.session_name);
         let given = call.web_identity_token(token.expose()).set_duration_seconds(seconds).send().await;
-        let given = given.map_err(|why| CredentialsError::provider_error(Turned { claims: claims(&token), why: Box::new(why) }))?;
+        let given = given
+            .map_err(|why| CredentialsError::provider_error(Turned { claims: claims(&token), why: Box::new(why) }))?;
         let credentials = given.credentials.ok_or_else(|| CredentialsError::unhandled("STS gave no credentials"))?;
         let end = SystemTime::try_from(credentials.expiration).map_err(CredentialsError::unhandled)?;
         let (id, secret, token) = (credentials.access_key_id, credentials.secret_access_key, credentials.session_token);

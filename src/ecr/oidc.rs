@@ -21,10 +21,11 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
     let (who, url, bearer, post, member) = match source {
         IdToken::Variable { token, .. } => return Ok(token.clone()),
         IdToken::Azure { url, bearer, connection } => {
-            let url = with_query(url, "SYSTEM_OIDCREQUESTURI", &[
-                ("api-version", "7.1-preview.1"),
-                ("serviceConnectionId", connection),
-            ])?;
+            let url = with_query(
+                url,
+                "SYSTEM_OIDCREQUESTURI",
+                &[("api-version", "7.1-preview.1"), ("serviceConnectionId", connection)],
+            )?;
             ("Azure Pipelines", url, bearer, true, "oidcToken")
         }
         IdToken::GitHub { url, bearer } => {
@@ -60,9 +61,14 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
             };
         }
         let said = format!("HTTP {}{}", status.as_u16(), said(&body));
-        Err(if status.is_server_error() || status.as_u16() == 429 { Failed::Passing(said) } else { Failed::Lasting(said) })
+        Err(if status.is_server_error() || status.as_u16() == 429 {
+            Failed::Passing(said)
+        } else {
+            Failed::Lasting(said)
+        })
     };
-    let waits = ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(RETRIES).with_jitter();
+    let waits =
+        ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(RETRIES).with_jitter();
     let mut waits = waits.build();
     loop {
         match (ask().await, waits.next()) {
@@ -72,7 +78,9 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
                 let hint = "It may be a passing trouble: run the same command again.";
                 return Err(Error::new(Kind::Unavailable, what).because(why).hint(hint));
             }
-            (Err(Failed::Lasting(why)), _) => return Err(Error::new(Kind::Permission, what).because(why).hint(cure(source))),
+            (Err(Failed::Lasting(why)), _) => {
+                return Err(Error::new(Kind::Permission, what).because(why).hint(cure(source)));
+            }
         }
     }
 }

@@ -40,9 +40,9 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
 
 fn cure(answer: &Answer, claims: Option<&str>) -> String {
     match (answer.code.as_str(), claims) {
-        ("AccessDenied" | "AccessDeniedException", Some(claims)) => format!(
-            "The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token: {claims}."
-        ),
+        ("AccessDenied" | "AccessDeniedException", Some(claims)) => {
+            format!("The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token: {claims}.")
+        }
         ("AccessDenied" | "AccessDeniedException", None) => {
             "The caller needs sts:AssumeRole on the role, and the role's trust policy has to name the caller, with the \
              external ID if it asks for one (--external-id)."

@@ -94,7 +94,8 @@ impl<'a> Registries<'a> {
                 if let Some(caller) = caller {
                     (self.events)(Event::Detail(format!("caller {caller}")));
                 }
-                let host = named.clone().unwrap_or_else(|| ecr.host(request.registry_id.as_ref().unwrap_or(&token.account)));
+                let host =
+                    named.clone().unwrap_or_else(|| ecr.host(request.registry_id.as_ref().unwrap_or(&token.account)));
                 (host, Some(ecr.clone()), login_source(ecr, token))
             }
         };

@@ -16,7 +16,7 @@ use super::faults::Trouble;
 use super::refusal::{absent_message, parameter_message};
 use super::repository::{Image, Repo};
 use super::store::epoch;
-use super::{Server, reply, set};
+use super::{Server, identity, reply, set};
 use crate::reference::{Digest, Repository};
 
 /// The service's name in `X-Amz-Target`.
@@ -111,6 +111,13 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
     // That it is signed is checked, not by whom: whoever is on this machine is the caller.
     if !exchange.header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256 ")) {
         return Err(Exception::new("MissingAuthenticationTokenException", "Missing Authentication Token"));
+    }
+    if identity::signed_region(&exchange.headers).is_some_and(|region| region != server.region) {
+        let message = "Credential should be scoped to a valid region.";
+        return Err(Exception::new("InvalidSignatureException", message));
+    }
+    if let Some((code, message)) = identity::doubt(server, &exchange.headers) {
+        return Err(Exception::new(code, message));
     }
     let Ok(Some(body)) = exchange.whole(LARGEST_REQUEST).await else {
         return Err(Exception::new("SerializationException", "The request cannot be read"));

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::faults::Trouble;
+use super::identity::access_key;
 
 /// A request that reached the sandbox.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -39,6 +40,10 @@ pub struct LogEntry {
     pub user_agent: Option<String>,
     /// Whether the request carried an `Authorization` header.
     pub authorized: bool,
+    /// The host that the request is for.
+    pub host: Option<String>,
+    /// The access key that signed it.
+    pub access_key: Option<String>,
 }
 
 /// All requests so far, in order of arrival.
@@ -60,6 +65,8 @@ impl Log {
             content_range: text(header::CONTENT_RANGE),
             user_agent: text(header::USER_AGENT),
             authorized: headers.contains_key(header::AUTHORIZATION),
+            host: text(header::HOST),
+            access_key: access_key(headers),
             ..LogEntry::default()
         };
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -77,8 +77,21 @@ impl Trouble {
 /// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7). A part of a second counts as
 /// a whole one, so that nobody comes too early.
 fn http_date(time: SystemTime) -> String {
-    const MONTHS: [&str; 12] = ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let (days, [year, month, day], [hour, minute, second]) = civil(time);
+    let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[(month - 1) as usize]);
+    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
+}
+
+/// A moment as AWS's XML writes it: `1994-11-06T08:49:37Z`.
+pub(super) fn utc(time: SystemTime) -> String {
+    let (_, [year, month, day], [hour, minute, second]) = civil(time);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The days since 1970, the date and the time of day of a moment, to the next second.
+fn civil(time: SystemTime) -> (u64, [u64; 3], [u64; 3]) {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -88,9 +101,7 @@ fn http_date(time: SystemTime) -> String {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let (year, day) = (era * 400 + year + month / 10, day - (153 * month + 2) / 5 + 1);
-    let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[month as usize]);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
+    (days, [year, (month + 2) % 12 + 1, day], [second / 3_600, second / 60 % 60, second % 60])
 }
 
 impl Fault {

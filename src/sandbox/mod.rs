@@ -8,6 +8,7 @@
 //! - `exchange.rs`: one request on its way: its counted body, its log line, its connection; `traffic.rs`: how many
 //!   there are at once
 //! - `api.rs`: AWS's face, JSON 1.1
+//! - `identity.rs`: STS, and where CIs, containers and EC2 say who somebody is
 //! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
 //!   says no
 //! - `store.rs`: the state that both faces share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
@@ -21,6 +22,7 @@ mod distribution;
 mod exchange;
 mod faults;
 mod folder;
+mod identity;
 mod manifest;
 mod refusal;
 mod repository;
@@ -37,7 +39,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
@@ -59,6 +61,7 @@ use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
+pub use self::identity::Assumed;
 pub use self::rules::{
     Absent, BlobMounting, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Parts, Rules,
     UploadStatus,
@@ -136,6 +139,7 @@ impl Sandbox {
             account,
             region,
             rules: Mutex::new(rules),
+            sessions: Mutex::default(),
             log: Arc::default(),
             traffic: Arc::default(),
             stop: CancellationToken::new(),
@@ -175,6 +179,11 @@ impl Sandbox {
     /// Changes how it behaves from now on.
     pub fn set_rules(&self, change: impl FnOnce(&mut Rules)) {
         self.server.rules(change);
+    }
+
+    /// Every role that was assumed so far.
+    pub fn assumed(&self) -> Vec<Assumed> {
+        self.server.sessions().assumed.clone()
     }
 
     /// Lets every token handed out so far expire now.
@@ -250,6 +259,7 @@ struct Server {
     account: String,
     region: String,
     rules: Mutex<Rules>,
+    sessions: Mutex<identity::Sessions>,
     log: Arc<Log>,
     traffic: Arc<Traffic>,
     stop: CancellationToken,
@@ -267,6 +277,10 @@ impl std::fmt::Debug for Server {
 impl Server {
     fn rules<T>(&self, look: impl FnOnce(&mut Rules) -> T) -> T {
         look(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, identity::Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The registry as ECR would call it. The sandbox is elsewhere, and clients must not go there: they push to the host
@@ -326,7 +340,7 @@ async fn serve_registry(
     let operation = face.operation(&request);
     let presence = match face {
         Face::Registry(_) => Some(server.traffic.enter(server.rules(|rules| rules.most_at_once))),
-        Face::Api => None,
+        Face::Api | Face::Identity(_) => None,
     };
     let trouble = match &presence {
         Some(presence) if !presence.is_served() => Some(Trouble::Throttle { retry_after: None }),
@@ -355,7 +369,7 @@ async fn serve_registry(
         }
         Some(trouble @ (Trouble::Status { .. } | Trouble::Throttle { .. } | Trouble::ThrottleUntil(_))) => {
             Some(match &face {
-                Face::Api => api::injected(&server, &trouble),
+                Face::Api | Face::Identity(_) => api::injected(&server, &trouble),
                 Face::Registry(_) => distribution::injected(&server, &mut exchange, &trouble),
             })
         }
@@ -364,6 +378,7 @@ async fn serve_registry(
     let mut response = match (injected, &face) {
         (Some(response), _) => response,
         (None, Face::Api) => api::answer(&server, &mut exchange).await,
+        (None, Face::Identity(_)) => identity::answer(&server, &mut exchange).await,
         (None, Face::Registry(route)) => distribution::answer(&server, &mut exchange, route).await,
     };
     exchange.drain().await;
@@ -404,11 +419,16 @@ async fn serve_bucket(
 /// Which of the two APIs a request speaks.
 enum Face {
     Api,
+    /// Not ECR's, but of those who say who the caller is.
+    Identity(&'static str),
     Registry(Route),
 }
 
 impl Face {
     fn of(request: &Request) -> Self {
+        if let Some(operation) = identity::operation(request.uri().path(), request.headers()) {
+            return Self::Identity(operation);
+        }
         match request.uri().path() {
             "/" => Self::Api,
             path => Self::Registry(Route::of(path)),
@@ -419,6 +439,7 @@ impl Face {
     fn operation(&self, request: &Request) -> String {
         match self {
             Self::Api => api::operation(request.headers()),
+            Self::Identity(operation) => (*operation).to_owned(),
             Self::Registry(route) => route.operation(request.method()).to_owned(),
         }
     }

@@ -32,6 +32,10 @@ pub struct Rules {
     pub deny_silently: bool,
     /// How long a token lives. Counts for tokens handed out from now on.
     pub token_lifetime: Duration,
+    /// How long a role's credentials live, whatever was asked for.
+    pub session_lifetime: Option<Duration>,
+    /// The external ID without which no role is assumed.
+    pub external_id: Option<String>,
     /// What an upload to a repository that does not exist meets.
     pub absent_repository: Absent,
     /// Creates an absent repository at the first upload, as a matching creation template makes ECR do
@@ -73,6 +77,8 @@ impl Default for Rules {
             deny_silently: false,
             // https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
             token_lifetime: Duration::from_secs(12 * 60 * 60),
+            session_lifetime: None,
+            external_id: None,
             absent_repository: Absent::default(),
             create_on_push: false,
             blob_mounting: BlobMounting::default(),

@@ -50,9 +50,16 @@ impl Ecr {
 
     /// A sandbox with these repositories and rules.
     pub(crate) fn with(repositories: &[&str], rules: Rules) -> Self {
+        Self::in_region("us-east-1", repositories, rules)
+    }
+
+    /// A sandbox that plays a region.
+    pub(crate) fn in_region(region: &str, repositories: &[&str], rules: Rules) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let create = repositories.iter().map(|name| name.parse().unwrap()).collect();
-        let sandbox = runtime.block_on(Sandbox::start(Options { create, rules, ..Options::default() })).unwrap();
+        let sandbox = runtime
+            .block_on(Sandbox::start(Options { create, rules, region: region.to_owned(), ..Options::default() }))
+            .unwrap();
         Self { bench: Bench::new(), sandbox, _runtime: runtime }
     }
 

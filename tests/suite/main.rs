@@ -6,6 +6,7 @@
 //! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
 //! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure;
 //!   `written.rs`: archives in the forms of their writers; `layouts.rs`: layouts with indexes and signatures
+//! - `cloud.rs`: all of AWS behind a proxy, under its own names
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
@@ -15,6 +16,7 @@
 
 mod bench;
 mod build;
+mod cloud;
 mod drawn;
 mod ecr;
 mod judged;
@@ -33,6 +35,7 @@ mod archives;
 mod chunks;
 mod compression;
 mod counts;
+mod credentials;
 mod empty;
 mod errors_of_archives;
 mod errors_of_registries;

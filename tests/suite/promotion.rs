@@ -97,7 +97,7 @@ fn the_way_through_an_air_gap_is_as_the_readme_has_it() {
     let recipe = readme.split("```sh\n").find(|block| block.starts_with("cosign save")).unwrap();
     let lines: Vec<_> = recipe.split("```").next().unwrap().lines().filter(|it| !it.starts_with("cosign ")).collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
-    let ecr = Ecr::new();
+    let ecr = Ecr::in_region("eu-west-1", &["team/app"], Rules::default());
     let Saved { layout, index, signatures, .. } = saved(&ecr);
     let mut command = std::process::Command::new("sh");
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_ecr-push")).parent().unwrap();

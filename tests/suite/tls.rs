@@ -24,10 +24,10 @@ const ARCHIVE: &str = "docker-20.10-save.tar";
 const MB: usize = 1_000_000;
 
 /// Somebody who issues certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -35,14 +35,14 @@ impl Authority {
     }
 
     /// A file with its certificate.
-    fn file(&self, bench: &Bench) -> String {
+    pub(crate) fn file(&self, bench: &Bench) -> String {
         let path = bench.scratch("ca.pem");
         std::fs::write(&path, self.0.pem()).unwrap();
         path
     }
 
     /// A certificate for an address on this machine, with its key.
-    fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    pub(crate) fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "0.0.0.0".into()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -54,7 +54,7 @@ impl Authority {
 type Change = fn(&mut CertificateParams);
 
 /// A certificate with its key.
-type Identity = (CertificateDer<'static>, Vec<u8>);
+pub(crate) type Identity = (CertificateDer<'static>, Vec<u8>);
 
 /// What takes the TLS off before a registry. It is gone when it is dropped.
 struct Front {

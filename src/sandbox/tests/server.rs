@@ -170,6 +170,7 @@ async fn the_log_says_who_asked_and_with_what() {
         status: 200,
         user_agent: Some("test/1".into()),
         authorized: true,
+        host: Some(bench.sandbox.address().to_string()),
         ..LogEntry::default()
     };
     assert_eq!(bench.last(), expected);

@@ -1,0 +1,552 @@
+//! Credentials, regions and hosts: which source is used, which host is asked, what is sent.
+
+use std::process::Command;
+
+use ecr_push::sandbox::Rules;
+
+use super::bench::{Run, testdata};
+use super::cloud::{ACCESS_KEY, ACCOUNT, Cloud};
+use super::ecr::SECRET_KEY;
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const ROLE: &str = "arn:aws:iam::000000000000:role/pusher";
+const SECOND: &str = "arn:aws:iam::000000000000:role/deployer";
+
+/// The registry's host in a region of the commercial partition.
+fn host(region: &str) -> String {
+    format!("{ACCOUNT}.dkr.ecr.{region}.amazonaws.com")
+}
+
+/// A push to the registry of `eu-west-1`, with options, without credentials.
+fn push(cloud: &Cloud, options: &[&str]) -> Command {
+    let (archive, target) = (testdata(ARCHIVE), format!("{}/team/app:1", host("eu-west-1")));
+    cloud.command(&[&[archive.as_str(), &target, "-v"], options].concat())
+}
+
+/// It arrived, and `-v` says by which credentials.
+#[track_caller]
+fn arrives(cloud: &Cloud, command: Command, by: &str) -> Run {
+    let run = cloud.finish(command).exits(0).says(&[&format!("credentials from {by}; region ")]);
+    assert!(cloud.image("team/app", "1").is_some());
+    run
+}
+
+/// A file of AWS's configuration, and a command that reads it.
+fn configured(cloud: &Cloud, mut command: Command, text: &str) -> Command {
+    let path = cloud.ecr.bench.scratch("config");
+    std::fs::write(&path, text).unwrap();
+    command.env("AWS_CONFIG_FILE", path);
+    command
+}
+
+fn keys(command: &mut Command) {
+    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+}
+
+fn profile(name: &str, id: &str) -> String {
+    format!("[profile {name}]\naws_access_key_id = {id}\naws_secret_access_key = {SECRET_KEY}\n")
+}
+
+#[test]
+fn keys_of_the_environment() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    keys(&mut command);
+    let run = arrives(&cloud, command, "the environment");
+    drop(run.says(&["region eu-west-1 from the host", "caller arn:aws:iam::000000000000:user/sandbox"]));
+    assert_eq!(cloud.keys(), [ACCESS_KEY]);
+    let host = host("eu-west-1");
+    let hosts = ["api.ecr.eu-west-1.amazonaws.com:443", "sts.eu-west-1.amazonaws.com:443"];
+    assert_eq!(cloud.hosts(), [&format!("{host}:443"), hosts[0], hosts[1]]);
+}
+
+#[test]
+fn a_profile_by_option_beats_the_keys_of_the_environment() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--profile", "ci"]);
+    keys(&mut command);
+    drop(arrives(&cloud, configured(&cloud, command, &profile("ci", "AKIAPROFILE")), "the profile ci"));
+    assert_eq!(cloud.keys(), ["AKIAPROFILE"]);
+}
+
+#[test]
+fn a_profile_that_is_not_there_is_named() {
+    let cloud = Cloud::of("eu-west-1");
+    let command = configured(&cloud, push(&cloud, &["--profile", "ci"]), &profile("other", "AKIAPROFILE"));
+    drop(cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the profile ci", "ci"]));
+    assert_eq!(cloud.keys(), [""; 0]);
+}
+
+#[test]
+fn a_role_with_all_that_is_said_of_it() {
+    let cloud = Cloud::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
+    let options = ["--role-arn", ROLE, "--external-id", "customer-7", "--role-session-name", "build-9"];
+    let mut command = push(&cloud, &[&options[..], &["--role-duration", "1800"]].concat());
+    keys(&mut command);
+    let run = arrives(&cloud, command, &format!("the environment, then the role {ROLE}"));
+    drop(run.says(&["caller arn:aws:sts::000000000000:assumed-role/pusher/build-9"]));
+    let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once: {:?}", cloud.assumed()) };
+    assert_eq!((assumed.action.as_str(), assumed.role.as_str()), ("AssumeRole", ROLE));
+    assert_eq!((assumed.session_name.as_str(), assumed.external_id.as_deref()), ("build-9", Some("customer-7")));
+    assert_eq!((assumed.seconds, assumed.signed_by.as_deref()), (Some(1800), Some(ACCESS_KEY)));
+    assert_eq!(assumed.host, "sts.eu-west-1.amazonaws.com", "STS is asked in the region");
+    assert_eq!(cloud.keys(), [assumed.access_key.as_str()]);
+}
+
+#[test]
+fn a_role_that_is_refused_says_whose_right_is_missing() {
+    let cloud = Cloud::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
+    let mut command = push(&cloud, &["--role-arn", ROLE]);
+    keys(&mut command);
+    let run = cloud.finish(command).exits(3).says(&[&format!("cannot get AWS credentials from the role {ROLE}")]);
+    drop(run.says(&["not authorized to perform: sts:AssumeRole", "AccessDenied", "--external-id", "trust policy"]));
+}
+
+#[test]
+fn roles_are_assumed_one_from_the_other() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--role-arn", ROLE, "--role-arn", SECOND]);
+    keys(&mut command);
+    drop(arrives(&cloud, command, &format!("the environment, then the role {ROLE}, then the role {SECOND}")));
+    let [first, second] = &cloud.assumed()[..] else { panic!("two roles are assumed once: {:?}", cloud.assumed()) };
+    assert_eq!((first.role.as_str(), first.signed_by.as_deref()), (ROLE, Some(ACCESS_KEY)));
+    assert_eq!((second.role.as_str(), second.signed_by.as_ref()), (SECOND, Some(&first.access_key)));
+    assert_eq!((first.session_name.as_str(), second.session_name.as_str()), ("ecr-push", "ecr-push"));
+    assert_eq!(cloud.keys(), [second.access_key.as_str()]);
+}
+
+#[test]
+fn the_variables_of_the_task() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    command.env("AWS_ACCESSKEYID", "AKIATASK").env("AWS_SECRETACCESSKEY", SECRET_KEY);
+    drop(arrives(&cloud, command, "the keys of AWS_ACCESSKEYID"));
+    assert_eq!(cloud.keys(), ["AKIATASK"]);
+}
+
+#[test]
+fn the_variables_of_the_task_for_a_role() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    command.env("AWS_ACCESSKEYID", "AKIATASK").env("AWS_SECRETACCESSKEY", SECRET_KEY);
+    command.env("AWS_ASSUMEROLEARN", ROLE).env("AWS_EXTERNALID", "id-1").env("AWS_ROLECREDENTIAL_MAXDURATION", "900");
+    drop(arrives(&cloud, command, &format!("the keys of AWS_ACCESSKEYID, then the role {ROLE}")));
+    let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once") };
+    assert_eq!((assumed.external_id.as_deref(), assumed.seconds), (Some("id-1"), Some(900)));
+    assert_eq!(assumed.session_name, "aws-vsts-tools", "trust policies may ask for the task's name");
+    // The session name can be said, and the keys may be a session's.
+    let mut command = push(&cloud, &["--tag", "2"]);
+    command.env("AWS_ACCESSKEYID", "AKIATASK").env("AWS_SECRETACCESSKEY", SECRET_KEY).env("AWS_ASSUMEROLEARN", ROLE);
+    command.env("AWS_ROLESESSIONNAME", "mine");
+    drop(cloud.finish(command).exits(0));
+    assert_eq!(cloud.assumed()[1].session_name, "mine");
+}
+
+#[test]
+fn half_a_pair_of_keys_is_told() {
+    let cloud = Cloud::of("eu-west-1");
+    for (set, missing) in [
+        ("AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY"),
+        ("AWS_SECRETACCESSKEY", "AWS_ACCESSKEYID"),
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+    ] {
+        let mut command = push(&cloud, &[]);
+        command.env(set, SECRET_KEY);
+        drop(cloud.finish(command).exits(2).says(&[&format!("{set} is set and {missing} is not"), "hint: "]));
+    }
+    let mut command = push(&cloud, &[]);
+    command.env("AWS_ACCESSKEYID", "$(AWS.AccessKeyID)").env("AWS_SECRETACCESSKEY", SECRET_KEY);
+    drop(cloud.finish(command).exits(2).says(&["AWS_ACCESSKEYID holds $(AWS.AccessKeyID), which nobody filled in"]));
+    assert_eq!(cloud.log().len(), 0);
+}
+
+/// The variables that GitHub sets where a job may have a token.
+fn github(cloud: &Cloud, command: &mut Command) {
+    command.env("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/oidc/github?api-version=2", cloud.url()));
+    command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "job-token");
+}
+
+#[test]
+fn the_token_of_github_actions() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--role-arn", ROLE]);
+    github(&cloud, &mut command);
+    drop(arrives(&cloud, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token")));
+    let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once") };
+    assert_eq!((assumed.action.as_str(), assumed.signed_by.as_ref()), ("AssumeRoleWithWebIdentity", None));
+    assert_eq!(assumed.host, "sts.eu-west-1.amazonaws.com");
+    assert!(cloud.asked("oidc:Token")[0].path.ends_with("?api-version=2&audience=sts.amazonaws.com"));
+    assert_eq!(cloud.keys(), [assumed.access_key.as_str()]);
+}
+
+#[test]
+fn a_token_of_github_is_no_use_without_a_role() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    github(&cloud, &mut command);
+    keys(&mut command);
+    drop(arrives(&cloud, command, "the environment"));
+    let mut command = push(&cloud, &["--oidc", "on"]);
+    github(&cloud, &mut command);
+    drop(cloud.finish(command).exits(2).says(&["--role-arn arn:aws:iam::ACCOUNT:role/NAME"]));
+}
+
+#[test]
+fn the_token_of_azure_pipelines_and_a_role_after_it() {
+    let cloud = Cloud::of("eu-west-1");
+    let options = ["--azure-service-connection", "11111111-2222", "--role-arn", ROLE, "--role-arn", SECOND];
+    let mut command = push(&cloud, &options);
+    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", cloud.url())).env("SYSTEM_ACCESSTOKEN", "job-token");
+    let by = format!("the role {ROLE}, by Azure Pipelines' OIDC token, then the role {SECOND}");
+    drop(arrives(&cloud, command, &by));
+    let asked = &cloud.asked("oidc:Token")[0];
+    assert_eq!(asked.method, "POST");
+    assert!(asked.path.contains("api-version=7.1-preview.1&serviceConnectionId=11111111-2222"), "{}", asked.path);
+    let [first, second] = &cloud.assumed()[..] else { panic!("two roles are assumed once") };
+    assert_eq!((first.action.as_str(), first.session_name.as_str()), ("AssumeRoleWithWebIdentity", "aws-vsts-tools"));
+    assert_eq!((second.action.as_str(), second.signed_by.as_ref()), ("AssumeRole", Some(&first.access_key)));
+}
+
+#[test]
+fn azure_s_token_takes_what_the_step_has_to_map() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--azure-service-connection", "1", "--role-arn", ROLE]);
+    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", cloud.url()));
+    let run = cloud.finish(command).exits(2).says(&["--azure-service-connection needs SYSTEM_ACCESSTOKEN"]);
+    drop(run.says(&["SYSTEM_ACCESSTOKEN: $(System.AccessToken)"]));
+    // One that Azure does not take is told with the cure, and is not shown.
+    let mut command = push(&cloud, &["--azure-service-connection", "1", "--role-arn", ROLE]);
+    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", cloud.url())).env("SYSTEM_ACCESSTOKEN", "another");
+    let run = cloud.finish(command).exits(3).says(&["Azure Pipelines gives no OIDC token", "HTTP 401"]);
+    drop(run.says(&["the job's token is wrong", "hint: "]).never_says(&["another"]));
+}
+
+#[test]
+fn a_ci_that_is_out_of_order_is_asked_again() {
+    use ecr_push::sandbox::Fault;
+    let fault = Fault::once("oidc:Token", super::ecr::status(503, "Unavailable", "later")).times(2);
+    let cloud = Cloud::with("eu-west-1", Rules { faults: vec![fault], ..Rules::default() });
+    let mut command = push(&cloud, &["--role-arn", ROLE]);
+    github(&cloud, &mut command);
+    drop(arrives(&cloud, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token")));
+    assert_eq!(cloud.count("oidc:Token"), 3);
+}
+
+#[test]
+fn a_token_in_a_variable() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
+    command.env("AWS_ID_TOKEN", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln");
+    drop(arrives(&cloud, command, &format!("the role {ROLE}, by the OIDC token in AWS_ID_TOKEN")));
+    assert_eq!(cloud.assumed()[0].action, "AssumeRoleWithWebIdentity");
+    let command = push(&cloud, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
+    drop(cloud.finish(command).exits(2).says(&["names \"AWS_ID_TOKEN\", which is not set"]));
+}
+
+#[test]
+fn a_token_that_no_trust_policy_takes_is_told_with_its_claims() {
+    let rules = Rules { deny: vec!["sts:AssumeRoleWithWebIdentity".into()], ..Rules::default() };
+    let cloud = Cloud::with("eu-west-1", rules);
+    let mut command = push(&cloud, &["--role-arn", ROLE]);
+    github(&cloud, &mut command);
+    let run = cloud.finish(command).exits(3).says(&["Not authorized to perform sts:AssumeRoleWithWebIdentity"]);
+    drop(run.says(&[
+        "iss https://token.actions.githubusercontent.com, sub sc://org/project/connection, aud sts.amazonaws.com",
+    ]));
+}
+
+#[test]
+fn keys_come_before_a_ci_s_token_unless_it_is_asked_for() {
+    let cloud = Cloud::of("eu-west-1");
+    let run = |options: &[&str]| {
+        let mut command = push(&cloud, &[&["--role-arn", ROLE], options].concat());
+        github(&cloud, &mut command);
+        keys(&mut command);
+        cloud.finish(command).exits(0)
+    };
+    drop(run(&[]).says(&["credentials from the environment, then the role"]));
+    assert_eq!(cloud.assumed()[0].signed_by.as_deref(), Some(ACCESS_KEY));
+    drop(run(&["--oidc", "on", "--tag", "2"]).says(&["by GitHub Actions' OIDC token"]));
+    assert_eq!(cloud.assumed()[1].action, "AssumeRoleWithWebIdentity");
+    // Where the token is meant and passed over, that is said.
+    let mut command = push(&cloud, &["--role-arn", ROLE, "--web-identity-token-env", "T", "--tag", "3"]);
+    command.env("T", "a.b.c");
+    keys(&mut command);
+    drop(
+        cloud.finish(command).exits(0).says(&["keys are set, so the CI's OIDC token is not used; --oidc on takes it"]),
+    );
+    assert_eq!(cloud.assumed()[2].action, "AssumeRole");
+}
+
+#[test]
+fn a_ci_s_token_can_be_turned_down() {
+    let cloud = Cloud::of("eu-west-1");
+    let command = push(&cloud, &["--role-arn", ROLE, "--oidc", "off"]);
+    let mut command = configured(&cloud, command, &profile("p", "AKIAPROFILE"));
+    command.env("AWS_PROFILE", "p");
+    github(&cloud, &mut command);
+    drop(arrives(&cloud, command, &format!("the profile, then the role {ROLE}")));
+    assert_eq!((cloud.count("oidc:Token"), cloud.assumed()[0].signed_by.as_deref()), (0, Some("AKIAPROFILE")));
+}
+
+#[test]
+fn profiles_of_every_kind() {
+    let process = r#"{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "s"}"#;
+    let base = profile("base", "AKIABASE");
+    for (text, key) in [
+        (format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n{base}"), "ASIA"),
+        (format!("[profile p]\ncredential_process = echo '{process}'\n"), "AKIAPROCESS"),
+        (
+            "[profile p]\nsso_session = s\nsso_account_id = 000000000000\nsso_role_name = r\n\
+             [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://d-1.awsapps.com/start\n"
+                .to_owned(),
+            "ASIA",
+        ),
+    ] {
+        let cloud = Cloud::of("eu-west-1");
+        let mut command = configured(&cloud, push(&cloud, &[]), &text);
+        command.env("AWS_PROFILE", "p");
+        // Where `aws sso login` leaves it: the name is the SHA-1 of the session's.
+        let cache = cloud.ecr.bench.home().join(".aws/sso/cache");
+        std::fs::create_dir_all(&cache).unwrap();
+        let token = r#"{"accessToken": "sso-token", "expiresAt": "2999-01-01T00:00:00Z", "region": "eu-west-1"}"#;
+        std::fs::write(cache.join("a0f1490a20d0211c997b44bc357e1972deab8ae3.json"), token).unwrap();
+        drop(arrives(&cloud, command, "the profile"));
+        assert!(cloud.keys()[0].starts_with(key), "{:?} for {text}", cloud.keys());
+    }
+}
+
+#[test]
+fn a_web_identity_of_the_environment() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    let file = cloud.ecr.bench.scratch("token");
+    std::fs::write(&file, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln").unwrap();
+    command.env("AWS_WEB_IDENTITY_TOKEN_FILE", file).env("AWS_ROLE_ARN", ROLE).env("AWS_ROLE_SESSION_NAME", "pod");
+    drop(arrives(&cloud, command, "web identity"));
+    let assumed = &cloud.assumed()[0];
+    assert_eq!((assumed.action.as_str(), assumed.session_name.as_str()), ("AssumeRoleWithWebIdentity", "pod"));
+}
+
+#[test]
+fn the_credentials_of_a_container() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/credentials", cloud.url()));
+    command.env("HTTP_PROXY", "http://127.0.0.1:1");
+    drop(arrives(&cloud, command, "the container's credentials"));
+    assert_eq!(cloud.count("metadata:Container"), 1);
+    assert!(cloud.keys()[0].starts_with("ASIA"));
+}
+
+#[test]
+fn the_metadata_of_ec2_knows_region_and_credentials() {
+    let cloud = Cloud::of("ap-southeast-2");
+    let mut command = cloud.command(&[&testdata(ARCHIVE), "team/app:1", "-v"]);
+    command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", cloud.url());
+    // It is never asked through a proxy.
+    command.env("HTTP_PROXY", "http://127.0.0.1:1");
+    drop(arrives(&cloud, command, "EC2's metadata").says(&["region ap-southeast-2 from EC2's metadata"]));
+    assert!(cloud.keys()[0].starts_with("ASIA"));
+}
+
+#[test]
+fn without_credentials_it_is_told_what_was_tried() {
+    let cloud = Cloud::of("eu-west-1");
+    let run = cloud.finish(push(&cloud, &[])).exits(3).says(&["no AWS credentials were found", "because: tried"]);
+    let run = run.says(&["the environment: ", "the profile: ", "web identity: ", "the container's credentials: "]);
+    drop(run.says(&["EC2's metadata: ", "hint: Set AWS_ACCESS_KEY_ID"]));
+    assert_eq!(cloud.hosts(), [""; 0]);
+}
+
+#[test]
+fn without_a_route_and_without_credentials_it_is_told_soon() {
+    let cloud = Cloud::of("eu-west-1");
+    // Takes the connection and never answers, as a container sees EC2's metadata that is one hop too far.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for target in [format!("{}/team/app:1", host("eu-west-1")), "team/app:1".into()] {
+        let mut command = cloud.ecr.bench.command(&[&testdata(ARCHIVE), &target]);
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint);
+        let began = std::time::Instant::now();
+        let code = if target.contains('.') { 3 } else { 2 };
+        drop(cloud.finish(command).exits(code).says(&["EC2's metadata", "hint: "]));
+        assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn credentials_that_end_during_a_push_are_renewed() {
+    let rules = Rules { session_lifetime: Some(std::time::Duration::from_secs(2)), ..Rules::default() };
+    let cloud = Cloud::with("eu-west-1", rules);
+    // The login ends while layers go out, and by then the role's credentials have ended, too.
+    cloud.set_rules(|rules| {
+        rules.faults.push(ecr_push::sandbox::Fault::once(
+            "ecr:InitiateLayerUpload",
+            ecr_push::sandbox::Trouble::Delay(std::time::Duration::from_millis(2100)),
+        ));
+        rules
+            .faults
+            .push(ecr_push::sandbox::Fault::once("ecr:CompleteLayerUpload", ecr_push::sandbox::Trouble::ExpireTokens));
+    });
+    let mut command = push(&cloud, &["--role-arn", ROLE, "--concurrency", "1"]);
+    keys(&mut command);
+    drop(arrives(&cloud, command, &format!("the environment, then the role {ROLE}")));
+    assert!(cloud.assumed().len() >= 2, "{:?}", cloud.assumed());
+    let used = cloud.keys();
+    assert!(used.len() >= 2 && used.first() != used.last(), "{used:?}");
+}
+
+#[test]
+fn every_form_of_host_is_asked_with_its_own_endpoints() {
+    for (region, host, api) in [
+        ("eu-west-1", "dkr.ecr.eu-west-1.amazonaws.com", "api.ecr.eu-west-1.amazonaws.com"),
+        ("cn-north-1", "dkr.ecr.cn-north-1.amazonaws.com.cn", "api.ecr.cn-north-1.amazonaws.com.cn"),
+        ("us-gov-west-1", "dkr.ecr.us-gov-west-1.amazonaws.com", "api.ecr.us-gov-west-1.amazonaws.com"),
+        ("eusc-de-east-1", "dkr.ecr.eusc-de-east-1.amazonaws.eu", "api.ecr.eusc-de-east-1.amazonaws.eu"),
+        ("us-iso-east-1", "dkr.ecr.us-iso-east-1.c2s.ic.gov", "api.ecr.us-iso-east-1.c2s.ic.gov"),
+        ("us-isob-east-1", "dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "api.ecr.us-isob-east-1.sc2s.sgov.gov"),
+        ("eu-isoe-west-1", "dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "api.ecr.eu-isoe-west-1.cloud.adc-e.uk"),
+        ("us-isof-south-1", "dkr.ecr.us-isof-south-1.csp.hci.ic.gov", "api.ecr.us-isof-south-1.csp.hci.ic.gov"),
+        ("us-east-2", "dkr.ecr-fips.us-east-2.amazonaws.com", "api.ecr-fips.us-east-2.amazonaws.com"),
+        ("us-east-2", "dkr-ecr.us-east-2.on.aws", "ecr.us-east-2.api.aws"),
+        ("us-east-2", "dkr-ecr-fips.us-east-2.on.aws", "ecr-fips.us-east-2.api.aws"),
+        ("cn-north-1", "dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "ecr.cn-north-1.api.amazonwebservices.com.cn"),
+        ("mars-north-7", "dkr.ecr.mars-north-7.amazonaws.com", "api.ecr.mars-north-7.amazonaws.com"),
+    ] {
+        let cloud = Cloud::of(region);
+        let target = format!("{ACCOUNT}.{host}/team/app:1");
+        let command = cloud.command_of_user(&[&testdata(ARCHIVE), &target]);
+        let run = cloud.finish(command).exits(0);
+        assert!(run.stdout.starts_with(&format!("{ACCOUNT}.{host}/team/app:1@sha256:")), "{}", run.stdout);
+        drop(run);
+        assert_eq!(cloud.hosts(), [format!("{ACCOUNT}.{host}:443"), format!("{api}:443")], "{host}");
+    }
+}
+
+#[test]
+fn a_target_without_a_host_is_in_the_region_that_is_named_first() {
+    for (options, variables, region, from) in [
+        (&["--region", "eu_central_1"][..], &[("AWS_REGION", "x-y")][..], "eu-central-1", "--region"),
+        (&[], &[("AWS_REGION", "sa-east-1"), ("AWS_DEFAULT_REGION", "x-y")], "sa-east-1", "AWS_REGION"),
+        (&[], &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "me_south_1")], "me-south-1", "AWS_DEFAULT_REGION"),
+        (&[], &[("AWS_PROFILE", "p")], "il-central-1", "the profile"),
+        (&["--profile", "p"], &[("AWS_PROFILE", "default")], "il-central-1", "the profile"),
+    ] {
+        let cloud = Cloud::of(region);
+        let text = format!("[profile p]\nregion = il-central-1\n{}", &profile("p", "AKIAPROFILE")[12..]);
+        let command = cloud.command_of_user(&[&[testdata(ARCHIVE).as_str(), "team/app:1", "-v"], options].concat());
+        let mut command = configured(&cloud, command, &text);
+        command.envs(variables.iter().copied());
+        let run = cloud.finish(command).exits(0).says(&[&format!("region {region} from {from}")]);
+        assert!(run.stdout.starts_with(&format!("{}/team/app:1@", host(region))), "{}", run.stdout);
+        drop(run);
+        let api = format!("api.ecr.{region}.amazonaws.com:443");
+        assert!(cloud.hosts().contains(&api), "{:?}", cloud.hosts());
+    }
+}
+
+#[test]
+fn the_settings_for_endpoints_choose_the_registry_s_host_too() {
+    for (fips, dual_stack, host, api) in [
+        ("true", "false", "dkr.ecr-fips.us-east-1.amazonaws.com", "api.ecr-fips.us-east-1.amazonaws.com"),
+        ("false", "true", "dkr-ecr.us-east-1.on.aws", "ecr.us-east-1.api.aws"),
+        ("true", "true", "dkr-ecr-fips.us-east-1.on.aws", "ecr-fips.us-east-1.api.aws"),
+    ] {
+        let cloud = Cloud::of("us-east-1");
+        let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1"]);
+        command.env("AWS_USE_FIPS_ENDPOINT", fips).env("AWS_USE_DUALSTACK_ENDPOINT", dual_stack);
+        drop(cloud.finish(command).exits(0));
+        assert_eq!(cloud.hosts(), [format!("{ACCOUNT}.{host}:443"), format!("{api}:443")]);
+    }
+}
+
+#[test]
+fn a_region_that_contradicts_the_host_is_refused() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--region", "eu-west-2"]);
+    keys(&mut command);
+    drop(cloud.finish(command).exits(2).says(&["is in region eu-west-1, but --region says eu-west-2"]));
+}
+
+#[test]
+fn a_host_that_only_looks_like_ecr_s_gets_no_credentials() {
+    for host in
+        ["000000000000.dkr.ecr.eu-west-1.amazonaws.com.example.org", "000000000000.dkr.ecr.eu-west-1.amazonaws.org"]
+    {
+        let cloud = Cloud::of("eu-west-1");
+        let command = cloud.command_of_user(&[&testdata(ARCHIVE), &format!("{host}/team/app:1")]);
+        drop(cloud.finish(command).exits(3));
+        assert_eq!(cloud.hosts(), [format!("{host}:443")]);
+        assert!(cloud.log().iter().all(|entry| !entry.authorized));
+    }
+}
+
+#[test]
+fn another_account_s_registry_by_its_number() {
+    let cloud = Cloud::of("eu-west-1");
+    let archive = testdata(ARCHIVE);
+    let command = |target: &str, options: &[&str]| {
+        let mut command = cloud.command_of_user(&[&[archive.as_str(), target], options].concat());
+        command.env("AWS_REGION", "eu-west-1");
+        command
+    };
+    // The sandbox takes every host for its own.
+    let run = cloud.finish(command("team/app:1", &["--registry-id", "111111111111"])).exits(0);
+    assert!(run.stdout.starts_with("111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app:1@"), "{}", run.stdout);
+    drop(run);
+    assert!(cloud.hosts().contains(&"111111111111.dkr.ecr.eu-west-1.amazonaws.com:443".to_owned()));
+    let contradiction = command(&format!("{}/team/app:1", host("eu-west-1")), &["--registry-id", "111111111111"]);
+    drop(cloud.finish(contradiction).exits(2).says(&["--registry-id 111111111111 contradicts"]));
+    let no_account = command("team/app:1", &["--registry-id", "12"]);
+    drop(cloud.finish(no_account).exits(2).says(&["it takes twelve digits"]));
+}
+
+#[test]
+fn a_vpc_endpoint_leads_to_the_registry_that_is_named() {
+    let cloud = Cloud::of("eu-west-1");
+    let endpoint = "vpce-0a1b2c3d-xyz.dkr.ecr.eu-west-1.vpce.amazonaws.com";
+    let target = format!("{endpoint}/team/app:1");
+    let command = cloud.command_of_user(&[&testdata(ARCHIVE), &target]);
+    drop(cloud.finish(command).exits(2).says(&["is a VPC endpoint", "--registry-id ACCOUNT"]));
+    // It is only known inside its network, and no proxy leads there: its name is looked up here, and not found.
+    let options = ["--registry-id", ACCOUNT, "--retries", "0"];
+    let command = cloud.command_of_user(&[&[testdata(ARCHIVE).as_str(), &target], &options[..]].concat());
+    drop(cloud.finish(command).exits(4).says(&[endpoint]));
+    assert_eq!(cloud.hosts(), ["api.ecr.eu-west-1.amazonaws.com:443"]);
+}
+
+#[test]
+fn aws_without_the_company_s_certificates_is_not_trusted() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    keys(&mut command);
+    command.env_remove("AWS_CA_BUNDLE");
+    drop(cloud.finish(command).exits(4).says(&["no answer from the ECR API", "certificate"]));
+    // Any of the three ways will do.
+    let ca = cloud.ecr.bench.scratch("ca.pem");
+    let mut command = push(&cloud, &["--ca-file", &ca]);
+    keys(&mut command);
+    command.env_remove("AWS_CA_BUNDLE");
+    drop(cloud.finish(command).exits(0));
+    let mut command = push(&cloud, &["--tag", "2"]);
+    keys(&mut command);
+    command.env_remove("AWS_CA_BUNDLE").env("SSL_CERT_FILE", &ca);
+    drop(cloud.finish(command).exits(0));
+}
+
+#[test]
+fn what_no_proxy_names_is_asked_directly() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--retries", "0"]);
+    keys(&mut command);
+    // Then nobody is there: no public name is known to these tests.
+    command.env("NO_PROXY", ".dkr.ecr.eu-west-1.amazonaws.com");
+    drop(cloud.finish(command).exits(4).says(&[&host("eu-west-1")]));
+    assert_eq!(cloud.hosts(), ["api.ecr.eu-west-1.amazonaws.com:443", "sts.eu-west-1.amazonaws.com:443"]);
+    let mut command = push(&cloud, &["--retries", "0"]);
+    keys(&mut command);
+    command.env("NO_PROXY", "amazonaws.com").env("AWS_MAX_ATTEMPTS", "1");
+    drop(cloud.finish(command).exits(4).says(&["no answer from the ECR API"]));
+}
