@@ -10,9 +10,9 @@ mkdir -p "$target"
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-if ! { has docker-registry && has skopeo; } && has apt-get && [ "$(id -u)" = 0 ]; then
-  echo "Installing docker-registry and skopeo"
-  { apt-get update -qq && apt-get install -y -qq --no-install-recommends docker-registry skopeo; } \
+if ! { has docker-registry && has skopeo && has curl; } && has apt-get && [ "$(id -u)" = 0 ]; then
+  echo "Installing docker-registry, skopeo and curl"
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends docker-registry skopeo curl; } \
     >"$target/apt.log" 2>&1 || echo "That did not work; see $target/apt.log"
 fi
 if [ ! -x "$target/moto/bin/moto_server" ] && has python3; then

@@ -48,6 +48,7 @@ mod indexes;
 mod inspect;
 mod journal;
 mod limits;
+mod live;
 mod moto;
 mod mount;
 mod passing;
