@@ -185,9 +185,9 @@ impl Stage {
                 NotReady::Broken(error)
             }
             _ => {
-                let tried = tried.iter().map(|(name, error)| format!("{name}: {}", root_cause(error)));
+                let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", why_none(name, error)));
                 let error = Error::new(Kind::Permission, "no AWS credentials were found")
-                    .because(format!("tried {}", tried.collect::<Vec<_>>().join("; ")))
+                    .because(format!("tried{}", tried.collect::<String>()))
                     .hint(
                         "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile NAME, or --role-arn in a CI \
                          with OIDC, or run where a role is attached.",
@@ -217,6 +217,22 @@ impl fmt::Debug for Stage {
     }
 }
 
+/// Why a link of the chain has no credentials. The SDK's own words for a variable that is not set do not always name it.
+fn why_none(name: &str, error: &CredentialsError) -> String {
+    match (name, error) {
+        (ENVIRONMENT, CredentialsError::CredentialsNotLoaded(_)) => "AWS_ACCESS_KEY_ID is not set".into(),
+        (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => "AWS_WEB_IDENTITY_TOKEN_FILE is not set".into(),
+        (CONTAINER, CredentialsError::CredentialsNotLoaded(_)) => {
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set".into()
+        }
+        _ => root_cause(error),
+    }
+}
+
+const ENVIRONMENT: &str = "the environment";
+const WEB_IDENTITY: &str = "web identity";
+const CONTAINER: &str = "the container's credentials";
+
 /// AWS's own chain, in its order, with each link's name for people.
 fn chain(aws: &ProviderConfig, machine: &ProviderConfig) -> Vec<(String, SharedCredentialsProvider)> {
     let profile = ProfileFileCredentialsProvider::builder().configure(aws).build();
@@ -224,10 +240,10 @@ fn chain(aws: &ProviderConfig, machine: &ProviderConfig) -> Vec<(String, SharedC
     let container = EcsCredentialsProvider::builder().configure(machine).build();
     let ec2 = ImdsCredentialsProvider::builder().configure(machine).imds_client(metadata(machine)).build();
     vec![
-        ("the environment".into(), SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
+        (ENVIRONMENT.into(), SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
         ("the profile".into(), SharedCredentialsProvider::new(profile)),
-        ("web identity".into(), SharedCredentialsProvider::new(web_identity)),
-        ("the container's credentials".into(), SharedCredentialsProvider::new(container)),
+        (WEB_IDENTITY.into(), SharedCredentialsProvider::new(web_identity)),
+        (CONTAINER.into(), SharedCredentialsProvider::new(container)),
         ("EC2's metadata".into(), SharedCredentialsProvider::new(ec2)),
     ]
 }

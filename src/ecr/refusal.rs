@@ -12,13 +12,13 @@ use crate::error::{Answer, Error, root_cause};
 
 /// Adds the cause to an error, and what to do about it.
 pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
-    let mut chain = std::iter::successors(Some(why as &(dyn StdError + 'static)), |&error| error.source());
+    let chain = std::iter::successors(Some(why as &(dyn StdError + 'static)), |&error| error.source());
     // What the CI said is worded already.
     if let Some(own) = chain.clone().find_map(|error| error.downcast_ref::<Error>()) {
         return own.clone();
     }
     let claims = chain.clone().find_map(|error| error.downcast_ref::<Turned>()?.claims.clone());
-    let answer = chain.find_map(|error| {
+    let answer = chain.clone().find_map(|error| {
         let role = error.downcast_ref::<AssumeRoleError>().map(|it| (it.meta(), it.request_id()));
         let token = || error.downcast_ref::<AssumeRoleWithWebIdentityError>().map(|it| (it.meta(), it.request_id()));
         let (meta, id) = role.or_else(token)?;
@@ -30,6 +30,10 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         })
     });
     let Some(answer) = answer else {
+        let all: Vec<String> = chain.map(ToString::to_string).collect();
+        if all.iter().any(|text| text.contains("SSO")) {
+            return error.because(root_cause(why)).hint("Log in anew: aws sso login, with the profile's name.");
+        }
         return error.because(root_cause(why)).hint(
             "The same settings can be tried with: aws sts get-caller-identity. Check the route to AWS and the proxy, too.",
         );

@@ -318,6 +318,15 @@ fn profiles_of_every_kind() {
 }
 
 #[test]
+fn a_profile_whose_login_has_ended_says_how_to_log_in() {
+    let cloud = Cloud::of("eu-west-1");
+    let text = "[profile p]\nsso_session = s\nsso_account_id = 000000000000\nsso_role_name = r\n\
+                [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://d-1.awsapps.com/start\n";
+    let command = configured(&cloud, push(&cloud, &["--profile", "p"]), text);
+    drop(cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the profile p", "aws sso login"]));
+}
+
+#[test]
 fn a_web_identity_of_the_environment() {
     let cloud = Cloud::of("eu-west-1");
     let mut command = push(&cloud, &[]);
@@ -355,7 +364,9 @@ fn the_metadata_of_ec2_knows_region_and_credentials() {
 fn without_credentials_it_is_told_what_was_tried() {
     let cloud = Cloud::of("eu-west-1");
     let run = cloud.finish(push(&cloud, &[])).exits(3).says(&["no AWS credentials were found", "because: tried"]);
-    let run = run.says(&["the environment: ", "the profile: ", "web identity: ", "the container's credentials: "]);
+    let run = run.says(&["the environment: AWS_ACCESS_KEY_ID is not set\n", "the profile: "]);
+    let run =
+        run.says(&["web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set\n", "the container's credentials: AWS_"]);
     drop(run.says(&["EC2's metadata: ", "hint: Set AWS_ACCESS_KEY_ID"]));
     assert_eq!(cloud.hosts(), [""; 0]);
 }
