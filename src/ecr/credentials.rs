@@ -1,5 +1,6 @@
 //! Who we are to AWS: the credentials to begin with, and the roles that are assumed with them.
 
+use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -225,6 +226,7 @@ fn why_none(name: &str, error: &CredentialsError) -> String {
         (CONTAINER, CredentialsError::CredentialsNotLoaded(_)) => {
             "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set".into()
         }
+        _ if error.source().is_none() => "none is set up".into(),
         _ => root_cause(error),
     }
 }

@@ -30,11 +30,15 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         })
     });
     let Some(answer) = answer else {
-        let all: Vec<String> = chain.map(ToString::to_string).collect();
-        if all.iter().any(|text| text.contains("SSO")) {
+        let mut all: Vec<String> = chain.map(ToString::to_string).collect();
+        if all.iter().any(|text| text.contains("SSO") || text.contains("/sso/")) {
             return error.because(root_cause(why)).hint("Log in anew: aws sso login, with the profile's name.");
         }
-        return error.because(root_cause(why)).hint(
+        // The SDK says of every failure that it is one, and more than once.
+        let general = why.to_string();
+        all.retain(|text| *text != general);
+        let said = if all.is_empty() { general } else { all.join(": ") };
+        return error.because(said).hint(
             "The same settings can be tried with: aws sts get-caller-identity. Check the route to AWS and the proxy, too.",
         );
     };
