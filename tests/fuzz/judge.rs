@@ -123,11 +123,16 @@ impl Judge {
     /// Every image can be chosen, by the option that the advice names.
     fn choose(&self, archive: &Archive) -> Verdict<()> {
         let only = archive.select(&Choice::Only, &Part::default());
-        let Err(error) = &only else {
-            return ensure(archive.images.len() == 1, || "one of several images is chosen".into());
-        };
-        // Of an index that is not all there a part has to be named.
+        // Of an index that is not all there a part has to be named, but for attestations.
         let is_partial = |image: &Image| matches!(&image.content, Content::Index(index) if !index.absent().is_empty());
+        let error = match (&only, archive.images.as_slice()) {
+            (Err(error), _) => error,
+            (Ok(chosen), [image]) => {
+                let same = same(&chosen.content, &image.content) || is_partial(image);
+                return ensure(same, || "what is all there is not chosen as it is".into());
+            }
+            (Ok(_), _) => return Err("one of several images is chosen".into()),
+        };
         if let [image] = archive.images.as_slice()
             && is_partial(image)
         {
@@ -150,8 +155,7 @@ impl Judge {
             ensure(is_word, || format!("an option without its value: {option}"))?;
             let chosen = match archive.select(&choice, &Part::default()) {
                 Ok(chosen) => chosen,
-                // Nor can one be unwrapped whose entries make no sense.
-                Err(error) if is_partial(image) || error.to_string().ends_with("cannot be corrected") => {
+                Err(error) if is_partial(image) => {
                     refused(&error, &[Kind::Input])?;
                     continue;
                 }
