@@ -16,6 +16,7 @@
 
 use std::collections::HashMap;
 
+use super::choice::listed;
 use super::model::{Absent, Child, Content, Image, Index, Role};
 use super::{Platform, compose, shown};
 use crate::error::{Error, Result};
@@ -188,7 +189,7 @@ fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a 
         [] => Err(no_such_platform(content, platform, name)),
         several => {
             let ids = several.iter().filter_map(|manifest| digest(manifest));
-            let ids: String = ids.map(|digest| format!("\n  --image-id {}", digest.hex())).collect();
+            let ids = listed(ids, |digest| format!("\n  --image-id {}", digest.hex()));
             Err(Error::usage(format!("several images of {name} are for {platform}"))
                 .hint(format!("Choose one, without --platform:{ids}")))
         }
@@ -215,7 +216,7 @@ pub(super) fn choices(platforms: &[Platform]) -> String {
     let mut lines: Vec<String> = platforms.iter().map(|platform| format!("\n  --platform {platform}")).collect();
     lines.sort();
     lines.dedup();
-    let options = lines.concat();
+    let options = listed(lines.into_iter(), |line| line);
     if options.is_empty() {
         "It says no platform: leave --platform out.".into()
     } else {

@@ -127,13 +127,13 @@ impl Judge {
         let is_partial = |image: &Image| matches!(&image.content, Content::Index(index) if !index.absent().is_empty());
         let error = match (&only, archive.images.as_slice()) {
             (Err(error), _) => error,
-            (Ok(chosen), [image]) => {
+            (Ok(chosen), [image]) if archive.unusable.is_empty() => {
                 let same = same(&chosen.content, &image.content) || is_partial(image);
                 return ensure(same, || "what is all there is not chosen as it is".into());
             }
             (Ok(_), _) => return Err("one of several images is chosen".into()),
         };
-        if let [image] = archive.images.as_slice()
+        if let ([image], []) = (archive.images.as_slice(), archive.unusable.as_slice())
             && is_partial(image)
         {
             return refused(error, &[Kind::Input]);
