@@ -105,8 +105,11 @@ impl Case {
     /// A good archive that is packed, and breaks off somewhere: every packing tells.
     fn cut_packed(whole: &[u8], mut story: Vec<String>, dice: &mut Dice) -> Self {
         let outer = dice.of(&Outer::ALL);
-        let whole = outer.one(whole);
-        let at = if dice.one_in(2) { whole.len() - 1 - dice.roll(20) } else { dice.roll(whole.len()) };
+        // In two members all contents may be in the first, which is a file of its own.
+        let (contents, end) = whole.split_at(if dice.one_in(2) { whole.len() - 1024 } else { 0 });
+        let first = if contents.is_empty() { Vec::new() } else { outer.one(contents) };
+        let whole = [&first[..], &outer.one(end)].concat();
+        let at = first.len() + 1 + dice.roll(whole.len() - first.len() - 1);
         story.push(format!("{at} of {} bytes, packed with {outer:?}", whole.len()));
         let form = Form::Tar { bytes: whole[..at].to_vec(), outer: Some(outer) };
         Self { form, beginning_of: Some(whole), fate: Some(Fate::Refused), story }

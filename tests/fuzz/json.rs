@@ -199,7 +199,7 @@ pub(crate) fn grow(archive: &mut Archive, dice: &mut Dice) -> String {
         }
         1 if at.is_some() => {
             // Some are just above the limit, and would be read to their end without it: their documents are few bytes.
-            let (times, levels) = if dice.one_in(12) {
+            let (times, levels) = if dice.one_in(30) {
                 dice.of(&[(100, 2), (100, 2), (10, 4), (2000, 2)])
             } else {
                 (dice.of(&[1, 2, 4]), 2)
