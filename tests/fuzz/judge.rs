@@ -384,7 +384,7 @@ fn choose_platforms(archive: &Archive, image: &Image) -> Verdict<()> {
 }
 
 /// The manifests of images, each with its platform.
-fn images(content: &Content) -> Vec<(Option<Platform>, (Digest, Option<Digest>))> {
+fn images(content: &Content) -> Vec<(Option<Platform>, Key)> {
     match content {
         Content::Manifest(manifest) => vec![(manifest.config.platform(), key(content))],
         Content::Index(index) => {
@@ -410,8 +410,10 @@ fn is_partial(image: &Image) -> bool {
     matches!(&image.content, Content::Index(index) if !index.absent().is_empty())
 }
 
-/// What only this content has: the digests of its config and its manifest, or of its index.
-fn key(content: &Content) -> (Digest, Option<Digest>) {
+/// What only one content has: the digests of its config and its manifest, or of its index.
+type Key = (Digest, Option<Digest>);
+
+fn key(content: &Content) -> Key {
     (content.id(), content.stated().map(|stated| stated.digest))
 }
 
