@@ -21,7 +21,7 @@ pub enum Choice {
     Only,
 }
 
-/// Images that are listed in an advice; more are counted. Each costs a look at all others.
+/// What is listed in an advice; more is counted. Each image costs a look at all others.
 const MAX_LISTED: usize = 50;
 /// Names of an image that are listed beside its option, and that are tried for one.
 const MAX_NAMES: usize = 8;
@@ -58,8 +58,8 @@ impl Archive {
             let platforms: Vec<_> = images.iter().flat_map(|image| image.content.platforms()).collect();
             return Err(Error::usage(format!("{holds}, and none is for {platform}")).hint(choices(&platforms)));
         }
-        let broken = self.unusable.iter().map(|it| format!("\n  ({} cannot be pushed)", it.label()));
-        let options = self.options("Choose one:", images.into_iter()) + &broken.collect::<String>();
+        let broken = listed(self.unusable.iter(), |it| format!("\n  ({} cannot be pushed)", it.label()));
+        let options = self.options("Choose one:", images.into_iter()) + &broken;
         Err(Error::usage(format!("{holds}, and none is chosen")).hint(options))
     }
 
@@ -103,8 +103,8 @@ impl Archive {
             return Ok(Image::new(names, (*content).clone()));
         }
         if !nodes.is_empty() {
-            let ids = nodes.iter().map(|(_, content)| format!("\n  --image-id {}", identity(content).hex()));
-            let hint = format!("Choose one:{}", ids.collect::<String>());
+            let ids = listed(nodes.iter(), |(_, content)| format!("\n  --image-id {}", identity(content).hex()));
+            let hint = format!("Choose one:{ids}");
             return Err(Error::usage(format!(
                 "several images of {} have an ID that starts with {digits}",
                 self.source
@@ -143,9 +143,7 @@ impl Archive {
 
     /// A line for each image: the option that chooses it, and what it is.
     fn options<'a>(&self, title: &str, images: impl Iterator<Item = &'a Image>) -> String {
-        let mut text = title.to_owned();
-        let mut images = images;
-        for image in images.by_ref().take(MAX_LISTED) {
+        let line = |image: &'a Image| {
             let platforms: Vec<_> = image.content.platforms().iter().map(ToString::to_string).collect();
             let platforms = platforms.join(", ");
             let chooses = |name: &&String| {
@@ -168,14 +166,20 @@ impl Archive {
             let short = name.map(|_| image.content.id().short());
             let facts: Vec<_> =
                 short.into_iter().chain(Some(platforms).filter(|it| !it.is_empty())).chain(others).collect();
-            text.push_str(&format!("\n  {option}  ({})", facts.join(", ")));
-        }
-        let more = images.count();
-        if more > 0 {
-            text.push_str(&format!("\n  and {more} more"));
-        }
-        text
+            format!("\n  {option}  ({})", facts.join(", "))
+        };
+        format!("{title}{}", listed(images, line))
     }
+}
+
+/// A line for each, as many as anybody reads, and the number of the rest.
+pub(super) fn listed<T>(mut items: impl Iterator<Item = T>, line: impl Fn(T) -> String) -> String {
+    let mut text: String = items.by_ref().take(MAX_LISTED).map(line).collect();
+    let more = items.count();
+    if more > 0 {
+        text.push_str(&format!("\n  and {more} more"));
+    }
+    text
 }
 
 /// Of several that fit, those that have the part, unless none has.

@@ -16,6 +16,7 @@
 
 use std::collections::HashMap;
 
+use super::choice::listed;
 use super::model::{Absent, Child, Content, Image, Index, Role};
 use super::{Platform, compose, shown};
 use crate::error::{Error, Result};
@@ -108,9 +109,12 @@ impl Part {
             return Ok(part(image, (*manifest).clone(), Vec::new()));
         }
         let present: Vec<_> = images.iter().filter_map(|(_, manifest)| digest(manifest)).collect();
+        // Where all is there, the attestation of something else is its author's affair.
+        let is_all_there = index.absent().is_empty();
+        let is_there = |about: Digest| is_all_there || present.contains(&about);
         let keeps = |role: &Role| match role {
             Role::Image(_) => true,
-            Role::Attestation(about) => !self.drops(role) && about.is_none_or(|about| present.contains(&about)),
+            Role::Attestation(about) => !self.drops(role) && about.is_none_or(is_there),
         };
         let reduced = reduce(index, &keeps)?;
         if digest(&reduced) == Some(index.stated.digest) {
@@ -134,8 +138,21 @@ fn part(image: Image, content: Content, mut notes: Vec<String>) -> Image {
     Image { content, part_of: Some(before), notes: [image.notes, notes].concat(), ..image }
 }
 
+/// Whether an index has all that it lists, at any depth, and all of it `keeps`.
+fn is_whole(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> bool {
+    let is_whole = |child: &Child| match &child.content {
+        Content::Index(index) => is_whole(index, keeps),
+        Content::Manifest(_) => true,
+    };
+    index.absent.is_empty() && index.children.iter().all(|child| keeps(&child.role) && is_whole(child))
+}
+
 /// The index with only those of its entries that are there and that `keeps`.
 fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
+    // Not read again: its list may be `null`, or an index in it empty, and it stays what its author wrote.
+    if is_whole(index, keeps) {
+        return Ok(Content::Index(Box::new(index.clone())));
+    }
     let mut children = Vec::new();
     let mut before = Vec::new();
     for Child { role, content } in index.children.iter().filter(|child| keeps(&child.role)) {
@@ -172,7 +189,7 @@ fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a 
         [] => Err(no_such_platform(content, platform, name)),
         several => {
             let ids = several.iter().filter_map(|manifest| digest(manifest));
-            let ids: String = ids.map(|digest| format!("\n  --image-id {}", digest.hex())).collect();
+            let ids = listed(ids, |digest| format!("\n  --image-id {}", digest.hex()));
             Err(Error::usage(format!("several images of {name} are for {platform}"))
                 .hint(format!("Choose one, without --platform:{ids}")))
         }
@@ -199,7 +216,7 @@ pub(super) fn choices(platforms: &[Platform]) -> String {
     let mut lines: Vec<String> = platforms.iter().map(|platform| format!("\n  --platform {platform}")).collect();
     lines.sort();
     lines.dedup();
-    let options = lines.concat();
+    let options = listed(lines.into_iter(), |line| line);
     if options.is_empty() {
         "It says no platform: leave --platform out.".into()
     } else {

@@ -14,11 +14,20 @@ pub(crate) enum Form {
     Folder(Vec<(String, Vec<u8>)>),
 }
 
+/// What a reader has to do with a beginning, since all is there, or since the packing says that it is not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fate {
+    Opened,
+    Refused,
+}
+
 /// An archive that is read.
 pub(crate) struct Case {
     pub(crate) form: Form,
     /// The archive of which this is the beginning, if it is nothing else.
     pub(crate) beginning_of: Option<Vec<u8>>,
+    /// What becomes of it, if that is known before it is read.
+    pub(crate) fate: Option<Fate>,
     story: Vec<String>,
 }
 
@@ -49,7 +58,7 @@ impl Case {
                 let at = dice.roll(files.len());
                 dice.damage(&mut files[at].1);
             }
-            return Self { form: Form::Folder(files), beginning_of: None, story };
+            return Self { form: Form::Folder(files), beginning_of: None, fate: None, story };
         }
         let (mut bytes, headers) = archive.tar(&sealed);
         if dice.one_in(4) {
@@ -57,7 +66,7 @@ impl Case {
                 story.push(change_bytes(&mut bytes, &headers, dice));
             }
         }
-        let outer = dice.one_in(8).then(|| dice.of(&[Outer::Bzip2, Outer::Gzip, Outer::Xz, Outer::Zstd]));
+        let outer = dice.one_in(8).then(|| dice.of(&Outer::ALL));
         if let Some(outer) = outer {
             story.push(format!("packed with {outer:?}"));
             bytes = outer.pack(dice, &bytes);
@@ -66,7 +75,7 @@ impl Case {
                 story.push("and damaged".into());
             }
         }
-        Self { form: Form::Tar { bytes, outer }, beginning_of: None, story }
+        Self { form: Form::Tar { bytes, outer }, beginning_of: None, fate: None, story }
     }
 
     /// A good archive that breaks off somewhere.
@@ -77,10 +86,33 @@ impl Case {
             archive.entries.rotate_left(first);
         }
         let (whole, headers) = archive.tar(&archive.seal());
-        let at = if dice.one_in(2) { dice.of(&headers) + dice.of(&[0, 511, 512]) } else { dice.roll(whole.len()) };
+        if dice.one_in(4) {
+            return Self::cut_packed(&whole, story, dice);
+        }
+        let contents = whole.len() - 1024;
+        let at = match dice.roll(8) {
+            // Nothing is missing but the end mark, or half of it.
+            0 => contents + dice.of(&[0, 512]),
+            1..5 => dice.of(&headers) + dice.of(&[0, 511, 512]),
+            _ => dice.roll(whole.len()),
+        };
         story.push(format!("{at} of {} bytes", whole.len()));
         let form = Form::Tar { bytes: whole[..at.min(whole.len())].to_vec(), outer: None };
-        Self { form, beginning_of: Some(whole), story }
+        let fate = [contents, contents + 512].contains(&at).then_some(Fate::Opened);
+        Self { form, beginning_of: Some(whole), fate, story }
+    }
+
+    /// A good archive that is packed, and breaks off somewhere: every packing tells.
+    fn cut_packed(whole: &[u8], mut story: Vec<String>, dice: &mut Dice) -> Self {
+        let outer = dice.of(&Outer::ALL);
+        // In two members all contents may be in the first, which is a file of its own.
+        let (contents, end) = whole.split_at(if dice.one_in(2) { whole.len() - 1024 } else { 0 });
+        let first = if contents.is_empty() { Vec::new() } else { outer.one(contents) };
+        let whole = [&first[..], &outer.one(end)].concat();
+        let at = first.len() + 1 + dice.roll(whole.len() - first.len() - 1);
+        story.push(format!("{at} of {} bytes, packed with {outer:?}", whole.len()));
+        let form = Form::Tar { bytes: whole[..at].to_vec(), outer: Some(outer) };
+        Self { form, beginning_of: Some(whole), fate: Some(Fate::Refused), story }
     }
 
     /// How many bytes it has.

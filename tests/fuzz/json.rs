@@ -39,9 +39,20 @@ pub(crate) fn change(archive: &mut Archive, dice: &mut Dice) -> String {
     let at = list.filter(|_| dice.one_in(3)).unwrap_or_else(|| dice.of(&documents));
     let others = archive.blobs.len();
     let Body::Json(json) = &mut archive.blobs[at].body else { return "no document".into() };
-    if dice.one_in(400) && json.is_object() {
-        // More than a registry takes of a manifest, or than is read of any document.
-        json["padding"] = "x".repeat(dice.of(&[(4 << 20) + 1, (8 << 20) + 1])).into();
+    if let (true, Some(fields)) = (dice.one_in(8), json.as_object_mut().filter(|fields| !fields.is_empty())) {
+        // What a document is by, and what it cannot be without.
+        let field = dice.of(&fields.keys().cloned().collect::<Vec<_>>());
+        if dice.one_in(3) {
+            fields.insert(field.clone(), Value::Null);
+        } else {
+            fields.remove(&field);
+        }
+        return format!("document {at} is without {field}");
+    }
+    // More than a registry takes of a manifest, or than is read of any document.
+    let (chances, more) = if json.get("schemaVersion").is_some() { (120, (4 << 20) + 1) } else { (600, (8 << 20) + 1) };
+    if dice.one_in(chances) && json.is_object() {
+        json["padding"] = "x".repeat(more).into();
         return format!("document {at} is padded");
     }
     let mut places = Vec::new();
@@ -187,8 +198,12 @@ pub(crate) fn grow(archive: &mut Archive, dice: &mut Dice) -> String {
             format!("{depth} indexes above")
         }
         1 if at.is_some() => {
-            let (times, levels) =
-                if dice.one_in(30) { dice.of(&[(10, 4), (5, 6), (2000, 2)]) } else { (dice.of(&[1, 2, 4]), 2) };
+            // Some are just above the limit, and would be read to their end without it: their documents are few bytes.
+            let (times, levels) = if dice.one_in(30) {
+                dice.of(&[(100, 2), (100, 2), (10, 4), (2000, 2)])
+            } else {
+                (dice.of(&[1, 2, 4]), 2)
+            };
             // Each names its child so many times: in few bytes any number of images.
             for _ in 0..levels {
                 deepen(archive, at.unwrap(), dice);

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 use ecr_push::error::{Error, Kind};
 use ecr_push::image::{
-    self, Archive, Choice, Content, Image, Layer, Manifest, Part, Source, Spool, Stated, StoredLayer,
+    self, Archive, Child, Choice, Content, Image, Layer, Manifest, Part, Platform, Platforms, Role, Source, Spool,
+    Stated, StoredLayer,
 };
 use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
+use ecr_push::reference::Digest;
 use serde_json::Value;
 
 use super::archive::hex;
-use super::damage::{Case, Form};
+use super::damage::{Case, Fate, Form};
 use super::layers::{BOMB, unpack};
 
 /// The longest sentence.
@@ -85,15 +87,26 @@ impl Judge {
         let opened = self.open(path);
         let mut seen = Seen::default();
         if let Some(whole) = &case.beginning_of
-            && let Ok(archive) = &opened
+            && (opened.is_ok() || case.fate == Some(Fate::Opened))
         {
             let path = self.folder.join("whole");
             fs::write(&path, whole).unwrap();
-            let whole = self.open(&path).map_err(|error| format!("the whole archive is refused: {error}"))?;
-            let same = outline(&whole) == outline(archive);
-            ensure(same, || "it breaks off and is taken for another archive".into())?;
+            match (self.open(&path), &opened) {
+                (Ok(whole), Ok(archive)) => {
+                    let same = outline(&whole) == outline(archive);
+                    ensure(same, || "it breaks off and is taken for another archive".into())?;
+                }
+                // What is not there can be missing because the end is.
+                (Ok(whole), Err(error)) => {
+                    let lacks = !whole.unusable.is_empty() || whole.images.iter().any(is_partial);
+                    ensure(lacks, || format!("all is there, but: {error}"))?;
+                }
+                (Err(error), Ok(_)) => return Err(format!("the whole archive is refused: {error}")),
+                (Err(_), Err(_)) => {}
+            }
         }
         let archive = match opened {
+            Ok(_) if case.fate == Some(Fate::Refused) => return Err("it breaks off and is taken".into()),
             Ok(archive) => archive,
             Err(error) => return refused(&error, &[Kind::Input, Kind::Interrupted]).map(|()| seen),
         };
@@ -123,12 +136,17 @@ impl Judge {
     /// Every image can be chosen, by the option that the advice names.
     fn choose(&self, archive: &Archive) -> Verdict<()> {
         let only = archive.select(&Choice::Only, &Part::default());
-        let Err(error) = &only else {
-            return ensure(archive.images.len() == 1, || "one of several images is chosen".into());
+        // Of an index that is not all there a part has to be named, but for attestations.
+        let error = match (&only, archive.images.as_slice()) {
+            (Err(error), _) => error,
+            (Ok(chosen), [image]) if archive.unusable.is_empty() => {
+                let same = same(&chosen.content, &image.content) || is_partial(image);
+                ensure(same, || "what is all there is not chosen as it is".into())?;
+                return choose_platforms(archive, image);
+            }
+            (Ok(_), _) => return Err("one of several images is chosen".into()),
         };
-        // Of an index that is not all there a part has to be named.
-        let is_partial = |image: &Image| matches!(&image.content, Content::Index(index) if !index.absent().is_empty());
-        if let [image] = archive.images.as_slice()
+        if let ([image], []) = (archive.images.as_slice(), archive.unusable.as_slice())
             && is_partial(image)
         {
             return refused(error, &[Kind::Input]);
@@ -150,8 +168,7 @@ impl Judge {
             ensure(is_word, || format!("an option without its value: {option}"))?;
             let chosen = match archive.select(&choice, &Part::default()) {
                 Ok(chosen) => chosen,
-                // Nor can one be unwrapped whose entries make no sense.
-                Err(error) if is_partial(image) || error.to_string().ends_with("cannot be corrected") => {
+                Err(error) if is_partial(image) => {
                     refused(&error, &[Kind::Input])?;
                     continue;
                 }
@@ -347,6 +364,40 @@ fn outline(archive: &Archive) -> String {
     format!("{:?}", images.map(|image| (&image.names, image.content.id(), layers(image))).collect::<Vec<_>>())
 }
 
+/// Every platform of an archive's only image chooses the manifest for it, if there is one and not several.
+fn choose_platforms(archive: &Archive, image: &Image) -> Verdict<()> {
+    let images = images(&image.content);
+    for platform in images.iter().filter_map(|(platform, _)| platform.clone()).take(SOME) {
+        let part = Part { platforms: Platforms::One(platform.clone()), ..Part::default() };
+        let fits: HashSet<_> =
+            images.iter().filter(|(its, _)| its.as_ref() == Some(&platform)).map(|it| it.1).collect();
+        match archive.select(&Choice::Only, &part) {
+            Ok(chosen) => {
+                let is_it = fits.len() == 1 && fits.contains(&key(&chosen.content));
+                ensure(is_it, || format!("{platform} chooses another image"))?;
+            }
+            Err(error) if fits.len() > 1 => refused(&error, &[Kind::Usage])?,
+            Err(error) => return Err(format!("{platform} chooses nothing: {error}")),
+        }
+    }
+    Ok(())
+}
+
+/// The manifests of images, each with its platform.
+fn images(content: &Content) -> Vec<(Option<Platform>, Key)> {
+    match content {
+        Content::Manifest(manifest) => vec![(manifest.config.platform(), key(content))],
+        Content::Index(index) => {
+            let of = |child: &Child| match (&child.role, &child.content) {
+                (Role::Attestation(_), _) => Vec::new(),
+                (Role::Image(_), index @ Content::Index(_)) => images(index),
+                (Role::Image(platform), manifest) => vec![(platform.clone(), key(manifest))],
+            };
+            index.children.iter().flat_map(of).collect()
+        }
+    }
+}
+
 fn depth(content: &Content) -> usize {
     match content {
         Content::Manifest(_) => 0,
@@ -354,8 +405,20 @@ fn depth(content: &Content) -> usize {
     }
 }
 
+/// Whether it is an index that is not all there.
+fn is_partial(image: &Image) -> bool {
+    matches!(&image.content, Content::Index(index) if !index.absent().is_empty())
+}
+
+/// What only one content has: the digests of its config and its manifest, or of its index.
+type Key = (Digest, Option<Digest>);
+
+fn key(content: &Content) -> Key {
+    (content.id(), content.stated().map(|stated| stated.digest))
+}
+
 fn same(one: &Content, other: &Content) -> bool {
-    one.id() == other.id() && one.stated().map(|it| it.digest) == other.stated().map(|it| it.digest)
+    key(one) == key(other)
 }
 
 /// The digest is that of the bytes, and they are no more than a registry takes.

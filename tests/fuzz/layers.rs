@@ -58,8 +58,11 @@ pub(crate) fn draw(dice: &mut Dice, before: &Body) -> Body {
         4 => [gzip(&plain[..half]), gzip(&plain[half..])].concat(),
         5 => [skippable, zstd(&plain[..half]), zstd(&plain[half..])].concat(),
         6 => [gzip(&plain), vec![0; dice.roll(100)]].concat(),
-        // A window of 2^10 to 2^41 bytes, and an empty block (RFC 8878, 3.1.1.1.2).
-        7 => [&[0x28, 0xb5, 0x2f, 0xfd, 0, (dice.roll(32) as u8) << 3, 1, 0, 0], &b""[..]].concat(),
+        // A window of 2^10 to 2^41 bytes, mostly near the limit of 2^27, and an empty block (RFC 8878, 3.1.1.1.2).
+        7 => {
+            let window = dice.roll(32) as u8;
+            [0x28, 0xb5, 0x2f, 0xfd, 0, dice.of(&[window, 17, 18, 21]) << 3, 1, 0, 0].to_vec()
+        }
         _ => plain.clone(),
     };
     Body::Layer { plain: Arc::new(plain), packed: Arc::new(packed) }
@@ -75,6 +78,8 @@ pub(crate) enum Outer {
 }
 
 impl Outer {
+    pub(crate) const ALL: [Self; 4] = [Self::Bzip2, Self::Gzip, Self::Xz, Self::Zstd];
+
     pub(crate) fn pack(self, dice: &mut Dice, plain: &[u8]) -> Vec<u8> {
         let cut = if dice.one_in(3) { dice.roll(plain.len()) } else { 0 };
         let mut packed = Vec::new();
@@ -87,7 +92,8 @@ impl Outer {
         packed
     }
 
-    fn one(self, plain: &[u8]) -> Vec<u8> {
+    /// As one member.
+    pub(crate) fn one(self, plain: &[u8]) -> Vec<u8> {
         match self {
             Self::Gzip => gzip(plain),
             Self::Zstd => zstd(plain),

@@ -49,6 +49,32 @@ fn an_advice_lists_fifty_images_and_counts_the_rest() {
 }
 
 #[test]
+fn an_advice_lists_fifty_images_that_cannot_be_pushed_and_counts_the_rest() {
+    let mut archive = many();
+    let lost = |n| Unusable { names: vec![format!("lost:{n}")], id: None, error: Error::input("its layer is gone") };
+    archive.unusable = (0..60).map(lost).collect();
+    let advice = archive.select(&Choice::Only, &Part::default()).unwrap_err().advice().unwrap().to_owned();
+    assert_eq!(advice.matches("(lost:").count(), 50, "{advice}");
+    assert!(advice.ends_with("\n  (lost:49 cannot be pushed)\n  and 10 more"), "{advice}");
+
+    // So are the digests of a prefix that many have.
+    let mut archive = many();
+    let image = archive.images[0].clone();
+    let stated = |n: u32| Image {
+        content: Content::Index(Box::new(Index {
+            stated: compose::state(n.to_string().into(), String::new()),
+            children: Vec::new(),
+            absent: Vec::new(),
+        })),
+        ..image.clone()
+    };
+    archive.images = (0..20_000).map(stated).collect();
+    let advice = by_id(&archive, "00").unwrap_err().advice().unwrap().to_owned();
+    assert_eq!(advice.matches("--image-id").count(), 50, "{advice}");
+    assert!(advice.lines().last().unwrap().starts_with("  and "), "{advice}");
+}
+
+#[test]
 fn names_are_read_as_docker_reads_them() {
     let archive = many();
     for name in ["localhost/fixture/app:v1", "localhost/fixture/app:stable", "fixture/app:v1"] {

@@ -296,3 +296,43 @@ fn an_index_follows_a_child_that_changed() {
     assert_eq!(view["manifests"], json!(expected));
     assert_eq!(view["annotations"]["x"], "kept");
 }
+
+#[test]
+fn an_index_that_is_all_there_is_pushed_as_it_is_whatever_stands_in_it() {
+    let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let head = format!(r#""schemaVersion":2,"mediaType":"{kind}""#);
+    // Go writes empty lists as `null`, and what nobody looks at need not be JSON that we could write again.
+    let indexes = [r#""x":1"#, r#""manifests":null"#, r#""manifests":[]"#, &format!(r#""x":{deep}"#)]
+        .map(|rest| format!("{{{head},{rest}}}"));
+    for index in &indexes {
+        let layout = Layout::new();
+        let root = layout.blob(kind, index.as_bytes());
+        let archive = layout.open(std::slice::from_ref(&root)).unwrap();
+        for platforms in [Platforms::All, Platforms::Present] {
+            let image = chosen(&archive, platforms, Attestations::Kept).unwrap();
+            assert_eq!((pushed(&image), image.part_of, image.notes), (digest(&root), None, Vec::new()), "{index}");
+        }
+
+        // Nor does one below it get lost.
+        let mut made = Made::new();
+        made.image("linux/amd64");
+        let empty = made.layout.blob(kind, index.as_bytes());
+        made.entries.push(empty);
+        let (archive, whole) = made.open();
+        let image = chosen(&archive, Platforms::All, Attestations::Kept).unwrap();
+        assert_eq!((pushed(&image), image.part_of), (whole, None), "{index}");
+    }
+}
+
+#[test]
+fn an_attestation_of_something_that_its_index_does_not_list_stays_in_an_index_that_is_all_there() {
+    let mut made = Made::new();
+    made.image("linux/amd64");
+    made.attestation(&json!({ "digest": Digest::of(b"elsewhere") }));
+    let (archive, index) = made.open();
+    for platforms in [Platforms::All, Platforms::Present] {
+        let image = chosen(&archive, platforms, Attestations::Kept).unwrap();
+        assert_eq!((pushed(&image), image.part_of, image.notes), (index.clone(), None, Vec::new()));
+    }
+}
