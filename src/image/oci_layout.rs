@@ -28,7 +28,7 @@ use crate::reference::{DiffId, Digest};
 /// Indexes below indexes. One is common, two are rare, more are nobody's.
 const MAX_DEPTH: usize = 8;
 /// Descriptors of manifests and indexes that are followed, since a few small indexes can ask for any number of them.
-const MAX_DESCRIPTORS: usize = 10_000;
+pub(super) const MAX_DESCRIPTORS: usize = 10_000;
 /// What is read of blobs that nothing names, to see whether they are referrers.
 const MAX_UNLISTED: u64 = 16 << 20;
 /// A full name, written by containerd, Docker and BuildKit.
