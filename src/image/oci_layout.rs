@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 
 use super::archive::Entries;
 use super::document::{
@@ -188,8 +187,7 @@ impl<'d, 'a> Layout<'d, 'a> {
             left -= range.len();
             let Ok(listing) = serde_json::from_slice::<Listing>(&bytes) else { continue };
             let Some(subject) = listing.subject() else { continue };
-            let media_type = listing.media_type.unwrap_or_else(|| OCI_IMAGE_MEDIA_TYPE.to_owned());
-            let descriptor = Descriptor::new(media_type, digest, range.len());
+            let descriptor = Descriptor::new(listing.said_media_type(), digest, range.len());
             let read = self.content(&descriptor, "its name", 0, &Arc::default());
             found.push(Root { names: Vec::new(), descriptor, subject: Some(subject), read });
         }
