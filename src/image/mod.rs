@@ -35,9 +35,9 @@ use crate::error::{Error, Result};
 use crate::reference::Digest;
 
 pub use choice::Choice;
-pub use compose::{StoredLayer, check, index, manifest};
+pub use compose::{Became, StoredLayer, as_it_lies, check, index, manifest};
 pub use model::*;
-pub use part::{Attestations, Part, Platforms};
+pub use part::{Attestations, Extent, Part, Platforms};
 pub use passing::{HashOf, Passing};
 pub use platform::Platform;
 pub use repair::Flaw;

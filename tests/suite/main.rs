@@ -48,6 +48,7 @@ mod limits;
 mod moto;
 mod mount;
 mod passing;
+mod nested;
 mod promotion;
 mod quick_start;
 mod readme;
