@@ -253,16 +253,18 @@ fn may_be_packed(manifest: &Manifest, layer: &Layer) -> bool {
     layer.packing == Packing::Plain && layer.is_tar() && manifest.author != Author::Referrer
 }
 
-/// Whether it goes up as other bytes than the archive states, or the archive states none: then its digest is not known
-/// before its layers are packed. What was repaired is rewritten, too.
+/// Whether layers get packed, or the archive states no manifest: then its digest is not known before that is done.
+pub fn is_packed(content: &Content, compression: Compression) -> bool {
+    content.manifests().into_iter().any(|manifest| {
+        let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), Recipe::Keep { .. });
+        manifest.stated.is_none() || manifest.layers.iter().any(is_packed)
+    })
+}
+
+/// Whether it goes up as other bytes than the archive states, or the archive states none. What was repaired is rewritten,
+/// too.
 pub fn is_rewritten(content: &Content, compression: Compression) -> bool {
-    match content {
-        Content::Manifest(manifest) => {
-            let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), Recipe::Keep { .. });
-            manifest.stated.is_none() || manifest.repaired.is_some() || manifest.layers.iter().any(is_packed)
-        }
-        Content::Index(index) => index.children.iter().any(|child| is_rewritten(&child.content, compression)),
-    }
+    is_packed(content, compression) || content.manifests().into_iter().any(|manifest| manifest.repaired.is_some())
 }
 
 /// The layers of an image, each once, largest first.

@@ -2,7 +2,7 @@
 
 use super::{Event, Request};
 use crate::error::{Error, Result};
-use crate::image::{Archive, Choice, Content, Image, Part, Role};
+use crate::image::{self, Archive, Choice, Content, Image, Part, Role};
 use crate::plan::{self, Compression};
 use crate::reference::Digest;
 
@@ -42,13 +42,14 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
 
 /// Compares what will be tagged with what was expected.
 fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compression) -> Result<()> {
-    let stated = image.content.stated().filter(|_| !plan::is_rewritten(&image.content, compression));
-    let error = match stated {
-        Some(stated) if stated.digest == expected => return Ok(()),
-        Some(stated) => Error::input(format!("the image has the digest {}, not {expected}", stated.digest)),
-        None if is_repaired(&image.content) => {
-            Error::input("--repair changes the digest, so it is not the expected one")
+    let is_packed = plan::is_packed(&image.content, compression);
+    let put = if is_packed { None } else { image::as_it_lies(&image.content)? };
+    let error = match put {
+        Some(put) if put.digest == expected => return Ok(()),
+        Some(put) if is_repaired(&image.content) => {
+            Error::input(format!("--repair changes the digest to {}, and {expected} is expected", put.digest))
         }
+        Some(put) => Error::input(format!("the image has the digest {}, not {expected}", put.digest)),
         None => Error::input("the digest is only known after packing, so it cannot be the expected one for sure"),
     };
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
@@ -57,7 +58,7 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         error.hint("That is an image ID, the digest of a config. --expect-digest takes that of the manifest or index.")
     } else if is_repaired(&image.content) {
         error.hint("Leave --repair out, or leave --expect-digest out and tell others the new digest.")
-    } else if stated.is_none() && !plan::is_rewritten(&image.content, Compression::Keep) {
+    } else if is_packed && !plan::is_packed(&image.content, Compression::Keep) {
         error.hint("With --compression keep the image goes up as it lies, with the digest that the archive states.")
     } else if image.part_of == Some(expected) {
         error.hint("That is the archive's whole index, of which only a part was chosen.")
