@@ -38,12 +38,28 @@ impl Archive {
     /// [`Kind::Input`](crate::error::Kind::Input) if none fits or if the one that fits cannot be pushed. The advice
     /// lists what there is.
     pub fn select(&self, choice: &Choice, part: &Part) -> Result<Image> {
-        let image = match choice {
+        part.of(self.choose(choice, part)?)
+    }
+
+    /// The archive with nothing in it but the image that is meant, or its one platform. It may lack what a push would miss.
+    ///
+    /// # Errors
+    /// Those of [`Archive::select`], but for what is missing.
+    pub fn narrowed(self, choice: &Choice, part: &Part) -> Result<Self> {
+        let image = match part.platforms {
+            Platforms::One(_) => self.select(choice, part)?,
+            Platforms::All | Platforms::Present => self.choose(choice, part)?,
+        };
+        Ok(Self { images: vec![image], unusable: Vec::new(), ..self })
+    }
+
+    /// The image that is meant, all of it.
+    fn choose(&self, choice: &Choice, part: &Part) -> Result<Image> {
+        match choice {
             Choice::Id(id) => self.select_id(id, part),
             Choice::Name(name) => self.select_name(name, part),
             Choice::Only => self.select_only(part),
-        };
-        part.of(image?)
+        }
     }
 
     fn select_only(&self, part: &Part) -> Result<Image> {
@@ -191,10 +207,18 @@ pub(super) fn is_same_name(one: &str, other: &str) -> bool {
     one == other || canonical(one) == canonical(other)
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often a name was read, which is what a long list of them costs.
+    pub(super) static NAMES_READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// The name with everything that Docker adds to it: `docker.io/library/app:latest`
 /// (<https://pkg.go.dev/github.com/distribution/reference#ParseNormalizedNamed>). No regular expressions: to build those of
 /// `oci_client::Reference` takes 12 MiB and 25 ms, more than all else that a second push does.
 pub(super) fn canonical(name: &str) -> String {
+    #[cfg(test)]
+    NAMES_READ.set(NAMES_READ.get() + 1);
     let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
     let (host, path) = name.split_once('/').filter(|(first, _)| is_host(first)).unwrap_or(("docker.io", name));
     let host = if host == "index.docker.io" { "docker.io" } else { host };
@@ -207,18 +231,10 @@ pub(super) fn canonical(name: &str) -> String {
 fn is_same_but_registry(known: &str, name: &str) -> bool {
     fn registry(text: &str) -> Option<(&str, &str)> {
         text.split_once('/').filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost")
-#[cfg(test)]
-thread_local! {
-    /// How often a name was read, which is what a long list of them costs.
-    pub(super) static NAMES_READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
     }
     registry(name).is_none() && registry(known).is_some_and(|(_, bare)| is_same_name(bare, name))
 }
 
-    #[cfg(test)]
-    NAMES_READ.set(NAMES_READ.get() + 1);
 /// The digest that only this manifest or index has.
 fn identity(content: &Content) -> Digest {
     content.stated().map_or_else(|| content.id(), |stated| stated.digest)

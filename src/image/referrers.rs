@@ -15,7 +15,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::Archive;
-use super::model::{Author, Child, Content, Referrer};
+use super::model::{Author, Child, Content, Image, Referrer};
 use super::oci_layout::{Fault, Root};
 use crate::error::Result;
 use crate::reference::{Digest, Tag};
@@ -47,6 +47,18 @@ impl Archive {
             }
         }
         found
+    }
+
+    /// What belongs to an image, or to a part of it, as it lies in the archive.
+    pub fn referrers_of(&self, image: &Image) -> Vec<Result<Referrer>> {
+        self.referrers(&digests(&image.content))
+    }
+
+    /// Gives each image all of that which can be pushed.
+    pub fn attach_referrers(&mut self) {
+        let of = |image: &Image| self.referrers_of(image).into_iter().filter_map(Result::ok).collect();
+        let found: Vec<_> = self.images.iter().map(of).collect();
+        self.images.iter_mut().zip(found).for_each(|(image, found)| image.referrers = found);
     }
 }
 
@@ -152,7 +164,7 @@ impl Files {
         let digest = content.stated().map(|stated| stated.digest);
         if digest.is_none_or(|digest| self.known.insert((tag.as_ref().map(ToString::to_string), digest))) {
             keep_as_it_lies(&mut content);
-            self.belongings.entry(subject).or_default().push(Ok(Referrer { tag, content }));
+            self.belongings.entry(subject).or_default().push(Ok(Referrer { subject, tag, content }));
         }
     }
 }

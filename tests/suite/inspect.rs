@@ -236,7 +236,7 @@ fn a_note_is_broken_between_words() {
 
 /// Asserts that an object has these keys and no others.
 #[track_caller]
-fn has_keys(object: &Value, keys: &[&str]) {
+pub(crate) fn has_keys(object: &Value, keys: &[&str]) {
     let found: BTreeSet<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(found, keys.iter().copied().collect());
 }
@@ -251,8 +251,20 @@ fn every_key_of_the_json_says_what_the_archive_holds() {
             let seen = json_of(&bench, &path, options, 0);
             has_keys(
                 &seen,
-                &["version", "tool", "archive", "format", "notes", "verified", "exit_code", "images", "unusable"],
+                &[
+                    "version",
+                    "tool",
+                    "archive",
+                    "format",
+                    "notes",
+                    "verified",
+                    "exit_code",
+                    "listed",
+                    "images",
+                    "unusable",
+                ],
             );
+            assert_eq!(seen["listed"], images);
             assert_eq!(seen["version"], 1);
             assert_eq!(seen["tool"], json!({"name": "ecr-push", "version": env!("CARGO_PKG_VERSION")}));
             let format = match () {
@@ -274,7 +286,8 @@ fn every_key_of_the_json_says_what_the_archive_holds() {
 /// Asserts that an image is that of the archive.
 #[track_caller]
 fn is_image(image: &Value, source: &Source, verified: bool) {
-    has_keys(image, &["names", "image_id", "platforms", "indexes", "manifests"]);
+    has_keys(image, &["names", "image_id", "part_of", "platforms", "indexes", "manifests", "referrers"]);
+    assert_eq!((&image["part_of"], &image["referrers"]), (&Value::Null, &json!([])));
     assert_eq!(image["names"], json!(source.names));
     let configs: Vec<Value> = source.parts.iter().map(|part| serde_json::from_slice(&part.config).unwrap()).collect();
     let platform =
@@ -284,7 +297,8 @@ fn is_image(image: &Value, source: &Source, verified: bool) {
     assert_eq!(manifests.len(), source.parts.len());
     if source.parts.len() > 1 {
         let index = &image["indexes"][0];
-        has_keys(index, &["digest", "media_type", "size", "digest_kept", "reason", "lists"]);
+        has_keys(index, &["digest", "media_type", "size", "digest_kept", "reason", "lists", "absent"]);
+        assert_eq!(index["absent"], json!([]));
         assert_eq!((&index["digest"], &image["image_id"]), (&json!(source.digest), &json!(source.digest)));
         assert_eq!(index["media_type"], "application/vnd.oci.image.index.v1+json");
         let lists = source.parts.iter().map(|part| sha256(part.manifest.as_ref().unwrap()));
@@ -293,7 +307,22 @@ fn is_image(image: &Value, source: &Source, verified: bool) {
         assert_eq!((&image["indexes"], &image["image_id"]), (&json!([]), &json!(sha256(&source.parts[0].config))));
     }
     for ((manifest, part), config) in manifests.iter().zip(&source.parts).zip(&configs) {
-        has_keys(manifest, &["digest", "media_type", "size", "digest_kept", "reason", "platform", "config", "layers"]);
+        const KEYS: [&str; 11] = [
+            "digest",
+            "media_type",
+            "size",
+            "digest_kept",
+            "reason",
+            "role",
+            "platform",
+            "attests",
+            "config",
+            "layers",
+            "foreign",
+        ];
+        has_keys(manifest, &KEYS);
+        assert_eq!((&manifest["role"], &manifest["attests"]), (&json!("image"), &Value::Null));
+        assert_eq!(manifest["foreign"], json!([]));
         assert_eq!(manifest["platform"], platform(config));
         let stated: Value = part.manifest.as_ref().map_or(Value::Null, |bytes| serde_json::from_slice(bytes).unwrap());
         let digest = part.manifest.as_ref().map(|bytes| sha256(bytes));
