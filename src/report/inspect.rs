@@ -149,7 +149,7 @@ fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
 fn missing(Absent { role, digest, .. }: &Absent) -> String {
     let what = match role {
         Role::Image(Some(platform)) => platform.to_string(),
-        Role::Image(None) => "for no platform that is stated".to_owned(),
+        Role::Image(None) => "without a platform".to_owned(),
         Role::Attestation(Some(about)) => format!("attestation of {}", about.short()),
         Role::Attestation(None) => "attestation".to_owned(),
     };
@@ -161,6 +161,10 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
     let mut text = match role {
         Some(Role::Attestation(Some(about))) => row("attests", &about.to_string()),
         Some(Role::Attestation(None)) => row("attests", "what it does not say"),
+        Some(Role::Image(Some(listed))) if config.platform().as_ref() != Some(listed) => {
+            let own = config.platform.as_ref().map(|own| format!(", though its config says {own}"));
+            row("platform", &format!("{listed}{}", own.unwrap_or_default()))
+        }
         Some(Role::Image(_)) | None => row("platform", config.platform.as_deref().unwrap_or("none stated")),
     };
     text += &manifest.stated.as_ref().map_or_else(|| row("manifest", "none"), |it| stated("manifest", it));

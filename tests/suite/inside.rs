@@ -88,6 +88,22 @@ fn shown_size(descriptor: &Value) -> String {
 }
 
 #[test]
+fn a_manifest_that_stands_for_two_platforms() {
+    let bench = Bench::new();
+    let layout = Layout::new(&bench, "layout");
+    let amd64 = layout.image("linux/amd64");
+    let mut arm64 = amd64.clone();
+    arm64["platform"]["architecture"] = json!("arm64");
+    layout.finish(&[layout.index(&[amd64, arm64])]);
+    let run = inspect(&bench, &layout.path, &[]).exits(0);
+    let platforms: Vec<_> = run.stdout.lines().filter(|line| line.starts_with("platform ")).collect();
+    assert_eq!(platforms, ["platform linux/amd64", "platform linux/arm64, though its config says linux/amd64"]);
+    let seen = json_of(&bench, &layout.path, &[], 0);
+    let second = &seen["images"][0]["manifests"][1];
+    assert_eq!((&second["listed_for"], &second["platform"]), (&json!("linux/arm64"), &json!("linux/amd64")));
+}
+
+#[test]
 fn layers_that_are_kept_by_reference() {
     let bench = Bench::new();
     let path = bench.scratch("layout");

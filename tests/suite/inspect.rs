@@ -307,7 +307,8 @@ fn is_image(image: &Value, source: &Source, verified: bool) {
         assert_eq!((&image["indexes"], &image["image_id"]), (&json!([]), &json!(sha256(&source.parts[0].config))));
     }
     for ((manifest, part), config) in manifests.iter().zip(&source.parts).zip(&configs) {
-        const KEYS: [&str; 11] = [
+        const KEYS: [&str; 12] = [
+            "listed_for",
             "digest",
             "media_type",
             "size",

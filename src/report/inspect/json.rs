@@ -80,6 +80,8 @@ struct Manifest<'a> {
     push: Push,
     role: &'static str,
     platform: Option<&'a str>,
+    /// The platform as the index says, in its normal form.
+    listed_for: Option<String>,
     attests: Option<Digest>,
     config: Document,
     layers: Vec<Layer<'a>>,
@@ -241,6 +243,10 @@ fn collect<'a>(
         Content::Manifest(manifest) => {
             let (role, attests) = role(stated);
             let image::Manifest { stated, config, layers, foreign: elsewhere, .. } = manifest.as_ref();
+            let listed_for = match stated {
+                Some(Role::Image(platform)) => platform.as_ref().map(ToString::to_string),
+                Some(Role::Attestation(_)) | None => None,
+            };
             manifests.push(Manifest {
                 document: stated.as_ref().map(Document::stated).unwrap_or_default(),
                 push,
@@ -248,6 +254,7 @@ fn collect<'a>(
                 attests,
                 platform: config.platform.as_deref(),
                 config: Document::new(config.digest, config.media_type.as_deref(), &config.bytes),
+                listed_for,
                 layers: layers.iter().map(|it| layer(it, verified)).collect(),
                 foreign: elsewhere.iter().map(foreign).collect(),
             });
