@@ -2,7 +2,7 @@
 //!
 //! Never guesses: what fits several images is refused with the list of them, each with the option that chooses it.
 
-use super::model::{Content, Image};
+use super::model::{Content, Image, Referrer};
 use super::part::{Part, Platforms, choices};
 use super::{Archive, Unusable, quoted, shown};
 use crate::error::{Error, Result};
@@ -85,8 +85,12 @@ impl Archive {
         match (images.as_slice(), unusable.as_slice()) {
             ([image], []) => Ok((*image).clone()),
             ([], [unusable]) => Err(unusable.error.clone()),
-            ([], []) => Err(Error::input(format!("{} holds no image {}", self.source, shown(name)))
-                .hint(self.options("It holds:", self.images.iter()))),
+            ([], []) => self
+                .referrer_as_image(|referrer| referrer.names.iter().any(|known| is_same_name(known, name)))
+                .ok_or_else(|| {
+                    Error::input(format!("{} holds no image {}", self.source, shown(name)))
+                        .hint(self.options("It holds:", self.images.iter()))
+                }),
             (images, _) => Err(Error::usage(format!("several images of {} fit {}", self.source, shown(name)))
                 .hint(self.options("Choose one:", images.iter().copied()))),
         }
@@ -126,6 +130,10 @@ impl Archive {
                 self.source
             ))
             .hint(hint));
+        }
+        let is_meant = |referrer: &Referrer| digests(&referrer.content).any(|digest| digest.hex().starts_with(&digits));
+        if let Some(referrer) = self.referrer_as_image(is_meant) {
+            return Ok(referrer);
         }
         let unusable = self.unusable.iter().find(|it| it.id.is_some_and(|id| id.hex().starts_with(&digits)));
         Err(unusable.map_or_else(

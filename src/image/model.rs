@@ -34,6 +34,8 @@ pub struct Image {
 pub struct Referrer {
     /// What it belongs to.
     pub subject: Digest,
+    /// The archive's names for it: it may be chosen like an image.
+    pub names: Vec<String>,
     /// The tag by which it is found, where it is not found by its `subject`: `sha256-HEX.sig`, as cosign has it.
     pub tag: Option<Tag>,
     /// What it consists of.

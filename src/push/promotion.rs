@@ -2,7 +2,7 @@
 
 use super::{Event, Request};
 use crate::error::{Error, Result};
-use crate::image::{self, Archive, Choice, Content, Image, Part, Role};
+use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
 use crate::plan::{self, Compression};
 use crate::reference::Digest;
 
@@ -98,7 +98,9 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
             }
         };
         let attestations = all.iter().map(|content| about(content)).sum();
-        let referrers = archive.referrers(&[stated.digest]).len();
+        let is_part = |referrer: &Referrer| all.iter().any(|part| is_same(part, &referrer.content));
+        let referrers = archive.referrers(&[stated.digest]).into_iter();
+        let referrers = referrers.filter(|it| !it.as_ref().is_ok_and(is_part)).count();
         let mut ties = Vec::new();
         if referrers > 0 {
             ties.push(counted(referrers, "referrer", "referrers"));
@@ -122,6 +124,11 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
         }
     }
     said
+}
+
+fn is_same(one: &Content, other: &Content) -> bool {
+    let digest = |content: &Content| content.stated().map(|stated| stated.digest);
+    digest(one) == digest(other)
 }
 
 /// Whether a manifest below was corrected.

@@ -78,7 +78,7 @@ fn image(image: &Image, referrers: &[Result<Referrer>], verified: Option<&Verifi
 
 /// What belongs to an image.
 fn referrer(referrer: &Result<Referrer>, verified: Option<&Verified>) -> String {
-    let Referrer { subject, tag, content } = match referrer {
+    let Referrer { subject, tag, content, .. } = match referrer {
         Ok(referrer) => referrer,
         Err(error) => return row("referrer", "impossible to push") + &reason(error),
     };

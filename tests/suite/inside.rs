@@ -167,7 +167,8 @@ fn what_belongs_to_an_image() {
 
     let seen = json_of(&bench, &layout.path, &["--verify"], 0);
     let referrers = seen["images"][0]["referrers"].as_array().unwrap();
-    const KEYS: [&str; 8] = ["digest", "media_type", "size", "artifact_type", "subject", "tag", "layers", "error"];
+    const KEYS: [&str; 9] =
+        ["names", "digest", "media_type", "size", "artifact_type", "subject", "tag", "layers", "error"];
     has_keys(&referrers[0], &KEYS);
     let facts = |it: &Value| ["digest", "artifact_type", "subject", "tag"].map(|key| it[key].clone());
     let found: Vec<_> = referrers.iter().map(facts).collect();
@@ -178,6 +179,14 @@ fn what_belongs_to_an_image() {
     );
     assert!(found.contains(&[json!(digest(&sbom)), json!(SPDX), json!(digest(&image)), Value::Null]), "{found:?}");
     assert_eq!(referrers[0]["layers"][0]["found"]["error"], Value::Null);
+
+    // One of them alone, by what is shown.
+    let run = inspect(&bench, &layout.path, &["--image-id", &hex(&sbom)]).exits(0);
+    assert!(run.stdout.contains(&format!(
+        "\nbelongs  1 referrer to it, for --referrers\nplatform none stated\nmanifest {}\n",
+        digest(&sbom)
+    )));
+    drop(run);
 
     // One that is changed is told if all is read, and one that is not whole says so.
     let payload = json!({"digest": sha256(b"an SBOM")});

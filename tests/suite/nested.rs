@@ -130,3 +130,51 @@ fn what_is_odd_here_is_read_back_from_a_docker_registry() {
         assert_eq!(registry.manifest(&format!("team/app@{}", digest(index))).unwrap(), layout.bytes(index));
     }
 }
+
+/// BuildKit's attestations as OCI artifacts: an index lists them, and each has the image that it is about for a `subject`.
+#[test]
+fn what_an_index_lists_belongs_to_its_image_if_it_says_so() {
+    let ecr = Ecr::new();
+    let layout = Layout::new(&ecr.bench, "layout");
+    let (amd64, arm64) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
+    let attestation = |of: &Value| {
+        let about = layout.artifact(of, "application/vnd.docker.attestation.manifest.v1+json", &digest(of));
+        let mut about =
+            annotated(&about, &json!({ATTESTED: digest(of), "vnd.docker.reference.type": "attestation-manifest"}));
+        about["platform"] = json!({"architecture": "unknown", "os": "unknown"});
+        about
+    };
+    let (about_amd64, about_arm64) = (attestation(&amd64), attestation(&arm64));
+    let index = layout.index(&[amd64.clone(), arm64, about_amd64.clone(), about_arm64.clone()]);
+    layout.finish(std::slice::from_ref(&index));
+    let run = ecr.run(&[&layout.path, "team/app:1", "--platform", "linux/amd64", "--referrers"]).exits(0);
+    drop(run.says(&["note: 1 referrer "]).never_says(&["warning"]));
+    assert_eq!(ecr.manifests_put(), [digest(&amd64), digest(&about_amd64), "1".into()]);
+    assert!(ecr.image("team/app", &digest(&about_arm64)).is_none());
+
+    // With the whole index it is there anyway.
+    drop(ecr.run(&[&layout.path, "team/app:2"]).exits(0).never_says(&["referrer"]));
+    assert_eq!(ecr.manifests_put().len(), 3 + 5);
+    let archive = layout.finish_docker_save("app:1", &index, &amd64);
+    let run = ecr.run(&[&archive, "team/app:3"]).exits(0);
+    drop(run.says(&["no longer fits: 1 attestation;"]));
+}
+
+#[test]
+fn an_image_with_a_subject_is_chosen_by_its_name() {
+    let ecr = Ecr::new();
+    let layout = Layout::new(&ecr.bench, "layout");
+    let base = layout.image("linux/amd64");
+    let subject = json!({"mediaType": MANIFEST, "digest": digest(&base), "size": base["size"]});
+    let app = layout.image_with("linux/arm64", &json!({"subject": subject}));
+    let named = |of: &Value, name: &str| annotated(of, &json!({"org.opencontainers.image.ref.name": name}));
+    layout.finish(&[named(&base, "base:1"), named(&app, "app:1")]);
+    for (tag, options) in [("1", ["--image", "app:1"]), ("2", ["--image-id", &digest(&app)])] {
+        let target = format!("team/app:{tag}");
+        let run = ecr.run(&[&[layout.path.as_str(), &target], &options[..]].concat()).exits(0);
+        drop(run.prints(&format!("{HOST}/{target}@{}\n", digest(&app))));
+    }
+    // It is none of several images to choose among.
+    drop(ecr.run(&[&layout.path, "team/app:3"]).exits(0).prints(&format!("{HOST}/team/app:3@{}\n", digest(&base))));
+    drop(ecr.run(&[&layout.path, "team/app:4", "--image", "other:1"]).exits(1).says(&["holds no image other:1"]));
+}

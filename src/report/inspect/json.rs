@@ -63,6 +63,7 @@ struct Absent {
 /// What belongs to an image. Of one that cannot be pushed nothing is known but why.
 #[derive(Default, Serialize)]
 struct Referrer<'a> {
+    names: &'a [String],
     #[serde(flatten)]
     document: Document,
     artifact_type: Option<String>,
@@ -79,9 +80,9 @@ struct Manifest<'a> {
     #[serde(flatten)]
     push: Push,
     role: &'static str,
-    platform: Option<&'a str>,
     /// The platform as the index says, in its normal form.
     listed_for: Option<String>,
+    platform: Option<&'a str>,
     attests: Option<Digest>,
     config: Document,
     layers: Vec<Layer<'a>>,
@@ -181,9 +182,10 @@ fn image<'a>(archive: &Archive, image: &'a image::Image, verified: Option<&Verif
 }
 
 fn referrer<'a>(referrer: &'a image::Referrer, verified: Option<&Verified>) -> Referrer<'a> {
-    let image::Referrer { subject, tag, content } = referrer;
+    let image::Referrer { subject, names, tag, content } = referrer;
     let layers = content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
     Referrer {
+        names,
         document: content.stated().map(Document::stated).unwrap_or_default(),
         artifact_type: content.artifact_type(),
         subject: Some(*subject),
@@ -241,20 +243,20 @@ fn collect<'a>(
             }
         }
         Content::Manifest(manifest) => {
-            let (role, attests) = role(stated);
-            let image::Manifest { stated, config, layers, foreign: elsewhere, .. } = manifest.as_ref();
             let listed_for = match stated {
                 Some(Role::Image(platform)) => platform.as_ref().map(ToString::to_string),
                 Some(Role::Attestation(_)) | None => None,
             };
+            let (role, attests) = role(stated);
+            let image::Manifest { stated, config, layers, foreign: elsewhere, .. } = manifest.as_ref();
             manifests.push(Manifest {
                 document: stated.as_ref().map(Document::stated).unwrap_or_default(),
                 push,
                 role,
                 attests,
+                listed_for,
                 platform: config.platform.as_deref(),
                 config: Document::new(config.digest, config.media_type.as_deref(), &config.bytes),
-                listed_for,
                 layers: layers.iter().map(|it| layer(it, verified)).collect(),
                 foreign: elsewhere.iter().map(foreign).collect(),
             });
