@@ -1,5 +1,7 @@
 //! What goes along with an image, and what its digest is: signatures hold only for what is pushed byte for byte.
 
+use std::collections::HashSet;
+
 use super::{Event, Request};
 use crate::error::{Error, Result};
 use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
@@ -87,20 +89,25 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
             said.push(if request.referrers { Event::Warning(text) } else { Event::Note(text) });
         }
     }
-    let all = image.content.all();
+    let (all, mut told) = (image.content.all(), HashSet::new());
     for content in all.iter().filter(|content| plan::is_rewritten(content, request.compression)) {
         let Some(stated) = content.stated() else { continue };
-        let about = |content: &Content| match content {
-            Content::Manifest(_) => 0,
-            Content::Index(index) => {
-                let role = Role::Attestation(Some(stated.digest));
-                index.children.iter().filter(|child| child.role == role).count()
-            }
-        };
-        let attestations = all.iter().map(|content| about(content)).sum();
-        let is_part = |referrer: &Referrer| all.iter().any(|part| is_same(part, &referrer.content));
+        // An index may list a manifest twice.
+        if !told.insert(stated.digest) {
+            continue;
+        }
+        let role = Role::Attestation(Some(stated.digest));
+        let listed = all.iter().flat_map(|content| match content {
+            Content::Manifest(_) => &[],
+            Content::Index(index) => index.children.as_slice(),
+        });
+        let about = listed.filter(|child| child.role == role).filter_map(|child| digest(&child.content));
+        let about: HashSet<Digest> = about.collect();
+        let attestations = about.len();
+        // An attestation may have it for its subject besides.
+        let is_other = |it: &Referrer| digest(&it.content).is_none_or(|digest| !about.contains(&digest));
         let referrers = archive.referrers(&[stated.digest]).into_iter();
-        let referrers = referrers.filter(|it| !it.as_ref().is_ok_and(is_part)).count();
+        let referrers = referrers.filter(|it| it.as_ref().map_or(true, is_other)).count();
         let mut ties = Vec::new();
         if referrers > 0 {
             ties.push(counted(referrers, "referrer", "referrers"));
@@ -126,9 +133,8 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
     said
 }
 
-fn is_same(one: &Content, other: &Content) -> bool {
-    let digest = |content: &Content| content.stated().map(|stated| stated.digest);
-    digest(one) == digest(other)
+fn digest(content: &Content) -> Option<Digest> {
+    content.stated().map(|stated| stated.digest)
 }
 
 /// Whether a manifest below was corrected.

@@ -158,6 +158,13 @@ fn what_an_index_lists_belongs_to_its_image_if_it_says_so() {
     let archive = layout.finish_docker_save("app:1", &index, &amd64);
     let run = ecr.run(&[&archive, "team/app:3"]).exits(0);
     drop(run.says(&["no longer fits: 1 attestation;"]));
+    // One that has nothing but its subject to say so is a referrer.
+    let sbom = layout.artifact(&amd64, "application/spdx+json", "an SBOM");
+    layout.remove(&about_amd64);
+    let archive = layout.finish_docker_save("app:1", &layout.index(&[amd64.clone(), sbom, amd64.clone()]), &amd64);
+    let run = ecr.run(&[&archive, "team/app:4"]).exits(0).says(&["no longer fits: 1 referrer;"]);
+    assert_eq!(run.stderr.matches("no longer fits").count(), 1, "{}", run.stderr);
+    drop(run);
 }
 
 #[test]
