@@ -139,7 +139,9 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Result<Ve
 
 /// The layers of all images and of what belongs to them, as often as they are listed.
 fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
-    archive.images.iter().flat_map(Image::manifests).flat_map(|manifest| &manifest.layers)
+    let referrers = archive.referrers_of_all().into_iter().filter_map(|(_, referrer)| referrer.ok());
+    let referrers = referrers.flat_map(|referrer| referrer.content.manifests());
+    archive.images.iter().flat_map(Image::manifests).chain(referrers).flat_map(|manifest| &manifest.layers)
 }
 
 /// How a layer is read: as it lies, and unpacked on the side where there is a diff_id to compare.

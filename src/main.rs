@@ -129,7 +129,6 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
     if !command.is_of_all() {
         archive = archive.narrowed(&command.choice, &command.part)?;
     }
-    archive.attach_referrers();
     let read = || verify(&archive, &|reading| progress.now(reading.to_string()));
     let verified = command.verify.then(read).transpose()?;
     Ok(Inspection { archive, all, verified })

@@ -13,11 +13,12 @@
 //! What says that it belongs to something that is not in the archive is an image of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ptr;
 
 use super::Archive;
 use super::model::{Author, Child, Content, Image, Referrer};
 use super::oci_layout::{Fault, Root};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reference::{Digest, Tag};
 
 /// The kinds of `cosign save`, each with the end of the tag that it had.
@@ -35,18 +36,18 @@ pub(super) type Belongings = HashMap<Digest, Vec<Result<Referrer>>>;
 impl Archive {
     /// What belongs to one of these digests, and what belongs to that in turn, each after its subject; in place of one
     /// that cannot be pushed, why. What is among the digests is none.
-    pub fn referrers(&self, subjects: &[Digest]) -> Vec<Result<Referrer>> {
-        let mut found: Vec<Result<Referrer>> = Vec::new();
+    pub fn referrers(&self, subjects: &[Digest]) -> Vec<Result<&Referrer, &Error>> {
+        let mut found = Vec::new();
         let given: HashSet<Digest> = subjects.iter().copied().collect();
         let is_given = |referrer: &Referrer| referrer.content.stated().is_some_and(|it| given.contains(&it.digest));
         let (mut subjects, mut seen) = (VecDeque::from(subjects.to_vec()), HashSet::new());
         while let Some(subject) = subjects.pop_front() {
             // Each subject once, so it ends, whatever tags claim.
             if seen.insert(subject) {
-                let belongings = self.belongings.get(&subject).into_iter().flatten();
-                for it in belongings.filter(|it| !it.as_ref().is_ok_and(is_given)) {
+                let belongings = self.belongings.get(&subject).into_iter().flatten().map(Result::as_ref);
+                for it in belongings.filter(|it| !it.is_ok_and(is_given)) {
                     subjects.extend(it.iter().flat_map(|referrer| digests(&referrer.content)));
-                    found.push(it.clone());
+                    found.push(it);
                 }
             }
         }
@@ -54,8 +55,27 @@ impl Archive {
     }
 
     /// What belongs to an image, or to a part of it, as it lies in the archive.
-    pub fn referrers_of(&self, image: &Image) -> Vec<Result<Referrer>> {
+    pub fn referrers_of(&self, image: &Image) -> Vec<Result<&Referrer, &Error>> {
         self.referrers(&digests(&image.content))
+    }
+
+    /// What belongs to the images, each once, with the place of the first image that it belongs to: thousands of images
+    /// may have thousands in common.
+    pub fn referrers_of_all(&self) -> Vec<(usize, Result<&Referrer, &Error>)> {
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        for (at, image) in self.images.iter().enumerate() {
+            for it in self.referrers_of(image) {
+                let place = match it {
+                    Ok(referrer) => ptr::from_ref(referrer).cast::<()>(),
+                    Err(error) => ptr::from_ref(error).cast(),
+                };
+                if seen.insert(place) {
+                    found.push((at, it));
+                }
+            }
+        }
+        found
     }
 
     /// The one referrer that fits, as an image of its own.
@@ -64,13 +84,6 @@ impl Archive {
         let digest = |referrer: &Referrer| referrer.content.stated().map(|stated| stated.digest);
         let first = found.next()?;
         found.all(|it| digest(it) == digest(first)).then(|| Image::new(first.names.clone(), first.content.clone()))
-    }
-
-    /// Gives each image all of that which can be pushed.
-    pub fn attach_referrers(&mut self) {
-        let of = |image: &Image| self.referrers_of(image).into_iter().filter_map(Result::ok).collect();
-        let found: Vec<_> = self.images.iter().map(of).collect();
-        self.images.iter_mut().zip(found).for_each(|(image, found)| image.referrers = found);
     }
 }
 

@@ -37,7 +37,10 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
                 "Save the image with its signatures again, or leave --referrers out: then none of them is pushed.",
             )
         };
-        image.referrers = referrers.into_iter().collect::<Result<_>>().map_err(unusable)?;
+        image.referrers = referrers
+            .into_iter()
+            .map(|it| it.cloned().map_err(|error| unusable(error.clone())))
+            .collect::<Result<_>>()?;
     }
     Ok(said)
 }
@@ -107,7 +110,7 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
         // An attestation may have it for its subject besides.
         let is_other = |it: &Referrer| digest(&it.content).is_none_or(|digest| !about.contains(&digest));
         let referrers = archive.referrers(&[stated.digest]).into_iter();
-        let referrers = referrers.filter(|it| it.as_ref().map_or(true, is_other)).count();
+        let referrers = referrers.filter(|it| it.map_or(true, is_other)).count();
         let mut ties = Vec::new();
         if referrers > 0 {
             ties.push(counted(referrers, "referrer", "referrers"));

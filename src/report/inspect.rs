@@ -7,6 +7,8 @@ mod json;
 
 pub use json::json;
 
+use std::iter;
+
 use crate::error::{Error, Result};
 use crate::image::{
     Absent, Archive, Child, Content, Foreign, Image, Index, Layer, Manifest, Referrer, Role, Stated, Unusable, shown,
@@ -30,8 +32,10 @@ pub fn text(inspection: &Inspection) -> String {
     for note in &archive.notes {
         text += &format!("{:<LABEL$}{}", "note", wrapped(LABEL, note).trim_start());
     }
-    for it in &archive.images {
-        text += &format!("\n{}", image(it, &archive.referrers_of(it), verified.as_ref()));
+    let mut referrers = archive.referrers_of_all().into_iter().peekable();
+    for (at, it) in archive.images.iter().enumerate() {
+        let below: Vec<_> = iter::from_fn(|| referrers.next_if(|(of, _)| *of == at)).map(|(_, it)| it).collect();
+        text += &format!("\n{}", image(it, archive.referrers_of(it).len(), &below, verified.as_ref()));
     }
     for unusable in &archive.unusable {
         text += &format!("\n{}", refused(unusable));
@@ -60,24 +64,26 @@ fn names(names: &[String]) -> String {
     row("image", &first) + &others.collect::<String>()
 }
 
-/// An image, and below it what belongs to it.
-fn image(image: &Image, referrers: &[Result<Referrer>], verified: Option<&Verified>) -> String {
+/// An image to which so many referrers belong, and below it those that did not stand below another one before.
+fn image(image: &Image, count: usize, below: &[Result<&Referrer, &Error>], verified: Option<&Verified>) -> String {
     let mut text = names(&image.names);
     if let Some(index) = image.part_of {
         text += &row("part of", &index.to_string());
     }
-    if !referrers.is_empty() {
-        text += &row("belongs", &format!("{} to it, for --referrers", many(referrers.len(), "referrer")));
+    if count > 0 {
+        let above = count.saturating_sub(below.len());
+        let above = if above > 0 { format!("; {above} of them above") } else { String::new() };
+        text += &row("belongs", &format!("{} to it, for --referrers{above}", many(count, "referrer")));
     }
     text += &content(&image.content, None, verified);
-    for it in referrers {
-        text += &format!("\n{}", referrer(it, verified));
+    for it in below {
+        text += &format!("\n{}", referrer(*it, verified));
     }
     text
 }
 
 /// What belongs to an image.
-fn referrer(referrer: &Result<Referrer>, verified: Option<&Verified>) -> String {
+fn referrer(referrer: Result<&Referrer, &Error>, verified: Option<&Verified>) -> String {
     let Referrer { subject, tag, content, .. } = match referrer {
         Ok(referrer) => referrer,
         Err(error) => return row("referrer", "impossible to push") + &reason(error),

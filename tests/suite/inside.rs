@@ -166,7 +166,7 @@ fn what_belongs_to_an_image() {
     drop(run);
 
     let seen = json_of(&bench, &layout.path, &["--verify"], 0);
-    let referrers = seen["images"][0]["referrers"].as_array().unwrap();
+    let referrers = seen["referrers"].as_array().unwrap();
     const KEYS: [&str; 9] =
         ["names", "digest", "media_type", "size", "artifact_type", "subject", "tag", "layers", "error"];
     has_keys(&referrers[0], &KEYS);
@@ -197,7 +197,7 @@ fn what_belongs_to_an_image() {
     assert!(run.stdout.contains("\nreferrer impossible to push\n  the archive lacks\n"), "{}", run.stdout);
     drop(run.says(&["does not match the digest"]));
     let seen = json_of(&bench, &layout.path, &[], 0);
-    let lost = seen["images"][0]["referrers"].as_array().unwrap().iter().find(|it| !it["error"].is_null()).unwrap();
+    let lost = seen["referrers"].as_array().unwrap().iter().find(|it| !it["error"].is_null()).unwrap();
     assert!(lost["error"]["message"].as_str().unwrap().starts_with("the archive lacks blobs/"));
     assert_eq!((&lost["digest"], &lost["subject"]), (&Value::Null, &Value::Null));
 }
@@ -253,4 +253,24 @@ fn one_platform_of_an_index() {
     assert_eq!((&seen["listed"], &seen["images"][0]["indexes"][0]["digest"]), (&json!(2), &json!(digest(&index))));
     let seen = json_of(&bench, &layout.path, &["--platform", "linux/amd64"], 0);
     assert_eq!(seen["images"][0]["manifests"][0]["digest"], json!(digest(&amd64)));
+}
+
+#[test]
+fn what_belongs_to_several_images_is_shown_once() {
+    let bench = Bench::new();
+    let layout = Layout::new(&bench, "layout");
+    let (amd64, arm64) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
+    let sbom = layout.artifact(&amd64, SPDX, "an SBOM");
+    let of_second = layout.artifact(&arm64, SPDX, "another SBOM");
+    layout.finish(&[layout.index(std::slice::from_ref(&amd64)), layout.index(&[arm64, amd64]), sbom.clone()]);
+    let run = inspect(&bench, &layout.path, &["--verify"]).exits(0);
+    let belongs: Vec<_> = run.stdout.lines().filter(|line| line.starts_with("belongs ")).collect();
+    let first = "belongs  1 referrer to it, for --referrers";
+    assert_eq!(belongs, [first, "belongs  2 referrers to it, for --referrers; 1 of them above"]);
+    let shown: Vec<_> = run.stdout.lines().filter_map(|line| line.strip_prefix("referrer ")).collect();
+    assert_eq!(shown, [digest(&sbom), digest(&of_second)]);
+    assert!(run.stdout.contains("\nverified 4 layers, "), "{}", run.stdout);
+    drop(run);
+    let seen = json_of(&bench, &layout.path, &[], 0);
+    assert_eq!(seen["referrers"].as_array().unwrap().len(), 2);
 }

@@ -46,7 +46,7 @@ fn with(mut descriptor: Value, annotations: Value) -> Value {
 /// The referrers of a digest, each with its tag.
 fn of(archive: &Archive, subject: &Value) -> Vec<(Digest, Option<String>)> {
     let found = archive.referrers(&[digest(subject)]).into_iter().map(|referrer| referrer.unwrap());
-    found.map(|it| (it.content.stated().unwrap().digest, it.tag.map(|tag| tag.to_string()))).collect()
+    found.map(|it| (it.content.stated().unwrap().digest, it.tag.as_ref().map(ToString::to_string))).collect()
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::super::json::{Failure, TOOL, Tool, failure};
-use crate::error::Result;
-use crate::image::{self, Archive, Child, Content, Role, Stated, shown};
+use crate::error::Error;
+use crate::image::{self, Child, Content, Role, Stated, shown};
 use crate::inspect::{Inspection, Verified};
 use crate::plan::{self, Fate};
 use crate::reference::{DiffId, Digest};
@@ -25,6 +25,7 @@ struct Report<'a> {
     /// How many images the archive lists, chosen or not.
     listed: usize,
     images: Vec<Image<'a>>,
+    referrers: Vec<Referrer<'a>>,
     unusable: Vec<Unusable>,
 }
 
@@ -37,7 +38,6 @@ struct Image<'a> {
     platforms: Vec<String>,
     indexes: Vec<Index>,
     manifests: Vec<Manifest<'a>>,
-    referrers: Vec<Referrer<'a>>,
 }
 
 #[derive(Serialize)]
@@ -60,7 +60,7 @@ struct Absent {
     error: Failure,
 }
 
-/// What belongs to an image. Of one that cannot be pushed nothing is known but why.
+/// What belongs to images. Of one that cannot be pushed nothing is known but why.
 #[derive(Default, Serialize)]
 struct Referrer<'a> {
     names: &'a [String],
@@ -157,19 +157,18 @@ pub fn json(inspection: &Inspection) -> String {
         verified: verified.as_ref().map(|_| faults.is_empty()),
         exit_code: faults.first().map_or(0, |fault| fault.kind().exit_code()),
         listed: *all,
-        images: archive.images.iter().map(|it| image(archive, it, verified.as_ref())).collect(),
+        images: archive.images.iter().map(|it| image(it, verified.as_ref())).collect(),
+        referrers: archive.referrers_of_all().into_iter().map(|(_, it)| referrer(it, verified.as_ref())).collect(),
         unusable: archive.unusable.iter().map(unusable).collect(),
     };
     // Text, numbers and lists only: nothing in it can fail to become JSON.
     serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
 }
 
-fn image<'a>(archive: &Archive, image: &'a image::Image, verified: Option<&Verified>) -> Image<'a> {
+fn image<'a>(image: &'a image::Image, verified: Option<&Verified>) -> Image<'a> {
     let (mut indexes, mut manifests) = (Vec::new(), Vec::new());
     collect(&image.content, None, verified, &mut indexes, &mut manifests);
-    let lost = archive.referrers_of(image).into_iter().filter_map(Result::err);
-    let lost = lost.map(|error| Referrer { error: Some(failure(&error)), ..Referrer::default() });
-    let image::Image { names, content, part_of, referrers, .. } = image;
+    let image::Image { names, content, part_of, .. } = image;
     Image {
         names,
         image_id: content.id(),
@@ -177,12 +176,14 @@ fn image<'a>(archive: &Archive, image: &'a image::Image, verified: Option<&Verif
         platforms: content.platforms().iter().map(ToString::to_string).collect(),
         indexes,
         manifests,
-        referrers: referrers.iter().map(|it| referrer(it, verified)).chain(lost).collect(),
     }
 }
 
-fn referrer<'a>(referrer: &'a image::Referrer, verified: Option<&Verified>) -> Referrer<'a> {
-    let image::Referrer { subject, names, tag, content } = referrer;
+fn referrer<'a>(referrer: Result<&'a image::Referrer, &Error>, verified: Option<&Verified>) -> Referrer<'a> {
+    let image::Referrer { subject, names, tag, content } = match referrer {
+        Ok(referrer) => referrer,
+        Err(error) => return Referrer { error: Some(failure(error)), ..Referrer::default() },
+    };
     let layers = content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
     Referrer {
         names,
