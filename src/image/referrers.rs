@@ -183,7 +183,7 @@ impl Files {
     /// Files what `root` is, or lists, as belonging to what it claims; each once.
     fn file(&mut self, root: Root, claim: Claim) {
         let Claim { subject, place } = claim;
-        let names = root.names;
+        let names = root.names.into_iter().filter(|name| !name.contains(char::is_control)).collect();
         let read = root.read.map_err(Fault::into_error);
         match (place, read) {
             (Place::List, Ok(Content::Index(index))) => {

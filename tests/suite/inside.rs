@@ -292,3 +292,18 @@ fn a_note_is_broken_between_words() {
         ]
     );
 }
+
+#[test]
+fn no_name_of_a_referrer_does_things_to_a_terminal() {
+    let bench = Bench::new();
+    let layout = Layout::new(&bench, "layout");
+    let image = layout.image("linux/amd64");
+    let sbom = layout.artifact(&image, "application/spdx\u{9b}2J", "an SBOM");
+    let bad = json!({"org.opencontainers.image.ref.name": "sbom\u{9b}2J"});
+    layout.finish(&[image, annotated(&sbom, &bad)]);
+    for options in [&[][..], &["--output", "json"], &["--image-id", &hex(&sbom), "--output", "json"]] {
+        let run = bench.run(&[&["inspect", &layout.path], options].concat()).exits(0);
+        assert!(run.stdout.contains(&hex(&sbom)), "it is shown");
+        assert!(!run.stdout.contains(|char: char| char.is_control() && char != '\n'), "{:?}", run.stdout);
+    }
+}
