@@ -11,7 +11,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::{Attestations, Choice, Part, Platforms, Source};
+use crate::image::{Attestations, Part, Platforms, Source};
 use crate::progress::Tell;
 use crate::push::Request;
 use crate::reference::{Tag, Target};
@@ -24,7 +24,7 @@ mod values;
 
 use arguments::{PushArgs, ReuseArg};
 pub use inspect::{Inspect, Output};
-use values::{archive, at_least_one, bytes, chunk_size, compression, digest, given, region, registry_endpoint};
+use values::{archive, at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match cli.verb {
-        Some(Verb::Inspect(args)) => Ok(Command::Inspect(args.into())),
+        Some(Verb::Inspect(args)) => Ok(Command::Inspect(args.try_into()?)),
         #[cfg(feature = "sandbox")]
         Some(Verb::Sandbox(args)) => {
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
@@ -177,11 +177,6 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
 }
 
 fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
-    let choice = match (args.image, args.image_id) {
-        (Some(name), _) => Choice::Name(given("--image", name)?),
-        (None, Some(id)) => Choice::Id(given("--image-id", id)?),
-        (None, None) => Choice::Only,
-    };
     let platforms = match args.platform {
         Some(platform) => Platforms::One(platform.parse()?),
         None if args.present_platforms => Platforms::Present,
@@ -213,7 +208,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
-        choice,
+        choice: choice(args.image, args.image_id)?,
         part: Part { platforms, attestations },
         expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
         referrers: args.referrers,

@@ -17,8 +17,10 @@ const MOST_THREADS: usize = 6;
 /// An archive, looked at.
 #[derive(Debug)]
 pub struct Inspection {
-    /// What it lists.
+    /// What it lists, or the one image that was chosen.
     pub archive: Archive,
+    /// How many images it lists, chosen or not.
+    pub all: usize,
     /// What its layers are, if they were read.
     pub verified: Option<Verified>,
 }
@@ -135,9 +137,11 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Result<Ve
     Ok(Verified { blobs: blobs.into_inner().unwrap_or_else(PoisonError::into_inner) })
 }
 
-/// The layers of all images, as often as they are listed.
+/// The layers of all images and of what belongs to them, as often as they are listed.
 fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
-    archive.images.iter().flat_map(Image::manifests).flat_map(|manifest| &manifest.layers)
+    let referrers = archive.referrers_of_all().into_iter().filter_map(|(_, referrer)| referrer.ok());
+    let referrers = referrers.flat_map(|referrer| referrer.content.manifests());
+    archive.images.iter().flat_map(Image::manifests).chain(referrers).flat_map(|manifest| &manifest.layers)
 }
 
 /// How a layer is read: as it lies, and unpacked on the side where there is a diff_id to compare.
@@ -209,7 +213,7 @@ mod tests {
         };
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
         let verified = Some(verify(&archive, &|_| ()).unwrap());
-        let faults = Inspection { archive, verified }.faults();
+        let faults = Inspection { archive, all: 1, verified }.faults();
         assert_eq!(faults.len(), 3);
         assert!(faults.iter().all(|fault| fault.to_string().starts_with("cannot read layer ")), "{faults:?}");
     }

@@ -124,10 +124,14 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
         events(Event::Spooled(written));
         ControlFlow::Continue(())
     };
-    let archive = image::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;
+    let mut archive = image::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;
+    let all = archive.images.len() + archive.unusable.len();
+    if !command.is_of_all() {
+        archive = archive.narrowed(&command.choice, &command.part)?;
+    }
     let read = || verify(&archive, &|reading| progress.now(reading.to_string()));
     let verified = command.verify.then(read).transpose()?;
-    Ok(Inspection { archive, verified })
+    Ok(Inspection { archive, all, verified })
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.

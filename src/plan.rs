@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
-use crate::image::{self, Author, Content, Family, Image, Layer, Manifest, Origin};
+use crate::image::{self, Author, Content, Extent, Family, Image, Layer, Manifest, Origin, Part};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::reference::{DiffId, Digest, Host, Repository};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
@@ -215,6 +215,10 @@ pub enum Fate {
     Relisted,
     /// The archive states none, so one of this family is made.
     Made(Family),
+    /// The index is not pushed, but the one image that it lists: the archive lacks attestations.
+    Alone,
+    /// The index is not pushed: the archive lacks some of what it lists.
+    Refused,
 }
 
 impl Fate {
@@ -226,6 +230,8 @@ impl Fate {
             Self::Relisted => "gets a new digest: a manifest that it lists gets one",
             Self::Made(Family::Docker) => "made anew, of Docker schema 2: the archive states none",
             Self::Made(Family::Oci) => "made anew, of OCI, for zstd: the archive states none",
+            Self::Alone => "its image alone: the archive lacks attestations",
+            Self::Refused => "refused, unless a part is chosen: the archive lacks some of it",
         }
     }
 }
@@ -243,6 +249,10 @@ pub fn fate(content: &Content) -> Fate {
                 None => Fate::Made(Family::Docker),
             }
         }
+        Content::Index(index) if !index.absent().is_empty() => match Part::default().extent(index) {
+            Extent::Alone(_) => Fate::Alone,
+            Extent::Whole | Extent::Short(_) => Fate::Refused,
+        },
         Content::Index(index) if index.children.iter().all(|child| fate(&child.content) == Fate::Kept) => Fate::Kept,
         Content::Index(_) => Fate::Relisted,
     }
@@ -253,16 +263,18 @@ fn may_be_packed(manifest: &Manifest, layer: &Layer) -> bool {
     layer.packing == Packing::Plain && layer.is_tar() && manifest.author != Author::Referrer
 }
 
-/// Whether it goes up as other bytes than the archive states, or the archive states none: then its digest is not known
-/// before its layers are packed. What was repaired is rewritten, too.
+/// Whether layers get packed, or the archive states no manifest: then its digest is not known before that is done.
+pub fn is_packed(content: &Content, compression: Compression) -> bool {
+    content.manifests().into_iter().any(|manifest| {
+        let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), Recipe::Keep { .. });
+        manifest.stated.is_none() || manifest.layers.iter().any(is_packed)
+    })
+}
+
+/// Whether it goes up as other bytes than the archive states, or the archive states none. What was repaired is rewritten,
+/// too.
 pub fn is_rewritten(content: &Content, compression: Compression) -> bool {
-    match content {
-        Content::Manifest(manifest) => {
-            let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), Recipe::Keep { .. });
-            manifest.stated.is_none() || manifest.repaired.is_some() || manifest.layers.iter().any(is_packed)
-        }
-        Content::Index(index) => index.children.iter().any(|child| is_rewritten(&child.content, compression)),
-    }
+    is_packed(content, compression) || content.manifests().into_iter().any(|manifest| manifest.repaired.is_some())
 }
 
 /// The layers of an image, each once, largest first.

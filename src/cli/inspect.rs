@@ -4,14 +4,19 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::values::archive;
-use crate::image::Source;
+use super::values::{archive, choice};
+use crate::error::{Error, Result};
+use crate::image::{Choice, Part, Platforms, Source};
 
 /// A look into an archive.
 #[derive(Debug)]
 pub struct Inspect {
     /// The archive.
     pub archive: Source,
+    /// Which image of it, if one is meant.
+    pub choice: Choice,
+    /// How much of that.
+    pub part: Part,
     /// The folder for temporary files.
     pub temp_dir: PathBuf,
     /// Whether the layers are read and hashed.
@@ -33,6 +38,15 @@ pub enum Output {
 pub(super) struct InspectArgs {
     /// Archive to look into, as a push takes it; - for standard input
     archive: PathBuf,
+    /// Image of the archive to show, by name; the tag defaults to latest
+    #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "image_id")]
+    image: Option<String>,
+    /// Image of the archive to show, by ID or the start of it
+    #[arg(long, value_name = "ID", conflicts_with = "image")]
+    image_id: Option<String>,
+    /// Platform to show of an image for several: OS/ARCH or OS/ARCH/VARIANT
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
     /// Read every layer, and compare it with its digest and its diff_id
     #[arg(long)]
     verify: bool,
@@ -44,9 +58,29 @@ pub(super) struct InspectArgs {
     temp_dir: Option<PathBuf>,
 }
 
-impl From<InspectArgs> for Inspect {
-    fn from(args: InspectArgs) -> Self {
-        let InspectArgs { archive: path, verify, output, temp_dir } = args;
-        Self { archive: archive(path), temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir), verify, output }
+impl TryFrom<InspectArgs> for Inspect {
+    type Error = Error;
+
+    fn try_from(args: InspectArgs) -> Result<Self> {
+        let InspectArgs { archive: path, image, image_id, platform, verify, output, temp_dir } = args;
+        let platforms = match platform {
+            Some(platform) => Platforms::One(platform.parse()?),
+            None => Platforms::All,
+        };
+        Ok(Self {
+            archive: archive(path),
+            choice: choice(image, image_id)?,
+            part: Part { platforms, ..Part::default() },
+            temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir),
+            verify,
+            output,
+        })
+    }
+}
+
+impl Inspect {
+    /// Whether all that the archive holds is to be shown.
+    pub fn is_of_all(&self) -> bool {
+        self.choice == Choice::Only && self.part == Part::default()
     }
 }

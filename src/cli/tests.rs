@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Kind;
+use crate::image::Choice;
 use crate::plan::Compression;
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
@@ -40,7 +41,7 @@ fn push_is_understood_where_no_verb_stands() {
 #[test]
 fn a_look_into_an_archive_takes_options_of_its_own() {
     let look = |arguments: &[&str], environment: &[(&str, &str)]| match read(arguments, environment).unwrap() {
-        Command::Inspect(Inspect { archive, temp_dir, verify, output }) => (archive, temp_dir, verify, output),
+        Command::Inspect(Inspect { archive, temp_dir, verify, output, .. }) => (archive, temp_dir, verify, output),
         other => panic!("{other:?}"),
     };
     let file = || Source::Path("a.tar".into());

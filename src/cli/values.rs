@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::arguments::CompressionArg;
 use crate::error::{Error, Result};
-use crate::image::Source;
+use crate::image::{Choice, Source};
 use crate::plan::Compression;
 use crate::reference::{Digest, Host, Target, is_region};
 use crate::registry::{ECR, Quirks};
@@ -19,6 +19,15 @@ pub(super) fn given(option: &str, value: String) -> Result<String> {
     match value.trim() {
         "" => Err(Error::usage(format!("{option} is empty")).hint("Leave it out, or name the image.")),
         value => Ok(value.to_owned()),
+    }
+}
+
+/// The image that is meant.
+pub(super) fn choice(image: Option<String>, image_id: Option<String>) -> Result<Choice> {
+    match (image, image_id) {
+        (Some(name), _) => Ok(Choice::Name(given("--image", name)?)),
+        (None, Some(id)) => Ok(Choice::Id(given("--image-id", id)?)),
+        (None, None) => Ok(Choice::Only),
     }
 }
 

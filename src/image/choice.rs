@@ -2,7 +2,7 @@
 //!
 //! Never guesses: what fits several images is refused with the list of them, each with the option that chooses it.
 
-use super::model::{Content, Image};
+use super::model::{Content, Image, Referrer};
 use super::part::{Part, Platforms, choices};
 use super::{Archive, Unusable, quoted, shown};
 use crate::error::{Error, Result};
@@ -38,12 +38,28 @@ impl Archive {
     /// [`Kind::Input`](crate::error::Kind::Input) if none fits or if the one that fits cannot be pushed. The advice
     /// lists what there is.
     pub fn select(&self, choice: &Choice, part: &Part) -> Result<Image> {
-        let image = match choice {
+        part.of(self.choose(choice, part)?)
+    }
+
+    /// The archive with nothing in it but the image that is meant, or its one platform. It may lack what a push would miss.
+    ///
+    /// # Errors
+    /// Those of [`Archive::select`], but for what is missing.
+    pub fn narrowed(self, choice: &Choice, part: &Part) -> Result<Self> {
+        let image = match part.platforms {
+            Platforms::One(_) => self.select(choice, part)?,
+            Platforms::All | Platforms::Present => self.choose(choice, part)?,
+        };
+        Ok(Self { images: vec![image], unusable: Vec::new(), ..self })
+    }
+
+    /// The image that is meant, all of it.
+    fn choose(&self, choice: &Choice, part: &Part) -> Result<Image> {
+        match choice {
             Choice::Id(id) => self.select_id(id, part),
             Choice::Name(name) => self.select_name(name, part),
             Choice::Only => self.select_only(part),
-        };
-        part.of(image?)
+        }
     }
 
     fn select_only(&self, part: &Part) -> Result<Image> {
@@ -69,8 +85,12 @@ impl Archive {
         match (images.as_slice(), unusable.as_slice()) {
             ([image], []) => Ok((*image).clone()),
             ([], [unusable]) => Err(unusable.error.clone()),
-            ([], []) => Err(Error::input(format!("{} holds no image {}", self.source, shown(name)))
-                .hint(self.options("It holds:", self.images.iter()))),
+            ([], []) => self
+                .referrer_as_image(|referrer| referrer.names.iter().any(|known| is_same_name(known, name)))
+                .ok_or_else(|| {
+                    Error::input(format!("{} holds no image {}", self.source, shown(name)))
+                        .hint(self.options("It holds:", self.images.iter()))
+                }),
             (images, _) => Err(Error::usage(format!("several images of {} fit {}", self.source, shown(name)))
                 .hint(self.options("Choose one:", images.iter().copied()))),
         }
@@ -110,6 +130,10 @@ impl Archive {
                 self.source
             ))
             .hint(hint));
+        }
+        let is_meant = |referrer: &Referrer| digests(&referrer.content).any(|digest| digest.hex().starts_with(&digits));
+        if let Some(referrer) = self.referrer_as_image(is_meant) {
+            return Ok(referrer);
         }
         let unusable = self.unusable.iter().find(|it| it.id.is_some_and(|id| id.hex().starts_with(&digits)));
         Err(unusable.map_or_else(
@@ -195,10 +219,18 @@ pub(super) fn is_same_name(one: &str, other: &str) -> bool {
     one == other || canonical(one) == canonical(other)
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often a name was read, which is what a long list of them costs.
+    pub(super) static NAMES_READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// The name with everything that Docker adds to it: `docker.io/library/app:latest`
 /// (<https://pkg.go.dev/github.com/distribution/reference#ParseNormalizedNamed>). No regular expressions: to build those of
 /// `oci_client::Reference` takes 12 MiB and 25 ms, more than all else that a second push does.
 pub(super) fn canonical(name: &str) -> String {
+    #[cfg(test)]
+    NAMES_READ.set(NAMES_READ.get() + 1);
     let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
     let (host, path) = name.split_once('/').filter(|(first, _)| is_host(first)).unwrap_or(("docker.io", name));
     let host = if host == "index.docker.io" { "docker.io" } else { host };

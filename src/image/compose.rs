@@ -1,14 +1,14 @@
 //! Manifests and indexes as they are pushed: the author's bytes wherever they still hold, new ones where a layer was
 //! packed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use serde_json::Value;
 
 use super::document::{ATTESTED, MAX_MANIFEST, TOO_LARGE};
-use super::model::{Family, Index, Layer, Manifest, Stated};
+use super::model::{Content, Family, Index, Layer, Manifest, Stated};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
 use crate::reference::Digest;
@@ -47,6 +47,7 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
         descriptor.insert("size".into(), (*size).into());
         // These bytes are nowhere else.
         descriptor.remove("urls");
+        descriptor.remove("data");
     }
     Ok(Stated { subject: stated.subject, ..state(serialised(&json), stated.media_type.clone()) })
 }
@@ -73,49 +74,76 @@ pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
         .hint(TOO_LARGE))
 }
 
-/// The index above children that were put like this, in the index's order.
+/// What became of manifests and indexes, by the digests that they had.
+pub type Became = HashMap<Digest, Stated>;
+
+/// The index above children that became this, among others.
 ///
 /// # Errors
 /// If the stated index cannot be corrected.
-pub fn index(index: &Index, children: &[Stated]) -> Result<Stated> {
-    let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
-    let entries: HashMap<Digest, &Stated> = before.zip(children).collect();
+pub fn index(index: &Index, became: &Became) -> Result<Stated> {
     // What is not touched need not even be read again.
-    if index.absent.is_empty() && entries.iter().all(|(before, after)| *before == after.digest) {
+    if index.absent.is_empty() && became.iter().all(|(before, after)| *before == after.digest) {
         return Ok(index.stated.clone());
     }
-    listing(&index.stated, &entries)
+    let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
+    listing(&index.stated, &before.collect(), became)
+}
+
+/// What is put of a manifest or an index of which nothing gets packed: what is stated, but what was repaired, and the
+/// indexes above that. Nothing where a manifest is not stated.
+///
+/// # Errors
+/// If a stated index cannot be corrected.
+pub fn as_it_lies(content: &Content) -> Result<Option<Stated>> {
+    fn put(content: &Content, became: &mut Became) -> Result<Option<Stated>> {
+        let put = match content {
+            Content::Manifest(manifest) => manifest.base().cloned(),
+            Content::Index(index) => {
+                for child in &index.children {
+                    put(&child.content, became)?;
+                }
+                Some(self::index(index, became)?)
+            }
+        };
+        became.extend(content.stated().map(|stated| stated.digest).zip(put.clone()));
+        Ok(put)
+    }
+    put(content, &mut Became::new())
 }
 
 /// An index that lists of its entries only those that are here, by their digests, and each as what it became. What
-/// attestations say they are about is corrected, too; unknown fields are kept. If nothing differs, these are its very
-/// bytes.
+/// attestations say they are about is corrected, too, also if that stands in an index below; unknown fields are kept. If
+/// nothing differs, these are its very bytes.
 ///
 /// # Errors
 /// If the index cannot be corrected.
-pub(super) fn listing(stated: &Stated, entries: &HashMap<Digest, &Stated>) -> Result<Stated> {
+pub(super) fn listing(stated: &Stated, entries: &HashSet<Digest>, became: &Became) -> Result<Stated> {
     let broken = || broken("index", stated);
     let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
     let listed = json.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(broken)?;
-    let became = |value: Option<&Value>| {
-        let before: Digest = value?.as_str()?.parse().ok()?;
-        entries.get(&before).map(|after| (*after, after.digest != before))
+    let named = |value: Option<&Value>| value?.as_str()?.parse::<Digest>().ok();
+    let another = |value: Option<&Value>| {
+        let before = named(value)?;
+        became.get(&before).filter(|after| after.digest != before)
     };
     let count = listed.len();
-    listed.retain(|descriptor| became(descriptor.get("digest")).is_some());
+    listed.retain(|descriptor| named(descriptor.get("digest")).is_some_and(|digest| entries.contains(&digest)));
     let mut changed = listed.len() != count;
     for descriptor in listed.iter_mut() {
-        let (after, is_another) = became(descriptor.get("digest")).ok_or_else(broken)?;
-        if is_another {
+        if let Some(after) = another(descriptor.get("digest")) {
             let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
             descriptor.insert("digest".into(), after.digest.to_string().into());
             descriptor.insert("size".into(), after.bytes.len().into());
             descriptor.insert("mediaType".into(), after.media_type.clone().into());
+            // Both are of the bytes that it had.
+            descriptor.remove("urls");
+            descriptor.remove("data");
             changed = true;
         }
         let about = descriptor.pointer_mut(&format!("/annotations/{ATTESTED}"));
         if let Some(about) = about
-            && let Some((after, true)) = became(Some(about))
+            && let Some(after) = another(Some(about))
         {
             *about = after.digest.to_string().into();
             changed = true;

@@ -4,15 +4,15 @@
 //! Nix. `manifest.json` gives the list of images. Newer writers put an `index.json` beside it, which leads to the
 //! manifest that the image had where it came from: that one is pushed where its blobs are here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::archive::{Entries, is_hex_digest};
-use super::choice::{canonical, is_same_name};
+use super::choice::canonical;
 use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
 use super::model::{Author, Content, Foreign, Image, Layer, Manifest};
 use super::naming::Naming;
-use super::oci_layout::{Fault, Layout, Root, lacks, miscount, packing};
+use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, lacks, miscount, packing};
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
@@ -25,6 +25,11 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
         return Err(Error::input("the archive has no manifest.json"));
     };
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
+    // Each is compared with all that index.json names.
+    if list.len() > MAX_DESCRIPTORS {
+        return Err(Error::input(format!("manifest.json of the archive lists more than {MAX_DESCRIPTORS} images"))
+            .hint("Save fewer of them at once."));
+    }
     let layout = Layout::new(&mut documents, Naming::Oci, Author::DockerSave);
     let (mut roots, belongings) = layout.read()?.unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
@@ -34,11 +39,19 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
 
     let mut contents = Contents::default();
     let mut used = vec![false; roots.len()];
-    let mut saved_names = HashSet::new();
+    let mut named: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, root) in roots.iter().enumerate() {
+        root.names.iter().for_each(|name| named.entry(canonical(name)).or_default().push(at));
+    }
+    // Each with whether an image of that name is good.
+    let mut saved_names: HashMap<String, bool> = HashMap::new();
     for saved in list {
         let names = saved.repo_tags.clone().unwrap_or_default();
-        saved_names.extend(names.iter().map(|name| canonical(name)));
-        match image(&mut documents, &saved, &roots) {
+        let tags: Vec<String> = names.iter().map(|name| canonical(name)).collect();
+        let same_name: HashSet<usize> = tags.iter().filter_map(|tag| named.get(tag)).flatten().copied().collect();
+        let image = image(&mut documents, &saved, &roots, &same_name);
+        tags.into_iter().for_each(|tag| *saved_names.entry(tag).or_default() |= image.is_ok());
+        match image {
             Ok((content, root)) => {
                 if let Some(root) = root {
                     used[root] = true;
@@ -48,16 +61,15 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             Err(error) => contents.unusable.push(Unusable { names, id: named_hex(&saved.config), error }),
         }
     }
-    let is_named = |image: &Image, name: &str| image.names.iter().any(|known| is_same_name(known, name));
     // containerd lists in manifest.json only what old Dockers could load.
     for (root, used) in roots.into_iter().zip(used) {
         contents.is_partial |= root.is_partial();
         if used {
             continue;
         }
-        match root.names.iter().find(|name| saved_names.contains(&canonical(name))) {
+        match root.names.iter().find_map(|name| Some((name, *saved_names.get(&canonical(name))?))) {
             None if root.read.is_ok() || !root.names.is_empty() => root.add_to(&mut contents),
-            Some(name) if root.read.is_err() && contents.images.iter().any(|image| is_named(image, name)) => {
+            Some((name, true)) if root.read.is_err() => {
                 let name = shown(name);
                 contents.note(format!(
                     "what index.json names for {name} is not all in the archive, so its manifest is made anew"
@@ -70,8 +82,13 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     Ok(contents)
 }
 
-/// Reads one image, and tells which of the roots it came from.
-fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> Result<(Content, Option<usize>)> {
+/// Reads one image, and tells which of the roots it came from; some of them have a name of it.
+fn image(
+    documents: &mut Documents<'_>,
+    saved: &SavedImage,
+    roots: &[Root],
+    same_name: &HashSet<usize>,
+) -> Result<(Content, Option<usize>)> {
     let name = shown(saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config));
     let paths = saved.layers.as_deref().unwrap_or_default();
     let missing = |path: &str, role, more| lacks(path, "its manifest.json", &format!("{role} of {name}"), more);
@@ -92,7 +109,7 @@ fn image(documents: &mut Documents<'_>, saved: &SavedImage, roots: &[Root]) -> R
     if paths.len() != diff_ids.len() {
         return Err(miscount(&format!("manifest.json for {name}"), paths.len(), &saved.config, diff_ids.len()));
     }
-    if let Some((root, manifest)) = stated(saved, paths, digest, roots) {
+    if let Some((root, manifest)) = stated(paths, digest, roots, same_name) {
         let content = roots[root].read.as_ref().ok().cloned();
         return Ok((content.unwrap_or_else(|| Content::Manifest(Box::new(manifest.clone()))), Some(root)));
     }
@@ -132,20 +149,19 @@ fn layer(bytes: FileRange, path: &str, diff_id: DiffId) -> Result<Layer> {
 /// The manifest that index.json leads to and that has this config. Where several have it (the same image once packed
 /// and once plain), names decide, then equal layers, then whether all of its index is here.
 fn stated<'r>(
-    saved: &SavedImage,
     paths: &[String],
     config: Digest,
     roots: &'r [Root],
+    same_name: &HashSet<usize>,
 ) -> Option<(usize, &'r Manifest)> {
-    let tags = saved.repo_tags.as_deref().unwrap_or_default();
-    let score = |root: &Root, manifest: &Manifest| {
-        let names = root.names.iter().any(|name| tags.iter().any(|tag| is_same_name(tag, name)));
-        (names, manifest.layers.iter().map(|layer| &layer.name).eq(paths), root.read.is_ok())
+    let score = |at: usize, root: &Root, manifest: &Manifest| {
+        let layers = manifest.layers.iter().map(|layer| &layer.name).eq(paths);
+        (same_name.contains(&at), layers, root.read.is_ok())
     };
     let mut best = None;
     for (at, root) in roots.iter().enumerate() {
         for manifest in root.manifests().into_iter().filter(|manifest| manifest.config.digest == config) {
-            let score = score(root, manifest);
+            let score = score(at, root, manifest);
             if best.as_ref().is_none_or(|(other, _)| score > *other) {
                 best = Some((score, (at, manifest)));
             }

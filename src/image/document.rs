@@ -207,6 +207,13 @@ impl Listing {
     pub(super) fn subject(&self) -> Option<Digest> {
         self.subject.as_ref()?.digest.parse().ok()
     }
+
+    /// What it is where nothing that points at it says so. Of OCI's types it need not say so itself.
+    pub(super) fn said_media_type(&self) -> String {
+        let unsaid =
+            if self.manifests.is_some() { media::OCI_IMAGE_INDEX_MEDIA_TYPE } else { media::OCI_IMAGE_MEDIA_TYPE };
+        self.media_type.clone().unwrap_or_else(|| unsaid.to_owned())
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -27,15 +27,17 @@ mod tar_index;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::reference::Digest;
 
 pub use choice::Choice;
-pub use compose::{StoredLayer, check, index, manifest};
+pub use compose::{Became, StoredLayer, as_it_lies, check, index, manifest};
 pub use model::*;
-pub use part::{Attestations, Part, Platforms};
+pub use part::{Attestations, Extent, Part, Platforms};
 pub use passing::{HashOf, Passing};
 pub use platform::Platform;
 pub use repair::Flaw;
@@ -116,7 +118,11 @@ pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
             (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
         }
     };
-    let Contents { images, mut notes, unusable, is_partial, belongings } = contents;
+    let Contents { mut images, mut notes, unusable, is_partial, belongings, .. } = contents;
+    for image in &mut images {
+        let mut said = HashSet::new();
+        image.names.retain(|name| said.insert(name.clone()));
+    }
     if let archive::Entries::Tar(index) = &entries
         && !index.has_end_mark()
     {
@@ -176,6 +182,8 @@ impl fmt::Display for Unusable {
 #[derive(Debug, Default)]
 struct Contents {
     images: Vec<Image>,
+    /// Where each of them stands, by what it is.
+    places: HashMap<(Digest, Option<Digest>), usize>,
     notes: Vec<String>,
     unusable: Vec<Unusable>,
     /// Whether something was left out because it is not there.
@@ -190,18 +198,22 @@ impl Contents {
         self.belongings = belongings;
     }
 
-    /// Adds an image, or only its names if it is there already.
+    /// Adds an image, or only its names if it is there already. A name may then stand there twice: to look for each among
+    /// all others would take a long list of them the square of its length.
     fn add(&mut self, mut image: Image) {
         for name in image.names.extract_if(.., |name| name.contains(char::is_control)) {
             self.notes.push(format!("a name with control characters is ignored, {}", shown(&name)));
         }
-        let key = |image: &Image| (image.content.id(), image.content.stated().map(|stated| stated.digest));
-        match self.images.iter_mut().find(|known| key(known) == key(&image)) {
-            Some(known) => {
-                let new: Vec<_> = image.names.into_iter().filter(|name| !known.names.contains(name)).collect();
-                known.names.extend(new);
+        match self.places.entry((image.content.id(), image.content.stated().map(|stated| stated.digest))) {
+            Entry::Occupied(place) => {
+                if let Some(known) = self.images.get_mut(*place.get()) {
+                    known.names.append(&mut image.names);
+                }
             }
-            None => self.images.push(image),
+            Entry::Vacant(place) => {
+                place.insert(self.images.len());
+                self.images.push(image);
+            }
         }
     }
 

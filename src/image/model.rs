@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_client::manifest::{self, OciDescriptor};
+use serde_json::Value;
 
-use super::Platform;
+use super::{Platform, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packed, Packing, Recipe};
 use crate::reference::{DiffId, Digest, Host, Repository, Tag};
@@ -31,6 +32,10 @@ pub struct Image {
 /// Whoever made it vouches for every byte of it, so it goes up as it lies, layers included.
 #[derive(Clone, Debug)]
 pub struct Referrer {
+    /// What it belongs to.
+    pub subject: Digest,
+    /// The archive's names for it: it may be chosen like an image.
+    pub names: Vec<String>,
     /// The tag by which it is found, where it is not found by its `subject`: `sha256-HEX.sig`, as cosign has it.
     pub tag: Option<Tag>,
     /// What it consists of.
@@ -353,6 +358,17 @@ impl Content {
             Self::Manifest(manifest) => manifest.config.digest,
             Self::Index(index) => index.stated.digest,
         }
+    }
+
+    /// What kind of thing it says it is: its `artifactType`, or else the media type of its config.
+    pub fn artifact_type(&self) -> Option<String> {
+        let view = self.stated().and_then(|stated| serde_json::from_slice::<Value>(&stated.bytes).ok());
+        let own = view.as_ref().and_then(|view| view.get("artifactType")?.as_str());
+        let config = match self {
+            Self::Manifest(manifest) => manifest.config.media_type.as_deref(),
+            Self::Index(_) => None,
+        };
+        [own, config].into_iter().flatten().find(|text| !text.is_empty()).map(shown)
     }
 
     /// The platforms below, each once, in order.

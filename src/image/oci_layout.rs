@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
 
 use super::archive::Entries;
 use super::document::{
@@ -28,7 +27,7 @@ use crate::reference::{DiffId, Digest};
 /// Indexes below indexes. One is common, two are rare, more are nobody's.
 const MAX_DEPTH: usize = 8;
 /// Descriptors of manifests and indexes that are followed, since a few small indexes can ask for any number of them.
-const MAX_DESCRIPTORS: usize = 10_000;
+pub(super) const MAX_DESCRIPTORS: usize = 10_000;
 /// What is read of blobs that nothing names, to see whether they are referrers.
 const MAX_UNLISTED: u64 = 16 << 20;
 /// A full name, written by containerd, Docker and BuildKit.
@@ -188,8 +187,7 @@ impl<'d, 'a> Layout<'d, 'a> {
             left -= range.len();
             let Ok(listing) = serde_json::from_slice::<Listing>(&bytes) else { continue };
             let Some(subject) = listing.subject() else { continue };
-            let media_type = listing.media_type.unwrap_or_else(|| OCI_IMAGE_MEDIA_TYPE.to_owned());
-            let descriptor = Descriptor::new(media_type, digest, range.len());
+            let descriptor = Descriptor::new(listing.said_media_type(), digest, range.len());
             let read = self.content(&descriptor, "its name", 0, &Arc::default());
             found.push(Root { names: Vec::new(), descriptor, subject: Some(subject), read });
         }

@@ -14,8 +14,6 @@
 //! A part that is an index is a new index: its entries, in their order, without those that are not wanted; everything else
 //! in it is kept. Its digest is a new one, and that is said.
 
-use std::collections::HashMap;
-
 use super::choice::listed;
 use super::model::{Absent, Child, Content, Image, Index, Role};
 use super::{Platform, compose, shown};
@@ -58,6 +56,17 @@ pub enum Attestations {
     Dropped,
 }
 
+/// How much of an index the archive has.
+#[derive(Debug)]
+pub enum Extent<'a> {
+    /// All of it.
+    Whole,
+    /// Its one image, and not all attestations.
+    Alone(&'a Content),
+    /// Not this.
+    Short(Vec<&'a Absent>),
+}
+
 impl Part {
     /// This part of the image.
     ///
@@ -72,21 +81,27 @@ impl Part {
                 Ok(part(image, manifest, Vec::new()))
             }
             (_, Content::Manifest(_)) => Ok(image),
-            (Platforms::All, Content::Index(index)) => {
-                let is_dropped = |absent: &&Absent| self.drops(&absent.role);
-                let missing: Vec<_> = index.absent().into_iter().filter(|absent| !is_dropped(absent)).collect();
-                let attested = |absent: &&Absent| matches!(absent.role, Role::Attestation(_));
-                match (index.images().as_slice(), missing.as_slice()) {
-                    (_, []) => self.reduced(image.clone(), index, &name),
-                    ([(_, manifest)], missing) if missing.iter().all(attested) => {
-                        let note = format!("the archive lacks attestations of {name}, so its image is pushed alone");
-                        let manifest = (*manifest).clone();
-                        Ok(part(image, manifest, vec![note]))
-                    }
-                    (_, missing) => Err(incomplete(index, missing, &name)),
+            (Platforms::All, Content::Index(index)) => match self.extent(index) {
+                Extent::Whole => self.reduced(image.clone(), index, &name),
+                Extent::Alone(manifest) => {
+                    let note = format!("the archive lacks attestations of {name}, so its image is pushed alone");
+                    let manifest = manifest.clone();
+                    Ok(part(image, manifest, vec![note]))
                 }
-            }
+                Extent::Short(missing) => Err(incomplete(index, &missing, &name)),
+            },
             (Platforms::Present, Content::Index(index)) => self.reduced(image.clone(), index, &name),
+        }
+    }
+
+    /// How much of an index the archive has, where all platforms are wanted.
+    pub fn extent<'a>(&self, index: &'a Index) -> Extent<'a> {
+        let missing: Vec<_> = index.absent().into_iter().filter(|absent| !self.drops(&absent.role)).collect();
+        let are_attestations = || missing.iter().all(|absent| matches!(absent.role, Role::Attestation(_)));
+        match only_image(index) {
+            _ if missing.is_empty() => Extent::Whole,
+            Some(image) if are_attestations() => Extent::Alone(image),
+            _ => Extent::Short(missing),
         }
     }
 
@@ -104,11 +119,10 @@ impl Part {
 
     /// The image with what is there and wanted of its index.
     fn reduced(&self, image: Image, index: &Index, name: &str) -> Result<Image> {
-        let images = index.images();
-        if let (Attestations::Dropped, [(_, manifest)]) = (self.attestations, images.as_slice()) {
-            return Ok(part(image, (*manifest).clone(), Vec::new()));
+        if let (Attestations::Dropped, Some(manifest)) = (self.attestations, only_image(index)) {
+            return Ok(part(image, manifest.clone(), Vec::new()));
         }
-        let present: Vec<_> = images.iter().filter_map(|(_, manifest)| digest(manifest)).collect();
+        let present: Vec<_> = index.images().iter().filter_map(|(_, manifest)| digest(manifest)).collect();
         // Where all is there, the attestation of something else is its author's affair.
         let is_all_there = index.absent().is_empty();
         let is_there = |about: Digest| is_all_there || present.contains(&about);
@@ -154,7 +168,7 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
         return Ok(Content::Index(Box::new(index.clone())));
     }
     let mut children = Vec::new();
-    let mut before = Vec::new();
+    let mut became = compose::Became::new();
     for Child { role, content } in index.children.iter().filter(|child| keeps(&child.role)) {
         let reduced = match content {
             Content::Index(index) => reduce(index, keeps)?,
@@ -163,12 +177,19 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
         if matches!(&reduced, Content::Index(index) if index.children.is_empty()) {
             continue;
         }
-        before.extend(digest(content));
+        became.extend(digest(content).zip(reduced.stated().cloned()));
         children.push(Child { role: role.clone(), content: reduced });
     }
-    let entries = before.into_iter().zip(children.iter().filter_map(|child| child.content.stated()));
-    let stated = compose::listing(&index.stated, &entries.collect::<HashMap<_, _>>())?;
+    let stated = compose::listing(&index.stated, &became.keys().copied().collect(), &became)?;
     Ok(Content::Index(Box::new(Index { stated, children, absent: Vec::new() })))
+}
+
+/// The image of an index that has no other. One that is listed twice, for the same platform, is no other.
+fn only_image(index: &Index) -> Option<&Content> {
+    let images = index.images();
+    let (platform, first) = images.first()?;
+    let is_first = |(its, image): &(Option<&Platform>, &Content)| its == platform && digest(image) == digest(first);
+    images.iter().all(is_first).then_some(*first)
 }
 
 /// The one manifest for a platform.

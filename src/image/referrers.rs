@@ -13,11 +13,12 @@
 //! What says that it belongs to something that is not in the archive is an image of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ptr;
 
 use super::Archive;
-use super::model::{Author, Child, Content, Referrer};
+use super::model::{Author, Child, Content, Image, Referrer};
 use super::oci_layout::{Fault, Root};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reference::{Digest, Tag};
 
 /// The kinds of `cosign save`, each with the end of the tag that it had.
@@ -34,19 +35,55 @@ pub(super) type Belongings = HashMap<Digest, Vec<Result<Referrer>>>;
 
 impl Archive {
     /// What belongs to one of these digests, and what belongs to that in turn, each after its subject; in place of one
-    /// that cannot be pushed, why.
-    pub fn referrers(&self, subjects: &[Digest]) -> Vec<Result<Referrer>> {
-        let mut found: Vec<Result<Referrer>> = Vec::new();
+    /// that cannot be pushed, why. What is among the digests is none.
+    pub fn referrers(&self, subjects: &[Digest]) -> Vec<Result<&Referrer, &Error>> {
+        let mut found = Vec::new();
+        let given: HashSet<Digest> = subjects.iter().copied().collect();
+        let is_given = |referrer: &Referrer| referrer.content.stated().is_some_and(|it| given.contains(&it.digest));
         let (mut subjects, mut seen) = (VecDeque::from(subjects.to_vec()), HashSet::new());
         while let Some(subject) = subjects.pop_front() {
             // Each subject once, so it ends, whatever tags claim.
             if seen.insert(subject) {
-                let belongings = self.belongings.get(&subject).map(Vec::as_slice).unwrap_or_default();
-                subjects.extend(belongings.iter().flatten().flat_map(|referrer| digests(&referrer.content)));
-                found.extend_from_slice(belongings);
+                let belongings = self.belongings.get(&subject).into_iter().flatten().map(Result::as_ref);
+                for it in belongings.filter(|it| !it.is_ok_and(is_given)) {
+                    subjects.extend(it.iter().flat_map(|referrer| digests(&referrer.content)));
+                    found.push(it);
+                }
             }
         }
         found
+    }
+
+    /// What belongs to an image, or to a part of it, as it lies in the archive.
+    pub fn referrers_of(&self, image: &Image) -> Vec<Result<&Referrer, &Error>> {
+        self.referrers(&digests(&image.content))
+    }
+
+    /// What belongs to the images, each once, with the place of the first image that it belongs to: thousands of images
+    /// may have thousands in common.
+    pub fn referrers_of_all(&self) -> Vec<(usize, Result<&Referrer, &Error>)> {
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        for (at, image) in self.images.iter().enumerate() {
+            for it in self.referrers_of(image) {
+                let place = match it {
+                    Ok(referrer) => ptr::from_ref(referrer).cast::<()>(),
+                    Err(error) => ptr::from_ref(error).cast(),
+                };
+                if seen.insert(place) {
+                    found.push((at, it));
+                }
+            }
+        }
+        found
+    }
+
+    /// The one referrer that fits, as an image of its own.
+    pub(super) fn referrer_as_image(&self, fits: impl Fn(&Referrer) -> bool) -> Option<Image> {
+        let mut found = self.belongings.values().flatten().flatten().filter(|referrer| fits(referrer));
+        let digest = |referrer: &Referrer| referrer.content.stated().map(|stated| stated.digest);
+        let first = found.next()?;
+        found.all(|it| digest(it) == digest(first)).then(|| Image::new(first.names.clone(), first.content.clone()))
     }
 }
 
@@ -56,11 +93,25 @@ pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, Bel
     let mut signed = roots.iter().filter(|root| root.kind().is_some_and(|kind| SIGNED.contains(&kind)));
     let signed = signed.next().filter(|_| signed.next().is_none()).map(|root| root.descriptor.digest);
     let (mut images, mut files) = (Vec::new(), Files::default());
-    for root in roots {
+    let claim = |root: &Root| {
         let is_here = |claim: &Claim| known.contains(&claim.subject) && claim.subject != root.descriptor.digest;
-        match root.claim(signed).filter(is_here) {
+        root.claim(signed).filter(is_here)
+    };
+    let claims: Vec<_> = roots.iter().map(claim).collect();
+    // Of those that name each other and nothing else, none is what the others belong to.
+    let is_circle = claims.iter().all(Option::is_some);
+    for (root, claim) in roots.into_iter().zip(claims) {
+        match claim.filter(|_| !is_circle) {
             Some(claim) => files.file(root, claim),
             None => images.push(root),
+        }
+    }
+    // What an index lists belongs to something else in it, too, if it says so: BuildKit's attestations, as OCI artifacts.
+    for root in &images {
+        for content in root.read.iter().flat_map(Content::all).skip(1) {
+            if let Some(subject) = content.stated().and_then(|stated| stated.subject).filter(|it| known.contains(it)) {
+                files.add(subject, None, Vec::new(), content.clone());
+            }
         }
     }
     for root in unlisted {
@@ -132,27 +183,28 @@ impl Files {
     /// Files what `root` is, or lists, as belonging to what it claims; each once.
     fn file(&mut self, root: Root, claim: Claim) {
         let Claim { subject, place } = claim;
+        let names = root.names.into_iter().filter(|name| !name.contains(char::is_control)).collect();
         let read = root.read.map_err(Fault::into_error);
         match (place, read) {
             (Place::List, Ok(Content::Index(index))) => {
                 for Child { content, .. } in index.children {
                     let subject = content.stated().and_then(|stated| stated.subject).unwrap_or(subject);
-                    self.add(subject, None, content);
+                    self.add(subject, None, Vec::new(), content);
                 }
                 let absent = index.absent.into_iter().map(|absent| Err(absent.error));
                 self.belongings.entry(subject).or_default().extend(absent);
             }
-            (Place::Tag(tag), Ok(content)) => self.add(subject, Some(tag), content),
-            (Place::Subject | Place::List, Ok(content)) => self.add(subject, None, content),
+            (Place::Tag(tag), Ok(content)) => self.add(subject, Some(tag), names, content),
+            (Place::Subject | Place::List, Ok(content)) => self.add(subject, None, names, content),
             (_, Err(error)) => self.belongings.entry(subject).or_default().push(Err(error)),
         }
     }
 
-    fn add(&mut self, subject: Digest, tag: Option<Tag>, mut content: Content) {
+    fn add(&mut self, subject: Digest, tag: Option<Tag>, names: Vec<String>, mut content: Content) {
         let digest = content.stated().map(|stated| stated.digest);
         if digest.is_none_or(|digest| self.known.insert((tag.as_ref().map(ToString::to_string), digest))) {
             keep_as_it_lies(&mut content);
-            self.belongings.entry(subject).or_default().push(Ok(Referrer { tag, content }));
+            self.belongings.entry(subject).or_default().push(Ok(Referrer { subject, names, tag, content }));
         }
     }
 }

@@ -5,8 +5,6 @@
 //!
 //! It has no names. `version` and `signature-N` beside it are left alone.
 
-use oci_client::manifest as media;
-
 use super::archive::Entries;
 use super::document::{Descriptor, Documents, Listing, MAX_MANIFEST, parse};
 use super::model::Author;
@@ -31,11 +29,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
         return Err(Error::input("the archive has no manifest.json"));
     };
     let listing: Listing = parse(&bytes, MANIFEST_JSON)?;
-    // An OCI manifest need not say what it is, and nothing that points at it does.
-    let unsaid =
-        if listing.manifests.is_some() { media::OCI_IMAGE_INDEX_MEDIA_TYPE } else { media::OCI_IMAGE_MEDIA_TYPE };
-    let media_type = listing.media_type.unwrap_or_else(|| unsaid.to_owned());
-    let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
+    let descriptor = Descriptor::new(listing.said_media_type(), digest, bytes.len() as u64);
     let mut contents = Contents::default();
     Layout::new(&mut documents, Naming::Skopeo { root: digest }, Author::Layout)
         .root(Vec::new(), descriptor, "the folder")

@@ -4,7 +4,7 @@ use super::delivery::Delivery;
 use super::destination::Destination;
 use super::{Event, Events};
 use crate::error::Result;
-use crate::image::{self, Content, Image, Referrer, Stated};
+use crate::image::{self, Became, Content, Image, Referrer, Stated};
 use crate::plan::{self, Wanted};
 
 /// Puts the config, the manifests and last the tags, where all layers arrived.
@@ -58,7 +58,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
     for manifest in image.manifests() {
         destination.put_config(&manifest.config).await?;
     }
-    let root = put_content(destination, &image.content, Rank::Root, events).await?;
+    let root = put_content(destination, &image.content, Rank::Root, &mut Became::new(), events).await?;
     if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
         let is_repaired = image.content.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
         events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
@@ -67,8 +67,8 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
         // What belongs to it comes after it, and both before a tag leads there: whoever finds it finds it signed.
         destination.put_manifest(&root.digest.to_string(), &root).await?;
     }
-    for Referrer { tag, content } in &image.referrers {
-        let stated = put_content(destination, content, Rank::Root, events).await?;
+    for Referrer { tag, content, .. } in &image.referrers {
+        let stated = put_content(destination, content, Rank::Root, &mut Became::new(), events).await?;
         match tag {
             Some(tag) => destination.put_tag(tag, &stated).await?,
             None => destination.put_manifest(&stated.digest.to_string(), &stated).await?,
@@ -96,8 +96,19 @@ enum Rank {
     Child,
 }
 
-/// Puts everything below an index by digest, children first; the root itself is left for the tags.
-async fn put_content(destination: &Destination, content: &Content, rank: Rank, events: &Events) -> Result<Stated> {
+/// Puts everything below an index by digest, children first, each once; the root itself is left for the tags. `became` has
+/// what was put so far.
+async fn put_content(
+    destination: &Destination,
+    content: &Content,
+    rank: Rank,
+    became: &mut Became,
+    events: &Events,
+) -> Result<Stated> {
+    let before = content.stated().map(|stated| stated.digest);
+    if let Some(known) = before.and_then(|before| became.get(&before)) {
+        return Ok(known.clone());
+    }
     let stated = match content {
         Content::Manifest(manifest) => {
             let layers: Vec<_> = manifest
@@ -114,11 +125,10 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank, e
             }
         }
         Content::Index(index) => {
-            let mut children = Vec::new();
             for child in &index.children {
-                children.push(Box::pin(put_content(destination, &child.content, Rank::Child, events)).await?);
+                Box::pin(put_content(destination, &child.content, Rank::Child, became, events)).await?;
             }
-            image::index(index, &children)?
+            image::index(index, became)?
         }
     };
     if rank == Rank::Child {
@@ -129,5 +139,6 @@ async fn put_content(destination: &Destination, content: &Content, rank: Rank, e
             events(changed(REPAIRED, content, &stated));
         }
     }
+    became.extend(before.map(|before| (before, stated.clone())));
     Ok(stated)
 }

@@ -1,8 +1,10 @@
 //! What goes along with an image, and what its digest is: signatures hold only for what is pushed byte for byte.
 
+use std::collections::HashSet;
+
 use super::{Event, Request};
 use crate::error::{Error, Result};
-use crate::image::{Archive, Choice, Content, Image, Part, Role};
+use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
 use crate::plan::{self, Compression};
 use crate::reference::Digest;
 
@@ -35,20 +37,24 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
                 "Save the image with its signatures again, or leave --referrers out: then none of them is pushed.",
             )
         };
-        image.referrers = referrers.into_iter().collect::<Result<_>>().map_err(unusable)?;
+        image.referrers = referrers
+            .into_iter()
+            .map(|it| it.cloned().map_err(|error| unusable(error.clone())))
+            .collect::<Result<_>>()?;
     }
     Ok(said)
 }
 
 /// Compares what will be tagged with what was expected.
 fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compression) -> Result<()> {
-    let stated = image.content.stated().filter(|_| !plan::is_rewritten(&image.content, compression));
-    let error = match stated {
-        Some(stated) if stated.digest == expected => return Ok(()),
-        Some(stated) => Error::input(format!("the image has the digest {}, not {expected}", stated.digest)),
-        None if is_repaired(&image.content) => {
-            Error::input("--repair changes the digest, so it is not the expected one")
+    let is_packed = plan::is_packed(&image.content, compression);
+    let put = if is_packed { None } else { image::as_it_lies(&image.content)? };
+    let error = match put {
+        Some(put) if put.digest == expected => return Ok(()),
+        Some(put) if is_repaired(&image.content) => {
+            Error::input(format!("--repair changes the digest to {}, and {expected} is expected", put.digest))
         }
+        Some(put) => Error::input(format!("the image has the digest {}, not {expected}", put.digest)),
         None => Error::input("the digest is only known after packing, so it cannot be the expected one for sure"),
     };
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
@@ -57,7 +63,7 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         error.hint("That is an image ID, the digest of a config. --expect-digest takes that of the manifest or index.")
     } else if is_repaired(&image.content) {
         error.hint("Leave --repair out, or leave --expect-digest out and tell others the new digest.")
-    } else if stated.is_none() && !plan::is_rewritten(&image.content, Compression::Keep) {
+    } else if is_packed && !plan::is_packed(&image.content, Compression::Keep) {
         error.hint("With --compression keep the image goes up as it lies, with the digest that the archive states.")
     } else if image.part_of == Some(expected) {
         error.hint("That is the archive's whole index, of which only a part was chosen.")
@@ -86,18 +92,25 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
             said.push(if request.referrers { Event::Warning(text) } else { Event::Note(text) });
         }
     }
-    let all = image.content.all();
+    let (all, mut told) = (image.content.all(), HashSet::new());
     for content in all.iter().filter(|content| plan::is_rewritten(content, request.compression)) {
         let Some(stated) = content.stated() else { continue };
-        let about = |content: &Content| match content {
-            Content::Manifest(_) => 0,
-            Content::Index(index) => {
-                let role = Role::Attestation(Some(stated.digest));
-                index.children.iter().filter(|child| child.role == role).count()
-            }
-        };
-        let attestations = all.iter().map(|content| about(content)).sum();
-        let referrers = archive.referrers(&[stated.digest]).len();
+        // An index may list a manifest twice.
+        if !told.insert(stated.digest) {
+            continue;
+        }
+        let role = Role::Attestation(Some(stated.digest));
+        let listed = all.iter().flat_map(|content| match content {
+            Content::Manifest(_) => &[],
+            Content::Index(index) => index.children.as_slice(),
+        });
+        let about = listed.filter(|child| child.role == role).filter_map(|child| digest(&child.content));
+        let about: HashSet<Digest> = about.collect();
+        let attestations = about.len();
+        // An attestation may have it for its subject besides.
+        let is_other = |it: &Referrer| digest(&it.content).is_none_or(|digest| !about.contains(&digest));
+        let referrers = archive.referrers(&[stated.digest]).into_iter();
+        let referrers = referrers.filter(|it| it.map_or(true, is_other)).count();
         let mut ties = Vec::new();
         if referrers > 0 {
             ties.push(counted(referrers, "referrer", "referrers"));
@@ -121,6 +134,10 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
         }
     }
     said
+}
+
+fn digest(content: &Content) -> Option<Digest> {
+    content.stated().map(|stated| stated.digest)
 }
 
 /// Whether a manifest below was corrected.

@@ -57,6 +57,23 @@ impl Referrer {
         }
         Some(Self { subject: subject?.digest, digest, descriptor })
     }
+
+    /// The list with this on it, or `Some(None)` where it is on it already. `None` if it is no list.
+    fn join(self, mut list: Value) -> Option<Option<Value>> {
+        let is_index = list.get("mediaType").is_none_or(|media_type| media_type == INDEX);
+        let listed = list.get_mut("manifests").filter(|_| is_index)?;
+        // Go writes empty lists as `null`.
+        if listed.is_null() {
+            *listed = json!([]);
+        }
+        let listed = listed.as_array_mut()?;
+        let digest = self.digest.to_string();
+        if listed.iter().any(|known| known.get("digest").and_then(Value::as_str) == Some(&digest)) {
+            return Some(None);
+        }
+        listed.push(self.descriptor);
+        Some(Some(list))
+    }
 }
 
 impl Client {
@@ -64,7 +81,7 @@ impl Client {
     /// may win: registries have no way to tell them.
     pub(super) async fn list_referrer(&self, referrer: Referrer) -> Result<()> {
         let tag = format!("sha256-{}", referrer.subject.hex());
-        let mut list = match self.lookup(&tag).await? {
+        let list = match self.lookup(&tag).await? {
             Lookup::Found(found) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
             Lookup::NoImage | Lookup::NoRepository | Lookup::Unclear => {
                 json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] })
@@ -74,14 +91,41 @@ impl Client {
             let what = format!("{}/{}:{tag} should list what refers to a manifest", self.name(), self.repository());
             Error::new(Kind::Refused, format!("{what}, and is no index")).hint("Remove that tag, and push again.")
         };
-        let is_index = list.get("mediaType").is_none_or(|media_type| media_type == INDEX);
-        let listed = list.get_mut("manifests").and_then(Value::as_array_mut).filter(|_| is_index).ok_or_else(what)?;
-        let digest = referrer.digest.to_string();
-        if listed.iter().any(|known| known.get("digest").and_then(Value::as_str) == Some(&digest)) {
-            return Ok(());
+        match referrer.join(list).ok_or_else(what)? {
+            Some(list) => {
+                let bytes = list.to_string().into_bytes();
+                self.put(&tag, INDEX, Digest::of(&bytes), bytes.into()).await.map(drop)
+            }
+            None => Ok(()),
         }
-        listed.push(referrer.descriptor);
-        let bytes = list.to_string().into_bytes();
-        self.put(&tag, INDEX, Digest::of(&bytes), bytes.into()).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn referrer() -> Referrer {
+        let manifest = json!({ "subject": { "digest": Digest::of(b"image"), "size": 5 } }).to_string();
+        Referrer::of(manifest.as_bytes(), "application/vnd.oci.image.manifest.v1+json", Digest::of(b"sbom")).unwrap()
+    }
+
+    #[test]
+    fn a_list_grows_by_what_is_not_on_it() {
+        for empty in [json!([]), Value::Null] {
+            let list =
+                referrer().join(json!({ "mediaType": INDEX, "manifests": empty, "x": "kept" })).unwrap().unwrap();
+            assert_eq!(list["manifests"][0]["digest"], json!(Digest::of(b"sbom")));
+            assert_eq!((list["manifests"].as_array().unwrap().len(), &list["x"]), (1, &json!("kept")));
+            assert!(referrer().join(list).unwrap().is_none(), "it is on it");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_left_alone() {
+        let manifest = json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "manifests": [] });
+        for other in [Value::Null, json!([]), json!({}), json!({ "manifests": {} }), manifest] {
+            assert!(referrer().join(other).is_none());
+        }
     }
 }

@@ -7,8 +7,12 @@ mod json;
 
 pub use json::json;
 
-use crate::error::Error;
-use crate::image::{Archive, Content, Index, Layer, Manifest, Stated, Unusable, shown};
+use std::iter;
+
+use crate::error::{Error, Result};
+use crate::image::{
+    Absent, Archive, Child, Content, Foreign, Image, Index, Layer, Manifest, Referrer, Role, Stated, Unusable, shown,
+};
 use crate::inspect::{Inspection, Verified};
 use crate::layer::size;
 use crate::plan;
@@ -20,15 +24,18 @@ const LABEL: usize = 9;
 
 /// What is in an archive, for people.
 pub fn text(inspection: &Inspection) -> String {
-    let Inspection { archive, verified } = inspection;
-    let count = archive.images.len() + archive.unusable.len();
+    let Inspection { archive, all, verified } = inspection;
+    let shown = archive.images.len() + archive.unusable.len();
+    let count = if shown == *all { many(shown, "image") } else { format!("{shown} of {}", many(*all, "image")) };
     let mut text = row("archive", &archive.source.to_string());
-    text += &row("", &format!("{}, {}", archive.format.name(), many(count, "image")));
+    text += &row("", &format!("{}, {count}", archive.format.name()));
     for note in &archive.notes {
         text += &format!("{:<LABEL$}{}", "note", wrapped(LABEL, note).trim_start());
     }
-    for image in &archive.images {
-        text += &format!("\n{}{}", names(&image.names), content(&image.content, verified.as_ref()));
+    let mut referrers = archive.referrers_of_all().into_iter().peekable();
+    for (at, it) in archive.images.iter().enumerate() {
+        let below: Vec<_> = iter::from_fn(|| referrers.next_if(|(of, _)| *of == at)).map(|(_, it)| it).collect();
+        text += &format!("\n{}", image(it, archive.referrers_of(it).len(), &below, verified.as_ref()));
     }
     for unusable in &archive.unusable {
         text += &format!("\n{}", refused(unusable));
@@ -57,58 +64,151 @@ fn names(names: &[String]) -> String {
     row("image", &first) + &others.collect::<String>()
 }
 
-/// An image that cannot be pushed. Names of blobs fit the line from the third column on.
-fn refused(unusable: &Unusable) -> String {
-    let reason = |error: &Error| {
-        let causes = error.causes();
-        if causes.is_empty() { error.to_string() } else { format!("{error}: {}", causes.join(": ")) }
-    };
-    let mut text = names(&unusable.names);
-    if let Some(id) = unusable.id {
-        text += &row("ID", &id.to_string());
+/// An image to which so many referrers belong, and below it those that did not stand below another one before.
+fn image(image: &Image, count: usize, below: &[Result<&Referrer, &Error>], verified: Option<&Verified>) -> String {
+    let mut text = names(&image.names);
+    if let Some(index) = image.part_of {
+        text += &row("part of", &index.to_string());
     }
-    text += &row("push", "impossible");
-    text += &wrapped(2, &reason(&unusable.error));
-    if let Some(hint) = unusable.error.advice() {
-        text += &wrapped(2, &format!("hint: {hint}"));
+    if count > 0 {
+        let above = count.saturating_sub(below.len());
+        let above = if above > 0 { format!("; {above} of them above") } else { String::new() };
+        text += &row("belongs", &format!("{} to it, for --referrers{above}", many(count, "referrer")));
+    }
+    text += &content(&image.content, None, verified);
+    for it in below {
+        text += &format!("\n{}", referrer(*it, verified));
     }
     text
 }
 
-fn content(content: &Content, verified: Option<&Verified>) -> String {
+/// What belongs to an image.
+fn referrer(referrer: Result<&Referrer, &Error>, verified: Option<&Verified>) -> String {
+    let Referrer { subject, tag, content, .. } = match referrer {
+        Ok(referrer) => referrer,
+        Err(error) => return row("referrer", "impossible to push") + &reason(error),
+    };
+    let kind = match tag.as_ref().and_then(|tag| tag.as_str().rsplit('.').next()) {
+        Some("sig") => "cosign signature, by its tag (.sig)".to_owned(),
+        Some("att") => "cosign attestation, by its tag (.att)".to_owned(),
+        Some("sbom") => "cosign SBOM, by its tag (.sbom)".to_owned(),
+        _ => content.artifact_type().unwrap_or_else(|| "of a kind that it does not say".into()),
+    };
+    let manifests = content.manifests();
+    let layers: Vec<&Layer> = manifests.iter().flat_map(|manifest| &manifest.layers).collect();
+    let bytes = layers.iter().map(|layer| layer.bytes.len()).fold(0, u64::saturating_add);
+    let verdict = match verified {
+        None => "",
+        Some(verified) if layers.iter().all(|layer| verified.layer(layer).is_ok()) => "  right",
+        Some(_) => "  WRONG",
+    };
+    let digest = content.stated().map_or_else(|| content.id(), |stated| stated.digest);
+    let of = format!("of {}, {}, {}{verdict}", subject.short(), many(layers.len(), "layer"), size(bytes));
+    row("referrer", &digest.to_string()) + &row("", &kind) + &row("", &of)
+}
+
+/// An image that cannot be pushed. Names of blobs fit the line from the third column on.
+fn refused(unusable: &Unusable) -> String {
+    let mut text = names(&unusable.names);
+    if let Some(id) = unusable.id {
+        text += &row("ID", &id.to_string());
+    }
+    text + &row("push", "impossible") + &reason(&unusable.error)
+}
+
+/// Why something cannot be pushed, and what to do about it.
+fn reason(error: &Error) -> String {
+    let causes = error.causes();
+    let sentence = if causes.is_empty() { error.to_string() } else { format!("{error}: {}", causes.join(": ")) };
+    let hint = error.advice().map(|hint| wrapped(2, &format!("hint: {hint}")));
+    wrapped(2, &sentence) + &hint.unwrap_or_default()
+}
+
+/// A manifest or an index, which an index lists for `role` if one does.
+fn content(content: &Content, role: Option<&Role>, verified: Option<&Verified>) -> String {
     match content {
-        Content::Manifest(it) => manifest(it, plan::fate(content).text(), verified),
+        Content::Manifest(it) => manifest(it, role, plan::fate(content).text(), verified),
         Content::Index(it) => index(it, plan::fate(content).text(), verified),
     }
 }
 
 fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
     let below: usize = index.children.iter().map(|child| child.content.manifests().len()).sum();
+    let lacks = if index.absent.is_empty() {
+        String::new()
+    } else {
+        format!(", and {} more that the archive lacks", index.absent.len())
+    };
     let mut text = stated("index", &index.stated);
     text += &row("push", fate);
-    text += &row("lists", &many(below, "manifest"));
-    for child in &index.children {
-        text += &format!("\n{}", content(&child.content, verified));
+    text += &row("lists", &format!("{}{lacks}", many(below, "manifest")));
+    for (n, absent) in index.absent.iter().enumerate() {
+        text += &row(if n == 0 { "lacks" } else { "" }, &missing(absent));
+    }
+    for Child { role, content: child } in &index.children {
+        text += &format!("\n{}", content(child, Some(role), verified));
     }
     text
 }
 
-fn manifest(manifest: &Manifest, fate: &str, verified: Option<&Verified>) -> String {
-    let Manifest { config, layers, .. } = manifest;
-    let mut text = row("platform", config.platform.as_deref().unwrap_or("none stated"));
+/// What an index lists and cannot be pushed. Most often the archive lacks it.
+fn missing(Absent { role, digest, .. }: &Absent) -> String {
+    let what = match role {
+        Role::Image(Some(platform)) => platform.to_string(),
+        Role::Image(None) => "without a platform".to_owned(),
+        Role::Attestation(Some(about)) => format!("attestation of {}", about.short()),
+        Role::Attestation(None) => "attestation".to_owned(),
+    };
+    format!("{}  {what}", digest.short())
+}
+
+fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Option<&Verified>) -> String {
+    let Manifest { config, layers, foreign, .. } = manifest;
+    let mut text = match role {
+        Some(Role::Attestation(Some(about))) => row("attests", &about.to_string()),
+        Some(Role::Attestation(None)) => row("attests", "what it does not say"),
+        Some(Role::Image(Some(listed))) if config.platform().as_ref() != Some(listed) => {
+            let own = config.platform.as_ref().map(|own| format!(", though its config says {own}"));
+            row("platform", &format!("{listed}{}", own.unwrap_or_default()))
+        }
+        Some(Role::Image(_)) | None => row("platform", config.platform.as_deref().unwrap_or("none stated")),
+    };
     text += &manifest.stated.as_ref().map_or_else(|| row("manifest", "none"), |it| stated("manifest", it));
     text += &row("push", fate);
     text += &row("config", &config.digest.to_string());
     text += &row("", &about(config.media_type.as_deref(), config.bytes.len()));
     let bytes = layers.iter().map(|layer| layer.bytes.len()).fold(0, u64::saturating_add);
-    text += &row("layers", &format!("{}, {}", layers.len(), size(bytes)));
-    if !layers.is_empty() {
+    let elsewhere =
+        if foreign.is_empty() { String::new() } else { format!(", and {} kept by reference", foreign.len()) };
+    text += &row("layers", &format!("{}, {}{elsewhere}", layers.len(), size(bytes)));
+    if !(layers.is_empty() && foreign.is_empty()) {
         text += &row("", "diff_id       digest        packing        size");
     }
-    for layer in layers {
-        text += &row("", &entry(layer, verified));
+    let (mut layers, mut foreign) = (layers.iter(), foreign.iter().peekable());
+    for at in 0.. {
+        match (foreign.next_if(|foreign| foreign.at == at), layers.len()) {
+            (Some(it), _) => text += &reference(it),
+            // Places in a docker save's list, too, are without gaps; those that are not come last.
+            (None, 0) => match foreign.next() {
+                Some(it) => text += &reference(it),
+                None => break,
+            },
+            (None, _) => layers.by_ref().take(1).for_each(|layer| text += &row("", &entry(layer, verified))),
+        }
     }
     text
+}
+
+/// A layer that is kept by reference, and where it lies.
+fn reference(Foreign { descriptor, layer, .. }: &Foreign) -> String {
+    let short = |digest: &str| digest.rsplit(':').next().unwrap_or_default().chars().take(12).collect::<String>();
+    let diff_id =
+        layer.as_ref().and_then(|layer| layer.diff_id).map_or_else(|| "-".into(), |it| short(&it.to_string()));
+    let bytes = size(u64::try_from(descriptor.size).unwrap_or_default());
+    let here = if layer.is_some() { "  in the archive, too" } else { "" };
+    let line = format!("{diff_id:<12}  {:<12}  foreign  {bytes:>10}{here}", short(&descriptor.digest));
+    let urls = descriptor.urls.iter().flatten().map(|url| row("", &format!("  at {}", shown(url))));
+    row("", &line) + &urls.collect::<String>()
 }
 
 fn entry(layer: &Layer, verified: Option<&Verified>) -> String {

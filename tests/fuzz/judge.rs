@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ecr_push::error::{Error, Kind};
 use ecr_push::image::{
-    self, Archive, Child, Choice, Content, Image, Layer, Manifest, Part, Platform, Platforms, Role, Source, Spool,
+    self, Archive, Became, Child, Choice, Content, Image, Layer, Manifest, Part, Platform, Platforms, Role, Source, Spool,
     Stated, StoredLayer,
 };
 use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
@@ -207,7 +207,11 @@ impl Judge {
                 if children.len() < index.children.len() {
                     return Ok(index.stated.clone());
                 }
-                let whole = image::index(index, &children).map_err(|error| error.to_string())?;
+                let became = |after: &[Stated]| -> Became {
+                    let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
+                    before.zip(after.iter().cloned()).collect()
+                };
+                let whole = image::index(index, &became(&children)).map_err(|error| error.to_string())?;
                 let mut others = children.clone();
                 // An index may list a child twice, which then changes twice.
                 let distinct: HashSet<_> = children.iter().map(|child| child.digest).collect();
@@ -216,7 +220,7 @@ impl Judge {
                 {
                     *first = Stated { digest: index.stated.digest, ..first.clone() };
                 }
-                match image::index(index, &others) {
+                match image::index(index, &became(&others)) {
                     Ok(changed) => {
                         let listed = descriptors(&changed, "manifests")?;
                         let put = others.iter().map(|child| (child.digest.to_string(), child.bytes.len() as u64));

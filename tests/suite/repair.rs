@@ -281,6 +281,16 @@ fn what_attests_a_repaired_manifest_follows_it() {
     // Whoever expects what the archive states does not get something else.
     let again = Ecr::new();
     let run = again.run(&[&layout.path, "team/app:1", "--image-id", &of, "--repair", "--expect-digest", &of]).exits(1);
-    drop(run.says(&["--repair changes the digest", "hint: Leave --repair out"]));
+    drop(run.says(&[
+        &format!("--repair changes the digest to {}, and {of} is expected", expected.as_str()),
+        "hint: Leave --repair out",
+    ]));
     assert!(again.log().is_empty(), "nobody was asked");
+    // What becomes of it is known beforehand, of an index, too.
+    let new = Pushed::of_sandbox(&ecr, "team/app", "1").digest();
+    drop(again.run(&[&layout.path, "team/app:1", "--repair", "--expect-digest", &new]).exits(0));
+    drop(
+        again.run(&[&layout.path, "team/app:2", "--image-id", &of, "--repair", "--expect-digest", &expected]).exits(0),
+    );
+    assert_eq!(again.image("team/app", "1").unwrap().0.to_string(), new);
 }

@@ -1,5 +1,8 @@
 //! Which image is meant.
 
+use serde_json::{Value, json};
+
+use super::super::choice::NAMES_READ;
 use super::*;
 
 fn many() -> Archive {
@@ -170,4 +173,39 @@ fn an_image_that_cannot_be_pushed_does_not_get_in_the_way_of_others() {
     assert_eq!(by_name(&archive, "lost:1").unwrap_err().to_string(), "its layer is gone");
     let id = Digest::of(b"lost").hex();
     assert_eq!(by_id(&archive, &id).unwrap_err().to_string(), "its layer is gone");
+}
+
+/// Names in manifest.json and in index.json are each read once or twice, however many there are of the others.
+#[test]
+fn names_of_a_save_cost_no_more_than_there_are() {
+    const COUNT: usize = 300;
+    let layout = layouts::Layout::new();
+    let config = hostile::config(&[b"layer"]);
+    let manifest = layout.manifest(&config, &[b"layer"]);
+    // One that is all there, and one of the same config that is not: both lead to comparisons.
+    let gone = layout.manifest(&config, &[b"gone"]);
+    layout.remove(&json!({ "digest": Digest::of(b"gone") }));
+    let root = |of: &Value, n: usize| {
+        let mut descriptor = of.clone();
+        descriptor["annotations"] = json!({ "io.containerd.image.name": format!("index.example/app:{n}") });
+        descriptor
+    };
+    let roots: Vec<_> = (0..COUNT).map(|n| root(if n % 2 == 0 { &manifest } else { &gone }, n)).collect();
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", Digest::of(bytes).hex());
+    let tags: Vec<_> = (0..COUNT).map(|n| format!("saved.example/app:{n}")).collect();
+    let saved = json!({ "Config": blob(config.as_bytes()), "RepoTags": tags, "Layers": [blob(b"layer")] });
+    layout.0.write("manifest.json", json!([saved, saved]).to_string().as_bytes());
+    NAMES_READ.set(0);
+    let archive = layout.open(&roots).unwrap();
+    let read = NAMES_READ.get();
+    assert!(read <= 5 * COUNT, "{read} names were read");
+    assert_eq!(archive.images[0].names, tags, "each once, in their order");
+}
+
+#[test]
+fn a_save_of_more_images_than_anybody_has_is_refused() {
+    let layout = layouts::Layout::new();
+    layout.0.write("manifest.json", json!(vec![json!({ "Config": "config.json" }); 10_001]).to_string().as_bytes());
+    let error = open(&layout.0.0).unwrap_err();
+    assert!(error.to_string().contains("lists more than 10000 images"), "{error}");
 }

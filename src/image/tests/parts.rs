@@ -283,11 +283,13 @@ fn an_index_follows_a_child_that_changed() {
     let (archive, _) = made.open();
     let image = chosen(&archive, Platforms::All, Attestations::Kept).unwrap();
     let Content::Index(before) = &image.content else { panic!("no index") };
-    let mut children: Vec<_> = before.children.iter().map(|child| child.content.stated().unwrap().clone()).collect();
-    assert_eq!(index(before, &children).unwrap().bytes, before.stated.bytes);
-    children[0].bytes = "packed".into();
-    children[0].digest = Digest::of(b"packed");
-    let after = index(before, &children).unwrap();
+    let children = before.children.iter().map(|child| child.content.stated().unwrap().clone());
+    let mut became: Became = children.map(|stated| (stated.digest, stated)).collect();
+    assert_eq!(index(before, &became).unwrap().bytes, before.stated.bytes);
+    let packed = became.get_mut(&digest(&amd64).parse().unwrap()).unwrap();
+    packed.bytes = "packed".into();
+    packed.digest = Digest::of(b"packed");
+    let after = index(before, &became).unwrap();
     let view: Value = serde_json::from_slice(&after.bytes).unwrap();
     let mut expected = [amd64, arm64, about];
     expected[0]["digest"] = json!(Digest::of(b"packed"));

@@ -46,7 +46,7 @@ fn with(mut descriptor: Value, annotations: Value) -> Value {
 /// The referrers of a digest, each with its tag.
 fn of(archive: &Archive, subject: &Value) -> Vec<(Digest, Option<String>)> {
     let found = archive.referrers(&[digest(subject)]).into_iter().map(|referrer| referrer.unwrap());
-    found.map(|it| (it.content.stated().unwrap().digest, it.tag.map(|tag| tag.to_string()))).collect()
+    found.map(|it| (it.content.stated().unwrap().digest, it.tag.as_ref().map(ToString::to_string))).collect()
 }
 
 #[test]
@@ -171,6 +171,9 @@ fn tags_that_name_each_other_end_somewhere() {
     let (one, other) = (signature(&layout, "one"), signature(&layout, "other"));
     let of_other = json!({ "org.opencontainers.image.ref.name": format!("sha256-{}.sig", digest(&other).hex()) });
     let of_one = json!({ "org.opencontainers.image.ref.name": format!("sha256-{}.sig", digest(&one).hex()) });
-    let archive = layout.open(&[image(&layout), with(one.clone(), of_other), with(other, of_one)]).unwrap();
-    assert_eq!(of(&archive, &one).len(), 2);
+    let both = [with(one.clone(), of_other), with(other.clone(), of_one)];
+    let archive = layout.open(&[&[image(&layout)], both.as_slice()].concat()).unwrap();
+    assert_eq!(of(&archive, &one), [(digest(&other), Some(format!("sha256-{}.sig", digest(&one).hex())))]);
+    // Where nothing else is left they are images.
+    assert_eq!(layout.open(&both).unwrap().images.len(), 2);
 }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::super::json::{Failure, TOOL, Tool, failure};
-use crate::image::{self, Content, Stated, shown};
+use crate::error::Error;
+use crate::image::{self, Child, Content, Role, Stated, shown};
 use crate::inspect::{Inspection, Verified};
 use crate::plan::{self, Fate};
 use crate::reference::{DiffId, Digest};
@@ -21,7 +22,10 @@ struct Report<'a> {
     /// Whether all is as the archive says; nothing where the layers were not read.
     verified: Option<bool>,
     exit_code: u8,
+    /// How many images the archive lists, chosen or not.
+    listed: usize,
     images: Vec<Image<'a>>,
+    referrers: Vec<Referrer<'a>>,
     unusable: Vec<Unusable>,
 }
 
@@ -29,6 +33,8 @@ struct Report<'a> {
 struct Image<'a> {
     names: &'a [String],
     image_id: Digest,
+    /// The index of which a platform was chosen.
+    part_of: Option<Digest>,
     platforms: Vec<String>,
     indexes: Vec<Index>,
     manifests: Vec<Manifest<'a>>,
@@ -41,6 +47,30 @@ struct Index {
     #[serde(flatten)]
     push: Push,
     lists: Vec<Digest>,
+    absent: Vec<Absent>,
+}
+
+/// What an index lists and cannot be pushed.
+#[derive(Serialize)]
+struct Absent {
+    digest: Digest,
+    role: &'static str,
+    platform: Option<String>,
+    attests: Option<Digest>,
+    error: Failure,
+}
+
+/// What belongs to images. Of one that cannot be pushed nothing is known but why.
+#[derive(Default, Serialize)]
+struct Referrer<'a> {
+    names: &'a [String],
+    #[serde(flatten)]
+    document: Document,
+    artifact_type: Option<String>,
+    subject: Option<Digest>,
+    tag: Option<String>,
+    layers: Vec<Layer<'a>>,
+    error: Option<Failure>,
 }
 
 #[derive(Serialize)]
@@ -49,9 +79,26 @@ struct Manifest<'a> {
     document: Document,
     #[serde(flatten)]
     push: Push,
+    role: &'static str,
+    /// The platform as the index says, in its normal form.
+    listed_for: Option<String>,
     platform: Option<&'a str>,
+    attests: Option<Digest>,
     config: Document,
     layers: Vec<Layer<'a>>,
+    foreign: Vec<Foreign>,
+}
+
+/// A layer that is kept by reference.
+#[derive(Serialize)]
+struct Foreign {
+    /// Its place among all layers.
+    at: usize,
+    digest: String,
+    size: i64,
+    media_type: String,
+    urls: Vec<String>,
+    in_archive: bool,
 }
 
 /// A manifest, an index or a config. Where the archive states none, all of it is nothing.
@@ -99,7 +146,7 @@ struct Unusable {
 
 /// What is in an archive, pretty-printed, with a line end.
 pub fn json(inspection: &Inspection) -> String {
-    let Inspection { archive, verified } = inspection;
+    let Inspection { archive, all, verified } = inspection;
     let faults = inspection.faults();
     let report = Report {
         version: VERSION,
@@ -109,7 +156,9 @@ pub fn json(inspection: &Inspection) -> String {
         notes: &archive.notes,
         verified: verified.as_ref().map(|_| faults.is_empty()),
         exit_code: faults.first().map_or(0, |fault| fault.kind().exit_code()),
+        listed: *all,
         images: archive.images.iter().map(|it| image(it, verified.as_ref())).collect(),
+        referrers: archive.referrers_of_all().into_iter().map(|(_, it)| referrer(it, verified.as_ref())).collect(),
         unusable: archive.unusable.iter().map(unusable).collect(),
     };
     // Text, numbers and lists only: nothing in it can fail to become JSON.
@@ -118,20 +167,68 @@ pub fn json(inspection: &Inspection) -> String {
 
 fn image<'a>(image: &'a image::Image, verified: Option<&Verified>) -> Image<'a> {
     let (mut indexes, mut manifests) = (Vec::new(), Vec::new());
-    collect(&image.content, verified, &mut indexes, &mut manifests);
-    let image::Image { names, content, .. } = image;
+    collect(&image.content, None, verified, &mut indexes, &mut manifests);
+    let image::Image { names, content, part_of, .. } = image;
     Image {
         names,
         image_id: content.id(),
+        part_of: *part_of,
         platforms: content.platforms().iter().map(ToString::to_string).collect(),
         indexes,
         manifests,
     }
 }
 
-/// Files everything below `content` as what it is, in the order in which the archive lists it.
+fn referrer<'a>(referrer: Result<&'a image::Referrer, &Error>, verified: Option<&Verified>) -> Referrer<'a> {
+    let image::Referrer { subject, names, tag, content } = match referrer {
+        Ok(referrer) => referrer,
+        Err(error) => return Referrer { error: Some(failure(error)), ..Referrer::default() },
+    };
+    let layers = content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
+    Referrer {
+        names,
+        document: content.stated().map(Document::stated).unwrap_or_default(),
+        artifact_type: content.artifact_type(),
+        subject: Some(*subject),
+        tag: tag.as_ref().map(ToString::to_string),
+        layers: layers.map(|it| layer(it, verified)).collect(),
+        error: None,
+    }
+}
+
+/// What an index lists something for, and what that is a statement about.
+fn role(role: Option<&Role>) -> (&'static str, Option<Digest>) {
+    match role {
+        Some(Role::Attestation(about)) => ("attestation", *about),
+        Some(Role::Image(_)) | None => ("image", None),
+    }
+}
+
+fn absent(image::Absent { role: stated, digest, error }: &image::Absent) -> Absent {
+    let (role, attests) = role(Some(stated));
+    let platform = match stated {
+        Role::Image(platform) => platform.as_ref().map(ToString::to_string),
+        Role::Attestation(_) => None,
+    };
+    Absent { digest: *digest, role, platform, attests, error: failure(error) }
+}
+
+fn foreign(image::Foreign { at, descriptor, layer }: &image::Foreign) -> Foreign {
+    Foreign {
+        at: *at,
+        digest: descriptor.digest.clone(),
+        size: descriptor.size,
+        media_type: shown(&descriptor.media_type),
+        urls: descriptor.urls.iter().flatten().map(|url| shown(url)).collect(),
+        in_archive: layer.is_some(),
+    }
+}
+
+/// Files everything below `content`, which an index lists for `stated` if one does, as what it is, in the order in which the
+/// archive lists it.
 fn collect<'a>(
     content: &'a Content,
+    stated: Option<&Role>,
     verified: Option<&Verified>,
     indexes: &mut Vec<Index>,
     manifests: &mut Vec<Manifest<'a>>,
@@ -140,17 +237,29 @@ fn collect<'a>(
     match content {
         Content::Index(index) => {
             let lists = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest)).collect();
-            indexes.push(Index { document: Document::stated(&index.stated), push, lists });
-            index.children.iter().for_each(|child| collect(&child.content, verified, indexes, manifests));
+            let absent = index.absent.iter().map(absent).collect();
+            indexes.push(Index { document: Document::stated(&index.stated), push, lists, absent });
+            for Child { role, content } in &index.children {
+                collect(content, Some(role), verified, indexes, manifests);
+            }
         }
         Content::Manifest(manifest) => {
-            let image::Manifest { stated, config, layers, .. } = manifest.as_ref();
+            let listed_for = match stated {
+                Some(Role::Image(platform)) => platform.as_ref().map(ToString::to_string),
+                Some(Role::Attestation(_)) | None => None,
+            };
+            let (role, attests) = role(stated);
+            let image::Manifest { stated, config, layers, foreign: elsewhere, .. } = manifest.as_ref();
             manifests.push(Manifest {
                 document: stated.as_ref().map(Document::stated).unwrap_or_default(),
                 push,
+                role,
+                attests,
+                listed_for,
                 platform: config.platform.as_deref(),
                 config: Document::new(config.digest, config.media_type.as_deref(), &config.bytes),
                 layers: layers.iter().map(|it| layer(it, verified)).collect(),
+                foreign: elsewhere.iter().map(foreign).collect(),
             });
         }
     }
