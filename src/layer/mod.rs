@@ -21,7 +21,7 @@ pub use isal::LEVEL as ISAL_LEVEL;
 pub use meter::{Meter, size};
 pub use pack::{Packed, Piece, Recipe, pack};
 pub use pool::Pool;
-pub use range::FileRange;
+pub use range::{FileRange, write_at};
 pub use zstd::LEVEL as ZSTD_LEVEL;
 
 /// How a layer's bytes are packed.

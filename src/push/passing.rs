@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::{Delivery, Feeding, gone};
 use super::destination::Destination;
 use super::kept::Kept;
+use super::outcome::label;
 use super::{Event, Events, Opened, Pass, Request};
 use crate::error::{Error, Result};
 use crate::image::{Choice, HashOf, Layer, Part, Passing};
-use crate::layer::{Packing, Pool};
+use crate::layer::{Packing, Pool, Recipe};
 use crate::plan::{self, Compression, Wanted};
 use crate::reference::DiffId;
 use crate::registry::Feed;
@@ -142,12 +143,16 @@ impl Taking<'_> {
         let loses = |to: &&&Destination| !to.has_failed() && !to.client.keeps_sessions();
         let is_kept = self.destinations.iter().any(|to| loses(&to));
         let source = Mutex::new(Source::Comes(verdict));
+        let source = &source;
         let supply = |takers: usize| {
             let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
             match std::mem::replace(&mut *source, Source::Gone) {
                 Source::Comes(verdict) if is_kept => match self.keep(&wanted, verdict) {
                     Ok(kept) => *source = Source::Kept(kept),
-                    Err(error) => return failing(&wanted, takers, error),
+                    Err(error) => {
+                        *source = Source::NoRoom;
+                        return failing(&wanted, takers, error);
+                    }
                 },
                 Source::Comes(verdict) => {
                     let (feeding, feeds) = Feeding::new(&wanted, takers);
@@ -155,8 +160,7 @@ impl Taking<'_> {
                     drop(verdict.send(feeding));
                     return feeds;
                 }
-                Source::Kept(kept) => *source = Source::Kept(kept),
-                Source::Gone => {}
+                left => *source = left,
             }
             match &*source {
                 Source::Kept(kept) => (0..takers).map(|_| kept.feed()).collect(),
@@ -164,13 +168,22 @@ impl Taking<'_> {
             }
         };
         self.delivery.deliver(&wanted, self.destinations, &supply).await;
+        let has_no_room = match &*source.lock().unwrap_or_else(PoisonError::into_inner) {
+            Source::Kept(kept) => kept.has_no_room(),
+            Source::NoRoom => true,
+            Source::Comes(_) | Source::Gone => false,
+        };
+        if has_no_room {
+            self.destinations.iter().filter(|to| to.has_failed()).for_each(|to| to.give_up_archive());
+        }
     }
 
     /// Has the layer read into a file from which it can be sent as often as need be.
     fn keep(&self, wanted: &Wanted, verdict: SyncSender<Feeding>) -> Result<Arc<Kept>> {
         let (feeding, feeds) = Feeding::new(wanted, 1);
         let feed = feeds.into_iter().next().ok_or_else(Error::interrupted)?;
-        let kept = Kept::fill(feed, self.temp_dir)?;
+        let least = if let Recipe::Keep { .. } = wanted.recipe { wanted.layer.bytes.len() } else { 0 };
+        let kept = Kept::fill(format!("layer {}", label(wanted)), feed, self.temp_dir, least)?;
         drop(verdict.send(feeding));
         if !self.is_told.swap(true, Ordering::Relaxed) {
             (self.delivery.events())(Event::Note(
@@ -189,6 +202,8 @@ enum Source {
     Comes(SyncSender<Feeding>),
     /// In a file.
     Kept(Arc<Kept>),
+    /// There is no file for them.
+    NoRoom,
     /// They have gone by.
     Gone,
 }

@@ -145,11 +145,36 @@ fn a_broken_upload_that_the_registry_lost_is_sent_again_from_a_file() {
     assert_eq!(ecr.open_uploads(), 0);
     assert_eq!(ecr.bench.written(), ["home/.cache/ecr-push/layers.jsonl"]);
     drop(run);
-    // Without room for the file nothing is sent.
+    // Without a folder for the file nothing is sent.
     let ecr = Ecr::new();
-    let run = push(&ecr, &["team/app:1", "--temp-dir", "/proc/nonexistent"], save(&[layer(1, 5000)])).exits(1);
+    let run = push(&ecr, &["team/app:1", "--temp-dir", "/proc/nonexistent"], save(&[layer(1, 5000)])).exits(2);
     drop(run.says(&["cannot be kept in a temporary file in /proc/nonexistent", "--temp-dir DIR"]));
     ecr.has_no_image("1");
+}
+
+#[test]
+fn a_full_disk_ends_the_push_before_the_pipe_ends() {
+    let ecr = Ecr::new();
+    let inner = ecr.command(&["-", "team/app:1"]);
+    let mut command = std::process::Command::new("sh");
+    // A limit on the size of files stands for a disk that fills up.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]);
+    command.arg(inner.get_program()).args(inner.get_args()).current_dir(inner.get_current_dir().unwrap());
+    command.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let running = Running::fed(command, reader);
+    let archive = save(&[layer(1, 30 << 20)]);
+    // It need not take all of this, and for all that it knows more may come.
+    let writing = std::thread::spawn(move || (writer.write_all(&archive[..10 << 20]).is_ok(), writer));
+    let run = running.end().exits(1).prints("");
+    drop(run.says(&[
+        "cannot write more than 2.0 MiB of layer sha256:",
+        "into a temporary file in /",
+        "--temp-dir DIR",
+    ]));
+    ecr.has_no_image("1");
+    assert_eq!(ecr.open_uploads(), 0);
+    drop(writing.join().unwrap());
 }
 
 #[test]
