@@ -86,9 +86,10 @@ impl<'a> Delivery<'a> {
         let kib = u32::try_from(wanted.layer.bytes.len() >> 10).unwrap_or(u32::MAX).min(KIB_TO_A_CHUNK);
         // It is never closed.
         let _room = self.room.acquire_many(kib).await.ok();
-        // What is mounted is not even read.
+        // What is mounted is not even read, and what goes by is read otherwise where the registry may ask for it again.
         let mounts = takers.into_iter().map(|(to, meter)| async move {
             let opened = to.mount(wanted, self.events).await.continue_value()?;
+            let opened = if opened.is_none() { to.open_first(wanted).await.continue_value()? } else { opened };
             Some((to, meter, opened))
         });
         let takers: Vec<_> = futures_util::future::join_all(mounts).await.into_iter().flatten().collect();

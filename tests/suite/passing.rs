@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use ecr_push::sandbox::{Fault, Rules, Trouble};
+use ecr_push::sandbox::{Fault, Parts, Rules, Trouble};
 
 use super::bench::{Bench, Run, Running, finish, testdata, wait_until};
 use super::build;
@@ -16,6 +16,7 @@ use super::faults::interrupt;
 use super::pushed::Pushed;
 use super::registry::Registry;
 use super::source::Source;
+use super::spool::unnamed;
 
 /// Those of which it is known as they come what their layers are.
 const KNOWN: [&str; 4] = [
@@ -175,6 +176,72 @@ fn a_full_disk_ends_the_push_before_the_pipe_ends() {
     ecr.has_no_image("1");
     assert_eq!(ecr.open_uploads(), 0);
     drop(writing.join().unwrap());
+}
+
+/// A registry of which nothing is known, and its target.
+fn unknown(parts: Parts) -> (Ecr, String) {
+    let registry = Ecr::with(&["team/app"], Rules { parts, anonymous: true, ..Rules::default() });
+    let target = format!("{}/team/app:1", registry.address());
+    (registry, target)
+}
+
+#[test]
+fn whatever_a_registry_makes_of_chunks_a_pipe_arrives() {
+    let refused = [404, 405, 416, 400].map(|status| Parts::Refused { status, code: "UNSUPPORTED".into() });
+    let others = [Parts::LastKept, Parts::Any, Parts::AtLeast(6 << 20), Parts::AtLeast(100 << 20)];
+    let archive = save(&[layer(1, 12 << 20), layer(2, 13 << 20), layer(3, 700), layer(4, 6 << 20)]);
+    for parts in refused.into_iter().chain(others) {
+        for lanes in ["6", "1"] {
+            let (registry, target) = unknown(parts.clone());
+            let file = registry.bench.scratch("image.tar");
+            fs::write(&file, &archive).unwrap();
+            let command = registry.bench.command(&["-", &target, "--concurrency", lanes]);
+            let mut run = Running::fed(command, pipe(archive.clone())).end();
+            run.log = registry.story();
+            drop(run.exits(0).says(&[AS_IT_CAME, "4 of 4 layers uploaded"]));
+            Pushed::of_sandbox(&registry, "team/app", "1").is(&Source::read(&file, 0));
+            assert_eq!(registry.open_uploads(), 0, "{parts:?}");
+        }
+    }
+}
+
+#[test]
+fn what_goes_to_two_registries_arrives_whatever_one_makes_of_chunks() {
+    let ((one, target), (other, second)) = (unknown(Parts::LastKept), unknown(Parts::Any));
+    let archive = save(&[layer(1, 12 << 20), layer(2, 13 << 20)]);
+    let file = one.bench.scratch("image.tar");
+    fs::write(&file, &archive).unwrap();
+    let mut run = Running::fed(one.bench.command(&["-", &target, &second]), pipe(archive)).end();
+    run.log = one.story();
+    drop(run.exits(0));
+    for registry in [&one, &other] {
+        Pushed::of_sandbox(registry, "team/app", "1").is(&Source::read(&file, 0));
+        assert_eq!(registry.open_uploads(), 0);
+    }
+}
+
+#[test]
+fn once_chunks_are_seen_to_work_nothing_is_kept() {
+    let (registry, target) = unknown(Parts::Any);
+    let archive = save(&[layer(1, 12 << 20), layer(2, 12 << 20)]);
+    let mut tar = tar::Archive::new(&archive[..]);
+    let large = tar.entries().unwrap().map(Result::unwrap).filter(|entry| entry.size() > 1 << 20);
+    let starts: Vec<usize> = large.map(|entry| usize::try_from(entry.raw_file_position()).unwrap()).collect();
+    let [first, second] = starts[..] else { panic!("{starts:?}") };
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let command = registry.bench.command(&["-", &target, "--concurrency", "1", "--chunk-size", "5M"]);
+    let running = Running::fed(command, reader);
+    let parts = || registry.count("ecr:UploadLayerPart");
+    writer.write_all(&archive[..first + (8 << 20)]).unwrap();
+    wait_until("a part of the first layer has been sent", || parts() == 1);
+    assert_eq!(unnamed(running.id()).len(), 1);
+    writer.write_all(&archive[first + (8 << 20)..second + (8 << 20)]).unwrap();
+    wait_until("a part of the second layer has been sent", || parts() == 3);
+    assert_eq!(unnamed(running.id()), []);
+    writer.write_all(&archive[second + (8 << 20)..]).unwrap();
+    drop(writer);
+    drop(running.end().exits(0).says(&["note: large layers are in a temporary file until one has arrived"]));
+    assert_eq!(registry.bench.written(), ["home/.cache/ecr-push/layers.jsonl"]);
 }
 
 #[test]
