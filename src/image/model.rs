@@ -8,7 +8,7 @@ use oci_client::manifest::{self, OciDescriptor};
 
 use super::Platform;
 use crate::error::{Error, Result};
-use crate::layer::{FileRange, Packed, Packing, Recipe};
+use crate::layer::{Died, FileRange, Packed, Packing, Recipe};
 use crate::reference::{DiffId, Digest, Host, Repository, Tag};
 
 /// One image of an archive, with the names under which the archive knows it.
@@ -280,6 +280,9 @@ impl Layer {
 
     /// The error that its bytes cannot be read or unpacked.
     pub fn unreadable(&self, error: io::Error) -> Error {
+        if Died::is(&error) {
+            return Error::internal(format!("cannot pack layer {} of the archive", self.name)).because(error);
+        }
         Error::input(format!("cannot read layer {} of the archive", self.name))
             .because(error)
             .hint("The archive is damaged: write it again.")
