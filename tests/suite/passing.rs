@@ -356,3 +356,43 @@ fn a_sparse_file_that_claims_to_be_endless_is_refused() {
     drop(run.says(&["is a sparse file, which cannot be read as it comes", "tar without --sparse"]));
     assert!(ecr.log().is_empty());
 }
+
+#[test]
+fn a_pipe_keeps_to_its_lanes() {
+    let layers: Vec<_> = (1..8).map(|seed| layer(seed, 300_000)).collect();
+    let archive = save(&layers);
+    for lanes in [1, 2] {
+        // Slow answers, so that whoever may begin does.
+        let rules = Rules { delay: std::time::Duration::from_millis(60), ..Rules::default() };
+        let ecr = Ecr::with(&["team/app"], rules);
+        let run = push(&ecr, &["team/app:1", "--concurrency", &lanes.to_string()], archive.clone()).exits(0);
+        let (mut open, mut most) = (0, 0);
+        for entry in ecr.log() {
+            match entry.operation.as_str() {
+                "ecr:InitiateLayerUpload" => open += 1,
+                "ecr:CompleteLayerUpload" => open -= 1,
+                _ => {}
+            }
+            most = most.max(open);
+        }
+        assert_eq!((open, most), (0, lanes), "uploads open at the end, and at once");
+        drop(run);
+    }
+}
+
+#[test]
+fn ctrl_c_during_a_pipe_waits_for_no_api() {
+    // Before anything is known of the repository, and when a layer is looked up.
+    for operation in ["ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"] {
+        let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::Stall).times(u32::MAX)]);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let running = Running::fed(ecr.command(&["-", "team/app:1", "--reuse", "off"]), reader);
+        // So little that the pipe holds it, whether anybody reads or not.
+        writer.write_all(&save(&[build::packed("gzip", &layer(1, 5000))])).unwrap();
+        wait_until("the API is asked", || ecr.count(operation) >= 1);
+        interrupt(running.id());
+        // Whoever waits hears after a minute that there is no answer, and that is another exit code.
+        drop(running.end().exits(130).prints(""));
+        drop(writer);
+    }
+}
