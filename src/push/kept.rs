@@ -1,5 +1,5 @@
-//! A layer that goes by, kept in a temporary file as it is packed, for a registry that may lose a broken upload: then it is
-//! sent again from there.
+//! A layer that goes by, kept in a temporary file as it is packed, for a registry that may lose a broken upload or turn out to
+//! take no chunks: then it is sent again from there.
 
 use std::fs::File;
 use std::io;
