@@ -29,6 +29,8 @@ pub enum Kind {
     Interrupted,
     /// The archive is broken, or lies, or is not an archive. A rerun won't help.
     Input,
+    /// This program is broken: something happened that it takes for impossible. A rerun won't help.
+    Internal,
     /// Credentials are missing, wrong or lack a permission.
     Permission,
     /// The registry refuses, for a reason that a rerun won't change.
@@ -43,7 +45,7 @@ impl Kind {
     /// The process exit code: part of the command line's contract.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Input | Self::Refused => 1,
+            Self::Input | Self::Internal | Self::Refused => 1,
             Self::Usage => 2,
             Self::Permission => 3,
             Self::Unavailable => 4,
@@ -55,6 +57,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
+            Self::Internal => "internal",
             Self::Interrupted => "interrupted",
             Self::Permission => "permission",
             Self::Refused => "refused",
@@ -112,6 +115,13 @@ impl Error {
     /// The command line is at fault.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Kind::Usage, what)
+    }
+
+    /// This program is at fault.
+    pub fn internal(what: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, what).hint(
+            "This is a fault of ecr-push, neither of the archive nor of the registry: report it, with all that it wrote.",
+        )
     }
 
     /// Ctrl-C, or a caller that cancelled.
@@ -201,9 +211,16 @@ mod tests {
 
     #[test]
     fn every_kind_has_the_exit_code_of_the_contract() {
-        let codes = [Kind::Input, Kind::Refused, Kind::Usage, Kind::Permission, Kind::Unavailable, Kind::Interrupted]
-            .map(Kind::exit_code);
-        assert_eq!(codes, [1, 1, 2, 3, 4, 130]);
+        let kinds = [
+            Kind::Input,
+            Kind::Refused,
+            Kind::Internal,
+            Kind::Usage,
+            Kind::Permission,
+            Kind::Unavailable,
+            Kind::Interrupted,
+        ];
+        assert_eq!(kinds.map(Kind::exit_code), [1, 1, 1, 2, 3, 4, 130]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod passing;
 mod platform;
 mod referrers;
 mod repair;
+mod room;
 mod skopeo_dir;
 mod source;
 mod spool;
@@ -41,6 +42,7 @@ pub use part::{Attestations, Extent, Part, Platforms};
 pub use passing::{HashOf, Passing};
 pub use platform::Platform;
 pub use repair::Flaw;
+pub use room::Room;
 pub use source::Source;
 pub use spool::Spool;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Platform, shown};
 use crate::error::{Error, Result};
-use crate::layer::{FileRange, Packed, Packing, Recipe};
+use crate::layer::{Died, FileRange, Packed, Packing, Recipe};
 use crate::reference::{DiffId, Digest, Host, Repository, Tag};
 
 /// One image of an archive, with the names under which the archive knows it.
@@ -285,6 +285,9 @@ impl Layer {
 
     /// The error that its bytes cannot be read or unpacked.
     pub fn unreadable(&self, error: io::Error) -> Error {
+        if Died::is(&error) {
+            return Error::internal(format!("cannot pack layer {} of the archive", self.name)).because(error);
+        }
         Error::input(format!("cannot read layer {} of the archive", self.name))
             .because(error)
             .hint("The archive is damaged: write it again.")

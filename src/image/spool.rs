@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::guess::{is_tar_header, no_image};
 use super::passing::{Take, is_known_as_it_comes};
+use super::room::Room;
 use super::source::{Reach, Source};
 use super::tar_index::TarIndex;
 use crate::error::{Error, Result};
@@ -24,9 +25,6 @@ use crate::layer::{Codec, size};
 
 /// What is read and written at once.
 const BUFFER: usize = 1 << 20;
-
-/// The most that is left to others.
-const MOST_RESERVE: u64 = 1 << 30;
 
 /// How archives are kept that cannot be read where they lie.
 ///
@@ -111,7 +109,7 @@ impl Spool<'_> {
         let mut buffer = vec![0; BUFFER];
         let (mut filled, mut written) = (0, 0);
         // Told before the first byte is written, as far as it is known.
-        self.has_room(source, space(&file), 0, least)?;
+        Room::of(&file, self.folder).check(source, 0, least)?;
         loop {
             let read = match bytes.read(&mut buffer[filled..]) {
                 Ok(read) => read,
@@ -122,7 +120,7 @@ impl Spool<'_> {
             if read > 0 && filled < buffer.len() {
                 continue;
             }
-            self.has_room(source, space(&file), written, filled as u64)?;
+            Room::of(&file, self.folder).check(source, written, filled as u64)?;
             file.write_all(&buffer[..filled]).map_err(|error| {
                 let what =
                     format!("cannot write more than {} of {source} into a temporary file in {folder}", size(written));
@@ -137,19 +135,6 @@ impl Spool<'_> {
             }
             filled = 0;
         }
-    }
-
-    /// Sees that `more` bytes behind those `written` leave others their share.
-    fn has_room(&self, source: &Source, space: Option<Space>, written: u64, more: u64) -> Result<()> {
-        let Some(Space { free, reserve }) = space else { return Ok(()) };
-        if more <= free.saturating_sub(reserve) {
-            return Ok(());
-        }
-        let (needed, free, reserve) = (written.saturating_add(more), written.saturating_add(free), size(reserve));
-        let (needed, free, folder) = (size(needed), size(free), self.folder.display());
-        let what = format!("{source} takes a temporary file of {needed} or more, and {folder} had {free} free");
-        Err(Error::input(format!("{what}, of which {reserve} are left to others"))
-            .hint("Name a folder with more room: --temp-dir DIR"))
     }
 }
 
@@ -179,27 +164,6 @@ fn broken(source: &Source, codec: Codec, error: io::Error, unpacked: u64) -> Err
         _ => Error::input(format!("{source} is broken: its {name} data can be read up to {unpacked} of the tar"))
             .because(error)
             .hint("Save the image again; if the file was copied or downloaded, compare its checksum."),
-    }
-}
-
-/// How many bytes a file system has free, and how many of them are left to others.
-struct Space {
-    free: u64,
-    reserve: u64,
-}
-
-/// The space that a file may grow into, where that can be known.
-fn space(file: &File) -> Option<Space> {
-    #[cfg(unix)]
-    {
-        let system = rustix::fs::fstatvfs(file).ok().filter(|system| system.f_blocks > 0)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
-        Some(Space { free: bytes(system.f_bavail), reserve: (bytes(system.f_blocks) / 20).min(MOST_RESERVE) })
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        None
     }
 }
 

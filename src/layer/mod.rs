@@ -19,9 +19,9 @@ pub use codec::{Codec, Plain};
 #[cfg(all(feature = "isal", target_arch = "x86_64"))]
 pub use isal::LEVEL as ISAL_LEVEL;
 pub use meter::{Meter, size};
-pub use pack::{Packed, Piece, Recipe, pack};
+pub use pack::{Died, Packed, Piece, Recipe, pack};
 pub use pool::Pool;
-pub use range::FileRange;
+pub use range::{FileRange, write_at};
 pub use zstd::LEVEL as ZSTD_LEVEL;
 
 /// How a layer's bytes are packed.

@@ -6,6 +6,7 @@
 //! a layer, each of 512 KiB, plain or packed; one more for each thread, into which it packs, and one for each layer, in which
 //! packed blocks are gathered. With the compressors that is 11 MiB for 4 threads and 4 layers.
 
+use std::fmt;
 use std::io::{self, Read, Write as _};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
@@ -96,13 +97,32 @@ pub struct Packed {
     pub diff_id: Option<DiffId>,
 }
 
+/// A thread of ours died of a panic, and a layer with it: no fault of the layer's.
+#[derive(Debug)]
+pub struct Died(&'static str);
+
+impl Died {
+    /// Whether that is what an error tells.
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+impl fmt::Display for Died {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} died", self.0)
+    }
+}
+
+impl std::error::Error for Died {}
+
 /// Reads `len` bytes of `source`, once, and hands what is to be sent to `sink`, in order.
 ///
 /// `sink` may block, which holds back reading and packing; when it breaks, so does this function, with `Interrupted`.
 ///
 /// # Errors
-/// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, or `InvalidInput` for a level of ISA-L
-/// other than 1 and 2.
+/// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, `InvalidInput` for a level of ISA-L other
+/// than 1 and 2, or [`Died`].
 pub fn pack(
     source: impl Read,
     len: u64,
@@ -278,7 +298,7 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
         let sending = thread::Builder::new().spawn_scoped(scope, move || {
             let mut crc = crc32fast::Hasher::new();
             for InFlight { result, position, _permit } in blocks {
-                let block = result.recv().map_err(|_| io::Error::other("a packing thread died"))??;
+                let block = result.recv().map_err(|_| io::Error::other(Died("a packing thread")))??;
                 crc.combine(&block.crc);
                 out.gather(&block.packed, position)?;
                 // All may be read by now.
@@ -317,7 +337,7 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
             in_flight += 1;
         }
         drop(queue);
-        sending.join().unwrap_or_else(|_| Err(io::Error::other("the thread that sends died")))
+        sending.join().unwrap_or_else(|_| Err(io::Error::other(Died("the thread that sends"))))
     })?;
     if E::MEMBER {
         out.gather(&gzip::trailer(&crc, source.position), source.position)?;

@@ -153,3 +153,50 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Res
     }
     Ok(())
 }
+
+/// Writes all of `bytes` at `offset`, whoever reads or writes elsewhere in the file meanwhile.
+///
+/// # Errors
+/// What the operating system says.
+#[cfg(unix)]
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Writes all of `bytes` at `offset`, whoever reads or writes elsewhere in the file meanwhile.
+///
+/// # Errors
+/// What the operating system says.
+#[cfg(windows)]
+pub fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, SeekFrom};
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_at_an_offset_lies_there_wherever_the_cursor_is() {
+        let mut file = tempfile::tempfile().unwrap();
+        write_at(&file, b"behind", 6).unwrap();
+        // As a read by position leaves it on Windows.
+        file.seek(SeekFrom::Start(3)).unwrap();
+        write_at(&file, b"before", 0).unwrap();
+        let all = FileRange::new(Arc::new(file), 0, 12);
+        assert_eq!(all.read_all(12).unwrap(), b"beforebehind");
+    }
+}

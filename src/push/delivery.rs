@@ -86,9 +86,10 @@ impl<'a> Delivery<'a> {
         let kib = u32::try_from(wanted.layer.bytes.len() >> 10).unwrap_or(u32::MAX).min(KIB_TO_A_CHUNK);
         // It is never closed.
         let _room = self.room.acquire_many(kib).await.ok();
-        // What is mounted is not even read.
+        // What is mounted is not even read, and what goes by is read otherwise where the registry may ask for it again.
         let mounts = takers.into_iter().map(|(to, meter)| async move {
             let opened = to.mount(wanted, self.events).await.continue_value()?;
+            let opened = if opened.is_none() { to.open_first(wanted).await.continue_value()? } else { opened };
             Some((to, meter, opened))
         });
         let takers: Vec<_> = futures_util::future::join_all(mounts).await.into_iter().flatten().collect();
@@ -189,6 +190,15 @@ impl Feeding {
     }
 }
 
+impl Drop for Feeding {
+    /// Who is fed takes silence for an interruption, which a panic is not.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(Error::internal(format!("reading layer {} failed", label(&self.wanted))));
+        }
+    }
+}
+
 /// The error that a layer cannot be read again.
 pub(super) fn gone(wanted: &Wanted) -> Error {
     let what = format!("layer {} has gone by and cannot be read again", label(wanted));
@@ -199,4 +209,44 @@ pub(super) fn gone(wanted: &Wanted) -> Error {
 fn harmless(error: Error) -> Error {
     let hint = format!("{} Nothing was tagged.", error.advice().unwrap_or_default());
     error.hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Layer;
+    use crate::layer::{FileRange, Packing};
+    use crate::plan::{self, Compression};
+
+    /// Bytes whose reader is broken.
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            panic!("a fault of ours")
+        }
+    }
+
+    #[test]
+    fn a_panic_is_no_interruption() {
+        let layer = Layer {
+            diff_id: None,
+            digest: None,
+            bytes: FileRange::passed(bytes::Bytes::new(), 0, 1000),
+            packing: Packing::Plain,
+            named_digest: None,
+            media_type: None,
+            name: "a".into(),
+            origins: Arc::default(),
+        };
+        let wanted = plan::passing(layer, &Cache::default(), Compression::Usual);
+        let (feeding, mut feeds) = Feeding::new(&wanted, 2);
+        let reading = std::thread::spawn(move || feeding.run(&mut Broken, &Pool::start(1).unwrap()));
+        assert!(reading.join().is_err());
+        for feed in &mut feeds {
+            let Some(Fed::Failed(error)) = feed.blocking_recv() else { panic!("nothing is said") };
+            assert_eq!(error.kind(), Kind::Internal);
+            assert!(feed.blocking_recv().is_none());
+        }
+    }
 }

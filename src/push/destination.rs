@@ -57,6 +57,8 @@ struct State {
     root: Option<Stated>,
     created: bool,
     failure: Option<Error>,
+    /// Whatever the archive turns out to be, it does not matter any more.
+    needs_no_archive: bool,
     /// Repositories whose layers were not all mounted, of which that was said.
     not_mounted: Vec<Repository>,
 }
@@ -318,9 +320,15 @@ impl Destination {
         self.cancel.cancel();
     }
 
+    /// The target was given up, and not for want of a better archive.
+    pub(super) fn give_up_archive(&self) {
+        self.state().needs_no_archive = true;
+    }
+
     /// Whether the target was given up for reasons that no archive could change.
     pub(super) fn wants_no_archive(&self) -> bool {
-        self.state().failure.as_ref().is_some_and(|error| error.kind() != Kind::Input)
+        let state = self.state();
+        state.needs_no_archive || state.failure.as_ref().is_some_and(|error| error.kind() != Kind::Input)
     }
 
     /// Gives the target up because the archive cannot be read, which is the better reason where a layer could not.

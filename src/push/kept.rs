@@ -1,19 +1,23 @@
-//! A layer that goes by, kept in a temporary file as it is packed, for a registry that may lose a broken upload: then it is
-//! sent again from there.
+//! A layer that goes by, kept in a temporary file as it is packed, for a registry that may lose a broken upload or turn out to
+//! take no chunks: then it is sent again from there.
 
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
-use crate::layer::{FileRange, Packed, Piece};
+use crate::image::Room;
+use crate::layer::{FileRange, Packed, Piece, size, write_at};
 use crate::registry::{Fed, Feed};
 
 /// A layer, as far as it has come.
 pub(super) struct Kept {
+    /// The layer, for people.
+    what: String,
+    folder: PathBuf,
     file: Arc<File>,
     so_far: Mutex<SoFar>,
     grown: Condvar,
@@ -25,40 +29,63 @@ struct SoFar {
     pieces: Vec<(u64, u64)>,
     /// What it was, or why there is no more.
     end: Option<Result<Packed>>,
+    /// The archive could be read, and the file is why there is no more.
+    has_no_room: bool,
 }
 
 impl Kept {
-    /// Starts to write what `feed` brings into a file without a name in `folder`.
+    /// Starts to write what `feed` brings of a layer into a file without a name in `folder`. It takes `least` bytes or more.
     ///
     /// # Errors
-    /// If no file can be made there.
-    pub(super) fn fill(feed: Feed, folder: &Path) -> Result<Arc<Self>> {
-        let file = tempfile::tempfile_in(folder).map_err(|error| cannot_keep(folder, error))?;
-        let kept = Arc::new(Self { file: Arc::new(file), so_far: Mutex::default(), grown: Condvar::new() });
-        let (filling, folder) = (Arc::clone(&kept), folder.to_owned());
+    /// If no file can be made there, or there is no room for it.
+    pub(super) fn fill(what: String, feed: Feed, folder: &Path, least: u64) -> Result<Arc<Self>> {
+        let file = tempfile::tempfile_in(folder).map_err(|error| {
+            let what = format!("{what} goes by and cannot be kept in a temporary file in {}", folder.display());
+            Error::usage(what).because(error).hint("Name a folder elsewhere for it: --temp-dir DIR")
+        })?;
+        // Told before the first byte is written, as far as it is known.
+        Room::of(&file, folder).check(&what, 0, least)?;
+        let (file, folder) = (Arc::new(file), folder.to_owned());
+        let kept = Arc::new(Self { what, folder, file, so_far: Mutex::default(), grown: Condvar::new() });
+        let filling = Arc::clone(&kept);
         tokio::task::spawn_blocking(move || {
-            let end = filling.write(feed).map_err(|error| cannot_keep(&folder, error)).and_then(|end| end);
+            let end = filling.write(feed);
             filling.so_far().end = Some(end);
             filling.grown.notify_all();
         });
         Ok(kept)
     }
 
-    fn write(&self, mut feed: Feed) -> io::Result<Result<Packed>> {
+    fn write(&self, mut feed: Feed) -> Result<Packed> {
         let mut end = 0;
         loop {
             match feed.blocking_recv() {
                 Some(Fed::Piece(Piece { bytes, position })) => {
-                    (&*self.file).write_all(&bytes)?;
+                    self.append(end, &bytes).inspect_err(|_| self.so_far().has_no_room = true)?;
                     end += bytes.len() as u64;
                     self.so_far().pieces.push((end, position));
                     self.grown.notify_all();
                 }
-                Some(Fed::End(packed)) => return Ok(Ok(packed)),
-                Some(Fed::Failed(error)) => return Ok(Err(error)),
-                None => return Ok(Err(Error::interrupted())),
+                Some(Fed::End(packed)) => return Ok(packed),
+                Some(Fed::Failed(error)) => return Err(error),
+                None => return Err(Error::interrupted()),
             }
         }
+    }
+
+    /// Writes the next bytes behind the first `written`. Others read meanwhile, so nobody moves the file's cursor.
+    fn append(&self, written: u64, bytes: &[u8]) -> Result<()> {
+        Room::of(&self.file, &self.folder).check(&self.what, written, bytes.len() as u64)?;
+        write_at(&self.file, bytes, written).map_err(|error| {
+            let (what, folder) = (&self.what, self.folder.display());
+            let what = format!("cannot write more than {} of {what} into a temporary file in {folder}", size(written));
+            Error::input(what).because(error).hint("Name a folder elsewhere for it: --temp-dir DIR")
+        })
+    }
+
+    /// Whether the file could not be written to its end.
+    pub(super) fn has_no_room(&self) -> bool {
+        self.so_far().has_no_room
     }
 
     /// All of it, from its start, as it grows.
@@ -71,7 +98,10 @@ impl Kept {
                 let fed = match kept.piece(n, start) {
                     Ok(Some(piece)) => Fed::Piece(piece),
                     Ok(None) => break,
-                    Err(error) => Fed::Failed(Error::input("a temporary file cannot be read back").because(error)),
+                    Err(error) => {
+                        let what = format!("the temporary file of {} cannot be read back", kept.what);
+                        Fed::Failed(Error::input(what).because(error))
+                    }
                 };
                 start += if let Fed::Piece(piece) = &fed { piece.bytes.len() as u64 } else { 0 };
                 if taker.blocking_send(fed).is_err() {
@@ -88,10 +118,13 @@ impl Kept {
         feed
     }
 
-    /// The piece of that number, once it is there. `None` if there are no more.
+    /// The piece of that number, once it is there. `None` if there are no more, or will never be all of them.
     fn piece(&self, n: usize, start: u64) -> io::Result<Option<Piece>> {
         let waits = |so_far: &mut SoFar| so_far.pieces.len() <= n && so_far.end.is_none();
         let so_far = self.grown.wait_while(self.so_far(), waits).unwrap_or_else(PoisonError::into_inner);
+        if matches!(so_far.end, Some(Err(_))) {
+            return Ok(None);
+        }
         let Some((end, position)) = so_far.pieces.get(n).copied() else { return Ok(None) };
         drop(so_far);
         let bytes = FileRange::new(Arc::clone(&self.file), start, end - start).read_all(end - start)?;
@@ -103,8 +136,31 @@ impl Kept {
     }
 }
 
-fn cannot_keep(folder: &Path, error: io::Error) -> Error {
-    Error::input(format!("a layer that goes by cannot be kept in a temporary file in {}", folder.display()))
-        .because(error)
-        .hint("Name a folder with more room: --temp-dir DIR")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[tokio::test]
+    async fn what_surely_does_not_fit_is_not_begun() {
+        let (_taker, feed) = mpsc::channel(1);
+        let folder = std::env::temp_dir();
+        let error = Kept::fill("layer a".into(), feed, &folder, 1 << 60).err().unwrap();
+        assert_eq!(error.kind(), Kind::Input);
+        assert!(error.to_string().starts_with("layer a takes a temporary file of 1048576.0 TiB or more, and "));
+    }
+
+    #[tokio::test]
+    async fn that_there_is_no_more_is_told_before_what_there_was() {
+        let (taker, feed) = mpsc::channel(1);
+        let kept = Kept::fill("layer a".into(), feed, &std::env::temp_dir(), 0).unwrap();
+        let piece = Piece { bytes: vec![7; 1000].into(), position: 1000 };
+        taker.send(Fed::Piece(piece)).await.unwrap();
+        let mut early = kept.feed();
+        assert!(matches!(early.recv().await, Some(Fed::Piece(_))));
+        taker.send(Fed::Failed(Error::input("it is broken"))).await.unwrap();
+        assert!(matches!(early.recv().await, Some(Fed::Failed(_))));
+        assert!(matches!(kept.feed().recv().await, Some(Fed::Failed(_))));
+        assert!(!kept.has_no_room());
+    }
 }

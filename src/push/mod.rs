@@ -365,7 +365,7 @@ async fn open(request: &Request, events: &Events, cancel: &CancellationToken, pa
         let said = promotion::prepare(&archive, &mut image, &request)?;
         Ok(Opened { archive, image, said })
     });
-    opening.await.unwrap_or_else(|died| Err(Error::input("reading the archive failed").because(died)))
+    opening.await.unwrap_or_else(|died| Err(Error::internal("reading the archive failed").because(died)))
 }
 
 /// The words for a layer that is not reused.

@@ -113,6 +113,22 @@ impl Destination {
         }
     }
 
+    /// Opens the session of a layer that goes by, if what the registry answers may tell whether it will ever ask for the layer
+    /// again.
+    pub(super) async fn open_first(&self, wanted: &Wanted) -> ControlFlow<(), Option<Opened>> {
+        let bytes = &wanted.layer.bytes;
+        if !bytes.has_passed() || !self.client.may_refuse_chunks(bytes.len()) {
+            return ControlFlow::Continue(None);
+        }
+        match self.client.open_first(&format!("layer {}", label(wanted))).await {
+            Ok(opened) => ControlFlow::Continue(Some(opened)),
+            Err(error) => {
+                self.fail(self.advise(error));
+                ControlFlow::Break(())
+            }
+        }
+    }
+
     /// Why layers of another repository are sent all the same, in a line.
     pub(super) fn not_mounted(&self, from: impl Display, why: &str) -> String {
         format!("layers of {}/{from} are not mounted: {why}", self.host)

@@ -2,7 +2,7 @@
 //!
 //! What the registry is known to have is read past; everything else is packed and sent as it is read, and is gone then. If
 //! the registry loses it before it is whole, the push has to be run again; a registry of which that is known gets it from a
-//! file that keeps it so long.
+//! file that keeps it so long. So does one of which nothing is known, until a large layer has told how it takes them.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::delivery::{Delivery, Feeding, gone};
 use super::destination::Destination;
 use super::kept::Kept;
+use super::outcome::label;
 use super::{Event, Events, Opened, Pass, Request};
 use crate::error::{Error, Result};
 use crate::image::{Choice, HashOf, Layer, Part, Passing};
-use crate::layer::{Packing, Pool};
+use crate::layer::{Packing, Pool, Recipe};
 use crate::plan::{self, Compression, Wanted};
 use crate::reference::DiffId;
 use crate::registry::Feed;
@@ -126,7 +127,7 @@ struct Taking<'a> {
     delivery: &'a Delivery<'a>,
     compression: Compression,
     temp_dir: &'a Path,
-    /// Has to be told when the first layer is kept.
+    /// That layers are kept has been told.
     is_told: AtomicBool,
 }
 
@@ -139,24 +140,27 @@ impl Taking<'_> {
             planning.await.unwrap_or_else(|error| to.fail(error));
         });
         futures_util::future::join_all(planning).await;
-        let loses = |to: &&&Destination| !to.has_failed() && !to.client.keeps_sessions();
-        let is_kept = self.destinations.iter().any(|to| loses(&to));
         let source = Mutex::new(Source::Comes(verdict));
+        let source = &source;
         let supply = |takers: usize| {
             let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
             match std::mem::replace(&mut *source, Source::Gone) {
-                Source::Comes(verdict) if is_kept => match self.keep(&wanted, verdict) {
-                    Ok(kept) => *source = Source::Kept(kept),
-                    Err(error) => return failing(&wanted, takers, error),
+                Source::Comes(verdict) => match self.why_kept(&wanted) {
+                    Some(why) => match self.keep(&wanted, verdict, why) {
+                        Ok(kept) => *source = Source::Kept(kept),
+                        Err(error) => {
+                            *source = Source::NoRoom;
+                            return failing(&wanted, takers, error);
+                        }
+                    },
+                    None => {
+                        let (feeding, feeds) = Feeding::new(&wanted, takers);
+                        // If nobody reads any more, the feeds end.
+                        drop(verdict.send(feeding));
+                        return feeds;
+                    }
                 },
-                Source::Comes(verdict) => {
-                    let (feeding, feeds) = Feeding::new(&wanted, takers);
-                    // If nobody reads any more, the feeds end.
-                    drop(verdict.send(feeding));
-                    return feeds;
-                }
-                Source::Kept(kept) => *source = Source::Kept(kept),
-                Source::Gone => {}
+                left => *source = left,
             }
             match &*source {
                 Source::Kept(kept) => (0..takers).map(|_| kept.feed()).collect(),
@@ -164,20 +168,40 @@ impl Taking<'_> {
             }
         };
         self.delivery.deliver(&wanted, self.destinations, &supply).await;
+        let has_no_room = match &*source.lock().unwrap_or_else(PoisonError::into_inner) {
+            Source::Kept(kept) => kept.has_no_room(),
+            Source::NoRoom => true,
+            Source::Comes(_) | Source::Gone => false,
+        };
+        if has_no_room {
+            self.destinations.iter().filter(|to| to.has_failed()).for_each(|to| to.give_up_archive());
+        }
+    }
+
+    /// Why a layer has to be kept until it has arrived, in a line, if it does.
+    fn why_kept(&self, wanted: &Wanted) -> Option<&'static str> {
+        let total = wanted.layer.bytes.len();
+        let any = |is: &dyn Fn(&Destination) -> bool| self.destinations.iter().any(|to| !to.has_failed() && is(to));
+        if any(&|to| !to.client.keeps_sessions()) {
+            return Some(
+                "each layer that is sent is in a temporary file until it has arrived: a broken upload may be lost at the \
+                 registry",
+            );
+        }
+        any(&|to| to.client.may_refuse_chunks(total)).then_some(
+            "large layers are in a temporary file until one has arrived: nothing is known of how the registry takes them",
+        )
     }
 
     /// Has the layer read into a file from which it can be sent as often as need be.
-    fn keep(&self, wanted: &Wanted, verdict: SyncSender<Feeding>) -> Result<Arc<Kept>> {
+    fn keep(&self, wanted: &Wanted, verdict: SyncSender<Feeding>, why: &str) -> Result<Arc<Kept>> {
         let (feeding, feeds) = Feeding::new(wanted, 1);
         let feed = feeds.into_iter().next().ok_or_else(Error::interrupted)?;
-        let kept = Kept::fill(feed, self.temp_dir)?;
+        let least = if let Recipe::Keep { .. } = wanted.recipe { wanted.layer.bytes.len() } else { 0 };
+        let kept = Kept::fill(format!("layer {}", label(wanted)), feed, self.temp_dir, least)?;
         drop(verdict.send(feeding));
         if !self.is_told.swap(true, Ordering::Relaxed) {
-            (self.delivery.events())(Event::Note(
-                "each layer that is sent is in a temporary file until it has arrived: a broken upload may be lost at the \
-                 registry"
-                    .into(),
-            ));
+            (self.delivery.events())(Event::Note(why.into()));
         }
         Ok(kept)
     }
@@ -189,6 +213,8 @@ enum Source {
     Comes(SyncSender<Feeding>),
     /// In a file.
     Kept(Arc<Kept>),
+    /// There is no file for them.
+    NoRoom,
     /// They have gone by.
     Gone,
 }

@@ -53,6 +53,15 @@ impl Client {
         answer.map_err(|fault| self.explain(fault, &doing))
     }
 
+    /// Opens the upload session of a blob beforehand, since the answer may give away what the registry is.
+    ///
+    /// # Errors
+    /// Without an answer, or if it refuses.
+    pub async fn open_first(&self, what: &str) -> Result<Opened> {
+        let doing = format!("cannot upload {what} to {}", self.repository());
+        self.open().await.map_err(|fault| self.explain(fault, &doing))
+    }
+
     /// Opens an upload session.
     pub(super) async fn open(&self) -> Result<Opened, Fault> {
         // The trailing slash is part of the route (OCI distribution specification, "Pushing blobs").

@@ -123,8 +123,13 @@ impl Ways {
     pub(super) fn chunk(&self, total: u64) -> u64 {
         let Sizes { least, most, count } = self.quirks().sizes();
         let usual = self.wanted.unwrap_or_else(|| CHUNK.max(self.share / 2).clamp(least, most));
-        // A packed blob can be a little larger than what it is made of.
-        usual.max((total + total / 1000).div_ceil(count).min(most))
+        usual.max(most_packed(total).div_ceil(count).min(most))
+    }
+
+    /// Whether a blob that is made of `total` bytes may have to be sent again from its start, though nothing breaks, since it
+    /// is not known how the registry takes chunks.
+    pub(super) fn may_refuse(&self, total: u64) -> bool {
+        matches!(self.chunks(), Chunks::Unknown | Chunks::Accepted) && most_packed(total) > self.chunk(total)
     }
 
     /// How many bytes are kept of a blob while a chunk of so many is on its way: that chunk, and what is ready of the next.
@@ -142,6 +147,11 @@ impl Ways {
     fn known(&self) -> StdGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The most bytes of a packed blob, which can be a little larger than what it is made of.
+fn most_packed(total: u64) -> u64 {
+    total.saturating_add(total / 1000).saturating_add(64)
 }
 
 impl Chunks {
@@ -171,6 +181,21 @@ mod tests {
         assert_eq!(Ways::new(&ECR, None, 1).largest(), 4200 * (10 << 20));
         assert_eq!(Ways::new(Quirks::of_host("ghcr.io"), None, 1).chunk(0), 4 << 20);
         assert_eq!(Ways::new(Quirks::of_host("eu.gcr.io"), None, 1).largest(), u64::MAX);
+    }
+
+    #[test]
+    fn what_may_be_cut_may_be_refused_until_chunks_are_proven() {
+        let ways = Ways::new(&OTHER, None, 4);
+        let may_refuse = |ways: &Ways| [4 << 20, 5 << 20, 6 << 20].map(|total| ways.may_refuse(total));
+        assert_eq!(may_refuse(&ways), [false, true, true]);
+        ways.saw(Chunks::Accepted);
+        assert_eq!(may_refuse(&ways), [false, true, true]);
+        ways.saw(Chunks::Proven);
+        assert_eq!(may_refuse(&ways), [false; 3]);
+        for known in [&ECR, Quirks::of_host("docker.io"), Quirks::of_host("gcr.io")] {
+            assert_eq!(may_refuse(&Ways::new(known, None, 4)), [false; 3]);
+        }
+        assert!(Ways::new(&OTHER, Some(1 << 20), 4).may_refuse(2 << 20));
     }
 
     #[tokio::test]

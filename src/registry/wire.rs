@@ -249,6 +249,12 @@ impl Client {
         self.ways().quirks().status == Status::Told
     }
 
+    /// Whether a blob that is made of `total` bytes may have to be sent again from its start, though nothing breaks, as far as
+    /// is known of the registry.
+    pub fn may_refuse_chunks(&self, total: u64) -> bool {
+        self.ways().may_refuse(total)
+    }
+
     /// The rate that layers are sent at.
     pub(super) fn rate(&self) -> Option<&Arc<Rate>> {
         self.registry.settings.rate.as_ref()

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use ecr_push::sandbox::{Fault, Rules, Trouble};
+use ecr_push::sandbox::{Fault, Parts, Rules, Trouble};
 
 use super::bench::{Bench, Run, Running, finish, testdata, wait_until};
 use super::build;
@@ -16,6 +16,7 @@ use super::faults::interrupt;
 use super::pushed::Pushed;
 use super::registry::Registry;
 use super::source::Source;
+use super::spool::unnamed;
 
 /// Those of which it is known as they come what their layers are.
 const KNOWN: [&str; 4] = [
@@ -145,11 +146,102 @@ fn a_broken_upload_that_the_registry_lost_is_sent_again_from_a_file() {
     assert_eq!(ecr.open_uploads(), 0);
     assert_eq!(ecr.bench.written(), ["home/.cache/ecr-push/layers.jsonl"]);
     drop(run);
-    // Without room for the file nothing is sent.
+    // Without a folder for the file nothing is sent.
     let ecr = Ecr::new();
-    let run = push(&ecr, &["team/app:1", "--temp-dir", "/proc/nonexistent"], save(&[layer(1, 5000)])).exits(1);
+    let run = push(&ecr, &["team/app:1", "--temp-dir", "/proc/nonexistent"], save(&[layer(1, 5000)])).exits(2);
     drop(run.says(&["cannot be kept in a temporary file in /proc/nonexistent", "--temp-dir DIR"]));
     ecr.has_no_image("1");
+}
+
+#[test]
+fn a_full_disk_ends_the_push_before_the_pipe_ends() {
+    let ecr = Ecr::new();
+    let inner = ecr.command(&["-", "team/app:1"]);
+    let mut command = std::process::Command::new("sh");
+    // A limit on the size of files stands for a disk that fills up.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]);
+    command.arg(inner.get_program()).args(inner.get_args()).current_dir(inner.get_current_dir().unwrap());
+    command.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let running = Running::fed(command, reader);
+    let archive = save(&[layer(1, 30 << 20)]);
+    // It need not take all of this, and for all that it knows more may come.
+    let writing = std::thread::spawn(move || (writer.write_all(&archive[..10 << 20]).is_ok(), writer));
+    let run = running.end().exits(1).prints("");
+    drop(run.says(&[
+        "cannot write more than 2.0 MiB of layer sha256:",
+        "into a temporary file in /",
+        "--temp-dir DIR",
+    ]));
+    ecr.has_no_image("1");
+    assert_eq!(ecr.open_uploads(), 0);
+    drop(writing.join().unwrap());
+}
+
+/// A registry of which nothing is known, and its target.
+fn unknown(parts: Parts) -> (Ecr, String) {
+    let registry = Ecr::with(&["team/app"], Rules { parts, anonymous: true, ..Rules::default() });
+    let target = format!("{}/team/app:1", registry.address());
+    (registry, target)
+}
+
+#[test]
+fn whatever_a_registry_makes_of_chunks_a_pipe_arrives() {
+    let refused = [404, 405, 416, 400].map(|status| Parts::Refused { status, code: "UNSUPPORTED".into() });
+    let others = [Parts::LastKept, Parts::Any, Parts::AtLeast(6 << 20), Parts::AtLeast(100 << 20)];
+    let archive = save(&[layer(1, 12 << 20), layer(2, 13 << 20), layer(3, 700), layer(4, 6 << 20)]);
+    for parts in refused.into_iter().chain(others) {
+        for lanes in ["6", "1"] {
+            let (registry, target) = unknown(parts.clone());
+            let file = registry.bench.scratch("image.tar");
+            fs::write(&file, &archive).unwrap();
+            let command = registry.bench.command(&["-", &target, "--concurrency", lanes]);
+            let mut run = Running::fed(command, pipe(archive.clone())).end();
+            run.log = registry.story();
+            drop(run.exits(0).says(&[AS_IT_CAME, "4 of 4 layers uploaded"]));
+            Pushed::of_sandbox(&registry, "team/app", "1").is(&Source::read(&file, 0));
+            assert_eq!(registry.open_uploads(), 0, "{parts:?}");
+        }
+    }
+}
+
+#[test]
+fn what_goes_to_two_registries_arrives_whatever_one_makes_of_chunks() {
+    let ((one, target), (other, second)) = (unknown(Parts::LastKept), unknown(Parts::Any));
+    let archive = save(&[layer(1, 12 << 20), layer(2, 13 << 20)]);
+    let file = one.bench.scratch("image.tar");
+    fs::write(&file, &archive).unwrap();
+    let mut run = Running::fed(one.bench.command(&["-", &target, &second]), pipe(archive)).end();
+    run.log = one.story();
+    drop(run.exits(0));
+    for registry in [&one, &other] {
+        Pushed::of_sandbox(registry, "team/app", "1").is(&Source::read(&file, 0));
+        assert_eq!(registry.open_uploads(), 0);
+    }
+}
+
+#[test]
+fn once_chunks_are_seen_to_work_nothing_is_kept() {
+    let (registry, target) = unknown(Parts::Any);
+    let archive = save(&[layer(1, 12 << 20), layer(2, 12 << 20)]);
+    let mut tar = tar::Archive::new(&archive[..]);
+    let large = tar.entries().unwrap().map(Result::unwrap).filter(|entry| entry.size() > 1 << 20);
+    let starts: Vec<usize> = large.map(|entry| usize::try_from(entry.raw_file_position()).unwrap()).collect();
+    let [first, second] = starts[..] else { panic!("{starts:?}") };
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let command = registry.bench.command(&["-", &target, "--concurrency", "1", "--chunk-size", "5M"]);
+    let running = Running::fed(command, reader);
+    let parts = || registry.count("ecr:UploadLayerPart");
+    writer.write_all(&archive[..first + (8 << 20)]).unwrap();
+    wait_until("a part of the first layer has been sent", || parts() == 1);
+    assert_eq!(unnamed(running.id()).len(), 1);
+    writer.write_all(&archive[first + (8 << 20)..second + (8 << 20)]).unwrap();
+    wait_until("a part of the second layer has been sent", || parts() == 3);
+    assert_eq!(unnamed(running.id()), []);
+    writer.write_all(&archive[second + (8 << 20)..]).unwrap();
+    drop(writer);
+    drop(running.end().exits(0).says(&["note: large layers are in a temporary file until one has arrived"]));
+    assert_eq!(registry.bench.written(), ["home/.cache/ecr-push/layers.jsonl"]);
 }
 
 #[test]
@@ -263,4 +355,44 @@ fn a_sparse_file_that_claims_to_be_endless_is_refused() {
     let run = push(&ecr, &["team/app:1"], tar.into_inner().unwrap()).exits(1).prints("");
     drop(run.says(&["is a sparse file, which cannot be read as it comes", "tar without --sparse"]));
     assert!(ecr.log().is_empty());
+}
+
+#[test]
+fn a_pipe_keeps_to_its_lanes() {
+    let layers: Vec<_> = (1..8).map(|seed| layer(seed, 300_000)).collect();
+    let archive = save(&layers);
+    for lanes in [1, 2] {
+        // Slow answers, so that whoever may begin does.
+        let rules = Rules { delay: std::time::Duration::from_millis(60), ..Rules::default() };
+        let ecr = Ecr::with(&["team/app"], rules);
+        let run = push(&ecr, &["team/app:1", "--concurrency", &lanes.to_string()], archive.clone()).exits(0);
+        let (mut open, mut most) = (0, 0);
+        for entry in ecr.log() {
+            match entry.operation.as_str() {
+                "ecr:InitiateLayerUpload" => open += 1,
+                "ecr:CompleteLayerUpload" => open -= 1,
+                _ => {}
+            }
+            most = most.max(open);
+        }
+        assert_eq!((open, most), (0, lanes), "uploads open at the end, and at once");
+        drop(run);
+    }
+}
+
+#[test]
+fn ctrl_c_during_a_pipe_waits_for_no_api() {
+    // Before anything is known of the repository, and when a layer is looked up.
+    for operation in ["ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"] {
+        let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::Stall).times(u32::MAX)]);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let running = Running::fed(ecr.command(&["-", "team/app:1", "--reuse", "off"]), reader);
+        // So little that the pipe holds it, whether anybody reads or not.
+        writer.write_all(&save(&[build::packed("gzip", &layer(1, 5000))])).unwrap();
+        wait_until("the API is asked", || ecr.count(operation) >= 1);
+        interrupt(running.id());
+        // Whoever waits hears after a minute that there is no answer, and that is another exit code.
+        drop(running.end().exits(130).prints(""));
+        drop(writer);
+    }
 }

@@ -77,7 +77,7 @@ fn is_refused(ecr: &Ecr, run: Run, code: i32, says: &[&str]) {
 }
 
 /// The files without a name that a process has, each with its length.
-fn unnamed(process: u32) -> Vec<(String, u64)> {
+pub(crate) fn unnamed(process: u32) -> Vec<(String, u64)> {
     let Ok(open) = fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
     let file = |path: &Path| Some((text(&fs::read_link(path).ok()?), fs::metadata(path).ok()?.len()));
     open.flatten().filter_map(|entry| file(&entry.path())).filter(|(name, _)| name.ends_with(" (deleted)")).collect()

@@ -161,3 +161,46 @@ fn a_file_that_shrinks_under_our_hands_is_an_error() {
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     std::fs::remove_file(path).unwrap();
 }
+
+/// A compressor that is broken.
+#[derive(Clone, Copy)]
+struct Broken;
+
+impl Engine for Broken {
+    const DICTIONARY: usize = 0;
+    const MEMBER: bool = false;
+
+    fn pack(self, _: &[u8], _: &[u8], _: bool, _: &mut Vec<u8>) -> io::Result<()> {
+        panic!("a fault of ours")
+    }
+}
+
+#[test]
+fn a_thread_that_died_is_told_from_a_layer_that_cannot_be_read() {
+    let pool = Pool::start(1).unwrap();
+    let layer = bytes(3 * BLOCK, 7);
+    let pack_with_broken = || {
+        let source = Source { bytes: &layer[..], len: layer.len() as u64, position: 0 };
+        let out = Out {
+            sink: |_| ControlFlow::Continue(()),
+            hasher: Hasher::new(),
+            size: 0,
+            stock: &pool.stock,
+            gathered: None,
+            position: 0,
+        };
+        in_blocks(source, Broken, &pool, out).unwrap_err()
+    };
+    // The first to die, and those that nobody is left for.
+    for _ in 0..2 {
+        let error = pack_with_broken();
+        assert!(Died::is(&error), "{error}");
+    }
+    let pool = Pool::start(1).unwrap();
+    // Noise fills a piece before the end, which this thread sends itself.
+    let layer = noise(4 * BLOCK);
+    let error = pack(&layer[..], layer.len() as u64, RECIPES[0], &pool, |_| panic!("a fault of ours"));
+    assert!(Died::is(&error.unwrap_err()));
+    let error = pack(&layer[1..], layer.len() as u64, RECIPES[0], &pool, |_| ControlFlow::Continue(()));
+    assert!(!Died::is(&error.unwrap_err()));
+}
