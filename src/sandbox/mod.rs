@@ -7,7 +7,7 @@
 //! - `mod.rs`: the server and who may ask it what
 //! - `exchange.rs`: one request on its way: its counted body, its log line, its connection; `traffic.rs`: how many
 //!   there are at once
-//! - `api.rs`: AWS's face, JSON 1.1
+//! - `api.rs`: AWS's face, JSON 1.1; in `api/` repositories, their policies and the templates for them
 //! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
 //!   says no
 //! - `store.rs`: the state that both faces share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
@@ -60,8 +60,8 @@ use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
 pub use self::rules::{
-    Absent, BlobMounting, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Parts, Rules,
-    UploadStatus,
+    Absent, BlobMounting, ClosedTwice, CreationTemplate, ImmutableWords, Interrupted, LayerState, Locations,
+    ManifestRules, Parts, Rules, UploadStatus,
 };
 
 /// How a sandbox is to be.
@@ -194,6 +194,12 @@ impl Sandbox {
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
         let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());
         blob.flatten()?.whole().ok()
+    }
+
+    /// What a repository was told when it was created and since, as JSON.
+    pub fn settings(&self, repository: &str) -> Option<serde_json::Value> {
+        let settings = self.server.store.look(&repository.parse().ok()?, |repo| serde_json::to_value(&repo.settings));
+        settings?.ok()
     }
 
     /// How many upload sessions are neither completed nor deleted.
