@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::Show;
+use super::repository::RepositoryArgs;
 use crate::push::Reuse;
 
 /// The arguments and options.
@@ -55,9 +56,8 @@ pub(super) struct PushArgs {
     /// AWS region of targets without a HOST
     #[arg(long, value_name = "REGION", help_heading = "Target")]
     pub(super) region: Option<String>,
-    /// Create the repository if it does not exist (ECR)
-    #[arg(long, help_heading = "Target")]
-    pub(super) create_repository: bool,
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgs,
     /// PEM certificates to trust beside the machine's own; loopback is https then, too
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
     pub(super) ca_file: Option<PathBuf>,

@@ -4,7 +4,7 @@ use super::delivery::Delivery;
 use super::destination::Destination;
 use super::{Event, Events};
 use crate::error::Result;
-use crate::image::{self, Content, Image, Referrer, Stated};
+use crate::image::{self, Content, Image, Layer, Referrer, Stated};
 use crate::plan::{self, Wanted};
 
 /// Puts the config, the manifests and last the tags, where all layers arrived.
@@ -12,7 +12,7 @@ use crate::plan::{self, Wanted};
 /// If the registry says that a blob is missing after all, because it was collected meanwhile, that one is sent and the
 /// manifest put again, once.
 pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], delivery: &Delivery<'_>) {
-    if destination.has_failed() {
+    if destination.has_failed() || destination.settle() {
         return;
     }
     let events = delivery.events();
@@ -58,7 +58,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
     for manifest in image.manifests() {
         destination.put_config(&manifest.config).await?;
     }
-    let root = put_content(destination, &image.content, Rank::Root, events).await?;
+    let root = put_content(destination, &image.content, events).await?;
     if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
         let is_repaired = image.content.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
         events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
@@ -68,7 +68,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
         destination.put_manifest(&root.digest.to_string(), &root).await?;
     }
     for Referrer { tag, content } in &image.referrers {
-        let stated = put_content(destination, content, Rank::Root, events).await?;
+        let stated = put_content(destination, content, events).await?;
         match tag {
             Some(tag) => destination.put_tag(tag, &stated).await?,
             None => destination.put_manifest(&stated.digest.to_string(), &stated).await?,
@@ -87,47 +87,57 @@ fn changed(why: &str, content: &Content, put: &Stated) -> Event {
     Event::Note(format!("{why}, so the {what} {before} of the archive becomes {after}"))
 }
 
-/// Where a manifest or index stands.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Rank {
-    /// A tag will point at it, or it belongs to something: putting it is left to the caller.
-    Root,
-    /// An index lists it.
-    Child,
+/// What an image becomes.
+pub(super) struct Composed {
+    /// What a tag will point at, or what belongs to something.
+    pub(super) root: Stated,
+    /// Everything below that, children first, each with what is to be said of it.
+    below: Vec<(Stated, Option<Event>)>,
+}
+
+/// Makes the manifests and indexes of an image out of the layers as the registry has them.
+///
+/// # Errors
+/// If one of these is not there, or if something gets too long.
+pub(super) fn compose(
+    destination: &Destination,
+    content: &Content,
+    stored: &dyn Fn(&plan::Key) -> Result<plan::Stored>,
+) -> Result<Composed> {
+    match content {
+        Content::Manifest(manifest) => {
+            let layer = |layer: &Layer| {
+                let key = plan::key(layer, plan::recipe(manifest, layer, destination.compression));
+                stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
+            };
+            let layers = manifest.layers.iter().map(layer).collect::<Result<Vec<_>>>()?;
+            let root = match destination.held(manifest, &layers) {
+                Some(held) => held,
+                None => image::manifest(manifest, &layers)?,
+            };
+            Ok(Composed { root, below: Vec::new() })
+        }
+        Content::Index(index) => {
+            let (mut children, mut all) = (Vec::new(), Vec::new());
+            for child in &index.children {
+                let Composed { root, below } = compose(destination, &child.content, stored)?;
+                let is_repaired = matches!(&child.content, Content::Manifest(manifest) if manifest.repaired.is_some());
+                let said = is_repaired.then(|| changed(REPAIRED, &child.content, &root));
+                all.extend(below);
+                all.push((root.clone(), said));
+                children.push(root);
+            }
+            Ok(Composed { root: image::index(index, &children)?, below: all })
+        }
+    }
 }
 
 /// Puts everything below an index by digest, children first; the root itself is left for the tags.
-async fn put_content(destination: &Destination, content: &Content, rank: Rank, events: &Events) -> Result<Stated> {
-    let stated = match content {
-        Content::Manifest(manifest) => {
-            let layers: Vec<_> = manifest
-                .layers
-                .iter()
-                .map(|layer| {
-                    let key = plan::key(layer, plan::recipe(manifest, layer, destination.compression));
-                    destination.stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
-                })
-                .collect::<Result<_>>()?;
-            match destination.held(manifest, &layers) {
-                Some(held) => held,
-                None => image::manifest(manifest, &layers)?,
-            }
-        }
-        Content::Index(index) => {
-            let mut children = Vec::new();
-            for child in &index.children {
-                children.push(Box::pin(put_content(destination, &child.content, Rank::Child, events)).await?);
-            }
-            image::index(index, &children)?
-        }
-    };
-    if rank == Rank::Child {
+async fn put_content(destination: &Destination, content: &Content, events: &Events) -> Result<Stated> {
+    let Composed { root, below } = compose(destination, content, &|key| destination.stored(key))?;
+    for (stated, said) in below {
         destination.put_manifest(&stated.digest.to_string(), &stated).await?;
-        if let Content::Manifest(manifest) = content
-            && manifest.repaired.is_some()
-        {
-            events(changed(REPAIRED, content, &stated));
-        }
+        said.into_iter().for_each(|said| events(said));
     }
-    Ok(stated)
+    Ok(root)
 }

@@ -7,7 +7,7 @@ pub use json::json;
 
 use crate::error::Error;
 use crate::layer::size;
-use crate::push::{Outcome, ReadBack, TargetOutcome};
+use crate::push::{Outcome, ReadBack, TagFate, TargetOutcome};
 
 /// What goes to stdout: one reference a line, `HOST/REPOSITORY:TAG@sha256:...`, and nothing else.
 pub fn references(outcome: &Outcome) -> String {
@@ -32,6 +32,10 @@ pub fn summary(outcome: &Outcome) -> String {
                 target.layers.len(),
                 size(bytes)
             )
+        } else if !target.changed {
+            let is_there = target.placed.iter().all(|placed| placed.fate != TagFate::Skipped);
+            let why = if is_there { "already there" } else { "tags that exist stay" };
+            format!("{}: {why}, nothing was sent; {}\n", target.name, duration(outcome.seconds()))
         } else {
             format!(
                 "{}: {uploaded} of {} layers uploaded, {} sent; {spared}; {}\n",
