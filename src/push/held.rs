@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::destination::Destination;
+use super::tags::is_same;
 use super::{Event, Events, Request, Reuse};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
@@ -19,14 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const WORTH_A_WORD: u64 = 32 << 20;
 
 impl Destination {
-    /// Reads the images that may have layers of this one, as far as that is known yet. Of those that the tags point at the
-    /// first one will do.
+    /// Reads the images that may have layers of this one, as far as that is known yet. Of those that the tags point at one will
+    /// do: the same image if it is among them, else the first.
     pub(super) async fn look_at_images(&self, request: &Request, image: Option<&Image>, events: &Events) -> Vec<Held> {
         let mut held = Vec::new();
         if self.only_planned {
             return held;
         }
-        if let Some((tag, root)) = self.there.first().filter(|_| request.reuse == Reuse::Tag) {
+        let same = self.there.iter().find(|(_, root)| image.is_some_and(|image| is_same(root, image)));
+        if let Some((tag, root)) = same.or(self.there.first()).filter(|_| request.reuse == Reuse::Tag) {
             held.extend(self.take_up(tag.as_str(), root.clone(), image, events).await);
         }
         for pattern in &request.reuse_from {

@@ -129,12 +129,6 @@ impl Destination {
         Some(None)
     }
 
-    async fn ask_whether_tags_move(&mut self, events: &Events) {
-        if let Some(rule) = self.whether_tags_move(events).await {
-            self.mutability = Some(rule);
-        }
-    }
-
     /// Whether a tag points at another image for sure, before anything is known but the archive.
     pub(super) fn has_another(&self, image: &Image, request: &Request) -> bool {
         let stated = self.stated(image);
@@ -179,7 +173,8 @@ impl Destination {
         if request.if_exists == IfExists::Overwrite
             && there.iter().any(|(.., likeness)| *likeness != Likeness::Identical)
         {
-            self.ask_whether_tags_move(events).await;
+            let rule = self.whether_tags_move(events).await;
+            self.mutability = rule.or(self.mutability.take());
         }
         let (mut stays, mut refused) = (Vec::new(), Vec::new());
         for (tag, RemoteManifest { digest, media_type, .. }, likeness) in there {
@@ -210,7 +205,7 @@ impl Destination {
     ///
     /// # Errors
     /// If one is not to be there at all.
-    pub(super) async fn judge_tags_ahead(&mut self, request: &Request, events: &Events) -> Result<()> {
+    pub(super) fn judge_tags_ahead(&mut self, request: &Request, events: &Events) -> Result<()> {
         if self.there.is_empty() {
             return Ok(());
         }
@@ -232,7 +227,6 @@ impl Destination {
             }
             IfExists::SameOk => self.fixed = self.there.iter().map(|(tag, _)| tag.clone()).collect(),
             IfExists::Overwrite => {
-                self.ask_whether_tags_move(events).await;
                 self.fixed =
                     self.there.iter().filter(|(tag, _)| self.must_stay(tag)).map(|(tag, _)| tag.clone()).collect();
             }
@@ -296,19 +290,23 @@ impl Destination {
     }
 }
 
-/// What a tag's image is to the one that is pushed, of which `root` is the digest where it is known.
-fn likeness(there: &RemoteManifest, image: &Image, root: Option<Digest>, request: &Request) -> Likeness {
-    let is_same = |content: &Content| match content {
+/// Whether a manifest is of that very image: of its config, and of as many layers. An index is the same by its digest only.
+pub(super) fn is_same(there: &RemoteManifest, image: &Image) -> bool {
+    match &image.content {
         Content::Manifest(manifest) => {
             let layers = manifest.layers.len() + manifest.foreign.len();
             reuse::is_of(there, &manifest.config.digest, layers)
         }
         Content::Index(_) => false,
-    };
+    }
+}
+
+/// What a tag's image is to the one that is pushed, of which `root` is the digest where it is known.
+fn likeness(there: &RemoteManifest, image: &Image, root: Option<Digest>, request: &Request) -> Likeness {
     match root {
         Some(root) if root == there.digest => Likeness::Identical,
         // Who wants a digest wants no other.
-        _ if request.expect_digest.is_none() && is_same(&image.content) => Likeness::Same,
+        _ if request.expect_digest.is_none() && is_same(there, image) => Likeness::Same,
         _ => Likeness::Other,
     }
 }

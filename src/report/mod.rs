@@ -32,14 +32,13 @@ pub fn summary(outcome: &Outcome) -> String {
                 target.layers.len(),
                 size(bytes)
             )
-        } else if !target.changed {
-            let is_there = target.placed.iter().all(|placed| placed.fate != TagFate::Skipped);
-            let why = if is_there { "already there" } else { "tags that exist stay" };
-            format!("{}: {why}, nothing was sent; {}\n", target.name, duration(outcome.seconds()))
+        } else if !target.changed && target.layers.is_empty() {
+            format!("{}: {}nothing was sent; {}\n", target.name, found(target), duration(outcome.seconds()))
         } else {
             format!(
-                "{}: {uploaded} of {} layers uploaded, {} sent; {spared}; {}\n",
+                "{}: {}{uploaded} of {} layers uploaded, {} sent; {spared}; {}\n",
                 target.name,
+                found(target),
                 target.layers.len(),
                 size(target.sent()),
                 duration(outcome.seconds())
@@ -47,6 +46,15 @@ pub fn summary(outcome: &Outcome) -> String {
         };
     }
     text
+}
+
+/// What was found of a target to which nothing was added.
+fn found(target: &TargetOutcome) -> &'static str {
+    match target.changed {
+        true => "",
+        false if target.placed.iter().any(|placed| placed.fate == TagFate::Skipped) => "tags that exist stay; ",
+        false => "already there; ",
+    }
 }
 
 /// A time in words: `40 ms`, `3.2 s`.

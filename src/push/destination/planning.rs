@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::super::delivery::gone;
 use super::super::outcome::label;
-use super::super::{Event, Events, Planned, Request};
+use super::super::{Event, Events, IfExists, Planned, Request};
 use super::{Blobs, Destination, LayerState, QUESTIONS_AT_ONCE, State};
 use crate::error::Result;
 use crate::image::{Image, Manifest};
@@ -127,7 +127,12 @@ impl Destination {
         if self.has_failed() {
             return;
         }
-        if let Err(error) = self.judge_tags_ahead(request, events).await {
+        let may_move = request.if_exists == IfExists::Overwrite && !self.there.is_empty();
+        let rule = async { if may_move { self.whether_tags_move(events).await } else { None } };
+        let (held, rule) = futures_util::future::join(self.look_at_images(request, None, events), rule).await;
+        self.held = held;
+        self.mutability = rule.or(self.mutability.take());
+        if let Err(error) = self.judge_tags_ahead(request, events) {
             self.fail(error);
             return;
         }
@@ -135,7 +140,6 @@ impl Destination {
             self.give_over();
             return;
         }
-        self.held = self.look_at_images(request, None, events).await;
         let mut held: Vec<Digest> = self.held.iter().flat_map(|held| &held.layers).map(|layer| layer.digest).collect();
         held.sort_unstable();
         held.dedup();
