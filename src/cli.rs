@@ -330,7 +330,9 @@ fn with_environment(
             (ArgAction::SetTrue, Some(is_true)) => all.extend(is_true.then(|| flag.into())),
             (_, Some(is_true)) if takes_none => all.extend(is_true.then(|| flag.into())),
             (ArgAction::Append, _) => {
-                let values = value.split([',', ' ', '\n', '\t']).filter(|value| !value.is_empty());
+                // Tags of repositories may have blanks in them.
+                let between: &[char] = if long == "repository-tag" { &[',', '\n'] } else { &[',', ' ', '\n', '\t'] };
+                let values = value.split(between).map(str::trim).filter(|value| !value.is_empty());
                 all.extend(values.map(|value| format!("{flag}={value}").into()));
             }
             _ => all.push(format!("{flag}={value}").into()),

@@ -140,7 +140,7 @@ impl RepositoryArgs {
             self.tag_mutability,
             Some(MutabilityArg::ImmutableWithExclusion | MutabilityArg::MutableWithExclusion)
         );
-        if takes_filters != !filters.is_empty() || filters.len() > MOST_FILTERS {
+        if takes_filters == filters.is_empty() || filters.len() > MOST_FILTERS {
             let what = match (takes_filters, filters.len()) {
                 (true, 0) => "--tag-mutability excepts tags, and none is named".to_owned(),
                 (true, count) => format!("there are {count} filters of --tag-mutability-exclusion"),

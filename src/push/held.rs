@@ -28,7 +28,7 @@ impl Destination {
             return held;
         }
         let same = self.there.iter().find(|(_, root)| image.is_some_and(|image| is_same(root, image)));
-        if let Some((tag, root)) = same.or(self.there.first()).filter(|_| request.reuse == Reuse::Tag) {
+        if let Some((tag, root)) = same.or_else(|| self.there.first()).filter(|_| request.reuse == Reuse::Tag) {
             held.extend(self.take_up(tag.as_str(), root.clone(), image, events).await);
         }
         for pattern in &request.reuse_from {

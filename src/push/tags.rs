@@ -174,7 +174,7 @@ impl Destination {
             && there.iter().any(|(.., likeness)| *likeness != Likeness::Identical)
         {
             let rule = self.whether_tags_move(events).await;
-            self.mutability = rule.or(self.mutability.take());
+            self.mutability = rule.or_else(|| self.mutability.take());
         }
         let (mut stays, mut refused) = (Vec::new(), Vec::new());
         for (tag, RemoteManifest { digest, media_type, .. }, likeness) in there {

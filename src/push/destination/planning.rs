@@ -75,7 +75,7 @@ impl Destination {
         let rule = async { if moves_for_sure { self.whether_tags_move(events).await } else { None } };
         let (held, rule) = futures_util::future::join(looks, rule).await;
         self.held.extend(held);
-        self.mutability = rule.or(self.mutability.take());
+        self.mutability = rule.or_else(|| self.mutability.take());
         let wanted = plan::with_held(&wanted, &plan::configs(image), &self.held);
         let covered = match self.has_all_of(image) {
             Some(_) if wanted.iter().all(Wanted::is_stated) => Some(plan::stated(image, &wanted)),
@@ -131,7 +131,7 @@ impl Destination {
         let rule = async { if may_move { self.whether_tags_move(events).await } else { None } };
         let (held, rule) = futures_util::future::join(self.look_at_images(request, None, events), rule).await;
         self.held = held;
-        self.mutability = rule.or(self.mutability.take());
+        self.mutability = rule.or_else(|| self.mutability.take());
         if let Err(error) = self.judge_tags_ahead(request, events) {
             self.fail(error);
             return;
