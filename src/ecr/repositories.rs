@@ -54,25 +54,25 @@ pub enum Mutability {
 }
 
 impl Mutability {
-    /// Whether a tag that exists has to stay where it is.
+    /// Whether a tag that exists has to stay where it is, for sure.
     pub fn holds(&self, tag: &Tag) -> bool {
-        let fits = |filters: &[TagFilter]| filters.iter().any(|filter| filter.matches(tag));
         match self {
             Self::Mutable => false,
             Self::Immutable => true,
-            Self::ImmutableBut(filters) => !fits(filters),
-            Self::MutableBut(filters) => fits(filters),
+            Self::ImmutableBut(filters) => filters.iter().all(|filter| filter.matches(tag) == Some(false)),
+            Self::MutableBut(filters) => filters.iter().any(|filter| filter.matches(tag) == Some(true)),
         }
     }
 
     fn of(described: &Described) -> Self {
-        let filters = described.image_tag_mutability_exclusion_filters().iter();
-        let filters = filters.map(|filter| TagFilter::of_ecr(filter.filter())).collect();
+        let all = described.image_tag_mutability_exclusion_filters();
+        let is_known = all.iter().all(|it| *it.filter_type() == ImageTagMutabilityExclusionFilterType::Wildcard);
+        let filters = all.iter().map(|filter| TagFilter::of_ecr(filter.filter())).collect();
         match described.image_tag_mutability() {
             Some(ImageTagMutability::Immutable) => Self::Immutable,
-            Some(ImageTagMutability::ImmutableWithExclusion) => Self::ImmutableBut(filters),
-            Some(ImageTagMutability::MutableWithExclusion) => Self::MutableBut(filters),
-            // Of a kind that is not known yet ECR itself has to say what it holds.
+            Some(ImageTagMutability::ImmutableWithExclusion) if is_known => Self::ImmutableBut(filters),
+            Some(ImageTagMutability::MutableWithExclusion) if is_known => Self::MutableBut(filters),
+            // Of kinds that are not known yet ECR itself has to say what they hold.
             _ => Self::Mutable,
         }
     }
@@ -244,13 +244,14 @@ mod tests {
     fn a_tag_moves_or_stays_by_the_rule_and_its_exceptions() {
         let filters = || vec!["latest".parse().unwrap(), "dev-*".parse().unwrap()];
         let held = |mutability: &Mutability| {
-            let tags = ["latest", "dev-7", "1.4"].map(|tag| tag.parse().unwrap());
+            let tags = ["latest", "dev-7", "1.4", "latest-arm"].map(|tag| tag.parse().unwrap());
             tags.map(|tag| mutability.holds(&tag))
         };
-        assert_eq!(held(&Mutability::Mutable), [false; 3]);
-        assert_eq!(held(&Mutability::Immutable), [true; 3]);
-        assert_eq!(held(&Mutability::ImmutableBut(filters())), [false, false, true]);
-        assert_eq!(held(&Mutability::MutableBut(filters())), [true, true, false]);
+        assert_eq!(held(&Mutability::Mutable), [false; 4]);
+        assert_eq!(held(&Mutability::Immutable), [true; 4]);
+        // What is not for sure is not held here: ECR says so when the tag is put.
+        assert_eq!(held(&Mutability::ImmutableBut(filters())), [false, false, true, false]);
+        assert_eq!(held(&Mutability::MutableBut(filters())), [true, true, false, false]);
     }
 
     #[test]

@@ -62,9 +62,13 @@ impl TagFilter {
         &self.0
     }
 
-    /// Whether a tag looks like it. `*` stands for any characters, also for none.
-    pub fn matches(&self, tag: &Tag) -> bool {
-        fits(&self.0, tag.as_str())
+    /// Whether a tag looks like it. `*` stands for any characters, also for none. `None` if that is not for sure: without a star
+    /// some take a filter for the whole tag and some for a part of it, and ECR does not say.
+    pub fn matches(&self, tag: &Tag) -> Option<bool> {
+        match fits(&self.0, tag.as_str()) {
+            false if !self.0.contains('*') && tag.as_str().contains(&self.0) => None,
+            fits => Some(fits),
+        }
     }
 }
 
@@ -123,15 +127,16 @@ mod tests {
     #[test]
     fn stars_stand_for_anything_and_for_nothing() {
         for (filter, tag, does) in [
-            ("latest", "latest", true),
-            ("latest", "latest-1", false),
-            ("*", "x", true),
-            ("dev-*", "dev-", true),
-            ("dev-*", "dev", false),
-            ("*-rc*", "1.2-rc3", true),
-            ("*-rc*", "1.2rc3", false),
-            ("a*a", "a", false),
-            ("a*a", "aa", true),
+            ("latest", "latest", Some(true)),
+            ("latest", "lates", Some(false)),
+            ("latest", "latest-1", None),
+            ("*", "x", Some(true)),
+            ("dev-*", "dev-", Some(true)),
+            ("dev-*", "dev", Some(false)),
+            ("*-rc*", "1.2-rc3", Some(true)),
+            ("*-rc*", "1.2rc3", Some(false)),
+            ("a*a", "a", Some(false)),
+            ("a*a", "aa", Some(true)),
         ] {
             let filter: TagFilter = filter.parse().unwrap();
             assert_eq!(filter.matches(&tag.parse().unwrap()), does, "{filter} {tag}");
