@@ -35,8 +35,8 @@ pub enum Template {
     Of(String),
     /// There is none.
     None,
-    /// We may not ask, or only for another registry.
-    NotAllowed,
+    /// That cannot be learned, for this reason.
+    Unknown(&'static str),
 }
 
 /// Whether tags that exist may move.
@@ -138,12 +138,14 @@ impl Ecr {
         while let Some(page) = pages.next().await {
             let page = match page {
                 Ok(page) => page,
-                Err(error) if is_denied(error.code()) => return Ok(Template::NotAllowed),
+                Err(error) if is_denied(error.code()) => {
+                    return Ok(Template::Unknown("ecr:DescribeRepositoryCreationTemplates is not allowed"));
+                }
                 Err(error) => return Err(self.explain(error, "cannot look for creation templates").await),
             };
             // The call knows no registry but the caller's own.
             if page.registry_id() != Some(registry) {
-                return Ok(Template::NotAllowed);
+                return Ok(Template::Unknown("ECR shows nobody those of another account"));
             }
             for template in page.repository_creation_templates() {
                 if let Some((fit, prefix)) = fit(template, name)

@@ -100,7 +100,7 @@ impl Destination {
                 events(Event::Note(text));
                 None
             }
-            Ok(Template::NotAllowed) => Some("ecr:DescribeRepositoryCreationTemplates is not allowed".to_owned()),
+            Ok(Template::Unknown(why)) => Some(why.to_owned()),
             Err(error) => Some(said(&error)),
         };
         if let Some(why) = &unknown {

@@ -283,6 +283,13 @@ fn where_templates_may_not_be_looked_at_the_first_request_tells() {
     let fault = Fault::once("ecr:DescribeRepositoryCreationTemplates", Trouble::Stall).times(9);
     let ecr = Ecr::with(&[], Rules { faults: vec![fault], templates: templates(&["team"]), ..Rules::default() });
     drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0).says(&[words, "no answer within 2 s"]));
+    // Those of another account's registry are not shown to anybody.
+    let ecr = Ecr::with(&[], Rules { templates: templates(&["team"]), ..Rules::default() });
+    let elsewhere = "111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app:1";
+    let run = ecr.run(&[&testdata(ARCHIVE), elsewhere, "--dry-run"]).exits(0);
+    drop(
+        run.says(&["111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app was not checked: ECR shows nobody those of"]),
+    );
     // A right to upload that is missing is named.
     let deny = ["ecr:DescribeRepositoryCreationTemplates", "ecr:InitiateLayerUpload"].map(String::from);
     let ecr =
@@ -304,7 +311,7 @@ fn a_dry_run_has_no_template_create_anything() {
 fn layers_that_are_archived_or_among_the_failures_are_sent_again() {
     for state in [LayerState::Archived, LayerState::ArchivedAndKept, LayerState::Failing] {
         let ecr = Ecr::new();
-        let archive = testdata("crane-tarball.tar");
+        let archive = testdata("podman-oci-archive.tar");
         drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
         ecr.set_rules(|rules| rules.layers = state);
         let before = ecr.count("ecr:CompleteLayerUpload");
