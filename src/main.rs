@@ -205,14 +205,16 @@ mod sandbox {
     use ecr_push::report;
     use ecr_push::sandbox::{Options, Rules, Sandbox};
 
-    /// Starts a sandbox and turns the request to it, if one is wanted. The targets' repositories are there.
+    /// Starts a sandbox and turns the request to it, if one is wanted. The targets' repositories are there, unless the push is
+    /// to create them.
     pub(super) async fn stand_in(
         wanted: Option<Option<PathBuf>>,
         request: &mut Request,
         progress: &Progress,
     ) -> Result<Option<Sandbox>> {
         let Some(dir) = wanted else { return Ok(None) };
-        let create = request.targets.iter().map(|target| target.repository.clone()).collect();
+        let there = request.targets.iter().filter(|_| !request.create_repository);
+        let create = there.map(|target| target.repository.clone()).collect();
         let mut options = Options { dir, create, ..Options::default() };
         // It plays the registry that the first target names, if one does.
         let named = request.targets.iter().find_map(|target| target.host.as_ref()?.ecr());

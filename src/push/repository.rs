@@ -26,16 +26,15 @@ impl Destination {
             None => self.look_for_repository().await?,
         };
         let is_told_how = request.new_repository != NewRepository::default() || !policies.is_empty();
-        let stays = || {
+        let stays = |since: &str| {
             if is_told_how {
                 let name = self.name();
-                events(Event::Note(format!(
-                    "the repository {name} exists: what was said of a new one changes nothing"
-                )));
+                let text = format!("the repository {name} exists{since}: what was said of a new one changes nothing");
+                events(Event::Note(text));
             }
         };
         match exists {
-            Some(true) => stays(),
+            Some(true) => stays(""),
             Some(false) if request.create_repository && request.dry_run => {
                 events(Event::Note(format!("the repository {} does not exist and would be created", self.name())));
                 self.only_planned = true;
@@ -48,7 +47,9 @@ impl Destination {
                         self.was_created();
                         self.put_policies(&ecr, &place, policies).await.unwrap_or_else(|error| self.fail(error));
                     }
-                    Ok(false) => stays(),
+                    Ok(false) if looked.is_none() => stays(""),
+                    // Or it was us, and the answer to the first try got lost.
+                    Ok(false) => stays(" since somebody created it meanwhile"),
                     Err(error) if looked.is_none() && error.kind() == Kind::Permission => events(Event::Note(format!(
                         "whether the repository {name} exists was not checked, and it cannot be created: \
                          neither ecr:DescribeRepositories nor ecr:CreateRepository is allowed"

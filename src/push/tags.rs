@@ -94,7 +94,10 @@ impl Destination {
                     format!("what {tags} points at cannot be learned, and --if-exists wants that known"),
                 )
                 .because(why)
-                .hint("Allow ecr:BatchGetImage where that is missing, or leave --if-exists out: then tags move."));
+                .hint(match self.ecr {
+                    Some(_) => "Allow ecr:BatchGetImage if that is missing, or leave --if-exists out: then tags move.",
+                    None => "Give a login that may read there, or leave --if-exists out: then tags move.",
+                }));
             }
             events(Event::Note(match request.reuse {
                 Reuse::Tag => format!("layers of {tags} are not reused: {why}; what that points at was not checked"),

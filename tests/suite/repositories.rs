@@ -98,7 +98,10 @@ fn settings_change_nothing_about_a_repository_that_exists() {
     let fault = Fault::once("ecr:CreateRepository", Trouble::LoseRace);
     let ecr = Ecr::with(&[], Rules { faults: vec![fault], ..Rules::default() });
     let written = ecr.bench.scratch("report.json");
-    drop(created(&ecr, &[&all[..], &["--report", &written]].concat()).exits(0).says(&[words]));
+    let run = created(&ecr, &[&all[..], &["--report", &written]].concat()).exits(0);
+    drop(
+        run.says(&["team/app exists since somebody created it meanwhile: what was said of a new one changes nothing"]),
+    );
     assert_eq!(ecr.settings("team/app"), before);
     assert_eq!(report(&written)["targets"][0]["created_repository"], false);
 }
@@ -206,6 +209,13 @@ fn a_name_is_repaired_where_that_is_wanted_and_told_where_it_is_not() {
     drop(ecr.run(&[&archive, "team/app:1", "--docker-naming"]).exits(0).never_says(&["is called"]));
     let run = ecr.run(&[&archive, "!!:1", "--docker-naming"]).exits(2).prints("");
     drop(run.says(&["\"!!\" has nothing that a repository name can have"]));
+}
+
+#[test]
+fn a_sandbox_of_the_program_s_own_has_the_repository_created_where_that_is_asked_for() {
+    let bench = super::bench::Bench::new();
+    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "team/app:1", "--create-repository", "--scan-on-push"]);
+    drop(run.exits(0).says(&["created the repository"]).never_says(&["changes nothing"]));
 }
 
 #[test]
