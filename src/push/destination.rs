@@ -291,7 +291,8 @@ impl Destination {
         Ok(())
     }
 
-    fn stay(&self, tag: &Tag) -> Option<&Stay> {
+    /// How a tag stays where it is, if it does.
+    pub(super) fn stay(&self, tag: &Tag) -> Option<&Stay> {
         self.stays.iter().find(|stay| stay.tag == *tag)
     }
 

@@ -261,7 +261,8 @@ impl Destination {
     }
 
     fn say_what_stays(&self, stays: &[Stay], events: &Events) {
-        for Stay { tag, digest, is_same, .. } in stays {
+        // Before the image was known some may have been told.
+        for Stay { tag, digest, is_same, .. } in stays.iter().filter(|stay| self.stay(&stay.tag).is_none()) {
             let (name, digest) = (self.name(), digest.short());
             events(Event::Note(match is_same {
                 true => format!("{name}:{tag} is this image already, as {digest}, and stays"),
