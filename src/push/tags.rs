@@ -109,8 +109,7 @@ impl Destination {
 
     /// Whether what the tags point at has to be known where nothing is reused from it.
     pub(super) fn wants_tags_seen(&self, request: &Request) -> bool {
-        let may_not_move = |tag| self.mutability.iter().flatten().any(|mutability| mutability.holds(tag));
-        request.if_exists != IfExists::Overwrite || self.tags.iter().any(may_not_move)
+        request.if_exists != IfExists::Overwrite || self.tags.iter().any(|tag| self.must_stay(tag))
     }
 
     /// What a tag pointed at.
@@ -179,7 +178,7 @@ impl Destination {
             let rule = self.whether_tags_move(events).await;
             self.mutability = rule.or_else(|| self.mutability.take());
         }
-        let (mut stays, mut refused) = (Vec::new(), Vec::new());
+        let (mut stays, mut moves, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (tag, RemoteManifest { digest, media_type, .. }, likeness) in there {
             let is_same = likeness == Likeness::Same;
             let stay = Stay { tag: tag.clone(), digest, media_type, is_same };
@@ -190,9 +189,7 @@ impl Destination {
                 (IfExists::Overwrite, _) => match (self.must_stay(&tag), is_same) {
                     (true, true) => stays.push(stay),
                     (true, false) => refused.push((tag, digest)),
-                    (false, _) => {
-                        events(Event::Note(format!("{}:{tag} moves here from {}", self.name(), digest.short())));
-                    }
+                    (false, _) => moves.push(format!("{}:{tag} moves here from {}", self.name(), digest.short())),
                 },
             }
         }
@@ -200,6 +197,7 @@ impl Destination {
             return Err(self.refusal(&refused, request));
         }
         self.say_what_stays(&stays, events);
+        moves.into_iter().for_each(|text| events(Event::Note(text)));
         self.stays = stays;
         Ok(())
     }
