@@ -20,6 +20,7 @@ use crate::registry::Patience;
 mod arguments;
 mod credentials;
 mod inspect;
+mod repository;
 mod values;
 
 use arguments::{PushArgs, ReuseArg};
@@ -45,6 +46,8 @@ pub enum Command {
 pub struct Push {
     /// The push itself.
     pub request: Request,
+    /// What was made of the arguments that a person should know.
+    pub said: Vec<String>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
     /// How progress is shown.
@@ -189,7 +192,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let sandbox: Option<Option<PathBuf>> = None;
     // A sandbox leaves the user's own cache alone.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
-    let targets = args.target.iter().map(|target| target.parse::<Target>()).collect::<Result<Vec<_>>>()?;
+    let (targets, said) = args.repository.targets(&args.target)?;
     let targets = in_registry(targets, args.registry_id.as_deref())?;
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
@@ -217,7 +220,11 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         compression: compression(args.compression, args.compression_level)?,
         foreign_layers: args.foreign_layers,
         repair: args.repair,
-        create_repository: args.create_repository,
+        create_repository: args.repository.create_repository,
+        new_repository: args.repository.settings()?,
+        if_exists: args.repository.if_exists(),
+        lifecycle_policy: args.repository.lifecycle_policy,
+        repository_policy: args.repository.repository_policy,
         registry_id: args.registry_id,
         region,
         access,
@@ -251,7 +258,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     };
     let progress = if args.quiet { Show::None } else { args.progress };
     let tell = if args.verbose { Tell::All } else { Tell::Usual };
-    Ok(Push { request, report: args.report, progress, tell, sandbox })
+    Ok(Push { request, said, report: args.report, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.
@@ -350,7 +357,9 @@ fn with_environment(
             (ArgAction::SetTrue, Some(is_true)) => all.extend(is_true.then(|| flag.into())),
             (_, Some(is_true)) if takes_none => all.extend(is_true.then(|| flag.into())),
             (ArgAction::Append, _) => {
-                let values = value.split([',', ' ', '\n', '\t']).filter(|value| !value.is_empty());
+                // Tags of repositories may have blanks in them.
+                let between: &[char] = if long == "repository-tag" { &[',', '\n'] } else { &[',', ' ', '\n', '\t'] };
+                let values = value.split(between).map(str::trim).filter(|value| !value.is_empty());
                 all.extend(values.map(|value| format!("{flag}={value}").into()));
             }
             _ => all.push(format!("{flag}={value}").into()),

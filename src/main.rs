@@ -48,7 +48,7 @@ fn run(command: Command) -> Result<ExitCode> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, report: report_path, progress, tell, sandbox } = command;
+    let Push { mut request, said, report: report_path, progress, tell, sandbox } = command;
     // Opened before the push, so that a bad path does not cost one.
     let report_file = report_path.map(|path| {
         let file = File::create(&path);
@@ -57,6 +57,8 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let report_file = report_file.transpose()?;
     let cancel = cancelled_by_ctrl_c();
     let progress = Progress::start(mode(progress), tell);
+    let tell = progress.events();
+    said.into_iter().for_each(|note| tell(Event::Note(note)));
 
     #[cfg(feature = "sandbox")]
     let sandbox = sandbox::stand_in(sandbox, &mut request, &progress).await;
@@ -202,19 +204,21 @@ mod sandbox {
     use ecr_push::ecr::Access;
     use ecr_push::error::Result;
     use ecr_push::progress::Progress;
-    use ecr_push::push::{self, Outcome, Request};
+    use ecr_push::push::{self, Outcome, Request, TagFate};
     use ecr_push::reference::EcrHost;
     use ecr_push::report;
     use ecr_push::sandbox::{Options, Rules, Sandbox};
 
-    /// Starts a sandbox and turns the request to it, if one is wanted. The targets' repositories are there.
+    /// Starts a sandbox and turns the request to it, if one is wanted. The targets' repositories are there, unless the push is
+    /// to create them.
     pub(super) async fn stand_in(
         wanted: Option<Option<PathBuf>>,
         request: &mut Request,
         progress: &Progress,
     ) -> Result<Option<Sandbox>> {
         let Some(dir) = wanted else { return Ok(None) };
-        let create = request.targets.iter().map(|target| target.repository.clone()).collect();
+        let there = request.targets.iter().filter(|_| !request.create_repository);
+        let create = there.map(|target| target.repository.clone()).collect();
         let mut options = Options { dir, create, ..Options::default() };
         // It plays the registry that the first target names, if one does.
         let named = request.targets.iter().find_map(|target| target.host.as_ref()?.ecr());
@@ -233,8 +237,9 @@ mod sandbox {
     pub(super) async fn read_back(request: &Request, outcome: &Outcome) -> Result<String> {
         let mut text = String::new();
         for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
-            if let (Some(tag), Some(reference)) = (pushed.pushed.first(), pushed.references().first()) {
-                text += &report::read_back(reference, &push::read_back(request, target, tag).await?);
+            let mut placed = pushed.placed.iter().zip(pushed.references());
+            if let Some((placed, reference)) = placed.find(|(placed, _)| placed.fate != TagFate::Skipped) {
+                text += &report::read_back(&reference, &push::read_back(request, target, &placed.tag).await?);
             }
         }
         Ok(text)

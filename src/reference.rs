@@ -12,8 +12,10 @@ use sha2::Digest as _;
 use crate::error::{Error, Result};
 
 mod host;
+mod pattern;
 
 pub use host::{EcrHost, Host, Owner, is_link_local, is_private, is_region};
+pub use pattern::{TagFilter, TagPattern};
 
 /// Defines a SHA-256 value with a meaning of its own.
 macro_rules! sha256_value {
@@ -134,6 +136,13 @@ impl Repository {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A text made to look like a name: lower-case, and nothing but letters, digits, `-`, `.`, `_` and `/`. It need not be
+    /// one for that.
+    pub fn named_as_docker_does(text: &str) -> String {
+        let is_kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | '/');
+        text.to_lowercase().chars().filter(is_kept).collect()
+    }
 }
 
 impl FromStr for Repository {
@@ -141,10 +150,13 @@ impl FromStr for Repository {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |why: String| {
-            Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text))).hint(
-                "A name is 2 to 255 characters: parts joined by '/', each of lower-case letters and digits, \
-                 separated inside by '.', '_', '__' or hyphens.",
-            ))
+            let rule = "A name is 2 to 255 characters: parts joined by '/', each of lower-case letters and digits, \
+                        separated inside by '.', '_', '__' or hyphens.";
+            let repaired = Self::named_as_docker_does(text);
+            // Repaired once more it stays as it is.
+            let is_name = repaired != text && repaired.parse::<Self>().is_ok();
+            let cure = if is_name { format!("{rule} With --docker-naming it is {repaired}.") } else { rule.to_owned() };
+            Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text))).hint(cure))
         };
         if let Some(upper) = text.chars().find(char::is_ascii_uppercase) {
             return refuse(format!("it has the upper-case letter {upper:?}"));
@@ -223,54 +235,6 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A tag, or with `*` every tag that looks like it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TagPattern(String);
-
-impl TagPattern {
-    /// Every tag.
-    pub fn any() -> Self {
-        Self("*".into())
-    }
-
-    /// The tag, if it is one and no pattern.
-    pub fn tag(&self) -> Option<&str> {
-        (!self.0.contains('*')).then_some(&self.0)
-    }
-
-    /// Whether a tag looks like it. `*` stands for any characters, also for none.
-    pub fn matches(&self, tag: &str) -> bool {
-        let mut parts = self.0.split('*');
-        // There is a first part, if an empty one.
-        let Some(mut rest) = tag.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-        let Some(last) = parts.next_back() else { return rest.is_empty() };
-        for part in parts {
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.ends_with(last)
-    }
-}
-
-impl FromStr for TagPattern {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        // What a star stands for can be anything that a tag can have.
-        match text.replace('*', "_").parse::<Tag>() {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err(Error::usage(format!("{:?} is neither a tag nor a pattern of tags", shorten(text)))
-                .hint("Write a tag, main, or a pattern with stars in it, main-*.")),
-        }
-    }
-}
-
-impl fmt::Display for TagPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Where an image is to go: `[HOST/]REPOSITORY[:TAG]`, as typed.
 ///
 /// Without a host it is the caller's own ECR registry, whose account only AWS can tell.
@@ -304,10 +268,25 @@ impl Target {
     }
 }
 
-impl FromStr for Target {
-    type Err = Error;
+impl Target {
+    /// Reads a target whose repository is renamed if it breaks the rule for names, and says what became of which name.
+    ///
+    /// # Errors
+    /// If it is none all the same.
+    pub fn with_docker_naming(text: &str) -> Result<(Self, Option<String>)> {
+        let (host, name, tags) = Self::parts(text)?;
+        let renamed = Repository::named_as_docker_does(name);
+        if renamed.is_empty() {
+            return Err(Error::usage(format!("{:?} has nothing that a repository name can have", shorten(name))).hint(
+                "--docker-naming keeps letters, digits, '-', '.', '_' and '/': name the repository with these.",
+            ));
+        }
+        let change = (renamed != name).then(|| format!("the repository {:?} is called {renamed}", shorten(name)));
+        Ok((Self { host, repository: renamed.parse()?, tags }, change))
+    }
 
-    fn from_str(text: &str) -> Result<Self> {
+    /// The host, the text for the repository and the tags.
+    fn parts(text: &str) -> Result<(Option<Host>, &str, Vec<Tag>)> {
         if let Some((scheme, rest)) = text.split_once("://") {
             return Err(Error::usage(format!("the target {:?} starts with {scheme}://", shorten(text)))
                 .hint(format!("Leave it out: {}", shorten(rest))));
@@ -320,10 +299,18 @@ impl FromStr for Target {
             Some((first, rest)) if is_host(first) => (Some(first.parse()?), rest),
             _ => (None, text),
         };
-        let (repository, tags) = match rest.rsplit_once(':') {
-            Some((repository, tag)) => (repository, vec![tag.parse()?]),
-            None => (rest, Vec::new()),
-        };
+        Ok(match rest.rsplit_once(':') {
+            Some((repository, tag)) => (host, repository, vec![tag.parse()?]),
+            None => (host, rest, Vec::new()),
+        })
+    }
+}
+
+impl FromStr for Target {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (host, repository, tags) = Self::parts(text)?;
         Ok(Self { host, repository: repository.parse()?, tags })
     }
 }

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::Show;
 use super::credentials::CredentialArgs;
+use super::repository::RepositoryArgs;
 use crate::push::Reuse;
 
 /// The arguments and options.
@@ -59,9 +60,8 @@ pub(super) struct PushArgs {
     /// Account whose registry is meant by targets without a HOST and by VPC endpoints [default: your own]
     #[arg(long, value_name = "ACCOUNT", help_heading = "Target")]
     pub(super) registry_id: Option<String>,
-    /// Create the repository if it does not exist (ECR)
-    #[arg(long, help_heading = "Target")]
-    pub(super) create_repository: bool,
+    #[command(flatten)]
+    pub(super) repository: RepositoryArgs,
     /// PEM certificates to trust beside the machine's own; loopback is https then, too
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
     pub(super) ca_file: Option<PathBuf>,

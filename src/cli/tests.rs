@@ -2,6 +2,7 @@ use super::*;
 use crate::error::Kind;
 use crate::image::Choice;
 use crate::plan::Compression;
+use crate::push::IfExists;
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
     let environment: Vec<(String, String)> =
@@ -85,6 +86,25 @@ fn what_changes_an_image_is_asked_for() {
     let request = push_of(&["a.tar", "app"], &environment).request;
     assert!(request.repair && request.foreign_layers);
     assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_REPAIR", "some")]).contains("ECR_PUSH_REPAIR is"));
+}
+
+#[test]
+fn a_repository_is_set_up_by_options_or_the_environment() {
+    let environment = [
+        ("ECR_PUSH_CREATE_REPOSITORY", "true"),
+        ("ECR_PUSH_REPOSITORY_TAG", "cost center=web shop, team=x"),
+        ("ECR_PUSH_TAG_MUTABILITY", "immutable-with-exclusion"),
+        ("ECR_PUSH_TAG_MUTABILITY_EXCLUSION", "latest,dev-*"),
+        ("ECR_PUSH_IF_EXISTS", "same-ok"),
+        ("ECR_PUSH_DOCKER_NAMING", "True"),
+    ];
+    let Push { request, said, .. } = push_of(&["a.tar", "Team/App"], &environment);
+    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(request.new_repository.tags, [tag("cost center", "web shop"), tag("team", "x")]);
+    let filters = ["latest", "dev-*"].map(|filter| filter.parse().unwrap()).to_vec();
+    assert_eq!(request.new_repository.mutability, Some(crate::ecr::Mutability::ImmutableBut(filters)));
+    assert_eq!((request.if_exists, request.targets[0].repository.as_str()), (IfExists::SameOk, "team/app"));
+    assert_eq!(said, ["the repository \"Team/App\" is called team/app"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The few calls of the ECR API that a push needs. Retries are the SDK's.
+//! The ECR API: its client, logins, what a repository holds, and what errors mean. Retries are the SDK's.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -88,6 +88,11 @@ impl Ecr {
         asked.ok()?.ok()?.arn
     }
 
+    /// The client, for the calls that are made elsewhere.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The region.
     pub fn region(&self) -> &str {
         &self.region
@@ -131,32 +136,6 @@ impl Ecr {
         Ok(Token { basic, account })
     }
 
-    /// Whether a repository exists. `None` if we may not know.
-    ///
-    /// # Errors
-    /// Without an answer.
-    pub async fn has_repository(&self, registry: &str, name: &Repository) -> Result<Option<bool>> {
-        let call = self.client.describe_repositories().registry_id(registry).repository_names(name.as_str());
-        match call.send().await {
-            Ok(_) => Ok(Some(true)),
-            Err(error) if error.code() == Some("RepositoryNotFoundException") => Ok(Some(false)),
-            Err(error) if is_denied(error.code()) => Ok(None),
-            Err(error) => Err(self.explain(error, &format!("cannot look for the repository {name}")).await),
-        }
-    }
-
-    /// Creates a repository, and says whether it did. That another pusher was quicker is as good.
-    ///
-    /// # Errors
-    /// Without the right `ecr:CreateRepository`, without an answer.
-    pub async fn create_repository(&self, registry: &str, name: &Repository) -> Result<bool> {
-        match self.client.create_repository().registry_id(registry).repository_name(name.as_str()).send().await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some("RepositoryAlreadyExistsException") => Ok(false),
-            Err(error) => Err(self.explain(error, &format!("cannot create the repository {name}")).await),
-        }
-    }
-
     /// The tag that was pushed last of those that a pattern names.
     ///
     /// # Errors
@@ -184,9 +163,10 @@ impl Ecr {
         Ok(newest.map(|(_, tag)| tag))
     }
 
-    /// Which of these blobs the repository has. `None` if we may not ask.
+    /// Which of these blobs the repository has, asked all at once. `None` if we may not ask.
     ///
-    /// Layers that are `ARCHIVED` count as absent: what a push may do with them is not documented.
+    /// Layers that are `ARCHIVED` count as absent: what a push may do with them is not documented, and to send them again
+    /// is no harm.
     ///
     /// # Errors
     /// If the repository does not exist, or without an answer.
@@ -196,30 +176,40 @@ impl Ecr {
         name: &Repository,
         digests: &[Digest],
     ) -> Result<Option<Availability>> {
-        let mut available = Availability::new();
-        for some in digests.chunks(DIGESTS_A_CALL) {
-            let call =
-                self.client.batch_check_layer_availability().registry_id(registry).repository_name(name.as_str());
-            let call = call.set_layer_digests(Some(some.iter().map(ToString::to_string).collect()));
-            let answer = match call.send().await {
-                Ok(answer) => answer,
-                Err(error) if is_denied(error.code()) => return Ok(None),
-                Err(error) => {
-                    return Err(self.explain(error, &format!("cannot ask for layers of the repository {name}")).await);
-                }
-            };
-            for layer in answer.layers.unwrap_or_default() {
-                let digest = layer.layer_digest.as_deref().and_then(|text| text.parse().ok());
-                if let (Some(digest), Some(LayerAvailability::Available)) = (digest, &layer.layer_availability) {
-                    available.insert(digest, layer.layer_size.and_then(|size| u64::try_from(size).ok()));
-                }
+        let calls = digests.chunks(DIGESTS_A_CALL).map(|some| self.availability_of(registry, name, some));
+        let answers = futures_util::future::try_join_all(calls).await?;
+        Ok(answers.into_iter().try_fold(Availability::new(), |mut all, some| {
+            all.extend(some?);
+            Some(all)
+        }))
+    }
+
+    /// The same for as many as one call takes. Of those among the failures nothing is known, and they count as absent.
+    async fn availability_of(
+        &self,
+        registry: &str,
+        name: &Repository,
+        digests: &[Digest],
+    ) -> Result<Option<Availability>> {
+        let call = self.client.batch_check_layer_availability().registry_id(registry).repository_name(name.as_str());
+        let call = call.set_layer_digests(Some(digests.iter().map(ToString::to_string).collect()));
+        let answer = match call.send().await {
+            Ok(answer) => answer,
+            Err(error) if is_denied(error.code()) => return Ok(None),
+            Err(error) => {
+                return Err(self.explain(error, &format!("cannot ask for layers of the repository {name}")).await);
             }
-        }
-        Ok(Some(available))
+        };
+        let layers = answer.layers.unwrap_or_default().into_iter().filter_map(|layer| {
+            let digest = layer.layer_digest.as_deref()?.parse().ok()?;
+            let size = layer.layer_size.and_then(|size| u64::try_from(size).ok());
+            matches!(layer.layer_availability, Some(LayerAvailability::Available)).then_some((digest, size))
+        });
+        Ok(Some(layers.collect()))
     }
 
     /// The error for people. Whether credentials were the cause is asked only now, when something failed.
-    async fn explain<E>(&self, error: SdkError<E>, doing: &str) -> Error
+    pub(super) async fn explain<E>(&self, error: SdkError<E>, doing: &str) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
@@ -263,7 +253,7 @@ impl ClassifyRetry for HardQuotas {
     }
 }
 
-fn is_denied(code: Option<&str>) -> bool {
+pub(super) fn is_denied(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("AccessDenied"))
 }
 

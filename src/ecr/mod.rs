@@ -11,6 +11,7 @@ mod network;
 mod oidc;
 mod refusal;
 mod region;
+mod repositories;
 mod settings;
 
 pub use access::{Access, Base, IdToken, Keys, Role, Secret, Sources};
@@ -18,3 +19,4 @@ pub use advice::{Place, advise};
 pub use api::{Availability, Ecr, Token};
 pub use credentials::NotReady;
 pub use network::Network;
+pub use repositories::{Encryption, Existence, Mutability, NewRepository, Template};

@@ -62,7 +62,7 @@ impl<'a> Delivery<'a> {
         let sending = async |item| match item {
             Item::Layer(wanted) => self.deliver(wanted, destinations, &|takers| self.read(wanted, takers)).await,
             Item::Config(config) => {
-                let puts = destinations.iter().filter(|to| !to.has_failed()).map(|to| async {
+                let puts = destinations.iter().filter(|to| to.takes_more()).map(|to| async {
                     to.put_config(config).await.unwrap_or_else(|error| to.fail(error));
                 });
                 futures_util::future::join_all(puts).await;

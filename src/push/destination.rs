@@ -10,15 +10,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Registries};
-use super::outcome::{LayerOutcome, TargetOutcome, label};
-use super::{Event, Events, Request};
-use crate::ecr::{self, Ecr, Place};
+use super::outcome::{LayerOutcome, TagFate, TagOutcome, TargetOutcome, label};
+use super::policies::Policies;
+use super::tags::{Found, Stay};
+use super::{Event, Events, Request, Reuse};
+use crate::ecr::{self, Ecr, Mutability, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
 use crate::plan::{Action, Compression, Key, Stored, Wanted};
 use crate::reference::{Digest, Host, Repository, Tag, Target};
-use crate::registry::{self, Blob, Client, Fed, Lookup, RemoteManifest};
+use crate::registry::{self, Blob, Client, Fed, RemoteManifest};
 use crate::reuse::Held;
 
 /// Blobs that a repository has, with their sizes where it said so.
@@ -40,10 +42,16 @@ pub(super) struct Destination {
     pub(super) compression: Compression,
     /// What the repository holds of this image or images like it.
     pub(super) held: Vec<Held>,
-    /// What the first tag points at.
-    pub(super) there: Option<Digest>,
-    /// What was found under it, until that is looked at.
-    pub(super) found: Option<Lookup>,
+    /// What the tags point at that exist.
+    pub(super) there: Vec<(Tag, RemoteManifest)>,
+    /// Whether tags may move, and whether that could be learned, once it was asked.
+    pub(super) mutability: Option<Option<Mutability>>,
+    /// The tags of them that may only be there if they point at this image, before that is known.
+    pub(super) fixed: Vec<Tag>,
+    /// The tags of them that stay where they are.
+    pub(super) stays: Vec<Stay>,
+    /// There is nothing to be done.
+    done: bool,
     pub(super) cancel: CancellationToken,
     state: Mutex<State>,
 }
@@ -53,9 +61,11 @@ struct State {
     /// The blobs that the repository has, as far as it was asked.
     available: Blobs,
     layers: Vec<LayerState>,
-    pushed: Vec<Tag>,
-    root: Option<Stated>,
+    placed: Vec<TagOutcome>,
+    root: Option<(Digest, String)>,
     created: bool,
+    /// Whether anything was sent or put.
+    changed: bool,
     failure: Option<Error>,
     /// Whatever the archive turns out to be, it does not matter any more.
     needs_no_archive: bool,
@@ -79,6 +89,7 @@ impl Destination {
     pub(super) async fn reach(
         registries: &Registries<'_>,
         target: &Target,
+        policies: &Policies,
         events: &Events,
         cancel: CancellationToken,
     ) -> Result<Self> {
@@ -93,65 +104,24 @@ impl Destination {
             only_planned: false,
             compression: request.compression,
             held: Vec::new(),
-            there: None,
-            found: None,
+            there: Vec::new(),
+            mutability: None,
+            fixed: Vec::new(),
+            stays: Vec::new(),
+            done: false,
             cancel,
             state: Mutex::default(),
         };
-        let found = reached.look_at_tag(request, events).await?;
-        let exists = match found {
-            Some(Lookup::Found(_) | Lookup::NoImage) => Some(true),
-            Some(Lookup::NoRepository) => Some(false),
-            Some(Lookup::Unclear) | None => None,
-        };
-        reached.ensure_repository(exists, request, events).await.map_err(|error| reached.advise(error))?;
-        if let Some(Lookup::Found(root)) = &found {
-            reached.there = Some(root.digest);
+        // The look at the tags tells whether there is a repository; where nothing is reused from them, it is the other way
+        // round.
+        let looks_first = request.reuse == Reuse::Tag || reached.ecr.is_none() && reached.wants_tags_seen(request);
+        let found = if looks_first { reached.look_at_tags(request, events).await? } else { Found::default() };
+        let ensured = reached.ensure_repository(found.exists, request, policies, events).await;
+        ensured.map_err(|error| reached.advise(error))?;
+        if !looks_first && reached.wants_tags_seen(request) && !reached.only_planned {
+            reached.look_at_tags(request, events).await?;
         }
-        reached.found = found;
         Ok(reached)
-    }
-
-    /// Sees to it that the repository is there, which the look at the tag may have told.
-    async fn ensure_repository(&mut self, exists: Option<bool>, request: &Request, events: &Events) -> Result<()> {
-        let Some((ecr, place)) = &self.ecr else { return Ok(()) };
-        let (account, name) = (&place.host.account, &self.repository);
-        let exists = match exists {
-            Some(exists) => Some(exists),
-            None => ecr.has_repository(account, name).await?,
-        };
-        match exists {
-            Some(true) => {}
-            Some(false) if request.create_repository && request.dry_run => {
-                events(Event::Note(format!("the repository {} does not exist and would be created", self.name())));
-                self.only_planned = true;
-            }
-            // Where we may not look we try, and that it is there already is as good.
-            looked @ (Some(false) | None) if request.create_repository && !request.dry_run => {
-                match ecr.create_repository(account, name).await {
-                    Ok(true) => {
-                        events(Event::Note(format!("created the repository {}", self.name())));
-                        self.state().created = true;
-                    }
-                    Ok(false) => {}
-                    Err(error) if looked.is_none() && error.kind() == Kind::Permission => events(Event::Note(format!(
-                        "whether the repository {name} exists was not checked, and it cannot be created: \
-                         neither ecr:DescribeRepositories nor ecr:CreateRepository is allowed"
-                    ))),
-                    Err(error) => return Err(error),
-                }
-            }
-            Some(false) => {
-                let what = format!("the repository {name} does not exist in {}", self.host);
-                let create = format!("aws ecr create-repository --repository-name {name} --region {}", ecr.region());
-                return Err(Error::new(Kind::Refused, what)
-                    .hint(format!("Add --create-repository, or create it first: {create}")));
-            }
-            None => events(Event::Note(format!(
-                "whether the repository {name} exists was not checked: ecr:DescribeRepositories is not allowed"
-            ))),
-        }
-        Ok(())
     }
 
     /// The plain layers that are packed and sent.
@@ -161,15 +131,21 @@ impl Destination {
         sent.filter(|wanted| !matches!(wanted.recipe, Recipe::Keep { .. })).map(|it| it.layer.clone()).collect()
     }
 
-    /// Whether the repository was made just now.
+    /// The repository was made just now.
+    pub(super) fn was_created(&self) {
+        let mut state = self.state();
+        (state.created, state.changed) = (true, true);
+    }
+
+    /// Whether it was.
     pub(super) fn has_no_image(&self) -> bool {
         self.state().created
     }
 
-    /// The root of the image, if the first tag points at it: then everything below it is there. Of referrers that says
-    /// nothing.
+    /// The root of the image, if a tag points at it: then everything below it is there. Of referrers that says nothing.
     pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a Stated> {
-        let root = image.content.stated().filter(|root| self.there == Some(root.digest))?;
+        let is_there = |root: &&Stated| self.there.iter().any(|(_, there)| there.digest == root.digest);
+        let root = image.content.stated().filter(is_there)?;
         let is_another =
             |manifest: &Manifest| manifest.repaired.is_some() || manifest.layers.iter().any(Layer::is_of_foreign_type);
         if !image.referrers.is_empty() || image.manifests().into_iter().any(is_another) {
@@ -250,7 +226,9 @@ impl Destination {
 
     /// A layer has arrived, as this.
     pub(super) fn arrived(&self, key: &Key, stored: Stored) {
-        for layer in self.state().layers.iter_mut().filter(|layer| layer.wanted.key == *key) {
+        let mut state = self.state();
+        state.changed = true;
+        for layer in state.layers.iter_mut().filter(|layer| layer.wanted.key == *key) {
             layer.stored = Some(stored);
             layer.seconds = layer.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         }
@@ -281,7 +259,9 @@ impl Destination {
         let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)), is_shared: false };
         let sent = registry::upload(&self.client, &blob, None, feed(), feed).await;
         sent.map_err(|error| self.advise(error))?;
-        self.state().available.insert(config.digest, Some(size));
+        let mut state = self.state();
+        state.available.insert(config.digest, Some(size));
+        state.changed = true;
         Ok(())
     }
 
@@ -289,20 +269,60 @@ impl Destination {
     pub(super) async fn put_manifest(&self, reference: &str, stated: &Stated) -> Result<()> {
         let Stated { bytes, digest, media_type, .. } = stated;
         let put = self.client.put_manifest(reference, media_type, *digest, bytes.clone()).await;
+        self.state().changed |= put.is_ok();
         put.map_err(|error| self.advise(error))
     }
 
-    /// Puts the root under every tag, in their order.
+    /// Puts the root under every tag, in their order, but those that point at it and those that stay.
     pub(super) async fn put_tags(&self, root: &Stated) -> Result<()> {
-        for (n, tag) in self.tags.iter().enumerate() {
-            if n > 0 || self.there != Some(root.digest) {
-                self.put_tag(tag, root).await?;
-            }
+        for tag in &self.tags {
+            let placed = match (self.stay(tag), self.points_at(tag)) {
+                (Some(stay), _) => TagOutcome::of(stay),
+                (None, Some(there)) if there.digest == root.digest => {
+                    TagOutcome { tag: tag.clone(), digest: root.digest, fate: TagFate::There }
+                }
+                _ => {
+                    self.put_tag(tag, root).await?;
+                    TagOutcome { tag: tag.clone(), digest: root.digest, fate: TagFate::Pushed }
+                }
+            };
             let mut state = self.state();
-            state.pushed.push(tag.clone());
-            state.root = Some(root.clone());
+            state.placed.push(placed);
+            state.root = Some((root.digest, root.media_type.clone()));
         }
         Ok(())
+    }
+
+    /// How a tag stays where it is, if it does.
+    pub(super) fn stay(&self, tag: &Tag) -> Option<&Stay> {
+        self.stays.iter().find(|stay| stay.tag == *tag)
+    }
+
+    /// Whether all tags stay where they are.
+    pub(super) fn is_settled(&self) -> bool {
+        self.tags.iter().all(|tag| self.stay(tag).is_some())
+    }
+
+    /// All tags stay where they are, so nothing is sent.
+    pub(super) fn give_over(&mut self) {
+        self.done = true;
+        self.state().layers.clear();
+    }
+
+    /// Whether nothing is to be done, in which case that is what came of it.
+    pub(super) fn settle(&self) -> bool {
+        if self.done {
+            let mut state = self.state();
+            let same = self.stays.iter().find(|stay| stay.is_same);
+            state.root = same.map(|stay| (stay.digest, stay.media_type.clone()));
+            state.placed = self.tags.iter().filter_map(|tag| self.stay(tag)).map(TagOutcome::of).collect();
+        }
+        self.done
+    }
+
+    /// Whether anything is still to be sent here.
+    pub(super) fn takes_more(&self) -> bool {
+        !self.done && !self.has_failed()
     }
 
     /// Puts a manifest under a tag. One that must not move is refused even if it points here already, as after an answer
@@ -364,9 +384,9 @@ impl Destination {
         outcome.tags = self.tags.clone();
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcome.created_repository = state.created;
-        outcome.pushed = state.pushed;
-        outcome.digest = state.root.as_ref().map(|root| root.digest);
-        outcome.media_type = state.root.map(|root| root.media_type);
+        outcome.changed = state.changed;
+        outcome.placed = state.placed;
+        (outcome.digest, outcome.media_type) = state.root.unzip();
         outcome.layers = state.layers.iter().map(LayerState::report).collect();
         outcome.error = state.failure;
     }

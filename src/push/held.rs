@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::destination::Destination;
+use super::tags::is_same;
 use super::{Event, Events, Request, Reuse};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::reference::{DiffId, Digest, TagPattern};
-use crate::registry::{Lookup, RemoteManifest};
-use crate::reuse;
+use crate::registry::RemoteManifest;
+use crate::reuse::{self, Held};
 
 /// How long a look may take. It saves time, or it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,38 +20,25 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const WORTH_A_WORD: u64 = 32 << 20;
 
 impl Destination {
-    /// Looks what the first tag points at. `None` if that is not wanted, or cannot be learned.
-    ///
-    /// # Errors
-    /// If the registry cannot be spoken to at all, and that will not change: its certificate is not trusted, for one.
-    pub(super) async fn look_at_tag(&self, request: &Request, events: &Events) -> Result<Option<Lookup>> {
-        let Some(tag) = self.tags.first().filter(|_| request.reuse == Reuse::Tag) else { return Ok(None) };
-        match in_time(self.client.lookup(tag.as_str())).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.answer().is_none() && error.kind() == Kind::Refused => Err(error),
-            Err(error) => {
-                self.does_without(tag.as_str(), &error, events);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Reads the images that may have layers of this one, as far as that is known yet.
-    pub(super) async fn look_at_images(&mut self, request: &Request, image: Option<&Image>, events: &Events) {
+    /// Reads the images that may have layers of this one, as far as that is known yet. Of those that the tags point at one will
+    /// do: the same image if it is among them, else the first.
+    pub(super) async fn look_at_images(&self, request: &Request, image: Option<&Image>, events: &Events) -> Vec<Held> {
+        let mut held = Vec::new();
         if self.only_planned {
-            return;
+            return held;
         }
-        if let Some(Lookup::Found(root)) = self.found.take() {
-            let tag = self.tags.first().map(ToString::to_string).unwrap_or_default();
-            self.take_up(&tag, root, image, events).await;
+        let same = self.there.iter().find(|(_, root)| image.is_some_and(|image| is_same(root, image)));
+        if let Some((tag, root)) = same.or_else(|| self.there.first()).filter(|_| request.reuse == Reuse::Tag) {
+            held.extend(self.take_up(tag.as_str(), root.clone(), image, events).await);
         }
         for pattern in &request.reuse_from {
             match in_time(self.newest(pattern)).await {
-                Ok(Some((tag, root))) => self.take_up(&tag, root, image, events).await,
+                Ok(Some((tag, root))) => held.extend(self.take_up(&tag, root, image, events).await),
                 Ok(None) => events(Event::Note(format!("{} has no tag {pattern} to reuse layers from", self.name()))),
                 Err(error) => self.does_without(&pattern.to_string(), &error, events),
             }
         }
+        held
     }
 
     /// Finds out, while layers are sent, whether a look at the newest image would have saved that, and says so. Where it
@@ -59,7 +47,7 @@ impl Destination {
         let packed = self.packed();
         let is_worth_it = packed.iter().map(|layer| layer.bytes.len()).sum::<u64>() >= WORTH_A_WORD;
         let is_wanted = request.reuse == Reuse::Tag && request.reuse_from.is_empty() && self.ecr.is_some();
-        if !is_worth_it || !is_wanted || self.there.is_some() || self.has_no_image() {
+        if !is_worth_it || !is_wanted || !self.there.is_empty() || self.has_no_image() {
             return;
         }
         let looking = in_time(async {
@@ -96,7 +84,7 @@ impl Destination {
     }
 
     /// Takes up what an image of the repository says about its layers.
-    async fn take_up(&mut self, tag: &str, root: RemoteManifest, image: Option<&Image>, events: &Events) {
+    async fn take_up(&self, tag: &str, root: RemoteManifest, image: Option<&Image>, events: &Events) -> Vec<Held> {
         let read = in_time(async {
             let platforms = image.map(platforms);
             let manifests = reuse::manifests(&self.client, root, platforms.as_deref()).await?;
@@ -104,8 +92,11 @@ impl Destination {
             reuse::read(&self.client, manifests, |digest| ours.as_ref().and_then(|ours| ours(digest))).await
         });
         match read.await {
-            Ok(held) => self.held.extend(held),
-            Err(error) => self.does_without(tag, &error, events),
+            Ok(held) => held,
+            Err(error) => {
+                self.does_without(tag, &error, events);
+                Vec::new()
+            }
         }
     }
 

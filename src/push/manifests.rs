@@ -4,7 +4,7 @@ use super::delivery::Delivery;
 use super::destination::Destination;
 use super::{Event, Events};
 use crate::error::Result;
-use crate::image::{self, Became, Content, Image, Referrer, Stated};
+use crate::image::{self, Became, Content, Image, Layer, Referrer, Stated};
 use crate::plan::{self, Wanted};
 
 /// Puts the config, the manifests and last the tags, where all layers arrived.
@@ -12,7 +12,7 @@ use crate::plan::{self, Wanted};
 /// If the registry says that a blob is missing after all, because it was collected meanwhile, that one is sent and the
 /// manifest put again, once.
 pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[Wanted], delivery: &Delivery<'_>) {
-    if destination.has_failed() {
+    if destination.has_failed() || destination.settle() {
         return;
     }
     let events = delivery.events();
@@ -58,7 +58,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
     for manifest in image.manifests() {
         destination.put_config(&manifest.config).await?;
     }
-    let root = put_content(destination, &image.content, Rank::Root, &mut Became::new(), events).await?;
+    let root = put_content(destination, &image.content, events).await?;
     if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
         let is_repaired = image.content.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
         events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
@@ -68,7 +68,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
         destination.put_manifest(&root.digest.to_string(), &root).await?;
     }
     for Referrer { tag, content, .. } in &image.referrers {
-        let stated = put_content(destination, content, Rank::Root, &mut Became::new(), events).await?;
+        let stated = put_content(destination, content, events).await?;
         match tag {
             Some(tag) => destination.put_tag(tag, &stated).await?,
             None => destination.put_manifest(&stated.digest.to_string(), &stated).await?,
@@ -87,58 +87,80 @@ fn changed(why: &str, content: &Content, put: &Stated) -> Event {
     Event::Note(format!("{why}, so the {what} {before} of the archive becomes {after}"))
 }
 
-/// Where a manifest or index stands.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Rank {
-    /// A tag will point at it, or it belongs to something: putting it is left to the caller.
-    Root,
-    /// An index lists it.
-    Child,
+/// What an image becomes.
+pub(super) struct Composed {
+    /// What a tag will point at, or what belongs to something.
+    pub(super) root: Stated,
+    /// Everything below that, children first, each with what is to be said of it.
+    below: Vec<(Stated, Option<Event>)>,
 }
 
-/// Puts everything below an index by digest, children first, each once; the root itself is left for the tags. `became` has
-/// what was put so far.
-async fn put_content(
+/// Makes the manifests and indexes of an image out of the layers as the registry has them.
+///
+/// # Errors
+/// If one of these is not there, or if something gets too long.
+pub(super) fn compose(
     destination: &Destination,
     content: &Content,
-    rank: Rank,
-    became: &mut Became,
-    events: &Events,
-) -> Result<Stated> {
-    let before = content.stated().map(|stated| stated.digest);
-    if let Some(known) = before.and_then(|before| became.get(&before)) {
-        return Ok(known.clone());
+    stored: &dyn Fn(&plan::Key) -> Result<plan::Stored>,
+) -> Result<Composed> {
+    let mut composing = Composing { destination, stored, became: Became::new(), below: Vec::new() };
+    let root = composing.of(content)?;
+    Ok(Composed { root, below: composing.below })
+}
+
+/// What is made, and what was made of it so far.
+struct Composing<'a> {
+    destination: &'a Destination,
+    stored: &'a dyn Fn(&plan::Key) -> Result<plan::Stored>,
+    became: Became,
+    below: Vec<(Stated, Option<Event>)>,
+}
+
+impl Composing<'_> {
+    fn of(&mut self, content: &Content) -> Result<Stated> {
+        let root = match content {
+            Content::Manifest(manifest) => {
+                let layer = |layer: &Layer| {
+                    let key = plan::key(layer, plan::recipe(manifest, layer, self.destination.compression));
+                    (self.stored)(&key).map(|stored| (stored.digest, stored.size, stored.packing))
+                };
+                let layers = manifest.layers.iter().map(layer).collect::<Result<Vec<_>>>()?;
+                match self.destination.held(manifest, &layers) {
+                    Some(held) => held,
+                    None => image::manifest(manifest, &layers)?,
+                }
+            }
+            Content::Index(index) => {
+                for child in &index.children {
+                    self.child(&child.content)?;
+                }
+                image::index(index, &self.became)?
+            }
+        };
+        self.became.extend(content.stated().map(|before| (before.digest, root.clone())));
+        Ok(root)
     }
-    let stated = match content {
-        Content::Manifest(manifest) => {
-            let layers: Vec<_> = manifest
-                .layers
-                .iter()
-                .map(|layer| {
-                    let key = plan::key(layer, plan::recipe(manifest, layer, destination.compression));
-                    destination.stored(&key).map(|stored| (stored.digest, stored.size, stored.packing))
-                })
-                .collect::<Result<_>>()?;
-            match destination.held(manifest, &layers) {
-                Some(held) => held,
-                None => image::manifest(manifest, &layers)?,
-            }
+
+    /// What an index lists is made and put once, however often it is listed.
+    fn child(&mut self, content: &Content) -> Result<()> {
+        if content.stated().is_some_and(|before| self.became.contains_key(&before.digest)) {
+            return Ok(());
         }
-        Content::Index(index) => {
-            for child in &index.children {
-                Box::pin(put_content(destination, &child.content, Rank::Child, became, events)).await?;
-            }
-            image::index(index, became)?
-        }
-    };
-    if rank == Rank::Child {
+        let root = self.of(content)?;
+        let is_repaired = matches!(content, Content::Manifest(manifest) if manifest.repaired.is_some());
+        let said = is_repaired.then(|| changed(REPAIRED, content, &root));
+        self.below.push((root, said));
+        Ok(())
+    }
+}
+
+/// Puts everything below an index by digest, children first; the root itself is left for the tags.
+async fn put_content(destination: &Destination, content: &Content, events: &Events) -> Result<Stated> {
+    let Composed { root, below } = compose(destination, content, &|key| destination.stored(key))?;
+    for (stated, said) in below {
         destination.put_manifest(&stated.digest.to_string(), &stated).await?;
-        if let Content::Manifest(manifest) = content
-            && manifest.repaired.is_some()
-        {
-            events(changed(REPAIRED, content, &stated));
-        }
+        said.into_iter().for_each(|said| events(said));
     }
-    became.extend(before.map(|before| (before, stated.clone())));
-    Ok(stated)
+    Ok(root)
 }

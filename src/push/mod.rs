@@ -14,8 +14,11 @@ mod manifests;
 mod mount;
 mod outcome;
 mod passing;
+mod policies;
 mod promotion;
 mod read_back;
+mod repository;
+mod tags;
 mod trust;
 
 use std::ops::ControlFlow;
@@ -25,7 +28,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::ecr::Access;
+use crate::ecr::{Access, NewRepository};
 use crate::error::{Error, Result};
 use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
 use crate::layer::{Meter, Packing, Pool, Recipe};
@@ -38,9 +41,11 @@ use connection::Registries;
 use delivery::Delivery;
 use destination::Destination;
 use manifests::finish;
-pub use outcome::{ImageSummary, LayerOutcome, Outcome, TargetOutcome};
+pub use outcome::{ImageSummary, LayerOutcome, Outcome, TagFate, TagOutcome, TargetOutcome};
 use passing::Reading;
+use policies::Policies;
 pub use read_back::{ReadBack, read_back};
+pub use tags::IfExists;
 
 /// What is to be pushed, where to, and how.
 #[derive(Clone, Debug)]
@@ -71,6 +76,14 @@ pub struct Request {
     pub create_repository: bool,
     /// The account of targets without a host, where it is not the caller's own.
     pub registry_id: Option<String>,
+    /// How a repository is set up that this push creates.
+    pub new_repository: NewRepository,
+    /// The file with the lifecycle policy of such a repository: which images are removed, and when.
+    pub lifecycle_policy: Option<PathBuf>,
+    /// The file with its policy: who may do what.
+    pub repository_policy: Option<PathBuf>,
+    /// What becomes of tags that exist.
+    pub if_exists: IfExists,
     /// The region of targets without a host.
     pub region: Option<String>,
     /// Where AWS credentials come from.
@@ -207,6 +220,10 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         Ok(trust) => trust,
         Err(error) => return outcome.of_failure(error),
     };
+    let policies = match unless_cancelled(&cancel, Policies::of(&request)).await {
+        Ok(policies) => policies,
+        Err(error) => return outcome.of_failure(error),
+    };
     let pool = match Pool::start(request.pack_threads) {
         Ok(pool) => Arc::new(pool),
         Err(error) => return outcome.of_failure(Error::input("no packing thread can be started").because(error)),
@@ -243,7 +260,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     events(Event::Detail(memory(&request, layers)));
     let registries = Registries::of(&request, layers, trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
-        unless_cancelled(&cancel, Destination::reach(&registries, target, &events, cancel.child_token())).await
+        let reaching = Destination::reach(&registries, target, &policies, &events, cancel.child_token());
+        unless_cancelled(&cancel, reaching).await
     });
     let mut destinations: Vec<Result<Destination>> = futures_util::future::join_all(arrivals).await;
 

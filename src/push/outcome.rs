@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Request;
+use super::tags::Stay;
 use crate::error::{Error, Kind};
 use crate::image::{Archive, Image};
 use crate::plan::Wanted;
@@ -46,18 +47,63 @@ pub struct TargetOutcome {
     pub name: String,
     /// The tags asked for.
     pub tags: Vec<Tag>,
-    /// The tags that point at the image now.
-    pub pushed: Vec<Tag>,
-    /// The digest of what they point at.
+    /// The tags that point at something now, as far as the push came.
+    pub placed: Vec<TagOutcome>,
+    /// The digest of the image there.
     pub digest: Option<Digest>,
     /// Its media type.
     pub media_type: Option<String>,
     /// Whether the repository was created on the way.
     pub created_repository: bool,
+    /// Whether anything was sent or put there.
+    pub changed: bool,
     /// The layers, largest first, as far as they were planned.
     pub layers: Vec<LayerOutcome>,
     /// Why it failed, if it did.
     pub error: Option<Error>,
+}
+
+/// What came of one tag.
+#[derive(Clone, Debug)]
+pub struct TagOutcome {
+    /// The tag.
+    pub tag: Tag,
+    /// What it points at.
+    pub digest: Digest,
+    /// How that came.
+    pub fate: TagFate,
+}
+
+/// How a tag came to point at what it does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TagFate {
+    /// It was put there.
+    Pushed,
+    /// It did so already.
+    There,
+    /// It points at the same image under another digest, and was left alone.
+    Same,
+    /// It points at what it did, whatever that is, and was left alone.
+    Skipped,
+}
+
+impl TagFate {
+    /// The word used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pushed => "pushed",
+            Self::There => "there",
+            Self::Same => "same",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl TagOutcome {
+    pub(super) fn of(stay: &Stay) -> Self {
+        let fate = if stay.is_same { TagFate::Same } else { TagFate::Skipped };
+        Self { tag: stay.tag.clone(), digest: stay.digest, fate }
+    }
 }
 
 /// What came of one layer at one target.
@@ -90,10 +136,11 @@ impl Outcome {
         let targets = request.targets.iter().map(|target| TargetOutcome {
             name: target.to_string(),
             tags: Vec::new(),
-            pushed: Vec::new(),
+            placed: Vec::new(),
             digest: None,
             media_type: None,
             created_repository: false,
+            changed: false,
             layers: Vec::new(),
             error: None,
         });
@@ -123,7 +170,7 @@ impl Outcome {
     pub(super) fn too_late(mut self, deadline: Duration) -> Self {
         let late = format!("the push was given up after {} s, its deadline", deadline.as_secs());
         let error = Error::new(Kind::Unavailable, late).hint("Run the same command again to carry on.");
-        for target in self.targets.iter_mut().filter(|target| target.pushed.len() < target.tags.len().max(1)) {
+        for target in self.targets.iter_mut().filter(|target| target.placed.len() < target.tags.len().max(1)) {
             if target.error.as_ref().is_some_and(|error| error.kind() == Kind::Interrupted) {
                 target.error = Some(error.clone());
             }
@@ -143,10 +190,15 @@ impl Outcome {
 }
 
 impl TargetOutcome {
-    /// `HOST/REPOSITORY:TAG@DIGEST` for each tag that was pushed.
+    /// `HOST/REPOSITORY:TAG@DIGEST` for each tag, with what it points at.
     pub fn references(&self) -> Vec<String> {
-        let Some(digest) = self.digest else { return Vec::new() };
-        self.pushed.iter().map(|tag| format!("{}:{tag}@{digest}", self.name)).collect()
+        self.placed.iter().map(|TagOutcome { tag, digest, .. }| format!("{}:{tag}@{digest}", self.name)).collect()
+    }
+
+    /// The tags that point at the image.
+    pub fn pushed(&self) -> Vec<&Tag> {
+        let pushed = self.placed.iter().filter(|placed| placed.fate != TagFate::Skipped);
+        pushed.map(|placed| &placed.tag).collect()
     }
 
     /// The bytes that were sent.

@@ -4,7 +4,6 @@
 //! the registry loses it before it is whole, the push has to be run again; a registry of which that is known gets it from a
 //! file that keeps it so long. So does one of which nothing is known, until a large layer has told how it takes them.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -23,7 +22,7 @@ use super::{Event, Events, Opened, Pass, Request};
 use crate::error::{Error, Result};
 use crate::image::{Choice, HashOf, Layer, Part, Passing};
 use crate::layer::{Packing, Pool, Recipe};
-use crate::plan::{self, Compression, Wanted};
+use crate::plan::{self, Wanted};
 use crate::reference::DiffId;
 use crate::registry::Feed;
 use crate::reuse::Cache;
@@ -40,8 +39,7 @@ pub(super) struct Reading<'a> {
     arrivals: mpsc::Receiver<Arrival>,
     /// What has come and was not taken yet.
     waiting: Option<Arrival>,
-    compression: Compression,
-    temp_dir: &'a Path,
+    request: &'a Request,
     cancel: &'a CancellationToken,
 }
 
@@ -68,8 +66,7 @@ impl<'a> Reading<'a> {
         let is_judged = request.dry_run || request.expect_digest.is_some();
         let may_pass = !is_chosen && !is_judged && request.mount_from.is_empty();
         let opening = Box::pin(super::open(request, events, cancel, may_pass.then_some(pass)));
-        let (compression, temp_dir) = (request.compression, &*request.temp_dir);
-        Self { opening, arrivals, waiting: None, compression, temp_dir, cancel }
+        Self { opening, arrivals, waiting: None, request, cancel }
     }
 
     /// The archive, if it can be opened; `None` if layers come before that.
@@ -96,8 +93,7 @@ impl<'a> Reading<'a> {
         cache: &Cache,
         delivery: &Delivery<'_>,
     ) -> Result<Opened> {
-        let (compression, temp_dir, is_told) = (self.compression, self.temp_dir, AtomicBool::new(false));
-        let taking = Taking { destinations, cache, delivery, compression, temp_dir, is_told };
+        let taking = Taking { destinations, cache, delivery, request: self.request, is_told: AtomicBool::new(false) };
         let mut under_way = FuturesUnordered::new();
         let mut opened = None;
         under_way.extend(self.waiting.map(|arrival| taking.take(arrival)));
@@ -125,8 +121,7 @@ struct Taking<'a> {
     destinations: &'a [&'a Destination],
     cache: &'a Cache,
     delivery: &'a Delivery<'a>,
-    compression: Compression,
-    temp_dir: &'a Path,
+    request: &'a Request,
     /// That layers are kept has been told.
     is_told: AtomicBool,
 }
@@ -134,9 +129,10 @@ struct Taking<'a> {
 impl Taking<'_> {
     /// Decides what becomes of a layer, and sends it where it is wanted.
     async fn take(&self, Arrival { layer, verdict }: Arrival) {
-        let wanted = plan::passing(layer, self.cache, self.compression);
+        let wanted = plan::passing(layer, self.cache, self.request.compression);
         let planning = self.destinations.iter().map(|to| async {
-            let planning = super::unless_cancelled(&to.cancel, to.plan_passing(&wanted, self.delivery.events()));
+            let planning =
+                super::unless_cancelled(&to.cancel, to.plan_passing(&wanted, self.request, self.delivery.events()));
             planning.await.unwrap_or_else(|error| to.fail(error));
         });
         futures_util::future::join_all(planning).await;
@@ -198,7 +194,7 @@ impl Taking<'_> {
         let (feeding, feeds) = Feeding::new(wanted, 1);
         let feed = feeds.into_iter().next().ok_or_else(Error::interrupted)?;
         let least = if let Recipe::Keep { .. } = wanted.recipe { wanted.layer.bytes.len() } else { 0 };
-        let kept = Kept::fill(format!("layer {}", label(wanted)), feed, self.temp_dir, least)?;
+        let kept = Kept::fill(format!("layer {}", label(wanted)), feed, &self.request.temp_dir, least)?;
         drop(verdict.send(feeding));
         if !self.is_told.swap(true, Ordering::Relaxed) {
             (self.delivery.events())(Event::Note(why.into()));

@@ -140,3 +140,43 @@ fn layers_are_mounted_from_a_repository_or_one_image_of_it() {
         assert_eq!(error.kind().exit_code(), 2);
     }
 }
+
+#[test]
+fn a_name_that_breaks_the_rule_is_repaired_where_that_is_wanted() {
+    for (text, name, changed) in [
+        ("Team/App:1", "team/app", true),
+        ("My Team/Web App", "myteam/webapp", true),
+        ("x.y/Team/App_2", "team/app_2", true),
+        ("team/app", "team/app", false),
+        ("\u{130}X", "ix", true),
+    ] {
+        let (target, change) = Target::with_docker_naming(text).unwrap();
+        assert_eq!((target.repository.as_str(), change.is_some()), (name, changed), "{text}");
+        // What it would be is told where it is not wanted.
+        let hint = text.parse::<Target>().err().map(|error| error.advice().unwrap_or_default().to_owned());
+        assert_eq!(
+            hint.map(|hint| hint.contains(&format!("With --docker-naming it is {name}."))),
+            changed.then_some(true)
+        );
+    }
+    let (_, change) = Target::with_docker_naming("Team/App:1").unwrap();
+    assert_eq!(change.unwrap(), "the repository \"Team/App\" is called team/app");
+}
+
+#[test]
+fn a_name_that_cannot_be_repaired_is_refused() {
+    for (text, part) in [
+        ("ÄÖ:1", "has nothing that a repository name can have"),
+        ("", "has nothing that a repository name can have"),
+        ("Team--/App", "is not a repository name"),
+        ("Team//App", "is not a repository name"),
+        ("App:a b", "is not a tag"),
+        ("x..y/App", "is not a registry host"),
+    ] {
+        let error = Target::with_docker_naming(text).unwrap_err();
+        assert!(error.to_string().contains(part), "{text}: {error}");
+        assert_eq!(error.kind().exit_code(), 2);
+        let hint = text.parse::<Target>().unwrap_err().advice().unwrap_or_default().to_owned();
+        assert!(!hint.contains("--docker-naming"), "{text}: {hint}");
+    }
+}

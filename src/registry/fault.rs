@@ -105,6 +105,18 @@ impl Fault {
         }
     }
 
+    /// Whether the registry says of a whole blob that it has it, as ECR may of an archived one: LayerAlreadyExistsException
+    /// of CompleteLayerUpload (ECR API reference), in whatever code that is told here.
+    pub(super) fn is_already_there(&self) -> bool {
+        match self {
+            Self::Answered(answer, _) => {
+                answer.code.starts_with("LayerAlreadyExists")
+                    || answer.code == "BLOB_UPLOAD_INVALID" && answer.message.contains("already exists")
+            }
+            Self::Silence(_) | Self::Ours(_) => false,
+        }
+    }
+
     /// The offset that the registry expected, where it says so: "First byte of the layer part is 0 instead of 11304960"
     /// is the only word about it that ECR was seen to be right with (apple/containerization#790).
     pub(super) fn expected_offset(&self) -> Option<u64> {
@@ -242,6 +254,10 @@ mod tests {
         assert!(answered(416, "BLOB_UPLOAD_INVALID", "").is_lost_session());
         assert!(answered(404, "BLOB_UPLOAD_UNKNOWN", "").is_lost_session());
         assert!(!answered(404, "NAME_UNKNOWN", "").is_lost_session());
+        let there = "The layer with digest 'sha256:12' already exists in the repository with name 'a'";
+        assert!(answered(400, "BLOB_UPLOAD_INVALID", there).is_already_there());
+        assert!(answered(400, "LayerAlreadyExistsException", "").is_already_there());
+        assert!(!answered(400, "TAG_INVALID", "The image tag '1' already exists").is_already_there());
     }
 
     #[test]

@@ -62,6 +62,17 @@ impl Client {
         self.open().await.map_err(|fault| self.explain(fault, &doing))
     }
 
+    /// Opens an upload session and closes it: a registry that creates repositories by itself does so then.
+    ///
+    /// # Errors
+    /// If the registry refuses, or without an answer.
+    pub async fn try_session(&self) -> Result<()> {
+        let doing = format!("cannot upload to {}", self.repository());
+        let Opened { location, .. } = self.open().await.map_err(|fault| self.explain(fault, &doing))?;
+        self.forget(location).await;
+        Ok(())
+    }
+
     /// Opens an upload session.
     pub(super) async fn open(&self) -> Result<Opened, Fault> {
         // The trailing slash is part of the route (OCI distribution specification, "Pushing blobs").

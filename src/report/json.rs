@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::push::{Outcome, TargetOutcome};
+use crate::push::{Outcome, TagOutcome, TargetOutcome};
 use crate::reference::{DiffId, Digest, Tag};
 
 /// The version of the shape.
@@ -44,7 +44,8 @@ struct Image<'a> {
 struct Target<'a> {
     name: &'a str,
     tags: &'a [Tag],
-    pushed_tags: &'a [Tag],
+    pushed_tags: Vec<&'a Tag>,
+    tag_outcomes: Vec<Placed<'a>>,
     references: Vec<String>,
     digest: Option<Digest>,
     media_type: Option<&'a str>,
@@ -52,6 +53,13 @@ struct Target<'a> {
     bytes_sent: u64,
     layers: Vec<Layer<'a>>,
     error: Option<Failure>,
+}
+
+#[derive(Serialize)]
+struct Placed<'a> {
+    tag: &'a Tag,
+    digest: Digest,
+    outcome: &'static str,
 }
 
 #[derive(Serialize)]
@@ -113,10 +121,16 @@ fn target(target: &TargetOutcome) -> Target<'_> {
         bytes_of_earlier_run: layer.resumed,
         seconds: millis(layer.seconds),
     });
+    let placed = target.placed.iter().map(|TagOutcome { tag, digest, fate }| Placed {
+        tag,
+        digest: *digest,
+        outcome: fate.name(),
+    });
     Target {
         name: &target.name,
         tags: &target.tags,
-        pushed_tags: &target.pushed,
+        pushed_tags: target.pushed(),
+        tag_outcomes: placed.collect(),
         references: target.references(),
         digest: target.digest,
         media_type: target.media_type.as_deref(),

@@ -7,7 +7,7 @@ pub use json::json;
 
 use crate::error::Error;
 use crate::layer::size;
-use crate::push::{Outcome, ReadBack, TargetOutcome};
+use crate::push::{Outcome, ReadBack, TagFate, TargetOutcome};
 
 /// What goes to stdout: one reference a line, `HOST/REPOSITORY:TAG@sha256:...`, and nothing else.
 pub fn references(outcome: &Outcome) -> String {
@@ -32,10 +32,13 @@ pub fn summary(outcome: &Outcome) -> String {
                 target.layers.len(),
                 size(bytes)
             )
+        } else if !target.changed && target.layers.is_empty() {
+            format!("{}: {}nothing was sent; {}\n", target.name, found(target), duration(outcome.seconds()))
         } else {
             format!(
-                "{}: {uploaded} of {} layers uploaded, {} sent; {spared}; {}\n",
+                "{}: {}{uploaded} of {} layers uploaded, {} sent; {spared}; {}\n",
                 target.name,
+                found(target),
                 target.layers.len(),
                 size(target.sent()),
                 duration(outcome.seconds())
@@ -43,6 +46,15 @@ pub fn summary(outcome: &Outcome) -> String {
         };
     }
     text
+}
+
+/// What was found of a target to which nothing was added.
+fn found(target: &TargetOutcome) -> &'static str {
+    match target.changed {
+        true => "",
+        false if target.placed.iter().any(|placed| placed.fate == TagFate::Skipped) => "tags that exist stay; ",
+        false => "already there; ",
+    }
 }
 
 /// A time in words: `40 ms`, `3.2 s`.

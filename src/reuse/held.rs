@@ -106,6 +106,14 @@ pub fn blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
     layers.iter().map(|layer| (layer.digest, layer.size)).collect()
 }
 
+/// Whether a manifest is of an image with this config and so many layers: the config says which they are, and in what order.
+pub fn is_of(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
+    let view = view(manifest);
+    let is_its =
+        |view: &View| view.config.as_ref().is_some_and(|its| its.digest == *config) && view.layers.len() == layers;
+    view.as_ref().is_some_and(is_its)
+}
+
 /// Reads what these manifests' images are made of. `ours` has the configs that need not be asked for. What makes no sense is
 /// passed over: it is only a hint.
 ///

@@ -4,4 +4,4 @@ mod cache;
 mod held;
 
 pub use cache::{Cache, Known};
-pub use held::{Held, HeldLayer, blobs, manifests, read};
+pub use held::{Held, HeldLayer, blobs, is_of, manifests, read};

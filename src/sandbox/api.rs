@@ -3,7 +3,9 @@
 //! Names, members and limits are those of the service's model
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Operations.html>).
 
+mod policies;
 mod repositories;
+mod templates;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -14,7 +16,8 @@ use serde_json::{Value, json};
 use super::exchange::Exchange;
 use super::faults::Trouble;
 use super::refusal::{absent_message, parameter_message};
-use super::repository::{Image, Repo};
+use super::repository::{Image, Repo, Settings};
+use super::rules::LayerState;
 use super::store::epoch;
 use super::{Server, identity, reply, set};
 use crate::reference::{Digest, Repository};
@@ -130,10 +133,19 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
     }
     match action.trim_start_matches("ecr:") {
         "GetAuthorizationToken" => Ok(get_authorization_token(server)),
-        "CreateRepository" => repositories::create(server, read(&body)?),
+        "CreateRepository" => {
+            if let (Some(Trouble::LoseRace), Some(name)) = (exchange.trouble(), &repository) {
+                server.store.create(name, Settings::default())?;
+            }
+            repositories::create(server, read(&body)?)
+        }
         "DescribeRepositories" => repositories::describe(server, read(&body)?),
-        "PutLifecyclePolicy" => repositories::put_lifecycle_policy(server, read(&body)?),
-        "SetRepositoryPolicy" => repositories::set_policy(server, read(&body)?),
+        "DescribeRepositoryCreationTemplates" => templates::describe(server, read(&body)?),
+        "GetLifecyclePolicy" => policies::get_lifecycle(server, read(&body)?),
+        "GetRepositoryPolicy" => policies::get(server, read(&body)?),
+        "ListTagsForResource" => repositories::list_tags(server, read(&body)?),
+        "PutLifecyclePolicy" => policies::put_lifecycle(server, read(&body)?),
+        "SetRepositoryPolicy" => policies::set(server, read(&body)?),
         "BatchCheckLayerAvailability" => batch_check_layer_availability(server, read(&body)?),
         "BatchGetImage" => batch_get_image(server, read(&body)?),
         "DescribeImages" => describe_images(server, read(&body)?),
@@ -189,6 +201,7 @@ fn batch_check_layer_availability(server: &Server, request: CheckLayers) -> Outc
         let constraint = "Member must have length less than or equal to 100 and greater than or equal to 1";
         return Err(Exception::parameter("layerDigests", constraint));
     }
+    let state = server.rules(|rules| rules.layers);
     let (mut layers, mut failures) = (Vec::new(), Vec::new());
     look(server, &name, |repo| {
         for text in &request.layer_digests {
@@ -199,12 +212,21 @@ fn batch_check_layer_availability(server: &Server, request: CheckLayers) -> Outc
                 }));
                 continue;
             };
-            layers.push(match repo.blobs.get(&digest) {
-                Some(blob) => json!({
+            layers.push(match (repo.blobs.get(&digest), state) {
+                (Some(_), LayerState::Failing) => {
+                    failures.push(json!({
+                        "layerDigest": text, "failureCode": "MissingLayerDigest", "failureReason": "Layer not found",
+                    }));
+                    continue;
+                }
+                (Some(_), LayerState::Archived | LayerState::ArchivedAndKept) => {
+                    json!({"layerDigest": text, "layerAvailability": "ARCHIVED"})
+                }
+                (Some(blob), LayerState::Available) => json!({
                     "layerDigest": text, "layerAvailability": "AVAILABLE", "layerSize": blob.size(),
                     "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
                 }),
-                None => json!({"layerDigest": text, "layerAvailability": "UNAVAILABLE"}),
+                (None, _) => json!({"layerDigest": text, "layerAvailability": "UNAVAILABLE"}),
             });
         }
     })?;

@@ -12,9 +12,9 @@ use futures_util::stream;
 use super::exchange::Exchange;
 use super::faults::Trouble;
 use super::refusal::Refusal;
-use super::repository::Settings;
+use super::repository::{Mutability, Settings};
 use super::route::query_value;
-use super::rules::{Absent, BlobMounting, ClosedTwice, Locations, Parts, UploadStatus};
+use super::rules::{Absent, BlobMounting, ClosedTwice, CreationTemplate, LayerState, Locations, Parts, UploadStatus};
 use super::store::{Feed, NoSession};
 use super::upload::{Blob, Incomplete, LARGEST_PART, Upload};
 use super::{Server, cut, empty, reply, set};
@@ -29,13 +29,13 @@ pub(super) const BUCKET_OPERATION: &str = "s3:GetObject";
 /// `?digest=` with a whole blob is taken for a plain start, which the specification allows; nobody saw ECR do more.
 pub(super) fn begin(server: &Server, exchange: &Exchange, name: &Repository) -> Result<Response, Refusal> {
     if server.store.look(name, |_| ()).is_none() {
-        let (absent, create) = server.rules(|rules| (rules.absent_repository, rules.create_on_push));
-        match absent {
-            _ if create => {
-                server.store.create(name, Settings::default())?;
+        match (template(server, name), server.rules(|rules| rules.absent_repository)) {
+            (Some(template), _) => {
+                let mutability = if template.immutable { Mutability::Immutable } else { Mutability::default() };
+                server.store.create(name, Settings { mutability, ..Settings::default() })?;
             }
-            Absent::NameUnknown => return Err(Refusal::absent(name, &server.account)),
-            Absent::HangUp => return Err(Refusal::HangUp),
+            (None, Absent::NameUnknown) => return Err(Refusal::absent(name, &server.account)),
+            (None, Absent::HangUp) => return Err(Refusal::HangUp),
         }
     }
     let mut response = empty(StatusCode::ACCEPTED);
@@ -53,6 +53,18 @@ pub(super) fn begin(server: &Server, exchange: &Exchange, name: &Repository) -> 
         set(&mut response, "oci-chunk-min-length", least.to_string());
     }
     Ok(response)
+}
+
+/// The template by which a push creates a repository: that with the longest prefix.
+fn template(server: &Server, name: &Repository) -> Option<CreationTemplate> {
+    server.rules(|rules| {
+        let on_push =
+            rules.templates.iter().filter(|template| template.applied_for.iter().any(|it| it == "CREATE_ON_PUSH"));
+        on_push
+            .filter_map(|template| Some((template.fit(name.as_str())?, template)))
+            .max_by_key(|(fit, _)| *fit)
+            .map(|(_, template)| template.clone())
+    })
 }
 
 /// Tries what `?mount=` asks for. Where it can't be done, the request is a plain start.
@@ -159,6 +171,8 @@ pub(super) async fn complete(
             spoiled.map_or_else(|wrong| Refusal::wrong_offset(wrong.said, wrong.expected), |()| Refusal::HangUp)
         );
     }
+    let is_kept = server.rules(|rules| rules.layers == LayerState::ArchivedAndKept)
+        && server.look(name, |repo| repo.blobs.contains_key(&digest))?;
     // The messages are those of CompleteLayerUpload
     // (https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html).
     feed.complete(&digest, &parts)?.map_err(|incomplete| match incomplete {
@@ -172,6 +186,13 @@ pub(super) async fn complete(
             Refusal::upload("None of the provided layer digests match the calculated layer digest")
         }
     })?;
+    if is_kept {
+        let account = &server.account;
+        return Err(Refusal::upload(format!(
+            "The layer with digest '{digest}' already exists in the repository with name '{name}' in registry with id \
+             '{account}'"
+        )));
+    }
     Ok(completed(server, exchange, name, &digest))
 }
 
@@ -326,6 +347,10 @@ fn find(server: &Server, name: &Repository, digest: &str) -> Result<(Digest, Blo
 /// `HEAD` on a blob. One that no image refers to yet counts as there.
 pub(super) fn head(server: &Server, name: &Repository, digest: &str) -> Result<Response, Refusal> {
     let (digest, blob) = find(server, name, digest)?;
+    // The same question as BatchCheckLayerAvailability.
+    if server.rules(|rules| rules.layers) != LayerState::Available {
+        return Err(Refusal::Silent(StatusCode::NOT_FOUND));
+    }
     let mut response = empty(StatusCode::OK);
     set(&mut response, "content-length", blob.size().to_string());
     set(&mut response, "content-type", "application/octet-stream");

@@ -57,6 +57,8 @@ pub enum Trouble {
     ForgetUpload,
     /// A layer that its manifest lists is removed, and then the request is served as usual.
     LoseLayer,
+    /// Somebody else creates the repository that it is to create, and then the request is served as usual.
+    LoseRace,
     /// It is served as usual, and a success told with this status.
     TellStatus(u16),
     /// It is served as usual, and the answer has this `Location`, or none.

@@ -7,7 +7,7 @@
 //! - `mod.rs`: the server and who may ask it what
 //! - `exchange.rs`: one request on its way: its counted body, its log line, its connection; `traffic.rs`: how many
 //!   there are at once
-//! - `api.rs`: AWS's face, JSON 1.1
+//! - `api.rs`: AWS's face, JSON 1.1; in `api/` repositories, their policies and the templates for them
 //! - `identity.rs`: STS, and where CIs, containers and EC2 say who somebody is
 //! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
 //!   says no
@@ -63,8 +63,8 @@ pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
 pub use self::identity::Assumed;
 pub use self::rules::{
-    Absent, BlobMounting, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Parts, Rules,
-    UploadStatus,
+    Absent, BlobMounting, ClosedTwice, CreationTemplate, ImmutableWords, Interrupted, LayerState, Locations,
+    ManifestRules, Parts, Rules, UploadStatus,
 };
 
 /// How a sandbox is to be.
@@ -203,6 +203,12 @@ impl Sandbox {
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
         let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());
         blob.flatten()?.whole().ok()
+    }
+
+    /// What a repository was told when it was created and since, as JSON.
+    pub fn settings(&self, repository: &str) -> Option<serde_json::Value> {
+        let settings = self.server.store.look(&repository.parse().ok()?, |repo| serde_json::to_value(&repo.settings));
+        settings?.ok()
     }
 
     /// How many upload sessions are neither completed nor deleted.

@@ -38,9 +38,10 @@ pub struct Rules {
     pub external_id: Option<String>,
     /// What an upload to a repository that does not exist meets.
     pub absent_repository: Absent,
-    /// Creates an absent repository at the first upload, as a matching creation template makes ECR do
-    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
-    pub create_on_push: bool,
+    /// The registry's creation templates. One that applies makes the first upload create its repository.
+    pub templates: Vec<CreationTemplate>,
+    /// What is said of layers that are there.
+    pub layers: LayerState,
     /// What becomes of a request to mount a blob.
     pub blob_mounting: BlobMounting,
     /// Keeps lists of what refers to a manifest, serves them, and says so with `OCI-Subject`, as ECR has done since June
@@ -80,7 +81,8 @@ impl Default for Rules {
             session_lifetime: None,
             external_id: None,
             absent_repository: Absent::default(),
-            create_on_push: false,
+            templates: Vec::new(),
+            layers: LayerState::default(),
             blob_mounting: BlobMounting::default(),
             referrers: true,
             manifest: ManifestRules::default(),
@@ -90,6 +92,52 @@ impl Default for Rules {
             faults: Vec::new(),
         }
     }
+}
+
+/// A template for repositories that ECR creates by itself
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CreationTemplate {
+    /// The repositories it is for: `team` for those whose names begin with `team/`, `ROOT` for those that no other one is for.
+    pub prefix: String,
+    /// When it applies: `CREATE_ON_PUSH`, `PULL_THROUGH_CACHE`, `REPLICATION`.
+    pub applied_for: Vec<String>,
+    /// Whether tags of such repositories must not move.
+    pub immutable: bool,
+}
+
+impl CreationTemplate {
+    /// One that makes pushes create repositories.
+    pub fn on_push(prefix: &str) -> Self {
+        Self { prefix: prefix.into(), applied_for: vec!["CREATE_ON_PUSH".into()], immutable: false }
+    }
+
+    /// How closely it fits a name, if it does: the more, the closer.
+    pub(super) fn fit(&self, name: &str) -> Option<usize> {
+        // A slash at the end is implied, and may be written
+        // (https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepositoryCreationTemplate.html).
+        let prefix = self.prefix.trim_end_matches('/');
+        if prefix == "ROOT" {
+            return Some(0);
+        }
+        name.strip_prefix(prefix).filter(|rest| rest.starts_with('/')).map(|_| prefix.len())
+    }
+}
+
+/// What BatchCheckLayerAvailability says of layers that are there
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Layer.html>). What a push may do with archived ones was
+/// never seen, so there are both ways.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LayerState {
+    /// `AVAILABLE`.
+    #[default]
+    Available,
+    /// `ARCHIVED`. Sent again, they are taken again.
+    Archived,
+    /// `ARCHIVED`. Who has sent one again hears that it exists.
+    ArchivedAndKept,
+    /// Nothing: each is among the failures.
+    Failing,
 }
 
 /// What becomes of a request to mount a blob from another repository. The first two are the account setting

@@ -198,6 +198,6 @@ impl Case<'_> {
 
 /// Whether a target is told to have arrived: the repository, the tag and the digest.
 fn is_told(target: &TargetOutcome, repository: &str, sample: &Sample) -> bool {
-    let tags: Vec<_> = target.pushed.iter().map(|tag| tag.as_str()).collect();
+    let tags: Vec<_> = target.pushed().iter().map(|tag| tag.as_str()).collect();
     target.name.ends_with(&format!("/{repository}")) && tags == ["1"] && target.digest == Some(sample.digest)
 }

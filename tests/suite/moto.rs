@@ -1,9 +1,12 @@
 //! moto as a second opinion on ECR's own API: logging in, looking for a repository, creating it. It has no registry, so
 //! docker-registry takes the bytes.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
 
 use super::bench::{Bench, Run, finish, report, testdata};
 use super::registry::{Registry, not_run};
@@ -56,7 +59,10 @@ fn moto_agrees_on_logging_in_and_on_repositories() {
     let push = |more: &[&str]| {
         moto.push(&bench, &registry, &[&[archive.as_str(), "team/moto:1", "--report", &path], more].concat())
     };
-    let _run = push(&[]).exits(1).says(&["the repository team/moto does not exist", "--create-repository"]);
+    // It has no creation templates, so a push would try; docker-registry creates whatever is pushed to.
+    let _run =
+        push(&["--dry-run"]).exits(0).says(&["whether a creation template is for ", "team/moto was not checked"]);
+    assert_eq!(report(&path)["targets"][0]["created_repository"], false);
     for created in [true, false] {
         let run = push(&["--create-repository"]).exits(0);
         let place = "123456789012.dkr.ecr.eu-west-3.amazonaws.com/team/moto:1@sha256:";
@@ -64,4 +70,72 @@ fn moto_agrees_on_logging_in_and_on_repositories() {
         assert_eq!(report(&path)["targets"][0]["created_repository"], created);
     }
     assert!(registry.manifest("team/moto:1").is_some());
+}
+
+impl Moto {
+    /// Asks its API by hand.
+    fn ask(&self, operation: &str, body: &Value) -> Value {
+        let address = self.url.trim_start_matches("http://").trim_end_matches('/');
+        let mut stream = TcpStream::connect(address).unwrap();
+        let body = body.to_string();
+        let scope = "Credential=key/20260101/eu-west-3/ecr/aws4_request, SignedHeaders=host, Signature=0";
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.1\r\n\
+             X-Amz-Target: AmazonEC2ContainerRegistry_V20150921.{operation}\r\nAuthorization: AWS4-HMAC-SHA256 {scope}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+}
+
+#[test]
+fn moto_agrees_on_how_a_repository_is_set_up() {
+    let (Some(moto), Some(registry)) = (Moto::start(), Registry::start()) else { return };
+    let (bench, archive) = (Bench::new(), testdata("docker-29-overlay2-save.tar"));
+    let [keep, who] = ["keep.json", "who.json"].map(|name| bench.scratch(name));
+    let lifecycle = json!({"rules": [{
+        "rulePriority": 1, "description": "keep ten",
+        "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 10},
+        "action": {"type": "expire"},
+    }]});
+    let policy = json!({"Version": "2012-10-17", "Statement": [{
+        "Sid": "pull", "Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+        "Action": ["ecr:BatchGetImage"],
+    }]});
+    std::fs::write(&keep, lifecycle.to_string()).unwrap();
+    std::fs::write(&who, policy.to_string()).unwrap();
+    let filters = ["--tag-mutability-exclusion", "latest", "--tag-mutability-exclusion", "dev-*"];
+    let all = [
+        &[archive.as_str(), "team/set:1", "--create-repository", "--scan-on-push"][..],
+        &["--tag-mutability", "immutable-with-exclusion"],
+        &filters,
+        &["--encryption", "kms", "--kms-key", "alias/images", "--repository-tag", "team=web"],
+        &["--lifecycle-policy", &keep, "--repository-policy", &who],
+    ];
+    drop(moto.push(&bench, &registry, &all.concat()).exits(0).says(&["created the repository"]));
+    let described = moto.ask("DescribeRepositories", &json!({"repositoryNames": ["team/set"]}));
+    let repository = &described["repositories"][0];
+    assert_eq!(repository["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION", "{repository}");
+    let filter = |filter: &str| json!({"filterType": "WILDCARD", "filter": filter});
+    assert_eq!(repository["imageTagMutabilityExclusionFilters"], json!([filter("latest"), filter("dev-*")]));
+    assert_eq!(repository["imageScanningConfiguration"], json!({"scanOnPush": true}));
+    assert_eq!(
+        repository["encryptionConfiguration"],
+        json!({"encryptionType": "KMS", "kmsKey": "alias/images"}),
+        "{repository}"
+    );
+    let tags = moto.ask("ListTagsForResource", &json!({"resourceArn": repository["repositoryArn"]}));
+    assert_eq!(tags["tags"], json!([{"Key": "team", "Value": "web"}]));
+    let text = |answer: Value, key: &str| serde_json::from_str::<Value>(answer[key].as_str().unwrap()).unwrap();
+    let name = json!({"repositoryName": "team/set"});
+    assert_eq!(text(moto.ask("GetLifecyclePolicy", &name), "lifecyclePolicyText"), lifecycle);
+    assert_eq!(text(moto.ask("GetRepositoryPolicy", &name), "policyText"), policy);
+    // What is there already is read as it was written.
+    let again = [archive.as_str(), "team/set:1", "--create-repository", "--scan-on-push"];
+    drop(moto.push(&bench, &registry, &again).exits(0).says(&["exists: what was said of a new one changes nothing"]));
 }

@@ -4,11 +4,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::super::delivery::gone;
 use super::super::outcome::label;
-use super::super::{Event, Events, Planned, Request};
+use super::super::{Event, Events, IfExists, Planned, Request};
 use super::{Blobs, Destination, LayerState, QUESTIONS_AT_ONCE, State};
 use crate::error::Result;
 use crate::image::{Image, Manifest};
-use crate::plan::{self, Action, Wanted};
+use crate::plan::{self, Action, Key, Wanted};
 use crate::reference::Digest;
 use crate::registry::{self, Client, Presence};
 
@@ -54,6 +54,10 @@ impl Destination {
         request: &Request,
         events: &Events,
     ) -> Result<()> {
+        if self.is_settled() && image.referrers.is_empty() {
+            self.give_over();
+            return Ok(());
+        }
         let passed = std::mem::take(&mut self.state().layers);
         let (known, wanted): (Vec<Wanted>, Vec<Wanted>) =
             wanted.iter().cloned().partition(|wanted| passed.iter().any(|layer| layer.wanted.key == wanted.key));
@@ -63,10 +67,15 @@ impl Destination {
                  packed, with --compression.",
             ));
         }
-        // Where every digest is stated, other images have nothing to tell.
-        if !wanted.iter().all(Wanted::is_stated) {
-            self.look_at_images(request, Some(image), events).await;
-        }
+        // Where every digest is stated, other images have nothing to tell. What went by has been looked at.
+        let is_open = !wanted.iter().all(Wanted::is_stated) && self.held.is_empty();
+        let moves_for_sure = self.has_another(image, request);
+        let looks =
+            async { if is_open { self.look_at_images(request, Some(image), events).await } else { Vec::new() } };
+        let rule = async { if moves_for_sure { self.whether_tags_move(events).await } else { None } };
+        let (held, rule) = futures_util::future::join(looks, rule).await;
+        self.held.extend(held);
+        self.mutability = rule.or_else(|| self.mutability.take());
         let wanted = plan::with_held(&wanted, &plan::configs(image), &self.held);
         let covered = match self.has_all_of(image) {
             Some(_) if wanted.iter().all(Wanted::is_stated) => Some(plan::stated(image, &wanted)),
@@ -89,6 +98,21 @@ impl Destination {
         for (_, wanted) in planned.iter().filter(|(action, _)| *action == Action::Upload) {
             self.can_store(wanted)?;
         }
+        let stored = |key: &Key| {
+            let planned = planned.iter().find(|(_, wanted)| wanted.key == *key).map(|(action, _)| action);
+            let passed = passed.iter().find(|layer| layer.wanted.key == *key).and_then(|layer| layer.stored);
+            match planned {
+                Some(Action::Reuse(candidate)) => Some(candidate.stored),
+                Some(Action::Mount(..) | Action::Upload) => None,
+                None => passed,
+            }
+        };
+        let root = self.root_of(image, &stored);
+        self.judge_tags(image, root, request, events).await?;
+        if self.is_settled() && image.referrers.is_empty() {
+            self.give_over();
+            return Ok(());
+        }
         self.find_mounts(&mut planned, image, request, events).await;
         let layers = planned.into_iter().map(|(action, wanted)| LayerState::new(action, wanted));
         let layers: Vec<LayerState> = layers.collect();
@@ -100,7 +124,22 @@ impl Destination {
 
     /// Finds out what the repository holds, before anything is known of the image.
     pub(in crate::push) async fn look_ahead(&mut self, request: &Request, events: &Events) {
-        self.look_at_images(request, None, events).await;
+        if self.has_failed() {
+            return;
+        }
+        let may_move = request.if_exists == IfExists::Overwrite && !self.there.is_empty();
+        let rule = async { if may_move { self.whether_tags_move(events).await } else { None } };
+        let (held, rule) = futures_util::future::join(self.look_at_images(request, None, events), rule).await;
+        self.held = held;
+        self.mutability = rule.or_else(|| self.mutability.take());
+        if let Err(error) = self.judge_tags_ahead(request, events) {
+            self.fail(error);
+            return;
+        }
+        if self.is_settled() {
+            self.give_over();
+            return;
+        }
         let mut held: Vec<Digest> = self.held.iter().flat_map(|held| &held.layers).map(|layer| layer.digest).collect();
         held.sort_unstable();
         held.dedup();
@@ -110,10 +149,19 @@ impl Destination {
     }
 
     /// Decides the lot of a layer that goes by, if it was not seen before.
-    pub(in crate::push) async fn plan_passing(&self, wanted: &Wanted, events: &Events) -> Result<()> {
-        if self.has_failed() || self.state().layers.iter().any(|layer| layer.wanted.key == wanted.key) {
+    ///
+    /// # Errors
+    /// If it cannot be learned what is there, or if the layer belongs to an image that is not to be pushed.
+    pub(in crate::push) async fn plan_passing(
+        &self,
+        wanted: &Wanted,
+        request: &Request,
+        events: &Events,
+    ) -> Result<()> {
+        if !self.takes_more() || self.state().layers.iter().any(|layer| layer.wanted.key == wanted.key) {
             return Ok(());
         }
+        self.may_belong(wanted, request)?;
         let wanted = plan::with_held(std::slice::from_ref(wanted), &[], &self.held);
         let mut unknown = plan::questions(&[], &wanted);
         unknown.retain(|digest| !self.state().available.contains_key(digest));

@@ -136,6 +136,10 @@ fn exclusion_filters(mutability: Mutability, filters: Option<Vec<ExclusionFilter
         if !(1..=128).contains(&filter.len()) || !filter.bytes().all(allowed) {
             return refuse("must satisfy regular expression '^[0-9a-zA-Z._*-]{1,128}$'");
         }
+        // https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/ecr_repository
+        if filter.matches('*').count() > 2 {
+            return refuse("must have two wildcards at most");
+        }
     }
     Ok(filters.into_iter().map(|filter| filter.filter).collect())
 }
@@ -196,42 +200,16 @@ fn describe_one(server: &Server, name: &Repository, repo: &Repo) -> Value {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct LifecyclePolicy {
-    registry_id: Option<String>,
-    repository_name: String,
-    lifecycle_policy_text: String,
+pub(super) struct ListTags {
+    resource_arn: String,
 }
 
-pub(super) fn put_lifecycle_policy(server: &Server, request: LifecyclePolicy) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
-    let text = request.lifecycle_policy_text;
-    if !(100..=30_720).contains(&text.len()) {
-        let constraint = "Member must have length less than or equal to 30720 and greater than or equal to 100";
-        return Err(Exception::parameter("LifecyclePolicyText", constraint));
-    }
-    if serde_json::from_str::<Value>(&text).is_err() {
-        return Err(Exception::parameter("LifecyclePolicyText", "Lifecycle policy is not valid JSON"));
-    }
-    let set = server.store.set(&name, |settings| settings.lifecycle_policy = Some(text.clone()));
-    set.ok_or_else(|| Exception::absent(name.as_str(), server))??;
-    Ok(json!({"registryId": server.account, "repositoryName": name, "lifecyclePolicyText": text}))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RepositoryPolicy {
-    registry_id: Option<String>,
-    repository_name: String,
-    policy_text: String,
-}
-
-pub(super) fn set_policy(server: &Server, request: RepositoryPolicy) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
-    let text = request.policy_text;
-    if text.len() > 10_240 || serde_json::from_str::<Value>(&text).is_err() {
-        return Err(Exception::parameter("PolicyText", "Invalid repository policy provided"));
-    }
-    let set = server.store.set(&name, |settings| settings.repository_policy = Some(text.clone()));
-    set.ok_or_else(|| Exception::absent(name.as_str(), server))??;
-    Ok(json!({"registryId": server.account, "repositoryName": name, "policyText": text}))
+pub(super) fn list_tags(server: &Server, request: ListTags) -> Outcome {
+    let name = request.resource_arn.split_once(":repository/").map(|(_, name)| name).unwrap_or_default();
+    let name = name_of(server, None, name)?;
+    let tags = look(server, &name, |repo| {
+        let tags = repo.settings.tags.iter();
+        tags.map(|(key, value)| json!({"Key": key, "Value": value})).collect::<Vec<_>>()
+    })?;
+    Ok(json!({"tags": tags}))
 }

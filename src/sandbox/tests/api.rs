@@ -79,6 +79,8 @@ async fn repositories_are_created_once_and_as_told() {
         assert_eq!(repository[key], request[key], "{key}");
     }
     assert_eq!(repository["encryptionConfiguration"], request["encryptionConfiguration"]);
+    let list = json!({"resourceArn": repository["repositoryArn"]});
+    assert_eq!(bench.api("ListTagsForResource", list).await.json()["tags"], request["tags"]);
     let message = "The repository with name 'app' already exists in the registry with id '000000000000'";
     let again = bench.api("CreateRepository", request).await;
     assert_eq!(again.exception(), exception("RepositoryAlreadyExistsException", message));
@@ -98,6 +100,13 @@ async fn repositories_that_break_a_constraint_are_not_created() {
         (json!({"imageTagMutability": "MUTABLE_WITH_EXCLUSION"}), "InvalidParameterException"),
         (
             json!({"imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "a"}]}),
+            "InvalidParameterException",
+        ),
+        (
+            json!({
+                "imageTagMutability": "MUTABLE_WITH_EXCLUSION",
+                "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "*a*b*"}],
+            }),
             "InvalidParameterException",
         ),
         (json!({"encryptionConfiguration": {"encryptionType": "ROT13"}}), "InvalidParameterException"),
@@ -190,6 +199,74 @@ async fn policies_are_kept_if_they_are_json_of_the_right_length() {
     assert_eq!(set("team/app", "{}").await.json()["policyText"], "{}");
     assert_eq!(set("team/app", "{").await.exception().1, "InvalidParameterException");
     assert_eq!(set("absent", "{}").await.exception().1, "RepositoryNotFoundException");
+    let get = |operation| bench.api(operation, json!({"repositoryName": "team/app"}));
+    assert_eq!(get("GetLifecyclePolicy").await.json()["lifecyclePolicyText"], policy);
+    assert_eq!(get("GetRepositoryPolicy").await.json()["policyText"], "{}");
+    let new = json!({"repositoryName": "new"});
+    assert_eq!(bench.api("CreateRepository", new.clone()).await.status, StatusCode::OK);
+    assert_eq!(bench.api("GetLifecyclePolicy", new.clone()).await.exception().1, "LifecyclePolicyNotFoundException");
+    assert_eq!(bench.api("GetRepositoryPolicy", new).await.exception().1, "RepositoryPolicyNotFoundException");
+}
+
+#[tokio::test]
+async fn what_is_said_of_layers_that_are_there_can_vary() {
+    let bench = Bench::new().await;
+    let here = bench.push(b"layer").await;
+    let request = json!({"repositoryName": "team/app", "layerDigests": [here]});
+    for (state, taken) in [(LayerState::Archived, 201), (LayerState::ArchivedAndKept, 400)] {
+        bench.sandbox.set_rules(|rules| rules.layers = state);
+        let reply = bench.api("BatchCheckLayerAvailability", request.clone()).await.json();
+        assert_eq!(reply["layers"][0], json!({"layerDigest": here, "layerAvailability": "ARCHIVED"}));
+        assert_eq!(bench.call("HEAD", &format!("/v2/team/app/blobs/{here}")).await.status, StatusCode::NOT_FOUND);
+        let url = bench.begin().await;
+        let put = bench.put(&url, &here, b"layer").await;
+        assert_eq!(put.status.as_u16(), taken);
+        assert!(taken == 201 || put.refusal().2.contains("already exists in the repository"));
+        assert_eq!(bench.sandbox.open_uploads(), 0);
+    }
+    bench.sandbox.set_rules(|rules| rules.layers = LayerState::Failing);
+    let reply = bench.api("BatchCheckLayerAvailability", request).await.json();
+    assert_eq!((reply["layers"].as_array().unwrap().len(), &reply["failures"][0]["layerDigest"]), (0, &json!(here)));
+}
+
+#[tokio::test]
+async fn a_template_is_for_what_begins_with_its_prefix_and_the_longest_wins() {
+    let bench = Bench::new().await;
+    let closest = CreationTemplate { immutable: true, ..CreationTemplate::on_push("team/web/") };
+    let replicated = CreationTemplate { applied_for: vec!["REPLICATION".into()], ..CreationTemplate::on_push("x") };
+    let templates = vec![CreationTemplate::on_push("team"), closest, replicated];
+    bench.sandbox.set_rules(|rules| rules.templates = templates);
+    let begin = |name: &str| bench.request("POST", &format!("/v2/{name}/blobs/uploads/"));
+    for (name, status) in [("teams/a", 404), ("team", 404), ("x/a", 404), ("team/a", 202), ("team/web/a", 202)] {
+        assert_eq!(send(begin(name)).await.status.as_u16(), status, "{name}");
+    }
+    let mutability = |name: &str| bench.sandbox.settings(name).unwrap()["mutability"].clone();
+    assert_eq!((mutability("team/a"), mutability("team/web/a")), (json!("MUTABLE"), json!("IMMUTABLE")));
+    bench.sandbox.set_rules(|rules| rules.templates.push(CreationTemplate::on_push("ROOT")));
+    assert_eq!(send(begin("x/a")).await.status, StatusCode::ACCEPTED);
+
+    let mut request = json!({"maxResults": 3});
+    let page = bench.api("DescribeRepositoryCreationTemplates", request.clone()).await.json();
+    assert_eq!(page["registryId"], "000000000000");
+    assert_eq!(page["repositoryCreationTemplates"][0]["prefix"], "team");
+    assert_eq!(page["repositoryCreationTemplates"][1]["imageTagMutability"], "IMMUTABLE");
+    assert_eq!(page["repositoryCreationTemplates"][2]["appliedFor"], json!(["REPLICATION"]));
+    request["nextToken"] = page["nextToken"].clone();
+    let page = bench.api("DescribeRepositoryCreationTemplates", request).await.json();
+    assert_eq!(page["repositoryCreationTemplates"].as_array().unwrap().len(), 1);
+    assert!(page.get("nextToken").is_none());
+    let one = bench.api("DescribeRepositoryCreationTemplates", json!({"prefixes": ["x"]})).await.json();
+    assert_eq!(one["repositoryCreationTemplates"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn who_loses_the_race_to_create_a_repository_is_told() {
+    let bench = Bench::new().await;
+    let fault = Fault::once("ecr:CreateRepository", Trouble::LoseRace);
+    bench.sandbox.set_rules(|rules| rules.faults = vec![fault]);
+    let request = json!({"repositoryName": "new", "imageTagMutability": "IMMUTABLE"});
+    assert_eq!(bench.api("CreateRepository", request).await.exception().1, "RepositoryAlreadyExistsException");
+    assert_eq!(bench.sandbox.settings("new").unwrap()["mutability"], "MUTABLE");
 }
 
 #[tokio::test]

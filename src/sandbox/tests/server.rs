@@ -86,7 +86,7 @@ async fn an_absent_repository_is_named_or_hung_up_on_or_created() {
     assert_eq!(bench.last().status, 0);
     assert_eq!(bench.call("GET", "/v2/new/app/tags/list").await.refusal(), absent);
     assert_eq!(bench.call("GET", "/v2/N/tags/list").await.refusal().1, "NAME_INVALID");
-    bench.sandbox.set_rules(|rules| rules.create_on_push = true);
+    bench.sandbox.set_rules(|rules| rules.templates = vec![CreationTemplate::on_push("new")]);
     assert_eq!(bench.call("POST", path).await.status, StatusCode::ACCEPTED);
     assert_eq!(bench.sandbox.repositories(), ["new/app", "team/app"]);
 }
