@@ -5,6 +5,8 @@
 
 mod repositories;
 
+use std::time::{Duration, SystemTime};
+
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
@@ -12,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::exchange::Exchange;
-use super::faults::Trouble;
+use super::faults::{Trouble, http_date};
 use super::refusal::{absent_message, parameter_message};
 use super::repository::{Image, Repo};
 use super::store::epoch;
@@ -112,6 +114,9 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
     if !exchange.header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256 ")) {
         return Err(Exception::new("MissingAuthenticationTokenException", "Missing Authentication Token"));
     }
+    if server.rules(|rules| rules.clock_ahead) > Duration::from_secs(5 * 60) {
+        return Err(Exception::new("InvalidSignatureException", expired(server, exchange)));
+    }
     let Ok(Some(body)) = exchange.whole(LARGEST_REQUEST).await else {
         return Err(Exception::new("SerializationException", "The request cannot be read"));
     };
@@ -127,11 +132,31 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
         "DescribeRepositories" => repositories::describe(server, read(&body)?),
         "PutLifecyclePolicy" => repositories::put_lifecycle_policy(server, read(&body)?),
         "SetRepositoryPolicy" => repositories::set_policy(server, read(&body)?),
+        "InitiateLayerUpload" => initiate_layer_upload(server, read(&body)?),
         "BatchCheckLayerAvailability" => batch_check_layer_availability(server, read(&body)?),
         "BatchGetImage" => batch_get_image(server, read(&body)?),
         "DescribeImages" => describe_images(server, read(&body)?),
         _ => Err(Exception::new("UnknownOperationException", "")),
     }
+}
+
+/// Why a signature does not count any more: `Signature expired: 20261122T080000Z is now earlier than 20261122T081500Z
+/// (20261122T082000Z - 5 min.)` (<https://github.com/aws/aws-sdk-js/issues/527>).
+fn expired(server: &Server, exchange: &Exchange) -> String {
+    let signed = exchange.header("x-amz-date").unwrap_or_default();
+    let now = SystemTime::now() + server.rules(|rules| rules.clock_ahead);
+    let (least, now) = (compact(now - Duration::from_secs(5 * 60)), compact(now));
+    format!("Signature expired: {signed} is now earlier than {least} ({now} - 5 min.)")
+}
+
+/// A moment as signatures have it.
+fn compact(time: SystemTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let text = http_date(time);
+    let words: Vec<&str> = text.split(' ').collect();
+    let [_, day, month, year, clock, _] = words[..] else { return text };
+    let month = MONTHS.find(month).unwrap_or_default() / 3 + 1;
+    format!("{year}{month:02}{day}T{}Z", clock.replace(':', ""))
 }
 
 /// Reads what an operation was asked.
@@ -202,6 +227,20 @@ fn batch_check_layer_availability(server: &Server, request: CheckLayers) -> Outc
         }
     })?;
     Ok(json!({"layers": layers, "failures": failures}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitiateUpload {
+    registry_id: Option<String>,
+    repository_name: String,
+}
+
+fn initiate_layer_upload(server: &Server, request: InitiateUpload) -> Outcome {
+    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+    look(server, &name, |_| ())?;
+    let id = server.store.begin_upload(&name)?;
+    Ok(json!({"uploadId": id, "partSize": 10 << 20}))
 }
 
 #[derive(Clone, Deserialize)]

@@ -27,6 +27,13 @@ pub enum Trouble {
         /// The sentence.
         message: String,
     },
+    /// A proxy on the way answers with a web page of this title.
+    Page {
+        /// The HTTP status.
+        status: u16,
+        /// The title.
+        title: String,
+    },
     /// It is one too many: 429 `TOOMANYREQUESTS` "Rate exceeded"
     /// (<https://github.com/google/go-containerregistry/issues/750>), on the JSON face 400 `ThrottlingException`. ECR
     /// was never seen to send a `Retry-After`.
@@ -76,7 +83,7 @@ impl Trouble {
 
 /// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7). A part of a second counts as
 /// a whole one, so that nobody comes too early.
-fn http_date(time: SystemTime) -> String {
+pub(super) fn http_date(time: SystemTime) -> String {
     const MONTHS: [&str; 12] = ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
