@@ -1,5 +1,8 @@
 //! The few calls of the ECR API that a push needs. Retries are the SDK's.
 
+mod doubt;
+mod said;
+
 use std::collections::HashMap;
 
 use aws_config::SdkConfig;
@@ -8,15 +11,15 @@ use aws_sdk_ecr::config::ProvideCredentials as _;
 use aws_sdk_ecr::config::interceptors::InterceptorContext;
 use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ecr::operation::RequestId as _;
 use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
 use aws_sdk_ecr::primitives::DateTime;
 use aws_sdk_ecr::types::{DescribeImagesFilter, LayerAvailability, TagStatus};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+pub use self::doubt::Doubt;
 use super::credentials::{Access, settings};
-use crate::error::{Answer, Error, Kind, Result, root_cause};
+use crate::error::{Error, Kind, Result, root_cause};
 use crate::reference::{Digest, EcrHost, Host, Repository, TagPattern};
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
@@ -198,16 +201,8 @@ impl Ecr {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        if let SdkError::ServiceError(said) = &error {
-            let code = error.code().unwrap_or_default().to_owned();
-            let status = said.raw().status().as_u16();
-            let answer = Answer {
-                status: Some(status),
-                message: error.message().unwrap_or_default().to_owned(),
-                request_id: error.request_id().map(str::to_owned),
-                code,
-            };
-            return Error::new(kind(&answer.code, status), doing).answered(answer);
+        if let Some(answer) = said::answer(&error) {
+            return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).answered(answer);
         }
         if let Some(provider) = self.config.credentials_provider()
             && let Err(missing) = provider.provide_credentials().await

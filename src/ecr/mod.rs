@@ -5,7 +5,8 @@
 mod advice;
 mod api;
 mod credentials;
+pub mod policy;
 
-pub use advice::{Place, advise};
-pub use api::{Availability, Ecr, Token};
+pub use advice::{Place, advise, advise_on, opens_upload};
+pub use api::{Availability, Doubt, Ecr, Token};
 pub use credentials::Access;

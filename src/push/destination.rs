@@ -1,18 +1,19 @@
 //! One target, reached: its registry, what is there, what is planned, what arrived.
 
 mod planning;
+mod refused;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Registries};
 use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Request};
-use crate::ecr::{self, Ecr, Place};
+use crate::ecr::{Ecr, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
@@ -45,6 +46,8 @@ pub(super) struct Destination {
     /// What was found under it, until that is looked at.
     pub(super) found: Option<Lookup>,
     pub(super) cancel: CancellationToken,
+    /// Why the registry hung up, as soon as that is in doubt. `None` if nobody says.
+    doubt: OnceCell<Option<Error>>,
     state: Mutex<State>,
 }
 
@@ -94,6 +97,7 @@ impl Destination {
             there: None,
             found: None,
             cancel,
+            doubt: OnceCell::new(),
             state: Mutex::default(),
         };
         let found = reached.look_at_tag(request, events).await?;
@@ -278,7 +282,9 @@ impl Destination {
         let what = format!("the config {}", config.digest.short());
         let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)), is_shared: false };
         let sent = registry::upload(&self.client, &blob, None, feed(), feed).await;
-        sent.map_err(|error| self.advise(error))?;
+        if let Err(error) = sent {
+            return Err(self.reason(error).await);
+        }
         self.state().available.insert(config.digest, Some(size));
         Ok(())
     }
@@ -287,7 +293,7 @@ impl Destination {
     pub(super) async fn put_manifest(&self, reference: &str, stated: &Stated) -> Result<()> {
         let Stated { bytes, digest, media_type, .. } = stated;
         let put = self.client.put_manifest(reference, media_type, *digest, bytes.clone()).await;
-        put.map_err(|error| self.advise(error))
+        put.map_err(|error| self.advise_on(error, stated))
     }
 
     /// Puts the root under every tag, in their order.
@@ -335,14 +341,6 @@ impl Destination {
     /// Whether the target was given up.
     pub(super) fn has_failed(&self) -> bool {
         self.state().failure.is_some()
-    }
-
-    /// Adds what ECR's answers mean.
-    pub(super) fn advise(&self, error: Error) -> Error {
-        match &self.ecr {
-            Some((_, place)) => ecr::advise(error, Some(place)),
-            None => error,
-        }
     }
 
     /// `HOST/REPOSITORY`

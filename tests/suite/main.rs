@@ -35,6 +35,7 @@ mod compression;
 mod counts;
 mod empty;
 mod errors_of_archives;
+mod errors_of_ecr;
 mod errors_of_registries;
 mod errors_of_usage;
 mod faults;

@@ -24,10 +24,10 @@ const ARCHIVE: &str = "docker-20.10-save.tar";
 const MB: usize = 1_000_000;
 
 /// Somebody who issues certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -42,7 +42,7 @@ impl Authority {
     }
 
     /// A certificate for an address on this machine, with its key.
-    fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    pub(crate) fn issue(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "0.0.0.0".into()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -54,17 +54,17 @@ impl Authority {
 type Change = fn(&mut CertificateParams);
 
 /// A certificate with its key.
-type Identity = (CertificateDer<'static>, Vec<u8>);
+pub(crate) type Identity = (CertificateDer<'static>, Vec<u8>);
 
 /// What takes the TLS off before a registry. It is gone when it is dropped.
-struct Front {
-    address: SocketAddr,
+pub(crate) struct Front {
+    pub(crate) address: SocketAddr,
     connections: Arc<AtomicU64>,
     _runtime: Runtime,
 }
 
 impl Front {
-    fn of(registry: SocketAddr, (certificate, key): Identity) -> Self {
+    pub(crate) fn of(registry: SocketAddr, (certificate, key): Identity) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = ServerConfig::builder().with_no_client_auth();
         let config = config.with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.into())).unwrap();
