@@ -49,6 +49,7 @@ mod limits;
 mod moto;
 mod mount;
 mod passing;
+mod policy;
 mod promotion;
 mod quick_start;
 mod readme;
