@@ -319,11 +319,11 @@ fn foreign_token(case: &Case<'_>) -> Option<Advice> {
 fn advise_on_silence(error: Error) -> Error {
     let causes = error.causes().join(": ");
     let says = |words: &[&str]| words.iter().any(|words| causes.contains(words));
-    if says(&["UnknownIssuer", "self-signed", "self signed"]) {
+    if says(&["UnknownIssuer", "it was issued by", "self-signed", "self signed"]) {
         return error.of_kind(Kind::Refused).hint(
-            "The certificate was issued by nobody whom this machine trusts: a proxy that looks into TLS (Zscaler, Blue Coat \
-             and their like) shows its own. Add its CA to the machine's certificates, or name a file of all of them with \
-             SSL_CERT_FILE.",
+            "ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy that looks into TLS \
+             (Zscaler, Blue Coat and their like) shows its own. Add its CA to the machine's certificates, or name it with \
+             --ca-file FILE for the registry and a file of all CAs with SSL_CERT_FILE for AWS's API.",
         );
     }
     if says(&["proxy authorization required", "407 Proxy Authentication Required"]) {

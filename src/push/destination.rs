@@ -100,7 +100,7 @@ impl Destination {
             doubt: OnceCell::new(),
             state: Mutex::default(),
         };
-        let found = reached.look_at_tag(request, events).await?;
+        let found = reached.look_at_tag(request, events).await.map_err(|error| reached.advise(error))?;
         let exists = match found {
             Some(Lookup::Found(_) | Lookup::NoImage) => Some(true),
             Some(Lookup::NoRepository) => Some(false),

@@ -55,7 +55,7 @@ impl Fault {
     /// The fault of a request whose connection broke before the answer.
     pub(super) fn of_cut(error: reqwest::Error, asked: &Method) -> Self {
         match error.url() {
-            Some(url) if !error.is_connect() && !error.is_body() => {
+            Some(url) if silence::is_hang_up(&error) => {
                 let asked = format!("{asked} {}", url.path());
                 Self::Silence(Box::new(Unanswered { asked, why: error.without_url() }))
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{CertificateError, InvalidMessage};
 
-use super::trust::is_of_a_ca;
+use super::trust::{Stranger, is_of_a_ca, stranger};
 use super::wire::CONNECT;
 use crate::error::{Error, Kind, root_cause};
 
@@ -46,6 +46,16 @@ impl<'a> Verdict<'a> {
 /// Whether the same request may well be answered a little later.
 pub(super) fn is_transient(silence: &Cause) -> bool {
     Verdict::on(silence).is_none()
+}
+
+/// Whether whoever was asked closed the connection instead of an answer.
+pub(super) fn is_hang_up(silence: &reqwest::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let is_closed =
+        |io: &io::Error| matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+    // hyper's error, which has no type that is public here.
+    let is_incomplete = || root_cause(silence) == "connection closed before message completed";
+    !silence.is_connect() && (find::<io::Error>(silence).is_some_and(is_closed) || is_incomplete())
 }
 
 /// The error for people.
@@ -89,12 +99,14 @@ fn distrust(why: &CertificateError) -> (String, &'static str) {
     use CertificateError as C;
     let at = |seconds: u64| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     let clock = "Whoever runs the registry has to renew it, unless this machine's clock is wrong.";
+    let name =
+        "Name the certificate of the CA that issued it with --ca-file FILE. A proxy that looks into TLS has its own.";
+    if let Some(stranger) = stranger(why) {
+        return (stranger.to_string(), name);
+    }
     match why {
         // A signature that does not fit is that of another CA of the same name.
-        C::UnknownIssuer | C::BadSignature => (
-            "it was issued by nobody whom this machine or --ca-file vouches for".into(),
-            "Name the certificate of the CA that issued it with --ca-file FILE. A proxy that looks into TLS has its own.",
-        ),
+        C::UnknownIssuer | C::BadSignature => (Stranger(None).to_string(), name),
         C::ExpiredContext { not_after, .. } => (format!("it expired on {}", at(not_after.as_secs())), clock),
         C::NotValidYetContext { not_before, .. } => {
             (format!("it is not valid yet, but from {}", at(not_before.as_secs())), clock)

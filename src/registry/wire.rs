@@ -167,8 +167,8 @@ impl Client {
         if settings.endpoint.scheme() == "http" {
             // No certificate store where no certificate is checked.
             http = http.tls_certs_only([]);
-        } else if let Some(tls) = settings.trust.tls() {
-            http = http.tls_backend_preconfigured(tls.map_err(no_https)?);
+        } else {
+            http = http.tls_backend_preconfigured(settings.trust.tls().map_err(no_https)?);
         }
         if is_loopback(&settings.endpoint) {
             // No proxy between this machine and itself.

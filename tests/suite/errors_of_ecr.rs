@@ -494,7 +494,7 @@ fn a_certificate_of_a_proxy_that_looks_into_tls() {
     command.env("AWS_ENDPOINT_URL_ECR", format!("https://{}", front.address));
     let run = ecr.finish(command).exits(1).says(&["cannot log in to Amazon ECR in us-east-1", "UnknownIssuer"]);
     drop(run.says(&[
-        "hint: The certificate was issued by nobody whom this machine trusts: a proxy",
+        "hint: ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy",
         "Zscaler",
         "SSL_CERT_FILE",
     ]));

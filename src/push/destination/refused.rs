@@ -53,6 +53,7 @@ impl Destination {
                 Some(self.advise(error))
             }
             Doubt::None(id) => {
+                // As well as that goes: the API has no call for it, and an upload without a byte costs nobody anything.
                 self.client.forget_upload(&id).await;
                 let error = Error::new(Kind::Unavailable, hung_up);
                 Some(error.because("the connection was cut on the way").hint(
