@@ -9,9 +9,11 @@ use ecr_push::sandbox::{Absent, Fault, Rules, Trouble};
 
 use serde_json::{Value, json};
 
-use super::bench::{Run, testdata};
+use super::bench::{Run, Running, testdata, wait_until};
 use super::build;
 use super::ecr::{Ecr, status};
+#[cfg(unix)]
+use super::faults::interrupt;
 use super::source::sha256;
 use super::tls::{Authority, Front};
 
@@ -365,6 +367,18 @@ fn the_api_is_asked_once_for_all_layers() {
     let ecr = Ecr::with(&["team/app"], rules);
     drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "0"]).exits(3));
     assert_eq!(ecr.asked(POST).iter().filter(|entry| entry.path == "/").count(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_waits_for_reasons_after_ctrl_c() {
+    let faults = vec![Fault::once(POST, Trouble::HangUp), Fault::once(POST, Trouble::Stall).times(u32::MAX)];
+    let ecr = Ecr::with(&["team/app"], Rules { faults, ..Rules::default() });
+    let arguments = [&testdata(ARCHIVE), "team/app:1", "--retries", "0", "--concurrency", "1"];
+    let running = Running::start(ecr.command(&arguments));
+    wait_until("the API is asked", || ecr.asked(POST).iter().any(|entry| entry.path == "/"));
+    interrupt(running.id());
+    drop(running.end().exits(130));
 }
 
 #[test]

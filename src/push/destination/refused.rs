@@ -27,8 +27,13 @@ impl Destination {
     pub(in crate::push) async fn reason(&self, error: Error) -> Error {
         match (&self.ecr, error.cut()) {
             (Some((ecr, place)), Some(asked)) if ecr::opens_upload(asked) => {
-                let found = self.doubt.get_or_init(|| self.doubt_of(ecr, place)).await;
-                found.as_ref().map_or_else(|| unclear(error, place), Error::clone)
+                let asking = self.doubt.get_or_init(|| self.doubt_of(ecr, place));
+                // Who wants it to end does not wait for reasons.
+                match self.cancel.run_until_cancelled(asking).await {
+                    Some(Some(found)) => found.clone(),
+                    Some(None) => unclear(error, place),
+                    None => Error::interrupted(),
+                }
             }
             _ => self.advise(error),
         }
