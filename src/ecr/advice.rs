@@ -100,7 +100,7 @@ const ROWS: [Row; 27] = [
     row(&[], &[], &["kms key", "kms:", "kmsexception"], key),
     // Quotas: a wait does not lift them.
     row(&[], &[], &["Limit on number of layers"], |case| {
-        case.of_kind(Kind::Refused, "ECR takes an image of so many layers and no more. Make the image of fewer layers.")
+        case.of_kind(Kind::Refused, "Make the image of fewer layers. How many ECR takes is not published; it was 127.")
     }),
     row(&["LimitExceeded"], &[], &[], quota),
     row(&[], &[400, 403, 405], &["quota", "limit exceeded", "maximum number", "limit of"], quota),

@@ -84,8 +84,7 @@ pub fn failure(error: &Error) -> String {
         text += &format!("  because: {}\n", causes.join(": "));
     }
     if let Some(hint) = error.advice() {
-        // What is to be copied stands on a line of its own.
-        text += &format!("  hint: {}\n", hint.replace('\n', "\n    "));
+        text += &format!("  hint: {hint}\n");
     }
     text
 }

@@ -319,7 +319,7 @@ fn an_empty_403_is_told_with_what_the_request_takes() {
         let words = format!("The request takes {named} on {ARN}, which is likely what the caller lacks");
         if run.code != Some(3)
             || !run.stderr.contains(&words)
-            || !run.stderr.contains("\n    {\"Effect\":\"Allow\",\"Action\":")
+            || !run.stderr.contains("\n  {\"Effect\":\"Allow\",\"Action\":")
             || !run.stderr.contains("(request ")
         {
             wrong.push(format!("{action}: {:?} {}", run.code, run.stderr));
@@ -343,8 +343,7 @@ fn a_bare_end_of_the_connection_is_asked_about() {
     let ecr = Ecr::with(&["team/app"], hangs_up(&[POST]));
     let run = push(&ecr).exits(3).says(&["hung up instead of an answer, and its API says why"]);
     let run = run.says(&["HTTP 400 AccessDeniedException: User: ", "(request "]);
-    let cure =
-        format!("hint: Allow the action {POST} on {ARN} in the caller's IAM policy:\n    {{\"Effect\":\"Allow\"");
+    let cure = format!("hint: Allow the action {POST} on {ARN} in the caller's IAM policy:\n  {{\"Effect\":\"Allow\"");
     drop(run.says(&[&cure]));
     // Both are there: it is the line. The session that the question opened is closed again.
     let ecr = Ecr::with(&["team/app"], Rules { faults: vec![Fault::once(POST, Trouble::HangUp)], ..Rules::default() });

@@ -115,18 +115,18 @@ pub(super) fn said(case: &Case<'_>) -> Option<Advice> {
     let principal = caller.as_deref().map_or_else(|| "*".to_owned(), |caller| principal(user, caller));
     let for_principal = line_of_resource(&[action], &principal);
     let text = match bound.said {
-        RESOURCE => format!("Allow the action {action} in {policy}. {who}\n{for_principal}"),
+        RESOURCE => format!("Allow the action {action} in {policy}. {who}\n  {for_principal}"),
         IDENTITY => {
-            let own = format!("Allow the action {action} on {resource} in {policy}:\n{statement}");
+            let own = format!("Allow the action {action} on {resource} in {policy}:\n  {statement}");
             match (caller, owner) {
                 (Some(caller), Some(owner)) if caller != owner && action.starts_with("ecr:") => format!(
-                    "{own}\nThe repository is of account {owner} and the caller of {caller}, so the repository's own \
-                     policy has to allow it, too:\n{for_principal}"
+                    "{own}\n  The repository is of account {owner} and the caller of {caller}, so the repository's own \
+                     policy has to allow it, too:\n  {for_principal}"
                 ),
                 _ => own,
             }
         }
-        _ => format!("Allow the action {action} on {resource} in {policy}, too. {who}\n{statement}"),
+        _ => format!("Allow the action {action} on {resource} in {policy}, too. {who}\n  {statement}"),
     };
     case.of_kind(Kind::Permission, &text)
 }
@@ -158,7 +158,7 @@ pub(super) fn unsaid(case: &Case<'_>) -> Option<Advice> {
         Kind::Permission,
         &format!(
             "The answer does not say what is missing. The request takes {} on {resource}, which is likely what the caller \
-             lacks; if that is allowed, the repository's own policy or one of the organization denies it.\n{statement}",
+             lacks; if that is allowed, the repository's own policy or one of the organization denies it.\n  {statement}",
             actions.join(" and ")
         ),
     )
