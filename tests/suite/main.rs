@@ -36,6 +36,7 @@ mod counts;
 mod empty;
 mod errors_of_archives;
 mod errors_of_ecr;
+mod errors_of_proxies;
 mod errors_of_registries;
 mod errors_of_usage;
 mod faults;
