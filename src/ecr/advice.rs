@@ -87,7 +87,7 @@ const fn row(
 const ROWS: [Row; 27] = [
     // Who answered?
     row(&[], &[407], &[], |case| case.of_kind(Kind::Permission, PROXY_LOGIN)),
-    row(&[], &[], &[], |case| if case.answer.is_page { case.says(&of_a_proxy(case)) } else { None }),
+    row(&[], &[], &[], page),
     // Rights.
     row(&[], &[], &["not authorized to perform"], denied::said),
     // The repository and its settings.
@@ -245,14 +245,18 @@ fn absent(case: &Case<'_>) -> Option<Advice> {
     )
 }
 
-fn of_a_proxy(case: &Case<'_>) -> String {
+/// What ECR refuses it refuses in JSON. A page of 5xx may be that of AWS's own load balancer.
+fn page(case: &Case<'_>) -> Option<Advice> {
+    if !case.answer.is_page || case.kind == Kind::Unavailable {
+        return None;
+    }
     let place = case
         .place
         .map_or_else(|| ".amazonaws.com".to_owned(), |place| Host::of_ecr(place.host.clone()).as_str().to_owned());
-    format!(
+    case.says(&format!(
         "ECR sends no web pages: a proxy or a firewall on the way answered. Have it let {place} pass, or go round it \
          (NO_PROXY={place})."
-    )
+    ))
 }
 
 fn key(case: &Case<'_>) -> Option<Advice> {

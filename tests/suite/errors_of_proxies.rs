@@ -28,6 +28,15 @@ fn a_web_page_is_no_answer_of_ecr() {
     }
 }
 
+#[test]
+fn a_page_that_says_not_now_may_be_that_of_aws_s_own_load_balancer() {
+    let page = Trouble::Page { status: 503, title: "503 Service Temporarily Unavailable".into() };
+    let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", page).times(u32::MAX)]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "1"]).exits(4).never_says(&["proxy", "<html"]);
+    drop(run.says(&["HTTP 503: 503 Service Temporarily Unavailable", "next try in"]));
+    assert_eq!(ecr.count("ecr:PutImage"), 2);
+}
+
 /// A proxy that answers whatever it is asked like that.
 fn proxy(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
