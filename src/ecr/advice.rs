@@ -94,7 +94,10 @@ const ROWS: [Row; 27] = [
     row(&["NAME_UNKNOWN", "RepositoryNotFound"], &[], &[], absent),
     row(&["TAG_INVALID", "ImageTagAlreadyExists"], &[], &["immutable", "already exists"], |case| {
         let tag = "The tag exists and the repository does not let tags move: push under another tag";
-        case.of_kind(Kind::Refused, &format!("{tag}, or change the repository's tag mutability{}.", case.describe()))
+        case.of_kind(
+            Kind::Refused,
+            &format!("{tag}, or change the repository's tag mutability{}.", case.let_tags_move()),
+        )
     }),
     row(&["Kms"], &[], &[], key),
     row(&[], &[], &["kms key", "kms:", "kmsexception"], key),
@@ -103,7 +106,7 @@ const ROWS: [Row; 27] = [
         case.of_kind(Kind::Refused, "Make the image of fewer layers. How many ECR takes is not published; it was 127.")
     }),
     row(&["LimitExceeded"], &[], &[], quota),
-    row(&[], &[400, 403, 405], &["quota", "limit exceeded", "maximum number", "limit of"], quota),
+    row(&[], &[400, 403, 405], &QUOTA, |case| if case.says_any(&QUOTA) { quota(case) } else { None }),
     row(&["LayerPartTooSmall"], &[], &[], |case| case.says(PARTS)),
     row(&[], &[], &["at least 5MB", "layer part size"], |case| case.says(PARTS)),
     // Manifests and tags.
@@ -117,7 +120,7 @@ const ROWS: [Row; 27] = [
     row(&["MANIFEST_BLOB_UNKNOWN", "LayersNotFound", "ReferencedImagesNotFound"], &[], &[], |case| {
         case.says(
             "What the manifest lists is not in the repository any more: a lifecycle policy or a person may have \
-                   removed it meanwhile. Run the same command again.",
+             removed it meanwhile. Run the same command again.",
         )
     }),
     // Too much at once.
@@ -129,7 +132,7 @@ const ROWS: [Row; 27] = [
     row(&["UnrecognizedClient", "InvalidClientTokenId"], &[], &[], |case| {
         case.says(
             "AWS does not know this access key, or not in this region: check the credentials and the region. Keys of \
-                   a role only count with their session token (AWS_SESSION_TOKEN).",
+             a role only count with their session token (AWS_SESSION_TOKEN).",
         )
     }),
     row(&["ExpiredToken"], &[], &[], |case| case.says("The credentials have expired: get new ones and run again.")),
@@ -139,13 +142,16 @@ const ROWS: [Row; 27] = [
     row(&["MissingAuthenticationToken", "IncompleteSignature"], &[], &[], |case| {
         case.says(
             "The signature did not arrive whole: a proxy on the way takes headers out. Let it pass AWS's hosts \
-                   untouched (NO_PROXY=.amazonaws.com).",
+             untouched (NO_PROXY=.amazonaws.com).",
         )
     }),
     row(&[], &[400, 401, 403], &["authorization token is invalid", "not authorized", "no basic auth"], foreign_token),
     row(&["AccessDenied"], &[], &[], denied::unsaid),
     row(&[], &[401, 403], &[], denied::unsaid),
 ];
+
+/// How quotas are spoken of.
+const QUOTA: [&str; 4] = ["quota", "limit exceeded", "maximum number", "limit of"];
 
 const PROXY_LOGIN: &str = "A proxy on the way wants a login of its own. Put it into the proxy's address: \
                            HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.";
@@ -163,13 +169,14 @@ impl Case<'_> {
         Some(Advice { kind, text: text.to_owned() })
     }
 
+    /// Whether the answer has any of these words, names in quotes left out: a repository may be called `team/parts`.
     fn says_any(&self, words: &[&str]) -> bool {
-        let message = self.answer.message.to_ascii_lowercase();
+        let message: String = self.answer.message.to_ascii_lowercase().split('\'').step_by(2).collect();
         words.iter().any(|words| message.contains(words))
     }
 
-    /// The command that shows the repository's settings.
-    fn describe(&self) -> String {
+    /// The command that lets tags move.
+    fn let_tags_move(&self) -> String {
         self.place.map_or_else(String::new, |Place { host, repository }| {
             format!(
                 " (aws ecr put-image-tag-mutability --repository-name {repository} --region {} --image-tag-mutability \

@@ -63,3 +63,12 @@ fn a_row_never_panics_on_whatever_a_service_says() {
         }
     }
 }
+
+#[test]
+fn the_name_of_a_repository_says_nothing() {
+    let named = "The repository with name 'team/parts-quota' cannot be used";
+    assert!(!advised(400, "NAME_INVALID", named, "").1.contains("quota"));
+    let full = "The repository with name 'team/parts' has the maximum number of images";
+    assert!(advised(403, "DENIED", full, "").1.contains("100,000 images a repository"));
+    assert!(advised(400, "LimitExceededException", "A layer has too many parts", "").1.contains("4,200 parts a layer"));
+}
