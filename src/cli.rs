@@ -20,11 +20,14 @@ use crate::registry::Patience;
 mod arguments;
 mod credentials;
 mod inspect;
+mod policy;
 mod repository;
 mod values;
 
 use arguments::{PushArgs, ReuseArg};
+use credentials::CredentialArgs;
 pub use inspect::{Inspect, Output};
+pub use policy::PolicyText;
 use values::{archive, at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
 
 /// What the program is asked to do.
@@ -34,6 +37,8 @@ pub enum Command {
     Push(Box<Push>),
     /// Show what is in an archive.
     Inspect(Inspect),
+    /// Print the IAM policy of a push.
+    Policy(PolicyText),
     /// Run a sandbox until it is stopped.
     #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),
@@ -103,6 +108,7 @@ Examples:
   ecr-push image.tar localhost:5000/app:1
   docker save app:1 | ecr-push - team/app:1 --region eu-west-1
   ecr-push inspect image.tar                  (what is inside)
+  ecr-push policy team/app --region eu-west-1 (which IAM policy that takes)
   ecr-push --sandbox image.tar team/app:1     (try it: no AWS account, nothing leaves this machine)
 
 Every option can also be set in the environment: ECR_PUSH_REGION for --region.";
@@ -124,6 +130,10 @@ struct Cli {
 enum Verb {
     /// Show what is in an archive; nobody is asked, nothing is sent
     Inspect(inspect::InspectArgs),
+    /// Print the smallest IAM policy that allows a push to these targets, with these options; nobody is asked
+    ///
+    /// It takes all options of a push.
+    Policy(Box<policy::PolicyArgs>),
     /// Run a local ECR on loopback, to try things and to test pipelines
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
@@ -160,7 +170,7 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
         arguments.remove(0);
     }
     let arguments = with_environment(arguments, environment)?;
-    let mut command = Cli::command().args_override_self(true);
+    let mut command = command().args_override_self(true);
     let matches = match command.try_get_matches_from_mut([OsString::from("ecr-push")].into_iter().chain(arguments)) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Command::Print(error.render().to_string())),
@@ -169,6 +179,7 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match cli.verb {
         Some(Verb::Inspect(args)) => Ok(Command::Inspect(args.try_into()?)),
+        Some(Verb::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
         #[cfg(feature = "sandbox")]
         Some(Verb::Sandbox(args)) => {
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
@@ -179,7 +190,31 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     }
 }
 
+/// The command line. The help of a policy shows what is its own: the options of a push are told there.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("policy", |policy| {
+        policy.mut_args(|arg| {
+            let is_own = ["target", "terraform"].contains(&arg.get_id().as_str());
+            arg.hide(!is_own)
+        })
+    })
+}
+
+/// The policy of a push, without the push.
+fn policy_of(args: policy::PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
+    let policy::PolicyArgs { target, terraform, mut options } = args;
+    // Whoever pushes is somewhere else, and has its own environment there.
+    options.credentials = CredentialArgs::default();
+    let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
+    let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
+    // As AWS's own chain has it.
+    let set = |name| environment(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
+    let region = request.region.clone().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+    policy::text(&request, region.map(values::region).transpose()?.as_deref(), terraform)
+}
+
 fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
+    let PushArgs { archive: path, target, options: args } = args;
     let platforms = match args.platform {
         Some(platform) => Platforms::One(platform.parse()?),
         None if args.present_platforms => Platforms::Present,
@@ -192,7 +227,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let sandbox: Option<Option<PathBuf>> = None;
     // A sandbox leaves the user's own cache alone.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
-    let (targets, said) = args.repository.targets(&args.target)?;
+    let (targets, said) = args.repository.targets(&target)?;
     let targets = in_registry(targets, args.registry_id.as_deref())?;
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
@@ -204,7 +239,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
             .hint("Leave one of them out."));
     }
-    let archive = archive(args.archive.unwrap_or_default());
+    let archive = archive(path.unwrap_or_default());
     if args.report.as_ref().is_some_and(|report| archive == Source::Path(report.clone())) {
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
@@ -323,11 +358,11 @@ fn with_environment(
     for argument in &arguments {
         refuse_unexpanded("the argument", &argument.to_string_lossy())?;
     }
-    let mut command = Cli::command();
+    let mut command = command();
     let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
     let mut all = Vec::new();
     match command.find_subcommand(&first).cloned() {
-        Some(verb) if first == "inspect" => {
+        Some(verb) if ["inspect", "policy"].contains(&&*first) => {
             all.push(arguments.remove(0));
             command = verb;
         }

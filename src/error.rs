@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A failure that a person can act on.
 ///
@@ -19,6 +20,7 @@ struct Parts {
     what: String,
     hint: Option<String>,
     answer: Option<Answer>,
+    unanswered: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -78,6 +80,12 @@ pub struct Answer {
     pub message: String,
     /// AWS's request ID, which its support asks for.
     pub request_id: Option<String>,
+    /// What was asked: a request line (`PUT /v2/team/app/manifests/1`), or the action of an API (`ecr:PutImage`).
+    pub asked: Option<String>,
+    /// The service's clock.
+    pub date: Option<SystemTime>,
+    /// The answer was a web page, of which the message is the title.
+    pub is_page: bool,
 }
 
 impl fmt::Display for Answer {
@@ -104,7 +112,7 @@ impl std::error::Error for Answer {}
 impl Error {
     /// An error of `kind`; `what` says what we were doing to which thing, in one sentence without a full stop.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self(Box::new(Parts { kind, what: what.into(), hint: None, answer: None, source: None }))
+        Self(Box::new(Parts { kind, what: what.into(), hint: None, answer: None, unanswered: None, source: None }))
     }
 
     /// The archive is at fault.
@@ -151,6 +159,20 @@ impl Error {
         self
     }
 
+    /// Says to which request the connection broke before an answer came.
+    #[must_use]
+    pub fn unanswered(mut self, asked: impl Into<String>) -> Self {
+        self.0.unanswered = Some(asked.into());
+        self
+    }
+
+    /// The same error, of another kind: the service's words say more than its status.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// What sort of failure it is.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -164,6 +186,11 @@ impl Error {
     /// The service's own words, if a service spoke.
     pub fn answer(&self) -> Option<&Answer> {
         self.0.answer.as_ref()
+    }
+
+    /// The request to which no answer came, because the connection broke.
+    pub fn cut(&self) -> Option<&str> {
+        self.0.unanswered.as_deref()
     }
 
     /// The causes, nearest first, each said once: libraries like to repeat their source in their own text.
@@ -202,6 +229,21 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
+/// The title of a web page, which is no service's answer: a proxy's, a firewall's, a load balancer's. `None` if it is none.
+pub fn page_title(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start();
+    // Of ASCII only, so that places stay.
+    let lower = text.to_ascii_lowercase();
+    if !lower.starts_with("<html") && !lower.starts_with("<!doctype html") {
+        return None;
+    }
+    let start = lower.find("<title>")? + "<title>".len();
+    let title = &text[start..start + lower[start..].find("</title>")?];
+    let words = title.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(words.chars().filter(|c| !c.is_control()).take(200).collect())
+}
+
 /// What most functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -232,12 +274,22 @@ mod tests {
     }
 
     #[test]
+    fn a_web_page_is_told_by_its_title() {
+        let page = b" <!DOCTYPE HTML><Html><head><TITLE>\n403 \x1b[1mForb\xc4\xb0dden\t</title>";
+        assert_eq!(page_title(page).as_deref(), Some("403 [1mForb\u{130}dden"));
+        for none in ["", "{}", "<html>", "<title>x</title>", "<html><title>x", "<html></title><title>"] {
+            assert_eq!(page_title(none.as_bytes()), None, "{none}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_kept_in_the_service_s_words() {
         let answer = Answer {
             status: Some(404),
             code: "NAME_UNKNOWN".into(),
             message: "The repository with name 'a' does not exist".into(),
             request_id: Some("17".into()),
+            ..Answer::default()
         };
         let error = Error::new(Kind::Refused, "cannot push").answered(answer);
         assert_eq!(error.causes(), ["HTTP 404 NAME_UNKNOWN: The repository with name 'a' does not exist (request 17)"]);

@@ -41,6 +41,11 @@ fn run(command: Command) -> Result<ExitCode> {
             runtime.shutdown_background();
             done
         }
+        Command::Policy(policy) => {
+            policy.notes.iter().for_each(|note| complain(&format!("{note}\n")));
+            print(&policy.text)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Inspect(inspect) => run_inspect(&inspect),
         #[cfg(feature = "sandbox")]
         Command::Sandbox(sandbox) => runtime()?.block_on(sandbox::serve(sandbox)),

@@ -9,7 +9,7 @@ use super::credentials::CredentialArgs;
 use super::repository::RepositoryArgs;
 use crate::push::Reuse;
 
-/// The arguments and options.
+/// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct PushArgs {
     /// Archive to push: a `docker save` tar, or an OCI layout or a skopeo `dir:` as a tar, plain or compressed, or as a
@@ -19,7 +19,13 @@ pub(super) struct PushArgs {
     /// Where to push to: [HOST/]REPOSITORY[:TAG]; without a HOST it is your own ECR registry
     #[arg(required = true)]
     pub(super) target: Vec<String>,
+    #[command(flatten)]
+    pub(super) options: Options,
+}
 
+/// The options.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
     /// Image of the archive to push, by name; the tag defaults to latest
     #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "image_id", help_heading = "Source")]
     pub(super) image: Option<String>,

@@ -11,7 +11,7 @@ use crate::ecr::{Base, IdToken, Keys, Role, Secret, Sources};
 use crate::error::{Error, Result};
 
 /// The options for credentials.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct CredentialArgs {
     /// Profile of AWS's configuration files
     #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]

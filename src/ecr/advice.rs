@@ -1,7 +1,14 @@
-//! What to do about ECR's answers: from its own words to the cure.
+//! What ECR's answers mean and what to do about them: one table, from its own words to the cure.
+//!
+//! What its long rows say is next door: `denied.rs` for missing rights, `strict.rs` for manifests that it will not read,
+//! `clock.rs` for signatures that come too early or too late.
+
+mod clock;
+mod denied;
+mod strict;
 
 use crate::error::{Answer, Error, Kind};
-use crate::reference::{EcrHost, Repository};
+use crate::reference::{EcrHost, Host, Repository};
 
 /// The place that an answer is about.
 #[derive(Clone, Debug)]
@@ -12,83 +19,329 @@ pub struct Place {
     pub repository: Repository,
 }
 
-/// Adds the cure to an error that ECR answered with, if the cure is known. Before the login nobody knows the place.
+/// Adds the meaning and the cure to an error that ECR answered with, if they are known. Before the login nobody knows the
+/// place.
 #[must_use]
 pub fn advise(error: Error, place: Option<&Place>) -> Error {
-    let Some(answer) = error.answer() else { return error };
-    match hint(answer, error.kind(), place) {
-        Some(hint) => error.hint(hint),
+    advise_on(error, place, &[])
+}
+
+/// The same for a manifest that was put.
+#[must_use]
+pub fn advise_on(error: Error, place: Option<&Place>, manifest: &[u8]) -> Error {
+    let Some(answer) = error.answer() else { return advise_on_silence(error) };
+    let case = Case { answer, kind: error.kind(), place, manifest };
+    let found = ROWS.iter().filter(|row| row.is_about(answer)).find_map(|row| (row.means)(&case));
+    match found {
+        Some(Advice { kind, text }) => error.of_kind(kind).hint(text),
         None => error,
     }
 }
 
-fn hint(answer: &Answer, kind: Kind, place: Option<&Place>) -> Option<String> {
-    let says = |text: &str| answer.message.contains(text);
-    let arn = || place.map_or_else(|| "*".to_owned(), |place| place.host.arn(&place.repository));
-    Some(match (answer.code.as_str(), place) {
-        ("NAME_UNKNOWN" | "RepositoryNotFoundException", Some(place)) => format!(
-            "Add --create-repository, or create it: aws ecr create-repository --repository-name {} --region {}",
-            place.repository, place.host.region
-        ),
-        ("TAG_INVALID", _) if says("immutable") => {
-            "The tag exists and the repository does not let tags move: push under another tag.".into()
-        }
-        _ if says("'ImageManifest'") && says("Invalid JSON syntax") => {
-            "ECR takes no manifest with fields that it does not know. A `platform` in the descriptor of the config, as Docker \
-             25.0 and 26.0 write it, is taken out with --repair. Known besides: annotations in that descriptor, a \
-             platform in `subject`, platform.features in an index; those are for whoever writes them to leave out."
-                .into()
-        }
-        _ if says("Limit on number of layers") => "Make the image of fewer layers.".into(),
-        _ if says("not authorized to perform") => {
-            let action = answer.message.split_whitespace().find(|word| word.starts_with("ecr:")).unwrap_or("ecr:*");
-            let arn = if action == "ecr:GetAuthorizationToken" { "*".to_owned() } else { arn() };
-            format!("Allow the action {action} on {arn} in the caller's IAM policy.")
-        }
-        _ if kind == Kind::Permission && answer.status == Some(403) => {
-            format!("The caller lacks a right on {}, or the repository's own policy denies it.", arn())
-        }
-        (code, _) if code.starts_with("UnrecognizedClient") || code.starts_with("InvalidClientTokenId") => {
-            "AWS does not know this access key, or not in this region: check the credentials and the region.".into()
-        }
-        (code, _) if code.starts_with("ExpiredToken") => {
-            "The credentials have expired: get new ones and run again.".into()
-        }
-        (code, _) if code.starts_with("InvalidSignature") || code.starts_with("SignatureDoesNotMatch") => {
-            "The secret key does not fit the access key, or this machine's clock is wrong.".into()
-        }
+/// An answer, and what is known about how it came to it.
+struct Case<'a> {
+    answer: &'a Answer,
+    kind: Kind,
+    place: Option<&'a Place>,
+    manifest: &'a [u8],
+}
+
+/// What it means and what to do, and what sort of failure it is.
+struct Advice {
+    kind: Kind,
+    text: String,
+}
+
+/// A row of the table.
+struct Row {
+    /// It has a code that begins like one of these. None: any.
+    codes: &'static [&'static str],
+    /// It has one of these statuses. None: any.
+    statuses: &'static [u16],
+    /// It says one of these, in any case. None: anything.
+    says: &'static [&'static str],
+    /// What it means then; `None` leaves it to a later row.
+    means: fn(&Case<'_>) -> Option<Advice>,
+}
+
+impl Row {
+    fn is_about(&self, answer: &Answer) -> bool {
+        let message = answer.message.to_ascii_lowercase();
+        let Self { codes, statuses, says, .. } = self;
+        (codes.is_empty() || codes.iter().any(|code| answer.code.starts_with(code)))
+            && (statuses.is_empty() || answer.status.is_some_and(|status| statuses.contains(&status)))
+            && (says.is_empty() || says.iter().any(|words| message.contains(&words.to_ascii_lowercase())))
+    }
+}
+
+const fn row(
+    codes: &'static [&'static str],
+    statuses: &'static [u16],
+    says: &'static [&'static str],
+    means: fn(&Case<'_>) -> Option<Advice>,
+) -> Row {
+    Row { codes, statuses, says, means }
+}
+
+/// From the particular to the general: the first row that knows what to say has the word.
+const ROWS: [Row; 27] = [
+    // Who answered?
+    row(&[], &[407], &[], |case| case.of_kind(Kind::Permission, PROXY_LOGIN)),
+    row(&[], &[], &[], page),
+    // Rights.
+    row(&[], &[], &["not authorized to perform"], denied::said),
+    // The repository and its settings.
+    row(&["NAME_UNKNOWN", "RepositoryNotFound"], &[], &[], absent),
+    row(&["TAG_INVALID", "ImageTagAlreadyExists"], &[], &["immutable", "already exists"], |case| {
+        let tag = "The tag exists and the repository does not let tags move: push under another tag";
+        case.of_kind(
+            Kind::Refused,
+            &format!("{tag}, or change the repository's tag mutability{}.", case.let_tags_move()),
+        )
+    }),
+    row(&["Kms"], &[], &[], key),
+    row(&[], &[], &["kms key", "kms:", "kmsexception"], key),
+    // Quotas: a wait does not lift them.
+    row(&[], &[], &["Limit on number of layers"], |case| {
+        case.of_kind(Kind::Refused, "Make the image of fewer layers. How many ECR takes is not published; it was 127.")
+    }),
+    row(&["LimitExceeded"], &[], &[], quota),
+    row(&[], &[400, 403, 405], &QUOTA, |case| if case.says_any(&QUOTA) { quota(case) } else { None }),
+    row(&["LayerPartTooSmall"], &[], &[], |case| case.says(PARTS)),
+    row(&[], &[], &["at least 5MB", "layer part size"], |case| case.says(PARTS)),
+    // Manifests and tags.
+    row(&[], &[], &["'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'"], strict::manifest),
+    row(&[], &[], &["Member must have length less than or equal to 4194304"], |case| {
+        case.says("ECR takes manifests of 4 MiB at most. Leave annotations out, or list fewer platforms in one index.")
+    }),
+    row(&[], &[], &["at 'imageTag' failed"], |case| {
+        case.says("ECR takes tags of letters, digits, '_', '.' and '-', 128 at most. Push under another tag.")
+    }),
+    row(&["MANIFEST_BLOB_UNKNOWN", "LayersNotFound", "ReferencedImagesNotFound"], &[], &[], |case| {
+        case.says(
+            "What the manifest lists is not in the repository any more: a lifecycle policy or a person may have \
+             removed it meanwhile. Run the same command again.",
+        )
+    }),
+    // Too much at once.
+    row(&["TOOMANYREQUESTS", "Throttl", "TooManyRequests"], &[], &[], throttled),
+    row(&[], &[429], &[], throttled),
+    // Credentials.
+    row(&["RequestTimeTooSkewed", "RequestExpired"], &[], &[], clock::off),
+    row(&["InvalidSignature", "SignatureDoesNotMatch"], &[], &[], clock::signature),
+    row(&["UnrecognizedClient", "InvalidClientTokenId"], &[], &[], |case| {
+        case.says(
+            "AWS does not know this access key, or not in this region: check the credentials and the region. Keys of \
+             a role only count with their session token (AWS_SESSION_TOKEN).",
+        )
+    }),
+    row(&["ExpiredToken"], &[], &[], |case| case.says("The credentials have expired: get new ones and run again.")),
+    row(&["OptInRequired"], &[], &[], |case| {
+        case.says("The account has not turned this region on (AWS console, Account, AWS Regions), or has no ECR yet.")
+    }),
+    row(&["MissingAuthenticationToken", "IncompleteSignature"], &[], &[], |case| {
+        case.says(
+            "The signature did not arrive whole: a proxy on the way takes headers out. Let it pass AWS's hosts \
+             untouched (NO_PROXY=.amazonaws.com).",
+        )
+    }),
+    row(&[], &[400, 401, 403], &["authorization token is invalid", "not authorized", "no basic auth"], foreign_token),
+    row(&["AccessDenied"], &[], &[], denied::unsaid),
+    row(&[], &[401, 403], &[], denied::unsaid),
+];
+
+/// How quotas are spoken of.
+const QUOTA: [&str; 4] = ["quota", "limit exceeded", "maximum number", "limit of"];
+
+const PROXY_LOGIN: &str = "A proxy on the way wants a login of its own. Put it into the proxy's address: \
+                           HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.";
+
+const PARTS: &str = "ECR takes parts of 5 to 10 MiB. Leave --chunk-size out; if it is not given, a proxy on the way cuts \
+                     requests.";
+
+impl Case<'_> {
+    /// The words for an error of the kind that its status stands for.
+    fn says(&self, text: &str) -> Option<Advice> {
+        self.of_kind(self.kind, text)
+    }
+
+    fn of_kind(&self, kind: Kind, text: &str) -> Option<Advice> {
+        Some(Advice { kind, text: text.to_owned() })
+    }
+
+    /// Whether the answer has any of these words, names in quotes left out: a repository may be called `team/parts`.
+    fn says_any(&self, words: &[&str]) -> bool {
+        let message: String = self.answer.message.to_ascii_lowercase().split('\'').step_by(2).collect();
+        words.iter().any(|words| message.contains(words))
+    }
+
+    /// The command that lets tags move.
+    fn let_tags_move(&self) -> String {
+        self.place.map_or_else(String::new, |Place { host, repository }| {
+            format!(
+                " (aws ecr put-image-tag-mutability --repository-name {repository} --region {} --image-tag-mutability \
+                 MUTABLE)",
+                host.region
+            )
+        })
+    }
+
+    /// The actions that what was asked takes, most telling last, and the repository that they are on.
+    fn needed(&self) -> Option<(Vec<&'static str>, Option<String>)> {
+        needed(self.answer.asked.as_deref()?)
+    }
+}
+
+/// What requests take (ECR user guide, "IAM permissions for pushing an image"), with the calls a second that an account has
+/// by default in a region (ECR user guide, "Amazon ECR service quotas"), where they are known.
+const ACTIONS: [(&str, Option<u32>); 12] = [
+    ("ecr:BatchCheckLayerAvailability", Some(1_000)),
+    ("ecr:BatchGetImage", Some(2_000)),
+    ("ecr:CompleteLayerUpload", Some(100)),
+    ("ecr:CreateRepository", None),
+    ("ecr:DescribeImages", None),
+    ("ecr:DescribeRepositories", None),
+    ("ecr:GetAuthorizationToken", Some(500)),
+    ("ecr:GetDownloadUrlForLayer", Some(3_000)),
+    ("ecr:InitiateLayerUpload", Some(100)),
+    ("ecr:ListImages", None),
+    ("ecr:PutImage", Some(10)),
+    ("ecr:UploadLayerPart", Some(500)),
+];
+
+fn action(name: &str) -> Option<&'static str> {
+    ACTIONS.iter().map(|(action, _)| *action).find(|action| *action == name)
+}
+
+/// The actions that a request takes, and the repository that its path names.
+fn needed(asked: &str) -> Option<(Vec<&'static str>, Option<String>)> {
+    let Some((method, path)) = asked.split_once(' ') else { return Some((vec![action(asked)?], None)) };
+    let (above, last) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
+    let (names, repository): (&[&str], _) = match (method, above.rsplit_once('/')?, last) {
+        ("POST", (repository, "blobs"), "uploads") => (&["ecr:InitiateLayerUpload"], repository),
+        ("HEAD", (repository, "blobs"), _) => (&["ecr:BatchCheckLayerAvailability"], repository),
+        ("GET", (repository, "blobs"), _) => (&["ecr:GetDownloadUrlForLayer"], repository),
+        ("GET" | "HEAD", (repository, "manifests" | "referrers"), _) => (&["ecr:BatchGetImage"], repository),
+        ("PUT", (repository, "manifests"), _) => (&["ecr:PutImage"], repository),
+        ("GET", (repository, "tags"), "list") => (&["ecr:ListImages"], repository),
+        (method, (blobs, "uploads"), _) => match method {
+            "POST" => (&["ecr:InitiateLayerUpload"], blobs.strip_suffix("/blobs")?),
+            "PATCH" => (&["ecr:UploadLayerPart"], blobs.strip_suffix("/blobs")?),
+            "PUT" => (&["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"], blobs.strip_suffix("/blobs")?),
+            _ => return None,
+        },
         _ => return None,
-    })
+    };
+    Some((names.iter().filter_map(|name| action(name)).collect(), Some(repository.to_owned())))
+}
+
+/// Whether a request opens an upload.
+pub fn opens_upload(asked: &str) -> bool {
+    needed(asked).is_some_and(|(actions, _)| actions == ["ecr:InitiateLayerUpload"])
+}
+
+fn absent(case: &Case<'_>) -> Option<Advice> {
+    let Place { host, repository } = case.place?;
+    let region = &host.region;
+    case.of_kind(
+        Kind::Refused,
+        &format!(
+            "Add --create-repository, or create it: aws ecr create-repository --repository-name {repository} --region \
+             {region}"
+        ),
+    )
+}
+
+/// What ECR refuses it refuses in JSON. A page of 5xx may be that of AWS's own load balancer.
+fn page(case: &Case<'_>) -> Option<Advice> {
+    if !case.answer.is_page || case.kind == Kind::Unavailable {
+        return None;
+    }
+    let place = case
+        .place
+        .map_or_else(|| ".amazonaws.com".to_owned(), |place| Host::of_ecr(place.host.clone()).as_str().to_owned());
+    case.says(&format!(
+        "ECR sends no web pages: a proxy or a firewall on the way answered. Have it let {place} pass, or go round it \
+         (NO_PROXY={place})."
+    ))
+}
+
+fn key(case: &Case<'_>) -> Option<Advice> {
+    let describe = case.place.map_or_else(String::new, |Place { host, repository }| {
+        format!(" (aws ecr describe-repositories --repository-names {repository} --region {})", host.region)
+    });
+    case.of_kind(
+        Kind::Refused,
+        &format!(
+            "The repository is encrypted with a key of AWS KMS{describe}, and ECR cannot use it: it has to be enabled and in \
+             the same region, and whoever creates the repository needs kms:CreateGrant, kms:DescribeKey and \
+             kms:RetireGrant on it, in the key's own policy, too."
+        ),
+    )
+}
+
+/// Numbers from the ECR user guide, "Amazon ECR service quotas".
+fn quota(case: &Case<'_>) -> Option<Advice> {
+    let which = if case.says_any(&["repositories"]) {
+        "100,000 repositories a region: delete some, or have the quota raised (Service Quotas, Amazon ECR)"
+    } else if case.says_any(&["tags"]) {
+        "1,000 tags an image: delete some of its tags, or push a new image"
+    } else if case.says_any(&["part"]) {
+        "4,200 parts a layer: send larger ones with --chunk-size 10M, or make the layer smaller"
+    } else if case.says_any(&["layer"]) {
+        "52,000 MiB a layer: make the image of more and smaller layers"
+    } else {
+        "100,000 images a repository: have a lifecycle policy expire old ones (aws ecr put-lifecycle-policy), or have the \
+         quota raised (Service Quotas, Amazon ECR)"
+    };
+    case.of_kind(Kind::Refused, &format!("A quota is used up, which waiting does not help. By default it is {which}."))
+}
+
+fn throttled(case: &Case<'_>) -> Option<Advice> {
+    let (actions, _) = case.needed().unwrap_or_default();
+    let asked = actions.last().copied().unwrap_or("these calls");
+    let rate = ACTIONS.iter().find(|(action, _)| *action == asked).and_then(|(_, rate)| *rate);
+    let rate = rate.map_or_else(String::new, |rate| {
+        format!(" An account has {rate} a second in a region by default, all its pushes together.")
+    });
+    case.of_kind(
+        Kind::Unavailable,
+        &format!(
+            "ECR limits {asked}.{rate} Run the same command again to carry on, with fewer pushes at the same time or a lower \
+             --concurrency, or have the quota raised (Service Quotas, Amazon ECR)."
+        ),
+    )
+}
+
+fn foreign_token(case: &Case<'_>) -> Option<Advice> {
+    let Place { host, .. } = case.place?;
+    case.of_kind(
+        Kind::Permission,
+        &format!(
+            "The registry does not take the login that ECR's API gave out. One holds in its own region and partition only, \
+             and this registry is in {}: take AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_ECR and `endpoint_url` of the profile out \
+             if they lead elsewhere.",
+            host.region
+        ),
+    )
+}
+
+/// What is known of an error without an answer: certificates that others than AWS issued, and proxies that want a login.
+fn advise_on_silence(error: Error) -> Error {
+    let causes = error.causes().join(": ");
+    let says = |words: &[&str]| words.iter().any(|words| causes.contains(words));
+    if says(&["UnknownIssuer", "it was issued by", "self-signed", "self signed"]) {
+        return error.of_kind(Kind::Refused).hint(
+            "ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy that looks into TLS \
+             (Zscaler, Blue Coat and their like) shows its own. Add its CA to the machine's certificates, or name it with \
+             --ca-file FILE for the registry and a file of all CAs with SSL_CERT_FILE for AWS's API.",
+        );
+    }
+    if says(&["proxy authorization required", "407 Proxy Authentication Required"]) {
+        return error.of_kind(Kind::Permission).hint(PROXY_LOGIN);
+    }
+    error
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn advised(status: u16, code: &str, message: &str) -> String {
-        let host =
-            EcrHost { account: "123456789012".into(), region: "cn-north-1".into(), fips: false, dual_stack: false };
-        let place = Place { host, repository: "team/app".parse().unwrap() };
-        let answer = Answer { status: Some(status), code: code.into(), message: message.into(), request_id: None };
-        let kind = if status == 403 { Kind::Permission } else { Kind::Refused };
-        let error = advise(Error::new(kind, "x").answered(answer), Some(&place));
-        error.advice().unwrap_or_default().to_owned()
-    }
-
-    #[test]
-    fn a_missing_repository_names_the_option_and_the_command() {
-        let hint = advised(404, "NAME_UNKNOWN", "The repository with name 'team/app' does not exist");
-        assert!(
-            hint.contains("--create-repository,") && hint.contains("--repository-name team/app --region cn-north-1")
-        );
-    }
-
-    #[test]
-    fn a_missing_right_names_the_action_and_the_arn_in_its_partition() {
-        let message =
-            "User: arn:aws:iam::1:user/x is not authorized to perform: ecr:InitiateLayerUpload on resource: y";
-        let hint = advised(403, "DENIED", message);
-        assert!(hint.contains("ecr:InitiateLayerUpload on arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app"));
-        assert!(advised(403, "", "").contains("lacks a right on arn:aws-cn:"));
-    }
-}
+mod tests;

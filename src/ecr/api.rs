@@ -1,5 +1,8 @@
 //! The ECR API: its client, logins, what a repository holds, and what errors mean. Retries are the SDK's.
 
+mod doubt;
+mod said;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -7,18 +10,18 @@ use aws_sdk_ecr::Client;
 use aws_sdk_ecr::config::interceptors::InterceptorContext;
 use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ecr::operation::RequestId as _;
 use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
 use aws_sdk_ecr::primitives::DateTime;
 use aws_sdk_ecr::types::{DescribeImagesFilter, LayerAvailability, TagStatus};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+pub use self::doubt::Doubt;
 use super::access::Access;
 use super::credentials::NotReady;
 use super::network::Network;
 use super::settings::Settings;
-use crate::error::{Answer, Error, Kind, Result, root_cause};
+use crate::error::{Error, Kind, Result, root_cause};
 use crate::reference::{Digest, EcrHost, Host, Repository, TagPattern};
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
@@ -213,16 +216,8 @@ impl Ecr {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        if let SdkError::ServiceError(said) = &error {
-            let code = error.code().unwrap_or_default().to_owned();
-            let status = said.raw().status().as_u16();
-            let answer = Answer {
-                status: Some(status),
-                message: error.message().unwrap_or_default().to_owned(),
-                request_id: error.request_id().map(str::to_owned),
-                code,
-            };
-            return Error::new(kind(&answer.code, status), doing).answered(answer);
+        if let Some(answer) = said::answer(&error) {
+            return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).answered(answer);
         }
         // They may have ended since.
         if let Err(why) = self.settings.ready().await {

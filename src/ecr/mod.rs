@@ -9,14 +9,15 @@ mod credentials;
 mod federation;
 mod network;
 mod oidc;
+pub mod policy;
 mod refusal;
 mod region;
 mod repositories;
 mod settings;
 
 pub use access::{Access, Base, IdToken, Keys, Role, Secret, Sources};
-pub use advice::{Place, advise};
-pub use api::{Availability, Ecr, Token};
+pub use advice::{Place, advise, advise_on, opens_upload};
+pub use api::{Availability, Doubt, Ecr, Token};
 pub use credentials::NotReady;
 pub use network::Network;
 pub use repositories::{Encryption, Existence, Mutability, NewRepository, Template};

@@ -23,10 +23,10 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         let token = || error.downcast_ref::<AssumeRoleWithWebIdentityError>().map(|it| (it.meta(), it.request_id()));
         let (meta, id) = role.or_else(token)?;
         Some(Answer {
-            status: None,
             code: meta.code().unwrap_or_default().to_owned(),
             message: meta.message().unwrap_or_default().to_owned(),
             request_id: id.map(str::to_owned),
+            ..Answer::default()
         })
     });
     let Some(answer) = answer else {

@@ -99,6 +99,16 @@ pub enum Encryption {
     KmsDsse(Option<String>),
 }
 
+impl Encryption {
+    /// The key of the customer's own, if it is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Aes256 => None,
+            Self::Kms(key) | Self::KmsDsse(key) => key.as_deref(),
+        }
+    }
+}
+
 /// How a repository is set up. What is not said is left to ECR.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NewRepository {

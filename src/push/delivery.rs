@@ -109,7 +109,7 @@ impl<'a> Delivery<'a> {
                     self.remember(wanted, &packed);
                     (self.events)(Event::Arrived { sent: packed.size - meter.resumed_at(), meter });
                 }
-                Err(error) => to.fail(to.advise(error)),
+                Err(error) => to.fail(to.reason(error).await),
             }
         });
         futures_util::future::join_all(uploads).await;

@@ -1,12 +1,13 @@
 //! One target, reached: its registry, what is there, what is planned, what arrived.
 
 mod planning;
+mod refused;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Registries};
@@ -14,7 +15,7 @@ use super::outcome::{LayerOutcome, TagFate, TagOutcome, TargetOutcome, label};
 use super::policies::Policies;
 use super::tags::{Found, Stay};
 use super::{Event, Events, Request, Reuse};
-use crate::ecr::{self, Ecr, Mutability, Place};
+use crate::ecr::{Ecr, Mutability, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
@@ -53,6 +54,8 @@ pub(super) struct Destination {
     /// There is nothing to be done.
     done: bool,
     pub(super) cancel: CancellationToken,
+    /// Why the registry hung up, as soon as that is in doubt. `None` if nobody says.
+    doubt: OnceCell<Option<Error>>,
     state: Mutex<State>,
 }
 
@@ -110,6 +113,7 @@ impl Destination {
             stays: Vec::new(),
             done: false,
             cancel,
+            doubt: OnceCell::new(),
             state: Mutex::default(),
         };
         // The look at the tags tells whether there is a repository; where nothing is reused from them, it is the other way
@@ -258,7 +262,9 @@ impl Destination {
         let what = format!("the config {}", config.digest.short());
         let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)), is_shared: false };
         let sent = registry::upload(&self.client, &blob, None, feed(), feed).await;
-        sent.map_err(|error| self.advise(error))?;
+        if let Err(error) = sent {
+            return Err(self.reason(error).await);
+        }
         let mut state = self.state();
         state.available.insert(config.digest, Some(size));
         state.changed = true;
@@ -270,7 +276,7 @@ impl Destination {
         let Stated { bytes, digest, media_type, .. } = stated;
         let put = self.client.put_manifest(reference, media_type, *digest, bytes.clone()).await;
         self.state().changed |= put.is_ok();
-        put.map_err(|error| self.advise(error))
+        put.map_err(|error| self.advise_on(error, stated))
     }
 
     /// Puts the root under every tag, in their order, but those that point at it and those that stay.
@@ -363,14 +369,6 @@ impl Destination {
     /// Whether the target was given up.
     pub(super) fn has_failed(&self) -> bool {
         self.state().failure.is_some()
-    }
-
-    /// Adds what ECR's answers mean.
-    pub(super) fn advise(&self, error: Error) -> Error {
-        match &self.ecr {
-            Some((_, place)) => ecr::advise(error, Some(place)),
-            None => error,
-        }
     }
 
     /// `HOST/REPOSITORY`

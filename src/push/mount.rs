@@ -96,7 +96,10 @@ impl Destination {
             }
             Ok(Mount::Open(opened)) => {
                 let why = match self.ecr {
-                    Some(_) => "ECR wants them sent; it mounts only with the account setting BLOB_MOUNTING",
+                    Some(_) => {
+                        "ECR wants them sent; it mounts only with the account setting BLOB_MOUNTING, and where the caller \
+                         has ecr:GetDownloadUrlForLayer"
+                    }
                     None => "the registry wants them sent",
                 };
                 self.send_instead(&wanted.key, why, events);
@@ -107,7 +110,7 @@ impl Destination {
                 ControlFlow::Continue(None)
             }
             Err(error) => {
-                self.fail(self.advise(error));
+                self.fail(self.reason(error).await);
                 ControlFlow::Break(())
             }
         }

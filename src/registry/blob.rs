@@ -63,7 +63,7 @@ impl Client {
 }
 
 fn wrong(message: &str) -> Fault {
-    Fault::Answered(Answer { message: message.into(), ..Answer::default() }, None)
+    Fault::Answered(Box::new(Answer { message: message.into(), ..Answer::default() }), None)
 }
 
 fn content_length(response: &Response) -> Option<u64> {

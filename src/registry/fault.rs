@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use oci_client::errors::{OciEnvelope, OciErrorCode};
-use reqwest::header::RETRY_AFTER;
-use reqwest::{Response, StatusCode};
+use reqwest::header::{DATE, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode};
 
-use super::silence;
-use crate::error::{Answer, Error, Kind, root_cause};
+use super::silence::{self, Unanswered};
+use crate::error::{Answer, Error, Kind, page_title, root_cause};
 
 /// As much of an error body as is read. Longer ones are somebody's web page.
 const BODY_LIMIT: usize = 64 << 10;
@@ -18,17 +18,21 @@ pub(super) enum Fault {
     /// No answer came: name resolution, connection, TLS, a cut, a time limit.
     Silence(Box<dyn std::error::Error + Send + Sync>),
     /// An answer came, and it was not the one that was asked for.
-    Answered(Answer, Option<Duration>),
+    Answered(Box<Answer>, Option<Duration>),
     /// The failure is on this side: the archive, the credentials, Ctrl-C. Trying again is not the wire's business.
     Ours(Error),
 }
 
 impl Fault {
     /// The fault of a response that was not expected.
-    pub(super) async fn of_response(mut response: Response) -> Self {
+    pub(super) async fn of_response(mut response: Response, asked: &Method) -> Self {
         let status = response.status();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let request_id = header("x-amzn-requestid").or_else(|| header("x-request-id"));
+        // ECR's, S3's, and that of most others.
+        let ids = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
+        let request_id = ids.iter().find_map(|name| header(name)).map(|id| printable(&id));
+        let date = header(DATE.as_str()).and_then(|text| httpdate::parse_http_date(text.trim()).ok());
+        let asked = Some(format!("{asked} {}", response.url().path()));
         let retry_after = header(RETRY_AFTER.as_str()).and_then(|text| pause(&text, SystemTime::now()));
         let mut body = Vec::new();
         while body.len() < BODY_LIMIT {
@@ -40,9 +44,23 @@ impl Fault {
                 Err(_) => break,
             }
         }
-        let (code, message) = read_envelope(&body);
+        let title = page_title(&body);
+        let (code, message) = title.clone().map_or_else(|| read_envelope(&body), |title| (String::new(), title));
         let message = if message.is_empty() && code.is_empty() { reason(status) } else { message };
-        Self::Answered(Answer { status: Some(status.as_u16()), code, message, request_id }, retry_after)
+        let status = Some(status.as_u16());
+        let answer = Answer { status, code, message, request_id, asked, date, is_page: title.is_some() };
+        Self::Answered(Box::new(answer), retry_after)
+    }
+
+    /// The fault of a request whose connection broke before the answer.
+    pub(super) fn of_cut(error: reqwest::Error, asked: &Method) -> Self {
+        match error.url() {
+            Some(url) if silence::is_hang_up(&error) => {
+                let asked = format!("{asked} {}", url.path());
+                Self::Silence(Box::new(Unanswered { asked, why: error.without_url() }))
+            }
+            _ => Self::of_silence(error),
+        }
     }
 
     /// The fault of a request that got no answer. URLs are left out: they may be signed.
@@ -184,7 +202,7 @@ impl Fault {
                     Some(413) => Some("Send less in one request: add --chunk-size 1M."),
                     _ => None,
                 };
-                let error = Error::new(kind, format!("{doing}: {registry} said no")).answered(answer);
+                let error = Error::new(kind, format!("{doing}: {registry} said no")).answered(*answer);
                 match hint {
                     Some(hint) => error.hint(hint),
                     None => error,
@@ -239,8 +257,8 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, code: &str, message: &str) -> Fault {
-        let answer = Answer { status: Some(status), code: code.into(), message: message.into(), request_id: None };
-        Fault::Answered(answer, None)
+        let answer = Answer { status: Some(status), code: code.into(), message: message.into(), ..Answer::default() };
+        Fault::Answered(Box::new(answer), None)
     }
 
     #[test]
@@ -315,7 +333,7 @@ mod tests {
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let response = http.get(url).send().await.unwrap();
         answering.join().unwrap();
-        Fault::of_response(response).await
+        Fault::of_response(response, &Method::GET).await
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod auth;
 mod blob;
 mod body;
 mod fault;
+mod issuer;
 mod journal;
 mod manifest;
 mod opening;

@@ -44,7 +44,7 @@ impl Client {
         let answer = match self.ask(&ask).await {
             Ok(response) if response.status().as_u16() == 202 => self.opened(&ask, &response).map(Mount::Open),
             Ok(_) => Ok(Mount::Mounted),
-            Err(Fault::Answered(answer, _)) => Ok(Mount::Refused(answer)),
+            Err(Fault::Answered(answer, _)) => Ok(Mount::Refused(*answer)),
             Err(fault) => Err(fault),
         };
         if let (Ok(Mount::Mounted), Some(mut trace)) = (&answer, identity.and_then(|identity| self.trace(identity))) {
@@ -86,6 +86,11 @@ impl Client {
             Fault::Ours(Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name())))
         })?;
         Ok(Opened { location, least: least(response.headers()) })
+    }
+
+    /// Closes a session that was opened elsewhere, by its ID.
+    pub async fn forget_upload(&self, id: &str) {
+        self.forget(self.url(&format!("blobs/uploads/{id}"))).await;
     }
 
     /// Closes the session that an earlier run left, if there is one.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{CertificateError, InvalidMessage};
 
-use super::trust::is_of_a_ca;
+use super::trust::{Stranger, is_of_a_ca, stranger};
 use super::wire::CONNECT;
 use crate::error::{Error, Kind, root_cause};
 
@@ -23,12 +23,18 @@ enum Verdict<'a> {
     Distrusted(&'a CertificateError),
     /// The answer to the first message of the handshake was no TLS.
     NoTls,
+    /// The proxy wants a login and has none, or not the right one.
+    ProxyLogin,
 }
 
 impl<'a> Verdict<'a> {
     fn on(silence: &'a Cause) -> Option<Self> {
         // What comes in the middle of a connection is the line's fault, and another connection may cure it.
-        let in_handshake = silence.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect);
+        let in_handshake = find::<reqwest::Error>(silence).is_some_and(reqwest::Error::is_connect);
+        // hyper-util's error for 407, which has no type that is public.
+        if in_handshake && root_cause(silence) == "tunnel error: proxy authorization required" {
+            return Some(Self::ProxyLogin);
+        }
         match find::<rustls::Error>(silence)? {
             rustls::Error::InvalidCertificate(why) => Some(Self::Distrusted(why)),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) if in_handshake => Some(Self::NoTls),
@@ -42,6 +48,16 @@ pub(super) fn is_transient(silence: &Cause) -> bool {
     Verdict::on(silence).is_none()
 }
 
+/// Whether whoever was asked closed the connection instead of an answer.
+pub(super) fn is_hang_up(silence: &reqwest::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let is_closed =
+        |io: &io::Error| matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+    // hyper's error, which has no type that is public here.
+    let is_incomplete = || root_cause(silence) == "connection closed before message completed";
+    !silence.is_connect() && (find::<io::Error>(silence).is_some_and(is_closed) || is_incomplete())
+}
+
 /// The error for people.
 pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
     let refused = |what: String| Error::new(Kind::Refused, format!("{doing}: {what}"));
@@ -53,6 +69,11 @@ pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
         Some(Verdict::NoTls) => refused(format!("{registry} does not speak TLS there, but is asked over https")).hint(
             "For plain http leave --ca-file out, and give --insecure unless it is this machine; or correct the port.",
         ),
+        Some(Verdict::ProxyLogin) => {
+            Error::new(Kind::Permission, format!("{doing}: the proxy does not let us through to {registry}"))
+                .because("it answered 407 Proxy Authentication Required")
+                .hint("Put the proxy's login into its address: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.")
+        }
         None => {
             let why = root_cause(silence);
             let cure = if find::<Unresolved>(silence).is_some() {
@@ -64,7 +85,11 @@ pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
                 "Check the host name, the port and the proxy settings"
             };
             let error = Error::new(Kind::Unavailable, format!("{doing}: no answer from {registry}"));
-            error.because(why).hint(format!("{cure}; run the same command again to carry on."))
+            let error = error.because(why).hint(format!("{cure}; run the same command again to carry on."));
+            match find::<Unanswered>(silence) {
+                Some(Unanswered { asked, .. }) => error.unanswered(asked),
+                None => error,
+            }
         }
     }
 }
@@ -74,12 +99,14 @@ fn distrust(why: &CertificateError) -> (String, &'static str) {
     use CertificateError as C;
     let at = |seconds: u64| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
     let clock = "Whoever runs the registry has to renew it, unless this machine's clock is wrong.";
+    let name =
+        "Name the certificate of the CA that issued it with --ca-file FILE. A proxy that looks into TLS has its own.";
+    if let Some(stranger) = stranger(why) {
+        return (stranger.to_string(), name);
+    }
     match why {
         // A signature that does not fit is that of another CA of the same name.
-        C::UnknownIssuer | C::BadSignature => (
-            "it was issued by nobody whom this machine or --ca-file vouches for".into(),
-            "Name the certificate of the CA that issued it with --ca-file FILE. A proxy that looks into TLS has its own.",
-        ),
+        C::UnknownIssuer | C::BadSignature => (Stranger(None).to_string(), name),
         C::ExpiredContext { not_after, .. } => (format!("it expired on {}", at(not_after.as_secs())), clock),
         C::NotValidYetContext { not_before, .. } => {
             (format!("it is not valid yet, but from {}", at(not_before.as_secs())), clock)
@@ -109,6 +136,26 @@ fn find<T: StdError + 'static>(error: &Cause) -> Option<&T> {
         };
     }
     None
+}
+
+/// A request to which the connection broke before an answer came.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// `POST /v2/team/app/blobs/uploads/`
+    pub(super) asked: String,
+    pub(super) why: reqwest::Error,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl StdError for Unanswered {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.why)
+    }
 }
 
 /// A name without an address.

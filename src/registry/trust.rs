@@ -1,5 +1,7 @@
 //! Whom to trust over https beside those whom the machine trusts.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -9,9 +11,11 @@ use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore,
+    SignatureScheme,
 };
 
+use super::issuer;
 use crate::error::{Error, Result};
 
 /// Certificates that are trusted beside the machine's own.
@@ -42,16 +46,13 @@ impl Trust {
         Ok(Self(certificates))
     }
 
-    /// TLS as reqwest makes it by itself, with these certificates. `None` where there are none.
-    pub(super) fn tls(&self) -> Option<Result<ClientConfig, TlsError>> {
-        let own = (!self.0.is_empty()).then(|| self.0.clone())?;
-        let provider = Arc::new(default_provider());
-        let issued = rustls_platform_verifier::Verifier::new_with_extra_roots(own.clone(), Arc::clone(&provider));
-        Some(issued.and_then(|issued| {
-            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-            let verifier = Arc::new(Verifier { issued: Arc::new(issued), own });
-            Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
-        }))
+    /// TLS as reqwest makes it by itself, with these certificates, and with a word about who issued one that is not trusted.
+    pub(super) fn tls(&self) -> Result<ClientConfig, TlsError> {
+        let (own, provider) = (self.0.clone(), Arc::new(default_provider()));
+        let issued = rustls_platform_verifier::Verifier::new_with_extra_roots(own.clone(), Arc::clone(&provider))?;
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let verifier = Arc::new(Verifier { issued: Arc::new(issued), own });
+        Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
     }
 }
 
@@ -59,6 +60,29 @@ impl Trust {
 /// the clock (rustls/webpki, `check_issuer_independent_properties`).
 pub(super) fn is_of_a_ca(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity"))
+}
+
+/// An issuer whom nobody vouches for: its name, if it can be read.
+#[derive(Debug)]
+pub(super) struct Stranger(pub(super) Option<String>);
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(name) => write!(f, "it was issued by {name:?}, for whom neither this machine nor --ca-file vouches"),
+            None => f.write_str("it was issued by nobody whom this machine or --ca-file vouches for"),
+        }
+    }
+}
+
+impl StdError for Stranger {}
+
+/// Whoever issued a certificate that nobody vouches for.
+pub(super) fn stranger(error: &CertificateError) -> Option<&Stranger> {
+    match error {
+        CertificateError::Other(OtherError(other)) => other.downcast_ref(),
+        _ => None,
+    }
 }
 
 /// Trusts what the machine and these certificates vouch for; and these themselves where servers show them.
@@ -84,6 +108,10 @@ impl ServerCertVerifier for Verifier {
             Err(TlsError::InvalidCertificate(why)) if is_of_a_ca(&why) && self.own.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
+            }
+            Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                let stranger = Arc::new(Stranger(issuer::name(intermediates.last().unwrap_or(end_entity))));
+                Err(TlsError::InvalidCertificate(CertificateError::Other(OtherError(stranger))))
             }
             verified => verified,
         }

@@ -169,8 +169,8 @@ impl Client {
         if settings.endpoint.scheme() == "http" {
             // No certificate store where no certificate is checked.
             http = http.tls_certs_only([]);
-        } else if let Some(tls) = settings.trust.tls() {
-            http = http.tls_backend_preconfigured(tls.map_err(no_https)?);
+        } else {
+            http = http.tls_backend_preconfigured(settings.trust.tls().map_err(no_https)?);
         }
         if is_loopback(&settings.endpoint) || settings.via.is_some() {
             // No proxy between this machine and itself, nor to what only this network leads to.
@@ -361,11 +361,12 @@ impl Client {
         if let Some(header) = authorization {
             request = request.header(AUTHORIZATION, header);
         }
-        let response = request.body((ask.payload)()).send().await.map_err(Fault::of_silence)?;
+        let response = request.body((ask.payload)()).send().await;
+        let response = response.map_err(|error| Fault::of_cut(error, &ask.method))?;
         if ask.expect.contains(&response.status().as_u16()) {
             return Ok(response);
         }
-        Err(Fault::of_response(response).await)
+        Err(Fault::of_response(response, &ask.method).await)
     }
 
     /// Where the answer to a request to `from` says to go on, if it says so and if one may go there.
@@ -467,7 +468,7 @@ mod tests {
         let client = client();
         for (seconds, is_kept) in [(0, true), (600, true), (601, false), (u64::MAX, false)] {
             let answer = Answer { status: Some(429), ..Answer::default() };
-            let fault = Fault::Answered(answer, Some(Duration::from_secs(seconds)));
+            let fault = Fault::Answered(Box::new(answer), Some(Duration::from_secs(seconds)));
             let pause = client.pause(fault, client.delays().next()).await;
             assert_eq!(pause.is_ok(), is_kept, "{seconds}");
         }

@@ -7,6 +7,8 @@ mod policies;
 mod repositories;
 mod templates;
 
+use std::time::{Duration, SystemTime};
+
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
@@ -14,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::exchange::Exchange;
-use super::faults::Trouble;
+use super::faults::{Trouble, http_date};
 use super::refusal::{absent_message, parameter_message};
 use super::repository::{Image, Repo, Settings};
 use super::rules::LayerState;
@@ -122,6 +124,9 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
     if let Some((code, message)) = identity::doubt(server, &exchange.headers) {
         return Err(Exception::new(code, message));
     }
+    if server.rules(|rules| rules.clock_ahead) > Duration::from_secs(5 * 60) {
+        return Err(Exception::new("InvalidSignatureException", expired(server, exchange)));
+    }
     let Ok(Some(body)) = exchange.whole(LARGEST_REQUEST).await else {
         return Err(Exception::new("SerializationException", "The request cannot be read"));
     };
@@ -146,11 +151,31 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
         "ListTagsForResource" => repositories::list_tags(server, read(&body)?),
         "PutLifecyclePolicy" => policies::put_lifecycle(server, read(&body)?),
         "SetRepositoryPolicy" => policies::set(server, read(&body)?),
+        "InitiateLayerUpload" => initiate_layer_upload(server, read(&body)?),
         "BatchCheckLayerAvailability" => batch_check_layer_availability(server, read(&body)?),
         "BatchGetImage" => batch_get_image(server, read(&body)?),
         "DescribeImages" => describe_images(server, read(&body)?),
         _ => Err(Exception::new("UnknownOperationException", "")),
     }
+}
+
+/// Why a signature does not count any more: `Signature expired: 20261122T080000Z is now earlier than 20261122T081500Z
+/// (20261122T082000Z - 5 min.)` (<https://github.com/aws/aws-sdk-js/issues/527>).
+fn expired(server: &Server, exchange: &Exchange) -> String {
+    let signed = exchange.header("x-amz-date").unwrap_or_default();
+    let now = SystemTime::now() + server.rules(|rules| rules.clock_ahead);
+    let (least, now) = (compact(now - Duration::from_secs(5 * 60)), compact(now));
+    format!("Signature expired: {signed} is now earlier than {least} ({now} - 5 min.)")
+}
+
+/// A moment as signatures have it.
+fn compact(time: SystemTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let text = http_date(time);
+    let words: Vec<&str> = text.split(' ').collect();
+    let [_, day, month, year, clock, _] = words[..] else { return text };
+    let month = MONTHS.find(month).unwrap_or_default() / 3 + 1;
+    format!("{year}{month:02}{day}T{}Z", clock.replace(':', ""))
 }
 
 /// Reads what an operation was asked.
@@ -231,6 +256,20 @@ fn batch_check_layer_availability(server: &Server, request: CheckLayers) -> Outc
         }
     })?;
     Ok(json!({"layers": layers, "failures": failures}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitiateUpload {
+    registry_id: Option<String>,
+    repository_name: String,
+}
+
+fn initiate_layer_upload(server: &Server, request: InitiateUpload) -> Outcome {
+    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+    look(server, &name, |_| ())?;
+    let id = server.store.begin_upload(&name)?;
+    Ok(json!({"uploadId": id, "partSize": 10 << 20}))
 }
 
 #[derive(Clone, Deserialize)]

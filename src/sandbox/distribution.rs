@@ -90,7 +90,14 @@ pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Troub
     response
 }
 
+/// A refusal, with an ID as the API's answers have it.
 fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
+    let mut response = say_no(server, exchange, refusal);
+    set(&mut response, "x-amzn-requestid", server.store.request_id());
+    response
+}
+
+fn say_no(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
     match refusal {
         // The answer to a HEAD has no room for reasons.
         Refusal::Said { status, .. } if exchange.method == Method::HEAD => empty(status),

@@ -27,6 +27,13 @@ pub enum Trouble {
         /// The sentence.
         message: String,
     },
+    /// A proxy on the way answers with a web page of this title.
+    Page {
+        /// The HTTP status.
+        status: u16,
+        /// The title.
+        title: String,
+    },
     /// It is one too many: 429 `TOOMANYREQUESTS` "Rate exceeded"
     /// (<https://github.com/google/go-containerregistry/issues/750>), on the JSON face 400 `ThrottlingException`. ECR
     /// was never seen to send a `Retry-After`.
@@ -78,7 +85,7 @@ impl Trouble {
 
 /// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7). A part of a second counts as
 /// a whole one, so that nobody comes too early.
-fn http_date(time: SystemTime) -> String {
+pub(super) fn http_date(time: SystemTime) -> String {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     let (days, [year, month, day], [hour, minute, second]) = civil(time);

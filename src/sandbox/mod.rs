@@ -10,7 +10,7 @@
 //! - `api.rs`: AWS's face, JSON 1.1; in `api/` repositories, their policies and the templates for them
 //! - `identity.rs`: STS, and where CIs, containers and EC2 say who somebody is
 //! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
-//!   says no
+//!   says no; `iam.rs`: who may do what
 //! - `store.rs`: the state that both faces share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
 //! - `rules.rs`, `faults.rs`: what tests change
 //!
@@ -22,6 +22,7 @@ mod distribution;
 mod exchange;
 mod faults;
 mod folder;
+mod iam;
 mod identity;
 mod manifest;
 mod refusal;
@@ -40,6 +41,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
@@ -61,6 +63,7 @@ use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
+pub use self::iam::Policy;
 pub use self::identity::Assumed;
 pub use self::rules::{
     Absent, BlobMounting, ClosedTwice, CreationTemplate, ImmutableWords, Interrupted, LayerState, Locations,
@@ -307,15 +310,14 @@ impl Server {
 
     /// Why the caller may not do `action`, in IAM's words.
     fn denial(&self, action: &str, on: Option<&Repository>) -> Option<String> {
-        let denied = self.rules(|rules| rules.deny.iter().any(|denied| denied == action || denied == "*"));
-        denied.then(|| {
-            let user = format!("arn:{}:iam::{}:user/sandbox", self.registry().partition(), self.account);
-            let resource = on.map_or_else(|| "*".to_owned(), |name| self.arn(name));
-            format!(
-                "User: {user} is not authorized to perform: {action} on resource: {resource} because no identity-based \
-                 policy allows the {action} action"
-            )
-        })
+        self.denial_on(action, &on.map_or_else(|| "*".to_owned(), |name| self.arn(name)))
+    }
+
+    /// The same on any resource.
+    fn denial_on(&self, action: &str, resource: &str) -> Option<String> {
+        let why = self.rules(|rules| iam::denial(rules, action, resource))?;
+        let user = format!("arn:{}:iam::{}:user/sandbox", self.registry().partition(), self.account);
+        Some(format!("User: {user} is not authorized to perform: {action} on resource: {resource} {why}"))
     }
 }
 
@@ -324,6 +326,10 @@ impl Server {
     /// Checks the caller's rights.
     fn permit(&self, action: &str, name: &Repository) -> Result<(), Refusal> {
         let Some(message) = self.denial(action, Some(name)) else { return Ok(()) };
+        let hangs_up = self.rules(|rules| rules.absent_repository) == Absent::HangUp;
+        if hangs_up && action == "ecr:InitiateLayerUpload" {
+            return Err(Refusal::HangUp);
+        }
         if self.rules(|rules| rules.deny_silently) {
             return Err(Refusal::Silent(StatusCode::FORBIDDEN));
         }
@@ -361,6 +367,7 @@ async fn serve_registry(
             exchange.stall().await;
             Some(empty(StatusCode::SERVICE_UNAVAILABLE))
         }
+        Some(Trouble::Page { status, title }) => Some(page(status, &title)),
         Some(Trouble::ExpireTokens) => {
             server.store.expire_tokens();
             None
@@ -397,7 +404,10 @@ async fn serve_registry(
         Some(Trouble::TellLocation(None)) => drop(response.headers_mut().remove("location")),
         _ => {}
     }
-    let delay = server.rules(|rules| rules.delay);
+    let (delay, ahead) = server.rules(|rules| (rules.delay, rules.clock_ahead));
+    if !ahead.is_zero() {
+        set(&mut response, "date", faults::http_date(SystemTime::now() + ahead));
+    }
     // A sleep of nothing still waits for the clock's next tick, a millisecond.
     if matches!(face, Face::Registry(_)) && !delay.is_zero() {
         exchange.wait(delay).await;
@@ -460,6 +470,15 @@ fn cut(exchange: &mut Exchange) -> Response {
 fn end(exchange: &mut Exchange, ending: Ending) -> Response {
     exchange.end(ending);
     empty(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// What a proxy answers instead of whom was asked.
+fn page(status: u16, title: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let page = format!("<!DOCTYPE html>\n<html>\n<head><title>{title}</title></head>\n<body>No.</body>\n</html>\n");
+    let mut response = reply(status, page);
+    set(&mut response, "content-type", "text/html");
+    response
 }
 
 /// An answer without a body.

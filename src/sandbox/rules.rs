@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::faults::Fault;
+use super::iam::Policy;
 
 /// How the sandbox behaves. Tests change it in mid-run.
 #[derive(Clone, Debug)]
@@ -25,8 +26,14 @@ pub struct Rules {
     pub immutable: bool,
     /// The words in which a push to an immutable tag is refused.
     pub immutable_words: ImmutableWords,
+    /// The caller's IAM policy. Without one everything is allowed that `deny` does not name.
+    pub policy: Option<Policy>,
     /// IAM actions that the caller lacks, such as `ecr:PutImage`.
     pub deny: Vec<String>,
+    /// Why the caller lacks them, in IAM's words, where it is not for want of an identity-based policy: `with an explicit
+    /// deny in a service control policy`
+    /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>).
+    pub denied: Option<String>,
     /// Leaves the body of a denial empty, as ECR always does for HEAD and sometimes for others. On the registry's face
     /// only.
     pub deny_silently: bool,
@@ -57,6 +64,9 @@ pub struct Rules {
     /// [`Trouble::Throttle`](super::Trouble::Throttle), which does not count for `faults`. ECR counts by the second
     /// instead (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
     pub most_at_once: Option<usize>,
+    /// How far its clock is ahead of the client's. Of more than five minutes signatures expire
+    /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/signing-elements.html>).
+    pub clock_ahead: Duration,
     /// How much later each answer of the registry's face comes: how far away it is.
     pub delay: Duration,
     /// What goes wrong on purpose, and how often still.
@@ -74,7 +84,9 @@ impl Default for Rules {
             locations: Locations::default(),
             immutable: false,
             immutable_words: ImmutableWords::default(),
+            policy: None,
             deny: Vec::new(),
+            denied: None,
             deny_silently: false,
             // https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
             token_lifetime: Duration::from_secs(12 * 60 * 60),
@@ -88,6 +100,7 @@ impl Default for Rules {
             manifest: ManifestRules::default(),
             space: None,
             most_at_once: None,
+            clock_ahead: Duration::ZERO,
             delay: Duration::ZERO,
             faults: Vec::new(),
         }
@@ -246,8 +259,8 @@ pub enum Absent {
     /// 404 `NAME_UNKNOWN` (<https://github.com/containers/skopeo/issues/851>).
     #[default]
     NameUnknown,
-    /// The first POST is cut without an answer (<https://github.com/aws/containers-roadmap/issues/1970>). All other
-    /// requests still get a 404.
+    /// The first POST is cut without an answer, for want of the repository or of the right to upload
+    /// (<https://github.com/aws/containers-roadmap/issues/1970>). All other requests still get a 404 or a 403.
     HangUp,
 }
 

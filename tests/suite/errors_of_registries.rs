@@ -101,7 +101,7 @@ fn a_right_to_create_that_is_missing() {
 fn a_denial_without_words_still_names_the_repository() {
     let deny = vec!["ecr:InitiateLayerUpload".into()];
     let ecr = Ecr::with(&["team/app"], Rules { deny, deny_silently: true, ..Rules::default() });
-    drop(refused(&ecr, &[], 3).says(&["HTTP 403", &format!("The caller lacks a right on {ARN}")]));
+    drop(refused(&ecr, &[], 3).says(&["HTTP 403", &format!("The request takes ecr:InitiateLayerUpload on {ARN}")]));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::bench::{Bench, finish};
+use ecr_push::sandbox::{Absent, Rules};
+
+use super::bench::{Bench, finish, testdata};
+use super::ecr::Ecr;
 
 const README: &str = include_str!("../../README.md");
 
@@ -48,6 +51,35 @@ fn what_is_inside_is_what_the_readme_shows() {
     assert_eq!(finish(command, String::new).exits(0).prints(shown).stderr, "");
 }
 
+#[test]
+fn the_policy_is_what_the_readme_shows() {
+    let section = section("### The IAM policy");
+    let line = section.lines().find(|line| line.starts_with("ecr-push policy ")).unwrap();
+    let shown = section.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let run = Bench::new().run(&line.split(' ').skip(1).collect::<Vec<_>>());
+    assert_eq!(run.exits(0).prints(shown).stderr, "");
+}
+
+#[test]
+fn a_no_of_ecr_is_told_as_the_readme_shows() {
+    // Without the ID of the request.
+    let alike = |text: &str| {
+        let (before, rest) = text.split_once("(request ").unwrap();
+        format!("{before}{}", rest.split_once(')').unwrap().1)
+    };
+    let mut shown =
+        section("### When ECR says no").split("```text\n").skip(1).map(|it| it.split("```").next().unwrap());
+    for (denied, absent_repository) in
+        [("ecr:PutImage", Absent::NameUnknown), ("ecr:InitiateLayerUpload", Absent::HangUp)]
+    {
+        let rules = Rules { deny: vec![denied.into()], absent_repository, ..Rules::default() };
+        let ecr = Ecr::with(&["team/app"], rules);
+        let run = ecr.run(&[&testdata("docker-20.10-save.tar"), "team/app:1", "--retries", "0"]).exits(3);
+        let error = run.stderr.find("error: ").unwrap();
+        assert_eq!(alike(&run.stderr[error..]), alike(shown.next().unwrap()));
+    }
+}
+
 /// A section of the README.
 fn section(title: &str) -> &'static str {
     README.split(&format!("{title}\n")).nth(1).unwrap().split("\n### ").next().unwrap()
@@ -66,6 +98,11 @@ fn the_tables_of_options_are_those_of_the_program() {
         let help = Bench::new().run(arguments).exits(0).stdout.clone();
         assert_eq!(options(section(title)), options(&help), "{title}");
     }
+    // A policy takes those of a push as well, which its help leaves to that.
+    let help = |arguments: &[&str]| options(&Bench::new().run(arguments).exits(0).stdout);
+    let (named, own) = (options(section("### The IAM policy")), help(&["policy", "--help"]));
+    assert!(own.is_subset(&named), "{own:?}");
+    assert!(named.is_subset(&own.union(&help(&["--help"])).cloned().collect()), "{named:?}");
 }
 
 #[test]

@@ -58,12 +58,29 @@ pub(super) fn create(server: &Server, request: Create) -> Outcome {
     {
         return Err(Exception::new("AccessDeniedException", message));
     }
+    // https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html, "Required IAM permissions"
+    for action in ["kms:DescribeKey", "kms:CreateGrant"] {
+        if let Some(key) = &settings.kms_key
+            && let Some(message) = server.denial_on(action, &key_arn(server, key))
+        {
+            return Err(Exception::new("AccessDeniedException", message));
+        }
+    }
     if !server.store.create(&name, settings)? {
         let message =
             format!("The repository with name '{name}' already exists in the registry with id '{}'", server.account);
         return Err(Exception::new("RepositoryAlreadyExistsException", message));
     }
     Ok(json!({"repository": look(server, &name, |repo| describe_one(server, &name, repo))?}))
+}
+
+/// A key's ARN, for which its ID may stand.
+fn key_arn(server: &Server, key: &str) -> String {
+    if key.starts_with("arn:") {
+        return key.to_owned();
+    }
+    let (registry, account) = (server.registry(), &server.account);
+    format!("arn:{}:kms:{}:{account}:key/{key}", registry.partition(), registry.region)
 }
 
 fn settings_of(request: Create) -> Result<Settings, Exception> {

@@ -278,3 +278,37 @@ async fn a_right_that_is_missing_is_named() {
     let reply = bench.api("CreateRepository", json!({"repositoryName": "new"})).await;
     assert_eq!(reply.exception(), exception("AccessDeniedException", message));
 }
+
+#[tokio::test]
+async fn a_key_of_one_s_own_takes_rights_on_it() {
+    let bench = Bench::new().await;
+    let allow = |action: &str, resource: &str| json!({"Effect": "Allow", "Action": action, "Resource": resource});
+    let key = "arn:aws:kms:us-east-1:000000000000:key/1";
+    let encryption = json!({"encryptionType": "KMS", "kmsKey": "1"});
+    let request = json!({"repositoryName": "team/new", "encryptionConfiguration": encryption});
+    let mut statements = vec![allow("ecr:*", "*"), allow("kms:DescribeKey", key)];
+    for is_allowed in [false, true] {
+        let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        bench.sandbox.set_rules(|rules| rules.policy = Some(Policy::of_json(&policy).unwrap()));
+        let reply = bench.api("CreateRepository", request.clone()).await;
+        if is_allowed {
+            assert_eq!(reply.json()["repository"]["repositoryName"], "team/new");
+        } else {
+            let (_, name, message) = reply.exception();
+            assert_eq!(name, "AccessDeniedException");
+            assert!(message.contains(&format!("kms:CreateGrant on resource: {key} because no identity-based")));
+        }
+        statements.push(allow("kms:CreateGrant", key));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_can_be_opened_and_is_that_of_the_other_face() {
+    let bench = Bench::new().await;
+    let absent = bench.api("InitiateLayerUpload", json!({"repositoryName": "absent"})).await;
+    assert_eq!(absent.exception().1, "RepositoryNotFoundException");
+    bench.api("CreateRepository", json!({"repositoryName": "team/new"})).await;
+    let opened = bench.api("InitiateLayerUpload", json!({"repositoryName": "team/new"})).await;
+    assert_eq!(opened.json()["partSize"], 10_485_760);
+    assert_eq!(bench.sandbox.open_uploads(), 1);
+}

@@ -1,0 +1,112 @@
+//! The verb that prints the IAM policy of a push.
+
+use crate::ecr::NewRepository;
+use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
+use crate::error::{Error, Kind, Result};
+use crate::push::{Request, Reuse};
+use crate::reference::{EcrHost, Host, Target};
+
+use super::arguments::Options;
+
+/// The policy of a push, and what is to be said about it.
+#[derive(Debug)]
+pub struct PolicyText {
+    /// The policy, for stdout.
+    pub text: String,
+    /// What is not known of it, a line each.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PolicyArgs {
+    /// Where the push goes: [HOST/]REPOSITORY[:TAG], as a push takes it
+    #[arg(required = true)]
+    pub(super) target: Vec<String>,
+    /// As Terraform's data source aws_iam_policy_document, not as JSON
+    #[arg(long)]
+    pub(super) terraform: bool,
+    #[command(flatten)]
+    pub(super) options: Options,
+}
+
+/// The host names of ECR Public (ECR user guide, "Amazon ECR Public registries").
+const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
+
+/// The policy for what a request asks for.
+///
+/// # Errors
+/// If it goes nowhere in AWS.
+pub(super) fn text(request: &Request, region: Option<&str>, terraform: bool) -> Result<PolicyText> {
+    let policy = Policy::of(&needs(request, region));
+    if policy.is_empty() {
+        return Err(Error::new(Kind::Usage, "a push to these targets takes no IAM policy: none is in Amazon ECR")
+            .hint("Name a repository of ECR: REPOSITORY, or ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY."));
+    }
+    let text = if terraform { policy.terraform() } else { policy.json() };
+    let mut notes = Vec::new();
+    if request.targets.iter().any(|target| target.host.is_none()) {
+        let unknown = match (&request.registry_id, region) {
+            (None, None) => "account and region are",
+            (None, Some(_)) => "the account is",
+            (Some(_), None) => "the region is",
+            (Some(_), Some(_)) => return Ok(PolicyText { text, notes }),
+        };
+        notes.push(format!(
+            "note: of targets without a host {unknown} not known here, so ARNs have `*` there; name the host, or put them in"
+        ));
+    }
+    Ok(PolicyText { text, notes })
+}
+
+fn needs(request: &Request, region: Option<&str>) -> Needs {
+    let account = request.registry_id.as_deref();
+    let reached: Vec<(Registry, &Target)> = request
+        .targets
+        .iter()
+        .filter_map(|target| Some((registry(target.host.as_ref(), account, region)?, target)))
+        .collect();
+    let is_looked_at = request.reuse == Reuse::Tag;
+    let sources =
+        reached.iter().filter(|(registry, _)| *registry != Registry::Public).flat_map(|(registry, target)| {
+            let others = request.mount_from.iter().filter(|from| from.repository != target.repository);
+            others.map(|from| Source {
+                registry: registry.clone(),
+                repository: from.repository.clone(),
+                is_read: from.tag.is_some(),
+            })
+        });
+    Needs {
+        looks: is_looked_at,
+        patterns: request.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
+        // What stands under the tag tells whether there is a repository.
+        checks: !is_looked_at,
+        create: request.create_repository.then(|| creation(request)),
+        sources: if request.reuse == Reuse::Off { Vec::new() } else { sources.collect() },
+        targets: reached.iter().map(|(registry, target)| (registry.clone(), target.repository.clone())).collect(),
+    }
+}
+
+fn creation(request: &Request) -> Creation {
+    let NewRepository { tags, encryption, .. } = &request.new_repository;
+    Creation {
+        tags: !tags.is_empty(),
+        lifecycle_policy: request.lifecycle_policy.is_some(),
+        repository_policy: request.repository_policy.is_some(),
+        kms_key: encryption.as_ref().and_then(|encryption| encryption.key()).map(str::to_owned),
+    }
+}
+
+/// The registry of a host, or the caller's own. `None` if it is not in AWS.
+fn registry(host: Option<&Host>, account: Option<&str>, region: Option<&str>) -> Option<Registry> {
+    let ecr = match host {
+        Some(host) if PUBLIC.contains(&host.as_str()) => return Some(Registry::Public),
+        Some(host) => host.ecr()?.clone(),
+        None => EcrHost {
+            account: account.unwrap_or("*").into(),
+            region: region.unwrap_or("*").into(),
+            fips: false,
+            dual_stack: false,
+        },
+    };
+    Some(Registry::Private { partition: ecr.partition().into(), region: ecr.region, account: ecr.account })
+}

@@ -1,0 +1,74 @@
+use super::*;
+
+fn place() -> Place {
+    let host = EcrHost { account: "123456789012".into(), region: "cn-north-1".into(), fips: false, dual_stack: false };
+    Place { host, repository: "team/app".parse().unwrap() }
+}
+
+fn advised(status: u16, code: &str, message: &str, asked: &str) -> (Kind, String) {
+    let asked = Some(asked.to_owned());
+    let answer =
+        Answer { status: Some(status), code: code.into(), message: message.into(), asked, ..Answer::default() };
+    let kind = if status == 403 { Kind::Permission } else { Kind::Refused };
+    let error = advise(Error::new(kind, "x").answered(answer), Some(&place()));
+    (error.kind(), error.advice().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_missing_repository_names_the_option_and_the_command() {
+    let (_, hint) = advised(404, "NAME_UNKNOWN", "The repository with name 'team/app' does not exist", "");
+    assert!(hint.contains("--create-repository,") && hint.contains("--repository-name team/app --region cn-north-1"));
+}
+
+#[test]
+fn a_missing_right_names_the_action_and_the_arn_in_its_partition() {
+    let message = "User: arn:aws-cn:iam::1:user/x is not authorized to perform: ecr:InitiateLayerUpload";
+    let (_, hint) = advised(403, "DENIED", message, "");
+    assert!(hint.contains("ecr:InitiateLayerUpload on arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app"));
+    assert!(hint.contains(r#""Action":"ecr:InitiateLayerUpload","Resource":"arn:aws-cn:ecr:"#), "{hint}");
+    assert!(advised(403, "", "", "").1.contains("lacks a right on arn:aws-cn:"));
+}
+
+#[test]
+fn requests_take_the_actions_of_the_user_guide() {
+    for (asked, actions, repository) in [
+        ("POST /v2/a/b/blobs/uploads/", &["ecr:InitiateLayerUpload"][..], Some("a/b")),
+        ("POST /v2/a/b/blobs/uploads", &["ecr:InitiateLayerUpload"], Some("a/b")),
+        ("PATCH /v2/a/blobs/uploads/1-2", &["ecr:UploadLayerPart"], Some("a")),
+        ("PUT /v2/a/blobs/uploads/1-2", &["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"], Some("a")),
+        ("HEAD /v2/a/blobs/sha256:1", &["ecr:BatchCheckLayerAvailability"], Some("a")),
+        ("GET /v2/a/blobs/sha256:1", &["ecr:GetDownloadUrlForLayer"], Some("a")),
+        ("GET /v2/blobs/uploads/manifests/1", &["ecr:BatchGetImage"], Some("blobs/uploads")),
+        ("GET /v2/a/referrers/sha256:1", &["ecr:BatchGetImage"], Some("a")),
+        ("PUT /v2/a/manifests/1", &["ecr:PutImage"], Some("a")),
+        ("GET /v2/a/tags/list", &["ecr:ListImages"], Some("a")),
+        ("ecr:DescribeImages", &["ecr:DescribeImages"], None),
+    ] {
+        assert_eq!(needed(asked), Some((actions.to_vec(), repository.map(str::to_owned))), "{asked}");
+    }
+    for asked in ["", "GET /", "GET /v2/", "DELETE /v2/a/blobs/uploads/1", "PUT /v2/x/uploads/1", "ecr:Unheard"] {
+        assert_eq!(needed(asked), None, "{asked}");
+    }
+}
+
+#[test]
+fn a_row_never_panics_on_whatever_a_service_says() {
+    for message in
+        ["", "not authorized to perform: ", "User: is not authorized to perform: on resource: ", "explicit deny"]
+    {
+        for status in [0, 200, 400, 401, 403, 405, 407, 429, 500] {
+            for code in ["", "DENIED", "Kms", "LimitExceeded", "InvalidSignature", "TAG_INVALID"] {
+                let _advice = advised(status, code, message, "POST /v2/a/blobs/uploads/");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_name_of_a_repository_says_nothing() {
+    let named = "The repository with name 'team/parts-quota' cannot be used";
+    assert!(!advised(400, "NAME_INVALID", named, "").1.contains("quota"));
+    let full = "The repository with name 'team/parts' has the maximum number of images";
+    assert!(advised(403, "DENIED", full, "").1.contains("100,000 images a repository"));
+    assert!(advised(400, "LimitExceededException", "A layer has too many parts", "").1.contains("4,200 parts a layer"));
+}

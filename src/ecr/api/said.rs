@@ -1,0 +1,43 @@
+//! What the API answered, as data.
+
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::RequestId as _;
+
+use crate::error::{Answer, page_title};
+
+/// The answer that an error is made of, if one came.
+pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<Answer> {
+    let raw = match error {
+        SdkError::ServiceError(said) => said.raw(),
+        // What cannot be read as an answer of the service.
+        SdkError::ResponseError(said) => said.raw(),
+        _ => return None,
+    };
+    let header = |name: &str| raw.headers().get(name);
+    let title = page_title(raw.body().bytes().unwrap_or_default());
+    Some(Answer {
+        status: Some(raw.status().as_u16()),
+        code: error.code().unwrap_or_default().to_owned(),
+        is_page: title.is_some(),
+        message: title.unwrap_or_else(|| error.message().unwrap_or_default().to_owned()),
+        request_id: error.request_id().map(str::to_owned),
+        asked: asked::<E>(),
+        date: header("date").and_then(|date| httpdate::parse_http_date(date).ok()),
+    })
+}
+
+/// The action: the error's type is named after the operation, and nothing else in it is.
+fn asked<E>() -> Option<String> {
+    let operation = std::any::type_name::<E>().rsplit("::").next()?.strip_suffix("Error")?;
+    Some(format!("ecr:{operation}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ecr::operation::describe_images::DescribeImagesError;
+
+    #[test]
+    fn an_error_tells_its_action() {
+        assert_eq!(super::asked::<DescribeImagesError>().as_deref(), Some("ecr:DescribeImages"));
+    }
+}

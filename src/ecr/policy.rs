@@ -1,0 +1,297 @@
+//! IAM policies: what a push asks for, as the smallest policy that allows it.
+//!
+//! Which request takes which action is told by the ECR user guide ("IAM permissions for pushing an image"). What a push
+//! asks for is found out by a test, which takes each action away from a push into the sandbox.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::reference::Repository;
+
+/// A part of AWS's world, as ARNs name it. What is not known is `*`.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Registry {
+    /// The private registry of an account in a region.
+    Private {
+        /// `aws`, `aws-cn`.
+        partition: String,
+        /// The region.
+        region: String,
+        /// The account.
+        account: String,
+    },
+    /// ECR Public.
+    Public,
+}
+
+impl Registry {
+    fn arn(&self, repository: &Repository) -> String {
+        match self {
+            Self::Private { partition, region, account } => {
+                format!("arn:{partition}:ecr:{region}:{account}:repository/{repository}")
+            }
+            Self::Public => {
+                // The first part is the registry's alias, which ARNs do not know.
+                let name = repository.as_str().split_once('/').map_or(repository.as_str(), |(_, name)| name);
+                format!("arn:aws:ecr-public::*:repository/{name}")
+            }
+        }
+    }
+
+    /// The ARN of a key, which may be given as that already. Those of an alias cannot be told.
+    fn key(&self, key: &str) -> String {
+        match self {
+            _ if key.starts_with("arn:") && key.contains(":key/") => key.to_owned(),
+            Self::Private { partition, region, account } => {
+                let id = if key.contains('/') { "*" } else { key };
+                format!("arn:{partition}:kms:{region}:{account}:key/{id}")
+            }
+            Self::Public => "*".into(),
+        }
+    }
+}
+
+/// What a push is going to ask for, as far as its options tell.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// The repositories that are pushed to.
+    pub targets: Vec<(Registry, Repository)>,
+    /// Images of them are looked at, for layers that need not be sent.
+    pub looks: bool,
+    /// The newest of several tags is looked for.
+    pub patterns: bool,
+    /// Whether they exist is asked through the API.
+    pub checks: bool,
+    /// What they are created with, if they are.
+    pub create: Option<Creation>,
+    /// Other repositories that layers are mounted from.
+    pub sources: Vec<Source>,
+}
+
+/// A repository that layers are mounted from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Where it is.
+    pub registry: Registry,
+    /// Its name.
+    pub repository: Repository,
+    /// An image of it is read.
+    pub is_read: bool,
+}
+
+/// What repositories are created with, as far as it takes further rights.
+#[derive(Clone, Debug, Default)]
+pub struct Creation {
+    /// Resource tags.
+    pub tags: bool,
+    /// A lifecycle policy.
+    pub lifecycle_policy: bool,
+    /// A repository policy.
+    pub repository_policy: bool,
+    /// A key of the customer's own: its ID or ARN.
+    pub kms_key: Option<String>,
+}
+
+/// One statement of a policy.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Statement {
+    sid: &'static str,
+    effect: &'static str,
+    action: Vec<String>,
+    resource: Vec<String>,
+}
+
+/// A policy that allows a push.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Policy {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+const PUSH: [&str; 5] =
+    ["BatchCheckLayerAvailability", "CompleteLayerUpload", "InitiateLayerUpload", "PutImage", "UploadLayerPart"];
+
+impl Needs {
+    /// What images of the repositories are looked at with.
+    fn looking(&self) -> Vec<&'static str> {
+        let mut actions = Vec::new();
+        if self.looks {
+            actions.extend(["BatchGetImage", "GetDownloadUrlForLayer"]);
+        }
+        if self.patterns {
+            actions.push("DescribeImages");
+        }
+        if self.checks {
+            actions.push("DescribeRepositories");
+        }
+        actions
+    }
+
+    /// What repositories are created with. ECR Public has no lifecycle policies.
+    fn creating(&self, is_public: bool) -> Vec<&'static str> {
+        let Some(create) = &self.create else { return Vec::new() };
+        let mut actions = vec!["CreateRepository"];
+        if create.tags {
+            actions.push("TagResource");
+        }
+        if create.lifecycle_policy && !is_public {
+            actions.push("PutLifecyclePolicy");
+        }
+        if create.repository_policy {
+            actions.push("SetRepositoryPolicy");
+        }
+        actions
+    }
+}
+
+impl Policy {
+    /// The smallest policy for what is needed. Without a target in ECR it has no statement.
+    pub fn of(needs: &Needs) -> Self {
+        let arns = |is_public: bool| -> Vec<String> {
+            let targets = needs.targets.iter().filter(|(registry, _)| (*registry == Registry::Public) == is_public);
+            targets.map(|(registry, repository)| registry.arn(repository)).collect()
+        };
+        let (private, public) = (arns(false), arns(true));
+        let everything = |is_wanted: bool| if is_wanted { vec!["*".to_owned()] } else { Vec::new() };
+        let keys = needs.targets.iter().filter(|(registry, _)| *registry != Registry::Public);
+        let keys = keys.filter_map(|(registry, _)| Some(registry.key(needs.create.as_ref()?.kms_key.as_deref()?)));
+        let sources = |is_read: bool| {
+            let sources = needs.sources.iter().filter(move |source| source.is_read == is_read);
+            sources.map(|source| source.registry.arn(&source.repository)).collect()
+        };
+        let mut policy = Self { version: "2012-10-17", statement: Vec::new() };
+        policy.allow("LogIn", "ecr", &["GetAuthorizationToken"], everything(!private.is_empty()));
+        policy.allow("Push", "ecr", &[&PUSH[..], &needs.looking()].concat(), private.clone());
+        policy.allow("Create", "ecr", &needs.creating(false), private);
+        policy.allow("Encrypt", "kms", &["CreateGrant", "DescribeKey", "RetireGrant"], keys.collect());
+        policy.allow("Mount", "ecr", &["BatchCheckLayerAvailability", "GetDownloadUrlForLayer"], sources(false));
+        policy.allow("MountImage", "ecr", &["BatchGetImage", "GetDownloadUrlForLayer"], sources(true));
+        policy.allow("LogInPublic", "ecr-public", &["GetAuthorizationToken"], everything(!public.is_empty()));
+        policy.allow("BearPublic", "sts", &["GetServiceBearerToken"], everything(!public.is_empty()));
+        policy.allow("PushPublic", "ecr-public", &PUSH, public.clone());
+        policy.allow("CreatePublic", "ecr-public", &needs.creating(true), public);
+        policy
+    }
+
+    /// Whether it allows nothing, since nothing is needed.
+    pub fn is_empty(&self) -> bool {
+        self.statement.is_empty()
+    }
+
+    /// Adds a statement, unless it would allow nothing. Actions and resources are sorted, each once.
+    fn allow(&mut self, sid: &'static str, service: &str, actions: &[&str], resources: Vec<String>) {
+        let action: BTreeSet<String> = actions.iter().map(|action| format!("{service}:{action}")).collect();
+        let resource: BTreeSet<String> = resources.into_iter().collect();
+        if !action.is_empty() && !resource.is_empty() {
+            let (action, resource) = (action.into_iter().collect(), resource.into_iter().collect());
+            self.statement.push(Statement { sid, effect: "Allow", action, resource });
+        }
+    }
+
+    /// As IAM reads it, with a line end.
+    pub fn json(&self) -> String {
+        // Text and lists only: nothing in it can fail to become JSON.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// As Terraform reads it.
+    pub fn terraform(&self) -> String {
+        let mut text = "data \"aws_iam_policy_document\" \"ecr_push\" {\n".to_owned();
+        for (n, Statement { sid, effect, action, resource }) in self.statement.iter().enumerate() {
+            let gap = if n > 0 { "\n" } else { "" };
+            text += &format!("{gap}  statement {{\n    sid    = {}\n    effect = {}\n", quoted(sid), quoted(effect));
+            for (name, values) in [("actions", action), ("resources", resource)] {
+                let lines: String = values.iter().map(|value| format!("      {},\n", quoted(value))).collect();
+                text += &format!("\n    {name} = [\n{lines}    ]\n");
+            }
+            text += "  }\n";
+        }
+        text + "}\n"
+    }
+}
+
+/// Text as Terraform writes it: as JSON does, where `${` and `%{` begin nothing.
+fn quoted(text: &str) -> String {
+    json!(text).to_string().replace("${", "$${").replace("%{", "%%{")
+}
+
+/// A statement that allows one action, in one line.
+pub(super) fn line(action: &[&str], resource: &str) -> String {
+    format!("{{\"Effect\":\"Allow\",\"Action\":{},\"Resource\":{}}}", one_or_many(action), json!(resource))
+}
+
+/// The same for the own policy of a repository or key, which says to whom instead of on what.
+pub(super) fn line_of_resource(action: &[&str], principal: &str) -> String {
+    let action = one_or_many(action);
+    format!("{{\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":{}}},\"Action\":{action}}}", json!(principal))
+}
+
+fn one_or_many(values: &[&str]) -> serde_json::Value {
+    if let [one] = values { json!(one) } else { json!(values) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(registry: Registry) -> Needs {
+        Needs { targets: vec![(registry, "team/app".parse().unwrap())], ..Needs::default() }
+    }
+
+    fn china() -> Registry {
+        let (partition, region) = ("aws-cn".into(), "cn-north-1".into());
+        Registry::Private { partition, region, account: "123456789012".into() }
+    }
+
+    #[test]
+    fn a_push_without_further_options_takes_seven_actions_at_most() {
+        let policy = Policy::of(&Needs { looks: true, ..needs(china()) });
+        let text = policy.json();
+        assert!(text.contains("\"arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app\""), "{text}");
+        assert_eq!(policy.statement.iter().map(|it| it.sid).collect::<Vec<_>>(), ["LogIn", "Push"]);
+        assert_eq!(policy.statement[1].action.len(), 7);
+        assert_eq!(Policy::of(&needs(china())).statement[1].action.len(), 5);
+    }
+
+    #[test]
+    fn a_key_is_named_by_its_arn() {
+        for (key, arn) in [
+            ("1234abcd", "arn:aws-cn:kms:cn-north-1:123456789012:key/1234abcd"),
+            ("alias/team", "arn:aws-cn:kms:cn-north-1:123456789012:key/*"),
+            ("arn:aws-cn:kms:cn-north-1:1:alias/team", "arn:aws-cn:kms:cn-north-1:123456789012:key/*"),
+            ("arn:aws-cn:kms:cn-north-1:1:key/x", "arn:aws-cn:kms:cn-north-1:1:key/x"),
+        ] {
+            let create = Creation { kms_key: Some(key.into()), tags: true, ..Creation::default() };
+            let policy = Policy::of(&Needs { create: Some(create), ..needs(china()) });
+            let encrypt = policy.statement.iter().find(|it| it.sid == "Encrypt").unwrap();
+            assert_eq!(encrypt.resource, [arn]);
+            let create = policy.statement.iter().find(|it| it.sid == "Create").unwrap();
+            assert_eq!(create.action, ["ecr:CreateRepository", "ecr:TagResource"]);
+        }
+    }
+
+    #[test]
+    fn ecr_public_has_another_service_and_a_bearer_token() {
+        let text = Policy::of(&needs(Registry::Public)).json();
+        for part in ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken", "ecr-public::*:repository/app"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("\"ecr:") && !text.contains("BatchGetImage"), "{text}");
+    }
+
+    #[test]
+    fn terraform_is_not_asked_to_fill_anything_in() {
+        assert_eq!(quoted("a${b}%{c}\""), r#""a$${b}%%{c}\"""#);
+        let text = Policy::of(&needs(china())).terraform();
+        assert!(
+            text.starts_with(
+                "data \"aws_iam_policy_document\" \"ecr_push\" {\n  statement {\n    sid    = \"LogIn\"\n"
+            )
+        );
+        assert_eq!(text.matches('{').count(), text.matches('}').count());
+    }
+}

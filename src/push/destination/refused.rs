@@ -1,0 +1,81 @@
+//! What a refusal means at this target, and what it means if there is none: ECR hangs up instead.
+
+use super::Destination;
+use crate::ecr::{self, Doubt, Ecr, Place};
+use crate::error::{Error, Kind};
+use crate::image::Stated;
+
+impl Destination {
+    /// Adds what ECR's answers mean.
+    pub(in crate::push) fn advise(&self, error: Error) -> Error {
+        match &self.ecr {
+            Some((_, place)) => ecr::advise(error, Some(place)),
+            None => error,
+        }
+    }
+
+    /// The same for a manifest that was put.
+    pub(super) fn advise_on(&self, error: Error, put: &Stated) -> Error {
+        match &self.ecr {
+            Some((_, place)) => ecr::advise_on(error, Some(place), &put.bytes),
+            None => error,
+        }
+    }
+
+    /// The same for an upload: where ECR hung up at its first request, as it was seen to do for want of the repository or of
+    /// a right (<https://github.com/aws/containers-roadmap/issues/1970>), its API is asked which it is. Once for all layers.
+    pub(in crate::push) async fn reason(&self, error: Error) -> Error {
+        match (&self.ecr, error.cut()) {
+            (Some((ecr, place)), Some(asked)) if ecr::opens_upload(asked) => {
+                let asking = self.doubt.get_or_init(|| self.doubt_of(ecr, place));
+                // Who wants it to end does not wait for reasons.
+                match self.cancel.run_until_cancelled(asking).await {
+                    Some(Some(found)) => found.clone(),
+                    Some(None) => unclear(error, place),
+                    None => Error::interrupted(),
+                }
+            }
+            _ => self.advise(error),
+        }
+    }
+
+    /// What the API says, if it says anything.
+    async fn doubt_of(&self, ecr: &Ecr, Place { host, repository }: &Place) -> Option<Error> {
+        let hung_up = format!("cannot upload to {repository}: {} hung up instead of an answer", self.host);
+        match ecr.doubt(&host.account, repository).await.ok()? {
+            Doubt::Absent => {
+                let create =
+                    format!("aws ecr create-repository --repository-name {repository} --region {}", host.region);
+                let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"));
+                Some(error.hint(format!("Add --create-repository, or create it: {create}")))
+            }
+            Doubt::Denied(said) => {
+                let error = Error::new(Kind::Permission, format!("{hung_up}, and its API says why"));
+                let error = match said.answer() {
+                    Some(answer) => error.answered(answer.clone()),
+                    None => error,
+                };
+                Some(self.advise(error))
+            }
+            Doubt::None(id) => {
+                // As well as that goes: the API has no call for it, and an upload without a byte costs nobody anything.
+                self.client.forget_upload(&id).await;
+                let error = Error::new(Kind::Unavailable, hung_up);
+                Some(error.because("the connection was cut on the way").hint(
+                    "ECR's API says that the repository exists and that the caller may upload to it, so it is the way that \
+                     is broken: a proxy, a firewall, a VPN. Run the same command again to carry on.",
+                ))
+            }
+        }
+    }
+}
+
+/// What is said if the API could not be asked.
+fn unclear(error: Error, Place { host, repository }: &Place) -> Error {
+    let hint = error.advice().unwrap_or_default().to_owned();
+    error.hint(format!(
+        "ECR hangs up like that if the repository {repository} does not exist, or if the caller lacks \
+         ecr:InitiateLayerUpload on {}; its API did not say whether it is one of them. If it is neither: {hint}",
+        host.arn(repository)
+    ))
+}

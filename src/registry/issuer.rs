@@ -1,0 +1,94 @@
+//! Who issued a certificate, as it says itself: enough of DER for that (RFC 5280, 4.1).
+
+/// The longest name that is told.
+const LONGEST: usize = 100;
+
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const OID: u8 = 0x06;
+const VERSION: u8 = 0xa0;
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+const ORGANIZATION: &[u8] = &[0x55, 4, 10];
+
+/// The issuer's common name, or its organization.
+pub(super) fn name(certificate: &[u8]) -> Option<String> {
+    let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
+    let (_, mut rest, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
+    if let Some((VERSION, _, after)) = element(rest) {
+        rest = after;
+    }
+    // The serial number and the algorithm of the signature stand before it.
+    let (_, _, rest) = element(rest)?;
+    let (_, _, rest) = element(rest)?;
+    let (_, issuer, _) = element(rest).filter(|(tag, ..)| *tag == SEQUENCE)?;
+    let value = value(issuer, COMMON_NAME).or_else(|| value(issuer, ORGANIZATION))?;
+    let text: String = String::from_utf8_lossy(value).chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+    Some(text).filter(|text| !text.trim().is_empty())
+}
+
+/// The value of an attribute of a name.
+fn value<'a>(mut name: &'a [u8], attribute: &[u8]) -> Option<&'a [u8]> {
+    while let Some((tag, set, rest)) = element(name) {
+        name = rest;
+        let pair = element(set).filter(|(inner, ..)| (tag, *inner) == (SET, SEQUENCE));
+        let Some((_, pair, _)) = pair else { continue };
+        if let Some((OID, oid, rest)) = element(pair)
+            && oid == attribute
+        {
+            return element(rest).map(|(_, value, _)| value);
+        }
+    }
+    None
+}
+
+/// The first element: its tag, its content, and what follows it.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = bytes.split_first()?;
+    let (&first, mut rest) = rest.split_first()?;
+    let mut length = usize::from(first);
+    if first & 0x80 != 0 {
+        let count = usize::from(first & 0x7f);
+        let digits = rest.get(..count).filter(|_| (1..=4).contains(&count))?;
+        length = digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit));
+        rest = &rest[count..];
+    }
+    Some((tag, rest.get(..length)?, &rest[length..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    fn issued(names: &[(DnType, &str)]) -> Vec<u8> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        names.iter().for_each(|(kind, name)| params.distinguished_name.push(kind.clone(), *name));
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn the_common_name_is_told_or_the_organization() {
+        let both = [(DnType::OrganizationName, "Zscaler Inc."), (DnType::CommonName, "Zscaler Root CA")];
+        assert_eq!(name(&issued(&both)).as_deref(), Some("Zscaler Root CA"));
+        assert_eq!(name(&issued(&both[..1])).as_deref(), Some("Zscaler Inc."));
+        assert_eq!(name(&issued(&[])), None);
+    }
+
+    #[test]
+    fn what_is_no_certificate_has_no_issuer() {
+        let whole = issued(&[(DnType::CommonName, "x")]);
+        for end in 0..whole.len() {
+            assert_eq!(name(&whole[..end]), None, "cut after {end} bytes");
+        }
+        for at in 0..whole.len() {
+            for byte in [0, 0x30, 0x7f, 0x80, 0x84, 0xff] {
+                let mut broken = whole.clone();
+                broken[at] = byte;
+                // Whatever it makes of it, it ends.
+                let _name = name(&broken);
+            }
+        }
+    }
+}

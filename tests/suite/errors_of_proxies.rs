@@ -1,0 +1,82 @@
+//! Who answers instead of ECR: proxies that show pages, that want a login, that look into TLS.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use ecr_push::sandbox::{Fault, Trouble};
+
+use super::bench::testdata;
+use super::ecr::Ecr;
+use super::tls::{Authority, Front};
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+
+#[test]
+fn a_web_page_is_no_answer_of_ecr() {
+    for (on, place) in [
+        ("ecr:PutImage", "000000000000.dkr.ecr.us-east-1.amazonaws.com"),
+        ("ecr:InitiateLayerUpload", "000000000000.dkr.ecr.us-east-1.amazonaws.com"),
+        ("ecr:GetAuthorizationToken", ".amazonaws.com"),
+    ] {
+        let page = Trouble::Page { status: 403, title: "Access Denied: category Cloud".into() };
+        let ecr = Ecr::faulty(&[Fault::once(on, page).times(u32::MAX)]);
+        let run =
+            ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "0"]).exits(3).never_says(&["<html", "<title"]);
+        let run =
+            run.says(&["HTTP 403: Access Denied: category Cloud", "ECR sends no web pages: a proxy or a firewall"]);
+        drop(run.says(&[&format!("NO_PROXY={place}")]));
+    }
+}
+
+#[test]
+fn a_page_that_says_not_now_may_be_that_of_aws_s_own_load_balancer() {
+    let page = Trouble::Page { status: 503, title: "503 Service Temporarily Unavailable".into() };
+    let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", page).times(u32::MAX)]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "1"]).exits(4).never_says(&["proxy", "<html"]);
+    drop(run.says(&["HTTP 503: 503 Service Temporarily Unavailable", "next try in"]));
+    assert_eq!(ecr.count("ecr:PutImage"), 2);
+}
+
+/// A proxy that answers whatever it is asked like that.
+fn proxy(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    // It ends with the process: nobody waits for it.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _head = stream.read(&mut [0; 4096]);
+            let _gone = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_proxy_that_wants_a_login() {
+    let wants = proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let ecr = Ecr::new();
+    let archive = testdata(ARCHIVE);
+    // ECR's API is asked first; of another registry nothing but the registry.
+    for target in ["team/app:1", "registry.test/app:1"] {
+        let mut command = ecr.command(&[&archive, target, "--retries", "3"]);
+        command.env_remove("AWS_ENDPOINT_URL_ECR").env_remove("ECR_PUSH_REGISTRY_ENDPOINT");
+        command.env("HTTPS_PROXY", &wants).env("HTTP_PROXY", &wants);
+        let run = ecr.finish(command).exits(3).says(&["HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"]);
+        drop(run.never_says(&["next try in"]));
+    }
+}
+
+#[test]
+fn a_certificate_of_a_proxy_that_looks_into_tls() {
+    let (ecr, authority) = (Ecr::new(), Authority::new("Zscaler Root CA"));
+    let front = Front::of(ecr.address(), authority.issue(|_| {}));
+    let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "--retries", "0"]);
+    command.env("AWS_ENDPOINT_URL_ECR", format!("https://{}", front.address));
+    let run = ecr.finish(command).exits(1).says(&["cannot log in to Amazon ECR in us-east-1", "UnknownIssuer"]);
+    drop(run.says(&[
+        "hint: ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy",
+        "Zscaler",
+        "SSL_CERT_FILE",
+    ]));
+}

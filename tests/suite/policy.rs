@@ -1,0 +1,288 @@
+//! The IAM policy that the program prints: it is enough for a push with the same options, and nothing in it is for nothing.
+
+use ecr_push::sandbox::{BlobMounting, Policy, Rules};
+use serde_json::{Value, json};
+
+use super::bench::{Bench, Run, finish, testdata};
+use super::ecr::{Ecr, HOST};
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const PACKED: &str = "crane-oci-layout";
+const BEFORE: &str = "docker-20.10-save-by-id-untagged.tar";
+const REPOSITORY: &str = "arn:aws:ecr:us-east-1:000000000000:repository/team/app";
+
+/// The policy that is printed for a push.
+#[track_caller]
+fn printed(options: &[&str]) -> Value {
+    let target = format!("{HOST}/team/app:1");
+    let run = Bench::new().run(&[&["policy", &target], options].concat()).exits(0);
+    assert_eq!(run.stderr, "");
+    serde_json::from_str(&run.stdout).unwrap()
+}
+
+/// A push with that policy, into a registry that has another image under the tag, if the repository is there, and one to
+/// mount layers from. With the operations that were refused.
+fn push(archive: &str, policy: &Value, options: &[&str], is_there: bool) -> (Ecr, Run, Vec<String>) {
+    let rules = Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() };
+    let ecr = Ecr::with(if is_there { &["team/app", "team/base"] } else { &["team/base"] }, rules);
+    drop(ecr.run(&[&testdata(archive), "team/base:1"]).exits(0));
+    if is_there {
+        drop(ecr.run(&[&testdata(BEFORE), "team/app:1"]).exits(0));
+    }
+    let (policy, before) = (Policy::of_json(&policy.to_string()).unwrap(), ecr.log().len());
+    ecr.set_rules(|rules| rules.policy = Some(policy));
+    // A fresh machine: nothing is known of the layers.
+    let cache = ecr.bench.scratch("no-cache.jsonl");
+    let run = ecr.run(&[&[&testdata(archive), "team/app:1", "--cache", &cache], options].concat());
+    let denied = ecr.log().split_off(before).into_iter().filter(|entry| matches!(entry.status, 400 | 403));
+    let denied = denied.map(|entry| entry.operation).collect();
+    (ecr, run, denied)
+}
+
+/// What becomes of a push that lacks an action.
+enum Lack {
+    /// It fails and names the action.
+    Fails,
+    /// A push of this archive does without, and says so in these words and with the action's name.
+    Says(&'static str, &'static str),
+}
+use Lack::{Fails, Says};
+
+const CHECK: Lack = Says(PACKED, "is not allowed, so layers that are there already are sent again");
+const LOOK: Lack = Says(ARCHIVE, "are not reused: ");
+const MOUNT: Lack = Says(PACKED, "are not mounted: ");
+const MOUNT_PLAIN: Lack = Says(ARCHIVE, "are not mounted: ");
+
+/// An action of a statement, with what becomes of a push without.
+type Action = (&'static str, &'static str, Lack);
+
+/// The options of a push, and all actions of its policy.
+const CASES: &[(&[&str], &[Action])] = &[
+    (
+        &[],
+        &[
+            ("LogIn", "ecr:GetAuthorizationToken", Fails),
+            ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
+            ("Push", "ecr:BatchGetImage", LOOK),
+            ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
+            ("Push", "ecr:InitiateLayerUpload", Fails),
+            ("Push", "ecr:PutImage", Fails),
+            ("Push", "ecr:UploadLayerPart", Fails),
+        ],
+    ),
+    (
+        &["--reuse", "off"],
+        &[
+            ("LogIn", "ecr:GetAuthorizationToken", Fails),
+            ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
+            ("Push", "ecr:CompleteLayerUpload", Fails),
+            (
+                "Push",
+                "ecr:DescribeRepositories",
+                Says(ARCHIVE, "was not checked: ecr:DescribeRepositories is not allowed"),
+            ),
+            ("Push", "ecr:InitiateLayerUpload", Fails),
+            ("Push", "ecr:PutImage", Fails),
+            ("Push", "ecr:UploadLayerPart", Fails),
+        ],
+    ),
+    (
+        &["--reuse-from", "*"],
+        &[
+            ("LogIn", "ecr:GetAuthorizationToken", Fails),
+            ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
+            ("Push", "ecr:BatchGetImage", LOOK),
+            ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:DescribeImages", LOOK),
+            ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
+            ("Push", "ecr:InitiateLayerUpload", Fails),
+            ("Push", "ecr:PutImage", Fails),
+            ("Push", "ecr:UploadLayerPart", Fails),
+        ],
+    ),
+    (
+        &["--create-repository"],
+        &[
+            ("LogIn", "ecr:GetAuthorizationToken", Fails),
+            ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
+            ("Push", "ecr:BatchGetImage", LOOK),
+            ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
+            ("Push", "ecr:InitiateLayerUpload", Fails),
+            ("Push", "ecr:PutImage", Fails),
+            ("Push", "ecr:UploadLayerPart", Fails),
+            ("Create", "ecr:CreateRepository", Fails),
+        ],
+    ),
+    (
+        &["--mount-from", "team/base"],
+        &[
+            ("LogIn", "ecr:GetAuthorizationToken", Fails),
+            ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
+            ("Push", "ecr:BatchGetImage", LOOK),
+            ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
+            ("Push", "ecr:InitiateLayerUpload", Fails),
+            ("Push", "ecr:PutImage", Fails),
+            ("Push", "ecr:UploadLayerPart", Fails),
+            ("Mount", "ecr:BatchCheckLayerAvailability", MOUNT),
+            ("Mount", "ecr:GetDownloadUrlForLayer", MOUNT),
+        ],
+    ),
+    (
+        &["--mount-from", "team/base:1"],
+        &[
+            ("LogIn", "ecr:GetAuthorizationToken", Fails),
+            ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
+            ("Push", "ecr:BatchGetImage", LOOK),
+            ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
+            ("Push", "ecr:InitiateLayerUpload", Fails),
+            ("Push", "ecr:PutImage", Fails),
+            ("Push", "ecr:UploadLayerPart", Fails),
+            ("MountImage", "ecr:BatchGetImage", MOUNT_PLAIN),
+            ("MountImage", "ecr:GetDownloadUrlForLayer", MOUNT_PLAIN),
+        ],
+    ),
+];
+
+#[test]
+fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
+    for (options, lacks) in CASES {
+        let (policy, creates) = (printed(options), options.contains(&"--create-repository"));
+        for archive in [ARCHIVE, PACKED] {
+            let (ecr, run, denied) = push(archive, &policy, options, !creates);
+            drop(run.exits(0).never_says(&["is not allowed", " are not reused: ", " are not mounted: HTTP", "403"]));
+            assert_eq!(denied, Vec::<String>::new(), "{options:?}");
+            assert!(ecr.image("team/app", "1").is_some());
+        }
+        let statements = policy["Statement"].as_array().unwrap();
+        let all: Vec<(&str, &str)> = statements
+            .iter()
+            .flat_map(|it| {
+                it["Action"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|action| (it["Sid"].as_str().unwrap(), action.as_str().unwrap()))
+            })
+            .collect();
+        assert_eq!(all, lacks.iter().map(|(sid, action, _)| (*sid, *action)).collect::<Vec<_>>(), "{options:?}");
+        for (sid, action, lack) in *lacks {
+            let (policy, is_there) = (without(&policy, sid, action), !creates || *action != "ecr:CreateRepository");
+            match lack {
+                Fails => {
+                    let (_ecr, run, _denied) = push(ARCHIVE, &policy, options, is_there);
+                    let run = run.exits(3).says(&[&format!("hint: Allow the action {action} on ")]);
+                    drop(run.says(&[&format!("{{\"Effect\":\"Allow\",\"Action\":\"{action}\",")]));
+                }
+                Says(archive, words) => {
+                    let (ecr, run, _denied) = push(archive, &policy, options, is_there);
+                    drop(run.exits(0).says(&[words, action]));
+                    assert!(ecr.image("team/app", "1").is_some());
+                }
+            }
+        }
+    }
+}
+
+/// The policy without one action; a statement that allows nothing any more goes, too.
+fn without(policy: &Value, sid: &str, action: &str) -> Value {
+    let mut policy = policy.clone();
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    for statement in statements.iter_mut().filter(|it| it["Sid"] == sid) {
+        statement["Action"].as_array_mut().unwrap().retain(|it| it != action);
+    }
+    statements.retain(|it| !it["Action"].as_array().unwrap().is_empty());
+    policy
+}
+
+#[test]
+fn the_policy_of_the_azure_task_s_guide_is_enough_for_a_push_without_creation() {
+    let actions = [
+        "BatchCheckLayerAvailability",
+        "BatchGetImage",
+        "CompleteLayerUpload",
+        "DescribeImages",
+        "DescribeRepositories",
+        "GetDownloadUrlForLayer",
+        "InitiateLayerUpload",
+        "ListImages",
+        "PutImage",
+        "UploadLayerPart",
+    ];
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": actions.map(|it| format!("ecr:{it}")), "Resource": REPOSITORY},
+        {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+    ]});
+    for options in [&[][..], &["--reuse", "off"], &["--reuse-from", "*"], &["--tag", "2", "--compression", "zstd"]] {
+        let (_ecr, run, denied) = push(ARCHIVE, &policy, options, true);
+        drop(run.exits(0).never_says(&["not authorized", "not allowed"]));
+        assert_eq!(denied, Vec::<String>::new(), "{options:?}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_left_open_and_said() {
+    let bench = Bench::new();
+    for (arguments, environment, arn, note) in [
+        (&["team/app"][..], None, "arn:aws:ecr:*:*:repository/team/app", "account and region are not known here"),
+        (&["team/app", "--region", "eu-west-1"], None, "arn:aws:ecr:eu-west-1:*:", "the account is not known here"),
+        (&["team/app"], Some("us-gov-west-1"), "arn:aws-us-gov:ecr:us-gov-west-1:*:", "the account is not known here"),
+        (&["123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/a"], None, "arn:aws-cn:ecr:cn-north-1:123456789012:", ""),
+    ] {
+        let mut command = bench.command(&[&["policy"], arguments].concat());
+        command.envs(environment.map(|region| ("AWS_REGION", region)));
+        let run = finish(command, String::new).exits(0).says(&[note]);
+        assert!(run.stdout.contains(arn), "{}", run.stdout);
+        assert_eq!(run.stderr.is_empty(), note.is_empty());
+        drop(Policy::of_json(&run.stdout).unwrap());
+    }
+}
+
+#[test]
+fn several_targets_stand_in_one_policy() {
+    let targets = ["team/b", "team/a:1", "team/a:2", "public.ecr.aws/team/app", "localhost:5000/team/c"];
+    let run = Bench::new().run(&[&["policy", "--region", "us-east-1"], &targets[..]].concat()).exits(0);
+    let policy: Value = serde_json::from_str(&run.stdout).unwrap();
+    let sids: Vec<_> = policy["Statement"].as_array().unwrap().iter().map(|it| it["Sid"].as_str().unwrap()).collect();
+    assert_eq!(sids, ["LogIn", "Push", "LogInPublic", "BearPublic", "PushPublic"]);
+    let arns = ["a", "b"].map(|name| format!("arn:aws:ecr:us-east-1:*:repository/team/{name}"));
+    assert_eq!(policy["Statement"][1]["Resource"], json!(arns));
+    drop(Policy::of_json(&run.stdout).unwrap());
+}
+
+#[test]
+fn terraform_gets_the_same_statements() {
+    let target = format!("{HOST}/team/app:1");
+    let run = Bench::new().run(&["policy", &target, "--terraform", "--reuse", "off"]).exits(0);
+    let text: String = run.stdout.split_whitespace().collect();
+    let policy = printed(&["--reuse", "off"]);
+    assert!(text.starts_with("data\"aws_iam_policy_document\"\"ecr_push\"{statement{sid=\"LogIn\"effect=\"Allow\""));
+    let statements = policy["Statement"].as_array().unwrap();
+    assert_eq!(text.matches("statement{").count(), statements.len());
+    for statement in statements {
+        for (name, key) in [("actions", "Action"), ("resources", "Resource")] {
+            let values = statement[key].as_array().unwrap().iter().map(|value| format!("{value},")).collect::<String>();
+            assert!(text.contains(&format!("{name}=[{values}]")), "{text} lacks {name} {values}");
+        }
+    }
+}
+
+#[test]
+fn a_policy_for_nothing_or_of_options_that_make_no_sense() {
+    for (arguments, words) in [
+        (&["localhost:5000/app"][..], "takes no IAM policy: none is in Amazon ECR"),
+        (&[], "required arguments were not provided"),
+        (&["team/app", "--reuse", "off", "--reuse-from", "main"], "--reuse-from names images"),
+        (&["team/app", "--colour"], "unexpected argument '--colour'"),
+        (&["team/$(APP)"], "$(APP), which nobody filled in"),
+    ] {
+        drop(Bench::new().run(&[&["policy"], arguments].concat()).exits(2).prints("").says(&[words]));
+    }
+    let bench = Bench::new();
+    let mut command = bench.command(&["policy", &format!("{HOST}/team/app")]);
+    command.env("ECR_PUSH_CREATE_REPOSITORY", "true");
+    assert!(finish(command, String::new).exits(0).stdout.contains("ecr:CreateRepository"));
+}
