@@ -324,6 +324,11 @@ impl FromStr for Target {
             Some((repository, tag)) => (repository, vec![tag.parse()?]),
             None => (rest, Vec::new()),
         };
+        if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.contains('/') {
+            return Err(Error::usage(format!("the target {:?} lacks the alias of a registry", shorten(text))).hint(
+                "ECR Public has public.ecr.aws/ALIAS/REPOSITORY; aws ecr-public describe-registries tells the alias.",
+            ));
+        }
         Ok(Self { host, repository: repository.parse()?, tags })
     }
 }

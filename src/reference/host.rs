@@ -19,6 +19,8 @@ pub struct Host {
 pub enum Owner {
     /// A private registry of Amazon ECR.
     Ecr(EcrHost),
+    /// Amazon ECR Public.
+    EcrPublic,
     /// Somebody else's, or a name that only looks like ECR's.
     Other,
 }
@@ -72,6 +74,9 @@ const ECR_SUFFIXES: [(&str, bool); 8] = [
 ];
 const ECR_SUFFIX_ISO_F: (&str, bool) = ("csp.hci.ic.gov", false);
 
+/// The hosts of ECR Public, of which the second is dual-stack, from the same source.
+const ECR_PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
+
 impl Host {
     /// The host of `account`'s private registry.
     ///
@@ -107,8 +112,18 @@ impl Host {
     pub fn ecr(&self) -> Option<&EcrHost> {
         match &self.owner {
             Owner::Ecr(ecr) => Some(ecr),
-            Owner::Other => None,
+            Owner::EcrPublic | Owner::Other => None,
         }
+    }
+
+    /// Whether it is Amazon ECR Public.
+    pub fn is_ecr_public(&self) -> bool {
+        self.owner == Owner::EcrPublic
+    }
+
+    /// Whether it is Amazon's, private or public: only those ever see AWS credentials.
+    pub fn is_amazons(&self) -> bool {
+        self.owner != Owner::Other
     }
 
     /// Whether the host can only be this machine.
@@ -156,6 +171,9 @@ impl FromStr for Host {
         let ecr = parse_ecr_host(name.strip_suffix(":443").unwrap_or(&name));
         Ok(match ecr {
             Some(ecr) => Self { name: name.trim_end_matches(":443").to_owned(), owner: Owner::Ecr(ecr) },
+            None if ECR_PUBLIC.contains(&name.trim_end_matches(":443")) => {
+                Self { name: name.trim_end_matches(":443").to_owned(), owner: Owner::EcrPublic }
+            }
             None => Self { name, owner: Owner::Other },
         })
     }
