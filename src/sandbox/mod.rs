@@ -9,7 +9,7 @@
 //!   there are at once
 //! - `api.rs`: AWS's face, JSON 1.1
 //! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
-//!   says no
+//!   says no; `tokens.rs`: its token service
 //! - `store.rs`: the state that both faces share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
 //! - `rules.rs`, `faults.rs`: what tests change
 //!
@@ -27,6 +27,7 @@ mod repository;
 mod route;
 mod rules;
 mod store;
+mod tokens;
 mod traffic;
 mod upload;
 
@@ -44,6 +45,8 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -60,8 +63,8 @@ use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
 pub use self::rules::{
-    Absent, BlobMounting, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Parts, Rules,
-    UploadStatus,
+    Absent, Asks, BlobMounting, ClosedTwice, ImmutableWords, Interrupted, Locations, ManifestRules, Parts, Rules,
+    TokenService, UploadStatus,
 };
 
 /// How a sandbox is to be.
@@ -175,6 +178,13 @@ impl Sandbox {
     /// Changes how it behaves from now on.
     pub fn set_rules(&self, change: impl FnOnce(&mut Rules)) {
         self.server.rules(change);
+    }
+
+    /// A password for the user `AWS`, as ECR's API would hand it out.
+    pub fn token(&self) -> String {
+        let (token, _) = self.server.store.issue_token(self.server.rules(|rules| rules.token_lifetime));
+        let decoded = BASE64_STANDARD.decode(token).ok().and_then(|token| String::from_utf8(token).ok());
+        decoded.and_then(|token| Some(token.split_once(':')?.1.to_owned())).unwrap_or_default()
     }
 
     /// Lets every token handed out so far expire now.
