@@ -30,9 +30,11 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 15] = [
+const ONLY_IN: [(&str, &str); 17] = [
     ("aws_config", "ecr"),
+    ("aws_credential_types", "ecr"),
     ("aws_sdk_ecr", "ecr"),
+    ("aws_sdk_ecrpublic", "ecr"),
     ("axum", "sandbox"),
     ("bzip2", "layer"),
     ("clap", "cli"),

@@ -1,8 +1,10 @@
 //! The few calls of the ECR API that a push needs. Retries are the SDK's.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::config::ProvideCredentials as _;
 use aws_sdk_ecr::config::interceptors::InterceptorContext;
@@ -29,7 +31,7 @@ const IMAGES_A_CALL: i32 = 1000;
 #[derive(Clone, Debug)]
 pub struct Ecr {
     client: Client,
-    config: SdkConfig,
+    pub(super) config: SdkConfig,
     region: String,
 }
 
@@ -41,6 +43,18 @@ pub struct Token {
     /// The caller's own account, from the proxy endpoint. Nothing else of that endpoint means anything: it is the
     /// classic host of the caller's registry, whatever registry is pushed to.
     pub account: String,
+    /// What is left of its time, by this machine's clock; nothing if that says it is over. `None` if nobody said it.
+    pub life: Option<Duration>,
+}
+
+impl Token {
+    /// A token as an answer has it. `None` if it cannot be one.
+    pub(super) fn of(basic: String, expires_at: Option<DateTime>, account: String) -> Option<Self> {
+        let is_one = STANDARD.decode(&basic).is_ok_and(|decoded| decoded.contains(&b':'));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ends = expires_at.map(|at| Duration::from_secs(u64::try_from(at.secs()).unwrap_or_default()));
+        is_one.then(|| Self { basic, account, life: ends.map(|ends| ends.saturating_sub(now)) })
+    }
 }
 
 impl std::fmt::Debug for Token {
@@ -80,6 +94,22 @@ impl Ecr {
         })
     }
 
+    /// What tells its logins from those of another: the region, and the kind of address that the API is asked at.
+    pub fn realm(&self) -> (String, bool, bool) {
+        (self.region.clone(), self.config.use_fips().unwrap_or(false), self.config.use_dual_stack().unwrap_or(false))
+    }
+
+    /// Whether there are no AWS credentials at all, which is not that they are wrong.
+    pub async fn lacks_credentials(&self) -> bool {
+        match self.config.credentials_provider() {
+            Some(provider) => {
+                let given = provider.provide_credentials().await;
+                matches!(given, Err(CredentialsError::CredentialsNotLoaded(_)))
+            }
+            None => true,
+        }
+    }
+
     /// Gets a login for every registry of this region that the caller may reach. Good for twelve hours.
     ///
     /// # Errors
@@ -93,17 +123,13 @@ impl Ecr {
         let unusable = || Error::new(Kind::Permission, format!("{doing}: the answer holds no usable token"));
         let data = given.authorization_data.unwrap_or_default().into_iter().next().ok_or_else(unusable)?;
         let basic = data.authorization_token.ok_or_else(unusable)?;
-        let decoded = STANDARD.decode(&basic).map_err(|_| unusable())?;
-        if !decoded.contains(&b':') {
-            return Err(unusable());
-        }
         let endpoint = data.proxy_endpoint.ok_or_else(unusable)?;
         let name = endpoint.trim_start_matches("https://").trim_start_matches("http://");
         let account: String = name.chars().take_while(char::is_ascii_digit).collect();
         if account.len() != 12 {
             return Err(unusable());
         }
-        Ok(Token { basic, account })
+        Token::of(basic, data.expires_at, account).ok_or_else(unusable)
     }
 
     /// Whether a repository exists. `None` if we may not know.
@@ -194,7 +220,7 @@ impl Ecr {
     }
 
     /// The error for people. Whether credentials were the cause is asked only now, when something failed.
-    async fn explain<E>(&self, error: SdkError<E>, doing: &str) -> Error
+    pub(super) async fn explain<E>(&self, error: SdkError<E>, doing: &str) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
@@ -243,7 +269,7 @@ impl ClassifyRetry for HardQuotas {
     }
 }
 
-fn is_denied(code: Option<&str>) -> bool {
+pub(super) fn is_denied(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("AccessDenied"))
 }
 
@@ -291,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_token_is_never_printed() {
-        let token = Token { basic: "c2VjcmV0".into(), account: "123456789012".into() };
+        let token = Token { basic: "c2VjcmV0".into(), account: "123456789012".into(), life: None };
         assert_eq!(format!("{token:?}"), "Token(*** of 123456789012)");
     }
 }

@@ -5,7 +5,9 @@
 mod advice;
 mod api;
 mod credentials;
+mod public;
 
 pub use advice::{Place, advise};
 pub use api::{Availability, Ecr, Token};
 pub use credentials::Access;
+pub use public::EcrPublic;
