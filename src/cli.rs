@@ -19,6 +19,7 @@ use crate::registry::Patience;
 
 mod arguments;
 mod inspect;
+mod logins;
 mod values;
 
 use arguments::{PushArgs, ReuseArg};
@@ -44,6 +45,8 @@ pub enum Command {
 pub struct Push {
     /// The push itself.
     pub request: Request,
+    /// The user whose password is at standard input.
+    pub username: Option<String>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
     /// How progress is shown.
@@ -205,6 +208,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     if args.report.as_ref().is_some_and(|report| archive == Source::Path(report.clone())) {
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
+    let username = logins::username(args.username, &targets, &archive)?;
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
@@ -220,6 +224,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         create_repository: args.create_repository,
         region,
         access: Access::Chain,
+        login: None,
+        keychain: logins::keychain(environment),
         registry_endpoint: registry_endpoint(environment)?,
         insecure: args.insecure,
         ca_file: args.ca_file,
@@ -248,7 +254,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     };
     let progress = if args.quiet { Show::None } else { args.progress };
     let tell = if args.verbose { Tell::All } else { Tell::Usual };
-    Ok(Push { request, report: args.report, progress, tell, sandbox })
+    Ok(Push { request, username, report: args.report, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

@@ -58,6 +58,12 @@ pub(super) struct PushArgs {
     /// Create the repository if it does not exist (ECR)
     #[arg(long, help_heading = "Target")]
     pub(super) create_repository: bool,
+    /// User name for the one registry that is not Amazon's; else docker's logins are looked at if it asks for one
+    #[arg(long, value_name = "NAME", requires = "password_stdin", help_heading = "Target")]
+    pub(super) username: Option<String>,
+    /// Read the password of that user from standard input
+    #[arg(long, requires = "username", help_heading = "Target")]
+    pub(super) password_stdin: bool,
     /// PEM certificates to trust beside the machine's own; loopback is https then, too
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
     pub(super) ca_file: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! One target, reached: its registry, what is there, what is planned, what arrived.
 
 mod planning;
+mod public;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Connection, Registries};
 use super::outcome::{LayerOutcome, TargetOutcome, label};
 use super::{Event, Events, Request};
-use crate::ecr::{self, Ecr, Place};
+use crate::ecr::{self, Ecr, EcrPublic, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
@@ -34,6 +35,8 @@ pub(super) struct Destination {
     repository: Repository,
     pub(super) tags: Vec<Tag>,
     pub(super) ecr: Option<(Ecr, Place)>,
+    place: Option<Place>,
+    public: Option<EcrPublic>,
     /// The repository does not exist yet and this is only a plan.
     pub(super) only_planned: bool,
     /// How plain layers are packed.
@@ -81,13 +84,15 @@ impl Destination {
         cancel: CancellationToken,
     ) -> Result<Self> {
         let request = registries.request();
-        let Connection { client, host, ecr } = registries.connect(target, cancel.clone()).await?;
+        let Connection { client, host, ecr, place, public } = registries.connect(target, cancel.clone()).await?;
         let mut reached = Self {
             client,
             host,
             repository: target.repository.clone(),
             tags: tags(request, target),
             ecr,
+            place,
+            public,
             only_planned: false,
             compression: request.compression,
             held: Vec::new(),
@@ -112,7 +117,10 @@ impl Destination {
 
     /// Sees to it that the repository is there, which the look at the tag may have told.
     async fn ensure_repository(&mut self, exists: Option<bool>, request: &Request, events: &Events) -> Result<()> {
-        let Some((ecr, place)) = &self.ecr else { return Ok(()) };
+        if let Some(public) = self.public.clone() {
+            return self.ensure_public(&public, exists, request, events).await;
+        }
+        let Some((ecr, place)) = &self.ecr else { return self.ensure_by_looks(exists) };
         let (account, name) = (&place.host.account, &self.repository);
         let exists = match exists {
             Some(exists) => Some(exists),
@@ -339,8 +347,8 @@ impl Destination {
 
     /// Adds what ECR's answers mean.
     pub(super) fn advise(&self, error: Error) -> Error {
-        match &self.ecr {
-            Some((_, place)) => ecr::advise(error, Some(place)),
+        match &self.place {
+            Some(place) => ecr::advise(error, Some(place)),
             None => error,
         }
     }

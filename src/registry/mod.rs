@@ -4,11 +4,15 @@
 //! a registry is Amazon's makes no difference here: what is special about ECR's API lives in `ecr`, and a login is a
 //! closure to this room.
 
+mod account;
+mod address;
 mod auth;
 mod blob;
 mod body;
+mod challenge;
 mod fault;
 mod journal;
+mod keychain;
 mod manifest;
 mod opening;
 mod pacer;
@@ -17,15 +21,17 @@ mod rate;
 mod referrers;
 mod session;
 mod silence;
+mod token;
 mod trust;
 mod upload;
 mod ways;
 mod window;
 mod wire;
 
-pub use auth::{Login, LoginSource};
+pub use account::{Account, Granted, Login, LoginSource, Manner};
 pub use blob::Presence;
 pub use journal::{Journal, WORTH};
+pub use keychain::{Found, Keychain};
 pub use manifest::{Lookup, RemoteManifest};
 pub use opening::{Mount, Opened};
 pub use quirks::{ECR, Quirks};

@@ -28,7 +28,7 @@ enum Verdict<'a> {
 impl<'a> Verdict<'a> {
     fn on(silence: &'a Cause) -> Option<Self> {
         // What comes in the middle of a connection is the line's fault, and another connection may cure it.
-        let in_handshake = silence.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect);
+        let in_handshake = find::<reqwest::Error>(silence).is_some_and(reqwest::Error::is_connect);
         match find::<rustls::Error>(silence)? {
             rustls::Error::InvalidCertificate(why) => Some(Self::Distrusted(why)),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) if in_handshake => Some(Self::NoTls),
@@ -44,6 +44,7 @@ pub(super) fn is_transient(silence: &Cause) -> bool {
 
 /// The error for people.
 pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
+    let registry = find::<Elsewhere>(silence).map_or(registry, |elsewhere| &elsewhere.name);
     let refused = |what: String| Error::new(Kind::Refused, format!("{doing}: {what}"));
     match Verdict::on(silence) {
         Some(Verdict::Distrusted(why)) => {
@@ -109,6 +110,26 @@ fn find<T: StdError + 'static>(error: &Cause) -> Option<&T> {
         };
     }
     None
+}
+
+/// Silence of somebody else than the registry.
+#[derive(Debug)]
+pub(super) struct Elsewhere {
+    /// Who it is, for people.
+    pub(super) name: String,
+    pub(super) source: reqwest::Error,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer from {}", self.name)
+    }
+}
+
+impl StdError for Elsewhere {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.source)
+    }
 }
 
 /// A name without an address.

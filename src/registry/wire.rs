@@ -13,7 +13,10 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{Auth, LoginSource};
+use super::account::Account;
+use super::address;
+use super::auth::{Auth, Refused, Scopes};
+use super::challenge::Challenge;
 use super::fault::Fault;
 use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
@@ -23,7 +26,7 @@ use super::silence::Names;
 use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
-use crate::reference::{self, Repository};
+use crate::reference::Repository;
 
 /// How long is waited for an answer that nobody needs any more once the push is cancelled.
 const GRACE: Duration = Duration::from_millis(800);
@@ -72,8 +75,8 @@ pub struct Settings {
     pub name: String,
     /// Whom to trust over https, beside those whom the machine trusts.
     pub trust: Trust,
-    /// Where logins come from.
-    pub login: LoginSource,
+    /// Who we are to it. Registries that are given the same account share its login.
+    pub account: Arc<Account>,
     /// How long is waited for what.
     pub patience: Patience,
     /// How many requests are under way at once at most.
@@ -99,6 +102,8 @@ pub struct Settings {
 pub struct Client {
     registry: Arc<Registry>,
     repository: Repository,
+    /// What is done there, in the words of token services.
+    actions: &'static str,
     /// Ends all waiting.
     cancel: CancellationToken,
 }
@@ -126,14 +131,19 @@ pub(super) struct Ask {
     pub(super) payload: Arc<dyn Fn() -> Body + Send + Sync>,
     /// The statuses that are an answer; every other one is a fault.
     pub(super) expect: &'static [u16],
+    /// The statuses that are an answer where a login was shown.
+    pub(super) expect_of_login: &'static [u16],
     /// Its body comes from the archive while it is sent. It takes no turn: whoever it waits for may wait for a turn.
     pub(super) is_stream: bool,
+    /// Another repository that it reads from.
+    pub(super) source: Option<Repository>,
 }
 
 impl Ask {
     pub(super) fn new(method: Method, url: Url, expect: &'static [u16]) -> Self {
         let payload = Arc::new(|| Body::from(Bytes::new()));
-        Self { method, url, headers: HeaderMap::new(), payload, expect, is_stream: false }
+        let headers = HeaderMap::new();
+        Self { method, url, headers, payload, expect, expect_of_login: &[], is_stream: false, source: None }
     }
 
     pub(super) fn accept(mut self, media_types: &'static str) -> Self {
@@ -156,35 +166,27 @@ impl Client {
     /// # Errors
     /// If the machine's certificate store cannot be used.
     pub fn new(settings: Settings, repository: Repository, cancel: CancellationToken) -> Result<Self> {
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            // No read time limit: reqwest's runs while a body is being sent, too.
-            .connect_timeout(CONNECT)
-            .dns_resolver(Arc::new(Names))
-            .http1_only();
-        if settings.endpoint.scheme() == "http" {
-            // No certificate store where no certificate is checked.
-            http = http.tls_certs_only([]);
-        } else if let Some(tls) = settings.trust.tls() {
-            http = http.tls_backend_preconfigured(tls.map_err(no_https)?);
-        }
-        if is_loopback(&settings.endpoint) {
-            // No proxy between this machine and itself.
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(no_https)?;
-        let auth = Auth::new(Arc::clone(&settings.login));
+        let http = http(&settings.endpoint, &settings.trust)?;
+        let (own, trust, origin) = (http.clone(), settings.trust.clone(), settings.endpoint.origin());
+        let reach = move |url: &Url| if url.origin() == origin { Ok(own.clone()) } else { self::http(url, &trust) };
+        let (account, name) = (Arc::clone(&settings.account), settings.name.clone());
+        let auth = Auth::new(account, name, settings.endpoint.clone(), Arc::new(reach));
         let pacer = Pacer::new(settings.lanes);
         let ways = Ways::new(settings.quirks, settings.chunk, settings.layers);
-        Ok(Self { registry: Arc::new(Registry { settings, http, auth, pacer, ways }), repository, cancel })
+        let registry = Arc::new(Registry { settings, http, auth, pacer, ways });
+        Ok(Self { registry, repository, actions: "pull,push", cancel })
     }
 
     /// A client for another repository of the same registry, with the same connections, login and pace.
     #[must_use]
     pub fn beside(&self, repository: Repository, cancel: CancellationToken) -> Self {
-        Self { registry: Arc::clone(&self.registry), repository, cancel }
+        Self { registry: Arc::clone(&self.registry), repository, actions: "pull,push", cancel }
+    }
+
+    /// The same for one that is only read.
+    #[must_use]
+    pub fn looking_at(&self, repository: Repository, cancel: CancellationToken) -> Self {
+        Self { actions: "pull", ..self.beside(repository, cancel) }
     }
 
     /// What people call the registry.
@@ -316,23 +318,30 @@ impl Client {
         sent
     }
 
-    /// Sends a request; a second time if the login was refused and a fresh one can be had, which is no retry.
+    /// Sends a request; again with a login if the registry asks for one, and again if that was refused and a fresh one can
+    /// be had, which is no retry.
     async fn send_with_login(&self, ask: &Ask) -> Result<Response, Fault> {
-        let ours = ask.url.origin() == self.registry.settings.endpoint.origin();
-        if !ours {
-            return self.send_as(ask, None).await;
+        if ask.url.origin() != self.registry.settings.endpoint.origin() {
+            return self.send_as(ask, None).await.map_err(|refused| refused.fault);
         }
-        let authorization = self.registry.auth.authorization().await.map_err(Fault::Ours)?;
-        match self.send_as(ask, authorization.header.clone()).await {
-            Err(fault) if fault.wants_fresh_login() => {
-                let fresh = self.registry.auth.renew(&authorization).await.map_err(Fault::Ours)?;
-                match fresh.header {
-                    Some(header) => self.send_as(ask, Some(header)).await,
-                    None => Err(fault),
-                }
-            }
-            sent => sent,
+        let auth = &self.registry.auth;
+        let mut shown = auth.show(self.scopes(ask)).await?;
+        let mut is_renewed = false;
+        loop {
+            let refused = match self.send_as(ask, shown.header.clone()).await {
+                Err(refused) if refused.fault.wants_fresh_login() && !is_renewed => refused,
+                sent => return sent.map_err(|refused| refused.fault),
+            };
+            is_renewed = shown.header.is_some();
+            shown = auth.renew(shown, refused).await?;
         }
+    }
+
+    /// What a request needs to be allowed, in the words of token services.
+    fn scopes(&self, ask: &Ask) -> Scopes {
+        let own = format!("repository:{}:{}", self.repository, self.actions);
+        let source = ask.source.as_ref().map(|source| format!("repository:{source}:pull"));
+        std::iter::once(own).chain(source).collect()
     }
 
     /// Gives up an upload session, as well as that can be done: also after a cancellation, and without a word about it.
@@ -348,16 +357,19 @@ impl Client {
         }
     }
 
-    async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {
+    async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Refused> {
         let mut request = self.registry.http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
+        let expect_of_login = if authorization.is_some() { ask.expect_of_login } else { &[] };
         if let Some(header) = authorization {
             request = request.header(AUTHORIZATION, header);
         }
-        let response = request.body((ask.payload)()).send().await.map_err(Fault::of_silence)?;
-        if ask.expect.contains(&response.status().as_u16()) {
+        let silent = |error| Refused { fault: Fault::of_silence(error), challenges: Vec::new() };
+        let response = request.body((ask.payload)()).send().await.map_err(silent)?;
+        if [ask.expect, expect_of_login].concat().contains(&response.status().as_u16()) {
             return Ok(response);
         }
-        Err(Fault::of_response(response).await)
+        let challenges = Challenge::all(response.headers());
+        Err(Refused { fault: Fault::of_response(response).await, challenges })
     }
 
     /// Where the answer to a request to `from` says to go on, if it says so and if one may go there.
@@ -373,33 +385,8 @@ impl Client {
     }
 
     /// The address, if one may go there.
-    pub(super) fn allowed(&self, mut url: Url) -> Result<Url, Fault> {
-        let refuse = |why: &str| {
-            let what = format!("{} sent us to an address {why}", self.name());
-            Fault::Ours(
-                Error::new(Kind::Refused, what).hint("Ask whoever runs the registry to correct its public URL."),
-            )
-        };
-        let endpoint = &self.registry.settings.endpoint;
-        // A registry that does not know of the TLS in front of it (distribution/distribution#479, #996). Anything else on
-        // plain http is refused below.
-        if (endpoint.scheme(), url.scheme()) == ("https", "http")
-            && (url.host(), url.port()) == (endpoint.host(), endpoint.port())
-        {
-            url.set_scheme("https").map_err(|()| refuse("that is no URL"))?;
-        }
-        if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
-            return Err(refuse("on plain http, although it is asked over https itself"));
-        }
-        let elsewhere = address(&url).filter(|_| url.origin() != endpoint.origin());
-        if elsewhere.is_some_and(reference::is_link_local) {
-            return Err(refuse("that belongs to a metadata service"));
-        }
-        let among_ourselves = address(endpoint).is_some_and(reference::is_private) || is_loopback(endpoint);
-        if elsewhere.is_some_and(reference::is_private) && !among_ourselves {
-            return Err(refuse("of a private network, although it is a public registry"));
-        }
-        Ok(url)
+    pub(super) fn allowed(&self, url: Url) -> Result<Url, Fault> {
+        address::allowed(self.name(), &self.registry.settings.endpoint, url).map_err(Fault::Ours)
     }
 
     /// The error for people.
@@ -414,13 +401,27 @@ fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error
         .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
 }
 
-/// The IP address that stands in a URL, if one does.
-fn address(url: &Url) -> Option<std::net::IpAddr> {
-    url.host_str()?.trim_matches(['[', ']']).parse().ok()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str() == Some("localhost") || address(url).is_some_and(|ip| ip.is_loopback())
+/// Connections to whoever is at an address, to be kept and used again.
+fn http(url: &Url, trust: &Trust) -> Result<reqwest::Client> {
+    let mut http = reqwest::Client::builder()
+        .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // No read time limit: reqwest's runs while a body is being sent, too.
+        .connect_timeout(CONNECT)
+        .dns_resolver(Arc::new(Names))
+        .http1_only();
+    if url.scheme() == "http" {
+        // No certificate store where no certificate is checked.
+        http = http.tls_certs_only([]);
+    } else if let Some(tls) = trust.tls() {
+        http = http.tls_backend_preconfigured(tls.map_err(no_https)?);
+    }
+    if address::is_loopback(url) {
+        // No proxy between this machine and itself.
+        http = http.no_proxy();
+    }
+    http.build().map_err(no_https)
 }
 
 /// The statuses with which a storage elsewhere is named.
@@ -431,7 +432,7 @@ pub(super) const REDIRECTS: [StatusCode; 4] =
 mod tests {
     use super::*;
     use crate::error::Answer;
-    use crate::registry::Login;
+    use crate::registry::{Granted, Login, Manner};
 
     fn client() -> Client {
         let settings = Settings {
@@ -439,7 +440,10 @@ mod tests {
             endpoint: Url::parse("http://127.0.0.1:1/").unwrap(),
             name: "registry".into(),
             trust: Trust::default(),
-            login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
+            account: Account::new(
+                Manner::IfAsked,
+                Arc::new(|_| Box::pin(async { Ok(Granted { login: Login::Anonymous, life: None }) })),
+            ),
             patience: Patience::default(),
             lanes: 4,
             quirks: Quirks::of_host("registry"),

@@ -1,0 +1,217 @@
+//! Who we are to each registry: AWS's API gives ECR's logins, one for a region; others are given, or kept by docker and
+//! podman.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::{Event, Events, Request};
+use crate::ecr::{self, Ecr, EcrPublic, Token};
+use crate::error::{Answer, Error, Kind, Result};
+use crate::reference::{EcrHost, Host, Repository};
+use crate::registry::{Account, Found, Granted, Keychain, Login, Manner};
+
+/// A login that the user gave.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The user's name.
+    pub user: String,
+    /// The login.
+    pub login: Login,
+}
+
+/// The logins of a push, each fetched once, however many targets it is for.
+#[derive(Default)]
+pub(super) struct Logins {
+    /// ECR's, by what tells them apart.
+    regions: Mutex<HashMap<(String, bool, bool), Arc<OnceCell<Result<Amazon>>>>>,
+}
+
+/// Who we are to all private registries of a region.
+#[derive(Clone)]
+struct Amazon {
+    /// The caller's own account number.
+    own: String,
+    account: Arc<Account>,
+}
+
+/// ECR's API where there is one for us, the registry's host, and who we are to it.
+pub(super) type Private = (Option<Ecr>, Host, Arc<Account>);
+
+impl Logins {
+    /// Logs in to a private registry of ECR: the one that is named, or the caller's own.
+    pub(super) async fn private(&self, named: Option<&Host>, request: &Request, events: &Events) -> Result<Private> {
+        let ecr = Ecr::connect(&request.access, request.region.as_deref(), named.and_then(Host::ecr)).await?;
+        let cell = {
+            let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(regions.entry(ecr.realm()).or_default())
+        };
+        match (cell.get_or_init(|| of_region(&ecr)).await, named) {
+            (Ok(Amazon { own, account }), _) => {
+                let host = named.cloned().unwrap_or_else(|| ecr.host(own));
+                Ok((Some(ecr), host, Arc::clone(account)))
+            }
+            (Err(error), Some(host)) if ecr.lacks_credentials().await => {
+                let kept = Arc::new(Kept::of(host, request, events));
+                let Some(login) = kept.login(None).await? else { return Err(error.clone()) };
+                let first = Arc::new(Mutex::new(Some(login)));
+                let source = move |refused| {
+                    let (kept, first) =
+                        (Arc::clone(&kept), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+                    Box::pin(async move {
+                        let login = match first {
+                            Some(login) => Some(login),
+                            None => kept.login(refused).await?,
+                        };
+                        Ok(Granted { login: login.unwrap_or(Login::Anonymous), life: None })
+                    }) as _
+                };
+                Ok((None, host.clone(), Account::new(Manner::AtOnce, Arc::new(source))))
+            }
+            (Err(error), _) => Err(error.clone()),
+        }
+    }
+}
+
+async fn of_region(ecr: &Ecr) -> Result<Amazon> {
+    let token = ecr.token().await.map_err(|error| ecr::advise(error, None))?;
+    let own = token.account.clone();
+    // The token that is there already, and after that a fresh one each time.
+    let (ecr, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
+    let source = move |_| {
+        let (ecr, first) = (ecr.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Box::pin(async move {
+            let token = match first {
+                Some(token) => token,
+                None => ecr.token().await?,
+            };
+            Ok(granted(token))
+        }) as _
+    };
+    Ok(Amazon { own, account: Account::new(Manner::AtOnce, Arc::new(source)) })
+}
+
+/// Who we are to ECR Public, should it ask: its API knows, and where there are no AWS credentials, docker may.
+pub(super) fn public(public: &EcrPublic, host: &Host, request: &Request, events: &Events) -> Arc<Account> {
+    let (public, kept) = (public.clone(), Arc::new(Kept::of(host, request, events)));
+    let source = move |refused| {
+        let (public, kept) = (public.clone(), Arc::clone(&kept));
+        Box::pin(async move {
+            match public.token().await {
+                Ok(token) => Ok(granted(token)),
+                Err(error) if public.lacks_credentials().await => match kept.login(refused).await? {
+                    Some(login) => Ok(Granted { login, life: None }),
+                    None => Err(error),
+                },
+                Err(error) => Err(ecr::advise(error, None)),
+            }
+        }) as _
+    };
+    Account::new(Manner::IfAmazonAsks, Arc::new(source))
+}
+
+/// Who we are to somebody else's registry, should it ask.
+pub(super) fn others(host: &Host, request: &Request, events: &Events) -> Arc<Account> {
+    let kept = Arc::new(Kept::of(host, request, events));
+    let source = move |refused| {
+        let kept = Arc::clone(&kept);
+        Box::pin(async move {
+            let login = kept.login(refused).await?.unwrap_or(Login::Anonymous);
+            Ok(Granted { login, life: None })
+        }) as _
+    };
+    Account::new(Manner::IfAsked, Arc::new(source))
+}
+
+fn granted(token: Token) -> Granted {
+    Granted { login: Login::Basic(token.basic), life: token.life }
+}
+
+/// A login that is kept for a registry, or was given for it. It is looked for each time: a helper may have a fresh one.
+struct Kept {
+    given: Option<Given>,
+    keychain: Keychain,
+    host: Host,
+    /// What is pushed to there.
+    repositories: Vec<Repository>,
+    events: Events,
+    /// What was found the last time: nothing, or this.
+    last: Mutex<Option<Option<Login>>>,
+}
+
+impl Kept {
+    fn of(host: &Host, request: &Request, events: &Events) -> Self {
+        let there = request.targets.iter().filter(|target| target.host.as_ref() == Some(host));
+        Self {
+            given: request.login.clone().filter(|_| !host.is_amazons()),
+            keychain: request.keychain.clone(),
+            host: host.clone(),
+            repositories: there.map(|target| target.repository.clone()).collect(),
+            events: Arc::clone(events),
+            last: Mutex::new(None),
+        }
+    }
+
+    /// The login. Where the one before was refused, another one or the reason.
+    async fn login(&self, refused: Option<Answer>) -> Result<Option<Login>> {
+        let found = match &self.given {
+            Some(Given { user, login }) => {
+                Some(Found { login: login.clone(), origin: format!("the login of {user} given with --username") })
+            }
+            None => self.keychain.find(&self.host, &self.repositories).await?,
+        };
+        let login = found.as_ref().map(|found| found.login.clone());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = last.as_ref() != Some(&login);
+        *last = Some(login.clone());
+        match (refused, found) {
+            (Some(answer), found) if !is_new => Err(self.refused(found, answer)),
+            (_, Some(found)) => {
+                if is_new {
+                    (self.events)(Event::Detail(format!("{} is shown {}", self.host, found.origin)));
+                }
+                Ok(login)
+            }
+            (_, None) => Ok(None),
+        }
+    }
+
+    fn refused(&self, found: Option<Found>, answer: Answer) -> Error {
+        let host = &self.host;
+        let Some(Found { origin, .. }) = found else {
+            let error =
+                Error::new(Kind::Permission, format!("{host} said no: it wants a login, and there is none for it"));
+            let hint = format!("Log in with docker login {host}, or give --username NAME --password-stdin.");
+            return error.answered(answer).hint(hint);
+        };
+        match renewal(host) {
+            Some(command) => {
+                let has_expired = answer.message.to_ascii_lowercase().contains("expired");
+                let why = if has_expired { "has expired" } else { "was refused" };
+                // What ECR says of it is for whoever made it, and not about rights.
+                Error::new(Kind::Permission, format!("{origin} for {host} {why}")).because(answer).hint(format!(
+                    "Renew it: {command}; or give AWS credentials, with which it is renewed without a word."
+                ))
+            }
+            None => {
+                let cure = match &self.given {
+                    Some(_) => "Check the name and the password.".to_owned(),
+                    None => format!("Log in anew: docker login {host}"),
+                };
+                Error::new(Kind::Permission, format!("{host} said no to {origin}")).answered(answer).hint(cure)
+            }
+        }
+    }
+}
+
+/// How a docker login for a registry of Amazon's is made.
+fn renewal(host: &Host) -> Option<String> {
+    let (service, region) = match host.ecr() {
+        Some(EcrHost { region, .. }) => ("ecr", region.as_str()),
+        None if host.is_ecr_public() => ("ecr-public", "us-east-1"),
+        None => return None,
+    };
+    let login = format!("docker login --username AWS --password-stdin {host}");
+    Some(format!("aws {service} get-login-password --region {region} | {login}"))
+}
