@@ -45,6 +45,8 @@ mod indexes;
 mod inspect;
 mod journal;
 mod limits;
+mod logins;
+mod logins_of_amazon;
 mod moto;
 mod mount;
 mod passing;
