@@ -55,7 +55,7 @@ pub(super) struct PushArgs {
     /// AWS region of targets without a HOST
     #[arg(long, value_name = "REGION", help_heading = "Target")]
     pub(super) region: Option<String>,
-    /// Create the repository if it does not exist (ECR)
+    /// Create the repository if it does not exist (ECR, ECR Public)
     #[arg(long, help_heading = "Target")]
     pub(super) create_repository: bool,
     /// User name for the one registry that is not Amazon's; else docker's logins are looked at if it asks for one
@@ -114,7 +114,7 @@ pub(super) struct PushArgs {
     /// Show no progress, only errors
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
-    /// Say more: how layers are packed, and how much memory that may take
+    /// Say more: how layers are packed, how much memory that may take, and which login is shown
     #[arg(short, long, conflicts_with = "quiet", help_heading = "Output")]
     pub(super) verbose: bool,
     /// Write what came of it to a file, as JSON
