@@ -59,7 +59,7 @@ fn password_of(user: String) -> Result<Given> {
     let password = password.strip_suffix('\n').map_or(password.as_str(), |line| line.trim_end_matches('\r'));
     if password.is_empty() {
         return Err(Error::usage("there is no password at standard input")
-            .hint("Feed it in: ecr-push ... --password-stdin < FILE"));
+            .hint("Feed it in: printenv TOKEN | ecr-push ... --password-stdin"));
     }
     let login = Login::password(&user, password);
     Ok(Given { user, login })

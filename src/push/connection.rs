@@ -127,8 +127,29 @@ fn endpoint(host: &Host, request: &Request) -> Result<Url> {
     let may_be_plain = request.ca_file.is_none() || matches!(request.access, Access::StandIn { .. });
     let plain = may_be_plain && (at.is_loopback() || request.insecure && !host.is_amazons());
     let scheme = if plain { "http" } else { "https" };
-    // What people call Docker Hub is a web site.
-    let at = if ["docker.io", "index.docker.io"].contains(&at.as_str()) { "registry-1.docker.io" } else { at.as_str() };
+    let at = answering(at.as_str());
     Url::parse(&format!("{scheme}://{at}/"))
         .map_err(|error| Error::usage(format!("{host} cannot stand in a URL")).because(error))
+}
+
+/// Who answers for a host: what people call Docker Hub is a web site.
+fn answering(host: &str) -> &str {
+    if ["docker.io", "index.docker.io"].contains(&host) { "registry-1.docker.io" } else { host }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_hub_answers_elsewhere() {
+        for (host, answers) in [
+            ("docker.io", "registry-1.docker.io"),
+            ("index.docker.io", "registry-1.docker.io"),
+            ("registry-1.docker.io", "registry-1.docker.io"),
+            ("docker.io.example", "docker.io.example"),
+        ] {
+            assert_eq!(answering(host), answers);
+        }
+    }
 }

@@ -25,8 +25,14 @@ pub struct Given {
 #[derive(Default)]
 pub(super) struct Logins {
     /// ECR's, by what tells them apart.
-    regions: Mutex<HashMap<(String, bool, bool), Arc<OnceCell<Result<Amazon>>>>>,
+    regions: Mutex<HashMap<Region, Fetched>>,
 }
+
+/// A region, and the kind of address that its API is asked at.
+type Region = (String, bool, bool);
+
+/// A login that one of those who want it fetches.
+type Fetched = Arc<OnceCell<Result<Amazon>>>;
 
 /// Who we are to all private registries of a region.
 #[derive(Clone)]

@@ -110,7 +110,7 @@ mod tests {
                 ("scope", "repository:a/b:pull,push"),
             ],
         );
-        assert_eq!(read(&[hub]), [of_hub.clone()]);
+        assert_eq!(read(&[hub])[0], of_hub);
         assert_eq!(read(&["Negotiate", hub]), [one("negotiate", &[]), of_hub.clone()]);
         assert_eq!(read(&[&format!("Basic realm=x, {hub}")]), [one("basic", &[("realm", "x")]), of_hub]);
         let several = r#"Digest realm="a, b", qop="auth", Basic realm="c \"d\"" , , NTLM abc==, bearer Realm = "e""#;

@@ -126,7 +126,8 @@ pub(super) async fn serve(server: &Server, exchange: &mut Exchange) -> Result<Re
                 let (scheme, secret) = exchange.authorization().unwrap_or_default();
                 let user = BASE64_STANDARD.decode(secret).ok().and_then(|user| String::from_utf8(user).ok());
                 let is_known = scheme == "basic" && user.is_some_and(|user| service.users.contains(&user));
-                if !is_known && !(scheme.is_empty() && service.anonymous) {
+                let is_nobody = scheme.is_empty() && service.anonymous;
+                if !is_known && !is_nobody {
                     return Err(unauthorized("incorrect username or password"));
                 }
                 query_values(exchange.uri.query(), "scope")
