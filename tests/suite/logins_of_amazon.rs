@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use ecr_push::sandbox::{Asks, Fault, Rules, Trouble};
 
 use super::bench::{report, testdata};
-use super::ecr::{Ecr, HOST, status};
+use super::ecr::{Ecr, HOST, SECRET_KEY, status};
 use super::pushed::Pushed;
 use super::source::Source;
 
@@ -76,7 +76,7 @@ fn a_docker_login_is_left_alone_where_there_are_aws_credentials() {
     let ecr = Ecr::new();
     let (archive, target) = (testdata(ARCHIVE), format!("{HOST}/team/app:1"));
     let mut command = with_docker_login(&ecr, "of no use", &[&archive, &target]);
-    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", super::ecr::SECRET_KEY);
+    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
     drop(ecr.finish(command).exits(0));
     // Nor where there are some that do not work.
     ecr.set_rules(|rules| {
@@ -84,7 +84,7 @@ fn a_docker_login_is_left_alone_where_there_are_aws_credentials() {
         rules.faults = vec![Fault::once("ecr:GetAuthorizationToken", expired).times(9)];
     });
     let mut command = with_docker_login(&ecr, &ecr.token(), &[&archive, &target]);
-    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", super::ecr::SECRET_KEY);
+    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
     drop(ecr.finish(command).exits(3).says(&["ExpiredTokenException"]));
 }
 
@@ -128,13 +128,18 @@ fn ecr_public_gives_a_token_for_a_token() {
 #[test]
 fn ecr_public_does_not_say_what_it_has() {
     let ecr = public(&["sandbox/app"]);
-    drop(ecr.finish(command(&ecr, &[PUBLIC, "--reuse", "off"])).exits(0));
-    let before = ecr.count("v2:Token");
-    // What is asked for by HEAD is sent again, and no token is renewed for that.
-    let mut again = command(&ecr, &["public.ecr.aws/sandbox/app:2", "--reuse", "off"]);
-    again.args(["--compression", "gzip"]);
-    drop(ecr.finish(again).exits(0));
-    assert_eq!(ecr.count("v2:Token") - before, 1, "{}", ecr.story());
+    // An archive that states its digests, which are asked for.
+    let archive = testdata("crane-tarball.tar");
+    for tokens in [1, 2] {
+        let mut command = ecr.bench.command(&[&archive, PUBLIC, "--reuse", "cache"]);
+        command.env("AWS_ENDPOINT_URL_ECR_PUBLIC", ecr.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", ecr.url());
+        command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        drop(ecr.finish(command).exits(0));
+        // No token is renewed for that.
+        assert_eq!(ecr.count("v2:Token"), tokens, "{}", ecr.story());
+    }
+    assert!(ecr.asked("ecr:BatchCheckLayerAvailability").iter().filter(|asked| asked.status == 401).count() >= 4);
+    Pushed::of_sandbox(&ecr, "sandbox/app", "1").is(&Source::read(&archive, 0));
 }
 
 #[test]
