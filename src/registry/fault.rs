@@ -132,6 +132,11 @@ impl Fault {
         }
     }
 
+    /// Whether we may not do that.
+    pub(super) fn is_denial(&self) -> bool {
+        matches!(self, Self::Answered(answer, _) if answer.status == Some(403))
+    }
+
     /// How long the registry asks to be left alone.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -4,7 +4,7 @@
 //! quotes what a failed one printed, which may be the secret, and knows none of podman's keys for parts of a registry.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::GeneralPurposeConfig;
 use base64::engine::{DecodePaddingMode, GeneralPurpose};
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::account::Login;
@@ -23,8 +23,8 @@ use crate::reference::{Host, Repository};
 /// How long a helper may take. Some ask their user.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// More than any such file has.
-const LARGEST: u64 = 16 << 20;
+/// More than any such file has, or helper says.
+const LARGEST: u64 = 4 << 20;
 
 /// What Docker Hub is called in docker's own files.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -122,8 +122,9 @@ async fn read(path: &Path) -> Result<Option<File>> {
     match tokio::task::spawn_blocking({
         let path = path.to_owned();
         move || {
-            let length = std::fs::metadata(&path)?.len();
-            if length > LARGEST { Err(io::Error::other("the file is too large for one")) } else { std::fs::read(&path) }
+            let mut bytes = Vec::new();
+            std::fs::File::open(&path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > LARGEST { Err(io::Error::other("it is too large for that")) } else { Ok(bytes) }
         }
     })
     .await
@@ -263,7 +264,11 @@ async fn run(program: &str, key: &str) -> io::Result<Output> {
         // One that does not read it needs none.
         stdin.write_all(key.as_bytes()).await.ok();
     }
-    child.wait_with_output().await
+    let mut said = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(LARGEST).read_to_end(&mut said).await?;
+    }
+    Ok(Output { status: child.wait().await?, stdout: said, stderr: Vec::new() })
 }
 
 #[cfg(test)]

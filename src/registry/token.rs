@@ -40,7 +40,8 @@ struct Given {
     token: Option<String>,
     access_token: Option<String>,
     refresh_token: Option<String>,
-    expires_in: Option<f64>,
+    /// A number, which some write as text.
+    expires_in: Option<serde_json::Value>,
 }
 
 impl Service {
@@ -75,7 +76,7 @@ impl Service {
         let text = [given.token, given.access_token].into_iter().flatten().find(|text| !text.is_empty());
         Ok(Token {
             header: header("Bearer", &text.ok_or_else(unusable)?)?,
-            life: given.expires_in.map_or(Some(USUAL_LIFE), |seconds| Duration::try_from_secs_f64(seconds).ok()),
+            life: life(given.expires_in.as_ref()),
             identity: given.refresh_token.filter(|token| !token.is_empty()),
         })
     }
@@ -120,6 +121,13 @@ impl Service {
     }
 }
 
+/// How long a token is good, by what is said of it. A time that is none lasts until it is refused.
+fn life(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
+    let Some(said) = expires_in else { return Some(USUAL_LIFE) };
+    let seconds = said.as_f64().or_else(|| said.as_str()?.trim().parse().ok())?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 /// An `Authorization` header that no log shows.
 pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, Fault> {
     // A failure must not quote the secret, so its cause is left out.
@@ -133,6 +141,17 @@ pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_lives_as_long_as_is_said() {
+        let said = |text: &str| life(Some(&serde_json::from_str(text).unwrap()));
+        assert_eq!(life(None), Some(Duration::from_secs(60)));
+        assert_eq!((said("300"), said("\"300\"")), (Some(Duration::from_secs(300)), Some(Duration::from_secs(300))));
+        assert_eq!(said("0"), Some(Duration::ZERO));
+        for text in ["-1", "1e300", "\"soon\"", "\"NaN\"", "[]", "{}", "true"] {
+            assert_eq!(said(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_question_keeps_what_the_realm_has_and_escapes_the_rest() {

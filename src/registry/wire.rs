@@ -330,11 +330,23 @@ impl Client {
         loop {
             let refused = match self.send_as(ask, shown.header.clone()).await {
                 Err(refused) if refused.fault.wants_fresh_login() && !is_renewed => refused,
+                // Who lets everybody read may say no to all else without a word about logins.
+                Err(refused) if refused.fault.is_denial() && shown.header.is_none() => {
+                    Refused { challenges: self.challenges().await, ..refused }
+                }
                 sent => return sent.map_err(|refused| refused.fault),
             };
             is_renewed = shown.header.is_some();
             shown = auth.renew(shown, refused).await?;
         }
+    }
+
+    /// What the registry asks for where it is asked for nothing else (OCI distribution specification, "Determining Support").
+    async fn challenges(&self) -> Vec<Challenge> {
+        let mut url = self.registry.settings.endpoint.clone();
+        url.set_path("/v2/");
+        let sent = self.send_as(&Ask::new(Method::GET, url, &[200]), None).await;
+        sent.map_or_else(|refused| refused.challenges, |_| Vec::new())
     }
 
     /// What a request needs to be allowed, in the words of token services.

@@ -115,6 +115,8 @@ pub struct TokenService {
     pub identities: Vec<String>,
     /// Gives tokens to those who show nothing.
     pub anonymous: bool,
+    /// Lets everybody read without a token, and says 403 to the rest. What it wants to be shown only `/v2/` tells.
+    pub readable: bool,
     /// Repositories that nobody gets a token for.
     pub closed: Vec<String>,
     /// How many seconds a token lives. Without, it says nothing of it, and they are sixty.

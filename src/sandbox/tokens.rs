@@ -56,6 +56,12 @@ pub(super) fn authenticate(server: &Server, exchange: &Exchange, route: &Route, 
             if bearer.as_ref().is_some_and(Bearer::is_alive) && needed.iter().all(has) {
                 return Ok(());
             }
+            if service.readable && bearer.is_none() && *route != Route::Check {
+                let reads = matches!(exchange.method, Method::GET | Method::HEAD);
+                let denied =
+                    Refusal::new(StatusCode::FORBIDDEN, "DENIED", "requested access to the resource is denied");
+                return if reads { Ok(()) } else { Err(denied) };
+            }
             let own = format!("http://{}/token", server.address);
             let realm = service.realm.as_deref().unwrap_or(&own);
             let scope = joined(&needed);

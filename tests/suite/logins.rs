@@ -185,6 +185,19 @@ fn anybody_s_token_is_asked_for_without_a_login() {
 }
 
 #[test]
+fn who_lets_everybody_read_is_asked_what_else_takes() {
+    let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
+    drop(with_password(to(&ecr.bench, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).exits(0));
+    is_there(&ecr);
+    assert!(!ecr.log()[0].authorized && ecr.log()[0].status == 404);
+    assert_eq!((ecr.count("v2:Check"), tokens(&ecr).len()), (1, 1), "{}", ecr.story());
+    // Without a login it is one that is lacking.
+    let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
+    let run = finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story()).exits(3).prints("");
+    drop(run.says(&["said no: it wants a login, and there is none for it", "incorrect username or password"]));
+}
+
+#[test]
 fn a_token_service_that_refuses_is_told() {
     let ecr = sandbox(TokenService::default());
     let run = with_password(to(&ecr.bench, &place(&ecr), &[]), b"wrong").exits(3).prints("");

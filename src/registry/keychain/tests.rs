@@ -146,6 +146,7 @@ async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
         ("echo hunter2 >&2; exit 1", "exit status: 1"),
         (r#"echo '{"Username":"bob","Secret":hunter2}'"#, "its answer makes no sense"),
         ("true", "its answer makes no sense"),
+        ("exec cat /dev/zero", "signal: 13 (SIGPIPE)"),
     ] {
         let error = answered(script).await.unwrap_err();
         assert_eq!(error.causes(), [why], "{script}");
