@@ -324,9 +324,12 @@ impl FromStr for Target {
             Some((repository, tag)) => (repository, vec![tag.parse()?]),
             None => (rest, Vec::new()),
         };
-        if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.contains('/') {
-            return Err(Error::usage(format!("the target {:?} lacks the alias of a registry", shorten(text))).hint(
-                "ECR Public has public.ecr.aws/ALIAS/REPOSITORY; aws ecr-public describe-registries tells the alias.",
+        // ECR Public user guide, "Service quotas", and RegistryAlias in its API reference.
+        let fits = |(alias, name): (&str, &str)| (2..=50).contains(&alias.len()) && (2..=205).contains(&name.len());
+        if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.split_once('/').is_some_and(fits) {
+            return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(text))).hint(
+                "It has public.ecr.aws/ALIAS/REPOSITORY, with 2 to 50 and 2 to 205 characters; aws ecr-public \
+                 describe-registries tells the alias.",
             ));
         }
         Ok(Self { host, repository: repository.parse()?, tags })

@@ -316,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_ended_before_it_came_has_no_time_left() {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let life = |at| Token::of("QVdTOnB3".into(), at, String::new()).unwrap().life;
+        // moto's are of 2015.
+        assert_eq!(life(Some(DateTime::from_secs(1_420_070_400))), Some(Duration::ZERO));
+        assert_eq!(life(Some(DateTime::from_secs(-1))), Some(Duration::ZERO));
+        let hours = life(Some(DateTime::from_secs(i64::try_from(now).unwrap() + 12 * 3600))).unwrap();
+        assert!((11 * 3600..=12 * 3600).contains(&hours.as_secs()), "{hours:?}");
+        assert_eq!(life(None), None);
+        assert!(Token::of("bm8gY29sb24=".into(), None, String::new()).is_none());
+        assert!(Token::of("no base64".into(), None, String::new()).is_none());
+    }
+
+    #[test]
     fn a_token_is_never_printed() {
         let token = Token { basic: "c2VjcmV0".into(), account: "123456789012".into(), life: None };
         assert_eq!(format!("{token:?}"), "Token(*** of 123456789012)");

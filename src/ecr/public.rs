@@ -3,6 +3,7 @@
 use aws_sdk_ecrpublic::Client;
 use aws_sdk_ecrpublic::error::ProvideErrorMetadata as _;
 
+use super::advice::advise;
 use super::api::{Ecr, Token, is_denied};
 use super::credentials::Access;
 use crate::error::{Error, Kind, Result};
@@ -10,6 +11,10 @@ use crate::reference::{EcrHost, Host, Repository};
 
 /// Where ECR Public's API is, whatever region the caller is in (awslabs/amazon-ecr-credential-helper).
 const REGION: &str = "us-east-1";
+
+/// What a login takes (ECR Public user guide, "Registry authentication").
+const RIGHTS: &str =
+    "Allow the actions ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken on * in the caller's IAM policy.";
 
 /// ECR Public's API.
 #[derive(Clone, Debug)]
@@ -46,7 +51,12 @@ impl EcrPublic {
         let doing = "cannot log in to Amazon ECR Public";
         let given = match self.client.get_authorization_token().send().await {
             Ok(given) => given,
-            Err(error) => return Err(self.private.explain(error, doing).await),
+            Err(error) => {
+                let error = self.private.explain(error, doing).await;
+                let is_denied =
+                    error.answer().is_some_and(|answer| answer.message.contains("not authorized to perform"));
+                return Err(if is_denied { error.hint(RIGHTS) } else { advise(error, None) });
+            }
         };
         let data = given.authorization_data;
         let token = data.and_then(|data| Token::of(data.authorization_token?, data.expires_at, String::new()));

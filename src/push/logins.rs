@@ -90,7 +90,7 @@ async fn of_region(ecr: &Ecr) -> Result<Amazon> {
         Box::pin(async move {
             let token = match first {
                 Some(token) => token,
-                None => ecr.token().await?,
+                None => ecr.token().await.map_err(|error| ecr::advise(error, None))?,
             };
             Ok(granted(token))
         }) as _
@@ -110,7 +110,7 @@ pub(super) fn public(public: &EcrPublic, host: &Host, request: &Request, events:
                     Some(login) => Ok(Granted { login, life: None }),
                     None => Err(error),
                 },
-                Err(error) => Err(ecr::advise(error, None)),
+                Err(error) => Err(error),
             }
         }) as _
     };

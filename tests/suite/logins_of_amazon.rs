@@ -168,7 +168,20 @@ fn ecr_public_s_repositories_are_created_by_its_own_api() {
     // The alias is somebody else's.
     let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).exits(1);
     drop(run.says(&["warning: ECR Public calls it public.ecr.aws/sandbox/tool: is that alias yours?"]));
-    drop(ecr.finish(command(&ecr, &["public.ecr.aws/app:1"])).exits(2).says(&["lacks the alias of a registry"]));
+    drop(
+        ecr.finish(command(&ecr, &["public.ecr.aws/app:1"]))
+            .exits(2)
+            .says(&["cannot be in ECR Public", "tells the alias"]),
+    );
+}
+
+#[test]
+fn ecr_public_says_which_rights_a_login_takes() {
+    let ecr = public(&["sandbox/app"]);
+    ecr.set_rules(|rules| rules.deny = vec!["ecr-public:GetAuthorizationToken".into()]);
+    let run = ecr.finish(command(&ecr, &[PUBLIC])).exits(3).says(&["error: cannot log in to Amazon ECR Public"]);
+    drop(run.says(&["hint: Allow the actions ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken on *"]));
+    assert_eq!(ecr.count("ecr-public:GetAuthorizationToken"), 1);
 }
 
 #[test]
