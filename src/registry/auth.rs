@@ -117,23 +117,22 @@ impl Auth {
     /// that meanwhile.
     pub(super) async fn renew(&self, shown: Shown, refused: Refused) -> Result<Shown, Fault> {
         let mut state = self.state.lock().await;
-        state.check(&shown.scopes)?;
-        let scopes = shown.scopes.clone();
-        let renewed = self.renewed(&mut state, shown, refused).await;
+        let mut scopes = shown.scopes.clone();
+        if let (Fault::Answered(answer, _), true) = (&refused.fault, self.account.manner() != Manner::AtOnce) {
+            self.learn(&mut state, &refused.challenges, &mut scopes, answer)?;
+        }
+        state.check(&scopes)?;
+        let renewed = self.renewed(&mut state, shown, refused.fault, scopes.clone()).await;
         state.note(scopes, renewed)
     }
 
-    async fn renewed(&self, state: &mut State, shown: Shown, refused: Refused) -> Result<Shown, Fault> {
-        let Shown { header, mut scopes, proof } = shown;
-        let Refused { fault, challenges } = refused;
+    async fn renewed(&self, state: &mut State, shown: Shown, fault: Fault, scopes: Scopes) -> Result<Shown, Fault> {
         let Fault::Answered(answer, _) = &fault else { return Err(fault) };
-        if self.account.manner() != Manner::AtOnce {
-            self.learn(state, &challenges, &mut scopes, answer)?;
-        }
-        match (&state.way, proof) {
+        match (&state.way, shown.proof) {
             (Way::Open, _) => return Err(fault),
             (Way::Basic, Proof::Login(number)) => drop(self.account.renew(number, answer).await.map_err(Fault::Ours)?),
-            (Way::Bearer(_), Proof::Token(serial)) => {
+            // One for less than is wanted is as good as before.
+            (Way::Bearer(_), Proof::Token(serial)) if scopes == shown.scopes => {
                 state.tokens.retain(|_, held| held.serial != serial);
                 // A token that everybody gets will not be better the next time.
                 let (login, number) = self.account.login().await.map_err(Fault::Ours)?;
@@ -143,15 +142,15 @@ impl Auth {
             }
             _ => {}
         }
-        let shown = self.prove(state, scopes).await?;
-        if shown.header.is_some() || header.is_some() {
-            return Ok(shown);
+        let next = self.prove(state, scopes).await?;
+        if next.header.is_some() || shown.header.is_some() {
+            return Ok(next);
         }
         // There is nothing to show. Whoever knows of logins says what to do about that.
         let (_, number) = self.account.login().await.map_err(Fault::Ours)?;
         self.account.renew(number, answer).await.map_err(Fault::Ours)?;
-        match self.prove(state, shown.scopes).await? {
-            shown if shown.header.is_some() => Ok(shown),
+        match self.prove(state, next.scopes).await? {
+            next if next.header.is_some() => Ok(next),
             _ => Err(fault),
         }
     }

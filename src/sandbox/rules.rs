@@ -117,7 +117,7 @@ pub struct TokenService {
     pub anonymous: bool,
     /// Lets everybody read without a token, and says 403 to the rest. What it wants to be shown only `/v2/` tells.
     pub readable: bool,
-    /// Repositories that nobody gets a token for.
+    /// Repositories that nobody gets a token for, `team/app`, or not for an action, `team/app:delete`.
     pub closed: Vec<String>,
     /// How many seconds a token lives. Without, it says nothing of it, and they are sixty.
     pub expires_in: Option<u64>,

@@ -150,7 +150,9 @@ fn grant(server: &Server, service: &TokenService, asked: &[String]) -> Result<Re
             continue;
         };
         // GitHub refuses all where a part is refused.
-        if service.closed.iter().any(|closed| closed == name) {
+        let is_closed =
+            |closed: &String| closed == name || actions.split(',').any(|action| *closed == format!("{name}:{action}"));
+        if service.closed.iter().any(is_closed) {
             return Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", "requested access to the resource is denied"));
         }
         scopes.extend(actions.split(',').map(|action| format!("{name}:{action}")));

@@ -177,6 +177,22 @@ fn a_token_that_ends_in_mid_push_is_renewed_once_for_all_lanes() {
 }
 
 #[test]
+fn a_session_is_closed_with_a_token_for_that_or_left() {
+    // docker's registries want the right to delete for it, which is asked for then, and not everybody has.
+    for (closed, statuses) in [(vec![], [401, 204]), (vec!["team/app:delete".to_owned()], [401, 401])] {
+        let is_left = !closed.is_empty();
+        let ecr = sandbox(TokenService { closed, expires_in: Some(300), ..TokenService::default() });
+        ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:CompleteLayerUpload", Trouble::CutAfter(100))]);
+        let run = with_password(to(&ecr.bench, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).exits(0);
+        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+        let closing: Vec<u16> = ecr.asked("v2:CancelUpload").iter().map(|asked| asked.status).collect();
+        assert!(statuses.starts_with(&closing), "{closing:?} {}", ecr.story());
+        assert_eq!((ecr.open_uploads(), tokens(&ecr).len()), (usize::from(is_left), 2), "{}", ecr.story());
+        drop(run);
+    }
+}
+
+#[test]
 fn anybody_s_token_is_asked_for_without_a_login() {
     let ecr = sandbox(TokenService { anonymous: true, ..TokenService::default() });
     drop(finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story()).exits(0));
