@@ -84,7 +84,7 @@ mod tests {
         let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a";
         assert_eq!(judged(&["x.y/a", "x.y/b:2", ecr, "own"], "bob").unwrap(), Some("bob".into()));
         for (targets, name, part) in [
-            (&["own", ecr, "public.ecr.aws/me/a"][..], "bob", "no target is in one"),
+            (&["own", ecr, "public.ecr.aws/me/app"][..], "bob", "no target is in one"),
             (&["z.y/a", "x.y/b", "x.y/c"], "bob", "several: x.y, z.y"),
             (&["x.y/a"], "", "no name of a user"),
             (&["x.y/a"], "a:b", "no name of a user"),
