@@ -60,17 +60,17 @@ impl Logins {
             }
             (Err(error), Some(host)) if ecr.lacks_credentials().await => {
                 let kept = Arc::new(Kept::of(host, request, events));
-                let Some(login) = kept.login(None).await? else { return Err(error.clone()) };
+                let login = kept.instead(error.clone(), None).await?;
                 let first = Arc::new(Mutex::new(Some(login)));
                 let source = move |refused| {
                     let (kept, first) =
                         (Arc::clone(&kept), first.lock().unwrap_or_else(PoisonError::into_inner).take());
                     Box::pin(async move {
                         let login = match first {
-                            Some(login) => Some(login),
-                            None => kept.login(refused).await?,
+                            Some(login) => login,
+                            None => kept.login(refused).await?.unwrap_or(Login::Anonymous),
                         };
-                        Ok(Granted { login: login.unwrap_or(Login::Anonymous), life: None })
+                        Ok(Granted { login, life: None })
                     }) as _
                 };
                 Ok((None, host.clone(), Account::new(Manner::AtOnce, Arc::new(source))))
@@ -106,10 +106,10 @@ pub(super) fn public(public: &EcrPublic, host: &Host, request: &Request, events:
         Box::pin(async move {
             match public.token().await {
                 Ok(token) => Ok(granted(token)),
-                Err(error) if public.lacks_credentials().await => match kept.login(refused).await? {
-                    Some(login) => Ok(Granted { login, life: None }),
-                    None => Err(error),
-                },
+                Err(error) if public.lacks_credentials().await => {
+                    let login = kept.instead(error, refused).await?;
+                    Ok(Granted { login, life: None })
+                }
                 Err(error) => Err(error),
             }
         }) as _
@@ -180,6 +180,20 @@ impl Kept {
                 Ok(login)
             }
             (_, None) => Ok(None),
+        }
+    }
+
+    /// The login, where AWS has none for us. Where there is none here either, AWS's words are the reason.
+    async fn instead(&self, of_aws: Error, refused: Option<Answer>) -> Result<Login> {
+        let is_first = refused.is_none();
+        match self.login(refused).await {
+            Ok(login) => login.ok_or(of_aws),
+            Err(error) if is_first => {
+                let why: String = error.causes().into_iter().map(|cause| format!(": {cause}")).collect();
+                (self.events)(Event::Warning(format!("{error}{why}")));
+                Err(of_aws)
+            }
+            Err(error) => Err(error),
         }
     }
 

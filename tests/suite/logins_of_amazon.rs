@@ -94,6 +94,13 @@ fn without_any_login_aws_s_are_asked_for() {
     let mut command = ecr.bench.command(&[&testdata(ARCHIVE), &format!("{HOST}/team/app:1")]);
     command.env("AWS_ENDPOINT_URL_ECR", ecr.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", ecr.url());
     drop(ecr.finish(command).exits(3).says(&["no AWS credentials were found", "hint: Set AWS_ACCESS_KEY_ID"]));
+    // Also where docker's cannot be read.
+    let mut command = with_docker_login(&ecr, "", &[&testdata(ARCHIVE), &format!("{HOST}/team/app:1")]);
+    std::fs::write(ecr.bench.scratch("auth.json"), "{").unwrap();
+    std::fs::write(ecr.bench.home().join(".docker/config.json"), r#"{"credsStore": "nobodys"}"#).unwrap();
+    command.env("REGISTRY_AUTH_FILE", ecr.bench.scratch("auth.json"));
+    let run = ecr.finish(command).exits(3).says(&["warning: cannot read the logins in ", "at line 1, column 1"]);
+    drop(run.says(&["error: cannot log in to Amazon ECR in us-east-1: no AWS credentials were found"]));
     assert_eq!(ecr.log(), []);
 }
 
