@@ -209,6 +209,19 @@ mod tests {
         assert_eq!(fetched.load(Ordering::Relaxed), 1);
     }
 
+    #[tokio::test]
+    async fn an_identity_token_that_was_exchanged_is_not_shown_again() {
+        let old = || Granted { login: Login::IdentityToken("old".into()), life: None };
+        let account = Account::new(Manner::IfAsked, Arc::new(move |_| Box::pin(async move { Ok(old()) })));
+        let (_, number) = account.login().await.unwrap();
+        account.exchange(number, "new".into()).await;
+        assert!(account.login().await.unwrap() == (Login::IdentityToken("new".into()), number));
+        // What was fetched meanwhile is newer still.
+        let (_, newer) = account.renew(number, &Answer::default()).await.unwrap();
+        account.exchange(number, "late".into()).await;
+        assert!(account.login().await.unwrap() == (Login::IdentityToken("old".into()), newer));
+    }
+
     #[test]
     fn a_login_is_never_printed() {
         assert_eq!(format!("{:?}", Login::password("AWS", "secret")), "Basic(***)");

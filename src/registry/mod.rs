@@ -2,7 +2,8 @@
 //!
 //! Everything goes through [`Client`], which is bound to one repository of one registry and is cheap to clone. Whether
 //! a registry is Amazon's makes no difference here: what is special about ECR's API lives in `ecr`, and a login is a
-//! closure to this room.
+//! closure to this room. `account.rs` keeps one, `auth.rs` shows it as `challenge.rs` and `token.rs` read what is wanted, and
+//! `address.rs` says who may see it. `keychain.rs` knows what docker and podman keep.
 
 mod account;
 mod address;
