@@ -20,6 +20,7 @@ use crate::registry::Patience;
 mod arguments;
 mod credentials;
 mod inspect;
+mod logins;
 mod policy;
 mod repository;
 mod values;
@@ -53,6 +54,8 @@ pub struct Push {
     pub request: Request,
     /// What was made of the arguments that a person should know.
     pub said: Vec<String>,
+    /// The user whose password is at standard input.
+    pub username: Option<String>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
     /// How progress is shown.
@@ -232,7 +235,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let region = args.region.map(region).transpose()?;
     agree(&targets, region.as_deref())?;
     // What others push to needs no AWS, and a sandbox uses none.
-    let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.ecr().is_some()));
+    let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.is_amazons()));
     let access = if needs_aws { Access::Aws(args.credentials.sources(environment)?) } else { Access::default() };
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
@@ -243,6 +246,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     if args.report.as_ref().is_some_and(|report| archive == Source::Path(report.clone())) {
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
+    let username = logins::username(args.username, &targets, &archive)?;
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
@@ -264,6 +268,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         region,
         access,
         tell_caller: args.verbose,
+        login: None,
+        keychain: logins::keychain(environment),
         registry_endpoint: registry_endpoint(environment)?,
         insecure: args.insecure,
         ca_file: args.ca_file,
@@ -293,7 +299,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     };
     let progress = if args.quiet { Show::None } else { args.progress };
     let tell = if args.verbose { Tell::All } else { Tell::Usual };
-    Ok(Push { request, said, report: args.report, progress, tell, sandbox })
+    Ok(Push { request, username, said, report: args.report, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

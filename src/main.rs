@@ -1,7 +1,7 @@
 //! The program: arguments to exit code. The only file that ends the process and that listens for Ctrl-C.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Spool};
 use ecr_push::inspect::{Inspection, verify};
 use ecr_push::progress::{Mode, Progress, Tell};
-use ecr_push::push::{Event, Outcome, push};
+use ecr_push::push::{Event, Given, Outcome, push};
+use ecr_push::registry::Login;
 use ecr_push::report;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,8 @@ fn run(command: Command) -> Result<ExitCode> {
             print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Push(push) => {
+        Command::Push(mut push) => {
+            push.request.login = push.username.take().map(password_of).transpose()?;
             let runtime = runtime()?;
             let done = runtime.block_on(run_push(*push));
             // A thread that hangs in the operating system, in a name server or a dead drive, keeps nobody waiting.
@@ -52,8 +54,24 @@ fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
+/// Reads the password of a user from standard input. The end of its line is none of it.
+fn password_of(user: String) -> Result<Given> {
+    const LONGEST: u64 = 64 << 10;
+    let mut password = String::new();
+    // What is no text is not quoted: it is a secret all the same.
+    let read = io::stdin().lock().take(LONGEST).read_to_string(&mut password);
+    read.map_err(|error| Error::usage("cannot read the password from standard input").because(error))?;
+    let password = password.strip_suffix('\n').map_or(password.as_str(), |line| line.trim_end_matches('\r'));
+    if password.is_empty() {
+        return Err(Error::usage("there is no password at standard input")
+            .hint("Feed it in: printenv TOKEN | ecr-push ... --password-stdin"));
+    }
+    let login = Login::password(&user, password);
+    Ok(Given { user, login })
+}
+
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, report: report_path, progress, tell, sandbox } = command;
+    let Push { mut request, said, report: report_path, progress, tell, sandbox, .. } = command;
     // Opened before the push, so that a bad path does not cost one.
     let report_file = report_path.map(|path| {
         let file = File::create(&path);
@@ -260,7 +278,8 @@ mod sandbox {
         let (url, local) = (sandbox.url(), sandbox.address().ip());
         super::print(&format!(
             "A sandbox of Amazon ECR listens at {url} until Ctrl-C. To push into it:\n\n  \
-             export AWS_ENDPOINT_URL_ECR={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
+             export AWS_ENDPOINT_URL_ECR={url} AWS_ENDPOINT_URL_ECR_PUBLIC={url} \\\n         \
+             ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
              AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \
              NO_PROXY=\"{local},$NO_PROXY\"\n  \
              ecr-push IMAGE.tar team/app:1 --create-repository\n"

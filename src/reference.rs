@@ -282,7 +282,19 @@ impl Target {
             ));
         }
         let change = (renamed != name).then(|| format!("the repository {:?} is called {renamed}", shorten(name)));
-        Ok((Self { host, repository: renamed.parse()?, tags }, change))
+        Ok((Self::of_parts(host, &renamed, tags)?, change))
+    }
+
+    fn of_parts(host: Option<Host>, repository: &str, tags: Vec<Tag>) -> Result<Self> {
+        // ECR Public user guide, "Service quotas", and RegistryAlias in its API reference.
+        let fits = |(alias, name): (&str, &str)| (2..=50).contains(&alias.len()) && (2..=205).contains(&name.len());
+        if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.split_once('/').is_some_and(fits) {
+            return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(repository))).hint(
+                "It has public.ecr.aws/ALIAS/REPOSITORY, with 2 to 50 and 2 to 205 characters; aws ecr-public \
+                 describe-registries tells the alias.",
+            ));
+        }
+        Ok(Self { host, repository: repository.parse()?, tags })
     }
 
     /// The host, the text for the repository and the tags.
@@ -311,7 +323,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self> {
         let (host, repository, tags) = Self::parts(text)?;
-        Ok(Self { host, repository: repository.parse()?, tags })
+        Self::of_parts(host, repository, tags)
     }
 }
 

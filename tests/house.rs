@@ -30,10 +30,11 @@ const MAY_USE: [(&str, &[&str]); 16] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 18] = [
+const ONLY_IN: [(&str, &str); 19] = [
     ("aws_config", "ecr"),
     ("aws_credential_types", "ecr"),
     ("aws_sdk_ecr", "ecr"),
+    ("aws_sdk_ecrpublic", "ecr"),
     ("aws_sdk_sts", "ecr"),
     ("aws_smithy_http_client", "ecr"),
     ("axum", "sandbox"),

@@ -68,6 +68,12 @@ pub(super) struct Options {
     pub(super) registry_id: Option<String>,
     #[command(flatten)]
     pub(super) repository: RepositoryArgs,
+    /// User name for the one registry that is not Amazon's; else docker's logins are looked at if it asks for one
+    #[arg(long, value_name = "NAME", requires = "password_stdin", help_heading = "Target")]
+    pub(super) username: Option<String>,
+    /// Read the password of that user from standard input
+    #[arg(long, requires = "username", help_heading = "Target")]
+    pub(super) password_stdin: bool,
     /// PEM certificates to trust beside the machine's own; loopback is https then, too
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
     pub(super) ca_file: Option<PathBuf>,
@@ -121,7 +127,7 @@ pub(super) struct Options {
     /// Show no progress, only errors
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
-    /// Say more: whose credentials are used, how layers are packed, and how much memory that may take
+    /// Say more: whose credentials and which login are used, how layers are packed, how much memory that may take
     #[arg(short, long, conflicts_with = "quiet", help_heading = "Output")]
     pub(super) verbose: bool,
     /// Write what came of it to a file, as JSON

@@ -29,9 +29,6 @@ pub(super) struct PolicyArgs {
     pub(super) options: Options,
 }
 
-/// The host names of ECR Public (ECR user guide, "Amazon ECR Public registries").
-const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
-
 /// The policy for what a request asks for.
 ///
 /// # Errors
@@ -99,7 +96,7 @@ fn creation(request: &Request) -> Creation {
 /// The registry of a host, or the caller's own. `None` if it is not in AWS.
 fn registry(host: Option<&Host>, account: Option<&str>, region: Option<&str>) -> Option<Registry> {
     let ecr = match host {
-        Some(host) if PUBLIC.contains(&host.as_str()) => return Some(Registry::Public),
+        Some(host) if host.is_ecr_public() => return Some(Registry::Public),
         Some(host) => host.ecr()?.clone(),
         None => EcrHost {
             account: account.unwrap_or("*").into(),

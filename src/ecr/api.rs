@@ -4,7 +4,7 @@ mod doubt;
 mod said;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::config::interceptors::InterceptorContext;
@@ -37,7 +37,7 @@ const IMAGES_A_CALL: i32 = 1000;
 #[derive(Clone, Debug)]
 pub struct Ecr {
     client: Client,
-    settings: Settings,
+    pub(super) settings: Settings,
     region: String,
 }
 
@@ -49,6 +49,18 @@ pub struct Token {
     /// The caller's own account, from the proxy endpoint. Nothing else of that endpoint means anything: it is the
     /// classic host of the caller's registry, whatever registry is pushed to.
     pub account: String,
+    /// What is left of its time, by this machine's clock; nothing if that says it is over. `None` if nobody said it.
+    pub life: Option<Duration>,
+}
+
+impl Token {
+    /// A token as an answer has it. `None` if it cannot be one.
+    pub(super) fn of(basic: String, expires_at: Option<DateTime>, account: String) -> Option<Self> {
+        let is_one = STANDARD.decode(&basic).is_ok_and(|decoded| decoded.contains(&b':'));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ends = expires_at.map(|at| Duration::from_secs(u64::try_from(at.secs()).unwrap_or_default()));
+        is_one.then(|| Self { basic, account, life: ends.map(|ends| ends.saturating_sub(now)) })
+    }
 }
 
 impl std::fmt::Debug for Token {
@@ -126,17 +138,13 @@ impl Ecr {
         let unusable = || Error::new(Kind::Permission, format!("{doing}: the answer holds no usable token"));
         let data = given.authorization_data.unwrap_or_default().into_iter().next().ok_or_else(unusable)?;
         let basic = data.authorization_token.ok_or_else(unusable)?;
-        let decoded = STANDARD.decode(&basic).map_err(|_| unusable())?;
-        if !decoded.contains(&b':') {
-            return Err(unusable());
-        }
         let endpoint = data.proxy_endpoint.ok_or_else(unusable)?;
         let name = endpoint.trim_start_matches("https://").trim_start_matches("http://");
         let account: String = name.chars().take_while(char::is_ascii_digit).collect();
         if account.len() != 12 {
             return Err(unusable());
         }
-        Ok(Token { basic, account })
+        Token::of(basic, data.expires_at, account).ok_or_else(unusable)
     }
 
     /// The tag that was pushed last of those that a pattern names.
@@ -295,8 +303,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_ended_before_it_came_has_no_time_left() {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let life = |at| Token::of("QVdTOnB3".into(), at, String::new()).unwrap().life;
+        // moto's are of 2015.
+        assert_eq!(life(Some(DateTime::from_secs(1_420_070_400))), Some(Duration::ZERO));
+        assert_eq!(life(Some(DateTime::from_secs(-1))), Some(Duration::ZERO));
+        let hours = life(Some(DateTime::from_secs(i64::try_from(now).unwrap() + 12 * 3600))).unwrap();
+        assert!((11 * 3600..=12 * 3600).contains(&hours.as_secs()), "{hours:?}");
+        assert_eq!(life(None), None);
+        assert!(Token::of("bm8gY29sb24=".into(), None, String::new()).is_none());
+        assert!(Token::of("no base64".into(), None, String::new()).is_none());
+    }
+
+    #[test]
     fn a_token_is_never_printed() {
-        let token = Token { basic: "c2VjcmV0".into(), account: "123456789012".into() };
+        let token = Token { basic: "c2VjcmV0".into(), account: "123456789012".into(), life: None };
         assert_eq!(format!("{token:?}"), "Token(*** of 123456789012)");
     }
 }

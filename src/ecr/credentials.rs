@@ -38,7 +38,7 @@ pub(super) struct Identity {
 }
 
 /// Why there are no credentials.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum NotReady {
     /// Nobody has any.
     Nowhere(Error),

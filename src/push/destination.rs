@@ -1,6 +1,7 @@
 //! One target, reached: its registry, what is there, what is planned, what arrived.
 
 mod planning;
+mod public;
 mod refused;
 
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use super::outcome::{LayerOutcome, TagFate, TagOutcome, TargetOutcome, label};
 use super::policies::Policies;
 use super::tags::{Found, Stay};
 use super::{Event, Events, Request, Reuse};
-use crate::ecr::{Ecr, Mutability, Place};
+use crate::ecr::{Ecr, EcrPublic, Mutability, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
@@ -37,6 +38,8 @@ pub(super) struct Destination {
     repository: Repository,
     pub(super) tags: Vec<Tag>,
     pub(super) ecr: Option<(Ecr, Place)>,
+    place: Option<Place>,
+    pub(super) public: Option<EcrPublic>,
     /// The repository does not exist yet and this is only a plan.
     pub(super) only_planned: bool,
     /// How plain layers are packed.
@@ -97,13 +100,15 @@ impl Destination {
         cancel: CancellationToken,
     ) -> Result<Self> {
         let request = registries.request();
-        let Connection { client, host, ecr } = registries.connect(target, cancel.clone()).await?;
+        let Connection { client, host, ecr, place, public } = registries.connect(target, cancel.clone()).await?;
         let mut reached = Self {
             client,
             host,
             repository: target.repository.clone(),
             tags: tags(request, target),
             ecr,
+            place,
+            public,
             only_planned: false,
             compression: request.compression,
             held: Vec::new(),

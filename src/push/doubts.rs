@@ -4,6 +4,7 @@ use super::Request;
 use crate::image::{Flaw, Image, Layer, Manifest};
 use crate::layer::{Packing, Recipe, size};
 use crate::plan;
+use crate::reference::Host;
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
 /// (<https://github.com/moby/buildkit/issues/3067>).
@@ -42,7 +43,7 @@ fn large_config(manifest: &Manifest) -> Option<String> {
 }
 
 fn config_platform(request: &Request, manifest: &Manifest) -> Option<String> {
-    let is_ecr = request.targets.iter().any(|target| target.host.as_ref().is_none_or(|host| host.ecr().is_some()));
+    let is_ecr = request.targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazons));
     let digest = manifest.stated.as_ref().filter(|_| is_ecr)?.digest.short();
     Some(format!(
         "the manifest {digest} has a `platform` in the descriptor of its config, as Docker 25.0 and 26.0 write it, and ECR \

@@ -10,6 +10,7 @@ mod destination;
 mod doubts;
 mod held;
 mod kept;
+mod logins;
 mod manifests;
 mod mount;
 mod outcome;
@@ -34,12 +35,13 @@ use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
 use crate::reference::{Digest, Host, MountSource, Tag, TagPattern, Target};
-use crate::registry::{self, Patience, Rate};
+use crate::registry::{self, Keychain, Patience, Rate};
 use crate::reuse::Cache;
 
 use connection::Registries;
 use delivery::Delivery;
 use destination::Destination;
+pub use logins::Given;
 use manifests::finish;
 pub use outcome::{ImageSummary, LayerOutcome, Outcome, TagFate, TagOutcome, TargetOutcome};
 use passing::Reading;
@@ -90,6 +92,10 @@ pub struct Request {
     pub access: Access,
     /// Ask STS who that is, to tell it.
     pub tell_caller: bool,
+    /// The login for the one registry that is not Amazon's, if the user gave one.
+    pub login: Option<Given>,
+    /// Where docker and podman keep logins.
+    pub keychain: Keychain,
     /// A loopback address that stands in for every registry host of ECR.
     pub registry_endpoint: Option<Host>,
     /// Plain http for hosts that are not ECR's.

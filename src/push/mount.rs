@@ -66,7 +66,7 @@ impl Destination {
     /// What another repository has of these layers: what the image under the tag is made of, or else what it says when it is
     /// asked.
     async fn stock(&self, source: &MountSource, image: &Image, lacking: &[Wanted]) -> Result<(Vec<Held>, Blobs)> {
-        let client = self.client.beside(source.repository.clone(), self.cancel.clone());
+        let client = self.client.looking_at(source.repository.clone(), self.cancel.clone());
         let Some(tag) = &source.tag else {
             let blobs = self.available(&client, &plan::questions(&[], lacking)).await?;
             let denied = || Error::new(Kind::Permission, "ecr:BatchCheckLayerAvailability is not allowed there");

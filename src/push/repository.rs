@@ -19,13 +19,21 @@ impl Destination {
         policies: &Policies,
         events: &Events,
     ) -> Result<()> {
-        let Some((ecr, place)) = self.ecr.clone() else { return Ok(()) };
+        let is_told_how = request.new_repository != NewRepository::default() || !policies.is_empty();
+        if let Some(public) = self.public.clone() {
+            if is_told_how {
+                let text =
+                    "ECR Public's repositories have no such settings: what was said of a new one is for private ones";
+                events(Event::Note(text.into()));
+            }
+            return self.ensure_public(&public, exists, request, events).await;
+        }
+        let Some((ecr, place)) = self.ecr.clone() else { return self.ensure_by_looks(exists) };
         let (account, name) = (&place.host.account, &place.repository);
         let exists = match exists {
             Some(exists) => Some(exists),
             None => self.look_for_repository().await?,
         };
-        let is_told_how = request.new_repository != NewRepository::default() || !policies.is_empty();
         let stays = |since: &str| {
             if is_told_how {
                 let name = self.name();

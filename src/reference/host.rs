@@ -27,6 +27,8 @@ pub enum Owner {
         /// The region code.
         region: String,
     },
+    /// Amazon ECR Public.
+    EcrPublic,
     /// Somebody else's, or a name that only looks like ECR's.
     Other,
 }
@@ -79,6 +81,9 @@ const ECR_SUFFIXES: [(&str, bool); 8] = [
     ("cloud.adc-e.uk", false),
 ];
 const ECR_SUFFIX_ISO_F: (&str, bool) = ("csp.hci.ic.gov", false);
+
+/// The hosts of ECR Public, of which the second is dual-stack, from the same source.
+const ECR_PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 
 impl Host {
     /// The host of `account`'s private registry.
@@ -133,8 +138,18 @@ impl Host {
     pub fn ecr(&self) -> Option<&EcrHost> {
         match &self.owner {
             Owner::Ecr(ecr) => Some(ecr),
-            Owner::EcrEndpoint { .. } | Owner::Other => None,
+            Owner::EcrEndpoint { .. } | Owner::EcrPublic | Owner::Other => None,
         }
+    }
+
+    /// Whether it is Amazon ECR Public.
+    pub fn is_ecr_public(&self) -> bool {
+        self.owner == Owner::EcrPublic
+    }
+
+    /// Whether it is Amazon's, private or public: only those ever see AWS credentials.
+    pub fn is_amazons(&self) -> bool {
+        self.owner != Owner::Other
     }
 
     /// Whether the host can only be this machine.
@@ -182,6 +197,7 @@ impl FromStr for Host {
         let known = name.strip_suffix(":443").unwrap_or(&name);
         let owner = parse_ecr_host(known).map(Owner::Ecr);
         let owner = owner.or_else(|| Some(Owner::EcrEndpoint { region: parse_vpc_endpoint(known)? }));
+        let owner = owner.or_else(|| ECR_PUBLIC.contains(&known).then_some(Owner::EcrPublic));
         let name = if owner.is_some() { known.to_owned() } else { name };
         Ok(Self { name, owner: owner.unwrap_or(Owner::Other), via: None })
     }

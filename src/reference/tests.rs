@@ -84,6 +84,8 @@ fn targets_that_make_no_sense_are_usage_errors_that_name_the_part() {
         ("x.y/a/../b", "repository name"),
         ("x.y:0/app", "the port"),
         ("x..y/app", "is not a registry host"),
+        ("public.ecr.aws/app:1", "cannot be in ECR Public"),
+        ("ecr-public.aws.com/a/app", "cannot be in ECR Public"),
         ("app:", "is not a tag"),
         ("app:a+b", "is not a tag"),
         ("", "0 characters"),
@@ -178,5 +180,21 @@ fn a_name_that_cannot_be_repaired_is_refused() {
         assert_eq!(error.kind().exit_code(), 2);
         let hint = text.parse::<Target>().unwrap_err().advice().unwrap_or_default().to_owned();
         assert!(!hint.contains("--docker-naming"), "{text}: {hint}");
+    }
+}
+
+#[test]
+fn ecr_public_is_amazon_s_and_nothing_that_looks_like_it() {
+    for (text, is_public, name) in [
+        ("public.ecr.aws", true, "public.ecr.aws"),
+        ("Public.ECR.aws:443", true, "public.ecr.aws"),
+        ("ecr-public.aws.com", true, "ecr-public.aws.com"),
+        ("public.ecr.aws:8443", false, "public.ecr.aws:8443"),
+        ("public.ecr.aws.example.com", false, "public.ecr.aws.example.com"),
+        ("x.public.ecr.aws", false, "x.public.ecr.aws"),
+    ] {
+        let host: Host = text.parse().unwrap();
+        assert_eq!((host.is_ecr_public(), host.is_amazons(), host.as_str()), (is_public, is_public, name), "{text}");
+        assert!(host.ecr().is_none());
     }
 }

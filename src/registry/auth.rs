@@ -1,101 +1,272 @@
-//! Who we are to a registry. Where the credentials come from is not known here: they are a closure.
+//! What a registry is shown: nothing before it asks, then what it asks for. ECR's is shown at once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use futures_util::future::BoxFuture;
 use reqwest::header::HeaderValue;
+use reqwest::{Client, Url};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use crate::error::{Error, Kind, Result};
+use super::account::{Account, Login, Manner, renewal};
+use super::address;
+use super::challenge::Challenge;
+use super::fault::Fault;
+use super::token::{Service, header};
+use crate::error::{Answer, Error, Kind, Result};
 
-/// What a registry is shown.
-#[derive(Clone)]
-pub enum Login {
-    /// Nothing.
-    Anonymous,
-    /// The base64 text of `user:password`, as ECR hands it out.
-    Basic(String),
-}
+/// What a request needs to be allowed: `repository:team/app:pull,push`, `repository:team/base:pull`.
+pub(super) type Scopes = Vec<String>;
 
-impl Login {
-    /// A login with a user name and a password.
-    pub fn password(user: &str, password: &str) -> Self {
-        Self::Basic(STANDARD.encode(format!("{user}:{password}")))
-    }
-}
+/// Makes a client for the address of a token service.
+pub(super) type Reach = Arc<dyn Fn(&Url) -> Result<Client> + Send + Sync>;
 
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Anonymous => "Anonymous",
-            Self::Basic(_) => "Basic(***)",
-        })
-    }
-}
-
-/// Gets a login: a fresh one every time it is called.
-pub type LoginSource = Arc<dyn Fn() -> BoxFuture<'static, Result<Login>> + Send + Sync>;
-
-/// The login in use, shared by all lanes and fetched by one of them at a time.
+/// What is shown to one registry, shared by all lanes and fetched by one of them at a time.
 pub(super) struct Auth {
-    source: LoginSource,
-    current: Mutex<Current>,
+    account: Arc<Account>,
+    /// What people call the registry.
+    name: String,
+    endpoint: Url,
+    reach: Reach,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Current {
-    /// Counts the logins fetched, so that ten lanes that are refused at once fetch one new login, not ten.
-    generation: u64,
-    header: Option<HeaderValue>,
+struct State {
+    way: Way,
+    /// What is asked for whatever the request is about: ECR Public's `aws`.
+    general: Scopes,
+    tokens: HashMap<Scopes, Held>,
+    /// Counts the tokens fetched.
+    serial: u64,
+    /// What nobody may do with the logins that there are, and why. It is not asked for again.
+    refused: HashMap<Scopes, Error>,
 }
 
-/// An `Authorization` header, with the login it stems from.
+/// What the registry wants to see.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+enum Way {
+    /// Nothing, as far as is known.
+    #[default]
+    Open,
+    Basic,
+    Bearer(Service),
+}
+
+struct Held {
+    header: HeaderValue,
+    serial: u64,
+    renew_at: Option<Instant>,
+}
+
+/// What a request showed.
 #[derive(Clone)]
-pub(super) struct Authorization {
+pub(super) struct Shown {
     pub(super) header: Option<HeaderValue>,
-    generation: u64,
+    scopes: Scopes,
+    proof: Proof,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Proof {
+    None,
+    /// The login of that number.
+    Login(u64),
+    /// The token of that number.
+    Token(u64),
+}
+
+/// How a registry said no to what it was shown.
+pub(super) struct Refused {
+    pub(super) fault: Fault,
+    pub(super) challenges: Vec<Challenge>,
+}
+
+impl State {
+    /// Fails if it is known that there is no login for this.
+    fn check(&self, scopes: &Scopes) -> Result<(), Fault> {
+        self.refused.get(scopes).map_or(Ok(()), |error| Err(Fault::Ours(error.clone())))
+    }
+
+    /// Remembers that there is none.
+    fn note(&mut self, scopes: Scopes, done: Result<Shown, Fault>) -> Result<Shown, Fault> {
+        if let Err(Fault::Ours(error)) = &done
+            && error.kind() == Kind::Permission
+        {
+            self.refused.insert(scopes, error.clone());
+        }
+        done
+    }
 }
 
 impl Auth {
-    pub(super) fn new(source: LoginSource) -> Self {
-        Self { source, current: Mutex::default() }
+    pub(super) fn new(account: Arc<Account>, name: String, endpoint: Url, reach: Reach) -> Self {
+        let way = if account.manner() == Manner::AtOnce { Way::Basic } else { Way::Open };
+        Self { account, name, endpoint, reach, state: Mutex::new(State { way, ..State::default() }) }
     }
 
-    /// The header to send, fetching a login if there is none yet.
-    pub(super) async fn authorization(&self) -> Result<Authorization> {
-        let mut current = self.current.lock().await;
-        if current.generation == 0 {
-            self.fetch(&mut current).await?;
+    /// What to show with a request that needs these scopes.
+    pub(super) async fn show(&self, scopes: Scopes) -> Result<Shown, Fault> {
+        let mut state = self.state.lock().await;
+        state.check(&scopes)?;
+        let proven = self.prove(&mut state, scopes.clone()).await;
+        state.note(scopes, proven)
+    }
+
+    /// What to show after this was refused: what the registry asks for, or something new, unless another lane has fetched
+    /// that meanwhile.
+    pub(super) async fn renew(&self, shown: Shown, refused: Refused) -> Result<Shown, Fault> {
+        let mut state = self.state.lock().await;
+        let mut scopes = shown.scopes.clone();
+        if let (Fault::Answered(answer, _), true) = (&refused.fault, self.account.manner() != Manner::AtOnce) {
+            self.learn(&mut state, &refused.challenges, &mut scopes, answer)?;
         }
-        Ok(Authorization { header: current.header.clone(), generation: current.generation })
+        state.check(&scopes)?;
+        let renewed = self.renewed(&mut state, shown, refused.fault, scopes.clone()).await;
+        state.note(scopes, renewed)
     }
 
-    /// The header to send after `refused` was refused: a new login, unless another lane has fetched one meanwhile.
-    pub(super) async fn renew(&self, refused: &Authorization) -> Result<Authorization> {
-        let mut current = self.current.lock().await;
-        if current.generation == refused.generation {
-            self.fetch(&mut current).await?;
-        }
-        Ok(Authorization { header: current.header.clone(), generation: current.generation })
-    }
-
-    async fn fetch(&self, current: &mut Current) -> Result<()> {
-        current.header = match (self.source)().await? {
-            Login::Anonymous => None,
-            Login::Basic(text) => {
-                // A failure must not quote the token, so its cause is left out.
-                let mut header = HeaderValue::try_from(format!("Basic {text}")).map_err(|_| {
-                    Error::new(Kind::Permission, "the registry login holds characters that HTTP forbids")
-                })?;
-                header.set_sensitive(true);
-                Some(header)
+    async fn renewed(&self, state: &mut State, shown: Shown, fault: Fault, scopes: Scopes) -> Result<Shown, Fault> {
+        let Fault::Answered(answer, _) = &fault else { return Err(fault) };
+        match (&state.way, shown.proof) {
+            (Way::Open, _) => return Err(fault),
+            (Way::Basic, Proof::Login(number)) => drop(self.account.renew(number, answer).await.map_err(Fault::Ours)?),
+            // One for less than is wanted is as good as before.
+            (Way::Bearer(_), Proof::Token(serial)) if scopes == shown.scopes => {
+                state.tokens.retain(|_, held| held.serial != serial);
+                // A token that everybody gets will not be better the next time.
+                let (login, number) = self.account.login().await.map_err(Fault::Ours)?;
+                if login == Login::Anonymous {
+                    self.account.renew(number, answer).await.map_err(Fault::Ours)?;
+                }
             }
-        };
-        current.generation += 1;
+            _ => {}
+        }
+        let next = self.prove(state, scopes).await?;
+        if next.header.is_some() || shown.header.is_some() {
+            return Ok(next);
+        }
+        // There is nothing to show. Whoever knows of logins says what to do about that.
+        let (_, number) = self.account.login().await.map_err(Fault::Ours)?;
+        self.account.renew(number, answer).await.map_err(Fault::Ours)?;
+        match self.prove(state, next.scopes).await? {
+            next if next.header.is_some() => Ok(next),
+            _ => Err(fault),
+        }
+    }
+
+    /// Reads what is asked for. A token service comes before a password at the registry itself.
+    fn learn(
+        &self,
+        state: &mut State,
+        challenges: &[Challenge],
+        scopes: &mut Scopes,
+        answer: &Answer,
+    ) -> Result<(), Fault> {
+        let asked = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+        if let Some((bearer, realm)) = asked("bearer").and_then(|bearer| Some((bearer, bearer.get("realm")?))) {
+            let realm =
+                address::realm(&self.name, &self.endpoint, realm, self.account.manner()).map_err(Fault::Ours)?;
+            let service = Service { realm, service: bearer.get("service").map(str::to_owned) };
+            for scope in bearer.get("scope").unwrap_or_default().split_whitespace() {
+                let list = if scope.starts_with("repository:") { &mut *scopes } else { &mut state.general };
+                if !list.iter().any(|known| covers(known, scope)) {
+                    list.push(scope.to_owned());
+                }
+            }
+            state.way = Way::Bearer(service);
+        } else if asked("basic").is_some() {
+            state.way = Way::Basic;
+        } else if !challenges.is_empty() {
+            let schemes: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme.as_str()).collect();
+            let what = format!("{} wants a login by {}, which is not understood here", self.name, schemes.join(", "));
+            let hint =
+                "Registries that take a password (Basic) or a token of a token service (Bearer) can be pushed to.";
+            return Err(Fault::Ours(Error::new(Kind::Permission, what).answered(answer.clone()).hint(hint)));
+        }
         Ok(())
     }
+
+    async fn prove(&self, state: &mut State, scopes: Scopes) -> Result<Shown, Fault> {
+        match state.way.clone() {
+            Way::Open => Ok(Shown { header: None, scopes, proof: Proof::None }),
+            Way::Basic => {
+                let (login, number) = self.account.login().await.map_err(Fault::Ours)?;
+                let header = match login {
+                    Login::Anonymous => None,
+                    Login::Basic(text) => Some(header("Basic", &text)?),
+                    Login::IdentityToken(_) => {
+                        let what =
+                            format!("{} wants a password, and there is only an identity token for it", self.name);
+                        return Err(Fault::Ours(Error::new(Kind::Permission, what).hint("Log in anew.")));
+                    }
+                };
+                let proof = header.as_ref().map_or(Proof::None, |_| Proof::Login(number));
+                Ok(Shown { header, scopes, proof })
+            }
+            Way::Bearer(service) => self.bear(state, &service, scopes).await,
+        }
+    }
+
+    /// The token for these scopes, fetched unless it is there and good for a while. One that is about to expire and cannot be
+    /// renewed is used as long as it lasts.
+    async fn bear(&self, state: &mut State, service: &Service, scopes: Scopes) -> Result<Shown, Fault> {
+        let is_good = |held: &&mut Held| held.renew_at.is_none_or(|at| at > Instant::now());
+        if state.tokens.get_mut(&scopes).filter(is_good).is_none() {
+            match self.fetch(service, scopes.iter().chain(&state.general).cloned().collect()).await {
+                Ok((header, renew_at)) => {
+                    state.serial += 1;
+                    let held = Held { header, serial: state.serial, renew_at };
+                    state.tokens.insert(scopes.clone(), held);
+                }
+                Err(fault) => match state.tokens.get_mut(&scopes) {
+                    Some(held) => held.renew_at = None,
+                    None => return Err(fault),
+                },
+            }
+        }
+        let held = state.tokens.get(&scopes);
+        let proof = held.map_or(Proof::None, |held| Proof::Token(held.serial));
+        Ok(Shown { header: held.map(|held| held.header.clone()), scopes, proof })
+    }
+
+    /// A new token, and when it is to be renewed.
+    async fn fetch(&self, service: &Service, scopes: Scopes) -> Result<(HeaderValue, Option<Instant>), Fault> {
+        let http = (self.reach)(&service.realm).map_err(Fault::Ours)?;
+        let (mut login, mut number) = self.account.login().await.map_err(Fault::Ours)?;
+        let token = match service.token(&http, &scopes, &login).await {
+            // ECR Public says 400 where others say 401.
+            Err(Fault::Answered(answer, _)) if matches!(answer.status, Some(400 | 401 | 403)) => {
+                (login, number) = self.account.renew(number, &answer).await.map_err(Fault::Ours)?;
+                service.token(&http, &scopes, &login).await
+            }
+            token => token,
+        };
+        let token = token.map_err(|fault| match fault {
+            fault if fault.is_transient() => fault,
+            Fault::Answered(answer, _) => {
+                let what = format!("cannot get a token for {}", self.name);
+                Fault::Ours(Error::new(Kind::Permission, what).answered(*answer))
+            }
+            fault => fault,
+        })?;
+        if let (Login::IdentityToken(_), Some(identity)) = (&login, token.identity) {
+            self.account.exchange(number, identity).await;
+        }
+        Ok((token.header, renewal(token.life)))
+    }
+}
+
+/// Whether a scope that is asked for anyway allows all that another one does: `repository:a:pull,push` for
+/// `repository:a:pull`.
+fn covers(ours: &str, theirs: &str) -> bool {
+    let (Some((our_name, our_actions)), Some((their_name, their_actions))) =
+        (ours.rsplit_once(':'), theirs.rsplit_once(':'))
+    else {
+        return ours == theirs;
+    };
+    let has = |action: &str| our_actions.split(',').any(|ours| ours == action);
+    our_name == their_name && their_actions.split(',').all(has)
 }
 
 impl std::fmt::Debug for Auth {
@@ -106,28 +277,19 @@ impl std::fmt::Debug for Auth {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use super::*;
 
-    #[tokio::test]
-    async fn lanes_that_are_refused_together_fetch_one_new_login() {
-        let fetched = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&fetched);
-        let auth = Auth::new(Arc::new(move || {
-            let n = counter.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async move { Ok(Login::password("AWS", &n.to_string())) })
-        }));
-        let first = auth.authorization().await.unwrap();
-        let renewed = futures_util::future::join_all((0..10).map(|_| auth.renew(&first))).await;
-        assert_eq!(fetched.load(Ordering::Relaxed), 2);
-        let headers: Vec<_> = renewed.into_iter().map(|renewed| renewed.unwrap().header).collect();
-        assert!(headers.iter().all(|header| header == &headers[0] && header != &first.header));
-    }
-
     #[test]
-    fn a_login_is_never_printed() {
-        let login = Login::password("AWS", "secret");
-        assert_eq!(format!("{login:?}"), "Basic(***)");
+    fn a_scope_covers_one_of_fewer_actions() {
+        for (ours, theirs, is_covered) in [
+            ("repository:a/b:pull,push", "repository:a/b:pull", true),
+            ("repository:a/b:pull,push", "repository:a/b:push,pull", true),
+            ("repository:a/b:pull", "repository:a/b:pull,push", false),
+            ("repository:a/b:pull", "repository:a:pull", false),
+            ("aws", "aws", true),
+            ("aws", "repository:aws:pull", false),
+        ] {
+            assert_eq!(covers(ours, theirs), is_covered, "{ours} {theirs}");
+        }
     }
 }

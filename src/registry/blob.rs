@@ -5,6 +5,7 @@ use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, Response};
 
 use super::fault::Fault;
+use super::quirks::Heads;
 use super::wire::{Ask, Client, REDIRECTS};
 use crate::error::{Answer, Result};
 use crate::reference::Digest;
@@ -26,10 +27,12 @@ impl Client {
     pub async fn presence(&self, digest: &Digest) -> Result<Presence> {
         // A registry with its storage elsewhere answers a HEAD with where the blob is, which is a yes.
         let ask = Ask::new(Method::HEAD, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
+        let expect_of_login: &[u16] = if self.ways().quirks().heads == Heads::Withheld { &[401, 403] } else { &[] };
+        let ask = Ask { expect_of_login, ..ask };
         let doing = || format!("cannot ask for blob {} in {}", digest.short(), self.repository());
         let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing()))?;
         Ok(match response.status().as_u16() {
-            404 => Presence::Absent,
+            401 | 403 | 404 => Presence::Absent,
             200 => Presence::Present(content_length(&response)),
             _ => Presence::Present(None),
         })

@@ -148,16 +148,23 @@ impl Fault {
         }
     }
 
-    /// Whether the credentials were refused in a way that fresh ones may cure: 401, or ECR's 403 without a challenge
-    /// (flipt-io/flipt#3043).
+    /// Whether the credentials were refused in a way that fresh ones may cure: 401, ECR's 403 without a challenge
+    /// (flipt-io/flipt#3043), or ECR Public's 400 "Your Authorization Token is invalid" (aws/containers-roadmap).
     pub(super) fn wants_fresh_login(&self) -> bool {
         match self {
             Self::Answered(answer, _) => {
+                let message = answer.message.to_ascii_lowercase();
                 answer.status == Some(401)
-                    || answer.status == Some(403) && answer.message.contains("authorization token has expired")
+                    || answer.status == Some(403) && message.contains("authorization token has expired")
+                    || answer.status == Some(400) && answer.code == "DENIED" && message.contains("authorization token")
             }
             Self::Silence(_) | Self::Ours(_) => false,
         }
+    }
+
+    /// Whether we may not do that.
+    pub(super) fn is_denial(&self) -> bool {
+        matches!(self, Self::Answered(answer, _) if answer.status == Some(403))
     }
 
     /// How long the registry asks to be left alone.

@@ -2,14 +2,19 @@
 //!
 //! Everything goes through [`Client`], which is bound to one repository of one registry and is cheap to clone. Whether
 //! a registry is Amazon's makes no difference here: what is special about ECR's API lives in `ecr`, and a login is a
-//! closure to this room.
+//! closure to this room. `account.rs` keeps one, `auth.rs` shows it as `challenge.rs` and `token.rs` read what is wanted, and
+//! `address.rs` says who may see it. `keychain.rs` knows what docker and podman keep.
 
+mod account;
+mod address;
 mod auth;
 mod blob;
 mod body;
+mod challenge;
 mod fault;
 mod issuer;
 mod journal;
+mod keychain;
 mod manifest;
 mod opening;
 mod pacer;
@@ -18,15 +23,17 @@ mod rate;
 mod referrers;
 mod session;
 mod silence;
+mod token;
 mod trust;
 mod upload;
 mod ways;
 mod window;
 mod wire;
 
-pub use auth::{Login, LoginSource};
+pub use account::{Account, Granted, Login, LoginSource, Manner};
 pub use blob::Presence;
 pub use journal::{Journal, WORTH};
+pub use keychain::{Found, Keychain};
 pub use manifest::{Lookup, RemoteManifest};
 pub use opening::{Mount, Opened};
 pub use quirks::{ECR, Quirks};

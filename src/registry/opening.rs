@@ -40,11 +40,15 @@ impl Client {
         let doing = format!("cannot mount the blob {} of {from} in {}", digest.short(), self.repository());
         let mut url = self.url("blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
-        let ask = Ask::new(Method::POST, url, &[201, 202]);
+        let ask = Ask { source: Some(from.clone()), ..Ask::new(Method::POST, url, &[201, 202]) };
         let answer = match self.ask(&ask).await {
             Ok(response) if response.status().as_u16() == 202 => self.opened(&ask, &response).map(Mount::Open),
             Ok(_) => Ok(Mount::Mounted),
             Err(Fault::Answered(answer, _)) => Ok(Mount::Refused(*answer)),
+            // By a token service: the source is not for us to read.
+            Err(Fault::Ours(error)) if error.answer().is_some() => {
+                Ok(Mount::Refused(error.answer().cloned().unwrap_or_default()))
+            }
             Err(fault) => Err(fault),
         };
         if let (Ok(Mount::Mounted), Some(mut trace)) = (&answer, identity.and_then(|identity| self.trace(identity))) {

@@ -23,6 +23,10 @@ pub struct Quirks {
     pub(super) range_end: RangeEnd,
     /// Whether it tells how far a session got.
     pub(super) status: Status,
+    /// What it says to the question for a blob.
+    pub(super) heads: Heads,
+    /// The most bytes that a blob has.
+    pub(super) most: u64,
     /// Where that was seen.
     sources: &'static [&'static str],
 }
@@ -76,6 +80,15 @@ pub(super) enum Status {
     Hidden,
 }
 
+/// What a registry says to the question for a blob.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Heads {
+    /// Whether it has it.
+    Told,
+    /// At times that we may not know, also to those who may.
+    Withheld,
+}
+
 const MIB: u64 = 1 << 20;
 
 /// No limit that we would come near to.
@@ -90,6 +103,8 @@ const PLAIN: Quirks = Quirks {
     last: Last::Put,
     range_end: RangeEnd::LastByte,
     status: Status::Told,
+    heads: Heads::Told,
+    most: u64::MAX,
     sources: &[],
 };
 
@@ -123,8 +138,14 @@ static KNOWN: [Quirks; 10] = [
         // Chunks were refused at the end ("None of the provided layer digests match"), and nobody found out why.
         parts: Parts::Whole,
         status: Status::Hidden,
+        // Then it is sent.
+        heads: Heads::Withheld,
+        most: 10_000 * MIB,
         sources: &[
             "https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_CompleteLayerUpload.html",
+            "https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html",
+            "https://github.com/aws/containers-roadmap/issues/2671",
+            "https://github.com/helm/helm/issues/12491",
             "https://github.com/dotnet/sdk-container-builds/issues/472",
             "https://github.com/dotnet/sdk/pull/33019",
         ],

@@ -60,6 +60,7 @@ pub(super) fn is_hang_up(silence: &reqwest::Error) -> bool {
 
 /// The error for people.
 pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
+    let registry = find::<Elsewhere>(silence).map_or(registry, |elsewhere| &elsewhere.name);
     let refused = |what: String| Error::new(Kind::Refused, format!("{doing}: {what}"));
     match Verdict::on(silence) {
         Some(Verdict::Distrusted(why)) => {
@@ -155,6 +156,26 @@ impl fmt::Display for Unanswered {
 impl StdError for Unanswered {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.why)
+    }
+}
+
+/// Silence of somebody else than the registry.
+#[derive(Debug)]
+pub(super) struct Elsewhere {
+    /// Who it is, for people.
+    pub(super) name: String,
+    pub(super) source: reqwest::Error,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer from {}", self.name)
+    }
+}
+
+impl StdError for Elsewhere {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.source)
     }
 }
 

@@ -141,7 +141,7 @@ impl Ways {
     pub(super) fn largest(&self) -> u64 {
         let Known { quirks, chunks } = *self.known();
         let Sizes { most, count, .. } = quirks.sizes();
-        if chunks == Chunks::Refused { u64::MAX } else { most.saturating_mul(count) }
+        if chunks == Chunks::Refused { quirks.most } else { most.saturating_mul(count).min(quirks.most) }
     }
 
     fn known(&self) -> StdGuard<'_, Known> {

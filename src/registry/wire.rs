@@ -13,7 +13,10 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValu
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio_util::sync::CancellationToken;
 
-use super::auth::{Auth, LoginSource};
+use super::account::Account;
+use super::address;
+use super::auth::{Auth, Refused, Scopes};
+use super::challenge::Challenge;
 use super::fault::Fault;
 use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
@@ -23,7 +26,7 @@ use super::silence::Names;
 use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
-use crate::reference::{self, Repository};
+use crate::reference::Repository;
 
 /// How long is waited for an answer that nobody needs any more once the push is cancelled.
 const GRACE: Duration = Duration::from_millis(800);
@@ -74,8 +77,8 @@ pub struct Settings {
     pub via: Option<String>,
     /// Whom to trust over https, beside those whom the machine trusts.
     pub trust: Trust,
-    /// Where logins come from.
-    pub login: LoginSource,
+    /// Who we are to it. Registries that are given the same account share its login.
+    pub account: Arc<Account>,
     /// How long is waited for what.
     pub patience: Patience,
     /// How many requests are under way at once at most.
@@ -101,6 +104,8 @@ pub struct Settings {
 pub struct Client {
     registry: Arc<Registry>,
     repository: Repository,
+    /// What is done there, in the words of token services.
+    actions: &'static str,
     /// Ends all waiting.
     cancel: CancellationToken,
 }
@@ -128,14 +133,19 @@ pub(super) struct Ask {
     pub(super) payload: Arc<dyn Fn() -> Body + Send + Sync>,
     /// The statuses that are an answer; every other one is a fault.
     pub(super) expect: &'static [u16],
+    /// The statuses that are an answer where a login was shown.
+    pub(super) expect_of_login: &'static [u16],
     /// Its body comes from the archive while it is sent. It takes no turn: whoever it waits for may wait for a turn.
     pub(super) is_stream: bool,
+    /// Another repository that it reads from.
+    pub(super) source: Option<Repository>,
 }
 
 impl Ask {
     pub(super) fn new(method: Method, url: Url, expect: &'static [u16]) -> Self {
         let payload = Arc::new(|| Body::from(Bytes::new()));
-        Self { method, url, headers: HeaderMap::new(), payload, expect, is_stream: false }
+        let headers = HeaderMap::new();
+        Self { method, url, headers, payload, expect, expect_of_login: &[], is_stream: false, source: None }
     }
 
     pub(super) fn accept(mut self, media_types: &'static str) -> Self {
@@ -158,35 +168,28 @@ impl Client {
     /// # Errors
     /// If the machine's certificate store cannot be used.
     pub fn new(settings: Settings, repository: Repository, cancel: CancellationToken) -> Result<Self> {
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            // No read time limit: reqwest's runs while a body is being sent, too.
-            .connect_timeout(CONNECT)
-            .dns_resolver(Arc::new(Names { instead: settings.via.clone().map(|via| (settings.name.clone(), via)) }))
-            .http1_only();
-        if settings.endpoint.scheme() == "http" {
-            // No certificate store where no certificate is checked.
-            http = http.tls_certs_only([]);
-        } else {
-            http = http.tls_backend_preconfigured(settings.trust.tls().map_err(no_https)?);
-        }
-        if is_loopback(&settings.endpoint) || settings.via.is_some() {
-            // No proxy between this machine and itself, nor to what only this network leads to.
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(no_https)?;
-        let auth = Auth::new(Arc::clone(&settings.login));
+        let http = http(&settings.endpoint, &settings.trust, settings.via.as_deref())?;
+        let (own, trust, origin) = (http.clone(), settings.trust.clone(), settings.endpoint.origin());
+        let reach =
+            move |url: &Url| if url.origin() == origin { Ok(own.clone()) } else { self::http(url, &trust, None) };
+        let (account, name) = (Arc::clone(&settings.account), settings.name.clone());
+        let auth = Auth::new(account, name, settings.endpoint.clone(), Arc::new(reach));
         let pacer = Pacer::new(settings.lanes);
         let ways = Ways::new(settings.quirks, settings.chunk, settings.layers);
-        Ok(Self { registry: Arc::new(Registry { settings, http, auth, pacer, ways }), repository, cancel })
+        let registry = Arc::new(Registry { settings, http, auth, pacer, ways });
+        Ok(Self { registry, repository, actions: "pull,push", cancel })
     }
 
     /// A client for another repository of the same registry, with the same connections, login and pace.
     #[must_use]
     pub fn beside(&self, repository: Repository, cancel: CancellationToken) -> Self {
-        Self { registry: Arc::clone(&self.registry), repository, cancel }
+        Self { registry: Arc::clone(&self.registry), repository, actions: "pull,push", cancel }
+    }
+
+    /// The same for one that is only read.
+    #[must_use]
+    pub fn looking_at(&self, repository: Repository, cancel: CancellationToken) -> Self {
+        Self { actions: "pull", ..self.beside(repository, cancel) }
     }
 
     /// What people call the registry.
@@ -324,23 +327,42 @@ impl Client {
         sent
     }
 
-    /// Sends a request; a second time if the login was refused and a fresh one can be had, which is no retry.
+    /// Sends a request; again with a login if the registry asks for one, and again if that was refused and a fresh one can
+    /// be had, which is no retry.
     async fn send_with_login(&self, ask: &Ask) -> Result<Response, Fault> {
-        let ours = ask.url.origin() == self.registry.settings.endpoint.origin();
-        if !ours {
-            return self.send_as(ask, None).await;
+        if ask.url.origin() != self.registry.settings.endpoint.origin() {
+            return self.send_as(ask, None).await.map_err(|refused| refused.fault);
         }
-        let authorization = self.registry.auth.authorization().await.map_err(Fault::Ours)?;
-        match self.send_as(ask, authorization.header.clone()).await {
-            Err(fault) if fault.wants_fresh_login() => {
-                let fresh = self.registry.auth.renew(&authorization).await.map_err(Fault::Ours)?;
-                match fresh.header {
-                    Some(header) => self.send_as(ask, Some(header)).await,
-                    None => Err(fault),
+        let auth = &self.registry.auth;
+        let mut shown = auth.show(self.scopes(ask)).await?;
+        let mut is_renewed = false;
+        loop {
+            let refused = match self.send_as(ask, shown.header.clone()).await {
+                Err(refused) if refused.fault.wants_fresh_login() && !is_renewed => refused,
+                // Who lets everybody read may say no to all else without a word about logins.
+                Err(refused) if refused.fault.is_denial() && shown.header.is_none() => {
+                    Refused { challenges: self.challenges().await, ..refused }
                 }
-            }
-            sent => sent,
+                sent => return sent.map_err(|refused| refused.fault),
+            };
+            is_renewed = shown.header.is_some();
+            shown = auth.renew(shown, refused).await?;
         }
+    }
+
+    /// What the registry asks for where it is asked for nothing else (OCI distribution specification, "Determining Support").
+    async fn challenges(&self) -> Vec<Challenge> {
+        let mut url = self.registry.settings.endpoint.clone();
+        url.set_path("/v2/");
+        let sent = self.send_as(&Ask::new(Method::GET, url, &[200]), None).await;
+        sent.map_or_else(|refused| refused.challenges, |_| Vec::new())
+    }
+
+    /// What a request needs to be allowed, in the words of token services.
+    fn scopes(&self, ask: &Ask) -> Scopes {
+        let own = format!("repository:{}:{}", self.repository, self.actions);
+        let source = ask.source.as_ref().map(|source| format!("repository:{source}:pull"));
+        std::iter::once(own).chain(source).collect()
     }
 
     /// Gives up an upload session, as well as that can be done: also after a cancellation, and without a word about it.
@@ -356,17 +378,19 @@ impl Client {
         }
     }
 
-    async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Fault> {
+    async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Refused> {
         let mut request = self.registry.http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
+        let expect_of_login = if authorization.is_some() { ask.expect_of_login } else { &[] };
         if let Some(header) = authorization {
             request = request.header(AUTHORIZATION, header);
         }
-        let response = request.body((ask.payload)()).send().await;
-        let response = response.map_err(|error| Fault::of_cut(error, &ask.method))?;
-        if ask.expect.contains(&response.status().as_u16()) {
+        let silent = |error| Refused { fault: Fault::of_cut(error, &ask.method), challenges: Vec::new() };
+        let response = request.body((ask.payload)()).send().await.map_err(silent)?;
+        if [ask.expect, expect_of_login].concat().contains(&response.status().as_u16()) {
             return Ok(response);
         }
-        Err(Fault::of_response(response, &ask.method).await)
+        let challenges = Challenge::all(response.headers());
+        Err(Refused { fault: Fault::of_response(response, &ask.method).await, challenges })
     }
 
     /// Where the answer to a request to `from` says to go on, if it says so and if one may go there.
@@ -382,33 +406,8 @@ impl Client {
     }
 
     /// The address, if one may go there.
-    pub(super) fn allowed(&self, mut url: Url) -> Result<Url, Fault> {
-        let refuse = |why: &str| {
-            let what = format!("{} sent us to an address {why}", self.name());
-            Fault::Ours(
-                Error::new(Kind::Refused, what).hint("Ask whoever runs the registry to correct its public URL."),
-            )
-        };
-        let endpoint = &self.registry.settings.endpoint;
-        // A registry that does not know of the TLS in front of it (distribution/distribution#479, #996). Anything else on
-        // plain http is refused below.
-        if (endpoint.scheme(), url.scheme()) == ("https", "http")
-            && (url.host(), url.port()) == (endpoint.host(), endpoint.port())
-        {
-            url.set_scheme("https").map_err(|()| refuse("that is no URL"))?;
-        }
-        if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
-            return Err(refuse("on plain http, although it is asked over https itself"));
-        }
-        let elsewhere = address(&url).filter(|_| url.origin() != endpoint.origin());
-        if elsewhere.is_some_and(reference::is_link_local) {
-            return Err(refuse("that belongs to a metadata service"));
-        }
-        let among_ourselves = address(endpoint).is_some_and(reference::is_private) || is_loopback(endpoint);
-        if elsewhere.is_some_and(reference::is_private) && !among_ourselves {
-            return Err(refuse("of a private network, although it is a public registry"));
-        }
-        Ok(url)
+    pub(super) fn allowed(&self, url: Url) -> Result<Url, Fault> {
+        address::allowed(self.name(), &self.registry.settings.endpoint, url).map_err(Fault::Ours)
     }
 
     /// The error for people.
@@ -423,13 +422,28 @@ fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error
         .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
 }
 
-/// The IP address that stands in a URL, if one does.
-fn address(url: &Url) -> Option<std::net::IpAddr> {
-    url.host_str()?.trim_matches(['[', ']']).parse().ok()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    url.host_str() == Some("localhost") || address(url).is_some_and(|ip| ip.is_loopback())
+/// Connections to whoever is at an address, to be kept and used again.
+fn http(url: &Url, trust: &Trust, via: Option<&str>) -> Result<reqwest::Client> {
+    let instead = url.host_str().zip(via).map(|(name, via)| (name.to_owned(), via.to_owned()));
+    let mut http = reqwest::Client::builder()
+        .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // No read time limit: reqwest's runs while a body is being sent, too.
+        .connect_timeout(CONNECT)
+        .dns_resolver(Arc::new(Names { instead }))
+        .http1_only();
+    if url.scheme() == "http" {
+        // No certificate store where no certificate is checked.
+        http = http.tls_certs_only([]);
+    } else {
+        http = http.tls_backend_preconfigured(trust.tls().map_err(no_https)?);
+    }
+    if address::is_loopback(url) || via.is_some() {
+        // No proxy between this machine and itself, nor to what only this network leads to.
+        http = http.no_proxy();
+    }
+    http.build().map_err(no_https)
 }
 
 /// The statuses with which a storage elsewhere is named.
@@ -440,7 +454,7 @@ pub(super) const REDIRECTS: [StatusCode; 4] =
 mod tests {
     use super::*;
     use crate::error::Answer;
-    use crate::registry::Login;
+    use crate::registry::{Granted, Login, Manner};
 
     fn client() -> Client {
         let settings = Settings {
@@ -449,7 +463,10 @@ mod tests {
             name: "registry".into(),
             via: None,
             trust: Trust::default(),
-            login: Arc::new(|| Box::pin(async { Ok(Login::Anonymous) })),
+            account: Account::new(
+                Manner::IfAsked,
+                Arc::new(|_| Box::pin(async { Ok(Granted { login: Login::Anonymous, life: None }) })),
+            ),
             patience: Patience::default(),
             lanes: 4,
             quirks: Quirks::of_host("registry"),

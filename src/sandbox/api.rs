@@ -4,6 +4,7 @@
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Operations.html>).
 
 mod policies;
+mod public;
 mod repositories;
 mod templates;
 
@@ -26,6 +27,8 @@ use crate::reference::{Digest, Repository};
 
 /// The service's name in `X-Amz-Target`.
 const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
+/// That of ECR Public's API.
+const PUBLIC_TARGET: &str = "SpencerFrontendService.";
 /// More than any request that the model allows.
 const LARGEST_REQUEST: usize = 8 << 20;
 
@@ -65,8 +68,10 @@ type Outcome = Result<Value, Exception>;
 /// What a request is called in the log and in faults: the IAM action.
 pub(super) fn operation(headers: &HeaderMap) -> String {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let operation = target.strip_prefix(TARGET).filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    operation.map_or_else(|| "ecr:Unknown".to_owned(), |name| format!("ecr:{name}"))
+    let services = [(TARGET, "ecr"), (PUBLIC_TARGET, "ecr-public")];
+    let named = services.iter().find_map(|(start, service)| Some((*service, target.strip_prefix(start)?)));
+    let named = named.filter(|(_, name)| name.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    named.map_or_else(|| "ecr:Unknown".to_owned(), |(service, name)| format!("{service}:{name}"))
 }
 
 /// Answers a request to the API.
@@ -135,6 +140,9 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
     let repository = named.and_then(|name| name.parse::<Repository>().ok());
     if let Some(message) = server.denial(&action, repository.as_ref()) {
         return Err(Exception::new("AccessDeniedException", message));
+    }
+    if let Some(action) = action.strip_prefix("ecr-public:") {
+        return public::serve(server, action, &body);
     }
     match action.trim_start_matches("ecr:") {
         "GetAuthorizationToken" => Ok(get_authorization_token(server)),

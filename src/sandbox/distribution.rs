@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use serde_json::json;
 
@@ -13,9 +13,9 @@ use super::manifest::{self, Place};
 use super::refusal::Refusal;
 use super::repository::{Image, LARGEST_MANIFEST};
 use super::route::{Route, query_value};
-use super::rules::{ImmutableWords, Parts};
+use super::rules::{Asks, ImmutableWords, Parts};
 use super::store::Access;
-use super::{Server, blobs, cut, empty, reply, set};
+use super::{Server, blobs, cut, empty, reply, set, tokens};
 use crate::reference::{Digest, Repository, Tag};
 
 /// Answers a request to the registry.
@@ -36,11 +36,17 @@ pub(super) async fn answer(server: &Server, exchange: &mut Exchange, route: &Rou
 }
 
 async fn serve(server: &Server, exchange: &mut Exchange, route: &Route) -> Result<Response, Refusal> {
-    authenticate(server, &exchange.headers)?;
+    if *route == Route::Token {
+        return tokens::serve(server, exchange).await;
+    }
+    match server.rules(|rules| rules.asks.clone()) {
+        Asks::Ecr => authenticate(server, &exchange.headers)?,
+        asks => tokens::authenticate(server, exchange, route, &asks)?,
+    }
     let operation = route.operation(&exchange.method);
     let (name, last) = match route {
         Route::Check => return Ok(reply(StatusCode::OK, "")),
-        Route::Unknown => return Err(Refusal::Silent(StatusCode::NOT_FOUND)),
+        Route::Unknown | Route::Token => return Err(Refusal::Silent(StatusCode::NOT_FOUND)),
         Route::Uploads(name) | Route::Tags(name) => (name, ""),
         Route::Upload(name, last)
         | Route::Blob(name, last)
@@ -117,6 +123,18 @@ fn say_no(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Respons
             let challenge = format!("Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"", server.host());
             set(&mut response, "www-authenticate", challenge);
             set(&mut response, "content-type", "text/plain; charset=utf-8");
+            response
+        }
+        Refusal::ChallengedBy(challenges) => {
+            let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]});
+            let head = exchange.method == Method::HEAD;
+            let mut response = reply(StatusCode::UNAUTHORIZED, if head { String::new() } else { body.to_string() });
+            set(&mut response, "content-type", "application/json; charset=utf-8");
+            for challenge in challenges {
+                if let Ok(value) = HeaderValue::from_str(&challenge) {
+                    response.headers_mut().append(header::WWW_AUTHENTICATE, value);
+                }
+            }
             response
         }
         Refusal::HangUp => cut(exchange),

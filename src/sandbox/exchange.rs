@@ -28,7 +28,7 @@ pub struct LogEntry {
     /// The path with its query.
     pub path: String,
     /// The IAM action that the request exercises: `ecr:UploadLayerPart`. Requests that need none are `v2:Check`,
-    /// `v2:UploadStatus`, `v2:CancelUpload`, `v2:Unknown` and, on the bucket, `s3:GetObject`.
+    /// `v2:Token`, `v2:UploadStatus`, `v2:CancelUpload`, `v2:Unknown` and, on the bucket, `s3:GetObject`.
     pub operation: String,
     /// The status of the answer; 0 where none was sent (yet), because the connection broke or the request stalls.
     pub status: u16,
@@ -140,6 +140,12 @@ impl Exchange {
     /// A header's value, if it is text.
     pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// What the request shows: the scheme in lower case, and what follows.
+    pub(super) fn authorization(&self) -> Option<(String, &str)> {
+        let (scheme, secret) = self.header(header::AUTHORIZATION)?.split_once(' ')?;
+        Some((scheme.to_ascii_lowercase(), secret.trim()))
     }
 
     /// Whether a body follows, as far as the head says.

@@ -10,7 +10,7 @@
 //! - `api.rs`: AWS's face, JSON 1.1; in `api/` repositories, their policies and the templates for them
 //! - `identity.rs`: STS, and where CIs, containers and EC2 say who somebody is
 //! - `distribution.rs`, `blobs.rs`: the registry's face; `route.rs`: what a path leads to; `manifest.rs`: which images it takes; `refusal.rs`: how it
-//!   says no; `iam.rs`: who may do what
+//!   says no; `iam.rs`: who may do what; `tokens.rs`: its token service
 //! - `store.rs`: the state that both faces share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
 //! - `rules.rs`, `faults.rs`: what tests change
 //!
@@ -30,6 +30,7 @@ mod repository;
 mod route;
 mod rules;
 mod store;
+mod tokens;
 mod traffic;
 mod upload;
 
@@ -48,6 +49,8 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -66,8 +69,8 @@ pub use self::faults::{Fault, Trouble};
 pub use self::iam::Policy;
 pub use self::identity::Assumed;
 pub use self::rules::{
-    Absent, BlobMounting, ClosedTwice, CreationTemplate, ImmutableWords, Interrupted, LayerState, Locations,
-    ManifestRules, Parts, Rules, UploadStatus,
+    Absent, Asks, BlobMounting, ClosedTwice, CreationTemplate, ImmutableWords, Interrupted, LayerState, Locations,
+    ManifestRules, Parts, Rules, TokenService, UploadStatus,
 };
 
 /// How a sandbox is to be.
@@ -187,6 +190,13 @@ impl Sandbox {
     /// Every role that was assumed so far.
     pub fn assumed(&self) -> Vec<Assumed> {
         self.server.sessions().assumed.clone()
+    }
+
+    /// A password for the user `AWS`, as ECR's API would hand it out.
+    pub fn token(&self) -> String {
+        let (token, _) = self.server.store.issue_token(self.server.rules(|rules| rules.token_lifetime));
+        let decoded = BASE64_STANDARD.decode(token).ok().and_then(|token| String::from_utf8(token).ok());
+        decoded.and_then(|token| Some(token.split_once(':')?.1.to_owned())).unwrap_or_default()
     }
 
     /// Lets every token handed out so far expire now.

@@ -18,6 +18,8 @@ pub(super) enum Refusal {
     Silent(StatusCode),
     /// 401, with ECR's challenge.
     Challenge,
+    /// 401, with these challenges.
+    ChallengedBy(Vec<String>),
     /// With no answer at all.
     HangUp,
 }

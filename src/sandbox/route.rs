@@ -6,6 +6,7 @@ use axum::http::Method;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Route {
     Check,
+    Token,
     Uploads(String),
     Upload(String, String),
     Blob(String, String),
@@ -20,6 +21,9 @@ impl Route {
     pub(super) fn of(path: &str) -> Self {
         if matches!(path, "/v2" | "/v2/") {
             return Self::Check;
+        }
+        if matches!(path, "/token" | "/token/") {
+            return Self::Token;
         }
         let Some(rest) = path.strip_prefix("/v2/") else { return Self::Unknown };
         let rest = decode(rest);
@@ -42,11 +46,23 @@ impl Route {
         }
     }
 
+    /// The repository that it is about.
+    pub(super) fn repository(&self) -> Option<&str> {
+        match self {
+            Self::Check | Self::Token | Self::Unknown => None,
+            Self::Uploads(name) | Self::Tags(name) => Some(name),
+            Self::Upload(name, _) | Self::Blob(name, _) | Self::Manifest(name, _) | Self::Referrers(name, _) => {
+                Some(name)
+            }
+        }
+    }
+
     /// The IAM action that a request needs
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>).
     pub(super) fn operation(&self, method: &Method) -> &'static str {
         match (self, method.as_str()) {
             (Self::Check, "GET" | "HEAD") => "v2:Check",
+            (Self::Token, "GET" | "POST") => "v2:Token",
             (Self::Uploads(_), "POST") => "ecr:InitiateLayerUpload",
             (Self::Upload(..), "PATCH") => "ecr:UploadLayerPart",
             (Self::Upload(..), "PUT") => "ecr:CompleteLayerUpload",
@@ -66,6 +82,12 @@ impl Route {
 pub(super) fn query_value(query: Option<&str>, key: &str) -> Option<String> {
     let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| decode(value))
+}
+
+/// All values of a key.
+pub(super) fn query_values(query: Option<&str>, key: &str) -> Vec<String> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(name, _)| *name == key).map(|(_, value)| decode(value)).collect()
 }
 
 /// Undoes percent-encoding. What is none, or hides bytes that are not text, stays as it is.

@@ -18,6 +18,8 @@ pub struct Rules {
     pub closed_twice: ClosedTwice,
     /// What the registry says to uploads in parts.
     pub parts: Parts,
+    /// What it asks for, to know who somebody is.
+    pub asks: Asks,
     /// Serves whoever shows no login, as registries without accounts do.
     pub anonymous: bool,
     /// What `Location` looks like.
@@ -80,6 +82,7 @@ impl Default for Rules {
             upload_status: UploadStatus::default(),
             closed_twice: ClosedTwice::default(),
             parts: Parts::default(),
+            asks: Asks::default(),
             anonymous: false,
             locations: Locations::default(),
             immutable: false,
@@ -151,6 +154,42 @@ pub enum LayerState {
     ArchivedAndKept,
     /// Nothing: each is among the failures.
     Failing,
+}
+
+/// What the registry's face asks for, to know who somebody is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Asks {
+    /// The token of ECR's API, as a password (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>).
+    #[default]
+    Ecr,
+    /// What ECR Public's token service gives for the token of its API. To a password it says 400, and so to a token that
+    /// has expired.
+    EcrPublic,
+    /// What a token service gives for a password or an identity token, as Docker Hub, GitHub and GitLab have it.
+    Tokens(TokenService),
+}
+
+/// A token service, at `/token`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TokenService {
+    /// Where it is said to be. Without, it is said where it is.
+    pub realm: Option<String>,
+    /// Other challenges that stand before its own, a header each.
+    pub beside: Vec<String>,
+    /// Its users: `NAME:PASSWORD`.
+    pub users: Vec<String>,
+    /// The identity tokens that it takes.
+    pub identities: Vec<String>,
+    /// Gives tokens to those who show nothing.
+    pub anonymous: bool,
+    /// Lets everybody read without a token, and says 403 to the rest. What it wants to be shown only `/v2/` tells.
+    pub readable: bool,
+    /// Repositories that nobody gets a token for, `team/app`, or not for an action, `team/app:delete`.
+    pub closed: Vec<String>,
+    /// How many seconds a token lives. Without, it says nothing of it, and they are sixty.
+    pub expires_in: Option<u64>,
+    /// Sends everybody to another address.
+    pub moved: Option<String>,
 }
 
 /// What becomes of a request to mount a blob from another repository. The first two are the account setting

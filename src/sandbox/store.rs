@@ -37,6 +37,21 @@ struct Inner {
     closed: HashMap<String, (Repository, Digest)>,
     /// When each password ends.
     tokens: HashMap<String, SystemTime>,
+    bearers: HashMap<String, Bearer>,
+}
+
+/// What a token service gave.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer {
+    /// What it allows: `team/app:pull`.
+    pub(super) scopes: Vec<String>,
+    ends: SystemTime,
+}
+
+impl Bearer {
+    pub(super) fn is_alive(&self) -> bool {
+        SystemTime::now() < self.ends
+    }
 }
 
 /// An upload session, or what is known of it while a request is feeding it.
@@ -275,11 +290,29 @@ impl Store {
         }
     }
 
+    /// Hands out a token of the token service.
+    pub(super) fn issue_bearer(&self, scopes: Vec<String>, lifetime: Duration) -> String {
+        let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
+        // Docker Hub's are as long.
+        let token = BASE64_STANDARD.encode(self.random.bytes(1200)).replace(['+', '/', '='], "_");
+        self.lock().bearers.insert(token.clone(), Bearer { scopes, ends });
+        token
+    }
+
+    /// What a token of the token service is worth.
+    pub(super) fn bearer(&self, token: &str) -> Option<Bearer> {
+        self.lock().bearers.get(token).cloned()
+    }
+
     /// Lets every token that was handed out so far end now.
     pub(super) fn expire_tokens(&self) {
         let now = SystemTime::now();
-        for ends in self.lock().tokens.values_mut() {
+        let mut inner = self.lock();
+        for ends in inner.tokens.values_mut() {
             *ends = now.min(*ends);
+        }
+        for bearer in inner.bearers.values_mut() {
+            bearer.ends = now.min(bearer.ends);
         }
     }
 

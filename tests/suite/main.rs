@@ -52,6 +52,8 @@ mod inspect;
 mod journal;
 mod limits;
 mod live;
+mod logins;
+mod logins_of_amazon;
 mod moto;
 mod mount;
 mod nested;

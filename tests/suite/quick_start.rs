@@ -134,13 +134,17 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
     // As a shell reads it where NO_PROXY is not set.
     let exports = exports.into_iter().map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));
     let exports: Vec<_> = exports.collect();
-    assert_eq!(exports.len(), 6, "{exports:?}");
-    for (target, create) in [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[])] {
+    assert_eq!(exports.len(), 7, "{exports:?}");
+    let public = "public.ecr.aws/sandbox/app:1";
+    for (target, create) in
+        [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[]), (public, &["--create-repository"])]
+    {
         let mut push = bench.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
         // A proxy that leads nowhere is no hindrance.
         push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().cloned());
         let run = finish(push, String::new).exits(0);
-        assert!(run.stdout.starts_with(&format!("{HOST}/{target}@sha256:")));
+        let start = if target == public { public.to_owned() } else { format!("{HOST}/{target}") };
+        assert!(run.stdout.starts_with(&format!("{start}@sha256:")));
     }
     super::faults::interrupt(child.0.id());
     let mut ended = None;

@@ -53,9 +53,15 @@ pub(crate) struct Registry {
 fn serve(storage: &Path, address: &str, secret: Option<&str>) -> (Child, String) {
     let (settings, root) = (storage.join("settings.yml"), storage.join("data"));
     let secret = secret.map(|secret| format!(", secret: {secret}")).unwrap_or_default();
+    let passwords = storage.join("htpasswd");
+    let auth = if passwords.exists() {
+        format!("auth: {{htpasswd: {{realm: \"its own, \\\"quoted\\\"\", path: {}}}}}\n", passwords.display())
+    } else {
+        String::new()
+    };
     // Foreign layers are only taken from addresses that it was told of.
     let text = format!(
-        "version: 0.1\nvalidation: {{manifests: {{urls: {{allow: ['^https://']}}}}}}\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'{secret}}}\n",
+        "version: 0.1\nvalidation: {{manifests: {{urls: {{allow: ['^https://']}}}}}}\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'{secret}}}\n{auth}",
         root.display()
     );
     std::fs::write(&settings, text).unwrap();
@@ -86,6 +92,18 @@ impl Registry {
         let storage = tempfile::tempdir().unwrap();
         let (child, address) = serve(storage.path(), "127.0.0.1:0", secret);
         Some(Self { child, address, storage, secret })
+    }
+
+    /// Starts one that wants the password of `bob`, which is `hunter2:and more`.
+    pub(crate) fn start_for_bob() -> Option<Self> {
+        if !second_opinion("docker-registry") {
+            return None;
+        }
+        let storage = tempfile::tempdir().unwrap();
+        let hashed = "bob:$2a$05$abcdefghijklmnopqrstuuowlIeniBW6naclN7bhGdDnBnYpWJQaG\n";
+        std::fs::write(storage.path().join("htpasswd"), hashed).unwrap();
+        let (child, address) = serve(storage.path(), "127.0.0.1:0", None);
+        Some(Self { child, address, storage, secret: None })
     }
 
     /// Ends it without a warning.

@@ -8,16 +8,16 @@ use crate::image::Stated;
 impl Destination {
     /// Adds what ECR's answers mean.
     pub(in crate::push) fn advise(&self, error: Error) -> Error {
-        match &self.ecr {
-            Some((_, place)) => ecr::advise(error, Some(place)),
+        match &self.place {
+            Some(place) => ecr::advise(error, Some(place)),
             None => error,
         }
     }
 
     /// The same for a manifest that was put.
     pub(super) fn advise_on(&self, error: Error, put: &Stated) -> Error {
-        match &self.ecr {
-            Some((_, place)) => ecr::advise_on(error, Some(place), &put.bytes),
+        match &self.place {
+            Some(place) => ecr::advise_on(error, Some(place), &put.bytes),
             None => error,
         }
     }

@@ -1,0 +1,97 @@
+//! Logins: whose name is typed, and where docker and podman keep others.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::image::Source;
+use crate::reference::{Host, Target};
+use crate::registry::Keychain;
+
+/// The user whose password is at standard input, for the one registry that it is meant for.
+pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Source) -> Result<Option<String>> {
+    let Some(name) = name else { return Ok(None) };
+    if *archive == Source::StandardInput {
+        return Err(Error::usage("the archive and the password cannot both come through standard input")
+            .hint("Name a file for the archive, or log in with docker login."));
+    }
+    // A colon ends the name where both are sent (RFC 7617).
+    if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
+        return Err(
+            Error::usage("--username is no name of a user").hint("It has neither colons nor control characters.")
+        );
+    }
+    let mut hosts: Vec<&Host> = targets.iter().filter_map(|target| target.host.as_ref()).collect();
+    hosts.retain(|host| !host.is_amazons());
+    hosts.sort_unstable_by_key(|host| host.as_str());
+    hosts.dedup();
+    match hosts[..] {
+        [_] => Ok(Some(name)),
+        [] => Err(Error::usage("--username is for a registry that is not Amazon's, and no target is in one")
+            .hint("ECR is logged in to with AWS credentials: leave --username and --password-stdin out.")),
+        _ => {
+            let names: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
+            Err(Error::usage(format!("--username is for one registry, and there are several: {}", names.join(", ")))
+                .hint("Push to them one after the other, or log in to each with docker login."))
+        }
+    }
+}
+
+/// Where docker and podman keep logins, in the order in which they are looked at: what a variable names comes first.
+pub(super) fn keychain(environment: &dyn Fn(&str) -> Option<OsString>) -> Keychain {
+    let path = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = path("HOME").or_else(|| path("USERPROFILE"));
+    let at_home = |folder: &str| home.as_ref().map(|home| home.join(folder));
+    let docker = path("DOCKER_CONFIG").or_else(|| at_home(".docker")).map(|folder| folder.join("config.json"));
+    let podman = |folder: PathBuf| folder.join("containers").join("auth.json");
+    let running = path("XDG_RUNTIME_DIR").map(podman);
+    let lasting = path("XDG_CONFIG_HOME").or_else(|| at_home(".config")).map(podman);
+    Keychain { files: [path("REGISTRY_AUTH_FILE"), docker, running, lasting].into_iter().flatten().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_are_looked_for_where_docker_and_podman_keep_them() {
+        let files = |variables: &[(&str, &str)]| {
+            let keychain = keychain(&|name| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+            });
+            keychain.files.iter().map(|file| file.to_str().unwrap().replace('\\', "/")).collect::<Vec<_>>()
+        };
+        assert_eq!(files(&[]), [""; 0]);
+        assert_eq!(files(&[("HOME", "/h")]), ["/h/.docker/config.json", "/h/.config/containers/auth.json"]);
+        assert_eq!(
+            files(&[
+                ("HOME", "/h"),
+                ("DOCKER_CONFIG", "/d"),
+                ("XDG_RUNTIME_DIR", "/r"),
+                ("XDG_CONFIG_HOME", "/c"),
+                ("REGISTRY_AUTH_FILE", "/a.json"),
+            ]),
+            ["/a.json", "/d/config.json", "/r/containers/auth.json", "/c/containers/auth.json"]
+        );
+    }
+
+    #[test]
+    fn a_name_is_for_one_registry() {
+        let judged = |targets: &[&str], name: &str| {
+            let targets: Vec<Target> = targets.iter().map(|target| target.parse().unwrap()).collect();
+            username(Some(name.into()), &targets, &Source::Path("x".into()))
+        };
+        let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a";
+        assert_eq!(judged(&["x.y/a", "x.y/b:2", ecr, "own"], "bob").unwrap(), Some("bob".into()));
+        for (targets, name, part) in [
+            (&["own", ecr, "public.ecr.aws/me/app"][..], "bob", "no target is in one"),
+            (&["z.y/a", "x.y/b", "x.y/c"], "bob", "several: x.y, z.y"),
+            (&["x.y/a"], "", "no name of a user"),
+            (&["x.y/a"], "a:b", "no name of a user"),
+        ] {
+            let error = judged(targets, name).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+            assert_eq!(error.kind().exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The few calls of ECR Public's API that a push needs. It is one for the whole world, in us-east-1.
+
+use aws_sdk_ecrpublic::Client;
+use aws_sdk_ecrpublic::error::ProvideErrorMetadata as _;
+
+use super::access::Access;
+use super::advice::advise;
+use super::api::{Ecr, Token, is_denied};
+use super::credentials::NotReady;
+use super::network::Network;
+use crate::error::{Error, Kind, Result};
+use crate::reference::{EcrHost, Host, Repository};
+
+/// Where ECR Public's API is, whatever region the caller is in (awslabs/amazon-ecr-credential-helper).
+const REGION: &str = "us-east-1";
+
+/// What a login takes (ECR Public user guide, "Registry authentication").
+const RIGHTS: &str =
+    "Allow the actions ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken on * in the caller's IAM policy.";
+
+/// ECR Public's API.
+#[derive(Clone, Debug)]
+pub struct EcrPublic {
+    client: Client,
+    /// The private one beside it, with the same settings.
+    private: Ecr,
+}
+
+impl EcrPublic {
+    /// Settles credentials, and sees to it that there are some. Calls nothing of ECR Public yet.
+    ///
+    /// # Errors
+    /// Without credentials.
+    pub async fn connect(access: &Access, network: &Network, host: &Host) -> Result<Self, NotReady> {
+        // Of a private registry only its region and the kind of its address would count.
+        let dual_stack = host.as_str() == "ecr-public.aws.com";
+        let like = EcrHost { account: String::new(), region: REGION.into(), fips: false, dual_stack };
+        let private = Ecr::connect(access, network, None, Some(&like)).await?;
+        Ok(Self { client: Client::new(&private.settings.config), private })
+    }
+
+    /// Where the credentials come from, in words.
+    pub async fn origins(&self) -> String {
+        self.private.origins().await
+    }
+
+    /// Who STS says we are, if it says so soon.
+    pub async fn caller(&self) -> Option<String> {
+        self.private.caller().await
+    }
+
+    /// Gets a login, which the token service of the registry takes.
+    ///
+    /// # Errors
+    /// Without credentials, without the rights `ecr-public:GetAuthorizationToken` and `sts:GetServiceBearerToken`, without
+    /// an answer.
+    pub async fn token(&self) -> Result<Token> {
+        let doing = "cannot log in to Amazon ECR Public";
+        let given = match self.client.get_authorization_token().send().await {
+            Ok(given) => given,
+            Err(error) => {
+                let error = self.private.explain(error, doing).await;
+                let is_denied =
+                    error.answer().is_some_and(|answer| answer.message.contains("not authorized to perform"));
+                return Err(if is_denied { error.hint(RIGHTS) } else { advise(error, None) });
+            }
+        };
+        let data = given.authorization_data;
+        let token = data.and_then(|data| Token::of(data.authorization_token?, data.expires_at, String::new()));
+        token.ok_or_else(|| Error::new(Kind::Permission, format!("{doing}: the answer holds no usable token")))
+    }
+
+    /// Whether the caller's registry has a repository. `None` if we may not know.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn has_repository(&self, name: &Repository) -> Result<Option<bool>> {
+        let (_, name) = halves(name);
+        match self.client.describe_repositories().repository_names(name).send().await {
+            Ok(_) => Ok(Some(true)),
+            Err(error) if error.code() == Some("RepositoryNotFoundException") => Ok(Some(false)),
+            Err(error) if is_denied(error.code()) => Ok(None),
+            Err(error) => Err(self.private.explain(error, &format!("cannot look for the repository {name}")).await),
+        }
+    }
+
+    /// Creates a repository in the caller's registry, and says where it is then. `None`: another pusher was quicker.
+    ///
+    /// # Errors
+    /// Without the right `ecr-public:CreateRepository`, without an answer.
+    pub async fn create_repository(&self, name: &Repository) -> Result<Option<String>> {
+        let (_, name) = halves(name);
+        match self.client.create_repository().repository_name(name).send().await {
+            Ok(created) => Ok(Some(created.repository.and_then(|it| it.repository_uri).unwrap_or_default())),
+            Err(error) if error.code() == Some("RepositoryAlreadyExistsException") => Ok(None),
+            Err(error) => Err(self.private.explain(error, &format!("cannot create the repository {name}")).await),
+        }
+    }
+}
+
+/// The alias of a registry, and what a repository is called inside.
+fn halves(name: &Repository) -> (&str, &str) {
+    name.as_str().split_once('/').unwrap_or(("", name.as_str()))
+}

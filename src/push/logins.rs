@@ -1,0 +1,280 @@
+//! Who we are to each registry: AWS's API gives ECR's logins, one for a region; others are given, or kept by docker and
+//! podman.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::{Event, Events, Request};
+use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, Token};
+use crate::error::{Answer, Error, Kind, Result};
+use crate::reference::{EcrHost, Host, Repository};
+use crate::registry::{Account, Found, Granted, Keychain, Login, Manner};
+
+/// A login that the user gave.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The user's name.
+    pub user: String,
+    /// The login.
+    pub login: Login,
+}
+
+/// The logins of a push, each fetched once, however many targets it is for.
+pub(super) struct Logins {
+    network: Network,
+    /// ECR's, by what tells them apart.
+    regions: Mutex<HashMap<Region, Fetched>>,
+}
+
+/// A region, and the kind of address that its API is asked at; or wherever the caller's own registry is.
+type Region = Option<(String, bool, bool)>;
+
+/// A login that one of those who want it fetches.
+type Fetched = Arc<OnceCell<Result<Amazon, NotReady>>>;
+
+/// Who we are to all private registries of a region.
+#[derive(Clone)]
+struct Amazon {
+    ecr: Ecr,
+    /// The caller's own account number.
+    own: String,
+    account: Arc<Account>,
+}
+
+/// ECR's API where there is one for us, the registry's host, and who we are to it.
+pub(super) type Private = (Option<Ecr>, Host, Arc<Account>);
+
+impl Logins {
+    /// None fetched yet.
+    pub(super) fn of(network: Network) -> Self {
+        Self { network, regions: Mutex::default() }
+    }
+
+    /// Logs in to a private registry of ECR: the one that is named, or the caller's own.
+    pub(super) async fn private(&self, named: Option<&Host>, request: &Request, events: &Events) -> Result<Private> {
+        let region = named.and_then(Host::ecr).map(|host| (host.region.clone(), host.fips, host.dual_stack));
+        let cell = {
+            let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(regions.entry(region).or_default())
+        };
+        match (cell.get_or_init(|| self.of_region(named, request, events)).await, named) {
+            (Ok(Amazon { ecr, own, account }), _) => {
+                let own = request.registry_id.as_ref().unwrap_or(own);
+                let host = named.cloned().unwrap_or_else(|| ecr.host(own));
+                Ok((Some(ecr.clone()), host, Arc::clone(account)))
+            }
+            (Err(NotReady::Nowhere(error)), Some(host)) => {
+                let kept = Arc::new(Kept::of(host, request, events));
+                let login = kept.instead(error.clone(), None).await?;
+                let first = Arc::new(Mutex::new(Some(login)));
+                let source = move |refused| {
+                    let (kept, first) =
+                        (Arc::clone(&kept), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+                    Box::pin(async move {
+                        let login = match first {
+                            Some(login) => login,
+                            None => kept.login(refused).await?.unwrap_or(Login::Anonymous),
+                        };
+                        Ok(Granted { login, life: None })
+                    }) as _
+                };
+                Ok((None, host.clone(), Account::new(Manner::AtOnce, Arc::new(source))))
+            }
+            (Err(why), _) => Err(why.clone().into_error()),
+        }
+    }
+
+    async fn of_region(&self, named: Option<&Host>, request: &Request, events: &Events) -> Result<Amazon, NotReady> {
+        let Request { access, region, .. } = request;
+        let ecr = Ecr::connect(access, &self.network, region.as_deref(), named.and_then(Host::ecr)).await?;
+        tell(ecr.origins().await, request, events);
+        // Who we are is asked beside the login, and only told.
+        let (token, ()) = tokio::join!(ecr.token(), tell_caller(ecr.caller(), request, events));
+        let token = token.map_err(|error| NotReady::Broken(ecr::advise(error, None)))?;
+        let own = token.account.clone();
+        // The token that is there already, and after that a fresh one each time.
+        let (api, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
+        let source = move |_| {
+            let (api, first) = (api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Box::pin(async move {
+                let token = match first {
+                    Some(token) => token,
+                    None => api.token().await.map_err(|error| ecr::advise(error, None))?,
+                };
+                Ok(granted(token))
+            }) as _
+        };
+        Ok(Amazon { ecr, own, account: Account::new(Manner::AtOnce, Arc::new(source)) })
+    }
+
+    /// Who we are to ECR Public, should it ask, and its API: that knows, and where there are no AWS credentials, docker may.
+    pub(super) async fn public(
+        &self,
+        host: &Host,
+        request: &Request,
+        events: &Events,
+    ) -> Result<(Option<EcrPublic>, Arc<Account>)> {
+        match EcrPublic::connect(&request.access, &self.network, host).await {
+            Ok(api) => {
+                tell(api.origins().await, request, events);
+                tell_caller(api.caller(), request, events).await;
+                let public = api.clone();
+                let source = move |_| {
+                    let public = public.clone();
+                    Box::pin(async move { public.token().await.map(granted) }) as _
+                };
+                Ok((Some(api), Account::new(Manner::IfAmazonAsks, Arc::new(source))))
+            }
+            Err(NotReady::Nowhere(error)) => {
+                let kept = Arc::new(Kept::of(host, request, events));
+                let source = move |refused| {
+                    let (kept, error) = (Arc::clone(&kept), error.clone());
+                    Box::pin(async move {
+                        let login = kept.instead(error, refused).await?;
+                        Ok(Granted { login, life: None })
+                    }) as _
+                };
+                Ok((None, Account::new(Manner::IfAmazonAsks, Arc::new(source))))
+            }
+            Err(NotReady::Broken(error)) => Err(error),
+        }
+    }
+}
+
+/// Tells whose credentials are used, and what was named and is not used.
+fn tell(origins: String, request: &Request, events: &Events) {
+    if let Access::Aws(Sources { note: Some(note), .. }) = &request.access {
+        events(Event::Note(note.clone()));
+    }
+    events(Event::Detail(origins));
+}
+
+/// Tells who AWS says we are, if that is wanted.
+async fn tell_caller(asking: impl Future<Output = Option<String>>, request: &Request, events: &Events) {
+    if request.tell_caller
+        && let Some(caller) = asking.await
+    {
+        events(Event::Detail(format!("caller {caller}")));
+    }
+}
+
+/// Who we are to somebody else's registry, should it ask.
+pub(super) fn others(host: &Host, request: &Request, events: &Events) -> Arc<Account> {
+    let kept = Arc::new(Kept::of(host, request, events));
+    let source = move |refused| {
+        let kept = Arc::clone(&kept);
+        Box::pin(async move {
+            let login = kept.login(refused).await?.unwrap_or(Login::Anonymous);
+            Ok(Granted { login, life: None })
+        }) as _
+    };
+    Account::new(Manner::IfAsked, Arc::new(source))
+}
+
+fn granted(token: Token) -> Granted {
+    Granted { login: Login::Basic(token.basic), life: token.life }
+}
+
+/// A login that is kept for a registry, or was given for it. It is looked for each time: a helper may have a fresh one.
+struct Kept {
+    given: Option<Given>,
+    keychain: Keychain,
+    host: Host,
+    /// What is pushed to there.
+    repositories: Vec<Repository>,
+    events: Events,
+    /// What was found the last time: nothing, or this.
+    last: Mutex<Option<Option<Login>>>,
+}
+
+impl Kept {
+    fn of(host: &Host, request: &Request, events: &Events) -> Self {
+        let there = request.targets.iter().filter(|target| target.host.as_ref() == Some(host));
+        Self {
+            given: request.login.clone().filter(|_| !host.is_amazons()),
+            keychain: request.keychain.clone(),
+            host: host.clone(),
+            repositories: there.map(|target| target.repository.clone()).collect(),
+            events: Arc::clone(events),
+            last: Mutex::new(None),
+        }
+    }
+
+    /// The login. Where the one before was refused, another one or the reason.
+    async fn login(&self, refused: Option<Answer>) -> Result<Option<Login>> {
+        let found = match &self.given {
+            Some(Given { user, login }) => {
+                Some(Found { login: login.clone(), origin: format!("the login of {user} given with --username") })
+            }
+            None => self.keychain.find(&self.host, &self.repositories).await?,
+        };
+        let login = found.as_ref().map(|found| found.login.clone());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = last.as_ref() != Some(&login);
+        *last = Some(login.clone());
+        match (refused, found) {
+            (Some(answer), found) if !is_new => Err(self.refused(found, answer)),
+            (_, Some(found)) => {
+                if is_new {
+                    (self.events)(Event::Detail(format!("{} is shown {}", self.host, found.origin)));
+                }
+                Ok(login)
+            }
+            (_, None) => Ok(None),
+        }
+    }
+
+    /// The login, where AWS has none for us. Where there is none here either, AWS's words are the reason.
+    async fn instead(&self, of_aws: Error, refused: Option<Answer>) -> Result<Login> {
+        let is_first = refused.is_none();
+        match self.login(refused).await {
+            Ok(login) => login.ok_or(of_aws),
+            Err(error) if is_first => {
+                let why: String = error.causes().into_iter().map(|cause| format!(": {cause}")).collect();
+                (self.events)(Event::Warning(format!("{error}{why}")));
+                Err(of_aws)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn refused(&self, found: Option<Found>, answer: Answer) -> Error {
+        let host = &self.host;
+        let Some(Found { origin, .. }) = found else {
+            let error =
+                Error::new(Kind::Permission, format!("{host} said no: it wants a login, and there is none for it"));
+            let hint = format!("Log in with docker login {host}, or give --username NAME --password-stdin.");
+            return error.answered(answer).hint(hint);
+        };
+        match renewal(host) {
+            Some(command) => {
+                let has_expired = answer.message.to_ascii_lowercase().contains("expired");
+                let why = if has_expired { "has expired" } else { "was refused" };
+                // What ECR says of it is for whoever made it, and not about rights.
+                Error::new(Kind::Permission, format!("{origin} for {host} {why}")).because(answer).hint(format!(
+                    "Renew it: {command}; or give AWS credentials, with which it is renewed without a word."
+                ))
+            }
+            None => {
+                let cure = match &self.given {
+                    Some(_) => "Check the name and the password.".to_owned(),
+                    None => format!("Log in anew: docker login {host}"),
+                };
+                Error::new(Kind::Permission, format!("{host} said no to {origin}")).answered(answer).hint(cure)
+            }
+        }
+    }
+}
+
+/// How a docker login for a registry of Amazon's is made.
+fn renewal(host: &Host) -> Option<String> {
+    let (service, region) = match host.ecr() {
+        Some(EcrHost { region, .. }) => ("ecr", region.as_str()),
+        None if host.is_ecr_public() => ("ecr-public", "us-east-1"),
+        None => return None,
+    };
+    let login = format!("docker login --username AWS --password-stdin {host}");
+    Some(format!("aws {service} get-login-password --region {region} | {login}"))
+}

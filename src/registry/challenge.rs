@@ -1,0 +1,151 @@
+//! What a registry asks for: `WWW-Authenticate` (RFC 9110, 11.6.1), in one header or several.
+
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
+/// One way of showing who we are, as a registry asks for it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Challenge {
+    /// In lower case: `basic`, `bearer`, or something that is not for us.
+    pub(super) scheme: String,
+    parameters: Vec<(String, String)>,
+}
+
+impl Challenge {
+    /// All that an answer asks for. What cannot be read is passed over.
+    pub(super) fn all(headers: &HeaderMap) -> Vec<Self> {
+        let lines = headers.get_all(WWW_AUTHENTICATE);
+        let texts = lines.iter().map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
+        texts.flat_map(|text| parse(&text)).collect()
+    }
+
+    /// A parameter, of which an empty one is none.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.parameters.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+}
+
+/// Challenges and their parameters are both divided by commas: a word that `=` follows is a parameter's, and any other one
+/// begins a challenge.
+fn parse(text: &str) -> Vec<Challenge> {
+    let mut challenges: Vec<Challenge> = Vec::new();
+    let mut rest = text.trim_start_matches(between);
+    while !rest.is_empty() {
+        let end = rest.find(|c| !is_token(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let Some(value) = after.trim_start().strip_prefix('=').filter(|_| !word.is_empty()) else {
+            if !word.is_empty() {
+                challenges.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
+            }
+            // A character that has no business here.
+            let mut skipped = after.chars();
+            if word.is_empty() {
+                skipped.next();
+            }
+            rest = skipped.as_str().trim_start_matches(between);
+            continue;
+        };
+        let (value, after) = read_value(value.trim_start());
+        if let Some(challenge) = challenges.last_mut() {
+            challenge.parameters.push((word.to_ascii_lowercase(), value));
+        }
+        rest = after.trim_start_matches(between);
+    }
+    challenges
+}
+
+/// A value, quoted or not, and what follows.
+fn read_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(between).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => break,
+            '\\' => value.extend(chars.next()),
+            c => value.push(c),
+        }
+    }
+    (value, chars.as_str())
+}
+
+fn between(c: char) -> bool {
+    c == ',' || c.is_ascii_whitespace()
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn read(lines: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+        }
+        Challenge::all(&headers).into_iter().map(|it| (it.scheme, it.parameters)).collect()
+    }
+
+    fn one(scheme: &str, parameters: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
+        (scheme.into(), parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn challenges_are_read_as_registries_write_them() {
+        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
+        let of_hub = one(
+            "bearer",
+            &[
+                ("realm", "https://auth.docker.io/token"),
+                ("service", "registry.docker.io"),
+                ("scope", "repository:a/b:pull,push"),
+            ],
+        );
+        assert_eq!(read(&[hub])[0], of_hub);
+        assert_eq!(read(&["Negotiate", hub]), [one("negotiate", &[]), of_hub.clone()]);
+        assert_eq!(read(&[&format!("Basic realm=x, {hub}")]), [one("basic", &[("realm", "x")]), of_hub]);
+        let several = r#"Digest realm="a, b", qop="auth", Basic realm="c \"d\"" , , NTLM abc==, bearer Realm = "e""#;
+        let expected = [
+            one("digest", &[("realm", "a, b"), ("qop", "auth")]),
+            one("basic", &[("realm", "c \"d\"")]),
+            // No parameter, but a token that ends in signs of equality; nobody asks for it.
+            one("ntlm", &[("abc", "=")]),
+        ];
+        let read = read(&[several]);
+        assert_eq!(read[..3], expected);
+        assert_eq!(read.last(), Some(&one("bearer", &[("realm", "e")])));
+    }
+
+    #[test]
+    fn what_is_no_challenge_does_no_harm() {
+        for text in [
+            "",
+            ",",
+            "=",
+            "\"",
+            "Bearer",
+            "Bearer realm",
+            "Bearer realm=",
+            "Bearer realm=\"",
+            "Bearer =\"x\"",
+            "\\",
+            "ä=ö",
+        ] {
+            let _whatever = read(&[text]);
+        }
+        assert_eq!(read(&["Bearer realm=\"open"]), [one("bearer", &[("realm", "open")])]);
+        assert_eq!(read(&["realm=\"nobody's\""]), []);
+        let mut headers = HeaderMap::new();
+        headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"\""));
+        assert_eq!(Challenge::all(&headers)[0].get("realm"), None);
+    }
+}

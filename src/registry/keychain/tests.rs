@@ -1,0 +1,163 @@
+use super::*;
+
+/// What a file says of a registry, for repositories there.
+async fn found(file: &str, host: &str, repositories: &[&str]) -> Result<Option<Found>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, file).unwrap();
+    let repositories: Vec<Repository> = repositories.iter().map(|name| name.parse().unwrap()).collect();
+    let absent = folder.path().join("nobody's/auth.json");
+    Keychain { files: vec![absent, path] }.find(&host.parse().unwrap(), &repositories).await
+}
+
+/// `user:password` as a file has it.
+fn auth(user: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(user)
+}
+
+#[tokio::test]
+async fn a_registry_is_found_under_all_names_that_docker_and_podman_write() {
+    for (key, host) in [
+        ("registry.example", "registry.example"),
+        ("registry.example:5000", "registry.example:5000"),
+        ("Registry.Example", "registry.example"),
+        ("https://registry.example", "registry.example"),
+        ("https://registry.example/v1/", "registry.example"),
+        ("http://registry.example/v2/", "registry.example"),
+        ("registry.example:443", "registry.example"),
+        ("registry.example", "registry.example:443"),
+        ("https://index.docker.io/v1/", "docker.io"),
+        ("https://index.docker.io/v1/", "registry-1.docker.io"),
+        ("docker.io", "index.docker.io"),
+        ("registry.example/team", "registry.example"),
+        ("registry.example/team/app", "registry.example"),
+    ] {
+        let file = format!(r#"{{"auths": {{"{key}": {{"auth": "{}"}}}}}}"#, auth("bob:secret"));
+        let found = found(&file, host, &["team/app"]).await.unwrap().unwrap_or_else(|| panic!("{key} for {host}"));
+        assert!(found.login == Login::password("bob", "secret"), "{key}");
+        assert!(found.origin.starts_with("the login of bob in ") && found.origin.ends_with("config.json"));
+    }
+    for (key, host) in [
+        ("registry.example", "example"),
+        ("registry.example:5000", "registry.example"),
+        ("registry.example.org", "registry.example"),
+        ("https://index.docker.io/v1/", "registry.example"),
+        ("registry.example/tea", "registry.example"),
+        ("registry.example/team/app/x", "registry.example"),
+        ("", "registry.example"),
+    ] {
+        let file = format!(r#"{{"auths": {{"{key}": {{"auth": "{}"}}}}}}"#, auth("bob:secret"));
+        assert!(found(&file, host, &["team/app"]).await.unwrap().is_none(), "{key} for {host}");
+    }
+}
+
+#[tokio::test]
+async fn the_longest_key_that_all_repositories_are_in_counts() {
+    let file = format!(
+        r#"{{"auths": {{"x.y": {{"auth": "{}"}}, "x.y/a": {{"auth": "{}"}}, "x.y/a/b": {{"auth": "{}"}}}}}}"#,
+        auth("all:1"),
+        auth("a:2"),
+        auth("b:3"),
+    );
+    for (repositories, user) in
+        [(&["a/b"][..], "b:3"), (&["a/b/c"], "b:3"), (&["a/b", "a/c"], "a:2"), (&["a/b", "c"], "all:1")]
+    {
+        let found = found(&file, "x.y", repositories).await.unwrap().unwrap();
+        assert!(found.login == Login::Basic(auth(user)), "{repositories:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_is_read_in_all_its_forms() {
+    let whole = auth("bob:a:b");
+    for (entry, login) in [
+        (format!(r#"{{"auth": "{whole}"}}"#), Some(Login::password("bob", "a:b"))),
+        (format!(r#"{{"auth": "{}"}}"#, whole.trim_end_matches('=')), Some(Login::password("bob", "a:b"))),
+        (format!(r#"{{"auth": "{}"}}"#, auth("bob:pw\0\0")), Some(Login::password("bob", "pw"))),
+        (r#"{"username": "bob", "password": "pw"}"#.into(), Some(Login::password("bob", "pw"))),
+        (
+            format!(r#"{{"auth": "{}", "identitytoken": "t0k"}}"#, auth("00000000-0000-0000-0000-000000000000:")),
+            Some(Login::IdentityToken("t0k".into())),
+        ),
+        (r#"{"email": "bob@example", "identitytoken": "", "auth": ""}"#.into(), None),
+        ("{}".into(), None),
+    ] {
+        let found = found(&format!(r#"{{"auths": {{"x.y": {entry}}}}}"#), "x.y", &["a"]).await.unwrap();
+        assert!(found.map(|found| found.login) == login, "{entry}");
+    }
+    assert!(found("", "x.y", &["a"]).await.unwrap().is_none());
+    assert!(found(r#"{"HttpHeaders": {}, "credsStore": ""}"#, "x.y", &["a"]).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_file_that_makes_no_sense_is_named_and_not_quoted() {
+    for (file, part) in [
+        (r#"{"auths": {"x.y": {"auth": "c2VjcmV0"}}}"#, "the login for x.y in "),
+        (r#"{"auths": {"x.y": {"auth": "!secret"}}}"#, "the login for x.y in "),
+        (r#"{"auths": {"x.y": {"auth": 1}}, "secret"}"#, "cannot read the logins in "),
+        (r#"{"auths": "secret"}"#, "cannot read the logins in "),
+        (r#"{"credsStore": "../secret"}"#, "from docker-credential-../secret"),
+        (r#"{"credHelpers": {"x.y": "is not here"}}"#, "from docker-credential-is not here"),
+        (
+            r#"{"credHelpers": {"x.y": "nobodys"}}"#,
+            "cannot get the login for x.y from docker-credential-nobodys, which ",
+        ),
+    ] {
+        let error = found(file, "x.y", &["a"]).await.unwrap_err();
+        let said = format!("{error} {:?} {:?}", error.causes(), error.advice());
+        assert!(error.to_string().contains(part) && said.contains("config.json"), "{said}");
+        assert!(part.contains("secret") || !said.contains("secret"), "{said}");
+        assert_eq!(error.kind(), Kind::Permission);
+    }
+}
+
+/// What becomes of a question to a helper that is this script.
+#[cfg(unix)]
+async fn answered(script: &str) -> Result<Option<Found>> {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("docker-credential-test");
+    // By another process: what is open for writing here, other tests' children may have open still when it is to be run.
+    let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
+    let mut writing = std::process::Command::new("sh");
+    assert!(writing.args(["-c", write]).arg(&program).arg(script).status().unwrap().success());
+    interview(program.to_str().unwrap(), "x.y", Path::new("config.json")).await
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_helper_is_asked_and_believed() {
+    let login = |found: Result<Option<Found>>| found.unwrap().map(|found| found.login);
+    let script =
+        r#"read key; [ "$1 $key" = "get x.y" ] && printf '{"ServerURL":"x.y","Username":"bob","Secret":"pw"}'"#;
+    assert!(login(answered(script).await) == Some(Login::password("bob", "pw")));
+    let script = r#"echo '{"Username":"<token>","Secret":"t0k"}'"#;
+    assert!(login(answered(script).await) == Some(Login::IdentityToken("t0k".into())));
+    for script in ["echo credentials not found in native keychain; exit 1", r#"echo '{"Username":"","Secret":""}'"#] {
+        assert!(login(answered(script).await).is_none(), "{script}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
+    for (script, why) in [
+        ("echo the keychain is locked; exit 3", "the keychain is locked (exit status: 3)"),
+        (r#"echo '{"Username":"bob","Secret":"hunter2"}'; exit 1"#, "exit status: 1"),
+        ("echo hunter2 >&2; exit 1", "exit status: 1"),
+        (r#"echo '{"Username":"bob","Secret":hunter2}'"#, "its answer makes no sense"),
+        ("true", "its answer makes no sense"),
+        ("exec cat /dev/zero", "signal: 13 (SIGPIPE)"),
+    ] {
+        let error = answered(script).await.unwrap_err();
+        assert_eq!(error.causes(), [why], "{script}");
+        assert!(error.to_string().contains("docker-credential-test, which config.json names"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(start_paused = true)]
+async fn a_helper_that_hangs_is_waited_for_no_longer_than_that() {
+    // The clock is turned as soon as nothing else happens.
+    let error = answered("exec sleep 600").await.unwrap_err();
+    assert_eq!(error.causes(), ["no answer within 60 s"]);
+}

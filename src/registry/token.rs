@@ -1,0 +1,173 @@
+//! A token service: a login in, a token for some repositories out
+//! (<https://distribution.github.io/distribution/spec/auth/token/>, `.../oauth/`).
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Response, Url};
+use serde::Deserialize;
+
+use super::account::Login;
+use super::blob::body;
+use super::fault::Fault;
+use super::silence::Elsewhere;
+use crate::error::{Answer, Error, Kind, Result};
+
+/// More than any token service has to say.
+const LARGEST: usize = 1 << 20;
+
+/// What a token lives where nobody says it, as the specification has it.
+const USUAL_LIFE: Duration = Duration::from_secs(60);
+
+/// A token service, as a challenge names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Service {
+    pub(super) realm: Url,
+    /// The name under which it knows the registry.
+    pub(super) service: Option<String>,
+}
+
+/// A token that a service gave.
+pub(super) struct Token {
+    pub(super) header: HeaderValue,
+    pub(super) life: Option<Duration>,
+    /// What takes the place of the identity token that was shown.
+    pub(super) identity: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Given {
+    token: Option<String>,
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+    /// A number, which some write as text.
+    expires_in: Option<serde_json::Value>,
+}
+
+impl Service {
+    /// Its name, for people.
+    fn name(&self) -> String {
+        let host = self.realm.host_str().unwrap_or_default();
+        let port = self.realm.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("the token service {host}{port}")
+    }
+
+    /// Asks for a token. No redirect is followed: the login is for this address.
+    pub(super) async fn token(&self, http: &Client, scopes: &[String], login: &Login) -> Result<Token, Fault> {
+        let elsewhere = |error: reqwest::Error| {
+            Fault::Silence(Box::new(Elsewhere { name: self.name(), source: error.without_url() }))
+        };
+        let request = match login {
+            Login::Anonymous => http.get(self.question(scopes)),
+            Login::Basic(text) => http.get(self.question(scopes)).header(AUTHORIZATION, header("Basic", text)?),
+            Login::IdentityToken(token) => {
+                let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+                http.post(self.realm.clone()).header(CONTENT_TYPE, form).body(self.form(scopes, token))
+            }
+        };
+        let response = request.send().await.map_err(elsewhere)?;
+        if response.status().as_u16() != 200 {
+            return Err(self.refusal(response).await);
+        }
+        let bytes = body(response, LARGEST).await?;
+        let unusable = || Fault::Ours(Error::new(Kind::Refused, format!("{} gave no usable token", self.name())));
+        // What cannot be read is not quoted: it may hold half a token.
+        let given: Given = serde_json::from_slice(&bytes).map_err(|_| unusable())?;
+        let text = [given.token, given.access_token].into_iter().flatten().find(|text| !text.is_empty());
+        Ok(Token {
+            header: header("Bearer", &text.ok_or_else(unusable)?)?,
+            life: life(given.expires_in.as_ref()),
+            identity: given.refresh_token.filter(|token| !token.is_empty()),
+        })
+    }
+
+    fn question(&self, scopes: &[String]) -> Url {
+        let mut url = self.realm.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            query.extend_pairs(self.service.iter().map(|service| ("service", service)));
+            query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
+        }
+        url
+    }
+
+    fn form(&self, scopes: &[String], token: &str) -> String {
+        let mut url = self.realm.clone();
+        url.set_query(None);
+        {
+            let mut form = url.query_pairs_mut();
+            form.append_pair("grant_type", "refresh_token").append_pair("client_id", "ecr-push");
+            form.extend_pairs(self.service.iter().map(|service| ("service", service)));
+            form.append_pair("scope", &scopes.join(" ")).append_pair("refresh_token", token);
+        }
+        url.query().unwrap_or_default().to_owned()
+    }
+
+    /// What it said instead. That it is busy may pass; all else is a refusal.
+    async fn refusal(&self, response: Response) -> Fault {
+        let status = response.status();
+        match Fault::of_response(response, &reqwest::Method::GET).await {
+            Fault::Answered(answer, pause) => {
+                let named = Answer { message: format!("{}: {}", self.name(), answer.message), ..*answer };
+                if status.is_redirection() {
+                    let what =
+                        format!("{} sends us to another address, which is not followed with a login", self.name());
+                    return Fault::Ours(Error::new(Kind::Refused, what).answered(named));
+                }
+                Fault::Answered(Box::new(named), pause)
+            }
+            fault => fault,
+        }
+    }
+}
+
+/// How long a token is good, by what is said of it. A time that is none lasts until it is refused.
+fn life(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
+    let Some(said) = expires_in else { return Some(USUAL_LIFE) };
+    let seconds = said.as_f64().or_else(|| said.as_str()?.trim().parse().ok())?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// An `Authorization` header that no log shows.
+pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, Fault> {
+    // A failure must not quote the secret, so its cause is left out.
+    let mut header = HeaderValue::try_from(format!("{scheme} {secret}")).map_err(|_| {
+        Fault::Ours(Error::new(Kind::Permission, "the registry login holds characters that HTTP forbids"))
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_as_long_as_is_said() {
+        let said = |text: &str| life(Some(&serde_json::from_str(text).unwrap()));
+        assert_eq!(life(None), Some(Duration::from_secs(60)));
+        assert_eq!((said("300"), said("\"300\"")), (Some(Duration::from_secs(300)), Some(Duration::from_secs(300))));
+        assert_eq!(said("0"), Some(Duration::ZERO));
+        for text in ["-1", "1e300", "\"soon\"", "\"NaN\"", "[]", "{}", "true"] {
+            assert_eq!(said(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_question_keeps_what_the_realm_has_and_escapes_the_rest() {
+        let realm = Url::parse("https://auth.example/token?account=a").unwrap();
+        let service = Service { realm, service: Some("the registry".into()) };
+        let scopes = ["repository:a/b:pull,push".to_owned(), "repository:c:pull".to_owned()];
+        assert_eq!(
+            service.question(&scopes).as_str(),
+            "https://auth.example/token?account=a&service=the+registry&scope=repository%3Aa%2Fb%3Apull%2Cpush\
+             &scope=repository%3Ac%3Apull"
+        );
+        assert_eq!(
+            service.form(&scopes, "a&b=c"),
+            "grant_type=refresh_token&client_id=ecr-push&service=the+registry\
+             &scope=repository%3Aa%2Fb%3Apull%2Cpush+repository%3Ac%3Apull&refresh_token=a%26b%3Dc"
+        );
+        assert_eq!(service.name(), "the token service auth.example");
+    }
+}

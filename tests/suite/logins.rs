@@ -1,0 +1,365 @@
+//! Logins of registries that are not ECR's: given, kept by docker or podman, asked for by the registry or by its token
+//! service. And where they must not go.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ecr_push::sandbox::{Asks, BlobMounting, Fault, LogEntry, Rules, TokenService, Trouble};
+
+use super::bench::{Bench, Run, Running, finish, testdata};
+use super::ecr::Ecr;
+use super::pushed::Pushed;
+use super::registry::Registry;
+use super::source::Source;
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const USER: &str = "bob";
+/// Never to be seen in anything the program writes.
+const PASSWORD: &str = "hunter2:and more";
+const IDENTITY: &str = "1dent1ty+/=&t0ken";
+
+/// What the program must never write.
+fn secrets() -> [String; 5] {
+    let login = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    [PASSWORD.into(), IDENTITY.into(), login, "Basic ".into(), "Bearer ey".into()]
+}
+
+#[track_caller]
+fn discreet(run: Run) -> Run {
+    run.never_says(&secrets().each_ref().map(String::as_str))
+}
+
+/// A sandbox that asks for tokens of a service, with the repositories `team/app` and `team/base`.
+fn sandbox(service: TokenService) -> Ecr {
+    let users = vec![format!("{USER}:{PASSWORD}")];
+    let service = TokenService { users, identities: vec![IDENTITY.into()], ..service };
+    Ecr::with(&["team/app", "team/base"], Rules { asks: Asks::Tokens(service), ..Rules::default() })
+}
+
+/// The program, to push to a registry that is ECR's only to those who know.
+fn to(bench: &Bench, place: &str, more: &[&str]) -> Command {
+    bench.command(&[&[testdata(ARCHIVE).as_str(), place, "-v"], more].concat())
+}
+
+fn place(ecr: &Ecr) -> String {
+    format!("{}/team/app:1", ecr.address())
+}
+
+/// Writes docker's file.
+fn docker_config(bench: &Bench, text: &str) {
+    std::fs::create_dir(bench.home().join(".docker")).unwrap();
+    std::fs::write(bench.home().join(".docker/config.json"), text).unwrap();
+}
+
+/// The login as docker writes it.
+fn auths(key: &str) -> String {
+    let login = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    format!(r#"{{"auths": {{"{key}": {{"auth": "{login}"}}}}}}"#)
+}
+
+/// A helper on the program's PATH. Another process writes it: what is open for writing here, the children of other tests may
+/// have open still when it is to be run.
+fn helper(bench: &Bench, command: &mut Command, name: &str, script: &str) {
+    let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
+    let mut writing = Command::new("sh");
+    let path = bench.scratch(&format!("docker-credential-{name}"));
+    assert!(writing.args(["-c", write, &path, script]).status().unwrap().success());
+    let folder = Path::new(&path).parent().unwrap().to_owned();
+    let known = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&known))).unwrap();
+    command.env("PATH", all);
+}
+
+/// Runs the program with a password at its standard input.
+#[track_caller]
+fn with_password(mut command: Command, password: &[u8]) -> Run {
+    command.args(["--username", USER, "--password-stdin"]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(password).unwrap();
+    drop(writer);
+    discreet(Running::fed(command, Stdio::from(reader)).end())
+}
+
+#[track_caller]
+fn is_there(ecr: &Ecr) {
+    Pushed::of_sandbox(ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+    assert_eq!(ecr.open_uploads(), 0, "an upload session is left open");
+}
+
+fn tokens(ecr: &Ecr) -> Vec<LogEntry> {
+    ecr.asked("v2:Token")
+}
+
+#[test]
+fn a_docker_registry_with_a_password_file() {
+    let Some(registry) = Registry::start_for_bob() else { return };
+    let place = registry.target("team/app:1");
+    let host = registry.target("").trim_end_matches('/').to_owned();
+    let said = |run: Run, words: &str| drop(run.exits(0).says(&[&format!("{host} is shown {words}")]));
+
+    let bench = Bench::new();
+    let run = with_password(to(&bench, &place, &[]), format!("{PASSWORD}\r\n").as_bytes());
+    said(run, "the login of bob given with --username");
+
+    let bench = Bench::new();
+    docker_config(&bench, &auths(&format!("http://{host}/v1/")));
+    said(discreet(finish(to(&bench, &place, &[]), String::new)), "the login of bob in ");
+
+    let bench = Bench::new();
+    let file = bench.scratch("auth.json");
+    std::fs::write(&file, auths(&format!("{host}/team"))).unwrap();
+    let mut command = to(&bench, &place, &[]);
+    command.env("REGISTRY_AUTH_FILE", &file);
+    said(discreet(finish(command, String::new)), &format!("the login of bob in {file}"));
+
+    for (bench, config) in [
+        (Bench::new(), format!(r#"{{"credHelpers": {{"{host}": "test"}}}}"#)),
+        (Bench::new(), format!(r#"{{"auths": {{"{host}": {{}}}}, "credsStore": "test"}}"#)),
+    ] {
+        docker_config(&bench, &config);
+        let mut command = to(&bench, &place, &[]);
+        let script = r#"read key; printf '{"ServerURL":"%s","Username":"bob","Secret":"hunter2:and more"}' "$key""#;
+        helper(&bench, &mut command, "test", script);
+        said(discreet(finish(command, String::new)), "the login of bob from docker-credential-test, which ");
+    }
+
+    let run = with_password(to(&Bench::new(), &place, &[]), b"wrong").exits(3).prints("");
+    drop(run.says(&["said no to the login of bob given with --username", "HTTP 401", "hint: Check the name"]));
+    let run = finish(to(&Bench::new(), &place, &[]), String::new).exits(3).prints("");
+    let hint = format!("hint: Log in with docker login {host}, or give --username NAME --password-stdin.");
+    drop(run.says(&["said no: it wants a login, and there is none for it", &hint]));
+}
+
+#[test]
+fn a_token_service_is_asked_once_for_all_that_a_push_needs() {
+    let ecr = sandbox(TokenService { expires_in: Some(300), ..TokenService::default() });
+    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), format!("{PASSWORD}\n").as_bytes()).exits(0));
+    is_there(&ecr);
+    let tokens = tokens(&ecr);
+    assert_eq!(tokens.len(), 1);
+    assert!(
+        tokens[0].path.ends_with("?service=sandbox&scope=repository%3Ateam%2Fapp%3Apull%2Cpush"),
+        "{}",
+        tokens[0].path
+    );
+    // Nothing is shown before the registry asks.
+    let first = ecr.log().into_iter().next().unwrap();
+    assert!(!first.authorized && first.status == 401 && first.operation == "ecr:BatchGetImage");
+    assert_eq!(ecr.log().iter().filter(|entry| entry.status == 401).count(), 1);
+}
+
+#[test]
+fn an_identity_token_is_posted() {
+    let ecr = sandbox(TokenService::default());
+    let host = ecr.address().to_string();
+    docker_config(&ecr.bench, &format!(r#"{{"auths": {{"{host}": {{"auth": "", "identitytoken": "{IDENTITY}"}}}}}}"#));
+    drop(discreet(finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story())).exits(0));
+    is_there(&ecr);
+    assert!(tokens(&ecr).iter().all(|asked| asked.method == "POST" && !asked.path.contains('?') && !asked.authorized));
+    assert_eq!(tokens(&ecr).len(), 1);
+}
+
+#[test]
+fn a_token_that_ends_in_mid_push_is_renewed_once_for_all_lanes() {
+    for operation in ["ecr:InitiateLayerUpload", "ecr:CompleteLayerUpload", "ecr:PutImage"] {
+        let ecr = sandbox(TokenService { expires_in: Some(300), ..TokenService::default() });
+        ecr.set_rules(|rules| rules.faults = vec![Fault::once(operation, Trouble::ExpireTokens)]);
+        drop(with_password(to(&ecr.bench, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).exits(0));
+        is_there(&ecr);
+        assert_eq!(tokens(&ecr).len(), 2, "{operation}");
+    }
+}
+
+#[test]
+fn a_session_is_closed_with_a_token_for_that_or_left() {
+    // docker's registries want the right to delete for it, which is asked for then, and not everybody has.
+    for (closed, statuses) in [(vec![], [401, 204]), (vec!["team/app:delete".to_owned()], [401, 401])] {
+        let is_left = !closed.is_empty();
+        let ecr = sandbox(TokenService { closed, expires_in: Some(300), ..TokenService::default() });
+        ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:CompleteLayerUpload", Trouble::CutAfter(100))]);
+        let run = with_password(to(&ecr.bench, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).exits(0);
+        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+        let closing: Vec<u16> = ecr.asked("v2:CancelUpload").iter().map(|asked| asked.status).collect();
+        assert!(statuses.starts_with(&closing), "{closing:?} {}", ecr.story());
+        assert_eq!((ecr.open_uploads(), tokens(&ecr).len()), (usize::from(is_left), 2), "{}", ecr.story());
+        drop(run);
+    }
+}
+
+#[test]
+fn anybody_s_token_is_asked_for_without_a_login() {
+    let ecr = sandbox(TokenService { anonymous: true, ..TokenService::default() });
+    drop(finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story()).exits(0));
+    is_there(&ecr);
+    assert!(tokens(&ecr).iter().all(|asked| !asked.authorized));
+}
+
+#[test]
+fn who_lets_everybody_read_is_asked_what_else_takes() {
+    let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
+    drop(with_password(to(&ecr.bench, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).exits(0));
+    is_there(&ecr);
+    assert!(!ecr.log()[0].authorized && ecr.log()[0].status == 404);
+    assert_eq!((ecr.count("v2:Check"), tokens(&ecr).len()), (1, 1), "{}", ecr.story());
+    // Without a login it is one that is lacking.
+    let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
+    let run = finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story()).exits(3).prints("");
+    drop(run.says(&["said no: it wants a login, and there is none for it", "incorrect username or password"]));
+}
+
+#[test]
+fn a_token_service_that_refuses_is_told() {
+    let ecr = sandbox(TokenService::default());
+    let run = with_password(to(&ecr.bench, &place(&ecr), &[]), b"wrong").exits(3).prints("");
+    let words = ["said no to the login of bob given with --username", "incorrect username or password"];
+    drop(run.says(&words).says(&[&format!("the token service 127.0.0.1:{}", ecr.address().port())]));
+    // That it is busy is waited for.
+    let ecr = sandbox(TokenService::default());
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("v2:Token", Trouble::Throttle { retry_after: None })]);
+    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(0).says(&["next try in"]));
+    is_there(&ecr);
+}
+
+#[test]
+fn a_mount_asks_for_its_source_too() {
+    for (closed, mounted) in [(vec![], true), (vec!["team/base".to_owned()], false)] {
+        let ecr = sandbox(TokenService { closed, expires_in: Some(300), ..TokenService::default() });
+        ecr.set_rules(|rules| rules.blob_mounting = BlobMounting::Enabled);
+        let base = format!("{}/team/base:1", ecr.address());
+        if mounted {
+            drop(with_password(to(&ecr.bench, &base, &[]), PASSWORD.as_bytes()).exits(0));
+        }
+        let more = ["--mount-from", "team/base:1", "--reuse", "tag"];
+        let run = with_password(to(&ecr.bench, &place(&ecr), &more), PASSWORD.as_bytes()).exits(0);
+        is_there(&ecr);
+        let asked: Vec<String> = tokens(&ecr).into_iter().map(|asked| asked.path).collect();
+        let of_both = |path: &String| path.contains("team%2Fapp%3Apull%2Cpush") && path.contains("team%2Fbase%3Apull");
+        assert_eq!(asked.iter().any(of_both), mounted, "{asked:?}");
+        assert_eq!(run.stderr.contains("  mounted\n"), mounted);
+        assert!(asked.iter().any(|path| path.ends_with("scope=repository%3Ateam%2Fbase%3Apull")), "{asked:?}");
+    }
+}
+
+#[test]
+fn several_challenges_are_understood_and_strange_ones_named() {
+    let beside = vec!["Negotiate".to_owned(), "Basic realm=\"a, b\", Digest realm=x, nonce=\"y\"".to_owned()];
+    let ecr = sandbox(TokenService { beside, ..TokenService::default() });
+    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(0));
+    is_there(&ecr);
+    let (address, shown) = listener(
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n".into(),
+    );
+    let bench = Bench::new();
+    let run = with_password(to(&bench, &format!("{address}/team/app:1"), &[]), PASSWORD.as_bytes()).exits(3);
+    drop(run.says(&[&format!("{address} wants a login by negotiate, ntlm, which is not understood here")]));
+    assert_eq!(shown.load(Ordering::SeqCst), 0);
+}
+
+/// Somebody who answers everything so, and counts who shows him a login.
+fn listener(answer: String) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, shown) = (listener.local_addr().unwrap().to_string(), Arc::<AtomicU64>::default());
+    let counted = Arc::clone(&shown);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut request = [0; 16 << 10];
+            let read = stream.read(&mut request).unwrap_or(0);
+            let head = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
+            let is_shown = head.contains("authorization:") || head.contains("refresh_token");
+            counted.fetch_add(u64::from(is_shown), Ordering::SeqCst);
+            stream.write_all(answer.as_bytes()).ok();
+        }
+    });
+    (address, shown)
+}
+
+#[test]
+fn a_login_goes_to_no_realm_that_may_not_have_it() {
+    for (realm, why) in [
+        ("http://auth.example/token", "without TLS"),
+        ("http://169.254.169.254/latest/api/token", "that belongs to a metadata service"),
+        ("https://169.254.170.2/token", "that belongs to a metadata service"),
+        ("http://[fd00:ec2::254]/token", "that belongs to a metadata service"),
+        ("http://user:pw@127.0.0.1/token", "that has a login of its own"),
+        ("/token", "that is no URL"),
+    ] {
+        let ecr = sandbox(TokenService { realm: Some(realm.into()), ..TokenService::default() });
+        let run = with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(1).prints("");
+        drop(run.says(&[&format!("wants our login at an address {why}"), "hint: Ask whoever runs the registry"]));
+        assert!(ecr.log().iter().all(|entry| !entry.authorized), "{realm}");
+    }
+}
+
+#[test]
+fn a_token_service_of_its_own_gets_the_login_and_no_other_host_does() {
+    // A realm elsewhere on this machine may have it: over https it would be any host.
+    let token = r#"{"token": "of no use"}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{token}", token.len());
+    let (address, shown) = listener(answer);
+    let ecr = sandbox(TokenService { realm: Some(format!("http://{address}/token")), ..TokenService::default() });
+    let run = with_password(to(&ecr.bench, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).exits(3);
+    drop(run.says(&["HTTP 401"]).never_says(&["of no use"]));
+    assert!(shown.load(Ordering::SeqCst) >= 1);
+
+    // But it may not pass it on.
+    for how in [IDENTITY, PASSWORD] {
+        let (address, shown) = listener("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}".into());
+        let ecr = sandbox(TokenService { moved: Some(format!("http://{address}/token")), ..TokenService::default() });
+        let command = to(&ecr.bench, &place(&ecr), &["--retries", "0"]);
+        let run = if how == IDENTITY {
+            let host = ecr.address();
+            docker_config(&ecr.bench, &format!(r#"{{"auths": {{"{host}": {{"identitytoken": "{IDENTITY}"}}}}}}"#));
+            discreet(finish(command, || ecr.story()))
+        } else {
+            with_password(command, PASSWORD.as_bytes())
+        };
+        drop(run.exits(1).says(&["sends us to another address, which is not followed with a login"]));
+        assert_eq!(shown.load(Ordering::SeqCst), 0, "the login was passed on");
+    }
+}
+
+#[test]
+fn a_helper_that_is_missing_or_fails_is_named() {
+    let ecr = sandbox(TokenService::default());
+    let host = ecr.address().to_string();
+    docker_config(&ecr.bench, &format!(r#"{{"credHelpers": {{"{host}": "nobodys"}}}}"#));
+    let run = discreet(finish(to(&ecr.bench, &place(&ecr), &[]), String::new)).exits(3);
+    let words =
+        [&*format!("cannot get the login for {host} from docker-credential-nobodys"), "no such program on the PATH"];
+    drop(run.says(&words));
+    let mut command = to(&ecr.bench, &place(&ecr), &[]);
+    helper(&ecr.bench, &mut command, "nobodys", "echo the keychain is locked; exit 2");
+    let run = discreet(finish(command, String::new)).exits(3);
+    drop(run.says(&["the keychain is locked (exit status: 2)", "hint: See what it says to: echo "]));
+    // A registry that wants nothing is pushed to all the same.
+    let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
+    docker_config(&ecr.bench, r#"{"credsStore": "nobodys"}"#);
+    drop(finish(to(&ecr.bench, &place(&ecr), &[]), String::new).exits(0));
+}
+
+#[test]
+fn a_password_is_for_standard_input_and_one_registry() {
+    let bench = Bench::new();
+    let archive = testdata(ARCHIVE);
+    let both = ["--username", "bob", "--password-stdin"];
+    for (arguments, part) in [
+        (&[archive.as_str(), "x.y/a", "--username", "bob"][..], "--password-stdin"),
+        (&[archive.as_str(), "x.y/a", "--password-stdin"], "--username"),
+        (&["-", "x.y/a", both[0], both[1], both[2]], "cannot both come through standard input"),
+        (&[archive.as_str(), "x.y/a", "z.y/a", both[0], both[1], both[2]], "several: x.y, z.y"),
+        (&[archive.as_str(), "a", "--region", "eu-west-1", both[0], both[1], both[2]], "no target is in one"),
+        (&[archive.as_str(), "x.y/a", both[0], both[1], both[2]], "there is no password at standard input"),
+        (&[archive.as_str(), "x.y/a", "--password", "pw"], "--password"),
+    ] {
+        drop(bench.run(arguments).exits(2).says(&[part]));
+    }
+    let mut command = bench.command(&[&archive, "x.y/a", "--password-stdin"]);
+    command.env("ECR_PUSH_USERNAME", "bob");
+    drop(finish(command, String::new).exits(2).says(&["there is no password at standard input"]));
+}

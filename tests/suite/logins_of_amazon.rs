@@ -1,0 +1,201 @@
+//! Logins that AWS gives: one for a region, renewed when it is refused, docker's where there are no AWS credentials. And ECR
+//! Public, which has a token service.
+
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ecr_push::sandbox::{Asks, Fault, Rules, Trouble};
+
+use super::bench::{report, testdata};
+use super::ecr::{Ecr, HOST, SECRET_KEY, status};
+use super::pushed::Pushed;
+use super::source::Source;
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+const PUBLIC: &str = "public.ecr.aws/sandbox/app:1";
+
+#[test]
+fn targets_of_one_region_share_a_login() {
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
+    let named = format!("{HOST}/team/other:1");
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", &named, "team/app:2"]).exits(0);
+    assert_eq!(run.digests().len(), 3);
+    assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 1);
+    // Also when it is renewed.
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:CompleteLayerUpload", Trouble::ExpireTokens)]);
+    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1", &named]).exits(0));
+    assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 2);
+}
+
+/// The program without AWS credentials, but with what `aws ecr get-login-password | docker login` left behind.
+fn with_docker_login(ecr: &Ecr, password: &str, arguments: &[&str]) -> Command {
+    let login = BASE64_STANDARD.encode(format!("AWS:{password}"));
+    let folder = ecr.bench.home().join(".docker");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.json"), format!(r#"{{"auths": {{"{HOST}": {{"auth": "{login}"}}}}}}"#)).unwrap();
+    let mut command = ecr.bench.command(arguments);
+    command.env("AWS_ENDPOINT_URL_ECR", ecr.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", ecr.url());
+    command
+}
+
+#[test]
+fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
+    let ecr = Ecr::new();
+    let (archive, target) = (testdata(ARCHIVE), format!("{HOST}/team/app:1"));
+    let token = ecr.token();
+    let command = with_docker_login(&ecr, &token, &[&archive, &target, "-v"]);
+    let run = ecr.finish(command).exits(0).says(&[&format!("{HOST} is shown the login of AWS in "), "config.json"]);
+    drop(run.never_says(&[&token]));
+    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 0);
+    // It says how to renew one that has expired, once.
+    ecr.expire_tokens();
+    let asked = ecr.log().len();
+    let command = with_docker_login(&ecr, &token, &[&archive, &format!("{HOST}/team/app:2")]);
+    let run = ecr.finish(command).exits(3).prints("");
+    let words =
+        ["error: the login of AWS in ", &format!("for {HOST} has expired"), "Your authorization token has expired"];
+    let run = run.says(&words).says(&[&format!(
+        "hint: Renew it: aws ecr get-login-password --region us-east-1 | docker login --username AWS --password-stdin {HOST}; \
+         or give AWS credentials"
+    )]);
+    drop(run.never_says(&[&token]));
+    assert!(ecr.log().len() - asked <= 2, "{}", ecr.story());
+    // It creates nothing.
+    let command =
+        with_docker_login(&ecr, &ecr.token(), &[&archive, &format!("{HOST}/team/new:1"), "--create-repository"]);
+    let words =
+        ["the repository team/new does not exist", "a docker login cannot create it", "aws ecr create-repository"];
+    drop(ecr.finish(command).exits(1).says(&words));
+}
+
+#[test]
+fn a_docker_login_is_left_alone_where_there_are_aws_credentials() {
+    let ecr = Ecr::new();
+    let (archive, target) = (testdata(ARCHIVE), format!("{HOST}/team/app:1"));
+    let mut command = with_docker_login(&ecr, "of no use", &[&archive, &target]);
+    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    drop(ecr.finish(command).exits(0));
+    // Nor where there are some that do not work.
+    ecr.set_rules(|rules| {
+        let expired = status(400, "ExpiredTokenException", "The security token included in the request is expired");
+        rules.faults = vec![Fault::once("ecr:GetAuthorizationToken", expired).times(9)];
+    });
+    let mut command = with_docker_login(&ecr, &ecr.token(), &[&archive, &target]);
+    command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    drop(ecr.finish(command).exits(3).says(&["ExpiredTokenException"]));
+}
+
+#[test]
+fn without_any_login_aws_s_are_asked_for() {
+    let ecr = Ecr::new();
+    let mut command = ecr.bench.command(&[&testdata(ARCHIVE), &format!("{HOST}/team/app:1")]);
+    command.env("AWS_ENDPOINT_URL_ECR", ecr.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", ecr.url());
+    drop(ecr.finish(command).exits(3).says(&["no AWS credentials were found", "hint: Set AWS_ACCESS_KEY_ID"]));
+    // Also where docker's cannot be read.
+    let mut command = with_docker_login(&ecr, "", &[&testdata(ARCHIVE), &format!("{HOST}/team/app:1")]);
+    std::fs::write(ecr.bench.scratch("auth.json"), "{").unwrap();
+    std::fs::write(ecr.bench.home().join(".docker/config.json"), r#"{"credsStore": "nobodys"}"#).unwrap();
+    command.env("REGISTRY_AUTH_FILE", ecr.bench.scratch("auth.json"));
+    let run = ecr.finish(command).exits(3).says(&["warning: cannot read the logins in ", "at line 1, column 1"]);
+    drop(run.says(&["error: cannot log in to Amazon ECR in us-east-1: no AWS credentials were found"]));
+    assert_eq!(ecr.log(), []);
+}
+
+/// A sandbox that is ECR Public, and the program told to take it for that.
+fn public(repositories: &[&str]) -> Ecr {
+    Ecr::with(repositories, Rules { asks: Asks::EcrPublic, ..Rules::default() })
+}
+
+fn command(ecr: &Ecr, arguments: &[&str]) -> Command {
+    let archive = testdata(ARCHIVE);
+    let mut command = ecr.command(&[&[archive.as_str()], arguments].concat());
+    // Its region is none of the user's business.
+    command.env_remove("AWS_ENDPOINT_URL_ECR").env("AWS_REGION", "eu-west-3");
+    command.env("AWS_ENDPOINT_URL_ECR_PUBLIC", ecr.url());
+    command
+}
+
+#[test]
+fn ecr_public_gives_a_token_for_a_token() {
+    let ecr = public(&["sandbox/app"]);
+    let run = ecr.finish(command(&ecr, &[PUBLIC])).exits(0);
+    assert!(run.stdout.starts_with("public.ecr.aws/sandbox/app:1@sha256:"));
+    Pushed::of_sandbox(&ecr, "sandbox/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+    assert_eq!((ecr.count("ecr-public:GetAuthorizationToken"), ecr.count("v2:Token")), (1, 1));
+    // A password is not shown to the registry, which says 400 to it, and `aws` is asked for as well.
+    assert!(ecr.log().iter().all(|entry| entry.status != 400), "{}", ecr.story());
+    let token = ecr.asked("v2:Token").remove(0);
+    assert!(token.authorized && token.path.starts_with("/token/?service=public.ecr.aws&scope="), "{}", token.path);
+    assert!(token.path.ends_with("&scope=aws"), "{}", token.path);
+}
+
+#[test]
+fn ecr_public_does_not_say_what_it_has() {
+    let ecr = public(&["sandbox/app"]);
+    // An archive that states its digests, which are asked for.
+    let archive = testdata("crane-tarball.tar");
+    for tokens in [1, 2] {
+        let mut command = ecr.bench.command(&[&archive, PUBLIC, "--reuse", "cache"]);
+        command.env("AWS_ENDPOINT_URL_ECR_PUBLIC", ecr.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", ecr.url());
+        command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        drop(ecr.finish(command).exits(0));
+        // No token is renewed for that.
+        assert_eq!(ecr.count("v2:Token"), tokens, "{}", ecr.story());
+    }
+    assert!(ecr.asked("ecr:BatchCheckLayerAvailability").iter().filter(|asked| asked.status == 401).count() >= 4);
+    Pushed::of_sandbox(&ecr, "sandbox/app", "1").is(&Source::read(&archive, 0));
+}
+
+#[test]
+fn ecr_public_s_tokens_end_too() {
+    let ecr = public(&["sandbox/app"]);
+    // Both: what its API gave, and what that was good for.
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:CompleteLayerUpload", Trouble::ExpireTokens)]);
+    drop(ecr.finish(command(&ecr, &[PUBLIC, "--retries", "0"])).exits(0));
+    Pushed::of_sandbox(&ecr, "sandbox/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+    assert_eq!(ecr.count("ecr-public:GetAuthorizationToken"), 2, "{}", ecr.story());
+    assert_eq!(ecr.count("v2:Token"), 3, "the second one was asked for with what had ended");
+}
+
+#[test]
+fn ecr_public_s_repositories_are_created_by_its_own_api() {
+    let ecr = public(&[]);
+    let words = ["the repository public.ecr.aws/sandbox/app does not exist", "--create-repository"];
+    let run = ecr.finish(command(&ecr, &[PUBLIC])).exits(1).says(&words);
+    drop(run.says(&["aws ecr-public create-repository --repository-name app --region us-east-1"]));
+    let written = ecr.bench.scratch("report.json");
+    for created in [true, false] {
+        drop(ecr.finish(command(&ecr, &[PUBLIC, "--create-repository", "--report", &written])).exits(0));
+        assert_eq!(report(&written)["targets"][0]["created_repository"], created);
+    }
+    assert_eq!((ecr.repositories(), ecr.count("ecr-public:CreateRepository")), (vec!["sandbox/app".to_owned()], 1));
+    // The alias is somebody else's.
+    let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).exits(1);
+    drop(run.says(&["warning: ECR Public calls it public.ecr.aws/sandbox/tool: is that alias yours?"]));
+    drop(
+        ecr.finish(command(&ecr, &["public.ecr.aws/app:1"]))
+            .exits(2)
+            .says(&["cannot be in ECR Public", "tells the alias"]),
+    );
+}
+
+#[test]
+fn ecr_public_says_which_rights_a_login_takes() {
+    let ecr = public(&["sandbox/app"]);
+    ecr.set_rules(|rules| rules.deny = vec!["ecr-public:GetAuthorizationToken".into()]);
+    let run = ecr.finish(command(&ecr, &[PUBLIC])).exits(3).says(&["error: cannot log in to Amazon ECR Public"]);
+    drop(run.says(&["hint: Allow the actions ecr-public:GetAuthorizationToken and sts:GetServiceBearerToken on *"]));
+    assert_eq!(ecr.count("ecr-public:GetAuthorizationToken"), 1);
+}
+
+#[test]
+fn ecr_public_in_the_sandbox_of_the_program() {
+    let ecr = Ecr::empty();
+    let archive = testdata(ARCHIVE);
+    let mut command = ecr.bench.command(&["--sandbox", &archive, PUBLIC, "team/app:1"]);
+    command.env("AWS_ACCESS_KEY_ID", "of no use");
+    drop(ecr.finish(command).exits(0).says(&["read back public.ecr.aws/sandbox/app:1@sha256:"]));
+}
