@@ -75,8 +75,6 @@ fn needs(request: &Request, region: Option<&str>) -> Needs {
     Needs {
         looks: is_looked_at,
         patterns: request.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
-        // What stands under the tag tells whether there is a repository.
-        checks: !is_looked_at,
         create: request.create_repository.then(|| creation(request)),
         sources: if request.reuse == Reuse::Off { Vec::new() } else { sources.collect() },
         targets: reached.iter().map(|(registry, target)| (registry.clone(), target.repository.clone())).collect(),

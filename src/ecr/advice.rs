@@ -334,7 +334,7 @@ fn advise_on_silence(error: Error) -> Error {
         return error.of_kind(Kind::Refused).hint(
             "ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy that looks into TLS \
              (Zscaler, Blue Coat and their like) shows its own. Add its CA to the machine's certificates, or name it with \
-             --ca-file FILE for the registry and a file of all CAs with SSL_CERT_FILE for AWS's API.",
+             --ca-file FILE or AWS_CA_BUNDLE.",
         );
     }
     if says(&["proxy authorization required", "407 Proxy Authentication Required"]) {

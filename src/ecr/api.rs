@@ -90,6 +90,12 @@ impl Ecr {
         Ok(Self { client: Client::from_conf(config), settings, region })
     }
 
+    /// What tells its logins from those of another: the region, and the kind of address that the API is asked at.
+    pub fn realm(&self) -> (String, bool, bool) {
+        let config = &self.settings.config;
+        (self.region.clone(), config.use_fips().unwrap_or(false), config.use_dual_stack().unwrap_or(false))
+    }
+
     /// Where the credentials and the region come from, in words.
     pub async fn origins(&self) -> String {
         let (who, region, from) = (self.settings.identity.story().await, &self.region, &self.settings.region_from);

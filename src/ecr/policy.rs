@@ -62,8 +62,6 @@ pub struct Needs {
     pub looks: bool,
     /// The newest of several tags is looked for.
     pub patterns: bool,
-    /// Whether they exist is asked through the API.
-    pub checks: bool,
     /// What they are created with, if they are.
     pub create: Option<Creation>,
     /// Other repositories that layers are mounted from.
@@ -125,9 +123,8 @@ impl Needs {
         if self.patterns {
             actions.push("DescribeImages");
         }
-        if self.checks {
-            actions.push("DescribeRepositories");
-        }
+        // Whether a tag may move, and where nothing is looked at, whether the repository is there.
+        actions.push("DescribeRepositories");
         actions
     }
 

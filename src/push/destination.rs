@@ -100,7 +100,8 @@ impl Destination {
         cancel: CancellationToken,
     ) -> Result<Self> {
         let request = registries.request();
-        let Connection { client, host, ecr, place, public } = registries.connect(target, cancel.clone()).await?;
+        let Connection { client, host, ecr, place, public } =
+            Box::pin(registries.connect(target, cancel.clone())).await?;
         let mut reached = Self {
             client,
             host,
@@ -124,11 +125,16 @@ impl Destination {
         // The look at the tags tells whether there is a repository; where nothing is reused from them, it is the other way
         // round.
         let looks_first = request.reuse == Reuse::Tag || reached.ecr.is_none() && reached.wants_tags_seen(request);
-        let found = if looks_first { reached.look_at_tags(request, events).await? } else { Found::default() };
+        let mut found = Found::default();
+        if looks_first {
+            let looked = reached.look_at_tags(request, events).await;
+            found = looked.map_err(|error| reached.advise(error))?;
+        }
         let ensured = reached.ensure_repository(found.exists, request, policies, events).await;
         ensured.map_err(|error| reached.advise(error))?;
         if !looks_first && reached.wants_tags_seen(request) && !reached.only_planned {
-            reached.look_at_tags(request, events).await?;
+            let looked = reached.look_at_tags(request, events).await;
+            looked.map_err(|error| reached.advise(error))?;
         }
         Ok(reached)
     }

@@ -2,6 +2,7 @@
 //! podman.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -24,20 +25,26 @@ pub struct Given {
 /// The logins of a push, each fetched once, however many targets it is for.
 pub(super) struct Logins {
     network: Network,
-    /// ECR's, by what tells them apart.
-    regions: Mutex<HashMap<Region, Fetched>>,
+    /// ECR's APIs, by what is said of where they are.
+    apis: Shared<Option<Region>, Ecr>,
+    /// ECR's logins, by where that is.
+    regions: Shared<Region, Amazon>,
 }
 
-/// A region, and the kind of address that its API is asked at; or wherever the caller's own registry is.
-type Region = Option<(String, bool, bool)>;
+/// A region, and the kind of address that its API is asked at.
+type Region = (String, bool, bool);
 
-/// A login that one of those who want it fetches.
-type Fetched = Arc<OnceCell<Result<Amazon, NotReady>>>;
+/// What one of those who want it fetches for all of them.
+type Shared<K, V> = Mutex<HashMap<K, Arc<OnceCell<Result<V, NotReady>>>>>;
+
+/// What is to be fetched once.
+fn cell<K: Eq + Hash, V>(shared: &Shared<K, V>, key: K) -> Arc<OnceCell<Result<V, NotReady>>> {
+    Arc::clone(shared.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+}
 
 /// Who we are to all private registries of a region.
 #[derive(Clone)]
 struct Amazon {
-    ecr: Ecr,
     /// The caller's own account number.
     own: String,
     account: Arc<Account>,
@@ -49,25 +56,20 @@ pub(super) type Private = (Option<Ecr>, Host, Arc<Account>);
 impl Logins {
     /// None fetched yet.
     pub(super) fn of(network: Network) -> Self {
-        Self { network, regions: Mutex::default() }
+        Self { network, apis: Mutex::default(), regions: Mutex::default() }
     }
 
     /// Logs in to a private registry of ECR: the one that is named, or the caller's own.
     pub(super) async fn private(&self, named: Option<&Host>, request: &Request, events: &Events) -> Result<Private> {
-        let region = named.and_then(Host::ecr).map(|host| (host.region.clone(), host.fips, host.dual_stack));
-        let cell = {
-            let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(regions.entry(region).or_default())
-        };
-        match (cell.get_or_init(|| self.of_region(named, request, events)).await, named) {
-            (Ok(Amazon { ecr, own, account }), _) => {
-                let own = request.registry_id.as_ref().unwrap_or(own);
+        match (self.amazon(named, request, events).await, named) {
+            (Ok((ecr, Amazon { own, account })), _) => {
+                let own = request.registry_id.as_ref().unwrap_or(&own);
                 let host = named.cloned().unwrap_or_else(|| ecr.host(own));
-                Ok((Some(ecr.clone()), host, Arc::clone(account)))
+                Ok((Some(ecr), host, account))
             }
             (Err(NotReady::Nowhere(error)), Some(host)) => {
                 let kept = Arc::new(Kept::of(host, request, events));
-                let login = kept.instead(error.clone(), None).await?;
+                let login = kept.instead(error, None).await?;
                 let first = Arc::new(Mutex::new(Some(login)));
                 let source = move |refused| {
                     let (kept, first) =
@@ -82,31 +84,28 @@ impl Logins {
                 };
                 Ok((None, host.clone(), Account::new(Manner::AtOnce, Arc::new(source))))
             }
-            (Err(why), _) => Err(why.clone().into_error()),
+            (Err(why), _) => Err(why.into_error()),
         }
     }
 
-    async fn of_region(&self, named: Option<&Host>, request: &Request, events: &Events) -> Result<Amazon, NotReady> {
-        let Request { access, region, .. } = request;
-        let ecr = Ecr::connect(access, &self.network, region.as_deref(), named.and_then(Host::ecr)).await?;
-        tell(ecr.origins().await, request, events);
-        // Who we are is asked beside the login, and only told.
-        let (token, ()) = tokio::join!(ecr.token(), tell_caller(ecr.caller(), request, events));
-        let token = token.map_err(|error| NotReady::Broken(ecr::advise(error, None)))?;
-        let own = token.account.clone();
-        // The token that is there already, and after that a fresh one each time.
-        let (api, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
-        let source = move |_| {
-            let (api, first) = (api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
-            Box::pin(async move {
-                let token = match first {
-                    Some(token) => token,
-                    None => api.token().await.map_err(|error| ecr::advise(error, None))?,
-                };
-                Ok(granted(token))
-            }) as _
+    /// The API, and who we are to all registries of its region.
+    async fn amazon(
+        &self,
+        named: Option<&Host>,
+        request: &Request,
+        events: &Events,
+    ) -> Result<(Ecr, Amazon), NotReady> {
+        let host = named.and_then(Host::ecr);
+        let said = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
+        let connect = || async {
+            let ecr = Ecr::connect(&request.access, &self.network, request.region.as_deref(), host).await?;
+            tell(ecr.origins().await, request, events);
+            Ok(ecr)
         };
-        Ok(Amazon { ecr, own, account: Account::new(Manner::AtOnce, Arc::new(source)) })
+        let ecr = cell(&self.apis, said).get_or_init(connect).await.clone()?;
+        let log_in = || of_region(&ecr, request, events);
+        let amazon = cell(&self.regions, ecr.realm()).get_or_init(log_in).await.clone()?;
+        Ok((ecr, amazon))
     }
 
     /// Who we are to ECR Public, should it ask, and its API: that knows, and where there are no AWS credentials, docker may.
@@ -141,6 +140,27 @@ impl Logins {
             Err(NotReady::Broken(error)) => Err(error),
         }
     }
+}
+
+/// Logs in to all private registries of a region.
+async fn of_region(ecr: &Ecr, request: &Request, events: &Events) -> Result<Amazon, NotReady> {
+    // Who we are is asked beside the login, and only told.
+    let (token, ()) = tokio::join!(ecr.token(), tell_caller(ecr.caller(), request, events));
+    let token = token.map_err(|error| NotReady::Broken(ecr::advise(error, None)))?;
+    let own = token.account.clone();
+    // The token that is there already, and after that a fresh one each time.
+    let (api, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
+    let source = move |_| {
+        let (api, first) = (api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Box::pin(async move {
+            let token = match first {
+                Some(token) => token,
+                None => api.token().await.map_err(|error| ecr::advise(error, None))?,
+            };
+            Ok(granted(token))
+        }) as _
+    };
+    Ok(Amazon { own, account: Account::new(Manner::AtOnce, Arc::new(source)) })
 }
 
 /// Tells whose credentials are used, and what was named and is not used.

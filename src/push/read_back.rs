@@ -48,7 +48,7 @@ pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<
     let trust = super::trust::of(request).await?;
     let nobody = Arc::new(|_| {}) as _;
     let registries = Registries::of(request, 0, trust, None, &nobody);
-    let client = &registries.connect(target, CancellationToken::new()).await?.client;
+    let client = &Box::pin(registries.connect(target, CancellationToken::new())).await?.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {
         digest: root.digest,

@@ -5,7 +5,7 @@
 //! their [`faults`](Rules::faults).
 //!
 //! - `mod.rs`: the server and who may ask it what
-//! - `exchange.rs`: one request on its way: its counted body, its log line, its connection; `traffic.rs`: how many
+//! - `exchange.rs`: one request on its way: its counted body, its log line, its connection; `answer.rs`: what answers are made of; `traffic.rs`: how many
 //!   there are at once
 //! - `api.rs`: AWS's face, JSON 1.1; in `api/` repositories, their policies and the templates for them
 //! - `identity.rs`: STS, and where CIs, containers and EC2 say who somebody is
@@ -16,6 +16,7 @@
 //!
 //! A second listener stands for the bucket that ECR sends downloads to. It records who shows it credentials.
 
+mod answer;
 mod api;
 mod blobs;
 mod distribution;
@@ -45,9 +46,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -55,6 +55,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::answer::{empty, page, reply, set};
 use self::exchange::{Door, Ending, Exchange, Line, Log};
 use self::refusal::Refusal;
 use self::repository::{Repo, Settings};
@@ -480,32 +481,4 @@ fn cut(exchange: &mut Exchange) -> Response {
 fn end(exchange: &mut Exchange, ending: Ending) -> Response {
     exchange.end(ending);
     empty(StatusCode::SERVICE_UNAVAILABLE)
-}
-
-/// What a proxy answers instead of whom was asked.
-fn page(status: u16, title: &str) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let page = format!("<!DOCTYPE html>\n<html>\n<head><title>{title}</title></head>\n<body>No.</body>\n</html>\n");
-    let mut response = reply(status, page);
-    set(&mut response, "content-type", "text/html");
-    response
-}
-
-/// An answer without a body.
-fn empty(status: StatusCode) -> Response {
-    reply(status, Body::empty())
-}
-
-/// An answer.
-fn reply(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response
-}
-
-/// Sets a header. A value that cannot be one is left out.
-fn set(response: &mut Response, name: &'static str, value: impl AsRef<str>) {
-    if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
-        response.headers_mut().insert(HeaderName::from_static(name), value);
-    }
 }

@@ -77,6 +77,6 @@ fn a_certificate_of_a_proxy_that_looks_into_tls() {
     drop(run.says(&[
         "hint: ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy",
         "Zscaler",
-        "SSL_CERT_FILE",
+        "AWS_CA_BUNDLE",
     ]));
 }

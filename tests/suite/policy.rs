@@ -49,6 +49,7 @@ enum Lack {
 use Lack::{Fails, Says};
 
 const CHECK: Lack = Says(PACKED, "is not allowed, so layers that are there already are sent again");
+const MOVE: Lack = Says(ARCHIVE, "may move was not checked: ");
 const LOOK: Lack = Says(ARCHIVE, "are not reused: ");
 const MOUNT: Lack = Says(PACKED, "are not mounted: ");
 const MOUNT_PLAIN: Lack = Says(ARCHIVE, "are not mounted: ");
@@ -65,6 +66,7 @@ const CASES: &[(&[&str], &[Action])] = &[
             ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
             ("Push", "ecr:BatchGetImage", LOOK),
             ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:DescribeRepositories", MOVE),
             ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
             ("Push", "ecr:InitiateLayerUpload", Fails),
             ("Push", "ecr:PutImage", Fails),
@@ -95,6 +97,7 @@ const CASES: &[(&[&str], &[Action])] = &[
             ("Push", "ecr:BatchGetImage", LOOK),
             ("Push", "ecr:CompleteLayerUpload", Fails),
             ("Push", "ecr:DescribeImages", LOOK),
+            ("Push", "ecr:DescribeRepositories", MOVE),
             ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
             ("Push", "ecr:InitiateLayerUpload", Fails),
             ("Push", "ecr:PutImage", Fails),
@@ -108,6 +111,7 @@ const CASES: &[(&[&str], &[Action])] = &[
             ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
             ("Push", "ecr:BatchGetImage", LOOK),
             ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:DescribeRepositories", MOVE),
             ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
             ("Push", "ecr:InitiateLayerUpload", Fails),
             ("Push", "ecr:PutImage", Fails),
@@ -122,6 +126,7 @@ const CASES: &[(&[&str], &[Action])] = &[
             ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
             ("Push", "ecr:BatchGetImage", LOOK),
             ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:DescribeRepositories", MOVE),
             ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
             ("Push", "ecr:InitiateLayerUpload", Fails),
             ("Push", "ecr:PutImage", Fails),
@@ -137,6 +142,7 @@ const CASES: &[(&[&str], &[Action])] = &[
             ("Push", "ecr:BatchCheckLayerAvailability", CHECK),
             ("Push", "ecr:BatchGetImage", LOOK),
             ("Push", "ecr:CompleteLayerUpload", Fails),
+            ("Push", "ecr:DescribeRepositories", MOVE),
             ("Push", "ecr:GetDownloadUrlForLayer", LOOK),
             ("Push", "ecr:InitiateLayerUpload", Fails),
             ("Push", "ecr:PutImage", Fails),
