@@ -198,3 +198,25 @@ fn ecr_public_is_amazon_s_and_nothing_that_looks_like_it() {
         assert!(host.ecr().is_none());
     }
 }
+
+#[test]
+fn a_vpc_endpoint_leads_to_a_registry_under_its_own_name() {
+    for (text, region) in [
+        ("vpce-0a1b2c3d-xyz.dkr.ecr.eu-west-1.vpce.amazonaws.com", Some("eu-west-1")),
+        ("vpce-0a1b2c3d-xyz-eu-west-1a.dkr.ecr.eu-west-1.vpce.amazonaws.com:443", Some("eu-west-1")),
+        ("vpce-0a1b2c3d-xyz.dkr.ecr.cn-north-1.vpce.amazonaws.com.cn", Some("cn-north-1")),
+        ("vpce-0a1b2c3d-xyz.dkr.ecr.eu-west-1.vpce.amazonaws.com.example.org", None),
+        ("vpce-0a1b2c3d-xyz.api.ecr.eu-west-1.vpce.amazonaws.com", None),
+        ("vpce.dkr.ecr.eu-west-1.vpce.amazonaws.com", None),
+    ] {
+        let host: Host = text.parse().unwrap();
+        assert_eq!(host.is_endpoint(), region.is_some(), "{text}");
+        assert!(host.ecr().is_none(), "{text}");
+        let registry = host.through_endpoint("123456789012");
+        assert_eq!(registry.as_ref().and_then(Host::ecr).map(|ecr| ecr.region.as_str()), region, "{text}");
+        if let Some(registry) = registry {
+            assert!(registry.as_str().starts_with("123456789012.dkr.ecr."), "{registry}");
+            assert_eq!(registry.via(), Some(text.trim_end_matches(":443")));
+        }
+    }
+}

@@ -217,3 +217,17 @@ impl Resolve for Names {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_may_lead_where_another_does_and_others_do_not() {
+        let names = Names { instead: Some(("registry.invalid".into(), "127.0.0.1".into())) };
+        let found = names.resolve("registry.invalid".parse().unwrap()).await.unwrap().next();
+        assert!(found.is_some_and(|address| address.ip().is_loopback()));
+        let error = names.resolve("storage.invalid".parse().unwrap()).await.err().unwrap();
+        assert!(error.to_string().contains("storage.invalid"), "{error}");
+    }
+}

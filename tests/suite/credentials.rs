@@ -515,17 +515,12 @@ fn another_account_s_registry_by_its_number() {
 }
 
 #[test]
-fn a_vpc_endpoint_leads_to_the_registry_that_is_named() {
+fn a_vpc_endpoint_does_not_say_whose_registry_is_meant() {
     let cloud = Cloud::of("eu-west-1");
     let endpoint = "vpce-0a1b2c3d-xyz.dkr.ecr.eu-west-1.vpce.amazonaws.com";
     let target = format!("{endpoint}/team/app:1");
     let command = cloud.command_of_user(&[&testdata(ARCHIVE), &target]);
     drop(cloud.finish(command).exits(2).says(&["is a VPC endpoint", "--registry-id ACCOUNT"]));
-    // It is only known inside its network, and no proxy leads there: its name is looked up here, and not found.
-    let options = ["--registry-id", ACCOUNT, "--retries", "0"];
-    let command = cloud.command_of_user(&[&[testdata(ARCHIVE).as_str(), &target], &options[..]].concat());
-    drop(cloud.finish(command).exits(4).says(&[endpoint]));
-    assert_eq!(cloud.hosts(), ["api.ecr.eu-west-1.amazonaws.com:443"]);
 }
 
 #[test]
@@ -549,15 +544,25 @@ fn aws_without_the_company_s_certificates_is_not_trusted() {
 
 #[test]
 fn what_no_proxy_names_is_asked_directly() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &["--retries", "0"]);
-    keys(&mut command);
-    // Then nobody is there: no public name is known to these tests.
-    command.env("NO_PROXY", ".dkr.ecr.eu-west-1.amazonaws.com");
-    drop(cloud.finish(command).exits(4).says(&[&host("eu-west-1")]));
-    assert_eq!(cloud.hosts(), ["api.ecr.eu-west-1.amazonaws.com:443", "sts.eu-west-1.amazonaws.com:443"]);
-    let mut command = push(&cloud, &["--retries", "0"]);
-    keys(&mut command);
-    command.env("NO_PROXY", "amazonaws.com").env("AWS_MAX_ATTEMPTS", "1");
-    drop(cloud.finish(command).exits(4).says(&["no answer from the ECR API"]));
+    let cloud = Cloud::of("us-east-1");
+    // AWS's API: this machine, and a proxy where nobody is.
+    let run = |no_proxy: &str| {
+        let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1"]);
+        command.env("AWS_ENDPOINT_URL_ECR", cloud.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", cloud.url());
+        command.env_remove("AWS_CA_BUNDLE").env("HTTP_PROXY", "http://127.0.0.1:1").env("NO_PROXY", no_proxy);
+        cloud.finish(command)
+    };
+    drop(run("example.org").exits(4).says(&["no answer from the ECR API"]));
+    drop(run("example.org, 127.0.0.1").exits(0));
+    // A registry: then its name is looked up here, and is nobody's.
+    let target = "registry.invalid/team/app:1";
+    let run = |no_proxy: &str| {
+        let mut command = cloud.command(&[&testdata(ARCHIVE), target, "--retries", "0"]);
+        command.env("NO_PROXY", no_proxy);
+        cloud.finish(command)
+    };
+    drop(run(".invalid").exits(4).says(&["registry.invalid"]));
+    assert_eq!(cloud.hosts(), [""; 0]);
+    drop(run("other.invalid"));
+    assert_eq!(cloud.hosts(), ["registry.invalid:443"]);
 }
