@@ -19,6 +19,7 @@ use crate::registry::Patience;
 
 mod arguments;
 mod credentials;
+mod generate;
 mod inspect;
 mod logins;
 mod policy;
@@ -104,6 +105,14 @@ const LARGE_AT_ONCE: usize = 4;
 /// Each costs 2 MiB, and a push is to stay under 68 MiB on any machine, also if the registry takes nothing.
 const MOST_PACK_THREADS: usize = 6;
 
+const OFTEN: &str = "\
+Examples:
+  ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
+  docker save app:1 | ecr-push - team/app:1 --region eu-west-1
+  ecr-push --sandbox image.tar team/app:1     (try it: no AWS account needed)
+
+All options, and what they mean: ecr-push --help";
+
 const EXAMPLES: &str = "\
 Examples:
   ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
@@ -120,7 +129,7 @@ Every option can also be set in the environment: ECR_PUSH_REGION for --region.";
 ///
 /// No daemon, no root, no temporary copy (but of pipes and compressed archives), no login step.
 #[derive(Debug, Parser)]
-#[command(name = "ecr-push", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "ecr-push", version, after_help = OFTEN, after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(subcommand_negates_reqs = true)]
 struct Cli {
     #[command(subcommand)]
@@ -140,6 +149,10 @@ enum Verb {
     /// Run a local ECR on loopback, to try things and to test pipelines
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
+    /// Print the script that makes a shell complete arguments
+    Completions(generate::CompletionArgs),
+    /// Print the manual page
+    Man,
 }
 
 #[cfg(feature = "sandbox")]
@@ -182,6 +195,8 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match cli.verb {
         Some(Verb::Inspect(args)) => Ok(Command::Inspect(args.try_into()?)),
+        Some(Verb::Completions(args)) => generate::completions(&args, self::command()).map(Command::Print),
+        Some(Verb::Man) => generate::manual(self::command()).map(Command::Print),
         Some(Verb::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
         #[cfg(feature = "sandbox")]
         Some(Verb::Sandbox(args)) => {
@@ -193,14 +208,29 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     }
 }
 
-/// The command line. The help of a policy shows what is its own: the options of a push are told there.
+/// The command line. `-h` shows what most people need, on one screen; the help of a policy what is its own, since the options
+/// of a push are told there.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("policy", |policy| {
-        policy.mut_args(|arg| {
-            let is_own = ["target", "terraform"].contains(&arg.get_id().as_str());
-            arg.hide(!is_own)
+    let often = [
+        "archive",
+        "target",
+        "image",
+        "tag",
+        "region",
+        "create_repository",
+        "role_arn",
+        "verbose",
+        "dry_run",
+        "sandbox",
+    ];
+    Cli::command()
+        .mut_args(|arg| if often.contains(&arg.get_id().as_str()) { arg } else { arg.hide_short_help(true) })
+        .mut_subcommand("policy", |policy| {
+            policy.mut_args(|arg| {
+                let is_own = ["target", "terraform"].contains(&arg.get_id().as_str());
+                arg.hide(!is_own)
+            })
         })
-    })
 }
 
 /// The policy of a push, without the push.

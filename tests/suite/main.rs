@@ -45,6 +45,7 @@ mod errors_of_usage;
 mod faults;
 mod foreign;
 mod held;
+mod help;
 mod hostile;
 mod indexes;
 mod inside;
