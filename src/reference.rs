@@ -323,13 +323,11 @@ impl Target {
             // Behind a name of Amazon's no port is meant, but a tag.
             let is_amazons = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazons());
             let host = host.split(':').next().filter(is_amazons).unwrap_or(host);
-            return Err(Error::usage(format!("the target {:?} names no repository", shorten(text)))
+            return Err(Error::usage(format!("{:?} names no repository", shorten(text)))
                 .hint(format!("Write {}/REPOSITORY:TAG.", shorten(host))));
         }
         if tag == Some("") {
-            return Err(
-                Error::usage(format!("the target {:?} ends with a colon and no tag", shorten(text))).hint(EMPTY_TAG)
-            );
+            return Err(Error::usage(format!("{:?} ends with a colon and no tag", shorten(text))).hint(EMPTY_TAG));
         }
         let host = host.map(Host::from_str).transpose()?;
         if let Some(host) = host.as_ref().filter(|host| host.is_misspelt_ecr()) {

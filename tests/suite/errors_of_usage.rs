@@ -48,10 +48,10 @@ fn a_target_that_cannot_be() {
 fn a_target_of_which_a_part_is_missing() {
     let archive = testdata("docker-20.10-save.tar");
     for (target, says) in [
-        ("team/app:", ["the target \"team/app:\" ends with a colon and no tag", "hint: Is a variable empty?"]),
-        ("localhost:5000", ["the target \"localhost:5000\" names no repository", "localhost:5000/REPOSITORY:TAG"]),
-        ("localhost:5000/", ["the target \"localhost:5000/\" names no repository", "localhost:5000/REPOSITORY:TAG"]),
-        ("ghcr.io/:1", ["the target \"ghcr.io/:1\" names no repository", "ghcr.io/REPOSITORY:TAG"]),
+        ("team/app:", ["\"team/app:\" ends with a colon and no tag", "hint: Is a variable empty?"]),
+        ("localhost:5000", ["\"localhost:5000\" names no repository", "localhost:5000/REPOSITORY:TAG"]),
+        ("localhost:5000/", ["\"localhost:5000/\" names no repository", "localhost:5000/REPOSITORY:TAG"]),
+        ("ghcr.io/:1", ["\"ghcr.io/:1\" names no repository", "ghcr.io/REPOSITORY:TAG"]),
         (
             "123456789012.dkr.ecr.eu-west-1.amazonaws.com:1.4",
             ["names no repository", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/REPOSITORY:TAG"],
