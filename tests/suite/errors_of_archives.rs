@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use super::bench::{Run, testdata};
 use super::build;
 use super::ecr::Ecr;
+use super::source::sha256;
 
 /// Pushes something that cannot be pushed. Nothing comes of it.
 #[track_caller]
@@ -263,4 +264,22 @@ fn an_image_that_is_not_there() {
     }
     let run = refused_at_once(&[&testdata("docker-20.10-save.tar"), "--image", "app:v2"], 1);
     drop(run.says(&["holds no image app:v2"]));
+}
+
+#[test]
+fn a_layout_of_which_a_part_is_gone_is_told_to_be_copied_again() {
+    let ecr = Ecr::new();
+    let (path, layer) = (ecr.bench.scratch("layout"), build::tar_of("app", &build::noise(1, 30_000)));
+    build::oci_layout(&path, std::slice::from_ref(&layer));
+    let name = format!("blobs/sha256/{}", sha256(&layer).trim_start_matches("sha256:"));
+    std::fs::remove_file(format!("{path}/{name}")).unwrap();
+    let run = refused(&ecr, &[&path], 1).says(&[&format!("the archive lacks {name}")]);
+    drop(run.says(&["hint: The layout is incomplete: write or copy it again, whole."]));
+    let index = format!("{path}/index.json");
+    std::fs::write(&index, "{").unwrap();
+    let run = refused(&ecr, &[&path], 1).says(&["index.json of the archive is malformed"]);
+    drop(run.says(&["hint: The archive is damaged: write it again."]));
+    std::fs::remove_file(index).unwrap();
+    let run = refused(&ecr, &[&path], 1).says(&["the archive is an OCI layout without index.json"]);
+    drop(run.says(&["hint: The layout is incomplete: write or copy it again, whole."]));
 }
