@@ -176,7 +176,7 @@ fn a_layer_that_lies_leaves_no_session_of_the_other_layers_open() {
         let layout = ecr.bench.scratch("layout");
         let layers: Vec<_> = (0..8).map(|n| build::noise(n, 20_000)).collect();
         build::oci_layout(&layout, &layers);
-        let name = super::source::sha256(&layers[0]).replace("sha256:", "blobs/sha256/");
+        let name = sha256(&layers[0]).replace("sha256:", "blobs/sha256/");
         std::fs::write(format!("{layout}/{name}"), build::noise(99, 20_000)).unwrap();
         drop(refused(&ecr, &[&layout], 1).says(&[&name, "does not match the digest"]));
     }
@@ -197,7 +197,7 @@ fn a_large_layer_that_lies_is_found_out_after_parts_were_sent() {
     let layer = build::tar_of("noise", &build::noise(9, 18 << 20));
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
     build::add(&mut tar, "layer.tar", &layer);
-    let other = super::source::sha256(b"another layer");
+    let other = sha256(b"another layer");
     build::finish_docker_save(&mut tar, &["layer.tar".into()], std::slice::from_ref(&other));
     drop(tar);
     let run = refused(&ecr, &[&path], 1).says(&[&format!("does not match the diff_id {other}")]);
