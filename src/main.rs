@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ecr_push::cli::{self, Command, Inspect, Output, Push, Show};
@@ -11,7 +12,7 @@ use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Spool};
 use ecr_push::inspect::{Inspection, verify};
 use ecr_push::progress::{Mode, Progress, Tell};
-use ecr_push::push::{Event, Given, Outcome, push};
+use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
 use ecr_push::report;
 use tokio_util::sync::CancellationToken;
@@ -73,9 +74,11 @@ fn password_of(user: String) -> Result<Given> {
 async fn run_push(command: Push) -> Result<ExitCode> {
     let Push { mut request, said, report: report_path, progress, tell, sandbox, .. } = command;
     // Opened before the push, so that a bad path does not cost one.
-    let report_file = report_path.map(|path| {
-        let file = File::create(&path);
-        file.map_err(|error| Error::usage(format!("cannot write the report {}", path.display())).because(error))
+    let report_file = report_path.map(|path| match File::create(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(error) => Err(Error::usage(format!("cannot write the report {}", path.display()))
+            .because(error)
+            .hint("--report takes a file in a folder that is there and can be written to.")),
     });
     let report_file = report_file.transpose()?;
     let cancel = cancelled_by_ctrl_c();
@@ -92,7 +95,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     };
 
     let outcome = match &sandbox {
-        Ok(_) => push(request.clone(), progress.events(), cancel).await,
+        Ok(_) => push(request.clone(), heard(&request, progress.events()), cancel).await,
         Err(error) => Outcome::failed(&request, error.clone()),
     };
 
@@ -106,9 +109,10 @@ async fn run_push(command: Push) -> Result<ExitCode> {
 
     let quiet = progress.is_quiet();
     progress.finish();
-    let reported = report_file.map_or(Ok(()), |mut file| {
+    let reported = report_file.map_or(Ok(()), |(path, mut file)| {
         let written = file.write_all(report::json(&outcome).as_bytes());
-        written.map_err(|error| Error::new(Kind::Input, "cannot write the report").because(error))
+        let what = format!("cannot write the report {}", path.display());
+        written.map_err(|error| Error::new(Kind::Input, what).because(error))
     });
     if outcome.dry_run {
         complain(&report::plan(&outcome));
@@ -157,6 +161,18 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
     let read = || verify(&archive, &|reading| progress.now(reading.to_string()));
     let verified = command.verify.then(read).transpose()?;
     Ok(Inspection { archive, all, verified })
+}
+
+/// What is told while it happens. The end of a dry run says of each layer what would become of it.
+fn heard(request: &Request, events: Events) -> Events {
+    if !request.dry_run {
+        return events;
+    }
+    Arc::new(move |event| {
+        if !matches!(event, Event::Planned { .. }) {
+            events(event);
+        }
+    })
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.

@@ -199,6 +199,9 @@ fn is_path_component(part: &str) -> bool {
     }
 }
 
+/// Where a tag comes from a pipeline, that is what went wrong.
+const EMPTY_TAG: &str = "Is a variable empty? Without a tag it is `latest`.";
+
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Tag(String);
@@ -221,6 +224,9 @@ impl FromStr for Tag {
     fn from_str(text: &str) -> Result<Self> {
         let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        if text.is_empty() {
+            return Err(Error::usage("a tag is empty").hint(EMPTY_TAG));
+        }
         if !starts_well || text.len() > 128 || !text.bytes().all(allowed) {
             return Err(Error::usage(format!("{:?} is not a tag", shorten(text)))
                 .hint("A tag is 1 to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'."));
@@ -308,13 +314,29 @@ impl Target {
                 .hint("A target names a place, HOST/REPOSITORY:TAG; the digest follows from what is pushed there."));
         }
         let (host, rest) = match text.split_once('/') {
-            Some((first, rest)) if is_host(first) => (Some(first.parse()?), rest),
+            Some((first, rest)) if is_host(first) => (Some(first), rest),
+            None if can_only_be_a_host(text) => (Some(text), ""),
             _ => (None, text),
         };
-        Ok(match rest.rsplit_once(':') {
-            Some((repository, tag)) => (host, repository, vec![tag.parse()?]),
-            None => (host, rest, Vec::new()),
-        })
+        let (repository, tag) = rest.rsplit_once(':').map_or((rest, None), |(before, tag)| (before, Some(tag)));
+        if let Some(host) = host.filter(|_| repository.is_empty()) {
+            // Behind a name of Amazon's no port is meant, but a tag.
+            let is_amazons = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazons());
+            let host = host.split(':').next().filter(is_amazons).unwrap_or(host);
+            return Err(Error::usage(format!("{:?} names no repository", shorten(text)))
+                .hint(format!("Write {}/REPOSITORY:TAG.", shorten(host))));
+        }
+        if tag == Some("") {
+            return Err(Error::usage(format!("{:?} ends with a colon and no tag", shorten(text))).hint(EMPTY_TAG));
+        }
+        let host = host.map(Host::from_str).transpose()?;
+        if let Some(host) = host.as_ref().filter(|host| host.is_misspelt_ecr()) {
+            return Err(Error::usage(format!("{host} is under Amazon's name and none of ECR's registries")).hint(
+                "Theirs are ACCOUNT.dkr.ecr.REGION.amazonaws.com, with the twelve digits of the account and a region such as \
+                 eu-west-1.",
+            ));
+        }
+        Ok((host, repository, tag.map(str::parse).transpose()?.into_iter().collect()))
     }
 }
 
@@ -371,6 +393,12 @@ impl fmt::Display for MountSource {
 /// Docker's rule: the first component is a host if it has a `.` or `:` or is `localhost`.
 fn is_host(component: &str) -> bool {
     component.contains(['.', ':']) || component == "localhost"
+}
+
+/// Whether a target of one component is a host whose repository is missing. `team.app:1` is a repository.
+fn can_only_be_a_host(text: &str) -> bool {
+    let name = text.split(':').next().unwrap_or(text);
+    name == "localhost" || name.parse().is_ok_and(|host: Host| host.is_amazons())
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub(super) fn text(request: &Request, region: Option<&str>, terraform: bool) -> 
             (Some(_), Some(_)) => return Ok(PolicyText { text, notes }),
         };
         notes.push(format!(
-            "note: of targets without a host {unknown} not known here, so ARNs have `*` there; name the host, or put them in"
+            "note: of targets without a host {unknown} not known here, so ARNs have `*` there; name the host, or fill them in"
         ));
     }
     Ok(PolicyText { text, notes })

@@ -24,7 +24,7 @@ pub(super) struct RepositoryArgs {
     /// Rename repositories as Docker names them: lower-case, and only letters, digits, - . _ and /
     #[arg(long, help_heading = "Target")]
     pub(super) docker_naming: bool,
-    /// Create the repository if it does not exist (ECR)
+    /// Create the repository if it does not exist (ECR, ECR Public)
     #[arg(long, help_heading = "Target")]
     pub(super) create_repository: bool,
     /// Of a repository that is created: scan images when they are pushed

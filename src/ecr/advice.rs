@@ -84,7 +84,7 @@ const fn row(
 }
 
 /// From the particular to the general: the first row that knows what to say has the word.
-const ROWS: [Row; 27] = [
+const ROWS: [Row; 28] = [
     // Who answered?
     row(&[], &[407], &[], |case| case.of_kind(Kind::Permission, PROXY_LOGIN)),
     row(&[], &[], &[], page),
@@ -128,6 +128,13 @@ const ROWS: [Row; 27] = [
     row(&[], &[429], &[], throttled),
     // Credentials.
     row(&["RequestTimeTooSkewed", "RequestExpired"], &[], &[], clock::off),
+    row(&["InvalidSignature", "SignatureDoesNotMatch"], &[], &["scoped to a valid region"], |case| {
+        case.of_kind(
+            Kind::Permission,
+            "The API that answered is in another region than was asked for. Check the region, and AWS_ENDPOINT_URL_ECR, \
+             AWS_ENDPOINT_URL and `endpoint_url` of the profile, which lead to one API for all regions.",
+        )
+    }),
     row(&["InvalidSignature", "SignatureDoesNotMatch"], &[], &[], clock::signature),
     row(&["UnrecognizedClient", "InvalidClientTokenId"], &[], &[], |case| {
         case.says(

@@ -182,8 +182,7 @@ impl Stage {
         match tried.last() {
             Some((name, error)) if was_meant => {
                 let what = format!("cannot get AWS credentials from {name}");
-                let error = refused(Error::new(Kind::Permission, what), error);
-                NotReady::Broken(error)
+                NotReady::Broken(refused(Error::new(Kind::Permission, what), error))
             }
             _ => {
                 let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", why_none(name, error)));

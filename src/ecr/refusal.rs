@@ -34,6 +34,13 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         if all.iter().any(|text| text.contains("SSO") || text.contains("/sso/")) {
             return error.because(root_cause(why)).hint("Log in anew: aws sso login, with the profile's name.");
         }
+        // Its own words for that speak of a provider that was not enabled.
+        if matches!(why, CredentialsError::CredentialsNotLoaded(_)) {
+            return error.because("there is no such profile, or it sets up no credentials").hint(PROFILES);
+        }
+        if all.iter().any(|text| text.contains("was not defined")) {
+            return error.because(root_cause(why)).hint(PROFILES);
+        }
         // The SDK says of every failure that it is one, and more than once.
         let general = why.to_string();
         all.retain(|text| *text != general);
@@ -45,6 +52,10 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
     let hint = cure(&answer, claims.as_deref());
     error.answered(answer).hint(hint)
 }
+
+/// Where profiles come from.
+const PROFILES: &str = "aws configure list-profiles tells which there are. They stand in ~/.aws/config (or AWS_CONFIG_FILE) and \
+                        ~/.aws/credentials (or AWS_SHARED_CREDENTIALS_FILE).";
 
 fn cure(answer: &Answer, claims: Option<&str>) -> String {
     match (answer.code.as_str(), claims) {

@@ -91,7 +91,9 @@ pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8], name: &str) -> R
     serde_json::from_slice(bytes)
         // Its text may quote the document.
         .map_err(|error| {
-            Error::input(format!("{} of the archive is malformed", shown(name))).because(shown(&error.to_string()))
+            Error::input(format!("{} of the archive is malformed", shown(name)))
+                .because(shown(&error.to_string()))
+                .hint("The archive is damaged: write it again.")
         })
 }
 

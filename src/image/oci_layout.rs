@@ -48,7 +48,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     }
     let mut contents = Contents::default();
     let found = Layout::new(&mut documents, Naming::Oci, Author::Layout).read()?;
-    let (roots, referrers) = found.ok_or_else(|| Error::input("the archive is an OCI layout without index.json"))?;
+    let (roots, referrers) =
+        found.ok_or_else(|| Error::input("the archive is an OCI layout without index.json").hint(INCOMPLETE))?;
     for root in roots {
         root.add_to(&mut contents);
     }
@@ -340,6 +341,11 @@ impl<'d, 'a> Layout<'d, 'a> {
         })
     }
 
+    fn absent(&self, name: &str, user: &str, role: &str) -> Fault {
+        let error = lacks(name, user, role, 0);
+        Fault::Absent(if self.author == Author::Layout { error.hint(INCOMPLETE) } else { error })
+    }
+
     /// A document, with its size and digest compared to the descriptor's.
     fn checked(
         &mut self,
@@ -350,7 +356,7 @@ impl<'d, 'a> Layout<'d, 'a> {
         role: &str,
     ) -> Result<(Bytes, Digest), Fault> {
         self.blob(descriptor, name, user, role)?;
-        let read = self.documents.find(name, limit)?.ok_or_else(|| Fault::Absent(lacks(name, user, role, 0)))?;
+        let read = self.documents.find(name, limit)?.ok_or_else(|| self.absent(name, user, role))?;
         if read.1 != descriptor.digest {
             return Err(Error::input(format!("{name} of the archive has the digest {}", read.1))
                 .hint("A blob's name is its digest, so this one was changed or damaged. Save the image again.")
@@ -363,7 +369,7 @@ impl<'d, 'a> Layout<'d, 'a> {
     fn blob(&mut self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<FileRange, Fault> {
         self.named.insert(descriptor.digest);
         let range = self.documents.entries().find(name)?;
-        let range = range.ok_or_else(|| Fault::Absent(lacks(name, user, role, 0)))?;
+        let range = range.ok_or_else(|| self.absent(name, user, role))?;
         if range.len() != descriptor.size {
             let text =
                 format!("{name} of the archive is {} bytes long, but {user} says {}", range.len(), descriptor.size);
@@ -395,6 +401,9 @@ pub(super) fn packing(bytes: &FileRange, name: &str) -> Result<Packing> {
         read.map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
     Ok(Packing::of(&start[..read]))
 }
+
+/// What to do about a layout of which a part is gone.
+const INCOMPLETE: &str = "The layout is incomplete: write or copy it again, whole.";
 
 /// A layer list and a config that do not belong together.
 pub(super) fn miscount(list: &str, layers: usize, config: &str, diff_ids: usize) -> Error {

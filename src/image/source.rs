@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::quoted;
 use crate::error::{Error, Result};
+use crate::reference::Target;
 
 /// Where an archive comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,6 +61,7 @@ impl Source {
     /// The error that it cannot be read.
     pub(super) fn cannot_read(&self, error: io::Error) -> Error {
         match (self, error.kind()) {
+            (Self::Path(path), io::ErrorKind::NotFound) => nothing_at(path, error),
             (Self::Path(path), _) => cannot_open(path, error),
             (Self::StandardInput, _) => Error::input(format!("cannot read {self}")).because(error),
         }
@@ -126,6 +128,21 @@ fn special(metadata: &fs::Metadata) -> &'static str {
 /// The error that what lies at `path` is no file.
 pub(super) fn no_file(path: &Path, metadata: &fs::Metadata) -> Error {
     Error::input(format!("{} is {}, not a file", path.display(), special(metadata)))
+}
+
+/// The error that there is no archive at `path`. It may be what `docker push` takes, or a path from another folder.
+fn nothing_at(path: &Path, error: io::Error) -> Error {
+    let missing = cannot_open(path, error);
+    let text = path.display().to_string();
+    if text.parse::<Target>().is_ok_and(|image| !image.tags.is_empty()) {
+        return missing.hint(format!(
+            "It takes an archive, not the name of an image. Of one that Docker has: docker save {text} | ecr-push - TARGET"
+        ));
+    }
+    match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => missing.hint(format!("It was looked for in {}.", folder.display())),
+        _ => missing,
+    }
 }
 
 /// The error that `path` cannot be read.

@@ -51,14 +51,20 @@ impl Policies {
 
 fn read(what: &str, path: PathBuf, lengths: RangeInclusive<usize>) -> Result<Policy> {
     let name = format!("the {what} {}", path.display());
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // Once: it may be a pipe.
-    let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
+    let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
     read.map_err(|error| {
         Error::usage(format!("cannot read {name}"))
             .because(error)
             .hint("Name a file of JSON, as the AWS tools take it.")
     })?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Error::usage(format!("{name} is not in UTF-8"))
+            .hint("Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`.")
+    })?;
+    // Which leaves a mark in front that is no JSON.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).map_err(|error| {
         Error::usage(format!("{name} is no JSON object")).because(error).hint("It has to start with { and end with }.")
     })?;

@@ -55,7 +55,12 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
             Error::input(format!("--repair changes the digest to {}, and {expected} is expected", put.digest))
         }
         Some(put) => Error::input(format!("the image has the digest {}, not {expected}", put.digest)),
-        None => Error::input("the digest is only known after packing, so it cannot be the expected one for sure"),
+        None => {
+            let name = image.names.first().map_or_else(|| "the image".to_owned(), ToString::to_string);
+            Error::input(format!(
+                "the digest of {name} is only known after packing, so it cannot be the expected one for sure"
+            ))
+        }
     };
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
     let is_elsewhere = || archive.select(&Choice::Id(expected.hex()), &Part::default()).is_ok();
@@ -67,6 +72,8 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         error.hint("With --compression keep the image goes up as it lies, with the digest that the archive states.")
     } else if image.part_of == Some(expected) {
         error.hint("That is the archive's whole index, of which only a part was chosen.")
+    } else if image.content.stated().is_none() {
+        error.hint("Such an archive states no digest of its own. Leave --expect-digest out, or push an OCI layout.")
     } else if is_elsewhere() {
         error.hint(format!("The archive has that one, too: --image-id {}", expected.hex()))
     } else {

@@ -152,6 +152,14 @@ impl Host {
         self.owner != Owner::Other
     }
 
+    /// Whether it is a name of Amazon's that is meant for one of ECR's registries, and is none.
+    pub(super) fn is_misspelt_ecr(&self) -> bool {
+        let bare = self.without_port();
+        let is_under = |suffix: &str| bare.strip_suffix(suffix).is_some_and(|before| before.ends_with('.'));
+        let is_theirs = ECR_SUFFIXES.iter().chain([&ECR_SUFFIX_ISO_F]).any(|(suffix, _)| is_under(suffix));
+        self.owner == Owner::Other && is_theirs && (bare.contains(".dkr.ecr") || bare.contains(".dkr-ecr"))
+    }
+
     /// Whether the host can only be this machine.
     pub fn is_loopback(&self) -> bool {
         let bare = self.without_port();

@@ -80,13 +80,13 @@ fn targets_that_make_no_sense_are_usage_errors_that_name_the_part() {
         ("x.y/app@sha256:12", "has a digest"),
         ("x.y/App", "upper-case letter 'A'"),
         ("x.y/a--", "repository name"),
-        ("x.y/", "0 characters"),
+        ("x.y/", "names no repository"),
         ("x.y/a/../b", "repository name"),
         ("x.y:0/app", "the port"),
         ("x..y/app", "is not a registry host"),
         ("public.ecr.aws/app:1", "cannot be in ECR Public"),
         ("ecr-public.aws.com/a/app", "cannot be in ECR Public"),
-        ("app:", "is not a tag"),
+        ("app:", "ends with a colon and no tag"),
         ("app:a+b", "is not a tag"),
         ("", "0 characters"),
     ] {
@@ -134,7 +134,7 @@ fn layers_are_mounted_from_a_repository_or_one_image_of_it() {
         ("x.y/base", "names the registry x.y"),
         ("localhost:5000/base:1", "names the registry localhost:5000"),
         ("Base", "upper-case letter 'B'"),
-        ("base:", "is not a tag"),
+        ("base:", "ends with a colon and no tag"),
         ("base@sha256:12", "has a digest"),
     ] {
         let error = text.parse::<MountSource>().unwrap_err();

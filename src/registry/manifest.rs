@@ -69,7 +69,7 @@ impl Client {
     ) -> Result<HeaderMap> {
         let ask = Ask::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
         let ask = ask.body(media_type, bytes)?;
-        let doing = format!("cannot put the manifest {}/{}", self.repository(), place(reference));
+        let doing = format!("cannot put the manifest {}{}", self.repository(), place(reference));
         let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
         match content_digest(response.headers()) {
             Some(confirmed) if confirmed != digest => {
@@ -97,7 +97,7 @@ impl Client {
     /// If the registry refuses or sends too much.
     pub async fn lookup(&self, reference: &str) -> Result<Lookup> {
         let ask = Ask::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200]).accept(ACCEPT);
-        let doing = format!("cannot read the manifest {}/{}", self.repository(), place(reference));
+        let doing = format!("cannot read the manifest {}{}", self.repository(), place(reference));
         let response = match self.ask(&ask).await {
             Ok(response) => response,
             Err(Fault::Answered(answer, _)) if answer.status == Some(404) => {
@@ -118,7 +118,7 @@ impl Client {
 
 /// A tag as people write it, a digest short.
 fn place(reference: &str) -> String {
-    reference.parse::<Digest>().map_or_else(|_| reference.to_owned(), |digest| digest.short())
+    reference.parse::<Digest>().map_or_else(|_| format!(":{reference}"), |digest| format!("@{}", digest.short()))
 }
 
 /// The digest that the registry says it stored, where it says so.

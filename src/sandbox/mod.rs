@@ -268,7 +268,9 @@ impl Drop for Sandbox {
 
 async fn open_door(listen: SocketAddr) -> Result<(Door, SocketAddr)> {
     let fail = |why: io::Error| Error::usage(format!("the sandbox cannot listen on {listen}")).because(why);
-    let listener = TcpListener::bind(listen).await.map_err(fail)?;
+    let bound = TcpListener::bind(listen).await;
+    let listener =
+        bound.map_err(|why| fail(why).hint("With --listen 127.0.0.1:0 it takes a free port, and says which."))?;
     let address = listener.local_addr().map_err(fail)?;
     Ok((Door(listener), address))
 }

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use super::bench::{Run, testdata};
 use super::build;
 use super::ecr::Ecr;
+use super::source::sha256;
 
 /// Pushes something that cannot be pushed. Nothing comes of it.
 #[track_caller]
@@ -42,7 +43,14 @@ fn changed(ecr: &Ecr, archive: &str, entry: &str) -> String {
 #[test]
 fn a_file_that_is_not_there() {
     let run = refused_at_once(&["no/such/image.tar"], 1);
-    assert_eq!(run.stderr, "error: there is no file no/such/image.tar\n");
+    drop(run.says(&["error: there is no file no/such/image.tar\n", "hint: It was looked for in "]));
+    let run = refused_at_once(&["/no/such/image.tar"], 1);
+    assert_eq!(run.stderr, "error: there is no file /no/such/image.tar\n");
+    // What `docker push` takes.
+    for name in ["team/app:1.4", "ghcr.io/team/app:1.4"] {
+        let run = refused_at_once(&[name], 1).says(&[&format!("there is no file {name}")]);
+        drop(run.says(&[&format!("docker save {name} | ecr-push - TARGET")]));
+    }
 }
 
 #[test]
@@ -168,7 +176,7 @@ fn a_layer_that_lies_leaves_no_session_of_the_other_layers_open() {
         let layout = ecr.bench.scratch("layout");
         let layers: Vec<_> = (0..8).map(|n| build::noise(n, 20_000)).collect();
         build::oci_layout(&layout, &layers);
-        let name = super::source::sha256(&layers[0]).replace("sha256:", "blobs/sha256/");
+        let name = sha256(&layers[0]).replace("sha256:", "blobs/sha256/");
         std::fs::write(format!("{layout}/{name}"), build::noise(99, 20_000)).unwrap();
         drop(refused(&ecr, &[&layout], 1).says(&[&name, "does not match the digest"]));
     }
@@ -189,7 +197,7 @@ fn a_large_layer_that_lies_is_found_out_after_parts_were_sent() {
     let layer = build::tar_of("noise", &build::noise(9, 18 << 20));
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
     build::add(&mut tar, "layer.tar", &layer);
-    let other = super::source::sha256(b"another layer");
+    let other = sha256(b"another layer");
     build::finish_docker_save(&mut tar, &["layer.tar".into()], std::slice::from_ref(&other));
     drop(tar);
     let run = refused(&ecr, &[&path], 1).says(&[&format!("does not match the diff_id {other}")]);
@@ -256,4 +264,22 @@ fn an_image_that_is_not_there() {
     }
     let run = refused_at_once(&[&testdata("docker-20.10-save.tar"), "--image", "app:v2"], 1);
     drop(run.says(&["holds no image app:v2"]));
+}
+
+#[test]
+fn a_layout_of_which_a_part_is_gone_is_told_to_be_copied_again() {
+    let ecr = Ecr::new();
+    let (path, layer) = (ecr.bench.scratch("layout"), build::tar_of("app", &build::noise(1, 30_000)));
+    build::oci_layout(&path, std::slice::from_ref(&layer));
+    let name = format!("blobs/sha256/{}", sha256(&layer).trim_start_matches("sha256:"));
+    std::fs::remove_file(format!("{path}/{name}")).unwrap();
+    let run = refused(&ecr, &[&path], 1).says(&[&format!("the archive lacks {name}")]);
+    drop(run.says(&["hint: The layout is incomplete: write or copy it again, whole."]));
+    let index = format!("{path}/index.json");
+    std::fs::write(&index, "{").unwrap();
+    let run = refused(&ecr, &[&path], 1).says(&["index.json of the archive is malformed"]);
+    drop(run.says(&["hint: The archive is damaged: write it again."]));
+    std::fs::remove_file(index).unwrap();
+    let run = refused(&ecr, &[&path], 1).says(&["the archive is an OCI layout without index.json"]);
+    drop(run.says(&["hint: The layout is incomplete: write or copy it again, whole."]));
 }

@@ -40,7 +40,7 @@ const TOKEN: &str = "ecr:GetAuthorizationToken";
 const POST: &str = "ecr:InitiateLayerUpload";
 const PUT: &str = "ecr:PutImage";
 
-const CASES: [Case; 29] = [
+const CASES: [Case; 30] = [
     case(TOKEN, (400, "AccessDeniedException", ""), 3, &["The request takes ecr:GetAuthorizationToken on *"]),
     case(
         "ecr:CompleteLayerUpload",
@@ -185,6 +185,12 @@ const CASES: [Case; 29] = [
         ),
         3,
         &["The secret key does not fit the access key", "AWS_SECRET_ACCESS_KEY"],
+    ),
+    case(
+        TOKEN,
+        (400, "InvalidSignatureException", "Credential should be scoped to a valid region."),
+        3,
+        &["in another region than was asked for", "AWS_ENDPOINT_URL_ECR"],
     ),
     case(
         TOKEN,

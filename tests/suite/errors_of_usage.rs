@@ -45,6 +45,39 @@ fn a_target_that_cannot_be() {
 }
 
 #[test]
+fn a_target_of_which_a_part_is_missing() {
+    let archive = testdata("docker-20.10-save.tar");
+    for (target, says) in [
+        ("team/app:", ["\"team/app:\" ends with a colon and no tag", "hint: Is a variable empty?"]),
+        ("localhost:5000", ["\"localhost:5000\" names no repository", "localhost:5000/REPOSITORY:TAG"]),
+        ("localhost:5000/", ["\"localhost:5000/\" names no repository", "localhost:5000/REPOSITORY:TAG"]),
+        ("ghcr.io/:1", ["\"ghcr.io/:1\" names no repository", "ghcr.io/REPOSITORY:TAG"]),
+        (
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com:1.4",
+            ["names no repository", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/REPOSITORY:TAG"],
+        ),
+    ] {
+        refused(&[&archive, target], &says);
+    }
+    refused(&[&archive, "team/app:1", "--tag", ""], &["a tag is empty", "hint: Is a variable empty?"]);
+}
+
+#[test]
+fn a_host_of_amazon_s_that_ecr_cannot_have() {
+    let archive = testdata("docker-20.10-save.tar");
+    for host in [
+        "12345678901.dkr.ecr.eu-west-1.amazonaws.com",
+        "123456789012.dkr.ecr.ireland.amazonaws.com",
+        "123456789012.dkr.ecr.amazonaws.com",
+        "123456789012.dkr-ecr.eu-west-1.amazonaws.com",
+        "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn:8443",
+    ] {
+        let says = format!("{host} is under Amazon's name and none of ECR's registries");
+        refused(&[&archive, &format!("{host}/team/app:1")], &[&says, "hint: Theirs are ACCOUNT.dkr.ecr.REGION."]);
+    }
+}
+
+#[test]
 fn a_place_to_mount_from_that_cannot_be() {
     let archive = testdata("docker-20.10-save.tar");
     for (source, says) in [

@@ -174,7 +174,8 @@ fn ecr_public_s_repositories_are_created_by_its_own_api() {
     assert_eq!((ecr.repositories(), ecr.count("ecr-public:CreateRepository")), (vec!["sandbox/app".to_owned()], 1));
     // The alias is somebody else's.
     let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).exits(1);
-    drop(run.says(&["warning: ECR Public calls it public.ecr.aws/sandbox/tool: is that alias yours?"]));
+    let run = run.says(&["warning: ECR Public calls it public.ecr.aws/sandbox/tool: is that alias yours?"]);
+    drop(run.says(&["NAME_UNKNOWN", "hint: The alias has no such repository", "aws ecr-public describe-registries"]));
     drop(
         ecr.finish(command(&ecr, &["public.ecr.aws/app:1"]))
             .exits(2)

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use ecr_push::sandbox::{Fault, Rules};
 
-use super::bench::Run;
+use super::bench::{Run, testdata};
 use super::build;
 use super::ecr::{Ecr, HOST, put_manifest, status};
 use super::layouts::{Layout, annotated, digest, hex};
@@ -308,7 +308,12 @@ fn another_digest_than_the_expected_one_is_refused_before_anybody_is_asked() {
 
     // Where layers get packed it is not known yet.
     let packed = expect(&digest(&index), &["--compression", "gzip"]);
-    drop(packed.says(&["the digest is only known after packing", "hint: With --compression keep"]));
+    drop(packed.says(&["is only known after packing", "hint: With --compression keep"]));
+    let stated_by_none = refused_at_once(&[&testdata("docker-20.10-save.tar"), "--expect-digest", &digest(&index)]);
+    drop(
+        stated_by_none
+            .says(&["the digest of localhost/fixture/app:v1 is only known", "hint: Such an archive states no"]),
+    );
     drop(
         ecr.run(&[&layout.path, "team/app:1", "--expect-digest", "sha256:12"])
             .exits(2)

@@ -160,6 +160,10 @@ fn a_sandbox_listens_on_loopback_only() {
     let bench = Bench::new();
     let run = bench.run(&["sandbox", "--listen", "0.0.0.0:0"]).exits(2).prints("");
     let run = run.says(&["cannot listen on 0.0.0.0:0", "loopback"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let busy = bench.run(&["sandbox", "--listen", &address]).exits(2).prints("");
+    drop(busy.says(&[&format!("cannot listen on {address}"), "in use", "hint: With --listen 127.0.0.1:0 "]));
     drop(run);
 }
 

@@ -117,3 +117,31 @@ fn every_command_line_of_the_readme_is_understood() {
         let _run = Bench::new().run(&arguments).exits(1).says(&["image.tar"]);
     }
 }
+
+#[test]
+fn every_parameter_of_the_task_has_a_counterpart() {
+    let section = section("### Coming from the Amazon ECR Push task");
+    let rows: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).skip(1).collect();
+    for parameter in [
+        "Display name",
+        "AWS Credentials",
+        "AWS Region",
+        "Image Identity",
+        "Source Image Name",
+        "Source Image Tag",
+        "Source Image ID",
+        "Target Repository Name",
+        "Target Repository Tag",
+        "Create repository if it does not exist",
+        "Force repository name to follow Docker naming conventions",
+        "Remove Docker image after ECR push",
+        "Image Tag Output Variable",
+        "Log Request",
+        "Log Response",
+        "Task Permissions",
+    ] {
+        assert!(rows.iter().any(|(name, here)| name.contains(parameter) && !here.is_empty()), "{parameter}");
+    }
+    let help = options(&Bench::new().run(&["--help"]).exits(0).stdout);
+    assert!(options(section).is_subset(&help), "{:?}", options(section));
+}

@@ -35,6 +35,7 @@ fn a_dry_run_names_every_layer_and_sends_nothing() {
         assert!(line.contains("upload: new, packed with gzip"), "{line}");
     }
     let run = run.says(&["3 of 3 layers would be uploaded", "0 reused. Nothing was sent."]);
+    assert_eq!(run.stderr.matches("upload: ").count(), 3, "each layer once: {}", run.stderr);
     assert_eq!(ecr.bench.written(), Vec::<String>::new());
     drop(run);
 }
@@ -188,7 +189,12 @@ fn the_report_of_an_archive_that_is_none_names_every_target() {
 fn a_report_that_cannot_be_written_is_found_out_before_the_push() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "team/app:1", "--report", "no/such/folder/report.json"]).exits(2);
-    let run = run.says(&["cannot write the report no/such/folder/report.json"]);
+    let run = run.says(&["cannot write the report no/such/folder/report.json", "hint: "]);
     assert!(ecr.log().is_empty());
     drop(run);
+    // A disk may still be full at the end.
+    if cfg!(target_os = "linux") {
+        let run = ecr.run(&[&archive, "team/app:1", "--report", "/dev/full"]).exits(1);
+        drop(run.says(&["cannot write the report /dev/full", "because: No space left"]));
+    }
 }

@@ -158,6 +158,31 @@ fn policies_are_read_and_checked_before_any_request() {
 }
 
 #[test]
+fn policies_may_be_written_by_windows() {
+    let text = json!({"rules": [{
+        "rulePriority": 1,
+        "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 5},
+        "action": {"type": "expire"},
+    }]});
+    let text = format!("{text:#}").replace('\n', "\r\n");
+    let ecr = Ecr::empty();
+    let path = ecr.bench.scratch("policy.json");
+    // PowerShell's Out-File puts a mark in front, that of Windows writes UTF-16.
+    fs::write(&path, format!("\u{feff}{text}")).unwrap();
+    drop(created(&ecr, &["--lifecycle-policy", &path]).exits(0));
+    let kept = ecr.settings("team/app").unwrap()["lifecycle_policy"].clone();
+    assert!(kept.to_string().contains("imageCountMoreThan") && !kept.to_string().contains('\u{feff}'), "{kept}");
+
+    let ecr = Ecr::empty();
+    let path = ecr.bench.scratch("policy.json");
+    let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&path, wide).unwrap();
+    let run = created(&ecr, &["--lifecycle-policy", &path]).exits(2);
+    drop(run.says(&["is not in UTF-8", "hint: Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`."]));
+    assert!(ecr.log().is_empty());
+}
+
+#[test]
 fn settings_that_cannot_be_are_usage_errors() {
     let ecr = Ecr::empty();
     let (archive, long) = (testdata(ARCHIVE), format!("{}=", "k".repeat(129)));

@@ -10,6 +10,9 @@ impl Destination {
     pub(in crate::push) fn advise(&self, error: Error) -> Error {
         match &self.place {
             Some(place) => ecr::advise(error, Some(place)),
+            None if self.host.is_ecr_public() && error.answer().is_some_and(|it| it.code == "NAME_UNKNOWN") => {
+                error.hint("The alias has no such repository: aws ecr-public describe-registries tells which aliases are yours.")
+            }
             None => error,
         }
     }
