@@ -374,7 +374,7 @@ struct DescribeImagesFilter {
 
 fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
     let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
-    let page = Page::of(request.max_results, request.next_token.as_deref())?;
+    let page = Page::of(server, request.max_results, request.next_token.as_deref())?;
     let mut details = look(server, &name, |repo| {
         let describe = |digest: &Digest, image: &Image| {
             let tags: Vec<&String> = repo.tags.iter().filter(|(_, to)| *to == digest).map(|(tag, _)| tag).collect();
@@ -422,7 +422,7 @@ struct Page {
 }
 
 impl Page {
-    fn of(max_results: Option<usize>, next_token: Option<&str>) -> Result<Self, Exception> {
+    fn of(server: &Server, max_results: Option<usize>, next_token: Option<&str>) -> Result<Self, Exception> {
         let length = max_results.unwrap_or(100);
         if !(1..=1000).contains(&length) {
             let constraint = "Member must have value less than or equal to 1000 and greater than or equal to 1";
@@ -432,7 +432,8 @@ impl Page {
             let start = token.strip_prefix("page-").and_then(|start| start.parse().ok());
             start.ok_or_else(|| Exception::parameter("nextToken", "must be a token from an earlier answer"))
         })?;
-        Ok(Self { start, length })
+        let most = server.rules(|rules| rules.page).unwrap_or(length);
+        Ok(Self { start, length: length.min(most) })
     }
 
     fn cut(&self, key: &str, all: Vec<Value>) -> Value {

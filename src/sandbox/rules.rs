@@ -49,6 +49,9 @@ pub struct Rules {
     pub absent_repository: Absent,
     /// The registry's creation templates. One that applies makes the first upload create its repository.
     pub templates: Vec<CreationTemplate>,
+    /// The most results to a page of an answer of the API, whatever was asked for: a page may always be shorter
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>).
+    pub page: Option<usize>,
     /// What is said of layers that are there.
     pub layers: LayerState,
     /// What becomes of a request to mount a blob.
@@ -97,6 +100,7 @@ impl Default for Rules {
             external_id: None,
             absent_repository: Absent::default(),
             templates: Vec::new(),
+            page: None,
             layers: LayerState::default(),
             blob_mounting: BlobMounting::default(),
             referrers: true,

@@ -84,9 +84,9 @@ fn a_part_that_is_cut_is_sent_again_whatever_becomes_of_its_session() {
         {
             let cut = Fault::once(operation, Trouble::CutAfter(300_000)).after(part);
             let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![cut], ..Rules::default() });
-            let run = ecr.run(&[&large(&ecr), "team/app:1", "--concurrency", "1"]).exits(0);
+            let run = ecr.run(&[&large(&ecr), "team/app:1", "--concurrency", "1", "--chunk-size", "5M"]).exits(0);
             Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&ecr.bench.scratch("large.tar"), 0));
-            drop(run);
+            drop(run.says(&["next try in"]));
         }
     }
 }

@@ -58,6 +58,7 @@ mod logins_of_amazon;
 mod moto;
 mod mount;
 mod nested;
+mod oddities;
 mod passing;
 mod policy;
 mod promotion;

@@ -171,7 +171,7 @@ pub(super) struct Describe {
 }
 
 pub(super) fn describe(server: &Server, request: Describe) -> Outcome {
-    let page = Page::of(request.max_results, request.next_token.as_deref())?;
+    let page = Page::of(server, request.max_results, request.next_token.as_deref())?;
     let names = match &request.repository_names {
         Some(names) => {
             if !(1..=100).contains(&names.len()) {

@@ -18,7 +18,7 @@ pub(super) struct Describe {
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositoryCreationTemplates.html>. It knows no
 /// registry but the caller's own.
 pub(super) fn describe(server: &Server, request: Describe) -> Outcome {
-    let page = Page::of(request.max_results, request.next_token.as_deref())?;
+    let page = Page::of(server, request.max_results, request.next_token.as_deref())?;
     if request.prefixes.as_ref().is_some_and(|prefixes| prefixes.len() > 100) {
         return Err(Exception::parameter("prefixes", "Member must have length less than or equal to 100"));
     }
