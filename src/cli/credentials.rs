@@ -59,6 +59,16 @@ const SESSION_NAME: &str = "ecr-push";
 /// What the task that this program replaces calls its sessions: trust policies may ask for it.
 const TASK_SESSION_NAME: &str = "aws-vsts-tools";
 
+/// Where else AWS's APIs may be.
+const ENDPOINTS: [&str; 6] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_ECR",
+    "AWS_ENDPOINT_URL_ECR_PUBLIC",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_ENDPOINT_URL_SSO_OIDC",
+    "AWS_ENDPOINT_URL_STS",
+];
+
 /// How long a session may live (STS API reference, AssumeRole).
 const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
 
@@ -66,6 +76,11 @@ impl CredentialArgs {
     /// Decides where credentials come from. Nobody is asked for any yet.
     pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Sources> {
         let ci = Environment(environment);
+        // The SDK, which reads them by itself, makes a panic of that.
+        if let Some(name) = ENDPOINTS.into_iter().find(|name| environment(name).is_some_and(|url| url.is_empty())) {
+            return Err(Error::usage(format!("{name} is set to nothing, which is no address"))
+                .hint("Leave it unset, and AWS is asked at its own addresses."));
+        }
         let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| Some((name, ci.text(name)?)));
         let roles = self.roles(&ci)?;
         let task_keys = ci.keys("AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY", "AWS_SESSIONTOKEN")?;

@@ -161,6 +161,53 @@ fn half_a_pair_of_keys_is_told() {
     assert_eq!(cloud.log().len(), 0);
 }
 
+#[test]
+fn settings_that_aws_s_own_tools_know_otherwise_do_no_harm() {
+    let cloud = Cloud::of("eu-west-1");
+    for (variable, value) in [
+        // The mode that other tools have by default, and what is no number.
+        ("AWS_RETRY_MODE", "legacy"),
+        ("AWS_RETRY_MODE", ""),
+        ("AWS_MAX_ATTEMPTS", ""),
+        ("AWS_MAX_ATTEMPTS", "0"),
+        ("AWS_MAX_ATTEMPTS", "many"),
+        // As files and variables of pipelines hold them.
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE\n"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY\r\n"),
+    ] {
+        let mut command = push(&cloud, &[]);
+        keys(&mut command);
+        command.env(variable, value);
+        drop(arrives(&cloud, command, "the environment"));
+    }
+    assert!(cloud.keys().iter().all(|key| key == ACCESS_KEY), "{:?}", cloud.keys());
+    // Also in a profile that assumes a role.
+    let text = format!(
+        "[profile p]\nretry_mode = legacy\nrole_arn = {ROLE}\nsource_profile = base\n{}",
+        profile("base", "AKIA")
+    );
+    let command = configured(&cloud, push(&cloud, &["--profile", "p"]), &text);
+    drop(arrives(&cloud, command, "the profile p"));
+}
+
+#[test]
+fn settings_that_cannot_be_are_told() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    keys(&mut command);
+    command.env("AWS_ENDPOINT_URL_ECR", "");
+    let run = cloud.finish(command).exits(2).says(&["AWS_ENDPOINT_URL_ECR is set to nothing, which is no address"]);
+    drop(run.says(&["hint: Leave it unset"]));
+    for (variable, odd) in [("AWS_ACCESS_KEY_ID", "AKIA\nEXAMPLE"), ("AWS_SESSION_TOKEN", "t\u{f6}ken")] {
+        let mut command = push(&cloud, &[]);
+        keys(&mut command);
+        command.env(variable, odd);
+        let run = cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the environment"]);
+        drop(run.says(&["has characters that none has"]).never_says(&[odd]));
+    }
+    assert_eq!(cloud.log().len(), 0);
+}
+
 /// The variables that GitHub sets where a job may have a token.
 fn github(cloud: &Cloud, command: &mut Command) {
     command.env("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/oidc/github?api-version=2", cloud.url()));
