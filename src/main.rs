@@ -248,6 +248,8 @@ mod sandbox {
         if let Some(EcrHost { account, region, .. }) = named.cloned() {
             (options.account, options.region) = (account, region);
         }
+        // Targets without a host are in the region that is asked for. It takes every host for its own.
+        options.region = request.region.clone().unwrap_or(options.region);
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
         progress.say(&format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url()));

@@ -35,7 +35,7 @@ impl Settings {
     ) -> Result<Self> {
         match access {
             Access::Aws(sources) => Self::of_aws(sources, network, asked_for, host).await,
-            Access::StandIn { endpoint, region } => Self::of_stand_in(endpoint, asked_for.unwrap_or(region)),
+            Access::StandIn { endpoint, region } => Self::of_stand_in(endpoint, region),
         }
     }
 

@@ -198,3 +198,10 @@ fn ecr_public_is_amazon_s_and_nothing_that_looks_like_it() {
         assert!(host.ecr().is_none());
     }
 }
+
+#[test]
+fn a_region_with_underscores_is_meant_with_hyphens() {
+    assert_eq!(region_code(" US_West_2 ").as_deref(), Some("us-west-2"));
+    assert_eq!(region_code("mars-north-7").as_deref(), Some("mars-north-7"), "there is no list");
+    assert_eq!(region_code("everywhere"), None);
+}

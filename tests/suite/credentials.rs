@@ -289,6 +289,18 @@ fn a_token_in_a_variable() {
     assert_eq!(cloud.assumed()[0].action, "AssumeRoleWithWebIdentity");
     let command = push(&cloud, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
     drop(cloud.finish(command).exits(2).says(&["names \"AWS_ID_TOKEN\", which is not set"]));
+    // Who gives the token itself does not find it in the log.
+    let command = push(&cloud, &["--web-identity-token-env", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "--role-arn", ROLE]);
+    drop(cloud.finish(command).exits(2).says(&["is no name of a variable", "not the token"]).never_says(&["eyJ"]));
+    // An external ID is for roles that are assumed with keys.
+    let options = ["--web-identity-token-env", "T", "--role-arn", ROLE, "--external-id", "x", "--tag", "2"];
+    let mut command = push(&cloud, &options);
+    command.env("T", "a.b.c");
+    drop(cloud.finish(command).exits(0).says(&["note: the external ID is not sent: "]));
+    let mut command = push(&cloud, &[&options[..], &["--role-arn", ROLE, "--tag", "3"]].concat());
+    command.env("T", "a.b.c");
+    drop(cloud.finish(command).exits(0).never_says(&["is not sent"]));
+    assert_eq!(cloud.assumed().last().unwrap().external_id.as_deref(), Some("x"));
 }
 
 #[test]
@@ -320,9 +332,11 @@ fn keys_come_before_a_ci_s_token_unless_it_is_asked_for() {
     let mut command = push(&cloud, &["--role-arn", ROLE, "--web-identity-token-env", "T", "--tag", "3"]);
     command.env("T", "a.b.c");
     keys(&mut command);
-    drop(
-        cloud.finish(command).exits(0).says(&["keys are set, so the CI's OIDC token is not used; --oidc on takes it"]),
-    );
+    command.args(["team/app:3", "--region", "eu-west-1"]);
+    let run = cloud.finish(command).exits(0);
+    let said = run.stderr.matches("keys are set, so the CI's OIDC token is not used; --oidc on takes it").count();
+    assert_eq!(said, 1, "once, whatever the number of targets: {}", run.stderr);
+    drop(run);
     assert_eq!(cloud.assumed()[2].action, "AssumeRole");
 }
 
@@ -559,6 +573,10 @@ fn another_account_s_registry_by_its_number() {
     drop(cloud.finish(contradiction).exits(2).says(&["--registry-id 111111111111 contradicts"]));
     let no_account = command("team/app:1", &["--registry-id", "12"]);
     drop(cloud.finish(no_account).exits(2).says(&["it takes twelve digits"]));
+    // Beside targets that it is not for, it is for the one that it is for.
+    let here = format!("{}/team/app:2", host("eu-west-1"));
+    let run = cloud.finish(command("team/app:1", &[&here, "--registry-id", "111111111111"])).exits(0);
+    assert_eq!(run.stdout.lines().count(), 2);
 }
 
 #[test]

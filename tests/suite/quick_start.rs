@@ -82,6 +82,21 @@ fn every_archive_is_a_quick_start() {
 }
 
 #[test]
+fn a_sandbox_is_in_the_region_that_is_named() {
+    let bench = Bench::new();
+    let named = "123456789012.dkr.ecr.eu-west-3.amazonaws.com/team/app:1";
+    for (targets, registries) in [
+        (&["demo/app:1"][..], &["000000000000.dkr.ecr.us-west-2"][..]),
+        (&["demo/app:1", named], &["123456789012.dkr.ecr.us-west-2", "123456789012.dkr.ecr.eu-west-3"]),
+        (&[named, "demo/app:1"], &["123456789012.dkr.ecr.eu-west-3", "123456789012.dkr.ecr.us-west-2"]),
+    ] {
+        let run = bench.run(&[&["--sandbox", &testdata(ARCHIVE), "--region", "us_west_2"], targets].concat()).exits(0);
+        let starts = run.stdout.lines().zip(registries).filter(|(line, start)| line.starts_with(*start)).count();
+        assert_eq!(starts, registries.len(), "{}", run.stdout);
+    }
+}
+
+#[test]
 fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
     let bench = Bench::new();
     let dir = bench.scratch("images");
