@@ -252,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn a_push_without_further_options_takes_seven_actions_at_most() {
+    fn a_push_without_further_options_takes_eight_actions_at_most() {
         let policy = Policy::of(&Needs { looks: true, ..needs(china()) });
         let text = policy.json();
         assert!(text.contains("\"arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app\""), "{text}");
         assert_eq!(policy.statement.iter().map(|it| it.sid).collect::<Vec<_>>(), ["LogIn", "Push"]);
-        assert_eq!(policy.statement[1].action.len(), 7);
-        assert_eq!(Policy::of(&needs(china())).statement[1].action.len(), 5);
+        assert_eq!(policy.statement[1].action.len(), 8);
+        assert_eq!(Policy::of(&needs(china())).statement[1].action.len(), 6);
     }
 
     #[test]

@@ -103,6 +103,28 @@ fn a_role_that_is_refused_says_whose_right_is_missing() {
 }
 
 #[test]
+fn a_service_for_roles_that_is_out_of_order_is_worth_another_run() {
+    use ecr_push::sandbox::Fault;
+    let busy = super::ecr::status(503, "ServiceUnavailable", "later");
+    let broken = Rules { faults: vec![Fault::once("sts:Request", busy).times(9)], ..Rules::default() };
+    for (rules, endpoint) in [(broken, None), (Rules::default(), Some("http://127.0.0.1:1"))] {
+        let cloud = Cloud::with("eu-west-1", rules);
+        for is_by_token in [false, true] {
+            let mut command = push(&cloud, &["--role-arn", ROLE]);
+            if is_by_token {
+                github(&cloud, &mut command)
+            } else {
+                keys(&mut command)
+            }
+            command.envs(endpoint.map(|url| ("AWS_ENDPOINT_URL_STS", url)));
+            let run =
+                cloud.finish(command).exits(4).says(&[&format!("cannot get AWS credentials from the role {ROLE}")]);
+            drop(run.says(&["run the same command again"]));
+        }
+    }
+}
+
+#[test]
 fn roles_are_assumed_one_from_the_other() {
     let cloud = Cloud::of("eu-west-1");
     let mut command = push(&cloud, &["--role-arn", ROLE, "--role-arn", SECOND]);

@@ -149,7 +149,7 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
     // As a shell reads it where NO_PROXY is not set.
     let exports = exports.into_iter().map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));
     let exports: Vec<_> = exports.collect();
-    assert_eq!(exports.len(), 7, "{exports:?}");
+    assert_eq!(exports.len(), 8, "{exports:?}");
     let public = "public.ecr.aws/sandbox/app:1";
     for (target, create) in
         [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[]), (public, &["--create-repository"])]
@@ -157,7 +157,8 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
         let mut push = bench.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
         // A proxy that leads nowhere is no hindrance.
         push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().cloned());
-        let run = finish(push, String::new).exits(0);
+        push.arg("-v");
+        let run = finish(push, String::new).exits(0).says(&["caller arn:aws:iam::000000000000:user/sandbox"]);
         let start = if target == public { public.to_owned() } else { format!("{HOST}/{target}") };
         assert!(run.stdout.starts_with(&format!("{start}@sha256:")));
     }
