@@ -112,9 +112,9 @@ fn a_service_for_roles_that_is_out_of_order_is_worth_another_run() {
         for is_by_token in [false, true] {
             let mut command = push(&cloud, &["--role-arn", ROLE]);
             if is_by_token {
-                github(&cloud, &mut command)
+                github(&cloud, &mut command);
             } else {
-                keys(&mut command)
+                keys(&mut command);
             }
             command.envs(endpoint.map(|url| ("AWS_ENDPOINT_URL_STS", url)));
             let run =
