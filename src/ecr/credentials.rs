@@ -228,7 +228,9 @@ impl fmt::Debug for Stage {
 fn why_none(name: &str, error: &CredentialsError) -> String {
     match (name, error) {
         (ENVIRONMENT, CredentialsError::CredentialsNotLoaded(_)) => "AWS_ACCESS_KEY_ID is not set".into(),
-        (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => "AWS_WEB_IDENTITY_TOKEN_FILE is not set".into(),
+        (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => {
+            "AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set".into()
+        }
         (CONTAINER, CredentialsError::CredentialsNotLoaded(_)) => {
             "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set".into()
         }

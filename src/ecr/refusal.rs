@@ -48,7 +48,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         let general = why.to_string();
         all.retain(|text| *text != general);
         let said = if all.is_empty() { general } else { all.join(": ") };
-        return error.because(said).hint(
+        return error.because(said.trim_end().to_owned()).hint(
             "The same settings can be tried with: aws sts get-caller-identity. Check the route to AWS and the proxy, too.",
         );
     };
