@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::{Attestations, Part, Platforms, Source};
 use crate::progress::Tell;
 use crate::push::Request;
-use crate::reference::{Tag, Target};
+use crate::reference::{Host, Tag, Target};
 use crate::registry::Patience;
 
 mod arguments;
@@ -236,14 +236,15 @@ fn command() -> clap::Command {
 /// The policy of a push, without the push.
 fn policy_of(args: policy::PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
     let policy::PolicyArgs { target, terraform, mut options } = args;
-    // Whoever pushes is somewhere else, and has its own environment there.
-    options.credentials = CredentialArgs::default();
+    // Whoever pushes is somewhere else, and has its own environment there. No password is read.
+    (options.credentials, options.username) = (CredentialArgs::default(), None);
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
-    // As AWS's own chain has it.
-    let set = |name| environment(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
-    let region = request.region.clone().or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
-    policy::text(&request, region.map(values::region).transpose()?.as_deref(), terraform)
+    let region = match request.region.clone() {
+        Some(region) => Some(region),
+        None => credentials::region(environment).map(|(_, text)| region(text)).transpose()?,
+    };
+    policy::text(&request, region.as_deref(), terraform)
 }
 
 fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
@@ -351,6 +352,7 @@ fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result<Vec<Target
     {
         return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account: it takes twelve digits")));
     }
+    let is_of_use = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_endpoint));
     let settle = |target: Target| match (&target.host, account) {
         (Some(host), Some(account)) if host.is_endpoint() => {
             Ok(Target { host: host.through_endpoint(account), ..target })
@@ -359,7 +361,7 @@ fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result<Vec<Target
             "{host} is a VPC endpoint, which leads to every registry of its region"
         ))
         .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on.")),
-        (Some(host), Some(account)) if host.ecr().is_none_or(|ecr| ecr.account != account) => {
+        (Some(host), Some(account)) if !is_of_use && host.ecr().is_none_or(|ecr| ecr.account != account) => {
             Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
                 .hint("Leave it out: the host says it all."))
         }

@@ -264,6 +264,8 @@ mod sandbox {
         if let Some(EcrHost { account, region, .. }) = named.cloned() {
             (options.account, options.region) = (account, region);
         }
+        // Targets without a host are in the region that is asked for. It takes every host for its own.
+        options.region = request.region.clone().unwrap_or(options.region);
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
         progress.say(&format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url()));
@@ -295,7 +297,7 @@ mod sandbox {
         super::print(&format!(
             "A sandbox of Amazon ECR listens at {url} until Ctrl-C. To push into it:\n\n  \
              export AWS_ENDPOINT_URL_ECR={url} AWS_ENDPOINT_URL_ECR_PUBLIC={url} \\\n         \
-             ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
+             AWS_ENDPOINT_URL_STS={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
              AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \
              NO_PROXY=\"{local},$NO_PROXY\"\n  \
              ecr-push IMAGE.tar team/app:1 --create-repository\n"

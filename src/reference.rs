@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 mod host;
 mod pattern;
 
-pub use host::{EcrHost, Host, Owner, is_link_local, is_private, is_region};
+pub use host::{EcrHost, Host, Owner, is_link_local, is_private, is_region, region_code};
 pub use pattern::{TagFilter, TagPattern};
 
 /// Defines a SHA-256 value with a meaning of its own.

@@ -59,6 +59,16 @@ const SESSION_NAME: &str = "ecr-push";
 /// What the task that this program replaces calls its sessions: trust policies may ask for it.
 const TASK_SESSION_NAME: &str = "aws-vsts-tools";
 
+/// Where else AWS's APIs may be.
+const ENDPOINTS: [&str; 6] = [
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_ECR",
+    "AWS_ENDPOINT_URL_ECR_PUBLIC",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_ENDPOINT_URL_SSO_OIDC",
+    "AWS_ENDPOINT_URL_STS",
+];
+
 /// How long a session may live (STS API reference, AssumeRole).
 const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
 
@@ -66,7 +76,11 @@ impl CredentialArgs {
     /// Decides where credentials come from. Nobody is asked for any yet.
     pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Sources> {
         let ci = Environment(environment);
-        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| Some((name, ci.text(name)?)));
+        // The SDK, which reads them by itself, makes a panic of that.
+        if let Some(name) = ENDPOINTS.into_iter().find(|name| environment(name).is_some_and(|url| url.is_empty())) {
+            return Err(Error::usage(format!("{name} is set to nothing, which is no address"))
+                .hint("Leave it unset, and AWS is asked at its own addresses."));
+        }
         let roles = self.roles(&ci)?;
         let task_keys = ci.keys("AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY", "AWS_SESSIONTOKEN")?;
         // Only looked at: AWS's chain reads them by itself. Half of a pair it would pass over without a word.
@@ -102,9 +116,16 @@ impl CredentialArgs {
             (None, None) => Base::Chain,
         };
         let passed_over = names_oidc && self.oidc.is_none() && has_keys;
-        let note =
-            passed_over.then(|| "keys are set, so the CI's OIDC token is not used; --oidc on takes it".to_owned());
-        Ok(Sources { base, roles, region, note })
+        let alone = matches!(base, Base::Oidc(_)) && roles.len() == 1 && roles[0].external_id.is_some();
+        let notes = [
+            (passed_over, "keys are set, so the CI's OIDC token is not used; --oidc on takes it"),
+            (
+                alone,
+                "the external ID is not sent: AWS takes none with an OIDC token, whose claims a role asks for instead",
+            ),
+        ];
+        let notes = notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text.to_owned()).collect();
+        Ok(Sources { base, roles, region: region(environment), notes })
     }
 
     fn roles(&self, ci: &Environment<'_>) -> Result<Vec<Role>> {
@@ -172,15 +193,24 @@ impl CredentialArgs {
             }));
         }
         if let Some(name) = &self.web_identity_token_env {
-            let token = ci.text(name).ok_or_else(|| {
-                Error::usage(format!("--web-identity-token-env names {name:?}, which is not set"))
-                    .hint("Give the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN")
-            })?;
+            let hint = "Give the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN";
+            // It may be the token, which is not quoted.
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                return Err(Error::usage("what --web-identity-token-env is given is no name of a variable").hint(hint));
+            }
+            let unset =
+                || Error::usage(format!("--web-identity-token-env names {name:?}, which is not set")).hint(hint);
+            let token = ci.text(name).ok_or_else(unset)?;
             return Ok(Some(IdToken::Variable { name: name.clone(), token: Secret::new(token) }));
         }
         let github = ci.text("ACTIONS_ID_TOKEN_REQUEST_URL").zip(ci.text("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
         Ok(github.map(|(url, bearer)| IdToken::GitHub { url, bearer: Secret::new(bearer) }))
     }
+}
+
+/// The region that the environment names, with the variable's name.
+pub(super) fn region(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(&'static str, String)> {
+    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| Some((name, Environment(environment).text(name)?)))
 }
 
 struct Environment<'a>(&'a dyn Fn(&str) -> Option<OsString>);

@@ -3,7 +3,7 @@
 use crate::ecr::NewRepository;
 use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
 use crate::error::{Error, Kind, Result};
-use crate::push::{Request, Reuse};
+use crate::push::{IfExists, Request, Reuse};
 use crate::reference::{EcrHost, Host, Target};
 
 use super::arguments::Options;
@@ -74,6 +74,7 @@ fn needs(request: &Request, region: Option<&str>) -> Needs {
         });
     Needs {
         looks: is_looked_at,
+        knows_tags: request.if_exists != IfExists::Overwrite,
         patterns: request.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
         create: request.create_repository.then(|| creation(request)),
         sources: if request.reuse == Reuse::Off { Vec::new() } else { sources.collect() },

@@ -7,7 +7,7 @@ use super::arguments::CompressionArg;
 use crate::error::{Error, Result};
 use crate::image::{Choice, Source};
 use crate::plan::Compression;
-use crate::reference::{Digest, Host, Target, is_region};
+use crate::reference::{Digest, Host, Target, region_code};
 use crate::registry::{ECR, Quirks};
 
 /// By the name of standard input, a file is `./-`.
@@ -93,13 +93,9 @@ pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Re
     }
 }
 
-/// Region codes have hyphens. They are often written with underscores all the same, since a well-known guide does.
 pub(super) fn region(text: String) -> Result<String> {
-    let region = text.trim().to_ascii_lowercase().replace('_', "-");
-    if !is_region(&region) {
-        return Err(Error::usage(format!("{text:?} is not a region")).hint("A region is a code such as eu-west-1."));
-    }
-    Ok(region)
+    let refuse = || Error::usage(format!("{text:?} is not a region")).hint("A region is a code such as eu-west-1.");
+    region_code(&text).ok_or_else(refuse)
 }
 
 /// Another address for every registry, for tests: only loopback, since it is shown the credentials.

@@ -55,7 +55,7 @@ pub struct Sources {
     /// The region that the environment names, with the variable's name.
     pub region: Option<(&'static str, String)>,
     /// What is worth a line: something that was named and is not used.
-    pub note: Option<String>,
+    pub notes: Vec<String>,
 }
 
 /// The credentials to begin with.

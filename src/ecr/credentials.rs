@@ -28,6 +28,10 @@ use crate::error::{Error, Kind, root_cause};
 /// Credentials are renewed when they have as little time left.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
 
+/// How long any source may take. Some programs that profiles name ask their user, and a CI's token and its role are tried
+/// for a minute each.
+const PATIENCE: Duration = Duration::from_secs(150);
+
 /// How long EC2's metadata service may take to connect and to answer. It is on the host: where it is at all, it is quick.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -156,7 +160,9 @@ impl Stage {
         }
         let mut tried = Vec::new();
         for (name, link) in &self.0.links {
-            match link.provide_credentials().await {
+            let timed_out = |_| Err(CredentialsError::provider_timed_out(PATIENCE));
+            let given = tokio::time::timeout(PATIENCE, link.provide_credentials()).await;
+            match given.unwrap_or_else(timed_out).and_then(usable) {
                 Ok(credentials) => {
                     *kept = Some((credentials.clone(), name.clone()));
                     return Ok(credentials);
@@ -221,7 +227,9 @@ impl fmt::Debug for Stage {
 fn why_none(name: &str, error: &CredentialsError) -> String {
     match (name, error) {
         (ENVIRONMENT, CredentialsError::CredentialsNotLoaded(_)) => "AWS_ACCESS_KEY_ID is not set".into(),
-        (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => "AWS_WEB_IDENTITY_TOKEN_FILE is not set".into(),
+        (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => {
+            "AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set".into()
+        }
         (CONTAINER, CredentialsError::CredentialsNotLoaded(_)) => {
             "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set".into()
         }
@@ -259,6 +267,23 @@ pub(super) fn metadata(machine: &ProviderConfig) -> imds::Client {
         .build()
 }
 
+/// Credentials that a request can be signed with: of what is no header the SDK makes a panic. Line ends around them, as
+/// files and variables often have them, are none of theirs.
+fn usable(given: Credentials) -> Result<Credentials, CredentialsError> {
+    let (id, secret, token) = (given.access_key_id(), given.secret_access_key(), given.session_token());
+    let trimmed = (id.trim(), secret.trim(), token.map(str::trim));
+    for (what, text) in [("access key ID", Some(trimmed.0)), ("session token", trimmed.2)] {
+        if text.is_some_and(|text| !text.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(CredentialsError::invalid_configuration(format!("the {what} has characters that none has")));
+        }
+    }
+    if trimmed == (id, secret, token) {
+        return Ok(given);
+    }
+    let (id, secret, token) = trimmed;
+    Ok(Credentials::new(id, secret, token.map(str::to_owned), given.expiry(), "trimmed"))
+}
+
 fn fixed(keys: &Keys) -> Credentials {
     let token = keys.session_token.as_ref().map(|token| token.expose().to_owned());
     Credentials::new(&keys.access_key_id, keys.secret_access_key.expose(), token, None, "variables")
@@ -280,5 +305,31 @@ fn name_of(token: &IdToken) -> String {
         IdToken::Azure { .. } => "Azure Pipelines' OIDC token".into(),
         IdToken::GitHub { .. } => "GitHub Actions' OIDC token".into(),
         IdToken::Variable { name, .. } => format!("the OIDC token in {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that waits for somebody who is not there.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl ProvideCredentials for Silent {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_without_end() {
+        let identity = Identity { stages: vec![Stage::of("the profile p".into(), Silent)] };
+        let Err(NotReady::Broken(error)) = identity.ready().await else { panic!("it should have failed") };
+        assert_eq!(error.to_string(), "cannot get AWS credentials from the profile p");
+        assert!(error.causes()[0].contains("150"), "{:?}", error.causes());
     }
 }

@@ -60,6 +60,8 @@ pub struct Needs {
     pub targets: Vec<(Registry, Repository)>,
     /// Images of them are looked at, for layers that need not be sent.
     pub looks: bool,
+    /// What tags point at has to be known.
+    pub knows_tags: bool,
     /// The newest of several tags is looked for.
     pub patterns: bool,
     /// What they are created with, if they are.
@@ -120,6 +122,9 @@ impl Needs {
         if self.looks {
             actions.extend(["BatchGetImage", "GetDownloadUrlForLayer"]);
         }
+        if self.knows_tags {
+            actions.push("BatchGetImage");
+        }
         if self.patterns {
             actions.push("DescribeImages");
         }
@@ -128,14 +133,14 @@ impl Needs {
         actions
     }
 
-    /// What repositories are created with. ECR Public has no lifecycle policies.
-    fn creating(&self, is_public: bool) -> Vec<&'static str> {
+    /// What private repositories are created with.
+    fn creating(&self) -> Vec<&'static str> {
         let Some(create) = &self.create else { return Vec::new() };
         let mut actions = vec!["CreateRepository"];
         if create.tags {
             actions.push("TagResource");
         }
-        if create.lifecycle_policy && !is_public {
+        if create.lifecycle_policy {
             actions.push("PutLifecyclePolicy");
         }
         if create.repository_policy {
@@ -153,6 +158,7 @@ impl Policy {
             targets.map(|(registry, repository)| registry.arn(repository)).collect()
         };
         let (private, public) = (arns(false), arns(true));
+        let public_if_created = if needs.create.is_some() { public.clone() } else { Vec::new() };
         let everything = |is_wanted: bool| if is_wanted { vec!["*".to_owned()] } else { Vec::new() };
         let keys = needs.targets.iter().filter(|(registry, _)| *registry != Registry::Public);
         let keys = keys.filter_map(|(registry, _)| Some(registry.key(needs.create.as_ref()?.kms_key.as_deref()?)));
@@ -163,14 +169,15 @@ impl Policy {
         let mut policy = Self { version: "2012-10-17", statement: Vec::new() };
         policy.allow("LogIn", "ecr", &["GetAuthorizationToken"], everything(!private.is_empty()));
         policy.allow("Push", "ecr", &[&PUSH[..], &needs.looking()].concat(), private.clone());
-        policy.allow("Create", "ecr", &needs.creating(false), private);
+        policy.allow("Create", "ecr", &needs.creating(), private);
         policy.allow("Encrypt", "kms", &["CreateGrant", "DescribeKey", "RetireGrant"], keys.collect());
         policy.allow("Mount", "ecr", &["BatchCheckLayerAvailability", "GetDownloadUrlForLayer"], sources(false));
         policy.allow("MountImage", "ecr", &["BatchGetImage", "GetDownloadUrlForLayer"], sources(true));
         policy.allow("LogInPublic", "ecr-public", &["GetAuthorizationToken"], everything(!public.is_empty()));
         policy.allow("BearPublic", "sts", &["GetServiceBearerToken"], everything(!public.is_empty()));
-        policy.allow("PushPublic", "ecr-public", &PUSH, public.clone());
-        policy.allow("CreatePublic", "ecr-public", &needs.creating(true), public);
+        policy.allow("PushPublic", "ecr-public", &PUSH, public);
+        // They take no settings.
+        policy.allow("CreatePublic", "ecr-public", &["CreateRepository"], public_if_created);
         policy
     }
 
@@ -245,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn a_push_without_further_options_takes_seven_actions_at_most() {
+    fn a_push_without_further_options_takes_eight_actions_at_most() {
         let policy = Policy::of(&Needs { looks: true, ..needs(china()) });
         let text = policy.json();
         assert!(text.contains("\"arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app\""), "{text}");
         assert_eq!(policy.statement.iter().map(|it| it.sid).collect::<Vec<_>>(), ["LogIn", "Push"]);
-        assert_eq!(policy.statement[1].action.len(), 7);
-        assert_eq!(Policy::of(&needs(china())).statement[1].action.len(), 5);
+        assert_eq!(policy.statement[1].action.len(), 8);
+        assert_eq!(Policy::of(&needs(china())).statement[1].action.len(), 6);
     }
 
     #[test]

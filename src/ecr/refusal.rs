@@ -3,12 +3,13 @@
 use std::error::Error as StdError;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId as _;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 
 use super::federation::Turned;
-use crate::error::{Answer, Error, root_cause};
+use crate::error::{Answer, Error, Kind, root_cause};
 
 /// Adds the cause to an error, and what to do about it.
 pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
@@ -29,6 +30,15 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
             ..Answer::default()
         })
     });
+    let passes = |error| may_pass::<AssumeRoleError>(error) || may_pass::<AssumeRoleWithWebIdentityError>(error);
+    if matches!(why, CredentialsError::ProviderTimedOut(_)) || chain.clone().any(passes) {
+        let error = error.of_kind(Kind::Unavailable);
+        let error = match answer.filter(|answer| !answer.message.is_empty()) {
+            Some(answer) => error.answered(answer),
+            None => error.because(root_cause(why)),
+        };
+        return error.hint("Check the proxy settings and the route to AWS; run the same command again to carry on.");
+    }
     let Some(answer) = answer else {
         let mut all: Vec<String> = chain.map(ToString::to_string).collect();
         if all.iter().any(|text| text.contains("SSO") || text.contains("/sso/")) {
@@ -45,7 +55,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         let general = why.to_string();
         all.retain(|text| *text != general);
         let said = if all.is_empty() { general } else { all.join(": ") };
-        return error.because(said).hint(
+        return error.because(said.trim_end().to_owned()).hint(
             "The same settings can be tried with: aws sts get-caller-identity. Check the route to AWS and the proxy, too.",
         );
     };
@@ -56,6 +66,18 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
 /// Where profiles come from.
 const PROFILES: &str = "aws configure list-profiles tells which there are. They stand in ~/.aws/config (or AWS_CONFIG_FILE) and \
                         ~/.aws/credentials (or AWS_SHARED_CREDENTIALS_FILE).";
+
+/// Whether STS gave no answer, or said that it is out of order.
+fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+    match error.downcast_ref::<SdkError<E>>() {
+        Some(SdkError::ServiceError(said)) => {
+            let code = said.err().code().unwrap_or_default();
+            said.raw().status().is_server_error() || code.starts_with("Throttl") || code.starts_with("IDPCommunication")
+        }
+        Some(SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) => true,
+        _ => false,
+    }
+}
 
 fn cure(answer: &Answer, claims: Option<&str>) -> String {
     match (answer.code.as_str(), claims) {

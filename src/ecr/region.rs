@@ -8,7 +8,7 @@ use aws_config::provider_config::ProviderConfig;
 use super::access::{Base, Sources};
 use super::credentials::metadata;
 use crate::error::{Error, Result};
-use crate::reference::{EcrHost, is_region};
+use crate::reference::{EcrHost, region_code};
 
 /// A region, and who named it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,25 +50,10 @@ pub(super) async fn find(
         .hint("Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG"))
 }
 
-/// Region codes have hyphens, and are often written with underscores all the same.
 fn read(text: &str, from: &str) -> Result<Region> {
-    let code = text.trim().to_ascii_lowercase().replace('_', "-");
-    if !is_region(&code) {
-        return Err(Error::usage(format!("{from} says {text:?}, which is not a region"))
-            .hint("A region is a code such as eu-west-1."));
-    }
-    Ok(Region { code, from: from.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_region_with_underscores_is_meant_with_hyphens() {
-        let region = |text| read(text, "AWS_REGION").map(|region| region.code).ok();
-        assert_eq!(region(" US_West_2 ").as_deref(), Some("us-west-2"));
-        assert_eq!(region("mars-north-7").as_deref(), Some("mars-north-7"), "there is no list");
-        assert_eq!(region("everywhere"), None);
-    }
+    let refuse = || {
+        let what = format!("{from} says {text:?}, which is not a region");
+        Error::usage(what).hint("A region is a code such as eu-west-1.")
+    };
+    Ok(Region { code: region_code(text).ok_or_else(refuse)?, from: from.to_owned() })
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -34,7 +35,7 @@ impl Settings {
     ) -> Result<Self> {
         match access {
             Access::Aws(sources) => Self::of_aws(sources, network, asked_for, host).await,
-            Access::StandIn { endpoint, region } => Self::of_stand_in(endpoint, asked_for.unwrap_or(region)),
+            Access::StandIn { endpoint, region } => Self::of_stand_in(endpoint, region),
         }
     }
 
@@ -50,6 +51,9 @@ impl Settings {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .timeout_config(limits())
             .http_client(http.clone())
+            // Whatever the environment and the profile say of it: of values that the SDK does not know, as `legacy`, which
+            // is the default of other tools, it makes a panic.
+            .retry_config(RetryConfig::standard())
             .region(Region::new(region.code.clone()))
             // Until we know who we are.
             .no_credentials();

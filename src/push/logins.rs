@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use tokio::sync::OnceCell;
 
@@ -29,6 +29,8 @@ pub(super) struct Logins {
     apis: Shared<Option<Region>, Ecr>,
     /// ECR's logins, by where that is.
     regions: Shared<Region, Amazon>,
+    /// Whether it was told what was named and is not used.
+    told: Once,
 }
 
 /// A region, and the kind of address that its API is asked at.
@@ -56,7 +58,7 @@ pub(super) type Private = (Option<Ecr>, Host, Arc<Account>);
 impl Logins {
     /// None fetched yet.
     pub(super) fn of(network: Network) -> Self {
-        Self { network, apis: Mutex::default(), regions: Mutex::default() }
+        Self { network, apis: Mutex::default(), regions: Mutex::default(), told: Once::new() }
     }
 
     /// Logs in to a private registry of ECR: the one that is named, or the caller's own.
@@ -99,13 +101,21 @@ impl Logins {
         let said = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
         let connect = || async {
             let ecr = Ecr::connect(&request.access, &self.network, request.region.as_deref(), host).await?;
-            tell(ecr.origins().await, request, events);
+            self.tell(ecr.origins().await, request, events);
             Ok(ecr)
         };
         let ecr = cell(&self.apis, said).get_or_init(connect).await.clone()?;
         let log_in = || of_region(&ecr, request, events);
         let amazon = cell(&self.regions, ecr.realm()).get_or_init(log_in).await.clone()?;
         Ok((ecr, amazon))
+    }
+
+    /// Tells whose credentials are used, and once what was named and is not used.
+    fn tell(&self, origins: String, request: &Request, events: &Events) {
+        if let Access::Aws(Sources { notes, .. }) = &request.access {
+            self.told.call_once(|| notes.iter().for_each(|note| events(Event::Note(note.clone()))));
+        }
+        events(Event::Detail(origins));
     }
 
     /// Who we are to ECR Public, should it ask, and its API: that knows, and where there are no AWS credentials, docker may.
@@ -117,7 +127,7 @@ impl Logins {
     ) -> Result<(Option<EcrPublic>, Arc<Account>)> {
         match EcrPublic::connect(&request.access, &self.network, host).await {
             Ok(api) => {
-                tell(api.origins().await, request, events);
+                self.tell(api.origins().await, request, events);
                 tell_caller(api.caller(), request, events).await;
                 let public = api.clone();
                 let source = move |_| {
@@ -161,14 +171,6 @@ async fn of_region(ecr: &Ecr, request: &Request, events: &Events) -> Result<Amaz
         }) as _
     };
     Ok(Amazon { own, account: Account::new(Manner::AtOnce, Arc::new(source)) })
-}
-
-/// Tells whose credentials are used, and what was named and is not used.
-fn tell(origins: String, request: &Request, events: &Events) {
-    if let Access::Aws(Sources { note: Some(note), .. }) = &request.access {
-        events(Event::Note(note.clone()));
-    }
-    events(Event::Detail(origins));
 }
 
 /// Tells who AWS says we are, if that is wanted.

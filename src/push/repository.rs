@@ -28,7 +28,9 @@ impl Destination {
             }
             return self.ensure_public(&public, exists, request, events).await;
         }
-        let Some((ecr, place)) = self.ecr.clone() else { return self.ensure_by_looks(exists) };
+        let Some((ecr, place)) = self.ecr.clone() else {
+            return self.ensure_by_login(exists, request, events).await;
+        };
         let (account, name) = (&place.host.account, &place.repository);
         let exists = match exists {
             Some(exists) => Some(exists),
@@ -65,7 +67,15 @@ impl Destination {
                     Err(error) => return Err(error),
                 }
             }
-            Some(false) => self.have_it_created(&ecr, &place, request, events).await?,
+            Some(false) => {
+                let (name, host, hint) = (name.clone(), self.host.clone(), self.creation());
+                let absent = || {
+                    Error::new(Kind::Refused, format!("the repository {name} does not exist in {host}"))
+                        .hint(format!("Add --create-repository, or create it first: {hint}"))
+                };
+                let template = in_time(ecr.template(account, &name)).await.map_err(|error| said(&error));
+                self.have_it_created(template, &absent, request, events).await?;
+            }
             None => events(Event::Note(format!(
                 "whether the repository {name} exists was not checked: ecr:DescribeRepositories is not allowed"
             ))),
@@ -92,14 +102,14 @@ impl Destination {
     /// Has a registry create the repository that creates those that are pushed to, by a template.
     ///
     /// One request does it before all others: what becomes of several at once is not documented.
-    async fn have_it_created(&mut self, ecr: &Ecr, place: &Place, request: &Request, events: &Events) -> Result<()> {
-        let (name, host) = (&place.repository, &self.host);
-        let absent = || {
-            let create = format!("aws ecr create-repository --repository-name {name} --region {}", ecr.region());
-            Error::new(Kind::Refused, format!("the repository {name} does not exist in {host}"))
-                .hint(format!("Add --create-repository, or create it first: {create}"))
-        };
-        let unknown = match in_time(ecr.template(&place.host.account, name)).await {
+    pub(super) async fn have_it_created(
+        &mut self,
+        template: Result<Template, String>,
+        absent: &(dyn Fn() -> Error + Sync),
+        request: &Request,
+        events: &Events,
+    ) -> Result<()> {
+        let unknown = match template {
             Ok(Template::None) => return Err(absent()),
             Ok(Template::Of(prefix)) => {
                 let text = format!(
@@ -110,7 +120,7 @@ impl Destination {
                 None
             }
             Ok(Template::Unknown(why)) => Some(why.to_owned()),
-            Err(error) => Some(said(&error)),
+            Err(why) => Some(why),
         };
         if let Some(why) = &unknown {
             events(Event::Note(format!("whether a creation template is for {} was not checked: {why}", self.name())));

@@ -253,6 +253,13 @@ pub fn is_region(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
+/// A region code, as people write it: codes have hyphens, and are often written with underscores all the same, since a
+/// well-known guide does. `None` if it cannot be one.
+pub fn region_code(text: &str) -> Option<String> {
+    let code = text.trim().to_ascii_lowercase().replace('_', "-");
+    is_region(&code).then_some(code)
+}
+
 /// Whether an address belongs to nobody in particular: link-local ones lead to cloud metadata services.
 pub fn is_link_local(ip: IpAddr) -> bool {
     match ip {

@@ -220,3 +220,10 @@ fn a_vpc_endpoint_leads_to_a_registry_under_its_own_name() {
         }
     }
 }
+
+#[test]
+fn a_region_with_underscores_is_meant_with_hyphens() {
+    assert_eq!(region_code(" US_West_2 ").as_deref(), Some("us-west-2"));
+    assert_eq!(region_code("mars-north-7").as_deref(), Some("mars-north-7"), "there is no list");
+    assert_eq!(region_code("everywhere"), None);
+}

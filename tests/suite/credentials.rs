@@ -107,6 +107,28 @@ fn a_role_that_is_refused_says_whose_right_is_missing() {
 }
 
 #[test]
+fn a_service_for_roles_that_is_out_of_order_is_worth_another_run() {
+    use ecr_push::sandbox::Fault;
+    let busy = super::ecr::status(503, "ServiceUnavailable", "later");
+    let broken = Rules { faults: vec![Fault::once("sts:Request", busy).times(9)], ..Rules::default() };
+    for (rules, endpoint) in [(broken, None), (Rules::default(), Some("http://127.0.0.1:1"))] {
+        let cloud = Cloud::with("eu-west-1", rules);
+        for is_by_token in [false, true] {
+            let mut command = push(&cloud, &["--role-arn", ROLE]);
+            if is_by_token {
+                github(&cloud, &mut command);
+            } else {
+                keys(&mut command);
+            }
+            command.envs(endpoint.map(|url| ("AWS_ENDPOINT_URL_STS", url)));
+            let run =
+                cloud.finish(command).exits(4).says(&[&format!("cannot get AWS credentials from the role {ROLE}")]);
+            drop(run.says(&["run the same command again"]));
+        }
+    }
+}
+
+#[test]
 fn roles_are_assumed_one_from_the_other() {
     let cloud = Cloud::of("eu-west-1");
     let mut command = push(&cloud, &["--role-arn", ROLE, "--role-arn", SECOND]);
@@ -162,6 +184,53 @@ fn half_a_pair_of_keys_is_told() {
     let mut command = push(&cloud, &[]);
     command.env("AWS_ACCESSKEYID", "$(AWS.AccessKeyID)").env("AWS_SECRETACCESSKEY", SECRET_KEY);
     drop(cloud.finish(command).exits(2).says(&["AWS_ACCESSKEYID holds $(AWS.AccessKeyID), which nobody filled in"]));
+    assert_eq!(cloud.log().len(), 0);
+}
+
+#[test]
+fn settings_that_aws_s_own_tools_know_otherwise_do_no_harm() {
+    let cloud = Cloud::of("eu-west-1");
+    for (variable, value) in [
+        // The mode that other tools have by default, and what is no number.
+        ("AWS_RETRY_MODE", "legacy"),
+        ("AWS_RETRY_MODE", ""),
+        ("AWS_MAX_ATTEMPTS", ""),
+        ("AWS_MAX_ATTEMPTS", "0"),
+        ("AWS_MAX_ATTEMPTS", "many"),
+        // As files and variables of pipelines hold them.
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE\n"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY\r\n"),
+    ] {
+        let mut command = push(&cloud, &[]);
+        keys(&mut command);
+        command.env(variable, value);
+        drop(arrives(&cloud, command, "the environment"));
+    }
+    assert!(cloud.keys().iter().all(|key| key == ACCESS_KEY), "{:?}", cloud.keys());
+    // Also in a profile that assumes a role.
+    let text = format!(
+        "[profile p]\nretry_mode = legacy\nrole_arn = {ROLE}\nsource_profile = base\n{}",
+        profile("base", "AKIA")
+    );
+    let command = configured(&cloud, push(&cloud, &["--profile", "p"]), &text);
+    drop(arrives(&cloud, command, "the profile p"));
+}
+
+#[test]
+fn settings_that_cannot_be_are_told() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &[]);
+    keys(&mut command);
+    command.env("AWS_ENDPOINT_URL_ECR", "");
+    let run = cloud.finish(command).exits(2).says(&["AWS_ENDPOINT_URL_ECR is set to nothing, which is no address"]);
+    drop(run.says(&["hint: Leave it unset"]));
+    for (variable, odd) in [("AWS_ACCESS_KEY_ID", "AKIA\nEXAMPLE"), ("AWS_SESSION_TOKEN", "t\u{f6}ken")] {
+        let mut command = push(&cloud, &[]);
+        keys(&mut command);
+        command.env(variable, odd);
+        let run = cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the environment"]);
+        drop(run.says(&["has characters that none has"]).never_says(&[odd]));
+    }
     assert_eq!(cloud.log().len(), 0);
 }
 
@@ -246,6 +315,18 @@ fn a_token_in_a_variable() {
     assert_eq!(cloud.assumed()[0].action, "AssumeRoleWithWebIdentity");
     let command = push(&cloud, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
     drop(cloud.finish(command).exits(2).says(&["names \"AWS_ID_TOKEN\", which is not set"]));
+    // Who gives the token itself does not find it in the log.
+    let command = push(&cloud, &["--web-identity-token-env", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "--role-arn", ROLE]);
+    drop(cloud.finish(command).exits(2).says(&["is no name of a variable", "not the token"]).never_says(&["eyJ"]));
+    // An external ID is for roles that are assumed with keys.
+    let options = ["--web-identity-token-env", "T", "--role-arn", ROLE, "--external-id", "x", "--tag", "2"];
+    let mut command = push(&cloud, &options);
+    command.env("T", "a.b.c");
+    drop(cloud.finish(command).exits(0).says(&["note: the external ID is not sent: "]));
+    let mut command = push(&cloud, &[&options[..], &["--role-arn", ROLE, "--tag", "3"]].concat());
+    command.env("T", "a.b.c");
+    drop(cloud.finish(command).exits(0).never_says(&["is not sent"]));
+    assert_eq!(cloud.assumed().last().unwrap().external_id.as_deref(), Some("x"));
 }
 
 #[test]
@@ -277,9 +358,11 @@ fn keys_come_before_a_ci_s_token_unless_it_is_asked_for() {
     let mut command = push(&cloud, &["--role-arn", ROLE, "--web-identity-token-env", "T", "--tag", "3"]);
     command.env("T", "a.b.c");
     keys(&mut command);
-    drop(
-        cloud.finish(command).exits(0).says(&["keys are set, so the CI's OIDC token is not used; --oidc on takes it"]),
-    );
+    command.args(["team/app:3", "--region", "eu-west-1"]);
+    let run = cloud.finish(command).exits(0);
+    let said = run.stderr.matches("keys are set, so the CI's OIDC token is not used; --oidc on takes it").count();
+    assert_eq!(said, 1, "once, whatever the number of targets: {}", run.stderr);
+    drop(run);
     assert_eq!(cloud.assumed()[2].action, "AssumeRole");
 }
 
@@ -369,10 +452,20 @@ fn without_credentials_it_is_told_what_was_tried() {
     let cloud = Cloud::of("eu-west-1");
     let run = cloud.finish(push(&cloud, &[])).exits(3).says(&["no AWS credentials were found", "because: tried"]);
     let run = run.says(&["the environment: AWS_ACCESS_KEY_ID is not set\n", "the profile: "]);
-    let run =
-        run.says(&["web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set\n", "the container's credentials: AWS_"]);
+    let run = run.says(&[
+        "web identity: AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set\n",
+        "the container's credentials: AWS_",
+    ]);
     drop(run.says(&["EC2's metadata: ", "hint: Set AWS_ACCESS_KEY_ID"]));
     assert_eq!(cloud.hosts(), [""; 0]);
+}
+
+#[test]
+fn a_program_that_has_no_credentials_is_quoted_in_one_line() {
+    let cloud = Cloud::of("eu-west-1");
+    let text = "[profile p]\ncredential_process = sh -c 'echo not today >&2; exit 3'\n";
+    let command = configured(&cloud, push(&cloud, &["--profile", "p"]), text);
+    drop(cloud.finish(command).exits(3).says(&["Stderr: not today\n  hint: "]));
 }
 
 #[test]
@@ -516,6 +609,10 @@ fn another_account_s_registry_by_its_number() {
     drop(cloud.finish(contradiction).exits(2).says(&["--registry-id 111111111111 contradicts"]));
     let no_account = command("team/app:1", &["--registry-id", "12"]);
     drop(cloud.finish(no_account).exits(2).says(&["it takes twelve digits"]));
+    // Beside targets that it is not for, it is for the one that it is for.
+    let here = format!("{}/team/app:2", host("eu-west-1"));
+    let run = cloud.finish(command("team/app:1", &[&here, "--registry-id", "111111111111"])).exits(0);
+    assert_eq!(run.stdout.lines().count(), 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use ecr_push::sandbox::{Asks, Fault, Rules, Trouble};
+use ecr_push::sandbox::{Asks, CreationTemplate, Fault, Rules, Trouble};
 
 use super::bench::{report, testdata};
 use super::ecr::{Ecr, HOST, SECRET_KEY, status};
@@ -69,6 +69,54 @@ fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
     let words =
         ["the repository team/new does not exist", "a docker login cannot create it", "aws ecr create-repository"];
     drop(ecr.finish(command).exits(1).says(&words));
+}
+
+#[test]
+fn a_template_creates_the_repository_for_a_docker_login_too() {
+    for (prefix, code) in [("team", 0), ("other", 1)] {
+        let rules = Rules { templates: vec![CreationTemplate::on_push(prefix)], ..Rules::default() };
+        let ecr = Ecr::with(&[], rules);
+        let (archive, target) = (testdata(ARCHIVE), format!("{HOST}/team/new:1"));
+        let command = with_docker_login(&ecr, &ecr.token(), &[&archive, &target, "--dry-run"]);
+        drop(ecr.finish(command).exits(0));
+        let command = with_docker_login(&ecr, &ecr.token(), &[&archive, &target]);
+        let run = ecr.finish(command).exits(code).says(&["was not checked: a docker login may not ask"]);
+        drop(if code == 0 {
+            run
+        } else {
+            run.says(&["a docker login cannot create it", "hint: Give AWS credentials"])
+        });
+        assert_eq!(ecr.image("team/new", "1").is_some(), code == 0);
+    }
+}
+
+#[test]
+fn what_a_docker_login_cannot_do_is_told() {
+    let ecr = Ecr::new();
+    let options = ["--create-repository", "--reuse", "off"];
+    let target = format!("{HOST}/team/app:1");
+    let command =
+        with_docker_login(&ecr, &ecr.token(), &[&[testdata(ARCHIVE).as_str(), &target], &options[..]].concat());
+    drop(ecr.finish(command).exits(0).says(&["exists was not checked, and a docker login cannot create it"]));
+    // All the rest it can.
+    let again = [testdata(ARCHIVE), target];
+    for (how, code, words) in [("fail", 1, "wants no such tag"), ("skip", 0, ""), ("same-ok", 0, "")] {
+        let command = with_docker_login(&ecr, &ecr.token(), &[&again[0], &again[1], "--if-exists", how]);
+        drop(ecr.finish(command).exits(code).says(&[words]));
+    }
+    // In ECR Public there are no templates.
+    let ecr = public(&[]);
+    for more in [&[][..], &["--create-repository"]] {
+        let mut command =
+            with_docker_login(&ecr, &ecr.token(), &[&[testdata(ARCHIVE).as_str(), PUBLIC], more].concat());
+        let config = std::fs::read_to_string(ecr.bench.home().join(".docker/config.json")).unwrap();
+        std::fs::write(ecr.bench.home().join(".docker/config.json"), config.replace(HOST, "public.ecr.aws")).unwrap();
+        command.env("AWS_ENDPOINT_URL_ECR_PUBLIC", ecr.url());
+        let run =
+            ecr.finish(command).exits(1).says(&["the repository sandbox/app does not exist in public.ecr.aws, and a"]);
+        drop(run.says(&["aws ecr-public create-repository --repository-name app --region us-east-1"]));
+        assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
+    }
 }
 
 #[test]
@@ -172,6 +220,13 @@ fn ecr_public_s_repositories_are_created_by_its_own_api() {
         assert_eq!(report(&written)["targets"][0]["created_repository"], created);
     }
     assert_eq!((ecr.repositories(), ecr.count("ecr-public:CreateRepository")), (vec!["sandbox/app".to_owned()], 1));
+    // Whoever may neither look nor create tries with what is there.
+    ecr.set_rules(|rules| {
+        rules.deny = ["DescribeRepositories", "CreateRepository"].map(|it| format!("ecr-public:{it}")).to_vec();
+    });
+    let run = ecr.finish(command(&ecr, &[PUBLIC, "--create-repository", "--reuse", "off"])).exits(0);
+    drop(run.says(&["neither ecr-public:DescribeRepositories nor ecr-public:CreateRepository is allowed"]));
+    ecr.set_rules(|rules| rules.deny.clear());
     // The alias is somebody else's.
     let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).exits(1);
     let run = run.says(&["warning: ECR Public calls it public.ecr.aws/sandbox/tool: is that alias yours?"]);

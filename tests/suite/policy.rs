@@ -193,6 +193,31 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
     }
 }
 
+#[test]
+fn tags_that_have_to_be_known_take_the_right_to_look() {
+    for options in [["--reuse", "off", "--if-exists", "skip"], ["--reuse", "cache", "--if-exists", "skip"]] {
+        let (_ecr, run, denied) = push(ARCHIVE, &printed(&options), &options, true);
+        drop(run.exits(0));
+        assert_eq!(denied, Vec::<String>::new(), "{options:?}");
+    }
+}
+
+#[test]
+fn any_option_of_a_push_can_be_given() {
+    let run = Bench::new().run(&["policy", "team/app", "localhost:5000/app", "--username", "bob", "--password-stdin"]);
+    drop(run.exits(0));
+    // What ECR Public's repositories cannot have takes no right.
+    let options = ["--create-repository", "--repository-tag", "a=b", "--repository-policy", "p.json"];
+    let run = Bench::new().run(&[&["policy", "public.ecr.aws/me/app"], &options[..]].concat()).exits(0);
+    assert!(run.stdout.contains("ecr-public:CreateRepository"));
+    drop(run.never_says(&["TagResource", "SetRepositoryPolicy"]));
+    // A variable of blanks is none, as it is in a push.
+    let bench = Bench::new();
+    let mut command = bench.command(&["policy", "team/app"]);
+    command.env("AWS_REGION", " ").env("AWS_DEFAULT_REGION", "eu_west_1");
+    assert!(finish(command, String::new).exits(0).stdout.contains("arn:aws:ecr:eu-west-1:*:repository/team/app"));
+}
+
 /// The policy without one action; a statement that allows nothing any more goes, too.
 fn without(policy: &Value, sid: &str, action: &str) -> Value {
     let mut policy = policy.clone();

@@ -82,6 +82,21 @@ fn every_archive_is_a_quick_start() {
 }
 
 #[test]
+fn a_sandbox_is_in_the_region_that_is_named() {
+    let bench = Bench::new();
+    let named = "123456789012.dkr.ecr.eu-west-3.amazonaws.com/team/app:1";
+    for (targets, registries) in [
+        (&["demo/app:1"][..], &["000000000000.dkr.ecr.us-west-2"][..]),
+        (&["demo/app:1", named], &["123456789012.dkr.ecr.us-west-2", "123456789012.dkr.ecr.eu-west-3"]),
+        (&[named, "demo/app:1"], &["123456789012.dkr.ecr.eu-west-3", "123456789012.dkr.ecr.us-west-2"]),
+    ] {
+        let run = bench.run(&[&["--sandbox", &testdata(ARCHIVE), "--region", "us_west_2"], targets].concat()).exits(0);
+        let starts = run.stdout.lines().zip(registries).filter(|(line, start)| line.starts_with(*start)).count();
+        assert_eq!(starts, registries.len(), "{}", run.stdout);
+    }
+}
+
+#[test]
 fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
     let bench = Bench::new();
     let dir = bench.scratch("images");
@@ -134,7 +149,7 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
     // As a shell reads it where NO_PROXY is not set.
     let exports = exports.into_iter().map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));
     let exports: Vec<_> = exports.collect();
-    assert_eq!(exports.len(), 7, "{exports:?}");
+    assert_eq!(exports.len(), 8, "{exports:?}");
     let public = "public.ecr.aws/sandbox/app:1";
     for (target, create) in
         [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[]), (public, &["--create-repository"])]
@@ -142,7 +157,8 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
         let mut push = bench.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
         // A proxy that leads nowhere is no hindrance.
         push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().cloned());
-        let run = finish(push, String::new).exits(0);
+        push.arg("-v");
+        let run = finish(push, String::new).exits(0).says(&["caller arn:aws:iam::000000000000:user/sandbox"]);
         let start = if target == public { public.to_owned() } else { format!("{HOST}/{target}") };
         assert!(run.stdout.starts_with(&format!("{start}@sha256:")));
     }

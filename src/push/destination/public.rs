@@ -26,33 +26,73 @@ impl Destination {
                 self.only_planned = true;
             }
             Some(false) | None if request.create_repository && !request.dry_run => {
-                if let Some(place) = public.create_repository(&self.repository).await? {
-                    events(Event::Note(format!("created the repository {name}")));
-                    // A registry may have several aliases; one that is not the caller's names somebody else's.
-                    if !place.is_empty() && place != name {
-                        events(Event::Warning(format!("ECR Public calls it {place}: is that alias yours?")));
+                match public.create_repository(&self.repository).await {
+                    Ok(Some(place)) => {
+                        events(Event::Note(format!("created the repository {name}")));
+                        // A registry may have several aliases; one that is not the caller's names somebody else's.
+                        if !place.is_empty() && place != name {
+                            events(Event::Warning(format!("ECR Public calls it {place}: is that alias yours?")));
+                        }
+                        self.was_created();
                     }
-                    self.state().created = true;
+                    Ok(None) => {}
+                    Err(error) if exists.is_none() && error.kind() == Kind::Permission => events(Event::Note(format!(
+                        "whether the repository {name} exists was not checked, and it cannot be created: neither \
+                         ecr-public:DescribeRepositories nor ecr-public:CreateRepository is allowed"
+                    ))),
+                    Err(error) => return Err(error),
                 }
             }
             Some(false) => {
-                let own = self.repository.as_str().split_once('/').map_or("", |(_, own)| own);
-                let create = format!("aws ecr-public create-repository --repository-name {own} --region us-east-1");
                 return Err(Error::new(Kind::Refused, format!("the repository {name} does not exist"))
-                    .hint(format!("Add --create-repository, or create it first: {create}")));
+                    .hint(format!("Add --create-repository, or create it first: {}", self.creation())));
             }
             Some(true) | None => {}
         }
         Ok(())
     }
 
-    /// Without the API nothing can be created.
-    pub(in crate::push) fn ensure_by_looks(&self, exists: Option<bool>) -> Result<()> {
-        let Some(place) = self.place.as_ref().filter(|_| exists == Some(false)) else { return Ok(()) };
-        let (name, region) = (&self.repository, &place.host.region);
-        let what =
-            format!("the repository {name} does not exist in {}, and a docker login cannot create it", self.host);
-        let create = format!("aws ecr create-repository --repository-name {name} --region {region}");
-        Err(Error::new(Kind::Refused, what).hint(format!("Give AWS credentials, or create it first: {create}")))
+    /// The same with a docker login, which has no API: nothing can be created by that, but a template may do it.
+    pub(in crate::push) async fn ensure_by_login(
+        &mut self,
+        exists: Option<bool>,
+        request: &Request,
+        events: &Events,
+    ) -> Result<()> {
+        if !self.host.is_amazons() {
+            return Ok(());
+        }
+        let (name, host) = (self.repository.clone(), self.host.clone());
+        let hint = format!("Give AWS credentials, or create it first: {}", self.creation());
+        let absent = || {
+            let what = format!("the repository {name} does not exist in {host}, and a docker login cannot create it");
+            Error::new(Kind::Refused, what).hint(hint.clone())
+        };
+        match exists {
+            Some(false) if request.create_repository || host.is_ecr_public() => Err(absent()),
+            Some(false) => {
+                let unknown = Err("a docker login may not ask".to_owned());
+                self.have_it_created(unknown, &absent, request, events).await
+            }
+            None if request.create_repository => {
+                let name = self.name();
+                let text = format!(
+                    "whether the repository {name} exists was not checked, and a docker login cannot create it"
+                );
+                events(Event::Note(text));
+                Ok(())
+            }
+            Some(true) | None => Ok(()),
+        }
+    }
+
+    /// What a person types to create the repository.
+    pub(in crate::push) fn creation(&self) -> String {
+        let (service, name, region) = match &self.place {
+            Some(place) => ("ecr", self.repository.as_str(), place.host.region.as_str()),
+            // The first part is the registry's alias.
+            None => ("ecr-public", self.repository.as_str().split_once('/').map_or("", |(_, own)| own), "us-east-1"),
+        };
+        format!("aws {service} create-repository --repository-name {name} --region {region}")
     }
 }

@@ -47,10 +47,8 @@ impl Destination {
         let hung_up = format!("cannot upload to {repository}: {} hung up instead of an answer", self.host);
         match ecr.doubt(&host.account, repository).await.ok()? {
             Doubt::Absent => {
-                let create =
-                    format!("aws ecr create-repository --repository-name {repository} --region {}", host.region);
                 let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"));
-                Some(error.hint(format!("Add --create-repository, or create it: {create}")))
+                Some(error.hint(format!("Add --create-repository, or create it: {}", self.creation())))
             }
             Doubt::Denied(said) => {
                 let error = Error::new(Kind::Permission, format!("{hung_up}, and its API says why"));
