@@ -95,7 +95,10 @@ impl Keychain {
 async fn look(path: &Path, host: &Host, repositories: &[Repository]) -> Result<Option<Found>> {
     let Some(file) = read(path).await? else { return Ok(None) };
     // The helper for one registry, the file's own logins, the store for all registries: docker's order.
-    let helper = file.helpers.iter().find(|(key, helper)| is_of(key, host) && !helper.is_empty());
+    let named = |key: &String, helper: &String| is_of(key, host) && !helper.is_empty();
+    // Of several spellings docker's own, else the same one each time.
+    let helpers = file.helpers.iter().filter(|(key, helper)| named(key, helper));
+    let helper = helpers.min_by_key(|(key, _)| (key.as_str() != host.as_str(), key.as_str()));
     if let Some((key, helper)) = helper
         && let Some(found) = ask(helper, key, path).await?
     {

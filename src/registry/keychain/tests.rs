@@ -161,3 +161,19 @@ async fn a_helper_that_hangs_is_waited_for_no_longer_than_that() {
     let error = answered("exec sleep 600").await.unwrap_err();
     assert_eq!(error.causes(), ["no answer within 60 s"]);
 }
+
+#[tokio::test]
+async fn of_several_helpers_for_a_registry_the_one_of_its_very_name_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(
+        &path,
+        r#"{"credHelpers": {"https://z.example": "wrong", "z.example": "right", "http://z.example": "wrong"}}"#,
+    )
+    .unwrap();
+    for _ in 0..16 {
+        let keychain = Keychain { files: vec![path.clone()] };
+        let error = keychain.find(&"z.example".parse().unwrap(), &[]).await.unwrap_err();
+        assert!(error.to_string().contains("docker-credential-right"), "{error}");
+    }
+}
