@@ -21,6 +21,7 @@ mod arguments;
 mod credentials;
 mod inspect;
 mod logins;
+mod pipeline;
 mod policy;
 mod repository;
 mod values;
@@ -28,6 +29,7 @@ mod values;
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
 pub use inspect::{Inspect, Output};
+pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;
 use values::{archive, at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
 
@@ -58,6 +60,8 @@ pub struct Push {
     pub username: Option<String>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
+    /// What a CI system is to see.
+    pub pipeline: Pipeline,
     /// How progress is shown.
     pub progress: Show,
     /// What is told.
@@ -208,6 +212,7 @@ fn policy_of(args: policy::PolicyArgs, environment: &dyn Fn(&str) -> Option<OsSt
     let policy::PolicyArgs { target, terraform, mut options } = args;
     // Whoever pushes is somewhere else, and has its own environment there.
     options.credentials = CredentialArgs::default();
+    options.pipeline = pipeline::PipelineArgs::default();
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
     // As AWS's own chain has it.
@@ -247,6 +252,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
     }
     let username = logins::username(args.username, &targets, &archive)?;
+    let pipeline = args.pipeline.read(environment)?;
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
@@ -299,7 +305,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     };
     let progress = if args.quiet { Show::None } else { args.progress };
     let tell = if args.verbose { Tell::All } else { Tell::Usual };
-    Ok(Push { request, username, said, report: args.report, progress, tell, sandbox })
+    Ok(Push { request, username, said, report: args.report, pipeline, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

@@ -16,6 +16,9 @@ use ecr_push::registry::Login;
 use ecr_push::report;
 use tokio_util::sync::CancellationToken;
 
+#[path = "main/pipeline.rs"]
+mod pipeline;
+
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1).collect();
     let done = cli::parse(arguments, &|name| std::env::var_os(name)).and_then(run);
@@ -71,16 +74,19 @@ fn password_of(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, report: report_path, progress, tell, sandbox, .. } = command;
+    let Push { mut request, said, report: report_path, pipeline, progress, tell, sandbox, .. } = command;
     // Opened before the push, so that a bad path does not cost one.
     let report_file = report_path.map(|path| {
         let file = File::create(&path);
         file.map_err(|error| Error::usage(format!("cannot write the report {}", path.display())).because(error))
     });
     let report_file = report_file.transpose()?;
+    let mode = mode(progress);
+    let pipeline = pipeline::Watcher::start(pipeline, mode)?;
     let cancel = cancelled_by_ctrl_c();
-    let progress = Progress::start(mode(progress), tell);
-    let tell = progress.events();
+    let progress = Progress::start(mode, tell);
+    let tell = pipeline.events(progress.events());
+    pipeline.begin();
     said.into_iter().for_each(|note| tell(Event::Note(note)));
 
     #[cfg(feature = "sandbox")]
@@ -92,7 +98,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     };
 
     let outcome = match &sandbox {
-        Ok(_) => push(request.clone(), progress.events(), cancel).await,
+        Ok(_) => push(request.clone(), tell, cancel).await,
         Err(error) => Outcome::failed(&request, error.clone()),
     };
 
@@ -106,6 +112,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
 
     let quiet = progress.is_quiet();
     progress.finish();
+    pipeline.end();
     let reported = report_file.map_or(Ok(()), |mut file| {
         let written = file.write_all(report::json(&outcome).as_bytes());
         written.map_err(|error| Error::new(Kind::Input, "cannot write the report").because(error))
@@ -121,9 +128,13 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     if let (false, Ok(text)) = (quiet, &read_back) {
         complain(text);
     }
-    complain(&report::failures(&outcome));
-    let others: Vec<Error> = [read_back.map(drop), printed, reported].into_iter().filter_map(Result::err).collect();
-    others.iter().for_each(|error| complain(&report::failure(error)));
+    let say = |error: &Error| pipeline.failure(error);
+    complain(&report::failures(&outcome, &say));
+    pipeline.summarise(&outcome);
+    let set = pipeline.set_variables(&outcome);
+    let others: Vec<Error> =
+        [read_back.map(drop), printed, reported, set].into_iter().filter_map(Result::err).collect();
+    others.iter().for_each(|error| complain(&say(error)));
     let error = outcome.error().or_else(|| others.first());
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
 }

@@ -58,6 +58,7 @@ mod moto;
 mod mount;
 mod nested;
 mod passing;
+mod pipelines;
 mod policy;
 mod promotion;
 mod quick_start;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ecr_push::report::ci::{SYSTEMS, System};
 use ecr_push::sandbox::{Absent, Rules};
 
 use super::bench::{Bench, finish, testdata};
@@ -116,4 +117,13 @@ fn every_command_line_of_the_readme_is_understood() {
         // There is no such archive, which is only found out after the command line made sense.
         let _run = Bench::new().run(&arguments).exits(1).says(&["image.tar"]);
     }
+}
+
+#[test]
+fn the_table_of_ci_systems_is_the_program_s() {
+    let section = section("### In a pipeline");
+    for System { name, title, link, .. } in &SYSTEMS {
+        assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
+    }
+    assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());
 }
