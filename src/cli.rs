@@ -248,8 +248,14 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             .hint("Leave one of them out."));
     }
     let archive = archive(path.unwrap_or_default());
-    if args.report.as_ref().is_some_and(|report| archive == Source::Path(report.clone())) {
-        return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
+    for (option, file) in [("--report", &args.report), ("--output-file", &args.pipeline.output_file)] {
+        if file.as_ref().is_some_and(|file| archive == Source::Path(file.clone())) {
+            let what = format!("{option} names the archive, which it would overwrite");
+            return Err(Error::usage(what).hint("Name another file."));
+        }
+    }
+    if args.report.is_some() && args.report == args.pipeline.output_file {
+        return Err(Error::usage("--report and --output-file name the same file").hint("Name one for each."));
     }
     let username = logins::username(args.username, &targets, &archive)?;
     let pipeline = args.pipeline.read(environment)?;

@@ -10,7 +10,7 @@ use ecr_push::cli::{self, Command, Inspect, Output, Push, Show};
 use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Spool};
 use ecr_push::inspect::{Inspection, verify};
-use ecr_push::progress::{Mode, Progress, Tell};
+use ecr_push::progress::{Mode, Progress, Tell, harmless};
 use ecr_push::push::{Event, Given, Outcome, push};
 use ecr_push::registry::Login;
 use ecr_push::report;
@@ -129,12 +129,12 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         complain(text);
     }
     let say = |error: &Error| pipeline.failure(error);
-    complain(&report::failures(&outcome, &say));
+    instruct(&report::failures(&outcome, &say));
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
     let others: Vec<Error> =
         [read_back.map(drop), printed, reported, set].into_iter().filter_map(Result::err).collect();
-    others.iter().for_each(|error| complain(&say(error)));
+    others.iter().for_each(|error| instruct(&say(error)));
     let error = outcome.error().or_else(|| others.first());
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
 }
@@ -224,8 +224,13 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes to stderr. Where even that fails there is nobody left to tell.
+/// Writes to stderr what people read.
 fn complain(text: &str) {
+    instruct(&harmless(text));
+}
+
+/// Writes to stderr what a CI system may act on. Where even that fails there is nobody left to tell.
+fn instruct(text: &str) {
     let _nobody_listens = io::stderr().write_all(text.as_bytes());
 }
 

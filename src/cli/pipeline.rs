@@ -17,7 +17,7 @@ pub(super) struct PipelineArgs {
     output_variable_across_jobs: bool,
     /// File that the variables are added to, in the CI system's form or as NAME=VALUE; for Tekton and Argo a folder
     #[arg(long, value_name = "FILE", requires = "output_variable", help_heading = "Output")]
-    output_file: Option<PathBuf>,
+    pub(super) output_file: Option<PathBuf>,
     /// CI system that is written for, or none [default: as the environment tells]
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     ci: Option<String>,

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
 use ecr_push::error::{Error, Kind, Result};
-use ecr_push::progress::Mode;
+use ecr_push::progress::{Mode, harmless};
 use ecr_push::push::{Event, Events, Outcome};
 use ecr_push::report::ci::{self, Form, Voice};
 use ecr_push::report::{self, failure};
 
-use super::{complain, print};
+use super::{complain, instruct, print};
 
 const AGENT: &str = "buildkite-agent";
 
@@ -65,26 +65,26 @@ impl Watcher {
 
     /// Begins the group of lines that say what happens on the way.
     pub(super) fn begin(&self) {
-        self.aside().into_iter().for_each(|voice| complain(&voice.group(&self.display_name)));
+        self.aside().into_iter().for_each(|voice| instruct(&voice.group(&self.display_name)));
     }
 
     /// Ends it.
     pub(super) fn end(&self) {
-        self.aside().into_iter().for_each(|voice| complain(voice.group_end()));
+        self.aside().into_iter().for_each(|voice| instruct(voice.group_end()));
     }
 
     /// Who is told, of warnings as the CI system marks them.
     pub(super) fn events(&self, tell: Events) -> Events {
         let Some(voice) = self.aside() else { return tell };
         Arc::new(move |event| match event {
-            Event::Warning(text) => complain(&voice.warning(&text)),
+            Event::Warning(text) => instruct(&voice.warning(&text)),
             event => tell(event),
         })
     }
 
     /// An error as it stands in the log.
     pub(super) fn failure(&self, error: &Error) -> String {
-        self.voice.map_or_else(|| failure(error), |voice| voice.error(error))
+        self.voice.map_or_else(|| harmless(&failure(error)), |voice| voice.error(error))
     }
 
     /// Writes the summary. It is no part of the push: without it, a line says why.
@@ -94,7 +94,7 @@ impl Watcher {
         let written = match to {
             SummaryTo::Buildkite => fed(&["annotate", "--style", "info", "--context", "ecr-push", "--append"], &text),
             SummaryTo::File(path) => added_to(path).and_then(|mut file| file.write_all(text.as_bytes())),
-            SummaryTo::Folder(folder) => in_a_file_of(folder, &text).map(|path| complain(&ci::azure_summary(&path))),
+            SummaryTo::Folder(folder) => in_a_file_of(folder, &text).map(|path| instruct(&ci::azure_summary(&path))),
         };
         if let Err(error) = written {
             complain(&format!("note: the CI system gets no summary: {error}\n"));
@@ -109,7 +109,7 @@ impl Watcher {
         let written = match to {
             Sink::Stdout => return print(&text),
             Sink::Stderr => {
-                complain(&text);
+                instruct(&text);
                 Ok(())
             }
             Sink::File(file) => (&*file).write_all(text.as_bytes()),
@@ -122,7 +122,9 @@ impl Watcher {
         };
         written.map_err(|error| {
             let what = format!("the image was pushed, but the variable {name} cannot be set");
-            Error::new(Kind::Input, what).because(error)
+            Error::new(Kind::Input, what)
+                .because(error)
+                .hint("Run the same again once that is mended: nothing is sent twice.")
         })
     }
 }
@@ -165,9 +167,8 @@ fn in_a_file_of(folder: &Path, text: &str) -> io::Result<String> {
 
 /// Runs Buildkite's agent with something at its standard input.
 fn fed(arguments: &[&str], text: &str) -> io::Result<()> {
-    let mut command = Command::new(AGENT);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null());
-    let mut child = command.spawn()?;
+    let agent = &mut Command::new(AGENT);
+    let mut child = agent.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     // One that does not read to the end says why by how it ends.
     let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
     match (child.wait()?, fed) {

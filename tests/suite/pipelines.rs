@@ -6,6 +6,7 @@ use std::process::Command;
 use ecr_push::sandbox::Rules;
 
 use super::bench::{Run, testdata};
+use super::build;
 use super::ecr::{Ecr, HOST};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
@@ -254,4 +255,42 @@ fn azure_is_told_of_a_summary_that_stays() {
     // One that cannot be written costs nothing.
     let environment = [("TF_BUILD", "True"), ("AGENT_TEMPDIRECTORY", "/no/such/folder")];
     drop(ecr.finish(push(&ecr, &environment, &[])).exits(0).says(&["note: the CI system gets no summary: "]));
+}
+
+#[test]
+fn the_first_of_several_targets_counts_and_all_are_named() {
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
+    let file = ecr.bench.scratch("image.env");
+    let archive = testdata(ARCHIVE);
+    let options = ["team/other:2", "--tag", "b", "--output-variable", "A", "--output-file", &file];
+    let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).exits(0);
+    let digest = run.digests().remove(0);
+    let (app, other) = (format!("{HOST}/team/app"), format!("{HOST}/team/other"));
+    let expected =
+        format!("A={app}:1\nA_DIGEST={digest}\nA_REF={app}@{digest}\nA_ALL={app}:1,{app}:b,{other}:2,{other}:b\n");
+    assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+    // One that failed is a push that failed.
+    let options = ["team/absent:2", "--output-variable", "A", "--output-file", &file];
+    let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).exits(1);
+    assert!(run.stdout.starts_with(&app));
+    assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+}
+
+#[test]
+fn no_name_in_an_archive_is_a_command() {
+    for (name, shown) in [("##vso[x]y", "# #vso[x]y "), ("::error::", ": :error:: ")] {
+        let ecr = Ecr::new();
+        let archive = ecr.bench.scratch("save.tar");
+        build::docker_save(&archive, &[build::tar_of("app", &build::noise(1, 3000))]);
+        let saved = fs::read(&archive).unwrap();
+        // Of the same length, so that the archive stays one.
+        let at = saved.windows(9).position(|bytes| bytes == b"made/up:1").unwrap();
+        fs::write(&archive, [&saved[..at], name.as_bytes(), &saved[at + 9..]].concat()).unwrap();
+        for environment in [&[][..], &[("TF_BUILD", "True")], &[("GITHUB_ACTIONS", "true")]] {
+            let mut command = ecr.command(&[&archive, "team/app:1"]);
+            command.envs(environment.iter().copied());
+            let run = ecr.finish(command).exits(0).says(&[shown]).never_says(&["##vso[x", "\n::error"]);
+            drop(run);
+        }
+    }
 }
