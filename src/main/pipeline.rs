@@ -46,12 +46,13 @@ enum Sink {
 impl Watcher {
     /// Opens what is written in the end, so that a bad path costs no push. A terminal is no log that a CI system reads.
     pub(super) fn start(pipeline: Pipeline, mode: Mode) -> Result<Self> {
-        let is_log = mode != Mode::Bars && !io::stderr().is_terminal();
+        let is_log = !io::stderr().is_terminal();
         let Pipeline { display_name, voice, summary, variables } = pipeline;
         let variables = variables.map(|Variables { name, form, to }| Ok(Setter { name, form, to: open(to)? }));
         Ok(Self {
             display_name,
-            voice: voice.filter(|_| is_log),
+            // Lines would end up between bars.
+            voice: voice.filter(|_| is_log && mode != Mode::Bars),
             tells_all: mode == Mode::Plain,
             summary: summary.filter(|_| is_log),
             variables: variables.transpose()?,

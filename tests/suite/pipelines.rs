@@ -294,3 +294,37 @@ fn no_name_in_an_archive_is_a_command() {
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_person_at_a_terminal_gets_no_annotations() {
+    use std::io::Read as _;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    let ecr = Ecr::new();
+    let file = ecr.bench.scratch("summary.md");
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let screen = std::thread::spawn(move || {
+        // It ends with an error, when nobody has the other end any more.
+        let mut shown = Vec::new();
+        fs::File::from(ours).read_to_end(&mut shown).unwrap_err();
+        String::from_utf8(shown).unwrap()
+    });
+    let inner = push(&ecr, &[], &["--progress", "plain", "--cache", "."]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2>\"$SCREEN\""]).arg(inner.get_program()).args(inner.get_args());
+    command.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("SCREEN", &path).env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &file);
+    command.current_dir(inner.get_current_dir().unwrap());
+    let run = ecr.finish(command).exits(0);
+    drop(theirs);
+    let shown = screen.join().unwrap();
+    assert!(shown.contains("warning: the cache cannot be read") && !shown.contains("\n::"), "{shown}");
+    assert!(!fs::exists(&file).unwrap());
+    drop(run);
+}
