@@ -22,6 +22,7 @@ mod credentials;
 mod generate;
 mod inspect;
 mod logins;
+mod pipeline;
 mod policy;
 mod repository;
 mod values;
@@ -29,6 +30,7 @@ mod values;
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
 pub use inspect::{Inspect, Output};
+pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;
 use values::{archive, at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
 
@@ -59,6 +61,8 @@ pub struct Push {
     pub username: Option<String>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
+    /// What a CI system is to see.
+    pub pipeline: Pipeline,
     /// How progress is shown.
     pub progress: Show,
     /// What is told.
@@ -238,6 +242,7 @@ fn policy_of(args: policy::PolicyArgs, environment: &dyn Fn(&str) -> Option<OsSt
     let policy::PolicyArgs { target, terraform, mut options } = args;
     // Whoever pushes is somewhere else, and has its own environment there. No password is read.
     (options.credentials, options.username) = (CredentialArgs::default(), None);
+    options.pipeline = pipeline::PipelineArgs::default();
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
     let region = match request.region.clone() {
@@ -274,10 +279,17 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             .hint("Leave one of them out."));
     }
     let archive = archive(path.unwrap_or_default());
-    if args.report.as_ref().is_some_and(|report| archive == Source::Path(report.clone())) {
-        return Err(Error::usage("--report names the archive, which it would overwrite").hint("Name another file."));
+    for (option, file) in [("--report", &args.report), ("--output-file", &args.pipeline.output_file)] {
+        if file.as_ref().is_some_and(|file| archive == Source::Path(file.clone())) {
+            let what = format!("{option} names the archive, which it would overwrite");
+            return Err(Error::usage(what).hint("Name another file."));
+        }
+    }
+    if args.report.is_some() && args.report == args.pipeline.output_file {
+        return Err(Error::usage("--report and --output-file name the same file").hint("Name one for each."));
     }
     let username = logins::username(args.username, &targets, &archive)?;
+    let pipeline = args.pipeline.read(environment)?;
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
@@ -330,7 +342,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     };
     let progress = if args.quiet { Show::None } else { args.progress };
     let tell = if args.verbose { Tell::All } else { Tell::Usual };
-    Ok(Push { request, username, said, report: args.report, progress, tell, sandbox })
+    Ok(Push { request, username, said, report: args.report, pipeline, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

@@ -11,11 +11,14 @@ use ecr_push::cli::{self, Command, Inspect, Output, Push, Show};
 use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Spool};
 use ecr_push::inspect::{Inspection, verify};
-use ecr_push::progress::{Mode, Progress, Tell};
+use ecr_push::progress::{Mode, Progress, Tell, harmless};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
 use ecr_push::report;
 use tokio_util::sync::CancellationToken;
+
+#[path = "main/pipeline.rs"]
+mod pipeline;
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1).collect();
@@ -72,7 +75,7 @@ fn password_of(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, report: report_path, progress, tell, sandbox, .. } = command;
+    let Push { mut request, said, report: report_path, pipeline, progress, tell, sandbox, .. } = command;
     // Opened before the push, so that a bad path does not cost one.
     let report_file = report_path.map(|path| match File::create(&path) {
         Ok(file) => Ok((path, file)),
@@ -81,9 +84,12 @@ async fn run_push(command: Push) -> Result<ExitCode> {
             .hint("--report takes a file in a folder that is there and can be written to.")),
     });
     let report_file = report_file.transpose()?;
+    let mode = mode(progress);
+    let pipeline = pipeline::Watcher::start(pipeline, mode)?;
     let cancel = cancelled_by_ctrl_c();
-    let progress = Progress::start(mode(progress), tell);
-    let tell = progress.events();
+    let progress = Progress::start(mode, tell);
+    let tell = pipeline.events(progress.events());
+    pipeline.begin();
     said.into_iter().for_each(|note| tell(Event::Note(note)));
 
     #[cfg(feature = "sandbox")]
@@ -95,7 +101,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     };
 
     let outcome = match &sandbox {
-        Ok(_) => push(request.clone(), heard(&request, progress.events()), cancel).await,
+        Ok(_) => push(request.clone(), heard(&request, tell), cancel).await,
         Err(error) => Outcome::failed(&request, error.clone()),
     };
 
@@ -109,6 +115,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
 
     let quiet = progress.is_quiet();
     progress.finish();
+    pipeline.end();
     let reported = report_file.map_or(Ok(()), |(path, mut file)| {
         let written = file.write_all(report::json(&outcome).as_bytes());
         let what = format!("cannot write the report {}", path.display());
@@ -125,9 +132,13 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     if let (false, Ok(text)) = (quiet, &read_back) {
         complain(text);
     }
-    complain(&report::failures(&outcome));
-    let others: Vec<Error> = [read_back.map(drop), printed, reported].into_iter().filter_map(Result::err).collect();
-    others.iter().for_each(|error| complain(&report::failure(error)));
+    let say = |error: &Error| pipeline.failure(error);
+    instruct(&report::failures(&outcome, &say));
+    pipeline.summarise(&outcome);
+    let set = pipeline.set_variables(&outcome);
+    let others: Vec<Error> =
+        [read_back.map(drop), printed, reported, set].into_iter().filter_map(Result::err).collect();
+    others.iter().for_each(|error| instruct(&say(error)));
     let error = outcome.error().or_else(|| others.first());
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
 }
@@ -229,8 +240,13 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes to stderr. Where even that fails there is nobody left to tell.
+/// Writes to stderr what people read.
 fn complain(text: &str) {
+    instruct(&harmless(text));
+}
+
+/// Writes to stderr what a CI system may act on. Where even that fails there is nobody left to tell.
+fn instruct(text: &str) {
     let _nobody_listens = io::stderr().write_all(text.as_bytes());
 }
 

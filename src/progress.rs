@@ -233,9 +233,10 @@ impl Board {
     }
 
     fn say(&self, line: &str) {
+        let line = harmless(line);
         match self.mode {
             Mode::Bars => {
-                let _closed_terminal = self.bars.println(line);
+                let _closed_terminal = self.bars.println(&line);
             }
             Mode::Plain => {
                 let _closed_log = writeln!(std::io::stderr(), "{line}");
@@ -243,6 +244,17 @@ impl Board {
             Mode::Quiet => {}
         }
     }
+}
+
+/// Text that may hold words of others, names in an archive and answers of registries, without what the agents of CI systems take
+/// for a command of the step's: `##vso[...]` and `##[...]` anywhere in a line, `::...` at its start.
+pub fn harmless(text: &str) -> String {
+    let line = |line: &str| {
+        let line = line.replace("##", "# #");
+        let start = line.len() - line.trim_start().len();
+        if line[start..].starts_with("::") { format!("{}: {}", &line[..start], &line[start + 1..]) } else { line }
+    };
+    text.split_inclusive('\n').map(line).collect()
 }
 
 fn opened(image: &ImageSummary) -> String {
@@ -274,5 +286,20 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl std::fmt::Debug for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Progress")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_a_command_of_a_ci_system() {
+        assert_eq!(
+            harmless("a ##vso[task.x]b\n ::set-env::c\r\n###[d]"),
+            "a # #vso[task.x]b\n : :set-env::c\r\n# ##[d]"
+        );
+        let same = "error: h.example:443/app::1 # 1\n\n  because: ::\n";
+        assert_eq!(harmless(same), same);
     }
 }

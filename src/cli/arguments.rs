@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::Show;
 use super::credentials::CredentialArgs;
+use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
 use crate::push::Reuse;
 
@@ -133,6 +134,8 @@ pub(super) struct Options {
     /// Write what came of it to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) pipeline: PipelineArgs,
 
     /// Say what would happen to each layer, and why; send nothing
     #[arg(long, help_heading = "Trial")]

@@ -249,6 +249,9 @@ fn what_makes_no_sense_is_refused_by_name() {
     assert!(refused(&["a.tar", "app", "--concurrency", "0"], &[]).contains("at least 1"));
     assert!(refused(&["a.tar", "app", "--region", "europe!"], &[]).contains("is not a region"));
     assert!(refused(&["a.tar", "app", "--report", "a.tar"], &[]).contains("overwrite"));
+    let variable = ["a.tar", "app", "--output-variable", "A", "--output-file"];
+    assert!(refused(&[&variable[..], &["a.tar"]].concat(), &[]).contains("overwrite"));
+    assert!(refused(&[&variable[..], &["b", "--report", "b"]].concat(), &[]).contains("the same file"));
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app";
     assert!(refused(&["a.tar", host, "--region", "us-east-1"], &[]).contains("is in region eu-west-1"));
     let elsewhere = [("ECR_PUSH_REGISTRY_ENDPOINT", "http://example.org")];

@@ -1,9 +1,12 @@
-//! The outcome, as text for people and as JSON for pipelines; and what is in an archive.
+//! The outcome, as text for people, as JSON and variables for pipelines, as Markdown for both; and what is in an archive.
 
+pub mod ci;
 pub mod inspect;
 mod json;
+mod markdown;
 
 pub use json::json;
+pub use markdown::markdown;
 
 use crate::error::Error;
 use crate::layer::size;
@@ -101,12 +104,12 @@ pub fn failure(error: &Error) -> String {
     text
 }
 
-/// The errors of all targets. One that several share is said once.
-pub fn failures(outcome: &Outcome) -> String {
+/// The errors of all targets, as `say` words them. One that several share is said once.
+pub fn failures(outcome: &Outcome, say: &dyn Fn(&Error) -> String) -> String {
     let mut said: Vec<String> = Vec::new();
     for target in &outcome.targets {
         let Some(error) = &target.error else { continue };
-        let text = failure(error);
+        let text = say(error);
         if !said.contains(&text) {
             said.push(text);
         }

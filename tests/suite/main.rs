@@ -60,6 +60,7 @@ mod mount;
 mod nested;
 mod oddities;
 mod passing;
+mod pipelines;
 mod policy;
 mod promotion;
 mod quick_start;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ecr_push::report::ci::{SYSTEMS, System};
 use ecr_push::sandbox::{Absent, Rules};
 
 use super::bench::{Bench, finish, testdata};
@@ -144,4 +145,13 @@ fn every_parameter_of_the_task_has_a_counterpart() {
     }
     let help = options(&Bench::new().run(&["--help"]).exits(0).stdout);
     assert!(options(section).is_subset(&help), "{:?}", options(section));
+}
+
+#[test]
+fn the_table_of_ci_systems_is_the_program_s() {
+    let section = section("### In a pipeline");
+    for System { name, title, link, .. } in &SYSTEMS {
+        assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
+    }
+    assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());
 }

@@ -1,0 +1,243 @@
+//! What a CI system is to see of a push, and which system that is.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::report::ci::{FURTHER, Form, Place, Reach, SYSTEMS, Summary, System, Voice};
+
+/// The arguments.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct PipelineArgs {
+    /// Variable for later steps: the reference of the first tag; NAME_DIGEST, NAME_REF (by digest) and NAME_ALL beside it
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    output_variable: Option<String>,
+    /// Azure Pipelines: set the variables for later jobs and stages, too (isOutput=true)
+    #[arg(long, requires = "output_variable", help_heading = "Output")]
+    output_variable_across_jobs: bool,
+    /// File that the variables are added to, in the CI system's form or as NAME=VALUE; for Tekton and Argo a folder
+    #[arg(long, value_name = "FILE", requires = "output_variable", help_heading = "Output")]
+    pub(super) output_file: Option<PathBuf>,
+    /// CI system that is written for, or none [default: as the environment tells]
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    ci: Option<String>,
+    /// What the push is called in logs and summaries of CI systems
+    #[arg(long, value_name = "NAME", default_value = "Push Image", help_heading = "Output")]
+    display_name: String,
+}
+
+/// What a CI system is to see of a push.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pipeline {
+    /// What the push is called.
+    pub display_name: String,
+    /// How the log is written.
+    pub voice: Option<Voice>,
+    /// Where a summary goes.
+    pub summary: Option<SummaryTo>,
+    /// The variables that are to be set.
+    pub variables: Option<Variables>,
+}
+
+/// Variables that are to be set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Variables {
+    /// The name of the first, with which those of the others begin.
+    pub name: String,
+    /// How they are set.
+    pub form: Form,
+    /// Where.
+    pub to: VariablesTo,
+}
+
+/// Where variables are set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum VariablesTo {
+    /// By `buildkite-agent`.
+    Buildkite,
+    /// In this file, behind what it has.
+    File(PathBuf),
+    /// In files of this folder.
+    Folder(PathBuf),
+    /// On stderr.
+    Stderr,
+    /// On stdout.
+    Stdout,
+}
+
+/// Where a summary goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SummaryTo {
+    /// To `buildkite-agent`.
+    Buildkite,
+    /// To the end of this file.
+    File(PathBuf),
+    /// Into a file of its own in this folder, which Azure is told.
+    Folder(PathBuf),
+}
+
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+impl PipelineArgs {
+    /// What they mean, where this runs.
+    pub(super) fn read(self, environment: Environment<'_>) -> Result<Pipeline> {
+        let system = match self.ci.as_deref().map(str::trim) {
+            None => System::found(environment),
+            Some("none") => None,
+            Some(name) => Some(System::named(name).ok_or_else(|| {
+                let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
+                Error::usage(format!("--ci {name:?} is no CI system that is known here"))
+                    .hint(format!("It takes none, {}.", names.join(", ")))
+            })?),
+        };
+        let path = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let summary = system.and_then(|system| match system.summary? {
+            Summary::BuildkiteAnnotation => Some(SummaryTo::Buildkite),
+            Summary::FileOf(name) => path(name).map(SummaryTo::File),
+            Summary::UploadFrom(name) => path(name).map(SummaryTo::Folder),
+        });
+        let variables = self.output_variable.map(|name| {
+            let (form, to) = target(system, self.output_file, environment)?;
+            let form = across_jobs(form, self.output_variable_across_jobs)?;
+            checked(name.trim(), form).map(|name| Variables { name, form, to })
+        });
+        Ok(Pipeline {
+            // One line, whatever it is.
+            display_name: self.display_name.split_whitespace().collect::<Vec<_>>().join(" "),
+            voice: system.and_then(|system| system.voice),
+            summary,
+            variables: variables.transpose()?,
+        })
+    }
+}
+
+/// How variables are set, and where.
+fn target(system: Option<&System>, file: Option<PathBuf>, environment: Environment<'_>) -> Result<(Form, VariablesTo)> {
+    let Some(System { title, form, place, .. }) = system else {
+        return file.map(|file| (Form::Assignments, VariablesTo::File(file))).ok_or_else(|| {
+            Error::usage("--output-variable sets a variable of a CI system, and none is found here")
+                .hint("Name it with --ci, or a file for lines of NAME=VALUE with --output-file.")
+        });
+    };
+    let to = match (place, file) {
+        (Place::Folder | Place::FolderAt(_), Some(folder)) => VariablesTo::Folder(folder),
+        (Place::File | Place::FileOf(_), Some(file)) => VariablesTo::File(file),
+        // Nothing reads a file in that form.
+        (Place::Command | Place::Stderr | Place::Stdout, Some(file)) => {
+            return Ok((Form::Assignments, VariablesTo::File(file)));
+        }
+        (Place::Command, None) => VariablesTo::Buildkite,
+        (Place::Stderr, None) => VariablesTo::Stderr,
+        (Place::Stdout, None) => VariablesTo::Stdout,
+        (Place::FolderAt(folder), None) => VariablesTo::Folder(PathBuf::from(folder)),
+        (Place::FileOf(name), None) => {
+            let path = environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            VariablesTo::File(path.ok_or_else(|| {
+                Error::usage(format!("{title} reads variables from the file that {name} names, and it is not set"))
+                    .hint("Name the file with --output-file.")
+            })?)
+        }
+        (Place::File, None) => {
+            return Err(Error::usage(format!("{title} reads variables from a file that the pipeline names"))
+                .hint("Name the same file with --output-file."));
+        }
+        (Place::Folder, None) => {
+            return Err(Error::usage(format!("{title} reads each variable from a file of its own"))
+                .hint("Name their folder with --output-file."));
+        }
+    };
+    Ok((*form, to))
+}
+
+/// The form for variables that are for later jobs, too, if that is wanted.
+fn across_jobs(form: Form, is_wanted: bool) -> Result<Form> {
+    match (form, is_wanted) {
+        (Form::AzureCommands(_), true) => Ok(Form::AzureCommands(Reach::Jobs)),
+        (form, false) => Ok(form),
+        (_, true) => Err(Error::usage("--output-variable-across-jobs is for the log of Azure Pipelines")
+            .hint("Leave it out: elsewhere the pipeline says which jobs get a variable.")),
+    }
+}
+
+fn checked(name: &str, form: Form) -> Result<String> {
+    if form.takes(name) {
+        return Ok(name.to_owned());
+    }
+    let takes = if form.takes("a.b") { "letters, digits, _, . and -" } else { "letters, digits and _" };
+    let further = FURTHER.map(|suffix| format!("NAME_{suffix}")).join(", ");
+    Err(Error::usage(format!("--output-variable {name:?} is no name of a variable"))
+        .hint(format!("It begins with a letter or _ and has {takes}; {further} are set beside it.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Pipeline> {
+        let pairs: Vec<(&str, &str)> = arguments.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+        let given = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let args = PipelineArgs {
+            output_variable: given("variable"),
+            output_variable_across_jobs: given("across").is_some(),
+            output_file: given("file").map(PathBuf::from),
+            ci: given("ci"),
+            display_name: given("display").unwrap_or_else(|| "Push Image".into()),
+        };
+        args.read(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
+    }
+
+    fn to(arguments: &[&str], variables: &[(&str, &str)]) -> (Form, VariablesTo) {
+        let set = read(arguments, variables).unwrap().variables.unwrap();
+        (set.form, set.to)
+    }
+
+    #[track_caller]
+    fn refused(arguments: &[&str], variables: &[(&str, &str)], part: &str) {
+        let error = read(arguments, variables).unwrap_err();
+        assert_eq!(error.kind().exit_code(), 2);
+        let text = format!("{error} {}", error.advice().unwrap_or_default());
+        assert!(text.contains(part), "{text}");
+    }
+
+    #[test]
+    fn each_place_is_the_system_s_or_the_named_one() {
+        let file = |path: &str| VariablesTo::File(PathBuf::from(path));
+        let folder = |path: &str| VariablesTo::Folder(PathBuf::from(path));
+        let azure = Form::AzureCommands(Reach::Job);
+        let mine = ["variable", "A", "file", "f"];
+        assert_eq!(to(&["variable", "A"], &[("TF_BUILD", "True")]), (azure, VariablesTo::Stderr));
+        assert_eq!(to(&mine, &[("TF_BUILD", "True")]), (Form::Assignments, file("f")));
+        let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_OUTPUT", "/o")];
+        assert_eq!(to(&["variable", "A"], &github), (Form::Heredocs, file("/o")));
+        assert_eq!(to(&mine, &github), (Form::Heredocs, file("f")));
+        assert_eq!(to(&mine, &[("GITLAB_CI", "true")]), (Form::Assignments, file("f")));
+        assert_eq!(to(&["variable", "A", "ci", "tekton"], &github), (Form::Files, folder("/tekton/results")));
+        assert_eq!(to(&["variable", "A", "file", "f", "ci", "argo"], &[]), (Form::Files, folder("f")));
+        assert_eq!(to(&mine, &[]), (Form::Assignments, file("f")));
+        assert_eq!(to(&["variable", "A", "ci", "teamcity"], &[]), (Form::ServiceMessages, VariablesTo::Stdout));
+        assert_eq!(to(&["variable", "A", "ci", "buildkite"], &[]), (Form::BuildkiteMetadata, VariablesTo::Buildkite));
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_refused_in_front() {
+        refused(&["variable", "A"], &[], "none is found here");
+        refused(&["variable", "A", "ci", "none"], &[("TF_BUILD", "True")], "none is found here");
+        refused(&["ci", "gitub"], &[], "azure, github, gitlab");
+        refused(&["variable", "A"], &[("GITLAB_CI", "true")], "--output-file");
+        refused(&["variable", "A", "ci", "argo"], &[], "--output-file");
+        refused(&["variable", "A"], &[("GITHUB_ACTIONS", "true")], "GITHUB_OUTPUT");
+        refused(&["variable", "A B"], &[("TF_BUILD", "True")], "letters, digits, _, . and -");
+        refused(&["variable", "a-b", "file", "f"], &[("GITLAB_CI", "true")], "letters, digits and _;");
+        refused(&["variable", "A", "across", "yes", "file", "f"], &[("TF_BUILD", "True")], "Azure Pipelines");
+    }
+
+    #[test]
+    fn nothing_is_shown_where_no_system_is() {
+        let nothing = Pipeline { display_name: "a b".into(), voice: None, summary: None, variables: None };
+        assert_eq!(read(&["display", " a\n b\t"], &[]).unwrap(), nothing);
+        let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", "/s")];
+        assert_eq!(read(&["ci", "none", "display", "a b"], &github).unwrap(), nothing);
+        let found = read(&[], &github).unwrap();
+        assert_eq!((found.voice, found.summary), (Some(Voice::GitHub), Some(SummaryTo::File("/s".into()))));
+    }
+}

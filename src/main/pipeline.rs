@@ -1,0 +1,180 @@
+//! What CI systems get, written: to the log, to files, to `buildkite-agent`. Which and where is decided before.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
+use ecr_push::error::{Error, Kind, Result};
+use ecr_push::progress::{Mode, harmless};
+use ecr_push::push::{Event, Events, Outcome};
+use ecr_push::report::ci::{self, Form, Voice};
+use ecr_push::report::{self, failure};
+
+use super::{complain, instruct, print};
+
+const AGENT: &str = "buildkite-agent";
+
+/// A pipeline that watches, its files open.
+pub(super) struct Watcher {
+    display_name: String,
+    voice: Option<Voice>,
+    /// Whether what goes well is said, too.
+    tells_all: bool,
+    summary: Option<SummaryTo>,
+    variables: Option<Setter>,
+}
+
+/// Variables that are to be set, and all that it takes.
+struct Setter {
+    name: String,
+    form: Form,
+    to: Sink,
+}
+
+/// Where they go.
+enum Sink {
+    Buildkite,
+    File(File),
+    Folder(PathBuf),
+    Stderr,
+    Stdout,
+}
+
+impl Watcher {
+    /// Opens what is written in the end, so that a bad path costs no push. A terminal is no log that a CI system reads.
+    pub(super) fn start(pipeline: Pipeline, mode: Mode) -> Result<Self> {
+        let is_log = !io::stderr().is_terminal();
+        let Pipeline { display_name, voice, summary, variables } = pipeline;
+        let variables = variables.map(|Variables { name, form, to }| Ok(Setter { name, form, to: open(to)? }));
+        Ok(Self {
+            display_name,
+            // Lines would end up between bars.
+            voice: voice.filter(|_| is_log && mode != Mode::Bars),
+            tells_all: mode == Mode::Plain,
+            summary: summary.filter(|_| is_log),
+            variables: variables.transpose()?,
+        })
+    }
+
+    /// How lines of the log are marked, of those that say what happens on the way.
+    fn aside(&self) -> Option<Voice> {
+        self.voice.filter(|_| self.tells_all)
+    }
+
+    /// Begins the group of lines that say what happens on the way.
+    pub(super) fn begin(&self) {
+        self.aside().into_iter().for_each(|voice| instruct(&voice.group(&self.display_name)));
+    }
+
+    /// Ends it.
+    pub(super) fn end(&self) {
+        self.aside().into_iter().for_each(|voice| instruct(voice.group_end()));
+    }
+
+    /// Who is told, of warnings as the CI system marks them.
+    pub(super) fn events(&self, tell: Events) -> Events {
+        let Some(voice) = self.aside() else { return tell };
+        Arc::new(move |event| match event {
+            Event::Warning(text) => instruct(&voice.warning(&text)),
+            event => tell(event),
+        })
+    }
+
+    /// An error as it stands in the log.
+    pub(super) fn failure(&self, error: &Error) -> String {
+        self.voice.map_or_else(|| harmless(&failure(error)), |voice| voice.error(error))
+    }
+
+    /// Writes the summary. It is no part of the push: without it, a line says why.
+    pub(super) fn summarise(&self, outcome: &Outcome) {
+        let Some(to) = self.summary.as_ref().filter(|_| !outcome.dry_run) else { return };
+        let text = report::markdown(outcome, &self.display_name);
+        let written = match to {
+            SummaryTo::Buildkite => fed(&["annotate", "--style", "info", "--context", "ecr-push", "--append"], &text),
+            SummaryTo::File(path) => added_to(path).and_then(|mut file| file.write_all(text.as_bytes())),
+            SummaryTo::Folder(folder) => in_a_file_of(folder, &text).map(|path| instruct(&ci::azure_summary(&path))),
+        };
+        if let Err(error) = written {
+            complain(&format!("note: the CI system gets no summary: {error}\n"));
+        }
+    }
+
+    /// Sets the variables, if the push went well.
+    pub(super) fn set_variables(&self, outcome: &Outcome) -> Result<()> {
+        let Some(Setter { name, form, to }) = &self.variables else { return Ok(()) };
+        let variables = ci::variables(name, outcome);
+        let text: String = variables.iter().map(|variable| form.text(variable)).collect();
+        let written = match to {
+            Sink::Stdout => return print(&text),
+            Sink::Stderr => {
+                instruct(&text);
+                Ok(())
+            }
+            Sink::File(file) => (&*file).write_all(text.as_bytes()),
+            Sink::Folder(folder) => {
+                variables.iter().try_for_each(|set| std::fs::write(folder.join(&set.name), form.text(set)))
+            }
+            Sink::Buildkite => {
+                variables.iter().try_for_each(|set| fed(&["meta-data", "set", &set.name], &form.text(set)))
+            }
+        };
+        written.map_err(|error| {
+            let what = format!("the image was pushed, but the variable {name} cannot be set");
+            Error::new(Kind::Input, what)
+                .because(error)
+                .hint("Run the same again once that is mended: nothing is sent twice.")
+        })
+    }
+}
+
+/// Opens a file, or tries what else is written to.
+fn open(to: VariablesTo) -> Result<Sink> {
+    match to {
+        VariablesTo::Stderr => Ok(Sink::Stderr),
+        VariablesTo::Stdout => Ok(Sink::Stdout),
+        VariablesTo::File(path) => added_to(&path)
+            .map(Sink::File)
+            .map_err(|error| Error::usage(format!("cannot write variables to {}", path.display())).because(error)),
+        // A file without a name: nothing of it stays if the push fails.
+        VariablesTo::Folder(folder) => match tempfile::tempfile_in(&folder) {
+            Ok(_) => Ok(Sink::Folder(folder)),
+            Err(error) => {
+                Err(Error::usage(format!("cannot write variables into the folder {}", folder.display())).because(error))
+            }
+        },
+        VariablesTo::Buildkite => fed(&["--version"], "").map(|()| Sink::Buildkite).map_err(|error| {
+            Error::usage(format!("Buildkite's variables are set by {AGENT}, which does not run here"))
+                .because(error)
+                .hint(format!("Put {AGENT} on the PATH, or name a file for lines of NAME=VALUE with --output-file."))
+        }),
+    }
+}
+
+fn added_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// Writes a file that stays, and returns its path: whoever is told reads it later.
+fn in_a_file_of(folder: &Path, text: &str) -> io::Result<String> {
+    let folder = std::path::absolute(folder)?;
+    let mut file = tempfile::Builder::new().prefix("ecr-push-").suffix(".md").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    let (_, path): (File, PathBuf) = file.keep()?;
+    Ok(path.display().to_string())
+}
+
+/// Runs Buildkite's agent with something at its standard input.
+fn fed(arguments: &[&str], text: &str) -> io::Result<()> {
+    let agent = &mut Command::new(AGENT);
+    let mut child = agent.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    // One that does not read to the end says why by how it ends.
+    let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
+    match (child.wait()?, fed) {
+        (status, _) if !status.success() => Err(io::Error::other(format!("{AGENT} {}: {status}", arguments.join(" ")))),
+        (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}

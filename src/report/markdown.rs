@@ -1,0 +1,84 @@
+//! The outcome as Markdown, for the page of a CI job.
+
+use super::{duration, failure};
+use crate::layer::size;
+use crate::push::{LayerOutcome, Outcome, TargetOutcome};
+
+/// A heading, and what came of each target: tags, layers, sums, and the command that pulls it, or why it failed.
+pub fn markdown(outcome: &Outcome, title: &str) -> String {
+    let targets = outcome.targets.iter().map(target);
+    format!("### {}\n\n{}", inline(title), targets.collect::<Vec<_>>().join("\n")) + &time(outcome)
+}
+
+fn time(outcome: &Outcome) -> String {
+    format!("\n{} in all.\n", duration(outcome.seconds()))
+}
+
+fn target(target: &TargetOutcome) -> String {
+    let mut text = format!("`{}`\n", target.name);
+    if !target.placed.is_empty() {
+        text += "\n| target | tag | digest | outcome |\n|---|---|---|---|\n";
+        for placed in &target.placed {
+            text +=
+                &format!("| `{}` | `{}` | `{}` | {} |\n", target.name, placed.tag, placed.digest, placed.fate.name());
+        }
+    }
+    if !target.layers.is_empty() {
+        text += "\n| layer | size | what was done | sent | time |\n|---|---:|---|---:|---:|\n";
+        text.extend(target.layers.iter().map(layer));
+        text += &format!("\n{}\n", sums(target));
+    }
+    // An indented block ends at no word of a registry's.
+    let block = |lines: &str| lines.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    text += "\n";
+    text += &match (&target.error, target.references().first()) {
+        (Some(error), _) => block(&failure(error)),
+        (None, Some(reference)) => block(&format!("docker pull {reference}")),
+        (None, None) => String::new(),
+    };
+    text
+}
+
+fn layer(layer: &LayerOutcome) -> String {
+    let hash = layer.diff_id.map(|diff_id| diff_id.short()).or_else(|| Some(layer.digest?.short()));
+    let hash = hash.unwrap_or_else(|| inline(&layer.name));
+    let (why, sent, time) = (inline(&layer.why), size(layer.sent), duration(layer.seconds));
+    format!("| {hash} | {} | {}: {why} | {sent} | {time} |\n", size(layer.archive_bytes), layer.action)
+}
+
+fn sums(target: &TargetOutcome) -> String {
+    let count = |action| target.layers.iter().filter(|layer| layer.action == action).count();
+    let bytes = target.layers.iter().map(|layer| layer.archive_bytes).sum();
+    format!(
+        "{} layers, {} in the archive: {} uploaded, {} mounted, {} reused; {} sent.",
+        target.layers.len(),
+        size(bytes),
+        count("upload"),
+        count("mount"),
+        count("reuse"),
+        size(target.sent())
+    )
+}
+
+/// Text that stays in its line and its cell, and is no markup.
+fn inline(text: &str) -> String {
+    let mut safe = String::new();
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => safe.push(' '),
+            '|' | '<' | '>' | '[' | ']' | '`' | '*' | '_' | '\\' | '#' | '&' => safe.extend(['\\', c]),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_is_no_markup() {
+        assert_eq!(inline("a|b\n<img>[x](y)`*"), "a\\|b \\<img\\>\\[x\\](y)\\`\\*");
+    }
+}
