@@ -171,7 +171,8 @@ mod on_unix {
     }
 
     fn stopped_while_pushing(ecr: &Ecr, archive: &str, operation: &str, name: &str) {
-        let running = Running::start(ecr.command(&[archive, "team/app:1", "--concurrency", "1"]));
+        // In small chunks, so that there is a second one.
+        let running = Running::start(ecr.command(&[archive, "team/app:1", "--concurrency", "1", "--chunk-size", "5M"]));
         wait_until("the operation stalls", || ecr.asked(operation).iter().any(|entry| entry.status == 0));
         let asked = Instant::now();
         signal(name, running.id());
