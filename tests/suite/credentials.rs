@@ -622,6 +622,14 @@ fn a_vpc_endpoint_does_not_say_whose_registry_is_meant() {
     let target = format!("{endpoint}/team/app:1");
     let command = cloud.command_of_user(&[&testdata(ARCHIVE), &target]);
     drop(cloud.finish(command).exits(2).says(&["is a VPC endpoint", "--registry-id ACCOUNT"]));
+    // With the account it is that registry, under its own name. Where the endpoint's name leads is looked up by a name
+    // server, which is left out here.
+    let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), &target, "--registry-id", ACCOUNT, "-v"]);
+    command.env("ECR_PUSH_REGISTRY_ENDPOINT", cloud.url());
+    let run = cloud.finish(command).exits(0).says(&["region eu-west-1 from the host"]);
+    assert!(run.stdout.starts_with(&format!("{}/team/app:1@sha256:", host("eu-west-1"))), "{}", run.stdout);
+    drop(run);
+    assert_eq!(cloud.hosts(), ["api.ecr.eu-west-1.amazonaws.com:443", "sts.eu-west-1.amazonaws.com:443"]);
 }
 
 #[test]
