@@ -1,4 +1,4 @@
-//! Credentials, regions and hosts: which source is used, which host is asked, what is sent.
+//! Credentials: which source is used, which host is asked for them, what is sent.
 
 use std::process::Command;
 
@@ -8,17 +8,17 @@ use super::bench::{Run, testdata};
 use super::cloud::{ACCESS_KEY, ACCOUNT, Cloud};
 use super::ecr::SECRET_KEY;
 
-const ARCHIVE: &str = "docker-20.10-save.tar";
+pub(crate) const ARCHIVE: &str = "docker-20.10-save.tar";
 const ROLE: &str = "arn:aws:iam::000000000000:role/pusher";
 const SECOND: &str = "arn:aws:iam::000000000000:role/deployer";
 
 /// The registry's host in a region of the commercial partition.
-fn host(region: &str) -> String {
+pub(crate) fn host(region: &str) -> String {
     format!("{ACCOUNT}.dkr.ecr.{region}.amazonaws.com")
 }
 
 /// A push to the registry of `eu-west-1`, with options, without credentials.
-fn push(cloud: &Cloud, options: &[&str]) -> Command {
+pub(crate) fn push(cloud: &Cloud, options: &[&str]) -> Command {
     let (archive, target) = (testdata(ARCHIVE), format!("{}/team/app:1", host("eu-west-1")));
     cloud.command(&[&[archive.as_str(), &target, "-v"], options].concat())
 }
@@ -32,18 +32,18 @@ fn arrives(cloud: &Cloud, command: Command, by: &str) -> Run {
 }
 
 /// A file of AWS's configuration, and a command that reads it.
-fn configured(cloud: &Cloud, mut command: Command, text: &str) -> Command {
+pub(crate) fn configured(cloud: &Cloud, mut command: Command, text: &str) -> Command {
     let path = cloud.ecr.bench.scratch("config");
     std::fs::write(&path, text).unwrap();
     command.env("AWS_CONFIG_FILE", path);
     command
 }
 
-fn keys(command: &mut Command) {
+pub(crate) fn keys(command: &mut Command) {
     command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
 }
 
-fn profile(name: &str, id: &str) -> String {
+pub(crate) fn profile(name: &str, id: &str) -> String {
     format!("[profile {name}]\naws_access_key_id = {id}\naws_secret_access_key = {SECRET_KEY}\n")
 }
 
@@ -469,22 +469,6 @@ fn a_program_that_has_no_credentials_is_quoted_in_one_line() {
 }
 
 #[test]
-fn without_a_route_and_without_credentials_it_is_told_soon() {
-    let cloud = Cloud::of("eu-west-1");
-    // Takes the connection and never answers, as a container sees EC2's metadata that is one hop too far.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    for target in [format!("{}/team/app:1", host("eu-west-1")), "team/app:1".into()] {
-        let mut command = cloud.ecr.bench.command(&[&testdata(ARCHIVE), &target]);
-        let endpoint = format!("http://{}", silent.local_addr().unwrap());
-        command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint);
-        let began = std::time::Instant::now();
-        let code = if target.contains('.') { 3 } else { 2 };
-        drop(cloud.finish(command).exits(code).says(&["EC2's metadata", "hint: "]));
-        assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
-    }
-}
-
-#[test]
 fn credentials_that_end_during_a_push_are_renewed() {
     let rules = Rules { session_lifetime: Some(std::time::Duration::from_secs(2)), ..Rules::default() };
     let cloud = Cloud::with("eu-west-1", rules);
@@ -504,174 +488,4 @@ fn credentials_that_end_during_a_push_are_renewed() {
     assert!(cloud.assumed().len() >= 2, "{:?}", cloud.assumed());
     let used = cloud.keys();
     assert!(used.len() >= 2 && used.first() != used.last(), "{used:?}");
-}
-
-#[test]
-fn every_form_of_host_is_asked_with_its_own_endpoints() {
-    for (region, host, api) in [
-        ("eu-west-1", "dkr.ecr.eu-west-1.amazonaws.com", "api.ecr.eu-west-1.amazonaws.com"),
-        ("cn-north-1", "dkr.ecr.cn-north-1.amazonaws.com.cn", "api.ecr.cn-north-1.amazonaws.com.cn"),
-        ("us-gov-west-1", "dkr.ecr.us-gov-west-1.amazonaws.com", "api.ecr.us-gov-west-1.amazonaws.com"),
-        ("eusc-de-east-1", "dkr.ecr.eusc-de-east-1.amazonaws.eu", "api.ecr.eusc-de-east-1.amazonaws.eu"),
-        ("us-iso-east-1", "dkr.ecr.us-iso-east-1.c2s.ic.gov", "api.ecr.us-iso-east-1.c2s.ic.gov"),
-        ("us-isob-east-1", "dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "api.ecr.us-isob-east-1.sc2s.sgov.gov"),
-        ("eu-isoe-west-1", "dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "api.ecr.eu-isoe-west-1.cloud.adc-e.uk"),
-        ("us-isof-south-1", "dkr.ecr.us-isof-south-1.csp.hci.ic.gov", "api.ecr.us-isof-south-1.csp.hci.ic.gov"),
-        ("us-east-2", "dkr.ecr-fips.us-east-2.amazonaws.com", "api.ecr-fips.us-east-2.amazonaws.com"),
-        ("us-east-2", "dkr-ecr.us-east-2.on.aws", "ecr.us-east-2.api.aws"),
-        ("us-east-2", "dkr-ecr-fips.us-east-2.on.aws", "ecr-fips.us-east-2.api.aws"),
-        ("cn-north-1", "dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "ecr.cn-north-1.api.amazonwebservices.com.cn"),
-        ("mars-north-7", "dkr.ecr.mars-north-7.amazonaws.com", "api.ecr.mars-north-7.amazonaws.com"),
-    ] {
-        let cloud = Cloud::of(region);
-        let target = format!("{ACCOUNT}.{host}/team/app:1");
-        let command = cloud.command_of_user(&[&testdata(ARCHIVE), &target]);
-        let run = cloud.finish(command).exits(0);
-        assert!(run.stdout.starts_with(&format!("{ACCOUNT}.{host}/team/app:1@sha256:")), "{}", run.stdout);
-        drop(run);
-        assert_eq!(cloud.hosts(), [format!("{ACCOUNT}.{host}:443"), format!("{api}:443")], "{host}");
-    }
-}
-
-#[test]
-fn a_target_without_a_host_is_in_the_region_that_is_named_first() {
-    for (options, variables, region, from) in [
-        (&["--region", "eu_central_1"][..], &[("AWS_REGION", "x-y")][..], "eu-central-1", "--region"),
-        (&[], &[("AWS_REGION", "sa-east-1"), ("AWS_DEFAULT_REGION", "x-y")], "sa-east-1", "AWS_REGION"),
-        (&[], &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "me_south_1")], "me-south-1", "AWS_DEFAULT_REGION"),
-        (&[], &[("AWS_PROFILE", "p")], "il-central-1", "the profile"),
-        (&["--profile", "p"], &[("AWS_PROFILE", "default")], "il-central-1", "the profile"),
-    ] {
-        let cloud = Cloud::of(region);
-        let text = format!("[profile p]\nregion = il-central-1\n{}", &profile("p", "AKIAPROFILE")[12..]);
-        let command = cloud.command_of_user(&[&[testdata(ARCHIVE).as_str(), "team/app:1", "-v"], options].concat());
-        let mut command = configured(&cloud, command, &text);
-        command.envs(variables.iter().copied());
-        let run = cloud.finish(command).exits(0).says(&[&format!("region {region} from {from}")]);
-        assert!(run.stdout.starts_with(&format!("{}/team/app:1@", host(region))), "{}", run.stdout);
-        drop(run);
-        let api = format!("api.ecr.{region}.amazonaws.com:443");
-        assert!(cloud.hosts().contains(&api), "{:?}", cloud.hosts());
-    }
-}
-
-#[test]
-fn the_settings_for_endpoints_choose_the_registry_s_host_too() {
-    for (fips, dual_stack, host, api) in [
-        ("true", "false", "dkr.ecr-fips.us-east-1.amazonaws.com", "api.ecr-fips.us-east-1.amazonaws.com"),
-        ("false", "true", "dkr-ecr.us-east-1.on.aws", "ecr.us-east-1.api.aws"),
-        ("true", "true", "dkr-ecr-fips.us-east-1.on.aws", "ecr-fips.us-east-1.api.aws"),
-    ] {
-        let cloud = Cloud::of("us-east-1");
-        let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1"]);
-        command.env("AWS_USE_FIPS_ENDPOINT", fips).env("AWS_USE_DUALSTACK_ENDPOINT", dual_stack);
-        drop(cloud.finish(command).exits(0));
-        assert_eq!(cloud.hosts(), [format!("{ACCOUNT}.{host}:443"), format!("{api}:443")]);
-    }
-}
-
-#[test]
-fn a_region_that_contradicts_the_host_is_refused() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &["--region", "eu-west-2"]);
-    keys(&mut command);
-    drop(cloud.finish(command).exits(2).says(&["is in region eu-west-1, but --region says eu-west-2"]));
-}
-
-#[test]
-fn a_host_that_only_looks_like_ecr_s_gets_no_credentials() {
-    for host in
-        ["000000000000.dkr.ecr.eu-west-1.amazonaws.com.example.org", "000000000000.dkr.ecr.eu-west-1.amazonaws.org"]
-    {
-        let cloud = Cloud::of("eu-west-1");
-        let command = cloud.command_of_user(&[&testdata(ARCHIVE), &format!("{host}/team/app:1")]);
-        drop(cloud.finish(command).exits(3));
-        assert_eq!(cloud.hosts(), [format!("{host}:443")]);
-        assert!(cloud.log().iter().all(|entry| !entry.authorized));
-    }
-}
-
-#[test]
-fn another_account_s_registry_by_its_number() {
-    let cloud = Cloud::of("eu-west-1");
-    let archive = testdata(ARCHIVE);
-    let command = |target: &str, options: &[&str]| {
-        let mut command = cloud.command_of_user(&[&[archive.as_str(), target], options].concat());
-        command.env("AWS_REGION", "eu-west-1");
-        command
-    };
-    // The sandbox takes every host for its own.
-    let run = cloud.finish(command("team/app:1", &["--registry-id", "111111111111"])).exits(0);
-    assert!(run.stdout.starts_with("111111111111.dkr.ecr.eu-west-1.amazonaws.com/team/app:1@"), "{}", run.stdout);
-    drop(run);
-    assert!(cloud.hosts().contains(&"111111111111.dkr.ecr.eu-west-1.amazonaws.com:443".to_owned()));
-    let contradiction = command(&format!("{}/team/app:1", host("eu-west-1")), &["--registry-id", "111111111111"]);
-    drop(cloud.finish(contradiction).exits(2).says(&["--registry-id 111111111111 contradicts"]));
-    let no_account = command("team/app:1", &["--registry-id", "12"]);
-    drop(cloud.finish(no_account).exits(2).says(&["it takes twelve digits"]));
-    // Beside targets that it is not for, it is for the one that it is for.
-    let here = format!("{}/team/app:2", host("eu-west-1"));
-    let run = cloud.finish(command("team/app:1", &[&here, "--registry-id", "111111111111"])).exits(0);
-    assert_eq!(run.stdout.lines().count(), 2);
-}
-
-#[test]
-fn a_vpc_endpoint_does_not_say_whose_registry_is_meant() {
-    let cloud = Cloud::of("eu-west-1");
-    let endpoint = "vpce-0a1b2c3d-xyz.dkr.ecr.eu-west-1.vpce.amazonaws.com";
-    let target = format!("{endpoint}/team/app:1");
-    let command = cloud.command_of_user(&[&testdata(ARCHIVE), &target]);
-    drop(cloud.finish(command).exits(2).says(&["is a VPC endpoint", "--registry-id ACCOUNT"]));
-    // With the account it is that registry, under its own name. Where the endpoint's name leads is looked up by a name
-    // server, which is left out here.
-    let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), &target, "--registry-id", ACCOUNT, "-v"]);
-    command.env("ECR_PUSH_REGISTRY_ENDPOINT", cloud.url());
-    let run = cloud.finish(command).exits(0).says(&["region eu-west-1 from the host"]);
-    assert!(run.stdout.starts_with(&format!("{}/team/app:1@sha256:", host("eu-west-1"))), "{}", run.stdout);
-    drop(run);
-    assert_eq!(cloud.hosts(), ["api.ecr.eu-west-1.amazonaws.com:443", "sts.eu-west-1.amazonaws.com:443"]);
-}
-
-#[test]
-fn aws_without_the_company_s_certificates_is_not_trusted() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
-    keys(&mut command);
-    command.env_remove("AWS_CA_BUNDLE");
-    drop(cloud.finish(command).exits(1).says(&["no answer from the ECR API", "certificate", "--ca-file FILE"]));
-    // Any of the three ways will do.
-    let ca = cloud.ecr.bench.scratch("ca.pem");
-    let mut command = push(&cloud, &["--ca-file", &ca]);
-    keys(&mut command);
-    command.env_remove("AWS_CA_BUNDLE");
-    drop(cloud.finish(command).exits(0));
-    let mut command = push(&cloud, &["--tag", "2"]);
-    keys(&mut command);
-    command.env_remove("AWS_CA_BUNDLE").env("SSL_CERT_FILE", &ca);
-    drop(cloud.finish(command).exits(0));
-}
-
-#[test]
-fn what_no_proxy_names_is_asked_directly() {
-    let cloud = Cloud::of("us-east-1");
-    // AWS's API: this machine, and a proxy where nobody is.
-    let run = |no_proxy: &str| {
-        let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1"]);
-        command.env("AWS_ENDPOINT_URL_ECR", cloud.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", cloud.url());
-        command.env_remove("AWS_CA_BUNDLE").env("HTTP_PROXY", "http://127.0.0.1:1").env("NO_PROXY", no_proxy);
-        cloud.finish(command)
-    };
-    drop(run("example.org").exits(4).says(&["no answer from the ECR API"]));
-    drop(run("example.org, 127.0.0.1").exits(0));
-    // A registry: then its name is looked up here, and is nobody's.
-    let target = "registry.invalid/team/app:1";
-    let run = |no_proxy: &str| {
-        let mut command = cloud.command(&[&testdata(ARCHIVE), target, "--retries", "0"]);
-        command.env("NO_PROXY", no_proxy);
-        cloud.finish(command)
-    };
-    drop(run(".invalid").exits(4).says(&["registry.invalid"]));
-    assert_eq!(cloud.hosts(), [""; 0]);
-    drop(run("other.invalid"));
-    assert_eq!(cloud.hosts(), ["registry.invalid:443"]);
 }
