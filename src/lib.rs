@@ -6,10 +6,11 @@
 //!
 //! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
 //!
-//! `error` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`, `inspect`} ← {`progress`,
-//! `report`} ← `cli` ← `main`
+//! `error` ← `exchange` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`, `inspect`} ←
+//! {`progress`, `report`} ← `cli` ← `main`
 //!
 //! - [`error`]: what went wrong, for people; the kind decides the exit code
+//! - [`exchange`]: one request and its answer, as whoever watches is told of it
 //! - [`reference`](mod@reference): hosts (and whose they are), repositories, tags, digests: parsed once
 //! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
 //! - [`image`]: what is in an archive (with `layer`, the exporter)
@@ -26,6 +27,7 @@
 pub mod cli;
 pub mod ecr;
 pub mod error;
+pub mod exchange;
 pub mod image;
 pub mod inspect;
 pub mod layer;

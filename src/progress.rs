@@ -137,7 +137,7 @@ impl Board {
     fn take(&mut self, event: Event) {
         match event {
             Event::Detail(text) if self.tell == Tell::All => self.say(&text),
-            Event::Detail(_) => {}
+            Event::Detail(_) | Event::Asked(_) => {}
             Event::Spooled(bytes) => self.now(format!("{} of the archive are in a temporary file", size(bytes))),
             Event::Opened(image) => {
                 if let Some((_, bar)) = self.now.take() {

@@ -7,24 +7,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, each with what it may use. `main` and tests may use all.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     ("error", &[]),
+    ("exchange", &["error"]),
     ("reference", &["error"]),
     ("layer", &["error", "reference"]),
     ("image", &["error", "layer", "reference"]),
-    ("registry", &["error", "layer", "reference"]),
-    ("ecr", &["error", "layer", "reference"]),
+    ("registry", &["error", "exchange", "layer", "reference"]),
+    ("ecr", &["error", "exchange", "layer", "reference"]),
     ("reuse", &["error", "layer", "reference", "registry"]),
     ("plan", &["error", "image", "layer", "reference", "reuse"]),
-    ("push", &["ecr", "error", "image", "layer", "plan", "reference", "registry", "reuse"]),
+    ("push", &["ecr", "error", "exchange", "image", "layer", "plan", "reference", "registry", "reuse"]),
     ("inspect", &["error", "image", "layer", "reference"]),
-    ("progress", &["ecr", "error", "image", "inspect", "layer", "plan", "push", "reference", "registry", "reuse"]),
-    ("report", &["ecr", "error", "image", "inspect", "layer", "plan", "push", "reference", "registry", "reuse"]),
+    (
+        "progress",
+        &["ecr", "error", "exchange", "image", "inspect", "layer", "plan", "push", "reference", "registry", "reuse"],
+    ),
+    (
+        "report",
+        &["ecr", "error", "exchange", "image", "inspect", "layer", "plan", "push", "reference", "registry", "reuse"],
+    ),
     (
         "cli",
         &[
             "ecr",
             "error",
+            "exchange",
             "image",
             "inspect",
             "layer",

@@ -98,7 +98,7 @@ impl<'a> Registries<'a> {
                 (host, ecr, None, account)
             }
         };
-        let (events, notes) = (Arc::clone(self.events), Arc::clone(self.events));
+        let (events, notes, told) = (Arc::clone(self.events), Arc::clone(self.events), Arc::clone(self.events));
         let quirks = if host.ecr().is_some() { &registry::ECR } else { Quirks::of_host(&host.to_string()) };
         let settings = registry::Settings {
             endpoint: endpoint(&host, request)?,
@@ -114,6 +114,7 @@ impl<'a> Registries<'a> {
             rate: self.rate.clone(),
             on_wait: Arc::new(move |line| events(Event::Warning(line))),
             on_note: Arc::new(move |line| notes(Event::Note(line))),
+            on_exchange: Arc::new(move |exchange| told(Event::Asked(exchange))),
             journal: request.cache.as_deref().map(Journal::beside),
         };
         let client = Client::new(settings, target.repository.clone(), CancellationToken::new())?;

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ecr::{Access, NewRepository};
 use crate::error::{Error, Result};
+use crate::exchange::Exchange;
 use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
@@ -150,6 +151,8 @@ pub enum Event {
     Opened(ImageSummary),
     /// Something that explains what happens, for those who want to know.
     Detail(String),
+    /// A request came to its end.
+    Asked(Exchange),
     /// Something worth a line.
     Note(String),
     /// Something that may not be what was wanted.

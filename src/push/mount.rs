@@ -88,7 +88,8 @@ impl Destination {
     /// open for it already.
     pub(super) async fn mount(&self, wanted: &Wanted, events: &Events) -> ControlFlow<(), Option<Opened>> {
         let Some((stored, from)) = self.mountable(&wanted.key) else { return ControlFlow::Continue(None) };
-        match self.client.mount(&stored.digest, &from, wanted.identity().as_deref()).await {
+        let client = self.client.about(&format!("layer {}", label(wanted)));
+        match client.mount(&stored.digest, &from, wanted.identity().as_deref()).await {
             Ok(Mount::Mounted) => {
                 self.arrived(&wanted.key, stored);
                 events(Event::Mounted { layer: label(wanted), bytes: stored.size });

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Method, Response};
 
+use super::ask::Ask;
 use super::fault::Fault;
 use super::quirks::Heads;
-use super::wire::{Ask, Client, REDIRECTS};
+use super::wire::{Client, REDIRECTS};
 use crate::error::{Answer, Result};
 use crate::reference::Digest;
 

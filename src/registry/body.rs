@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,11 +25,14 @@ pub(super) struct Watch {
     pub(super) meter: Arc<Meter>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) rate: Option<Arc<Rate>>,
+    /// Counts what was handed out.
+    pub(super) sent: Arc<AtomicU64>,
 }
 
 impl Watch {
-    pub(super) fn new(meter: &Arc<Meter>, rate: Option<&Arc<Rate>>) -> Self {
-        Self { meter: Arc::clone(meter), pulse: Arc::new(Pulse::new()), rate: rate.cloned() }
+    pub(super) fn new(meter: &Arc<Meter>, rate: Option<&Arc<Rate>>, sent: &Arc<AtomicU64>) -> Self {
+        let (meter, sent) = (Arc::clone(meter), Arc::clone(sent));
+        Self { meter, pulse: Arc::new(Pulse::new()), rate: rate.cloned(), sent }
     }
 }
 
@@ -41,6 +45,7 @@ struct Framer {
 
 impl Framer {
     fn new(watch: Watch) -> Self {
+        watch.sent.store(0, Ordering::Relaxed);
         Self { watch, turn: None }
     }
 
@@ -53,6 +58,7 @@ impl Framer {
             ready!(turn.as_mut().poll(context));
             self.turn = None;
         }
+        self.watch.sent.fetch_add(len as u64, Ordering::Relaxed);
         Poll::Ready(bytes.split_to(len))
     }
 }
@@ -251,7 +257,7 @@ mod tests {
     }
 
     fn watch(rate: Option<&Arc<Rate>>) -> Watch {
-        Watch::new(&Arc::new(Meter::new(1 << 30)), rate)
+        Watch::new(&Arc::new(Meter::new(1 << 30)), rate, &Arc::default())
     }
 
     #[tokio::test(start_paused = true)]

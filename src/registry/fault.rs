@@ -8,6 +8,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::silence::{self, Unanswered};
 use crate::error::{Answer, Error, Kind, page_title, root_cause};
+use crate::exchange::REQUEST_IDS;
 
 /// As much of an error body as is read. Longer ones are somebody's web page.
 const BODY_LIMIT: usize = 64 << 10;
@@ -28,9 +29,7 @@ impl Fault {
     pub(super) async fn of_response(mut response: Response, asked: &Method) -> Self {
         let status = response.status();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // ECR's, S3's, and that of most others.
-        let ids = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
-        let request_id = ids.iter().find_map(|name| header(name)).map(|id| printable(&id));
+        let request_id = REQUEST_IDS.iter().find_map(|name| header(name)).map(|id| printable(&id));
         let date = header(DATE.as_str()).and_then(|text| httpdate::parse_http_date(text.trim()).ok());
         let asked = Some(format!("{asked} {}", response.url().path()));
         let retry_after = header(RETRY_AFTER.as_str()).and_then(|text| pause(&text, SystemTime::now()));

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
+use super::ask::Ask;
 use super::blob::body;
 use super::fault::Fault;
 use super::referrers::Referrer;
-use super::wire::{Ask, Client};
+use super::wire::Client;
 use crate::error::{Error, Kind, Result};
 use crate::reference::Digest;
 

@@ -7,6 +7,7 @@
 
 mod account;
 mod address;
+mod ask;
 mod auth;
 mod blob;
 mod body;
@@ -24,6 +25,7 @@ mod referrers;
 mod session;
 mod silence;
 mod token;
+mod transport;
 mod trust;
 mod upload;
 mod ways;

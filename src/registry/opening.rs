@@ -4,9 +4,10 @@
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, Url};
 
+use super::ask::Ask;
 use super::fault::Fault;
 use super::journal::Trace;
-use super::wire::{Ask, Client};
+use super::wire::Client;
 use crate::error::{Answer, Error, Kind, Result};
 use crate::reference::{Digest, Repository};
 
@@ -63,7 +64,7 @@ impl Client {
     /// Without an answer, or if it refuses.
     pub async fn open_first(&self, what: &str) -> Result<Opened> {
         let doing = format!("cannot upload {what} to {}", self.repository());
-        self.open().await.map_err(|fault| self.explain(fault, &doing))
+        self.about(what).open().await.map_err(|fault| self.explain(fault, &doing))
     }
 
     /// Opens an upload session and closes it: a registry that creates repositories by itself does so then.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Body, Method, Response, Url};
 
+use super::ask::Ask;
 use super::blob::Presence;
 use super::body::{ChunkBody, Pulse, Watch};
 use super::fault::Fault;
@@ -15,7 +16,7 @@ use super::quirks::{Last, RangeEnd, Status};
 use super::upload::{Blob, Broken, Tries};
 use super::ways::{Chunks, Finder};
 use super::window::{Chunk, Window};
-use super::wire::{Ask, Client};
+use super::wire::Client;
 use crate::error::{Error, Kind, Result};
 use crate::layer::Packed;
 
@@ -407,11 +408,11 @@ impl<'a> Session<'a> {
 
     /// Sends all that is left as one body, which cannot be continued: a break loses the session.
     async fn stream(&mut self, window: &mut Window, tries: &mut Tries<'_>) -> Result<(), Broken> {
-        let watch = Watch::new(&self.blob.meter, self.client.rate());
+        let mut ask = Ask::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
+        let watch = Watch::new(&self.blob.meter, self.client.rate(), &ask.sent);
         let pulse = Arc::clone(&watch.pulse);
         let (body, ended) = window.stream(watch);
         let body = Mutex::new(Some(body));
-        let mut ask = Ask::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
         ask.is_stream = true;
         ask.payload = Arc::new(move || match body.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(body) => Body::wrap(body),
@@ -444,7 +445,7 @@ impl<'a> Session<'a> {
 
     /// Sends a chunk once.
     async fn carry_chunk(&self, ask: &mut Ask, chunk: &Chunk) -> Result<Response, Fault> {
-        let watch = Watch::new(&self.blob.meter, self.client.rate());
+        let watch = Watch::new(&self.blob.meter, self.client.rate(), &ask.sent);
         let (body, pulse) = (chunk.clone(), Arc::clone(&watch.pulse));
         ask.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
         let response = self.carry(ask, pulse).await?;

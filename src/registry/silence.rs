@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{CertificateError, InvalidMessage};
 
+use super::transport::CONNECT;
 use super::trust::{Stranger, is_of_a_ca, stranger};
-use super::wire::CONNECT;
 use crate::error::{Error, Kind, root_cause};
 
 /// An error of some library.

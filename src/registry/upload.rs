@@ -45,6 +45,7 @@ pub async fn upload(
     again: impl Fn() -> Feed,
 ) -> Result<Packed> {
     let doing = format!("cannot upload {} to {}", blob.what, client.repository());
+    let client = &client.about(&blob.what);
     let mut trace = blob.identity.as_deref().and_then(|identity| client.trace(identity));
     let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0, lost: false };
     let mut window = Window::new(feed, blob.is_shared);

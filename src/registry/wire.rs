@@ -5,16 +5,17 @@
 //! they are refused. Redirects are never followed with credentials.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Body, Method, Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::address;
+use super::ask::Ask;
 use super::auth::{Auth, Refused, Scopes};
 use super::challenge::Challenge;
 use super::fault::Fault;
@@ -22,10 +23,11 @@ use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
 use super::quirks::{Quirks, Status};
 use super::rate::Rate;
-use super::silence::Names;
+use super::transport::http;
 use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
+use crate::exchange::{Asking, Shown, Witness};
 use crate::reference::Repository;
 
 /// How long is waited for an answer that nobody needs any more once the push is cancelled.
@@ -36,9 +38,6 @@ const FORGETTING: Duration = Duration::from_secs(5);
 
 /// The longest pause that is kept. A registry that asks for more is not waited for: its answer is the end of it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-
-/// How long a connection may take to be made.
-pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// How long is waited for what, and how often it is tried again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,6 +94,8 @@ pub struct Settings {
     pub on_wait: Arc<dyn Fn(String) + Send + Sync>,
     /// Told, in one line, what else is worth knowing.
     pub on_note: Arc<dyn Fn(String) + Send + Sync>,
+    /// Told of every request.
+    pub on_exchange: Witness,
     /// What is remembered of half-sent layers.
     pub journal: Option<Journal>,
 }
@@ -106,6 +107,8 @@ pub struct Client {
     repository: Repository,
     /// What is done there, in the words of token services.
     actions: &'static str,
+    /// What its requests are about.
+    about: Option<Arc<str>>,
     /// Ends all waiting.
     cancel: CancellationToken,
 }
@@ -125,71 +128,39 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// One request, ready to be sent as often as need be.
-pub(super) struct Ask {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) payload: Arc<dyn Fn() -> Body + Send + Sync>,
-    /// The statuses that are an answer; every other one is a fault.
-    pub(super) expect: &'static [u16],
-    /// The statuses that are an answer where a login was shown.
-    pub(super) expect_of_login: &'static [u16],
-    /// Its body comes from the archive while it is sent. It takes no turn: whoever it waits for may wait for a turn.
-    pub(super) is_stream: bool,
-    /// Another repository that it reads from.
-    pub(super) source: Option<Repository>,
-}
-
-impl Ask {
-    pub(super) fn new(method: Method, url: Url, expect: &'static [u16]) -> Self {
-        let payload = Arc::new(|| Body::from(Bytes::new()));
-        let headers = HeaderMap::new();
-        Self { method, url, headers, payload, expect, expect_of_login: &[], is_stream: false, source: None }
-    }
-
-    pub(super) fn accept(mut self, media_types: &'static str) -> Self {
-        self.headers.insert(ACCEPT, HeaderValue::from_static(media_types));
-        self
-    }
-
-    pub(super) fn body(mut self, media_type: &str, bytes: Bytes) -> Result<Self> {
-        let value = HeaderValue::from_str(media_type)
-            .map_err(|_| Error::input(format!("the media type {media_type:?} cannot be sent in a header")))?;
-        self.headers.insert(CONTENT_TYPE, value);
-        self.payload = Arc::new(move || Body::from(bytes.clone()));
-        Ok(self)
-    }
-}
-
 impl Client {
     /// A client for one repository, whose waiting ends with `cancel`. Connects to nothing yet.
     ///
     /// # Errors
     /// If the machine's certificate store cannot be used.
     pub fn new(settings: Settings, repository: Repository, cancel: CancellationToken) -> Result<Self> {
-        let http = http(&settings.endpoint, &settings.trust, settings.via.as_deref())?;
-        let (own, trust, origin) = (http.clone(), settings.trust.clone(), settings.endpoint.origin());
-        let reach =
-            move |url: &Url| if url.origin() == origin { Ok(own.clone()) } else { self::http(url, &trust, None) };
+        let client = http(&settings.endpoint, &settings.trust, settings.via.as_deref())?;
+        let (own, trust, origin) = (client.clone(), settings.trust.clone(), settings.endpoint.origin());
+        let reach = move |url: &Url| if url.origin() == origin { Ok(own.clone()) } else { http(url, &trust, None) };
         let (account, name) = (Arc::clone(&settings.account), settings.name.clone());
         let auth = Auth::new(account, name, settings.endpoint.clone(), Arc::new(reach));
         let pacer = Pacer::new(settings.lanes);
         let ways = Ways::new(settings.quirks, settings.chunk, settings.layers);
-        let registry = Arc::new(Registry { settings, http, auth, pacer, ways });
-        Ok(Self { registry, repository, actions: "pull,push", cancel })
+        let registry = Arc::new(Registry { settings, http: client, auth, pacer, ways });
+        Ok(Self { registry, repository, actions: "pull,push", about: None, cancel })
     }
 
     /// A client for another repository of the same registry, with the same connections, login and pace.
     #[must_use]
     pub fn beside(&self, repository: Repository, cancel: CancellationToken) -> Self {
-        Self { registry: Arc::clone(&self.registry), repository, actions: "pull,push", cancel }
+        Self { registry: Arc::clone(&self.registry), repository, actions: "pull,push", about: None, cancel }
     }
 
     /// The same for one that is only read.
     #[must_use]
     pub fn looking_at(&self, repository: Repository, cancel: CancellationToken) -> Self {
         Self { actions: "pull", ..self.beside(repository, cancel) }
+    }
+
+    /// The same, with requests that are about something: `layer sha256:2c26b46b68ff`.
+    #[must_use]
+    pub fn about(&self, what: &str) -> Self {
+        Self { about: Some(what.into()), ..self.clone() }
     }
 
     /// What people call the registry.
@@ -385,12 +356,33 @@ impl Client {
             request = request.header(AUTHORIZATION, header);
         }
         let silent = |error| Refused { fault: Fault::of_cut(error, &ask.method), challenges: Vec::new() };
-        let response = request.body((ask.payload)()).send().await.map_err(silent)?;
+        let asking = self.asking(ask);
+        let response = match request.body((ask.payload)()).send().await {
+            Ok(response) => response,
+            Err(error) => {
+                asking.failed(&error);
+                return Err(silent(error));
+            }
+        };
+        asking.answered(response.status().as_u16(), |name| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        });
         if [ask.expect, expect_of_login].concat().contains(&response.status().as_u16()) {
             return Ok(response);
         }
         let challenges = Challenge::all(response.headers());
         Err(Refused { fault: Fault::of_response(response, &ask.method).await, challenges })
+    }
+
+    /// A request that goes out now, for whoever is told.
+    fn asking(&self, ask: &Ask) -> Asking {
+        let settings = &self.registry.settings;
+        let is_own = ask.url.origin() == settings.endpoint.origin();
+        let shown = if is_own { Shown::Path } else { Shown::Host };
+        let attempt = ask.times.fetch_add(1, Ordering::Relaxed) + 1;
+        Asking::new(&settings.on_exchange, ask.method.as_str(), &ask.url, shown, Arc::clone(&ask.sent))
+            .about(self.about.as_deref().map(str::to_owned))
+            .attempt(attempt)
     }
 
     /// Where the answer to a request to `from` says to go on, if it says so and if one may go there.
@@ -414,36 +406,6 @@ impl Client {
     pub(super) fn explain(&self, fault: Fault, doing: &str) -> Error {
         fault.into_error(self.name(), doing)
     }
-}
-
-fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(Kind::Unavailable, "cannot set up HTTPS")
-        .because(error)
-        .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
-}
-
-/// Connections to whoever is at an address, to be kept and used again.
-fn http(url: &Url, trust: &Trust, via: Option<&str>) -> Result<reqwest::Client> {
-    let instead = url.host_str().zip(via).map(|(name, via)| (name.to_owned(), via.to_owned()));
-    let mut http = reqwest::Client::builder()
-        .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        // No read time limit: reqwest's runs while a body is being sent, too.
-        .connect_timeout(CONNECT)
-        .dns_resolver(Arc::new(Names { instead }))
-        .http1_only();
-    if url.scheme() == "http" {
-        // No certificate store where no certificate is checked.
-        http = http.tls_certs_only([]);
-    } else {
-        http = http.tls_backend_preconfigured(trust.tls().map_err(no_https)?);
-    }
-    if address::is_loopback(url) || via.is_some() {
-        // No proxy between this machine and itself, nor to what only this network leads to.
-        http = http.no_proxy();
-    }
-    http.build().map_err(no_https)
 }
 
 /// The statuses with which a storage elsewhere is named.
@@ -475,6 +437,7 @@ mod tests {
             rate: None,
             on_wait: Arc::new(|_| {}),
             on_note: Arc::new(|_| {}),
+            on_exchange: crate::exchange::nobody(),
             journal: None,
         };
         Client::new(settings, "app".parse().unwrap(), CancellationToken::new()).unwrap()

@@ -1,0 +1,194 @@
+//! One request and its answer, as whoever watches is told of it.
+//!
+//! It holds nothing that is a secret: no header, no body, and of an address neither the query, which may be a signature,
+//! nor a login. Of hosts that others named the path is left out, too.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use reqwest::Url;
+
+use crate::error::root_cause;
+
+/// The headers that name a request: AWS's, S3's, and that of most others.
+pub const REQUEST_IDS: [&str; 3] = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
+
+/// As much of a request ID as is told. AWS's have 36 characters.
+const LONGEST_ID: usize = 100;
+
+/// As much of a reason as is told.
+const LONGEST_FAULT: usize = 200;
+
+/// A request, sent once, and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// `PATCH`
+    pub method: String,
+    /// `https://HOST/PATH`: without a query, without a login.
+    pub url: String,
+    /// The HTTP status, where an answer came.
+    pub status: Option<u16>,
+    /// In a few words why none came, where none did.
+    pub fault: Option<String>,
+    /// When the request went out.
+    pub began: Instant,
+    /// Seconds until the answer began, or until there was none. Its body is read after that.
+    pub seconds: f64,
+    /// By what whoever answered calls the request.
+    pub request_id: Option<String>,
+    /// Bytes of the request's body that went out, or were about to.
+    pub sent: u64,
+    /// What it was about: `layer sha256:2c26b46b68ff`, `ecr:GetAuthorizationToken`.
+    pub about: Option<String>,
+    /// How often the very same request was sent by then, from 1. An upload that goes on at some byte asks something new.
+    pub attempt: u32,
+}
+
+/// Who is told of requests, each at its end.
+pub type Witness = Arc<dyn Fn(Exchange) + Send + Sync>;
+
+/// Nobody is told.
+pub fn nobody() -> Witness {
+    Arc::new(|_| {})
+}
+
+/// How much of an address is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shown {
+    /// Host and path.
+    Path,
+    /// The host alone: the path may hold what not everybody is to know.
+    Host,
+}
+
+/// A request under way. The witness hears of it once: when its answer begins, when it failed, or when nobody waits for the
+/// answer any more.
+pub struct Asking {
+    witness: Witness,
+    exchange: Option<Exchange>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Asking {
+    /// A request that goes out now. `sent` counts the bytes of its body.
+    pub fn new(witness: &Witness, method: impl Into<String>, url: &Url, shown: Shown, sent: Arc<AtomicU64>) -> Self {
+        let exchange = Exchange {
+            method: method.into(),
+            url: address(url, shown),
+            status: None,
+            fault: None,
+            began: Instant::now(),
+            seconds: 0.0,
+            request_id: None,
+            sent: 0,
+            about: None,
+            attempt: 1,
+        };
+        Self { witness: Arc::clone(witness), exchange: Some(exchange), sent }
+    }
+
+    /// Says what it is about.
+    #[must_use]
+    pub fn about(mut self, about: Option<String>) -> Self {
+        self.exchange.iter_mut().for_each(|exchange| exchange.about.clone_from(&about));
+        self
+    }
+
+    /// Says how often the same was sent by now.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.exchange.iter_mut().for_each(|exchange| exchange.attempt = attempt);
+        self
+    }
+
+    /// An answer begins. `header` finds a header of it.
+    pub fn answered(mut self, status: u16, header: impl Fn(&str) -> Option<String>) {
+        let id = REQUEST_IDS.iter().find_map(|name| header(name));
+        let id = id.map(|id| id.chars().filter(char::is_ascii_graphic).take(LONGEST_ID).collect());
+        self.end(|exchange| (exchange.status, exchange.request_id) = (Some(status), id));
+    }
+
+    /// No answer came.
+    pub fn failed(mut self, why: &(dyn std::error::Error + 'static)) {
+        let words: String = root_cause(why).split_whitespace().collect::<Vec<_>>().join(" ");
+        self.end(|exchange| exchange.fault = Some(words.chars().take(LONGEST_FAULT).collect()));
+    }
+
+    fn end(&mut self, note: impl FnOnce(&mut Exchange)) {
+        if let Some(mut exchange) = self.exchange.take() {
+            note(&mut exchange);
+            exchange.seconds = exchange.began.elapsed().as_secs_f64();
+            exchange.sent = self.sent.load(Ordering::Relaxed);
+            (self.witness)(exchange);
+        }
+    }
+}
+
+impl Drop for Asking {
+    /// Ctrl-C, or a time limit of ours.
+    fn drop(&mut self) {
+        self.end(|exchange| exchange.fault = Some("given up".into()));
+    }
+}
+
+impl fmt::Debug for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Asking({:?})", self.exchange)
+    }
+}
+
+fn address(url: &Url, shown: Shown) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let path = match shown {
+        Shown::Path => url.path(),
+        Shown::Host if url.path() == "/" => "/",
+        Shown::Host => "/***",
+    };
+    format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A witness, and what it was told.
+    fn witness() -> (Witness, Arc<Mutex<Vec<Exchange>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        (Arc::new(move |exchange| heard.lock().unwrap().push(exchange)), told)
+    }
+
+    #[test]
+    fn of_an_address_nothing_is_told_that_may_be_a_secret() {
+        for (url, path, host) in [
+            ("https://me:word@a.example:444/v2/a?sig=1#x", "https://a.example:444/v2/a", "https://a.example:444/***"),
+            ("http://[::1]:5000/", "http://[::1]:5000/", "http://[::1]:5000/"),
+            ("https://a.example?sig=1", "https://a.example/", "https://a.example/"),
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!((address(&url, Shown::Path).as_str(), address(&url, Shown::Host).as_str()), (path, host));
+        }
+    }
+
+    #[test]
+    fn each_request_is_told_once_however_it_ends() {
+        let ((witness, told), url) = (witness(), Url::parse("https://a.example/v2/").unwrap());
+        let ask = || Asking::new(&witness, "GET", &url, Shown::Path, Arc::new(AtomicU64::new(7)));
+        ask()
+            .about(Some("layer a".into()))
+            .attempt(2)
+            .answered(200, |name| (name == "x-amz-request-id").then(|| format!("1\u{1b}[2 {}", "3".repeat(200))));
+        ask().failed(&std::io::Error::other("broken"));
+        drop(ask());
+        let told = told.lock().unwrap();
+        let ends: Vec<_> = told.iter().map(|it| (it.status, it.fault.as_deref(), it.sent)).collect();
+        assert_eq!(ends, [(Some(200), None, 7), (None, Some("broken"), 7), (None, Some("given up"), 7)]);
+        assert_eq!((told[0].attempt, told[0].about.as_deref()), (2, Some("layer a")));
+        assert_eq!(told[0].request_id.as_ref().map(String::len), Some(LONGEST_ID));
+        assert!(told[0].request_id.as_ref().unwrap().starts_with("1[23"));
+    }
+}

@@ -1,0 +1,45 @@
+//! The connections: how names, proxies and certificates are dealt with, and who we say we are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::address;
+use super::silence::Names;
+use super::trust::Trust;
+use crate::error::{Error, Kind, Result};
+
+/// How long a connection may take to be made.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+
+fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Kind::Unavailable, "cannot set up HTTPS")
+        .because(error)
+        .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
+}
+
+/// Connections to whoever is at an address, to be kept and used again.
+/// A client for the address. `via` is another name to connect to.
+pub(super) fn http(url: &Url, trust: &Trust, via: Option<&str>) -> Result<reqwest::Client> {
+    let instead = url.host_str().zip(via).map(|(name, via)| (name.to_owned(), via.to_owned()));
+    let mut http = reqwest::Client::builder()
+        .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // No read time limit: reqwest's runs while a body is being sent, too.
+        .connect_timeout(CONNECT)
+        .dns_resolver(Arc::new(Names { instead }))
+        .http1_only();
+    if url.scheme() == "http" {
+        // No certificate store where no certificate is checked.
+        http = http.tls_certs_only([]);
+    } else {
+        http = http.tls_backend_preconfigured(trust.tls().map_err(no_https)?);
+    }
+    if address::is_loopback(url) || via.is_some() {
+        // No proxy between this machine and itself, nor to what only this network leads to.
+        http = http.no_proxy();
+    }
+    http.build().map_err(no_https)
+}
