@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ use crate::registry::Patience;
 
 mod arguments;
 mod credentials;
+mod environment;
 mod generate;
 mod inspect;
 mod logins;
@@ -29,6 +30,7 @@ mod values;
 
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
+use environment::with_environment;
 pub use inspect::{Inspect, Output};
 pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;
@@ -310,7 +312,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         registry_id: args.registry_id,
         region,
         access,
-        tell_caller: args.verbose,
+        tell_caller: args.verbose > 0,
         login: None,
         keychain: logins::keychain(environment),
         registry_endpoint: registry_endpoint(environment)?,
@@ -341,7 +343,11 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { Show::None } else { args.progress };
-    let tell = if args.verbose { Tell::All } else { Tell::Usual };
+    let tell = match args.verbose {
+        0 => Tell::Usual,
+        1 => Tell::Reasons,
+        _ => Tell::Requests,
+    };
     Ok(Push { request, username, said, report: args.report, pipeline, progress, tell, sandbox })
 }
 
@@ -398,87 +404,6 @@ fn usage(error: &clap::Error) -> Error {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
     Error::usage(text.to_owned())
-}
-
-/// Puts the options that stand in the environment in front of the arguments, each unless it is among them.
-fn with_environment(
-    mut arguments: Vec<OsString>,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Vec<OsString>> {
-    for argument in &arguments {
-        refuse_unexpanded("the argument", &argument.to_string_lossy())?;
-    }
-    let mut command = command();
-    let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut all = Vec::new();
-    match command.find_subcommand(&first).cloned() {
-        Some(verb) if ["inspect", "policy"].contains(&&*first) => {
-            all.push(arguments.remove(0));
-            command = verb;
-        }
-        // A sandbox is set up by its arguments alone.
-        Some(_) => return Ok(arguments),
-        None if first == "help" => return Ok(arguments),
-        None => {}
-    }
-    for option in command.get_arguments().filter(|option| !option.is_positional()) {
-        let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
-        let name = format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"));
-        let Some(value) = environment(&name).filter(|value| !value.is_empty()) else { continue };
-        let rivals = command.get_arg_conflicts_with(option);
-        let mut same = std::iter::once(option).chain(rivals);
-        if same.any(|option| is_among(&arguments, option.get_long().unwrap_or_default(), option.get_short())) {
-            continue;
-        }
-        let value = value.to_string_lossy().into_owned();
-        refuse_unexpanded(&name, &value)?;
-        let flag = format!("--{long}");
-        // A value that may be left out, as that of --sandbox, can be a yes or a no as well.
-        let takes_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);
-        match (option.get_action(), truth(&value)) {
-            (ArgAction::SetTrue, None) => {
-                return Err(Error::usage(format!("{name} is {value:?}")).hint("Write true or false."));
-            }
-            (ArgAction::SetTrue, Some(is_true)) => all.extend(is_true.then(|| flag.into())),
-            (_, Some(is_true)) if takes_none => all.extend(is_true.then(|| flag.into())),
-            (ArgAction::Append, _) => {
-                // Tags of repositories may have blanks in them.
-                let between: &[char] = if long == "repository-tag" { &[',', '\n'] } else { &[',', ' ', '\n', '\t'] };
-                let values = value.split(between).map(str::trim).filter(|value| !value.is_empty());
-                all.extend(values.map(|value| format!("{flag}={value}").into()));
-            }
-            _ => all.push(format!("{flag}={value}").into()),
-        }
-    }
-    all.extend(arguments);
-    Ok(all)
-}
-
-/// What a word says about a switch, in any case.
-fn truth(value: &str) -> Option<bool> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Some(true),
-        "false" | "0" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-fn is_among(arguments: &[OsString], long: &str, short: Option<char>) -> bool {
-    let options = arguments.iter().map(|argument| argument.to_string_lossy()).take_while(|argument| argument != "--");
-    options.into_iter().any(|argument| {
-        argument.strip_prefix("--").is_some_and(|name| name.split('=').next() == Some(long))
-            || short.is_some_and(|short| argument.strip_prefix('-').is_some_and(|name| name.starts_with(short)))
-    })
-}
-
-/// Azure Pipelines leaves `$(NAME)` as it is where no such variable is defined.
-fn refuse_unexpanded(what: &str, value: &str) -> Result<()> {
-    let Some((_, rest)) = value.split_once("$(") else { return Ok(()) };
-    match rest.split_once(')') {
-        Some((name, _)) => Err(Error::usage(format!("{what} holds $({name}), which nobody filled in"))
-            .hint(format!("Define the pipeline variable {name}, or leave the option out."))),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

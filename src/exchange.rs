@@ -46,6 +46,28 @@ pub struct Exchange {
     pub attempt: u32,
 }
 
+impl fmt::Display for Exchange {
+    /// One line. What is longest stands last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
+        write!(f, "{:<5} {status} {:>6.0} ms", self.method, self.seconds * 1000.0)?;
+        if self.attempt > 1 {
+            write!(f, "  try {}", self.attempt)?;
+        }
+        match (self.sent, &self.about) {
+            (0, None) => {}
+            (0, Some(about)) => write!(f, "  {about}")?,
+            (sent, None) => write!(f, "  {sent} bytes")?,
+            (sent, Some(about)) => write!(f, "  {about}, {sent} bytes")?,
+        }
+        write!(f, "  {}", self.url)?;
+        if let Some(id) = &self.request_id {
+            write!(f, "  request {id}")?;
+        }
+        self.fault.iter().try_for_each(|fault| write!(f, "  no answer: {fault}"))
+    }
+}
+
 /// Who is told of requests, each at its end.
 pub type Witness = Arc<dyn Fn(Exchange) + Send + Sync>;
 
@@ -56,7 +78,7 @@ pub fn nobody() -> Witness {
 
 /// How much of an address is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Shown {
+pub enum Told {
     /// Host and path.
     Path,
     /// The host alone: the path may hold what not everybody is to know.
@@ -73,7 +95,7 @@ pub struct Asking {
 
 impl Asking {
     /// A request that goes out now. `sent` counts the bytes of its body.
-    pub fn new(witness: &Witness, method: impl Into<String>, url: &Url, shown: Shown, sent: Arc<AtomicU64>) -> Self {
+    pub fn new(witness: &Witness, method: impl Into<String>, url: &Url, shown: Told, sent: Arc<AtomicU64>) -> Self {
         let exchange = Exchange {
             method: method.into(),
             url: address(url, shown),
@@ -139,12 +161,12 @@ impl fmt::Debug for Asking {
     }
 }
 
-fn address(url: &Url, shown: Shown) -> String {
+fn address(url: &Url, shown: Told) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let path = match shown {
-        Shown::Path => url.path(),
-        Shown::Host if url.path() == "/" => "/",
-        Shown::Host => "/***",
+        Told::Path => url.path(),
+        Told::Host if url.path() == "/" => "/",
+        Told::Host => "/***",
     };
     format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
 }
@@ -170,14 +192,14 @@ mod tests {
             ("https://a.example?sig=1", "https://a.example/", "https://a.example/"),
         ] {
             let url = Url::parse(url).unwrap();
-            assert_eq!((address(&url, Shown::Path).as_str(), address(&url, Shown::Host).as_str()), (path, host));
+            assert_eq!((address(&url, Told::Path).as_str(), address(&url, Told::Host).as_str()), (path, host));
         }
     }
 
     #[test]
     fn each_request_is_told_once_however_it_ends() {
         let ((witness, told), url) = (witness(), Url::parse("https://a.example/v2/").unwrap());
-        let ask = || Asking::new(&witness, "GET", &url, Shown::Path, Arc::new(AtomicU64::new(7)));
+        let ask = || Asking::new(&witness, "GET", &url, Told::Path, Arc::new(AtomicU64::new(7)));
         ask()
             .about(Some("layer a".into()))
             .attempt(2)
@@ -190,5 +212,15 @@ mod tests {
         assert_eq!((told[0].attempt, told[0].about.as_deref()), (2, Some("layer a")));
         assert_eq!(told[0].request_id.as_ref().map(String::len), Some(LONGEST_ID));
         assert!(told[0].request_id.as_ref().unwrap().starts_with("1[23"));
+        let line =
+            |told: &Exchange| Exchange { seconds: 0.0124, request_id: told.status.map(|_| "8".into()), ..told.clone() };
+        assert_eq!(
+            told.iter().map(|told| line(told).to_string()).collect::<Vec<_>>(),
+            [
+                "GET   200     12 ms  try 2  layer a, 7 bytes  https://a.example/v2/  request 8",
+                "GET   ---     12 ms  7 bytes  https://a.example/v2/  no answer: broken",
+                "GET   ---     12 ms  7 bytes  https://a.example/v2/  no answer: given up",
+            ]
+        );
     }
 }

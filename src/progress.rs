@@ -37,7 +37,9 @@ pub enum Tell {
     /// What people want to know.
     Usual,
     /// What explains it, too.
-    All,
+    Reasons,
+    /// And every request.
+    Requests,
 }
 
 /// A display that is being kept up to date.
@@ -136,7 +138,8 @@ impl Progress {
 impl Board {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Detail(text) if self.tell == Tell::All => self.say(&text),
+            Event::Detail(text) if self.tell != Tell::Usual => self.say(&text),
+            Event::Asked(exchange) if self.tell == Tell::Requests => self.say(&exchange.to_string()),
             Event::Detail(_) | Event::Asked(_) => {}
             Event::Spooled(bytes) => self.now(format!("{} of the archive are in a temporary file", size(bytes))),
             Event::Opened(image) => {

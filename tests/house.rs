@@ -51,13 +51,14 @@ const MAY_USE: [(&str, &[&str]); 17] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 19] = [
+const ONLY_IN: [(&str, &str); 20] = [
     ("aws_config", "ecr"),
     ("aws_credential_types", "ecr"),
     ("aws_sdk_ecr", "ecr"),
     ("aws_sdk_ecrpublic", "ecr"),
     ("aws_sdk_sts", "ecr"),
     ("aws_smithy_http_client", "ecr"),
+    ("aws_smithy_runtime_api", "ecr"),
     ("axum", "sandbox"),
     ("bzip2", "layer"),
     ("clap", "cli"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{ArgAction, ValueEnum};
 
 use super::Show;
 use super::credentials::CredentialArgs;
@@ -128,9 +128,9 @@ pub(super) struct Options {
     /// Show no progress, only errors
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
-    /// Say more: whose credentials and which login are used, how layers are packed, how much memory that may take
-    #[arg(short, long, conflicts_with = "quiet", help_heading = "Output")]
-    pub(super) verbose: bool,
+    /// Explain what is decided: credentials, region, packing, chunks, reuse; twice (-vv): tell every request, too
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Output")]
+    pub(super) verbose: u8,
     /// Write what came of it to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) report: Option<PathBuf>,

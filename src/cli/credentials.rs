@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::refuse_unexpanded;
+use super::environment::refuse_unexpanded;
 use super::values::given;
 use crate::ecr::{Base, IdToken, Keys, Role, Secret, Sources};
 use crate::error::{Error, Result};

@@ -15,6 +15,7 @@ mod refusal;
 mod region;
 mod repositories;
 mod settings;
+mod told;
 
 pub use access::{Access, Base, IdToken, Keys, Role, Secret, Sources};
 pub use advice::{Place, advise, advise_on, opens_upload};

@@ -1,27 +1,49 @@
 //! The lines to AWS: over which proxy, and with whose certificates.
 
+use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_ecr::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
 
+use super::told::{Side, told};
 use crate::error::{Error, Result};
+use crate::exchange::{self, Witness};
 
 /// How long a CI may take to hand out a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How AWS is reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Network {
     /// PEM certificates that are trusted beside the machine's own.
     pem: Vec<u8>,
+    /// Told of every request.
+    witness: Witness,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::trusting(Vec::new())
+    }
 }
 
 impl Network {
     /// Trusts these PEM certificates, too.
     pub fn trusting(pem: Vec<u8>) -> Self {
-        Self { pem }
+        Self { pem, witness: exchange::nobody() }
+    }
+
+    /// Tells of every request.
+    #[must_use]
+    pub fn told_to(self, witness: Witness) -> Self {
+        Self { witness, ..self }
+    }
+
+    /// Who is told of every request.
+    pub(super) fn witness(&self) -> &Witness {
+        &self.witness
     }
 
     /// The client for AWS, over the environment's proxies. The SDK's own takes none.
@@ -30,13 +52,13 @@ impl Network {
         if !self.pem.is_empty() {
             store = store.with_pem_certificate(self.pem.clone());
         }
-        client(store, ProxyConfig::from_env())
+        Ok(told(client(store, ProxyConfig::from_env())?, Side::Aws, &self.witness))
     }
 
     /// The client for what is on this machine or beside it: a container's or EC2's metadata, a stand-in. No proxy, and
     /// no certificates, which take a while to read.
-    pub(super) fn to_the_machine() -> Result<SharedHttpClient> {
-        client(tls::TrustStore::empty(), ProxyConfig::disabled())
+    pub(super) fn to_the_machine(&self) -> Result<SharedHttpClient> {
+        Ok(told(client(tls::TrustStore::empty(), ProxyConfig::disabled())?, Side::Machine, &self.witness))
     }
 
     /// The client for a CI's own API.
@@ -50,6 +72,12 @@ impl Network {
             .timeout(TOKEN_TIMEOUT)
             .build()
             .map_err(fail)
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Network")
     }
 }
 

@@ -1,5 +1,7 @@
 //! The tokens by which a CI vouches for a job.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -9,6 +11,7 @@ use serde_json::Value;
 use super::access::{IdToken, Secret};
 use super::network::Network;
 use crate::error::{Error, Kind, Result, root_cause};
+use crate::exchange::{Asking, Told};
 
 /// A token is some kilobytes.
 const LONGEST: usize = 1 << 20;
@@ -44,7 +47,18 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
         };
         // What a URL holds is not for logs.
         let failed = |error: reqwest::Error| Failed::Passing(root_cause(&error.without_url()));
-        let mut answer = request.bearer_auth(bearer.expose()).send().await.map_err(failed)?;
+        let size = Arc::new(AtomicU64::new(if post { 2 } else { 0 }));
+        // The path says which job this is, and who has it needs the bearer alone.
+        let asking = Asking::new(network.witness(), if post { "POST" } else { "GET" }, &url, Told::Host, size)
+            .about(Some(format!("{who}' OIDC token")));
+        let mut answer = match request.bearer_auth(bearer.expose()).send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                asking.failed(&error);
+                return Err(failed(error));
+            }
+        };
+        asking.answered(answer.status().as_u16(), |name| text_of(&answer, name));
         let status = answer.status();
         let mut body = Vec::new();
         while let Some(some) = answer.chunk().await.map_err(failed)? {
@@ -83,6 +97,10 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
             }
         }
     }
+}
+
+fn text_of(answer: &reqwest::Response, header: &str) -> Option<String> {
+    answer.headers().get(header)?.to_str().ok().map(str::to_owned)
 }
 
 /// Why there is no token.

@@ -35,7 +35,7 @@ impl Settings {
     ) -> Result<Self> {
         match access {
             Access::Aws(sources) => Self::of_aws(sources, network, asked_for, host).await,
-            Access::StandIn { endpoint, region } => Self::of_stand_in(endpoint, region),
+            Access::StandIn { endpoint, region } => Self::of_stand_in(endpoint, region, network),
         }
     }
 
@@ -46,7 +46,7 @@ impl Settings {
         host: Option<&EcrHost>,
     ) -> Result<Self> {
         let http = network.to_aws()?;
-        let machine = ProviderConfig::without_region().with_http_client(Network::to_the_machine()?);
+        let machine = ProviderConfig::without_region().with_http_client(network.to_the_machine()?);
         let region = region::find(sources, asked_for, host, &machine).await?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .timeout_config(limits())
@@ -76,14 +76,14 @@ impl Settings {
         Ok(Self { config: config.build(), identity, region_from: region.from })
     }
 
-    fn of_stand_in(endpoint: &str, region: &str) -> Result<Self> {
+    fn of_stand_in(endpoint: &str, region: &str, network: &Network) -> Result<Self> {
         let identity = Identity::fixed(Credentials::new("SANDBOX", "sandbox", None, None, "sandbox"));
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .sleep_impl(aws_sdk_ecr::config::SharedAsyncSleep::new(Sleep))
             .timeout_config(limits())
             // Plain http on loopback, so no certificates of the machine are needed.
-            .http_client(Network::to_the_machine()?)
+            .http_client(network.to_the_machine()?)
             .endpoint_url(endpoint)
             .region(Region::new(region.to_owned()));
         config.set_credentials_provider(identity.provider());

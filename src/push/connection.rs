@@ -59,7 +59,8 @@ impl<'a> Registries<'a> {
         events: &'a Events,
     ) -> Self {
         let hosts = request.targets.iter().map(|target| (target.host.clone(), OnceCell::new()));
-        let logins = Logins::of(network);
+        let told = Arc::clone(events);
+        let logins = Logins::of(network.told_to(Arc::new(move |exchange| told(Event::Asked(exchange)))));
         Self { request, layers, trust, rate, events, logins, reached: hosts.collect() }
     }
 

@@ -14,6 +14,7 @@ use super::challenge::Challenge;
 use super::fault::Fault;
 use super::token::{Service, header};
 use crate::error::{Answer, Error, Kind, Result};
+use crate::exchange::{Asking, Told, Witness};
 
 /// What a request needs to be allowed: `repository:team/app:pull,push`, `repository:team/base:pull`.
 pub(super) type Scopes = Vec<String>;
@@ -28,6 +29,7 @@ pub(super) struct Auth {
     name: String,
     endpoint: Url,
     reach: Reach,
+    witness: Witness,
     state: Mutex<State>,
 }
 
@@ -100,9 +102,9 @@ impl State {
 }
 
 impl Auth {
-    pub(super) fn new(account: Arc<Account>, name: String, endpoint: Url, reach: Reach) -> Self {
+    pub(super) fn new(account: Arc<Account>, name: String, endpoint: Url, reach: Reach, witness: Witness) -> Self {
         let way = if account.manner() == Manner::AtOnce { Way::Basic } else { Way::Open };
-        Self { account, name, endpoint, reach, state: Mutex::new(State { way, ..State::default() }) }
+        Self { account, name, endpoint, reach, witness, state: Mutex::new(State { way, ..State::default() }) }
     }
 
     /// What to show with a request that needs these scopes.
@@ -234,11 +236,14 @@ impl Auth {
     async fn fetch(&self, service: &Service, scopes: Scopes) -> Result<(HeaderValue, Option<Instant>), Fault> {
         let http = (self.reach)(&service.realm).map_err(Fault::Ours)?;
         let (mut login, mut number) = self.account.login().await.map_err(Fault::Ours)?;
-        let token = match service.token(&http, &scopes, &login).await {
+        // What path a registry names of a host that is not its own may be anything.
+        let told = if service.realm.origin() == self.endpoint.origin() { Told::Path } else { Told::Host };
+        let asking = |method: &str, url: &Url, size| Asking::new(&self.witness, method, url, told, size);
+        let token = match service.token(&http, &scopes, &login, asking).await {
             // ECR Public says 400 where others say 401.
             Err(Fault::Answered(answer, _)) if matches!(answer.status, Some(400 | 401 | 403)) => {
                 (login, number) = self.account.renew(number, &answer).await.map_err(Fault::Ours)?;
-                service.token(&http, &scopes, &login).await
+                service.token(&http, &scopes, &login, asking).await
             }
             token => token,
         };

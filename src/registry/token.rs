@@ -1,6 +1,8 @@
 //! A token service: a login in, a token for some repositories out
 //! (<https://distribution.github.io/distribution/spec/auth/token/>, `.../oauth/`).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -11,7 +13,9 @@ use super::account::Login;
 use super::blob::body;
 use super::fault::Fault;
 use super::silence::Elsewhere;
+use super::transport::text_of;
 use crate::error::{Answer, Error, Kind, Result};
+use crate::exchange::Asking;
 
 /// More than any token service has to say.
 const LARGEST: usize = 1 << 20;
@@ -53,19 +57,37 @@ impl Service {
     }
 
     /// Asks for a token. No redirect is followed: the login is for this address.
-    pub(super) async fn token(&self, http: &Client, scopes: &[String], login: &Login) -> Result<Token, Fault> {
+    pub(super) async fn token(
+        &self,
+        http: &Client,
+        scopes: &[String],
+        login: &Login,
+        asking: impl FnOnce(&str, &Url, Arc<AtomicU64>) -> Asking,
+    ) -> Result<Token, Fault> {
         let elsewhere = |error: reqwest::Error| {
             Fault::Silence(Box::new(Elsewhere { name: self.name(), source: error.without_url() }))
         };
-        let request = match login {
-            Login::Anonymous => http.get(self.question(scopes)),
-            Login::Basic(text) => http.get(self.question(scopes)).header(AUTHORIZATION, header("Basic", text)?),
+        let question = || http.get(self.question(scopes));
+        let (method, size, request) = match login {
+            Login::Anonymous => ("GET", 0, question()),
+            Login::Basic(text) => ("GET", 0, question().header(AUTHORIZATION, header("Basic", text)?)),
             Login::IdentityToken(token) => {
-                let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-                http.post(self.realm.clone()).header(CONTENT_TYPE, form).body(self.form(scopes, token))
+                let media_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+                let form = self.form(scopes, token);
+                let request = http.post(self.realm.clone()).header(CONTENT_TYPE, media_type);
+                ("POST", form.len() as u64, request.body(form))
             }
         };
-        let response = request.send().await.map_err(elsewhere)?;
+        let asking = asking(method, &self.realm, Arc::new(AtomicU64::new(size)))
+            .about(Some(format!("a token for {}", scopes.join(" "))));
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                asking.failed(&error);
+                return Err(elsewhere(error));
+            }
+        };
+        asking.answered(response.status().as_u16(), |name| text_of(&response, name));
         if response.status().as_u16() != 200 {
             return Err(self.refusal(response).await);
         }

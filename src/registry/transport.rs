@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Url;
+use reqwest::{Response, Url};
 
 use super::address;
 use super::silence::Names;
@@ -12,6 +12,11 @@ use crate::error::{Error, Kind, Result};
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
+
+/// The text of a header.
+pub(super) fn text_of(response: &Response, name: &str) -> Option<String> {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
 
 fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Kind::Unavailable, "cannot set up HTTPS")

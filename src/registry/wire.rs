@@ -23,11 +23,11 @@ use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
 use super::quirks::{Quirks, Status};
 use super::rate::Rate;
-use super::transport::http;
+use super::transport::{http, text_of};
 use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{Asking, Shown, Witness};
+use crate::exchange::{Asking, Told, Witness};
 use crate::reference::Repository;
 
 /// How long is waited for an answer that nobody needs any more once the push is cancelled.
@@ -138,7 +138,8 @@ impl Client {
         let (own, trust, origin) = (client.clone(), settings.trust.clone(), settings.endpoint.origin());
         let reach = move |url: &Url| if url.origin() == origin { Ok(own.clone()) } else { http(url, &trust, None) };
         let (account, name) = (Arc::clone(&settings.account), settings.name.clone());
-        let auth = Auth::new(account, name, settings.endpoint.clone(), Arc::new(reach));
+        let witness = Arc::clone(&settings.on_exchange);
+        let auth = Auth::new(account, name, settings.endpoint.clone(), Arc::new(reach), witness);
         let pacer = Pacer::new(settings.lanes);
         let ways = Ways::new(settings.quirks, settings.chunk, settings.layers);
         let registry = Arc::new(Registry { settings, http: client, auth, pacer, ways });
@@ -364,9 +365,7 @@ impl Client {
                 return Err(silent(error));
             }
         };
-        asking.answered(response.status().as_u16(), |name| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-        });
+        asking.answered(response.status().as_u16(), |name| text_of(&response, name));
         if [ask.expect, expect_of_login].concat().contains(&response.status().as_u16()) {
             return Ok(response);
         }
@@ -378,7 +377,7 @@ impl Client {
     fn asking(&self, ask: &Ask) -> Asking {
         let settings = &self.registry.settings;
         let is_own = ask.url.origin() == settings.endpoint.origin();
-        let shown = if is_own { Shown::Path } else { Shown::Host };
+        let shown = if is_own { Told::Path } else { Told::Host };
         let attempt = ask.times.fetch_add(1, Ordering::Relaxed) + 1;
         Asking::new(&settings.on_exchange, ask.method.as_str(), &ask.url, shown, Arc::clone(&ask.sent))
             .about(self.about.as_deref().map(str::to_owned))
