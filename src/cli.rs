@@ -291,6 +291,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         return Err(Error::usage("--report and --output-file name the same file").hint("Name one for each."));
     }
     let username = logins::username(args.username, &targets, &archive)?;
+    let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let pipeline = args.pipeline.read(environment)?;
     let request = Request {
         archive,
@@ -340,6 +341,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         reuse: args.reuse.into(),
         reuse_from: args.reuse_from.iter().map(|pattern| pattern.parse()).collect::<Result<_>>()?,
         mount_from: args.mount_from.iter().map(|source| source.parse()).collect::<Result<_>>()?,
+        ci,
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { Show::None } else { args.progress };

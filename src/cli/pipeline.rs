@@ -79,9 +79,9 @@ pub enum SummaryTo {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl PipelineArgs {
-    /// What they mean, where this runs.
-    pub(super) fn read(self, environment: Environment<'_>) -> Result<Pipeline> {
-        let system = match self.ci.as_deref().map(str::trim) {
+    /// The system in which this runs: the one that is named, else the one that the environment tells.
+    pub(super) fn system(&self, environment: Environment<'_>) -> Result<Option<&'static System>> {
+        Ok(match self.ci.as_deref().map(str::trim) {
             None => System::found(environment),
             Some("none") => None,
             Some(name) => Some(System::named(name).ok_or_else(|| {
@@ -89,7 +89,12 @@ impl PipelineArgs {
                 Error::usage(format!("--ci {name:?} is no CI system that is known here"))
                     .hint(format!("It takes none, {}.", names.join(", ")))
             })?),
-        };
+        })
+    }
+
+    /// What they mean, where this runs.
+    pub(super) fn read(self, environment: Environment<'_>) -> Result<Pipeline> {
+        let system = self.system(environment)?;
         let path = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let summary = system.and_then(|system| match system.summary? {
             Summary::BuildkiteAnnotation => Some(SummaryTo::Buildkite),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aws_sdk_ecr::config::{RuntimeComponents, SharedHttpClient};
+use aws_sdk_ecr::config::{AppName, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
 
@@ -21,6 +21,10 @@ pub struct Network {
     pem: Vec<u8>,
     /// Told of every request.
     witness: Witness,
+    /// Who we say we are.
+    user_agent: String,
+    /// The same to AWS, inside of what the SDK says.
+    app_name: Option<AppName>,
 }
 
 impl Default for Network {
@@ -32,13 +36,24 @@ impl Default for Network {
 impl Network {
     /// Trusts these PEM certificates, too.
     pub fn trusting(pem: Vec<u8>) -> Self {
-        Self { pem, witness: exchange::nobody() }
+        Self { pem, witness: exchange::nobody(), user_agent: String::new(), app_name: None }
     }
 
     /// Tells of every request.
     #[must_use]
     pub fn told_to(self, witness: Witness) -> Self {
         Self { witness, ..self }
+    }
+
+    /// Says who we are. What the SDK does not take for the name of an application is left out.
+    #[must_use]
+    pub fn named(self, user_agent: String, app_name: String) -> Self {
+        Self { user_agent, app_name: AppName::new(app_name).ok(), ..self }
+    }
+
+    /// Who we say we are to AWS.
+    pub(super) fn app_name(&self) -> Option<AppName> {
+        self.app_name.clone()
     }
 
     /// Who is told of every request.
@@ -66,6 +81,7 @@ impl Network {
         let fail = |error: reqwest::Error| Error::usage("cannot set up TLS").because(error);
         let own = reqwest::Certificate::from_pem_bundle(&self.pem).map_err(fail)?;
         reqwest::Client::builder()
+            .user_agent(&self.user_agent)
             .tls_certs_merge(own)
             // The bearer is for the one that was asked.
             .redirect(reqwest::redirect::Policy::none())

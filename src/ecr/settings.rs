@@ -64,7 +64,13 @@ impl Settings {
         if let Some(host) = host {
             loader = loader.use_fips(host.fips).use_dual_stack(host.dual_stack);
         }
-        let config = loader.load().await;
+        let mut config = loader.load().await;
+        // Who names an application in the environment or the profile means it.
+        if config.app_name().is_none() {
+            let mut named = config.into_builder();
+            named.set_app_name(network.app_name());
+            config = named.build();
+        }
         let aws = ProviderConfig::without_region()
             .with_http_client(http)
             .with_region(config.region().cloned())
@@ -87,6 +93,7 @@ impl Settings {
             .endpoint_url(endpoint)
             .region(Region::new(region.to_owned()));
         config.set_credentials_provider(identity.provider());
+        config.set_app_name(network.app_name());
         Ok(Self { config: config.build(), identity, region_from: "the sandbox".into() })
     }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::destination::QUESTIONS_AT_ONCE;
 use super::logins::{self, Logins};
-use super::{Event, Events, Request};
+use super::{Event, Events, Request, agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, Place};
 use crate::error::{Error, Result};
 use crate::reference::{Host, Target};
@@ -60,7 +60,10 @@ impl<'a> Registries<'a> {
     ) -> Self {
         let hosts = request.targets.iter().map(|target| (target.host.clone(), OnceCell::new()));
         let told = Arc::clone(events);
-        let logins = Logins::of(network.told_to(Arc::new(move |exchange| told(Event::Asked(exchange)))));
+        let network = network
+            .told_to(Arc::new(move |exchange| told(Event::Asked(exchange))))
+            .named(agent::user_agent(request), agent::app_name(request));
+        let logins = Logins::of(network);
         Self { request, layers, trust, rate, events, logins, reached: hosts.collect() }
     }
 
@@ -106,6 +109,7 @@ impl<'a> Registries<'a> {
             name: host.to_string(),
             via: host.via().map(str::to_owned),
             trust: self.trust.clone(),
+            user_agent: agent::user_agent(request),
             account,
             patience: request.patience,
             lanes: request.concurrency.max(QUESTIONS_AT_ONCE),

@@ -4,6 +4,7 @@
 //! [`Request`], what happens on the way is told by [`Event`]s, and what came of it is the [`Outcome`], also when it
 //! failed half-way.
 
+mod agent;
 mod connection;
 mod delivery;
 mod destination;
@@ -127,6 +128,8 @@ pub struct Request {
     pub reuse_from: Vec<TagPattern>,
     /// Other repositories of a target's registry, to mount layers from that the target lacks.
     pub mount_from: Vec<MountSource>,
+    /// The CI system in which this runs, which those who are asked are told. Nothing else about the user is.
+    pub ci: Option<&'static str>,
     /// Plan only: look, send nothing.
     pub dry_run: bool,
 }

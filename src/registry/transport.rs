@@ -26,10 +26,10 @@ fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error
 
 /// Connections to whoever is at an address, to be kept and used again.
 /// A client for the address. `via` is another name to connect to.
-pub(super) fn http(url: &Url, trust: &Trust, via: Option<&str>) -> Result<reqwest::Client> {
+pub(super) fn http(url: &Url, user_agent: &str, trust: &Trust, via: Option<&str>) -> Result<reqwest::Client> {
     let instead = url.host_str().zip(via).map(|(name, via)| (name.to_owned(), via.to_owned()));
     let mut http = reqwest::Client::builder()
-        .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
+        .user_agent(user_agent)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         // No read time limit: reqwest's runs while a body is being sent, too.

@@ -74,6 +74,8 @@ pub struct Settings {
     pub name: String,
     /// Another name to connect to, which leads to the same registry: a VPC endpoint's.
     pub via: Option<String>,
+    /// Who we say we are.
+    pub user_agent: String,
     /// Whom to trust over https, beside those whom the machine trusts.
     pub trust: Trust,
     /// Who we are to it. Registries that are given the same account share its login.
@@ -134,9 +136,13 @@ impl Client {
     /// # Errors
     /// If the machine's certificate store cannot be used.
     pub fn new(settings: Settings, repository: Repository, cancel: CancellationToken) -> Result<Self> {
-        let client = http(&settings.endpoint, &settings.trust, settings.via.as_deref())?;
+        let via = settings.via.as_deref();
+        let client = http(&settings.endpoint, &settings.user_agent, &settings.trust, via)?;
         let (own, trust, origin) = (client.clone(), settings.trust.clone(), settings.endpoint.origin());
-        let reach = move |url: &Url| if url.origin() == origin { Ok(own.clone()) } else { http(url, &trust, None) };
+        let user_agent = settings.user_agent.clone();
+        let reach = move |url: &Url| {
+            if url.origin() == origin { Ok(own.clone()) } else { http(url, &user_agent, &trust, None) }
+        };
         let (account, name) = (Arc::clone(&settings.account), settings.name.clone());
         let witness = Arc::clone(&settings.on_exchange);
         let auth = Auth::new(account, name, settings.endpoint.clone(), Arc::new(reach), witness);
@@ -423,6 +429,7 @@ mod tests {
             endpoint: Url::parse("http://127.0.0.1:1/").unwrap(),
             name: "registry".into(),
             via: None,
+            user_agent: "ecr-push".into(),
             trust: Trust::default(),
             account: Account::new(
                 Manner::IfAsked,

@@ -87,11 +87,12 @@ impl Bench {
 
 /// What the secrets of all tests have in them: keys, the tokens of the sandbox and of its CIs, ECR's passwords (which are
 /// JSON in base64) and logins made of them, signatures in URLs.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 9] = [
     super::ecr::SECRET_KEY,
     "sandbox-secret",
     "sandbox-session-token",
     "job-token",
+    "sso-token",
     "eyJwYXlsb2Fk",
     "QVdTOmV5",
     "eyJhbGci",

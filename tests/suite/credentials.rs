@@ -20,10 +20,10 @@ pub(crate) fn host(region: &str) -> String {
 /// A push to the registry of `eu-west-1`, with options, without credentials.
 pub(crate) fn push(cloud: &Cloud, options: &[&str]) -> Command {
     let (archive, target) = (testdata(ARCHIVE), format!("{}/team/app:1", host("eu-west-1")));
-    cloud.command(&[&[archive.as_str(), &target, "-v"], options].concat())
+    cloud.command(&[&[archive.as_str(), &target, "-vv"], options].concat())
 }
 
-/// It arrived, and `-v` says by which credentials.
+/// It arrived, and `-vv` says by which credentials, and by which requests they came.
 #[track_caller]
 fn arrives(cloud: &Cloud, command: Command, by: &str) -> Run {
     let run = cloud.finish(command).exits(0).says(&[&format!("credentials from {by}; region ")]);
@@ -431,7 +431,8 @@ fn the_credentials_of_a_container() {
     let mut command = push(&cloud, &[]);
     command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/credentials", cloud.url()));
     command.env("HTTP_PROXY", "http://127.0.0.1:1");
-    drop(arrives(&cloud, command, "the container's credentials"));
+    let run = arrives(&cloud, command, "the container's credentials");
+    drop(run.says(&["GET   200 ", &format!("  {}/***\n", cloud.url())]).never_says(&["/credentials\n"]));
     assert_eq!(cloud.count("metadata:Container"), 1);
     assert!(cloud.keys()[0].starts_with("ASIA"));
 }
@@ -439,11 +440,12 @@ fn the_credentials_of_a_container() {
 #[test]
 fn the_metadata_of_ec2_knows_region_and_credentials() {
     let cloud = Cloud::of("ap-southeast-2");
-    let mut command = cloud.command(&[&testdata(ARCHIVE), "team/app:1", "-v"]);
+    let mut command = cloud.command(&[&testdata(ARCHIVE), "team/app:1", "-vv"]);
     command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", cloud.url());
     // It is never asked through a proxy.
     command.env("HTTP_PROXY", "http://127.0.0.1:1");
-    drop(arrives(&cloud, command, "EC2's metadata").says(&["region ap-southeast-2 from EC2's metadata"]));
+    let run = arrives(&cloud, command, "EC2's metadata").says(&["region ap-southeast-2 from EC2's metadata"]);
+    drop(run.says(&["PUT   200 ", &format!("{}/latest/api/token", cloud.url())]));
     assert!(cloud.keys()[0].starts_with("ASIA"));
 }
 

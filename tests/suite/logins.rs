@@ -44,7 +44,7 @@ fn sandbox(service: TokenService) -> Ecr {
 
 /// The program, to push to a registry that is ECR's only to those who know.
 fn to(bench: &Bench, place: &str, more: &[&str]) -> Command {
-    bench.command(&[&[testdata(ARCHIVE).as_str(), place, "-v"], more].concat())
+    bench.command(&[&[testdata(ARCHIVE).as_str(), place, "-vv"], more].concat())
 }
 
 fn place(ecr: &Ecr) -> String {
@@ -304,7 +304,9 @@ fn a_token_service_of_its_own_gets_the_login_and_no_other_host_does() {
     let (address, shown) = listener(answer);
     let ecr = sandbox(TokenService { realm: Some(format!("http://{address}/token")), ..TokenService::default() });
     let run = with_password(to(&ecr.bench, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).exits(3);
-    drop(run.says(&["HTTP 401"]).never_says(&["of no use"]));
+    // Whose path is not the registry's own is not told.
+    let told = format!("  a token for repository:team/app:pull,push  http://{address}/***\n");
+    drop(run.says(&["HTTP 401", &told]).never_says(&["of no use", &format!("{address}/token")]));
     assert!(shown.load(Ordering::SeqCst) >= 1);
 
     // But it may not pass it on.

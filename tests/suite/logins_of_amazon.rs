@@ -45,7 +45,7 @@ fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
     let ecr = Ecr::new();
     let (archive, target) = (testdata(ARCHIVE), format!("{HOST}/team/app:1"));
     let token = ecr.token();
-    let command = with_docker_login(&ecr, &token, &[&archive, &target, "-v"]);
+    let command = with_docker_login(&ecr, &token, &[&archive, &target, "-vv"]);
     let run = ecr.finish(command).exits(0).says(&[&format!("{HOST} is shown the login of AWS in "), "config.json"]);
     drop(run.never_says(&[&token]));
     Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));

@@ -69,6 +69,7 @@ mod regions;
 mod repair;
 mod report;
 mod repositories;
+mod requests;
 mod reuse;
 mod schedules;
 mod sizes;

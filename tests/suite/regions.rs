@@ -42,7 +42,7 @@ fn a_target_without_a_host_is_in_the_region_that_is_named_first() {
     ] {
         let cloud = Cloud::of(region);
         let text = format!("[profile p]\nregion = il-central-1\n{}", &profile("p", "AKIAPROFILE")[12..]);
-        let command = cloud.command_of_user(&[&[testdata(ARCHIVE).as_str(), "team/app:1", "-v"], options].concat());
+        let command = cloud.command_of_user(&[&[testdata(ARCHIVE).as_str(), "team/app:1", "-vv"], options].concat());
         let mut command = configured(&cloud, command, &text);
         command.envs(variables.iter().copied());
         let run = cloud.finish(command).exits(0).says(&[&format!("region {region} from {from}")]);
@@ -122,7 +122,7 @@ fn a_vpc_endpoint_does_not_say_whose_registry_is_meant() {
     drop(cloud.finish(command).exits(2).says(&["is a VPC endpoint", "--registry-id ACCOUNT"]));
     // With the account it is that registry, under its own name. Where the endpoint's name leads is looked up by a name
     // server, which is left out here.
-    let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), &target, "--registry-id", ACCOUNT, "-v"]);
+    let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), &target, "--registry-id", ACCOUNT, "-vv"]);
     command.env("ECR_PUSH_REGISTRY_ENDPOINT", cloud.url());
     let run = cloud.finish(command).exits(0).says(&["region eu-west-1 from the host"]);
     assert!(run.stdout.starts_with(&format!("{}/team/app:1@sha256:", host("eu-west-1"))), "{}", run.stdout);
