@@ -26,6 +26,7 @@ mod logins;
 mod pipeline;
 mod policy;
 mod repository;
+mod surroundings;
 mod values;
 
 use arguments::{PushArgs, ReuseArg};
@@ -59,6 +60,8 @@ pub struct Push {
     pub request: Request,
     /// What was made of the arguments that a person should know.
     pub said: Vec<String>,
+    /// What the environment decides, for those who want to know.
+    pub reasons: Vec<String>,
     /// The user whose password is at standard input.
     pub username: Option<String>,
     /// Where the report goes.
@@ -291,6 +294,10 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         return Err(Error::usage("--report and --output-file name the same file").hint("Name one for each."));
     }
     let username = logins::username(args.username, &targets, &archive)?;
+    let mut reasons = if sandbox.is_some() { Vec::new() } else { surroundings::proxies(environment) };
+    if needs_aws {
+        reasons.extend(surroundings::endpoints(environment));
+    }
     let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let pipeline = args.pipeline.read(environment)?;
     let request = Request {
@@ -350,7 +357,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         1 => Tell::Reasons,
         _ => Tell::Requests,
     };
-    Ok(Push { request, username, said, report: args.report, pipeline, progress, tell, sandbox })
+    Ok(Push { request, username, said, reasons, report: args.report, pipeline, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

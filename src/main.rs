@@ -75,7 +75,7 @@ fn password_of(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, report: report_path, pipeline, progress, tell, sandbox, .. } = command;
+    let Push { mut request, said, reasons, report: report_path, pipeline, progress, tell, sandbox, .. } = command;
     // Opened before the push, so that a bad path does not cost one.
     let report_file = report_path.map(|path| match File::create(&path) {
         Ok(file) => Ok((path, file)),
@@ -91,6 +91,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let tell = pipeline.events(progress.events());
     pipeline.begin();
     said.into_iter().for_each(|note| tell(Event::Note(note)));
+    reasons.into_iter().for_each(|reason| tell(Event::Detail(reason)));
 
     #[cfg(feature = "sandbox")]
     let sandbox = sandbox::stand_in(sandbox, &mut request, &progress).await;

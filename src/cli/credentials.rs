@@ -60,7 +60,7 @@ const SESSION_NAME: &str = "ecr-push";
 const TASK_SESSION_NAME: &str = "aws-vsts-tools";
 
 /// Where else AWS's APIs may be.
-const ENDPOINTS: [&str; 6] = [
+pub(super) const ENDPOINTS: [&str; 6] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_ECR",
     "AWS_ENDPOINT_URL_ECR_PUBLIC",

@@ -103,6 +103,7 @@ impl<'a> Registries<'a> {
             }
         };
         let (events, notes, told) = (Arc::clone(self.events), Arc::clone(self.events), Arc::clone(self.events));
+        let reasons = Arc::clone(self.events);
         let quirks = if host.ecr().is_some() { &registry::ECR } else { Quirks::of_host(&host.to_string()) };
         let settings = registry::Settings {
             endpoint: endpoint(&host, request)?,
@@ -119,6 +120,7 @@ impl<'a> Registries<'a> {
             rate: self.rate.clone(),
             on_wait: Arc::new(move |line| events(Event::Warning(line))),
             on_note: Arc::new(move |line| notes(Event::Note(line))),
+            on_reason: Arc::new(move |line| reasons(Event::Detail(line))),
             on_exchange: Arc::new(move |exchange| told(Event::Asked(exchange))),
             journal: request.cache.as_deref().map(Journal::beside),
         };

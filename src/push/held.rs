@@ -27,6 +27,14 @@ impl Destination {
         if self.only_planned {
             return held;
         }
+        let why_not = match request.reuse {
+            Reuse::Tag if self.there.is_empty() => Some("its tags are new"),
+            Reuse::Tag => None,
+            Reuse::Cache => Some("--reuse cache"),
+            Reuse::Off => Some("--reuse off"),
+        };
+        let told = why_not.map(|why| format!("no image of {} is read for layers: {why}", self.name()));
+        told.into_iter().for_each(|line| events(Event::Detail(line)));
         let same = self.there.iter().find(|(_, root)| image.is_some_and(|image| is_same(root, image)));
         if let Some((tag, root)) = same.or_else(|| self.there.first()).filter(|_| request.reuse == Reuse::Tag) {
             held.extend(self.take_up(tag.as_str(), root.clone(), image, events).await);
@@ -92,7 +100,14 @@ impl Destination {
             reuse::read(&self.client, manifests, |digest| ours.as_ref().and_then(|ours| ours(digest))).await
         });
         match read.await {
-            Ok(held) => held,
+            Ok(held) => {
+                let count = held.iter().map(|held| held.layers.len()).sum::<usize>();
+                events(Event::Detail(format!(
+                    "{}:{tag} is looked at; layers of it that are known: {count}",
+                    self.name()
+                )));
+                held
+            }
             Err(error) => {
                 self.does_without(tag, &error, events);
                 Vec::new()

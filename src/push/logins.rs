@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::{Event, Events, Request};
+use super::{Event, Events, Request, reasons};
 use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, Token};
 use crate::error::{Answer, Error, Kind, Result};
 use crate::reference::{EcrHost, Host, Repository};
@@ -130,9 +130,14 @@ impl Logins {
                 self.tell(api.origins().await, request, events);
                 tell_caller(api.caller(), request, events).await;
                 let public = api.clone();
+                let events = Arc::clone(events);
                 let source = move |_| {
-                    let public = public.clone();
-                    Box::pin(async move { public.token().await.map(granted) }) as _
+                    let (public, events) = (public.clone(), Arc::clone(&events));
+                    Box::pin(async move {
+                        let token = public.token().await?;
+                        events(Event::Detail(logged_in("ECR Public", &token)));
+                        Ok(granted(token))
+                    }) as _
                 };
                 Ok((Some(api), Account::new(Manner::IfAmazonAsks, Arc::new(source))))
             }
@@ -158,14 +163,20 @@ async fn of_region(ecr: &Ecr, request: &Request, events: &Events) -> Result<Amaz
     let (token, ()) = tokio::join!(ecr.token(), tell_caller(ecr.caller(), request, events));
     let token = token.map_err(|error| NotReady::Broken(ecr::advise(error, None)))?;
     let own = token.account.clone();
+    events(Event::Detail(logged_in("ECR", &token)));
     // The token that is there already, and after that a fresh one each time.
-    let (api, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
+    let (api, first, events) = (ecr.clone(), Arc::new(Mutex::new(Some(token))), Arc::clone(events));
     let source = move |_| {
-        let (api, first) = (api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let (events, api, first) =
+            (Arc::clone(&events), api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
         Box::pin(async move {
             let token = match first {
                 Some(token) => token,
-                None => api.token().await.map_err(|error| ecr::advise(error, None))?,
+                None => {
+                    let token = api.token().await.map_err(|error| ecr::advise(error, None))?;
+                    events(Event::Detail(logged_in("ECR", &token)));
+                    token
+                }
             };
             Ok(granted(token))
         }) as _
@@ -193,6 +204,12 @@ pub(super) fn others(host: &Host, request: &Request, events: &Events) -> Arc<Acc
         }) as _
     };
     Account::new(Manner::IfAsked, Arc::new(source))
+}
+
+/// Which login AWS gave.
+fn logged_in(whose: &str, token: &Token) -> String {
+    let account = if token.account.is_empty() { String::new() } else { format!(" as account {}", token.account) };
+    format!("logged in to {whose}{account} by GetAuthorizationToken{}", reasons::life(token.life))
 }
 
 fn granted(token: Token) -> Granted {
@@ -244,7 +261,13 @@ impl Kept {
                 }
                 Ok(login)
             }
-            (_, None) => Ok(None),
+            (_, None) => {
+                if is_new {
+                    let line = format!("{} wants a login, and none is kept for it", self.host);
+                    (self.events)(Event::Detail(line));
+                }
+                Ok(None)
+            }
         }
     }
 

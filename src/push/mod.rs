@@ -19,6 +19,7 @@ mod passing;
 mod policies;
 mod promotion;
 mod read_back;
+mod reasons;
 mod repository;
 mod tags;
 mod trust;
@@ -37,7 +38,7 @@ use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
 use crate::layer::{Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
 use crate::reference::{Digest, Host, MountSource, Tag, TagPattern, Target};
-use crate::registry::{self, Keychain, Patience, Rate};
+use crate::registry::{Keychain, Patience, Rate};
 use crate::reuse::Cache;
 
 use connection::Registries;
@@ -269,7 +270,9 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
     let layers =
         begun.as_ref().map_or(request.large_at_once, |image| plan::wanted(image, &cache, request.compression).len());
-    events(Event::Detail(memory(&request, layers)));
+    reasons::at_start(&request, &cache, begun.as_ref().map(|_| layers))
+        .into_iter()
+        .for_each(|line| events(Event::Detail(line)));
     let registries = Registries::of(&request, layers, trust, rate, &events);
     let arrivals = request.targets.iter().map(|target| async {
         let reaching = Destination::reach(&registries, target, &policies, &events, cancel.child_token());
@@ -298,7 +301,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         }
     };
     let wanted = plan::wanted(&image, &cache, request.compression);
-    events(Event::Detail(packing(&wanted)));
+    events(Event::Detail(reasons::packing(&wanted)));
     let plans = destinations.iter_mut().flatten().filter(|to| !to.has_failed()).map(|to| async {
         let planning = unless_cancelled(&cancel, to.plan(&image, &wanted, &request, &events)).await;
         planning.unwrap_or_else(|error| to.fail(error));
@@ -330,29 +333,6 @@ fn report(destinations: Vec<Result<Destination>>, outcome: &mut Outcome) {
             Err(error) => target.error = Some(error),
         }
     }
-}
-
-/// By which recipes layers are packed. Equal recipes give equal digests.
-fn packing(wanted: &[Wanted]) -> String {
-    let mut recipes: Vec<String> = wanted.iter().map(|wanted| wanted.recipe.name()).collect();
-    recipes.sort_unstable();
-    recipes.dedup();
-    format!("packing: {}", if recipes.is_empty() { "none".into() } else { recipes.join(", ") })
-}
-
-/// How much memory the push may take: what the program is, what is kept of layers until a registry has acknowledged it, and
-/// what the packing threads have in hand.
-fn memory(request: &Request, layers: usize) -> String {
-    const PROGRAM: u64 = 24;
-    const THREAD: u64 = 2;
-    let large = request.large_at_once.min(layers).max(1) as u64;
-    let layer = registry::kept(request.chunk_size, large) >> 20;
-    let threads = request.pack_threads as u64;
-    let all = PROGRAM + large * layer + threads * THREAD;
-    format!(
-        "memory: {all} MiB at most: {PROGRAM}, {layer} for each of {large} layers under way, {THREAD} for each of {threads} \
-         packing threads"
-    )
 }
 
 /// What comes of `doing`, if it is done before the push is cancelled.

@@ -27,6 +27,7 @@ impl Destination {
         events: &Events,
     ) {
         if request.reuse == Reuse::Off {
+            events(Event::Detail(format!("no mount at {}: --reuse off", self.host)));
             return;
         }
         let own = self.client.repository();
@@ -60,6 +61,11 @@ impl Destination {
             if let Some(mount) = plan::origin(wanted, &self.host, own) {
                 *action = mount;
             }
+        }
+        let is_mount = |(action, _): &(Action, Wanted)| matches!(action, Action::Mount(..));
+        if request.mount_from.is_empty() && !planned.iter().any(is_mount) {
+            let why = "--mount-from names none, nor does the archive";
+            events(Event::Detail(format!("no mount at {}: {why}", self.host)));
         }
     }
 

@@ -30,7 +30,11 @@ const LARGEST: u64 = 16 << 10;
 
 /// The folder of the entries.
 #[derive(Debug)]
-pub struct Journal(PathBuf);
+pub struct Journal {
+    folder: PathBuf,
+    /// How many entries there were.
+    len: usize,
+}
 
 /// Where a session is, and how far it got.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -46,16 +50,31 @@ pub(super) struct Mark {
 impl Journal {
     /// The journal beside a cache file. Creates nothing. Old entries are cleared away.
     pub fn beside(cache: &Path) -> Self {
-        let folder = cache.with_extension("uploads");
+        let (folder, mut len) = (cache.with_extension("uploads"), 0);
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let modified = entry.metadata().and_then(|data| data.modified());
             let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-            if is_ours(&entry.file_name().to_string_lossy()) && age.is_some_and(|age| age > OLDEST) {
+            if !is_ours(&entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            if age.is_some_and(|age| age > OLDEST) {
                 // What cannot be removed is no worse than it was.
                 fs::remove_file(entry.path()).ok();
+            } else {
+                len += 1;
             }
         }
-        Self(folder)
+        Self { folder, len }
+    }
+
+    /// How many half-sent layers earlier runs left.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether they left none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// The trace of one blob on its way into one repository.
@@ -63,7 +82,7 @@ impl Journal {
         let about = format!("{registry}/{repository} {blob}");
         let hash = Digest::of(about.as_bytes()).short();
         let name = hash.rsplit(':').next().unwrap_or_default();
-        let mut trace = Trace { path: self.0.join(format!("{name}.json")), about, file: None, mark: None };
+        let mut trace = Trace { path: self.folder.join(format!("{name}.json")), about, file: None, mark: None };
         if let Ok(file) = File::options().read(true).write(true).open(&trace.path)
             && file.try_lock().is_ok()
         {

@@ -86,7 +86,10 @@ impl Client {
     }
 
     fn opened(&self, ask: &Ask, response: &Response) -> Result<Opened, Fault> {
-        self.ways().learn(response.headers());
+        if self.ways().learn(response.headers()) {
+            self.reason(format!("{} is {} by its answer", self.name(), self.ways().quirks().name));
+            self.reason(self.ways().reason(self.name()));
+        }
         let location = self.location(&ask.url, response)?.ok_or_else(|| {
             Fault::Ours(Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name())))
         })?;

@@ -38,7 +38,13 @@ pub(super) async fn run(
     opened: Option<Opened>,
 ) -> Result<Packed, Broken> {
     let taken_over = match trace.as_mut().and_then(Trace::take) {
-        Some(mark) => Session::take_over(client, blob, window, tries, mark).await,
+        Some(mark) => {
+            let taken_over = Session::take_over(client, blob, window, tries, mark).await;
+            if matches!(taken_over, Ok(None)) {
+                client.reason(format!("{}: the upload of an earlier run is gone, so it begins anew", blob.what));
+            }
+            taken_over
+        }
         None => Ok(None),
     };
     let opened = match opened {

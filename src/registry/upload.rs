@@ -57,7 +57,11 @@ pub async fn upload(
             Ok(packed) => return Ok(packed),
             Err(Broken::ForGood(fault)) => return Err(client.explain(fault, &doing)),
             Err(Broken::Lost) => tries.lost = true,
-            Err(Broken::Refused) => {}
+            Err(Broken::Refused) => client.reason(format!(
+                "{}: {} does not take it in chunks, so it goes again, as one body",
+                blob.what,
+                client.name()
+            )),
             Err(Broken::Disputed(packed, fault)) => {
                 if let Some(before) = disputed.replace(packed) {
                     return Err(client.explain(fault, &doing).hint(blame(&before, &packed)));

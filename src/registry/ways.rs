@@ -14,6 +14,7 @@ use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::quirks::{OTHER, Parts, Quirks, Sizes};
+use crate::layer::size;
 
 /// Bytes to a chunk where four layers or more are under way at once. With fewer, a chunk can be larger.
 pub const CHUNK: u64 = 5 << 20;
@@ -77,14 +78,36 @@ impl Ways {
         Self { known: StdMutex::new(known), first: Mutex::default(), wanted, share: KEPT / layers }
     }
 
-    /// Takes from an answer to a POST what it gives away about the registry.
-    pub(super) fn learn(&self, headers: &HeaderMap) {
+    /// Takes from an answer to a POST what it gives away about the registry, and tells whether that was something.
+    pub(super) fn learn(&self, headers: &HeaderMap) -> bool {
         let mut known = self.known();
         if std::ptr::eq(known.quirks, &raw const OTHER)
             && known.chunks == Chunks::Unknown
             && let Some(quirks) = Quirks::of_answer(headers)
         {
             *known = Known { quirks, chunks: Chunks::of(quirks) };
+            return true;
+        }
+        false
+    }
+
+    /// How large layers go to the registry of that name, and why, in words.
+    pub(super) fn reason(&self, name: &str) -> String {
+        let whole = |bytes| size(bytes).replace(".0 ", " ");
+        let (chunk, Sizes { least, most, .. }) = (whole(self.chunk(0)), self.quirks().sizes());
+        let why = match (self.wanted, KEPT / self.share) {
+            (Some(_), _) => "--chunk-size".to_owned(),
+            (None, 1) => format!("one large layer has {}", whole(KEPT)),
+            (None, layers) => format!("{layers} large layers share {}", whole(KEPT)),
+        };
+        match self.quirks().parts {
+            Parts::Chunks(_) => {
+                format!("chunks of {chunk} to {name}: {why}; it takes {} to {}", whole(least), whole(most))
+            }
+            Parts::Whole => format!("no chunks to {name}: {} takes a layer as one body", self.quirks().name),
+            Parts::Unknown => {
+                format!("chunks of {chunk} to {name}: {why}; the first finds out whether it takes them")
+            }
         }
     }
 

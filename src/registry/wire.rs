@@ -96,6 +96,8 @@ pub struct Settings {
     pub on_wait: Arc<dyn Fn(String) + Send + Sync>,
     /// Told, in one line, what else is worth knowing.
     pub on_note: Arc<dyn Fn(String) + Send + Sync>,
+    /// Told, in one line, what was decided and why.
+    pub on_reason: Arc<dyn Fn(String) + Send + Sync>,
     /// Told of every request.
     pub on_exchange: Witness,
     /// What is remembered of half-sent layers.
@@ -148,6 +150,7 @@ impl Client {
         let auth = Auth::new(account, name, settings.endpoint.clone(), Arc::new(reach), witness);
         let pacer = Pacer::new(settings.lanes);
         let ways = Ways::new(settings.quirks, settings.chunk, settings.layers);
+        (settings.on_reason)(ways.reason(&settings.name));
         let registry = Arc::new(Registry { settings, http: client, auth, pacer, ways });
         Ok(Self { registry, repository, actions: "pull,push", about: None, cancel })
     }
@@ -223,6 +226,11 @@ impl Client {
     /// Says something that is worth a line.
     pub(super) fn note(&self, line: String) {
         (self.registry.settings.on_note)(line);
+    }
+
+    /// Says what was decided, and why.
+    pub(super) fn reason(&self, line: String) {
+        (self.registry.settings.on_reason)(line);
     }
 
     /// Whether an upload that broke can surely be continued, as far as is known of the registry.
@@ -443,6 +451,7 @@ mod tests {
             rate: None,
             on_wait: Arc::new(|_| {}),
             on_note: Arc::new(|_| {}),
+            on_reason: Arc::new(|_| {}),
             on_exchange: crate::exchange::nobody(),
             journal: None,
         };

@@ -76,6 +76,16 @@ impl Cache {
         Ok(Self { path, known: Mutex::new(known) })
     }
 
+    /// How many packed layers are known.
+    pub fn len(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What the plain layer has become before, newest first.
     pub fn find(&self, diff_id: &DiffId) -> Vec<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

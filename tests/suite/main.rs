@@ -65,6 +65,7 @@ mod policy;
 mod promotion;
 mod quick_start;
 mod readme;
+mod reasons;
 mod regions;
 mod repair;
 mod report;

@@ -4,7 +4,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::super::delivery::gone;
 use super::super::outcome::label;
-use super::super::{Event, Events, IfExists, Planned, Request};
+use super::super::{Event, Events, IfExists, Planned, Request, reasons};
 use super::{Blobs, Destination, LayerState, QUESTIONS_AT_ONCE, State};
 use crate::error::Result;
 use crate::image::{Image, Manifest};
@@ -116,7 +116,7 @@ impl Destination {
         self.find_mounts(&mut planned, image, request, events).await;
         let layers = planned.into_iter().map(|(action, wanted)| LayerState::new(action, wanted));
         let layers: Vec<LayerState> = layers.collect();
-        layers.iter().for_each(|layer| events(self.planned(layer)));
+        layers.iter().for_each(|layer| self.tell(layer, &available, events));
         let passed = passed.into_iter().filter(|layer| known.iter().any(|wanted| wanted.key == layer.wanted.key));
         self.state().layers = passed.chain(layers).collect();
         Ok(())
@@ -172,9 +172,15 @@ impl Destination {
         let available = self.state().available.clone();
         let layers = wanted.into_iter().map(|wanted| LayerState::new(plan::action(&wanted, &available), wanted));
         let layers: Vec<LayerState> = layers.collect();
-        layers.iter().for_each(|layer| events(self.planned(layer)));
+        layers.iter().for_each(|layer| self.tell(layer, &available, events));
         self.state().layers.extend(layers);
         Ok(())
+    }
+
+    /// Tells a layer's lot, and why.
+    fn tell(&self, layer: &LayerState, available: &Blobs, events: &Events) {
+        events(self.planned(layer));
+        events(Event::Detail(reasons::of_layer(&layer.wanted, &layer.action, available)));
     }
 
     /// How a layer's lot is told.
