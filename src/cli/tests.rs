@@ -292,6 +292,53 @@ fn a_sandbox_discards_and_delays_only_when_told() {
 }
 
 #[test]
+fn more_is_told_to_whoever_asks_once_or_twice() {
+    let tell = |options: &[&str], environment: &[(&str, &str)]| {
+        let push = push_of(&[&["a.tar", "app"], options].concat(), environment);
+        (push.tell, push.request.tell_caller)
+    };
+    let (usual, reasons, requests) = ((Tell::Usual, false), (Tell::Reasons, true), (Tell::Requests, true));
+    for (options, expected) in [
+        (&[][..], usual),
+        (&["-v"], reasons),
+        (&["-vv"], requests),
+        (&["-v", "--verbose"], requests),
+        (&["-vvv"], requests),
+    ] {
+        assert_eq!(tell(options, &[]), expected, "{options:?}");
+    }
+    for (value, expected) in [
+        ("true", reasons),
+        ("1", reasons),
+        (" 2 ", requests),
+        ("2", requests),
+        ("false", usual),
+        ("0", usual),
+        ("", usual),
+    ] {
+        assert_eq!(tell(&[], &[("ECR_PUSH_VERBOSE", value)]), expected, "{value:?}");
+    }
+    // An argument wins, whichever says more.
+    assert_eq!(tell(&["-v"], &[("ECR_PUSH_VERBOSE", "2")]), reasons);
+    assert_eq!(tell(&["-q"], &[("ECR_PUSH_VERBOSE", "2")]), usual);
+    for bad in ["3", "-1", "much"] {
+        assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_VERBOSE", bad)]).contains("ECR_PUSH_VERBOSE is"), "{bad}");
+    }
+    assert!(refused(&["a.tar", "app", "-vv", "-q"], &[]).contains("--quiet"));
+}
+
+#[test]
+fn the_ci_system_is_handed_on() {
+    let ci = |options: &[&str], environment: &[(&str, &str)]| {
+        push_of(&[&["a.tar", "app"], options].concat(), environment).request.ci
+    };
+    assert_eq!(ci(&[], &[]), None);
+    assert_eq!(ci(&[], &[("TF_BUILD", "True")]), Some("azure"));
+    assert_eq!(ci(&["--ci", "none"], &[("TF_BUILD", "True")]), None);
+    assert_eq!(ci(&["--ci", "tekton"], &[]), Some("tekton"));
+}
+
+#[test]
 fn help_goes_to_stdout_and_is_no_error() {
     assert!(matches!(read(&["--help"], &[]), Ok(Command::Print(text)) if text.contains("Usage:")));
     assert!(matches!(read(&["--version"], &[]), Ok(Command::Print(text)) if text.starts_with("ecr-push 0.")));

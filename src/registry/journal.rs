@@ -219,7 +219,7 @@ mod tests {
         let mark = next.take().unwrap();
         assert_eq!((mark.location, mark.offset), (there.to_string(), WORTH + 7));
         next.forget();
-        assert!(!journal.0.exists());
+        assert!(!journal.folder.exists());
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -252,12 +252,12 @@ mod tests {
         first.file.as_ref().unwrap().set_modified(long_ago).unwrap();
         drop(first);
         // What somebody keeps in a folder of that name is his.
-        let others = ["notes.json", "0123456789ab.txt", "0123456789abc.json"].map(|name| journal.0.join(name));
+        let others = ["notes.json", "0123456789ab.txt", "0123456789abc.json"].map(|name| journal.folder.join(name));
         for other in &others {
             File::create(other).unwrap().set_modified(long_ago).unwrap();
         }
         let journal = Journal::beside(&folder.join("layers.jsonl"));
-        assert_eq!(fs::read_dir(&journal.0).unwrap().count(), others.len());
+        assert_eq!(fs::read_dir(&journal.folder).unwrap().count(), others.len());
         assert!(others.iter().all(|other| other.exists()));
         assert_eq!(trace(&journal, "blob").take(), None);
         fs::remove_dir_all(folder).unwrap();

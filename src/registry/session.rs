@@ -41,7 +41,7 @@ pub(super) async fn run(
         Some(mark) => {
             let taken_over = Session::take_over(client, blob, window, tries, mark).await;
             if matches!(taken_over, Ok(None)) {
-                client.reason(format!("{}: the upload of an earlier run is gone, so it begins anew", blob.what));
+                client.reason(format!("{}: the upload of an earlier run cannot go on, so it begins anew", blob.what));
             }
             taken_over
         }

@@ -56,7 +56,10 @@ pub async fn upload(
         match session::run(client, blob, &mut window, &mut tries, &mut trace, opened.take()).await {
             Ok(packed) => return Ok(packed),
             Err(Broken::ForGood(fault)) => return Err(client.explain(fault, &doing)),
-            Err(Broken::Lost) => tries.lost = true,
+            Err(Broken::Lost) => {
+                tries.lost = true;
+                client.reason(format!("{}: {} lost what it had of it, so it begins anew", blob.what, client.name()));
+            }
             Err(Broken::Refused) => client.reason(format!(
                 "{}: {} does not take it in chunks, so it goes again, as one body",
                 blob.what,

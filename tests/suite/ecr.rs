@@ -68,6 +68,8 @@ impl Ecr {
         let mut command = self.bench.command(arguments);
         command.args(["--region", "us-east-1"]);
         command.env("AWS_ENDPOINT_URL_ECR", self.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", self.url());
+        // With -v it is asked who that is.
+        command.env("AWS_ENDPOINT_URL_STS", self.url());
         command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command
     }

@@ -66,8 +66,8 @@ fn a_registry_that_wants_a_login() {
     let ecr = Ecr::new();
     // Asked by its address it is no ECR to the program, and gets no credentials.
     let target = format!("{}/team/app:1", ecr.address());
-    let run = ecr.finish(ecr.bench.command(&[&testdata(ARCHIVE), &target])).exits(3).prints("");
-    let run = run.says(&["said no", "HTTP 401", "hint: "]);
+    let run = ecr.finish(ecr.bench.command(&[&testdata(ARCHIVE), &target, "-v"])).exits(3).prints("");
+    let run = run.says(&["said no", "HTTP 401", "hint: ", " wants a login, and none is kept for it\n"]);
     assert!(ecr.log().iter().all(|entry| !entry.authorized));
     ecr.has_no_image("1");
     drop(run);

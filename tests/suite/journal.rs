@@ -150,7 +150,7 @@ fn a_session_that_the_registry_has_lost_costs_no_more_than_beginning_anew() {
     let stage = Stage::with(Rules::default(), as_it_lies);
     stage.kill_half_way();
     // The strict kind: what was cut is spoiled, and only the next part finds that out.
-    let run = stage.start(&[]).end().exits(0);
+    let run = stage.start(&["-v"]).end().exits(0).says(&[" lost what it had of it, so it begins anew\n"]);
     Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
     drop(run);
@@ -280,7 +280,11 @@ fn an_entry_that_leads_to_a_metadata_service_is_not_followed() {
     let stage = Stage::with(keeps_sessions(), as_it_lies);
     stage.kill_half_way();
     change_entry(&stage.entries()[0], "location", "http://169.254.169.254/latest/meta-data/".into());
-    drop(stage.start(&[]).end().exits(0).never_says(&["earlier run", "next try"]));
+    let run = stage.start(&["-v"]).end().exits(0).says(&[
+        "\njournal: half-sent layers of earlier runs: 1\n",
+        ": the upload of an earlier run cannot go on, so it begins anew\n",
+    ]);
+    drop(run.never_says(&["which goes on", "next try"]));
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
 }
 

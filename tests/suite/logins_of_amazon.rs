@@ -169,7 +169,10 @@ fn command(ecr: &Ecr, arguments: &[&str]) -> Command {
 #[test]
 fn ecr_public_gives_a_token_for_a_token() {
     let ecr = public(&["sandbox/app"]);
-    let run = ecr.finish(command(&ecr, &[PUBLIC])).exits(0);
+    let run = ecr.finish(command(&ecr, &[PUBLIC, "-vv"])).exits(0);
+    let login = "\nlogged in to ECR Public by GetAuthorizationToken, good for 11 h 59 min\n";
+    let run =
+        run.says(&[login, " ecr-public:GetAuthorizationToken", " a token for repository:sandbox/app:pull,push aws "]);
     assert!(run.stdout.starts_with("public.ecr.aws/sandbox/app:1@sha256:"));
     Pushed::of_sandbox(&ecr, "sandbox/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
     assert_eq!((ecr.count("ecr-public:GetAuthorizationToken"), ecr.count("v2:Token")), (1, 1));

@@ -1,6 +1,6 @@
 //! `-v`: what was decided, and why, a line each.
 
-use ecr_push::sandbox::Rules;
+use ecr_push::sandbox::{Locations, Parts, Rules};
 
 use super::bench::{Run, testdata};
 use super::build;
@@ -13,9 +13,7 @@ const WIDEST: usize = 120;
 
 #[track_caller]
 fn explained(ecr: &Ecr, arguments: &[&str]) -> Run {
-    let mut command = ecr.command(&[arguments, &["-v"]].concat());
-    command.env("AWS_ENDPOINT_URL_STS", ecr.url());
-    let run = ecr.finish(command).exits(0);
+    let run = ecr.run(&[arguments, &["-v"]].concat()).exits(0);
     let beyond: Vec<&str> = run.stderr.lines().filter(|line| line.chars().count() > WIDEST).collect();
     let is_long = |line: &&str| !line.starts_with("note: ") && !line.contains("/layers.jsonl");
     assert!(!beyond.iter().any(is_long), "too wide: {beyond:?}");
@@ -77,7 +75,6 @@ fn what_is_chosen_by_options_is_told_as_that() {
     build::docker_save(&archive, &[build::tar_of("noise", &build::noise(7, 1 << 20))]);
     let options = ["--chunk-size", "6M", "--compression", "zstd", "--concurrency", "2"];
     let mut command = ecr.command(&[&[archive.as_str(), "team/app:1", "-v"][..], &options].concat());
-    command.env("AWS_ENDPOINT_URL_STS", ecr.url());
     command.env("HTTPS_PROXY", "http://me:a-word@proxy.invalid:3128").env("NO_PROXY", "a.example");
     let run = ecr.finish(command).exits(0);
     let run = run.says(&[
@@ -87,4 +84,21 @@ fn what_is_chosen_by_options_is_told_as_that() {
         "\nlayers at once: 1, of which 1 may be larger than a chunk; ",
     ]);
     drop(run.never_says(&["a-word"]));
+}
+
+#[test]
+fn what_is_learned_of_a_registry_is_told() {
+    let refused = Parts::Refused { status: 405, code: "UNSUPPORTED".into() };
+    let finds_out = "the first finds out whether it takes them\n";
+    for (parts, locations, words) in [
+        (Parts::Any, Locations::Query, [" is distribution by its answer\n", "; it takes 1 MiB to 64 MiB\n"]),
+        (refused, Locations::default(), [" does not take it in chunks, so it goes again, as one body\n", finds_out]),
+    ] {
+        let registry = Ecr::with(&["team/app"], Rules { parts, locations, anonymous: true, ..Rules::default() });
+        let layout = registry.bench.scratch("layout");
+        build::oci_layout(&layout, &[build::noise(1, 30 << 20)]);
+        let (place, own) = (registry.address().to_string(), format!("{}/team/app:1", registry.address()));
+        let run = registry.finish(registry.bench.command(&[&layout, &own, "-v"])).exits(0).says(&words);
+        drop(run.says(&[&format!("\nchunks of 12 MiB to {place}: one large layer has 24 MiB; {finds_out}")]));
+    }
 }

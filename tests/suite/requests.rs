@@ -61,9 +61,7 @@ impl Told {
 /// Pushes and tells every request.
 #[track_caller]
 fn told(ecr: &Ecr, arguments: &[&str]) -> Run {
-    let mut command = ecr.command(&[arguments, &["-vv"]].concat());
-    command.env("AWS_ENDPOINT_URL_STS", ecr.url());
-    ecr.finish(command).exits(0)
+    ecr.run(&[arguments, &["-vv"]].concat()).exits(0)
 }
 
 #[test]
@@ -104,9 +102,7 @@ fn a_request_without_an_answer_is_told_and_so_is_the_next_try() {
 #[test]
 fn a_request_that_nobody_waits_for_any_more_is_told() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall)]);
-    let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "-vv", "--deadline", "2"]);
-    command.env("AWS_ENDPOINT_URL_STS", ecr.url());
-    let run = ecr.finish(command).exits(4);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-vv", "--deadline", "2"]).exits(4);
     let line = run.stderr.lines().find(|line| line.starts_with("PUT   --- ") && line.contains("/manifests/1"));
     assert!(line.is_some_and(|line| line.ends_with("no answer: given up")), "{line:?}");
 }
@@ -114,15 +110,13 @@ fn a_request_that_nobody_waits_for_any_more_is_told() {
 #[test]
 fn who_wants_reasons_gets_no_requests() {
     let ecr = Ecr::new();
-    let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "-v"]);
-    command.env("AWS_ENDPOINT_URL_STS", ecr.url());
-    let run = ecr.finish(command).exits(0).says(&["credentials from the environment"]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-v"]).exits(0).says(&["credentials from the environment"]);
     assert_eq!(Told::all(&run), []);
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:2"]).exits(0);
     assert_eq!(Told::all(&run), []);
     drop(run.never_says(&["credentials from"]));
     let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:3"]);
-    command.env("AWS_ENDPOINT_URL_STS", ecr.url()).env("ECR_PUSH_VERBOSE", "2");
+    command.env("ECR_PUSH_VERBOSE", "2");
     assert!(!Told::all(&ecr.finish(command).exits(0)).is_empty());
 }
 
