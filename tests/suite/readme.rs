@@ -81,6 +81,33 @@ fn a_no_of_ecr_is_told_as_the_readme_shows() {
     }
 }
 
+/// Text with `N` for all that is a number or an ID.
+fn without_numbers(line: &str) -> String {
+    let is_id = |word: &str| word.len() == 36 && word.split('-').count() == 5;
+    let word = |word: &str| if is_id(word) { "ID".to_owned() } else { word.replace(|c: char| c.is_ascii_digit(), "N") };
+    let parts: Vec<String> =
+        line.split_inclusive([' ', '/']).map(|part| word(part.trim_end_matches(['/', ' ']))).collect();
+    let mut text = parts.join(" ");
+    while text.contains("NN") {
+        text = text.replace("NN", "N");
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_is_explained_is_what_the_readme_shows() {
+    let section = section("### Why, and what was asked");
+    let line = section.lines().find(|line| line.starts_with("ecr-push --sandbox ")).unwrap();
+    let shown = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut command = Bench::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let run = finish(command, String::new).exits(0);
+    let told: BTreeSet<String> = run.stderr.lines().map(without_numbers).collect();
+    for line in shown.lines() {
+        assert!(told.contains(&without_numbers(line)), "nobody says {line:?}");
+    }
+}
+
 /// A section of the README.
 fn section(title: &str) -> &'static str {
     README.split(&format!("{title}\n")).nth(1).unwrap().split("\n### ").next().unwrap()
