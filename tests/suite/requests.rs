@@ -49,10 +49,13 @@ impl Told {
     }
 
     fn of(entry: LogEntry) -> Self {
+        let path = entry.path.split('?').next().unwrap();
+        // The bucket is another host than the registry's.
+        let path = if path.starts_with("/blob/") { "/***" } else { path };
         Self {
             method: entry.method,
             status: if entry.status == 0 { "---".into() } else { entry.status.to_string() },
-            path: entry.path.split('?').next().unwrap().into(),
+            path: path.into(),
             bytes: entry.body_bytes,
         }
     }
@@ -74,12 +77,22 @@ fn what_is_told_is_what_arrives() {
     let parts = run.stderr.lines().filter(|line| line.starts_with("PATCH 201 ") && line.contains("  layer sha256:"));
     assert!(parts.clone().count() == 2 && parts.clone().all(|line| line.contains(", 6291456 bytes")), "{parts:?}");
     drop(run.says(&["ecr:GetAuthorizationToken, 2 bytes", "sts:GetCallerIdentity, ", "  request "]));
-    // What is there, and where it is.
-    let before = ecr.log().len();
-    let run = told(&ecr, &[&archive, "team/app:1", "--compression-level", "9"]);
-    let arrived = ecr.log().split_off(before).len();
-    assert_eq!(Told::all(&run).len(), arrived);
-    drop(run);
+}
+
+#[test]
+fn the_address_of_a_blob_in_a_bucket_is_told_without_its_signature() {
+    let ecr = Ecr::new();
+    let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.bench.scratch(name));
+    build::docker_save(&before, &[build::tar_of("a", b"a")]);
+    build::docker_save(&after, &[build::tar_of("a", b"a"), build::tar_of("b", b"b")]);
+    drop(ecr.run(&[&before, "team/app:1", "--cache", &ecr.bench.scratch("cache")]).exits(0));
+    let known = ecr.log().len();
+    // The config of what is there lies in the bucket.
+    let run = told(&ecr, &[&after, "team/app:1"]);
+    let mut arrived: Vec<Told> = ecr.log().split_off(known).into_iter().map(Told::of).collect();
+    arrived.sort();
+    assert!(ecr.asked("s3:GetObject").iter().any(|asked| asked.path.contains("X-Amz-Signature")));
+    assert_eq!(Told::all(&run), arrived);
 }
 
 #[test]
