@@ -24,8 +24,7 @@ fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error
         .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
 }
 
-/// Connections to whoever is at an address, to be kept and used again.
-/// A client for the address. `via` is another name to connect to.
+/// Connections to whoever is at an address, to be kept and used again. `via` is another name to connect to.
 pub(super) fn http(url: &Url, user_agent: &str, trust: &Trust, via: Option<&str>) -> Result<reqwest::Client> {
     let instead = url.host_str().zip(via).map(|(name, via)| (name.to_owned(), via.to_owned()));
     let mut http = reqwest::Client::builder()
