@@ -6,6 +6,8 @@ use reqwest::Url;
 
 use super::credentials::ENDPOINTS;
 
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
 /// Proxies, by what is asked over them; the first variable that is set counts. Both libraries that ask read these, and in this
 /// order.
 const PROXIES: [(&str, [&str; 4]); 2] = [
@@ -17,7 +19,7 @@ const PROXIES: [(&str, [&str; 4]); 2] = [
 const WITHOUT: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// The proxies. Of their addresses only the host: there may be a login in them.
-pub(super) fn proxies(environment: &dyn Fn(&str) -> Option<OsString>) -> Vec<String> {
+pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
     let set = |name: &&str| environment(name).is_some_and(|value| !value.is_empty());
     let proxy = |(scheme, names): (&str, [&'static str; 4])| {
         let name = names.into_iter().find(|name| set(name))?;
@@ -30,7 +32,7 @@ pub(super) fn proxies(environment: &dyn Fn(&str) -> Option<OsString>) -> Vec<Str
 }
 
 /// The addresses that are asked in AWS's place.
-pub(super) fn endpoints(environment: &dyn Fn(&str) -> Option<OsString>) -> Vec<String> {
+pub(super) fn endpoints(environment: Environment<'_>) -> Vec<String> {
     let ignored = environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
     if ignored.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
         return vec![
@@ -57,7 +59,7 @@ fn host(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(of: fn(&dyn Fn(&str) -> Option<OsString>) -> Vec<String>, variables: &[(&str, &str)]) -> Vec<String> {
+    fn told(of: fn(Environment<'_>) -> Vec<String>, variables: &[(&str, &str)]) -> Vec<String> {
         of(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use aws_sdk_ecr::config::{RuntimeComponents, SharedHttpClient};
+use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -60,9 +61,14 @@ impl std::fmt::Debug for Teller {
 #[derive(Debug)]
 struct Telling<T>(T, Teller);
 
+// Its checks of a configuration are left out: they read the machine's certificates once more, for nothing.
 impl HttpClient for Telling<SharedHttpClient> {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(Telling(self.0.http_connector(settings, components), self.1.clone()))
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.connector_metadata()
     }
 }
 
@@ -132,8 +138,7 @@ mod tests {
             let told = Arc::clone(&heard);
             let witness: Witness = Arc::new(move |exchange| *told.lock().unwrap() = exchange.url);
             drop(Teller { side, witness }.asking(&HttpRequest::get(uri).unwrap()));
-            let url = heard.lock().unwrap().clone();
-            url
+            heard.lock().unwrap().clone()
         };
         let container = "http://169.254.170.2/v2/credentials/5275a487";
         assert_eq!(url(Side::Machine, container), "http://169.254.170.2/***");
