@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::Show;
 use super::credentials::CredentialArgs;
+use super::files::FileArgs;
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
 use crate::push::Reuse;
@@ -131,9 +132,8 @@ pub(super) struct Options {
     /// Say more: whose credentials and which login are used, how layers are packed, how much memory that may take
     #[arg(short, long, conflicts_with = "quiet", help_heading = "Output")]
     pub(super) verbose: bool,
-    /// Write what came of it to a file, as JSON
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(super) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) files: FileArgs,
     #[command(flatten)]
     pub(super) pipeline: PipelineArgs,
 

@@ -19,6 +19,7 @@ mod policies;
 mod promotion;
 mod read_back;
 mod repository;
+mod saved;
 mod tags;
 mod trust;
 
@@ -47,6 +48,7 @@ pub use outcome::{ImageSummary, LayerOutcome, Outcome, TagFate, TagOutcome, Targ
 use passing::Reading;
 use policies::Policies;
 pub use read_back::{ReadBack, read_back};
+pub use saved::Saved;
 pub use tags::IfExists;
 
 /// What is to be pushed, where to, and how.

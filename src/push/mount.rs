@@ -90,7 +90,7 @@ impl Destination {
         let Some((stored, from)) = self.mountable(&wanted.key) else { return ControlFlow::Continue(None) };
         match self.client.mount(&stored.digest, &from, wanted.identity().as_deref()).await {
             Ok(Mount::Mounted) => {
-                self.arrived(&wanted.key, stored);
+                let _not_sent = self.arrived(&wanted.key, stored);
                 events(Event::Mounted { layer: label(wanted), bytes: stored.size });
                 ControlFlow::Break(())
             }

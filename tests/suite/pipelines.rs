@@ -223,7 +223,8 @@ fn github_gets_a_summary() {
 
 3 layers, 443.0 KiB in the archive: 3 uploaded, 0 mounted, 0 reused; 252.2 KiB sent.
 
-    docker pull {app}:1@{digest}
+    docker pull {app}:1
+    docker pull {app}@{digest}
 
 | N in all."
     );
