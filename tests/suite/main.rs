@@ -9,6 +9,7 @@
 //! - `cloud.rs`: all of AWS behind a proxy, under its own names
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
+//! - `schema.rs`: holds every report against its schema
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
@@ -27,6 +28,7 @@ mod proxy;
 mod pushed;
 mod registry;
 mod samples;
+mod schema;
 mod source;
 mod traffic;
 mod written;
