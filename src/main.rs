@@ -143,9 +143,13 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         let error = outcome.error().or_else(|| others.first());
         report::json(&outcome, Run { display_name: &display_name, told: &told, error })
     };
-    others.extend(files.write_report(&json(&others)).err());
+    let mut text = json(&others);
+    if let Err(error) = files.write_report(&text) {
+        others.push(error);
+        text = json(&others);
+    }
     if output == Output::Json {
-        others.extend(print(&json(&others)).err());
+        others.extend(print(&text).err());
     }
     others.iter().for_each(|error| instruct(&say(error)));
     let error = outcome.error().or_else(|| others.first());

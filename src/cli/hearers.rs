@@ -51,6 +51,8 @@ pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsSt
     if let Some(at) = report.as_ref().and_then(|report| rivals.iter().position(|word| word == report)) {
         rivals.remove(at);
     }
+    let files = system.map(System::files).unwrap_or_default();
+    rivals.extend(files.into_iter().filter_map(environment).map(|file| file.to_string_lossy().into_owned()));
     Hearers {
         output: if is_json { Output::Json } else { Output::Text },
         report: report.map(PathBuf::from),
@@ -140,6 +142,8 @@ mod tests {
         let rivals = |line, variables| read(line, variables).rivals;
         assert_eq!(rivals("a.tar --report r", &[]), ["a.tar", "--report"].map(PathBuf::from));
         assert_eq!(rivals("r --report=r", &[]), ["r"].map(PathBuf::from));
+        let github = [("GITHUB_ACTIONS", "1"), ("GITHUB_OUTPUT", "/o"), ("GITHUB_STEP_SUMMARY", "/s")];
+        assert_eq!(rivals("a", &github), ["a", "/o", "/s"].map(PathBuf::from));
         let set = [("ECR_PUSH_REPORT", "r"), ("ECR_PUSH_DIGEST_FILE", "r")];
         assert_eq!(rivals("a", &set), ["a", "r"].map(PathBuf::from));
     }

@@ -1,6 +1,7 @@
 //! A command line that leads to no push: who hears of it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use ecr_push::cli::{Hearers, Output};
@@ -25,7 +26,8 @@ pub(super) fn tell(error: &Error, hearers: Hearers, started_at: SystemTime) {
     }
     let told = Told::default();
     let json = report::refusal(Run { display_name: &display_name, told: &told, error: Some(error) }, started_at);
-    if let Some(report) = report.filter(|report| !rivals.iter().any(|rival| is_same(report, rival))) {
+    let is_free = |report: &PathBuf| !rivals.iter().any(|rival| rival == report || is_same(report, rival));
+    if let Some(report) = report.filter(is_free) {
         let _nobody_reads_it = fs::write(report, &json);
     }
     if output == Output::Json {

@@ -61,6 +61,7 @@ mod moto;
 mod mount;
 mod nested;
 mod oddities;
+mod outputs;
 mod passing;
 mod pipelines;
 mod policy;
