@@ -80,5 +80,6 @@ mod survives;
 mod tags;
 mod targets;
 mod tls;
+mod told;
 mod verify;
 mod writers;
