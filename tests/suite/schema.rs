@@ -31,13 +31,12 @@ fn objects<'a>(path: &str, schema: &'a Value, found: &mut Vec<(String, &'a Value
     if schema.get("type") == Some(&"object".into()) {
         found.push((path.to_owned(), schema));
     }
-    match schema {
-        Value::Object(fields) => {
-            fields.iter().for_each(|(name, field)| objects(&format!("{path}/{name}"), field, found))
-        }
-        Value::Array(items) => items.iter().for_each(|item| objects(path, item, found)),
-        _ => {}
-    }
+    let below: Vec<(String, &Value)> = match schema {
+        Value::Object(fields) => fields.iter().map(|(name, field)| (format!("{path}/{name}"), field)).collect(),
+        Value::Array(items) => items.iter().map(|item| (path.to_owned(), item)).collect(),
+        _ => Vec::new(),
+    };
+    below.into_iter().for_each(|(path, schema)| objects(&path, schema, found));
 }
 
 #[test]
