@@ -146,7 +146,7 @@ pub fn json(outcome: &Outcome, run: Run<'_>) -> String {
         archive_bytes: image.archive_bytes,
     });
     let frame = Report::of(run, outcome.started_at, outcome.seconds());
-    written(&Report {
+    printed(&Report {
         archive: Some(&outcome.archive),
         image,
         dry_run: outcome.dry_run,
@@ -158,12 +158,14 @@ pub fn json(outcome: &Outcome, run: Run<'_>) -> String {
 
 /// The report of a command line that led to no push, in the same shape: the run's error is all that there is.
 pub fn refusal(run: Run<'_>, started_at: SystemTime) -> String {
-    written(&Report::of(run, started_at, started_at.elapsed().unwrap_or_default().as_secs_f64()))
+    printed(&Report::of(run, started_at, started_at.elapsed().unwrap_or_default().as_secs_f64()))
 }
 
-fn written(report: &Report<'_>) -> String {
+/// Pretty-printed, with a line end. It may be shown in a log where a CI system looks for commands (`##vso[`, `##teamcity[`):
+/// of two `#`, which only stand in texts, the second is escaped. Whoever parses it reads the same.
+pub(super) fn printed(report: &impl Serialize) -> String {
     // Text, numbers and lists only: nothing in it can fail to become JSON.
-    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+    serde_json::to_string_pretty(report).unwrap_or_default().replace("##", "#\\u0023") + "\n"
 }
 
 impl<'a> Report<'a> {

@@ -140,6 +140,13 @@ fn buildkite_s_agent_gets_variables_and_a_summary() {
     let text = fs::read_to_string(&written).unwrap();
     assert!(text.starts_with("[--version]\n\n[annotate --style info --context ecr-push --append]\n### Push Image\n"));
     assert!(text.ends_with(&set), "{text}");
+    drop(run);
+    for (options, code) in [(&["--expect-digest", &format!("sha256:{:064}", 0)][..], 1), (&["--colour", "red"], 2)] {
+        fs::remove_file(&written).unwrap();
+        drop(ecr.finish(push(&ecr, &environment, options)).exits(code));
+        let text = fs::read_to_string(&written).unwrap();
+        assert!(text.starts_with("[annotate --style error --context ecr-push --append]\n### Push Image\n"), "{text}");
+    }
 }
 
 #[test]
@@ -363,6 +370,11 @@ fn no_name_in_an_archive_is_a_command() {
             command.envs(environment.iter().copied());
             let run = ecr.finish(command).exits(0).says(&[shown]).never_says(&["##vso[x", "\n::error"]);
             drop(run);
+            let mut command = ecr.command(&[&archive, "team/app:1", "--output", "json"]);
+            command.envs(environment.iter().copied());
+            let run = ecr.finish(command).exits(0).never_says(&["##vso[x", "\n::error"]);
+            assert_eq!(run.report()["image"]["names"][0], name);
+            drop(run);
         }
     }
 }
@@ -377,10 +389,11 @@ fn no_name_in_an_archive_that_is_looked_at_is_a_command() {
             command.env(environment.0, environment.1);
             let run = finish(command, String::new).exits(0);
             assert!(run.stdout.contains(shown) && !run.stdout.contains("##"), "{}", run.stdout);
-            // JSON is for programs.
+            // Whoever parses JSON reads the very name.
             let mut command = bench.command(&["inspect", &archive, "--output", "json"]);
             command.env(environment.0, environment.1);
-            assert!(finish(command, String::new).exits(0).stdout.contains(name));
+            let run = finish(command, String::new).exits(0);
+            assert!(run.report()["images"][0]["names"][0] == name && !run.stdout.contains("##"), "{}", run.stdout);
         }
         assert!(bench.run(&["inspect", &archive]).exits(0).stdout.contains(name), "as it is where nobody reads it");
     }
