@@ -11,7 +11,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEn
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
-use crate::image::{Attestations, Part, Platforms, Source};
+use crate::image::{Attestations, Part, Platforms};
 use crate::progress::Tell;
 use crate::push::Request;
 use crate::reference::{Host, Tag, Target};
@@ -20,7 +20,9 @@ use crate::registry::Patience;
 mod arguments;
 mod credentials;
 mod environment;
+mod files;
 mod generate;
+mod hearers;
 mod inspect;
 mod logins;
 mod pipeline;
@@ -32,7 +34,11 @@ mod values;
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
 use environment::with_environment;
+use files::FileArgs;
+pub use files::Files;
+pub use hearers::{Hearers, hearers};
 pub use inspect::{Inspect, Output};
+use pipeline::PipelineArgs;
 pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;
 use values::{archive, at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
@@ -64,8 +70,10 @@ pub struct Push {
     pub reasons: Vec<String>,
     /// The user whose password is at standard input.
     pub username: Option<String>,
-    /// Where the report goes.
-    pub report: Option<PathBuf>,
+    /// What goes to stdout.
+    pub output: Output,
+    /// What is written for programs.
+    pub files: Files,
     /// What a CI system is to see.
     pub pipeline: Pipeline,
     /// How progress is shown.
@@ -203,7 +211,7 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match cli.verb {
-        Some(Verb::Inspect(args)) => Ok(Command::Inspect(args.try_into()?)),
+        Some(Verb::Inspect(args)) => args.read(environment).map(Command::Inspect),
         Some(Verb::Completions(args)) => generate::completions(&args, self::command()).map(Command::Print),
         Some(Verb::Man) => generate::manual(self::command()).map(Command::Print),
         Some(Verb::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
@@ -247,7 +255,7 @@ fn policy_of(args: policy::PolicyArgs, environment: &dyn Fn(&str) -> Option<OsSt
     let policy::PolicyArgs { target, terraform, mut options } = args;
     // Whoever pushes is somewhere else, and has its own environment there. No password is read.
     (options.credentials, options.username) = (CredentialArgs::default(), None);
-    options.pipeline = pipeline::PipelineArgs::default();
+    (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
     let region = match request.region.clone() {
@@ -284,15 +292,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             .hint("Leave one of them out."));
     }
     let archive = archive(path.unwrap_or_default());
-    for (option, file) in [("--report", &args.report), ("--output-file", &args.pipeline.output_file)] {
-        if file.as_ref().is_some_and(|file| archive == Source::Path(file.clone())) {
-            let what = format!("{option} names the archive, which it would overwrite");
-            return Err(Error::usage(what).hint("Name another file."));
-        }
-    }
-    if args.report.is_some() && args.report == args.pipeline.output_file {
-        return Err(Error::usage("--report and --output-file name the same file").hint("Name one for each."));
-    }
+    let (output, files) = args.files.read(&archive, args.pipeline.output_file.as_deref())?;
     let username = logins::username(args.username, &targets, &archive)?;
     let mut reasons = if sandbox.is_some() { Vec::new() } else { surroundings::proxies(environment) };
     if needs_aws {
@@ -300,6 +300,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     }
     let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let pipeline = args.pipeline.read(environment)?;
+    files::agree(output, &pipeline)?;
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
@@ -357,7 +358,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         1 => Tell::Reasons,
         _ => Tell::Requests,
     };
-    Ok(Push { request, username, said, reasons, report: args.report, pipeline, progress, tell, sandbox })
+    Ok(Push { request, username, said, reasons, output, files, pipeline, progress, tell, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

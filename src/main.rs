@@ -1,30 +1,39 @@
 //! The program: arguments to exit code. The only file that ends the process and that listens for Ctrl-C.
 
-use std::fs::File;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ecr_push::cli::{self, Command, Inspect, Output, Push, Show};
+use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show, SummaryTo, VariablesTo};
 use ecr_push::error::{Error, Kind, Result};
-use ecr_push::image::{self, Spool};
+use ecr_push::image::{self, Source, Spool};
 use ecr_push::inspect::{Inspection, verify};
 use ecr_push::progress::{Mode, Progress, Tell, harmless};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
-use ecr_push::report;
+use ecr_push::report::{self, Run, Told};
 use tokio_util::sync::CancellationToken;
 
+#[path = "main/files.rs"]
+mod files;
 #[path = "main/pipeline.rs"]
 mod pipeline;
+#[path = "main/refused.rs"]
+mod refused;
+
+use files::Files;
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1).collect();
-    let done = cli::parse(arguments, &|name| std::env::var_os(name)).and_then(run);
+    let started_at = SystemTime::now();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let environment = |name: &str| std::env::var_os(name);
+    let done = cli::parse(arguments.clone(), &environment).and_then(run);
     done.unwrap_or_else(|error| {
-        complain(&report::failure(&error));
+        refused::tell(&error, cli::hearers(&arguments, &environment), started_at);
         ExitCode::from(error.kind().exit_code())
     })
 }
@@ -75,20 +84,16 @@ fn password_of(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, reasons, report: report_path, pipeline, progress, tell, sandbox, .. } = command;
-    // Opened before the push, so that a bad path does not cost one.
-    let report_file = report_path.map(|path| match File::create(&path) {
-        Ok(file) => Ok((path, file)),
-        Err(error) => Err(Error::usage(format!("cannot write the report {}", path.display()))
-            .because(error)
-            .hint("--report takes a file in a folder that is there and can be written to.")),
-    });
-    let report_file = report_file.transpose()?;
+    let Push { mut request, said, reasons, output, files, pipeline, progress, tell, sandbox, .. } = command;
     let mode = mode(progress);
+    let display_name = pipeline.display_name.clone();
+    let taken = taken(&request, &pipeline);
     let pipeline = pipeline::Watcher::start(pipeline, mode)?;
+    let files = Files::open(files, &taken)?;
     let cancel = cancelled_by_ctrl_c();
     let progress = Progress::start(mode, tell);
-    let tell = pipeline.events(progress.events());
+    let told = Arc::new(Told::default());
+    let tell = told.beside(pipeline.events(progress.events()));
     pipeline.begin();
     said.into_iter().for_each(|note| tell(Event::Note(note)));
     reasons.into_iter().for_each(|reason| tell(Event::Detail(reason)));
@@ -117,11 +122,6 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let quiet = progress.is_quiet();
     progress.finish();
     pipeline.end();
-    let reported = report_file.map_or(Ok(()), |(path, mut file)| {
-        let written = file.write_all(report::json(&outcome).as_bytes());
-        let what = format!("cannot write the report {}", path.display());
-        written.map_err(|error| Error::new(Kind::Input, what).because(error))
-    });
     if outcome.dry_run {
         complain(&report::plan(&outcome));
     }
@@ -129,7 +129,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         complain(&report::summary(&outcome));
     }
     // What was pushed is said, and why it was not decides the exit code, whatever cannot be written.
-    let printed = print(&report::references(&outcome));
+    let printed = if output == Output::Text { print(&report::references(&outcome)) } else { Ok(()) };
     if let (false, Ok(text)) = (quiet, &read_back) {
         complain(text);
     }
@@ -137,11 +137,41 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     instruct(&report::failures(&outcome, &say));
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
-    let others: Vec<Error> =
-        [read_back.map(drop), printed, reported, set].into_iter().filter_map(Result::err).collect();
+    let mut others: Vec<Error> = [read_back.map(drop), printed, set].into_iter().filter_map(Result::err).collect();
+    others.extend(files.write_result(&outcome));
+    // The report says what comes of the push, and that may be that it cannot be written.
+    let json = |others: &[Error]| {
+        let error = outcome.error().or_else(|| others.first());
+        report::json(&outcome, Run { display_name: &display_name, told: &told, error })
+    };
+    let mut text = json(&others);
+    if let Err(error) = files.write_report(&text) {
+        others.push(error);
+        text = json(&others);
+    }
+    if output == Output::Json {
+        others.extend(print(&text).err());
+    }
     others.iter().for_each(|error| instruct(&say(error)));
     let error = outcome.error().or_else(|| others.first());
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
+}
+
+/// The files that a push reads or adds to.
+fn taken(request: &Request, pipeline: &Pipeline) -> Vec<PathBuf> {
+    let archive = match &request.archive {
+        Source::Path(path) => Some(path.clone()),
+        Source::StandardInput => None,
+    };
+    let variables = pipeline.variables.as_ref().and_then(|variables| match &variables.to {
+        VariablesTo::File(path) => Some(path.clone()),
+        _ => None,
+    });
+    let summary = pipeline.summary.as_ref().and_then(|summary| match summary {
+        SummaryTo::File(path) => Some(path.clone()),
+        _ => None,
+    });
+    [archive, variables, summary].into_iter().flatten().collect()
 }
 
 /// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
@@ -151,6 +181,7 @@ fn run_inspect(command: &Inspect) -> Result<ExitCode> {
     progress.finish();
     let inspection = inspected?;
     print(&match command.output {
+        Output::Text if command.is_in_ci => harmless(&report::inspect::text(&inspection)),
         Output::Text => report::inspect::text(&inspection),
         Output::Json => report::inspect::json(&inspection),
     })?;

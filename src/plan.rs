@@ -1,6 +1,7 @@
 //! What happens to each layer, and why. Pure: it is given what is known and asks nobody.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::image::{self, Author, Content, Extent, Family, Image, Layer, Manifest, Origin, Part};
@@ -107,12 +108,26 @@ pub struct Wanted {
     pub recipe: Recipe,
     /// The blobs that would do in its place, best first.
     pub candidates: Vec<Candidate>,
+    /// How long it took when it was packed and sent from here before, if that is remembered.
+    pub took: Option<Duration>,
     family: Family,
+    /// What the manifest calls it if it goes as it lies, where that is stated.
+    media_type: Option<String>,
     /// The only packing that will do.
     asked: Option<Packing>,
 }
 
 impl Wanted {
+    /// What the manifest that is put calls the layer, stored like this.
+    pub fn media_type(&self, stored: &Stored) -> Option<String> {
+        self.media_type.clone().or_else(|| self.family.layer(stored.packing).map(str::to_owned))
+    }
+
+    /// What was sent before its image was known, as what it is in that.
+    pub fn settle(&mut self, known: &Self) {
+        (self.family, self.media_type) = (known.family, known.media_type.clone());
+    }
+
     /// Whether the archive states the digest of the very blob that has to be there.
     pub fn is_stated(&self) -> bool {
         matches!(self.key, Key::Stated(_))
@@ -291,7 +306,10 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
             let asked = compression.asked().filter(|_| may_be_packed(manifest, layer));
             let mut candidates = candidates(layer, recipe, family, cache);
             candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
-            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, family, asked });
+            let is_corrected = manifest.repaired.is_some() && layer.is_tar();
+            let stated = layer.media_type.as_deref().filter(|_| matches!(key, Key::Stated(_)) && !is_corrected);
+            let (took, media_type) = (took(layer, cache), stated.map(image::shown));
+            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, took, family, media_type, asked });
         }
     }
     wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.layer.bytes.len()));
@@ -324,6 +342,10 @@ fn candidates(layer: &Layer, recipe: Recipe, family: Family, cache: &Cache) -> V
     cached.chain(layer.named_digest.map(|digest| as_it_lies(digest, Why::Named))).collect()
 }
 
+fn took(layer: &Layer, cache: &Cache) -> Option<Duration> {
+    layer.diff_id.and_then(|diff_id| cache.took(&diff_id))
+}
+
 /// The configs of an image.
 pub fn configs(image: &Image) -> Vec<Digest> {
     image.manifests().iter().map(|manifest| manifest.config.digest).collect()
@@ -343,7 +365,8 @@ pub fn passing(layer: Layer, cache: &Cache, compression: Compression) -> Wanted 
     let asked = compression.asked().filter(|_| layer.packing == Packing::Plain);
     let mut candidates = candidates(&layer, recipe, family, cache);
     candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
-    Wanted { key: key(&layer, recipe), layer, recipe, candidates, family, asked }
+    let took = took(&layer, cache);
+    Wanted { key: key(&layer, recipe), layer, recipe, candidates, took, family, media_type: None, asked }
 }
 
 /// The same layers, with what images that the repository holds have become of them. Of an image with the very config that is

@@ -6,6 +6,7 @@ use clap::{ArgAction, ValueEnum};
 
 use super::Show;
 use super::credentials::CredentialArgs;
+use super::files::FileArgs;
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
 use crate::push::Reuse;
@@ -131,9 +132,8 @@ pub(super) struct Options {
     /// Explain what is decided: credentials, region, packing, chunks, reuse; twice (-vv): tell every request, too
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Output")]
     pub(super) verbose: u8,
-    /// Write what came of it to a file, as JSON
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(super) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) files: FileArgs,
     #[command(flatten)]
     pub(super) pipeline: PipelineArgs,
 

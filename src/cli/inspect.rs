@@ -1,12 +1,14 @@
 //! The verb that shows what is in an archive.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
 use super::values::{archive, choice};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::{Choice, Part, Platforms, Source};
+use crate::report::ci::System;
 
 /// A look into an archive.
 #[derive(Debug)]
@@ -23,12 +25,15 @@ pub struct Inspect {
     pub verify: bool,
     /// How the result is written.
     pub output: Output,
+    /// A CI system reads what is written: in a log, words of others may be commands.
+    pub is_in_ci: bool,
 }
 
 /// How a result is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Output {
     /// For people
+    #[default]
     Text,
     /// For programs
     Json,
@@ -58,22 +63,22 @@ pub(super) struct InspectArgs {
     temp_dir: Option<PathBuf>,
 }
 
-impl TryFrom<InspectArgs> for Inspect {
-    type Error = Error;
-
-    fn try_from(args: InspectArgs) -> Result<Self> {
-        let InspectArgs { archive: path, image, image_id, platform, verify, output, temp_dir } = args;
+impl InspectArgs {
+    /// What they mean, where this runs.
+    pub(super) fn read(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Inspect> {
+        let Self { archive: path, image, image_id, platform, verify, output, temp_dir } = self;
         let platforms = match platform {
             Some(platform) => Platforms::One(platform.parse()?),
             None => Platforms::All,
         };
-        Ok(Self {
+        Ok(Inspect {
             archive: archive(path),
             choice: choice(image, image_id)?,
             part: Part { platforms, ..Part::default() },
             temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir),
             verify,
             output,
+            is_in_ci: System::found(environment).is_some(),
         })
     }
 }

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::report::ci::{FURTHER, Form, Place, Reach, SYSTEMS, Summary, System, Voice};
 
+/// What a push is called if nobody says.
+pub(super) const DISPLAY_NAME: &str = "Push Image";
+
 /// The arguments.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct PipelineArgs {
@@ -22,7 +25,7 @@ pub(super) struct PipelineArgs {
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     ci: Option<String>,
     /// What the push is called in logs and summaries of CI systems
-    #[arg(long, value_name = "NAME", default_value = "Push Image", help_heading = "Output")]
+    #[arg(long, value_name = "NAME", default_value = DISPLAY_NAME, help_heading = "Output")]
     display_name: String,
 }
 
@@ -95,24 +98,33 @@ impl PipelineArgs {
     /// What they mean, where this runs.
     pub(super) fn read(self, environment: Environment<'_>) -> Result<Pipeline> {
         let system = self.system(environment)?;
-        let path = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let summary = system.and_then(|system| match system.summary? {
-            Summary::BuildkiteAnnotation => Some(SummaryTo::Buildkite),
-            Summary::FileOf(name) => path(name).map(SummaryTo::File),
-            Summary::UploadFrom(name) => path(name).map(SummaryTo::Folder),
-        });
+        let summary = system.and_then(|system| summary(system, environment));
         let variables = self.output_variable.map(|name| {
             let (form, to) = target(system, self.output_file, environment)?;
             let form = across_jobs(form, self.output_variable_across_jobs)?;
             checked(name.trim(), form).map(|name| Variables { name, form, to })
         });
         Ok(Pipeline {
-            // One line, whatever it is.
-            display_name: self.display_name.split_whitespace().collect::<Vec<_>>().join(" "),
+            display_name: one_line(&self.display_name),
             voice: system.and_then(|system| system.voice),
             summary,
             variables: variables.transpose()?,
         })
+    }
+}
+
+/// A name in one line, whatever it is.
+pub(super) fn one_line(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Where a summary goes, if the environment says.
+pub(super) fn summary(system: &System, environment: Environment<'_>) -> Option<SummaryTo> {
+    let path = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    match system.summary? {
+        Summary::BuildkiteAnnotation => Some(SummaryTo::Buildkite),
+        Summary::FileOf(name) => path(name).map(SummaryTo::File),
+        Summary::UploadFrom(name) => path(name).map(SummaryTo::Folder),
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::Kind;
-use crate::image::Choice;
+use crate::image::{Choice, Source};
 use crate::plan::Compression;
 use crate::push::IfExists;
 
@@ -62,8 +62,9 @@ fn a_look_into_an_archive_takes_options_of_its_own() {
 fn a_dash_is_standard_input_and_a_file_of_that_name_has_a_folder() {
     assert_eq!(push_of(&["-", "app"], &[]).request.archive, Source::StandardInput);
     assert_eq!(push_of(&["./-", "app"], &[]).request.archive, Source::Path("./-".into()));
-    // A report is no archive that is read.
-    assert_eq!(push_of(&["-", "app", "--report", "-"], &[]).report, Some(PathBuf::from("-")));
+    // A report is no archive that is read, and stdout has it by another option.
+    assert_eq!(push_of(&["-", "app", "--report", "./-"], &[]).files.report, Some(PathBuf::from("./-")));
+    assert!(read(&["-", "app", "--report", "-"], &[]).unwrap_err().to_string().contains("- is none"));
 }
 
 #[test]

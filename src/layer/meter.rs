@@ -1,6 +1,6 @@
 //! How far a layer has come, as absolute positions that a display may read at any time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The progress of one layer on its way to one target.
 ///
@@ -11,6 +11,7 @@ pub struct Meter {
     position: AtomicU64,
     sent: AtomicU64,
     resumed_at: AtomicU64,
+    retries: AtomicU32,
 }
 
 impl Meter {
@@ -42,6 +43,16 @@ impl Meter {
     /// Says that so many packed bytes are there from an earlier run. They are not lost again unless the layer starts anew.
     pub fn resume_at(&self, offset: u64) {
         self.resumed_at.store(offset, Ordering::Relaxed);
+    }
+
+    /// How often it went wrong: a request was tried again, or the upload began anew.
+    pub fn retries(&self) -> u32 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Says that it goes wrong once more, and is tried again.
+    pub fn retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says how far the layer has come.

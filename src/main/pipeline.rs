@@ -90,12 +90,24 @@ impl Watcher {
 
     /// Writes the summary. It is no part of the push: without it, a line says why.
     pub(super) fn summarise(&self, outcome: &Outcome) {
-        let Some(to) = self.summary.as_ref().filter(|_| !outcome.dry_run) else { return };
-        let text = report::markdown(outcome, &self.display_name);
+        if !outcome.dry_run {
+            let style = if outcome.error().is_some() { "error" } else { "info" };
+            self.put_summary(&report::markdown(outcome, &self.display_name), style);
+        }
+    }
+
+    /// The same where there was no push.
+    pub(super) fn summarise_refusal(&self, error: &Error) {
+        self.put_summary(&report::markdown_of_refusal(error, &self.display_name), "error");
+    }
+
+    /// `style` is Buildkite's word for how it looks.
+    fn put_summary(&self, text: &str, style: &str) {
+        let Some(to) = &self.summary else { return };
         let written = match to {
-            SummaryTo::Buildkite => fed(&["annotate", "--style", "info", "--context", "ecr-push", "--append"], &text),
+            SummaryTo::Buildkite => fed(&["annotate", "--style", style, "--context", "ecr-push", "--append"], text),
             SummaryTo::File(path) => added_to(path).and_then(|mut file| file.write_all(text.as_bytes())),
-            SummaryTo::Folder(folder) => in_a_file_of(folder, &text).map(|path| instruct(&ci::azure_summary(&path))),
+            SummaryTo::Folder(folder) => in_a_file_of(folder, text).map(|path| instruct(&ci::azure_summary(&path))),
         };
         if let Err(error) = written {
             complain(&format!("note: the CI system gets no summary: {error}\n"));

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::{Semaphore, mpsc};
@@ -105,8 +106,9 @@ impl<'a> Delivery<'a> {
                 Ok(packed) => {
                     let Blob { meter, .. } = blob;
                     let Packed { digest, size, .. } = packed;
-                    to.arrived(&wanted.key, Stored { digest, size, packing: wanted.recipe.packing() });
-                    self.remember(wanted, &packed);
+                    let took = to.arrived(&wanted.key, Stored { digest, size, packing: wanted.recipe.packing() });
+                    // Of what an earlier run sent a part of, nobody knows how long it took.
+                    self.remember(wanted, &packed, Some(took).filter(|_| meter.resumed_at() == 0));
                     (self.events)(Event::Arrived { sent: packed.size - meter.resumed_at(), meter });
                 }
                 Err(error) => to.fail(to.reason(error).await),
@@ -131,9 +133,13 @@ impl<'a> Delivery<'a> {
         feeds
     }
 
-    fn remember(&self, wanted: &Wanted, packed: &Packed) {
+    fn remember(&self, wanted: &Wanted, packed: &Packed, took: Option<Duration>) {
         let Some(diff_id) = packed.diff_id else { return };
         let known = Known::new(diff_id, packed.digest, packed.size, wanted.recipe);
+        let known = match took {
+            Some(took) => known.in_time(took),
+            None => known,
+        };
         if let Err(error) = self.cache.record(known) {
             (self.events)(Event::Warning(format!("the cache cannot be written: {error}")));
         }

@@ -6,7 +6,7 @@ mod refused;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -239,14 +239,17 @@ impl Destination {
         told.into_iter().for_each(|event| events(event));
     }
 
-    /// A layer has arrived, as this.
-    pub(super) fn arrived(&self, key: &Key, stored: Stored) {
+    /// A layer has arrived, as this. Says how long that took.
+    pub(super) fn arrived(&self, key: &Key, stored: Stored) -> Duration {
         let mut state = self.state();
         state.changed = true;
+        let mut took = Duration::ZERO;
         for layer in state.layers.iter_mut().filter(|layer| layer.wanted.key == *key) {
             layer.stored = Some(stored);
-            layer.seconds = layer.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+            took = layer.started.map_or(Duration::ZERO, |started| started.elapsed());
+            layer.seconds = took.as_secs_f64();
         }
+        took
     }
 
     /// What a layer is in this registry.
@@ -295,12 +298,10 @@ impl Destination {
         for tag in &self.tags {
             let placed = match (self.stay(tag), self.points_at(tag)) {
                 (Some(stay), _) => TagOutcome::of(stay),
-                (None, Some(there)) if there.digest == root.digest => {
-                    TagOutcome { tag: tag.clone(), digest: root.digest, fate: TagFate::There }
-                }
+                (None, Some(there)) if there.digest == root.digest => TagOutcome::new(tag, root, TagFate::There),
                 _ => {
                     self.put_tag(tag, root).await?;
-                    TagOutcome { tag: tag.clone(), digest: root.digest, fate: TagFate::Pushed }
+                    TagOutcome::new(tag, root, TagFate::Pushed)
                 }
             };
             let mut state = self.state();
@@ -420,13 +421,17 @@ impl LayerState {
             name: self.wanted.layer.name.clone(),
             diff_id: self.wanted.layer.diff_id,
             archive_bytes: self.wanted.layer.bytes.len(),
+            media_type: self.stored.and_then(|stored| self.wanted.media_type(&stored)),
             digest: self.stored.map(|stored| stored.digest),
             size: self.stored.map(|stored| stored.size),
             action: self.action.name(),
             why: super::reason(&self.action, &self.wanted),
             sent: self.meter.sent().saturating_sub(self.meter.resumed_at()),
             resumed: self.meter.resumed_at(),
+            retries: self.meter.retries(),
+            started: self.started.filter(|_| self.stored.is_some()),
             seconds: self.seconds,
+            took: self.wanted.took,
         }
     }
 }

@@ -21,6 +21,7 @@ mod promotion;
 mod read_back;
 mod reasons;
 mod repository;
+mod saved;
 mod tags;
 mod trust;
 
@@ -50,6 +51,7 @@ pub use outcome::{ImageSummary, LayerOutcome, Outcome, TagFate, TagOutcome, Targ
 use passing::Reading;
 use policies::Policies;
 pub use read_back::{ReadBack, read_back};
+pub use saved::Saved;
 pub use tags::IfExists;
 
 /// What is to be pushed, where to, and how.

@@ -97,7 +97,7 @@ impl Destination {
         let client = self.client.about(&format!("layer {}", label(wanted)));
         match client.mount(&stored.digest, &from, wanted.identity().as_deref()).await {
             Ok(Mount::Mounted) => {
-                self.arrived(&wanted.key, stored);
+                let _not_sent = self.arrived(&wanted.key, stored);
                 events(Event::Mounted { layer: label(wanted), bytes: stored.size });
                 ControlFlow::Break(())
             }

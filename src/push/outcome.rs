@@ -1,11 +1,11 @@
 //! What came of a push, as data.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Request;
 use super::tags::Stay;
 use crate::error::{Error, Kind};
-use crate::image::{Archive, Image};
+use crate::image::{Archive, Image, Stated};
 use crate::plan::Wanted;
 use crate::reference::{DiffId, Digest, Tag};
 
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub targets: Vec<TargetOutcome>,
     /// Whether it was a plan only.
     pub dry_run: bool,
+    /// When it began, by the machine's clock.
+    pub started_at: SystemTime,
     started: Instant,
 }
 
@@ -61,6 +63,7 @@ pub struct TargetOutcome {
     pub layers: Vec<LayerOutcome>,
     /// Why it failed, if it did.
     pub error: Option<Error>,
+    pub(super) lanes: usize,
 }
 
 /// What came of one tag.
@@ -70,6 +73,10 @@ pub struct TagOutcome {
     pub tag: Tag,
     /// What it points at.
     pub digest: Digest,
+    /// The media type of that.
+    pub media_type: String,
+    /// The bytes of that: of a manifest or an index.
+    pub size: u64,
     /// How that came.
     pub fate: TagFate,
 }
@@ -100,9 +107,14 @@ impl TagFate {
 }
 
 impl TagOutcome {
-    pub(super) fn of(stay: &Stay) -> Self {
-        let fate = if stay.is_same { TagFate::Same } else { TagFate::Skipped };
-        Self { tag: stay.tag.clone(), digest: stay.digest, fate }
+    pub(super) fn new(tag: &Tag, root: &Stated, fate: TagFate) -> Self {
+        let (media_type, size) = (root.media_type.clone(), root.bytes.len() as u64);
+        Self { tag: tag.clone(), digest: root.digest, media_type, size, fate }
+    }
+
+    pub(super) fn of(Stay { tag, digest, media_type, size, is_same }: &Stay) -> Self {
+        let fate = if *is_same { TagFate::Same } else { TagFate::Skipped };
+        Self { tag: tag.clone(), digest: *digest, media_type: media_type.clone(), size: *size, fate }
     }
 }
 
@@ -115,6 +127,8 @@ pub struct LayerOutcome {
     pub diff_id: Option<DiffId>,
     /// Its bytes in the archive.
     pub archive_bytes: u64,
+    /// What the manifest calls it, if it is there.
+    pub media_type: Option<String>,
     /// Its digest in the registry, if it is there.
     pub digest: Option<Digest>,
     /// Its size in the registry, if it is there.
@@ -127,8 +141,13 @@ pub struct LayerOutcome {
     pub sent: u64,
     /// The bytes that were there from an earlier run that was stopped half-way.
     pub resumed: u64,
+    /// How often it went wrong and was tried again: a request that carried it, or the whole upload.
+    pub retries: u32,
+    pub(super) started: Option<Instant>,
     /// How long it took.
     pub seconds: f64,
+    /// How long it took when it was packed and sent from here before, if the own cache remembers.
+    pub took: Option<Duration>,
 }
 
 impl Outcome {
@@ -143,12 +162,14 @@ impl Outcome {
             changed: false,
             layers: Vec::new(),
             error: None,
+            lanes: request.concurrency.max(1),
         });
         Self {
             archive: request.archive.to_string(),
             image: None,
             targets: targets.collect(),
             dry_run: request.dry_run,
+            started_at: SystemTime::now(),
             started: Instant::now(),
         }
     }
@@ -181,6 +202,13 @@ impl Outcome {
     /// The error that decides the exit code: the first target's that failed.
     pub fn error(&self) -> Option<&Error> {
         self.targets.iter().find_map(|target| target.error.as_ref())
+    }
+
+    /// What the first target's first tag points at, which stands for all of it where one digest is wanted. Nothing if any
+    /// target failed, or it was a plan only.
+    pub fn first(&self) -> Option<&TagOutcome> {
+        let is_done = !self.dry_run && self.error().is_none();
+        self.targets.iter().flat_map(|target| &target.placed).next().filter(|_| is_done)
     }
 
     /// How long it took so far.

@@ -35,8 +35,17 @@ pub(super) struct Stay {
     pub(super) tag: Tag,
     pub(super) digest: Digest,
     pub(super) media_type: String,
+    /// The bytes of what it points at.
+    pub(super) size: u64,
     /// It points at the same image, under another digest.
     pub(super) is_same: bool,
+}
+
+impl Stay {
+    fn of(tag: &Tag, RemoteManifest { bytes, digest, media_type }: &RemoteManifest, is_same: bool) -> Self {
+        let (media_type, size) = (media_type.clone(), bytes.len() as u64);
+        Self { tag: tag.clone(), digest: *digest, media_type, size, is_same }
+    }
 }
 
 /// What a tag points at, beside the image that is pushed.
@@ -179,9 +188,10 @@ impl Destination {
             self.mutability = rule.or_else(|| self.mutability.take());
         }
         let (mut stays, mut moves, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for (tag, RemoteManifest { digest, media_type, .. }, likeness) in there {
-            let is_same = likeness == Likeness::Same;
-            let stay = Stay { tag: tag.clone(), digest, media_type, is_same };
+        for (tag, root, likeness) in there {
+            let digest = root.digest;
+            let stay = Stay::of(&tag, &root, likeness == Likeness::Same);
+            let is_same = stay.is_same;
             match (request.if_exists, likeness) {
                 (IfExists::Fail, _) | (IfExists::SameOk, Likeness::Other) => refused.push((tag, digest)),
                 (_, Likeness::Identical) => {}
@@ -216,13 +226,7 @@ impl Destination {
                 return Err(self.refusal(&there, request));
             }
             IfExists::Skip => {
-                let stay = |(tag, RemoteManifest { digest, media_type, .. }): &(Tag, RemoteManifest)| Stay {
-                    tag: tag.clone(),
-                    digest: *digest,
-                    media_type: media_type.clone(),
-                    is_same: false,
-                };
-                let stays: Vec<Stay> = self.there.iter().map(stay).collect();
+                let stays: Vec<Stay> = self.there.iter().map(|(tag, root)| Stay::of(tag, root, false)).collect();
                 self.say_what_stays(&stays, events);
                 self.stays = stays;
             }

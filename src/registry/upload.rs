@@ -47,7 +47,7 @@ pub async fn upload(
     let doing = format!("cannot upload {} to {}", blob.what, client.repository());
     let client = &client.about(&blob.what);
     let mut trace = blob.identity.as_deref().and_then(|identity| client.trace(identity));
-    let mut tries = Tries { client, delays: Box::new(client.delays()), furthest: 0, lost: false };
+    let mut tries = Tries::of(client, &blob.meter);
     let mut window = Window::new(feed, blob.is_shared);
     let mut disputed: Option<Packed> = None;
     loop {
@@ -71,6 +71,7 @@ pub async fn upload(
                 }
             }
         }
+        tries.begin_anew();
         window = Window::new(again(), false);
     }
 }
@@ -119,13 +120,22 @@ pub(super) struct Tries<'a> {
     client: &'a Client,
     delays: Box<dyn Iterator<Item = Duration> + Send + Sync + 'a>,
     furthest: u64,
+    /// Each break is counted there, once.
+    meter: &'a Meter,
+    /// The last break is counted, and nothing has gone on since.
+    is_counted: bool,
     /// A session was lost to a break. From then on every part has a connection of its own, for lines that carry only so
     /// much each.
     pub(super) lost: bool,
 }
 
-impl Tries<'_> {
+impl<'a> Tries<'a> {
+    fn of(client: &'a Client, meter: &'a Meter) -> Self {
+        Self { client, delays: Box::new(client.delays()), furthest: 0, meter, is_counted: false, lost: false }
+    }
+
     pub(super) fn reached(&mut self, offset: u64) {
+        self.is_counted = false;
         if offset > self.furthest {
             self.furthest = offset;
             self.delays = Box::new(self.client.delays());
@@ -133,6 +143,16 @@ impl Tries<'_> {
     }
 
     pub(super) async fn wait(&mut self, fault: Fault) -> Result<(), Broken> {
-        self.client.pause(fault, self.delays.next()).await.map_err(Broken::ForGood)
+        self.client.pause(fault, self.delays.next()).await.map_err(Broken::ForGood)?;
+        self.meter.retry();
+        self.is_counted = true;
+        Ok(())
+    }
+
+    /// A new session begins. That it was waited for is counted already.
+    fn begin_anew(&mut self) {
+        if !std::mem::take(&mut self.is_counted) {
+            self.meter.retry();
+        }
     }
 }

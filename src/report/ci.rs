@@ -228,6 +228,19 @@ impl System {
         SYSTEMS.iter().find(|system| system.name == name)
     }
 
+    /// The environment variables that name files of its own.
+    pub fn files(&self) -> Vec<&'static str> {
+        let place = match self.place {
+            Place::FileOf(name) => Some(name),
+            _ => None,
+        };
+        let summary = match self.summary {
+            Some(Summary::FileOf(name)) => Some(name),
+            _ => None,
+        };
+        place.into_iter().chain(summary).collect()
+    }
+
     /// The system in which this runs, as far as the environment tells.
     pub fn found(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static Self> {
         let is_set = |name: &str| environment(name).is_some_and(|value| !value.is_empty());

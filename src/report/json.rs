@@ -1,9 +1,14 @@
 //! The outcome as JSON. The shape is a contract: fields may be added, and a change of meaning raises `version`.
+//! `report.schema.json` describes it, and the tests hold every report against that.
+
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::moment::rfc3339;
+use super::told::Told;
 use crate::error::Error;
-use crate::push::{Outcome, TagOutcome, TargetOutcome};
+use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 use crate::reference::{DiffId, Digest, Tag};
 
 /// The version of the shape.
@@ -12,15 +17,34 @@ const VERSION: u32 = 1;
 /// The program.
 pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
 
+/// What a report tells beside the outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// What the push is called.
+    pub display_name: &'a str,
+    /// What was told on the way.
+    pub told: &'a Told,
+    /// The error that decides the exit code, if there is one: of a target, or of what is written in the end.
+    pub error: Option<&'a Error>,
+}
+
 #[derive(Serialize)]
 struct Report<'a> {
     version: u32,
     tool: Tool,
-    archive: &'a str,
+    display_name: &'a str,
+    archive: Option<&'a str>,
     image: Option<Image<'a>>,
     dry_run: bool,
+    started_at: String,
+    finished_at: String,
     seconds: f64,
     exit_code: u8,
+    error: Option<Failure>,
+    totals: Totals,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+    untold: u64,
     targets: Vec<Target<'a>>,
 }
 
@@ -40,6 +64,25 @@ struct Image<'a> {
     archive_bytes: u64,
 }
 
+/// Sums over all targets.
+#[derive(Default, Serialize)]
+struct Totals {
+    layers: Layers,
+    archive_bytes: u64,
+    bytes_sent: u64,
+    bytes_saved: u64,
+    seconds_saved: Option<f64>,
+    retries: u64,
+}
+
+/// How many layers there are, by what was done about them.
+#[derive(Default, Serialize)]
+struct Layers {
+    upload: usize,
+    mount: usize,
+    reuse: usize,
+}
+
 #[derive(Serialize)]
 struct Target<'a> {
     name: &'a str,
@@ -51,6 +94,9 @@ struct Target<'a> {
     media_type: Option<&'a str>,
     created_repository: bool,
     bytes_sent: u64,
+    bytes_saved: u64,
+    seconds_saved: Option<f64>,
+    retries: u64,
     layers: Vec<Layer<'a>>,
     error: Option<Failure>,
 }
@@ -59,6 +105,8 @@ struct Target<'a> {
 struct Placed<'a> {
     tag: &'a Tag,
     digest: Digest,
+    media_type: &'a str,
+    size: u64,
     outcome: &'static str,
 }
 
@@ -67,12 +115,14 @@ struct Layer<'a> {
     name: &'a str,
     diff_id: Option<DiffId>,
     archive_bytes: u64,
+    media_type: Option<&'a str>,
     digest: Option<Digest>,
     size: Option<u64>,
     action: &'a str,
     reason: &'a str,
     bytes_sent: u64,
     bytes_of_earlier_run: u64,
+    retries: u32,
     seconds: f64,
 }
 
@@ -86,58 +136,124 @@ pub(super) struct Failure {
 }
 
 /// The report, pretty-printed, with a line end.
-pub fn json(outcome: &Outcome) -> String {
-    let report = Report {
-        version: VERSION,
-        tool: TOOL,
-        archive: &outcome.archive,
-        image: outcome.image.as_ref().map(|image| Image {
-            format: &image.format,
-            names: &image.names,
-            image_ids: &image.image_ids,
-            platforms: &image.platforms,
-            layers: image.layers,
-            archive_bytes: image.archive_bytes,
-        }),
+pub fn json(outcome: &Outcome, run: Run<'_>) -> String {
+    let image = outcome.image.as_ref().map(|image| Image {
+        format: &image.format,
+        names: &image.names,
+        image_ids: &image.image_ids,
+        platforms: &image.platforms,
+        layers: image.layers,
+        archive_bytes: image.archive_bytes,
+    });
+    let frame = Report::of(run, outcome.started_at, outcome.seconds());
+    printed(&Report {
+        archive: Some(&outcome.archive),
+        image,
         dry_run: outcome.dry_run,
-        seconds: millis(outcome.seconds()),
-        exit_code: outcome.error().map_or(0, |error| error.kind().exit_code()),
-        targets: outcome.targets.iter().map(target).collect(),
-    };
-    // Text, numbers and lists only: nothing in it can fail to become JSON.
-    serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
+        totals: Totals::of(outcome),
+        targets: outcome.targets.iter().map(Target::of).collect(),
+        ..frame
+    })
 }
 
-fn target(target: &TargetOutcome) -> Target<'_> {
-    let layers = target.layers.iter().map(|layer| Layer {
-        name: &layer.name,
-        diff_id: layer.diff_id,
-        archive_bytes: layer.archive_bytes,
-        digest: layer.digest,
-        size: layer.size,
-        action: layer.action,
-        reason: &layer.why,
-        bytes_sent: layer.sent,
-        bytes_of_earlier_run: layer.resumed,
-        seconds: millis(layer.seconds),
-    });
-    let placed = target.placed.iter().map(|TagOutcome { tag, digest, fate }| Placed {
-        tag,
-        digest: *digest,
-        outcome: fate.name(),
-    });
-    Target {
-        name: &target.name,
-        tags: &target.tags,
-        pushed_tags: target.pushed(),
-        tag_outcomes: placed.collect(),
-        references: target.references(),
-        digest: target.digest,
-        media_type: target.media_type.as_deref(),
-        created_repository: target.created_repository,
-        bytes_sent: target.sent(),
-        layers: layers.collect(),
-        error: target.error.as_ref().map(failure),
+/// The report of a command line that led to no push, in the same shape: the run's error is all that there is.
+pub fn refusal(run: Run<'_>, started_at: SystemTime) -> String {
+    printed(&Report::of(run, started_at, started_at.elapsed().unwrap_or_default().as_secs_f64()))
+}
+
+/// Pretty-printed, with a line end. It may be shown in a log where a CI system looks for commands (`##vso[`, `##teamcity[`):
+/// of two `#`, which only stand in texts, the second is escaped. Whoever parses it reads the same.
+pub(super) fn printed(report: &impl Serialize) -> String {
+    // Text, numbers and lists only: nothing in it can fail to become JSON.
+    serde_json::to_string_pretty(report).unwrap_or_default().replace("##", "#\\u0023") + "\n"
+}
+
+impl<'a> Report<'a> {
+    fn of(Run { display_name, told, error }: Run<'a>, started_at: SystemTime, seconds: f64) -> Self {
+        Self {
+            version: VERSION,
+            tool: TOOL,
+            display_name,
+            archive: None,
+            image: None,
+            dry_run: false,
+            started_at: rfc3339(started_at),
+            // By the same clock, so that what is between them is the time it took, whoever sets the clock meanwhile.
+            finished_at: rfc3339(started_at + Duration::from_secs_f64(seconds)),
+            seconds: millis(seconds),
+            exit_code: error.map_or(0, |error| error.kind().exit_code()),
+            error: error.map(failure),
+            totals: Totals::default(),
+            warnings: told.warnings(),
+            notes: told.notes(),
+            untold: told.untold(),
+            targets: Vec::new(),
+        }
+    }
+}
+
+impl Totals {
+    fn of(outcome: &Outcome) -> Self {
+        let layers = || outcome.targets.iter().flat_map(|target| &target.layers);
+        let count = |action| layers().filter(|layer| layer.action == action).count();
+        let saved = || outcome.targets.iter().map(TargetOutcome::saved);
+        Self {
+            layers: Layers { upload: count("upload"), mount: count("mount"), reuse: count("reuse") },
+            archive_bytes: layers().map(|layer| layer.archive_bytes).sum(),
+            bytes_sent: layers().map(|layer| layer.sent).sum(),
+            bytes_saved: saved().map(|saved| saved.bytes).sum(),
+            // Targets are pushed side by side.
+            seconds_saved: saved().filter_map(|saved| saved.seconds).max_by(f64::total_cmp).map(millis),
+            retries: layers().map(|layer| u64::from(layer.retries)).sum(),
+        }
+    }
+}
+
+impl<'a> Target<'a> {
+    fn of(target: &'a TargetOutcome) -> Self {
+        let placed = target.placed.iter().map(|TagOutcome { tag, digest, media_type, size, fate }| Placed {
+            tag,
+            digest: *digest,
+            media_type,
+            size: *size,
+            outcome: fate.name(),
+        });
+        let saved = target.saved();
+        Self {
+            name: &target.name,
+            tags: &target.tags,
+            pushed_tags: target.pushed(),
+            tag_outcomes: placed.collect(),
+            references: target.references(),
+            digest: target.digest,
+            media_type: target.media_type.as_deref(),
+            created_repository: target.created_repository,
+            bytes_sent: target.sent(),
+            bytes_saved: saved.bytes,
+            seconds_saved: saved.seconds.map(millis),
+            retries: target.layers.iter().map(|layer| u64::from(layer.retries)).sum(),
+            layers: target.layers.iter().map(Layer::of).collect(),
+            error: target.error.as_ref().map(failure),
+        }
+    }
+}
+
+impl<'a> Layer<'a> {
+    fn of(layer: &'a LayerOutcome) -> Self {
+        Self {
+            name: &layer.name,
+            diff_id: layer.diff_id,
+            archive_bytes: layer.archive_bytes,
+            media_type: layer.media_type.as_deref(),
+            digest: layer.digest,
+            size: layer.size,
+            action: layer.action,
+            reason: &layer.why,
+            bytes_sent: layer.sent,
+            bytes_of_earlier_run: layer.resumed,
+            retries: layer.retries,
+            seconds: millis(layer.seconds),
+        }
     }
 }
 

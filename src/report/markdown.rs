@@ -1,8 +1,9 @@
 //! The outcome as Markdown, for the page of a CI job.
 
 use super::{duration, failure};
+use crate::error::Error;
 use crate::layer::size;
-use crate::push::{LayerOutcome, Outcome, TargetOutcome};
+use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 
 /// A heading, and what came of each target: tags, layers, sums, and the command that pulls it, or why it failed.
 pub fn markdown(outcome: &Outcome, title: &str) -> String {
@@ -10,12 +11,22 @@ pub fn markdown(outcome: &Outcome, title: &str) -> String {
     format!("### {}\n\n{}", inline(title), targets.collect::<Vec<_>>().join("\n")) + &time(outcome)
 }
 
+/// The same where there was no push, and why.
+pub fn markdown_of_refusal(error: &Error, title: &str) -> String {
+    format!("### {}\n\n{}\n", inline(title), block(&failure(error)))
+}
+
 fn time(outcome: &Outcome) -> String {
-    format!("\n{} in all.\n", duration(outcome.seconds()))
+    let failed = outcome.targets.iter().filter(|target| target.error.is_some()).count();
+    let failed = match (failed, outcome.targets.len()) {
+        (0, _) | (_, 1) => String::new(),
+        (failed, all) => format!("{failed} of {all} targets failed. "),
+    };
+    format!("\n{failed}{} in all.\n", duration(outcome.seconds()))
 }
 
 fn target(target: &TargetOutcome) -> String {
-    let mut text = format!("`{}`\n", target.name);
+    let mut text = format!("`{}`{}\n", target.name, if target.error.is_some() { " failed" } else { "" });
     if !target.placed.is_empty() {
         text += "\n| target | tag | digest | outcome |\n|---|---|---|---|\n";
         for placed in &target.placed {
@@ -28,15 +39,21 @@ fn target(target: &TargetOutcome) -> String {
         text.extend(target.layers.iter().map(layer));
         text += &format!("\n{}\n", sums(target));
     }
-    // An indented block ends at no word of a registry's.
-    let block = |lines: &str| lines.lines().map(|line| format!("    {line}\n")).collect::<String>();
     text += "\n";
-    text += &match (&target.error, target.references().first()) {
+    text += &match (&target.error, target.placed.first()) {
         (Some(error), _) => block(&failure(error)),
-        (None, Some(reference)) => block(&format!("docker pull {reference}")),
+        (None, Some(TagOutcome { tag, digest, .. })) => {
+            let name = &target.name;
+            block(&format!("docker pull {name}:{tag}\ndocker pull {name}@{digest}"))
+        }
         (None, None) => String::new(),
     };
     text
+}
+
+/// Lines as they are. An indented block ends at no word of a registry's.
+fn block(lines: &str) -> String {
+    lines.lines().map(|line| format!("    {line}\n")).collect()
 }
 
 fn layer(layer: &LayerOutcome) -> String {
@@ -49,8 +66,19 @@ fn layer(layer: &LayerOutcome) -> String {
 fn sums(target: &TargetOutcome) -> String {
     let count = |action| target.layers.iter().filter(|layer| layer.action == action).count();
     let bytes = target.layers.iter().map(|layer| layer.archive_bytes).sum();
+    let saved = target.saved();
+    let saved = match (saved.bytes, saved.seconds) {
+        (0, _) => String::new(),
+        (bytes, None) => format!(" Saved: {} of the archive.", size(bytes)),
+        (bytes, Some(seconds)) => format!(" Saved: {} of the archive, about {}.", size(bytes), duration(seconds)),
+    };
+    let retries = match target.layers.iter().map(|layer| u64::from(layer.retries)).sum() {
+        0u64 => String::new(),
+        1 => " One request was tried again.".into(),
+        retries => format!(" {retries} requests were tried again."),
+    };
     format!(
-        "{} layers, {} in the archive: {} uploaded, {} mounted, {} reused; {} sent.",
+        "{} layers, {} in the archive: {} uploaded, {} mounted, {} reused; {} sent.{saved}{retries}",
         target.layers.len(),
         size(bytes),
         count("upload"),

@@ -4,9 +4,14 @@ pub mod ci;
 pub mod inspect;
 mod json;
 mod markdown;
+mod metadata;
+mod moment;
+mod told;
 
-pub use json::json;
-pub use markdown::markdown;
+pub use json::{Run, json, refusal};
+pub use markdown::{markdown, markdown_of_refusal};
+pub use metadata::{digest, metadata};
+pub use told::{MOST, Told};
 
 use crate::error::Error;
 use crate::layer::size;

@@ -10,6 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,12 +33,27 @@ pub struct Known {
     pub packing: Packing,
     /// The recipe that packed it.
     pub recipe: String,
+    /// How long it took to pack and send it, in milliseconds. Older lines do not say, and older programs read past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
 }
 
 impl Known {
     /// What was learned by sending a layer.
     pub fn new(diff_id: DiffId, digest: Digest, size: u64, recipe: Recipe) -> Self {
-        Self { diff_id, digest, size, packing: recipe.packing(), recipe: recipe.name() }
+        Self { diff_id, digest, size, packing: recipe.packing(), recipe: recipe.name(), took_ms: None }
+    }
+
+    /// The same, with how long it took to pack and send it.
+    #[must_use]
+    pub fn in_time(self, took: Duration) -> Self {
+        Self { took_ms: u64::try_from(took.as_millis()).ok(), ..self }
+    }
+
+    /// Whether it is the same pair, and nothing is learned of it that was not known.
+    fn covers(&self, other: &Self) -> bool {
+        Self { took_ms: None, ..self.clone() } == Self { took_ms: None, ..other.clone() }
+            && (self.took_ms.is_some() || other.took_ms.is_none())
     }
 }
 
@@ -92,6 +108,11 @@ impl Cache {
         known.get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
     }
 
+    /// How long it took when the plain layer was packed and sent last, as far as that was noted.
+    pub fn took(&self, diff_id: &DiffId) -> Option<Duration> {
+        self.find(diff_id).into_iter().find_map(|known| known.took_ms).map(Duration::from_millis)
+    }
+
     /// Remembers a pair, unless it is known.
     ///
     /// # Errors
@@ -99,7 +120,7 @@ impl Cache {
     pub fn record(&self, entry: Known) -> io::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = known.entry(entry.diff_id).or_default();
-        if entries.contains(&entry) {
+        if entries.iter().any(|known| known.covers(&entry)) {
             return Ok(());
         }
         let text = line(&entry);
@@ -153,6 +174,25 @@ mod tests {
         let again = Cache::open(Some(path.clone())).unwrap();
         assert_eq!(again.find(&first.diff_id), [second, first]);
         assert_eq!(again.find(&entry(3).diff_id), []);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_line_with_a_time_and_one_without_are_both_read() {
+        let path = path("times");
+        let cache = Cache::open(Some(path.clone())).unwrap();
+        let timed = entry(1).in_time(Duration::from_millis(1500));
+        // What is known is not written again for its time's sake, unless that was not known.
+        for known in [entry(1), timed.clone(), entry(1).in_time(Duration::from_secs(9)), entry(1)] {
+            cache.record(known).unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 2, "{text}");
+        assert!(text.contains("\"took_ms\":1500") && !text.contains("null"), "{text}");
+        let again = Cache::open(Some(path.clone())).unwrap();
+        assert_eq!(again.find(&timed.diff_id), [timed.clone(), entry(1)]);
+        assert_eq!(again.took(&timed.diff_id), Some(Duration::from_millis(1500)));
+        assert_eq!(again.took(&entry(2).diff_id), None);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 

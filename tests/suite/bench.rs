@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::schema;
+
 /// How long anything may take before it counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -107,7 +109,8 @@ fn no_secret_in(what: &str, text: &str) {
 }
 
 impl Drop for Bench {
-    /// Whatever the program wrote in a test holds no secret: its cache, its journal, its reports.
+    /// Whatever the program wrote in a test holds no secret: its cache, its journal, its reports. Those are as their schema
+    /// says.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -123,7 +126,9 @@ impl Drop for Bench {
         for name in files.iter().filter(|name| !by_tests(name)) {
             let Ok(bytes) = std::fs::read(self.root.path().join(name)) else { continue };
             if bytes.len() < 1 << 20 {
-                no_secret_in(name, &String::from_utf8_lossy(&bytes));
+                let text = String::from_utf8_lossy(&bytes);
+                no_secret_in(name, &text);
+                schema::check(name, &text);
             }
         }
     }
@@ -209,6 +214,7 @@ impl Running {
         };
         assert!(ended.is_some(), "the program hangs");
         no_secret_in("what it says", &format!("{}\n{}", run.stdout, run.stderr));
+        schema::check("stdout", &run.stdout);
         run
     }
 }
@@ -265,6 +271,12 @@ impl Run {
         self
     }
 
+    /// The report on stdout.
+    #[track_caller]
+    pub(crate) fn report(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("stdout is no report: {error}"))
+    }
+
     /// Asserts that stdout is exactly this.
     #[track_caller]
     pub(crate) fn prints(self, stdout: &str) -> Self {
@@ -306,5 +318,6 @@ impl Drop for Run {
 /// A report, read back.
 pub(crate) fn report(path: &str) -> Value {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("there is no report {path}: {error}"));
+    schema::check(path, &String::from_utf8_lossy(&bytes));
     serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("the report {path} is no JSON: {error}"))
 }

@@ -9,6 +9,7 @@
 //! - `cloud.rs`: all of AWS behind a proxy, under its own names
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
+//! - `schema.rs`: holds every report against its schema
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
@@ -27,6 +28,7 @@ mod proxy;
 mod pushed;
 mod registry;
 mod samples;
+mod schema;
 mod source;
 mod traffic;
 mod written;
@@ -59,6 +61,7 @@ mod moto;
 mod mount;
 mod nested;
 mod oddities;
+mod outputs;
 mod passing;
 mod pipelines;
 mod policy;
@@ -79,5 +82,6 @@ mod survives;
 mod tags;
 mod targets;
 mod tls;
+mod told;
 mod verify;
 mod writers;

@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
-use ecr_push::sandbox::Rules;
+use ecr_push::sandbox::{Fault, Rules};
 
-use super::bench::{Run, testdata};
+use super::bench::{Bench, Run, finish, testdata};
 use super::build;
-use super::ecr::{Ecr, HOST};
+use super::ecr::{Ecr, HOST, status};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 
@@ -140,6 +140,13 @@ fn buildkite_s_agent_gets_variables_and_a_summary() {
     let text = fs::read_to_string(&written).unwrap();
     assert!(text.starts_with("[--version]\n\n[annotate --style info --context ecr-push --append]\n### Push Image\n"));
     assert!(text.ends_with(&set), "{text}");
+    drop(run);
+    for (options, code) in [(&["--expect-digest", &format!("sha256:{:064}", 0)][..], 1), (&["--colour", "red"], 2)] {
+        fs::remove_file(&written).unwrap();
+        drop(ecr.finish(push(&ecr, &environment, options)).exits(code));
+        let text = fs::read_to_string(&written).unwrap();
+        assert!(text.starts_with("[annotate --style error --context ecr-push --append]\n### Push Image\n"), "{text}");
+    }
 }
 
 #[test]
@@ -223,7 +230,8 @@ fn github_gets_a_summary() {
 
 3 layers, 443.0 KiB in the archive: 3 uploaded, 0 mounted, 0 reused; 252.2 KiB sent.
 
-    docker pull {app}:1@{digest}
+    docker pull {app}:1
+    docker pull {app}@{digest}
 
 | N in all."
     );
@@ -237,6 +245,71 @@ fn github_gets_a_summary() {
     let before = fs::read_to_string(&file).unwrap();
     drop(ecr.finish(push(&ecr, &environment, &["--ci", "none"])).exits(0));
     assert_eq!(fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
+fn a_summary_tells_what_reuse_saved_what_was_tried_again_and_which_target_failed() {
+    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", status(503, "SLOW_DOWN", "later"))]);
+    let (file, archive) = (ecr.bench.scratch("summary.md"), testdata(ARCHIVE));
+    let summary = |targets: &[&str], code: i32| {
+        let mut command = ecr.command(&[&[archive.as_str()], targets].concat());
+        command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &file);
+        let run = ecr.finish(command).exits(code);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        drop(run);
+        text
+    };
+    let text = summary(&["team/app:1", "--concurrency", "1"], 0);
+    assert!(text.contains("252.2 KiB sent. One request was tried again.\n"), "{text}");
+    let text = summary(&["team/app:2", "team/missing:3"], 1);
+    // The times of one run are those of the machine.
+    assert!(text.contains("3 reused; 0 B sent. Saved: 443.0 KiB of the archive, about "), "{text}");
+    assert!(text.contains(&format!("`{HOST}/team/app`\n")), "{text}");
+    let (_, failed) = text.split_once("`team/missing:3` failed\n").unwrap();
+    assert!(failed.contains("\n    error: the repository team/missing does not exist"), "{text}");
+    assert!(failed.contains("\n1 of 2 targets failed. "), "{text}");
+}
+
+#[test]
+fn an_error_before_the_push_is_an_annotation_and_has_a_summary() {
+    let (bench, archive) = (Bench::new(), testdata(ARCHIVE));
+    let file = bench.scratch("summary.md");
+    let run = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let mut command = bench.command(arguments);
+        command.envs(environment.iter().copied());
+        finish(command, String::new)
+    };
+    let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", file.as_str())];
+    for arguments in [
+        &[&archive, "team/app:1", "--colour", "red"][..],
+        &[&archive, "Team/app:1"],
+        &[&archive, "team/app:1", "--ci", "hudson"],
+        &[&archive, "team/app:1", "--report", "no/such/folder/r"],
+        &[&archive, "localhost:5000/a:1", "--username", "me", "--password-stdin"],
+    ] {
+        let run = run(arguments, &github).exits(2);
+        assert!(run.stderr.starts_with("::error::") && run.stderr.lines().count() == 1, "said once");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("### Push Image\n\n    error: "), "{text}");
+        fs::remove_file(&file).unwrap();
+        drop(run);
+    }
+    // What is no push has no summary.
+    for verb in [&["inspect"][..], &["inspect", "missing.tar"], &["policy", "Team"], &["completions", "tcsh"]] {
+        let run = run(verb, &github);
+        assert!(run.stderr.starts_with("::error::"), "{}", run.stderr);
+        drop(run);
+        assert!(!fs::exists(&file).unwrap());
+    }
+    let azure = [("TF_BUILD", "True"), ("AGENT_TEMPDIRECTORY", "/no/such/folder")];
+    let told = run(&[&archive, "Team/app:1", "--display-name", "Ship it"], &azure).exits(2);
+    drop(told.says(&["##vso[task.logissue type=error;]\"Team/app\" is not a repository name"]));
+    for nobody in [&github[..], &[]] {
+        let told = run(&[&archive, "Team/app:1", "--ci", "none"], nobody).exits(2);
+        assert!(told.stderr.starts_with("error: ") && !fs::exists(&file).unwrap());
+        drop(told);
+    }
 }
 
 #[test]
@@ -276,22 +349,53 @@ fn the_first_of_several_targets_counts_and_all_are_named() {
     assert_eq!(fs::read_to_string(&file).unwrap(), expected);
 }
 
+/// An archive whose image has this name, of nine bytes.
+fn named(bench: &Bench, name: &str) -> String {
+    let archive = bench.scratch("save.tar");
+    build::docker_save(&archive, &[build::tar_of("app", &build::noise(1, 3000))]);
+    let saved = fs::read(&archive).unwrap();
+    // Of the same length, so that the archive stays one.
+    let at = saved.windows(9).position(|bytes| bytes == b"made/up:1").unwrap();
+    fs::write(&archive, [&saved[..at], name.as_bytes(), &saved[at + 9..]].concat()).unwrap();
+    archive
+}
+
 #[test]
 fn no_name_in_an_archive_is_a_command() {
     for (name, shown) in [("##vso[x]y", "# #vso[x]y "), ("::error::", ": :error:: ")] {
         let ecr = Ecr::new();
-        let archive = ecr.bench.scratch("save.tar");
-        build::docker_save(&archive, &[build::tar_of("app", &build::noise(1, 3000))]);
-        let saved = fs::read(&archive).unwrap();
-        // Of the same length, so that the archive stays one.
-        let at = saved.windows(9).position(|bytes| bytes == b"made/up:1").unwrap();
-        fs::write(&archive, [&saved[..at], name.as_bytes(), &saved[at + 9..]].concat()).unwrap();
+        let archive = named(&ecr.bench, name);
         for environment in [&[][..], &[("TF_BUILD", "True")], &[("GITHUB_ACTIONS", "true")]] {
             let mut command = ecr.command(&[&archive, "team/app:1"]);
             command.envs(environment.iter().copied());
             let run = ecr.finish(command).exits(0).says(&[shown]).never_says(&["##vso[x", "\n::error"]);
             drop(run);
+            let mut command = ecr.command(&[&archive, "team/app:1", "--output", "json"]);
+            command.envs(environment.iter().copied());
+            let run = ecr.finish(command).exits(0).never_says(&["##vso[x", "\n::error"]);
+            assert_eq!(run.report()["image"]["names"][0], name);
+            drop(run);
         }
+    }
+}
+
+#[test]
+fn no_name_in_an_archive_that_is_looked_at_is_a_command() {
+    for (name, shown) in [("##vso[x]y", "# #vso[x]y"), ("##[error]", "# #[error]")] {
+        let bench = Bench::new();
+        let archive = named(&bench, name);
+        for environment in [("TF_BUILD", "True"), ("GITHUB_ACTIONS", "true"), ("TEAMCITY_VERSION", "1")] {
+            let mut command = bench.command(&["inspect", &archive]);
+            command.env(environment.0, environment.1);
+            let run = finish(command, String::new).exits(0);
+            assert!(run.stdout.contains(shown) && !run.stdout.contains("##"), "{}", run.stdout);
+            // Whoever parses JSON reads the very name.
+            let mut command = bench.command(&["inspect", &archive, "--output", "json"]);
+            command.env(environment.0, environment.1);
+            let run = finish(command, String::new).exits(0);
+            assert!(run.report()["images"][0]["names"][0] == name && !run.stdout.contains("##"), "{}", run.stdout);
+        }
+        assert!(bench.run(&["inspect", &archive]).exits(0).stdout.contains(name), "as it is where nobody reads it");
     }
 }
 

@@ -53,6 +53,50 @@ fn what_is_inside_is_what_the_readme_shows() {
 }
 
 #[test]
+fn the_metadata_are_what_the_readme_shows() {
+    let section = section("### What comes out");
+    let line = section.lines().find(|line| line.starts_with("ecr-push --sandbox ")).unwrap();
+    let (arguments, file) = line.rsplit_once(' ').unwrap();
+    let bench = Bench::new();
+    let written = bench.scratch(file);
+    let mut command = bench.command(&[&arguments.split(' ').skip(1).collect::<Vec<_>>()[..], &[&written]].concat());
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let _run = finish(command, String::new).exits(0);
+    let shown = section.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(std::fs::read_to_string(written).unwrap(), shown);
+}
+
+/// The properties of an object of a schema, and of the objects in it.
+fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(keys) => {
+            if let Some(serde_json::Value::Object(properties)) = keys.get("properties") {
+                found.extend(properties.keys().cloned());
+            }
+            keys.values().for_each(|key| fields(key, found));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_tables_of_reports_name_every_field() {
+    for (title, schema) in [
+        ("### What comes out", include_str!("../../src/report/report.schema.json")),
+        ("### What is inside", include_str!("../../src/report/inspect.schema.json")),
+    ] {
+        let mut found = BTreeSet::new();
+        fields(&serde_json::from_str(schema).unwrap(), &mut found);
+        let missing = found.iter().filter(|field| !["version", "tool"].contains(&field.as_str())).filter(|field| {
+            !section(title).contains(&format!("`{field}`")) && !section(title).contains(&format!("`{field}[]`"))
+        });
+        let missing: Vec<_> = missing.collect();
+        assert!(missing.is_empty(), "{title} lacks {missing:?}");
+    }
+}
+
+#[test]
 fn the_policy_is_what_the_readme_shows() {
     let section = section("### The IAM policy");
     let line = section.lines().find(|line| line.starts_with("ecr-push policy ")).unwrap();

@@ -117,7 +117,10 @@ impl Destination {
         let layers = planned.into_iter().map(|(action, wanted)| LayerState::new(action, wanted));
         let layers: Vec<LayerState> = layers.collect();
         layers.iter().for_each(|layer| self.tell(layer, &available, events));
-        let passed = passed.into_iter().filter(|layer| known.iter().any(|wanted| wanted.key == layer.wanted.key));
+        let passed = passed.into_iter().filter_map(|mut layer| {
+            layer.wanted.settle(known.iter().find(|wanted| wanted.key == layer.wanted.key)?);
+            Some(layer)
+        });
         self.state().layers = passed.chain(layers).collect();
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::super::json::{Failure, TOOL, Tool, failure};
+use super::super::json::{Failure, TOOL, Tool, failure, printed};
 use crate::error::Error;
 use crate::image::{self, Child, Content, Role, Stated, shown};
 use crate::inspect::{Inspection, Verified};
@@ -161,8 +161,7 @@ pub fn json(inspection: &Inspection) -> String {
         referrers: archive.referrers_of_all().into_iter().map(|(_, it)| referrer(it, verified.as_ref())).collect(),
         unusable: archive.unusable.iter().map(unusable).collect(),
     };
-    // Text, numbers and lists only: nothing in it can fail to become JSON.
-    serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
+    printed(&report)
 }
 
 fn image<'a>(image: &'a image::Image, verified: Option<&Verified>) -> Image<'a> {

@@ -1,0 +1,73 @@
+//! What is written for programs, and where.
+
+use std::path::{Path, PathBuf};
+
+use super::{Output, Pipeline, VariablesTo};
+use crate::error::{Error, Result};
+use crate::image::Source;
+
+/// The arguments.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct FileArgs {
+    /// What goes to stdout: the references, a line each, or the whole report as JSON, also of a push that fails
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Output::Text, help_heading = "Output")]
+    output: Output,
+    /// Write what came of it to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+    /// Write the digest of what was pushed to a file: sha256:...; none is left if the push fails
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    digest_file: Option<PathBuf>,
+    /// Write names, digest and descriptor to a file as docker buildx does; none is left if the push fails
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    metadata_file: Option<PathBuf>,
+}
+
+/// The files of a push.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Files {
+    /// Where the report goes.
+    pub report: Option<PathBuf>,
+    /// Where the digest goes.
+    pub digest: Option<PathBuf>,
+    /// Where the metadata goes, in BuildKit's form.
+    pub metadata: Option<PathBuf>,
+}
+
+impl FileArgs {
+    /// What they mean, beside an archive and a file that variables are added to. Each is a file of its own.
+    pub(super) fn read(self, archive: &Source, variables: Option<&Path>) -> Result<(Output, Files)> {
+        let Self { output, report, digest_file: digest, metadata_file: metadata } = self;
+        let named = [
+            ("--output-file", variables),
+            ("--report", report.as_deref()),
+            ("--digest-file", digest.as_deref()),
+            ("--metadata-file", metadata.as_deref()),
+        ];
+        let named: Vec<(&str, &Path)> = named.into_iter().filter_map(|(option, file)| Some((option, file?))).collect();
+        for (at, (option, file)) in named.iter().enumerate() {
+            if *file == Path::new("-") {
+                return Err(Error::usage(format!("{option} takes a file, and - is none"))
+                    .hint("The report goes to stdout with --output json; name a file for anything else."));
+            }
+            if matches!(archive, Source::Path(archive) if archive == file) {
+                let what = format!("{option} names the archive, which it would overwrite");
+                return Err(Error::usage(what).hint("Name another file."));
+            }
+            if let Some((other, _)) = named[..at].iter().find(|(_, other)| other == file) {
+                return Err(Error::usage(format!("{other} and {option} name the same file")).hint("Name one for each."));
+            }
+        }
+        Ok((output, Files { report, digest, metadata }))
+    }
+}
+
+/// Refuses a stdout that has JSON and something else behind it.
+pub(super) fn agree(output: Output, pipeline: &Pipeline) -> Result<()> {
+    let is_shared = pipeline.variables.as_ref().is_some_and(|variables| variables.to == VariablesTo::Stdout);
+    if output == Output::Json && is_shared {
+        return Err(Error::usage("--output json and TeamCity's variables both want stdout")
+            .hint("Name a file for the variables with --output-file, or write the JSON to one with --report."));
+    }
+    Ok(())
+}

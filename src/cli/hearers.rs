@@ -1,0 +1,167 @@
+//! Who is to hear that a command line led to no push.
+//!
+//! Whoever asked for a report gets one, also if the rest of what was typed makes no sense. So this reads arguments that the
+//! parser may have refused, takes what is clear, and leaves the rest.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::CommandFactory as _;
+
+use super::{Cli, Output, Pipeline, pipeline};
+use crate::report::ci::System;
+
+/// Who is to hear of an error before the push.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hearers {
+    /// What goes to stdout.
+    pub output: Output,
+    /// Where the report goes.
+    pub report: Option<PathBuf>,
+    /// What else the command line and the environment name. What is among it is no file to write a report to.
+    pub rivals: Vec<PathBuf>,
+    /// What a CI system is to see.
+    pub pipeline: Pipeline,
+}
+
+/// Reads the arguments (without the program's name) and the environment.
+pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> Hearers {
+    let words: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let verb = Cli::command().find_subcommand(words.first().map_or("", String::as_str)).is_some();
+    let words = Words { words: &words, environment };
+    let named = words.value("ci").and_then(|name| match name.trim() {
+        "none" => Some(None),
+        name => System::named(name).map(Some),
+    });
+    let system = named.unwrap_or_else(|| System::found(environment));
+    let mut pipeline = Pipeline {
+        display_name: pipeline::one_line(&words.value("display-name").unwrap_or_else(|| pipeline::DISPLAY_NAME.into())),
+        voice: system.and_then(|system| system.voice),
+        summary: system.and_then(|system| pipeline::summary(system, environment)),
+        variables: None,
+    };
+    if verb {
+        // Only a push has a report and a summary.
+        pipeline.summary = None;
+        return Hearers { output: Output::Text, report: None, rivals: Vec::new(), pipeline };
+    }
+    let is_json = words.value("output").is_some_and(|how| how == "json");
+    let report = words.value("report").filter(|file| file != "-");
+    let mut rivals = words.all();
+    if let Some(at) = report.as_ref().and_then(|report| rivals.iter().position(|word| word == report)) {
+        rivals.remove(at);
+    }
+    let files = system.map(System::files).unwrap_or_default();
+    rivals.extend(files.into_iter().filter_map(environment).map(|file| file.to_string_lossy().into_owned()));
+    Hearers {
+        output: if is_json { Output::Json } else { Output::Text },
+        report: report.map(PathBuf::from),
+        rivals: rivals.into_iter().map(PathBuf::from).collect(),
+        pipeline,
+    }
+}
+
+/// What was typed, and what stands in the environment.
+struct Words<'a> {
+    words: &'a [String],
+    environment: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Words<'_> {
+    /// The value of an option: the last that was typed, else that of the environment. One that nobody filled in is none.
+    fn value(&self, long: &str) -> Option<String> {
+        let flag = format!("--{long}");
+        let options = || self.words.iter().take_while(|word| *word != "--");
+        let behind = options().skip(1).map(Some).chain([None]);
+        let typed = options().zip(behind).filter_map(|(word, next)| match word.strip_prefix(flag.as_str())? {
+            "" => next.filter(|next| !next.starts_with('-')).cloned(),
+            value => value.strip_prefix('=').map(str::to_owned),
+        });
+        typed.last().or_else(|| self.set(long)).filter(|value| !value.is_empty() && !value.contains("$("))
+    }
+
+    /// What the environment says of an option.
+    fn set(&self, long: &str) -> Option<String> {
+        let name = format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"));
+        (self.environment)(&name).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    /// Everything that may name a file.
+    fn all(&self) -> Vec<String> {
+        let typed = self.words.iter().flat_map(|word| match word.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => vec![value.to_owned()],
+            _ => vec![word.clone()],
+        });
+        let command = Cli::command();
+        let set = command.get_arguments().filter_map(|option| self.set(option.get_long()?));
+        typed.chain(set).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::SummaryTo;
+    use crate::report::ci::Voice;
+
+    fn read(line: &str, variables: &[(&str, &str)]) -> Hearers {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        hearers(&arguments, &|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    fn report(line: &str, variables: &[(&str, &str)]) -> Option<String> {
+        read(line, variables).report.map(|path| path.display().to_string())
+    }
+
+    #[test]
+    fn what_is_clear_is_taken() {
+        assert_eq!(read("a.tar b --output json --colour red", &[]).output, Output::Json);
+        assert_eq!(read("push --output=json", &[]).output, Output::Json);
+        assert_eq!(read("a.tar b", &[("ECR_PUSH_OUTPUT", "json")]).output, Output::Json);
+        assert_eq!(read("a.tar --output text", &[("ECR_PUSH_OUTPUT", "json")]).output, Output::Text);
+        assert_eq!(read("a.tar -- --output json", &[]).output, Output::Text);
+        assert_eq!(read("inspect --output json", &[]).output, Output::Text);
+        assert_eq!(report("--report a --report=b x", &[]).as_deref(), Some("b"));
+        assert_eq!(report("x", &[("ECR_PUSH_REPORT", "c")]).as_deref(), Some("c"));
+        for none in [
+            "x --report",
+            "x --report --verbose",
+            "x --report=",
+            "x --report -",
+            "x --report $(Report)",
+            "inspect --report a",
+        ] {
+            assert_eq!(report(none, &[]), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn the_report_is_no_rival_of_itself() {
+        let rivals = |line, variables| read(line, variables).rivals;
+        assert_eq!(rivals("a.tar --report r", &[]), ["a.tar", "--report"].map(PathBuf::from));
+        assert_eq!(rivals("r --report=r", &[]), ["r"].map(PathBuf::from));
+        let github = [("GITHUB_ACTIONS", "1"), ("GITHUB_OUTPUT", "/o"), ("GITHUB_STEP_SUMMARY", "/s")];
+        assert_eq!(rivals("a", &github), ["a", "/o", "/s"].map(PathBuf::from));
+        let set = [("ECR_PUSH_REPORT", "r"), ("ECR_PUSH_DIGEST_FILE", "r")];
+        assert_eq!(rivals("a", &set), ["a", "r"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_ci_system_hears_of_it() {
+        let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", "/s")];
+        let heard = read("--display-name Ship", &github).pipeline;
+        assert_eq!((heard.voice, heard.summary), (Some(Voice::GitHub), Some(SummaryTo::File("/s".into()))));
+        assert_eq!(heard.display_name, "Ship");
+        let heard = read("inspect", &github).pipeline;
+        assert_eq!(
+            (heard.voice, heard.summary, heard.display_name.as_str()),
+            (Some(Voice::GitHub), None, "Push Image")
+        );
+        assert_eq!(read("--ci none", &github).pipeline.voice, None);
+        assert_eq!(read("--ci=azure", &github).pipeline.voice, Some(Voice::Azure));
+        // One that is unknown is what is wrong.
+        assert_eq!(read("--ci hudson", &github).pipeline.voice, Some(Voice::GitHub));
+    }
+}

@@ -1,0 +1,77 @@
+//! The outcome as `docker buildx build --metadata-file` writes it, for pipelines that read that.
+//!
+//! The keys are those of BuildKit's exporter
+//! (<https://github.com/moby/buildkit/blob/master/exporter/containerimage/exptypes/types.go>), and so is what stands in
+//! them (<https://github.com/moby/buildkit/blob/master/exporter/containerimage/export.go>): `image.name` has all names with
+//! commas between, and an index has no `containerimage.config.digest`. Docker documents the file
+//! (<https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file>).
+
+use serde::Serialize;
+
+use crate::image::Family;
+use crate::push::{Outcome, TagFate, TagOutcome};
+use crate::reference::Digest;
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    #[serde(rename = "containerimage.config.digest", skip_serializing_if = "Option::is_none")]
+    config: Option<Digest>,
+    #[serde(rename = "containerimage.descriptor")]
+    descriptor: Descriptor<'a>,
+    #[serde(rename = "containerimage.digest")]
+    digest: Digest,
+    #[serde(rename = "image.name")]
+    name: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor<'a> {
+    media_type: &'a str,
+    digest: Digest,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform<'a>>,
+}
+
+#[derive(Serialize)]
+struct Platform<'a> {
+    architecture: &'a str,
+    os: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+}
+
+/// What the first target's first tag points at, and the names of all tags that point at the same. Nothing if the push
+/// failed, or was a plan.
+pub fn metadata(outcome: &Outcome) -> Option<String> {
+    let TagOutcome { digest, media_type, size, fate, .. } = outcome.first()?;
+    let placed = outcome.targets.iter().flat_map(|target| target.placed.iter().map(move |placed| (target, placed)));
+    let names = placed.filter(|(_, placed)| placed.digest == *digest);
+    let names: Vec<String> = names.map(|(target, placed)| format!("{}:{}", target.name, placed.tag)).collect();
+    // What a tag kept is another image, of which nothing is known. An index has no config, as BuildKit has it.
+    let is_manifest = [Family::Docker, Family::Oci].iter().any(|family| family.manifest() == media_type);
+    let image = outcome.image.as_ref().filter(|_| is_manifest && *fate != TagFate::Skipped);
+    let platform = image.and_then(|image| image.platforms.first()).and_then(|platform| Platform::of(platform));
+    let metadata = Metadata {
+        config: image.and_then(|image| image.image_ids.first().copied()),
+        descriptor: Descriptor { media_type, digest: *digest, size: *size, platform },
+        digest: *digest,
+        name: names.join(","),
+    };
+    // Text and numbers only: nothing in it can fail to become JSON.
+    Some(serde_json::to_string_pretty(&metadata).unwrap_or_default() + "\n")
+}
+
+impl<'a> Platform<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        let mut words = text.splitn(3, '/');
+        Some(Self { os: words.next()?, architecture: words.next()?, variant: words.next() })
+    }
+}
+
+/// The digest of what the first target's first tag points at, as podman, skopeo, buildah and kaniko write it: without a line
+/// end (<https://github.com/containers/skopeo/blob/main/cmd/skopeo/copy.go>). Nothing if the push failed, or was a plan.
+pub fn digest(outcome: &Outcome) -> Option<String> {
+    outcome.first().map(|placed| placed.digest.to_string())
+}

@@ -1,0 +1,81 @@
+//! What was told on the way, for reports.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::push::{Event, Events};
+
+/// How many warnings are kept, and how many notes: the first ones. A report has to stay one.
+pub const MOST: usize = 100;
+
+/// Warnings and notes of a push, as far as they are kept.
+#[derive(Debug, Default)]
+pub struct Told(Mutex<Lists>);
+
+#[derive(Debug, Default)]
+struct Lists {
+    warnings: Vec<String>,
+    notes: Vec<String>,
+    untold: u64,
+}
+
+impl Told {
+    /// Tells `tell`, and keeps what is worth a line in a report.
+    pub fn beside(self: &Arc<Self>, tell: Events) -> Events {
+        let told = Arc::clone(self);
+        Arc::new(move |event| {
+            match &event {
+                Event::Warning(text) => told.lists().keep(text, |lists| &mut lists.warnings),
+                Event::Note(text) => told.lists().keep(text, |lists| &mut lists.notes),
+                _ => {}
+            }
+            tell(event);
+        })
+    }
+
+    /// What may not be as it was wanted, in its order.
+    pub fn warnings(&self) -> Vec<String> {
+        self.lists().warnings.clone()
+    }
+
+    /// What was worth a line, in its order.
+    pub fn notes(&self) -> Vec<String> {
+        self.lists().notes.clone()
+    }
+
+    /// How many more there were.
+    pub fn untold(&self) -> u64 {
+        self.lists().untold
+    }
+
+    fn lists(&self) -> MutexGuard<'_, Lists> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lists {
+    fn keep(&mut self, text: &str, list: impl Fn(&mut Self) -> &mut Vec<String>) {
+        match list(self) {
+            list if list.len() < MOST => list.push(text.to_owned()),
+            _ => self.untold += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_are_kept_and_all_are_told() {
+        let heard = Arc::new(Mutex::new(0));
+        let ear = Arc::clone(&heard);
+        let told = Arc::new(Told::default());
+        let tell = told.beside(Arc::new(move |_| *ear.lock().unwrap() += 1));
+        tell(Event::Warning("w".into()));
+        tell(Event::Detail("d".into()));
+        (0..MOST + 3).for_each(|n| tell(Event::Note(n.to_string())));
+        assert_eq!(*heard.lock().unwrap(), MOST + 5);
+        assert_eq!((told.warnings(), told.untold()), (vec!["w".to_owned()], 3));
+        assert_eq!((told.notes().len(), told.notes()[MOST - 1].as_str()), (MOST, "99"));
+    }
+}
