@@ -7,11 +7,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::{Attestations, Part, Platforms, Source};
+use crate::log::Format;
 use crate::progress::Tell;
 use crate::push::Request;
 use crate::reference::{Host, Tag, Target};
@@ -22,6 +23,7 @@ mod credentials;
 mod generate;
 mod inspect;
 mod logins;
+mod output;
 mod pipeline;
 mod policy;
 mod repository;
@@ -30,6 +32,7 @@ mod values;
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
 pub use inspect::{Inspect, Output};
+pub use output::{Show, log_format};
 pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;
 use values::{archive, at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
@@ -67,6 +70,8 @@ pub struct Push {
     pub progress: Show,
     /// What is told.
     pub tell: Tell,
+    /// How stderr is written.
+    pub log_format: Format,
     /// Whether a sandbox stands in for AWS, and in which folder it keeps its images.
     pub sandbox: Option<Option<PathBuf>>,
 }
@@ -85,19 +90,6 @@ pub struct Sandbox {
     pub delay: Duration,
     /// The repositories it has from the start.
     pub create: Vec<crate::reference::Repository>,
-}
-
-/// How progress is shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Show {
-    /// Bars on a terminal, lines elsewhere
-    Auto,
-    /// Bars
-    Bars,
-    /// Lines
-    Plain,
-    /// Nothing
-    None,
 }
 
 /// As many as docker and skopeo have or more. What a layer costs most of is round trips.
@@ -342,7 +334,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     };
     let progress = if args.quiet { Show::None } else { args.progress };
     let tell = if args.verbose { Tell::All } else { Tell::Usual };
-    Ok(Push { request, username, said, report: args.report, pipeline, progress, tell, sandbox })
+    let log_format = args.log_format.into();
+    Ok(Push { request, username, said, report: args.report, pipeline, progress, tell, log_format, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

@@ -6,10 +6,11 @@
 //!
 //! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
 //!
-//! `error` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`, `inspect`} ← {`progress`,
+//! `error` ← `log` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`, `inspect`} ← {`progress`,
 //! `report`} ← `cli` ← `main`
 //!
 //! - [`error`]: what went wrong, for people; the kind decides the exit code
+//! - [`log`]: a line of the log, text for people or JSON for programs
 //! - [`reference`](mod@reference): hosts (and whose they are), repositories, tags, digests: parsed once
 //! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
 //! - [`image`]: what is in an archive (with `layer`, the exporter)
@@ -29,6 +30,7 @@ pub mod error;
 pub mod image;
 pub mod inspect;
 pub mod layer;
+pub mod log;
 pub mod plan;
 pub mod progress;
 pub mod push;

@@ -11,20 +11,23 @@ use ecr_push::cli::{self, Command, Inspect, Output, Push, Show};
 use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Spool};
 use ecr_push::inspect::{Inspection, verify};
-use ecr_push::progress::{Mode, Progress, Tell, harmless};
+use ecr_push::log::{Entry, Format, harmless};
+use ecr_push::progress::{Ink, Mode, Progress, Style, Tell};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
-use ecr_push::report;
+use ecr_push::report::{self, References};
 use tokio_util::sync::CancellationToken;
 
 #[path = "main/pipeline.rs"]
 mod pipeline;
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1).collect();
-    let done = cli::parse(arguments, &|name| std::env::var_os(name)).and_then(run);
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let environment = |name: &str| std::env::var_os(name);
+    let format = cli::log_format(&arguments, &environment);
+    let done = cli::parse(arguments, &environment).and_then(run);
     done.unwrap_or_else(|error| {
-        complain(&report::failure(&error));
+        instruct(&failure(&error, style(Show::Auto, Tell::Usual, format)));
         ExitCode::from(error.kind().exit_code())
     })
 }
@@ -75,7 +78,7 @@ fn password_of(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, report: report_path, pipeline, progress, tell, sandbox, .. } = command;
+    let Push { mut request, said, report: report_path, pipeline, progress, tell, log_format, sandbox, .. } = command;
     // Opened before the push, so that a bad path does not cost one.
     let report_file = report_path.map(|path| match File::create(&path) {
         Ok(file) => Ok((path, file)),
@@ -84,10 +87,10 @@ async fn run_push(command: Push) -> Result<ExitCode> {
             .hint("--report takes a file in a folder that is there and can be written to.")),
     });
     let report_file = report_file.transpose()?;
-    let mode = mode(progress);
-    let pipeline = pipeline::Watcher::start(pipeline, mode)?;
-    let cancel = cancelled_by_ctrl_c();
-    let progress = Progress::start(mode, tell);
+    let style = style(progress, tell, log_format);
+    let pipeline = pipeline::Watcher::start(pipeline, style)?;
+    let progress = Progress::start(style, request.targets.len());
+    let cancel = cancelled_by_ctrl_c(&progress, style);
     let tell = pipeline.events(progress.events());
     pipeline.begin();
     said.into_iter().for_each(|note| tell(Event::Note(note)));
@@ -113,7 +116,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     #[cfg(not(feature = "sandbox"))]
     let read_back: Result<String> = Ok(String::new());
 
-    let quiet = progress.is_quiet();
+    let quiet = style.mode == Mode::Quiet;
     progress.finish();
     pipeline.end();
     let reported = report_file.map_or(Ok(()), |(path, mut file)| {
@@ -121,19 +124,17 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         let what = format!("cannot write the report {}", path.display());
         written.map_err(|error| Error::new(Kind::Input, what).because(error))
     });
-    if outcome.dry_run {
-        complain(&report::plan(&outcome));
-    }
     if !quiet || outcome.dry_run {
-        complain(&report::summary(&outcome));
+        sum_up(&outcome, style);
     }
     // What was pushed is said, and why it was not decides the exit code, whatever cannot be written.
     let printed = print(&report::references(&outcome));
     if let (false, Ok(text)) = (quiet, &read_back) {
-        complain(text);
+        text.lines().for_each(|line| instruct(&style.line(&Entry::info("read_back", line))));
     }
     let say = |error: &Error| pipeline.failure(error);
     instruct(&report::failures(&outcome, &say));
+    report::in_part(&outcome).iter().for_each(|entry| instruct(&style.line(entry)));
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
     let others: Vec<Error> =
@@ -145,7 +146,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
 
 /// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
 fn run_inspect(command: &Inspect) -> Result<ExitCode> {
-    let progress = Progress::start(mode(Show::Auto), Tell::Usual);
+    let progress = Progress::start(style(Show::Auto, Tell::Usual, Format::Text), 0);
     let inspected = inspect(command, &progress);
     progress.finish();
     let inspection = inspected?;
@@ -187,16 +188,23 @@ fn heard(request: &Request, events: Events) -> Events {
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.
-fn cancelled_by_ctrl_c() -> CancellationToken {
+fn cancelled_by_ctrl_c(progress: &Progress, style: Style) -> CancellationToken {
     let cancel = CancellationToken::new();
     let cancelled = cancel.clone();
+    let (tell, curtain) = (progress.interruption(), progress.curtain());
     tokio::spawn(async move {
         asked_to_stop().await;
-        complain("interrupted: closing uploads; once more to stop at once\n");
+        let text = "interrupted: closing uploads; once more to stop at once";
+        let entry = Entry::info("interrupted", text);
+        if style.mode == Mode::Quiet {
+            instruct(&style.line(&entry));
+        }
+        tell(&entry);
         cancelled.cancel();
         // Some senders signal twice, `timeout` for one: to the process and to its group.
         tokio::time::sleep(Duration::from_millis(500)).await;
         asked_to_stop().await;
+        curtain();
         #[expect(clippy::exit, reason = "the user insists, and nothing can be half-tagged before the manifest")]
         std::process::exit(Kind::Interrupted.exit_code().into());
     });
@@ -220,13 +228,62 @@ async fn asked_to_stop() {
     }
 }
 
-fn mode(show: Show) -> Mode {
-    let dumb = || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    match show {
-        Show::Auto if io::stderr().is_terminal() && !dumb() => Mode::Bars,
-        Show::Auto | Show::Plain => Mode::Plain,
-        Show::Bars => Mode::Bars,
+/// What stderr looks like. Bars are for terminals that can move their cursor, whoever asks for them.
+fn style(show: Show, tell: Tell, format: Format) -> Style {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let can_be_redrawn = io::stderr().is_terminal() && !is_dumb;
+    let mode = match show {
         Show::None => Mode::Quiet,
+        Show::Auto | Show::Bars if can_be_redrawn && format == Format::Text => Mode::Bars,
+        Show::Auto | Show::Bars | Show::Plain => Mode::Plain,
+    };
+    // https://no-color.org
+    let ink = if can_be_redrawn && !is_set("NO_COLOR") { Ink::Coloured } else { Ink::Plain };
+    Style { mode, tell, format, ink }
+}
+
+/// Says what came of a push, or what a plan would do.
+fn sum_up(outcome: &Outcome, style: Style) {
+    let say = |entries: Vec<Entry>| entries.iter().for_each(|entry| instruct(&style.line(entry)));
+    match style.format {
+        Format::Json => {
+            say(if outcome.dry_run { report::plan_entries(outcome) } else { Vec::new() });
+            say(report::summary_entries(outcome));
+        }
+        Format::Text => {
+            complain(&if outcome.dry_run { report::plan(outcome) } else { String::new() });
+            let references = if is_stdout_beside_stderr() { References::Below } else { References::Here };
+            complain(&report::summary(outcome, references));
+        }
+    }
+}
+
+/// Whether what goes to stdout is read where stderr is: on the same terminal, in the same file.
+fn is_stdout_beside_stderr() -> bool {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        return true;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::fd::{AsFd, BorrowedFd};
+        use std::os::unix::fs::MetadataExt as _;
+        let place = |stream: BorrowedFd<'_>| {
+            let seen = File::from(stream.try_clone_to_owned()?).metadata()?;
+            io::Result::Ok((seen.dev(), seen.ino()))
+        };
+        let (out, err) = (place(io::stdout().as_fd()), place(io::stderr().as_fd()));
+        out.is_ok_and(|out| err.is_ok_and(|err| out == err))
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// An error in the style of all that stands around it.
+fn failure(error: &Error, style: Style) -> String {
+    match style.format {
+        Format::Json => style.line(&Entry::error(error)),
+        Format::Text => style.failure(&harmless(&report::failure(error))),
     }
 }
 
@@ -258,6 +315,7 @@ mod sandbox {
     use ecr_push::cli;
     use ecr_push::ecr::Access;
     use ecr_push::error::Result;
+    use ecr_push::log::Entry;
     use ecr_push::progress::Progress;
     use ecr_push::push::{self, Outcome, Request, TagFate};
     use ecr_push::reference::EcrHost;
@@ -284,7 +342,8 @@ mod sandbox {
         options.region = request.region.clone().unwrap_or(options.region);
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
-        progress.say(&format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url()));
+        let text = format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url());
+        progress.teller()(&Entry::info("sandbox", text).with("url", sandbox.url()));
         request.registry_endpoint = Some(sandbox.address().to_string().parse()?);
         request.access = Access::StandIn { endpoint: sandbox.url(), region };
         Ok(Some(sandbox))

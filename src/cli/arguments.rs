@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::Show;
 use super::credentials::CredentialArgs;
+use super::output::{LogFormat, Show};
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
 use crate::push::Reuse;
@@ -131,6 +131,9 @@ pub(super) struct Options {
     /// Say more: whose credentials and which login are used, how layers are packed, how much memory that may take
     #[arg(short, long, conflicts_with = "quiet", help_heading = "Output")]
     pub(super) verbose: bool,
+    /// How stderr is written: for people, or an object of JSON a line
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Output")]
+    pub(super) log_format: LogFormat,
     /// Write what came of it to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) report: Option<PathBuf>,

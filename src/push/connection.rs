@@ -112,7 +112,7 @@ impl<'a> Registries<'a> {
             layers: request.large_at_once.min(self.layers),
             chunk: request.chunk_size,
             rate: self.rate.clone(),
-            on_wait: Arc::new(move |line| events(Event::Warning(line))),
+            on_wait: Arc::new(move |why, pause| events(Event::Waiting { why, pause })),
             on_note: Arc::new(move |line| notes(Event::Note(line))),
             journal: request.cache.as_deref().map(Journal::beside),
         };

@@ -43,7 +43,7 @@ use delivery::Delivery;
 use destination::Destination;
 pub use logins::Given;
 use manifests::finish;
-pub use outcome::{ImageSummary, LayerOutcome, Outcome, TagFate, TagOutcome, TargetOutcome};
+pub use outcome::{ImageSummary, LayerOutcome, Outcome, Saved, TagFate, TagOutcome, TargetOutcome};
 use passing::Reading;
 use policies::Policies;
 pub use read_back::{ReadBack, read_back};
@@ -154,6 +154,15 @@ pub enum Event {
     Note(String),
     /// Something that may not be what was wanted.
     Warning(String),
+    /// A target is looked at: whether it is there, and what it has.
+    Asking(String),
+    /// A request is tried again, and not at once.
+    Waiting {
+        /// Whom it went to, and why it has to be.
+        why: String,
+        /// How long nothing happens.
+        pause: Duration,
+    },
     /// A layer's lot was decided, or decided anew.
     Planned {
         /// The target, in words.
@@ -174,6 +183,8 @@ pub enum Event {
     },
     /// A layer was linked from another repository.
     Mounted {
+        /// The target, in words.
+        target: String,
         /// The layer, in words.
         layer: String,
         /// The bytes that it has there.

@@ -131,6 +131,15 @@ pub struct LayerOutcome {
     pub seconds: f64,
 }
 
+/// What was saved by layers that need not be packed and sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Saved {
+    /// Their bytes in the archive.
+    pub bytes: u64,
+    /// The time that packing and sending them would have taken, where it can be said.
+    pub seconds: Option<f64>,
+}
+
 impl Outcome {
     pub(super) fn new(request: &Request) -> Self {
         let targets = request.targets.iter().map(|target| TargetOutcome {
@@ -199,6 +208,12 @@ impl TargetOutcome {
     pub fn pushed(&self) -> Vec<&Tag> {
         let pushed = self.placed.iter().filter(|placed| placed.fate != TagFate::Skipped);
         pushed.map(|placed| &placed.tag).collect()
+    }
+
+    /// What reuse has saved here: the archive's bytes of layers that were reused or mounted.
+    pub fn saved(&self) -> Saved {
+        let spared = self.layers.iter().filter(|layer| layer.action != "upload");
+        Saved { bytes: spared.map(|layer| layer.archive_bytes).sum(), seconds: None }
     }
 
     /// The bytes that were sent.
