@@ -130,7 +130,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     // What was pushed is said, and why it was not decides the exit code, whatever cannot be written.
     let printed = print(&report::references(&outcome));
     if let (false, Ok(text)) = (quiet, &read_back) {
-        text.lines().for_each(|line| instruct(&style.line(&Entry::info("read_back", line))));
+        read_out(text, style);
     }
     let say = |error: &Error| pipeline.failure(error);
     instruct(&report::failures(&outcome, &say));
@@ -256,6 +256,14 @@ fn sum_up(outcome: &Outcome, style: Style) {
             let references = if is_stdout_beside_stderr() { References::Below } else { References::Here };
             complain(&report::summary(outcome, references));
         }
+    }
+}
+
+/// Says what was read back.
+fn read_out(text: &str, style: Style) {
+    match style.format {
+        Format::Json => text.lines().for_each(|line| instruct(&style.line(&Entry::info("read_back", line)))),
+        Format::Text => complain(text),
     }
 }
 

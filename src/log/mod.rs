@@ -108,7 +108,7 @@ impl Entry {
     /// The object, in a line that ends. No part of it is a command to a CI system: text is escaped in JSON's own way.
     pub fn json(&self, time: std::time::SystemTime) -> String {
         let Self { level, event, message, data } = self;
-        let line = Line { time: rfc3339(time), level: *level, event, message, data };
+        let line = Line { time: rfc3339(time), level: *level, event, message: message.trim(), data };
         // Keys are text and all values are JSON's, so there is nothing that could not be written.
         let text = serde_json::to_string(&line).unwrap_or_default();
         text.replace("##", "#\\u0023") + "\n"

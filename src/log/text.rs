@@ -42,13 +42,16 @@ pub fn wrapped(line: &str) -> String {
     for word in words.split(' ') {
         // A commands' sign may get longer by being made harmless.
         let word = harmless_line(word);
-        let fits = current.chars().count() + 1 + word.chars().count() < WIDTH;
+        // One that is too long for any line gains nothing by a line of its own.
+        let length = word.chars().count();
+        let fits = current.chars().count() + 1 + length <= WIDTH || own + INDENT.len() + length > WIDTH;
         if is_first {
             is_first = false;
         } else if fits || is_quoted {
             current.push(' ');
         } else {
-            lines.push(std::mem::replace(&mut current, format!("{indent}{INDENT}")));
+            let line = std::mem::replace(&mut current, format!("{indent}{INDENT}"));
+            lines.push(line.trim_end().to_owned());
         }
         is_quoted ^= word.matches('`').count() % 2 == 1;
         current += &word;
@@ -81,21 +84,21 @@ mod tests {
         let line = format!("{} {}", "word ".repeat(40).trim_end(), "long".repeat(40));
         let wrapped = wrapped(&line);
         let lines: Vec<&str> = wrapped.lines().collect();
-        assert_eq!(lines.len(), 3, "{wrapped}");
-        assert!(lines[..2].iter().all(|line| line.len() <= WIDTH) && lines[1].starts_with("  word"), "{wrapped}");
-        assert_eq!(lines[2], format!("  {}", "long".repeat(40)), "a word stays whole");
+        assert_eq!(lines.len(), 2, "{wrapped}");
+        assert!(lines[0].len() == 119 && lines[1].starts_with("  word"), "{wrapped}");
+        assert!(lines[1].ends_with(&format!("word {}", "long".repeat(40))), "a word stays whole");
         assert_eq!(wrapped.replace("\n  ", " "), line);
     }
 
     #[test]
     fn a_command_between_backticks_stays_whole() {
         let line = format!("{}`aws ecr {}`, then on", "word ".repeat(20), "--option value ".repeat(5));
-        assert!(wrapped(&line).contains(&line[100..line.len() - 6]), "{}", wrapped(&line));
+        assert!(wrapped(&line).contains(&line[100..line.len() - 8]), "{}", wrapped(&line));
     }
 
     #[test]
     fn a_line_that_continues_is_no_command_either() {
-        let line = format!("{} ::error::x {}", "a".repeat(118), "b ".repeat(3));
+        let line = format!("{} ::error::x {}", "a".repeat(116), "b ".repeat(3).trim_end());
         assert!(wrapped(&line).lines().all(|line| !line.trim_start().starts_with("::")), "{}", wrapped(&line));
     }
 }

@@ -240,7 +240,7 @@ impl Board {
             .with("percent", percent)
             .with("sent", sent)
             .with("rate", rate)
-            .with("seconds_left", left.map(|left| left.as_secs()))
+            .with("seconds_left", left.map(|left| left.as_secs_f64().ceil() as u64))
             .with("layers", layers)
             .with("layers_arrived", arrived)
     }

@@ -244,3 +244,6 @@ impl std::fmt::Debug for Progress {
         f.write_str("Progress")
     }
 }
+
+#[cfg(test)]
+mod tests;

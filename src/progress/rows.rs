@@ -91,22 +91,22 @@ impl<'a> Layer<'a> {
         self.meters().map(crate::layer::Meter::sent).sum()
     }
 
-    /// What has become of it, in words, and how often where there are several targets.
+    /// What has become of it, in words; where there are several targets, at how many of them.
     fn words(&self) -> String {
-        let mut words: Vec<(&str, usize)> = Vec::new();
-        for lot in &self.lots {
-            let word = lot.word();
-            match words.iter_mut().find(|(known, _)| *known == word) {
-                Some((_, count)) => *count += 1,
-                None => words.push((word, 1)),
+        let mut words: Vec<(&str, &str, usize)> = Vec::new();
+        for (word, preposition) in self.lots.iter().map(|lot| lot.words()) {
+            match words.iter_mut().find(|(known, ..)| *known == word) {
+                Some((.., count)) => *count += 1,
+                None => words.push((word, preposition, 1)),
             }
         }
-        words.iter().map(|(word, count)| format!("{word}{}", times(*count))).collect::<Vec<_>>().join("; ")
+        let is_one = self.lots.len() == 1;
+        let told = words.iter().map(|(word, preposition, count)| match is_one {
+            true => (*word).to_owned(),
+            false => format!("{word} {preposition} {count}"),
+        });
+        told.collect::<Vec<_>>().join(", ")
     }
-}
-
-fn times(count: usize) -> String {
-    if count > 1 { format!(" {count} times") } else { String::new() }
 }
 
 impl Lot {
@@ -118,13 +118,14 @@ impl Lot {
         }
     }
 
-    fn word(&self) -> &'static str {
+    /// What becomes of it, and what stands between that and a target.
+    fn words(&self) -> (&'static str, &'static str) {
         match &self.fate {
-            Fate::Reused => "reused",
-            Fate::ToBeMounted => "to be mounted",
-            Fate::Mounted => "mounted",
-            Fate::Upload { sent: Some(_), .. } => "sent",
-            Fate::Upload { .. } => "waits",
+            Fate::Reused => ("reused", "in"),
+            Fate::ToBeMounted => ("to be mounted", "in"),
+            Fate::Mounted => ("mounted", "in"),
+            Fate::Upload { sent: Some(_), .. } => ("sent", "to"),
+            Fate::Upload { .. } => ("waits", "for"),
         }
     }
 }
@@ -186,8 +187,10 @@ impl Columns {
     fn done(&self, layer: &Layer<'_>, ink: Ink) -> String {
         let head = self.head(layer.name, layer.bytes);
         let (bar, sent) = self.bar_and_sent(&head, layer.sent());
-        let words = filled(&layer.words(), (bar + PERCENT).min(self.all.saturating_sub(width(&head))));
-        format!("{head}{}{}", ink.paint(Tone::Done, &words), if layer.sent() > 0 { sent.as_str() } else { "" })
+        if layer.sent() == 0 || sent.is_empty() {
+            return self.words(layer.name, layer.bytes, &layer.words(), Tone::Done, ink);
+        }
+        format!("{head}{}{sent}", ink.paint(Tone::Done, &filled(&layer.words(), bar + PERCENT)))
     }
 
     /// How wide a bar is behind this head, and how much was sent, where there is room for it.

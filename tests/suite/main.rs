@@ -9,6 +9,7 @@
 //! - `cloud.rs`: all of AWS behind a proxy, under its own names
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
+//! - `screen.rs`: a terminal, and what is seen on it
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
@@ -27,6 +28,8 @@ mod proxy;
 mod pushed;
 mod registry;
 mod samples;
+#[cfg(target_os = "linux")]
+mod screen;
 mod source;
 mod traffic;
 mod written;
@@ -53,6 +56,7 @@ mod inspect;
 mod journal;
 mod limits;
 mod live;
+mod log;
 mod logins;
 mod logins_of_amazon;
 mod moto;
@@ -76,6 +80,8 @@ mod spool;
 mod survives;
 mod tags;
 mod targets;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tls;
 mod verify;
 mod writers;
