@@ -132,13 +132,13 @@ impl Board {
     }
 
     fn planned(&mut self, target: String, layer: String, bytes: u64, action: Planned, now: Instant) -> Entry {
-        let (word, preposition, why, fate) = match action {
-            Planned::Reuse(why) => ("reused", "in", why, Fate::Reused),
-            Planned::Mount(why) => ("mount", "in", why, Fate::ToBeMounted),
-            Planned::Upload { why, meter } => ("upload", "to", why, Fate::Upload { meter, sent: None }),
+        let (action, word, preposition, why, fate) = match action {
+            Planned::Reuse(why) => ("reuse", "reused", "in", why, Fate::Reused),
+            Planned::Mount(why) => ("mount", "mount", "in", why, Fate::ToBeMounted),
+            Planned::Upload { why, meter } => ("upload", "upload", "to", why, Fate::Upload { meter, sent: None }),
         };
         let text = format!("{}{word}{}: {why}", about(&layer, bytes), self.at(preposition, &target));
-        let entry = entry("layer", text, &target, &layer, bytes).with("action", word).with("why", why);
+        let entry = entry("layer", text, &target, &layer, bytes).with("action", action).with("why", why);
         if !self.is_open {
             self.does(Doing::Reading, "reading the archive".into(), now);
         }
@@ -213,7 +213,8 @@ impl Board {
         if self.is_ending {
             return Entry::info("working", "interrupted: closing uploads");
         }
-        let stands = std::mem::replace(&mut self.told, reach) == reach;
+        let told = std::mem::replace(&mut self.told, reach);
+        let stands = (told.position, told.sent) == (reach.position, reach.sent);
         if let Some((why, left)) = self.wait(now).filter(|_| stands || !self.is_sending()) {
             let text = format!("waiting, next try in {}: {why}", roughly(left));
             return Entry::info("waiting", text).with("why", why).with("seconds", left.as_secs_f64());
