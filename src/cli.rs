@@ -7,11 +7,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::{Attestations, Part, Platforms};
+use crate::log::Format;
 use crate::progress::Tell;
 use crate::push::Request;
 use crate::reference::{Host, Tag, Target};
@@ -25,6 +26,7 @@ mod generate;
 mod hearers;
 mod inspect;
 mod logins;
+mod output;
 mod pipeline;
 mod policy;
 mod repository;
@@ -38,6 +40,7 @@ use files::FileArgs;
 pub use files::Files;
 pub use hearers::{Hearers, hearers};
 pub use inspect::{Inspect, Output};
+pub use output::{Show, log_format};
 use pipeline::PipelineArgs;
 pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;
@@ -80,6 +83,8 @@ pub struct Push {
     pub progress: Show,
     /// What is told.
     pub tell: Tell,
+    /// How stderr is written.
+    pub log_format: Format,
     /// Whether a sandbox stands in for AWS, and in which folder it keeps its images.
     pub sandbox: Option<Option<PathBuf>>,
 }
@@ -98,19 +103,6 @@ pub struct Sandbox {
     pub delay: Duration,
     /// The repositories it has from the start.
     pub create: Vec<crate::reference::Repository>,
-}
-
-/// How progress is shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Show {
-    /// Bars on a terminal, lines elsewhere
-    Auto,
-    /// Bars
-    Bars,
-    /// Lines
-    Plain,
-    /// Nothing
-    None,
 }
 
 /// As many as docker and skopeo have or more. What a layer costs most of is round trips.
@@ -358,7 +350,8 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         1 => Tell::Reasons,
         _ => Tell::Requests,
     };
-    Ok(Push { request, username, said, reasons, output, files, pipeline, progress, tell, sandbox })
+    let log_format = args.log_format.into();
+    Ok(Push { request, username, said, reasons, output, files, pipeline, progress, tell, log_format, sandbox })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

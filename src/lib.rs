@@ -6,11 +6,12 @@
 //!
 //! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
 //!
-//! `error` ← `exchange` ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`, `inspect`} ←
-//! {`progress`, `report`} ← `cli` ← `main`
+//! `error` ← {`exchange`, `log`} ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
+//! `inspect`} ← {`progress`, `report`} ← `cli` ← `main`
 //!
 //! - [`error`]: what went wrong, for people; the kind decides the exit code
 //! - [`exchange`]: one request and its answer, as whoever watches is told of it
+//! - [`log`]: a line of the log, text for people or JSON for programs
 //! - [`reference`](mod@reference): hosts (and whose they are), repositories, tags, digests: parsed once
 //! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
 //! - [`image`]: what is in an archive (with `layer`, the exporter)
@@ -31,6 +32,7 @@ pub mod exchange;
 pub mod image;
 pub mod inspect;
 pub mod layer;
+pub mod log;
 pub mod plan;
 pub mod progress;
 pub mod push;

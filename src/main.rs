@@ -12,10 +12,11 @@ use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show, Summar
 use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Source, Spool};
 use ecr_push::inspect::{Inspection, verify};
-use ecr_push::progress::{Mode, Progress, Tell, harmless};
+use ecr_push::log::{Entry, Format, harmless};
+use ecr_push::progress::{Ink, Mode, Progress, Style, Tell};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
-use ecr_push::report::{self, Run, Told};
+use ecr_push::report::{self, References, Run, Told};
 use tokio_util::sync::CancellationToken;
 
 #[path = "main/files.rs"]
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name);
     let done = cli::parse(arguments.clone(), &environment).and_then(run);
     done.unwrap_or_else(|error| {
-        refused::tell(&error, cli::hearers(&arguments, &environment), started_at);
+        let style = style(Show::Auto, Tell::Usual, cli::log_format(&arguments, &environment));
+        refused::tell(&error, cli::hearers(&arguments, &environment), style, started_at);
         ExitCode::from(error.kind().exit_code())
     })
 }
@@ -84,14 +86,14 @@ fn password_of(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, reasons, output, files, pipeline, progress, tell, sandbox, .. } = command;
-    let mode = mode(progress);
+    let Push { mut request, said, reasons, output, files, pipeline, progress, tell, log_format, sandbox, .. } = command;
+    let style = style(progress, tell, log_format);
     let display_name = pipeline.display_name.clone();
     let taken = taken(&request, &pipeline);
-    let pipeline = pipeline::Watcher::start(pipeline, mode)?;
+    let pipeline = pipeline::Watcher::start(pipeline, style)?;
     let files = Files::open(files, &taken)?;
-    let cancel = cancelled_by_ctrl_c();
-    let progress = Progress::start(mode, tell);
+    let progress = Progress::start(style, request.targets.len());
+    let cancel = cancelled_by_ctrl_c(&progress, style);
     let told = Arc::new(Told::default());
     let tell = told.beside(pipeline.events(progress.events()));
     pipeline.begin();
@@ -119,22 +121,20 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     #[cfg(not(feature = "sandbox"))]
     let read_back: Result<String> = Ok(String::new());
 
-    let quiet = progress.is_quiet();
+    let quiet = style.mode == Mode::Quiet;
     progress.finish();
     pipeline.end();
-    if outcome.dry_run {
-        complain(&report::plan(&outcome));
-    }
     if !quiet || outcome.dry_run {
-        complain(&report::summary(&outcome));
+        sum_up(&outcome, output, style);
     }
     // What was pushed is said, and why it was not decides the exit code, whatever cannot be written.
     let printed = if output == Output::Text { print(&report::references(&outcome)) } else { Ok(()) };
     if let (false, Ok(text)) = (quiet, &read_back) {
-        complain(text);
+        read_out(text, style);
     }
     let say = |error: &Error| pipeline.failure(error);
     instruct(&report::failures(&outcome, &say));
+    report::in_part(&outcome).iter().for_each(|entry| instruct(&style.line(entry)));
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
     let mut others: Vec<Error> = [read_back.map(drop), printed, set].into_iter().filter_map(Result::err).collect();
@@ -176,7 +176,7 @@ fn taken(request: &Request, pipeline: &Pipeline) -> Vec<PathBuf> {
 
 /// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
 fn run_inspect(command: &Inspect) -> Result<ExitCode> {
-    let progress = Progress::start(mode(Show::Auto), Tell::Usual);
+    let progress = Progress::start(style(Show::Auto, Tell::Usual, Format::Text), 0);
     let inspected = inspect(command, &progress);
     progress.finish();
     let inspection = inspected?;
@@ -219,16 +219,23 @@ fn heard(request: &Request, events: Events) -> Events {
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.
-fn cancelled_by_ctrl_c() -> CancellationToken {
+fn cancelled_by_ctrl_c(progress: &Progress, style: Style) -> CancellationToken {
     let cancel = CancellationToken::new();
     let cancelled = cancel.clone();
+    let (tell, curtain) = (progress.interruption(), progress.curtain());
     tokio::spawn(async move {
         asked_to_stop().await;
-        complain("interrupted: closing uploads; once more to stop at once\n");
+        let text = "interrupted: closing uploads; once more to stop at once";
+        let entry = Entry::info("interrupted", text);
+        if style.mode == Mode::Quiet {
+            instruct(&style.line(&entry));
+        }
+        tell(&entry);
         cancelled.cancel();
         // Some senders signal twice, `timeout` for one: to the process and to its group.
         tokio::time::sleep(Duration::from_millis(500)).await;
         asked_to_stop().await;
+        curtain();
         #[expect(clippy::exit, reason = "the user insists, and nothing can be half-tagged before the manifest")]
         std::process::exit(Kind::Interrupted.exit_code().into());
     });
@@ -252,13 +259,71 @@ async fn asked_to_stop() {
     }
 }
 
-fn mode(show: Show) -> Mode {
-    let dumb = || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    match show {
-        Show::Auto if io::stderr().is_terminal() && !dumb() => Mode::Bars,
-        Show::Auto | Show::Plain => Mode::Plain,
-        Show::Bars => Mode::Bars,
+/// What stderr looks like. Bars are for terminals that can move their cursor, whoever asks for them.
+fn style(show: Show, tell: Tell, format: Format) -> Style {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let can_be_redrawn = io::stderr().is_terminal() && !is_dumb;
+    let mode = match show {
         Show::None => Mode::Quiet,
+        Show::Auto | Show::Bars if can_be_redrawn && format == Format::Text => Mode::Bars,
+        Show::Auto | Show::Bars | Show::Plain => Mode::Plain,
+    };
+    // https://no-color.org
+    let ink = if can_be_redrawn && !is_set("NO_COLOR") { Ink::Coloured } else { Ink::Plain };
+    Style { mode, tell, format, ink }
+}
+
+/// Says what came of a push, or what a plan would do.
+fn sum_up(outcome: &Outcome, output: Output, style: Style) {
+    let say = |entries: Vec<Entry>| entries.iter().for_each(|entry| instruct(&style.line(entry)));
+    match style.format {
+        Format::Json => {
+            say(if outcome.dry_run { report::plan_entries(outcome) } else { Vec::new() });
+            say(report::summary_entries(outcome));
+        }
+        Format::Text => {
+            complain(&if outcome.dry_run { report::plan(outcome) } else { String::new() });
+            let are_below = output == Output::Text && is_stdout_beside_stderr();
+            let references = if are_below { References::Below } else { References::Here };
+            complain(&report::summary(outcome, references));
+        }
+    }
+}
+
+/// Says what was read back.
+fn read_out(text: &str, style: Style) {
+    match style.format {
+        Format::Json => text.lines().for_each(|line| instruct(&style.line(&Entry::info("read_back", line)))),
+        Format::Text => complain(text),
+    }
+}
+
+/// Whether what goes to stdout is read where stderr is: on the same terminal, in the same file.
+fn is_stdout_beside_stderr() -> bool {
+    if io::stdout().is_terminal() && io::stderr().is_terminal() {
+        return true;
+    }
+    #[cfg(unix)]
+    {
+        use std::os::fd::{AsFd, BorrowedFd};
+        use std::os::unix::fs::MetadataExt as _;
+        let place = |stream: BorrowedFd<'_>| {
+            let seen = std::fs::File::from(stream.try_clone_to_owned()?).metadata()?;
+            io::Result::Ok((seen.dev(), seen.ino()))
+        };
+        let (out, err) = (place(io::stdout().as_fd()), place(io::stderr().as_fd()));
+        out.is_ok_and(|out| err.is_ok_and(|err| out == err))
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// An error in the style of all that stands around it.
+fn failure(error: &Error, style: Style) -> String {
+    match style.format {
+        Format::Json => style.line(&Entry::error(error)),
+        Format::Text => style.failure(&harmless(&report::failure(error))),
     }
 }
 
@@ -290,6 +355,7 @@ mod sandbox {
     use ecr_push::cli;
     use ecr_push::ecr::Access;
     use ecr_push::error::Result;
+    use ecr_push::log::Entry;
     use ecr_push::progress::Progress;
     use ecr_push::push::{self, Outcome, Request, TagFate};
     use ecr_push::reference::EcrHost;
@@ -316,7 +382,8 @@ mod sandbox {
         options.region = request.region.clone().unwrap_or(options.region);
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
-        progress.say(&format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url()));
+        let text = format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url());
+        progress.teller()(&Entry::info("sandbox", text).with("url", sandbox.url()));
         request.registry_endpoint = Some(sandbox.address().to_string().parse()?);
         request.access = Access::StandIn { endpoint: sandbox.url(), region };
         Ok(Some(sandbox))

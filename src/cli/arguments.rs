@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
 
-use super::Show;
 use super::credentials::CredentialArgs;
 use super::files::FileArgs;
+use super::output::{LogFormat, Show};
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
 use crate::push::Reuse;
@@ -132,6 +132,9 @@ pub(super) struct Options {
     /// Explain what is decided: credentials, region, packing, chunks, reuse; twice (-vv): tell every request, too
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "Output")]
     pub(super) verbose: u8,
+    /// How stderr is written: for people, or an object of JSON a line
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Output")]
+    pub(super) log_format: LogFormat,
     #[command(flatten)]
     pub(super) files: FileArgs,
     #[command(flatten)]

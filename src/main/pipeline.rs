@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
 use ecr_push::error::{Error, Kind, Result};
-use ecr_push::progress::{Mode, harmless};
+use ecr_push::log::{Entry, Format};
+use ecr_push::progress::{Mode, Style};
 use ecr_push::push::{Event, Events, Outcome};
+use ecr_push::report;
 use ecr_push::report::ci::{self, Form, Voice};
-use ecr_push::report::{self, failure};
 
-use super::{complain, instruct, print};
+use super::{failure, instruct, print};
 
 const AGENT: &str = "buildkite-agent";
 
@@ -21,8 +22,7 @@ const AGENT: &str = "buildkite-agent";
 pub(super) struct Watcher {
     display_name: String,
     voice: Option<Voice>,
-    /// Whether what goes well is said, too.
-    tells_all: bool,
+    style: Style,
     summary: Option<SummaryTo>,
     variables: Option<Setter>,
 }
@@ -45,15 +45,15 @@ enum Sink {
 
 impl Watcher {
     /// Opens what is written in the end, so that a bad path costs no push. A terminal is no log that a CI system reads.
-    pub(super) fn start(pipeline: Pipeline, mode: Mode) -> Result<Self> {
+    pub(super) fn start(pipeline: Pipeline, style: Style) -> Result<Self> {
         let is_log = !io::stderr().is_terminal();
         let Pipeline { display_name, voice, summary, variables } = pipeline;
         let variables = variables.map(|Variables { name, form, to }| Ok(Setter { name, form, to: open(to)? }));
         Ok(Self {
             display_name,
-            // Lines would end up between bars.
-            voice: voice.filter(|_| is_log && mode != Mode::Bars),
-            tells_all: mode == Mode::Plain,
+            // Lines would end up between bars, and are no objects.
+            voice: voice.filter(|_| is_log && style.mode != Mode::Bars && style.format == Format::Text),
+            style,
             summary: summary.filter(|_| is_log),
             variables: variables.transpose()?,
         })
@@ -61,7 +61,7 @@ impl Watcher {
 
     /// How lines of the log are marked, of those that say what happens on the way.
     fn aside(&self) -> Option<Voice> {
-        self.voice.filter(|_| self.tells_all)
+        self.voice.filter(|_| self.style.mode == Mode::Plain)
     }
 
     /// Begins the group of lines that say what happens on the way.
@@ -74,7 +74,7 @@ impl Watcher {
         self.aside().into_iter().for_each(|voice| instruct(voice.group_end()));
     }
 
-    /// Who is told, of warnings as the CI system marks them.
+    /// Who is told, of warnings as the CI system marks them. That something is tried again is none.
     pub(super) fn events(&self, tell: Events) -> Events {
         let Some(voice) = self.aside() else { return tell };
         Arc::new(move |event| match event {
@@ -85,7 +85,7 @@ impl Watcher {
 
     /// An error as it stands in the log.
     pub(super) fn failure(&self, error: &Error) -> String {
-        self.voice.map_or_else(|| harmless(&failure(error)), |voice| voice.error(error))
+        self.voice.map_or_else(|| failure(error, self.style), |voice| voice.error(error))
     }
 
     /// Writes the summary. It is no part of the push: without it, a line says why.
@@ -110,7 +110,8 @@ impl Watcher {
             SummaryTo::Folder(folder) => in_a_file_of(folder, text).map(|path| instruct(&ci::azure_summary(&path))),
         };
         if let Err(error) = written {
-            complain(&format!("note: the CI system gets no summary: {error}\n"));
+            let note = Entry::note(format!("the CI system gets no summary: {error}"));
+            instruct(&self.style.line(&note));
         }
     }
 

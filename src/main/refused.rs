@@ -6,23 +6,23 @@ use std::time::SystemTime;
 
 use ecr_push::cli::{Hearers, Output};
 use ecr_push::error::Error;
-use ecr_push::progress::Mode;
+use ecr_push::progress::Style;
 use ecr_push::report::{self, Run, Told};
 
 use super::files::is_same;
 use super::pipeline::Watcher;
-use super::{complain, instruct, print};
+use super::{failure, instruct, print};
 
 /// Tells an error to a person, to the CI system, and to whoever asked for a report. What cannot be written adds nothing.
-pub(super) fn tell(error: &Error, hearers: Hearers, started_at: SystemTime) {
+pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: SystemTime) {
     let Hearers { output, report, rivals, pipeline } = hearers;
     let display_name = pipeline.display_name.clone();
-    match Watcher::start(pipeline, Mode::Plain) {
+    match Watcher::start(pipeline, style) {
         Ok(watcher) => {
             instruct(&watcher.failure(error));
             watcher.summarise_refusal(error);
         }
-        Err(_) => complain(&report::failure(error)),
+        Err(_) => instruct(&failure(error, style)),
     }
     let told = Told::default();
     let json = report::refusal(Run { display_name: &display_name, told: &told, error: Some(error) }, started_at);

@@ -100,6 +100,7 @@ impl Destination {
         cancel: CancellationToken,
     ) -> Result<Self> {
         let request = registries.request();
+        events(Event::Looking(target.to_string()));
         let Connection { client, host, ecr, place, public } =
             Box::pin(registries.connect(target, cancel.clone())).await?;
         let mut reached = Self {

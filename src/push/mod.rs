@@ -163,6 +163,15 @@ pub enum Event {
     Note(String),
     /// Something that may not be what was wanted.
     Warning(String),
+    /// A target is looked at: whether it is there, and what it has.
+    Looking(String),
+    /// A request is tried again, and not at once.
+    Waiting {
+        /// Whom it went to, and why it has to be.
+        why: String,
+        /// How long nothing happens.
+        pause: Duration,
+    },
     /// A layer's lot was decided, or decided anew.
     Planned {
         /// The target, in words.
@@ -183,6 +192,8 @@ pub enum Event {
     },
     /// A layer was linked from another repository.
     Mounted {
+        /// The target, in words.
+        target: String,
         /// The layer, in words.
         layer: String,
         /// The bytes that it has there.

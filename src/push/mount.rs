@@ -98,7 +98,7 @@ impl Destination {
         match client.mount(&stored.digest, &from, wanted.identity().as_deref()).await {
             Ok(Mount::Mounted) => {
                 let _not_sent = self.arrived(&wanted.key, stored);
-                events(Event::Mounted { layer: label(wanted), bytes: stored.size });
+                events(Event::Mounted { target: self.name(), layer: label(wanted), bytes: stored.size });
                 ControlFlow::Break(())
             }
             Ok(Mount::Open(opened)) => {

@@ -92,8 +92,8 @@ pub struct Settings {
     pub chunk: Option<u64>,
     /// The rate that layers are sent at, shared with other clients.
     pub rate: Option<Arc<Rate>>,
-    /// Told, in one line, why it takes longer and when the next try is.
-    pub on_wait: Arc<dyn Fn(String) + Send + Sync>,
+    /// Told, in one line, why it takes longer, and how long it is until the next try.
+    pub on_wait: Arc<dyn Fn(String, Duration) + Send + Sync>,
     /// Told, in one line, what else is worth knowing.
     pub on_note: Arc<dyn Fn(String) + Send + Sync>,
     /// Told, in one line, what was decided and why.
@@ -275,8 +275,7 @@ impl Client {
         if fault.is_throttle() {
             self.registry.pacer.hold(delay);
         }
-        let seconds = delay.as_secs_f32();
-        (self.registry.settings.on_wait)(format!("{}: {}, next try in {seconds:.1} s", self.name(), fault.summary()));
+        (self.registry.settings.on_wait)(format!("{}: {}", self.name(), fault.summary()), delay);
         self.or_cancelled(tokio::time::sleep(delay)).await
     }
 
@@ -449,7 +448,7 @@ mod tests {
             layers: 4,
             chunk: None,
             rate: None,
-            on_wait: Arc::new(|_| {}),
+            on_wait: Arc::new(|_, _| {}),
             on_note: Arc::new(|_| {}),
             on_reason: Arc::new(|_| {}),
             on_exchange: crate::exchange::nobody(),

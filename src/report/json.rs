@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::moment::rfc3339;
 use super::told::Told;
 use crate::error::Error;
+use crate::log::rfc3339;
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 use crate::reference::{DiffId, Digest, Tag};
 

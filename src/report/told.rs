@@ -25,6 +25,7 @@ impl Told {
         Arc::new(move |event| {
             match &event {
                 Event::Warning(text) => told.lists().keep(text, |lists| &mut lists.warnings),
+                Event::Waiting { why, .. } => told.lists().keep(why, |lists| &mut lists.warnings),
                 Event::Note(text) => told.lists().keep(text, |lists| &mut lists.notes),
                 _ => {}
             }

@@ -253,11 +253,12 @@ impl Run {
         self
     }
 
-    /// Asserts that all of this stands on stderr.
+    /// Asserts that all of this stands on stderr, wherever a long line is broken.
     #[track_caller]
     pub(crate) fn says(self, parts: &[&str]) -> Self {
+        let whole = self.stderr.replace("\n  ", " ");
         for part in parts {
-            assert!(self.stderr.contains(part), "stderr lacks {part:?}");
+            assert!(self.stderr.contains(part) || whole.contains(part), "stderr lacks {part:?}");
         }
         self
     }
@@ -265,8 +266,10 @@ impl Run {
     /// Asserts that none of this stands on stderr or stdout.
     #[track_caller]
     pub(crate) fn never_says(self, parts: &[&str]) -> Self {
+        let whole = self.stderr.replace("\n  ", " ");
         for part in parts {
-            assert!(!self.stderr.contains(part) && !self.stdout.contains(part), "the output has {part:?}");
+            let is_said = [&self.stderr, &whole, &self.stdout].iter().any(|text| text.contains(part));
+            assert!(!is_said, "the output has {part:?}");
         }
         self
     }

@@ -10,6 +10,7 @@
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
 //! - `schema.rs`: holds every report against its schema
+//! - `screen.rs`: a terminal, and what is seen on it
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
@@ -29,6 +30,8 @@ mod pushed;
 mod registry;
 mod samples;
 mod schema;
+#[cfg(target_os = "linux")]
+mod screen;
 mod source;
 mod traffic;
 mod written;
@@ -55,6 +58,7 @@ mod inspect;
 mod journal;
 mod limits;
 mod live;
+mod log;
 mod logins;
 mod logins_of_amazon;
 mod moto;
@@ -81,6 +85,8 @@ mod spool;
 mod survives;
 mod tags;
 mod targets;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tls;
 mod told;
 mod verify;

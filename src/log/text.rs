@@ -1,0 +1,104 @@
+//! Text that may hold words of others, made fit for logs and terminals.
+
+/// How wide a line of the log is at most, in characters.
+pub const WIDTH: usize = 120;
+
+/// What the lines stand behind that continue one.
+const INDENT: &str = "  ";
+
+/// Text that may hold words of others, names in an archive and answers of registries, without what the agents of CI systems take
+/// for a command of the step's: `##vso[...]` and `##[...]` anywhere in a line, `::...` at its start; and without what a terminal
+/// takes for one.
+pub fn harmless(text: &str) -> String {
+    text.split_inclusive('\n').map(harmless_line).collect()
+}
+
+/// The same of a single line, which may end or not.
+pub fn harmless_line(line: &str) -> String {
+    let is_end = |c: char| ['\n', '\r', '\t'].contains(&c);
+    let line: String =
+        line.chars().map(|c| if is_order(c) && !is_end(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    let line = line.replace("##", "# #");
+    let start = line.len() - line.trim_start().len();
+    if line[start..].starts_with("::") { format!("{}: {}", &line[..start], &line[start + 1..]) } else { line }
+}
+
+/// Whether a character is none to be seen, but changes what is seen around it: controls, and the marks that turn the direction
+/// of writing.
+fn is_order(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A line for the log, broken between words if it is too long. Words stay whole, however long they are, and so does what
+/// stands between backticks.
+pub fn wrapped(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return harmless_line(line);
+    }
+    let own = line.len() - line.trim_start().len();
+    let (indent, words) = line.split_at(own);
+    let (mut lines, mut current, mut is_quoted) = (Vec::new(), indent.to_owned(), false);
+    let mut is_first = true;
+    for word in words.split(' ') {
+        // A commands' sign may get longer by being made harmless.
+        let word = harmless_line(word);
+        // One that is too long for any line gains nothing by a line of its own.
+        let length = word.chars().count();
+        let fits = current.chars().count() + 1 + length <= WIDTH || own + INDENT.len() + length > WIDTH;
+        if is_first {
+            is_first = false;
+        } else if fits || is_quoted {
+            current.push(' ');
+        } else {
+            let line = std::mem::replace(&mut current, format!("{indent}{INDENT}"));
+            lines.push(line.trim_end().to_owned());
+        }
+        is_quoted ^= word.matches('`').count() % 2 == 1;
+        current += &word;
+    }
+    lines.push(current);
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_a_command_of_a_ci_system() {
+        assert_eq!(
+            harmless("a ##vso[task.x]b\n ::set-env::c\r\n###[d]"),
+            "a # #vso[task.x]b\n : :set-env::c\r\n# ##[d]"
+        );
+        let same = "error: h.example:443/app::1 # 1\n\n  because: ::\n";
+        assert_eq!(harmless(same), same);
+    }
+
+    #[test]
+    fn no_line_is_an_order_to_a_terminal() {
+        assert_eq!(harmless("a\u{1b}[2Jb\u{202e}c\u{9b}1m\u{7}\té"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}1m\u{fffd}\té");
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        let line = format!("{} {}", "word ".repeat(40).trim_end(), "long".repeat(40));
+        let wrapped = wrapped(&line);
+        let lines: Vec<&str> = wrapped.lines().collect();
+        assert_eq!(lines.len(), 2, "{wrapped}");
+        assert!(lines[0].len() == 119 && lines[1].starts_with("  word"), "{wrapped}");
+        assert!(lines[1].ends_with(&format!("word {}", "long".repeat(40))), "a word stays whole");
+        assert_eq!(wrapped.replace("\n  ", " "), line);
+    }
+
+    #[test]
+    fn a_command_between_backticks_stays_whole() {
+        let line = format!("{}`aws ecr {}`, then on", "word ".repeat(20), "--option value ".repeat(5));
+        assert!(wrapped(&line).contains(&line[100..line.len() - 8]), "{}", wrapped(&line));
+    }
+
+    #[test]
+    fn a_line_that_continues_is_no_command_either() {
+        let line = format!("{} ::error::x {}", "a".repeat(116), "b ".repeat(3).trim_end());
+        assert!(wrapped(&line).lines().all(|line| !line.trim_start().starts_with("::")), "{}", wrapped(&line));
+    }
+}

@@ -1,0 +1,244 @@
+//! What somebody at a terminal sees: rows that stand still, whatever its size is and becomes, and three lines in the end.
+
+use std::fs::File;
+use std::time::Duration;
+
+use ecr_push::sandbox::{Fault, Rules, Trouble};
+
+use super::bench::wait_until;
+use super::build;
+use super::ecr::{Ecr, HOST, status};
+use super::screen::{Frame, Stdout, Terminal};
+
+/// A push of layers of these KiB on a terminal of that size, without colours.
+fn start(ecr: &Ecr, layers: &[usize], (columns, rows): (u16, u16), options: &[&str]) -> Terminal {
+    let command = command(ecr, layers, &[options, &["--limit-rate", "1M"]].concat());
+    Terminal::start(command, columns, rows, Stdout::Terminal)
+}
+
+fn command(ecr: &Ecr, layers: &[usize], options: &[&str]) -> std::process::Command {
+    let archive = ecr.bench.scratch("image.tar");
+    let layer = |(at, kib): (usize, &usize)| build::tar_of("noise", &build::noise(at as u64, kib << 10));
+    build::docker_save(&archive, &layers.iter().enumerate().map(layer).collect::<Vec<_>>());
+    let mut command = ecr.command(&[&[archive.as_str(), "team/app:1"], options].concat());
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    command
+}
+
+/// The pictures in which all layers have their rows.
+fn whole(frames: &[Frame], rows: usize) -> &[Frame] {
+    let first = frames.iter().position(|frame| frame.shows("to send") && frame.picture().len() == rows);
+    &frames[first.expect("no picture has that many rows")..]
+}
+
+/// Asserts that rows fit, and stand still.
+#[track_caller]
+fn stand_still(frames: &[Frame]) {
+    assert!(frames.len() > 5, "there were {} pictures only", frames.len());
+    for frame in frames {
+        assert!(!frame.is_broken && !frame.has_cursor, "{frame:#?}");
+        assert!(frame.picture().iter().all(|row| row.chars().count() < frame.columns.into()), "{frame:#?}");
+        assert_eq!(frame.picture().len(), frames[0].picture().len(), "{frame:#?}");
+    }
+}
+
+/// The first words of the rows.
+fn names(frame: &Frame) -> Vec<&str> {
+    let rows = &frame.picture()[..frame.picture().len() - 1];
+    rows.iter().map(|row| row.split("  ").next().unwrap()).collect()
+}
+
+#[test]
+fn rows_stand_still_and_three_lines_are_left() {
+    for size in [(40, 12), (80, 24), (200, 50)] {
+        let ecr = Ecr::new();
+        drop(ecr.finish(command(&ecr, &[10, 300], &[])).exits(0));
+        let seen = start(&ecr, &[10, 300, 500, 800], size, &["--tag", "b"]).end();
+        assert_eq!(seen.code, Some(0), "{}", seen.text);
+        let frames = whole(&seen.frames, 6);
+        stand_still(frames);
+        assert!(frames.iter().all(|frame| names(frame) == names(&frames[0])));
+        // What need not be sent is shown as such at once.
+        assert!(frames.iter().all(|frame| frame.picture().iter().filter(|row| row.ends_with("reused")).count() == 2));
+        assert!(frames.iter().any(|frame| frame.shows("MiB/s") || frame.shows("KiB/s")));
+        let lines: Vec<&str> = seen.text.trim_end().lines().collect();
+        assert_eq!(lines.len(), 6, "{}", seen.text);
+        assert_eq!(lines[0], "made/up:1 (docker save archive, linux/amd64): 4 layers, 1.6 MiB");
+        assert!(lines[1].starts_with("note: ") && lines[1].contains("team/app:1 moves here from sha256:"));
+        let pushed = format!("pushed {HOST}/team/app (1, b): 2 of 4 layers uploaded, 1.3 MiB sent; ");
+        assert!(lines[2].starts_with(&pushed) && lines[2].ends_with(" s"), "{}", lines[2]);
+        assert_eq!(lines[3], "saved 313.0 KiB of the archive from being packed and sent: 2 reused");
+        for (line, tag) in [(lines[4], "1"), (lines[5], "b")] {
+            assert!(line.starts_with(&format!("{HOST}/team/app:{tag}@sha256:")), "{line}");
+        }
+        assert!(seen.has_cursor);
+    }
+}
+
+#[test]
+fn more_layers_than_rows_are_counted() {
+    let ecr = Ecr::new();
+    let seen = start(&ecr, &[60; 30], (60, 12), &[]).end();
+    assert_eq!(seen.code, Some(0), "{}", seen.text);
+    let frames = whole(&seen.frames, 11);
+    stand_still(frames);
+    for frame in frames {
+        let picture = frame.picture();
+        let (done, coming) = (&picture[0], &picture[8]);
+        assert!(done.contains(" more ") && done.ends_with("done"), "{done}");
+        assert!(coming.contains(" more ") && coming.ends_with("to come"), "{coming}");
+        let count = |row: &str| row.split(' ').next().unwrap().parse::<usize>().unwrap();
+        assert_eq!(count(done) + count(coming) + 7, 30);
+    }
+    // No layer goes from one row to another.
+    for pair in frames.windows(2) {
+        let rows = pair.iter().map(|frame| names(frame)[1..8].to_vec()).collect::<Vec<_>>();
+        for (at, name) in rows[0].iter().enumerate() {
+            assert!(rows[1].iter().position(|known| known == name).is_none_or(|now| now == at), "{pair:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_that_changes_its_size_keeps_no_debris() {
+    let ecr = Ecr::new();
+    let terminal = start(&ecr, &[900, 800, 700, 600], (80, 24), &[]);
+    let four = |frame: &Frame| frame.shows("to send") && frame.picture().len() == 6;
+    terminal.wait_for("all rows", four);
+    for (columns, rows) in [(40, 24), (120, 24), (120, 7), (61, 30)] {
+        terminal.resize(columns, rows);
+        let frame = terminal.wait_for("rows of the new size", |frame| {
+            let longest = frame.picture().iter().map(|row| row.chars().count()).max().unwrap_or_default();
+            // A row drawn for the old size is cut at the margin or leaves more of it.
+            frame.columns == columns && frame.picture().len() == 6 && longest < usize::from(columns) && fills(frame)
+        });
+        let all = frame.rows.join("\n");
+        assert_eq!(all.matches("to send").count(), 1, "{all}");
+        assert_eq!(all.matches("made/up:1").count(), 1, "{all}");
+        assert!(!frame.is_broken);
+    }
+    terminal.interrupt();
+    let seen = terminal.end();
+    assert!(!seen.text.contains("to send") && seen.has_cursor, "{}", seen.text);
+}
+
+/// Whether the bars are as wide as they are on a screen like that.
+fn fills(frame: &Frame) -> bool {
+    let has_sent = frame.picture().iter().any(|row| row.starts_with("to send") && row.ends_with(" sent"));
+    has_sent == (frame.columns > 61)
+}
+
+#[test]
+fn ctrl_c_gives_the_cursor_back() {
+    let ecr = Ecr::new();
+    let terminal = start(&ecr, &[900, 800], (80, 24), &[]);
+    let frame = terminal.wait_for("bars", |frame| frame.shows("["));
+    assert!(!frame.has_cursor);
+    terminal.interrupt();
+    let seen = terminal.end();
+    assert_eq!(seen.code, Some(130));
+    assert!(seen.has_cursor && !seen.text.contains('['), "{}", seen.text);
+    assert!(seen.text.contains("interrupted: closing uploads") && seen.text.ends_with("error: interrupted"));
+}
+
+#[test]
+fn ctrl_c_twice_gives_the_cursor_back_too() {
+    let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::Stall).times(9)]);
+    let mut terminal = start(&ecr, &[900, 800], (80, 24), &[]);
+    terminal.wait_for("bars", |frame| frame.shows("to send"));
+    terminal.interrupt();
+    wait_until("it gives in", || {
+        if !terminal.has_ended() {
+            terminal.interrupt();
+        }
+        terminal.has_ended()
+    });
+    let seen = terminal.end();
+    assert_eq!(seen.code, Some(130));
+    assert!(seen.has_cursor && !seen.text.contains("to send"), "{}", seen.text);
+}
+
+#[test]
+fn an_error_gives_the_cursor_back() {
+    let refusal = status(403, "DENIED", "not for you");
+    let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", refusal).times(9)]);
+    let seen = start(&ecr, &[900, 20], (80, 24), &[]).end();
+    assert_eq!(seen.code, Some(3), "{}", seen.text);
+    assert!(seen.frames.iter().any(|frame| frame.shows("to send")));
+    assert!(seen.has_cursor && !seen.text.contains("to send") && seen.text.contains("error: "), "{}", seen.text);
+}
+
+#[test]
+fn a_pause_that_a_registry_asks_for_is_seen() {
+    let pause = Trouble::Throttle { retry_after: Some(Duration::from_secs(2)) };
+    let faults = vec![Fault::once("ecr:InitiateLayerUpload", pause)];
+    let ecr = Ecr::with(&["team/app"], Rules { faults, ..Rules::default() });
+    let seen = start(&ecr, &[900, 20], (80, 24), &[]).end();
+    assert_eq!(seen.code, Some(0), "{}", seen.text);
+    let next = seen.frames.iter().find(|frame| frame.shows("next try in 2 s: "));
+    assert!(next.is_some(), "{:#?}", seen.frames.last());
+    assert!(seen.text.contains("warning: ") && seen.text.contains(", next try in 2.0 s"), "{}", seen.text);
+}
+
+#[test]
+fn an_archive_that_is_copied_is_seen() {
+    let ecr = Ecr::new();
+    let archive = ecr.bench.scratch("image.tar");
+    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 40 << 20))]);
+    let mut command = ecr.command(&["-", "team/app:1", "--image", "made/up:1", "--limit-rate", "40M"]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    // It comes through a pipe, and slowly.
+    let mut outer = std::process::Command::new("sh");
+    let script = "(head -c 20000000 \"$ARCHIVE\"; sleep 1; tail -c +20000001 \"$ARCHIVE\") | \"$0\" \"$@\"";
+    outer.args(["-c", script]).arg(command.get_program()).args(command.get_args());
+    outer.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.env("ARCHIVE", &archive);
+    let seen = Terminal::start(outer, 80, 24, Stdout::Terminal).end();
+    assert_eq!(seen.code, Some(0), "{}", seen.text);
+    let copied =
+        |frame: &Frame| frame.picture().len() == 1 && frame.shows("MiB of the archive are in a temporary file");
+    assert!(seen.frames.iter().any(copied), "{:#?}", seen.frames.last());
+}
+
+#[test]
+fn colours_are_few_and_never_against_the_will() {
+    for (name, value, has_colours) in [("NO_COLOR", "", true), ("NO_COLOR", "1", false)] {
+        let ecr = Ecr::new();
+        let mut command = command(&ecr, &[300, 20], &["--cache", ".", "--limit-rate", "1M"]);
+        command.env(name, value);
+        let seen = Terminal::start(command, 80, 24, Stdout::Terminal).end();
+        assert_eq!(seen.raw.contains("\x1b[33mwarning:\x1b[0m the cache"), has_colours, "{}", seen.raw);
+        assert_eq!(seen.raw.contains("\x1b[0m"), has_colours, "{}", seen.raw);
+        assert!(seen.text.contains("warning: the cache cannot be read"), "{}", seen.text);
+    }
+}
+
+#[test]
+fn a_dumb_terminal_gets_lines() {
+    for options in [&[][..], &["--progress", "bars"]] {
+        let ecr = Ecr::new();
+        let mut command = command(&ecr, &[30, 20], options);
+        command.env("TERM", "dumb").env_remove("NO_COLOR");
+        let seen = Terminal::start(command, 80, 24, Stdout::Terminal).end();
+        assert_eq!(seen.code, Some(0));
+        assert!(!seen.raw.contains('\x1b') && seen.text.contains("  sent"), "{}", seen.text);
+    }
+}
+
+#[test]
+fn what_is_no_terminal_gets_lines_whoever_asks_for_bars() {
+    let ecr = Ecr::new();
+    let run = ecr.finish(command(&ecr, &[30, 20], &["--progress", "bars"])).exits(0);
+    drop(run.says(&["  upload: new", "  sent"]).never_says(&["\x1b"]));
+}
+
+#[test]
+fn the_reference_is_on_the_terminal_wherever_stdout_goes() {
+    let ecr = Ecr::new();
+    let path = ecr.bench.scratch("reference");
+    let command = command(&ecr, &[30, 20], &[]);
+    let seen = Terminal::start(command, 200, 24, Stdout::File(File::create(&path).unwrap())).end();
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written.starts_with(&format!("{HOST}/team/app:1@sha256:")) && written.lines().count() == 1);
+    assert!(seen.text.ends_with(written.trim_end()), "{}", seen.text);
+}
