@@ -120,3 +120,88 @@ pub(super) fn life(life: Option<std::time::Duration>) -> String {
         (hours, minutes) => format!(", good for {hours} h {minutes} min"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::image::Layer;
+    use crate::layer::FileRange;
+    use crate::plan::{self, Compression, Stored};
+    use crate::reference::DiffId;
+
+    fn wanted(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> Wanted {
+        let layer = Layer {
+            diff_id,
+            digest: None,
+            bytes: FileRange::passed(bytes::Bytes::new(), 0, 1000),
+            packing: Packing::Plain,
+            named_digest: None,
+            media_type: None,
+            name: "a".into(),
+            origins: Arc::default(),
+        };
+        let mut wanted = plan::passing(layer, &Cache::default(), Compression::Usual);
+        wanted.candidates = candidates;
+        wanted
+    }
+
+    #[test]
+    fn why_a_layer_is_sent_is_told_of_two_blobs() {
+        let sent = |wanted: &Wanted, there: &[(Digest, Option<u64>)]| {
+            let line = of_layer(wanted, &Action::Upload, &there.iter().copied().collect());
+            line.split_once(": ").unwrap().1.to_owned()
+        };
+        let blob = |n: u8, why| {
+            let stored = Stored { digest: Digest::of(&[n]), size: 9, packing: Packing::Gzip };
+            Candidate { stored, why }
+        };
+        let id = Some(DiffId::of(b"a"));
+        assert_eq!(sent(&wanted(None, Vec::new()), &[]), "what it is will be known once it is read");
+        let nothing = "no earlier run packed it, and no image that was looked at has it";
+        assert_eq!(sent(&wanted(id, Vec::new()), &[]), nothing);
+        let known = wanted(id, vec![blob(1, Why::Cached), blob(2, Why::Named), blob(3, Why::Held)]);
+        let [one, two] = [1, 2].map(|n| Digest::of(&[n]));
+        assert_eq!(
+            sent(&known, &[(one, Some(8)), (two, None)]),
+            format!(
+                "{} is there with 8 bytes, and has 9 here; {} is there, but nobody says how large, and a file name is not \
+                 believed; and 1 more",
+                one.short(),
+                two.short()
+            )
+        );
+        let stated = wanted(id, vec![blob(1, Why::Stated)]);
+        assert_eq!(sent(&stated, &[]), format!("the repository has no {}", one.short()));
+        let mount = Action::Mount(blob(1, Why::Held), "team/base".parse().unwrap());
+        let line = of_layer(&stated, &mount, &HashMap::new());
+        assert!(
+            line.ends_with(&format!(": team/base has {}, so the registry is asked to link it", one.short())),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn layers_are_counted_by_how_they_are_packed() {
+        let keep = Recipe::Keep { packing: Packing::Gzip, unpack: false };
+        let [a, b, c] = [keep, Recipe::Zstd { level: 3 }, keep].map(|recipe| {
+            let mut wanted = wanted(None, Vec::new());
+            wanted.recipe = recipe;
+            wanted
+        });
+        let zstd = b.recipe.name();
+        assert_eq!(packing(&[a, b, c]), format!("packing of the layers: 2 as they lie, 1 with zstd (recipe {zstd})"));
+        assert_eq!(packing(&[]), "packing of the layers: there are none");
+    }
+
+    #[test]
+    fn a_time_is_told_in_hours_and_minutes() {
+        let told = |seconds| life(Some(Duration::from_secs(seconds)));
+        assert_eq!(told(43_199), ", good for 11 h 59 min");
+        assert_eq!(told(43_200), ", good for 12 h");
+        assert_eq!(told(119), ", good for 1 min");
+        assert_eq!(life(None), "");
+    }
+}

@@ -245,7 +245,9 @@ fn the_token_of_github_actions() {
     let cloud = Cloud::of("eu-west-1");
     let mut command = push(&cloud, &["--role-arn", ROLE]);
     github(&cloud, &mut command);
-    drop(arrives(&cloud, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token")));
+    let run = arrives(&cloud, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token"));
+    let told = format!("  GitHub Actions' OIDC token  {}/***\n", cloud.url());
+    drop(run.says(&[&told, "  sts:AssumeRoleWithWebIdentity, "]).never_says(&["/oidc/github"]));
     let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once") };
     assert_eq!((assumed.action.as_str(), assumed.signed_by.as_ref()), ("AssumeRoleWithWebIdentity", None));
     assert_eq!(assumed.host, "sts.eu-west-1.amazonaws.com");
@@ -272,7 +274,8 @@ fn the_token_of_azure_pipelines_and_a_role_after_it() {
     let mut command = push(&cloud, &options);
     command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", cloud.url())).env("SYSTEM_ACCESSTOKEN", "job-token");
     let by = format!("the role {ROLE}, by Azure Pipelines' OIDC token, then the role {SECOND}");
-    drop(arrives(&cloud, command, &by));
+    let told = format!("  Azure Pipelines' OIDC token, 2 bytes  {}/***\n", cloud.url());
+    drop(arrives(&cloud, command, &by).says(&[&told, "  sts:AssumeRole, "]));
     let asked = &cloud.asked("oidc:Token")[0];
     assert_eq!(asked.method, "POST");
     assert!(asked.path.contains("api-version=7.1-preview.1&serviceConnectionId=11111111-2222"), "{}", asked.path);
@@ -381,14 +384,15 @@ fn a_ci_s_token_can_be_turned_down() {
 fn profiles_of_every_kind() {
     let process = r#"{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "s"}"#;
     let base = profile("base", "AKIABASE");
-    for (text, key) in [
-        (format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n{base}"), "ASIA"),
-        (format!("[profile p]\ncredential_process = echo '{process}'\n"), "AKIAPROCESS"),
+    for (text, key, told) in [
+        (format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n{base}"), "ASIA", "  sts:AssumeRole, "),
+        (format!("[profile p]\ncredential_process = echo '{process}'\n"), "AKIAPROCESS", "  sts:GetCallerIdentity, "),
         (
             "[profile p]\nsso_session = s\nsso_account_id = 000000000000\nsso_role_name = r\n\
              [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://d-1.awsapps.com/start\n"
                 .to_owned(),
             "ASIA",
+            "  https://portal.sso.eu-west-1.amazonaws.com/federation/credentials",
         ),
     ] {
         let cloud = Cloud::of("eu-west-1");
@@ -399,7 +403,7 @@ fn profiles_of_every_kind() {
         std::fs::create_dir_all(&cache).unwrap();
         let token = r#"{"accessToken": "sso-token", "expiresAt": "2999-01-01T00:00:00Z", "region": "eu-west-1"}"#;
         std::fs::write(cache.join("a0f1490a20d0211c997b44bc357e1972deab8ae3.json"), token).unwrap();
-        drop(arrives(&cloud, command, "the profile"));
+        drop(arrives(&cloud, command, "the profile").says(&[told]));
         assert!(cloud.keys()[0].starts_with(key), "{:?} for {text}", cloud.keys());
     }
 }
