@@ -124,7 +124,10 @@ fn of_several_tags_each_gets_what_is_its_own() {
     drop(run.exits(0).prints(&lines.concat()).says(&["team/app:old exists and stays: it points at sha256:"]));
     let target = report(&written)["targets"][0].clone();
     assert_eq!(target["pushed_tags"], json!(["this", "new"]));
-    let outcome = |tag: &str, digest: &str, outcome: &str| json!({"tag": tag, "digest": digest, "outcome": outcome});
+    let outcome = |tag: &str, digest: &str, outcome: &str| {
+        let (_, bytes, media_type) = ecr.image("team/app", tag).unwrap();
+        json!({"tag": tag, "digest": digest, "media_type": media_type, "size": bytes.len(), "outcome": outcome})
+    };
     let outcomes =
         json!([outcome("old", &there, "skipped"), outcome("this", &this, "there"), outcome("new", &this, "pushed")]);
     assert_eq!((&target["tag_outcomes"], &target["digest"]), (&outcomes, &json!(this)));
