@@ -252,9 +252,10 @@ fn sum_up(outcome: &Outcome, style: Style) {
             say(report::summary_entries(outcome));
         }
         Format::Text => {
-            complain(&if outcome.dry_run { report::plan(outcome) } else { String::new() });
+            let plan = if outcome.dry_run { report::plan(outcome) } else { String::new() };
             let references = if is_stdout_beside_stderr() { References::Below } else { References::Here };
-            complain(&report::summary(outcome, references));
+            let text = plan + &report::summary(outcome, references);
+            say(text.lines().map(|line| Entry::info("summary", line)).collect());
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::duration;
 use crate::layer::size;
-use crate::log::{Entry, wrapped};
+use crate::log::Entry;
 use crate::push::{LayerOutcome, Outcome, Saved, TagFate, TargetOutcome};
 
 /// Where people find the references.
@@ -22,7 +22,7 @@ pub fn summary(outcome: &Outcome, references: References) -> String {
     for target in went_well(outcome) {
         let own = if references == References::Here { target.references() } else { Vec::new() };
         for line in std::iter::once(pushed(outcome, target)).chain(saved(outcome, target)).chain(own) {
-            text += &(wrapped(&line) + "\n");
+            text += &(line + "\n");
         }
     }
     text
@@ -53,7 +53,7 @@ pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
 
 /// What a plan would do with each layer, a line each.
 pub fn plan(outcome: &Outcome) -> String {
-    plan_entries(outcome).iter().map(|entry| wrapped(&entry.text()) + "\n").collect()
+    plan_entries(outcome).iter().map(|entry| entry.text() + "\n").collect()
 }
 
 /// The same for programs.
