@@ -14,7 +14,7 @@ use ecr_push::push::{Event, Events, Outcome};
 use ecr_push::report;
 use ecr_push::report::ci::{self, Form, Voice};
 
-use super::{failure, instruct, print};
+use super::stderr::{failure, instruct, print};
 
 const AGENT: &str = "buildkite-agent";
 

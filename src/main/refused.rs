@@ -11,7 +11,7 @@ use ecr_push::report::{self, Run, Told};
 
 use super::files::is_same;
 use super::pipeline::Watcher;
-use super::{failure, instruct, print};
+use super::stderr::{failure, instruct, print};
 
 /// Tells an error to a person, to the CI system, and to whoever asked for a report. What cannot be written adds nothing.
 pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: SystemTime) {

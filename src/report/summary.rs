@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::duration;
 use crate::layer::size;
-use crate::log::{Entry, wrapped};
+use crate::log::Entry;
 use crate::push::{LayerOutcome, Outcome, Saved, TagFate, TargetOutcome};
 
 /// Where people find the references.
@@ -21,8 +21,8 @@ pub fn summary(outcome: &Outcome, references: References) -> String {
     let mut text = String::new();
     for target in went_well(outcome) {
         let own = if references == References::Here { target.references() } else { Vec::new() };
-        for line in std::iter::once(pushed(outcome, target)).chain(saved(target)).chain(own) {
-            text += &(wrapped(&line) + "\n");
+        for line in std::iter::once(pushed(outcome, target)).chain(saved(outcome, target)).chain(own) {
+            text += &(line + "\n");
         }
     }
     text
@@ -53,17 +53,20 @@ pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
 
 /// What a plan would do with each layer, a line each.
 pub fn plan(outcome: &Outcome) -> String {
-    plan_entries(outcome).iter().map(|entry| wrapped(&entry.text()) + "\n").collect()
+    plan_entries(outcome).iter().map(|entry| entry.text() + "\n").collect()
 }
 
 /// The same for programs.
 pub fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
+    let is_one = outcome.targets.len() == 1;
     let of = |target: &TargetOutcome| -> Vec<Entry> {
         let entry = |layer: &LayerOutcome| {
             let hash = layer.diff_id.map(|diff_id| diff_id.short()).or_else(|| Some(layer.digest?.short()));
             let name = hash.unwrap_or_else(|| layer.name.clone());
             let size = size(layer.archive_bytes);
-            let text = format!("{}  layer {name}  {size:>10}  {}: {}", target.name, layer.action, layer.why);
+            let preposition = if layer.action == "upload" { "to" } else { "in" };
+            let place = if is_one { String::new() } else { format!(" {preposition} {}", target.name) };
+            let text = format!("layer {name}  {size:>10}  {}{place}: {}", layer.action, layer.why);
             Entry::info("layer", text)
                 .with("target", target.name.as_str())
                 .with("layer", name)
@@ -108,15 +111,16 @@ fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
 }
 
 /// What was saved, if anything was.
-fn saved(target: &TargetOutcome) -> Option<String> {
+fn saved(outcome: &Outcome, target: &TargetOutcome) -> Option<String> {
     let Saved { bytes, seconds } = target.saved();
     let spared = match (count(target, "mount"), count(target, "reuse")) {
         (0, 0) => return None,
         (0, reused) => format!("{reused} reused"),
         (mounted, reused) => format!("{mounted} mounted, {reused} reused"),
     };
-    let time = seconds.map_or_else(String::new, |seconds| format!("; about {} saved", duration(seconds)));
-    Some(format!("saved {} of the archive from being packed and sent: {spared}{time}", size(bytes)))
+    let time = seconds.map_or_else(String::new, |seconds| format!("; about {}", duration(seconds)));
+    let saved = if outcome.dry_run { "would save" } else { "saved" };
+    Some(format!("{saved} {} of the archive from being packed and sent: {spared}{time}", size(bytes)))
 }
 
 /// What was found of a target to which nothing was added.

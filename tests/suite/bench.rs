@@ -253,10 +253,15 @@ impl Run {
         self
     }
 
+    /// What it said on stderr, with broken lines in one piece.
+    pub(crate) fn whole(&self) -> String {
+        self.stderr.replace("\n  ", " ")
+    }
+
     /// Asserts that all of this stands on stderr, wherever a long line is broken.
     #[track_caller]
     pub(crate) fn says(self, parts: &[&str]) -> Self {
-        let whole = self.stderr.replace("\n  ", " ");
+        let whole = self.whole();
         for part in parts {
             assert!(self.stderr.contains(part) || whole.contains(part), "stderr lacks {part:?}");
         }
@@ -266,7 +271,7 @@ impl Run {
     /// Asserts that none of this stands on stderr or stdout.
     #[track_caller]
     pub(crate) fn never_says(self, parts: &[&str]) -> Self {
-        let whole = self.stderr.replace("\n  ", " ");
+        let whole = self.whole();
         for part in parts {
             let is_said = [&self.stderr, &whole, &self.stdout].iter().any(|text| text.contains(part));
             assert!(!is_said, "the output has {part:?}");

@@ -423,7 +423,7 @@ fn a_person_at_a_terminal_gets_no_annotations() {
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$0\" \"$@\" 2>\"$SCREEN\""]).arg(inner.get_program()).args(inner.get_args());
     command.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("SCREEN", &path).env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &file);
+    command.env("SCREEN", &path).env("NO_COLOR", "1").env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &file);
     command.current_dir(inner.get_current_dir().unwrap());
     let run = ecr.finish(command).exits(0);
     drop(theirs);

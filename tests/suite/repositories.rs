@@ -90,7 +90,7 @@ fn settings_change_nothing_about_a_repository_that_exists() {
         [&["--scan-on-push", "--tag-mutability", "immutable"], &policies.each_ref().map(String::as_str)[..]].concat();
     let run = created(&ecr, &all).exits(0);
     let words = "team/app exists: what was said of a new one changes nothing";
-    assert_eq!(run.stderr.matches(words).count(), 1);
+    assert_eq!(run.whole().matches(words).count(), 1);
     assert_eq!(ecr.settings("team/app"), before);
     drop(run);
     drop(created(&ecr, &[]).exits(0).never_says(&["changes nothing"]));

@@ -372,7 +372,7 @@ fn a_log_hears_of_a_file_that_takes_long() {
     let listener = std::thread::spawn(move || stderr.lines().try_for_each(|line| said.send(line.unwrap())));
     let first = lines.recv_timeout(Duration::from_secs(60));
     drop(writer);
-    assert_eq!(first.unwrap(), "2.0 MiB of the archive are in a temporary file");
+    assert!(first.unwrap().starts_with("2.0 MiB of the archive are in a temporary file ("));
     let rest: Vec<_> = lines.iter().collect();
     assert!(child.wait().unwrap().success(), "{rest:?}");
     assert!(rest.iter().any(|line| line.starts_with("localhost/fixture/app:v1 (docker save archive")), "{rest:?}");

@@ -54,7 +54,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
         let before = ecr.run(&create).exits(0).digest();
         // The same again is there, whatever the rule.
         let (again, asked) = push(&ecr, &[&first, &target]);
-        drop(again.exits(0).prints(&format!("{HOST}/{target}@{before}\n")).says(&["app: already there; "]));
+        drop(again.exits(0).prints(&format!("{HOST}/{target}@{before}\n")).says(&[": already there; "]));
         assert_eq!(asked, ["ecr:GetAuthorizationToken", "ecr:BatchGetImage"], "{how} {tag}");
         let (run, asked) = push(&ecr, &[&other, &target]);
         assert_eq!(asked.iter().filter(|it| *it == "ecr:DescribeRepositories").count(), 1, "{how} {tag}");
