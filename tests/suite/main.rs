@@ -7,6 +7,7 @@
 //! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure;
 //!   `written.rs`: archives in the forms of their writers; `layouts.rs`: layouts with indexes and signatures
 //! - `cloud.rs`: all of AWS behind a proxy, under its own names
+//! - `document.rs`: the README, taken apart; `workshop.rs`: where its scripts run; `played.rs`: CI systems, played
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
@@ -17,18 +18,23 @@
 mod bench;
 mod build;
 mod cloud;
+mod document;
 mod drawn;
 mod ecr;
 mod judged;
 mod layouts;
 mod line;
 mod parts;
+#[cfg(unix)]
+mod played;
 mod proxy;
 mod pushed;
 mod registry;
 mod samples;
 mod source;
 mod traffic;
+#[cfg(unix)]
+mod workshop;
 mod written;
 
 mod archives;
@@ -65,6 +71,8 @@ mod policy;
 mod promotion;
 mod quick_start;
 mod readme;
+#[cfg(unix)]
+mod recipes;
 mod regions;
 mod repair;
 mod report;
