@@ -56,7 +56,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         all.retain(|text| *text != general);
         let said = if all.is_empty() { general } else { all.join(": ") };
         return error.because(said.trim_end().to_owned()).hint(
-            "The same settings can be tried with: aws sts get-caller-identity. Check the route to AWS and the proxy, too.",
+            "Check the route to AWS and the proxy, and try the same settings with:\n  aws sts get-caller-identity",
         );
     };
     let hint = cure(&answer, claims.as_deref());
@@ -64,8 +64,8 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
 }
 
 /// Where profiles come from.
-const PROFILES: &str = "aws configure list-profiles tells which there are. They stand in ~/.aws/config (or AWS_CONFIG_FILE) and \
-                        ~/.aws/credentials (or AWS_SHARED_CREDENTIALS_FILE).";
+const PROFILES: &str = "Profiles stand in ~/.aws/config (or AWS_CONFIG_FILE) and ~/.aws/credentials (or \
+                        AWS_SHARED_CREDENTIALS_FILE). Which there are:\n  aws configure list-profiles";
 
 /// Whether STS gave no answer, or said that it is out of order.
 fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
