@@ -57,7 +57,7 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
             let json: Value = serde_json::from_slice(&body).unwrap_or_default();
             return match json[member].as_str() {
                 Some(token) if !token.is_empty() => Ok(Secret::new(token)),
-                _ => Err(Failed::Lasting(format!("its answer has no {member}{}", self::said(&body, member)))),
+                _ => Err(Failed::Lasting(format!("its answer has no {member}{}", said(&body, member)))),
             };
         }
         let said = format!("HTTP {}{}", status.as_u16(), said(&body, member));

@@ -414,7 +414,12 @@ fn a_profile_whose_login_has_ended_says_how_to_log_in() {
     let text = "[profile p]\nsso_session = s\nsso_account_id = 000000000000\nsso_role_name = r\n\
                 [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://d-1.awsapps.com/start\n";
     let command = configured(&cloud, push(&cloud, &["--profile", "p"]), text);
-    drop(cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the profile p", "aws sso login"]));
+    drop(
+        cloud
+            .finish(command)
+            .exits(3)
+            .says(&["cannot get AWS credentials from the profile p", "\n  aws sso login --profile p\n"]),
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ecr_push::report::ci::{SYSTEMS, System};
 use ecr_push::sandbox::{Absent, Rules};
 
 use super::bench::{Bench, finish, testdata};
-use super::document::{blocks_of, rows, section};
+use super::document::{README, blocks_of, rows, section};
 use super::ecr::Ecr;
 use super::registry::second_opinion;
 
@@ -189,4 +189,31 @@ fn the_table_of_ci_systems_is_the_program_s() {
         assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
     }
     assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let anchor = |line: &str| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        title.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect::<String>().replace(' ', "-")
+    };
+    // Without blocks of code, which have lines with a # in front.
+    let text: String = README.split("```").step_by(2).collect();
+    let headings: BTreeSet<_> = text.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect::<Vec<_>>();
+    assert!(links.len() > 20);
+    for link in links.into_iter().filter(|link| !link.starts_with("https://")) {
+        let leads = match link.strip_prefix('#') {
+            Some(heading) => headings.contains(heading),
+            None => Path::new(env!("CARGO_MANIFEST_DIR")).join(link).is_file(),
+        };
+        assert!(leads, "{link} leads nowhere");
+    }
+}
+
+#[test]
+fn the_changelog_tells_of_this_version() {
+    let changelog = include_str!("../../CHANGELOG.md");
+    let heading = format!("\n## [{}]", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.contains("\n## [Unreleased]\n") && changelog.contains(&heading), "{heading}");
 }
