@@ -296,8 +296,8 @@ impl Target {
         let fits = |(alias, name): (&str, &str)| (2..=50).contains(&alias.len()) && (2..=205).contains(&name.len());
         if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.split_once('/').is_some_and(fits) {
             return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(repository))).hint(
-                "It has public.ecr.aws/ALIAS/REPOSITORY, with 2 to 50 and 2 to 205 characters; aws ecr-public \
-                 describe-registries tells the alias.",
+                "It has public.ecr.aws/ALIAS/REPOSITORY, with 2 to 50 and 2 to 205 characters. Which aliases are yours:\n  \
+                 aws ecr-public describe-registries --region us-east-1",
             ));
         }
         Ok(Self { host, repository: repository.parse()?, tags })

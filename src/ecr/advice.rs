@@ -96,7 +96,7 @@ const ROWS: [Row; 28] = [
         let tag = "The tag exists and the repository does not let tags move: push under another tag";
         case.of_kind(
             Kind::Refused,
-            &format!("{tag}, or change the repository's tag mutability{}.", case.let_tags_move()),
+            &format!("{tag}, or change the repository's tag mutability{}", case.let_tags_move()),
         )
     }),
     row(&["Kms"], &[], &[], key),
@@ -184,13 +184,16 @@ impl Case<'_> {
 
     /// The command that lets tags move.
     fn let_tags_move(&self) -> String {
-        self.place.map_or_else(String::new, |Place { host, repository }| {
-            format!(
-                " (aws ecr put-image-tag-mutability --repository-name {repository} --region {} --image-tag-mutability \
-                 MUTABLE)",
-                host.region
-            )
-        })
+        self.place.map_or_else(
+            || ".".to_owned(),
+            |Place { host, repository }| {
+                format!(
+                    ":\n  aws ecr put-image-tag-mutability --repository-name {repository} --region {} \
+                     --image-tag-mutability MUTABLE",
+                    host.region
+                )
+            },
+        )
     }
 
     /// The actions that what was asked takes, most telling last, and the repository that they are on.
@@ -253,7 +256,7 @@ fn absent(case: &Case<'_>) -> Option<Advice> {
     case.of_kind(
         Kind::Refused,
         &format!(
-            "Add --create-repository, or create it: aws ecr create-repository --repository-name {repository} --region \
+            "Add --create-repository, or create it:\n  aws ecr create-repository --repository-name {repository} --region \
              {region}"
         ),
     )
@@ -275,14 +278,17 @@ fn page(case: &Case<'_>) -> Option<Advice> {
 
 fn key(case: &Case<'_>) -> Option<Advice> {
     let describe = case.place.map_or_else(String::new, |Place { host, repository }| {
-        format!(" (aws ecr describe-repositories --repository-names {repository} --region {})", host.region)
+        format!(
+            " Which key it is:\n  aws ecr describe-repositories --repository-names {repository} --region {}",
+            host.region
+        )
     });
     case.of_kind(
         Kind::Refused,
         &format!(
-            "The repository is encrypted with a key of AWS KMS{describe}, and ECR cannot use it: it has to be enabled and in \
-             the same region, and whoever creates the repository needs kms:CreateGrant, kms:DescribeKey and \
-             kms:RetireGrant on it, in the key's own policy, too."
+            "The repository is encrypted with a key of AWS KMS, and ECR cannot use it: it has to be enabled and in the same \
+             region, and whoever creates the repository needs kms:CreateGrant, kms:DescribeKey and kms:RetireGrant on it, \
+             in the key's own policy, too.{describe}"
         ),
     )
 }

@@ -188,7 +188,8 @@ impl Stage {
         match tried.last() {
             Some((name, error)) if was_meant => {
                 let what = format!("cannot get AWS credentials from {name}");
-                NotReady::Broken(refused(Error::new(Kind::Permission, what), error))
+                let profile = name.strip_prefix("the profile ");
+                NotReady::Broken(refused(Error::new(Kind::Permission, what), error, profile))
             }
             _ => {
                 let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", why_none(name, error)));

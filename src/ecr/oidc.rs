@@ -71,10 +71,10 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
             let json: Value = serde_json::from_slice(&body).unwrap_or_default();
             return match json[member].as_str() {
                 Some(token) if !token.is_empty() => Ok(Secret::new(token)),
-                _ => Err(Failed::Lasting(format!("its answer has no {member}"))),
+                _ => Err(Failed::Lasting(format!("its answer has no {member}{}", said(&body, member)))),
             };
         }
-        let said = format!("HTTP {}{}", status.as_u16(), said(&body));
+        let said = format!("HTTP {}{}", status.as_u16(), said(&body, member));
         Err(if status.is_server_error() || status.as_u16() == 429 {
             Failed::Passing(said)
         } else {
@@ -114,18 +114,21 @@ enum Failed {
 fn cure(source: &IdToken) -> &'static str {
     match source {
         IdToken::Azure { .. } => {
-            "--azure-service-connection takes the ID of a service connection that this pipeline may use, and the step \
-             needs SYSTEM_ACCESSTOKEN: $(System.AccessToken) in its env."
+            "--azure-service-connection takes the ID of a service connection that this pipeline may use and that a task of \
+             this stage names, and the step needs in its env:\n  SYSTEM_ACCESSTOKEN: $(System.AccessToken)"
         }
         IdToken::GitHub { .. } => "The job needs permissions: id-token: write.",
         IdToken::Variable { .. } => "Set the variable to an OIDC token.",
     }
 }
 
-/// What an error's body says: the message of a JSON one. Nothing else of it is told, as it is not known what it holds.
-fn said(body: &[u8]) -> String {
+/// What an error's body says: the message of a JSON one, which Azure also calls `value`
+/// (<https://github.com/dotnet/docker-tools/issues/2012>), unless that is the `member` for tokens. Nothing else of it is
+/// told, as it is not known what it holds.
+fn said(body: &[u8], member: &str) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
-    let message = json["message"].as_str().or_else(|| json["error"]["message"].as_str());
+    let value = || json["value"].as_str().filter(|_| member != "value");
+    let message = json["message"].as_str().or_else(|| json["error"]["message"].as_str()).or_else(value);
     message.map_or_else(String::new, |message| format!(": {}", message.chars().take(300).collect::<String>()))
 }
 
@@ -141,4 +144,19 @@ fn with_query(url: &str, variable: &str, more: &[(&str, &str)]) -> Result<Url> {
     }
     url.query_pairs_mut().extend_pairs(more);
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_says_is_told_but_no_token() {
+        let azure = |body: &[u8]| said(body, "oidcToken");
+        assert_eq!(azure(br#"{"count": 1, "value": "no explicit reference"}"#), ": no explicit reference");
+        assert_eq!(azure(br#"{"message": "wrong", "value": "other"}"#), ": wrong");
+        assert_eq!(azure(br#"{"oidcToken": "a.b.c"}"#), "");
+        assert_eq!(azure(b"a.b.c"), "");
+        assert_eq!(said(br#"{"value": "a.b.c"}"#, "value"), "", "with GitHub that is the token");
+    }
 }

@@ -11,8 +11,13 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use super::federation::Turned;
 use crate::error::{Answer, Error, Kind, root_cause};
 
-/// Adds the cause to an error, and what to do about it.
-pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
+/// Adds the cause to an error, and what to do about it. `profile` is the one that was named.
+pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str>) -> Error {
+    // A profile's name may have spaces, and then is in quotes for a shell.
+    let profile = profile.map_or_else(String::new, |name| match name.contains(char::is_whitespace) {
+        true => format!(" --profile {name:?}"),
+        false => format!(" --profile {name}"),
+    });
     let chain = std::iter::successors(Some(why as &(dyn StdError + 'static)), |&error| error.source());
     // What the CI said is worded already.
     if let Some(own) = chain.clone().find_map(|error| error.downcast_ref::<Error>()) {
@@ -42,7 +47,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
     let Some(answer) = answer else {
         let mut all: Vec<String> = chain.map(ToString::to_string).collect();
         if all.iter().any(|text| text.contains("SSO") || text.contains("/sso/")) {
-            return error.because(root_cause(why)).hint("Log in anew: aws sso login, with the profile's name.");
+            return error.because(root_cause(why)).hint(format!("Log in anew:\n  aws sso login{profile}"));
         }
         // Its own words for that speak of a provider that was not enabled.
         if matches!(why, CredentialsError::CredentialsNotLoaded(_)) {
@@ -56,7 +61,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
         all.retain(|text| *text != general);
         let said = if all.is_empty() { general } else { all.join(": ") };
         return error.because(said.trim_end().to_owned()).hint(
-            "The same settings can be tried with: aws sts get-caller-identity. Check the route to AWS and the proxy, too.",
+            format!("Check the route to AWS and the proxy, and try the same settings with:\n  aws sts get-caller-identity{profile}"),
         );
     };
     let hint = cure(&answer, claims.as_deref());
@@ -64,8 +69,8 @@ pub(super) fn refused(error: Error, why: &CredentialsError) -> Error {
 }
 
 /// Where profiles come from.
-const PROFILES: &str = "aws configure list-profiles tells which there are. They stand in ~/.aws/config (or AWS_CONFIG_FILE) and \
-                        ~/.aws/credentials (or AWS_SHARED_CREDENTIALS_FILE).";
+const PROFILES: &str = "Profiles stand in ~/.aws/config (or AWS_CONFIG_FILE) and ~/.aws/credentials (or \
+                        AWS_SHARED_CREDENTIALS_FILE). Which there are:\n  aws configure list-profiles";
 
 /// Whether STS gave no answer, or said that it is out of order.
 fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {

@@ -100,7 +100,7 @@ impl Folder {
         let has = |name: &str| path.join(name).exists();
         Err(if manifest.is_some() {
             error.hint(format!(
-                "This looks like an unpacked `docker save`. Pack it again: tar -C {0} -cf image.tar .",
+                "This looks like an unpacked `docker save`. Pack it again:\n  tar -C {0} -cf image.tar .",
                 quoted(&path.display().to_string())
             ))
         } else if has("Dockerfile") || has("Containerfile") {

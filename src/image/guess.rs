@@ -24,14 +24,14 @@ pub(super) fn no_image(source: &Source, packed: Option<Codec>, start: &[u8]) -> 
     let other = |what: &str| Error::input(format!("{name} is {what}, not an image archive")).hint(SAVE);
     let unread = |what: &str, command: &str| {
         let hint = match packed {
-            None => format!("Unpack it first: {command}{}", source.operand()),
+            None => format!("Unpack it first:\n  {command}{}", source.operand()),
             Some(_) => "Only one packing is undone. Unpack the file first.".into(),
         };
         Error::input(format!("{name} is compressed with {what}, which is not read")).hint(hint)
     };
     match start {
         [] if *source == Source::StandardInput && packed.is_none() => {
-            other("empty").hint("Pipe an archive into it: docker save app:1 | ecr-push - REPOSITORY:TAG")
+            other("empty").hint("Pipe an archive into it:\n  docker save app:1 | ecr-push - REPOSITORY:TAG")
         }
         [] => other("empty"),
         [0x04, 0x22, 0x4d, 0x18, ..] => unread("lz4", "lz4 -d"),

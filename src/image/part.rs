@@ -16,7 +16,7 @@
 
 use super::choice::listed;
 use super::model::{Absent, Child, Content, Image, Index, Role};
-use super::{Platform, compose, shown};
+use super::{Platform, compose, quoted, shown};
 use crate::error::{Error, Result};
 use crate::reference::Digest;
 
@@ -88,7 +88,7 @@ impl Part {
                     let manifest = manifest.clone();
                     Ok(part(image, manifest, vec![note]))
                 }
-                Extent::Short(missing) => Err(incomplete(index, &missing, &name)),
+                Extent::Short(missing) => Err(incomplete(&image, index, &missing)),
             },
             (Platforms::Present, Content::Index(index)) => self.reduced(image.clone(), index, &name),
         }
@@ -246,7 +246,8 @@ pub(super) fn choices(platforms: &[Platform]) -> String {
 }
 
 /// What is said about an index that lists what the archive has not.
-fn incomplete(index: &Index, missing: &[&Absent], name: &str) -> Error {
+fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
+    let name = name(image);
     let of_image = |absent: &&&Absent| matches!(absent.role, Role::Image(_));
     let Some(first) = missing.iter().find(of_image) else {
         let what = format!("the archive lacks attestations that the index of {name} lists");
@@ -272,13 +273,18 @@ fn incomplete(index: &Index, missing: &[&Absent], name: &str) -> Error {
         let more = names.split_off(MOST_NAMED).len();
         names.push(format!("{more} more"));
     }
+    let image = image.names.first().map_or_else(|| "IMAGE".into(), |name| quoted(name));
+    let absent = match &first.role {
+        Role::Image(Some(platform)) => platform.to_string(),
+        _ => "OS/ARCH".into(),
+    };
     let present = Content::Index(Box::new(index.clone())).platforms();
     let present = present.first().map_or_else(|| "OS/ARCH".into(), ToString::to_string);
     Error::input(format!("the index of {name} lists {}, which the archive lacks", names.join(", ")))
         .because(first.error.clone())
         .hint(format!(
             "Push one image that is there with --platform {present}, or all that are there, as a new index, with \
-             --present-platforms. For the rest, pull it first (docker pull --platform OS/ARCH IMAGE) and save again."
+             --present-platforms. For the rest, pull it first and save again:\n  docker pull --platform {absent} {image}"
         ))
 }
 

@@ -43,7 +43,7 @@ impl Source {
         };
         if file.is_terminal() {
             return Err(Error::usage(format!("{self} is a terminal, and no archive comes from there"))
-                .hint("Pipe one in, `docker save app:1 | ecr-push - REPOSITORY:TAG`, or name a file."));
+                .hint("Name a file, or pipe one in:\n  docker save app:1 | ecr-push - REPOSITORY:TAG"));
         }
         let metadata = file.metadata().map_err(failed)?;
         let reach = if metadata.is_dir() {
@@ -136,7 +136,7 @@ fn nothing_at(path: &Path, error: io::Error) -> Error {
     let text = path.display().to_string();
     if text.parse::<Target>().is_ok_and(|image| !image.tags.is_empty()) {
         return missing.hint(format!(
-            "It takes an archive, not the name of an image. Of one that Docker has: docker save {text} | ecr-push - TARGET"
+            "It takes an archive, not the name of an image. Of one that Docker has:\n  docker save {text} | ecr-push - TARGET"
         ));
     }
     match std::env::current_dir() {

@@ -290,7 +290,7 @@ impl Kept {
         let Some(Found { origin, .. }) = found else {
             let error =
                 Error::new(Kind::Permission, format!("{host} said no: it wants a login, and there is none for it"));
-            let hint = format!("Log in with docker login {host}, or give --username NAME --password-stdin.");
+            let hint = format!("Give --username NAME --password-stdin, or log in:\n  docker login {host}");
             return error.answered(answer).hint(hint);
         };
         match renewal(host) {
@@ -299,13 +299,13 @@ impl Kept {
                 let why = if has_expired { "has expired" } else { "was refused" };
                 // What ECR says of it is for whoever made it, and not about rights.
                 Error::new(Kind::Permission, format!("{origin} for {host} {why}")).because(answer).hint(format!(
-                    "Renew it: {command}; or give AWS credentials, with which it is renewed without a word."
+                    "Give AWS credentials, with which it is renewed without a word, or renew it:\n  {command}"
                 ))
             }
             None => {
                 let cure = match &self.given {
                     Some(_) => "Check the name and the password.".to_owned(),
-                    None => format!("Log in anew: docker login {host}"),
+                    None => format!("Log in anew:\n  docker login {host}"),
                 };
                 Error::new(Kind::Permission, format!("{host} said no to {origin}")).answered(answer).hint(cure)
             }

@@ -71,7 +71,7 @@ impl Destination {
                 let (name, host, hint) = (name.clone(), self.host.clone(), self.creation());
                 let absent = || {
                     Error::new(Kind::Refused, format!("the repository {name} does not exist in {host}"))
-                        .hint(format!("Add --create-repository, or create it first: {hint}"))
+                        .hint(format!("Add --create-repository, or create it first:\n  {hint}"))
                 };
                 let template = in_time(ecr.template(account, &name)).await.map_err(|error| said(&error));
                 self.have_it_created(template, &absent, request, events).await?;
@@ -162,8 +162,8 @@ impl Destination {
         let what =
             format!("the repository {} was created, and stands without its {which}; nothing was pushed", self.name());
         let error = self.advise(error);
-        let finish = format!("Finish with: {}; then push again.", commands.join(" && "));
-        let hint = error.advice().map_or_else(|| finish.clone(), |advice| format!("{advice} {finish}"));
+        let finish = format!("Finish with this, then push again:\n  {}", commands.join(" && "));
+        let hint = error.advice().map_or_else(|| finish.clone(), |advice| format!("{advice}\n  {finish}"));
         let about = Error::new(error.kind(), what);
         Err(match error.answer() {
             Some(answer) => about.answered(answer.clone()),

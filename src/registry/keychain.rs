@@ -202,7 +202,7 @@ impl Entry {
             (Some(Ok((user, password))), ..) => Ok(Some(Login::password(&user, &password))),
             (Some(Err(())), ..) => {
                 let what = format!("the login for {key} in {} is no user and password in base64", path.display());
-                Err(Error::new(Kind::Permission, what).hint("Log in anew with docker login or podman login."))
+                Err(Error::new(Kind::Permission, what).hint(format!("Log in anew:\n  docker login {key}")))
             }
             (None, Some(user), Some(password)) if !user.is_empty() => Ok(Some(Login::password(user, password))),
             _ => Ok(None),

@@ -120,7 +120,12 @@ fn refused(unusable: &Unusable) -> String {
 fn reason(error: &Error) -> String {
     let causes = error.causes();
     let sentence = if causes.is_empty() { error.to_string() } else { format!("{error}: {}", causes.join(": ")) };
-    let hint = error.advice().map(|hint| wrapped(2, &format!("hint: {hint}")));
+    // What is to be copied has a line of its own, however long.
+    let hint = error.advice().map(|hint| hint.split_once('\n').map_or((hint, ""), |(words, lines)| (words, lines)));
+    let hint = hint.map(|(words, lines)| {
+        let lines = lines.lines().map(|line| format!("{line}\n")).collect::<String>();
+        wrapped(2, &format!("hint: {words}")) + &lines
+    });
     wrapped(2, &sentence) + &hint.unwrap_or_default()
 }
 
@@ -257,4 +262,16 @@ fn wrapped(indent: usize, text: &str) -> String {
         }
     }
     lines + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_of_a_hint_is_not_wrapped() {
+        let command = format!("  docker pull --platform linux/arm64 {}", "a/".repeat(COLUMNS));
+        let error = Error::input("it is not there").hint(format!("Pull it:\n{command}"));
+        assert_eq!(reason(&error), format!("  it is not there\n  hint: Pull it:\n{command}\n"));
+    }
 }

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use ecr_push::sandbox::{Locations, Rules};
+use ecr_push::sandbox::{Locations, Options, Rules};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -50,8 +50,18 @@ impl Cloud {
     }
 
     pub(crate) fn with(region: &str, rules: Rules) -> Self {
+        let create = vec!["team/app".parse().unwrap()];
+        Self::around(Options { region: region.to_owned(), create, rules, ..Options::default() }, |_| None)
+    }
+
+    /// Around such a sandbox, but for names that lead elsewhere.
+    pub(crate) fn around(
+        options: Options,
+        elsewhere: impl Fn(&str) -> Option<SocketAddr> + Copy + Send + 'static,
+    ) -> Self {
         // As ECR's own are, but without the name that the sandbox believes to have.
-        let ecr = Ecr::in_region(region, &["team/app"], Rules { locations: Locations::Path, ..rules });
+        let rules = Rules { locations: Locations::Path, ..options.rules };
+        let ecr = Ecr::started(Options { rules, ..options });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let authority = Arc::new(Authority::new("a company's own"));
         let ca_file = authority.file(&ecr.bench);
@@ -61,7 +71,8 @@ impl Cloud {
         let names = Arc::clone(&asked);
         runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, sandbox, Arc::clone(&authority), Arc::clone(&names)));
+                let lead = move |name: &str| elsewhere(name).unwrap_or(sandbox);
+                tokio::spawn(serve(client, lead, Arc::clone(&authority), Arc::clone(&names)));
             }
         });
         Self { ecr, proxy, ca_file, asked, _runtime: runtime }
@@ -100,7 +111,12 @@ impl Cloud {
     }
 }
 
-async fn serve(client: TcpStream, sandbox: SocketAddr, authority: Arc<Authority>, asked: Arc<Mutex<BTreeSet<String>>>) {
+async fn serve(
+    client: TcpStream,
+    lead: impl Fn(&str) -> SocketAddr,
+    authority: Arc<Authority>,
+    asked: Arc<Mutex<BTreeSet<String>>>,
+) {
     let mut client = BufReader::new(client);
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -116,11 +132,11 @@ async fn serve(client: TcpStream, sandbox: SocketAddr, authority: Arc<Authority>
         return;
     };
     client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
-    let name = name.to_owned();
+    let (name, server) = (name.to_owned(), lead(name));
     let (certificate, key) = authority.issue(|params| *params = rcgen::CertificateParams::new(vec![name]).unwrap());
     let config = ServerConfig::builder().with_no_client_auth();
     let config = config.with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.into())).unwrap();
     let Ok(mut client) = TlsAcceptor::from(Arc::new(config)).accept(client).await else { return };
-    let Ok(mut server) = TcpStream::connect(sandbox).await else { return };
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
     tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
 }

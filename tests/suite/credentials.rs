@@ -74,7 +74,11 @@ fn a_profile_that_is_not_there_is_named() {
     let cloud = Cloud::of("eu-west-1");
     let command = configured(&cloud, push(&cloud, &["--profile", "ci"]), &profile("other", "AKIAPROFILE"));
     let run = cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the profile ci"]);
-    drop(run.says(&["there is no such profile", "hint: aws configure list-profiles tells which there are"]));
+    drop(run.says(&[
+        "there is no such profile",
+        "hint: Profiles stand in ~/.aws/config",
+        "Which there are:\n  aws configure list-profiles\n",
+    ]));
     // Neither a profile nor a file of profiles.
     let run = cloud.finish(push(&cloud, &["--profile", "ci"])).exits(3);
     drop(run.says(&["cannot get AWS credentials from the profile ci", "there is no such profile", "list-profiles"]));
@@ -414,7 +418,12 @@ fn a_profile_whose_login_has_ended_says_how_to_log_in() {
     let text = "[profile p]\nsso_session = s\nsso_account_id = 000000000000\nsso_role_name = r\n\
                 [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://d-1.awsapps.com/start\n";
     let command = configured(&cloud, push(&cloud, &["--profile", "p"]), text);
-    drop(cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the profile p", "aws sso login"]));
+    drop(
+        cloud
+            .finish(command)
+            .exits(3)
+            .says(&["cannot get AWS credentials from the profile p", "\n  aws sso login --profile p\n"]),
+    );
 }
 
 #[test]

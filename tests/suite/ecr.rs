@@ -55,11 +55,14 @@ impl Ecr {
 
     /// A sandbox that plays a region.
     pub(crate) fn in_region(region: &str, repositories: &[&str], rules: Rules) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let create = repositories.iter().map(|name| name.parse().unwrap()).collect();
-        let sandbox = runtime
-            .block_on(Sandbox::start(Options { create, rules, region: region.to_owned(), ..Options::default() }))
-            .unwrap();
+        Self::started(Options { create, rules, region: region.to_owned(), ..Options::default() })
+    }
+
+    /// Any sandbox.
+    pub(crate) fn started(options: Options) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
         Self { bench: Bench::new(), sandbox, _runtime: runtime }
     }
 

@@ -104,7 +104,7 @@ fn folders_without_a_layout() {
     std::fs::write(folder.path().join("Dockerfile"), "FROM scratch").unwrap();
     drop(refused_at_once(&[&path], 1).says(&["Build it first"]));
     std::fs::write(folder.path().join("manifest.json"), "[]").unwrap();
-    drop(refused_at_once(&[&path], 1).says(&["unpacked `docker save`", "tar -C "]));
+    drop(refused_at_once(&[&path], 1).says(&["unpacked `docker save`", "\n  tar -C "]));
 }
 
 #[test]

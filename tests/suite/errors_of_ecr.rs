@@ -62,7 +62,7 @@ const CASES: [Case; 30] = [
             "The repository with name 'team/app' does not exist in the registry with id '000000000000'",
         ),
         1,
-        &["Add --create-repository", "aws ecr create-repository --repository-name team/app --region us-east-1"],
+        &["Add --create-repository", "\n  aws ecr create-repository --repository-name team/app --region us-east-1"],
     ),
     case(
         PUT,
@@ -72,7 +72,10 @@ const CASES: [Case; 30] = [
             "The image tag '1' already exists in the 'team/app' repository and cannot be overwritten because the tag is immutable.",
         ),
         1,
-        &["push under another tag", "aws ecr put-image-tag-mutability --repository-name team/app --region us-east-1"],
+        &[
+            "push under another tag",
+            ":\n  aws ecr put-image-tag-mutability --repository-name team/app --region us-east-1",
+        ],
     ),
     case(
         PUT,
@@ -88,7 +91,7 @@ const CASES: [Case; 30] = [
         POST,
         (400, "KmsException", "The key is disabled"),
         1,
-        &["encrypted with a key of AWS KMS", "kms:CreateGrant", "aws ecr describe-repositories"],
+        &["encrypted with a key of AWS KMS", "kms:CreateGrant", "\n  aws ecr describe-repositories"],
     ),
     case(POST, (403, "DENIED", "KMS key is not accessible"), 1, &["encrypted with a key of AWS KMS"]),
     case(
@@ -266,13 +269,16 @@ fn whose_policy_it_is_that_denies_is_told_apart() {
         (none("identity-based policy"), vec![allow.as_str(), "in the caller's IAM policy", &statement]),
         (
             none("resource-based policy"),
-            vec!["in the repository's own policy", of_repository, "aws ecr get-repository-policy"],
+            vec!["in the repository's own policy", of_repository, "\n  aws ecr get-repository-policy"],
         ),
         (none("permissions boundary"), vec![&allow, "in the permissions boundary of the caller, too", &statement]),
         (none("session policy"), vec![&allow, "in the policy of the caller's session, too"]),
         (none("service control policy"), vec![&allow, "in a service control policy, too", "AWS organization"]),
         (none("resource control policy"), vec![&allow, "in a resource control policy, too"]),
-        (none("VPC endpoint policy"), vec![&allow, "in the policy of the VPC endpoint, too", "describe-vpc-endpoints"]),
+        (
+            none("VPC endpoint policy"),
+            vec![&allow, "in the policy of the VPC endpoint, too", "\n  aws ec2 describe-vpc-endpoints\n"],
+        ),
         (explicit("an identity-based policy"), vec![&deny, "A Deny of the caller's IAM policy"]),
         (
             explicit("a resource-based policy"),

@@ -94,6 +94,7 @@ fn platforms_that_were_never_pulled_are_named_and_nothing_is_pushed() {
     let run = refused_at_once(&[&archive], 1);
     let run = run.says(&["error: the index of app:1 lists linux/arm64, linux/s390x, which the archive lacks\n"]);
     let run = run.says(&["because: the archive lacks blobs/sha256/", "--platform linux/amd64", "--present-platforms"]);
+    let run = run.says(&[":\n  docker pull --platform linux/arm64 "]);
     drop(run);
     let run = refused_at_once(&[&archive, "--platform", "linux/arm64"], 2);
     drop(

@@ -132,7 +132,7 @@ fn a_docker_registry_with_a_password_file() {
     let run = with_password(to(&Bench::new(), &place, &[]), b"wrong").exits(3).prints("");
     drop(run.says(&["said no to the login of bob given with --username", "HTTP 401", "hint: Check the name"]));
     let run = finish(to(&Bench::new(), &place, &[]), String::new).exits(3).prints("");
-    let hint = format!("hint: Log in with docker login {host}, or give --username NAME --password-stdin.");
+    let hint = format!("hint: Give --username NAME --password-stdin, or log in:\n  docker login {host}\n");
     drop(run.says(&["said no: it wants a login, and there is none for it", &hint]));
 }
 

@@ -58,8 +58,8 @@ fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
     let words =
         ["error: the login of AWS in ", &format!("for {HOST} has expired"), "Your authorization token has expired"];
     let run = run.says(&words).says(&[&format!(
-        "hint: Renew it: aws ecr get-login-password --region us-east-1 | docker login --username AWS --password-stdin {HOST}; \
-         or give AWS credentials"
+        "hint: Give AWS credentials, with which it is renewed without a word, or renew it:\n  \
+         aws ecr get-login-password --region us-east-1 | docker login --username AWS --password-stdin {HOST}\n"
     )]);
     drop(run.never_says(&[&token]));
     assert!(ecr.log().len() - asked <= 2, "{}", ecr.story());
@@ -67,7 +67,7 @@ fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
     let command =
         with_docker_login(&ecr, &ecr.token(), &[&archive, &format!("{HOST}/team/new:1"), "--create-repository"]);
     let words =
-        ["the repository team/new does not exist", "a docker login cannot create it", "aws ecr create-repository"];
+        ["the repository team/new does not exist", "a docker login cannot create it", "\n  aws ecr create-repository"];
     drop(ecr.finish(command).exits(1).says(&words));
 }
 
@@ -233,11 +233,15 @@ fn ecr_public_s_repositories_are_created_by_its_own_api() {
     // The alias is somebody else's.
     let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).exits(1);
     let run = run.says(&["warning: ECR Public calls it public.ecr.aws/sandbox/tool: is that alias yours?"]);
-    drop(run.says(&["NAME_UNKNOWN", "hint: The alias has no such repository", "aws ecr-public describe-registries"]));
+    drop(run.says(&[
+        "NAME_UNKNOWN",
+        "hint: The alias has no such repository",
+        "\n  aws ecr-public describe-registries --region us-east-1\n",
+    ]));
     drop(
         ecr.finish(command(&ecr, &["public.ecr.aws/app:1"]))
             .exits(2)
-            .says(&["cannot be in ECR Public", "tells the alias"]),
+            .says(&["cannot be in ECR Public", "\n  aws ecr-public describe-registries --region us-east-1\n"]),
     );
 }
 

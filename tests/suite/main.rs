@@ -7,6 +7,7 @@
 //! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure;
 //!   `written.rs`: archives in the forms of their writers; `layouts.rs`: layouts with indexes and signatures
 //! - `cloud.rs`: all of AWS behind a proxy, under its own names
+//! - `document.rs`: the README, taken apart; `workshop.rs`: where its scripts run; `played.rs`: CI systems, played
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
 //! - `schema.rs`: holds every report against its schema
@@ -19,12 +20,15 @@
 mod bench;
 mod build;
 mod cloud;
+mod document;
 mod drawn;
 mod ecr;
 mod judged;
 mod layouts;
 mod line;
 mod parts;
+#[cfg(unix)]
+mod played;
 mod proxy;
 mod pushed;
 mod registry;
@@ -34,6 +38,8 @@ mod schema;
 mod screen;
 mod source;
 mod traffic;
+#[cfg(unix)]
+mod workshop;
 mod written;
 
 mod archives;
@@ -73,6 +79,8 @@ mod promotion;
 mod quick_start;
 mod readme;
 mod reasons;
+#[cfg(unix)]
+mod recipes;
 mod regions;
 mod repair;
 mod report;

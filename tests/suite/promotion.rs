@@ -17,14 +17,14 @@ const SPDX: &str = "application/spdx+json";
 
 /// A layout as `cosign save` writes it: an index for two platforms, and beside it its signatures and attestations, which
 /// nothing but `kind` tells from images.
-struct Saved {
-    layout: Layout,
-    index: Value,
+pub(crate) struct Saved {
+    pub(crate) layout: Layout,
+    pub(crate) index: Value,
     signatures: Value,
     attestations: Value,
 }
 
-fn saved(ecr: &Ecr) -> Saved {
+pub(crate) fn saved(ecr: &Ecr) -> Saved {
     let layout = Layout::new(&ecr.bench, "saved");
     let index = layout.index(&[layout.image("linux/amd64"), layout.image("linux/arm64")]);
     let (signatures, attestations) = (layout.signature(&index), layout.dsse(&index));

@@ -7,15 +7,9 @@ use ecr_push::report::ci::{SYSTEMS, System};
 use ecr_push::sandbox::{Absent, Rules};
 
 use super::bench::{Bench, finish, testdata};
+use super::document::{README, blocks_of, rows, section};
 use super::ecr::Ecr;
-
-const README: &str = include_str!("../../README.md");
-
-/// The README's blocks of a language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    let fence = format!("```{language}\n");
-    README.split(fence.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
-}
+use super::registry::second_opinion;
 
 /// Lines without what differs from run to run: the port and the time.
 fn alike(text: &str) -> BTreeSet<String> {
@@ -34,12 +28,12 @@ fn alike(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_first_command_gives_what_the_readme_shows() {
-    let first = blocks("sh")[0].trim();
+    let first = blocks_of("sh")[0].trim();
     let arguments: Vec<_> = first.strip_prefix("cargo run --release -- ").unwrap().split(' ').collect();
     let mut command = Bench::new().command(&arguments);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     let run = finish(command, String::new).exits(0);
-    assert_eq!(alike(&(run.stderr.clone() + &run.stdout)), alike(blocks("text")[0]));
+    assert_eq!(alike(&(run.stderr.clone() + &run.stdout)), alike(blocks_of("text")[0]));
 }
 
 #[test]
@@ -152,11 +146,6 @@ fn what_is_explained_is_what_the_readme_shows() {
     }
 }
 
-/// A section of the README.
-fn section(title: &str) -> &'static str {
-    README.split(&format!("{title}\n")).nth(1).unwrap().split("\n### ").next().unwrap()
-}
-
 /// The options that a text names.
 fn options(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
@@ -178,44 +167,90 @@ fn the_tables_of_options_are_those_of_the_program() {
 }
 
 #[test]
-fn every_command_line_of_the_readme_is_understood() {
-    let lines = blocks("sh").concat();
-    let lines = lines.lines().map(|line| line.split(" #").next().unwrap_or_default().trim());
-    let pushes: Vec<_> = lines.filter(|line| line.starts_with("ecr-push image.tar")).collect();
-    assert!(pushes.len() >= 5, "{pushes:?}");
-    for line in pushes {
-        let arguments: Vec<_> = line.split_whitespace().skip(1).collect();
-        // There is no such archive, which is only found out after the command line made sense.
-        let _run = Bench::new().run(&arguments).exits(1).says(&["image.tar"]);
+fn every_parameter_of_the_task_has_a_counterpart() {
+    let rows = rows(section("### Coming from the Amazon ECR Push task"));
+    for (parameter, name) in [
+        ("Display name", "displayName"),
+        ("AWS Credentials", "awsCredentials"),
+        ("AWS Region", "regionName"),
+        ("Image Identity", "imageSource"),
+        ("Source Image Name", "sourceImageName"),
+        ("Source Image Tag", "sourceImageTag"),
+        ("Source Image ID", "sourceImageId"),
+        ("Target Repository Name", "repositoryName"),
+        ("Target Repository Tag", "pushTag"),
+        ("Create repository if it does not exist", "autoCreateRepository"),
+        ("Force repository name to follow Docker naming conventions", "forceDockerNamingConventions"),
+        ("Remove Docker image after ECR push", "removeDockerImage"),
+        ("Image Tag Output Variable", "outputVariable"),
+        ("Log Request", "logRequest"),
+        ("Log Response", "logResponse"),
+        ("Task Permissions", "|"),
+    ] {
+        let is_it = |(first, rest): &(&str, &str)| {
+            let (names, here) = rest.split_once("| ").unwrap_or_default();
+            first.contains(parameter) && (names.contains(&format!("`{name}`")) || name == "|") && here.len() > 5
+        };
+        assert!(rows.iter().any(is_it), "{parameter}");
+    }
+}
+
+/// Where people come from, and what they have known there.
+const ELSEWHERE: [(&str, &[&str]); 4] = [
+    ("### Coming from the Amazon ECR Push task", &[]),
+    // https://github.com/google/go-containerregistry/blob/main/cmd/crane/doc/crane_push.md, and `crane_auth_login.md`
+    (
+        "### Coming from crane",
+        &[
+            "--allow-nondistributable-artifacts",
+            "--image-refs",
+            "--index",
+            "--insecure",
+            "--password-stdin",
+            "--platform",
+            "--verbose",
+        ],
+    ),
+    // https://github.com/containers/skopeo/blob/main/docs/skopeo-copy.1.md: what is newer than the one that may be here.
+    ("### Coming from skopeo", &["--dry-run", "--image-parallel-copies", "--retry-delay", "--sign-by-sigstore"]),
+    // https://docs.docker.com/reference/cli/docker/image/push/
+    ("### Coming from docker and the AWS CLI", &["--all-tags", "--disable-content-trust", "--platform", "--quiet"]),
+];
+
+#[test]
+fn what_other_tools_know_has_a_counterpart_that_is_there_or_a_reason() {
+    let help = options(&Bench::new().run(&["--help"]).exits(0).stdout);
+    for (title, flags) in ELSEWHERE {
+        let rows = rows(section(title));
+        let there = rows.iter().flat_map(|(first, _)| options(first)).collect::<BTreeSet<_>>();
+        let missing: Vec<_> = flags.iter().filter(|flag| !there.contains(**flag)).collect();
+        assert!(missing.is_empty() && !rows.is_empty(), "{title}: {missing:?}");
+        for (first, rest) in rows {
+            assert_eq!(rest.contains("ot here"), rest.contains("because"), "{title}, {first}: why not?");
+            // Between backticks, but for other tools' commands.
+            let ours = |span: &&str| {
+                !["aws ", "cosign ", "crane ", "docker ", "podman ", "skopeo "]
+                    .iter()
+                    .any(|tool| span.starts_with(tool))
+            };
+            let named = rest.split('`').skip(1).step_by(2).filter(ours).flat_map(options).collect::<BTreeSet<_>>();
+            assert!(named.is_subset(&help), "{title}, {first}: {named:?}");
+        }
     }
 }
 
 #[test]
-fn every_parameter_of_the_task_has_a_counterpart() {
-    let section = section("### Coming from the Amazon ECR Push task");
-    let rows: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).skip(1).collect();
-    for parameter in [
-        "Display name",
-        "AWS Credentials",
-        "AWS Region",
-        "Image Identity",
-        "Source Image Name",
-        "Source Image Tag",
-        "Source Image ID",
-        "Target Repository Name",
-        "Target Repository Tag",
-        "Create repository if it does not exist",
-        "Force repository name to follow Docker naming conventions",
-        "Remove Docker image after ECR push",
-        "Image Tag Output Variable",
-        "Log Request",
-        "Log Response",
-        "Task Permissions",
-    ] {
-        assert!(rows.iter().any(|(name, here)| name.contains(parameter) && !here.is_empty()), "{parameter}");
+fn every_option_of_skopeo_copy_has_a_row() {
+    if !second_opinion("skopeo") {
+        return;
     }
-    let help = options(&Bench::new().run(&["--help"]).exits(0).stdout);
-    assert!(options(section).is_subset(&help), "{:?}", options(section));
+    let help = std::process::Command::new("skopeo").args(["copy", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let flags = help.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
+    let flags: BTreeSet<_> = flags.flat_map(options).collect();
+    let rows = rows(section("### Coming from skopeo"));
+    let there: BTreeSet<_> = rows.iter().flat_map(|(first, _)| options(first)).collect();
+    assert!(flags.len() > 40 && flags.is_subset(&there), "{:?}", flags.difference(&there));
 }
 
 #[test]
@@ -225,4 +260,31 @@ fn the_table_of_ci_systems_is_the_program_s() {
         assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
     }
     assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let anchor = |line: &str| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        title.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect::<String>().replace(' ', "-")
+    };
+    // Without blocks of code, which have lines with a # in front.
+    let text: String = README.split("```").step_by(2).collect();
+    let headings: BTreeSet<_> = text.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect::<Vec<_>>();
+    assert!(links.len() > 20);
+    for link in links.into_iter().filter(|link| !link.starts_with("https://")) {
+        let leads = match link.strip_prefix('#') {
+            Some(heading) => headings.contains(heading),
+            None => Path::new(env!("CARGO_MANIFEST_DIR")).join(link).is_file(),
+        };
+        assert!(leads, "{link} leads nowhere");
+    }
+}
+
+#[test]
+fn the_changelog_tells_of_this_version() {
+    let changelog = include_str!("../../CHANGELOG.md");
+    let heading = format!("\n## [{}]", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.contains("\n## [Unreleased]\n") && changelog.contains(&heading), "{heading}");
 }

@@ -124,7 +124,7 @@ fn a_policy_that_fails_after_the_creation_leaves_the_command_to_finish() {
         for verb in verbs {
             let command =
                 format!("aws ecr {verb} --registry-id 000000000000 --repository-name team/app --region us-east-1");
-            run = run.says(&[&command, "file:///"]);
+            run = run.says(&[&command, "file:///", "Finish with this, then push again:\n  aws ecr "]);
         }
         drop(run);
         assert_eq!((ecr.count("ecr:InitiateLayerUpload"), ecr.repositories().len()), (0, 1));

@@ -214,7 +214,7 @@ fn what_comes_is_judged_before_it_is_written() {
     let text = packed("bzip2", b"Dear diary");
     let lz4 = b"\x04\x22\x4d\x18abc".to_vec();
     for (bytes, says) in [
-        (Vec::new(), ["standard input is empty", "hint: Pipe an archive into it: docker save app:1 | ecr-push - "]),
+        (Vec::new(), ["standard input is empty", "hint: Pipe an archive into it:\n  docker save app:1 | ecr-push - "]),
         (b"Dear diary".to_vec(), ["standard input is text, not an image archive", "hint: "]),
         (
             twice,
@@ -222,7 +222,7 @@ fn what_comes_is_judged_before_it_is_written() {
         ),
         (text, ["what is in standard input, packed with bzip2, is text, not an image archive", "hint: "]),
         (packed("zstd", &lz4), ["is compressed with lz4, which is not read", "hint: Only one packing is undone."]),
-        (lz4, ["standard input is compressed with lz4, which is not read", "hint: Unpack it first: lz4 -d\n"]),
+        (lz4, ["standard input is compressed with lz4, which is not read", "hint: Unpack it first:\n  lz4 -d\n"]),
     ] {
         let ecr = Ecr::new();
         // A folder that is not there shows that nothing is written.
@@ -248,7 +248,7 @@ fn a_terminal_is_no_archive() {
             &ecr,
             push(&ecr, &[name], theirs),
             2,
-            &["is a terminal", "hint: Pipe one in, `docker save app:1 | "],
+            &["is a terminal", "hint: Name a file, or pipe one in:\n  docker save app:1 | "],
         );
     }
 }

@@ -23,7 +23,7 @@ const BOUNDS: [Bound; 7] = [
     Bound {
         said: RESOURCE,
         place: "the repository's own policy",
-        who: "See it with: aws ecr get-repository-policy --repository-name",
+        who: "See it with:\n  aws ecr get-repository-policy --repository-name",
     },
     Bound {
         said: "permissions boundary",
@@ -48,7 +48,7 @@ const BOUNDS: [Bound; 7] = [
     Bound {
         said: "VPC endpoint policy",
         place: "the policy of the VPC endpoint",
-        who: "See it with: aws ec2 describe-vpc-endpoints",
+        who: "See it with:\n  aws ec2 describe-vpc-endpoints",
     },
 ];
 
@@ -92,7 +92,7 @@ pub(super) fn said(case: &Case<'_>) -> Option<Advice> {
     let (policy, who) = match case.place {
         _ if bound.said == RESOURCE && action.starts_with("kms:") => (
             "the key's own policy",
-            "See it with: aws kms get-key-policy --policy-name default --key-id KEY".to_owned(),
+            format!("See it with:\n  aws kms get-key-policy --policy-name default --key-id {resource}"),
         ),
         Some(Place { host, repository }) if bound.said == RESOURCE => {
             (bound.place, format!("{} {repository} --region {}", bound.who, host.region))

@@ -116,7 +116,7 @@ fn a_tar_of_something_else_is_told_apart() {
 #[test]
 fn a_folder_of_something_else_is_told_apart() {
     for (files, hint) in [
-        (&["manifest.json"][..], "Pack it again: tar -C /"),
+        (&["manifest.json"][..], "Pack it again:\n  tar -C /"),
         (&["Containerfile"], "built from"),
         (&[], "Give the folder that holds oci-layout"),
     ] {

@@ -45,7 +45,7 @@ impl Destination {
             }
             Some(false) => {
                 return Err(Error::new(Kind::Refused, format!("the repository {name} does not exist"))
-                    .hint(format!("Add --create-repository, or create it first: {}", self.creation())));
+                    .hint(format!("Add --create-repository, or create it first:\n  {}", self.creation())));
             }
             Some(true) | None => {}
         }
@@ -63,7 +63,7 @@ impl Destination {
             return Ok(());
         }
         let (name, host) = (self.repository.clone(), self.host.clone());
-        let hint = format!("Give AWS credentials, or create it first: {}", self.creation());
+        let hint = format!("Give AWS credentials, or create it first:\n  {}", self.creation());
         let absent = || {
             let what = format!("the repository {name} does not exist in {host}, and a docker login cannot create it");
             Error::new(Kind::Refused, what).hint(hint.clone())

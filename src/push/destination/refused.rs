@@ -11,7 +11,7 @@ impl Destination {
         match &self.place {
             Some(place) => ecr::advise(error, Some(place)),
             None if self.host.is_ecr_public() && error.answer().is_some_and(|it| it.code == "NAME_UNKNOWN") => {
-                error.hint("The alias has no such repository: aws ecr-public describe-registries tells which aliases are yours.")
+                error.hint("The alias has no such repository. Which aliases are yours:\n  aws ecr-public describe-registries --region us-east-1")
             }
             None => error,
         }
@@ -48,7 +48,7 @@ impl Destination {
         match ecr.doubt(&host.account, repository).await.ok()? {
             Doubt::Absent => {
                 let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"));
-                Some(error.hint(format!("Add --create-repository, or create it: {}", self.creation())))
+                Some(error.hint(format!("Add --create-repository, or create it:\n  {}", self.creation())))
             }
             Doubt::Denied(said) => {
                 let error = Error::new(Kind::Permission, format!("{hung_up}, and its API says why"));

@@ -1,0 +1,138 @@
+//! Every command of the README that calls the program is run, and every pipeline of it is played.
+
+use ecr_push::sandbox::Assumed;
+use saphyr::{LoadableYamlNode as _, Yaml};
+use serde_json::{Map, Value};
+
+use super::document::{Block, blocks};
+use super::played::{ROLE, azure, codebuild, github, gitlab, jenkins, kubernetes, tekton};
+use super::promotion::saved;
+use super::workshop::{Workshop, keys};
+
+/// Lines that are not run here, by how they begin, each with the reason.
+const EXCEPTIONS: [(&str, &str); 4] = [
+    ("cargo ", "builds or tests this repository: CI does"),
+    (".ci/", "the same"),
+    ("tests/", "the same"),
+    ("ecr-push sandbox ", "runs until it is stopped, on a port of its own: tests/suite/quick_start.rs"),
+];
+
+/// A script without the lines that are not run, and how many calls of the program went with them.
+fn runnable(block: &Block) -> (String, usize) {
+    let excepted = |line: &&str| EXCEPTIONS.iter().any(|(start, _)| line.starts_with(start));
+    let (out, kept): (Vec<&str>, Vec<&str>) = block.text.lines().partition(excepted);
+    (kept.join("\n"), out.iter().filter(|line| line.starts_with("ecr-push ")).count())
+}
+
+/// A document of YAML as one of JSON, which has the handier type.
+fn json(yaml: &Yaml<'_>) -> Value {
+    let scalar = |yaml: &Yaml<'_>| yaml.as_str().map(str::to_owned);
+    match yaml {
+        Yaml::Sequence(all) => all.iter().map(json).collect(),
+        Yaml::Mapping(all) => {
+            let member = |(key, value)| (scalar(key).expect("keys are strings"), json(value));
+            Value::Object(all.iter().map(member).collect::<Map<_, _>>())
+        }
+        other if other.is_null() => Value::Null,
+        other => scalar(other).map(Value::String).unwrap_or_else(|| {
+            let number = other.as_floating_point().map(Value::from);
+            number.or(other.as_integer().map(Value::from)).or(other.as_bool().map(Value::Bool)).expect("a scalar")
+        }),
+    }
+}
+
+/// The one document of a block.
+fn parsed(block: &Block) -> Value {
+    let documents = Yaml::load_from_str(block.text);
+    let documents = documents.unwrap_or_else(|error| panic!("the YAML of line {}: {error}", block.line));
+    let [document] = &documents[..] else { panic!("one document in line {}", block.line) };
+    json(document)
+}
+
+/// Plays a pipeline, which its form tells the system of.
+fn play(workshop: &Workshop, pipeline: &Value) {
+    if pipeline.is_array() || pipeline["steps"].is_array() {
+        azure(workshop, pipeline);
+    } else if pipeline["jobs"].is_object() {
+        github(workshop, pipeline);
+    } else if pipeline["stages"].is_array() {
+        gitlab(workshop, pipeline);
+    } else if pipeline["phases"].is_object() {
+        codebuild(workshop, pipeline);
+    } else if pipeline["kind"] == "Task" {
+        tekton(workshop, pipeline);
+    } else if pipeline["kind"] == "Job" {
+        kubernetes(workshop, pipeline);
+    } else {
+        panic!("whose pipeline is this? {pipeline}");
+    }
+}
+
+/// The program was called as often as the README calls it, and where a role is named it was assumed by a token.
+#[track_caller]
+fn was_played(workshop: &Workshop, block: &Block) {
+    assert_eq!(workshop.calls(), block.calls(), "calls of line {}", block.line);
+    assert!(workshop.calls() > 0, "the pipeline of line {} does not push", block.line);
+    let tags = workshop.cloud.manifests_put();
+    assert!(!tags.is_empty(), "line {} pushes nothing", block.line);
+    if block.text.contains("--role-arn") {
+        let by_token = |it: &Assumed| it.action == "AssumeRoleWithWebIdentity" && it.role == ROLE;
+        assert!(workshop.cloud.assumed().iter().all(by_token) && !workshop.cloud.assumed().is_empty());
+    }
+}
+
+#[test]
+fn every_script_of_the_readme_goes_well() {
+    let scripts: Vec<_> = blocks().into_iter().filter(|block| block.language == "sh").collect();
+    assert!(scripts.iter().map(Block::calls).sum::<usize>() >= 20);
+    for block in scripts {
+        let (script, left_out) = runnable(&block);
+        if script.trim().is_empty() {
+            continue;
+        }
+        let workshop = Workshop::new();
+        workshop.furnish();
+        let signed = saved(&workshop.cloud.ecr);
+        // A registry on this machine has a port that is free, and the sandbox's alias in ECR Public has a name.
+        let script = script.replace("localhost:5000", &format!("localhost:{}", workshop.beside.address().port()));
+        let script = script.replace("public.ecr.aws/alias/", "public.ecr.aws/sandbox/");
+        let mut command = workshop.script(&script);
+        command.envs(keys()).env("TOKEN", "password-of-bob");
+        command.env("DIGEST", super::layouts::digest(&signed.index)).env("SIGNED", &signed.layout.path);
+        drop(workshop.goes_well(command));
+        assert_eq!(workshop.calls() + left_out, block.calls(), "calls of line {}", block.line);
+    }
+}
+
+#[test]
+fn every_pipeline_of_the_readme_goes_well() {
+    let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "yaml").collect();
+    assert!(pipelines.len() >= 8, "{}", pipelines.len());
+    for block in pipelines {
+        let workshop = Workshop::new();
+        play(&workshop, &parsed(&block));
+        was_played(&workshop, &block);
+    }
+}
+
+#[test]
+fn the_pipeline_for_jenkins_goes_well() {
+    let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "groovy").collect();
+    for block in &pipelines {
+        let workshop = Workshop::new();
+        jenkins(&workshop, block.text);
+        was_played(&workshop, block);
+    }
+    assert_eq!(pipelines.len(), 1);
+}
+
+#[test]
+fn no_other_block_of_the_readme_calls_the_program() {
+    let run = ["sh", "yaml", "groovy"];
+    for block in blocks().iter().filter(|block| !run.contains(&block.language)) {
+        assert_eq!(block.calls(), 0, "nobody runs the block of line {}", block.line);
+    }
+    // Their languages are known, so that a misspelt one does not pass.
+    let all: std::collections::BTreeSet<_> = blocks().iter().map(|block| block.language).collect();
+    assert_eq!(all.into_iter().collect::<Vec<_>>(), ["dockerfile", "groovy", "json", "sh", "text", "yaml"]);
+}
