@@ -30,7 +30,7 @@ impl From<LogFormat> for Format {
 pub enum Show {
     /// Bars on a terminal, lines elsewhere
     Auto,
-    /// Bars
+    /// Bars, if it is a terminal
     Bars,
     /// Lines
     Plain,

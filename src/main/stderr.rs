@@ -67,7 +67,9 @@ fn is_stdout_beside_stderr() -> bool {
         out.is_ok_and(|out| err.is_ok_and(|err| out == err))
     }
     #[cfg(not(unix))]
-    false
+    {
+        false
+    }
 }
 
 /// An error in the style of all that stands around it.

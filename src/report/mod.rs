@@ -69,3 +69,14 @@ pub fn failures(outcome: &Outcome, say: &dyn Fn(&Error) -> String) -> String {
     }
     said.concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        let times = [0.0214, 0.9994, 3.21, 59.9, 60.0, 754.9].map(duration);
+        assert_eq!(times, ["21 ms", "999 ms", "3.2 s", "59.9 s", "1 min 0 s", "12 min 34 s"]);
+    }
+}
