@@ -205,6 +205,32 @@ fn only_main_ends_the_process_and_only_main_prints() {
 }
 
 #[test]
+fn a_command_that_cures_has_a_line_of_its_own() {
+    for (_, path, text) in sources().into_iter().filter(|(_, path, _)| !is_test(path)) {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//")).map(str::trim_start);
+        // Strings that go on in the next line are one.
+        let code = code(&lines.collect::<Vec<_>>().join("\n")).replace("\\\n", "");
+        for command in [
+            "aws ec",
+            "aws kms ",
+            "aws sso ",
+            "aws sts ",
+            "aws configure ",
+            "docker login {",
+            "docker pull ",
+            "tar -C ",
+        ] {
+            for (at, _) in code.match_indices(command) {
+                let before = &code[..at];
+                // In front of it: the end of a line, the beginning of the text, another command.
+                let is_apart = ["\\n  ", "\"", "| ", "&& "].iter().any(|end| before.ends_with(end));
+                assert!(is_apart, "{}: {command:?} stands in mid-sentence", path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn no_file_is_too_long_to_be_read() {
     for (_, path, text) in sources() {
         let (lines, name) = (text.lines().count(), path.to_str().unwrap());

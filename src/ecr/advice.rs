@@ -304,10 +304,21 @@ fn quota(case: &Case<'_>) -> Option<Advice> {
     } else if case.says_any(&["layer"]) {
         "52,000 MiB a layer: make the image of more and smaller layers"
     } else {
-        "100,000 images a repository: have a lifecycle policy expire old ones (aws ecr put-lifecycle-policy), or have the \
-         quota raised (Service Quotas, Amazon ECR)"
+        "100,000 images a repository: have a lifecycle policy expire old ones, or have the quota raised (Service Quotas, \
+         Amazon ECR)"
     };
-    case.of_kind(Kind::Refused, &format!("A quota is used up, which waiting does not help. By default it is {which}."))
+    let expires = case.place.filter(|_| which.contains("lifecycle")).map(|Place { host, repository }| {
+        format!(
+            " With a policy in policy.json:\n  aws ecr put-lifecycle-policy --repository-name {repository} --region {} \
+             --lifecycle-policy-text file://policy.json",
+            host.region
+        )
+    });
+    let expires = expires.unwrap_or_default();
+    case.of_kind(
+        Kind::Refused,
+        &format!("A quota is used up, which waiting does not help. By default it is {which}.{expires}"),
+    )
 }
 
 fn throttled(case: &Case<'_>) -> Option<Advice> {

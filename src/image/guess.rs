@@ -94,9 +94,11 @@ pub(super) fn tar_without_image(source: &Source, index: &TarIndex) -> Error {
     match nested {
         Some(folder) => {
             let (folder, quoted) = (shown(folder), quoted(folder));
+            // What came through a pipe has no name.
+            let unpack = if *source == Source::StandardInput { " ARCHIVE".to_owned() } else { source.operand() };
             error.hint(format!(
-                "The image lies in its folder {folder}/. Unpack the tar, then pack what is in there: \
-                 tar -C {quoted} -cf image.tar ."
+                "The image lies in its folder {folder}/. Unpack the tar, then pack what is in there:\n  \
+                 tar -xf{unpack} && tar -C {quoted} -cf packed.tar ."
             ))
         }
         None if has("Dockerfile") || has("Containerfile") => {

@@ -421,8 +421,8 @@ pub(super) fn lacks(name: &str, user: &str, role: &str, more: usize) -> Error {
     let error = Error::input(format!("the archive lacks {}, which {user} names as {role}{besides}", shown(name)));
     if name.starts_with("blobs/") {
         error.hint(
-            "Docker's containerd store saves only what was pulled, and says nothing. Pull the whole image first \
-             (docker pull --platform OS/ARCH IMAGE), then save it again with the same --platform.",
+            "Docker's containerd store saves only what was pulled, and says nothing. Pull the whole image, then save it again \
+             with the same --platform:\n  docker pull --platform OS/ARCH IMAGE",
         )
     } else {
         error.hint("The archive is incomplete. Save the image again.")

@@ -88,7 +88,10 @@ fn tars_of_something_else_are_called_what_they_look_like() {
     let context = build::tar_of("Dockerfile", b"FROM scratch");
     drop(refused_bytes("context.tar", &context).says(&["is a tar, but of no image", "Build it first"]));
     let nested = build::tar_of("image/manifest.json", b"[]");
-    drop(refused_bytes("nested.tar", &nested).says(&["is a tar, but of no image", "tar -C image -cf image.tar ."]));
+    drop(
+        refused_bytes("nested.tar", &nested)
+            .says(&["is a tar, but of no image", "/nested.tar && tar -C image -cf packed.tar .\n"]),
+    );
     let other = build::tar_of("hello", b"world");
     drop(refused_bytes("other.tar", &other).says(&["it has neither manifest.json nor index.json"]));
     let none = build::tar_of("manifest.json", b"[]");

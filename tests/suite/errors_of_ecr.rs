@@ -108,7 +108,11 @@ const CASES: [Case; 30] = [
         PUT,
         (403, "DENIED", "The repository with name 'team/app' has reached the maximum number of images allowed: 100000"),
         1,
-        &["A quota is used up", "100,000 images a repository", "put-lifecycle-policy"],
+        &[
+            "A quota is used up",
+            "100,000 images a repository",
+            "\n  aws ecr put-lifecycle-policy --repository-name team/app",
+        ],
     ),
     case(PUT, (400, "LimitExceededException", "An image has at most 1000 tags"), 1, &["1,000 tags an image"]),
     case(

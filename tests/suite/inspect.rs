@@ -185,8 +185,8 @@ push     impossible
   which its manifest.json names as a layer of 127.0.0.1:5999/fixture/app:amd64
   (3 more are missing)
   hint: Docker's containerd store saves only what was pulled, and says nothing.
-  Pull the whole image first (docker pull --platform OS/ARCH IMAGE), then save
-  it again with the same --platform.
+  Pull the whole image, then save it again with the same --platform:
+  docker pull --platform OS/ARCH IMAGE
 ",
     );
     drop(run.says(&["error: the archive lacks blobs/sha256/11eaad61269d", "hint: Docker's containerd store"]));

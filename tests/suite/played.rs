@@ -65,7 +65,7 @@ pub(crate) fn azure(workshop: &Workshop, pipeline: &Value) {
     }
     for step in pipeline.as_array().map_or_else(|| list(pipeline, "steps"), Vec::as_slice) {
         let fill = |text: &str| filled(text, "$(", ")", |name| variables.get(name).cloned());
-        let script = step["bash"].as_str().map_or_else(|| string(&step["inputs"], "inlineScript"), |bash| bash);
+        let script = step["bash"].as_str().unwrap_or_else(|| string(&step["inputs"], "inlineScript"));
         let mut command = workshop.script(&fill(script));
         command.env("TF_BUILD", "True").env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", workshop.cloud.url()));
         // Variables that are no secrets are in each step's environment.
@@ -175,8 +175,8 @@ pub(crate) fn gitlab(workshop: &Workshop, pipeline: &Value) {
 pub(crate) fn codebuild(workshop: &Workshop, buildspec: &Value) {
     assert_eq!(buildspec["version"], 0.2);
     let mut lines = Vec::new();
-    for phase in buildspec["phases"].as_object().unwrap().values() {
-        lines.extend(strings(&phase["commands"]));
+    for phase in ["install", "pre_build", "build", "post_build"] {
+        lines.extend(strings(&buildspec["phases"][phase]["commands"]));
     }
     let exported = strings(&buildspec["env"]["exported-variables"]);
     assert!(!exported.is_empty());

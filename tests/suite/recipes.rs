@@ -36,7 +36,8 @@ fn json(yaml: &Yaml<'_>) -> Value {
         other if other.is_null() => Value::Null,
         other => scalar(other).map(Value::String).unwrap_or_else(|| {
             let number = other.as_floating_point().map(Value::from);
-            number.or(other.as_integer().map(Value::from)).or(other.as_bool().map(Value::Bool)).expect("a scalar")
+            let number = number.or_else(|| other.as_integer().map(Value::from));
+            number.or_else(|| other.as_bool().map(Value::Bool)).expect("a scalar")
         }),
     }
 }
