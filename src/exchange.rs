@@ -40,6 +40,8 @@ pub struct Exchange {
     pub request_id: Option<String>,
     /// Bytes of the request's body that went out, or were about to.
     pub sent: u64,
+    /// The repository whose registry was asked: `HOST/REPOSITORY`.
+    pub repository: Option<String>,
     /// What it was about: `layer sha256:2c26b46b68ff`, `ecr:GetAuthorizationToken`.
     pub about: Option<String>,
     /// How often the very same request was sent by then, from 1. An upload that goes on at some byte asks something new.
@@ -105,10 +107,18 @@ impl Asking {
             seconds: 0.0,
             request_id: None,
             sent: 0,
+            repository: None,
             about: None,
             attempt: 1,
         };
         Self { witness: Arc::clone(witness), exchange: Some(exchange), sent }
+    }
+
+    /// Says in which repository it is.
+    #[must_use]
+    pub fn within(mut self, repository: String) -> Self {
+        self.exchange.iter_mut().for_each(|exchange| exchange.repository = Some(repository.clone()));
+        self
     }
 
     /// Says what it is about.

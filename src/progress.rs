@@ -140,7 +140,7 @@ impl Board {
         match event {
             Event::Detail(text) if self.tell != Tell::Usual => self.say(&text),
             Event::Asked(exchange) if self.tell == Tell::Requests => self.say(&exchange.to_string()),
-            Event::Detail(_) | Event::Asked(_) => {}
+            Event::Detail(_) | Event::Asked(_) | Event::Reading { .. } => {}
             Event::Spooled(bytes) => self.now(format!("{} of the archive are in a temporary file", size(bytes))),
             Event::Opened(image) => {
                 if let Some((_, bar)) = self.now.take() {
