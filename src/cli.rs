@@ -63,6 +63,8 @@ pub struct Push {
     pub username: Option<String>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
+    /// Where the page goes that shows what took how long.
+    pub timeline: Option<PathBuf>,
     /// What a CI system is to see.
     pub pipeline: Pipeline,
     /// How progress is shown.
@@ -281,14 +283,16 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             .hint("Leave one of them out."));
     }
     let archive = archive(path.unwrap_or_default());
-    for (option, file) in [("--report", &args.report), ("--output-file", &args.pipeline.output_file)] {
+    let written =
+        [("--report", &args.report), ("--output-file", &args.pipeline.output_file), ("--timeline", &args.timeline)];
+    for (n, (option, file)) in written.iter().enumerate() {
         if file.as_ref().is_some_and(|file| archive == Source::Path(file.clone())) {
             let what = format!("{option} names the archive, which it would overwrite");
             return Err(Error::usage(what).hint("Name another file."));
         }
-    }
-    if args.report.is_some() && args.report == args.pipeline.output_file {
-        return Err(Error::usage("--report and --output-file name the same file").hint("Name one for each."));
+        if let Some((other, _)) = written[..n].iter().find(|(_, other)| file.is_some() && other == file) {
+            return Err(Error::usage(format!("{other} and {option} name the same file")).hint("Name one for each."));
+        }
     }
     let username = logins::username(args.username, &targets, &archive)?;
     let pipeline = args.pipeline.read(environment)?;
@@ -348,7 +352,17 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         1 => Tell::Reasons,
         _ => Tell::Requests,
     };
-    Ok(Push { request, username, said, report: args.report, pipeline, progress, tell, sandbox })
+    Ok(Push {
+        request,
+        username,
+        said,
+        report: args.report,
+        timeline: args.timeline,
+        pipeline,
+        progress,
+        tell,
+        sandbox,
+    })
 }
 
 /// Refuses a region that contradicts a target's host, before anything is pushed anywhere.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use ecr_push::inspect::{Inspection, verify};
 use ecr_push::progress::{Mode, Progress, Tell, harmless};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
-use ecr_push::report;
+use ecr_push::report::{self, Timeline};
 use tokio_util::sync::CancellationToken;
 
 #[path = "main/pipeline.rs"]
@@ -75,15 +76,10 @@ fn password_of(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
-    let Push { mut request, said, report: report_path, pipeline, progress, tell, sandbox, .. } = command;
-    // Opened before the push, so that a bad path does not cost one.
-    let report_file = report_path.map(|path| match File::create(&path) {
-        Ok(file) => Ok((path, file)),
-        Err(error) => Err(Error::usage(format!("cannot write the report {}", path.display()))
-            .because(error)
-            .hint("--report takes a file in a folder that is there and can be written to.")),
-    });
-    let report_file = report_file.transpose()?;
+    let Push { mut request, said, report, timeline, pipeline, progress, tell, sandbox, .. } = command;
+    let report = report.map(|path| Written::create("report", path)).transpose()?;
+    let page = timeline.map(|path| Written::create("timeline", path)).transpose()?;
+    let timeline = page.map(|page| (Timeline::start(), page));
     let mode = mode(progress);
     let pipeline = pipeline::Watcher::start(pipeline, mode)?;
     let cancel = cancelled_by_ctrl_c();
@@ -101,9 +97,18 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     };
 
     let outcome = match &sandbox {
-        Ok(_) => push(request.clone(), heard(&request, tell), cancel).await,
+        Ok(_) => {
+            let tell = heard(&request, tell);
+            let tell = match &timeline {
+                Some((timeline, _)) => timeline.events(tell),
+                None => tell,
+            };
+            push(request.clone(), tell, cancel).await
+        }
         Err(error) => Outcome::failed(&request, error.clone()),
     };
+    // Before anything else is done, which would be time on it.
+    let drawn = timeline.map_or(Ok(()), |(timeline, page)| page.write(&timeline.page(&outcome)));
 
     #[cfg(feature = "sandbox")]
     let read_back = match (&sandbox, outcome.error(), outcome.dry_run) {
@@ -116,11 +121,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let quiet = progress.is_quiet();
     progress.finish();
     pipeline.end();
-    let reported = report_file.map_or(Ok(()), |(path, mut file)| {
-        let written = file.write_all(report::json(&outcome).as_bytes());
-        let what = format!("cannot write the report {}", path.display());
-        written.map_err(|error| Error::new(Kind::Input, what).because(error))
-    });
+    let reported = report.map_or(Ok(()), |report| report.write(&report::json(&outcome)));
     if outcome.dry_run {
         complain(&report::plan(&outcome));
     }
@@ -137,10 +138,34 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
     let others: Vec<Error> =
-        [read_back.map(drop), printed, reported, set].into_iter().filter_map(Result::err).collect();
+        [read_back.map(drop), printed, reported, drawn, set].into_iter().filter_map(Result::err).collect();
     others.iter().for_each(|error| instruct(&say(error)));
     let error = outcome.error().or_else(|| others.first());
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
+}
+
+/// A file that is written in the end. It is opened before the push, so that a bad path does not cost one.
+struct Written {
+    /// What it is, as its option is called.
+    name: &'static str,
+    path: PathBuf,
+    file: File,
+}
+
+impl Written {
+    fn create(name: &'static str, path: PathBuf) -> Result<Self> {
+        match File::create(&path) {
+            Ok(file) => Ok(Self { name, path, file }),
+            Err(error) => Err(Error::usage(format!("cannot write the {name} {}", path.display()))
+                .because(error)
+                .hint(format!("--{name} takes a file in a folder that is there and can be written to."))),
+        }
+    }
+
+    fn write(mut self, text: &str) -> Result<()> {
+        let what = format!("cannot write the {} {}", self.name, self.path.display());
+        self.file.write_all(text.as_bytes()).map_err(|error| Error::new(Kind::Input, what).because(error))
+    }
 }
 
 /// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.

@@ -134,6 +134,9 @@ pub(super) struct Options {
     /// Write what came of it to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) report: Option<PathBuf>,
+    /// Write a page to a file that shows what took how long: a lane a layer, every request
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) timeline: Option<PathBuf>,
     #[command(flatten)]
     pub(super) pipeline: PipelineArgs,
 

@@ -1,12 +1,15 @@
-//! The outcome, as text for people, as JSON and variables for pipelines, as Markdown for both; and what is in an archive.
+//! The outcome, as text for people, as JSON and variables for pipelines, as Markdown for both; its course as a page; and what
+//! is in an archive.
 
 pub mod ci;
 pub mod inspect;
 mod json;
 mod markdown;
+mod timeline;
 
 pub use json::json;
 pub use markdown::markdown;
+pub use timeline::Timeline;
 
 use crate::error::Error;
 use crate::layer::size;
