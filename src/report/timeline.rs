@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::push::{Event, Events, Outcome, Planned};
 
-use asked::Asked;
+use asked::{Asked, LAYER};
 use lane::{Lane, Lot};
 
 /// What happens in a push, noted for its page.
@@ -81,7 +81,7 @@ impl Notes {
             }
             Event::Asked(exchange) => {
                 let (repository, about) = (exchange.repository.as_ref(), exchange.about.as_deref());
-                let layer = about.and_then(|about| about.strip_prefix("layer "));
+                let layer = about.and_then(|about| about.strip_prefix(LAYER));
                 let is_its = |lane: &&mut Lane| Some(&lane.target) == repository && Some(&*lane.layer) == layer;
                 match self.lanes.iter_mut().find(is_its) {
                     Some(lane) => lane.asked.add(exchange),

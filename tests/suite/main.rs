@@ -9,6 +9,7 @@
 //! - `cloud.rs`: all of AWS behind a proxy, under its own names
 //! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
 //!   over the wire
+//! - `page.rs`: the page of a push, read and shown by a browser
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
@@ -22,6 +23,7 @@ mod ecr;
 mod judged;
 mod layouts;
 mod line;
+mod page;
 mod parts;
 mod proxy;
 mod pushed;
@@ -76,6 +78,7 @@ mod spool;
 mod survives;
 mod tags;
 mod targets;
+mod timeline;
 mod tls;
 mod verify;
 mod writers;

@@ -7,6 +7,9 @@ use crate::exchange::Exchange;
 /// The most requests of a lane that are kept one by one. A layer of 4 GB takes 400 chunks.
 const MOST: usize = 400;
 
+/// What a request about a layer is about begins with this.
+pub(super) const LAYER: &str = "layer ";
+
 /// The requests of a lane, in the order in which they ended.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -104,7 +107,7 @@ impl Request {
 
     /// Whether it carries bytes of a layer.
     pub(super) fn carries(&self) -> bool {
-        matches!(self.first.method.as_str(), "PATCH" | "PUT" | "POST") && self.sent > 0
+        self.sent > 0 && self.first.about.as_ref().is_some_and(|about| about.starts_with(LAYER))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::asked::Request;
+use super::asked::{LAYER, Request};
 use super::lane::{Lane, pauses};
 use crate::layer::{Stage, size};
 use crate::report::duration;
@@ -210,7 +210,8 @@ fn about(request: &Request) -> String {
     if first.attempt > 1 {
         text += &format!(", try {}", first.attempt);
     }
-    first.about.iter().for_each(|about| text += &format!("\n{about}"));
+    // Of a layer's requests it is plain.
+    first.about.iter().filter(|about| !about.starts_with(LAYER)).for_each(|about| text += &format!("\n{about}"));
     text += &format!("\n{}", first.url);
     first.request_id.iter().for_each(|id| text += &format!("\nrequest {id}"));
     text

@@ -189,9 +189,9 @@ fn of_target(notes: &Notes, outcome: &Outcome, target: &TargetOutcome, axis: Axi
 /// Lanes below their axis.
 fn lanes(axis: Axis, rows: &str) -> String {
     let step = |(x, name): &(f64, String)| {
-        // What would not fit is left out.
-        let name = if *x > 95.0 { "" } else { name };
-        format!("<span style=\"left:{x:.3}%\">{name}</span>")
+        // Where it would not fit behind its line it stands in front of it.
+        let side = if *x > 85.0 { " class=\"before\"" } else { "" };
+        format!("<span{side} style=\"left:{x:.3}%\">{name}</span>")
     };
     let steps: String = axis.steps().iter().map(step).collect();
     format!(

@@ -71,9 +71,7 @@ impl Part {
     fn verdict(self) -> Option<&'static str> {
         match self {
             Self::Both => Some("Packing and sending kept pace with each other."),
-            Self::Sending => Some(
-                "The network set the pace, or the registry, or --limit-rate: packing was never what it waited for.",
-            ),
+            Self::Sending => Some("The network set the pace, or the registry, or --limit-rate."),
             Self::Packing => Some("Packing set the pace: the CPU."),
             Self::Reading => Some("The archive set the pace: its drive, or whoever writes the pipe."),
             Self::Pausing => Some("Pauses set the pace: the registry asked for patience, or requests broke."),
