@@ -19,7 +19,7 @@ const PATTERNS: &str = concat!(
     r#"<circle class="of-read" cx="1.5" cy="1.5" r="1.1"/><circle class="of-read" cx="4" cy="4" r="1.1"/></pattern>"#,
     r#"<pattern id="slant" width="5" height="5" patternUnits="userSpaceOnUse"><path class="on-pack" d="M-1 6L6 -1"/></pattern>"#,
     r#"<pattern id="halves" width="8" height="8" patternUnits="userSpaceOnUse">"#,
-    r#"<path class="of-pack" d="M0 0H8L0 8Z" style="fill:var(--pack)"/><path d="M8 0V8H0Z" style="fill:var(--send)"/></pattern>"#,
+    r#"<path class="of-pack" d="M0 0H8L0 8Z"/><path class="of-send" d="M8 0V8H0Z"/></pattern>"#,
     r#"<pattern id="cross" width="6" height="6" patternUnits="userSpaceOnUse"><path class="on-fail" d="M0 0L6 6M6 0L0 6"/></pattern>"#,
     r#"<pattern id="bars" width="5" height="5" patternUnits="userSpaceOnUse"><path class="on-fail" d="M2.5 0V5"/></pattern>"#,
     r#"<pattern id="thin" width="4" height="4" patternUnits="userSpaceOnUse"><path class="on-ask" d="M0 2H4"/></pattern>"#,
@@ -75,13 +75,14 @@ fn verb(outcome: &Outcome) -> &'static str {
 }
 
 /// What the image is called.
-fn name(outcome: &Outcome) -> &str {
-    let named = outcome.image.as_ref().and_then(|image| image.names.first());
-    named.unwrap_or(&outcome.archive)
+fn name(outcome: &Outcome) -> String {
+    let image = outcome.image.as_ref();
+    let named = image.and_then(|image| image.names.first().cloned().or_else(|| Some(image.image_ids.first()?.short())));
+    named.unwrap_or_else(|| outcome.archive.clone())
 }
 
 fn header(notes: &Notes, outcome: &Outcome, end: Instant) -> String {
-    let mut text = format!("<h1>{}: {}</h1>\n", verb(outcome), escaped(name(outcome)));
+    let mut text = format!("<h1>{}: {}</h1>\n", verb(outcome), escaped(&name(outcome)));
     let about = outcome.image.iter().flat_map(|image| std::iter::once(&image.format).chain(&image.platforms));
     let about: Vec<&str> = std::iter::once(outcome.archive.as_str()).chain(about.map(String::as_str)).collect();
     text += &format!("<p class=\"faint\">{}</p>\n", escaped(&about.join(", ")));
@@ -101,12 +102,17 @@ fn facts(outcome: &Outcome, took: Duration) -> Vec<(&'static str, String, String
     let sent: u64 = outcome.targets.iter().map(TargetOutcome::sent).sum();
     let is_spared = |layer: &&LayerOutcome| layer.action != "upload";
     let spared: u64 = layers().filter(is_spared).map(|layer| layer.archive_bytes).sum();
-    let lots = format!("{} to upload, {} mounted, {} reused", count("upload"), count("mount"), count("reuse"));
+    let uploaded = if outcome.error().is_some() || outcome.dry_run { "to upload" } else { "uploaded" };
+    let mut lots = format!("{} {uploaded}, {} mounted, {} reused", count("upload"), count("mount"), count("reuse"));
+    if outcome.targets.len() > 1 {
+        lots += &format!(", over {} targets", outcome.targets.len());
+    }
+    let in_image = outcome.image.as_ref().map_or(0, |image| image.layers);
     let in_archive = outcome.image.as_ref().map_or(0, |image| image.archive_bytes);
     let rate = sent as f64 / took.as_secs_f64().max(1e-3);
     let mut facts = vec![
         ("Time", duration(took.as_secs_f64()), String::new()),
-        ("Layers", layers().count().to_string(), lots),
+        ("Layers", in_image.to_string(), lots),
         ("In the archive", size(in_archive), String::new()),
         ("Sent", size(sent), String::new()),
         ("Rate", format!("{}/s", size(rate as u64)), "over all the time".into()),
