@@ -211,6 +211,7 @@ mod tests {
         let ((witness, told), url) = (witness(), Url::parse("https://a.example/v2/").unwrap());
         let ask = || Asking::new(&witness, "GET", &url, Told::Path, Arc::new(AtomicU64::new(7)));
         ask()
+            .within("a.example/team".into())
             .about(Some("layer a".into()))
             .attempt(2)
             .answered(200, |name| (name == "x-amz-request-id").then(|| format!("1\u{1b}[2 {}", "3".repeat(200))));
@@ -220,6 +221,7 @@ mod tests {
         let ends: Vec<_> = told.iter().map(|it| (it.status, it.fault.as_deref(), it.sent)).collect();
         assert_eq!(ends, [(Some(200), None, 7), (None, Some("broken"), 7), (None, Some("given up"), 7)]);
         assert_eq!((told[0].attempt, told[0].about.as_deref()), (2, Some("layer a")));
+        assert_eq!((told[0].repository.as_deref(), &told[1].repository), (Some("a.example/team"), &None));
         assert_eq!(told[0].request_id.as_ref().map(String::len), Some(LONGEST_ID));
         assert!(told[0].request_id.as_ref().unwrap().starts_with("1[23"));
         let line =

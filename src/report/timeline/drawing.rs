@@ -168,8 +168,8 @@ fn requests(axis: Axis, requests: &[Request]) -> String {
         let x = axis.place(request.from);
         drawn += &format!(
             "<line class=\"tick\" x1=\"{x:.3}%\" x2=\"{x:.3}%\" y1=\"{}\" y2=\"{}\"/>",
-            BELOW.0,
-            BELOW.0 + BELOW.1 + 3
+            BELOW.0 + BELOW.1 - 3,
+            BELOW.0 + BELOW.1 + 4
         );
         let end = axis.place(request.to);
         if let Some(failed) = request.failed.as_ref().filter(|_| end >= last_word + WORD) {

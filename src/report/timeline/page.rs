@@ -9,7 +9,7 @@ use super::lane::{Lane, Lot};
 use super::shares::{shares, verdict};
 use crate::layer::size;
 use crate::push::{LayerOutcome, Outcome, TargetOutcome};
-use crate::report::{duration, failure};
+use crate::report::{duration, failure, failures};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -88,6 +88,9 @@ fn header(notes: &Notes, outcome: &Outcome, end: Instant) -> String {
     text += &format!("<p class=\"faint\">{}</p>\n", escaped(&about.join(", ")));
     let references = outcome.targets.iter().flat_map(TargetOutcome::references);
     references.for_each(|reference| text += &format!("<p><code>{}</code></p>\n", escaped(&reference)));
+    if outcome.error().is_some() {
+        text += &format!("<pre>{}</pre>\n", escaped(&failures(outcome, &failure)));
+    }
     let facts = facts(outcome, end.saturating_duration_since(notes.began));
     let fact = |(what, value, more): &(&str, String, String)| {
         format!("<div><dt>{what}</dt><dd>{value} <small>{more}</small></dd></div>")
@@ -115,8 +118,10 @@ fn facts(outcome: &Outcome, took: Duration) -> Vec<(&'static str, String, String
         ("Layers", in_image.to_string(), lots),
         ("In the archive", size(in_archive), String::new()),
         ("Sent", size(sent), String::new()),
-        ("Rate", format!("{}/s", size(rate as u64)), "over all the time".into()),
     ];
+    if sent > 0 {
+        facts.push(("Rate", format!("{}/s", size(rate as u64)), "over all the time".into()));
+    }
     if spared > 0 {
         facts.push(("Spared by reuse", size(spared), "of the archive neither packed nor sent".into()));
     }
@@ -170,10 +175,9 @@ fn archive(notes: &Notes, end: Instant) -> (String, Instant, Instant) {
 
 /// A target: what came of it, and its lanes.
 fn of_target(notes: &Notes, outcome: &Outcome, target: &TargetOutcome, axis: Axis, end: Instant) -> String {
-    let mut text = format!("<h2>{}</h2>\n", escaped(&target.name));
-    if let Some(error) = &target.error {
-        text += &format!("<pre>{}</pre>\n", escaped(&failure(error)));
-    }
+    // Why stands at the head of the page.
+    let failed = if target.error.is_some() { ": failed" } else { "" };
+    let text = format!("<h2>{}{failed}</h2>\n", escaped(&target.name));
     let others = notes.others.iter().filter(|(repository, _)| is_of(repository.as_ref(), target, outcome));
     let asked: Vec<&Request> = others.flat_map(|(_, asked)| asked.requests()).collect();
     let mut work = Vec::new();

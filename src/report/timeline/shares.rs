@@ -49,7 +49,7 @@ impl Part {
             Self::Pausing => "pausing after a request that failed",
             Self::Asking => "small requests: credentials, looks, sessions, manifests, tags",
             Self::Archive => "opening the archive",
-            Self::Rest => "anything else",
+            Self::Rest => "anything else, and the moments between requests",
         }
     }
 
