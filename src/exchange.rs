@@ -40,6 +40,8 @@ pub struct Exchange {
     pub request_id: Option<String>,
     /// Bytes of the request's body that went out, or were about to.
     pub sent: u64,
+    /// The repository whose registry was asked: `HOST/REPOSITORY`.
+    pub repository: Option<String>,
     /// What it was about: `layer sha256:2c26b46b68ff`, `ecr:GetAuthorizationToken`.
     pub about: Option<String>,
     /// How often the very same request was sent by then, from 1. An upload that goes on at some byte asks something new.
@@ -105,10 +107,18 @@ impl Asking {
             seconds: 0.0,
             request_id: None,
             sent: 0,
+            repository: None,
             about: None,
             attempt: 1,
         };
         Self { witness: Arc::clone(witness), exchange: Some(exchange), sent }
+    }
+
+    /// Says in which repository it is.
+    #[must_use]
+    pub fn within(mut self, repository: String) -> Self {
+        self.exchange.iter_mut().for_each(|exchange| exchange.repository = Some(repository.clone()));
+        self
     }
 
     /// Says what it is about.
@@ -201,6 +211,7 @@ mod tests {
         let ((witness, told), url) = (witness(), Url::parse("https://a.example/v2/").unwrap());
         let ask = || Asking::new(&witness, "GET", &url, Told::Path, Arc::new(AtomicU64::new(7)));
         ask()
+            .within("a.example/team".into())
             .about(Some("layer a".into()))
             .attempt(2)
             .answered(200, |name| (name == "x-amz-request-id").then(|| format!("1\u{1b}[2 {}", "3".repeat(200))));
@@ -210,6 +221,7 @@ mod tests {
         let ends: Vec<_> = told.iter().map(|it| (it.status, it.fault.as_deref(), it.sent)).collect();
         assert_eq!(ends, [(Some(200), None, 7), (None, Some("broken"), 7), (None, Some("given up"), 7)]);
         assert_eq!((told[0].attempt, told[0].about.as_deref()), (2, Some("layer a")));
+        assert_eq!((told[0].repository.as_deref(), &told[1].repository), (Some("a.example/team"), &None));
         assert_eq!(told[0].request_id.as_ref().map(String::len), Some(LONGEST_ID));
         assert!(told[0].request_id.as_ref().unwrap().starts_with("1[23"));
         let line =

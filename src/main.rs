@@ -16,7 +16,7 @@ use ecr_push::log::{Entry, Format, harmless};
 use ecr_push::progress::{Mode, Progress, Style, Tell};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
-use ecr_push::report::{self, Run, Told};
+use ecr_push::report::{self, Run, Timeline, Told};
 use tokio_util::sync::CancellationToken;
 
 #[path = "main/files.rs"]
@@ -95,6 +95,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let taken = taken(&request, &pipeline);
     let pipeline = pipeline::Watcher::start(pipeline, style)?;
     let files = Files::open(files, &taken)?;
+    let timeline = files.has_timeline().then(Timeline::start);
     let progress = Progress::start(style, request.targets.len());
     let cancel = cancelled_by_ctrl_c(&progress, style);
     let told = Arc::new(Told::default());
@@ -112,9 +113,18 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     };
 
     let outcome = match &sandbox {
-        Ok(_) => push(request.clone(), heard(&request, tell), cancel).await,
+        Ok(_) => {
+            let tell = heard(&request, tell);
+            let tell = match &timeline {
+                Some(timeline) => timeline.events(tell),
+                None => tell,
+            };
+            push(request.clone(), tell, cancel).await
+        }
         Err(error) => Outcome::failed(&request, error.clone()),
     };
+    // Before anything else is done, which would be time on it.
+    let drawn = timeline.map_or(Ok(()), |timeline| files.write_timeline(&timeline.page(&outcome)));
 
     #[cfg(feature = "sandbox")]
     let read_back = match (&sandbox, outcome.error(), outcome.dry_run) {
@@ -140,7 +150,8 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     report::in_part(&outcome).iter().for_each(|entry| instruct(&style.line(entry)));
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
-    let mut others: Vec<Error> = [read_back.map(drop), printed, set].into_iter().filter_map(Result::err).collect();
+    let mut others: Vec<Error> =
+        [read_back.map(drop), printed, drawn, set].into_iter().filter_map(Result::err).collect();
     others.extend(files.write_result(&outcome));
     // The report says what comes of the push, and that may be that it cannot be written.
     let json = |others: &[Error]| {

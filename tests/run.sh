@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test. Needs cargo, a C compiler and crates.io; nothing else.
 #
-# Second opinions (docker-registry and skopeo from Debian, moto from PyPI) are installed where that is possible. What
-# could not be had is listed at the end as NOT RUN, and is a failure where CI=true.
+# Second opinions (docker-registry, skopeo and chromium from Debian, moto from PyPI) are installed where that is
+# possible. What could not be had is listed at the end as NOT RUN, and is a failure where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -14,6 +14,11 @@ if ! { has docker-registry && has skopeo && has curl; } && has apt-get && [ "$(i
   echo "Installing docker-registry, skopeo and curl"
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends docker-registry skopeo curl; } \
     >"$target/apt.log" 2>&1 || echo "That did not work; see $target/apt.log"
+fi
+if ! has chromium && has apt-get && [ "$(id -u)" = 0 ]; then
+  echo "Installing chromium"
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+    >"$target/chromium.log" 2>&1 || echo "That did not work; see $target/chromium.log"
 fi
 if [ ! -x "$target/moto/bin/moto_server" ] && has python3; then
   echo "Installing moto"

@@ -21,6 +21,9 @@ pub(super) struct FileArgs {
     /// Write names, digest and descriptor to a file as docker buildx does; none is left if the push fails
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     metadata_file: Option<PathBuf>,
+    /// Write a page to a file that shows what took how long: a lane a layer, every request
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    timeline: Option<PathBuf>,
 }
 
 /// The files of a push.
@@ -32,17 +35,20 @@ pub struct Files {
     pub digest: Option<PathBuf>,
     /// Where the metadata goes, in BuildKit's form.
     pub metadata: Option<PathBuf>,
+    /// Where the page goes that shows what took how long.
+    pub timeline: Option<PathBuf>,
 }
 
 impl FileArgs {
     /// What they mean, beside an archive and a file that variables are added to. Each is a file of its own.
     pub(super) fn read(self, archive: &Source, variables: Option<&Path>) -> Result<(Output, Files)> {
-        let Self { output, report, digest_file: digest, metadata_file: metadata } = self;
+        let Self { output, report, digest_file: digest, metadata_file: metadata, timeline } = self;
         let named = [
             ("--output-file", variables),
             ("--report", report.as_deref()),
             ("--digest-file", digest.as_deref()),
             ("--metadata-file", metadata.as_deref()),
+            ("--timeline", timeline.as_deref()),
         ];
         let named: Vec<(&str, &Path)> = named.into_iter().filter_map(|(option, file)| Some((option, file?))).collect();
         for (at, (option, file)) in named.iter().enumerate() {
@@ -58,7 +64,7 @@ impl FileArgs {
                 return Err(Error::usage(format!("{other} and {option} name the same file")).hint("Name one for each."));
             }
         }
-        Ok((output, Files { report, digest, metadata }))
+        Ok((output, Files { report, digest, metadata, timeline }))
     }
 }
 

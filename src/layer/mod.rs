@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 mod buffer;
 mod codec;
+mod course;
 mod gzip;
 mod hash;
 #[cfg(all(feature = "isal", target_arch = "x86_64"))]
@@ -16,6 +17,7 @@ mod range;
 mod zstd;
 
 pub use codec::{Codec, Plain};
+pub use course::{Course, Stage, Stretch};
 #[cfg(all(feature = "isal", target_arch = "x86_64"))]
 pub use isal::LEVEL as ISAL_LEVEL;
 pub use meter::{Meter, size};

@@ -14,6 +14,7 @@ pub(super) struct Files {
     report: Option<Opened>,
     digest: Option<Opened>,
     metadata: Option<Opened>,
+    timeline: Option<Opened>,
 }
 
 /// A file that is open.
@@ -43,6 +44,7 @@ impl Files {
             report: open("report", files.report)?,
             digest: open("digest", files.digest)?,
             metadata: open("metadata", files.metadata)?,
+            timeline: open("timeline", files.timeline)?,
         })
     }
 
@@ -51,6 +53,16 @@ impl Files {
         let results = [(&self.digest, report::digest(outcome)), (&self.metadata, report::metadata(outcome))];
         let written = results.into_iter().filter_map(|(opened, text)| Some(opened.as_ref()?.settle(text)));
         written.filter_map(Result::err).collect()
+    }
+
+    /// Whether a page is wanted that shows what took how long.
+    pub(super) fn has_timeline(&self) -> bool {
+        self.timeline.is_some()
+    }
+
+    /// Writes that page.
+    pub(super) fn write_timeline(&self, text: &str) -> Result<()> {
+        self.timeline.as_ref().map_or(Ok(()), |timeline| timeline.write(text))
     }
 
     /// Writes the report.
@@ -86,7 +98,7 @@ fn create(what: &'static str, path: &Path) -> Result<File> {
     File::create(path).map_err(|error| {
         Error::usage(format!("cannot write the {what} {}", path.display())).because(error).hint(format!(
             "--{} takes a file in a folder that is there and can be written to.",
-            if what == "report" { what.to_owned() } else { format!("{what}-file") }
+            if ["report", "timeline"].contains(&what) { what.to_owned() } else { format!("{what}-file") }
         ))
     })
 }

@@ -84,6 +84,7 @@ impl Board {
         match event {
             Event::Detail(text) => Some(Entry::new(Level::Debug, "detail", text)),
             Event::Asked(exchange) => Some(request(&exchange)),
+            Event::Reading { .. } => None,
             Event::Note(text) => Some(Entry::note(text)),
             Event::Warning(text) => Some(Entry::warning(text)),
             Event::Waiting { why, pause } => {

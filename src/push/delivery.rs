@@ -13,7 +13,7 @@ use super::outcome::label;
 use super::{Event, Events, Request};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Manifest};
-use crate::layer::{Packed, Pool, pack};
+use crate::layer::{Course, Packed, Pool, pack};
 use crate::plan::{Stored, Wanted};
 use crate::registry::{self, Blob, CHUNK, Fed, Feed};
 use crate::reuse::{Cache, Known};
@@ -119,7 +119,7 @@ impl<'a> Delivery<'a> {
 
     /// Starts reading a layer for `takers` at once. It stops when none of them listens any more.
     fn read(&self, wanted: &Wanted, takers: usize) -> Vec<Feed> {
-        let (feeding, feeds) = Feeding::new(wanted, takers);
+        let (feeding, feeds) = Feeding::new(wanted, takers, self.events);
         let (bytes, pool) = (wanted.layer.bytes.clone(), Arc::clone(&self.pool));
         tokio::task::spawn_blocking(move || {
             if bytes.has_passed() {
@@ -150,13 +150,14 @@ impl<'a> Delivery<'a> {
 pub(super) struct Feeding {
     wanted: Wanted,
     takers: Vec<mpsc::Sender<Fed>>,
+    events: Events,
 }
 
 impl Feeding {
     /// One for so many takers, each with its feed.
-    pub(super) fn new(wanted: &Wanted, takers: usize) -> (Self, Vec<Feed>) {
+    pub(super) fn new(wanted: &Wanted, takers: usize, events: &Events) -> (Self, Vec<Feed>) {
         let (takers, feeds) = (0..takers).map(|_| mpsc::channel(FEED)).unzip();
-        (Self { wanted: wanted.clone(), takers }, feeds)
+        (Self { wanted: wanted.clone(), takers, events: Arc::clone(events) }, feeds)
     }
 
     /// Reads `bytes` to their end, once, and feeds what becomes of them. Nothing more is read when nobody listens any more.
@@ -166,10 +167,14 @@ impl Feeding {
     pub(super) fn run(mut self, bytes: &mut dyn Read, pool: &Pool) -> Result<()> {
         let Wanted { layer, recipe, .. } = &self.wanted;
         let takers = &mut self.takers;
-        let packed = pack(bytes, layer.bytes.len(), *recipe, pool, |piece| {
-            takers.retain(|taker| taker.blocking_send(Fed::Piece(piece.clone())).is_ok());
+        let course = Arc::new(Course::begin());
+        (self.events)(Event::Reading { layer: label(&self.wanted), course: Arc::clone(&course) });
+        let watched = Watched { bytes, course: &course };
+        let packed = pack(watched, layer.bytes.len(), *recipe, pool, |piece| {
+            course.held(|| takers.retain(|taker| taker.blocking_send(Fed::Piece(piece.clone())).is_ok()));
             if takers.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        course.end();
         let end = match packed {
             Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => Err(harmless(layer.unreadable(error))),
@@ -193,6 +198,18 @@ impl Feeding {
                 sent => sent.is_ok(),
             };
         }
+    }
+}
+
+/// Bytes of which it is told when they are waited for.
+struct Watched<'a> {
+    bytes: &'a mut dyn Read,
+    course: &'a Course,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.course.reading(|| self.bytes.read(buffer))
     }
 }
 
@@ -246,7 +263,8 @@ mod tests {
             origins: Arc::default(),
         };
         let wanted = plan::passing(layer, &Cache::default(), Compression::Usual);
-        let (feeding, mut feeds) = Feeding::new(&wanted, 2);
+        let nobody: Events = Arc::new(|_| {});
+        let (feeding, mut feeds) = Feeding::new(&wanted, 2, &nobody);
         let reading = std::thread::spawn(move || feeding.run(&mut Broken, &Pool::start(1).unwrap()));
         assert!(reading.join().is_err());
         for feed in &mut feeds {

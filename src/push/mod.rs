@@ -36,7 +36,7 @@ use crate::ecr::{Access, NewRepository};
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
-use crate::layer::{Meter, Packing, Pool, Recipe};
+use crate::layer::{Course, Meter, Packing, Pool, Recipe};
 use crate::plan::{self, Action, Compression, Wanted};
 use crate::reference::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{Keychain, Patience, Rate};
@@ -182,6 +182,13 @@ pub enum Event {
         bytes: u64,
         /// What will happen, and why.
         action: Planned,
+    },
+    /// A layer begins to be read, for all targets that take it.
+    Reading {
+        /// The layer, in words.
+        layer: String,
+        /// What that waits for, and when.
+        course: Arc<Course>,
     },
     /// A layer that is uploaded has arrived.
     Arrived {

@@ -150,7 +150,7 @@ impl Taking<'_> {
                         }
                     },
                     None => {
-                        let (feeding, feeds) = Feeding::new(&wanted, takers);
+                        let (feeding, feeds) = Feeding::new(&wanted, takers, self.delivery.events());
                         // If nobody reads any more, the feeds end.
                         drop(verdict.send(feeding));
                         return feeds;
@@ -191,7 +191,7 @@ impl Taking<'_> {
 
     /// Has the layer read into a file from which it can be sent as often as need be.
     fn keep(&self, wanted: &Wanted, verdict: SyncSender<Feeding>, why: &str) -> Result<Arc<Kept>> {
-        let (feeding, feeds) = Feeding::new(wanted, 1);
+        let (feeding, feeds) = Feeding::new(wanted, 1, self.delivery.events());
         let feed = feeds.into_iter().next().ok_or_else(Error::interrupted)?;
         let least = if let Recipe::Keep { .. } = wanted.recipe { wanted.layer.bytes.len() } else { 0 };
         let kept = Kept::fill(format!("layer {}", label(wanted)), feed, &self.request.temp_dir, least)?;
@@ -217,7 +217,8 @@ enum Source {
 
 /// Feeds that bring an error and nothing else.
 fn failing(wanted: &Wanted, takers: usize, error: Error) -> Vec<Feed> {
-    let (feeding, feeds) = Feeding::new(wanted, takers);
+    let nobody: Events = Arc::new(|_| {});
+    let (feeding, feeds) = Feeding::new(wanted, takers, &nobody);
     feeding.fail(error);
     feeds
 }

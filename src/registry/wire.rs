@@ -393,6 +393,7 @@ impl Client {
         let shown = if is_own { Told::Path } else { Told::Host };
         let attempt = ask.times.fetch_add(1, Ordering::Relaxed) + 1;
         Asking::new(&settings.on_exchange, ask.method.as_str(), &ask.url, shown, Arc::clone(&ask.sent))
+            .within(format!("{}/{}", self.name(), self.repository))
             .about(self.about.as_deref().map(str::to_owned))
             .attempt(attempt)
     }

@@ -1,4 +1,5 @@
-//! The outcome, as text for people, as JSON and variables for pipelines, as Markdown for both; and what is in an archive.
+//! The outcome, as text for people, as JSON and variables for pipelines, as Markdown for both; its course as a page; and what
+//! is in an archive.
 
 pub mod ci;
 pub mod inspect;
@@ -6,12 +7,14 @@ mod json;
 mod markdown;
 mod metadata;
 mod summary;
+mod timeline;
 mod told;
 
 pub use json::{Run, json, refusal};
 pub use markdown::{markdown, markdown_of_refusal};
 pub use metadata::{digest, metadata};
 pub use summary::{References, in_part, plan, plan_entries, summary, summary_entries};
+pub use timeline::Timeline;
 pub use told::{MOST, Told};
 
 use crate::error::Error;

@@ -12,6 +12,7 @@
 //!   over the wire
 //! - `schema.rs`: holds every report against its schema
 //! - `screen.rs`: a terminal, and what is seen on it
+//! - `page.rs`: the page of a push, read and shown by a browser
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
@@ -26,6 +27,7 @@ mod ecr;
 mod judged;
 mod layouts;
 mod line;
+mod page;
 mod parts;
 #[cfg(unix)]
 mod played;
@@ -95,6 +97,7 @@ mod tags;
 mod targets;
 #[cfg(target_os = "linux")]
 mod terminal;
+mod timeline;
 mod tls;
 mod told;
 mod verify;

@@ -1,0 +1,193 @@
+//! The requests of a lane, never many: where there are more, neighbours are joined.
+
+use std::time::{Duration, Instant};
+
+use crate::exchange::Exchange;
+
+/// The most requests of a lane that are kept one by one. A layer of 4 GB takes 400 chunks.
+const MOST: usize = 400;
+
+/// What a request about a layer is about begins with this.
+pub(super) const LAYER: &str = "layer ";
+
+/// The requests of a lane, in the order in which they ended.
+#[derive(Debug)]
+pub(super) struct Asked {
+    most: usize,
+    requests: Vec<Request>,
+}
+
+/// A request, or some that followed one another.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    /// The first of them.
+    pub(super) first: Exchange,
+    /// How many they are.
+    pub(super) count: usize,
+    pub(super) from: Instant,
+    pub(super) to: Instant,
+    /// The bytes of all of them.
+    pub(super) sent: u64,
+    /// The first of them that failed.
+    pub(super) failed: Option<Failed>,
+}
+
+/// How a request failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Failed {
+    /// With this HTTP status.
+    Status(u16),
+    /// Without an answer, for this reason.
+    NoAnswer(String),
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { most: MOST, requests: Vec::new() }
+    }
+}
+
+impl Asked {
+    /// Adds one that has ended.
+    pub(super) fn add(&mut self, exchange: &Exchange) {
+        self.requests.push(Request::of(exchange));
+        if self.requests.len() > self.most {
+            self.join();
+        }
+    }
+
+    /// All of them.
+    pub(super) fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    /// Joins pairs of neighbours, those that went well; if there are none, any.
+    fn join(&mut self) {
+        let before = self.requests.len();
+        self.join_if(|one, other| one.failed.is_none() && other.failed.is_none());
+        if self.requests.len() == before {
+            self.join_if(|_, _| true);
+        }
+    }
+
+    fn join_if(&mut self, may_join: impl Fn(&Request, &Request) -> bool) {
+        let mut joined: Vec<Request> = Vec::with_capacity(self.most + 1);
+        let mut is_single = false;
+        for request in std::mem::take(&mut self.requests) {
+            match joined.last_mut() {
+                Some(last) if is_single && may_join(last, &request) => {
+                    last.join(request);
+                    is_single = false;
+                }
+                _ => {
+                    joined.push(request);
+                    is_single = true;
+                }
+            }
+        }
+        self.requests = joined;
+    }
+}
+
+impl Request {
+    fn of(exchange: &Exchange) -> Self {
+        let first = exchange.clone();
+        let (from, sent, failed) = (first.began, first.sent, Failed::of(exchange));
+        let to = from + Duration::try_from_secs_f64(first.seconds).unwrap_or_default();
+        Self { first, count: 1, from, to, sent, failed }
+    }
+
+    fn join(&mut self, other: Self) {
+        self.count += other.count;
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+        self.sent += other.sent;
+        self.failed = self.failed.take().or(other.failed);
+    }
+
+    /// Whether it carries bytes of a layer.
+    pub(super) fn carries(&self) -> bool {
+        self.sent > 0 && self.first.about.as_ref().is_some_and(|about| about.starts_with(LAYER))
+    }
+}
+
+impl Failed {
+    /// That something is not there is an answer, and so is the question for a login.
+    fn of(exchange: &Exchange) -> Option<Self> {
+        let is_question = matches!(exchange.method.as_str(), "GET" | "HEAD");
+        match exchange.status {
+            None => Some(Self::NoAnswer(exchange.fault.clone().unwrap_or_else(|| "no answer".into()))),
+            Some(status @ (429 | 500..)) => Some(Self::Status(status)),
+            Some(401) if exchange.sent == 0 => None,
+            Some(status @ 400..) if !is_question => Some(Self::Status(status)),
+            Some(_) => None,
+        }
+    }
+
+    /// A word for the picture.
+    pub(super) fn short(&self) -> String {
+        match self {
+            Self::Status(status) => status.to_string(),
+            Self::NoAnswer(_) => "no answer".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A request that began so many milliseconds after `start` and took 8 of them.
+    pub(in super::super) fn exchange(start: Instant, millis: u64, method: &str, status: u16) -> Exchange {
+        Exchange {
+            method: method.into(),
+            url: "https://r.example/v2/a/blobs/uploads/1".into(),
+            status: (status > 0).then_some(status),
+            fault: (status == 0).then(|| "connection reset".into()),
+            began: start + Duration::from_millis(millis),
+            seconds: 0.008,
+            request_id: Some("7".into()),
+            sent: if method == "PATCH" { 100 } else { 0 },
+            repository: None,
+            about: None,
+            attempt: 1,
+        }
+    }
+
+    #[test]
+    fn there_are_never_many_and_a_failed_one_stays_to_be_seen() {
+        let start = Instant::now();
+        let mut asked = Asked { most: 10, ..Asked::default() };
+        for n in 0..1000 {
+            asked.add(&exchange(start, n * 10, "PATCH", if n == 500 { 429 } else { 201 }));
+        }
+        let requests = asked.requests();
+        assert!(requests.len() <= 10, "{}", requests.len());
+        assert_eq!(requests.iter().map(|it| it.count).sum::<usize>(), 1000);
+        assert_eq!(requests.iter().map(|it| it.sent).sum::<u64>(), 100_000);
+        assert_eq!((requests[0].from, requests.last().unwrap().to), (start, start + Duration::from_millis(9_998)));
+        assert!(requests.windows(2).all(|pair| pair[0].to < pair[1].from), "in their order");
+        let failed: Vec<_> = requests.iter().filter(|it| it.failed.is_some()).collect();
+        assert_eq!((failed.len(), failed[0].count), (1, 1), "it is joined with nothing");
+
+        let mut asked = Asked { most: 10, ..Asked::default() };
+        (0..1000).for_each(|n| asked.add(&exchange(start, n * 10, "PATCH", 0)));
+        assert!(asked.requests().len() <= 10, "nor if all fail");
+    }
+
+    #[test]
+    fn that_something_is_not_there_is_no_failure() {
+        let start = Instant::now();
+        let failed = |method, status| Failed::of(&exchange(start, 0, method, status));
+        for (method, status) in [("HEAD", 404), ("GET", 401), ("GET", 403), ("PUT", 201), ("PATCH", 202), ("POST", 401)]
+        {
+            assert_eq!(failed(method, status), None, "{method} {status}");
+        }
+        for (method, status) in
+            [("GET", 429), ("GET", 503), ("PATCH", 401), ("PATCH", 416), ("PUT", 400), ("POST", 404)]
+        {
+            assert_eq!(failed(method, status), Some(Failed::Status(status)), "{method} {status}");
+        }
+        assert_eq!(failed("HEAD", 0), Some(Failed::NoAnswer("connection reset".into())));
+    }
+}
