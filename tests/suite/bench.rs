@@ -109,8 +109,8 @@ fn no_secret_in(what: &str, text: &str) {
 }
 
 impl Drop for Bench {
-    /// Whatever the program wrote in a test holds no secret: its cache, its journal, its reports. Those are as their schema
-    /// says.
+    /// Whatever the program wrote in a test holds no secret: its cache, its journal, its reports and pages. Reports are as
+    /// their schema says.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -119,7 +119,7 @@ impl Drop for Bench {
         list(self.root.path(), &self.root.path().join("scratch"), &mut files);
         // What tests write for the program to read may well.
         let by_tests = |name: &str| {
-            name.starts_with("scratch/") && !name.ends_with(".json")
+            name.starts_with("scratch/") && !name.ends_with(".json") && !name.ends_with(".html")
                 || name.contains(".aws/")
                 || name.contains("config.json")
         };
