@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::flow::{Flow, Reach, roughly};
+use super::flow::{Flow, Pace, Reach, roughly};
 use crate::exchange::Exchange;
 use crate::layer::{Meter, size};
 use crate::log::{Entry, Level};
@@ -58,6 +58,7 @@ pub(super) struct Board {
     waiting: Option<(String, Instant)>,
     pub(super) lots: Vec<Lot>,
     flow: Flow,
+    pub(super) pace: Pace,
     /// How far it was when it was told last.
     told: Reach,
 }
@@ -75,6 +76,7 @@ impl Board {
             waiting: None,
             lots: Vec::new(),
             flow: Flow::default(),
+            pace: Pace::default(),
             told: Reach::default(),
         }
     }
@@ -180,7 +182,7 @@ impl Board {
 
     /// Looks how far everything is.
     pub(super) fn look(&mut self, now: Instant) {
-        self.flow.look(now, self.reach());
+        self.pace = self.flow.look(now, self.reach());
     }
 
     /// How far everything is.
@@ -230,7 +232,7 @@ impl Board {
         let Reach { total, position, sent, .. } = reach;
         let percent = percent(position, total);
         let (layers, arrived) = self.uploads();
-        let (rate, left) = (self.flow.rate(), self.flow.left(now));
+        let Pace { rate, left } = self.pace;
         let at = rate.map_or_else(String::new, |rate| format!(" at {}/s", size(rate)));
         let end = left.map_or_else(String::new, |left| format!(", about {} left", roughly(left)));
         let text = format!(
@@ -260,8 +262,8 @@ impl Board {
             parts.push(format!("next try in {}: {why}", roughly(left)));
         }
         if self.is_sending() {
-            parts.extend(self.flow.rate().map(|rate| format!("{}/s", size(rate))));
-            parts.extend(self.flow.left(now).map(|left| format!("about {} left", roughly(left))));
+            parts.extend(self.pace.rate.map(|rate| format!("{}/s", size(rate))));
+            parts.extend(self.pace.left.map(|left| format!("about {} left", roughly(left))));
             let (layers, arrived) = self.uploads();
             parts.push(format!("{arrived} of {layers} sent"));
         } else {

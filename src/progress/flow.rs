@@ -1,17 +1,16 @@
-//! How fast bytes flow, and when they will all be there: from a moving window, so that neither jumps.
+//! How fast bytes flow, and when they will all be there. indicatif does the sums, over about the last 15 seconds; when they
+//! mean something is decided here.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How much of the past counts.
-const WINDOW: Duration = Duration::from_secs(15);
-
-/// How often is looked. What is shown changes no more often.
-const STEP: Duration = Duration::from_millis(500);
+use indicatif::ProgressBar;
 
 /// How long something has to be seen before a rate is said, and before a time left is.
 const FIRST_RATE: Duration = Duration::from_secs(1);
 const FIRST_END: Duration = Duration::from_secs(3);
+
+/// Who has stood still for so long will never be there, as far as can be told.
+const STILL: Duration = Duration::from_secs(15);
 
 /// How far all uploads are, at a moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -26,72 +25,73 @@ pub(super) struct Reach {
     pub(super) resumed: u64,
 }
 
-/// What is seen of it. Never more than the window holds.
-#[derive(Debug, Default)]
+/// What can be said of how fast it goes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Pace {
+    /// Bytes that are sent a second.
+    pub(super) rate: Option<u64>,
+    /// How long it will take.
+    pub(super) left: Option<Duration>,
+}
+
+/// What is seen of it.
+#[derive(Debug)]
 pub(super) struct Flow {
-    seen: VecDeque<(Instant, Reach)>,
+    last: Reach,
+    /// Bars that nobody sees: the packed bytes, and those of the archive, whose end is known.
+    packed: ProgressBar,
+    archive: ProgressBar,
+    /// When the first byte was sent, or the clock started again.
+    begun: Option<Instant>,
     /// Since when the total is what it is: as long as layers are planned, nobody knows when all will be over.
     settled: Option<Instant>,
-    end: Option<Instant>,
+    /// When a byte was last sent.
+    moved: Option<Instant>,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            last: Reach::default(),
+            packed: ProgressBar::hidden(),
+            archive: ProgressBar::hidden(),
+            begun: None,
+            settled: None,
+            moved: None,
+        }
+    }
 }
 
 impl Flow {
-    /// Takes a look. More often than every half second is no harm.
-    pub(super) fn look(&mut self, now: Instant, reach: Reach) {
-        let Some((last_look, last)) = self.seen.back().copied() else {
-            self.settled = Some(now);
-            return self.seen.push_back((now, reach));
-        };
-        if now.duration_since(last_look) < STEP {
-            return;
-        }
+    /// Takes a look, and says what can be said.
+    pub(super) fn look(&mut self, now: Instant, reach: Reach) -> Pace {
+        let last = std::mem::replace(&mut self.last, reach);
         if last.total != reach.total {
-            (self.settled, self.end) = (Some(now), None);
+            self.settled = Some(now);
+            self.archive.set_length(reach.total);
+        }
+        self.packed.set_position(reach.sent);
+        self.archive.set_position(reach.position);
+        if (last.position, last.sent) != (reach.position, reach.sent) {
+            self.moved = Some(now);
         }
         // Before the first byte, or when a layer starts anew or goes on where an earlier run ended: the clock starts then.
         let is_back = reach.position < last.position || reach.sent < last.sent;
         if is_back || last.resumed != reach.resumed || reach.sent == 0 {
-            self.seen.clear();
+            self.packed.reset_eta();
+            self.archive.reset_eta();
+            self.begun = Some(now);
         }
-        self.seen.push_back((now, reach));
-        while self.seen.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
-            self.seen.pop_front();
-        }
-        self.end = self.expected(now);
+        self.pace(now)
     }
 
-    /// Bytes that are sent a second.
-    pub(super) fn rate(&self) -> Option<u64> {
-        let (time, from, to) = self.window()?;
-        (time >= FIRST_RATE).then(|| ((to.sent - from.sent) as f64 / time.as_secs_f64()) as u64)
-    }
-
-    /// How long it will take, as far as that can be said.
-    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
-        self.end?.checked_duration_since(now).filter(|left| *left > Duration::ZERO)
-    }
-
-    fn window(&self) -> Option<(Duration, Reach, Reach)> {
-        let ((begin, from), (end, to)) = (self.seen.front()?, self.seen.back()?);
-        Some((end.duration_since(*begin), *from, *to))
-    }
-
-    /// The end, which moves only a little with every look.
-    fn expected(&self, now: Instant) -> Option<Instant> {
-        let (time, from, to) = self.window()?;
-        let is_settled = self.settled.is_some_and(|since| now.duration_since(since) >= FIRST_END);
-        let gained = to.position - from.position;
-        let left = to.total.saturating_sub(to.position);
-        if time < FIRST_END || !is_settled || gained == 0 || left == 0 {
-            return None;
-        }
-        let left = Duration::try_from_secs_f64(left as f64 * time.as_secs_f64() / gained as f64).ok()?;
-        let new = now.checked_add(left)?;
-        Some(match self.end {
-            None => new,
-            Some(end) if new > end => end + new.duration_since(end) / 8,
-            Some(end) => end - end.duration_since(new) / 8,
-        })
+    fn pace(&self, now: Instant) -> Pace {
+        let is_past = |since: Option<Instant>, time| since.is_some_and(|since| now.duration_since(since) >= time);
+        let rate = is_past(self.begun, FIRST_RATE).then(|| self.packed.per_sec() as u64);
+        let is_known =
+            is_past(self.begun, FIRST_END) && is_past(self.settled, FIRST_END) && !is_past(self.moved, STILL);
+        let left = Some(self.archive.eta()).filter(|left| is_known && *left > Duration::ZERO);
+        Pace { rate: rate.filter(|_| self.last.sent > 0), left }
     }
 }
 
@@ -114,66 +114,58 @@ pub(super) fn roughly(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn reach(total: u64, position: u64, sent: u64) -> Reach {
-        Reach { total, position, sent, resumed: 0 }
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn reach(total: u64, position: u64) -> Reach {
+        Reach { total, position, sent: position / 2, resumed: 0 }
     }
 
-    /// Looks every half second for `seconds`, at a steady rate, from a position on.
-    fn run(flow: &mut Flow, now: &mut Instant, seconds: u64, at: &mut u64, rate: u64) {
-        for _ in 0..seconds * 2 {
-            *now += STEP;
-            *at += rate / 2;
-            flow.look(*now, reach(100_000, *at, *at / 2));
-        }
-    }
-
-    #[test]
-    fn a_rate_begins_with_the_first_byte_and_follows_the_window() {
-        let (mut flow, mut now, mut at) = (Flow::default(), Instant::now(), 0);
-        run(&mut flow, &mut now, 60, &mut at, 0);
-        assert_eq!((flow.rate(), flow.left(now)), (None, None), "nothing is sent");
-        run(&mut flow, &mut now, 2, &mut at, 1_000);
-        assert_eq!(flow.rate(), Some(500));
-        assert_eq!(flow.left(now), None, "it is too early to say");
-        run(&mut flow, &mut now, 8, &mut at, 1_000);
-        assert_eq!(flow.rate(), Some(500));
-        let left = flow.left(now).unwrap().as_secs();
-        assert!((85..95).contains(&left), "{left}");
-        run(&mut flow, &mut now, 15, &mut at, 2_000);
-        assert_eq!(flow.rate(), Some(1_000), "what was before is forgotten");
-        run(&mut flow, &mut now, 16, &mut at, 0);
-        assert_eq!((flow.rate(), flow.left(now)), (Some(0), None), "who stands still will never be there");
-        assert!(flow.seen.len() < 40);
+    /// Looks every second, from a position on, and says what could be said each time: a rate, a time left.
+    fn run(flow: &mut Flow, now: &mut Instant, positions: impl IntoIterator<Item = u64>) -> Vec<(bool, bool)> {
+        let look = |position| {
+            *now += SECOND;
+            let Pace { rate, left } = flow.look(*now, reach(100_000, position));
+            (rate.is_some(), left.is_some())
+        };
+        positions.into_iter().map(look).collect()
     }
 
     #[test]
-    fn the_end_does_not_jump() {
-        let (mut flow, mut now, mut at) = (Flow::default(), Instant::now(), 0);
-        run(&mut flow, &mut now, 20, &mut at, 1_000);
-        let before = now + flow.left(now).unwrap();
-        run(&mut flow, &mut now, 1, &mut at, 8_000);
-        let after = now + flow.left(now).unwrap();
-        assert!(before.duration_since(after) < Duration::from_secs(20), "a second of bliss is no reason to hope");
+    fn nothing_is_said_before_it_is_known() {
+        let (mut flow, mut now) = (Flow::default(), Instant::now());
+        assert_eq!(run(&mut flow, &mut now, [0; 5]), [(false, false); 5], "nothing is sent");
+        let said = run(&mut flow, &mut now, [1_000, 2_000, 3_000]);
+        assert_eq!(said, [(true, false), (true, false), (true, true)]);
+        assert_eq!(run(&mut flow, &mut now, [100_000]), [(true, false)], "all is sent");
+    }
+
+    #[test]
+    fn who_stands_still_will_never_be_there() {
+        let (mut flow, mut now) = (Flow::default(), Instant::now());
+        run(&mut flow, &mut now, [0, 1_000, 2_000, 3_000]);
+        let said = run(&mut flow, &mut now, [3_000; 15]);
+        assert_eq!((said[13], said[14]), ((true, true), (true, false)));
     }
 
     #[test]
     fn nothing_is_promised_while_layers_are_planned() {
-        let (mut flow, mut now, mut at) = (Flow::default(), Instant::now(), 0);
-        run(&mut flow, &mut now, 10, &mut at, 1_000);
-        assert!(flow.left(now).is_some());
-        now += STEP;
-        flow.look(now, reach(900_000, at, at / 2));
-        assert_eq!(flow.left(now), None);
-        assert!(flow.rate().is_some());
+        let (mut flow, mut now) = (Flow::default(), Instant::now());
+        assert!(run(&mut flow, &mut now, (0..10).map(|n| n * 1_000))[9].1);
+        let pace = flow.look(now + SECOND, reach(900_000, 10_000));
+        assert!(pace.rate.is_some() && pace.left.is_none());
     }
 
     #[test]
     fn a_layer_that_starts_anew_starts_the_clock() {
-        let (mut flow, mut now, mut at) = (Flow::default(), Instant::now(), 0);
-        run(&mut flow, &mut now, 10, &mut at, 1_000);
-        now += STEP;
-        flow.look(now, reach(100_000, 10, 5));
-        assert_eq!((flow.rate(), flow.left(now)), (None, None));
+        let (mut flow, mut now) = (Flow::default(), Instant::now());
+        run(&mut flow, &mut now, (0..10).map(|n| n * 1_000));
+        assert_eq!(run(&mut flow, &mut now, [10, 20]), [(false, false), (true, false)]);
+        let resumed = Reach { resumed: 5_000, ..reach(100_000, 6_000) };
+        assert_eq!(
+            flow.look(now + SECOND, resumed),
+            Pace::default(),
+            "what an earlier run sent is no speed of this one"
+        );
     }
 
     #[test]

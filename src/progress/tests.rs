@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::board::Board;
 use super::fit::width;
+use super::flow::Pace;
 use super::rows::{Ink, Places, rows};
 use crate::layer::Meter;
 use crate::log::{Entry, Format, Level};
@@ -209,6 +210,8 @@ fn a_heartbeat_has_the_numbers_too() {
         meter.set(second * 1_000, second * 500);
         board.look(start + Duration::from_secs(second));
     }
+    assert!(board.pace.rate.is_some() && board.pace.left.is_some());
+    board.pace = Pace { rate: Some(500), left: Some(Duration::from_secs(90)) };
     let now = start + Duration::from_secs(10);
     let entry = board.beat(now);
     assert_eq!(
