@@ -77,7 +77,7 @@ impl Flow {
         }
         // Before the first byte, or when a layer starts anew or goes on where an earlier run ended: the clock starts then.
         let is_back = reach.position < last.position || reach.sent < last.sent;
-        if is_back || last.resumed != reach.resumed || reach.sent == 0 {
+        if self.begun.is_none() || is_back || last.resumed != reach.resumed || reach.sent == 0 {
             self.packed.reset_eta();
             self.archive.reset_eta();
             self.begun = Some(now);
@@ -137,6 +137,8 @@ mod tests {
         let said = run(&mut flow, &mut now, [1_000, 2_000, 3_000]);
         assert_eq!(said, [(true, false), (true, false), (true, true)]);
         assert_eq!(run(&mut flow, &mut now, [100_000]), [(true, false)], "all is sent");
+        let said = run(&mut Flow::default(), &mut now, [1_000, 2_000, 3_000, 4_000]);
+        assert_eq!(said, [(false, false), (true, false), (true, false), (true, true)], "the first look came late");
     }
 
     #[test]
