@@ -50,6 +50,7 @@ mod hostile;
 mod indexes;
 mod inside;
 mod inspect;
+mod installed;
 mod journal;
 mod limits;
 mod live;
