@@ -63,6 +63,7 @@ mod hostile;
 mod indexes;
 mod inside;
 mod inspect;
+mod installed;
 mod journal;
 mod limits;
 mod live;

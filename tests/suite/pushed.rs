@@ -97,7 +97,7 @@ impl<'a> Pushed<'a> {
 
     /// The bytes that a descriptor names, of the size and the digest that it states.
     #[track_caller]
-    fn blob(&self, descriptor: &Value) -> Vec<u8> {
+    pub(crate) fn blob(&self, descriptor: &Value) -> Vec<u8> {
         let digest = descriptor["digest"].as_str().unwrap();
         let bytes = match &self.store {
             Store::Skopeo(folder) => std::fs::read(folder.join(digest.strip_prefix("sha256:").unwrap())).unwrap(),

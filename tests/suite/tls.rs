@@ -64,12 +64,17 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    pub(crate) fn of(registry: SocketAddr, (certificate, key): Identity) -> Self {
+    pub(crate) fn of(registry: SocketAddr, identity: Identity) -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), registry, identity)
+    }
+
+    /// One that listens at a given address.
+    pub(crate) fn at(address: SocketAddr, registry: SocketAddr, (certificate, key): Identity) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = ServerConfig::builder().with_no_client_auth();
         let config = config.with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.into())).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let (address, connections) = (listener.local_addr().unwrap(), Arc::<AtomicU64>::default());
         let counted = Arc::clone(&connections);
         runtime.spawn(async move {
