@@ -39,9 +39,9 @@ pub fn wrapped(line: &str) -> String {
     let (indent, words) = line.split_at(own);
     let (mut lines, mut current, mut is_quoted) = (Vec::new(), indent.to_owned(), false);
     let mut is_first = true;
-    for word in words.split(' ') {
+    for word in with_units(words) {
         // A commands' sign may get longer by being made harmless.
-        let word = harmless_line(word);
+        let word = harmless_line(&word);
         // One that is too long for any line gains nothing by a line of its own.
         let length = word.chars().count();
         let fits = current.chars().count() + 1 + length <= WIDTH || own + INDENT.len() + length > WIDTH;
@@ -58,6 +58,20 @@ pub fn wrapped(line: &str) -> String {
     }
     lines.push(current);
     lines.join("\n")
+}
+
+/// The words of a line. A number and its unit are one.
+fn with_units(line: &str) -> Vec<String> {
+    const UNITS: [&str; 11] = ["B", "KiB", "MiB", "GiB", "TiB", "ms", "s", "min", "h", "%", "bytes"];
+    let is_unit = |word: &str| UNITS.contains(&word.split(['/', ',', ';', ')', '.', ':']).next().unwrap_or_default());
+    let mut words: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        match words.last_mut().filter(|last| is_unit(word) && last.ends_with(|c: char| c.is_ascii_digit())) {
+            Some(number) => *number = format!("{number} {word}"),
+            None => words.push(word.to_owned()),
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -88,6 +102,13 @@ mod tests {
         assert!(lines[0].len() == 119 && lines[1].starts_with("  word"), "{wrapped}");
         assert!(lines[1].ends_with(&format!("word {}", "long".repeat(40))), "a word stays whole");
         assert_eq!(wrapped.replace("\n  ", " "), line);
+    }
+
+    #[test]
+    fn a_number_stays_with_its_unit() {
+        let line = format!("{} 1.5 MiB/s; 135 ms", "a".repeat(112));
+        assert_eq!(wrapped(&line), format!("{}\n  1.5 MiB/s; 135 ms", "a".repeat(112)));
+        assert_eq!(with_units("a 3 s, 4 songs s 5 MiB."), ["a", "3 s,", "4", "songs", "s", "5 MiB."]);
     }
 
     #[test]

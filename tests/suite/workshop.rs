@@ -27,6 +27,9 @@ const STAND_INS: [(&str, &str); 9] = [
 "save "*) cat "$SAVE" ;;
 "build --tag "*" .") ;;
 "buildx build "*"--output type=oci,dest=- .") cat "$OCI" ;;
+"run --rm "*" -v $PWD:/work:ro "*"/tools/ecr-push:"*)
+  while [[ $1 != */tools/ecr-push:* ]]; do shift; done
+  shift && exec "$PROGRAM" "${@/#\/work/$PWD}" ;;
 *) exit 64 ;;
 esac"#,
     ),
@@ -92,7 +95,7 @@ impl Workshop {
             account: ACCOUNT.into(),
             region: region.into(),
             rules,
-            create: vec!["team/app".parse().unwrap()],
+            create: ["team/app", "tools/ecr-push"].map(|name| name.parse().unwrap()).to_vec(),
             ..Options::default()
         };
         let users = vec!["bob:password-of-bob".to_owned()];
@@ -133,12 +136,17 @@ impl Workshop {
         self.cloud.ecr.bench.home().parent().unwrap().join("here")
     }
 
-    /// What the README takes for given: `image.tar`, this repository's `testdata`, and docker's login for ghcr.io.
+    /// What the README takes for given: `image.tar`, the image that `.ci/dist` makes, this repository's `testdata`, and docker's
+    /// login for ghcr.io.
     pub(crate) fn furnish(&self) {
         if self.here().join("image.tar").exists() {
             return;
         }
         fs::copy(testdata("docker-29-overlay2-save.tar"), self.here().join("image.tar")).unwrap();
+        let dist = self.here().join("target/dist");
+        fs::create_dir_all(&dist).unwrap();
+        let image = concat!("ecr-push-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-gnu.oci.tar");
+        fs::copy(testdata("podman-oci-archive.tar"), dist.join(image)).unwrap();
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         std::os::unix::fs::symlink(repository.join("testdata"), self.here().join("testdata")).unwrap();
         let docker = self.cloud.ecr.bench.home().join(".docker");
