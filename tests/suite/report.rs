@@ -52,7 +52,8 @@ fn a_dry_run_knows_what_would_be_reused() {
         let line = run.stderr.lines().find(|line| line.starts_with("layer ") && line.contains(diff_id));
         assert!(line.unwrap().ends_with("reuse: an earlier run packed it to this digest"));
     }
-    let run = run.says(&["0 of 3 layers would be uploaded", "\nwould save 443.0 KiB of the archive ", ": 3 reused\n"]);
+    let run =
+        run.says(&["0 of 3 layers would be uploaded", "\nwould save 443.0 KiB of the archive ", ": 3 reused; about "]);
     assert!(ecr.image("team/app", "2").is_none());
     drop((first, run));
 }

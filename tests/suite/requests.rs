@@ -22,7 +22,7 @@ struct Told {
 
 impl Told {
     fn all(run: &Run) -> Vec<Self> {
-        let mut all: Vec<Self> = run.stderr.lines().filter_map(Self::read).collect();
+        let mut all: Vec<Self> = run.whole().lines().filter_map(Self::read).collect();
         all.sort();
         all
     }
@@ -74,7 +74,8 @@ fn what_is_told_is_what_arrives() {
     build::docker_save(&archive, &[build::tar_of("noise", &build::noise(7, 17 << 20)), build::tar_of("a", b"a")]);
     let run = told(&ecr, &[&archive, "team/app:1"]);
     assert_eq!(Told::all(&run), Told::arrived(&ecr));
-    let parts = run.stderr.lines().filter(|line| line.starts_with("PATCH 201 ") && line.contains("  layer sha256:"));
+    let whole = run.whole();
+    let parts = whole.lines().filter(|line| line.starts_with("PATCH 201 ") && line.contains("  layer sha256:"));
     assert!(parts.clone().count() == 2 && parts.clone().all(|line| line.contains(", 6291456 bytes")), "{parts:?}");
     drop(run.says(&["ecr:GetAuthorizationToken, 2 bytes", "sts:GetCallerIdentity, ", "  request "]));
 }
@@ -105,7 +106,8 @@ fn a_request_without_an_answer_is_told_and_so_is_the_next_try() {
     let ecr = Ecr::faulty(&troubles);
     let run = told(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
     assert_eq!(Told::all(&run), Told::arrived(&ecr));
-    let lines = |words: &[&str]| run.stderr.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+    let whole = run.whole();
+    let lines = |words: &[&str]| whole.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
     assert_eq!((lines(&["PUT   500 ", "/manifests/1"]), lines(&["PUT   201 ", "  try 2  ", "/manifests/1"])), (1, 1));
     assert_eq!((lines(&["POST  --- ", "/uploads/", "no answer: "]), lines(&["POST  202 ", "  try 2  "])), (1, 1));
     assert_eq!(lines(&["POST  --- ", "ecr:GetAuthorizationToken"]), 1);
@@ -116,7 +118,8 @@ fn a_request_without_an_answer_is_told_and_so_is_the_next_try() {
 fn a_request_that_nobody_waits_for_any_more_is_told() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall)]);
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-vv", "--deadline", "2"]).exits(4);
-    let line = run.stderr.lines().find(|line| line.starts_with("PUT   --- ") && line.contains("/manifests/1"));
+    let whole = run.whole();
+    let line = whole.lines().find(|line| line.starts_with("PUT   --- ") && line.contains("/manifests/1"));
     assert!(line.is_some_and(|line| line.ends_with("no answer: given up")), "{line:?}");
 }
 
