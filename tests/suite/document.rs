@@ -40,11 +40,6 @@ pub(crate) fn blocks() -> Vec<Block> {
     found
 }
 
-/// The texts of its blocks of a language.
-pub(crate) fn blocks_of(language: &str) -> Vec<&'static str> {
-    blocks().into_iter().filter(|block| block.language == language).map(|block| block.text).collect()
-}
-
 /// What stands under a heading, up to the next one of its rank or above.
 pub(crate) fn section(heading: &str) -> &'static str {
     let rest = README.split(&format!("\n{heading}\n")).nth(1).unwrap_or_else(|| panic!("there is no {heading}"));

@@ -7,7 +7,7 @@ use ecr_push::report::ci::{SYSTEMS, System};
 use ecr_push::sandbox::{Absent, Rules};
 
 use super::bench::{Bench, finish, testdata};
-use super::document::{README, blocks_of, rows, section};
+use super::document::{README, rows, section};
 use super::ecr::Ecr;
 use super::registry::second_opinion;
 
@@ -28,12 +28,14 @@ fn alike(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_first_command_gives_what_the_readme_shows() {
-    let first = blocks_of("sh")[0].trim();
-    let arguments: Vec<_> = first.strip_prefix("cargo run --release -- ").unwrap().split(' ').collect();
+    let section = section("## Try it");
+    let line = section.lines().find(|line| line.starts_with("ecr-push --sandbox ")).unwrap();
+    let shown = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let arguments: Vec<_> = line.split(' ').skip(1).collect();
     let mut command = Bench::new().command(&arguments);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     let run = finish(command, String::new).exits(0);
-    assert_eq!(alike(&(run.stderr.clone() + &run.stdout)), alike(blocks_of("text")[0]));
+    assert_eq!(alike(&(run.stderr.clone() + &run.stdout)), alike(shown));
 }
 
 #[test]
