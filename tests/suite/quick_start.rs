@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::bench::{Bench, Run, finish, testdata, wait_until};
+use super::document::section;
 use super::ecr::HOST;
 use super::pushed::Pushed;
 use super::registry::{second_opinion, skopeo_copy};
@@ -145,6 +146,11 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
     let said: Vec<_> = lines.by_ref().take_while(|line| !line.contains("ecr-push IMAGE.tar")).collect();
     let said = said.join("\n");
     let (_, exports) = said.split_once("export ").unwrap_or_else(|| panic!("no exports in {said}"));
+    let url = exports.split(['=', ' ']).nth(1).unwrap();
+    let shown =
+        section("### A sandbox for your pipeline").split("\nexport ").nth(1).unwrap().split("```").next().unwrap();
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&exports.replace(url, "http://127.0.0.1:5050")), words(shown), "the README shows it");
     let exports: Vec<_> = exports.split_whitespace().filter_map(|word| word.split_once('=')).collect();
     // As a shell reads it where NO_PROXY is not set.
     let exports = exports.into_iter().map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));

@@ -264,12 +264,14 @@ fn the_table_of_ci_systems_is_the_program_s() {
     assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());
 }
 
+/// What a link to a heading has behind its `#`.
+fn anchor(line: &str) -> String {
+    let title = line.trim_start_matches('#').trim().to_lowercase();
+    title.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect::<String>().replace(' ', "-")
+}
+
 #[test]
 fn links_lead_somewhere() {
-    let anchor = |line: &str| {
-        let title = line.trim_start_matches('#').trim().to_lowercase();
-        title.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect::<String>().replace(' ', "-")
-    };
     // Without blocks of code, which have lines with a # in front.
     let text: String = README.split("```").step_by(2).collect();
     let headings: BTreeSet<_> = text.lines().filter(|line| line.starts_with("##")).map(anchor).collect();
@@ -289,4 +291,28 @@ fn the_changelog_tells_of_this_version() {
     let changelog = include_str!("../../CHANGELOG.md");
     let heading = format!("\n## [{}]", env!("CARGO_PKG_VERSION"));
     assert!(changelog.contains("\n## [Unreleased]\n") && changelog.contains(&heading), "{heading}");
+}
+
+#[test]
+fn every_crate_has_its_place_in_what_it_is_made_of() {
+    let manifest = include_str!("../../Cargo.toml");
+    let tables = manifest.split("\n[").filter(|table| {
+        let head = table.lines().next().unwrap_or_default();
+        head.ends_with("dependencies]") && !head.contains("dev-")
+    });
+    let crates = tables.flat_map(|table| table.lines().skip(1)).filter_map(|line| line.split_once(" = "));
+    let crates: BTreeSet<_> = crates.map(|(name, _)| name).collect();
+    let section = section("### What it is made of");
+    let there: BTreeSet<_> =
+        rows(section).iter().flat_map(|(_, crates)| crates.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(there, crates);
+}
+
+#[test]
+fn the_contents_lead_to_every_section() {
+    let (contents, rest) = README.split_once("\n## Install\n").unwrap();
+    let rest: String = rest.split("```").step_by(2).collect();
+    let headings = rest.lines().filter(|line| line.starts_with("## ") || line.starts_with("### ")).map(anchor);
+    let missing: Vec<_> = headings.filter(|it| !contents.contains(&format!("(#{it})"))).collect();
+    assert_eq!(missing, ["licence"]);
 }
