@@ -28,9 +28,9 @@ impl From<LogFormat> for Format {
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Show {
-    /// Bars on a terminal, lines elsewhere
+    /// Rows on a terminal, lines elsewhere
     Auto,
-    /// Bars, if it is a terminal
+    /// Rows, if it is a terminal
     Bars,
     /// Lines
     Plain,
