@@ -218,7 +218,7 @@ pub static SYSTEMS: [System; 12] = [
         place: Place::File,
         voice: None,
         summary: None,
-        link: "https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.aws_codebuild.BuildEnvironmentVariable.html",
+        link: "https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html",
     },
 ];
 
