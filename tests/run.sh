@@ -47,7 +47,7 @@ fi
 cargo test --locked "$@"
 
 echo
-echo "The README's first command:"
+echo "The README's quick start:"
 "${first[@]}" --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
 
 echo

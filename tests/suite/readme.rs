@@ -1,4 +1,4 @@
-//! The README holds: its first command gives what it shows, and its options are those of the program.
+//! The README holds: its quick start gives what it shows, and its options are those of the program.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn alike(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_first_command_gives_what_the_readme_shows() {
+fn the_quick_start_gives_what_the_readme_shows() {
     let section = section("## Try it");
     let line = section.lines().find(|line| line.starts_with("ecr-push --sandbox ")).unwrap();
     let shown = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
