@@ -44,7 +44,7 @@ fn target(target: &TargetOutcome) -> String {
         (Some(error), _) => block(&failure(error)),
         (None, Some(TagOutcome { tag, digest, .. })) => {
             let name = &target.name;
-            block(&format!("docker pull {name}:{tag}\ndocker pull {name}@{digest}"))
+            block(&[format!("docker pull {name}:{tag}"), format!("docker pull {name}@{digest}")].join("\n"))
         }
         (None, None) => String::new(),
     };
