@@ -38,7 +38,7 @@ impl Whole {
     /// The arguments, the exit code, and what was said where.
     pub(crate) fn of(run: &Run) -> Self {
         let Run { arguments, code, stdout, stderr, .. } = run;
-        let code = code.map_or("none".into(), |code| code.to_string());
+        let code = shown(*code);
         Self {
             text: format!("ecr-push {arguments}\n== exit code {code}\n== stdout\n{stdout}== stderr\n{stderr}"),
             filters: Vec::new(),
@@ -48,7 +48,7 @@ impl Whole {
     /// What is left on a terminal.
     #[cfg(target_os = "linux")]
     pub(crate) fn of_screen(name: &str, seen: &super::screen::Seen) -> Self {
-        let code = seen.code.map_or("none".into(), |code| code.to_string());
+        let code = shown(seen.code);
         let text = format!("{name}\n== exit code {code}\n== screen\n{}\n", seen.screen);
         Self { text, filters: Vec::new() }
     }
@@ -87,6 +87,10 @@ impl Whole {
         }
         settings.bind(|| insta::assert_snapshot!(name, self.text));
     }
+}
+
+fn shown(code: Option<i32>) -> String {
+    code.map_or_else(|| "none".to_owned(), |code| code.to_string())
 }
 
 /// A pattern for this text and nothing else.
