@@ -134,7 +134,7 @@ impl Error {
 
     /// Ctrl-C, or a caller that cancelled.
     pub fn interrupted() -> Self {
-        Self::new(Kind::Interrupted, "interrupted")
+        Self::new(Kind::Interrupted, "interrupted").hint("Run the same command again to carry on.")
     }
 
     /// Adds the cause.

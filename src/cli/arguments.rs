@@ -9,6 +9,7 @@ use super::files::FileArgs;
 use super::output::{LogFormat, Show};
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
+use super::values::number;
 use crate::push::Reuse;
 
 /// The arguments.
@@ -84,16 +85,16 @@ pub(super) struct Options {
     pub(super) credentials: CredentialArgs,
 
     /// Layers under way at once [default: 6, of which 4 may be larger than a chunk]
-    #[arg(long, value_name = "N", help_heading = "Transfer")]
+    #[arg(long, value_parser = number::<usize>, value_name = "N", help_heading = "Transfer")]
     pub(super) concurrency: Option<usize>,
     /// Threads that pack layers [default: one a core, at most 6]
-    #[arg(long, value_name = "N", help_heading = "Transfer")]
+    #[arg(long, value_parser = number::<usize>, value_name = "N", help_heading = "Transfer")]
     pub(super) pack_threads: Option<usize>,
     /// How often a request is tried again
-    #[arg(long, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
+    #[arg(long, value_parser = number::<usize>, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
     pub(super) retries: usize,
     /// How long an upload may stand still before it goes on over another connection
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
+    #[arg(long, value_parser = number::<u64>, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
     pub(super) stall_timeout: u64,
     /// Bytes that one request carries [default: 5M to 12M; ECR takes 5M to 10M]
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
@@ -102,7 +103,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     pub(super) limit_rate: Option<String>,
     /// When to give up, in seconds
-    #[arg(long, value_name = "SECONDS", help_heading = "Transfer")]
+    #[arg(long, value_parser = number::<u64>, value_name = "SECONDS", help_heading = "Transfer")]
     pub(super) deadline: Option<u64>,
     /// File that remembers what layers became [default: ecr-push/layers.jsonl in the user's cache folder]
     #[arg(long, value_name = "FILE", help_heading = "Transfer")]
@@ -111,7 +112,7 @@ pub(super) struct Options {
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Transfer")]
     pub(super) compression: Option<CompressionArg>,
     /// How hard they are packed: gzip 2 to 9, zstd 1 to 19
-    #[arg(long, value_name = "N", help_heading = "Transfer")]
+    #[arg(long, value_parser = number::<u32>, value_name = "N", help_heading = "Transfer")]
     pub(super) compression_level: Option<u32>,
     /// Where layers are looked for that need not be packed and sent
     #[arg(long, value_enum, default_value_t = ReuseArg::Tag, value_name = "HOW", help_heading = "Transfer")]

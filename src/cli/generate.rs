@@ -38,6 +38,8 @@ pub(super) fn completions(args: &CompletionArgs, mut command: Command) -> Result
 /// The manual page, as roff.
 pub(super) fn manual(command: Command) -> Result<String> {
     let mut page = Vec::new();
+    // What the short help leaves out would stand there without its words.
+    let command = command.mut_args(|argument| argument.hide_short_help(false));
     let rendered = clap_mangen::Man::new(command).render(&mut page);
     rendered.map_err(|error| Error::usage("the manual page cannot be made").because(error))?;
     text(page)

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::arguments::CompressionArg;
 use crate::error::{Error, Result};
@@ -40,6 +41,11 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
 
 pub(super) fn at_least_one<N: From<u8> + PartialEq>(option: &str, value: N) -> Result<N> {
     if value == N::from(0) { Err(Error::usage(format!("{option} must be at least 1"))) } else { Ok(value) }
+}
+
+/// A whole number, refused in words of ours.
+pub(super) fn number<N: FromStr>(text: &str) -> std::result::Result<N, &'static str> {
+    text.trim().parse().map_err(|_| "it takes a whole number, without a unit")
 }
 
 /// A number of bytes with an optional K, M or G, which stand for powers of 1024 as with curl and rsync.

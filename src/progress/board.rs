@@ -114,7 +114,7 @@ impl Board {
             Event::Arrived { meter, sent } => self.arrived(&meter, sent, now),
             Event::Mounted { target, layer, bytes } => Some(self.mounted(&target, layer, bytes)),
             Event::Finishing(target) => {
-                let text = format!("all layers are in {target}; putting the manifest");
+                let text = format!("all layers are in {target}; the manifest is next");
                 self.does(Doing::Finishing, format!("putting the manifest into {target}"), now);
                 Some(Entry::info("finishing", text).with("target", target))
             }

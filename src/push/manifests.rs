@@ -40,6 +40,10 @@ pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[W
                 "Layers of the image are kept by reference, which not every registry takes. Add --foreign-layers to \
                  send those that the archive has.",
             ),
+            Some(answer) if answer.code == "MANIFEST_INVALID" && error.advice().is_none() => error.hint(
+                "The registry does not say what it refuses. --repair corrects wrong media types and takes out what ECR \
+                 is known to refuse.",
+            ),
             _ => error,
         });
     }

@@ -1,11 +1,12 @@
 //! What came of a push, as data.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Request;
 use super::tags::Stay;
 use crate::error::{Error, Kind};
-use crate::image::{Archive, Image, Stated};
+use crate::image::{Archive, Image, Layer, Stated};
 use crate::plan::Wanted;
 use crate::reference::{DiffId, Digest, Tag};
 
@@ -36,7 +37,7 @@ pub struct ImageSummary {
     pub image_ids: Vec<Digest>,
     /// The platforms, as far as the configs say.
     pub platforms: Vec<String>,
-    /// How many layers there are, over all platforms.
+    /// How many layers there are, over all platforms; one that stands there several times is one.
     pub layers: usize,
     /// How many bytes they are in the archive.
     pub archive_bytes: u64,
@@ -238,14 +239,19 @@ impl TargetOutcome {
 impl ImageSummary {
     pub(super) fn of(archive: &Archive, image: &Image) -> Self {
         let manifests = image.content.manifests();
-        let layers = || manifests.iter().flat_map(|manifest| &manifest.layers);
+        let mut known = HashSet::new();
+        let is_new = |layer: &&Layer| match (layer.digest, layer.diff_id) {
+            (None, None) => true,
+            hashes => known.insert(hashes),
+        };
+        let layers: Vec<_> = manifests.iter().flat_map(|manifest| &manifest.layers).filter(is_new).collect();
         Self {
             format: archive.format.name().to_owned(),
             names: image.names.clone(),
             image_ids: manifests.iter().map(|manifest| manifest.config.digest).collect(),
             platforms: image.content.platforms().iter().map(ToString::to_string).collect(),
-            layers: layers().count(),
-            archive_bytes: layers().map(|layer| layer.bytes.len()).sum(),
+            layers: layers.len(),
+            archive_bytes: layers.iter().map(|layer| layer.bytes.len()).sum(),
         }
     }
 }

@@ -35,10 +35,13 @@ fn memory(request: &Request, large: usize) -> String {
     let layer = registry::kept(request.chunk_size, large) >> 20;
     let threads = request.pack_threads as u64;
     let all = PROGRAM + large * layer + threads * THREAD;
-    format!(
-        "memory: {all} MiB at most: {PROGRAM}, {layer} for each of {large} layers under way, {THREAD} for each of {threads} \
-         packing threads"
-    )
+    let layers = each(large, "layer under way", "layers under way");
+    let threads = each(threads, "packing thread", "packing threads");
+    format!("memory: {all} MiB at most: {PROGRAM} for the program, {layer} for {layers}, {THREAD} for {threads}")
+}
+
+fn each(count: u64, one: &str, several: &str) -> String {
+    if count == 1 { format!("the one {one}") } else { format!("each of {count} {several}") }
 }
 
 fn cache(request: &Request, cache: &Cache) -> String {

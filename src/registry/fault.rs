@@ -206,6 +206,7 @@ impl Fault {
                     Some(401) => Some("It wants a login, and has none from us or not the right one."),
                     // nginx, Cloudflare and their like stand in front of many registries and limit a request's body.
                     Some(413) => Some("Send less in one request: add --chunk-size 1M."),
+                    _ if kind == Kind::Unavailable => Some("Run the same command again to carry on."),
                     _ => None,
                 };
                 let error = Error::new(kind, format!("{doing}: {registry} said no")).answered(*answer);

@@ -77,8 +77,9 @@ fn sums(target: &TargetOutcome) -> String {
         1 => " One request was tried again.".into(),
         retries => format!(" {retries} requests were tried again."),
     };
+    let layers = if target.layers.len() == 1 { "layer" } else { "layers" };
     format!(
-        "{} layers, {} in the archive: {} uploaded, {} mounted, {} reused; {} sent.{saved}{retries}",
+        "{} {layers}, {} in the archive: {} uploaded, {} mounted, {} reused; {} sent.{saved}{retries}",
         target.layers.len(),
         size(bytes),
         count("upload"),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::duration;
 use crate::layer::size;
 use crate::log::Entry;
-use crate::push::{LayerOutcome, Outcome, Saved, TagFate, TargetOutcome};
+use crate::push::{LayerOutcome, Outcome, Saved, TagFate, TagOutcome, TargetOutcome};
 
 /// Where people find the references.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,23 +89,24 @@ fn count(target: &TargetOutcome, action: &str) -> usize {
 
 /// What was pushed where.
 fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
-    let (name, all, uploaded) = (&target.name, target.layers.len(), count(target, "upload"));
+    let (name, uploaded) = (&target.name, count(target, "upload"));
+    let all = if target.layers.len() == 1 { "1 layer".into() } else { format!("{} layers", target.layers.len()) };
     if outcome.dry_run {
         let bytes: u64 = target.layers.iter().filter(|l| l.action == "upload").map(|l| l.archive_bytes).sum();
         let size = size(bytes);
-        return format!(
-            "{name}: {uploaded} of {all} layers would be uploaded, {size} of the archive. Nothing was sent."
-        );
+        return format!("{name}: {uploaded} of {all} would be uploaded, {size} of the archive. Nothing was sent.");
     }
-    let tags: Vec<&str> = target.placed.iter().map(|placed| placed.tag.as_str()).collect();
+    // Those that stay where they are were not pushed, if others were.
+    let is_told = |placed: &&TagOutcome| !target.changed || placed.fate != TagFate::Skipped;
+    let tags: Vec<&str> = target.placed.iter().filter(is_told).map(|placed| placed.tag.as_str()).collect();
     let name = if tags.is_empty() { name.clone() } else { format!("{name} ({})", tags.join(", ")) };
     let time = duration(outcome.seconds());
     match (target.changed, target.layers.is_empty()) {
         (false, true) => format!("{name}: {}; nothing was sent; {time}", found(target)),
-        (false, false) => format!("{name}: {}; {uploaded} of {all} layers uploaded, 0 B sent; {time}", found(target)),
+        (false, false) => format!("{name}: {}; {uploaded} of {all} uploaded, 0 B sent; {time}", found(target)),
         (true, _) => {
             let sent = size(target.sent());
-            format!("pushed {name}: {uploaded} of {all} layers uploaded, {sent} sent; {time}")
+            format!("pushed {name}: {uploaded} of {all} uploaded, {sent} sent; {time}")
         }
     }
 }

@@ -49,6 +49,11 @@ impl Bench {
         Self { root }
     }
 
+    /// The folder of all.
+    pub(crate) fn folder(&self) -> String {
+        text(self.root.path())
+    }
+
     /// The program's home folder.
     pub(crate) fn home(&self) -> PathBuf {
         self.root.path().join("home")
@@ -156,6 +161,7 @@ pub(crate) fn finish(command: Command, log: impl FnOnce() -> String) -> Run {
 pub(crate) struct Running {
     child: Child,
     shown: String,
+    arguments: String,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
 }
@@ -168,11 +174,13 @@ impl Running {
     /// The program with something at its standard input.
     pub(crate) fn fed(mut command: Command, stdin: impl Into<Stdio>) -> Self {
         let shown = format!("{command:?}");
+        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_str().unwrap()).collect();
+        let arguments = arguments.join(" ");
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
         let stdout = Some(collect(child.stdout.take().unwrap()));
         let stderr = Some(collect(child.stderr.take().unwrap()));
-        Self { child, shown, stdout, stderr }
+        Self { child, shown, arguments, stdout, stderr }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -207,6 +215,7 @@ impl Running {
         let stderr = self.stderr.take().unwrap().join().unwrap();
         let run = Run {
             command: self.shown.clone(),
+            arguments: self.arguments.clone(),
             code: ended.and_then(|status| status.code()),
             stdout,
             stderr,
@@ -239,6 +248,7 @@ fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
 /// What came of a run. Shown as a whole if the test fails while it is at hand.
 pub(crate) struct Run {
     command: String,
+    pub(crate) arguments: String,
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -312,7 +322,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let Self { command, code, stdout, stderr, log } = self;
+            let Self { command, code, stdout, stderr, log, .. } = self;
             #[expect(clippy::print_stderr, reason = "the test harness shows it beside the failed assertion")]
             {
                 eprintln!(

@@ -207,7 +207,9 @@ fn a_registry_that_takes_nothing_holds_back_the_reading(compression: &str) {
     assert!(most < 64 << 20, "{most} bytes of memory at most");
     let told = running.kill();
     assert!(
-        told.contains("memory: 64 MiB at most: 24, 8 for each of 4 layers under way, 2 for each of 4 packing"),
+        told.contains(
+            "memory: 64 MiB at most: 24 for the program, 8 for each of 4 layers under way, 2 for each of 4 packing"
+        ),
         "{told}"
     );
 }

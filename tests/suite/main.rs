@@ -13,6 +13,7 @@
 //! - `schema.rs`: holds every report against its schema
 //! - `screen.rs`: a terminal, and what is seen on it
 //! - `page.rs`: the page of a push, read and shown by a browser
+//! - `whole/`: holds all that a run says and writes against a file in `snapshots/`
 //! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
 
 #![cfg(feature = "sandbox")]
@@ -102,4 +103,7 @@ mod timeline;
 mod tls;
 mod told;
 mod verify;
+// Intel's packer makes other bytes, and other sizes of them.
+#[cfg(not(feature = "isal"))]
+mod whole;
 mod writers;

@@ -64,6 +64,8 @@ pub(crate) struct Seen {
     pub(crate) code: Option<i32>,
     /// All that is left in the end, also above the screen, without the breaks that the terminal made.
     pub(crate) text: String,
+    /// The same as a terminal of so many columns breaks it.
+    pub(crate) screen: String,
     pub(crate) has_cursor: bool,
     pub(crate) frames: Vec<Frame>,
     pub(crate) raw: String,
@@ -142,9 +144,13 @@ impl Terminal {
         let screen = shared.parser.screen();
         let mut scroll = vt100::Parser::new(number(300), number(200), 0);
         scroll.process(&shared.raw);
+        let mut broken = vt100::Parser::new(number(300), screen.size().1, 0);
+        broken.process(&shared.raw);
+        let rows = broken.screen().rows(0, screen.size().1.get()).map(|row| row.trim_end().to_owned());
         Seen {
             code,
             text: scroll.screen().contents(),
+            screen: rows.collect::<Vec<_>>().join("\n").trim_end().to_owned(),
             has_cursor: !screen.hide_cursor(),
             frames: shared.frames.clone(),
             raw: String::from_utf8(shared.raw.clone()).unwrap(),
