@@ -78,9 +78,10 @@ impl Cache {
         let lines: Vec<Known> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         if let Some(path) = &path
             && text.len() as u64 > FILE_LIMIT
+            && path.is_file()
         {
             // Another run that appends right now loses its line, which costs it one upload. A file that cannot be cut
-            // can still be read.
+            // can still be read, and what is no file, as a device, is not replaced by one.
             let kept: Vec<String> = lines[lines.len() / 2..].iter().filter_map(line).collect();
             let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
             let _stays_long = fs::write(&fresh, kept.concat()).and_then(|()| fs::rename(fresh, path));
