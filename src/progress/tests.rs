@@ -203,6 +203,20 @@ fn a_pause_is_told_while_nothing_moves() {
 }
 
 #[test]
+fn a_reason_that_many_lanes_meet_is_told_once_while_it_holds() {
+    let (mut board, now) = board(1, vec![opened()]);
+    let mut level = |why: &str, seconds, at| {
+        let waiting = Event::Waiting { why: why.into(), pause: Duration::from_secs(seconds) };
+        board.take(waiting, now + Duration::from_secs(at)).unwrap().level()
+    };
+    assert_eq!(level("h: HTTP 503", 4, 0), Level::Warning);
+    assert_eq!(level("h: HTTP 503", 9, 1), Level::Debug);
+    assert_eq!(level("i: HTTP 503", 4, 1), Level::Warning, "another registry");
+    assert_eq!(level("h: HTTP 503", 9, 2), Level::Debug);
+    assert_eq!(level("h: HTTP 503", 9, 4), Level::Warning, "it lasts");
+}
+
+#[test]
 fn a_heartbeat_has_the_numbers_too() {
     let (planned, meter) = upload("a", 100_000);
     let (mut board, start) = board(1, vec![opened(), planned]);
