@@ -64,7 +64,6 @@ pub(crate) struct Seen {
     pub(crate) code: Option<i32>,
     /// All that is left in the end, also above the screen, without the breaks that the terminal made.
     pub(crate) text: String,
-    pub(crate) has_cursor: bool,
     pub(crate) frames: Vec<Frame>,
     pub(crate) raw: String,
 }
@@ -139,13 +138,11 @@ impl Terminal {
         self.reader.take().unwrap().join().unwrap();
         let code = self.child.wait().unwrap().code();
         let shared = self.shared();
-        let screen = shared.parser.screen();
         let mut scroll = vt100::Parser::new(number(300), number(200), 0);
         scroll.process(&shared.raw);
         Seen {
             code,
             text: scroll.screen().contents(),
-            has_cursor: !screen.hide_cursor(),
             frames: shared.frames.clone(),
             raw: String::from_utf8(shared.raw.clone()).unwrap(),
         }
