@@ -92,6 +92,7 @@ impl Board {
             Event::Reading { .. } => None,
             Event::Note(text) => Some(Entry::note(text)),
             Event::Warning(text) => Some(Entry::warning(text)),
+            Event::GivenUp { target, why } => self.given_up(&target, &why),
             Event::Waiting { why, pause } => Some(self.waits(why, pause, now)),
             Event::Spooled(bytes) => {
                 self.does(Doing::Spooling, format!("{} of the archive are in a temporary file", size(bytes)), now);
@@ -129,6 +130,17 @@ impl Board {
         let (level, seconds) = (if is_told { Level::Debug } else { Level::Warning }, pause.as_secs_f64());
         let text = format!("{why}, next try in {seconds:.1} s");
         Entry::new(level, "waiting", text).with("why", why).with("seconds", seconds)
+    }
+
+    /// Of several targets the others go on, and what the one was to get is no longer to come. A single one's error is told
+    /// in the same moment, and after Ctrl-C they all end.
+    fn given_up(&mut self, target: &str, why: &str) -> Option<Entry> {
+        if self.targets < 2 || self.is_ending {
+            return None;
+        }
+        self.lots.retain(|lot| lot.target != target);
+        let text = format!("{target} is given up, the others go on: {why}");
+        Some(Entry::info("given_up", text).with("target", target).with("why", why))
     }
 
     /// Something else is done, in words.

@@ -203,6 +203,22 @@ fn a_pause_is_told_while_nothing_moves() {
 }
 
 #[test]
+fn what_a_target_was_to_get_that_is_given_up_is_no_longer_to_come() {
+    let ((one, meter), (other, _other)) = (upload_to("h/app", "a", 1_000), upload_to("i/app", "a", 1_000));
+    let given_up = || Event::GivenUp { target: "i/app".into(), why: "no answer".into() };
+    let (mut board, now) = board(2, vec![opened(), one.clone(), other]);
+    meter.set(500, 250);
+    assert_eq!(picture(&board, now, (80, 24))[1].split_whitespace().nth(2), Some("2.0"), "to send to both");
+    let entry = board.take(given_up(), now).unwrap();
+    assert_eq!(entry.text(), "i/app is given up, the others go on: no answer");
+    assert!(beat(&mut board, now).starts_with(" 50 % of 1000 B packed"), "{}", beat(&mut board, now));
+    drop(board.take(Event::Arrived { meter, sent: 250 }, now));
+    assert!(beat(&mut board, now).starts_with("putting the image's config"));
+    // One alone says so itself.
+    assert!(self::board(1, vec![opened(), one]).0.take(given_up(), now).is_none());
+}
+
+#[test]
 fn a_reason_that_many_lanes_meet_is_told_once_while_it_holds() {
     let (mut board, now) = board(1, vec![opened()]);
     let mut level = |why: &str, seconds, at| {

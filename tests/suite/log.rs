@@ -139,6 +139,19 @@ fn a_plan_and_a_failure_of_one_target_are_objects() {
 }
 
 #[test]
+fn that_one_of_several_targets_is_given_up_is_told_when_it_happens() {
+    let refusal = Fault::once("ecr:PutImage", status(403, "DENIED", "not for you"));
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules { faults: vec![refusal], ..Rules::default() });
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--log-format", "json"]).exits(3);
+    let told = objects(&run);
+    let given_up = of(&told, "given_up");
+    assert_eq!((given_up.len(), of(&told, "error").len(), of(&told, "summary").len()), (1, 1, 1), "{told:?}");
+    is_documented(given_up[0]);
+    assert_eq!(given_up[0]["why"], of(&told, "error")[0]["message"]);
+    assert_ne!(given_up[0]["target"], of(&told, "summary")[0]["target"]);
+}
+
+#[test]
 fn objects_leave_no_room_for_groups_and_annotations_but_for_variables() {
     let ecr = Ecr::new();
     let mut command = ecr.command(&[
