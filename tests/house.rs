@@ -223,7 +223,7 @@ fn a_command_that_cures_has_a_line_of_its_own() {
             for (at, _) in code.match_indices(command) {
                 let before = &code[..at];
                 // In front of it: the end of a line, the beginning of the text, another command.
-                let is_apart = ["\\n  ", "\"", "| ", "&& "].iter().any(|end| before.ends_with(end));
+                let is_apart = ["\\n", "\\n  ", "\"", "| ", "&& "].iter().any(|end| before.ends_with(end));
                 assert!(is_apart, "{}: {command:?} stands in mid-sentence", path.display());
             }
         }
