@@ -35,7 +35,7 @@ mod values;
 
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
-use environment::with_environment;
+use environment::{traced, with_environment};
 use files::FileArgs;
 pub use files::Files;
 pub use hearers::{Hearers, hearers};
@@ -189,7 +189,10 @@ struct SandboxArgs {
 /// # Errors
 /// Of [`Kind::Usage`](crate::error::Kind::Usage), worded for people.
 pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
-    let mut arguments = arguments;
+    read(arguments.clone(), environment).map_err(|error| traced(error, &arguments, environment))
+}
+
+fn read(mut arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
     // `push` is the verb that is understood where none stands, and may stand there all the same.
     if arguments.first().is_some_and(|first| first == "push") {
         arguments.remove(0);

@@ -150,9 +150,9 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     report::in_part(&outcome).iter().for_each(|entry| instruct(&style.line(entry)));
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
-    let mut others: Vec<Error> =
-        [read_back.map(drop), printed, drawn, set].into_iter().filter_map(Result::err).collect();
-    others.extend(files.write_result(&outcome));
+    let unwritten = [printed, drawn, set].into_iter().filter_map(Result::err).chain(files.write_result(&outcome));
+    let mut others: Vec<Error> = read_back.err().into_iter().collect();
+    others.extend(unwritten.map(|error| after(&outcome, error)));
     // The report says what comes of the push, and that may be that it cannot be written.
     let json = |others: &[Error]| {
         let error = outcome.error().or_else(|| others.first());
@@ -160,15 +160,25 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     };
     let mut text = json(&others);
     if let Err(error) = files.write_report(&text) {
-        others.push(error);
+        others.push(after(&outcome, error));
         text = json(&others);
     }
     if output == Output::Json {
-        others.extend(print(&text).err());
+        others.extend(print(&text).err().map(|error| after(&outcome, error)));
     }
     others.iter().for_each(|error| instruct(&say(error)));
     let error = outcome.error().or_else(|| others.first());
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
+}
+
+/// What could not be written of a push that went well: its exit code alone would say that nothing was pushed.
+fn after(outcome: &Outcome, error: Error) -> Error {
+    match outcome.error() {
+        None if !outcome.dry_run => {
+            error.hint("The image was pushed. Run the same again once that is mended: nothing is sent twice.")
+        }
+        _ => error,
+    }
 }
 
 /// The files that a push reads or adds to.

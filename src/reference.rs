@@ -344,6 +344,12 @@ impl FromStr for Target {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
+            return Err(Error::usage(format!("the target {:?} is a path", shorten(text))).hint(
+                "The archive comes first, behind it the targets, [HOST/]REPOSITORY[:TAG]; --help lists what else there is. \
+                 Or what was to stand in front of the / is empty.",
+            ));
+        }
         let (host, repository, tags) = Self::parts(text)?;
         Self::of_parts(host, repository, tags)
     }

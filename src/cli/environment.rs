@@ -30,7 +30,7 @@ pub(super) fn with_environment(
     }
     for option in command.get_arguments().filter(|option| !option.is_positional()) {
         let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
-        let name = format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"));
+        let name = variable(long);
         let Some(value) = environment(&name).filter(|value| !value.is_empty()) else { continue };
         let rivals = command.get_arg_conflicts_with(option);
         let mut same = std::iter::once(option).chain(rivals);
@@ -60,6 +60,24 @@ pub(super) fn with_environment(
     }
     all.extend(arguments);
     Ok(all)
+}
+
+/// Says of an error about an option that nobody typed where it stands.
+pub(super) fn traced(error: Error, arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> Error {
+    let text = error.to_string();
+    // Behind the first line clap shows how it is used, with all that was given.
+    let words = text.lines().next().unwrap_or_default().split(|c: char| c != '-' && !c.is_ascii_alphanumeric());
+    let mut options = words.filter_map(|word| word.strip_prefix("--")).filter(|long| !is_among(arguments, long, None));
+    let is_set = |name: &String| environment(name).is_some_and(|value| !value.is_empty());
+    let Some(name) = options.find_map(|long| Some(variable(long)).filter(is_set)) else { return error };
+    let origin = format!("It stands in the environment, as {name}.");
+    let hint = error.advice().map_or_else(|| origin.clone(), |advice| format!("{origin} {advice}"));
+    error.hint(hint)
+}
+
+/// The variable that stands for an option.
+fn variable(long: &str) -> String {
+    format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// How often a switch is given that can be given twice.
@@ -95,5 +113,36 @@ pub(super) fn refuse_unexpanded(what: &str, value: &str) -> Result<()> {
         Some((name, _)) => Err(Error::usage(format!("{what} holds $({name}), which nobody filled in"))
             .hint(format!("Define the pipeline variable {name}, or leave the option out."))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+
+    /// What is advised about these arguments, with one variable set.
+    fn advice(arguments: &[&str], (name, value): (&str, &str)) -> String {
+        let arguments = arguments.iter().map(Into::into).collect();
+        let error = parse(arguments, &|asked| (asked == name).then(|| value.into())).unwrap_err();
+        error.advice().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn an_error_about_what_nobody_typed_says_where_it_stands() {
+        let origin = |name: &str| format!("It stands in the environment, as {name}.");
+        for (variable, value) in [
+            ("ECR_PUSH_LOG_FORMAT", "yaml"),
+            ("ECR_PUSH_DEADLINE", "0"),
+            ("ECR_PUSH_LIMIT_RATE", "1Q"),
+            ("ECR_PUSH_COMPRESSION_LEVEL", "x"),
+        ] {
+            let advice = advice(&["a.tar", "h.io/app"], (variable, value));
+            assert!(advice.starts_with(&origin(variable)), "{variable}: {advice}");
+        }
+        assert!(advice(&["a.tar", "h.io/app"], ("ECR_PUSH_LIMIT_RATE", "1Q")).ends_with("500K, 10M, 1G."));
+        // What was typed stands in front of it, and what others say is no option.
+        let typed = ["a.tar", "h.io/app", "--limit-rate", "1Q"];
+        assert!(!advice(&typed, ("ECR_PUSH_LIMIT_RATE", "5M")).contains("environment"));
+        assert!(!advice(&["a.tar", "h.io/App"], ("ECR_PUSH_REGION", "eu-west-1")).contains("environment"));
     }
 }

@@ -13,6 +13,11 @@ pub fn rfc3339(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
+/// Seconds with three decimals: more would be noise.
+pub fn millis(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
@@ -86,10 +91,12 @@ impl Entry {
             .with("exit_code", error.kind().exit_code())
     }
 
-    /// Adds what programs want to know.
+    /// Adds what programs want to know. Fractions are of seconds.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.data.insert(key.to_owned(), value.into());
+        let value = value.into();
+        let fraction = value.as_f64().filter(|_| value.is_f64());
+        self.data.insert(key.to_owned(), fraction.map_or(value, |seconds| millis(seconds).into()));
         self
     }
 
@@ -126,11 +133,14 @@ mod tests {
 
     #[test]
     fn an_object_has_all_that_the_text_has_and_the_data() {
-        let entry = Entry::warning("a \"b\"\n##vso[x]\u{1b}").with("layer", "c").with("bytes", 7);
+        let entry = Entry::warning("a \"b\"\n##vso[x]\u{1b}")
+            .with("layer", "c")
+            .with("bytes", 7)
+            .with("seconds", 1.890_901_029);
         assert_eq!(
             entry.json(SystemTime::UNIX_EPOCH + Duration::from_millis(1_500)),
             "{\"time\":\"1970-01-01T00:00:01.500Z\",\"level\":\"warning\",\"event\":\"warning\",\
-             \"message\":\"a \\\"b\\\"\\n#\\u0023vso[x]\\u001b\",\"bytes\":7,\"layer\":\"c\"}\n"
+             \"message\":\"a \\\"b\\\"\\n#\\u0023vso[x]\\u001b\",\"bytes\":7,\"layer\":\"c\",\"seconds\":1.891}\n"
         );
         let read: Value = serde_json::from_str(&entry.json(SystemTime::now())).unwrap();
         assert_eq!(read["message"], "a \"b\"\n##vso[x]\u{1b}");

@@ -74,10 +74,7 @@ impl Files {
 impl Opened {
     fn settle(&self, text: Option<String>) -> Result<()> {
         match text {
-            Some(text) => self.write(&text).map_err(|error| {
-                let hint = "The image was pushed. Run the same again once that is mended: nothing is sent twice.";
-                error.hint(hint)
-            }),
+            Some(text) => self.write(&text),
             None => {
                 // What is no file, a pipe or a device, stays. A file that cannot be removed is empty.
                 if self.path.symlink_metadata().is_ok_and(|it| it.is_file()) {

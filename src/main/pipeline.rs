@@ -134,12 +134,7 @@ impl Watcher {
                 variables.iter().try_for_each(|set| fed(&["meta-data", "set", &set.name], &form.text(set)))
             }
         };
-        written.map_err(|error| {
-            let what = format!("the image was pushed, but the variable {name} cannot be set");
-            Error::new(Kind::Input, what)
-                .because(error)
-                .hint("Run the same again once that is mended: nothing is sent twice.")
-        })
+        written.map_err(|error| Error::new(Kind::Input, format!("cannot set the variable {name}")).because(error))
     }
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Board {
     is_ending: bool,
     /// Why everything takes longer, and until when.
     waiting: Option<(String, Instant)>,
+    /// Reasons that were told, and until when each holds. Lanes that meet the same one meanwhile tell nothing new.
+    excuses: Vec<(String, Instant)>,
     pub(super) lots: Vec<Lot>,
     flow: Flow,
     pub(super) pace: Pace,
@@ -74,6 +76,7 @@ impl Board {
             is_open: false,
             is_ending: false,
             waiting: None,
+            excuses: Vec::new(),
             lots: Vec::new(),
             flow: Flow::default(),
             pace: Pace::default(),
@@ -89,12 +92,8 @@ impl Board {
             Event::Reading { .. } => None,
             Event::Note(text) => Some(Entry::note(text)),
             Event::Warning(text) => Some(Entry::warning(text)),
-            Event::Waiting { why, pause } => {
-                let seconds = pause.as_secs_f64();
-                self.waiting = Some((why.clone(), now + pause));
-                let text = format!("{why}, next try in {seconds:.1} s");
-                Some(Entry::new(Level::Warning, "waiting", text).with("why", why).with("seconds", seconds))
-            }
+            Event::GivenUp { target, why } => self.given_up(&target, &why),
+            Event::Waiting { why, pause } => Some(self.waits(why, pause, now)),
             Event::Spooled(bytes) => {
                 self.does(Doing::Spooling, format!("{} of the archive are in a temporary file", size(bytes)), now);
                 None
@@ -119,6 +118,29 @@ impl Board {
                 Some(Entry::info("finishing", text).with("target", target))
             }
         }
+    }
+
+    fn waits(&mut self, why: String, pause: Duration, now: Instant) -> Entry {
+        self.waiting = Some((why.clone(), now + pause));
+        self.excuses.retain(|(_, until)| *until > now);
+        let is_told = self.excuses.iter().any(|(told, _)| *told == why);
+        if !is_told {
+            self.excuses.push((why.clone(), now + pause));
+        }
+        let (level, seconds) = (if is_told { Level::Debug } else { Level::Warning }, pause.as_secs_f64());
+        let text = format!("{why}, next try in {seconds:.1} s");
+        Entry::new(level, "waiting", text).with("why", why).with("seconds", seconds)
+    }
+
+    /// Of several targets the others go on, and what the one was to get is no longer to come. A single one's error is told
+    /// in the same moment, and after Ctrl-C they all end.
+    fn given_up(&mut self, target: &str, why: &str) -> Option<Entry> {
+        if self.targets < 2 || self.is_ending {
+            return None;
+        }
+        self.lots.retain(|lot| lot.target != target);
+        let text = format!("{target} is given up, the others go on: {why}");
+        Some(Entry::info("given_up", text).with("target", target).with("why", why))
     }
 
     /// Something else is done, in words.

@@ -2,7 +2,7 @@
 //!
 //! The cursor waits at the beginning of the first row. A terminal that breaks its lines anew when it gets narrower keeps the
 //! cursor with that row, and one that does not keeps it there as well: so the next picture covers the last one whatever
-//! became of it.
+//! became of it. It is never hidden: a program that is stopped or killed could not give it back.
 
 use std::io::Write as _;
 
@@ -16,8 +16,6 @@ pub(super) struct Screen {
     size: (usize, usize),
 }
 
-const HIDE_CURSOR: &str = "\x1b[?25l";
-const SHOW_CURSOR: &str = "\x1b[?25h";
 /// A terminal that has become narrower a moment ago cuts a row that is too long for it.
 const CUT_LINES: &str = "\x1b[?7l";
 const BREAK_LINES: &str = "\x1b[?7h";
@@ -44,8 +42,7 @@ impl Screen {
     /// than its rows.
     pub(super) fn show(&mut self, rows: Vec<String>, size: (usize, usize)) {
         if rows != self.shown || size != self.size {
-            let begin = if self.shown.is_empty() { HIDE_CURSOR } else { "" };
-            write(&format!("{begin}{}", picture(&rows)));
+            write(&picture(&rows));
             (self.shown, self.size) = (rows, size);
         }
     }
@@ -56,16 +53,16 @@ impl Screen {
         write(&format!("{clear}{lines}\n{}", picture(&self.shown)));
     }
 
-    /// Takes the rows away and gives the cursor back. What is shown afterwards starts anew.
+    /// Takes the rows away. What is shown afterwards starts anew.
     pub(super) fn clear(&mut self) {
         if !std::mem::take(&mut self.shown).is_empty() {
-            write(&format!("\r{TO_END_OF_SCREEN}{SHOW_CURSOR}"));
+            write(&format!("\r{TO_END_OF_SCREEN}"));
         }
     }
 }
 
 impl Drop for Screen {
-    /// Whatever ends the program in good order, a panic too, leaves a terminal that can be used.
+    /// Whatever ends the program in good order, a panic too, leaves no rows behind.
     fn drop(&mut self) {
         self.clear();
     }

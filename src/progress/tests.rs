@@ -203,6 +203,36 @@ fn a_pause_is_told_while_nothing_moves() {
 }
 
 #[test]
+fn what_a_target_was_to_get_that_is_given_up_is_no_longer_to_come() {
+    let ((one, meter), (other, _other)) = (upload_to("h/app", "a", 1_000), upload_to("i/app", "a", 1_000));
+    let given_up = || Event::GivenUp { target: "i/app".into(), why: "no answer".into() };
+    let (mut board, now) = board(2, vec![opened(), one.clone(), other]);
+    meter.set(500, 250);
+    assert_eq!(picture(&board, now, (80, 24))[1].split_whitespace().nth(2), Some("2.0"), "to send to both");
+    let entry = board.take(given_up(), now).unwrap();
+    assert_eq!(entry.text(), "i/app is given up, the others go on: no answer");
+    assert!(beat(&mut board, now).starts_with(" 50 % of 1000 B packed"), "{}", beat(&mut board, now));
+    drop(board.take(Event::Arrived { meter, sent: 250 }, now));
+    assert!(beat(&mut board, now).starts_with("putting the image's config"));
+    // One alone says so itself.
+    assert!(self::board(1, vec![opened(), one]).0.take(given_up(), now).is_none());
+}
+
+#[test]
+fn a_reason_that_many_lanes_meet_is_told_once_while_it_holds() {
+    let (mut board, now) = board(1, vec![opened()]);
+    let mut level = |why: &str, seconds, at| {
+        let waiting = Event::Waiting { why: why.into(), pause: Duration::from_secs(seconds) };
+        board.take(waiting, now + Duration::from_secs(at)).unwrap().level()
+    };
+    assert_eq!(level("h: HTTP 503", 4, 0), Level::Warning);
+    assert_eq!(level("h: HTTP 503", 9, 1), Level::Debug);
+    assert_eq!(level("i: HTTP 503", 4, 1), Level::Warning, "another registry");
+    assert_eq!(level("h: HTTP 503", 9, 2), Level::Debug);
+    assert_eq!(level("h: HTTP 503", 9, 4), Level::Warning, "it lasts");
+}
+
+#[test]
 fn a_heartbeat_has_the_numbers_too() {
     let (planned, meter) = upload("a", 100_000);
     let (mut board, start) = board(1, vec![opened(), planned]);

@@ -57,6 +57,8 @@ pub(super) struct Destination {
     /// There is nothing to be done.
     done: bool,
     pub(super) cancel: CancellationToken,
+    /// Who is told that it is given up.
+    events: Events,
     /// Why the registry hung up, as soon as that is in doubt. `None` if nobody says.
     doubt: OnceCell<Option<Error>>,
     state: Mutex<State>,
@@ -120,6 +122,7 @@ impl Destination {
             stays: Vec::new(),
             done: false,
             cancel,
+            events: Arc::clone(events),
             doubt: OnceCell::new(),
             state: Mutex::default(),
         };
@@ -355,8 +358,12 @@ impl Destination {
 
     /// Gives the target up. The first reason counts: what follows is its consequence.
     pub(super) fn fail(&self, error: Error) {
-        self.state().failure.get_or_insert(error);
+        let is_first = !self.has_failed();
+        let why = self.state().failure.get_or_insert(error).to_string();
         self.cancel.cancel();
+        if is_first {
+            (self.events)(Event::GivenUp { target: self.name(), why });
+        }
     }
 
     /// The target was given up, and not for want of a better archive.

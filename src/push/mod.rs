@@ -165,6 +165,13 @@ pub enum Event {
     Warning(String),
     /// A target is looked at: whether it is there, and what it has.
     Looking(String),
+    /// A target has failed, and nothing more is sent to it. Its error is part of the outcome.
+    GivenUp {
+        /// The target, in words.
+        target: String,
+        /// The first words of the error.
+        why: String,
+    },
     /// A request is tried again, and not at once.
     Waiting {
         /// Whom it went to, and why it has to be.

@@ -78,6 +78,9 @@ fn targets_that_make_no_sense_are_usage_errors_that_name_the_part() {
     for (text, part) in [
         ("https://x.y/app", "starts with https://"),
         ("x.y/app@sha256:12", "has a digest"),
+        ("/tmp/image.tar", "is a path"),
+        ("./image.tar", "is a path"),
+        ("../image.tar:1", "is a path"),
         ("x.y/App", "upper-case letter 'A'"),
         ("x.y/a--", "repository name"),
         ("x.y/", "names no repository"),

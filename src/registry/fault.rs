@@ -184,7 +184,8 @@ impl Fault {
         match self {
             Self::Silence(error) => root_cause(error.as_ref()),
             Self::Answered(answer, _) if answer.status == Some(429) => "throttled by the registry".into(),
-            Self::Answered(answer, _) => answer.to_string(),
+            // Ten lanes that meet the same thing say the same.
+            Self::Answered(answer, _) => Answer { request_id: None, ..Answer::clone(answer) }.to_string(),
             Self::Ours(error) => error.to_string(),
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::told::Told;
 use crate::error::Error;
-use crate::log::rfc3339;
+use crate::log::{millis, rfc3339};
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 use crate::reference::{DiffId, Digest, Tag};
 
@@ -265,9 +265,4 @@ pub(super) fn failure(error: &Error) -> Failure {
         hint: error.advice().map(str::to_owned),
         exit_code: error.kind().exit_code(),
     }
-}
-
-/// Seconds with three decimals: more would be noise.
-fn millis(seconds: f64) -> f64 {
-    (seconds * 1000.0).round() / 1000.0
 }

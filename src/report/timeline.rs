@@ -106,6 +106,7 @@ impl Notes {
             | Event::Note(_)
             | Event::Warning(_)
             | Event::Looking(_)
+            | Event::GivenUp { .. }
             | Event::Waiting { .. } => {}
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::push::{Event, Events};
 
-/// How many warnings are kept, and how many notes: the first ones. A report has to stay one.
+/// How many warnings are kept, and how many notes: the first ones, each once. A report has to stay one.
 pub const MOST: usize = 100;
 
 /// Warnings and notes of a push, as far as they are kept.
@@ -56,6 +56,7 @@ impl Told {
 impl Lists {
     fn keep(&mut self, text: &str, list: impl Fn(&mut Self) -> &mut Vec<String>) {
         match list(self) {
+            list if list.iter().any(|known| known == text) => {}
             list if list.len() < MOST => list.push(text.to_owned()),
             _ => self.untold += 1,
         }
@@ -64,18 +65,21 @@ impl Lists {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn the_first_are_kept_and_all_are_told() {
+    fn the_first_are_kept_once_and_all_are_told() {
         let heard = Arc::new(Mutex::new(0));
         let ear = Arc::clone(&heard);
         let told = Arc::new(Told::default());
         let tell = told.beside(Arc::new(move |_| *ear.lock().unwrap() += 1));
         tell(Event::Warning("w".into()));
+        tell(Event::Waiting { why: "w".into(), pause: Duration::from_secs(1) });
         tell(Event::Detail("d".into()));
         (0..MOST + 3).for_each(|n| tell(Event::Note(n.to_string())));
-        assert_eq!(*heard.lock().unwrap(), MOST + 5);
+        assert_eq!(*heard.lock().unwrap(), MOST + 6);
         assert_eq!((told.warnings(), told.untold()), (vec!["w".to_owned()], 3));
         assert_eq!((told.notes().len(), told.notes()[MOST - 1].as_str()), (MOST, "99"));
     }

@@ -78,13 +78,12 @@ impl Cache {
         let lines: Vec<Known> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         if let Some(path) = &path
             && text.len() as u64 > FILE_LIMIT
-            && path.is_file()
         {
             // Another run that appends right now loses its line, which costs it one upload. A file that cannot be cut
-            // can still be read, and what is no file, as a device, is not replaced by one.
+            // can still be read.
             let kept: Vec<String> = lines[lines.len() / 2..].iter().filter_map(line).collect();
-            let fresh = path.with_extension(format!("{}.tmp", std::process::id()));
-            let _stays_long = fs::write(&fresh, kept.concat()).and_then(|()| fs::rename(fresh, path));
+            // In place, since a file put in its stead would end a link, or a device that somebody names.
+            let _stays_long = fs::write(path, kept.concat());
         }
         let mut known: HashMap<DiffId, Vec<Known>> = HashMap::new();
         for entry in lines {
@@ -209,6 +208,21 @@ mod tests {
         let again = Cache::open(Some(path.clone())).unwrap();
         assert!(again.find(&entry(5999).diff_id).len() == 1 && again.find(&entry(0).diff_id).is_empty());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_of_its_own_stays_what_it_is() {
+        let path = path("linked");
+        let folder = path.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        let text: String = (0..6000).filter_map(|n| line(&entry(n))).collect();
+        fs::write(folder.join("elsewhere"), text).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        Cache::open(Some(path.clone())).unwrap();
+        assert!(path.symlink_metadata().unwrap().is_symlink());
+        assert!(fs::metadata(folder.join("elsewhere")).unwrap().len() < FILE_LIMIT);
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

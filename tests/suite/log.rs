@@ -139,6 +139,19 @@ fn a_plan_and_a_failure_of_one_target_are_objects() {
 }
 
 #[test]
+fn that_one_of_several_targets_is_given_up_is_told_when_it_happens() {
+    let refusal = Fault::once("ecr:PutImage", status(403, "DENIED", "not for you"));
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules { faults: vec![refusal], ..Rules::default() });
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--log-format", "json"]).exits(3);
+    let told = objects(&run);
+    let given_up = of(&told, "given_up");
+    assert_eq!((given_up.len(), of(&told, "error").len(), of(&told, "summary").len()), (1, 1, 1), "{told:?}");
+    is_documented(given_up[0]);
+    assert_eq!(given_up[0]["why"], of(&told, "error")[0]["message"]);
+    assert_ne!(given_up[0]["target"], of(&told, "summary")[0]["target"]);
+}
+
+#[test]
 fn objects_leave_no_room_for_groups_and_annotations_but_for_variables() {
     let ecr = Ecr::new();
     let mut command = ecr.command(&[
@@ -194,4 +207,20 @@ fn a_pause_is_told_as_long_as_it_lasts() {
     assert!(again[1]["seconds"].as_f64() < again[0]["seconds"].as_f64(), "{waiting:?}");
     let events: BTreeSet<&str> = objects.iter().map(|object| object["event"].as_str().unwrap()).collect();
     assert!(events.contains("error"), "{events:?}");
+}
+
+#[test]
+fn a_storm_that_all_lanes_meet_is_told_in_a_few_lines() {
+    let storm = Fault::once("*", status(503, "UNAVAILABLE", "back soon")).after(4).times(20);
+    let ecr = Ecr::with(&["team/app"], Rules { faults: vec![storm], ..Rules::default() });
+    let archive = ecr.bench.scratch("image.tar");
+    let layers: Vec<_> = (0..20).map(|n| build::tar_of("noise", &build::noise(n, 1000))).collect();
+    build::docker_save(&archive, &layers);
+    let run = ecr.run(&[&archive, "team/app:1", "--retries", "9", "-v", "--output", "json"]).exits(0);
+    assert_eq!(run.stderr.matches("next try in").count(), 20, "with -v all pauses are told");
+    // A HEAD has no words in its answer, so there are two reasons.
+    let warnings = run.stderr.matches("warning: ").count();
+    assert!((1..=12).contains(&warnings), "{}", run.stderr);
+    let kept = run.report()["warnings"].as_array().unwrap().len();
+    assert!((1..=2).contains(&kept), "{}", run.stdout);
 }

@@ -197,6 +197,8 @@ fn a_report_that_cannot_be_written_is_found_out_before_the_push() {
     // A disk may still be full at the end.
     if cfg!(target_os = "linux") {
         let run = ecr.run(&[&archive, "team/app:1", "--report", "/dev/full"]).exits(1);
-        drop(run.says(&["cannot write the report /dev/full", "because: No space left"]));
+        drop(run.says(&["cannot write the report /dev/full", "because: No space left", "hint: The image was pushed."]));
+        let missing = ecr.run(&[&archive, "team/missing:1", "--report", "/dev/full"]).exits(1);
+        drop(missing.says(&["cannot write the report /dev/full"]).never_says(&["was pushed"]));
     }
 }

@@ -66,7 +66,6 @@ pub(crate) struct Seen {
     pub(crate) text: String,
     /// The same as a terminal of so many columns breaks it.
     pub(crate) screen: String,
-    pub(crate) has_cursor: bool,
     pub(crate) frames: Vec<Frame>,
     pub(crate) raw: String,
 }
@@ -151,7 +150,6 @@ impl Terminal {
             code,
             text: scroll.screen().contents(),
             screen: rows.collect::<Vec<_>>().join("\n").trim_end().to_owned(),
-            has_cursor: !screen.hide_cursor(),
             frames: shared.frames.clone(),
             raw: String::from_utf8(shared.raw.clone()).unwrap(),
         }

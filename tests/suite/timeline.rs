@@ -197,7 +197,7 @@ fn a_page_that_cannot_be_written_is_found_out_before_the_push() {
     assert!(ecr.log().is_empty());
     if cfg!(target_os = "linux") {
         let run = ecr.run(&[&archive, "team/app:1", "--timeline", "/dev/full"]).exits(1);
-        drop(run.says(&["cannot write the timeline /dev/full", "because: No space left"]));
+        drop(run.says(&["cannot write the timeline /dev/full", "because: No space left", "was pushed"]));
     }
 }
 

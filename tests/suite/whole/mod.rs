@@ -22,7 +22,7 @@ const DIFFERENT: [(&str, &str, &str); 9] = [
     ("times of a page", r"(?m)^( *| *\d of \d targets failed\. )[0-9.]+ (ms|s) in all\.$", "${1}TIME in all."),
     ("times of requests", r"(?m)^((?:GET|HEAD|POST|PUT|PATCH|DELETE) +\d+) +[0-9.]+ (ms|s)  ", "${1}  TIME  "),
     ("a system's numbers", r"\(os error \d+\)", "(os error NUMBER)"),
-    ("pauses", r"\bnext try in [0-9.]+ s\b", "next try in TIME"),
+    ("pauses", r"\bnext try in(\s+)[0-9.]+ s\b", "next try in${1}TIME"),
     ("moments", r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "MOMENT"),
     ("seconds of reports", r#""((?:saved_)?seconds(?:_saved)?)":( ?)[0-9.]+"#, r#""${1}":${2}SECONDS"#),
     ("request IDs", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "REQUEST-ID"),
