@@ -241,9 +241,11 @@ impl System {
         place.into_iter().chain(summary).collect()
     }
 
-    /// The system in which this runs, as far as the environment tells.
+    /// The system in which this runs, as far as the environment tells. Whoever says `false` is none.
     pub fn found(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static Self> {
-        let is_set = |name: &str| environment(name).is_some_and(|value| !value.is_empty());
+        let is_set = |name: &str| {
+            environment(name).is_some_and(|value| !value.is_empty() && !value.eq_ignore_ascii_case("false"))
+        };
         SYSTEMS.iter().find(|system| system.found_by.is_some_and(is_set))
     }
 }

@@ -88,6 +88,7 @@ fn the_first_system_that_is_found_counts() {
     }
     assert_eq!(found(&["CODEBUILD_BUILD_ID", "GITHUB_ACTIONS"]), Some("github"), "CodeBuild runs GitHub's jobs");
     assert!(System::found(&|_| Some(OsString::new())).is_none(), "an empty value counts as not given");
+    assert!(System::found(&|_| Some(OsString::from("False"))).is_none());
 }
 
 #[test]
