@@ -35,6 +35,7 @@ mod values;
 
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
+pub use environment::strangers;
 use environment::{traced, with_environment};
 use files::FileArgs;
 pub use files::Files;

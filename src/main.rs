@@ -101,7 +101,9 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let told = Arc::new(Told::default());
     let tell = told.beside(pipeline.events(progress.events()));
     pipeline.begin();
-    said.into_iter().for_each(|note| tell(Event::Note(note)));
+    let strangers = cli::strangers(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let strangers = strangers.iter().map(|name| format!("{name} is set and stands for no option of ecr-push --help"));
+    said.into_iter().chain(strangers).for_each(|note| tell(Event::Note(note)));
     reasons.into_iter().for_each(|reason| tell(Event::Detail(reason)));
 
     #[cfg(feature = "sandbox")]

@@ -48,7 +48,7 @@ cargo test --locked "$@"
 
 echo
 echo "The README's quick start:"
-"${first[@]}" --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
+env -u ECR_PUSH_MOTO -u ECR_PUSH_NOT_RUN -u ECR_PUSH_STATIC "${first[@]}" --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
 
 echo
 if [ -s "$ECR_PUSH_NOT_RUN" ]; then

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::ArgAction;
 
 use super::command;
+use super::values::REGISTRY_ENDPOINT;
 use crate::error::{Error, Result};
 
 /// Puts the options that stand in the environment in front of the arguments, each unless it is among them.
@@ -75,6 +76,15 @@ pub(super) fn traced(error: Error, arguments: &[OsString], environment: &dyn Fn(
     error.hint(hint)
 }
 
+/// The variables that are called like options and are none, of the names of all that are set: misspelt, most likely.
+pub fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
+    let command = command();
+    let verbs = std::iter::once(&command).chain(command.get_subcommands());
+    let options = verbs.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long).map(variable);
+    let known: Vec<String> = options.chain([REGISTRY_ENDPOINT.to_owned()]).collect();
+    names.filter(|name| name.starts_with(&variable("")) && !known.contains(name)).collect()
+}
+
 /// The variable that stands for an option.
 fn variable(long: &str) -> String {
     format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"))
@@ -119,12 +129,20 @@ pub(super) fn refuse_unexpanded(what: &str, value: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::parse;
+    use super::strangers;
 
     /// What is advised about these arguments, with one variable set.
     fn advice(arguments: &[&str], (name, value): (&str, &str)) -> String {
         let arguments = arguments.iter().map(Into::into).collect();
         let error = parse(arguments, &|asked| (asked == name).then(|| value.into())).unwrap_err();
         error.advice().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn variables_that_mean_nothing_are_found() {
+        let names =
+            ["ECR_PUSH_REGOIN", "ECR_PUSH_REGION", "ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT", "ECR_PUSH", "A"];
+        assert_eq!(strangers(names.into_iter().map(str::to_owned)), ["ECR_PUSH_REGOIN"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use reqwest::Url;
 
 use super::credentials::ENDPOINTS;
+use super::values::REGISTRY_ENDPOINT;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -43,7 +44,7 @@ pub(super) fn endpoints(environment: Environment<'_>) -> Vec<String> {
         let host = host(&environment(name).filter(|value| !value.is_empty())?.to_string_lossy());
         Some(format!("{host} is asked in AWS's place ({name})"))
     };
-    ENDPOINTS.into_iter().chain(["ECR_PUSH_REGISTRY_ENDPOINT"]).filter_map(of).collect()
+    ENDPOINTS.into_iter().chain([REGISTRY_ENDPOINT]).filter_map(of).collect()
 }
 
 /// The host and the port of an address.

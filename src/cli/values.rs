@@ -104,14 +104,16 @@ pub(super) fn region(text: String) -> Result<String> {
     region_code(&text).ok_or_else(refuse)
 }
 
-/// Another address for every registry, for tests: only loopback, since it is shown the credentials.
+/// The variable with another address for every registry, for tests.
+pub(super) const REGISTRY_ENDPOINT: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
+
+/// That address: only loopback, since it is shown the credentials.
 pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Host>> {
-    const NAME: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
-    let Some(value) = environment(NAME).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(value) = environment(REGISTRY_ENDPOINT).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = value.to_string_lossy();
     let host: Host = text.trim_start_matches("http://").trim_end_matches('/').parse()?;
     if !host.is_loopback() {
-        return Err(Error::usage(format!("{NAME} names {host}, which is not this machine"))
+        return Err(Error::usage(format!("{REGISTRY_ENDPOINT} names {host}, which is not this machine"))
             .hint("It is for tests and takes a loopback address only: http://127.0.0.1:5050"));
     }
     Ok(Some(host))

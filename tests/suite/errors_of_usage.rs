@@ -133,6 +133,15 @@ fn a_variable_that_nobody_filled_in() {
 }
 
 #[test]
+fn a_variable_that_stands_for_no_option() {
+    let ecr = Ecr::new();
+    let mut command = ecr.command(&[&testdata("docker-20.10-save.tar"), "team/app:1"]);
+    command.env("ECR_PUSH_REGOIN", "eu-west-1").env("ECR_PUSH_VERIFY", "true");
+    let run = ecr.finish(command).exits(0).says(&["note: ECR_PUSH_REGOIN is set and stands for no option"]);
+    drop(run.never_says(&["ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT is set"]));
+}
+
+#[test]
 fn a_registry_for_tests_that_is_not_on_this_machine() {
     let (bench, archive) = (Bench::new(), testdata("docker-20.10-save.tar"));
     let mut command = bench.command(&[&archive, "team/app:1", "--region", "us-east-1"]);
