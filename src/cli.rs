@@ -41,7 +41,7 @@ use files::FileArgs;
 pub use files::Files;
 pub use hearers::{Hearers, hearers};
 pub use inspect::{Inspect, Output};
-pub use output::{Show, log_format};
+pub use output::Show;
 use pipeline::PipelineArgs;
 pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;

@@ -37,8 +37,9 @@ fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name);
     let done = cli::parse(arguments.clone(), &environment).and_then(run);
     done.unwrap_or_else(|error| {
-        let style = style(Show::Auto, Tell::Usual, cli::log_format(&arguments, &environment));
-        refused::tell(&error, cli::hearers(&arguments, &environment), style, started_at);
+        let hearers = cli::hearers(&arguments, &environment);
+        let style = style(Show::Auto, Tell::Usual, hearers.log_format);
+        refused::tell(&error, hearers, style, started_at);
         ExitCode::from(error.kind().exit_code())
     })
 }

@@ -86,7 +86,7 @@ pub fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// The variable that stands for an option.
-fn variable(long: &str) -> String {
+pub(super) fn variable(long: &str) -> String {
     format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 

@@ -8,12 +8,16 @@ use std::path::PathBuf;
 
 use clap::CommandFactory as _;
 
+use super::environment::variable;
 use super::{Cli, Output, Pipeline, pipeline};
+use crate::log::Format;
 use crate::report::ci::System;
 
 /// Who is to hear of an error before the push.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hearers {
+    /// How stderr is written.
+    pub log_format: Format,
     /// What goes to stdout.
     pub output: Output,
     /// Where the report goes.
@@ -43,9 +47,10 @@ pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsSt
     if verb {
         // Only a push has a report and a summary.
         pipeline.summary = None;
-        return Hearers { output: Output::Text, report: None, rivals: Vec::new(), pipeline };
+        let (log_format, output) = (Format::Text, Output::Text);
+        return Hearers { log_format, output, report: None, rivals: Vec::new(), pipeline };
     }
-    let is_json = words.value("output").is_some_and(|how| how == "json");
+    let is_json = |long| words.value(long).is_some_and(|how| how == "json");
     let report = words.value("report").filter(|file| file != "-");
     let mut rivals = words.all();
     if let Some(at) = report.as_ref().and_then(|report| rivals.iter().position(|word| word == report)) {
@@ -54,7 +59,8 @@ pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsSt
     let files = system.map(System::files).unwrap_or_default();
     rivals.extend(files.into_iter().filter_map(environment).map(|file| file.to_string_lossy().into_owned()));
     Hearers {
-        output: if is_json { Output::Json } else { Output::Text },
+        log_format: if is_json("log-format") { Format::Json } else { Format::Text },
+        output: if is_json("output") { Output::Json } else { Output::Text },
         report: report.map(PathBuf::from),
         rivals: rivals.into_iter().map(PathBuf::from).collect(),
         pipeline,
@@ -82,8 +88,7 @@ impl Words<'_> {
 
     /// What the environment says of an option.
     fn set(&self, long: &str) -> Option<String> {
-        let name = format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"));
-        (self.environment)(&name).map(|value| value.to_string_lossy().into_owned())
+        (self.environment)(&variable(long)).map(|value| value.to_string_lossy().into_owned())
     }
 
     /// Everything that may name a file.
@@ -135,6 +140,32 @@ mod tests {
         ] {
             assert_eq!(report(none, &[]), None, "{none}");
         }
+    }
+
+    #[test]
+    fn the_format_is_known_whatever_else_is_wrong() {
+        let format = |line, variable| read(line, &[("ECR_PUSH_LOG_FORMAT", variable)]).log_format;
+        for objects in [
+            "a.tar --log-format json --nonsense",
+            "push --log-format=json",
+            "--log-format=text --log-format json",
+            "--image -x --log-format=json",
+        ] {
+            assert_eq!(format(objects, ""), Format::Json, "{objects}");
+        }
+        for text in [
+            "a.tar --log-format",
+            "--log-format=text",
+            "--log-format json --log-format text",
+            "-- --log-format=json",
+            "--log-formats=json",
+            "inspect --log-format=json",
+        ] {
+            assert_eq!(format(text, ""), Format::Text, "{text}");
+        }
+        assert_eq!(format("a.tar", "json"), Format::Json);
+        assert_eq!(format("a.tar --log-format=text", "json"), Format::Text);
+        assert_eq!(format("inspect a.tar", "json"), Format::Text);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::stderr::{failure, instruct, print};
 
 /// Tells an error to a person, to the CI system, and to whoever asked for a report. What cannot be written adds nothing.
 pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: SystemTime) {
-    let Hearers { output, report, rivals, pipeline } = hearers;
+    let Hearers { output, report, rivals, pipeline, .. } = hearers;
     let display_name = pipeline.display_name.clone();
     match Watcher::start(pipeline, style) {
         Ok(watcher) => {
