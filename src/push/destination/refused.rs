@@ -1,9 +1,14 @@
 //! What a refusal means at this target, and what it means if there is none: ECR hangs up instead.
 
+use std::time::Duration;
+
 use super::Destination;
 use crate::ecr::{self, Doubt, Ecr, Place};
 use crate::error::{Error, Kind};
 use crate::image::Stated;
+
+/// How long the API's answer is still waited for once nobody wants to know any more.
+const CLOSING: Duration = Duration::from_millis(800);
 
 impl Destination {
     /// Adds what ECR's answers mean.
@@ -30,12 +35,15 @@ impl Destination {
     pub(in crate::push) async fn reason(&self, error: Error) -> Error {
         match (&self.ecr, error.cut()) {
             (Some((ecr, place)), Some(asked)) if ecr::opens_upload(asked) => {
-                let asking = self.doubt.get_or_init(|| self.doubt_of(ecr, place));
-                // Who wants it to end does not wait for reasons.
-                match self.cancel.run_until_cancelled(asking).await {
+                let mut asking = std::pin::pin!(self.doubt.get_or_init(|| self.doubt_of(ecr, place)));
+                match self.cancel.run_until_cancelled(&mut asking).await {
                     Some(Some(found)) => found.clone(),
                     Some(None) => unclear(error, place),
-                    None => Error::interrupted(),
+                    None => {
+                        // Who wants it to end does not wait for reasons, but what the API has opened meanwhile is closed.
+                        let _too_late = tokio::time::timeout(CLOSING, asking).await;
+                        Error::interrupted()
+                    }
                 }
             }
             _ => self.advise(error),
