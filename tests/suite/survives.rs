@@ -190,9 +190,10 @@ fn a_line_that_stands_still_is_given_up_and_the_upload_goes_on_over_another() {
     let (large, at) = (40 * MB, 11 * MB as u64);
     let carried = over_to_ecr(Way::StandStill(at), large, &["--stall-timeout", "1"]);
     assert_eq!(carried.proxy.breaks(), 1);
-    // The registry has not noticed and keeps the session for the connection that stands still: nothing is left of it,
-    // and two parts go to find that out, since where a 416 leads to is tried once.
-    carried.cost(large, at + 2 * CHUNK);
+    // The registry has not noticed and keeps the session for the connection that stands still: nothing is left of it, be it
+    // what went over this connection or over one beside it, which may have taken its turns. Two parts go to find that out,
+    // since where a 416 leads to is tried once.
+    carried.cost(large, 2 * at + 2 * CHUNK);
     drop(carried.run.says(&["nothing moved for 1 s", "next try in"]));
     let Some(carried) = over(Way::StandStill(at), large, &["--stall-timeout", "1"]) else { return };
     // The session is lost, and with it what went over this connection and over the one beside it.
