@@ -230,9 +230,21 @@ impl TargetOutcome {
         pushed.map(|placed| &placed.tag).collect()
     }
 
+    /// How many layers met this lot: `reuse`, `mount` or `upload`.
+    pub fn count(&self, action: &str) -> usize {
+        self.layers.iter().filter(|layer| layer.action == action).count()
+    }
+
     /// The bytes that were sent.
     pub fn sent(&self) -> u64 {
         self.layers.iter().map(|layer| layer.sent).sum()
+    }
+}
+
+impl LayerOutcome {
+    /// A hash that people know it by, shortened, where one is known.
+    pub fn hash(&self) -> Option<String> {
+        self.diff_id.map(|diff_id| diff_id.short()).or_else(|| Some(self.digest?.short()))
     }
 }
 

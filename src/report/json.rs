@@ -195,7 +195,7 @@ impl<'a> Report<'a> {
 impl Totals {
     fn of(outcome: &Outcome) -> Self {
         let layers = || outcome.targets.iter().flat_map(|target| &target.layers);
-        let count = |action| layers().filter(|layer| layer.action == action).count();
+        let count = |action| outcome.targets.iter().map(|target| target.count(action)).sum();
         let saved = || outcome.targets.iter().map(TargetOutcome::saved);
         Self {
             layers: Layers { upload: count("upload"), mount: count("mount"), reuse: count("reuse") },

@@ -57,14 +57,13 @@ fn block(lines: &str) -> String {
 }
 
 fn layer(layer: &LayerOutcome) -> String {
-    let hash = layer.diff_id.map(|diff_id| diff_id.short()).or_else(|| Some(layer.digest?.short()));
-    let hash = hash.unwrap_or_else(|| inline(&layer.name));
+    let hash = layer.hash().unwrap_or_else(|| inline(&layer.name));
     let (why, sent, time) = (inline(&layer.why), size(layer.sent), duration(layer.seconds));
     format!("| {hash} | {} | {}: {why} | {sent} | {time} |\n", size(layer.archive_bytes), layer.action)
 }
 
 fn sums(target: &TargetOutcome) -> String {
-    let count = |action| target.layers.iter().filter(|layer| layer.action == action).count();
+    let count = |action| target.count(action);
     let bytes = target.layers.iter().map(|layer| layer.archive_bytes).sum();
     let saved = target.saved();
     let saved = match (saved.bytes, saved.seconds) {

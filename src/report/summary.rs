@@ -40,9 +40,9 @@ pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
             .with("references", target.references())
             .with("dry_run", outcome.dry_run)
             .with("layers", target.layers.len())
-            .with("uploaded", count(target, "upload"))
-            .with("mounted", count(target, "mount"))
-            .with("reused", count(target, "reuse"))
+            .with("uploaded", target.count("upload"))
+            .with("mounted", target.count("mount"))
+            .with("reused", target.count("reuse"))
             .with("sent", target.sent())
             .with("saved_bytes", bytes)
             .with("saved_seconds", seconds)
@@ -61,8 +61,7 @@ pub fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
     let is_one = outcome.targets.len() == 1;
     let of = |target: &TargetOutcome| -> Vec<Entry> {
         let entry = |layer: &LayerOutcome| {
-            let hash = layer.diff_id.map(|diff_id| diff_id.short()).or_else(|| Some(layer.digest?.short()));
-            let name = hash.unwrap_or_else(|| layer.name.clone());
+            let name = layer.hash().unwrap_or_else(|| layer.name.clone());
             let size = size(layer.archive_bytes);
             let preposition = if layer.action == "upload" { "to" } else { "in" };
             let place = if is_one { String::new() } else { format!(" {preposition} {}", target.name) };
@@ -83,13 +82,9 @@ fn went_well(outcome: &Outcome) -> impl Iterator<Item = &TargetOutcome> {
     outcome.targets.iter().filter(|target| target.error.is_none())
 }
 
-fn count(target: &TargetOutcome, action: &str) -> usize {
-    target.layers.iter().filter(|layer| layer.action == action).count()
-}
-
 /// What was pushed where.
 fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
-    let (name, uploaded) = (&target.name, count(target, "upload"));
+    let (name, uploaded) = (&target.name, target.count("upload"));
     let all = if target.layers.len() == 1 { "1 layer".into() } else { format!("{} layers", target.layers.len()) };
     if outcome.dry_run {
         let bytes: u64 = target.layers.iter().filter(|l| l.action == "upload").map(|l| l.archive_bytes).sum();
@@ -114,7 +109,7 @@ fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
 /// What was saved, if anything was.
 fn saved(outcome: &Outcome, target: &TargetOutcome) -> Option<String> {
     let Saved { bytes, seconds } = target.saved();
-    let spared = match (count(target, "mount"), count(target, "reuse")) {
+    let spared = match (target.count("mount"), target.count("reuse")) {
         (0, 0) => return None,
         (0, reused) => format!("{reused} reused"),
         (mounted, reused) => format!("{mounted} mounted, {reused} reused"),

@@ -8,7 +8,7 @@ use super::drawing::{self, Axis, escaped, stacked, swatch};
 use super::lane::{Lane, Lot};
 use super::shares::{shares, verdict};
 use crate::layer::size;
-use crate::push::{LayerOutcome, Outcome, TargetOutcome};
+use crate::push::{Outcome, TargetOutcome};
 use crate::report::{duration, failure, failures};
 
 const STYLE: &str = include_str!("style.css");
@@ -100,11 +100,9 @@ fn header(notes: &Notes, outcome: &Outcome, end: Instant) -> String {
 
 /// Figures about all targets: what they are called, the figure, and what it is of.
 fn facts(outcome: &Outcome, took: Duration) -> Vec<(&'static str, String, String)> {
-    let layers = || outcome.targets.iter().flat_map(|target| &target.layers);
-    let count = |action: &str| layers().filter(|layer| layer.action == action).count();
+    let count = |action| outcome.targets.iter().map(|target| target.count(action)).sum::<usize>();
     let sent: u64 = outcome.targets.iter().map(TargetOutcome::sent).sum();
-    let is_spared = |layer: &&LayerOutcome| layer.action != "upload";
-    let spared: u64 = layers().filter(is_spared).map(|layer| layer.archive_bytes).sum();
+    let spared: u64 = outcome.targets.iter().map(|target| target.saved().bytes).sum();
     let uploaded = if outcome.error().is_some() || outcome.dry_run { "to upload" } else { "uploaded" };
     let mut lots = format!("{} {uploaded}, {} mounted, {} reused", count("upload"), count("mount"), count("reuse"));
     if outcome.targets.len() > 1 {
