@@ -8,6 +8,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+mod advice;
+mod code;
+
+pub use advice::{Advice, Setting};
+pub use code::Code;
+
 /// A failure that a person can act on.
 ///
 /// Cheap to clone, since one broken layer fails every target that needs it.
@@ -17,29 +23,30 @@ pub struct Error(Box<Parts>);
 #[derive(Clone, Debug)]
 struct Parts {
     kind: Kind,
+    code: Option<Code>,
     what: String,
-    hint: Option<String>,
+    hint: Option<Advice>,
     answer: Option<Answer>,
     unanswered: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What sort of failure it is, as far as a pipeline cares.
+/// Classifies a failure by what a pipeline should do next. It decides the exit code.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
-    /// The network or the service gave out; a rerun carries on.
+    /// Ctrl-C, a signal, or a caller that cancelled. A rerun resumes.
     Interrupted,
-    /// The archive is broken, or lies, or is not an archive. A rerun won't help.
+    /// The archive is damaged, incomplete, or not an archive. A rerun does not help.
     Input,
-    /// This program is broken: something happened that it takes for impossible. A rerun won't help.
+    /// A fault of this program. A rerun does not help.
     Internal,
-    /// Credentials are missing, wrong or lack a permission.
+    /// Credentials are missing or invalid, or a permission is missing.
     Permission,
-    /// The registry refuses, for a reason that a rerun won't change.
+    /// The registry rejects the push for a reason that a rerun does not change.
     Refused,
-    /// Nobody answered, or the answer was "not now". A rerun carries on where this run ended.
+    /// The network or the service failed for now. A rerun resumes.
     Unavailable,
-    /// The command line asks for something that makes no sense.
+    /// The command line is wrong.
     Usage,
 }
 
@@ -52,6 +59,19 @@ impl Kind {
             Self::Permission => 3,
             Self::Unavailable => 4,
             Self::Interrupted => 130,
+        }
+    }
+
+    /// Returns the code of a failure that has no more precise one.
+    fn code(self) -> Code {
+        match self {
+            Self::Input => Code::ArchiveInvalid,
+            Self::Internal => Code::Internal,
+            Self::Interrupted => Code::Interrupted,
+            Self::Permission => Code::PermissionDenied,
+            Self::Refused => Code::Rejected,
+            Self::Unavailable => Code::Unavailable,
+            Self::Usage => Code::Usage,
         }
     }
 
@@ -112,7 +132,15 @@ impl std::error::Error for Answer {}
 impl Error {
     /// An error of `kind`; `what` says what we were doing to which thing, in one sentence without a full stop.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self(Box::new(Parts { kind, what: what.into(), hint: None, answer: None, unanswered: None, source: None }))
+        Self(Box::new(Parts {
+            kind,
+            code: None,
+            what: what.into(),
+            hint: None,
+            answer: None,
+            unanswered: None,
+            source: None,
+        }))
     }
 
     /// The archive is at fault.
@@ -152,10 +180,17 @@ impl Error {
         self
     }
 
-    /// Adds what to do about it, as a command where there is one.
+    /// Adds what to do about it. A plain text is advice without an option or a command.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+    pub fn hint(mut self, advice: impl Into<Advice>) -> Self {
+        self.0.hint = Some(advice.into());
+        self
+    }
+
+    /// Names the failure more precisely than its kind does.
+    #[must_use]
+    pub fn code(mut self, code: Code) -> Self {
+        self.0.code = Some(code);
         self
     }
 
@@ -178,9 +213,14 @@ impl Error {
         self.0.kind
     }
 
+    /// Returns the stable name of this failure. Scripts may compare it; `docs/errors.md` explains each.
+    pub fn stable_code(&self) -> Code {
+        self.0.code.unwrap_or_else(|| self.0.kind.code())
+    }
+
     /// What to do about it, if we know.
-    pub fn advice(&self) -> Option<&str> {
-        self.0.hint.as_deref()
+    pub fn advice(&self) -> Option<&Advice> {
+        self.0.hint.as_ref()
     }
 
     /// The service's own words, if a service spoke.

@@ -135,7 +135,7 @@ mod tests {
     fn advice(arguments: &[&str], (name, value): (&str, &str)) -> String {
         let arguments = arguments.iter().map(Into::into).collect();
         let error = parse(arguments, &|asked| (asked == name).then(|| value.into())).unwrap_err();
-        error.advice().unwrap_or_default().to_owned()
+        error.advice().map(ToString::to_string).unwrap_or_default()
     }
 
     #[test]

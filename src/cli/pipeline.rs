@@ -212,7 +212,7 @@ mod tests {
     fn refused(arguments: &[&str], variables: &[(&str, &str)], part: &str) {
         let error = read(arguments, variables).unwrap_err();
         assert_eq!(error.kind().exit_code(), 2);
-        let text = format!("{error} {}", error.advice().unwrap_or_default());
+        let text = format!("{error} {}", error.advice().cloned().unwrap_or_default());
         assert!(text.contains(part), "{text}");
     }
 

@@ -80,7 +80,7 @@ mod tests {
         let words = "standard input takes a temporary file of 8.0 MiB or more, and /var/tmp had 8.0 MiB free, of which \
                      2.0 MiB are left to others";
         assert_eq!(error.to_string(), words);
-        assert_eq!(error.advice(), Some("Name a folder with more room: --temp-dir DIR"));
+        assert_eq!(error.advice().unwrap().to_string(), "Name a folder with more room: --temp-dir DIR");
     }
 
     #[cfg(unix)]

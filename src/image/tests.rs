@@ -235,7 +235,7 @@ fn a_save_that_docker_left_incomplete_says_what_is_missing_and_why() {
          (3 more are missing)"
     );
     assert_eq!((error.kind(), error.to_string()), (Kind::Input, expected));
-    assert!(error.advice().unwrap().contains("docker pull --platform"), "{error:?}");
+    assert!(error.advice().unwrap().to_string().contains("docker pull --platform"), "{error:?}");
 }
 
 /// Cuts real archives at every block, and beside some: an error, or the same images.

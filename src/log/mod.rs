@@ -86,8 +86,10 @@ impl Entry {
     pub fn error(error: &Error) -> Self {
         Self::new(Level::Error, "error", error.to_string())
             .with("kind", error.kind().name())
+            .with("code", error.stable_code().name())
             .with("causes", error.causes())
-            .with("hint", error.advice())
+            .with("hint", error.advice().map(ToString::to_string))
+            .with("commands", error.advice().map(|advice| advice.commands().to_vec()).unwrap_or_default())
             .with("exit_code", error.kind().exit_code())
     }
 

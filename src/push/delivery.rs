@@ -230,7 +230,7 @@ pub(super) fn gone(wanted: &Wanted) -> Error {
 
 /// What is wrong with the archive, and that it did no harm.
 fn harmless(error: Error) -> Error {
-    let hint = format!("{} Nothing was tagged.", error.advice().unwrap_or_default());
+    let hint = format!("{} Nothing was tagged.", error.advice().cloned().unwrap_or_default());
     error.hint(hint)
 }
 

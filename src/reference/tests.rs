@@ -158,7 +158,8 @@ fn a_name_that_breaks_the_rule_is_repaired_where_that_is_wanted() {
         let (target, change) = Target::with_docker_naming(text).unwrap();
         assert_eq!((target.repository.as_str(), change.is_some()), (name, changed), "{text}");
         // What it would be is told where it is not wanted.
-        let hint = text.parse::<Target>().err().map(|error| error.advice().unwrap_or_default().to_owned());
+        let hint =
+            text.parse::<Target>().err().map(|error| error.advice().map(ToString::to_string).unwrap_or_default());
         assert_eq!(
             hint.map(|hint| hint.contains(&format!("With --docker-naming it is {name}."))),
             changed.then_some(true)
@@ -181,7 +182,7 @@ fn a_name_that_cannot_be_repaired_is_refused() {
         let error = Target::with_docker_naming(text).unwrap_err();
         assert!(error.to_string().contains(part), "{text}: {error}");
         assert_eq!(error.kind().exit_code(), 2);
-        let hint = text.parse::<Target>().unwrap_err().advice().unwrap_or_default().to_owned();
+        let hint = text.parse::<Target>().unwrap_err().advice().map(ToString::to_string).unwrap_or_default();
         assert!(!hint.contains("--docker-naming"), "{text}: {hint}");
     }
 }

@@ -121,7 +121,8 @@ fn reason(error: &Error) -> String {
     let causes = error.causes();
     let sentence = if causes.is_empty() { error.to_string() } else { format!("{error}: {}", causes.join(": ")) };
     // What is to be copied has a line of its own, however long.
-    let hint = error.advice().map(|hint| hint.split_once('\n').map_or((hint, ""), |(words, lines)| (words, lines)));
+    let advice = error.advice().map(ToString::to_string);
+    let hint = advice.as_deref().map(|hint| hint.split_once('\n').map_or((hint, ""), |(words, lines)| (words, lines)));
     let hint = hint.map(|(words, lines)| {
         let lines = lines.lines().map(|line| format!("{line}\n")).collect::<String>();
         wrapped(2, &format!("hint: {words}")) + &lines

@@ -129,9 +129,11 @@ struct Layer<'a> {
 #[derive(Serialize)]
 pub(super) struct Failure {
     kind: &'static str,
+    code: &'static str,
     message: String,
     causes: Vec<String>,
     hint: Option<String>,
+    commands: Vec<String>,
     exit_code: u8,
 }
 
@@ -260,9 +262,11 @@ impl<'a> Layer<'a> {
 pub(super) fn failure(error: &Error) -> Failure {
     Failure {
         kind: error.kind().name(),
+        code: error.stable_code().name(),
         message: error.to_string(),
         causes: error.causes(),
-        hint: error.advice().map(str::to_owned),
+        hint: error.advice().map(ToString::to_string),
+        commands: error.advice().map(|advice| advice.commands().to_vec()).unwrap_or_default(),
         exit_code: error.kind().exit_code(),
     }
 }

@@ -152,7 +152,7 @@ impl Judge {
             return refused(error, &[Kind::Input]);
         }
         refused(error, &[Kind::Usage])?;
-        let advice = error.advice().unwrap_or_default();
+        let advice = error.advice().map(ToString::to_string).unwrap_or_default();
         let options: Vec<_> = advice.lines().filter_map(|line| line.strip_prefix("  --image")).collect();
         let left = archive.images.len() - options.len().min(archive.images.len());
         let says = left == 0 || advice.contains(&format!("and {left} more"));
@@ -449,7 +449,7 @@ fn refused(error: &Error, kinds: &[Kind]) -> Verdict<()> {
     ensure(kinds.contains(&error.kind()), || format!("{:?}: {error}", error.kind()))?;
     sentence(&error.to_string())?;
     error.causes().iter().try_for_each(|cause| sentence(cause))?;
-    let advice = error.advice().unwrap_or_default();
+    let advice = error.advice().map(ToString::to_string).unwrap_or_default();
     ensure(advice.len() < ADVICE, || format!("an advice of {} bytes", advice.len()))?;
     advice.lines().try_for_each(|line| ensure(!line.contains(char::is_control), || format!("{line:?}")))
 }

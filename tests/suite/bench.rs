@@ -14,6 +14,17 @@ use super::schema;
 /// How long anything may take before it counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// The program under test: the one that was built, or that of `ECR_PUSH_PROGRAM`, such as an older release. The sandbox is
+/// always that of the tests' own process.
+pub(crate) fn program() -> PathBuf {
+    other_program().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ecr-push")))
+}
+
+/// The program of `ECR_PUSH_PROGRAM`.
+pub(crate) fn other_program() -> Option<PathBuf> {
+    std::env::var_os("ECR_PUSH_PROGRAM").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// A file or folder of `testdata`.
 pub(crate) fn testdata(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
@@ -76,7 +87,7 @@ impl Bench {
 
     /// The program with these arguments, to be run by [`finish`].
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-push"));
+        let mut command = Command::new(program());
         command.args(arguments).env_clear().current_dir(self.root.path().join("here"));
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.home()).env("TMPDIR", self.root.path().join("tmp"));

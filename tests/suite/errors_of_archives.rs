@@ -56,7 +56,7 @@ fn a_file_that_is_not_there() {
 #[test]
 fn things_that_are_no_archive_are_called_what_they_look_like() {
     let elf = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 2000]].concat();
-    let program = std::fs::read(env!("CARGO_BIN_EXE_ecr-push")).unwrap();
+    let program = std::fs::read(super::bench::program()).unwrap();
     let long_text = "Dear diary, ".repeat(200);
     for (name, bytes, what) in [
         ("elf", elf.as_slice(), "is a program (ELF), not an image archive"),

@@ -16,7 +16,7 @@ fn the_live_check_asks_and_prints_a_table() {
     command.args(["tests/aws.sh", &format!("{HOST}/team/app")]).current_dir(env!("CARGO_MANIFEST_DIR"));
     let environment = ecr.command(&[]);
     command.env_clear().envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("ECR_PUSH", env!("CARGO_BIN_EXE_ecr-push"));
+    command.env("ECR_PUSH", super::bench::program());
     let run = finish(command, || ecr.story()).exits(0);
     for row in [
         "| GET by tag: Docker-Content-Digest | 200, `` |",

@@ -100,7 +100,8 @@ fn the_way_through_an_air_gap_is_as_the_readme_has_it() {
     let ecr = Ecr::in_region("eu-west-1", &["team/app"], Rules::default());
     let Saved { layout, index, signatures, .. } = saved(&ecr);
     let mut command = std::process::Command::new("sh");
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_ecr-push")).parent().unwrap();
+    let program = super::bench::program();
+    let program = program.parent().unwrap();
     command.args(["-e", "-c", &lines.join("\n").replace("-C signed ", "-C \"$SIGNED\" ")]).env_clear();
     let environment = ecr.command(&[]);
     command.envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -121,7 +121,7 @@ impl Workshop {
             ("LAYOUT", testdata("crane-oci-layout")),
             ("TARBALL", testdata("crane-tarball.tar")),
             ("CALLS", text(&calls)),
-            ("PROGRAM", env!("CARGO_BIN_EXE_ecr-push").to_owned()),
+            ("PROGRAM", text(&super::bench::program())),
         ];
         let set: String = archives.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
         for (name, does) in STAND_INS {

@@ -11,7 +11,7 @@ fn advised(status: u16, code: &str, message: &str, asked: &str) -> (Kind, String
         Answer { status: Some(status), code: code.into(), message: message.into(), asked, ..Answer::default() };
     let kind = if status == 403 { Kind::Permission } else { Kind::Refused };
     let error = advise(Error::new(kind, "x").answered(answer), Some(&place()));
-    (error.kind(), error.advice().unwrap_or_default().to_owned())
+    (error.kind(), error.advice().map(ToString::to_string).unwrap_or_default())
 }
 
 #[test]

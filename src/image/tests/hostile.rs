@@ -109,7 +109,7 @@ fn a_tar_of_something_else_is_told_apart() {
     {
         let error = open_entries(&[file(entry, "x")]).unwrap_err();
         assert!(error.to_string().contains("neither manifest.json nor index.json"), "{error}");
-        assert!(error.advice().unwrap().contains(hint), "{error:?}");
+        assert!(error.advice().unwrap().to_string().contains(hint), "{error:?}");
     }
 }
 
@@ -123,7 +123,7 @@ fn a_folder_of_something_else_is_told_apart() {
         let scratch = Scratch::new();
         files.iter().for_each(|name| drop(scratch.write(name, b"")));
         let error = open(&scratch.0).unwrap_err();
-        assert!(error.advice().unwrap().contains(hint), "{error:?}");
+        assert!(error.advice().unwrap().to_string().contains(hint), "{error:?}");
     }
 }
 

@@ -85,7 +85,7 @@ fn entries(image: &Image) -> Vec<Value> {
 fn refused(result: Result<Image>, kind: Kind) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), kind, "{error:?}");
-    format!("{error}\n{}\n{}", error.causes().join("\n"), error.advice().unwrap_or_default())
+    format!("{error}\n{}\n{}", error.causes().join("\n"), error.advice().cloned().unwrap_or_default())
 }
 
 #[test]

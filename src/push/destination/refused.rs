@@ -81,7 +81,7 @@ impl Destination {
 
 /// What is said if the API could not be asked.
 fn unclear(error: Error, Place { host, repository }: &Place) -> Error {
-    let hint = error.advice().unwrap_or_default().to_owned();
+    let hint = error.advice().map(ToString::to_string).unwrap_or_default();
     error.hint(format!(
         "ECR hangs up like that if the repository {repository} does not exist, or if the caller lacks \
          ecr:InitiateLayerUpload on {}; its API did not say whether it is one of them. If it is neither: {hint}",

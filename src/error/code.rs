@@ -1,0 +1,112 @@
+//! Stable names of failures.
+
+use std::fmt;
+
+/// Defines the codes, their names and the list of all of them in one place.
+macro_rules! codes {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
+        /// Names a failure. Scripts may compare the name: it does not change between minor versions.
+        ///
+        /// `docs/errors.md` has a section for each code, whose anchor is the name.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])+ $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Returns the name that reports, logs and the documentation use.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The command line or a variable is wrong.
+    Usage = "usage",
+    /// A target names no repository that a registry could have.
+    TargetInvalid = "target_invalid",
+    /// The archive, or another input file, does not exist or cannot be opened.
+    ArchiveUnreadable = "archive_unreadable",
+    /// The input is not an image archive in a format that can be read.
+    ArchiveUnrecognized = "archive_unrecognized",
+    /// The archive is inconsistent.
+    ArchiveInvalid = "archive_invalid",
+    /// The archive's bytes differ from what its own digests state, or it ends early.
+    ArchiveDamaged = "archive_damaged",
+    /// The archive does not contain everything that its images consist of.
+    ArchiveIncomplete = "archive_incomplete",
+    /// The archive uses a feature that cannot be pushed.
+    ArchiveUnsupported = "archive_unsupported",
+    /// The archive has no image of that name, ID or digest.
+    ImageNotFound = "image_not_found",
+    /// The archive has several images, and none is selected.
+    ImageAmbiguous = "image_ambiguous",
+    /// The image does not exist for that platform.
+    PlatformNotFound = "platform_not_found",
+    /// The image has another digest than the expected one.
+    DigestMismatch = "digest_mismatch",
+    /// A named AWS profile or its configuration cannot be used.
+    ProfileInvalid = "profile_invalid",
+    /// No source of credentials has any.
+    CredentialsMissing = "credentials_missing",
+    /// A source of credentials failed, or its credentials are rejected or expired.
+    CredentialsRejected = "credentials_rejected",
+    /// A role cannot be assumed.
+    RoleNotAssumed = "role_not_assumed",
+    /// A permission is missing.
+    PermissionDenied = "permission_denied",
+    /// The repository does not exist.
+    RepositoryNotFound = "repository_not_found",
+    /// The tag exists with another image and must not move.
+    TagImmutable = "tag_immutable",
+    /// A quota of the service is reached.
+    QuotaExceeded = "quota_exceeded",
+    /// The registry rejects a manifest or an index.
+    ManifestRejected = "manifest_rejected",
+    /// The registry rejects a blob.
+    BlobRejected = "blob_rejected",
+    /// The registry's answer breaks the distribution protocol, or does not come from a registry.
+    ProtocolViolation = "protocol_violation",
+    /// The registry rejects the push for another reason.
+    Rejected = "rejected",
+    /// A host name does not resolve, or a connection cannot be made.
+    Unreachable = "unreachable",
+    /// The certificate of a host is not trusted, or TLS fails.
+    TlsFailed = "tls_failed",
+    /// A proxy refuses or fails.
+    ProxyFailed = "proxy_failed",
+    /// No answer came in time.
+    TimedOut = "timed_out",
+    /// A connection broke, more often than retries could mend.
+    ConnectionLost = "connection_lost",
+    /// The service asks to slow down, more often than retries could wait for.
+    Throttled = "throttled",
+    /// The service failed with a status from 500 up.
+    ServerError = "server_error",
+    /// The time limit of the whole push is over.
+    DeadlineExceeded = "deadline_exceeded",
+    /// The machine is out of threads, processes, memory or disk space.
+    ResourcesExhausted = "resources_exhausted",
+    /// The service failed for another reason that may pass.
+    Unavailable = "unavailable",
+    /// A result file cannot be written.
+    OutputFailed = "output_failed",
+    /// A fault of this program.
+    Internal = "internal",
+    /// The push was interrupted.
+    Interrupted = "interrupted",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
