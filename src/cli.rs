@@ -13,9 +13,9 @@ use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::{Attestations, Part, Platforms};
 use crate::log::Format;
+use crate::oci::{Host, Tag, Target};
 use crate::progress::Tell;
 use crate::push::Request;
-use crate::reference::{Host, Tag, Target};
 use crate::registry::Patience;
 
 mod arguments;
@@ -103,7 +103,7 @@ pub struct Sandbox {
     /// How much later each answer of the registry's face comes.
     pub delay: Duration,
     /// The repositories it has from the start.
-    pub create: Vec<crate::reference::Repository>,
+    pub create: Vec<crate::oci::Repository>,
 }
 
 /// As many as docker and skopeo have or more. What a layer costs most of is round trips.

@@ -284,6 +284,16 @@ pub fn page_title(body: &[u8]) -> Option<String> {
     Some(words.chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
+/// Makes text from outside fit for a sentence and a terminal: control characters are escaped, and it is cut after 200 characters.
+pub fn shown(text: &str) -> String {
+    let clean = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
+    let mut shown: String = text.chars().take(200).map(clean).collect();
+    if text.chars().nth(200).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// What most functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

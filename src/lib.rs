@@ -6,13 +6,13 @@
 //!
 //! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
 //!
-//! `error` ← {`exchange`, `log`} ← `reference` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
+//! `error` ← {`exchange`, `log`} ← `oci` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
 //! `inspect`} ← {`progress`, `report`} ← `cli` ← `main`
 //!
 //! - [`error`]: what went wrong, for people; the kind decides the exit code
 //! - [`exchange`]: one request and its answer, as whoever watches is told of it
 //! - [`log`]: a line of the log, text for people or JSON for programs
-//! - [`reference`](mod@reference): hosts (and whose they are), repositories, tags, digests: parsed once
+//! - [`oci`]: digests, references, media types, platforms, documents: parsed once
 //! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
 //! - [`image`]: what is in an archive (with `layer`, the exporter)
 //! - [`registry`]: the OCI distribution API (with `ecr`, the uploader)
@@ -33,10 +33,10 @@ pub mod image;
 pub mod inspect;
 pub mod layer;
 pub mod log;
+pub mod oci;
 pub mod plan;
 pub mod progress;
 pub mod push;
-pub mod reference;
 pub mod registry;
 pub mod report;
 pub mod reuse;

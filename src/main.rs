@@ -295,9 +295,9 @@ mod sandbox {
     use ecr_push::ecr::Access;
     use ecr_push::error::Result;
     use ecr_push::log::Entry;
+    use ecr_push::oci::EcrHost;
     use ecr_push::progress::Progress;
     use ecr_push::push::{self, Outcome, Request, TagFate};
-    use ecr_push::reference::EcrHost;
     use ecr_push::report;
     use ecr_push::sandbox::{Options, Rules, Sandbox};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::image::Source;
-use crate::reference::{Host, Target};
+use crate::oci::{Host, Target};
 use crate::registry::Keychain;
 
 /// The user whose password is at standard input, for the one registry that it is meant for.

@@ -3,8 +3,8 @@
 use crate::ecr::NewRepository;
 use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
 use crate::error::{Error, Kind, Result};
+use crate::oci::{EcrHost, Host, Target};
 use crate::push::{IfExists, Request, Reuse};
-use crate::reference::{EcrHost, Host, Target};
 
 use super::arguments::Options;
 

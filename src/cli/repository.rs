@@ -6,8 +6,8 @@ use clap::ValueEnum;
 
 use crate::ecr::{Encryption, Mutability, NewRepository};
 use crate::error::{Error, Result};
+use crate::oci::Target;
 use crate::push::IfExists;
-use crate::reference::Target;
 
 /// A repository has as many tags at most (ECR user guide, "Tagging a private repository").
 const MOST_TAGS: usize = 50;

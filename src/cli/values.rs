@@ -7,8 +7,8 @@ use std::str::FromStr;
 use super::arguments::CompressionArg;
 use crate::error::{Error, Result};
 use crate::image::{Choice, Source};
+use crate::oci::{Digest, Host, Target, region_code};
 use crate::plan::Compression;
-use crate::reference::{Digest, Host, Target, region_code};
 use crate::registry::{ECR, Quirks};
 
 /// By the name of standard input, a file is `./-`.

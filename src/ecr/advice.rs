@@ -8,7 +8,7 @@ mod denied;
 mod strict;
 
 use crate::error::{Answer, Error, Kind};
-use crate::reference::{EcrHost, Host, Repository};
+use crate::oci::{EcrHost, Host, Repository};
 
 /// The place that an answer is about.
 #[derive(Clone, Debug)]

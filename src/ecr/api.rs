@@ -22,7 +22,7 @@ use super::credentials::NotReady;
 use super::network::Network;
 use super::settings::Settings;
 use crate::error::{Error, Kind, Result, root_cause};
-use crate::reference::{Digest, EcrHost, Host, Repository, TagPattern};
+use crate::oci::{Digest, EcrHost, Host, Repository, TagPattern};
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
 const DIGESTS_A_CALL: usize = 100;

@@ -138,7 +138,7 @@ fn with_query(url: &str, variable: &str, more: &[(&str, &str)]) -> Result<Url> {
         Err(Error::usage(format!("{variable} is no address to get a token from: {why}")).hint(hint))
     };
     let Ok(mut url) = Url::parse(url) else { return refuse("it is no URL") };
-    let host: Option<crate::reference::Host> = url.host_str().and_then(|host| host.parse().ok());
+    let host: Option<crate::oci::Host> = url.host_str().and_then(|host| host.parse().ok());
     if url.scheme() != "https" && !host.is_some_and(|host| host.is_loopback()) {
         return refuse("a token is only asked for over https");
     }

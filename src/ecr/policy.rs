@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::reference::Repository;
+use crate::oci::Repository;
 
 /// A part of AWS's world, as ARNs name it. What is not known is `*`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -9,7 +9,7 @@ use super::api::{Ecr, Token, is_denied};
 use super::credentials::NotReady;
 use super::network::Network;
 use crate::error::{Error, Kind, Result};
-use crate::reference::{EcrHost, Host, Repository};
+use crate::oci::{EcrHost, Host, Repository};
 
 /// Where ECR Public's API is, whatever region the caller is in (awslabs/amazon-ecr-credential-helper).
 const REGION: &str = "us-east-1";

@@ -8,7 +8,7 @@ use aws_config::provider_config::ProviderConfig;
 use super::access::{Base, Sources};
 use super::credentials::metadata;
 use crate::error::{Error, Result};
-use crate::reference::{EcrHost, region_code};
+use crate::oci::{EcrHost, region_code};
 
 /// A region, and who named it.
 #[derive(Clone, Debug, Eq, PartialEq)]

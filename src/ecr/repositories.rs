@@ -9,7 +9,7 @@ use aws_sdk_ecr::types::{
 
 use super::api::{Ecr, is_denied};
 use crate::error::{Error, Result};
-use crate::reference::{Repository, Tag, TagFilter};
+use crate::oci::{Repository, Tag, TagFilter};
 
 /// DescribeRepositoryCreationTemplates gives at most as many templates a call (ECR API reference).
 const TEMPLATES_A_CALL: i32 = 1000;

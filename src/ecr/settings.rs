@@ -13,7 +13,7 @@ use super::credentials::{Identity, NotReady};
 use super::network::Network;
 use super::region;
 use crate::error::Result;
-use crate::reference::EcrHost;
+use crate::oci::EcrHost;
 
 /// What the clients of AWS are built from, and who we are to it.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use super::tar_index::TarIndex;
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted};
 use crate::error::{Error, Result};
 use crate::layer::FileRange;
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// Where a layout keeps its blobs.
 pub(super) const BLOBS: &str = "blobs/sha256/";

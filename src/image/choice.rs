@@ -6,7 +6,7 @@ use super::model::{Content, Image, Referrer};
 use super::part::{Part, Platforms, choices};
 use super::{Archive, Unusable, quoted, shown};
 use crate::error::{Error, Result};
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// How a person says which image they mean.
 #[derive(Clone, Debug, Eq, PartialEq)]

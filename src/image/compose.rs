@@ -11,7 +11,7 @@ use super::document::{ATTESTED, MAX_MANIFEST, TOO_LARGE};
 use super::model::{Content, Family, Index, Layer, Manifest, Stated};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// A layer as it was stored: digest, size, packing.
 pub type StoredLayer = (Digest, u64, Packing);

@@ -16,7 +16,7 @@ use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, lacks, miscount, p
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
-use crate::reference::{DiffId, Digest};
+use crate::oci::{DiffId, Digest};
 
 /// Reads all images of the archive.
 pub(super) fn read(entries: &Entries) -> Result<Contents> {

@@ -13,9 +13,9 @@ use serde::Deserialize;
 
 use super::archive::Entries;
 use super::model::{Config, Origin, Role, is_foreign};
-use super::{Platform, shown};
+use super::shown;
 use crate::error::{Error, Result};
-use crate::reference::{DiffId, Digest, Host};
+use crate::oci::{DiffId, Digest, Host, Platform};
 
 /// The limit for manifests and nested indexes: what registries take. ECR has it in its API (`imageManifest`, PutImage), and
 /// the specification asks for no more

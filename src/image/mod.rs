@@ -17,7 +17,6 @@ mod naming;
 mod oci_layout;
 mod part;
 mod passing;
-mod platform;
 mod referrers;
 mod repair;
 mod room;
@@ -32,15 +31,15 @@ use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 
+pub use crate::error::shown;
 use crate::error::{Error, Result};
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 pub use choice::Choice;
 pub use compose::{Became, StoredLayer, as_it_lies, check, index, manifest};
 pub use model::*;
 pub use part::{Attestations, Extent, Part, Platforms};
 pub use passing::{HashOf, Passing};
-pub use platform::Platform;
 pub use repair::Flaw;
 pub use room::Room;
 pub use source::Source;
@@ -224,16 +223,6 @@ impl Contents {
             self.notes.push(note);
         }
     }
-}
-
-/// Text from an archive, fit for a sentence and for a terminal: without control characters, and not too long.
-pub fn shown(text: &str) -> String {
-    let clean = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
-    let mut shown: String = text.chars().take(200).map(clean).collect();
-    if text.chars().nth(200).is_some() {
-        shown.push_str("...");
-    }
-    shown
 }
 
 /// Text from an archive, or a path, as a shell takes it.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use oci_client::manifest::{self, OciDescriptor};
 use serde_json::Value;
 
-use super::{Platform, shown};
+use super::shown;
 use crate::error::{Error, Result};
 use crate::layer::{Died, FileRange, Packed, Packing, Recipe};
-use crate::reference::{DiffId, Digest, Host, Repository, Tag};
+use crate::oci::{DiffId, Digest, Host, Platform, Repository, Tag};
 
 /// One image of an archive, with the names under which the archive knows it.
 #[derive(Clone, Debug)]

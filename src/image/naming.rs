@@ -2,7 +2,7 @@
 
 use super::MANIFEST_JSON;
 use super::archive::BLOBS;
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// What the files are called that descriptors point at.
 #[derive(Clone, Copy, Debug)]

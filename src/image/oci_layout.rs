@@ -22,7 +22,7 @@ use super::referrers::{Belongings, sort_out};
 use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
-use crate::reference::{DiffId, Digest};
+use crate::oci::{DiffId, Digest};
 
 /// Indexes below indexes. One is common, two are rare, more are nobody's.
 const MAX_DEPTH: usize = 8;

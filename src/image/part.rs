@@ -16,9 +16,9 @@
 
 use super::choice::listed;
 use super::model::{Absent, Child, Content, Image, Index, Role};
-use super::{Platform, compose, quoted, shown};
+use super::{compose, quoted, shown};
 use crate::error::{Error, Result};
-use crate::reference::Digest;
+use crate::oci::{Digest, Platform};
 
 /// As many platforms as no image has; more are not named one by one.
 const MOST_NAMED: usize = 20;

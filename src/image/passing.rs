@@ -13,7 +13,7 @@ use super::document::{MAX_LIST, MAX_TOTAL};
 use super::{INDEX_JSON, OCI_LAYOUT, shown};
 use crate::error::{Error, Result};
 use crate::layer::{FileRange, Packing};
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// Somebody who takes layers.
 pub(super) type Take<'a> = &'a dyn Fn(Passing<'_>) -> Result<()>;

@@ -19,7 +19,7 @@ use super::Archive;
 use super::model::{Author, Child, Content, Image, Referrer};
 use super::oci_layout::{Fault, Root};
 use crate::error::{Error, Result};
-use crate::reference::{Digest, Tag};
+use crate::oci::{Digest, Tag};
 
 /// The kinds of `cosign save`, each with the end of the tag that it had.
 const KINDS: [(&str, &str); 3] = [

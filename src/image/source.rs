@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::quoted;
 use crate::error::{Error, Result};
-use crate::reference::Target;
+use crate::oci::Target;
 
 /// Where an archive comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -188,7 +188,7 @@ pub(super) mod tests {
     /// If this fails, the compressor's output has changed: give [`RECIPE`] a new number and take over the new digests.
     #[test]
     fn the_recipe_gives_the_bytes_it_always_gave() {
-        let digests = [2, 3, 6].map(|level| crate::reference::Digest::of(&gzip(&sample(), level)).short());
+        let digests = [2, 3, 6].map(|level| crate::oci::Digest::of(&gzip(&sample(), level)).short());
         assert_eq!(
             (RECIPE, digests.join(" ").as_str()),
             ("gzip/2", "sha256:497d767c06bf sha256:56e94b5407e4 sha256:1ecc890a09fc")

@@ -51,7 +51,7 @@ impl std::io::Write for Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::Digest;
+    use crate::oci::Digest;
 
     #[test]
     fn agrees_with_the_portable_implementation_however_the_bytes_are_cut() {

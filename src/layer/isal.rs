@@ -147,7 +147,7 @@ mod tests {
     /// If it fails on one CPU alone, the level is not fit for use. `.ci/isal` runs it on several.
     #[test]
     fn the_recipe_gives_the_bytes_it_always_gave() {
-        let digests = [1, 2].map(|level| crate::reference::Digest::of(&deflated(&sample(), level).unwrap()).short());
+        let digests = [1, 2].map(|level| crate::oci::Digest::of(&deflated(&sample(), level).unwrap()).short());
         assert_eq!((RECIPE, digests.join(" ").as_str()), ("gzip-isal/1", "sha256:bf761a208a7d sha256:e7321f6caed0"));
     }
 }

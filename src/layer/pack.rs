@@ -23,7 +23,7 @@ use super::hash::Hasher;
 use super::isal::{self, Isal};
 use super::pool::{Permit, Pool};
 use super::zstd::{self, Zstd};
-use crate::reference::{DiffId, Digest};
+use crate::oci::{DiffId, Digest};
 
 /// What is done to a layer's bytes between the archive and the registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -148,7 +148,7 @@ mod tests {
     /// If this fails, the compressor's output has changed: give [`RECIPE`] a new number and take over the new digests.
     #[test]
     fn the_recipe_gives_the_bytes_it_always_gave() {
-        let digests = [1, 2, 3, 9].map(|level| crate::reference::Digest::of(&pack(&sample(), level)).short());
+        let digests = [1, 2, 3, 9].map(|level| crate::oci::Digest::of(&pack(&sample(), level)).short());
         assert_eq!(
             (RECIPE, digests.join(" ").as_str()),
             ("zstd/2", "sha256:dc9653cc26e3 sha256:7e32fddb13b7 sha256:8f7096c98659 sha256:140ba119648d")

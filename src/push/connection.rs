@@ -12,7 +12,7 @@ use super::logins::{self, Logins};
 use super::{Event, Events, Request, agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, Place};
 use crate::error::{Error, Result};
-use crate::reference::{Host, Target};
+use crate::oci::{Host, Target};
 use crate::registry::{self, Client, Journal, Quirks, Rate, Trust};
 
 /// The registries of a push.

@@ -20,8 +20,8 @@ use crate::ecr::{Ecr, EcrPublic, Mutability, Place};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Config, Image, Layer, Manifest, Stated};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
+use crate::oci::{Digest, Host, Repository, Tag, Target};
 use crate::plan::{Action, Compression, Key, Stored, Wanted};
-use crate::reference::{Digest, Host, Repository, Tag, Target};
 use crate::registry::{self, Blob, Client, Fed, RemoteManifest};
 use crate::reuse::Held;
 

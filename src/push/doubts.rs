@@ -3,8 +3,8 @@
 use super::Request;
 use crate::image::{Flaw, Image, Layer, Manifest};
 use crate::layer::{Packing, Recipe, size};
+use crate::oci::Host;
 use crate::plan;
-use crate::reference::Host;
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
 /// (<https://github.com/moby/buildkit/issues/3067>).

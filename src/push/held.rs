@@ -9,7 +9,7 @@ use super::tags::is_same;
 use super::{Event, Events, Request, Reuse};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
-use crate::reference::{DiffId, Digest, TagPattern};
+use crate::oci::{DiffId, Digest, TagPattern};
 use crate::registry::RemoteManifest;
 use crate::reuse::{self, Held};
 

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::{Event, Events, Request, reasons};
 use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, Token};
 use crate::error::{Answer, Error, Kind, Result};
-use crate::reference::{EcrHost, Host, Repository};
+use crate::oci::{EcrHost, Host, Repository};
 use crate::registry::{Account, Found, Granted, Keychain, Login, Manner};
 
 /// A login that the user gave.

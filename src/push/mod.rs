@@ -37,8 +37,8 @@ use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
 use crate::layer::{Course, Meter, Packing, Pool, Recipe};
+use crate::oci::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::plan::{self, Action, Compression, Wanted};
-use crate::reference::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{Keychain, Patience, Rate};
 use crate::reuse::Cache;
 

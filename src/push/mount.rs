@@ -12,8 +12,8 @@ use super::outcome::label;
 use super::{Event, Events, Request, Reuse};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
+use crate::oci::MountSource;
 use crate::plan::{self, Action, Wanted};
-use crate::reference::MountSource;
 use crate::registry::{Mount, Opened};
 use crate::reuse::{self, Held};
 

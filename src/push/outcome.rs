@@ -7,8 +7,8 @@ use super::Request;
 use super::tags::Stay;
 use crate::error::{Error, Kind};
 use crate::image::{Archive, Image, Layer, Stated};
+use crate::oci::{DiffId, Digest, Tag};
 use crate::plan::Wanted;
-use crate::reference::{DiffId, Digest, Tag};
 
 /// What came of a push: of all of it, also if it failed half-way.
 #[derive(Clone, Debug)]

@@ -22,8 +22,8 @@ use super::{Event, Events, Opened, Pass, Request};
 use crate::error::{Error, Result};
 use crate::image::{Choice, HashOf, Layer, Part, Passing};
 use crate::layer::{Packing, Pool, Recipe};
+use crate::oci::DiffId;
 use crate::plan::{self, Wanted};
-use crate::reference::DiffId;
 use crate::registry::Feed;
 use crate::reuse::Cache;
 

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::{Event, Request};
 use crate::error::{Error, Result};
 use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
+use crate::oci::Digest;
 use crate::plan::{self, Compression};
-use crate::reference::Digest;
 
 /// Gives the image its referrers, if they are wanted, and tells what a person should know about those that stay behind
 /// or no longer fit.

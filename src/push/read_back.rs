@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Request;
 use super::connection::Registries;
 use crate::error::{Error, Kind, Result};
-use crate::reference::{Digest, Tag, Target};
+use crate::oci::{Digest, Tag, Target};
 use crate::registry::{Client, Presence};
 
 /// An image as a registry has it.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::outcome::label;
 use super::{Request, Reuse};
 use crate::layer::{Packing, Recipe, size};
+use crate::oci::Digest;
 use crate::plan::{Action, Candidate, Wanted, Why};
-use crate::reference::Digest;
 use crate::registry::{self, Journal};
 use crate::reuse::Cache;
 
@@ -132,8 +132,8 @@ mod tests {
     use super::*;
     use crate::image::Layer;
     use crate::layer::FileRange;
+    use crate::oci::DiffId;
     use crate::plan::{self, Compression, Stored};
-    use crate::reference::DiffId;
 
     fn wanted(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> Wanted {
         let layer = Layer {

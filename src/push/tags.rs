@@ -10,8 +10,8 @@ use super::{Event, Events, Request, Reuse};
 use crate::ecr::{Existence, Mutability};
 use crate::error::{Error, Kind, Result};
 use crate::image::{Content, Image};
+use crate::oci::{Digest, Tag};
 use crate::plan::{self, Key, Stored, Wanted};
-use crate::reference::{Digest, Tag};
 use crate::registry::{Lookup, RemoteManifest};
 use crate::reuse;
 

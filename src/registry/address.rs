@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use super::account::Manner;
 use crate::error::{Error, Kind, Result};
-use crate::reference::{self, Host};
+use crate::oci::{self, Host};
 
 /// The IP address that stands in a URL, if one does.
 fn address(url: &Url) -> Option<IpAddr> {
@@ -21,11 +21,11 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 /// Why nobody may be sent from a registry to an address, with or without a login.
 fn taboo(endpoint: &Url, url: &Url) -> Option<&'static str> {
     let elsewhere = address(url).filter(|_| url.origin() != endpoint.origin());
-    if elsewhere.is_some_and(reference::is_link_local) {
+    if elsewhere.is_some_and(oci::is_link_local) {
         return Some("that belongs to a metadata service");
     }
-    let among_ourselves = address(endpoint).is_some_and(reference::is_private) || is_loopback(endpoint);
-    let is_inside = elsewhere.is_some_and(reference::is_private) || is_loopback(url);
+    let among_ourselves = address(endpoint).is_some_and(oci::is_private) || is_loopback(endpoint);
+    let is_inside = elsewhere.is_some_and(oci::is_private) || is_loopback(url);
     (is_inside && !among_ourselves).then_some("of a private network, although it is a public registry")
 }
 

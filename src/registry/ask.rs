@@ -8,7 +8,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Body, Method, Url};
 
 use crate::error::{Error, Result};
-use crate::reference::Repository;
+use crate::oci::Repository;
 
 /// One request, ready to be sent as often as need be.
 pub(super) struct Ask {

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::quirks::Heads;
 use super::wire::{Client, REDIRECTS};
 use crate::error::{Answer, Result};
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// Whether a registry has a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -249,7 +249,7 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::Digest;
+    use crate::oci::Digest;
     use tokio::sync::mpsc;
 
     fn chunk(len: usize) -> Chunk {

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use crate::reference::{Digest, Repository};
+use crate::oci::{Digest, Repository};
 
 /// From so many acknowledged bytes on a layer is worth an entry.
 ///

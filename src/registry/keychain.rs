@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use super::account::Login;
 use crate::error::{Error, Kind, Result};
-use crate::reference::{Host, Repository};
+use crate::oci::{Host, Repository};
 
 /// How long a helper may take. Some ask their user.
 const PATIENCE: Duration = Duration::from_secs(60);

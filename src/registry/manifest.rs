@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::referrers::Referrer;
 use super::wire::Client;
 use crate::error::{Error, Kind, Result};
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// What a manifest or index may have at most: ECR's limit on `imageManifest` (ECR API reference, PutImage).
 const LIMIT: usize = 4 << 20;

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::journal::Trace;
 use super::wire::Client;
 use crate::error::{Answer, Error, Kind, Result};
-use crate::reference::{Digest, Repository};
+use crate::oci::{Digest, Repository};
 
 /// An upload session in which nothing has been sent. Whoever has one uploads in it, which closes it whatever comes.
 #[derive(Debug)]

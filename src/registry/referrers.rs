@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::manifest::Lookup;
 use super::wire::Client;
 use crate::error::{Error, Kind, Result};
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 

@@ -191,7 +191,7 @@ impl Chunk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::Digest;
+    use crate::oci::Digest;
 
     /// A small generator, so that a failure names its seed.
     fn random(state: &mut u64, below: u64) -> u64 {

@@ -28,7 +28,7 @@ use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asking, Told, Witness};
-use crate::reference::Repository;
+use crate::oci::Repository;
 
 /// How long is waited for an answer that nobody needs any more once the push is cancelled.
 const GRACE: Duration = Duration::from_millis(800);

@@ -5,8 +5,8 @@
 use std::ffi::OsString;
 
 use crate::error::Error;
+use crate::oci::Digest;
 use crate::push::Outcome;
-use crate::reference::Digest;
 
 /// A CI system.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::told::Told;
 use crate::error::Error;
 use crate::log::{millis, rfc3339};
+use crate::oci::{DiffId, Digest, Tag};
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
-use crate::reference::{DiffId, Digest, Tag};
 
 /// The version of the shape.
 const VERSION: u32 = 1;

@@ -9,8 +9,8 @@
 use serde::Serialize;
 
 use crate::image::Family;
+use crate::oci::Digest;
 use crate::push::{Outcome, TagFate, TagOutcome};
-use crate::reference::Digest;
 
 #[derive(Serialize)]
 struct Metadata<'a> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{Packing, Recipe};
-use crate::reference::{DiffId, Digest};
+use crate::oci::{DiffId, Digest};
 
 /// From this size on the file is cut to its newer half when it is opened: some 4,000 layers.
 const FILE_LIMIT: u64 = 1 << 20;

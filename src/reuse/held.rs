@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::error::Result;
 use crate::layer::Packing;
-use crate::reference::{DiffId, Digest};
+use crate::oci::{DiffId, Digest};
 use crate::registry::{Client, RemoteManifest};
 
 /// A config larger than that is not worth reading.

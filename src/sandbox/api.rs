@@ -23,7 +23,7 @@ use super::repository::{Image, Repo, Settings};
 use super::rules::LayerState;
 use super::store::epoch;
 use super::{Server, identity, reply, set};
-use crate::reference::{Digest, Repository};
+use crate::oci::{Digest, Repository};
 
 /// The service's name in `X-Amz-Target`.
 const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";

@@ -18,7 +18,7 @@ use super::rules::{Absent, BlobMounting, ClosedTwice, CreationTemplate, LayerSta
 use super::store::{Feed, NoSession};
 use super::upload::{Blob, Incomplete, LARGEST_PART, Upload};
 use super::{Server, cut, empty, reply, set};
-use crate::reference::{Digest, Repository};
+use crate::oci::{Digest, Repository};
 
 /// What requests to the bucket are called in the log.
 pub(super) const BUCKET_OPERATION: &str = "s3:GetObject";

@@ -16,7 +16,7 @@ use super::route::{Route, query_value};
 use super::rules::{Asks, ImmutableWords, Parts};
 use super::store::Access;
 use super::{Server, blobs, cut, empty, reply, set, tokens};
-use crate::reference::{Digest, Repository, Tag};
+use crate::oci::{Digest, Repository, Tag};
 
 /// Answers a request to the registry.
 pub(super) async fn answer(server: &Server, exchange: &mut Exchange, route: &Route) -> Response {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::repository::{Facts, Image, LARGEST_MANIFEST, Repo, Settings};
 use super::upload::{Blob, Staged};
 use crate::error::{Error, Result};
-use crate::reference::{Digest, Repository, Tag};
+use crate::oci::{Digest, Repository, Tag};
 
 /// The words of the image layout (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
 const LAYOUT_WORDS: [&str; 3] = ["blobs", "index.json", "oci-layout"];

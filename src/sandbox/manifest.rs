@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use super::refusal::Refusal;
 use super::repository::{Descriptor, Document, Facts, Repo};
 use super::rules::ManifestRules;
-use crate::reference::{Digest, Repository};
+use crate::oci::{Digest, Repository};
 
 /// The media types of an image with layers.
 const IMAGES: [&str; 2] =

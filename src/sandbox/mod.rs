@@ -63,7 +63,7 @@ use self::route::Route;
 use self::store::Store;
 use self::traffic::Traffic;
 use crate::error::{Error, Result};
-use crate::reference::{Digest, EcrHost, Host, Repository, is_region};
+use crate::oci::{Digest, EcrHost, Host, Repository, is_region};
 
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};

@@ -7,7 +7,7 @@ use std::io;
 
 use axum::http::StatusCode;
 
-use crate::reference::Repository;
+use crate::oci::Repository;
 
 /// Why a request is not served.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::upload::Blob;
-use crate::reference::Digest;
+use crate::oci::Digest;
 
 /// The most bytes that a manifest may have
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html>).

@@ -19,7 +19,7 @@ use super::repository::{Document, Image, Repo, Settings};
 use super::rules::{Interrupted, Parts};
 use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
-use crate::reference::{Digest, Repository, Tag};
+use crate::oci::{Digest, Repository, Tag};
 
 /// The state behind both faces.
 pub(super) struct Store {

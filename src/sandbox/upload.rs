@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::rules::{Interrupted, Parts};
-use crate::reference::{Digest, Repository};
+use crate::oci::{Digest, Repository};
 
 /// The most that a request with `Content-Range` may carry, and what ECR cuts longer streams into
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use ecr_push::error::{Error, Kind};
 use ecr_push::image::{
-    self, Archive, Became, Child, Choice, Content, Image, Layer, Manifest, Part, Platform, Platforms, Role, Source,
-    Spool, Stated, StoredLayer,
+    self, Archive, Became, Child, Choice, Content, Image, Layer, Manifest, Part, Platforms, Role, Source, Spool,
+    Stated, StoredLayer,
 };
 use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
-use ecr_push::reference::Digest;
+use ecr_push::oci::{Digest, Platform};
 use serde_json::Value;
 
 use super::archive::hex;

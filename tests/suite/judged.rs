@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use ecr_push::error::Kind;
+use ecr_push::oci::Digest;
 use ecr_push::push::{Outcome, TargetOutcome};
-use ecr_push::reference::Digest;
 use ecr_push::sandbox::{LogEntry, Sandbox, Trouble};
 
 use super::drawn::{Schedule, Struck};

@@ -30,7 +30,7 @@
 //! | strict fields | a 405 is told with the field: `platform` and `annotations` of the config, `platform` of the subject, media types with parameters | `errors_of_ecr::a_manifest_that_ecr_does_not_read_is_told_with_the_field_and_its_writer` |
 //! | | `platform.features`, attestations as artifacts, indexes with a subject, `data` | `src/ecr/advice/strict.rs`, `every_trigger_is_found_by_itself` |
 //! | | `platform` of the config is told beforehand | `repair::what_ecr_refuses_is_told_before_the_push_and_explained_after_it` |
-//! | | a tag has no `+` | `src/reference/tests.rs`, `targets_that_make_no_sense_are_usage_errors_that_name_the_part` |
+//! | | a tag has no `+` | `src/oci/tests.rs`, `targets_that_make_no_sense_are_usage_errors_that_name_the_part` |
 //! | | there is a most of layers | `sizes::more_layers_than_docker_runs_are_warned_of` |
 //! | immutability | exclusion filters of both directions | `tags::a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhere` |
 //! | | a tag that points at the very manifest is not put again | `tags::an_index_is_the_same_by_its_digest` |

@@ -3,7 +3,7 @@
 use super::super::repositories::Existence;
 use super::Ecr;
 use crate::error::{Error, Result};
-use crate::reference::Repository;
+use crate::oci::Repository;
 
 /// Why the registry may have hung up when an upload was to be opened.
 #[derive(Clone, Debug)]

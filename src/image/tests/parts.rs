@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::layouts::Layout;
 use super::*;
+use crate::oci::Platform;
 
 /// An index under construction: each manifest has a config and a layer of its own, named by `word`.
 struct Made {

@@ -8,8 +8,8 @@ use super::super::{Event, Events, IfExists, Planned, Request, reasons};
 use super::{Blobs, Destination, LayerState, QUESTIONS_AT_ONCE, State};
 use crate::error::Result;
 use crate::image::{Image, Manifest};
+use crate::oci::Digest;
 use crate::plan::{self, Action, Key, Wanted};
-use crate::reference::Digest;
 use crate::registry::{self, Client, Presence};
 
 impl Destination {

@@ -6,8 +6,8 @@ use super::super::json::{Failure, TOOL, Tool, failure, printed};
 use crate::error::Error;
 use crate::image::{self, Child, Content, Role, Stated, shown};
 use crate::inspect::{Inspection, Verified};
+use crate::oci::{DiffId, Digest};
 use crate::plan::{self, Fate};
-use crate::reference::{DiffId, Digest};
 
 /// The version of the shape.
 const VERSION: u32 = 1;

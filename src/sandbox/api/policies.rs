@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Exception, Outcome, look, name_of};
-use crate::reference::Repository;
+use crate::oci::Repository;
 use crate::sandbox::Server;
 use crate::sandbox::repository::Settings;
 

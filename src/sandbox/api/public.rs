@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Exception, Outcome, look, read};
-use crate::reference::Repository;
+use crate::oci::Repository;
 use crate::sandbox::Server;
 use crate::sandbox::repository::Settings;
 use crate::sandbox::store::epoch;

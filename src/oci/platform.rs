@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::shown;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 
 /// An operating system and a processor, `OS/ARCH[/VARIANT]`, in containerd's normal form: what runs the same is equal,
 /// so `linux/arm64` is `linux/arm64/v8` and `linux/arm` is `linux/arm/v7`
@@ -19,7 +18,7 @@ pub struct Platform {
 
 impl Platform {
     /// The platform of these three words, or `None` where they name none: attestations have `unknown/unknown`.
-    pub(super) fn new(os: &str, architecture: &str, variant: &str) -> Option<Self> {
+    pub fn new(os: &str, architecture: &str, variant: &str) -> Option<Self> {
         let word = |text: &str| shown(text).to_ascii_lowercase();
         let (os, architecture, variant) = (word(os), word(architecture), word(variant));
         if os.is_empty() || architecture.is_empty() || os == "unknown" || architecture == "unknown" {

@@ -1,0 +1,123 @@
+//! Names of repositories and tags, by the rules of the distribution specification and of Amazon ECR where ECR is stricter.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use super::shorten;
+use crate::error::{Error, Result};
+
+/// A repository's name inside a registry: `team/app`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Repository(String);
+
+impl Repository {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A text made to look like a name: lower-case, and nothing but letters, digits, `-`, `.`, `_` and `/`. It need not be
+    /// one for that.
+    pub fn named_as_docker_does(text: &str) -> String {
+        let is_kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | '/');
+        text.to_lowercase().chars().filter(is_kept).collect()
+    }
+}
+
+impl FromStr for Repository {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |why: String| {
+            let rule = "A name is 2 to 255 characters: parts joined by '/', each of lower-case letters and digits, \
+                        separated inside by '.', '_', '__' or hyphens.";
+            let repaired = Self::named_as_docker_does(text);
+            // Repaired once more it stays as it is.
+            let is_name = repaired != text && repaired.parse::<Self>().is_ok();
+            let cure = if is_name { format!("{rule} With --docker-naming it is {repaired}.") } else { rule.to_owned() };
+            Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text))).hint(cure))
+        };
+        if let Some(upper) = text.chars().find(char::is_ascii_uppercase) {
+            return refuse(format!("it has the upper-case letter {upper:?}"));
+        }
+        if text.is_empty() || text.len() > 255 {
+            return refuse(format!("it has {} characters", text.len()));
+        }
+        if !text.split('/').all(is_path_component) {
+            return refuse("a part of it breaks the rule".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, the rule of the OCI distribution specification ("Pulling manifests") and of ECR.
+fn is_path_component(part: &str) -> bool {
+    let mut rest = part;
+    loop {
+        let word = rest.bytes().take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()).count();
+        if word == 0 {
+            return false;
+        }
+        rest = &rest[word..];
+        if rest.is_empty() {
+            return true;
+        }
+        let separator = rest.bytes().take_while(|byte| matches!(byte, b'.' | b'_' | b'-')).count();
+        match &rest[..separator] {
+            "." | "_" | "__" => {}
+            hyphens if !hyphens.is_empty() && hyphens.bytes().all(|byte| byte == b'-') => {}
+            _ => return false,
+        }
+        rest = &rest[separator..];
+    }
+}
+
+/// Where a tag comes from a pipeline, that is what went wrong.
+pub(super) const EMPTY_TAG: &str = "Is a variable empty? Without a tag it is `latest`.";
+
+/// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Tag(String);
+
+impl Tag {
+    /// The tag that is meant where none is given.
+    pub fn latest() -> Self {
+        Self("latest".into())
+    }
+
+    /// The tag.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        if text.is_empty() {
+            return Err(Error::usage("a tag is empty").hint(EMPTY_TAG));
+        }
+        if !starts_well || text.len() > 128 || !text.bytes().all(allowed) {
+            return Err(Error::usage(format!("{:?} is not a tag", shorten(text)))
+                .hint("A tag is 1 to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'."));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
