@@ -1,6 +1,7 @@
 //! One request on its way: its body with every byte counted, the log line it leaves, and the connection it came on,
 //! which can be cut under it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -46,39 +47,70 @@ pub struct LogEntry {
     pub access_key: Option<String>,
 }
 
-/// All requests so far, in order of arrival.
+/// How many requests are remembered: a sandbox may run for weeks.
+pub(super) const LOG_LIMIT: usize = 10_000;
+
+/// How many bytes are remembered of each text that a client sends.
+const TEXT_LIMIT: usize = 2 << 10;
+
+/// The newest requests, in order of arrival.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<Vec<LogEntry>>);
+pub(super) struct Log(Mutex<Newest>);
+
+#[derive(Debug, Default)]
+struct Newest {
+    entries: VecDeque<LogEntry>,
+    /// How many older ones are forgotten.
+    forgotten: usize,
+}
 
 impl Log {
     pub(super) fn entries(&self) -> Vec<LogEntry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().entries.iter().cloned().collect()
     }
 
-    /// Adds the line of a request that just arrived, and says where it stands.
+    fn lock(&self) -> MutexGuard<'_, Newest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the entry of a request that just arrived, and returns its number.
     pub(super) fn begin(&self, method: &Method, uri: &Uri, headers: &HeaderMap, operation: &str) -> usize {
-        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let text =
+            |name| headers.get(name).map(|value| limited(String::from_utf8_lossy(value.as_bytes()).into_owned()));
         let entry = LogEntry {
-            method: method.to_string(),
-            path: uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string),
-            operation: operation.to_owned(),
+            method: limited(method.to_string()),
+            path: limited(uri.path_and_query().map_or_else(|| uri.path().to_owned(), ToString::to_string)),
+            operation: limited(operation.to_owned()),
             content_range: text(header::CONTENT_RANGE),
             user_agent: text(header::USER_AGENT),
             authorized: headers.contains_key(header::AUTHORIZATION),
             host: text(header::HOST),
-            access_key: access_key(headers),
+            access_key: access_key(headers).map(limited),
             ..LogEntry::default()
         };
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.push(entry);
-        entries.len() - 1
+        let mut log = self.lock();
+        log.entries.push_back(entry);
+        if log.entries.len() > LOG_LIMIT {
+            log.entries.pop_front();
+            log.forgotten += 1;
+        }
+        log.forgotten + log.entries.len() - 1
     }
 
-    pub(super) fn change(&self, index: usize, change: impl FnOnce(&mut LogEntry)) {
-        if let Some(entry) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+    /// Changes the entry with that number, unless it is forgotten.
+    pub(super) fn change(&self, number: usize, change: impl FnOnce(&mut LogEntry)) {
+        let mut log = self.lock();
+        let index = number.checked_sub(log.forgotten);
+        if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
             change(entry);
         }
     }
+}
+
+fn limited(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_LIMIT));
+    text.shrink_to_fit();
+    text
 }
 
 /// The connection ended before the body did.
@@ -377,5 +409,25 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_bounded() {
+        let log = Log::default();
+        let begin = |path: &str| log.begin(&Method::GET, &path.parse().unwrap(), &HeaderMap::new(), "v2:Check");
+        let first = begin("/0");
+        (1..LOG_LIMIT).for_each(|n| assert_eq!(begin("/"), n));
+        let last = begin(&format!("/{}", "a".repeat(5000)));
+        // Of a request that takes longer than all the others the answer comes when it is forgotten.
+        log.change(first, |entry| entry.status = 200);
+        log.change(last, |entry| entry.status = 201);
+        let entries = log.entries();
+        assert_eq!((entries.len(), entries[0].path.as_str(), entries[0].status), (LOG_LIMIT, "/", 0));
+        assert_eq!((entries[LOG_LIMIT - 1].path.len(), entries[LOG_LIMIT - 1].status), (TEXT_LIMIT, 201));
     }
 }

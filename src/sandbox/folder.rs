@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -26,9 +26,11 @@ const LAYOUT_WORDS: [&str; 3] = ["blobs", "index.json", "oci-layout"];
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation of `index.json` that keeps what a repository was created with.
 const SETTINGS: &str = "ecr-push.sandbox.settings";
-/// Where uploads gather. No repository's name begins with a dot.
-const STAGING: &str = ".uploads";
+/// Where uploads gather. No repository's name begins with a dot, and no other program uses this name.
+const STAGING: &str = ".ecr-push-uploads";
 const LOCK: &str = ".lock";
+/// The file in the staging folder that becomes a document.
+const DOCUMENT: &str = "file";
 
 /// A folder with the whole state in it.
 #[derive(Debug)]
@@ -51,10 +53,7 @@ impl Folder {
                 .hint("Stop it, or give each sandbox a folder of its own."));
         }
         let staging = root.join(STAGING);
-        match fs::remove_dir_all(&staging) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
-            _ => fs::create_dir(&staging).map_err(fail)?,
-        }
+        make_directory(&staging).and_then(|()| clear(&staging)).map_err(fail)?;
         let folder = Self { root: root.to_owned(), _lock: lock };
         let mut repositories = BTreeMap::new();
         folder.read_below(root, "", &mut repositories)?;
@@ -147,6 +146,7 @@ impl Folder {
             "manifests": manifests,
             "annotations": {SETTINGS: settings},
         });
+        preserve(&dir)?;
         self.write(&dir.join("index.json"), &serde_json::to_vec_pretty(&index)?)?;
         // Last, because a folder is a repository once this is there.
         let layout = dir.join("oci-layout");
@@ -155,7 +155,7 @@ impl Folder {
 
     fn write(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
         // One writer at a time: the store is locked.
-        let aside = self.root.join(STAGING).join("file");
+        let aside = self.root.join(STAGING).join(DOCUMENT);
         fs::remove_file(&aside).ok();
         let mut staged = Staged::create(aside)?;
         staged.write_all(bytes)?;
@@ -179,6 +179,28 @@ impl Folder {
     }
 }
 
+/// Removes what an earlier sandbox left in the staging folder: files with the names that a sandbox gives, and nothing else.
+fn clear(staging: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(staging)? {
+        let entry = entry?;
+        let is_ours = entry.file_name().to_str().is_some_and(is_staged);
+        if is_ours && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name is that of a staged file: a document, the ID of an upload session, a digest in hex.
+fn is_staged(name: &str) -> bool {
+    let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_id = || {
+        let parts: Vec<&str> = name.split('-').collect();
+        parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(|part| hex(part))
+    };
+    name == DOCUMENT || name.len() == 64 && hex(name) || is_id()
+}
+
 /// Makes a folder, unless there is one. A link to one won't do: it may lead anywhere.
 fn make_directory(dir: &Path) -> io::Result<()> {
     match fs::symlink_metadata(dir) {
@@ -187,6 +209,21 @@ fn make_directory(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir(dir),
         Err(error) => Err(error),
     }
+}
+
+/// Keeps the table of contents of a layout that comes from elsewhere, under another name, before it is replaced: it may
+/// have names and annotations that the sandbox does not know.
+fn preserve(dir: &Path) -> io::Result<()> {
+    let (index, original) = (dir.join("index.json"), dir.join("index.json.original"));
+    let bytes = match fs::read(&index) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    if serde_json::from_slice::<Value>(&bytes).is_ok_and(|index| index["annotations"][SETTINGS].is_string()) {
+        return Ok(());
+    }
+    let mut file = File::options().write(true).create_new(true).open(&original)?;
+    file.write_all(&bytes)
 }
 
 /// Reads a layout, which may also come from elsewhere.

@@ -50,7 +50,11 @@ pub(super) fn judge(
         judge_index(document.manifests.as_deref().ok_or_else(bad_syntax)?, place)?;
     } else {
         let config = document.config.as_ref().ok_or_else(bad_syntax)?;
-        let layers = document.layers.as_deref().ok_or_else(bad_syntax)?;
+        // `null` is what Go writes for a list that was never filled.
+        let layers = document.layers.as_deref().unwrap_or_default();
+        if layers.is_empty() && rules.no_image_without_layers {
+            return Err(Refusal::unsupported("Image has to have at least 1 layer"));
+        }
         // https://github.com/cirruslabs/tart/issues/890
         if layers.len() > rules.layer_limit {
             return Err(Refusal::parameter("ImageManifest", "Limit on number of layers per image exceeded"));

@@ -178,7 +178,7 @@ impl Sandbox {
         format!("http://{}", self.address)
     }
 
-    /// Every request so far, in order of arrival.
+    /// Every request so far, in order of arrival: the newest 10,000.
     pub fn log(&self) -> Vec<LogEntry> {
         self.server.log.entries()
     }

@@ -32,7 +32,11 @@ impl Refusal {
     /// The request has a value that the service's model does not allow. The registry's face makes 405 of it
     /// (<https://github.com/moby/moby/issues/47661>).
     pub(super) fn parameter(name: &str, constraint: &str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", parameter_message(name, constraint))
+        Self::unsupported(parameter_message(name, constraint))
+    }
+
+    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
     }
 
     pub(super) fn absent(name: &Repository, account: &str) -> Self {

@@ -330,6 +330,8 @@ pub struct ManifestRules {
     pub no_platform_features: bool,
     /// A media type with parameters (<https://github.com/sigstore/sigstore-js/issues/1058>).
     pub no_media_type_parameters: bool,
+    /// An image without layers (<https://github.com/werf/werf/issues/2544>).
+    pub no_image_without_layers: bool,
     /// The most layers that an image may have. Today's number is undocumented; this is the one of old quota tables.
     pub layer_limit: usize,
 }
@@ -342,6 +344,7 @@ impl Default for ManifestRules {
             no_subject_platform: true,
             no_platform_features: true,
             no_media_type_parameters: true,
+            no_image_without_layers: true,
             layer_limit: 127,
         }
     }

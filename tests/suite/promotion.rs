@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use ecr_push::sandbox::{Fault, Rules};
+use ecr_push::sandbox::{Fault, ManifestRules, Rules};
 
 use super::bench::{Run, testdata};
 use super::build;
@@ -163,7 +163,8 @@ fn referrers_are_missed_where_the_image_is_there_already() {
 
 #[test]
 fn a_referrer_goes_up_as_it_lies_whatever_is_asked_for() {
-    let ecr = Ecr::new();
+    let manifest = ManifestRules { no_image_without_layers: false, ..ManifestRules::default() };
+    let ecr = Ecr::with(&["team/app"], Rules { manifest, ..Rules::default() });
     let layout = Layout::new(&ecr.bench, "layout");
     let config = layout.blob("application/vnd.oci.image.config.v1+json", &build::config(&[]));
     let image = layout.manifest(json!({"config": config, "layers": []}));
@@ -184,7 +185,8 @@ fn a_referrer_goes_up_as_it_lies_whatever_is_asked_for() {
 
 #[test]
 fn a_registry_without_the_referrers_api_gets_lists_under_tags() {
-    let rules = Rules { referrers: false, anonymous: true, ..Rules::default() };
+    let manifest = ManifestRules { no_image_without_layers: false, ..ManifestRules::default() };
+    let rules = Rules { referrers: false, anonymous: true, manifest, ..Rules::default() };
     let ecr = Ecr::with(&["team/app"], rules);
     let Described { layout, image, sbom, about_sbom, unlisted } = described(&ecr);
     let other =
@@ -232,7 +234,8 @@ fn a_docker_registry_gets_lists_under_tags() {
 
 #[test]
 fn a_tag_for_a_list_that_is_none_is_left_alone() {
-    let rules = Rules { referrers: false, anonymous: true, ..Rules::default() };
+    let manifest = ManifestRules { no_image_without_layers: false, ..ManifestRules::default() };
+    let rules = Rules { referrers: false, anonymous: true, manifest, ..Rules::default() };
     let ecr = Ecr::with(&["team/app"], rules);
     let Described { layout, image, .. } = described(&ecr);
     let tag = format!("sha256-{}", hex(&image));

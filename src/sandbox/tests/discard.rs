@@ -43,7 +43,7 @@ async fn bytes_are_discarded_while_they_come() {
     let dir = TempDir::new();
     let bench = bench(Some(&dir)).await;
     let url = bench.begin().await;
-    let staged = || std::fs::read_dir(dir.0.join(".uploads")).unwrap().count();
+    let staged = || std::fs::read_dir(dir.0.join(".ecr-push-uploads")).unwrap().count();
     assert_eq!(bench.patch(&url, None, noise(MIB)).await.status, StatusCode::CREATED);
     assert_eq!(staged(), 1);
     assert_eq!(bench.patch(&url, None, vec![0]).await.status, StatusCode::CREATED);

@@ -23,7 +23,7 @@ async fn a_restarted_sandbox_has_everything_still() {
     assert_eq!(bench.put_manifest("v1", OCI_INDEX, &index).await.status, StatusCode::CREATED);
     let left_open = bench.begin().await;
     assert_eq!(bench.patch(&left_open, None, noise(10)).await.status, StatusCode::CREATED);
-    assert_eq!(std::fs::read_dir(dir.0.join(".uploads")).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(dir.0.join(".ecr-push-uploads")).unwrap().count(), 1);
     let before = bench.sandbox.image("team/app", "v1");
     bench.sandbox.stop().await;
 
@@ -35,7 +35,7 @@ async fn a_restarted_sandbox_has_everything_still() {
     assert_eq!(bench.sandbox.repositories(), names);
     let fixed = bench.api("DescribeRepositories", json!({"repositoryNames": ["fixed"]})).await.json();
     assert_eq!(fixed["repositories"][0]["imageTagMutability"], "IMMUTABLE");
-    assert_eq!(std::fs::read_dir(dir.0.join(".uploads")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.0.join(".ecr-push-uploads")).unwrap().count(), 0);
     let redirect = bench.call("GET", &format!("/v2/team/app/blobs/{}", Digest::of(&layer))).await;
     assert_eq!(send(bench.http.get(redirect.header("location"))).await.body, layer);
 }
@@ -65,6 +65,36 @@ async fn a_repository_is_an_image_layout() {
     assert_eq!(read(&format!("blobs/sha256/{}", Digest::of(b"layer").hex())), b"layer");
     assert!(layout.join("blobs%").join("oci-layout").is_file());
     assert!(layout.join("index.json%").join("sha256").join("oci-layout").is_file());
+}
+
+#[tokio::test]
+async fn what_others_put_into_the_folder_stays() {
+    let dir = TempDir::new();
+    let bench = Bench::start(options(&dir)).await;
+    let manifest = bench.image(b"layer").await;
+    assert_eq!(bench.put_manifest("v1", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+    bench.sandbox.stop().await;
+    // A layout of another program, and files in the folders that the sandbox uses.
+    let read = |name: &str| std::fs::read(dir.0.join(name)).unwrap();
+    let mut index: Value = serde_json::from_slice(&read("team/app/index.json")).unwrap();
+    index["annotations"] = json!({"by": "another program"});
+    std::fs::write(dir.0.join("team/app/index.json"), index.to_string()).unwrap();
+    let others = [".uploads/notes", ".ecr-push-uploads/notes", ".ecr-push-uploads/folder/file"];
+    for other in others {
+        std::fs::create_dir_all(dir.0.join(other).parent().unwrap()).unwrap();
+        std::fs::write(dir.0.join(other), "mine").unwrap();
+    }
+    let bench = Bench::start(options(&dir)).await;
+    for tag in ["v2", "v3"] {
+        assert_eq!(bench.put_manifest(tag, OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+    }
+    bench.sandbox.stop().await;
+    for other in others {
+        assert_eq!(read(other), b"mine", "{other}");
+    }
+    assert_eq!(read("team/app/index.json.original"), index.to_string().into_bytes());
+    let bench = Bench::start(options(&dir)).await;
+    assert!(["v1", "v2", "v3"].iter().all(|tag| bench.sandbox.image("team/app", tag).is_some()));
 }
 
 #[tokio::test]

@@ -154,6 +154,12 @@ async fn what_is_no_manifest_is_refused() {
     let (status, _, message) = bench.put_manifest("v1", OCI_MANIFEST, &many).await.refusal();
     assert_eq!(status, 405);
     assert!(message.contains("Limit on number of layers per image exceeded"), "{message}");
+    for none in [json!([]), Value::Null] {
+        let mut empty = manifest.clone();
+        empty["layers"] = none;
+        let refusal = bench.put_manifest("v1", OCI_MANIFEST, &empty).await.refusal();
+        assert_eq!(refusal, (405, "UNSUPPORTED".into(), "Image has to have at least 1 layer".into()));
+    }
 }
 
 #[tokio::test]
