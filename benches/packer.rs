@@ -23,7 +23,7 @@ fn main() {
     let mut group = criterion.benchmark_group("pack");
     group.throughput(Throughput::Bytes(source.len()));
     for threads in [1, 2] {
-        let pool = Pool::start(threads).unwrap();
+        let pool = Pool::start(threads);
         for recipe in recipes() {
             let sink = |_| ControlFlow::Continue(());
             let packed = pack(source.reader(), source.len(), recipe, &pool, sink).unwrap();

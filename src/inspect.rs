@@ -91,11 +91,8 @@ impl Verified {
 
 /// Reads every layer of an archive and hashes it, and what it unpacks to: several at once, each that lies in one place once.
 ///
-/// `watch` is told now and then how far that is, from several threads.
-///
-/// # Errors
-/// Of [`Kind::Input`](crate::error::Kind::Input), if no thread can be started. What is wrong with layers is in the result.
-pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Result<Verified> {
+/// `watch` is told now and then how far that is, from several threads. What is wrong with layers is in the result.
+pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified {
     // Of layers that lie in the same place one may be an artifact's, which has no diff_id.
     let mut distinct: HashMap<&FileRange, &Layer> = HashMap::new();
     for layer in layers(archive) {
@@ -111,7 +108,7 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Result<Ve
 
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(queue.len());
     // Nothing is packed: what is used of it is its stock of buffers.
-    let pool = Pool::start(1).map_err(|error| Error::input("no thread can be started").because(error))?;
+    let pool = Pool::start(0);
     let (next, read) = (AtomicUsize::new(0), AtomicU64::new(0));
     let blobs = Mutex::new(HashMap::new());
     let work = || {
@@ -134,7 +131,7 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Result<Ve
         }
         work();
     });
-    Ok(Verified { blobs: blobs.into_inner().unwrap_or_else(PoisonError::into_inner) })
+    Verified { blobs: blobs.into_inner().unwrap_or_else(PoisonError::into_inner) }
 }
 
 /// The layers of all images and of what belongs to them, as often as they are listed.
@@ -168,7 +165,7 @@ mod tests {
         for name in ["docker-20.10-save-many.tar", "skopeo-oci-layout-multiarch"] {
             let archive = archive(name);
             let told = Mutex::new(Vec::new());
-            let verified = verify(&archive, &|progress| told.lock().unwrap().push(progress)).unwrap();
+            let verified = verify(&archive, &|progress| told.lock().unwrap().push(progress));
             let (blobs, bytes) = verified.read();
             assert_eq!((layers(&archive).count(), blobs), (4, 3), "{name}");
             let told = told.into_inner().unwrap();
@@ -195,7 +192,7 @@ mod tests {
         }
         for at in [0, 2] {
             archive.images.insert(at, artifact.clone());
-            let verified = verify(&archive, &|_| ()).unwrap();
+            let verified = verify(&archive, &|_| ());
             assert_eq!(verified.read().0, 3);
             let found = layers(&archive).filter_map(|layer| verified.found(layer)?.diff_id);
             assert_eq!(found.count(), layers(&archive).count(), "all share what was found");
@@ -212,7 +209,7 @@ mod tests {
             image::list(&Source::Path(path.clone()), &spool).unwrap()
         };
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-        let verified = Some(verify(&archive, &|_| ()).unwrap());
+        let verified = Some(verify(&archive, &|_| ()));
         let faults = Inspection { archive, all: 1, verified }.faults();
         assert_eq!(faults.len(), 3);
         assert!(faults.iter().all(|fault| fault.to_string().starts_with("cannot read layer ")), "{faults:?}");

@@ -6,11 +6,12 @@
 //!
 //! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
 //!
-//! `error` ← {`exchange`, `log`} ← `oci` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
+//! {`error`, `file`} ← {`exchange`, `log`} ← `oci` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
 //! `inspect`} ← {`progress`, `report`} ← `cli` ← `main`
 //!
 //! - [`error`]: what went wrong, for people; the kind decides the exit code
 //! - [`exchange`]: one request and its answer, as whoever watches is told of it
+//! - [`file`](mod@file): local files: identity, and reads and writes that end
 //! - [`log`]: a line of the log, text for people or JSON for programs
 //! - [`oci`]: digests, references, media types, platforms, documents: parsed once
 //! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod ecr;
 pub mod error;
 pub mod exchange;
+pub mod file;
 pub mod image;
 pub mod inspect;
 pub mod layer;

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show, SummaryTo, VariablesTo};
+use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show};
 use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Source, Spool};
 use ecr_push::inspect::{Inspection, verify};
@@ -27,8 +27,10 @@ mod pipeline;
 mod refused;
 #[path = "main/stderr.rs"]
 mod stderr;
+#[path = "main/threads.rs"]
+mod threads;
 
-use files::Files;
+use files::{Claims, Files};
 use stderr::{complain, instruct, print, read_out, style, sum_up};
 
 fn main() -> ExitCode {
@@ -45,10 +47,6 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    let runtime = || {
-        let started = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        started.map_err(|error| Error::new(Kind::Unavailable, "cannot start").because(error))
-    };
     match command {
         Command::Print(text) => {
             print(&text)?;
@@ -56,7 +54,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Push(mut push) => {
             push.request.login = push.username.take().map(password_of).transpose()?;
-            let runtime = runtime()?;
+            let runtime = threads::for_push(&mut push.request)?;
             let done = runtime.block_on(run_push(*push));
             // A thread that hangs in the operating system, in a name server or a dead drive, keeps nobody waiting.
             runtime.shutdown_background();
@@ -69,7 +67,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Inspect(inspect) => run_inspect(&inspect),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(sandbox) => runtime()?.block_on(sandbox::serve(sandbox)),
+        Command::Sandbox(sandbox) => threads::for_server()?.block_on(sandbox::serve(sandbox)),
     }
 }
 
@@ -93,9 +91,9 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let Push { mut request, said, reasons, output, files, pipeline, progress, tell, log_format, sandbox, .. } = command;
     let style = style(progress, tell, log_format);
     let display_name = pipeline.display_name.clone();
-    let taken = taken(&request, &pipeline);
+    claim(&request, &pipeline, &files)?;
     let pipeline = pipeline::Watcher::start(pipeline, style)?;
-    let files = Files::open(files, &taken)?;
+    let files = Files::open(files)?;
     let timeline = files.has_timeline().then(Timeline::start);
     let progress = Progress::start(style, request.targets.len());
     let cancel = cancelled_by_ctrl_c(&progress, style);
@@ -184,21 +182,36 @@ fn after(outcome: &Outcome, error: Error) -> Error {
     }
 }
 
-/// The files that a push reads or adds to.
-fn taken(request: &Request, pipeline: &Pipeline) -> Vec<PathBuf> {
-    let archive = match &request.archive {
-        Source::Path(path) => Some(path.clone()),
-        Source::StandardInput => None,
-    };
-    let variables = pipeline.variables.as_ref().and_then(|variables| match &variables.to {
-        VariablesTo::File(path) => Some(path.clone()),
-        _ => None,
-    });
-    let summary = pipeline.summary.as_ref().and_then(|summary| match summary {
-        SummaryTo::File(path) => Some(path.clone()),
-        _ => None,
-    });
-    [archive, variables, summary].into_iter().flatten().collect()
+/// Variables that name files of credentials.
+const FILES_OF_AWS: [&str; 4] = [
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
+
+/// Checks every file that a push writes against all that it reads and all else that it writes.
+fn claim(request: &Request, pipeline: &Pipeline, files: &cli::Files) -> Result<()> {
+    let mut claims = Claims::default();
+    match &request.archive {
+        Source::Path(path) => claims.read("the archive", path),
+        Source::StandardInput => claims.read_standard_input(),
+    }
+    let policies = [&request.lifecycle_policy, &request.repository_policy];
+    policies.into_iter().flatten().for_each(|path| claims.read("the policy", path));
+    let bundles = [&request.ca_file, &request.ca_bundle];
+    bundles.into_iter().flatten().for_each(|path| claims.read("the CA file", path));
+    request.keychain.files.iter().for_each(|path| claims.read("the login file", path));
+    for variable in FILES_OF_AWS {
+        if let Some(path) = std::env::var_os(variable) {
+            claims.read(&format!("the file of {variable},"), Path::new(&path));
+        }
+    }
+    if let Some(cache) = &request.cache {
+        claims.write("layer cache", cache)?;
+    }
+    pipeline::claim(pipeline, &mut claims)?;
+    Files::claim(files, &mut claims)
 }
 
 /// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
@@ -229,7 +242,7 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
         archive = archive.narrowed(&command.choice, &command.part)?;
     }
     let read = || verify(&archive, &|reading| progress.now(reading.to_string()));
-    let verified = command.verify.then(read).transpose()?;
+    let verified = command.verify.then(read);
     Ok(Inspection { archive, all, verified })
 }
 

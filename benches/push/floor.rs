@@ -38,7 +38,7 @@ pub(crate) fn child(arguments: &[String]) {
     let [archive, which, size] = arguments else { panic!("{arguments:?}") };
     let image = image(Path::new(archive));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(6);
-    let pool = Pool::start(threads).unwrap();
+    let pool = Pool::start(threads);
     let compression = if which == "AllZstd" { Compression::Zstd(None) } else { Compression::Usual };
     let mut packed = 0;
     for manifest in image.manifests() {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::file::Capacity;
 use crate::layer::size;
 
 /// The most that is left to others.
@@ -46,17 +47,8 @@ impl<'a> Room<'a> {
 }
 
 fn space(file: &File) -> Option<Space> {
-    #[cfg(unix)]
-    {
-        let system = rustix::fs::fstatvfs(file).ok().filter(|system| system.f_blocks > 0)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
-        Some(Space { free: bytes(system.f_bavail), reserve: (bytes(system.f_blocks) / 20).min(MOST_RESERVE) })
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        None
-    }
+    let Capacity { free, total } = Capacity::around(file)?;
+    Some(Space { free, reserve: (total / 20).min(MOST_RESERVE) })
 }
 
 #[cfg(test)]

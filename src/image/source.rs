@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::quoted;
 use crate::error::{Error, Result};
+use crate::file::standard_input;
 use crate::oci::Target;
 
 /// Where an archive comes from.
@@ -83,15 +84,6 @@ impl fmt::Display for Source {
             Self::StandardInput => f.write_str("standard input"),
         }
     }
-}
-
-/// A descriptor of our own, past the buffer of the library's.
-fn standard_input() -> io::Result<File> {
-    #[cfg(unix)]
-    let handle = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
-    #[cfg(windows)]
-    let handle = std::os::windows::io::AsHandle::as_handle(&io::stdin()).try_clone_to_owned()?;
-    Ok(File::from(handle))
 }
 
 /// Whether it can be read from start to end, and only so: a pipe, or what `/dev/stdin` may be besides.

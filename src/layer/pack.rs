@@ -295,19 +295,17 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
     let (mut out, crc) = thread::scope(|scope| {
         let (queue, blocks) = mpsc::channel::<InFlight<'_>>();
         let (sent, has_sent) = mpsc::channel();
+        let outlet = Outlet { blocks, out, crc: crc32fast::Hasher::new(), sent };
+        let (hand, handed) = mpsc::channel();
         let sending = thread::Builder::new().spawn_scoped(scope, move || {
-            let mut crc = crc32fast::Hasher::new();
-            for InFlight { result, position, _permit } in blocks {
-                let block = result.recv().map_err(|_| io::Error::other(Died("a packing thread")))??;
-                crc.combine(&block.crc);
-                out.gather(&block.packed, position)?;
-                // All may be read by now.
-                let _nobody = sent.send(());
-            }
-            io::Result::Ok((out, crc))
+            let outlet: Outlet<'_, '_, S> = handed.recv().map_err(io::Error::other)?;
+            outlet.send_all()
         });
-        let sending =
-            sending.map_err(|error| io::Error::new(error.kind(), format!("no thread can be started: {error}")))?;
+        // Without a thread for it, this one sends, too: whenever it may not read on, and in the end.
+        let (sending, mut outlet) = match sending {
+            Ok(thread) => (Some(thread), hand.send(outlet).err().map(|unsent| unsent.0)),
+            Err(_) => (None, Some(outlet)),
+        };
         let (mut in_flight, mut dictionary, mut all_read) = (0, Vec::new(), false);
         while !all_read {
             in_flight -= has_sent.try_iter().count();
@@ -318,6 +316,9 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
                 _ => pool.try_permit(),
             };
             let Some(permit) = permit else {
+                if let Some(outlet) = &mut outlet {
+                    outlet.send_next()?;
+                }
                 // If nothing comes out any more, the other thread says why.
                 let Ok(()) = has_sent.recv() else { break };
                 in_flight -= 1;
@@ -337,12 +338,46 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
             in_flight += 1;
         }
         drop(queue);
-        sending.join().unwrap_or_else(|_| Err(io::Error::other(Died("the thread that sends"))))
+        match (outlet, sending) {
+            (Some(outlet), _) => outlet.send_all(),
+            (None, Some(sending)) => {
+                sending.join().unwrap_or_else(|_| Err(io::Error::other(Died("the thread that sends"))))
+            }
+            (None, None) => Err(io::Error::other(Died("the thread that sends"))),
+        }
     })?;
     if E::MEMBER {
         out.gather(&gzip::trailer(&crc, source.position), source.position)?;
     }
     out.finish(Some(DiffId::from_hash(plain.finish())))
+}
+
+/// Sends packed blocks, in their order.
+struct Outlet<'p, 'o, S> {
+    blocks: mpsc::Receiver<InFlight<'p>>,
+    out: Out<'o, S>,
+    crc: crc32fast::Hasher,
+    /// Gets a word for each block that is sent.
+    sent: mpsc::Sender<()>,
+}
+
+impl<'o, S: FnMut(Piece) -> ControlFlow<()>> Outlet<'_, 'o, S> {
+    /// Sends all blocks, until no more come.
+    fn send_all(mut self) -> io::Result<(Out<'o, S>, crc32fast::Hasher)> {
+        while self.send_next()? {}
+        Ok((self.out, self.crc))
+    }
+
+    /// Sends the next block, unless no more come.
+    fn send_next(&mut self) -> io::Result<bool> {
+        let Ok(InFlight { result, position, _permit }) = self.blocks.recv() else { return Ok(false) };
+        let block = result.recv().map_err(|_| io::Error::other(Died("a packing thread")))??;
+        self.crc.combine(&block.crc);
+        self.out.gather(&block.packed, position)?;
+        // All may be read by now.
+        let _nobody = self.sent.send(());
+        Ok(true)
+    }
 }
 
 /// Packs one block into `packed`.

@@ -1,6 +1,5 @@
 //! The packing threads: one set for all layers of a push, with a bound on the blocks in flight.
 
-use std::io;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,12 +19,8 @@ pub struct Pool {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Pool {
-    /// Starts `threads` packing threads, at least one.
-    ///
-    /// # Errors
-    /// What the operating system says when it starts no thread.
-    pub fn start(threads: usize) -> io::Result<Self> {
-        let threads = threads.max(1);
+    /// Starts `threads` packing threads, or as many as the operating system allows. Without one whoever hands in work does it.
+    pub fn start(threads: usize) -> Self {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let work = |queue: Arc<Mutex<mpsc::Receiver<Job>>>| {
@@ -35,12 +30,13 @@ impl Pool {
                 job();
             }
         };
-        let handles = (0..threads).map(|n| {
+        let started = (0..threads).map_while(|n| {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("pack-{n}")).spawn(move || work(queue))
+            thread::Builder::new().name(format!("pack-{n}")).spawn(move || work(queue)).ok()
         });
-        let handles = handles.collect::<io::Result<_>>()?;
-        Ok(Self { stock: Stock::default(), jobs: Some(jobs), threads: handles, permits: Mutex::new(threads + 2) })
+        let threads: Vec<_> = started.collect();
+        let permits = Mutex::new(threads.len() + 2);
+        Self { stock: Stock::default(), jobs: Some(jobs).filter(|_| !threads.is_empty()), threads, permits }
     }
 
     /// Hands work to the threads; its result comes through the receiver.
@@ -50,9 +46,10 @@ impl Pool {
             // Nobody waits any more if the layer was given up.
             let _given_up = answer.send(work());
         });
-        if let Some(jobs) = &self.jobs {
+        match &self.jobs {
             // It fails only if every thread is gone; then the receiver says so.
-            let _nobody = jobs.send(job);
+            Some(jobs) => drop(jobs.send(job)),
+            None => job(),
         }
         result
     }

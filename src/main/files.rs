@@ -1,13 +1,178 @@
-//! Files that are written for programs: opened before the push, so that a bad path costs none.
+//! Files that are written for programs: checked and opened before the push, so that a bad path costs none.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use ecr_push::cli;
-use ecr_push::error::{Error, Kind, Result};
+use ecr_push::error::{Advice, Code, Error, Kind, Result};
+use ecr_push::file::{self, FileId};
 use ecr_push::push::Outcome;
 use ecr_push::report;
+
+/// More of a file is not read to recognize it.
+const HEAD: u64 = 64 << 10;
+
+/// The files that a run reads and writes, by their identity: none is written that is another one, too.
+#[derive(Default)]
+pub(super) struct Claims {
+    files: Vec<(FileId, String)>,
+    layouts: Vec<PathBuf>,
+}
+
+impl Claims {
+    /// Adds what is read: a file, or a folder with an image layout. `what` is its name for people.
+    pub(super) fn read(&mut self, what: &str, path: &Path) {
+        if let Some(id) = FileId::of(path) {
+            self.files.push((id, format!("{what} {}", path.display())));
+        }
+        if path.is_dir() {
+            self.layouts.push(path.to_owned());
+        }
+    }
+
+    /// Adds the standard input, which may be a file.
+    pub(super) fn read_standard_input(&mut self) {
+        let id = file::standard_input().ok().and_then(|file| FileId::of_open(&file));
+        self.files.extend(id.map(|id| (id, "the standard input".to_owned())));
+    }
+
+    /// Adds what is written.
+    ///
+    /// # Errors
+    /// If it is one of the files that were added before.
+    pub(super) fn write(&mut self, what: &str, path: &Path) -> Result<()> {
+        let Some(id) = FileId::of(path) else { return Ok(()) };
+        let same = self.files.iter().find(|(other, _)| *other == id);
+        let same = same.map(|(_, other)| format!("it is the same file as {other}"));
+        let inside = || self.layouts.iter().find(|layout| is_part_of(layout, path, &id));
+        let inside = || inside().map(|layout| format!("it is part of the image layout {}", layout.display()));
+        if let Some(cause) = same.or_else(inside) {
+            return Err(Error::usage(format!("cannot write the {what} {}", path.display()))
+                .code(Code::OutputFailed)
+                .because(cause)
+                .hint("Name another file."));
+        }
+        self.files.push((id, format!("the {what} {}", path.display())));
+        Ok(())
+    }
+}
+
+/// Whether a path leads to a file that an image layout consists of.
+fn is_part_of(layout: &Path, path: &Path, id: &FileId) -> bool {
+    let blobs = layout.join("blobs");
+    let folder = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    if folder.is_some_and(|folder| fs::canonicalize(&blobs).is_ok_and(|blobs| folder.starts_with(blobs))) {
+        return true;
+    }
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    // skopeo's `dir:` names blobs and manifests by their digests.
+    let is_named = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let hex = name.strip_suffix(".manifest.json").unwrap_or(name);
+        ["index.json", "manifest.json", "oci-layout", "version"].contains(&name)
+            || hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let mut files = entries(layout).filter(is_named).chain(entries(&blobs).flat_map(|algorithm| entries(&algorithm)));
+    // Links are followed: the blobs of some layouts lie elsewhere.
+    files.any(|file| FileId::of(&file).as_ref() == Some(id))
+}
+
+/// A sort of file that a run may leave behind, and the next one replaces.
+pub(super) struct Output {
+    /// What it holds, for people.
+    pub(super) what: &'static str,
+    /// The option that names it.
+    option: &'static str,
+    /// Whether a file that begins so is one.
+    is_one: fn(&str) -> bool,
+}
+
+pub(super) const REPORT: Output = Output {
+    what: "report",
+    option: "report",
+    is_one: |text| text.starts_with('{') && text.contains("\"tool\"") && text.contains("\"ecr-push\""),
+};
+
+const DIGEST: Output = Output {
+    what: "digest",
+    option: "digest-file",
+    is_one: |text| {
+        let hex = text.trim().strip_prefix("sha256:");
+        hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    },
+};
+
+/// BuildKit's own have further keys.
+const METADATA: Output = Output {
+    what: "metadata",
+    option: "metadata-file",
+    is_one: |text| {
+        let keys = ["\"containerimage.", "\"image.name\"", "\"buildx.build."];
+        text.trim() == "{}" || text.starts_with('{') && keys.iter().any(|key| text.contains(key))
+    },
+};
+
+const TIMELINE: Output = Output {
+    what: "timeline",
+    option: "timeline",
+    is_one: |text| {
+        let policy = "default-src 'none'; style-src 'unsafe-inline'";
+        text.starts_with("<!DOCTYPE html>") && text.contains(policy)
+    },
+};
+
+/// A variable in a file of its own: a reference, a digest, or references with commas between.
+pub(super) const VARIABLE: Output = Output {
+    what: "variable",
+    option: "output-file",
+    is_one: |text| text.contains(':') && !text.trim().contains(char::is_whitespace),
+};
+
+impl Output {
+    /// Opens the file. What it holds stays.
+    ///
+    /// # Errors
+    /// If it cannot be written, or holds something that no earlier run can have written.
+    pub(super) fn open(&self, path: &Path) -> Result<File> {
+        let fail = || {
+            let error = Error::usage(format!("cannot write the {} {}", self.what, path.display()));
+            error.code(Code::OutputFailed)
+        };
+        let opened = file::open_to_write(File::options().write(true).create(true).truncate(false), path);
+        let file = opened.map_err(|error| {
+            let advice = Advice::new("Name a file in a folder that exists and can be written to");
+            fail().because(error).hint(advice.setting_with(self.option, "FILE"))
+        })?;
+        match self.may_replace(&file, path) {
+            Ok(true) => Ok(file),
+            Ok(false) => Err(fail()
+                .because(format!("the file exists, and holds something other than a {} of an earlier run", self.what))
+                .hint("Name another file, or remove this one.")),
+            Err(error) => Err(fail().because(error)),
+        }
+    }
+
+    /// Checks that the file may be replaced, if there is one.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        if path.exists() { self.open(path).map(drop) } else { Ok(()) }
+    }
+
+    fn may_replace(&self, file: &File, path: &Path) -> io::Result<bool> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() == 0 {
+            return Ok(true);
+        }
+        let mut head = Vec::new();
+        file::open(path)?.take(HEAD).read_to_end(&mut head)?;
+        Ok((self.is_one)(&String::from_utf8_lossy(&head)))
+    }
+}
+
+/// Empties a file. What is no file, a pipe or a device, holds nothing.
+pub(super) fn clear(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.set_len(0) } else { Ok(()) }
+}
 
 /// The files of a push, open and empty.
 pub(super) struct Files {
@@ -19,33 +184,39 @@ pub(super) struct Files {
 
 /// A file that is open.
 struct Opened {
-    /// What goes in, for people.
     what: &'static str,
     path: PathBuf,
     file: File,
 }
 
 impl Files {
-    /// Opens them. What they held is gone: it is of an earlier push. `taken` are files that others have.
-    pub(super) fn open(files: cli::Files, taken: &[PathBuf]) -> Result<Self> {
-        let mut taken = taken.to_vec();
-        let mut open = |what, path: Option<PathBuf>| {
-            let Some(path) = path else { return Ok(None) };
-            if let Some(other) = taken.iter().find(|other| is_same(&path, other)) {
-                let (path, other) = (path.display(), other.display());
-                return Err(Error::usage(format!("{path}, for the {what}, is the same file as {other}"))
-                    .hint("Name another file."));
-            }
-            let file = create(what, &path)?;
-            taken.push(path.clone());
-            Ok(Some(Opened { what, path, file }))
+    /// Adds those that are named.
+    pub(super) fn claim(files: &cli::Files, claims: &mut Claims) -> Result<()> {
+        let named = [
+            (REPORT, &files.report),
+            (DIGEST, &files.digest),
+            (METADATA, &files.metadata),
+            (TIMELINE, &files.timeline),
+        ];
+        let mut named = named.into_iter().filter_map(|(output, path)| Some((output, path.as_ref()?)));
+        named.try_for_each(|(output, path)| claims.write(output.what, path))
+    }
+
+    /// Opens them. Once all are open, what they held is gone: it is of an earlier push.
+    pub(super) fn open(files: cli::Files) -> Result<Self> {
+        let open = |output: Output, path: Option<PathBuf>| {
+            let opened = path.map(|path| Ok(Opened { what: output.what, file: output.open(&path)?, path }));
+            opened.transpose()
         };
-        Ok(Self {
-            report: open("report", files.report)?,
-            digest: open("digest", files.digest)?,
-            metadata: open("metadata", files.metadata)?,
-            timeline: open("timeline", files.timeline)?,
-        })
+        let files = Self {
+            report: open(REPORT, files.report)?,
+            digest: open(DIGEST, files.digest)?,
+            metadata: open(METADATA, files.metadata)?,
+            timeline: open(TIMELINE, files.timeline)?,
+        };
+        let all = [&files.report, &files.digest, &files.metadata, &files.timeline];
+        all.into_iter().flatten().try_for_each(|opened| clear(&opened.file).map_err(|error| opened.failed(error)))?;
+        Ok(files)
     }
 
     /// Writes what is said of a push that went well. Of one that did not, nothing is left that could be taken for it.
@@ -76,8 +247,11 @@ impl Opened {
         match text {
             Some(text) => self.write(&text),
             None => {
-                // What is no file, a pipe or a device, stays. A file that cannot be removed is empty.
-                if self.path.symlink_metadata().is_ok_and(|it| it.is_file()) {
+                // What is no file, a pipe or a device, stays, and so does what others put in its place. A file that
+                // cannot be removed is empty.
+                let is_ours =
+                    FileId::of(&self.path).is_some_and(|id| FileId::of_open(&self.file).is_none_or(|it| it == id));
+                if is_ours && self.path.symlink_metadata().is_ok_and(|it| it.is_file()) {
                     let _it_is_empty = fs::remove_file(&self.path);
                 }
                 Ok(())
@@ -86,22 +260,11 @@ impl Opened {
     }
 
     fn write(&self, text: &str) -> Result<()> {
-        let what = || format!("cannot write the {} {}", self.what, self.path.display());
-        (&self.file).write_all(text.as_bytes()).map_err(|error| Error::new(Kind::Input, what()).because(error))
+        file::write_all(&self.file, text.as_bytes()).map_err(|error| self.failed(error))
     }
-}
 
-fn create(what: &'static str, path: &Path) -> Result<File> {
-    File::create(path).map_err(|error| {
-        Error::usage(format!("cannot write the {what} {}", path.display())).because(error).hint(format!(
-            "--{} takes a file in a folder that is there and can be written to.",
-            if ["report", "timeline"].contains(&what) { what.to_owned() } else { format!("{what}-file") }
-        ))
-    })
-}
-
-/// Whether two paths lead to one file. What is no file, as /dev/null, takes whatever comes.
-pub(super) fn is_same(path: &Path, other: &Path) -> bool {
-    let file = |path: &Path| fs::canonicalize(path).ok().filter(|path| path.is_file());
-    file(path).is_some_and(|path| file(other) == Some(path))
+    fn failed(&self, error: io::Error) -> Error {
+        let what = format!("cannot write the {} {}", self.what, self.path.display());
+        Error::new(Kind::Input, what).code(Code::OutputFailed).because(error)
+    }
 }

@@ -7,13 +7,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
-use ecr_push::error::{Error, Kind, Result};
+use ecr_push::error::{Code, Error, Kind, Result};
+use ecr_push::file;
 use ecr_push::log::{Entry, Format};
 use ecr_push::progress::{Mode, Style};
 use ecr_push::push::{Event, Events, Outcome};
 use ecr_push::report;
 use ecr_push::report::ci::{self, Form, Voice};
 
+use super::files::{Claims, VARIABLE, clear};
 use super::stderr::{failure, instruct, print};
 
 const AGENT: &str = "buildkite-agent";
@@ -106,7 +108,7 @@ impl Watcher {
         let Some(to) = &self.summary else { return };
         let written = match to {
             SummaryTo::Buildkite => fed(&["annotate", "--style", style, "--context", "ecr-push", "--append"], text),
-            SummaryTo::File(path) => added_to(path).and_then(|mut file| file.write_all(text.as_bytes())),
+            SummaryTo::File(path) => added_to(path).and_then(|file| file::write_all(&file, text.as_bytes())),
             SummaryTo::Folder(folder) => in_a_file_of(folder, text).map(|path| instruct(&ci::azure_summary(&path))),
         };
         if let Err(error) = written {
@@ -126,15 +128,39 @@ impl Watcher {
                 instruct(&text);
                 Ok(())
             }
-            Sink::File(file) => (&*file).write_all(text.as_bytes()),
+            Sink::File(file) => file::write_all(file, text.as_bytes()),
             Sink::Folder(folder) => {
-                variables.iter().try_for_each(|set| std::fs::write(folder.join(&set.name), form.text(set)))
+                return variables.iter().try_for_each(|set| {
+                    let path = folder.join(&set.name);
+                    let file = VARIABLE.open(&path)?;
+                    let written = clear(&file).and_then(|()| file::write_all(&file, form.text(set).as_bytes()));
+                    written.map_err(|error| unset(&set.name, error))
+                });
             }
             Sink::Buildkite => {
                 variables.iter().try_for_each(|set| fed(&["meta-data", "set", &set.name], &form.text(set)))
             }
         };
-        written.map_err(|error| Error::new(Kind::Input, format!("cannot set the variable {name}")).because(error))
+        written.map_err(|error| unset(name, error))
+    }
+}
+
+fn unset(name: &str, error: io::Error) -> Error {
+    Error::new(Kind::Input, format!("cannot set the variable {name}")).code(Code::OutputFailed).because(error)
+}
+
+/// Adds the files that a CI system gets.
+pub(super) fn claim(pipeline: &Pipeline, claims: &mut Claims) -> Result<()> {
+    if let Some(SummaryTo::File(path)) = &pipeline.summary {
+        claims.write("summary", path)?;
+    }
+    match &pipeline.variables {
+        Some(Variables { to: VariablesTo::File(path), .. }) => claims.write("file of variables", path),
+        Some(Variables { name, to: VariablesTo::Folder(folder), .. }) => {
+            let mut files = ci::names(name).into_iter().map(|name| folder.join(name));
+            files.try_for_each(|file| claims.write(VARIABLE.what, &file).and_then(|()| VARIABLE.check(&file)))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -162,7 +188,7 @@ fn open(to: VariablesTo) -> Result<Sink> {
 }
 
 fn added_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    file::open_to_write(OpenOptions::new().append(true).create(true), path)
 }
 
 /// Writes a file that stays, and returns its path: whoever is told reads it later.

@@ -1,22 +1,32 @@
 //! A command line that leads to no push: who hears of it.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::SystemTime;
 
-use ecr_push::cli::{Hearers, Output};
+use ecr_push::cli::{Hearers, Output, SummaryTo};
 use ecr_push::error::Error;
+use ecr_push::file;
 use ecr_push::progress::Style;
 use ecr_push::report::{self, Run, Told};
 
-use super::files::is_same;
+use super::files::{Claims, REPORT, clear};
 use super::pipeline::Watcher;
 use super::stderr::{failure, instruct, print};
 
-/// Tells an error to a person, to the CI system, and to whoever asked for a report. What cannot be written adds nothing.
+/// Tells an error to a person, to the CI system, and to whoever asked for a report. What cannot be written adds nothing, and
+/// what may be an input is not written to.
 pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: SystemTime) {
-    let Hearers { output, report, rivals, pipeline, .. } = hearers;
+    let Hearers { output, report, rivals, mut pipeline, .. } = hearers;
     let display_name = pipeline.display_name.clone();
+    let mut claims = Claims::default();
+    let summary = match &pipeline.summary {
+        Some(SummaryTo::File(path)) => Some(path.clone()),
+        _ => None,
+    };
+    let others = rivals.iter().filter(|rival| Some(*rival) != summary.as_ref());
+    others.for_each(|rival| claims.read("the argument", rival));
+    if summary.is_some_and(|path| claims.write("summary", &path).is_err()) {
+        pipeline.summary = None;
+    }
     match Watcher::start(pipeline, style) {
         Ok(watcher) => {
             instruct(&watcher.failure(error));
@@ -26,9 +36,10 @@ pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: Sy
     }
     let told = Told::default();
     let json = report::refusal(Run { display_name: &display_name, told: &told, error: Some(error) }, started_at);
-    let is_free = |report: &PathBuf| !rivals.iter().any(|rival| rival == report || is_same(report, rival));
-    if let Some(report) = report.filter(is_free) {
-        let _nobody_reads_it = fs::write(report, &json);
+    if let Some(report) = report.filter(|report| claims.write(REPORT.what, report).is_ok())
+        && let Ok(file) = REPORT.open(&report)
+    {
+        let _nobody_reads_it = clear(&file).and_then(|()| file::write_all(&file, json.as_bytes()));
     }
     if output == Output::Json {
         let _nobody_listens = print(&json);

@@ -265,7 +265,7 @@ mod tests {
         let wanted = plan::passing(layer, &Cache::default(), Compression::Usual);
         let nobody: Events = Arc::new(|_| {});
         let (feeding, mut feeds) = Feeding::new(&wanted, 2, &nobody);
-        let reading = std::thread::spawn(move || feeding.run(&mut Broken, &Pool::start(1).unwrap()));
+        let reading = std::thread::spawn(move || feeding.run(&mut Broken, &Pool::start(1)));
         assert!(reading.join().is_err());
         for feed in &mut feeds {
             let Some(Fed::Failed(error)) = feed.blocking_recv() else { panic!("nothing is said") };

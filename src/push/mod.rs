@@ -264,13 +264,11 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         Ok(policies) => policies,
         Err(error) => return outcome.of_failure(error),
     };
-    let pool = match Pool::start(request.pack_threads) {
-        Ok(pool) => Arc::new(pool),
-        Err(error) => return outcome.of_failure(Error::input("no packing thread can be started").because(error)),
-    };
+    let pool = Arc::new(Pool::start(request.pack_threads));
     let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
-    let cache = Cache::open(own).unwrap_or_else(|error| {
-        events(Event::Warning(format!("the cache cannot be read and is not used: {error}")));
+    let cache = Cache::open(own.clone()).unwrap_or_else(|error| {
+        let path = own.unwrap_or_default();
+        events(Event::Warning(format!("the cache cannot be read and is not used: {}: {error}", path.display())));
         Cache::default()
     });
     let delivery = Delivery::new(Arc::clone(&pool), &cache, &events, &request);

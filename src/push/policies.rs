@@ -1,12 +1,11 @@
 //! `--lifecycle-policy` and `--repository-policy`, read before anything else.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::Request;
 use crate::error::{Error, Result};
+use crate::file;
 
 /// More than either may have. Whoever names an archive instead is not to wait until it is read.
 const LONGEST: u64 = 1 << 20;
@@ -51,10 +50,8 @@ impl Policies {
 
 fn read(what: &str, path: PathBuf, lengths: RangeInclusive<usize>) -> Result<Policy> {
     let name = format!("the {what} {}", path.display());
-    let mut bytes = Vec::new();
     // Once: it may be a pipe.
-    let read = File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
-    read.map_err(|error| {
+    let bytes = file::read(&path, LONGEST).map_err(|error| {
         Error::usage(format!("cannot read {name}"))
             .because(error)
             .hint("Name a file of JSON, as the AWS tools take it.")

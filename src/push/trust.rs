@@ -1,12 +1,11 @@
 //! `--ca-file` and `AWS_CA_BUNDLE`, read before anything else.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use super::Request;
 use crate::ecr::{Access, Network};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::registry::Trust;
 
 /// More than every list of certificates has. Whoever names an archive instead is not to wait until it is read.
@@ -35,14 +34,11 @@ pub(super) async fn of(request: &Request) -> Result<(Trust, Network)> {
 }
 
 fn read(who: &str, path: &Path) -> Result<Vec<u8>> {
-    let mut pem = Vec::new();
     // Once: it may be a pipe.
-    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut pem));
-    read.map_err(|error| {
+    file::read(path, LONGEST).map_err(|error| {
         let error = Error::usage(format!("cannot read {}", name(path))).because(error);
         error.hint(format!("{who} takes a file of PEM certificates."))
-    })?;
-    Ok(pem)
+    })
 }
 
 fn name(path: &Path) -> String {

@@ -273,11 +273,15 @@ pub fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
     set(name, first, digest, &all)
 }
 
+/// The names of the variables of a push.
+pub fn names(name: &str) -> Vec<String> {
+    std::iter::once(name.to_owned()).chain(FURTHER.map(|suffix| format!("{name}_{suffix}"))).collect()
+}
+
 fn set(name: &str, target: &str, digest: Digest, all: &[String]) -> Vec<Variable> {
-    let further = [digest.to_string(), format!("{target}@{digest}"), all.join(",")];
-    let further = FURTHER.iter().zip(further).map(|(suffix, value)| (format!("{name}_{suffix}"), value));
-    let first = (name.to_owned(), all.first().cloned().unwrap_or_default());
-    std::iter::once(first).chain(further).map(|(name, value)| Variable { name, value }).collect()
+    let first = all.first().cloned().unwrap_or_default();
+    let values = [first, digest.to_string(), format!("{target}@{digest}"), all.join(",")];
+    names(name).into_iter().zip(values).map(|(name, value)| Variable { name, value }).collect()
 }
 
 impl Form {

@@ -6,14 +6,15 @@
 //! Lines are appended whole, so two runs at once do each other no harm. Losing the file costs one upload.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::file;
 use crate::layer::{Packing, Recipe};
 use crate::oci::{DiffId, Digest};
 
@@ -68,28 +69,33 @@ impl Cache {
     /// Reads the cache file, if there is one. Lines that make no sense are passed over.
     ///
     /// # Errors
-    /// If there is a file and it cannot be read. A push can go on without.
+    /// If there is something at `path` that cannot be read, or that is not a cache: it stays as it is. A push can go on
+    /// without.
     pub fn open(path: Option<PathBuf>) -> io::Result<Self> {
-        let text = match path.as_deref().map(File::open) {
-            None => String::new(),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Some(file) => read_newest(file?)?,
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = match file::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            opened => {
+                let mut file = opened?;
+                if is_device(&file.metadata()?) {
+                    return Ok(Self::default());
+                }
+                check(&mut file)?;
+                read_newest(file)?
+            }
         };
         let lines: Vec<Known> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if let Some(path) = &path
-            && text.len() as u64 > FILE_LIMIT
-        {
+        if text.len() as u64 > FILE_LIMIT {
             // Another run that appends right now loses its line, which costs it one upload. A file that cannot be cut
             // can still be read.
             let kept: Vec<String> = lines[lines.len() / 2..].iter().filter_map(line).collect();
-            // In place, since a file put in its stead would end a link, or a device that somebody names.
-            let _stays_long = fs::write(path, kept.concat());
+            let _stays_long = replace(&path, &kept.concat());
         }
         let mut known: HashMap<DiffId, Vec<Known>> = HashMap::new();
         for entry in lines {
             known.entry(entry.diff_id).or_default().push(entry);
         }
-        Ok(Self { path, known: Mutex::new(known) })
+        Ok(Self { path: Some(path), known: Mutex::new(known) })
     }
 
     /// How many packed layers are known.
@@ -129,9 +135,54 @@ impl Cache {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
+        let mut file = file::open_to_write(File::options().read(true).append(true).create(true), path)?;
+        check(&mut file)?;
         // One write at the end of the file: whole, or not there at all. The line end in front closes what a writer that
         // was stopped may have left.
-        File::options().append(true).create(true).open(path)?.write_all(format!("\n{text}").as_bytes())
+        file.write_all(format!("\n{text}").as_bytes())
+    }
+}
+
+/// What each line begins with, as [`Known`] is written.
+const BEGINNING: &[u8] = b"{\"diff_id\":";
+
+/// Checks that a file is empty, or one that this module began.
+fn check(file: &mut File) -> io::Result<()> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let mut head = Vec::new();
+    Read::by_ref(file).take(1 << 10).read_to_end(&mut head)?;
+    let first = head.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    // A writer that was stopped may have left the first bytes of a line.
+    let known = first.len().min(BEGINNING.len());
+    if first[..known] == BEGINNING[..known] {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a layer cache, and is left unchanged"))
+}
+
+/// Replaces what a cache has. In place, since a file put in its stead would end a link.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = file::open_to_write(File::options().read(true).write(true), path)?;
+    check(&mut file)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.set_len(0)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Whether it is a device, such as `/dev/null`: nothing is remembered there.
+fn is_device(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        metadata.file_type().is_char_device()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
     }
 }
 
@@ -223,6 +274,29 @@ mod tests {
         assert!(path.symlink_metadata().unwrap().is_symlink());
         assert!(fs::metadata(folder.join("elsewhere")).unwrap().len() < FILE_LIMIT);
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_not_a_cache_is_left_unchanged() {
+        let path = path("foreign");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let large = "notes\n".repeat(300_000);
+        for text in ["notes", &large, "{\"diff\": 1}", "\0\0"] {
+            fs::write(&path, text).unwrap();
+            assert!(Cache::open(Some(path.clone())).is_err());
+            // Also where it appears after the cache was opened.
+            fs::remove_file(&path).unwrap();
+            let cache = Cache::open(Some(path.clone())).unwrap();
+            fs::write(&path, text).unwrap();
+            assert!(cache.record(entry(1)).is_err());
+            assert!(fs::read_to_string(&path).unwrap() == text);
+        }
+        for torn in ["{\"dif", "\n{\"diff_id\":\"sha", "\n\n", ""] {
+            fs::write(&path, torn).unwrap();
+            Cache::open(Some(path.clone())).unwrap().record(entry(1)).unwrap();
+            assert_eq!(Cache::open(Some(path.clone())).unwrap().len(), 1, "{torn}");
+        }
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn ensure(is_true: bool, why: impl FnOnce() -> String) -> Verdict<()> {
 
 impl Judge {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), pool: Pool::start(1).unwrap() }
+        Self { folder: folder.to_owned(), pool: Pool::start(1) }
     }
 
     pub(crate) fn judge(&mut self, case: &Case) -> Verdict<Seen> {

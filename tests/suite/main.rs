@@ -76,6 +76,7 @@ mod mount;
 mod nested;
 mod oddities;
 mod outputs;
+mod overwrite;
 mod passing;
 mod pipelines;
 mod policy;
@@ -99,6 +100,8 @@ mod tags;
 mod targets;
 #[cfg(target_os = "linux")]
 mod terminal;
+#[cfg(target_os = "linux")]
+mod threads;
 mod timeline;
 mod tls;
 mod told;

@@ -184,7 +184,9 @@ fn layers_that_go_by_have_lanes_and_so_have_plans() {
 fn a_page_that_cannot_be_written_is_found_out_before_the_push() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "team/app:1", "--timeline", "no/such/folder/page.html"]).exits(2);
-    drop(run.says(&["cannot write the timeline no/such/folder/page.html", "hint: --timeline takes a file"]));
+    drop(
+        run.says(&["cannot write the timeline no/such/folder/page.html", "hint: Name a file in a folder that exists"]),
+    );
     let copy = ecr.bench.scratch("copy.tar");
     std::fs::copy(&archive, &copy).unwrap();
     let run = ecr.run(&[&copy, "team/app:1", "--timeline", &copy]).exits(2);

@@ -62,7 +62,7 @@ fn packing_gives_the_same_whatever_the_number_of_threads_and_reads_back() {
         let plain = bytes(len, 2_654_435_761);
         let source = source(&plain);
         for &recipe in RECIPES {
-            let results = [1, 2, 7].map(|threads| run(&source, recipe, &Pool::start(threads).unwrap()));
+            let results = [0, 1, 2, 7].map(|threads| run(&source, recipe, &Pool::start(threads)));
             assert!(results.iter().all(|result| result == &results[0]), "{len} bytes by {recipe:?}");
             let (packed, sent, positions) = &results[0];
             assert_eq!(packed.digest, Digest::of(sent));
@@ -77,7 +77,7 @@ fn packing_gives_the_same_whatever_the_number_of_threads_and_reads_back() {
 
 #[test]
 fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
-    let pool = Pool::start(1).unwrap();
+    let pool = Pool::start(1);
     thread::scope(|scope| {
         for n in 0..12 {
             let (pool, plain) = (&pool, bytes(3 * BLOCK + n, 40_503 + n as u32));
@@ -93,7 +93,7 @@ fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
 #[test]
 fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
     let plain = bytes(2 * BLOCK + 5, 7);
-    let pool = Pool::start(2).unwrap();
+    let pool = Pool::start(2);
     for &made in RECIPES {
         let (_, ready, _) = run(&source(&plain), made, &pool);
         for unpack in [false, true] {
@@ -111,7 +111,7 @@ fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
 
 #[test]
 fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
-    let pool = Pool::start(1).unwrap();
+    let pool = Pool::start(1);
     for &made in RECIPES {
         let (_, ready, _) = run(&source(&bytes(BLOCK, 3)), made, &pool);
         let recipe = Recipe::Keep { packing: made.packing(), unpack: true };
@@ -126,7 +126,7 @@ fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
 
 #[test]
 fn packing_stops_soon_after_nobody_wants_the_bytes() {
-    let pool = Pool::start(2).unwrap();
+    let pool = Pool::start(2);
     let mut pieces = 0;
     let source = source(&noise(40 * BLOCK));
     let error = pack(source.reader(), source.len(), Recipe::Gzip { level: 2 }, &pool, |_| {
@@ -139,7 +139,7 @@ fn packing_stops_soon_after_nobody_wants_the_bytes() {
 
 #[test]
 fn the_buffers_of_a_layer_are_used_again_and_again() {
-    let pool = Pool::start(2).unwrap();
+    let pool = Pool::start(2);
     for &recipe in RECIPES {
         run(&source(&noise(60 * BLOCK)), recipe, &pool);
         // Of blocks in flight there are (2 + 2) and one, each once plain or packed; two are packed into, one is gathered,
@@ -156,7 +156,7 @@ fn a_file_that_shrinks_under_our_hands_is_an_error() {
     let file = Arc::new(File::open(&path).unwrap());
     File::options().write(true).open(&path).unwrap().set_len(BLOCK as u64 + 7).unwrap();
     let source = FileRange::new(file, 0, 2 * BLOCK as u64);
-    let pool = Pool::start(1).unwrap();
+    let pool = Pool::start(1);
     let error = pack(source.reader(), source.len(), Recipe::Gzip { level: 2 }, &pool, |_| ControlFlow::Continue(()));
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     std::fs::remove_file(path).unwrap();
@@ -177,7 +177,7 @@ impl Engine for Broken {
 
 #[test]
 fn a_thread_that_died_is_told_from_a_layer_that_cannot_be_read() {
-    let pool = Pool::start(1).unwrap();
+    let pool = Pool::start(1);
     let layer = bytes(3 * BLOCK, 7);
     let pack_with_broken = || {
         let source = Source { bytes: &layer[..], len: layer.len() as u64, position: 0 };
@@ -196,7 +196,7 @@ fn a_thread_that_died_is_told_from_a_layer_that_cannot_be_read() {
         let error = pack_with_broken();
         assert!(Died::is(&error), "{error}");
     }
-    let pool = Pool::start(1).unwrap();
+    let pool = Pool::start(1);
     // Noise fills a piece before the end, which this thread sends itself.
     let layer = noise(4 * BLOCK);
     let error = pack(&layer[..], layer.len() as u64, RECIPES[0], &pool, |_| panic!("a fault of ours"));

@@ -1,0 +1,110 @@
+//! A machine that allows few threads and processes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::bench::{Run, Running, testdata};
+use super::ecr::Ecr;
+use super::pushed::Pushed;
+use super::registry::second_opinion;
+use super::source::Source;
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+
+/// A user that nobody else is: the limit counts all threads of a user.
+fn user() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    2_000_000 + std::process::id() % 100_000 * 100 + COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Runs the program as a user who may have so many threads.
+fn limited(ecr: &Ecr, threads: u32, program: Command, stdin: Stdio) -> Run {
+    open_to_all(Path::new(&ecr.bench.folder()));
+    let user = user().to_string();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "bash", "-c"]);
+    command.arg(format!("ulimit -u {threads} && exec \"$0\" \"$@\"")).arg(program.get_program());
+    command.args(program.get_args()).env_clear().current_dir(program.get_current_dir().unwrap());
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut run = Running::fed(command, stdin).end();
+    run.log = ecr.story();
+    run.never_says(&["panicked", "fault of ecr-push"])
+}
+
+fn open_to_all(path: &Path) {
+    let mode = if path.is_dir() { 0o777 } else { 0o666 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    if path.is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| open_to_all(&entry.unwrap().path()));
+    }
+}
+
+/// Whether tests may become another user, for which the limit counts.
+fn may_become_another() -> bool {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    is_root && second_opinion("setpriv")
+}
+
+#[test]
+fn a_push_works_with_few_threads_or_says_that_they_are_too_few() {
+    if !may_become_another() {
+        return;
+    }
+    let ecr = Ecr::new();
+    let archive = testdata(ARCHIVE);
+    for threads in 1..=24 {
+        let target = format!("team/app:{threads}");
+        let run = limited(&ecr, threads, ecr.command(&[&archive, &target]), Stdio::null());
+        if threads >= 4 {
+            drop(run.exits(0));
+            Pushed::of_sandbox(&ecr, "team/app", &threads.to_string()).is(&Source::read(&archive, 0));
+        } else {
+            let run = run.exits(4).says(&["error: cannot start: too few threads or processes", "because: ", "hint: "]);
+            drop(run.never_says(&["damaged"]));
+            ecr.has_no_image(&threads.to_string());
+        }
+    }
+}
+
+#[test]
+fn a_stream_into_several_targets_works_with_few_threads() {
+    if !may_become_another() {
+        return;
+    }
+    let ecr = Ecr::with(&["team/app", "team/other"], Default::default());
+    let archive = testdata(ARCHIVE);
+    for threads in [6, 8, 12, 20] {
+        let targets = [format!("team/app:{threads}"), format!("team/other:{threads}")];
+        let stdin = Command::new("cat").arg(&archive).stdout(Stdio::piped()).spawn().unwrap().stdout.take().unwrap();
+        drop(limited(&ecr, threads, ecr.command(&["-", &targets[0], &targets[1]]), stdin.into()).exits(0));
+        for repository in ["team/app", "team/other"] {
+            Pushed::of_sandbox(&ecr, repository, &threads.to_string()).is(&Source::read(&archive, 0));
+        }
+    }
+}
+
+#[test]
+fn the_report_names_what_is_exhausted() {
+    if !may_become_another() {
+        return;
+    }
+    let ecr = Ecr::new();
+    let command = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "--output", "json"]);
+    let run = limited(&ecr, 1, command, Stdio::null()).exits(4);
+    assert_eq!(run.report()["error"]["code"], "resources_exhausted");
+}
+
+#[test]
+fn an_archive_is_read_without_a_thread() {
+    if !may_become_another() {
+        return;
+    }
+    let ecr = Ecr::new();
+    for arguments in [&["inspect", "--verify"][..], &["inspect"]] {
+        let command = ecr.bench.command(&[arguments, &[&testdata(ARCHIVE)]].concat());
+        drop(limited(&ecr, 1, command, Stdio::null()).exits(0));
+    }
+}
