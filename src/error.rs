@@ -98,6 +98,8 @@ pub struct Answer {
     pub code: String,
     /// The service's sentence.
     pub message: String,
+    /// What the service adds to it, such as `detail` of the OCI distribution specification. Bounded, without secrets.
+    pub detail: String,
     /// AWS's request ID, which its support asks for.
     pub request_id: Option<String>,
     /// What was asked: a request line (`PUT /v2/team/app/manifests/1`), or the action of an API (`ecr:PutImage`).
@@ -119,6 +121,9 @@ impl fmt::Display for Answer {
         }
         if !self.message.is_empty() {
             write!(f, ": {}", self.message)?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, " (detail: {})", self.detail)?;
         }
         if let Some(id) = &self.request_id {
             write!(f, " (request {id})")?;

@@ -3,7 +3,7 @@
 use super::delivery::Delivery;
 use super::destination::Destination;
 use super::{Event, Events};
-use crate::error::Result;
+use crate::error::{Advice, Code, Result};
 use crate::image::{self, Became, Content, Image, Layer, Referrer, Stated};
 use crate::plan::{self, Wanted};
 
@@ -40,10 +40,11 @@ pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[W
                 "Layers of the image are kept by reference, which not every registry takes. Add --foreign-layers to \
                  send those that the archive has.",
             ),
-            Some(answer) if answer.code == "MANIFEST_INVALID" && error.advice().is_none() => error.hint(
-                "The registry does not say what it refuses. --repair corrects wrong media types and takes out what ECR \
-                 is known to refuse.",
-            ),
+            Some(answer) if answer.code == "MANIFEST_INVALID" && error.advice().is_none() => {
+                error.code(Code::ManifestRejected).hint(
+                    Advice::new("Correct wrong media types and remove what ECR is known to reject").setting("repair"),
+                )
+            }
             _ => error,
         });
     }

@@ -24,6 +24,8 @@ pub(super) struct Ask {
     pub(super) is_stream: bool,
     /// Another repository that it reads from.
     pub(super) source: Option<Repository>,
+    /// The most bytes of the answer's body. With 0 it is not read.
+    pub(super) limit: usize,
     /// Counts the bytes of its body.
     pub(super) sent: Arc<AtomicU64>,
     /// How often it was sent.
@@ -42,6 +44,7 @@ impl Ask {
             expect_of_login: &[],
             is_stream: false,
             source: None,
+            limit: 0,
             sent: Arc::default(),
             times: AtomicU32::new(0),
         }
@@ -50,6 +53,11 @@ impl Ask {
     pub(super) fn accept(mut self, media_types: &'static str) -> Self {
         self.headers.insert(ACCEPT, HeaderValue::from_static(media_types));
         self
+    }
+
+    /// Reads the answer's body, of so many bytes at most.
+    pub(super) fn read(self, limit: usize) -> Self {
+        Self { limit, ..self }
     }
 
     pub(super) fn body(mut self, media_type: &str, bytes: Bytes) -> Result<Self> {

@@ -1,12 +1,13 @@
 //! Blobs that are in a registry already: asked for, or read.
 
 use bytes::Bytes;
+use reqwest::Method;
 use reqwest::header::CONTENT_LENGTH;
-use reqwest::{Method, Response};
 
 use super::ask::Ask;
 use super::fault::Fault;
 use super::quirks::Heads;
+use super::reply::Reply;
 use super::wire::{Client, REDIRECTS};
 use crate::error::{Answer, Result};
 use crate::oci::Digest;
@@ -31,10 +32,10 @@ impl Client {
         let expect_of_login: &[u16] = if self.ways().quirks().heads == Heads::Withheld { &[401, 403] } else { &[] };
         let ask = Ask { expect_of_login, ..ask };
         let doing = || format!("cannot ask for blob {} in {}", digest.short(), self.repository());
-        let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing()))?;
-        Ok(match response.status().as_u16() {
+        let reply = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing()))?;
+        Ok(match reply.status.as_u16() {
             401 | 403 | 404 => Presence::Absent,
-            200 => Presence::Present(content_length(&response)),
+            200 => Presence::Present(content_length(&reply)),
             _ => Presence::Present(None),
         })
     }
@@ -45,18 +46,19 @@ impl Client {
     /// If the registry refuses, or sends more than `limit` bytes or other bytes than the digest says.
     pub async fn small_blob(&self, digest: &Digest, limit: usize) -> Result<Option<Bytes>> {
         let doing = format!("cannot read blob {} in {}", digest.short(), self.repository());
-        let mut ask = Ask::new(Method::GET, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
+        let ask = |url| Ask::new(Method::GET, url, &[200, 301, 302, 303, 307, 404]).read(limit);
+        let mut url = self.url(&format!("blobs/{digest}"));
         for _hop in 0..4 {
-            let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
-            if response.status().as_u16() == 404 {
+            let reply = self.ask(&ask(url.clone())).await.map_err(|fault| self.explain(fault, &doing))?;
+            if reply.status.as_u16() == 404 {
                 return Ok(None);
             }
-            if REDIRECTS.contains(&response.status()) {
-                let next = self.location(&ask.url, &response).map_err(|fault| self.explain(fault, &doing))?;
-                ask = Ask::new(Method::GET, next.unwrap_or(ask.url), &[200, 301, 302, 303, 307, 404]);
+            if REDIRECTS.contains(&reply.status) {
+                let next = self.location(&url, &reply).map_err(|fault| self.explain(fault, &doing))?;
+                url = next.unwrap_or(url);
                 continue;
             }
-            let bytes = body(response, limit).await.map_err(|fault| self.explain(fault, &doing))?;
+            let bytes = reply.body();
             return match Digest::of(&bytes) == *digest {
                 true => Ok(Some(bytes)),
                 false => Err(self.explain(wrong("the bytes do not have the digest that was asked for"), &doing)),
@@ -70,18 +72,6 @@ fn wrong(message: &str) -> Fault {
     Fault::Answered(Box::new(Answer { message: message.into(), ..Answer::default() }), None)
 }
 
-fn content_length(response: &Response) -> Option<u64> {
-    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// A whole small body, refused before it is kept if it is longer than `limit`.
-pub(super) async fn body(mut response: Response, limit: usize) -> Result<Bytes, Fault> {
-    let mut bytes = Vec::new();
-    while let Some(more) = response.chunk().await.map_err(Fault::of_silence)? {
-        if bytes.len() + more.len() > limit {
-            return Err(wrong(&format!("it sent more than the {limit} bytes that were expected at most")));
-        }
-        bytes.extend_from_slice(&more);
-    }
-    Ok(bytes.into())
+fn content_length(reply: &Reply) -> Option<u64> {
+    reply.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -2,16 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use oci_client::errors::{OciEnvelope, OciErrorCode};
-use reqwest::header::{DATE, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::header::{DATE, LOCATION, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
 
+use super::envelope::{Envelope, printable};
+use super::reply::Reply;
 use super::silence::{self, Unanswered};
-use crate::error::{Answer, Error, Kind, page_title, root_cause};
+use crate::error::{Answer, Code, Error, Kind, root_cause};
 use crate::exchange::REQUEST_IDS;
-
-/// As much of an error body as is read. Longer ones are somebody's web page.
-const BODY_LIMIT: usize = 64 << 10;
 
 /// The failure of one request.
 #[derive(Debug)]
@@ -25,30 +23,36 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The fault of a response that was not expected.
-    pub(super) async fn of_response(mut response: Response, asked: &Method) -> Self {
-        let status = response.status();
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let request_id = REQUEST_IDS.iter().find_map(|name| header(name)).map(|id| printable(&id));
-        let date = header(DATE.as_str()).and_then(|text| httpdate::parse_http_date(text.trim()).ok());
-        let asked = Some(format!("{asked} {}", response.url().path()));
-        let retry_after = header(RETRY_AFTER.as_str()).and_then(|text| pause(&text, SystemTime::now()));
-        let mut body = Vec::new();
-        while body.len() < BODY_LIMIT {
-            match response.chunk().await {
-                Ok(Some(bytes)) => body.extend_from_slice(&bytes[..bytes.len().min(BODY_LIMIT - body.len())]),
-                Ok(None) => break,
-                // Half a refusal does not say which: a lost session is a 404, and so is a repository that is not there.
-                Err(cut) if !may_pass(status.as_u16()) => return Self::of_silence(cut),
-                Err(_) => break,
-            }
+    /// The fault of an answer that was not expected.
+    pub(super) fn of_reply(reply: Reply, asked: &Method) -> Self {
+        let (answer, retry_after) = Self::read(&reply, asked);
+        match reply.cut() {
+            // Half a refusal does not say which: a lost session is a 404, and so is a repository that is not there.
+            Some(cut) if !answer.status.is_some_and(may_pass) => cut,
+            _ => Self::Answered(Box::new(answer), retry_after),
         }
-        let title = page_title(&body);
-        let (code, message) = title.clone().map_or_else(|| read_envelope(&body), |title| (String::new(), title));
-        let message = if message.is_empty() && code.is_empty() { reason(status) } else { message };
+    }
+
+    /// An answer as the service's words, and how long it asks to be left alone.
+    pub(super) fn read(reply: &Reply, asked: &Method) -> (Answer, Option<Duration>) {
+        let status = reply.status;
+        let request_id = REQUEST_IDS.iter().find_map(|name| reply.header(name)).map(|id| printable(&id));
+        let date = reply.header(DATE.as_str()).and_then(|text| httpdate::parse_http_date(text.trim()).ok());
+        let asked = Some(format!("{asked} {}", reply.url.path()));
+        let retry_after = reply.header(RETRY_AFTER.as_str()).and_then(|text| pause(&text, SystemTime::now()));
+        let title = reply.page_title();
+        let is_page = title.is_some();
+        let Envelope { code, message, detail } = match title {
+            Some(message) => Envelope { message, ..Envelope::default() },
+            None => reply.envelope(),
+        };
+        let message = match reply.header(LOCATION.as_str()) {
+            Some(location) if status.is_redirection() => format!("{} to {}", reason(status), printable(&location)),
+            _ if message.is_empty() && code.is_empty() => reason(status),
+            _ => message,
+        };
         let status = Some(status.as_u16());
-        let answer = Answer { status, code, message, request_id, asked, date, is_page: title.is_some() };
-        Self::Answered(Box::new(answer), retry_after)
+        (Answer { status, code, message, detail, request_id, asked, date, is_page }, retry_after)
     }
 
     /// The fault of a request whose connection broke before the answer.
@@ -166,6 +170,15 @@ impl Fault {
         matches!(self, Self::Answered(answer, _) if answer.status == Some(403))
     }
 
+    /// Whether it is the registry that denies it, by its own answer or for want of a login, and not a web page.
+    pub(super) fn is_denial_of_registry(&self) -> bool {
+        match self {
+            Self::Answered(answer, _) => matches!(answer.status, Some(401 | 403)) && !answer.is_page,
+            Self::Ours(error) => error.kind() == Kind::Permission,
+            Self::Silence(_) => false,
+        }
+    }
+
     /// How long the registry asks to be left alone.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -203,14 +216,19 @@ impl Fault {
                     Some(408 | 425 | 429 | 500..) => Kind::Unavailable,
                     _ => Kind::Refused,
                 };
+                let is_odd = answer.status.is_some_and(|status| status < 400);
                 let hint = match answer.status {
+                    Some(300..=399) => Some("Redirects of a push are not followed. Push to the address that it names."),
+                    Some(..300) => Some("Check that the address is that of a registry which accepts pushes."),
                     Some(401) => Some("It wants a login, and has none from us or not the right one."),
                     // nginx, Cloudflare and their like stand in front of many registries and limit a request's body.
                     Some(413) => Some("Send less in one request: add --chunk-size 1M."),
                     _ if kind == Kind::Unavailable => Some("Run the same command again to carry on."),
                     _ => None,
                 };
-                let error = Error::new(kind, format!("{doing}: {registry} said no")).answered(*answer);
+                let what = if is_odd { "did not answer as registries do" } else { "said no" };
+                let error = Error::new(kind, format!("{doing}: {registry} {what}")).answered(*answer);
+                let error = if is_odd { error.code(Code::ProtocolViolation) } else { error };
                 match hint {
                     Some(hint) => error.hint(hint),
                     None => error,
@@ -225,33 +243,10 @@ fn may_pass(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500..)
 }
 
-/// The first error's code and all errors' messages, or the body as text.
-fn read_envelope(body: &[u8]) -> (String, String) {
-    if let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(body) {
-        let code = envelope.errors.first().map(|error| code_text(&error.code)).unwrap_or_default();
-        let messages: Vec<_> = envelope.errors.iter().map(|error| printable(&error.message)).collect();
-        return (code, messages.join("; "));
-    }
-    let text = String::from_utf8_lossy(body);
-    (String::new(), printable(text.trim()))
-}
-
 /// What `Retry-After` asks for: seconds, or a moment (RFC 9110, 10.2.3).
 fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     let seconds = text.trim().parse().ok().map(Duration::from_secs);
     seconds.or_else(|| Some(httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default()))
-}
-
-fn code_text(code: &OciErrorCode) -> String {
-    match serde_json::to_value(code) {
-        Ok(serde_json::Value::String(text)) => printable(&text),
-        _ => String::new(),
-    }
-}
-
-/// Text from the network for a terminal: one line, no control characters, no longer than a paragraph.
-fn printable(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(1000).collect()
 }
 
 fn reason(status: StatusCode) -> String {
@@ -261,8 +256,13 @@ fn reason(status: StatusCode) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::sync::Arc;
 
+    use reqwest::Url;
+
+    use super::super::reply::{self, Limits};
     use super::*;
+    use crate::exchange::{Asking, Told, nobody};
 
     fn answered(status: u16, code: &str, message: &str) -> Fault {
         let answer = Answer { status: Some(status), code: code.into(), message: message.into(), ..Answer::default() };
@@ -319,17 +319,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn unknown_codes_many_errors_and_other_people_s_pages_are_read() {
-        let body = br#"{"errors":[{"code":"STRANGE","message":"a\nb"},{"code":"DENIED","message":"c"}]}"#;
-        assert_eq!(read_envelope(body), ("STRANGE".into(), "a b; c".into()));
-        assert_eq!(read_envelope(b"<html>\x1b[31mBad gateway"), (String::new(), "<html>[31mBad gateway".into()));
-    }
-
     /// What comes of an answer with this status and `body`, of which `promised` bytes were to come.
     async fn met(status: u16, body: &str, promised: usize) -> Fault {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: {promised}\r\n\r\n{body}");
         let answering = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -339,9 +332,11 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
         });
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let response = http.get(url).send().await.unwrap();
+        let limits = Limits { bytes: 0, time: Duration::from_secs(60) };
+        let asking = Asking::new(&nobody(), "GET", &url, Told::Path, Arc::default());
+        let reply = reply::send(http.get(url), asking, limits).await.unwrap();
         answering.join().unwrap();
-        Fault::of_response(response, &Method::GET).await
+        Fault::of_reply(reply, &Method::GET)
     }
 
     #[tokio::test]

@@ -1,15 +1,15 @@
 //! Manifests and indexes: put last, read back.
 
 use bytes::Bytes;
-use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, StatusCode};
 
 use super::ask::Ask;
-use super::blob::body;
 use super::fault::Fault;
 use super::referrers::Referrer;
+use super::reply::Reply;
 use super::wire::Client;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::oci::Digest;
 
 /// What a manifest or index may have at most: ECR's limit on `imageManifest` (ECR API reference, PutImage).
@@ -50,8 +50,8 @@ impl Client {
     /// the registry keeps no list of what refers to that, the list is kept here.
     ///
     /// # Errors
-    /// If the registry refuses, or confirms another digest than that of these bytes. Nothing is asked of the answer
-    /// beyond that: ECR's has no Location (apple/swift-container-plugin#27).
+    /// If the registry refuses, confirms another digest than that of these bytes, or confirms none and does not have them.
+    /// Nothing is asked of the answer beyond that: ECR's has no Location (apple/swift-container-plugin#27).
     pub async fn put_manifest(&self, reference: &str, media_type: &str, digest: Digest, bytes: Bytes) -> Result<()> {
         let answer = self.put(reference, media_type, digest, bytes.clone()).await?;
         match Referrer::of(&bytes, media_type, digest) {
@@ -71,14 +71,46 @@ impl Client {
         let ask = Ask::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
         let ask = ask.body(media_type, bytes)?;
         let doing = format!("cannot put the manifest {}{}", self.repository(), place(reference));
-        let response = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
-        match content_digest(response.headers()) {
+        let reply = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
+        match content_digest(&reply.headers) {
             Some(confirmed) if confirmed != digest => {
                 let why = format!("it stored {confirmed} where {digest} was sent");
-                Err(Error::new(Kind::Refused, format!("{doing}: {} changed it", self.name())).because(why))
+                return Err(Error::new(Kind::Refused, format!("{doing}: {} changed it", self.name())).because(why));
             }
-            _ => Ok(response.headers().clone()),
+            Some(_) => {}
+            None if reply.status == StatusCode::CREATED && !reply.is_page() => {}
+            None => self.confirm(reference, digest, &reply, &doing).await?,
         }
+        Ok(reply.headers)
+    }
+
+    /// Reads a manifest back that was put, where the answer is not that of a registry that stored it: a firewall's page and a
+    /// server that answers 200 to everything look like a success.
+    async fn confirm(&self, reference: &str, digest: Digest, reply: &Reply, doing: &str) -> Result<()> {
+        let (answer, _) = Fault::read(reply, &Method::PUT);
+        let is_page = reply.is_page();
+        let found = match self.find(reference).await {
+            Ok(Lookup::Found(found)) if found.digest == digest => return Ok(()),
+            Ok(Lookup::Found(_)) => "something else is there",
+            Ok(Lookup::NoImage | Lookup::NoRepository | Lookup::Unclear) => "no such manifest is there",
+            // Whoever may only write cannot read back.
+            Err(fault) if !is_page && fault.is_denial_of_registry() => {
+                let place = format!("{}/{}{}", self.name(), self.repository(), place(reference));
+                self.note(format!(
+                    "{place} could not be read back: reading is denied, and the registry did not confirm the digest"
+                ));
+                return Ok(());
+            }
+            Err(fault) if is_page && fault.is_denial() => "reading it back is denied",
+            Err(fault) => return Err(self.explain(fault, doing)),
+        };
+        let what = format!("{doing}: {} did not store it ({found})", self.name());
+        let error = Error::new(Kind::Refused, what).answered(answer).code(Code::ProtocolViolation);
+        Err(error.hint(if is_page {
+            "The answer is a web page: a proxy or a firewall answered, or the address is not that of a registry."
+        } else {
+            "Check that the address is that of a registry which accepts pushes."
+        }))
     }
 
     /// Reads a manifest or an index. `None` if there is none.
@@ -97,10 +129,14 @@ impl Client {
     /// # Errors
     /// If the registry refuses or sends too much.
     pub async fn lookup(&self, reference: &str) -> Result<Lookup> {
-        let ask = Ask::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200]).accept(ACCEPT);
         let doing = format!("cannot read the manifest {}{}", self.repository(), place(reference));
-        let response = match self.ask(&ask).await {
-            Ok(response) => response,
+        self.find(reference).await.map_err(|fault| self.explain(fault, &doing))
+    }
+
+    async fn find(&self, reference: &str) -> Result<Lookup, Fault> {
+        let ask = Ask::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200]).accept(ACCEPT).read(LIMIT);
+        let reply = match self.ask(&ask).await {
+            Ok(reply) => reply,
             Err(Fault::Answered(answer, _)) if answer.status == Some(404) => {
                 return Ok(match answer.code.as_str() {
                     "NAME_UNKNOWN" => Lookup::NoRepository,
@@ -108,11 +144,10 @@ impl Client {
                     _ => Lookup::Unclear,
                 });
             }
-            Err(fault) => return Err(self.explain(fault, &doing)),
+            Err(fault) => return Err(fault),
         };
-        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let media_type = media_type.unwrap_or_default().to_owned();
-        let bytes = body(response, LIMIT).await.map_err(|fault| self.explain(fault, &doing))?;
+        let media_type = reply.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let bytes = reply.body();
         Ok(Lookup::Found(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type }))
     }
 }

@@ -2,11 +2,12 @@
 //! another of its repositories instead (OCI distribution specification, "Mounting a blob from another repository").
 
 use reqwest::header::HeaderMap;
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Url};
 
 use super::ask::Ask;
 use super::fault::Fault;
 use super::journal::Trace;
+use super::reply::Reply;
 use super::wire::Client;
 use crate::error::{Answer, Error, Kind, Result};
 use crate::oci::{Digest, Repository};
@@ -43,7 +44,7 @@ impl Client {
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
         let ask = Ask { source: Some(from.clone()), ..Ask::new(Method::POST, url, &[201, 202]) };
         let answer = match self.ask(&ask).await {
-            Ok(response) if response.status().as_u16() == 202 => self.opened(&ask, &response).map(Mount::Open),
+            Ok(reply) if reply.status.as_u16() == 202 => self.opened(&ask, &reply).map(Mount::Open),
             Ok(_) => Ok(Mount::Mounted),
             Err(Fault::Answered(answer, _)) => Ok(Mount::Refused(*answer)),
             // By a token service: the source is not for us to read.
@@ -85,15 +86,15 @@ impl Client {
         self.opened(&ask, &self.ask(&ask).await?)
     }
 
-    fn opened(&self, ask: &Ask, response: &Response) -> Result<Opened, Fault> {
-        if self.ways().learn(response.headers()) {
+    fn opened(&self, ask: &Ask, reply: &Reply) -> Result<Opened, Fault> {
+        if self.ways().learn(&reply.headers) {
             self.reason(format!("{} is {} by its answer", self.name(), self.ways().quirks().name));
             self.reason(self.ways().reason(self.name()));
         }
-        let location = self.location(&ask.url, response)?.ok_or_else(|| {
+        let location = self.location(&ask.url, reply)?.ok_or_else(|| {
             Fault::Ours(Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name())))
         })?;
-        Ok(Opened { location, least: least(response.headers()) })
+        Ok(Opened { location, least: least(&reply.headers) })
     }
 
     /// Closes a session that was opened elsewhere, by its ID.

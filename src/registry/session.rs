@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
-use reqwest::{Body, Method, Response, Url};
+use reqwest::{Body, Method, Url};
 
 use super::ask::Ask;
 use super::blob::Presence;
@@ -13,6 +13,7 @@ use super::journal::{Mark, Trace};
 use super::manifest::content_digest;
 use super::opening::Opened;
 use super::quirks::{Last, RangeEnd, Status};
+use super::reply::Reply;
 use super::upload::{Blob, Broken, Tries};
 use super::ways::{Chunks, Finder};
 use super::window::{Chunk, Window};
@@ -364,15 +365,15 @@ impl<'a> Session<'a> {
     async fn received(&mut self) -> Received {
         let ask = Ask::new(Method::GET, self.location.clone(), &[200, 202, 204]);
         let quirks = self.client.ways().quirks();
-        let response = match self.client.ask_once(&ask).await {
-            Ok(response) => response,
+        let reply = match self.client.ask_once(&ask).await {
+            Ok(reply) => reply,
             Err(fault) if fault.is_lost_session() && quirks.status == Status::Told => return Received::NoSession,
             Err(_) => return Received::Unclear,
         };
-        if let Ok(Some(location)) = self.client.location(&ask.url, &response) {
+        if let Ok(Some(location)) = self.client.location(&ask.url, &reply) {
             self.location = location;
         }
-        let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
+        let range = reply.headers.get(RANGE).and_then(|range| range.to_str().ok());
         let end = range.and_then(|range| range.trim_start_matches("bytes=").strip_prefix("0-")?.parse::<u64>().ok());
         match (end, quirks.range_end) {
             (Some(end @ 1..), RangeEnd::LastByte) => end.checked_add(1).map_or(Received::Unclear, Received::Bytes),
@@ -386,9 +387,9 @@ impl<'a> Session<'a> {
         // chunk (aws/containers-roadmap#2831), so bytes are counted here.
         let mut ask = Ask::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
         ask.headers.insert(CONTENT_RANGE, content_range(chunk));
-        let response = self.carry_chunk(&mut ask, chunk).await?;
+        let reply = self.carry_chunk(&mut ask, chunk).await?;
         self.is_chunked = true;
-        if let Some(location) = self.client.location(&ask.url, &response)? {
+        if let Some(location) = self.client.location(&ask.url, &reply)? {
             self.location = location;
         }
         Ok(())
@@ -402,8 +403,8 @@ impl<'a> Session<'a> {
         if chunk.start > 0 && chunk.len > 0 {
             ask.headers.insert(CONTENT_RANGE, content_range(chunk));
         }
-        let response = self.carry_chunk(&mut ask, chunk).await?;
-        match content_digest(response.headers()) {
+        let reply = self.carry_chunk(&mut ask, chunk).await?;
+        match content_digest(&reply.headers) {
             Some(confirmed) if confirmed != packed.digest => {
                 let what = format!("{} stored {confirmed} where {} was sent", self.client.name(), packed.digest);
                 Err(Fault::Ours(Error::new(Kind::Refused, what)))
@@ -428,13 +429,13 @@ impl<'a> Session<'a> {
         let sent = self.carry(&mut ask, pulse).await;
         let sent = match (sent, ended.get().cloned()) {
             (_, Some(Err(error))) => Err(Fault::Ours(error)),
-            (Ok(response), Some(Ok(packed))) => Ok((response, packed)),
+            (Ok(reply), Some(Ok(packed))) => Ok((reply, packed)),
             (Ok(_), None) => Err(Fault::Silence("it answered before it had everything".into())),
             (Err(fault), _) => Err(fault),
         };
         match sent {
-            Ok((response, packed)) => {
-                if let Some(location) = self.client.location(&ask.url, &response).map_err(Broken::ForGood)? {
+            Ok((reply, packed)) => {
+                if let Some(location) = self.client.location(&ask.url, &reply).map_err(Broken::ForGood)? {
                     self.location = location;
                 }
                 window.was_streamed(packed);
@@ -450,17 +451,17 @@ impl<'a> Session<'a> {
     }
 
     /// Sends a chunk once.
-    async fn carry_chunk(&self, ask: &mut Ask, chunk: &Chunk) -> Result<Response, Fault> {
+    async fn carry_chunk(&self, ask: &mut Ask, chunk: &Chunk) -> Result<Reply, Fault> {
         let watch = Watch::new(&self.blob.meter, self.client.rate(), &ask.sent);
         let (body, pulse) = (chunk.clone(), Arc::clone(&watch.pulse));
         ask.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
-        let response = self.carry(ask, pulse).await?;
+        let reply = self.carry(ask, pulse).await?;
         chunk.arrived(&self.blob.meter);
-        Ok(response)
+        Ok(reply)
     }
 
     /// Sends a body once, unless it stands still for too long.
-    async fn carry(&self, ask: &mut Ask, pulse: Arc<Pulse>) -> Result<Response, Fault> {
+    async fn carry(&self, ask: &mut Ask, pulse: Arc<Pulse>) -> Result<Reply, Fault> {
         ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         if self.alone {
             ask.headers.insert(CONNECTION, HeaderValue::from_static("close"));

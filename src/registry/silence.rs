@@ -164,7 +164,7 @@ impl StdError for Unanswered {
 pub(super) struct Elsewhere {
     /// Who it is, for people.
     pub(super) name: String,
-    pub(super) source: reqwest::Error,
+    pub(super) source: Box<dyn StdError + Send + Sync>,
 }
 
 impl fmt::Display for Elsewhere {
@@ -175,9 +175,21 @@ impl fmt::Display for Elsewhere {
 
 impl StdError for Elsewhere {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.source)
+        Some(self.source.as_ref())
     }
 }
+
+/// No answer within this time.
+#[derive(Debug)]
+pub(super) struct Late(pub(super) Duration);
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer within {} s", self.0.as_secs())
+    }
+}
+
+impl StdError for Late {}
 
 /// A name without an address.
 #[derive(Debug)]

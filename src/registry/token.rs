@@ -6,19 +6,21 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Url};
 use serde::Deserialize;
 
 use super::account::Login;
-use super::blob::body;
 use super::fault::Fault;
-use super::silence::Elsewhere;
-use super::transport::text_of;
-use crate::error::{Answer, Error, Kind, Result};
+use super::reply::{self, Limits, Reply};
+use super::silence::{Elsewhere, Late};
+use crate::error::{Answer, Code, Error, Kind, Result};
 use crate::exchange::Asking;
 
 /// More than any token service has to say.
 const LARGEST: usize = 1 << 20;
+
+/// How long a token service may take for an answer. It is part of the time that the request has which needs the token.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a token lives where nobody says it, as the specification has it.
 const USUAL_LIFE: Duration = Duration::from_secs(60);
@@ -64,9 +66,7 @@ impl Service {
         login: &Login,
         asking: impl FnOnce(&str, &Url, Arc<AtomicU64>) -> Asking,
     ) -> Result<Token, Fault> {
-        let elsewhere = |error: reqwest::Error| {
-            Fault::Silence(Box::new(Elsewhere { name: self.name(), source: error.without_url() }))
-        };
+        let elsewhere = |source| Fault::Silence(Box::new(Elsewhere { name: self.name(), source }));
         let question = || http.get(self.question(scopes));
         let (method, size, request) = match login {
             Login::Anonymous => ("GET", 0, question()),
@@ -80,19 +80,25 @@ impl Service {
         };
         let asking = asking(method, &self.realm, Arc::new(AtomicU64::new(size)))
             .about(Some(format!("a token for {}", scopes.join(" "))));
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => {
-                asking.failed(&error);
-                return Err(elsewhere(error));
-            }
+        let sending = reply::send(request, asking, Limits { bytes: LARGEST, time: PATIENCE });
+        let reply = match tokio::time::timeout(PATIENCE, sending).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => return Err(elsewhere(error.without_url().into())),
+            Err(_) => return Err(elsewhere(Late(PATIENCE).into())),
         };
-        asking.answered(response.status().as_u16(), |name| text_of(&response, name));
-        if response.status().as_u16() != 200 {
-            return Err(self.refusal(response).await);
+        if reply.status.as_u16() != 200 {
+            return Err(self.refusal(reply));
         }
-        let bytes = body(response, LARGEST).await?;
-        let unusable = || Fault::Ours(Error::new(Kind::Refused, format!("{} gave no usable token", self.name())));
+        let unusable = || {
+            let error = Error::new(Kind::Refused, format!("{} gave no usable token", self.name()));
+            Fault::Ours(error.code(Code::ProtocolViolation))
+        };
+        let bytes = match reply.complete() {
+            Ok(reply) => reply.body(),
+            // It is larger than any token.
+            Err(Fault::Answered(..)) => return Err(unusable()),
+            Err(fault) => return Err(fault),
+        };
         // What cannot be read is not quoted: it may hold half a token.
         let given: Given = serde_json::from_slice(&bytes).map_err(|_| unusable())?;
         let text = [given.token, given.access_token].into_iter().flatten().find(|text| !text.is_empty());
@@ -126,9 +132,9 @@ impl Service {
     }
 
     /// What it said instead. That it is busy may pass; all else is a refusal.
-    async fn refusal(&self, response: Response) -> Fault {
-        let status = response.status();
-        match Fault::of_response(response, &reqwest::Method::GET).await {
+    fn refusal(&self, reply: Reply) -> Fault {
+        let status = reply.status;
+        match Fault::of_reply(reply, &reqwest::Method::GET) {
             Fault::Answered(answer, pause) => {
                 let named = Answer { message: format!("{}: {}", self.name(), answer.message), ..*answer };
                 if status.is_redirection() {

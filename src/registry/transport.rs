@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Response, Url};
+use reqwest::Url;
+use reqwest::header::HeaderMap;
 
 use super::address;
 use super::silence::Names;
@@ -14,8 +15,8 @@ use crate::error::{Error, Kind, Result};
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// The text of a header.
-pub(super) fn text_of(response: &Response, name: &str) -> Option<String> {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+pub(super) fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
@@ -23,7 +23,9 @@ use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
 use super::quirks::{Quirks, Status};
 use super::rate::Rate;
-use super::transport::{http, text_of};
+use super::reply::{self, Limits, Reply};
+use super::silence::Late;
+use super::transport::http;
 use super::trust::Trust;
 use super::ways::Ways;
 use crate::error::{Error, Kind, Result};
@@ -191,7 +193,7 @@ impl Client {
     }
 
     /// Sends a small request, again and again while that may help, and returns the answer or the last fault.
-    pub(super) async fn ask(&self, ask: &Ask) -> Result<Response, Fault> {
+    pub(super) async fn ask(&self, ask: &Ask) -> Result<Reply, Fault> {
         let mut delays = self.delays();
         loop {
             match self.ask_once(ask).await {
@@ -202,12 +204,12 @@ impl Client {
     }
 
     /// Sends a small request once.
-    pub(super) async fn ask_once(&self, ask: &Ask) -> Result<Response, Fault> {
+    pub(super) async fn ask_once(&self, ask: &Ask) -> Result<Reply, Fault> {
         // The clock starts when the request may go out, not while the registry wants to be left alone.
         let limit = self.patience().small_request;
         let patience = async {
             tokio::time::sleep(limit).await;
-            format!("no answer within {} s", limit.as_secs())
+            Late(limit).to_string()
         };
         self.send(ask, patience).await
     }
@@ -289,7 +291,7 @@ impl Client {
     ///
     /// After a cancellation the answer to what is under way is still waited for, for a moment: only a session whose last
     /// answer was read can be closed. The reference registry refuses to close one by an older address.
-    pub(super) async fn send(&self, ask: &Ask, patience: impl Future<Output = String>) -> Result<Response, Fault> {
+    pub(super) async fn send(&self, ask: &Ask, patience: impl Future<Output = String>) -> Result<Reply, Fault> {
         let turn = Some(self.or_cancelled(self.registry.pacer.turn()).await?).filter(|_| !ask.is_stream);
         let mut sending = std::pin::pin!(async {
             tokio::select! {
@@ -299,7 +301,7 @@ impl Client {
         });
         let sent = match self.or_cancelled(&mut sending).await {
             Err(interrupted) => match tokio::time::timeout(GRACE, sending).await {
-                Ok(Ok(response)) => Ok(response),
+                Ok(Ok(reply)) => Ok(reply),
                 Ok(Err(_)) | Err(_) => Err(interrupted),
             },
             Ok(sent) => sent,
@@ -314,7 +316,7 @@ impl Client {
 
     /// Sends a request; again with a login if the registry asks for one, and again if that was refused and a fresh one can
     /// be had, which is no retry.
-    async fn send_with_login(&self, ask: &Ask) -> Result<Response, Fault> {
+    async fn send_with_login(&self, ask: &Ask) -> Result<Reply, Fault> {
         if ask.url.origin() != self.registry.settings.endpoint.origin() {
             return self.send_as(ask, None).await.map_err(|refused| refused.fault);
         }
@@ -363,27 +365,21 @@ impl Client {
         }
     }
 
-    async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Response, Refused> {
+    async fn send_as(&self, ask: &Ask, authorization: Option<HeaderValue>) -> Result<Reply, Refused> {
         let mut request = self.registry.http.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
         let expect_of_login = if authorization.is_some() { ask.expect_of_login } else { &[] };
         if let Some(header) = authorization {
             request = request.header(AUTHORIZATION, header);
         }
-        let silent = |error| Refused { fault: Fault::of_cut(error, &ask.method), challenges: Vec::new() };
-        let asking = self.asking(ask);
-        let response = match request.body((ask.payload)()).send().await {
-            Ok(response) => response,
-            Err(error) => {
-                asking.failed(&error);
-                return Err(silent(error));
-            }
-        };
-        asking.answered(response.status().as_u16(), |name| text_of(&response, name));
-        if [ask.expect, expect_of_login].concat().contains(&response.status().as_u16()) {
-            return Ok(response);
+        let limits = Limits { bytes: ask.limit, time: self.patience().small_request };
+        let sent = reply::send(request.body((ask.payload)()), self.asking(ask), limits).await;
+        let refused = |fault| Refused { fault, challenges: Vec::new() };
+        let reply = sent.map_err(|error| refused(Fault::of_cut(error, &ask.method)))?;
+        if [ask.expect, expect_of_login].concat().contains(&reply.status.as_u16()) {
+            return reply.complete().map_err(refused);
         }
-        let challenges = Challenge::all(response.headers());
-        Err(Refused { fault: Fault::of_response(response, &ask.method).await, challenges })
+        let challenges = Challenge::all(&reply.headers);
+        Err(Refused { fault: Fault::of_reply(reply, &ask.method), challenges })
     }
 
     /// A request that goes out now, for whoever is told.
@@ -399,8 +395,8 @@ impl Client {
     }
 
     /// Where the answer to a request to `from` says to go on, if it says so and if one may go there.
-    pub(super) fn location(&self, from: &Url, response: &Response) -> Result<Option<Url>, Fault> {
-        let Some(value) = response.headers().get(LOCATION) else { return Ok(None) };
+    pub(super) fn location(&self, from: &Url, reply: &Reply) -> Result<Option<Url>, Fault> {
+        let Some(value) = reply.headers.get(LOCATION) else { return Ok(None) };
         let unreadable = |why: &str| {
             let what = format!("{} sent us to an address {why}", self.name());
             Fault::Ours(Error::new(Kind::Refused, what))

@@ -1,8 +1,13 @@
 //! Answers, of whichever face.
 
-use axum::body::Body;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use futures_util::{StreamExt as _, stream};
+
+use super::faults::Trouble;
 
 /// What a proxy answers instead of whom was asked.
 pub(super) fn page(status: u16, title: &str) -> Response {
@@ -30,4 +35,41 @@ pub(super) fn set(response: &mut Response, name: &'static str, value: impl AsRef
     if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
         response.headers_mut().insert(HeaderName::from_static(name), value);
     }
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: u16, body: String) -> Response {
+    let mut response = reply(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
+    set(&mut response, "content-type", "application/json");
+    response
+}
+
+/// An answer as what goes wrong on purpose changes it.
+pub(super) async fn changed(mut response: Response, trouble: Trouble) -> Response {
+    match trouble {
+        Trouble::TellStatus(status) | Trouble::Unconfirmed(status) if response.status().is_success() => {
+            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+            if matches!(trouble, Trouble::Unconfirmed(_)) {
+                response.headers_mut().remove("docker-content-digest");
+            }
+        }
+        Trouble::TellLocation(Some(location)) => set(&mut response, "location", location),
+        Trouble::TellLocation(None) => drop(response.headers_mut().remove("location")),
+        Trouble::StallBody => {
+            let (parts, body) = response.into_parts();
+            // The sandbox's own bodies are in memory.
+            let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();
+            let half = Ok::<_, Infallible>(bytes.slice(..bytes.len() / 2));
+            let body = Body::from_stream(stream::iter([half]).chain(stream::pending()));
+            response = Response::from_parts(parts, body);
+            set(&mut response, "content-length", bytes.len().max(2).to_string());
+        }
+        Trouble::EndlessBody => {
+            response.headers_mut().remove("content-length");
+            let piece = Ok::<_, Infallible>(Bytes::from_static(&[b' '; 4096]));
+            *response.body_mut() = Body::from_stream(stream::repeat(piece));
+        }
+        _ => {}
+    }
+    response
 }

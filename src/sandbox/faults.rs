@@ -70,6 +70,19 @@ pub enum Trouble {
     TellStatus(u16),
     /// It is served as usual, and the answer has this `Location`, or none.
     TellLocation(Option<String>),
+    /// It is answered with this JSON instead, once its body has been read.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// The body.
+        body: String,
+    },
+    /// It is served as usual, and a success has this status and no `Docker-Content-Digest`.
+    Unconfirmed(u16),
+    /// It is served as usual, and the answer's body stops half-way while the connection stays open.
+    StallBody,
+    /// It is served as usual, and the answer's body has no end.
+    EndlessBody,
 }
 
 impl Trouble {

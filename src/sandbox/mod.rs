@@ -381,6 +381,7 @@ async fn serve_registry(
             Some(empty(StatusCode::SERVICE_UNAVAILABLE))
         }
         Some(Trouble::Page { status, title }) => Some(page(status, &title)),
+        Some(Trouble::Answer { status, body }) => Some(answer::json(status, body)),
         Some(Trouble::ExpireTokens) => {
             server.store.expire_tokens();
             None
@@ -408,14 +409,14 @@ async fn serve_registry(
         (None, Face::Registry(route)) => distribution::answer(&server, &mut exchange, route).await,
     };
     exchange.drain().await;
-    match exchange.trouble().cloned() {
-        Some(Trouble::Delay(time)) => exchange.wait(time).await,
-        Some(Trouble::TellStatus(status)) if response.status().is_success() => {
-            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-        }
-        Some(Trouble::TellLocation(Some(location))) => set(&mut response, "location", location),
-        Some(Trouble::TellLocation(None)) => drop(response.headers_mut().remove("location")),
-        _ => {}
+    if let Some(trouble) = exchange.trouble().cloned() {
+        response = match trouble {
+            Trouble::Delay(time) => {
+                exchange.wait(time).await;
+                response
+            }
+            trouble => answer::changed(response, trouble).await,
+        };
     }
     let (delay, ahead) = server.rules(|rules| (rules.delay, rules.clock_ahead));
     if !ahead.is_zero() {
@@ -440,7 +441,10 @@ async fn serve_bucket(
 ) -> Response {
     let trouble = server.rules(|rules| faults::next(&mut rules.faults, blobs::BUCKET_OPERATION));
     let mut exchange = Exchange::new(request, line, &server.log, blobs::BUCKET_OPERATION, trouble, server.stop.clone());
-    let response = blobs::serve_bucket(&server, &mut exchange).await;
+    let mut response = blobs::serve_bucket(&server, &mut exchange).await;
+    if let Some(trouble) = exchange.trouble().cloned() {
+        response = answer::changed(response, trouble).await;
+    }
     exchange.finish(response.status().as_u16());
     response
 }

@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use ecr_push::sandbox::{Absent, Fault, ImmutableWords, Rules};
+use ecr_push::sandbox::{Absent, Fault, ImmutableWords, Rules, Trouble};
 
 use super::bench::{Bench, Run, finish, report, testdata};
+use super::confirmations::server;
 use super::ecr::{Ecr, SECRET_KEY, status};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
@@ -270,5 +271,37 @@ fn plain_http_is_spoken_to_a_named_host_only_where_it_is_asked_for() {
         assert_ne!(run.code, Some(0));
         let plain = ecr.log().iter().any(|entry| entry.method == "GET" && entry.path.contains("/v2/app/manifests/"));
         assert_eq!(plain, spoken, "{insecure:?}");
+    }
+}
+
+#[test]
+fn the_detail_of_an_error_is_shown_and_no_secret_in_it() {
+    for (detail, shown) in [
+        (r#""Circuit Breaker Threshold Reached""#, "(detail: Circuit Breaker Threshold Reached)"),
+        (r#"{"reason":"layer is quarantined","policy":7}"#, "(detail: policy: 7, reason: layer is quarantined)"),
+        (r#"[{"Type":"repository","Name":"team/app"}]"#, "(detail: [Name: team/app, Type: repository])"),
+        (r#"{"url":"https://a:b@s3.example/x?X-Amz-Signature=12"}"#, "(detail: url: https://***@s3.example/x?***)"),
+    ] {
+        let body =
+            format!(r#"{{"errors":[{{"code":"MANIFEST_INVALID","message":"manifest invalid","detail":{detail}}}]}}"#);
+        let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Answer { status: 400, body }).times(u32::MAX)]);
+        let run = refused(&ecr, &[], 1).says(&[&format!("HTTP 400 MANIFEST_INVALID: manifest invalid {shown}")]);
+        drop(run.never_says(&["does not say what it refuses"]));
+    }
+}
+
+#[test]
+fn a_redirect_of_a_push_shows_where_it_leads() {
+    for status in [301, 307, 308] {
+        let address = server(move |first| match first.starts_with("POST ") {
+            true => format!(
+                "HTTP/1.1 {status} Moved\r\nContent-Length: 0\r\nLocation: https://new.example/v2/?sig=secret\r\n\r\n"
+            ),
+            false => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        });
+        let run = Bench::new().run(&[&testdata(ARCHIVE), &format!("{address}/team/app:1")]).exits(1).prints("");
+        let run =
+            run.says(&[&format!("HTTP {status}: "), " to https://new.example/v2/?***", "hint: Redirects of a push"]);
+        drop(run.never_says(&["sig=secret", "said no"]));
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<Ans
         request_id: error.request_id().map(str::to_owned),
         asked: asked::<E>(),
         date: header("date").and_then(|date| httpdate::parse_http_date(date).ok()),
+        ..Answer::default()
     })
 }
 
