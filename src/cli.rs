@@ -7,13 +7,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::ecr::Access;
 use crate::error::{Error, Result};
 use crate::image::{Attestations, Part, Platforms};
 use crate::log::Format;
-use crate::oci::{Host, Tag, Target};
+use crate::oci::{Tag, Target};
 use crate::progress::Tell;
 use crate::push::Request;
 use crate::registry::Patience;
@@ -29,9 +29,13 @@ mod logins;
 mod output;
 mod pipeline;
 mod policy;
+mod rejected;
 mod repository;
 mod surroundings;
+mod targets;
+mod transports;
 mod values;
+mod verb;
 
 use arguments::{PushArgs, ReuseArg};
 use credentials::CredentialArgs;
@@ -45,7 +49,8 @@ pub use output::Show;
 use pipeline::PipelineArgs;
 pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 pub use policy::PolicyText;
-use values::{archive, at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
+use rejected::usage;
+use values::{at_least_one, bytes, choice, chunk_size, compression, digest, region, registry_endpoint};
 
 /// What the program is asked to do.
 #[derive(Debug)]
@@ -177,9 +182,9 @@ struct SandboxArgs {
     /// Check the digests of layers and forget their bytes, those of blobs above 1 MiB: for measuring
     #[arg(long)]
     discard: bool,
-    /// How much later each answer of the registry comes, as if it were far away
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
-    delay: u64,
+    /// Delay of each answer of the registry, in milliseconds or with a unit: 50ms, 1s
+    #[arg(long, value_parser = values::milliseconds, value_name = "DURATION", default_value = "0")]
+    delay: Duration,
     /// Repository that is there from the start; may be repeated
     #[arg(long, value_name = "NAME")]
     repository: Vec<String>,
@@ -193,13 +198,10 @@ pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsSt
     read(arguments.clone(), environment).map_err(|error| traced(error, &arguments, environment))
 }
 
-fn read(mut arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
-    // `push` is the verb that is understood where none stands, and may stand there all the same.
-    if arguments.first().is_some_and(|first| first == "push") {
-        arguments.remove(0);
-    }
-    let arguments = with_environment(arguments, environment)?;
-    let mut command = command().args_override_self(true);
+fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+    verb::refuse_misspelled(&arguments)?;
+    let arguments = with_environment(verb::first(arguments), environment)?;
+    let mut command = command();
     let matches = match command.try_get_matches_from_mut([OsString::from("ecr-push")].into_iter().chain(arguments)) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Command::Print(error.render().to_string())),
@@ -215,7 +217,7 @@ fn read(mut arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsStr
         Some(Verb::Sandbox(args)) => {
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
             let SandboxArgs { listen, dir, discard, delay, .. } = args;
-            Ok(Command::Sandbox(Sandbox { listen, dir, discard, delay: Duration::from_millis(delay), create }))
+            Ok(Command::Sandbox(Sandbox { listen, dir, discard, delay, create }))
         }
         None => push(cli.push, environment).map(|push| Command::Push(Box::new(push))),
     }
@@ -236,7 +238,7 @@ fn command() -> clap::Command {
         "dry_run",
         "sandbox",
     ];
-    Cli::command()
+    switches_repeatable(Cli::command())
         .mut_args(|arg| if often.contains(&arg.get_id().as_str()) { arg } else { arg.hide_short_help(true) })
         .mut_subcommand("policy", |policy| {
             policy.mut_args(|arg| {
@@ -244,6 +246,19 @@ fn command() -> clap::Command {
                 arg.hide(!is_own)
             })
         })
+}
+
+/// Lets switches be given more than once: unlike two values, they cannot contradict each other.
+fn switches_repeatable(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue => {
+            let id = arg.get_id().clone();
+            arg.overrides_with(id)
+        }
+        _ => arg,
+    });
+    let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    verbs.into_iter().fold(command, |command, verb| command.mut_subcommand(verb, switches_repeatable))
 }
 
 /// The policy of a push, without the push.
@@ -254,10 +269,7 @@ fn policy_of(args: policy::PolicyArgs, environment: &dyn Fn(&str) -> Option<OsSt
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
-    let region = match request.region.clone() {
-        Some(region) => Some(region),
-        None => credentials::region(environment).map(|(_, text)| region(text)).transpose()?,
-    };
+    let region = credentials::region(environment).map(|(_, text)| region(text)).transpose()?;
     policy::text(&request, region.as_deref(), terraform)
 }
 
@@ -275,10 +287,11 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let sandbox: Option<Option<PathBuf>> = None;
     // A sandbox leaves the user's own cache alone.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
-    let (targets, said) = args.repository.targets(&target)?;
-    let targets = in_registry(targets, args.registry_id.as_deref())?;
-    let region = args.region.map(region).transpose()?;
-    agree(&targets, region.as_deref())?;
+    let (archive, named_image) = transports::source(path.unwrap_or_default())?;
+    let (targets, said) = args.repository.targets(&targets::texts(&target)?)?;
+    let targets = targets::in_registry(targets, args.registry_id.as_deref())?;
+    let regions = args.region.into_iter().map(region).collect::<Result<_>>()?;
+    let targets = targets::in_regions(targets, regions)?;
     // What others push to needs no AWS, and a sandbox uses none.
     let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.is_amazons()));
     let access = if needs_aws { Access::Aws(args.credentials.sources(environment)?) } else { Access::default() };
@@ -287,7 +300,6 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
             .hint("Leave one of them out."));
     }
-    let archive = archive(path.unwrap_or_default());
     let (output, files) = args.files.read(&archive, args.pipeline.output_file.as_deref())?;
     let username = logins::username(args.username, &targets, &archive)?;
     let mut reasons = if sandbox.is_some() { Vec::new() } else { surroundings::proxies(environment) };
@@ -300,7 +312,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
-        choice: choice(args.image, args.image_id)?,
+        choice: choice(args.image, args.image_id, named_image)?,
         part: Part { platforms, attestations },
         expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
         referrers: args.referrers,
@@ -315,7 +327,6 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         lifecycle_policy: args.repository.lifecycle_policy,
         repository_policy: args.repository.repository_policy,
         registry_id: args.registry_id,
-        region,
         access,
         tell_caller: args.verbose > 0,
         login: None,
@@ -332,15 +343,12 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         },
         patience: Patience {
             retries: args.retries,
-            stall: Duration::from_secs(at_least_one("--stall-timeout", args.stall_timeout)?),
+            stall: at_least_one("--stall-timeout", args.stall_timeout)?,
             ..Patience::default()
         },
         chunk_size,
         limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
-        deadline: match args.deadline {
-            Some(seconds) => Some(Duration::from_secs(at_least_one("--deadline", seconds)?)),
-            None => None,
-        },
+        deadline: args.deadline.map(|deadline| at_least_one("--deadline", deadline)).transpose()?,
         cache,
         reuse: args.reuse.into(),
         reuse_from: args.reuse_from.iter().map(|pattern| pattern.parse()).collect::<Result<_>>()?,
@@ -358,43 +366,6 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     Ok(Push { request, username, said, reasons, output, files, pipeline, progress, tell, log_format, sandbox })
 }
 
-/// Refuses a region that contradicts a target's host, before anything is pushed anywhere.
-fn agree(targets: &[Target], region: Option<&str>) -> Result<()> {
-    let regions = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
-    for (target, named) in regions {
-        if region.is_some_and(|region| region != named) && targets.iter().all(|target| target.host.is_some()) {
-            let what = format!("{target} is in region {named}, but --region says {}", region.unwrap_or_default());
-            return Err(Error::usage(what).hint("Leave --region out: the host says it all."));
-        }
-    }
-    Ok(())
-}
-
-/// Gives VPC endpoints, and targets without a host, the account whose registry is meant.
-fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result<Vec<Target>> {
-    if let Some(account) = account
-        && (account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()))
-    {
-        return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account: it takes twelve digits")));
-    }
-    let is_of_use = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_endpoint));
-    let settle = |target: Target| match (&target.host, account) {
-        (Some(host), Some(account)) if host.is_endpoint() => {
-            Ok(Target { host: host.through_endpoint(account), ..target })
-        }
-        (Some(host), None) if host.is_endpoint() => Err(Error::usage(format!(
-            "{host} is a VPC endpoint, which leads to every registry of its region"
-        ))
-        .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on.")),
-        (Some(host), Some(account)) if !is_of_use && host.ecr().is_none_or(|ecr| ecr.account != account) => {
-            Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
-                .hint("Leave it out: the host says it all."))
-        }
-        _ => Ok(target),
-    };
-    targets.into_iter().map(settle).collect()
-}
-
 fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = if cfg!(windows) {
@@ -405,12 +376,6 @@ fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathB
         folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
     };
     base.filter(|base| base.is_absolute()).map(|base| base.join("ecr-push").join("layers.jsonl"))
-}
-
-fn usage(error: &clap::Error) -> Error {
-    let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-    Error::usage(text.to_owned())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! failed, and what to do about it. Its [`Kind`] decides the exit code and nothing else does. Nothing here prints,
 //! and nothing here may carry a secret or a signed URL.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -72,6 +73,19 @@ impl Kind {
             Self::Refused => Code::Rejected,
             Self::Unavailable => Code::Unavailable,
             Self::Usage => Code::Usage,
+        }
+    }
+
+    /// Ranks the kinds of several failures of one run. A failure that a rerun cannot cure outranks one that it can.
+    fn gravity(self) -> u8 {
+        match self {
+            Self::Unavailable => 0,
+            Self::Interrupted => 1,
+            Self::Permission => 2,
+            Self::Usage => 3,
+            Self::Refused => 4,
+            Self::Input => 5,
+            Self::Internal => 6,
         }
     }
 
@@ -223,6 +237,11 @@ impl Error {
         self.0.code.unwrap_or_else(|| self.0.kind.code())
     }
 
+    /// Returns the error that decides the exit code of a run with several: the gravest, whatever their order.
+    pub fn gravest<'a>(errors: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
+        errors.into_iter().min_by_key(|error| (Reverse(error.kind().gravity()), error.stable_code()))
+    }
+
     /// What to do about it, if we know.
     pub fn advice(&self) -> Option<&Advice> {
         self.0.hint.as_ref()
@@ -318,6 +337,32 @@ mod tests {
             Kind::Interrupted,
         ];
         assert_eq!(kinds.map(Kind::exit_code), [1, 1, 1, 2, 3, 4, 130]);
+    }
+
+    #[test]
+    fn the_gravest_of_several_failures_decides_in_any_order() {
+        let kinds = [
+            Kind::Unavailable,
+            Kind::Interrupted,
+            Kind::Permission,
+            Kind::Usage,
+            Kind::Refused,
+            Kind::Input,
+            Kind::Internal,
+        ];
+        for (at, graver) in kinds.into_iter().enumerate() {
+            for kind in &kinds[..=at] {
+                let (one, other) = (Error::new(*kind, "one"), Error::new(graver, "other"));
+                for errors in [[&one, &other], [&other, &one]] {
+                    assert_eq!(Error::gravest(errors).map(Error::kind), Some(graver));
+                }
+            }
+        }
+        let (one, other) = (Error::input("one").code(Code::ImageNotFound), Error::input("other"));
+        for errors in [[&one, &other], [&other, &one]] {
+            assert_eq!(Error::gravest(errors).map(Error::stable_code), Some(Code::ArchiveInvalid));
+        }
+        assert!(Error::gravest([]).is_none());
     }
 
     #[test]

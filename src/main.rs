@@ -156,7 +156,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     others.extend(unwritten.map(|error| after(&outcome, error)));
     // The report says what comes of the push, and that may be that it cannot be written.
     let json = |others: &[Error]| {
-        let error = outcome.error().or_else(|| others.first());
+        let error = outcome.error().or_else(|| Error::gravest(others));
         report::json(&outcome, Run { display_name: &display_name, told: &told, error })
     };
     let mut text = json(&others);
@@ -168,7 +168,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         others.extend(print(&text).err().map(|error| after(&outcome, error)));
     }
     others.iter().for_each(|error| instruct(&say(error)));
-    let error = outcome.error().or_else(|| others.first());
+    let error = outcome.error().or_else(|| Error::gravest(&others));
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
 }
 
@@ -227,7 +227,7 @@ fn run_inspect(command: &Inspect) -> Result<ExitCode> {
     })?;
     let faults = inspection.faults();
     faults.iter().for_each(|fault| complain(&report::failure(fault)));
-    Ok(faults.first().map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
+    Ok(Error::gravest(&faults).map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
 }
 
 fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
@@ -331,7 +331,8 @@ mod sandbox {
             (options.account, options.region) = (account, region);
         }
         // Targets without a host are in the region that is asked for. It takes every host for its own.
-        options.region = request.region.clone().unwrap_or(options.region);
+        let asked_for = request.targets.iter().find_map(|target| target.region.clone());
+        options.region = asked_for.unwrap_or(options.region);
         let region = options.region.clone();
         let sandbox = Sandbox::start(options).await?;
         let text = format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url());

@@ -1,6 +1,7 @@
 //! The arguments of a push, as they are typed. What they mean is read elsewhere.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, ValueEnum};
 
@@ -9,7 +10,7 @@ use super::files::FileArgs;
 use super::output::{LogFormat, Show};
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
-use super::values::number;
+use super::values::{number, seconds};
 use crate::push::Reuse;
 
 /// The arguments.
@@ -63,9 +64,9 @@ pub(super) struct Options {
     /// Further tag for every target; may be repeated. Where no tag is given at all, it is latest
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
     pub(super) tag: Vec<String>,
-    /// AWS region of targets without a HOST
+    /// AWS region of targets without a HOST (repeatable)
     #[arg(long, value_name = "REGION", help_heading = "Target")]
-    pub(super) region: Option<String>,
+    pub(super) region: Vec<String>,
     /// Account whose registry is meant by targets without a HOST and by VPC endpoints [default: your own]
     #[arg(long, value_name = "ACCOUNT", help_heading = "Target")]
     pub(super) registry_id: Option<String>,
@@ -93,18 +94,18 @@ pub(super) struct Options {
     /// How often a request is tried again
     #[arg(long, value_parser = number::<usize>, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
     pub(super) retries: usize,
-    /// How long an upload may stand still before it goes on over another connection
-    #[arg(long, value_parser = number::<u64>, value_name = "SECONDS", default_value_t = 60, help_heading = "Transfer")]
-    pub(super) stall_timeout: u64,
+    /// How long an upload may stall before it resumes over another connection: 90s, 2m
+    #[arg(long, value_parser = seconds, value_name = "DURATION", default_value = "60s", help_heading = "Transfer")]
+    pub(super) stall_timeout: Duration,
     /// Bytes that one request carries [default: 5M to 12M; ECR takes 5M to 10M]
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     pub(super) chunk_size: Option<String>,
     /// Most bytes of layers to send a second, all together: 500K, 10M
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     pub(super) limit_rate: Option<String>,
-    /// When to give up, in seconds
-    #[arg(long, value_parser = number::<u64>, value_name = "SECONDS", help_heading = "Transfer")]
-    pub(super) deadline: Option<u64>,
+    /// Time limit of the whole push: 90s, 10m, 1h; a plain number is in seconds
+    #[arg(long, value_parser = seconds, value_name = "DURATION", help_heading = "Transfer")]
+    pub(super) deadline: Option<Duration>,
     /// File that remembers what layers became [default: ecr-push/layers.jsonl in the user's cache folder]
     #[arg(long, value_name = "FILE", help_heading = "Transfer")]
     pub(super) cache: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::environment::refuse_unexpanded;
+use super::environment::{refuse_unexpanded, refuse_unexpanded_secret};
 use super::values::given;
 use crate::ecr::{Base, IdToken, Keys, Role, Secret, Sources};
 use crate::error::{Error, Result};
@@ -230,8 +230,7 @@ impl Environment<'_> {
         }
         for (name, value) in [(secret, &given_secret), (token, &session_token)] {
             if let Some(value) = value {
-                // Only the name of a variable is told, and only where there is nothing else.
-                refuse_unexpanded(name, value)?;
+                refuse_unexpanded_secret(name, value)?;
             }
         }
         match (given_id, given_secret) {

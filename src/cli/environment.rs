@@ -6,7 +6,7 @@ use clap::ArgAction;
 
 use super::command;
 use super::values::REGISTRY_ENDPOINT;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Puts the options that stand in the environment in front of the arguments, each unless it is among them.
 pub(super) fn with_environment(
@@ -45,7 +45,7 @@ pub(super) fn with_environment(
         let takes_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);
         match (option.get_action(), truth(&value)) {
             (ArgAction::SetTrue, None) => {
-                return Err(Error::usage(format!("{name} is {value:?}")).hint("Write true or false."));
+                return Err(switch_invalid(&name, "true or false"));
             }
             (ArgAction::SetTrue, Some(is_true)) => all.extend(is_true.then(|| flag.into())),
             (ArgAction::Count, _) => all.extend(times(&name, &value)?.map(|_| flag.clone().into())),
@@ -95,8 +95,13 @@ fn times(name: &str, value: &str) -> Result<std::ops::Range<u8>> {
     match (truth(value), value.trim()) {
         (Some(is_true), _) => Ok(0..u8::from(is_true)),
         (None, "2") => Ok(0..2),
-        _ => Err(Error::usage(format!("{name} is {value:?}")).hint("Write true, false, 1 or 2.")),
+        _ => Err(switch_invalid(name, "true, false, 1 or 2")),
     }
+}
+
+/// The error about the variable of a switch. Its value is not quoted: `ECR_PUSH_PASSWORD_STDIN` may hold a password.
+fn switch_invalid(name: &str, values: &str) -> Error {
+    Error::usage(format!("{name} must be {values}")).code(Code::ValueInvalid)
 }
 
 /// What a word says about a switch, in any case.
@@ -118,12 +123,21 @@ fn is_among(arguments: &[OsString], long: &str, short: Option<char>) -> bool {
 
 /// Azure Pipelines leaves `$(NAME)` as it is where no such variable is defined.
 pub(super) fn refuse_unexpanded(what: &str, value: &str) -> Result<()> {
-    let Some((_, rest)) = value.split_once("$(") else { return Ok(()) };
-    match rest.split_once(')') {
-        Some((name, _)) => Err(Error::usage(format!("{what} holds $({name}), which nobody filled in"))
-            .hint(format!("Define the pipeline variable {name}, or leave the option out."))),
-        None => Ok(()),
-    }
+    let Some((name, _)) = value.split_once("$(").and_then(|(_, rest)| rest.split_once(')')) else { return Ok(()) };
+    Err(unexpanded(what, name))
+}
+
+/// Refuses a secret that is nothing but an unexpanded variable. What looks like one inside a secret is part of it.
+pub(super) fn refuse_unexpanded_secret(what: &str, value: &str) -> Result<()> {
+    let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let name = value.trim().strip_prefix("$(").and_then(|rest| rest.strip_suffix(')')).filter(is_name);
+    name.map_or(Ok(()), |name| Err(unexpanded(what, name)))
+}
+
+fn unexpanded(what: &str, name: &str) -> Error {
+    Error::usage(format!("{what} holds $({name}), which nobody filled in"))
+        .code(Code::VariableUnexpanded)
+        .hint(format!("Define the pipeline variable {name}, or leave the option out."))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use clap::CommandFactory as _;
 
 use super::environment::variable;
-use super::{Cli, Output, Pipeline, pipeline};
+use super::{Cli, Output, Pipeline, pipeline, transports, verb};
+use crate::image::Source;
 use crate::log::Format;
 use crate::report::ci::System;
 
@@ -30,6 +31,7 @@ pub struct Hearers {
 
 /// Reads the arguments (without the program's name) and the environment.
 pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> Hearers {
+    let arguments = verb::first(arguments.to_vec());
     let words: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let verb = Cli::command().find_subcommand(words.first().map_or("", String::as_str)).is_some();
     let words = Words { words: &words, environment };
@@ -99,7 +101,13 @@ impl Words<'_> {
         });
         let command = Cli::command();
         let set = command.get_arguments().filter_map(|option| self.set(option.get_long()?));
-        typed.chain(set).collect()
+        let named: Vec<String> = typed.chain(set).collect();
+        // An archive may be written with a transport in front of its path.
+        let paths = named.iter().filter_map(|word| match transports::source(word.into()) {
+            Ok((Source::Path(path), _)) if path.as_os_str() != word.as_str() => Some(path.to_str()?.to_owned()),
+            _ => None,
+        });
+        paths.collect::<Vec<_>>().into_iter().chain(named).collect()
     }
 }
 

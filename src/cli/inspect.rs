@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::values::{archive, choice};
+use super::transports;
+use super::values::choice;
 use crate::error::Result;
 use crate::image::{Choice, Part, Platforms, Source};
 use crate::report::ci::System;
@@ -71,9 +72,10 @@ impl InspectArgs {
             Some(platform) => Platforms::One(platform.parse()?),
             None => Platforms::All,
         };
+        let (archive, named_image) = transports::source(path)?;
         Ok(Inspect {
-            archive: archive(path),
-            choice: choice(image, image_id)?,
+            archive,
+            choice: choice(image, image_id, named_image)?,
             part: Part { platforms, ..Part::default() },
             temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir),
             verify,

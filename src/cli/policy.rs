@@ -3,7 +3,7 @@
 use crate::ecr::NewRepository;
 use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{EcrHost, Host, Target};
+use crate::oci::{EcrHost, Target};
 use crate::push::{IfExists, Request, Reuse};
 
 use super::arguments::Options;
@@ -41,8 +41,8 @@ pub(super) fn text(request: &Request, region: Option<&str>, terraform: bool) -> 
     }
     let text = if terraform { policy.terraform() } else { policy.json() };
     let mut notes = Vec::new();
-    if request.targets.iter().any(|target| target.host.is_none()) {
-        let unknown = match (&request.registry_id, region) {
+    if let Some(target) = request.targets.iter().find(|target| target.host.is_none()) {
+        let unknown = match (&request.registry_id, target.region.as_deref().or(region)) {
             (None, None) => "account and region are",
             (None, Some(_)) => "the account is",
             (Some(_), None) => "the region is",
@@ -57,11 +57,8 @@ pub(super) fn text(request: &Request, region: Option<&str>, terraform: bool) -> 
 
 fn needs(request: &Request, region: Option<&str>) -> Needs {
     let account = request.registry_id.as_deref();
-    let reached: Vec<(Registry, &Target)> = request
-        .targets
-        .iter()
-        .filter_map(|target| Some((registry(target.host.as_ref(), account, region)?, target)))
-        .collect();
+    let reached: Vec<(Registry, &Target)> =
+        request.targets.iter().filter_map(|target| Some((registry(target, account, region)?, target))).collect();
     let is_looked_at = request.reuse == Reuse::Tag;
     let sources =
         reached.iter().filter(|(registry, _)| *registry != Registry::Public).flat_map(|(registry, target)| {
@@ -92,9 +89,10 @@ fn creation(request: &Request) -> Creation {
     }
 }
 
-/// The registry of a host, or the caller's own. `None` if it is not in AWS.
-fn registry(host: Option<&Host>, account: Option<&str>, region: Option<&str>) -> Option<Registry> {
-    let ecr = match host {
+/// Returns the registry of a target, or `None` if it is not in AWS.
+fn registry(target: &Target, account: Option<&str>, region: Option<&str>) -> Option<Registry> {
+    let region = target.region.as_deref().or(region);
+    let ecr = match &target.host {
         Some(host) if host.is_ecr_public() => return Some(Registry::Public),
         Some(host) => host.ecr()?.clone(),
         None => EcrHost {

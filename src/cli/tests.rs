@@ -86,7 +86,9 @@ fn what_changes_an_image_is_asked_for() {
     let environment = [("ECR_PUSH_REPAIR", "true"), ("ECR_PUSH_FOREIGN_LAYERS", "yes")];
     let request = push_of(&["a.tar", "app"], &environment).request;
     assert!(request.repair && request.foreign_layers);
-    assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_REPAIR", "some")]).contains("ECR_PUSH_REPAIR is"));
+    assert!(
+        refused(&["a.tar", "app"], &[("ECR_PUSH_REPAIR", "some")]).contains("ECR_PUSH_REPAIR must be true or false")
+    );
 }
 
 #[test]
@@ -121,11 +123,37 @@ fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
     let request = push_of(&["a.tar", "app"], &environment).request;
     assert_eq!(request.tags.len(), 2);
     assert!(request.create_repository && !request.insecure);
-    assert_eq!((request.region.as_deref(), request.concurrency), (Some("us-west-2"), 7));
+    assert_eq!((request.targets[0].region.as_deref(), request.concurrency), (Some("us-west-2"), 7));
     assert_eq!(request.choice, Choice::Only);
     let request = push_of(&["a.tar", "app", "-tz", "--region=eu-west-1", "--concurrency", "1"], &environment).request;
     assert_eq!(request.tags.len(), 1);
-    assert_eq!((request.region.as_deref(), request.concurrency), (Some("eu-west-1"), 1));
+    assert_eq!((request.targets[0].region.as_deref(), request.concurrency), (Some("eu-west-1"), 1));
+}
+
+#[test]
+fn each_region_is_a_target_where_there_is_no_host() {
+    let targets = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let targets = push_of(&[&["a.tar"], arguments].concat(), environment).request.targets;
+        let place = |target: Target| (target.to_string(), target.region.unwrap_or_default());
+        targets.into_iter().map(place).collect::<Vec<_>>()
+    };
+    let pair = |name: &str, region: &str| (name.to_owned(), region.to_owned());
+    let both = [pair("app", "eu-west-1"), pair("app", "us-east-1"), pair("x.y/app", "")];
+    assert_eq!(targets(&["app", "x.y/app", "--region", "eu-west-1", "--region=us_east_1"], &[]), both);
+    assert_eq!(targets(&["app", "x.y/app"], &[("ECR_PUSH_REGION", "eu-west-1,us-east-1")]), both);
+    assert_eq!(targets(&["app", "app:2", "--region", "a-b", "--region", "a-b"], &[]), [pair("app:latest", "a-b")]);
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app";
+    assert_eq!(targets(&[host, "--region", "us-east-1", "--region", "eu-west-1"], &[]), [pair(host, "")]);
+}
+
+#[test]
+fn a_switch_may_be_given_again_and_a_value_may_not() {
+    let request = push_of(&["a.tar", "app", "--dry-run", "--dry-run", "-q", "-q"], &[]).request;
+    assert!(request.dry_run);
+    for option in ["--image", "--platform", "--deadline", "--report", "--profile"] {
+        let error = refused(&["a.tar", "app", option, "1", option, "1"], &[]);
+        assert_eq!(error, format!("{option} is given more than once, and takes one value"));
+    }
 }
 
 #[test]
@@ -236,7 +264,7 @@ fn certificates_are_for_https_and_not_opened_here() {
 
 #[test]
 fn what_makes_no_sense_is_refused_by_name() {
-    assert!(refused(&["a.tar"], &[]).contains("<TARGET>"));
+    assert!(refused(&["a.tar"], &[]).contains("<TARGET>... is missing"));
     assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));
     assert!(refused(&["a.tar", "app", "--image", "a", "--image-id", "b"], &[]).contains("--image-id"));
     for option in ["--image", "--image-id"] {
@@ -285,7 +313,8 @@ fn a_sandbox_discards_and_delays_only_when_told() {
     };
     assert_eq!(sandbox(&[]), (false, Duration::ZERO));
     assert_eq!(sandbox(&["--discard", "--delay", "50"]), (true, Duration::from_millis(50)));
-    for bad in ["", "-1", "50ms", "0.5"] {
+    assert_eq!(sandbox(&["--delay", "2s"]), (false, Duration::from_secs(2)));
+    for bad in ["", "-1", "50x", "0.5"] {
         assert!(refused(&["sandbox", &format!("--delay={bad}")], &[]).contains("--delay"), "{bad:?}");
     }
     // They are the sandbox's, not the push's.
@@ -323,7 +352,7 @@ fn more_is_told_to_whoever_asks_once_or_twice() {
     assert_eq!(tell(&["-v"], &[("ECR_PUSH_VERBOSE", "2")]), reasons);
     assert_eq!(tell(&["-q"], &[("ECR_PUSH_VERBOSE", "2")]), usual);
     for bad in ["3", "-1", "much"] {
-        assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_VERBOSE", bad)]).contains("ECR_PUSH_VERBOSE is"), "{bad}");
+        assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_VERBOSE", bad)]).contains("ECR_PUSH_VERBOSE must be"), "{bad}");
     }
     assert!(refused(&["a.tar", "app", "-vv", "-q"], &[]).contains("--quiet"));
 }

@@ -1,34 +1,37 @@
 //! What the values of options mean.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::arguments::CompressionArg;
-use crate::error::{Error, Result};
-use crate::image::{Choice, Source};
+use crate::error::{Code, Error, Result};
+use crate::image::Choice;
 use crate::oci::{Digest, Host, Target, region_code};
 use crate::plan::Compression;
 use crate::registry::{ECR, Quirks};
 
-/// By the name of standard input, a file is `./-`.
-pub(super) fn archive(path: PathBuf) -> Source {
-    if path.as_os_str() == "-" { Source::StandardInput } else { Source::Path(path) }
-}
-
 pub(super) fn given(option: &str, value: String) -> Result<String> {
     match value.trim() {
-        "" => Err(Error::usage(format!("{option} is empty")).hint("Leave it out, or name the image.")),
+        "" => Err(Error::usage(format!("{option} is empty"))
+            .code(Code::ValueInvalid)
+            .hint("Leave it out or give it a value; a shell variable may be unset.")),
         value => Ok(value.to_owned()),
     }
 }
 
-/// The image that is meant.
-pub(super) fn choice(image: Option<String>, image_id: Option<String>) -> Result<Choice> {
-    match (image, image_id) {
-        (Some(name), _) => Ok(Choice::Name(given("--image", name)?)),
-        (None, Some(id)) => Ok(Choice::Id(given("--image-id", id)?)),
-        (None, None) => Ok(Choice::Only),
+/// The image that is meant: by an option, or by the transport that the archive is written with.
+pub(super) fn choice(image: Option<String>, image_id: Option<String>, of_transport: Option<String>) -> Result<Choice> {
+    match (image, image_id, of_transport) {
+        (Some(_), _, Some(name)) | (_, Some(_), Some(name)) => {
+            Err(Error::usage(format!("the archive argument names the image {name}, and an option names an image, too"))
+                .code(Code::OptionConflict)
+                .hint("Leave one of them out."))
+        }
+        (Some(name), _, None) => Ok(Choice::Name(given("--image", name)?)),
+        (None, Some(id), None) => Ok(Choice::Id(given("--image-id", id)?)),
+        (None, None, Some(name)) => Ok(Choice::Name(name)),
+        (None, None, None) => Ok(Choice::Only),
     }
 }
 
@@ -39,13 +42,37 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
     })
 }
 
-pub(super) fn at_least_one<N: From<u8> + PartialEq>(option: &str, value: N) -> Result<N> {
-    if value == N::from(0) { Err(Error::usage(format!("{option} must be at least 1"))) } else { Ok(value) }
+pub(super) fn at_least_one<N: Default + PartialEq>(option: &str, value: N) -> Result<N> {
+    if value == N::default() {
+        return Err(Error::usage(format!("{option} must be at least 1")).code(Code::ValueInvalid));
+    }
+    Ok(value)
 }
 
 /// A whole number, refused in words of ours.
 pub(super) fn number<N: FromStr>(text: &str) -> std::result::Result<N, &'static str> {
     text.trim().parse().map_err(|_| "it takes a whole number, without a unit")
+}
+
+/// Reads a duration with units (`90s`, `1h30m`, `500ms`); a plain number is in seconds.
+pub(super) fn seconds(text: &str) -> std::result::Result<Duration, &'static str> {
+    duration(text, Duration::from_secs(1))
+}
+
+/// Reads a duration with units; a plain number is in milliseconds.
+pub(super) fn milliseconds(text: &str) -> std::result::Result<Duration, &'static str> {
+    duration(text, Duration::from_millis(1))
+}
+
+fn duration(text: &str, plain: Duration) -> std::result::Result<Duration, &'static str> {
+    const RULE: &str = "it takes a duration such as 90s, 10m or 1h30m";
+    let text = text.trim();
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().and_then(|count| plain.checked_mul(count)).ok_or(RULE);
+    }
+    // In upper case an M is a month, which nobody means here.
+    let is_lower = !text.contains(|c: char| c.is_ascii_uppercase());
+    humantime::parse_duration(text).ok().filter(|_| is_lower).ok_or(RULE)
 }
 
 /// A number of bytes with an optional K, M or G, which stand for powers of 1024 as with curl and rsync.
@@ -117,4 +144,21 @@ pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) 
             .hint("It is for tests and takes a loopback address only: http://127.0.0.1:5050"));
     }
     Ok(Some(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_or_are_plain_numbers() {
+        for (text, read) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), (" 2min ", 120), ("0", 0)] {
+            assert_eq!(seconds(text), Ok(Duration::from_secs(read)), "{text}");
+        }
+        assert_eq!(seconds("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!([milliseconds("50"), milliseconds("1s")], [50, 1000].map(|count| Ok(Duration::from_millis(count))));
+        for bad in ["", "x", "-1", "10M", "5 parsecs", "99999999999999999999"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
 }

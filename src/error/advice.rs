@@ -1,5 +1,6 @@
 //! Advice about an error, as data: the command line, a report and a CI system render it each in their own way.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Says what to do about an error.
@@ -16,7 +17,7 @@ pub struct Advice {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Setting {
     /// The option's name: `platform`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The value to give, if the setting takes one: `linux/arm64`.
     pub value: Option<String>,
 }
@@ -29,15 +30,15 @@ impl Advice {
 
     /// Adds a setting without a value. Several settings are alternatives.
     #[must_use]
-    pub fn setting(mut self, name: &'static str) -> Self {
-        self.settings.push(Setting { name, value: None });
+    pub fn setting(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.settings.push(Setting { name: name.into(), value: None });
         self
     }
 
     /// Adds a setting with the value to give. Several settings are alternatives.
     #[must_use]
-    pub fn setting_with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.settings.push(Setting { name, value: Some(value.into()) });
+    pub fn setting_with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.settings.push(Setting { name: name.into(), value: Some(value.into()) });
         self
     }
 

@@ -8,7 +8,7 @@ macro_rules! codes {
         /// Names a failure. Scripts may compare the name: it does not change between minor versions.
         ///
         /// `docs/errors.md` has a section for each code, whose anchor is the name.
-        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[non_exhaustive]
         pub enum Code {
             $($(#[$doc])+ $variant,)+
@@ -31,6 +31,22 @@ macro_rules! codes {
 codes! {
     /// The command line or a variable is wrong.
     Usage = "usage",
+    /// There is no such command.
+    CommandUnknown = "command_unknown",
+    /// There is no such option.
+    OptionUnknown = "option_unknown",
+    /// An option for one value is given more than once.
+    OptionRepeated = "option_repeated",
+    /// Options contradict each other, or one needs another.
+    OptionConflict = "option_conflict",
+    /// The value of an option or of a variable is wrong.
+    ValueInvalid = "value_invalid",
+    /// A value contains a variable that the pipeline did not expand.
+    VariableUnexpanded = "variable_unexpanded",
+    /// A required argument is missing.
+    ArgumentMissing = "argument_missing",
+    /// There are more arguments than the command takes.
+    ArgumentUnexpected = "argument_unexpected",
     /// A target names no repository that a registry could have.
     TargetInvalid = "target_invalid",
     /// The archive, or another input file, does not exist or cannot be opened.

@@ -5,6 +5,8 @@
 //! [`Host`] and nowhere else, because that decides who gets AWS credentials; platforms are compared by
 //! [`Platform::matches`] and nowhere else.
 
+use std::borrow::Cow;
+
 mod digest;
 mod host;
 mod name;
@@ -21,7 +23,21 @@ pub use pattern::{TagFilter, TagPattern};
 pub use platform::Platform;
 pub use target::{MountSource, Target};
 
-/// Text from outside, short enough for a sentence.
+/// Text from outside, short enough for a sentence, without the login that may precede a host.
 fn shorten(text: &str) -> String {
-    if text.chars().count() <= 80 { text.to_owned() } else { text.chars().take(77).chain("...".chars()).collect() }
+    let text = without_login(text);
+    if text.chars().count() <= 80 { text.into() } else { text.chars().take(77).chain("...".chars()).collect() }
+}
+
+/// Replaces the login in front of a host by `***`: `https://***@host/app`. A digest behind an `@` is kept.
+pub fn without_login(text: &str) -> Cow<'_, str> {
+    let is_digest = |end: &str| end.starts_with("sha256:") || end.starts_with("sha512:");
+    let (place, digest) = match text.rsplit_once('@') {
+        Some((place, end)) if is_digest(end) => (place, &text[place.len()..]),
+        _ => (text, ""),
+    };
+    let Some((login, rest)) = place.rsplit_once('@') else { return Cow::Borrowed(text) };
+    let scheme = login.split_once("://").map(|(scheme, _)| scheme);
+    let scheme = scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    Cow::Owned(format!("{}***@{rest}{digest}", scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default()))
 }

@@ -1,11 +1,12 @@
 //! Targets of a push and sources of mounts, as typed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use super::name::EMPTY_TAG;
-use super::{Host, Repository, Tag, shorten};
-use crate::error::{Error, Result};
+use super::{Host, Repository, Tag, shorten, without_login};
+use crate::error::{Advice, Code, Error, Result};
 
 /// Where an image is to go: `[HOST/]REPOSITORY[:TAG]`, as typed.
 ///
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 pub struct Target {
     /// The registry, if the target names one.
     pub host: Option<Host>,
+    /// The region of the caller's own registry, for a target without a host; `None` leaves it to the environment.
+    pub region: Option<String>,
     /// The repository.
     pub repository: Repository,
     /// The tags that are named: none or one where it was typed, more where targets were joined.
@@ -25,7 +28,8 @@ impl Target {
     pub fn join(targets: Vec<Self>) -> Vec<Self> {
         let mut joined: Vec<Self> = Vec::new();
         for target in targets {
-            let same = |known: &&mut Self| known.host == target.host && known.repository == target.repository;
+            let place = |target: &Self| (target.host.clone(), target.region.clone(), target.repository.clone());
+            let same = |known: &&mut Self| place(known) == place(&target);
             match joined.iter_mut().find(same) {
                 Some(known) => {
                     // A target that names no tag means the default one, also beside others.
@@ -66,13 +70,23 @@ impl Target {
                  aws ecr-public describe-registries --region us-east-1",
             ));
         }
-        Ok(Self { host, repository: repository.parse()?, tags })
+        Ok(Self { host, region: None, repository: repository.parse()?, tags })
     }
 
     /// The host, the text for the repository and the tags.
     fn parts(text: &str) -> Result<(Option<Host>, &str, Vec<Tag>)> {
+        if matches!(without_login(text), Cow::Owned(_)) {
+            return Err(Error::usage(format!("the target {:?} contains a login", shorten(text)))
+                .code(Code::TargetInvalid)
+                .hint(
+                    Advice::new("Leave the login out of the target, and name the user")
+                        .setting_with("username", "NAME")
+                        .command("docker login HOST"),
+                ));
+        }
         if let Some((scheme, rest)) = text.split_once("://") {
             return Err(Error::usage(format!("the target {:?} starts with {scheme}://", shorten(text)))
+                .code(Code::TargetInvalid)
                 .hint(format!("Leave it out: {}", shorten(rest))));
         }
         if text.contains('@') {
@@ -144,7 +158,7 @@ impl FromStr for MountSource {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let Target { host, repository, mut tags } = text.parse()?;
+        let Target { host, repository, mut tags, .. } = text.parse()?;
         match host {
             None => Ok(Self { repository, tag: tags.pop() }),
             Some(host) => {

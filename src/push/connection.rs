@@ -24,9 +24,12 @@ pub(super) struct Registries<'a> {
     rate: Option<Arc<Rate>>,
     events: &'a Events,
     logins: Logins,
-    /// One for each host, and one for targets without: the caller's own.
-    reached: HashMap<Option<Host>, OnceCell<Result<Reached>>>,
+    /// One for each host, and for targets without a host one for each region.
+    reached: HashMap<Registry, OnceCell<Result<Reached>>>,
 }
+
+/// Identifies a registry: its host, or the region of the caller's own.
+type Registry = (Option<Host>, Option<String>);
 
 /// A registry that was reached.
 struct Reached {
@@ -58,7 +61,7 @@ impl<'a> Registries<'a> {
         rate: Option<Arc<Rate>>,
         events: &'a Events,
     ) -> Self {
-        let hosts = request.targets.iter().map(|target| (target.host.clone(), OnceCell::new()));
+        let hosts = request.targets.iter().map(|target| (registry_of(target), OnceCell::new()));
         let told = Arc::clone(events);
         let network = network
             .told_to(Arc::new(move |exchange| told(Event::Asked(exchange))))
@@ -75,7 +78,7 @@ impl<'a> Registries<'a> {
     /// Finds out whose registry the target is in, and logs in if it is ECR's.
     pub(super) async fn connect(&self, target: &Target, cancel: CancellationToken) -> Result<Connection> {
         let somebody_else = OnceCell::new();
-        let registry = self.reached.get(&target.host).unwrap_or(&somebody_else);
+        let registry = self.reached.get(&registry_of(target)).unwrap_or(&somebody_else);
         let reached = registry.get_or_init(|| self.reach(target)).await;
         let Reached { client, host, ecr, public } = reached.as_ref().map_err(Clone::clone)?;
         let place = host.ecr().map(|ecr| Place { host: ecr.clone(), repository: target.repository.clone() });
@@ -97,8 +100,8 @@ impl<'a> Registries<'a> {
                 (host.clone(), None, api, account)
             }
             Some(host) if !host.is_amazons() => (host.clone(), None, None, logins::others(host, request, events)),
-            named => {
-                let (ecr, host, account) = self.logins.private(named, request, events).await?;
+            _ => {
+                let (ecr, host, account) = self.logins.private(target, request, events).await?;
                 (host, ecr, None, account)
             }
         };
@@ -127,6 +130,10 @@ impl<'a> Registries<'a> {
         let client = Client::new(settings, target.repository.clone(), CancellationToken::new())?;
         Ok(Reached { client, host, ecr, public })
     }
+}
+
+fn registry_of(target: &Target) -> Registry {
+    (target.host.clone(), target.region.clone())
 }
 
 /// Where a host is reached: over https, unless it is this machine or the user wants otherwise. Whoever says whom to trust

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::{Event, Events, Request, reasons};
 use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, Token};
 use crate::error::{Answer, Error, Kind, Result};
-use crate::oci::{EcrHost, Host, Repository};
+use crate::oci::{EcrHost, Host, Repository, Target};
 use crate::registry::{Account, Found, Granted, Keychain, Login, Manner};
 
 /// A login that the user gave.
@@ -25,8 +25,8 @@ pub struct Given {
 /// The logins of a push, each fetched once, however many targets it is for.
 pub(super) struct Logins {
     network: Network,
-    /// ECR's APIs, by what is said of where they are.
-    apis: Shared<Option<Region>, Ecr>,
+    /// ECR's APIs, by what the target's host or its region option states.
+    apis: Shared<(Option<Region>, Option<String>), Ecr>,
     /// ECR's logins, by where that is.
     regions: Shared<Region, Amazon>,
     /// Whether it was told what was named and is not used.
@@ -62,8 +62,9 @@ impl Logins {
     }
 
     /// Logs in to a private registry of ECR: the one that is named, or the caller's own.
-    pub(super) async fn private(&self, named: Option<&Host>, request: &Request, events: &Events) -> Result<Private> {
-        match (self.amazon(named, request, events).await, named) {
+    pub(super) async fn private(&self, target: &Target, request: &Request, events: &Events) -> Result<Private> {
+        let named = target.host.as_ref();
+        match (self.amazon(target, request, events).await, named) {
             (Ok((ecr, Amazon { own, account })), _) => {
                 let own = request.registry_id.as_ref().unwrap_or(&own);
                 let host = named.cloned().unwrap_or_else(|| ecr.host(own));
@@ -91,20 +92,16 @@ impl Logins {
     }
 
     /// The API, and who we are to all registries of its region.
-    async fn amazon(
-        &self,
-        named: Option<&Host>,
-        request: &Request,
-        events: &Events,
-    ) -> Result<(Ecr, Amazon), NotReady> {
-        let host = named.and_then(Host::ecr);
+    async fn amazon(&self, target: &Target, request: &Request, events: &Events) -> Result<(Ecr, Amazon), NotReady> {
+        let host = target.host.as_ref().and_then(Host::ecr);
         let said = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
+        let asked_for = target.region.as_deref();
         let connect = || async {
-            let ecr = Ecr::connect(&request.access, &self.network, request.region.as_deref(), host).await?;
+            let ecr = Ecr::connect(&request.access, &self.network, asked_for, host).await?;
             self.tell(ecr.origins().await, request, events);
             Ok(ecr)
         };
-        let ecr = cell(&self.apis, said).get_or_init(connect).await.clone()?;
+        let ecr = cell(&self.apis, (said, target.region.clone())).get_or_init(connect).await.clone()?;
         let log_in = || of_region(&ecr, request, events);
         let amazon = cell(&self.regions, ecr.realm()).get_or_init(log_in).await.clone()?;
         Ok((ecr, amazon))

@@ -91,8 +91,6 @@ pub struct Request {
     pub repository_policy: Option<PathBuf>,
     /// What becomes of tags that exist.
     pub if_exists: IfExists,
-    /// The region of targets without a host.
-    pub region: Option<String>,
     /// Where AWS credentials come from.
     pub access: Access,
     /// Ask STS who that is, to tell it.

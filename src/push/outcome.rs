@@ -200,9 +200,9 @@ impl Outcome {
         self
     }
 
-    /// The error that decides the exit code: the first target's that failed.
+    /// Returns the error that decides the exit code: the gravest of all targets, whatever their order.
     pub fn error(&self) -> Option<&Error> {
-        self.targets.iter().find_map(|target| target.error.as_ref())
+        Error::gravest(self.targets.iter().filter_map(|target| target.error.as_ref()))
     }
 
     /// What the first target's first tag points at, which stands for all of it where one digest is wanted. Nothing if any

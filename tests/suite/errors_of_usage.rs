@@ -1,7 +1,12 @@
 //! A command line that makes no sense is refused with exit code 2 before anything is opened or asked.
 
+use std::fs;
+
 use super::bench::{Bench, finish, testdata};
-use super::ecr::Ecr;
+use super::ecr::{Ecr, HOST};
+
+/// A secret where a command line has none. No output of any test may contain it.
+pub(crate) const SECRET: &str = "misplaced-secret";
 
 /// Runs the program with these arguments, which nobody can mean.
 #[track_caller]
@@ -25,6 +30,149 @@ fn something_is_missing_or_unknown() {
     refused(&["image.tar"], &["TARGET"]);
     refused(&["image.tar", "team/app:1", "--colour", "red"], &["--colour"]);
     refused(&["image.tar", "team/app:1", "--progress", "loud"], &["loud", "plain"]);
+}
+
+#[test]
+fn an_option_for_one_value_is_given_twice() {
+    let archive = testdata("docker-20.10-save.tar");
+    for (option, value) in [("--image-id", "92c112f97a4b"), ("--platform", "linux/amd64"), ("--deadline", "100")] {
+        let says = format!("{option} is given more than once");
+        refused(&[&archive, "team/app:1", option, value, option, value], &[&says, "hint: Leave all but one out"]);
+    }
+}
+
+#[test]
+fn options_may_stand_before_the_command() {
+    let bench = Bench::new();
+    let after = bench.run(&["policy", "team/app", "--region", "eu-west-1"]).exits(0);
+    let before = bench.run(&["--region", "eu-west-1", "policy", "team/app"]).exits(0).prints(&after.stdout);
+    assert!(before.stdout.contains("eu-west-1"));
+    let ecr = Ecr::new();
+    drop(ecr.run(&["--tag", "2", "push", &testdata("docker-20.10-save.tar"), "team/app:1"]).exits(0));
+    assert!(ecr.image("team/app", "2").is_some());
+}
+
+#[test]
+fn a_command_that_is_misspelled() {
+    refused(&["inspct", "image.tar"], &["there is no command inspct", "\n  ecr-push inspect"]);
+    refused(&["--region", "eu-west-1", "polici", "team/app"], &["there is no command polici", "\n  ecr-push policy"]);
+}
+
+#[test]
+fn several_archives_where_a_shell_expands_a_pattern() {
+    let ecr = Ecr::empty();
+    let (one, other) = (ecr.bench.scratch("a.tar"), ecr.bench.scratch("b.tar"));
+    for path in [&one, &other, &ecr.bench.scratch("app")] {
+        fs::copy(testdata("docker-20.10-save.tar"), path).unwrap();
+    }
+    for (targets, says) in [
+        (&["b.tar", "app:1"][..], "the target \"b.tar\" is a file"),
+        (&["app"], "the target \"app\" is a file"),
+        (&["./b.tar"], "the target \"./b.tar\" is a file"),
+        (&["c.tgz", "app:1"], "the target \"c.tgz\" looks like the name of an archive"),
+        (&["app:1", "images/c.tar.zst"], "the target \"images/c.tar.zst\" looks like the name of an archive"),
+    ] {
+        let mut command = ecr.command(&[&["a.tar", "--create-repository"], targets].concat());
+        command.current_dir(std::path::Path::new(&one).parent().unwrap());
+        let run = ecr.finish(command).exits(2).prints("").says(&[says, "hint: One run pushes one archive"]);
+        drop(run);
+        assert_eq!(ecr.repositories(), [""; 0]);
+    }
+    // Whoever means a repository of that name gives it a tag.
+    drop(ecr.run(&[&one, "b.tar:1", "--create-repository"]).exits(0));
+    assert_eq!(ecr.repositories(), ["b.tar"]);
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_repeated() {
+    let (bench, archive) = (Bench::new(), testdata("docker-20.10-save.tar"));
+    let (login, written) = (format!("me:{SECRET}@registry.invalid"), bench.scratch("report.json"));
+    for (target, says) in [
+        (format!("{login}/team/app:1"), "the target \"***@registry.invalid/team/app:1\" contains a login"),
+        (format!("https://{login}/team/app:1"), "\"https://***@registry.invalid/team/app:1\" contains a login"),
+        (format!("docker://{login}/team/app"), "contains a login"),
+        (format!("{login}/team/app@sha256:12"), "contains a login"),
+    ] {
+        let run = bench.run(&[&archive, &target, "--report", &written, "--output", "json"]).exits(2);
+        drop(run.says(&[says]).never_says(&[SECRET]));
+    }
+    let given = format!("--password-stdin={SECRET}");
+    let run = bench.run(&[&archive, "registry.invalid/app:1", "--username", "me", &given]).exits(2);
+    drop(run.says(&["--password-stdin takes no value"]));
+    let run = bench.run(&[&archive, "registry.invalid/app:1", &format!("--password={SECRET}")]).exits(2);
+    drop(run.says(&["there is no option --password", "--password-stdin"]));
+    let run = bench.run(&[&archive, "app:1", "--mount-from", &format!("{login}/base")]).exits(2);
+    drop(run.says(&["***@registry.invalid"]));
+    for (name, value, says) in [
+        ("ECR_PUSH_PASSWORD_STDIN", SECRET.to_owned(), "ECR_PUSH_PASSWORD_STDIN must be true or false"),
+        ("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{login}:5000"), "ECR_PUSH_REGISTRY_ENDPOINT"),
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            format!("a$({SECRET})b"),
+            "AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not",
+        ),
+    ] {
+        let mut command = bench.command(&[&archive, "app:1", "--region", "us-east-1"]);
+        command.env(name, value);
+        drop(finish(command, String::new).exits(2).says(&[says]).never_says(&[SECRET]));
+    }
+}
+
+#[test]
+fn options_of_other_tools_lead_to_ours() {
+    let archive = testdata("docker-20.10-save.tar");
+    for (option, cure) in [
+        ("--all", "--platform linux/arm64"),
+        ("--json", "--output json"),
+        ("--format", "--output json"),
+        ("--timeout", "--deadline 10m or --stall-timeout 90s"),
+        ("-j", "--concurrency 8"),
+        ("--tls-verify", "--ca-file FILE or --insecure"),
+        ("--plain-http", "--insecure"),
+        (
+            "--dest-creds",
+            "\n  printenv PASSWORD | ecr-push IMAGE.tar HOST/REPOSITORY:TAG --username NAME --password-stdin",
+        ),
+    ] {
+        refused(&[&archive, "team/app:1", option], &[&format!("there is no option {option}"), "hint: ", cure]);
+    }
+    refused(&[&archive, "team/app:1", "--concurency", "2"], &["A similar option exists: --concurrency"]);
+}
+
+#[test]
+fn durations_have_units() {
+    let ecr = Ecr::new();
+    let archive = testdata("docker-20.10-save.tar");
+    drop(ecr.run(&[&archive, "team/app:1", "--deadline", "10m", "--stall-timeout", "90s"]).exits(0));
+    drop(ecr.run(&[&archive, "team/app:1", "--deadline", "100", "--stall-timeout", "1h30m"]).exits(0));
+    refused(&[&archive, "team/app:1", "--deadline", "10x"], &["--deadline", "90s, 10m or 1h30m"]);
+}
+
+#[test]
+fn places_are_read_as_skopeo_and_aws_write_them() {
+    let archive = testdata("docker-20.10-save-many.tar");
+    let image = "docker-archive:".to_owned() + &archive + ":app:1";
+    let name = first_name(&archive);
+    let (arn, ecr) = ("arn:aws:ecr:us-east-1:000000000000:repository/team/app:3", Ecr::new());
+    let named = format!("docker-archive:{archive}:{name}");
+    let run = ecr.run(&[&named, &format!("docker://{HOST}/team/app:2"), arn]).exits(0);
+    let digest = run.digests()[0].clone();
+    drop(run.prints(&format!("{HOST}/team/app:2@{digest}\n{HOST}/team/app:3@{digest}\n")));
+    refused(&[&image, "team/app:1", "--image", "app"], &["the archive argument names the image app:1"]);
+    refused(&["docker-daemon:app:1", "team/app:1"], &["hint: ", "\n  docker save app:1 | ecr-push - TARGET"]);
+    refused(&["containers-storage:app", "team/app:1"], &["\n  podman save app | ecr-push - TARGET"]);
+    refused(
+        &["docker://x.invalid/app", "team/app:1"],
+        &["skopeo copy --all docker://x.invalid/app oci-archive:image.tar"],
+    );
+    refused(&[&archive, "docker://team/app:1"], &["names no registry", "docker.io/team/app:1"]);
+    refused(&[&archive, "arn:aws:s3:::bucket"], &["is not the ARN of a private ECR repository"]);
+}
+
+/// The first name that an archive has for an image.
+fn first_name(archive: &str) -> String {
+    let run = Bench::new().run(&["inspect", archive, "--output", "json"]).exits(0);
+    run.report()["images"][0]["names"][0].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -305,9 +305,9 @@ fn terraform_gets_the_same_statements() {
 fn a_policy_for_nothing_or_of_options_that_make_no_sense() {
     for (arguments, words) in [
         (&["localhost:5000/app"][..], "takes no IAM policy: none is in Amazon ECR"),
-        (&[], "required arguments were not provided"),
+        (&[], "<TARGET>... is missing"),
         (&["team/app", "--reuse", "off", "--reuse-from", "main"], "--reuse-from names images"),
-        (&["team/app", "--colour"], "unexpected argument '--colour'"),
+        (&["team/app", "--colour"], "there is no option --colour"),
         (&["team/$(APP)"], "$(APP), which nobody filled in"),
     ] {
         drop(Bench::new().run(&[&["policy"], arguments].concat()).exits(2).prints("").says(&[words]));

@@ -101,6 +101,37 @@ fn a_registry_that_does_not_answer_does_not_stop_the_others() {
 }
 
 #[test]
+fn the_exit_code_does_not_depend_on_the_order_of_targets() {
+    let nobody = format!("{}/team/app:1", super::errors_of_registries::closed_port());
+    for targets in [["team/missing:1", &nobody], [&nobody, "team/missing:1"]] {
+        let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+        let written = ecr.bench.scratch("report.json");
+        let options = ["--retries", "0", "--report", &written];
+        let run = ecr.run(&[&[archive.as_str()], &targets[..], &options].concat()).exits(1);
+        let run = run.says(&["the repository team/missing does not exist", "no answer from"]);
+        let seen = report(&written);
+        assert_eq!(seen["error"]["code"], "repository_not_found");
+        drop(run);
+    }
+    // What a rerun can cure in every target has its code.
+    let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
+    drop(ecr.run(&[&archive, &nobody, "team/app:1", "--retries", "0"]).exits(4));
+}
+
+#[test]
+fn each_region_that_is_named_gets_the_image() {
+    let (bench, archive) = (Bench::new(), testdata(ARCHIVE));
+    let regions = ["--region", "eu-west-1", "--region", "us-east-1"];
+    let run = bench.run(&[&["--sandbox", &archive, "team/app:1"], &regions[..]].concat()).exits(0);
+    let digest = run.digests()[0].clone();
+    let europe = HOST.replace("us-east-1", "eu-west-1");
+    let run = run.prints(&format!("{europe}/team/app:1@{digest}\n{HOST}/team/app:1@{digest}\n"));
+    let policy = bench.run(&[&["policy", "team/app"], &regions[..]].concat()).exits(0);
+    assert!(["eu-west-1", "us-east-1"].iter().all(|region| policy.stdout.contains(&format!(":ecr:{region}:*:"))));
+    drop(run);
+}
+
+#[test]
 fn a_target_that_fails_in_mid_upload_does_not_stop_the_others() {
     let (ecr, archive) = (two_repositories(), testdata(ARCHIVE));
     let denied = super::ecr::status(403, "DENIED", "not today");

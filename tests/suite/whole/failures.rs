@@ -73,7 +73,7 @@ fn a_command_line_that_makes_no_sense() {
         (&["--concurency", "2"], "failure_2_mistyped_option"),
         (&["--progress", "bar"], "failure_2_mistyped_value"),
         (&["--tag", "$(Build.BuildId)"], "failure_2_unexpanded_variable"),
-        (&["--deadline", "10m"], "failure_2_no_number"),
+        (&["--retries", "many"], "failure_2_no_number"),
         (&["--output-variable", "IMAGE"], "failure_2_variable_without_a_place"),
     ] {
         let archive = testdata(ARCHIVE);

@@ -1,0 +1,210 @@
+//! Errors of the argument parser in this program's words. A value that may be a secret is not quoted.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::error::{Advice, Code, Error};
+use crate::oci::without_login;
+
+/// Turns an error of the parser into one of ours.
+pub(super) fn usage(clap_error: &clap::Error) -> Error {
+    let list = |kind| match clap_error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    };
+    let text = |kind| list(kind).into_iter().next().unwrap_or_default();
+    let option = text(ContextKind::InvalidArg);
+    let name = option_name(&option);
+    match clap_error.kind() {
+        ErrorKind::UnknownArgument => unknown(name, &text(ContextKind::SuggestedArg)),
+        ErrorKind::ArgumentConflict => {
+            let others = list(ContextKind::PriorArg);
+            match others.first().map(|other| option_name(other)) {
+                Some(other) if other != name => Error::usage(format!("{name} and {other} cannot be used together"))
+                    .code(Code::OptionConflict)
+                    .hint("Leave one of them out."),
+                _ => Error::usage(format!("{name} is given more than once, and takes one value"))
+                    .code(Code::OptionRepeated)
+                    .hint("Leave all but one out."),
+            }
+        }
+        ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_empty() => {
+            Error::usage(format!("{option} needs a value")).code(Code::ValueInvalid)
+        }
+        ErrorKind::InvalidValue => {
+            let (value, valid) = (text(ContextKind::InvalidValue), list(ContextKind::ValidValue));
+            let suggested = text(ContextKind::SuggestedValue);
+            let hint = if suggested.is_empty() {
+                format!("Use one of {}.", valid.join(", "))
+            } else {
+                format!("Use {suggested}, or another of {}.", valid.join(", "))
+            };
+            Error::usage(format!("{name} does not take {:?}", without_login(&value)))
+                .code(Code::ValueInvalid)
+                .hint(hint)
+        }
+        ErrorKind::ValueValidation => {
+            let value = text(ContextKind::InvalidValue);
+            let error = Error::usage(format!("{name} does not take {:?}", without_login(&value)));
+            let error = error.code(Code::ValueInvalid);
+            match std::error::Error::source(clap_error) {
+                Some(why) => error.because(why.to_string()),
+                None => error,
+            }
+        }
+        ErrorKind::TooManyValues => {
+            Error::usage(format!("{name} takes no value")).code(Code::ValueInvalid).hint("Leave the value out.")
+        }
+        ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
+            Error::usage(format!("{option} needs a value")).code(Code::ValueInvalid)
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = list(ContextKind::InvalidArg);
+            let verb = if missing.len() == 1 { "is" } else { "are" };
+            let error = Error::usage(format!("{} {verb} missing", missing.join(" and "))).code(Code::ArgumentMissing);
+            match error_usage(clap_error) {
+                Some(usage) => error.hint(Advice::new("Usage:").command(usage)),
+                None => error,
+            }
+        }
+        ErrorKind::InvalidUtf8 => Error::usage("an argument is not valid UTF-8").code(Code::ValueInvalid),
+        // Without the parser's own text, which may quote values.
+        kind => Error::usage(format!("the command line is wrong: {kind}")),
+    }
+}
+
+/// Returns how the verb is used, as the parser words it.
+fn error_usage(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
+    Some(usage.to_string().trim_start_matches("Usage:").trim().to_owned())
+}
+
+/// Returns an option without its value: `--region` of `--region <REGION>` and of `--region=x`.
+fn option_name(text: &str) -> &str {
+    if text.starts_with('-') { text.split([' ', '=']).next().unwrap_or(text) } else { text }
+}
+
+fn unknown(name: &str, similar: &str) -> Error {
+    if !name.starts_with('-') {
+        return Error::usage(format!("{:?} is one argument too many", without_login(name)))
+            .code(Code::ArgumentUnexpected);
+    }
+    let error = Error::usage(format!("there is no option {name}")).code(Code::OptionUnknown);
+    let known = foreign(name).or_else(|| {
+        let similar = option_name(similar).strip_prefix("--")?.to_owned();
+        Some(Advice::new("A similar option exists").setting(similar))
+    });
+    error.hint(known.unwrap_or_else(|| Advice::new("List all options:").command("ecr-push --help")))
+}
+
+/// Returns what replaces an option of docker, podman, skopeo, crane, oras, kaniko or the AWS CLI.
+fn foreign(option: &str) -> Option<Advice> {
+    let advice = match option {
+        "-a" | "--all" | "--all-platforms" | "--multi-arch" => {
+            Advice::new("All platforms of an image are pushed without an option. For one of them")
+                .setting_with("platform", "linux/arm64")
+        }
+        "-j" | "--jobs" | "--parallel" | "--image-parallel-copies" => {
+            Advice::new("For the number of layers under way at once").setting_with("concurrency", "8")
+        }
+        "--json" | "--format" => Advice::new("For the report on stdout").setting_with("output", "json"),
+        "--timeout" | "--command-timeout" => {
+            Advice::new("Limit the time of the whole push, or of an upload that stalls")
+                .setting_with("deadline", "10m")
+                .setting_with("stall-timeout", "90s")
+        }
+        "--tls-verify" | "--dest-tls-verify" | "--skip-tls-verify" | "--no-verify-ssl" | "--cert-dir" | "--cacert" => {
+            Advice::new("Trust a certificate, or use plain HTTP").setting_with("ca-file", "FILE").setting("insecure")
+        }
+        "--plain-http" | "--dest-plain-http" | "--http" | "--allow-insecure" => {
+            Advice::new("Use plain HTTP").setting("insecure")
+        }
+        "--dest-creds" | "--creds" | "--credential" | "--password" | "--dest-username" | "--dest-password" | "-u"
+        | "-p" => Advice::new("Name the user, and pass the password on standard input:")
+            .command("printenv PASSWORD | ecr-push IMAGE.tar HOST/REPOSITORY:TAG --username NAME --password-stdin"),
+        "--authfile" | "--dest-authfile" | "--registry-config" => {
+            Advice::new("Set the variable REGISTRY_AUTH_FILE to the path of that file.")
+        }
+        "--additional-tag" | "--destination" => Advice::new("For another tag").setting_with("tag", "TAG"),
+        "--digestfile" => Advice::new("Write the digest to a file").setting_with("digest-file", "FILE"),
+        "--arch" | "--os" | "--variant" | "--override-arch" | "--override-os" => {
+            Advice::new("For one platform of an image").setting_with("platform", "linux/arm64")
+        }
+        "--dest-compress-format" | "--compression-format" => {
+            Advice::new("Choose the compression").setting_with("compression", "zstd")
+        }
+        "--dest-compress-level" => Advice::new("Choose the level").setting_with("compression-level", "6"),
+        "--debug" => Advice::new("Explain decisions and log every request").setting("verbose"),
+        "--retry" | "--retry-times" | "--max-retries" | "--push-retry" => {
+            Advice::new("Set the number of retries").setting_with("retries", "8")
+        }
+        "--endpoint-url" => Advice::new("Set the variable AWS_ENDPOINT_URL_ECR."),
+        "--no-progress" => Advice::new("Show no progress").setting_with("progress", "none"),
+        "--account" | "--account-id" | "--registry-ids" => {
+            Advice::new("Name the account of the registry").setting_with("registry-id", "ACCOUNT")
+        }
+        _ => return None,
+    };
+    Some(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{command, parse};
+    use super::*;
+
+    fn refused(arguments: &[&str]) -> Error {
+        parse(arguments.iter().map(Into::into).collect(), &|_| None).unwrap_err()
+    }
+
+    #[test]
+    fn options_of_other_tools_are_answered_with_options_that_exist() {
+        for option in [
+            "-a",
+            "-j",
+            "--json",
+            "--format",
+            "--timeout",
+            "--tls-verify",
+            "--plain-http",
+            "--dest-creds",
+            "--authfile",
+            "--additional-tag",
+            "--digestfile",
+            "--override-os",
+            "--compression-format",
+            "--debug",
+            "--retry-times",
+            "--endpoint-url",
+            "--no-progress",
+            "--account-id",
+        ] {
+            let advice = foreign(option).unwrap_or_else(|| panic!("{option} has no answer"));
+            for setting in advice.settings() {
+                let command = command();
+                let is_ours = command.get_arguments().any(|known| known.get_long() == Some(&*setting.name));
+                assert!(is_ours, "{option} is answered with --{}", setting.name);
+            }
+            let is_ours = |known: &clap::Arg| known.get_long().is_some_and(|long| option == format!("--{long}"));
+            assert!(!command().get_arguments().any(is_ours), "{option}");
+        }
+    }
+
+    #[test]
+    fn no_value_is_quoted_that_may_be_a_secret() {
+        for line in [
+            &["a.tar", "x.io/app", "--username", "me", "--password-stdin=hunter2"][..],
+            &["a.tar", "x.io/app", "--password=hunter2"],
+            &["a.tar", "x.io/app", "-phunter2"],
+            &["a.tar", "x.io/app", "--dest-creds=me:hunter2"],
+            &["inspect", "a.tar", "https://me:hunter2@x.io/app"],
+            &["a.tar", "https://me:hunter2@x.io/app"],
+            &["a.tar", "me:hunter2@x.io/app:1"],
+            &["a.tar", "me:hunt@er2@x.io/app@sha256:12"],
+        ] {
+            let error = refused(line);
+            let text = format!("{error} {:?} {}", error.causes(), error.advice().cloned().unwrap_or_default());
+            assert!(!text.contains("hunt") && !text.contains("er2"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Targets as they are typed: which registries, in which regions.
+
+use std::path::Path;
+
+use super::transports;
+use crate::error::{Advice, Code, Error, Result};
+use crate::oci::{Host, Target};
+
+/// Names of archives end with one of these.
+const ARCHIVES: [&str; 10] =
+    [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4"];
+
+/// Reads targets as they are typed, also as other tools write them. Looks at no registry, but whether a file of that name
+/// exists.
+///
+/// # Errors
+/// If a target is a file, as where the shell has replaced a pattern by several archives.
+pub(super) fn texts(typed: &[String]) -> Result<Vec<String>> {
+    typed.iter().map(|text| refuse_archive(text).and_then(|()| transports::target(text))).collect()
+}
+
+fn refuse_archive(text: &str) -> Result<()> {
+    let name = text.to_ascii_lowercase();
+    let is_archive = ARCHIVES.iter().any(|end| name.ends_with(end));
+    let why = match Path::new(text).is_file() {
+        true => "is a file",
+        false if is_archive => "looks like the name of an archive",
+        false => return Ok(()),
+    };
+    let advice = Advice::new(format!(
+        "One run pushes one archive: run ecr-push once for each. A repository of that name takes its tag, too: {text}:latest"
+    ));
+    Err(Error::usage(format!("the target {text:?} {why}")).code(Code::TargetInvalid).hint(advice))
+}
+
+/// Places targets without a host in these regions, one target a region.
+///
+/// # Errors
+/// If every target has a host, and one of them is in none of the regions.
+pub(super) fn in_regions(targets: Vec<Target>, regions: Vec<String>) -> Result<Vec<Target>> {
+    if regions.is_empty() {
+        return Ok(targets);
+    }
+    if targets.iter().all(|target| target.host.is_some()) {
+        let named = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
+        for (target, region) in named.filter(|(_, region)| !regions.contains(region)) {
+            let what = format!("{target} is in region {region}, but --region says {}", regions.join(", "));
+            return Err(Error::usage(what)
+                .code(Code::OptionConflict)
+                .hint("Leave --region out: the host says it all."));
+        }
+        return Ok(targets);
+    }
+    let placed = targets.into_iter().flat_map(|target| match &target.host {
+        Some(_) => vec![target],
+        None => {
+            let in_region = |region: &String| Target { region: Some(region.clone()), ..target.clone() };
+            regions.iter().map(in_region).collect()
+        }
+    });
+    Ok(placed.collect())
+}
+
+/// Gives VPC endpoints, and targets without a host, the account whose registry is meant.
+pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result<Vec<Target>> {
+    if let Some(account) = account
+        && (account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account: it takes twelve digits"))
+            .code(Code::ValueInvalid));
+    }
+    let is_of_use = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_endpoint));
+    let settle = |target: Target| match (&target.host, account) {
+        (Some(host), Some(account)) if host.is_endpoint() => {
+            Ok(Target { host: host.through_endpoint(account), ..target })
+        }
+        (Some(host), None) if host.is_endpoint() => Err(Error::usage(format!(
+            "{host} is a VPC endpoint, which leads to every registry of its region"
+        ))
+        .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on.")),
+        (Some(host), Some(account)) if !is_of_use && host.ecr().is_none_or(|ecr| ecr.account != account) => {
+            Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
+                .hint("Leave it out: the host says it all."))
+        }
+        _ => Ok(target),
+    };
+    targets.into_iter().map(settle).collect()
+}

@@ -1,0 +1,173 @@
+//! Places as other tools write them: skopeo's transports and ARNs.
+
+use std::path::PathBuf;
+
+use crate::error::{Advice, Code, Error, Result};
+use crate::image::Source;
+use crate::oci::{EcrHost, Host, Tag, region_code, without_login};
+
+/// Transports that name an archive on disk (containers-transports(5)).
+const ON_DISK: [&str; 4] = ["docker-archive:", "oci-archive:", "oci:", "dir:"];
+
+/// Transports that name an image in the storage of another program, with the program that saves it.
+const IN_STORAGE: [(&str, &str); 2] = [("docker-daemon:", "docker"), ("containers-storage:", "podman")];
+
+/// Reads an archive argument: a path, `-` for standard input, or a transport of skopeo. Returns the image that the
+/// transport names, too. A file whose name looks like a transport is written with `./`.
+///
+/// # Errors
+/// If the transport leads to something that is not an archive.
+pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
+    let Some(text) = path.to_str() else { return Ok((Source::Path(path), None)) };
+    if text == "-" {
+        return Ok((Source::StandardInput, None));
+    }
+    if let Some((transport, program)) = IN_STORAGE.into_iter().find(|(transport, _)| text.starts_with(transport)) {
+        let image = &text[transport.len()..];
+        return Err(Error::usage(format!("{transport} names an image of {program}, not an archive"))
+            .code(Code::ArchiveUnrecognized)
+            .hint(
+                Advice::new("Push it through a pipe:").command(format!("{program} save {image} | ecr-push - TARGET")),
+            ));
+    }
+    if let Some(image) = text.strip_prefix("docker://") {
+        let image = without_login(image);
+        return Err(Error::usage(format!("docker://{image} is in a registry, and not an archive"))
+            .code(Code::ArchiveUnrecognized)
+            .hint(
+                Advice::new("Copy it to an archive first:")
+                    .command(format!("skopeo copy --all docker://{image} oci-archive:image.tar")),
+            ));
+    }
+    let Some(transport) = ON_DISK.into_iter().find(|transport| text.starts_with(transport)) else {
+        return Ok((Source::Path(path), None));
+    };
+    let rest = &text[transport.len()..];
+    let (file, image) = match rest.split_once(':') {
+        Some((file, image)) if transport != "dir:" => (file, Some(image).filter(|image| !image.is_empty())),
+        _ => (rest, None),
+    };
+    if let Some(index) = image.and_then(|image| image.strip_prefix('@')) {
+        return Err(Error::usage(format!("{transport} with @{index} chooses an image by its number"))
+            .code(Code::ImageNotFound)
+            .hint(
+                Advice::new("Choose it by its name or ID").setting_with("image", "NAME").setting_with("image-id", "ID"),
+            ));
+    }
+    Ok((Source::Path(PathBuf::from(file)), image.map(str::to_owned)))
+}
+
+/// Rewrites a target that is written as a transport of skopeo or as an ARN to `HOST/REPOSITORY[:TAG]`.
+///
+/// # Errors
+/// If it names something that is not a repository of a registry.
+pub(super) fn target(text: &str) -> Result<String> {
+    let refuse = |what: String| Error::usage(what).code(Code::TargetInvalid);
+    if let Some(place) = text.strip_prefix("docker://") {
+        let has_host =
+            place.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
+        if !has_host {
+            // For skopeo that is Docker Hub, for everybody who reads this program's manual it is their own ECR.
+            return Err(refuse(format!("{text} names no registry"))
+                .hint(format!("For Docker Hub write docker.io/{place}. For your own ECR registry write {place}.")));
+        }
+        return Ok(place.to_owned());
+    }
+    let others = ON_DISK.into_iter().chain(IN_STORAGE.into_iter().map(|(transport, _)| transport));
+    let is_transport = |transport: &&str| match text.strip_prefix(*transport) {
+        // A repository or a host may be called so, with a tag or a port behind it.
+        Some(rest) if ["oci:", "dir:"].contains(transport) => !is_host_or_tag(rest),
+        rest => rest.is_some(),
+    };
+    if let Some(transport) = others.into_iter().find(is_transport) {
+        return Err(refuse(format!("{transport} names no registry, and a target is in a registry"))
+            .hint("Write the target as [HOST/]REPOSITORY[:TAG]."));
+    }
+    match text.strip_prefix("arn:") {
+        Some(arn) => of_arn(arn).ok_or_else(|| {
+            refuse(format!("{text:?} is not the ARN of a private ECR repository"))
+                .hint("It looks like arn:aws:ecr:eu-west-1:123456789012:repository/team/app, and :TAG may follow.")
+        }),
+        None => Ok(text.to_owned()),
+    }
+}
+
+fn is_host_or_tag(rest: &str) -> bool {
+    rest.parse::<Tag>().is_ok() || rest.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn of_arn(arn: &str) -> Option<String> {
+    let mut parts = arn.splitn(5, ':');
+    let (_partition, service, region, account, resource) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let repository = resource.strip_prefix("repository/")?;
+    if service != "ecr" || account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let region = region_code(region)?;
+    let host = Host::of_ecr(EcrHost { account: account.into(), region, fips: false, dual_stack: false });
+    Some(format!("{host}/{repository}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_on_disk_are_paths_with_an_image() {
+        for (text, path, image) in [
+            ("docker-archive:a/b.tar", "a/b.tar", None),
+            ("docker-archive:b.tar:team/app:1", "b.tar", Some("team/app:1")),
+            ("oci:layout:1.4", "layout", Some("1.4")),
+            ("oci-archive:a.tar:", "a.tar", None),
+            ("dir:a:b", "a:b", None),
+            ("./oci:a", "./oci:a", None),
+            ("a.tar", "a.tar", None),
+        ] {
+            assert_eq!(
+                source(path_of(text)).unwrap(),
+                (Source::Path(path_of(path)), image.map(str::to_owned)),
+                "{text}"
+            );
+        }
+        assert_eq!(source(path_of("-")).unwrap(), (Source::StandardInput, None));
+        for refused in ["docker://x.io/a", "docker-daemon:a:1", "containers-storage:a", "docker-archive:a.tar:@0"] {
+            assert!(source(path_of(refused)).is_err(), "{refused}");
+        }
+    }
+
+    fn path_of(text: &str) -> PathBuf {
+        PathBuf::from(text)
+    }
+
+    #[test]
+    fn targets_of_other_tools_are_read() {
+        for (text, read) in [
+            ("docker://x.io/a:1", "x.io/a:1"),
+            ("docker://localhost/a", "localhost/a"),
+            ("team/app:1", "team/app:1"),
+            ("oci:5000/app", "oci:5000/app"),
+            (
+                "arn:aws:ecr:eu-west-1:123456789012:repository/team/app:2",
+                "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:2",
+            ),
+            (
+                "arn:aws-cn:ecr:cn-north-1:123456789012:repository/a",
+                "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/a",
+            ),
+        ] {
+            assert_eq!(target(text).unwrap(), read);
+        }
+        for refused in [
+            "docker://team/app",
+            "oci:layout:1",
+            "dir:a/b",
+            "docker-daemon:app",
+            "arn:aws:ecr-public::123456789012:repository/a",
+            "arn:aws:s3:::bucket",
+            "arn:aws:ecr:eu-west-1:12:repository/a",
+        ] {
+            assert!(target(refused).is_err(), "{refused}");
+        }
+    }
+}

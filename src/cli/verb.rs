@@ -1,0 +1,125 @@
+//! The verb of a command line. Options may stand anywhere, also before it.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::builder::ArgAction;
+
+use super::command;
+use crate::error::{Advice, Code, Error, Result};
+
+/// The verb that is meant where none is given.
+const DEFAULT: &str = "push";
+
+/// Moves the verb to the front, past the options before it. The default verb is dropped.
+pub(super) fn first(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(at) = first_positional(&arguments).filter(|at| is_verb(&arguments[*at].to_string_lossy())) else {
+        return arguments;
+    };
+    let verb = arguments.remove(at);
+    if verb != DEFAULT {
+        arguments.insert(0, verb);
+    }
+    arguments
+}
+
+/// Refuses a misspelled verb, which would be taken for an archive.
+///
+/// # Errors
+/// If the first word resembles a verb and no such file exists.
+pub(super) fn refuse_misspelled(arguments: &[OsString]) -> Result<()> {
+    let Some(word) = first_positional(arguments).map(|at| arguments[at].to_string_lossy()) else { return Ok(()) };
+    if word.contains(['.', '/', '\\', ':']) || is_verb(&word) || Path::new(&*word).exists() {
+        return Ok(());
+    }
+    let verbs = verbs().into_iter().map(|verb| (strsim::damerau_levenshtein(&word, &verb), verb));
+    match verbs.min().filter(|(distance, verb)| *distance <= (verb.len() / 3).max(1)) {
+        Some((_, verb)) => Err(Error::usage(format!("there is no command {word}, and no archive of that name"))
+            .code(Code::CommandUnknown)
+            .hint(Advice::new("A similar command exists:").command(format!("ecr-push {verb}")))),
+        None => Ok(()),
+    }
+}
+
+fn is_verb(word: &str) -> bool {
+    verbs().iter().any(|verb| verb == word)
+}
+
+fn verbs() -> Vec<String> {
+    let command = command();
+    let named = command.get_subcommands().map(|verb| verb.get_name().to_owned());
+    named.chain([DEFAULT.to_owned(), "help".to_owned()]).collect()
+}
+
+/// Finds the first word that is neither an option nor the value of one.
+fn first_positional(arguments: &[OsString]) -> Option<usize> {
+    let mut words = arguments.iter().map(|argument| argument.to_string_lossy()).enumerate();
+    while let Some((at, word)) = words.next() {
+        match &*word {
+            "--" => return None,
+            option if option.len() > 1 && option.starts_with('-') => {
+                if takes_next_word(option) {
+                    words.next();
+                }
+            }
+            _ => return Some(at),
+        }
+    }
+    None
+}
+
+/// Whether the word after this option is its value, for any verb that has the option.
+fn takes_next_word(word: &str) -> bool {
+    let command = command();
+    let options = || std::iter::once(&command).chain(command.get_subcommands()).flat_map(clap::Command::get_arguments);
+    let takes_value = |option: &clap::Arg| {
+        matches!(option.get_action(), ArgAction::Set | ArgAction::Append) && !option.is_require_equals_set()
+    };
+    if let Some(long) = word.strip_prefix("--") {
+        return options().any(|option| option.get_long() == Some(long) && takes_value(option));
+    }
+    // In a cluster such as -qt the value of the last one follows, unless an earlier one has taken the rest.
+    let is_with_value = |short: char| options().any(|option| option.get_short() == Some(short) && takes_value(option));
+    let cluster = &word[1..];
+    cluster.find(is_with_value).is_some_and(|at| at + 1 == cluster.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn options_may_stand_before_the_verb() {
+        for (typed, read) in [
+            ("--region x policy team/app", "policy --region x team/app"),
+            ("--region=x policy team/app", "policy --region=x team/app"),
+            ("-q -t 1 policy a", "policy -q -t 1 a"),
+            ("-qt 1 policy a", "policy -qt 1 a"),
+            ("-t1 policy a", "policy -t1 a"),
+            ("--output json inspect a.tar", "inspect --output json a.tar"),
+            ("--listen 127.0.0.1:0 sandbox", "sandbox --listen 127.0.0.1:0"),
+            ("--sandbox push a.tar b", "--sandbox a.tar b"),
+            ("push a.tar b", "a.tar b"),
+        ] {
+            assert_eq!(first(words(typed)), words(read), "{typed}");
+        }
+        for unchanged in ["a.tar policy", "--tag policy a.tar b", "- policy", "-- policy", "--region policy a.tar b"] {
+            assert_eq!(first(words(unchanged)), words(unchanged), "{unchanged}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_verb_is_no_archive() {
+        for (line, cure) in [("inspct a.tar", "inspect"), ("--region x polcy a", "policy"), ("psuh a.tar b", "push")] {
+            let error = refuse_misspelled(&words(line)).unwrap_err();
+            assert_eq!(error.advice().unwrap().commands(), [format!("ecr-push {cure}")]);
+        }
+        for fine in ["inspect a.tar", "app.tar b", "./inspct b", "image b", "-"] {
+            assert!(refuse_misspelled(&words(fine)).is_ok(), "{fine}");
+        }
+    }
+}
