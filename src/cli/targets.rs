@@ -42,12 +42,11 @@ pub(super) fn in_regions(targets: Vec<Target>, regions: Vec<String>) -> Result<V
         return Ok(targets);
     }
     if targets.iter().all(|target| target.host.is_some()) {
-        let named = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
-        for (target, region) in named.filter(|(_, region)| !regions.contains(region)) {
+        let mut named = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
+        if let Some((target, region)) = named.find(|(_, region)| !regions.contains(region)) {
             let what = format!("{target} is in region {region}, but --region says {}", regions.join(", "));
-            return Err(Error::usage(what)
-                .code(Code::OptionConflict)
-                .hint("Leave --region out: the host says it all."));
+            let error = Error::usage(what).code(Code::OptionConflict);
+            return Err(error.hint("Leave --region out: the host says it all."));
         }
         return Ok(targets);
     }

@@ -138,12 +138,17 @@ pub(super) const REGISTRY_ENDPOINT: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
 pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Host>> {
     let Some(value) = environment(REGISTRY_ENDPOINT).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = value.to_string_lossy();
-    let host: Host = text.trim_start_matches("http://").trim_end_matches('/').parse()?;
-    if !host.is_loopback() {
-        return Err(Error::usage(format!("{REGISTRY_ENDPOINT} names {host}, which is not this machine"))
-            .hint("It is for tests and takes a loopback address only: http://127.0.0.1:5050"));
+    let refuse = |what: String| {
+        Err(Error::usage(what)
+            .code(Code::ValueInvalid)
+            .hint("It is for tests and takes a loopback address only: http://127.0.0.1:5050"))
+    };
+    // What is not an address is not quoted: it may contain a login.
+    match text.trim_start_matches("http://").trim_end_matches('/').parse::<Host>() {
+        Ok(host) if host.is_loopback() => Ok(Some(host)),
+        Ok(host) => refuse(format!("{REGISTRY_ENDPOINT} names {host}, which is not this machine")),
+        Err(_) => refuse(format!("{REGISTRY_ENDPOINT} is not an address")),
     }
-    Ok(Some(host))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::held::{in_time, said};
 use super::policies::{Policies, Policy};
 use super::{Event, Events, Request};
 use crate::ecr::{Ecr, Existence, NewRepository, Place, Template};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 
 impl Destination {
     /// Sees to it that the repository is there, which the look at the tags may have told.
@@ -71,6 +71,7 @@ impl Destination {
                 let (name, host, hint) = (name.clone(), self.host.clone(), self.creation());
                 let absent = || {
                     Error::new(Kind::Refused, format!("the repository {name} does not exist in {host}"))
+                        .code(Code::RepositoryNotFound)
                         .hint(format!("Add --create-repository, or create it first:\n  {hint}"))
                 };
                 let template = in_time(ecr.template(account, &name)).await.map_err(|error| said(&error));

@@ -2,7 +2,7 @@
 
 use super::Destination;
 use crate::ecr::EcrPublic;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::push::{Event, Events, Request};
 
 impl Destination {
@@ -66,7 +66,7 @@ impl Destination {
         let hint = format!("Give AWS credentials, or create it first:\n  {}", self.creation());
         let absent = || {
             let what = format!("the repository {name} does not exist in {host}, and a docker login cannot create it");
-            Error::new(Kind::Refused, what).hint(hint.clone())
+            Error::new(Kind::Refused, what).code(Code::RepositoryNotFound).hint(hint.clone())
         };
         match exists {
             Some(false) if request.create_repository || host.is_ecr_public() => Err(absent()),
