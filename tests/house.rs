@@ -42,7 +42,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 20] = [
+const ONLY_IN: [(&str, &str); 21] = [
     ("aws_config", "ecr"),
     ("aws_credential_types", "ecr"),
     ("aws_sdk_ecr", "ecr"),
@@ -50,6 +50,7 @@ const ONLY_IN: [(&str, &str); 20] = [
     ("aws_sdk_sts", "ecr"),
     ("aws_smithy_http_client", "ecr"),
     ("aws_smithy_runtime_api", "ecr"),
+    ("aws_smithy_types", "ecr"),
     ("axum", "sandbox"),
     ("bzip2", "layer"),
     ("clap", "cli"),

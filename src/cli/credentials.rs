@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::environment::{refuse_unexpanded, refuse_unexpanded_secret};
 use super::values::given;
-use crate::ecr::{Base, IdToken, Keys, Role, Secret, Sources};
+use crate::ecr::{self, Base, ContainerEndpoint, ContainerToken, IdToken, Keys, Role, Secret, Sources, WebIdentity};
 use crate::error::{Error, Result};
 
 /// The options for credentials.
@@ -125,7 +125,19 @@ impl CredentialArgs {
             ),
         ];
         let notes = notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text.to_owned()).collect();
-        Ok(Sources { base, roles, region: region(environment), notes })
+        let region = region(environment);
+        let github = ci.text("GITHUB_ACTIONS").is_some_and(|text| text == "true");
+        let github_without_token = github
+            && ci.text("ACTIONS_ID_TOKEN_REQUEST_URL").is_none()
+            && !roles.is_empty()
+            && matches!(base, Base::Chain);
+        let environment = Box::new(ecr::Environment {
+            container: ci.container(),
+            web_identity: ci.web_identity(),
+            without_metadata: ci.text("AWS_EC2_METADATA_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true")),
+            github_without_token,
+        });
+        Ok(Sources { base, roles, region, notes, environment })
     }
 
     fn roles(&self, ci: &Environment<'_>) -> Result<Vec<Role>> {
@@ -220,6 +232,28 @@ impl Environment<'_> {
     fn text(&self, name: &str) -> Option<String> {
         let value = (self.0)(name)?.to_string_lossy().trim().to_owned();
         (!value.is_empty()).then_some(value)
+    }
+
+    /// The endpoint of the container's credentials. Where there are two, the first one counts, as for the AWS CLI.
+    fn container(&self) -> Option<ContainerEndpoint> {
+        let relative = self.text("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+        let is_relative = relative.is_some();
+        let address = relative.or_else(|| self.text("AWS_CONTAINER_CREDENTIALS_FULL_URI"))?;
+        let file = self.text("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(|path| ContainerToken::File(path.into()));
+        let token = self.text("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|text| ContainerToken::Text(Secret::new(text)));
+        Some(ContainerEndpoint { relative: is_relative, address: Secret::new(address), token: file.or(token) })
+    }
+
+    /// The token file of the environment.
+    fn web_identity(&self) -> Option<WebIdentity> {
+        let file = self.text("AWS_WEB_IDENTITY_TOKEN_FILE")?.into();
+        let role = self.text("AWS_ROLE_ARN").map(|arn| Role {
+            arn,
+            external_id: None,
+            session_name: self.text("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| SESSION_NAME.to_owned()),
+            duration: None,
+        });
+        Some(WebIdentity { file, role })
     }
 
     /// A pair of keys. Half of one is an error, and so is a variable that the pipeline did not fill in.

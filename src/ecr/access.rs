@@ -1,6 +1,7 @@
 //! Where AWS credentials are to come from: what the command line and the CI's environment say of it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Something that is never printed.
@@ -56,6 +57,50 @@ pub struct Sources {
     pub region: Option<(&'static str, String)>,
     /// What is worth a line: something that was named and is not used.
     pub notes: Vec<String>,
+    /// What else the environment says about credentials.
+    pub environment: Box<Environment>,
+}
+
+/// What the environment says about credentials beside keys and profiles.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// The endpoint that gives a container its credentials, if one is named.
+    pub container: Option<ContainerEndpoint>,
+    /// The token file, as EKS sets one for a service account (IRSA).
+    pub web_identity: Option<WebIdentity>,
+    /// Whether EC2's metadata service must not be asked.
+    pub without_metadata: bool,
+    /// GitHub Actions runs the job, and gives it no OIDC token to assume the named role with.
+    pub github_without_token: bool,
+}
+
+/// A token file, and the role that is assumed with it.
+#[derive(Clone, Debug)]
+pub struct WebIdentity {
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`
+    pub file: PathBuf,
+    /// `AWS_ROLE_ARN`, which belongs to it.
+    pub role: Option<Role>,
+}
+
+/// The endpoint that gives a container its credentials.
+#[derive(Clone, Debug)]
+pub struct ContainerEndpoint {
+    /// Whether the address is only a path, of the endpoint of Amazon ECS.
+    pub relative: bool,
+    /// The address, the path of which is a secret.
+    pub address: Secret,
+    /// What the endpoint wants to see.
+    pub token: Option<ContainerToken>,
+}
+
+/// What a container's endpoint wants to see.
+#[derive(Clone, Debug)]
+pub enum ContainerToken {
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`
+    Text(Secret),
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`
+    File(PathBuf),
 }
 
 /// The credentials to begin with.
@@ -105,6 +150,8 @@ pub enum IdToken {
         /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`
         bearer: Secret,
     },
+    /// A file that holds the token, as EKS mounts one.
+    File(PathBuf),
     /// A variable that holds the token, as GitLab and Bitbucket set one.
     Variable {
         /// The variable.

@@ -7,7 +7,7 @@ mod clock;
 mod denied;
 mod strict;
 
-use crate::error::{Answer, Error, Kind};
+use crate::error::{Advice, Answer, Code, Error, Kind};
 use crate::oci::{EcrHost, Host, Repository};
 
 /// The place that an answer is about.
@@ -31,9 +31,9 @@ pub fn advise(error: Error, place: Option<&Place>) -> Error {
 pub fn advise_on(error: Error, place: Option<&Place>, manifest: &[u8]) -> Error {
     let Some(answer) = error.answer() else { return advise_on_silence(error) };
     let case = Case { answer, kind: error.kind(), place, manifest };
-    let found = ROWS.iter().filter(|row| row.is_about(answer)).find_map(|row| (row.means)(&case));
-    match found {
-        Some(Advice { kind, text }) => error.of_kind(kind).hint(text),
+    let mut rows = ROWS.iter().filter(|row| row.is_about(answer));
+    match rows.find_map(|row| Some((row.code, (row.means)(&case)?))) {
+        Some((code, Meaning { kind, advice })) => error.of_kind(kind).code(code).hint(advice),
         None => error,
     }
 }
@@ -46,10 +46,10 @@ struct Case<'a> {
     manifest: &'a [u8],
 }
 
-/// What it means and what to do, and what sort of failure it is.
-struct Advice {
+/// What sort of failure an answer is, and what to do about it.
+struct Meaning {
     kind: Kind,
-    text: String,
+    advice: Advice,
 }
 
 /// A row of the table.
@@ -60,8 +60,10 @@ struct Row {
     statuses: &'static [u16],
     /// It says one of these, in any case. None: anything.
     says: &'static [&'static str],
+    /// The stable name of the failure.
+    code: Code,
     /// What it means then; `None` leaves it to a later row.
-    means: fn(&Case<'_>) -> Option<Advice>,
+    means: fn(&Case<'_>) -> Option<Meaning>,
 }
 
 impl Row {
@@ -78,87 +80,109 @@ const fn row(
     codes: &'static [&'static str],
     statuses: &'static [u16],
     says: &'static [&'static str],
-    means: fn(&Case<'_>) -> Option<Advice>,
+    code: Code,
+    means: fn(&Case<'_>) -> Option<Meaning>,
 ) -> Row {
-    Row { codes, statuses, says, means }
+    Row { codes, statuses, says, code, means }
 }
 
 /// From the particular to the general: the first row that knows what to say has the word.
 const ROWS: [Row; 28] = [
     // Who answered?
-    row(&[], &[407], &[], |case| case.of_kind(Kind::Permission, PROXY_LOGIN)),
-    row(&[], &[], &[], page),
+    row(&[], &[407], &[], Code::ProxyFailed, |case| case.of_kind(Kind::Permission, PROXY_LOGIN)),
+    row(&[], &[], &[], Code::ProtocolViolation, page),
     // Rights.
-    row(&[], &[], &["not authorized to perform"], denied::said),
+    row(&[], &[], &["not authorized to perform"], Code::PermissionDenied, denied::said),
     // The repository and its settings.
-    row(&["NAME_UNKNOWN", "RepositoryNotFound"], &[], &[], absent),
-    row(&["TAG_INVALID", "ImageTagAlreadyExists"], &[], &["immutable", "already exists"], |case| {
-        let tag = "The tag exists and the repository does not let tags move: push under another tag";
-        case.of_kind(
-            Kind::Refused,
-            &format!("{tag}, or change the repository's tag mutability{}", case.let_tags_move()),
-        )
-    }),
-    row(&["Kms"], &[], &[], key),
-    row(&[], &[], &["kms key", "kms:", "kmsexception"], key),
+    row(&["NAME_UNKNOWN", "RepositoryNotFound"], &[], &[], Code::RepositoryNotFound, absent),
+    row(
+        &["TAG_INVALID", "ImageTagAlreadyExists"],
+        &[],
+        &["immutable", "already exists"],
+        Code::TagImmutable,
+        immutable,
+    ),
+    row(&["Kms"], &[], &[], Code::Rejected, key),
+    row(&[], &[], &["kms key", "kms:", "kmsexception"], Code::Rejected, key),
     // Quotas: a wait does not lift them.
-    row(&[], &[], &["Limit on number of layers"], |case| {
+    row(&[], &[], &["Limit on number of layers"], Code::QuotaExceeded, |case| {
         case.of_kind(Kind::Refused, "Make the image of fewer layers. How many ECR takes is not published; it was 127.")
     }),
-    row(&["LimitExceeded"], &[], &[], quota),
-    row(&[], &[400, 403, 405], &QUOTA, |case| if case.says_any(&QUOTA) { quota(case) } else { None }),
-    row(&["LayerPartTooSmall"], &[], &[], |case| case.says(PARTS)),
-    row(&[], &[], &["at least 5MB", "layer part size"], |case| case.says(PARTS)),
+    row(&["LimitExceeded"], &[], &[], Code::QuotaExceeded, quota),
+    row(&[], &[400, 403, 405], &["quota", "limit", "maximum"], Code::QuotaExceeded, |case| {
+        if case.is_about_a_quota() { quota(case) } else { None }
+    }),
+    row(&["LayerPartTooSmall"], &[], &[], Code::BlobRejected, |case| case.says(PARTS)),
+    row(&[], &[], &["at least 5MB", "layer part size"], Code::BlobRejected, |case| case.says(PARTS)),
     // Manifests and tags.
-    row(&[], &[], &["'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'"], strict::manifest),
-    row(&[], &[], &["Member must have length less than or equal to 4194304"], |case| {
+    row(
+        &[],
+        &[],
+        &["'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'"],
+        Code::ManifestRejected,
+        strict::manifest,
+    ),
+    row(&[], &[], &["Member must have length less than or equal to 4194304"], Code::ManifestRejected, |case| {
         case.says("ECR takes manifests of 4 MiB at most. Leave annotations out, or list fewer platforms in one index.")
     }),
-    row(&[], &[], &["at 'imageTag' failed"], |case| {
+    row(&[], &[], &["at 'imageTag' failed"], Code::Rejected, |case| {
         case.says("ECR takes tags of letters, digits, '_', '.' and '-', 128 at most. Push under another tag.")
     }),
-    row(&["MANIFEST_BLOB_UNKNOWN", "LayersNotFound", "ReferencedImagesNotFound"], &[], &[], |case| {
-        case.says(
-            "What the manifest lists is not in the repository any more: a lifecycle policy or a person may have \
-             removed it meanwhile. Run the same command again.",
-        )
-    }),
+    row(
+        &["MANIFEST_BLOB_UNKNOWN", "LayersNotFound", "ReferencedImagesNotFound"],
+        &[],
+        &[],
+        Code::ManifestRejected,
+        |case| {
+            case.says(
+                "What the manifest lists is not in the repository any more: a lifecycle policy or a person may have \
+                 removed it meanwhile. Run the same command again.",
+            )
+        },
+    ),
     // Too much at once.
-    row(&["TOOMANYREQUESTS", "Throttl", "TooManyRequests"], &[], &[], throttled),
-    row(&[], &[429], &[], throttled),
+    row(&["TOOMANYREQUESTS", "Throttl", "TooManyRequests"], &[], &[], Code::Throttled, throttled),
+    row(&[], &[429], &[], Code::Throttled, throttled),
     // Credentials.
-    row(&["RequestTimeTooSkewed", "RequestExpired"], &[], &[], clock::off),
-    row(&["InvalidSignature", "SignatureDoesNotMatch"], &[], &["scoped to a valid region"], |case| {
+    row(&["RequestTimeTooSkewed", "RequestExpired"], &[], &[], Code::CredentialsRejected, clock::off),
+    row(&SIGNATURE, &[], &["scoped to a valid region"], Code::CredentialsRejected, |case| {
         case.of_kind(
             Kind::Permission,
             "The API that answered is in another region than was asked for. Check the region, and AWS_ENDPOINT_URL_ECR, \
              AWS_ENDPOINT_URL and `endpoint_url` of the profile, which lead to one API for all regions.",
         )
     }),
-    row(&["InvalidSignature", "SignatureDoesNotMatch"], &[], &[], clock::signature),
-    row(&["UnrecognizedClient", "InvalidClientTokenId"], &[], &[], |case| {
+    row(&SIGNATURE, &[], &[], Code::CredentialsRejected, clock::signature),
+    row(&["UnrecognizedClient", "InvalidClientTokenId"], &[], &[], Code::CredentialsRejected, |case| {
         case.says(
             "AWS does not know this access key, or not in this region: check the credentials and the region. Keys of \
              a role only count with their session token (AWS_SESSION_TOKEN).",
         )
     }),
-    row(&["ExpiredToken"], &[], &[], |case| case.says("The credentials have expired: get new ones and run again.")),
-    row(&["OptInRequired"], &[], &[], |case| {
+    row(&["ExpiredToken"], &[], &[], Code::CredentialsRejected, |case| {
+        case.says("The credentials have expired: get new ones and run again.")
+    }),
+    row(&["OptInRequired"], &[], &[], Code::CredentialsRejected, |case| {
         case.says("The account has not turned this region on (AWS console, Account, AWS Regions), or has no ECR yet.")
     }),
-    row(&["MissingAuthenticationToken", "IncompleteSignature"], &[], &[], |case| {
+    row(&["MissingAuthenticationToken", "IncompleteSignature"], &[], &[], Code::CredentialsRejected, |case| {
         case.says(
             "The signature did not arrive whole: a proxy on the way takes headers out. Let it pass AWS's hosts \
              untouched (NO_PROXY=.amazonaws.com).",
         )
     }),
-    row(&[], &[400, 401, 403], &["authorization token is invalid", "not authorized", "no basic auth"], foreign_token),
-    row(&["AccessDenied"], &[], &[], denied::unsaid),
-    row(&[], &[401, 403], &[], denied::unsaid),
+    row(
+        &[],
+        &[400, 401, 403],
+        &["authorization token is invalid", "not authorized", "no basic auth"],
+        Code::CredentialsRejected,
+        foreign_token,
+    ),
+    row(&["AccessDenied"], &[], &[], Code::PermissionDenied, denied::unsaid),
+    row(&[], &[401, 403], &[], Code::PermissionDenied, denied::unsaid),
 ];
 
-/// How quotas are spoken of.
-const QUOTA: [&str; 4] = ["quota", "limit exceeded", "maximum number", "limit of"];
+const SIGNATURE: [&str; 2] = ["InvalidSignature", "SignatureDoesNotMatch"];
 
 const PROXY_LOGIN: &str = "A proxy on the way wants a login of its own. Put it into the proxy's address: \
                            HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.";
@@ -167,33 +191,35 @@ const PARTS: &str = "ECR takes parts of 5 to 10 MiB. Leave --chunk-size out; if 
                      requests.";
 
 impl Case<'_> {
-    /// The words for an error of the kind that its status stands for.
-    fn says(&self, text: &str) -> Option<Advice> {
-        self.of_kind(self.kind, text)
+    /// Advice for an error of the kind that its status stands for.
+    fn says(&self, advice: impl Into<Advice>) -> Option<Meaning> {
+        self.of_kind(self.kind, advice)
     }
 
-    fn of_kind(&self, kind: Kind, text: &str) -> Option<Advice> {
-        Some(Advice { kind, text: text.to_owned() })
+    fn of_kind(&self, kind: Kind, advice: impl Into<Advice>) -> Option<Meaning> {
+        Some(Meaning { kind, advice: advice.into() })
     }
 
-    /// Whether the answer has any of these words, names in quotes left out: a repository may be called `team/parts`.
+    /// The words of the message in lower case, without names in quotes: a repository may be called `team/parts`.
+    fn words(&self) -> String {
+        self.answer.message.to_ascii_lowercase().split('\'').step_by(2).collect()
+    }
+
+    /// Whether the answer has any of these words outside of quotes.
     fn says_any(&self, words: &[&str]) -> bool {
-        let message: String = self.answer.message.to_ascii_lowercase().split('\'').step_by(2).collect();
+        let message = self.words();
         words.iter().any(|words| message.contains(words))
     }
 
-    /// The command that lets tags move.
-    fn let_tags_move(&self) -> String {
-        self.place.map_or_else(
-            || ".".to_owned(),
-            |Place { host, repository }| {
-                format!(
-                    ":\n  aws ecr put-image-tag-mutability --repository-name {repository} --region {} \
-                     --image-tag-mutability MUTABLE",
-                    host.region
-                )
-            },
-        )
+    /// Whether the answer says that a count or a size has reached its end. A number and its bound make a quota, in
+    /// whatever words: `has the maximum allowed number of images`, `exceeds the maximum allowed number of tags per image`.
+    fn is_about_a_quota(&self) -> bool {
+        let message = self.words();
+        let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        // A value that is malformed breaks a constraint of the API, which is no quota.
+        !message.contains("failed to satisfy constraint")
+            && (has(&["quota"])
+                || has(&["limit", "maximum"]) && has(&["number of", "limit of", "exceed", "reached", "allowed"]))
     }
 
     /// The actions that what was asked takes, most telling last, and the repository that they are on.
@@ -250,51 +276,55 @@ pub fn opens_upload(asked: &str) -> bool {
     needed(asked).is_some_and(|(actions, _)| actions == ["ecr:InitiateLayerUpload"])
 }
 
-fn absent(case: &Case<'_>) -> Option<Advice> {
+fn absent(case: &Case<'_>) -> Option<Meaning> {
     let Place { host, repository } = case.place?;
     let region = &host.region;
-    case.of_kind(
-        Kind::Refused,
-        &format!(
-            "Add --create-repository, or create it:\n  aws ecr create-repository --repository-name {repository} --region \
-             {region}"
-        ),
-    )
+    let create = format!("aws ecr create-repository --repository-name {repository} --region {region}");
+    case.of_kind(Kind::Refused, Advice::new("Add --create-repository, or create it:").command(create))
+}
+
+fn immutable(case: &Case<'_>) -> Option<Meaning> {
+    let another = "The tag exists and the repository does not let tags move: push under another tag";
+    let advice = match case.place {
+        Some(Place { host, repository }) => {
+            Advice::new(format!("{another}, or change the repository's tag mutability:")).command(format!(
+                "aws ecr put-image-tag-mutability --repository-name {repository} --region {} --image-tag-mutability MUTABLE",
+                host.region
+            ))
+        }
+        None => format!("{another}, or change the repository's tag mutability.").into(),
+    };
+    case.of_kind(Kind::Refused, advice)
 }
 
 /// What ECR refuses it refuses in JSON. A page of 5xx may be that of AWS's own load balancer.
-fn page(case: &Case<'_>) -> Option<Advice> {
+fn page(case: &Case<'_>) -> Option<Meaning> {
     if !case.answer.is_page || case.kind == Kind::Unavailable {
         return None;
     }
     let place = case
         .place
         .map_or_else(|| ".amazonaws.com".to_owned(), |place| Host::of_ecr(place.host.clone()).as_str().to_owned());
-    case.says(&format!(
+    case.says(format!(
         "ECR sends no web pages: a proxy or a firewall on the way answered. Have it let {place} pass, or go round it \
          (NO_PROXY={place})."
     ))
 }
 
-fn key(case: &Case<'_>) -> Option<Advice> {
-    let describe = case.place.map_or_else(String::new, |Place { host, repository }| {
-        format!(
-            " Which key it is:\n  aws ecr describe-repositories --repository-names {repository} --region {}",
-            host.region
-        )
-    });
-    case.of_kind(
-        Kind::Refused,
-        &format!(
-            "The repository is encrypted with a key of AWS KMS, and ECR cannot use it: it has to be enabled and in the same \
-             region, and whoever creates the repository needs kms:CreateGrant, kms:DescribeKey and kms:RetireGrant on it, \
-             in the key's own policy, too.{describe}"
-        ),
-    )
+fn key(case: &Case<'_>) -> Option<Meaning> {
+    let text = "The repository is encrypted with a key of AWS KMS, and ECR cannot use it: it has to be enabled and in the same \
+                region, and whoever creates the repository needs kms:CreateGrant, kms:DescribeKey and kms:RetireGrant on it, \
+                in the key's own policy, too.";
+    let advice = match case.place {
+        Some(Place { host, repository }) => Advice::new(format!("{text} Which key it is:"))
+            .command(format!("aws ecr describe-repositories --repository-names {repository} --region {}", host.region)),
+        None => text.into(),
+    };
+    case.of_kind(Kind::Refused, advice)
 }
 
 /// Numbers from the ECR user guide, "Amazon ECR service quotas".
-fn quota(case: &Case<'_>) -> Option<Advice> {
+fn quota(case: &Case<'_>) -> Option<Meaning> {
     let which = if case.says_any(&["repositories"]) {
         "100,000 repositories a region: delete some, or have the quota raised (Service Quotas, Amazon ECR)"
     } else if case.says_any(&["tags"]) {
@@ -307,21 +337,21 @@ fn quota(case: &Case<'_>) -> Option<Advice> {
         "100,000 images a repository: have a lifecycle policy expire old ones, or have the quota raised (Service Quotas, \
          Amazon ECR)"
     };
-    let expires = case.place.filter(|_| which.contains("lifecycle")).map(|Place { host, repository }| {
-        format!(
-            " With a policy in policy.json:\n  aws ecr put-lifecycle-policy --repository-name {repository} --region {} \
-             --lifecycle-policy-text file://policy.json",
-            host.region
-        )
-    });
-    let expires = expires.unwrap_or_default();
-    case.of_kind(
-        Kind::Refused,
-        &format!("A quota is used up, which waiting does not help. By default it is {which}.{expires}"),
-    )
+    let text = format!("A quota is used up, which waiting does not help. By default it is {which}.");
+    let advice = match case.place {
+        Some(Place { host, repository }) if which.contains("lifecycle") => {
+            Advice::new(format!("{text} With a policy in policy.json:")).command(format!(
+                "aws ecr put-lifecycle-policy --repository-name {repository} --region {} --lifecycle-policy-text \
+                 file://policy.json",
+                host.region
+            ))
+        }
+        _ => text.into(),
+    };
+    case.of_kind(Kind::Refused, advice)
 }
 
-fn throttled(case: &Case<'_>) -> Option<Advice> {
+fn throttled(case: &Case<'_>) -> Option<Meaning> {
     let (actions, _) = case.needed().unwrap_or_default();
     let asked = actions.last().copied().unwrap_or("these calls");
     let rate = ACTIONS.iter().find(|(action, _)| *action == asked).and_then(|(_, rate)| *rate);
@@ -330,18 +360,18 @@ fn throttled(case: &Case<'_>) -> Option<Advice> {
     });
     case.of_kind(
         Kind::Unavailable,
-        &format!(
+        format!(
             "ECR limits {asked}.{rate} Run the same command again to carry on, with fewer pushes at the same time or a lower \
              --concurrency, or have the quota raised (Service Quotas, Amazon ECR)."
         ),
     )
 }
 
-fn foreign_token(case: &Case<'_>) -> Option<Advice> {
+fn foreign_token(case: &Case<'_>) -> Option<Meaning> {
     let Place { host, .. } = case.place?;
     case.of_kind(
         Kind::Permission,
-        &format!(
+        format!(
             "The registry does not take the login that ECR's API gave out. One holds in its own region and partition only, \
              and this registry is in {}: take AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_ECR and `endpoint_url` of the profile out \
              if they lead elsewhere.",
@@ -355,14 +385,14 @@ fn advise_on_silence(error: Error) -> Error {
     let causes = error.causes().join(": ");
     let says = |words: &[&str]| words.iter().any(|words| causes.contains(words));
     if says(&["UnknownIssuer", "it was issued by", "self-signed", "self signed"]) {
-        return error.of_kind(Kind::Refused).hint(
+        return error.of_kind(Kind::Refused).code(Code::TlsFailed).hint(
             "ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy that looks into TLS \
              (Zscaler, Blue Coat and their like) shows its own. Add its CA to the machine's certificates, or name it with \
              --ca-file FILE or AWS_CA_BUNDLE.",
         );
     }
     if says(&["proxy authorization required", "407 Proxy Authentication Required"]) {
-        return error.of_kind(Kind::Permission).hint(PROXY_LOGIN);
+        return error.of_kind(Kind::Permission).code(Code::ProxyFailed).hint(PROXY_LOGIN);
     }
     error
 }

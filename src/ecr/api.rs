@@ -18,10 +18,11 @@ use base64::engine::general_purpose::STANDARD;
 
 pub use self::doubt::Doubt;
 use super::access::Access;
+use super::body::{Unreadable, unreadable};
 use super::credentials::NotReady;
 use super::network::Network;
 use super::settings::Settings;
-use crate::error::{Error, Kind, Result, root_cause};
+use crate::error::{Code, Error, Kind, Result, root_cause};
 use crate::oci::{Digest, EcrHost, Host, Repository, TagPattern};
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
@@ -234,6 +235,23 @@ impl Ecr {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
+        match unreadable(&error) {
+            Some(why @ Unreadable::TooLong(_)) => {
+                let error = Error::new(Kind::Refused, doing).code(Code::ProtocolViolation).because(why.to_string());
+                return error
+                    .hint("AWS sends no such answer: check the proxy, and the endpoint if another one is set.");
+            }
+            Some(why @ Unreadable::Cut(_)) => {
+                let why = format!("{why}: {}", root_cause(why));
+                let error = Error::new(Kind::Unavailable, doing).code(Code::ConnectionLost).because(why);
+                return error.hint("Run the same command again.");
+            }
+            None => {}
+        }
+        if said::is_cut(&error) {
+            let error = Error::new(Kind::Unavailable, doing).code(Code::ConnectionLost);
+            return error.because("the answer broke off").hint("Run the same command again.");
+        }
         if let Some(answer) = said::answer(&error) {
             return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).answered(answer);
         }

@@ -6,24 +6,25 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
-use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
-use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use tokio::sync::Mutex;
 
-use super::access::{Base, IdToken, Keys, Role, Sources};
+use super::access::{Base, IdToken, Keys, Role, Sources, WebIdentity};
+use super::container::Container;
 use super::federation::Federated;
+use super::missing::{hop_limit, without_token};
 use super::network::Network;
 use super::refusal::refused;
-use crate::error::{Error, Kind, root_cause};
+use super::told::silent;
+use crate::error::{Code, Error, Kind, root_cause};
 
 /// Credentials are renewed when they have as little time left.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -39,6 +40,8 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     stages: Vec<Stage>,
+    /// GitHub Actions gives no OIDC token, with which the first role would have been assumed.
+    github_without_token: bool,
 }
 
 /// Why there are no credentials.
@@ -72,7 +75,7 @@ impl Identity {
         let mut roles = sources.roles.iter();
         let first = match &sources.base {
             Base::Profile(name) => {
-                let profile = ProfileFileCredentialsProvider::builder().configure(aws).profile_name(name).build();
+                let profile = profile(sources, aws, machine, network).profile_name(name).build();
                 Stage::of(format!("the profile {name}"), profile)
             }
             Base::Keys(keys) => Stage::of(format!("the keys of {}", keys.variable), fixed(keys)),
@@ -83,7 +86,7 @@ impl Identity {
                 let sts = aws_sdk_sts::Client::new(sts);
                 Stage::of(what, Federated { sts, token: token.clone(), role, network: network.clone() })
             }
-            Base::Chain => Stage::first_of(chain(aws, machine)),
+            Base::Chain => Stage::first_of(chain(sources, sts, aws, machine, network)),
         };
         let mut stages = vec![first.clone()];
         let mut before = first;
@@ -91,19 +94,28 @@ impl Identity {
             before = Stage::of(format!("the role {}", role.arn), assumed(role, sts, before).await);
             stages.push(before.clone());
         }
-        Self { stages }
+        Self { stages, github_without_token: sources.environment.github_without_token }
     }
 
     /// The same credentials always, of a stand-in.
     pub(super) fn fixed(credentials: Credentials) -> Self {
-        Self { stages: vec![Stage::of("the sandbox".into(), credentials)] }
+        Self { stages: vec![Stage::of("the sandbox".into(), credentials)], github_without_token: false }
     }
 
     /// Sees to it that there are credentials which still live for a while.
     pub(super) async fn ready(&self) -> Result<(), NotReady> {
-        for stage in &self.stages {
+        for (n, stage) in self.stages.iter().enumerate() {
             if let Err(why) = stage.credentials().await {
-                return Err(stage.explain(&why));
+                return Err(match stage.explain(&why) {
+                    NotReady::Nowhere(error) if self.github_without_token => NotReady::Nowhere(without_token(error)),
+                    // The caller's right to assume the role.
+                    NotReady::Broken(error)
+                        if self.github_without_token && n == 1 && error.kind() == Kind::Permission =>
+                    {
+                        NotReady::Broken(without_token(error))
+                    }
+                    explained => explained,
+                });
             }
         }
         Ok(())
@@ -192,14 +204,14 @@ impl Stage {
                 NotReady::Broken(refused(Error::new(Kind::Permission, what), error, profile))
             }
             _ => {
+                let cure = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile NAME, or --role-arn in a CI \
+                            with OIDC, or run where a role is attached.";
+                let silent = tried.iter().find_map(|(_, error)| silent(error));
+                let advice = silent.map_or_else(|| cure.into(), |silent| hop_limit(cure, &silent.host));
                 let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", why_none(name, error)));
-                let error = Error::new(Kind::Permission, "no AWS credentials were found")
-                    .because(format!("tried{}", tried.collect::<String>()))
-                    .hint(
-                        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile NAME, or --role-arn in a CI \
-                         with OIDC, or run where a role is attached.",
-                    );
-                NotReady::Nowhere(error)
+                let error =
+                    Error::new(Kind::Permission, "no AWS credentials were found").code(Code::CredentialsMissing);
+                NotReady::Nowhere(error.because(format!("tried{}", tried.collect::<String>())).hint(advice))
             }
         }
     }
@@ -228,12 +240,7 @@ impl fmt::Debug for Stage {
 fn why_none(name: &str, error: &CredentialsError) -> String {
     match (name, error) {
         (ENVIRONMENT, CredentialsError::CredentialsNotLoaded(_)) => "AWS_ACCESS_KEY_ID is not set".into(),
-        (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => {
-            "AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set".into()
-        }
-        (CONTAINER, CredentialsError::CredentialsNotLoaded(_)) => {
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set".into()
-        }
+        (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => "AWS_WEB_IDENTITY_TOKEN_FILE is not set".into(),
         _ if error.source().is_none() => "none is set up".into(),
         _ => root_cause(error),
     }
@@ -244,18 +251,61 @@ const WEB_IDENTITY: &str = "web identity";
 const CONTAINER: &str = "the container's credentials";
 
 /// AWS's own chain, in its order, with each link's name for people.
-fn chain(aws: &ProviderConfig, machine: &ProviderConfig) -> Vec<(String, SharedCredentialsProvider)> {
-    let profile = ProfileFileCredentialsProvider::builder().configure(aws).build();
-    let web_identity = WebIdentityTokenCredentialsProvider::builder().configure(aws).build();
-    let container = EcsCredentialsProvider::builder().configure(machine).build();
+fn chain(
+    sources: &Sources,
+    sts: &SdkConfig,
+    aws: &ProviderConfig,
+    machine: &ProviderConfig,
+    network: &Network,
+) -> Vec<(String, SharedCredentialsProvider)> {
+    let profile = profile(sources, aws, machine, network).build();
+    let web_identity = sources.environment.web_identity.clone().map(|WebIdentity { file, role }| Federated {
+        sts: aws_sdk_sts::Client::new(sts),
+        token: IdToken::File(file),
+        role,
+        network: network.clone(),
+    });
+    let container = Container { endpoint: sources.environment.container.clone(), network: network.clone() };
     let ec2 = ImdsCredentialsProvider::builder().configure(machine).imds_client(metadata(machine)).build();
     vec![
         (ENVIRONMENT.into(), SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
         ("the profile".into(), SharedCredentialsProvider::new(profile)),
-        (WEB_IDENTITY.into(), SharedCredentialsProvider::new(web_identity)),
+        (WEB_IDENTITY.into(), SharedCredentialsProvider::new(IfSet(web_identity))),
         (CONTAINER.into(), SharedCredentialsProvider::new(container)),
         ("EC2's metadata".into(), SharedCredentialsProvider::new(ec2)),
     ]
+}
+
+/// A profile's credentials. What a profile names with `credential_source` is beside this machine, and is asked as it is in
+/// the chain: the SDK would ask it over the proxies for AWS, and a container's token would travel there in plain text.
+fn profile(
+    sources: &Sources,
+    aws: &ProviderConfig,
+    machine: &ProviderConfig,
+    network: &Network,
+) -> aws_config::profile::credentials::Builder {
+    let container = Container { endpoint: sources.environment.container.clone(), network: network.clone() };
+    let ec2 = ImdsCredentialsProvider::builder().configure(machine).build();
+    ProfileFileCredentialsProvider::builder()
+        .configure(aws)
+        .with_custom_provider("EcsContainer", container)
+        .with_custom_provider("Ec2InstanceMetadata", ec2)
+}
+
+/// A provider that the environment may set up.
+#[derive(Debug)]
+struct IfSet<T>(Option<T>);
+
+impl<T: ProvideCredentials> ProvideCredentials for IfSet<T> {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        match &self.0 {
+            Some(provider) => provider.provide_credentials(),
+            None => future::ProvideCredentials::ready(Err(CredentialsError::not_loaded_no_source())),
+        }
+    }
 }
 
 /// EC2's metadata service, asked once and not for long: elsewhere nobody answers.
@@ -304,6 +354,7 @@ async fn assumed(role: &Role, sts: &SdkConfig, with: Stage) -> AssumeRoleProvide
 fn name_of(token: &IdToken) -> String {
     match token {
         IdToken::Azure { .. } => "Azure Pipelines' OIDC token".into(),
+        IdToken::File(path) => format!("the token in {}", path.display()),
         IdToken::GitHub { .. } => "GitHub Actions' OIDC token".into(),
         IdToken::Variable { name, .. } => format!("the OIDC token in {name}"),
     }
@@ -328,7 +379,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_waited_for_without_end() {
-        let identity = Identity { stages: vec![Stage::of("the profile p".into(), Silent)] };
+        let stages = vec![Stage::of("the profile p".into(), Silent)];
+        let identity = Identity { stages, github_without_token: false };
         let Err(NotReady::Broken(error)) = identity.ready().await else { panic!("it should have failed") };
         assert_eq!(error.to_string(), "cannot get AWS credentials from the profile p");
         assert!(error.causes()[0].contains("150"), "{:?}", error.causes());

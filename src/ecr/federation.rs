@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::access::{IdToken, Role, Secret};
 use super::network::Network;
 use super::oidc;
+use crate::error::{Code, Error, Kind};
 
 /// A role that is assumed with a CI's token. A new token is asked for each time: they live for minutes.
 #[derive(Debug)]
@@ -25,7 +26,9 @@ pub(super) struct Federated {
 impl Federated {
     async fn assume(&self) -> Provided {
         let Some(role) = &self.role else {
-            return Err(CredentialsError::invalid_configuration("no role is named to assume with it"));
+            let what = "AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not";
+            let error = Error::new(Kind::Permission, what).code(Code::CredentialsRejected);
+            return Err(CredentialsError::invalid_configuration(error.hint("Set both, or neither.")));
         };
         let token = oidc::token(&self.token, &self.network).await.map_err(CredentialsError::provider_error)?;
         let seconds = role.duration.and_then(|duration| i32::try_from(duration.as_secs()).ok());

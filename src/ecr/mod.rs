@@ -5,8 +5,12 @@
 mod access;
 mod advice;
 mod api;
+mod body;
+mod container;
 mod credentials;
+mod endpoint;
 mod federation;
+mod missing;
 mod network;
 mod oidc;
 pub mod policy;
@@ -15,9 +19,12 @@ mod refusal;
 mod region;
 mod repositories;
 mod settings;
+mod token_file;
 mod told;
 
-pub use access::{Access, Base, IdToken, Keys, Role, Secret, Sources};
+pub use access::{
+    Access, Base, ContainerEndpoint, ContainerToken, Environment, IdToken, Keys, Role, Secret, Sources, WebIdentity,
+};
 pub use advice::{Place, advise, advise_on, opens_upload};
 pub use api::{Availability, Doubt, Ecr, Token};
 pub use credentials::NotReady;

@@ -14,6 +14,10 @@ use crate::exchange::{self, Witness};
 /// How long a CI may take to hand out a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the endpoint of a container's credentials may take to connect and to answer. Both are the SDK's.
+const CONTAINER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONTAINER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How AWS is reached.
 #[derive(Clone)]
 pub struct Network {
@@ -78,16 +82,21 @@ impl Network {
 
     /// The client for a CI's own API.
     pub(super) fn to_the_ci(&self) -> Result<reqwest::Client> {
+        self.to_an_endpoint(reqwest::Client::builder().timeout(TOKEN_TIMEOUT))
+    }
+
+    /// The client for the endpoint of a container's credentials, which no proxy is to see.
+    pub(super) fn to_a_container_s_endpoint(&self) -> Result<reqwest::Client> {
+        let client = reqwest::Client::builder().no_proxy().connect_timeout(CONTAINER_CONNECT_TIMEOUT);
+        self.to_an_endpoint(client.timeout(CONTAINER_TIMEOUT))
+    }
+
+    fn to_an_endpoint(&self, client: reqwest::ClientBuilder) -> Result<reqwest::Client> {
         let fail = |error: reqwest::Error| Error::usage("cannot set up TLS").because(error);
         let own = reqwest::Certificate::from_pem_bundle(&self.pem).map_err(fail)?;
-        reqwest::Client::builder()
-            .user_agent(&self.user_agent)
-            .tls_certs_merge(own)
-            // The bearer is for the one that was asked.
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TOKEN_TIMEOUT)
-            .build()
-            .map_err(fail)
+        // What it is shown is for the one that was asked.
+        let client = client.redirect(reqwest::redirect::Policy::none());
+        client.user_agent(&self.user_agent).tls_certs_merge(own).build().map_err(fail)
     }
 }
 

@@ -8,8 +8,9 @@ use aws_sdk_sts::operation::RequestId as _;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 
+use super::body::{Unreadable, unreadable};
 use super::federation::Turned;
-use crate::error::{Answer, Error, Kind, root_cause};
+use crate::error::{Advice, Answer, Code, Error, Kind, root_cause};
 
 /// Adds the cause to an error, and what to do about it. `profile` is the one that was named.
 pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str>) -> Error {
@@ -23,27 +24,26 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str
     if let Some(own) = chain.clone().find_map(|error| error.downcast_ref::<Error>()) {
         return own.clone();
     }
+    if let Some(why @ Unreadable::TooLong(_)) = unreadable(why) {
+        let error = error.of_kind(Kind::Refused).code(Code::ProtocolViolation).because(why.to_string());
+        return error.hint("AWS sends no such answer: check the proxy, and the endpoint if another one is set.");
+    }
     let claims = chain.clone().find_map(|error| error.downcast_ref::<Turned>()?.claims.clone());
-    let answer = chain.clone().find_map(|error| {
-        let role = error.downcast_ref::<AssumeRoleError>().map(|it| (it.meta(), it.request_id()));
-        let token = || error.downcast_ref::<AssumeRoleWithWebIdentityError>().map(|it| (it.meta(), it.request_id()));
-        let (meta, id) = role.or_else(token)?;
-        Some(Answer {
-            code: meta.code().unwrap_or_default().to_owned(),
-            message: meta.message().unwrap_or_default().to_owned(),
-            request_id: id.map(str::to_owned),
-            ..Answer::default()
-        })
-    });
+    let answer = chain
+        .clone()
+        .find_map(|error| said::<AssumeRoleError>(error).or_else(|| said::<AssumeRoleWithWebIdentityError>(error)));
     let passes = |error| may_pass::<AssumeRoleError>(error) || may_pass::<AssumeRoleWithWebIdentityError>(error);
     if matches!(why, CredentialsError::ProviderTimedOut(_)) || chain.clone().any(passes) {
         let error = error.of_kind(Kind::Unavailable);
-        let error = match answer.filter(|answer| !answer.message.is_empty()) {
-            Some(answer) => error.answered(answer),
-            None => error.because(root_cause(why)),
+        return match answer {
+            // Who answers can be reached.
+            Some(answer) => error.answered(answer).hint("This may pass: run the same command again."),
+            None => error
+                .because(root_cause(why))
+                .hint("Check the proxy settings and the route to AWS; run the same command again to carry on."),
         };
-        return error.hint("Check the proxy settings and the route to AWS; run the same command again to carry on.");
     }
+    let is_by_token = chain.clone().any(|error| error.is::<AssumeRoleWithWebIdentityError>());
     let Some(answer) = answer else {
         let mut all: Vec<String> = chain.map(ToString::to_string).collect();
         if all.iter().any(|text| text.contains("SSO") || text.contains("/sso/")) {
@@ -64,13 +64,33 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str
             format!("Check the route to AWS and the proxy, and try the same settings with:\n  aws sts get-caller-identity{profile}"),
         );
     };
-    let hint = cure(&answer, claims.as_deref());
-    error.answered(answer).hint(hint)
+    let hint = match (is_by_token, claims) {
+        (false, _) => cure(&answer),
+        (true, Some(claims)) => cure_of_token(&answer, &claims),
+        (true, None) => cure_of_token(&answer, "its issuer, subject and audience"),
+    };
+    error.code(Code::RoleNotAssumed).answered(answer).hint(hint)
 }
 
 /// Where profiles come from.
 const PROFILES: &str = "Profiles stand in ~/.aws/config (or AWS_CONFIG_FILE) and ~/.aws/credentials (or \
                         AWS_SHARED_CREDENTIALS_FILE). Which there are:\n  aws configure list-profiles";
+
+/// What STS answered.
+fn said<E>(error: &(dyn StdError + 'static)) -> Option<Answer>
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let SdkError::ServiceError(said) = error.downcast_ref::<SdkError<E>>()? else { return None };
+    let meta = said.err().meta();
+    Some(Answer {
+        status: Some(said.raw().status().as_u16()),
+        code: meta.code().unwrap_or_default().to_owned(),
+        message: meta.message().unwrap_or_default().to_owned(),
+        request_id: meta.request_id().map(str::to_owned),
+        ..Answer::default()
+    })
+}
 
 /// Whether STS gave no answer, or said that it is out of order.
 fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
@@ -84,27 +104,44 @@ fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError 
     }
 }
 
-fn cure(answer: &Answer, claims: Option<&str>) -> String {
-    match (answer.code.as_str(), claims) {
-        ("AccessDenied" | "AccessDeniedException", Some(claims)) => {
-            format!("The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token: {claims}.")
-        }
-        ("AccessDenied" | "AccessDeniedException", None) => {
+/// What to do where a role is not assumed with keys.
+fn cure(answer: &Answer) -> Advice {
+    match answer.code.as_str() {
+        "AccessDenied" | "AccessDeniedException" => Advice::new(
             "The caller needs sts:AssumeRole on the role, and the role's trust policy has to name the caller, with the \
-             external ID if it asks for one (--external-id)."
+             external ID if it asks for one",
+        )
+        .setting_with("external-id", "ID"),
+        _ => cure_of_both(answer),
+    }
+}
+
+/// What to do where a role is not assumed with a token. `claims` are what a trust policy compares.
+fn cure_of_token(answer: &Answer, claims: &str) -> Advice {
+    match answer.code.as_str() {
+        "AccessDenied" | "AccessDeniedException" => {
+            format!("The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token: {claims}.")
                 .into()
         }
-        ("InvalidIdentityToken" | "InvalidIdentityTokenException", claims) => format!(
-            "The account needs an IAM OIDC provider for the token's issuer, with its audience: {}.",
-            claims.unwrap_or("it cannot be read")
-        ),
-        ("ExpiredToken" | "ExpiredTokenException", _) => "Get a new token, or new credentials, and run again.".into(),
-        ("ValidationError", _) if answer.message.contains("DurationSeconds") => {
+        "InvalidIdentityToken" | "InvalidIdentityTokenException" => {
+            format!("The account needs an IAM OIDC provider for the token's issuer, with its audience: {claims}.")
+                .into()
+        }
+        _ => cure_of_both(answer),
+    }
+}
+
+fn cure_of_both(answer: &Answer) -> Advice {
+    match answer.code.as_str() {
+        "ExpiredToken" | "ExpiredTokenException" | "ExpiredTokenFault" => {
+            "Get a new token, or new credentials, and run again.".into()
+        }
+        "ValidationError" if answer.message.contains("DurationSeconds") => {
             "--role-duration may be as long as the role's maximum session duration; one hour where a role assumes \
              another."
                 .into()
         }
-        ("RegionDisabledException", _) => "Enable STS for the region in the account's IAM settings.".into(),
+        "RegionDisabledException" => "Enable STS for the region in the account's IAM settings.".into(),
         _ => "Check the role's ARN and its trust policy.".into(),
     }
 }

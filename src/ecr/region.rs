@@ -1,13 +1,14 @@
 //! The region: the host's, else the one asked for, else the first that the environment, the profile or EC2 names.
 
-use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::ProvideRegion as _;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 
 use super::access::{Base, Sources};
 use super::credentials::metadata;
-use crate::error::{Error, Result};
+use super::missing::hop_limit;
+use super::told::silent;
+use crate::error::{Advice, Error, Result};
 use crate::oci::{EcrHost, region_code};
 
 /// A region, and who named it.
@@ -41,13 +42,23 @@ pub(super) async fn find(
     if let Some(region) = profiles.build().region().await {
         return read(region.as_ref(), "the profile");
     }
-    let metadata = ImdsRegionProvider::builder().configure(machine).imds_client(metadata(machine)).build();
-    if let Some(region) = metadata.region().await {
-        return read(region.as_ref(), "EC2's metadata");
+    let cure =
+        "Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG.";
+    let mut advice: Advice = cure.into();
+    if !sources.environment.without_metadata {
+        // The SDK's provider of it drops the reason of a failure.
+        match metadata(machine).get("/latest/meta-data/placement/region").await {
+            Ok(region) => return read(region.as_ref(), "EC2's metadata"),
+            Err(error) => {
+                if let Some(silent) = silent(&error) {
+                    advice = hop_limit(cure, &silent.host);
+                }
+            }
+        }
     }
     Err(Error::usage("no AWS region is known for a target without a host")
         .because("neither --region, AWS_REGION, AWS_DEFAULT_REGION, the profile nor EC2's metadata names one")
-        .hint("Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG"))
+        .hint(advice))
 }
 
 fn read(text: &str, from: &str) -> Result<Region> {

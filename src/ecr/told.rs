@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use aws_sdk_ecr::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
@@ -11,12 +12,18 @@ use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use reqwest::Url;
+use tokio::net::TcpStream;
 
+use super::body::bounded;
 use crate::exchange::{Asking, Told, Witness};
 
 /// Where EC2's metadata is. What else is asked on this machine, a container's credentials, has a secret for a path.
 const METADATA: &str = "/latest/";
+
+/// How long a connection may take that finds out whether somebody is there who does not answer. It is on the same host.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What stands in front of the name of the API in the SDK's user agent.
 const API: &str = "api/";
@@ -28,6 +35,38 @@ pub(super) enum Side {
     Aws,
     /// This machine, or what is beside it.
     Machine,
+}
+
+impl Side {
+    /// The most bytes of an answer. The longest of AWS's list a thousand images with their tags; what this machine is
+    /// asked for has some kilobytes.
+    fn longest_answer(self) -> u64 {
+        match self {
+            Self::Aws => 32 << 20,
+            Self::Machine => 1 << 20,
+        }
+    }
+}
+
+/// A service that takes connections and does not answer.
+#[derive(Debug)]
+pub(super) struct Silent {
+    /// Its host and port.
+    pub(super) host: String,
+}
+
+impl std::fmt::Display for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} takes the connection and does not answer", self.host)
+    }
+}
+
+impl std::error::Error for Silent {}
+
+/// Finds out whether an error is the silence of a service that is there.
+pub(super) fn silent<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Silent> {
+    let mut chain = std::iter::successors(Some(error), |&error| error.source());
+    chain.find_map(|error| error.downcast_ref())
 }
 
 /// The same client, of whose requests somebody is told.
@@ -75,9 +114,15 @@ impl HttpClient for Telling<SharedHttpClient> {
 impl HttpConnector for Telling<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let asking = self.1.asking(&request);
+        let side = self.1.side;
+        let url = Url::parse(request.uri()).ok();
         let sending = self.0.call(request);
         HttpConnectorFuture::new(async move {
-            let sent = sending.await;
+            let sent = match (sending.await, side, url) {
+                (Ok(answer), _, _) => Ok(bounded(answer, side.longest_answer())),
+                (Err(error), Side::Machine, Some(url)) if error.is_timeout() => Err(probed(error, &url).await),
+                (Err(error), _, _) => Err(error),
+            };
             match (asking, &sent) {
                 (Some(asking), Ok(response)) => {
                     let header = |name: &str| response.headers().get(name).map(str::to_owned);
@@ -88,6 +133,16 @@ impl HttpConnector for Telling<SharedHttpConnector> {
             }
             sent
         })
+    }
+}
+
+/// Tells a service that does not answer from one that is not there, which an error of the SDK does not.
+async fn probed(error: ConnectorError, url: &Url) -> ConnectorError {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return error };
+    let connecting = TcpStream::connect((host.trim_matches(['[', ']']), port));
+    match tokio::time::timeout(PROBE_TIMEOUT, connecting).await {
+        Ok(Ok(_)) => ConnectorError::timeout(Silent { host: format!("{host}:{port}") }.into()),
+        _ => error,
     }
 }
 

@@ -471,6 +471,17 @@ fn a_quota_is_never_tried_again() {
     for (status_of, code, message) in [
         (400, "LimitExceededException", "too many"),
         (403, "DENIED", "The maximum number of images has been reached"),
+        (
+            403,
+            "DENIED",
+            "The repository with name 'team/app' in registry with id '000000000000' already has the maximum allowed number of \
+             images which is '100000'",
+        ),
+        (
+            403,
+            "DENIED",
+            "The image with digest 'sha256:1' exceeds the maximum allowed number of tags per image which is '1000'",
+        ),
         (405, "UNSUPPORTED", "Limit on number of layers per image exceeded"),
     ] {
         let ecr = Ecr::faulty(&[Fault::once(PUT, status(status_of, code, message)).times(u32::MAX)]);

@@ -53,6 +53,7 @@ mod counts;
 mod credentials;
 mod empty;
 mod errors_of_archives;
+mod errors_of_credentials;
 mod errors_of_ecr;
 mod errors_of_proxies;
 mod errors_of_registries;

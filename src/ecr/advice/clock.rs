@@ -2,24 +2,24 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Advice, Case};
+use super::{Case, Meaning};
 use crate::error::Kind;
 
 /// What AWS lets pass of a difference between two clocks (IAM user guide, "Elements of an AWS API request signature").
 const ALLOWED: Duration = Duration::from_secs(5 * 60);
 
 /// The clock is wrong, AWS says.
-pub(super) fn off(case: &Case<'_>) -> Option<Advice> {
+pub(super) fn off(case: &Case<'_>) -> Option<Meaning> {
     let clocks = case.answer.date.map_or_else(String::new, |theirs| clocks(theirs, SystemTime::now()));
     let text = format!(
         "This machine's clock is wrong, by more than the five minutes that AWS lets pass.{clocks} Set it (timedatectl \
          set-ntp true; in a container or a virtual machine: that of the host) and run again."
     );
-    Some(Advice { kind: Kind::Permission, text })
+    case.of_kind(Kind::Permission, text)
 }
 
 /// A signature that does not fit, for either reason.
-pub(super) fn signature(case: &Case<'_>) -> Option<Advice> {
+pub(super) fn signature(case: &Case<'_>) -> Option<Meaning> {
     let is_late =
         case.says_any(&["signature expired", "signature not yet current", "is now earlier than", "is now later"]);
     let is_off = case.answer.date.is_some_and(|theirs| difference(theirs, SystemTime::now()).0 > ALLOWED);
@@ -33,7 +33,7 @@ pub(super) fn signature(case: &Case<'_>) -> Option<Advice> {
         }
         None => "The secret key does not fit the access key, or this machine's clock is wrong.",
     };
-    Some(Advice { kind: Kind::Permission, text: text.to_owned() })
+    case.of_kind(Kind::Permission, text)
 }
 
 /// How far apart they are, and whether ours is behind.

@@ -1,9 +1,10 @@
 //! Rights that are missing: which, on what, in which of AWS's many policies, and the statement that gives it
 //! (IAM user guide, "Troubleshoot access denied error messages").
 
-use super::{Advice, Case, Place};
+use super::{Case, Meaning, Place};
 use crate::ecr::policy::{line, line_of_resource};
-use crate::error::Kind;
+use crate::error::{Advice, Kind};
+use crate::oci::Host;
 
 /// A sort of policy that can stand in the way.
 struct Bound {
@@ -79,7 +80,7 @@ impl<'a> Denial<'a> {
 }
 
 /// A denial in IAM's words.
-pub(super) fn said(case: &Case<'_>) -> Option<Advice> {
+pub(super) fn said(case: &Case<'_>) -> Option<Meaning> {
     let denial = Denial::of(&case.answer.message)?;
     let Denial { user, action, is_explicit, .. } = denial;
     let own = case.place.map(|Place { host, repository }| host.arn(repository));
@@ -103,7 +104,7 @@ pub(super) fn said(case: &Case<'_>) -> Option<Advice> {
         let of = if denial.bound.is_some() { format!("of {policy}") } else { "somewhere".to_owned() };
         return case.of_kind(
             Kind::Permission,
-            &format!(
+            format!(
                 "A Deny {of} forbids the action {action} on {resource}. No Allow outweighs it: it has to be taken out or \
                  narrowed there. {who}"
             ),
@@ -128,7 +129,22 @@ pub(super) fn said(case: &Case<'_>) -> Option<Advice> {
         }
         _ => format!("Allow the action {action} on {resource} in {policy}, too. {who}\n  {statement}"),
     };
-    case.of_kind(Kind::Permission, &text)
+    case.of_kind(Kind::Permission, with_policy(text, action, &resource, case.place))
+}
+
+/// Adds the command that prints a policy for all that the push needs: who lacks one permission often lacks several.
+fn with_policy(text: String, action: &str, resource: &str, place: Option<&Place>) -> Advice {
+    let options = match action {
+        "ecr:CreateRepository" => "--create-repository ".to_owned(),
+        "signer:SignPayload" => format!("--signing-profile {resource} "),
+        _ => String::new(),
+    };
+    let target = place.map_or_else(
+        || "TARGET".to_owned(),
+        |Place { host, repository }| format!("{}/{repository}", Host::of_ecr(host.clone())),
+    );
+    let text = format!("{text}\n  This prints a policy with all that the push needs:");
+    Advice::new(text).command(format!("ecr-push policy {options}{target}"))
 }
 
 /// The account, as a policy names it.
@@ -138,11 +154,11 @@ fn principal(user: Option<&str>, account: &str) -> String {
 }
 
 /// A denial that does not say what is missing: what the request takes does.
-pub(super) fn unsaid(case: &Case<'_>) -> Option<Advice> {
+pub(super) fn unsaid(case: &Case<'_>) -> Option<Meaning> {
     let own = case.place.map(|place| place.host.arn(&place.repository));
     let Some((actions, repository)) = case.needed() else {
         let own = own.filter(|_| case.answer.status == Some(403))?;
-        return case.says(&format!("The caller lacks a right on {own}, or the repository's own policy denies it."));
+        return case.says(format!("The caller lacks a right on {own}, or the repository's own policy denies it."));
     };
     if case.answer.status == Some(401) {
         return None;
@@ -154,12 +170,11 @@ pub(super) fn unsaid(case: &Case<'_>) -> Option<Advice> {
         _ => "*".to_owned(),
     };
     let statement = line(&actions, &resource);
-    case.of_kind(
-        Kind::Permission,
-        &format!(
-            "The answer does not say what is missing. The request takes {} on {resource}, which is likely what the caller \
-             lacks; if that is allowed, the repository's own policy or one of the organization denies it.\n  {statement}",
-            actions.join(" and ")
-        ),
-    )
+    let text = format!(
+        "The answer does not say what is missing. The request takes {} on {resource}, which is likely what the caller \
+         lacks; if that is allowed, the repository's own policy or one of the organization denies it.\n  {statement}",
+        actions.join(" and ")
+    );
+    let most_telling = actions.last().copied().unwrap_or_default();
+    case.of_kind(Kind::Permission, with_policy(text, most_telling, &resource, case.place))
 }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{Advice, Case};
+use super::{Case, Meaning};
 use crate::error::Kind;
 
 /// A field that ECR was seen to refuse.
@@ -88,7 +88,7 @@ fn descriptors(manifest: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Says which field it is, as far as the manifest that was sent has one that is known.
-pub(super) fn manifest(case: &Case<'_>) -> Option<Advice> {
+pub(super) fn manifest(case: &Case<'_>) -> Option<Meaning> {
     let sent: Value = serde_json::from_slice(case.manifest).unwrap_or_default();
     let found: Vec<String> = TRIGGERS
         .iter()
@@ -103,7 +103,7 @@ pub(super) fn manifest(case: &Case<'_>) -> Option<Advice> {
         format!("This one has {}. The digest changes by that.", found.join("; and "))
     };
     let text = format!("ECR takes no manifest with fields that it does not know. {known}");
-    Some(Advice { kind: Kind::Refused, text })
+    case.of_kind(Kind::Refused, text)
 }
 
 #[cfg(test)]

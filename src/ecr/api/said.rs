@@ -2,6 +2,7 @@
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId as _;
+use serde::de::IgnoredAny;
 
 use crate::error::{Answer, page_title};
 
@@ -25,6 +26,18 @@ pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<Ans
         date: header("date").and_then(|date| httpdate::parse_http_date(date).ok()),
         ..Answer::default()
     })
+}
+
+/// Whether an answer of success ends in the middle of its JSON. Where a body has no stated length nothing else tells that
+/// it broke off.
+pub(super) fn is_cut<E>(error: &SdkError<E>) -> bool {
+    let raw = match error {
+        SdkError::ServiceError(said) => said.raw(),
+        SdkError::ResponseError(said) => said.raw(),
+        _ => return false,
+    };
+    let json = raw.body().bytes().map(serde_json::from_slice::<IgnoredAny>);
+    raw.status().is_success() && json.is_some_and(|json| json.is_err_and(|error| error.is_eof()))
 }
 
 /// The action: the error's type is named after the operation, and nothing else in it is.

@@ -1,0 +1,213 @@
+//! The credentials of a container: Amazon ECS, EKS Pod Identity and whatever else speaks their protocol
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
+//!
+//! The SDK has a provider for it, but that drops the reason that the endpoint gives for a failure, and quotes the address,
+//! the path of which is a secret.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
+use reqwest::Url;
+use serde_json::Value;
+
+use super::access::{ContainerEndpoint, ContainerToken, Secret};
+use super::endpoint::{self, Answered, Failed, shown};
+use super::network::Network;
+use super::token_file;
+use crate::error::{Advice, Code, Error, Kind, Result};
+use crate::exchange::{Asking, Told};
+
+/// Where Amazon ECS gives credentials.
+const ECS: &str = "169.254.170.2";
+
+/// Where EKS Pod Identity gives credentials.
+const POD_IDENTITY: [&str; 2] = ["169.254.170.23", "[fd00:ec2::23]"];
+
+/// Gets the credentials of the container.
+#[derive(Clone, Debug)]
+pub(super) struct Container {
+    pub(super) endpoint: Option<ContainerEndpoint>,
+    pub(super) network: Network,
+}
+
+impl Container {
+    async fn load(&self) -> Provided {
+        let Some(endpoint) = &self.endpoint else {
+            let unset = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set";
+            let error = Error::new(Kind::Permission, unset).code(Code::CredentialsMissing);
+            return Err(CredentialsError::not_loaded(error));
+        };
+        self.credentials(endpoint).await.map_err(CredentialsError::provider_error)
+    }
+
+    async fn credentials(&self, endpoint: &ContainerEndpoint) -> Result<Credentials> {
+        let url = address(endpoint)?;
+        let token = token(endpoint.token.as_ref()).await?;
+        let http = self.network.to_a_container_s_endpoint()?;
+        let ask = || async {
+            let mut request = http.get(url.clone()).header("accept", "application/json");
+            if let Some(token) = &token {
+                request = request.header("authorization", token.expose());
+            }
+            let asking = Asking::new(self.network.witness(), "GET", &url, Told::Host, Arc::new(AtomicU64::new(0)));
+            read(&endpoint::ask(request, asking).await?)
+        };
+        endpoint::retried(ask).await.map_err(|failed| {
+            let host = url.host_str().unwrap_or_default();
+            let error =
+                |kind| Error::new(kind, format!("cannot get AWS credentials from the container endpoint {host}"));
+            match failed {
+                Failed::Passing(why) => {
+                    error(Kind::Unavailable).because(why).hint("This may pass: run the same command again.")
+                }
+                Failed::Lasting(why) => {
+                    error(Kind::Permission).code(Code::CredentialsRejected).because(why).hint(cure(host))
+                }
+            }
+        })
+    }
+}
+
+impl ProvideCredentials for Container {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.load())
+    }
+}
+
+/// The address of the endpoint. Over plain http a token and credentials only travel to this machine and to the addresses
+/// of ECS and EKS. Errors do not quote it: its path is a secret.
+fn address(endpoint: &ContainerEndpoint) -> Result<Url> {
+    let (variable, url) = match endpoint {
+        ContainerEndpoint { relative: true, address, .. } => (
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            format!("http://{ECS}/{}", address.expose().trim_start_matches('/')),
+        ),
+        ContainerEndpoint { address, .. } => ("AWS_CONTAINER_CREDENTIALS_FULL_URI", address.expose().to_owned()),
+    };
+    let refuse = |why: &str| {
+        Err(Error::new(Kind::Permission, format!("{variable} is not the address of a container's credentials: {why}"))
+            .code(Code::CredentialsRejected)
+            .hint("The container's host sets the variable: leave it as it is, or unset it."))
+    };
+    let Ok(url) = Url::parse(&url) else { return refuse("it is not a URL") };
+    let host = url.host_str().unwrap_or_default();
+    let is_near = host == ECS
+        || POD_IDENTITY.contains(&host)
+        || host.parse().is_ok_and(|host: crate::oci::Host| host.is_loopback());
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_near => Ok(url),
+        "http" => refuse("plain http is only used for loopback addresses, Amazon ECS and EKS"),
+        _ => refuse("it is neither http nor https"),
+    }
+}
+
+/// The token that the endpoint wants to see. A file's is replaced from time to time.
+async fn token(token: Option<&ContainerToken>) -> Result<Option<Secret>> {
+    let token = match token {
+        None => return Ok(None),
+        Some(ContainerToken::Text(token)) => token.clone(),
+        Some(ContainerToken::File(path)) => token_file::read(path, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").await?,
+    };
+    let is_header = token.expose().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if is_header {
+        return Ok(Some(token));
+    }
+    Err(Error::new(Kind::Permission, "the authorization token for the container's credentials has invalid characters")
+        .code(Code::CredentialsRejected)
+        .hint("The container's host provides the token: use it unchanged."))
+}
+
+/// The credentials of an answer.
+fn read(answer: &Answered) -> std::result::Result<Credentials, Failed> {
+    let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let text = |names: &[&str]| names.iter().find_map(|name| json[*name].as_str()).filter(|text| !text.is_empty());
+    let reason = || {
+        let parts: Vec<&str> = [text(&["code", "Code"]), text(&["message", "Message"])].into_iter().flatten().collect();
+        shown(&parts.join(": "))
+    };
+    if !answer.status.is_success() {
+        // EKS's agent answers in plain text, ECS's in JSON, of which the rest may be anything.
+        let plain = || shown(&String::from_utf8_lossy(&answer.body));
+        return Err(answer.failure(&if json.is_null() { plain() } else { reason() }));
+    }
+    if text(&["Code"]).is_some_and(|code| code != "Success") {
+        return Err(Failed::Lasting(reason()));
+    }
+    let (Some(id), Some(secret)) = (text(&["AccessKeyId"]), text(&["SecretAccessKey"])) else {
+        return Err(Failed::Lasting("the answer has no credentials".into()));
+    };
+    let expiry = match text(&["Expiration"]).map(humantime::parse_rfc3339) {
+        None => None,
+        Some(Ok(expiry)) => Some::<SystemTime>(expiry),
+        Some(Err(_)) => return Err(Failed::Lasting("the credentials' Expiration is not a time".into())),
+    };
+    Ok(Credentials::new(id, secret, text(&["Token"]).map(str::to_owned), expiry, "container"))
+}
+
+/// What to do about a refusal.
+fn cure(host: &str) -> Advice {
+    if POD_IDENTITY.contains(&host) {
+        return Advice::new(
+            "Check the pod identity association of the pod's service account, and that the role's trust policy allows \
+             sts:AssumeRole and sts:TagSession to pods.eks.amazonaws.com:",
+        )
+        .command("aws eks list-pod-identity-associations --cluster-name CLUSTER");
+    }
+    Advice::new("Check the role of the task or pod that this container belongs to, and its trust policy.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(relative: bool, address: &str) -> ContainerEndpoint {
+        ContainerEndpoint { relative, address: Secret::new(address), token: None }
+    }
+
+    #[test]
+    fn plain_http_is_for_addresses_that_no_network_carries() {
+        let url = |relative, text| address(&endpoint(relative, text)).map(|url| url.to_string());
+        assert_eq!(url(true, "/v2/credentials/1").unwrap(), "http://169.254.170.2/v2/credentials/1");
+        for fine in ["http://169.254.170.23/v1/credentials", "http://[fd00:ec2::23]/v1", "http://localhost:1/c"] {
+            assert_eq!(url(false, fine).unwrap(), fine);
+        }
+        assert!(url(false, "https://agent.example/c").is_ok());
+        for (odd, why) in [
+            ("http://10.0.0.1/secret-path", "loopback"),
+            ("ftp://127.0.0.1/secret-path", "neither"),
+            ("secret-path", "URL"),
+        ] {
+            let error = url(false, odd).unwrap_err();
+            assert!(error.to_string().contains(why) && !error.to_string().contains("secret-path"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_refusal_is_shown_and_no_secret() {
+        let answered = |status: u16, body: &str| {
+            let status = reqwest::StatusCode::from_u16(status).unwrap();
+            match read(&Answered { status, body: body.into() }) {
+                Ok(_) => "credentials".to_owned(),
+                Err(Failed::Passing(why)) => format!("passing {why}"),
+                Err(Failed::Lasting(why)) => format!("lasting {why}"),
+            }
+        };
+        assert_eq!(answered(400, "no such\n association\x1b[1m"), "lasting HTTP 400: no such association[1m");
+        assert_eq!(
+            answered(403, r#"{"code":"Denied","message":"no role","Token":"t"}"#),
+            "lasting HTTP 403: Denied: no role"
+        );
+        assert_eq!(answered(500, ""), "passing HTTP 500");
+        assert_eq!(answered(200, r#"{"Code":"Failed","Message":"later"}"#), "lasting Failed: later");
+        assert_eq!(answered(200, "{}"), "lasting the answer has no credentials");
+        assert_eq!(answered(200, r#"{"AccessKeyId":"A","SecretAccessKey":"s"}"#), "credentials");
+    }
+}
