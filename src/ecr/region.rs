@@ -43,7 +43,7 @@ pub(super) async fn find(
         return read(region.as_ref(), "the profile");
     }
     let cure =
-        "Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG.";
+        "Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG";
     let mut advice: Advice = cure.into();
     if !sources.environment.without_metadata {
         // The SDK's provider of it drops the reason of a failure.
@@ -51,7 +51,7 @@ pub(super) async fn find(
             Ok(region) => return read(region.as_ref(), "EC2's metadata"),
             Err(error) => {
                 if let Some(silent) = silent(&error) {
-                    advice = hop_limit(cure, &silent.host);
+                    advice = hop_limit(&format!("{cure}."), &silent.host);
                 }
             }
         }
