@@ -25,6 +25,9 @@ mod files;
 mod pipeline;
 #[path = "main/refused.rs"]
 mod refused;
+#[cfg(feature = "sandbox")]
+#[path = "main/sandbox.rs"]
+mod sandbox;
 #[path = "main/stderr.rs"]
 mod stderr;
 #[path = "main/threads.rs"]
@@ -296,82 +299,5 @@ async fn asked_to_stop() {
 async fn asked_to_stop() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(feature = "sandbox")]
-mod sandbox {
-    use std::path::PathBuf;
-    use std::process::ExitCode;
-
-    use ecr_push::cli;
-    use ecr_push::ecr::Access;
-    use ecr_push::error::Result;
-    use ecr_push::log::Entry;
-    use ecr_push::oci::EcrHost;
-    use ecr_push::progress::Progress;
-    use ecr_push::push::{self, Outcome, Request, TagFate};
-    use ecr_push::report;
-    use ecr_push::sandbox::{Options, Rules, Sandbox};
-
-    /// Starts a sandbox and turns the request to it, if one is wanted. The targets' repositories are there, unless the push is
-    /// to create them.
-    pub(super) async fn stand_in(
-        wanted: Option<Option<PathBuf>>,
-        request: &mut Request,
-        progress: &Progress,
-    ) -> Result<Option<Sandbox>> {
-        let Some(dir) = wanted else { return Ok(None) };
-        let there = request.targets.iter().filter(|_| !request.create_repository);
-        let create = there.map(|target| target.repository.clone()).collect();
-        let mut options = Options { dir, create, ..Options::default() };
-        // It plays the registry that the first target names, if one does.
-        let named = request.targets.iter().find_map(|target| target.host.as_ref()?.ecr());
-        if let Some(EcrHost { account, region, .. }) = named.cloned() {
-            (options.account, options.region) = (account, region);
-        }
-        // Targets without a host are in the region that is asked for. It takes every host for its own.
-        let asked_for = request.targets.iter().find_map(|target| target.region.clone());
-        options.region = asked_for.unwrap_or(options.region);
-        let region = options.region.clone();
-        let sandbox = Sandbox::start(options).await?;
-        let text = format!("sandbox: an ECR of this program at {} stands in for AWS", sandbox.url());
-        progress.teller()(&Entry::info("sandbox", text).with("url", sandbox.url()));
-        request.registry_endpoint = Some(sandbox.address().to_string().parse()?);
-        request.access = Access::StandIn { endpoint: sandbox.url(), region };
-        Ok(Some(sandbox))
-    }
-
-    /// Reads back what was pushed, and says what is there.
-    pub(super) async fn read_back(request: &Request, outcome: &Outcome) -> Result<String> {
-        let mut text = String::new();
-        for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
-            let mut placed = pushed.placed.iter().zip(pushed.references());
-            if let Some((placed, reference)) = placed.find(|(placed, _)| placed.fate != TagFate::Skipped) {
-                text += &report::read_back(&reference, &push::read_back(request, target, &placed.tag).await?);
-            }
-        }
-        Ok(text)
-    }
-
-    /// Runs a sandbox until Ctrl-C.
-    pub(super) async fn serve(asked: cli::Sandbox) -> Result<ExitCode> {
-        let cli::Sandbox { listen, dir, discard, delay, create } = asked;
-        let rules = Rules { delay, ..Rules::default() };
-        let options = Options { listen, dir, discard, rules, create, ..Options::default() };
-        let region = options.region.clone();
-        let sandbox = Sandbox::start(options).await?;
-        let (url, local) = (sandbox.url(), sandbox.address().ip());
-        super::print(&format!(
-            "A sandbox of Amazon ECR listens at {url} until Ctrl-C. To push into it:\n\n  \
-             export AWS_ENDPOINT_URL_ECR={url} AWS_ENDPOINT_URL_ECR_PUBLIC={url} \\\n         \
-             AWS_ENDPOINT_URL_STS={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
-             AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \
-             NO_PROXY=\"{local},$NO_PROXY\"\n  \
-             ecr-push IMAGE.tar team/app:1 --create-repository\n"
-        ))?;
-        super::asked_to_stop().await;
-        sandbox.stop().await;
-        Ok(ExitCode::SUCCESS)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ecr_push::cli::{Command as Asked, parse};
-use ecr_push::ecr::Access;
+use ecr_push::ecr::{Access, StandIn};
 use ecr_push::push::{Request, push};
 use tokio_util::sync::CancellationToken;
 
@@ -55,13 +55,9 @@ fn request(sandbox: &Sandbox, archive: &str, n: usize) -> Request {
     let target = format!("{}:1", repository(n));
     let arguments = [archive, &target, "--pack-threads", "1"].map(Into::into).to_vec();
     let Asked::Push(asked) = parse(arguments, &|_| None).unwrap() else { panic!("these are the arguments of a push") };
-    let host = sandbox.url.strip_prefix("http://").unwrap();
-    Request {
-        access: Access::StandIn { endpoint: sandbox.url.clone(), region: "us-east-1".into() },
-        registry_endpoint: Some(host.parse().unwrap()),
-        cache: None,
-        ..asked.request
-    }
+    let address = sandbox.url.strip_prefix("http://").unwrap().parse().unwrap();
+    let own = StandIn { address, account: "000000000000".into(), region: "us-east-1".into() };
+    Request { access: Access::StandIn { own, others: Vec::new() }, cache: None, ..asked.request }
 }
 
 /// The memory that this process has in use.

@@ -12,7 +12,7 @@ pub(super) const DISPLAY_NAME: &str = "Push Image";
 /// The arguments.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct PipelineArgs {
-    /// Variable for later steps: the reference of the first tag; NAME_DIGEST, NAME_REF (by digest) and NAME_ALL beside it
+    /// Variable for later steps: the first reference; also NAME_DIGEST, NAME_REF (by digest), NAME_ALL, NAME_REFS
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     output_variable: Option<String>,
     /// Azure Pipelines: set the variables for later jobs and stages, too (isOutput=true)

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::oci::{EcrHost, Host};
+
 /// Something that is never printed.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(String);
@@ -31,13 +33,44 @@ impl fmt::Debug for Secret {
 pub enum Access {
     /// AWS.
     Aws(Sources),
-    /// An ECR on loopback: fixed credentials, and nothing of the user's settings or proxies.
+    /// Registries on loopback: fixed credentials, and nothing of the user's settings or proxies.
     StandIn {
-        /// `http://127.0.0.1:PORT`
-        endpoint: String,
-        /// The region that it plays.
-        region: String,
+        /// The caller's own registry, which also replaces ECR Public.
+        own: StandIn,
+        /// Those of other accounts and regions.
+        others: Vec<StandIn>,
     },
+}
+
+/// A registry on loopback that replaces one of Amazon's, with the API of its region.
+#[derive(Clone, Debug)]
+pub struct StandIn {
+    /// Where it listens: `127.0.0.1:PORT`.
+    pub address: Host,
+    /// The account that owns it.
+    pub account: String,
+    /// The region that it is in.
+    pub region: String,
+}
+
+impl StandIn {
+    /// Returns its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Access {
+    /// Returns what replaces a registry of Amazon's, if anything does: the one of that name, or the caller's own in a region.
+    pub fn stand_in(&self, host: Option<&EcrHost>, region: Option<&str>) -> Option<&StandIn> {
+        let Self::StandIn { own, others } = self else { return None };
+        let wanted = match (host, region) {
+            (Some(host), _) => (&*host.account, &*host.region),
+            (None, Some(region)) => (&*own.account, region),
+            (None, None) => return Some(own),
+        };
+        Some(others.iter().find(|it| (&*it.account, &*it.region) == wanted).unwrap_or(own))
+    }
 }
 
 impl Default for Access {

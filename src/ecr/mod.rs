@@ -23,7 +23,8 @@ mod token_file;
 mod told;
 
 pub use access::{
-    Access, Base, ContainerEndpoint, ContainerToken, Environment, IdToken, Keys, Role, Secret, Sources, WebIdentity,
+    Access, Base, ContainerEndpoint, ContainerToken, Environment, IdToken, Keys, Role, Secret, Sources, StandIn,
+    WebIdentity,
 };
 pub use advice::{Place, advise, advise_on, opens_upload};
 pub use api::{Availability, Doubt, Ecr, Token};

@@ -8,7 +8,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
-use super::access::{Access, Base, Sources};
+use super::access::{Access, Base, Sources, StandIn};
 use super::credentials::{Identity, NotReady};
 use super::network::Network;
 use super::region;
@@ -35,7 +35,7 @@ impl Settings {
     ) -> Result<Self> {
         match access {
             Access::Aws(sources) => Self::of_aws(sources, network, asked_for, host).await,
-            Access::StandIn { endpoint, region } => Self::of_stand_in(endpoint, region, network),
+            Access::StandIn { own, .. } => Self::of_stand_in(access.stand_in(host, asked_for).unwrap_or(own), network),
         }
     }
 
@@ -82,7 +82,7 @@ impl Settings {
         Ok(Self { config: config.build(), identity, region_from: region.from })
     }
 
-    fn of_stand_in(endpoint: &str, region: &str, network: &Network) -> Result<Self> {
+    fn of_stand_in(stand_in: &StandIn, network: &Network) -> Result<Self> {
         let identity = Identity::fixed(Credentials::new("SANDBOX", "sandbox", None, None, "sandbox"));
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -90,8 +90,8 @@ impl Settings {
             .timeout_config(limits())
             // Plain http on loopback, so no certificates of the machine are needed.
             .http_client(network.to_the_machine()?)
-            .endpoint_url(endpoint)
-            .region(Region::new(region.to_owned()));
+            .endpoint_url(stand_in.url())
+            .region(Region::new(stand_in.region.clone()));
         config.set_credentials_provider(identity.provider());
         config.set_app_name(network.app_name());
         Ok(Self { config: config.build(), identity, region_from: "the sandbox".into() })

@@ -139,7 +139,8 @@ fn registry_of(target: &Target) -> Registry {
 /// Where a host is reached: over https, unless it is this machine or the user wants otherwise. Whoever says whom to trust
 /// wants https, but from a sandbox of our own.
 fn endpoint(host: &Host, request: &Request) -> Result<Url> {
-    let at = request.registry_endpoint.as_ref().filter(|_| host.is_amazons()).unwrap_or(host);
+    let stand_in = request.access.stand_in(host.ecr(), None).map(|stand_in| &stand_in.address);
+    let at = stand_in.or(request.registry_endpoint.as_ref()).filter(|_| host.is_amazons()).unwrap_or(host);
     let may_be_plain = request.ca_file.is_none() || matches!(request.access, Access::StandIn { .. });
     let plain = may_be_plain && (at.is_loopback() || request.insecure && !host.is_amazons());
     let scheme = if plain { "http" } else { "https" };

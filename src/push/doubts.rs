@@ -1,9 +1,9 @@
 //! What may go wrong with an image that goes as its author wrote it: said before anything is sent, and not refused.
 
-use super::Request;
+use super::{Outcome, Request};
 use crate::image::{Flaw, Image, Layer, Manifest};
 use crate::layer::{Packing, Recipe, size};
-use crate::oci::Host;
+use crate::oci::{Digest, Host};
 use crate::plan;
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
@@ -25,6 +25,26 @@ pub(super) fn of(request: &Request, image: &Image) -> Vec<String> {
         flaws.chain(many_layers(manifest)).chain(large_config(manifest))
     });
     doubts.collect()
+}
+
+/// Warns about an image that has another digest at one target than at another: whoever deploys by digest has to know.
+pub(super) fn of_digests(outcome: &Outcome) -> Option<String> {
+    let digests = outcome.digests();
+    if digests.len() < 2 {
+        return None;
+    }
+    let first = |digest: &Digest| {
+        let placed = outcome.targets.iter().flat_map(|to| to.of_image().map(move |placed| (to, placed)));
+        let mut of_digest = placed.filter(|(_, placed)| placed.digest == *digest);
+        of_digest.next().map(|(to, placed)| format!("{}:{} has {digest}", to.name, placed.tag))
+    };
+    let all: Vec<String> = digests.iter().filter_map(first).collect();
+    Some(format!(
+        "the image has {} digests: {}. Likely cause: a registry keeps layers that were compressed another way. Deploy to each \
+         target by its own digest, or push with --reuse off, which gives the image one digest",
+        digests.len(),
+        all.join(", ")
+    ))
 }
 
 fn many_layers(manifest: &Manifest) -> Option<String> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::{Event, Events, Request, reasons};
-use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, Token};
+use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, StandIn, Token};
 use crate::error::{Answer, Error, Kind, Result};
 use crate::oci::{EcrHost, Host, Repository, Target};
 use crate::registry::{Account, Found, Granted, Keychain, Login, Manner};
@@ -26,15 +26,18 @@ pub struct Given {
 pub(super) struct Logins {
     network: Network,
     /// ECR's APIs, by what the target's host or its region option states.
-    apis: Shared<(Option<Region>, Option<String>), Ecr>,
+    apis: Shared<(Option<Region>, Option<String>, StandInUrl), Ecr>,
     /// ECR's logins, by where that is.
-    regions: Shared<Region, Amazon>,
+    regions: Shared<(Region, StandInUrl), Amazon>,
     /// Whether it was told what was named and is not used.
     told: Once,
 }
 
 /// A region, and the kind of address that its API is asked at.
 type Region = (String, bool, bool);
+
+/// Where the registry is that replaces one of Amazon's, if one does: it has an API and logins of its own.
+type StandInUrl = Option<String>;
 
 /// What one of those who want it fetches for all of them.
 type Shared<K, V> = Mutex<HashMap<K, Arc<OnceCell<Result<V, NotReady>>>>>;
@@ -101,9 +104,11 @@ impl Logins {
             self.tell(ecr.origins().await, request, events);
             Ok(ecr)
         };
-        let ecr = cell(&self.apis, (said, target.region.clone())).get_or_init(connect).await.clone()?;
+        let stand_in = request.access.stand_in(host, target.region.as_deref()).map(StandIn::url);
+        let said = (said, target.region.clone(), stand_in.clone());
+        let ecr = cell(&self.apis, said).get_or_init(connect).await.clone()?;
         let log_in = || of_region(&ecr, request, events);
-        let amazon = cell(&self.regions, ecr.realm()).get_or_init(log_in).await.clone()?;
+        let amazon = cell(&self.regions, (ecr.realm(), stand_in)).get_or_init(log_in).await.clone()?;
         Ok((ecr, amazon))
     }
 

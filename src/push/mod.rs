@@ -345,6 +345,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         futures_util::future::join_all(finishing).await;
     }
     report(destinations, &mut outcome);
+    doubts::of_digests(&outcome).into_iter().for_each(|warning| events(Event::Warning(warning)));
     outcome
 }
 

@@ -205,6 +205,18 @@ impl Outcome {
         Error::gravest(self.targets.iter().filter_map(|target| target.error.as_ref()))
     }
 
+    /// The digests of the image, each once, in the order of the targets. Targets that keep layers that were compressed
+    /// another way have another digest. A tag that was left alone may be of another image, and does not count.
+    pub fn digests(&self) -> Vec<Digest> {
+        let mut digests = Vec::new();
+        for placed in self.targets.iter().flat_map(TargetOutcome::of_image) {
+            if !digests.contains(&placed.digest) {
+                digests.push(placed.digest);
+            }
+        }
+        digests
+    }
+
     /// What the first target's first tag points at, which stands for all of it where one digest is wanted. Nothing if any
     /// target failed, or it was a plan only.
     pub fn first(&self) -> Option<&TagOutcome> {
@@ -228,6 +240,11 @@ impl TargetOutcome {
     pub fn pushed(&self) -> Vec<&Tag> {
         let pushed = self.placed.iter().filter(|placed| placed.fate != TagFate::Skipped);
         pushed.map(|placed| &placed.tag).collect()
+    }
+
+    /// The tags that point at the image, with what they point at.
+    pub fn of_image(&self) -> impl Iterator<Item = &TagOutcome> {
+        self.placed.iter().filter(|placed| placed.fate != TagFate::Skipped)
     }
 
     /// How many layers met this lot: `reuse`, `mount` or `upload`.

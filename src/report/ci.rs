@@ -5,7 +5,6 @@
 use std::ffi::OsString;
 
 use crate::error::Error;
-use crate::oci::Digest;
 use crate::push::Outcome;
 
 /// A CI system.
@@ -260,7 +259,7 @@ pub struct Variable {
 }
 
 /// What stands behind the name of the further variables.
-pub const FURTHER: [&str; 3] = ["DIGEST", "REF", "ALL"];
+pub const FURTHER: [&str; 4] = ["DIGEST", "REF", "ALL", "REFS"];
 
 /// The variables of a push. None if it failed, or nothing was meant to be there after it.
 pub fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
@@ -270,7 +269,13 @@ pub fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
     let placed = || outcome.targets.iter().flat_map(|to| to.placed.iter().map(|placed| (&to.name, placed)));
     let Some((first, digest)) = placed().next().map(|(to, placed)| (to, placed.digest)) else { return Vec::new() };
     let all: Vec<String> = placed().map(|(to, placed)| format!("{to}:{}", placed.tag)).collect();
-    set(name, first, digest, &all)
+    let mut refs: Vec<String> = Vec::new();
+    for by_digest in placed().map(|(to, placed)| format!("{to}@{}", placed.digest)) {
+        if !refs.contains(&by_digest) {
+            refs.push(by_digest);
+        }
+    }
+    set(name, [&all[0], &digest.to_string(), &format!("{first}@{digest}"), &all.join(","), &refs.join(",")])
 }
 
 /// The names of the variables of a push.
@@ -278,10 +283,8 @@ pub fn names(name: &str) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(FURTHER.map(|suffix| format!("{name}_{suffix}"))).collect()
 }
 
-fn set(name: &str, target: &str, digest: Digest, all: &[String]) -> Vec<Variable> {
-    let first = all.first().cloned().unwrap_or_default();
-    let values = [first, digest.to_string(), format!("{target}@{digest}"), all.join(",")];
-    names(name).into_iter().zip(values).map(|(name, value)| Variable { name, value }).collect()
+fn set(name: &str, values: [&str; 1 + FURTHER.len()]) -> Vec<Variable> {
+    names(name).into_iter().zip(values).map(|(name, value)| Variable { name, value: value.to_owned() }).collect()
 }
 
 impl Form {

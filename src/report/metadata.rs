@@ -6,6 +6,8 @@
 //! commas between, and an index has no `containerimage.config.digest`. Docker documents the file
 //! (<https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file>).
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::image::Family;
@@ -20,6 +22,9 @@ struct Metadata<'a> {
     descriptor: Descriptor<'a>,
     #[serde(rename = "containerimage.digest")]
     digest: Digest,
+    /// All digests by their references, where there are several: BuildKit's keys have room for one.
+    #[serde(rename = "ecr-push.digests", skip_serializing_if = "BTreeMap::is_empty")]
+    digests: BTreeMap<String, Digest>,
     #[serde(rename = "image.name")]
     name: String,
 }
@@ -46,6 +51,8 @@ struct Platform<'a> {
 /// failed, or was a plan.
 pub fn metadata(outcome: &Outcome) -> Option<String> {
     let TagOutcome { digest, media_type, size, fate, .. } = outcome.first()?;
+    let of_image = outcome.targets.iter().flat_map(|target| target.of_image().map(move |placed| (target, placed)));
+    let digests = of_image.map(|(target, placed)| (format!("{}:{}", target.name, placed.tag), placed.digest));
     let placed = outcome.targets.iter().flat_map(|target| target.placed.iter().map(move |placed| (target, placed)));
     let names = placed.filter(|(_, placed)| placed.digest == *digest);
     let names: Vec<String> = names.map(|(target, placed)| format!("{}:{}", target.name, placed.tag)).collect();
@@ -57,6 +64,7 @@ pub fn metadata(outcome: &Outcome) -> Option<String> {
         config: image.and_then(|image| image.image_ids.first().copied()),
         descriptor: Descriptor { media_type, digest: *digest, size: *size, platform },
         digest: *digest,
+        digests: if outcome.digests().len() > 1 { digests.collect() } else { BTreeMap::new() },
         name: names.join(","),
     };
     // Text and numbers only: nothing in it can fail to become JSON.
@@ -71,7 +79,10 @@ impl<'a> Platform<'a> {
 }
 
 /// The digest of what the first target's first tag points at, as podman, skopeo, buildah and kaniko write it: without a line
-/// end (<https://github.com/containers/skopeo/blob/main/cmd/skopeo/copy.go>). Nothing if the push failed, or was a plan.
+/// end (<https://github.com/containers/skopeo/blob/main/cmd/skopeo/copy.go>). If the image has several digests, each is on a
+/// line of its own: a script that expects one must not take the first for all. Nothing if the push failed, or was a plan.
 pub fn digest(outcome: &Outcome) -> Option<String> {
-    outcome.first().map(|placed| placed.digest.to_string())
+    let first = outcome.first()?.digest;
+    let others = outcome.digests().into_iter().filter(|digest| *digest != first);
+    Some(std::iter::once(first).chain(others).map(|digest| digest.to_string()).collect::<Vec<_>>().join("\n"))
 }

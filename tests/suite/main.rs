@@ -51,6 +51,7 @@ mod compression;
 mod confirmations;
 mod counts;
 mod credentials;
+mod digests;
 mod empty;
 mod errors_of_archives;
 mod errors_of_credentials;

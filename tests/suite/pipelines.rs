@@ -28,6 +28,7 @@ fn variables(run: &Run, form: impl Fn(&str, &str) -> String) -> String {
         ("IMAGE_DIGEST", digest.clone()),
         ("IMAGE_REF", format!("{app}@{digest}")),
         ("IMAGE_ALL", format!("{app}:1,{app}:b")),
+        ("IMAGE_REFS", format!("{app}@{digest}")),
     ];
     values.iter().map(|(name, value)| form(name, value)).collect()
 }
@@ -99,7 +100,7 @@ fn tekton_gets_a_file_each() {
         assert_eq!(held, value, "{name}");
         name.to_owned()
     });
-    assert!(!files.is_empty() && fs::read_dir(&folder).unwrap().count() == 4);
+    assert!(!files.is_empty() && fs::read_dir(&folder).unwrap().count() == 5);
 }
 
 #[test]
@@ -116,6 +117,7 @@ fn teamcity_reads_stdout_behind_the_references() {
         set("IMAGE_DIGEST", digest),
         set("IMAGE_REF", &format!("{app}@{digest}")),
         set("IMAGE_ALL", &format!("{app}:1,{app}:b")),
+        set("IMAGE_REFS", &format!("{app}@{digest}")),
     ];
     assert_eq!(run.stdout, expected.concat());
 }
@@ -339,8 +341,9 @@ fn the_first_of_several_targets_counts_and_all_are_named() {
     let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).exits(0);
     let digest = run.digests().remove(0);
     let (app, other) = (format!("{HOST}/team/app"), format!("{HOST}/team/other"));
-    let expected =
-        format!("A={app}:1\nA_DIGEST={digest}\nA_REF={app}@{digest}\nA_ALL={app}:1,{app}:b,{other}:2,{other}:b\n");
+    let one = format!("A={app}:1\nA_DIGEST={digest}\nA_REF={app}@{digest}\n");
+    let all = format!("A_ALL={app}:1,{app}:b,{other}:2,{other}:b\nA_REFS={app}@{digest},{other}@{digest}\n");
+    let expected = one + &all;
     assert_eq!(fs::read_to_string(&file).unwrap(), expected);
     // One that failed is a push that failed.
     let options = ["team/absent:2", "--output-variable", "A", "--output-file", &file];

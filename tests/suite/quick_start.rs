@@ -123,6 +123,42 @@ fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
     pushed.is(&Source::read(&archive, 0));
 }
 
+#[test]
+fn each_account_and_region_has_a_registry_of_its_own() {
+    let bench = Bench::new();
+    let dir = bench.scratch("images");
+    let host = |account: &str, region: &str| format!("{account}.dkr.ecr.{region}.amazonaws.com");
+    let hosts = [("123456789012", "eu-west-1"), ("123456789012", "eu-central-1"), ("210987654321", "eu-west-1")];
+    let hosts = hosts.map(|(account, region)| host(account, region));
+    let targets = hosts.each_ref().map(|host| format!("{host}/team/app:1"));
+    let sandbox = format!("--sandbox={dir}");
+    let mut arguments = vec![sandbox.as_str(), "--output", "json"];
+    let archive = testdata(ARCHIVE);
+    arguments.push(&archive);
+    // One that is in none of them is in the first.
+    arguments.extend(targets.iter().map(String::as_str).chain(["team/own:1"]));
+    let run = bench.run(&arguments).exits(0).says(&hosts.each_ref().map(String::as_str));
+    let report = run.report();
+    for (at, host) in hosts.iter().enumerate() {
+        let target = &report["targets"][at];
+        assert_eq!(target["layers"].as_array().unwrap().len(), 3);
+        assert!(target["layers"].as_array().unwrap().iter().all(|layer| layer["action"] == "upload"), "{target}");
+        let index = std::fs::read(format!("{dir}/{host}/team/app/index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        assert_eq!(index["manifests"][0]["digest"], target["digest"]);
+        assert_eq!(std::path::Path::new(&format!("{dir}/{host}/team/own")).exists(), at == 0);
+    }
+    drop(run);
+    // One target in several regions.
+    let regions = ["--region", "us-west-2", "--region", "eu-west-1"];
+    let run = bench.run(&[&[sandbox.as_str(), &archive, "team/app:1"], &regions[..]].concat()).exits(0);
+    for region in ["us-west-2", "eu-west-1"] {
+        let host = host("000000000000", region);
+        assert!(run.stdout.contains(&format!("{host}/team/app:1@")), "{region}");
+        assert!(std::path::Path::new(&format!("{dir}/{host}/team/app/index.json")).exists(), "{region}");
+    }
+}
+
 /// A program that does not outlive its test.
 #[cfg(unix)]
 struct Killed(std::process::Child);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ecr_push::cli::{Command, parse};
-use ecr_push::ecr::Access;
+use ecr_push::ecr::{Access, StandIn};
 use ecr_push::error::Kind;
 use ecr_push::push::{Event, Events, Request, Reuse, push};
 use ecr_push::registry::Patience;
@@ -44,6 +44,8 @@ pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> 
     let arguments = [&[archive.to_owned()], &schedule.targets()[..], &options.map(str::to_owned)].concat();
     let parsed = parse(arguments.into_iter().map(Into::into).collect(), &|_| None).unwrap();
     let Command::Push(push) = parsed else { panic!("these are the arguments of a push") };
+    let address = sandbox.address().to_string().parse().unwrap();
+    let own = StandIn { address, account: "000000000000".into(), region: "us-east-1".into() };
     // In a hurry, though not where nothing goes wrong: on a busy machine a second is soon over.
     let patience = match &schedule.rules.faults[..] {
         [] => push.request.patience,
@@ -56,8 +58,7 @@ pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> 
         },
     };
     Request {
-        access: Access::StandIn { endpoint: sandbox.url(), region: "us-east-1".into() },
-        registry_endpoint: Some(sandbox.address().to_string().parse().unwrap()),
+        access: Access::StandIn { own, others: Vec::new() },
         cache: None,
         chunk_size: Some(CHUNK),
         // Otherwise the look at the tag tells whether the repository is there, and nobody else is asked.

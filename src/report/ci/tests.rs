@@ -4,9 +4,10 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 
 /// What a system gets for an image of two tags.
 fn written(name: &str) -> String {
-    let all = ["h.example/app:1".to_owned(), "h.example/app:latest".to_owned()];
     let form = System::named(name).unwrap().form;
-    set("IMAGE", "h.example/app", DIGEST.parse().unwrap(), &all).iter().map(|variable| form.text(variable)).collect()
+    let by_digest = format!("h.example/app@{DIGEST}");
+    let values = ["h.example/app:1", DIGEST, &by_digest, "h.example/app:1,h.example/app:latest", &by_digest];
+    set("IMAGE", values).iter().map(|variable| form.text(variable)).collect()
 }
 
 #[test]
@@ -17,6 +18,7 @@ fn every_system_gets_its_bytes() {
             ("_DIGEST", DIGEST.to_owned()),
             ("_REF", format!("h.example/app@{DIGEST}")),
             ("_ALL", "h.example/app:1,h.example/app:latest".to_owned()),
+            ("_REFS", format!("h.example/app@{DIGEST}")),
         ];
         values.map(|(suffix, value)| format!("{before}IMAGE{suffix}{between}{value}{after}")).concat()
     };
@@ -38,7 +40,9 @@ fn every_system_gets_its_bytes() {
         assert_eq!(written(system), *text, "{system}");
     }
     // The others get a value a file, or a value a command.
-    let values = format!("h.example/app:1{DIGEST}h.example/app@{DIGEST}h.example/app:1,h.example/app:latest");
+    let values = format!(
+        "h.example/app:1{DIGEST}h.example/app@{DIGEST}h.example/app:1,h.example/app:latesth.example/app@{DIGEST}"
+    );
     for system in ["buildkite", "tekton", "argo"] {
         assert_eq!(written(system), values, "{system}");
     }

@@ -1,0 +1,127 @@
+//! The sandbox: inside a push, and as a server.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ecr_push::cli;
+use ecr_push::ecr::{Access, StandIn};
+use ecr_push::error::Result;
+use ecr_push::log::Entry;
+use ecr_push::oci::{EcrHost, Host, Target};
+use ecr_push::progress::Progress;
+use ecr_push::push::{self, Outcome, Request, TagFate};
+use ecr_push::report;
+use ecr_push::sandbox::{Options, Rules, Sandbox};
+
+/// Starts a sandbox for each registry of the request and turns the request to them, if that is wanted. The targets'
+/// repositories are there, unless the push is to create them.
+pub(super) async fn stand_in(
+    wanted: Option<Option<PathBuf>>,
+    request: &mut Request,
+    progress: &Progress,
+) -> Result<Option<Vec<Sandbox>>> {
+    let Some(dir) = wanted else { return Ok(None) };
+    let own = own(request);
+    let mut registries: Vec<Registry> = Vec::new();
+    for registry in request.targets.iter().map(|target| own.of_target(target)) {
+        if !registries.contains(&registry) {
+            registries.push(registry);
+        }
+    }
+    if registries.is_empty() {
+        registries.push(own.clone());
+    }
+    let is_one = registries.len() == 1;
+    let (mut sandboxes, mut stand_ins) = (Vec::new(), Vec::new());
+    for registry in registries {
+        let is_here = |target: &&Target| own.of_target(target) == registry;
+        let there = request.targets.iter().filter(|_| !request.create_repository).filter(is_here);
+        let create = there.map(|target| target.repository.clone()).collect();
+        // One of several has a folder of its own.
+        let dir = dir.as_ref().map(|dir| if is_one { dir.clone() } else { dir.join(registry.host()) });
+        let host = registry.host();
+        let Registry { account, region } = registry;
+        let options = Options { dir, create, account, region, ..Options::default() };
+        let (account, region) = (options.account.clone(), options.region.clone());
+        let sandbox = Sandbox::start(options).await?;
+        let what = if is_one { "AWS" } else { host.as_str() };
+        let text = format!("sandbox: an ECR of this program at {} stands in for {what}", sandbox.url());
+        progress.teller()(&Entry::info("sandbox", text).with("url", sandbox.url()));
+        stand_ins.push(StandIn { address: sandbox.address().to_string().parse()?, account, region });
+        sandboxes.push(sandbox);
+    }
+    let at = stand_ins.iter().position(|it| (&it.account, &it.region) == (&own.account, &own.region));
+    let own = stand_ins.swap_remove(at.unwrap_or_default());
+    request.access = Access::StandIn { own, others: stand_ins };
+    Ok(Some(sandboxes))
+}
+
+/// A registry of ECR's.
+#[derive(Clone, Eq, PartialEq)]
+struct Registry {
+    account: String,
+    region: String,
+}
+
+impl Registry {
+    fn of(host: &EcrHost) -> Self {
+        Self { account: host.account.clone(), region: host.region.clone() }
+    }
+
+    /// The registry of a target, where this one is the caller's own.
+    fn of_target(&self, target: &Target) -> Self {
+        let region = || target.region.clone().unwrap_or_else(|| self.region.clone());
+        let own = || Self { account: self.account.clone(), region: region() };
+        target.host.as_ref().and_then(Host::ecr).map_or_else(own, Self::of)
+    }
+
+    fn host(&self) -> String {
+        let Self { account, region } = self.clone();
+        Host::of_ecr(EcrHost { account, region, fips: false, dual_stack: false }).as_str().to_owned()
+    }
+}
+
+/// The caller's own registry, in which targets without a host are: in the account and the region that are asked for, else
+/// those of the first target that names a registry.
+fn own(request: &Request) -> Registry {
+    let default = Options::default();
+    let first = request.targets.iter().find_map(|target| target.host.as_ref()?.ecr()).map(Registry::of);
+    let Registry { account, region } = first.unwrap_or(Registry { account: default.account, region: default.region });
+    Registry {
+        account: request.registry_id.clone().unwrap_or(account),
+        region: request.targets.iter().find_map(|target| target.region.clone()).unwrap_or(region),
+    }
+}
+
+/// Reads back what was pushed, and says what is there.
+pub(super) async fn read_back(request: &Request, outcome: &Outcome) -> Result<String> {
+    let mut text = String::new();
+    for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
+        let mut placed = pushed.placed.iter().zip(pushed.references());
+        if let Some((placed, reference)) = placed.find(|(placed, _)| placed.fate != TagFate::Skipped) {
+            text += &report::read_back(&reference, &push::read_back(request, target, &placed.tag).await?);
+        }
+    }
+    Ok(text)
+}
+
+/// Runs a sandbox until Ctrl-C.
+pub(super) async fn serve(asked: cli::Sandbox) -> Result<ExitCode> {
+    let cli::Sandbox { listen, dir, discard, delay, create } = asked;
+    let rules = Rules { delay, ..Rules::default() };
+    let options = Options { listen, dir, discard, rules, create, ..Options::default() };
+    let region = options.region.clone();
+    let sandbox = Sandbox::start(options).await?;
+    let (url, local) = (sandbox.url(), sandbox.address().ip());
+    super::stderr::print(&format!(
+        "A sandbox of Amazon ECR listens at {url} until Ctrl-C. To push into it:\n\n  \
+         export AWS_ENDPOINT_URL_ECR={url} AWS_ENDPOINT_URL_ECR_PUBLIC={url} \\\n         \
+         AWS_ENDPOINT_URL_STS={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
+         AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \
+         NO_PROXY=\"{local},$NO_PROXY\"\n  \
+         ecr-push IMAGE.tar team/app:1 --create-repository\n"
+    ))?;
+    super::asked_to_stop().await;
+    sandbox.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,53 @@
+//! One image that has another digest at one target than at another.
+
+use std::fs;
+
+use ecr_push::sandbox::Rules;
+use serde_json::{Value, json};
+
+use super::bench::testdata;
+use super::ecr::{Ecr, HOST};
+
+const ARCHIVE: &str = "docker-20.10-save.tar";
+
+/// Two repositories, of which the second holds the layers as another recipe compressed them.
+fn compressed_another_way() -> Ecr {
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
+    let own = ecr.bench.scratch("cache");
+    drop(ecr.run(&[&testdata(ARCHIVE), "team/other:1", "--compression-level", "6", "--cache", &own]).exits(0));
+    ecr
+}
+
+#[test]
+fn two_digests_of_one_image_are_warned_of_and_in_every_output() {
+    let ecr = compressed_another_way();
+    let archive = testdata(ARCHIVE);
+    let (digest, metadata) = (ecr.bench.scratch("digest"), ecr.bench.scratch("metadata.json"));
+    let variables = ecr.bench.scratch("variables");
+    let outputs = ["--digest-file", &digest, "--metadata-file", &metadata, "--output", "json"];
+    let variable = ["--output-variable", "IMAGE", "--output-file", &variables];
+    let targets = [archive.as_str(), "team/app:1", "team/other:1"];
+    let run = ecr.run(&[&targets[..], &outputs, &variable].concat()).exits(0);
+    let [app, other] = ["team/app", "team/other"].map(|repository| ecr.image(repository, "1").unwrap().0.to_string());
+    assert_ne!(app, other);
+    let named = [format!("{HOST}/team/app:1 has {app}"), format!("{HOST}/team/other:1 has {other}")];
+    let run = run.says(&["warning: the image has 2 digests: ", &named[0], &named[1]]);
+    let warnings = run.report()["warnings"].to_string();
+    assert!(named.iter().all(|named| warnings.contains(named)), "{warnings}");
+    assert_eq!(fs::read_to_string(&digest).unwrap(), format!("{app}\n{other}"));
+    let seen: Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+    let all = json!({format!("{HOST}/team/app:1"): app, format!("{HOST}/team/other:1"): other});
+    assert_eq!((&seen["containerimage.digest"], &seen["ecr-push.digests"]), (&json!(app), &all));
+    let set = fs::read_to_string(&variables).unwrap();
+    let refs = format!("\nIMAGE_REFS={HOST}/team/app@{app},{HOST}/team/other@{other}\n");
+    assert!(set.contains(&refs), "{set}");
+}
+
+#[test]
+fn what_the_warning_advises_gives_one_digest() {
+    let ecr = compressed_another_way();
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--reuse", "off"]).exits(0);
+    let run = run.never_says(&["digests: "]);
+    let digests = run.digests();
+    assert_eq!(digests[0], digests[1]);
+}
