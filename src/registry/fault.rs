@@ -80,6 +80,11 @@ impl Fault {
         }
     }
 
+    /// Whether the failure is on this side.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours(_))
+    }
+
     /// Whether an upload session is lost, so that a new one may succeed.
     pub(super) fn is_lost_session(&self) -> bool {
         match self {

@@ -24,6 +24,7 @@ mod quirks;
 mod rate;
 mod referrers;
 mod reply;
+mod resume;
 mod session;
 mod silence;
 mod token;

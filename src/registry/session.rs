@@ -2,18 +2,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, Url};
 
 use super::ask::Ask;
 use super::blob::Presence;
 use super::body::{ChunkBody, Pulse, Watch};
 use super::fault::Fault;
-use super::journal::{Mark, Trace};
+use super::journal::Trace;
 use super::manifest::content_digest;
 use super::opening::Opened;
-use super::quirks::{Last, RangeEnd, Status};
+use super::quirks::Last;
 use super::reply::Reply;
+use super::resume::{self, Received};
 use super::upload::{Blob, Broken, Tries};
 use super::ways::{Chunks, Finder};
 use super::window::{Chunk, Window};
@@ -42,7 +43,7 @@ pub(super) async fn run(
         Some(mark) => {
             let taken_over = Session::take_over(client, blob, window, tries, mark).await;
             if matches!(taken_over, Ok(None)) {
-                client.reason(format!("{}: the upload of an earlier run cannot go on, so it begins anew", blob.what));
+                resume::note_lost(client, blob);
             }
             taken_over
         }
@@ -74,26 +75,28 @@ pub(super) async fn run(
 }
 
 /// An open upload session.
-struct Session<'a> {
-    client: &'a Client,
-    blob: &'a Blob,
-    location: Url,
+pub(super) struct Session<'a> {
+    pub(super) client: &'a Client,
+    pub(super) blob: &'a Blob,
+    pub(super) location: Url,
     /// The offset at which the session was continued without the registry having said that it may be, and how often.
-    hoped: Option<(u64, u32)>,
+    pub(super) hoped: Option<(u64, u32)>,
     /// The offset that a 416 named last. It is believed once.
-    told: Option<u64>,
+    pub(super) told: Option<u64>,
     /// Every part has a connection of its own.
-    alone: bool,
+    pub(super) alone: bool,
     /// Held while this session finds out for all others whether the registry takes chunks.
-    finds_out: Option<Finder<'a>>,
+    pub(super) finds_out: Option<Finder<'a>>,
     /// Chunks were sent in it.
-    is_chunked: bool,
+    pub(super) is_chunked: bool,
     /// An earlier run opened the session.
-    is_taken_over: bool,
+    pub(super) is_taken_over: bool,
+    /// The session of an earlier run has so many bytes, and is not known to accept more yet.
+    pub(super) resumes_at: Option<u64>,
     /// Nothing has been accepted in it by this run.
-    is_untried: bool,
+    pub(super) is_untried: bool,
     /// A request broke in it.
-    is_broken: bool,
+    pub(super) is_broken: bool,
 }
 
 /// Where an upload stands.
@@ -104,18 +107,8 @@ enum Stand {
     Complete(Packed),
 }
 
-/// What a registry says about how far a session got.
-enum Received {
-    /// So many bytes.
-    Bytes(u64),
-    /// It knows no such session.
-    NoSession,
-    /// Nothing that helps.
-    Unclear,
-}
-
 impl<'a> Session<'a> {
-    fn at(client: &'a Client, blob: &'a Blob, tries: &Tries<'_>, location: Url) -> Self {
+    pub(super) fn at(client: &'a Client, blob: &'a Blob, tries: &Tries<'_>, location: Url) -> Self {
         Session {
             client,
             blob,
@@ -126,6 +119,7 @@ impl<'a> Session<'a> {
             finds_out: None,
             is_chunked: false,
             is_taken_over: false,
+            resumes_at: None,
             is_untried: true,
             is_broken: false,
         }
@@ -146,42 +140,6 @@ impl<'a> Session<'a> {
         let chunk = chunk_size(client, blob, least);
         window.set_chunk(chunk, client.ways().kept(chunk));
         Ok(Self::at(client, blob, tries, location))
-    }
-
-    /// Goes on with a session of an earlier run, if the registry still has it.
-    async fn take_over(
-        client: &'a Client,
-        blob: &'a Blob,
-        window: &mut Window,
-        tries: &Tries<'_>,
-        mark: Mark,
-    ) -> Result<Option<Self>, Broken> {
-        let location = Url::parse(&mark.location).ok().and_then(|location| client.allowed(location).ok());
-        let Some(location) = location else { return Ok(None) };
-        let mut session = Self::at(client, blob, tries, location);
-        let offset = match session.received().await {
-            Received::Bytes(offset) => offset,
-            // What was acknowledged is there. If there is more, a 416 says so.
-            Received::Unclear => mark.offset,
-            Received::NoSession => return Ok(None),
-        };
-        let chunk = chunk_size(client, blob, None);
-        window.set_chunk(chunk, client.ways().kept(chunk));
-        let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(Broken::ForGood)?;
-        skipped.map_err(|error| Broken::ForGood(Fault::Ours(error)))?;
-        if window.start() != offset {
-            // It has more than there is of the blob.
-            client.forget(session.location).await;
-            return Err(Broken::Lost);
-        }
-        client.note(format!(
-            "{}: {} are there from an earlier run, which goes on",
-            blob.what,
-            crate::layer::size(offset)
-        ));
-        blob.meter.resume_at(offset);
-        (session.is_taken_over, session.is_chunked) = (true, true);
-        Ok(Some(session))
     }
 
     async fn run(
@@ -220,8 +178,14 @@ impl<'a> Session<'a> {
                 }
             };
             let stand = match sent {
-                Err(fault) => self.ask(fault, &chunk, end, tries).await?,
-                Ok(stand) => stand,
+                Err(fault) => match self.correct_resume(&fault, &chunk)? {
+                    Some(offset) => Stand::At(offset),
+                    None => self.ask(fault, &chunk, end, tries).await?,
+                },
+                Ok(stand) => {
+                    self.note_resumed();
+                    stand
+                }
             };
             match stand {
                 Stand::Complete(packed) => {
@@ -286,12 +250,9 @@ impl<'a> Session<'a> {
         }
         let inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
         let told = fault.expected_offset().filter(inside);
-        if self.is_taken_over {
-            // What an earlier run left there does not fit after all.
-            let is_hopeless = !fault.is_transient() && told.is_none();
-            if fault.is_wrong_digest() || self.is_untried && is_hopeless {
-                return Err(Broken::Lost);
-            }
+        // What an earlier run left there does not fit after all.
+        if self.is_taken_over && fault.is_wrong_digest() {
+            return Err(Broken::Lost);
         }
         if let Some(packed) = end
             && fault.is_wrong_digest()
@@ -358,27 +319,6 @@ impl<'a> Session<'a> {
                 Ok(Stand::At(chunk.start))
             }
             None => Err(Broken::Lost),
-        }
-    }
-
-    /// How many bytes the registry says it has. `0-0` is unclear: it is both none and one.
-    async fn received(&mut self) -> Received {
-        let ask = Ask::new(Method::GET, self.location.clone(), &[200, 202, 204]);
-        let quirks = self.client.ways().quirks();
-        let reply = match self.client.ask_once(&ask).await {
-            Ok(reply) => reply,
-            Err(fault) if fault.is_lost_session() && quirks.status == Status::Told => return Received::NoSession,
-            Err(_) => return Received::Unclear,
-        };
-        if let Ok(Some(location)) = self.client.location(&ask.url, &reply) {
-            self.location = location;
-        }
-        let range = reply.headers.get(RANGE).and_then(|range| range.to_str().ok());
-        let end = range.and_then(|range| range.trim_start_matches("bytes=").strip_prefix("0-")?.parse::<u64>().ok());
-        match (end, quirks.range_end) {
-            (Some(end @ 1..), RangeEnd::LastByte) => end.checked_add(1).map_or(Received::Unclear, Received::Bytes),
-            (Some(end @ 1..), RangeEnd::Count) => Received::Bytes(end),
-            _ => Received::Unclear,
         }
     }
 
@@ -476,7 +416,7 @@ impl<'a> Session<'a> {
 }
 
 /// The bytes to a chunk, where the answer to the POST may have asked for more than is usual.
-fn chunk_size(client: &Client, blob: &Blob, least: Option<u64>) -> u64 {
+pub(super) fn chunk_size(client: &Client, blob: &Blob, least: Option<u64>) -> u64 {
     let usual = client.ways().chunk(blob.meter.total());
     match least {
         Some(least) if least > LARGEST_MINIMUM.max(usual) => {

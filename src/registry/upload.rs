@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::fault::Fault;
 use super::opening::Opened;
-use super::session;
 use super::window::{Feed, Window};
 use super::wire::Client;
+use super::{resume, session};
 use crate::error::{Error, Result};
 use crate::layer::{Meter, Packed};
 
@@ -60,6 +60,7 @@ pub async fn upload(
                 tries.lost = true;
                 client.reason(format!("{}: {} lost what it had of it, so it begins anew", blob.what, client.name()));
             }
+            Err(Broken::NotResumed) => resume::note_lost(client, blob),
             Err(Broken::Refused) => client.reason(format!(
                 "{}: {} does not take it in chunks, so it goes again, as one body",
                 blob.what,
@@ -106,6 +107,8 @@ fn blame(before: &Packed, now: &Packed) -> &'static str {
 pub(super) enum Broken {
     /// The registry does not know it any more. A new one may do.
     Lost,
+    /// The session of an earlier run accepts nothing more. A new one may do.
+    NotResumed,
     /// The registry takes no chunks. One body may do.
     Refused,
     /// The registry says that it got other bytes than were sent.

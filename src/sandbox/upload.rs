@@ -108,8 +108,8 @@ impl Upload {
     pub(super) fn expects(&self, start: Option<u64>) -> Result<(), WrongOffset> {
         let said = start.unwrap_or_else(|| if self.cut.is_some() { 0 } else { self.received });
         if self.is_spoiled() {
-            // Never the offset that was just tried: who believes an earlier answer still gets nowhere.
-            let expected = if said == self.received { self.received + 1 } else { self.received };
+            // Never the offset that was just tried: whoever believes an earlier answer still gets nowhere.
+            let expected = if said == 0 { self.received.max(1) } else { 0 };
             return Err(WrongOffset { said, expected });
         }
         if said != self.received {

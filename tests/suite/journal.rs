@@ -98,7 +98,7 @@ fn a_push_that_was_killed_goes_on_where_it_was() {
         stage.kill_half_way();
         assert_eq!(stage.entries().len(), 1);
         assert_eq!(stage.ecr.open_uploads(), 1, "the registry keeps it");
-        let run = stage.finishes().says(&["are there from an earlier run, which goes on"]);
+        let run = stage.finishes().says(&["resuming layer sha256:", " MiB already uploaded"]);
         let (sent, found) = stage.sent_and_found();
         assert!(found >= WORTH + CHUNK && sent + found >= 60 * MIB as u64, "{sent} sent, {found} found");
         // The layer's, and the config's in both runs.
@@ -122,6 +122,24 @@ fn a_push_that_is_interrupted_leaves_open_what_the_next_one_goes_on_with_and_not
     interrupt(running.id());
     drop(running.end().exits(130));
     assert_eq!((stage.ecr.open_uploads(), stage.entries().len()), (0, 0), "so little is not worth it");
+}
+
+#[test]
+fn a_resume_costs_one_request_and_prints_one_line() {
+    let told = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
+    let resumed = "resuming layer sha256:";
+    let lost = ": the upload of an earlier run cannot be resumed; uploading all of it";
+    // A session that ECR may have spoiled costs no more than one that it keeps.
+    for (rules, says) in [(keeps_sessions(), resumed), (told, resumed), (Rules::default(), lost)] {
+        let stage = Stage::with(rules, as_it_lies);
+        stage.kill_half_way();
+        let before = stage.ecr.log().len();
+        let run = stage.finishes().never_says(&["next try in", "HTTP 416"]).says(&[says]);
+        let lines = run.stderr.lines().filter(|line| line.contains("resum")).count();
+        let log = stage.ecr.log();
+        let asked = log[before..].iter().filter(|it| it.status == 416 || it.operation == "v2:UploadStatus").count();
+        assert_eq!((lines, asked), (1, 1), "{says}: {}", stage.ecr.story());
+    }
 }
 
 #[test]
@@ -150,7 +168,11 @@ fn a_session_that_the_registry_has_lost_costs_no_more_than_beginning_anew() {
     let stage = Stage::with(Rules::default(), as_it_lies);
     stage.kill_half_way();
     // The strict kind: what was cut is spoiled, and only the next part finds that out.
-    let run = stage.start(&["-v"]).end().exits(0).says(&[" lost what it had of it, so it begins anew\n"]);
+    let run = stage
+        .start(&["-v"])
+        .end()
+        .exits(0)
+        .says(&[": the upload of an earlier run cannot be resumed; uploading all of it\n"]);
     Pushed::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
     drop(run);
@@ -203,7 +225,7 @@ fn what_a_broken_archive_left_there_is_not_gone_on_with_for_the_mended_one() {
     std::fs::write(&blob, wrong).unwrap();
     stage.kill_half_way();
     std::fs::write(&blob, right).unwrap();
-    let run = stage.finishes().says(&["are there from an earlier run, which goes on"]);
+    let run = stage.finishes().says(&["resuming layer sha256:", " MiB already uploaded"]);
     assert_eq!(stage.sent_and_found(), (60 * MIB as u64, 0), "the registry sees it at the end, and all goes anew");
     drop(run);
 }
@@ -282,7 +304,7 @@ fn an_entry_that_leads_to_a_metadata_service_is_not_followed() {
     change_entry(&stage.entries()[0], "location", "http://169.254.169.254/latest/meta-data/".into());
     let run = stage.start(&["-v"]).end().exits(0).says(&[
         "\njournal: half-sent layers of earlier runs: 1\n",
-        ": the upload of an earlier run cannot go on, so it begins anew\n",
+        ": the upload of an earlier run cannot be resumed; uploading all of it\n",
     ]);
     drop(run.never_says(&["which goes on", "next try"]));
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
@@ -335,7 +357,7 @@ fn what_an_earlier_run_left_is_closed_if_the_layer_is_mounted_and_goes_on_if_not
         drop(finish(stage.ecr.command(&[&stage.archive, "team/base:1"]), || stage.ecr.story()).exits(0));
         stage.ecr.set_rules(|rules| rules.blob_mounting = mounting.clone());
         let run = stage.start(&["--mount-from", "team/base"]).end().exits(0);
-        let goes_on = run.stderr.contains("are there from an earlier run, which goes on");
+        let goes_on = run.stderr.contains("MiB already uploaded");
         assert_eq!(goes_on, mounting == BlobMounting::Disabled);
         assert_eq!(
             stage.ecr.count("v2:CancelUpload"),
