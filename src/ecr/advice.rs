@@ -7,6 +7,7 @@ mod clock;
 mod denied;
 mod strict;
 
+use super::unreachable;
 use crate::error::{Advice, Answer, Code, Error, Kind};
 use crate::oci::{EcrHost, Host, Repository};
 
@@ -29,7 +30,7 @@ pub fn advise(error: Error, place: Option<&Place>) -> Error {
 /// The same for a manifest that was put.
 #[must_use]
 pub fn advise_on(error: Error, place: Option<&Place>, manifest: &[u8]) -> Error {
-    let Some(answer) = error.answer() else { return advise_on_silence(error) };
+    let Some(answer) = error.answer() else { return advise_on_silence(error, place) };
     let case = Case { answer, kind: error.kind(), place, manifest };
     let mut rows = ROWS.iter().filter(|row| row.is_about(answer));
     match rows.find_map(|row| Some((row.code, (row.means)(&case)?))) {
@@ -381,7 +382,7 @@ fn foreign_token(case: &Case<'_>) -> Option<Meaning> {
 }
 
 /// What is known of an error without an answer: certificates that others than AWS issued, and proxies that want a login.
-fn advise_on_silence(error: Error) -> Error {
+fn advise_on_silence(error: Error, place: Option<&Place>) -> Error {
     let causes = error.causes().join(": ");
     let says = |words: &[&str]| words.iter().any(|words| causes.contains(words));
     if says(&["UnknownIssuer", "it was issued by", "self-signed", "self signed"]) {
@@ -394,7 +395,13 @@ fn advise_on_silence(error: Error) -> Error {
     if says(&["proxy authorization required", "407 Proxy Authentication Required"]) {
         return error.of_kind(Kind::Permission).code(Code::ProxyFailed).hint(PROXY_LOGIN);
     }
-    error
+    match place {
+        // A connection that could not be made, or on which no answer came in time.
+        Some(Place { host, .. }) if matches!(error.stable_code(), Code::Unreachable | Code::TimedOut) => {
+            error.hint(unreachable::advice(&host.region, "ecr.dkr"))
+        }
+        _ => error,
+    }
 }
 
 #[cfg(test)]

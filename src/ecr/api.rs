@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecr::Client;
+use aws_sdk_ecr::config::endpoint::DefaultResolver;
 use aws_sdk_ecr::config::interceptors::InterceptorContext;
 use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
@@ -20,8 +21,10 @@ pub use self::doubt::Doubt;
 use super::access::Access;
 use super::body::{Unreadable, unreadable};
 use super::credentials::NotReady;
+use super::custom_endpoint::CustomFirst;
 use super::network::Network;
 use super::settings::Settings;
+use super::unreachable;
 use crate::error::{Code, Error, Kind, Result, root_cause};
 use crate::oci::{Digest, EcrHost, Host, Repository, TagPattern};
 
@@ -86,7 +89,8 @@ impl Ecr {
     ) -> Result<Self, NotReady> {
         let settings = Settings::of(access, network, region, host).await.map_err(NotReady::Broken)?;
         settings.ready().await?;
-        let config = aws_sdk_ecr::config::Builder::from(&settings.config).retry_classifier(HardQuotas).build();
+        let config = aws_sdk_ecr::config::Builder::from(&settings.config).retry_classifier(HardQuotas);
+        let config = config.endpoint_resolver(CustomFirst::<DefaultResolver>::default()).build();
         let region = match (access, region) {
             // The sandbox is signed for as it wants it, and stands for every region that is asked for.
             (Access::StandIn { .. }, Some(region)) => region.to_owned(),
@@ -261,7 +265,7 @@ impl Ecr {
         }
         Error::new(Kind::Unavailable, format!("{doing}: no answer from the ECR API in {}", self.region))
             .because(root_cause(&error))
-            .hint("Check the region, the proxy settings and the route to AWS; run the same command again to carry on.")
+            .hint(unreachable::advice(&self.region, "ecr.api"))
     }
 }
 

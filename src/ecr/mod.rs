@@ -8,6 +8,7 @@ mod api;
 mod body;
 mod container;
 mod credentials;
+mod custom_endpoint;
 mod endpoint;
 mod federation;
 mod missing;
@@ -21,6 +22,7 @@ mod repositories;
 mod settings;
 mod token_file;
 mod told;
+mod unreachable;
 
 pub use access::{
     Access, Base, ContainerEndpoint, ContainerToken, Environment, IdToken, Keys, Role, Secret, Sources, StandIn,

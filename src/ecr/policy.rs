@@ -177,6 +177,7 @@ impl Policy {
         policy.allow("BearPublic", "sts", &["GetServiceBearerToken"], everything(!public.is_empty()));
         policy.allow("PushPublic", "ecr-public", &PUSH, public);
         // They take no settings.
+        policy.allow("AliasPublic", "ecr-public", &["DescribeRegistries"], everything(!public_if_created.is_empty()));
         policy.allow("CreatePublic", "ecr-public", &["CreateRepository"], public_if_created);
         policy
     }

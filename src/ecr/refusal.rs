@@ -38,9 +38,13 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str
         return match answer {
             // Who answers can be reached.
             Some(answer) => error.answered(answer).hint("This may pass: run the same command again."),
-            None => error
-                .because(root_cause(why))
-                .hint("Check the proxy settings and the route to AWS; run the same command again to carry on."),
+            None if matches!(why, CredentialsError::ProviderTimedOut(_)) => {
+                error.code(Code::TimedOut).because(root_cause(why)).hint(ROUTE)
+            }
+            None => error.code(Code::Unreachable).because(root_cause(why)).hint(format!(
+                "{ROUTE} In a VPC without a route to the internet AWS STS takes the interface endpoint \
+                 com.amazonaws.REGION.sts."
+            )),
         };
     }
     let is_by_token = chain.clone().any(|error| error.is::<AssumeRoleWithWebIdentityError>());
@@ -71,6 +75,8 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str
     };
     error.code(Code::RoleNotAssumed).answered(answer).hint(hint)
 }
+
+const ROUTE: &str = "Check the proxy settings and the route to AWS; run the same command again to carry on.";
 
 /// Where profiles come from.
 const PROFILES: &str = "Profiles stand in ~/.aws/config (or AWS_CONFIG_FILE) and ~/.aws/credentials (or \

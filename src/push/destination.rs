@@ -40,6 +40,8 @@ pub(super) struct Destination {
     pub(super) ecr: Option<(Ecr, Place)>,
     place: Option<Place>,
     pub(super) public: Option<EcrPublic>,
+    /// The repository could not be created, which matters as soon as it turns out to be missing.
+    pub(super) creation_denied: Option<Error>,
     /// The repository does not exist yet and this is only a plan.
     pub(super) only_planned: bool,
     /// How plain layers are packed.
@@ -113,6 +115,7 @@ impl Destination {
             ecr,
             place,
             public,
+            creation_denied: None,
             only_planned: false,
             compression: request.compression,
             held: Vec::new(),

@@ -60,10 +60,13 @@ impl Destination {
                     Ok(false) if looked.is_none() => stays(""),
                     // Or it was us, and the answer to the first try got lost.
                     Ok(false) => stays(" since somebody created it meanwhile"),
-                    Err(error) if looked.is_none() && error.kind() == Kind::Permission => events(Event::Note(format!(
-                        "whether the repository {name} exists was not checked, and it cannot be created: \
-                         neither ecr:DescribeRepositories nor ecr:CreateRepository is allowed"
-                    ))),
+                    Err(error) if looked.is_none() && error.kind() == Kind::Permission => {
+                        events(Event::Note(format!(
+                            "whether the repository {name} exists was not checked, and it cannot be created: \
+                             neither ecr:DescribeRepositories nor ecr:CreateRepository is allowed"
+                        )));
+                        self.creation_denied = Some(error);
+                    }
                     Err(error) => return Err(error),
                 }
             }

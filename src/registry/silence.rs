@@ -12,7 +12,7 @@ use rustls::{CertificateError, InvalidMessage};
 
 use super::transport::CONNECT;
 use super::trust::{Stranger, is_of_a_ca, stranger};
-use crate::error::{Error, Kind, root_cause};
+use crate::error::{Code, Error, Kind, root_cause};
 
 /// An error of some library.
 type Cause = dyn StdError + 'static;
@@ -86,7 +86,13 @@ pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
                 "Check the host name, the port and the proxy settings"
             };
             let error = Error::new(Kind::Unavailable, format!("{doing}: no answer from {registry}"));
-            let error = error.because(why).hint(format!("{cure}; run the same command again to carry on."));
+            let failed = |is: fn(&reqwest::Error) -> bool| find::<reqwest::Error>(silence).is_some_and(is);
+            let code = match () {
+                () if failed(reqwest::Error::is_timeout) => Code::TimedOut,
+                () if failed(reqwest::Error::is_connect) => Code::Unreachable,
+                () => Code::ConnectionLost,
+            };
+            let error = error.code(code).because(why).hint(format!("{cure}; run the same command again to carry on."));
             match find::<Unanswered>(silence) {
                 Some(Unanswered { asked, .. }) => error.unanswered(asked),
                 None => error,

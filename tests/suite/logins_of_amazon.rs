@@ -228,21 +228,30 @@ fn ecr_public_s_repositories_are_created_by_its_own_api() {
         rules.deny = ["DescribeRepositories", "CreateRepository"].map(|it| format!("ecr-public:{it}")).to_vec();
     });
     let run = ecr.finish(command(&ecr, &[PUBLIC, "--create-repository", "--reuse", "off"])).exits(0);
-    drop(run.says(&["neither ecr-public:DescribeRepositories nor ecr-public:CreateRepository is allowed"]));
+    drop(run.says(&["ecr-public:DescribeRepositories is not allowed, nor is what a creation takes"]));
     ecr.set_rules(|rules| rules.deny.clear());
-    // The alias is somebody else's.
-    let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).exits(1);
-    let run = run.says(&["warning: ECR Public calls it public.ecr.aws/sandbox/tool: is that alias yours?"]);
-    drop(run.says(&[
-        "NAME_UNKNOWN",
-        "hint: The alias has no such repository",
-        "\n  aws ecr-public describe-registries --region us-east-1\n",
-    ]));
     drop(
         ecr.finish(command(&ecr, &["public.ecr.aws/app:1"]))
             .exits(2)
             .says(&["cannot be in ECR Public", "\n  aws ecr-public describe-registries --region us-east-1\n"]),
     );
+}
+
+#[test]
+fn an_alias_of_somebody_else_creates_nothing() {
+    let ecr = public(&["sandbox/app"]);
+    for more in [&[][..], &["--dry-run"]] {
+        let arguments = [&["public.ecr.aws/theirs/tool:1", "--create-repository"], more].concat();
+        let run = ecr.finish(command(&ecr, &arguments)).exits(1);
+        let run = run.says(&["cannot create the repository tool: theirs is not an alias of the caller's registry"]);
+        let run = run.says(&["the aliases of the caller's registry are sandbox"]);
+        drop(run.says(&["\n  aws ecr-public describe-registries --region us-east-1\n"]));
+    }
+    // Whoever may not learn whose alias it is creates nothing either.
+    ecr.set_rules(|rules| rules.deny = vec!["ecr-public:DescribeRegistries".into()]);
+    let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).exits(3);
+    drop(run.says(&["ecr-public:DescribeRegistries", "\n  ecr-push policy --create-repository "]));
+    assert_eq!((ecr.repositories(), ecr.count("ecr-public:CreateRepository")), (vec!["sandbox/app".to_owned()], 0));
 }
 
 #[test]

@@ -54,6 +54,7 @@ mod credentials;
 mod digests;
 mod empty;
 mod errors_of_archives;
+mod errors_of_aws;
 mod errors_of_credentials;
 mod errors_of_ecr;
 mod errors_of_proxies;

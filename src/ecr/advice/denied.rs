@@ -135,7 +135,9 @@ pub(super) fn said(case: &Case<'_>) -> Option<Meaning> {
 /// Adds the command that prints a policy for all that the push needs: who lacks one permission often lacks several.
 fn with_policy(text: String, action: &str, resource: &str, place: Option<&Place>) -> Advice {
     let options = match action {
-        "ecr:CreateRepository" => "--create-repository ".to_owned(),
+        "ecr:CreateRepository" | "ecr-public:CreateRepository" | "ecr-public:DescribeRegistries" => {
+            "--create-repository ".to_owned()
+        }
         "signer:SignPayload" => format!("--signing-profile {resource} "),
         _ => String::new(),
     };

@@ -21,25 +21,29 @@ impl Destination {
             exists => exists,
         };
         match exists {
-            Some(false) if request.create_repository && request.dry_run => {
-                events(Event::Note(format!("the repository {name} does not exist and would be created")));
-                self.only_planned = true;
-            }
-            Some(false) | None if request.create_repository && !request.dry_run => {
-                match public.create_repository(&self.repository).await {
-                    Ok(Some(place)) => {
+            Some(false) | None if request.create_repository => {
+                let created = match public.check_alias(&self.repository).await {
+                    Ok(()) if request.dry_run => Ok(false),
+                    Ok(()) => public.create_repository(&self.repository).await,
+                    Err(error) => Err(error),
+                };
+                match created {
+                    Ok(true) => {
                         events(Event::Note(format!("created the repository {name}")));
-                        // A registry may have several aliases; one that is not the caller's names somebody else's.
-                        if !place.is_empty() && place != name {
-                            events(Event::Warning(format!("ECR Public calls it {place}: is that alias yours?")));
-                        }
                         self.was_created();
                     }
-                    Ok(None) => {}
-                    Err(error) if exists.is_none() && error.kind() == Kind::Permission => events(Event::Note(format!(
-                        "whether the repository {name} exists was not checked, and it cannot be created: neither \
-                         ecr-public:DescribeRepositories nor ecr-public:CreateRepository is allowed"
-                    ))),
+                    Ok(false) if request.dry_run && exists.is_some() => {
+                        events(Event::Note(format!("the repository {name} does not exist and would be created")));
+                        self.only_planned = true;
+                    }
+                    Ok(false) => {}
+                    Err(error) if exists.is_none() && error.kind() == Kind::Permission => {
+                        events(Event::Note(format!(
+                            "whether the repository {name} exists was not checked, and it cannot be created: \
+                             ecr-public:DescribeRepositories is not allowed, nor is what a creation takes"
+                        )));
+                        self.creation_denied = Some(error);
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -13,9 +13,15 @@ const CLOSING: Duration = Duration::from_millis(800);
 impl Destination {
     /// Adds what ECR's answers mean.
     pub(in crate::push) fn advise(&self, error: Error) -> Error {
+        if let Some(denied) = self.creation_denied.as_ref().filter(|_| is_absence(&error)) {
+            return match &self.place {
+                Some(place) => ecr::advise(denied.clone(), Some(place)),
+                None => denied.clone(),
+            };
+        }
         match &self.place {
             Some(place) => ecr::advise(error, Some(place)),
-            None if self.host.is_ecr_public() && error.answer().is_some_and(|it| it.code == "NAME_UNKNOWN") => {
+            None if self.host.is_ecr_public() && is_absence(&error) => {
                 error.hint("The alias has no such repository. Which aliases are yours:\n  aws ecr-public describe-registries --region us-east-1")
             }
             None => error,
@@ -54,6 +60,9 @@ impl Destination {
     async fn doubt_of(&self, ecr: &Ecr, Place { host, repository }: &Place) -> Option<Error> {
         let hung_up = format!("cannot upload to {repository}: {} hung up instead of an answer", self.host);
         match ecr.doubt(&host.account, repository).await.ok()? {
+            Doubt::Absent if self.creation_denied.is_some() => {
+                self.creation_denied.clone().map(|denied| ecr::advise(denied, self.place.as_ref()))
+            }
             Doubt::Absent => {
                 let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"));
                 Some(error.hint(format!("Add --create-repository, or create it:\n  {}", self.creation())))
@@ -77,6 +86,11 @@ impl Destination {
             }
         }
     }
+}
+
+/// Whether an answer says that the repository does not exist.
+fn is_absence(error: &Error) -> bool {
+    error.answer().is_some_and(|it| it.code == "NAME_UNKNOWN" || it.code.starts_with("RepositoryNotFound"))
 }
 
 /// What is said if the API could not be asked.

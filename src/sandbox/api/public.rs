@@ -48,6 +48,15 @@ pub(super) fn serve(server: &Server, action: &str, body: &[u8]) -> Outcome {
             }
             Ok(json!({"repository": describe(server, &repository_name, &name)?}))
         }
+        "DescribeRegistries" => {
+            let alias = json!({
+                "name": ALIAS, "status": "ACTIVE", "primaryRegistryAlias": true, "defaultRegistryAlias": true,
+            });
+            Ok(json!({"registries": [{
+                "registryId": server.account, "registryArn": format!("arn:aws:ecr-public::{}:registry/{0}", server.account),
+                "registryUri": format!("public.ecr.aws/{ALIAS}"), "verified": false, "aliases": [alias],
+            }]}))
+        }
         "DescribeRepositories" => {
             let Describe { repository_names } = read(body)?;
             let described = repository_names.iter().map(|own| describe(server, own, &within(own)?));
