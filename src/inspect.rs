@@ -134,11 +134,13 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified 
     Verified { blobs: blobs.into_inner().unwrap_or_else(PoisonError::into_inner) }
 }
 
-/// The layers of all images and of what belongs to them, as often as they are listed.
+/// The layers of all images and of their referrers that the archive contains, as often as they are listed.
 fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
     let referrers = archive.referrers_of_all().into_iter().filter_map(|(_, referrer)| referrer.ok());
     let referrers = referrers.flat_map(|referrer| referrer.content.manifests());
-    archive.images.iter().flat_map(Image::manifests).chain(referrers).flat_map(|manifest| &manifest.layers)
+    let layers =
+        archive.images.iter().flat_map(Image::manifests).chain(referrers).flat_map(|manifest| &manifest.layers);
+    layers.filter(|layer| !layer.bytes.is_missing())
 }
 
 /// How a layer is read: as it lies, and unpacked on the side where there is a diff_id to compare.

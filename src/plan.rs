@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::image::{self, Author, Content, Extent, Family, Image, Layer, Manifest, Origin, Part};
+use crate::image::{self, Author, Content, Extent, Image, Layer, Manifest, Origin, Part};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
-use crate::oci::{DiffId, Digest, Host, Repository};
+use crate::oci::{DiffId, Digest, Family, Host, Repository};
 use crate::reuse::{Cache, Held, HeldLayer, Known};
 
 /// How plain layers are packed. What is packed already is its author's choice and goes as it lies.

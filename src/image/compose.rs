@@ -3,15 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bytes::Bytes;
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use serde_json::Value;
 
 use super::document::{ATTESTED, MAX_MANIFEST, TOO_LARGE};
-use super::model::{Content, Family, Index, Layer, Manifest, Stated};
+use super::model::{Content, Index, Layer, Manifest};
 use crate::error::{Error, Result};
 use crate::layer::Packing;
-use crate::oci::Digest;
+use crate::oci::{Digest, Family, OriginalManifest};
 
 /// A layer as it was stored: digest, size, packing.
 pub type StoredLayer = (Digest, u64, Packing);
@@ -25,31 +24,30 @@ pub type StoredLayer = (Digest, u64, Packing);
 ///
 /// # Errors
 /// If the stated manifest cannot be corrected.
-pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<Stated> {
-    let Some(stated) = manifest.base() else { return Ok(new(manifest, layers)) };
+pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
+    let Some(stated) = manifest.base() else { return new(manifest, layers) };
     let unchanged = manifest.layers.len() == layers.len()
         && manifest.layers.iter().zip(layers).all(|(layer, (digest, ..))| layer.digest == Some(*digest));
     if unchanged {
         return Ok(stated.clone());
     }
     let family = Family::of(&stated.media_type);
-    let broken = || broken("manifest", stated);
-    let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
-    let listed = json.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(broken)?;
-    for ((_, descriptor), (digest, size, packing)) in manifest.sent(listed.iter_mut()).zip(layers) {
-        let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
-        if descriptor.get("digest").and_then(Value::as_str) == Some(&digest.to_string()) {
-            continue;
+    stated.edit(|json| {
+        let listed = json.get_mut("layers")?.as_array_mut()?;
+        for ((_, descriptor), (digest, size, packing)) in manifest.sent(listed.iter_mut()).zip(layers) {
+            let descriptor = descriptor.as_object_mut()?;
+            if descriptor.get("digest").and_then(Value::as_str) == Some(&digest.to_string()) {
+                continue;
+            }
+            descriptor.insert("mediaType".into(), family.layer(*packing)?.into());
+            descriptor.insert("digest".into(), digest.to_string().into());
+            descriptor.insert("size".into(), (*size).into());
+            // These bytes are nowhere else.
+            descriptor.remove("urls");
+            descriptor.remove("data");
         }
-        let media_type = family.layer(*packing).ok_or_else(broken)?;
-        descriptor.insert("mediaType".into(), media_type.into());
-        descriptor.insert("digest".into(), digest.to_string().into());
-        descriptor.insert("size".into(), (*size).into());
-        // These bytes are nowhere else.
-        descriptor.remove("urls");
-        descriptor.remove("data");
-    }
-    Ok(Stated { subject: stated.subject, ..state(serialised(&json), stated.media_type.clone()) })
+        Some(())
+    })
 }
 
 /// Whether the manifest that will be put is one that registries take, which only its length can prevent. `packings` has
@@ -75,13 +73,13 @@ pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
 }
 
 /// What became of manifests and indexes, by the digests that they had.
-pub type Became = HashMap<Digest, Stated>;
+pub type Became = HashMap<Digest, OriginalManifest>;
 
 /// The index above children that became this, among others.
 ///
 /// # Errors
 /// If the stated index cannot be corrected.
-pub fn index(index: &Index, became: &Became) -> Result<Stated> {
+pub fn index(index: &Index, became: &Became) -> Result<OriginalManifest> {
     // What is not touched need not even be read again.
     if index.absent.is_empty() && became.iter().all(|(before, after)| *before == after.digest) {
         return Ok(index.stated.clone());
@@ -95,8 +93,8 @@ pub fn index(index: &Index, became: &Became) -> Result<Stated> {
 ///
 /// # Errors
 /// If a stated index cannot be corrected.
-pub fn as_it_lies(content: &Content) -> Result<Option<Stated>> {
-    fn put(content: &Content, became: &mut Became) -> Result<Option<Stated>> {
+pub fn as_it_lies(content: &Content) -> Result<Option<OriginalManifest>> {
+    fn put(content: &Content, became: &mut Became) -> Result<Option<OriginalManifest>> {
         let put = match content {
             Content::Manifest(manifest) => manifest.base().cloned(),
             Content::Index(index) => {
@@ -118,49 +116,47 @@ pub fn as_it_lies(content: &Content) -> Result<Option<Stated>> {
 ///
 /// # Errors
 /// If the index cannot be corrected.
-pub(super) fn listing(stated: &Stated, entries: &HashSet<Digest>, became: &Became) -> Result<Stated> {
-    let broken = || broken("index", stated);
-    let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
-    let listed = json.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(broken)?;
+pub(super) fn listing(
+    stated: &OriginalManifest,
+    entries: &HashSet<Digest>,
+    became: &Became,
+) -> Result<OriginalManifest> {
     let named = |value: Option<&Value>| value?.as_str()?.parse::<Digest>().ok();
     let another = |value: Option<&Value>| {
         let before = named(value)?;
         became.get(&before).filter(|after| after.digest != before)
     };
-    let count = listed.len();
-    listed.retain(|descriptor| named(descriptor.get("digest")).is_some_and(|digest| entries.contains(&digest)));
-    let mut changed = listed.len() != count;
-    for descriptor in listed.iter_mut() {
-        if let Some(after) = another(descriptor.get("digest")) {
-            let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
-            descriptor.insert("digest".into(), after.digest.to_string().into());
-            descriptor.insert("size".into(), after.bytes.len().into());
-            descriptor.insert("mediaType".into(), after.media_type.clone().into());
-            // Both are of the bytes that it had.
-            descriptor.remove("urls");
-            descriptor.remove("data");
-            changed = true;
+    let mut changed = false;
+    let edited = stated.edit(|json| {
+        let listed = json.get_mut("manifests")?.as_array_mut()?;
+        let count = listed.len();
+        listed.retain(|descriptor| named(descriptor.get("digest")).is_some_and(|digest| entries.contains(&digest)));
+        changed |= listed.len() != count;
+        for descriptor in listed.iter_mut() {
+            if let Some(after) = another(descriptor.get("digest")) {
+                let descriptor = descriptor.as_object_mut()?;
+                descriptor.insert("digest".into(), after.digest.to_string().into());
+                descriptor.insert("size".into(), after.bytes.len().into());
+                descriptor.insert("mediaType".into(), after.media_type.clone().into());
+                // Both are of the bytes that it had.
+                descriptor.remove("urls");
+                descriptor.remove("data");
+                changed = true;
+            }
+            let about = descriptor.pointer_mut(&format!("/annotations/{ATTESTED}"));
+            if let Some(about) = about
+                && let Some(after) = another(Some(about))
+            {
+                *about = after.digest.to_string().into();
+                changed = true;
+            }
         }
-        let about = descriptor.pointer_mut(&format!("/annotations/{ATTESTED}"));
-        if let Some(about) = about
-            && let Some(after) = another(Some(about))
-        {
-            *about = after.digest.to_string().into();
-            changed = true;
-        }
-    }
-    if !changed {
-        return Ok(stated.clone());
-    }
-    Ok(Stated { subject: stated.subject, ..state(serialised(&json), stated.media_type.clone()) })
+        Some(())
+    })?;
+    Ok(if changed { edited } else { stated.clone() })
 }
 
-/// Something stated has not the form that it must have had when it was read.
-pub(super) fn broken(what: &str, stated: &Stated) -> Error {
-    Error::input(format!("the archive's {what} {} cannot be corrected", stated.digest.short()))
-}
-
-fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> Stated {
+fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
     let zstd = layers.iter().any(|(.., packing)| *packing == Packing::Zstd);
     let family = if zstd { Family::Oci } else { Family::Docker };
     let descriptor = |media_type: &str, digest: &Digest, size: u64| OciDescriptor {
@@ -186,15 +182,5 @@ fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> S
         artifact_type: None,
         annotations: None,
     };
-    state(serialised(&manifest), family.manifest().to_owned())
-}
-
-/// Compact JSON. Key order is fixed by the types, so equal input gives equal bytes.
-pub(super) fn serialised(json: &impl serde::Serialize) -> Bytes {
-    // Neither type has a map with keys that are not text, which is all that could fail.
-    serde_json::to_vec(json).unwrap_or_default().into()
-}
-
-pub(super) fn state(bytes: Bytes, media_type: String) -> Stated {
-    Stated { digest: Digest::of(&bytes), bytes, media_type, subject: None }
+    OriginalManifest::serialize(&manifest, family.manifest())
 }

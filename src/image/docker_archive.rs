@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use super::archive::{Entries, is_hex_digest};
 use super::choice::canonical;
-use super::document::{Documents, MAX_LIST, SavedImage, image_config, parse};
+use super::document::{Documents, MAX_LIST, SavedImage, image_config, into_oci, parse};
 use super::model::{Author, Content, Foreign, Image, Layer, Manifest};
 use super::naming::Naming;
-use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, lacks, miscount, packing};
+use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, codec, lacks, miscount};
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
-use crate::error::{Error, Result};
-use crate::layer::{FileRange, Packing};
+use crate::error::{Code, Error, Result};
+use crate::layer::{Codec, FileRange, Packing};
 use crate::oci::{DiffId, Digest};
 
 /// Reads all images of the archive.
@@ -117,8 +117,8 @@ fn image(
     for (at, ((path, file), diff_id)) in paths.iter().zip(files).zip(diff_ids).enumerate() {
         let layer = file.map(|bytes| layer(bytes, path, diff_id)).transpose()?;
         let source = saved.layer_sources.as_ref().and_then(|sources| sources.get(&diff_id));
-        match (source.filter(|source| source.is_foreign()), layer) {
-            (Some(source), layer) => foreign.push(Foreign { at, descriptor: source.clone().into_oci(), layer }),
+        match (source.filter(|source| source.is_non_distributable()), layer) {
+            (Some(source), layer) => foreign.push(Foreign { at, descriptor: into_oci(source.clone()), layer }),
             (None, Some(layer)) => layers.push(layer),
             (None, None) => absent.push(path),
         }
@@ -132,7 +132,12 @@ fn image(
 
 /// A layer of which nothing but its diff_id is stated.
 fn layer(bytes: FileRange, path: &str, diff_id: DiffId) -> Result<Layer> {
-    let packing = packing(&bytes, path)?;
+    let packing = match codec(&bytes, path)? {
+        Some(Codec::Gzip) => Packing::Gzip,
+        Some(Codec::Zstd) => Packing::Zstd,
+        None => Packing::Plain,
+        Some(codec @ (Codec::Bzip2 | Codec::Xz)) => return Err(unsupported(path, codec)),
+    };
     let named_digest = if packing == Packing::Plain { None } else { named_hex(path) };
     Ok(Layer {
         diff_id: Some(diff_id),
@@ -144,6 +149,15 @@ fn layer(bytes: FileRange, path: &str, diff_id: DiffId) -> Result<Layer> {
         media_type: None,
         name: shown(path),
     })
+}
+
+/// A layer that no client could decompress: manifests have media types for uncompressed, gzip and zstd layers only.
+fn unsupported(path: &str, codec: Codec) -> Error {
+    let what = format!("layer {} of the archive is compressed with {}", shown(path), codec.name());
+    Error::input(what)
+        .code(Code::ArchiveUnsupported)
+        .because("layers of an image are uncompressed or compressed with gzip or zstd")
+        .hint("Write the archive with uncompressed layers, as docker save does; they are compressed while they upload.")
 }
 
 /// The manifest that index.json leads to and that has this config. Where several have it (the same image once packed

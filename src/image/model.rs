@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_client::manifest::{self, OciDescriptor};
+use oci_client::manifest::OciDescriptor;
 use serde_json::Value;
 
 use super::shown;
 use crate::error::{Error, Result};
 use crate::layer::{Died, FileRange, Packed, Packing, Recipe};
-use crate::oci::{DiffId, Digest, Host, Platform, Repository, Tag};
+use crate::oci::{DiffId, Digest, Host, MediaType, OriginalManifest, Platform, Repository, Tag};
 
 /// One image of an archive, with the names under which the archive knows it.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub enum Content {
 #[derive(Clone, Debug)]
 pub struct Index {
     /// The index's bytes: its author's, unless only a part of it was chosen.
-    pub stated: Stated,
+    pub stated: OriginalManifest,
     /// What it lists and the archive has, in its order.
     pub children: Vec<Child>,
     /// What it lists besides. Nothing, once the image is selected.
@@ -92,13 +92,23 @@ pub enum Role {
     Attestation(Option<Digest>),
 }
 
+impl Role {
+    /// The role of what an index lists like this, now that it was read.
+    pub(super) fn of(self, content: &Content) -> Self {
+        match (self, content) {
+            (Self::Image(None), Content::Manifest(manifest)) => Self::Image(manifest.config.platform.clone()),
+            (role, _) => role,
+        }
+    }
+}
+
 /// An image for one platform.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// The manifest that lies in the archive, if one does.
-    pub stated: Option<Stated>,
+    pub stated: Option<OriginalManifest>,
     /// The same without its flaws, where somebody asked for that.
-    pub repaired: Option<Stated>,
+    pub repaired: Option<OriginalManifest>,
     /// The image config, or what an artifact has in its place.
     pub config: Config,
     /// The layers, lowest first, but those that are kept by reference.
@@ -120,19 +130,6 @@ pub enum Author {
     Referrer,
 }
 
-/// The exact bytes of a manifest or an index in the archive. They are pushed as they are or not at all.
-#[derive(Clone, Debug)]
-pub struct Stated {
-    /// The bytes.
-    pub bytes: Bytes,
-    /// Their digest, checked.
-    pub digest: Digest,
-    /// The media type, from the descriptor that led here or from the bytes.
-    pub media_type: String,
-    /// What it says it belongs to: its `subject`.
-    pub subject: Option<Digest>,
-}
-
 /// The image config.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -142,15 +139,8 @@ pub struct Config {
     pub digest: Digest,
     /// The media type that the stated manifest gives it.
     pub media_type: Option<String>,
-    /// `os/architecture[/variant]`, where the config says so.
-    pub platform: Option<String>,
-}
-
-impl Config {
-    /// What the image runs on, where the config says so.
-    pub fn platform(&self) -> Option<Platform> {
-        self.platform.as_ref()?.parse().ok()
-    }
+    /// What the image runs on, where the config states it.
+    pub platform: Option<Platform>,
 }
 
 /// One layer, and where its bytes lie.
@@ -197,64 +187,19 @@ pub struct Foreign {
     pub layer: Option<Layer>,
 }
 
-/// Docker's or OCI's family of media types. The members of one manifest are of one family.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Family {
-    /// `application/vnd.docker.*`
-    Docker,
-    /// `application/vnd.oci.*`
-    Oci,
-}
-
-impl Family {
-    /// The family of a manifest's or an index's media type.
-    pub fn of(media_type: &str) -> Self {
-        if media_type.starts_with("application/vnd.docker.") { Self::Docker } else { Self::Oci }
-    }
-
-    /// The media type of an image manifest.
-    pub fn manifest(self) -> &'static str {
-        match self {
-            Self::Docker => manifest::IMAGE_MANIFEST_MEDIA_TYPE,
-            Self::Oci => manifest::OCI_IMAGE_MEDIA_TYPE,
-        }
-    }
-
-    /// The media type of an image config.
-    pub fn config(self) -> &'static str {
-        match self {
-            Self::Docker => manifest::IMAGE_DOCKER_CONFIG_MEDIA_TYPE,
-            Self::Oci => manifest::IMAGE_CONFIG_MEDIA_TYPE,
-        }
-    }
-
-    /// The media type of a layer, or `None` where the family has none: Docker knows no zstd.
-    pub fn layer(self, packing: Packing) -> Option<&'static str> {
-        match (self, packing) {
-            (Self::Docker, Packing::Plain) => Some(manifest::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE),
-            (Self::Docker, Packing::Gzip) => Some(manifest::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE),
-            (Self::Docker, Packing::Zstd) => None,
-            (Self::Oci, Packing::Plain) => Some(manifest::IMAGE_LAYER_MEDIA_TYPE),
-            (Self::Oci, Packing::Gzip) => Some(manifest::IMAGE_LAYER_GZIP_MEDIA_TYPE),
-            (Self::Oci, Packing::Zstd) => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
-        }
-    }
-}
-
 impl Layer {
-    /// Whether it is a tar of files. Other things stand in a manifest's list of layers, too: BuildKit's statements about how
-    /// an image was built, the parts of artifacts. Nobody would unpack those if they were packed.
+    /// Whether it is a tar of files that can be read. A manifest lists other things as layers, too: BuildKit's attestations,
+    /// the parts of artifacts, encrypted layers. Nobody would decompress those.
     pub fn is_tar(&self) -> bool {
-        self.media_type.as_deref().is_none_or(|media_type| {
-            media_type.is_empty()
-                || media_type.starts_with("application/vnd.docker.image.rootfs.")
-                || media_type.starts_with("application/vnd.oci.image.layer.")
-        })
+        self.media_type
+            .as_deref()
+            .map(MediaType)
+            .is_none_or(|media_type| media_type.0.is_empty() || (media_type.is_layer() && !media_type.is_encrypted()))
     }
 
     /// Whether a registry takes a manifest that lists it without having its blob.
     pub fn is_of_foreign_type(&self) -> bool {
-        self.media_type.as_deref().is_some_and(is_foreign)
+        self.media_type.as_deref().is_some_and(|it| MediaType(it).is_non_distributable())
     }
 
     /// Whether its bytes, which became this by `recipe`, are those that the archive promised.
@@ -294,11 +239,6 @@ impl Layer {
     }
 }
 
-/// Whether a media type is that of a layer that need not be distributed.
-pub(super) fn is_foreign(media_type: &str) -> bool {
-    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
-}
-
 impl Image {
     /// An image of which all is chosen and nothing is to be said.
     pub fn new(names: Vec<String>, content: Content) -> Self {
@@ -334,6 +274,13 @@ impl Index {
             Content::Manifest(_) => None,
         });
         self.absent.iter().chain(nested.flatten()).collect()
+    }
+}
+
+impl Manifest {
+    /// Returns whether the archive does not contain all layers. The repository must have the others.
+    pub fn lacks_layers(&self) -> bool {
+        self.layers.iter().any(|layer| layer.bytes.is_missing())
     }
 }
 
@@ -378,7 +325,7 @@ impl Content {
     pub fn platforms(&self) -> Vec<Platform> {
         let mut platforms: Vec<Platform> = Vec::new();
         let found: Vec<_> = match self {
-            Self::Manifest(manifest) => manifest.config.platform().into_iter().collect(),
+            Self::Manifest(manifest) => manifest.config.platform.clone().into_iter().collect(),
             Self::Index(index) => index.images().into_iter().filter_map(|(platform, _)| platform.cloned()).collect(),
         };
         for platform in found {
@@ -398,7 +345,7 @@ impl Content {
     }
 
     /// The stated bytes of the manifest or index itself.
-    pub fn stated(&self) -> Option<&Stated> {
+    pub fn stated(&self) -> Option<&OriginalManifest> {
         match self {
             Self::Manifest(manifest) => manifest.stated.as_ref(),
             Self::Index(index) => Some(&index.stated),

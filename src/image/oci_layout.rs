@@ -12,17 +12,16 @@ use bytes::Bytes;
 
 use super::archive::Entries;
 use super::document::{
-    Descriptor, Documents, LayoutMarker, Listing, MAX_LIST, MAX_MANIFEST, Sort, image_config, parse,
+    Documents, LayoutMarker, MAX_LIST, MAX_MANIFEST, document, image_config, into_oci, origins as origins_of, parse,
+    role,
 };
-use super::model::{
-    Absent, Author, Child, Config, Content, Foreign, Image, Index, Layer, Manifest, Origin, Role, Stated,
-};
+use super::model::{Absent, Author, Child, Config, Content, Foreign, Image, Index, Layer, Manifest, Origin};
 use super::naming::Naming;
 use super::referrers::{Belongings, sort_out};
 use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
-use crate::error::{Error, Result};
-use crate::layer::{FileRange, Packing};
-use crate::oci::{DiffId, Digest};
+use crate::error::{Code, Error, Result};
+use crate::layer::{Codec, FileRange, Packing};
+use crate::oci::{Descriptor, DiffId, Digest, Document, DocumentKind, MediaType, OriginalManifest};
 
 /// Indexes below indexes. One is common, two are rare, more are nobody's.
 const MAX_DEPTH: usize = 8;
@@ -38,13 +37,14 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Reads a layout.
 pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let mut documents = Documents::new(entries);
-    let Some((marker, _)) = documents.find(OCI_LAYOUT, MAX_LIST)? else {
-        return Err(Error::input("the archive has no file oci-layout"));
-    };
-    let version = parse::<LayoutMarker>(&marker, OCI_LAYOUT)?.image_layout_version;
-    if !version.starts_with("1.") {
-        return Err(Error::input(format!("the archive is an OCI layout of version {}", shown(&version)))
-            .hint("Only versions 1.x are understood."));
+    // Layouts without this file are pushed by others, too: what matters is what index.json leads to.
+    if let Some((marker, _)) = documents.find(OCI_LAYOUT, MAX_LIST)? {
+        let version = parse::<LayoutMarker>(&marker, OCI_LAYOUT)?.image_layout_version;
+        if !version.starts_with("1.") {
+            return Err(Error::input(format!("the archive is an OCI layout of version {}", shown(&version)))
+                .code(Code::ArchiveUnsupported)
+                .hint("Versions 1.x are supported."));
+        }
     }
     let mut contents = Contents::default();
     let found = Layout::new(&mut documents, Naming::Oci, Author::Layout).read()?;
@@ -99,8 +99,8 @@ impl Root {
     /// Whether something of it is not there.
     pub(super) fn is_partial(&self) -> bool {
         match &self.read {
-            Ok(Content::Index(index)) => !index.absent().is_empty(),
-            Ok(Content::Manifest(_)) => false,
+            Ok(Content::Index(index)) if !index.absent().is_empty() => true,
+            Ok(content) => content.manifests().into_iter().any(Manifest::lacks_layers),
             Err(_) => true,
         }
     }
@@ -112,7 +112,7 @@ impl Root {
         match read {
             Ok(content) => contents.add(Image::new(names, content)),
             Err(fault) => {
-                contents.unusable.push(Unusable { names, id: Some(descriptor.digest), error: fault.into_error() });
+                contents.unusable.push(Unusable { names, id: descriptor.digest.sha256(), error: fault.into_error() });
             }
         }
     }
@@ -138,8 +138,12 @@ impl<'d, 'a> Layout<'d, 'a> {
     /// an index.json.
     pub(super) fn read(mut self) -> Result<Option<(Vec<Root>, Belongings)>> {
         let Some((bytes, _)) = self.documents.find(INDEX_JSON, MAX_LIST)? else { return Ok(None) };
-        let listing: Listing = parse(&bytes, INDEX_JSON)?;
-        if listing.media_type.as_deref().is_some_and(|media_type| Sort::of(media_type) != Some(Sort::Index)) {
+        let listing = document(&bytes, INDEX_JSON)?;
+        if listing
+            .media_type
+            .as_deref()
+            .is_some_and(|media_type| MediaType(media_type).document() != Some(DocumentKind::Index))
+        {
             return Err(Error::input("index.json of the archive says that it is no index"));
         }
         let mut roots: Vec<Root> = Vec::new();
@@ -186,9 +190,9 @@ impl<'d, 'a> Layout<'d, 'a> {
             }
             let Ok(bytes) = range.read_all(MAX_MANIFEST) else { continue };
             left -= range.len();
-            let Ok(listing) = serde_json::from_slice::<Listing>(&bytes) else { continue };
+            let Ok(listing) = Document::parse(&bytes) else { continue };
             let Some(subject) = listing.subject() else { continue };
-            let descriptor = Descriptor::new(listing.said_media_type(), digest, range.len());
+            let descriptor = Descriptor::new(listing.own_media_type(), digest, range.len());
             let read = self.content(&descriptor, "its name", 0, &Arc::default());
             found.push(Root { names: Vec::new(), descriptor, subject: Some(subject), read });
         }
@@ -204,37 +208,37 @@ impl<'d, 'a> Layout<'d, 'a> {
         origins: &Arc<[Origin]>,
     ) -> Result<Content, Fault> {
         let (stated, sort, listing) = self.listing(descriptor, user, depth)?;
-        let origins = descriptor.origins(origins);
+        let origins = origins_of(descriptor, origins);
         match sort {
-            Sort::Manifest => {
+            DocumentKind::Manifest => {
                 self.manifest(stated, listing, &origins).map(|manifest| Content::Manifest(Box::new(manifest)))
             }
-            Sort::Index => self.index(stated, listing, depth, &origins).map(|index| Content::Index(Box::new(index))),
+            DocumentKind::Index => {
+                self.index(stated, listing, depth, &origins).map(|index| Content::Index(Box::new(index)))
+            }
         }
     }
 
     /// Reads what an index names, as far as it is there, and which came from `origins`. An index of which no image is there is not there.
     fn index(
         &mut self,
-        stated: Stated,
-        listing: Listing,
+        stated: OriginalManifest,
+        listing: Document,
         depth: usize,
         origins: &Arc<[Origin]>,
     ) -> Result<Index, Fault> {
         let user = self.naming.manifest(stated.digest);
         let mut index = Index { stated, children: Vec::new(), absent: Vec::new() };
         for descriptor in listing.manifests.unwrap_or_default() {
-            let role = descriptor.role();
-            match (self.content(&descriptor, &user, depth + 1, origins), role) {
-                (Ok(Content::Manifest(manifest)), Role::Image(None)) => {
-                    let role = Role::Image(manifest.config.platform());
-                    index.children.push(Child { role, content: Content::Manifest(manifest) });
+            let digest = supported(&descriptor, &user)?;
+            let role = role(&descriptor);
+            match self.content(&descriptor, &user, depth + 1, origins) {
+                Ok(content) => {
+                    let role = role.of(&content);
+                    index.children.push(Child { role, content });
                 }
-                (Ok(content), role) => index.children.push(Child { role, content }),
-                (Err(Fault::Absent(error) | Fault::Unknown(error)), role) => {
-                    index.absent.push(Absent { role, digest: descriptor.digest, error });
-                }
-                (Err(Fault::Broken(error)), _) => return Err(Fault::Broken(error)),
+                Err(Fault::Absent(error) | Fault::Unknown(error)) => index.absent.push(Absent { role, digest, error }),
+                Err(Fault::Broken(error)) => return Err(Fault::Broken(error)),
             }
         }
         match index.absent.first() {
@@ -244,33 +248,34 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Reads a manifest or an index, without what it names.
-    fn listing(&mut self, descriptor: &Descriptor, user: &str, depth: usize) -> Result<(Stated, Sort, Listing), Fault> {
+    fn listing(
+        &mut self,
+        descriptor: &Descriptor,
+        user: &str,
+        depth: usize,
+    ) -> Result<(OriginalManifest, DocumentKind, Document), Fault> {
         self.follow(depth, user)?;
-        let described = Sort::of(&descriptor.media_type);
-        let blob = self.naming.manifest(descriptor.digest);
+        let described = descriptor.media_type().document();
+        let blob = self.naming.manifest(supported(descriptor, user)?);
         if described.is_none() && !descriptor.media_type.is_empty() {
             return Err(unknown(&blob, &descriptor.media_type));
         }
         let (bytes, digest) = self.checked(descriptor, &blob, MAX_MANIFEST, user, "a manifest")?;
-        let listing: Listing = parse(&bytes, &blob)?;
+        let listing = document(&bytes, &blob)?;
         let own = listing.media_type.as_deref();
         if described.is_some() && own.is_some_and(|own| own != descriptor.media_type) {
             return Err(Error::input(format!("{blob} says another media type than {user}, which names it")).into());
         }
         let media_type = own.unwrap_or(&descriptor.media_type).to_owned();
-        let sort = Sort::of(&media_type).ok_or_else(|| unknown(&blob, &media_type))?;
+        let sort = MediaType(&media_type).document().ok_or_else(|| unknown(&blob, &media_type))?;
         if listing.schema_version != Some(2) {
             return Err(Error::input(format!("{blob} of the archive has not the schemaVersion 2")).into());
         }
         // The same bytes must not be an image to one reader and an index to another.
-        let ambiguous = match sort {
-            Sort::Index => listing.config.is_some() || listing.layers.is_some(),
-            Sort::Manifest => listing.manifests.is_some(),
-        };
-        if ambiguous {
+        if listing.is_ambiguous(sort) {
             return Err(Error::input(format!("{blob} of the archive is a manifest and an index at once")).into());
         }
-        Ok((Stated { bytes, digest, media_type, subject: listing.subject() }, sort, listing))
+        Ok((OriginalManifest { bytes, digest, media_type, subject: listing.subject() }, sort, listing))
     }
 
     /// Counts a descriptor that is about to be followed.
@@ -286,20 +291,28 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Reads what a manifest names, which came from `origins`.
-    fn manifest(&mut self, stated: Stated, listing: Listing, origins: &Arc<[Origin]>) -> Result<Manifest, Fault> {
+    fn manifest(
+        &mut self,
+        stated: OriginalManifest,
+        listing: Document,
+        origins: &Arc<[Origin]>,
+    ) -> Result<Manifest, Fault> {
         let user = self.naming.manifest(stated.digest);
         let descriptor =
             listing.config.ok_or_else(|| Error::input(format!("the manifest {user} of the archive has no config")))?;
         let descriptors = listing.layers.unwrap_or_default();
-        let name = self.naming.blob(descriptor.digest);
+        let name = self.naming.blob(supported(&descriptor, &user)?);
         let (bytes, digest) = self.checked(&descriptor, &name, MAX_LIST, &user, "its config")?;
         let media_type = Some(descriptor.media_type.clone());
-        let (config, diff_ids) = if descriptor.is_image_config() {
+        let (config, diff_ids) = if descriptor.media_type().is_image_config() {
             let (config, diff_ids) = image_config(bytes, digest, &name)?;
-            if diff_ids.len() != descriptors.len() {
+            // `oras push --config` makes artifacts with this media type whose config lists nothing.
+            if diff_ids.len() != descriptors.len() && !diff_ids.is_empty() {
                 return Err(miscount(&user, descriptors.len(), &name, diff_ids.len()).into());
             }
-            (Config { media_type, ..config }, diff_ids.into_iter().map(Some).collect())
+            let mut diff_ids: Vec<_> = diff_ids.into_iter().map(Some).collect();
+            diff_ids.resize(descriptors.len(), None);
+            (Config { media_type, ..config }, diff_ids)
         } else {
             (Config { bytes, digest, media_type, platform: None }, vec![None; descriptors.len()])
         };
@@ -307,11 +320,12 @@ impl<'d, 'a> Layout<'d, 'a> {
         for (at, (descriptor, diff_id)) in descriptors.into_iter().zip(diff_ids).enumerate() {
             let layer = self.layer(&descriptor, diff_id, &user, origins);
             match layer {
-                Ok(layer) if descriptor.is_foreign() => {
-                    foreign.push(Foreign { at, descriptor: descriptor.into_oci(), layer: Some(layer) });
+                Ok(layer) if descriptor.is_non_distributable() => {
+                    let layer = Some(layer).filter(|layer| !layer.bytes.is_missing());
+                    foreign.push(Foreign { at, descriptor: into_oci(descriptor), layer });
                 }
-                Err(Fault::Absent(_)) if descriptor.is_foreign() => {
-                    foreign.push(Foreign { at, descriptor: descriptor.into_oci(), layer: None });
+                Err(Fault::Absent(_)) if descriptor.is_non_distributable() => {
+                    foreign.push(Foreign { at, descriptor: into_oci(descriptor), layer: None });
                 }
                 layer => layers.push(layer?),
             }
@@ -327,15 +341,27 @@ impl<'d, 'a> Layout<'d, 'a> {
         user: &str,
         origins: &Arc<[Origin]>,
     ) -> Result<Layer, Fault> {
-        let name = self.naming.blob(descriptor.digest);
-        let bytes = self.blob(descriptor, &name, user, "a layer")?;
+        let digest = supported(descriptor, user)?;
+        let name = self.naming.blob(digest);
+        let media_type = descriptor.media_type();
+        let bytes = match self.blob(descriptor, &name, user, "a layer") {
+            // The repository may have it: shallow layouts leave out the layers of a base image that was pushed before.
+            Err(Fault::Absent(_)) if self.author == Author::Layout => FileRange::missing(&name, descriptor.size),
+            bytes => bytes?,
+        };
+        let (packing, is_opaque) = if bytes.is_missing() {
+            (media_type.compression().unwrap_or(Packing::Plain), false)
+        } else {
+            encoding(&bytes, &name)?
+        };
         Ok(Layer {
-            diff_id,
-            packing: packing(&bytes, &name)?,
+            // Nothing is known of what is inside of an encrypted layer, or of one in a format that images do not have.
+            diff_id: diff_id.filter(|_| !is_opaque && !media_type.is_encrypted()),
+            packing,
             bytes,
-            digest: Some(descriptor.digest),
+            digest: Some(digest),
             named_digest: None,
-            origins: descriptor.origins(origins),
+            origins: origins_of(descriptor, origins),
             name,
             media_type: Some(descriptor.media_type.clone()),
         })
@@ -357,7 +383,7 @@ impl<'d, 'a> Layout<'d, 'a> {
     ) -> Result<(Bytes, Digest), Fault> {
         self.blob(descriptor, name, user, role)?;
         let read = self.documents.find(name, limit)?.ok_or_else(|| self.absent(name, user, role))?;
-        if read.1 != descriptor.digest {
+        if Some(read.1) != descriptor.digest.sha256() {
             return Err(Error::input(format!("{name} of the archive has the digest {}", read.1))
                 .hint("A blob's name is its digest, so this one was changed or damaged. Save the image again.")
                 .into());
@@ -367,7 +393,7 @@ impl<'d, 'a> Layout<'d, 'a> {
 
     /// Where a blob lies, with its size compared to the descriptor's.
     fn blob(&mut self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<FileRange, Fault> {
-        self.named.insert(descriptor.digest);
+        self.named.insert(supported(descriptor, user)?);
         let range = self.documents.entries().find(name)?;
         let range = range.ok_or_else(|| self.absent(name, user, role))?;
         if range.len() != descriptor.size {
@@ -381,25 +407,53 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 }
 
-/// The names that a descriptor's annotations give, the fullest first.
+/// The digest in a descriptor that `user` has.
+fn supported(descriptor: &Descriptor, user: &str) -> Result<Digest, Fault> {
+    descriptor.digest.supported().map_err(|digest| {
+        let algorithm = digest.split(':').next().unwrap_or_default();
+        let what = format!("{user} of the archive refers to {}: {algorithm} is not supported", shown(digest));
+        Fault::Unknown(
+            Error::input(what).code(Code::ArchiveUnsupported).hint(
+                "Amazon ECR and most registries store content by sha256 only: write the image with sha256 digests.",
+            ),
+        )
+    })
+}
+
+/// The names that a descriptor's annotations give, the fullest first. BuildKit writes several names into one annotation,
+/// with commas between them, which no name can have (<https://github.com/moby/buildkit/issues/5572>).
 fn names(descriptor: &Descriptor) -> Vec<String> {
-    let mut names: Vec<String> = descriptor.annotation(NAME).into_iter().map(str::to_owned).collect();
+    let list = |key| {
+        let names = descriptor.annotation(key).into_iter().flat_map(|value| value.split(',')).map(str::trim);
+        names.filter(|name| !name.is_empty())
+    };
+    let mut names: Vec<String> = list(NAME).map(str::to_owned).collect();
     // `v1` says nothing beside `host/app:v1`.
     let is_news = |name: &&str| {
         names.iter().all(|full| full != name && full.strip_suffix(name).is_none_or(|rest| !rest.ends_with(':')))
     };
-    let short = descriptor.annotation(REF_NAME).filter(is_news).map(str::to_owned);
+    let short: Vec<String> = list(REF_NAME).filter(is_news).map(str::to_owned).collect();
     names.extend(short);
     names
 }
 
-/// Judges a layer by its first bytes.
-pub(super) fn packing(bytes: &FileRange, name: &str) -> Result<Packing> {
-    let mut start = [0; 4];
+/// Judges a layer by its first bytes: its compression, and whether it has one that no image's layer has.
+fn encoding(bytes: &FileRange, name: &str) -> Result<(Packing, bool)> {
+    Ok(match codec(bytes, name)? {
+        Some(Codec::Gzip) => (Packing::Gzip, false),
+        Some(Codec::Zstd) => (Packing::Zstd, false),
+        None => (Packing::Plain, false),
+        Some(Codec::Bzip2 | Codec::Xz) => (Packing::Plain, true),
+    })
+}
+
+/// Judges what a layer is compressed with by its first bytes.
+pub(super) fn codec(bytes: &FileRange, name: &str) -> Result<Option<Codec>> {
+    let mut start = [0; 6];
     let read = bytes.read_at(0, &mut start);
     let read =
         read.map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
-    Ok(Packing::of(&start[..read]))
+    Ok(Codec::of(&start[..read]))
 }
 
 /// What to do about a layout of which a part is gone.

@@ -17,8 +17,8 @@
 use super::choice::listed;
 use super::model::{Absent, Child, Content, Image, Index, Role};
 use super::{compose, quoted, shown};
-use crate::error::{Error, Result};
-use crate::oci::{Digest, Platform};
+use crate::error::{Code, Error, Result};
+use crate::oci::{Digest, MediaType, Platform};
 
 /// As many platforms as no image has; more are not named one by one.
 const MOST_NAMED: usize = 20;
@@ -90,7 +90,7 @@ impl Part {
                 }
                 Extent::Short(missing) => Err(incomplete(&image, index, &missing)),
             },
-            (Platforms::Present, Content::Index(index)) => self.reduced(image.clone(), index, &name),
+            (Platforms::Present, Content::Index(index)) => self.reduced(image.clone(), &complete(index, &name), &name),
         }
     }
 
@@ -108,7 +108,7 @@ impl Part {
     /// Whether the image may have this part.
     pub(super) fn is_in(&self, content: &Content) -> bool {
         match &self.platforms {
-            Platforms::One(platform) => content.platforms().contains(platform),
+            Platforms::One(platform) => content.platforms().iter().any(|its| its.matches(platform)),
             Platforms::All | Platforms::Present => true,
         }
     }
@@ -161,6 +161,26 @@ fn is_whole(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> bool {
     index.absent.is_empty() && index.children.iter().all(|child| keeps(&child.role) && is_whole(child))
 }
 
+/// The index in which manifests whose layers are not all in the archive are absent.
+fn complete(index: &Index, name: &str) -> Index {
+    let mut complete = Index { children: Vec::new(), ..index.clone() };
+    for Child { role, content } in index.children.clone() {
+        match content {
+            Content::Manifest(manifest) if manifest.lacks_layers() => {
+                let error = Error::input(format!("the archive does not contain all layers of {name}"));
+                let error = error.code(Code::ArchiveIncomplete);
+                complete.absent.extend(manifest.stated.map(|it| Absent { role, digest: it.digest, error }));
+            }
+            Content::Index(index) => {
+                let content = Content::Index(Box::new(self::complete(&index, name)));
+                complete.children.push(Child { role, content });
+            }
+            content @ Content::Manifest(_) => complete.children.push(Child { role, content }),
+        }
+    }
+    complete
+}
+
 /// The index with only those of its entries that are there and that `keeps`.
 fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
     // Not read again: its list may be `null`, or an index in it empty, and it stays what its author wrote.
@@ -195,15 +215,22 @@ fn only_image(index: &Index) -> Option<&Content> {
 /// The one manifest for a platform.
 fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a Content> {
     let images = match content {
-        Content::Manifest(manifest) if manifest.config.platform().as_ref() == Some(platform) => return Ok(content),
+        Content::Manifest(manifest) if manifest.config.platform.as_ref().is_some_and(|its| its.matches(platform)) => {
+            return Ok(content);
+        }
         Content::Manifest(_) => Vec::new(),
         Content::Index(index) => index.images(),
     };
     let mut fits: Vec<&Content> = Vec::new();
-    for (_, manifest) in images.into_iter().filter(|(its, _)| *its == Some(platform)) {
+    for (_, manifest) in images.into_iter().filter(|(its, _)| its.is_some_and(|its| its.matches(platform))) {
         if !fits.iter().any(|known| digest(known) == digest(manifest)) {
             fits.push(manifest);
         }
+    }
+    // Artifacts may stand beside an image under its platform, such as the indexes by which Amazon's SOCI loads layers lazily
+    // (<https://github.com/awslabs/soci-snapshotter/blob/main/docs/soci-index-manifest-v2.md>).
+    if fits.iter().any(|manifest| is_image(manifest)) {
+        fits.retain(|manifest| is_image(manifest));
     }
     match fits.as_slice() {
         [manifest] => Ok(manifest),
@@ -217,12 +244,23 @@ fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a 
     }
 }
 
+/// Whether it is an image and not another artifact: its config is one of an image.
+fn is_image(content: &Content) -> bool {
+    match content {
+        Content::Manifest(manifest) => {
+            manifest.config.media_type.as_deref().is_none_or(|it| MediaType(it).is_image_config())
+        }
+        Content::Index(_) => true,
+    }
+}
+
 fn no_such_platform(content: &Content, platform: &Platform, name: &str) -> Error {
     let absent = match content {
         Content::Index(index) => index.absent(),
         Content::Manifest(_) => Vec::new(),
     };
-    let listed = absent.into_iter().find(|absent| absent.role == Role::Image(Some(platform.clone())));
+    let listed =
+        absent.into_iter().find(|absent| matches!(&absent.role, Role::Image(Some(its)) if its.matches(platform)));
     let error = match listed {
         Some(absent) => {
             Error::usage(format!("{name} lists {platform}, which is not in the archive")).because(absent.error.clone())

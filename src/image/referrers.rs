@@ -18,7 +18,7 @@ use std::ptr;
 use super::Archive;
 use super::model::{Author, Child, Content, Image, Referrer};
 use super::oci_layout::{Fault, Root};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Tag};
 
 /// The kinds of `cosign save`, each with the end of the tag that it had.
@@ -91,10 +91,11 @@ impl Archive {
 pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, Belongings) {
     let known: HashSet<Digest> = roots.iter().chain(&unlisted).flat_map(listed).collect();
     let mut signed = roots.iter().filter(|root| root.kind().is_some_and(|kind| SIGNED.contains(&kind)));
-    let signed = signed.next().filter(|_| signed.next().is_none()).map(|root| root.descriptor.digest);
+    let signed = signed.next().filter(|_| signed.next().is_none()).and_then(|root| root.descriptor.digest.sha256());
     let (mut images, mut files) = (Vec::new(), Files::default());
     let claim = |root: &Root| {
-        let is_here = |claim: &Claim| known.contains(&claim.subject) && claim.subject != root.descriptor.digest;
+        let is_here =
+            |claim: &Claim| known.contains(&claim.subject) && Some(claim.subject) != root.descriptor.digest.sha256();
         root.claim(signed).filter(is_here)
     };
     let claims: Vec<_> = roots.iter().map(claim).collect();
@@ -184,7 +185,7 @@ impl Files {
     fn file(&mut self, root: Root, claim: Claim) {
         let Claim { subject, place } = claim;
         let names = root.names.into_iter().filter(|name| !name.contains(char::is_control)).collect();
-        let read = root.read.map_err(Fault::into_error);
+        let read = root.read.map_err(Fault::into_error).and_then(whole);
         match (place, read) {
             (Place::List, Ok(Content::Index(index))) => {
                 for Child { content, .. } in index.children {
@@ -209,6 +210,18 @@ impl Files {
     }
 }
 
+/// What refers to something is pushed as a whole, with every layer from the archive.
+fn whole(content: Content) -> Result<Content> {
+    let layers = content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
+    match layers.into_iter().find(|layer| layer.bytes.is_missing()).map(|layer| layer.name.clone()) {
+        Some(name) => {
+            let error = Error::input(format!("the archive does not contain {name}, which a referrer lists as a layer"));
+            Err(error.code(Code::ArchiveIncomplete).hint("Save the image again, with its referrers."))
+        }
+        None => Ok(content),
+    }
+}
+
 fn keep_as_it_lies(content: &mut Content) {
     match content {
         Content::Manifest(manifest) => manifest.author = Author::Referrer,
@@ -223,7 +236,7 @@ fn digests(content: &Content) -> Vec<Digest> {
 
 /// All digests that a root names, there or not.
 fn listed(root: &Root) -> Vec<Digest> {
-    let mut listed = vec![root.descriptor.digest];
+    let mut listed: Vec<Digest> = root.descriptor.digest.sha256().into_iter().collect();
     if let Ok(content) = &root.read {
         listed.extend(digests(content));
         if let Content::Index(index) = content {

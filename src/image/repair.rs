@@ -4,11 +4,11 @@
 
 use serde_json::Value;
 
-use super::compose::{broken, serialised, state};
-use super::model::{Family, Image, Layer, Manifest, Stated};
+use super::model::{Image, Layer, Manifest};
 use super::shown;
 use crate::error::Result;
 use crate::layer::Packing;
+use crate::oci::{Family, MediaType, OriginalManifest};
 
 /// Something that is wrong with a stated manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,34 +40,32 @@ impl Manifest {
     }
 
     /// The manifest that is put if no layer changes: the stated one, or that without its flaws.
-    pub fn base(&self) -> Option<&Stated> {
+    pub fn base(&self) -> Option<&OriginalManifest> {
         self.repaired.as_ref().or(self.stated.as_ref())
     }
 
     fn repair(&mut self) -> Result<()> {
         let Some(stated) = self.stated.as_ref().filter(|_| !self.flaws().is_empty()) else { return Ok(()) };
-        let broken = || broken("manifest", stated);
-        let mut json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| broken().because(error))?;
-        let config = json.get_mut("config").and_then(Value::as_object_mut).ok_or_else(broken)?;
-        config.remove("platform");
-        let mut media_type = stated.media_type.clone();
         // Docker's family has no type for zstd.
         let has_zstd = self.layers.iter().any(|layer| layer.is_tar() && layer.packing == Packing::Zstd);
-        let is_moved = has_zstd && Family::of(&media_type) == Family::Docker;
-        let family = if is_moved { Family::Oci } else { Family::of(&media_type) };
-        if is_moved {
-            config.insert("mediaType".into(), family.config().into());
-            media_type = family.manifest().to_owned();
-            json["mediaType"] = family.manifest().into();
-        }
-        let listed = json.get_mut("layers").and_then(Value::as_array_mut);
-        for (layer, descriptor) in self.sent(listed.into_iter().flatten()) {
-            if layer.contradicts_media_type() || (is_moved && layer.is_tar()) {
-                let descriptor = descriptor.as_object_mut().ok_or_else(broken)?;
-                descriptor.insert("mediaType".into(), family.layer(layer.packing).into());
+        let is_moved = has_zstd && Family::of(&stated.media_type) == Family::Docker;
+        let family = if is_moved { Family::Oci } else { Family::of(&stated.media_type) };
+        let repaired = stated.edit(|json| {
+            let config = json.get_mut("config")?.as_object_mut()?;
+            config.remove("platform");
+            if is_moved {
+                config.insert("mediaType".into(), family.config().into());
+                json["mediaType"] = family.manifest().into();
             }
-        }
-        self.repaired = Some(Stated { subject: stated.subject, ..state(serialised(&json), media_type) });
+            let listed = json.get_mut("layers").and_then(Value::as_array_mut);
+            for (layer, descriptor) in self.sent(listed.into_iter().flatten()) {
+                if layer.contradicts_media_type() || (is_moved && layer.is_tar()) {
+                    descriptor.as_object_mut()?.insert("mediaType".into(), family.layer(layer.packing).into());
+                }
+            }
+            Some(())
+        })?;
+        self.repaired = Some(repaired);
         Ok(())
     }
 
@@ -93,13 +91,7 @@ impl Image {
 impl Layer {
     /// Whether its bytes are packed in another way than its media type says.
     fn contradicts_media_type(&self) -> bool {
-        let media_type = self.media_type.as_deref().filter(|_| self.is_tar()).unwrap_or_default();
-        let said = match media_type.rsplit(['.', '+']).next() {
-            Some("gzip") => Packing::Gzip,
-            Some("zstd") => Packing::Zstd,
-            Some("tar") => Packing::Plain,
-            _ => return false,
-        };
-        said != self.packing
+        let stated = self.media_type.as_deref().and_then(|media_type| MediaType(media_type).compression());
+        stated.is_some_and(|stated| stated != self.packing)
     }
 }

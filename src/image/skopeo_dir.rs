@@ -6,13 +6,14 @@
 //! It has no names. `version` and `signature-N` beside it are left alone.
 
 use super::archive::Entries;
-use super::document::{Descriptor, Documents, Listing, MAX_MANIFEST, parse};
+use super::document::{Documents, MAX_MANIFEST, document};
 use super::model::Author;
 use super::naming::Naming;
 use super::oci_layout::Layout;
 use super::{Contents, MANIFEST_JSON};
 use crate::error::{Error, Result};
 use crate::layer::FileRange;
+use crate::oci::Descriptor;
 
 /// Whether `manifest.json` is a manifest, and not the list of images that `docker save` writes under that name.
 pub(super) fn is_manifest(manifest_json: &FileRange) -> Result<bool> {
@@ -28,8 +29,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let Some((bytes, digest)) = documents.find(MANIFEST_JSON, MAX_MANIFEST)? else {
         return Err(Error::input("the archive has no manifest.json"));
     };
-    let listing: Listing = parse(&bytes, MANIFEST_JSON)?;
-    let descriptor = Descriptor::new(listing.said_media_type(), digest, bytes.len() as u64);
+    let listing = document(&bytes, MANIFEST_JSON)?;
+    let descriptor = Descriptor::new(listing.own_media_type(), digest, bytes.len() as u64);
     let mut contents = Contents::default();
     Layout::new(&mut documents, Naming::Skopeo { root: digest }, Author::Layout)
         .root(Vec::new(), descriptor, "the folder")

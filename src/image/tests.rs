@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::error::Kind;
 use crate::layer::{FileRange, Packing};
+use crate::oci::Family;
 
 /// The image config of most fixtures, and what their other images have.
 const APP: &str = "sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d";
@@ -119,7 +120,7 @@ fn only(name: &str, format: Format) -> (Vec<String>, Manifest) {
     let image = archive.select(&Choice::Only, &Part::default()).unwrap();
     let Content::Manifest(manifest) = image.content else { panic!("{name} has an index") };
     assert_eq!(manifest.config.digest.to_string(), APP, "{name}");
-    assert_eq!(manifest.config.platform.as_deref(), Some("linux/amd64"), "{name}");
+    assert_eq!(manifest.config.platform, "linux/amd64".parse().ok(), "{name}");
     let diff_ids: Vec<_> = manifest.layers.iter().map(|layer| layer.diff_id.unwrap().to_string()).collect();
     assert_eq!(diff_ids, DIFF_IDS, "{name}");
     (image.names, *manifest)

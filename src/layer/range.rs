@@ -25,6 +25,8 @@ enum Place {
     File(Arc<File>),
     /// The first bytes are in memory: all of them, or the others have gone by.
     Memory(Bytes),
+    /// The archive does not contain them, though it states how many there are. Here is their name.
+    Missing(Arc<str>),
 }
 
 impl FileRange {
@@ -38,15 +40,26 @@ impl FileRange {
         Self { place: Place::Memory(first), start, len }
     }
 
+    /// Stands for `len` bytes of this name that the archive does not contain.
+    pub fn missing(name: &str, len: u64) -> Self {
+        Self { place: Place::Missing(name.into()), start: 0, len }
+    }
+
     /// Whether not all bytes can be read any more.
     pub fn has_passed(&self) -> bool {
         matches!(&self.place, Place::Memory(first) if (first.len() as u64) < self.len)
+    }
+
+    /// Returns whether the archive does not contain the bytes.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.place, Place::Missing(_))
     }
 
     fn identity(&self) -> (usize, u64, u64) {
         let place = match &self.place {
             Place::File(file) => Arc::as_ptr(file).addr(),
             Place::Memory(first) => first.as_ptr().addr(),
+            Place::Missing(name) => name.as_ptr().addr(),
         };
         (place, self.start, self.len)
     }
@@ -74,7 +87,8 @@ impl FileRange {
     /// Fills `buffer` from `offset` on, as far as the stretch goes, and returns how many bytes that were.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the file has become shorter since it was indexed, and `NotSeekable` if the bytes have gone by.
+    /// `UnexpectedEof` if the file has become shorter since it was indexed, `NotSeekable` if the bytes have gone by, and
+    /// `NotFound` if the archive does not contain them.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.len.saturating_sub(offset);
         let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
@@ -84,6 +98,9 @@ impl FileRange {
                 let from = usize::try_from(offset).map_err(io::Error::other)?;
                 let kept = first.get(from..from + wanted).ok_or(io::ErrorKind::NotSeekable)?;
                 buffer[..wanted].copy_from_slice(kept);
+            }
+            Place::Missing(name) => {
+                return Err(io::Error::new(io::ErrorKind::NotFound, format!("the archive does not contain {name}")));
             }
         }
         Ok(wanted)

@@ -8,7 +8,9 @@
 use std::borrow::Cow;
 
 mod digest;
+mod document;
 mod host;
+mod media_type;
 mod name;
 mod pattern;
 mod platform;
@@ -17,7 +19,9 @@ mod target;
 mod tests;
 
 pub use digest::{DiffId, Digest};
+pub use document::{Descriptor, Document, ImageConfig, OriginalManifest, StatedDigest};
 pub use host::{EcrHost, Host, Owner, is_link_local, is_private, is_region, region_code};
+pub use media_type::{DocumentKind, Family, MediaType, Packing};
 pub use name::{Repository, Tag};
 pub use pattern::{TagFilter, TagPattern};
 pub use platform::Platform;

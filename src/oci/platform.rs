@@ -17,6 +17,12 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// Returns whether content for this platform is content for `other`: both have the same normal form. This is the only
+    /// comparison of platforms, for selection, reuse and mounts alike.
+    pub fn matches(&self, other: &Self) -> bool {
+        self == other
+    }
+
     /// The platform of these three words, or `None` where they name none: attestations have `unknown/unknown`.
     pub fn new(os: &str, architecture: &str, variant: &str) -> Option<Self> {
         let word = |text: &str| shown(text).to_ascii_lowercase();

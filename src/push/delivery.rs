@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::destination::Destination;
 use super::outcome::label;
 use super::{Event, Events, Request};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::image::{Config, Manifest};
 use crate::layer::{Course, Packed, Pool, pack};
 use crate::plan::{Stored, Wanted};
@@ -226,6 +226,16 @@ impl Drop for Feeding {
 pub(super) fn gone(wanted: &Wanted) -> Error {
     let what = format!("layer {} has gone by and cannot be read again", label(wanted));
     Error::new(Kind::Unavailable, what).hint("Run the same command again: what has arrived is not sent again.")
+}
+
+/// A layer that neither the archive nor the repository has.
+pub(super) fn missing(wanted: &Wanted) -> Error {
+    Error::input(format!("the archive does not contain layer {}", label(wanted)))
+        .code(Code::ArchiveIncomplete)
+        .because("the repository does not have it either")
+        .hint(
+            "Push the image that has it, such as the base image, to this repository first. Or write the archive whole.",
+        )
 }
 
 /// What is wrong with the archive, and that it did no harm.

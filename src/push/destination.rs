@@ -18,9 +18,9 @@ use super::tags::{Found, Stay};
 use super::{Event, Events, Request, Reuse};
 use crate::ecr::{Ecr, EcrPublic, Mutability, Place};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Config, Image, Layer, Manifest, Stated};
+use crate::image::{Config, Image, Layer, Manifest};
 use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
-use crate::oci::{Digest, Host, Repository, Tag, Target};
+use crate::oci::{Digest, Host, OriginalManifest, Repository, Tag, Target};
 use crate::plan::{Action, Compression, Key, Stored, Wanted};
 use crate::registry::{self, Blob, Client, Fed, RemoteManifest};
 use crate::reuse::Held;
@@ -165,8 +165,8 @@ impl Destination {
     }
 
     /// The root of the image, if a tag points at it: then everything below it is there. Of referrers that says nothing.
-    pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a Stated> {
-        let is_there = |root: &&Stated| self.there.iter().any(|(_, there)| there.digest == root.digest);
+    pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a OriginalManifest> {
+        let is_there = |root: &&OriginalManifest| self.there.iter().any(|(_, there)| there.digest == root.digest);
         let root = image.content.stated().filter(is_there)?;
         let is_another =
             |manifest: &Manifest| manifest.repaired.is_some() || manifest.layers.iter().any(Layer::is_of_foreign_type);
@@ -179,14 +179,14 @@ impl Destination {
 
     /// The manifest that the repository holds of an image without one, if its layers are those that were stored: with its
     /// bytes the digest stays the same.
-    pub(super) fn held(&self, manifest: &Manifest, layers: &[(Digest, u64, Packing)]) -> Option<Stated> {
+    pub(super) fn held(&self, manifest: &Manifest, layers: &[(Digest, u64, Packing)]) -> Option<OriginalManifest> {
         let same = |held: &&Held| {
             let (held_layers, stored) = (held.layers.iter().map(|it| it.digest), layers.iter().map(|it| it.0));
             held.config == manifest.config.digest && held_layers.eq(stored)
         };
         let held = self.held.iter().filter(|_| manifest.stated.is_none()).find(same)?;
         let RemoteManifest { bytes, digest, media_type } = held.manifest.clone();
-        Some(Stated { bytes, digest, media_type, subject: None })
+        Some(OriginalManifest { bytes, digest, media_type, subject: None })
     }
 
     /// The meter of a layer that is still to come here. `None` if it is not, or not any more.
@@ -293,15 +293,15 @@ impl Destination {
     }
 
     /// Puts a manifest under a digest or a tag.
-    pub(super) async fn put_manifest(&self, reference: &str, stated: &Stated) -> Result<()> {
-        let Stated { bytes, digest, media_type, .. } = stated;
+    pub(super) async fn put_manifest(&self, reference: &str, stated: &OriginalManifest) -> Result<()> {
+        let OriginalManifest { bytes, digest, media_type, .. } = stated;
         let put = self.client.put_manifest(reference, media_type, *digest, bytes.clone()).await;
         self.state().changed |= put.is_ok();
         put.map_err(|error| self.advise_on(error, stated))
     }
 
     /// Puts the root under every tag, in their order, but those that point at it and those that stay.
-    pub(super) async fn put_tags(&self, root: &Stated) -> Result<()> {
+    pub(super) async fn put_tags(&self, root: &OriginalManifest) -> Result<()> {
         for tag in &self.tags {
             let placed = match (self.stay(tag), self.points_at(tag)) {
                 (Some(stay), _) => TagOutcome::of(stay),
@@ -352,7 +352,7 @@ impl Destination {
 
     /// Puts a manifest under a tag. One that must not move is refused even if it points here already, as after an answer
     /// that got lost (aws/containers-roadmap#2179).
-    pub(super) async fn put_tag(&self, tag: &Tag, stated: &Stated) -> Result<()> {
+    pub(super) async fn put_tag(&self, tag: &Tag, stated: &OriginalManifest) -> Result<()> {
         let Err(error) = self.put_manifest(tag.as_str(), stated).await else { return Ok(()) };
         let is_kept = error.answer().is_some_and(|answer| answer.code == "TAG_INVALID");
         let there = if is_kept { self.client.manifest(tag.as_str()).await.ok().flatten() } else { None };

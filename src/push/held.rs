@@ -9,7 +9,7 @@ use super::tags::is_same;
 use super::{Event, Events, Request, Reuse};
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
-use crate::oci::{DiffId, Digest, TagPattern};
+use crate::oci::{DiffId, Digest, Platform, TagPattern};
 use crate::registry::RemoteManifest;
 use crate::reuse::{self, Held};
 
@@ -120,9 +120,9 @@ impl Destination {
     }
 }
 
-/// The platforms of an image.
-pub(super) fn platforms(image: &Image) -> Vec<&str> {
-    image.manifests().into_iter().filter_map(|manifest| manifest.config.platform.as_deref()).collect()
+/// Returns the platforms of an image.
+pub(super) fn platforms(image: &Image) -> Vec<Platform> {
+    image.manifests().into_iter().filter_map(|manifest| manifest.config.platform.clone()).collect()
 }
 
 /// The configs of an image, which no registry has to be asked for.

@@ -4,7 +4,8 @@ use super::delivery::Delivery;
 use super::destination::Destination;
 use super::{Event, Events};
 use crate::error::{Advice, Code, Result};
-use crate::image::{self, Became, Content, Image, Layer, Referrer, Stated};
+use crate::image::{self, Became, Content, Image, Layer, Referrer};
+use crate::oci::OriginalManifest;
 use crate::plan::{self, Wanted};
 
 /// Puts the config, the manifests and last the tags, where all layers arrived.
@@ -85,7 +86,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
 const REPAIRED: &str = "what was wrong was corrected";
 
 /// Something has another digest than the archive says.
-fn changed(why: &str, content: &Content, put: &Stated) -> Event {
+fn changed(why: &str, content: &Content, put: &OriginalManifest) -> Event {
     let what = if matches!(content, Content::Index(_)) { "index" } else { "manifest" };
     let before = content.stated().map_or_else(|| content.id(), |stated| stated.digest);
     let (before, after) = (before.short(), put.digest.short());
@@ -95,9 +96,9 @@ fn changed(why: &str, content: &Content, put: &Stated) -> Event {
 /// What an image becomes.
 pub(super) struct Composed {
     /// What a tag will point at, or what belongs to something.
-    pub(super) root: Stated,
+    pub(super) root: OriginalManifest,
     /// Everything below that, children first, each with what is to be said of it.
-    below: Vec<(Stated, Option<Event>)>,
+    below: Vec<(OriginalManifest, Option<Event>)>,
 }
 
 /// Makes the manifests and indexes of an image out of the layers as the registry has them.
@@ -119,11 +120,11 @@ struct Composing<'a> {
     destination: &'a Destination,
     stored: &'a dyn Fn(&plan::Key) -> Result<plan::Stored>,
     became: Became,
-    below: Vec<(Stated, Option<Event>)>,
+    below: Vec<(OriginalManifest, Option<Event>)>,
 }
 
 impl Composing<'_> {
-    fn of(&mut self, content: &Content) -> Result<Stated> {
+    fn of(&mut self, content: &Content) -> Result<OriginalManifest> {
         let root = match content {
             Content::Manifest(manifest) => {
                 let layer = |layer: &Layer| {
@@ -161,7 +162,7 @@ impl Composing<'_> {
 }
 
 /// Puts everything below an index by digest, children first; the root itself is left for the tags.
-async fn put_content(destination: &Destination, content: &Content, events: &Events) -> Result<Stated> {
+async fn put_content(destination: &Destination, content: &Content, events: &Events) -> Result<OriginalManifest> {
     let Composed { root, below } = compose(destination, content, &|key| destination.stored(key))?;
     for (stated, said) in below {
         destination.put_manifest(&stated.digest.to_string(), &stated).await?;

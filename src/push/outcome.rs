@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Request;
 use super::tags::Stay;
 use crate::error::{Error, Kind};
-use crate::image::{Archive, Image, Layer, Stated};
-use crate::oci::{DiffId, Digest, Tag};
+use crate::image::{Archive, Image, Layer};
+use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
 use crate::plan::Wanted;
 
 /// What came of a push: of all of it, also if it failed half-way.
@@ -108,7 +108,7 @@ impl TagFate {
 }
 
 impl TagOutcome {
-    pub(super) fn new(tag: &Tag, root: &Stated, fate: TagFate) -> Self {
+    pub(super) fn new(tag: &Tag, root: &OriginalManifest, fate: TagFate) -> Self {
         let (media_type, size) = (root.media_type.clone(), root.bytes.len() as u64);
         Self { tag: tag.clone(), digest: root.digest, media_type, size, fate }
     }

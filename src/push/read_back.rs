@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::Request;
 use super::connection::Registries;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Tag, Target};
+use crate::oci::{Digest, Document, StatedDigest, Tag, Target};
 use crate::registry::{Client, Presence};
 
 /// An image as a registry has it.
@@ -22,22 +21,6 @@ pub struct ReadBack {
     pub image_ids: Vec<Digest>,
     /// The layers, lowest first, platform after platform: digest and size as the registry has them.
     pub layers: Vec<(Digest, u64)>,
-}
-
-/// The one view of a manifest or an index that is needed here.
-#[derive(Deserialize)]
-struct View {
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    digest: Digest,
-    size: u64,
 }
 
 /// Reads back what `tag` of `target` points at, and asks for every blob below it.
@@ -58,20 +41,23 @@ pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<
     };
     let mut views = vec![view(&root.bytes)?];
     while let Some(next) = views.pop() {
-        for child in next.manifests.iter().rev() {
+        for child in next.manifests.iter().flatten().rev() {
             views.push(view(&manifest(client, &child.digest.to_string()).await?.bytes)?);
         }
-        for layer in &next.layers {
-            match client.presence(&layer.digest).await? {
-                Presence::Present(Some(size)) if size == layer.size => found.layers.push((layer.digest, size)),
-                _ => return Err(missing(client, &format!("layer {}", layer.digest))),
+        // A non-distributable layer stays where its URL says.
+        for layer in next.layers.iter().flatten().filter(|layer| !layer.is_non_distributable()) {
+            let digest = stored(client, &layer.digest)?;
+            match client.presence(&digest).await? {
+                Presence::Present(Some(size)) if size == layer.size => found.layers.push((digest, size)),
+                _ => return Err(missing(client, &format!("layer {digest}"))),
             }
         }
         if let Some(config) = next.config {
             let limit = usize::try_from(config.size).unwrap_or(usize::MAX);
-            match client.small_blob(&config.digest, limit).await? {
-                Some(_) => found.image_ids.push(config.digest),
-                None => return Err(missing(client, &format!("config {}", config.digest))),
+            let digest = stored(client, &config.digest)?;
+            match client.small_blob(&digest, limit).await? {
+                Some(_) => found.image_ids.push(digest),
+                None => return Err(missing(client, &format!("config {digest}"))),
             }
         }
     }
@@ -82,8 +68,13 @@ async fn manifest(client: &Client, reference: &str) -> Result<crate::registry::R
     client.manifest(reference).await?.ok_or_else(|| missing(client, &format!("the manifest {reference}")))
 }
 
-fn view(bytes: &[u8]) -> Result<View> {
-    serde_json::from_slice(bytes)
+/// The digest of a blob that the registry must have.
+fn stored(client: &Client, digest: &StatedDigest) -> Result<Digest> {
+    digest.sha256().ok_or_else(|| missing(client, &format!("the blob {digest}")))
+}
+
+fn view(bytes: &[u8]) -> Result<Document> {
+    Document::parse(bytes)
         .map_err(|error| Error::new(Kind::Refused, "a manifest that was read back makes no sense").because(error))
 }
 

@@ -4,36 +4,14 @@
 //! not, the client keeps the list: an index under the tag `sha256-HEX` of the subject
 //! (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::manifest::Lookup;
 use super::wire::Client;
 use crate::error::{Error, Kind, Result};
-use crate::oci::Digest;
+use crate::oci::{Digest, Document};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-/// The one view of a manifest or an index that is needed here.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct View {
-    subject: Option<Subject>,
-    artifact_type: Option<String>,
-    config: Option<Config>,
-    annotations: Option<Map<String, Value>>,
-}
-
-#[derive(Deserialize)]
-struct Subject {
-    digest: Digest,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default, rename = "mediaType")]
-    media_type: String,
-}
 
 /// A manifest that refers to another.
 pub(super) struct Referrer {
@@ -46,16 +24,18 @@ pub(super) struct Referrer {
 impl Referrer {
     /// What a list says about these bytes, if they refer to something.
     pub(super) fn of(bytes: &[u8], media_type: &str, digest: Digest) -> Option<Self> {
-        let View { subject, artifact_type, config, annotations } = serde_json::from_slice(bytes).ok()?;
+        let document = Document::parse(bytes).ok()?;
+        let subject = document.subject()?;
+        let Document { artifact_type, config, annotations, .. } = document;
         let artifact_type = artifact_type.filter(|text| !text.is_empty()).or_else(|| Some(config?.media_type));
         let mut descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
         if let Some(artifact_type) = artifact_type.filter(|text| !text.is_empty()) {
             descriptor["artifactType"] = artifact_type.into();
         }
-        if let Some(annotations) = annotations.filter(|annotations| !annotations.is_empty()) {
-            descriptor["annotations"] = annotations.into();
+        if !annotations.is_empty() {
+            descriptor["annotations"] = json!(annotations);
         }
-        Some(Self { subject: subject?.digest, digest, descriptor })
+        Some(Self { subject, digest, descriptor })
     }
 
     /// The list with this on it, or `Some(None)` where it is on it already. `None` if it is no list.

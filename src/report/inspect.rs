@@ -11,10 +11,11 @@ use std::iter;
 
 use crate::error::{Error, Result};
 use crate::image::{
-    Absent, Archive, Child, Content, Foreign, Image, Index, Layer, Manifest, Referrer, Role, Stated, Unusable, shown,
+    Absent, Archive, Child, Content, Foreign, Image, Index, Layer, Manifest, Referrer, Role, Unusable, shown,
 };
 use crate::inspect::{Inspection, Verified};
 use crate::layer::size;
+use crate::oci::OriginalManifest;
 use crate::plan;
 
 /// The columns of a terminal that nobody has resized.
@@ -173,11 +174,13 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
     let mut text = match role {
         Some(Role::Attestation(Some(about))) => row("attests", &about.to_string()),
         Some(Role::Attestation(None)) => row("attests", "what it does not say"),
-        Some(Role::Image(Some(listed))) if config.platform().as_ref() != Some(listed) => {
+        Some(Role::Image(Some(listed))) if !config.platform.as_ref().is_some_and(|own| own.matches(listed)) => {
             let own = config.platform.as_ref().map(|own| format!(", though its config says {own}"));
             row("platform", &format!("{listed}{}", own.unwrap_or_default()))
         }
-        Some(Role::Image(_)) | None => row("platform", config.platform.as_deref().unwrap_or("none stated")),
+        Some(Role::Image(_)) | None => {
+            row("platform", &config.platform.as_ref().map_or_else(|| "none stated".to_owned(), ToString::to_string))
+        }
     };
     text += &manifest.stated.as_ref().map_or_else(|| row("manifest", "none"), |it| stated("manifest", it));
     text += &row("push", fate);
@@ -222,6 +225,7 @@ fn entry(layer: &Layer, verified: Option<&Verified>) -> String {
     let diff_id = short(layer.diff_id.map(|diff_id| diff_id.hex()));
     let digest = short(layer.digest.map(|digest| digest.hex()));
     let verdict = match verified.map(|verified| verified.layer(layer)) {
+        _ if layer.bytes.is_missing() => "  not in the archive",
         None => "",
         Some(Ok(_)) => "  right",
         Some(Err(_)) => "  WRONG",
@@ -229,7 +233,7 @@ fn entry(layer: &Layer, verified: Option<&Verified>) -> String {
     format!("{diff_id:<12}  {digest:<12}  {:<7}  {:>10}{verdict}", layer.packing.name(), size(layer.bytes.len()))
 }
 
-fn stated(label: &str, stated: &Stated) -> String {
+fn stated(label: &str, stated: &OriginalManifest) -> String {
     row(label, &stated.digest.to_string()) + &row("", &about(Some(&stated.media_type), stated.bytes.len()))
 }
 

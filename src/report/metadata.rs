@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::image::Family;
-use crate::oci::Digest;
+use crate::oci::{Digest, Family};
 use crate::push::{Outcome, TagFate, TagOutcome};
 
 #[derive(Serialize)]

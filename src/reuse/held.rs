@@ -5,11 +5,10 @@
 //! unpack a layer.
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 use crate::error::Result;
 use crate::layer::Packing;
-use crate::oci::{DiffId, Digest};
+use crate::oci::{Descriptor, DiffId, Digest, Document, ImageConfig, Platform};
 use crate::registry::{Client, RemoteManifest};
 
 /// A config larger than that is not worth reading.
@@ -44,44 +43,6 @@ pub struct HeldLayer {
     pub packing: Packing,
 }
 
-/// The one view of a manifest or an index that is needed here.
-#[derive(Deserialize)]
-struct View {
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    digest: Digest,
-    size: u64,
-    #[serde(default, rename = "mediaType")]
-    media_type: String,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-    #[serde(default)]
-    variant: String,
-}
-
-/// The one view of a config that is needed here.
-#[derive(Deserialize)]
-struct Config {
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    diff_ids: Vec<DiffId>,
-}
-
 /// Reads the manifests that `root` is or lists, as far as they are of these platforms.
 ///
 /// # Errors
@@ -89,29 +50,35 @@ struct RootFs {
 pub async fn manifests(
     client: &Client,
     root: RemoteManifest,
-    platforms: Option<&[&str]>,
+    platforms: Option<&[Platform]>,
 ) -> Result<Vec<RemoteManifest>> {
-    let listed = view(&root).map(|view| view.manifests).unwrap_or_default();
+    let listed = document(&root).and_then(|document| document.manifests).unwrap_or_default();
     let mut manifests = vec![root];
-    let wanted = |child: &&Descriptor| platforms.is_none_or(|platforms| child.is_of(platforms));
-    for Descriptor { digest, .. } in listed.iter().filter(wanted).take(CHILDREN) {
-        manifests.extend(client.manifest(&digest.to_string()).await?.filter(|manifest| manifest.digest == *digest));
+    let is_wanted = |child: &&Descriptor| platforms.is_none_or(|platforms| is_for(child, platforms));
+    let digests = listed.iter().filter(is_wanted).filter_map(|child| child.digest.sha256());
+    for digest in digests.take(CHILDREN) {
+        manifests.extend(client.manifest(&digest.to_string()).await?.filter(|manifest| manifest.digest == digest));
     }
     Ok(manifests)
 }
 
+/// Whether an index lists this child for one of the platforms.
+fn is_for(child: &Descriptor, platforms: &[Platform]) -> bool {
+    child.platform().is_some_and(|listed| platforms.iter().any(|wanted| listed.matches(wanted)))
+}
+
 /// The blobs that a manifest lists as layers, with their sizes.
 pub fn blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
-    let layers = view(manifest).map(|view| view.layers).unwrap_or_default();
-    layers.iter().map(|layer| (layer.digest, layer.size)).collect()
+    let layers = document(manifest).and_then(|document| document.layers).unwrap_or_default();
+    layers.iter().filter_map(|layer| Some((layer.digest.sha256()?, layer.size))).collect()
 }
 
 /// Whether a manifest is of an image with this config and so many layers: the config says which they are, and in what order.
 pub fn is_of(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
-    let view = view(manifest);
-    let is_its =
-        |view: &View| view.config.as_ref().is_some_and(|its| its.digest == *config) && view.layers.len() == layers;
-    view.as_ref().is_some_and(is_its)
+    document(manifest).is_some_and(|document| {
+        let has_config = document.config.is_some_and(|its| its.digest.sha256() == Some(*config));
+        has_config && document.layers.unwrap_or_default().len() == layers
+    })
 }
 
 /// Reads what these manifests' images are made of. `ours` has the configs that need not be asked for. What makes no sense is
@@ -126,85 +93,68 @@ pub async fn read(
 ) -> Result<Vec<Held>> {
     let mut held = Vec::new();
     for manifest in manifests {
-        let Some(View { config: Some(config), layers, .. }) = view(&manifest) else { continue };
-        let bytes = match ours(&config.digest) {
+        let Some(Document { config: Some(descriptor), layers, .. }) = document(&manifest) else { continue };
+        let Some(config) = descriptor.digest.sha256() else { continue };
+        let bytes = match ours(&config) {
             Some(bytes) => Some(bytes),
-            None => client.small_blob(&config.digest, CONFIG_LIMIT).await?,
+            None => client.small_blob(&config, CONFIG_LIMIT).await?,
         };
-        let Some(Ok(Config { rootfs })) = bytes.map(|bytes| serde_json::from_slice(&bytes)) else { continue };
-        if rootfs.diff_ids.len() != layers.len() {
+        let Some(Ok(image)) = bytes.map(|bytes| ImageConfig::parse(&bytes)) else { continue };
+        let layers = layers.unwrap_or_default();
+        if image.diff_ids().len() != layers.len() {
             continue;
         }
-        let layers = layers.iter().zip(rootfs.diff_ids).filter_map(|(layer, diff_id)| {
-            let Descriptor { digest, size, .. } = *layer;
-            let packing = layer.packing()?;
-            // Only a plain layer has the same hash as its diff_id. A media type that says otherwise is wrong, and would be so
-            // in the next manifest, too.
-            let is_plain = digest.hash() == diff_id.hash();
-            (is_plain == (packing == Packing::Plain)).then_some(HeldLayer { diff_id, digest, size, packing })
-        });
-        held.push(Held { manifest, config: config.digest, config_size: config.size, layers: layers.collect() });
+        let layers = layers.iter().zip(image.diff_ids()).filter_map(|(layer, diff_id)| known(layer, *diff_id));
+        held.push(Held { manifest, config, config_size: descriptor.size, layers: layers.collect() });
     }
     Ok(held)
 }
 
-fn view(manifest: &RemoteManifest) -> Option<View> {
-    serde_json::from_slice(&manifest.bytes).ok()
+/// A layer of which the registry holds the blob, if its manifest tells enough of it.
+fn known(layer: &Descriptor, diff_id: DiffId) -> Option<HeldLayer> {
+    let digest = layer.digest.sha256()?;
+    let packing = layer.media_type().compression().filter(|_| !layer.media_type().is_non_distributable())?;
+    // Only an uncompressed layer has the same hash as its diff_id. A media type that says otherwise is wrong, and would be so
+    // in the next manifest, too.
+    let is_plain = digest.hash() == diff_id.hash();
+    (is_plain == (packing == Packing::Plain)).then_some(HeldLayer { diff_id, digest, size: layer.size, packing })
 }
 
-impl Descriptor {
-    fn is_of(&self, platforms: &[&str]) -> bool {
-        let Some(Platform { os, architecture, variant }) = &self.platform else { return false };
-        let name = format!("{os}/{architecture}");
-        let full = format!("{name}/{variant}");
-        platforms.iter().any(|wanted| *wanted == name || *wanted == full)
-    }
-
-    /// How the layer is packed. `None` for what lies elsewhere (foreign layers) and for what is no layer.
-    fn packing(&self) -> Option<Packing> {
-        let is_elsewhere = self.media_type.contains("foreign") || self.media_type.contains("nondistributable");
-        let (_, kind) = self.media_type.rsplit_once(['.', '+']).filter(|_| !is_elsewhere)?;
-        match kind {
-            "gzip" => Some(Packing::Gzip),
-            "zstd" => Some(Packing::Zstd),
-            "tar" => Some(Packing::Plain),
-            _ => None,
-        }
-    }
+fn document(manifest: &RemoteManifest) -> Option<Document> {
+    Document::parse(&manifest.bytes).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    /// Each platform, as an index lists it and as a config states it, in all pairs: reuse must not depend on who wrote which.
     #[test]
-    fn a_layer_s_packing_is_that_of_its_media_type() {
-        let packing = |media_type: &str| {
-            let json = serde_json::json!({"digest": Digest::of(b""), "size": 1, "mediaType": media_type});
-            serde_json::from_value::<Descriptor>(json).unwrap().packing()
-        };
-        for (media_type, expected) in [
-            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Packing::Gzip)),
-            ("application/vnd.oci.image.layer.v1.tar+gzip", Some(Packing::Gzip)),
-            ("application/vnd.oci.image.layer.v1.tar+zstd", Some(Packing::Zstd)),
-            ("application/vnd.oci.image.layer.v1.tar", Some(Packing::Plain)),
-            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", None),
-            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", None),
-            ("application/vnd.cncf.helm.chart.content.v1.json", None),
-            ("", None),
-        ] {
-            assert_eq!(packing(media_type), expected, "{media_type}");
+    fn a_child_of_an_index_is_found_by_any_spelling_of_its_platform() {
+        let same: [&[(&str, &str)]; 6] = [
+            &[("amd64", ""), ("amd64", "v1"), ("x86_64", "")],
+            &[("amd64", "v2")],
+            &[("arm64", ""), ("arm64", "v8"), ("arm64", "8"), ("aarch64", "")],
+            &[("arm", ""), ("arm", "v7"), ("arm", "7"), ("armhf", "")],
+            &[("arm", "v6"), ("arm", "6"), ("armel", "")],
+            &[("arm", "v8"), ("arm", "8")],
+        ];
+        let all: Vec<(usize, (&str, &str))> =
+            same.iter().enumerate().flat_map(|(group, it)| it.iter().map(move |it| (group, *it))).collect();
+        for (listed_in, (architecture, variant)) in &all {
+            let platform = json!({"os": "linux", "architecture": architecture, "variant": variant});
+            let child = json!({"digest": Digest::of(b""), "size": 1, "platform": platform});
+            let child: Descriptor = serde_json::from_value(child).unwrap();
+            for (stated_in, (architecture, variant)) in &all {
+                let config = json!({"os": "linux", "architecture": architecture, "variant": variant});
+                let config = ImageConfig::parse(config.to_string().as_bytes()).unwrap();
+                let wanted = [config.platform().unwrap()];
+                assert_eq!(is_for(&child, &wanted), listed_in == stated_in, "{child:?} {wanted:?}");
+            }
         }
-    }
-
-    #[test]
-    fn a_child_of_an_index_is_taken_for_its_platform() {
-        let child = |platform: serde_json::Value| {
-            let json = serde_json::json!({"digest": Digest::of(b""), "size": 1, "platform": platform});
-            serde_json::from_value::<Descriptor>(json).unwrap()
-        };
-        let arm = child(serde_json::json!({"os": "linux", "architecture": "arm64", "variant": "v8"}));
-        assert!(arm.is_of(&["linux/arm64"]) && arm.is_of(&["linux/amd64", "linux/arm64/v8"]));
-        assert!(!arm.is_of(&["linux/arm"]) && !child(serde_json::Value::Null).is_of(&["linux/arm64"]));
+        let without = serde_json::from_value(json!({"digest": Digest::of(b""), "size": 1})).unwrap();
+        assert!(!is_for(&without, &["linux/amd64".parse().unwrap()]));
     }
 }

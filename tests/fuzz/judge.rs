@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use ecr_push::error::{Error, Kind};
 use ecr_push::image::{
     self, Archive, Became, Child, Choice, Content, Image, Layer, Manifest, Part, Platforms, Role, Source, Spool,
-    Stated, StoredLayer,
+    StoredLayer,
 };
 use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
-use ecr_push::oci::{Digest, Platform};
+use ecr_push::oci::{Digest, OriginalManifest, Platform};
 use serde_json::Value;
 
 use super::archive::hex;
@@ -181,7 +181,7 @@ impl Judge {
     }
 
     /// A manifest or an index, and all below: what is pushed if nothing is packed.
-    fn content(&self, content: &Content, tar: Option<&[u8]>, seen: &mut Seen) -> Verdict<Stated> {
+    fn content(&self, content: &Content, tar: Option<&[u8]>, seen: &mut Seen) -> Verdict<OriginalManifest> {
         let stated = match content {
             Content::Manifest(manifest) => self.manifest(manifest, tar, seen)?,
             Content::Index(index) => {
@@ -207,7 +207,7 @@ impl Judge {
                 if children.len() < index.children.len() {
                     return Ok(index.stated.clone());
                 }
-                let became = |after: &[Stated]| -> Became {
+                let became = |after: &[OriginalManifest]| -> Became {
                     let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
                     before.zip(after.iter().cloned()).collect()
                 };
@@ -218,7 +218,7 @@ impl Judge {
                 if let Some(first) = others.first_mut()
                     && distinct.len() == children.len()
                 {
-                    *first = Stated { digest: index.stated.digest, ..first.clone() };
+                    *first = OriginalManifest { digest: index.stated.digest, ..first.clone() };
                 }
                 match image::index(index, &became(&others)) {
                     Ok(changed) => {
@@ -236,11 +236,11 @@ impl Judge {
         Ok(stated)
     }
 
-    fn manifest(&self, manifest: &Manifest, tar: Option<&[u8]>, seen: &mut Seen) -> Verdict<Stated> {
+    fn manifest(&self, manifest: &Manifest, tar: Option<&[u8]>, seen: &mut Seen) -> Verdict<OriginalManifest> {
         let config = &manifest.config;
         ensure(config.bytes.len() <= 8 << 20, || format!("a config of {} bytes", config.bytes.len()))?;
         ensure(hex(&config.bytes) == config.digest.hex(), || "a config of another digest".into())?;
-        config.platform.iter().try_for_each(|platform| sentence(platform))?;
+        config.platform.iter().try_for_each(|platform| sentence(&platform.to_string()))?;
         let json: Option<Value> = serde_json::from_slice(&config.bytes).ok();
         let diff_ids = json.as_ref().and_then(|json| json.pointer("/rootfs/diff_ids")).and_then(Value::as_array);
         if json.is_some() && manifest.layers.iter().any(|layer| layer.diff_id.is_some()) {
@@ -265,7 +265,7 @@ impl Judge {
             ensure(found.eq(listed), || "other layers than the manifest's".into())?;
         }
         if seen.manifests == SOME {
-            return Ok(manifest.stated.clone().unwrap_or_else(|| Stated {
+            return Ok(manifest.stated.clone().unwrap_or_else(|| OriginalManifest {
                 digest: config.digest,
                 bytes: config.bytes.clone(),
                 media_type: String::new(),
@@ -390,7 +390,7 @@ fn choose_platforms(archive: &Archive, image: &Image) -> Verdict<()> {
 /// The manifests of images, each with its platform.
 fn images(content: &Content) -> Vec<(Option<Platform>, Key)> {
     match content {
-        Content::Manifest(manifest) => vec![(manifest.config.platform(), key(content))],
+        Content::Manifest(manifest) => vec![(manifest.config.platform.clone(), key(content))],
         Content::Index(index) => {
             let of = |child: &Child| match (&child.role, &child.content) {
                 (Role::Attestation(_), _) => Vec::new(),
@@ -426,7 +426,7 @@ fn same(one: &Content, other: &Content) -> bool {
 }
 
 /// The digest is that of the bytes, and they are no more than a registry takes.
-fn checked(stated: &Stated) -> Verdict<()> {
+fn checked(stated: &OriginalManifest) -> Verdict<()> {
     ensure(stated.bytes.len() <= 4 << 20, || format!("a manifest of {} bytes", stated.bytes.len()))?;
     ensure(hex(&stated.bytes) == stated.digest.hex(), || "a manifest of another digest".into())
 }
@@ -437,7 +437,7 @@ fn is_json(bytes: &[u8]) -> bool {
 }
 
 /// The digests and sizes that a manifest or an index lists.
-fn descriptors(stated: &Stated, list: &str) -> Verdict<Vec<(String, u64)>> {
+fn descriptors(stated: &OriginalManifest, list: &str) -> Verdict<Vec<(String, u64)>> {
     let json: Value = serde_json::from_slice(&stated.bytes).map_err(|error| error.to_string())?;
     let items = json.get(list).and_then(Value::as_array).into_iter().flatten();
     let items = items.map(|item| Some((item.get("digest")?.as_str()?.to_owned(), item.get("size")?.as_u64()?)));

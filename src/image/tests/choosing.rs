@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::choice::NAMES_READ;
 use super::*;
+use crate::oci::OriginalManifest;
 
 fn many() -> Archive {
     open(&fixture("docker-20.10-save-many.tar")).unwrap()
@@ -65,7 +66,7 @@ fn an_advice_lists_fifty_images_that_cannot_be_pushed_and_counts_the_rest() {
     let image = archive.images[0].clone();
     let stated = |n: u32| Image {
         content: Content::Index(Box::new(Index {
-            stated: compose::state(n.to_string().into(), String::new()),
+            stated: OriginalManifest::serialize(&n, "").unwrap(),
             children: Vec::new(),
             absent: Vec::new(),
         })),

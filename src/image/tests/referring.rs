@@ -160,7 +160,7 @@ fn a_referrer_that_is_not_whole_is_told_when_it_is_asked_for() {
         let lost = archive.referrers(&[digest(&image)]);
         assert_eq!(lost.len(), 2);
         for lost in lost {
-            assert!(lost.unwrap_err().to_string().contains("the archive lacks blobs/sha256/"));
+            assert!(lost.unwrap_err().to_string().contains("the archive does not contain blobs/sha256/"));
         }
     }
 }

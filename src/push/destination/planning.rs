@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::super::delivery::gone;
+use super::super::delivery::{gone, missing};
 use super::super::outcome::label;
 use super::super::{Event, Events, IfExists, Planned, Request, reasons};
 use super::{Blobs, Destination, LayerState, QUESTIONS_AT_ONCE, State};
@@ -114,6 +114,10 @@ impl Destination {
             return Ok(());
         }
         self.find_mounts(&mut planned, image, request, events).await;
+        let is_missing = |(action, it): &&(Action, Wanted)| *action == Action::Upload && it.layer.bytes.is_missing();
+        if let Some((_, wanted)) = planned.iter().find(is_missing) {
+            return Err(missing(wanted));
+        }
         let layers = planned.into_iter().map(|(action, wanted)| LayerState::new(action, wanted));
         let layers: Vec<LayerState> = layers.collect();
         layers.iter().for_each(|layer| self.tell(layer, &available, events));

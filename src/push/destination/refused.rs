@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Destination;
 use crate::ecr::{self, Doubt, Ecr, Place};
 use crate::error::{Error, Kind};
-use crate::image::Stated;
+use crate::oci::OriginalManifest;
 
 /// How long the API's answer is still waited for once nobody wants to know any more.
 const CLOSING: Duration = Duration::from_millis(800);
@@ -29,7 +29,7 @@ impl Destination {
     }
 
     /// The same for a manifest that was put.
-    pub(super) fn advise_on(&self, error: Error, put: &Stated) -> Error {
+    pub(super) fn advise_on(&self, error: Error, put: &OriginalManifest) -> Error {
         match &self.place {
             Some(place) => ecr::advise_on(error, Some(place), &put.bytes),
             None => error,

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::super::json::{Failure, TOOL, Tool, failure, printed};
 use crate::error::Error;
-use crate::image::{self, Child, Content, Role, Stated, shown};
+use crate::image::{self, Child, Content, Role, shown};
 use crate::inspect::{Inspection, Verified};
-use crate::oci::{DiffId, Digest};
+use crate::oci::{DiffId, Digest, OriginalManifest};
 use crate::plan::{self, Fate};
 
 /// The version of the shape.
@@ -82,7 +82,7 @@ struct Manifest<'a> {
     role: &'static str,
     /// The platform as the index says, in its normal form.
     listed_for: Option<String>,
-    platform: Option<&'a str>,
+    platform: Option<String>,
     attests: Option<Digest>,
     config: Document,
     layers: Vec<Layer<'a>>,
@@ -120,6 +120,7 @@ struct Push {
 struct Layer<'a> {
     name: &'a str,
     size: u64,
+    in_archive: bool,
     packing: &'static str,
     media_type: Option<String>,
     digest: Option<Digest>,
@@ -255,7 +256,7 @@ fn collect<'a>(
                 role,
                 attests,
                 listed_for,
-                platform: config.platform.as_deref(),
+                platform: config.platform.as_ref().map(ToString::to_string),
                 config: Document::new(config.digest, config.media_type.as_deref(), &config.bytes),
                 layers: layers.iter().map(|it| layer(it, verified)).collect(),
                 foreign: elsewhere.iter().map(foreign).collect(),
@@ -265,13 +266,14 @@ fn collect<'a>(
 }
 
 fn layer<'a>(layer: &'a image::Layer, verified: Option<&Verified>) -> Layer<'a> {
-    let found = verified.map(|verified| {
+    let found = verified.filter(|_| !layer.bytes.is_missing()).map(|verified| {
         let (digest, diff_id) = verified.found(layer).map_or((None, None), |it| (Some(it.digest), it.diff_id));
         Found { digest, diff_id, error: verified.layer(layer).err().as_ref().map(failure) }
     });
     Layer {
         name: &layer.name,
         size: layer.bytes.len(),
+        in_archive: !layer.bytes.is_missing(),
         packing: layer.packing.name(),
         media_type: layer.media_type.as_deref().map(shown),
         digest: layer.digest,
@@ -294,7 +296,7 @@ impl Document {
         Self { digest: Some(digest), media_type: media_type.map(shown), size: Some(bytes.len()) }
     }
 
-    fn stated(stated: &Stated) -> Self {
+    fn stated(stated: &OriginalManifest) -> Self {
         Self::new(stated.digest, Some(&stated.media_type), &stated.bytes)
     }
 }

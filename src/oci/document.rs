@@ -1,0 +1,352 @@
+//! Manifests, indexes and image configs, parsed once.
+//!
+//! The types are narrower than oci-client's on purpose: a digest is parsed and a size has no sign, so that a contradiction
+//! is rejected where it stands, with its line and column. What is pushed are the original bytes ([`OriginalManifest`]):
+//! a change goes through [`OriginalManifest::edit`], which keeps every field that nobody here knows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{DiffId, Digest, DocumentKind, MediaType, Platform};
+use crate::error::{Error, Result};
+
+/// A manifest or an index exactly as somebody wrote it. These bytes are pushed, or nothing.
+#[derive(Clone, Debug)]
+pub struct OriginalManifest {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their digest, computed here.
+    pub digest: Digest,
+    /// The media type, from the descriptor that led here or from the bytes.
+    pub media_type: String,
+    /// The digest of its `subject`, if it has one.
+    pub subject: Option<Digest>,
+}
+
+impl OriginalManifest {
+    /// Serializes a new manifest or index. The order of its keys is fixed by its type, so equal input gives equal bytes.
+    ///
+    /// # Errors
+    /// Of [`Kind::Internal`](crate::error::Kind::Internal) if it cannot be serialized.
+    pub fn serialize(json: &impl serde::Serialize, media_type: impl Into<String>) -> Result<Self> {
+        let bytes =
+            serde_json::to_vec(json).map_err(|error| Error::internal("cannot serialize a manifest").because(error))?;
+        Ok(Self { digest: Digest::of(&bytes), bytes: bytes.into(), media_type: media_type.into(), subject: None })
+    }
+
+    /// Returns it with a change that `edit` makes to its JSON. Fields that `edit` does not touch are kept; `None` from
+    /// `edit` means that the JSON has not the form that it must have.
+    ///
+    /// # Errors
+    /// If it cannot be edited.
+    pub fn edit(&self, edit: impl FnOnce(&mut Value) -> Option<()>) -> Result<Self> {
+        let failed = || Error::input(format!("cannot edit the archive's manifest {}", self.digest.short()));
+        let mut json: Value = serde_json::from_slice(&self.bytes).map_err(|error| failed().because(error))?;
+        edit(&mut json).ok_or_else(failed)?;
+        let media_type = json.get("mediaType").and_then(Value::as_str).unwrap_or(&self.media_type).to_owned();
+        Ok(Self { subject: self.subject, ..Self::serialize(&json, media_type)? })
+    }
+}
+
+/// The digest in a descriptor, of an algorithm that may not be supported.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StatedDigest {
+    /// A SHA-256.
+    Sha256(Digest),
+    /// `sha512:...` and whatever else the grammar of the specification allows
+    /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#digests>).
+    Unsupported(String),
+}
+
+impl StatedDigest {
+    /// Returns the digest if it is a SHA-256.
+    pub fn sha256(&self) -> Option<Digest> {
+        match self {
+            Self::Sha256(digest) => Some(*digest),
+            Self::Unsupported(_) => None,
+        }
+    }
+
+    /// Returns the digest.
+    ///
+    /// # Errors
+    /// The digest's text, if it is of an algorithm that is not supported.
+    pub fn supported(&self) -> std::result::Result<Digest, &str> {
+        match self {
+            Self::Sha256(digest) => Ok(*digest),
+            Self::Unsupported(text) => Err(text),
+        }
+    }
+}
+
+impl fmt::Display for StatedDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(digest) => digest.fmt(f),
+            Self::Unsupported(text) => f.write_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StatedDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        match (text.parse(), text.split_once(':')) {
+            (Ok(digest), _) => Ok(Self::Sha256(digest)),
+            (Err(_), Some((algorithm, encoded))) if is_algorithm(algorithm) && is_encoded(encoded) => {
+                Ok(Self::Unsupported(text.into_owned()))
+            }
+            (Err(error), _) => Err(serde::de::Error::custom(error)),
+        }
+    }
+}
+
+/// An algorithm other than SHA-256, whose form is known here and was not met.
+fn is_algorithm(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+._-".contains(&byte);
+    text != "sha256" && !text.is_empty() && text.len() <= 32 && text.bytes().all(allowed)
+}
+
+fn is_encoded(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"=_-".contains(&byte);
+    !text.is_empty() && text.len() <= 256 && text.bytes().all(allowed)
+}
+
+/// A reference to content by digest.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The media type; empty where none is stated.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub media_type: String,
+    /// The digest.
+    pub digest: StatedDigest,
+    /// The size in bytes.
+    pub size: u64,
+    /// Where else the content can be had.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub urls: Vec<String>,
+    /// The kind of artifact that it points at, if it states one.
+    pub artifact_type: Option<String>,
+    platform: Option<StatedPlatform>,
+    /// The annotations. One whose value is `null` is absent.
+    #[serde(default, deserialize_with = "annotations")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct StatedPlatform {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+}
+
+impl StatedPlatform {
+    fn platform(&self) -> Option<Platform> {
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        Platform::new(&word(&self.os), &word(&self.architecture), &word(&self.variant))
+    }
+}
+
+impl Descriptor {
+    /// Returns a descriptor of content that no document describes.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest: StatedDigest::Sha256(digest),
+            size,
+            urls: Vec::new(),
+            artifact_type: None,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the media type.
+    pub fn media_type(&self) -> MediaType<'_> {
+        MediaType(&self.media_type)
+    }
+
+    /// Returns the value of an annotation that is there and not empty.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Returns the platform that it states. `unknown/unknown`, as attestations have, is none.
+    pub fn platform(&self) -> Option<Platform> {
+        self.platform.as_ref()?.platform()
+    }
+
+    /// Returns whether it states the platform `unknown/unknown`, which says that it is no image.
+    pub fn is_of_unknown_platform(&self) -> bool {
+        let is_unknown = |word: &Option<String>| word.as_deref() == Some("unknown");
+        self.platform.as_ref().is_some_and(|it| is_unknown(&it.os) && is_unknown(&it.architecture))
+    }
+
+    /// Returns whether its content need not be in archives and registries, since it says where else it is. Without a URL
+    /// it is a layer like others, or nobody could pull it.
+    pub fn is_non_distributable(&self) -> bool {
+        self.media_type().is_non_distributable() && !self.urls.is_empty()
+    }
+}
+
+/// A manifest or an index, parsed. Which of the two it is depends on its media type, which may stand outside of it.
+///
+/// Go writes empty lists as `null`: such a list is there and empty.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Document {
+    /// `2` in every supported format.
+    pub schema_version: Option<u64>,
+    /// Its own statement of its media type.
+    pub media_type: Option<String>,
+    /// The kind of artifact that it is, if it states one.
+    pub artifact_type: Option<String>,
+    /// A manifest's config.
+    pub config: Option<Descriptor>,
+    /// A manifest's layers.
+    pub layers: Option<Vec<Descriptor>>,
+    /// An index's children.
+    pub manifests: Option<Vec<Descriptor>>,
+    subject: Option<Subject>,
+    /// The annotations. One whose value is `null` is absent.
+    #[serde(deserialize_with = "annotations")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Subject {
+    digest: StatedDigest,
+}
+
+impl Document {
+    /// Parses a manifest or an index.
+    ///
+    /// # Errors
+    /// Where the JSON is malformed or a field has not the form that the specification asks for.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// Returns the digest of its `subject`. One of an algorithm that is not supported is none.
+    pub fn subject(&self) -> Option<Digest> {
+        self.subject.as_ref()?.digest.sha256()
+    }
+
+    /// Returns its media type where no descriptor states one. OCI's documents need not state it themselves.
+    pub fn own_media_type(&self) -> &str {
+        let unstated = if self.manifests.is_some() { MediaType::INDEX.0 } else { super::Family::Oci.manifest() };
+        self.media_type.as_deref().unwrap_or(unstated)
+    }
+
+    /// Returns whether a reader that takes it for the other kind would find something in it, too. Such a document is two
+    /// things at once (<https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh>).
+    pub fn is_ambiguous(&self, kind: DocumentKind) -> bool {
+        match kind {
+            DocumentKind::Index => self.config.is_some() || self.layers.is_some(),
+            DocumentKind::Manifest => self.manifests.is_some(),
+        }
+    }
+
+    /// Returns whether it is an artifact and no image: it states an artifact type, or its config is none of an image.
+    pub fn is_artifact(&self) -> bool {
+        let has_type = self.artifact_type.as_deref().is_some_and(|text| !text.is_empty());
+        has_type || self.config.as_ref().is_some_and(|config| !config.media_type().is_image_config())
+    }
+}
+
+/// An image config, as far as a push needs it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RootFs {
+    diff_ids: Option<Vec<DiffId>>,
+}
+
+impl ImageConfig {
+    /// Parses an image config.
+    ///
+    /// # Errors
+    /// Where the JSON is malformed or a field has not the form that the specification asks for.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// Returns the platform, if it states one.
+    pub fn platform(&self) -> Option<Platform> {
+        let Self { os, architecture, variant, .. } = self.clone();
+        StatedPlatform { os, architecture, variant }.platform()
+    }
+
+    /// Returns the diff_ids of the layers, lowest first.
+    pub fn diff_ids(&self) -> &[DiffId] {
+        self.rootfs.as_ref().and_then(|rootfs| rootfs.diff_ids.as_deref()).unwrap_or_default()
+    }
+}
+
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    let stated: BTreeMap<String, Option<String>> = null_as_default(deserializer)?;
+    Ok(stated.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn descriptor(json: Value) -> std::result::Result<Descriptor, serde_json::Error> {
+        serde_json::from_value(json)
+    }
+
+    #[test]
+    fn a_null_in_a_descriptor_is_an_absent_value() {
+        let json = json!({"mediaType": null, "digest": Digest::of(b""), "size": 0, "urls": null,
+            "annotations": {"a": null, "b": "c"}, "platform": null});
+        let read = descriptor(json).unwrap();
+        assert_eq!(read.annotations, BTreeMap::from([("b".to_owned(), "c".to_owned())]));
+        assert!(read.media_type.is_empty() && read.urls.is_empty() && read.platform().is_none());
+    }
+
+    #[test]
+    fn a_digest_of_another_algorithm_is_kept_and_a_malformed_one_is_an_error() {
+        let read = |digest: &str| descriptor(json!({"digest": digest, "size": 0})).map(|it| it.digest);
+        let sha512 = format!("sha512:{}", "ab".repeat(64));
+        assert_eq!(read(&sha512).unwrap(), StatedDigest::Unsupported(sha512));
+        for malformed in ["", "sha256:", "sha256:AB", "sha512", "sha512:", "SHA512:ab", "a:../../etc/passwd"] {
+            assert!(read(malformed).is_err(), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn an_edit_keeps_unknown_fields_and_changes_the_digest() {
+        let json = json!({"schemaVersion": 2, "config": {}, "unknown": {"a": [1, 2.5]}});
+        let original = OriginalManifest::serialize(&json, "x/y").unwrap();
+        let edited = original.edit(|json| {
+            json.get_mut("config")?.as_object_mut()?.insert("size".into(), 1.into()).map_or(Some(()), |_| None)
+        });
+        let edited = edited.unwrap();
+        let read: Value = serde_json::from_slice(&edited.bytes).unwrap();
+        assert_eq!(read, json!({"schemaVersion": 2, "config": {"size": 1}, "unknown": {"a": [1, 2.5]}}));
+        assert!(edited.digest != original.digest && edited.media_type == "x/y");
+        assert!(original.edit(|json| json.get_mut("layers").map(drop)).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! Media types of images, and what they say about bytes.
+
+use oci_client::manifest as media;
+use serde::{Deserialize, Serialize};
+
+/// The compression of a layer's bytes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Packing {
+    /// Uncompressed tar.
+    Plain,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// zstd (RFC 8878).
+    Zstd,
+}
+
+impl Packing {
+    /// Returns the compression of bytes that start like this. Needs the first four bytes, if there are as many.
+    pub fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            // A frame, or a skippable frame as zstd:chunked and pzstd put in front (RFC 8878, 3.1.1 and 3.1.2).
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+
+    /// The word for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Docker's or OCI's family of media types. The members of one manifest are of one family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// `application/vnd.docker.*`
+    Docker,
+    /// `application/vnd.oci.*`
+    Oci,
+}
+
+impl Family {
+    /// Returns the family of a manifest's or an index's media type.
+    pub fn of(media_type: &str) -> Self {
+        if media_type.starts_with("application/vnd.docker.") { Self::Docker } else { Self::Oci }
+    }
+
+    /// Returns the media type of an image manifest.
+    pub fn manifest(self) -> &'static str {
+        match self {
+            Self::Docker => media::IMAGE_MANIFEST_MEDIA_TYPE,
+            Self::Oci => media::OCI_IMAGE_MEDIA_TYPE,
+        }
+    }
+
+    /// Returns the media type of an image config.
+    pub fn config(self) -> &'static str {
+        match self {
+            Self::Docker => media::IMAGE_DOCKER_CONFIG_MEDIA_TYPE,
+            Self::Oci => media::IMAGE_CONFIG_MEDIA_TYPE,
+        }
+    }
+
+    /// Returns the media type of a layer, or `None` where the family has none: Docker's has no zstd.
+    pub fn layer(self, packing: Packing) -> Option<&'static str> {
+        match (self, packing) {
+            (Self::Docker, Packing::Plain) => Some(media::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE),
+            (Self::Docker, Packing::Gzip) => Some(media::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE),
+            (Self::Docker, Packing::Zstd) => None,
+            (Self::Oci, Packing::Plain) => Some(media::IMAGE_LAYER_MEDIA_TYPE),
+            (Self::Oci, Packing::Gzip) => Some(media::IMAGE_LAYER_GZIP_MEDIA_TYPE),
+            (Self::Oci, Packing::Zstd) => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
+        }
+    }
+}
+
+/// The kinds of documents that a tag can point at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DocumentKind {
+    /// A list of manifests.
+    Index,
+    /// A config and layers.
+    Manifest,
+}
+
+/// A media type, to be asked what it says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MediaType<'a>(pub &'a str);
+
+impl MediaType<'_> {
+    /// The media type of an OCI index.
+    pub const INDEX: MediaType<'static> = MediaType(media::OCI_IMAGE_INDEX_MEDIA_TYPE);
+
+    /// Returns the kind of document, if it is a manifest or an index of Docker's schema 2 or of OCI.
+    pub fn document(self) -> Option<DocumentKind> {
+        match self.0 {
+            media::OCI_IMAGE_MEDIA_TYPE | media::IMAGE_MANIFEST_MEDIA_TYPE => Some(DocumentKind::Manifest),
+            media::OCI_IMAGE_INDEX_MEDIA_TYPE | media::IMAGE_MANIFEST_LIST_MEDIA_TYPE => Some(DocumentKind::Index),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it is that of an image's config.
+    pub fn is_image_config(self) -> bool {
+        [media::IMAGE_CONFIG_MEDIA_TYPE, media::IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&self.0)
+    }
+
+    /// Returns whether it is that of a layer: a tar of files. A manifest lists other things as layers, too: attestations,
+    /// the parts of artifacts.
+    pub fn is_layer(self) -> bool {
+        self.0.starts_with("application/vnd.docker.image.rootfs.")
+            || self.0.starts_with("application/vnd.oci.image.layer.")
+    }
+
+    /// Returns whether it is that of a layer that registries need not hold
+    /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
+    pub fn is_non_distributable(self) -> bool {
+        self.0.contains(".nondistributable.") || self.0.contains(".foreign.")
+    }
+
+    /// Returns whether the layer's bytes are encrypted (<https://github.com/containers/ocicrypt/blob/main/docs/oci-encryption.md>).
+    /// Nothing can be said about what is inside.
+    pub fn is_encrypted(self) -> bool {
+        self.0.ends_with("+encrypted")
+    }
+
+    /// Returns the compression that it states for a layer. `None` where it states none that can be read: for what is no
+    /// layer, and for encrypted ones.
+    pub fn compression(self) -> Option<Packing> {
+        let (_, suffix) = self.0.rsplit_once(['.', '+']).filter(|_| self.is_layer())?;
+        match suffix {
+            "gzip" => Some(Packing::Gzip),
+            "zstd" => Some(Packing::Zstd),
+            "tar" => Some(Packing::Plain),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compression_of_a_layer_is_the_end_of_its_media_type() {
+        for (media_type, expected, is_non_distributable) in [
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Packing::Gzip), false),
+            ("application/vnd.docker.image.rootfs.diff.tar", Some(Packing::Plain), false),
+            ("application/vnd.oci.image.layer.v1.tar+gzip", Some(Packing::Gzip), false),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", Some(Packing::Zstd), false),
+            ("application/vnd.oci.image.layer.v1.tar", Some(Packing::Plain), false),
+            ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", None, false),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Some(Packing::Gzip), true),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Some(Packing::Gzip), true),
+            ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", None, false),
+            ("", None, false),
+        ] {
+            let media_type = MediaType(media_type);
+            assert_eq!(media_type.compression(), expected, "{media_type:?}");
+            assert_eq!(media_type.is_non_distributable(), is_non_distributable, "{media_type:?}");
+        }
+    }
+}
