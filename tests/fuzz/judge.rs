@@ -276,6 +276,16 @@ impl Judge {
         let (mut kept, mut packed) = (Vec::new(), Vec::new());
         for layer in &manifest.layers {
             sentence(&layer.name)?;
+            if layer.bytes.is_missing() {
+                let is_there = tar.is_some_and(|tar| has_file(tar, &layer.name));
+                ensure(!is_there, || format!("a layer that is there is missing: {}", layer.name))?;
+                // A push takes it from the repository, as the manifest states it.
+                let stored = layer.digest.map(|digest| (digest, layer.bytes.len(), layer.packing));
+                let stored = stored.ok_or("a missing layer has no digest")?;
+                kept.push(stored);
+                packed.push(stored);
+                continue;
+            }
             if let Some(tar) = tar {
                 let end = layer.bytes.start().checked_add(layer.bytes.len());
                 ensure(end.is_some_and(|end| end <= tar.len() as u64), || "a layer behind the archive's end".into())?;
@@ -356,6 +366,14 @@ impl Judge {
 
 fn all(range: &FileRange) -> Verdict<Vec<u8>> {
     range.read_all(64 << 20).map_err(|error| format!("a layer cannot be read: {error}"))
+}
+
+/// Whether a tar's last entry of this name is an ordinary file.
+fn has_file(tar: &[u8], name: &str) -> bool {
+    let mut tar = tar::Archive::new(tar);
+    let entries = tar.entries().into_iter().flatten().map_while(Result::ok);
+    let named = entries.filter(|entry| entry.path().is_ok_and(|path| path.to_str() == Some(name)));
+    named.last().is_some_and(|entry| entry.header().entry_type().is_file())
 }
 
 /// What an archive comes to, in words.
