@@ -106,6 +106,7 @@ fn image(
             .hint("Its name is its digest, so it was changed or damaged. Save the image again."));
     }
     let (config, diff_ids) = image_config(bytes, digest, &saved.config)?;
+    let diff_ids = diff_ids.unwrap_or_default();
     if paths.len() != diff_ids.len() {
         return Err(miscount(&format!("manifest.json for {name}"), paths.len(), &saved.config, diff_ids.len()));
     }

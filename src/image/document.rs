@@ -153,9 +153,9 @@ pub(super) struct LayoutMarker {
     pub(super) image_layout_version: String,
 }
 
-/// Reads an image config: what the model keeps of it, and its diff_ids.
-pub(super) fn image_config(bytes: Bytes, digest: Digest, name: &str) -> Result<(Config, Vec<DiffId>)> {
+/// Reads an image config: what the model keeps of it, and its diff_ids if it has a `rootfs`.
+pub(super) fn image_config(bytes: Bytes, digest: Digest, name: &str) -> Result<(Config, Option<Vec<DiffId>>)> {
     let config = ImageConfig::parse(&bytes).map_err(|error| malformed(name, &error))?;
-    let (platform, diff_ids) = (config.platform(), config.diff_ids().to_vec());
+    let (platform, diff_ids) = (config.platform(), config.diff_ids().map(<[_]>::to_vec));
     Ok((Config { bytes, digest, media_type: None, platform }, diff_ids))
 }

@@ -306,12 +306,14 @@ impl<'d, 'a> Layout<'d, 'a> {
         let media_type = Some(descriptor.media_type.clone());
         let (config, diff_ids) = if descriptor.media_type().is_image_config() {
             let (config, diff_ids) = image_config(bytes, digest, &name)?;
-            // `oras push --config` makes artifacts with this media type whose config lists nothing.
-            if diff_ids.len() != descriptors.len() && !diff_ids.is_empty() {
-                return Err(miscount(&user, descriptors.len(), &name, diff_ids.len()).into());
-            }
-            let mut diff_ids: Vec<_> = diff_ids.into_iter().map(Some).collect();
-            diff_ids.resize(descriptors.len(), None);
+            let diff_ids = match diff_ids {
+                Some(diff_ids) if diff_ids.len() != descriptors.len() => {
+                    return Err(miscount(&user, descriptors.len(), &name, diff_ids.len()).into());
+                }
+                Some(diff_ids) => diff_ids.into_iter().map(Some).collect(),
+                // `oras push --config` makes artifacts with this media type.
+                None => vec![None; descriptors.len()],
+            };
             (Config { media_type, ..config }, diff_ids)
         } else {
             (Config { bytes, digest, media_type, platform: None }, vec![None; descriptors.len()])

@@ -290,9 +290,10 @@ impl ImageConfig {
         StatedPlatform { os, architecture, variant }.platform()
     }
 
-    /// Returns the diff_ids of the layers, lowest first.
-    pub fn diff_ids(&self) -> &[DiffId] {
-        self.rootfs.as_ref().and_then(|rootfs| rootfs.diff_ids.as_deref()).unwrap_or_default()
+    /// Returns the diff_ids of the layers, lowest first. `None` if it has no `rootfs`: then it is no image's, whatever media
+    /// type it has.
+    pub fn diff_ids(&self) -> Option<&[DiffId]> {
+        Some(self.rootfs.as_ref()?.diff_ids.as_deref().unwrap_or_default())
     }
 }
 

@@ -101,10 +101,8 @@ pub async fn read(
         };
         let Some(Ok(image)) = bytes.map(|bytes| ImageConfig::parse(&bytes)) else { continue };
         let layers = layers.unwrap_or_default();
-        if image.diff_ids().len() != layers.len() {
-            continue;
-        }
-        let layers = layers.iter().zip(image.diff_ids()).filter_map(|(layer, diff_id)| known(layer, *diff_id));
+        let Some(diff_ids) = image.diff_ids().filter(|diff_ids| diff_ids.len() == layers.len()) else { continue };
+        let layers = layers.iter().zip(diff_ids).filter_map(|(layer, diff_id)| known(layer, *diff_id));
         held.push(Held { manifest, config, config_size: descriptor.size, layers: layers.collect() });
     }
     Ok(held)

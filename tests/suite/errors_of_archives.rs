@@ -276,8 +276,9 @@ fn a_layout_of_which_a_part_is_gone_is_told_to_be_copied_again() {
     build::oci_layout(&path, std::slice::from_ref(&layer));
     let name = format!("blobs/sha256/{}", sha256(&layer).trim_start_matches("sha256:"));
     std::fs::remove_file(format!("{path}/{name}")).unwrap();
-    let run = refused(&ecr, &[&path], 1).says(&[&format!("the archive lacks {name}")]);
-    drop(run.says(&["hint: The layout is incomplete: write or copy it again, whole."]));
+    let run = refused(&ecr, &[&path], 1);
+    let run = run.says(&[&format!("the archive does not contain layer {}", &sha256(&layer)[..19])]);
+    drop(run.says(&["because: the repository does not have it either", "hint: Push the image that has it"]));
     let index = format!("{path}/index.json");
     std::fs::write(&index, "{").unwrap();
     let run = refused(&ecr, &[&path], 1).says(&["index.json of the archive is malformed"]);

@@ -192,11 +192,11 @@ fn what_belongs_to_an_image() {
     std::fs::write(format!("{}/blobs/sha256/{}", layout.path, hex(&payload)), b"no SBOM").unwrap();
     let run = inspect(&bench, &layout.path, &["--verify"]).exits(1);
     assert!(run.stdout.contains(&format!("of {}, 1 layer, 7 B  WRONG\n", short(&image))), "{}", run.stdout);
-    assert!(run.stdout.contains("\nreferrer impossible to push\n  the archive lacks\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("\nreferrer impossible to push\n  the archive does not contain\n"), "{}", run.stdout);
     drop(run.says(&["does not match the digest"]));
     let seen = json_of(&bench, &layout.path, &[], 0);
     let lost = seen["referrers"].as_array().unwrap().iter().find(|it| !it["error"].is_null()).unwrap();
-    assert!(lost["error"]["message"].as_str().unwrap().starts_with("the archive lacks blobs/"));
+    assert!(lost["error"]["message"].as_str().unwrap().starts_with("the archive does not contain blobs/"));
     assert_eq!((&lost["digest"], &lost["subject"]), (&Value::Null, &Value::Null));
 }
 

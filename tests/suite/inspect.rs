@@ -288,7 +288,7 @@ fn is_image(image: &Value, source: &Source, verified: bool) {
         let config = json!({"digest": sha256(&part.config), "media_type": media_type, "size": part.config.len()});
         assert_eq!(manifest["config"], config);
         for (n, (layer, held)) in manifest["layers"].as_array().unwrap().iter().zip(&part.layers).enumerate() {
-            has_keys(layer, "name size packing media_type digest diff_id origins found");
+            has_keys(layer, "name size in_archive packing media_type digest diff_id origins found");
             assert_eq!((&layer["size"], &layer["diff_id"]), (&json!(held.len), &json!(held.diff_id)));
             assert_eq!(layer["packing"], if held.packed.is_some() { "gzip" } else { "plain" });
             let stated = &stated["layers"][n];

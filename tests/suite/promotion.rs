@@ -284,7 +284,11 @@ fn a_referrer_that_is_not_whole_is_only_missed_if_it_is_wanted() {
         std::fs::remove_file(payload).unwrap();
     }
     let run = refused_at_once(&[&layout.path, "--referrers"]);
-    drop(run.says(&["a referrer of the image cannot be pushed", "because: the archive lacks blobs/sha256/", "hint: "]));
+    drop(run.says(&[
+        "a referrer of the image cannot be pushed",
+        "because: the archive does not contain blobs/sha256/",
+        "hint: ",
+    ]));
     drop(ecr.run(&[&layout.path, "team/app:1"]).exits(0));
 }
 
