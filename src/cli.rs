@@ -295,6 +295,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     // What others push to needs no AWS, and a sandbox uses none.
     let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.is_amazons()));
     let access = if needs_aws { Access::Aws(args.credentials.sources(environment)?) } else { Access::default() };
+    let ca_bundle = credentials::ca_bundle(&access, environment);
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
         return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
@@ -334,7 +335,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         registry_endpoint: registry_endpoint(environment)?,
         insecure: args.insecure,
         ca_file: args.ca_file,
-        ca_bundle: environment("AWS_CA_BUNDLE").filter(|value| !value.is_empty()).map(PathBuf::from),
+        ca_bundle,
         concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(LAYERS_AT_ONCE))?,
         large_at_once: args.concurrency.unwrap_or(LARGE_AT_ONCE),
         pack_threads: match args.pack_threads {

@@ -202,8 +202,8 @@ fn claim(request: &Request, pipeline: &Pipeline, files: &cli::Files) -> Result<(
     }
     let policies = [&request.lifecycle_policy, &request.repository_policy];
     policies.into_iter().flatten().for_each(|path| claims.read("the policy", path));
-    let bundles = [&request.ca_file, &request.ca_bundle];
-    bundles.into_iter().flatten().for_each(|path| claims.read("the CA file", path));
+    let bundle = request.ca_bundle.as_ref().map(|bundle| &bundle.path);
+    request.ca_file.iter().chain(bundle).for_each(|path| claims.read("the CA file", path));
     request.keychain.files.iter().for_each(|path| claims.read("the login file", path));
     for variable in FILES_OF_AWS {
         if let Some(path) = std::env::var_os(variable) {

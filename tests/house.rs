@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("layer", &["error", "oci"]),
     ("image", &["error", "file", "layer", "oci"]),
     ("registry", &["error", "exchange", "layer", "oci"]),
-    ("ecr", &["error", "exchange", "layer", "oci"]),
+    ("ecr", &["error", "exchange", "file", "layer", "oci"]),
     ("reuse", &["error", "file", "layer", "oci", "registry"]),
     ("plan", &["error", "image", "layer", "oci", "reuse"]),
     ("push", &["ecr", "error", "exchange", "file", "image", "layer", "plan", "oci", "registry", "reuse"]),
@@ -42,15 +42,18 @@ const MAY_USE: [(&str, &[&str]); 19] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 21] = [
+const ONLY_IN: [(&str, &str); 24] = [
     ("aws_config", "ecr"),
     ("aws_credential_types", "ecr"),
+    ("aws_runtime", "ecr"),
     ("aws_sdk_ecr", "ecr"),
     ("aws_sdk_ecrpublic", "ecr"),
+    ("aws_sdk_sso", "ecr"),
     ("aws_sdk_sts", "ecr"),
     ("aws_smithy_http_client", "ecr"),
     ("aws_smithy_runtime_api", "ecr"),
     ("aws_smithy_types", "ecr"),
+    ("aws_types", "ecr"),
     ("axum", "sandbox"),
     ("bzip2", "layer"),
     ("clap", "cli"),
@@ -187,7 +190,7 @@ fn a_command_that_cures_has_a_line_of_its_own() {
             for (at, _) in code.match_indices(command) {
                 let before = &code[..at];
                 // In front of it: the end of a line, the beginning of the text, another command.
-                let is_apart = ["\\n", "\\n  ", "\"", "| ", "&& "].iter().any(|end| before.ends_with(end));
+                let is_apart = ["\\n", "\\n  ", "\"", "| ", "&& ", "$("].iter().any(|end| before.ends_with(end));
                 assert!(is_apart, "{}: {command:?} stands in mid-sentence", path.display());
             }
         }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test. Needs cargo, a C compiler and crates.io; nothing else.
 #
-# Second opinions (docker-registry, skopeo and chromium from Debian, moto from PyPI) are installed where that is
+# Second opinions (docker-registry, skopeo and chromium from Debian, moto and awscli from PyPI) are installed where that is
 # possible. What could not be had is listed at the end as NOT RUN, and is a failure where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,11 +25,17 @@ if [ ! -x "$target/moto/bin/moto_server" ] && has python3; then
   { python3 -m venv "$target/moto" && "$target/moto/bin/pip" install --quiet 'moto[server]>=5,<6'; } \
     >"$target/moto.log" 2>&1 || echo "That did not work; see $target/moto.log"
 fi
+if [ ! -x "$target/awscli/bin/aws" ] && has python3; then
+  echo "Installing the AWS CLI"
+  { python3 -m venv "$target/awscli" && "$target/awscli/bin/pip" install --quiet 'awscli>=1.40,<2'; } \
+    >"$target/awscli.log" 2>&1 || echo "That did not work; see $target/awscli.log"
+fi
 
 # Tests write a line here for each second opinion that they had to do without.
 export ECR_PUSH_NOT_RUN="$target/not-run.txt"
 : >"$ECR_PUSH_NOT_RUN"
 export ECR_PUSH_MOTO="$target/moto/bin/moto_server"
+export ECR_PUSH_AWS_CLI="$target/awscli/bin/aws"
 
 # What is shipped is what gets tested, and it is the only optimised build: two would take twice the time.
 first=(cargo run --release --locked --quiet --)
@@ -48,7 +54,7 @@ cargo test --locked "$@"
 
 echo
 echo "The README's quick start:"
-env -u ECR_PUSH_MOTO -u ECR_PUSH_NOT_RUN -u ECR_PUSH_STATIC "${first[@]}" --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
+env -u ECR_PUSH_AWS_CLI -u ECR_PUSH_MOTO -u ECR_PUSH_NOT_RUN -u ECR_PUSH_STATIC "${first[@]}" --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
 
 echo
 if [ -s "$ECR_PUSH_NOT_RUN" ]; then

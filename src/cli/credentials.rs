@@ -1,14 +1,20 @@
 //! Which credentials the options and the CI's environment ask for.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::environment::{refuse_unexpanded, refuse_unexpanded_secret};
 use super::values::given;
-use crate::ecr::{self, Base, ContainerEndpoint, ContainerToken, IdToken, Keys, Role, Secret, Sources, WebIdentity};
+use crate::ecr::{
+    self, Access, Base, ContainerEndpoint, ContainerToken, IdToken, Keys, NamedProfile, Profiles, Role, Secret,
+    Sources, WebIdentity,
+};
 use crate::error::{Error, Result};
+use crate::push::CaBundle;
+use crate::report::ci::System;
 
 /// The options for credentials.
 #[derive(Debug, Default, clap::Args)]
@@ -22,13 +28,13 @@ pub(super) struct CredentialArgs {
     /// External ID that the role's trust policy asks for
     #[arg(long, value_name = "ID", help_heading = "AWS credentials")]
     external_id: Option<String>,
-    /// What the role's session is called in CloudTrail [default: ecr-push]
+    /// What the role's session is called in CloudTrail [default: ecr-push, the CI system and its run ID]
     #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]
     role_session_name: Option<String>,
     /// How long the role's credentials live, in seconds: 900 to 43200 [default: AWS's, 3600]
     #[arg(long, value_name = "SECONDS", help_heading = "AWS credentials")]
     role_duration: Option<String>,
-    /// Whether the first role is assumed with the CI's OIDC token [default: if there is one, and no keys are set]
+    /// Whether the first role is assumed with the CI's OIDC token [default: if there is one, and neither keys nor a profile are set]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "AWS credentials")]
     oidc: Option<OidcArg>,
     /// Azure Pipelines: ID of the service connection that vouches for the pipeline
@@ -53,8 +59,27 @@ pub(super) enum OidcArg {
     Off,
 }
 
-/// What a session is called by whoever does not say.
+/// How `AWS_EXECUTION_ENV` begins inside the tasks of the AWS Toolkit for Azure DevOps that run a command:
+/// `VSTS-AWSShellScript` and its like.
+const TOOLKIT: &str = "VSTS-";
+
+/// How the Azure Pipelines agent names the variables `AWS.AccessKeyID` and so on, of which the tasks of the AWS Toolkit make
+/// credentials.
+const TASK_VARIABLES: [&str; 7] = [
+    "AWS_ACCESSKEYID",
+    "AWS_SECRETACCESSKEY",
+    "AWS_SESSIONTOKEN",
+    "AWS_ASSUMEROLEARN",
+    "AWS_EXTERNALID",
+    "AWS_ROLESESSIONNAME",
+    "AWS_ROLECREDENTIAL_MAXDURATION",
+];
+
+/// Begins the default name of a session.
 const SESSION_NAME: &str = "ecr-push";
+
+/// How long the name of a session may be (STS API reference, AssumeRole).
+const LONGEST_SESSION_NAME: usize = 64;
 
 /// What the task that this program replaces calls its sessions: trust policies may ask for it.
 const TASK_SESSION_NAME: &str = "aws-vsts-tools";
@@ -81,8 +106,14 @@ impl CredentialArgs {
             return Err(Error::usage(format!("{name} is set to nothing, which is no address"))
                 .hint("Leave it unset, and AWS is asked at its own addresses."));
         }
-        let roles = self.roles(&ci)?;
-        let task_keys = ci.keys("AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY", "AWS_SESSIONTOKEN")?;
+        // The tasks of the AWS Toolkit hand on the credentials that they found: of the service connection, else of the AWS.*
+        // variables, with the role assumed. The variables reach the step as well, and count no more.
+        let handed_on = ci.text("AWS_EXECUTION_ENV").is_some_and(|by| by.starts_with(TOOLKIT))
+            && ci.text("AWS_ACCESS_KEY_ID").is_some();
+        let without_variables = |name: &str| environment(name).filter(|_| !TASK_VARIABLES.contains(&name));
+        let task = if handed_on { Environment(&without_variables) } else { Environment(environment) };
+        let roles = self.roles(&task, environment)?;
+        let task_keys = task.keys(TASK_VARIABLES[0], TASK_VARIABLES[1], TASK_VARIABLES[2])?;
         // Only looked at: AWS's chain reads them by itself. Half of a pair it would pass over without a word.
         let keys = ci.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")?;
         let wants_oidc = self.oidc == Some(OidcArg::On);
@@ -98,33 +129,61 @@ impl CredentialArgs {
                     .hint("Name the role: --role-arn arn:aws:iam::ACCOUNT:role/NAME"));
             }
         }
+        let named = self.named_profile(&ci)?;
+        let mut profiles = Profiles::read(named.clone(), environment);
+        let mut notes = Vec::new();
         let has_keys = task_keys.is_some() || keys.is_some();
-        let may_use_oidc = self.oidc != Some(OidcArg::Off) && !roles.is_empty() && (wants_oidc || !has_keys);
-        let base = match (&self.profile, task_keys) {
-            (Some(name), _) => Base::Profile(given("--profile", name.clone())?),
-            (None, _) if may_use_oidc => match (self.id_token(&ci)?, wants_oidc) {
-                (Some(token), _) => Base::Oidc(token),
-                (None, true) => {
-                    return Err(Error::usage("--oidc on, but no CI hands out an OIDC token here").hint(
-                        "GitHub Actions: permissions: id-token: write. Azure Pipelines: --azure-service-connection. \
-                         Elsewhere: --web-identity-token-env.",
-                    ));
-                }
-                (None, false) => Base::Chain,
-            },
-            (None, Some(keys)) => Base::Keys(keys),
-            (None, None) => Base::Chain,
+        let passed_over = if has_keys {
+            Some("keys are set, so".to_owned())
+        } else {
+            named.as_ref().map(|named| format!("{} is set, so", named.from))
         };
-        let passed_over = names_oidc && self.oidc.is_none() && has_keys;
-        let alone = matches!(base, Base::Oidc(_)) && roles.len() == 1 && roles[0].external_id.is_some();
-        let notes = [
-            (passed_over, "keys are set, so the CI's OIDC token is not used; --oidc on takes it"),
-            (
-                alone,
-                "the external ID is not sent: AWS takes none with an OIDC token, whose claims a role asks for instead",
-            ),
-        ];
-        let notes = notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text.to_owned()).collect();
+        let may_use_oidc =
+            self.oidc != Some(OidcArg::Off) && !roles.is_empty() && (wants_oidc || passed_over.is_none());
+        let token = if may_use_oidc && self.profile.is_none() { self.id_token(&ci)? } else { None };
+        let web_identity = ci.web_identity();
+        let base = match (token, task_keys, &named) {
+            _ if self.profile.is_some() => Base::Profile,
+            (Some(token), ..) => Base::Oidc(token),
+            (None, ..) if wants_oidc => {
+                return Err(Error::usage("--oidc on, but no CI hands out an OIDC token here").hint(
+                    "GitHub Actions: permissions: id-token: write. Azure Pipelines: --azure-service-connection. \
+                     Elsewhere: --web-identity-token-env.",
+                ));
+            }
+            (None, Some(keys), _) => Base::Keys(keys),
+            (None, None, Some(_)) if keys.is_none() => {
+                if web_identity.is_some() && !profiles.assumes_role() {
+                    Base::WebIdentity
+                } else {
+                    Base::Profile
+                }
+            }
+            (None, None, _) => Base::Chain,
+        };
+        // The AWS CLI does the same, and says nothing.
+        let instead = match &base {
+            Base::Keys(keys) => Some(keys.variable),
+            Base::Chain if keys.is_some() => Some("AWS_ACCESS_KEY_ID"),
+            Base::WebIdentity => Some("AWS_WEB_IDENTITY_TOKEN_FILE"),
+            Base::Oidc(_) | Base::Profile | Base::Chain => None,
+        };
+        if let (Some(named), Some(variable)) = (&named, instead) {
+            notes.push(format!("{variable} is set, so {named} gives settings and no credentials"));
+        }
+        let is_from_files = named.is_some() || matches!(base, Base::Chain) && keys.is_none();
+        if !is_from_files {
+            notes.extend(profiles.ignore_unusable_files());
+        }
+        if let Some(why) = passed_over.filter(|_| names_oidc && self.oidc.is_none()) {
+            notes.push(format!("{why} the CI's OIDC token is not used; --oidc on takes it"));
+        }
+        if matches!(base, Base::Oidc(_)) && roles.len() == 1 && roles[0].external_id.is_some() {
+            notes.push(
+                "the external ID is not sent: AWS takes none with an OIDC token, whose claims a role asks for instead"
+                    .to_owned(),
+            );
+        }
         let region = region(environment);
         let github = ci.text("GITHUB_ACTIONS").is_some_and(|text| text == "true");
         let github_without_token = github
@@ -133,19 +192,33 @@ impl CredentialArgs {
             && matches!(base, Base::Chain);
         let environment = Box::new(ecr::Environment {
             container: ci.container(),
-            web_identity: ci.web_identity(),
+            web_identity,
             without_metadata: ci.text("AWS_EC2_METADATA_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true")),
             github_without_token,
         });
-        Ok(Sources { base, roles, region, notes, environment })
+        Ok(Sources { base, profiles, roles, region, notes, environment })
     }
 
-    fn roles(&self, ci: &Environment<'_>) -> Result<Vec<Role>> {
+    /// The profile of the option, else that of the environment, in the order of the AWS CLI, version 2.
+    fn named_profile(&self, ci: &Environment<'_>) -> Result<Option<NamedProfile>> {
+        if let Some(name) = &self.profile {
+            return Ok(Some(NamedProfile { name: given("--profile", name.clone())?, from: "--profile" }));
+        }
+        let variables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
+        let named = variables.into_iter().find_map(|from| Some(NamedProfile { name: ci.text(from)?, from }));
+        if let Some(NamedProfile { name, from }) = &named {
+            refuse_unexpanded(from, name)?;
+        }
+        Ok(named)
+    }
+
+    fn roles(&self, ci: &Environment<'_>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<Role>> {
+        let task_name = || TASK_SESSION_NAME.to_owned();
         let (arns, own_name) = match (&self.role_arn[..], ci.text("AWS_ASSUMEROLEARN")) {
-            ([], Some(arn)) => (vec![arn], TASK_SESSION_NAME),
-            ([], None) => (Vec::new(), SESSION_NAME),
-            (arns, _) if self.azure_service_connection.is_some() => (arns.to_vec(), TASK_SESSION_NAME),
-            (arns, _) => (arns.to_vec(), SESSION_NAME),
+            ([], Some(arn)) => (vec![arn], task_name()),
+            ([], None) => (Vec::new(), String::new()),
+            (arns, _) if self.azure_service_connection.is_some() => (arns.to_vec(), task_name()),
+            (arns, _) => (arns.to_vec(), default_session_name(environment)),
         };
         if arns.is_empty() {
             let of_a_role = [
@@ -182,7 +255,7 @@ impl CredentialArgs {
             Ok(Role {
                 arn,
                 external_id: external_id.clone(),
-                session_name: name.clone().unwrap_or_else(|| own_name.to_owned()),
+                session_name: name.clone().unwrap_or_else(|| own_name.clone()),
                 duration,
             })
         };
@@ -218,6 +291,17 @@ impl CredentialArgs {
         let github = ci.text("ACTIONS_ID_TOKEN_REQUEST_URL").zip(ci.text("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
         Ok(github.map(|(url, bearer)| IdToken::GitHub { url, bearer: Secret::new(bearer) }))
     }
+}
+
+/// Returns the certificates to trust beside the machine's own: those of the environment, else those of the profile.
+pub(super) fn ca_bundle(access: &Access, environment: &dyn Fn(&str) -> Option<OsString>) -> Option<CaBundle> {
+    let variable = "AWS_CA_BUNDLE";
+    let path = environment(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let profile = || match access {
+        Access::Aws(sources) => sources.profiles.ca_bundle().map(|(from, path)| CaBundle { from, path }),
+        Access::StandIn { .. } => None,
+    };
+    path.map(|path| CaBundle { from: variable.to_owned(), path }).or_else(profile)
 }
 
 /// The region that the environment names, with the variable's name.
@@ -285,6 +369,19 @@ impl Environment<'_> {
     }
 }
 
+/// Names a session after the CI system and the run, so that CloudTrail leads to the job: `ecr-push-github-1234567890`.
+fn default_session_name(environment: &dyn Fn(&str) -> Option<OsString>) -> String {
+    let Some(system) = System::found(environment) else { return SESSION_NAME.to_owned() };
+    let run = system.run.and_then(|name| Environment(environment).text(name));
+    let parts = [Some(SESSION_NAME.to_owned()), Some(system.name.to_owned()), run];
+    let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
+    name.chars().map(|c| if fits_session_name(c) { c } else { '-' }).take(LONGEST_SESSION_NAME).collect()
+}
+
+fn fits_session_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_+=,.@-".contains(c)
+}
+
 fn seconds(who: &str, text: &str) -> Result<Duration> {
     let seconds = text.trim().parse().ok().filter(|seconds| SESSION_SECONDS.contains(seconds));
     seconds.map(Duration::from_secs).ok_or_else(|| {
@@ -294,8 +391,7 @@ fn seconds(who: &str, text: &str) -> Result<Duration> {
 }
 
 fn session_name(who: &str, text: String) -> Result<String> {
-    let is_fine = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
-    if (2..=64).contains(&text.len()) && text.chars().all(is_fine) {
+    if (2..=LONGEST_SESSION_NAME).contains(&text.len()) && text.chars().all(fits_session_name) {
         return Ok(text);
     }
     Err(Error::usage(format!("{who} is {text:?}"))

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::profile::Profiles;
 use crate::oci::{EcrHost, Host};
 
 /// Something that is never printed.
@@ -84,6 +85,8 @@ impl Default for Access {
 pub struct Sources {
     /// The credentials to begin with.
     pub base: Base,
+    /// The configuration files, and which profile of them gives settings. Its credentials are used as `base` says.
+    pub profiles: Profiles,
     /// Roles to assume, each with the credentials of the one before.
     pub roles: Vec<Role>,
     /// The region that the environment names, with the variable's name.
@@ -139,13 +142,17 @@ pub enum ContainerToken {
 /// The credentials to begin with.
 #[derive(Clone, Debug, Default)]
 pub enum Base {
-    /// A profile of AWS's configuration files.
-    Profile(String),
+    /// The selected profile of AWS's configuration files, and no other source.
+    Profile,
     /// Keys that AWS's own tools do not know under these names.
     Keys(Keys),
     /// What a CI vouches for. The first of the roles is assumed with it.
     Oidc(IdToken),
-    /// AWS's own chain: environment, profile, web identity, container, EC2 metadata.
+    /// The token file and the role that the environment names, and no other source.
+    WebIdentity,
+    /// The order of the AWS CLI, version 2: keys of the environment, a role of the default profile, web identity of the
+    /// environment, the rest of the default profile, container, EC2 metadata
+    /// (<https://docs.aws.amazon.com/cli/latest/userguide/cli-chap-configure.html#configure-precedence>).
     #[default]
     Chain,
 }

@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds;
-use aws_config::imds::credentials::ImdsCredentialsProvider;
-use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::Credentials;
@@ -17,11 +14,12 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use tokio::sync::Mutex;
 
-use super::access::{Base, IdToken, Keys, Role, Sources, WebIdentity};
-use super::container::Container;
+use super::access::{Base, IdToken, Keys, Role, Sources};
+use super::chain::{ENVIRONMENT, Link, Providers, WEB_IDENTITY};
 use super::federation::Federated;
 use super::missing::{hop_limit, without_token};
 use super::network::Network;
+use super::profile::Selected;
 use super::refusal::refused;
 use super::told::silent;
 use crate::error::{Code, Error, Kind, root_cause};
@@ -67,17 +65,17 @@ impl Identity {
     /// chain reaches AWS and what is on this machine.
     pub(super) async fn of(
         sources: &Sources,
+        profile: Arc<Selected>,
         sts: &SdkConfig,
         aws: &ProviderConfig,
         machine: &ProviderConfig,
         network: &Network,
     ) -> Self {
+        let providers = Providers { sources, sts, aws, machine, network };
         let mut roles = sources.roles.iter();
         let first = match &sources.base {
-            Base::Profile(name) => {
-                let profile = profile(sources, aws, machine, network).profile_name(name).build();
-                Stage::of(format!("the profile {name}"), profile)
-            }
+            Base::Profile => Stage::first_of(vec![Link::of_profile(providers.profile(profile))]),
+            Base::WebIdentity => Stage::first_of(vec![Link::new(WEB_IDENTITY, providers.web_identity())]),
             Base::Keys(keys) => Stage::of(format!("the keys of {}", keys.variable), fixed(keys)),
             Base::Oidc(token) => {
                 let role = roles.next().cloned();
@@ -86,7 +84,7 @@ impl Identity {
                 let sts = aws_sdk_sts::Client::new(sts);
                 Stage::of(what, Federated { sts, token: token.clone(), role, network: network.clone() })
             }
-            Base::Chain => Stage::first_of(chain(sources, sts, aws, machine, network)),
+            Base::Chain => Stage::first_of(providers.chain(profile)),
         };
         let mut stages = vec![first.clone()];
         let mut before = first;
@@ -143,7 +141,7 @@ struct Stage(Arc<Inner>);
 
 struct Inner {
     /// The first that has any gives them.
-    links: Vec<(String, SharedCredentialsProvider)>,
+    links: Vec<Link>,
     /// The credentials, and who gave them.
     kept: Mutex<Option<(Credentials, String)>>,
 }
@@ -154,10 +152,10 @@ struct Tried(Vec<(String, CredentialsError)>);
 
 impl Stage {
     fn of(what: String, provider: impl ProvideCredentials + 'static) -> Self {
-        Self::first_of(vec![(what, SharedCredentialsProvider::new(provider))])
+        Self::first_of(vec![Link::new(&what, provider)])
     }
 
-    fn first_of(links: Vec<(String, SharedCredentialsProvider)>) -> Self {
+    fn first_of(links: Vec<Link>) -> Self {
         Self(Arc::new(Inner { links, kept: Mutex::default() }))
     }
 
@@ -171,9 +169,9 @@ impl Stage {
             return Ok(credentials.clone());
         }
         let mut tried = Vec::new();
-        for (name, link) in &self.0.links {
+        for Link { name, provider, .. } in &self.0.links {
             let timed_out = |_| Err(CredentialsError::provider_timed_out(PATIENCE));
-            let given = tokio::time::timeout(PATIENCE, link.provide_credentials()).await;
+            let given = tokio::time::timeout(PATIENCE, provider.provide_credentials()).await;
             match given.unwrap_or_else(timed_out).and_then(usable) {
                 Ok(credentials) => {
                     *kept = Some((credentials.clone(), name.clone()));
@@ -200,7 +198,7 @@ impl Stage {
         match tried.last() {
             Some((name, error)) if was_meant => {
                 let what = format!("cannot get AWS credentials from {name}");
-                let profile = name.strip_prefix("the profile ");
+                let profile = self.0.links.get(tried.len() - 1).and_then(|link| link.profile.as_deref());
                 NotReady::Broken(refused(Error::new(Kind::Permission, what), error, profile))
             }
             _ => {
@@ -232,7 +230,7 @@ impl ProvideCredentials for Stage {
 
 impl fmt::Debug for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.links.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.0.links.iter().map(|link| &link.name)).finish()
     }
 }
 
@@ -243,68 +241,6 @@ fn why_none(name: &str, error: &CredentialsError) -> String {
         (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => "AWS_WEB_IDENTITY_TOKEN_FILE is not set".into(),
         _ if error.source().is_none() => "none is set up".into(),
         _ => root_cause(error),
-    }
-}
-
-const ENVIRONMENT: &str = "the environment";
-const WEB_IDENTITY: &str = "web identity";
-const CONTAINER: &str = "the container's credentials";
-
-/// AWS's own chain, in its order, with each link's name for people.
-fn chain(
-    sources: &Sources,
-    sts: &SdkConfig,
-    aws: &ProviderConfig,
-    machine: &ProviderConfig,
-    network: &Network,
-) -> Vec<(String, SharedCredentialsProvider)> {
-    let profile = profile(sources, aws, machine, network).build();
-    let web_identity = sources.environment.web_identity.clone().map(|WebIdentity { file, role }| Federated {
-        sts: aws_sdk_sts::Client::new(sts),
-        token: IdToken::File(file),
-        role,
-        network: network.clone(),
-    });
-    let container = Container { endpoint: sources.environment.container.clone(), network: network.clone() };
-    let ec2 = ImdsCredentialsProvider::builder().configure(machine).imds_client(metadata(machine)).build();
-    vec![
-        (ENVIRONMENT.into(), SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())),
-        ("the profile".into(), SharedCredentialsProvider::new(profile)),
-        (WEB_IDENTITY.into(), SharedCredentialsProvider::new(IfSet(web_identity))),
-        (CONTAINER.into(), SharedCredentialsProvider::new(container)),
-        ("EC2's metadata".into(), SharedCredentialsProvider::new(ec2)),
-    ]
-}
-
-/// A profile's credentials. What a profile names with `credential_source` is beside this machine, and is asked as it is in
-/// the chain: the SDK would ask it over the proxies for AWS, and a container's token would travel there in plain text.
-fn profile(
-    sources: &Sources,
-    aws: &ProviderConfig,
-    machine: &ProviderConfig,
-    network: &Network,
-) -> aws_config::profile::credentials::Builder {
-    let container = Container { endpoint: sources.environment.container.clone(), network: network.clone() };
-    let ec2 = ImdsCredentialsProvider::builder().configure(machine).build();
-    ProfileFileCredentialsProvider::builder()
-        .configure(aws)
-        .with_custom_provider("EcsContainer", container)
-        .with_custom_provider("Ec2InstanceMetadata", ec2)
-}
-
-/// A provider that the environment may set up.
-#[derive(Debug)]
-struct IfSet<T>(Option<T>);
-
-impl<T: ProvideCredentials> ProvideCredentials for IfSet<T> {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        match &self.0 {
-            Some(provider) => provider.provide_credentials(),
-            None => future::ProvideCredentials::ready(Err(CredentialsError::not_loaded_no_source())),
-        }
     }
 }
 

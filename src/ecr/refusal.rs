@@ -3,24 +3,22 @@
 use std::error::Error as StdError;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sso::operation::get_role_credentials::GetRoleCredentialsError;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId as _;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use super::body::{Unreadable, unreadable};
 use super::federation::Turned;
+use super::profile::Selected;
 use crate::error::{Advice, Answer, Code, Error, Kind, root_cause};
 
-/// Adds the cause to an error, and what to do about it. `profile` is the one that was named.
-pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str>) -> Error {
-    // A profile's name may have spaces, and then is in quotes for a shell.
-    let profile = profile.map_or_else(String::new, |name| match name.contains(char::is_whitespace) {
-        true => format!(" --profile {name:?}"),
-        false => format!(" --profile {name}"),
-    });
+/// Adds the cause to an error, and what to do about it. `profile` is the one whose credentials are wanted.
+pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Selected>) -> Error {
     let chain = std::iter::successors(Some(why as &(dyn StdError + 'static)), |&error| error.source());
-    // What the CI said is worded already.
+    // What is worded already.
     if let Some(own) = chain.clone().find_map(|error| error.downcast_ref::<Error>()) {
         return own.clone();
     }
@@ -29,10 +27,18 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str
         return error.hint("AWS sends no such answer: check the proxy, and the endpoint if another one is set.");
     }
     let claims = chain.clone().find_map(|error| error.downcast_ref::<Turned>()?.claims.clone());
-    let answer = chain
-        .clone()
-        .find_map(|error| said::<AssumeRoleError>(error).or_else(|| said::<AssumeRoleWithWebIdentityError>(error)));
-    let passes = |error| may_pass::<AssumeRoleError>(error) || may_pass::<AssumeRoleWithWebIdentityError>(error);
+    let of_sso = chain.clone().find_map(said::<GetRoleCredentialsError>);
+    let answer = of_sso.clone().or_else(|| {
+        chain
+            .clone()
+            .find_map(|error| said::<AssumeRoleError>(error).or_else(|| said::<AssumeRoleWithWebIdentityError>(error)))
+    });
+    let passes = |error| {
+        may_pass::<AssumeRoleError>(error)
+            || may_pass::<AssumeRoleWithWebIdentityError>(error)
+            || may_pass::<GetRoleCredentialsError>(error)
+            || error.is::<ConnectorError>()
+    };
     if matches!(why, CredentialsError::ProviderTimedOut(_)) || chain.clone().any(passes) {
         let error = error.of_kind(Kind::Unavailable);
         return match answer {
@@ -41,32 +47,37 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str
             None if matches!(why, CredentialsError::ProviderTimedOut(_)) => {
                 error.code(Code::TimedOut).because(root_cause(why)).hint(ROUTE)
             }
+            None if profile.is_some_and(|profile| profile.sign_in().is_some()) => {
+                error.code(Code::Unreachable).because(root_cause(why)).hint(ROUTE)
+            }
             None => error.code(Code::Unreachable).because(root_cause(why)).hint(format!(
                 "{ROUTE} In a VPC without a route to the internet AWS STS takes the interface endpoint \
                  com.amazonaws.REGION.sts."
             )),
         };
     }
+    if let Some(answer) = of_sso {
+        return error.code(Code::CredentialsRejected).hint(cure_of_sso(&answer, profile)).answered(answer);
+    }
     let is_by_token = chain.clone().any(|error| error.is::<AssumeRoleWithWebIdentityError>());
     let Some(answer) = answer else {
         let mut all: Vec<String> = chain.map(ToString::to_string).collect();
-        if all.iter().any(|text| text.contains("SSO") || text.contains("/sso/")) {
-            return error.because(root_cause(why)).hint(format!("Log in anew:\n  aws sso login{profile}"));
-        }
-        // Its own words for that speak of a provider that was not enabled.
-        if matches!(why, CredentialsError::CredentialsNotLoaded(_)) {
-            return error.because("there is no such profile, or it sets up no credentials").hint(PROFILES);
-        }
-        if all.iter().any(|text| text.contains("was not defined")) {
-            return error.because(root_cause(why)).hint(PROFILES);
-        }
         // The SDK says of every failure that it is one, and more than once.
         let general = why.to_string();
         all.retain(|text| *text != general);
         let said = if all.is_empty() { general } else { all.join(": ") };
-        return error.because(said.trim_end().to_owned()).hint(
-            format!("Check the route to AWS and the proxy, and try the same settings with:\n  aws sts get-caller-identity{profile}"),
-        );
+        let error = error.because(said.trim_end().to_owned());
+        let option = profile.map(Selected::option).unwrap_or_default();
+        let check = format!("aws sts get-caller-identity{option}");
+        if matches!(why, CredentialsError::InvalidConfiguration(_)) && profile.is_some() {
+            let advice = Advice::new("Correct the profile, and check it with:").command(check);
+            return error.code(Code::ProfileInvalid).hint(advice);
+        }
+        if let Some(advice) = profile.and_then(log_in_again) {
+            return error.code(Code::CredentialsRejected).hint(advice);
+        }
+        let advice = Advice::new("Check the route to AWS and the proxy, and try the same settings with:");
+        return error.hint(advice.command(check));
     };
     let hint = match (is_by_token, claims) {
         (false, _) => cure(&answer),
@@ -78,11 +89,26 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&str
 
 const ROUTE: &str = "Check the proxy settings and the route to AWS; run the same command again to carry on.";
 
-/// Where profiles come from.
-const PROFILES: &str = "Profiles stand in ~/.aws/config (or AWS_CONFIG_FILE) and ~/.aws/credentials (or \
-                        AWS_SHARED_CREDENTIALS_FILE). Which there are:\n  aws configure list-profiles";
+/// Advises to log in, if the profile's credentials come from a login.
+fn log_in_again(profile: &Selected) -> Option<Advice> {
+    let command = format!("{}{}", profile.sign_in()?.command(), profile.option());
+    Some(Advice::new("Log in again:").command(command))
+}
 
-/// What STS answered.
+fn cure_of_sso(answer: &Answer, profile: Option<&Selected>) -> Advice {
+    match answer.status {
+        Some(401) => profile.and_then(log_in_again).unwrap_or_else(|| "Log in again.".into()),
+        _ => {
+            let setting = |key| profile.and_then(|profile| profile.get(key)).unwrap_or("unknown");
+            let (role, account) = (setting("sso_role_name"), setting("sso_account_id"));
+            Advice::new(format!(
+                "IAM Identity Center has to assign the role {role} in the account {account} to the user who is logged in."
+            ))
+        }
+    }
+}
+
+/// What AWS answered.
 fn said<E>(error: &(dyn StdError + 'static)) -> Option<Answer>
 where
     E: ProvideErrorMetadata + StdError + 'static,
@@ -103,7 +129,10 @@ fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError 
     match error.downcast_ref::<SdkError<E>>() {
         Some(SdkError::ServiceError(said)) => {
             let code = said.err().code().unwrap_or_default();
-            said.raw().status().is_server_error() || code.starts_with("Throttl") || code.starts_with("IDPCommunication")
+            said.raw().status().is_server_error()
+                || code.starts_with("Throttl")
+                || code.starts_with("TooManyRequests")
+                || code.starts_with("IDPCommunication")
         }
         Some(SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) => true,
         _ => false,

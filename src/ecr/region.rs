@@ -1,12 +1,11 @@
 //! The region: the host's, else the one asked for, else the first that the environment, the profile or EC2 names.
 
-use aws_config::meta::region::ProvideRegion as _;
-use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 
-use super::access::{Base, Sources};
+use super::access::Sources;
 use super::credentials::metadata;
 use super::missing::hop_limit;
+use super::profile::Selected;
 use super::told::silent;
 use crate::error::{Advice, Error, Result};
 use crate::oci::{EcrHost, region_code};
@@ -23,6 +22,7 @@ pub(super) async fn find(
     sources: &Sources,
     asked_for: Option<&str>,
     host: Option<&EcrHost>,
+    profile: &Selected,
     machine: &ProviderConfig,
 ) -> Result<Region> {
     let named = |code: &str, from: &str| Ok(Region { code: code.to_owned(), from: from.to_owned() });
@@ -35,12 +35,8 @@ pub(super) async fn find(
     if let Some((variable, text)) = &sources.region {
         return read(text, variable);
     }
-    let mut profiles = ProfileFileRegionProvider::builder().configure(machine);
-    if let Base::Profile(name) = &sources.base {
-        profiles = profiles.profile_name(name);
-    }
-    if let Some(region) = profiles.build().region().await {
-        return read(region.as_ref(), "the profile");
+    if let Some(region) = profile.get("region").filter(|region| !region.is_empty()) {
+        return read(region, &profile.described());
     }
     let cure =
         "Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG";

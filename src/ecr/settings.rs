@@ -1,5 +1,6 @@
 //! What the clients of AWS are built from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::provider_config::ProviderConfig;
@@ -8,7 +9,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
-use super::access::{Access, Base, Sources, StandIn};
+use super::access::{Access, Sources, StandIn};
 use super::credentials::{Identity, NotReady};
 use super::network::Network;
 use super::region;
@@ -45,9 +46,10 @@ impl Settings {
         asked_for: Option<&str>,
         host: Option<&EcrHost>,
     ) -> Result<Self> {
+        let profile = sources.profiles.select()?;
         let http = network.to_aws()?;
         let machine = ProviderConfig::without_region().with_http_client(network.to_the_machine()?);
-        let region = region::find(sources, asked_for, host, &machine).await?;
+        let region = region::find(sources, asked_for, host, &profile, &machine).await?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .timeout_config(limits())
             .http_client(http.clone())
@@ -55,11 +57,11 @@ impl Settings {
             // is the default of other tools, it makes a panic.
             .retry_config(RetryConfig::standard())
             .region(Region::new(region.code.clone()))
+            // The SDK would read AWS_PROFILE and the files again, and ignores what it cannot read.
+            .profile_name(profile.name())
+            .profile_files(profile.files())
             // Until we know who we are.
             .no_credentials();
-        if let Base::Profile(name) = &sources.base {
-            loader = loader.profile_name(name);
-        }
         // A host says by its name which endpoints it goes with, whatever the environment prefers.
         if let Some(host) = host {
             loader = loader.use_fips(host.fips).use_dual_stack(host.dual_stack);
@@ -76,7 +78,7 @@ impl Settings {
             .with_region(config.region().cloned())
             .with_use_fips(config.use_fips())
             .with_use_dual_stack(config.use_dual_stack());
-        let identity = Identity::of(sources, &config, &aws, &machine, network).await;
+        let identity = Identity::of(sources, Arc::new(profile), &config, &aws, &machine, network).await;
         let mut config = config.into_builder();
         config.set_credentials_provider(identity.provider());
         Ok(Self { config: config.build(), identity, region_from: region.from })

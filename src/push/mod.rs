@@ -53,6 +53,7 @@ use policies::Policies;
 pub use read_back::{ReadBack, read_back};
 pub use saved::Saved;
 pub use tags::IfExists;
+pub use trust::CaBundle;
 
 /// What is to be pushed, where to, and how.
 #[derive(Clone, Debug)]
@@ -105,8 +106,8 @@ pub struct Request {
     pub insecure: bool,
     /// PEM certificates to trust beside the machine's own. Where it is given, loopback and insecure hosts are https, too.
     pub ca_file: Option<PathBuf>,
-    /// More of them, which change nothing else: the environment's `AWS_CA_BUNDLE`.
-    pub ca_bundle: Option<PathBuf>,
+    /// More of them, which change nothing else: `AWS_CA_BUNDLE`, or `ca_bundle` of the profile.
+    pub ca_bundle: Option<CaBundle>,
     /// How many layers are under way at once.
     pub concurrency: usize,
     /// How many of them may be larger than a chunk, of each of which a chunk and more is held in memory.

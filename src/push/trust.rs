@@ -1,6 +1,6 @@
-//! `--ca-file` and `AWS_CA_BUNDLE`, read before anything else.
+//! `--ca-file`, `AWS_CA_BUNDLE` and `ca_bundle` of a profile, read before anything else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Request;
 use crate::ecr::{Access, Network};
@@ -11,19 +11,28 @@ use crate::registry::Trust;
 /// More than every list of certificates has. Whoever names an archive instead is not to wait until it is read.
 const LONGEST: u64 = 16 << 20;
 
+/// A file of certificates that AWS's own tools trust as well.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CaBundle {
+    /// The variable or the setting that names it.
+    pub from: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
 /// Whom the request trusts beside those whom the machine trusts, for registries and for AWS.
 pub(super) async fn of(request: &Request) -> Result<(Trust, Network)> {
     let is_sandbox = matches!(request.access, Access::StandIn { .. });
     let bundle = request.ca_bundle.clone().filter(|_| !is_sandbox);
-    let files = [("--ca-file", request.ca_file.clone()), ("AWS_CA_BUNDLE", bundle)];
-    let files: Vec<_> = files.into_iter().filter_map(|(who, path)| Some((who, path?))).collect();
+    let file = request.ca_file.clone().map(|path| ("--ca-file".to_owned(), path));
+    let files: Vec<_> = file.into_iter().chain(bundle.map(|CaBundle { from, path }| (from, path))).collect();
     if files.is_empty() {
         return Ok(Default::default());
     }
     let reading = tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
         for (who, path) in files {
-            let pem = read(who, &path)?;
+            let pem = read(&who, &path)?;
             Trust::of_pem(&name(&path), &pem)?;
             all.extend(pem);
             all.push(b'\n');

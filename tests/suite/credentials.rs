@@ -65,7 +65,7 @@ fn a_profile_by_option_beats_the_keys_of_the_environment() {
     let cloud = Cloud::of("eu-west-1");
     let mut command = push(&cloud, &["--profile", "ci"]);
     keys(&mut command);
-    drop(arrives(&cloud, configured(&cloud, command, &profile("ci", "AKIAPROFILE")), "the profile ci"));
+    drop(arrives(&cloud, configured(&cloud, command, &profile("ci", "AKIAPROFILE")), "the profile ci (--profile)"));
     assert_eq!(cloud.keys(), ["AKIAPROFILE"]);
 }
 
@@ -73,15 +73,11 @@ fn a_profile_by_option_beats_the_keys_of_the_environment() {
 fn a_profile_that_is_not_there_is_named() {
     let cloud = Cloud::of("eu-west-1");
     let command = configured(&cloud, push(&cloud, &["--profile", "ci"]), &profile("other", "AKIAPROFILE"));
-    let run = cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the profile ci"]);
-    drop(run.says(&[
-        "there is no such profile",
-        "hint: Profiles stand in ~/.aws/config",
-        "Which there are:\n  aws configure list-profiles\n",
-    ]));
+    let run = cloud.finish(command).exits(3).says(&["cannot use the profile ci (--profile)"]);
+    drop(run.says(&["is not defined in ", "These profiles exist:\n  aws configure list-profiles\n"]));
     // Neither a profile nor a file of profiles.
     let run = cloud.finish(push(&cloud, &["--profile", "ci"])).exits(3);
-    drop(run.says(&["cannot get AWS credentials from the profile ci", "there is no such profile", "list-profiles"]));
+    drop(run.says(&["cannot use the profile ci (--profile)", "is not defined in /dev/null (not a regular file)"]));
     assert_eq!(cloud.keys(), [""; 0]);
 }
 
@@ -217,7 +213,7 @@ fn settings_that_aws_s_own_tools_know_otherwise_do_no_harm() {
         profile("base", "AKIA")
     );
     let command = configured(&cloud, push(&cloud, &["--profile", "p"]), &text);
-    drop(arrives(&cloud, command, "the profile p"));
+    drop(arrives(&cloud, command, "the profile p (--profile)"));
 }
 
 #[test]
@@ -380,7 +376,7 @@ fn a_ci_s_token_can_be_turned_down() {
     let mut command = configured(&cloud, command, &profile("p", "AKIAPROFILE"));
     command.env("AWS_PROFILE", "p");
     github(&cloud, &mut command);
-    drop(arrives(&cloud, command, &format!("the profile, then the role {ROLE}")));
+    drop(arrives(&cloud, command, &format!("the profile p (AWS_PROFILE), then the role {ROLE}")));
     assert_eq!((cloud.count("oidc:Token"), cloud.assumed()[0].signed_by.as_deref()), (0, Some("AKIAPROFILE")));
 }
 
@@ -407,7 +403,7 @@ fn profiles_of_every_kind() {
         std::fs::create_dir_all(&cache).unwrap();
         let token = r#"{"accessToken": "sso-token", "expiresAt": "2999-01-01T00:00:00Z", "region": "eu-west-1"}"#;
         std::fs::write(cache.join("a0f1490a20d0211c997b44bc357e1972deab8ae3.json"), token).unwrap();
-        drop(arrives(&cloud, command, "the profile").says(&[told]));
+        drop(arrives(&cloud, command, "the profile p (AWS_PROFILE)").says(&[told]));
         assert!(cloud.keys()[0].starts_with(key), "{:?} for {text}", cloud.keys());
     }
 }
@@ -466,7 +462,7 @@ fn the_metadata_of_ec2_knows_region_and_credentials() {
 fn without_credentials_it_is_told_what_was_tried() {
     let cloud = Cloud::of("eu-west-1");
     let run = cloud.finish(push(&cloud, &[])).exits(3).says(&["no AWS credentials were found", "because: tried"]);
-    let run = run.says(&["the environment: AWS_ACCESS_KEY_ID is not set\n", "the profile: "]);
+    let run = run.says(&["the environment: AWS_ACCESS_KEY_ID is not set\n", "the default profile: "]);
     let run =
         run.says(&["web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set\n", "the container's credentials: AWS_"]);
     drop(run.says(&["EC2's metadata: ", "hint: Set AWS_ACCESS_KEY_ID"]));

@@ -106,6 +106,7 @@ fn aws_shell_script(command: &mut Command, task: &str, inputs: &Value) {
     assert_eq!(string(inputs, "scriptType"), "inline");
     let region = string(inputs, "regionName");
     command.envs(keys()).env("AWS_REGION", region).env("AWS_DEFAULT_REGION", region);
+    command.env("AWS_EXECUTION_ENV", "VSTS-AWSShellScript");
 }
 
 /// GitHub Actions.

@@ -1,0 +1,114 @@
+//! Sources of credentials, and the order in which they are asked.
+
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+
+use super::access::{IdToken, Sources, WebIdentity};
+use super::container::Container;
+use super::credentials::metadata;
+use super::federation::Federated;
+use super::network::Network;
+use super::profile::Selected;
+use super::profile_credentials::ProfileCredentials;
+
+pub(super) const ENVIRONMENT: &str = "the environment";
+pub(super) const WEB_IDENTITY: &str = "web identity";
+const CONTAINER: &str = "the container's credentials";
+
+/// A source of credentials.
+pub(super) struct Link {
+    /// Its name, for people.
+    pub(super) name: String,
+    pub(super) provider: SharedCredentialsProvider,
+    /// The profile, if it is one.
+    pub(super) profile: Option<Arc<Selected>>,
+}
+
+impl Link {
+    pub(super) fn new(name: &str, provider: impl ProvideCredentials + 'static) -> Self {
+        Self { name: name.to_owned(), provider: SharedCredentialsProvider::new(provider), profile: None }
+    }
+
+    pub(super) fn of_profile(provider: ProfileCredentials) -> Self {
+        let profile = provider.profile();
+        Self { profile: Some(Arc::clone(&profile)), ..Self::new(&profile.described(), provider) }
+    }
+}
+
+/// Makes providers of credentials. `sts` is how STS is reached; `aws` and `machine` are how the SDK reaches AWS and what is
+/// on this machine.
+pub(super) struct Providers<'a> {
+    pub(super) sources: &'a Sources,
+    pub(super) sts: &'a SdkConfig,
+    pub(super) aws: &'a ProviderConfig,
+    pub(super) machine: &'a ProviderConfig,
+    pub(super) network: &'a Network,
+}
+
+impl Providers<'_> {
+    /// Returns the order of the AWS CLI, version 2 ([`Chain`](super::access::Base::Chain)).
+    pub(super) fn chain(&self, profile: Arc<Selected>) -> Vec<Link> {
+        let ec2 =
+            ImdsCredentialsProvider::builder().configure(self.machine).imds_client(metadata(self.machine)).build();
+        let assumes_role = profile.assumes_role();
+        let mut links = vec![
+            Link::new(ENVIRONMENT, EnvironmentVariableCredentialsProvider::new()),
+            Link::new(WEB_IDENTITY, self.web_identity()),
+            Link::new(CONTAINER, self.container()),
+            Link::new("EC2's metadata", ec2),
+        ];
+        links.insert(if assumes_role { 1 } else { 2 }, Link::of_profile(self.profile(profile)));
+        links
+    }
+
+    /// A profile's credentials. What a profile names with `credential_source` is beside this machine, and is asked as it is in
+    /// the chain: the SDK would ask it over the proxies for AWS, and a container's token would travel there in plain text.
+    pub(super) fn profile(&self, profile: Arc<Selected>) -> ProfileCredentials {
+        let ec2 = ImdsCredentialsProvider::builder().configure(self.machine).build();
+        let sdk = ProfileFileCredentialsProvider::builder()
+            .configure(self.aws)
+            .profile_name(profile.name())
+            .profile_files(profile.files())
+            .with_custom_provider("EcsContainer", self.container())
+            .with_custom_provider("Ec2InstanceMetadata", ec2);
+        ProfileCredentials { profile, sdk: sdk.build() }
+    }
+
+    /// The role of the environment's token file.
+    pub(super) fn web_identity(&self) -> impl ProvideCredentials + use<> {
+        let web_identity = self.sources.environment.web_identity.clone();
+        IfSet(web_identity.map(|WebIdentity { file, role }| Federated {
+            sts: aws_sdk_sts::Client::new(self.sts),
+            token: IdToken::File(file),
+            role,
+            network: self.network.clone(),
+        }))
+    }
+
+    fn container(&self) -> Container {
+        Container { endpoint: self.sources.environment.container.clone(), network: self.network.clone() }
+    }
+}
+
+/// A provider that the environment may set up.
+#[derive(Debug)]
+struct IfSet<T>(Option<T>);
+
+impl<T: ProvideCredentials> ProvideCredentials for IfSet<T> {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        match &self.0 {
+            Some(provider) => provider.provide_credentials(),
+            None => future::ProvideCredentials::ready(Err(CredentialsError::not_loaded_no_source())),
+        }
+    }
+}

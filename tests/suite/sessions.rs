@@ -1,0 +1,94 @@
+//! Whose session it is inside of CI systems: what the tasks of the AWS Toolkit for Azure DevOps hand on, and how the session
+//! of a role is named.
+
+use super::cloud::{ACCESS_KEY, Cloud};
+use super::credentials::{keys, push};
+use super::ecr::SECRET_KEY;
+
+const ROLE: &str = "arn:aws:iam::000000000000:role/pusher";
+
+/// What the agent makes of the variables `AWS.AccessKeyID` and so on.
+const VARIABLES: [(&str, &str); 5] = [
+    ("AWS_ACCESSKEYID", "AKIAVARIABLE"),
+    ("AWS_SECRETACCESSKEY", SECRET_KEY),
+    ("AWS_ASSUMEROLEARN", "arn:aws:iam::000000000000:role/variable"),
+    ("AWS_EXTERNALID", "id-of-the-variable"),
+    ("AWS_ROLESESSIONNAME", "name-of-the-variable"),
+];
+
+#[test]
+fn the_credentials_that_a_task_hands_on_come_before_the_variables() {
+    let cloud = Cloud::of("eu-west-1");
+    // A secret variable does not reach a script, and a plain one does.
+    let without_secret = |name: &str| name != "AWS_SECRETACCESSKEY";
+    for task in ["VSTS-AWSShellScript", "VSTS-AWSCLI"] {
+        for has_secret in [true, false] {
+            let mut command = push(&cloud, &[]);
+            keys(&mut command);
+            command.env("AWS_EXECUTION_ENV", task);
+            command.envs(VARIABLES.into_iter().filter(|(name, _)| has_secret || without_secret(name)));
+            drop(cloud.finish(command).exits(0).says(&["credentials from the environment; region "]));
+        }
+    }
+    assert!(cloud.keys().iter().all(|key| key == ACCESS_KEY), "{:?}", cloud.keys());
+    assert_eq!(cloud.assumed().len(), 0, "the task has assumed the role of the variables already");
+}
+
+#[test]
+fn a_role_of_the_command_line_gets_nothing_of_the_variables_inside_a_task() {
+    let cloud = Cloud::of("eu-west-1");
+    let mut command = push(&cloud, &["--role-arn", ROLE]);
+    keys(&mut command);
+    command.env("AWS_EXECUTION_ENV", "VSTS-AWSShellScript").envs(VARIABLES);
+    drop(cloud.finish(command).exits(0));
+    let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once: {:?}", cloud.assumed()) };
+    assert_eq!((assumed.role.as_str(), assumed.signed_by.as_deref()), (ROLE, Some(ACCESS_KEY)));
+    assert_eq!((assumed.external_id.as_deref(), assumed.session_name.as_str()), (None, "ecr-push"));
+}
+
+#[test]
+fn the_variables_count_where_no_task_hands_anything_on() {
+    let cloud = Cloud::of("eu-west-1");
+    // In a plain step, also beside other keys; and in a task that found no credentials.
+    for (task, has_keys) in [(None, true), (Some("VSTS-AWSShellScript"), false)] {
+        let mut command = push(&cloud, &[]);
+        if has_keys {
+            keys(&mut command);
+        }
+        command.envs(task.map(|task| ("AWS_EXECUTION_ENV", task))).envs(VARIABLES);
+        drop(cloud.finish(command).exits(0));
+        let assumed = cloud.assumed().pop().unwrap();
+        assert_eq!(assumed.signed_by.as_deref(), Some("AKIAVARIABLE"));
+        assert_eq!(
+            (assumed.external_id.as_deref(), assumed.session_name.as_str()),
+            (Some("id-of-the-variable"), "name-of-the-variable")
+        );
+    }
+}
+
+#[test]
+fn a_session_is_named_after_the_ci_system_and_the_run() {
+    let cloud = Cloud::of("eu-west-1");
+    for (variables, name) in [
+        (&[("GITHUB_ACTIONS", "true"), ("GITHUB_RUN_ID", "1234567890")][..], "ecr-push-github-1234567890"),
+        (&[("GITLAB_CI", "true"), ("CI_JOB_ID", "42")], "ecr-push-gitlab-42"),
+        (&[("TF_BUILD", "True"), ("BUILD_BUILDID", "815")], "ecr-push-azure-815"),
+        (&[("JENKINS_URL", "https://j"), ("BUILD_TAG", "jenkins-team/app-7")], "ecr-push-jenkins-jenkins-team-app-7"),
+        (&[("CODEBUILD_BUILD_ID", "app:b1a2")], "ecr-push-codebuild-app-b1a2"),
+        (&[("BUILDKITE", "true")], "ecr-push-buildkite"),
+        (&[("GITHUB_RUN_ID", "1")], "ecr-push"),
+    ] {
+        // What a CI system wants to be told elsewhere does not matter here.
+        let mut command = push(&cloud, &["--role-arn", ROLE, "--ci", "none"]);
+        keys(&mut command);
+        command.envs(variables.iter().copied());
+        drop(cloud.finish(command).exits(0));
+        assert_eq!(cloud.assumed().pop().unwrap().session_name, name);
+    }
+    let long = "x".repeat(100);
+    let mut command = push(&cloud, &["--role-arn", ROLE, "--ci", "none"]);
+    keys(&mut command);
+    command.env("JENKINS_URL", "https://j").env("BUILD_TAG", &long);
+    drop(cloud.finish(command).exits(0));
+    assert_eq!(cloud.assumed().pop().unwrap().session_name.len(), 64);
+}
