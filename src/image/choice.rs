@@ -96,9 +96,11 @@ impl Archive {
         }
     }
 
-    /// What the name fits: literally, else by Docker's reading of it, else, if it says no registry, in any registry.
+    /// What the name fits: literally, else by Docker's reading of it, else, if it names no registry, in any registry, else as
+    /// the end of a name: `app:2` is `docker.io/made/app:2` where no other name ends like that.
     fn fits(&self, name: &str) -> Fits<'_> {
-        let ways: [fn(&str, &str) -> bool; 3] = [|known, name| known == name, is_same_name, is_same_but_registry];
+        let ways: [fn(&str, &str) -> bool; 4] =
+            [|known, name| known == name, is_same_name, is_same_but_registry, is_end_of];
         for way in ways {
             let fits = |names: &[String]| names.iter().any(|known| way(known, name));
             let images: Vec<_> = self.images.iter().filter(|image| fits(&image.names)).collect();
@@ -245,6 +247,13 @@ fn is_same_but_registry(known: &str, name: &str) -> bool {
         text.split_once('/').filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost")
     }
     registry(name).is_none() && registry(known).is_some_and(|(_, bare)| is_same_name(bare, name))
+}
+
+/// Whether `name`, which names no registry, is the end of the name `known`, from the begin of one of its parts on.
+fn is_end_of(known: &str, name: &str) -> bool {
+    let path = canonical(&format!("localhost/{name}"));
+    let end = path.strip_prefix("localhost").unwrap_or(&path);
+    !name.is_empty() && canonical(known).ends_with(end)
 }
 
 /// The digest that only this manifest or index has.

@@ -96,6 +96,7 @@ mod recipes;
 mod regions;
 mod repair;
 mod report;
+mod reported;
 mod repositories;
 mod requests;
 mod reuse;

@@ -1,0 +1,127 @@
+//! Archives of public bug reports (`testdata/reported`): each is pushed, or rejected with the true cause and the cure, and a
+//! pipe gives the same verdict as a file.
+
+use std::process::Stdio;
+
+use super::bench::{Run, Running, testdata};
+use super::ecr::Ecr;
+use super::source::sha256;
+
+/// Pushes an archive from its file or folder, and through a pipe, each into a repository of its own.
+#[track_caller]
+fn both_ways(name: &str, options: &[&str], check: impl Fn(&Ecr, Run)) {
+    let path = testdata(&format!("reported/{name}"));
+    let arguments = [&["-", "team/app:1"], options].concat();
+    let from_file = Ecr::new();
+    let run = from_file.run(&[&[path.as_str()], &arguments[1..]].concat());
+    check(&from_file, run);
+    let through_pipe = Ecr::new();
+    let bytes = tar_of(&path);
+    let command = through_pipe.command(&arguments);
+    let mut run = Running::fed(command, piped(bytes)).end();
+    run.log = through_pipe.story();
+    check(&through_pipe, run);
+}
+
+/// The bytes of a tar, or a tar of a folder.
+fn tar_of(path: &str) -> Vec<u8> {
+    if !std::path::Path::new(path).is_dir() {
+        return std::fs::read(path).unwrap();
+    }
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all(".", path).unwrap();
+    tar.into_inner().unwrap()
+}
+
+fn piped(bytes: Vec<u8>) -> Stdio {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // Who reads may stop early.
+    std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes).ok());
+    Stdio::from(reader)
+}
+
+/// Asserts that the tag points at these very bytes.
+#[track_caller]
+fn has(ecr: &Ecr, expected: &[u8]) {
+    let (digest, bytes, _) = ecr.image("team/app", "1").expect("the tag is there");
+    assert_eq!((digest.to_string(), &bytes[..]), (sha256(expected), expected));
+}
+
+/// The root manifest of a layout: what its index.json names first.
+fn root_of(name: &str) -> Vec<u8> {
+    let path = testdata(&format!("reported/{name}"));
+    let file = |inside: &str| -> Vec<u8> {
+        if std::path::Path::new(&path).is_dir() {
+            return std::fs::read(format!("{path}/{inside}")).unwrap();
+        }
+        let mut tar = tar::Archive::new(std::fs::File::open(&path).unwrap());
+        let mut entries = tar.entries().unwrap().map(Result::unwrap);
+        let mut entry = entries.find(|entry| entry.path().unwrap().ends_with(inside)).unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+        bytes
+    };
+    let index: serde_json::Value = serde_json::from_slice(&file("index.json")).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    file(&format!("blobs/sha256/{}", digest.strip_prefix("sha256:").unwrap()))
+}
+
+/// Pushed byte for byte.
+#[track_caller]
+fn arrives_unchanged(name: &str, options: &[&str]) {
+    let expected = root_of(name);
+    both_ways(name, options, |ecr, run| {
+        drop(run.exits(0));
+        has(ecr, &expected);
+    });
+}
+
+/// Rejected before anything is tagged, with exit code 1 and these words.
+#[track_caller]
+fn is_rejected(name: &str, options: &[&str], words: &[&str]) {
+    both_ways(name, options, |ecr, run| {
+        drop(run.exits(1).prints("").says(words));
+        ecr.has_no_image("1");
+    });
+}
+
+#[test]
+fn an_artifact_whose_config_has_the_media_type_of_an_image_config() {
+    arrives_unchanged("artifact-opa", &[]);
+}
+
+#[test]
+fn an_encrypted_layer_is_pushed_unchanged() {
+    arrives_unchanged("encrypted-layer", &[]);
+}
+
+#[test]
+fn a_null_annotation_is_an_absent_one() {
+    arrives_unchanged("null-annotation.tar", &[]);
+}
+
+#[test]
+fn a_layer_that_is_compressed_with_xz_is_named_before_it_is_sent() {
+    let words = ["layer l/layer.tar of the archive is compressed with xz", "hint: Write the archive with uncompressed"];
+    is_rejected("layer-xz.tar", &[], &words);
+}
+
+#[test]
+fn several_names_in_one_annotation_are_several_names() {
+    for name in ["made/app:1", "docker.io/made/app:2", "app:2"] {
+        arrives_unchanged("comma-ref-name", &["--image", name]);
+    }
+}
+
+#[test]
+fn layers_that_a_layout_leaves_out_are_taken_from_the_repository() {
+    let expected = root_of("base-left-out");
+    both_ways("base-left-out", &[], |ecr, run| {
+        let run = run.exits(1).prints("").says(&["the archive does not contain layer sha256:", "hint: Push the image"]);
+        drop(run.says(&["because: the repository does not have it either"]));
+        ecr.has_no_image("1");
+        drop(ecr.run(&[&testdata("reported/base-whole"), "team/app:base"]).exits(0));
+        drop(ecr.run(&[&testdata("reported/base-left-out"), "team/app:1"]).exits(0));
+        has(ecr, &expected);
+    });
+}
