@@ -78,25 +78,6 @@ pub(super) struct Selected {
     files: EnvConfigFiles,
 }
 
-/// How a person logs in to get the credentials of a profile.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum SignIn {
-    /// IAM Identity Center.
-    Sso,
-    /// The AWS console.
-    Console,
-}
-
-impl SignIn {
-    /// Returns the command that logs in.
-    pub(super) fn command(self) -> &'static str {
-        match self {
-            Self::Sso => "aws sso login",
-            Self::Console => "aws login",
-        }
-    }
-}
-
 impl Profiles {
     /// Reads the files that the environment names, or those of the home folder.
     pub fn read(named: Option<NamedProfile>, environment: &dyn Fn(&str) -> Option<OsString>) -> Self {
@@ -241,13 +222,18 @@ impl Selected {
         Some(Credentials::new(id, secret, key("aws_session_token").map(str::to_owned), None, "credentials file"))
     }
 
-    /// Returns how a person logs in to get these credentials, if they come from a login.
-    pub(super) fn sign_in(&self) -> Option<SignIn> {
+    /// Returns the command of the AWS CLI that logs in, if the credentials come from a login. The profile that it names is the
+    /// one with the settings of the login: the last one where roles are assumed on the way.
+    pub(super) fn log_in_command(&self) -> Option<String> {
         let base = self.chain().pop()?;
-        if ["sso_session", "sso_start_url", "sso_account_id"].into_iter().any(|key| base.get(key).is_some()) {
-            return Some(SignIn::Sso);
-        }
-        base.get("login_session").map(|_| SignIn::Console)
+        let is_sso = ["sso_session", "sso_start_url", "sso_account_id"].into_iter().any(|key| base.get(key).is_some());
+        let command = match base.get("login_session") {
+            _ if is_sso => "aws sso login",
+            Some(_) => "aws login",
+            None => return None,
+        };
+        let option = if base.name() == self.name() { self.option() } else { option(base.name()) };
+        Some(format!("{command}{option}"))
     }
 
     /// Checks that nobody has to type a code: `mfa_serial` makes the AWS CLI ask for one.
@@ -269,12 +255,7 @@ impl Selected {
 
     /// Returns the option with which the AWS CLI uses this profile, with a blank in front. Empty for the default profile.
     pub(super) fn option(&self) -> String {
-        match &self.named {
-            None => String::new(),
-            // A name with blanks is in quotes for a shell.
-            Some(named) if named.name.contains(char::is_whitespace) => format!(" --profile {:?}", named.name),
-            Some(named) => format!(" --profile {}", named.name),
-        }
+        self.named.as_ref().map_or_else(String::new, |named| option(&named.name))
     }
 
     /// The selected profile, and those after it whose credentials assume its role.
@@ -299,6 +280,15 @@ pub(super) fn invalid(described: &str) -> Error {
 
 fn described(named: Option<&NamedProfile>) -> String {
     named.map_or_else(|| "the default profile".to_owned(), NamedProfile::to_string)
+}
+
+/// A name with blanks is in quotes for a shell.
+fn option(profile: &str) -> String {
+    if profile.contains(char::is_whitespace) {
+        format!(" --profile {profile:?}")
+    } else {
+        format!(" --profile {profile}")
+    }
 }
 
 fn assumes_role(profile: &Profile) -> bool {
@@ -413,12 +403,12 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_in_to_what() {
-        let sign_in = |text: &str| selected(Some("p"), text, "").unwrap().sign_in();
-        assert_eq!(sign_in("[profile p]\nsso_session = s\n"), Some(SignIn::Sso));
+    fn the_login_is_that_of_the_profile_that_has_its_settings() {
+        let command = |text: &str| selected(Some("p"), text, "").unwrap().log_in_command();
+        assert_eq!(command("[profile p]\nsso_session = s\n").as_deref(), Some("aws sso login --profile p"));
         let through = "[profile p]\nrole_arn = r\nsource_profile = q\n[profile q]\nlogin_session = arn\n";
-        assert_eq!(sign_in(through), Some(SignIn::Console));
-        assert_eq!(sign_in("[profile p]\nregion = x\n"), None);
+        assert_eq!(command(through).as_deref(), Some("aws login --profile q"));
+        assert_eq!(command("[profile p]\nregion = x\n"), None);
     }
 
     #[test]

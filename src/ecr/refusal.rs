@@ -47,7 +47,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
             None if matches!(why, CredentialsError::ProviderTimedOut(_)) => {
                 error.code(Code::TimedOut).because(root_cause(why)).hint(ROUTE)
             }
-            None if profile.is_some_and(|profile| profile.sign_in().is_some()) => {
+            None if profile.is_some_and(|profile| profile.log_in_command().is_some()) => {
                 error.code(Code::Unreachable).because(root_cause(why)).hint(ROUTE)
             }
             None => error.code(Code::Unreachable).because(root_cause(why)).hint(format!(
@@ -91,8 +91,7 @@ const ROUTE: &str = "Check the proxy settings and the route to AWS; run the same
 
 /// Advises to log in, if the profile's credentials come from a login.
 fn log_in_again(profile: &Selected) -> Option<Advice> {
-    let command = format!("{}{}", profile.sign_in()?.command(), profile.option());
-    Some(Advice::new("Log in again:").command(command))
+    Some(Advice::new("Log in again:").command(profile.log_in_command()?))
 }
 
 fn cure_of_sso(answer: &Answer, profile: Option<&Selected>) -> Advice {

@@ -102,6 +102,7 @@ mod requests;
 mod reuse;
 mod schedules;
 mod sessions;
+mod sign_ins;
 mod sizes;
 mod spool;
 mod survives;
