@@ -303,10 +303,9 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     }
     let (output, files) = args.files.read(&archive, args.pipeline.output_file.as_deref())?;
     let username = logins::username(args.username, &targets, &archive)?;
-    let mut reasons = if sandbox.is_some() { Vec::new() } else { surroundings::proxies(environment) };
-    if needs_aws {
-        reasons.extend(surroundings::endpoints(environment));
-    }
+    let reasons = if sandbox.is_some() { Vec::new() } else { surroundings::proxies(environment) };
+    let replaced = surroundings::endpoints(environment).filter(|_| needs_aws);
+    let said = said.into_iter().chain(replaced).collect();
     let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let pipeline = args.pipeline.read(environment)?;
     files::agree(output, &pipeline)?;

@@ -1,7 +1,7 @@
 //! The program: arguments to exit code. The only file that ends the process and that listens for Ctrl-C.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use ecr_push::error::{Error, Kind, Result};
 use ecr_push::image::{self, Source, Spool};
 use ecr_push::inspect::{Inspection, verify};
 use ecr_push::log::{Entry, Format, harmless};
-use ecr_push::progress::{Mode, Progress, Style, Tell};
+use ecr_push::progress::{Mode, Progress, Style, Tell, ask_secret};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
 use ecr_push::report::{self, Run, Timeline, Told};
@@ -77,6 +77,9 @@ fn run(command: Command) -> Result<ExitCode> {
 /// Reads the password of a user from standard input. The end of its line is none of it.
 fn password_of(user: String) -> Result<Given> {
     const LONGEST: u64 = 64 << 10;
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        return typed_password(user);
+    }
     let mut password = String::new();
     // What is no text is not quoted: it is a secret all the same.
     let read = io::stdin().lock().take(LONGEST).read_to_string(&mut password);
@@ -87,6 +90,17 @@ fn password_of(user: String) -> Result<Given> {
             .hint("Feed it in: printenv TOKEN | ecr-push ... --password-stdin"));
     }
     let login = Login::password(&user, password);
+    Ok(Given { user, login })
+}
+
+/// Asks for the password on the terminal, which does not show it.
+fn typed_password(user: String) -> Result<Given> {
+    let read = ask_secret(&format!("Password of {}: ", harmless(&user)));
+    let password = read.map_err(|error| Error::usage("cannot read the password from the terminal").because(error))?;
+    if password.is_empty() {
+        return Err(Error::usage("the password is empty"));
+    }
+    let login = Login::password(&user, &password);
     Ok(Given { user, login })
 }
 

@@ -32,19 +32,22 @@ pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
     PROXIES.into_iter().filter_map(proxy).collect()
 }
 
-/// The addresses that are asked in AWS's place.
-pub(super) fn endpoints(environment: Environment<'_>) -> Vec<String> {
+/// The hosts that replace AWS's own endpoints, each with the variables that name it, in a line.
+pub(super) fn endpoints(environment: Environment<'_>) -> Option<String> {
     let ignored = environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
-    if ignored.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return vec![
-            "addresses in AWS_ENDPOINT_URL and the like are not used (AWS_IGNORE_CONFIGURED_ENDPOINT_URLS)".into(),
-        ];
+    let is_ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let of_aws = ENDPOINTS.into_iter().filter(|_| !is_ignored);
+    let mut hosts: Vec<(String, Vec<&str>)> = Vec::new();
+    for name in of_aws.chain([REGISTRY_ENDPOINT]) {
+        let Some(value) = environment(name).filter(|value| !value.is_empty()) else { continue };
+        let host = host(&value.to_string_lossy());
+        match hosts.iter_mut().find(|(known, _)| *known == host) {
+            Some((_, names)) => names.push(name),
+            None => hosts.push((host, vec![name])),
+        }
     }
-    let of = |name: &'static str| {
-        let host = host(&environment(name).filter(|value| !value.is_empty())?.to_string_lossy());
-        Some(format!("{host} is asked in AWS's place ({name})"))
-    };
-    ENDPOINTS.into_iter().chain([REGISTRY_ENDPOINT]).filter_map(of).collect()
+    let hosts: Vec<String> = hosts.iter().map(|(host, names)| format!("{host} ({})", names.join(", "))).collect();
+    (!hosts.is_empty()).then(|| format!("endpoints of AWS are replaced by {}", hosts.join(" and ")))
 }
 
 /// The host and the port of an address.
@@ -87,18 +90,16 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asked_in_the_place_of_aws_is_told() {
+    fn replaced_endpoints_are_named() {
         let some =
             [("AWS_ENDPOINT_URL_STS", "https://u:p@sts.example/x"), ("ECR_PUSH_REGISTRY_ENDPOINT", "127.0.0.1:5")];
-        assert_eq!(
-            told(endpoints, &some),
-            [
-                "sts.example is asked in AWS's place (AWS_ENDPOINT_URL_STS)",
-                "127.0.0.1:5 is asked in AWS's place (ECR_PUSH_REGISTRY_ENDPOINT)",
-            ]
-        );
+        let endpoints = |variables: &[(&str, &str)]| told(|it| endpoints(it).into_iter().collect(), variables);
+        let line = "endpoints of AWS are replaced by sts.example (AWS_ENDPOINT_URL_STS) and 127.0.0.1:5 (ECR_PUSH_REGISTRY_ENDPOINT)";
+        assert_eq!(endpoints(&some), [line]);
+        let same = [("AWS_ENDPOINT_URL", "http://a:1"), ("AWS_ENDPOINT_URL_STS", "http://a:1/x")];
+        assert_eq!(endpoints(&same), ["endpoints of AWS are replaced by a:1 (AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_STS)"]);
         let ignored = [("AWS_ENDPOINT_URL", "https://a"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE")];
-        assert!(told(endpoints, &ignored)[0].contains("are not used"));
-        assert_eq!(told(endpoints, &[]), [""; 0]);
+        assert_eq!(endpoints(&ignored), [""; 0]);
+        assert_eq!(endpoints(&[]), [""; 0]);
     }
 }

@@ -44,6 +44,15 @@ enum Doing {
     Told,
 }
 
+/// A wait before a retry.
+#[derive(Debug)]
+struct Waiting {
+    why: String,
+    /// `retry 2 of 4`
+    next: String,
+    until: Instant,
+}
+
 /// All that is known.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -54,8 +63,8 @@ pub(super) struct Board {
     asked: usize,
     is_open: bool,
     is_ending: bool,
-    /// Why everything takes longer, and until when.
-    waiting: Option<(String, Instant)>,
+    /// The retry that is waited for.
+    waiting: Option<Waiting>,
     /// Reasons that were told, and until when each holds. Lanes that meet the same one meanwhile tell nothing new.
     excuses: Vec<(String, Instant)>,
     pub(super) lots: Vec<Lot>,
@@ -93,7 +102,7 @@ impl Board {
             Event::Note(text) => Some(Entry::note(text)),
             Event::Warning(text) => Some(Entry::warning(text)),
             Event::GivenUp { target, why } => self.given_up(&target, &why),
-            Event::Waiting { why, pause } => Some(self.waits(why, pause, now)),
+            Event::Waiting { why, pause, retry, retries } => Some(self.waits(why, pause, (retry, retries), now)),
             Event::Spooled(bytes) => {
                 self.does(Doing::Spooling, format!("{} of the archive are in a temporary file", size(bytes)), now);
                 None
@@ -120,16 +129,21 @@ impl Board {
         }
     }
 
-    fn waits(&mut self, why: String, pause: Duration, now: Instant) -> Entry {
-        self.waiting = Some((why.clone(), now + pause));
+    fn waits(&mut self, why: String, pause: Duration, (retry, retries): (usize, usize), now: Instant) -> Entry {
+        let next = format!("retry {retry} of {retries}");
+        self.waiting = Some(Waiting { why: why.clone(), next: next.clone(), until: now + pause });
         self.excuses.retain(|(_, until)| *until > now);
         let is_told = self.excuses.iter().any(|(told, _)| *told == why);
         if !is_told {
             self.excuses.push((why.clone(), now + pause));
         }
         let (level, seconds) = (if is_told { Level::Debug } else { Level::Warning }, pause.as_secs_f64());
-        let text = format!("{why}, next try in {seconds:.1} s");
-        Entry::new(level, "waiting", text).with("why", why).with("seconds", seconds)
+        let text = format!("{why}; {next} in {seconds:.1} s");
+        Entry::new(level, "waiting", text)
+            .with("why", why)
+            .with("seconds", seconds)
+            .with("retry", retry)
+            .with("retries", retries)
     }
 
     /// Of several targets the others go on, and what the one was to get is no longer to come. A single one's error is told
@@ -229,9 +243,9 @@ impl Board {
     }
 
     /// For how long everything waits yet, and why.
-    fn wait(&self, now: Instant) -> Option<(&str, Duration)> {
-        let (why, until) = self.waiting.as_ref()?;
-        Some((why, until.checked_duration_since(now).filter(|left| *left > Duration::ZERO)?))
+    fn wait(&self, now: Instant) -> Option<(&Waiting, Duration)> {
+        let waiting = self.waiting.as_ref()?;
+        Some((waiting, waiting.until.checked_duration_since(now).filter(|left| *left > Duration::ZERO)?))
     }
 
     /// How things stand, in a line of the log.
@@ -242,9 +256,9 @@ impl Board {
         }
         let told = std::mem::replace(&mut self.told, reach);
         let stands = (told.position, told.sent) == (reach.position, reach.sent);
-        if let Some((why, left)) = self.wait(now).filter(|_| stands || !self.is_sending()) {
-            let text = format!("waiting, next try in {}: {why}", roughly(left));
-            return Entry::info("waiting", text).with("why", why).with("seconds", left.as_secs_f64());
+        if let Some((Waiting { why, next, .. }, left)) = self.wait(now).filter(|_| stands || !self.is_sending()) {
+            let text = format!("{why}; {next} in {}", roughly(left));
+            return Entry::info("waiting", text).with("why", why.as_str()).with("seconds", left.as_secs_f64());
         }
         if !self.is_sending() {
             let (_, text, since) = &self.doing;
@@ -280,8 +294,8 @@ impl Board {
             parts.push("closing uploads".into());
             return parts;
         }
-        if let Some((why, left)) = self.wait(now) {
-            parts.push(format!("next try in {}: {why}", roughly(left)));
+        if let Some((Waiting { why, next, .. }, left)) = self.wait(now) {
+            parts.push(format!("{next} in {}: {why}", roughly(left)));
         }
         if self.is_sending() {
             parts.extend(self.pace.rate.map(|rate| format!("{}/s", size(rate))));

@@ -22,6 +22,7 @@ use screen::Screen;
 use crate::log::{Entry, Format, Level, harmless_line, wrapped};
 use crate::push::{Event, Events};
 pub use rows::Ink;
+pub use screen::ask_secret;
 
 /// How often a picture of the bars is due.
 const FRAME: Duration = Duration::from_millis(100);

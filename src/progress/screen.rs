@@ -4,7 +4,7 @@
 //! cursor with that row, and one that does not keeps it there as well: so the next picture covers the last one whatever
 //! became of it. It is never hidden: a program that is stopped or killed could not give it back.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use console::Term;
 
@@ -21,6 +21,16 @@ const CUT_LINES: &str = "\x1b[?7l";
 const BREAK_LINES: &str = "\x1b[?7h";
 const TO_END_OF_LINE: &str = "\x1b[K";
 const TO_END_OF_SCREEN: &str = "\x1b[J";
+
+/// Asks for a line on the terminal, which does not show what is typed.
+///
+/// # Errors
+/// If the terminal cannot be read.
+pub fn ask_secret(prompt: &str) -> io::Result<String> {
+    let terminal = Term::stderr();
+    terminal.write_str(prompt)?;
+    terminal.read_secure_line()
+}
 
 impl Screen {
     /// Nothing is shown yet.

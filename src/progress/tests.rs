@@ -194,11 +194,11 @@ fn every_phase_has_words() {
 fn a_pause_is_told_while_nothing_moves() {
     let (planned, meter) = upload("a", 1_000);
     let (mut board, now) = board(1, vec![opened(), planned]);
-    let waiting = Event::Waiting { why: "h: HTTP 429".into(), pause: Duration::from_secs(60) };
-    assert_eq!(board.take(waiting, now).unwrap().text(), "warning: h: HTTP 429, next try in 60.0 s");
+    let waiting = Event::Waiting { why: "h: HTTP 429".into(), pause: Duration::from_secs(60), retry: 2, retries: 4 };
+    assert_eq!(board.take(waiting, now).unwrap().text(), "warning: h: HTTP 429; retry 2 of 4 in 60.0 s");
     meter.set(100, 50);
     assert!(beat(&mut board, now).starts_with(" 10 % of 1000 B packed and sent as 50 B"), "another layer moves");
-    assert_eq!(beat(&mut board, now + Duration::from_secs(10)), "waiting, next try in 50 s: h: HTTP 429");
+    assert_eq!(beat(&mut board, now + Duration::from_secs(10)), "h: HTTP 429; retry 2 of 4 in 50 s");
     assert!(beat(&mut board, now + Duration::from_secs(61)).starts_with(" 10 %"));
 }
 
@@ -222,7 +222,7 @@ fn what_a_target_was_to_get_that_is_given_up_is_no_longer_to_come() {
 fn a_reason_that_many_lanes_meet_is_told_once_while_it_holds() {
     let (mut board, now) = board(1, vec![opened()]);
     let mut level = |why: &str, seconds, at| {
-        let waiting = Event::Waiting { why: why.into(), pause: Duration::from_secs(seconds) };
+        let waiting = Event::Waiting { why: why.into(), pause: Duration::from_secs(seconds), retry: 1, retries: 4 };
         board.take(waiting, now + Duration::from_secs(at)).unwrap().level()
     };
     assert_eq!(level("h: HTTP 503", 4, 0), Level::Warning);

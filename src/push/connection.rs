@@ -121,7 +121,9 @@ impl<'a> Registries<'a> {
             layers: request.large_at_once.min(self.layers),
             chunk: request.chunk_size,
             rate: self.rate.clone(),
-            on_wait: Arc::new(move |why, pause| events(Event::Waiting { why, pause })),
+            on_wait: Arc::new(move |registry::Wait { why, pause, retry, retries }| {
+                events(Event::Waiting { why, pause, retry, retries });
+            }),
             on_note: Arc::new(move |line| notes(Event::Note(line))),
             on_reason: Arc::new(move |line| reasons(Event::Detail(line))),
             on_exchange: Arc::new(move |exchange| told(Event::Asked(exchange))),

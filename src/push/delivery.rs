@@ -141,7 +141,7 @@ impl<'a> Delivery<'a> {
             None => known,
         };
         if let Err(error) = self.cache.record(known) {
-            (self.events)(Event::Warning(format!("the cache cannot be written: {error}")));
+            (self.events)(Event::Note(format!("layer cache disabled: {error} (--cache FILE)")));
         }
     }
 }

@@ -295,9 +295,17 @@ impl Destination {
     /// Puts a manifest under a digest or a tag.
     pub(super) async fn put_manifest(&self, reference: &str, stated: &OriginalManifest) -> Result<()> {
         let OriginalManifest { bytes, digest, media_type, .. } = stated;
+        // Before the request goes out, an interruption leaves no doubt.
+        let is_sent = !self.cancel.is_cancelled();
         let put = self.client.put_manifest(reference, media_type, *digest, bytes.clone()).await;
         self.state().changed |= put.is_ok();
-        put.map_err(|error| self.advise_on(error, stated))
+        put.map_err(|error| match error.kind() {
+            Kind::Interrupted if is_sent => error.because(format!(
+                "no answer came to the manifest {reference} of {}: the registry may have accepted it",
+                self.name()
+            )),
+            _ => self.advise_on(error, stated),
+        })
     }
 
     /// Puts the root under every tag, in their order, but those that point at it and those that stay.
@@ -306,8 +314,12 @@ impl Destination {
             let placed = match (self.stay(tag), self.points_at(tag)) {
                 (Some(stay), _) => TagOutcome::of(stay),
                 (None, Some(there)) if there.digest == root.digest => TagOutcome::new(tag, root, TagFate::There),
-                _ => {
+                (None, before) => {
                     self.put_tag(tag, root).await?;
+                    if let Some(before) = before {
+                        let text = format!("{}:{tag} moved here from {}", self.name(), before.digest.short());
+                        (self.events)(Event::Note(text));
+                    }
                     TagOutcome::new(tag, root, TagFate::Pushed)
                 }
             };
@@ -343,6 +355,13 @@ impl Destination {
             state.placed = self.tags.iter().filter_map(|tag| self.stay(tag)).map(TagOutcome::of).collect();
         }
         self.done
+    }
+
+    /// Whether every tag points at the image already or stays where it is, so that no manifest is put.
+    pub(super) fn is_up_to_date(&self, image: &Image) -> bool {
+        let Some(root) = self.root_of(image, &|key| self.stored(key).ok()) else { return false };
+        let is_there = |tag: &Tag| self.points_at(tag).is_some_and(|there| there.digest == root);
+        self.tags.iter().all(|tag| self.stay(tag).is_some() || is_there(tag))
     }
 
     /// Whether anything is still to be sent here.

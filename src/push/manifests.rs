@@ -17,7 +17,9 @@ pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[W
         return;
     }
     let events = delivery.events();
-    events(Event::Finishing(destination.name()));
+    if !destination.is_up_to_date(image) {
+        events(Event::Finishing(destination.name()));
+    }
     let mut put = put_image(destination, image, events).await;
     if let Err(error) = &put
         && error.answer().is_some_and(|answer| is_missing_blob(&answer.code))

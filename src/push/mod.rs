@@ -177,6 +177,10 @@ pub enum Event {
         why: String,
         /// How long nothing happens.
         pause: Duration,
+        /// Which retry comes next, counted from 1.
+        retry: usize,
+        /// How many retries there are at most.
+        retries: usize,
     },
     /// A layer's lot was decided, or decided anew.
     Planned {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Request;
 use super::tags::Stay;
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 use crate::image::{Archive, Image, Layer};
 use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
 use crate::plan::Wanted;
@@ -191,11 +191,17 @@ impl Outcome {
     /// What was interrupted was so because the time was over.
     pub(super) fn too_late(mut self, deadline: Duration) -> Self {
         let late = format!("the push was given up after {} s, its deadline", deadline.as_secs());
-        let error = Error::new(Kind::Unavailable, late).hint("Run the same command again to carry on.");
+        let error = Error::new(Kind::Unavailable, late)
+            .code(Code::DeadlineExceeded)
+            .hint("Run the same command again to carry on.");
         for target in self.targets.iter_mut().filter(|target| target.placed.len() < target.tags.len().max(1)) {
-            if target.error.as_ref().is_some_and(|error| error.kind() == Kind::Interrupted) {
-                target.error = Some(error.clone());
-            }
+            let Some(before) = target.error.as_ref().filter(|error| error.kind() == Kind::Interrupted) else {
+                continue;
+            };
+            // Such as a manifest whose answer did not come.
+            let causes = before.causes();
+            target.error =
+                Some(if causes.is_empty() { error.clone() } else { error.clone().because(causes.join(": ")) });
         }
         self
     }

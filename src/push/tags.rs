@@ -199,7 +199,11 @@ impl Destination {
                 (IfExists::Overwrite, _) => match (self.must_stay(&tag), is_same) {
                     (true, true) => stays.push(stay),
                     (true, false) => refused.push((tag, digest)),
-                    (false, _) => moves.push(format!("{}:{tag} moves here from {}", self.name(), digest.short())),
+                    // Otherwise it is logged when the registry has accepted it.
+                    (false, _) if request.dry_run => {
+                        moves.push(format!("{}:{tag} would move from {}", self.name(), digest.short()));
+                    }
+                    (false, _) => {}
                 },
             }
         }

@@ -47,4 +47,4 @@ pub use trust::Trust;
 pub use upload::{Blob, fits, upload};
 pub use ways::{CHUNK, kept};
 pub use window::{Fed, Feed};
-pub use wire::{Client, Patience, Settings};
+pub use wire::{Client, Patience, Settings, Wait};

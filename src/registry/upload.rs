@@ -121,7 +121,7 @@ pub(super) enum Broken {
 /// breaks now and then costs time and no more.
 pub(super) struct Tries<'a> {
     client: &'a Client,
-    delays: Box<dyn Iterator<Item = Duration> + Send + Sync + 'a>,
+    delays: Box<dyn Iterator<Item = (usize, Duration)> + Send + Sync + 'a>,
     furthest: u64,
     /// Each break is counted there, once.
     meter: &'a Meter,

@@ -94,8 +94,8 @@ pub struct Settings {
     pub chunk: Option<u64>,
     /// The rate that layers are sent at, shared with other clients.
     pub rate: Option<Arc<Rate>>,
-    /// Told, in one line, why it takes longer, and how long it is until the next try.
-    pub on_wait: Arc<dyn Fn(String, Duration) + Send + Sync>,
+    /// Told why it takes longer, and when the next try is.
+    pub on_wait: Arc<dyn Fn(Wait) + Send + Sync>,
     /// Told, in one line, what else is worth knowing.
     pub on_note: Arc<dyn Fn(String) + Send + Sync>,
     /// Told, in one line, what was decided and why.
@@ -104,6 +104,19 @@ pub struct Settings {
     pub on_exchange: Witness,
     /// What is remembered of half-sent layers.
     pub journal: Option<Journal>,
+}
+
+/// The wait before a retry.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wait {
+    /// The host and why its last answer calls for a retry.
+    pub why: String,
+    /// The time until the retry.
+    pub pause: Duration,
+    /// Which retry it is, counted from 1.
+    pub retry: usize,
+    /// How many retries there are at most.
+    pub retries: usize,
 }
 
 /// A repository of a registry.
@@ -256,8 +269,8 @@ impl Client {
         &self.registry.settings.patience
     }
 
-    /// The pauses between tries.
-    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> + Send + Sync + use<> {
+    /// Returns the pauses between tries, each with the number of the retry that follows.
+    pub(super) fn delays(&self) -> impl Iterator<Item = (usize, Duration)> + Send + Sync + use<> {
         let patience = self.patience();
         ExponentialBuilder::default()
             .with_jitter()
@@ -265,11 +278,13 @@ impl Client {
             .with_max_delay(patience.longest_pause)
             .with_max_times(patience.retries)
             .build()
+            .zip(1..)
+            .map(|(pause, retry)| (retry, pause))
     }
 
     /// Waits before the next try, or gives the fault back if there is none.
-    pub(super) async fn pause(&self, fault: Fault, delay: Option<Duration>) -> Result<(), Fault> {
-        let Some(delay) = delay else { return Err(fault) };
+    pub(super) async fn pause(&self, fault: Fault, delay: Option<(usize, Duration)>) -> Result<(), Fault> {
+        let Some((retry, delay)) = delay else { return Err(fault) };
         let delay = fault.retry_after().map_or(delay, |asked| asked.max(delay));
         if delay > LONGEST_PAUSE {
             return Err(fault);
@@ -277,7 +292,8 @@ impl Client {
         if fault.is_throttle() {
             self.registry.pacer.hold(delay);
         }
-        (self.registry.settings.on_wait)(format!("{}: {}", self.name(), fault.summary()), delay);
+        let why = format!("{}: {}", self.name(), fault.summary());
+        (self.registry.settings.on_wait)(Wait { why, pause: delay, retry, retries: self.patience().retries });
         self.or_cancelled(tokio::time::sleep(delay)).await
     }
 
@@ -445,7 +461,7 @@ mod tests {
             layers: 4,
             chunk: None,
             rate: None,
-            on_wait: Arc::new(|_, _| {}),
+            on_wait: Arc::new(|_| {}),
             on_note: Arc::new(|_| {}),
             on_reason: Arc::new(|_| {}),
             on_exchange: crate::exchange::nobody(),

@@ -96,13 +96,10 @@ fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
     let tags: Vec<&str> = target.placed.iter().filter(is_told).map(|placed| placed.tag.as_str()).collect();
     let name = if tags.is_empty() { name.clone() } else { format!("{name} ({})", tags.join(", ")) };
     let time = duration(outcome.seconds());
-    match (target.changed, target.layers.is_empty()) {
-        (false, true) => format!("{name}: {}; nothing was sent; {time}", found(target)),
-        (false, false) => format!("{name}: {}; {uploaded} of {all} uploaded, 0 B sent; {time}", found(target)),
-        (true, _) => {
-            let sent = size(target.sent());
-            format!("pushed {name}: {uploaded} of {all} uploaded, {sent} sent; {time}")
-        }
+    if target.changed {
+        format!("pushed {name}: {uploaded} of {all} uploaded, {} sent; {time}", size(target.sent()))
+    } else {
+        format!("{name}: {}; nothing was sent; {time}", found(target))
     }
 }
 

@@ -76,7 +76,7 @@ mod tests {
         let told = Arc::new(Told::default());
         let tell = told.beside(Arc::new(move |_| *ear.lock().unwrap() += 1));
         tell(Event::Warning("w".into()));
-        tell(Event::Waiting { why: "w".into(), pause: Duration::from_secs(1) });
+        tell(Event::Waiting { why: "w".into(), pause: Duration::from_secs(1), retry: 1, retries: 4 });
         tell(Event::Detail("d".into()));
         (0..MOST + 3).for_each(|n| tell(Event::Note(n.to_string())));
         assert_eq!(*heard.lock().unwrap(), MOST + 6);

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ impl Known {
 pub struct Cache {
     path: Option<PathBuf>,
     known: Mutex<HashMap<DiffId, Vec<Known>>>,
+    /// The file could not be written.
+    is_disabled: AtomicBool,
 }
 
 impl Cache {
@@ -95,7 +98,7 @@ impl Cache {
         for entry in lines {
             known.entry(entry.diff_id).or_default().push(entry);
         }
-        Ok(Self { path: Some(path), known: Mutex::new(known) })
+        Ok(Self { path: Some(path), known: Mutex::new(known), is_disabled: AtomicBool::new(false) })
     }
 
     /// How many packed layers are known.
@@ -122,7 +125,8 @@ impl Cache {
     /// Remembers a pair, unless it is known.
     ///
     /// # Errors
-    /// If the file cannot be written. A push can go on without.
+    /// Once, if the file cannot be written: from then on nothing is written. The error names the file. A push can go on
+    /// without.
     pub fn record(&self, entry: Known) -> io::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = known.entry(entry.diff_id).or_default();
@@ -132,6 +136,18 @@ impl Cache {
         let text = line(&entry);
         entries.push(entry);
         let (Some(path), Some(text)) = (&self.path, text) else { return Ok(()) };
+        if self.is_disabled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        append(path, &text).map_err(|error| {
+            self.is_disabled.store(true, Ordering::Relaxed);
+            io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+        })
+    }
+}
+
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }

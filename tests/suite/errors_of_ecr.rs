@@ -485,7 +485,7 @@ fn a_quota_is_never_tried_again() {
         (405, "UNSUPPORTED", "Limit on number of layers per image exceeded"),
     ] {
         let ecr = Ecr::faulty(&[Fault::once(PUT, status(status_of, code, message)).times(u32::MAX)]);
-        drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(1).never_says(&["next try in"]));
+        drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(1).never_says(&["; retry "]));
         assert_eq!(ecr.count(PUT), 1);
     }
 }

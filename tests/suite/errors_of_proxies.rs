@@ -33,7 +33,7 @@ fn a_page_that_says_not_now_may_be_that_of_aws_s_own_load_balancer() {
     let page = Trouble::Page { status: 503, title: "503 Service Temporarily Unavailable".into() };
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", page).times(u32::MAX)]);
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "1"]).exits(4).never_says(&["proxy", "<html"]);
-    drop(run.says(&["HTTP 503: 503 Service Temporarily Unavailable", "next try in"]));
+    drop(run.says(&["HTTP 503: 503 Service Temporarily Unavailable", "; retry "]));
     assert_eq!(ecr.count("ecr:PutImage"), 2);
 }
 
@@ -63,7 +63,7 @@ fn a_proxy_that_wants_a_login() {
         command.env_remove("AWS_ENDPOINT_URL_ECR").env_remove("ECR_PUSH_REGISTRY_ENDPOINT");
         command.env("HTTPS_PROXY", &wants).env("HTTP_PROXY", &wants);
         let run = ecr.finish(command).exits(3).says(&["HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"]);
-        drop(run.never_says(&["next try in"]));
+        drop(run.never_says(&["; retry "]));
     }
 }
 

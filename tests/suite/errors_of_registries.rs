@@ -44,7 +44,7 @@ fn a_name_that_nobody_knows() {
     let target = "registry.invalid:5000/team/app:1";
     let run = bench.run(&[&testdata(ARCHIVE), target, "--retries", "1", "--deadline", "60"]).exits(4).prints("");
     let run = run.says(&["no answer from registry.invalid:5000", "the name registry.invalid cannot be resolved: "]);
-    let run = run.says(&["hint: Check the spelling of the host", ", next try in "]);
+    let run = run.says(&["hint: Check the spelling of the host", "; retry "]);
     assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
     drop(run);
 }
@@ -188,7 +188,7 @@ fn a_registry_that_keeps_failing() {
         let run = refused(&ecr, &["--retries", retries, "--concurrency", "1"], 4);
         let run = run.says(&["HTTP 500 INTERNAL: we are sorry"]);
         assert_eq!(ecr.count(operation), tries, "one try and {retries} retries");
-        assert_eq!(run.stderr.matches("next try in").count(), tries - 1, "each pause is told");
+        assert_eq!(run.stderr.matches("; retry ").count(), tries - 1, "each pause is told");
     }
 }
 

@@ -217,7 +217,7 @@ fn a_storm_that_all_lanes_meet_is_told_in_a_few_lines() {
     let layers: Vec<_> = (0..20).map(|n| build::tar_of("noise", &build::noise(n, 1000))).collect();
     build::docker_save(&archive, &layers);
     let run = ecr.run(&[&archive, "team/app:1", "--retries", "9", "-v", "--output", "json"]).exits(0);
-    assert_eq!(run.stderr.matches("next try in").count(), 20, "with -v all pauses are told");
+    assert_eq!(run.stderr.matches("; retry ").count(), 20, "with -v all pauses are told");
     // A HEAD has no words in its answer, so there are two reasons.
     let warnings = run.stderr.matches("warning: ").count();
     assert!((1..=12).contains(&warnings), "{}", run.stderr);

@@ -86,6 +86,49 @@ fn with_password(mut command: Command, password: &[u8]) -> Run {
     discreet(Running::fed(command, Stdio::from(reader)).end())
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_password_is_typed_on_a_terminal_that_does_not_show_it() {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::time::{Duration, Instant};
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    let ecr = sandbox(TokenService::default());
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = File::options().read(true).write(true).open(path).unwrap();
+    let mut command = to(&ecr.bench, &place(&ecr), &["--username", USER, "--password-stdin", "--progress", "plain"]);
+    command.stdin(theirs.try_clone().unwrap()).stdout(Stdio::null()).stderr(theirs);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut terminal = File::from(ours);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ECHO) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let is_hidden = !tcgetattr(&terminal).unwrap().local_modes.contains(LocalModes::ECHO);
+    if !is_hidden {
+        child.kill().unwrap();
+    }
+    terminal.write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    let mut bytes = [0; 4096];
+    // It ends with an error, when nobody has the other end any more.
+    while let Ok(read @ 1..) = terminal.read(&mut bytes) {
+        seen.extend_from_slice(&bytes[..read]);
+    }
+    let (status, seen) = (child.wait().unwrap(), String::from_utf8_lossy(&seen).into_owned());
+    assert!(is_hidden && status.success(), "{seen}");
+    assert!(seen.starts_with(&format!("Password of {USER}: ")), "{seen}");
+    assert!(secrets().iter().all(|secret| !seen.contains(secret.as_str())), "{seen}");
+    is_there(&ecr);
+}
+
 #[track_caller]
 fn is_there(ecr: &Ecr) {
     Pushed::of_sandbox(ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
@@ -222,7 +265,7 @@ fn a_token_service_that_refuses_is_told() {
     // That it is busy is waited for.
     let ecr = sandbox(TokenService::default());
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("v2:Token", Trouble::Throttle { retry_after: None })]);
-    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(0).says(&["next try in"]));
+    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(0).says(&["; retry "]));
     is_there(&ecr);
 }
 

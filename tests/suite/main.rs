@@ -77,6 +77,7 @@ mod live;
 mod log;
 mod logins;
 mod logins_of_amazon;
+mod messages;
 mod moto;
 mod mount;
 mod nested;

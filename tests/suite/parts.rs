@@ -144,7 +144,7 @@ fn a_registry_that_has_too_much_is_sent_less_at_once_until_it_has_not() {
     assert!(refused > 0 && registry.most_at_once_seen() > 2, "twelve lanes are too many");
     // Each blob takes three requests. Twelve lanes that do not slow down are refused again and again.
     assert!(refused <= 40, "{refused} requests were too many");
-    drop(run.says(&["throttled by the registry, next try in"]));
+    drop(run.says(&["throttled by the registry; retry "]));
 }
 
 /// Pushes layers of these sizes to all targets at once.

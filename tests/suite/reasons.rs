@@ -26,8 +26,7 @@ fn a_first_push_explains_itself() {
     let run = explained(&ecr, &[&testdata(ARCHIVE), "team/app:1", "--pack-threads", "2"]);
     let sts = ecr.url().replace("http://", "");
     let run = run.says(&[
-        &format!("\n{sts} is asked in AWS's place (AWS_ENDPOINT_URL_STS)\n"),
-        &format!("\n{sts} is asked in AWS's place (ECR_PUSH_REGISTRY_ENDPOINT)\n"),
+        &format!("note: endpoints of AWS are replaced by {sts} (AWS_ENDPOINT_URL_ECR, AWS_ENDPOINT_URL_STS, "),
         "\nmemory: 58 MiB at most: ",
         "\nlayers at once: 3, of which 3 may be larger than a chunk; threads that pack: 2\n",
         "\ncache: no layer is known yet in ",

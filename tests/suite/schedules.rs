@@ -175,7 +175,7 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     // What has not happened yet never will, so that who tries again has nothing in the way.
     sandbox.set_rules(|rules| left = std::mem::take(&mut rules.faults));
     let faults = schedule.fired(&left);
-    let waits = story.lock().unwrap().matches(" s, next try in").count() as u32;
+    let waits = story.lock().unwrap().matches(" s; retry ").count() as u32;
     let slow = waits.saturating_sub(schedule.stalls(&faults));
     let struck = Struck { faults, line: line.as_ref().map_or(0, Line::struck), slow };
     writeln!(story.lock().unwrap(), "{struck:?}").unwrap();

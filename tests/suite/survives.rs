@@ -149,7 +149,7 @@ fn a_line_that_is_cut_again_and_again_costs_a_chunk_each_time() {
     // A client may have more than one connection, and not every one lives until it is cut.
     assert!(carried.proxy.breaks() >= (large / limit / 2) as u64, "{} breaks", carried.proxy.breaks());
     carried.cost(large, CHUNK);
-    drop(carried.run.says(&["next try in"]));
+    drop(carried.run.says(&["; retry "]));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn such_a_line_to_a_registry_that_loses_its_sessions_costs_what_went_over_it() {
     assert!(carried.proxy.breaks() >= 1);
     // That of both connections that a client has, and the part that finds out that the session is lost.
     carried.cost(large, 2 * limit as u64 + CHUNK);
-    drop(carried.run.says(&["next try in"]));
+    drop(carried.run.says(&["; retry "]));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_registry_that_listens_a_second_later_gets_the_image() {
     let proxy = Proxy::late(&ecr.address().to_string(), Way::Good, Duration::from_secs(1));
     let mut command = ecr.command(&[&archive, "team/app:1"]);
     command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{}", proxy.target("").replace('/', "")));
-    let run = ecr.finish(command).exits(0).says(&["Connection refused", "next try in"]);
+    let run = ecr.finish(command).exits(0).says(&["Connection refused", "; retry "]);
     Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
     drop(run);
 }
@@ -182,7 +182,7 @@ fn a_slow_line_is_never_cut() {
     let Some(carried) = over(way, large, &["--stall-timeout", "1"]) else { return };
     assert!(carried.took > Duration::from_secs(3), "the line was slower than the limit: {:?}", carried.took);
     carried.cost(large, 0);
-    drop(carried.run.never_says(&["next try in"]));
+    drop(carried.run.never_says(&["; retry "]));
 }
 
 #[test]
@@ -194,9 +194,9 @@ fn a_line_that_stands_still_is_given_up_and_the_upload_goes_on_over_another() {
     // what went over this connection or over one beside it, which may have taken its turns. Two parts go to find that out,
     // since where a 416 leads to is tried once.
     carried.cost(large, 2 * at + 2 * CHUNK);
-    drop(carried.run.says(&["nothing moved for 1 s", "next try in"]));
+    drop(carried.run.says(&["nothing moved for 1 s", "; retry "]));
     let Some(carried) = over(Way::StandStill(at), large, &["--stall-timeout", "1"]) else { return };
     // The session is lost, and with it what went over this connection and over the one beside it.
     carried.cost(large, 2 * at + 2 * CHUNK);
-    drop(carried.run.says(&["nothing moved for 1 s", "next try in"]));
+    drop(carried.run.says(&["nothing moved for 1 s", "; retry "]));
 }

@@ -60,7 +60,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
         assert_eq!(asked.iter().filter(|it| *it == "ecr:DescribeRepositories").count(), 1, "{how} {tag}");
         let now = ecr.image("team/app", tag).unwrap().0.to_string();
         if moves {
-            drop(run.exits(0).says(&[&format!("{HOST}/{target} moves here from {}", &before[..19])]));
+            drop(run.exits(0).says(&[&format!("{HOST}/{target} moved here from {}", &before[..19])]));
             assert_ne!(now, before, "{how} {tag}");
         } else {
             let run = run.exits(1).prints("").says(&[&format!("{HOST}/{target} points at {before}, which is another")]);
@@ -74,7 +74,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
 fn what_becomes_of_a_tag_that_exists_can_be_said() {
     for (how, archive, code, moves, says) in [
         ("overwrite", "same", 0, false, "already there; "),
-        ("overwrite", "other", 0, true, "app:1 moves here from sha256:"),
+        ("overwrite", "other", 0, true, "app:1 moved here from sha256:"),
         ("same-ok", "same", 0, false, "already there; "),
         ("same-ok", "other", 1, false, "which is another image"),
         ("skip", "same", 0, false, "already there; "),
@@ -258,7 +258,7 @@ fn a_rule_on_tags_that_cannot_be_learned_in_time_costs_two_seconds() {
     drop(ecr.run(&[&first, "team/app:1"]).exits(0));
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:DescribeRepositories", Trouble::Stall)]);
     let (run, _) = push(&ecr, &[&other, "team/app:1"]);
-    drop(run.exits(0).says(&["may move was not checked: no answer within 2 s", "app:1 moves here"]));
+    drop(run.exits(0).says(&["may move was not checked: no answer within 2 s", "app:1 moved here"]));
 }
 
 #[test]

@@ -62,14 +62,15 @@ fn rows_stand_still_and_three_lines_are_left() {
         assert!(frames.iter().all(|frame| frame.picture().iter().filter(|row| row.ends_with("reused")).count() == 2));
         assert!(frames.iter().any(|frame| frame.shows("MiB/s") || frame.shows("KiB/s")));
         let lines: Vec<&str> = seen.text.trim_end().lines().collect();
-        assert_eq!(lines.len(), 6, "{}", seen.text);
-        assert_eq!(lines[0], "made/up:1 (docker save archive, linux/amd64): 4 layers, 1.6 MiB");
-        assert!(lines[1].starts_with("note: ") && lines[1].contains("team/app:1 moves here from sha256:"));
+        assert_eq!(lines.len(), 7, "{}", seen.text);
+        assert!(lines[0].starts_with("note: endpoints of AWS are replaced by 127.0.0.1:"));
+        assert_eq!(lines[1], "made/up:1 (docker save archive, linux/amd64): 4 layers, 1.6 MiB");
+        assert!(lines[2].starts_with("note: ") && lines[2].contains("team/app:1 moved here from sha256:"));
         let pushed = format!("pushed {HOST}/team/app (1, b): 2 of 4 layers uploaded, 1.3 MiB sent; ");
-        assert!(lines[2].starts_with(&pushed) && lines[2].ends_with(" s"), "{}", lines[2]);
+        assert!(lines[3].starts_with(&pushed) && lines[3].ends_with(" s"), "{}", lines[3]);
         let saved = "saved 313.0 KiB of the archive from being packed and sent: 2 reused; about ";
-        assert!(lines[3].starts_with(saved), "{}", lines[3]);
-        for (line, tag) in [(lines[4], "1"), (lines[5], "b")] {
+        assert!(lines[4].starts_with(saved), "{}", lines[4]);
+        for (line, tag) in [(lines[5], "1"), (lines[6], "b")] {
             assert!(line.starts_with(&format!("{HOST}/team/app:{tag}@sha256:")), "{line}");
         }
     }
@@ -182,9 +183,9 @@ fn a_pause_that_a_registry_asks_for_is_seen() {
     let ecr = Ecr::with(&["team/app"], Rules { faults, ..Rules::default() });
     let seen = start(&ecr, &[900, 20], (80, 24), &[]).end();
     assert_eq!(seen.code, Some(0), "{}", seen.text);
-    let next = seen.frames.iter().find(|frame| frame.shows("next try in 2 s: "));
+    let next = seen.frames.iter().find(|frame| frame.shows("retry 1 of 4 in 2 s: "));
     assert!(next.is_some(), "{:#?}", seen.frames.last());
-    assert!(seen.text.contains("warning: ") && seen.text.contains(", next try in 2.0 s"), "{}", seen.text);
+    assert!(seen.text.contains("warning: ") && seen.text.contains(" in 2.0 s"), "{}", seen.text);
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn a_push_over_tls() {
     let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.bench));
     let run = push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &file]).exits(0);
     Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    drop(run.never_says(&["next try in"]));
+    drop(run.never_says(&["; retry "]));
     assert!(front.connections() >= 1);
 }
 
@@ -154,14 +154,14 @@ fn a_certificate_that_nobody_vouches_for_is_told_at_once() {
         let issuer =
             if name == "another" { "issued by \"a company's own\", for whom" } else { "issued by nobody whom" };
         let run = run.says(&[issuer, "hint: ECR's certificates are Amazon's", "a proxy that looks into TLS"]);
-        drop(run.says(&["--ca-file"]).never_says(&["next try in", "Other(", "[48"]));
+        drop(run.says(&["--ca-file"]).never_says(&["; retry ", "Other(", "[48"]));
         assert_eq!(front.connections() - before, 1, "it is not tried again");
     }
     let target = format!("0.0.0.0:{}", front.address.port());
     let run = ecr.finish(ecr.bench.command(&[&archive, &format!("{target}/team/app:1")])).exits(1).prints("");
     let run = run.says(&[&format!("the certificate of {target} is not trusted"), "hint: ", "--ca-file FILE"]);
     let run = run.says(&["issued by \"a company's own\", for whom"]).never_says(&["Amazon's"]);
-    drop(run.never_says(&["next try in"]));
+    drop(run.never_says(&["; retry "]));
     assert!(ecr.log().iter().all(|entry| !entry.path.starts_with("/v2/")), "nothing was said to it");
 }
 
@@ -183,7 +183,7 @@ fn a_certificate_with_another_flaw_is_told_with_another_cure() {
         let file = authority.file(&ecr.bench);
         let run = push(&ecr, &front.address.to_string(), &testdata(ARCHIVE), &["--ca-file", &file]).exits(1).prints("");
         let run = run.says(&["is not trusted", words, "hint: ", cure]);
-        drop(run.never_says(&["next try in", "Other("]));
+        drop(run.never_says(&["; retry ", "Other("]));
         assert_eq!(front.connections(), 1);
     }
 }
@@ -209,7 +209,7 @@ fn a_server_s_own_certificate_is_trusted_by_itself_while_it_is_valid_and_for_its
         std::fs::write(&file, certificate.pem()).unwrap();
         let front = Front::of(ecr.address(), (certificate.der().clone(), key.serialize_der()));
         let run = push(&ecr, &front.address.to_string(), &testdata(ARCHIVE), &["--ca-file", &file]).exits(code);
-        drop(run.says(&[words]).never_says(&["next try in"]));
+        drop(run.says(&[words]).never_says(&["; retry "]));
         assert_eq!(ecr.image("team/app", "1").is_some(), code == 0);
     }
 }
@@ -219,7 +219,7 @@ fn plain_http_where_tls_is_wanted_and_tls_where_plain_http_is() {
     let (ecr, front, authority) = ecr_with(|_| {});
     let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.bench));
     let run = push(&ecr, &ecr.address().to_string(), &archive, &["--ca-file", &file]).exits(1).prints("");
-    drop(run.says(&["does not speak TLS", "hint: ", "--ca-file", "--insecure"]).never_says(&["next try in"]));
+    drop(run.says(&["does not speak TLS", "hint: ", "--ca-file", "--insecure"]).never_says(&["; retry "]));
     let run = push(&ecr, &front.address.to_string(), &archive, &["--retries", "0"]).exits(4).prints("");
     drop(run.says(&["no answer from", "hint: ", "--ca-file"]));
     ecr.has_no_image("1");
@@ -266,7 +266,7 @@ fn over(way: Way, large: usize, least: u64, each: u64) -> (Run, Proxy) {
     let mut run = push(&ecr, &proxy.target("").replace('/', ""), &archive, &["--ca-file", &file]);
     let (carried, breaks) = (proxy.carried(), proxy.breaks());
     run.log += &format!("{carried} bytes carried, {breaks} breaks");
-    let run = run.exits(0).says(&["next try in"]);
+    let run = run.exits(0).says(&["; retry "]);
     Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
     assert!(breaks >= least, "{breaks} breaks");
     // The small ones, the heads, handshakes, and 22 bytes to each record of 16 KiB.

@@ -54,7 +54,7 @@ fn a_layer_s_retries_are_counted_where_they_are() {
 fn a_break_that_costs_the_session_is_counted_once_for_each_pause() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(1 << 20))]);
     let (run, seen) = push(&ecr, &[&large(&ecr), "team/app:1", "--chunk-size", "5M", "--concurrency", "1"]);
-    let pauses = run.stderr.matches("next try in").count();
+    let pauses = run.stderr.matches("; retry ").count();
     assert!(pauses > 0 && ecr.count("ecr:InitiateLayerUpload") == 4, "the session is lost");
     assert_eq!(seen["totals"]["retries"], json!(pauses));
 }

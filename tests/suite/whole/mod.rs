@@ -17,12 +17,12 @@ mod screens;
 
 /// What differs from run to run: what it is, the words around it, and what stands there instead.
 const DIFFERENT: [(&str, &str, &str); 9] = [
-    ("ports", r"\b127\.0\.0\.1:\d{5}\b", "127.0.0.1:PORT"),
+    ("ports", r"\b(1?)27\.0\.0\.1:\d{5}\b", "${1}27.0.0.1:PORT"),
     ("times", r"(; |\| )(about )?[0-9.]+ (ms|s)\b", "${1}${2}TIME"),
     ("times of a page", r"(?m)^( *| *\d of \d targets failed\. )[0-9.]+ (ms|s) in all\.$", "${1}TIME in all."),
     ("times of requests", r"(?m)^((?:GET|HEAD|POST|PUT|PATCH|DELETE) +\d+) +[0-9.]+ (ms|s)  ", "${1}  TIME  "),
     ("a system's numbers", r"\(os error \d+\)", "(os error NUMBER)"),
-    ("pauses", r"\bnext try in(\s+)[0-9.]+ s\b", "next try in${1}TIME"),
+    ("pauses", r"\b(retry \d of \d)(\s+)in(\s+)[0-9.]+ s\b", "${1}${2}in${3}TIME"),
     ("moments", r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "MOMENT"),
     ("seconds of reports", r#""((?:saved_)?seconds(?:_saved)?)":( ?)[0-9.]+"#, r#""${1}":${2}SECONDS"#),
     ("request IDs", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "REQUEST-ID"),
