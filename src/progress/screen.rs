@@ -90,5 +90,5 @@ fn picture(rows: &[String]) -> String {
 
 /// Writes in one go, so that no half picture is ever seen.
 fn write(text: &str) {
-    let _closed_terminal = std::io::stderr().lock().write_all(text.as_bytes());
+    let _closed_terminal = io::stderr().lock().write_all(text.as_bytes());
 }
