@@ -334,7 +334,7 @@ impl Environment<'_> {
         let role = self.text("AWS_ROLE_ARN").map(|arn| Role {
             arn,
             external_id: None,
-            session_name: self.text("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| SESSION_NAME.to_owned()),
+            session_name: self.text("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| default_session_name(self.0)),
             duration: None,
         });
         Some(WebIdentity { file, role })

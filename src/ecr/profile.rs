@@ -69,13 +69,19 @@ enum Contents {
 }
 
 /// The selected profile, parsed.
-#[derive(Debug)]
 pub(super) struct Selected {
     pub(super) named: Option<NamedProfile>,
     sections: EnvConfigSections,
     /// The sections of the credentials file alone.
     credentials_file: EnvConfigSections,
     files: EnvConfigFiles,
+}
+
+/// Settings may be secrets: they are not printed.
+impl fmt::Debug for Selected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Selected({})", self.described())
+    }
 }
 
 impl Profiles {
@@ -250,7 +256,12 @@ impl Selected {
             .because(format!(
                 "{whose} asks for a code of the MFA device {device} (mfa_serial), and nobody can type one"
             ))
-            .hint(Advice::new("Get credentials with the AWS CLI, which asks for the code:").command(command)))
+            .hint(
+                Advice::new(
+                    "Get credentials with the AWS CLI, which asks for the code, and push without naming the profile:",
+                )
+                .command(command),
+            ))
     }
 
     /// Returns the option with which the AWS CLI uses this profile, with a blank in front. Empty for the default profile.
@@ -417,6 +428,8 @@ mod tests {
         assert_eq!(error.kind(), Kind::Permission);
         assert!(error.causes()[0].starts_with("on line 3: "), "{:?}", error.causes());
         assert!(!error.causes()[0].contains("SECRET"));
+        let profile = selected(None, "[default]\naws_secret_access_key = SECRET\n", "").unwrap();
+        assert!(!format!("{profile:?}").contains("SECRET"));
     }
 
     #[test]

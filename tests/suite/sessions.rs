@@ -85,6 +85,14 @@ fn a_session_is_named_after_the_ci_system_and_the_run() {
         drop(cloud.finish(command).exits(0));
         assert_eq!(cloud.assumed().pop().unwrap().session_name, name);
     }
+    // The same for a role of a pod.
+    let token = cloud.ecr.bench.scratch("token");
+    std::fs::write(&token, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln").unwrap();
+    let mut command = push(&cloud, &["--ci", "none"]);
+    command.env("AWS_WEB_IDENTITY_TOKEN_FILE", &token).env("AWS_ROLE_ARN", ROLE);
+    command.env("GITLAB_CI", "true").env("CI_JOB_ID", "42");
+    drop(cloud.finish(command).exits(0));
+    assert_eq!(cloud.assumed().pop().unwrap().session_name, "ecr-push-gitlab-42");
     let long = "x".repeat(100);
     let mut command = push(&cloud, &["--role-arn", ROLE, "--ci", "none"]);
     keys(&mut command);
