@@ -6,12 +6,13 @@
 //!
 //! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
 //!
-//! {`error`, `file`} ← {`exchange`, `log`} ← `oci` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
+//! {`error`, `file`} ← {`exchange`, `log`, `proxy`} ← `oci` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
 //! `inspect`} ← {`progress`, `report`} ← `cli` ← `main`
 //!
 //! - [`error`]: what went wrong, for people; the kind decides the exit code
 //! - [`exchange`]: one request and its answer, as whoever watches is told of it
 //! - [`file`](mod@file): local files: identity, and reads and writes that end
+//! - [`proxy`]: which proxy leads to a URL, and why one does not
 //! - [`log`]: a line of the log, text for people or JSON for programs
 //! - [`oci`]: digests, references, media types, platforms, documents: parsed once
 //! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
@@ -38,6 +39,7 @@ pub mod log;
 pub mod oci;
 pub mod plan;
 pub mod progress;
+pub mod proxy;
 pub mod push;
 pub mod registry;
 pub mod report;

@@ -381,7 +381,7 @@ fn foreign_token(case: &Case<'_>) -> Option<Meaning> {
     )
 }
 
-/// What is known of an error without an answer: certificates that others than AWS issued, and proxies that want a login.
+/// What is known of an error without an answer: certificates that others than AWS issued.
 fn advise_on_silence(error: Error, place: Option<&Place>) -> Error {
     let causes = error.causes().join(": ");
     let says = |words: &[&str]| words.iter().any(|words| causes.contains(words));
@@ -391,9 +391,6 @@ fn advise_on_silence(error: Error, place: Option<&Place>) -> Error {
              (Zscaler, Blue Coat and their like) shows its own. Add its CA to the machine's certificates, or name it with \
              --ca-file FILE or AWS_CA_BUNDLE.",
         );
-    }
-    if says(&["proxy authorization required", "407 Proxy Authentication Required"]) {
-        return error.of_kind(Kind::Permission).code(Code::ProxyFailed).hint(PROXY_LOGIN);
     }
     match place {
         // A connection that could not be made, or on which no answer came in time.

@@ -27,6 +27,7 @@ use super::settings::Settings;
 use super::unreachable;
 use crate::error::{Code, Error, Kind, Result, root_cause};
 use crate::oci::{Digest, EcrHost, Host, Repository, TagPattern};
+use crate::proxy::ProxyError;
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
 const DIGESTS_A_CALL: usize = 100;
@@ -258,6 +259,9 @@ impl Ecr {
         }
         if let Some(answer) = said::answer(&error) {
             return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).answered(answer);
+        }
+        if let Some(proxy) = ProxyError::find(&error) {
+            return proxy.explain(doing);
         }
         // They may have ended since.
         if let Err(why) = self.settings.ready().await {

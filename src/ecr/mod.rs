@@ -22,6 +22,7 @@ mod public;
 mod refusal;
 mod region;
 mod repositories;
+mod routes;
 mod settings;
 mod token_file;
 mod told;

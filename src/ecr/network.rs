@@ -7,9 +7,11 @@ use aws_sdk_ecr::config::{AppName, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
 
+use super::routes::routed;
 use super::told::{Side, told};
 use crate::error::{Error, Result};
 use crate::exchange::{self, Witness};
+use crate::proxy::Proxies;
 
 /// How long a CI may take to hand out a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,7 +73,15 @@ impl Network {
         if !self.pem.is_empty() {
             store = store.with_pem_certificate(self.pem.clone());
         }
-        Ok(told(client(store, ProxyConfig::from_env())?, Side::Aws, &self.witness))
+        let proxies = Proxies::from_env();
+        let direct = client(store.clone(), ProxyConfig::disabled())?;
+        let mut proxied = Vec::new();
+        for url in proxies.all() {
+            let config = ProxyConfig::all(url.as_str())
+                .map_err(|error| Error::usage("a proxy has no usable URL").because(error))?;
+            proxied.push((url.clone(), client(store.clone(), config)?));
+        }
+        Ok(told(routed(proxies.clone(), direct, proxied), Side::Aws, &self.witness))
     }
 
     /// The client for what is on this machine or beside it: a container's or EC2's metadata, a stand-in. No proxy, and

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::body::bounded;
 use crate::exchange::{Asking, Told, Witness};
+use crate::proxy::Proxies;
 
 /// Where EC2's metadata is. What else is asked on this machine, a container's credentials, has a secret for a path.
 const METADATA: &str = "/latest/";
@@ -121,6 +122,7 @@ impl HttpConnector for Telling<SharedHttpConnector> {
             let sent = match (sending.await, side, url) {
                 (Ok(answer), _, _) => Ok(bounded(answer, side.longest_answer())),
                 (Err(error), Side::Machine, Some(url)) if error.is_timeout() => Err(probed(error, &url).await),
+                (Err(error), Side::Aws, Some(url)) => Err(refused(error, &url).await),
                 (Err(error), _, _) => Err(error),
             };
             match (asking, &sent) {
@@ -133,6 +135,19 @@ impl HttpConnector for Telling<SharedHttpConnector> {
             }
             sent
         })
+    }
+}
+
+/// Tells a proxy that refuses a tunnel from one that is not there, which an error of the SDK does not. The SDK repeats no
+/// request whose error is the user's.
+async fn refused(error: ConnectorError, url: &Url) -> ConnectorError {
+    if error.is_timeout() || error.is_user() {
+        return error;
+    }
+    match Proxies::from_env().refusal(url).await {
+        Some(refused) if refused.is_transient() => ConnectorError::io(refused.into()),
+        Some(refused) => ConnectorError::user(refused.into()),
+        None => error,
     }
 }
 

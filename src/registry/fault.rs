@@ -6,10 +6,11 @@ use reqwest::header::{DATE, LOCATION, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 
 use super::envelope::{Envelope, printable};
-use super::reply::Reply;
+use super::reply::{Reply, SendError};
 use super::silence::{self, Unanswered};
 use crate::error::{Answer, Code, Error, Kind, root_cause};
 use crate::exchange::REQUEST_IDS;
+use crate::proxy;
 
 /// The failure of one request.
 #[derive(Debug)]
@@ -56,13 +57,13 @@ impl Fault {
     }
 
     /// The fault of a request whose connection broke before the answer.
-    pub(super) fn of_cut(error: reqwest::Error, asked: &Method) -> Self {
-        match error.url() {
-            Some(url) if silence::is_hang_up(&error) => {
-                let asked = format!("{asked} {}", url.path());
+    pub(super) fn of_cut(error: SendError, asked: &Method) -> Self {
+        match error {
+            SendError::Other(error) if silence::is_hang_up(&error) && error.url().is_some() => {
+                let asked = format!("{asked} {}", error.url().map_or("", |url| url.path()));
                 Self::Silence(Box::new(Unanswered { asked, why: error.without_url() }))
             }
-            _ => Self::of_silence(error),
+            error => Self::Silence(error.into_source()),
         }
     }
 
@@ -214,6 +215,11 @@ impl Fault {
         match self {
             Self::Ours(error) => error,
             Self::Silence(error) => silence::explain(error.as_ref(), registry, doing),
+            Self::Answered(answer, _) if answer.status == Some(407) => {
+                let what = format!("{doing}: the proxy does not let us through to {registry}");
+                let error = Error::new(Kind::Permission, what).answered(*answer);
+                error.code(Code::ProxyFailed).hint(proxy::login())
+            }
             Self::Answered(answer, _) => {
                 let kind = match answer.status {
                     _ if is_lost_session => Kind::Unavailable,

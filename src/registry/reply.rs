@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::transport::text_of;
 use crate::error::{Answer, page_title};
 use crate::exchange::Asking;
+use crate::proxy::{Proxies, ProxyError};
 
 /// As much of a refusal, or of a web page, as is read.
 const REFUSAL: usize = 64 << 10;
@@ -50,16 +51,44 @@ enum End {
 ///
 /// # Errors
 /// Without an answer. What happens to its body afterwards is told by [`Reply::complete`].
-pub(super) async fn send(request: RequestBuilder, asking: Asking, limits: Limits) -> Result<Reply, reqwest::Error> {
+pub(super) async fn send(request: RequestBuilder, asking: Asking, limits: Limits) -> Result<Reply, SendError> {
     let response = match request.send().await {
         Ok(response) => response,
         Err(error) => {
             asking.failed(&error);
-            return Err(error);
+            return Err(SendError::of(error).await);
         }
     };
     asking.answered(response.status().as_u16(), |name| text_of(response.headers(), name));
     Ok(Reply::read(response, limits).await)
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// The proxy refuses to connect.
+    Proxy(ProxyError),
+    /// Any other reason.
+    Other(reqwest::Error),
+}
+
+impl SendError {
+    async fn of(error: reqwest::Error) -> Self {
+        let url = error.url().filter(|_| error.is_connect()).cloned();
+        let refusal = match url {
+            Some(url) => Proxies::from_env().refusal(&url).await,
+            None => None,
+        };
+        refusal.map_or(Self::Other(error), Self::Proxy)
+    }
+
+    /// The error without URLs, which may be signed.
+    pub(super) fn into_source(self) -> Box<dyn std::error::Error + Send + Sync> {
+        match self {
+            Self::Proxy(error) => error.into(),
+            Self::Other(error) => error.without_url().into(),
+        }
+    }
 }
 
 impl Reply {

@@ -13,6 +13,7 @@ use rustls::{CertificateError, InvalidMessage};
 use super::transport::CONNECT;
 use super::trust::{Stranger, is_of_a_ca, stranger};
 use crate::error::{Code, Error, Kind, root_cause};
+use crate::proxy::ProxyError;
 
 /// An error of some library.
 type Cause = dyn StdError + 'static;
@@ -23,18 +24,12 @@ enum Verdict<'a> {
     Distrusted(&'a CertificateError),
     /// The answer to the first message of the handshake was no TLS.
     NoTls,
-    /// The proxy wants a login and has none, or not the right one.
-    ProxyLogin,
 }
 
 impl<'a> Verdict<'a> {
     fn on(silence: &'a Cause) -> Option<Self> {
         // What comes in the middle of a connection is the line's fault, and another connection may cure it.
         let in_handshake = find::<reqwest::Error>(silence).is_some_and(reqwest::Error::is_connect);
-        // hyper-util's error for 407, which has no type that is public.
-        if in_handshake && root_cause(silence) == "tunnel error: proxy authorization required" {
-            return Some(Self::ProxyLogin);
-        }
         match find::<rustls::Error>(silence)? {
             rustls::Error::InvalidCertificate(why) => Some(Self::Distrusted(why)),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) if in_handshake => Some(Self::NoTls),
@@ -45,7 +40,7 @@ impl<'a> Verdict<'a> {
 
 /// Whether the same request may well be answered a little later.
 pub(super) fn is_transient(silence: &Cause) -> bool {
-    Verdict::on(silence).is_none()
+    find::<ProxyError>(silence).map_or_else(|| Verdict::on(silence).is_none(), ProxyError::is_transient)
 }
 
 /// Whether whoever was asked closed the connection instead of an answer.
@@ -60,6 +55,9 @@ pub(super) fn is_hang_up(silence: &reqwest::Error) -> bool {
 
 /// The error for people.
 pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
+    if let Some(proxy) = find::<ProxyError>(silence) {
+        return proxy.explain(doing);
+    }
     let registry = find::<Elsewhere>(silence).map_or(registry, |elsewhere| &elsewhere.name);
     let refused = |what: String| Error::new(Kind::Refused, format!("{doing}: {what}"));
     match Verdict::on(silence) {
@@ -70,11 +68,6 @@ pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
         Some(Verdict::NoTls) => refused(format!("{registry} does not speak TLS there, but is asked over https")).hint(
             "For plain http leave --ca-file out, and give --insecure unless it is this machine; or correct the port.",
         ),
-        Some(Verdict::ProxyLogin) => {
-            Error::new(Kind::Permission, format!("{doing}: the proxy does not let us through to {registry}"))
-                .because("it answered 407 Proxy Authentication Required")
-                .hint("Put the proxy's login into its address: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT.")
-        }
         None => {
             let why = root_cause(silence);
             let cure = if find::<Unresolved>(silence).is_some() {

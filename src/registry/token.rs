@@ -83,7 +83,7 @@ impl Service {
         let sending = reply::send(request, asking, Limits { bytes: LARGEST, time: PATIENCE });
         let reply = match tokio::time::timeout(PATIENCE, sending).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => return Err(elsewhere(error.without_url().into())),
+            Ok(Err(error)) => return Err(elsewhere(error.into_source())),
             Err(_) => return Err(elsewhere(Late(PATIENCE).into())),
         };
         if reply.status.as_u16() != 200 {

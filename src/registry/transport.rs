@@ -6,10 +6,10 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 
-use super::address;
 use super::silence::Names;
 use super::trust::Trust;
 use crate::error::{Error, Kind, Result};
+use crate::proxy::Proxies;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -42,9 +42,9 @@ pub(super) fn http(url: &Url, user_agent: &str, trust: &Trust, via: Option<&str>
     } else {
         http = http.tls_backend_preconfigured(trust.tls().map_err(no_https)?);
     }
-    if address::is_loopback(url) || via.is_some() {
-        // No proxy between this machine and itself, nor to what only this network leads to.
-        http = http.no_proxy();
-    }
-    http.build().map_err(no_https)
+    // No proxy leads to what only this network leads to.
+    let proxies = if via.is_some() { Proxies::default() } else { Proxies::from_env() };
+    let host = url.host_str().unwrap_or_default();
+    proxies.to(url).map_err(|error| error.explain(&format!("cannot connect to {host}")))?;
+    proxies.apply(http).build().map_err(no_https)
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use ecr_push::sandbox::{Fault, Trouble};
 
-use super::bench::testdata;
+use super::bench::{Run, testdata};
 use super::ecr::Ecr;
 use super::tls::{Authority, Front};
 
@@ -79,4 +79,78 @@ fn a_certificate_of_a_proxy_that_looks_into_tls() {
         "Zscaler",
         "AWS_CA_BUNDLE",
     ]));
+}
+
+/// Pushes to ECR, whose API is asked first, and to another registry, over this proxy.
+#[track_caller]
+fn over(proxy: &str, code: i32, check: impl Fn(&str, Run) -> Run) {
+    let ecr = Ecr::new();
+    let archive = testdata(ARCHIVE);
+    for (target, host) in [("team/app:1", "api.ecr.us-east-1.amazonaws.com"), ("registry.test/app:1", "registry.test")]
+    {
+        let mut command = ecr.command(&[&archive, target, "--retries", "1"]);
+        command.env_remove("AWS_ENDPOINT_URL_ECR").env_remove("ECR_PUSH_REGISTRY_ENDPOINT");
+        command.env("HTTPS_PROXY", proxy);
+        drop(check(host, ecr.finish(command).exits(code)));
+    }
+}
+
+#[test]
+fn a_proxy_that_refuses_to_connect_is_named_with_its_status() {
+    let refuses = proxy("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+    let name = refuses.trim_start_matches("http://").to_owned();
+    over(&refuses, 3, |host, run| {
+        let refused = format!("the proxy {name} refuses the connection to {host}:443: HTTP 403 Forbidden");
+        run.says(&[&refused, &format!("export NO_PROXY={host}")]).never_says(&["next try in"])
+    });
+}
+
+#[test]
+fn a_proxy_that_fails_to_connect_may_do_so_later() {
+    let fails = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    over(&fails, 4, |host, run| run.says(&[&format!("to {host}:443: HTTP 502 Bad Gateway")]));
+}
+
+#[test]
+fn a_socks_proxy_is_not_supported() {
+    over("socks5://127.0.0.1:1080", 2, |_, run| {
+        run.says(&["HTTPS_PROXY names a socks5 proxy", "hint: Use an HTTP proxy"]).never_says(&["next try in"])
+    });
+}
+
+#[test]
+fn a_proxy_that_wants_a_login_for_plain_http() {
+    let wants = proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let ecr = Ecr::new();
+    let mut command = ecr.bench.command(&[&testdata(ARCHIVE), "registry.test/app:1", "--insecure"]);
+    command.env("HTTP_PROXY", wants);
+    let run = ecr.finish(command).exits(3).says(&["the proxy does not let us through to registry.test", "HTTP 407"]);
+    drop(run.says(&["HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"]));
+}
+
+#[test]
+fn exceptions_are_read_as_other_tools_read_them() {
+    let refuses = proxy("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let ecr = Ecr::new();
+    let archive = testdata(ARCHIVE);
+    for (exceptions, is_direct) in [
+        ("*.invalid", true),
+        ("a.invalid:5000", true),
+        ("*.invalid:5000", true),
+        ("a.invalid:5001", false),
+        ("*.b.invalid", false),
+    ] {
+        let target = "a.invalid:5000/app:1";
+        let mut registry = ecr.bench.command(&[&archive, target, "--retries", "0"]);
+        registry.env("HTTPS_PROXY", &refuses).env("NO_PROXY", exceptions);
+        let mut api = ecr.command(&[&archive, "team/app:1"]);
+        api.env("AWS_ENDPOINT_URL_ECR", "https://a.invalid:5000").env("AWS_MAX_ATTEMPTS", "1");
+        api.env("HTTPS_PROXY", &refuses).env("NO_PROXY", exceptions);
+        for command in [registry, api] {
+            // Nobody knows the name.
+            let run = ecr.finish(command).exits(if is_direct { 4 } else { 3 });
+            assert_eq!(run.whole().contains("the proxy 127.0.0.1:"), !is_direct, "NO_PROXY={exceptions}");
+            drop(run);
+        }
+    }
 }
