@@ -81,7 +81,7 @@ impl Network {
                 .map_err(|error| Error::usage("a proxy has no usable URL").because(error))?;
             proxied.push((url.clone(), client(store.clone(), config)?));
         }
-        Ok(told(routed(proxies.clone(), direct, proxied), Side::Aws, &self.witness))
+        Ok(told(routed(proxies, direct, proxied), Side::Aws, &self.witness))
     }
 
     /// The client for what is on this machine or beside it: a container's or EC2's metadata, a stand-in. No proxy, and

@@ -152,15 +152,16 @@ fn aws_without_the_company_s_certificates_is_not_trusted() {
 #[test]
 fn what_no_proxy_names_is_asked_directly() {
     let cloud = Cloud::of("us-east-1");
-    // AWS's API: this machine, and a proxy where nobody is.
-    let run = |no_proxy: &str| {
+    // AWS's API, and a proxy where nobody is. What is on this machine is not asked over it.
+    let run = |endpoint: &str, no_proxy: &str| {
         let mut command = cloud.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1"]);
-        command.env("AWS_ENDPOINT_URL_ECR", cloud.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", cloud.url());
+        command.env("AWS_ENDPOINT_URL_ECR", endpoint).env("ECR_PUSH_REGISTRY_ENDPOINT", cloud.url());
         command.env_remove("AWS_CA_BUNDLE").env("HTTP_PROXY", "http://127.0.0.1:1").env("NO_PROXY", no_proxy);
         cloud.finish(command)
     };
-    drop(run("example.org").exits(4).says(&["no answer from the ECR API"]));
-    drop(run("example.org, 127.0.0.1").exits(0));
+    drop(run("http://api.invalid", "example.org").exits(4).says(&["no answer from the ECR API", "refused"]));
+    drop(run("http://api.invalid", "example.org, *.invalid").exits(4).never_says(&["refused"]));
+    drop(run(&cloud.url(), "example.org").exits(0));
     // A registry: then its name is looked up here, and is nobody's.
     let target = "registry.invalid/team/app:1";
     let run = |no_proxy: &str| {
