@@ -242,7 +242,7 @@ fn command() -> clap::Command {
         .mut_args(|arg| if often.contains(&arg.get_id().as_str()) { arg } else { arg.hide_short_help(true) })
         .mut_subcommand("policy", |policy| {
             policy.mut_args(|arg| {
-                let is_own = ["target", "terraform"].contains(&arg.get_id().as_str());
+                let is_own = ["target", "terraform", "signing_profile"].contains(&arg.get_id().as_str());
                 arg.hide(!is_own)
             })
         })
@@ -263,14 +263,14 @@ fn switches_repeatable(command: clap::Command) -> clap::Command {
 
 /// The policy of a push, without the push.
 fn policy_of(args: policy::PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
-    let policy::PolicyArgs { target, terraform, mut options } = args;
+    let policy::PolicyArgs { target, terraform, signing_profile, mut options } = args;
     // Whoever pushes is somewhere else, and has its own environment there. No password is read.
     (options.credentials, options.username) = (CredentialArgs::default(), None);
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
     let region = credentials::region(environment).map(|(_, text)| region(text)).transpose()?;
-    policy::text(&request, region.as_deref(), terraform)
+    policy::text(&request, region.as_deref(), terraform, signing_profile)
 }
 
 fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {

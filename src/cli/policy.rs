@@ -2,7 +2,7 @@
 
 use crate::ecr::NewRepository;
 use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::oci::{EcrHost, Target};
 use crate::push::{IfExists, Request, Reuse};
 
@@ -25,6 +25,9 @@ pub(super) struct PolicyArgs {
     /// As Terraform's data source aws_iam_policy_document, not as JSON
     #[arg(long)]
     pub(super) terraform: bool,
+    /// Signing profile of a managed signing rule of the registry (repeatable)
+    #[arg(long, value_name = "ARN")]
+    pub(super) signing_profile: Vec<String>,
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -33,8 +36,14 @@ pub(super) struct PolicyArgs {
 ///
 /// # Errors
 /// If it goes nowhere in AWS.
-pub(super) fn text(request: &Request, region: Option<&str>, terraform: bool) -> Result<PolicyText> {
-    let policy = Policy::of(&needs(request, region));
+pub(super) fn text(
+    request: &Request,
+    region: Option<&str>,
+    terraform: bool,
+    signing_profiles: Vec<String>,
+) -> Result<PolicyText> {
+    signing_profiles.iter().try_for_each(|arn| check_signing_profile(arn))?;
+    let policy = Policy::of(&Needs { signing_profiles, ..needs(request, region) });
     if policy.is_empty() {
         return Err(Error::new(Kind::Usage, "a push to these targets takes no IAM policy: none is in Amazon ECR")
             .hint("Name a repository of ECR: REPOSITORY, or ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY."));
@@ -75,7 +84,22 @@ fn needs(request: &Request, region: Option<&str>) -> Needs {
         patterns: request.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
         create: request.create_repository.then(|| creation(request)),
         sources: if request.reuse == Reuse::Off { Vec::new() } else { sources.collect() },
+        signing_profiles: Vec::new(),
         targets: reached.iter().map(|(registry, target)| (registry.clone(), target.repository.clone())).collect(),
+    }
+}
+
+/// `arn:aws:signer:REGION:ACCOUNT:/signing-profiles/NAME`
+fn check_signing_profile(arn: &str) -> Result<()> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, "signer", _, _, profile]
+            if partition.starts_with("aws") && profile.starts_with("/signing-profiles/") =>
+        {
+            Ok(())
+        }
+        _ => Err(Error::usage(format!("--signing-profile {arn} is not the ARN of a signing profile"))
+            .hint(Advice::new("Which there are:").command("aws signer list-signing-profiles --query profiles[].arn"))),
     }
 }
 

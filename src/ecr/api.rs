@@ -13,7 +13,9 @@ use aws_sdk_ecr::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
 use aws_sdk_ecr::primitives::DateTime;
-use aws_sdk_ecr::types::{DescribeImagesFilter, LayerAvailability, TagStatus};
+use aws_sdk_ecr::types::{
+    DescribeImagesFilter, ImageIdentifier, ImageStatus, ImageStatusFilter, LayerAvailability, TagStatus,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -26,7 +28,7 @@ use super::network::Network;
 use super::settings::Settings;
 use super::unreachable;
 use crate::error::{Code, Error, Kind, Result, root_cause};
-use crate::oci::{Digest, EcrHost, Host, Repository, TagPattern};
+use crate::oci::{Digest, EcrHost, Host, Repository, Tag, TagPattern};
 use crate::proxy::ProxyError;
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
@@ -188,6 +190,34 @@ impl Ecr {
             }
         }
         Ok(newest.map(|(_, tag)| tag))
+    }
+
+    /// The digest and the media type of the image under a tag, if that is archived: the registry then says that there is no
+    /// such image. `None` as well if we may not ask.
+    ///
+    /// # Errors
+    /// Without an answer.
+    pub async fn archived(&self, registry: &str, name: &Repository, tag: &Tag) -> Result<Option<(Digest, String)>> {
+        // Without a filter only images that are active are described.
+        let filter = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
+        let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str()).filter(filter);
+        let id = ImageIdentifier::builder().image_tag(tag.as_str()).build();
+        let found = match call.image_ids(id).send().await {
+            Ok(found) => found,
+            Err(error) if is_denied(error.code()) => return Ok(None),
+            Err(error) if matches!(error.code(), Some("ImageNotFoundException" | "RepositoryNotFoundException")) => {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(self.explain(error, &format!("cannot look for the archived image {name}:{tag}")).await);
+            }
+        };
+        let mut archived =
+            found.image_details().iter().filter(|image| image.image_status() != Some(&ImageStatus::Active));
+        Ok(archived.find_map(|image| {
+            let media_type = image.image_manifest_media_type().unwrap_or_default().to_owned();
+            Some((image.image_digest()?.parse().ok()?, media_type))
+        }))
     }
 
     /// Which of these blobs the repository has, asked all at once. `None` if we may not ask.

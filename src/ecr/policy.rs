@@ -68,6 +68,8 @@ pub struct Needs {
     pub create: Option<Creation>,
     /// Other repositories that layers are mounted from.
     pub sources: Vec<Source>,
+    /// The profiles by which the registry has images signed when they are pushed (AWS Signer).
+    pub signing_profiles: Vec<String>,
 }
 
 /// A repository that layers are mounted from.
@@ -125,7 +127,8 @@ impl Needs {
         if self.knows_tags {
             actions.push("BatchGetImage");
         }
-        if self.patterns {
+        // Archived images are only described.
+        if self.knows_tags || self.patterns {
             actions.push("DescribeImages");
         }
         // Whether a tag may move, and where nothing is looked at, whether the repository is there.
@@ -169,10 +172,12 @@ impl Policy {
         let mut policy = Self { version: "2012-10-17", statement: Vec::new() };
         policy.allow("LogIn", "ecr", &["GetAuthorizationToken"], everything(!private.is_empty()));
         policy.allow("Push", "ecr", &[&PUSH[..], &needs.looking()].concat(), private.clone());
-        policy.allow("Create", "ecr", &needs.creating(), private);
+        policy.allow("Create", "ecr", &needs.creating(), private.clone());
         policy.allow("Encrypt", "kms", &["CreateGrant", "DescribeKey", "RetireGrant"], keys.collect());
         policy.allow("Mount", "ecr", &["BatchCheckLayerAvailability", "GetDownloadUrlForLayer"], sources(false));
         policy.allow("MountImage", "ecr", &["BatchGetImage", "GetDownloadUrlForLayer"], sources(true));
+        let profiles = if private.is_empty() { Vec::new() } else { needs.signing_profiles.clone() };
+        policy.allow("Sign", "signer", &["SignPayload"], profiles);
         policy.allow("LogInPublic", "ecr-public", &["GetAuthorizationToken"], everything(!public.is_empty()));
         policy.allow("BearPublic", "sts", &["GetServiceBearerToken"], everything(!public.is_empty()));
         policy.allow("PushPublic", "ecr-public", &PUSH, public);

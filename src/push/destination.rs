@@ -50,6 +50,8 @@ pub(super) struct Destination {
     pub(super) held: Vec<Held>,
     /// What the tags point at that exist.
     pub(super) there: Vec<(Tag, RemoteManifest)>,
+    /// The tags that lead to an archived image, with what is known of it; once tags are decided on, those that must not move.
+    pub(super) archived: Vec<(Tag, RemoteManifest)>,
     /// Whether tags may move, and whether that could be learned, once it was asked.
     pub(super) mutability: Option<Option<Mutability>>,
     /// The tags of them that may only be there if they point at this image, before that is known.
@@ -120,6 +122,7 @@ impl Destination {
             compression: request.compression,
             held: Vec::new(),
             there: Vec::new(),
+            archived: Vec::new(),
             mutability: None,
             fixed: Vec::new(),
             stays: Vec::new(),
@@ -315,6 +318,7 @@ impl Destination {
                 (Some(stay), _) => TagOutcome::of(stay),
                 (None, Some(there)) if there.digest == root.digest => TagOutcome::new(tag, root, TagFate::There),
                 (None, before) => {
+                    self.check_archived(tag, root.digest)?;
                     self.put_tag(tag, root).await?;
                     if let Some(before) = before {
                         let text = format!("{}:{tag} moved here from {}", self.name(), before.digest.short());

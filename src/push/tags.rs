@@ -7,8 +7,8 @@ use super::destination::Destination;
 use super::held::{in_time, said};
 use super::manifests::compose;
 use super::{Event, Events, Request, Reuse};
-use crate::ecr::{Existence, Mutability};
-use crate::error::{Error, Kind, Result};
+use crate::ecr::{Existence, Mutability, Place};
+use crate::error::{Code, Error, Kind, Result};
 use crate::image::{Content, Image};
 use crate::oci::{Digest, Tag};
 use crate::plan::{self, Key, Stored, Wanted};
@@ -77,14 +77,17 @@ impl Destination {
     pub(super) async fn look_at_tags(&mut self, request: &Request, events: &Events) -> Result<Found> {
         let looks = self.tags.iter().map(|tag| in_time(self.client.lookup(tag.as_str())));
         let looks = futures_util::future::join_all(looks).await;
-        let (mut found, mut unseen) = (Found::default(), Vec::new());
+        let (mut found, mut unseen, mut absent) = (Found::default(), Vec::new(), Vec::new());
         for (tag, look) in self.tags.iter().zip(looks) {
             match look {
                 Ok(Lookup::Found(root)) => {
                     found.exists = Some(true);
                     self.there.push((tag.clone(), root));
                 }
-                Ok(Lookup::NoImage) => found.exists = Some(true),
+                Ok(Lookup::NoImage) => {
+                    found.exists = Some(true);
+                    absent.push(tag.clone());
+                }
                 Ok(Lookup::NoRepository) => found.exists = found.exists.or(Some(false)),
                 Ok(Lookup::Unclear) => {}
                 Err(error) if error.answer().is_none() && error.kind() == Kind::Refused => return Err(error),
@@ -113,7 +116,33 @@ impl Destination {
                 Reuse::Off | Reuse::Cache => format!("what {tags} points at was not checked: {why}"),
             }));
         }
+        if self.wants_tags_seen(request) {
+            self.archived = self.archived_of(absent, events).await?;
+        }
         Ok(found)
+    }
+
+    /// The tags of these that lead to an archived image. A registry does not serve one, and says that there is no image.
+    async fn archived_of(&self, absent: Vec<Tag>, events: &Events) -> Result<Vec<(Tag, RemoteManifest)>> {
+        let Some((ecr, Place { host, repository })) = &self.ecr else { return Ok(Vec::new()) };
+        let asked = absent.iter().map(|tag| ecr.archived(&host.account, repository, tag));
+        let answers = futures_util::future::try_join_all(asked).await?;
+        let archived = absent.into_iter().zip(answers).filter_map(|(tag, answer)| {
+            let (digest, media_type) = answer?;
+            events(Event::Note(format!(
+                "{}:{tag} exists as {} and is archived: it cannot be pulled until it is restored or pushed again",
+                self.name(),
+                digest.short()
+            )));
+            // What it is made of cannot be read.
+            Some((tag, RemoteManifest { bytes: Vec::new().into(), digest, media_type }))
+        });
+        Ok(archived.collect())
+    }
+
+    /// The tags that exist, archived or not.
+    fn existing(&self) -> impl Iterator<Item = &(Tag, RemoteManifest)> {
+        self.there.iter().chain(&self.archived)
     }
 
     /// Whether what the tags point at has to be known where nothing is reused from it.
@@ -173,7 +202,7 @@ impl Destination {
         request: &Request,
         events: &Events,
     ) -> Result<()> {
-        if self.there.is_empty() || self.is_settled() {
+        if self.existing().next().is_none() || self.is_settled() {
             return Ok(());
         }
         let there: Vec<(Tag, RemoteManifest, Likeness)> = self
@@ -207,6 +236,17 @@ impl Destination {
                 },
             }
         }
+        for (tag, image) in std::mem::take(&mut self.archived) {
+            let may_move = request.if_exists == IfExists::Overwrite && !self.must_stay(&tag);
+            match (request.if_exists, root) {
+                (IfExists::Fail, _) => refused.push((tag, image.digest)),
+                (IfExists::Skip, _) => stays.push(Stay::of(&tag, &image, false)),
+                _ if may_move => {}
+                (_, Some(root)) if root != image.digest => refused.push((tag, image.digest)),
+                // The same image is restored. Where that is not known yet, it is when the tag is put.
+                _ => self.archived.push((tag, image)),
+            }
+        }
         if !refused.is_empty() {
             return Err(self.refusal(&refused, request));
         }
@@ -221,16 +261,16 @@ impl Destination {
     /// # Errors
     /// If one is not to be there at all.
     pub(super) fn judge_tags_ahead(&mut self, request: &Request, events: &Events) -> Result<()> {
-        if self.there.is_empty() {
+        if self.existing().next().is_none() {
             return Ok(());
         }
         match request.if_exists {
             IfExists::Fail => {
-                let there: Vec<_> = self.there.iter().map(|(tag, root)| (tag.clone(), root.digest)).collect();
+                let there: Vec<_> = self.existing().map(|(tag, root)| (tag.clone(), root.digest)).collect();
                 return Err(self.refusal(&there, request));
             }
             IfExists::Skip => {
-                let stays: Vec<Stay> = self.there.iter().map(|(tag, root)| Stay::of(tag, root, false)).collect();
+                let stays: Vec<Stay> = self.existing().map(|(tag, root)| Stay::of(tag, root, false)).collect();
                 self.say_what_stays(&stays, events);
                 self.stays = stays;
             }
@@ -260,6 +300,23 @@ impl Destination {
             }
         }
         Ok(())
+    }
+
+    /// Checks that an archived image under a tag which must not move is the one that is put there.
+    ///
+    /// # Errors
+    /// If it is another one.
+    pub(super) fn check_archived(&self, tag: &Tag, root: Digest) -> Result<()> {
+        match self.archived.iter().find(|(archived, _)| archived == tag) {
+            Some((_, image)) if image.digest != root => {
+                let (name, archived) = (self.name(), image.digest);
+                Err(Error::new(Kind::Refused, format!("{name}:{tag} exists as {archived}, which is another image"))
+                    .code(Code::TagImmutable)
+                    .because("that image is archived, and this one has another digest")
+                    .hint("Push under another tag."))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn must_stay(&self, tag: &Tag) -> bool {

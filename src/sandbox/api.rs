@@ -337,7 +337,9 @@ fn batch_get_image(server: &Server, request: GetImages) -> Outcome {
     let (mut images, mut failures) = (Vec::new(), Vec::new());
     look(server, &name, |repo| {
         for id in &request.image_ids {
-            match id.find(repo) {
+            let archived = ("ImageNotFound", "Requested image not found");
+            let found = id.find(repo);
+            match found.and_then(|it| if repo.archived.contains(&it.0) { Err(archived) } else { Ok(it) }) {
                 Ok((digest, image)) => {
                     let id = ImageId { image_digest: Some(digest.to_string()), ..id.clone() };
                     images.push(json!({
@@ -370,19 +372,25 @@ struct DescribeImages {
 #[serde(rename_all = "camelCase")]
 struct DescribeImagesFilter {
     tag_status: Option<String>,
+    image_status: Option<String>,
 }
 
 fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
     let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
     let page = Page::of(server, request.max_results, request.next_token.as_deref())?;
+    let filter = request.filter.as_ref();
+    // Without a filter only images that are active are described (ECR API reference, DescribeImagesFilter).
+    let status = filter.and_then(|filter| filter.image_status.as_deref()).unwrap_or("ACTIVE");
     let mut details = look(server, &name, |repo| {
+        let status_of = |digest: &Digest| if repo.archived.contains(digest) { "ARCHIVED" } else { "ACTIVE" };
+        let is_wanted = |digest: &Digest| status == "ANY" || status_of(digest) == status;
         let describe = |digest: &Digest, image: &Image| {
             let tags: Vec<&String> = repo.tags.iter().filter(|(_, to)| *to == digest).map(|(tag, _)| tag).collect();
             let mut detail = json!({
                 "registryId": server.account, "repositoryName": name, "imageDigest": digest,
                 "imageSizeInBytes": image.facts.layers_size, "imagePushedAt": epoch(image.pushed),
                 "imageManifestMediaType": image.media_type, "artifactMediaType": image.facts.artifact_type,
-                "imageStatus": "ACTIVE",
+                "imageStatus": status_of(digest),
             });
             if !tags.is_empty() {
                 detail["imageTags"] = json!(tags);
@@ -392,9 +400,15 @@ fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
         match &request.image_ids {
             Some(ids) => ids
                 .iter()
-                .map(|id| id.find(repo).map(|(digest, image)| describe(&digest, image)).map_err(|_| id.clone()))
+                .map(|id| match id.find(repo) {
+                    Ok((digest, image)) if is_wanted(&digest) => Ok(describe(&digest, image)),
+                    _ => Err(id.clone()),
+                })
                 .collect::<Result<Vec<_>, _>>(),
-            None => Ok(repo.images.iter().map(|(digest, image)| describe(digest, image)).collect()),
+            None => {
+                let wanted = repo.images.iter().filter(|(digest, _)| is_wanted(digest));
+                Ok(wanted.map(|(digest, image)| describe(digest, image)).collect())
+            }
         }
     })?
     .map_err(|id| {
@@ -407,7 +421,7 @@ fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
         );
         Exception::new("ImageNotFoundException", message)
     })?;
-    match request.filter.and_then(|filter| filter.tag_status).as_deref() {
+    match filter.and_then(|filter| filter.tag_status.as_deref()) {
         Some("TAGGED") => details.retain(|detail| detail.get("imageTags").is_some()),
         Some("UNTAGGED") => details.retain(|detail| detail.get("imageTags").is_none()),
         _ => {}

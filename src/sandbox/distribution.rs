@@ -214,7 +214,9 @@ async fn put_manifest(
         let place = Place { repository: name, account: &server.account, repo };
         let facts = manifest::judge(&bytes, &media_type, &rules.manifest, &place)?;
         subject = facts.subject;
-        if let Some(tag) = tag.as_ref().filter(|tag| repo.tags.contains_key(tag.as_str()))
+        // What is archived and pushed again is restored.
+        let restores = |tag: &Tag| repo.tags.get(tag.as_str()) == Some(&digest) && repo.archived.contains(&digest);
+        if let Some(tag) = tag.as_ref().filter(|tag| repo.tags.contains_key(tag.as_str()) && !restores(tag))
             && (rules.immutable || repo.settings.is_immutable(tag.as_str()))
         {
             return Err(immutable(rules.immutable_words, tag, name));

@@ -213,6 +213,11 @@ impl Sandbox {
         found.flatten()
     }
 
+    /// Archives the image under a tag (or digest) until it is pushed again. `false`: there is none.
+    pub fn archive(&self, repository: &str, tag: &str) -> bool {
+        repository.parse().is_ok_and(|name| self.server.store.archive(&name, tag))
+    }
+
     /// The bytes of a blob, if they were kept.
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
         let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());

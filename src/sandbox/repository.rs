@@ -22,6 +22,9 @@ pub(super) struct Repo {
     pub(super) blobs: HashMap<Digest, Blob>,
     pub(super) images: BTreeMap<Digest, Image>,
     pub(super) tags: BTreeMap<String, Digest>,
+    /// The images that were archived. The registry does not serve them; the API describes them, and a push restores them
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html>).
+    pub(super) archived: BTreeSet<Digest>,
 }
 
 impl Repo {
@@ -32,11 +35,17 @@ impl Repo {
             blobs: HashMap::new(),
             images: BTreeMap::new(),
             tags: BTreeMap::new(),
+            archived: BTreeSet::new(),
         }
     }
 
-    /// The image that a tag or a digest names.
+    /// The image that a tag or a digest names, unless it is archived.
     pub(super) fn image(&self, reference: &str) -> Option<(Digest, &Image)> {
+        self.any_image(reference).filter(|(digest, _)| !self.archived.contains(digest))
+    }
+
+    /// The image that a tag or a digest names, archived or not.
+    pub(super) fn any_image(&self, reference: &str) -> Option<(Digest, &Image)> {
         let digest = match reference.parse() {
             Ok(digest) => digest,
             Err(_) => *self.tags.get(reference)?,

@@ -191,6 +191,15 @@ impl Store {
         }
     }
 
+    /// Archives an image, as a lifecycle policy might. `false`: there is none.
+    pub(super) fn archive(&self, name: &Repository, reference: &str) -> bool {
+        let mut inner = self.lock();
+        let Some(repo) = inner.repositories.get_mut(name) else { return false };
+        let Some(digest) = repo.any_image(reference).map(|(digest, _)| digest) else { return false };
+        repo.archived.insert(digest);
+        true
+    }
+
     pub(super) fn open_uploads(&self) -> usize {
         self.lock().uploads.len()
     }
@@ -250,6 +259,7 @@ impl Store {
             folder.write_blob(name, &digest, &image.bytes)?;
         }
         repo.images.entry(digest).or_insert(image);
+        repo.archived.remove(&digest);
         if let Some(tag) = tag {
             repo.tags.insert(tag.as_str().to_owned(), digest);
         }

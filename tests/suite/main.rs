@@ -45,6 +45,7 @@ mod traffic;
 mod workshop;
 mod written;
 
+mod archived;
 mod archives;
 mod chunks;
 mod compression;

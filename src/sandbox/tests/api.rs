@@ -312,3 +312,26 @@ async fn an_upload_can_be_opened_and_is_that_of_the_other_face() {
     assert_eq!(opened.json()["partSize"], 10_485_760);
     assert_eq!(bench.sandbox.open_uploads(), 1);
 }
+
+#[tokio::test]
+async fn an_archived_image_is_described_where_it_is_asked_for_and_not_served() {
+    let bench = Bench::new().await;
+    let manifest = bench.image(b"layer").await;
+    let put = bench.put_manifest("1", OCI_MANIFEST, &manifest).await;
+    assert_eq!(put.status, 201);
+    let digest = Digest::of(manifest.to_string().as_bytes()).to_string();
+    assert!(bench.sandbox.archive("team/app", "1") && !bench.sandbox.archive("team/app", "2"));
+    let describe = |status: Option<&str>| {
+        let mut request = json!({"repositoryName": "team/app", "imageIds": [{"imageTag": "1"}]});
+        if let Some(status) = status {
+            request["filter"] = json!({"imageStatus": status});
+        }
+        bench.api("DescribeImages", request)
+    };
+    assert_eq!(describe(None).await.exception().1, "ImageNotFoundException");
+    let details = describe(Some("ANY")).await.json()["imageDetails"].clone();
+    assert_eq!((&details[0]["imageStatus"], &details[0]["imageDigest"]), (&json!("ARCHIVED"), &json!(digest)));
+    let ids = json!({"repositoryName": "team/app", "imageIds": [{"imageTag": "1"}]});
+    assert_eq!(bench.api("BatchGetImage", ids).await.json()["failures"][0]["failureCode"], "ImageNotFound");
+    assert_eq!(bench.call("GET", "/v2/team/app/manifests/1").await.status, 404);
+}
