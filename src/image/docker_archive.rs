@@ -67,6 +67,13 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
         if used {
             continue;
         }
+        if let Some(manifest) = root.manifests().into_iter().find(|manifest| manifest.contradicts_config()) {
+            let config = manifest.config.digest.short();
+            contents.note(format!(
+                "index.json lists the layers of {config} in another order than its config does; the order of manifest.json \
+                 and the config is pushed"
+            ));
+        }
         match root.names.iter().find_map(|name| Some((name, *saved_names.get(&canonical(name))?))) {
             None if root.read.is_ok() || !root.names.is_empty() => root.add_to(&mut contents),
             Some((name, true)) if root.read.is_err() => {
@@ -161,7 +168,7 @@ fn unsupported(path: &str, codec: Codec) -> Error {
         .hint("Write the archive with uncompressed layers, as docker save does; they are compressed while they upload.")
 }
 
-/// The manifest that index.json leads to and that has this config. Where several have it (the same image once packed
+/// The manifest that index.json leads to and that has this config, in the order of layers that the config has. Where several have it (the same image once packed
 /// and once plain), names decide, then equal layers, then whether all of its index is here.
 fn stated<'r>(
     paths: &[String],
@@ -175,7 +182,8 @@ fn stated<'r>(
     };
     let mut best = None;
     for (at, root) in roots.iter().enumerate() {
-        for manifest in root.manifests().into_iter().filter(|manifest| manifest.config.digest == config) {
+        let is_its = |manifest: &&Manifest| manifest.config.digest == config && !manifest.contradicts_config();
+        for manifest in root.manifests().into_iter().filter(is_its) {
             let score = score(at, root, manifest);
             if best.as_ref().is_none_or(|(other, _)| score > *other) {
                 best = Some((score, (at, manifest)));

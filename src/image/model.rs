@@ -278,6 +278,15 @@ impl Index {
 }
 
 impl Manifest {
+    /// Returns whether it lists an uncompressed layer in another place than its config, as those of Docker 25.0.0 do
+    /// (<https://github.com/moby/moby/issues/47150>): the digest of an uncompressed layer is its diff_id.
+    pub(super) fn contradicts_config(&self) -> bool {
+        let is_uncompressed = |layer: &&Layer| layer.packing == Packing::Plain && layer.is_tar();
+        let hashes =
+            self.layers.iter().filter(is_uncompressed).filter_map(|it| Some((it.digest?.hash(), it.diff_id?.hash())));
+        hashes.into_iter().any(|(digest, diff_id)| digest != diff_id)
+    }
+
     /// Returns whether the archive does not contain all layers. The repository must have the others.
     pub fn lacks_layers(&self) -> bool {
         self.layers.iter().any(|layer| layer.bytes.is_missing())

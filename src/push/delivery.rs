@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::destination::Destination;
 use super::outcome::label;
 use super::{Event, Events, Request};
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::image::{Config, Manifest};
 use crate::layer::{Course, Packed, Pool, pack};
 use crate::plan::{Stored, Wanted};
@@ -226,6 +226,19 @@ impl Drop for Feeding {
 pub(super) fn gone(wanted: &Wanted) -> Error {
     let what = format!("layer {} has gone by and cannot be read again", label(wanted));
     Error::new(Kind::Unavailable, what).hint("Run the same command again: what has arrived is not sent again.")
+}
+
+/// A layer of a stream that the image turned out to need in another form than it was sent in. Without another option a
+/// rerun ends here, too.
+pub(super) fn streamed_otherwise(wanted: &Wanted) -> Error {
+    Error::input(format!("cannot push layer {} of the streamed archive as its manifest lists it", label(wanted)))
+        .code(Code::ArchiveUnsupported)
+        .because("uncompressed layers were compressed while they were read, before the manifest came")
+        .hint(
+            Advice::new("Push the archive from a file, or choose what happens to uncompressed layers")
+                .setting_with("compression", "keep")
+                .setting_with("compression", "gzip"),
+        )
 }
 
 /// A layer that neither the archive nor the repository has.

@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use super::bench::{Run, Running, testdata};
 use super::ecr::Ecr;
-use super::source::sha256;
+use super::pushed::Pushed;
+use super::source::{plain, sha256};
 
 /// Pushes an archive from its file or folder, and through a pipe, each into a repository of its own.
 #[track_caller]
@@ -124,4 +125,41 @@ fn layers_that_a_layout_leaves_out_are_taken_from_the_repository() {
         drop(ecr.run(&[&testdata("reported/base-left-out"), "team/app:1"]).exits(0));
         has(ecr, &expected);
     });
+}
+
+#[test]
+fn manifest_json_decides_where_the_order_of_layers_is_contradicted() {
+    let layers = |name: &str| -> serde_json::Value {
+        let mut tar = tar::Archive::new(std::fs::File::open(testdata(&format!("reported/{name}"))).unwrap());
+        let entry = tar.entries().unwrap().map(Result::unwrap).find(|it| it.path().unwrap().ends_with("manifest.json"));
+        let list: serde_json::Value = serde_json::from_reader(entry.unwrap()).unwrap();
+        list[0]["Layers"].clone()
+    };
+    let expected = layers("docker-25.0.0-order.tar");
+    both_ways("docker-25.0.0-order.tar", &[], |ecr, run| {
+        drop(run.exits(0));
+        let pushed = Pushed::of_sandbox(ecr, "team/app", "1");
+        let layers = pushed.manifests()[0]["layers"].as_array().unwrap().clone();
+        let hashes: Vec<_> = layers.iter().map(|it| sha256(&plain(&pushed.blob(it)))).collect();
+        let hex = |path: &serde_json::Value| path.as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let expected = expected.as_array().unwrap().iter().map(|path| format!("sha256:{}", hex(path)));
+        assert_eq!(hashes, expected.collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn uncompressed_layers_of_a_layout_arrive_from_a_file_and_a_pipe_names_the_option() {
+    let expected = root_of("uncompressed-oci.tar");
+    let path = testdata("reported/uncompressed-oci.tar");
+    let ecr = Ecr::new();
+    drop(ecr.run(&[&path, "team/app:1"]).exits(0));
+    has(&ecr, &expected);
+    let ecr = Ecr::new();
+    let push = |options: &[&str]| {
+        let command = ecr.command(&[&["-", "team/app:1"], options].concat());
+        Running::fed(command, piped(tar_of(&path))).end()
+    };
+    drop(push(&[]).exits(1).says(&["Push the archive from a file", ": --compression keep or --compression gzip"]));
+    drop(push(&["--compression", "keep"]).exits(0));
+    has(&ecr, &expected);
 }

@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::super::delivery::{gone, missing};
+use super::super::delivery::{missing, streamed_otherwise};
 use super::super::outcome::label;
 use super::super::{Event, Events, IfExists, Planned, Request, reasons};
 use super::{Blobs, Destination, LayerState, QUESTIONS_AT_ONCE, State};
@@ -62,10 +62,7 @@ impl Destination {
         let (known, wanted): (Vec<Wanted>, Vec<Wanted>) =
             wanted.iter().cloned().partition(|wanted| passed.iter().any(|layer| layer.wanted.key == wanted.key));
         if let Some(wanted) = wanted.iter().find(|wanted| wanted.layer.bytes.has_passed()) {
-            return Err(gone(wanted).hint(
-                "What it is was known only later. Write the archive to a file and push that, or say how plain layers are \
-                 packed, with --compression.",
-            ));
+            return Err(streamed_otherwise(wanted));
         }
         // Where every digest is stated, other images have nothing to tell. What went by has been looked at.
         let is_open = !wanted.iter().all(Wanted::is_stated) && self.held.is_empty();
