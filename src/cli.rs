@@ -312,7 +312,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let request = Request {
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
-        choice: choice(args.image, args.image_id, named_image)?,
+        choice: choice(args.image, args.image_id, args.index, named_image)?,
         part: Part { platforms, attestations },
         expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
         referrers: args.referrers,

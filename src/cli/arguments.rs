@@ -36,6 +36,9 @@ pub(super) struct Options {
     /// Image of the archive to push, by ID or the start of it
     #[arg(long, value_name = "ID", conflicts_with = "image", help_heading = "Source")]
     pub(super) image_id: Option<String>,
+    /// Push all images of an OCI layout as one multi-platform image, with index.json as its index
+    #[arg(long, conflicts_with_all = ["image", "image_id"], help_heading = "Source")]
+    pub(super) index: bool,
     /// Platform to push of an image for several: OS/ARCH or OS/ARCH/VARIANT; its manifest, without the index
     #[arg(long, value_name = "PLATFORM", conflicts_with = "present_platforms", help_heading = "Source")]
     pub(super) platform: Option<String>,

@@ -50,6 +50,9 @@ pub(super) struct InspectArgs {
     /// Image of the archive to show, by ID or the start of it
     #[arg(long, value_name = "ID", conflicts_with = "image")]
     image_id: Option<String>,
+    /// All images of an OCI layout, as one multi-platform image
+    #[arg(long, conflicts_with_all = ["image", "image_id"])]
+    index: bool,
     /// Platform to show of an image for several: OS/ARCH or OS/ARCH/VARIANT
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
@@ -67,7 +70,7 @@ pub(super) struct InspectArgs {
 impl InspectArgs {
     /// What they mean, where this runs.
     pub(super) fn read(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Inspect> {
-        let Self { archive: path, image, image_id, platform, verify, output, temp_dir } = self;
+        let Self { archive: path, image, image_id, index, platform, verify, output, temp_dir } = self;
         let platforms = match platform {
             Some(platform) => Platforms::One(platform.parse()?),
             None => Platforms::All,
@@ -75,7 +78,7 @@ impl InspectArgs {
         let (archive, named_image) = transports::source(path)?;
         Ok(Inspect {
             archive,
-            choice: choice(image, image_id, named_image)?,
+            choice: choice(image, image_id, index, named_image)?,
             part: Part { platforms, ..Part::default() },
             temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir),
             verify,

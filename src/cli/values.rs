@@ -20,9 +20,15 @@ pub(super) fn given(option: &str, value: String) -> Result<String> {
     }
 }
 
-/// The image that is meant: by an option, or by the transport that the archive is written with.
-pub(super) fn choice(image: Option<String>, image_id: Option<String>, of_transport: Option<String>) -> Result<Choice> {
+/// The image that is meant: by an option, or by the transport that the archive is written with. `index` asks for all.
+pub(super) fn choice(
+    image: Option<String>,
+    image_id: Option<String>,
+    index: bool,
+    of_transport: Option<String>,
+) -> Result<Choice> {
     match (image, image_id, of_transport) {
+        (None, None, None) if index => Ok(Choice::Index),
         (Some(_), _, Some(name)) | (_, Some(_), Some(name)) => {
             Err(Error::usage(format!("the archive argument names the image {name}, and an option names an image, too"))
                 .code(Code::OptionConflict)

@@ -17,6 +17,8 @@ pub enum Choice {
     Id(String),
     /// By name, as Docker reads names: `app` is `docker.io/library/app:latest`.
     Name(String),
+    /// All that a layout's index.json lists, as one image for several platforms.
+    Index,
     /// There is only one.
     Only,
 }
@@ -58,6 +60,7 @@ impl Archive {
         match choice {
             Choice::Id(id) => self.select_id(id, part),
             Choice::Name(name) => self.select_name(name, part),
+            Choice::Index => self.layout_index(),
             Choice::Only => self.select_only(part),
         }
     }
@@ -75,7 +78,8 @@ impl Archive {
             return Err(Error::usage(format!("{holds}, and none is for {platform}")).hint(choices(&platforms)));
         }
         let broken = listed(self.unusable.iter(), |it| format!("\n  ({} cannot be pushed)", it.label()));
-        let options = self.options("Choose one:", images.into_iter()) + &broken;
+        let all = if self.has_layout_index() { "\n  --index  (all of them, as one multi-platform image)" } else { "" };
+        let options = self.options("Choose one:", images.into_iter()) + &broken + all;
         Err(Error::usage(format!("{holds}, and none is chosen")).hint(options))
     }
 
@@ -168,7 +172,7 @@ impl Archive {
     }
 
     /// A line for each image: the option that chooses it, and what it is.
-    fn options<'a>(&self, title: &str, images: impl Iterator<Item = &'a Image>) -> String {
+    pub(super) fn options<'a>(&self, title: &str, images: impl Iterator<Item = &'a Image>) -> String {
         let line = |image: &'a Image| {
             let platforms: Vec<_> = image.content.platforms().iter().map(ToString::to_string).collect();
             let platforms = platforms.join(", ");

@@ -31,7 +31,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             .hint("Save fewer of them at once."));
     }
     let layout = Layout::new(&mut documents, Naming::Oci, Author::DockerSave);
-    let (mut roots, belongings) = layout.read()?.unwrap_or_default();
+    let (mut roots, belongings) = layout.read()?.map(|(roots, belongings, _)| (roots, belongings)).unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
         return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);

@@ -12,6 +12,7 @@ mod docker_archive;
 mod document;
 mod foreign;
 mod guess;
+mod layout_index;
 mod model;
 mod naming;
 mod oci_layout;
@@ -33,7 +34,7 @@ use std::fmt;
 
 pub use crate::error::shown;
 use crate::error::{Error, Result};
-use crate::oci::Digest;
+use crate::oci::{Digest, OriginalManifest};
 
 pub use choice::Choice;
 pub use compose::{Became, StoredLayer, as_it_lies, check, index, manifest};
@@ -67,6 +68,8 @@ pub struct Archive {
     pub unusable: Vec<Unusable>,
     /// What belongs to the images.
     belongings: referrers::Belongings,
+    /// The index.json of an OCI layout.
+    index_json: Option<OriginalManifest>,
 }
 
 /// How an archive is written.
@@ -119,7 +122,7 @@ pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
             (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
         }
     };
-    let Contents { mut images, mut notes, unusable, is_partial, belongings, .. } = contents;
+    let Contents { mut images, mut notes, unusable, is_partial, belongings, index_json, .. } = contents;
     for image in &mut images {
         let mut said = HashSet::new();
         image.names.retain(|name| said.insert(name.clone()));
@@ -136,7 +139,7 @@ pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
         notes.push(format!("{source} has no end mark, though it holds all that it lists"));
     }
     notes.splice(..0, spooled);
-    Ok(Archive { source: source.clone(), images, format, notes, unusable, belongings })
+    Ok(Archive { source: source.clone(), images, format, notes, unusable, belongings, index_json })
 }
 
 impl Archive {
@@ -190,6 +193,8 @@ struct Contents {
     /// Whether something was left out because it is not there.
     is_partial: bool,
     belongings: referrers::Belongings,
+    /// The index.json of an OCI layout.
+    index_json: Option<OriginalManifest>,
 }
 
 impl Contents {

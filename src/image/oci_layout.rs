@@ -48,12 +48,13 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     }
     let mut contents = Contents::default();
     let found = Layout::new(&mut documents, Naming::Oci, Author::Layout).read()?;
-    let (roots, referrers) =
+    let (roots, referrers, index_json) =
         found.ok_or_else(|| Error::input("the archive is an OCI layout without index.json").hint(INCOMPLETE))?;
     for root in roots {
         root.add_to(&mut contents);
     }
     contents.belong(referrers);
+    contents.index_json = Some(index_json);
     Ok(contents)
 }
 
@@ -134,10 +135,10 @@ impl<'d, 'a> Layout<'d, 'a> {
         Self { documents, naming, author, followed: 0, named: HashSet::new() }
     }
 
-    /// Everything that index.json names, one root per digest, and apart from it what belongs to others; `None` without
-    /// an index.json.
-    pub(super) fn read(mut self) -> Result<Option<(Vec<Root>, Belongings)>> {
-        let Some((bytes, _)) = self.documents.find(INDEX_JSON, MAX_LIST)? else { return Ok(None) };
+    /// Everything that index.json names, one root per digest, apart from it what belongs to others, and index.json itself;
+    /// `None` without an index.json.
+    pub(super) fn read(mut self) -> Result<Option<(Vec<Root>, Belongings, OriginalManifest)>> {
+        let Some((bytes, digest)) = self.documents.find(INDEX_JSON, MAX_LIST)? else { return Ok(None) };
         let listing = document(&bytes, INDEX_JSON)?;
         if listing
             .media_type
@@ -160,7 +161,9 @@ impl<'d, 'a> Layout<'d, 'a> {
             roots.push(self.root(names, descriptor, &user));
         }
         let unlisted = self.unlisted();
-        Ok(Some(sort_out(roots, unlisted)))
+        let (roots, referrers) = sort_out(roots, unlisted);
+        let index_json = OriginalManifest { bytes, digest, media_type: MediaType::INDEX.0.to_owned(), subject: None };
+        Ok(Some((roots, referrers, index_json)))
     }
 
     /// Follows one descriptor as far as it leads; `user` is what names it.

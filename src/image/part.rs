@@ -245,7 +245,7 @@ fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a 
 }
 
 /// Whether it is an image and not another artifact: its config is one of an image.
-fn is_image(content: &Content) -> bool {
+pub(super) fn is_image(content: &Content) -> bool {
     match content {
         Content::Manifest(manifest) => {
             manifest.config.media_type.as_deref().is_none_or(|it| MediaType(it).is_image_config())

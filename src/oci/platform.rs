@@ -3,16 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use crate::error::{Error, Result, shown};
 
 /// An operating system and a processor, `OS/ARCH[/VARIANT]`, in containerd's normal form: what runs the same is equal,
 /// so `linux/arm64` is `linux/arm64/v8` and `linux/arm` is `linux/arm/v7`
 /// (<https://github.com/containerd/platforms/blob/v1.0.0-rc.1/database.go>).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Platform {
-    os: String,
     architecture: String,
+    os: String,
     /// Empty if there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     variant: String,
 }
 

@@ -163,3 +163,54 @@ fn uncompressed_layers_of_a_layout_arrive_from_a_file_and_a_pipe_names_the_optio
     drop(push(&["--compression", "keep"]).exits(0));
     has(&ecr, &expected);
 }
+
+#[test]
+fn index_json_is_pushed_as_the_index_of_its_images() {
+    let path = testdata("reported/index-json-is-the-index");
+    let index = std::fs::read(format!("{path}/index.json")).unwrap();
+    is_ambiguous("index-json-is-the-index", "\n  --index  (all of them, as one multi-platform image)");
+    both_ways("index-json-is-the-index", &["--index"], |ecr, run| {
+        drop(run.exits(0));
+        has(ecr, &index);
+        let pushed = Pushed::of_sandbox(ecr, "team/app", "1");
+        assert_eq!(pushed.platforms(), ["linux/amd64", "linux/arm64"]);
+    });
+}
+
+/// A folder that skopeo filled one platform after the other: index.json has no platforms, the configs have.
+#[test]
+fn an_index_gets_the_platforms_of_the_configs() {
+    let ecr = Ecr::new();
+    let folder = ecr.bench.scratch("layout");
+    let source = testdata("reported/index-json-is-the-index");
+    let run = std::process::Command::new("cp").args(["-r", &source, &folder]).status().unwrap();
+    assert!(run.success());
+    let path = format!("{folder}/index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let listed = index["manifests"].as_array_mut().unwrap();
+    listed.iter_mut().for_each(|descriptor| drop(descriptor.as_object_mut().unwrap().remove("platform")));
+    std::fs::write(&path, index.to_string()).unwrap();
+    drop(ecr.run(&[&folder, "team/app:1", "--index"]).exits(0));
+    let (_, bytes, media_type) = ecr.image("team/app", "1").unwrap();
+    assert_eq!(media_type, "application/vnd.oci.image.index.v1+json");
+    let pushed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let architectures = pushed["manifests"].as_array().unwrap().iter().map(|it| it["platform"]["architecture"].clone());
+    assert_eq!(architectures.collect::<Vec<_>>(), ["amd64", "arm64"]);
+
+    // Two images for one platform make no index.
+    let listed = index["manifests"].as_array_mut().unwrap();
+    listed[1]["platform"] = serde_json::json!({"os": "linux", "architecture": "amd64"});
+    std::fs::write(&path, index.to_string()).unwrap();
+    let run = ecr.run(&[&folder, "team/app:2", "--index"]).exits(1).prints("");
+    drop(run.says(&["several images of", "are for linux/amd64, so they make no index"]));
+}
+
+/// Rejected with exit code 2 and a hint that has this line.
+#[track_caller]
+fn is_ambiguous(name: &str, line: &str) {
+    both_ways(name, &[], |ecr, run| {
+        let run = run.exits(2).prints("");
+        assert!(run.stderr.contains(line), "{}", run.stderr);
+        ecr.has_no_image("1");
+    });
+}

@@ -1,0 +1,112 @@
+//! A layout's index.json as an image for several platforms.
+//!
+//! index.json is a table of contents, and most often of one image. Where it lists an image for each platform (apko, folders
+//! that skopeo filled one platform after the other, layouts made by hand), it can be pushed as their index.
+
+use super::document::{MAX_MANIFEST, TOO_LARGE, document, role};
+use super::model::{Absent, Child, Content, Image, Index, Role};
+use super::part::is_image;
+use super::{Archive, INDEX_JSON};
+use crate::error::{Code, Error, Result};
+use crate::oci::{Digest, OriginalManifest, Platform};
+
+impl Archive {
+    /// Returns everything that index.json lists as one image: index.json itself where it states the platform of each, else
+    /// with the platforms of the configs.
+    ///
+    /// # Errors
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if the archive is no OCI layout, and of
+    /// [`Kind::Input`](crate::error::Kind::Input) if two images are for the same platform, or are for none.
+    pub(super) fn layout_index(&self) -> Result<Image> {
+        let Some(stated) = &self.index_json else {
+            return Err(Error::usage(format!(
+                "{} is not an OCI layout, so it has no index of its images",
+                self.source
+            )));
+        };
+        if stated.bytes.len() as u64 > MAX_MANIFEST {
+            return Err(Error::input(format!("{INDEX_JSON} of the archive is too large for an index")).hint(TOO_LARGE));
+        }
+        let mut index = Index { stated: stated.clone(), children: Vec::new(), absent: Vec::new() };
+        for descriptor in document(&stated.bytes, INDEX_JSON)?.manifests.unwrap_or_default() {
+            let Some(digest) = descriptor.digest.sha256() else {
+                return Err(self.cannot_push(&descriptor.digest.to_string()));
+            };
+            let listed = role(&descriptor);
+            match self.listed(digest) {
+                Ok(content) => index.children.push(Child { role: listed.of(&content), content }),
+                Err(error) => index.absent.push(Absent { role: listed, digest, error }),
+            }
+        }
+        self.check_platforms(&index)?;
+        index.stated = with_platforms(&index)?;
+        Ok(Image::new(Vec::new(), Content::Index(Box::new(index))))
+    }
+
+    /// Whether everything that index.json lists has a platform of its own, so that it can be pushed as one image.
+    pub(super) fn has_layout_index(&self) -> bool {
+        self.images.len() > 1 && self.layout_index().is_ok()
+    }
+
+    /// What index.json lists under this digest.
+    fn listed(&self, digest: Digest) -> Result<Content> {
+        let is_it = |content: &Content| content.stated().is_some_and(|stated| stated.digest == digest);
+        if let Some(image) = self.images.iter().find(|image| is_it(&image.content)) {
+            return Ok(image.content.clone());
+        }
+        if let Some(referrer) = self.referrer_as_image(|referrer| is_it(&referrer.content)) {
+            return Ok(referrer.content);
+        }
+        let unusable = self.unusable.iter().find(|unusable| unusable.id == Some(digest));
+        Err(unusable.map_or_else(|| self.cannot_push(&digest.short()), |unusable| unusable.error.clone()))
+    }
+
+    fn cannot_push(&self, digest: &str) -> Error {
+        Error::input(format!("{INDEX_JSON} of {} lists {digest}, which cannot be pushed", self.source))
+            .code(Code::ArchiveUnsupported)
+    }
+
+    /// An index with two images for one platform has one that nobody can pull by it.
+    fn check_platforms(&self, index: &Index) -> Result<()> {
+        let mut platforms: Vec<&Platform> = Vec::new();
+        for (platform, _) in index.images().into_iter().filter(|(_, content)| is_image(content)) {
+            let Some(platform) = platform else {
+                let what = format!("an image of {} states no platform, so it cannot be part of an index", self.source);
+                return Err(Error::input(what)
+                    .code(Code::ImageAmbiguous)
+                    .hint(self.options("Choose one:", self.images.iter())));
+            };
+            if platforms.iter().any(|known| known.matches(platform)) {
+                let what = format!("several images of {} are for {platform}, so they make no index", self.source);
+                return Err(Error::input(what)
+                    .code(Code::ImageAmbiguous)
+                    .hint(self.options("Choose one:", self.images.iter())));
+            }
+            platforms.push(platform);
+        }
+        Ok(())
+    }
+}
+
+/// The index with a platform for each image that it lists: a runtime that pulls it chooses by that.
+fn with_platforms(index: &Index) -> Result<OriginalManifest> {
+    let mut changed = false;
+    let edited = index.stated.edit(|json| {
+        for descriptor in json.get_mut("manifests")?.as_array_mut()? {
+            if descriptor.get("platform").is_some_and(|platform| !platform.is_null()) {
+                continue;
+            }
+            let digest = descriptor.get("digest")?.as_str()?;
+            let is_it = |child: &&Child| child.content.stated().is_some_and(|it| it.digest.to_string() == digest);
+            let Some(Child { role: Role::Image(Some(platform)), content }) = index.children.iter().find(is_it) else {
+                continue;
+            };
+            if is_image(content) {
+                descriptor.as_object_mut()?.insert("platform".into(), serde_json::to_value(platform).ok()?);
+                changed = true;
+            }
+        }
+        Some(())
+    })?;
+    Ok(if changed { edited } else { index.stated.clone() })
+}
