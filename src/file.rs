@@ -10,7 +10,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the other end of a pipe may be silent.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much is written to a pipe at once: that much fits where it is ready (`PIPE_BUF`, of which POSIX asks 512).
+const PIECE: usize = 512;
 
 /// Identifies a file or a folder, whatever path leads to it.
 ///
@@ -84,14 +87,14 @@ pub fn open(path: &Path) -> io::Result<File> {
     without_waiting(options.read(true)).open(path)
 }
 
-/// Reads a file of at most `most` bytes. A pipe may take [`PATIENCE`].
+/// Reads a file of at most `most` bytes. A pipe may take twice [`PATIENCE`].
 ///
 /// # Errors
 /// Of [`FileTooLarge`](io::ErrorKind::FileTooLarge) if it has more bytes, of [`TimedOut`](io::ErrorKind::TimedOut) if
 /// they do not come in time.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    Timed::new(open(path)?, PATIENCE).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Timed::new(open(path)?, 2 * PATIENCE).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
     }
@@ -114,12 +117,12 @@ pub fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File>
     }
 }
 
-/// Writes all of `bytes`. Waits [`PATIENCE`] at most for a pipe that is full.
+/// Writes all of `bytes`. Waits [`PATIENCE`] each time for a pipe that is full.
 pub fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
-    let until = Instant::now() + PATIENCE;
+    let most = if file.metadata()?.is_file() { usize::MAX } else { PIECE };
     while !bytes.is_empty() {
-        wait(file, For::Writing, until)?;
-        match file.write(bytes) {
+        wait(file, For::Writing, Instant::now() + PATIENCE)?;
+        match file.write(&bytes[..bytes.len().min(most)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show};
-use ecr_push::error::{Error, Kind, Result};
+use ecr_push::error::{Code, Error, Kind, Result};
+use ecr_push::file;
 use ecr_push::image::{self, Source, Spool};
 use ecr_push::inspect::{Inspection, verify};
 use ecr_push::log::{Entry, Format, harmless};
@@ -56,7 +57,8 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Push(mut push) => {
-            push.request.login = push.username.take().map(password_of).transpose()?;
+            let password = |user| password_of(user, push.request.deadline);
+            push.request.login = push.username.take().map(password).transpose()?;
             let runtime = threads::for_push(&mut push.request)?;
             let done = runtime.block_on(run_push(*push));
             // A thread that hangs in the operating system, in a name server or a dead drive, keeps nobody waiting.
@@ -75,15 +77,25 @@ fn run(command: Command) -> Result<ExitCode> {
 }
 
 /// Reads the password of a user from standard input. The end of its line is none of it.
-fn password_of(user: String) -> Result<Given> {
+fn password_of(user: String, deadline: Option<Duration>) -> Result<Given> {
     const LONGEST: u64 = 64 << 10;
+    /// Whoever feeds it may ask a person.
+    const LIMIT: Duration = Duration::from_secs(120);
+    let limit = deadline.map_or(LIMIT, |deadline| deadline.min(LIMIT));
+    let failed = "cannot read the password from standard input";
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         return typed_password(user);
     }
     let mut password = String::new();
+    let input = file::standard_input().map_err(|error| Error::usage(failed).because(error))?;
     // What is no text is not quoted: it is a secret all the same.
-    let read = io::stdin().lock().take(LONGEST).read_to_string(&mut password);
-    read.map_err(|error| Error::usage("cannot read the password from standard input").because(error))?;
+    file::Timed::new(input, limit).take(LONGEST).read_to_string(&mut password).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Error::new(Kind::Unavailable, failed)
+            .code(Code::TimedOut)
+            .because(format!("no end of it came within {} s", limit.as_secs()))
+            .hint("Check the command that writes the password."),
+        _ => Error::usage(failed).because(error),
+    })?;
     let password = password.strip_suffix('\n').map_or(password.as_str(), |line| line.trim_end_matches('\r'));
     if password.is_empty() {
         return Err(Error::usage("there is no password at standard input")
@@ -177,12 +189,13 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         report::json(&outcome, Run { display_name: &display_name, told: &told, error })
     };
     let mut text = json(&others);
-    if let Err(error) = files.write_report(&text) {
+    let written = text.as_ref().map_err(Clone::clone).and_then(|text| files.write_report(text));
+    if let Err(error) = written {
         others.push(after(&outcome, error));
         text = json(&others);
     }
-    if output == Output::Json {
-        others.extend(print(&text).err().map(|error| after(&outcome, error)));
+    if let (Output::Json, Ok(text)) = (output, &text) {
+        others.extend(print(text).err().map(|error| after(&outcome, error)));
     }
     others.iter().for_each(|error| instruct(&say(error)));
     let error = outcome.error().or_else(|| Error::gravest(&others));
@@ -240,7 +253,7 @@ fn run_inspect(command: &Inspect) -> Result<ExitCode> {
     print(&match command.output {
         Output::Text if command.is_in_ci => harmless(&report::inspect::text(&inspection)),
         Output::Text => report::inspect::text(&inspection),
-        Output::Json => report::inspect::json(&inspection),
+        Output::Json => report::inspect::json(&inspection)?,
     })?;
     let faults = inspection.faults();
     faults.iter().for_each(|fault| complain(&report::failure(fault)));

@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("oci", &["error"]),
     ("layer", &["error", "oci"]),
     ("image", &["error", "file", "layer", "oci"]),
-    ("registry", &["error", "exchange", "layer", "oci", "proxy"]),
+    ("registry", &["error", "exchange", "file", "layer", "oci", "proxy"]),
     ("ecr", &["error", "exchange", "file", "layer", "oci", "proxy"]),
     ("reuse", &["error", "file", "layer", "oci", "registry"]),
     ("plan", &["error", "image", "layer", "oci", "reuse"]),
@@ -43,7 +43,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 24] = [
+const ONLY_IN: [(&str, &str); 26] = [
     ("aws_config", "ecr"),
     ("aws_credential_types", "ecr"),
     ("aws_runtime", "ecr"),
@@ -60,12 +60,14 @@ const ONLY_IN: [(&str, &str); 24] = [
     ("clap", "cli"),
     ("console", "progress"),
     ("flate2", "layer"),
+    ("hyper", "registry"),
     ("isal_sys", "layer"),
     ("lzma_rust2", "layer"),
     ("rustix", "file"),
     ("rustls", "registry"),
     ("rustls_platform_verifier", "registry"),
     ("tar", "image"),
+    ("webpki", "registry"),
     ("aws_lc_rs", "layer"),
     ("zstd", "layer"),
 ];

@@ -48,7 +48,7 @@ pub(super) fn text(
         return Err(Error::new(Kind::Usage, "a push to these targets takes no IAM policy: none is in Amazon ECR")
             .hint("Name a repository of ECR: REPOSITORY, or ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY."));
     }
-    let text = if terraform { policy.terraform() } else { policy.json() };
+    let text = if terraform { policy.terraform() } else { policy.json()? };
     let mut notes = Vec::new();
     if let Some(target) = request.targets.iter().find(|target| target.host.is_none()) {
         let unknown = match (&request.registry_id, target.region.as_deref().or(region)) {

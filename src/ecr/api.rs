@@ -20,6 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use self::doubt::Doubt;
+use self::said::OfAction;
 use super::access::Access;
 use super::body::{Unreadable, unreadable};
 use super::credentials::NotReady;
@@ -268,7 +269,7 @@ impl Ecr {
     /// The error for people. Whether credentials were the cause is asked only now, when something failed.
     pub(super) async fn explain<E>(&self, error: SdkError<E>, doing: &str) -> Error
     where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        E: OfAction + std::error::Error + Send + Sync + 'static,
     {
         match unreadable(&error) {
             Some(why @ Unreadable::TooLong(_)) => {

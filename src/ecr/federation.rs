@@ -31,7 +31,8 @@ impl Federated {
             return Err(CredentialsError::invalid_configuration(error.hint("Set both, or neither.")));
         };
         let token = oidc::token(&self.token, &self.network).await.map_err(CredentialsError::provider_error)?;
-        let seconds = role.duration.and_then(|duration| i32::try_from(duration.as_secs()).ok());
+        // AWS refuses what is too long; nothing is left out.
+        let seconds = role.duration.map(|duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
         let call = self.sts.assume_role_with_web_identity().role_arn(&role.arn).role_session_name(&role.session_name);
         let given = call.web_identity_token(token.expose()).set_duration_seconds(seconds).send().await;
         let given = given

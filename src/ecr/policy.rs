@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::error::{Error, Result};
 use crate::oci::Repository;
 
 /// A part of AWS's world, as ARNs name it. What is not known is `*`.
@@ -203,9 +204,12 @@ impl Policy {
     }
 
     /// As IAM reads it, with a line end.
-    pub fn json(&self) -> String {
-        // Text and lists only: nothing in it can fail to become JSON.
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    ///
+    /// # Errors
+    /// If it has no form in JSON, which is a fault of this program.
+    pub fn json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self);
+        Ok(text.map_err(|error| Error::internal("cannot write the policy as JSON").because(error))? + "\n")
     }
 
     /// As Terraform reads it.
@@ -260,7 +264,7 @@ mod tests {
     #[test]
     fn a_push_without_further_options_takes_eight_actions_at_most() {
         let policy = Policy::of(&Needs { looks: true, ..needs(china()) });
-        let text = policy.json();
+        let text = policy.json().unwrap();
         assert!(text.contains("\"arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app\""), "{text}");
         assert_eq!(policy.statement.iter().map(|it| it.sid).collect::<Vec<_>>(), ["LogIn", "Push"]);
         assert_eq!(policy.statement[1].action.len(), 8);
@@ -286,7 +290,7 @@ mod tests {
 
     #[test]
     fn ecr_public_has_another_service_and_a_bearer_token() {
-        let text = Policy::of(&needs(Registry::Public)).json();
+        let text = Policy::of(&needs(Registry::Public)).json().unwrap();
         for part in ["ecr-public:GetAuthorizationToken", "sts:GetServiceBearerToken", "ecr-public::*:repository/app"] {
             assert!(text.contains(part), "{text}");
         }

@@ -167,9 +167,11 @@ fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> R
         ..OciDescriptor::default()
     };
     // Only Docker lacks a type, for zstd, and then the family is OCI.
-    let layer =
-        |(digest, size, packing): &StoredLayer| descriptor(family.layer(*packing).unwrap_or_default(), digest, *size);
-    let mut layers: Vec<OciDescriptor> = layers.iter().map(layer).collect();
+    let layer = |(digest, size, packing): &StoredLayer| {
+        let media_type = family.layer(*packing).ok_or_else(|| Error::internal("a layer has no media type"))?;
+        Ok(descriptor(media_type, digest, *size))
+    };
+    let mut layers: Vec<OciDescriptor> = layers.iter().map(layer).collect::<Result<_>>()?;
     for foreign in foreign {
         layers.insert(foreign.at.min(layers.len()), foreign.descriptor.clone());
     }

@@ -14,6 +14,8 @@ use std::mem;
 use bzip2::bufread::BzDecoder;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
+use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_error_name, get_frame_content_size};
 
 use super::Packing;
 use super::zstd::WINDOW_LOG_MAX;
@@ -73,7 +75,7 @@ impl Codec {
             Self::Zstd => {
                 let mut header = Vec::new();
                 file.by_ref().take(FRAME_HEADER).read_to_end(&mut header)?;
-                zstd::zstd_safe::get_frame_content_size(&header).ok().flatten()
+                get_frame_content_size(&header).ok().flatten()
             }
         };
         file.seek(SeekFrom::Start(here))?;
@@ -102,11 +104,7 @@ impl Codec {
             Self::Bzip2 => Member::Bzip2(BzDecoder::new(input)),
             Self::Gzip => Member::Gzip(Box::new(GzDecoder::new(input))),
             Self::Xz => Member::Xz(Box::new(XzReader::new_mem_limit(input, false, XZ_MEMORY))),
-            Self::Zstd => {
-                let mut decoder = zstd::Decoder::with_buffer(input)?;
-                decoder.window_log_max(WINDOW_LOG_MAX)?;
-                Member::Zstd(decoder.single_frame())
-            }
+            Self::Zstd => Member::Zstd(Frame::new(input)?),
         })
     }
 }
@@ -124,7 +122,7 @@ enum Member<R: BufRead> {
     Bzip2(BzDecoder<R>),
     Gzip(Box<GzDecoder<R>>),
     Xz(Box<XzReader<R>>),
-    Zstd(zstd::Decoder<'static, R>),
+    Zstd(Frame<R>),
     /// Behind the last one.
     Over,
 }
@@ -137,7 +135,7 @@ impl<R: BufRead> Read for Plain<R> {
                 Member::Bzip2(decoder) => decoder.read(buffer)?,
                 Member::Gzip(decoder) => decoder.read(buffer)?,
                 Member::Xz(decoder) => decoder.read(buffer)?,
-                Member::Zstd(decoder) => decoder.read(buffer).map_err(too_large)?,
+                Member::Zstd(decoder) => decoder.read(buffer)?,
                 Member::Over => return Ok(0),
             };
             if read > 0 || buffer.is_empty() {
@@ -148,7 +146,7 @@ impl<R: BufRead> Read for Plain<R> {
                 Member::Bzip2(decoder) => decoder.into_inner(),
                 Member::Gzip(decoder) => decoder.into_inner(),
                 Member::Xz(decoder) => decoder.into_inner(),
-                Member::Zstd(decoder) => decoder.finish(),
+                Member::Zstd(decoder) => decoder.input,
                 Member::Over => return Ok(0),
             };
             if let Some(first) = skip_zeros(&mut input)? {
@@ -175,10 +173,47 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-/// libzstd's word for a window above the limit, as a kind of error.
-fn too_large(error: io::Error) -> io::Error {
-    let is_it = error.raw_os_error().is_none() && error.to_string().contains("too much memory");
-    if is_it { io::Error::new(io::ErrorKind::OutOfMemory, error) } else { error }
+/// The plain bytes of one zstd frame. The crate's own reader tells what is wrong in words only.
+struct Frame<R> {
+    input: R,
+    context: DCtx<'static>,
+    is_over: bool,
+}
+
+impl<R> Frame<R> {
+    fn new(input: R) -> io::Result<Self> {
+        let mut context = DCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(undecodable)?;
+        Ok(Self { input, context, is_over: false })
+    }
+}
+
+impl<R: BufRead> Read for Frame<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while !self.is_over && !buffer.is_empty() {
+            let bytes = self.input.fill_buf()?;
+            let is_at_end = bytes.is_empty();
+            let (mut packed, mut plain) = (InBuffer::around(bytes), OutBuffer::around(&mut *buffer));
+            let left = self.context.decompress_stream(&mut plain, &mut packed).map_err(undecodable)?;
+            let (read, written) = (packed.pos(), plain.pos());
+            self.input.consume(read);
+            self.is_over = left == 0;
+            if written > 0 {
+                return Ok(written);
+            }
+            if is_at_end && !self.is_over {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "incomplete frame"));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// libzstd's error code, with the kind of error that it is.
+fn undecodable(code: ErrorCode) -> io::Error {
+    let is_too_large = code == (ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize).wrapping_neg();
+    let kind = if is_too_large { io::ErrorKind::OutOfMemory } else { io::ErrorKind::Other };
+    io::Error::new(kind, get_error_name(code))
 }
 
 #[cfg(test)]

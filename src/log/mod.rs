@@ -121,8 +121,11 @@ impl Entry {
     pub fn json(&self, time: std::time::SystemTime) -> String {
         let Self { level, event, message, data } = self;
         let line = Line { time: rfc3339(time), level: *level, event, message: message.trim(), data };
-        // Keys are text and all values are JSON's, so there is nothing that could not be written.
-        let text = serde_json::to_string(&line).unwrap_or_default();
+        // Keys are text and all values are JSON's. Were that untrue, the line would say so.
+        let text = serde_json::to_string(&line).unwrap_or_else(|error| {
+            let message = format!("cannot write a line of the log: {error}");
+            serde_json::json!({"level": Level::Error, "event": "internal", "message": message}).to_string()
+        });
         text.replace("##", "#\\u0023") + "\n"
     }
 }

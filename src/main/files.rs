@@ -221,8 +221,9 @@ impl Files {
 
     /// Writes what is said of a push that went well. Of one that did not, nothing is left that could be taken for it.
     pub(super) fn write_result(&self, outcome: &Outcome) -> Vec<Error> {
-        let results = [(&self.digest, report::digest(outcome)), (&self.metadata, report::metadata(outcome))];
-        let written = results.into_iter().filter_map(|(opened, text)| Some(opened.as_ref()?.settle(text)));
+        let results = [(&self.digest, Ok(report::digest(outcome))), (&self.metadata, report::metadata(outcome))];
+        let settle = |opened: &Opened, text: Result<Option<String>>| opened.settle(text?);
+        let written = results.into_iter().filter_map(|(opened, text)| Some(settle(opened.as_ref()?, text)));
         written.filter_map(Result::err).collect()
     }
 

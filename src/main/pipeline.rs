@@ -3,8 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
 use ecr_push::error::{Code, Error, Kind, Result};
@@ -19,6 +20,9 @@ use super::files::{Claims, VARIABLE, clear};
 use super::stderr::{failure, instruct, print};
 
 const AGENT: &str = "buildkite-agent";
+
+/// How long it may take: it asks Buildkite's API.
+const AGENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A pipeline that watches, its files open.
 pub(super) struct Watcher {
@@ -200,15 +204,34 @@ fn in_a_file_of(folder: &Path, text: &str) -> io::Result<String> {
     Ok(path.display().to_string())
 }
 
-/// Runs Buildkite's agent with something at its standard input.
+/// Runs Buildkite's agent with something at its standard input. It may take as long as [`AGENT_LIMIT`].
 fn fed(arguments: &[&str], text: &str) -> io::Result<()> {
     let agent = &mut Command::new(AGENT);
     let mut child = agent.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     // One that does not read to the end says why by how it ends.
-    let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(text.as_bytes()));
-    match (child.wait()?, fed) {
-        (status, _) if !status.success() => Err(io::Error::other(format!("{AGENT} {}: {status}", arguments.join(" ")))),
-        (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+    let fed = child.stdin.take().map_or(Ok(()), |stdin| file::write_all(&as_file(stdin), text.as_bytes()));
+    let until = Instant::now() + AGENT_LIMIT;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                child.kill().and_then(|()| child.wait())?;
+                let why = format!("{AGENT} {} does not end", arguments.join(" "));
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+    };
+    match fed {
+        _ if !status.success() => Err(io::Error::other(format!("{AGENT} {}: {status}", arguments.join(" ")))),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
+}
+
+fn as_file(stdin: ChildStdin) -> File {
+    #[cfg(unix)]
+    return File::from(std::os::fd::OwnedFd::from(stdin));
+    #[cfg(windows)]
+    return File::from(std::os::windows::io::OwnedHandle::from(stdin));
 }

@@ -35,7 +35,11 @@ pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: Sy
         Err(_) => instruct(&failure(error, style)),
     }
     let told = Told::default();
-    let json = report::refusal(Run { display_name: &display_name, told: &told, error: Some(error) }, started_at);
+    let run = Run { display_name: &display_name, told: &told, error: Some(error) };
+    let json = match report::refusal(run, started_at) {
+        Ok(json) => json,
+        Err(fault) => return instruct(&failure(&fault, style)),
+    };
     if let Some(report) = report.filter(|report| claims.write(REPORT.what, report).is_ok())
         && let Ok(file) = REPORT.open(&report)
     {

@@ -4,7 +4,7 @@
 //! quotes what a failed one printed, which may be the secret, and knows none of podman's keys for parts of a registry.
 
 use std::collections::HashMap;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::process::Command;
 
 use super::account::Login;
 use crate::error::{Error, Kind, Result};
+use crate::file;
 use crate::oci::{Host, Repository};
 
 /// How long a helper may take. Some ask their user.
@@ -124,11 +125,7 @@ async fn read(path: &Path) -> Result<Option<File>> {
     };
     match tokio::task::spawn_blocking({
         let path = path.to_owned();
-        move || {
-            let mut bytes = Vec::new();
-            std::fs::File::open(&path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > LARGEST { Err(io::Error::other("it is too large for that")) } else { Ok(bytes) }
-        }
+        move || file::read(&path, LARGEST)
     })
     .await
     .unwrap_or_else(|died| Err(io::Error::other(died)))

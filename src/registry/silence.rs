@@ -48,8 +48,7 @@ pub(super) fn is_hang_up(silence: &reqwest::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let is_closed =
         |io: &io::Error| matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
-    // hyper's error, which has no type that is public here.
-    let is_incomplete = || root_cause(silence) == "connection closed before message completed";
+    let is_incomplete = || find::<hyper::Error>(silence).is_some_and(hyper::Error::is_incomplete_message);
     !silence.is_connect() && (find::<io::Error>(silence).is_some_and(is_closed) || is_incomplete())
 }
 
@@ -72,7 +71,7 @@ pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
             let why = root_cause(silence);
             let cure = if find::<Unresolved>(silence).is_some() {
                 "Check the spelling of the host and the name servers of this machine (VPN, /etc/resolv.conf)"
-            } else if why.starts_with("invalid HTTP") {
+            } else if find::<hyper::Error>(silence).is_some_and(hyper::Error::is_parse) {
                 // The answer of a server that speaks TLS to a request in plain http.
                 "If it speaks TLS, name the certificate of its CA with --ca-file FILE, and leave --insecure out"
             } else {

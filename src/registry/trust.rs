@@ -59,7 +59,8 @@ impl Trust {
 /// Whether an error is what webpki says of a server's certificate that may be a CA's as well, once that is valid by
 /// the clock (rustls/webpki, `check_issuer_independent_properties`).
 pub(super) fn is_of_a_ca(error: &CertificateError) -> bool {
-    matches!(error, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity"))
+    let CertificateError::Other(OtherError(other)) = error else { return false };
+    matches!(other.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 /// An issuer whom nobody vouches for: its name, if it can be read.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::told::Told;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::log::{millis, rfc3339};
 use crate::oci::{DiffId, Digest, Tag};
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
@@ -138,7 +138,7 @@ pub(super) struct Failure {
 }
 
 /// The report, pretty-printed, with a line end.
-pub fn json(outcome: &Outcome, run: Run<'_>) -> String {
+pub fn json(outcome: &Outcome, run: Run<'_>) -> Result<String> {
     let image = outcome.image.as_ref().map(|image| Image {
         format: &image.format,
         names: &image.names,
@@ -159,15 +159,19 @@ pub fn json(outcome: &Outcome, run: Run<'_>) -> String {
 }
 
 /// The report of a command line that led to no push, in the same shape: the run's error is all that there is.
-pub fn refusal(run: Run<'_>, started_at: SystemTime) -> String {
+pub fn refusal(run: Run<'_>, started_at: SystemTime) -> Result<String> {
     printed(&Report::of(run, started_at, started_at.elapsed().unwrap_or_default().as_secs_f64()))
 }
 
 /// Pretty-printed, with a line end. It may be shown in a log where a CI system looks for commands (`##vso[`, `##teamcity[`):
 /// of two `#`, which only stand in texts, the second is escaped. Whoever parses it reads the same.
-pub(super) fn printed(report: &impl Serialize) -> String {
-    // Text, numbers and lists only: nothing in it can fail to become JSON.
-    serde_json::to_string_pretty(report).unwrap_or_default().replace("##", "#\\u0023") + "\n"
+///
+/// # Errors
+/// If a type has no form in JSON, which is a fault of this program.
+pub(super) fn printed(report: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(report);
+    let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
+    Ok(text.replace("##", "#\\u0023") + "\n")
 }
 
 impl<'a> Report<'a> {

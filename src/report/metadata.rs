@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::json::printed;
+use crate::error::Result;
 use crate::oci::{Digest, Family};
 use crate::push::{Outcome, TagFate, TagOutcome};
 
@@ -48,8 +50,9 @@ struct Platform<'a> {
 
 /// What the first target's first tag points at, and the names of all tags that point at the same. Nothing if the push
 /// failed, or was a plan.
-pub fn metadata(outcome: &Outcome) -> Option<String> {
-    let TagOutcome { digest, media_type, size, fate, .. } = outcome.first()?;
+pub fn metadata(outcome: &Outcome) -> Result<Option<String>> {
+    let Some(first) = outcome.first() else { return Ok(None) };
+    let TagOutcome { digest, media_type, size, fate, .. } = first;
     let of_image = outcome.targets.iter().flat_map(|target| target.of_image().map(move |placed| (target, placed)));
     let digests = of_image.map(|(target, placed)| (format!("{}:{}", target.name, placed.tag), placed.digest));
     let placed = outcome.targets.iter().flat_map(|target| target.placed.iter().map(move |placed| (target, placed)));
@@ -66,8 +69,7 @@ pub fn metadata(outcome: &Outcome) -> Option<String> {
         digests: if outcome.digests().len() > 1 { digests.collect() } else { BTreeMap::new() },
         name: names.join(","),
     };
-    // Text and numbers only: nothing in it can fail to become JSON.
-    Some(serde_json::to_string_pretty(&metadata).unwrap_or_default() + "\n")
+    printed(&metadata).map(Some)
 }
 
 impl<'a> Platform<'a> {

@@ -91,7 +91,7 @@ impl Cache {
         if text.len() as u64 > FILE_LIMIT {
             // Another run that appends right now loses its line, which costs it one upload. A file that cannot be cut
             // can still be read.
-            let kept: Vec<String> = lines[lines.len() / 2..].iter().filter_map(line).collect();
+            let kept = lines[lines.len() / 2..].iter().map(line).collect::<io::Result<Vec<String>>>()?;
             let _stays_long = replace(&path, &kept.concat());
         }
         let mut known: HashMap<DiffId, Vec<Known>> = HashMap::new();
@@ -133,9 +133,9 @@ impl Cache {
         if entries.iter().any(|known| known.covers(&entry)) {
             return Ok(());
         }
-        let text = line(&entry);
+        let text = line(&entry)?;
         entries.push(entry);
-        let (Some(path), Some(text)) = (&self.path, text) else { return Ok(()) };
+        let Some(path) = &self.path else { return Ok(()) };
         if self.is_disabled.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -147,16 +147,14 @@ impl Cache {
 }
 
 fn append(path: &Path, text: &str) -> io::Result<()> {
-    {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut file = file::open_to_write(File::options().read(true).append(true).create(true), path)?;
-        check(&mut file)?;
-        // One write at the end of the file: whole, or not there at all. The line end in front closes what a writer that
-        // was stopped may have left.
-        file.write_all(format!("\n{text}").as_bytes())
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
     }
+    let mut file = file::open_to_write(File::options().read(true).append(true).create(true), path)?;
+    check(&mut file)?;
+    // One write at the end of the file: whole, or not there at all. The line end in front closes what a writer that
+    // was stopped may have left.
+    file.write_all(format!("\n{text}").as_bytes())
 }
 
 /// What each line begins with, as [`Known`] is written.
@@ -202,8 +200,8 @@ fn is_device(metadata: &Metadata) -> bool {
     }
 }
 
-fn line(entry: &Known) -> Option<String> {
-    serde_json::to_string(entry).ok().map(|text| text + "\n")
+fn line(entry: &Known) -> io::Result<String> {
+    Ok(serde_json::to_string(entry)? + "\n")
 }
 
 /// At most twice the limit, from the end: the newest lines stand last.
@@ -267,7 +265,7 @@ mod tests {
     fn a_file_that_has_grown_too_large_keeps_its_newer_half() {
         let path = path("large");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let text: String = (0..6000).filter_map(|n| line(&entry(n))).collect();
+        let text: String = (0..6000).map(|n| line(&entry(n)).unwrap()).collect();
         assert!(text.len() as u64 > FILE_LIMIT);
         fs::write(&path, text).unwrap();
         Cache::open(Some(path.clone())).unwrap();
@@ -283,7 +281,7 @@ mod tests {
         let path = path("linked");
         let folder = path.parent().unwrap();
         fs::create_dir_all(folder).unwrap();
-        let text: String = (0..6000).filter_map(|n| line(&entry(n))).collect();
+        let text: String = (0..6000).map(|n| line(&entry(n)).unwrap()).collect();
         fs::write(folder.join("elsewhere"), text).unwrap();
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
         Cache::open(Some(path.clone())).unwrap();

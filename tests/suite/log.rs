@@ -167,7 +167,7 @@ fn objects_leave_no_room_for_groups_and_annotations_but_for_variables() {
     command.env("TF_BUILD", "True");
     let run = ecr.finish(command).exits(0);
     let (commands, objects): (Vec<&str>, Vec<&str>) = run.stderr.lines().partition(|line| line.starts_with("##"));
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
     assert!(commands.iter().all(|line| line.starts_with("##vso[task.setvariable variable=A")), "{commands:?}");
     assert!(objects.iter().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{objects:?}");
 }

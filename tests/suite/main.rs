@@ -87,6 +87,8 @@ mod outputs;
 mod overwrite;
 mod passing;
 mod pipelines;
+#[cfg(unix)]
+mod pipes;
 mod policy;
 mod profiles;
 mod promotion;

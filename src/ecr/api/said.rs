@@ -1,13 +1,14 @@
 //! What the API answered, as data.
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ecr::operation::RequestId as _;
+use aws_sdk_ecr::operation::{self as ecr, RequestId as _};
+use aws_sdk_ecrpublic::operation as public;
 use serde::de::IgnoredAny;
 
 use crate::error::{Answer, page_title};
 
 /// The answer that an error is made of, if one came.
-pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<Answer> {
+pub(super) fn answer<E: OfAction>(error: &SdkError<E>) -> Option<Answer> {
     let raw = match error {
         SdkError::ServiceError(said) => said.raw(),
         // What cannot be read as an answer of the service.
@@ -22,7 +23,7 @@ pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Option<Ans
         is_page: title.is_some(),
         message: title.unwrap_or_else(|| error.message().unwrap_or_default().to_owned()),
         request_id: error.request_id().map(str::to_owned),
-        asked: asked::<E>(),
+        asked: Some(E::ACTION.to_owned()),
         date: header("date").and_then(|date| httpdate::parse_http_date(date).ok()),
         ..Answer::default()
     })
@@ -40,18 +41,34 @@ pub(super) fn is_cut<E>(error: &SdkError<E>) -> bool {
     raw.status().is_success() && json.is_some_and(|json| json.is_err_and(|error| error.is_eof()))
 }
 
-/// The action: the error's type is named after the operation, and nothing else in it is.
-fn asked<E>() -> Option<String> {
-    let operation = std::any::type_name::<E>().rsplit("::").next()?.strip_suffix("Error")?;
-    Some(format!("ecr:{operation}"))
+/// The error of a call of ECR's API.
+pub(in crate::ecr) trait OfAction: ProvideErrorMetadata {
+    /// The IAM action that the call takes.
+    const ACTION: &'static str;
 }
 
-#[cfg(test)]
-mod tests {
-    use aws_sdk_ecr::operation::describe_images::DescribeImagesError;
+/// Lists the calls that are made, by their errors, with their actions.
+macro_rules! actions {
+    ($($error:path = $action:literal,)+) => {
+        $(impl OfAction for $error {
+            const ACTION: &'static str = $action;
+        })+
+    };
+}
 
-    #[test]
-    fn an_error_tells_its_action() {
-        assert_eq!(super::asked::<DescribeImagesError>().as_deref(), Some("ecr:DescribeImages"));
-    }
+actions! {
+    ecr::batch_check_layer_availability::BatchCheckLayerAvailabilityError = "ecr:BatchCheckLayerAvailability",
+    ecr::create_repository::CreateRepositoryError = "ecr:CreateRepository",
+    ecr::describe_images::DescribeImagesError = "ecr:DescribeImages",
+    ecr::describe_repositories::DescribeRepositoriesError = "ecr:DescribeRepositories",
+    ecr::describe_repository_creation_templates::DescribeRepositoryCreationTemplatesError =
+        "ecr:DescribeRepositoryCreationTemplates",
+    ecr::get_authorization_token::GetAuthorizationTokenError = "ecr:GetAuthorizationToken",
+    ecr::initiate_layer_upload::InitiateLayerUploadError = "ecr:InitiateLayerUpload",
+    ecr::put_lifecycle_policy::PutLifecyclePolicyError = "ecr:PutLifecyclePolicy",
+    ecr::set_repository_policy::SetRepositoryPolicyError = "ecr:SetRepositoryPolicy",
+    public::create_repository::CreateRepositoryError = "ecr-public:CreateRepository",
+    public::describe_registries::DescribeRegistriesError = "ecr-public:DescribeRegistries",
+    public::describe_repositories::DescribeRepositoriesError = "ecr-public:DescribeRepositories",
+    public::get_authorization_token::GetAuthorizationTokenError = "ecr-public:GetAuthorizationToken",
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::json::{Failure, TOOL, Tool, failure, printed};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::image::{self, Child, Content, Role, shown};
 use crate::inspect::{Inspection, Verified};
 use crate::oci::{DiffId, Digest, OriginalManifest};
@@ -146,7 +146,7 @@ struct Unusable {
 }
 
 /// What is in an archive, pretty-printed, with a line end.
-pub fn json(inspection: &Inspection) -> String {
+pub fn json(inspection: &Inspection) -> Result<String> {
     let Inspection { archive, all, verified } = inspection;
     let faults = inspection.faults();
     let report = Report {
