@@ -1,7 +1,9 @@
 //! Which proxy leads to a URL, and why one does not: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 //!
 //! `NO_PROXY` is read as Go's tools read it (<https://pkg.go.dev/golang.org/x/net/http/httpproxy>), because those run beside this
-//! program in the same job.
+//! program in the same job. Where no variable names a proxy, that of an Azure Pipelines agent counts: `AGENT_PROXYURL`.
+
+mod agent;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,6 +15,8 @@ use reqwest::{ClientBuilder, Proxy, Url};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use self::agent::Patterns;
+pub use self::agent::unusable_exceptions;
 use crate::error::{Advice, Code, Error, Kind};
 
 /// How long a proxy may take to say why it refuses a tunnel.
@@ -32,6 +36,8 @@ struct Setting {
     variable: &'static str,
     /// `None` if it is not the URL of a host.
     url: Option<Url>,
+    /// What is reached without this proxy.
+    except: Patterns,
 }
 
 impl fmt::Debug for Setting {
@@ -91,12 +97,16 @@ impl Proxies {
             names.iter().find_map(set)
         };
         let setting = |names: &[&'static str]| {
-            first(names).map(|(variable, value)| Setting { variable, url: proxy_url(value.trim()) })
+            first(names).map(|(variable, value)| Setting {
+                variable,
+                url: proxy_url(value.trim()),
+                except: Patterns::default(),
+            })
         };
         // In a CGI script, HTTP_PROXY is a header that a client sends (https://httpoxy.org).
         let is_cgi = environment("REQUEST_METHOD").is_some();
         let http: &[_] = if is_cgi { &["http_proxy"] } else { &["HTTP_PROXY", "http_proxy"] };
-        let all = || setting(&["ALL_PROXY", "all_proxy"]);
+        let all = || setting(&["ALL_PROXY", "all_proxy"]).or_else(|| agent::setting(environment));
         let bypassed = first(&["NO_PROXY", "no_proxy"]).map(|(_, list)| list.split(',').filter_map(bypass).collect());
         Self {
             http: setting(http).or_else(all),
@@ -111,9 +121,8 @@ impl Proxies {
     /// If it is not an HTTP proxy.
     pub fn to(&self, url: &Url) -> Result<Option<&Url>, ProxyError> {
         let setting = if url.scheme() == "https" { &self.https } else { &self.http };
-        let Some(Setting { variable, url: proxy }) = setting.as_ref().filter(|_| !self.is_bypassed(url)) else {
-            return Ok(None);
-        };
+        let setting = setting.as_ref().filter(|setting| !self.is_bypassed(url) && !setting.except.matches(url));
+        let Some(Setting { variable, url: proxy, .. }) = setting else { return Ok(None) };
         match proxy {
             Some(proxy) if matches!(proxy.scheme(), "http" | "https") => Ok(Some(proxy)),
             other => {

@@ -33,7 +33,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     (
         "cli",
         &[
-            "ecr", "error", "exchange", "image", "inspect", "layer", "log", "plan", "progress", "push", "oci",
+            "ecr", "error", "exchange", "image", "inspect", "layer", "log", "plan", "progress", "proxy", "push", "oci",
             "registry", "report", "reuse",
         ],
     ),
@@ -43,7 +43,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
 ];
 
 /// Crates that only one room may name, since it is what the room is for.
-const ONLY_IN: [(&str, &str); 26] = [
+const ONLY_IN: [(&str, &str); 27] = [
     ("aws_config", "ecr"),
     ("aws_credential_types", "ecr"),
     ("aws_runtime", "ecr"),
@@ -63,6 +63,7 @@ const ONLY_IN: [(&str, &str); 26] = [
     ("hyper", "registry"),
     ("isal_sys", "layer"),
     ("lzma_rust2", "layer"),
+    ("regex_lite", "proxy"),
     ("rustix", "file"),
     ("rustls", "registry"),
     ("rustls_platform_verifier", "registry"),

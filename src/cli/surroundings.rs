@@ -6,30 +6,42 @@ use reqwest::Url;
 
 use super::credentials::ENDPOINTS;
 use super::values::REGISTRY_ENDPOINT;
+use crate::proxy::unusable_exceptions;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Proxies, by what is asked over them; the first variable that is set counts. Both libraries that ask read these, and in this
 /// order.
-const PROXIES: [(&str, [&str; 4]); 2] = [
-    ("https", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-    ("http", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+const PROXIES: [(&str, [&str; 5]); 2] = [
+    ("https", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", AGENT]),
+    ("http", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", AGENT]),
 ];
+
+/// The proxy of an Azure Pipelines agent.
+const AGENT: &str = "AGENT_PROXYURL";
 
 /// Hosts that are asked without one.
 const WITHOUT: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// The proxies. Of their addresses only the host: there may be a login in them.
 pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
-    let set = |name: &&str| environment(name).is_some_and(|value| !value.is_empty());
-    let proxy = |(scheme, names): (&str, [&'static str; 4])| {
+    // Of a variable that is not defined, Azure Pipelines leaves `$(NAME)`.
+    let set = |name: &&str| {
+        let is_undefined = |value: &OsString| *name == AGENT && value.to_string_lossy().starts_with("$(");
+        environment(name).is_some_and(|value| !value.is_empty() && !is_undefined(&value))
+    };
+    let proxy = |(scheme, names): (&str, [&'static str; 5])| {
         let name = names.into_iter().find(|name| set(name))?;
         let host = host(&environment(name)?.to_string_lossy());
         let without = WITHOUT.iter().find(|name| set(name)).map(|name| format!(" and to those of {name}"));
         let without = without.unwrap_or_default();
         Some(format!("{scheme} goes over the proxy {host} ({name}), but to this machine{without}"))
     };
-    PROXIES.into_iter().filter_map(proxy).collect()
+    let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
+    let unusable = unusable_exceptions(&text).into_iter();
+    let unusable =
+        unusable.map(|entry| format!("{entry:?} of AGENT_PROXYBYPASSLIST is no expression, and is not used"));
+    PROXIES.into_iter().filter_map(proxy).chain(unusable).collect()
 }
 
 /// The hosts that replace AWS's own endpoints, each with the variables that name it, in a line.

@@ -1,4 +1,4 @@
-//! Whose session it is inside of CI systems: what the tasks of the AWS Toolkit for Azure DevOps hand on, and how the session
+//! Inside of CI systems: what the tasks of the AWS Toolkit for Azure DevOps hand on, the proxy of an agent, and how the session
 //! of a role is named.
 
 use super::cloud::{ACCESS_KEY, Cloud};
@@ -64,6 +64,33 @@ fn the_variables_count_where_no_task_hands_anything_on() {
             (Some("id-of-the-variable"), "name-of-the-variable")
         );
     }
+}
+
+#[test]
+fn the_proxy_of_an_agent_counts_in_a_plain_step() {
+    let cloud = Cloud::of("eu-west-1");
+    let command = |extra: &[(&str, &str)]| {
+        let mut command = push(&cloud, &["--retries", "0"]);
+        keys(&mut command);
+        let proxy = command.get_envs().find(|(name, _)| *name == "HTTPS_PROXY").unwrap().1.unwrap().to_owned();
+        command.env_remove("HTTPS_PROXY").env("AGENT_PROXYURL", &proxy);
+        // As the task AWSShellScript does with it.
+        command.env("HTTP_PROXY", proxy).envs(extra.iter().copied());
+        command
+    };
+    let proxied = "https goes over the proxy 127.0.0.1:";
+    drop(cloud.finish(command(&[])).exits(0).says(&[proxied, "(AGENT_PROXYURL)"]));
+    // Exceptions are expressions. The name is then looked up here, where it is nobody's.
+    let list = r#"["registry\\.invalid"]"#;
+    let target = "registry.invalid/team/app:1";
+    let mut direct = command(&[("AGENT_PROXYBYPASSLIST", list)]);
+    direct.args([target]);
+    drop(cloud.finish(direct).exits(4).says(&["registry.invalid"]));
+    assert!(cloud.hosts().iter().all(|host| !host.contains("registry.invalid")), "{:?}", cloud.hosts());
+    let mut proxied = command(&[]);
+    proxied.args([target]);
+    drop(cloud.finish(proxied));
+    assert!(cloud.hosts().iter().any(|host| host.contains("registry.invalid")), "{:?}", cloud.hosts());
 }
 
 #[test]

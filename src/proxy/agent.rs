@@ -1,0 +1,114 @@
+//! The proxy of an Azure Pipelines agent, which its tasks use and scripts do not
+//! (<https://learn.microsoft.com/azure/devops/pipelines/agents/proxy>).
+
+use std::sync::Arc;
+
+use regex_lite::{Regex, RegexBuilder};
+use reqwest::Url;
+
+use super::{Setting, proxy_url};
+
+/// The variable that names the proxy.
+const URL: &str = "AGENT_PROXYURL";
+
+/// Expressions for URLs that are reached without a proxy.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Patterns(Arc<[Regex]>);
+
+impl Patterns {
+    /// Whether one of them is found in the URL, of which only scheme, host and port count.
+    pub(super) fn matches(&self, url: &Url) -> bool {
+        let origin = format!("{}/", url.origin().ascii_serialization());
+        self.0.iter().any(|pattern| pattern.is_match(&origin))
+    }
+}
+
+/// Returns the agent's proxy. Its login is in variables of its own; the password is a secret, which a step has to map.
+pub(super) fn setting(environment: &dyn Fn(&str) -> Option<String>) -> Option<Setting> {
+    // Of a variable that is not defined, the agent leaves `$(NAME)` in the step's environment.
+    let text = |name| environment(name).filter(|value| !value.trim().is_empty() && !value.starts_with("$("));
+    let mut url = proxy_url(text(URL)?.trim());
+    if let (Some(url), Some(user)) = (&mut url, text("AGENT_PROXYUSERNAME")) {
+        // Neither fails for the URL of a host.
+        let _has_user = url.set_username(&user);
+        let _has_password = url.set_password(text("AGENT_PROXYPASSWORD").as_deref());
+    }
+    Some(Setting { variable: URL, url, except: Patterns(patterns(environment).0.into()) })
+}
+
+/// Returns the expressions of the list of exceptions that cannot be used, for people.
+pub fn unusable_exceptions(environment: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    patterns(environment).1
+}
+
+/// The list is a JSON array of expressions, which the agent takes without regard to case.
+fn patterns(environment: &dyn Fn(&str) -> Option<String>) -> (Vec<Regex>, Vec<String>) {
+    let list = environment("AGENT_PROXYBYPASSLIST").filter(|list| !list.trim().is_empty() && !list.starts_with("$("));
+    let Some(list) = list else { return Default::default() };
+    let Ok(expressions) = serde_json::from_str::<Vec<String>>(&list) else { return (Vec::new(), vec![list]) };
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    for expression in expressions {
+        match RegexBuilder::new(&expression).case_insensitive(true).build() {
+            Ok(pattern) => usable.push(pattern),
+            Err(_) => unusable.push(expression),
+        }
+    }
+    (usable, unusable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Proxies;
+    use super::*;
+
+    fn to(variables: &[(&str, &str)], url: &str) -> Option<String> {
+        let environment =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Proxies::of(&environment).to(&Url::parse(url).unwrap()).unwrap().map(Url::to_string)
+    }
+
+    #[test]
+    fn the_agent_s_proxy_counts_where_no_other_is_named() {
+        let agent = ("AGENT_PROXYURL", "http://agent.example:3128");
+        let url = "https://api.ecr.eu-west-1.amazonaws.com/";
+        assert_eq!(to(&[agent], url).as_deref(), Some("http://agent.example:3128/"));
+        assert_eq!(
+            to(&[agent, ("HTTPS_PROXY", "http://own.example:1")], url).as_deref(),
+            Some("http://own.example:1/")
+        );
+        // The task AWSShellScript sets HTTP_PROXY alone for a proxy with an http URL.
+        assert!(to(&[agent, ("HTTP_PROXY", "http://agent.example:3128")], url).is_some());
+        assert_eq!(to(&[agent, ("NO_PROXY", "amazonaws.com")], url), None);
+        assert_eq!(to(&[("AGENT_PROXYURL", "$(Agent.ProxyUrl)")], url), None);
+    }
+
+    #[test]
+    fn the_login_of_the_agent_s_proxy_is_in_variables_of_its_own() {
+        let agent = ("AGENT_PROXYURL", "http://agent.example:3128");
+        let (user, password) = (("AGENT_PROXYUSERNAME", r"corp\me"), ("AGENT_PROXYPASSWORD", "p@ss:word"));
+        let url = "https://a.example/";
+        let with_login = to(&[agent, user, password], url);
+        assert_eq!(with_login.as_deref(), Some("http://corp%5Cme:p%40ss%3Aword@agent.example:3128/"));
+        let unmapped = ("AGENT_PROXYPASSWORD", "$(Agent.ProxyPassword)");
+        assert_eq!(to(&[agent, user, unmapped], url).as_deref(), Some("http://corp%5Cme@agent.example:3128/"));
+    }
+
+    #[test]
+    fn the_agent_s_exceptions_are_expressions() {
+        let agent = ("AGENT_PROXYURL", "http://agent.example:3128");
+        let list = ("AGENT_PROXYBYPASSLIST", r#"["registry\\.corp\\.example", "^http://10\\.", "("]"#);
+        for (url, is_direct) in [
+            ("https://Registry.corp.example:5000/v2/", true),
+            ("https://a.example/registry.corp.example", false),
+            ("http://10.0.0.1/", true),
+            ("https://10.0.0.1/", false),
+        ] {
+            assert_eq!(to(&[agent, list], url).is_none(), is_direct, "{url}");
+            // They are for the agent's proxy.
+            assert!(to(&[("HTTPS_PROXY", "http://p:1"), ("HTTP_PROXY", "http://p:1"), list], url).is_some());
+        }
+        assert_eq!(unusable_exceptions(&|_| Some(list.1.to_owned())), ["("]);
+        assert_eq!(unusable_exceptions(&|_| Some("a.example".to_owned())), ["a.example"]);
+        assert_eq!(unusable_exceptions(&|_| None), [""; 0]);
+    }
+}
