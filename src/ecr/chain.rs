@@ -20,6 +20,8 @@ use super::profile_credentials::ProfileCredentials;
 
 pub(super) const ENVIRONMENT: &str = "the environment";
 pub(super) const WEB_IDENTITY: &str = "web identity";
+/// The name under which the SDK finds the process of a profile.
+const PROCESS: &str = "EcrPushProcess";
 const CONTAINER: &str = "the container's credentials";
 
 /// A source of credentials.
@@ -75,9 +77,14 @@ impl Providers<'_> {
         let sdk = ProfileFileCredentialsProvider::builder()
             .configure(self.aws)
             .profile_name(profile.name())
-            .profile_files(profile.files())
             .with_custom_provider("EcsContainer", self.container())
             .with_custom_provider("Ec2InstanceMetadata", ec2);
+        let sdk = match profile.process() {
+            Some(process) => {
+                sdk.profile_files(profile.files_with_source(PROCESS)).with_custom_provider(PROCESS, process)
+            }
+            None => sdk.profile_files(profile.files()),
+        };
         ProfileCredentials { profile, sdk: sdk.build() }
     }
 

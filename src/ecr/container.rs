@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -15,7 +14,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::access::{ContainerEndpoint, ContainerToken, Secret};
-use super::endpoint::{self, Answered, Failed, shown};
+use super::endpoint::{self, Answered, Failed, expiration, shown};
 use super::network::Network;
 use super::token_file;
 use crate::error::{Advice, Code, Error, Kind, Result};
@@ -144,11 +143,7 @@ fn read(answer: &Answered) -> std::result::Result<Credentials, Failed> {
     let (Some(id), Some(secret)) = (text(&["AccessKeyId"]), text(&["SecretAccessKey"])) else {
         return Err(Failed::Lasting("the answer has no credentials".into()));
     };
-    let expiry = match text(&["Expiration"]).map(humantime::parse_rfc3339) {
-        None => None,
-        Some(Ok(expiry)) => Some::<SystemTime>(expiry),
-        Some(Err(_)) => return Err(Failed::Lasting("the credentials' Expiration is not a time".into())),
-    };
+    let expiry = expiration(text(&["Expiration"])).map_err(Failed::Lasting)?;
     Ok(Credentials::new(id, secret, text(&["Token"]).map(str::to_owned), expiry, "container"))
 }
 

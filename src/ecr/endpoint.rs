@@ -1,7 +1,8 @@
 //! Small HTTP endpoints that are not AWS's own API: a CI system's token endpoint, a container's credentials endpoint.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use aws_sdk_ecr::primitives::{DateTime, DateTimeFormat};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
 use crate::error::root_cause;
@@ -88,6 +89,17 @@ where
             (result, _) => return result,
         }
     }
+}
+
+/// Reads when credentials end. `None` if that is not said.
+///
+/// # Errors
+/// If it is not a time.
+pub(super) fn expiration(text: Option<&str>) -> Result<Option<SystemTime>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let time = DateTime::from_str(text, DateTimeFormat::DateTimeWithOffset).ok();
+    let time = time.and_then(|time| SystemTime::try_from(time).ok());
+    time.map(Some).ok_or_else(|| "the credentials' Expiration is not a time".to_owned())
 }
 
 /// Text of an error as it can be shown: one line, bounded, without control characters.

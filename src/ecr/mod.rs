@@ -16,6 +16,7 @@ mod missing;
 mod network;
 mod oidc;
 pub mod policy;
+mod process;
 mod profile;
 mod profile_credentials;
 mod public;

@@ -14,6 +14,7 @@ use aws_runtime::env_config::source;
 use aws_types::os_shim_internal::{Env, Fs};
 use futures_util::FutureExt as _;
 
+use super::process::CredentialProcess;
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::file;
 
@@ -74,7 +75,8 @@ pub(super) struct Selected {
     sections: EnvConfigSections,
     /// The sections of the credentials file alone.
     credentials_file: EnvConfigSections,
-    files: EnvConfigFiles,
+    /// What is in the files.
+    texts: Vec<(EnvConfigFileKind, String)>,
 }
 
 /// Settings may be secrets: they are not printed.
@@ -153,7 +155,7 @@ impl Profiles {
             named: self.named.clone(),
             sections,
             credentials_file: parse(&own.collect::<Vec<_>>(), name).map_err(invalid)?,
-            files: files(&texts),
+            texts: texts.iter().map(|(kind, text)| (*kind, (*text).to_owned())).collect(),
         })
     }
 
@@ -200,7 +202,27 @@ impl Selected {
 
     /// Returns the files for the SDK, which then reads none itself.
     pub(super) fn files(&self) -> EnvConfigFiles {
-        self.files.clone()
+        files(&self.texts.iter().map(|(kind, text)| (*kind, text.as_str())).collect::<Vec<_>>())
+    }
+
+    /// Returns the process that the credentials come from, if they come from one: that of the last profile where roles are
+    /// assumed on the way.
+    pub(super) fn process(&self) -> Option<CredentialProcess> {
+        let base = self.chain().pop()?;
+        // The SDK prefers these to a process.
+        let others = ["credential_source", "login_session", "web_identity_token_file"];
+        let sso = ["sso_account_id", "sso_region", "sso_role_name", "sso_session", "sso_start_url"];
+        let is_other = others.into_iter().chain(sso).any(|key| base.get(key).is_some());
+        base.get("credential_process").filter(|_| !is_other && !assumes_role(base)).map(CredentialProcess::new)
+    }
+
+    /// Returns the files for the SDK, which has the credentials of a process from the provider of this name instead.
+    pub(super) fn files_with_source(&self, provider: &str) -> EnvConfigFiles {
+        let base = self.chain().pop().map_or(DEFAULT, |base| base.name());
+        let source = format!("[{base}]\ncredential_source = {provider}\n");
+        let mut texts: Vec<_> = self.texts.iter().map(|(kind, text)| (*kind, text.as_str())).collect();
+        texts.push((EnvConfigFileKind::Credentials, &source));
+        files(&texts)
     }
 
     /// Returns whether the profile assumes a role with the credentials of another source.

@@ -296,3 +296,28 @@ fn a_profile_that_sets_up_a_source_which_is_not_there_says_so() {
         cloud.finish(command).exits(3).says(&["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set"]);
     drop(run.never_says(&["there is no such profile"]));
 }
+
+#[test]
+fn a_process_that_writes_without_end_is_stopped() {
+    let cloud = Cloud::of("eu-west-1");
+    let script = cloud.bench.scratch("credentials.sh");
+    let json = r#"{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "s"}"#;
+    let roles = format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n[profile base]\n");
+    let profiles = ["[profile p]\n", roles.as_str()];
+    let padding = "head -c 2000000 /dev/zero | tr '\\0' ' '";
+    for text in [format!("{padding}\necho '{json}'\n"), "yes\n".to_owned(), "yes >&2\n".to_owned()] {
+        std::fs::write(&script, text).unwrap();
+        for profile in profiles {
+            let command = push(&cloud, &["--profile", "p"]);
+            let command = configured(&cloud, command, &format!("{profile}credential_process = sh {script}\n"));
+            drop(cloud.finish(command).exits(3).says(&["credential_process: it writes more than 1048576 bytes"]));
+        }
+    }
+    std::fs::write(&script, format!("echo '{json}'\n")).unwrap();
+    for profile in profiles {
+        let command = push(&cloud, &["--profile", "p"]);
+        let command = configured(&cloud, command, &format!("{profile}credential_process = sh {script}\n"));
+        drop(cloud.finish(command).exits(0));
+    }
+    assert_eq!(cloud.assumed()[0].signed_by.as_deref(), Some("AKIAPROCESS"));
+}
