@@ -13,7 +13,7 @@ use ecr_push::error::{Code, Error, Kind, Result};
 use ecr_push::file;
 use ecr_push::image::{self, Source, Spool};
 use ecr_push::inspect::{Inspection, verify};
-use ecr_push::log::{Entry, Format, harmless};
+use ecr_push::log::{Entry, Format, harmless, visible};
 use ecr_push::progress::{Mode, Progress, Style, Tell, ask_secret};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
@@ -252,7 +252,7 @@ fn run_inspect(command: &Inspect) -> Result<ExitCode> {
     let inspection = inspected?;
     print(&match command.output {
         Output::Text if command.is_in_ci => harmless(&report::inspect::text(&inspection)),
-        Output::Text => report::inspect::text(&inspection),
+        Output::Text => visible(&report::inspect::text(&inspection)),
         Output::Json => report::inspect::json(&inspection)?,
     })?;
     let faults = inspection.faults();

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::spool::Spool;
 use super::tar_index::TarIndex;
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::layer::FileRange;
 use crate::oci::Digest;
 
@@ -138,10 +139,16 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(cannot_open(&path, error)),
         };
+        // Devices are not opened at all.
         if !metadata.is_file() {
             return Err(no_file(&path, &metadata));
         }
-        let file = File::open(&path).map_err(|error| cannot_open(&path, error))?;
+        // By now it may be another one: a pipe is not waited for.
+        let file = file::open(&path).map_err(|error| cannot_open(&path, error))?;
+        let metadata = file.metadata().map_err(|error| cannot_open(&path, error))?;
+        if !metadata.is_file() {
+            return Err(no_file(&path, &metadata));
+        }
         Ok(Some(FileRange::new(Arc::new(file), 0, metadata.len())))
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-pub use text::{WIDTH, harmless, harmless_line, wrapped};
+pub use text::{WIDTH, harmless, harmless_line, visible, visible_json, wrapped};
 
 /// A moment in UTC, to the millisecond: `1994-11-06T08:49:37.000Z`.
 pub fn rfc3339(time: std::time::SystemTime) -> String {
@@ -126,7 +126,7 @@ impl Entry {
             let message = format!("cannot write a line of the log: {error}");
             serde_json::json!({"level": Level::Error, "event": "internal", "message": message}).to_string()
         });
-        text.replace("##", "#\\u0023") + "\n"
+        visible_json(&text).replace("##", "#\\u0023") + "\n"
     }
 }
 

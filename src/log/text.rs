@@ -13,12 +13,26 @@ pub fn harmless(text: &str) -> String {
     text.split_inclusive('\n').map(harmless_line).collect()
 }
 
+/// Text without what a terminal takes for a command, and without marks that turn the direction of writing. Line ends and tabs
+/// stay.
+pub fn visible(text: &str) -> String {
+    let is_end = |c: char| ['\n', '\r', '\t'].contains(&c);
+    text.chars().map(|c| if is_order(c) && !is_end(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// JSON in which such characters are escaped. Whoever parses it reads the same.
+pub fn visible_json(json: &str) -> String {
+    if !json.contains(|c: char| is_order(c) && c != '\n') {
+        return json.to_owned();
+    }
+    // They stand in texts only, and all of them are below U+10000.
+    let escaped = |c: char| if is_order(c) && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(escaped).collect()
+}
+
 /// The same of a single line, which may end or not.
 pub fn harmless_line(line: &str) -> String {
-    let is_end = |c: char| ['\n', '\r', '\t'].contains(&c);
-    let line: String =
-        line.chars().map(|c| if is_order(c) && !is_end(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
-    let line = line.replace("##", "# #");
+    let line = visible(line).replace("##", "# #");
     let start = line.len() - line.trim_start().len();
     if line[start..].starts_with("::") { format!("{}: {}", &line[..start], &line[start + 1..]) } else { line }
 }
@@ -77,6 +91,15 @@ fn with_units(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_reads_the_same_without_what_cannot_be_seen() {
+        let json = serde_json::to_string_pretty(&["a\u{1b}\u{9b}\u{202e}b\u{7f}\u{2066}", "é"]).unwrap();
+        let visible = visible_json(&json);
+        assert!(!visible.contains(|c: char| is_order(c) && c != '\n'), "{visible}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&visible), read(&json));
+    }
 
     #[test]
     fn no_line_is_a_command_of_a_ci_system() {

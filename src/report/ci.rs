@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 
 use crate::error::Error;
+use crate::log::visible;
 use crate::push::Outcome;
 
 /// A CI system.
@@ -375,7 +376,7 @@ pub fn azure_summary(path: &str) -> String {
 
 /// As Azure's agent decodes what stands behind a command.
 fn azure_message(text: &str) -> String {
-    text.replace('%', "%AZP25").replace('\r', "%0D").replace('\n', "%0A")
+    visible(text).replace('%', "%AZP25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// As it decodes a value inside of one.
@@ -384,7 +385,7 @@ fn azure_property(text: &str) -> String {
 }
 
 fn github(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    visible(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 fn teamcity(text: &str) -> String {

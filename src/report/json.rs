@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::told::Told;
 use crate::error::{Error, Result};
-use crate::log::{millis, rfc3339};
+use crate::log::{millis, rfc3339, visible_json};
 use crate::oci::{DiffId, Digest, Tag};
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 
@@ -171,7 +171,7 @@ pub fn refusal(run: Run<'_>, started_at: SystemTime) -> Result<String> {
 pub(super) fn printed(report: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(report);
     let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
-    Ok(text.replace("##", "#\\u0023") + "\n")
+    Ok(visible_json(&text).replace("##", "#\\u0023") + "\n")
 }
 
 impl<'a> Report<'a> {

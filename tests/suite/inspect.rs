@@ -409,6 +409,33 @@ fn no_control_character_reaches_a_terminal() {
 }
 
 #[test]
+fn no_mark_that_turns_the_direction_of_writing_is_printed() {
+    let bench = Bench::new();
+    let path = bench.scratch("names.tar");
+    let layer = build::tar_of("words", b"words");
+    let mut config: Value = serde_json::from_slice(&build::config(&[sha256(&layer)])).unwrap();
+    let marks = ['\u{202e}', '\u{2066}', '\u{200f}'];
+    config["os"] = json!(format!("linux{}", marks.iter().collect::<String>()));
+    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+    build::add(&mut tar, "layer.tar", &layer);
+    build::add(&mut tar, "config.json", config.to_string().as_bytes());
+    let bad = format!("gone{}txt", marks.iter().collect::<String>());
+    let saved = json!([
+        {"Config": "config.json", "RepoTags": ["good:1"], "Layers": ["layer.tar"]},
+        {"Config": format!("{bad}.json"), "RepoTags": [bad], "Layers": [format!("{bad}.tar")]},
+    ]);
+    build::add(&mut tar, "manifest.json", saved.to_string().as_bytes());
+    tar.finish().unwrap();
+    drop(tar);
+    for options in [&[][..], &["--verify"], &["--output", "json"]] {
+        let run = bench.run(&[&["inspect", &path], options].concat());
+        let all = format!("{}{}", run.stdout, run.stderr);
+        assert!(all.contains("good:1") && all.contains("gone"), "both are named");
+        assert!(!all.contains(marks), "{all:?}");
+    }
+}
+
+#[test]
 fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
     let bench = Bench::new();
     let plain = std::fs::read(testdata("podman-oci-archive.tar")).unwrap();

@@ -435,3 +435,16 @@ fn a_person_at_a_terminal_gets_no_annotations() {
     assert!(!fs::exists(&file).unwrap());
     drop(run);
 }
+
+#[test]
+fn an_annotation_has_nothing_that_a_terminal_obeys() {
+    let bench = Bench::new();
+    for (variable, start) in [("GITHUB_ACTIONS", "::error::"), ("TF_BUILD", "##vso[task.logissue type=error;]")] {
+        let mut command = bench.command(&["no\u{1b}[31m\u{202e}.tar", "localhost:9/app:1"]);
+        command.env(variable, "true");
+        let run = finish(command, String::new);
+        let line = run.stderr.lines().find(|line| line.starts_with(start)).expect("the error is an annotation");
+        assert!(line.contains("[31m") && !line.contains(['\u{1b}', '\u{202e}']), "{line:?}");
+        drop(run);
+    }
+}
