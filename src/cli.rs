@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::ecr::Access;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::image::{Attestations, Part, Platforms};
 use crate::log::Format;
 use crate::oci::{Tag, Target};
@@ -299,6 +299,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
         return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
+            .code(Code::OptionConflict)
             .hint("Leave one of them out."));
     }
     let (output, files) = args.files.read(&archive, args.pipeline.output_file.as_deref())?;

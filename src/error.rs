@@ -4,6 +4,7 @@
 //! failed, and what to do about it. Its [`Kind`] decides the exit code and nothing else does. Nothing here prints,
 //! and nothing here may carry a secret or a signed URL.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
@@ -263,6 +264,7 @@ impl Error {
         let mut next = std::error::Error::source(self);
         while let Some(cause) = next {
             let text = cause.to_string();
+            let text = bounded(&text).into_owned();
             if !text.is_empty() && !causes.iter().any(|said| said.contains(&text)) {
                 causes.push(text);
             }
@@ -274,13 +276,23 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.what)
+        f.write_str(&bounded(&self.0.what))
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// The most characters of a sentence or a cause. What others say may be of any length, and a log line should not.
+const LONGEST: usize = 2000;
+
+fn bounded(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Exchange {
     pub began: Instant,
     /// Seconds until the answer began, or until there was none. Its body is read after that.
     pub seconds: f64,
+    /// Whether the answer asks to slow down.
+    pub is_throttle: bool,
     /// By what whoever answered calls the request.
     pub request_id: Option<String>,
     /// Bytes of the request's body that went out, or were about to.
@@ -105,6 +107,7 @@ impl Asking {
             fault: None,
             began: Instant::now(),
             seconds: 0.0,
+            is_throttle: false,
             request_id: None,
             sent: 0,
             repository: None,
@@ -139,7 +142,14 @@ impl Asking {
     pub fn answered(mut self, status: u16, header: impl Fn(&str) -> Option<String>) {
         let id = REQUEST_IDS.iter().find_map(|name| header(name));
         let id = id.map(|id| id.chars().filter(char::is_ascii_graphic).take(LONGEST_ID).collect());
-        self.end(|exchange| (exchange.status, exchange.request_id) = (Some(status), id));
+        // AWS's API throttles with status 400 and the name of the error.
+        let names = |name: &str| {
+            ["Throttling", "TooManyRequests", "RequestLimitExceeded"].iter().any(|it| name.starts_with(it))
+        };
+        let is_throttle = status == 429 || header("x-amzn-errortype").is_some_and(|name| names(&name));
+        self.end(|exchange| {
+            (exchange.status, exchange.request_id, exchange.is_throttle) = (Some(status), id, is_throttle);
+        });
     }
 
     /// No answer came.

@@ -117,6 +117,7 @@ fn typed_password(user: String) -> Result<Given> {
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {
+    survive_file_size_limit();
     let Push { mut request, said, reasons, output, files, pipeline, progress, tell, log_format, sandbox, .. } = command;
     let style = style(progress, tell, log_format);
     let display_name = pipeline.display_name.clone();
@@ -288,7 +289,7 @@ fn heard(request: &Request, events: Events) -> Events {
     })
 }
 
-/// The first Ctrl-C (or SIGTERM) ends the push in good order; the second ends the process.
+/// The first Ctrl-C (or SIGTERM, or SIGHUP) ends the push in good order; the second ends the process.
 fn cancelled_by_ctrl_c(progress: &Progress, style: Style) -> CancellationToken {
     let cancel = CancellationToken::new();
     let cancelled = cancel.clone();
@@ -316,11 +317,41 @@ fn cancelled_by_ctrl_c(progress: &Progress, style: Style) -> CancellationToken {
 async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    // Under nohup a hangup is ignored, and stays so.
+    let mut hangup = if ignores_hangup() { None } else { signal(SignalKind::hangup()).ok() };
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        _ = hung_up => {}
     }
 }
+
+/// Whether this process was started with SIGHUP ignored, as by nohup. Where that cannot be read, it is assumed.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    ignored.is_none_or(|ignored| ignored & 1 != 0)
+}
+
+/// Lets a file that exceeds the limit of its size (`ulimit -f`) be a failed write, and not the end of the process.
+#[cfg(unix)]
+fn survive_file_size_limit() {
+    use tokio::signal::unix::{SignalKind, signal};
+    /// The same number on Linux, macOS and the BSDs.
+    const SIGXFSZ: i32 = 25;
+    // Once it has a handler, it keeps one. Where it cannot have one, all is as before.
+    drop(signal(SignalKind::from_raw(SIGXFSZ)));
+}
+
+#[cfg(not(unix))]
+fn survive_file_size_limit() {}
 
 #[cfg(not(unix))]
 async fn asked_to_stop() {

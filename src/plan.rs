@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::image::{self, Author, Content, Extent, Image, Layer, Manifest, Origin, Part};
 use crate::layer::{Packing, Recipe, ZSTD_LEVEL};
 use crate::oci::{DiffId, Digest, Family, Host, Repository};
@@ -67,6 +67,7 @@ pub fn check(image: &Image, compression: Compression) -> Result<()> {
     };
     if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
         return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
+            .code(Code::OptionConflict)
             .hint("Leave --compression zstd out, or write the archive in the OCI format."));
     }
     image.manifests().into_iter().try_for_each(|manifest| {

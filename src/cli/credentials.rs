@@ -12,7 +12,7 @@ use crate::ecr::{
     self, Access, Base, ContainerEndpoint, ContainerToken, IdToken, Keys, NamedProfile, Profiles, Role, Secret,
     Sources, WebIdentity,
 };
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::push::CaBundle;
 use crate::report::ci::System;
 
@@ -228,6 +228,7 @@ impl CredentialArgs {
             ];
             if let Some((option, _)) = of_a_role.into_iter().find(|(_, is_given)| *is_given) {
                 return Err(Error::usage(format!("{option} is for a role, and none is named"))
+                    .code(Code::OptionConflict)
                     .hint("Name it: --role-arn arn:aws:iam::ACCOUNT:role/NAME"));
             }
             return Ok(Vec::new());
@@ -250,6 +251,7 @@ impl CredentialArgs {
                 && parts.nth(2).is_some_and(|resource| resource.starts_with("role/"));
             if !fits {
                 return Err(Error::usage(format!("{arn:?} is not the ARN of a role"))
+                    .code(Code::ValueInvalid)
                     .hint("It looks like arn:aws:iam::123456789012:role/NAME."));
             }
             Ok(Role {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Output, Pipeline, VariablesTo};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::image::Source;
 
 /// The arguments.
@@ -54,14 +54,17 @@ impl FileArgs {
         for (at, (option, file)) in named.iter().enumerate() {
             if *file == Path::new("-") {
                 return Err(Error::usage(format!("{option} takes a file, and - is none"))
+                    .code(Code::ValueInvalid)
                     .hint("The report goes to stdout with --output json; name a file for anything else."));
             }
             if matches!(archive, Source::Path(archive) if archive == file) {
                 let what = format!("{option} names the archive, which it would overwrite");
-                return Err(Error::usage(what).hint("Name another file."));
+                return Err(Error::usage(what).code(Code::OptionConflict).hint("Name another file."));
             }
             if let Some((other, _)) = named[..at].iter().find(|(_, other)| other == file) {
-                return Err(Error::usage(format!("{other} and {option} name the same file")).hint("Name one for each."));
+                return Err(Error::usage(format!("{other} and {option} name the same file"))
+                    .code(Code::OptionConflict)
+                    .hint("Name one for each."));
             }
         }
         Ok((output, Files { report, digest, metadata, timeline }))
@@ -73,6 +76,7 @@ pub(super) fn agree(output: Output, pipeline: &Pipeline) -> Result<()> {
     let is_shared = pipeline.variables.as_ref().is_some_and(|variables| variables.to == VariablesTo::Stdout);
     if output == Output::Json && is_shared {
         return Err(Error::usage("--output json and TeamCity's variables both want stdout")
+            .code(Code::OptionConflict)
             .hint("Name a file for the variables with --output-file, or write the JSON to one with --report."));
     }
     Ok(())

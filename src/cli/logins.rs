@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::image::Source;
 use crate::oci::{Host, Target};
 use crate::registry::Keychain;
@@ -13,13 +13,14 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Sourc
     let Some(name) = name else { return Ok(None) };
     if *archive == Source::StandardInput {
         return Err(Error::usage("the archive and the password cannot both come through standard input")
+            .code(Code::OptionConflict)
             .hint("Name a file for the archive, or log in with docker login."));
     }
     // A colon ends the name where both are sent (RFC 7617).
     if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(
-            Error::usage("--username is no name of a user").hint("It has neither colons nor control characters.")
-        );
+        return Err(Error::usage("--username is no name of a user")
+            .code(Code::ValueInvalid)
+            .hint("It has neither colons nor control characters."));
     }
     let mut hosts: Vec<&Host> = targets.iter().filter_map(|target| target.host.as_ref()).collect();
     hosts.retain(|host| !host.is_amazons());
@@ -28,10 +29,12 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Sourc
     match hosts[..] {
         [_] => Ok(Some(name)),
         [] => Err(Error::usage("--username is for a registry that is not Amazon's, and no target is in one")
+            .code(Code::OptionConflict)
             .hint("ECR is logged in to with AWS credentials: leave --username and --password-stdin out.")),
         _ => {
             let names: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
             Err(Error::usage(format!("--username is for one registry, and there are several: {}", names.join(", ")))
+                .code(Code::OptionConflict)
                 .hint("Push to them one after the other, or log in to each with docker login."))
         }
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::report::ci::{FURTHER, Form, Place, Reach, SYSTEMS, Summary, System, Voice};
 
 /// What a push is called if nobody says.
@@ -90,6 +90,7 @@ impl PipelineArgs {
             Some(name) => Some(System::named(name).ok_or_else(|| {
                 let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
                 Error::usage(format!("--ci {name:?} is no CI system that is known here"))
+                    .code(Code::ValueInvalid)
                     .hint(format!("It takes none, {}.", names.join(", ")))
             })?),
         })
@@ -133,6 +134,7 @@ fn target(system: Option<&System>, file: Option<PathBuf>, environment: Environme
     let Some(System { title, form, place, .. }) = system else {
         return file.map(|file| (Form::Assignments, VariablesTo::File(file))).ok_or_else(|| {
             Error::usage("--output-variable sets a variable of a CI system, and none is found here")
+                .code(Code::OptionConflict)
                 .hint("Name it with --ci, or a file for lines of NAME=VALUE with --output-file.")
         });
     };
@@ -172,6 +174,7 @@ fn across_jobs(form: Form, is_wanted: bool) -> Result<Form> {
         (Form::AzureCommands(_), true) => Ok(Form::AzureCommands(Reach::Jobs)),
         (form, false) => Ok(form),
         (_, true) => Err(Error::usage("--output-variable-across-jobs is for the log of Azure Pipelines")
+            .code(Code::OptionConflict)
             .hint("Leave it out: elsewhere the pipeline says which jobs get a variable.")),
     }
 }
@@ -183,6 +186,7 @@ fn checked(name: &str, form: Form) -> Result<String> {
     let takes = if form.takes("a.b") { "letters, digits, _, . and -" } else { "letters, digits and _" };
     let further = FURTHER.map(|suffix| format!("NAME_{suffix}")).join(", ");
     Err(Error::usage(format!("--output-variable {name:?} is no name of a variable"))
+        .code(Code::ValueInvalid)
         .hint(format!("It begins with a letter or _ and has {takes}; {further} are set beside it.")))
 }
 

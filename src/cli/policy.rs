@@ -2,7 +2,7 @@
 
 use crate::ecr::NewRepository;
 use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
-use crate::error::{Advice, Error, Kind, Result};
+use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::oci::{EcrHost, Target};
 use crate::push::{IfExists, Request, Reuse};
 
@@ -46,6 +46,7 @@ pub(super) fn text(
     let policy = Policy::of(&Needs { signing_profiles, ..needs(request, region) });
     if policy.is_empty() {
         return Err(Error::new(Kind::Usage, "a push to these targets takes no IAM policy: none is in Amazon ECR")
+            .code(Code::TargetInvalid)
             .hint("Name a repository of ECR: REPOSITORY, or ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY."));
     }
     let text = if terraform { policy.terraform() } else { policy.json()? };

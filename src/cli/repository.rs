@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::ecr::{Encryption, Mutability, NewRepository};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::oci::Target;
 use crate::push::IfExists;
 
@@ -129,6 +129,7 @@ impl RepositoryArgs {
         ];
         match given.iter().find(|(_, is_given)| *is_given && !self.create_repository) {
             Some((option, _)) => Err(Error::usage(format!("{option} is for a repository that this push creates"))
+                .code(Code::OptionConflict)
                 .hint("Add --create-repository. A repository that exists is left as it is.")),
             None => Ok(settings),
         }
@@ -146,7 +147,7 @@ impl RepositoryArgs {
                 (true, count) => format!("there are {count} filters of --tag-mutability-exclusion"),
                 (false, _) => "--tag-mutability-exclusion names tags, and --tag-mutability excepts none".to_owned(),
             };
-            return Err(Error::usage(what).hint(
+            return Err(Error::usage(what).code(Code::OptionConflict).hint(
                 "Write --tag-mutability immutable-with-exclusion or mutable-with-exclusion, and one to five times \
                  --tag-mutability-exclusion FILTER.",
             ));
@@ -164,11 +165,12 @@ impl RepositoryArgs {
         match (self.encryption, &key) {
             (None | Some(EncryptionArg::Aes256), Some(_)) => {
                 Err(Error::usage("--kms-key names a key of AWS KMS, and --encryption uses none")
+                    .code(Code::OptionConflict)
                     .hint("Add --encryption kms or --encryption kms-dsse."))
             }
-            (_, Some(key)) if !(1..=2048).contains(&key.trim().len()) => {
-                Err(Error::usage("--kms-key is no key").hint("A key is named by its ID, its ARN or alias/NAME."))
-            }
+            (_, Some(key)) if !(1..=2048).contains(&key.trim().len()) => Err(Error::usage("--kms-key is no key")
+                .code(Code::ValueInvalid)
+                .hint("A key is named by its ID, its ARN or alias/NAME.")),
             (None, None) => Ok(None),
             (Some(EncryptionArg::Aes256), None) => Ok(Some(Encryption::Aes256)),
             (Some(EncryptionArg::Kms), _) => Ok(Some(Encryption::Kms(key))),

@@ -76,9 +76,11 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
         (Some(host), None) if host.is_endpoint() => Err(Error::usage(format!(
             "{host} is a VPC endpoint, which leads to every registry of its region"
         ))
+        .code(Code::ArgumentMissing)
         .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on.")),
         (Some(host), Some(account)) if !is_of_use && host.ecr().is_none_or(|ecr| ecr.account != account) => {
             Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
+                .code(Code::OptionConflict)
                 .hint("Leave it out: the host says it all."))
         }
         _ => Ok(target),

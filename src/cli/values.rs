@@ -44,6 +44,7 @@ pub(super) fn choice(
 pub(super) fn digest(text: &str) -> Result<Digest> {
     text.trim().parse().map_err(|_| {
         Error::usage(format!("--expect-digest {text:?} is not a digest"))
+            .code(Code::ValueInvalid)
             .hint("A digest is sha256: and 64 lower-case hex digits.")
     })
 }
@@ -94,7 +95,9 @@ pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
     };
     let bytes = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit));
     bytes.filter(|bytes| *bytes >= 1024).ok_or_else(|| {
-        Error::usage(format!("{option} {text:?} is no number of bytes")).hint("Write at least 1K: 500K, 10M, 1G.")
+        Error::usage(format!("{option} {text:?} is no number of bytes"))
+            .code(Code::ValueInvalid)
+            .hint("Write at least 1K: 500K, 10M, 1G.")
     })
 }
 
@@ -109,6 +112,7 @@ pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
         if !sizes.contains(&size) {
             let (least, most) = (sizes.start() >> 20, sizes.end() >> 20);
             return Err(Error::usage(format!("--chunk-size {text:?} is not for {target}"))
+                .code(Code::ValueInvalid)
                 .hint(format!("{} gets {least}M to {most}M in one request.", quirks.name)));
         }
     }
@@ -120,20 +124,27 @@ pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Re
         (None, None) => return Ok(Compression::Usual),
         (Some(CompressionArg::Keep), None) => return Ok(Compression::Keep),
         (Some(CompressionArg::Keep), Some(_)) => {
-            return Err(Error::usage("--compression keep packs nothing, so there is no level").hint("Leave one out."));
+            return Err(Error::usage("--compression keep packs nothing, so there is no level")
+                .code(Code::OptionConflict)
+                .hint("Leave one out."));
         }
         (None | Some(CompressionArg::Gzip), level) => (2..=9, Compression::Gzip(level)),
         (Some(CompressionArg::Zstd), level) => (1..=19, Compression::Zstd(level)),
     };
     match level {
         Some(level) if !range.contains(&level) => Err(Error::usage(format!("--compression-level {level} is none"))
+            .code(Code::ValueInvalid)
             .hint(format!("It goes from {} to {}.", range.start(), range.end()))),
         _ => Ok(compression),
     }
 }
 
 pub(super) fn region(text: String) -> Result<String> {
-    let refuse = || Error::usage(format!("{text:?} is not a region")).hint("A region is a code such as eu-west-1.");
+    let refuse = || {
+        Error::usage(format!("{text:?} is not a region"))
+            .code(Code::ValueInvalid)
+            .hint("A region is a code such as eu-west-1.")
+    };
     region_code(&text).ok_or_else(refuse)
 }
 

@@ -126,3 +126,18 @@ impl fmt::Display for Code {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_section_in_the_documentation() {
+        let text = include_str!("../../docs/errors.md");
+        let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert_eq!(sections, Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>());
+        for section in text.split("\n## ").skip(1) {
+            assert!(section.contains("\n- Exit code: ") && section.contains("\n- What to do: "), "{section}");
+        }
+    }
+}

@@ -15,7 +15,7 @@ use super::source::{Source, cannot_open, no_file};
 use super::spool::Spool;
 use super::tar_index::TarIndex;
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::file;
 use crate::layer::FileRange;
 use crate::oci::Digest;
@@ -97,7 +97,8 @@ impl Folder {
         if is_manifest || folder.find(OCI_LAYOUT)?.is_some() {
             return Ok(folder);
         }
-        let error = Error::input(format!("the folder {} is no OCI layout: it has no file oci-layout", path.display()));
+        let error = Error::input(format!("the folder {} is no OCI layout: it has no file oci-layout", path.display()))
+            .code(Code::ArchiveUnrecognized);
         let has = |name: &str| path.join(name).exists();
         Err(if manifest.is_some() {
             error.hint(format!(

@@ -5,7 +5,7 @@
 use super::model::{Content, Image, Referrer};
 use super::part::{Part, Platforms, choices};
 use super::{Archive, Unusable, quoted, shown};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::oci::Digest;
 
 /// How a person says which image they mean.
@@ -75,12 +75,14 @@ impl Archive {
             && !images.iter().any(|image| part.is_in(&image.content))
         {
             let platforms: Vec<_> = images.iter().flat_map(|image| image.content.platforms()).collect();
-            return Err(Error::usage(format!("{holds}, and none is for {platform}")).hint(choices(&platforms)));
+            return Err(Error::usage(format!("{holds}, and none is for {platform}"))
+                .code(Code::PlatformNotFound)
+                .hint(choices(&platforms)));
         }
         let broken = listed(self.unusable.iter(), |it| format!("\n  ({} cannot be pushed)", it.label()));
         let all = if self.has_layout_index() { "\n  --index  (all of them, as one multi-platform image)" } else { "" };
         let options = self.options("Choose one:", images.into_iter()) + &broken + all;
-        Err(Error::usage(format!("{holds}, and none is chosen")).hint(options))
+        Err(Error::usage(format!("{holds}, and none is chosen")).code(Code::ImageAmbiguous).hint(options))
     }
 
     fn select_name(&self, name: &str, part: &Part) -> Result<Image> {
@@ -93,9 +95,11 @@ impl Archive {
                 .referrer_as_image(|referrer| referrer.names.iter().any(|known| is_same_name(known, name)))
                 .ok_or_else(|| {
                     Error::input(format!("{} holds no image {}", self.source, shown(name)))
+                        .code(Code::ImageNotFound)
                         .hint(self.options("It holds:", self.images.iter()))
                 }),
             (images, _) => Err(Error::usage(format!("several images of {} fit {}", self.source, shown(name)))
+                .code(Code::ImageAmbiguous)
                 .hint(self.options("Choose one:", images.iter().copied()))),
         }
     }
@@ -120,6 +124,7 @@ impl Archive {
         let digits = id.strip_prefix("sha256:").unwrap_or(id).to_ascii_lowercase();
         if !(2..=64).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(Error::usage(format!("{:?} is not an image ID", shown(id)))
+                .code(Code::ValueInvalid)
                 .hint("An ID is 64 hex digits, or the first few of them; `sha256:` may be in front."));
         }
         let nodes = of_part(self.nodes(&digits), part, |(_, content)| content);
@@ -135,6 +140,7 @@ impl Archive {
                 "several images of {} have an ID that starts with {digits}",
                 self.source
             ))
+            .code(Code::ImageAmbiguous)
             .hint(hint));
         }
         let is_meant = |referrer: &Referrer| digests(&referrer.content).any(|digest| digest.hex().starts_with(&digits));
@@ -145,6 +151,7 @@ impl Archive {
         Err(unusable.map_or_else(
             || {
                 Error::input(format!("{} holds no image with the ID {digits}", self.source))
+                    .code(Code::ImageNotFound)
                     .hint(self.options("It holds:", self.images.iter()))
             },
             |unusable| unusable.error.clone(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::document::{ATTESTED, MAX_MANIFEST, TOO_LARGE};
 use super::model::{Content, Index, Layer, Manifest};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::layer::Packing;
 use crate::oci::{Digest, Family, OriginalManifest};
 
@@ -69,6 +69,7 @@ pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
     }
     let (count, most) = (layers.len(), MAX_MANIFEST);
     Err(Error::input(format!("the manifest of {count} layers takes some {len} bytes, and registries take {most}"))
+        .code(Code::ArchiveUnsupported)
         .hint(TOO_LARGE))
 }
 

@@ -22,12 +22,13 @@ use crate::oci::{DiffId, Digest};
 pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let mut documents = Documents::new(entries);
     let Some((list, _)) = documents.find(MANIFEST_JSON, MAX_LIST)? else {
-        return Err(Error::input("the archive has no manifest.json"));
+        return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
     };
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
     // Each is compared with all that index.json names.
     if list.len() > MAX_DESCRIPTORS {
         return Err(Error::input(format!("manifest.json of the archive lists more than {MAX_DESCRIPTORS} images"))
+            .code(Code::ArchiveUnsupported)
             .hint("Save fewer of them at once."));
     }
     let layout = Layout::new(&mut documents, Naming::Oci, Author::DockerSave);
@@ -110,6 +111,7 @@ fn image(
     };
     if named_hex(&saved.config).is_some_and(|named| named != digest) {
         return Err(Error::input(format!("the config {} has the digest {digest}", shown(&saved.config)))
+            .code(Code::ArchiveDamaged)
             .hint("Its name is its digest, so it was changed or damaged. Save the image again."));
     }
     let (config, diff_ids) = image_config(bytes, digest, &saved.config)?;

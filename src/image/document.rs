@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::archive::Entries;
 use super::model::{Config, Origin, Role};
 use super::shown;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::oci::{Descriptor, DiffId, Digest, Document, Host, ImageConfig};
 
 /// The limit for manifests and nested indexes: what registries take. ECR has it in its API (`imageManifest`, PutImage), and
@@ -64,6 +64,7 @@ impl<'a> Documents<'a> {
             return Err(Error::input(format!(
                 "{name} of the archive is {len} bytes long, and at most {limit} are read"
             ))
+            .code(Code::ArchiveUnsupported)
             .hint(if limit == MAX_MANIFEST {
                 TOO_LARGE
             } else {
@@ -73,11 +74,14 @@ impl<'a> Documents<'a> {
         if range.len() > self.left {
             return Err(Error::input(format!(
                 "the manifests and configs of the archive take more than {MAX_TOTAL} bytes"
-            )));
+            ))
+            .code(Code::ArchiveUnsupported));
         }
-        let bytes = range
-            .read_all(limit)
-            .map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
+        let bytes = range.read_all(limit).map_err(|error| {
+            Error::input(format!("cannot read {} of the archive", shown(name)))
+                .code(Code::ArchiveUnreadable)
+                .because(error)
+        })?;
         self.left -= bytes.len() as u64;
         let digest = Digest::of(&bytes);
         Ok(Some((Bytes::from(bytes), digest)))

@@ -3,7 +3,7 @@
 use super::source::Source;
 use super::tar_index::TarIndex;
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted, shown};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::layer::Codec;
 
 /// Whether the block is a tar header: its checksum says so. An empty tar starts with zeros and is no image.
@@ -21,13 +21,17 @@ pub(super) fn no_image(source: &Source, packed: Option<Codec>, start: &[u8]) -> 
         "Give a tar written by `docker save`, `podman save`, kaniko, crane or BuildKit, or an OCI layout.";
     let name = packed
         .map_or_else(|| source.to_string(), |codec| format!("what is in {source}, packed with {},", codec.name()));
-    let other = |what: &str| Error::input(format!("{name} is {what}, not an image archive")).hint(SAVE);
+    let other = |what: &str| {
+        Error::input(format!("{name} is {what}, not an image archive")).code(Code::ArchiveUnrecognized).hint(SAVE)
+    };
     let unread = |what: &str, command: &str| {
         let hint = match packed {
             None => format!("Unpack it first:\n  {command}{}", source.operand()),
             Some(_) => "Only one packing is undone. Unpack the file first.".into(),
         };
-        Error::input(format!("{name} is compressed with {what}, which is not read")).hint(hint)
+        Error::input(format!("{name} is compressed with {what}, which is not read"))
+            .code(Code::ArchiveUnsupported)
+            .hint(hint)
     };
     match start {
         [] if *source == Source::StandardInput && packed.is_none() => {
@@ -87,10 +91,12 @@ pub(super) fn tar_without_image(source: &Source, index: &TarIndex) -> Error {
     let nested = nested.filter(|(_, rest)| [MANIFEST_JSON, OCI_LAYOUT].contains(rest)).map(|(folder, _)| folder).next();
     if has(INDEX_JSON) {
         return Error::input(format!("{source} is an incomplete OCI layout: it has index.json, but no oci-layout"))
+            .code(Code::ArchiveIncomplete)
             .hint("Save the image again.");
     }
     let error =
-        Error::input(format!("{source} is a tar, but of no image: it has neither manifest.json nor index.json"));
+        Error::input(format!("{source} is a tar, but of no image: it has neither manifest.json nor index.json"))
+            .code(Code::ArchiveUnrecognized);
     match nested {
         Some(folder) => {
             let (folder, quoted) = (shown(folder), quoted(folder));

@@ -33,7 +33,7 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 
 pub use crate::error::shown;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, OriginalManifest};
 
 pub use choice::Choice;
@@ -149,9 +149,9 @@ impl Archive {
     /// What is wrong with the first one, if none is good.
     pub fn has_image(&self) -> Result<()> {
         match (self.images.as_slice(), self.unusable.as_slice()) {
-            ([], []) => {
-                Err(Error::input(format!("{} lists no image", self.source)).hint("Save it again, with an image."))
-            }
+            ([], []) => Err(Error::input(format!("{} lists no image", self.source))
+                .code(Code::ImageNotFound)
+                .hint("Save it again, with an image.")),
             ([], [unusable, ..]) => Err(unusable.error.clone()),
             _ => Ok(()),
         }

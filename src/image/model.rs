@@ -8,7 +8,7 @@ use oci_client::manifest::OciDescriptor;
 use serde_json::Value;
 
 use super::shown;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::layer::{Died, FileRange, Packed, Packing, Recipe};
 use crate::oci::{DiffId, Digest, Host, MediaType, OriginalManifest, Platform, Repository, Tag};
 
@@ -209,6 +209,7 @@ impl Layer {
     pub fn check(&self, recipe: Recipe, packed: &Packed) -> Result<()> {
         let lie = |claim: String, truth: String| {
             Err(Error::input(format!("layer {} does not match {claim}", self.name))
+                .code(Code::ArchiveDamaged)
                 .because(truth)
                 .hint("The archive is damaged or was changed: write it again."))
         };
@@ -234,6 +235,7 @@ impl Layer {
             return Error::internal(format!("cannot pack layer {} of the archive", self.name)).because(error);
         }
         Error::input(format!("cannot read layer {} of the archive", self.name))
+            .code(Code::ArchiveDamaged)
             .because(error)
             .hint("The archive is damaged: write it again.")
     }

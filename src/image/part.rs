@@ -239,6 +239,7 @@ fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a 
             let ids = several.iter().filter_map(|manifest| digest(manifest));
             let ids = listed(ids, |digest| format!("\n  --image-id {}", digest.hex()));
             Err(Error::usage(format!("several images of {name} are for {platform}"))
+                .code(Code::ImageAmbiguous)
                 .hint(format!("Choose one, without --platform:{ids}")))
         }
     }
@@ -262,10 +263,10 @@ fn no_such_platform(content: &Content, platform: &Platform, name: &str) -> Error
     let listed =
         absent.into_iter().find(|absent| matches!(&absent.role, Role::Image(Some(its)) if its.matches(platform)));
     let error = match listed {
-        Some(absent) => {
-            Error::usage(format!("{name} lists {platform}, which is not in the archive")).because(absent.error.clone())
-        }
-        None => Error::usage(format!("{name} is not for {platform}")),
+        Some(absent) => Error::usage(format!("{name} lists {platform}, which is not in the archive"))
+            .code(Code::PlatformNotFound)
+            .because(absent.error.clone()),
+        None => Error::usage(format!("{name} is not for {platform}")).code(Code::PlatformNotFound),
     };
     error.hint(choices(&content.platforms()))
 }
@@ -291,6 +292,7 @@ fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
         let what = format!("the archive lacks attestations that the index of {name} lists");
         let first = missing.iter().map(|absent| absent.error.clone()).next();
         let error = Error::input(what)
+            .code(Code::ArchiveIncomplete)
             .hint("Push a new index without them with --no-attestations, or one image with --platform OS/ARCH.");
         return match first {
             Some(cause) => error.because(cause),
@@ -318,7 +320,7 @@ fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
     };
     let present = Content::Index(Box::new(index.clone())).platforms();
     let present = present.first().map_or_else(|| "OS/ARCH".into(), ToString::to_string);
-    Error::input(format!("the index of {name} lists {}, which the archive lacks", names.join(", ")))
+    Error::input(format!("the index of {name} lists {}, which the archive lacks", names.join(", "))).code(Code::ArchiveIncomplete)
         .because(first.error.clone())
         .hint(format!(
             "Push one image that is there with --platform {present}, or all that are there, as a new index, with \

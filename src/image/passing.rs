@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::archive::is_hex_digest;
 use super::document::{MAX_LIST, MAX_TOTAL};
 use super::{INDEX_JSON, OCI_LAYOUT, shown};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::layer::{FileRange, Packing};
 use crate::oci::Digest;
 
@@ -87,6 +87,7 @@ pub(super) fn file(
         *kept += len;
         if *kept > MAX_TOTAL {
             return Err(Error::input(format!("the small files of the archive take more than {MAX_TOTAL} bytes"))
+                .code(Code::ArchiveUnsupported)
                 .hint("Write it into a file first, where they need not be kept."));
         }
         bytes.take(len).read_to_end(&mut first).map_err(broken)?;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::file::Capacity;
 use crate::layer::size;
 
@@ -42,6 +42,7 @@ impl<'a> Room<'a> {
         let (reserve, folder) = (size(reserve), self.folder.display());
         let what = format!("{what} takes a temporary file of {needed} or more, and {folder} had {free} free");
         Err(Error::input(format!("{what}, of which {reserve} are left to others"))
+            .code(Code::ResourcesExhausted)
             .hint("Name a folder with more room: --temp-dir DIR"))
     }
 }

@@ -11,7 +11,7 @@ use super::model::Author;
 use super::naming::Naming;
 use super::oci_layout::Layout;
 use super::{Contents, MANIFEST_JSON};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::layer::FileRange;
 use crate::oci::Descriptor;
 
@@ -19,7 +19,9 @@ use crate::oci::Descriptor;
 pub(super) fn is_manifest(manifest_json: &FileRange) -> Result<bool> {
     let mut start = [0; 64];
     let read = manifest_json.read_at(0, &mut start);
-    let read = read.map_err(|error| Error::input("cannot read manifest.json of the archive").because(error))?;
+    let read = read.map_err(|error| {
+        Error::input("cannot read manifest.json of the archive").code(Code::ArchiveUnreadable).because(error)
+    })?;
     Ok(start[..read].trim_ascii_start().starts_with(b"{"))
 }
 
@@ -27,7 +29,7 @@ pub(super) fn is_manifest(manifest_json: &FileRange) -> Result<bool> {
 pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let mut documents = Documents::new(entries);
     let Some((bytes, digest)) = documents.find(MANIFEST_JSON, MAX_MANIFEST)? else {
-        return Err(Error::input("the archive has no manifest.json"));
+        return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
     };
     let listing = document(&bytes, MANIFEST_JSON)?;
     let descriptor = Descriptor::new(listing.own_media_type(), digest, bytes.len() as u64);

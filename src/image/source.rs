@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Seek as _};
 use std::path::{Path, PathBuf};
 
 use super::quoted;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::file::standard_input;
 use crate::oci::Target;
 
@@ -44,11 +44,14 @@ impl Source {
         };
         if file.is_terminal() {
             return Err(Error::usage(format!("{self} is a terminal, and no archive comes from there"))
+                .code(Code::ArchiveUnreadable)
                 .hint("Name a file, or pipe one in:\n  docker save app:1 | ecr-push - REPOSITORY:TAG"));
         }
         let metadata = file.metadata().map_err(failed)?;
         let reach = if metadata.is_dir() {
-            return Err(Error::input(format!("{self} is a folder")).hint("Give its name in place of the `-`."));
+            return Err(Error::input(format!("{self} is a folder"))
+                .code(Code::ArchiveUnrecognized)
+                .hint("Give its name in place of the `-`."));
         } else if !metadata.is_file() {
             Reach::Once(special(&metadata))
         } else if file.stream_position().map_err(failed)? > 0 {
@@ -64,7 +67,9 @@ impl Source {
         match (self, error.kind()) {
             (Self::Path(path), io::ErrorKind::NotFound) => nothing_at(path, error),
             (Self::Path(path), _) => cannot_open(path, error),
-            (Self::StandardInput, _) => Error::input(format!("cannot read {self}")).because(error),
+            (Self::StandardInput, _) => {
+                Error::input(format!("cannot read {self}")).code(Code::ArchiveUnreadable).because(error)
+            }
         }
     }
 
@@ -119,7 +124,7 @@ fn special(metadata: &fs::Metadata) -> &'static str {
 
 /// The error that what lies at `path` is no file.
 pub(super) fn no_file(path: &Path, metadata: &fs::Metadata) -> Error {
-    Error::input(format!("{} is {}, not a file", path.display(), special(metadata)))
+    Error::input(format!("{} is {}, not a file", path.display(), special(metadata))).code(Code::ArchiveUnrecognized)
 }
 
 /// The error that there is no archive at `path`. It may be what `docker push` takes, or a path from another folder.
@@ -141,8 +146,10 @@ fn nothing_at(path: &Path, error: io::Error) -> Error {
 pub(super) fn cannot_open(path: &Path, error: io::Error) -> Error {
     let path = path.display();
     match error.kind() {
-        io::ErrorKind::NotFound => Error::input(format!("there is no file {path}")),
-        io::ErrorKind::PermissionDenied => Error::input(format!("no permission to read {path}")).because(error),
-        _ => Error::input(format!("cannot read {path}")).because(error),
+        io::ErrorKind::NotFound => Error::input(format!("there is no file {path}")).code(Code::ArchiveUnreadable),
+        io::ErrorKind::PermissionDenied => {
+            Error::input(format!("no permission to read {path}")).code(Code::ArchiveUnreadable).because(error)
+        }
+        _ => Error::input(format!("cannot read {path}")).code(Code::ArchiveUnreadable).because(error),
     }
 }

@@ -20,7 +20,7 @@ use super::passing::{Take, is_known_as_it_comes};
 use super::room::Room;
 use super::source::{Reach, Source};
 use super::tar_index::TarIndex;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::layer::{Codec, size};
 
 /// What is read and written at once.
@@ -75,6 +75,7 @@ impl Spool<'_> {
         if let Some(again) = Codec::of(&inside) {
             let (outer, inner) = (codec.name(), again.name());
             return Err(Error::input(format!("{source} is compressed twice, with {inner} and then with {outer}"))
+                .code(Code::ArchiveUnsupported)
                 .hint("One of them is undone here. Undo the other first."));
         }
         if !is_tar_header(&inside) {
@@ -154,14 +155,17 @@ fn broken(source: &Source, codec: Codec, error: io::Error, unpacked: u64) -> Err
     match error.kind() {
         io::ErrorKind::UnexpectedEof => {
             Error::input(format!("{source} is cut off: its {name} data breaks off after {unpacked} of the tar"))
+                .code(Code::ArchiveDamaged)
                 .hint("Copy, download or save it again, and see that the disk was not full.")
         }
         io::ErrorKind::OutOfMemory => Error::input(format!(
             "{source} asks for more memory than it gets: its {name} data has a window of more than 128 MiB"
         ))
+        .code(Code::ArchiveUnsupported)
         .because(error)
         .hint("Unpack it first, or compress it with a smaller window."),
         _ => Error::input(format!("{source} is broken: its {name} data can be read up to {unpacked} of the tar"))
+            .code(Code::ArchiveDamaged)
             .because(error)
             .hint("Save the image again; if the file was copied or downloaded, compare its checksum."),
     }

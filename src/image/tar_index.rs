@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::passing::{self, Take};
 use super::shown;
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::layer::FileRange;
 
 /// Every layer, config and manifest is an entry; images have a hundred or so, and layouts of many images thousands.
@@ -127,7 +127,7 @@ impl TarIndex {
                         let what =
                             format!("the entry {name} of {source} is a sparse file, which cannot be read as it comes");
                         let hint = "Write the archive again with ordinary files: tar without --sparse.";
-                        return Err(Error::input(what).hint(hint));
+                        return Err(Error::input(what).code(Code::ArchiveUnsupported).hint(hint));
                     }
                     let range = match found {
                         Found::File { start, len } => passing::file(entry, name, start, len, &mut kept, take).map(Some),
@@ -174,6 +174,7 @@ impl TarIndex {
                 }
                 Some(Err(error)) => {
                     return Err(Error::input(format!("{source} is a broken tar after {last}"))
+                        .code(Code::ArchiveDamaged)
                         // Its text may quote the header.
                         .because(shown(&error.to_string()))
                         .hint("Save the image again; if the file was copied or downloaded, compare its checksum."));
@@ -181,7 +182,8 @@ impl TarIndex {
             };
             count += 1;
             if count > MAX_ENTRIES {
-                return Err(Error::input(format!("{source} has more than {MAX_ENTRIES} entries")));
+                return Err(Error::input(format!("{source} has more than {MAX_ENTRIES} entries"))
+                    .code(Code::ArchiveUnsupported));
             }
             let name = entry.path_bytes().into_owned();
             last = shown(&String::from_utf8_lossy(&name));
@@ -197,7 +199,8 @@ impl TarIndex {
                 if names_len > MAX_NAMES {
                     return Err(Error::input(format!(
                         "the entries of {source} have names of more than {MAX_NAMES} bytes"
-                    )));
+                    ))
+                    .code(Code::ArchiveUnsupported));
                 }
                 // The last of several entries with one name counts: so does tar when it unpacks (`tar --append` updates
                 // files that way), and so does Docker, which unpacks an archive before it looks at it. Whoever wrote
@@ -220,6 +223,7 @@ impl TarIndex {
                         "the entry {} is {what}, which cannot be read in place",
                         shown(&key)
                     ))
+                    .code(Code::ArchiveUnsupported)
                     .hint("Write the archive again with ordinary files: tar without --sparse."));
                 }
                 Some(Place::Link { target, base }) => (target, *base),
@@ -308,7 +312,7 @@ fn normalise(name: &str) -> Option<String> {
 
 /// The archive is shorter than it says.
 fn cut_off(source: &Source, how: &str, file_len: u64) -> Error {
-    Error::input(format!("{source} is cut off: {how}")).hint(format!(
+    Error::input(format!("{source} is cut off: {how}")).code(Code::ArchiveDamaged).hint(format!(
         "The tar is {file_len} bytes long. Copy, download or save it again, and see that the disk was not full."
     ))
 }

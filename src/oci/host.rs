@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use super::{Repository, shorten};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A registry host, with whose it is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -180,7 +180,9 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self> {
         let name = text.to_ascii_lowercase();
-        let refuse = |why: &str| Err(Error::usage(format!("{:?} is not a registry host: {why}", shorten(text))));
+        let refuse = |why: &str| {
+            Err(Error::usage(format!("{:?} is not a registry host: {why}", shorten(text))).code(Code::TargetInvalid))
+        };
         let (bare, port) = match name.rsplit_once(':') {
             Some((bare, port)) if !port.contains(']') => (bare, Some(port)),
             _ => (name.as_str(), None),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::shorten;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A repository's name inside a registry: `team/app`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -37,7 +37,9 @@ impl FromStr for Repository {
             // Repaired once more it stays as it is.
             let is_name = repaired != text && repaired.parse::<Self>().is_ok();
             let cure = if is_name { format!("{rule} With --docker-naming it is {repaired}.") } else { rule.to_owned() };
-            Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text))).hint(cure))
+            Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text)))
+                .code(Code::TargetInvalid)
+                .hint(cure))
         };
         if let Some(upper) = text.chars().find(char::is_ascii_uppercase) {
             return refuse(format!("it has the upper-case letter {upper:?}"));
@@ -106,10 +108,11 @@ impl FromStr for Tag {
         let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         if text.is_empty() {
-            return Err(Error::usage("a tag is empty").hint(EMPTY_TAG));
+            return Err(Error::usage("a tag is empty").code(Code::ValueInvalid).hint(EMPTY_TAG));
         }
         if !starts_well || text.len() > 128 || !text.bytes().all(allowed) {
             return Err(Error::usage(format!("{:?} is not a tag", shorten(text)))
+                .code(Code::ValueInvalid)
                 .hint("A tag is 1 to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'."));
         }
         Ok(Self(text.to_owned()))

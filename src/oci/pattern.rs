@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{Tag, shorten};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A tag, or with `*` every tag that looks like it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +35,7 @@ impl FromStr for TagPattern {
         match text.replace('*', "_").parse::<Tag>() {
             Ok(_) => Ok(Self(text.to_owned())),
             Err(_) => Err(Error::usage(format!("{:?} is neither a tag nor a pattern of tags", shorten(text)))
+                .code(Code::ValueInvalid)
                 .hint("Write a tag, main, or a pattern with stars in it, main-*.")),
         }
     }
@@ -82,6 +83,7 @@ impl FromStr for TagFilter {
         let stars = text.bytes().filter(|byte| *byte == b'*').count();
         if !(1..=128).contains(&text.len()) || !text.bytes().all(allowed) || stars > 2 {
             return Err(Error::usage(format!("{:?} is not a filter for tags", shorten(text)))
+                .code(Code::ValueInvalid)
                 .hint("A filter is 1 to 128 letters, digits, '.', '_', '-' and at most two stars: latest, dev-*."));
         }
         Ok(Self(text.to_owned()))

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result, shown};
+use crate::error::{Code, Error, Result, shown};
 
 /// An operating system and a processor, `OS/ARCH[/VARIANT]`, in containerd's normal form: what runs the same is equal,
 /// so `linux/arm64` is `linux/arm64/v8` and `linux/arm` is `linux/arm/v7`
@@ -60,6 +60,7 @@ impl FromStr for Platform {
         };
         platform.ok_or_else(|| {
             Error::usage(format!("{:?} is not a platform", shown(text)))
+                .code(Code::ValueInvalid)
                 .hint("Write OS/ARCH or OS/ARCH/VARIANT: linux/amd64, linux/arm64, linux/arm/v7.")
         })
     }

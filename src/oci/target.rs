@@ -53,9 +53,11 @@ impl Target {
         let (host, name, tags) = Self::parts(text)?;
         let renamed = Repository::named_as_docker_does(name);
         if renamed.is_empty() {
-            return Err(Error::usage(format!("{:?} has nothing that a repository name can have", shorten(name))).hint(
-                "--docker-naming keeps letters, digits, '-', '.', '_' and '/': name the repository with these.",
-            ));
+            return Err(Error::usage(format!("{:?} has nothing that a repository name can have", shorten(name)))
+                .code(Code::TargetInvalid)
+                .hint(
+                    "--docker-naming keeps letters, digits, '-', '.', '_' and '/': name the repository with these.",
+                ));
         }
         let change = (renamed != name).then(|| format!("the repository {:?} is called {renamed}", shorten(name)));
         Ok((Self::of_parts(host, &renamed, tags)?, change))
@@ -65,7 +67,7 @@ impl Target {
         // ECR Public user guide, "Service quotas", and RegistryAlias in its API reference.
         let fits = |(alias, name): (&str, &str)| (2..=50).contains(&alias.len()) && (2..=205).contains(&name.len());
         if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.split_once('/').is_some_and(fits) {
-            return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(repository))).hint(
+            return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(repository))).code(Code::TargetInvalid).hint(
                 "It has public.ecr.aws/ALIAS/REPOSITORY, with 2 to 50 and 2 to 205 characters. Which aliases are yours:\n  \
                  aws ecr-public describe-registries --region us-east-1",
             ));
@@ -91,6 +93,7 @@ impl Target {
         }
         if text.contains('@') {
             return Err(Error::usage(format!("the target {:?} has a digest", shorten(text)))
+                .code(Code::TargetInvalid)
                 .hint("A target names a place, HOST/REPOSITORY:TAG; the digest follows from what is pushed there."));
         }
         let (host, rest) = match text.split_once('/') {
@@ -104,14 +107,17 @@ impl Target {
             let is_amazons = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazons());
             let host = host.split(':').next().filter(is_amazons).unwrap_or(host);
             return Err(Error::usage(format!("{:?} names no repository", shorten(text)))
+                .code(Code::TargetInvalid)
                 .hint(format!("Write {}/REPOSITORY:TAG.", shorten(host))));
         }
         if tag == Some("") {
-            return Err(Error::usage(format!("{:?} ends with a colon and no tag", shorten(text))).hint(EMPTY_TAG));
+            return Err(Error::usage(format!("{:?} ends with a colon and no tag", shorten(text)))
+                .code(Code::TargetInvalid)
+                .hint(EMPTY_TAG));
         }
         let host = host.map(Host::from_str).transpose()?;
         if let Some(host) = host.as_ref().filter(|host| host.is_misspelt_ecr()) {
-            return Err(Error::usage(format!("{host} is under Amazon's name and none of ECR's registries")).hint(
+            return Err(Error::usage(format!("{host} is under Amazon's name and none of ECR's registries")).code(Code::TargetInvalid).hint(
                 "Theirs are ACCOUNT.dkr.ecr.REGION.amazonaws.com, with the twelve digits of the account and a region such as \
                  eu-west-1.",
             ));
@@ -125,7 +131,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self> {
         if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
-            return Err(Error::usage(format!("the target {:?} is a path", shorten(text))).hint(
+            return Err(Error::usage(format!("the target {:?} is a path", shorten(text))).code(Code::TargetInvalid).hint(
                 "The archive comes first, behind it the targets, [HOST/]REPOSITORY[:TAG]; --help lists what else there is. \
                  Or what was to stand in front of the / is empty.",
             ));
@@ -163,6 +169,7 @@ impl FromStr for MountSource {
             None => Ok(Self { repository, tag: tags.pop() }),
             Some(host) => {
                 Err(Error::usage(format!("{:?} names the registry {host} to mount layers from", shorten(text)))
+                    .code(Code::ValueInvalid)
                     .hint("A registry mounts from its own repositories only: write REPOSITORY or REPOSITORY:TAG."))
             }
         }

@@ -11,7 +11,7 @@ use super::destination::QUESTIONS_AT_ONCE;
 use super::logins::{self, Logins};
 use super::{Event, Events, Request, agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, Place};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::oci::{Host, Target};
 use crate::registry::{self, Client, Journal, Quirks, Rate, Trust};
 
@@ -92,6 +92,7 @@ impl<'a> Registries<'a> {
         let (named, events) = (target.host.as_ref(), self.events);
         if named.is_some_and(|host| !host.is_amazons()) && matches!(request.access, Access::StandIn { .. }) {
             return Err(Error::usage(format!("the sandbox is an ECR and cannot stand in for {target}"))
+                .code(Code::TargetInvalid)
                 .hint("Give the target as REPOSITORY:TAG."));
         }
         let (host, ecr, public, account) = match named {
@@ -127,7 +128,10 @@ impl<'a> Registries<'a> {
             on_note: Arc::new(move |line| notes(Event::Note(line))),
             on_reason: Arc::new(move |line| reasons(Event::Detail(line))),
             on_exchange: Arc::new(move |exchange| told(Event::Asked(exchange))),
-            journal: request.cache.as_deref().map(Journal::beside),
+            journal: request.cache.as_deref().map(Journal::beside).map(|journal| match request.dry_run {
+                true => journal,
+                false => journal.pruned(),
+            }),
         };
         let client = Client::new(settings, target.repository.clone(), CancellationToken::new())?;
         Ok(Reached { client, host, ecr, public })
@@ -148,7 +152,7 @@ fn endpoint(host: &Host, request: &Request) -> Result<Url> {
     let scheme = if plain { "http" } else { "https" };
     let at = answering(at.as_str());
     Url::parse(&format!("{scheme}://{at}/"))
-        .map_err(|error| Error::usage(format!("{host} cannot stand in a URL")).because(error))
+        .map_err(|error| Error::usage(format!("{host} cannot stand in a URL")).code(Code::TargetInvalid).because(error))
 }
 
 /// Who answers for a host: what people call Docker Hub is a web site.

@@ -225,7 +225,9 @@ impl Drop for Feeding {
 /// The error that a layer cannot be read again.
 pub(super) fn gone(wanted: &Wanted) -> Error {
     let what = format!("layer {} has gone by and cannot be read again", label(wanted));
-    Error::new(Kind::Unavailable, what).hint("Run the same command again: what has arrived is not sent again.")
+    Error::new(Kind::Unavailable, what)
+        .code(Code::ConnectionLost)
+        .hint("Run the same command again: what has arrived is not sent again.")
 }
 
 /// A layer of a stream that the image turned out to need in another form than it was sent in. Without another option a

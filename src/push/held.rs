@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::destination::Destination;
 use super::tags::is_same;
 use super::{Event, Events, Request, Reuse};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::image::Image;
 use crate::oci::{DiffId, Digest, Platform, TagPattern};
 use crate::registry::RemoteManifest;
@@ -84,7 +84,7 @@ impl Destination {
             }
             (None, None) => {
                 let what = format!("{} does not say when a tag was pushed", self.client.name());
-                return Err(Error::new(Kind::Refused, what));
+                return Err(Error::new(Kind::Refused, what).code(Code::TimedOut));
             }
         };
         let Some(tag) = tag else { return Ok(None) };

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::{Event, Events, Request, reasons};
 use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, StandIn, Token};
-use crate::error::{Answer, Error, Kind, Result};
+use crate::error::{Answer, Code, Error, Kind, Result};
 use crate::oci::{EcrHost, Host, Repository, Target};
 use crate::registry::{Account, Found, Granted, Keychain, Login, Manner};
 
@@ -291,7 +291,8 @@ impl Kept {
         let host = &self.host;
         let Some(Found { origin, .. }) = found else {
             let error =
-                Error::new(Kind::Permission, format!("{host} said no: it wants a login, and there is none for it"));
+                Error::new(Kind::Permission, format!("{host} said no: it wants a login, and there is none for it"))
+                    .code(Code::CredentialsMissing);
             let hint = format!("Give --username NAME --password-stdin, or log in:\n  docker login {host}");
             return error.answered(answer).hint(hint);
         };
@@ -300,16 +301,22 @@ impl Kept {
                 let has_expired = answer.message.to_ascii_lowercase().contains("expired");
                 let why = if has_expired { "has expired" } else { "was refused" };
                 // What ECR says of it is for whoever made it, and not about rights.
-                Error::new(Kind::Permission, format!("{origin} for {host} {why}")).because(answer).hint(format!(
-                    "Give AWS credentials, with which it is renewed without a word, or renew it:\n  {command}"
-                ))
+                Error::new(Kind::Permission, format!("{origin} for {host} {why}"))
+                    .code(Code::CredentialsRejected)
+                    .because(answer)
+                    .hint(format!(
+                        "Give AWS credentials, with which it is renewed without a word, or renew it:\n  {command}"
+                    ))
             }
             None => {
                 let cure = match &self.given {
                     Some(_) => "Check the name and the password.".to_owned(),
                     None => format!("Log in anew:\n  docker login {host}"),
                 };
-                Error::new(Kind::Permission, format!("{host} said no to {origin}")).answered(answer).hint(cure)
+                Error::new(Kind::Permission, format!("{host} said no to {origin}"))
+                    .code(Code::CredentialsRejected)
+                    .answered(answer)
+                    .hint(cure)
             }
         }
     }

@@ -269,7 +269,8 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
     };
     let pool = Arc::new(Pool::start(request.pack_threads));
     let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
-    let cache = Cache::open(own.clone()).unwrap_or_else(|error| {
+    let opened = if request.dry_run { Cache::read(own.clone()) } else { Cache::open(own.clone()) };
+    let cache = opened.unwrap_or_else(|error| {
         let path = own.unwrap_or_default();
         events(Event::Warning(format!("the cache cannot be read and is not used: {}: {error}", path.display())));
         Cache::default()

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::Request;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::file;
 
 /// More than either may have. Whoever names an archive instead is not to wait until it is read.
@@ -53,22 +53,28 @@ fn read(what: &str, path: PathBuf, lengths: RangeInclusive<usize>) -> Result<Pol
     // Once: it may be a pipe.
     let bytes = file::read(&path, LONGEST).map_err(|error| {
         Error::usage(format!("cannot read {name}"))
+            .code(Code::ValueInvalid)
             .because(error)
             .hint("Name a file of JSON, as the AWS tools take it.")
     })?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Error::usage(format!("{name} is not in UTF-8"))
+            .code(Code::ValueInvalid)
             .hint("Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`.")
     })?;
     // Which leaves a mark in front that is no JSON.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).map_err(|error| {
-        Error::usage(format!("{name} is no JSON object")).because(error).hint("It has to start with { and end with }.")
+        Error::usage(format!("{name} is no JSON object"))
+            .code(Code::ValueInvalid)
+            .because(error)
+            .hint("It has to start with { and end with }.")
     })?;
     let length = text.chars().count();
     if !lengths.contains(&length) {
         let (least, most) = (lengths.start(), lengths.end());
         return Err(Error::usage(format!("{name} has {length} characters"))
+            .code(Code::ValueInvalid)
             .hint(format!("ECR takes {least} to {most}, blanks and line ends included.")));
     }
     Ok(Policy { path, text })

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Event, Request};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
 use crate::oci::Digest;
 use crate::plan::{self, Compression};
@@ -33,7 +33,7 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
     }
     if request.referrers {
         let unusable = |error: Error| {
-            Error::input("a referrer of the image cannot be pushed").because(error).hint(
+            Error::input("a referrer of the image cannot be pushed").code(Code::ArchiveIncomplete).because(error).hint(
                 "Save the image with its signatures again, or leave --referrers out: then none of them is pushed.",
             )
         };
@@ -53,13 +53,17 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         Some(put) if put.digest == expected => return Ok(()),
         Some(put) if is_repaired(&image.content) => {
             Error::input(format!("--repair changes the digest to {}, and {expected} is expected", put.digest))
+                .code(Code::DigestMismatch)
         }
-        Some(put) => Error::input(format!("the image has the digest {}, not {expected}", put.digest)),
+        Some(put) => {
+            Error::input(format!("the image has the digest {}, not {expected}", put.digest)).code(Code::DigestMismatch)
+        }
         None => {
             let name = image.names.first().map_or_else(|| "the image".to_owned(), ToString::to_string);
             Error::input(format!(
                 "the digest of {name} is only known after packing, so it cannot be the expected one for sure"
             ))
+            .code(Code::DigestMismatch)
         }
     };
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Request;
 use super::connection::Registries;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{Digest, Document, StatedDigest, Tag, Target};
 use crate::registry::{Client, Presence};
 
@@ -74,10 +74,14 @@ fn stored(client: &Client, digest: &StatedDigest) -> Result<Digest> {
 }
 
 fn view(bytes: &[u8]) -> Result<Document> {
-    Document::parse(bytes)
-        .map_err(|error| Error::new(Kind::Refused, "a manifest that was read back makes no sense").because(error))
+    Document::parse(bytes).map_err(|error| {
+        Error::new(Kind::Refused, "a manifest that was read back makes no sense")
+            .code(Code::ProtocolViolation)
+            .because(error)
+    })
 }
 
 fn missing(client: &Client, what: &str) -> Error {
     Error::new(Kind::Refused, format!("{what} is not in {} as it should be", client.repository()))
+        .code(Code::ProtocolViolation)
 }

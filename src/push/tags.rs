@@ -353,7 +353,7 @@ impl Destination {
                 "Push under another tag, or leave that tag as it is with --if-exists skip.",
             ),
         };
-        Error::new(Kind::Refused, format!("{tags}, {why}")).hint(hint)
+        Error::new(Kind::Refused, format!("{tags}, {why}")).code(Code::TagImmutable).hint(hint)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Request;
 use crate::ecr::{Access, Network};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::file;
 use crate::registry::Trust;
 
@@ -45,7 +45,7 @@ pub(super) async fn of(request: &Request) -> Result<(Trust, Network)> {
 fn read(who: &str, path: &Path) -> Result<Vec<u8>> {
     // Once: it may be a pipe.
     file::read(path, LONGEST).map_err(|error| {
-        let error = Error::usage(format!("cannot read {}", name(path))).because(error);
+        let error = Error::usage(format!("cannot read {}", name(path))).code(Code::ValueInvalid).because(error);
         error.hint(format!("{who} takes a file of PEM certificates."))
     })
 }

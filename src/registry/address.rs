@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 
 use super::account::Manner;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{self, Host};
 
 /// The IP address that stands in a URL, if one does.
@@ -33,6 +33,7 @@ fn taboo(endpoint: &Url, url: &Url) -> Option<&'static str> {
 pub(super) fn allowed(name: &str, endpoint: &Url, mut url: Url) -> Result<Url> {
     let refuse = |why: &str| {
         Error::new(Kind::Refused, format!("{name} sent us to an address {why}"))
+            .code(Code::ProtocolViolation)
             .hint("Ask whoever runs the registry to correct its public URL.")
     };
     // A registry that does not know of the TLS in front of it (distribution/distribution#479, #996). Anything else on
@@ -56,7 +57,9 @@ pub(super) fn allowed(name: &str, endpoint: &Url, mut url: Url) -> Result<Url> {
 pub(super) fn realm(name: &str, endpoint: &Url, text: &str, manner: Manner) -> Result<Url> {
     let refuse = |why: &str| {
         let what = format!("{name} wants our login at an address {why}");
-        Error::new(Kind::Refused, what).hint("Ask whoever runs the registry to correct the realm of its token service.")
+        Error::new(Kind::Refused, what)
+            .code(Code::ProtocolViolation)
+            .hint("Ask whoever runs the registry to correct the realm of its token service.")
     };
     let url = Url::parse(text).map_err(|_| refuse("that is no URL"))?;
     if !url.username().is_empty() || url.password().is_some() {

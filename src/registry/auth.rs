@@ -13,7 +13,7 @@ use super::address;
 use super::challenge::Challenge;
 use super::fault::Fault;
 use super::token::{Service, header};
-use crate::error::{Answer, Error, Kind, Result};
+use crate::error::{Answer, Code, Error, Kind, Result};
 use crate::exchange::{Asking, Told, Witness};
 
 /// What a request needs to be allowed: `repository:team/app:pull,push`, `repository:team/base:pull`.
@@ -184,7 +184,9 @@ impl Auth {
             let what = format!("{} wants a login by {}, which is not understood here", self.name, schemes.join(", "));
             let hint =
                 "Registries that take a password (Basic) or a token of a token service (Bearer) can be pushed to.";
-            return Err(Fault::Ours(Error::new(Kind::Permission, what).answered(answer.clone()).hint(hint)));
+            return Err(Fault::Ours(
+                Error::new(Kind::Permission, what).code(Code::CredentialsRejected).answered(answer.clone()).hint(hint),
+            ));
         }
         Ok(())
     }
@@ -200,7 +202,9 @@ impl Auth {
                     Login::IdentityToken(_) => {
                         let what =
                             format!("{} wants a password, and there is only an identity token for it", self.name);
-                        return Err(Fault::Ours(Error::new(Kind::Permission, what).hint("Log in anew.")));
+                        return Err(Fault::Ours(
+                            Error::new(Kind::Permission, what).code(Code::CredentialsRejected).hint("Log in anew."),
+                        ));
                     }
                 };
                 let proof = header.as_ref().map_or(Proof::None, |_| Proof::Login(number));
@@ -251,7 +255,7 @@ impl Auth {
             fault if fault.is_transient() => fault,
             Fault::Answered(answer, _) => {
                 let what = format!("cannot get a token for {}", self.name);
-                Fault::Ours(Error::new(Kind::Permission, what).answered(*answer))
+                Fault::Ours(Error::new(Kind::Permission, what).code(Code::CredentialsRejected).answered(*answer))
             }
             fault => fault,
         })?;

@@ -237,9 +237,10 @@ impl Fault {
                     _ if kind == Kind::Unavailable => Some("Run the same command again to carry on."),
                     _ => None,
                 };
+                let code = code_of(&answer, kind);
                 let what = if is_odd { "did not answer as registries do" } else { "said no" };
                 let error = Error::new(kind, format!("{doing}: {registry} {what}")).answered(*answer);
-                let error = if is_odd { error.code(Code::ProtocolViolation) } else { error };
+                let error = if is_odd { error.code(Code::ProtocolViolation) } else { error.code(code) };
                 match hint {
                     Some(hint) => error.hint(hint),
                     None => error,
@@ -254,7 +255,23 @@ fn may_pass(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500..)
 }
 
-/// What `Retry-After` asks for: seconds, or a moment (RFC 9110, 10.2.3).
+/// What `Retry-After` asks for: seconds, or a moment (RFC 9110, 10.2.3)./// Returns the stable code of an answer: by its status, else by the code of the distribution specification.
+fn code_of(answer: &Answer, kind: Kind) -> Code {
+    match (answer.status, answer.code.as_str()) {
+        (Some(401), _) => Code::CredentialsRejected,
+        (Some(403), _) => Code::PermissionDenied,
+        (Some(429), _) => Code::Throttled,
+        (Some(500..), _) => Code::ServerError,
+        _ if kind == Kind::Unavailable => Code::Unavailable,
+        (_, "NAME_UNKNOWN") => Code::RepositoryNotFound,
+        (_, "MANIFEST_INVALID" | "MANIFEST_BLOB_UNKNOWN" | "TAG_INVALID") => Code::ManifestRejected,
+        (_, "BLOB_UPLOAD_INVALID" | "BLOB_UNKNOWN" | "DIGEST_INVALID" | "SIZE_INVALID") | (Some(413), _) => {
+            Code::BlobRejected
+        }
+        _ => Code::Rejected,
+    }
+}
+
 fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     let seconds = text.trim().parse().ok().map(Duration::from_secs);
     seconds.or_else(|| Some(httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default()))

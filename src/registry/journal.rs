@@ -34,6 +34,8 @@ pub struct Journal {
     folder: PathBuf,
     /// How many entries there were.
     len: usize,
+    /// Entries that no registry knows any more.
+    old: Vec<PathBuf>,
 }
 
 /// Where a session is, and how far it got.
@@ -48,23 +50,28 @@ pub(super) struct Mark {
 }
 
 impl Journal {
-    /// The journal beside a cache file. Creates nothing. Old entries are cleared away.
+    /// The journal beside a cache file. Changes nothing on disk. Entries that are too old do not count.
     pub fn beside(cache: &Path) -> Self {
-        let (folder, mut len) = (cache.with_extension("uploads"), 0);
+        let (folder, mut len, mut old) = (cache.with_extension("uploads"), 0, Vec::new());
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let modified = entry.metadata().and_then(|data| data.modified());
             let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
             if !is_ours(&entry.file_name().to_string_lossy()) {
                 continue;
             }
-            if age.is_some_and(|age| age > OLDEST) {
-                // What cannot be removed is no worse than it was.
-                fs::remove_file(entry.path()).ok();
-            } else {
-                len += 1;
+            match age {
+                Some(age) if age > OLDEST => old.push(entry.path()),
+                _ => len += 1,
             }
         }
-        Self { folder, len }
+        Self { folder, len, old }
+    }
+
+    /// Removes the entries that are too old. One that cannot be removed is no worse than it was.
+    #[must_use]
+    pub fn pruned(mut self) -> Self {
+        self.old.drain(..).for_each(|path| drop(fs::remove_file(path)));
+        self
     }
 
     /// How many half-sent layers earlier runs left.
@@ -257,6 +264,8 @@ mod tests {
             File::create(other).unwrap().set_modified(long_ago).unwrap();
         }
         let journal = Journal::beside(&folder.join("layers.jsonl"));
+        assert!(fs::read_dir(&journal.folder).unwrap().count() > others.len(), "nothing is removed yet");
+        let journal = journal.pruned();
         assert_eq!(fs::read_dir(&journal.folder).unwrap().count(), others.len());
         assert!(others.iter().all(|other| other.exists()));
         assert_eq!(trace(&journal, "blob").take(), None);

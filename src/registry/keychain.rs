@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::account::Login;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::file;
 use crate::oci::{Host, Repository};
 
@@ -121,7 +121,9 @@ async fn look(path: &Path, host: &Host, repositories: &[Repository]) -> Result<O
 
 async fn read(path: &Path) -> Result<Option<File>> {
     let fail = |error: io::Error| {
-        Error::new(Kind::Permission, format!("cannot read the logins in {}", path.display())).because(error)
+        Error::new(Kind::Permission, format!("cannot read the logins in {}", path.display()))
+            .code(Code::CredentialsRejected)
+            .because(error)
     };
     match tokio::task::spawn_blocking({
         let path = path.to_owned();
@@ -199,7 +201,9 @@ impl Entry {
             (Some(Ok((user, password))), ..) => Ok(Some(Login::password(&user, &password))),
             (Some(Err(())), ..) => {
                 let what = format!("the login for {key} in {} is no user and password in base64", path.display());
-                Err(Error::new(Kind::Permission, what).hint(format!("Log in anew:\n  docker login {key}")))
+                Err(Error::new(Kind::Permission, what)
+                    .code(Code::CredentialsRejected)
+                    .hint(format!("Log in anew:\n  docker login {key}")))
             }
             (None, Some(user), Some(password)) if !user.is_empty() => Ok(Some(Login::password(user, password))),
             _ => Ok(None),

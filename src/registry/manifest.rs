@@ -75,7 +75,9 @@ impl Client {
         match content_digest(&reply.headers) {
             Some(confirmed) if confirmed != digest => {
                 let why = format!("it stored {confirmed} where {digest} was sent");
-                return Err(Error::new(Kind::Refused, format!("{doing}: {} changed it", self.name())).because(why));
+                return Err(Error::new(Kind::Refused, format!("{doing}: {} changed it", self.name()))
+                    .code(Code::ProtocolViolation)
+                    .because(why));
             }
             Some(_) => {}
             None if reply.status == StatusCode::CREATED && !reply.is_page() => {}

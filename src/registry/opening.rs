@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::journal::Trace;
 use super::reply::Reply;
 use super::wire::Client;
-use crate::error::{Answer, Error, Kind, Result};
+use crate::error::{Answer, Code, Error, Kind, Result};
 use crate::oci::{Digest, Repository};
 
 /// An upload session in which nothing has been sent. Whoever has one uploads in it, which closes it whatever comes.
@@ -92,7 +92,10 @@ impl Client {
             self.reason(self.ways().reason(self.name()));
         }
         let location = self.location(&ask.url, reply)?.ok_or_else(|| {
-            Fault::Ours(Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name())))
+            Fault::Ours(
+                Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name()))
+                    .code(Code::ProtocolViolation),
+            )
         })?;
         Ok(Opened { location, least: least(&reply.headers) })
     }

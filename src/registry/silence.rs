@@ -62,9 +62,11 @@ pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
     match Verdict::on(silence) {
         Some(Verdict::Distrusted(why)) => {
             let (why, cure) = distrust(why);
-            refused(format!("the certificate of {registry} is not trusted")).because(why).hint(cure)
+            refused(format!("the certificate of {registry} is not trusted"))
+                .code(Code::TlsFailed)
+                .because(why).hint(cure)
         }
-        Some(Verdict::NoTls) => refused(format!("{registry} does not speak TLS there, but is asked over https")).hint(
+        Some(Verdict::NoTls) => refused(format!("{registry} does not speak TLS there, but is asked over https")).code(Code::TlsFailed).hint(
             "For plain http leave --ca-file out, and give --insecure unless it is this machine; or correct the port.",
         ),
         None => {

@@ -140,7 +140,7 @@ impl Service {
                 if status.is_redirection() {
                     let what =
                         format!("{} sends us to another address, which is not followed with a login", self.name());
-                    return Fault::Ours(Error::new(Kind::Refused, what).answered(named));
+                    return Fault::Ours(Error::new(Kind::Refused, what).code(Code::ProtocolViolation).answered(named));
                 }
                 Fault::Answered(Box::new(named), pause)
             }
@@ -160,7 +160,10 @@ fn life(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
 pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, Fault> {
     // A failure must not quote the secret, so its cause is left out.
     let mut header = HeaderValue::try_from(format!("{scheme} {secret}")).map_err(|_| {
-        Fault::Ours(Error::new(Kind::Permission, "the registry login holds characters that HTTP forbids"))
+        Fault::Ours(
+            Error::new(Kind::Permission, "the registry login holds characters that HTTP forbids")
+                .code(Code::CredentialsRejected),
+        )
     })?;
     header.set_sensitive(true);
     Ok(header)

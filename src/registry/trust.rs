@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use super::issuer;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Certificates that are trusted beside the machine's own.
 #[derive(Clone, Debug, Default)]
@@ -33,12 +33,15 @@ impl Trust {
         for (n, read) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let which = || format!("certificate {} of {name} is broken", n + 1);
             let hint = "Copy the file again, from the line BEGIN CERTIFICATE to the line END CERTIFICATE.";
-            let der = read.map_err(|error| Error::usage(which()).because(flaw(&error)).hint(hint))?;
-            roots.add(der.clone()).map_err(|error| Error::usage(which()).because(error).hint(hint))?;
+            let der =
+                read.map_err(|error| Error::usage(which()).code(Code::ValueInvalid).because(flaw(&error)).hint(hint))?;
+            roots
+                .add(der.clone())
+                .map_err(|error| Error::usage(which()).code(Code::ValueInvalid).because(error).hint(hint))?;
             certificates.push(der);
         }
         if certificates.is_empty() {
-            return Err(Error::usage(format!("{name} holds no certificate in PEM")).hint(
+            return Err(Error::usage(format!("{name} holds no certificate in PEM")).code(Code::ValueInvalid).hint(
                 "It takes text with BEGIN CERTIFICATE in it. To make that from DER: \
                  openssl x509 -inform der -in FILE -out ca.pem",
             ));

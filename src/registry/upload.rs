@@ -16,7 +16,7 @@ use super::opening::Opened;
 use super::window::{Feed, Window};
 use super::wire::Client;
 use super::{resume, session};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::layer::{Meter, Packed};
 
 /// The blob that is to be uploaded.
@@ -83,7 +83,8 @@ pub async fn upload(
 /// If it is too large for it in any way, or if it has no bytes and the registry stores none like that.
 pub fn fits(client: &Client, what: &str, size: u64) -> Result<()> {
     if size < client.ways().quirks().least {
-        return Err(Error::input(format!("{what} has no bytes, and {} stores no blob without any", client.name())));
+        return Err(Error::input(format!("{what} has no bytes, and {} stores no blob without any", client.name()))
+            .code(Code::ArchiveUnsupported));
     }
     let largest = client.ways().largest();
     if size <= largest {
@@ -91,6 +92,7 @@ pub fn fits(client: &Client, what: &str, size: u64) -> Result<()> {
     }
     let (size, largest) = (crate::layer::size(size), crate::layer::size(largest));
     Err(Error::input(format!("{what} has {size}, and {} takes {largest} at most", client.name()))
+        .code(Code::ArchiveUnsupported)
         .hint("Make the image of more and smaller layers."))
 }
 

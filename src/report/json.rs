@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::requests::{ManifestPut, Requests, Summary};
 use super::told::Told;
 use crate::error::{Error, Result};
 use crate::log::{millis, rfc3339, visible_json};
@@ -45,6 +46,7 @@ struct Report<'a> {
     warnings: Vec<String>,
     notes: Vec<String>,
     untold: u64,
+    requests: Summary<'a>,
     targets: Vec<Target<'a>>,
 }
 
@@ -98,6 +100,7 @@ struct Target<'a> {
     seconds_saved: Option<f64>,
     retries: u64,
     layers: Vec<Layer<'a>>,
+    manifests: Vec<&'a ManifestPut>,
     error: Option<Failure>,
 }
 
@@ -147,20 +150,23 @@ pub fn json(outcome: &Outcome, run: Run<'_>) -> Result<String> {
         layers: image.layers,
         archive_bytes: image.archive_bytes,
     });
-    let frame = Report::of(run, outcome.started_at, outcome.seconds());
+    let requests = run.told.requests();
+    let frame = Report::of(run, &requests, outcome.started_at, outcome.seconds());
     printed(&Report {
         archive: Some(&outcome.archive),
         image,
         dry_run: outcome.dry_run,
         totals: Totals::of(outcome),
-        targets: outcome.targets.iter().map(Target::of).collect(),
+        targets: outcome.targets.iter().map(|target| Target::of(target, &requests)).collect(),
         ..frame
     })
 }
 
 /// The report of a command line that led to no push, in the same shape: the run's error is all that there is.
 pub fn refusal(run: Run<'_>, started_at: SystemTime) -> Result<String> {
-    printed(&Report::of(run, started_at, started_at.elapsed().unwrap_or_default().as_secs_f64()))
+    let requests = run.told.requests();
+    let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
+    printed(&Report::of(run, &requests, started_at, seconds))
 }
 
 /// Pretty-printed, with a line end. It may be shown in a log where a CI system looks for commands (`##vso[`, `##teamcity[`):
@@ -175,7 +181,12 @@ pub(super) fn printed(report: &impl Serialize) -> Result<String> {
 }
 
 impl<'a> Report<'a> {
-    fn of(Run { display_name, told, error }: Run<'a>, started_at: SystemTime, seconds: f64) -> Self {
+    fn of(
+        Run { display_name, told, error }: Run<'a>,
+        requests: &'a Requests,
+        started_at: SystemTime,
+        seconds: f64,
+    ) -> Self {
         Self {
             version: VERSION,
             tool: TOOL,
@@ -193,6 +204,7 @@ impl<'a> Report<'a> {
             warnings: told.warnings(),
             notes: told.notes(),
             untold: told.untold(),
+            requests: requests.summary(),
             targets: Vec::new(),
         }
     }
@@ -216,7 +228,7 @@ impl Totals {
 }
 
 impl<'a> Target<'a> {
-    fn of(target: &'a TargetOutcome) -> Self {
+    fn of(target: &'a TargetOutcome, requests: &'a Requests) -> Self {
         let placed = target.placed.iter().map(|TagOutcome { tag, digest, media_type, size, fate }| Placed {
             tag,
             digest: *digest,
@@ -239,6 +251,7 @@ impl<'a> Target<'a> {
             seconds_saved: saved.seconds.map(millis),
             retries: target.layers.iter().map(|layer| u64::from(layer.retries)).sum(),
             layers: target.layers.iter().map(Layer::of).collect(),
+            manifests: requests.manifests_of(&target.name),
             error: target.error.as_ref().map(failure),
         }
     }

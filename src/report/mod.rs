@@ -6,6 +6,7 @@ pub mod inspect;
 mod json;
 mod markdown;
 mod metadata;
+mod requests;
 mod summary;
 mod timeline;
 mod told;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::requests::Requests;
 use crate::push::{Event, Events};
 
 /// How many warnings are kept, and how many notes: the first ones, each once. A report has to stay one.
@@ -16,6 +17,7 @@ struct Lists {
     warnings: Vec<String>,
     notes: Vec<String>,
     untold: u64,
+    requests: Requests,
 }
 
 impl Told {
@@ -27,6 +29,7 @@ impl Told {
                 Event::Warning(text) => told.lists().keep(text, |lists| &mut lists.warnings),
                 Event::Waiting { why, .. } => told.lists().keep(why, |lists| &mut lists.warnings),
                 Event::Note(text) => told.lists().keep(text, |lists| &mut lists.notes),
+                Event::Asked(exchange) => told.lists().requests.add(exchange),
                 _ => {}
             }
             tell(event);
@@ -41,6 +44,11 @@ impl Told {
     /// What was worth a line, in its order.
     pub fn notes(&self) -> Vec<String> {
         self.lists().notes.clone()
+    }
+
+    /// The requests so far.
+    pub(super) fn requests(&self) -> Requests {
+        self.lists().requests.clone()
     }
 
     /// How many more there were.

@@ -69,31 +69,34 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Reads the cache file, if there is one. Lines that make no sense are passed over.
+    /// Reads the cache file, if there is one, and cuts one that has grown too long to its newer half. Lines that make no sense
+    /// are skipped.
     ///
     /// # Errors
     /// If there is something at `path` that cannot be read, or that is not a cache: it stays as it is. A push can go on
     /// without.
     pub fn open(path: Option<PathBuf>) -> io::Result<Self> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let text = match file::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            opened => {
-                let mut file = opened?;
-                if is_device(&file.metadata()?) {
-                    return Ok(Self::default());
-                }
-                check(&mut file)?;
-                read_newest(file)?
-            }
-        };
-        let lines: Vec<Known> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        if text.len() as u64 > FILE_LIMIT {
+        let cache = Self::read(path)?;
+        if let Some(path) = &cache.path
+            && let Some(text) = text_of(path)?.filter(|text| text.len() as u64 > FILE_LIMIT)
+        {
+            let lines = known_lines(&text);
             // Another run that appends right now loses its line, which costs it one upload. A file that cannot be cut
             // can still be read.
             let kept = lines[lines.len() / 2..].iter().map(line).collect::<io::Result<Vec<String>>>()?;
-            let _stays_long = replace(&path, &kept.concat());
+            let _stays_long = replace(path, &kept.concat());
         }
+        Ok(cache)
+    }
+
+    /// Reads the cache file, if there is one, and leaves it unchanged.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read(path: Option<PathBuf>) -> io::Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let Some(text) = text_of(&path)? else { return Ok(Self::default()) };
+        let lines = known_lines(&text);
         let mut known: HashMap<DiffId, Vec<Known>> = HashMap::new();
         for entry in lines {
             known.entry(entry.diff_id).or_default().push(entry);
@@ -155,6 +158,23 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
     // One write at the end of the file: whole, or not there at all. The line end in front closes what a writer that
     // was stopped may have left.
     file.write_all(format!("\n{text}").as_bytes())
+}
+
+/// The text of a cache file, empty if there is none. `None` for a device, which keeps nothing.
+fn text_of(path: &Path) -> io::Result<Option<String>> {
+    let mut file = match file::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(String::new())),
+        opened => opened?,
+    };
+    if is_device(&file.metadata()?) {
+        return Ok(None);
+    }
+    check(&mut file)?;
+    read_newest(file).map(Some)
+}
+
+fn known_lines(text: &str) -> Vec<Known> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// What each line begins with, as [`Known`] is written.

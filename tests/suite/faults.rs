@@ -199,6 +199,13 @@ mod on_unix {
         stopped_at(&ecr, "ecr:UploadLayerPart", "TERM");
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn so_does_a_terminal_that_hangs_up() {
+        let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::Stall)]);
+        stopped_at(&ecr, "ecr:UploadLayerPart", "HUP");
+    }
+
     #[test]
     fn ctrl_c_while_aws_does_not_answer() {
         for operation in ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:BatchCheckLayerAvailability"] {

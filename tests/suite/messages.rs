@@ -2,7 +2,7 @@
 
 use ecr_push::sandbox::{Fault, Rules, Trouble};
 
-use super::bench::{Bench, testdata};
+use super::bench::{Bench, Run, testdata};
 use super::ecr::{Ecr, status};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
@@ -81,4 +81,110 @@ fn an_interruption_while_a_manifest_is_put_leaves_a_doubt_that_is_named() {
 fn an_empty_profile_is_answered_as_what_it_is() {
     let run = Bench::new().run(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1", "--profile", ""]).exits(2);
     drop(run.says(&["--profile is empty", "a shell variable may be unset"]).never_says(&["name the image"]));
+}
+
+#[test]
+fn an_error_line_has_an_end() {
+    let option = format!("--{}", "x".repeat(100_000));
+    let run =
+        Bench::new().run(&[&testdata(ARCHIVE), "team/app:1", &option]).exits(2).says(&["there is no option --xxx"]);
+    assert!(run.stderr.len() < 10_000, "{} bytes", run.stderr.len());
+    let long = status(400, "UNSUPPORTED", &"no ".repeat(20_000));
+    let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", long).times(9)]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(1).says(&["UNSUPPORTED"]);
+    assert!(run.stderr.len() < 20_000, "{} bytes", run.stderr.len());
+}
+
+#[test]
+fn each_error_has_its_stable_code() {
+    let archive = testdata(ARCHIVE);
+    let code = |run: &Run| run.report()["error"]["code"].as_str().unwrap().to_owned();
+    let json = |ecr: &Ecr, arguments: &[&str]| {
+        let run = ecr.run(&[arguments, &["--output", "json", "--retries", "0"]].concat());
+        code(&run)
+    };
+    let ecr = Ecr::new();
+    let nobody = format!("{}/team/app:1", super::errors_of_registries::closed_port());
+    for (arguments, expected) in [
+        (&[archive.as_str(), "team/app:1", "--colour", "red"][..], "option_unknown"),
+        (&[&archive, "team/app:1", "--deadline", "1", "--deadline", "2"], "option_repeated"),
+        (&[&archive, "team/app:1", "--image", "a", "--image-id", "12"], "option_conflict"),
+        (&[&archive, "team/app:1", "--deadline", "x"], "value_invalid"),
+        (&[&archive, "team/app:$(Tag)"], "variable_unexpanded"),
+        (&[&archive], "argument_missing"),
+        (&[&archive, "Team/App"], "target_invalid"),
+        (&["none.tar", "team/app:1"], "archive_unreadable"),
+        (&[&testdata("docker-20.10-save-many.tar"), "team/app:1"], "image_ambiguous"),
+        (&[&archive, "team/app:1", "--image", "nobody/none"], "image_not_found"),
+        (&[&archive, "team/app:1", "--platform", "linux/s390x"], "platform_not_found"),
+        (&[&archive, "team/missing:1"], "repository_not_found"),
+        (&[&archive, &nobody], "unreachable"),
+    ] {
+        assert_eq!(json(&ecr, arguments), expected, "{arguments:?}");
+    }
+    let after = |rules: Rules| json(&Ecr::with(&["team/app"], rules), &[&archive, "team/app:1"]);
+    assert_eq!(after(Rules { deny: vec!["ecr:PutImage".into()], ..Rules::default() }), "permission_denied");
+    for (fault, expected) in [
+        (status(503, "ServiceUnavailable", "later"), "server_error"),
+        (status(429, "TOOMANYREQUESTS", "slower"), "throttled"),
+        (status(400, "MANIFEST_INVALID", "no"), "manifest_rejected"),
+    ] {
+        let faults = vec![Fault::once("ecr:PutImage", fault).times(9)];
+        assert_eq!(after(Rules { faults, ..Rules::default() }), expected);
+    }
+}
+
+#[test]
+fn the_report_counts_requests_and_names_those_of_manifests() {
+    let slower = Trouble::Throttle { retry_after: None };
+    let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", slower)]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--tag", "2", "--output", "json"]).exits(0);
+    let seen = run.report();
+    let requests = &seen["requests"];
+    assert_eq!(requests["requests"], ecr.log().len(), "every request is counted");
+    assert_eq!(requests["throttled"], 1);
+    let count = |operation: &str| {
+        let all = requests["operations"].as_array().unwrap();
+        all.iter().find(|it| it["operation"] == operation).map_or(0, |it| it["requests"].as_u64().unwrap())
+    };
+    assert_eq!([count("put_manifest"), count("ecr:GetAuthorizationToken"), count("start_upload")], [3, 1, 4]);
+    let puts = seen["targets"][0]["manifests"].as_array().unwrap();
+    let told: Vec<_> = puts.iter().map(|put| (put["reference"].as_str().unwrap(), put["status"].as_u64())).collect();
+    assert_eq!(told, [("1", Some(429)), ("1", Some(201)), ("2", Some(201))]);
+    // The sandbox names the requests that it refuses.
+    assert!(puts[0]["request_id"].as_str().is_some_and(|id| id.len() == 36), "{puts:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_exceeds_the_limit_of_its_size_is_a_failed_write() {
+    let ecr = Ecr::new();
+    let (report, program) = (ecr.bench.scratch("report.json"), super::bench::program());
+    let archive = testdata(ARCHIVE);
+    let pushing = ecr.command(&[&archive, "team/app:1", "--report", &report]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]).arg(program).args(pushing.get_args());
+    command.env_clear().envs(pushing.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = ecr.finish(command).exits(1).says(&["cannot write the report", "File too large"]);
+    drop(run);
+    assert!(ecr.image("team/app", "1").is_some());
+    // Cut off, it is not a report.
+    std::fs::remove_file(report).unwrap();
+}
+
+#[test]
+fn a_dry_run_leaves_the_upload_journal_alone() {
+    use std::time::{Duration, SystemTime};
+
+    let ecr = Ecr::new();
+    let cache = ecr.bench.scratch("layers");
+    let folder = ecr.bench.scratch("layers.uploads");
+    std::fs::create_dir(&folder).unwrap();
+    let entry = format!("{folder}/0123456789ab.json");
+    let old = SystemTime::now() - Duration::from_secs(30 * 24 * 60 * 60);
+    std::fs::File::create(&entry).unwrap().set_modified(old).unwrap();
+    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", &cache, "--dry-run"]).exits(0));
+    assert!(std::path::Path::new(&entry).exists(), "a plan removes nothing");
+    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", &cache]).exits(0));
+    assert!(!std::path::Path::new(&entry).exists(), "a push does");
 }

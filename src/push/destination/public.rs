@@ -49,6 +49,7 @@ impl Destination {
             }
             Some(false) => {
                 return Err(Error::new(Kind::Refused, format!("the repository {name} does not exist"))
+                    .code(Code::RepositoryNotFound)
                     .hint(format!("Add --create-repository, or create it first:\n  {}", self.creation())));
             }
             Some(true) | None => {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Destination;
 use crate::ecr::{self, Doubt, Ecr, Place};
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 use crate::oci::OriginalManifest;
 
 /// How long the API's answer is still waited for once nobody wants to know any more.
@@ -64,11 +64,13 @@ impl Destination {
                 self.creation_denied.clone().map(|denied| ecr::advise(denied, self.place.as_ref()))
             }
             Doubt::Absent => {
-                let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"));
+                let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"))
+                    .code(Code::RepositoryNotFound);
                 Some(error.hint(format!("Add --create-repository, or create it:\n  {}", self.creation())))
             }
             Doubt::Denied(said) => {
-                let error = Error::new(Kind::Permission, format!("{hung_up}, and its API says why"));
+                let error = Error::new(Kind::Permission, format!("{hung_up}, and its API says why"))
+                    .code(Code::PermissionDenied);
                 let error = match said.answer() {
                     Some(answer) => error.answered(answer.clone()),
                     None => error,
@@ -78,7 +80,7 @@ impl Destination {
             Doubt::None(id) => {
                 // As well as that goes: the API has no call for it, and an upload without a byte costs nobody anything.
                 self.client.forget_upload(&id).await;
-                let error = Error::new(Kind::Unavailable, hung_up);
+                let error = Error::new(Kind::Unavailable, hung_up).code(Code::ConnectionLost);
                 Some(error.because("the connection was cut on the way").hint(
                     "ECR's API says that the repository exists and that the caller may upload to it, so it is the way that \
                      is broken: a proxy, a firewall, a VPN. Run the same command again to carry on.",

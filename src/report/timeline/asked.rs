@@ -146,6 +146,7 @@ pub(super) mod tests {
             fault: (status == 0).then(|| "connection reset".into()),
             began: start + Duration::from_millis(millis),
             seconds: 0.008,
+            is_throttle: false,
             request_id: Some("7".into()),
             sent: if method == "PATCH" { 100 } else { 0 },
             repository: None,

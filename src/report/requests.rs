@@ -1,0 +1,132 @@
+//! Counts of a push's requests, by operation, and the request IDs of its manifests.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::exchange::Exchange;
+
+/// The most manifests whose request IDs are kept.
+const MOST: usize = 1000;
+
+/// The requests of a push so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Requests {
+    operations: BTreeMap<String, Count>,
+    manifests: Vec<ManifestPut>,
+}
+
+/// How often an operation was requested.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub(super) struct Count {
+    requests: u64,
+    failed: u64,
+    throttled: u64,
+}
+
+/// An operation with its count.
+#[derive(Debug, Serialize)]
+pub(super) struct Operation<'a> {
+    operation: &'a str,
+    #[serde(flatten)]
+    count: Count,
+}
+
+/// All requests of a push.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary<'a> {
+    #[serde(flatten)]
+    total: Count,
+    operations: Vec<Operation<'a>>,
+}
+
+/// One request that put a manifest.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ManifestPut {
+    #[serde(skip)]
+    repository: String,
+    reference: String,
+    status: Option<u16>,
+    request_id: Option<String>,
+}
+
+impl Requests {
+    /// Counts a request that has ended.
+    pub(super) fn add(&mut self, exchange: &Exchange) {
+        let count = self.operations.entry(operation(exchange)).or_default();
+        count.requests += 1;
+        count.failed += u64::from(exchange.status.is_none_or(|status| status >= 400));
+        count.throttled += u64::from(exchange.is_throttle);
+        let Some(repository) = exchange.repository.as_ref().filter(|_| exchange.method == "PUT") else { return };
+        if let Some((_, reference)) = path(exchange).rsplit_once("/manifests/")
+            && self.manifests.len() < MOST
+        {
+            self.manifests.push(ManifestPut {
+                repository: repository.clone(),
+                reference: reference.to_owned(),
+                status: exchange.status,
+                request_id: exchange.request_id.clone(),
+            });
+        }
+    }
+
+    /// The counts of all operations, and their sums.
+    pub(super) fn summary(&self) -> Summary<'_> {
+        let total = self.operations.values().fold(Count::default(), |sum, count| Count {
+            requests: sum.requests + count.requests,
+            failed: sum.failed + count.failed,
+            throttled: sum.throttled + count.throttled,
+        });
+        let operations = self.operations.iter().map(|(operation, count)| Operation { operation, count: *count });
+        Summary { total, operations: operations.collect() }
+    }
+
+    /// The manifests that were put into a target, `HOST/REPOSITORY`, in their order.
+    pub(super) fn manifests_of(&self, target: &str) -> Vec<&ManifestPut> {
+        self.manifests.iter().filter(|put| put.repository == target).collect()
+    }
+}
+
+/// Names the operation of a request: AWS's own name for calls of its API, else one by method and path.
+fn operation(exchange: &Exchange) -> String {
+    if exchange.repository.is_none() {
+        let about = exchange.about.as_deref().unwrap_or_default();
+        return match about {
+            name if name.contains(':') && !name.contains(' ') => name.to_owned(),
+            name if name.starts_with("a token for ") => "get_token".to_owned(),
+            _ => "other".to_owned(),
+        };
+    }
+    let (path, method) = (path(exchange), exchange.method.as_str());
+    let name = if path.contains("/manifests/") {
+        match method {
+            "PUT" => "put_manifest",
+            "HEAD" => "check_manifest",
+            _ => "get_manifest",
+        }
+    } else if path.contains("/blobs/") && !path.contains("/blobs/uploads") {
+        if method == "HEAD" { "check_blob" } else { "get_blob" }
+    } else if path.contains("/referrers/") {
+        "list_referrers"
+    } else if path.ends_with("/tags/list") {
+        "list_tags"
+    } else if path == "v2/" {
+        "ping"
+    } else {
+        // Also where the registry sends uploads to another host, of which the path is not known here.
+        match method {
+            "POST" => "start_upload",
+            "PATCH" => "upload_chunk",
+            "PUT" => "finish_upload",
+            "DELETE" => "cancel_upload",
+            _ => "get_upload_status",
+        }
+    };
+    name.to_owned()
+}
+
+/// The path of a request, without the slash in front.
+fn path(exchange: &Exchange) -> &str {
+    let rest = exchange.url.split_once("://").map_or(exchange.url.as_str(), |(_, rest)| rest);
+    rest.split_once('/').map_or("", |(_, path)| path)
+}
