@@ -390,7 +390,6 @@ impl<'d, 'a> Layout<'d, 'a> {
         let read = self.documents.find(name, limit)?.ok_or_else(|| self.absent(name, user, role))?;
         if Some(read.1) != descriptor.digest.sha256() {
             return Err(Error::input(format!("{name} of the archive has the digest {}", read.1))
-                .code(Code::ArchiveDamaged)
                 .hint("A blob's name is its digest, so this one was changed or damaged. Save the image again.")
                 .into());
         }
@@ -406,7 +405,6 @@ impl<'d, 'a> Layout<'d, 'a> {
             let text =
                 format!("{name} of the archive is {} bytes long, but {user} says {}", range.len(), descriptor.size);
             return Err(Error::input(text)
-                .code(Code::ArchiveDamaged)
                 .hint("The archive is damaged or was written in part. Save the image again.")
                 .into());
         }
@@ -458,9 +456,8 @@ fn encoding(bytes: &FileRange, name: &str) -> Result<(Packing, bool)> {
 pub(super) fn codec(bytes: &FileRange, name: &str) -> Result<Option<Codec>> {
     let mut start = [0; 6];
     let read = bytes.read_at(0, &mut start);
-    let read = read.map_err(|error| {
-        Error::input(format!("cannot read {} of the archive", shown(name))).code(Code::ArchiveUnreadable).because(error)
-    })?;
+    let read =
+        read.map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
     Ok(Codec::of(&start[..read]))
 }
 
@@ -498,7 +495,6 @@ fn unknown(name: &str, media_type: &str) -> Fault {
     } else {
         format!("the media type {}", shown(media_type))
     };
-    let error = Error::input(format!("{name} of the archive has {media_type}, which is no image"))
-        .code(Code::ArchiveUnsupported);
+    let error = Error::input(format!("{name} of the archive has {media_type}, which is no image"));
     Fault::Unknown(error.hint("Understood are manifests and indexes of OCI images and of Docker's schema 2."))
 }

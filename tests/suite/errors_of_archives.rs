@@ -45,7 +45,7 @@ fn a_file_that_is_not_there() {
     let run = refused_at_once(&["no/such/image.tar"], 1);
     drop(run.says(&["error: there is no file no/such/image.tar\n", "hint: It was looked for in "]));
     let run = refused_at_once(&["/no/such/image.tar"], 1);
-    assert_eq!(run.stderr, "error: there is no file /no/such/image.tar\n");
+    assert!(run.stderr.ends_with("error: there is no file /no/such/image.tar\n"));
     // What `docker push` takes.
     for name in ["team/app:1.4", "ghcr.io/team/app:1.4"] {
         let run = refused_at_once(&[name], 1).says(&[&format!("there is no file {name}")]);
