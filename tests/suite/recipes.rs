@@ -130,7 +130,9 @@ fn the_pipeline_for_jenkins_goes_well() {
 #[test]
 fn no_other_block_of_the_readme_calls_the_program() {
     let run = ["sh", "yaml", "groovy"];
-    for block in blocks().iter().filter(|block| !run.contains(&block.language)) {
+    // The hint of an error may name a command.
+    let is_output = |block: &&Block| block.language == "text" && block.text.starts_with("error: ");
+    for block in blocks().iter().filter(|block| !run.contains(&block.language) && !is_output(block)) {
         assert_eq!(block.calls(), 0, "nobody runs the block of line {}", block.line);
     }
     // Their languages are known, so that a misspelt one does not pass.
