@@ -290,7 +290,7 @@ pub fn is_packed(content: &Content, compression: Compression) -> bool {
 /// Whether it goes up as other bytes than the archive states, or the archive states none. What was repaired is rewritten,
 /// too.
 pub fn is_rewritten(content: &Content, compression: Compression) -> bool {
-    is_packed(content, compression) || content.manifests().into_iter().any(|manifest| manifest.repaired.is_some())
+    is_packed(content, compression) || content.is_repaired()
 }
 
 /// The layers of an image, each once, largest first.

@@ -83,10 +83,10 @@ pub type Became = HashMap<Digest, OriginalManifest>;
 pub fn index(index: &Index, became: &Became) -> Result<OriginalManifest> {
     // What is not touched need not even be read again.
     if index.absent.is_empty() && became.iter().all(|(before, after)| *before == after.digest) {
-        return Ok(index.stated.clone());
+        return Ok(index.base().clone());
     }
     let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
-    listing(&index.stated, &before.collect(), became)
+    listing(index.base(), &before.collect(), became)
 }
 
 /// What is put of a manifest or an index of which nothing gets packed: what is stated, but what was repaired, and the

@@ -27,7 +27,7 @@ impl Archive {
         if stated.bytes.len() as u64 > MAX_MANIFEST {
             return Err(Error::input(format!("{INDEX_JSON} of the archive is too large for an index")).hint(TOO_LARGE));
         }
-        let mut index = Index { stated: stated.clone(), children: Vec::new(), absent: Vec::new() };
+        let mut index = Index { stated: stated.clone(), repaired: None, children: Vec::new(), absent: Vec::new() };
         for descriptor in document(&stated.bytes, INDEX_JSON)?.manifests.unwrap_or_default() {
             let Some(digest) = descriptor.digest.sha256() else {
                 return Err(self.cannot_push(&descriptor.digest.to_string()));

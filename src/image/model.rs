@@ -56,6 +56,8 @@ pub enum Content {
 pub struct Index {
     /// The index's bytes: its author's, unless only a part of it was chosen.
     pub stated: OriginalManifest,
+    /// The same without its flaws, where a repair was asked for.
+    pub repaired: Option<OriginalManifest>,
     /// What it lists and the archive has, in its order.
     pub children: Vec<Child>,
     /// What it lists besides. Nothing, once the image is selected.
@@ -256,6 +258,11 @@ impl Image {
 }
 
 impl Index {
+    /// The index that is put if nothing below it changes: the stated one, or that without its flaws.
+    pub fn base(&self) -> &OriginalManifest {
+        self.repaired.as_ref().unwrap_or(&self.stated)
+    }
+
     /// The images below, at any depth, each with its platform. Attestations are none.
     pub fn images(&self) -> Vec<(Option<&Platform>, &Content)> {
         let mut images = Vec::new();

@@ -231,7 +231,7 @@ impl<'d, 'a> Layout<'d, 'a> {
         origins: &Arc<[Origin]>,
     ) -> Result<Index, Fault> {
         let user = self.naming.manifest(stated.digest);
-        let mut index = Index { stated, children: Vec::new(), absent: Vec::new() };
+        let mut index = Index { stated, repaired: None, children: Vec::new(), absent: Vec::new() };
         for descriptor in listing.manifests.unwrap_or_default() {
             let digest = supported(&descriptor, &user)?;
             let role = role(&descriptor);

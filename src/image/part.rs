@@ -201,7 +201,7 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
         children.push(Child { role: role.clone(), content: reduced });
     }
     let stated = compose::listing(&index.stated, &became.keys().copied().collect(), &became)?;
-    Ok(Content::Index(Box::new(Index { stated, children, absent: Vec::new() })))
+    Ok(Content::Index(Box::new(Index { stated, repaired: None, children, absent: Vec::new() })))
 }
 
 /// The image of an index that has no other. One that is listed twice, for the same platform, is no other.

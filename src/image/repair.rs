@@ -4,18 +4,17 @@
 
 use serde_json::Value;
 
-use super::model::{Image, Layer, Manifest};
+use super::model::{Content, Image, Layer, Manifest};
 use super::shown;
 use crate::error::Result;
 use crate::layer::Packing;
-use crate::oci::{Family, MediaType, OriginalManifest};
+use crate::oci::{Family, MediaType, OriginalManifest, StrictField};
 
 /// Something that is wrong with a stated manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Flaw {
-    /// The descriptor of the config has a `platform`, as Docker 25.0 and 26.0 wrote it
-    /// (<https://github.com/moby/moby/issues/47661>). ECR takes no such manifest; others do.
-    ConfigPlatform,
+    /// It has a field that ECR rejects. Other registries do not.
+    Strict(&'static StrictField),
     /// The media type of a layer says that it is packed in another way than it is. Who pulls the image may believe it and
     /// fail to unpack the layer.
     MediaType {
@@ -29,14 +28,13 @@ pub enum Flaw {
 impl Manifest {
     /// What is wrong with the stated manifest.
     pub fn flaws(&self) -> Vec<Flaw> {
-        let view = self.stated.as_ref().and_then(|stated| serde_json::from_slice::<Value>(&stated.bytes).ok());
-        let platform = view.as_ref().and_then(|view| view.get("config")?.get("platform"));
+        let strict = self.stated.iter().flat_map(|stated| StrictField::all_in(&stated.bytes)).map(Flaw::Strict);
         let flawed = self.layers.iter().enumerate().filter(|(_, layer)| layer.contradicts_media_type());
         let media_types = flawed.map(|(at, layer)| {
             let says = shown(layer.media_type.as_deref().unwrap_or_default());
             Flaw::MediaType { layer: at, says }
         });
-        platform.map(|_| Flaw::ConfigPlatform).into_iter().chain(media_types).collect()
+        strict.chain(media_types).collect()
     }
 
     /// The manifest that is put if no layer changes: the stated one, or that without its flaws.
@@ -45,15 +43,18 @@ impl Manifest {
     }
 
     fn repair(&mut self) -> Result<()> {
-        let Some(stated) = self.stated.as_ref().filter(|_| !self.flaws().is_empty()) else { return Ok(()) };
+        let is_repairable = |flaw: &Flaw| !matches!(flaw, Flaw::Strict(field) if !field.is_repairable());
+        let Some(stated) = self.stated.as_ref().filter(|_| self.flaws().iter().any(is_repairable)) else {
+            return Ok(());
+        };
         // Docker's family has no type for zstd.
         let has_zstd = self.layers.iter().any(|layer| layer.is_tar() && layer.packing == Packing::Zstd);
         let is_moved = has_zstd && Family::of(&stated.media_type) == Family::Docker;
         let family = if is_moved { Family::Oci } else { Family::of(&stated.media_type) };
         let repaired = stated.edit(|json| {
-            let config = json.get_mut("config")?.as_object_mut()?;
-            config.remove("platform");
+            StrictField::take_out_all(json);
             if is_moved {
+                let config = json.get_mut("config")?.as_object_mut()?;
                 config.insert("mediaType".into(), family.config().into());
                 json["mediaType"] = family.manifest().into();
             }
@@ -84,7 +85,33 @@ impl Image {
     /// # Errors
     /// If a stated manifest cannot be corrected.
     pub fn repair(&mut self) -> Result<()> {
-        self.content.manifests_mut().into_iter().try_for_each(Manifest::repair)
+        self.content.repair()
+    }
+}
+
+impl Content {
+    fn repair(&mut self) -> Result<()> {
+        match self {
+            Self::Manifest(manifest) => manifest.repair(),
+            Self::Index(index) => {
+                index.children.iter_mut().try_for_each(|child| child.content.repair())?;
+                if StrictField::all_in(&index.stated.bytes).into_iter().any(StrictField::is_repairable) {
+                    index.repaired = Some(index.stated.edit(|json| {
+                        StrictField::take_out_all(json);
+                        Some(())
+                    })?);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns whether it, or something below it, was repaired.
+    pub fn is_repaired(&self) -> bool {
+        self.all().into_iter().any(|content| match content {
+            Self::Manifest(manifest) => manifest.repaired.is_some(),
+            Self::Index(index) => index.repaired.is_some(),
+        })
     }
 }
 

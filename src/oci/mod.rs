@@ -14,6 +14,7 @@ mod media_type;
 mod name;
 mod pattern;
 mod platform;
+mod strict;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use media_type::{DocumentKind, Family, MediaType, Packing};
 pub use name::{Repository, Tag};
 pub use pattern::{TagFilter, TagPattern};
 pub use platform::Platform;
+pub use strict::StrictField;
 pub use target::{MountSource, Target};
 
 /// Text from outside, short enough for a sentence, without the login that may precede a host.

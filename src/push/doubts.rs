@@ -1,9 +1,9 @@
 //! What may go wrong with an image that goes as its author wrote it: said before anything is sent, and not refused.
 
 use super::{Outcome, Request};
-use crate::image::{Flaw, Image, Layer, Manifest};
+use crate::image::{Content, Flaw, Image, Layer, Manifest};
 use crate::layer::{Packing, Recipe, size};
-use crate::oci::{Digest, Host};
+use crate::oci::{Digest, Host, MediaType, StrictField};
 use crate::plan;
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
@@ -16,15 +16,51 @@ const LARGEST_CONFIG: usize = 4 << 20;
 
 /// What a person should know, a sentence each.
 pub(super) fn of(request: &Request, image: &Image) -> Vec<String> {
-    let doubts = image.content.manifests().into_iter().flat_map(|manifest| {
-        let flaws = if manifest.repaired.is_some() { Vec::new() } else { manifest.flaws() };
-        let flaws = flaws.into_iter().filter_map(move |flaw| match flaw {
-            Flaw::ConfigPlatform => config_platform(request, manifest),
-            Flaw::MediaType { layer, says } => media_type(request, manifest, &manifest.layers[layer], &says),
+    let is_for_ecr = request.targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazons));
+    let of_manifest = |manifest: &Manifest| {
+        let media_types = manifest.flaws().into_iter().filter_map(|flaw| match flaw {
+            Flaw::MediaType { layer, says } if manifest.repaired.is_none() => {
+                media_type(request, manifest, &manifest.layers[layer], &says)
+            }
+            Flaw::MediaType { .. } | Flaw::Strict(_) => None,
         });
-        flaws.chain(many_layers(manifest)).chain(large_config(manifest))
-    });
-    doubts.collect()
+        let rejected = no_layers(manifest).filter(|_| is_for_ecr);
+        media_types.chain(rejected).chain(many_layers(manifest)).chain(large_config(manifest)).collect::<Vec<_>>()
+    };
+    let strict = image.content.all().into_iter().filter(|_| is_for_ecr).flat_map(strict);
+    strict.chain(image.content.manifests().into_iter().flat_map(of_manifest)).collect()
+}
+
+/// Fields that ECR rejects, in what is put if no layer changes.
+fn strict(content: &Content) -> Vec<String> {
+    let (what, base) = match content {
+        Content::Manifest(manifest) => ("manifest", manifest.base()),
+        Content::Index(index) => ("index", Some(index.base())),
+    };
+    let Some(base) = base else { return Vec::new() };
+    let sentence = |field: &StrictField| {
+        let cure = if field.is_repairable() {
+            "add --repair, which takes it out and changes the digest"
+        } else {
+            field.cure()
+        };
+        format!(
+            "the {what} {} has {}, which ECR rejects: {cure}. Likely cause: {}",
+            base.digest.short(),
+            field.field,
+            field.writer
+        )
+    };
+    StrictField::all_in(&base.bytes).into_iter().map(sentence).collect()
+}
+
+/// ECR stores no image without layers (<https://github.com/werf/werf/issues/2544>).
+fn no_layers(manifest: &Manifest) -> Option<String> {
+    let is_image = manifest.config.media_type.as_deref().is_none_or(|it| MediaType(it).is_image_config());
+    (is_image && manifest.layers.is_empty() && manifest.foreign.is_empty()).then(|| {
+        let config = manifest.config.digest.short();
+        format!("the image {config} has no layers, and ECR rejects such an image: build it with at least one")
+    })
 }
 
 /// Warns about an image that has another digest at one target than at another: whoever deploys by digest has to know.
@@ -60,15 +96,6 @@ fn large_config(manifest: &Manifest) -> Option<String> {
         let (bytes, most) = (size(bytes as u64), size(LARGEST_CONFIG as u64));
         format!("the config {config} has {bytes}: podman, buildah and skopeo read none with more than {most}")
     })
-}
-
-fn config_platform(request: &Request, manifest: &Manifest) -> Option<String> {
-    let is_ecr = request.targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazons));
-    let digest = manifest.stated.as_ref().filter(|_| is_ecr)?.digest.short();
-    Some(format!(
-        "the manifest {digest} has a `platform` in the descriptor of its config, as Docker 25.0 and 26.0 write it, and ECR \
-         refuses that: add --repair, which takes it out and changes the digest, or save the image with a newer Docker"
-    ))
 }
 
 fn media_type(request: &Request, manifest: &Manifest, layer: &Layer, says: &str) -> Option<String> {

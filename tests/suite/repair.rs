@@ -58,8 +58,8 @@ fn what_ecr_refuses_is_told_before_the_push_and_explained_after_it() {
     let archive = ecr.bench.scratch("layout");
     let digest = with_platform(&archive);
     let run = ecr.run(&[&archive, "team/app:1"]).exits(1).prints("");
-    let warning = format!("warning: the manifest {} has a `platform` in the descriptor of its config", short(&digest));
-    let run = run.says(&[&warning, "ECR refuses that: add --repair", "405 UNSUPPORTED", "hint: ECR takes no manifest"]);
+    let warning = format!("warning: the manifest {} has `platform` in the descriptor of the config", short(&digest));
+    let run = run.says(&[&warning, "ECR rejects: add --repair", "405 UNSUPPORTED", "hint: ECR takes no manifest"]);
     let (before, after) = (run.stderr.find("warning: ").unwrap(), run.stderr.find("layer sha256:").unwrap());
     assert!(before < after, "it is told before anything is sent");
     ecr.has_no_image("1");
@@ -94,7 +94,7 @@ fn repair_takes_out_the_platform_and_nothing_else() {
     assert_eq!(manifest(&ecr, "1"), expected);
     drop(run);
     // Now nothing is wrong with it, and it is there already.
-    drop(ecr.run(&[&archive, "team/app:1", "--repair"]).exits(0).never_says(&["note: "]).says(&["1 reused"]));
+    drop(ecr.run(&[&archive, "team/app:1", "--repair"]).exits(0).never_says(&["was corrected"]).says(&["1 reused"]));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use super::bench::{Run, Running, testdata};
 use super::ecr::Ecr;
+use super::layouts::Layout;
 use super::pushed::Pushed;
 use super::source::{plain, sha256};
 
@@ -213,4 +214,86 @@ fn is_ambiguous(name: &str, line: &str) {
         assert!(run.stderr.contains(line), "{}", run.stderr);
         ecr.has_no_image("1");
     });
+}
+
+#[test]
+fn a_digest_of_another_algorithm_spoils_only_the_image_that_has_it() {
+    let path = testdata("reported/sha512-beside-good.tar");
+    let expected = root_of("sha512-beside-good.tar");
+    both_ways("sha512-beside-good.tar", &["--image", "good"], |ecr, run| {
+        drop(run.exits(0));
+        has(ecr, &expected);
+    });
+    let ecr = Ecr::new();
+    let run = ecr.bench.run(&["inspect", &path]).exits(0);
+    assert!(run.stdout.contains("sha512 is not supported"), "{}", run.stdout);
+}
+
+/// Amazon's SOCI puts an index of the layers beside the image, under the image's platform.
+#[test]
+fn a_platform_chooses_the_image_and_not_the_artifact_beside_it() {
+    let ecr = Ecr::new();
+    let layout = Layout::new(&ecr.bench, "layout");
+    let image = layout.image("linux/amd64");
+    let empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let soci = layout.manifest(serde_json::json!({
+        "artifactType": "application/vnd.amazon.soci.index.v2+json",
+        "config": empty,
+        "layers": [empty],
+    }));
+    let platform = serde_json::json!({"os": "linux", "architecture": "amd64"});
+    let list = |mut descriptor: serde_json::Value| {
+        descriptor["platform"] = platform.clone();
+        descriptor
+    };
+    let index = layout.index(&[list(image.clone()), list(soci)]);
+    layout.finish(&[index]);
+    let run = ecr.run(&[&layout.path, "team/app:1", "--platform", "linux/amd64"]).exits(0);
+    assert_eq!(run.digest(), image["digest"].as_str().unwrap());
+}
+
+#[test]
+fn a_repair_takes_out_every_field_that_ecr_rejects_and_loses_nothing_by_it() {
+    let name = "config-descriptor-annotations.tar";
+    let words = ["warning: the manifest sha256:", "which ECR rejects: add --repair"];
+    is_rejected(name, &[], &words);
+    let mut expected: serde_json::Value = serde_json::from_slice(&root_of(name)).unwrap();
+    expected["config"].as_object_mut().unwrap().remove("annotations").expect("the input has them");
+    both_ways(name, &["--repair"], |ecr, run| {
+        drop(run.exits(0));
+        let (_, bytes, _) = ecr.image("team/app", "1").unwrap();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(), expected);
+    });
+}
+
+/// `platform.features` in an entry of an index.
+#[test]
+fn a_repair_reaches_indexes() {
+    let ecr = Ecr::new();
+    let layout = Layout::new(&ecr.bench, "layout");
+    let mut image = layout.image("linux/amd64");
+    image["platform"]["features"] = serde_json::json!(["sse4"]);
+    let index = layout.index(&[image, layout.image("linux/arm64")]);
+    layout.finish(&[index]);
+    drop(ecr.run(&[&layout.path, "team/app:1"]).exits(1).prints("").says(&["which ECR rejects: add --repair"]));
+    drop(ecr.run(&[&layout.path, "team/app:1", "--repair"]).exits(0));
+    let (_, bytes, _) = ecr.image("team/app", "1").unwrap();
+    let pushed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    assert!(pushed["manifests"][0]["platform"].get("features").is_none(), "{pushed}");
+}
+
+#[test]
+fn an_image_without_layers_is_warned_about_and_rejected() {
+    for name in ["no-layers-oci.tar", "layers-null.tar"] {
+        let words = ["has no layers, and ECR rejects such an image", "Image has to have at least 1 layer"];
+        is_rejected(name, &[], &words);
+    }
+}
+
+#[test]
+fn a_non_distributable_layer_stays_at_its_url() {
+    arrives_unchanged("foreign-layer.tar", &[]);
+    let path = testdata("reported/foreign-layer.tar");
+    let bench = super::bench::Bench::new();
+    drop(bench.run(&["--sandbox", &path, "team/app:1"]).exits(0));
 }

@@ -67,6 +67,7 @@ fn an_advice_lists_fifty_images_that_cannot_be_pushed_and_counts_the_rest() {
     let stated = |n: u32| Image {
         content: Content::Index(Box::new(Index {
             stated: OriginalManifest::serialize(&n, "").unwrap(),
+            repaired: None,
             children: Vec::new(),
             absent: Vec::new(),
         })),
