@@ -330,6 +330,11 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// Whether a thread or a process was refused because the machine allows no more of them, or has no memory for it.
+pub fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory)
+}
+
 /// What most functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
-use ecr_push::error::{Code, Error, Kind, Result};
+use ecr_push::error::{Code, Error, Kind, Result, is_exhausted};
 use ecr_push::file;
 use ecr_push::log::{Entry, Format};
 use ecr_push::progress::{Mode, Style};
@@ -184,6 +184,10 @@ fn open(to: VariablesTo) -> Result<Sink> {
             }
         },
         VariablesTo::Buildkite => fed(&["--version"], "").map(|()| Sink::Buildkite).map_err(|error| {
+            if is_exhausted(&error) {
+                let error = Error::new(Kind::Unavailable, format!("cannot start {AGENT}")).because(error);
+                return error.code(Code::ResourcesExhausted);
+            }
             Error::usage(format!("Buildkite's variables are set by {AGENT}, which does not run here"))
                 .because(error)
                 .hint(format!("Put {AGENT} on the PATH, or name a file for lines of NAME=VALUE with --output-file."))

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::account::Login;
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result, is_exhausted};
 use crate::file;
 use crate::oci::{Host, Repository};
 
@@ -228,6 +228,10 @@ async fn interview(program: &str, key: &str, path: &Path) -> Result<Option<Found
         Ok(Ok(output)) => output,
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
             return Err(fail("there is no such program on the PATH".into()));
+        }
+        Ok(Err(error)) if is_exhausted(&error) => {
+            let error = fail(error.to_string()).of_kind(Kind::Unavailable).code(Code::ResourcesExhausted);
+            return Err(error.hint("Allow more processes (the container's pids limit, ulimit -u), or end others."));
         }
         Ok(Err(error)) => return Err(fail(error.to_string())),
         Err(_) => return Err(fail(format!("no answer within {} s", PATIENCE.as_secs()))),

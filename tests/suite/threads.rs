@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ecr_push::sandbox::{Asks, Rules, TokenService};
+
 use super::bench::{Run, Running, testdata};
 use super::ecr::Ecr;
 use super::pushed::Pushed;
@@ -35,8 +37,7 @@ fn limited(ecr: &Ecr, threads: u32, program: Command, stdin: Stdio) -> Run {
 }
 
 fn open_to_all(path: &Path) {
-    let mode = if path.is_dir() { 0o777 } else { 0o666 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     if path.is_dir() {
         fs::read_dir(path).unwrap().for_each(|entry| open_to_all(&entry.unwrap().path()));
     }
@@ -107,4 +108,27 @@ fn an_archive_is_read_without_a_thread() {
         let command = ecr.bench.command(&[arguments, &[&testdata(ARCHIVE)]].concat());
         drop(limited(&ecr, 1, command, Stdio::null()).exits(0));
     }
+}
+
+#[test]
+fn a_credential_helper_that_cannot_be_started_is_no_missing_login() {
+    if !may_become_another() {
+        return;
+    }
+    let users = vec!["bob:password-of-bob".to_owned()];
+    let asks = Asks::Tokens(TokenService { users, ..TokenService::default() });
+    let ecr = Ecr::with(&["team/app"], Rules { asks, ..Rules::default() });
+    let host = ecr.address().to_string();
+    let tools = ecr.bench.scratch("tools");
+    fs::create_dir(&tools).unwrap();
+    let helper = format!("{tools}/docker-credential-x");
+    fs::write(&helper, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let docker = ecr.bench.home().join(".docker");
+    fs::create_dir(&docker).unwrap();
+    fs::write(docker.join("config.json"), serde_json::json!({"credHelpers": {&host: "x"}}).to_string()).unwrap();
+    let mut command = ecr.bench.command(&[&testdata(ARCHIVE), &format!("{host}/team/app:1"), "--output", "json"]);
+    command.env("PATH", format!("{tools}:{}", std::env::var("PATH").unwrap()));
+    let run = limited(&ecr, 4, command, Stdio::null()).exits(4).says(&["docker-credential-x", "because: "]);
+    assert_eq!(run.report()["error"]["code"], "resources_exhausted");
 }
