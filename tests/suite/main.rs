@@ -89,6 +89,7 @@ mod passing;
 mod pipelines;
 #[cfg(unix)]
 mod pipes;
+mod platforms;
 mod policy;
 mod profiles;
 mod promotion;
