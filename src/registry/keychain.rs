@@ -244,7 +244,8 @@ async fn interview(program: &str, key: &str, path: &Path) -> Result<Option<Found
         }
         let line = said.lines().next().unwrap_or_default();
         let line = line.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
-        let is_shown = !line.is_empty() && !said.contains(['{', '"']);
+        // A single word may be the bare secret; a sentence is an error.
+        let is_shown = line.split_whitespace().nth(1).is_some() && !said.contains(['{', '"']);
         return Err(fail(if is_shown { format!("{line} ({})", output.status) } else { output.status.to_string() }));
     }
     let answer: Answer =

@@ -144,6 +144,7 @@ async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
         ("echo the keychain is locked; exit 3", "the keychain is locked (exit status: 3)"),
         (r#"echo '{"Username":"bob","Secret":"hunter2"}'; exit 1"#, "exit status: 1"),
         ("echo hunter2 >&2; exit 1", "exit status: 1"),
+        ("echo hunter2; exit 1", "exit status: 1"),
         (r#"echo '{"Username":"bob","Secret":hunter2}'"#, "its answer makes no sense"),
         ("true", "its answer makes no sense"),
         ("exec cat /dev/zero", "signal: 13 (SIGPIPE)"),
