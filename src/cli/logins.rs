@@ -49,7 +49,11 @@ pub(super) fn keychain(environment: &dyn Fn(&str) -> Option<OsString>) -> Keycha
     let podman = |folder: PathBuf| folder.join("containers").join("auth.json");
     let running = path("XDG_RUNTIME_DIR").map(podman);
     let lasting = path("XDG_CONFIG_HOME").or_else(|| at_home(".config")).map(podman);
-    Keychain { files: [path("REGISTRY_AUTH_FILE"), docker, running, lasting].into_iter().flatten().collect() }
+    let text = environment("DOCKER_AUTH_CONFIG").and_then(|text| text.into_string().ok());
+    Keychain {
+        text: text.filter(|text| !text.trim().is_empty()),
+        files: [path("REGISTRY_AUTH_FILE"), docker, running, lasting].into_iter().flatten().collect(),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Registry hosts: whose they are, how ECR's are named, and which addresses may be followed.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::{Repository, shorten};
@@ -264,26 +264,20 @@ pub fn region_code(text: &str) -> Option<String> {
 
 /// Whether an address belongs to nobody in particular: link-local ones lead to cloud metadata services.
 pub fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_link_local() || v4 == Ipv4Addr::UNSPECIFIED,
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => {
-            v6.is_unicast_link_local()
-                || v6.is_unspecified()
-                // EKS Pod Identity and EC2's metadata service over IPv6.
-                || v6.segments()[0] == 0xfd00
-                || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
+            // EKS Pod Identity and EC2's metadata service over IPv6 are in fd00::/16.
+            v6.is_unicast_link_local() || v6.is_unspecified() || v6.segments()[0] == 0xfd00
         }
     }
 }
 
 /// Whether an address is reachable only from inside some network.
 pub fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unique_local()
-                || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_private() || v4.is_loopback())
-        }
+    match ip.to_canonical() {
+        // 100.64.0.0/10 is shared by a provider's customers (RFC 6598).
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 0x40,
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
     }
 }

@@ -43,6 +43,9 @@ pub(super) fn allowed(name: &str, endpoint: &Url, mut url: Url) -> Result<Url> {
     {
         url.set_scheme("https").map_err(|()| refuse("that is no URL"))?;
     }
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse("that is neither http nor https"));
+    }
     if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
         return Err(refuse("on plain http, although it is asked over https itself"));
     }
@@ -115,6 +118,10 @@ mod tests {
             (here, "http://2852039166/latest", "metadata service"),
             (here, "http://[fd00:ec2::254]/latest", "metadata service"),
             (here, "http://[::ffff:169.254.169.254]/latest", "metadata service"),
+            (here, "http://[::ffff:0.0.0.0]/latest", "metadata service"),
+            (public, "https://100.64.0.1/token", "of a private network"),
+            (public, "https://100.127.255.254/token", "of a private network"),
+            (public, "https://[::ffff:100.64.0.1]/token", "of a private network"),
             (public, "https://10.0.0.1/token", "of a private network"),
             (public, "https://127.0.0.1/token", "of a private network"),
             (public, "http://localhost:5001/token", "of a private network"),

@@ -81,6 +81,23 @@ impl Fault {
         }
     }
 
+    /// Whether the service itself fails, which may take as long as its restart.
+    pub(super) fn is_failure_of_service(&self) -> bool {
+        matches!(self, Self::Answered(answer, _) if answer.status.is_some_and(|status| status >= 500))
+    }
+
+    /// Whether a request has a larger body than the registry, or a proxy before it, accepts: 413, or a 416 that says so as GitHub's
+    /// registry does (<https://github.com/oras-project/rust-oci-client/issues/35>).
+    pub(super) fn is_too_large(&self) -> bool {
+        match self {
+            Self::Answered(answer, _) => {
+                answer.status == Some(413)
+                    || answer.status == Some(416) && answer.message.to_ascii_lowercase().contains("too large")
+            }
+            Self::Silence(_) | Self::Ours(_) => false,
+        }
+    }
+
     /// Whether the failure is on this side.
     pub(super) fn is_ours(&self) -> bool {
         matches!(self, Self::Ours(_))

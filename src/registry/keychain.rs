@@ -4,6 +4,7 @@
 //! quotes what a failed one printed, which may be the secret, and knows none of podman's keys for parts of a registry.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -17,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::account::Login;
-use crate::error::{Code, Error, Kind, Result, is_exhausted};
+use crate::error::{Advice, Code, Error, Kind, Result, is_exhausted};
 use crate::file;
 use crate::oci::{Host, Repository};
 
@@ -33,12 +34,24 @@ const HUB: &str = "https://index.docker.io/v1/";
 /// The names that Docker Hub goes by.
 const HUBS: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
-/// Files with logins, of which the first that has one counts.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// Where logins are kept. The first place that has one counts.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Keychain {
-    /// Where they are, if they are.
+    /// The text of such a file, from a variable: `DOCKER_AUTH_CONFIG`, as GitLab's runner and docker read it.
+    pub text: Option<String>,
+    /// Where the files are, if they are.
     pub files: Vec<PathBuf>,
 }
+
+impl fmt::Debug for Keychain {
+    /// Without the text, which holds logins.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keychain({:?})", self.files)
+    }
+}
+
+/// What the variable is called.
+const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
 /// A login that was found.
 #[derive(Clone, Debug)]
@@ -82,8 +95,19 @@ impl Keychain {
     /// If none is found and a file cannot be read, or a helper failed.
     pub async fn find(&self, host: &Host, repositories: &[Repository]) -> Result<Option<Found>> {
         let mut failure = None;
-        for path in &self.files {
-            match look(path, host, repositories).await {
+        let mut places: Vec<Place<'_>> = self.text.iter().map(|text| Place::Text(text)).collect();
+        places.extend(self.files.iter().map(|path| Place::File(path)));
+        for place in places {
+            let (name, file) = match place {
+                Place::Text(text) => (VARIABLE.to_owned(), parse(VARIABLE, text.as_bytes())),
+                Place::File(path) => (path.display().to_string(), read(path).await),
+            };
+            let found = match file {
+                Ok(Some(file)) => look(&file, &name, host, repositories).await,
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match found {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
                 Err(error) => drop(failure.get_or_insert(error)),
@@ -93,38 +117,39 @@ impl Keychain {
     }
 }
 
-async fn look(path: &Path, host: &Host, repositories: &[Repository]) -> Result<Option<Found>> {
-    let Some(file) = read(path).await? else { return Ok(None) };
+/// Where logins are kept.
+enum Place<'a> {
+    Text(&'a str),
+    File(&'a Path),
+}
+
+async fn look(file: &File, place: &str, host: &Host, repositories: &[Repository]) -> Result<Option<Found>> {
     // The helper for one registry, the file's own logins, the store for all registries: docker's order.
     let named = |key: &String, helper: &String| is_of(key, host) && !helper.is_empty();
     // Of several spellings docker's own, else the same one each time.
     let helpers = file.helpers.iter().filter(|(key, helper)| named(key, helper));
     let helper = helpers.min_by_key(|(key, _)| (key.as_str() != host.as_str(), key.as_str()));
     if let Some((key, helper)) = helper
-        && let Some(found) = ask(helper, key, path).await?
+        && let Some(found) = ask(helper, key, place).await?
     {
         return Ok(Some(found));
     }
     let entry = best(&file.auths, host, repositories);
     if let Some((key, entry)) = entry
-        && let Some(login) = entry.login(key, path)?
+        && let Some(login) = entry.login(key, place)?
     {
         let user = entry.user().map(|user| format!(" of {user}")).unwrap_or_default();
-        return Ok(Some(Found { login, origin: format!("the login{user} in {}", path.display()) }));
+        return Ok(Some(Found { login, origin: format!("the login{user} in {place}") }));
     }
     if file.store.is_empty() {
         return Ok(None);
     }
     let key = entry.map_or_else(|| if is_hub(host.as_str()) { HUB } else { host.as_str() }, |(key, _)| key);
-    ask(&file.store, key, path).await
+    ask(&file.store, key, place).await
 }
 
 async fn read(path: &Path) -> Result<Option<File>> {
-    let fail = |error: io::Error| {
-        Error::new(Kind::Permission, format!("cannot read the logins in {}", path.display()))
-            .code(Code::CredentialsRejected)
-            .because(error)
-    };
+    let place = path.display().to_string();
     match tokio::task::spawn_blocking({
         let path = path.to_owned();
         move || file::read(&path, LARGEST)
@@ -132,16 +157,28 @@ async fn read(path: &Path) -> Result<Option<File>> {
     .await
     .unwrap_or_else(|died| Err(io::Error::other(died)))
     {
-        Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Ok(None),
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            // Only where, since serde quotes values.
-            let place = format!("line {}, column {}", error.line(), error.column());
-            fail(io::Error::other(format!("it is not what docker or podman write, at {place}")))
-                .hint("Correct the file, or log in anew with docker login or podman login.")
-        }),
+        Ok(bytes) => parse(&place, &bytes),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(fail(error)),
+        Err(error) => Err(unreadable(&place, error)),
     }
+}
+
+fn parse(place: &str, bytes: &[u8]) -> Result<Option<File>> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    serde_json::from_slice(bytes).map(Some).map_err(|error| {
+        // Only where, since serde quotes values.
+        let at = format!("line {}, column {}", error.line(), error.column());
+        unreadable(place, io::Error::other(format!("it is not what docker or podman write, at {at}")))
+            .hint("Correct it, or log in again with docker login or podman login.")
+    })
+}
+
+fn unreadable(place: &str, error: io::Error) -> Error {
+    Error::new(Kind::Permission, format!("cannot read the logins in {place}"))
+        .because(error)
+        .code(Code::CredentialsRejected)
 }
 
 /// The entry that fits best: of podman's keys, which may name a part of a registry, the longest that all repositories are
@@ -193,14 +230,14 @@ impl Entry {
     }
 
     /// The login, if the entry holds one. An empty entry stands for one in a store.
-    fn login(&self, key: &str, path: &Path) -> Result<Option<Login>> {
+    fn login(&self, key: &str, place: &str) -> Result<Option<Login>> {
         if let Some(token) = self.identitytoken.as_ref().filter(|token| !token.is_empty()) {
             return Ok(Some(Login::IdentityToken(token.clone())));
         }
         match (self.decoded(), &self.username, &self.password) {
             (Some(Ok((user, password))), ..) => Ok(Some(Login::password(&user, &password))),
             (Some(Err(())), ..) => {
-                let what = format!("the login for {key} in {} is no user and password in base64", path.display());
+                let what = format!("the login for {key} in {place} is no user and password in base64");
                 Err(Error::new(Kind::Permission, what)
                     .code(Code::CredentialsRejected)
                     .hint(format!("Log in anew:\n  docker login {key}")))
@@ -212,22 +249,25 @@ impl Entry {
 }
 
 /// Asks a helper (<https://github.com/docker/docker-credential-helpers>). `None`: it has no such login.
-async fn ask(helper: &str, key: &str, path: &Path) -> Result<Option<Found>> {
+async fn ask(helper: &str, key: &str, place: &str) -> Result<Option<Found>> {
     let program = format!("docker-credential-{helper}");
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if helper.is_empty() || !helper.chars().all(is_name) {
-        return Err(failed(&program, key, path, "that is no name of a helper".into()));
+        return Err(failed(&program, key, place, "that is no name of a helper".into()));
     }
-    interview(&program, key, path).await
+    interview(&program, key, place).await
 }
 
 /// Asks a program for the login that is kept under a key.
-async fn interview(program: &str, key: &str, path: &Path) -> Result<Option<Found>> {
-    let fail = |why: String| failed(program, key, path, why);
+async fn interview(program: &str, key: &str, place: &str) -> Result<Option<Found>> {
+    let fail = |why: String| failed(program, key, place, why);
     let output = match tokio::time::timeout(PATIENCE, run(program, key)).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(fail("there is no such program on the PATH".into()));
+            let what = format!("cannot get the login for {key}: {program}, which {place} names, is missing");
+            let why = io::Error::other(format!("there is no program {program} on the PATH"));
+            let hint = format!("Install {program}, or log in again without it: remove its name from {place}.");
+            return Err(Error::new(Kind::Permission, what).because(why).code(Code::CredentialsMissing).hint(hint));
         }
         Ok(Err(error)) if is_exhausted(&error) => {
             let error = fail(error.to_string()).of_kind(Kind::Unavailable).code(Code::ResourcesExhausted);
@@ -255,13 +295,13 @@ async fn interview(program: &str, key: &str, path: &Path) -> Result<Option<Found
         Answer { username, secret } if username == "<token>" => (Login::IdentityToken(secret), String::new()),
         Answer { username, secret } => (Login::password(&username, &secret), format!(" of {username}")),
     };
-    Ok(Some(Found { login, origin: format!("the login{user} from {program}, which {} names", path.display()) }))
+    Ok(Some(Found { login, origin: format!("the login{user} from {program}, which {place} names") }))
 }
 
-fn failed(program: &str, key: &str, path: &Path, why: String) -> Error {
-    let what = format!("cannot get the login for {key} from {program}, which {} names", path.display());
-    let hint = format!("See what it says to: echo {key} | {program} get");
-    Error::new(Kind::Permission, what).because(io::Error::other(why)).hint(hint)
+fn failed(program: &str, key: &str, place: &str, why: String) -> Error {
+    let what = format!("cannot get the login for {key} from {program}, which {place} names");
+    let hint = Advice::new("See what it answers:").command(format!("echo {key} | {program} get"));
+    Error::new(Kind::Permission, what).because(io::Error::other(why)).code(Code::CredentialsRejected).hint(hint)
 }
 
 /// Runs a helper to its end. It is ended with us, and when nobody waits for it any more.

@@ -12,6 +12,7 @@ mod auth;
 mod blob;
 mod body;
 mod challenge;
+mod delays;
 mod envelope;
 mod fault;
 mod issuer;

@@ -178,6 +178,7 @@ impl<'a> Session<'a> {
                 }
             };
             let stand = match sent {
+                Err(fault) if self.takes_smaller(&fault, &chunk, window) => continue,
                 Err(fault) => match self.correct_resume(&fault, &chunk)? {
                     Some(offset) => Stand::At(offset),
                     None => self.ask(fault, &chunk, end, tries).await?,
@@ -205,6 +206,23 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    /// Makes chunks smaller if the first one was too large, and says so.
+    fn takes_smaller(&self, fault: &Fault, chunk: &Chunk, window: &mut Window) -> bool {
+        let ways = self.client.ways();
+        if chunk.start > 0 || !fault.is_too_large() || !ways.shrink(chunk.len) {
+            return false;
+        }
+        let size = ways.chunk(self.blob.meter.total());
+        window.set_chunk(size, ways.kept(size));
+        let (what, name) = (&self.blob.what, self.client.name());
+        let refused = crate::layer::size(chunk.len);
+        self.client.reason(format!(
+            "{what}: {refused} in one request is too large for {name}; sending chunks of {}",
+            crate::layer::size(size)
+        ));
+        true
     }
 
     /// Finds out for all blobs whether the registry takes chunks, or waits until another has found out. Where the feed is

@@ -13,6 +13,7 @@ use rustls::{CertificateError, InvalidMessage};
 use super::transport::CONNECT;
 use super::trust::{Stranger, is_of_a_ca, stranger};
 use crate::error::{Code, Error, Kind, root_cause};
+use crate::oci::is_link_local;
 use crate::proxy::ProxyError;
 
 /// An error of some library.
@@ -40,6 +41,9 @@ impl<'a> Verdict<'a> {
 
 /// Whether the same request may well be answered a little later.
 pub(super) fn is_transient(silence: &Cause) -> bool {
+    if find::<LinkLocal>(silence).is_some() {
+        return false;
+    }
     find::<ProxyError>(silence).map_or_else(|| Verdict::on(silence).is_none(), ProxyError::is_transient)
 }
 
@@ -56,6 +60,11 @@ pub(super) fn is_hang_up(silence: &reqwest::Error) -> bool {
 pub(super) fn explain(silence: &Cause, registry: &str, doing: &str) -> Error {
     if let Some(proxy) = find::<ProxyError>(silence) {
         return proxy.explain(doing);
+    }
+    if let Some(forbidden) = find::<LinkLocal>(silence) {
+        let error = Error::new(Kind::Refused, format!("{doing}: {registry} sends us to a metadata service"));
+        let error = error.because(forbidden.to_string()).code(Code::ProtocolViolation);
+        return error.hint("Ask whoever runs the registry to correct its public URL.");
     }
     let registry = find::<Elsewhere>(silence).map_or(registry, |elsewhere| &elsewhere.name);
     let refused = |what: String| Error::new(Kind::Refused, format!("{doing}: {what}"));
@@ -206,22 +215,45 @@ impl fmt::Display for Unresolved {
 
 impl StdError for Unresolved {}
 
+/// A name that a registry sends us to and that leads to a link-local address, as those of metadata services are.
+#[derive(Debug)]
+struct LinkLocal {
+    name: String,
+}
+
+impl fmt::Display for LinkLocal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the name {} leads to a link-local address, which belongs to a metadata service", self.name)
+    }
+}
+
+impl StdError for LinkLocal {}
+
 /// Asks the machine for addresses, as reqwest does by itself, and says of which name there are none: the registry's, its
 /// storage's or the proxy's.
 pub(super) struct Names {
     /// A name, and another one that is asked for instead.
     pub(super) instead: Option<(String, String)>,
+    /// Names that the user chose, which may lead anywhere. All others lead to no link-local address.
+    pub(super) chosen: Vec<String>,
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
         let instead = self.instead.as_ref().filter(|(of, _)| of == name.as_str()).map(|(_, instead)| instead.clone());
+        let is_chosen = self.chosen.iter().any(|chosen| chosen == name.as_str());
         let name = instead.unwrap_or_else(|| name.as_str().to_owned());
         Box::pin(async move {
             // Just before the time for the connection ends, which knows no names.
             let asked = tokio::time::timeout(CONNECT * 9 / 10, tokio::net::lookup_host((name.as_str(), 0))).await;
             let why = match asked {
-                Ok(Ok(found)) => return Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs),
+                Ok(Ok(found)) => {
+                    let found: Vec<_> = found.collect();
+                    if !is_chosen && found.iter().any(|address| is_link_local(address.ip())) {
+                        return Err(LinkLocal { name: name.clone() }.into());
+                    }
+                    return Ok(Box::new(found.into_iter()) as Addrs);
+                }
                 Ok(Err(error)) => error.to_string().replace("failed to lookup address information: ", ""),
                 Err(_) => "no name server answers".into(),
             };
@@ -236,10 +268,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_may_lead_where_another_does_and_others_do_not() {
-        let names = Names { instead: Some(("registry.invalid".into(), "127.0.0.1".into())) };
+        let instead = Some(("registry.invalid".into(), "127.0.0.1".into()));
+        let names = Names { instead, chosen: vec!["chosen.invalid".into()] };
         let found = names.resolve("registry.invalid".parse().unwrap()).await.unwrap().next();
         assert!(found.is_some_and(|address| address.ip().is_loopback()));
         let error = names.resolve("storage.invalid".parse().unwrap()).await.err().unwrap();
         assert!(error.to_string().contains("storage.invalid"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_chose_leads_to_no_metadata_service() {
+        for (address, is_chosen, leads) in [
+            ("127.0.0.1", false, true),
+            ("169.254.169.254", false, false),
+            ("::ffff:0.0.0.0", false, false),
+            ("169.254.169.254", true, true),
+        ] {
+            let name = "storage.invalid";
+            let chosen = if is_chosen { vec![name.to_owned()] } else { Vec::new() };
+            let names = Names { instead: Some((name.into(), address.into())), chosen };
+            let found = names.resolve(name.parse().unwrap()).await;
+            assert_eq!(found.is_ok(), leads, "{address}");
+            let Err(error) = found else { continue };
+            let error = explain(error.as_ref(), "registry", "cannot push");
+            assert_eq!((error.kind(), error.stable_code()), (Kind::Refused, Code::ProtocolViolation));
+        }
     }
 }

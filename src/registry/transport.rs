@@ -26,7 +26,20 @@ fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error
 }
 
 /// Connections to whoever is at an address, to be kept and used again. `via` is another name to connect to.
-pub(super) fn http(url: &Url, user_agent: &str, trust: &Trust, via: Option<&str>) -> Result<reqwest::Client> {
+/// `chosen` is the host that the user named, which may have any address.
+pub(super) fn http(
+    url: &Url,
+    user_agent: &str,
+    trust: &Trust,
+    via: Option<&str>,
+    chosen: Option<&str>,
+) -> Result<reqwest::Client> {
+    // No proxy leads to what only this network leads to.
+    let proxies = if via.is_some() { Proxies::default() } else { Proxies::from_env() };
+    let host = url.host_str().unwrap_or_default();
+    proxies.to(url).map_err(|error| error.explain(&format!("cannot connect to {host}")))?;
+    let hosts = proxies.all().into_iter().filter_map(Url::host_str).chain(chosen);
+    let chosen = hosts.map(str::to_owned).collect();
     let instead = url.host_str().zip(via).map(|(name, via)| (name.to_owned(), via.to_owned()));
     let mut http = reqwest::Client::builder()
         .user_agent(user_agent)
@@ -34,7 +47,7 @@ pub(super) fn http(url: &Url, user_agent: &str, trust: &Trust, via: Option<&str>
         .retry(reqwest::retry::never())
         // No read time limit: reqwest's runs while a body is being sent, too.
         .connect_timeout(CONNECT)
-        .dns_resolver(Arc::new(Names { instead }))
+        .dns_resolver(Arc::new(Names { instead, chosen }))
         .http1_only();
     if url.scheme() == "http" {
         // No certificate store where no certificate is checked.
@@ -42,9 +55,5 @@ pub(super) fn http(url: &Url, user_agent: &str, trust: &Trust, via: Option<&str>
     } else {
         http = http.tls_backend_preconfigured(trust.tls().map_err(no_https)?);
     }
-    // No proxy leads to what only this network leads to.
-    let proxies = if via.is_some() { Proxies::default() } else { Proxies::from_env() };
-    let host = url.host_str().unwrap_or_default();
-    proxies.to(url).map_err(|error| error.explain(&format!("cannot connect to {host}")))?;
     proxies.apply(http).build().map_err(no_https)
 }

@@ -9,8 +9,8 @@
 //! the only retry loop around a layer's bytes. A session that is given up is closed, unless the next run goes on with it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::delays::Delays;
 use super::fault::Fault;
 use super::opening::Opened;
 use super::window::{Feed, Window};
@@ -18,6 +18,9 @@ use super::wire::Client;
 use super::{resume, session};
 use crate::error::{Code, Error, Result};
 use crate::layer::{Meter, Packed};
+
+/// The progress that is worth a retry. A registry that advances by a byte each time would be tried for ever.
+const PROGRESS: u64 = 64 << 10;
 
 /// The blob that is to be uploaded.
 pub struct Blob {
@@ -119,12 +122,13 @@ pub(super) enum Broken {
     ForGood(Fault),
 }
 
-/// The tries that are left. Whoever gets further than ever before may try as often again, so that a connection that
+/// The tries that are left. Whoever gets so much further may try as often again, so that a connection that
 /// breaks now and then costs time and no more.
 pub(super) struct Tries<'a> {
     client: &'a Client,
-    delays: Box<dyn Iterator<Item = (usize, Duration)> + Send + Sync + 'a>,
-    furthest: u64,
+    delays: Delays,
+    /// The offset at which all tries were left last.
+    renewed_at: u64,
     /// Each break is counted there, once.
     meter: &'a Meter,
     /// The last break is counted, and nothing has gone on since.
@@ -136,14 +140,14 @@ pub(super) struct Tries<'a> {
 
 impl<'a> Tries<'a> {
     fn of(client: &'a Client, meter: &'a Meter) -> Self {
-        Self { client, delays: Box::new(client.delays()), furthest: 0, meter, is_counted: false, lost: false }
+        Self { client, delays: client.delays(), renewed_at: 0, meter, is_counted: false, lost: false }
     }
 
     pub(super) fn reached(&mut self, offset: u64) {
         self.is_counted = false;
-        if offset > self.furthest {
-            self.furthest = offset;
-            self.delays = Box::new(self.client.delays());
+        if offset >= self.renewed_at.saturating_add(PROGRESS) {
+            self.renewed_at = offset;
+            self.delays = self.client.delays();
         }
     }
 

@@ -23,6 +23,9 @@ pub const CHUNK: u64 = 5 << 20;
 /// meanwhile.
 const KEPT: u64 = 24 << 20;
 
+/// The sizes of chunks that are tried where larger ones are refused: GitHub's limit, and nginx's where nobody raised it.
+const SMALLER: [u64; 2] = [4 << 20, 1 << 20];
+
 /// The number of layers for which [`KEPT`] is meant.
 const LAYERS: u64 = 4;
 
@@ -48,6 +51,8 @@ pub(super) struct Ways {
 struct Known {
     quirks: &'static Quirks,
     chunks: Chunks,
+    /// The most bytes to a chunk, once a larger one was refused.
+    most: u64,
 }
 
 /// The task to find out how a registry takes chunks.
@@ -74,7 +79,7 @@ impl Ways {
     /// The ways to a registry with these quirks, with `layers` under way at once.
     pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>, layers: usize) -> Self {
         let layers = u64::try_from(layers).unwrap_or(LAYERS).clamp(1, LAYERS);
-        let known = Known { quirks, chunks: Chunks::of(quirks) };
+        let known = Known { quirks, chunks: Chunks::of(quirks), most: u64::MAX };
         Self { known: StdMutex::new(known), first: Mutex::default(), wanted, share: KEPT / layers }
     }
 
@@ -85,7 +90,7 @@ impl Ways {
             && known.chunks == Chunks::Unknown
             && let Some(quirks) = Quirks::of_answer(headers)
         {
-            *known = Known { quirks, chunks: Chunks::of(quirks) };
+            *known = Known { quirks, chunks: Chunks::of(quirks), ..*known };
             return true;
         }
         false
@@ -146,7 +151,22 @@ impl Ways {
     pub(super) fn chunk(&self, total: u64) -> u64 {
         let Sizes { least, most, count } = self.quirks().sizes();
         let usual = self.wanted.unwrap_or_else(|| CHUNK.max(self.share / 2).clamp(least, most));
-        usual.max(most_packed(total).div_ceil(count).min(most))
+        usual.max(most_packed(total).div_ceil(count).min(most)).min(self.known().most)
+    }
+
+    /// Makes chunks smaller after one of so many bytes was too large. Whether that is possible: not below what the registry
+    /// takes, nor if the user wants another size.
+    pub(super) fn shrink(&self, refused: u64) -> bool {
+        let least = self.quirks().sizes().least;
+        let smaller = SMALLER.into_iter().find(|size| *size < refused && *size >= least);
+        match smaller.filter(|_| self.wanted.is_none()) {
+            Some(size) => {
+                let mut known = self.known();
+                known.most = known.most.min(size);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Whether a blob that is made of `total` bytes may have to be sent again from its start, though nothing breaks, since it
@@ -162,8 +182,9 @@ impl Ways {
 
     /// The most bytes that a blob can have.
     pub(super) fn largest(&self) -> u64 {
-        let Known { quirks, chunks } = *self.known();
+        let Known { quirks, chunks, most: seen } = *self.known();
         let Sizes { most, count, .. } = quirks.sizes();
+        let most = most.min(seen);
         if chunks == Chunks::Refused { quirks.most } else { most.saturating_mul(count).min(quirks.most) }
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use super::address;
 use super::ask::Ask;
 use super::auth::{Auth, Refused, Scopes};
 use super::challenge::Challenge;
+use super::delays::{Delay, Delays};
 use super::fault::Fault;
 use super::journal::{Journal, Trace};
 use super::pacer::Pacer;
@@ -154,11 +154,12 @@ impl Client {
     /// If the machine's certificate store cannot be used.
     pub fn new(settings: Settings, repository: Repository, cancel: CancellationToken) -> Result<Self> {
         let via = settings.via.as_deref();
-        let client = http(&settings.endpoint, &settings.user_agent, &settings.trust, via)?;
+        let own = settings.endpoint.host_str();
+        let client = http(&settings.endpoint, &settings.user_agent, &settings.trust, via, own)?;
         let (own, trust, origin) = (client.clone(), settings.trust.clone(), settings.endpoint.origin());
         let user_agent = settings.user_agent.clone();
         let reach = move |url: &Url| {
-            if url.origin() == origin { Ok(own.clone()) } else { http(url, &user_agent, &trust, None) }
+            if url.origin() == origin { Ok(own.clone()) } else { http(url, &user_agent, &trust, None, None) }
         };
         let (account, name) = (Arc::clone(&settings.account), settings.name.clone());
         let witness = Arc::clone(&settings.on_exchange);
@@ -269,22 +270,15 @@ impl Client {
         &self.registry.settings.patience
     }
 
-    /// Returns the pauses between tries, each with the number of the retry that follows.
-    pub(super) fn delays(&self) -> impl Iterator<Item = (usize, Duration)> + Send + Sync + use<> {
-        let patience = self.patience();
-        ExponentialBuilder::default()
-            .with_jitter()
-            .with_min_delay(patience.first_pause)
-            .with_max_delay(patience.longest_pause)
-            .with_max_times(patience.retries)
-            .build()
-            .zip(1..)
-            .map(|(pause, retry)| (retry, pause))
+    /// Returns the pauses between tries.
+    pub(super) fn delays(&self) -> Delays {
+        Delays::of(self.patience())
     }
 
     /// Waits before the next try, or gives the fault back if there is none.
-    pub(super) async fn pause(&self, fault: Fault, delay: Option<(usize, Duration)>) -> Result<(), Fault> {
-        let Some((retry, delay)) = delay else { return Err(fault) };
+    pub(super) async fn pause(&self, fault: Fault, delay: Option<Delay>) -> Result<(), Fault> {
+        let Some(Delay { retry, usual, of_service }) = delay else { return Err(fault) };
+        let delay = if fault.is_failure_of_service() { of_service } else { usual };
         let delay = fault.retry_after().map_or(delay, |asked| asked.max(delay));
         if delay > LONGEST_PAUSE {
             return Err(fault);

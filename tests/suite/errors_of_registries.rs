@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{Absent, Fault, ImmutableWords, Rules, Trouble};
 
-use super::bench::{Bench, Run, finish, report, testdata};
+use super::bench::{Bench, Run, Running, finish, report, testdata, wait_until};
 use super::confirmations::server;
 use super::ecr::{Ecr, SECRET_KEY, status};
 
@@ -304,4 +304,33 @@ fn a_redirect_of_a_push_shows_where_it_leads() {
             run.says(&[&format!("HTTP {status}: "), " to https://new.example/v2/?***", "hint: Redirects of a push"]);
         drop(run.never_says(&["sig=secret", "said no"]));
     }
+}
+
+#[test]
+fn an_address_that_leads_to_a_metadata_service_or_a_file_is_not_followed() {
+    for (location, why) in [
+        ("http://[::ffff:0.0.0.0]:1/v2/", "that belongs to a metadata service"),
+        ("file:///etc/passwd", "that is neither http nor https"),
+    ] {
+        let moved = Trouble::TellLocation(Some(location.to_owned()));
+        let ecr = Ecr::faulty(&[Fault::once("ecr:InitiateLayerUpload", moved).times(u32::MAX)]);
+        let run = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "--retries", "0"]);
+        let run = finish(run, || ecr.story()).exits(1).prints("");
+        drop(run.says(&[&format!("sent us to an address {why}")]).never_says(&["passwd"]));
+    }
+}
+
+#[test]
+fn a_service_that_fails_for_a_minute_is_outlived() {
+    let down = status(503, "UNAVAILABLE", "sorry");
+    let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", down).times(u32::MAX)]);
+    let mut running = Running::start(ecr.command(&[&testdata(ARCHIVE), "team/app:1"]));
+    // The fourth of five tries, before the longest pause.
+    wait_until("four tries failed", || ecr.count("ecr:PutImage") == 4 || running.ended().is_some());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(running.ended().is_none(), "it is still waiting");
+    let told = running.kill();
+    let pauses = told.lines().filter_map(|line| line.rsplit_once(" in ")?.1.trim_end_matches(" s").parse::<f64>().ok());
+    let sum: f64 = pauses.sum();
+    assert!(sum > 60.0, "it waits for {sum} s: {told}");
 }

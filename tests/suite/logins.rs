@@ -375,17 +375,52 @@ fn a_helper_that_is_missing_or_fails_is_named() {
     let host = ecr.address().to_string();
     docker_config(&ecr.bench, &format!(r#"{{"credHelpers": {{"{host}": "nobodys"}}}}"#));
     let run = discreet(finish(to(&ecr.bench, &place(&ecr), &[]), String::new)).exits(3);
-    let words =
-        [&*format!("cannot get the login for {host} from docker-credential-nobodys"), "no such program on the PATH"];
-    drop(run.says(&words));
+    drop(run.says(&[&format!("cannot get the login for {host}: docker-credential-nobodys, which "), " is missing"]));
     let mut command = to(&ecr.bench, &place(&ecr), &[]);
     helper(&ecr.bench, &mut command, "nobodys", "echo the keychain is locked; exit 2");
     let run = discreet(finish(command, String::new)).exits(3);
-    drop(run.says(&["the keychain is locked (exit status: 2)", "hint: See what it says to: echo "]));
+    drop(run.says(&["the keychain is locked (exit status: 2)", "hint: See what it answers:"]));
     // A registry that wants nothing is pushed to all the same.
     let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
     docker_config(&ecr.bench, r#"{"credsStore": "nobodys"}"#);
     drop(finish(to(&ecr.bench, &place(&ecr), &[]), String::new).exits(0));
+}
+
+#[test]
+fn a_missing_helper_is_to_be_installed() {
+    let ecr = sandbox(TokenService::default());
+    docker_config(&ecr.bench, r#"{"credsStore": "nobodys"}"#);
+    let run = discreet(finish(to(&ecr.bench, &place(&ecr), &[]), String::new)).exits(3);
+    drop(run.says(&["hint: Install docker-credential-nobodys, or log in again"]).never_says(&["| docker-credential"]));
+}
+
+#[test]
+fn a_login_is_read_from_the_variable_of_ci_systems() {
+    for (variable, code) in [(None, 0), (Some("{}"), 0), (Some("{"), 0)] {
+        let ecr = sandbox(TokenService::default());
+        let login = auths(&ecr.address().to_string());
+        let mut command = to(&ecr.bench, &place(&ecr), &[]);
+        match variable {
+            None => drop(command.env("DOCKER_AUTH_CONFIG", &login)),
+            // The files are read after it.
+            Some(text) => {
+                docker_config(&ecr.bench, &login);
+                command.env("DOCKER_AUTH_CONFIG", text);
+            }
+        }
+        let run = discreet(finish(command, String::new)).exits(code);
+        let place = if variable.is_none() { "in DOCKER_AUTH_CONFIG" } else { "config.json" };
+        drop(run.says(&[&format!("{} is shown the login of bob in ", ecr.address()), place]));
+        is_there(&ecr);
+    }
+}
+
+#[test]
+fn a_token_service_that_is_silent_is_named() {
+    let ecr = sandbox(TokenService { anonymous: true, ..TokenService::default() });
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("v2:Token", Trouble::Stall).times(u32::MAX)]);
+    let run = finish(to(&ecr.bench, &place(&ecr), &["--retries", "0"]), String::new).exits(4);
+    drop(run.says(&[&format!("no answer from the token service {}", ecr.address()), "no answer within 20 s"]));
 }
 
 #[test]

@@ -60,7 +60,9 @@
 
 use std::time::Duration;
 
-use ecr_push::sandbox::{BlobMounting, CreationTemplate, Fault, ImmutableWords, Interrupted, Rules, Trouble};
+use ecr_push::sandbox::{
+    BlobMounting, CreationTemplate, Fault, ImmutableWords, Interrupted, Parts, Rules, Trouble, UploadStatus,
+};
 
 use super::bench::testdata;
 use super::build;
@@ -190,4 +192,18 @@ fn answers_of_many_pages_are_read_to_their_end() {
     let run = ecr.run(&[&saved(&ecr, &[1]), "team/app:1"]).exits(0);
     drop(run.says(&["the registry's template team creates it"]));
     assert_eq!(ecr.count("ecr:DescribeRepositoryCreationTemplates"), 3);
+}
+
+#[test]
+fn a_registry_that_advances_by_two_bytes_a_try_is_given_up() {
+    let cut = Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(2)).times(u32::MAX);
+    let rules = Rules { interrupted: Interrupted::Resumable, upload_status: UploadStatus::Told, ..Rules::default() };
+    let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, faults: vec![cut], parts: Parts::Any, ..rules });
+    let archive = ecr.bench.scratch("large.tar");
+    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(7, 17 << 20))]);
+    let target = format!("{}/team/app:1", ecr.address());
+    let arguments = [archive.as_str(), &target, "--retries", "2", "--chunk-size", "5M"];
+    let run = ecr.finish(ecr.bench.command(&arguments)).exits(4).prints("");
+    assert!(ecr.count("ecr:UploadLayerPart") < 10, "{}", ecr.story());
+    drop(run);
 }

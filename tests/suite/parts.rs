@@ -109,10 +109,26 @@ fn chunks_are_as_large_as_the_registry_wants_them() {
 #[test]
 fn what_is_too_much_for_a_proxy_is_said_with_what_to_do() {
     let registry = registry(Parts::AtMost(MIB as u64));
-    let (run, _) = push(&registry, &[3 * MIB, 1000], &[]);
+    let (run, _) = push(&registry, &[3 * MIB, 1000], &["--chunk-size", "2M"]);
     let run = run.exits(1).prints("").says(&["HTTP 413", "hint: Send less in one request: add --chunk-size 1M."]);
     registry.has_no_image("1");
     drop((run, arrives(&registry, &[3 * MIB, 1000], &["--chunk-size", "1M"])));
+}
+
+#[test]
+fn a_request_that_is_too_large_leads_to_smaller_ones() {
+    // As nginx says it, and as GitHub's registry does under another name.
+    let large = "the request body is too large and exceeds the maximum permissible limit of 4.00MiB";
+    let large = Trouble::Status { status: 416, code: "BLOB_UPLOAD_INVALID".into(), message: large.into() };
+    let faults = vec![Fault::once("ecr:UploadLayerPart", large)];
+    for (parts, faults, chunk) in [(Parts::AtMost(MIB as u64), vec![], MIB), (Parts::Any, faults, 4 * MIB)] {
+        let registry = registry_with(Rules { parts, faults, ..Rules::default() });
+        let run = arrives(&registry, &[30 * MIB, 1000], &["-v", "--concurrency", "1"]);
+        let taken = registry.asked("ecr:UploadLayerPart").into_iter().filter(|entry| entry.status < 300);
+        let ranges: Vec<_> = taken.filter_map(|entry| entry.content_range).collect();
+        assert_eq!(ranges[0], format!("0-{}", chunk - 1), "{}", registry.story());
+        drop(run.says(&["in one request is too large for "]).never_says(&["next try in", "retry 1"]));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ async fn found(file: &str, host: &str, repositories: &[&str]) -> Result<Option<F
     std::fs::write(&path, file).unwrap();
     let repositories: Vec<Repository> = repositories.iter().map(|name| name.parse().unwrap()).collect();
     let absent = folder.path().join("nobody's/auth.json");
-    Keychain { files: vec![absent, path] }.find(&host.parse().unwrap(), &repositories).await
+    Keychain { text: None, files: vec![absent, path] }.find(&host.parse().unwrap(), &repositories).await
 }
 
 /// `user:password` as a file has it.
@@ -98,10 +98,7 @@ async fn a_file_that_makes_no_sense_is_named_and_not_quoted() {
         (r#"{"auths": "secret"}"#, "cannot read the logins in "),
         (r#"{"credsStore": "../secret"}"#, "from docker-credential-../secret"),
         (r#"{"credHelpers": {"x.y": "is not here"}}"#, "from docker-credential-is not here"),
-        (
-            r#"{"credHelpers": {"x.y": "nobodys"}}"#,
-            "cannot get the login for x.y from docker-credential-nobodys, which ",
-        ),
+        (r#"{"credHelpers": {"x.y": "nobodys"}}"#, "cannot get the login for x.y: docker-credential-nobodys, which "),
     ] {
         let error = found(file, "x.y", &["a"]).await.unwrap_err();
         let said = format!("{error} {:?} {:?}", error.causes(), error.advice());
@@ -120,7 +117,7 @@ async fn answered(script: &str) -> Result<Option<Found>> {
     let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
     let mut writing = std::process::Command::new("sh");
     assert!(writing.args(["-c", write]).arg(&program).arg(script).status().unwrap().success());
-    interview(program.to_str().unwrap(), "x.y", Path::new("config.json")).await
+    interview(program.to_str().unwrap(), "x.y", "config.json").await
 }
 
 #[cfg(unix)]
@@ -173,7 +170,7 @@ async fn of_several_helpers_for_a_registry_the_one_of_its_very_name_is_asked() {
     )
     .unwrap();
     for _ in 0..16 {
-        let keychain = Keychain { files: vec![path.clone()] };
+        let keychain = Keychain { text: None, files: vec![path.clone()] };
         let error = keychain.find(&"z.example".parse().unwrap(), &[]).await.unwrap_err();
         assert!(error.to_string().contains("docker-credential-right"), "{error}");
     }
