@@ -39,9 +39,12 @@ pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[W
     if let Err(error) = put {
         let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.foreign.is_empty());
         destination.fail(match error.answer() {
-            Some(_) if has_foreign && error.advice().is_none() => error.hint(
-                "Layers of the image are kept by reference, which not every registry takes. Add --foreign-layers to \
-                 send those that the archive has.",
+            Some(_) if has_foreign && error.advice().is_none() => error.code(Code::ManifestRejected).hint(
+                Advice::new(
+                    "The image has layers that stay at a URL, which not every registry accepts. Allow the URL in its \
+                     configuration (distribution: validation.manifests.urls.allow), or send those that the archive has",
+                )
+                .setting("foreign-layers"),
             ),
             Some(answer) if answer.code == "MANIFEST_INVALID" && error.advice().is_none() => {
                 error.code(Code::ManifestRejected).hint(
@@ -68,8 +71,11 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
     }
     let root = put_content(destination, &image.content, events).await?;
     if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
-        let is_repaired = image.content.manifests().into_iter().any(|manifest| manifest.repaired.is_some());
-        events(changed(if is_repaired { REPAIRED } else { "plain layers were packed" }, &image.content, &root));
+        events(changed(
+            if image.content.is_repaired() { REPAIRED } else { "plain layers were packed" },
+            &image.content,
+            &root,
+        ));
     }
     if !image.referrers.is_empty() {
         // What belongs to it comes after it, and both before a tag leads there: whoever finds it finds it signed.

@@ -17,7 +17,7 @@ const SECRETS: [&str; 8] =
 /// An error in a registry's own words.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Envelope {
-    /// The code of the first error.
+    /// The code of the first error that has a telling one: distribution puts `UNKNOWN` in front of the cause.
     pub(super) code: String,
     /// The messages of all errors.
     pub(super) message: String,
@@ -31,7 +31,8 @@ impl Envelope {
         let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) else {
             return Self { message: printable(String::from_utf8_lossy(body).trim()), ..Self::default() };
         };
-        let code = errors.first().map(|error| code_text(&error.code)).unwrap_or_default();
+        let codes = || errors.iter().map(|error| code_text(&error.code));
+        let code = codes().find(|code| code != "UNKNOWN").or_else(|| codes().next()).unwrap_or_default();
         let messages: Vec<_> = errors.iter().map(|error| printable(&error.message)).collect();
         let message = messages.join("; ");
         let mut details: Vec<String> = Vec::new();

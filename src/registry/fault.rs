@@ -76,7 +76,7 @@ impl Fault {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Silence(error) => silence::is_transient(error.as_ref()),
-            Self::Answered(answer, _) => answer.status.is_some_and(may_pass),
+            Self::Answered(answer, _) => answer.status.is_some_and(may_pass) && !is_about_the_manifest(&answer.code),
             Self::Ours(_) => false,
         }
     }
@@ -241,6 +241,7 @@ impl Fault {
                 let kind = match answer.status {
                     _ if is_lost_session => Kind::Unavailable,
                     Some(401 | 403) => Kind::Permission,
+                    _ if is_about_the_manifest(&answer.code) => Kind::Refused,
                     Some(408 | 425 | 429 | 500..) => Kind::Unavailable,
                     _ => Kind::Refused,
                 };
@@ -265,6 +266,12 @@ impl Fault {
             }
         }
     }
+}
+
+/// Whether a code says that the manifest itself is rejected. distribution sends it with status 500 if a layer's URL is not
+/// allowed, and a retry does not change that.
+fn is_about_the_manifest(code: &str) -> bool {
+    matches!(code, "MANIFEST_BLOB_UNKNOWN" | "MANIFEST_INVALID")
 }
 
 /// Whether what a status stands for may pass by itself.

@@ -7,6 +7,7 @@ use super::bench::{Run, Running, testdata};
 use super::ecr::Ecr;
 use super::layouts::Layout;
 use super::pushed::Pushed;
+use super::registry::Registry;
 use super::source::{plain, sha256};
 
 /// Pushes an archive from its file or folder, and through a pipe, each into a repository of its own.
@@ -296,4 +297,19 @@ fn a_non_distributable_layer_stays_at_its_url() {
     let path = testdata("reported/foreign-layer.tar");
     let bench = super::bench::Bench::new();
     drop(bench.run(&["--sandbox", &path, "team/app:1"]).exits(0));
+}
+
+#[test]
+fn a_registry_that_does_not_allow_the_url_of_a_layer_is_told_with_the_cure_at_once() {
+    let Some(registry) = Registry::start() else { return };
+    let bench = super::bench::Bench::new();
+    let folder = bench.scratch("layout");
+    let file = std::fs::File::open(testdata("reported/foreign-layer.tar")).unwrap();
+    tar::Archive::new(file).unpack(&folder).unwrap();
+    // This one allows https only.
+    super::build::edit_manifest(&folder, |manifest| {
+        manifest["layers"][0]["urls"][0] = "http://mcr.example/layer".into();
+    });
+    let run = bench.run(&[&folder, &registry.target("team/app:1")]).exits(1).prints("").never_says(&["retry "]);
+    drop(run.says(&["validation.manifests.urls.allow", ": --foreign-layers"]));
 }
