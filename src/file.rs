@@ -87,6 +87,24 @@ pub fn open(path: &Path) -> io::Result<File> {
     without_waiting(options.read(true)).open(path)
 }
 
+/// Waits until a program has opened a pipe to write into it, where [`open`] did not. From then on reads wait, too.
+pub fn wait_for_writer(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, poll};
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        while let Err(error) = poll(&mut [PollFd::new(file, PollFlags::IN)], None) {
+            if error != rustix::io::Errno::INTR {
+                return Err(error.into());
+            }
+        }
+        fcntl_setfl(file, fcntl_getfl(file)? - OFlags::NONBLOCK)?;
+    }
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
+}
+
 /// Reads a file of at most `most` bytes. A pipe may take twice [`PATIENCE`].
 ///
 /// # Errors

@@ -52,6 +52,8 @@ mod judge;
 mod layers;
 #[path = "fuzz/samples.rs"]
 mod samples;
+#[path = "fuzz/sparse.rs"]
+mod sparse;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

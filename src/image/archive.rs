@@ -9,11 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::guess::tar_without_image;
+use super::guess::{OLD_FORMAT, resave, tar_without_image};
 use super::skopeo_dir;
 use super::source::{Source, cannot_open, no_file};
 use super::spool::Spool;
-use super::tar_index::TarIndex;
+use super::tar_index::{TarIndex, dangling};
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted};
 use crate::error::{Code, Error, Result};
 use crate::file;
@@ -50,7 +50,10 @@ impl Entries {
         }
         let (index, note) = spool.tar(source)?;
         let has = |name| index.names().any(|entry| entry == name);
-        if has(MANIFEST_JSON) || (has(INDEX_JSON) && has(OCI_LAYOUT)) {
+        // Without an end mark oci-layout may be cut off, and manifest.json with it.
+        let is_layout =
+            || has(OCI_LAYOUT) || (index.has_end_mark() && index.names().any(|name| name.starts_with(BLOBS)));
+        if has(MANIFEST_JSON) || (has(INDEX_JSON) && is_layout()) {
             return Ok((Self::Tar(index), note));
         }
         Err(if index.has_end_mark() {
@@ -62,6 +65,9 @@ impl Entries {
 
     /// The bytes of the file `name`, or `None` if the archive has none of that name.
     pub(super) fn find(&self, name: &str) -> Result<Option<FileRange>> {
+        if name.trim().is_empty() {
+            return Err(unnamed());
+        }
         match self {
             Self::Folder(folder) => folder.find(name),
             Self::Tar(index) => index.find(name),
@@ -89,12 +95,23 @@ impl Entries {
     }
 }
 
+/// Returns the error that manifest.json has an empty name in place of a file's.
+fn unnamed() -> Error {
+    Error::input("manifest.json of the archive names a layer or a config by an empty name")
+        .code(Code::ArchiveIncomplete)
+        .because("some tools leave out layers that the Docker daemon has already")
+        .hint(resave("Load the archive into that daemon, then save the whole image:", "docker load -i ARCHIVE"))
+}
+
 impl Folder {
     fn open(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned(), open: RefCell::default() };
         let manifest = folder.find(MANIFEST_JSON)?;
         let is_manifest = manifest.as_ref().map(skopeo_dir::is_manifest).transpose()?.unwrap_or_default();
         if is_manifest || folder.find(OCI_LAYOUT)?.is_some() {
+            return Ok(folder);
+        }
+        if manifest.is_none() && folder.find(INDEX_JSON)?.is_some() && path.join(BLOBS).is_dir() {
             return Ok(folder);
         }
         let error = Error::input(format!("the folder {} is no OCI layout: it has no file oci-layout", path.display()))
@@ -105,6 +122,9 @@ impl Folder {
                 "This looks like an unpacked `docker save`. Pack it again:\n  tar -C {0} -cf image.tar .",
                 quoted(&path.display().to_string())
             ))
+        } else if has("repositories") {
+            let folder = quoted(&path.display().to_string());
+            error.hint(resave(OLD_FORMAT, &format!("tar -C {folder} -c . | docker load")))
         } else if has("Dockerfile") || has("Containerfile") {
             error.hint("This looks like what an image is built from. Build it first, into an archive.")
         } else {
@@ -137,7 +157,11 @@ impl Folder {
         // believed, like any other bytes.
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return fs::read_link(&path).map_or(Ok(None), |target| {
+                    Err(dangling(&path.display().to_string(), &target.display().to_string()))
+                });
+            }
             Err(error) => return Err(cannot_open(&path, error)),
         };
         // Devices are not opened at all.

@@ -23,6 +23,7 @@ mod repair;
 mod room;
 mod skopeo_dir;
 mod source;
+mod sparse;
 mod spool;
 mod tar_index;
 #[cfg(test)]

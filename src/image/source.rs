@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::quoted;
 use crate::error::{Code, Error, Result};
-use crate::file::standard_input;
+use crate::file;
 use crate::oci::Target;
 
 /// Where an archive comes from.
@@ -33,14 +33,19 @@ impl Source {
         let failed = |error| self.cannot_read(error);
         let mut file = match self {
             Self::Path(path) => {
-                let metadata = fs::metadata(path).map_err(failed)?;
-                // Disks and sockets are not opened at all.
-                if !metadata.is_file() && !is_stream(&metadata) {
-                    return Err(no_file(path, &metadata).hint("Write the archive into a file first."));
-                }
-                File::open(path).map_err(failed)?
+                let check = |metadata: &fs::Metadata| {
+                    if metadata.is_file() || is_stream(metadata) {
+                        return Ok(());
+                    }
+                    Err(no_file(path, metadata).hint("Write the archive into a file first."))
+                };
+                // Disks and sockets are not opened at all, and what lies there may be replaced before it is opened.
+                check(&fs::metadata(path).map_err(failed)?)?;
+                let file = file::open(path).map_err(failed)?;
+                check(&file.metadata().map_err(failed)?)?;
+                file
             }
-            Self::StandardInput => standard_input().map_err(failed)?,
+            Self::StandardInput => file::standard_input().map_err(failed)?,
         };
         if file.is_terminal() {
             return Err(Error::usage(format!("{self} is a terminal, and no archive comes from there"))
@@ -48,6 +53,9 @@ impl Source {
                 .hint("Name a file, or pipe one in:\n  docker save app:1 | ecr-push - REPOSITORY:TAG"));
         }
         let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() && matches!(self, Self::Path(_)) {
+            file::wait_for_writer(&file).map_err(failed)?;
+        }
         let reach = if metadata.is_dir() {
             return Err(Error::input(format!("{self} is a folder"))
                 .code(Code::ArchiveUnrecognized)

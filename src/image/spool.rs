@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::guess::{is_tar_header, no_image};
+use super::guess::{is_reencoded, is_tar_header, is_volume_label, no_image};
 use super::passing::{Take, is_known_as_it_comes};
 use super::room::Room;
 use super::source::{Reach, Source};
@@ -45,12 +45,12 @@ impl Spool<'_> {
     /// The tar that `source` is or holds, and what to tell people if it cannot be read where it lies.
     pub(super) fn tar(&self, source: &Source) -> Result<(TarIndex, Option<String>)> {
         let (mut file, reach) = source.open()?;
-        let start = start(&mut file).map_err(|error| source.cannot_read(error))?;
-        let Some(codec) = Codec::of(&start) else {
+        let (start, label) = start(&mut file).map_err(|error| source.cannot_read(error))?;
+        let Some(codec) = Codec::of(&start).filter(|_| !is_reencoded(&start)) else {
             if !is_tar_header(&start) {
                 return Err(no_image(source, None, &start));
             }
-            let Reach::Once(what) = reach else { return Ok((TarIndex::read(Arc::new(file), source)?, None)) };
+            let Reach::Once(what) = reach else { return Ok((TarIndex::read(Arc::new(file), label, source)?, None)) };
             if let Some(pass) = self.pass.filter(|_| is_known_as_it_comes(&start)) {
                 let failed = |error, _| source.cannot_read(error);
                 let index = TarIndex::pass(Cursor::new(start).chain(file), source, failed, pass)?;
@@ -59,7 +59,7 @@ impl Spool<'_> {
             let failed = |error, _| source.cannot_read(error);
             let (copy, len) = self.write(source, Cursor::new(start).chain(file), 0, failed)?;
             let note = format!("{source} is {what}: copied into a temporary file, {}", size(len));
-            return Ok((TarIndex::read(Arc::new(copy), source)?, Some(note)));
+            return Ok((TarIndex::read(Arc::new(copy), 0, source)?, Some(note)));
         };
         // It takes no less than it does compressed, and what it says itself.
         let least = match reach {
@@ -71,7 +71,7 @@ impl Spool<'_> {
         };
         let mut plain = codec.plain(BufReader::with_capacity(BUFFER, Cursor::new(start).chain(file)));
         let failed = |error, unpacked| broken(source, codec, error, unpacked);
-        let inside = self::start(&mut plain).map_err(|error| failed(error, 0))?;
+        let (inside, _) = self::start(&mut plain).map_err(|error| failed(error, 0))?;
         if let Some(again) = Codec::of(&inside) {
             let (outer, inner) = (codec.name(), again.name());
             return Err(Error::input(format!("{source} is compressed twice, with {inner} and then with {outer}"))
@@ -90,7 +90,7 @@ impl Spool<'_> {
         let (copy, len) = self.write(source, Cursor::new(inside).chain(plain), least, failed)?;
         let note =
             format!("{source} is compressed with {}: unpacked into a temporary file, {}", codec.name(), size(len));
-        Ok((TarIndex::read(Arc::new(copy), source)?, Some(note)))
+        Ok((TarIndex::read(Arc::new(copy), 0, source)?, Some(note)))
     }
 
     /// Writes all of `bytes`, of which there are `least` or more, into a file without a name. `failed` words an error
@@ -139,11 +139,17 @@ impl Spool<'_> {
     }
 }
 
-/// The first bytes: a block of a tar, where there are as many.
-fn start(bytes: &mut impl Read) -> io::Result<Vec<u8>> {
+/// Reads the first bytes: a block of a tar, where there are as many. A volume label is skipped: GNU tar leaves fields of it
+/// empty that every entry has. Returns the length of the label, too.
+fn start(bytes: &mut impl Read) -> io::Result<(Vec<u8>, u64)> {
     let mut start = Vec::new();
     bytes.take(512).read_to_end(&mut start)?;
-    Ok(start)
+    if !is_volume_label(&start) {
+        return Ok((start, 0));
+    }
+    start.clear();
+    bytes.take(512).read_to_end(&mut start)?;
+    Ok((start, 512))
 }
 
 /// Words for a stream that could not be unpacked to its end.

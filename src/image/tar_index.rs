@@ -5,17 +5,19 @@
 //! the file system. Refused: entries that reach past the file's end, extension
 //! records that another reader could understand differently, and headers that want more memory than any honest one.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::guess::{TextCheck, is_reencoded_whole, reencoded};
 use super::passing::{self, Take};
 use super::shown;
 use super::source::Source;
+use super::sparse::{Budget, Records, Sparse, Unreadable};
 use crate::error::{Code, Error, Result};
-use crate::layer::FileRange;
+use crate::layer::{FileRange, SparseReader};
 
 /// Every layer, config and manifest is an entry; images have a hundred or so, and layouts of many images thousands.
 const MAX_ENTRIES: u64 = 1_000_000;
@@ -42,8 +44,10 @@ enum Place {
         target: Vec<u8>,
         base: Base,
     },
-    /// Something whose bytes do not lie in one stretch, or that has none.
-    Unreadable(&'static str),
+    /// Something that has no contents.
+    Special,
+    /// A sparse file that cannot be read.
+    Sparse(Unreadable),
     /// Nothing that anybody could name.
     Nowhere,
 }
@@ -51,16 +55,8 @@ enum Place {
 /// What an entry is.
 enum Found {
     File { start: u64, len: u64 },
+    Sparse(Sparse),
     Other(Place),
-}
-
-impl From<Found> for Place {
-    fn from(found: Found) -> Self {
-        match found {
-            Found::File { .. } => Self::Nowhere,
-            Found::Other(place) => place,
-        }
-    }
 }
 
 /// What a link's target is relative to.
@@ -73,34 +69,51 @@ enum Base {
 }
 
 impl TarIndex {
-    /// Reads all headers of the tar in `file`; `source` is where it comes from.
-    pub(super) fn read(file: Arc<File>, source: &Source) -> Result<Self> {
+    /// Reads all headers of the tar in `file` from the position `from` on; `source` is where it comes from.
+    pub(super) fn read(file: Arc<File>, from: u64, source: &Source) -> Result<Self> {
         let broken = |error: io::Error| Error::input(format!("cannot read {source}")).because(error);
         let file_len = file.metadata().map_err(broken)?.len();
-        (&*file).seek(SeekFrom::Start(0)).map_err(broken)?;
+        (&*file).seek(SeekFrom::Start(from)).map_err(broken)?;
         let gate = Gate::default();
-        let mut tar = tar::Archive::new(Gated { bytes: &*file, gate: &gate });
+        let mut tar = tar::Archive::new(Gated { bytes: &*file, gate: &gate, from });
         let entries = tar.entries_with_seek().map_err(broken)?;
-        Self::of(
+        let mut budget = Budget::default();
+        let index = Self::of(
             entries,
             &gate,
             source,
             || file_len,
-            |_, name, found| {
-                if let Found::File { start, len } = found {
-                    let missing = start.saturating_add(len).saturating_sub(file_len);
-                    if missing > 0 {
-                        return Err(cut_off(
-                            source,
-                            &format!("its entry {name} lacks the last {missing} bytes"),
-                            file_len,
-                        ));
+            |entry, name, found| {
+                let check = |start: u64, len| match start.saturating_add(len).saturating_sub(file_len) {
+                    0 => Ok(()),
+                    missing => {
+                        let how = format!("its entry {name} lacks the last {missing} bytes");
+                        Err(cut_off(source, &how, file_len))
                     }
-                    return Ok(Place::File(FileRange::new(Arc::clone(&file), start, len)));
-                }
-                Ok(found.into())
+                };
+                Ok(match found {
+                    Found::Other(place) => place,
+                    Found::File { start, len } => {
+                        let start = start.saturating_add(from);
+                        check(start, len)?;
+                        Place::File(FileRange::new(Arc::clone(&file), start, len))
+                    }
+                    Found::Sparse(sparse) => {
+                        // The tar crate has read all that is in front of the contents.
+                        let start = (&*file).stream_position().map_err(broken)?;
+                        check(start, sparse.stored)?;
+                        let map = entry.raw_file_position().saturating_add(from);
+                        let range = sparse.in_file(&file, map, start, &mut budget);
+                        Place::File(range.map_err(|error| malformed(name, source, &error))?)
+                    }
+                })
             },
-        )
+        );
+        let is_text = || {
+            let whole = FileRange::new(Arc::clone(&file), 0, file_len);
+            is_reencoded_whole(whole.reader(), TextCheck::default())
+        };
+        index.map_err(|error| gate.explain(error, source, is_text))
     }
 
     /// Reads a tar that goes by once, to its end. Small files are kept, and what may be a layer is handed to `take`, which need
@@ -112,9 +125,9 @@ impl TarIndex {
         take: Take<'_>,
     ) -> Result<Self> {
         let gate = Gate::default();
-        let mut tar = tar::Archive::new(Gated { bytes, gate: &gate });
+        let mut tar = tar::Archive::new(Gated { bytes, gate: &gate, from: 0 });
         let index = tar.entries().map_err(|error| failed(error, 0)).and_then(|entries| {
-            let mut kept = 0;
+            let (mut kept, mut budget) = (0, Budget::default());
             Self::of(
                 entries,
                 &gate,
@@ -122,30 +135,45 @@ impl TarIndex {
                 || gate.read.get(),
                 |entry, name, found| {
                     gate.allowance.set(u64::MAX);
-                    if entry.header().entry_type().is_gnu_sparse() {
-                        // To read over one takes as long as it claims to be.
-                        let what =
-                            format!("the entry {name} of {source} is a sparse file, which cannot be read as it comes");
-                        let hint = "Write the archive again with ordinary files: tar without --sparse.";
-                        return Err(Error::input(what).code(Code::ArchiveUnsupported).hint(hint));
+                    // The tar crate fills the holes of such an entry, and to read over them takes as long as they claim to be.
+                    let is_filled = entry.header().entry_type().is_gnu_sparse();
+                    if is_filled {
+                        let stored = entry.header().entry_size().unwrap_or_default();
+                        gate.next.set(gate.read.get().saturating_add(stored));
                     }
-                    let range = match found {
-                        Found::File { start, len } => passing::file(entry, name, start, len, &mut kept, take).map(Some),
-                        Found::Other(_) => Ok(None),
+                    let place = match found {
+                        Found::Other(place) => Ok(place),
+                        Found::File { start, len } => {
+                            passing::file(entry, name, start, len, &mut kept, take).map(Place::File)
+                        }
+                        Found::Sparse(sparse) if is_filled => {
+                            passing::file(entry, name, gate.read.get(), sparse.len, &mut kept, take).map(Place::File)
+                        }
+                        Found::Sparse(sparse) => {
+                            let (start, len) = (gate.read.get(), sparse.len);
+                            let map = sparse.map(entry, &mut budget).map_err(|error| malformed(name, source, &error));
+                            map.and_then(|(map, _)| {
+                                let mut bytes = SparseReader::new(map, &mut *entry);
+                                passing::file(&mut bytes, name, start, len, &mut kept, take).map(Place::File)
+                            })
+                        }
                     };
                     // What is left of it must go by before the next header comes.
-                    let rest = if range.is_ok() { drain(entry) } else { Ok(()) };
+                    let rest = if place.is_ok() && !is_filled { drain(entry) } else { Ok(()) };
                     if gate.at_end.get() {
                         return Err(cut_off(source, &format!("it ends inside its entry {name}"), gate.read.get()));
                     }
                     rest.map_err(|error| failed(error, gate.read.get()))?;
-                    Ok(range?.map_or_else(|| found.into(), Place::File))
+                    place
                 },
             )
         });
         // Whoever writes must be able to write all of it, also what stands behind the end.
         gate.allowance.set(u64::MAX);
-        let rest = if index.is_ok() { drain(tar.into_inner()) } else { Ok(()) };
+        let mut bytes = tar.into_inner();
+        let is_text = || is_reencoded_whole(&mut bytes, gate.text.take());
+        let index = index.map_err(|error| gate.explain(error, source, is_text));
+        let rest = if index.is_ok() { drain(bytes) } else { Ok(()) };
         match (gate.failure.take(), rest) {
             (Some(error), _) | (None, Err(error)) => Err(failed(error, gate.read.get())),
             (None, Ok(())) => index,
@@ -164,7 +192,7 @@ impl TarIndex {
         let (mut count, mut names_len) = (0_u64, 0_usize);
         let mut last = String::from("its start");
         loop {
-            gate.allowance.set(MAX_HEADER);
+            gate.allowance.set(MAX_HEADER.saturating_add(gate.next.take().saturating_sub(gate.read.get())));
             let mut entry = match entries.next() {
                 None => break,
                 Some(Ok(entry)) => entry,
@@ -173,6 +201,7 @@ impl TarIndex {
                     return Err(cut_off(source, &how, len()));
                 }
                 Some(Err(error)) => {
+                    gate.is_broken.set(true);
                     return Err(Error::input(format!("{source} is a broken tar after {last}"))
                         .code(Code::ArchiveDamaged)
                         // Its text may quote the header.
@@ -185,12 +214,19 @@ impl TarIndex {
                 return Err(Error::input(format!("{source} has more than {MAX_ENTRIES} entries"))
                     .code(Code::ArchiveUnsupported));
             }
-            let name = entry.path_bytes().into_owned();
+            let mut name = entry.path_bytes().into_owned();
             last = shown(&String::from_utf8_lossy(&name));
             let start = entry.raw_file_position();
-            let found = judge(&mut entry, start).map_err(|error| {
-                Error::input(format!("the entry {last} of {source} is malformed")).because(shown(&error.to_string()))
-            })?;
+            let mut found = judge(&mut entry, start).map_err(|error| malformed(&last, source, &error))?;
+            if let Found::Sparse(sparse) = &mut found {
+                if let Some(own) = sparse.name.take() {
+                    last = shown(&String::from_utf8_lossy(&own));
+                    name = own;
+                }
+                if let Some(unreadable) = sparse.unreadable() {
+                    found = Found::Other(Place::Sparse(unreadable));
+                }
+            }
             let place = content(&mut entry, &last, found)?;
             // What is asked for comes out of JSON, so a name that is no UTF-8 or leads outside is never asked for.
             let key = str::from_utf8(&name).ok().and_then(normalise);
@@ -214,18 +250,21 @@ impl TarIndex {
     /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
     pub(super) fn find(&self, name: &str) -> Result<Option<FileRange>> {
         let Some(mut key) = normalise(name) else { return Ok(None) };
+        let mut link = None;
         for _ in 0..=MAX_HOPS {
             let (target, base) = match self.places.get(&key) {
-                Some(Place::Nowhere) | None => return Ok(None),
-                Some(Place::File(range)) => return Ok(Some(range.clone())),
-                Some(Place::Unreadable(what)) => {
-                    return Err(Error::input(format!(
-                        "the entry {} is {what}, which cannot be read in place",
-                        shown(&key)
-                    ))
-                    .code(Code::ArchiveUnsupported)
-                    .hint("Write the archive again with ordinary files: tar without --sparse."));
+                Some(Place::Nowhere) | None => {
+                    return link.map_or(Ok(None), |(link, target): (String, &Vec<u8>)| {
+                        Err(dangling(&format!("the entry {}", shown(&link)), &String::from_utf8_lossy(target)))
+                    });
                 }
+                Some(Place::File(range)) => return Ok(Some(range.clone())),
+                Some(Place::Special) => {
+                    return Err(Error::input(format!("the entry {} is no ordinary file", shown(&key)))
+                        .code(Code::ArchiveUnsupported)
+                        .hint("Write the archive again with ordinary files."));
+                }
+                Some(Place::Sparse(why)) => return Err(why.error(&key)),
                 Some(Place::Link { target, base }) => (target, *base),
             };
             let joined = str::from_utf8(target).ok().filter(|target| !target.starts_with('/')).and_then(|target| {
@@ -235,11 +274,12 @@ impl TarIndex {
                     Base::Folder => format!("{folder}/{target}"),
                 })
             });
-            key = joined.ok_or_else(|| {
+            let joined = joined.ok_or_else(|| {
                 let target = shown(&String::from_utf8_lossy(target));
                 Error::input(format!("the entry {} is a link that leaves the archive, to {target}", shown(&key)))
                     .hint("Links are followed inside the archive only. Write it again with tar --dereference.")
             })?;
+            link = Some((std::mem::replace(&mut key, joined), target));
         }
         Err(Error::input(format!("the entry {} is a link that leads to no file in {MAX_HOPS} steps", shown(name)))
             .hint("It may lead in a circle. Write the archive again with tar --dereference."))
@@ -265,15 +305,17 @@ impl TarIndex {
 /// What an entry is.
 fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found> {
     let kind = entry.header().entry_type();
-    if kind.is_pax_global_extensions() || kind.is_dir() {
+    // GNU tar's volume labels, and what continues a file of the volume before.
+    let is_of_volume = matches!(kind.as_byte(), b'V' | b'M');
+    if kind.is_pax_global_extensions() || kind.is_dir() || is_of_volume {
         return Ok(Found::Other(Place::Nowhere));
     }
     let len = entry.size();
-    let mut sparse = kind.is_gnu_sparse();
+    let mut sparse = Records::default();
     for record in entry.pax_extensions()?.into_iter().flatten() {
         // The tar crate stops looking at the first record that it cannot read, and then believes the header.
         let record = record?;
-        sparse |= record.key_bytes().starts_with(b"GNU.sparse.");
+        sparse.add(record.key_bytes(), record.value_bytes())?;
         if record.key_bytes() == b"size" && record.value().ok().and_then(|size| size.parse().ok()) != Some(len) {
             return Err(io::Error::other("its PAX records contradict each other about its size"));
         }
@@ -282,16 +324,16 @@ fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found>
         let target = entry.link_name_bytes().ok_or_else(|| io::Error::other("it is a link to nothing"))?;
         Ok(Found::Other(Place::Link { target: target.into_owned(), base }))
     };
-    if sparse {
-        Ok(Found::Other(Place::Unreadable("a sparse file")))
+    if kind.is_gnu_sparse() {
+        Ok(Found::Sparse(Sparse::of_header(entry.header(), len)?))
     } else if kind.is_symlink() {
         link(Base::Folder, entry)
     } else if kind.is_hard_link() {
         link(Base::Archive, entry)
     } else if kind.is_file() || kind.is_contiguous() {
-        Ok(Found::File { start, len })
+        Ok(sparse.sparse(len)?.map_or(Found::File { start, len }, Found::Sparse))
     } else {
-        Ok(Found::Other(Place::Unreadable("no ordinary file")))
+        Ok(Found::Other(Place::Special))
     }
 }
 
@@ -308,6 +350,20 @@ fn normalise(name: &str) -> Option<String> {
         }
     }
     if parts.is_empty() { None } else { Some(parts.join("/")) }
+}
+
+fn malformed(name: &str, source: &Source, error: &io::Error) -> Error {
+    Error::input(format!("the entry {name} of {source} is malformed"))
+        .code(Code::ArchiveInvalid)
+        // Its text may quote the header.
+        .because(shown(&error.to_string()))
+}
+
+/// Returns the error that `link`, a file or an entry, leads to nothing.
+pub(super) fn dangling(link: &str, target: &str) -> Error {
+    Error::input(format!("{link} is a link to {}, which does not exist", shown(target)))
+        .code(Code::ArchiveIncomplete)
+        .hint("The archive is incomplete, or its links were changed when it was copied: save the image again.")
 }
 
 /// The archive is shorter than it says.
@@ -329,8 +385,24 @@ struct Gate {
     allowance: Cell<u64>,
     read: Cell<u64>,
     at_end: Cell<bool>,
+    /// Where the contents end that nobody reads before the next header, if there are some.
+    next: Cell<u64>,
+    /// Whether a header cannot be read.
+    is_broken: Cell<bool>,
+    text: RefCell<TextCheck>,
     /// Why no more can be read.
     failure: Cell<Option<io::Error>>,
+}
+
+impl Gate {
+    /// Returns the error of a tar that cannot be read, or what is behind it: that all its bytes became text.
+    fn explain(&self, error: Error, source: &Source, is_text: impl FnOnce() -> bool) -> Error {
+        self.allowance.set(u64::MAX);
+        if self.is_broken.get() && is_text() {
+            return reencoded(&source.to_string(), "a tar that was turned into text in UTF-8");
+        }
+        error
+    }
 }
 
 /// The bytes, as the tar crate sees them: no more than an allowance at a time, so that a header which claims a name of many
@@ -338,11 +410,13 @@ struct Gate {
 struct Gated<'a, R> {
     bytes: R,
     gate: &'a Gate,
+    /// Where the tar starts in them.
+    from: u64,
 }
 
 impl<R: Read> Read for Gated<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Gate { allowance, read: so_far, at_end, failure } = self.gate;
+        let Gate { allowance, read: so_far, at_end, failure, text, .. } = self.gate;
         let allowed = usize::try_from(allowance.get()).map_or(buffer.len(), |left| left.min(buffer.len()));
         if allowed == 0 && !buffer.is_empty() {
             return Err(io::Error::other(format!("the names of an entry take more than {MAX_HEADER} bytes")));
@@ -357,12 +431,13 @@ impl<R: Read> Read for Gated<'_, R> {
         allowance.set(allowance.get() - read as u64);
         so_far.set(so_far.get() + read as u64);
         at_end.set(read == 0);
+        text.borrow_mut().add(&buffer[..read]);
         Ok(read)
     }
 }
 
 impl<R: Seek> Seek for Gated<'_, R> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.bytes.seek(position)
+        Ok(self.bytes.seek(position)?.saturating_sub(self.from))
     }
 }

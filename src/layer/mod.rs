@@ -12,6 +12,7 @@ mod noise;
 mod pack;
 mod pool;
 mod range;
+mod sparse;
 mod zstd;
 
 pub use crate::oci::Packing;
@@ -23,4 +24,5 @@ pub use meter::{Meter, size};
 pub use pack::{Died, Packed, Piece, Recipe, pack};
 pub use pool::Pool;
 pub use range::{FileRange, write_at};
+pub use sparse::{SparseMap, SparseReader};
 pub use zstd::LEVEL as ZSTD_LEVEL;

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::sparse::SparseMap;
+
 /// `len` bytes, from `start`.
 #[derive(Clone, Debug)]
 pub struct FileRange {
@@ -23,6 +25,8 @@ pub struct FileRange {
 #[derive(Clone, Debug)]
 enum Place {
     File(Arc<File>),
+    /// The parts of it that are no holes are in a file.
+    Sparse(Arc<File>, Arc<SparseMap>),
     /// The first bytes are in memory: all of them, or the others have gone by.
     Memory(Bytes),
     /// The archive does not contain them, though it states how many there are. Here is their name.
@@ -33,6 +37,12 @@ impl FileRange {
     /// A stretch of `file`. The caller has checked that it lies inside the file.
     pub fn new(file: Arc<File>, start: u64, len: u64) -> Self {
         Self { place: Place::File(file), start, len }
+    }
+
+    /// A sparse file, of which the stored parts begin at `start`. The caller has checked that they lie inside the file.
+    pub fn sparse(file: Arc<File>, start: u64, map: SparseMap) -> Self {
+        let len = map.len();
+        Self { place: Place::Sparse(file, Arc::new(map)), start, len }
     }
 
     /// `len` bytes that stood at `start` of something that goes by once, of which these first ones are kept.
@@ -57,7 +67,7 @@ impl FileRange {
 
     fn identity(&self) -> (usize, u64, u64) {
         let place = match &self.place {
-            Place::File(file) => Arc::as_ptr(file).addr(),
+            Place::File(file) | Place::Sparse(file, _) => Arc::as_ptr(file).addr(),
             Place::Memory(first) => first.as_ptr().addr(),
             Place::Missing(name) => name.as_ptr().addr(),
         };
@@ -94,6 +104,10 @@ impl FileRange {
         let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         match &self.place {
             Place::File(file) => read_exact_at(file, &mut buffer[..wanted], self.start + offset)?,
+            Place::Sparse(file, map) => {
+                let stored = |at, buffer: &mut [u8]| read_exact_at(file, buffer, self.start + at);
+                map.read_exact_at(offset, &mut buffer[..wanted], stored)?;
+            }
             Place::Memory(first) => {
                 let from = usize::try_from(offset).map_err(io::Error::other)?;
                 let kept = first.get(from..from + wanted).ok_or(io::ErrorKind::NotSeekable)?;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::dice::Dice;
+use super::sparse;
 
 /// What a file holds.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub(crate) struct Entry {
     pub(crate) size: Option<u64>,
     /// Records of a PAX header in front of it.
     pub(crate) pax: Vec<(String, String)>,
+    /// Dice by which it is stored with holes.
+    pub(crate) sparse: Option<u64>,
 }
 
 /// An archive in parts.
@@ -117,7 +120,12 @@ impl Archive {
                 tar.resize(tar.len().next_multiple_of(512), 0);
             };
             let long = |text: &str| [text.as_bytes(), b"\0"].concat();
-            let records: Vec<u8> = entry.pax.iter().flat_map(|(key, value)| record(key, value)).collect();
+            let bytes = sealed.bytes(entry.blob);
+            let stored = entry.sparse.filter(|_| entry.kind == b'0');
+            let stored = stored.map(|seed| sparse::store(seed, &name, bytes));
+            let sparse_records = stored.iter().flat_map(|stored| &stored.records);
+            let records: Vec<u8> =
+                entry.pax.iter().chain(sparse_records).flat_map(|(key, value)| record(key, value)).collect();
             if !records.is_empty() {
                 add(b"pax", b'x', b"", &records, None);
             }
@@ -127,7 +135,13 @@ impl Archive {
             if link.len() > 100 {
                 add(b"././@LongLink", b'K', b"", &long(&link), None);
             }
-            add(name.as_bytes(), entry.kind, link.as_bytes(), sealed.bytes(entry.blob), entry.size);
+            let Some(stored) = stored else {
+                add(name.as_bytes(), entry.kind, link.as_bytes(), bytes, entry.size);
+                continue;
+            };
+            add(name.as_bytes(), entry.kind, link.as_bytes(), &stored.contents, Some(stored.size));
+            let header = headers.last().copied().unwrap_or_default();
+            stored.put_into(&mut tar[header..header + 512]);
         }
         tar.resize(tar.len() + 1024, 0);
         (tar, headers)

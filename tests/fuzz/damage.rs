@@ -167,7 +167,7 @@ fn change_entry(archive: &mut Archive, dice: &mut Dice) -> String {
     let (at, other) = (dice.roll(entries.len()), dice.roll(entries.len()));
     let other_name = entries[other].name.clone();
     let name = entries[at].name.clone();
-    match dice.roll(12) {
+    match dice.roll(13) {
         0 => drop(entries.remove(at)),
         1 => entries.insert(other, entries[at].clone()),
         2 => entries.swap(at, other),
@@ -213,7 +213,8 @@ fn change_entry(archive: &mut Archive, dice: &mut Dice) -> String {
             let mut record = || (dice.of(&keys).to_owned(), dice.of(&values).to_owned());
             entries[at].pax = vec![record(), record()];
         }
-        10 => entries[at].pax = vec![("path".into(), name.clone())],
+        10 => entries[at].sparse = Some(dice.roll(usize::MAX) as u64),
+        11 => entries[at].pax = vec![("path".into(), name.clone())],
         _ => entries.reverse(),
     }
     format!("entry {at}, {name:?}")

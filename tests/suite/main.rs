@@ -109,10 +109,12 @@ mod schedules;
 mod sessions;
 mod sign_ins;
 mod sizes;
+mod sparse;
 mod spool;
 mod survives;
 mod tags;
 mod targets;
+mod tars;
 #[cfg(target_os = "linux")]
 mod terminal;
 #[cfg(target_os = "linux")]

@@ -88,6 +88,17 @@ fn is_rejected(name: &str, options: &[&str], words: &[&str]) {
     });
 }
 
+/// Pushed with its layers compressed: so many.
+#[track_caller]
+fn is_pushed(name: &str, layers: usize) {
+    both_ways(name, &[], |ecr, run| {
+        drop(run.exits(0));
+        let (_, manifest, _) = ecr.image("team/app", "1").expect("the tag is there");
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), layers);
+    });
+}
+
 #[test]
 fn an_artifact_whose_config_has_the_media_type_of_an_image_config() {
     arrives_unchanged("artifact-opa", &[]);
@@ -312,4 +323,52 @@ fn a_registry_that_does_not_allow_the_url_of_a_layer_is_told_with_the_cure_at_on
     });
     let run = bench.run(&[&folder, &registry.target("team/app:1")]).exits(1).prints("").never_says(&["retry "]);
     drop(run.says(&["validation.manifests.urls.allow", ": --foreign-layers"]));
+}
+
+#[test]
+fn a_volume_label_of_gnu_tar_is_skipped() {
+    is_pushed("label.tar", 1);
+}
+
+#[test]
+fn a_layout_without_its_marker_is_pushed() {
+    arrives_unchanged("no-oci-layout.tar", &[]);
+}
+
+#[test]
+fn a_layer_that_is_a_link_to_nothing_is_named_with_its_target() {
+    let link = "the entry eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee/layer.tar is a link to \
+                .fa40232223ea7114c7735e3e17c5430092101a4a60d39a7bc2b5dafcd3c13673.tar, which does not exist";
+    is_rejected("dangling.tar", &[], &[link, "hint: "]);
+}
+
+#[test]
+fn a_layer_with_an_empty_name_is_named_as_such() {
+    let words =
+        ["names a layer or a config by an empty name", "because: some tools leave out layers", "docker load -i"];
+    is_rejected("noname.tar", &[], &words);
+}
+
+#[test]
+fn a_save_from_before_manifest_json_is_loaded_and_saved_again() {
+    let words = ["Docker 1.9 or older wrote it", "&& docker save -o image.tar IMAGE\n"];
+    is_rejected("docker-1.9.tar", &[], &words);
+}
+
+#[test]
+fn an_image_folders_deep_in_a_tar_is_found() {
+    let words = ["The image is in the folder build/out/", " && tar -C build/out -cf packed.tar .\n"];
+    is_rejected("deep.tar", &[], &words);
+}
+
+#[test]
+fn holes_that_a_tar_does_not_store_are_read() {
+    is_pushed("sparse-bsdtar.tar", 1);
+    is_pushed("sparse-gnu.tar", 1);
+}
+
+#[test]
+fn what_powershell_redirected_is_called_so() {
+    let words = ["is text in UTF-16, not an image archive", "because: PowerShell's > and pipes", "\n  docker save -o "];
+    is_rejected("powershell-5.tar", &[], &words);
 }
