@@ -231,7 +231,7 @@ impl Records {
             (Some(1), Some(0)) => Format::Contents,
             (Some(0), Some(0 | 1)) | (None, None) if self.len.is_some() => {
                 let map = self.map.unwrap_or_default();
-                if map.len() % 2 != 0 || self.parts.is_some_and(|parts| parts != map.len() as u64 / 2) {
+                if !map.len().is_multiple_of(2) || self.parts.is_some_and(|parts| parts != map.len() as u64 / 2) {
                     return Err(malformed("the sparse map has another number of parts than stated"));
                 }
                 Format::Records(map)
@@ -243,7 +243,9 @@ impl Records {
             (Format::Unknown, None) => 0,
             (_, None) => return Err(malformed("no record states the size of the sparse file")),
         };
-        Ok(Some(Sparse { format, len, stored, name: self.name }))
+        // What an unknown format means by a name is unknown, too.
+        let name = self.name.filter(|_| !matches!(format, Format::Unknown));
+        Ok(Some(Sparse { format, len, stored, name }))
     }
 }
 

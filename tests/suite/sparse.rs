@@ -227,7 +227,8 @@ fn documents_may_be_sparse_too() {
 fn a_map_that_contradicts_itself_is_named() {
     let layer = holey_layer();
     for format in [Format::Pax00, Format::Pax01, Format::Pax10] {
-        let wrong: [(fn(&mut Sparse), &str); 4] = [
+        type Spoil = fn(&mut Sparse);
+        let wrong: [(Spoil, &str); 4] = [
             (|sparse| sparse.parts.swap(0, 1), "overlap or are not in order"),
             (|sparse| sparse.parts[1].1 += 512, "are not as long as what is stored"),
             (|sparse| sparse.len = 512, "reaches behind the end of the sparse file"),
