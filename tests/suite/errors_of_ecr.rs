@@ -411,12 +411,12 @@ fn a_manifest_that_ecr_does_not_read_is_told_with_the_field_and_its_writer() {
         ),
         (
             json!({"config": {"annotations": {"a": "b"}}}),
-            ["`annotations` in the descriptor of the config", "Nydus", "without"],
+            ["`annotations` in the descriptor of the config", "Nydus", "--repair"],
         ),
         (
             json!({"subject": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1, "platform": {},
                    "digest": format!("sha256:{}", "a".repeat(64))}}),
-            ["`platform` in `subject`", "nydusify", "without"],
+            ["`platform` in `subject`", "nydusify", "--repair"],
         ),
         (json!({"artifactType": "application/x; v=1"}), ["a media type with parameters", "sigstore", "without"]),
     ] {

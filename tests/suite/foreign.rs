@@ -118,7 +118,7 @@ fn a_registry_that_takes_none_is_told_apart() {
     let archive = ecr.bench.scratch("windows.tar");
     docker_save(&archive);
     let run = ecr.run(&[&archive, "team/app:1"]).exits(1);
-    drop(run.says(&[words, "hint: The image has layers that stay at a URL", "Add --foreign-layers"]));
+    drop(run.says(&[words, "hint: The image has layers that stay at a URL", ": --foreign-layers"]));
 }
 
 #[test]
