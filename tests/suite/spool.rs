@@ -371,8 +371,8 @@ fn a_log_hears_of_a_file_that_takes_long() {
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let listener = std::thread::spawn(move || stderr.lines().try_for_each(|line| said.send(line.unwrap())));
     let is_told = |line: &String| line.starts_with("2.0 MiB of the archive are in a temporary file (");
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    let mut next = || lines.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let next = || lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap();
     while !is_told(&next()) {}
     drop(writer);
     let rest: Vec<_> = lines.iter().collect();
