@@ -242,6 +242,13 @@ impl Board {
         (self.lots.iter().filter_map(Lot::meter).count(), arrived.count())
     }
 
+    /// What is counted: each target gets each layer.
+    fn what_arrives(&self) -> &'static str {
+        let mut targets = self.lots.iter().filter(|lot| lot.meter().is_some()).map(|lot| &lot.target);
+        let first = targets.next();
+        if targets.all(|target| Some(target) == first) { "layers" } else { "layer uploads" }
+    }
+
     /// For how long everything waits yet, and why.
     fn wait(&self, now: Instant) -> Option<(&Waiting, Duration)> {
         let waiting = self.waiting.as_ref()?;
@@ -268,13 +275,18 @@ impl Board {
         let Reach { total, position, sent, .. } = reach;
         let percent = percent(position, total);
         let (layers, arrived) = self.uploads();
-        let Pace { rate, left } = self.pace;
-        let at = rate.map_or_else(String::new, |rate| format!(" at {}/s", size(rate)));
+        let Pace { rate, left, stalled } = self.pace;
+        let at = match (stalled, rate) {
+            (Some(stalled), _) => format!(", stalled for {}", roughly(stalled)),
+            (None, Some(rate)) => format!(" at {}/s", size(rate)),
+            (None, None) => String::new(),
+        };
         let end = left.map_or_else(String::new, |left| format!(", about {} left", roughly(left)));
         let text = format!(
-            "{percent:>3} % of {} packed and sent as {}{at}, {arrived} of {layers} layers arrived{end}",
+            "{percent:>3} % of {} packed and sent as {}{at}, {arrived} of {layers} {} arrived{end}",
             size(total),
-            size(sent)
+            size(sent),
+            self.what_arrives()
         );
         Entry::info("progress", text)
             .with("bytes", total)
@@ -282,6 +294,7 @@ impl Board {
             .with("percent", percent)
             .with("sent", sent)
             .with("rate", rate)
+            .with("stalled_seconds", stalled.map(|stalled| stalled.as_secs()))
             .with("seconds_left", left.map(|left| left.as_secs_f64().ceil() as u64))
             .with("layers", layers)
             .with("layers_arrived", arrived)
@@ -298,6 +311,7 @@ impl Board {
             parts.push(format!("{next} in {}: {why}", roughly(left)));
         }
         if self.is_sending() {
+            parts.extend(self.pace.stalled.map(|stalled| format!("stalled for {}", roughly(stalled))));
             parts.extend(self.pace.rate.map(|rate| format!("{}/s", size(rate))));
             parts.extend(self.pace.left.map(|left| format!("about {} left", roughly(left))));
             let (layers, arrived) = self.uploads();

@@ -12,6 +12,9 @@ const FIRST_END: Duration = Duration::from_secs(3);
 /// Who has stood still for so long will never be there, as far as can be told.
 const STILL: Duration = Duration::from_secs(15);
 
+/// After so long without a byte uploads are stalled: a mean of the last seconds would decay and look like a slow line.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// How far all uploads are, at a moment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Reach {
@@ -32,6 +35,8 @@ pub(super) struct Pace {
     pub(super) rate: Option<u64>,
     /// How long it will take.
     pub(super) left: Option<Duration>,
+    /// For how long no byte was sent, if that is long enough to be reported in place of a rate.
+    pub(super) stalled: Option<Duration>,
 }
 
 /// What is seen of it.
@@ -87,11 +92,14 @@ impl Flow {
 
     fn pace(&self, now: Instant) -> Pace {
         let is_past = |since: Option<Instant>, time| since.is_some_and(|since| now.duration_since(since) >= time);
-        let rate = is_past(self.begun, FIRST_RATE).then(|| self.packed.per_sec() as u64);
+        let still = self.moved.map(|moved| now.duration_since(moved));
+        let stalled = still.filter(|still| *still >= STALLED && self.last.sent > 0);
+        let is_moving = is_past(self.begun, FIRST_RATE) && stalled.is_none();
+        let rate = is_moving.then(|| self.packed.per_sec() as u64);
         let is_known =
             is_past(self.begun, FIRST_END) && is_past(self.settled, FIRST_END) && !is_past(self.moved, STILL);
         let left = Some(self.archive.eta()).filter(|left| is_known && *left > Duration::ZERO);
-        Pace { rate: rate.filter(|_| self.last.sent > 0), left }
+        Pace { rate: rate.filter(|_| self.last.sent > 0), left, stalled }
     }
 }
 
@@ -124,7 +132,7 @@ mod tests {
     fn run(flow: &mut Flow, now: &mut Instant, positions: impl IntoIterator<Item = u64>) -> Vec<(bool, bool)> {
         let look = |position| {
             *now += SECOND;
-            let Pace { rate, left } = flow.look(*now, reach(100_000, position));
+            let Pace { rate, left, .. } = flow.look(*now, reach(100_000, position));
             (rate.is_some(), left.is_some())
         };
         positions.into_iter().map(look).collect()
@@ -146,7 +154,22 @@ mod tests {
         let (mut flow, mut now) = (Flow::default(), Instant::now());
         run(&mut flow, &mut now, [0, 1_000, 2_000, 3_000]);
         let said = run(&mut flow, &mut now, [3_000; 15]);
-        assert_eq!((said[13], said[14]), ((true, true), (true, false)));
+        assert_eq!((said[3], said[4]), ((true, true), (false, true)), "a rate is reported while bytes flow");
+        assert_eq!((said[13], said[14]), ((false, true), (false, false)));
+    }
+
+    #[test]
+    fn uploads_that_send_nothing_are_stalled_until_they_send_again() {
+        let (mut flow, mut now) = (Flow::default(), Instant::now());
+        run(&mut flow, &mut now, [0, 1_000, 2_000, 3_000]);
+        let mut look = |position| {
+            now += SECOND;
+            flow.look(now, reach(100_000, position)).stalled
+        };
+        let stalled: Vec<_> = (0..7).map(|_| look(3_000)).collect();
+        assert_eq!(stalled[..4], [None; 4]);
+        assert_eq!(stalled[4..], [5, 6, 7].map(|seconds| Some(seconds * SECOND)));
+        assert_eq!(look(4_000), None);
     }
 
     #[test]

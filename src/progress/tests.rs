@@ -241,7 +241,7 @@ fn a_heartbeat_has_the_numbers_too() {
         board.look(start + Duration::from_secs(second));
     }
     assert!(board.pace.rate.is_some() && board.pace.left.is_some());
-    board.pace = Pace { rate: Some(500), left: Some(Duration::from_secs(90)) };
+    board.pace = Pace { rate: Some(500), left: Some(Duration::from_secs(90)), stalled: None };
     let now = start + Duration::from_secs(10);
     let entry = board.beat(now);
     assert_eq!(
