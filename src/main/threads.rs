@@ -62,6 +62,7 @@ pub(super) fn for_push(request: &mut Request) -> Result<Runtime> {
 }
 
 /// Starts the runtime of a server, which needs no threads beside its workers.
+#[cfg(feature = "sandbox")]
 pub(super) fn for_server() -> Result<Runtime> {
     let workers = workers();
     if available(workers)? == workers {
