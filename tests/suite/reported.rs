@@ -24,6 +24,19 @@ fn both_ways(name: &str, options: &[&str], check: impl Fn(&Ecr, Run)) {
     let mut run = Running::fed(command, piped(bytes)).end();
     run.log = through_pipe.story();
     check(&through_pipe, run);
+
+    // A look inside gives one verdict, too.
+    let inspect = |archive: &str| {
+        let bench = &from_file.bench;
+        Running::fed(bench.command(&["inspect", archive, "--output", "json"]), piped(tar_of(&path))).end()
+    };
+    let (of_file, of_pipe) = (inspect(&path), inspect("-"));
+    assert_eq!(of_file.code, of_pipe.code, "{}{}", of_file.stderr, of_pipe.stderr);
+    let images = |run: &Run| {
+        let seen: serde_json::Value = serde_json::from_str(&run.stdout).unwrap_or_default();
+        (seen["images"].clone(), seen["unusable"].clone())
+    };
+    assert_eq!(images(&of_file), images(&of_pipe));
 }
 
 /// The bytes of a tar, or a tar of a folder.
