@@ -123,7 +123,7 @@ fn answer(query: &[u8], address: Ipv4Addr, names: &[&str]) -> Vec<u8> {
 fn the_binary_asks_for_no_loader_and_is_small() {
     let Some(binary) = shipped() else { return };
     let bytes = fs::read(binary).unwrap();
-    assert!(bytes.len() <= 15_000_000, "it has {} bytes", bytes.len());
+    assert!(bytes.len() <= 16_000_000, "it has {} bytes", bytes.len());
     let number =
         |at: usize, len: usize| bytes[at..at + len].iter().rev().fold(0, |sum, byte| sum << 8 | *byte as usize);
     assert_eq!(bytes[..6], *b"\x7fELF\x02\x01", "64 bits, the low byte first");
