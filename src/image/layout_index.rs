@@ -10,6 +10,9 @@ use super::{Archive, INDEX_JSON};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, OriginalManifest, Platform};
 
+/// More platforms than any image has. Layouts of thousands of images are not searched for a chance to be one.
+const MOST_PLATFORMS: usize = 64;
+
 impl Archive {
     /// Returns everything that index.json lists as one image: index.json itself where it states the platform of each, else
     /// with the platforms of the configs.
@@ -45,7 +48,7 @@ impl Archive {
 
     /// Whether everything that index.json lists has a platform of its own, so that it can be pushed as one image.
     pub(super) fn has_layout_index(&self) -> bool {
-        self.images.len() > 1 && self.layout_index().is_ok()
+        (2..=MOST_PLATFORMS).contains(&self.images.len()) && self.layout_index().is_ok()
     }
 
     /// What index.json lists under this digest.
@@ -66,7 +69,7 @@ impl Archive {
             .code(Code::ArchiveUnsupported)
     }
 
-    /// An index with two images for one platform has one that nobody can pull by it.
+    /// Rejects an index with several images for one platform: only the first could be pulled by it.
     fn check_platforms(&self, index: &Index) -> Result<()> {
         let mut platforms: Vec<&Platform> = Vec::new();
         for (platform, _) in index.images().into_iter().filter(|(_, content)| is_image(content)) {
