@@ -11,7 +11,7 @@ use ecr_push::sandbox::{Asks, Rules, TokenService};
 use super::bench::{Run, Running, testdata};
 use super::ecr::Ecr;
 use super::pushed::Pushed;
-use super::registry::second_opinion;
+use super::registry::{not_run, second_opinion};
 use super::source::Source;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
@@ -46,6 +46,9 @@ fn open_to_all(path: &Path) {
 /// Whether tests may become another user, for which the limit counts.
 fn may_become_another() -> bool {
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if !is_root {
+        not_run("threads (only root may become a user with a limit of processes)");
+    }
     is_root && second_opinion("setpriv")
 }
 
