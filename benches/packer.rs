@@ -1,4 +1,4 @@
-//! How fast a layer is packed, by engine and level: `cargo bench --bench packer`, with `--features isal` for that too.
+//! How fast a layer is packed, by engine and level: `cargo bench --bench packer`.
 //!
 //! The layer is files of this machine, so figures of two machines cannot be compared; `PACKER_INPUT` names another one.
 //! Each figure is of the whole way of the bytes but the network: read, hashed, packed on one thread or two, hashed.
@@ -41,8 +41,6 @@ fn main() {
 fn recipes() -> Vec<Recipe> {
     let mut recipes = vec![Recipe::Keep { packing: Packing::Plain, unpack: false }];
     recipes.extend([2, 3, 4, 6].map(|level| Recipe::Gzip { level }));
-    #[cfg(all(feature = "isal", target_arch = "x86_64"))]
-    recipes.extend([1, 2].map(|level| Recipe::Isal { level }));
     recipes.extend([1, 2, 3, 6].map(|level| Recipe::Zstd { level }));
     recipes
 }

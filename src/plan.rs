@@ -45,12 +45,6 @@ impl Compression {
     }
 }
 
-#[cfg(all(feature = "isal", target_arch = "x86_64"))]
-fn usual_gzip() -> Recipe {
-    Recipe::Isal { level: crate::layer::ISAL_LEVEL }
-}
-
-#[cfg(not(all(feature = "isal", target_arch = "x86_64")))]
 fn usual_gzip() -> Recipe {
     // A tenth faster than level 3 for a thirtieth more bytes (`benches/packer.rs`).
     Recipe::Gzip { level: 2 }

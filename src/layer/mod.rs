@@ -5,8 +5,6 @@ mod codec;
 mod course;
 mod gzip;
 mod hash;
-#[cfg(all(feature = "isal", target_arch = "x86_64"))]
-mod isal;
 mod meter;
 mod noise;
 mod pack;
@@ -18,8 +16,6 @@ mod zstd;
 pub use crate::oci::Packing;
 pub use codec::{Codec, Plain};
 pub use course::{Course, Stage, Stretch};
-#[cfg(all(feature = "isal", target_arch = "x86_64"))]
-pub use isal::LEVEL as ISAL_LEVEL;
 pub use meter::{Meter, size};
 pub use pack::{Died, Packed, Piece, Recipe, pack};
 pub use pool::Pool;

@@ -19,8 +19,6 @@ use super::Packing;
 use super::buffer::{Buffer, PIECE, Stock};
 use super::gzip::{self, Gzip};
 use super::hash::Hasher;
-#[cfg(all(feature = "isal", target_arch = "x86_64"))]
-use super::isal::{self, Isal};
 use super::pool::{Permit, Pool};
 use super::zstd::{self, Zstd};
 use crate::oci::{DiffId, Digest};
@@ -40,12 +38,6 @@ pub enum Recipe {
         /// 2 to 9: 1 is left out, since with this compressor it packs a fifth worse than 2.
         level: u32,
     },
-    /// A plain layer is packed with gzip by ISA-L: in all two and a half times as fast, on x86-64 alone.
-    #[cfg(all(feature = "isal", target_arch = "x86_64"))]
-    Isal {
-        /// 1 or 2; [`ISAL_LEVEL`](super::ISAL_LEVEL) is a good one.
-        level: u32,
-    },
     /// A plain layer is packed with zstd, which Docker 20.10 cannot read; 29 can.
     Zstd {
         /// 1 to 19; [`ZSTD_LEVEL`](super::ZSTD_LEVEL) is a good one.
@@ -59,8 +51,6 @@ impl Recipe {
         match self {
             Self::Keep { packing, .. } => packing,
             Self::Gzip { .. } => Packing::Gzip,
-            #[cfg(all(feature = "isal", target_arch = "x86_64"))]
-            Self::Isal { .. } => Packing::Gzip,
             Self::Zstd { .. } => Packing::Zstd,
         }
     }
@@ -70,8 +60,6 @@ impl Recipe {
         match self {
             Self::Keep { .. } => "keep".into(),
             Self::Gzip { level } => format!("{}-{level}", gzip::RECIPE),
-            #[cfg(all(feature = "isal", target_arch = "x86_64"))]
-            Self::Isal { level } => format!("{}-{level}", isal::RECIPE),
             Self::Zstd { level } => format!("{}-{level}", zstd::RECIPE),
         }
     }
@@ -121,8 +109,7 @@ impl std::error::Error for Died {}
 /// `sink` may block, which holds back reading and packing; when it breaks, so does this function, with `Interrupted`.
 ///
 /// # Errors
-/// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, `InvalidInput` for a level of ISA-L other
-/// than 1 and 2, or [`Died`].
+/// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, or [`Died`].
 pub fn pack(
     source: impl Read,
     len: u64,
@@ -136,8 +123,6 @@ pub fn pack(
     match recipe {
         Recipe::Keep { packing, unpack } => keep(source, packing, unpack, out),
         Recipe::Gzip { level } => in_blocks(source, Gzip { level }, pool, out),
-        #[cfg(all(feature = "isal", target_arch = "x86_64"))]
-        Recipe::Isal { level } => in_blocks(source, Isal { level }, pool, out),
         Recipe::Zstd { level } => in_blocks(source, Zstd { level }, pool, out),
     }
 }

@@ -123,7 +123,5 @@ mod timeline;
 mod tls;
 mod told;
 mod verify;
-// Intel's packer makes other bytes, and other sizes of them.
-#[cfg(not(feature = "isal"))]
 mod whole;
 mod writers;

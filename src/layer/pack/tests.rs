@@ -40,12 +40,7 @@ fn run(source: &FileRange, recipe: Recipe, pool: &Pool) -> (Packed, Vec<u8>, Vec
 }
 
 /// Every way to pack a layer.
-const RECIPES: &[Recipe] = &[
-    Recipe::Gzip { level: 2 },
-    #[cfg(all(feature = "isal", target_arch = "x86_64"))]
-    Recipe::Isal { level: 2 },
-    Recipe::Zstd { level: 1 },
-];
+const RECIPES: &[Recipe] = &[Recipe::Gzip { level: 2 }, Recipe::Zstd { level: 1 }];
 
 fn unpacked(sent: &[u8]) -> Vec<u8> {
     let mut back = Vec::new();
