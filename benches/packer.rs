@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
+use ecr_push::compress::{FileRange, Packing, Pool, Recipe, pack};
 
 /// As much as is packed in a second or less.
 const INPUT: u64 = 64 << 20;

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::archive::{Attestations, Part, Platforms};
 use crate::ecr::Access;
 use crate::error::{Code, Error, Result};
-use crate::image::{Attestations, Part, Platforms};
-use crate::log::Format;
 use crate::oci::{Tag, Target};
-use crate::progress::Tell;
+use crate::output::log::Format;
+use crate::output::progress::Tell;
 use crate::push::Request;
 use crate::registry::Patience;
 

@@ -1,48 +1,42 @@
 //! Pushes container images from archives straight into Amazon ECR and any OCI registry, without a daemon.
 //!
-//! The door is [`push::push`]: a [`push::Request`] in, events on the way, a [`push::Outcome`] out.
+//! The entry point is [`push::push`]: it takes a [`push::Request`], reports events while it works, and returns a
+//! [`push::Outcome`].
 //!
-//! # The house
+//! # Architecture
 //!
-//! One direction, no way back; `tests/house.rs` holds it. A room uses only rooms to its left:
+//! A module uses only the modules to its left; `tests/architecture.rs` holds this order.
 //!
-//! {`error`, `file`} ← {`exchange`, `log`, `proxy`} ← `oci` ← `layer` ← {`image`, `registry`, `ecr`} ← `reuse` ← `plan` ← {`push`,
-//! `inspect`} ← {`progress`, `report`} ← `cli` ← `main`
+//! {`error`, `file`} ← {`exchange`, `proxy`} ← `oci` ← `compress` ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
+//! `output` ← `cli` ← `main`
 //!
-//! - [`error`]: what went wrong, for people; the kind decides the exit code
-//! - [`exchange`]: one request and its answer, as whoever watches is told of it
-//! - [`file`](mod@file): local files: identity, and reads and writes that end
-//! - [`proxy`]: which proxy leads to a URL, and why one does not
-//! - [`log`]: a line of the log, text for people or JSON for programs
+//! - [`error`]: error kinds, exit codes, causes, and advice as data
+//! - [`file`](mod@file): local files: identity, and bounded reads and writes
+//! - [`exchange`]: the record of one request and its response
+//! - [`proxy`]: which proxy a URL goes through, and why one is not used
 //! - [`oci`]: digests, references, media types, platforms, documents: parsed once
-//! - [`layer`]: bytes on their way: read by position, hashed, packed on all cores
-//! - [`image`]: what is in an archive (with `layer`, the exporter)
-//! - [`registry`]: the OCI distribution API (with `ecr`, the uploader)
-//! - [`ecr`]: AWS's own API; no byte of a layer passes there
-//! - [`reuse`]: what is known already
-//! - [`plan`]: what happens to each layer, and why
-//! - [`push`](mod@push): the story
-//! - [`inspect`]: an archive looked at, its layers read and hashed
-//! - [`progress`], [`report`]: what people and pipelines see
-//! - [`cli`]: typed text in, a request out
-//! - `sandbox`: an ECR on loopback; only `main` and tests use it
+//! - [`compress`]: reads, hashes and compresses layers on all cores
+//! - [`archive`]: the exporter: formats, selection, streaming, inspection
+//! - [`registry`]: the uploader: the OCI distribution API
+//! - [`ecr`]: the uploader: AWS's own API; no byte of a layer passes through it
+//! - [`reuse`]: layers that need not be uploaded: the local cache, and remote images
+//! - [`push`](mod@push): what happens to each layer, and the push itself
+//! - [`output`]: progress, log, report, CI systems
+//! - [`cli`]: turns arguments into a request
+//! - `sandbox`: an emulator of ECR on loopback; only `main` and tests use it
 
+pub mod archive;
 pub mod cli;
+pub mod compress;
 pub mod ecr;
 pub mod error;
 pub mod exchange;
 pub mod file;
-pub mod image;
-pub mod inspect;
-pub mod layer;
-pub mod log;
 pub mod oci;
-pub mod plan;
-pub mod progress;
+pub mod output;
 pub mod proxy;
 pub mod push;
 pub mod registry;
-pub mod report;
 pub mod reuse;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

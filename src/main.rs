@@ -8,16 +8,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ecr_push::archive::inspect::{Inspection, verify};
+use ecr_push::archive::{self, Source, Spool};
 use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show};
 use ecr_push::error::{Code, Error, Kind, Result};
 use ecr_push::file;
-use ecr_push::image::{self, Source, Spool};
-use ecr_push::inspect::{Inspection, verify};
-use ecr_push::log::{Entry, Format, harmless, visible};
-use ecr_push::progress::{Mode, Progress, Style, Tell, ask_secret};
+use ecr_push::output::log::{Entry, Format, harmless, visible};
+use ecr_push::output::progress::{Mode, Progress, Style, Tell, ask_secret};
+use ecr_push::output::report::{self, Run, Timeline, Told};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
-use ecr_push::report::{self, Run, Timeline, Told};
 use tokio_util::sync::CancellationToken;
 
 #[path = "main/files.rs"]
@@ -267,7 +267,7 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
         events(Event::Spooled(written));
         ControlFlow::Continue(())
     };
-    let mut archive = image::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;
+    let mut archive = archive::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;
     let all = archive.images.len() + archive.unusable.len();
     if !command.is_of_all() {
         archive = archive.narrowed(&command.choice, &command.part)?;

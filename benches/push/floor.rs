@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
-use ecr_push::layer::{Pool, pack};
-use ecr_push::plan::{self, Compression};
+use ecr_push::compress::{Pool, pack};
+use ecr_push::push::plan::{self, Compression};
 
 use crate::input::image;
 use crate::measure::{Measured, measure};

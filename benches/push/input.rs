@@ -7,8 +7,8 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::image::{self, Choice, Image, Part, Source, Spool};
-use ecr_push::layer::FileRange;
+use ecr_push::archive::{self, Choice, Image, Part, Source, Spool};
+use ecr_push::compress::FileRange;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -154,14 +154,14 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn image(archive: &Path) -> Image {
     let spool =
         Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
-    image::open(&Source::Path(archive.to_owned()), &spool).unwrap().select(&Choice::Only, &Part::default()).unwrap()
+    archive::open(&Source::Path(archive.to_owned()), &spool).unwrap().select(&Choice::Only, &Part::default()).unwrap()
 }
 
 /// The layers of an archive, with their diff_ids.
 fn layers(archive: &Path) -> Vec<(FileRange, String)> {
     let image = image(archive);
     let manifests = image.manifests();
-    let layer = |layer: &image::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
+    let layer = |layer: &archive::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
     manifests[0].layers.iter().map(layer).collect()
 }
 

@@ -13,8 +13,8 @@ use crate::ecr::{
     Sources, WebIdentity,
 };
 use crate::error::{Code, Error, Result};
+use crate::output::report::ci::System;
 use crate::push::CaBundle;
-use crate::report::ci::System;
 
 /// The options for credentials.
 #[derive(Debug, Default, clap::Args)]

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Output, Pipeline, VariablesTo};
+use crate::archive::Source;
 use crate::error::{Code, Error, Result};
-use crate::image::Source;
 
 /// The arguments.
 #[derive(Debug, Default, clap::Args)]

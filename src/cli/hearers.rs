@@ -10,9 +10,9 @@ use clap::CommandFactory as _;
 
 use super::environment::variable;
 use super::{Cli, Output, Pipeline, pipeline, transports, verb};
-use crate::image::Source;
-use crate::log::Format;
-use crate::report::ci::System;
+use crate::archive::Source;
+use crate::output::log::Format;
+use crate::output::report::ci::System;
 
 /// Who is to hear of an error before the push.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -115,7 +115,7 @@ impl Words<'_> {
 mod tests {
     use super::*;
     use crate::cli::SummaryTo;
-    use crate::report::ci::Voice;
+    use crate::output::report::ci::Voice;
 
     fn read(line: &str, variables: &[(&str, &str)]) -> Hearers {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();

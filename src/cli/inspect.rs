@@ -7,9 +7,9 @@ use clap::ValueEnum;
 
 use super::transports;
 use super::values::choice;
+use crate::archive::{Choice, Part, Platforms, Source};
 use crate::error::Result;
-use crate::image::{Choice, Part, Platforms, Source};
-use crate::report::ci::System;
+use crate::output::report::ci::System;
 
 /// A look into an archive.
 #[derive(Debug)]

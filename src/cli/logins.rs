@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::archive::Source;
 use crate::error::{Code, Error, Result};
-use crate::image::Source;
 use crate::oci::{Host, Target};
 use crate::registry::Keychain;
 

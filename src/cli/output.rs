@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::log::Format;
+use crate::output::log::Format;
 
 /// How stderr is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::error::{Code, Error, Result};
-use crate::report::ci::{FURTHER, Form, Place, Reach, SYSTEMS, Summary, System, Voice};
+use crate::output::report::ci::{FURTHER, Form, Place, Reach, SYSTEMS, Summary, System, Voice};
 
 /// What a push is called if nobody says.
 pub(super) const DISPLAY_NAME: &str = "Push Image";

@@ -1,8 +1,8 @@
 use super::*;
+use crate::archive::{Choice, Source};
 use crate::error::Kind;
-use crate::image::{Choice, Source};
-use crate::plan::Compression;
 use crate::push::IfExists;
+use crate::push::plan::Compression;
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
     let environment: Vec<(String, String)> =

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::archive::Source;
 use crate::error::{Advice, Code, Error, Result};
-use crate::image::Source;
 use crate::oci::{EcrHost, Host, Tag, region_code, without_login};
 
 /// Transports that name an archive on disk (containers-transports(5)).

@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::arguments::CompressionArg;
+use crate::archive::Choice;
 use crate::error::{Code, Error, Result};
-use crate::image::Choice;
 use crate::oci::{Digest, Host, Target, region_code};
-use crate::plan::Compression;
+use crate::push::plan::Compression;
 use crate::registry::{ECR, Quirks};
 
 pub(super) fn given(option: &str, value: String) -> Result<String> {

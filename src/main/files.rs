@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ecr_push::cli;
 use ecr_push::error::{Advice, Code, Error, Kind, Result};
 use ecr_push::file::{self, FileId};
+use ecr_push::output::report;
 use ecr_push::push::Outcome;
-use ecr_push::report;
 
 /// More of a file is not read to recognize it.
 const HEAD: u64 = 64 << 10;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
 use ecr_push::error::{Code, Error, Kind, Result, is_exhausted};
 use ecr_push::file;
-use ecr_push::log::{Entry, Format};
-use ecr_push::progress::{Mode, Style};
+use ecr_push::output::log::{Entry, Format};
+use ecr_push::output::progress::{Mode, Style};
+use ecr_push::output::report;
+use ecr_push::output::report::ci::{self, Form, Voice};
 use ecr_push::push::{Event, Events, Outcome};
-use ecr_push::report;
-use ecr_push::report::ci::{self, Form, Voice};
 
 use super::files::{Claims, VARIABLE, clear};
 use super::stderr::{failure, instruct, print};

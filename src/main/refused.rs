@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use ecr_push::cli::{Hearers, Output, SummaryTo};
 use ecr_push::error::Error;
 use ecr_push::file;
-use ecr_push::progress::Style;
-use ecr_push::report::{self, Run, Told};
+use ecr_push::output::progress::Style;
+use ecr_push::output::report::{self, Run, Told};
 
 use super::files::{Claims, REPORT, clear};
 use super::pipeline::Watcher;

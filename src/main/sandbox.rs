@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use ecr_push::cli;
 use ecr_push::ecr::{Access, StandIn};
 use ecr_push::error::Result;
-use ecr_push::log::Entry;
 use ecr_push::oci::{EcrHost, Host, Target};
-use ecr_push::progress::Progress;
+use ecr_push::output::log::Entry;
+use ecr_push::output::progress::Progress;
+use ecr_push::output::report;
 use ecr_push::push::{self, Outcome, Request, TagFate};
-use ecr_push::report;
 use ecr_push::sandbox::{Options, Rules, Sandbox};
 
 /// Starts a sandbox for each registry of the request and turns the request to them, if that is wanted. The targets'

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use ecr_push::cli::{Output, Show};
 use ecr_push::error::{Error, Kind, Result};
-use ecr_push::log::{Entry, Format, harmless};
-use ecr_push::progress::{Ink, Mode, Style, Tell};
+use ecr_push::output::log::{Entry, Format, harmless};
+use ecr_push::output::progress::{Ink, Mode, Style, Tell};
+use ecr_push::output::report::{self, References};
 use ecr_push::push::Outcome;
-use ecr_push::report::{self, References};
 
 /// What stderr looks like. Bars are for terminals that can move their cursor, whoever asks for them.
 pub(super) fn style(show: Show, tell: Tell, format: Format) -> Style {

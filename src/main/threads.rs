@@ -8,9 +8,9 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use ecr_push::archive::Source;
 use ecr_push::error::{Code, Error, Kind, Result};
 use ecr_push::file::FileId;
-use ecr_push::image::Source;
 use ecr_push::push::Request;
 use tokio::runtime::{Builder, Runtime};
 

@@ -11,10 +11,10 @@ use tokio::sync::{Semaphore, mpsc};
 use super::destination::Destination;
 use super::outcome::label;
 use super::{Event, Events, Request};
+use crate::archive::{Config, Manifest};
+use crate::compress::{Course, Packed, Pool, pack};
 use crate::error::{Advice, Code, Error, Kind, Result};
-use crate::image::{Config, Manifest};
-use crate::layer::{Course, Packed, Pool, pack};
-use crate::plan::{Stored, Wanted};
+use crate::push::plan::{Stored, Wanted};
 use crate::registry::{self, Blob, CHUNK, Fed, Feed};
 use crate::reuse::{Cache, Known};
 
@@ -262,9 +262,9 @@ fn harmless(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Layer;
-    use crate::layer::{FileRange, Packing};
-    use crate::plan::{self, Compression};
+    use crate::archive::Layer;
+    use crate::compress::{FileRange, Packing};
+    use crate::push::plan::{self, Compression};
 
     /// Bytes whose reader is broken.
     struct Broken;

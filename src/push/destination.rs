@@ -16,12 +16,12 @@ use super::outcome::{LayerOutcome, TagFate, TagOutcome, TargetOutcome, label};
 use super::policies::Policies;
 use super::tags::{Found, Stay};
 use super::{Event, Events, Request, Reuse};
+use crate::archive::{Config, Image, Layer, Manifest};
+use crate::compress::{Meter, Packed, Packing, Piece, Recipe};
 use crate::ecr::{Ecr, EcrPublic, Mutability, Place};
 use crate::error::{Error, Kind, Result};
-use crate::image::{Config, Image, Layer, Manifest};
-use crate::layer::{Meter, Packed, Packing, Piece, Recipe};
 use crate::oci::{Digest, Host, OriginalManifest, Repository, Tag, Target};
-use crate::plan::{Action, Compression, Key, Stored, Wanted};
+use crate::push::plan::{Action, Compression, Key, Stored, Wanted};
 use crate::registry::{self, Blob, Client, Fed, RemoteManifest};
 use crate::reuse::Held;
 

@@ -1,10 +1,10 @@
 //! What may go wrong with an image that goes as its author wrote it: said before anything is sent, and not refused.
 
 use super::{Outcome, Request};
-use crate::image::{Content, Flaw, Image, Layer, Manifest};
-use crate::layer::{Packing, Recipe, size};
+use crate::archive::{Content, Flaw, Image, Layer, Manifest};
+use crate::compress::{Packing, Recipe, size};
 use crate::oci::{Digest, Host, MediaType, StrictField};
-use crate::plan;
+use crate::push::plan;
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
 /// (<https://github.com/moby/buildkit/issues/3067>).

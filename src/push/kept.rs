@@ -8,9 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
+use crate::archive::Room;
+use crate::compress::{FileRange, Packed, Piece, size, write_at};
 use crate::error::{Error, Result};
-use crate::image::Room;
-use crate::layer::{FileRange, Packed, Piece, size, write_at};
 use crate::registry::{Fed, Feed};
 
 /// A layer, as far as it has come.

@@ -3,10 +3,10 @@
 use super::delivery::Delivery;
 use super::destination::Destination;
 use super::{Event, Events};
+use crate::archive::{self, Became, Content, Image, Layer, Referrer};
 use crate::error::{Advice, Code, Result};
-use crate::image::{self, Became, Content, Image, Layer, Referrer};
 use crate::oci::OriginalManifest;
-use crate::plan::{self, Wanted};
+use crate::push::plan::{self, Wanted};
 
 /// Puts the config, the manifests and last the tags, where all layers arrived.
 ///
@@ -142,14 +142,14 @@ impl Composing<'_> {
                 let layers = manifest.layers.iter().map(layer).collect::<Result<Vec<_>>>()?;
                 match self.destination.held(manifest, &layers) {
                     Some(held) => held,
-                    None => image::manifest(manifest, &layers)?,
+                    None => archive::manifest(manifest, &layers)?,
                 }
             }
             Content::Index(index) => {
                 for child in &index.children {
                     self.child(&child.content)?;
                 }
-                image::index(index, &self.became)?
+                archive::index(index, &self.became)?
             }
         };
         self.became.extend(content.stated().map(|before| (before.digest, root.clone())));

@@ -16,6 +16,7 @@ mod manifests;
 mod mount;
 mod outcome;
 mod passing;
+pub mod plan;
 mod policies;
 mod promotion;
 mod read_back;
@@ -32,15 +33,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
+use crate::compress::{Course, Meter, Packing, Pool, Recipe};
 use crate::ecr::{Access, NewRepository};
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
-use crate::image::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
-use crate::layer::{Course, Meter, Packing, Pool, Recipe};
 use crate::oci::{Digest, Host, MountSource, Tag, TagPattern, Target};
-use crate::plan::{self, Action, Compression, Wanted};
 use crate::registry::{Keychain, Patience, Rate};
 use crate::reuse::Cache;
+use plan::{Action, Compression, Wanted};
 
 use connection::Registries;
 use delivery::Delivery;
@@ -390,7 +391,7 @@ async fn open(request: &Request, events: &Events, cancel: &CancellationToken, pa
             events(Event::Spooled(written));
             if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let archive = image::open(
+        let archive = archive::open(
             &request.archive,
             &Spool { folder: &request.temp_dir, watch: &watch, pass: pass.as_ref().map(|pass| pass as _) },
         )?;

@@ -10,10 +10,10 @@ use super::destination::{Blobs, Destination};
 use super::held::{configs, in_time, platforms, said};
 use super::outcome::label;
 use super::{Event, Events, Request, Reuse};
+use crate::archive::Image;
 use crate::error::{Error, Kind, Result};
-use crate::image::Image;
 use crate::oci::MountSource;
-use crate::plan::{self, Action, Wanted};
+use crate::push::plan::{self, Action, Wanted};
 use crate::registry::{Mount, Opened};
 use crate::reuse::{self, Held};
 

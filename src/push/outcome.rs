@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Request;
 use super::tags::Stay;
+use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind};
-use crate::image::{Archive, Image, Layer};
 use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
-use crate::plan::Wanted;
+use crate::push::plan::Wanted;
 
 /// What came of a push: of all of it, also if it failed half-way.
 #[derive(Clone, Debug)]

@@ -19,11 +19,11 @@ use super::destination::Destination;
 use super::kept::Kept;
 use super::outcome::label;
 use super::{Event, Events, Opened, Pass, Request};
+use crate::archive::{Choice, HashOf, Layer, Part, Passing};
+use crate::compress::{Packing, Pool, Recipe};
 use crate::error::{Error, Result};
-use crate::image::{Choice, HashOf, Layer, Part, Passing};
-use crate::layer::{Packing, Pool, Recipe};
 use crate::oci::DiffId;
-use crate::plan::{self, Wanted};
+use crate::push::plan::{self, Wanted};
 use crate::registry::Feed;
 use crate::reuse::Cache;
 

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use super::{Event, Request};
+use crate::archive::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
 use crate::error::{Code, Error, Result};
-use crate::image::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
 use crate::oci::Digest;
-use crate::plan::{self, Compression};
+use crate::push::plan::{self, Compression};
 
 /// Gives the image its referrers, if they are wanted, and tells what a person should know about those that stay behind
 /// or no longer fit.
@@ -48,7 +48,7 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
 /// Compares what will be tagged with what was expected.
 fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compression) -> Result<()> {
     let is_packed = plan::is_packed(&image.content, compression);
-    let put = if is_packed { None } else { image::as_it_lies(&image.content)? };
+    let put = if is_packed { None } else { archive::as_it_lies(&image.content)? };
     let error = match put {
         Some(put) if put.digest == expected => return Ok(()),
         Some(put) if is_repaired(&image.content) => {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::outcome::label;
 use super::{Request, Reuse};
-use crate::layer::{Packing, Recipe, size};
+use crate::compress::{Packing, Recipe, size};
 use crate::oci::Digest;
-use crate::plan::{Action, Candidate, Wanted, Why};
+use crate::push::plan::{Action, Candidate, Wanted, Why};
 use crate::registry::{self, Journal};
 use crate::reuse::Cache;
 
@@ -130,10 +130,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::image::Layer;
-    use crate::layer::FileRange;
+    use crate::archive::Layer;
+    use crate::compress::FileRange;
     use crate::oci::DiffId;
-    use crate::plan::{self, Compression, Stored};
+    use crate::push::plan::{self, Compression, Stored};
 
     fn wanted(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> Wanted {
         let layer = Layer {

@@ -7,11 +7,11 @@ use super::destination::Destination;
 use super::held::{in_time, said};
 use super::manifests::compose;
 use super::{Event, Events, Request, Reuse};
+use crate::archive::{Content, Image};
 use crate::ecr::{Existence, Mutability, Place};
 use crate::error::{Code, Error, Kind, Result};
-use crate::image::{Content, Image};
 use crate::oci::{Digest, Tag};
-use crate::plan::{self, Key, Stored, Wanted};
+use crate::push::plan::{self, Key, Stored, Wanted};
 use crate::registry::{Lookup, RemoteManifest};
 use crate::reuse;
 

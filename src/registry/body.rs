@@ -13,8 +13,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::rate::Rate;
 use super::window::{Chunk, Fed, Feed};
+use crate::compress::{Meter, Packed, Piece};
 use crate::error::{Error, Result};
-use crate::layer::{Meter, Packed, Piece};
 
 /// The most bytes that are handed over at once, so that a slow connection is seen to move.
 const FRAME: usize = 64 << 10;

@@ -14,7 +14,7 @@ use super::session::{Session, chunk_size};
 use super::upload::{Blob, Broken, Tries};
 use super::window::{Chunk, Window};
 use super::wire::Client;
-use crate::layer::size;
+use crate::compress::size;
 
 /// What a registry says about how far a session got.
 pub(super) enum Received {

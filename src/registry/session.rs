@@ -19,8 +19,8 @@ use super::upload::{Blob, Broken, Tries};
 use super::ways::{Chunks, Finder};
 use super::window::{Chunk, Window};
 use super::wire::Client;
+use crate::compress::Packed;
 use crate::error::{Error, Kind, Result};
-use crate::layer::Packed;
 
 /// How often a session is continued at the old place without the registry having said that it may be. More than once,
 /// since that try can break like any other, on another connection of the pool for one.
@@ -217,10 +217,10 @@ impl<'a> Session<'a> {
         let size = ways.chunk(self.blob.meter.total());
         window.set_chunk(size, ways.kept(size));
         let (what, name) = (&self.blob.what, self.client.name());
-        let refused = crate::layer::size(chunk.len);
+        let refused = crate::compress::size(chunk.len);
         self.client.reason(format!(
             "{what}: {refused} in one request is too large for {name}; sending chunks of {}",
-            crate::layer::size(size)
+            crate::compress::size(size)
         ));
         true
     }

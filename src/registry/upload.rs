@@ -16,8 +16,8 @@ use super::opening::Opened;
 use super::window::{Feed, Window};
 use super::wire::Client;
 use super::{resume, session};
+use crate::compress::{Meter, Packed};
 use crate::error::{Code, Error, Result};
-use crate::layer::{Meter, Packed};
 
 /// The progress that is worth a retry. A registry that advances by a byte each time would be tried for ever.
 const PROGRESS: u64 = 64 << 10;
@@ -93,7 +93,7 @@ pub fn fits(client: &Client, what: &str, size: u64) -> Result<()> {
     if size <= largest {
         return Ok(());
     }
-    let (size, largest) = (crate::layer::size(size), crate::layer::size(largest));
+    let (size, largest) = (crate::compress::size(size), crate::compress::size(largest));
     Err(Error::input(format!("{what} has {size}, and {} takes {largest} at most", client.name()))
         .code(Code::ArchiveUnsupported)
         .hint("Make the image of more and smaller layers."))

@@ -14,7 +14,7 @@ use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::quirks::{OTHER, Parts, Quirks, Sizes};
-use crate::layer::size;
+use crate::compress::size;
 
 /// Bytes to a chunk where four layers or more are under way at once. With fewer, a chunk can be larger.
 pub const CHUNK: u64 = 5 << 20;

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::body::{Ended, StreamBody, Watch};
 use super::ways::CHUNK;
+use crate::compress::{Meter, Packed, Piece};
 use crate::error::{Error, Result};
-use crate::layer::{Meter, Packed, Piece};
 
 /// Where a blob's bytes come from.
 pub type Feed = mpsc::Receiver<Fed>;

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compress::{Packing, Recipe};
 use crate::file;
-use crate::layer::{Packing, Recipe};
 use crate::oci::{DiffId, Digest};
 
 /// From this size on the file is cut to its newer half when it is opened: some 4,000 layers.

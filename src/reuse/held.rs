@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
+use crate::compress::Packing;
 use crate::error::Result;
-use crate::layer::Packing;
 use crate::oci::{Descriptor, DiffId, Digest, Document, ImageConfig, Platform};
 use crate::registry::{Client, RemoteManifest};
 

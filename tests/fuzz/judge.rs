@@ -6,12 +6,12 @@ use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::error::{Error, Kind};
-use ecr_push::image::{
+use ecr_push::archive::{
     self, Archive, Became, Child, Choice, Content, Image, Layer, Manifest, Part, Platforms, Role, Source, Spool,
     StoredLayer,
 };
-use ecr_push::layer::{FileRange, Packing, Pool, Recipe, pack};
+use ecr_push::compress::{FileRange, Packing, Pool, Recipe, pack};
+use ecr_push::error::{Error, Kind};
 use ecr_push::oci::{Digest, OriginalManifest, Platform};
 use serde_json::Value;
 
@@ -130,7 +130,7 @@ impl Judge {
 
     fn open(&self, path: &Path) -> ecr_push::error::Result<Archive> {
         let watch = |written| if written > UNPACKED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        image::open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, pass: None })
+        archive::open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, pass: None })
     }
 
     /// Every image can be chosen, by the option that the advice names.
@@ -211,7 +211,7 @@ impl Judge {
                     let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
                     before.zip(after.iter().cloned()).collect()
                 };
-                let whole = image::index(index, &became(&children)).map_err(|error| error.to_string())?;
+                let whole = archive::index(index, &became(&children)).map_err(|error| error.to_string())?;
                 let mut others = children.clone();
                 // An index may list a child twice, which then changes twice.
                 let distinct: HashSet<_> = children.iter().map(|child| child.digest).collect();
@@ -220,7 +220,7 @@ impl Judge {
                 {
                     *first = OriginalManifest { digest: index.stated.digest, ..first.clone() };
                 }
-                match image::index(index, &became(&others)) {
+                match archive::index(index, &became(&others)) {
                     Ok(changed) => {
                         let listed = descriptors(&changed, "manifests")?;
                         let put = others.iter().map(|child| (child.digest.to_string(), child.bytes.len() as u64));
@@ -295,7 +295,7 @@ impl Judge {
             kept.push((layer.digest.unwrap_or(as_is.0), as_is.1, as_is.2));
             packed.push(as_gzip.unwrap_or(as_is));
         }
-        match image::manifest(manifest, &packed) {
+        match archive::manifest(manifest, &packed) {
             Ok(made) => {
                 checked(&made)?;
                 let put = packed.iter().map(|(digest, size, _)| (digest.to_string(), *size));
@@ -303,7 +303,7 @@ impl Judge {
             }
             Err(error) => refused(&error, &[Kind::Input])?,
         }
-        image::manifest(manifest, &kept).map_err(|error| error.to_string())
+        archive::manifest(manifest, &kept).map_err(|error| error.to_string())
     }
 
     /// Reads a layer as it lies, and packed if it is plain.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ecr_push::report::ci::{SYSTEMS, System};
+use ecr_push::output::report::ci::{SYSTEMS, System};
 use ecr_push::sandbox::{Absent, Rules};
 
 use super::bench::{Bench, finish, testdata};
@@ -79,8 +79,8 @@ fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
 #[test]
 fn the_tables_of_reports_name_every_field() {
     for (title, schema) in [
-        ("### What comes out", include_str!("../../src/report/report.schema.json")),
-        ("### What is inside", include_str!("../../src/report/inspect.schema.json")),
+        ("### What comes out", include_str!("../../src/output/report/report.schema.json")),
+        ("### What is inside", include_str!("../../src/output/report/inspect.schema.json")),
     ] {
         let mut found = BTreeSet::new();
         fields(&serde_json::from_str(schema).unwrap(), &mut found);

@@ -6,10 +6,10 @@ use super::super::delivery::{missing, streamed_otherwise};
 use super::super::outcome::label;
 use super::super::{Event, Events, IfExists, Planned, Request, reasons};
 use super::{Blobs, Destination, LayerState, QUESTIONS_AT_ONCE, State};
+use crate::archive::{Image, Manifest};
 use crate::error::Result;
-use crate::image::{Image, Manifest};
 use crate::oci::Digest;
-use crate::plan::{self, Action, Key, Wanted};
+use crate::push::plan::{self, Action, Key, Wanted};
 use crate::registry::{self, Client, Presence};
 
 impl Destination {

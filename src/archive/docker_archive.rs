@@ -1,0 +1,203 @@
+//! `docker save` archives: whatever has a `manifest.json`.
+//!
+//! Written by Docker of all ages, podman and buildah (`docker-archive:`), kaniko, crane, BuildKit, containerd, Bazel,
+//! Nix. `manifest.json` gives the list of images. Newer writers put an `index.json` beside it, which leads to the
+//! manifest that the image had where it came from: that one is pushed where its blobs are here.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::choice::canonical;
+use super::document::{Documents, MAX_LIST, SavedImage, image_config, into_oci, parse};
+use super::entries::{Entries, is_hex_digest};
+use super::model::{Author, Content, Foreign, Image, Layer, Manifest};
+use super::naming::Naming;
+use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, codec, lacks, miscount};
+use super::{Contents, MANIFEST_JSON, Unusable, shown};
+use crate::compress::{Codec, FileRange, Packing};
+use crate::error::{Code, Error, Result};
+use crate::oci::{DiffId, Digest};
+
+/// Reads all images of the archive.
+pub(super) fn read(entries: &Entries) -> Result<Contents> {
+    let mut documents = Documents::new(entries);
+    let Some((list, _)) = documents.find(MANIFEST_JSON, MAX_LIST)? else {
+        return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
+    };
+    let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
+    // Each is compared with all that index.json names.
+    if list.len() > MAX_DESCRIPTORS {
+        return Err(Error::input(format!("manifest.json of the archive lists more than {MAX_DESCRIPTORS} images"))
+            .code(Code::ArchiveUnsupported)
+            .hint("Save fewer of them at once."));
+    }
+    let layout = Layout::new(&mut documents, Naming::Oci, Author::DockerSave);
+    let (mut roots, belongings) = layout.read()?.map(|(roots, belongings, _)| (roots, belongings)).unwrap_or_default();
+    // Which image a broken manifest belongs to is unknown, so all are suspect.
+    if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
+        return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);
+    }
+
+    let mut contents = Contents::default();
+    let mut used = vec![false; roots.len()];
+    let mut named: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, root) in roots.iter().enumerate() {
+        root.names.iter().for_each(|name| named.entry(canonical(name)).or_default().push(at));
+    }
+    // Each with whether an image of that name is good.
+    let mut saved_names: HashMap<String, bool> = HashMap::new();
+    for saved in list {
+        let names = saved.repo_tags.clone().unwrap_or_default();
+        let tags: Vec<String> = names.iter().map(|name| canonical(name)).collect();
+        let same_name: HashSet<usize> = tags.iter().filter_map(|tag| named.get(tag)).flatten().copied().collect();
+        let image = image(&mut documents, &saved, &roots, &same_name);
+        tags.into_iter().for_each(|tag| *saved_names.entry(tag).or_default() |= image.is_ok());
+        match image {
+            Ok((content, root)) => {
+                if let Some(root) = root {
+                    used[root] = true;
+                }
+                contents.add(Image::new(names, content));
+            }
+            Err(error) => contents.unusable.push(Unusable { names, id: named_hex(&saved.config), error }),
+        }
+    }
+    // containerd lists in manifest.json only what old Dockers could load.
+    for (root, used) in roots.into_iter().zip(used) {
+        contents.is_partial |= root.is_partial();
+        if used {
+            continue;
+        }
+        if let Some(manifest) = root.manifests().into_iter().find(|manifest| manifest.contradicts_config()) {
+            let config = manifest.config.digest.short();
+            contents.note(format!(
+                "index.json lists the layers of {config} in another order than its config does; the order of manifest.json \
+                 and the config is pushed"
+            ));
+        }
+        match root.names.iter().find_map(|name| Some((name, *saved_names.get(&canonical(name))?))) {
+            None if root.read.is_ok() || !root.names.is_empty() => root.add_to(&mut contents),
+            Some((name, true)) if root.read.is_err() => {
+                let name = shown(name);
+                contents.note(format!(
+                    "what index.json names for {name} is not all in the archive, so its manifest is made anew"
+                ));
+            }
+            _ => {}
+        }
+    }
+    contents.belong(belongings);
+    Ok(contents)
+}
+
+/// Reads one image, and tells which of the roots it came from; some of them have a name of it.
+fn image(
+    documents: &mut Documents<'_>,
+    saved: &SavedImage,
+    roots: &[Root],
+    same_name: &HashSet<usize>,
+) -> Result<(Content, Option<usize>)> {
+    let name = shown(saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config));
+    let paths = saved.layers.as_deref().unwrap_or_default();
+    let missing = |path: &str, role, more| lacks(path, "its manifest.json", &format!("{role} of {name}"), more);
+    let files = paths.iter().map(|path| documents.entries().find(path)).collect::<Result<Vec<_>>>()?;
+    let Some((bytes, digest)) = documents.find(&saved.config, MAX_LIST)? else {
+        // A missing layer tells more than a missing config.
+        let absent: Vec<_> = paths.iter().zip(&files).filter(|(_, file)| file.is_none()).collect();
+        return Err(match absent.first() {
+            Some((path, _)) => missing(path, "a layer", absent.len()),
+            None => missing(&saved.config, "the config", 0),
+        });
+    };
+    if named_hex(&saved.config).is_some_and(|named| named != digest) {
+        return Err(Error::input(format!("the config {} has the digest {digest}", shown(&saved.config)))
+            .code(Code::ArchiveDamaged)
+            .hint("Its name is its digest, so it was changed or damaged. Save the image again."));
+    }
+    let (config, diff_ids) = image_config(bytes, digest, &saved.config)?;
+    let diff_ids = diff_ids.unwrap_or_default();
+    if paths.len() != diff_ids.len() {
+        return Err(miscount(&format!("manifest.json for {name}"), paths.len(), &saved.config, diff_ids.len()));
+    }
+    if let Some((root, manifest)) = stated(paths, digest, roots, same_name) {
+        let content = roots[root].read.as_ref().ok().cloned();
+        return Ok((content.unwrap_or_else(|| Content::Manifest(Box::new(manifest.clone()))), Some(root)));
+    }
+    let (mut layers, mut foreign, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, ((path, file), diff_id)) in paths.iter().zip(files).zip(diff_ids).enumerate() {
+        let layer = file.map(|bytes| layer(bytes, path, diff_id)).transpose()?;
+        let source = saved.layer_sources.as_ref().and_then(|sources| sources.get(&diff_id));
+        match (source.filter(|source| source.is_non_distributable()), layer) {
+            (Some(source), layer) => foreign.push(Foreign { at, descriptor: into_oci(source.clone()), layer }),
+            (None, Some(layer)) => layers.push(layer),
+            (None, None) => absent.push(path),
+        }
+    }
+    if let Some(path) = absent.first() {
+        return Err(missing(path, "a layer", absent.len() - 1));
+    }
+    let manifest = Manifest { stated: None, repaired: None, config, layers, foreign, author: Author::DockerSave };
+    Ok((Content::Manifest(Box::new(manifest)), None))
+}
+
+/// A layer of which nothing but its diff_id is stated.
+fn layer(bytes: FileRange, path: &str, diff_id: DiffId) -> Result<Layer> {
+    let packing = match codec(&bytes, path)? {
+        Some(Codec::Gzip) => Packing::Gzip,
+        Some(Codec::Zstd) => Packing::Zstd,
+        None => Packing::Plain,
+        Some(codec @ (Codec::Bzip2 | Codec::Xz)) => return Err(unsupported(path, codec)),
+    };
+    let named_digest = if packing == Packing::Plain { None } else { named_hex(path) };
+    Ok(Layer {
+        diff_id: Some(diff_id),
+        bytes,
+        packing,
+        digest: None,
+        named_digest,
+        origins: Arc::default(),
+        media_type: None,
+        name: shown(path),
+    })
+}
+
+/// A layer that no client could decompress: manifests have media types for uncompressed, gzip and zstd layers only.
+fn unsupported(path: &str, codec: Codec) -> Error {
+    let what = format!("layer {} of the archive is compressed with {}", shown(path), codec.name());
+    Error::input(what)
+        .code(Code::ArchiveUnsupported)
+        .because("layers of an image are uncompressed or compressed with gzip or zstd")
+        .hint("Write the archive with uncompressed layers, as docker save does; they are compressed while they upload.")
+}
+
+/// The manifest that index.json leads to and that has this config, in the order of layers that the config has. Where several have it (the same image once packed
+/// and once plain), names decide, then equal layers, then whether all of its index is here.
+fn stated<'r>(
+    paths: &[String],
+    config: Digest,
+    roots: &'r [Root],
+    same_name: &HashSet<usize>,
+) -> Option<(usize, &'r Manifest)> {
+    let score = |at: usize, root: &Root, manifest: &Manifest| {
+        let layers = manifest.layers.iter().map(|layer| &layer.name).eq(paths);
+        (same_name.contains(&at), layers, root.read.is_ok())
+    };
+    let mut best = None;
+    for (at, root) in roots.iter().enumerate() {
+        let is_its = |manifest: &&Manifest| manifest.config.digest == config && !manifest.contradicts_config();
+        for manifest in root.manifests().into_iter().filter(is_its) {
+            let score = score(at, root, manifest);
+            if best.as_ref().is_none_or(|(other, _)| score > *other) {
+                best = Some((score, (at, manifest)));
+            }
+        }
+    }
+    best.map(|(_, found)| found)
+}
+
+/// The digest that a file's name claims: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`, `HEX.tar.gz`.
+fn named_hex(name: &str) -> Option<Digest> {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let stem = file.strip_prefix("sha256:").unwrap_or(file).split('.').next().unwrap_or_default();
+    if is_hex_digest(stem) { format!("sha256:{stem}").parse().ok() } else { None }
+}

@@ -1,0 +1,165 @@
+//! The JSON documents of an archive: how much of them is read, and what we look at in them.
+//!
+//! Manifests, indexes and configs are parsed by [`crate::oci`]; here are the files that only archives have.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oci_client::manifest::OciDescriptor;
+use serde::Deserialize;
+
+use super::entries::Entries;
+use super::model::{Config, Origin, Role};
+use super::shown;
+use crate::error::{Code, Error, Result};
+use crate::oci::{Descriptor, DiffId, Digest, Document, Host, ImageConfig};
+
+/// The limit for manifests and nested indexes: what registries take. ECR has it in its API (`imageManifest`, PutImage), and
+/// the specification asks for no more
+/// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>).
+pub(super) const MAX_MANIFEST: u64 = 4 << 20;
+/// The limit for configs, index.json and manifest.json.
+pub(super) const MAX_LIST: u64 = 8 << 20;
+/// What all documents of an archive may take together; thousands of images fit.
+pub(super) const MAX_TOTAL: u64 = 64 << 20;
+/// The origins that a descriptor may name; one is common.
+const MAX_ORIGINS: usize = 8;
+/// How containerd says which repositories of a host content came from: their names, with commas between them.
+const ORIGIN: &str = "containerd.io/distribution.source.";
+
+/// What to do about a manifest that is too long.
+pub(super) const TOO_LARGE: &str =
+    "Registries take manifests of 4 MiB at most: make an image of fewer layers, or an index of fewer images.";
+
+/// The annotation by which an attestation names the manifest that it is about.
+pub(super) const ATTESTED: &str = "vnd.docker.reference.digest";
+
+/// Reads documents.
+#[derive(Debug)]
+pub(super) struct Documents<'a> {
+    entries: &'a Entries,
+    left: u64,
+}
+
+impl<'a> Documents<'a> {
+    /// Nothing read yet.
+    pub(super) fn new(entries: &'a Entries) -> Self {
+        Self { entries, left: MAX_TOTAL }
+    }
+
+    /// The archive's files.
+    pub(super) fn entries(&self) -> &'a Entries {
+        self.entries
+    }
+
+    /// The document's bytes and their digest, or `None` if the archive lacks it.
+    ///
+    /// A document that is read again counts again: indexes that name each other's children many times over would
+    /// otherwise cost any amount of time and memory.
+    pub(super) fn find(&mut self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
+        let Some(range) = self.entries.find(name)? else { return Ok(None) };
+        if range.len() > limit {
+            let (name, len) = (shown(name), range.len());
+            return Err(Error::input(format!(
+                "{name} of the archive is {len} bytes long, and at most {limit} are read"
+            ))
+            .code(Code::ArchiveUnsupported)
+            .hint(if limit == MAX_MANIFEST {
+                TOO_LARGE
+            } else {
+                "No writer's is that long: save the image again."
+            }));
+        }
+        if range.len() > self.left {
+            return Err(Error::input(format!(
+                "the manifests and configs of the archive take more than {MAX_TOTAL} bytes"
+            ))
+            .code(Code::ArchiveUnsupported));
+        }
+        let bytes = range.read_all(limit).map_err(|error| {
+            Error::input(format!("cannot read {} of the archive", shown(name)))
+                .code(Code::ArchiveUnreadable)
+                .because(error)
+        })?;
+        self.left -= bytes.len() as u64;
+        let digest = Digest::of(&bytes);
+        Ok(Some((Bytes::from(bytes), digest)))
+    }
+}
+
+/// Reads a view out of a document.
+pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8], name: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| malformed(name, &error))
+}
+
+/// Reads a manifest or an index.
+pub(super) fn document(bytes: &[u8], name: &str) -> Result<Document> {
+    Document::parse(bytes).map_err(|error| malformed(name, &error))
+}
+
+fn malformed(name: &str, error: &serde_json::Error) -> Error {
+    Error::input(format!("{} of the archive is malformed", shown(name)))
+        // Its text may quote the document.
+        .because(shown(&error.to_string()))
+        .hint("The archive is damaged: write it again.")
+}
+
+/// What an index lists a descriptor for, as far as the index states it.
+pub(super) fn role(descriptor: &Descriptor) -> Role {
+    let is_attestation = descriptor.annotation("vnd.docker.reference.type") == Some("attestation-manifest");
+    if is_attestation || descriptor.is_of_unknown_platform() {
+        return Role::Attestation(descriptor.annotation(ATTESTED).and_then(|digest| digest.parse().ok()));
+    }
+    Role::Image(descriptor.platform())
+}
+
+/// Returns where a blob came from: as the annotations of its descriptor state, else as whatever names it (containerd,
+/// `core/remotes/handlers.go`, annotateDistributionSourceHandler). Names that cannot be are skipped.
+pub(super) fn origins(descriptor: &Descriptor, inherited: &Arc<[Origin]>) -> Arc<[Origin]> {
+    let hosts = descriptor.annotations.iter();
+    let hosts = hosts.filter_map(|(key, names)| Some((key.strip_prefix(ORIGIN)?.parse::<Host>().ok()?, names)));
+    let origins = hosts.flat_map(|(host, names)| {
+        let names = names.split(',').filter_map(|name| name.parse().ok());
+        names.map(move |repository| Origin { host: host.clone(), repository })
+    });
+    let origins: Vec<Origin> = origins.take(MAX_ORIGINS).collect();
+    if origins.is_empty() { Arc::clone(inherited) } else { origins.into() }
+}
+
+/// Returns the descriptor as it is written into a manifest.
+pub(super) fn into_oci(descriptor: Descriptor) -> OciDescriptor {
+    let Descriptor { media_type, digest, size, urls, annotations, .. } = descriptor;
+    // No file is larger than an i64.
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    let digest = digest.to_string();
+    let urls = Some(urls).filter(|urls| !urls.is_empty());
+    let annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
+    OciDescriptor { media_type, digest, size, urls, annotations, ..OciDescriptor::default() }
+}
+
+/// One image in `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct SavedImage {
+    pub(super) config: String,
+    pub(super) repo_tags: Option<Vec<String>>,
+    pub(super) layers: Option<Vec<String>>,
+    /// The descriptors of foreign layers
+    /// (<https://github.com/moby/moby/blob/v24.0.7/image/tarexport/save.go>).
+    pub(super) layer_sources: Option<HashMap<DiffId, Descriptor>>,
+}
+
+/// The file `oci-layout`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LayoutMarker {
+    pub(super) image_layout_version: String,
+}
+
+/// Reads an image config: what the model keeps of it, and its diff_ids if it has a `rootfs`.
+pub(super) fn image_config(bytes: Bytes, digest: Digest, name: &str) -> Result<(Config, Option<Vec<DiffId>>)> {
+    let config = ImageConfig::parse(&bytes).map_err(|error| malformed(name, &error))?;
+    let (platform, diff_ids) = (config.platform(), config.diff_ids().map(<[_]>::to_vec));
+    Ok((Config { bytes, digest, media_type: None, platform }, diff_ids))
+}

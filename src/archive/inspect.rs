@@ -1,0 +1,219 @@
+//! What is in an archive, and whether it is what the archive says. Nobody is asked.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::archive::{Archive, Image, Layer};
+use crate::compress::{FileRange, Packed, Pool, Recipe, pack, size};
+use crate::error::{Error, Result};
+
+/// Each holds half a MiB, and one that unpacks zstd a window besides.
+const MOST_THREADS: usize = 6;
+
+/// An archive, looked at.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What it lists, or the one image that was chosen.
+    pub archive: Archive,
+    /// How many images it lists, chosen or not.
+    pub all: usize,
+    /// What its layers are, if they were read.
+    pub verified: Option<Verified>,
+}
+
+/// What the layers of an archive turned out to be.
+#[derive(Debug)]
+pub struct Verified {
+    blobs: HashMap<FileRange, Result<Packed>>,
+}
+
+/// How far reading the layers has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Progress {
+    /// The bytes that are read.
+    pub read: u64,
+    /// All bytes that there are to read.
+    pub total: u64,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = u128::from(self.read) * 100 / u128::from(self.total.max(1));
+        write!(f, "{percent:>3} % of {} read and hashed", size(self.total))
+    }
+}
+
+impl Inspection {
+    /// Everything that is wrong, each thing once: that no image can be pushed, and, if the layers were read, all that is
+    /// not as the archive says.
+    pub fn faults(&self) -> Vec<Error> {
+        let Some(verified) = &self.verified else { return self.archive.has_image().err().into_iter().collect() };
+        let unusable = self.archive.unusable.iter().map(|unusable| unusable.error.clone());
+        let none = self.archive.has_image().err();
+        let lies = layers(&self.archive).filter_map(|layer| verified.layer(layer).err());
+        let mut said = HashSet::new();
+        unusable.chain(none).chain(lies).filter(|fault| said.insert(fault.to_string())).collect()
+    }
+}
+
+impl Verified {
+    /// What a layer of the archive turned out to be.
+    ///
+    /// # Errors
+    /// Of [`Kind::Input`](crate::error::Kind::Input), if it cannot be read, or is not what the archive says.
+    pub fn layer(&self, layer: &Layer) -> Result<Packed> {
+        let packed = self.blobs.get(&layer.bytes).cloned();
+        let packed = packed.unwrap_or_else(|| Err(Error::input(format!("layer {} was not read", layer.name))))?;
+        layer.check(as_it_lies(layer), &packed)?;
+        Ok(packed)
+    }
+
+    /// What the bytes of a layer are, whatever the archive says of them; nothing if they cannot be read.
+    pub fn found(&self, layer: &Layer) -> Option<Packed> {
+        self.blobs.get(&layer.bytes)?.as_ref().ok().copied()
+    }
+
+    /// How many different layers were read, and how many bytes those have.
+    pub fn read(&self) -> (usize, u64) {
+        (self.blobs.len(), self.blobs.keys().map(FileRange::len).sum())
+    }
+
+    /// How many of them are not what the archive says.
+    pub fn wrong(&self, archive: &Archive) -> usize {
+        let wrong = layers(archive).filter(|layer| self.layer(layer).is_err());
+        wrong.map(|layer| &layer.bytes).collect::<HashSet<_>>().len()
+    }
+}
+
+/// Reads every layer of an archive and hashes it, and what it unpacks to: several at once, each that lies in one place once.
+///
+/// `watch` is told now and then how far that is, from several threads. What is wrong with layers is in the result.
+pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified {
+    // Of layers that lie in the same place one may be an artifact's, which has no diff_id.
+    let mut distinct: HashMap<&FileRange, &Layer> = HashMap::new();
+    for layer in layers(archive) {
+        let known = distinct.entry(&layer.bytes).or_insert(layer);
+        if known.diff_id.is_none() {
+            *known = layer;
+        }
+    }
+    let total = distinct.keys().map(|bytes| bytes.len()).sum();
+    let mut queue: Vec<&Layer> = distinct.into_values().collect();
+    // The largest first, so that none is left alone at the end.
+    queue.sort_by_key(|layer| (std::cmp::Reverse(layer.bytes.len()), layer.bytes.start()));
+
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(queue.len());
+    // Nothing is packed: what is used of it is its stock of buffers.
+    let pool = Pool::start(0);
+    let (next, read) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let blobs = Mutex::new(HashMap::new());
+    let work = || {
+        while let Some(layer) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut position = 0;
+            let packed = pack(layer.bytes.reader(), layer.bytes.len(), as_it_lies(layer), &pool, |piece| {
+                let more = piece.position - position;
+                position = piece.position;
+                watch(Progress { read: read.fetch_add(more, Ordering::Relaxed) + more, total });
+                ControlFlow::Continue(())
+            });
+            let packed = packed.map_err(|error| layer.unreadable(error));
+            blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.bytes.clone(), packed);
+        }
+    };
+    thread::scope(|scope| {
+        for n in 1..threads {
+            // Without it there is one thread less.
+            let _fewer = thread::Builder::new().name(format!("verify-{n}")).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    Verified { blobs: blobs.into_inner().unwrap_or_else(PoisonError::into_inner) }
+}
+
+/// The layers of all images and of their referrers that the archive contains, as often as they are listed.
+fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
+    let referrers = archive.referrers_of_all().into_iter().filter_map(|(_, referrer)| referrer.ok());
+    let referrers = referrers.flat_map(|referrer| referrer.content.manifests());
+    let layers =
+        archive.images.iter().flat_map(Image::manifests).chain(referrers).flat_map(|manifest| &manifest.layers);
+    layers.filter(|layer| !layer.bytes.is_missing())
+}
+
+/// How a layer is read: as it lies, and unpacked on the side where there is a diff_id to compare.
+fn as_it_lies(layer: &Layer) -> Recipe {
+    Recipe::Keep { packing: layer.packing, unpack: layer.diff_id.is_some() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::path::Path;
+
+    use super::*;
+    use crate::archive::{self, Source, Spool};
+
+    fn archive(name: &str) -> Archive {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+        let spool = Spool { folder: Path::new("/nowhere"), watch: &|_| ControlFlow::Continue(()), pass: None };
+        archive::list(&Source::Path(path), &spool).unwrap()
+    }
+
+    #[test]
+    fn what_several_images_have_in_common_is_read_once_and_all_of_it_is_told() {
+        for name in ["docker-20.10-save-many.tar", "skopeo-oci-layout-multiarch"] {
+            let archive = archive(name);
+            let told = Mutex::new(Vec::new());
+            let verified = verify(&archive, &|progress| told.lock().unwrap().push(progress));
+            let (blobs, bytes) = verified.read();
+            assert_eq!((layers(&archive).count(), blobs), (4, 3), "{name}");
+            let told = told.into_inner().unwrap();
+            assert!(told.iter().all(|progress| progress.total == bytes), "{name}: {told:?}");
+            assert_eq!(told.iter().map(|progress| progress.read).max(), Some(bytes), "{name}");
+            assert_eq!(verified.wrong(&archive), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn how_far_it_is_reads_well_at_the_borders() {
+        let text = |read, total| Progress { read, total }.to_string();
+        assert_eq!(text(0, 0), "  0 % of 0 B read and hashed");
+        assert_eq!(text(1 << 19, 1 << 20), " 50 % of 1.0 MiB read and hashed");
+        assert_eq!(text(u64::MAX, u64::MAX), "100 % of 16777216.0 TiB read and hashed");
+    }
+
+    #[test]
+    fn a_layer_that_an_image_and_an_artifact_share_is_unpacked_for_the_image() {
+        let mut archive = archive("podman-oci-archive.tar");
+        let mut artifact = archive.images[0].clone();
+        if let archive::Content::Manifest(manifest) = &mut artifact.content {
+            manifest.layers.iter_mut().for_each(|layer| layer.diff_id = None);
+        }
+        for at in [0, 2] {
+            archive.images.insert(at, artifact.clone());
+            let verified = verify(&archive, &|_| ());
+            assert_eq!(verified.read().0, 3);
+            let found = layers(&archive).filter_map(|layer| verified.found(layer)?.diff_id);
+            assert_eq!(found.count(), layers(&archive).count(), "all share what was found");
+        }
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_a_fault_of_each_of_its_layers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.tar");
+        std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/docker-20.10-save.tar"), &path).unwrap();
+        let archive = {
+            let spool = Spool { folder: folder.path(), watch: &|_| ControlFlow::Continue(()), pass: None };
+            archive::list(&Source::Path(path.clone()), &spool).unwrap()
+        };
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        let verified = Some(verify(&archive, &|_| ()));
+        let faults = Inspection { archive, all: 1, verified }.faults();
+        assert_eq!(faults.len(), 3);
+        assert!(faults.iter().all(|fault| fault.to_string().starts_with("cannot read layer ")), "{faults:?}");
+    }
+}

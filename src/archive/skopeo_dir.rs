@@ -1,0 +1,41 @@
+//! What skopeo, podman and buildah write with `dir:`: a folder (or a tar of one) with `manifest.json`, which is the
+//! manifest or the index itself, the blobs by the bare digits of their digests, and the manifests below an index as
+//! `HEX.manifest.json`
+//! (<https://github.com/containers/image/blob/main/directory/directory_transport.go>).
+//!
+//! It has no names. `version` and `signature-N` beside it are left alone.
+
+use super::document::{Documents, MAX_MANIFEST, document};
+use super::entries::Entries;
+use super::model::Author;
+use super::naming::Naming;
+use super::oci_layout::Layout;
+use super::{Contents, MANIFEST_JSON};
+use crate::compress::FileRange;
+use crate::error::{Code, Error, Result};
+use crate::oci::Descriptor;
+
+/// Whether `manifest.json` is a manifest, and not the list of images that `docker save` writes under that name.
+pub(super) fn is_manifest(manifest_json: &FileRange) -> Result<bool> {
+    let mut start = [0; 64];
+    let read = manifest_json.read_at(0, &mut start);
+    let read = read.map_err(|error| {
+        Error::input("cannot read manifest.json of the archive").code(Code::ArchiveUnreadable).because(error)
+    })?;
+    Ok(start[..read].trim_ascii_start().starts_with(b"{"))
+}
+
+/// Reads the folder's one image.
+pub(super) fn read(entries: &Entries) -> Result<Contents> {
+    let mut documents = Documents::new(entries);
+    let Some((bytes, digest)) = documents.find(MANIFEST_JSON, MAX_MANIFEST)? else {
+        return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
+    };
+    let listing = document(&bytes, MANIFEST_JSON)?;
+    let descriptor = Descriptor::new(listing.own_media_type(), digest, bytes.len() as u64);
+    let mut contents = Contents::default();
+    Layout::new(&mut documents, Naming::Skopeo { root: digest }, Author::Layout)
+        .root(Vec::new(), descriptor, "the folder")
+        .add_to(&mut contents);
+    Ok(contents)
+}

@@ -1,0 +1,264 @@
+//! Sparse entries of a tar: GNU tar's own (type `S`) and those that PAX records describe, in versions 0.0, 0.1 and 1.0
+//! (<https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html>). bsdtar writes the last without being
+//! asked.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::shown;
+use crate::compress::{FileRange, SparseMap};
+use crate::error::{Code, Error};
+
+/// The largest layer that Amazon ECR takes. What claims to be larger is never read.
+const MAX_LEN: u64 = 52_000 << 20;
+/// How many parts all sparse files of an archive may have together.
+const MAX_PARTS: u64 = 1 << 18;
+
+/// What one block of old maps holds.
+const PARTS_IN_BLOCK: u64 = 21;
+
+/// A sparse entry.
+#[derive(Debug)]
+pub(super) struct Sparse {
+    format: Format,
+    /// The size with holes.
+    pub(super) len: u64,
+    /// How many bytes its contents take in the tar.
+    pub(super) stored: u64,
+    /// Its name, where that is not in its header.
+    pub(super) name: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+enum Format {
+    /// The map is in the header and in blocks behind it.
+    Header(Vec<(u64, u64)>),
+    /// The map is in PAX records: offsets and lengths.
+    Records(Vec<u64>),
+    /// The map is in front of the contents.
+    Contents,
+    Unknown,
+}
+
+/// Why a sparse entry cannot be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    TooLarge,
+    UnknownFormat,
+}
+
+impl Unreadable {
+    /// Returns the error that the entry of this name cannot be read.
+    pub(super) fn error(&self, name: &str) -> Error {
+        let why = match self {
+            Self::TooLarge => {
+                format!("is larger than {} MiB, the most that Amazon ECR takes for a layer", MAX_LEN >> 20)
+            }
+            Self::UnknownFormat => "has an unknown format".into(),
+        };
+        Error::input(format!("the entry {} is a sparse file that {why}", shown(name)))
+            .code(Code::ArchiveUnsupported)
+            .hint("Write the archive again with ordinary files: tar without --sparse.")
+    }
+}
+
+/// What an archive's sparse entries may take yet.
+#[derive(Debug)]
+pub(super) struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(MAX_PARTS)
+    }
+}
+
+impl Budget {
+    fn take(&mut self, parts: u64) -> io::Result<()> {
+        let left = self.0.checked_sub(parts);
+        self.0 = left.ok_or_else(|| malformed("the sparse files of the archive have too many parts"))?;
+        Ok(())
+    }
+}
+
+impl Sparse {
+    /// Returns a sparse entry of GNU tar's own type. The tar crate has compared its map with its sizes.
+    pub(super) fn of_header(header: &tar::Header, len: u64) -> io::Result<Self> {
+        let parts = header.as_gnu().into_iter().flat_map(|gnu| &gnu.sparse);
+        let parts = parts.filter(|part| !part.is_empty()).map(part).collect::<io::Result<_>>()?;
+        Ok(Self { format: Format::Header(parts), len, stored: header.entry_size()?, name: None })
+    }
+
+    /// Whether it can be read at all.
+    pub(super) fn unreadable(&self) -> Option<Unreadable> {
+        match self.format {
+            Format::Unknown => Some(Unreadable::UnknownFormat),
+            _ if self.len > MAX_LEN => Some(Unreadable::TooLarge),
+            _ => None,
+        }
+    }
+
+    /// Returns what it is in `file`: further blocks of its map are from `map` on, its contents from `start` on.
+    pub(super) fn in_file(self, file: &Arc<File>, map: u64, start: u64, budget: &mut Budget) -> io::Result<FileRange> {
+        match self.format {
+            Format::Header(mut parts) => {
+                let blocks = FileRange::new(Arc::clone(file), map, start.saturating_sub(map));
+                budget.take(parts.len() as u64 + blocks.len() / 512 * PARTS_IN_BLOCK)?;
+                let mut bytes = blocks.reader();
+                for _ in 0..blocks.len() / 512 {
+                    let mut block = tar::GnuExtSparseHeader::new();
+                    bytes.read_exact(block.as_mut_bytes())?;
+                    for more in block.sparse().iter().filter(|part| !part.is_empty()) {
+                        parts.push(part(more)?);
+                    }
+                }
+                let map = SparseMap::new(parts, self.len, self.stored).map_err(malformed)?;
+                Ok(FileRange::sparse(Arc::clone(file), start, map))
+            }
+            format => {
+                let contents = FileRange::new(Arc::clone(file), start, self.stored);
+                let (map, before) = Self { format, ..self }.map(&mut contents.reader(), budget)?;
+                Ok(FileRange::sparse(Arc::clone(file), start + before, map))
+            }
+        }
+    }
+
+    /// Returns the map of an entry whose contents come now, and its length in front of them.
+    pub(super) fn map(self, contents: &mut impl Read, budget: &mut Budget) -> io::Result<(SparseMap, u64)> {
+        let (numbers, before) = match self.format {
+            Format::Records(numbers) => {
+                budget.take(numbers.len() as u64 / 2)?;
+                (numbers, 0)
+            }
+            _ => map_in(contents, budget)?,
+        };
+        let stored =
+            self.stored.checked_sub(before).ok_or_else(|| malformed("the sparse map ends behind the entry"))?;
+        let parts = numbers.chunks_exact(2).map(|part| (part[0], part[1]));
+        Ok((SparseMap::new(parts, self.len, stored).map_err(malformed)?, before))
+    }
+}
+
+/// Reads the map in front of an entry's contents: lines with a number each, of which the first says how many parts follow.
+/// Returns its numbers without that, and its length.
+fn map_in(contents: &mut impl Read, budget: &mut Budget) -> io::Result<(Vec<u64>, u64)> {
+    let (mut numbers, mut digits, mut before) = (Vec::new(), Vec::new(), 0);
+    let mut count = None;
+    while count.is_none_or(|count| (numbers.len() as u64) < count) {
+        let mut block = [0; 512];
+        contents.read_exact(&mut block)?;
+        before += block.len() as u64;
+        for byte in block {
+            if byte != b'\n' {
+                digits.push(byte);
+                if digits.len() > 20 {
+                    return Err(malformed("the sparse map is not made of numbers"));
+                }
+                continue;
+            }
+            let value = number(&digits)?;
+            digits.clear();
+            match count {
+                Some(_) => numbers.push(value),
+                None => {
+                    budget.take(value)?;
+                    count = Some(value * 2);
+                }
+            }
+            if count == Some(numbers.len() as u64) {
+                break;
+            }
+        }
+    }
+    Ok((numbers, before))
+}
+
+/// What PAX records say about an entry's holes.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    is_sparse: bool,
+    major: Option<u64>,
+    minor: Option<u64>,
+    len: Option<u64>,
+    parts: Option<u64>,
+    map: Option<Vec<u64>>,
+    name: Option<Vec<u8>>,
+}
+
+impl Records {
+    /// Takes a record, whatever it is about.
+    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let Some(key) = key.strip_prefix(b"GNU.sparse.") else { return Ok(()) };
+        self.is_sparse = true;
+        let set = |field: &mut Option<u64>| match field.replace(number(value)?) {
+            Some(before) if Some(before) != *field => Err(malformed("sparse records contradict each other")),
+            _ => Ok(()),
+        };
+        match key {
+            b"major" => set(&mut self.major),
+            b"minor" => set(&mut self.minor),
+            b"size" | b"realsize" => set(&mut self.len),
+            b"numblocks" => set(&mut self.parts),
+            b"name" => {
+                self.name = Some(value.to_vec());
+                Ok(())
+            }
+            b"map" if self.map.is_none() => {
+                let numbers = value.split(|byte| *byte == b',').filter(|_| !value.is_empty());
+                self.map = Some(numbers.map(number).collect::<io::Result<_>>()?);
+                Ok(())
+            }
+            // One record for each number, always an offset and a length.
+            b"offset" | b"numbytes" => {
+                let numbers = self.map.get_or_insert_default();
+                if numbers.len() % 2 != usize::from(key == b"numbytes") {
+                    return Err(malformed("sparse records are not in order"));
+                }
+                numbers.push(number(value)?);
+                Ok(())
+            }
+            b"map" => Err(malformed("sparse records contradict each other")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the sparse entry that they describe, if they do, with contents of `stored` bytes in the tar.
+    pub(super) fn sparse(self, stored: u64) -> io::Result<Option<Sparse>> {
+        if !self.is_sparse {
+            return Ok(None);
+        }
+        let format = match (self.major, self.minor) {
+            (Some(1), Some(0)) => Format::Contents,
+            (Some(0), Some(0 | 1)) | (None, None) if self.len.is_some() => {
+                let map = self.map.unwrap_or_default();
+                if !map.len().is_multiple_of(2) || self.parts.is_some_and(|parts| parts != map.len() as u64 / 2) {
+                    return Err(malformed("the sparse map has another number of parts than stated"));
+                }
+                Format::Records(map)
+            }
+            _ => Format::Unknown,
+        };
+        let len = match (&format, self.len) {
+            (_, Some(len)) => len,
+            (Format::Unknown, None) => 0,
+            (_, None) => return Err(malformed("no record states the size of the sparse file")),
+        };
+        // What an unknown format means by a name is unknown, too.
+        let name = self.name.filter(|_| !matches!(format, Format::Unknown));
+        Ok(Some(Sparse { format, len, stored, name }))
+    }
+}
+
+fn part(part: &tar::GnuSparseHeader) -> io::Result<(u64, u64)> {
+    Ok((part.offset()?, part.length()?))
+}
+
+/// Reads a number in decimal digits.
+fn number(digits: &[u8]) -> io::Result<u64> {
+    let digits = str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| malformed("the sparse map is not made of numbers"))
+}
+
+fn malformed(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}

@@ -1,0 +1,443 @@
+//! The table of contents of a tar: which entry lies where.
+//!
+//! The tar is gone through once, by header, with seeks; no content is read. Of a tar that goes by ([`TarIndex::pass`]) the small
+//! files are kept, and layers are handed on. Links are followed inside the table only: nothing here ever touches a path of
+//! the file system. Refused: entries that reach past the file's end, extension
+//! records that another reader could understand differently, and headers that want more memory than any honest one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+use super::guess::{TextCheck, is_reencoded_whole, reencoded};
+use super::passing::{self, Take};
+use super::shown;
+use super::source::Source;
+use super::sparse::{Budget, Records, Sparse, Unreadable};
+use crate::compress::{FileRange, SparseReader};
+use crate::error::{Code, Error, Result};
+
+/// Every layer, config and manifest is an entry; images have a hundred or so, and layouts of many images thousands.
+const MAX_ENTRIES: u64 = 1_000_000;
+/// What one entry's headers may take: its names and PAX records. The tar crate reads them whole, without a limit.
+const MAX_HEADER: u64 = 1 << 20;
+/// What all names and link targets may take together.
+const MAX_NAMES: usize = 64 << 20;
+/// How many links may lead from one to the next.
+const MAX_HOPS: usize = 16;
+
+/// Where the entries of a tar lie.
+#[derive(Debug)]
+pub(super) struct TarIndex {
+    places: HashMap<String, Place>,
+    len: u64,
+    has_end_mark: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(FileRange),
+    /// A link's target, as written.
+    Link {
+        target: Vec<u8>,
+        base: Base,
+    },
+    /// Something that has no contents.
+    Special,
+    /// A sparse file that cannot be read.
+    Sparse(Unreadable),
+    /// Nothing that anybody could name.
+    Nowhere,
+}
+
+/// What an entry is.
+enum Found {
+    File { start: u64, len: u64 },
+    Sparse(Sparse),
+    Other(Place),
+}
+
+/// What a link's target is relative to.
+#[derive(Clone, Copy, Debug)]
+enum Base {
+    /// Hard links name another entry.
+    Archive,
+    /// Symbolic links start at their own folder.
+    Folder,
+}
+
+impl TarIndex {
+    /// Reads all headers of the tar in `file` from the position `from` on; `source` is where it comes from.
+    pub(super) fn read(file: Arc<File>, from: u64, source: &Source) -> Result<Self> {
+        let broken = |error: io::Error| Error::input(format!("cannot read {source}")).because(error);
+        let file_len = file.metadata().map_err(broken)?.len();
+        (&*file).seek(SeekFrom::Start(from)).map_err(broken)?;
+        let gate = Gate::default();
+        let mut tar = tar::Archive::new(Gated { bytes: &*file, gate: &gate, from });
+        let entries = tar.entries_with_seek().map_err(broken)?;
+        let mut budget = Budget::default();
+        let index = Self::of(
+            entries,
+            &gate,
+            source,
+            || file_len,
+            |entry, name, found| {
+                let check = |start: u64, len| match start.saturating_add(len).saturating_sub(file_len) {
+                    0 => Ok(()),
+                    missing => {
+                        let how = format!("its entry {name} lacks the last {missing} bytes");
+                        Err(cut_off(source, &how, file_len))
+                    }
+                };
+                Ok(match found {
+                    Found::Other(place) => place,
+                    Found::File { start, len } => {
+                        let start = start.saturating_add(from);
+                        check(start, len)?;
+                        Place::File(FileRange::new(Arc::clone(&file), start, len))
+                    }
+                    Found::Sparse(sparse) => {
+                        // The tar crate has read all that is in front of the contents.
+                        let start = (&*file).stream_position().map_err(broken)?;
+                        check(start, sparse.stored)?;
+                        let map = entry.raw_file_position().saturating_add(from);
+                        let range = sparse.in_file(&file, map, start, &mut budget);
+                        Place::File(range.map_err(|error| malformed(name, source, &error))?)
+                    }
+                })
+            },
+        );
+        let is_text = || {
+            let whole = FileRange::new(Arc::clone(&file), 0, file_len);
+            is_reencoded_whole(whole.reader(), TextCheck::default())
+        };
+        index.map_err(|error| gate.explain(error, source, is_text))
+    }
+
+    /// Reads a tar that goes by once, to its end. Small files are kept, and what may be a layer is handed to `take`, which need
+    /// not read it. `failed` words an error in reading, by how many bytes were read.
+    pub(super) fn pass(
+        bytes: impl Read,
+        source: &Source,
+        failed: impl Fn(io::Error, u64) -> Error,
+        take: Take<'_>,
+    ) -> Result<Self> {
+        let gate = Gate::default();
+        let mut tar = tar::Archive::new(Gated { bytes, gate: &gate, from: 0 });
+        let index = tar.entries().map_err(|error| failed(error, 0)).and_then(|entries| {
+            let (mut kept, mut budget) = (0, Budget::default());
+            Self::of(
+                entries,
+                &gate,
+                source,
+                || gate.read.get(),
+                |entry, name, found| {
+                    gate.allowance.set(u64::MAX);
+                    // The tar crate fills the holes of such an entry, and to read over them takes as long as they claim to be.
+                    let is_filled = entry.header().entry_type().is_gnu_sparse();
+                    if is_filled {
+                        let stored = entry.header().entry_size().unwrap_or_default();
+                        gate.next.set(gate.read.get().saturating_add(stored));
+                    }
+                    let place = match found {
+                        Found::Other(place) => Ok(place),
+                        Found::File { start, len } => {
+                            passing::file(entry, name, start, len, &mut kept, take).map(Place::File)
+                        }
+                        Found::Sparse(sparse) if is_filled => {
+                            passing::file(entry, name, gate.read.get(), sparse.len, &mut kept, take).map(Place::File)
+                        }
+                        Found::Sparse(sparse) => {
+                            let (start, len) = (gate.read.get(), sparse.len);
+                            let map = sparse.map(entry, &mut budget).map_err(|error| malformed(name, source, &error));
+                            map.and_then(|(map, _)| {
+                                let mut bytes = SparseReader::new(map, &mut *entry);
+                                passing::file(&mut bytes, name, start, len, &mut kept, take).map(Place::File)
+                            })
+                        }
+                    };
+                    // What is left of it must go by before the next header comes.
+                    let rest = if place.is_ok() && !is_filled { drain(entry) } else { Ok(()) };
+                    if gate.at_end.get() {
+                        return Err(cut_off(source, &format!("it ends inside its entry {name}"), gate.read.get()));
+                    }
+                    rest.map_err(|error| failed(error, gate.read.get()))?;
+                    place
+                },
+            )
+        });
+        // Whoever writes must be able to write all of it, also what stands behind the end.
+        gate.allowance.set(u64::MAX);
+        let mut bytes = tar.into_inner();
+        let is_text = || is_reencoded_whole(&mut bytes, gate.text.take());
+        let index = index.map_err(|error| gate.explain(error, source, is_text));
+        let rest = if index.is_ok() { drain(bytes) } else { Ok(()) };
+        match (gate.failure.take(), rest) {
+            (Some(error), _) | (None, Err(error)) => Err(failed(error, gate.read.get())),
+            (None, Ok(())) => index,
+        }
+    }
+
+    /// Goes through the entries. `content` says where the bytes of each are, `len` how many there are in all.
+    fn of<R: Read>(
+        mut entries: tar::Entries<'_, R>,
+        gate: &Gate,
+        source: &Source,
+        len: impl Fn() -> u64,
+        mut content: impl FnMut(&mut tar::Entry<'_, R>, &str, Found) -> Result<Place>,
+    ) -> Result<Self> {
+        let mut places = HashMap::new();
+        let (mut count, mut names_len) = (0_u64, 0_usize);
+        let mut last = String::from("its start");
+        loop {
+            gate.allowance.set(MAX_HEADER.saturating_add(gate.next.take().saturating_sub(gate.read.get())));
+            let mut entry = match entries.next() {
+                None => break,
+                Some(Ok(entry)) => entry,
+                Some(Err(_)) if gate.at_end.get() => {
+                    let how = format!("it ends inside the header after {last}");
+                    return Err(cut_off(source, &how, len()));
+                }
+                Some(Err(error)) => {
+                    gate.is_broken.set(true);
+                    return Err(Error::input(format!("{source} is a broken tar after {last}"))
+                        .code(Code::ArchiveDamaged)
+                        // Its text may quote the header.
+                        .because(shown(&error.to_string()))
+                        .hint("Save the image again; if the file was copied or downloaded, compare its checksum."));
+                }
+            };
+            count += 1;
+            if count > MAX_ENTRIES {
+                return Err(Error::input(format!("{source} has more than {MAX_ENTRIES} entries"))
+                    .code(Code::ArchiveUnsupported));
+            }
+            let mut name = entry.path_bytes().into_owned();
+            last = shown(&String::from_utf8_lossy(&name));
+            let start = entry.raw_file_position();
+            let mut found = judge(&mut entry, start).map_err(|error| malformed(&last, source, &error))?;
+            if let Found::Sparse(sparse) = &mut found {
+                if let Some(own) = sparse.name.take() {
+                    last = shown(&String::from_utf8_lossy(&own));
+                    name = own;
+                }
+                if let Some(unreadable) = sparse.unreadable() {
+                    found = Found::Other(Place::Sparse(unreadable));
+                }
+            }
+            let place = content(&mut entry, &last, found)?;
+            // What is asked for comes out of JSON, so a name that is no UTF-8 or leads outside is never asked for.
+            let key = str::from_utf8(&name).ok().and_then(normalise);
+            if let (Some(key), false) = (key, matches!(place, Place::Nowhere)) {
+                names_len += key.len() + if let Place::Link { target, .. } = &place { target.len() } else { 0 };
+                if names_len > MAX_NAMES {
+                    return Err(Error::input(format!(
+                        "the entries of {source} have names of more than {MAX_NAMES} bytes"
+                    ))
+                    .code(Code::ArchiveUnsupported));
+                }
+                // The last of several entries with one name counts: so does tar when it unpacks (`tar --append` updates
+                // files that way), and so does Docker, which unpacks an archive before it looks at it. Whoever wrote
+                // different contents under one name thus gets here what `docker load` would have given.
+                places.insert(key, place);
+            }
+        }
+        Ok(Self { places, len: len(), has_end_mark: !gate.at_end.get() })
+    }
+
+    /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
+    pub(super) fn find(&self, name: &str) -> Result<Option<FileRange>> {
+        let Some(mut key) = normalise(name) else { return Ok(None) };
+        let mut link = None;
+        for _ in 0..=MAX_HOPS {
+            let (target, base) = match self.places.get(&key) {
+                Some(Place::Nowhere) | None => {
+                    return link.map_or(Ok(None), |(link, target): (String, &Vec<u8>)| {
+                        Err(dangling(&format!("the entry {}", shown(&link)), &String::from_utf8_lossy(target)))
+                    });
+                }
+                Some(Place::File(range)) => return Ok(Some(range.clone())),
+                Some(Place::Special) => {
+                    return Err(Error::input(format!("the entry {} is no ordinary file", shown(&key)))
+                        .code(Code::ArchiveUnsupported)
+                        .hint("Write the archive again with ordinary files."));
+                }
+                Some(Place::Sparse(why)) => return Err(why.error(&key)),
+                Some(Place::Link { target, base }) => (target, *base),
+            };
+            let joined = str::from_utf8(target).ok().filter(|target| !target.starts_with('/')).and_then(|target| {
+                let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+                normalise(&match base {
+                    Base::Archive => target.to_owned(),
+                    Base::Folder => format!("{folder}/{target}"),
+                })
+            });
+            let joined = joined.ok_or_else(|| {
+                let target = shown(&String::from_utf8_lossy(target));
+                Error::input(format!("the entry {} is a link that leaves the archive, to {target}", shown(&key)))
+                    .hint("Links are followed inside the archive only. Write it again with tar --dereference.")
+            })?;
+            link = Some((std::mem::replace(&mut key, joined), target));
+        }
+        Err(Error::input(format!("the entry {} is a link that leads to no file in {MAX_HOPS} steps", shown(name)))
+            .hint("It may lead in a circle. Write the archive again with tar --dereference."))
+    }
+
+    /// Whether the tar ends as it should, with a block of zeros. Without one the end may be missing, and only the
+    /// contents can tell.
+    pub(super) fn has_end_mark(&self) -> bool {
+        self.has_end_mark
+    }
+
+    /// The error that the tar is shorter than it should be.
+    pub(super) fn cut_off(&self, source: &Source, how: &str) -> Error {
+        cut_off(source, how, self.len)
+    }
+
+    /// The names of all entries, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+}
+
+/// What an entry is.
+fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found> {
+    let kind = entry.header().entry_type();
+    // GNU tar's volume labels, and what continues a file of the volume before.
+    let is_of_volume = matches!(kind.as_byte(), b'V' | b'M');
+    if kind.is_pax_global_extensions() || kind.is_dir() || is_of_volume {
+        return Ok(Found::Other(Place::Nowhere));
+    }
+    let len = entry.size();
+    let mut sparse = Records::default();
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        // The tar crate stops looking at the first record that it cannot read, and then believes the header.
+        let record = record?;
+        sparse.add(record.key_bytes(), record.value_bytes())?;
+        if record.key_bytes() == b"size" && record.value().ok().and_then(|size| size.parse().ok()) != Some(len) {
+            return Err(io::Error::other("its PAX records contradict each other about its size"));
+        }
+    }
+    let link = |base, entry: &tar::Entry<'_, _>| {
+        let target = entry.link_name_bytes().ok_or_else(|| io::Error::other("it is a link to nothing"))?;
+        Ok(Found::Other(Place::Link { target: target.into_owned(), base }))
+    };
+    if kind.is_gnu_sparse() {
+        Ok(Found::Sparse(Sparse::of_header(entry.header(), len)?))
+    } else if kind.is_symlink() {
+        link(Base::Folder, entry)
+    } else if kind.is_hard_link() {
+        link(Base::Archive, entry)
+    } else if kind.is_file() || kind.is_contiguous() {
+        Ok(sparse.sparse(len)?.map_or(Found::File { start, len }, Found::Sparse))
+    } else {
+        Ok(Found::Other(Place::Special))
+    }
+}
+
+/// The name as the table has it: no `./`, no empty parts, `..` resolved. `None` if it leads outside.
+fn normalise(name: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() { None } else { Some(parts.join("/")) }
+}
+
+fn malformed(name: &str, source: &Source, error: &io::Error) -> Error {
+    Error::input(format!("the entry {name} of {source} is malformed"))
+        .code(Code::ArchiveInvalid)
+        // Its text may quote the header.
+        .because(shown(&error.to_string()))
+}
+
+/// Returns the error that `link`, a file or an entry, leads to nothing.
+pub(super) fn dangling(link: &str, target: &str) -> Error {
+    Error::input(format!("{link} is a link to {}, which does not exist", shown(target)))
+        .code(Code::ArchiveIncomplete)
+        .hint("The archive is incomplete, or its links were changed when it was copied: save the image again.")
+}
+
+/// The archive is shorter than it says.
+fn cut_off(source: &Source, how: &str, file_len: u64) -> Error {
+    Error::input(format!("{source} is cut off: {how}")).code(Code::ArchiveDamaged).hint(format!(
+        "The tar is {file_len} bytes long. Copy, download or save it again, and see that the disk was not full."
+    ))
+}
+
+/// Reads on to the end, for nothing.
+fn drain(mut bytes: impl Read) -> io::Result<()> {
+    io::copy(&mut bytes, &mut io::sink()).map(drop)
+}
+
+/// What is seen of a tar's bytes as they are read.
+#[derive(Default)]
+struct Gate {
+    /// How many more may be read.
+    allowance: Cell<u64>,
+    read: Cell<u64>,
+    at_end: Cell<bool>,
+    /// Where the contents end that nobody reads before the next header, if there are some.
+    next: Cell<u64>,
+    /// Whether a header cannot be read.
+    is_broken: Cell<bool>,
+    text: RefCell<TextCheck>,
+    /// Why no more can be read.
+    failure: Cell<Option<io::Error>>,
+}
+
+impl Gate {
+    /// Returns the error of a tar that cannot be read, or what is behind it: that all its bytes became text.
+    fn explain(&self, error: Error, source: &Source, is_text: impl FnOnce() -> bool) -> Error {
+        self.allowance.set(u64::MAX);
+        if self.is_broken.get() && is_text() {
+            return reencoded(&source.to_string(), "a tar that was turned into text in UTF-8");
+        }
+        error
+    }
+}
+
+/// The bytes, as the tar crate sees them: no more than an allowance at a time, so that a header which claims a name of many
+/// gigabytes ends in an error and not in memory.
+struct Gated<'a, R> {
+    bytes: R,
+    gate: &'a Gate,
+    /// Where the tar starts in them.
+    from: u64,
+}
+
+impl<R: Read> Read for Gated<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Gate { allowance, read: so_far, at_end, failure, text, .. } = self.gate;
+        let allowed = usize::try_from(allowance.get()).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if allowed == 0 && !buffer.is_empty() {
+            return Err(io::Error::other(format!("the names of an entry take more than {MAX_HEADER} bytes")));
+        }
+        let read = self.bytes.read(&mut buffer[..allowed]).map_err(|error| {
+            let kind = error.kind();
+            if kind != io::ErrorKind::Interrupted {
+                failure.set(Some(error));
+            }
+            kind
+        })?;
+        allowance.set(allowance.get() - read as u64);
+        so_far.set(so_far.get() + read as u64);
+        at_end.set(read == 0);
+        text.borrow_mut().add(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Gated<'_, R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        Ok(self.bytes.seek(position)?.saturating_sub(self.from))
+    }
+}

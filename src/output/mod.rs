@@ -1,0 +1,5 @@
+//! Everything that people and pipelines read: progress, the log, the report, the summaries of CI systems.
+
+pub mod log;
+pub mod progress;
+pub mod report;

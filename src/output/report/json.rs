@@ -1,0 +1,289 @@
+//! The outcome as JSON. The shape is a contract: fields may be added, and a change of meaning raises `version`.
+//! `report.schema.json` describes it, and the tests hold every report against that.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::requests::{ManifestPut, Requests, Summary};
+use super::told::Told;
+use crate::error::{Error, Result};
+use crate::oci::{DiffId, Digest, Tag};
+use crate::output::log::{millis, rfc3339, visible_json};
+use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
+
+/// The version of the shape.
+const VERSION: u32 = 1;
+
+/// The program.
+pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
+
+/// What a report tells beside the outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// What the push is called.
+    pub display_name: &'a str,
+    /// What was told on the way.
+    pub told: &'a Told,
+    /// The error that decides the exit code, if there is one: of a target, or of what is written in the end.
+    pub error: Option<&'a Error>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    tool: Tool,
+    display_name: &'a str,
+    archive: Option<&'a str>,
+    image: Option<Image<'a>>,
+    dry_run: bool,
+    started_at: String,
+    finished_at: String,
+    seconds: f64,
+    exit_code: u8,
+    error: Option<Failure>,
+    totals: Totals,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+    untold: u64,
+    requests: Summary<'a>,
+    targets: Vec<Target<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tool {
+    name: &'static str,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Image<'a> {
+    format: &'a str,
+    names: &'a [String],
+    image_ids: &'a [Digest],
+    platforms: &'a [String],
+    layers: usize,
+    archive_bytes: u64,
+}
+
+/// Sums over all targets.
+#[derive(Default, Serialize)]
+struct Totals {
+    layers: Layers,
+    archive_bytes: u64,
+    bytes_sent: u64,
+    bytes_saved: u64,
+    seconds_saved: Option<f64>,
+    retries: u64,
+}
+
+/// How many layers there are, by what was done about them.
+#[derive(Default, Serialize)]
+struct Layers {
+    upload: usize,
+    mount: usize,
+    reuse: usize,
+}
+
+#[derive(Serialize)]
+struct Target<'a> {
+    name: &'a str,
+    tags: &'a [Tag],
+    pushed_tags: Vec<&'a Tag>,
+    tag_outcomes: Vec<Placed<'a>>,
+    references: Vec<String>,
+    digest: Option<Digest>,
+    media_type: Option<&'a str>,
+    created_repository: bool,
+    bytes_sent: u64,
+    bytes_saved: u64,
+    seconds_saved: Option<f64>,
+    retries: u64,
+    layers: Vec<Layer<'a>>,
+    manifests: Vec<&'a ManifestPut>,
+    error: Option<Failure>,
+}
+
+#[derive(Serialize)]
+struct Placed<'a> {
+    tag: &'a Tag,
+    digest: Digest,
+    media_type: &'a str,
+    size: u64,
+    outcome: &'static str,
+}
+
+#[derive(Serialize)]
+struct Layer<'a> {
+    name: &'a str,
+    diff_id: Option<DiffId>,
+    archive_bytes: u64,
+    media_type: Option<&'a str>,
+    digest: Option<Digest>,
+    size: Option<u64>,
+    action: &'a str,
+    reason: &'a str,
+    bytes_sent: u64,
+    bytes_of_earlier_run: u64,
+    retries: u32,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Failure {
+    kind: &'static str,
+    code: &'static str,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+    commands: Vec<String>,
+    exit_code: u8,
+}
+
+/// The report, pretty-printed, with a line end.
+pub fn json(outcome: &Outcome, run: Run<'_>) -> Result<String> {
+    let image = outcome.image.as_ref().map(|image| Image {
+        format: &image.format,
+        names: &image.names,
+        image_ids: &image.image_ids,
+        platforms: &image.platforms,
+        layers: image.layers,
+        archive_bytes: image.archive_bytes,
+    });
+    let requests = run.told.requests();
+    let frame = Report::of(run, &requests, outcome.started_at, outcome.seconds());
+    printed(&Report {
+        archive: Some(&outcome.archive),
+        image,
+        dry_run: outcome.dry_run,
+        totals: Totals::of(outcome),
+        targets: outcome.targets.iter().map(|target| Target::of(target, &requests)).collect(),
+        ..frame
+    })
+}
+
+/// The report of a command line that led to no push, in the same shape: the run's error is all that there is.
+pub fn refusal(run: Run<'_>, started_at: SystemTime) -> Result<String> {
+    let requests = run.told.requests();
+    let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
+    printed(&Report::of(run, &requests, started_at, seconds))
+}
+
+/// Pretty-printed, with a line end. It may be shown in a log where a CI system looks for commands (`##vso[`, `##teamcity[`):
+/// of two `#`, which only stand in texts, the second is escaped. Whoever parses it reads the same.
+///
+/// # Errors
+/// If a type has no form in JSON, which is a fault of this program.
+pub(super) fn printed(report: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(report);
+    let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
+    Ok(visible_json(&text).replace("##", "#\\u0023") + "\n")
+}
+
+impl<'a> Report<'a> {
+    fn of(
+        Run { display_name, told, error }: Run<'a>,
+        requests: &'a Requests,
+        started_at: SystemTime,
+        seconds: f64,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            tool: TOOL,
+            display_name,
+            archive: None,
+            image: None,
+            dry_run: false,
+            started_at: rfc3339(started_at),
+            // By the same clock, so that what is between them is the time it took, whoever sets the clock meanwhile.
+            finished_at: rfc3339(started_at + Duration::from_secs_f64(seconds)),
+            seconds: millis(seconds),
+            exit_code: error.map_or(0, |error| error.kind().exit_code()),
+            error: error.map(failure),
+            totals: Totals::default(),
+            warnings: told.warnings(),
+            notes: told.notes(),
+            untold: told.untold(),
+            requests: requests.summary(),
+            targets: Vec::new(),
+        }
+    }
+}
+
+impl Totals {
+    fn of(outcome: &Outcome) -> Self {
+        let layers = || outcome.targets.iter().flat_map(|target| &target.layers);
+        let count = |action| outcome.targets.iter().map(|target| target.count(action)).sum();
+        let saved = || outcome.targets.iter().map(TargetOutcome::saved);
+        Self {
+            layers: Layers { upload: count("upload"), mount: count("mount"), reuse: count("reuse") },
+            archive_bytes: layers().map(|layer| layer.archive_bytes).sum(),
+            bytes_sent: layers().map(|layer| layer.sent).sum(),
+            bytes_saved: saved().map(|saved| saved.bytes).sum(),
+            // Targets are pushed side by side.
+            seconds_saved: saved().filter_map(|saved| saved.seconds).max_by(f64::total_cmp).map(millis),
+            retries: layers().map(|layer| u64::from(layer.retries)).sum(),
+        }
+    }
+}
+
+impl<'a> Target<'a> {
+    fn of(target: &'a TargetOutcome, requests: &'a Requests) -> Self {
+        let placed = target.placed.iter().map(|TagOutcome { tag, digest, media_type, size, fate }| Placed {
+            tag,
+            digest: *digest,
+            media_type,
+            size: *size,
+            outcome: fate.name(),
+        });
+        let saved = target.saved();
+        Self {
+            name: &target.name,
+            tags: &target.tags,
+            pushed_tags: target.pushed(),
+            tag_outcomes: placed.collect(),
+            references: target.references(),
+            digest: target.digest,
+            media_type: target.media_type.as_deref(),
+            created_repository: target.created_repository,
+            bytes_sent: target.sent(),
+            bytes_saved: saved.bytes,
+            seconds_saved: saved.seconds.map(millis),
+            retries: target.layers.iter().map(|layer| u64::from(layer.retries)).sum(),
+            layers: target.layers.iter().map(Layer::of).collect(),
+            manifests: requests.manifests_of(&target.name),
+            error: target.error.as_ref().map(failure),
+        }
+    }
+}
+
+impl<'a> Layer<'a> {
+    fn of(layer: &'a LayerOutcome) -> Self {
+        Self {
+            name: &layer.name,
+            diff_id: layer.diff_id,
+            archive_bytes: layer.archive_bytes,
+            media_type: layer.media_type.as_deref(),
+            digest: layer.digest,
+            size: layer.size,
+            action: layer.action,
+            reason: &layer.why,
+            bytes_sent: layer.sent,
+            bytes_of_earlier_run: layer.resumed,
+            retries: layer.retries,
+            seconds: millis(layer.seconds),
+        }
+    }
+}
+
+pub(super) fn failure(error: &Error) -> Failure {
+    Failure {
+        kind: error.kind().name(),
+        code: error.stable_code().name(),
+        message: error.to_string(),
+        causes: error.causes(),
+        hint: error.advice().map(ToString::to_string),
+        commands: error.advice().map(|advice| advice.commands().to_vec()).unwrap_or_default(),
+        exit_code: error.kind().exit_code(),
+    }
+}

@@ -1,0 +1,112 @@
+//! The outcome as Markdown, for the page of a CI job.
+
+use super::{duration, failure};
+use crate::compress::size;
+use crate::error::Error;
+use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
+
+/// A heading, and what came of each target: tags, layers, sums, and the command that pulls it, or why it failed.
+pub fn markdown(outcome: &Outcome, title: &str) -> String {
+    let targets = outcome.targets.iter().map(target);
+    format!("### {}\n\n{}", inline(title), targets.collect::<Vec<_>>().join("\n")) + &time(outcome)
+}
+
+/// The same where there was no push, and why.
+pub fn markdown_of_refusal(error: &Error, title: &str) -> String {
+    format!("### {}\n\n{}\n", inline(title), block(&failure(error)))
+}
+
+fn time(outcome: &Outcome) -> String {
+    let failed = outcome.targets.iter().filter(|target| target.error.is_some()).count();
+    let failed = match (failed, outcome.targets.len()) {
+        (0, _) | (_, 1) => String::new(),
+        (failed, all) => format!("{failed} of {all} targets failed. "),
+    };
+    format!("\n{failed}{} in all.\n", duration(outcome.seconds()))
+}
+
+fn target(target: &TargetOutcome) -> String {
+    let mut text = format!("`{}`{}\n", target.name, if target.error.is_some() { " failed" } else { "" });
+    if !target.placed.is_empty() {
+        text += "\n| target | tag | digest | outcome |\n|---|---|---|---|\n";
+        for placed in &target.placed {
+            text +=
+                &format!("| `{}` | `{}` | `{}` | {} |\n", target.name, placed.tag, placed.digest, placed.fate.name());
+        }
+    }
+    if !target.layers.is_empty() {
+        text += "\n| layer | size | what was done | sent | time |\n|---|---:|---|---:|---:|\n";
+        text.extend(target.layers.iter().map(layer));
+        text += &format!("\n{}\n", sums(target));
+    }
+    text += "\n";
+    text += &match (&target.error, target.placed.first()) {
+        (Some(error), _) => block(&failure(error)),
+        (None, Some(TagOutcome { tag, digest, .. })) => {
+            let name = &target.name;
+            block(&[format!("docker pull {name}:{tag}"), format!("docker pull {name}@{digest}")].join("\n"))
+        }
+        (None, None) => String::new(),
+    };
+    text
+}
+
+/// Lines as they are. An indented block ends at no word of a registry's.
+fn block(lines: &str) -> String {
+    lines.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+fn layer(layer: &LayerOutcome) -> String {
+    let hash = layer.hash().unwrap_or_else(|| inline(&layer.name));
+    let (why, sent, time) = (inline(&layer.why), size(layer.sent), duration(layer.seconds));
+    format!("| {hash} | {} | {}: {why} | {sent} | {time} |\n", size(layer.archive_bytes), layer.action)
+}
+
+fn sums(target: &TargetOutcome) -> String {
+    let count = |action| target.count(action);
+    let bytes = target.layers.iter().map(|layer| layer.archive_bytes).sum();
+    let saved = target.saved();
+    let saved = match (saved.bytes, saved.seconds) {
+        (0, _) => String::new(),
+        (bytes, None) => format!(" Saved: {} of the archive.", size(bytes)),
+        (bytes, Some(seconds)) => format!(" Saved: {} of the archive, about {}.", size(bytes), duration(seconds)),
+    };
+    let retries = match target.layers.iter().map(|layer| u64::from(layer.retries)).sum() {
+        0u64 => String::new(),
+        1 => " One request was tried again.".into(),
+        retries => format!(" {retries} requests were tried again."),
+    };
+    let layers = if target.layers.len() == 1 { "layer" } else { "layers" };
+    format!(
+        "{} {layers}, {} in the archive: {} uploaded, {} mounted, {} reused; {} sent.{saved}{retries}",
+        target.layers.len(),
+        size(bytes),
+        count("upload"),
+        count("mount"),
+        count("reuse"),
+        size(target.sent())
+    )
+}
+
+/// Text that stays in its line and its cell, and is no markup.
+fn inline(text: &str) -> String {
+    let mut safe = String::new();
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => safe.push(' '),
+            '|' | '<' | '>' | '[' | ']' | '`' | '*' | '_' | '\\' | '#' | '&' => safe.extend(['\\', c]),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_is_no_markup() {
+        assert_eq!(inline("a|b\n<img>[x](y)`*"), "a\\|b \\<img\\>\\[x\\](y)\\`\\*");
+    }
+}

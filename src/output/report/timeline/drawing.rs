@@ -1,0 +1,281 @@
+//! What lies on the axis of time: positions in hundredths of the width, so that a picture fits any window and its text none
+//! the worse.
+
+use std::time::{Duration, Instant};
+
+use super::asked::{LAYER, Request};
+use super::lane::{Lane, pauses};
+use crate::compress::{Stage, size};
+use crate::output::report::duration;
+
+/// The height of a lane and of what is in it, in pixels.
+const LANE: u32 = 34;
+const ABOVE: (u32, u32) = (5, 9);
+const BELOW: (u32, u32) = (18, 11);
+
+/// How far apart words must be, in hundredths of the width.
+const WORD: f64 = 7.0;
+
+/// The most steps of an axis.
+const STEPS: f64 = 8.0;
+
+/// The time of a push, from its start to its end.
+#[derive(Clone, Copy)]
+pub(super) struct Axis {
+    from: Instant,
+    seconds: f64,
+}
+
+impl Axis {
+    pub(super) fn new(from: Instant, to: Instant) -> Self {
+        Self { from, seconds: to.saturating_duration_since(from).as_secs_f64().max(1e-6) }
+    }
+
+    /// Seconds since the start.
+    fn since(&self, at: Instant) -> f64 {
+        at.saturating_duration_since(self.from).as_secs_f64()
+    }
+
+    /// In hundredths of the width.
+    fn place(&self, at: Instant) -> f64 {
+        (self.since(at) / self.seconds * 100.0).clamp(0.0, 100.0)
+    }
+
+    fn step(&self) -> f64 {
+        const NICE: [f64; 19] = [
+            0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0,
+            600.0,
+        ];
+        let least = self.seconds / STEPS;
+        NICE.into_iter().find(|step| *step >= least).unwrap_or_else(|| (least / 1800.0).ceil() * 1800.0)
+    }
+
+    /// The steps: where, and what they are called.
+    pub(super) fn steps(&self) -> Vec<(f64, String)> {
+        let step = self.step();
+        let steps = (0..=STEPS as u32).map(|n| f64::from(n) * step).take_while(|at| *at <= self.seconds);
+        steps.map(|at| (at / self.seconds * 100.0, named(at, step))).collect()
+    }
+
+    /// What is drawn behind every lane.
+    pub(super) fn grid(&self) -> String {
+        let line = |(x, _): &(f64, String)| format!("<line x1=\"{x:.3}%\" x2=\"{x:.3}%\" y1=\"0\" y2=\"100%\"/>");
+        format!("<g id=\"grid\">{}</g>", self.steps().iter().map(line).collect::<String>())
+    }
+}
+
+/// A moment in words: `0`, `200 ms`, `1.5 s`, `2:30 min`.
+fn named(at: f64, step: f64) -> String {
+    match at {
+        0.0 => "0".into(),
+        _ if step < 0.1 || step < 1.0 && at < 0.9995 => format!("{:.0} ms", at * 1000.0),
+        _ if step < 1.0 => format!("{at:.1} s"),
+        _ if step < 15.0 => format!("{at:.0} s"),
+        _ => format!("{}:{:02} min", (at / 60.0) as u64, (at % 60.0) as u64),
+    }
+}
+
+/// Text as it stands in HTML and XML, whoever wrote it.
+pub(super) fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\n' => safe.push('\n'),
+            // XML has no room for them, and those that turn the direction of writing hide what is written.
+            '\u{fffe}' | '\u{ffff}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                safe.push('\u{fffd}');
+            }
+            c if c.is_control() => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// A picture of a lane's height, with what is on its two tracks.
+fn picture(what: &str, drawn: &str) -> String {
+    format!(
+        "<svg class=\"course\" height=\"{LANE}\" role=\"img\" aria-label=\"{}\"><use href=\"#grid\"/>{drawn}</svg>",
+        escaped(what)
+    )
+}
+
+/// A time on a track, and what is said about it.
+fn bar((axis, class): (Axis, &str), (from, to): (Instant, Instant), (y, height): (u32, u32), title: &str) -> String {
+    let (x, end) = (axis.place(from), axis.place(to));
+    format!(
+        "<rect class=\"{class}\" x=\"{x:.3}%\" y=\"{y}\" width=\"{:.3}%\" height=\"{height}\"><title>{}</title></rect>",
+        end - x,
+        escaped(title)
+    )
+}
+
+fn seconds(from: Instant, to: Instant) -> String {
+    duration(to.saturating_duration_since(from).as_secs_f64())
+}
+
+/// The picture of a layer that is not reused.
+pub(super) fn course(axis: Axis, lane: &Lane, end: Instant) -> String {
+    let mut drawn = String::new();
+    let began = lane.began().or(lane.arrived).unwrap_or(end);
+    if began > lane.planned {
+        let title = format!("waiting for its turn, {}", seconds(lane.planned, began));
+        drawn += &bar((axis, "wait"), (lane.planned, began), (BELOW.0 + BELOW.1 / 2, 2), &title);
+    }
+    for stretch in lane.courses.iter().flat_map(|course| course.stretches()) {
+        let (class, what) = match stretch.stage {
+            Stage::Reading => ("read", "waiting for the archive's bytes"),
+            Stage::Packing => ("pack", "packing and hashing"),
+            Stage::Held => ("held", "held back by what sends"),
+        };
+        let title = format!("{what}, {}", seconds(stretch.from, stretch.to));
+        drawn += &bar((axis, class), (stretch.from, stretch.to), ABOVE, &title);
+    }
+    drawn += &requests(axis, lane.asked.requests());
+    picture(&format!("the course of layer {}", lane.layer), &drawn)
+}
+
+/// The picture of everything that is about no layer: what was worked on, and requests.
+pub(super) fn others(axis: Axis, work: &[(String, Instant, Instant)], asked: &[&Request]) -> String {
+    let bars = work
+        .iter()
+        .map(|(what, from, to)| bar((axis, "work"), (*from, *to), ABOVE, &format!("{what}, {}", seconds(*from, *to))));
+    let mut asked: Vec<Request> = asked.iter().map(|request| (*request).clone()).collect();
+    asked.sort_by_key(|request| request.from);
+    picture("everything else", &(bars.collect::<String>() + &requests(axis, &asked)))
+}
+
+/// Requests, each with a tick where it begins, the pauses between them, and a word where one failed.
+fn requests(axis: Axis, requests: &[Request]) -> String {
+    let mut drawn = String::new();
+    for gap in pauses(requests) {
+        let title = format!("pausing before the next try, {}", seconds(gap.from, gap.to));
+        drawn += &bar((axis, "pause"), (gap.from, gap.to), BELOW, &title);
+    }
+    let mut last_word = -WORD;
+    for request in requests {
+        let class = match &request.failed {
+            Some(_) => "fail",
+            None if request.carries() => "send",
+            None => "ask",
+        };
+        drawn += &bar((axis, class), (request.from, request.to), BELOW, &about(request));
+        let x = axis.place(request.from);
+        drawn += &format!(
+            "<line class=\"tick\" x1=\"{x:.3}%\" x2=\"{x:.3}%\" y1=\"{}\" y2=\"{}\"/>",
+            BELOW.0 + BELOW.1 - 3,
+            BELOW.0 + BELOW.1 + 4
+        );
+        let end = axis.place(request.to);
+        if let Some(failed) = request.failed.as_ref().filter(|_| end >= last_word + WORD) {
+            let (anchor, by) = if end > 90.0 { ("end", -3) } else { ("start", 3) };
+            drawn += &format!(
+                "<text x=\"{end:.3}%\" dx=\"{by}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+                BELOW.0 + BELOW.1 - 2,
+                escaped(&failed.short())
+            );
+            last_word = end;
+        }
+    }
+    drawn
+}
+
+/// What is said about a request.
+fn about(request: &Request) -> String {
+    let (first, took) = (&request.first, seconds(request.from, request.to));
+    if request.count > 1 {
+        let failed = request.failed.as_ref().map(|failed| format!(", one failed: {}", failed.short()));
+        let sent = size(request.sent);
+        return format!(
+            "{} requests from {}, {took}, {sent}{}",
+            request.count,
+            first.method,
+            failed.unwrap_or_default()
+        );
+    }
+    let status = match (first.status, &first.fault) {
+        (Some(status), _) => status.to_string(),
+        (None, Some(fault)) => format!("no answer ({fault})"),
+        (None, None) => "no answer".into(),
+    };
+    let mut text = format!("{} {status}, {took}", first.method);
+    if request.sent > 0 {
+        text += &format!(", {}", size(request.sent));
+    }
+    if first.attempt > 1 {
+        text += &format!(", try {}", first.attempt);
+    }
+    // Of a layer's requests it is plain.
+    first.about.iter().filter(|about| !about.starts_with(LAYER)).for_each(|about| text += &format!("\n{about}"));
+    text += &format!("\n{}", first.url);
+    first.request_id.iter().for_each(|id| text += &format!("\nrequest {id}"));
+    text
+}
+
+/// A bar of parts that add up to the whole.
+pub(super) fn stacked(parts: &[(&str, Duration)], all: Duration) -> String {
+    let mut x = 0.0;
+    let mut drawn = String::new();
+    for (class, spent) in parts {
+        let width = spent.as_secs_f64() / all.as_secs_f64().max(1e-6) * 100.0;
+        drawn += &format!("<rect class=\"{class}\" x=\"{x:.3}%\" y=\"1\" width=\"{width:.3}%\" height=\"18\"/>");
+        x += width;
+    }
+    format!("<svg class=\"course\" height=\"20\" role=\"img\" aria-label=\"where the time went\">{drawn}</svg>")
+}
+
+/// A sample of how something is drawn.
+pub(super) fn swatch(class: &str) -> String {
+    let height = if class == "wait" { 2 } else { 11 };
+    let y = (14 - height) / 2;
+    format!(
+        "<svg class=\"swatch\" width=\"26\" height=\"14\" aria-hidden=\"true\"><rect class=\"{class}\" x=\"1\" y=\"{y}\" \
+         width=\"24\" height=\"{height}\"/></svg>"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(seconds: f64) -> Axis {
+        Axis { from: Instant::now(), seconds }
+    }
+
+    #[test]
+    fn an_axis_has_a_few_round_steps_however_long_it_is() {
+        for (seconds, expected) in [
+            (0.021, "0 5 ms 10 ms 15 ms 20 ms"),
+            (1.3, "0 200 ms 400 ms 600 ms 800 ms 1.0 s 1.2 s"),
+            (12.0, "0 2 s 4 s 6 s 8 s 10 s 12 s"),
+            (100.0, "0 0:15 min 0:30 min 0:45 min 1:00 min 1:15 min 1:30 min"),
+            (1000.0, "0 5:00 min 10:00 min 15:00 min"),
+            (40_000.0, "0 90:00 min 180:00 min 270:00 min 360:00 min 450:00 min 540:00 min 630:00 min"),
+        ] {
+            let steps = axis(seconds).steps();
+            assert_eq!(steps.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(" "), expected);
+            assert!(steps.iter().all(|(x, _)| (0.0..=100.0).contains(x)));
+        }
+    }
+
+    #[test]
+    fn a_push_that_took_no_time_has_an_axis_too() {
+        let now = Instant::now();
+        let axis = Axis::new(now, now);
+        assert!(axis.steps().len() <= 9 && axis.place(now) == 0.0);
+        assert!(axis.place(now + Duration::from_secs(1)) <= 100.0, "nothing lies outside");
+    }
+
+    #[test]
+    fn what_others_wrote_is_text() {
+        assert_eq!(
+            escaped("<script>alert('1')</script>&amp;\"\u{7}\u{202e}\u{ffff}"),
+            "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;amp;&quot; \u{fffd}\u{fffd}"
+        );
+    }
+}
