@@ -14,8 +14,8 @@ use crate::archive::{Attestations, Part, Platforms};
 use crate::ecr::Access;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Tag, Target};
-use crate::output::log::Format;
-use crate::output::progress::Tell;
+use crate::output::log::LogFormat;
+use crate::output::progress::Verbosity;
 use crate::push::Request;
 use crate::registry::Patience;
 
@@ -89,9 +89,9 @@ pub struct Push {
     /// How progress is shown.
     pub progress: Show,
     /// What is told.
-    pub tell: Tell,
+    pub verbosity: Verbosity,
     /// How stderr is written.
-    pub log_format: Format,
+    pub log_format: LogFormat,
     /// Whether a sandbox stands in for AWS, and in which folder it keeps its images.
     pub sandbox: Option<Option<PathBuf>>,
 }
@@ -359,13 +359,13 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { Show::None } else { args.progress };
-    let tell = match args.verbose {
-        0 => Tell::Usual,
-        1 => Tell::Reasons,
-        _ => Tell::Requests,
+    let verbosity = match args.verbose {
+        0 => Verbosity::Normal,
+        1 => Verbosity::Details,
+        _ => Verbosity::Requests,
     };
     let log_format = args.log_format.into();
-    Ok(Push { request, username, said, reasons, output, files, pipeline, progress, tell, log_format, sandbox })
+    Ok(Push { request, username, said, reasons, output, files, pipeline, progress, verbosity, log_format, sandbox })
 }
 
 fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

@@ -13,9 +13,9 @@ use ecr_push::archive::{self, Source, Spool};
 use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show};
 use ecr_push::error::{Code, Error, Kind, Result};
 use ecr_push::file;
-use ecr_push::output::log::{Entry, Format, harmless, visible};
-use ecr_push::output::progress::{Mode, Progress, Style, Tell, ask_secret};
-use ecr_push::output::report::{self, Run, Timeline, Told};
+use ecr_push::output::log::{Entry, LogFormat, replace_controls, sanitize};
+use ecr_push::output::progress::{Mode, Progress, Style, Verbosity, ask_secret};
+use ecr_push::output::report::{self, ReportCollector, RunInfo, Timeline};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let done = cli::parse(arguments.clone(), &environment).and_then(run);
     done.unwrap_or_else(|error| {
         let hearers = cli::hearers(&arguments, &environment);
-        let style = style(Show::Auto, Tell::Usual, hearers.log_format);
+        let style = style(Show::Auto, Verbosity::Normal, hearers.log_format);
         refused::tell(&error, hearers, style, started_at);
         ExitCode::from(error.kind().exit_code())
     })
@@ -107,7 +107,7 @@ fn password_of(user: String, deadline: Option<Duration>) -> Result<Given> {
 
 /// Asks for the password on the terminal, which does not show it.
 fn typed_password(user: String) -> Result<Given> {
-    let read = ask_secret(&format!("Password of {}: ", harmless(&user)));
+    let read = ask_secret(&format!("Password of {}: ", sanitize(&user)));
     let password = read.map_err(|error| Error::usage("cannot read the password from the terminal").because(error))?;
     if password.is_empty() {
         return Err(Error::usage("the password is empty"));
@@ -118,8 +118,9 @@ fn typed_password(user: String) -> Result<Given> {
 
 async fn run_push(command: Push) -> Result<ExitCode> {
     survive_file_size_limit();
-    let Push { mut request, said, reasons, output, files, pipeline, progress, tell, log_format, sandbox, .. } = command;
-    let style = style(progress, tell, log_format);
+    let Push { mut request, said, reasons, output, files, pipeline, progress, verbosity, log_format, sandbox, .. } =
+        command;
+    let style = style(progress, verbosity, log_format);
     let display_name = pipeline.display_name.clone();
     claim(&request, &pipeline, &files)?;
     let pipeline = pipeline::Watcher::start(pipeline, style)?;
@@ -127,7 +128,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let timeline = files.has_timeline().then(Timeline::start);
     let progress = Progress::start(style, request.targets.len());
     let cancel = cancelled_by_ctrl_c(&progress, style);
-    let told = Arc::new(Told::default());
+    let told = Arc::new(ReportCollector::default());
     let tell = told.beside(pipeline.events(progress.events()));
     pipeline.begin();
     let strangers = cli::strangers(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
@@ -177,8 +178,8 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         read_out(text, style);
     }
     let say = |error: &Error| pipeline.failure(error);
-    instruct(&report::failures(&outcome, &say));
-    report::in_part(&outcome).iter().for_each(|entry| instruct(&style.line(entry)));
+    instruct(&report::error_texts(&outcome, &say));
+    report::partial_success(&outcome).iter().for_each(|entry| instruct(&style.line(entry)));
     pipeline.summarise(&outcome);
     let set = pipeline.set_variables(&outcome);
     let unwritten = [printed, drawn, set].into_iter().filter_map(Result::err).chain(files.write_result(&outcome));
@@ -187,7 +188,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     // The report says what comes of the push, and that may be that it cannot be written.
     let json = |others: &[Error]| {
         let error = outcome.error().or_else(|| Error::gravest(others));
-        report::json(&outcome, Run { display_name: &display_name, told: &told, error })
+        report::json(&outcome, RunInfo { display_name: &display_name, told: &told, error })
     };
     let mut text = json(&others);
     let written = text.as_ref().map_err(Clone::clone).and_then(|text| files.write_report(text));
@@ -247,17 +248,17 @@ fn claim(request: &Request, pipeline: &Pipeline, files: &cli::Files) -> Result<(
 
 /// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
 fn run_inspect(command: &Inspect) -> Result<ExitCode> {
-    let progress = Progress::start(style(Show::Auto, Tell::Usual, Format::Text), 0);
+    let progress = Progress::start(style(Show::Auto, Verbosity::Normal, LogFormat::Text), 0);
     let inspected = inspect(command, &progress);
     progress.finish();
     let inspection = inspected?;
     print(&match command.output {
-        Output::Text if command.is_in_ci => harmless(&report::inspect::text(&inspection)),
-        Output::Text => visible(&report::inspect::text(&inspection)),
+        Output::Text if command.is_in_ci => sanitize(&report::inspect::text(&inspection)),
+        Output::Text => replace_controls(&report::inspect::text(&inspection)),
         Output::Json => report::inspect::json(&inspection)?,
     })?;
     let faults = inspection.faults();
-    faults.iter().for_each(|fault| complain(&report::failure(fault)));
+    faults.iter().for_each(|fault| complain(&report::error_text(fault)));
     Ok(Error::gravest(&faults).map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
 }
 

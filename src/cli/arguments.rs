@@ -7,7 +7,7 @@ use clap::{ArgAction, ValueEnum};
 
 use super::credentials::CredentialArgs;
 use super::files::FileArgs;
-use super::output::{LogFormat, Show};
+use super::output::{LogFormatArg, Show};
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
 use super::values::{number, seconds};
@@ -139,7 +139,7 @@ pub(super) struct Options {
     pub(super) verbose: u8,
     /// How stderr is written: for people, or an object of JSON a line
     #[arg(long, value_enum, default_value_t, value_name = "HOW", help_heading = "Output")]
-    pub(super) log_format: LogFormat,
+    pub(super) log_format: LogFormatArg,
     #[command(flatten)]
     pub(super) files: FileArgs,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use crate::ecr::{
     Sources, WebIdentity,
 };
 use crate::error::{Code, Error, Result};
-use crate::output::report::ci::System;
+use crate::output::report::ci::CiSystem;
 use crate::push::CaBundle;
 
 /// The options for credentials.
@@ -373,7 +373,7 @@ impl Environment<'_> {
 
 /// Names a session after the CI system and the run, so that CloudTrail leads to the job: `ecr-push-github-1234567890`.
 fn default_session_name(environment: &dyn Fn(&str) -> Option<OsString>) -> String {
-    let Some(system) = System::found(environment) else { return SESSION_NAME.to_owned() };
+    let Some(system) = CiSystem::detect(environment) else { return SESSION_NAME.to_owned() };
     let run = system.run.and_then(|name| Environment(environment).text(name));
     let parts = [Some(SESSION_NAME.to_owned()), Some(system.name.to_owned()), run];
     let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");

@@ -11,14 +11,14 @@ use clap::CommandFactory as _;
 use super::environment::variable;
 use super::{Cli, Output, Pipeline, pipeline, transports, verb};
 use crate::archive::Source;
-use crate::output::log::Format;
-use crate::output::report::ci::System;
+use crate::output::log::LogFormat;
+use crate::output::report::ci::CiSystem;
 
 /// Who is to hear of an error before the push.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hearers {
     /// How stderr is written.
-    pub log_format: Format,
+    pub log_format: LogFormat,
     /// What goes to stdout.
     pub output: Output,
     /// Where the report goes.
@@ -37,19 +37,19 @@ pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsSt
     let words = Words { words: &words, environment };
     let named = words.value("ci").and_then(|name| match name.trim() {
         "none" => Some(None),
-        name => System::named(name).map(Some),
+        name => CiSystem::by_name(name).map(Some),
     });
-    let system = named.unwrap_or_else(|| System::found(environment));
+    let system = named.unwrap_or_else(|| CiSystem::detect(environment));
     let mut pipeline = Pipeline {
         display_name: pipeline::one_line(&words.value("display-name").unwrap_or_else(|| pipeline::DISPLAY_NAME.into())),
-        voice: system.and_then(|system| system.voice),
+        log_commands: system.and_then(|system| system.log_commands),
         summary: system.and_then(|system| pipeline::summary(system, environment)),
         variables: None,
     };
     if verb {
         // Only a push has a report and a summary.
         pipeline.summary = None;
-        let (log_format, output) = (Format::Text, Output::Text);
+        let (log_format, output) = (LogFormat::Text, Output::Text);
         return Hearers { log_format, output, report: None, rivals: Vec::new(), pipeline };
     }
     let is_json = |long| words.value(long).is_some_and(|how| how == "json");
@@ -58,10 +58,10 @@ pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsSt
     if let Some(at) = report.as_ref().and_then(|report| rivals.iter().position(|word| word == report)) {
         rivals.remove(at);
     }
-    let files = system.map(System::files).unwrap_or_default();
+    let files = system.map(CiSystem::file_variables).unwrap_or_default();
     rivals.extend(files.into_iter().filter_map(environment).map(|file| file.to_string_lossy().into_owned()));
     Hearers {
-        log_format: if is_json("log-format") { Format::Json } else { Format::Text },
+        log_format: if is_json("log-format") { LogFormat::Json } else { LogFormat::Text },
         output: if is_json("output") { Output::Json } else { Output::Text },
         report: report.map(PathBuf::from),
         rivals: rivals.into_iter().map(PathBuf::from).collect(),
@@ -115,7 +115,7 @@ impl Words<'_> {
 mod tests {
     use super::*;
     use crate::cli::SummaryTo;
-    use crate::output::report::ci::Voice;
+    use crate::output::report::ci::LogCommands;
 
     fn read(line: &str, variables: &[(&str, &str)]) -> Hearers {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
@@ -159,7 +159,7 @@ mod tests {
             "--log-format=text --log-format json",
             "--image -x --log-format=json",
         ] {
-            assert_eq!(format(objects, ""), Format::Json, "{objects}");
+            assert_eq!(format(objects, ""), LogFormat::Json, "{objects}");
         }
         for text in [
             "a.tar --log-format",
@@ -169,11 +169,11 @@ mod tests {
             "--log-formats=json",
             "inspect --log-format=json",
         ] {
-            assert_eq!(format(text, ""), Format::Text, "{text}");
+            assert_eq!(format(text, ""), LogFormat::Text, "{text}");
         }
-        assert_eq!(format("a.tar", "json"), Format::Json);
-        assert_eq!(format("a.tar --log-format=text", "json"), Format::Text);
-        assert_eq!(format("inspect a.tar", "json"), Format::Text);
+        assert_eq!(format("a.tar", "json"), LogFormat::Json);
+        assert_eq!(format("a.tar --log-format=text", "json"), LogFormat::Text);
+        assert_eq!(format("inspect a.tar", "json"), LogFormat::Text);
     }
 
     #[test]
@@ -191,16 +191,19 @@ mod tests {
     fn a_ci_system_hears_of_it() {
         let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", "/s")];
         let heard = read("--display-name Ship", &github).pipeline;
-        assert_eq!((heard.voice, heard.summary), (Some(Voice::GitHub), Some(SummaryTo::File("/s".into()))));
+        assert_eq!(
+            (heard.log_commands, heard.summary),
+            (Some(LogCommands::GitHub), Some(SummaryTo::File("/s".into())))
+        );
         assert_eq!(heard.display_name, "Ship");
         let heard = read("inspect", &github).pipeline;
         assert_eq!(
-            (heard.voice, heard.summary, heard.display_name.as_str()),
-            (Some(Voice::GitHub), None, "Push Image")
+            (heard.log_commands, heard.summary, heard.display_name.as_str()),
+            (Some(LogCommands::GitHub), None, "Push Image")
         );
-        assert_eq!(read("--ci none", &github).pipeline.voice, None);
-        assert_eq!(read("--ci=azure", &github).pipeline.voice, Some(Voice::Azure));
+        assert_eq!(read("--ci none", &github).pipeline.log_commands, None);
+        assert_eq!(read("--ci=azure", &github).pipeline.log_commands, Some(LogCommands::Azure));
         // One that is unknown is what is wrong.
-        assert_eq!(read("--ci hudson", &github).pipeline.voice, Some(Voice::GitHub));
+        assert_eq!(read("--ci hudson", &github).pipeline.log_commands, Some(LogCommands::GitHub));
     }
 }

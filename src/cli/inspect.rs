@@ -9,7 +9,7 @@ use super::transports;
 use super::values::choice;
 use crate::archive::{Choice, Part, Platforms, Source};
 use crate::error::Result;
-use crate::output::report::ci::System;
+use crate::output::report::ci::CiSystem;
 
 /// A look into an archive.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl InspectArgs {
             temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir),
             verify,
             output,
-            is_in_ci: System::found(environment).is_some(),
+            is_in_ci: CiSystem::detect(environment).is_some(),
         })
     }
 }

@@ -2,11 +2,11 @@
 
 use clap::ValueEnum;
 
-use crate::output::log::Format;
+use crate::output::log::LogFormat;
 
 /// How stderr is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub(super) enum LogFormat {
+pub(super) enum LogFormatArg {
     /// For people
     #[default]
     Text,
@@ -14,11 +14,11 @@ pub(super) enum LogFormat {
     Json,
 }
 
-impl From<LogFormat> for Format {
-    fn from(argument: LogFormat) -> Self {
+impl From<LogFormatArg> for LogFormat {
+    fn from(argument: LogFormatArg) -> Self {
         match argument {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
         }
     }
 }

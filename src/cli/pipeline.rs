@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::error::{Code, Error, Result};
-use crate::output::report::ci::{FURTHER, Form, Place, Reach, SYSTEMS, Summary, System, Voice};
+use crate::output::report::ci::{
+    CiSystem, LogCommands, OutputFormat, OutputScope, OutputTarget, SYSTEMS, SummaryTarget, VARIABLE_SUFFIXES,
+};
 
 /// What a push is called if nobody says.
 pub(super) const DISPLAY_NAME: &str = "Push Image";
@@ -18,7 +20,7 @@ pub(super) struct PipelineArgs {
     /// Azure Pipelines: set the variables for later jobs and stages, too (isOutput=true)
     #[arg(long, requires = "output_variable", help_heading = "Output")]
     output_variable_across_jobs: bool,
-    /// File that the variables are added to, in the CI system's form or as NAME=VALUE; for Tekton and Argo a folder
+    /// File that the variables are added to, in the CI system's format or as NAME=VALUE; for Tekton and Argo a folder
     #[arg(long, value_name = "FILE", requires = "output_variable", help_heading = "Output")]
     pub(super) output_file: Option<PathBuf>,
     /// CI system that is written for, or none [default: as the environment tells]
@@ -35,7 +37,7 @@ pub struct Pipeline {
     /// What the push is called.
     pub display_name: String,
     /// How the log is written.
-    pub voice: Option<Voice>,
+    pub log_commands: Option<LogCommands>,
     /// Where a summary goes.
     pub summary: Option<SummaryTo>,
     /// The variables that are to be set.
@@ -48,7 +50,7 @@ pub struct Variables {
     /// The name of the first, with which those of the others begin.
     pub name: String,
     /// How they are set.
-    pub form: Form,
+    pub format: OutputFormat,
     /// Where.
     pub to: VariablesTo,
 }
@@ -83,11 +85,11 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl PipelineArgs {
     /// The system in which this runs: the one that is named, else the one that the environment tells.
-    pub(super) fn system(&self, environment: Environment<'_>) -> Result<Option<&'static System>> {
+    pub(super) fn system(&self, environment: Environment<'_>) -> Result<Option<&'static CiSystem>> {
         Ok(match self.ci.as_deref().map(str::trim) {
-            None => System::found(environment),
+            None => CiSystem::detect(environment),
             Some("none") => None,
-            Some(name) => Some(System::named(name).ok_or_else(|| {
+            Some(name) => Some(CiSystem::by_name(name).ok_or_else(|| {
                 let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
                 Error::usage(format!("--ci {name:?} is no CI system that is known here"))
                     .code(Code::ValueInvalid)
@@ -101,13 +103,13 @@ impl PipelineArgs {
         let system = self.system(environment)?;
         let summary = system.and_then(|system| summary(system, environment));
         let variables = self.output_variable.map(|name| {
-            let (form, to) = target(system, self.output_file, environment)?;
-            let form = across_jobs(form, self.output_variable_across_jobs)?;
-            checked(name.trim(), form).map(|name| Variables { name, form, to })
+            let (format, to) = target(system, self.output_file, environment)?;
+            let format = across_jobs(format, self.output_variable_across_jobs)?;
+            checked(name.trim(), format).map(|name| Variables { name, format, to })
         });
         Ok(Pipeline {
             display_name: one_line(&self.display_name),
-            voice: system.and_then(|system| system.voice),
+            log_commands: system.and_then(|system| system.log_commands),
             summary,
             variables: variables.transpose()?,
         })
@@ -120,71 +122,75 @@ pub(super) fn one_line(name: &str) -> String {
 }
 
 /// Where a summary goes, if the environment says.
-pub(super) fn summary(system: &System, environment: Environment<'_>) -> Option<SummaryTo> {
+pub(super) fn summary(system: &CiSystem, environment: Environment<'_>) -> Option<SummaryTo> {
     let path = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     match system.summary? {
-        Summary::BuildkiteAnnotation => Some(SummaryTo::Buildkite),
-        Summary::FileOf(name) => path(name).map(SummaryTo::File),
-        Summary::UploadFrom(name) => path(name).map(SummaryTo::Folder),
+        SummaryTarget::BuildkiteAnnotation => Some(SummaryTo::Buildkite),
+        SummaryTarget::FileOf(name) => path(name).map(SummaryTo::File),
+        SummaryTarget::UploadFrom(name) => path(name).map(SummaryTo::Folder),
     }
 }
 
 /// How variables are set, and where.
-fn target(system: Option<&System>, file: Option<PathBuf>, environment: Environment<'_>) -> Result<(Form, VariablesTo)> {
-    let Some(System { title, form, place, .. }) = system else {
-        return file.map(|file| (Form::Assignments, VariablesTo::File(file))).ok_or_else(|| {
+fn target(
+    system: Option<&CiSystem>,
+    file: Option<PathBuf>,
+    environment: Environment<'_>,
+) -> Result<(OutputFormat, VariablesTo)> {
+    let Some(CiSystem { title, format, target, .. }) = system else {
+        return file.map(|file| (OutputFormat::Assignments, VariablesTo::File(file))).ok_or_else(|| {
             Error::usage("--output-variable sets a variable of a CI system, and none is found here")
                 .code(Code::OptionConflict)
                 .hint("Name it with --ci, or a file for lines of NAME=VALUE with --output-file.")
         });
     };
-    let to = match (place, file) {
-        (Place::Folder | Place::FolderAt(_), Some(folder)) => VariablesTo::Folder(folder),
-        (Place::File | Place::FileOf(_), Some(file)) => VariablesTo::File(file),
-        // Nothing reads a file in that form.
-        (Place::Command | Place::Stderr | Place::Stdout, Some(file)) => {
-            return Ok((Form::Assignments, VariablesTo::File(file)));
+    let to = match (target, file) {
+        (OutputTarget::Folder | OutputTarget::FolderAt(_), Some(folder)) => VariablesTo::Folder(folder),
+        (OutputTarget::File | OutputTarget::FileOf(_), Some(file)) => VariablesTo::File(file),
+        // Nothing reads a file in that format.
+        (OutputTarget::Command | OutputTarget::Stderr | OutputTarget::Stdout, Some(file)) => {
+            return Ok((OutputFormat::Assignments, VariablesTo::File(file)));
         }
-        (Place::Command, None) => VariablesTo::Buildkite,
-        (Place::Stderr, None) => VariablesTo::Stderr,
-        (Place::Stdout, None) => VariablesTo::Stdout,
-        (Place::FolderAt(folder), None) => VariablesTo::Folder(PathBuf::from(folder)),
-        (Place::FileOf(name), None) => {
+        (OutputTarget::Command, None) => VariablesTo::Buildkite,
+        (OutputTarget::Stderr, None) => VariablesTo::Stderr,
+        (OutputTarget::Stdout, None) => VariablesTo::Stdout,
+        (OutputTarget::FolderAt(folder), None) => VariablesTo::Folder(PathBuf::from(folder)),
+        (OutputTarget::FileOf(name), None) => {
             let path = environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
             VariablesTo::File(path.ok_or_else(|| {
                 Error::usage(format!("{title} reads variables from the file that {name} names, and it is not set"))
                     .hint("Name the file with --output-file.")
             })?)
         }
-        (Place::File, None) => {
+        (OutputTarget::File, None) => {
             return Err(Error::usage(format!("{title} reads variables from a file that the pipeline names"))
                 .hint("Name the same file with --output-file."));
         }
-        (Place::Folder, None) => {
+        (OutputTarget::Folder, None) => {
             return Err(Error::usage(format!("{title} reads each variable from a file of its own"))
                 .hint("Name their folder with --output-file."));
         }
     };
-    Ok((*form, to))
+    Ok((*format, to))
 }
 
 /// The form for variables that are for later jobs, too, if that is wanted.
-fn across_jobs(form: Form, is_wanted: bool) -> Result<Form> {
-    match (form, is_wanted) {
-        (Form::AzureCommands(_), true) => Ok(Form::AzureCommands(Reach::Jobs)),
-        (form, false) => Ok(form),
+fn across_jobs(format: OutputFormat, is_wanted: bool) -> Result<OutputFormat> {
+    match (format, is_wanted) {
+        (OutputFormat::AzureCommands(_), true) => Ok(OutputFormat::AzureCommands(OutputScope::Jobs)),
+        (format, false) => Ok(format),
         (_, true) => Err(Error::usage("--output-variable-across-jobs is for the log of Azure Pipelines")
             .code(Code::OptionConflict)
             .hint("Leave it out: elsewhere the pipeline says which jobs get a variable.")),
     }
 }
 
-fn checked(name: &str, form: Form) -> Result<String> {
-    if form.takes(name) {
+fn checked(name: &str, format: OutputFormat) -> Result<String> {
+    if format.takes(name) {
         return Ok(name.to_owned());
     }
-    let takes = if form.takes("a.b") { "letters, digits, _, . and -" } else { "letters, digits and _" };
-    let further = FURTHER.map(|suffix| format!("NAME_{suffix}")).join(", ");
+    let takes = if format.takes("a.b") { "letters, digits, _, . and -" } else { "letters, digits and _" };
+    let further = VARIABLE_SUFFIXES.map(|suffix| format!("NAME_{suffix}")).join(", ");
     Err(Error::usage(format!("--output-variable {name:?} is no name of a variable"))
         .code(Code::ValueInvalid)
         .hint(format!("It begins with a letter or _ and has {takes}; {further} are set beside it.")))
@@ -207,9 +213,9 @@ mod tests {
         args.read(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
     }
 
-    fn to(arguments: &[&str], variables: &[(&str, &str)]) -> (Form, VariablesTo) {
+    fn to(arguments: &[&str], variables: &[(&str, &str)]) -> (OutputFormat, VariablesTo) {
         let set = read(arguments, variables).unwrap().variables.unwrap();
-        (set.form, set.to)
+        (set.format, set.to)
     }
 
     #[track_caller]
@@ -224,19 +230,22 @@ mod tests {
     fn each_place_is_the_system_s_or_the_named_one() {
         let file = |path: &str| VariablesTo::File(PathBuf::from(path));
         let folder = |path: &str| VariablesTo::Folder(PathBuf::from(path));
-        let azure = Form::AzureCommands(Reach::Job);
+        let azure = OutputFormat::AzureCommands(OutputScope::Job);
         let mine = ["variable", "A", "file", "f"];
         assert_eq!(to(&["variable", "A"], &[("TF_BUILD", "True")]), (azure, VariablesTo::Stderr));
-        assert_eq!(to(&mine, &[("TF_BUILD", "True")]), (Form::Assignments, file("f")));
+        assert_eq!(to(&mine, &[("TF_BUILD", "True")]), (OutputFormat::Assignments, file("f")));
         let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_OUTPUT", "/o")];
-        assert_eq!(to(&["variable", "A"], &github), (Form::Heredocs, file("/o")));
-        assert_eq!(to(&mine, &github), (Form::Heredocs, file("f")));
-        assert_eq!(to(&mine, &[("GITLAB_CI", "true")]), (Form::Assignments, file("f")));
-        assert_eq!(to(&["variable", "A", "ci", "tekton"], &github), (Form::Files, folder("/tekton/results")));
-        assert_eq!(to(&["variable", "A", "file", "f", "ci", "argo"], &[]), (Form::Files, folder("f")));
-        assert_eq!(to(&mine, &[]), (Form::Assignments, file("f")));
-        assert_eq!(to(&["variable", "A", "ci", "teamcity"], &[]), (Form::ServiceMessages, VariablesTo::Stdout));
-        assert_eq!(to(&["variable", "A", "ci", "buildkite"], &[]), (Form::BuildkiteMetadata, VariablesTo::Buildkite));
+        assert_eq!(to(&["variable", "A"], &github), (OutputFormat::Heredocs, file("/o")));
+        assert_eq!(to(&mine, &github), (OutputFormat::Heredocs, file("f")));
+        assert_eq!(to(&mine, &[("GITLAB_CI", "true")]), (OutputFormat::Assignments, file("f")));
+        assert_eq!(to(&["variable", "A", "ci", "tekton"], &github), (OutputFormat::Files, folder("/tekton/results")));
+        assert_eq!(to(&["variable", "A", "file", "f", "ci", "argo"], &[]), (OutputFormat::Files, folder("f")));
+        assert_eq!(to(&mine, &[]), (OutputFormat::Assignments, file("f")));
+        assert_eq!(to(&["variable", "A", "ci", "teamcity"], &[]), (OutputFormat::ServiceMessages, VariablesTo::Stdout));
+        assert_eq!(
+            to(&["variable", "A", "ci", "buildkite"], &[]),
+            (OutputFormat::BuildkiteMetadata, VariablesTo::Buildkite)
+        );
     }
 
     #[test]
@@ -254,11 +263,14 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_where_no_system_is() {
-        let nothing = Pipeline { display_name: "a b".into(), voice: None, summary: None, variables: None };
+        let nothing = Pipeline { display_name: "a b".into(), log_commands: None, summary: None, variables: None };
         assert_eq!(read(&["display", " a\n b\t"], &[]).unwrap(), nothing);
         let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", "/s")];
         assert_eq!(read(&["ci", "none", "display", "a b"], &github).unwrap(), nothing);
         let found = read(&[], &github).unwrap();
-        assert_eq!((found.voice, found.summary), (Some(Voice::GitHub), Some(SummaryTo::File("/s".into()))));
+        assert_eq!(
+            (found.log_commands, found.summary),
+            (Some(LogCommands::GitHub), Some(SummaryTo::File("/s".into())))
+        );
     }
 }

@@ -325,9 +325,10 @@ fn a_sandbox_discards_and_delays_only_when_told() {
 fn more_is_told_to_whoever_asks_once_or_twice() {
     let tell = |options: &[&str], environment: &[(&str, &str)]| {
         let push = push_of(&[&["a.tar", "app"], options].concat(), environment);
-        (push.tell, push.request.tell_caller)
+        (push.verbosity, push.request.tell_caller)
     };
-    let (usual, reasons, requests) = ((Tell::Usual, false), (Tell::Reasons, true), (Tell::Requests, true));
+    let (usual, reasons, requests) =
+        ((Verbosity::Normal, false), (Verbosity::Details, true), (Verbosity::Requests, true));
     for (options, expected) in [
         (&[][..], usual),
         (&["-v"], reasons),

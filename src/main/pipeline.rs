@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
 use ecr_push::error::{Code, Error, Kind, Result, is_exhausted};
 use ecr_push::file;
-use ecr_push::output::log::{Entry, Format};
+use ecr_push::output::log::{Entry, LogFormat};
 use ecr_push::output::progress::{Mode, Style};
 use ecr_push::output::report;
-use ecr_push::output::report::ci::{self, Form, Voice};
+use ecr_push::output::report::ci::{self, LogCommands, OutputFormat};
 use ecr_push::push::{Event, Events, Outcome};
 
 use super::files::{Claims, VARIABLE, clear};
@@ -27,7 +27,7 @@ const AGENT_LIMIT: Duration = Duration::from_secs(30);
 /// A pipeline that watches, its files open.
 pub(super) struct Watcher {
     display_name: String,
-    voice: Option<Voice>,
+    log_commands: Option<LogCommands>,
     style: Style,
     summary: Option<SummaryTo>,
     variables: Option<Setter>,
@@ -36,7 +36,7 @@ pub(super) struct Watcher {
 /// Variables that are to be set, and all that it takes.
 struct Setter {
     name: String,
-    form: Form,
+    format: OutputFormat,
     to: Sink,
 }
 
@@ -53,12 +53,13 @@ impl Watcher {
     /// Opens what is written in the end, so that a bad path costs no push. A terminal is no log that a CI system reads.
     pub(super) fn start(pipeline: Pipeline, style: Style) -> Result<Self> {
         let is_log = !io::stderr().is_terminal();
-        let Pipeline { display_name, voice, summary, variables } = pipeline;
-        let variables = variables.map(|Variables { name, form, to }| Ok(Setter { name, form, to: open(to)? }));
+        let Pipeline { display_name, log_commands, summary, variables } = pipeline;
+        let variables = variables.map(|Variables { name, format, to }| Ok(Setter { name, format, to: open(to)? }));
         Ok(Self {
             display_name,
             // Lines would end up between bars, and are no objects.
-            voice: voice.filter(|_| is_log && style.mode != Mode::Bars && style.format == Format::Text),
+            log_commands: log_commands
+                .filter(|_| is_log && style.mode != Mode::Bars && style.format == LogFormat::Text),
             style,
             summary: summary.filter(|_| is_log),
             variables: variables.transpose()?,
@@ -66,32 +67,32 @@ impl Watcher {
     }
 
     /// How lines of the log are marked, of those that say what happens on the way.
-    fn aside(&self) -> Option<Voice> {
-        self.voice.filter(|_| self.style.mode == Mode::Plain)
+    fn aside(&self) -> Option<LogCommands> {
+        self.log_commands.filter(|_| self.style.mode == Mode::Plain)
     }
 
     /// Begins the group of lines that say what happens on the way.
     pub(super) fn begin(&self) {
-        self.aside().into_iter().for_each(|voice| instruct(&voice.group(&self.display_name)));
+        self.aside().into_iter().for_each(|log_commands| instruct(&log_commands.group(&self.display_name)));
     }
 
     /// Ends it.
     pub(super) fn end(&self) {
-        self.aside().into_iter().for_each(|voice| instruct(voice.group_end()));
+        self.aside().into_iter().for_each(|log_commands| instruct(log_commands.group_end()));
     }
 
     /// Who is told, of warnings as the CI system marks them. That something is tried again is none.
     pub(super) fn events(&self, tell: Events) -> Events {
-        let Some(voice) = self.aside() else { return tell };
+        let Some(log_commands) = self.aside() else { return tell };
         Arc::new(move |event| match event {
-            Event::Warning(text) => instruct(&voice.warning(&text)),
+            Event::Warning(text) => instruct(&log_commands.warning(&text)),
             event => tell(event),
         })
     }
 
     /// An error as it stands in the log.
     pub(super) fn failure(&self, error: &Error) -> String {
-        self.voice.map_or_else(|| failure(error, self.style), |voice| voice.error(error))
+        self.log_commands.map_or_else(|| failure(error, self.style), |log_commands| log_commands.error(error))
     }
 
     /// Writes the summary. It is no part of the push: without it, a line says why.
@@ -104,7 +105,7 @@ impl Watcher {
 
     /// The same where there was no push.
     pub(super) fn summarise_refusal(&self, error: &Error) {
-        self.put_summary(&report::markdown_of_refusal(error, &self.display_name), "error");
+        self.put_summary(&report::markdown_of_rejection(error, &self.display_name), "error");
     }
 
     /// `style` is Buildkite's word for how it looks.
@@ -123,9 +124,9 @@ impl Watcher {
 
     /// Sets the variables, if the push went well.
     pub(super) fn set_variables(&self, outcome: &Outcome) -> Result<()> {
-        let Some(Setter { name, form, to }) = &self.variables else { return Ok(()) };
+        let Some(Setter { name, format, to }) = &self.variables else { return Ok(()) };
         let variables = ci::variables(name, outcome);
-        let text: String = variables.iter().map(|variable| form.text(variable)).collect();
+        let text: String = variables.iter().map(|variable| format.text(variable)).collect();
         let written = match to {
             Sink::Stdout => return print(&text),
             Sink::Stderr => {
@@ -137,12 +138,12 @@ impl Watcher {
                 return variables.iter().try_for_each(|set| {
                     let path = folder.join(&set.name);
                     let file = VARIABLE.open(&path)?;
-                    let written = clear(&file).and_then(|()| file::write_all(&file, form.text(set).as_bytes()));
+                    let written = clear(&file).and_then(|()| file::write_all(&file, format.text(set).as_bytes()));
                     written.map_err(|error| unset(&set.name, error))
                 });
             }
             Sink::Buildkite => {
-                variables.iter().try_for_each(|set| fed(&["meta-data", "set", &set.name], &form.text(set)))
+                variables.iter().try_for_each(|set| fed(&["meta-data", "set", &set.name], &format.text(set)))
             }
         };
         written.map_err(|error| unset(name, error))

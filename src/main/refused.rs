@@ -6,7 +6,7 @@ use ecr_push::cli::{Hearers, Output, SummaryTo};
 use ecr_push::error::Error;
 use ecr_push::file;
 use ecr_push::output::progress::Style;
-use ecr_push::output::report::{self, Run, Told};
+use ecr_push::output::report::{self, ReportCollector, RunInfo};
 
 use super::files::{Claims, REPORT, clear};
 use super::pipeline::Watcher;
@@ -34,9 +34,9 @@ pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: Sy
         }
         Err(_) => instruct(&failure(error, style)),
     }
-    let told = Told::default();
-    let run = Run { display_name: &display_name, told: &told, error: Some(error) };
-    let json = match report::refusal(run, started_at) {
+    let told = ReportCollector::default();
+    let run = RunInfo { display_name: &display_name, told: &told, error: Some(error) };
+    let json = match report::rejection(run, started_at) {
         Ok(json) => json,
         Err(fault) => return instruct(&failure(&fault, style)),
     };

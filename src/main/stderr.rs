@@ -4,38 +4,38 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use ecr_push::cli::{Output, Show};
 use ecr_push::error::{Error, Kind, Result};
-use ecr_push::output::log::{Entry, Format, harmless};
-use ecr_push::output::progress::{Ink, Mode, Style, Tell};
+use ecr_push::output::log::{Entry, LogFormat, sanitize};
+use ecr_push::output::progress::{ColorMode, Mode, Style, Verbosity};
 use ecr_push::output::report::{self, References};
 use ecr_push::push::Outcome;
 
 /// What stderr looks like. Bars are for terminals that can move their cursor, whoever asks for them.
-pub(super) fn style(show: Show, tell: Tell, format: Format) -> Style {
+pub(super) fn style(show: Show, verbosity: Verbosity, format: LogFormat) -> Style {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let can_be_redrawn = io::stderr().is_terminal() && !is_dumb;
     let mode = match show {
         Show::None => Mode::Quiet,
-        Show::Auto | Show::Bars if can_be_redrawn && format == Format::Text => Mode::Bars,
+        Show::Auto | Show::Bars if can_be_redrawn && format == LogFormat::Text => Mode::Bars,
         Show::Auto | Show::Bars | Show::Plain => Mode::Plain,
     };
     // https://no-color.org
-    let ink = if can_be_redrawn && !is_set("NO_COLOR") { Ink::Coloured } else { Ink::Plain };
-    Style { mode, tell, format, ink }
+    let color = if can_be_redrawn && !is_set("NO_COLOR") { ColorMode::Colored } else { ColorMode::Plain };
+    Style { mode, verbosity, format, color }
 }
 
 /// Says what came of a push, or what a plan would do.
 pub(super) fn sum_up(outcome: &Outcome, output: Output, style: Style) {
     let say = |entries: Vec<Entry>| entries.iter().for_each(|entry| instruct(&style.line(entry)));
     match style.format {
-        Format::Json => {
+        LogFormat::Json => {
             say(if outcome.dry_run { report::plan_entries(outcome) } else { Vec::new() });
             say(report::summary_entries(outcome));
         }
-        Format::Text => {
+        LogFormat::Text => {
             let plan = if outcome.dry_run { report::plan(outcome) } else { String::new() };
             let are_below = output == Output::Text && is_stdout_beside_stderr();
-            let references = if are_below { References::Below } else { References::Here };
+            let references = if are_below { References::OnStdout } else { References::Included };
             let text = plan + &report::summary(outcome, references);
             say(text.lines().map(|line| Entry::info("summary", line)).collect());
         }
@@ -45,8 +45,8 @@ pub(super) fn sum_up(outcome: &Outcome, output: Output, style: Style) {
 /// Says what was read back.
 pub(super) fn read_out(text: &str, style: Style) {
     match style.format {
-        Format::Json => text.lines().for_each(|line| instruct(&style.line(&Entry::info("read_back", line)))),
-        Format::Text => complain(text),
+        LogFormat::Json => text.lines().for_each(|line| instruct(&style.line(&Entry::info("read_back", line)))),
+        LogFormat::Text => complain(text),
     }
 }
 
@@ -75,8 +75,8 @@ fn is_stdout_beside_stderr() -> bool {
 /// An error in the style of all that stands around it.
 pub(super) fn failure(error: &Error, style: Style) -> String {
     match style.format {
-        Format::Json => style.line(&Entry::error(error)),
-        Format::Text => style.failure(&harmless(&report::failure(error))),
+        LogFormat::Json => style.line(&Entry::error(error)),
+        LogFormat::Text => style.failure(&sanitize(&report::error_text(error))),
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 
 /// Writes to stderr what people read.
 pub(super) fn complain(text: &str) {
-    instruct(&harmless(text));
+    instruct(&sanitize(text));
 }
 
 /// Writes to stderr what a CI system may act on. Where even that fails there is nobody left to tell.

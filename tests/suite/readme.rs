@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ecr_push::output::report::ci::{SYSTEMS, System};
+use ecr_push::output::report::ci::{CiSystem, SYSTEMS};
 use ecr_push::sandbox::{Absent, Rules};
 
 use super::bench::{Bench, finish, testdata};
@@ -258,7 +258,7 @@ fn every_option_of_skopeo_copy_has_a_row() {
 #[test]
 fn the_table_of_ci_systems_is_the_program_s() {
     let section = section("### In a pipeline");
-    for System { name, title, link, .. } in &SYSTEMS {
+    for CiSystem { name, title, link, .. } in &SYSTEMS {
         assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
     }
     assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use jsonschema::Validator;
 use serde_json::Value;
 
-static REPORT: LazyLock<Validator> = LazyLock::new(|| validator(include_str!("../../src/output/report/report.schema.json")));
+static REPORT: LazyLock<Validator> =
+    LazyLock::new(|| validator(include_str!("../../src/output/report/report.schema.json")));
 static INSPECTION: LazyLock<Validator> =
     LazyLock::new(|| validator(include_str!("../../src/output/report/inspect.schema.json")));
 
@@ -45,9 +46,10 @@ fn objects<'a>(path: &str, schema: &'a Value, found: &mut Vec<(String, &'a Value
 
 #[test]
 fn the_schemas_are_strict_and_every_field_has_a_description() {
-    for schema in
-        [include_str!("../../src/output/report/report.schema.json"), include_str!("../../src/output/report/inspect.schema.json")]
-    {
+    for schema in [
+        include_str!("../../src/output/report/report.schema.json"),
+        include_str!("../../src/output/report/inspect.schema.json"),
+    ] {
         let schema: Value = serde_json::from_str(schema).unwrap();
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         assert!(jsonschema::draft202012::meta::is_valid(&schema));

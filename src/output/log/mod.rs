@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-pub use text::{WIDTH, harmless, harmless_line, visible, visible_json, wrapped};
+pub use text::{WIDTH, escape_controls, replace_controls, sanitize, sanitize_line, wrapped};
 
 /// A moment in UTC, to the millisecond: `1994-11-06T08:49:37.000Z`.
 pub fn rfc3339(time: std::time::SystemTime) -> String {
@@ -20,7 +20,7 @@ pub fn millis(seconds: f64) -> f64 {
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
+pub enum LogFormat {
     /// Lines for people.
     Text,
     /// An object a line.
@@ -126,7 +126,7 @@ impl Entry {
             let message = format!("cannot write a line of the log: {error}");
             serde_json::json!({"level": Level::Error, "event": "internal", "message": message}).to_string()
         });
-        visible_json(&text).replace("##", "#\\u0023") + "\n"
+        escape_controls(&text).replace("##", "#\\u0023") + "\n"
     }
 }
 

@@ -9,19 +9,19 @@ const INDENT: &str = "  ";
 /// Text that may hold words of others, names in an archive and answers of registries, without what the agents of CI systems take
 /// for a command of the step's: `##vso[...]` and `##[...]` anywhere in a line, `::...` at its start; and without what a terminal
 /// takes for one.
-pub fn harmless(text: &str) -> String {
-    text.split_inclusive('\n').map(harmless_line).collect()
+pub fn sanitize(text: &str) -> String {
+    text.split_inclusive('\n').map(sanitize_line).collect()
 }
 
 /// Text without what a terminal takes for a command, and without marks that turn the direction of writing. Line ends and tabs
 /// stay.
-pub fn visible(text: &str) -> String {
+pub fn replace_controls(text: &str) -> String {
     let is_end = |c: char| ['\n', '\r', '\t'].contains(&c);
     text.chars().map(|c| if is_order(c) && !is_end(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// JSON in which such characters are escaped. Whoever parses it reads the same.
-pub fn visible_json(json: &str) -> String {
+pub fn escape_controls(json: &str) -> String {
     if !json.contains(|c: char| is_order(c) && c != '\n') {
         return json.to_owned();
     }
@@ -31,8 +31,8 @@ pub fn visible_json(json: &str) -> String {
 }
 
 /// The same of a single line, which may end or not.
-pub fn harmless_line(line: &str) -> String {
-    let line = visible(line).replace("##", "# #");
+pub fn sanitize_line(line: &str) -> String {
+    let line = replace_controls(line).replace("##", "# #");
     let start = line.len() - line.trim_start().len();
     if line[start..].starts_with("::") { format!("{}: {}", &line[..start], &line[start + 1..]) } else { line }
 }
@@ -47,15 +47,15 @@ fn is_order(c: char) -> bool {
 /// stands between backticks.
 pub fn wrapped(line: &str) -> String {
     if line.chars().count() <= WIDTH {
-        return harmless_line(line);
+        return sanitize_line(line);
     }
     let own = line.len() - line.trim_start().len();
     let (indent, words) = line.split_at(own);
     let (mut lines, mut current, mut is_quoted) = (Vec::new(), indent.to_owned(), false);
     let mut is_first = true;
     for word in with_units(words) {
-        // A commands' sign may get longer by being made harmless.
-        let word = harmless_line(&word);
+        // A commands' sign may get longer by being made sanitize.
+        let word = sanitize_line(&word);
         // One that is too long for any line gains nothing by a line of its own.
         let length = word.chars().count();
         let fits = current.chars().count() + 1 + length <= WIDTH || own + INDENT.len() + length > WIDTH;
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn json_reads_the_same_without_what_cannot_be_seen() {
         let json = serde_json::to_string_pretty(&["a\u{1b}\u{9b}\u{202e}b\u{7f}\u{2066}", "é"]).unwrap();
-        let visible = visible_json(&json);
+        let visible = escape_controls(&json);
         assert!(!visible.contains(|c: char| is_order(c) && c != '\n'), "{visible}");
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         assert_eq!(read(&visible), read(&json));
@@ -104,16 +104,16 @@ mod tests {
     #[test]
     fn no_line_is_a_command_of_a_ci_system() {
         assert_eq!(
-            harmless("a ##vso[task.x]b\n ::set-env::c\r\n###[d]"),
+            sanitize("a ##vso[task.x]b\n ::set-env::c\r\n###[d]"),
             "a # #vso[task.x]b\n : :set-env::c\r\n# ##[d]"
         );
         let same = "error: h.example:443/app::1 # 1\n\n  because: ::\n";
-        assert_eq!(harmless(same), same);
+        assert_eq!(sanitize(same), same);
     }
 
     #[test]
     fn no_line_is_an_order_to_a_terminal() {
-        assert_eq!(harmless("a\u{1b}[2Jb\u{202e}c\u{9b}1m\u{7}\té"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}1m\u{fffd}\té");
+        assert_eq!(sanitize("a\u{1b}[2Jb\u{202e}c\u{9b}1m\u{7}\té"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}1m\u{fffd}\té");
     }
 
     #[test]

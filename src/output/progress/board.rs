@@ -41,7 +41,7 @@ enum Doing {
     Configs,
     Finishing,
     /// Something else, of which the words tell.
-    Told,
+    Other,
 }
 
 /// A wait before a retry.
@@ -159,7 +159,7 @@ impl Board {
 
     /// Something else is done, in words.
     pub(super) fn now(&mut self, text: String, now: Instant) {
-        self.does(Doing::Told, text, now);
+        self.does(Doing::Other, text, now);
     }
 
     /// It was interrupted, and ends in good order.

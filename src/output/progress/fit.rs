@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use console::measure_text_width;
 
-use crate::output::log::harmless_line;
+use crate::output::log::sanitize_line;
 
 /// What stands where something was cut off.
 const CUT: &str = "..";
@@ -23,7 +23,7 @@ pub(super) fn width(text: &str) -> usize {
 /// A text of one line that takes no more columns than `most`.
 pub(super) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     let text = match text.contains(|c: char| c.is_control() || c == '#' || !c.is_ascii()) {
-        true => Cow::Owned(harmless_line(text).replace(['\t', '\n', '\r'], " ")),
+        true => Cow::Owned(sanitize_line(text).replace(['\t', '\n', '\r'], " ")),
         false => Cow::Borrowed(text),
     };
     if width(&text) <= most {

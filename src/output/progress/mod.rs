@@ -19,9 +19,9 @@ use board::Board;
 use rows::{Places, Tone, rows};
 use screen::Screen;
 
-use crate::output::log::{Entry, Format, Level, harmless_line, wrapped};
+use crate::output::log::{Entry, Level, LogFormat, sanitize_line, wrapped};
 use crate::push::{Event, Events};
-pub use rows::Ink;
+pub use rows::ColorMode;
 pub use screen::ask_secret;
 
 /// How often a picture of the bars is due.
@@ -46,11 +46,11 @@ pub enum Mode {
 
 /// What is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Tell {
+pub enum Verbosity {
     /// What people want to know.
-    Usual,
+    Normal,
     /// What explains it, too.
-    Reasons,
+    Details,
     /// And every request.
     Requests,
 }
@@ -61,19 +61,19 @@ pub struct Style {
     /// How progress is shown.
     pub mode: Mode,
     /// What is told.
-    pub tell: Tell,
+    pub verbosity: Verbosity,
     /// How lines are written. Bars are for people only.
-    pub format: Format,
+    pub format: LogFormat,
     /// Whether there are colours.
-    pub ink: Ink,
+    pub color: ColorMode,
 }
 
 impl Style {
     /// An entry as it stands in a log or on a terminal, with its line end.
     pub fn line(self, entry: &Entry) -> String {
         match self.format {
-            Format::Json => entry.json(SystemTime::now()),
-            Format::Text => self.lines(entry) + "\n",
+            LogFormat::Json => entry.json(SystemTime::now()),
+            LogFormat::Text => self.lines(entry) + "\n",
         }
     }
 
@@ -85,13 +85,13 @@ impl Style {
     /// The words of an entry. A terminal breaks lines itself.
     fn lines(self, entry: &Entry) -> String {
         let text = entry.text();
-        let fit = |line: &str| if self.mode == Mode::Bars { harmless_line(line) } else { wrapped(line) };
+        let fit = |line: &str| if self.mode == Mode::Bars { sanitize_line(line) } else { wrapped(line) };
         let lines: Vec<String> = text.lines().map(fit).collect();
         self.marked(&lines.join("\n"), "warning:", Tone::Warning)
     }
 
     fn marked(self, text: &str, mark: &str, tone: Tone) -> String {
-        let marked = text.strip_prefix(mark).map(|rest| format!("{}{rest}", self.ink.paint(tone, mark)));
+        let marked = text.strip_prefix(mark).map(|rest| format!("{}{rest}", self.color.paint(tone, mark)));
         marked.unwrap_or_else(|| text.to_owned())
     }
 }
@@ -189,7 +189,7 @@ impl Progress {
 
 impl Display {
     fn take(&mut self, event: Event) {
-        if matches!(event, Event::Asked(_)) && self.style.tell != Tell::Requests {
+        if matches!(event, Event::Asked(_)) && self.style.verbosity != Verbosity::Requests {
             return;
         }
         // Where each layer has a row of its own its lot is seen there.
@@ -197,7 +197,7 @@ impl Display {
             event,
             Event::Planned { .. } | Event::Arrived { .. } | Event::Mounted { .. } | Event::Finishing(_)
         );
-        let is_shown = is_in_a_row && self.style.mode == Mode::Bars && self.style.tell == Tell::Usual;
+        let is_shown = is_in_a_row && self.style.mode == Mode::Bars && self.style.verbosity == Verbosity::Normal;
         if let Some(entry) = self.board.take(event, Instant::now()).filter(|_| !is_shown) {
             self.say(&entry);
         }
@@ -211,7 +211,7 @@ impl Display {
         match self.style.mode {
             Mode::Bars => {
                 let size = self.screen.size();
-                let rows = rows(&self.board, &mut self.places, size, now, self.style.ink);
+                let rows = rows(&self.board, &mut self.places, size, now, self.style.color);
                 self.screen.show(rows, size);
             }
             Mode::Plain if now.duration_since(self.beat) >= LINE => {
@@ -224,7 +224,7 @@ impl Display {
     }
 
     fn say(&mut self, entry: &Entry) {
-        let is_wanted = entry.level() != Level::Debug || self.style.tell != Tell::Usual;
+        let is_wanted = entry.level() != Level::Debug || self.style.verbosity != Verbosity::Normal;
         match self.style.mode {
             Mode::Quiet => {}
             _ if !is_wanted => {}

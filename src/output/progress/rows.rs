@@ -9,9 +9,9 @@ use crate::compress::size;
 
 /// Whether colours are used. They never say what words do not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ink {
+pub enum ColorMode {
     /// A few.
-    Coloured,
+    Colored,
     /// None.
     Plain,
 }
@@ -27,7 +27,7 @@ pub(super) enum Tone {
     Failure,
 }
 
-impl Ink {
+impl ColorMode {
     /// A text in its colour.
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
         let code = match (self, tone) {
@@ -184,7 +184,7 @@ const SENT: usize = 17;
 
 impl Columns {
     /// A row of a layer that is there: in place of a bar what became of it.
-    fn done(&self, layer: &Layer<'_>, ink: Ink) -> String {
+    fn done(&self, layer: &Layer<'_>, ink: ColorMode) -> String {
         let head = self.head(layer.name, layer.bytes);
         let (bar, sent) = self.bar_and_sent(&head, layer.sent());
         if layer.sent() == 0 || sent.is_empty() {
@@ -202,7 +202,7 @@ impl Columns {
     }
 
     /// A row of words: a name, a size and what there is to say.
-    fn words(&self, name: &str, bytes: u64, words: &str, tone: Tone, ink: Ink) -> String {
+    fn words(&self, name: &str, bytes: u64, words: &str, tone: Tone, ink: ColorMode) -> String {
         let head = self.head(name, bytes);
         let words = cut(words, self.all.saturating_sub(width(&head)));
         format!("{head}{}", ink.paint(tone, &words))
@@ -239,7 +239,7 @@ pub(super) fn rows(
     places: &mut Places,
     (columns, rows): (usize, usize),
     now: Instant,
-    ink: Ink,
+    ink: ColorMode,
 ) -> Vec<String> {
     let all = columns.saturating_sub(1);
     let most = rows.saturating_sub(1).max(1);
@@ -298,7 +298,7 @@ impl Columns {
 }
 
 /// One row for many layers.
-fn folded(columns: &Columns, layers: &[&Layer<'_>], words: &str, tone: Tone, ink: Ink) -> String {
+fn folded(columns: &Columns, layers: &[&Layer<'_>], words: &str, tone: Tone, ink: ColorMode) -> String {
     let bytes = layers.iter().map(|layer| layer.bytes).sum();
     let count = layers.len();
     columns.words(&format!("{count} more"), bytes, words, tone, ink)

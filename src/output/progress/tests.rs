@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::board::Board;
 use super::fit::width;
 use super::flow::Pace;
-use super::rows::{Ink, Places, rows};
+use super::rows::{ColorMode, Places, rows};
 use crate::compress::Meter;
-use crate::output::log::{Entry, Format, Level};
+use crate::output::log::{Entry, Level, LogFormat};
 use crate::push::{Event, ImageSummary, Planned};
 
 fn upload(layer: &str, bytes: u64) -> (Event, Arc<Meter>) {
@@ -51,7 +51,7 @@ fn board(targets: usize, events: Vec<Event>) -> (Board, Instant) {
 }
 
 fn picture(board: &Board, now: Instant, size: (usize, usize)) -> Vec<String> {
-    rows(board, &mut Places::default(), size, now, Ink::Plain)
+    rows(board, &mut Places::default(), size, now, ColorMode::Plain)
 }
 
 /// Layers in all states, of names that nobody would give them.
@@ -267,16 +267,20 @@ fn a_line_says_which_target_is_meant_where_there_are_several() {
 
 #[test]
 fn a_log_is_text_of_lines_that_fit_or_objects() {
-    let style =
-        super::Style { mode: super::Mode::Plain, tell: super::Tell::Usual, format: Format::Text, ink: Ink::Plain };
+    let style = super::Style {
+        mode: super::Mode::Plain,
+        verbosity: super::Verbosity::Normal,
+        format: LogFormat::Text,
+        color: ColorMode::Plain,
+    };
     let entry = Entry::note("word ".repeat(50));
     assert!(style.line(&entry).lines().count() == 3 && style.line(&entry).lines().all(|line| line.len() <= 120));
     let bars = super::Style { mode: super::Mode::Bars, ..style };
     assert_eq!(bars.line(&entry).lines().count(), 1, "a terminal breaks lines itself");
-    let objects = super::Style { format: Format::Json, ..style };
+    let objects = super::Style { format: LogFormat::Json, ..style };
     assert_eq!(objects.line(&entry).lines().count(), 1);
     assert_eq!(entry.level(), Level::Info);
-    let coloured = super::Style { ink: Ink::Coloured, ..style };
+    let coloured = super::Style { color: ColorMode::Colored, ..style };
     assert_eq!(coloured.failure("error: no\n  hint: x\n"), "\x1b[1;31merror:\x1b[0m no\n  hint: x\n");
     assert_eq!(coloured.line(&Entry::warning("x")), "\x1b[33mwarning:\x1b[0m x\n");
 }

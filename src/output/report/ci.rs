@@ -5,39 +5,39 @@
 use std::ffi::OsString;
 
 use crate::error::Error;
-use crate::output::log::visible;
+use crate::output::log::replace_controls;
 use crate::push::Outcome;
 
 /// A CI system.
 #[derive(Debug)]
-pub struct System {
+pub struct CiSystem {
     /// Its name as a value of `--ci`.
     pub name: &'static str,
     /// Its name in front of people.
     pub title: &'static str,
     /// The environment variable by which it is found. Some have none, and are named.
-    found_by: Option<&'static str>,
+    detected_by: Option<&'static str>,
     /// The environment variable that identifies the run, or the job where that is more precise.
     pub run: Option<&'static str>,
     /// How variables are set.
-    pub form: Form,
+    pub format: OutputFormat,
     /// Where they are set, if the user names no file.
-    pub place: Place,
+    pub target: OutputTarget,
     /// How its log is written.
-    pub voice: Option<Voice>,
+    pub log_commands: Option<LogCommands>,
     /// Where Markdown about the push goes.
-    pub summary: Option<Summary>,
+    pub summary: Option<SummaryTarget>,
     /// Where all this is documented.
     pub link: &'static str,
 }
 
 /// How variables are set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Form {
+pub enum OutputFormat {
     /// `NAME=VALUE`, a line each.
     Assignments,
     /// Azure's logging commands.
-    AzureCommands(Reach),
+    AzureCommands(OutputScope),
     /// `buildkite-agent meta-data set`, a run each.
     BuildkiteMetadata,
     /// `export NAME='VALUE'`, a line each, for a shell that reads the file.
@@ -54,7 +54,7 @@ pub enum Form {
 
 /// Who may read a variable of Azure's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reach {
+pub enum OutputScope {
     /// Later steps of the same job.
     Job,
     /// Later jobs and stages, too.
@@ -63,7 +63,7 @@ pub enum Reach {
 
 /// Where variables are set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum OutputTarget {
     /// By a program of the CI system's.
     Command,
     /// In a file that the user has to name.
@@ -82,7 +82,7 @@ pub enum Place {
 
 /// Where Markdown about the push goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Summary {
+pub enum SummaryTarget {
     /// To the end of the file that this environment variable names.
     FileOf(&'static str),
     /// Into a file of its own in the folder that this environment variable names, which a logging command then uploads.
@@ -93,7 +93,7 @@ pub enum Summary {
 
 /// How a log is written that a CI system reads. It reads stderr as well as stdout.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Voice {
+pub enum LogCommands {
     /// Azure's: <https://github.com/microsoft/azure-pipelines-agent/blob/master/src/Agent.Worker/Handlers/NodeHandler.cs>
     Azure,
     /// GitHub's: <https://github.com/actions/runner/blob/main/src/Runner.Worker/Handlers/ScriptHandler.cs>
@@ -101,166 +101,166 @@ pub enum Voice {
 }
 
 /// The systems. The first that is found counts, so those stand last inside of which others run.
-pub static SYSTEMS: [System; 12] = [
-    System {
+pub static SYSTEMS: [CiSystem; 12] = [
+    CiSystem {
         name: "azure",
         title: "Azure Pipelines",
-        found_by: Some("TF_BUILD"),
+        detected_by: Some("TF_BUILD"),
         run: Some("BUILD_BUILDID"),
-        form: Form::AzureCommands(Reach::Job),
-        place: Place::Stderr,
-        voice: Some(Voice::Azure),
-        summary: Some(Summary::UploadFrom("AGENT_TEMPDIRECTORY")),
+        format: OutputFormat::AzureCommands(OutputScope::Job),
+        target: OutputTarget::Stderr,
+        log_commands: Some(LogCommands::Azure),
+        summary: Some(SummaryTarget::UploadFrom("AGENT_TEMPDIRECTORY")),
         link: "https://learn.microsoft.com/en-us/azure/devops/pipelines/scripts/logging-commands",
     },
-    System {
+    CiSystem {
         name: "github",
         title: "GitHub Actions",
-        found_by: Some("GITHUB_ACTIONS"),
+        detected_by: Some("GITHUB_ACTIONS"),
         run: Some("GITHUB_RUN_ID"),
-        form: Form::Heredocs,
-        place: Place::FileOf("GITHUB_OUTPUT"),
-        voice: Some(Voice::GitHub),
-        summary: Some(Summary::FileOf("GITHUB_STEP_SUMMARY")),
+        format: OutputFormat::Heredocs,
+        target: OutputTarget::FileOf("GITHUB_OUTPUT"),
+        log_commands: Some(LogCommands::GitHub),
+        summary: Some(SummaryTarget::FileOf("GITHUB_STEP_SUMMARY")),
         link: "https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands",
     },
-    System {
+    CiSystem {
         name: "gitlab",
         title: "GitLab",
-        found_by: Some("GITLAB_CI"),
+        detected_by: Some("GITLAB_CI"),
         run: Some("CI_JOB_ID"),
-        form: Form::Assignments,
-        place: Place::File,
-        voice: None,
+        format: OutputFormat::Assignments,
+        target: OutputTarget::File,
+        log_commands: None,
         summary: None,
         link: "https://docs.gitlab.com/ci/variables/dotenv_variables",
     },
-    System {
+    CiSystem {
         name: "circleci",
         title: "CircleCI",
-        found_by: Some("CIRCLECI"),
+        detected_by: Some("CIRCLECI"),
         run: Some("CIRCLE_BUILD_NUM"),
-        form: Form::Exports,
-        place: Place::FileOf("BASH_ENV"),
-        voice: None,
+        format: OutputFormat::Exports,
+        target: OutputTarget::FileOf("BASH_ENV"),
+        log_commands: None,
         summary: None,
         link: "https://circleci.com/docs/guides/security/set-environment-variable/",
     },
-    System {
+    CiSystem {
         name: "bitbucket",
         title: "Bitbucket",
-        found_by: Some("BITBUCKET_BUILD_NUMBER"),
+        detected_by: Some("BITBUCKET_BUILD_NUMBER"),
         run: Some("BITBUCKET_BUILD_NUMBER"),
-        form: Form::Assignments,
-        place: Place::FileOf("BITBUCKET_PIPELINES_VARIABLES_PATH"),
-        voice: None,
+        format: OutputFormat::Assignments,
+        target: OutputTarget::FileOf("BITBUCKET_PIPELINES_VARIABLES_PATH"),
+        log_commands: None,
         summary: None,
         link: "https://support.atlassian.com/bitbucket-cloud/docs/variable-sharing/",
     },
-    System {
+    CiSystem {
         name: "buildkite",
         title: "Buildkite",
-        found_by: Some("BUILDKITE"),
+        detected_by: Some("BUILDKITE"),
         run: Some("BUILDKITE_JOB_ID"),
-        form: Form::BuildkiteMetadata,
-        place: Place::Command,
-        voice: None,
-        summary: Some(Summary::BuildkiteAnnotation),
+        format: OutputFormat::BuildkiteMetadata,
+        target: OutputTarget::Command,
+        log_commands: None,
+        summary: Some(SummaryTarget::BuildkiteAnnotation),
         link: "https://buildkite.com/docs/agent/cli-meta-data",
     },
-    System {
+    CiSystem {
         name: "teamcity",
         title: "TeamCity",
-        found_by: Some("TEAMCITY_VERSION"),
+        detected_by: Some("TEAMCITY_VERSION"),
         run: Some("BUILD_NUMBER"),
-        form: Form::ServiceMessages,
-        place: Place::Stdout,
-        voice: None,
+        format: OutputFormat::ServiceMessages,
+        target: OutputTarget::Stdout,
+        log_commands: None,
         summary: None,
         link: "https://www.jetbrains.com/help/teamcity/service-messages.html",
     },
-    System {
+    CiSystem {
         name: "drone",
         title: "Drone, Harness",
-        found_by: Some("DRONE_OUTPUT"),
+        detected_by: Some("DRONE_OUTPUT"),
         run: Some("DRONE_BUILD_NUMBER"),
-        form: Form::Assignments,
-        place: Place::FileOf("DRONE_OUTPUT"),
-        voice: None,
+        format: OutputFormat::Assignments,
+        target: OutputTarget::FileOf("DRONE_OUTPUT"),
+        log_commands: None,
         summary: None,
         link: "https://developer.harness.io/docs/infra-as-code-management/configuration-management/ansible/output-variables-for-ansible",
     },
-    System {
+    CiSystem {
         name: "tekton",
         title: "Tekton",
-        found_by: None,
+        detected_by: None,
         run: None,
-        form: Form::Files,
-        place: Place::FolderAt("/tekton/results"),
-        voice: None,
+        format: OutputFormat::Files,
+        target: OutputTarget::FolderAt("/tekton/results"),
+        log_commands: None,
         summary: None,
         link: "https://github.com/tektoncd/pipeline/blob/v0.41.0/docs/developers/results-lifecycle.md",
     },
-    System {
+    CiSystem {
         name: "argo",
         title: "Argo Workflows",
-        found_by: None,
+        detected_by: None,
         run: None,
-        form: Form::Files,
-        place: Place::Folder,
-        voice: None,
+        format: OutputFormat::Files,
+        target: OutputTarget::Folder,
+        log_commands: None,
         summary: None,
         link: "https://argo-workflows.readthedocs.io/en/latest/walk-through/output-parameters/",
     },
-    System {
+    CiSystem {
         name: "jenkins",
         title: "Jenkins",
-        found_by: Some("JENKINS_URL"),
+        detected_by: Some("JENKINS_URL"),
         run: Some("BUILD_TAG"),
-        form: Form::Properties,
-        place: Place::File,
-        voice: None,
+        format: OutputFormat::Properties,
+        target: OutputTarget::File,
+        log_commands: None,
         summary: None,
         link: "https://www.jenkins.io/doc/pipeline/steps/pipeline-utility-steps/",
     },
-    System {
+    CiSystem {
         name: "codebuild",
         title: "AWS CodeBuild",
-        found_by: Some("CODEBUILD_BUILD_ID"),
+        detected_by: Some("CODEBUILD_BUILD_ID"),
         run: Some("CODEBUILD_BUILD_ID"),
-        form: Form::Exports,
-        place: Place::File,
-        voice: None,
+        format: OutputFormat::Exports,
+        target: OutputTarget::File,
+        log_commands: None,
         summary: None,
         link: "https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html",
     },
 ];
 
-impl System {
+impl CiSystem {
     /// The system of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub fn by_name(name: &str) -> Option<&'static Self> {
         SYSTEMS.iter().find(|system| system.name == name)
     }
 
     /// The environment variables that name files of its own.
-    pub fn files(&self) -> Vec<&'static str> {
-        let place = match self.place {
-            Place::FileOf(name) => Some(name),
+    pub fn file_variables(&self) -> Vec<&'static str> {
+        let place = match self.target {
+            OutputTarget::FileOf(name) => Some(name),
             _ => None,
         };
         let summary = match self.summary {
-            Some(Summary::FileOf(name)) => Some(name),
+            Some(SummaryTarget::FileOf(name)) => Some(name),
             _ => None,
         };
         place.into_iter().chain(summary).collect()
     }
 
     /// The system in which this runs, as far as the environment tells. Whoever says `false` is none.
-    pub fn found(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static Self> {
+    pub fn detect(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static Self> {
         let is_set = |name: &str| {
             environment(name).is_some_and(|value| !value.is_empty() && !value.eq_ignore_ascii_case("false"))
         };
-        SYSTEMS.iter().find(|system| system.found_by.is_some_and(is_set))
+        SYSTEMS.iter().find(|system| system.detected_by.is_some_and(is_set))
     }
 }
 
@@ -274,7 +274,7 @@ pub struct Variable {
 }
 
 /// What stands behind the name of the further variables.
-pub const FURTHER: [&str; 4] = ["DIGEST", "REF", "ALL", "REFS"];
+pub const VARIABLE_SUFFIXES: [&str; 4] = ["DIGEST", "REF", "ALL", "REFS"];
 
 /// The variables of a push. None if it failed, or nothing was meant to be there after it.
 pub fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
@@ -295,14 +295,14 @@ pub fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
 
 /// The names of the variables of a push.
 pub fn names(name: &str) -> Vec<String> {
-    std::iter::once(name.to_owned()).chain(FURTHER.map(|suffix| format!("{name}_{suffix}"))).collect()
+    std::iter::once(name.to_owned()).chain(VARIABLE_SUFFIXES.map(|suffix| format!("{name}_{suffix}"))).collect()
 }
 
-fn set(name: &str, values: [&str; 1 + FURTHER.len()]) -> Vec<Variable> {
+fn set(name: &str, values: [&str; 1 + VARIABLE_SUFFIXES.len()]) -> Vec<Variable> {
     names(name).into_iter().zip(values).map(|(name, value)| Variable { name, value: value.to_owned() }).collect()
 }
 
-impl Form {
+impl OutputFormat {
     /// Whether a variable may have this name. Those of shells are letters, digits and underscores.
     pub fn takes(self, name: &str) -> bool {
         let is_of_a_shell = matches!(self, Self::Assignments | Self::Exports);
@@ -311,7 +311,7 @@ impl Form {
         name.starts_with(first) && name.chars().all(other)
     }
 
-    /// What sets a variable, with a line end; for [`Form::Files`] what its file holds.
+    /// What sets a variable, with a line end; for [`OutputFormat::Files`] what its file holds.
     pub fn text(self, variable: &Variable) -> String {
         // No delimiter of a heredoc: no reference can hold a bracket.
         const END: &str = "(ecr-push)";
@@ -319,7 +319,7 @@ impl Form {
         match self {
             Self::Assignments | Self::Properties => format!("{name}={value}\n"),
             Self::AzureCommands(reach) => {
-                let is_output = reach == Reach::Jobs;
+                let is_output = reach == OutputScope::Jobs;
                 let (name, value) = (azure_property(name), azure_message(value));
                 format!("##vso[task.setvariable variable={name};isOutput={is_output};issecret=false;]{value}\n")
             }
@@ -333,10 +333,10 @@ impl Form {
     }
 }
 
-impl Voice {
+impl LogCommands {
     /// A failure, in place of the line that would say it.
     pub fn error(self, error: &Error) -> String {
-        let text = super::failure(error);
+        let text = super::error_text(error);
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
         match self {
             Self::Azure => format!("##vso[task.logissue type=error;]{}\n", azure_message(text)),
@@ -376,7 +376,7 @@ pub fn azure_summary(path: &str) -> String {
 
 /// As Azure's agent decodes what stands behind a command.
 fn azure_message(text: &str) -> String {
-    visible(text).replace('%', "%AZP25").replace('\r', "%0D").replace('\n', "%0A")
+    replace_controls(text).replace('%', "%AZP25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// As it decodes a value inside of one.
@@ -385,7 +385,7 @@ fn azure_property(text: &str) -> String {
 }
 
 fn github(text: &str) -> String {
-    visible(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    replace_controls(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 fn teamcity(text: &str) -> String {

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::collector::ReportCollector;
 use super::requests::{ManifestPut, Requests, Summary};
-use super::told::Told;
 use crate::error::{Error, Result};
 use crate::oci::{DiffId, Digest, Tag};
-use crate::output::log::{millis, rfc3339, visible_json};
+use crate::output::log::{escape_controls, millis, rfc3339};
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 
 /// The version of the shape.
@@ -20,11 +20,11 @@ pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!
 
 /// What a report tells beside the outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct Run<'a> {
+pub struct RunInfo<'a> {
     /// What the push is called.
     pub display_name: &'a str,
     /// What was told on the way.
-    pub told: &'a Told,
+    pub told: &'a ReportCollector,
     /// The error that decides the exit code, if there is one: of a target, or of what is written in the end.
     pub error: Option<&'a Error>,
 }
@@ -141,7 +141,7 @@ pub(super) struct Failure {
 }
 
 /// The report, pretty-printed, with a line end.
-pub fn json(outcome: &Outcome, run: Run<'_>) -> Result<String> {
+pub fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
     let image = outcome.image.as_ref().map(|image| Image {
         format: &image.format,
         names: &image.names,
@@ -163,7 +163,7 @@ pub fn json(outcome: &Outcome, run: Run<'_>) -> Result<String> {
 }
 
 /// The report of a command line that led to no push, in the same shape: the run's error is all that there is.
-pub fn refusal(run: Run<'_>, started_at: SystemTime) -> Result<String> {
+pub fn rejection(run: RunInfo<'_>, started_at: SystemTime) -> Result<String> {
     let requests = run.told.requests();
     let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
     printed(&Report::of(run, &requests, started_at, seconds))
@@ -177,12 +177,12 @@ pub fn refusal(run: Run<'_>, started_at: SystemTime) -> Result<String> {
 pub(super) fn printed(report: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(report);
     let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
-    Ok(visible_json(&text).replace("##", "#\\u0023") + "\n")
+    Ok(escape_controls(&text).replace("##", "#\\u0023") + "\n")
 }
 
 impl<'a> Report<'a> {
     fn of(
-        Run { display_name, told, error }: Run<'a>,
+        RunInfo { display_name, told, error }: RunInfo<'a>,
         requests: &'a Requests,
         started_at: SystemTime,
         seconds: f64,

@@ -1,6 +1,6 @@
 //! The outcome as Markdown, for the page of a CI job.
 
-use super::{duration, failure};
+use super::{duration, error_text};
 use crate::compress::size;
 use crate::error::Error;
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
@@ -12,8 +12,8 @@ pub fn markdown(outcome: &Outcome, title: &str) -> String {
 }
 
 /// The same where there was no push, and why.
-pub fn markdown_of_refusal(error: &Error, title: &str) -> String {
-    format!("### {}\n\n{}\n", inline(title), block(&failure(error)))
+pub fn markdown_of_rejection(error: &Error, title: &str) -> String {
+    format!("### {}\n\n{}\n", inline(title), block(&error_text(error)))
 }
 
 fn time(outcome: &Outcome) -> String {
@@ -41,7 +41,7 @@ fn target(target: &TargetOutcome) -> String {
     }
     text += "\n";
     text += &match (&target.error, target.placed.first()) {
-        (Some(error), _) => block(&failure(error)),
+        (Some(error), _) => block(&error_text(error)),
         (None, Some(TagOutcome { tag, digest, .. })) => {
             let name = &target.name;
             block(&[format!("docker pull {name}:{tag}"), format!("docker pull {name}@{digest}")].join("\n"))

@@ -2,6 +2,7 @@
 //! is in an archive.
 
 pub mod ci;
+mod collector;
 pub mod inspect;
 mod json;
 mod markdown;
@@ -9,14 +10,13 @@ mod metadata;
 mod requests;
 mod summary;
 mod timeline;
-mod told;
 
-pub use json::{Run, json, refusal};
-pub use markdown::{markdown, markdown_of_refusal};
+pub use collector::{MAX_MESSAGES, ReportCollector};
+pub use json::{RunInfo, json, rejection};
+pub use markdown::{markdown, markdown_of_rejection};
 pub use metadata::{digest, metadata};
-pub use summary::{References, in_part, plan, plan_entries, summary, summary_entries};
+pub use summary::{References, partial_success, plan, plan_entries, summary, summary_entries};
 pub use timeline::Timeline;
-pub use told::{MOST, Told};
 
 use crate::compress::size;
 use crate::error::Error;
@@ -49,7 +49,7 @@ pub fn read_back(reference: &str, found: &ReadBack) -> String {
 }
 
 /// An error for people: what, why, what to do.
-pub fn failure(error: &Error) -> String {
+pub fn error_text(error: &Error) -> String {
     let mut text = format!("error: {error}\n");
     let causes = error.causes();
     if !causes.is_empty() {
@@ -62,7 +62,7 @@ pub fn failure(error: &Error) -> String {
 }
 
 /// The errors of all targets, as `say` words them. One that several share is said once.
-pub fn failures(outcome: &Outcome, say: &dyn Fn(&Error) -> String) -> String {
+pub fn error_texts(outcome: &Outcome, say: &dyn Fn(&Error) -> String) -> String {
     let mut said: Vec<String> = Vec::new();
     for target in &outcome.targets {
         let Some(error) = &target.error else { continue };

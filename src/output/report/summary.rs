@@ -11,16 +11,16 @@ use crate::push::{LayerOutcome, Outcome, Saved, TagFate, TagOutcome, TargetOutco
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum References {
     /// In the summary.
-    Here,
+    Included,
     /// Below it: stdout ends in the same place.
-    Below,
+    OnStdout,
 }
 
 /// Three lines for each target that went well: what was pushed, what was saved if anything was, and the references.
 pub fn summary(outcome: &Outcome, references: References) -> String {
     let mut text = String::new();
     for target in went_well(outcome) {
-        let own = if references == References::Here { target.references() } else { Vec::new() };
+        let own = if references == References::Included { target.references() } else { Vec::new() };
         for line in std::iter::once(pushed(outcome, target)).chain(saved(outcome, target)).chain(own) {
             text += &(line + "\n");
         }
@@ -125,7 +125,7 @@ fn found(target: &TargetOutcome) -> &'static str {
 }
 
 /// Of all targets that were to be pushed to, how many were, if some were not.
-pub fn in_part(outcome: &Outcome) -> Option<Entry> {
+pub fn partial_success(outcome: &Outcome) -> Option<Entry> {
     let (all, pushed) = (outcome.targets.len(), went_well(outcome).count());
     let text = format!("{pushed} of {all} targets were pushed");
     let entry = || Entry::info("targets", text).with("targets", all).with("pushed", Value::from(pushed));

@@ -4,10 +4,10 @@ const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49
 
 /// What a system gets for an image of two tags.
 fn written(name: &str) -> String {
-    let form = System::named(name).unwrap().form;
+    let format = CiSystem::by_name(name).unwrap().format;
     let by_digest = format!("h.example/app@{DIGEST}");
     let values = ["h.example/app:1", DIGEST, &by_digest, "h.example/app:1,h.example/app:latest", &by_digest];
-    set("IMAGE", values).iter().map(|variable| form.text(variable)).collect()
+    set("IMAGE", values).iter().map(|variable| format.text(variable)).collect()
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn every_system_gets_its_bytes() {
 fn a_variable_of_azure_s_can_be_for_later_jobs() {
     let variable = Variable { name: "IMAGE".into(), value: "h.example/app:1".into() };
     assert_eq!(
-        Form::AzureCommands(Reach::Jobs).text(&variable),
+        OutputFormat::AzureCommands(OutputScope::Jobs).text(&variable),
         "##vso[task.setvariable variable=IMAGE;isOutput=true;issecret=false;]h.example/app:1\n"
     );
 }
@@ -70,14 +70,18 @@ fn what_ends_a_command_is_escaped() {
 #[test]
 fn a_name_is_one_that_the_system_takes() {
     for name in ["IMAGE", "_image", "Image1"] {
-        assert!(SYSTEMS.iter().all(|system| system.form.takes(name)), "{name}");
+        assert!(SYSTEMS.iter().all(|system| system.format.takes(name)), "{name}");
     }
     for name in ["app.image", "app-image"] {
-        assert!(Form::Heredocs.takes(name) && Form::AzureCommands(Reach::Job).takes(name) && Form::Files.takes(name));
-        assert!(!Form::Exports.takes(name) && !Form::Assignments.takes(name), "{name}");
+        assert!(
+            OutputFormat::Heredocs.takes(name)
+                && OutputFormat::AzureCommands(OutputScope::Job).takes(name)
+                && OutputFormat::Files.takes(name)
+        );
+        assert!(!OutputFormat::Exports.takes(name) && !OutputFormat::Assignments.takes(name), "{name}");
     }
     for name in ["", "1", ".", "..", "-n", "a b", "a=b", "a;b", "a]b", "a\nb", "a/b", "$(A)", "\u{e9}"] {
-        assert!(SYSTEMS.iter().all(|system| !system.form.takes(name)), "{name:?}");
+        assert!(SYSTEMS.iter().all(|system| !system.format.takes(name)), "{name:?}");
     }
 }
 
@@ -85,29 +89,29 @@ fn a_name_is_one_that_the_system_takes() {
 fn the_first_system_that_is_found_counts() {
     let found = |set: &[&str]| {
         let environment = |name: &str| set.contains(&name).then(|| OsString::from("true"));
-        System::found(&environment).map(|system| system.name)
+        CiSystem::detect(&environment).map(|system| system.name)
     };
-    for System { name, found_by, .. } in &SYSTEMS {
-        assert_eq!(found(found_by.as_slice()), found_by.map(|_| *name));
+    for CiSystem { name, detected_by, .. } in &SYSTEMS {
+        assert_eq!(found(detected_by.as_slice()), detected_by.map(|_| *name));
     }
     assert_eq!(found(&["CODEBUILD_BUILD_ID", "GITHUB_ACTIONS"]), Some("github"), "CodeBuild runs GitHub's jobs");
-    assert!(System::found(&|_| Some(OsString::new())).is_none(), "an empty value counts as not given");
-    assert!(System::found(&|_| Some(OsString::from("False"))).is_none());
+    assert!(CiSystem::detect(&|_| Some(OsString::new())).is_none(), "an empty value counts as not given");
+    assert!(CiSystem::detect(&|_| Some(OsString::from("False"))).is_none());
 }
 
 #[test]
 fn annotations_are_one_line_with_all_that_is_known() {
     let error = Error::input("100 % wrong").because(Error::input("no\nsuch thing")).hint("Do better.");
     let text = "100 %25 wrong%0A  because: no%0Asuch thing%0A  hint: Do better.\n";
-    assert_eq!(Voice::GitHub.error(&error), format!("::error::{text}"));
+    assert_eq!(LogCommands::GitHub.error(&error), format!("::error::{text}"));
     assert_eq!(
-        Voice::Azure.error(&error),
+        LogCommands::Azure.error(&error),
         format!("##vso[task.logissue type=error;]{}", text.replace("%25", "%AZP25"))
     );
-    assert_eq!(Voice::GitHub.warning("a\nb"), "::warning::a%0Ab\n");
-    assert_eq!(Voice::Azure.warning("a\nb"), "##vso[task.logissue type=warning;]a%0Ab\n");
-    let group = |voice: Voice| voice.group("Push Image") + voice.group_end();
-    assert_eq!(group(Voice::GitHub), "::group::Push Image\n::endgroup::\n");
-    assert_eq!(group(Voice::Azure), "##[group]Push Image\n##[endgroup]\n");
+    assert_eq!(LogCommands::GitHub.warning("a\nb"), "::warning::a%0Ab\n");
+    assert_eq!(LogCommands::Azure.warning("a\nb"), "##vso[task.logissue type=warning;]a%0Ab\n");
+    let group = |log_commands: LogCommands| log_commands.group("Push Image") + log_commands.group_end();
+    assert_eq!(group(LogCommands::GitHub), "::group::Push Image\n::endgroup::\n");
+    assert_eq!(group(LogCommands::Azure), "##[group]Push Image\n##[endgroup]\n");
     assert_eq!(azure_summary("/tmp/a.md"), "##vso[task.uploadsummary]/tmp/a.md\n");
 }

@@ -8,7 +8,7 @@ use super::drawing::{self, Axis, escaped, stacked, swatch};
 use super::lane::{Lane, Lot};
 use super::shares::{shares, verdict};
 use crate::compress::size;
-use crate::output::report::{duration, failure, failures};
+use crate::output::report::{duration, error_text, error_texts};
 use crate::push::{Outcome, TargetOutcome};
 
 const STYLE: &str = include_str!("style.css");
@@ -89,7 +89,7 @@ fn header(notes: &Notes, outcome: &Outcome, end: Instant) -> String {
     let references = outcome.targets.iter().flat_map(TargetOutcome::references);
     references.for_each(|reference| text += &format!("<p><code>{}</code></p>\n", escaped(&reference)));
     if outcome.error().is_some() {
-        text += &format!("<pre>{}</pre>\n", escaped(&failures(outcome, &failure)));
+        text += &format!("<pre>{}</pre>\n", escaped(&error_texts(outcome, &error_text)));
     }
     let facts = facts(outcome, end.saturating_duration_since(notes.began));
     let fact = |(what, value, more): &(&str, String, String)| {

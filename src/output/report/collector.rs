@@ -6,11 +6,11 @@ use super::requests::Requests;
 use crate::push::{Event, Events};
 
 /// How many warnings are kept, and how many notes: the first ones, each once. A report has to stay one.
-pub const MOST: usize = 100;
+pub const MAX_MESSAGES: usize = 100;
 
 /// Warnings and notes of a push, as far as they are kept.
 #[derive(Debug, Default)]
-pub struct Told(Mutex<Lists>);
+pub struct ReportCollector(Mutex<Lists>);
 
 #[derive(Debug, Default)]
 struct Lists {
@@ -20,7 +20,7 @@ struct Lists {
     requests: Requests,
 }
 
-impl Told {
+impl ReportCollector {
     /// Tells `tell`, and keeps what is worth a line in a report.
     pub fn beside(self: &Arc<Self>, tell: Events) -> Events {
         let told = Arc::clone(self);
@@ -65,7 +65,7 @@ impl Lists {
     fn keep(&mut self, text: &str, list: impl Fn(&mut Self) -> &mut Vec<String>) {
         match list(self) {
             list if list.iter().any(|known| known == text) => {}
-            list if list.len() < MOST => list.push(text.to_owned()),
+            list if list.len() < MAX_MESSAGES => list.push(text.to_owned()),
             _ => self.untold += 1,
         }
     }
@@ -81,14 +81,14 @@ mod tests {
     fn the_first_are_kept_once_and_all_are_told() {
         let heard = Arc::new(Mutex::new(0));
         let ear = Arc::clone(&heard);
-        let told = Arc::new(Told::default());
+        let told = Arc::new(ReportCollector::default());
         let tell = told.beside(Arc::new(move |_| *ear.lock().unwrap() += 1));
         tell(Event::Warning("w".into()));
         tell(Event::Waiting { why: "w".into(), pause: Duration::from_secs(1), retry: 1, retries: 4 });
         tell(Event::Detail("d".into()));
-        (0..MOST + 3).for_each(|n| tell(Event::Note(n.to_string())));
-        assert_eq!(*heard.lock().unwrap(), MOST + 6);
+        (0..MAX_MESSAGES + 3).for_each(|n| tell(Event::Note(n.to_string())));
+        assert_eq!(*heard.lock().unwrap(), MAX_MESSAGES + 6);
         assert_eq!((told.warnings(), told.untold()), (vec!["w".to_owned()], 3));
-        assert_eq!((told.notes().len(), told.notes()[MOST - 1].as_str()), (MOST, "99"));
+        assert_eq!((told.notes().len(), told.notes()[MAX_MESSAGES - 1].as_str()), (MAX_MESSAGES, "99"));
     }
 }
