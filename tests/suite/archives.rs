@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::bench::{Bench, report, testdata};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::{Source, sha256};
+use super::docker_registry::DockerRegistry;
 use super::ecr::{Ecr, HOST};
-use super::pushed::Pushed;
-use super::registry::Registry;
-use super::source::{Source, sha256};
+use super::harness::{TestEnv, report, testdata};
+use super::stored_image::StoredImage;
 
 /// For each archive: its name, the place of the image in it, the arguments that choose the image.
 macro_rules! archives {
@@ -43,24 +43,23 @@ archives! {
 }
 
 fn arrives_in_a_docker_registry(file: &str, index: usize, choice: &[&str]) {
-    let Some(registry) = Registry::start() else { return };
-    let (bench, archive) = (Bench::new(), testdata(file));
+    let Some(registry) = DockerRegistry::start() else { return };
+    let (env, archive) = (TestEnv::new(), testdata(file));
     let target = registry.target("team/app:1");
-    let run = bench.run(&[&[archive.as_str(), &target], choice].concat()).exits(0);
+    let run = env.run(&[&[archive.as_str(), &target], choice].concat()).succeeds();
     let digest = sha256(&registry.manifest("team/app:1").unwrap());
-    let run = run.prints(&format!("{target}@{digest}\n"));
+    run.stdout_is(&format!("{target}@{digest}\n"));
     let pushed = registry.read_back("team/app", "1");
     assert_eq!(pushed.digest(), digest);
     pushed.is(&Source::read(&archive, index));
     assert_eq!(registry.open_uploads("team/app"), 0);
-    drop(run);
 }
 
 fn arrives_in_ecr(file: &str, index: usize, choice: &[&str]) {
     let (ecr, archive) = (Ecr::empty(), testdata(file));
-    let run = ecr.run(&[&[archive.as_str(), "team/app:1", "--create-repository"], choice].concat()).exits(0);
-    let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
-    let run = run.prints(&format!("{HOST}/team/app:1@{}\n", pushed.digest()));
+    let run = ecr.run(&[&[archive.as_str(), "team/app:1", "--create-repository"], choice].concat()).succeeds();
+    let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
+    run.stdout_is(&format!("{HOST}/team/app:1@{}\n", pushed.digest()));
     let source = Source::read(&archive, index);
     pushed.is(&source);
     assert_eq!(ecr.repositories(), ["team/app"]);
@@ -87,61 +86,62 @@ fn arrives_in_ecr(file: &str, index: usize, choice: &[&str]) {
     assert_eq!(put.len(), children + 1);
     assert!(put[..children].iter().all(|reference| reference.starts_with("sha256:")), "children come by digest");
     assert_eq!(put[children], "1", "the tag comes last");
-    drop(run);
 }
 
 #[test]
 fn a_part_of_an_index_can_be_pushed_alone() {
     let (ecr, archive) = (Ecr::new(), testdata("skopeo-oci-layout-multiarch"));
-    let run = ecr.run(&[&archive, "team/app:arm", "--image-id", "sha256:16e5179798"]).exits(0);
+    let run = ecr.run(&[&archive, "team/app:arm", "--image-id", "sha256:16e5179798"]).succeeds();
     let digest = "sha256:16e51797989a3f1ffddc3a3f3e9d857771a411e8893a14dd0cc258c09781f80d";
-    let run = run.prints(&format!("{HOST}/team/app:arm@{digest}\n"));
-    assert_eq!(Pushed::of_sandbox(&ecr, "team/app", "arm").manifests().len(), 1);
-    drop(run);
+    run.stdout_is(&format!("{HOST}/team/app:arm@{digest}\n"));
+    assert_eq!(StoredImage::of_sandbox(&ecr, "team/app", "arm").manifests().len(), 1);
 }
 
 #[test]
 fn packing_is_the_same_whatever_the_number_of_threads() {
-    let bench = Bench::new();
-    let (made, large) = (bench.scratch("made.tar"), build::tar_of("words", &build::prose(1, 6 << 20)));
-    build::docker_save(&made, &[large, build::tar_of("more", &build::noise(2, 300_000))]);
+    let env = TestEnv::new();
+    let (made, large) =
+        (env.scratch("made.tar"), archive_builder::tar_of("words", &archive_builder::prose(1, 6 << 20)));
+    archive_builder::docker_save(&made, &[large, archive_builder::tar_of("more", &archive_builder::noise(2, 300_000))]);
     for archive in [testdata("docker-29-overlay2-save.tar"), made] {
         let ecr = Ecr::new();
         let digests = ["1", "2", "4", "7"].map(|threads| {
-            let (cache, written) = (bench.scratch(&format!("cache-{threads}")), bench.scratch("report.json"));
+            let (cache, written) = (env.scratch(&format!("cache-{threads}")), env.scratch("report.json"));
             drop(std::fs::remove_file(&cache));
             let options = ["--pack-threads", threads, "--cache", &cache, "--reuse", "cache", "--report", &written];
-            let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).exits(0);
+            let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).succeeds();
             let layers = report(&written)["targets"][0]["layers"].as_array().unwrap().clone();
             assert!(layers.iter().all(|layer| layer["action"] == "upload"), "it was packed anew: {layers:?}");
             run.digest()
         });
         assert!(digests.iter().all(|digest| digest == &digests[0]), "{digests:?}");
-        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+        StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
     }
 }
 
 #[test]
 fn an_image_of_many_layers_is_asked_for_a_hundred_at_a_time() {
     let ecr = Ecr::new();
-    let layout = ecr.bench.scratch("layout");
-    let layers: Vec<_> = (0..120).map(|n| build::tar_of(&format!("file-{n}"), &build::noise(n, 600))).collect();
-    let digest = build::oci_layout(&layout, &layers);
-    let run = ecr.run(&[&layout, "team/app:1"]).exits(0).prints(&format!("{HOST}/team/app:1@{digest}\n"));
+    let layout = ecr.env.scratch("layout");
+    let layers: Vec<_> =
+        (0..120).map(|n| archive_builder::tar_of(&format!("file-{n}"), &archive_builder::noise(n, 600))).collect();
+    let digest = archive_builder::oci_layout(&layout, &layers);
+    ecr.run(&[&layout, "team/app:1"]).succeeds().stdout_is(&format!("{HOST}/team/app:1@{digest}\n"));
     assert_eq!(ecr.count("ecr:BatchCheckLayerAvailability"), 2, "120 layers and a config");
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 121);
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
-    drop(run);
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
 }
 
 #[test]
 fn a_layer_that_an_image_has_twice_is_sent_once() {
     let ecr = Ecr::new();
-    let archive = ecr.bench.scratch("twice.tar");
-    let (once, other) = (build::tar_of("once", &build::prose(3, 90_000)), build::tar_of("other", b"other"));
-    build::docker_save(&archive, &[once.clone(), other, once]);
-    let run = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    let archive = ecr.env.scratch("twice.tar");
+    let (once, other) = (
+        archive_builder::tar_of("once", &archive_builder::prose(3, 90_000)),
+        archive_builder::tar_of("other", b"other"),
+    );
+    archive_builder::docker_save(&archive, &[once.clone(), other, once]);
+    ecr.run(&[&archive, "team/app:1"]).succeeds();
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 3, "two layers and a config");
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    drop(run);
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
 }

@@ -3,10 +3,10 @@
 use ecr_push::registry::CHUNK;
 use ecr_push::sandbox::LogEntry;
 
-use super::build;
+use super::archive_builder;
+use super::archive_contents::Source;
 use super::ecr::Ecr;
-use super::pushed::Pushed;
-use super::source::Source;
+use super::stored_image::StoredImage;
 
 const MIB: u64 = 1 << 20;
 
@@ -37,20 +37,19 @@ fn parts(ecr: &Ecr) -> (Vec<(u64, u64)>, u64) {
 /// Pushes an OCI layout with one plain layer of `len` bytes, which goes as it lies.
 fn push_as_it_lies(len: u64) -> Ecr {
     let ecr = Ecr::new();
-    let layout = ecr.bench.scratch("layout");
-    build::oci_layout(&layout, &[build::noise(len, usize::try_from(len).unwrap())]);
-    let run = ecr.run(&[&layout, "team/app:1", "--chunk-size", "5M"]).exits(0);
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
-    drop(run);
+    let layout = ecr.env.scratch("layout");
+    archive_builder::oci_layout(&layout, &[archive_builder::noise(len, usize::try_from(len).unwrap())]);
+    ecr.run(&[&layout, "team/app:1", "--chunk-size", "5M"]).succeeds();
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
     ecr
 }
 
 #[test]
 fn a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other() {
     let ecr = Ecr::new();
-    let archive = ecr.bench.scratch("large.tar");
-    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 20 << 20))]);
-    let run = ecr.run(&[&archive, "team/app:1", "--chunk-size", "5M"]).exits(0);
+    let archive = ecr.env.scratch("large.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(1, 20 << 20))]);
+    ecr.run(&[&archive, "team/app:1", "--chunk-size", "5M"]).succeeds();
     let (ranges, rest) = parts(&ecr);
     assert_eq!(ranges.len() as u64, (20 << 20) / CHUNK);
     let mut next = 0;
@@ -60,8 +59,7 @@ fn a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other() {
         next = end + 1;
     }
     assert!(rest > 0, "the closing request carries the rest");
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    drop(run);
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
 }
 
 #[test]
@@ -87,46 +85,42 @@ fn exactly_two_chunks_take_one_part_and_a_whole_chunk_to_close() {
 #[test]
 fn an_empty_layer_arrives() {
     let ecr = Ecr::new();
-    let archive = ecr.bench.scratch("empty-layer.tar");
-    build::docker_save(&archive, &[build::tar_of("a", b"a"), vec![0; 1024]]);
-    let run = ecr.run(&[&archive, "team/app:1"]).exits(0);
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    drop(run);
+    let archive = ecr.env.scratch("empty-layer.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("a", b"a"), vec![0; 1024]]);
+    ecr.run(&[&archive, "team/app:1"]).succeeds();
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
 }
 
 #[test]
 fn the_largest_layer_goes_first() {
     let ecr = Ecr::new();
-    let layout = ecr.bench.scratch("layout");
+    let layout = ecr.env.scratch("layout");
     let sizes = [30_000_u64, 900_000, 10_000, 400_000];
-    let layers: Vec<_> = sizes.iter().map(|len| build::noise(*len, usize::try_from(*len).unwrap())).collect();
-    build::oci_layout(&layout, &layers);
-    let run = ecr.run(&[&layout, "team/app:1", "--concurrency", "1"]).exits(0);
+    let layers: Vec<_> = sizes.iter().map(|len| archive_builder::noise(*len, usize::try_from(*len).unwrap())).collect();
+    archive_builder::oci_layout(&layout, &layers);
+    ecr.run(&[&layout, "team/app:1", "--concurrency", "1"]).succeeds();
     let sent: Vec<_> = ecr.asked("ecr:CompleteLayerUpload").iter().map(|put| put.body_bytes).collect();
     assert_eq!(sent[..4], [900_000, 400_000, 30_000, 10_000], "and after them the config");
     assert_eq!(sent.len(), 5);
-    drop(run);
 }
 
 #[test]
 fn with_one_lane_no_upload_begins_before_the_last_has_ended() {
     let ecr = Ecr::new();
-    let archive = super::bench::testdata("docker-20.10-save.tar");
-    let run = ecr.run(&[&archive, "team/app:1", "--concurrency", "1"]).exits(0);
+    let archive = super::harness::testdata("docker-20.10-save.tar");
+    ecr.run(&[&archive, "team/app:1", "--concurrency", "1"]).succeeds();
     let uploads = ["ecr:InitiateLayerUpload", "ecr:CompleteLayerUpload"];
     let log = ecr.log();
     let order: Vec<_> = log.iter().map(|entry| entry.operation.as_str()).filter(|op| uploads.contains(op)).collect();
     assert_eq!(order, uploads.repeat(4));
-    drop(run);
 }
 
 #[test]
 fn chunks_are_as_large_as_asked_for() {
     let ecr = Ecr::new();
-    let archive = ecr.bench.scratch("large.tar");
-    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 20 << 20))]);
-    let run = ecr.run(&[&archive, "team/app:1", "--chunk-size", "10M"]).exits(0);
+    let archive = ecr.env.scratch("large.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(1, 20 << 20))]);
+    ecr.run(&[&archive, "team/app:1", "--chunk-size", "10M"]).succeeds();
     let (ranges, _) = parts(&ecr);
     assert_eq!(ranges, [(0, 10 * MIB - 1), (10 * MIB, 20 * MIB - 1)]);
-    drop(run);
 }

@@ -4,12 +4,12 @@ use std::io::Write as _;
 
 use serde_json::Value;
 
-use super::bench::{Bench, testdata};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::{Source, sha256};
+use super::docker_registry::DockerRegistry;
 use super::ecr::Ecr;
-use super::pushed::Pushed;
-use super::registry::Registry;
-use super::source::{Source, sha256};
+use super::harness::{TestEnv, testdata};
+use super::stored_image::StoredImage;
 
 /// The media types of the manifest and of its layers.
 fn types(manifest: &Value) -> (String, Vec<String>) {
@@ -24,20 +24,20 @@ const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 fn zstd_makes_an_oci_image_that_others_read() {
     for archive in ["docker-20.10-save.tar", "docker-29-overlay2-save.tar"] {
         let (ecr, archive) = (Ecr::new(), testdata(archive));
-        let run = ecr.run(&[&archive, "team/app:1", "--compression", "zstd"]).exits(0);
-        let run = run.says(&["new, packed with zstd"]);
-        let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+        let run = ecr.run(&[&archive, "team/app:1", "--compression", "zstd"]).succeeds();
+        let run = run.stderr_has(&["new, packed with zstd"]);
+        let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
         assert_eq!(types(&pushed.manifests()[0]), (OCI.into(), vec![ZSTD.into(); 3]));
         // Its manifest is another than the archive's, and all else is as it was.
         let source = Source { digest: None, ..Source::read(&archive, 0) };
         pushed.is(&source);
-        let again = ecr.run(&[&archive, "team/app:2", "--compression", "zstd"]).exits(0).says(&["3 reused"]);
+        let again = ecr.run(&[&archive, "team/app:2", "--compression", "zstd"]).succeeds().stderr_has(&["3 reused"]);
         assert_eq!(again.digest(), run.digest());
         // Who asks for gzip gets no zstd, and the other way round.
-        drop(ecr.run(&[&archive, "team/app:1", "--compression", "gzip"]).exits(0).says(&["3 of 3 layers uploaded"]));
-        let Some(registry) = Registry::start() else { continue };
-        let bench = Bench::new();
-        drop(bench.run(&[&archive, &registry.target("team/app:1"), "--compression", "zstd"]).exits(0));
+        ecr.run(&[&archive, "team/app:1", "--compression", "gzip"]).succeeds().stderr_has(&["3 of 3 layers uploaded"]);
+        let Some(registry) = DockerRegistry::start() else { continue };
+        let env = TestEnv::new();
+        env.run(&[&archive, &registry.target("team/app:1"), "--compression", "zstd"]).succeeds();
         registry.read_back("team/app", "1").is(&source);
     }
 }
@@ -45,11 +45,14 @@ fn zstd_makes_an_oci_image_that_others_read() {
 #[test]
 fn a_layout_with_plain_layers_is_packed_only_if_somebody_asks() {
     let ecr = Ecr::new();
-    let layout = ecr.bench.scratch("layout");
-    build::oci_layout(&layout, &[build::tar_of("words", &build::prose(1, 3 << 20)), build::tar_of("a", b"a")]);
+    let layout = ecr.env.scratch("layout");
+    archive_builder::oci_layout(
+        &layout,
+        &[archive_builder::tar_of("words", &archive_builder::prose(1, 3 << 20)), archive_builder::tar_of("a", b"a")],
+    );
     for (options, kind) in [(&[][..], "tar"), (&["--compression=keep"], "tar"), (&["--compression=gzip"], "tar+gzip")] {
-        drop(ecr.run(&[&[&layout[..], "team/app:1"], options].concat()).exits(0));
-        let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+        ecr.run(&[&[&layout[..], "team/app:1"], options].concat()).succeeds();
+        let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
         let (_, layers) = types(&pushed.manifests()[0]);
         let expected = format!("application/vnd.oci.image.layer.v1.{kind}");
         assert!(layers.iter().all(|layer| *layer == expected), "{options:?}: {layers:?}");
@@ -60,8 +63,8 @@ fn a_layout_with_plain_layers_is_packed_only_if_somebody_asks() {
 #[test]
 fn keep_sends_the_plain_layers_of_a_docker_save_as_they_lie() {
     let (ecr, archive) = (Ecr::new(), testdata("docker-20.10-save.tar"));
-    drop(ecr.run(&[&archive, "team/app:1", "--compression", "keep"]).exits(0).says(&["new, as it lies"]));
-    let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+    ecr.run(&[&archive, "team/app:1", "--compression", "keep"]).succeeds().stderr_has(&["new, as it lies"]);
+    let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
     let (_, layers) = types(&pushed.manifests()[0]);
     assert_eq!(layers, ["application/vnd.docker.image.rootfs.diff.tar"; 3]);
     pushed.is(&Source::read(&archive, 0));
@@ -70,11 +73,11 @@ fn keep_sends_the_plain_layers_of_a_docker_save_as_they_lie() {
 #[test]
 fn a_higher_level_makes_less_of_it() {
     let ecr = Ecr::new();
-    let archive = ecr.bench.scratch("words.tar");
-    build::docker_save(&archive, &[build::tar_of("words", &build::prose(1, 3 << 20))]);
+    let archive = ecr.env.scratch("words.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("words", &archive_builder::prose(1, 3 << 20))]);
     let size = |options: &[&str]| {
-        drop(ecr.run(&[&[&archive[..], "team/app:1", "--reuse=off"], options].concat()).exits(0));
-        Pushed::of_sandbox(&ecr, "team/app", "1").manifests()[0]["layers"][0]["size"].as_u64().unwrap()
+        ecr.run(&[&[&archive[..], "team/app:1", "--reuse=off"], options].concat()).succeeds();
+        StoredImage::of_sandbox(&ecr, "team/app", "1").manifests()[0]["layers"][0]["size"].as_u64().unwrap()
     };
     assert!(size(&["--compression-level=9"]) < size(&["--compression-level=2"]));
     assert!(size(&["--compression=zstd", "--compression-level=19"]) < size(&["--compression=zstd"]));
@@ -82,8 +85,8 @@ fn a_higher_level_makes_less_of_it() {
 
 #[test]
 fn layers_packed_in_every_way_are_judged_by_their_bytes_and_not_by_their_names() {
-    let (ecr, plain) = (Ecr::new(), |n: u64| build::tar_of("words", &build::prose(n, 60_000)));
-    let archive = ecr.bench.scratch("mixed.tar");
+    let (ecr, plain) = (Ecr::new(), |n: u64| archive_builder::tar_of("words", &archive_builder::prose(n, 60_000)));
+    let archive = ecr.env.scratch("mixed.tar");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&plain(1)).unwrap();
     let layers = [
@@ -92,26 +95,25 @@ fn layers_packed_in_every_way_are_judged_by_their_bytes_and_not_by_their_names()
         ("three.tar.zst", plain(3), plain(3)),
     ];
     let mut tar = tar::Builder::new(std::fs::File::create(&archive).unwrap());
-    layers.iter().for_each(|(name, bytes, _)| build::add(&mut tar, name, bytes));
+    layers.iter().for_each(|(name, bytes, _)| archive_builder::add(&mut tar, name, bytes));
     let (names, diff_ids): (Vec<_>, Vec<_>) =
         layers.iter().map(|(name, _, plain)| ((*name).to_owned(), sha256(plain))).unzip();
-    build::finish_docker_save(&mut tar, &names, &diff_ids);
+    archive_builder::finish_docker_save(&mut tar, &names, &diff_ids);
     drop(tar);
 
-    let run = ecr.run(&[&archive, "team/app:1"]).exits(0).never_says(&["warning"]);
-    let pushed = Pushed::of_sandbox(&ecr, "team/app", "1");
+    let run = ecr.run(&[&archive, "team/app:1"]).succeeds().output_has_none(&["warning"]);
+    let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
     // A Docker manifest could not name the second.
     let layer = |kind: &str| format!("application/vnd.oci.image.layer.v1.tar+{kind}");
     assert_eq!(types(&pushed.manifests()[0]), (OCI.into(), ["gzip", "zstd", "gzip"].map(layer).to_vec()));
     let source = Source::read(&archive, 0);
     pushed.is(&source);
     // On a fresh machine nothing but the tag tells what the layers have become.
-    let again = ecr.run(&[&archive, "team/app:1", "--cache", &ecr.bench.scratch("fresh")]).exits(0);
-    let again = again.says(&["already there; nothing was sent", "3 reused"]);
+    let again = ecr.run(&[&archive, "team/app:1", "--cache", &ecr.env.scratch("fresh")]).succeeds();
+    let again = again.stderr_has(&["already there; nothing was sent", "3 reused"]);
     assert_eq!(again.digest(), run.digest());
-    drop((run, again));
 
-    let Some(registry) = Registry::start() else { return };
-    drop(Bench::new().run(&[&archive, &registry.target("team/app:1")]).exits(0));
+    let Some(registry) = DockerRegistry::start() else { return };
+    TestEnv::new().run(&[&archive, &registry.target("team/app:1")]).succeeds();
     registry.read_back("team/app", "1").is(&source);
 }

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 
 use ecr_push::sandbox::{Fault, Rules, Trouble};
 
-use super::bench::{Bench, testdata};
 use super::ecr::Ecr;
+use super::harness::{TestEnv, testdata};
 
 const ARCHIVE: &str = "crane-tarball.tar";
 const PUT: &str = "ecr:PutImage";
@@ -51,9 +51,9 @@ pub(crate) fn server(answer: impl Fn(&str) -> String + Send + Sync + 'static) ->
 #[track_caller]
 fn refused(trouble: Trouble, says: &[&str]) {
     let ecr = Ecr::faulty(&[Fault::once(PUT, trouble).times(u32::MAX)]);
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(1).prints("");
-    let run = run.says(&["cannot put the manifest", "did not store it", "hint: "]).says(says);
-    drop(run.never_says(&["<html", "<title"]));
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).fails_with(1).stdout_is("");
+    let run = run.stderr_has(&["cannot put the manifest", "did not store it", "hint: "]).stderr_has(says);
+    run.output_has_none(&["<html", "<title"]);
     ecr.has_no_image("1");
 }
 
@@ -80,15 +80,17 @@ fn a_server_that_answers_200_to_everything_is_no_registry() {
         false => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_owned(),
     });
     let target = format!("{address}/team/app:1");
-    let run = Bench::new().run(&[&testdata("crane-oci-layout"), &target, "--deadline", "60"]).exits(1).prints("");
-    drop(run.says(&["did not store it (something else is there)", "HTTP 200", "hint: Check that the address"]));
+    let run =
+        TestEnv::new().run(&[&testdata("crane-oci-layout"), &target, "--deadline", "60"]).fails_with(1).stdout_is("");
+    run.stderr_has(&["did not store it (something else is there)", "HTTP 200", "hint: Check that the address"]);
 }
 
 #[test]
 fn an_unconfirmed_manifest_is_read_back() {
     for (status, read_back) in [(200, true), (202, true), (201, false)] {
         let ecr = Ecr::faulty(&[Fault::once(PUT, Trouble::Unconfirmed(status)).times(u32::MAX)]);
-        let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--reuse", "cache", "--if-exists", "overwrite"]).exits(0);
+        let run =
+            ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--reuse", "cache", "--if-exists", "overwrite"]).succeeds();
         assert_eq!(run.digest(), ecr.image("team/app", "1").unwrap().0.to_string());
         let log = ecr.log();
         let put = log.iter().position(|entry| entry.operation == PUT).unwrap();
@@ -101,7 +103,7 @@ fn an_unconfirmed_manifest_is_read_back() {
 fn a_manifest_that_may_not_be_read_back_gets_a_note() {
     let faults = vec![Fault::once(PUT, Trouble::Unconfirmed(202)).times(u32::MAX)];
     let ecr = Ecr::with(&["team/app"], Rules { faults, deny: vec!["ecr:BatchGetImage".into()], ..Rules::default() });
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0);
-    drop(run.says(&["team/app:1 could not be read back: reading is denied"]));
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
+    run.stderr_has(&["team/app:1 could not be read back: reading is denied"]);
     assert!(ecr.image("team/app", "1").is_some());
 }

@@ -11,10 +11,10 @@ use ecr_push::sandbox::{BlobMounting, LogEntry, Rules};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 
-use super::bench::{Bench, finish};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::sha256;
 use super::ecr::Ecr;
-use super::source::sha256;
+use super::harness::{TestEnv, finish};
 
 /// What may be read beside the layers: certificates, libraries, the archive's headers and documents. Every layer here
 /// is larger, so that none can be read twice unnoticed.
@@ -34,7 +34,7 @@ impl Cost {
     fn of(ecr: &Ecr, arguments: &[&str]) -> Self {
         let before = ecr.log().len();
         let mut command = ecr.command(arguments);
-        let errors = ecr.bench.scratch("stderr");
+        let errors = ecr.env.scratch("stderr");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&errors).unwrap());
         let mut child = Killed(command.spawn().unwrap());
         // It has ended and not yet gone: only now is the count complete, and soon nobody knows it any more.
@@ -89,11 +89,11 @@ impl Drop for Killed {
 
 /// Three layers: one goes in parts, one packs well, one is small.
 fn layers() -> Vec<Vec<u8>> {
-    let file = |name, bytes: &[u8]| build::tar_of(name, bytes);
+    let file = |name, bytes: &[u8]| archive_builder::tar_of(name, bytes);
     vec![
-        file("base", &build::noise(1, 12 << 20)),
-        file("packages", &build::prose(2, 6 << 20)),
-        file("app", &build::noise(3, 3 << 19)),
+        file("base", &archive_builder::noise(1, 12 << 20)),
+        file("packages", &archive_builder::prose(2, 6 << 20)),
+        file("app", &archive_builder::noise(3, 3 << 19)),
     ]
 }
 
@@ -132,7 +132,7 @@ fn packed_layout(path: &str, layers: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": blob("config.v1+json", &build::config(&diff_ids)),
+        "config": blob("config.v1+json", &archive_builder::config(&diff_ids)),
         "layers": packed.iter().map(|layer| blob("layer.v1.tar+gzip", layer)).collect::<Vec<_>>(),
     });
     let index = json!({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest.to_string().as_bytes())]});
@@ -159,8 +159,8 @@ const LEAST: [&str; 4] =
 #[test]
 fn a_first_push_reads_every_layer_once_and_sends_every_blob_once() {
     let (ecr, layers) = (Ecr::new(), layers());
-    let archive = ecr.bench.scratch("image.tar");
-    build::docker_save(&archive, &layers);
+    let archive = ecr.env.scratch("image.tar");
+    archive_builder::docker_save(&archive, &layers);
     let cost = Cost::of(&ecr, &[&archive, "team/app:1"]);
     assert_eq!(cost.asked_in_all(), FIRST, "{}", ecr.story());
     assert_eq!(cost.sent(), bytes_under(&ecr, "1"));
@@ -170,15 +170,15 @@ fn a_first_push_reads_every_layer_once_and_sends_every_blob_once() {
 #[test]
 fn a_second_push_reads_no_layer_and_sends_the_manifest() {
     let (ecr, layers) = (Ecr::new(), layers());
-    let archive = ecr.bench.scratch("image.tar");
-    build::docker_save(&archive, &layers);
+    let archive = ecr.env.scratch("image.tar");
+    archive_builder::docker_save(&archive, &layers);
     Cost::of(&ecr, &[&archive, "team/app:1"]).has_read(bytes_of(&layers));
     let cost = Cost::of(&ecr, &[&archive, "team/app:2"]);
     assert_eq!(cost.asked(), LEAST);
     assert_eq!(cost.sent(), ecr.image("team/app", "2").unwrap().1.len() as u64);
     cost.has_read(0);
     // On a machine that knows nothing, under the tag that is there.
-    let cost = Cost::of(&ecr, &[&archive, "team/app:1", "--cache", &ecr.bench.scratch("none.jsonl")]);
+    let cost = Cost::of(&ecr, &[&archive, "team/app:1", "--cache", &ecr.env.scratch("none.jsonl")]);
     assert_eq!(cost.asked(), LEAST[..2]);
     assert_eq!(cost.sent(), 0);
     cost.has_read(0);
@@ -187,7 +187,7 @@ fn a_second_push_reads_no_layer_and_sends_the_manifest() {
 #[test]
 fn a_packed_layout_is_read_once_and_the_second_time_not_at_all() {
     let ecr = Ecr::new();
-    let layout = ecr.bench.scratch("layout");
+    let layout = ecr.env.scratch("layout");
     let packed = packed_layout(&layout, &layers());
     let cost = Cost::of(&ecr, &[&layout, "team/app:1"]);
     let question = ("ecr:BatchCheckLayerAvailability", 1);
@@ -195,7 +195,7 @@ fn a_packed_layout_is_read_once_and_the_second_time_not_at_all() {
     assert_eq!(cost.sent(), bytes_under(&ecr, "1"));
     cost.has_read(bytes_of(&packed));
     // With a cache of its own: nothing of the first run is remembered.
-    let cost = Cost::of(&ecr, &[&layout, "team/app:2", "--cache", &ecr.bench.scratch("none.jsonl")]);
+    let cost = Cost::of(&ecr, &[&layout, "team/app:2", "--cache", &ecr.env.scratch("none.jsonl")]);
     assert_eq!(cost.asked(), LEAST);
     assert_eq!(cost.sent(), ecr.image("team/app", "2").unwrap().1.len() as u64);
     cost.has_read(0);
@@ -205,8 +205,8 @@ fn a_packed_layout_is_read_once_and_the_second_time_not_at_all() {
 fn a_mounted_layer_is_not_read() {
     let rules = Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() };
     let (ecr, layers) = (Ecr::with(&["team/base", "team/app"], rules), layers());
-    let (archive, none) = (ecr.bench.scratch("image.tar"), ecr.bench.scratch("none.jsonl"));
-    build::docker_save(&archive, &layers);
+    let (archive, none) = (ecr.env.scratch("image.tar"), ecr.env.scratch("none.jsonl"));
+    archive_builder::docker_save(&archive, &layers);
     Cost::of(&ecr, &[&archive, "team/base:1"]).has_read(bytes_of(&layers));
     // That the image is there is known before a layer is looked at.
     let beside = Cost::of(&ecr, &[&archive, "team/base:1", "--cache", &none]).read;
@@ -229,21 +229,21 @@ fn a_mounted_layer_is_not_read() {
 /// The sandbox that everybody is measured against keeps its memory, and is as far away as it is told.
 #[test]
 fn a_sandbox_for_measuring_discards_and_is_far_away() {
-    let bench = Bench::new();
-    let (dir, archive) = (bench.scratch("images"), bench.scratch("image.tar"));
-    build::docker_save(&archive, &[build::tar_of("app", &build::noise(4, 3 << 19))]);
+    let env = TestEnv::new();
+    let (dir, archive) = (env.scratch("images"), env.scratch("image.tar"));
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("app", &archive_builder::noise(4, 3 << 19))]);
     let sandbox = ["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/app", "--dir", &dir];
-    let mut command = bench.command(&[&sandbox[..], &["--discard", "--delay", "200"]].concat());
+    let mut command = env.command(&[&sandbox[..], &["--discard", "--delay", "200"]].concat());
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut child = Killed(child);
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
     let url = lines.find_map(|line| Some(line.split_once("AWS_ENDPOINT_URL_ECR=")?.1.split(' ').next()?.to_owned()));
     let url = url.expect("the sandbox says where it is");
     let started = Instant::now();
-    let mut push: Command = bench.command(&[&archive, "team/app:1", "--region", "us-east-1"]);
+    let mut push: Command = env.command(&[&archive, "team/app:1", "--region", "us-east-1"]);
     push.env("AWS_ENDPOINT_URL_ECR", &url).env("ECR_PUSH_REGISTRY_ENDPOINT", &url);
     push.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
-    let _run = finish(push, String::new).exits(0);
+    let _run = finish(push, String::new).succeeds();
     // A session, its end and the manifest come one after the other.
     assert!(started.elapsed() >= Duration::from_millis(3 * 200), "{:?}", started.elapsed());
     let blobs = std::fs::read_dir(format!("{dir}/team/app/blobs/sha256")).unwrap();

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use ecr_push::sandbox::Rules;
 
-use super::bench::{Run, testdata};
-use super::cloud::{ACCESS_KEY, ACCOUNT, Cloud};
 use super::ecr::SECRET_KEY;
+use super::fake_aws::{ACCESS_KEY, ACCOUNT, FakeAws};
+use super::harness::{Run, testdata};
 
 pub(crate) const ARCHIVE: &str = "docker-20.10-save.tar";
 const ROLE: &str = "arn:aws:iam::000000000000:role/pusher";
@@ -18,22 +18,22 @@ pub(crate) fn host(region: &str) -> String {
 }
 
 /// A push to the registry of `eu-west-1`, with options, without credentials.
-pub(crate) fn push(cloud: &Cloud, options: &[&str]) -> Command {
+pub(crate) fn push(aws: &FakeAws, options: &[&str]) -> Command {
     let (archive, target) = (testdata(ARCHIVE), format!("{}/team/app:1", host("eu-west-1")));
-    cloud.command(&[&[archive.as_str(), &target, "-vv"], options].concat())
+    aws.command(&[&[archive.as_str(), &target, "-vv"], options].concat())
 }
 
 /// It arrived, and `-vv` says by which credentials, and by which requests they came.
 #[track_caller]
-fn arrives(cloud: &Cloud, command: Command, by: &str) -> Run {
-    let run = cloud.finish(command).exits(0).says(&[&format!("credentials from {by}; region ")]);
-    assert!(cloud.image("team/app", "1").is_some());
+fn arrives(aws: &FakeAws, command: Command, by: &str) -> Run {
+    let run = aws.finish(command).succeeds().stderr_has(&[&format!("credentials from {by}; region ")]);
+    assert!(aws.image("team/app", "1").is_some());
     run
 }
 
 /// A file of AWS's configuration, and a command that reads it.
-pub(crate) fn configured(cloud: &Cloud, mut command: Command, text: &str) -> Command {
-    let path = cloud.ecr.bench.scratch("config");
+pub(crate) fn configured(aws: &FakeAws, mut command: Command, text: &str) -> Command {
+    let path = aws.ecr.env.scratch("config");
     std::fs::write(&path, text).unwrap();
     command.env("AWS_CONFIG_FILE", path);
     command
@@ -49,61 +49,62 @@ pub(crate) fn profile(name: &str, id: &str) -> String {
 
 #[test]
 fn keys_of_the_environment() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &[]);
     keys(&mut command);
-    let run = arrives(&cloud, command, "the environment");
-    drop(run.says(&["region eu-west-1 from the host", "caller arn:aws:iam::000000000000:user/sandbox"]));
-    assert_eq!(cloud.keys(), [ACCESS_KEY]);
+    let run = arrives(&aws, command, "the environment");
+    run.stderr_has(&["region eu-west-1 from the host", "caller arn:aws:iam::000000000000:user/sandbox"]);
+    assert_eq!(aws.keys(), [ACCESS_KEY]);
     let host = host("eu-west-1");
     let hosts = ["api.ecr.eu-west-1.amazonaws.com:443", "sts.eu-west-1.amazonaws.com:443"];
-    assert_eq!(cloud.hosts(), [&format!("{host}:443"), hosts[0], hosts[1]]);
+    assert_eq!(aws.hosts(), [&format!("{host}:443"), hosts[0], hosts[1]]);
 }
 
 #[test]
 fn a_profile_by_option_beats_the_keys_of_the_environment() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &["--profile", "ci"]);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &["--profile", "ci"]);
     keys(&mut command);
-    drop(arrives(&cloud, configured(&cloud, command, &profile("ci", "AKIAPROFILE")), "the profile ci (--profile)"));
-    assert_eq!(cloud.keys(), ["AKIAPROFILE"]);
+    arrives(&aws, configured(&aws, command, &profile("ci", "AKIAPROFILE")), "the profile ci (--profile)");
+    assert_eq!(aws.keys(), ["AKIAPROFILE"]);
 }
 
 #[test]
 fn a_profile_that_is_not_there_is_named() {
-    let cloud = Cloud::of("eu-west-1");
-    let command = configured(&cloud, push(&cloud, &["--profile", "ci"]), &profile("other", "AKIAPROFILE"));
-    let run = cloud.finish(command).exits(3).says(&["cannot use the profile ci (--profile)"]);
-    drop(run.says(&["is not defined in ", "These profiles exist:\n  aws configure list-profiles\n"]));
+    let aws = FakeAws::of("eu-west-1");
+    let command = configured(&aws, push(&aws, &["--profile", "ci"]), &profile("other", "AKIAPROFILE"));
+    let run = aws.finish(command).fails_with(3).stderr_has(&["cannot use the profile ci (--profile)"]);
+    run.stderr_has(&["is not defined in ", "These profiles exist:\n  aws configure list-profiles\n"]);
     // Neither a profile nor a file of profiles.
-    let run = cloud.finish(push(&cloud, &["--profile", "ci"])).exits(3);
-    drop(run.says(&["cannot use the profile ci (--profile)", "is not defined in /dev/null (not a regular file)"]));
-    assert_eq!(cloud.keys(), [""; 0]);
+    let run = aws.finish(push(&aws, &["--profile", "ci"])).fails_with(3);
+    run.stderr_has(&["cannot use the profile ci (--profile)", "is not defined in /dev/null (not a regular file)"]);
+    assert_eq!(aws.keys(), [""; 0]);
 }
 
 #[test]
 fn a_role_with_all_that_is_said_of_it() {
-    let cloud = Cloud::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
+    let aws = FakeAws::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
     let options = ["--role-arn", ROLE, "--external-id", "customer-7", "--role-session-name", "build-9"];
-    let mut command = push(&cloud, &[&options[..], &["--role-duration", "1800"]].concat());
+    let mut command = push(&aws, &[&options[..], &["--role-duration", "1800"]].concat());
     keys(&mut command);
-    let run = arrives(&cloud, command, &format!("the environment, then the role {ROLE}"));
-    drop(run.says(&["caller arn:aws:sts::000000000000:assumed-role/pusher/build-9"]));
-    let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once: {:?}", cloud.assumed()) };
+    let run = arrives(&aws, command, &format!("the environment, then the role {ROLE}"));
+    run.stderr_has(&["caller arn:aws:sts::000000000000:assumed-role/pusher/build-9"]);
+    let [assumed] = &aws.assumed()[..] else { panic!("one role is assumed once: {:?}", aws.assumed()) };
     assert_eq!((assumed.action.as_str(), assumed.role.as_str()), ("AssumeRole", ROLE));
     assert_eq!((assumed.session_name.as_str(), assumed.external_id.as_deref()), ("build-9", Some("customer-7")));
     assert_eq!((assumed.seconds, assumed.signed_by.as_deref()), (Some(1800), Some(ACCESS_KEY)));
     assert_eq!(assumed.host, "sts.eu-west-1.amazonaws.com", "STS is asked in the region");
-    assert_eq!(cloud.keys(), [assumed.access_key.as_str()]);
+    assert_eq!(aws.keys(), [assumed.access_key.as_str()]);
 }
 
 #[test]
 fn a_role_that_is_refused_says_whose_right_is_missing() {
-    let cloud = Cloud::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
-    let mut command = push(&cloud, &["--role-arn", ROLE]);
+    let aws = FakeAws::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
+    let mut command = push(&aws, &["--role-arn", ROLE]);
     keys(&mut command);
-    let run = cloud.finish(command).exits(3).says(&[&format!("cannot get AWS credentials from the role {ROLE}")]);
-    drop(run.says(&["not authorized to perform: sts:AssumeRole", "AccessDenied", "--external-id", "trust policy"]));
+    let run =
+        aws.finish(command).fails_with(3).stderr_has(&[&format!("cannot get AWS credentials from the role {ROLE}")]);
+    run.stderr_has(&["not authorized to perform: sts:AssumeRole", "AccessDenied", "--external-id", "trust policy"]);
 }
 
 #[test]
@@ -112,84 +113,86 @@ fn a_service_for_roles_that_is_out_of_order_is_worth_another_run() {
     let busy = super::ecr::status(503, "ServiceUnavailable", "later");
     let broken = Rules { faults: vec![Fault::once("sts:Request", busy).times(9)], ..Rules::default() };
     for (rules, endpoint) in [(broken, None), (Rules::default(), Some("http://127.0.0.1:1"))] {
-        let cloud = Cloud::with("eu-west-1", rules);
+        let aws = FakeAws::with("eu-west-1", rules);
         for is_by_token in [false, true] {
-            let mut command = push(&cloud, &["--role-arn", ROLE]);
+            let mut command = push(&aws, &["--role-arn", ROLE]);
             if is_by_token {
-                github(&cloud, &mut command);
+                github(&aws, &mut command);
             } else {
                 keys(&mut command);
             }
             command.envs(endpoint.map(|url| ("AWS_ENDPOINT_URL_STS", url)));
-            let run =
-                cloud.finish(command).exits(4).says(&[&format!("cannot get AWS credentials from the role {ROLE}")]);
-            drop(run.says(&["run the same command again"]));
+            let run = aws
+                .finish(command)
+                .fails_with(4)
+                .stderr_has(&[&format!("cannot get AWS credentials from the role {ROLE}")]);
+            run.stderr_has(&["run the same command again"]);
         }
     }
 }
 
 #[test]
 fn roles_are_assumed_one_from_the_other() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &["--role-arn", ROLE, "--role-arn", SECOND]);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &["--role-arn", ROLE, "--role-arn", SECOND]);
     keys(&mut command);
-    drop(arrives(&cloud, command, &format!("the environment, then the role {ROLE}, then the role {SECOND}")));
-    let [first, second] = &cloud.assumed()[..] else { panic!("two roles are assumed once: {:?}", cloud.assumed()) };
+    arrives(&aws, command, &format!("the environment, then the role {ROLE}, then the role {SECOND}"));
+    let [first, second] = &aws.assumed()[..] else { panic!("two roles are assumed once: {:?}", aws.assumed()) };
     assert_eq!((first.role.as_str(), first.signed_by.as_deref()), (ROLE, Some(ACCESS_KEY)));
     assert_eq!((second.role.as_str(), second.signed_by.as_ref()), (SECOND, Some(&first.access_key)));
     assert_eq!((first.session_name.as_str(), second.session_name.as_str()), ("ecr-push", "ecr-push"));
-    assert_eq!(cloud.keys(), [second.access_key.as_str()]);
+    assert_eq!(aws.keys(), [second.access_key.as_str()]);
 }
 
 #[test]
 fn the_variables_of_the_task() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &[]);
     command.env("AWS_ACCESSKEYID", "AKIATASK").env("AWS_SECRETACCESSKEY", SECRET_KEY);
-    drop(arrives(&cloud, command, "the keys of AWS_ACCESSKEYID"));
-    assert_eq!(cloud.keys(), ["AKIATASK"]);
+    arrives(&aws, command, "the keys of AWS_ACCESSKEYID");
+    assert_eq!(aws.keys(), ["AKIATASK"]);
 }
 
 #[test]
 fn the_variables_of_the_task_for_a_role() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &[]);
     command.env("AWS_ACCESSKEYID", "AKIATASK").env("AWS_SECRETACCESSKEY", SECRET_KEY);
     command.env("AWS_ASSUMEROLEARN", ROLE).env("AWS_EXTERNALID", "id-1").env("AWS_ROLECREDENTIAL_MAXDURATION", "900");
-    drop(arrives(&cloud, command, &format!("the keys of AWS_ACCESSKEYID, then the role {ROLE}")));
-    let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once") };
+    arrives(&aws, command, &format!("the keys of AWS_ACCESSKEYID, then the role {ROLE}"));
+    let [assumed] = &aws.assumed()[..] else { panic!("one role is assumed once") };
     assert_eq!((assumed.external_id.as_deref(), assumed.seconds), (Some("id-1"), Some(900)));
     assert_eq!(assumed.session_name, "aws-vsts-tools", "trust policies may ask for the task's name");
     // The session name can be said, and the keys may be a session's.
-    let mut command = push(&cloud, &["--tag", "2"]);
+    let mut command = push(&aws, &["--tag", "2"]);
     command.env("AWS_ACCESSKEYID", "AKIATASK").env("AWS_SECRETACCESSKEY", SECRET_KEY).env("AWS_ASSUMEROLEARN", ROLE);
     command.env("AWS_ROLESESSIONNAME", "mine");
-    drop(cloud.finish(command).exits(0));
-    assert_eq!(cloud.assumed()[1].session_name, "mine");
+    aws.finish(command).succeeds();
+    assert_eq!(aws.assumed()[1].session_name, "mine");
 }
 
 #[test]
 fn half_a_pair_of_keys_is_told() {
-    let cloud = Cloud::of("eu-west-1");
+    let aws = FakeAws::of("eu-west-1");
     for (set, missing) in [
         ("AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY"),
         ("AWS_SECRETACCESSKEY", "AWS_ACCESSKEYID"),
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
         ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
     ] {
-        let mut command = push(&cloud, &[]);
+        let mut command = push(&aws, &[]);
         command.env(set, SECRET_KEY);
-        drop(cloud.finish(command).exits(2).says(&[&format!("{set} is set and {missing} is not"), "hint: "]));
+        aws.finish(command).fails_with(2).stderr_has(&[&format!("{set} is set and {missing} is not"), "hint: "]);
     }
-    let mut command = push(&cloud, &[]);
+    let mut command = push(&aws, &[]);
     command.env("AWS_ACCESSKEYID", "$(AWS.AccessKeyID)").env("AWS_SECRETACCESSKEY", SECRET_KEY);
-    drop(cloud.finish(command).exits(2).says(&["AWS_ACCESSKEYID holds $(AWS.AccessKeyID), which nobody filled in"]));
-    assert_eq!(cloud.log().len(), 0);
+    aws.finish(command).fails_with(2).stderr_has(&["AWS_ACCESSKEYID holds $(AWS.AccessKeyID), which nobody filled in"]);
+    assert_eq!(aws.log().len(), 0);
 }
 
 #[test]
 fn settings_that_aws_s_own_tools_know_otherwise_do_no_harm() {
-    let cloud = Cloud::of("eu-west-1");
+    let aws = FakeAws::of("eu-west-1");
     for (variable, value) in [
         // The mode that other tools have by default, and what is no number.
         ("AWS_RETRY_MODE", "legacy"),
@@ -201,183 +204,187 @@ fn settings_that_aws_s_own_tools_know_otherwise_do_no_harm() {
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE\n"),
         ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY\r\n"),
     ] {
-        let mut command = push(&cloud, &[]);
+        let mut command = push(&aws, &[]);
         keys(&mut command);
         command.env(variable, value);
-        drop(arrives(&cloud, command, "the environment"));
+        arrives(&aws, command, "the environment");
     }
-    assert!(cloud.keys().iter().all(|key| key == ACCESS_KEY), "{:?}", cloud.keys());
+    assert!(aws.keys().iter().all(|key| key == ACCESS_KEY), "{:?}", aws.keys());
     // Also in a profile that assumes a role.
     let text = format!(
         "[profile p]\nretry_mode = legacy\nrole_arn = {ROLE}\nsource_profile = base\n{}",
         profile("base", "AKIA")
     );
-    let command = configured(&cloud, push(&cloud, &["--profile", "p"]), &text);
-    drop(arrives(&cloud, command, "the profile p (--profile)"));
+    let command = configured(&aws, push(&aws, &["--profile", "p"]), &text);
+    arrives(&aws, command, "the profile p (--profile)");
 }
 
 #[test]
 fn settings_that_cannot_be_are_told() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &[]);
     keys(&mut command);
     command.env("AWS_ENDPOINT_URL_ECR", "");
-    let run = cloud.finish(command).exits(2).says(&["AWS_ENDPOINT_URL_ECR is set to nothing, which is no address"]);
-    drop(run.says(&["hint: Leave it unset"]));
+    let run =
+        aws.finish(command).fails_with(2).stderr_has(&["AWS_ENDPOINT_URL_ECR is set to nothing, which is no address"]);
+    run.stderr_has(&["hint: Leave it unset"]);
     for (variable, odd) in [("AWS_ACCESS_KEY_ID", "AKIA\nEXAMPLE"), ("AWS_SESSION_TOKEN", "t\u{f6}ken")] {
-        let mut command = push(&cloud, &[]);
+        let mut command = push(&aws, &[]);
         keys(&mut command);
         command.env(variable, odd);
-        let run = cloud.finish(command).exits(3).says(&["cannot get AWS credentials from the environment"]);
-        drop(run.says(&["has characters that none has"]).never_says(&[odd]));
+        let run = aws.finish(command).fails_with(3).stderr_has(&["cannot get AWS credentials from the environment"]);
+        run.stderr_has(&["has characters that none has"]).output_has_none(&[odd]);
     }
-    assert_eq!(cloud.log().len(), 0);
+    assert_eq!(aws.log().len(), 0);
 }
 
 /// The variables that GitHub sets where a job may have a token.
-fn github(cloud: &Cloud, command: &mut Command) {
-    command.env("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/oidc/github?api-version=2", cloud.url()));
+fn github(aws: &FakeAws, command: &mut Command) {
+    command.env("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/oidc/github?api-version=2", aws.url()));
     command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "job-token");
 }
 
 #[test]
 fn the_token_of_github_actions() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &["--role-arn", ROLE]);
-    github(&cloud, &mut command);
-    let run = arrives(&cloud, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token"));
-    let told = format!("  GitHub Actions' OIDC token  {}/***\n", cloud.url());
-    drop(run.says(&[&told, "  sts:AssumeRoleWithWebIdentity, "]).never_says(&["/oidc/github"]));
-    let [assumed] = &cloud.assumed()[..] else { panic!("one role is assumed once") };
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &["--role-arn", ROLE]);
+    github(&aws, &mut command);
+    let run = arrives(&aws, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token"));
+    let told = format!("  GitHub Actions' OIDC token  {}/***\n", aws.url());
+    run.stderr_has(&[&told, "  sts:AssumeRoleWithWebIdentity, "]).output_has_none(&["/oidc/github"]);
+    let [assumed] = &aws.assumed()[..] else { panic!("one role is assumed once") };
     assert_eq!((assumed.action.as_str(), assumed.signed_by.as_ref()), ("AssumeRoleWithWebIdentity", None));
     assert_eq!(assumed.host, "sts.eu-west-1.amazonaws.com");
-    assert!(cloud.asked("oidc:Token")[0].path.ends_with("?api-version=2&audience=sts.amazonaws.com"));
-    assert_eq!(cloud.keys(), [assumed.access_key.as_str()]);
+    assert!(aws.asked("oidc:Token")[0].path.ends_with("?api-version=2&audience=sts.amazonaws.com"));
+    assert_eq!(aws.keys(), [assumed.access_key.as_str()]);
 }
 
 #[test]
 fn a_token_of_github_is_no_use_without_a_role() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
-    github(&cloud, &mut command);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &[]);
+    github(&aws, &mut command);
     keys(&mut command);
-    drop(arrives(&cloud, command, "the environment"));
-    let mut command = push(&cloud, &["--oidc", "on"]);
-    github(&cloud, &mut command);
-    drop(cloud.finish(command).exits(2).says(&["--role-arn arn:aws:iam::ACCOUNT:role/NAME"]));
+    arrives(&aws, command, "the environment");
+    let mut command = push(&aws, &["--oidc", "on"]);
+    github(&aws, &mut command);
+    aws.finish(command).fails_with(2).stderr_has(&["--role-arn arn:aws:iam::ACCOUNT:role/NAME"]);
 }
 
 #[test]
 fn the_token_of_azure_pipelines_and_a_role_after_it() {
-    let cloud = Cloud::of("eu-west-1");
+    let aws = FakeAws::of("eu-west-1");
     let options = ["--azure-service-connection", "11111111-2222", "--role-arn", ROLE, "--role-arn", SECOND];
-    let mut command = push(&cloud, &options);
-    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", cloud.url())).env("SYSTEM_ACCESSTOKEN", "job-token");
+    let mut command = push(&aws, &options);
+    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", aws.url())).env("SYSTEM_ACCESSTOKEN", "job-token");
     let by = format!("the role {ROLE}, by Azure Pipelines' OIDC token, then the role {SECOND}");
-    let told = format!("  Azure Pipelines' OIDC token, 2 bytes  {}/***\n", cloud.url());
-    drop(arrives(&cloud, command, &by).says(&[&told, "  sts:AssumeRole, "]));
-    let asked = &cloud.asked("oidc:Token")[0];
+    let told = format!("  Azure Pipelines' OIDC token, 2 bytes  {}/***\n", aws.url());
+    arrives(&aws, command, &by).stderr_has(&[&told, "  sts:AssumeRole, "]);
+    let asked = &aws.asked("oidc:Token")[0];
     assert_eq!(asked.method, "POST");
     assert!(asked.path.contains("api-version=7.1-preview.1&serviceConnectionId=11111111-2222"), "{}", asked.path);
-    let [first, second] = &cloud.assumed()[..] else { panic!("two roles are assumed once") };
+    let [first, second] = &aws.assumed()[..] else { panic!("two roles are assumed once") };
     assert_eq!((first.action.as_str(), first.session_name.as_str()), ("AssumeRoleWithWebIdentity", "aws-vsts-tools"));
     assert_eq!((second.action.as_str(), second.signed_by.as_ref()), ("AssumeRole", Some(&first.access_key)));
 }
 
 #[test]
 fn azure_s_token_takes_what_the_step_has_to_map() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &["--azure-service-connection", "1", "--role-arn", ROLE]);
-    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", cloud.url()));
-    let run = cloud.finish(command).exits(2).says(&["--azure-service-connection needs SYSTEM_ACCESSTOKEN"]);
-    drop(run.says(&["SYSTEM_ACCESSTOKEN: $(System.AccessToken)"]));
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &["--azure-service-connection", "1", "--role-arn", ROLE]);
+    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", aws.url()));
+    let run = aws.finish(command).fails_with(2).stderr_has(&["--azure-service-connection needs SYSTEM_ACCESSTOKEN"]);
+    run.stderr_has(&["SYSTEM_ACCESSTOKEN: $(System.AccessToken)"]);
     // One that Azure does not take is told with the cure, and is not shown.
-    let mut command = push(&cloud, &["--azure-service-connection", "1", "--role-arn", ROLE]);
-    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", cloud.url())).env("SYSTEM_ACCESSTOKEN", "another");
-    let run = cloud.finish(command).exits(3).says(&["Azure Pipelines gives no OIDC token", "HTTP 401"]);
-    drop(run.says(&["the job's token is wrong", "hint: "]).never_says(&["another"]));
+    let mut command = push(&aws, &["--azure-service-connection", "1", "--role-arn", ROLE]);
+    command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", aws.url())).env("SYSTEM_ACCESSTOKEN", "another");
+    let run = aws.finish(command).fails_with(3).stderr_has(&["Azure Pipelines gives no OIDC token", "HTTP 401"]);
+    run.stderr_has(&["the job's token is wrong", "hint: "]).output_has_none(&["another"]);
 }
 
 #[test]
 fn a_ci_that_is_out_of_order_is_asked_again() {
     use ecr_push::sandbox::Fault;
     let fault = Fault::once("oidc:Token", super::ecr::status(503, "Unavailable", "later")).times(2);
-    let cloud = Cloud::with("eu-west-1", Rules { faults: vec![fault], ..Rules::default() });
-    let mut command = push(&cloud, &["--role-arn", ROLE]);
-    github(&cloud, &mut command);
-    drop(arrives(&cloud, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token")));
-    assert_eq!(cloud.count("oidc:Token"), 3);
+    let aws = FakeAws::with("eu-west-1", Rules { faults: vec![fault], ..Rules::default() });
+    let mut command = push(&aws, &["--role-arn", ROLE]);
+    github(&aws, &mut command);
+    arrives(&aws, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token"));
+    assert_eq!(aws.count("oidc:Token"), 3);
 }
 
 #[test]
 fn a_token_in_a_variable() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
     command.env("AWS_ID_TOKEN", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln");
-    drop(arrives(&cloud, command, &format!("the role {ROLE}, by the OIDC token in AWS_ID_TOKEN")));
-    assert_eq!(cloud.assumed()[0].action, "AssumeRoleWithWebIdentity");
-    let command = push(&cloud, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
-    drop(cloud.finish(command).exits(2).says(&["names \"AWS_ID_TOKEN\", which is not set"]));
+    arrives(&aws, command, &format!("the role {ROLE}, by the OIDC token in AWS_ID_TOKEN"));
+    assert_eq!(aws.assumed()[0].action, "AssumeRoleWithWebIdentity");
+    let command = push(&aws, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
+    aws.finish(command).fails_with(2).stderr_has(&["names \"AWS_ID_TOKEN\", which is not set"]);
     // Who gives the token itself does not find it in the log.
-    let command = push(&cloud, &["--web-identity-token-env", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "--role-arn", ROLE]);
-    drop(cloud.finish(command).exits(2).says(&["is no name of a variable", "not the token"]).never_says(&["eyJ"]));
+    let command = push(&aws, &["--web-identity-token-env", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "--role-arn", ROLE]);
+    aws.finish(command)
+        .fails_with(2)
+        .stderr_has(&["is no name of a variable", "not the token"])
+        .output_has_none(&["eyJ"]);
     // An external ID is for roles that are assumed with keys.
     let options = ["--web-identity-token-env", "T", "--role-arn", ROLE, "--external-id", "x", "--tag", "2"];
-    let mut command = push(&cloud, &options);
+    let mut command = push(&aws, &options);
     command.env("T", "a.b.c");
-    drop(cloud.finish(command).exits(0).says(&["note: the external ID is not sent: "]));
-    let mut command = push(&cloud, &[&options[..], &["--role-arn", ROLE, "--tag", "3"]].concat());
+    aws.finish(command).succeeds().stderr_has(&["note: the external ID is not sent: "]);
+    let mut command = push(&aws, &[&options[..], &["--role-arn", ROLE, "--tag", "3"]].concat());
     command.env("T", "a.b.c");
-    drop(cloud.finish(command).exits(0).never_says(&["is not sent"]));
-    assert_eq!(cloud.assumed().last().unwrap().external_id.as_deref(), Some("x"));
+    aws.finish(command).succeeds().output_has_none(&["is not sent"]);
+    assert_eq!(aws.assumed().last().unwrap().external_id.as_deref(), Some("x"));
 }
 
 #[test]
 fn a_token_that_no_trust_policy_takes_is_told_with_its_claims() {
     let rules = Rules { deny: vec!["sts:AssumeRoleWithWebIdentity".into()], ..Rules::default() };
-    let cloud = Cloud::with("eu-west-1", rules);
-    let mut command = push(&cloud, &["--role-arn", ROLE]);
-    github(&cloud, &mut command);
-    let run = cloud.finish(command).exits(3).says(&["Not authorized to perform sts:AssumeRoleWithWebIdentity"]);
-    drop(run.says(&[
+    let aws = FakeAws::with("eu-west-1", rules);
+    let mut command = push(&aws, &["--role-arn", ROLE]);
+    github(&aws, &mut command);
+    let run =
+        aws.finish(command).fails_with(3).stderr_has(&["Not authorized to perform sts:AssumeRoleWithWebIdentity"]);
+    run.stderr_has(&[
         "iss https://token.actions.githubusercontent.com, sub sc://org/project/connection, aud sts.amazonaws.com",
-    ]));
+    ]);
 }
 
 #[test]
 fn keys_come_before_a_ci_s_token_unless_it_is_asked_for() {
-    let cloud = Cloud::of("eu-west-1");
+    let aws = FakeAws::of("eu-west-1");
     let run = |options: &[&str]| {
-        let mut command = push(&cloud, &[&["--role-arn", ROLE], options].concat());
-        github(&cloud, &mut command);
+        let mut command = push(&aws, &[&["--role-arn", ROLE], options].concat());
+        github(&aws, &mut command);
         keys(&mut command);
-        cloud.finish(command).exits(0)
+        aws.finish(command).succeeds()
     };
-    drop(run(&[]).says(&["credentials from the environment, then the role"]));
-    assert_eq!(cloud.assumed()[0].signed_by.as_deref(), Some(ACCESS_KEY));
-    drop(run(&["--oidc", "on", "--tag", "2"]).says(&["by GitHub Actions' OIDC token"]));
-    assert_eq!(cloud.assumed()[1].action, "AssumeRoleWithWebIdentity");
+    run(&[]).stderr_has(&["credentials from the environment, then the role"]);
+    assert_eq!(aws.assumed()[0].signed_by.as_deref(), Some(ACCESS_KEY));
+    run(&["--oidc", "on", "--tag", "2"]).stderr_has(&["by GitHub Actions' OIDC token"]);
+    assert_eq!(aws.assumed()[1].action, "AssumeRoleWithWebIdentity");
     // Where the token is meant and passed over, that is said.
-    let mut command = push(&cloud, &["--role-arn", ROLE, "--web-identity-token-env", "T", "--tag", "3"]);
+    let mut command = push(&aws, &["--role-arn", ROLE, "--web-identity-token-env", "T", "--tag", "3"]);
     command.env("T", "a.b.c");
     keys(&mut command);
     command.args(["team/app:3", "--region", "eu-west-1"]);
-    let run = cloud.finish(command).exits(0);
+    let run = aws.finish(command).succeeds();
     let said = run.stderr.matches("keys are set, so the CI's OIDC token is not used; --oidc on takes it").count();
     assert_eq!(said, 1, "once, whatever the number of targets: {}", run.stderr);
-    drop(run);
-    assert_eq!(cloud.assumed()[2].action, "AssumeRole");
+    assert_eq!(aws.assumed()[2].action, "AssumeRole");
 }
 
 #[test]
 fn a_ci_s_token_can_be_turned_down() {
-    let cloud = Cloud::of("eu-west-1");
-    let command = push(&cloud, &["--role-arn", ROLE, "--oidc", "off"]);
-    let mut command = configured(&cloud, command, &profile("p", "AKIAPROFILE"));
+    let aws = FakeAws::of("eu-west-1");
+    let command = push(&aws, &["--role-arn", ROLE, "--oidc", "off"]);
+    let mut command = configured(&aws, command, &profile("p", "AKIAPROFILE"));
     command.env("AWS_PROFILE", "p");
-    github(&cloud, &mut command);
-    drop(arrives(&cloud, command, &format!("the profile p (AWS_PROFILE), then the role {ROLE}")));
-    assert_eq!((cloud.count("oidc:Token"), cloud.assumed()[0].signed_by.as_deref()), (0, Some("AKIAPROFILE")));
+    github(&aws, &mut command);
+    arrives(&aws, command, &format!("the profile p (AWS_PROFILE), then the role {ROLE}"));
+    assert_eq!((aws.count("oidc:Token"), aws.assumed()[0].signed_by.as_deref()), (0, Some("AKIAPROFILE")));
 }
 
 #[test]
@@ -395,94 +402,92 @@ fn profiles_of_every_kind() {
             "  https://portal.sso.eu-west-1.amazonaws.com/federation/credentials",
         ),
     ] {
-        let cloud = Cloud::of("eu-west-1");
-        let mut command = configured(&cloud, push(&cloud, &[]), &text);
+        let aws = FakeAws::of("eu-west-1");
+        let mut command = configured(&aws, push(&aws, &[]), &text);
         command.env("AWS_PROFILE", "p");
         // Where `aws sso login` leaves it: the name is the SHA-1 of the session's.
-        let cache = cloud.ecr.bench.home().join(".aws/sso/cache");
+        let cache = aws.ecr.env.home().join(".aws/sso/cache");
         std::fs::create_dir_all(&cache).unwrap();
         let token = r#"{"accessToken": "sso-token", "expiresAt": "2999-01-01T00:00:00Z", "region": "eu-west-1"}"#;
         std::fs::write(cache.join("a0f1490a20d0211c997b44bc357e1972deab8ae3.json"), token).unwrap();
-        drop(arrives(&cloud, command, "the profile p (AWS_PROFILE)").says(&[told]));
-        assert!(cloud.keys()[0].starts_with(key), "{:?} for {text}", cloud.keys());
+        arrives(&aws, command, "the profile p (AWS_PROFILE)").stderr_has(&[told]);
+        assert!(aws.keys()[0].starts_with(key), "{:?} for {text}", aws.keys());
     }
 }
 
 #[test]
 fn a_profile_whose_login_has_ended_says_how_to_log_in() {
-    let cloud = Cloud::of("eu-west-1");
+    let aws = FakeAws::of("eu-west-1");
     let text = "[profile p]\nsso_session = s\nsso_account_id = 000000000000\nsso_role_name = r\n\
                 [sso-session s]\nsso_region = eu-west-1\nsso_start_url = https://d-1.awsapps.com/start\n";
-    let command = configured(&cloud, push(&cloud, &["--profile", "p"]), text);
-    drop(
-        cloud
-            .finish(command)
-            .exits(3)
-            .says(&["cannot get AWS credentials from the profile p", "\n  aws sso login --profile p\n"]),
-    );
+    let command = configured(&aws, push(&aws, &["--profile", "p"]), text);
+    aws.finish(command)
+        .fails_with(3)
+        .stderr_has(&["cannot get AWS credentials from the profile p", "\n  aws sso login --profile p\n"]);
 }
 
 #[test]
 fn a_web_identity_of_the_environment() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
-    let file = cloud.ecr.bench.scratch("token");
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &[]);
+    let file = aws.ecr.env.scratch("token");
     std::fs::write(&file, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln").unwrap();
     command.env("AWS_WEB_IDENTITY_TOKEN_FILE", file).env("AWS_ROLE_ARN", ROLE).env("AWS_ROLE_SESSION_NAME", "pod");
-    drop(arrives(&cloud, command, "web identity"));
-    let assumed = &cloud.assumed()[0];
+    arrives(&aws, command, "web identity");
+    let assumed = &aws.assumed()[0];
     assert_eq!((assumed.action.as_str(), assumed.session_name.as_str()), ("AssumeRoleWithWebIdentity", "pod"));
 }
 
 #[test]
 fn the_credentials_of_a_container() {
-    let cloud = Cloud::of("eu-west-1");
-    let mut command = push(&cloud, &[]);
-    command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/credentials", cloud.url()));
+    let aws = FakeAws::of("eu-west-1");
+    let mut command = push(&aws, &[]);
+    command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/credentials", aws.url()));
     command.env("HTTP_PROXY", "http://127.0.0.1:1");
-    let run = arrives(&cloud, command, "the container's credentials");
-    drop(run.says(&["GET   200 ", &format!("  {}/***\n", cloud.url())]).never_says(&["/credentials\n"]));
-    assert_eq!(cloud.count("metadata:Container"), 1);
-    assert!(cloud.keys()[0].starts_with("ASIA"));
+    let run = arrives(&aws, command, "the container's credentials");
+    run.stderr_has(&["GET   200 ", &format!("  {}/***\n", aws.url())]).output_has_none(&["/credentials\n"]);
+    assert_eq!(aws.count("metadata:Container"), 1);
+    assert!(aws.keys()[0].starts_with("ASIA"));
 }
 
 #[test]
 fn the_metadata_of_ec2_knows_region_and_credentials() {
-    let cloud = Cloud::of("ap-southeast-2");
-    let mut command = cloud.command(&[&testdata(ARCHIVE), "team/app:1", "-vv"]);
-    command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", cloud.url());
+    let aws = FakeAws::of("ap-southeast-2");
+    let mut command = aws.command(&[&testdata(ARCHIVE), "team/app:1", "-vv"]);
+    command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", aws.url());
     // It is never asked through a proxy.
     command.env("HTTP_PROXY", "http://127.0.0.1:1");
-    let run = arrives(&cloud, command, "EC2's metadata").says(&["region ap-southeast-2 from EC2's metadata"]);
-    drop(run.says(&["PUT   200 ", &format!("{}/latest/api/token", cloud.url())]));
-    assert!(cloud.keys()[0].starts_with("ASIA"));
+    let run = arrives(&aws, command, "EC2's metadata").stderr_has(&["region ap-southeast-2 from EC2's metadata"]);
+    run.stderr_has(&["PUT   200 ", &format!("{}/latest/api/token", aws.url())]);
+    assert!(aws.keys()[0].starts_with("ASIA"));
 }
 
 #[test]
 fn without_credentials_it_is_told_what_was_tried() {
-    let cloud = Cloud::of("eu-west-1");
-    let run = cloud.finish(push(&cloud, &[])).exits(3).says(&["no AWS credentials were found", "because: tried"]);
-    let run = run.says(&["the environment: AWS_ACCESS_KEY_ID is not set\n", "the default profile: "]);
+    let aws = FakeAws::of("eu-west-1");
     let run =
-        run.says(&["web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set\n", "the container's credentials: AWS_"]);
-    drop(run.says(&["EC2's metadata: ", "hint: Set AWS_ACCESS_KEY_ID"]));
-    assert_eq!(cloud.hosts(), [""; 0]);
+        aws.finish(push(&aws, &[])).fails_with(3).stderr_has(&["no AWS credentials were found", "because: tried"]);
+    let run = run.stderr_has(&["the environment: AWS_ACCESS_KEY_ID is not set\n", "the default profile: "]);
+    let run = run
+        .stderr_has(&["web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set\n", "the container's credentials: AWS_"]);
+    run.stderr_has(&["EC2's metadata: ", "hint: Set AWS_ACCESS_KEY_ID"]);
+    assert_eq!(aws.hosts(), [""; 0]);
 }
 
 #[test]
 fn a_program_that_has_no_credentials_is_quoted_in_one_line() {
-    let cloud = Cloud::of("eu-west-1");
+    let aws = FakeAws::of("eu-west-1");
     let text = "[profile p]\ncredential_process = sh -c 'echo not today >&2; exit 3'\n";
-    let command = configured(&cloud, push(&cloud, &["--profile", "p"]), text);
-    drop(cloud.finish(command).exits(3).says(&["Stderr: not today\n  hint: "]));
+    let command = configured(&aws, push(&aws, &["--profile", "p"]), text);
+    aws.finish(command).fails_with(3).stderr_has(&["Stderr: not today\n  hint: "]);
 }
 
 #[test]
 fn credentials_that_end_during_a_push_are_renewed() {
     let rules = Rules { session_lifetime: Some(std::time::Duration::from_secs(2)), ..Rules::default() };
-    let cloud = Cloud::with("eu-west-1", rules);
+    let aws = FakeAws::with("eu-west-1", rules);
     // The login ends while layers go out, and by then the role's credentials have ended, too.
-    cloud.set_rules(|rules| {
+    aws.set_rules(|rules| {
         rules.faults.push(ecr_push::sandbox::Fault::once(
             "ecr:InitiateLayerUpload",
             ecr_push::sandbox::Trouble::Delay(std::time::Duration::from_millis(2100)),
@@ -491,10 +496,10 @@ fn credentials_that_end_during_a_push_are_renewed() {
             .faults
             .push(ecr_push::sandbox::Fault::once("ecr:CompleteLayerUpload", ecr_push::sandbox::Trouble::ExpireTokens));
     });
-    let mut command = push(&cloud, &["--role-arn", ROLE, "--concurrency", "1"]);
+    let mut command = push(&aws, &["--role-arn", ROLE, "--concurrency", "1"]);
     keys(&mut command);
-    drop(arrives(&cloud, command, &format!("the environment, then the role {ROLE}")));
-    assert!(cloud.assumed().len() >= 2, "{:?}", cloud.assumed());
-    let used = cloud.keys();
+    arrives(&aws, command, &format!("the environment, then the role {ROLE}"));
+    assert!(aws.assumed().len() >= 2, "{:?}", aws.assumed());
+    let used = aws.keys();
     assert!(used.len() >= 2 && used.first() != used.last(), "{used:?}");
 }

@@ -5,16 +5,16 @@ use std::fs;
 use ecr_push::sandbox::Rules;
 use serde_json::{Value, json};
 
-use super::bench::testdata;
 use super::ecr::{Ecr, HOST};
+use super::harness::testdata;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 
 /// Two repositories, of which the second holds the layers as another recipe compressed them.
 fn compressed_another_way() -> Ecr {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
-    let own = ecr.bench.scratch("cache");
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/other:1", "--compression-level", "6", "--cache", &own]).exits(0));
+    let own = ecr.env.scratch("cache");
+    ecr.run(&[&testdata(ARCHIVE), "team/other:1", "--compression-level", "6", "--cache", &own]).succeeds();
     ecr
 }
 
@@ -22,16 +22,16 @@ fn compressed_another_way() -> Ecr {
 fn two_digests_of_one_image_are_warned_of_and_in_every_output() {
     let ecr = compressed_another_way();
     let archive = testdata(ARCHIVE);
-    let (digest, metadata) = (ecr.bench.scratch("digest"), ecr.bench.scratch("metadata.json"));
-    let variables = ecr.bench.scratch("variables");
+    let (digest, metadata) = (ecr.env.scratch("digest"), ecr.env.scratch("metadata.json"));
+    let variables = ecr.env.scratch("variables");
     let outputs = ["--digest-file", &digest, "--metadata-file", &metadata, "--output", "json"];
     let variable = ["--output-variable", "IMAGE", "--output-file", &variables];
     let targets = [archive.as_str(), "team/app:1", "team/other:1"];
-    let run = ecr.run(&[&targets[..], &outputs, &variable].concat()).exits(0);
+    let run = ecr.run(&[&targets[..], &outputs, &variable].concat()).succeeds();
     let [app, other] = ["team/app", "team/other"].map(|repository| ecr.image(repository, "1").unwrap().0.to_string());
     assert_ne!(app, other);
     let named = [format!("{HOST}/team/app:1 has {app}"), format!("{HOST}/team/other:1 has {other}")];
-    let run = run.says(&["warning: the image has 2 digests: ", &named[0], &named[1]]);
+    let run = run.stderr_has(&["warning: the image has 2 digests: ", &named[0], &named[1]]);
     let warnings = run.report()["warnings"].to_string();
     assert!(named.iter().all(|named| warnings.contains(named)), "{warnings}");
     assert_eq!(fs::read_to_string(&digest).unwrap(), format!("{app}\n{other}"));
@@ -46,8 +46,8 @@ fn two_digests_of_one_image_are_warned_of_and_in_every_output() {
 #[test]
 fn what_the_warning_advises_gives_one_digest() {
     let ecr = compressed_another_way();
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--reuse", "off"]).exits(0);
-    let run = run.never_says(&["digests: "]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--reuse", "off"]).succeeds();
+    let run = run.output_has_none(&["digests: "]);
     let digests = run.digests();
     assert_eq!(digests[0], digests[1]);
 }

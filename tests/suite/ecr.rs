@@ -8,7 +8,7 @@ use std::process::Command;
 use ecr_push::sandbox::{Fault, LogEntry, Options, Rules, Sandbox, Trouble};
 use tokio::runtime::Runtime;
 
-use super::bench::{Bench, Run, finish};
+use super::harness::{Run, TestEnv, finish};
 
 /// The registry's name in references: the sandbox's account and region.
 pub(crate) const HOST: &str = "000000000000.dkr.ecr.us-east-1.amazonaws.com";
@@ -18,7 +18,7 @@ pub(crate) const SECRET_KEY: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
 
 /// A sandbox with folders to run the program in.
 pub(crate) struct Ecr {
-    pub(crate) bench: Bench,
+    pub(crate) env: TestEnv,
     // Before the runtime, which must outlive it.
     sandbox: Sandbox,
     _runtime: Runtime,
@@ -63,12 +63,12 @@ impl Ecr {
     pub(crate) fn started(options: Options) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let sandbox = runtime.block_on(Sandbox::start(options)).unwrap();
-        Self { bench: Bench::new(), sandbox, _runtime: runtime }
+        Self { env: TestEnv::new(), sandbox, _runtime: runtime }
     }
 
     /// The program with these arguments, the sandbox for an ECR, and credentials.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.bench.command(arguments);
+        let mut command = self.env.command(arguments);
         command.args(["--region", "us-east-1"]);
         command.env("AWS_ENDPOINT_URL_ECR", self.url()).env("ECR_PUSH_REGISTRY_ENDPOINT", self.url());
         // With -v it is asked who that is.
@@ -87,7 +87,7 @@ impl Ecr {
     #[track_caller]
     pub(crate) fn finish(&self, command: Command) -> Run {
         let run = finish(command, || self.story());
-        let run = run.never_says(&[SECRET_KEY, "QVdTO", "Basic ", "X-Amz-Signature"]);
+        let run = run.output_has_none(&[SECRET_KEY, "QVdTO", "Basic ", "X-Amz-Signature"]);
         assert_eq!(self.open_uploads(), 0, "an upload session is left open");
         assert_eq!(self.leaked_credentials(), 0, "the bucket was shown credentials");
         run

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{Fault, Interrupted, Rules, Trouble};
 
-use super::bench::{Bench, Run, report, testdata};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::Source;
 use super::ecr::{Ecr, HOST, status};
-use super::pushed::Pushed;
-use super::source::Source;
+use super::harness::{Run, TestEnv, report, show, testdata};
+use super::stored_image::StoredImage;
 
 /// Every operation of a first push.
 const OPERATIONS: [&str; 7] = [
@@ -23,17 +23,20 @@ const OPERATIONS: [&str; 7] = [
 
 /// An archive with a layer of three chunks.
 fn large(ecr: &Ecr) -> String {
-    let archive = ecr.bench.scratch("large.tar");
-    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(7, 17 << 20)), build::tar_of("a", b"a")]);
+    let archive = ecr.env.scratch("large.tar");
+    archive_builder::docker_save(
+        &archive,
+        &[archive_builder::tar_of("noise", &archive_builder::noise(7, 17 << 20)), archive_builder::tar_of("a", b"a")],
+    );
     archive
 }
 
 /// Pushes all the same.
 #[track_caller]
 fn arrives(ecr: &Ecr, archive: &str) -> Run {
-    let run = ecr.run(&[archive, "team/app:1"]).exits(0);
+    let run = ecr.run(&[archive, "team/app:1"]).succeeds();
     assert_eq!(run.digest(), ecr.image("team/app", "1").unwrap().0.to_string());
-    Pushed::of_sandbox(ecr, "team/app", "1").is(&Source::read(archive, 0));
+    StoredImage::of_sandbox(ecr, "team/app", "1").is(&Source::read(archive, 0));
     run
 }
 
@@ -43,9 +46,9 @@ fn survives(trouble: &Trouble) -> Run {
     let ecr = Ecr::faulty(&OPERATIONS.map(|operation| Fault::once(operation, trouble.clone())));
     let archive = large(&ecr);
     // The look at the tag would tell whether the repository is there.
-    let run = ecr.run(&[&archive, "team/app:1", "--reuse", "cache"]).exits(0);
+    let run = ecr.run(&[&archive, "team/app:1", "--reuse", "cache"]).succeeds();
     assert_eq!(run.digest(), ecr.image("team/app", "1").unwrap().0.to_string());
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
     for operation in OPERATIONS {
         assert!(ecr.count(operation) >= 2, "{operation} was tried again");
     }
@@ -54,17 +57,17 @@ fn survives(trouble: &Trouble) -> Run {
 
 #[test]
 fn an_internal_error_of_any_operation_passes() {
-    drop(survives(&status(500, "INTERNAL", "we are sorry")).says(&["HTTP 500", "we are sorry", "; retry "]));
+    survives(&status(500, "INTERNAL", "we are sorry")).stderr_has(&["HTTP 500", "we are sorry", "; retry "]);
 }
 
 #[test]
 fn a_throttle_of_any_operation_passes() {
-    drop(survives(&Trouble::Throttle { retry_after: None }).says(&["throttled by the registry; retry "]));
+    survives(&Trouble::Throttle { retry_after: None }).stderr_has(&["throttled by the registry; retry "]);
 }
 
 #[test]
 fn a_connection_that_is_closed_at_any_operation_is_made_again() {
-    drop(survives(&Trouble::HangUp).says(&["; retry "]));
+    survives(&Trouble::HangUp).stderr_has(&["; retry "]);
 }
 
 #[test]
@@ -72,7 +75,7 @@ fn a_pause_that_the_registry_asks_for_is_made() {
     let retry_after = Some(Duration::from_secs(2));
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Throttle { retry_after })]);
     let started = Instant::now();
-    drop(arrives(&ecr, &testdata("crane-tarball.tar")).says(&[" in 2.0 s"]));
+    arrives(&ecr, &testdata("crane-tarball.tar")).stderr_has(&[" in 2.0 s"]);
     assert!(started.elapsed() >= Duration::from_secs(2));
 }
 
@@ -84,9 +87,9 @@ fn a_part_that_is_cut_is_sent_again_whatever_becomes_of_its_session() {
         {
             let cut = Fault::once(operation, Trouble::CutAfter(300_000)).after(part);
             let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![cut], ..Rules::default() });
-            let run = ecr.run(&[&large(&ecr), "team/app:1", "--concurrency", "1", "--chunk-size", "5M"]).exits(0);
-            Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&ecr.bench.scratch("large.tar"), 0));
-            drop(run.says(&["; retry "]));
+            let run = ecr.run(&[&large(&ecr), "team/app:1", "--concurrency", "1", "--chunk-size", "5M"]).succeeds();
+            StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&ecr.env.scratch("large.tar"), 0));
+            run.stderr_has(&["; retry "]);
         }
     }
 }
@@ -97,7 +100,7 @@ fn an_answer_that_gets_lost_costs_a_try() {
         for interrupted in [Interrupted::Spoiled, Interrupted::Resumable] {
             let lost = Fault::once(operation, Trouble::CutAfter(u64::MAX));
             let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![lost], ..Rules::default() });
-            drop(arrives(&ecr, &large(&ecr)));
+            arrives(&ecr, &large(&ecr));
         }
     }
 }
@@ -106,13 +109,12 @@ fn an_answer_that_gets_lost_costs_a_try() {
 fn a_session_whose_blob_somebody_else_brought_meanwhile_is_closed() {
     // Two targets in one repository bring the same layer at the same time, and one of them is to try again.
     let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", status(425, "UNKNOWN", "too early"))]);
-    let archive = ecr.bench.scratch("layout");
-    build::oci_layout(&archive, &[build::noise(1, 70_000)]);
+    let archive = ecr.env.scratch("layout");
+    archive_builder::oci_layout(&archive, &[archive_builder::noise(1, 70_000)]);
     // That no session is open at the end is asserted for every run.
     let same = format!("{HOST}/team/app:2");
-    let run = ecr.run(&[&archive, "team/app:1", &same]).exits(0).says(&["too early"]);
+    ecr.run(&[&archive, "team/app:1", &same]).succeeds().stderr_has(&["too early"]);
     assert_eq!(ecr.count("v2:CancelUpload"), 1);
-    drop(run);
 }
 
 #[test]
@@ -120,7 +122,7 @@ fn a_layer_whose_closing_request_was_done_is_not_sent_again_for_want_of_the_answ
     for interrupted in [Interrupted::Spoiled, Interrupted::Resumable] {
         let lost = Fault::once("ecr:CompleteLayerUpload", Trouble::CutAnswer(0)).times(3);
         let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![lost], ..Rules::default() });
-        drop(arrives(&ecr, &large(&ecr)));
+        arrives(&ecr, &large(&ecr));
         assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 3, "two layers and the config: {}", ecr.story());
         assert_eq!(ecr.count("ecr:CompleteLayerUpload"), 3);
     }
@@ -130,17 +132,17 @@ fn a_layer_whose_closing_request_was_done_is_not_sent_again_for_want_of_the_answ
 fn a_token_that_expires_in_mid_push_is_renewed_once() {
     for operation in ["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"] {
         let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::ExpireTokens)]);
-        let run = arrives(&ecr, &large(&ecr)).never_says(&["next try"]);
+        arrives(&ecr, &large(&ecr)).output_has_none(&["next try"]);
         assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 2, "one renewal");
-        drop(run);
     }
 }
 
 #[test]
 fn a_token_that_is_never_good_ends_the_push() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:InitiateLayerUpload", Trouble::ExpireTokens).times(u32::MAX)]);
-    let run = ecr.run(&[&testdata("crane-tarball.tar"), "team/app:1", "--concurrency", "1"]).exits(3).prints("");
-    drop(run.says(&["Your authorization token has expired"]));
+    let run =
+        ecr.run(&[&testdata("crane-tarball.tar"), "team/app:1", "--concurrency", "1"]).fails_with(3).stdout_is("");
+    run.stderr_has(&["Your authorization token has expired"]);
     assert!(ecr.count("ecr:GetAuthorizationToken") < 5, "it does not ask for ever");
 }
 
@@ -151,7 +153,7 @@ pub(crate) use on_unix::interrupt;
 mod on_unix {
     use std::process::Command;
 
-    use super::super::bench::{Running, wait_until};
+    use super::super::harness::{Running, wait_until};
     use super::*;
 
     fn signal(name: &str, process: u32) {
@@ -176,13 +178,12 @@ mod on_unix {
         wait_until("the operation stalls", || ecr.asked(operation).iter().any(|entry| entry.status == 0));
         let asked = Instant::now();
         signal(name, running.id());
-        let mut run = running.end();
-        run.log = ecr.story();
-        let run = run.exits(130).prints("").says(&["interrupted: closing uploads", "error: interrupted"]);
+        let run = running.end();
+        show(&ecr.story());
+        run.fails_with(130).stdout_is("").stderr_has(&["interrupted: closing uploads", "error: interrupted"]);
         assert!(asked.elapsed() < Duration::from_secs(10), "at {operation} it took {:?}", asked.elapsed());
         ecr.has_no_image("1");
         wait_until("no session is open", || ecr.open_uploads() == 0);
-        drop(run);
     }
 
     #[test]
@@ -221,7 +222,7 @@ mod on_unix {
         let running = Running::start(ecr.command(&[&testdata("crane-tarball.tar"), "team/app:1"]));
         wait_until("it is throttled", || ecr.asked("ecr:PutImage").iter().any(|entry| entry.status == 429));
         interrupt(running.id());
-        drop(running.end().exits(130).prints(""));
+        running.end().fails_with(130).stdout_is("");
         ecr.has_no_image("1");
     }
 }
@@ -229,20 +230,20 @@ mod on_unix {
 #[test]
 fn a_push_that_is_not_done_by_its_deadline_is_given_up_in_good_order() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::Stall).times(u32::MAX)]);
-    let archive = ecr.bench.scratch("large.tar");
-    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(3, 11 << 20))]);
-    let run = ecr.run(&[&archive, "team/app:1", "--deadline", "1"]).exits(4).prints("");
-    drop(run.says(&["the push was given up after 1 s, its deadline", "hint: Run the same command again"]));
+    let archive = ecr.env.scratch("large.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(3, 11 << 20))]);
+    let run = ecr.run(&[&archive, "team/app:1", "--deadline", "1"]).fails_with(4).stdout_is("");
+    run.stderr_has(&["the push was given up after 1 s, its deadline", "hint: Run the same command again"]);
     ecr.has_no_image("1");
 }
 
 #[test]
 fn a_rate_that_is_asked_for_is_kept() {
-    let (ecr, written) = (Ecr::new(), Bench::new());
+    let (ecr, written) = (Ecr::new(), TestEnv::new());
     let path = written.scratch("report.json");
     let archive = testdata("docker-29-overlay2-save.tar");
     // 252 KiB in four requests at 100 KiB a second.
-    let _run = ecr.run(&[&archive, "team/app:1", "--limit-rate", "100K", "--report", &path]).exits(0);
+    let _run = ecr.run(&[&archive, "team/app:1", "--limit-rate", "100K", "--report", &path]).succeeds();
     let seconds = report(&path)["seconds"].as_f64().unwrap();
     assert!(seconds > 1.9, "252 KiB took {seconds} s");
 }

@@ -2,11 +2,11 @@
 
 use ecr_push::sandbox::{Asks, Fault, Rules, TokenService, Trouble};
 
-use super::bench::{Running, finish, testdata, wait_until};
 use super::ecr::Ecr;
 #[cfg(unix)]
 use super::faults::interrupt;
-use super::layouts::Layout;
+use super::harness::{Running, finish, testdata, wait_until};
+use super::layout_builder::Layout;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const GET: &str = "ecr:BatchGetImage";
@@ -16,7 +16,7 @@ const PUT: &str = "ecr:PutImage";
 fn ends(ecr: &Ecr, arguments: &[&str], asked: impl Fn() -> bool) {
     let run = finish(ecr.command(&[arguments, &["--deadline", "6"]].concat()), || ecr.story());
     assert!(matches!(run.code, Some(1 | 4)), "{:?}", run.code);
-    drop(run.prints(""));
+    run.stdout_is("");
     #[cfg(unix)]
     {
         let mut running = Running::start(ecr.command(arguments));
@@ -35,7 +35,7 @@ fn read_since_put(ecr: &Ecr) -> usize {
 #[test]
 fn what_an_immutable_tag_points_at() {
     let ecr = Ecr::with(&["team/app"], Rules { immutable: true, ..Rules::default() });
-    drop(ecr.run(&[&testdata("docker-20.10-save-by-id-untagged.tar"), "team/app:1"]).exits(0));
+    ecr.run(&[&testdata("docker-20.10-save-by-id-untagged.tar"), "team/app:1"]).succeeds();
     ecr.set_rules(|rules| rules.faults = vec![Fault::once(GET, Trouble::StallBody).times(u32::MAX)]);
     let archive = testdata(ARCHIVE);
     let puts = ecr.count(PUT);
@@ -45,12 +45,12 @@ fn what_an_immutable_tag_points_at() {
 #[test]
 fn a_list_of_referrers() {
     let ecr = Ecr::with(&["team/app"], Rules { referrers: false, ..Rules::default() });
-    let layout = Layout::new(&ecr.bench, "layout");
+    let layout = Layout::new(&ecr.env, "layout");
     let image = layout.image("linux/amd64");
     layout.artifact(&image, "application/spdx+json", "an SBOM");
     layout.finish(std::slice::from_ref(&image));
     // There is a list, so that its body can stall.
-    drop(ecr.run(&[&layout.path, "team/app:0", "--referrers"]).exits(0));
+    ecr.run(&[&layout.path, "team/app:0", "--referrers"]).succeeds();
     ecr.set_rules(|rules| rules.faults = vec![Fault::once(GET, Trouble::StallBody).times(u32::MAX)]);
     let puts = ecr.count(PUT);
     ends(&ecr, &[&layout.path, "team/app:1", "--referrers"], || ecr.count(PUT) > puts + 2 && read_since_put(&ecr) > 0);
@@ -74,17 +74,16 @@ fn every_body_that_is_read() {
             let is_ecr = asks == Asks::Ecr;
             let ecr = Ecr::with(&["team/app"], Rules { asks: asks.clone(), ..Rules::default() });
             if is_ecr {
-                drop(ecr.run(&[&testdata("docker-20.10-save-by-id-untagged.tar"), "team/app:1"]).exits(0));
+                ecr.run(&[&testdata("docker-20.10-save-by-id-untagged.tar"), "team/app:1"]).succeeds();
             }
             ecr.set_rules(|rules| rules.faults = vec![Fault::once(on, trouble.clone()).times(u32::MAX)]);
             let target = if is_ecr { "team/app:1".to_owned() } else { format!("{}/team/app:1", ecr.address()) };
             let archive = testdata(ARCHIVE);
             let arguments = [&archive, &target, "--deadline", "8", "--cache", "/proc/none/cache"];
-            let command = if is_ecr { ecr.command(&arguments) } else { ecr.bench.command(&arguments) };
+            let command = if is_ecr { ecr.command(&arguments) } else { ecr.env.command(&arguments) };
             let run = finish(command, || ecr.story());
             let code = run.code.unwrap();
             assert!(codes.contains(&code), "{on} {trouble:?}: {code}");
-            drop(run);
         }
     }
 }

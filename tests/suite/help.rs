@@ -1,13 +1,13 @@
 //! Help, completions and the manual page.
 
-use super::bench::Bench;
+use super::harness::TestEnv;
 
 #[test]
 fn short_help_is_short_and_shows_the_commonest_calls() {
-    let bench = Bench::new();
-    let mut command = bench.command(&["-h"]);
+    let env = TestEnv::new();
+    let mut command = env.command(&["-h"]);
     command.env("COLUMNS", "100");
-    let run = super::bench::finish(command, String::new).exits(0);
+    let run = super::harness::finish(command, String::new).succeeds();
     assert!(run.stdout.lines().count() <= 50, "{} lines", run.stdout.lines().count());
     for call in [
         "ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository",
@@ -17,13 +17,12 @@ fn short_help_is_short_and_shows_the_commonest_calls() {
     ] {
         assert!(run.stdout.contains(call), "{call} is missing in\n{}", run.stdout);
     }
-    drop(run);
 }
 
 #[test]
 fn completions_and_the_manual_know_every_option() {
-    let bench = Bench::new();
-    let help = bench.run(&["--help"]).exits(0).stdout.clone();
+    let env = TestEnv::new();
+    let help = env.run(&["--help"]).succeeds().stdout;
     let words = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
     let mut options: Vec<_> = words
         .map(|word| word.split(['[', '=', ',', '.', '\'', ')']).next().unwrap())
@@ -33,23 +32,21 @@ fn completions_and_the_manual_know_every_option() {
     options.dedup();
     assert!(options.len() > 40, "{options:?}");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let run = bench.run(&["completions", shell]).exits(0);
+        let run = env.run(&["completions", shell]).succeeds();
         assert_eq!(run.stderr, "");
         let missing: Vec<_> = options.iter().filter(|option| !run.stdout.contains(**option)).collect();
         assert!(missing.is_empty(), "{shell}: {missing:?}");
-        drop(run);
     }
-    let run = bench.run(&["man"]).exits(0);
+    let run = env.run(&["man"]).succeeds();
     assert!(run.stdout.contains(".TH ecr-push 1"));
     let page = run.stdout.replace("\\-", "-");
     assert!(options.iter().all(|option| page.contains(*option)));
-    drop(run);
-    drop(bench.run(&["completions", "tcsh"]).exits(2).says(&["bash, elvish, fish, powershell, zsh"]));
+    env.run(&["completions", "tcsh"]).fails_with(2).stderr_has(&["bash, elvish, fish, powershell, zsh"]);
 }
 
 #[test]
 fn what_was_mistyped_is_told_with_what_was_meant() {
-    let bench = Bench::new();
-    drop(bench.run(&["a.tar", "app", "--platfrm", "x"]).exits(2).says(&["exists: --platform"]));
-    drop(bench.run(&["a.tar", "app", "--progress", "bar"]).exits(2).says(&["Use bars"]));
+    let env = TestEnv::new();
+    env.run(&["a.tar", "app", "--platfrm", "x"]).fails_with(2).stderr_has(&["exists: --platform"]);
+    env.run(&["a.tar", "app", "--progress", "bar"]).fails_with(2).stderr_has(&["Use bars"]);
 }

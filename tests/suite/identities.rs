@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::bench::{Bench, testdata};
-use super::cloud::{ACCOUNT, Cloud};
 use super::credentials::ARCHIVE;
+use super::docker_registry::not_run;
 use super::ecr::SECRET_KEY;
-use super::registry::not_run;
+use super::fake_aws::{ACCOUNT, FakeAws};
+use super::harness::{TestEnv, testdata};
 
 /// Keys of the environment.
 pub(crate) const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIAENVI"), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
@@ -226,11 +226,11 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     /// Prepares the files and the variables for a command.
-    fn prepare(&self, bench: &Bench, command: &mut Command) {
+    fn prepare(&self, env: &TestEnv, command: &mut Command) {
         for (variable, name, text) in
             [("AWS_CONFIG_FILE", "config", &self.config), ("AWS_SHARED_CREDENTIALS_FILE", "keys", &self.credentials)]
         {
-            let path = bench.scratch(name);
+            let path = env.scratch(name);
             std::fs::write(&path, text).unwrap();
             command.env(variable, path);
         }
@@ -251,12 +251,12 @@ fn the_matrix_of_identities() {
             Uses(_, region) => region,
             Fails(_) => "eu-west-1",
         };
-        let cloud = clouds.entry(region).or_insert_with(|| Cloud::of(region));
-        let before = cloud.keys().len();
-        let mut command = cloud.command(&[&[testdata(ARCHIVE).as_str(), "team/app:1"], case.options].concat());
-        case.prepare(&cloud.ecr.bench, &mut command);
-        let run = cloud.finish(command);
-        let used = &cloud.keys()[before..];
+        let aws = clouds.entry(region).or_insert_with(|| FakeAws::of(region));
+        let before = aws.keys().len();
+        let mut command = aws.command(&[&[testdata(ARCHIVE).as_str(), "team/app:1"], case.options].concat());
+        case.prepare(&aws.ecr.env, &mut command);
+        let run = aws.finish(command);
+        let used = &aws.keys()[before..];
         let place = run.stdout.split('/').next().unwrap_or_default().to_owned();
         match case.outcome {
             Uses(key, region) => {
@@ -270,7 +270,6 @@ fn the_matrix_of_identities() {
                 assert_eq!(used, [""; 0], "no other identity is used: {}", case.described(case.outcome));
             }
         }
-        drop(run);
     }
 }
 
@@ -281,13 +280,13 @@ fn the_aws_cli_agrees_with_the_matrix_of_identities() {
         not_run("the AWS CLI (not installed; tests/run.sh installs it where there is Python and PyPI)");
         return;
     };
-    let bench = Bench::new();
+    let env = TestEnv::new();
     for case in cases() {
         let mut command = Command::new(&program);
         command.args(["configure", "list"]).args(case.options).env_clear().stdin(Stdio::null());
-        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", bench.home());
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", env.home());
         command.env("AWS_EC2_METADATA_DISABLED", "true");
-        case.prepare(&bench, &mut command);
+        case.prepare(&env, &mut command);
         let ended = command.output().unwrap();
         let [stdout, stderr] = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         let outcome = match case.version_1 {

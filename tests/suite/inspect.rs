@@ -7,10 +7,10 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::bench::{Bench, Run, Running, finish, report, testdata};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::{Source, sha256};
 use super::ecr::Ecr;
-use super::source::{Source, sha256};
+use super::harness::{Run, Running, TestEnv, finish, report, testdata};
 
 /// Every archive of `testdata` that holds an image, with the number of its images.
 const ARCHIVES: [(&str, usize); 11] = [
@@ -29,24 +29,24 @@ const ARCHIVES: [(&str, usize); 11] = [
 
 /// Looks into an archive of `testdata` by its name from the repository's folder, as the README does.
 #[track_caller]
-fn inspect(bench: &Bench, archive: &str, options: &[&str]) -> Run {
+fn inspect(env: &TestEnv, archive: &str, options: &[&str]) -> Run {
     let archive = format!("testdata/{archive}");
-    let mut command = bench.command(&[&["inspect", &archive], options].concat());
+    let mut command = env.command(&[&["inspect", &archive], options].concat());
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     finish(command, String::new)
 }
 
 /// What is in an archive, as JSON.
 #[track_caller]
-pub(crate) fn json_of(bench: &Bench, archive: &str, options: &[&str], code: i32) -> Value {
-    let run = bench.run(&[&["inspect", archive, "--output", "json"], options].concat()).exits(code);
+pub(crate) fn json_of(env: &TestEnv, archive: &str, options: &[&str], code: i32) -> Value {
+    let run = env.run(&[&["inspect", archive, "--output", "json"], options].concat()).exits_with(code);
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("no JSON: {error}"))
 }
 
 #[test]
 fn a_docker_save_of_two_images() {
-    let bench = Bench::new();
-    let run = inspect(&bench, "docker-20.10-save-many.tar", &[]).exits(0).prints(
+    let env = TestEnv::new();
+    let run = inspect(&env, "docker-20.10-save-many.tar", &[]).succeeds().stdout_is(
         "\
 archive  testdata/docker-20.10-save-many.tar
          docker save archive, 2 images
@@ -76,12 +76,12 @@ layers   1, 320.0 KiB
 ",
     );
     assert_eq!(run.stderr, "");
-    assert_eq!(bench.written(), Vec::<String>::new());
+    assert_eq!(env.written(), Vec::<String>::new());
 }
 
 #[test]
 fn a_docker_save_that_states_a_manifest() {
-    let run = inspect(&Bench::new(), "docker-29-containerd-save-loaded.tar", &["--verify"]).exits(0).prints(
+    let run = inspect(&TestEnv::new(), "docker-29-containerd-save-loaded.tar", &["--verify"]).succeeds().stdout_is(
         "\
 archive  testdata/docker-29-containerd-save-loaded.tar
          docker save archive, 1 image
@@ -107,7 +107,7 @@ verified 3 layers, 443.0 KiB: all as the archive says
 
 #[test]
 fn an_archive_of_podman_s() {
-    let run = inspect(&Bench::new(), "podman-docker-archive.tar", &[]).exits(0).prints(
+    let run = inspect(&TestEnv::new(), "podman-docker-archive.tar", &[]).succeeds().stdout_is(
         "\
 archive  testdata/podman-docker-archive.tar
          docker save archive, 1 image
@@ -130,7 +130,7 @@ layers   3, 443.0 KiB
 
 #[test]
 fn an_oci_layout_of_two_platforms() {
-    let run = inspect(&Bench::new(), "skopeo-oci-layout-multiarch", &["--verify"]).exits(0).prints(
+    let run = inspect(&TestEnv::new(), "skopeo-oci-layout-multiarch", &["--verify"]).succeeds().stdout_is(
         "\
 archive  testdata/skopeo-oci-layout-multiarch
          OCI layout folder, 1 image
@@ -171,8 +171,8 @@ verified 3 layers, 248.4 KiB: all as the archive says
 
 #[test]
 fn an_image_that_cannot_be_pushed() {
-    let bench = Bench::new();
-    let run = inspect(&bench, "docker-29-containerd-save-incomplete.tar", &[]).exits(1).prints(
+    let env = TestEnv::new();
+    let run = inspect(&env, "docker-29-containerd-save-incomplete.tar", &[]).fails_with(1).stdout_is(
         "\
 archive  testdata/docker-29-containerd-save-incomplete.tar
          docker save archive, 1 image
@@ -189,8 +189,8 @@ push     impossible
   docker pull --platform OS/ARCH IMAGE
 ",
     );
-    drop(run.says(&["error: the archive lacks blobs/sha256/11eaad61269d", "hint: Docker's containerd store"]));
-    let seen = json_of(&bench, &testdata("docker-29-containerd-save-incomplete.tar"), &[], 1);
+    run.stderr_has(&["error: the archive lacks blobs/sha256/11eaad61269d", "hint: Docker's containerd store"]);
+    let seen = json_of(&env, &testdata("docker-29-containerd-save-incomplete.tar"), &[], 1);
     assert_eq!((&seen["exit_code"], &seen["images"]), (&json!(1), &json!([])));
     let unusable = &seen["unusable"][0];
     assert_eq!(unusable["names"], json!(["127.0.0.1:5999/fixture/app:amd64"]));
@@ -204,12 +204,12 @@ fn nothing_is_wider_than_a_terminal_or_left_behind() {
     let incomplete = "docker-29-containerd-save-incomplete.tar";
     for archive in ARCHIVES.iter().map(|(archive, _)| *archive).chain([incomplete]) {
         for options in [&[][..], &["--verify"]] {
-            let bench = Bench::new();
-            let run = inspect(&bench, archive, options);
+            let env = TestEnv::new();
+            let run = inspect(&env, archive, options);
             let widest = run.stdout.lines().map(|line| line.chars().count()).max().unwrap();
             assert!(widest <= 80, "{archive}: {widest} columns");
             assert!(run.stdout.lines().all(|line| line == line.trim_end()), "{archive}: spaces at the end of a line");
-            assert_eq!(bench.written(), Vec::<String>::new(), "{archive}");
+            assert_eq!(env.written(), Vec::<String>::new(), "{archive}");
         }
     }
 }
@@ -223,12 +223,12 @@ pub(crate) fn has_keys(object: &Value, keys: &str) {
 
 #[test]
 fn every_key_of_the_json_says_what_the_archive_holds() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     for (archive, images) in ARCHIVES {
         let path = testdata(archive);
         for options in [&[][..], &["--verify"]] {
             let verified = !options.is_empty();
-            let seen = json_of(&bench, &path, options, 0);
+            let seen = json_of(&env, &path, options, 0);
             has_keys(&seen, "version tool archive format notes verified exit_code listed images referrers unusable");
             assert_eq!((&seen["listed"], &seen["referrers"]), (&json!(images), &json!([])));
             assert_eq!(seen["version"], 1);
@@ -304,11 +304,11 @@ fn is_image(image: &Value, source: &Source, verified: bool) {
 /// The digest and the media type that a push of the first image gives, and the images of the archive.
 fn pushed(path: &str) -> (Value, Value, Value) {
     let ecr = Ecr::new();
-    let written = ecr.bench.scratch("report.json");
-    let seen = json_of(&ecr.bench, path, &[], 0);
+    let written = ecr.env.scratch("report.json");
+    let seen = json_of(&ecr.env, path, &[], 0);
     let image = &seen["images"][0];
     let id = image["image_id"].as_str().unwrap();
-    drop(ecr.run(&[path, "team/app:1", "--image-id", id, "--report", &written]).exits(0));
+    ecr.run(&[path, "team/app:1", "--image-id", id, "--report", &written]).succeeds();
     let target = report(&written)["targets"][0].take();
     (target["digest"].clone(), target["media_type"].clone(), image.clone())
 }
@@ -333,33 +333,33 @@ fn a_push_keeps_the_digests_that_are_said_to_be_kept_and_no_others() {
 
 #[test]
 fn a_manifest_for_zstd_is_made_of_oci() {
-    let bench = Bench::new();
-    let path = bench.scratch("zstd.tar");
-    let plain = build::tar_of("words", &build::prose(1, 90_000));
+    let env = TestEnv::new();
+    let path = env.scratch("zstd.tar");
+    let plain = archive_builder::tar_of("words", &archive_builder::prose(1, 90_000));
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
-    build::add(&mut tar, "layer.tar.zst", &zstd::encode_all(plain.as_slice(), 3).unwrap());
-    build::finish_docker_save(&mut tar, &["layer.tar.zst".into()], &[sha256(&plain)]);
+    archive_builder::add(&mut tar, "layer.tar.zst", &zstd::encode_all(plain.as_slice(), 3).unwrap());
+    archive_builder::finish_docker_save(&mut tar, &["layer.tar.zst".into()], &[sha256(&plain)]);
     drop(tar);
     let (_, media_type, image) = pushed(&path);
     assert_eq!(media_type, "application/vnd.oci.image.manifest.v1+json");
     assert_eq!(image["manifests"][0]["reason"], "made anew, of OCI, for zstd: the archive states none");
-    assert_eq!(json_of(&bench, &path, &["--verify"], 0)["images"][0]["manifests"][0]["layers"][0]["packing"], "zstd");
+    assert_eq!(json_of(&env, &path, &["--verify"], 0)["images"][0]["manifests"][0]["layers"][0]["packing"], "zstd");
 }
 
 /// A `docker save` of an index of one manifest, of a plain layer.
-fn save_of_an_index(bench: &Bench) -> String {
-    let (folder, path) = (bench.scratch("layout"), bench.scratch("index.tar"));
-    let layer = build::tar_of("words", &build::prose(1, 90_000));
-    build::oci_layout(&folder, std::slice::from_ref(&layer));
+fn save_of_an_index(env: &TestEnv) -> String {
+    let (folder, path) = (env.scratch("layout"), env.scratch("index.tar"));
+    let layer = archive_builder::tar_of("words", &archive_builder::prose(1, 90_000));
+    archive_builder::oci_layout(&folder, std::slice::from_ref(&layer));
     let media_type = "application/vnd.oci.image.index.v1+json";
     let mut index: Value = serde_json::from_slice(&std::fs::read(format!("{folder}/index.json")).unwrap()).unwrap();
     index["mediaType"] = media_type.into();
-    let mut root = build::blob(&folder, media_type, index.to_string().as_bytes());
+    let mut root = archive_builder::blob(&folder, media_type, index.to_string().as_bytes());
     root["annotations"] = json!({"io.containerd.image.name": "made/up:1"});
     let root = json!({"schemaVersion": 2, "manifests": [root]});
     std::fs::write(format!("{folder}/index.json"), root.to_string()).unwrap();
     let file = |bytes: &[u8]| sha256(bytes).replace(':', "/");
-    let config = file(&build::config(&[sha256(&layer)]));
+    let config = file(&archive_builder::config(&[sha256(&layer)]));
     let saved = json!([{
         "Config": format!("blobs/{config}"),
         "RepoTags": ["made/up:1"],
@@ -374,8 +374,8 @@ fn save_of_an_index(bench: &Bench) -> String {
 
 #[test]
 fn an_index_above_a_manifest_that_is_changed_is_changed() {
-    let bench = Bench::new();
-    let (digest, _, image) = pushed(&save_of_an_index(&bench));
+    let env = TestEnv::new();
+    let (digest, _, image) = pushed(&save_of_an_index(&env));
     let (index, manifest) = (&image["indexes"][0], &image["manifests"][0]);
     assert_ne!(index["digest"], digest);
     assert_eq!((&index["digest_kept"], &manifest["digest_kept"]), (&json!(false), &json!(false)));
@@ -385,23 +385,23 @@ fn an_index_above_a_manifest_that_is_changed_is_changed() {
 
 #[test]
 fn no_control_character_reaches_a_terminal() {
-    let bench = Bench::new();
-    let path = bench.scratch("names.tar");
-    let layer = build::tar_of("words", b"words");
-    let config = build::config(&[sha256(&layer)]);
+    let env = TestEnv::new();
+    let path = env.scratch("names.tar");
+    let layer = archive_builder::tar_of("words", b"words");
+    let config = archive_builder::config(&[sha256(&layer)]);
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
-    build::add(&mut tar, "layer.tar", &layer);
-    build::add(&mut tar, "config.json", &config);
+    archive_builder::add(&mut tar, "layer.tar", &layer);
+    archive_builder::add(&mut tar, "config.json", &config);
     let bad = "\u{1b}]0;title\u{7}\u{9b}2Jbad:1";
     let saved = json!([
         {"Config": "config.json", "RepoTags": ["good:1", bad], "Layers": ["layer.tar"]},
         {"Config": format!("gone{bad}.json"), "RepoTags": [bad], "Layers": [format!("gone{bad}.tar")]},
     ]);
-    build::add(&mut tar, "manifest.json", saved.to_string().as_bytes());
+    archive_builder::add(&mut tar, "manifest.json", saved.to_string().as_bytes());
     tar.finish().unwrap();
     drop(tar);
     for options in [&[][..], &["--verify"], &["--output", "json"]] {
-        let run = bench.run(&[&["inspect", &path], options].concat());
+        let run = env.run(&[&["inspect", &path], options].concat());
         let all = format!("{}{}", run.stdout, run.stderr);
         assert!(all.contains("good:1") && all.contains("2Jbad"), "both are named");
         assert!(!all.contains(|char: char| char.is_control() && char != '\n'), "{all:?}");
@@ -410,25 +410,25 @@ fn no_control_character_reaches_a_terminal() {
 
 #[test]
 fn no_mark_that_turns_the_direction_of_writing_is_printed() {
-    let bench = Bench::new();
-    let path = bench.scratch("names.tar");
-    let layer = build::tar_of("words", b"words");
-    let mut config: Value = serde_json::from_slice(&build::config(&[sha256(&layer)])).unwrap();
+    let env = TestEnv::new();
+    let path = env.scratch("names.tar");
+    let layer = archive_builder::tar_of("words", b"words");
+    let mut config: Value = serde_json::from_slice(&archive_builder::config(&[sha256(&layer)])).unwrap();
     let marks = ['\u{202e}', '\u{2066}', '\u{200f}'];
     config["os"] = json!(format!("linux{}", marks.iter().collect::<String>()));
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
-    build::add(&mut tar, "layer.tar", &layer);
-    build::add(&mut tar, "config.json", config.to_string().as_bytes());
+    archive_builder::add(&mut tar, "layer.tar", &layer);
+    archive_builder::add(&mut tar, "config.json", config.to_string().as_bytes());
     let bad = format!("gone{}txt", marks.iter().collect::<String>());
     let saved = json!([
         {"Config": "config.json", "RepoTags": ["good:1"], "Layers": ["layer.tar"]},
         {"Config": format!("{bad}.json"), "RepoTags": [bad], "Layers": [format!("{bad}.tar")]},
     ]);
-    build::add(&mut tar, "manifest.json", saved.to_string().as_bytes());
+    archive_builder::add(&mut tar, "manifest.json", saved.to_string().as_bytes());
     tar.finish().unwrap();
     drop(tar);
     for options in [&[][..], &["--verify"], &["--output", "json"]] {
-        let run = bench.run(&[&["inspect", &path], options].concat());
+        let run = env.run(&[&["inspect", &path], options].concat());
         let all = format!("{}{}", run.stdout, run.stderr);
         assert!(all.contains("good:1") && all.contains("gone"), "both are named");
         assert!(!all.contains(marks), "{all:?}");
@@ -437,14 +437,14 @@ fn no_mark_that_turns_the_direction_of_writing_is_printed() {
 
 #[test]
 fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let plain = std::fs::read(testdata("podman-oci-archive.tar")).unwrap();
-    let whole = bench.run(&["inspect", &testdata("podman-oci-archive.tar"), "--verify"]).exits(0).stdout.clone();
+    let whole = env.run(&["inspect", &testdata("podman-oci-archive.tar"), "--verify"]).succeeds().stdout;
     let images = |text: &str| text.split_once("\n\n").unwrap().1.to_owned();
     for (bytes, note) in [
         (plain.clone(), "note     standard input is a pipe: copied into a temporary file, "),
         (
-            build::packed("gzip", &plain),
+            archive_builder::packed("gzip", &plain),
             "note     standard input is compressed with gzip: unpacked into a temporary file,\n",
         ),
     ] {
@@ -452,15 +452,18 @@ fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
             let (reader, mut writer) = std::io::pipe().unwrap();
             let bytes = bytes.clone();
             std::thread::spawn(move || writer.write_all(&bytes));
-            Running::fed(bench.command(&[&["inspect", "-", "--verify"], options].concat()), Stdio::from(reader)).end()
+            Running::fed(env.command(&[&["inspect", "-", "--verify"], options].concat()), Stdio::from(reader)).end()
         };
-        let run = fed(&[]).exits(0);
+        let run = fed(&[]).succeeds();
         assert!(run.stdout.starts_with("archive  standard input\n"));
         assert!(run.stdout.contains(note), "the note is shown");
         assert_eq!(images(&run.stdout), images(&whole));
         assert_eq!(run.stderr, "");
-        assert_eq!(bench.written(), Vec::<String>::new());
-        drop(fed(&["--temp-dir", "no/such/folder"]).exits(2).prints("").says(&["no/such/folder", "--temp-dir DIR"]));
+        assert_eq!(env.written(), Vec::<String>::new());
+        fed(&["--temp-dir", "no/such/folder"])
+            .fails_with(2)
+            .stdout_is("")
+            .stderr_has(&["no/such/folder", "--temp-dir DIR"]);
     }
 }
 
@@ -468,35 +471,35 @@ fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
 fn nobody_is_asked() {
     let ecr = Ecr::new();
     for (archive, _) in ARCHIVES {
-        let mut command = ecr.bench.command(&["inspect", &testdata(archive), "--verify"]);
+        let mut command = ecr.env.command(&["inspect", &testdata(archive), "--verify"]);
         for variable in ["AWS_ENDPOINT_URL_ECR", "ECR_PUSH_REGISTRY_ENDPOINT", "http_proxy", "https_proxy"] {
             command.env(variable, ecr.url());
         }
-        drop(ecr.finish(command).exits(0));
+        ecr.finish(command).succeeds();
     }
     assert!(ecr.log().is_empty(), "not even where somebody would answer");
 }
 
 #[test]
 fn the_environment_stands_in_for_its_options_and_those_of_a_push_are_not_for_it() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let archive = testdata("docker-20.10-save.tar");
     let with = |name: &str, value: &str, arguments: &[&str]| {
-        let mut command = bench.command(&[&["inspect", &archive], arguments].concat());
+        let mut command = env.command(&[&["inspect", &archive], arguments].concat());
         command.env(name, value);
         finish(command, String::new)
     };
-    assert!(with("ECR_PUSH_OUTPUT", "json", &[]).exits(0).stdout.starts_with("{\n  \"version\": 1,"));
-    assert!(with("ECR_PUSH_OUTPUT", "json", &["--output=text"]).exits(0).stdout.starts_with("archive  "));
-    assert!(with("ECR_PUSH_VERIFY", "true", &[]).exits(0).stdout.contains("\nverified 3 layers"));
-    assert!(!with("ECR_PUSH_VERIFY", "false", &[]).exits(0).stdout.contains("\nverified"));
-    drop(with("ECR_PUSH_VERIFY", "perhaps", &[]).exits(2).prints("").says(&["ECR_PUSH_VERIFY"]));
-    drop(with("ECR_PUSH_CONCURRENCY", "nonsense", &[]).exits(0));
+    assert!(with("ECR_PUSH_OUTPUT", "json", &[]).succeeds().stdout.starts_with("{\n  \"version\": 1,"));
+    assert!(with("ECR_PUSH_OUTPUT", "json", &["--output=text"]).succeeds().stdout.starts_with("archive  "));
+    assert!(with("ECR_PUSH_VERIFY", "true", &[]).succeeds().stdout.contains("\nverified 3 layers"));
+    assert!(!with("ECR_PUSH_VERIFY", "false", &[]).succeeds().stdout.contains("\nverified"));
+    with("ECR_PUSH_VERIFY", "perhaps", &[]).fails_with(2).stdout_is("").stderr_has(&["ECR_PUSH_VERIFY"]);
+    with("ECR_PUSH_CONCURRENCY", "nonsense", &[]).succeeds();
 }
 
 #[test]
 fn what_makes_no_sense_is_refused_before_anything_is_opened() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     for (arguments, says) in [
         (&["inspect"][..], "<ARCHIVE>"),
         (&["inspect", "a.tar", "team/app:1"], "team/app:1"),
@@ -505,8 +508,8 @@ fn what_makes_no_sense_is_refused_before_anything_is_opened() {
         (&["inspect", "a.tar", "--output", "$(Format)"], "$(Format)"),
         (&["a.tar", "team/app:1", "--verify"], "--verify"),
     ] {
-        drop(bench.run(arguments).exits(2).prints("").says(&["error: ", says]));
+        env.run(arguments).fails_with(2).stdout_is("").stderr_has(&["error: ", says]);
     }
-    let run = bench.run(&["inspect", "missing.tar", "--output", "json"]).exits(1).prints("");
-    drop(run.says(&["error: there is no file missing.tar\n"]));
+    let run = env.run(&["inspect", "missing.tar", "--output", "json"]).fails_with(1).stdout_is("");
+    run.stderr_has(&["error: there is no file missing.tar\n"]);
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use ecr_push::sandbox::{Fault, Rules, Trouble};
 use serde_json::Value;
 
-use super::bench::{Bench, Run, testdata};
-use super::build;
+use super::archive_builder;
 use super::ecr::{Ecr, HOST, status};
+use super::harness::{Run, TestEnv, testdata};
 
 const ARCHIVE: &str = "docker-29-overlay2-save.tar";
 
@@ -47,8 +47,9 @@ fn is_documented(object: &Value) {
 fn every_line_is_an_object() {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
     let archive = testdata(ARCHIVE);
-    drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
-    let run = ecr.run(&[&archive, "team/app:1", "team/other:1", "--log-format", "json", "-v", "--cache", "."]).exits(0);
+    ecr.run(&[&archive, "team/app:1"]).succeeds();
+    let run =
+        ecr.run(&[&archive, "team/app:1", "team/other:1", "--log-format", "json", "-v", "--cache", "."]).succeeds();
     let objects = objects(&run);
     objects.iter().for_each(is_documented);
     let opened = of(&objects, "opened");
@@ -96,7 +97,7 @@ fn an_error_is_an_object_whenever_it_comes() {
     for (arguments, code, kind) in
         [(&missing[..], 1, "input"), (&unknown, 2, "usage"), (&senseless, 2, "usage"), (&refused, 3, "permission")]
     {
-        let run = ecr.run(arguments).exits(code);
+        let run = ecr.run(arguments).exits_with(code);
         let objects = objects(&run);
         let error = objects.last().unwrap();
         is_documented(error);
@@ -116,22 +117,22 @@ fn an_error_is_an_object_whenever_it_comes() {
 
 #[test]
 fn the_environment_asks_for_objects_as_well() {
-    let bench = Bench::new();
-    let mut command = bench.command(&["no.tar"]);
+    let env = TestEnv::new();
+    let mut command = env.command(&["no.tar"]);
     command.env("ECR_PUSH_LOG_FORMAT", "json");
-    let run = super::bench::finish(command, String::new).exits(2);
+    let run = super::harness::finish(command, String::new).fails_with(2);
     assert_eq!(objects(&run)[0]["kind"], "usage");
 }
 
 #[test]
 fn a_plan_and_a_failure_of_one_target_are_objects() {
     let ecr = Ecr::new();
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--log-format", "json", "--dry-run"]).exits(0);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--log-format", "json", "--dry-run"]).succeeds();
     let plan = objects(&run);
     plan.iter().for_each(is_documented);
     assert_eq!(of(&plan, "layer").len(), 3);
     assert_eq!((&of(&plan, "summary")[0]["dry_run"], &of(&plan, "summary")[0]["uploaded"]), (&true.into(), &3.into()));
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/missing:1", "--log-format", "json"]).exits(1);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/missing:1", "--log-format", "json"]).fails_with(1);
     let told = objects(&run);
     told.iter().for_each(is_documented);
     assert_eq!((of(&told, "summary").len(), of(&told, "error").len()), (1, 1));
@@ -142,7 +143,7 @@ fn a_plan_and_a_failure_of_one_target_are_objects() {
 fn that_one_of_several_targets_is_given_up_is_told_when_it_happens() {
     let refusal = Fault::once("ecr:PutImage", status(403, "DENIED", "not for you"));
     let ecr = Ecr::with(&["team/app", "team/other"], Rules { faults: vec![refusal], ..Rules::default() });
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--log-format", "json"]).exits(3);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--log-format", "json"]).fails_with(3);
     let told = objects(&run);
     let given_up = of(&told, "given_up");
     assert_eq!((given_up.len(), of(&told, "error").len(), of(&told, "summary").len()), (1, 1, 1), "{told:?}");
@@ -165,7 +166,7 @@ fn objects_leave_no_room_for_groups_and_annotations_but_for_variables() {
         ".",
     ]);
     command.env("TF_BUILD", "True");
-    let run = ecr.finish(command).exits(0);
+    let run = ecr.finish(command).succeeds();
     let (commands, objects): (Vec<&str>, Vec<&str>) = run.stderr.lines().partition(|line| line.starts_with("##"));
     assert_eq!(commands.len(), 5, "{commands:?}");
     assert!(commands.iter().all(|line| line.starts_with("##vso[task.setvariable variable=A")), "{commands:?}");
@@ -175,7 +176,7 @@ fn objects_leave_no_room_for_groups_and_annotations_but_for_variables() {
 #[test]
 fn lines_of_text_fit_and_say_which_layer_and_target_they_are_about() {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--mount-from", "team/base"]).exits(0);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--mount-from", "team/base"]).succeeds();
     for line in run.stderr.lines().filter(|line| !line.starts_with(HOST)) {
         assert!(line.chars().count() <= 120, "{line}");
     }
@@ -195,9 +196,9 @@ fn a_pause_is_told_as_long_as_it_lasts() {
     let pause = Trouble::Throttle { retry_after: Some(Duration::from_secs(12)) };
     let faults = vec![Fault::once("ecr:InitiateLayerUpload", pause).times(9)];
     let ecr = Ecr::with(&["team/app"], Rules { faults, ..Rules::default() });
-    let archive = ecr.bench.scratch("image.tar");
-    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 100))]);
-    let run = ecr.run(&[&archive, "team/app:1", "--log-format", "json", "--deadline", "11"]).exits(4);
+    let archive = ecr.env.scratch("image.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(1, 100))]);
+    let run = ecr.run(&[&archive, "team/app:1", "--log-format", "json", "--deadline", "11"]).fails_with(4);
     let objects = objects(&run);
     objects.iter().for_each(is_documented);
     let waiting = of(&objects, "waiting");
@@ -213,10 +214,10 @@ fn a_pause_is_told_as_long_as_it_lasts() {
 fn a_storm_that_all_lanes_meet_is_told_in_a_few_lines() {
     let storm = Fault::once("*", status(503, "UNAVAILABLE", "back soon")).after(4).times(10);
     let ecr = Ecr::with(&["team/app"], Rules { faults: vec![storm], ..Rules::default() });
-    let archive = ecr.bench.scratch("image.tar");
-    let layers: Vec<_> = (0..20).map(|n| build::tar_of("noise", &build::noise(n, 1000))).collect();
-    build::docker_save(&archive, &layers);
-    let run = ecr.run(&[&archive, "team/app:1", "--retries", "9", "-v", "--output", "json"]).exits(0);
+    let archive = ecr.env.scratch("image.tar");
+    let layers: Vec<_> = (0..20).map(|n| archive_builder::tar_of("noise", &archive_builder::noise(n, 1000))).collect();
+    archive_builder::docker_save(&archive, &layers);
+    let run = ecr.run(&[&archive, "team/app:1", "--retries", "9", "-v", "--output", "json"]).succeeds();
     assert_eq!(run.stderr.matches("; retry ").count(), 10, "with -v all pauses are told");
     // A HEAD has no words in its answer, so there are two reasons.
     let warnings = run.stderr.matches("warning: ").count();

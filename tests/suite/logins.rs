@@ -12,11 +12,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ecr_push::sandbox::{Asks, BlobMounting, Fault, LogEntry, Rules, TokenService, Trouble};
 
-use super::bench::{Bench, Run, Running, finish, testdata};
+use super::archive_contents::Source;
+use super::docker_registry::DockerRegistry;
 use super::ecr::Ecr;
-use super::pushed::Pushed;
-use super::registry::Registry;
-use super::source::Source;
+use super::harness::{Run, Running, TestEnv, finish, testdata};
+use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const USER: &str = "bob";
@@ -32,7 +32,7 @@ fn secrets() -> [String; 5] {
 
 #[track_caller]
 fn discreet(run: Run) -> Run {
-    run.never_says(&secrets().each_ref().map(String::as_str))
+    run.output_has_none(&secrets().each_ref().map(String::as_str))
 }
 
 /// A sandbox that asks for tokens of a service, with the repositories `team/app` and `team/base`.
@@ -43,8 +43,8 @@ fn sandbox(service: TokenService) -> Ecr {
 }
 
 /// The program, to push to a registry that is ECR's only to those who know.
-fn to(bench: &Bench, place: &str, more: &[&str]) -> Command {
-    bench.command(&[&[testdata(ARCHIVE).as_str(), place, "-vv"], more].concat())
+fn to(env: &TestEnv, place: &str, more: &[&str]) -> Command {
+    env.command(&[&[testdata(ARCHIVE).as_str(), place, "-vv"], more].concat())
 }
 
 fn place(ecr: &Ecr) -> String {
@@ -52,9 +52,9 @@ fn place(ecr: &Ecr) -> String {
 }
 
 /// Writes docker's file.
-fn docker_config(bench: &Bench, text: &str) {
-    std::fs::create_dir(bench.home().join(".docker")).unwrap();
-    std::fs::write(bench.home().join(".docker/config.json"), text).unwrap();
+fn docker_config(env: &TestEnv, text: &str) {
+    std::fs::create_dir(env.home().join(".docker")).unwrap();
+    std::fs::write(env.home().join(".docker/config.json"), text).unwrap();
 }
 
 /// The login as docker writes it.
@@ -65,10 +65,10 @@ fn auths(key: &str) -> String {
 
 /// A helper on the program's PATH. Another process writes it: what is open for writing here, the children of other tests may
 /// have open still when it is to be run.
-fn helper(bench: &Bench, command: &mut Command, name: &str, script: &str) {
+fn helper(env: &TestEnv, command: &mut Command, name: &str, script: &str) {
     let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
     let mut writing = Command::new("sh");
-    let path = bench.scratch(&format!("docker-credential-{name}"));
+    let path = env.scratch(&format!("docker-credential-{name}"));
     assert!(writing.args(["-c", write, &path, script]).status().unwrap().success());
     let folder = Path::new(&path).parent().unwrap().to_owned();
     let known = std::env::var_os("PATH").unwrap_or_default();
@@ -102,7 +102,7 @@ fn a_password_is_typed_on_a_terminal_that_does_not_show_it() {
     unlockpt(&ours).unwrap();
     let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
     let theirs = File::options().read(true).write(true).open(path).unwrap();
-    let mut command = to(&ecr.bench, &place(&ecr), &["--username", USER, "--password-stdin", "--progress", "plain"]);
+    let mut command = to(&ecr.env, &place(&ecr), &["--username", USER, "--password-stdin", "--progress", "plain"]);
     command.stdin(theirs.try_clone().unwrap()).stdout(Stdio::null()).stderr(theirs);
     let mut child = command.spawn().unwrap();
     drop(command);
@@ -131,7 +131,7 @@ fn a_password_is_typed_on_a_terminal_that_does_not_show_it() {
 
 #[track_caller]
 fn is_there(ecr: &Ecr) {
-    Pushed::of_sandbox(ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+    StoredImage::of_sandbox(ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
     assert_eq!(ecr.open_uploads(), 0, "an upload session is left open");
 }
 
@@ -141,48 +141,48 @@ fn tokens(ecr: &Ecr) -> Vec<LogEntry> {
 
 #[test]
 fn a_docker_registry_with_a_password_file() {
-    let Some(registry) = Registry::start_for_bob() else { return };
+    let Some(registry) = DockerRegistry::start_for_bob() else { return };
     let place = registry.target("team/app:1");
     let host = registry.target("").trim_end_matches('/').to_owned();
-    let said = |run: Run, words: &str| drop(run.exits(0).says(&[&format!("{host} is shown {words}")]));
+    let said = |run: Run, words: &str| run.succeeds().stderr_has(&[&format!("{host} is shown {words}")]);
 
-    let bench = Bench::new();
-    let run = with_password(to(&bench, &place, &[]), format!("{PASSWORD}\r\n").as_bytes());
+    let env = TestEnv::new();
+    let run = with_password(to(&env, &place, &[]), format!("{PASSWORD}\r\n").as_bytes());
     said(run, "the login of bob given with --username");
 
-    let bench = Bench::new();
-    docker_config(&bench, &auths(&format!("http://{host}/v1/")));
-    said(discreet(finish(to(&bench, &place, &[]), String::new)), "the login of bob in ");
+    let env = TestEnv::new();
+    docker_config(&env, &auths(&format!("http://{host}/v1/")));
+    said(discreet(finish(to(&env, &place, &[]), String::new)), "the login of bob in ");
 
-    let bench = Bench::new();
-    let file = bench.scratch("auth.json");
+    let env = TestEnv::new();
+    let file = env.scratch("auth.json");
     std::fs::write(&file, auths(&format!("{host}/team"))).unwrap();
-    let mut command = to(&bench, &place, &[]);
+    let mut command = to(&env, &place, &[]);
     command.env("REGISTRY_AUTH_FILE", &file);
     said(discreet(finish(command, String::new)), &format!("the login of bob in {file}"));
 
-    for (bench, config) in [
-        (Bench::new(), format!(r#"{{"credHelpers": {{"{host}": "test"}}}}"#)),
-        (Bench::new(), format!(r#"{{"auths": {{"{host}": {{}}}}, "credsStore": "test"}}"#)),
+    for (env, config) in [
+        (TestEnv::new(), format!(r#"{{"credHelpers": {{"{host}": "test"}}}}"#)),
+        (TestEnv::new(), format!(r#"{{"auths": {{"{host}": {{}}}}, "credsStore": "test"}}"#)),
     ] {
-        docker_config(&bench, &config);
-        let mut command = to(&bench, &place, &[]);
+        docker_config(&env, &config);
+        let mut command = to(&env, &place, &[]);
         let script = r#"read key; printf '{"ServerURL":"%s","Username":"bob","Secret":"hunter2:and more"}' "$key""#;
-        helper(&bench, &mut command, "test", script);
+        helper(&env, &mut command, "test", script);
         said(discreet(finish(command, String::new)), "the login of bob from docker-credential-test, which ");
     }
 
-    let run = with_password(to(&Bench::new(), &place, &[]), b"wrong").exits(3).prints("");
-    drop(run.says(&["said no to the login of bob given with --username", "HTTP 401", "hint: Check the name"]));
-    let run = finish(to(&Bench::new(), &place, &[]), String::new).exits(3).prints("");
+    let run = with_password(to(&TestEnv::new(), &place, &[]), b"wrong").fails_with(3).stdout_is("");
+    run.stderr_has(&["said no to the login of bob given with --username", "HTTP 401", "hint: Check the name"]);
+    let run = finish(to(&TestEnv::new(), &place, &[]), String::new).fails_with(3).stdout_is("");
     let hint = format!("hint: Give --username NAME --password-stdin, or log in:\n  docker login {host}\n");
-    drop(run.says(&["said no: it wants a login, and there is none for it", &hint]));
+    run.stderr_has(&["said no: it wants a login, and there is none for it", &hint]);
 }
 
 #[test]
 fn a_token_service_is_asked_once_for_all_that_a_push_needs() {
     let ecr = sandbox(TokenService { expires_in: Some(300), ..TokenService::default() });
-    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), format!("{PASSWORD}\n").as_bytes()).exits(0));
+    with_password(to(&ecr.env, &place(&ecr), &[]), format!("{PASSWORD}\n").as_bytes()).succeeds();
     is_there(&ecr);
     let tokens = tokens(&ecr);
     assert_eq!(tokens.len(), 1);
@@ -201,8 +201,8 @@ fn a_token_service_is_asked_once_for_all_that_a_push_needs() {
 fn an_identity_token_is_posted() {
     let ecr = sandbox(TokenService::default());
     let host = ecr.address().to_string();
-    docker_config(&ecr.bench, &format!(r#"{{"auths": {{"{host}": {{"auth": "", "identitytoken": "{IDENTITY}"}}}}}}"#));
-    drop(discreet(finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story())).exits(0));
+    docker_config(&ecr.env, &format!(r#"{{"auths": {{"{host}": {{"auth": "", "identitytoken": "{IDENTITY}"}}}}}}"#));
+    discreet(finish(to(&ecr.env, &place(&ecr), &[]), || ecr.story())).succeeds();
     is_there(&ecr);
     assert!(tokens(&ecr).iter().all(|asked| asked.method == "POST" && !asked.path.contains('?') && !asked.authorized));
     assert_eq!(tokens(&ecr).len(), 1);
@@ -213,7 +213,7 @@ fn a_token_that_ends_in_mid_push_is_renewed_once_for_all_lanes() {
     for operation in ["ecr:InitiateLayerUpload", "ecr:CompleteLayerUpload", "ecr:PutImage"] {
         let ecr = sandbox(TokenService { expires_in: Some(300), ..TokenService::default() });
         ecr.set_rules(|rules| rules.faults = vec![Fault::once(operation, Trouble::ExpireTokens)]);
-        drop(with_password(to(&ecr.bench, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).exits(0));
+        with_password(to(&ecr.env, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).succeeds();
         is_there(&ecr);
         assert_eq!(tokens(&ecr).len(), 2, "{operation}");
     }
@@ -226,19 +226,18 @@ fn a_session_is_closed_with_a_token_for_that_or_left() {
         let is_left = !closed.is_empty();
         let ecr = sandbox(TokenService { closed, expires_in: Some(300), ..TokenService::default() });
         ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:CompleteLayerUpload", Trouble::CutAfter(100))]);
-        let run = with_password(to(&ecr.bench, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).exits(0);
-        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+        with_password(to(&ecr.env, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).succeeds();
+        StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
         let closing: Vec<u16> = ecr.asked("v2:CancelUpload").iter().map(|asked| asked.status).collect();
         assert!(statuses.starts_with(&closing), "{closing:?} {}", ecr.story());
         assert_eq!((ecr.open_uploads(), tokens(&ecr).len()), (usize::from(is_left), 2), "{}", ecr.story());
-        drop(run);
     }
 }
 
 #[test]
 fn anybody_s_token_is_asked_for_without_a_login() {
     let ecr = sandbox(TokenService { anonymous: true, ..TokenService::default() });
-    drop(finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story()).exits(0));
+    finish(to(&ecr.env, &place(&ecr), &[]), || ecr.story()).succeeds();
     is_there(&ecr);
     assert!(tokens(&ecr).iter().all(|asked| !asked.authorized));
 }
@@ -246,26 +245,26 @@ fn anybody_s_token_is_asked_for_without_a_login() {
 #[test]
 fn who_lets_everybody_read_is_asked_what_else_takes() {
     let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
-    drop(with_password(to(&ecr.bench, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).exits(0));
+    with_password(to(&ecr.env, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).succeeds();
     is_there(&ecr);
     assert!(!ecr.log()[0].authorized && ecr.log()[0].status == 404);
     assert_eq!((ecr.count("v2:Check"), tokens(&ecr).len()), (1, 1), "{}", ecr.story());
     // Without a login it is one that is lacking.
     let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
-    let run = finish(to(&ecr.bench, &place(&ecr), &[]), || ecr.story()).exits(3).prints("");
-    drop(run.says(&["said no: it wants a login, and there is none for it", "incorrect username or password"]));
+    let run = finish(to(&ecr.env, &place(&ecr), &[]), || ecr.story()).fails_with(3).stdout_is("");
+    run.stderr_has(&["said no: it wants a login, and there is none for it", "incorrect username or password"]);
 }
 
 #[test]
 fn a_token_service_that_refuses_is_told() {
     let ecr = sandbox(TokenService::default());
-    let run = with_password(to(&ecr.bench, &place(&ecr), &[]), b"wrong").exits(3).prints("");
+    let run = with_password(to(&ecr.env, &place(&ecr), &[]), b"wrong").fails_with(3).stdout_is("");
     let words = ["said no to the login of bob given with --username", "incorrect username or password"];
-    drop(run.says(&words).says(&[&format!("the token service 127.0.0.1:{}", ecr.address().port())]));
+    run.stderr_has(&words).stderr_has(&[&format!("the token service 127.0.0.1:{}", ecr.address().port())]);
     // That it is busy is waited for.
     let ecr = sandbox(TokenService::default());
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("v2:Token", Trouble::Throttle { retry_after: None })]);
-    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(0).says(&["; retry "]));
+    with_password(to(&ecr.env, &place(&ecr), &[]), PASSWORD.as_bytes()).succeeds().stderr_has(&["; retry "]);
     is_there(&ecr);
 }
 
@@ -276,10 +275,10 @@ fn a_mount_asks_for_its_source_too() {
         ecr.set_rules(|rules| rules.blob_mounting = BlobMounting::Enabled);
         let base = format!("{}/team/base:1", ecr.address());
         if mounted {
-            drop(with_password(to(&ecr.bench, &base, &[]), PASSWORD.as_bytes()).exits(0));
+            with_password(to(&ecr.env, &base, &[]), PASSWORD.as_bytes()).succeeds();
         }
         let more = ["--mount-from", "team/base:1", "--reuse", "tag"];
-        let run = with_password(to(&ecr.bench, &place(&ecr), &more), PASSWORD.as_bytes()).exits(0);
+        let run = with_password(to(&ecr.env, &place(&ecr), &more), PASSWORD.as_bytes()).succeeds();
         is_there(&ecr);
         let asked: Vec<String> = tokens(&ecr).into_iter().map(|asked| asked.path).collect();
         let of_both = |path: &String| path.contains("team%2Fapp%3Apull%2Cpush") && path.contains("team%2Fbase%3Apull");
@@ -293,14 +292,14 @@ fn a_mount_asks_for_its_source_too() {
 fn several_challenges_are_understood_and_strange_ones_named() {
     let beside = vec!["Negotiate".to_owned(), "Basic realm=\"a, b\", Digest realm=x, nonce=\"y\"".to_owned()];
     let ecr = sandbox(TokenService { beside, ..TokenService::default() });
-    drop(with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(0));
+    with_password(to(&ecr.env, &place(&ecr), &[]), PASSWORD.as_bytes()).succeeds();
     is_there(&ecr);
     let (address, shown) = listener(
         "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n".into(),
     );
-    let bench = Bench::new();
-    let run = with_password(to(&bench, &format!("{address}/team/app:1"), &[]), PASSWORD.as_bytes()).exits(3);
-    drop(run.says(&[&format!("{address} wants a login by negotiate, ntlm, which is not understood here")]));
+    let env = TestEnv::new();
+    let run = with_password(to(&env, &format!("{address}/team/app:1"), &[]), PASSWORD.as_bytes()).fails_with(3);
+    run.stderr_has(&[&format!("{address} wants a login by negotiate, ntlm, which is not understood here")]);
     assert_eq!(shown.load(Ordering::SeqCst), 0);
 }
 
@@ -333,8 +332,8 @@ fn a_login_goes_to_no_realm_that_may_not_have_it() {
         ("/token", "that is no URL"),
     ] {
         let ecr = sandbox(TokenService { realm: Some(realm.into()), ..TokenService::default() });
-        let run = with_password(to(&ecr.bench, &place(&ecr), &[]), PASSWORD.as_bytes()).exits(1).prints("");
-        drop(run.says(&[&format!("wants our login at an address {why}"), "hint: Ask whoever runs the registry"]));
+        let run = with_password(to(&ecr.env, &place(&ecr), &[]), PASSWORD.as_bytes()).fails_with(1).stdout_is("");
+        run.stderr_has(&[&format!("wants our login at an address {why}"), "hint: Ask whoever runs the registry"]);
         assert!(ecr.log().iter().all(|entry| !entry.authorized), "{realm}");
     }
 }
@@ -346,25 +345,25 @@ fn a_token_service_of_its_own_gets_the_login_and_no_other_host_does() {
     let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{token}", token.len());
     let (address, shown) = listener(answer);
     let ecr = sandbox(TokenService { realm: Some(format!("http://{address}/token")), ..TokenService::default() });
-    let run = with_password(to(&ecr.bench, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).exits(3);
+    let run = with_password(to(&ecr.env, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).fails_with(3);
     // Whose path is not the registry's own is not told.
     let told = format!("  a token for repository:team/app:pull,push  http://{address}/***\n");
-    drop(run.says(&["HTTP 401", &told]).never_says(&["of no use", &format!("{address}/token")]));
+    run.stderr_has(&["HTTP 401", &told]).output_has_none(&["of no use", &format!("{address}/token")]);
     assert!(shown.load(Ordering::SeqCst) >= 1);
 
     // But it may not pass it on.
     for how in [IDENTITY, PASSWORD] {
         let (address, shown) = listener("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}".into());
         let ecr = sandbox(TokenService { moved: Some(format!("http://{address}/token")), ..TokenService::default() });
-        let command = to(&ecr.bench, &place(&ecr), &["--retries", "0"]);
+        let command = to(&ecr.env, &place(&ecr), &["--retries", "0"]);
         let run = if how == IDENTITY {
             let host = ecr.address();
-            docker_config(&ecr.bench, &format!(r#"{{"auths": {{"{host}": {{"identitytoken": "{IDENTITY}"}}}}}}"#));
+            docker_config(&ecr.env, &format!(r#"{{"auths": {{"{host}": {{"identitytoken": "{IDENTITY}"}}}}}}"#));
             discreet(finish(command, || ecr.story()))
         } else {
             with_password(command, PASSWORD.as_bytes())
         };
-        drop(run.exits(1).says(&["sends us to another address, which is not followed with a login"]));
+        run.fails_with(1).stderr_has(&["sends us to another address, which is not followed with a login"]);
         assert_eq!(shown.load(Ordering::SeqCst), 0, "the login was passed on");
     }
 }
@@ -373,25 +372,26 @@ fn a_token_service_of_its_own_gets_the_login_and_no_other_host_does() {
 fn a_helper_that_is_missing_or_fails_is_named() {
     let ecr = sandbox(TokenService::default());
     let host = ecr.address().to_string();
-    docker_config(&ecr.bench, &format!(r#"{{"credHelpers": {{"{host}": "nobodys"}}}}"#));
-    let run = discreet(finish(to(&ecr.bench, &place(&ecr), &[]), String::new)).exits(3);
-    drop(run.says(&[&format!("cannot get the login for {host}: docker-credential-nobodys, which "), " is missing"]));
-    let mut command = to(&ecr.bench, &place(&ecr), &[]);
-    helper(&ecr.bench, &mut command, "nobodys", "echo the keychain is locked; exit 2");
-    let run = discreet(finish(command, String::new)).exits(3);
-    drop(run.says(&["the keychain is locked (exit status: 2)", "hint: See what it answers:"]));
+    docker_config(&ecr.env, &format!(r#"{{"credHelpers": {{"{host}": "nobodys"}}}}"#));
+    let run = discreet(finish(to(&ecr.env, &place(&ecr), &[]), String::new)).fails_with(3);
+    run.stderr_has(&[&format!("cannot get the login for {host}: docker-credential-nobodys, which "), " is missing"]);
+    let mut command = to(&ecr.env, &place(&ecr), &[]);
+    helper(&ecr.env, &mut command, "nobodys", "echo the keychain is locked; exit 2");
+    let run = discreet(finish(command, String::new)).fails_with(3);
+    run.stderr_has(&["the keychain is locked (exit status: 2)", "hint: See what it answers:"]);
     // A registry that wants nothing is pushed to all the same.
     let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
-    docker_config(&ecr.bench, r#"{"credsStore": "nobodys"}"#);
-    drop(finish(to(&ecr.bench, &place(&ecr), &[]), String::new).exits(0));
+    docker_config(&ecr.env, r#"{"credsStore": "nobodys"}"#);
+    finish(to(&ecr.env, &place(&ecr), &[]), String::new).succeeds();
 }
 
 #[test]
 fn a_missing_helper_is_to_be_installed() {
     let ecr = sandbox(TokenService::default());
-    docker_config(&ecr.bench, r#"{"credsStore": "nobodys"}"#);
-    let run = discreet(finish(to(&ecr.bench, &place(&ecr), &[]), String::new)).exits(3);
-    drop(run.says(&["hint: Install docker-credential-nobodys, or log in again"]).never_says(&["| docker-credential"]));
+    docker_config(&ecr.env, r#"{"credsStore": "nobodys"}"#);
+    let run = discreet(finish(to(&ecr.env, &place(&ecr), &[]), String::new)).fails_with(3);
+    run.stderr_has(&["hint: Install docker-credential-nobodys, or log in again"])
+        .output_has_none(&["| docker-credential"]);
 }
 
 #[test]
@@ -399,18 +399,18 @@ fn a_login_is_read_from_the_variable_of_ci_systems() {
     for (variable, code) in [(None, 0), (Some("{}"), 0), (Some("{"), 0)] {
         let ecr = sandbox(TokenService::default());
         let login = auths(&ecr.address().to_string());
-        let mut command = to(&ecr.bench, &place(&ecr), &[]);
+        let mut command = to(&ecr.env, &place(&ecr), &[]);
         match variable {
             None => drop(command.env("DOCKER_AUTH_CONFIG", &login)),
             // The files are read after it.
             Some(text) => {
-                docker_config(&ecr.bench, &login);
+                docker_config(&ecr.env, &login);
                 command.env("DOCKER_AUTH_CONFIG", text);
             }
         }
-        let run = discreet(finish(command, String::new)).exits(code);
+        let run = discreet(finish(command, String::new)).exits_with(code);
         let place = if variable.is_none() { "in DOCKER_AUTH_CONFIG" } else { "config.json" };
-        drop(run.says(&[&format!("{} is shown the login of bob in ", ecr.address()), place]));
+        run.stderr_has(&[&format!("{} is shown the login of bob in ", ecr.address()), place]);
         is_there(&ecr);
     }
 }
@@ -419,13 +419,13 @@ fn a_login_is_read_from_the_variable_of_ci_systems() {
 fn a_token_service_that_is_silent_is_named() {
     let ecr = sandbox(TokenService { anonymous: true, ..TokenService::default() });
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("v2:Token", Trouble::Stall).times(u32::MAX)]);
-    let run = finish(to(&ecr.bench, &place(&ecr), &["--retries", "0"]), String::new).exits(4);
-    drop(run.says(&[&format!("no answer from the token service {}", ecr.address()), "no answer within 20 s"]));
+    let run = finish(to(&ecr.env, &place(&ecr), &["--retries", "0"]), String::new).fails_with(4);
+    run.stderr_has(&[&format!("no answer from the token service {}", ecr.address()), "no answer within 20 s"]);
 }
 
 #[test]
 fn a_password_is_for_standard_input_and_one_registry() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let archive = testdata(ARCHIVE);
     let both = ["--username", "bob", "--password-stdin"];
     for (arguments, part) in [
@@ -437,9 +437,9 @@ fn a_password_is_for_standard_input_and_one_registry() {
         (&[archive.as_str(), "x.y/a", both[0], both[1], both[2]], "there is no password at standard input"),
         (&[archive.as_str(), "x.y/a", "--password", "pw"], "--password"),
     ] {
-        drop(bench.run(arguments).exits(2).says(&[part]));
+        env.run(arguments).fails_with(2).stderr_has(&[part]);
     }
-    let mut command = bench.command(&[&archive, "x.y/a", "--password-stdin"]);
+    let mut command = env.command(&[&archive, "x.y/a", "--password-stdin"]);
     command.env("ECR_PUSH_USERNAME", "bob");
-    drop(finish(command, String::new).exits(2).says(&["there is no password at standard input"]));
+    finish(command, String::new).fails_with(2).stderr_has(&["there is no password at standard input"]);
 }

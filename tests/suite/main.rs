@@ -3,125 +3,126 @@
 //! Every test has folders, ports and registries of its own, starts from a cleared environment and resolves no public
 //! name. Expectations are read from the archives here, by other code than the program's own.
 //!
-//! - `bench.rs`: runs the program; `ecr.rs`: a sandbox around it; `registry.rs`: docker-registry and skopeo
-//! - `source.rs`: what an archive holds; `pushed.rs`: what a registry holds; `build.rs`: archives made to measure;
-//!   `written.rs`: archives in the forms of their writers; `layouts.rs`: layouts with indexes and signatures
-//! - `cloud.rs`: all of AWS behind a proxy, under its own names
-//! - `document.rs`: the README, taken apart; `workshop.rs`: where its scripts run; `played.rs`: CI systems, played
-//! - `drawn.rs`: schedules of faults; `samples.rs`: what they push; `judged.rs`: what came of it; `traffic.rs`: what went
-//!   over the wire
-//! - `schema.rs`: holds every report against its schema
-//! - `screen.rs`: a terminal, and what is seen on it
-//! - `page.rs`: the page of a push, read and shown by a browser
-//! - `whole/`: holds all that a run says and writes against a file in `snapshots/`
-//! - `proxy.rs`: a bad line; `line.rs`: one where single connections go wrong
+//! Helpers:
+//!
+//! - `harness.rs` runs the program; `ecr.rs` runs it against a sandbox; `pty.rs` runs it on a pseudo-terminal
+//! - `archive_builder.rs` and `layout_builder.rs` make archives; `emulated_writers.rs` makes them as other tools write them
+//! - `archive_contents.rs` reads what an archive holds, `stored_image.rs` what a registry holds
+//! - `docker_registry.rs` runs docker-registry and skopeo
+//! - `fake_aws.rs` is a proxy through which every AWS host name leads to a sandbox
+//! - `tcp_proxy.rs` cuts, slows or holds connections; `faulty_proxy.rs` breaks chosen ones
+//! - `markdown.rs` parses the README; `docs_env.rs` runs its scripts; `ci_simulator.rs` runs its CI pipelines
+//! - `fault_schedule.rs` generates schedules of faults, `schedule_archives.rs` the archives to push under them;
+//!   `schedule_verdict.rs` checks the outcome; `traffic.rs` counts the bytes sent for layers
+//! - `schema.rs` validates every report; `timeline_page.rs` parses the timeline page and renders it in a browser
+//! - `snapshots/` compares all output of a run with a file beside it
 
 #![cfg(feature = "sandbox")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod bench;
-mod build;
-mod cloud;
-mod document;
-mod drawn;
+mod archive_builder;
+mod archive_contents;
+#[cfg(unix)]
+mod ci_simulator;
+mod docker_registry;
+#[cfg(unix)]
+mod docs_env;
 mod ecr;
-mod judged;
-mod layouts;
-mod line;
-mod page;
-mod parts;
-#[cfg(unix)]
-mod played;
-mod proxy;
-mod pushed;
-mod registry;
-mod samples;
-mod schema;
+mod emulated_writers;
+mod fake_aws;
+mod fault_schedule;
+mod faulty_proxy;
+mod harness;
+mod layout_builder;
+mod markdown;
 #[cfg(target_os = "linux")]
-mod screen;
-mod source;
+mod pty;
+mod schedule_archives;
+mod schedule_verdict;
+mod schema;
+mod stored_image;
+mod tcp_proxy;
+mod timeline_page;
 mod traffic;
-#[cfg(unix)]
-mod workshop;
-mod written;
+mod upload_strategies;
 
-mod archived;
+mod archive_errors;
+mod archive_writers;
+mod archived_images;
 mod archives;
+mod aws_errors;
+mod aws_logins;
 mod chunks;
+mod ci_sessions;
+mod ci_systems;
 mod compression;
 mod confirmations;
 mod counts;
+mod crash_recovery;
+mod credential_errors;
 mod credentials;
 mod digests;
-mod empty;
-mod errors_of_archives;
-mod errors_of_aws;
-mod errors_of_credentials;
-mod errors_of_ecr;
-mod errors_of_proxies;
-mod errors_of_registries;
-mod errors_of_usage;
+mod ecr_errors;
+mod ecr_quirks;
+mod empty_layers;
 mod faults;
-mod foreign;
 mod hangs;
-mod held;
 mod help;
-mod hostile;
 mod identities;
 mod indexes;
-mod inside;
 mod inspect;
-mod installed;
-mod journal;
-mod limits;
-mod live;
+mod inspect_incomplete;
+mod inspect_verify;
+mod large_inputs;
+mod layer_cache;
+mod live_check;
 mod log;
 mod logins;
-mod logins_of_amazon;
+mod malicious_archives;
+mod manifest_repair;
+mod memory_limits;
 mod messages;
 mod moto;
 mod mount;
-mod nested;
-mod oddities;
+mod nested_indexes;
+mod non_distributable_layers;
 mod outputs;
 mod overwrite;
-mod passing;
-mod pipelines;
-#[cfg(unix)]
-mod pipes;
 mod platforms;
 mod policy;
 mod profiles;
-mod promotion;
+mod proxy_errors;
 mod quick_start;
 mod readme;
-mod reasons;
 #[cfg(unix)]
 mod recipes;
 mod regions;
-mod repair;
+mod registry_errors;
+mod release_artifacts;
+mod remote_reuse;
 mod report;
-mod reported;
+mod report_details;
+mod reported_archives;
 mod repositories;
-mod requests;
-mod reuse;
+mod request_log;
+mod resume;
 mod schedules;
-mod sessions;
-mod sign_ins;
-mod sizes;
+mod signed_images;
+#[cfg(unix)]
+mod silent_pipes;
+mod snapshots;
 mod sparse;
 mod spool;
-mod survives;
+mod sso_logins;
+mod streaming;
 mod tags;
+mod tar_variants;
 mod targets;
-mod tars;
 #[cfg(target_os = "linux")]
 mod terminal;
 #[cfg(target_os = "linux")]
-mod threads;
+mod thread_limits;
 mod timeline;
 mod tls;
-mod told;
-mod verify;
-mod whole;
-mod writers;
+mod usage_errors;
+mod verbose;

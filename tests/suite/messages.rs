@@ -2,8 +2,8 @@
 
 use ecr_push::sandbox::{Fault, Rules, Trouble};
 
-use super::bench::{Bench, Run, testdata};
 use super::ecr::{Ecr, status};
+use super::harness::{Run, TestEnv, testdata};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const OTHER: &str = "docker-29-overlay2-save.tar";
@@ -11,32 +11,32 @@ const OTHER: &str = "docker-29-overlay2-save.tar";
 #[test]
 fn a_push_of_what_is_there_announces_no_upload_and_no_manifest() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    drop(ecr.run(&[&archive, "team/app:1"]).exits(0).says(&["the manifest is next"]));
-    let again = ecr.run(&[&archive, "team/app:1"]).exits(0).says(&["already there; nothing was sent"]);
-    drop(again.never_says(&["layers uploaded", "the manifest is next"]));
+    ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["the manifest is next"]);
+    let again = ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["already there; nothing was sent"]);
+    again.output_has_none(&["layers uploaded", "the manifest is next"]);
 }
 
 #[test]
 fn a_tag_is_not_said_to_move_before_the_registry_lets_it() {
     let deny = vec!["ecr:DescribeRepositories".into()];
     let ecr = Ecr::with(&["team/app"], Rules { immutable: true, deny, ..Rules::default() });
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0));
-    let run = ecr.run(&[&testdata(OTHER), "team/app:1"]).exits(1).says(&["may move was not checked"]);
-    drop(run.never_says(&["moves here", "moved here"]));
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
+    let run = ecr.run(&[&testdata(OTHER), "team/app:1"]).fails_with(1).stderr_has(&["may move was not checked"]);
+    run.output_has_none(&["moves here", "moved here"]);
     // Where it may, that is said when it has.
     let ecr = Ecr::new();
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0));
-    let planned = ecr.run(&[&testdata(OTHER), "team/app:1", "--dry-run"]).exits(0);
-    drop(planned.says(&["team/app:1 would move from sha256:"]));
-    drop(ecr.run(&[&testdata(OTHER), "team/app:1"]).exits(0).says(&["team/app:1 moved here from sha256:"]));
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
+    let planned = ecr.run(&[&testdata(OTHER), "team/app:1", "--dry-run"]).succeeds();
+    planned.stderr_has(&["team/app:1 would move from sha256:"]);
+    ecr.run(&[&testdata(OTHER), "team/app:1"]).succeeds().stderr_has(&["team/app:1 moved here from sha256:"]);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_cache_that_cannot_be_written_is_said_once() {
     let ecr = Ecr::new();
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", "/proc/nonexistent/layers"]).exits(0);
-    let run = run.says(&["note: layer cache disabled: cannot write /proc/nonexistent/layers: No such file"]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", "/proc/nonexistent/layers"]).succeeds();
+    let run = run.stderr_has(&["note: layer cache disabled: cannot write /proc/nonexistent/layers: No such file"]);
     assert_eq!(run.stderr.matches("cache").count(), 2, "one line, with its option");
 }
 
@@ -44,26 +44,26 @@ fn a_cache_that_cannot_be_written_is_said_once() {
 fn a_replaced_endpoint_is_named_whenever_it_is_in_effect() {
     let ecr = Ecr::new();
     let here = ecr.url().replace("http://", "");
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0);
-    drop(run.says(&[&format!("note: endpoints of AWS are replaced by {here} (AWS_ENDPOINT_URL_ECR, ")]));
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
+    run.stderr_has(&[&format!("note: endpoints of AWS are replaced by {here} (AWS_ENDPOINT_URL_ECR, ")]);
     // It has no effect on a push to somebody else's registry.
-    let nobody = super::errors_of_registries::closed_port();
-    let run = ecr.run(&[&testdata(ARCHIVE), &format!("{nobody}/team/app:1"), "--retries", "0"]).exits(4);
-    drop(run.never_says(&["are replaced"]));
+    let nobody = super::registry_errors::closed_port();
+    let run = ecr.run(&[&testdata(ARCHIVE), &format!("{nobody}/team/app:1"), "--retries", "0"]).fails_with(4);
+    run.output_has_none(&["are replaced"]);
 }
 
 #[test]
 fn a_retry_has_its_count() {
     let busy = status(503, "ServiceUnavailable", "Please try again later");
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", busy).times(2)]);
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "3"]).exits(0);
-    drop(run.says(&["Please try again later; retry 1 of 3 in ", "Please try again later; retry 2 of 3 in "]));
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--retries", "3"]).succeeds();
+    run.stderr_has(&["Please try again later; retry 1 of 3 in ", "Please try again later; retry 2 of 3 in "]);
 }
 
 #[cfg(unix)]
 #[test]
 fn an_interruption_while_a_manifest_is_put_leaves_a_doubt_that_is_named() {
-    use super::bench::{Running, wait_until};
+    use super::harness::{Running, wait_until};
 
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall).times(99)]);
     let running = Running::start(ecr.command(&[&testdata(ARCHIVE), "team/app:1"]));
@@ -71,27 +71,30 @@ fn an_interruption_while_a_manifest_is_put_leaves_a_doubt_that_is_named() {
     super::faults::interrupt(running.id());
     let doubt = "no answer came to the manifest 1 of 000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app: \
                  the registry may have accepted it";
-    drop(running.end().exits(130).says(&[doubt]));
+    running.end().fails_with(130).stderr_has(&[doubt]);
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall).times(99)]);
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--deadline", "1500ms"]).exits(4);
-    drop(run.says(&["its deadline", "the registry may have accepted it"]));
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--deadline", "1500ms"]).fails_with(4);
+    run.stderr_has(&["its deadline", "the registry may have accepted it"]);
 }
 
 #[test]
 fn an_empty_profile_is_answered_as_what_it_is() {
-    let run = Bench::new().run(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1", "--profile", ""]).exits(2);
-    drop(run.says(&["--profile is empty", "a shell variable may be unset"]).never_says(&["name the image"]));
+    let run =
+        TestEnv::new().run(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1", "--profile", ""]).fails_with(2);
+    run.stderr_has(&["--profile is empty", "a shell variable may be unset"]).output_has_none(&["name the image"]);
 }
 
 #[test]
 fn an_error_line_has_an_end() {
     let option = format!("--{}", "x".repeat(100_000));
-    let run =
-        Bench::new().run(&[&testdata(ARCHIVE), "team/app:1", &option]).exits(2).says(&["there is no option --xxx"]);
+    let run = TestEnv::new()
+        .run(&[&testdata(ARCHIVE), "team/app:1", &option])
+        .fails_with(2)
+        .stderr_has(&["there is no option --xxx"]);
     assert!(run.stderr.len() < 10_000, "{} bytes", run.stderr.len());
     let long = status(400, "UNSUPPORTED", &"no ".repeat(20_000));
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", long).times(9)]);
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(1).says(&["UNSUPPORTED"]);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).fails_with(1).stderr_has(&["UNSUPPORTED"]);
     assert!(run.stderr.len() < 20_000, "{} bytes", run.stderr.len());
 }
 
@@ -104,7 +107,7 @@ fn each_error_has_its_stable_code() {
         code(&run)
     };
     let ecr = Ecr::new();
-    let nobody = format!("{}/team/app:1", super::errors_of_registries::closed_port());
+    let nobody = format!("{}/team/app:1", super::registry_errors::closed_port());
     for (arguments, expected) in [
         (&[archive.as_str(), "team/app:1", "--colour", "red"][..], "option_unknown"),
         (&[&archive, "team/app:1", "--deadline", "1", "--deadline", "2"], "option_repeated"),
@@ -138,7 +141,7 @@ fn each_error_has_its_stable_code() {
 fn the_report_counts_requests_and_names_those_of_manifests() {
     let slower = Trouble::Throttle { retry_after: None };
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", slower)]);
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--tag", "2", "--output", "json"]).exits(0);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--tag", "2", "--output", "json"]).succeeds();
     let seen = run.report();
     let requests = &seen["requests"];
     assert_eq!(requests["requests"], ecr.log().len(), "every request is counted");
@@ -159,14 +162,13 @@ fn the_report_counts_requests_and_names_those_of_manifests() {
 #[test]
 fn a_file_that_exceeds_the_limit_of_its_size_is_a_failed_write() {
     let ecr = Ecr::new();
-    let (report, program) = (ecr.bench.scratch("report.json"), super::bench::program());
+    let (report, program) = (ecr.env.scratch("report.json"), super::harness::program());
     let archive = testdata(ARCHIVE);
     let pushing = ecr.command(&[&archive, "team/app:1", "--report", &report]);
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]).arg(program).args(pushing.get_args());
     command.env_clear().envs(pushing.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let run = ecr.finish(command).exits(1).says(&["cannot write the report", "File too large"]);
-    drop(run);
+    ecr.finish(command).fails_with(1).stderr_has(&["cannot write the report", "File too large"]);
     assert!(ecr.image("team/app", "1").is_some());
     // Cut off, it is not a report.
     std::fs::remove_file(report).unwrap();
@@ -177,14 +179,14 @@ fn a_dry_run_leaves_the_upload_journal_alone() {
     use std::time::{Duration, SystemTime};
 
     let ecr = Ecr::new();
-    let cache = ecr.bench.scratch("layers");
-    let folder = ecr.bench.scratch("layers.uploads");
+    let cache = ecr.env.scratch("layers");
+    let folder = ecr.env.scratch("layers.uploads");
     std::fs::create_dir(&folder).unwrap();
     let entry = format!("{folder}/0123456789ab.json");
     let old = SystemTime::now() - Duration::from_secs(30 * 24 * 60 * 60);
     std::fs::File::create(&entry).unwrap().set_modified(old).unwrap();
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", &cache, "--dry-run"]).exits(0));
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", &cache, "--dry-run"]).succeeds();
     assert!(std::path::Path::new(&entry).exists(), "a plan removes nothing");
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", &cache]).exits(0));
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", &cache]).succeeds();
     assert!(!std::path::Path::new(&entry).exists(), "a push does");
 }

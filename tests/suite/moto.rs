@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::bench::{Bench, Run, finish, report, testdata};
-use super::registry::{Registry, not_run};
+use super::docker_registry::{DockerRegistry, not_run};
+use super::harness::{Run, TestEnv, finish, report, testdata};
 
 /// A moto server. It stops when it is dropped.
 struct Moto {
@@ -34,8 +34,8 @@ impl Moto {
         Some(Self { child, url })
     }
 
-    fn push(&self, bench: &Bench, registry: &Registry, arguments: &[&str]) -> Run {
-        let mut command = bench.command(arguments);
+    fn push(&self, env: &TestEnv, registry: &DockerRegistry, arguments: &[&str]) -> Run {
+        let mut command = env.command(arguments);
         // A look at the tag would ask the docker-registry, which knows nothing of moto's repositories.
         command.args(["--region", "eu-west-3", "--retries", "0", "--reuse", "cache"]);
         command.env("AWS_ENDPOINT_URL_ECR", &self.url).env("ECR_PUSH_REGISTRY_ENDPOINT", registry.target(""));
@@ -53,18 +53,19 @@ impl Drop for Moto {
 
 #[test]
 fn moto_agrees_on_logging_in_and_on_repositories() {
-    let (Some(moto), Some(registry)) = (Moto::start(), Registry::start()) else { return };
-    let bench = Bench::new();
-    let (archive, path) = (testdata("docker-29-overlay2-save.tar"), bench.scratch("report.json"));
+    let (Some(moto), Some(registry)) = (Moto::start(), DockerRegistry::start()) else { return };
+    let env = TestEnv::new();
+    let (archive, path) = (testdata("docker-29-overlay2-save.tar"), env.scratch("report.json"));
     let push = |more: &[&str]| {
-        moto.push(&bench, &registry, &[&[archive.as_str(), "team/moto:1", "--report", &path], more].concat())
+        moto.push(&env, &registry, &[&[archive.as_str(), "team/moto:1", "--report", &path], more].concat())
     };
     // It has no creation templates, so a push would try; docker-registry creates whatever is pushed to.
-    let _run =
-        push(&["--dry-run"]).exits(0).says(&["whether a creation template is for ", "team/moto was not checked"]);
+    let _run = push(&["--dry-run"])
+        .succeeds()
+        .stderr_has(&["whether a creation template is for ", "team/moto was not checked"]);
     assert_eq!(report(&path)["targets"][0]["created_repository"], false);
     for created in [true, false] {
-        let run = push(&["--create-repository"]).exits(0);
+        let run = push(&["--create-repository"]).succeeds();
         let place = "123456789012.dkr.ecr.eu-west-3.amazonaws.com/team/moto:1@sha256:";
         assert!(run.stdout.starts_with(place), "moto's account and the region make the host");
         assert_eq!(report(&path)["targets"][0]["created_repository"], created);
@@ -95,9 +96,9 @@ impl Moto {
 
 #[test]
 fn moto_agrees_on_how_a_repository_is_set_up() {
-    let (Some(moto), Some(registry)) = (Moto::start(), Registry::start()) else { return };
-    let (bench, archive) = (Bench::new(), testdata("docker-29-overlay2-save.tar"));
-    let [keep, who] = ["keep.json", "who.json"].map(|name| bench.scratch(name));
+    let (Some(moto), Some(registry)) = (Moto::start(), DockerRegistry::start()) else { return };
+    let (env, archive) = (TestEnv::new(), testdata("docker-29-overlay2-save.tar"));
+    let [keep, who] = ["keep.json", "who.json"].map(|name| env.scratch(name));
     let lifecycle = json!({"rules": [{
         "rulePriority": 1, "description": "keep ten",
         "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 10},
@@ -117,7 +118,7 @@ fn moto_agrees_on_how_a_repository_is_set_up() {
         &["--encryption", "kms", "--kms-key", "alias/images", "--repository-tag", "team=web"],
         &["--lifecycle-policy", &keep, "--repository-policy", &who],
     ];
-    drop(moto.push(&bench, &registry, &all.concat()).exits(0).says(&["created the repository"]));
+    moto.push(&env, &registry, &all.concat()).succeeds().stderr_has(&["created the repository"]);
     let described = moto.ask("DescribeRepositories", &json!({"repositoryNames": ["team/set"]}));
     let repository = &described["repositories"][0];
     assert_eq!(repository["imageTagMutability"], "IMMUTABLE_WITH_EXCLUSION", "{repository}");
@@ -137,5 +138,5 @@ fn moto_agrees_on_how_a_repository_is_set_up() {
     assert_eq!(text(moto.ask("GetRepositoryPolicy", &name), "policyText"), policy);
     // What is there already is read as it was written.
     let again = [archive.as_str(), "team/set:1", "--create-repository", "--scan-on-push"];
-    drop(moto.push(&bench, &registry, &again).exits(0).says(&["exists: what was said of a new one changes nothing"]));
+    moto.push(&env, &registry, &again).succeeds().stderr_has(&["exists: what was said of a new one changes nothing"]);
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use ecr_push::sandbox::{BlobMounting, Fault, LogEntry, Rules, Trouble};
 use serde_json::{Value, json};
 
-use super::bench::{Bench, Run, Running, finish, report, testdata, wait_until};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::Source;
+use super::docker_registry::DockerRegistry;
 use super::ecr::{Ecr, HOST};
 use super::faults::interrupt;
-use super::proxy::{Proxy, Way};
-use super::pushed::Pushed;
-use super::registry::Registry;
-use super::source::Source;
+use super::harness::{Run, Running, TestEnv, finish, report, testdata, wait_until};
+use super::stored_image::StoredImage;
+use super::tcp_proxy::{TcpProxy, Way};
 
 const PLAIN: &str = "docker-20.10-save.tar";
 const PACKED: &str = "crane-oci-layout";
@@ -21,7 +21,7 @@ const PACKED: &str = "crane-oci-layout";
 fn with_base(mounting: BlobMounting, archive: &str) -> Ecr {
     let rules = Rules { blob_mounting: mounting, ..Rules::default() };
     let ecr = Ecr::with(&["team/base", "team/app", "team/other"], rules);
-    drop(ecr.run(&[archive, "team/base:1"]).exits(0));
+    ecr.run(&[archive, "team/base:1"]).succeeds();
     ecr
 }
 
@@ -36,16 +36,16 @@ impl Seen {
     /// Pushes, as if from another machine: with a cache that knows nothing.
     #[track_caller]
     fn of(ecr: &Ecr, arguments: &[&str]) -> Self {
-        let cache = ecr.bench.scratch("no-cache.jsonl");
+        let cache = ecr.env.scratch("no-cache.jsonl");
         drop(std::fs::remove_file(&cache));
         Self::with_cache(ecr, &[arguments, &["--cache", &cache]].concat())
     }
 
     #[track_caller]
     fn with_cache(ecr: &Ecr, arguments: &[&str]) -> Self {
-        let written = ecr.bench.scratch("report.json");
+        let written = ecr.env.scratch("report.json");
         let before = ecr.log().len();
-        let run = ecr.run(&[arguments, &["--report", &written]].concat()).exits(0);
+        let run = ecr.run(&[arguments, &["--report", &written]].concat()).succeeds();
         Self { run, log: ecr.log().split_off(before), report: report(&written) }
     }
 
@@ -92,24 +92,25 @@ fn layers_with_stated_digests_are_linked_from_a_repository_that_has_them() {
         let layers = seen.report["targets"][0]["layers"].as_array().unwrap();
         assert!(layers.iter().all(|layer| layer["bytes_sent"] == 0 && layer["size"].as_u64() > Some(0)));
         assert_eq!(seen.report["targets"][0]["bytes_sent"], 0);
-        Pushed::of_sandbox(&ecr, target, "1").is(&Source::read(&archive, 0));
-        drop(seen.run.says(&[
+        StoredImage::of_sandbox(&ecr, target, "1").is(&Source::read(&archive, 0));
+        seen.run.stderr_has(&[
             "  mount: from team/base: ",
             "  mounted\n",
             "0 of 3 layers uploaded, 0 B sent; ",
             "3 mounted, 0 reused",
-        ]));
+        ]);
     }
 }
 
 #[test]
 fn no_config_tells_more_of_packed_layers_than_the_manifest() {
     let ecr = Ecr::with(&["team/base", "team/app"], Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() });
-    let [base, app] = ["base", "app"].map(|name| ecr.bench.scratch(name));
-    let layers = [build::noise(1, 300_000), build::noise(2, 200_000), build::noise(3, 900)];
-    build::oci_layout(&base, &layers);
-    build::oci_layout(&app, &layers[..2]);
-    drop(ecr.run(&[&base, "team/base:1"]).exits(0));
+    let [base, app] = ["base", "app"].map(|name| ecr.env.scratch(name));
+    let layers =
+        [archive_builder::noise(1, 300_000), archive_builder::noise(2, 200_000), archive_builder::noise(3, 900)];
+    archive_builder::oci_layout(&base, &layers);
+    archive_builder::oci_layout(&app, &layers[..2]);
+    ecr.run(&[&base, "team/base:1"]).succeeds();
     let seen = Seen::of(&ecr, &[&app, "team/app:1", "--mount-from", "team/base:1"]);
     assert_eq!((seen.mounts(), seen.count("ecr:GetDownloadUrlForLayer")), (vec![201; 2], 0));
 }
@@ -123,18 +124,18 @@ fn a_plain_layer_is_linked_as_what_it_became_in_an_image_that_is_named() {
     assert_eq!((seen.mounts(), seen.sent()), (vec![201; 3], config_bytes(&ecr, "team/app")));
     assert_eq!(ecr.image("team/app", "1").unwrap().0, ecr.image("team/base", "1").unwrap().0);
     // Where only some of the layers are there, its config is read, and the others are sent.
-    let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.bench.scratch(name));
-    let layer = |seed, len| build::tar_of("file", &build::noise(seed, len));
-    build::docker_save(&before, &[layer(1, 300_000), layer(2, 200_000)]);
-    build::docker_save(&after, &[layer(1, 300_000), layer(3, 100_000)]);
-    drop(ecr.run(&[&before, "team/base:2"]).exits(0));
+    let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.env.scratch(name));
+    let layer = |seed, len| archive_builder::tar_of("file", &archive_builder::noise(seed, len));
+    archive_builder::docker_save(&before, &[layer(1, 300_000), layer(2, 200_000)]);
+    archive_builder::docker_save(&after, &[layer(1, 300_000), layer(3, 100_000)]);
+    ecr.run(&[&before, "team/base:2"]).succeeds();
     let seen = Seen::of(&ecr, &[&after, "team/app:2", "--mount-from", "team/base:2"]);
     assert_eq!(
         seen.layers(0),
         ["mount: from team/base: an image in the repository has it", "upload: new, packed with gzip"]
     );
-    Pushed::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&after, 0));
-    drop(seen.run.says(&["1 of 2 layers uploaded", "1 mounted, 0 reused"]));
+    StoredImage::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&after, 0));
+    seen.run.stderr_has(&["1 of 2 layers uploaded", "1 mounted, 0 reused"]);
 }
 
 #[test]
@@ -147,14 +148,14 @@ fn a_plain_layer_that_the_own_cache_knows_is_linked_from_a_whole_repository() {
     assert_eq!(seen.mounts(), [201; 3], "what team/other lacks is not tried there");
     let seen = Seen::of(&ecr, &[&archive, "team/other:1", "--mount-from", "team/base"]);
     assert_eq!((seen.mounts().len(), seen.layers(0)), (0, vec!["upload: new, packed with gzip".into(); 3]));
-    drop(seen.run.says(&[&format!("layers of {HOST}/team/base are not mounted: none is known there; team/base:TAG")]));
+    seen.run.stderr_has(&[&format!("layers of {HOST}/team/base are not mounted: none is known there; team/base:TAG")]);
 }
 
 #[test]
 fn what_the_target_has_is_reused_and_nobody_else_is_asked() {
     let archive = testdata(PACKED);
     let ecr = with_base(BlobMounting::Enabled, &archive);
-    drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
+    ecr.run(&[&archive, "team/app:1"]).succeeds();
     let seen = Seen::of(&ecr, &[&archive, "team/app:2", "--mount-from", "team/base", "--mount-from", "team/base:1"]);
     assert!(seen.layers(0).iter().all(|layer| layer.starts_with("reuse: ")));
     assert!(seen.log.iter().all(|entry| !entry.path.contains("team/base")));
@@ -170,10 +171,10 @@ fn where_nothing_is_mounted_the_answer_is_the_upload_session() {
         assert_eq!(seen.count("ecr:InitiateLayerUpload"), 4, "one a layer, and one for the config");
         assert_eq!(seen.count("v2:CancelUpload"), 0);
         assert!(seen.layers(0).iter().all(|layer| layer.starts_with("upload: ")), "{:?}", seen.layers(0));
-        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+        StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
         let note = format!("note: layers of {HOST}/team/base are not mounted: ECR wants them sent");
-        assert_eq!(seen.run.whole().matches(&note).count(), 1, "said once");
-        drop(seen.run.says(&["3 of 3 layers uploaded", "BLOB_MOUNTING"]).never_says(&["reused"]));
+        assert_eq!(seen.run.unwrapped().matches(&note).count(), 1, "said once");
+        seen.run.stderr_has(&["3 of 3 layers uploaded", "BLOB_MOUNTING"]).output_has_none(&["reused"]);
     }
 }
 
@@ -188,9 +189,8 @@ fn ctrl_c_closes_the_session_that_a_mount_has_opened() {
     let running = Running::start(ecr.command(&[&archive, "team/app:1", "--mount-from", "team/base"]));
     wait_until("all four have been asked for", || ecr.count("ecr:InitiateLayerUpload") == before + 4);
     interrupt(running.id());
-    let run = running.end().exits(130);
+    running.end().fails_with(130);
     assert_eq!(ecr.open_uploads(), 0, "{}", ecr.story());
-    drop(run);
 }
 
 #[test]
@@ -208,9 +208,9 @@ fn a_registry_that_refuses_to_mount_gets_the_layers() {
         let seen = Seen::of(&ecr, &[&archive, "team/app:1", "--mount-from", "team/base", "--retries", "0"]);
         assert!(seen.layers(0).iter().all(|layer| layer.starts_with("upload: ")), "{status}");
         assert!(seen.mounts().iter().all(|answer| *answer == status));
-        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+        StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
         let note = format!("layers of {HOST}/team/base are not mounted: HTTP {status} {code}: This registry mounts");
-        assert_eq!(seen.run.whole().matches(&note).count(), 1, "said once");
+        assert_eq!(seen.run.unwrapped().matches(&note).count(), 1, "said once");
     }
 }
 
@@ -236,7 +236,7 @@ fn a_source_that_cannot_be_looked_at_costs_a_note() {
         let seen = Seen::of(&ecr, &[&archive, "team/app:1", "--mount-from", source]);
         assert_eq!(seen.mounts(), [0; 0], "{source}");
         let note = format!("layers of {HOST}/{source} are not mounted: ");
-        drop(seen.run.says(&[&note, why, "3 of 3 layers uploaded"]));
+        seen.run.stderr_has(&[&note, why, "3 of 3 layers uploaded"]);
     }
 }
 
@@ -248,15 +248,16 @@ fn a_dry_run_tells_what_would_be_mounted_and_asks_for_nothing() {
     assert_eq!(seen.layers(0), ["mount: from team/base: the archive's manifest lists this digest"; 3]);
     assert_eq!(seen.count("ecr:InitiateLayerUpload"), 0);
     let line = "  mount: from team/base: the archive's manifest lists this digest";
-    let run = seen.run.says(&[line, "0 of 3 layers would be uploaded, 0 B of the archive.", "3 mounted, 0 reused"]);
-    drop(run.prints(""));
+    let run =
+        seen.run.stderr_has(&[line, "0 of 3 layers would be uploaded, 0 B of the archive.", "3 mounted, 0 reused"]);
+    run.stdout_is("");
 }
 
 #[test]
 fn who_wants_no_reuse_gets_no_mount() {
     let ecr = Ecr::with(&["team/base", "team/app"], Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() });
-    let layout = annotated(&ecr.bench, &format!("containerd.io/distribution.source.{HOST}"), "team/base");
-    drop(ecr.run(&[&layout, "team/base:1"]).exits(0));
+    let layout = annotated(&ecr.env, &format!("containerd.io/distribution.source.{HOST}"), "team/base");
+    ecr.run(&[&layout, "team/base:1"]).succeeds();
     let seen = Seen::of(&ecr, &[&layout, "team/app:1", "--mount-from", "team/base", "--reuse", "off"]);
     assert_eq!((seen.mounts(), seen.log.iter().any(|entry| entry.path.contains("team/base"))), (vec![], false));
     let seen = Seen::of(&ecr, &[&layout, "team/app:2", "--mount-from", "team/base", "--reuse", "cache"]);
@@ -273,13 +274,13 @@ fn every_target_mounts_for_itself() {
     assert_eq!((seen.layers(0), seen.layers(2)), (mounted.clone(), mounted));
     assert!(seen.layers(1).iter().all(|layer| layer.starts_with("upload: ")), "a repository is nothing beside itself");
     for (target, tag) in [("team/app", "1"), ("team/base", "2"), ("team/other", "1")] {
-        Pushed::of_sandbox(&ecr, target, tag).is(&Source::read(&archive, 0));
+        StoredImage::of_sandbox(&ecr, target, tag).is(&Source::read(&archive, 0));
     }
 }
 
 #[test]
 fn one_registry_mounts_and_another_is_sent_the_same_layers() {
-    let Some(registry) = Registry::start() else { return };
+    let Some(registry) = DockerRegistry::start() else { return };
     let archive = testdata(PLAIN);
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let there = registry.target("team/app:1");
@@ -302,14 +303,14 @@ fn a_mounted_layer_that_is_lost_is_sent_and_not_mounted_again() {
     assert_eq!(seen.mounts(), [201; 3]);
     assert_eq!(seen.count("ecr:InitiateLayerUpload"), 5, "and the config, and the layer that was lost");
     assert_eq!(seen.layers(0).iter().filter(|layer| layer.starts_with("upload: ")).count(), 1);
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    drop(seen.run.says(&["lost a layer meanwhile"]));
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    seen.run.stderr_has(&["lost a layer meanwhile"]);
 }
 
 /// An OCI layout whose image has an annotation where index.json names it.
-fn annotated(bench: &Bench, key: &str, value: &str) -> String {
-    let layout = bench.scratch("layout");
-    build::oci_layout(&layout, &[build::noise(1, 400_000), build::noise(2, 900)]);
+fn annotated(env: &TestEnv, key: &str, value: &str) -> String {
+    let layout = env.scratch("layout");
+    archive_builder::oci_layout(&layout, &[archive_builder::noise(1, 400_000), archive_builder::noise(2, 900)]);
     let path = format!("{layout}/index.json");
     let mut index: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     index["manifests"][0]["annotations"] = json!({ key: value });
@@ -331,8 +332,8 @@ fn layers_are_linked_from_where_the_archive_says_that_they_came_from() {
     ] {
         let rules = Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() };
         let ecr = Ecr::with(&["team/base", "team/app"], rules);
-        let layout = annotated(&ecr.bench, &key, value);
-        drop(ecr.run(&[&layout, "team/base:1", "--reuse", "off"]).exits(0));
+        let layout = annotated(&ecr.env, &key, value);
+        ecr.run(&[&layout, "team/base:1", "--reuse", "off"]).succeeds();
         let seen = Seen::of(&ecr, &[&layout, "team/app:1"]);
         assert_eq!(seen.mounts(), answers, "{key}: {value}");
         assert_eq!(seen.count("ecr:InitiateLayerUpload"), 3, "none is wasted");
@@ -340,23 +341,23 @@ fn layers_are_linked_from_where_the_archive_says_that_they_came_from() {
         let mounted = if answers == [201; 2] { 2 } else { 0 };
         let said = "mount: from team/base: the archive says that it came from there";
         assert_eq!(seen.layers(0).iter().filter(|layer| *layer == said).count(), mounted);
-        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
+        StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
     }
 }
 
 #[test]
 fn the_reference_registry_links_what_it_has() {
-    let Some(registry) = Registry::start() else { return };
+    let Some(registry) = DockerRegistry::start() else { return };
     for (n, (archive, source)) in [(PLAIN, "team/base0:1"), (PACKED, "team/base1")].into_iter().enumerate() {
-        let (bench, archive) = (Bench::new(), testdata(archive));
+        let (env, archive) = (TestEnv::new(), testdata(archive));
         let [base, app] = ["base", "app"].map(|name| format!("team/{name}{n}"));
-        let _base = bench.run(&[&archive, &registry.target(&format!("{base}:1"))]).exits(0);
-        let line = Proxy::to(registry.target("").trim_end_matches('/'), Way::Good);
-        let written = bench.scratch("report.json");
-        let cache = bench.scratch("none.jsonl");
+        let _base = env.run(&[&archive, &registry.target(&format!("{base}:1"))]).succeeds();
+        let line = TcpProxy::to(registry.target("").trim_end_matches('/'), Way::Good);
+        let written = env.scratch("report.json");
+        let cache = env.scratch("none.jsonl");
         let target = line.target(&format!("{app}:1"));
-        let run = bench.run(&[&archive, &target, "--mount-from", source, "--cache", &cache, "--report", &written]);
-        let run = run.exits(0).says(&["0 of 3 layers uploaded, 0 B sent; ", "3 mounted, 0 reused"]);
+        let run = env.run(&[&archive, &target, "--mount-from", source, "--cache", &cache, "--report", &written]);
+        run.succeeds().stderr_has(&["0 of 3 layers uploaded, 0 B sent; ", "3 mounted, 0 reused"]);
         let seen = report(&written);
         let layers = seen["targets"][0]["layers"].as_array().unwrap();
         assert!(layers.iter().all(|layer| layer["action"] == "mount" && layer["bytes_sent"] == 0), "{layers:?}");
@@ -364,22 +365,21 @@ fn the_reference_registry_links_what_it_has() {
         assert!(line.carried() < 16 << 10, "{} bytes went to the registry", line.carried());
         registry.read_back(&app, "1").is(&Source::read(&archive, 0));
         assert_eq!(registry.open_uploads(&app), 0);
-        drop(run);
     }
 }
 
 #[test]
 fn the_reference_registry_opens_a_session_for_what_it_has_not() {
-    let Some(registry) = Registry::start() else { return };
-    let bench = Bench::new();
+    let Some(registry) = DockerRegistry::start() else { return };
+    let env = TestEnv::new();
     // containerd leaves the port out.
-    let layout = annotated(&bench, "containerd.io/distribution.source.127.0.0.1", "team/base");
+    let layout = annotated(&env, "containerd.io/distribution.source.127.0.0.1", "team/base");
     let [base, app, other] = ["base", "app", "other"].map(|name| format!("team/{name}"));
-    let push = |name: &str| bench.command(&[&layout, &registry.target(&format!("{name}:1"))]);
-    let run = finish(push(&app), String::new).exits(0);
-    drop(run.says(&["team/base are not mounted: the registry wants them sent", "2 of 2 layers uploaded"]));
-    drop(finish(push(&base), String::new).exits(0).says(&["2 of 2 layers uploaded"]));
-    drop(finish(push(&other), String::new).exits(0).says(&["0 of 2 layers uploaded, 0 B sent; ", "2 mounted"]));
+    let push = |name: &str| env.command(&[&layout, &registry.target(&format!("{name}:1"))]);
+    let run = finish(push(&app), String::new).succeeds();
+    run.stderr_has(&["team/base are not mounted: the registry wants them sent", "2 of 2 layers uploaded"]);
+    finish(push(&base), String::new).succeeds().stderr_has(&["2 of 2 layers uploaded"]);
+    finish(push(&other), String::new).succeeds().stderr_has(&["0 of 2 layers uploaded, 0 B sent; ", "2 mounted"]);
     for name in [app, other] {
         registry.read_back(&name, "1").is(&Source::read(&layout, 0));
         assert_eq!(registry.open_uploads(&name), 0);

@@ -5,9 +5,9 @@ use std::fs;
 use ecr_push::sandbox::Rules;
 use serde_json::{Value, json};
 
-use super::bench::{Bench, finish, report, testdata};
 use super::ecr::{Ecr, HOST};
-use super::layouts::Layout;
+use super::harness::{TestEnv, finish, report, testdata};
+use super::layout_builder::Layout;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 
@@ -23,9 +23,9 @@ fn read(path: &str) -> Option<String> {
 #[test]
 fn json_on_stdout_is_the_report_and_nothing_else() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    let written = ecr.bench.scratch("report.json");
+    let written = ecr.env.scratch("report.json");
     let options = ["team/app:1", "--output", "json", "--report", &written, "--display-name", "Ship  it"];
-    let run = ecr.run(&[&[archive.as_str()], &options[..]].concat()).exits(0).says(&["3 of 3 layers uploaded"]);
+    let run = ecr.run(&[&[archive.as_str()], &options[..]].concat()).succeeds().stderr_has(&["3 of 3 layers uploaded"]);
     let seen = run.report();
     assert_eq!(seen, report(&written), "both are one");
     assert_eq!((&seen["display_name"], &seen["error"]), (&json!("Ship it"), &Value::Null));
@@ -33,14 +33,14 @@ fn json_on_stdout_is_the_report_and_nothing_else() {
     assert_eq!(seen["targets"][0]["references"], json!([format!("{HOST}/team/app:1@{digest}")]));
     let mut command = ecr.command(&[&archive, "team/app:1", "--dry-run"]);
     command.env("ECR_PUSH_OUTPUT", "json");
-    let run = ecr.finish(command).exits(0);
+    let run = ecr.finish(command).succeeds();
     assert_eq!((&run.report()["dry_run"], &run.report()["totals"]["layers"]["reuse"]), (&json!(true), &json!(3)));
 }
 
 #[test]
 fn json_on_stdout_tells_of_a_failure_too() {
     let (ecr, archive) = (denying(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "team/app:1", "--output", "json"]).exits(3).says(&["\nerror: cannot "]);
+    let run = ecr.run(&[&archive, "team/app:1", "--output", "json"]).fails_with(3).stderr_has(&["\nerror: cannot "]);
     let seen = run.report();
     assert_eq!((&seen["exit_code"], &seen["error"]), (&json!(3), &seen["targets"][0]["error"]));
     assert_eq!(seen["error"]["kind"], "permission");
@@ -49,8 +49,8 @@ fn json_on_stdout_tells_of_a_failure_too() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_reported_as_well() {
-    let bench = Bench::new();
-    let (written, archive) = (bench.scratch("report.json"), testdata(ARCHIVE));
+    let env = TestEnv::new();
+    let (written, archive) = (env.scratch("report.json"), testdata(ARCHIVE));
     for (options, says) in [
         (&["--colour", "red"][..], "--colour"),
         (&["--concurrency", "0"], "--concurrency must be at least 1"),
@@ -60,49 +60,48 @@ fn a_command_line_that_makes_no_sense_is_reported_as_well() {
         (&["--tag", "$(Build.BuildId)"], "Build.BuildId"),
     ] {
         let arguments = [&[archive.as_str(), "team/app:1", "--output=json", "--report", &written], options].concat();
-        let run = bench.run(&arguments).exits(2).says(&["error: ", says]);
+        let run = env.run(&arguments).fails_with(2).stderr_has(&["error: ", says]);
         let seen = run.report();
         assert!(seen["error"]["message"].as_str().unwrap().contains(says), "{seen}");
         assert_eq!((&seen["exit_code"], &seen["targets"], &seen["archive"]), (&json!(2), &json!([]), &Value::Null));
         assert_eq!(report(&written)["error"], seen["error"]);
         fs::remove_file(&written).unwrap();
-        drop(run);
     }
-    let mut command = bench.command(&["--colour", "red"]);
+    let mut command = env.command(&["--colour", "red"]);
     command.env("ECR_PUSH_OUTPUT", "json").env("ECR_PUSH_DISPLAY_NAME", "Ship it");
-    assert_eq!(finish(command, String::new).exits(2).report()["display_name"], "Ship it");
+    assert_eq!(finish(command, String::new).fails_with(2).report()["display_name"], "Ship it");
     // That of an archive is none of a push.
-    drop(bench.run(&["inspect", "--output", "json"]).exits(2).prints(""));
+    env.run(&["inspect", "--output", "json"]).fails_with(2).stdout_is("");
 }
 
 #[test]
 fn a_report_of_nonsense_overwrites_nothing_that_was_named_for_something_else() {
-    let bench = Bench::new();
-    let archive = bench.scratch("image.tar");
+    let env = TestEnv::new();
+    let archive = env.scratch("image.tar");
     fs::copy(testdata(ARCHIVE), &archive).unwrap();
-    let here = format!("{}/../scratch/image.tar", bench.home().display());
+    let here = format!("{}/../scratch/image.tar", env.home().display());
     for report in [&archive, &here] {
-        drop(bench.run(&[&archive, "team/app:1", "--report", report, "--colour", "red"]).exits(2));
+        env.run(&[&archive, "team/app:1", "--report", report, "--colour", "red"]).fails_with(2);
     }
-    let mut command = bench.command(&["team/app:1", "--report", &archive]);
+    let mut command = env.command(&["team/app:1", "--report", &archive]);
     command.env("ECR_PUSH_OUTPUT_FILE", &archive);
-    drop(finish(command, String::new).exits(2));
+    finish(command, String::new).fails_with(2);
     assert!(fs::read(&archive).unwrap() == fs::read(testdata(ARCHIVE)).unwrap(), "the archive is what it was");
 }
 
 #[test]
 fn the_digest_file_has_the_digest_of_a_push_that_went_well() {
     let (ecr, archive) = (Ecr::with(&["team/app", "team/other"], Rules::default()), testdata(ARCHIVE));
-    let (digest, metadata) = (ecr.bench.scratch("digest"), ecr.bench.scratch("metadata.json"));
+    let (digest, metadata) = (ecr.env.scratch("digest"), ecr.env.scratch("metadata.json"));
     let files = ["--digest-file", &digest, "--metadata-file", &metadata];
-    let run = ecr.run(&[&[archive.as_str(), "team/app:1", "team/other:2", "--tag", "b"], &files[..]].concat()).exits(0);
+    let run =
+        ecr.run(&[&[archive.as_str(), "team/app:1", "team/other:2", "--tag", "b"], &files[..]].concat()).succeeds();
     assert_eq!(read(&digest).unwrap(), run.digests()[0], "no line end, as others write it");
-    drop(run);
     // One target that fails is a push that failed, a plan is none, and neither leaves what was there before.
     for (options, code) in [(&["team/app:1", "team/missing:2"][..], 1), (&["team/app:1", "--dry-run"], 0)] {
         fs::write(&digest, "sha256:0000").unwrap();
         fs::write(&metadata, "{}").unwrap();
-        drop(ecr.run(&[&[archive.as_str()], options, &files[..]].concat()).exits(code));
+        ecr.run(&[&[archive.as_str()], options, &files[..]].concat()).exits_with(code);
         assert_eq!((read(&digest), read(&metadata)), (None, None), "{options:?}");
     }
 }
@@ -110,9 +109,9 @@ fn the_digest_file_has_the_digest_of_a_push_that_went_well() {
 #[test]
 fn the_metadata_are_those_of_buildx() {
     let (ecr, archive) = (Ecr::with(&["team/app", "team/other"], Rules::default()), testdata(ARCHIVE));
-    let written = ecr.bench.scratch("metadata.json");
+    let written = ecr.env.scratch("metadata.json");
     let push = |arguments: &[&str]| {
-        let run = ecr.run(&[arguments, &["--metadata-file", &written]].concat()).exits(0);
+        let run = ecr.run(&[arguments, &["--metadata-file", &written]].concat()).succeeds();
         let seen: Value = serde_json::from_str(&read(&written).unwrap()).unwrap();
         (run.digests()[0].clone(), seen)
     };
@@ -142,9 +141,9 @@ fn the_metadata_are_those_of_buildx() {
     });
     assert_eq!(seen, expected);
     // A variant is one.
-    let layout = Layout::new(&ecr.bench, "arm");
+    let layout = Layout::new(&ecr.env, "arm");
     layout.finish(&[layout.image("linux/arm/v6")]);
-    let (_, seen) = push(&[&ecr.bench.scratch("arm"), "team/app:3"]);
+    let (_, seen) = push(&[&ecr.env.scratch("arm"), "team/app:3"]);
     let platform = json!({"architecture": "arm", "os": "linux", "variant": "v6"});
     assert_eq!(seen["containerimage.descriptor"]["platform"], platform);
     // A tag that was left alone points at something of which no more is known.
@@ -156,10 +155,10 @@ fn the_metadata_are_those_of_buildx() {
 #[test]
 fn a_push_that_fails_leaves_neither() {
     let (ecr, archive) = (denying(), testdata(ARCHIVE));
-    let (digest, metadata) = (ecr.bench.scratch("digest"), ecr.bench.scratch("metadata.json"));
+    let (digest, metadata) = (ecr.env.scratch("digest"), ecr.env.scratch("metadata.json"));
     fs::write(&digest, "sha256:0000").unwrap();
     let files = ["--digest-file", &digest, "--metadata-file", &metadata];
-    drop(ecr.run(&[&[archive.as_str(), "team/app:1"], &files[..]].concat()).exits(3));
+    ecr.run(&[&[archive.as_str(), "team/app:1"], &files[..]].concat()).fails_with(3);
     assert_eq!((read(&digest), read(&metadata)), (None, None));
 }
 
@@ -167,22 +166,20 @@ fn a_push_that_fails_leaves_neither() {
 fn a_file_that_cannot_be_written_is_found_out_before_the_push_or_told_after_it() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     for (option, what) in [("--digest-file", "digest"), ("--metadata-file", "metadata")] {
-        let run = ecr.run(&[&archive, "team/app:1", option, "no/such/folder/file"]).exits(2).prints("");
-        drop(run.says(&[&format!("cannot write the {what} no/such/folder/file"), "hint: "]));
+        let run = ecr.run(&[&archive, "team/app:1", option, "no/such/folder/file"]).fails_with(2).stdout_is("");
+        run.stderr_has(&[&format!("cannot write the {what} no/such/folder/file"), "hint: "]);
         assert!(ecr.log().is_empty(), "nobody is asked");
     }
     if cfg!(target_os = "linux") {
-        let written = ecr.bench.scratch("report.json");
+        let written = ecr.env.scratch("report.json");
         let options = ["--digest-file", "/dev/full", "--report", &written, "--output", "json"];
-        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).exits(1);
-        let run = run.says(&["error: cannot write the digest /dev/full", "because: No space left", "was pushed"]);
+        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).fails_with(1);
+        let run = run.stderr_has(&["error: cannot write the digest /dev/full", "because: No space left", "was pushed"]);
         let seen = report(&written);
         assert_eq!((&seen["exit_code"], &seen["error"]["kind"]), (&json!(1), &json!("input")));
         assert_eq!((&seen["targets"][0]["error"], &run.report()), (&Value::Null, &seen));
-        drop(run);
-        let run = ecr.run(&[&archive, "team/app:1", "--output", "json", "--report", "/dev/full"]).exits(1);
+        let run = ecr.run(&[&archive, "team/app:1", "--output", "json", "--report", "/dev/full"]).fails_with(1);
         assert!(run.report()["error"]["message"].as_str().unwrap().contains("the report /dev/full"));
-        drop(run);
     }
 }
 
@@ -192,37 +189,37 @@ fn each_file_is_one_of_its_own() {
     let options = ["--report", "--digest-file", "--metadata-file", "--output-file"];
     let variable = ["--output-variable", "IMAGE"];
     for option in options {
-        let run = ecr.run(&[&["own.tar", "team/app:1", option, "own.tar"], &variable[..]].concat()).exits(2);
-        drop(run.says(&[&format!("{option} names the archive, which it would overwrite")]));
-        let run = ecr.run(&[&[archive.as_str(), "team/app:1", option, "-"], &variable[..]].concat()).exits(2);
-        drop(run.says(&[&format!("{option} takes a file, and - is none"), "hint: "]));
+        let run = ecr.run(&[&["own.tar", "team/app:1", option, "own.tar"], &variable[..]].concat()).fails_with(2);
+        run.stderr_has(&[&format!("{option} names the archive, which it would overwrite")]);
+        let run = ecr.run(&[&[archive.as_str(), "team/app:1", option, "-"], &variable[..]].concat()).fails_with(2);
+        run.stderr_has(&[&format!("{option} takes a file, and - is none"), "hint: "]);
         for other in options.iter().filter(|other| **other != option) {
             let files = [option, "same", other, "same"];
-            let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &files[..], &variable[..]].concat()).exits(2);
-            drop(run.says(&["name the same file", option, other]));
+            let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &files[..], &variable[..]].concat()).fails_with(2);
+            run.stderr_has(&["name the same file", option, other]);
         }
     }
-    assert!(ecr.log().is_empty() && ecr.bench.written().is_empty(), "{:?}", ecr.bench.written());
+    assert!(ecr.log().is_empty() && ecr.env.written().is_empty(), "{:?}", ecr.env.written());
 }
 
 #[cfg(unix)]
 #[test]
 fn a_file_is_the_same_by_whatever_name() {
     let ecr = Ecr::new();
-    let (archive, link, summary) = (ecr.bench.scratch("a.tar"), ecr.bench.scratch("link"), ecr.bench.scratch("s.md"));
+    let (archive, link, summary) = (ecr.env.scratch("a.tar"), ecr.env.scratch("link"), ecr.env.scratch("s.md"));
     fs::copy(testdata(ARCHIVE), &archive).unwrap();
     std::os::unix::fs::symlink(&archive, &link).unwrap();
     for option in ["--report", "--digest-file", "--metadata-file"] {
-        let run = ecr.run(&[&archive, "team/app:1", option, &link]).exits(2);
-        drop(run.says(&["is the same file as", "hint: "]));
+        let run = ecr.run(&[&archive, "team/app:1", option, &link]).fails_with(2);
+        run.stderr_has(&["is the same file as", "hint: "]);
         let mut command = ecr.command(&[&archive, "team/app:1", option, &summary]);
         fs::write(&summary, "before").unwrap();
         command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &summary);
-        drop(ecr.finish(command).exits(2).says(&["is the same file as"]));
+        ecr.finish(command).fails_with(2).stderr_has(&["is the same file as"]);
         assert!(read(&summary).unwrap().starts_with("before"));
     }
-    let run = ecr.run(&[&archive, "team/app:1", "--report", "x", "--digest-file", "./x"]).exits(2);
-    drop(run.says(&["is the same file as"]));
+    let run = ecr.run(&[&archive, "team/app:1", "--report", "x", "--digest-file", "./x"]).fails_with(2);
+    run.stderr_has(&["is the same file as"]);
     assert!(fs::read(&archive).unwrap() == fs::read(testdata(ARCHIVE)).unwrap(), "the archive is what it was");
     assert!(ecr.log().is_empty());
 }
@@ -236,10 +233,9 @@ fn stdout_is_json_or_teamcity_s() {
         command.env("TEAMCITY_VERSION", "2025");
         command
     };
-    let run = ecr.finish(command(&[])).exits(2).says(&["both want stdout", "--output-file"]);
+    let run = ecr.finish(command(&[])).fails_with(2).stderr_has(&["both want stdout", "--output-file"]);
     assert!(ecr.log().is_empty() && run.report()["exit_code"] == 2);
-    drop(run);
-    let file = ecr.bench.scratch("variables");
-    let run = ecr.finish(command(&["--output-file", &file])).exits(0);
+    let file = ecr.env.scratch("variables");
+    let run = ecr.finish(command(&["--output-file", &file])).succeeds();
     assert!(run.report()["targets"][0]["digest"].is_string() && read(&file).unwrap().starts_with("IMAGE="));
 }

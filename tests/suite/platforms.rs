@@ -3,11 +3,11 @@
 use ecr_push::sandbox::{BlobMounting, Rules};
 use serde_json::{Value, json};
 
-use super::bench::report;
-use super::build;
+use super::archive_builder;
+use super::archive_contents::sha256;
 use super::ecr::{Ecr, put_manifest};
-use super::layouts::Layout;
-use super::source::sha256;
+use super::harness::report;
+use super::layout_builder::Layout;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -34,15 +34,15 @@ fn platform(architecture: &str, variant: &str) -> Value {
 
 /// A docker save of one layer, for a platform.
 fn save(ecr: &Ecr, platform: &Value) -> String {
-    let path = ecr.bench.scratch("image.tar");
-    let layer = build::tar_of("file", &build::noise(1, 40_000));
+    let path = ecr.env.scratch("image.tar");
+    let layer = archive_builder::tar_of("file", &archive_builder::noise(1, 40_000));
     let mut config = platform.clone();
     config["rootfs"] = json!({"type": "layers", "diff_ids": [sha256(&layer)]});
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
-    build::add(&mut tar, "layer.tar", &layer);
-    build::add(&mut tar, "config.json", config.to_string().as_bytes());
+    archive_builder::add(&mut tar, "layer.tar", &layer);
+    archive_builder::add(&mut tar, "config.json", config.to_string().as_bytes());
     let list = json!([{"Config": "config.json", "RepoTags": ["made/up:1"], "Layers": ["layer.tar"]}]);
-    build::add(&mut tar, "manifest.json", list.to_string().as_bytes());
+    archive_builder::add(&mut tar, "manifest.json", list.to_string().as_bytes());
     tar.finish().unwrap();
     path
 }
@@ -58,9 +58,9 @@ fn put_index(ecr: &Ecr, repository: &str, platform: &Value) {
 
 /// Pushes from a machine without a cache, and returns what happened to the layer.
 fn action(ecr: &Ecr, arguments: &[&str]) -> String {
-    let (written, cache) = (ecr.bench.scratch("report.json"), ecr.bench.scratch("no-cache.jsonl"));
+    let (written, cache) = (ecr.env.scratch("report.json"), ecr.env.scratch("no-cache.jsonl"));
     drop(std::fs::remove_file(&cache));
-    drop(ecr.run(&[arguments, &["--report", &written, "--cache", &cache]].concat()).exits(0));
+    ecr.run(&[arguments, &["--report", &written, "--cache", &cache]].concat()).succeeds();
     report(&written)["targets"][0]["layers"][0]["action"].as_str().unwrap().to_owned()
 }
 
@@ -71,7 +71,7 @@ fn layers_are_reused_and_mounted_by_any_spelling_of_a_platform() {
         let ecr = Ecr::with(&["team/app", "team/base", "team/empty"], rules);
         let archive = save(&ecr, &platform(architecture, stated));
         for repository in ["team/app", "team/base"] {
-            drop(ecr.run(&[&archive, &format!("{repository}:1")]).exits(0));
+            ecr.run(&[&archive, &format!("{repository}:1")]).succeeds();
             put_index(&ecr, repository, &platform(architecture, listed));
         }
         let case = format!("{architecture}: {listed:?} in the index, {stated:?} in the config");
@@ -87,7 +87,7 @@ fn layers_are_reused_and_mounted_by_any_spelling_of_a_platform() {
 fn a_platform_is_chosen_by_any_of_its_spellings() {
     for (architecture, listed, stated, is_same) in PAIRS {
         let ecr = Ecr::new();
-        let layout = Layout::new(&ecr.bench, "layout");
+        let layout = Layout::new(&ecr.env, "layout");
         let spelled = |variant: &str| {
             if variant.is_empty() { format!("linux/{architecture}") } else { format!("linux/{architecture}/{variant}") }
         };
@@ -95,9 +95,9 @@ fn a_platform_is_chosen_by_any_of_its_spellings() {
         layout.finish(&[layout.index(&[image.clone(), other])]);
         let run = ecr.run(&[&layout.path, "team/app:1", "--platform", &spelled(stated)]);
         if is_same {
-            assert_eq!(run.exits(0).digest(), image["digest"].as_str().unwrap());
+            assert_eq!(run.succeeds().digest(), image["digest"].as_str().unwrap());
         } else {
-            drop(run.exits(2).says(&[&format!("is not for {}", spelled(stated))]));
+            run.fails_with(2).stderr_has(&[&format!("is not for {}", spelled(stated))]);
         }
     }
 }

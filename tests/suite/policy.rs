@@ -3,8 +3,8 @@
 use ecr_push::sandbox::{BlobMounting, Policy, Rules};
 use serde_json::{Value, json};
 
-use super::bench::{Bench, Run, finish, testdata};
 use super::ecr::{Ecr, HOST};
+use super::harness::{Run, TestEnv, finish, testdata};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const PACKED: &str = "crane-oci-layout";
@@ -15,7 +15,7 @@ const REPOSITORY: &str = "arn:aws:ecr:us-east-1:000000000000:repository/team/app
 #[track_caller]
 fn printed(options: &[&str]) -> Value {
     let target = format!("{HOST}/team/app:1");
-    let run = Bench::new().run(&[&["policy", &target], options].concat()).exits(0);
+    let run = TestEnv::new().run(&[&["policy", &target], options].concat()).succeeds();
     assert_eq!(run.stderr, "");
     serde_json::from_str(&run.stdout).unwrap()
 }
@@ -25,14 +25,14 @@ fn printed(options: &[&str]) -> Value {
 fn push(archive: &str, policy: &Value, options: &[&str], is_there: bool) -> (Ecr, Run, Vec<String>) {
     let rules = Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() };
     let ecr = Ecr::with(if is_there { &["team/app", "team/base"] } else { &["team/base"] }, rules);
-    drop(ecr.run(&[&testdata(archive), "team/base:1"]).exits(0));
+    ecr.run(&[&testdata(archive), "team/base:1"]).succeeds();
     if is_there {
-        drop(ecr.run(&[&testdata(BEFORE), "team/app:1"]).exits(0));
+        ecr.run(&[&testdata(BEFORE), "team/app:1"]).succeeds();
     }
     let (policy, before) = (Policy::of_json(&policy.to_string()).unwrap(), ecr.log().len());
     ecr.set_rules(|rules| rules.policy = Some(policy));
     // A fresh machine: nothing is known of the layers.
-    let cache = ecr.bench.scratch("no-cache.jsonl");
+    let cache = ecr.env.scratch("no-cache.jsonl");
     let run = ecr.run(&[&[&testdata(archive), "team/app:1", "--cache", &cache], options].concat());
     let denied = ecr.log().split_off(before).into_iter().filter(|entry| matches!(entry.status, 400 | 403));
     let denied = denied.map(|entry| entry.operation).collect();
@@ -159,7 +159,7 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
         let (policy, creates) = (printed(options), options.contains(&"--create-repository"));
         for archive in [ARCHIVE, PACKED] {
             let (ecr, run, denied) = push(archive, &policy, options, !creates);
-            drop(run.exits(0).never_says(&["is not allowed", " are not reused: ", " are not mounted: HTTP", "403"]));
+            run.succeeds().output_has_none(&["is not allowed", " are not reused: ", " are not mounted: HTTP", "403"]);
             assert_eq!(denied, Vec::<String>::new(), "{options:?}");
             assert!(ecr.image("team/app", "1").is_some());
         }
@@ -180,12 +180,12 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
             match lack {
                 Fails => {
                     let (_ecr, run, _denied) = push(ARCHIVE, &policy, options, is_there);
-                    let run = run.exits(3).says(&[&format!("hint: Allow the action {action} on ")]);
-                    drop(run.says(&[&format!("{{\"Effect\":\"Allow\",\"Action\":\"{action}\",")]));
+                    let run = run.fails_with(3).stderr_has(&[&format!("hint: Allow the action {action} on ")]);
+                    run.stderr_has(&[&format!("{{\"Effect\":\"Allow\",\"Action\":\"{action}\",")]);
                 }
                 Says(archive, words) => {
                     let (ecr, run, _denied) = push(archive, &policy, options, is_there);
-                    drop(run.exits(0).says(&[words, action]));
+                    run.succeeds().stderr_has(&[words, action]);
                     assert!(ecr.image("team/app", "1").is_some());
                 }
             }
@@ -197,25 +197,26 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
 fn tags_that_have_to_be_known_take_the_right_to_look() {
     for options in [["--reuse", "off", "--if-exists", "skip"], ["--reuse", "cache", "--if-exists", "skip"]] {
         let (_ecr, run, denied) = push(ARCHIVE, &printed(&options), &options, true);
-        drop(run.exits(0));
+        run.succeeds();
         assert_eq!(denied, Vec::<String>::new(), "{options:?}");
     }
 }
 
 #[test]
 fn any_option_of_a_push_can_be_given() {
-    let run = Bench::new().run(&["policy", "team/app", "localhost:5000/app", "--username", "bob", "--password-stdin"]);
-    drop(run.exits(0));
+    let run =
+        TestEnv::new().run(&["policy", "team/app", "localhost:5000/app", "--username", "bob", "--password-stdin"]);
+    run.succeeds();
     // What ECR Public's repositories cannot have takes no right.
     let options = ["--create-repository", "--repository-tag", "a=b", "--repository-policy", "p.json"];
-    let run = Bench::new().run(&[&["policy", "public.ecr.aws/me/app"], &options[..]].concat()).exits(0);
+    let run = TestEnv::new().run(&[&["policy", "public.ecr.aws/me/app"], &options[..]].concat()).succeeds();
     assert!(run.stdout.contains("ecr-public:CreateRepository"));
-    drop(run.never_says(&["TagResource", "SetRepositoryPolicy"]));
+    run.output_has_none(&["TagResource", "SetRepositoryPolicy"]);
     // A variable of blanks is none, as it is in a push.
-    let bench = Bench::new();
-    let mut command = bench.command(&["policy", "team/app"]);
+    let env = TestEnv::new();
+    let mut command = env.command(&["policy", "team/app"]);
     command.env("AWS_REGION", " ").env("AWS_DEFAULT_REGION", "eu_west_1");
-    assert!(finish(command, String::new).exits(0).stdout.contains("arn:aws:ecr:eu-west-1:*:repository/team/app"));
+    assert!(finish(command, String::new).succeeds().stdout.contains("arn:aws:ecr:eu-west-1:*:repository/team/app"));
 }
 
 /// The policy without one action; a statement that allows nothing any more goes, too.
@@ -249,23 +250,23 @@ fn the_policy_of_the_azure_task_s_guide_is_enough_for_a_push_without_creation() 
     ]});
     for options in [&[][..], &["--reuse", "off"], &["--reuse-from", "*"], &["--tag", "2", "--compression", "zstd"]] {
         let (_ecr, run, denied) = push(ARCHIVE, &policy, options, true);
-        drop(run.exits(0).never_says(&["not authorized", "not allowed"]));
+        run.succeeds().output_has_none(&["not authorized", "not allowed"]);
         assert_eq!(denied, Vec::<String>::new(), "{options:?}");
     }
 }
 
 #[test]
 fn what_is_not_known_is_left_open_and_said() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     for (arguments, environment, arn, note) in [
         (&["team/app"][..], None, "arn:aws:ecr:*:*:repository/team/app", "account and region are not known here"),
         (&["team/app", "--region", "eu-west-1"], None, "arn:aws:ecr:eu-west-1:*:", "the account is not known here"),
         (&["team/app"], Some("us-gov-west-1"), "arn:aws-us-gov:ecr:us-gov-west-1:*:", "the account is not known here"),
         (&["123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/a"], None, "arn:aws-cn:ecr:cn-north-1:123456789012:", ""),
     ] {
-        let mut command = bench.command(&[&["policy"], arguments].concat());
+        let mut command = env.command(&[&["policy"], arguments].concat());
         command.envs(environment.map(|region| ("AWS_REGION", region)));
-        let run = finish(command, String::new).exits(0).says(&[note]);
+        let run = finish(command, String::new).succeeds().stderr_has(&[note]);
         assert!(run.stdout.contains(arn), "{}", run.stdout);
         assert_eq!(run.stderr.is_empty(), note.is_empty());
         drop(Policy::of_json(&run.stdout).unwrap());
@@ -275,7 +276,7 @@ fn what_is_not_known_is_left_open_and_said() {
 #[test]
 fn several_targets_stand_in_one_policy() {
     let targets = ["team/b", "team/a:1", "team/a:2", "public.ecr.aws/team/app", "localhost:5000/team/c"];
-    let run = Bench::new().run(&[&["policy", "--region", "us-east-1"], &targets[..]].concat()).exits(0);
+    let run = TestEnv::new().run(&[&["policy", "--region", "us-east-1"], &targets[..]].concat()).succeeds();
     let policy: Value = serde_json::from_str(&run.stdout).unwrap();
     let sids: Vec<_> = policy["Statement"].as_array().unwrap().iter().map(|it| it["Sid"].as_str().unwrap()).collect();
     assert_eq!(sids, ["LogIn", "Push", "LogInPublic", "BearPublic", "PushPublic"]);
@@ -287,7 +288,7 @@ fn several_targets_stand_in_one_policy() {
 #[test]
 fn terraform_gets_the_same_statements() {
     let target = format!("{HOST}/team/app:1");
-    let run = Bench::new().run(&["policy", &target, "--terraform", "--reuse", "off"]).exits(0);
+    let run = TestEnv::new().run(&["policy", &target, "--terraform", "--reuse", "off"]).succeeds();
     let text: String = run.stdout.split_whitespace().collect();
     let policy = printed(&["--reuse", "off"]);
     assert!(text.starts_with("data\"aws_iam_policy_document\"\"ecr_push\"{statement{sid=\"LogIn\"effect=\"Allow\""));
@@ -310,10 +311,10 @@ fn a_policy_for_nothing_or_of_options_that_make_no_sense() {
         (&["team/app", "--colour"], "there is no option --colour"),
         (&["team/$(APP)"], "$(APP), which nobody filled in"),
     ] {
-        drop(Bench::new().run(&[&["policy"], arguments].concat()).exits(2).prints("").says(&[words]));
+        TestEnv::new().run(&[&["policy"], arguments].concat()).fails_with(2).stdout_is("").stderr_has(&[words]);
     }
-    let bench = Bench::new();
-    let mut command = bench.command(&["policy", &format!("{HOST}/team/app")]);
+    let env = TestEnv::new();
+    let mut command = env.command(&["policy", &format!("{HOST}/team/app")]);
     command.env("ECR_PUSH_CREATE_REPOSITORY", "true");
-    assert!(finish(command, String::new).exits(0).stdout.contains("ecr:CreateRepository"));
+    assert!(finish(command, String::new).succeeds().stdout.contains("ecr:CreateRepository"));
 }

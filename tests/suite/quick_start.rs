@@ -5,12 +5,12 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::bench::{Bench, Run, finish, testdata, wait_until};
-use super::document::section;
+use super::archive_contents::Source;
+use super::docker_registry::{second_opinion, skopeo_copy};
 use super::ecr::HOST;
-use super::pushed::Pushed;
-use super::registry::{second_opinion, skopeo_copy};
-use super::source::Source;
+use super::harness::{Run, TestEnv, finish, testdata, wait_until};
+use super::markdown::section;
+use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-29-overlay2-save.tar";
 
@@ -31,67 +31,67 @@ fn is_a_quick_start(run: &Run) {
 
 #[test]
 fn the_quick_start_pushes_and_reads_back() {
-    let bench = Bench::new();
-    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]).exits(0);
+    let env = TestEnv::new();
+    let run = env.run(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]).succeeds();
     is_a_quick_start(&run);
-    assert_eq!(bench.written(), Vec::<String>::new(), "no file is written");
+    assert_eq!(env.written(), Vec::<String>::new(), "no file is written");
 }
 
 #[test]
 fn the_quick_start_needs_nothing_of_the_machine_s_settings() {
-    let bench = Bench::new();
-    let mut command = bench.command(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]);
+    let env = TestEnv::new();
+    let mut command = env.command(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]);
     for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env(proxy, "http://127.0.0.1:9");
     }
-    let settings = bench.scratch("aws-config");
+    let settings = env.scratch("aws-config");
     std::fs::write(&settings, "[default]\nregion = eu-north-1\nendpoint_url = http://127.0.0.1:9\n").unwrap();
-    let output = bench.scratch("github-output");
+    let output = env.scratch("github-output");
     std::fs::write(&output, "").unwrap();
     command.env("AWS_PROFILE", "nothing").env("AWS_CONFIG_FILE", settings).env_remove("AWS_EC2_METADATA_DISABLED");
     command.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").env("AWS_REGION", "ap-south-1");
     command.env("GITHUB_OUTPUT", &output).env("CI", "true");
     command.env("HOME", "/nonexistent").env("TMPDIR", "/nonexistent");
-    let run = finish(command, String::new).exits(0);
+    let run = finish(command, String::new).succeeds();
     is_a_quick_start(&run);
-    assert_eq!(bench.written(), Vec::<String>::new());
+    assert_eq!(env.written(), Vec::<String>::new());
     assert_eq!(std::fs::read(output).unwrap(), b"", "the output variables of others are left alone");
 }
 
 #[test]
 fn the_quick_start_needs_no_certificates_of_the_machine() {
-    let bench = Bench::new();
-    let mut command = bench.command(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]);
+    let env = TestEnv::new();
+    let mut command = env.command(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]);
     command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
-    is_a_quick_start(&finish(command, String::new).exits(0));
+    is_a_quick_start(&finish(command, String::new).succeeds());
 }
 
 #[test]
 fn a_quiet_quick_start_prints_the_reference_only() {
-    let bench = Bench::new();
-    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "demo/app:1", "-q"]).exits(0);
+    let env = TestEnv::new();
+    let run = env.run(&["--sandbox", &testdata(ARCHIVE), "demo/app:1", "-q"]).succeeds();
     assert_eq!((run.stderr.as_str(), run.stdout.lines().count()), ("", 1));
 }
 
 #[test]
 fn every_archive_is_a_quick_start() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     for archive in ["crane-tarball.tar", "podman-oci-archive.tar", "skopeo-oci-layout-multiarch"] {
-        let run = bench.run(&["--sandbox", &testdata(archive), "demo/app:1"]).exits(0);
+        let run = env.run(&["--sandbox", &testdata(archive), "demo/app:1"]).succeeds();
         assert!(run.stderr.contains(&format!("read back {HOST}/demo/app:1@{}", run.digest())));
     }
 }
 
 #[test]
 fn a_sandbox_is_in_the_region_that_is_named() {
-    let bench = Bench::new();
+    let env = TestEnv::new();
     let named = "123456789012.dkr.ecr.eu-west-3.amazonaws.com/team/app:1";
     for (targets, registries) in [
         (&["demo/app:1"][..], &["000000000000.dkr.ecr.us-west-2"][..]),
         (&["demo/app:1", named], &["123456789012.dkr.ecr.us-west-2", "123456789012.dkr.ecr.eu-west-3"]),
         (&[named, "demo/app:1"], &["123456789012.dkr.ecr.eu-west-3", "123456789012.dkr.ecr.us-west-2"]),
     ] {
-        let run = bench.run(&[&["--sandbox", &testdata(ARCHIVE), "--region", "us_west_2"], targets].concat()).exits(0);
+        let run = env.run(&[&["--sandbox", &testdata(ARCHIVE), "--region", "us_west_2"], targets].concat()).succeeds();
         let starts = run.stdout.lines().zip(registries).filter(|(line, start)| line.starts_with(*start)).count();
         assert_eq!(starts, registries.len(), "{}", run.stdout);
     }
@@ -99,18 +99,17 @@ fn a_sandbox_is_in_the_region_that_is_named() {
 
 #[test]
 fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
-    let bench = Bench::new();
-    let dir = bench.scratch("images");
+    let env = TestEnv::new();
+    let dir = env.scratch("images");
     let archive = testdata(ARCHIVE);
-    let run = bench.run(&[&format!("--sandbox={dir}"), &archive, "demo/app:1"]).exits(0);
+    let run = env.run(&[&format!("--sandbox={dir}"), &archive, "demo/app:1"]).succeeds();
     let layout: Value = serde_json::from_slice(&std::fs::read(format!("{dir}/demo/app/oci-layout")).unwrap()).unwrap();
     assert_eq!(layout["imageLayoutVersion"], "1.0.0");
     // What was left is an archive: it goes up as it is, and another run finds it.
-    let again = bench.run(&["--sandbox", &format!("{dir}/demo/app"), "demo/app:1"]).exits(0);
+    let again = env.run(&["--sandbox", &format!("{dir}/demo/app"), "demo/app:1"]).succeeds();
     assert_eq!(again.digest(), run.digest());
-    let third = bench.run(&[&format!("--sandbox={dir}"), &format!("{dir}/demo/app"), "demo/app:1"]).exits(0);
-    let third = third.says(&["already there; nothing was sent", "3 reused"]);
-    drop(third);
+    let third = env.run(&[&format!("--sandbox={dir}"), &format!("{dir}/demo/app"), "demo/app:1"]).succeeds();
+    third.stderr_has(&["already there; nothing was sent", "3 reused"]);
     if !second_opinion("skopeo") {
         return;
     }
@@ -118,15 +117,15 @@ fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
     skopeo_copy(copy.path(), &[&format!("oci:{dir}/demo/app:1")]);
     let image = copy.path().join("image");
     let root = std::fs::read(image.join("manifest.json")).unwrap();
-    let pushed = Pushed::of_skopeo(root, image);
+    let pushed = StoredImage::of_skopeo(root, image);
     assert_eq!(pushed.digest(), run.digest());
     pushed.is(&Source::read(&archive, 0));
 }
 
 #[test]
 fn each_account_and_region_has_a_registry_of_its_own() {
-    let bench = Bench::new();
-    let dir = bench.scratch("images");
+    let env = TestEnv::new();
+    let dir = env.scratch("images");
     let host = |account: &str, region: &str| format!("{account}.dkr.ecr.{region}.amazonaws.com");
     let hosts = [("123456789012", "eu-west-1"), ("123456789012", "eu-central-1"), ("210987654321", "eu-west-1")];
     let hosts = hosts.map(|(account, region)| host(account, region));
@@ -137,7 +136,7 @@ fn each_account_and_region_has_a_registry_of_its_own() {
     arguments.push(&archive);
     // One that is in none of them is in the first.
     arguments.extend(targets.iter().map(String::as_str).chain(["team/own:1"]));
-    let run = bench.run(&arguments).exits(0).says(&hosts.each_ref().map(String::as_str));
+    let run = env.run(&arguments).succeeds().stderr_has(&hosts.each_ref().map(String::as_str));
     let report = run.report();
     for (at, host) in hosts.iter().enumerate() {
         let target = &report["targets"][at];
@@ -148,10 +147,9 @@ fn each_account_and_region_has_a_registry_of_its_own() {
         assert_eq!(index["manifests"][0]["digest"], target["digest"]);
         assert_eq!(std::path::Path::new(&format!("{dir}/{host}/team/own")).exists(), at == 0);
     }
-    drop(run);
     // One target in several regions.
     let regions = ["--region", "us-west-2", "--region", "eu-west-1"];
-    let run = bench.run(&[&[sandbox.as_str(), &archive, "team/app:1"], &regions[..]].concat()).exits(0);
+    let run = env.run(&[&[sandbox.as_str(), &archive, "team/app:1"], &regions[..]].concat()).succeeds();
     for region in ["us-west-2", "eu-west-1"] {
         let host = host("000000000000", region);
         assert!(run.stdout.contains(&format!("{host}/team/app:1@")), "{region}");
@@ -174,8 +172,8 @@ impl Drop for Killed {
 #[cfg(unix)]
 #[test]
 fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
-    let bench = Bench::new();
-    let mut command = bench.command(&["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/ready"]);
+    let env = TestEnv::new();
+    let mut command = env.command(&["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/ready"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut child = Killed(child);
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -196,11 +194,11 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
     for (target, create) in
         [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[]), (public, &["--create-repository"])]
     {
-        let mut push = bench.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
+        let mut push = env.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
         // A proxy that leads nowhere is no hindrance.
         push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().cloned());
         push.arg("-v");
-        let run = finish(push, String::new).exits(0).says(&["caller arn:aws:iam::000000000000:user/sandbox"]);
+        let run = finish(push, String::new).succeeds().stderr_has(&["caller arn:aws:iam::000000000000:user/sandbox"]);
         let start = if target == public { public.to_owned() } else { format!("{HOST}/{target}") };
         assert!(run.stdout.starts_with(&format!("{start}@sha256:")));
     }
@@ -215,20 +213,18 @@ fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
 
 #[test]
 fn a_sandbox_listens_on_loopback_only() {
-    let bench = Bench::new();
-    let run = bench.run(&["sandbox", "--listen", "0.0.0.0:0"]).exits(2).prints("");
-    let run = run.says(&["cannot listen on 0.0.0.0:0", "loopback"]);
+    let env = TestEnv::new();
+    let run = env.run(&["sandbox", "--listen", "0.0.0.0:0"]).fails_with(2).stdout_is("");
+    run.stderr_has(&["cannot listen on 0.0.0.0:0", "loopback"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let busy = bench.run(&["sandbox", "--listen", &address]).exits(2).prints("");
-    drop(busy.says(&[&format!("cannot listen on {address}"), "in use", "hint: With --listen 127.0.0.1:0 "]));
-    drop(run);
+    let busy = env.run(&["sandbox", "--listen", &address]).fails_with(2).stdout_is("");
+    busy.stderr_has(&[&format!("cannot listen on {address}"), "in use", "hint: With --listen 127.0.0.1:0 "]);
 }
 
 #[test]
 fn a_sandbox_stands_in_for_ecr_only() {
-    let bench = Bench::new();
-    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "ghcr.io/demo/app:1"]).exits(2).prints("");
-    let run = run.says(&["the sandbox is an ECR and cannot stand in for ghcr.io/demo/app:1", "REPOSITORY:TAG"]);
-    drop(run);
+    let env = TestEnv::new();
+    let run = env.run(&["--sandbox", &testdata(ARCHIVE), "ghcr.io/demo/app:1"]).fails_with(2).stdout_is("");
+    run.stderr_has(&["the sandbox is an ECR and cannot stand in for ghcr.io/demo/app:1", "REPOSITORY:TAG"]);
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use ecr_push::output::report::ci::{CiSystem, SYSTEMS};
 use ecr_push::sandbox::{Absent, Rules};
 
-use super::bench::{Bench, finish, testdata};
-use super::document::{README, rows, section};
+use super::docker_registry::second_opinion;
 use super::ecr::Ecr;
-use super::registry::second_opinion;
+use super::harness::{TestEnv, finish, testdata};
+use super::markdown::{README, rows, section};
 
 /// Lines without what differs from run to run: the port and the time.
 fn alike(text: &str) -> BTreeSet<String> {
@@ -32,9 +32,9 @@ fn the_quick_start_gives_what_the_readme_shows() {
     let line = section.lines().find(|line| line.starts_with("ecr-push --sandbox ")).unwrap();
     let shown = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
     let arguments: Vec<_> = line.split(' ').skip(1).collect();
-    let mut command = Bench::new().command(&arguments);
+    let mut command = TestEnv::new().command(&arguments);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    let run = finish(command, String::new).exits(0);
+    let run = finish(command, String::new).succeeds();
     assert_eq!(alike(&(run.stderr.clone() + &run.stdout)), alike(shown));
 }
 
@@ -43,9 +43,9 @@ fn what_is_inside_is_what_the_readme_shows() {
     let section = section("### What is inside");
     let line = section.lines().find(|line| line.starts_with("ecr-push inspect ")).unwrap();
     let shown = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
-    let mut command = Bench::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
+    let mut command = TestEnv::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    assert_eq!(finish(command, String::new).exits(0).prints(shown).stderr, "");
+    assert_eq!(finish(command, String::new).succeeds().stdout_is(shown).stderr, "");
 }
 
 #[test]
@@ -53,11 +53,11 @@ fn the_metadata_are_what_the_readme_shows() {
     let section = section("### What comes out");
     let line = section.lines().find(|line| line.starts_with("ecr-push --sandbox ")).unwrap();
     let (arguments, file) = line.rsplit_once(' ').unwrap();
-    let bench = Bench::new();
-    let written = bench.scratch(file);
-    let mut command = bench.command(&[&arguments.split(' ').skip(1).collect::<Vec<_>>()[..], &[&written]].concat());
+    let env = TestEnv::new();
+    let written = env.scratch(file);
+    let mut command = env.command(&[&arguments.split(' ').skip(1).collect::<Vec<_>>()[..], &[&written]].concat());
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    let _run = finish(command, String::new).exits(0);
+    let _run = finish(command, String::new).succeeds();
     let shown = section.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
     assert_eq!(std::fs::read_to_string(written).unwrap(), shown);
 }
@@ -97,8 +97,8 @@ fn the_policy_is_what_the_readme_shows() {
     let section = section("### The IAM policy");
     let line = section.lines().find(|line| line.starts_with("ecr-push policy ")).unwrap();
     let shown = section.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
-    let run = Bench::new().run(&line.split(' ').skip(1).collect::<Vec<_>>());
-    assert_eq!(run.exits(0).prints(shown).stderr, "");
+    let run = TestEnv::new().run(&line.split(' ').skip(1).collect::<Vec<_>>());
+    assert_eq!(run.succeeds().stdout_is(shown).stderr, "");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_no_of_ecr_is_told_as_the_readme_shows() {
     {
         let rules = Rules { deny: vec![denied.into()], absent_repository, ..Rules::default() };
         let ecr = Ecr::with(&["team/app"], rules);
-        let run = ecr.run(&[&testdata("docker-20.10-save.tar"), "team/app:1", "--retries", "0"]).exits(3);
+        let run = ecr.run(&[&testdata("docker-20.10-save.tar"), "team/app:1", "--retries", "0"]).fails_with(3);
         let error = run.stderr.find("error: ").unwrap();
         assert_eq!(alike(&run.stderr[error..]), alike(shown.next().unwrap()));
     }
@@ -139,9 +139,9 @@ fn what_is_explained_is_what_the_readme_shows() {
     let section = section("### Why, and what was asked");
     let line = section.lines().find(|line| line.starts_with("ecr-push --sandbox ")).unwrap();
     let shown = section.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
-    let mut command = Bench::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
+    let mut command = TestEnv::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    let run = finish(command, String::new).exits(0);
+    let run = finish(command, String::new).succeeds();
     let told: BTreeSet<String> = run.stderr.lines().map(without_numbers).collect();
     for line in shown.lines() {
         assert!(told.contains(&without_numbers(line)), "nobody says {line:?}");
@@ -158,11 +158,11 @@ fn options(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_tables_of_options_are_those_of_the_program() {
     for (arguments, title) in [(&["--help"][..], "### Options"), (&["inspect", "--help"], "### What is inside")] {
-        let help = Bench::new().run(arguments).exits(0).stdout.clone();
+        let help = TestEnv::new().run(arguments).succeeds().stdout.clone();
         assert_eq!(options(section(title)), options(&help), "{title}");
     }
     // A policy takes those of a push as well, which its help leaves to that.
-    let help = |arguments: &[&str]| options(&Bench::new().run(arguments).exits(0).stdout);
+    let help = |arguments: &[&str]| options(&TestEnv::new().run(arguments).succeeds().stdout);
     let (named, own) = (options(section("### The IAM policy")), help(&["policy", "--help"]));
     assert!(own.is_subset(&named), "{own:?}");
     assert!(named.is_subset(&own.union(&help(&["--help"])).cloned().collect()), "{named:?}");
@@ -221,7 +221,7 @@ const ELSEWHERE: [(&str, &[&str]); 4] = [
 
 #[test]
 fn what_other_tools_know_has_a_counterpart_that_is_there_or_a_reason() {
-    let help = options(&Bench::new().run(&["--help"]).exits(0).stdout);
+    let help = options(&TestEnv::new().run(&["--help"]).succeeds().stdout);
     for (title, flags) in ELSEWHERE {
         let rows = rows(section(title));
         let there = rows.iter().flat_map(|(first, _)| options(first)).collect::<BTreeSet<_>>();

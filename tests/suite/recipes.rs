@@ -4,10 +4,10 @@ use ecr_push::sandbox::Assumed;
 use saphyr::{LoadableYamlNode as _, Yaml};
 use serde_json::{Map, Value};
 
-use super::document::{Block, blocks};
-use super::played::{ROLE, azure, codebuild, github, gitlab, jenkins, kubernetes, tekton};
-use super::promotion::saved;
-use super::workshop::{Workshop, keys};
+use super::ci_simulator::{ROLE, azure, codebuild, github, gitlab, jenkins, kubernetes, tekton};
+use super::docs_env::{DocsEnv, keys};
+use super::markdown::{Block, blocks};
+use super::signed_images::saved;
 
 /// Lines that are not run here, by how they begin, each with the reason.
 const EXCEPTIONS: [(&str, &str); 4] = [
@@ -51,7 +51,7 @@ fn parsed(block: &Block) -> Value {
 }
 
 /// Plays a pipeline, which its form tells the system of.
-fn play(workshop: &Workshop, pipeline: &Value) {
+fn play(workshop: &DocsEnv, pipeline: &Value) {
     if pipeline.is_array() || pipeline["steps"].is_array() {
         azure(workshop, pipeline);
     } else if pipeline["jobs"].is_object() {
@@ -71,14 +71,14 @@ fn play(workshop: &Workshop, pipeline: &Value) {
 
 /// The program was called as often as the README calls it, and where a role is named it was assumed by a token.
 #[track_caller]
-fn was_played(workshop: &Workshop, block: &Block) {
+fn was_played(workshop: &DocsEnv, block: &Block) {
     assert_eq!(workshop.calls(), block.calls(), "calls of line {}", block.line);
     assert!(workshop.calls() > 0, "the pipeline of line {} does not push", block.line);
-    let tags = workshop.cloud.manifests_put();
+    let tags = workshop.aws.manifests_put();
     assert!(!tags.is_empty(), "line {} pushes nothing", block.line);
     if block.text.contains("--role-arn") {
         let by_token = |it: &Assumed| it.action == "AssumeRoleWithWebIdentity" && it.role == ROLE;
-        assert!(workshop.cloud.assumed().iter().all(by_token) && !workshop.cloud.assumed().is_empty());
+        assert!(workshop.aws.assumed().iter().all(by_token) && !workshop.aws.assumed().is_empty());
     }
 }
 
@@ -91,16 +91,16 @@ fn every_script_of_the_readme_goes_well() {
         if script.trim().is_empty() {
             continue;
         }
-        let workshop = Workshop::new();
+        let workshop = DocsEnv::new();
         workshop.furnish();
-        let signed = saved(&workshop.cloud.ecr);
+        let signed = saved(&workshop.aws.ecr);
         // A registry on this machine has a port that is free, and the sandbox's alias in ECR Public has a name.
         let script = script.replace("localhost:5000", &format!("localhost:{}", workshop.beside.address().port()));
         let script = script.replace("public.ecr.aws/alias/", "public.ecr.aws/sandbox/");
         let mut command = workshop.script(&script);
         command.envs(keys()).env("TOKEN", "password-of-bob");
-        command.env("DIGEST", super::layouts::digest(&signed.index)).env("SIGNED", &signed.layout.path);
-        drop(workshop.goes_well(command));
+        command.env("DIGEST", super::layout_builder::digest(&signed.index)).env("SIGNED", &signed.layout.path);
+        drop(workshop.succeeds(command));
         assert_eq!(workshop.calls() + left_out, block.calls(), "calls of line {}", block.line);
     }
 }
@@ -110,7 +110,7 @@ fn every_pipeline_of_the_readme_goes_well() {
     let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "yaml").collect();
     assert!(pipelines.len() >= 8, "{}", pipelines.len());
     for block in pipelines {
-        let workshop = Workshop::new();
+        let workshop = DocsEnv::new();
         play(&workshop, &parsed(&block));
         was_played(&workshop, &block);
     }
@@ -120,7 +120,7 @@ fn every_pipeline_of_the_readme_goes_well() {
 fn the_pipeline_for_jenkins_goes_well() {
     let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "groovy").collect();
     for block in &pipelines {
-        let workshop = Workshop::new();
+        let workshop = DocsEnv::new();
         jenkins(&workshop, block.text);
         was_played(&workshop, block);
     }

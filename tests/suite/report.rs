@@ -3,8 +3,8 @@
 use ecr_push::sandbox::Rules;
 use serde_json::Value;
 
-use super::bench::{report, testdata};
 use super::ecr::{Ecr, HOST};
+use super::harness::{report, testdata};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const DIFF_IDS: [&str; 3] = ["sha256:c37a06bee251", "sha256:fab827903802", "sha256:631cc2c4392a"];
@@ -27,60 +27,60 @@ fn only_read(ecr: &Ecr, from: usize) {
 #[test]
 fn a_dry_run_names_every_layer_and_sends_nothing() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "team/app:1", "--dry-run"]).exits(0).prints("");
+    let run = ecr.run(&[&archive, "team/app:1", "--dry-run"]).succeeds().stdout_is("");
     only_read(&ecr, 0);
     for diff_id in DIFF_IDS {
         let line = run.stderr.lines().find(|line| line.starts_with("layer ") && line.contains(diff_id));
         let line = line.unwrap_or_else(|| panic!("no line about {diff_id}"));
         assert!(line.contains("upload: new, packed with gzip"), "{line}");
     }
-    let run =
-        run.says(&["3 of 3 layers would be uploaded", "of the archive. Nothing was sent."]).never_says(&["reused"]);
+    let run = run
+        .stderr_has(&["3 of 3 layers would be uploaded", "of the archive. Nothing was sent."])
+        .output_has_none(&["reused"]);
     assert_eq!(run.stderr.matches("upload: ").count(), 3, "each layer once: {}", run.stderr);
-    assert_eq!(ecr.bench.written(), Vec::<String>::new());
-    drop(run);
+    assert_eq!(ecr.env.written(), Vec::<String>::new());
 }
 
 #[test]
 fn a_dry_run_knows_what_would_be_reused() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    let first = ecr.run(&[&archive, "team/app:1"]).exits(0);
+    ecr.run(&[&archive, "team/app:1"]).succeeds();
     let before = ecr.log().len();
-    let run = ecr.run(&[&archive, "team/app:2", "--dry-run"]).exits(0).prints("");
+    let run = ecr.run(&[&archive, "team/app:2", "--dry-run"]).succeeds().stdout_is("");
     only_read(&ecr, before);
     for diff_id in DIFF_IDS {
         let line = run.stderr.lines().find(|line| line.starts_with("layer ") && line.contains(diff_id));
         assert!(line.unwrap().ends_with("reuse: an earlier run packed it to this digest"));
     }
-    let run =
-        run.says(&["0 of 3 layers would be uploaded", "\nwould save 443.0 KiB of the archive ", ": 3 reused; about "]);
+    run.stderr_has(&[
+        "0 of 3 layers would be uploaded",
+        "\nwould save 443.0 KiB of the archive ",
+        ": 3 reused; about ",
+    ]);
     assert!(ecr.image("team/app", "2").is_none());
-    drop((first, run));
 }
 
 #[test]
 fn a_dry_run_creates_no_repository() {
     let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "team/app:1", "--dry-run", "--create-repository"]).exits(0).prints("");
-    let run = run.says(&["does not exist and would be created"]);
+    let run = ecr.run(&[&archive, "team/app:1", "--dry-run", "--create-repository"]).succeeds().stdout_is("");
+    run.stderr_has(&["does not exist and would be created"]);
     only_read(&ecr, 0);
     assert_eq!(ecr.repositories(), Vec::<String>::new());
-    drop(run);
 }
 
 #[test]
 fn a_dry_run_fails_where_the_push_would() {
     let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "team/app:1", "--dry-run"]).exits(1).prints("").says(&["--create-repository"]);
+    ecr.run(&[&archive, "team/app:1", "--dry-run"]).fails_with(1).stdout_is("").stderr_has(&["--create-repository"]);
     only_read(&ecr, 0);
-    drop(run);
 }
 
 #[test]
 fn a_quiet_push_says_nothing_that_went_well() {
     for quiet in [&["-q"][..], &["--quiet"], &["--progress", "none"]] {
         let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], quiet].concat()).exits(0);
+        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], quiet].concat()).succeeds();
         assert_eq!(run.stderr, "");
         assert_eq!(run.stdout.lines().count(), 1);
     }
@@ -89,7 +89,7 @@ fn a_quiet_push_says_nothing_that_went_well() {
 #[test]
 fn a_quiet_push_still_says_what_went_wrong() {
     let ecr = Ecr::new();
-    let run = ecr.run(&["missing.tar", "team/app:1", "-q"]).exits(1).prints("");
+    let run = ecr.run(&["missing.tar", "team/app:1", "-q"]).fails_with(1).stdout_is("");
     assert!(run.stderr.starts_with("error: there is no file missing.tar"));
 }
 
@@ -97,34 +97,33 @@ fn a_quiet_push_still_says_what_went_wrong() {
 fn plain_progress_is_lines_without_control_characters() {
     for progress in [&["--progress", "plain"][..], &[]] {
         let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], progress].concat()).exits(0);
+        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], progress].concat()).succeeds();
         assert!(!run.stderr.contains(['\r', '\x1b']), "lines only");
         for diff_id in DIFF_IDS {
             let about = |what: &str| run.stderr.lines().any(|line| line.contains(diff_id) && line.contains(what));
             assert!(about("upload: new, packed with gzip") && about("  sent"), "{diff_id}");
         }
-        let run = run.says(&[
+        run.stderr_has(&[
             "localhost/fixture/app:v1 (docker save archive, linux/amd64)",
             "linux/amd64): 3 layers",
             "3 of 3 layers uploaded",
         ]);
-        drop(run);
     }
 }
 
 #[test]
 fn bars_are_no_part_of_the_result() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "team/app:1", "--progress", "bars"]).exits(0);
+    let run = ecr.run(&[&archive, "team/app:1", "--progress", "bars"]).succeeds();
     assert!(run.stdout.starts_with(HOST) && run.stdout.lines().count() == 1);
 }
 
 #[test]
 fn the_report_of_a_push_says_what_came_of_it() {
     let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
-    let written = ecr.bench.scratch("report.json");
+    let written = ecr.env.scratch("report.json");
     let options = ["--create-repository", "--tag", "b", "--report", &written];
-    let run = ecr.run(&[&[archive.as_str(), "team/app:a"], &options[..]].concat()).exits(0);
+    let run = ecr.run(&[&[archive.as_str(), "team/app:a"], &options[..]].concat()).succeeds();
     let seen = report(&written);
     assert_eq!(seen["version"], 1);
     assert_eq!(seen["tool"]["name"], "ecr-push");
@@ -154,8 +153,8 @@ fn the_report_of_a_push_says_what_came_of_it() {
 #[test]
 fn the_report_of_a_failure_says_what_went_wrong_and_what_was_done() {
     let ecr = Ecr::with(&["team/app"], Rules { deny: vec!["ecr:PutImage".into()], ..Rules::default() });
-    let written = ecr.bench.scratch("report.json");
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--report", &written]).exits(3).prints("");
+    let written = ecr.env.scratch("report.json");
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--report", &written]).fails_with(3).stdout_is("");
     let seen = report(&written);
     assert_eq!((&seen["version"], &seen["exit_code"]), (&1.into(), &3.into()));
     let target = &seen["targets"][0];
@@ -175,8 +174,8 @@ fn the_report_of_a_failure_says_what_went_wrong_and_what_was_done() {
 #[test]
 fn the_report_of_an_archive_that_is_none_names_every_target() {
     let ecr = Ecr::new();
-    let written = ecr.bench.scratch("report.json");
-    let run = ecr.run(&["missing.tar", "team/app:1", "team/other:2", "--report", &written]).exits(1);
+    let written = ecr.env.scratch("report.json");
+    let run = ecr.run(&["missing.tar", "team/app:1", "team/other:2", "--report", &written]).fails_with(1);
     let seen = report(&written);
     assert!(seen["image"].is_null());
     for (target, name) in [(0, "team/app:1"), (1, "team/other:2")] {
@@ -190,15 +189,14 @@ fn the_report_of_an_archive_that_is_none_names_every_target() {
 #[test]
 fn a_report_that_cannot_be_written_is_found_out_before_the_push() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "team/app:1", "--report", "no/such/folder/report.json"]).exits(2);
-    let run = run.says(&["cannot write the report no/such/folder/report.json", "hint: "]);
+    let run = ecr.run(&[&archive, "team/app:1", "--report", "no/such/folder/report.json"]).fails_with(2);
+    run.stderr_has(&["cannot write the report no/such/folder/report.json", "hint: "]);
     assert!(ecr.log().is_empty());
-    drop(run);
     // A disk may still be full at the end.
     if cfg!(target_os = "linux") {
-        let run = ecr.run(&[&archive, "team/app:1", "--report", "/dev/full"]).exits(1);
-        drop(run.says(&["cannot write the report /dev/full", "because: No space left", "hint: The image was pushed."]));
-        let missing = ecr.run(&[&archive, "team/missing:1", "--report", "/dev/full"]).exits(1);
-        drop(missing.says(&["cannot write the report /dev/full"]).never_says(&["was pushed"]));
+        let run = ecr.run(&[&archive, "team/app:1", "--report", "/dev/full"]).fails_with(1);
+        run.stderr_has(&["cannot write the report /dev/full", "because: No space left", "hint: The image was pushed."]);
+        let missing = ecr.run(&[&archive, "team/missing:1", "--report", "/dev/full"]).fails_with(1);
+        missing.stderr_has(&["cannot write the report /dev/full"]).output_has_none(&["was pushed"]);
     }
 }

@@ -5,11 +5,11 @@ use std::fs;
 use ecr_push::sandbox::{Absent, CreationTemplate, Fault, LayerState, Rules, Trouble};
 use serde_json::json;
 
-use super::bench::{Run, report, testdata};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::Source;
 use super::ecr::{Ecr, HOST};
-use super::pushed::Pushed;
-use super::source::Source;
+use super::harness::{Run, report, testdata};
+use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 
@@ -27,7 +27,7 @@ const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[]}"#;
 
 /// Writes both policies, and returns the options that name them.
 fn policies(ecr: &Ecr) -> [String; 4] {
-    let [keep, who] = ["keep.json", "who.json"].map(|name| ecr.bench.scratch(name));
+    let [keep, who] = ["keep.json", "who.json"].map(|name| ecr.env.scratch(name));
     fs::write(&keep, lifecycle()).unwrap();
     fs::write(&who, POLICY).unwrap();
     ["--lifecycle-policy".into(), keep, "--repository-policy".into(), who]
@@ -70,13 +70,13 @@ fn a_repository_is_created_as_it_was_asked_for() {
     }
     for (options, settings) in cases {
         let ecr = Ecr::empty();
-        drop(created(&ecr, &options).exits(0).says(&[&format!("created the repository {HOST}/team/app")]));
+        created(&ecr, &options).succeeds().stderr_has(&[&format!("created the repository {HOST}/team/app")]);
         let mut expected = default.clone();
         expected.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
         assert_eq!(ecr.settings("team/app").unwrap(), expected, "{options:?}");
     }
     let ecr = Ecr::empty();
-    drop(created(&ecr, &policies(&ecr).each_ref().map(String::as_str)).exits(0));
+    created(&ecr, &policies(&ecr).each_ref().map(String::as_str)).succeeds();
     let settings = ecr.settings("team/app").unwrap();
     assert_eq!((&settings["lifecycle_policy"], &settings["repository_policy"]), (&json!(lifecycle()), &json!(POLICY)));
 }
@@ -88,20 +88,19 @@ fn settings_change_nothing_about_a_repository_that_exists() {
     let policies = policies(&ecr);
     let all =
         [&["--scan-on-push", "--tag-mutability", "immutable"], &policies.each_ref().map(String::as_str)[..]].concat();
-    let run = created(&ecr, &all).exits(0);
+    let run = created(&ecr, &all).succeeds();
     let words = "team/app exists: what was said of a new one changes nothing";
-    assert_eq!(run.whole().matches(words).count(), 1);
+    assert_eq!(run.unwrapped().matches(words).count(), 1);
     assert_eq!(ecr.settings("team/app"), before);
-    drop(run);
-    drop(created(&ecr, &[]).exits(0).never_says(&["changes nothing"]));
+    created(&ecr, &[]).succeeds().output_has_none(&["changes nothing"]);
     // Somebody else was quicker.
     let fault = Fault::once("ecr:CreateRepository", Trouble::LoseRace);
     let ecr = Ecr::with(&[], Rules { faults: vec![fault], ..Rules::default() });
-    let written = ecr.bench.scratch("report.json");
-    let run = created(&ecr, &[&all[..], &["--report", &written]].concat()).exits(0);
-    drop(
-        run.says(&["team/app exists since somebody created it meanwhile: what was said of a new one changes nothing"]),
-    );
+    let written = ecr.env.scratch("report.json");
+    let run = created(&ecr, &[&all[..], &["--report", &written]].concat()).succeeds();
+    run.stderr_has(&[
+        "team/app exists since somebody created it meanwhile: what was said of a new one changes nothing",
+    ]);
     assert_eq!(ecr.settings("team/app"), before);
     assert_eq!(report(&written)["targets"][0]["created_repository"], false);
 }
@@ -116,17 +115,16 @@ fn a_policy_that_fails_after_the_creation_leaves_the_command_to_finish() {
         let both = ["ecr:PutLifecyclePolicy".to_owned(), "ecr:SetRepositoryPolicy".to_owned()];
         let deny: Vec<String> = if deny == "both" { both.to_vec() } else { vec![deny.to_owned()] };
         let ecr = Ecr::with(&[], Rules { deny, ..Rules::default() });
-        let (policies, written) = (policies(&ecr), ecr.bench.scratch("report.json"));
+        let (policies, written) = (policies(&ecr), ecr.env.scratch("report.json"));
         let options = [&policies.each_ref().map(String::as_str)[..], &["--report", &written]].concat();
-        let run = created(&ecr, &options).exits(3).prints("");
+        let run = created(&ecr, &options).fails_with(3).stdout_is("");
         let what = format!("{HOST}/team/app was created, and stands without its {which}; nothing was pushed");
-        let mut run = run.says(&[&what, "is not authorized to perform: ecr:", "hint: Allow the action ecr:"]);
+        let mut run = run.stderr_has(&[&what, "is not authorized to perform: ecr:", "hint: Allow the action ecr:"]);
         for verb in verbs {
             let command =
                 format!("aws ecr {verb} --registry-id 000000000000 --repository-name team/app --region us-east-1");
-            run = run.says(&[&command, "file:///", "Finish with this, then push again:\n  aws ecr "]);
+            run = run.stderr_has(&[&command, "file:///", "Finish with this, then push again:\n  aws ecr "]);
         }
-        drop(run);
         assert_eq!((ecr.count("ecr:InitiateLayerUpload"), ecr.repositories().len()), (0, 1));
         assert_eq!(report(&written)["targets"][0]["created_repository"], true);
         let settings = ecr.settings("team/app").unwrap();
@@ -138,7 +136,7 @@ fn a_policy_that_fails_after_the_creation_leaves_the_command_to_finish() {
 #[test]
 fn policies_are_read_and_checked_before_any_request() {
     let ecr = Ecr::empty();
-    let path = ecr.bench.scratch("policy.json");
+    let path = ecr.env.scratch("policy.json");
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(31_000));
     for (option, text, says) in [
         ("--lifecycle-policy", Some("{"), "is no JSON object"),
@@ -152,7 +150,7 @@ fn policies_are_read_and_checked_before_any_request() {
         if let Some(text) = text {
             fs::write(&path, text).unwrap();
         }
-        drop(created(&ecr, &[option, &path]).exits(2).prints("").says(&[says, "hint: "]));
+        created(&ecr, &[option, &path]).fails_with(2).stdout_is("").stderr_has(&[says, "hint: "]);
     }
     assert!(ecr.log().is_empty());
 }
@@ -166,19 +164,19 @@ fn policies_may_be_written_by_windows() {
     }]});
     let text = format!("{text:#}").replace('\n', "\r\n");
     let ecr = Ecr::empty();
-    let path = ecr.bench.scratch("policy.json");
+    let path = ecr.env.scratch("policy.json");
     // PowerShell's Out-File puts a mark in front, that of Windows writes UTF-16.
     fs::write(&path, format!("\u{feff}{text}")).unwrap();
-    drop(created(&ecr, &["--lifecycle-policy", &path]).exits(0));
+    created(&ecr, &["--lifecycle-policy", &path]).succeeds();
     let kept = ecr.settings("team/app").unwrap()["lifecycle_policy"].clone();
     assert!(kept.to_string().contains("imageCountMoreThan") && !kept.to_string().contains('\u{feff}'), "{kept}");
 
     let ecr = Ecr::empty();
-    let path = ecr.bench.scratch("policy.json");
+    let path = ecr.env.scratch("policy.json");
     let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(&path, wide).unwrap();
-    let run = created(&ecr, &["--lifecycle-policy", &path]).exits(2);
-    drop(run.says(&["is not in UTF-8", "hint: Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`."]));
+    let run = created(&ecr, &["--lifecycle-policy", &path]).fails_with(2);
+    run.stderr_has(&["is not in UTF-8", "hint: Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`."]);
     assert!(ecr.log().is_empty());
 }
 
@@ -203,11 +201,11 @@ fn settings_that_cannot_be_are_usage_errors() {
         (&["--repository-tag", &long], "is no tag that ECR takes"),
         (&["--repository-tag", "a=1", "--repository-tag", "a=2"], "names \"a\" twice"),
     ] {
-        drop(created(&ecr, options).exits(2).prints("").says(&[says, "hint: "]));
+        created(&ecr, options).fails_with(2).stdout_is("").stderr_has(&[says, "hint: "]);
     }
     let many: Vec<String> = (0..51).map(|n| format!("--repository-tag=k{n}=v")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    drop(created(&ecr, &many).exits(2).says(&["there are 51 of --repository-tag"]));
+    created(&ecr, &many).fails_with(2).stderr_has(&["there are 51 of --repository-tag"]);
     for option in [
         &["--scan-on-push"][..],
         &["--tag-mutability", "mutable"],
@@ -216,9 +214,9 @@ fn settings_that_cannot_be_are_usage_errors() {
         &["--lifecycle-policy", "x"],
         &["--repository-policy", "x"],
     ] {
-        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], option].concat()).exits(2).prints("");
+        let run = ecr.run(&[&[archive.as_str(), "team/app:1"], option].concat()).fails_with(2).stdout_is("");
         let words = format!("{} is for a repository that this push creates", option[0]);
-        drop(run.says(&[&words, "hint: Add --create-repository"]));
+        run.stderr_has(&[&words, "hint: Add --create-repository"]);
     }
     assert!(ecr.log().is_empty());
 }
@@ -226,30 +224,30 @@ fn settings_that_cannot_be_are_usage_errors() {
 #[test]
 fn a_name_is_repaired_where_that_is_wanted_and_told_where_it_is_not() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "Team/My App:1"]).exits(2).prints("");
-    drop(run.says(&["it has the upper-case letter 'T'", "With --docker-naming it is team/myapp."]));
-    let run = ecr.run(&[&archive, "Team/App!:1", "--docker-naming"]).exits(0);
-    drop(run.says(&["note: the repository \"Team/App!\" is called team/app"]));
+    let run = ecr.run(&[&archive, "Team/My App:1"]).fails_with(2).stdout_is("");
+    run.stderr_has(&["it has the upper-case letter 'T'", "With --docker-naming it is team/myapp."]);
+    let run = ecr.run(&[&archive, "Team/App!:1", "--docker-naming"]).succeeds();
+    run.stderr_has(&["note: the repository \"Team/App!\" is called team/app"]);
     assert!(ecr.image("team/app", "1").is_some());
-    drop(ecr.run(&[&archive, "team/app:1", "--docker-naming"]).exits(0).never_says(&["is called"]));
-    let run = ecr.run(&[&archive, "!!:1", "--docker-naming"]).exits(2).prints("");
-    drop(run.says(&["\"!!\" has nothing that a repository name can have"]));
+    ecr.run(&[&archive, "team/app:1", "--docker-naming"]).succeeds().output_has_none(&["is called"]);
+    let run = ecr.run(&[&archive, "!!:1", "--docker-naming"]).fails_with(2).stdout_is("");
+    run.stderr_has(&["\"!!\" has nothing that a repository name can have"]);
 }
 
 #[test]
 fn a_sandbox_of_the_program_s_own_has_the_repository_created_where_that_is_asked_for() {
-    let bench = super::bench::Bench::new();
-    let run = bench.run(&["--sandbox", &testdata(ARCHIVE), "team/app:1", "--create-repository", "--scan-on-push"]);
-    drop(run.exits(0).says(&["created the repository"]).never_says(&["changes nothing"]));
+    let env = super::harness::TestEnv::new();
+    let run = env.run(&["--sandbox", &testdata(ARCHIVE), "team/app:1", "--create-repository", "--scan-on-push"]);
+    run.succeeds().stderr_has(&["created the repository"]).output_has_none(&["changes nothing"]);
 }
 
 #[test]
 fn nothing_is_created_for_an_archive_that_is_broken() {
     let ecr = Ecr::empty();
-    let half = ecr.bench.scratch("half.tar");
+    let half = ecr.env.scratch("half.tar");
     let bytes = fs::read(testdata(ARCHIVE)).unwrap();
     fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
-    drop(ecr.run(&[&half, "team/app:1", "--create-repository"]).exits(1));
+    ecr.run(&[&half, "team/app:1", "--create-repository"]).fails_with(1);
     assert!(ecr.log().is_empty());
 }
 
@@ -267,20 +265,21 @@ fn a_template_creates_the_repository_with_the_first_request() {
         (&[], None),
     ] {
         let ecr = Ecr::with(&[], Rules { templates: templates(prefixes), ..Rules::default() });
-        let (archive, written) = (testdata(ARCHIVE), ecr.bench.scratch("report.json"));
+        let (archive, written) = (testdata(ARCHIVE), ecr.env.scratch("report.json"));
         let run = ecr.run(&[&archive, "team/app:1", "--report", &written]);
         let Some(prefix) = fits else {
-            drop(run.exits(1).says(&["the repository team/app does not exist in", "hint: Add --create-repository"]));
+            run.fails_with(1)
+                .stderr_has(&["the repository team/app does not exist in", "hint: Add --create-repository"]);
             assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
             continue;
         };
         let words = format!("team/app does not exist: the registry's template {prefix} creates it");
-        drop(run.exits(0).says(&[&words, &format!("the registry created the repository {HOST}/team/app")]));
+        run.succeeds().stderr_has(&[&words, &format!("the registry created the repository {HOST}/team/app")]);
         assert_eq!((ecr.count("ecr:CreateRepository"), ecr.count("v2:CancelUpload")), (0, 1));
         assert_eq!(report(&written)["targets"][0]["created_repository"], true);
-        Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+        StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
         // Next time nobody asks for templates.
-        drop(ecr.run(&[&archive, "team/app:2"]).exits(0));
+        ecr.run(&[&archive, "team/app:2"]).succeeds();
         assert_eq!(ecr.count("ecr:DescribeRepositoryCreationTemplates"), 1);
     }
 }
@@ -289,10 +288,10 @@ fn a_template_creates_the_repository_with_the_first_request() {
 fn a_template_for_something_else_or_beside_create_repository_is_none() {
     let template = CreationTemplate { applied_for: vec!["REPLICATION".into()], ..CreationTemplate::on_push("team") };
     let ecr = Ecr::with(&[], Rules { templates: vec![template], ..Rules::default() });
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(1).says(&["hint: Add --create-repository"]));
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).fails_with(1).stderr_has(&["hint: Add --create-repository"]);
     let template = CreationTemplate { immutable: true, ..CreationTemplate::on_push("team") };
     ecr.set_rules(|rules| rules.templates = vec![template]);
-    drop(created(&ecr, &["--scan-on-push"]).exits(0));
+    created(&ecr, &["--scan-on-push"]).succeeds();
     let settings = ecr.settings("team/app").unwrap();
     assert_eq!((&settings["mutability"], &settings["scan_on_push"]), (&json!("MUTABLE"), &json!(true)));
 }
@@ -306,10 +305,10 @@ fn where_templates_may_not_be_looked_at_the_first_request_tells() {
             let deny = vec!["ecr:DescribeRepositoryCreationTemplates".into()];
             let rules = Rules { deny, absent_repository, templates: templates(prefixes), ..Rules::default() };
             let ecr = Ecr::with(&[], rules);
-            let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(code).says(&[words]);
-            let run = run.says(&["ecr:DescribeRepositoryCreationTemplates is not allowed"]);
+            let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits_with(code).stderr_has(&[words]);
+            let run = run.stderr_has(&["ecr:DescribeRepositoryCreationTemplates is not allowed"]);
             if code == 1 {
-                drop(run.says(&["the repository team/app does not exist in", "hint: Add --create-repository"]));
+                run.stderr_has(&["the repository team/app does not exist in", "hint: Add --create-repository"]);
             }
             assert_eq!(ecr.image("team/app", "1").is_some(), code == 0);
         }
@@ -317,28 +316,28 @@ fn where_templates_may_not_be_looked_at_the_first_request_tells() {
     // One that does not answer is as good as one that may not.
     let fault = Fault::once("ecr:DescribeRepositoryCreationTemplates", Trouble::Stall).times(9);
     let ecr = Ecr::with(&[], Rules { faults: vec![fault], templates: templates(&["team"]), ..Rules::default() });
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0).says(&[words, "no answer within 2 s"]));
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds().stderr_has(&[words, "no answer within 2 s"]);
     // Those of another account's registry are not shown to anybody.
     let ecr = Ecr::with(&[], Rules { templates: templates(&["team"]), ..Rules::default() });
     let elsewhere = "111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app:1";
-    let run = ecr.run(&[&testdata(ARCHIVE), elsewhere, "--dry-run"]).exits(0);
-    drop(
-        run.says(&["111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app was not checked: ECR shows nobody those of"]),
-    );
+    let run = ecr.run(&[&testdata(ARCHIVE), elsewhere, "--dry-run"]).succeeds();
+    run.stderr_has(&[
+        "111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app was not checked: ECR shows nobody those of",
+    ]);
     // A right to upload that is missing is named.
     let deny = ["ecr:DescribeRepositoryCreationTemplates", "ecr:InitiateLayerUpload"].map(String::from);
     let ecr =
         Ecr::with(&["team/other"], Rules { deny: deny.to_vec(), templates: templates(&["team"]), ..Rules::default() });
-    drop(
-        ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits(3).says(&["hint: Allow the action ecr:InitiateLayerUpload"]),
-    );
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1"])
+        .fails_with(3)
+        .stderr_has(&["hint: Allow the action ecr:InitiateLayerUpload"]);
 }
 
 #[test]
 fn a_dry_run_has_no_template_create_anything() {
     let ecr = Ecr::with(&[], Rules { templates: templates(&["team"]), ..Rules::default() });
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--dry-run"]).exits(0);
-    drop(run.says(&["the registry's template team creates it", "3 of 3 layers would be uploaded"]));
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--dry-run"]).succeeds();
+    run.stderr_has(&["the registry's template team creates it", "3 of 3 layers would be uploaded"]);
     assert_eq!((ecr.repositories().len(), ecr.count("ecr:InitiateLayerUpload")), (0, 0));
 }
 
@@ -347,25 +346,26 @@ fn layers_that_are_archived_or_among_the_failures_are_sent_again() {
     for state in [LayerState::Archived, LayerState::ArchivedAndKept, LayerState::Failing] {
         let ecr = Ecr::new();
         let archive = testdata("podman-oci-archive.tar");
-        drop(ecr.run(&[&archive, "team/app:1"]).exits(0));
+        ecr.run(&[&archive, "team/app:1"]).succeeds();
         ecr.set_rules(|rules| rules.layers = state);
         let before = ecr.count("ecr:CompleteLayerUpload");
-        let run = ecr.run(&[&archive, "team/app:2", "--cache", "/proc/nonexistent/cache"]).exits(0);
-        drop(run.says(&["not in the repository, as it lies"]));
+        let run = ecr.run(&[&archive, "team/app:2", "--cache", "/proc/nonexistent/cache"]).succeeds();
+        run.stderr_has(&["not in the repository, as it lies"]);
         assert!(ecr.count("ecr:CompleteLayerUpload") > before, "{state:?}");
-        Pushed::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&archive, 0));
+        StoredImage::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&archive, 0));
     }
 }
 
 #[test]
 fn many_layers_are_asked_for_a_hundred_a_call() {
     let ecr = Ecr::new();
-    let layout = ecr.bench.scratch("layout");
-    let layers: Vec<Vec<u8>> = (0..120).map(|n| build::tar_of("file", &build::noise(n, 100))).collect();
-    build::oci_layout(&layout, &layers);
-    drop(ecr.run(&[&layout, "team/app:1"]).exits(0));
+    let layout = ecr.env.scratch("layout");
+    let layers: Vec<Vec<u8>> =
+        (0..120).map(|n| archive_builder::tar_of("file", &archive_builder::noise(n, 100))).collect();
+    archive_builder::oci_layout(&layout, &layers);
+    ecr.run(&[&layout, "team/app:1"]).succeeds();
     assert_eq!(ecr.count("ecr:BatchCheckLayerAvailability"), 2, "120 layers and a config");
     let before = ecr.count("ecr:InitiateLayerUpload");
-    drop(ecr.run(&[&layout, "team/app:2", "--cache", "/proc/nonexistent/cache"]).exits(0).says(&["120 reused"]));
+    ecr.run(&[&layout, "team/app:2", "--cache", "/proc/nonexistent/cache"]).succeeds().stderr_has(&["120 reused"]);
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), before);
 }

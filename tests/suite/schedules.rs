@@ -19,10 +19,10 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::drawn::{CHUNK, Moment, Schedule, Shape, Struck};
-use super::judged::{Case, Ended};
-use super::line::{How, Line};
-use super::samples::Samples;
+use super::fault_schedule::{CHUNK, Moment, Schedule, Shape, Struck};
+use super::faulty_proxy::{FaultyProxy, How};
+use super::schedule_archives::Samples;
+use super::schedule_verdict::{Case, Ended};
 
 /// How many schedules run at once. They wait more than they work; with twice as many, two busy cores kept some of them
 /// waiting for longer than their pushers do.
@@ -140,7 +140,7 @@ fn tell(story: &Story, log: &[LogEntry]) {
 /// Runs a schedule and judges what came of it. `story` is told everything.
 async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Story) -> Result<Figures, String> {
     let sandbox = sandbox(&schedule).await;
-    let line = (!schedule.line.is_empty()).then(|| Line::to(sandbox.address(), &schedule.line));
+    let line = (!schedule.line.is_empty()).then(|| FaultyProxy::to(sandbox.address(), &schedule.line));
     let cache = schedule.again.then(|| samples.scratch(&format!("cache of {name}")).into());
     let request =
         |archive: &str, schedule: &Schedule| Request { cache: cache.clone(), ..request(archive, &sandbox, schedule) };
@@ -177,7 +177,7 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     let faults = schedule.fired(&left);
     let waits = story.lock().unwrap().matches(" s; retry ").count() as u32;
     let slow = waits.saturating_sub(schedule.stalls(&faults));
-    let struck = Struck { faults, line: line.as_ref().map_or(0, Line::struck), slow };
+    let struck = Struck { faults, line: line.as_ref().map_or(0, FaultyProxy::struck), slow };
     writeln!(story.lock().unwrap(), "{struck:?}").unwrap();
     let entries = cache.as_ref().and_then(|cache: &PathBuf| std::fs::read_dir(cache.with_extension("uploads")).ok());
     let journalled = entries.map_or(0, Iterator::count);

@@ -18,7 +18,7 @@ fn validator(schema: &str) -> Validator {
 #[track_caller]
 pub(crate) fn check(what: &str, text: &str) {
     // Another program has schemas of its own.
-    if super::bench::other_program().is_some() {
+    if super::harness::other_program().is_some() {
         return;
     }
     let Ok(json) = serde_json::from_str::<Value>(text) else { return };

@@ -5,10 +5,10 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use super::bench::{Run, Running};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::sha256;
 use super::ecr::Ecr;
-use super::source::sha256;
+use super::harness::{Run, Running, show};
 
 /// How a tar stores an entry with holes.
 #[derive(Clone, Copy, Debug)]
@@ -137,9 +137,9 @@ fn pax(records: &[(&str, &str)]) -> Vec<u8> {
 fn holey_layer() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for n in 0..30 {
-        build::add(&mut tar, &format!("zeros{n}"), &vec![0; 3000 * n]);
+        archive_builder::add(&mut tar, &format!("zeros{n}"), &vec![0; 3000 * n]);
     }
-    build::add(&mut tar, "last", b"last");
+    archive_builder::add(&mut tar, "last", b"last");
     tar.into_inner().unwrap()
 }
 
@@ -147,19 +147,19 @@ fn holey_layer() -> Vec<u8> {
 fn save(entry: &[u8], layer: &[u8]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     tar.get_mut().extend_from_slice(entry);
-    build::finish_docker_save(&mut tar, &["l/layer.tar".into()], &[sha256(layer)]);
+    archive_builder::finish_docker_save(&mut tar, &["l/layer.tar".into()], &[sha256(layer)]);
     tar.into_inner().unwrap()
 }
 
 /// A save of podman's, of two layers: their names are known as they come through a pipe. The second one is sparse.
 fn save_of_podman(layer: &[u8], sparse: &Sparse, format: Format) -> Vec<u8> {
-    let first = build::tar_of("first", b"first");
+    let first = archive_builder::tar_of("first", b"first");
     let name = |layer: &[u8]| sha256(layer).replace("sha256:", "") + ".tar";
     let names = [name(&first), name(layer)];
     let mut tar = tar::Builder::new(Vec::new());
-    build::add(&mut tar, &names[0], &first);
+    archive_builder::add(&mut tar, &names[0], &first);
     tar.get_mut().extend_from_slice(&sparse.entry(&names[1], format));
-    build::finish_docker_save(&mut tar, &names, &[sha256(&first), sha256(layer)]);
+    archive_builder::finish_docker_save(&mut tar, &names, &[sha256(&first), sha256(layer)]);
     tar.into_inner().unwrap()
 }
 
@@ -167,7 +167,7 @@ fn save_of_podman(layer: &[u8], sparse: &Sparse, format: Format) -> Vec<u8> {
 #[track_caller]
 fn both_ways(bytes: &[u8], check: impl Fn(&Ecr, Run)) {
     let ecr = Ecr::new();
-    let path = ecr.bench.scratch("sparse.tar");
+    let path = ecr.env.scratch("sparse.tar");
     std::fs::write(&path, bytes).unwrap();
     let run = ecr.run(&[&path, "team/app:1"]);
     check(&ecr, run);
@@ -179,8 +179,8 @@ fn through_pipe(ecr: &Ecr, bytes: Vec<u8>) -> Run {
     let (reader, mut writer) = std::io::pipe().unwrap();
     // The program may stop reading early.
     std::thread::spawn(move || writer.write_all(&bytes).ok());
-    let mut run = Running::fed(ecr.command(&["-", "team/app:1"]), Stdio::from(reader)).end();
-    run.log = ecr.story();
+    let run = Running::fed(ecr.command(&["-", "team/app:1"]), Stdio::from(reader)).end();
+    show(&ecr.story());
     run
 }
 
@@ -191,7 +191,7 @@ fn every_format_is_read_with_its_holes() {
         let bytes = save(&Sparse::of(&layer).entry("l/layer.tar", format), &layer);
         assert!(bytes.len() < layer.len() / 4, "{format:?}: holes are not stored");
         both_ways(&bytes, |ecr, run| {
-            drop(run.exits(0));
+            run.succeeds();
             assert!(ecr.image("team/app", "1").is_some(), "{format:?}");
         });
     }
@@ -203,23 +203,25 @@ fn every_format_is_read_as_it_comes_through_a_pipe() {
     for format in FORMATS {
         let ecr = Ecr::new();
         let run = through_pipe(&ecr, save_of_podman(&layer, &Sparse::of(&layer), format));
-        drop(run.exits(0).says(&["note: standard input is a pipe: read as it came"]));
+        run.succeeds().stderr_has(&["note: standard input is a pipe: read as it came"]);
         assert!(ecr.image("team/app", "1").is_some(), "{format:?}");
     }
 }
 
 #[test]
 fn documents_may_be_sparse_too() {
-    let layer = build::tar_of("a", b"a");
+    let layer = archive_builder::tar_of("a", b"a");
     for format in FORMATS {
         let mut tar = tar::Builder::new(Vec::new());
-        build::add(&mut tar, "l/layer.tar", &layer);
-        let config = build::config(&[sha256(&layer)]);
+        archive_builder::add(&mut tar, "l/layer.tar", &layer);
+        let config = archive_builder::config(&[sha256(&layer)]);
         // JSON has no zeros, so nothing of it is a hole, but for the way it is stored.
         tar.get_mut().extend_from_slice(&Sparse::of(&config).entry("config.json", format));
         let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": null, "Layers": ["l/layer.tar"]}]);
-        build::add(&mut tar, "manifest.json", manifest.to_string().as_bytes());
-        both_ways(&tar.into_inner().unwrap(), |_, run| drop(run.exits(0)));
+        archive_builder::add(&mut tar, "manifest.json", manifest.to_string().as_bytes());
+        both_ways(&tar.into_inner().unwrap(), |_, run| {
+            run.succeeds();
+        });
     }
 }
 
@@ -238,12 +240,12 @@ fn a_map_that_contradicts_itself_is_named() {
             let mut sparse = Sparse::of(&layer);
             spoil(&mut sparse);
             both_ways(&save(&sparse.entry("l/layer.tar", format), &layer), |ecr, run| {
-                drop(run.exits(1).prints("").says(&["the entry l/layer.tar of ", " is malformed", why]));
+                run.fails_with(1).stdout_is("").stderr_has(&["the entry l/layer.tar of ", " is malformed", why]);
                 ecr.has_no_image("1");
             });
             let ecr = Ecr::new();
             let run = through_pipe(&ecr, save_of_podman(&layer, &sparse, format));
-            drop(run.exits(1).prints("").says(&[" is malformed", why]));
+            run.fails_with(1).stdout_is("").stderr_has(&[" is malformed", why]);
             ecr.has_no_image("1");
         }
     }
@@ -256,29 +258,31 @@ fn a_claim_of_more_than_a_layer_may_have_is_refused_at_once() {
         let sparse = Sparse { parts: vec![(0, 512), (len, 0)], stored: vec![1; 512], len };
         both_ways(&save(&sparse.entry("l/layer.tar", format), b"another"), |ecr, run| {
             let words = "the entry l/layer.tar is a sparse file that is larger than 52000 MiB";
-            drop(run.exits(1).prints("").says(&[words]));
+            run.fails_with(1).stdout_is("").stderr_has(&[words]);
             ecr.has_no_image("1");
         });
         let ecr = Ecr::new();
         let run = through_pipe(&ecr, save_of_podman(b"another", &sparse, format));
-        drop(run.exits(1).prints("").says(&["is a sparse file that is larger than 52000 MiB"]));
+        run.fails_with(1).stdout_is("").stderr_has(&["is a sparse file that is larger than 52000 MiB"]);
         ecr.has_no_image("1");
     }
 }
 
 #[test]
 fn a_file_that_nobody_asks_for_costs_nothing_however_large_it_claims_to_be() {
-    let layer = build::tar_of("first", b"first");
+    let layer = archive_builder::tar_of("first", b"first");
     for format in FORMATS {
         let sparse = Sparse { parts: vec![(0, 512), (52_000 << 20, 0)], stored: vec![1; 512], len: 52_000 << 20 };
         let name = sha256(&layer).replace("sha256:", "") + ".tar";
         let mut tar = tar::Builder::new(Vec::new());
-        build::add(&mut tar, &name, &layer);
+        archive_builder::add(&mut tar, &name, &layer);
         for n in 0..100 {
             tar.get_mut().extend_from_slice(&sparse.entry(&format!("unused{n}"), format));
         }
-        build::finish_docker_save(&mut tar, &[name], &[sha256(&layer)]);
-        both_ways(&tar.into_inner().unwrap(), |_, run| drop(run.exits(0)));
+        archive_builder::finish_docker_save(&mut tar, &[name], &[sha256(&layer)]);
+        both_ways(&tar.into_inner().unwrap(), |_, run| {
+            run.succeeds();
+        });
     }
 }
 
@@ -287,6 +291,8 @@ fn a_sparse_entry_that_is_cut_off_is_named() {
     let layer = holey_layer();
     for format in FORMATS {
         let entry = Sparse::of(&layer).entry("l/layer.tar", format);
-        both_ways(&entry[..entry.len() - 700], |_, run| drop(run.exits(1).says(&[" is cut off: "])));
+        both_ways(&entry[..entry.len() - 700], |_, run| {
+            run.fails_with(1).stderr_has(&[" is cut off: "]);
+        });
     }
 }

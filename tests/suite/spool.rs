@@ -10,13 +10,13 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::bench::{Bench, Run, Running, finish, testdata, text, wait_until};
-use super::build::{self, packed};
+use super::archive_builder::{self, packed};
+use super::archive_contents::Source;
 use super::ecr::Ecr;
 use super::faults::interrupt;
-use super::limits::peak;
-use super::pushed::Pushed;
-use super::source::Source;
+use super::harness::{Run, Running, TestEnv, finish, show, testdata, text, wait_until};
+use super::memory_limits::peak;
+use super::stored_image::StoredImage;
 
 const TOOLS: [&str; 4] = ["gzip", "zstd", "xz", "bzip2"];
 /// One of which it is not known as it comes what its layers are.
@@ -31,7 +31,7 @@ fn pipe(bytes: Vec<u8>) -> Stdio {
 
 /// A named pipe that bytes come out of.
 fn named_pipe(ecr: &Ecr, bytes: Vec<u8>) -> String {
-    let path = ecr.bench.scratch("pipe");
+    let path = ecr.env.scratch("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let to = path.clone();
     std::thread::spawn(move || fs::OpenOptions::new().write(true).open(to).unwrap().write_all(&bytes));
@@ -39,7 +39,7 @@ fn named_pipe(ecr: &Ecr, bytes: Vec<u8>) -> String {
 }
 
 fn file(ecr: &Ecr, bytes: &[u8]) -> String {
-    let path = ecr.bench.scratch("image");
+    let path = ecr.env.scratch("image");
     fs::write(&path, bytes).unwrap();
     path
 }
@@ -47,33 +47,32 @@ fn file(ecr: &Ecr, bytes: &[u8]) -> String {
 /// Pushes what is fed.
 #[track_caller]
 fn push(ecr: &Ecr, arguments: &[&str], stdin: impl Into<Stdio>) -> Run {
-    let mut run = Running::fed(ecr.command(&[arguments, &["team/app:1"]].concat()), stdin).end();
-    run.log = ecr.story();
+    let run = Running::fed(ecr.command(&[arguments, &["team/app:1"]].concat()), stdin).end();
+    show(&ecr.story());
     run
 }
 
 /// The digest of the archive when it is read in place.
 fn in_place() -> String {
-    let run = Ecr::new().run(&[&testdata(ARCHIVE), "team/app:1"]).exits(0).never_says(&["temporary file"]);
+    let run = Ecr::new().run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds().output_has_none(&["temporary file"]);
     run.digest()
 }
 
 /// Asserts that the archive was pushed, and that nothing is left behind.
 #[track_caller]
 fn is_pushed(ecr: &Ecr, run: Run, digest: &str, note: &str) {
-    let run = run.exits(0).says(&[note]);
+    let run = run.succeeds().stderr_has(&[note]);
     assert_eq!(run.digest(), digest);
-    Pushed::of_sandbox(ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
-    assert_eq!(ecr.bench.written(), ["home/.cache/ecr-push/layers.jsonl"]);
+    StoredImage::of_sandbox(ecr, "team/app", "1").is(&Source::read(&testdata(ARCHIVE), 0));
+    assert_eq!(ecr.env.written(), ["home/.cache/ecr-push/layers.jsonl"]);
 }
 
 /// Asserts that nothing came of it, and that nobody was asked.
 #[track_caller]
 fn is_refused(ecr: &Ecr, run: Run, code: i32, says: &[&str]) {
-    let run = run.exits(code).prints("").says(says);
+    run.exits_with(code).stdout_is("").stderr_has(says);
     assert!(ecr.log().is_empty(), "nobody is asked about an archive that cannot be read");
-    assert_eq!(ecr.bench.written(), [""; 0]);
-    drop(run);
+    assert_eq!(ecr.env.written(), [""; 0]);
 }
 
 /// The files without a name that a process has, each with its length.
@@ -134,7 +133,7 @@ fn a_file_at_standard_input_is_read_in_place_if_it_is_at_its_start() {
     let digest = in_place();
     for name in ["-", "/dev/stdin"] {
         let ecr = Ecr::new();
-        let run = push(&ecr, &[name], File::open(testdata(ARCHIVE)).unwrap()).never_says(&["temporary file"]);
+        let run = push(&ecr, &[name], File::open(testdata(ARCHIVE)).unwrap()).output_has_none(&["temporary file"]);
         is_pushed(&ecr, run, &digest, "(docker save archive, linux/amd64): 3 layers");
     }
     let ecr = Ecr::new();
@@ -148,7 +147,7 @@ fn a_file_at_standard_input_is_read_in_place_if_it_is_at_its_start() {
 #[test]
 fn a_file_of_that_name_is_reached_by_its_folder() {
     let ecr = Ecr::new();
-    let folder = ecr.bench.scratch("folder");
+    let folder = ecr.env.scratch("folder");
     fs::create_dir(&folder).unwrap();
     fs::copy(testdata(ARCHIVE), format!("{folder}/-")).unwrap();
     let mut command = ecr.command(&["./-", "team/app:1"]);
@@ -192,7 +191,10 @@ fn a_compressed_archive_that_is_cut_off_or_changed() {
         changed[bytes.len() / 2] ^= 0xff;
         let ecr = Ecr::new();
         // What was changed may also be found out by the tar, the layer or its diff_id: zstd's checksum comes last.
-        drop(push(&ecr, &["-"], pipe(changed)).exits(1).prints("").says(&["error: standard input is ", "hint: "]));
+        push(&ecr, &["-"], pipe(changed))
+            .fails_with(1)
+            .stdout_is("")
+            .stderr_has(&["error: standard input is ", "hint: "]);
     }
 }
 
@@ -267,7 +269,7 @@ fn a_folder_for_temporary_files_that_is_not_there() {
     command.env("TMPDIR", "no/such/folder");
     is_refused(&ecr, Running::fed(command, pipe(fs::read(&path).unwrap())).end(), 2, &says);
     // It is asked for only where it is needed.
-    drop(ecr.run(&[&path, "team/app:1", "--temp-dir", "no/such/folder"]).exits(0));
+    ecr.run(&[&path, "team/app:1", "--temp-dir", "no/such/folder"]).succeeds();
 }
 
 #[test]
@@ -307,14 +309,14 @@ fn a_disk_that_is_full() {
 #[test]
 fn nothing_is_left_behind_after_a_kill() {
     let ecr = Ecr::new();
-    let folder = ecr.bench.scratch("spool");
+    let folder = ecr.env.scratch("spool");
     fs::create_dir(&folder).unwrap();
     let (running, _writer) = half_way(ecr.command(&["-", "team/app:1", "--temp-dir", &folder]));
     assert!(unnamed(running.id()).iter().all(|(name, _)| name.starts_with(&folder)));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "it has no name while it is there");
     running.kill();
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
-    assert_eq!(ecr.bench.written(), [""; 0]);
+    assert_eq!(ecr.env.written(), [""; 0]);
 }
 
 /// Whether a process listens for Ctrl-C by now.
@@ -330,10 +332,9 @@ fn ends_at_once(ecr: &Ecr, running: Running) {
     wait_until("it listens for Ctrl-C", || listens(running.id()));
     let asked = Instant::now();
     interrupt(running.id());
-    let run = running.end().exits(130).prints("").says(&["error: interrupted"]);
+    running.end().fails_with(130).stdout_is("").stderr_has(&["error: interrupted"]);
     assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
-    assert_eq!(ecr.bench.written(), [""; 0]);
-    drop(run);
+    assert_eq!(ecr.env.written(), [""; 0]);
 }
 
 #[test]
@@ -344,7 +345,7 @@ fn ctrl_c_waits_for_no_pipe() {
     let (running, _writer) = half_way(ecr.command(&["-", "team/app:1"]));
     ends_at_once(&ecr, running);
     // Nobody ever opens the other end.
-    let path = ecr.bench.scratch("pipe");
+    let path = ecr.env.scratch("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     ends_at_once(&ecr, Running::start(ecr.command(&[&path, "team/app:1"])));
 }
@@ -353,8 +354,7 @@ fn ctrl_c_waits_for_no_pipe() {
 fn a_deadline_waits_for_no_pipe() {
     let ecr = Ecr::new();
     let (reader, _writer) = std::io::pipe().unwrap();
-    let run = push(&ecr, &["-", "--deadline", "1"], reader).exits(4).says(&["the push was given up after 1 s"]);
-    drop(run);
+    push(&ecr, &["-", "--deadline", "1"], reader).fails_with(4).stderr_has(&["the push was given up after 1 s"]);
 }
 
 #[test]
@@ -384,11 +384,14 @@ fn a_log_hears_of_a_file_that_takes_long() {
 #[test]
 fn a_large_pipe_takes_little_memory() {
     const LAYER: usize = 200 << 20;
-    let bench = Bench::new();
-    let archive = bench.scratch("large.tar");
-    build::docker_save(
+    let env = TestEnv::new();
+    let archive = env.scratch("large.tar");
+    archive_builder::docker_save(
         &archive,
-        &[build::tar_of("prose", &build::prose(1, 1 << 20)), build::tar_of("zeros", &vec![0; LAYER])],
+        &[
+            archive_builder::tar_of("prose", &archive_builder::prose(1, 1 << 20)),
+            archive_builder::tar_of("zeros", &vec![0; LAYER]),
+        ],
     );
     let mut plain = Vec::new();
     File::open(&archive).unwrap().read_to_end(&mut plain).unwrap();
@@ -402,7 +405,7 @@ fn a_large_pipe_takes_little_memory() {
             longest = unnamed(running.id()).iter().map(|(_, len)| *len).fold(longest, u64::max);
             std::thread::sleep(Duration::from_millis(2));
         }
-        drop(running.end().exits(0).says(&["into a temporary file, 201.0 MiB"]));
+        running.end().succeeds().stderr_has(&["into a temporary file, 201.0 MiB"]);
         assert!((1 << 20..48 << 20).contains(&most), "{tool}: {most} bytes of memory at most");
         assert!(longest > LAYER as u64 / 2, "{tool}: the file was seen with {longest} bytes");
     }

@@ -5,21 +5,21 @@ use std::fs;
 use ecr_push::sandbox::{Absent, Fault, Rules, Trouble};
 use serde_json::json;
 
-use super::bench::{Run, Running, report, testdata};
-use super::build;
+use super::archive_builder;
 use super::ecr::{Ecr, HOST};
+use super::harness::{Run, Running, report, testdata};
 
 const CREATE: [&str; 2] = ["team/app:1", "--create-repository"];
 
 /// A layer that no other one is like.
 fn layer(seed: u64) -> Vec<u8> {
-    build::tar_of("file", &build::noise(seed, 40_000))
+    archive_builder::tar_of("file", &archive_builder::noise(seed, 40_000))
 }
 
 /// Writes an archive with these layers.
 fn saved(ecr: &Ecr, seeds: &[u64]) -> String {
-    let path = ecr.bench.scratch(&format!("{seeds:?}.tar"));
-    build::docker_save(&path, &seeds.iter().map(|seed| layer(*seed)).collect::<Vec<_>>());
+    let path = ecr.env.scratch(&format!("{seeds:?}.tar"));
+    archive_builder::docker_save(&path, &seeds.iter().map(|seed| layer(*seed)).collect::<Vec<_>>());
     path
 }
 
@@ -51,20 +51,23 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
         let (first, other) = (saved(&ecr, &[1, 2]), saved(&ecr, &[1, 3]));
         let target = format!("team/app:{tag}");
         let create = [&[first.as_str(), &target, "--create-repository", "--tag-mutability", how], filters].concat();
-        let before = ecr.run(&create).exits(0).digest();
+        let before = ecr.run(&create).succeeds().digest();
         // The same again is there, whatever the rule.
         let (again, asked) = push(&ecr, &[&first, &target]);
-        drop(again.exits(0).prints(&format!("{HOST}/{target}@{before}\n")).says(&[": already there; "]));
+        again.succeeds().stdout_is(&format!("{HOST}/{target}@{before}\n")).stderr_has(&[": already there; "]);
         assert_eq!(asked, ["ecr:GetAuthorizationToken", "ecr:BatchGetImage"], "{how} {tag}");
         let (run, asked) = push(&ecr, &[&other, &target]);
         assert_eq!(asked.iter().filter(|it| *it == "ecr:DescribeRepositories").count(), 1, "{how} {tag}");
         let now = ecr.image("team/app", tag).unwrap().0.to_string();
         if moves {
-            drop(run.exits(0).says(&[&format!("{HOST}/{target} moved here from {}", &before[..19])]));
+            run.succeeds().stderr_has(&[&format!("{HOST}/{target} moved here from {}", &before[..19])]);
             assert_ne!(now, before, "{how} {tag}");
         } else {
-            let run = run.exits(1).prints("").says(&[&format!("{HOST}/{target} points at {before}, which is another")]);
-            drop(run.says(&["does not let such tags move", "hint: Push under another tag, or leave that tag"]));
+            let run = run
+                .fails_with(1)
+                .stdout_is("")
+                .stderr_has(&[&format!("{HOST}/{target} points at {before}, which is another")]);
+            run.stderr_has(&["does not let such tags move", "hint: Push under another tag, or leave that tag"]);
             assert!(only_looked(&asked) && now == before, "{how} {tag}: {asked:?}");
         }
     }
@@ -85,15 +88,15 @@ fn what_becomes_of_a_tag_that_exists_can_be_said() {
         let ecr = Ecr::new();
         let first = saved(&ecr, &[1, 2]);
         let second = if archive == "same" { first.clone() } else { saved(&ecr, &[1, 3]) };
-        let before = ecr.run(&[&first, "team/app:1"]).exits(0).digest();
+        let before = ecr.run(&[&first, "team/app:1"]).succeeds().digest();
         let (run, asked) = push(&ecr, &[&second, "team/app:1", "--if-exists", how]);
         let now = ecr.image("team/app", "1").unwrap().0.to_string();
         assert_eq!((now != before, only_looked(&asked)), (moves, !moves), "{how} {archive}: {asked:?}");
-        let run = run.exits(code).says(&[says]);
-        drop(run.prints(&if code == 0 { format!("{HOST}/team/app:1@{now}\n") } else { String::new() }));
+        let run = run.exits_with(code).stderr_has(&[says]);
+        run.stdout_is(&if code == 0 { format!("{HOST}/team/app:1@{now}\n") } else { String::new() });
         // A tag that is new is pushed whatever is said.
         let (run, _) = push(&ecr, &[&second, "team/app:2", "--if-exists", how]);
-        drop(run.exits(0));
+        run.succeeds();
         assert!(ecr.image("team/app", "2").is_some(), "{how}");
     }
 }
@@ -102,9 +105,9 @@ fn what_becomes_of_a_tag_that_exists_can_be_said() {
 fn all_tags_are_judged_before_anything_is_sent() {
     let ecr = Ecr::empty();
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
-    drop(ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).exits(0));
+    ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).succeeds();
     let (run, asked) = push(&ecr, &[&other, "team/app:new", "--tag", "1", "--tag", "newer"]);
-    drop(run.exits(1).prints("").says(&["team/app:1 points at sha256:"]).never_says(&["app:new points"]));
+    run.fails_with(1).stdout_is("").stderr_has(&["team/app:1 points at sha256:"]).output_has_none(&["app:new points"]);
     assert!(only_looked(&asked), "{asked:?}");
     assert_eq!(asked.iter().filter(|operation| *operation == "ecr:BatchGetImage").count(), 3);
     assert!(ecr.image("team/app", "new").is_none() && ecr.image("team/app", "newer").is_none());
@@ -113,15 +116,15 @@ fn all_tags_are_judged_before_anything_is_sent() {
 #[test]
 fn of_several_tags_each_gets_what_is_its_own() {
     let ecr = Ecr::new();
-    let (first, other, written) = (saved(&ecr, &[1]), saved(&ecr, &[2]), ecr.bench.scratch("report.json"));
-    let there = ecr.run(&[&first, "team/app:old"]).exits(0).digest();
-    drop(ecr.run(&[&other, "team/app:this"]).exits(0));
+    let (first, other, written) = (saved(&ecr, &[1]), saved(&ecr, &[2]), ecr.env.scratch("report.json"));
+    let there = ecr.run(&[&first, "team/app:old"]).succeeds().digest();
+    ecr.run(&[&other, "team/app:this"]).succeeds();
     let tags = ["team/app:old", "--tag", "this", "--tag", "new"];
     let (run, _) = push(&ecr, &[&[other.as_str(), "--if-exists", "skip", "--report", &written], &tags[..]].concat());
     let this = ecr.image("team/app", "this").unwrap().0.to_string();
     let lines = [("old", &there), ("this", &this), ("new", &this)];
     let lines = lines.map(|(tag, digest)| format!("{HOST}/team/app:{tag}@{digest}\n"));
-    drop(run.exits(0).prints(&lines.concat()).says(&["team/app:old exists and stays: it points at sha256:"]));
+    run.succeeds().stdout_is(&lines.concat()).stderr_has(&["team/app:old exists and stays: it points at sha256:"]);
     let target = report(&written)["targets"][0].clone();
     assert_eq!(target["pushed_tags"], json!(["this", "new"]));
     let outcome = |tag: &str, digest: &str, outcome: &str| {
@@ -139,50 +142,49 @@ fn the_same_image_in_another_manifest_is_the_same() {
         [(&[][..], 0, false), (&["--if-exists", "same-ok"], 0, true), (&["--if-exists", "fail"], 1, true)]
     {
         let ecr = Ecr::empty();
-        let (packed, layout) = (saved(&ecr, &[1, 2]), ecr.bench.scratch("layout"));
-        let digest = build::oci_layout(&layout, &[layer(1), layer(2)]);
+        let (packed, layout) = (saved(&ecr, &[1, 2]), ecr.env.scratch("layout"));
+        let digest = archive_builder::oci_layout(&layout, &[layer(1), layer(2)]);
         let create = [&[packed.as_str()], &CREATE[..]].concat();
-        let before = ecr.run(&create).exits(0).digest();
+        let before = ecr.run(&create).succeeds().digest();
         assert_ne!(before, digest);
         let (run, asked) = push(&ecr, &[&[layout.as_str(), "team/app:1"], more].concat());
-        let run = run.exits(code);
+        let run = run.exits_with(code);
         assert_eq!(ecr.image("team/app", "1").unwrap().0.to_string(), if stays { &before } else { &digest }.as_str());
         assert_eq!(only_looked(&asked), stays, "{more:?}: {asked:?}");
         if stays && code == 0 {
             let words = format!("team/app:1 is this image already, as {}, and stays", &before[..19]);
-            drop(
-                run.prints(&format!("{HOST}/team/app:1@{before}\n")).says(&[&words, "already there; nothing was sent"]),
-            );
+            run.stdout_is(&format!("{HOST}/team/app:1@{before}\n"))
+                .stderr_has(&[&words, "already there; nothing was sent"]);
         }
     }
     // Where it must not move it need not.
     let ecr = Ecr::empty();
-    let (packed, layout) = (saved(&ecr, &[1, 2]), ecr.bench.scratch("layout"));
-    let digest = build::oci_layout(&layout, &[layer(1), layer(2)]);
+    let (packed, layout) = (saved(&ecr, &[1, 2]), ecr.env.scratch("layout"));
+    let digest = archive_builder::oci_layout(&layout, &[layer(1), layer(2)]);
     let immutable = [&[packed.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat();
-    let before = ecr.run(&immutable).exits(0).digest();
+    let before = ecr.run(&immutable).succeeds().digest();
     let (run, asked) = push(&ecr, &[&layout, "team/app:1"]);
-    drop(run.exits(0).prints(&format!("{HOST}/team/app:1@{before}\n")).says(&["is this image already"]));
+    run.succeeds().stdout_is(&format!("{HOST}/team/app:1@{before}\n")).stderr_has(&["is this image already"]);
     assert!(only_looked(&asked), "{asked:?}");
     // But who wants a digest wants no other.
     let (run, asked) = push(&ecr, &[&layout, "team/app:1", "--expect-digest", &digest]);
-    drop(run.exits(1).says(&["which is another image"]));
+    run.fails_with(1).stderr_has(&["which is another image"]);
     assert!(only_looked(&asked), "{asked:?}");
     // The same layers in another order are another image.
     let (run, _) = push(&ecr, &[&saved(&ecr, &[2, 1]), "team/app:1"]);
-    drop(run.exits(1).says(&["which is another image"]));
+    run.fails_with(1).stderr_has(&["which is another image"]);
 }
 
 #[test]
 fn an_index_is_the_same_by_its_digest() {
     let (ecr, archive) = (Ecr::empty(), testdata("skopeo-oci-layout-multiarch"));
     let create = [&[archive.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat();
-    let first = ecr.run(&create).exits(0).digest();
+    let first = ecr.run(&create).succeeds().digest();
     let (again, asked) = push(&ecr, &[&archive, "team/app:1", "--if-exists", "same-ok"]);
-    drop(again.exits(0).prints(&format!("{HOST}/team/app:1@{first}\n")));
+    again.succeeds().stdout_is(&format!("{HOST}/team/app:1@{first}\n"));
     assert!(only_looked(&asked), "{asked:?}");
     let (run, asked) = push(&ecr, &[&archive, "team/app:1", "--platform", "linux/amd64"]);
-    drop(run.exits(1).says(&["which is another image"]));
+    run.fails_with(1).stderr_has(&["which is another image"]);
     assert!(only_looked(&asked), "{asked:?}");
 }
 
@@ -190,9 +192,9 @@ fn an_index_is_the_same_by_its_digest() {
 fn a_dry_run_judges_tags_too() {
     let ecr = Ecr::empty();
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
-    drop(ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).exits(0));
+    ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).succeeds();
     let (run, asked) = push(&ecr, &[&other, "team/app:1", "--dry-run"]);
-    drop(run.exits(1).says(&["does not let such tags move"]));
+    run.fails_with(1).stderr_has(&["does not let such tags move"]);
     assert!(only_looked(&asked));
 }
 
@@ -200,9 +202,9 @@ fn a_dry_run_judges_tags_too() {
 fn a_look_at_the_second_tag_is_as_good_for_layers() {
     let ecr = Ecr::new();
     let (first, other) = (saved(&ecr, &[1, 2]), saved(&ecr, &[1, 3]));
-    drop(ecr.run(&[&first, "team/app:latest"]).exits(0));
+    ecr.run(&[&first, "team/app:latest"]).succeeds();
     let (run, _) = push(&ecr, &[&other, "team/app:1.4", "--tag", "latest"]);
-    drop(run.exits(0).says(&["1 of 2 layers uploaded", "1 reused"]));
+    run.succeeds().stderr_has(&["1 of 2 layers uploaded", "1 reused"]);
 }
 
 #[test]
@@ -210,12 +212,12 @@ fn without_a_look_at_images_tags_are_judged_all_the_same() {
     for how in ["off", "cache"] {
         let ecr = Ecr::empty();
         let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
-        drop(ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).exits(0));
+        ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).succeeds();
         let (run, asked) = push(&ecr, &[&other, "team/app:1", "--reuse", how]);
-        drop(run.exits(1).says(&["does not let such tags move"]));
+        run.fails_with(1).stderr_has(&["does not let such tags move"]);
         assert!(only_looked(&asked), "{asked:?}");
         let (run, _) = push(&ecr, &[&other, "team/app:1", "--reuse", how, "--if-exists", "skip"]);
-        drop(run.exits(0).says(&["tags that exist stay"]));
+        run.succeeds().stderr_has(&["tags that exist stay"]);
     }
 }
 
@@ -224,16 +226,16 @@ fn where_a_right_to_look_is_missing_the_push_goes_on_and_says_so() {
     let (line, refused) = ("may move was not checked: ecr:DescribeRepositories is not allowed", "is immutable.");
     let ecr = Ecr::empty();
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
-    drop(ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).exits(0));
+    ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).succeeds();
     ecr.set_rules(|rules| rules.deny = vec!["ecr:DescribeRepositories".into()]);
     let (run, _) = push(&ecr, &[&other, "team/app:1"]);
-    drop(run.exits(1).says(&[line, refused]));
+    run.fails_with(1).stderr_has(&[line, refused]);
     // Not even the tags can be looked at.
     ecr.set_rules(|rules| rules.deny = vec!["ecr:BatchGetImage".into()]);
     let (run, _) = push(&ecr, &[&other, "team/app:2", "--tag", "3"]);
-    let run = run.exits(0).says(&["app:2, ", "app:3 are not reused: ", "; what that points at was not checked"]);
+    let run =
+        run.succeeds().stderr_has(&["app:2, ", "app:3 are not reused: ", "; what that points at was not checked"]);
     assert_eq!(run.stderr.matches("was not checked").count(), 1);
-    drop(run);
 }
 
 #[test]
@@ -242,23 +244,23 @@ fn who_wants_tags_known_gets_no_push_without() {
     let archive = saved(&ecr, &[1]);
     for how in ["same-ok", "skip", "fail"] {
         let (run, asked) = push(&ecr, &[&archive, "team/app:1", "--if-exists", how]);
-        drop(run.exits(3).says(&["team/app:1 points at cannot be learned", "hint: Allow ecr:BatchGetImage"]));
+        run.fails_with(3).stderr_has(&["team/app:1 points at cannot be learned", "hint: Allow ecr:BatchGetImage"]);
         assert!(only_looked(&asked));
     }
     let fault = Fault::once("ecr:BatchGetImage", Trouble::Stall);
     ecr.set_rules(|rules| (rules.deny, rules.faults) = (Vec::new(), vec![fault]));
     let (run, _) = push(&ecr, &[&archive, "team/app:1", "--if-exists", "fail"]);
-    drop(run.exits(4).says(&["cannot be learned", "no answer within 2 s"]));
+    run.fails_with(4).stderr_has(&["cannot be learned", "no answer within 2 s"]);
 }
 
 #[test]
 fn a_rule_on_tags_that_cannot_be_learned_in_time_costs_two_seconds() {
     let ecr = Ecr::new();
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
-    drop(ecr.run(&[&first, "team/app:1"]).exits(0));
+    ecr.run(&[&first, "team/app:1"]).succeeds();
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:DescribeRepositories", Trouble::Stall)]);
     let (run, _) = push(&ecr, &[&other, "team/app:1"]);
-    drop(run.exits(0).says(&["may move was not checked: no answer within 2 s", "app:1 moved here"]));
+    run.succeeds().stderr_has(&["may move was not checked: no answer within 2 s", "app:1 moved here"]);
 }
 
 #[test]
@@ -267,9 +269,9 @@ fn other_registries_say_themselves_what_must_not_move() {
         Ecr::with(&["team/app"], Rules { anonymous: true, absent_repository: Absent::HangUp, ..Rules::default() });
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
     let target = format!("{}/team/app:1", ecr.address());
-    drop(ecr.finish(ecr.bench.command(&[&first, &target])).exits(0));
+    ecr.finish(ecr.env.command(&[&first, &target])).succeeds();
     for (how, code) in [("fail", 1), ("same-ok", 1), ("skip", 0), ("overwrite", 0)] {
-        drop(ecr.finish(ecr.bench.command(&[&other, &target, "--if-exists", how])).exits(code));
+        ecr.finish(ecr.env.command(&[&other, &target, "--if-exists", how])).exits_with(code);
     }
     assert_eq!(ecr.count("ecr:DescribeRepositories"), 0);
 }
@@ -277,13 +279,13 @@ fn other_registries_say_themselves_what_must_not_move() {
 /// A `podman save` with these layers, whose names are their diff_ids, pushed through a pipe.
 fn piped(ecr: &Ecr, seeds: &[u64], arguments: &[&str]) -> (Run, Vec<String>) {
     let layers: Vec<Vec<u8>> = seeds.iter().map(|seed| layer(*seed)).collect();
-    let diff_ids: Vec<String> = layers.iter().map(|layer| super::source::sha256(layer)).collect();
+    let diff_ids: Vec<String> = layers.iter().map(|layer| super::archive_contents::sha256(layer)).collect();
     let mut tar = tar::Builder::new(Vec::new());
     let names: Vec<String> = diff_ids.iter().map(|id| format!("{}.tar", id.strip_prefix("sha256:").unwrap())).collect();
-    names.iter().zip(&layers).for_each(|(name, layer)| build::add(&mut tar, name, layer));
-    build::finish_docker_save(&mut tar, &names, &diff_ids);
+    names.iter().zip(&layers).for_each(|(name, layer)| archive_builder::add(&mut tar, name, layer));
+    archive_builder::finish_docker_save(&mut tar, &names, &diff_ids);
     let bytes = tar.into_inner().unwrap();
-    let path = ecr.bench.scratch("piped.tar");
+    let path = ecr.env.scratch("piped.tar");
     fs::write(&path, &bytes).unwrap();
     let (reader, mut writer) = std::io::pipe().unwrap();
     let writing = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes).is_ok());
@@ -300,35 +302,34 @@ fn from_a_pipe_tags_are_judged_as_far_as_that_goes_before_anything_is_sent() {
     let ecr = Ecr::empty();
     let create = ["team/app:1", "--create-repository", "--tag-mutability", "immutable"];
     let (run, asked) = piped(&ecr, &[1, 2], &create);
-    let before = run.exits(0).digest();
+    let before = run.succeeds().digest();
     let created = asked.iter().position(|operation| operation == "ecr:CreateRepository").unwrap();
     let begun = asked.iter().position(|operation| operation == "ecr:InitiateLayerUpload").unwrap();
     assert!(created < begun, "{asked:?}");
     // The same image is there.
     let (run, asked) = piped(&ecr, &[1, 2], &["team/app:1"]);
-    drop(run.exits(0).prints(&format!("{HOST}/team/app:1@{before}\n")).says(&["already there; "]));
+    run.succeeds().stdout_is(&format!("{HOST}/team/app:1@{before}\n")).stderr_has(&["already there; "]);
     assert!(only_looked(&asked), "{asked:?}");
     // Another one is noticed by its first layer.
     for more in [&[][..], &["--if-exists", "same-ok"]] {
         let (run, asked) = piped(&ecr, &[3, 1], &[&["team/app:1"], more].concat());
-        drop(run.exits(1).prints("").says(&["which is another image"]));
+        run.fails_with(1).stdout_is("").stderr_has(&["which is another image"]);
         assert!(only_looked(&asked), "{asked:?}");
     }
     // Or, if all of its layers are known, at the end.
     let (run, asked) = piped(&ecr, &[1], &["team/app:1"]);
-    drop(run.exits(1).prints("").says(&["which is another image"]));
+    run.fails_with(1).stdout_is("").stderr_has(&["which is another image"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, asked) = piped(&ecr, &[1, 2], &["team/app:1", "--if-exists", "fail"]);
-    drop(run.exits(1).says(&["--if-exists fail wants no such tag"]));
+    run.fails_with(1).stderr_has(&["--if-exists fail wants no such tag"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, asked) = piped(&ecr, &[3], &["team/app:1", "--if-exists", "skip"]);
-    drop(
-        run.exits(0).prints(&format!("{HOST}/team/app:1@{before}\n")).says(&["tags that exist stay; nothing was sent"]),
-    );
+    run.succeeds()
+        .stdout_is(&format!("{HOST}/team/app:1@{before}\n"))
+        .stderr_has(&["tags that exist stay; nothing was sent"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, _) = piped(&ecr, &[3], &["team/app:1", "--tag", "2", "--if-exists", "skip"]);
-    let run = run.exits(0);
+    let run = run.succeeds();
     assert_eq!((&run.digests()[0], run.stderr.matches("exists and stays").count()), (&before, 1));
-    drop(run);
     assert!(ecr.image("team/app", "2").is_some());
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ecr_push::sandbox::{Fault, Rules, Trouble};
 
-use super::bench::wait_until;
-use super::build;
+use super::archive_builder;
 use super::ecr::{Ecr, HOST, status};
-use super::screen::{Frame, Stdout, Terminal};
+use super::harness::wait_until;
+use super::pty::{Frame, Stdout, Terminal};
 
 /// A push of layers of these KiB on a terminal of that size, without colours.
 fn start(ecr: &Ecr, layers: &[usize], (columns, rows): (u16, u16), options: &[&str]) -> Terminal {
@@ -17,9 +17,10 @@ fn start(ecr: &Ecr, layers: &[usize], (columns, rows): (u16, u16), options: &[&s
 }
 
 fn command(ecr: &Ecr, layers: &[usize], options: &[&str]) -> std::process::Command {
-    let archive = ecr.bench.scratch("image.tar");
-    let layer = |(at, kib): (usize, &usize)| build::tar_of("noise", &build::noise(at as u64, kib << 10));
-    build::docker_save(&archive, &layers.iter().enumerate().map(layer).collect::<Vec<_>>());
+    let archive = ecr.env.scratch("image.tar");
+    let layer =
+        |(at, kib): (usize, &usize)| archive_builder::tar_of("noise", &archive_builder::noise(at as u64, kib << 10));
+    archive_builder::docker_save(&archive, &layers.iter().enumerate().map(layer).collect::<Vec<_>>());
     let mut command = ecr.command(&[&[archive.as_str(), "team/app:1"], options].concat());
     command.env("TERM", "xterm").env("NO_COLOR", "1");
     command
@@ -52,7 +53,7 @@ fn names(frame: &Frame) -> Vec<&str> {
 fn rows_stand_still_and_three_lines_are_left() {
     for size in [(40, 12), (80, 24), (200, 50)] {
         let ecr = Ecr::new();
-        drop(ecr.finish(command(&ecr, &[10, 300], &[])).exits(0));
+        ecr.finish(command(&ecr, &[10, 300], &[])).succeeds();
         let seen = start(&ecr, &[10, 300, 500, 800], size, &["--tag", "b"]).end();
         assert_eq!(seen.code, Some(0), "{}", seen.text);
         let frames = whole(&seen.frames, 6);
@@ -191,8 +192,8 @@ fn a_pause_that_a_registry_asks_for_is_seen() {
 #[test]
 fn an_archive_that_is_copied_is_seen() {
     let ecr = Ecr::new();
-    let archive = ecr.bench.scratch("image.tar");
-    build::docker_save(&archive, &[build::tar_of("noise", &build::noise(1, 40 << 20))]);
+    let archive = ecr.env.scratch("image.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(1, 40 << 20))]);
     let mut command = ecr.command(&["-", "team/app:1", "--image", "made/up:1", "--limit-rate", "40M"]);
     command.env("TERM", "xterm").env("NO_COLOR", "1");
     // It comes through a pipe, and slowly.
@@ -236,14 +237,14 @@ fn a_dumb_terminal_gets_lines() {
 #[test]
 fn what_is_no_terminal_gets_lines_whoever_asks_for_bars() {
     let ecr = Ecr::new();
-    let run = ecr.finish(command(&ecr, &[30, 20], &["--progress", "bars"])).exits(0);
-    drop(run.says(&["  upload: new", "  sent"]).never_says(&["\x1b"]));
+    let run = ecr.finish(command(&ecr, &[30, 20], &["--progress", "bars"])).succeeds();
+    run.stderr_has(&["  upload: new", "  sent"]).output_has_none(&["\x1b"]);
 }
 
 #[test]
 fn the_reference_is_on_the_terminal_wherever_stdout_goes() {
     let ecr = Ecr::new();
-    let path = ecr.bench.scratch("reference");
+    let path = ecr.env.scratch("reference");
     let command = command(&ecr, &[30, 20], &[]);
     let seen = Terminal::start(command, 200, 24, Stdout::File(File::create(&path).unwrap())).end();
     let written = std::fs::read_to_string(&path).unwrap();

@@ -2,11 +2,11 @@
 
 use ecr_push::sandbox::{BlobMounting, Fault, Interrupted, Rules, Trouble};
 
-use super::bench::{Running, testdata};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::sha256;
 use super::ecr::{Ecr, HOST, status};
-use super::page::{Element, Page, dom, screenshot};
-use super::source::sha256;
+use super::harness::{Running, testdata};
+use super::timeline_page::{Element, Page, dom, screenshot};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const HASHES: [&str; 3] = ["c37a06bee251", "fab827903802", "631cc2c4392a"];
@@ -28,19 +28,20 @@ fn eventful() -> (Ecr, Page, [Vec<u8>; 3]) {
     let (blob_mounting, interrupted) = (BlobMounting::Enabled, Interrupted::Resumable);
     let rules = Rules { blob_mounting, interrupted, faults: vec![throttle, cut], ..Rules::default() };
     let ecr = Ecr::with(&["team/base", "team/app"], rules);
-    let [large, held, base] = [(1, 12 << 20), (2, 70_000), (3, 50_000)].map(|(seed, len)| build::noise(seed, len));
+    let [large, held, base] =
+        [(1, 12 << 20), (2, 70_000), (3, 50_000)].map(|(seed, len)| archive_builder::noise(seed, len));
     let archive = |layers: &[Vec<u8>]| {
-        let path = ecr.bench.scratch("layout");
+        let path = ecr.env.scratch("layout");
         drop(std::fs::remove_dir_all(&path));
-        build::oci_layout(&path, layers);
+        archive_builder::oci_layout(&path, layers);
         path
     };
-    drop(ecr.run(&[&archive(std::slice::from_ref(&held)), "team/app:1"]).exits(0));
-    drop(ecr.run(&[&archive(std::slice::from_ref(&base)), "team/base:1"]).exits(0));
-    let (path, cache) = (ecr.bench.scratch("page.html"), ecr.bench.scratch("no-cache.jsonl"));
+    ecr.run(&[&archive(std::slice::from_ref(&held)), "team/app:1"]).succeeds();
+    ecr.run(&[&archive(std::slice::from_ref(&base)), "team/base:1"]).succeeds();
+    let (path, cache) = (ecr.env.scratch("page.html"), ecr.env.scratch("no-cache.jsonl"));
     let layers = [large, held, base];
     let options = ["--mount-from", "team/base:1", "--chunk-size", "5M", "--cache", &cache, "--timeline", &path];
-    drop(ecr.run(&[&[archive(&layers).as_str(), "team/app:1"], &options[..]].concat()).exits(0));
+    ecr.run(&[&[archive(&layers).as_str(), "team/app:1"], &options[..]].concat()).succeeds();
     let page = Page::read(&path);
     (ecr, page, layers)
 }
@@ -112,10 +113,10 @@ fn has_a_head_that_adds_up(page: &Page) {
 fn a_page_of_a_failure_says_why_and_what_others_wrote_is_text_on_it() {
     let fault = Fault::once("ecr:PutImage", status(400, "DENIED", "<script>alert(1)</script> & \"more\""));
     let ecr = Ecr::faulty(&[fault]);
-    let archive = ecr.bench.scratch("a <b> & 'c'.tar");
+    let archive = ecr.env.scratch("a <b> & 'c'.tar");
     std::fs::copy(testdata(ARCHIVE), &archive).unwrap();
-    let path = ecr.bench.scratch("page.html");
-    drop(ecr.run(&[&archive, "team/app:1", "--timeline", &path]).exits(1));
+    let path = ecr.env.scratch("page.html");
+    ecr.run(&[&archive, "team/app:1", "--timeline", &path]).fails_with(1);
     let page = Page::read(&path);
     page.stands_alone();
     assert!(page.all("h1", "")[0].text.starts_with("Push failed: localhost/fixture/app:v1"));
@@ -130,8 +131,8 @@ fn a_page_of_a_failure_says_why_and_what_others_wrote_is_text_on_it() {
 #[test]
 fn a_page_of_an_archive_that_is_none_says_so() {
     let ecr = Ecr::new();
-    let path = ecr.bench.scratch("page.html");
-    drop(ecr.run(&["missing.tar", "team/app:1", "--timeline", &path]).exits(1));
+    let path = ecr.env.scratch("page.html");
+    ecr.run(&["missing.tar", "team/app:1", "--timeline", &path]).fails_with(1);
     let page = Page::read(&path);
     assert!(page.all("pre", "")[0].text.starts_with("error: there is no file missing.tar"));
     assert_eq!(page.all("div", "lane").len(), 1);
@@ -140,9 +141,9 @@ fn a_page_of_an_archive_that_is_none_says_so() {
 #[test]
 fn several_targets_have_lanes_of_their_own() {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
-    let path = ecr.bench.scratch("page.html");
+    let path = ecr.env.scratch("page.html");
     let targets = ["team/app:1", "team/other:1"];
-    drop(ecr.run(&[&testdata(ARCHIVE), targets[0], targets[1], "--timeline", &path]).exits(0));
+    ecr.run(&[&testdata(ARCHIVE), targets[0], targets[1], "--timeline", &path]).succeeds();
     let page = Page::read(&path);
     let groups: Vec<_> = page.all("h2", "").iter().map(|group| group.text.clone()).collect();
     let [app, other] = ["team/app", "team/other"].map(|name| format!("{HOST}/{name}"));
@@ -160,8 +161,8 @@ fn several_targets_have_lanes_of_their_own() {
 #[test]
 fn layers_that_go_by_have_lanes_and_so_have_plans() {
     let ecr = Ecr::new();
-    let (path, archive) = (ecr.bench.scratch("page.html"), testdata("docker-29-overlay2-save.tar"));
-    drop(ecr.run(&[&archive, "team/app:1", "--timeline", &path, "--dry-run"]).exits(0));
+    let (path, archive) = (ecr.env.scratch("page.html"), testdata("docker-29-overlay2-save.tar"));
+    ecr.run(&[&archive, "team/app:1", "--timeline", &path, "--dry-run"]).succeeds();
     let page = Page::read(&path);
     assert!(page.all("h1", "")[0].text.starts_with("Plan of a push: "));
     assert_eq!(page.all("div", "lane").len(), 1 + 3);
@@ -169,7 +170,7 @@ fn layers_that_go_by_have_lanes_and_so_have_plans() {
     // By the environment, as every option.
     command.env("ECR_PUSH_TIMELINE", &path);
     let mut cat = std::process::Command::new("cat").arg(&archive).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    drop(Running::fed(command, cat.stdout.take().unwrap()).end().exits(0));
+    Running::fed(command, cat.stdout.take().unwrap()).end().succeeds();
     cat.wait().unwrap();
     let page = Page::read(&path);
     for hash in HASHES {
@@ -183,31 +184,32 @@ fn layers_that_go_by_have_lanes_and_so_have_plans() {
 #[test]
 fn a_page_that_cannot_be_written_is_found_out_before_the_push() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    let run = ecr.run(&[&archive, "team/app:1", "--timeline", "no/such/folder/page.html"]).exits(2);
-    drop(
-        run.says(&["cannot write the timeline no/such/folder/page.html", "hint: Name a file in a folder that exists"]),
-    );
-    let copy = ecr.bench.scratch("copy.tar");
+    let run = ecr.run(&[&archive, "team/app:1", "--timeline", "no/such/folder/page.html"]).fails_with(2);
+    run.stderr_has(&[
+        "cannot write the timeline no/such/folder/page.html",
+        "hint: Name a file in a folder that exists",
+    ]);
+    let copy = ecr.env.scratch("copy.tar");
     std::fs::copy(&archive, &copy).unwrap();
-    let run = ecr.run(&[&copy, "team/app:1", "--timeline", &copy]).exits(2);
-    drop(run.says(&["--timeline names the archive, which it would overwrite"]));
+    let run = ecr.run(&[&copy, "team/app:1", "--timeline", &copy]).fails_with(2);
+    run.stderr_has(&["--timeline names the archive, which it would overwrite"]);
     assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&archive).unwrap());
     for (option, more) in [("--report", &[][..]), ("--output-file", &["--output-variable", "IMAGE"])] {
         let same = [&[archive.as_str(), "team/app:1", "--timeline", "page.html", option, "page.html"], more].concat();
-        drop(ecr.run(&same).exits(2).says(&[&format!("{option} and --timeline name the same file")]));
+        ecr.run(&same).fails_with(2).stderr_has(&[&format!("{option} and --timeline name the same file")]);
     }
     assert!(ecr.log().is_empty());
     if cfg!(target_os = "linux") {
-        let run = ecr.run(&[&archive, "team/app:1", "--timeline", "/dev/full"]).exits(1);
-        drop(run.says(&["cannot write the timeline /dev/full", "because: No space left", "was pushed"]));
+        let run = ecr.run(&[&archive, "team/app:1", "--timeline", "/dev/full"]).fails_with(1);
+        run.stderr_has(&["cannot write the timeline /dev/full", "because: No space left", "was pushed"]);
     }
 }
 
 #[test]
 fn a_browser_shows_the_page() {
     let ecr = Ecr::new();
-    let path = ecr.bench.scratch("page.html");
-    drop(ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--timeline", &path]).exits(0));
+    let path = ecr.env.scratch("page.html");
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--timeline", &path]).succeeds();
     let Some(dom) = dom(&path) else { return };
     for hash in HASHES {
         assert!(dom.contains(&format!(">{hash}</span>")));

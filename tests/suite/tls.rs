@@ -13,12 +13,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::bench::{Bench, Run, testdata};
-use super::build;
+use super::archive_builder;
+use super::archive_contents::Source;
 use super::ecr::Ecr;
-use super::proxy::{Proxy, Way};
-use super::pushed::Pushed;
-use super::source::Source;
+use super::harness::{Run, TestEnv, show, testdata};
+use super::stored_image::StoredImage;
+use super::tcp_proxy::{TcpProxy, Way};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const MB: usize = 1_000_000;
@@ -35,8 +35,8 @@ impl Authority {
     }
 
     /// A file with its certificate.
-    pub(crate) fn file(&self, bench: &Bench) -> String {
-        let path = bench.scratch("ca.pem");
+    pub(crate) fn file(&self, env: &TestEnv) -> String {
+        let path = env.scratch("ca.pem");
         std::fs::write(&path, self.0.pem()).unwrap();
         path
     }
@@ -117,27 +117,27 @@ fn push(ecr: &Ecr, at: &str, archive: &str, options: &[&str]) -> Run {
 #[test]
 fn a_push_over_tls() {
     let (ecr, front, authority) = ecr_with(|_| {});
-    let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.bench));
-    let run = push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &file]).exits(0);
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    drop(run.never_says(&["; retry "]));
+    let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.env));
+    let run = push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &file]).succeeds();
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    run.output_has_none(&["; retry "]);
     assert!(front.connections() >= 1);
 }
 
 #[test]
 fn a_ca_file_is_a_bundle_and_adds_to_the_certificates_of_the_machine() {
     let (ecr, front, authority) = ecr_with(|_| {});
-    let (archive, bundle, other) = (testdata(ARCHIVE), ecr.bench.scratch("bundle.pem"), Authority::new("another"));
+    let (archive, bundle, other) = (testdata(ARCHIVE), ecr.env.scratch("bundle.pem"), Authority::new("another"));
     let text = format!("# ours\r\n{}\nand the other\n{}", other.0.pem(), authority.0.pem().replace('\n', "\r\n"));
     std::fs::write(&bundle, text).unwrap();
-    drop(push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &bundle]).exits(0));
+    push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &bundle]).succeeds();
     // Addressed as no loopback address, it is asked over https without a word. That it wants a login shows that it is
     // trusted.
     let target = format!("0.0.0.0:{}/team/app:1", front.address.port());
     std::fs::write(&bundle, other.0.pem()).unwrap();
-    let mut command = ecr.bench.command(&[&archive, &target, "--ca-file", &bundle]);
-    command.env("SSL_CERT_FILE", authority.file(&ecr.bench));
-    drop(ecr.finish(command).exits(3).says(&["HTTP 401"]));
+    let mut command = ecr.env.command(&[&archive, &target, "--ca-file", &bundle]);
+    command.env("SSL_CERT_FILE", authority.file(&ecr.env));
+    ecr.finish(command).fails_with(3).stderr_has(&["HTTP 401"]);
 }
 
 #[test]
@@ -147,21 +147,21 @@ fn a_certificate_that_nobody_vouches_for_is_told_at_once() {
     // One with the same name is still another.
     for name in ["another", "a company's own"] {
         let before = front.connections();
-        let file = Authority::new(name).file(&ecr.bench);
-        let run = push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &file]).exits(1).prints("");
-        let run = run.says(&["the certificate of 000000000000.dkr.ecr.us-east-1.amazonaws.com is not trusted"]);
+        let file = Authority::new(name).file(&ecr.env);
+        let run = push(&ecr, &front.address.to_string(), &archive, &["--ca-file", &file]).fails_with(1).stdout_is("");
+        let run = run.stderr_has(&["the certificate of 000000000000.dkr.ecr.us-east-1.amazonaws.com is not trusted"]);
         // Of another of the same name that is all there is to say.
         let issuer =
             if name == "another" { "issued by \"a company's own\", for whom" } else { "issued by nobody whom" };
-        let run = run.says(&[issuer, "hint: ECR's certificates are Amazon's", "a proxy that looks into TLS"]);
-        drop(run.says(&["--ca-file"]).never_says(&["; retry ", "Other(", "[48"]));
+        let run = run.stderr_has(&[issuer, "hint: ECR's certificates are Amazon's", "a proxy that looks into TLS"]);
+        run.stderr_has(&["--ca-file"]).output_has_none(&["; retry ", "Other(", "[48"]);
         assert_eq!(front.connections() - before, 1, "it is not tried again");
     }
     let target = format!("0.0.0.0:{}", front.address.port());
-    let run = ecr.finish(ecr.bench.command(&[&archive, &format!("{target}/team/app:1")])).exits(1).prints("");
-    let run = run.says(&[&format!("the certificate of {target} is not trusted"), "hint: ", "--ca-file FILE"]);
-    let run = run.says(&["issued by \"a company's own\", for whom"]).never_says(&["Amazon's"]);
-    drop(run.never_says(&["; retry "]));
+    let run = ecr.finish(ecr.env.command(&[&archive, &format!("{target}/team/app:1")])).fails_with(1).stdout_is("");
+    let run = run.stderr_has(&[&format!("the certificate of {target} is not trusted"), "hint: ", "--ca-file FILE"]);
+    let run = run.stderr_has(&["issued by \"a company's own\", for whom"]).output_has_none(&["Amazon's"]);
+    run.output_has_none(&["; retry "]);
     assert!(ecr.log().iter().all(|entry| !entry.path.starts_with("/v2/")), "nothing was said to it");
 }
 
@@ -180,10 +180,12 @@ fn a_certificate_with_another_flaw_is_told_with_another_cure() {
         (ca, "is one of a CA", "CA:FALSE"),
     ] {
         let (ecr, front, authority) = ecr_with(change);
-        let file = authority.file(&ecr.bench);
-        let run = push(&ecr, &front.address.to_string(), &testdata(ARCHIVE), &["--ca-file", &file]).exits(1).prints("");
-        let run = run.says(&["is not trusted", words, "hint: ", cure]);
-        drop(run.never_says(&["; retry ", "Other("]));
+        let file = authority.file(&ecr.env);
+        let run = push(&ecr, &front.address.to_string(), &testdata(ARCHIVE), &["--ca-file", &file])
+            .fails_with(1)
+            .stdout_is("");
+        let run = run.stderr_has(&["is not trusted", words, "hint: ", cure]);
+        run.output_has_none(&["; retry ", "Other("]);
         assert_eq!(front.connections(), 1);
     }
 }
@@ -204,12 +206,12 @@ fn a_server_s_own_certificate_is_trusted_by_itself_while_it_is_valid_and_for_its
         let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
         change(&mut params);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let (key, file) = (KeyPair::generate().unwrap(), ecr.bench.scratch("domain.crt"));
+        let (key, file) = (KeyPair::generate().unwrap(), ecr.env.scratch("domain.crt"));
         let certificate = params.self_signed(&key).unwrap();
         std::fs::write(&file, certificate.pem()).unwrap();
         let front = Front::of(ecr.address(), (certificate.der().clone(), key.serialize_der()));
-        let run = push(&ecr, &front.address.to_string(), &testdata(ARCHIVE), &["--ca-file", &file]).exits(code);
-        drop(run.says(&[words]).never_says(&["; retry "]));
+        let run = push(&ecr, &front.address.to_string(), &testdata(ARCHIVE), &["--ca-file", &file]).exits_with(code);
+        run.stderr_has(&[words]).output_has_none(&["; retry "]);
         assert_eq!(ecr.image("team/app", "1").is_some(), code == 0);
     }
 }
@@ -217,11 +219,11 @@ fn a_server_s_own_certificate_is_trusted_by_itself_while_it_is_valid_and_for_its
 #[test]
 fn plain_http_where_tls_is_wanted_and_tls_where_plain_http_is() {
     let (ecr, front, authority) = ecr_with(|_| {});
-    let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.bench));
-    let run = push(&ecr, &ecr.address().to_string(), &archive, &["--ca-file", &file]).exits(1).prints("");
-    drop(run.says(&["does not speak TLS", "hint: ", "--ca-file", "--insecure"]).never_says(&["; retry "]));
-    let run = push(&ecr, &front.address.to_string(), &archive, &["--retries", "0"]).exits(4).prints("");
-    drop(run.says(&["no answer from", "hint: ", "--ca-file"]));
+    let (archive, file) = (testdata(ARCHIVE), authority.file(&ecr.env));
+    let run = push(&ecr, &ecr.address().to_string(), &archive, &["--ca-file", &file]).fails_with(1).stdout_is("");
+    run.stderr_has(&["does not speak TLS", "hint: ", "--ca-file", "--insecure"]).output_has_none(&["; retry "]);
+    let run = push(&ecr, &front.address.to_string(), &archive, &["--retries", "0"]).fails_with(4).stdout_is("");
+    run.stderr_has(&["no answer from", "hint: ", "--ca-file"]);
     ecr.has_no_image("1");
 }
 
@@ -229,7 +231,7 @@ fn plain_http_where_tls_is_wanted_and_tls_where_plain_http_is() {
 fn a_ca_file_that_is_none_is_told_before_anything_is_read() {
     let (ecr, authority) = (Ecr::new(), Authority::new("a company's own"));
     let pem = authority.0.pem();
-    let path = ecr.bench.scratch("ca.pem");
+    let path = ecr.env.scratch("ca.pem");
     let middle = pem.len() / 2;
     for (text, words) in [
         (None, "cannot read the CA file"),
@@ -243,31 +245,33 @@ fn a_ca_file_that_is_none_is_told_before_anything_is_read() {
             std::fs::write(&path, text).unwrap();
         }
         // There is no such archive, which would be found out next.
-        let run = ecr.run(&["/nonexistent.tar", "team/app:1", "--ca-file", &path]).exits(2).prints("");
-        drop(run.says(&["the CA file", &path, words, "hint: "]).never_says(&["nonexistent"]));
+        let run = ecr.run(&["/nonexistent.tar", "team/app:1", "--ca-file", &path]).fails_with(2).stdout_is("");
+        run.stderr_has(&["the CA file", &path, words, "hint: "]).output_has_none(&["nonexistent"]);
         assert!(ecr.log().is_empty());
     }
-    drop(ecr.run(&["/nonexistent.tar", "team/app:1", "--ca-file", "/"]).exits(2).says(&["cannot read the CA file /"]));
+    ecr.run(&["/nonexistent.tar", "team/app:1", "--ca-file", "/"])
+        .fails_with(2)
+        .stderr_has(&["cannot read the CA file /"]);
 }
 
 #[test]
 fn a_sandbox_of_our_own_needs_no_certificates() {
-    let bench = Bench::new();
-    let file = Authority::new("a company's own").file(&bench);
-    drop(bench.run(&["--sandbox", &testdata(ARCHIVE), "app:1", "--ca-file", &file]).exits(0));
+    let env = TestEnv::new();
+    let file = Authority::new("a company's own").file(&env);
+    env.run(&["--sandbox", &testdata(ARCHIVE), "app:1", "--ca-file", &file]).succeeds();
 }
 
 /// Pushes over TLS over a bad line, and asserts that no more than that went twice for each break.
-fn over(way: Way, large: usize, least: u64, each: u64) -> (Run, Proxy) {
+fn over(way: Way, large: usize, least: u64, each: u64) -> (Run, TcpProxy) {
     let (ecr, front, authority) = ecr_with(|_| {});
-    let proxy = Proxy::to(&front.address.to_string(), way);
-    let (archive, file) = (ecr.bench.scratch("layout"), authority.file(&ecr.bench));
-    build::oci_layout(&archive, &[build::noise(1, large), build::noise(2, 70_000)]);
-    let mut run = push(&ecr, &proxy.target("").replace('/', ""), &archive, &["--ca-file", &file]);
+    let proxy = TcpProxy::to(&front.address.to_string(), way);
+    let (archive, file) = (ecr.env.scratch("layout"), authority.file(&ecr.env));
+    archive_builder::oci_layout(&archive, &[archive_builder::noise(1, large), archive_builder::noise(2, 70_000)]);
+    let run = push(&ecr, &proxy.target("").replace('/', ""), &archive, &["--ca-file", &file]);
     let (carried, breaks) = (proxy.carried(), proxy.breaks());
-    run.log += &format!("{carried} bytes carried, {breaks} breaks");
-    let run = run.exits(0).says(&["; retry "]);
-    Pushed::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+    show(&format!("{carried} bytes carried, {breaks} breaks"));
+    let run = run.succeeds().stderr_has(&["; retry "]);
+    StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
     assert!(breaks >= least, "{breaks} breaks");
     // The small ones, the heads, handshakes, and 22 bytes to each record of 16 KiB.
     let most = (large + large / 500 + 200_000) as u64 + breaks * each;
@@ -279,7 +283,7 @@ fn over(way: Way, large: usize, least: u64, each: u64) -> (Run, Proxy) {
 fn a_handshake_that_is_cut_is_tried_again() {
     let (run, proxy) = over(Way::CutTheFirst(3, 100), 2 * MB, 3, 0);
     assert_eq!(proxy.breaks(), 3);
-    drop(run.says(&["handshake"]));
+    run.stderr_has(&["handshake"]);
 }
 
 #[test]
@@ -295,5 +299,5 @@ fn garbage_in_place_of_a_record_is_answered_with_a_new_connection() {
     drop(over(Way::Garble(9 * MB as u64 + 4711), 20 * MB, 1, 2 * CHUNK));
     // The answer to a part: it has arrived, which is only to be found out.
     let (run, _proxy) = over(Way::GarbleAnswer(15 * MB as u64), 40 * MB, 1, CHUNK);
-    drop(run.says(&["cannot decrypt peer's message"]));
+    run.stderr_has(&["cannot decrypt peer's message"]);
 }

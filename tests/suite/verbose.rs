@@ -1,0 +1,101 @@
+//! `-v`: what was decided, and why, a line each.
+
+use ecr_push::sandbox::{Locations, Parts, Rules};
+
+use super::archive_builder;
+use super::ecr::{Ecr, HOST};
+use super::harness::{Run, testdata};
+
+const ARCHIVE: &str = "docker-29-overlay2-save.tar";
+
+/// The widest line that is told where nothing in it is longer than usual.
+const WIDEST: usize = 120;
+
+#[track_caller]
+fn explained(ecr: &Ecr, arguments: &[&str]) -> Run {
+    let run = ecr.run(&[arguments, &["-v"]].concat()).succeeds();
+    let beyond: Vec<&str> = run.stderr.lines().filter(|line| line.chars().count() > WIDEST).collect();
+    let is_long = |line: &&str| !line.contains("/layers.jsonl") && !line.contains("@sha256:");
+    assert!(!beyond.iter().any(is_long), "too wide: {beyond:?}");
+    run
+}
+
+#[test]
+fn a_first_push_explains_itself() {
+    let ecr = Ecr::new();
+    let run = explained(&ecr, &[&testdata(ARCHIVE), "team/app:1", "--pack-threads", "2"]);
+    let sts = ecr.url().replace("http://", "");
+    let run = run.stderr_has(&[
+        &format!("note: endpoints of AWS are replaced by {sts} (AWS_ENDPOINT_URL_ECR, AWS_ENDPOINT_URL_STS, "),
+        "\nmemory: 58 MiB at most: ",
+        "\nlayers at once: 3, of which 3 may be larger than a chunk; threads that pack: 2\n",
+        "\ncache: no layer is known yet in ",
+        "\njournal: half-sent layers of earlier runs: none\n",
+        "\ncredentials from the environment; region us-east-1 from --region\n",
+        "\nlogged in to ECR as account 000000000000 by GetAuthorizationToken, good for 11 h 59 min\n",
+        &format!("\nchunks of 5 MiB to {HOST}: 3 large layers share 24 MiB; it takes 5 MiB to 10 MiB\n"),
+        "\npacking of the layers: 3 with gzip (recipe gzip/",
+        &format!("\nno image of {HOST}/team/app is read for layers: its tags are new\n"),
+        &format!("\nno mount at {HOST}: --mount-from names none, nor does the archive\n"),
+        "\nlayer sha256:c37a06bee251: no earlier run packed it, and no image that was looked at has it\n",
+    ]);
+    run.output_has_none(&["goes over the proxy"]);
+}
+
+#[test]
+fn why_a_layer_is_taken_over_or_not_is_told() {
+    let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
+    let archive = testdata(ARCHIVE);
+    ecr.run(&[&archive, "team/app:1"]).succeeds();
+    let there = "\nlayer sha256:c37a06bee251: the repository has it as sha256:d2e3ecdb58e0, 134.5 KiB\n";
+    explained(&ecr, &[&archive, "team/app:2"]).stderr_has(&["\ncache: packed layers that are known: 3, in ", there]);
+    // Known, and not there.
+    let absent = "\nlayer sha256:c37a06bee251: the repository has no sha256:d2e3ecdb58e0 (an earlier run packed it to this digest)\n";
+    explained(&ecr, &[&archive, "team/other:1"]).stderr_has(&[absent]);
+    let read = format!("\n{HOST}/team/app:1 is looked at; layers of it that are known: 3\n");
+    let options = ["--reuse-from", "1", "--mount-from", "team/other"];
+    let run = explained(&ecr, &[&[archive.as_str(), "team/app:3"][..], &options].concat());
+    run.stderr_has(&[&read, there]).output_has_none(&["no mount at"]);
+    let off = explained(&ecr, &[&archive, "team/app:4", "--reuse", "off"]);
+    let reasons = [
+        "\ncache: not read: --reuse off\n".to_owned(),
+        format!("\nno image of {HOST}/team/app is read for layers: --reuse off\n"),
+        format!("\nno mount at {HOST}: --reuse off\n"),
+    ];
+    off.stderr_has(&reasons.each_ref().map(String::as_str));
+}
+
+#[test]
+fn what_is_chosen_by_options_is_told_as_that() {
+    let ecr = Ecr::new();
+    let archive = ecr.env.scratch("a.tar");
+    archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(7, 1 << 20))]);
+    let options = ["--chunk-size", "6M", "--compression", "zstd", "--concurrency", "2"];
+    let mut command = ecr.command(&[&[archive.as_str(), "team/app:1", "-v"][..], &options].concat());
+    command.env("HTTPS_PROXY", "http://me:a-word@proxy.invalid:3128").env("NO_PROXY", "a.example");
+    let run = ecr.finish(command).succeeds();
+    let run = run.stderr_has(&[
+        "https goes over the proxy proxy.invalid:3128 (HTTPS_PROXY), but to this machine and to those of NO_PROXY\n",
+        &format!("\nchunks of 6 MiB to {HOST}: --chunk-size; it takes "),
+        "\npacking of the layers: 1 with zstd (recipe zstd/",
+        "\nlayers at once: 1, of which 1 may be larger than a chunk; ",
+    ]);
+    run.output_has_none(&["a-word"]);
+}
+
+#[test]
+fn what_is_learned_of_a_registry_is_told() {
+    let refused = Parts::Refused { status: 405, code: "UNSUPPORTED".into() };
+    let finds_out = "the first finds out whether it takes them\n";
+    for (parts, locations, words) in [
+        (Parts::Any, Locations::Query, [" is distribution by its answer\n", "; it takes 1 MiB to 64 MiB\n"]),
+        (refused, Locations::default(), [" does not take it in chunks, so it goes again, as one body\n", finds_out]),
+    ] {
+        let registry = Ecr::with(&["team/app"], Rules { parts, locations, anonymous: true, ..Rules::default() });
+        let layout = registry.env.scratch("layout");
+        archive_builder::oci_layout(&layout, &[archive_builder::noise(1, 30 << 20)]);
+        let (place, own) = (registry.address().to_string(), format!("{}/team/app:1", registry.address()));
+        let run = registry.finish(registry.env.command(&[&layout, &own, "-v"])).succeeds().stderr_has(&words);
+        run.stderr_has(&[&format!("\nchunks of 12 MiB to {place}: one large layer has 24 MiB; {finds_out}")]);
+    }
+}
