@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use ecr_push::compress::{FileRange, Packing, Pool, Recipe, pack};
+use ecr_push::compress::{ByteSource, Compression, CompressionSpec, Pool, compress};
 
 /// As much as is packed in a second or less.
 const INPUT: u64 = 64 << 20;
@@ -26,11 +26,11 @@ fn main() {
         let pool = Pool::start(threads);
         for recipe in recipes() {
             let sink = |_| ControlFlow::Continue(());
-            let packed = pack(source.reader(), source.len(), recipe, &pool, sink).unwrap();
+            let packed = compress(source.reader(), source.len(), recipe, &pool, sink).unwrap();
             let percent = packed.size as f64 * 100.0 / source.len() as f64;
             let id = BenchmarkId::new(format!("{} to {percent:.1}%", recipe.name()), threads);
             group.bench_function(id, |bencher| {
-                bencher.iter(|| pack(source.reader(), source.len(), recipe, &pool, sink).unwrap());
+                bencher.iter(|| compress(source.reader(), source.len(), recipe, &pool, sink).unwrap());
             });
         }
     }
@@ -38,15 +38,15 @@ fn main() {
     criterion.final_summary();
 }
 
-fn recipes() -> Vec<Recipe> {
-    let mut recipes = vec![Recipe::Keep { packing: Packing::Plain, unpack: false }];
-    recipes.extend([2, 3, 4, 6].map(|level| Recipe::Gzip { level }));
-    recipes.extend([1, 2, 3, 6].map(|level| Recipe::Zstd { level }));
+fn recipes() -> Vec<CompressionSpec> {
+    let mut recipes = vec![CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: false }];
+    recipes.extend([2, 3, 4, 6].map(|level| CompressionSpec::Gzip { level }));
+    recipes.extend([1, 2, 3, 6].map(|level| CompressionSpec::Zstd { level }));
     recipes
 }
 
 /// The file that `PACKER_INPUT` names, or files from `/usr/lib`, the same ones in the same order on the same machine.
-fn source() -> FileRange {
+fn source() -> ByteSource {
     let file = match std::env::var_os("PACKER_INPUT") {
         Some(path) => File::open(path).unwrap(),
         None => {
@@ -57,7 +57,7 @@ fn source() -> FileRange {
     };
     let len = file.metadata().unwrap().len();
     assert!(len > 0, "there is nothing to pack: name a file in PACKER_INPUT");
-    FileRange::new(Arc::new(file), 0, len)
+    ByteSource::new(Arc::new(file), 0, len)
 }
 
 /// Puts the files below `folder` behind one another, in the order of their names, until there are enough.

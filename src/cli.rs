@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::archive::{Attestations, Part, Platforms};
+use crate::archive::{Attestations, Platforms, Selection};
 use crate::ecr::Access;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Tag, Target};
@@ -315,7 +315,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         archive,
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
         choice: choice(args.image, args.image_id, args.index, named_image)?,
-        part: Part { platforms, attestations },
+        part: Selection { platforms, attestations },
         expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
         referrers: args.referrers,
         targets: Target::join(targets),
@@ -339,7 +339,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
         ca_bundle,
         concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(LAYERS_AT_ONCE))?,
         large_at_once: args.concurrency.unwrap_or(LARGE_AT_ONCE),
-        pack_threads: match args.pack_threads {
+        compress_threads: match args.compress_threads {
             Some(threads) => at_least_one("--pack-threads", threads)?,
             None => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_PACK_THREADS),
         },

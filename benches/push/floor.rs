@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
-use ecr_push::compress::{Pool, pack};
-use ecr_push::push::plan::{self, Compression};
+use ecr_push::compress::{Pool, compress};
+use ecr_push::push::plan::{self, CompressionPolicy};
 
 use crate::input::image;
 use crate::measure::{Measured, measure};
@@ -39,13 +39,13 @@ pub(crate) fn child(arguments: &[String]) {
     let image = image(Path::new(archive));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(6);
     let pool = Pool::start(threads);
-    let compression = if which == "AllZstd" { Compression::Zstd(None) } else { Compression::Usual };
+    let compression = if which == "AllZstd" { CompressionPolicy::Zstd(None) } else { CompressionPolicy::Usual };
     let mut packed = 0;
     for manifest in image.manifests() {
         let skip = if which == "Last" { manifest.layers.len() - 1 } else { 0 };
         for layer in &manifest.layers[skip..] {
             let recipe = plan::recipe(manifest, layer, compression);
-            packed += pack(layer.bytes.reader(), layer.bytes.len(), recipe, &pool, |_| ControlFlow::Continue(()))
+            packed += compress(layer.bytes.reader(), layer.bytes.len(), recipe, &pool, |_| ControlFlow::Continue(()))
                 .unwrap()
                 .size;
         }

@@ -7,8 +7,8 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::archive::{self, Choice, Image, Part, Source, Spool};
-use ecr_push::compress::FileRange;
+use ecr_push::archive::{self, Image, ImageSelector, Selection, Source, Spool};
+use ecr_push::compress::ByteSource;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -23,7 +23,7 @@ pub(crate) enum Input {
     /// The same, but for an app that is another one after every [`Inputs::change`].
     Changed,
     /// The same as an OCI layout with packed layers.
-    Packed,
+    LayerSummary,
     /// The same as Docker 25 and later save it: files that are called by their hash.
     Modern,
     /// One layer.
@@ -39,7 +39,7 @@ impl Input {
         match self {
             Self::Three => "three.tar",
             Self::Changed => "changed.tar",
-            Self::Packed => "packed",
+            Self::LayerSummary => "packed",
             Self::Modern => "three-25.tar",
             Self::Huge => "huge.tar",
             Self::Forty => "forty.tar",
@@ -97,7 +97,7 @@ impl Inputs {
             Input::Changed => {
                 std::fs::copy(self.get(Input::Three), path).unwrap();
             }
-            Input::Packed => pack_layout(&self.get(Input::Three), path),
+            Input::LayerSummary => pack_layout(&self.get(Input::Three), path),
             Input::Modern => save_anew(&self.get(Input::Three), path),
             Input::Huge => {
                 let mut save = Save::new(File::create(path).unwrap(), Vec::new());
@@ -154,11 +154,14 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn image(archive: &Path) -> Image {
     let spool =
         Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
-    archive::open(&Source::Path(archive.to_owned()), &spool).unwrap().select(&Choice::Only, &Part::default()).unwrap()
+    archive::open(&Source::Path(archive.to_owned()), &spool)
+        .unwrap()
+        .select(&ImageSelector::Only, &Selection::default())
+        .unwrap()
 }
 
 /// The layers of an archive, with their diff_ids.
-fn layers(archive: &Path) -> Vec<(FileRange, String)> {
+fn layers(archive: &Path) -> Vec<(ByteSource, String)> {
     let image = image(archive);
     let manifests = image.manifests();
     let layer = |layer: &archive::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
@@ -319,7 +322,7 @@ fn pack_layout(archive: &Path, layout: &Path) {
         describe(kind, &digest, bytes.len() as u64)
     };
     let layers = layers(archive);
-    let pack = |(number, (layer, _)): (usize, &(FileRange, String))| -> Value {
+    let pack = |(number, (layer, _)): (usize, &(ByteSource, String))| -> Value {
         let path = blobs.join(format!("new-{number}"));
         let hashing = Hashing { to: File::create(&path).unwrap(), hash: Sha256::new(), len: 0 };
         let mut gzip = GzEncoder::new(hashing, flate2::Compression::new(6));

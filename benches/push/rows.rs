@@ -77,7 +77,7 @@ pub(crate) const ROWS: [Row; 13] = [
         told: &["--reuse-from", "main-*"],
         ..row("reuse-from", "one changed layer of three, new tag, `--reuse-from`", Input::Changed, Floor::Last)
     },
-    row("packed", "packed OCI layout", Input::Packed, Floor::All),
+    row("packed", "packed OCI layout", Input::LayerSummary, Floor::All),
     row("small", "40 small layers", Input::Forty, Floor::All),
     row("huge", "one layer of 4 GB", Input::Huge, Floor::All),
     Row {
@@ -310,7 +310,7 @@ fn source(program: Program, input: Input, archive: &Path, from_pipe: bool) -> St
         (Program::EcrPush, _, true) => "-".into(),
         (Program::EcrPush, ..) => archive.display().to_string(),
         (Program::Skopeo, _, true) => "docker-archive:/dev/stdin".into(),
-        (Program::Skopeo, Input::Packed, _) => format!("oci:{}", archive.display()),
+        (Program::Skopeo, Input::LayerSummary, _) => format!("oci:{}", archive.display()),
         (Program::Skopeo, ..) => format!("docker-archive:{}", archive.display()),
     }
 }

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::document::{ATTESTED, MAX_MANIFEST, TOO_LARGE};
 use super::model::{Content, Index, Layer, Manifest};
-use crate::compress::Packing;
+use crate::compress::Compression;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Family, OriginalManifest};
 
-/// A layer as it was stored: digest, size, packing.
-pub type StoredLayer = (Digest, u64, Packing);
+/// A layer as it was stored: digest, size, compression.
+pub type StoredLayer = (Digest, u64, Compression);
 
 /// The manifest for layers that were stored like this, in the manifest's order. Those that are kept by reference stand
 /// among them as they did.
@@ -24,7 +24,7 @@ pub type StoredLayer = (Digest, u64, Packing);
 ///
 /// # Errors
 /// If the stated manifest cannot be corrected.
-pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
+pub fn compose_manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
     let Some(stated) = manifest.base() else { return new(manifest, layers) };
     let unchanged = manifest.layers.len() == layers.len()
         && manifest.layers.iter().zip(layers).all(|(layer, (digest, ..))| layer.digest == Some(*digest));
@@ -34,12 +34,12 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<OriginalM
     let family = Family::of(&stated.media_type);
     stated.edit(|json| {
         let listed = json.get_mut("layers")?.as_array_mut()?;
-        for ((_, descriptor), (digest, size, packing)) in manifest.sent(listed.iter_mut()).zip(layers) {
+        for ((_, descriptor), (digest, size, compression)) in manifest.sent(listed.iter_mut()).zip(layers) {
             let descriptor = descriptor.as_object_mut()?;
             if descriptor.get("digest").and_then(Value::as_str) == Some(&digest.to_string()) {
                 continue;
             }
-            descriptor.insert("mediaType".into(), family.layer(*packing)?.into());
+            descriptor.insert("mediaType".into(), family.layer(*compression)?.into());
             descriptor.insert("digest".into(), digest.to_string().into());
             descriptor.insert("size".into(), (*size).into());
             // These bytes are nowhere else.
@@ -50,20 +50,20 @@ pub fn manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<OriginalM
     })
 }
 
-/// Whether the manifest that will be put is one that registries take, which only its length can prevent. `packings` has
+/// Whether the manifest that will be put is one that registries take, which only its length can prevent. `compressions` has
 /// what becomes of each layer.
 ///
 /// # Errors
 /// If it will be too long, or if the stated one cannot be corrected.
-pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
+pub fn check_manifest_size(manifest: &Manifest, compressions: &[Compression]) -> Result<()> {
     // Nothing but the digests and the digits of the sizes is unknown, and those are never longer than this.
-    let stored = |(layer, packing): (&Layer, &Packing)| {
-        let is_kept = *packing == layer.packing;
+    let stored = |(layer, compression): (&Layer, &Compression)| {
+        let is_kept = *compression == layer.compression;
         let digest = layer.digest.filter(|_| is_kept).unwrap_or_else(|| Digest::of(b""));
-        (digest, if is_kept { layer.bytes.len() } else { i64::MAX.unsigned_abs() }, *packing)
+        (digest, if is_kept { layer.bytes.len() } else { i64::MAX.unsigned_abs() }, *compression)
     };
-    let layers: Vec<StoredLayer> = manifest.layers.iter().zip(packings).map(stored).collect();
-    let len = self::manifest(manifest, &layers)?.bytes.len() as u64;
+    let layers: Vec<StoredLayer> = manifest.layers.iter().zip(compressions).map(stored).collect();
+    let len = compose_manifest(manifest, &layers)?.bytes.len() as u64;
     if len <= MAX_MANIFEST {
         return Ok(());
     }
@@ -74,18 +74,18 @@ pub fn check(manifest: &Manifest, packings: &[Packing]) -> Result<()> {
 }
 
 /// What became of manifests and indexes, by the digests that they had.
-pub type Became = HashMap<Digest, OriginalManifest>;
+pub type Replacements = HashMap<Digest, OriginalManifest>;
 
 /// The index above children that became this, among others.
 ///
 /// # Errors
 /// If the stated index cannot be corrected.
-pub fn index(index: &Index, became: &Became) -> Result<OriginalManifest> {
+pub fn compose_index(index: &Index, became: &Replacements) -> Result<OriginalManifest> {
     // What is not touched need not even be read again.
     if index.absent.is_empty() && became.iter().all(|(before, after)| *before == after.digest) {
         return Ok(index.base().clone());
     }
-    let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
+    let before = index.children.iter().filter_map(|child| Some(child.content.original()?.digest));
     listing(index.base(), &before.collect(), became)
 }
 
@@ -94,21 +94,21 @@ pub fn index(index: &Index, became: &Became) -> Result<OriginalManifest> {
 ///
 /// # Errors
 /// If a stated index cannot be corrected.
-pub fn as_it_lies(content: &Content) -> Result<Option<OriginalManifest>> {
-    fn put(content: &Content, became: &mut Became) -> Result<Option<OriginalManifest>> {
+pub fn unchanged(content: &Content) -> Result<Option<OriginalManifest>> {
+    fn put(content: &Content, became: &mut Replacements) -> Result<Option<OriginalManifest>> {
         let put = match content {
             Content::Manifest(manifest) => manifest.base().cloned(),
             Content::Index(index) => {
                 for child in &index.children {
                     put(&child.content, became)?;
                 }
-                Some(self::index(index, became)?)
+                Some(compose_index(index, became)?)
             }
         };
-        became.extend(content.stated().map(|stated| stated.digest).zip(put.clone()));
+        became.extend(content.original().map(|stated| stated.digest).zip(put.clone()));
         Ok(put)
     }
-    put(content, &mut Became::new())
+    put(content, &mut Replacements::new())
 }
 
 /// An index that lists of its entries only those that are here, by their digests, and each as what it became. What
@@ -120,7 +120,7 @@ pub fn as_it_lies(content: &Content) -> Result<Option<OriginalManifest>> {
 pub(super) fn listing(
     stated: &OriginalManifest,
     entries: &HashSet<Digest>,
-    became: &Became,
+    became: &Replacements,
 ) -> Result<OriginalManifest> {
     let named = |value: Option<&Value>| value?.as_str()?.parse::<Digest>().ok();
     let another = |value: Option<&Value>| {
@@ -157,8 +157,8 @@ pub(super) fn listing(
     Ok(if changed { edited } else { stated.clone() })
 }
 
-fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
-    let zstd = layers.iter().any(|(.., packing)| *packing == Packing::Zstd);
+fn new(Manifest { config, non_distributable, .. }: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
+    let zstd = layers.iter().any(|(.., compression)| *compression == Compression::Zstd);
     let family = if zstd { Family::Oci } else { Family::Docker };
     let descriptor = |media_type: &str, digest: &Digest, size: u64| OciDescriptor {
         media_type: media_type.to_owned(),
@@ -168,13 +168,13 @@ fn new(Manifest { config, foreign, .. }: &Manifest, layers: &[StoredLayer]) -> R
         ..OciDescriptor::default()
     };
     // Only Docker lacks a type, for zstd, and then the family is OCI.
-    let layer = |(digest, size, packing): &StoredLayer| {
-        let media_type = family.layer(*packing).ok_or_else(|| Error::internal("a layer has no media type"))?;
+    let layer = |(digest, size, compression): &StoredLayer| {
+        let media_type = family.layer(*compression).ok_or_else(|| Error::internal("a layer has no media type"))?;
         Ok(descriptor(media_type, digest, *size))
     };
     let mut layers: Vec<OciDescriptor> = layers.iter().map(layer).collect::<Result<_>>()?;
-    for foreign in foreign {
-        layers.insert(foreign.at.min(layers.len()), foreign.descriptor.clone());
+    for layer in non_distributable {
+        layers.insert(layer.at.min(layers.len()), layer.descriptor.clone());
     }
     let manifest = OciImageManifest {
         schema_version: 2,

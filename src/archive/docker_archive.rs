@@ -7,14 +7,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::choice::canonical;
+use super::blob_paths::BlobPaths;
 use super::document::{Documents, MAX_LIST, SavedImage, image_config, into_oci, parse};
 use super::entries::{Entries, is_hex_digest};
-use super::model::{Author, Content, Foreign, Image, Layer, Manifest};
-use super::naming::Naming;
-use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, codec, lacks, miscount};
+use super::image_selector::canonical;
+use super::layer_format::codec;
+use super::model::{Content, Image, Layer, Manifest, NonDistributableLayer, Provenance};
+use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, lacks, miscount};
 use super::{Contents, MANIFEST_JSON, Unusable, shown};
-use crate::compress::{Codec, FileRange, Packing};
+use crate::compress::{ByteSource, Compression, FileCompression};
 use crate::error::{Code, Error, Result};
 use crate::oci::{DiffId, Digest};
 
@@ -31,7 +32,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             .code(Code::ArchiveUnsupported)
             .hint("Save fewer of them at once."));
     }
-    let layout = Layout::new(&mut documents, Naming::Oci, Author::DockerSave);
+    let layout = Layout::new(&mut documents, BlobPaths::Oci, Provenance::DockerSave);
     let (mut roots, belongings) = layout.read()?.map(|(roots, belongings, _)| (roots, belongings)).unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
@@ -86,7 +87,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             _ => {}
         }
     }
-    contents.belong(belongings);
+    contents.attach_referrers(belongings);
     Ok(contents)
 }
 
@@ -123,12 +124,14 @@ fn image(
         let content = roots[root].read.as_ref().ok().cloned();
         return Ok((content.unwrap_or_else(|| Content::Manifest(Box::new(manifest.clone()))), Some(root)));
     }
-    let (mut layers, mut foreign, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut layers, mut non_distributable, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for (at, ((path, file), diff_id)) in paths.iter().zip(files).zip(diff_ids).enumerate() {
         let layer = file.map(|bytes| layer(bytes, path, diff_id)).transpose()?;
         let source = saved.layer_sources.as_ref().and_then(|sources| sources.get(&diff_id));
         match (source.filter(|source| source.is_non_distributable()), layer) {
-            (Some(source), layer) => foreign.push(Foreign { at, descriptor: into_oci(source.clone()), layer }),
+            (Some(source), layer) => {
+                non_distributable.push(NonDistributableLayer { at, descriptor: into_oci(source.clone()), layer });
+            }
             (None, Some(layer)) => layers.push(layer),
             (None, None) => absent.push(path),
         }
@@ -136,23 +139,30 @@ fn image(
     if let Some(path) = absent.first() {
         return Err(missing(path, "a layer", absent.len() - 1));
     }
-    let manifest = Manifest { stated: None, repaired: None, config, layers, foreign, author: Author::DockerSave };
+    let manifest = Manifest {
+        original: None,
+        repaired: None,
+        config,
+        layers,
+        non_distributable,
+        provenance: Provenance::DockerSave,
+    };
     Ok((Content::Manifest(Box::new(manifest)), None))
 }
 
 /// A layer of which nothing but its diff_id is stated.
-fn layer(bytes: FileRange, path: &str, diff_id: DiffId) -> Result<Layer> {
-    let packing = match codec(&bytes, path)? {
-        Some(Codec::Gzip) => Packing::Gzip,
-        Some(Codec::Zstd) => Packing::Zstd,
-        None => Packing::Plain,
-        Some(codec @ (Codec::Bzip2 | Codec::Xz)) => return Err(unsupported(path, codec)),
+fn layer(bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
+    let compression = match codec(&bytes, path)? {
+        Some(FileCompression::Gzip) => Compression::Gzip,
+        Some(FileCompression::Zstd) => Compression::Zstd,
+        None => Compression::Uncompressed,
+        Some(codec @ (FileCompression::Bzip2 | FileCompression::Xz)) => return Err(unsupported(path, codec)),
     };
-    let named_digest = if packing == Packing::Plain { None } else { named_hex(path) };
+    let named_digest = if compression == Compression::Uncompressed { None } else { named_hex(path) };
     Ok(Layer {
         diff_id: Some(diff_id),
         bytes,
-        packing,
+        compression,
         digest: None,
         named_digest,
         origins: Arc::default(),
@@ -162,7 +172,7 @@ fn layer(bytes: FileRange, path: &str, diff_id: DiffId) -> Result<Layer> {
 }
 
 /// A layer that no client could decompress: manifests have media types for uncompressed, gzip and zstd layers only.
-fn unsupported(path: &str, codec: Codec) -> Error {
+fn unsupported(path: &str, codec: FileCompression) -> Error {
     let what = format!("layer {} of the archive is compressed with {}", shown(path), codec.name());
     Error::input(what)
         .code(Code::ArchiveUnsupported)

@@ -9,13 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::guess::{OLD_FORMAT, resave, tar_without_image};
+use super::diagnose::{OLD_FORMAT, resave, tar_without_image};
 use super::skopeo_dir;
 use super::source::{Source, cannot_open, no_file};
 use super::spool::Spool;
 use super::tar_index::{TarIndex, dangling};
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted};
-use crate::compress::FileRange;
+use crate::compress::ByteSource;
 use crate::error::{Code, Error, Result};
 use crate::file;
 use crate::oci::Digest;
@@ -37,7 +37,7 @@ pub(super) enum Entries {
 pub(super) struct Folder {
     path: PathBuf,
     /// What is open already: images share layers, and every open file costs one of the process's descriptors.
-    open: RefCell<HashMap<String, FileRange>>,
+    open: RefCell<HashMap<String, ByteSource>>,
 }
 
 impl Entries {
@@ -64,7 +64,7 @@ impl Entries {
     }
 
     /// The bytes of the file `name`, or `None` if the archive has none of that name.
-    pub(super) fn find(&self, name: &str) -> Result<Option<FileRange>> {
+    pub(super) fn find(&self, name: &str) -> Result<Option<ByteSource>> {
         if name.trim().is_empty() {
             return Err(unnamed());
         }
@@ -75,7 +75,7 @@ impl Entries {
     }
 
     /// The bytes of a file that is looked at once: nothing stays open for it.
-    pub(super) fn glance(&self, name: &str) -> Result<Option<FileRange>> {
+    pub(super) fn glance(&self, name: &str) -> Result<Option<ByteSource>> {
         match self {
             Self::Folder(folder) => folder.look(name),
             Self::Tar(index) => index.find(name),
@@ -135,7 +135,7 @@ impl Folder {
         })
     }
 
-    fn find(&self, name: &str) -> Result<Option<FileRange>> {
+    fn find(&self, name: &str) -> Result<Option<ByteSource>> {
         if let Some(open) = self.open.borrow().get(name) {
             return Ok(Some(open.clone()));
         }
@@ -146,7 +146,7 @@ impl Folder {
         Ok(found)
     }
 
-    fn look(&self, name: &str) -> Result<Option<FileRange>> {
+    fn look(&self, name: &str) -> Result<Option<ByteSource>> {
         let known = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT].contains(&name);
         let hex = name.strip_prefix(BLOBS).or_else(|| name.strip_suffix(".manifest.json")).unwrap_or(name);
         if !known && !is_hex_digest(hex) {
@@ -174,7 +174,7 @@ impl Folder {
         if !metadata.is_file() {
             return Err(no_file(&path, &metadata));
         }
-        Ok(Some(FileRange::new(Arc::new(file), 0, metadata.len())))
+        Ok(Some(ByteSource::new(Arc::new(file), 0, metadata.len())))
     }
 }
 

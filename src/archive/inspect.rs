@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::archive::{Archive, Image, Layer};
-use crate::compress::{FileRange, Packed, Pool, Recipe, pack, size};
+use crate::compress::{ByteSource, CompressionSpec, LayerSummary, Pool, compress, size};
 use crate::error::{Error, Result};
 
 /// Each holds half a MiB, and one that unpacks zstd a window besides.
@@ -28,7 +28,7 @@ pub struct Inspection {
 /// What the layers of an archive turned out to be.
 #[derive(Debug)]
 pub struct Verified {
-    blobs: HashMap<FileRange, Result<Packed>>,
+    blobs: HashMap<ByteSource, Result<LayerSummary>>,
 }
 
 /// How far reading the layers has come.
@@ -65,7 +65,7 @@ impl Verified {
     ///
     /// # Errors
     /// Of [`Kind::Input`](crate::error::Kind::Input), if it cannot be read, or is not what the archive says.
-    pub fn layer(&self, layer: &Layer) -> Result<Packed> {
+    pub fn layer(&self, layer: &Layer) -> Result<LayerSummary> {
         let packed = self.blobs.get(&layer.bytes).cloned();
         let packed = packed.unwrap_or_else(|| Err(Error::input(format!("layer {} was not read", layer.name))))?;
         layer.check(as_it_lies(layer), &packed)?;
@@ -73,13 +73,13 @@ impl Verified {
     }
 
     /// What the bytes of a layer are, whatever the archive says of them; nothing if they cannot be read.
-    pub fn found(&self, layer: &Layer) -> Option<Packed> {
+    pub fn found(&self, layer: &Layer) -> Option<LayerSummary> {
         self.blobs.get(&layer.bytes)?.as_ref().ok().copied()
     }
 
     /// How many different layers were read, and how many bytes those have.
     pub fn read(&self) -> (usize, u64) {
-        (self.blobs.len(), self.blobs.keys().map(FileRange::len).sum())
+        (self.blobs.len(), self.blobs.keys().map(ByteSource::len).sum())
     }
 
     /// How many of them are not what the archive says.
@@ -94,7 +94,7 @@ impl Verified {
 /// `watch` is told now and then how far that is, from several threads. What is wrong with layers is in the result.
 pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified {
     // Of layers that lie in the same place one may be an artifact's, which has no diff_id.
-    let mut distinct: HashMap<&FileRange, &Layer> = HashMap::new();
+    let mut distinct: HashMap<&ByteSource, &Layer> = HashMap::new();
     for layer in layers(archive) {
         let known = distinct.entry(&layer.bytes).or_insert(layer);
         if known.diff_id.is_none() {
@@ -114,7 +114,7 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified 
     let work = || {
         while let Some(layer) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut position = 0;
-            let packed = pack(layer.bytes.reader(), layer.bytes.len(), as_it_lies(layer), &pool, |piece| {
+            let packed = compress(layer.bytes.reader(), layer.bytes.len(), as_it_lies(layer), &pool, |piece| {
                 let more = piece.position - position;
                 position = piece.position;
                 watch(Progress { read: read.fetch_add(more, Ordering::Relaxed) + more, total });
@@ -144,8 +144,8 @@ fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
 }
 
 /// How a layer is read: as it lies, and unpacked on the side where there is a diff_id to compare.
-fn as_it_lies(layer: &Layer) -> Recipe {
-    Recipe::Keep { packing: layer.packing, unpack: layer.diff_id.is_some() }
+fn as_it_lies(layer: &Layer) -> CompressionSpec {
+    CompressionSpec::Keep { compression: layer.compression, decompress: layer.diff_id.is_some() }
 }
 
 #[cfg(test)]

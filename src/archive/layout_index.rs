@@ -5,7 +5,7 @@
 
 use super::document::{MAX_MANIFEST, TOO_LARGE, document, role};
 use super::model::{Absent, Child, Content, Image, Index, Role};
-use super::part::is_image;
+use super::selection::is_image;
 use super::{Archive, INDEX_JSON};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, OriginalManifest, Platform};
@@ -30,7 +30,7 @@ impl Archive {
         if stated.bytes.len() as u64 > MAX_MANIFEST {
             return Err(Error::input(format!("{INDEX_JSON} of the archive is too large for an index")).hint(TOO_LARGE));
         }
-        let mut index = Index { stated: stated.clone(), repaired: None, children: Vec::new(), absent: Vec::new() };
+        let mut index = Index { original: stated.clone(), repaired: None, children: Vec::new(), absent: Vec::new() };
         for descriptor in document(&stated.bytes, INDEX_JSON)?.manifests.unwrap_or_default() {
             let Some(digest) = descriptor.digest.sha256() else {
                 return Err(self.cannot_push(&descriptor.digest.to_string()));
@@ -42,7 +42,7 @@ impl Archive {
             }
         }
         self.check_platforms(&index)?;
-        index.stated = with_platforms(&index)?;
+        index.original = with_platforms(&index)?;
         Ok(Image::new(Vec::new(), Content::Index(Box::new(index))))
     }
 
@@ -53,7 +53,7 @@ impl Archive {
 
     /// What index.json lists under this digest.
     fn listed(&self, digest: Digest) -> Result<Content> {
-        let is_it = |content: &Content| content.stated().is_some_and(|stated| stated.digest == digest);
+        let is_it = |content: &Content| content.original().is_some_and(|stated| stated.digest == digest);
         if let Some(image) = self.images.iter().find(|image| is_it(&image.content)) {
             return Ok(image.content.clone());
         }
@@ -94,13 +94,13 @@ impl Archive {
 /// The index with a platform for each image that it lists: a runtime that pulls it chooses by that.
 fn with_platforms(index: &Index) -> Result<OriginalManifest> {
     let mut changed = false;
-    let edited = index.stated.edit(|json| {
+    let edited = index.original.edit(|json| {
         for descriptor in json.get_mut("manifests")?.as_array_mut()? {
             if descriptor.get("platform").is_some_and(|platform| !platform.is_null()) {
                 continue;
             }
             let digest = descriptor.get("digest")?.as_str()?;
-            let is_it = |child: &&Child| child.content.stated().is_some_and(|it| it.digest.to_string() == digest);
+            let is_it = |child: &&Child| child.content.original().is_some_and(|it| it.digest.to_string() == digest);
             let Some(Child { role: Role::Image(Some(platform)), content }) = index.children.iter().find(is_it) else {
                 continue;
             };
@@ -111,5 +111,5 @@ fn with_platforms(index: &Index) -> Result<OriginalManifest> {
         }
         Some(())
     })?;
-    Ok(if changed { edited } else { index.stated.clone() })
+    Ok(if changed { edited } else { index.original.clone() })
 }

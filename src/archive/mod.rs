@@ -5,27 +5,28 @@
 //! believed before it is compared with what is there. What only a pass over the layers can tell (their digests and
 //! diff_ids) is left to whoever reads them, and compared by [`Layer::check`].
 
-mod choice;
+mod blob_paths;
 mod compose;
+mod diagnose;
+mod disk_space;
 mod docker_archive;
 mod document;
 mod entries;
-mod foreign;
-mod guess;
+mod image_selector;
 pub mod inspect;
+mod layer_format;
 mod layout_index;
 mod model;
-mod naming;
+mod non_distributable;
 mod oci_layout;
-mod part;
-mod passing;
 mod referrers;
 mod repair;
-mod room;
+mod selection;
 mod skopeo_dir;
 mod source;
 mod sparse;
 mod spool;
+mod streaming;
 mod tar_index;
 #[cfg(test)]
 mod tests;
@@ -38,15 +39,15 @@ pub use crate::error::shown;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, OriginalManifest};
 
-pub use choice::Choice;
-pub use compose::{Became, StoredLayer, as_it_lies, check, index, manifest};
+pub use compose::{Replacements, StoredLayer, check_manifest_size, compose_index, compose_manifest, unchanged};
+pub use disk_space::DiskSpace;
+pub use image_selector::ImageSelector;
 pub use model::*;
-pub use part::{Attestations, Extent, Part, Platforms};
-pub use passing::{HashOf, Passing};
 pub use repair::Flaw;
-pub use room::Room;
+pub use selection::{Attestations, Completeness, Platforms, Selection};
 pub use source::Source;
 pub use spool::Spool;
+pub use streaming::{HashOf, StreamedLayer};
 
 /// `docker save`'s list of images; with skopeo's `dir:` the manifest itself.
 const MANIFEST_JSON: &str = "manifest.json";
@@ -69,7 +70,7 @@ pub struct Archive {
     /// Images that it lists and that cannot be pushed. They don't get in the way of others, unless they are chosen.
     pub unusable: Vec<Unusable>,
     /// What belongs to the images.
-    belongings: referrers::Belongings,
+    referrers: referrers::ReferrerIndex,
     /// The index.json of an OCI layout.
     index_json: Option<OriginalManifest>,
 }
@@ -124,7 +125,7 @@ pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
             (if is_folder { Format::OciFolder } else { Format::OciArchive }, oci_layout::read(&entries)?)
         }
     };
-    let Contents { mut images, mut notes, unusable, is_partial, belongings, index_json, .. } = contents;
+    let Contents { mut images, mut notes, unusable, is_partial, referrers, index_json, .. } = contents;
     for image in &mut images {
         let mut said = HashSet::new();
         image.names.retain(|name| said.insert(name.clone()));
@@ -141,7 +142,7 @@ pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
         notes.push(format!("{source} has no end mark, though it holds all that it lists"));
     }
     notes.splice(..0, spooled);
-    Ok(Archive { source: source.clone(), images, format, notes, unusable, belongings, index_json })
+    Ok(Archive { source: source.clone(), images, format, notes, unusable, referrers, index_json })
 }
 
 impl Archive {
@@ -194,16 +195,16 @@ struct Contents {
     unusable: Vec<Unusable>,
     /// Whether something was left out because it is not there.
     is_partial: bool,
-    belongings: referrers::Belongings,
+    referrers: referrers::ReferrerIndex,
     /// The index.json of an OCI layout.
     index_json: Option<OriginalManifest>,
 }
 
 impl Contents {
     /// Adds what belongs to images.
-    fn belong(&mut self, belongings: referrers::Belongings) {
-        self.is_partial |= belongings.values().flatten().any(Result::is_err);
-        self.belongings = belongings;
+    fn attach_referrers(&mut self, referrers: referrers::ReferrerIndex) {
+        self.is_partial |= referrers.values().flatten().any(Result::is_err);
+        self.referrers = referrers;
     }
 
     /// Adds an image, or only its names if it is there already. A name may then stand there twice: to look for each among
@@ -212,7 +213,7 @@ impl Contents {
         for name in image.names.extract_if(.., |name| name.contains(char::is_control)) {
             self.notes.push(format!("a name with control characters is ignored, {}", shown(&name)));
         }
-        match self.places.entry((image.content.id(), image.content.stated().map(|stated| stated.digest))) {
+        match self.places.entry((image.content.id(), image.content.original().map(|stated| stated.digest))) {
             Entry::Occupied(place) => {
                 if let Some(known) = self.images.get_mut(*place.get()) {
                     known.names.append(&mut image.names);

@@ -8,7 +8,7 @@ use oci_client::manifest::OciDescriptor;
 use serde_json::Value;
 
 use super::shown;
-use crate::compress::{Died, FileRange, Packed, Packing, Recipe};
+use crate::compress::{ByteSource, Compression, CompressionSpec, LayerSummary, ThreadPanicked};
 use crate::error::{Code, Error, Result};
 use crate::oci::{DiffId, Digest, Host, MediaType, OriginalManifest, Platform, Repository, Tag};
 
@@ -55,7 +55,7 @@ pub enum Content {
 #[derive(Clone, Debug)]
 pub struct Index {
     /// The index's bytes: its author's, unless only a part of it was chosen.
-    pub stated: OriginalManifest,
+    pub original: OriginalManifest,
     /// The same without its flaws, where a repair was asked for.
     pub repaired: Option<OriginalManifest>,
     /// What it lists and the archive has, in its order.
@@ -108,7 +108,7 @@ impl Role {
 #[derive(Clone, Debug)]
 pub struct Manifest {
     /// The manifest that lies in the archive, if one does.
-    pub stated: Option<OriginalManifest>,
+    pub original: Option<OriginalManifest>,
     /// The same without its flaws, where somebody asked for that.
     pub repaired: Option<OriginalManifest>,
     /// The image config, or what an artifact has in its place.
@@ -116,14 +116,14 @@ pub struct Manifest {
     /// The layers, lowest first, but those that are kept by reference.
     pub layers: Vec<Layer>,
     /// The layers that are kept by reference, lowest first.
-    pub foreign: Vec<Foreign>,
+    pub non_distributable: Vec<NonDistributableLayer>,
     /// Who decided what its layers are.
-    pub author: Author,
+    pub provenance: Provenance,
 }
 
 /// Who decided what the layers of a manifest are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Author {
+pub enum Provenance {
     /// A `docker save` (has a manifest.json), which unpacks layers. Plain ones get packed.
     DockerSave,
     /// An OCI layout, where every digest is the author's choice. Layers go as they lie, unless somebody asks otherwise.
@@ -151,9 +151,9 @@ pub struct Layer {
     /// The hash of the plain tar, from the config. Absent for artifacts, whose config lists none.
     pub diff_id: Option<DiffId>,
     /// The bytes, as they lie in the archive.
-    pub bytes: FileRange,
+    pub bytes: ByteSource,
     /// How the bytes are packed, judged by the bytes.
-    pub packing: Packing,
+    pub compression: Compression,
     /// The digest of the bytes as they lie, if a manifest in the archive states it.
     pub digest: Option<Digest>,
     /// The digest that the name of a packed layer claims (`HEX.tar.gz`), where no manifest states one. Nobody checked
@@ -180,7 +180,7 @@ pub struct Origin {
 /// images of Windows had such layers, whose license forbade to pass them on
 /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
 #[derive(Clone, Debug)]
-pub struct Foreign {
+pub struct NonDistributableLayer {
     /// Its place among all layers of the manifest, from 0.
     pub at: usize,
     /// Its descriptor, with the addresses where it lies.
@@ -200,7 +200,7 @@ impl Layer {
     }
 
     /// Whether a registry takes a manifest that lists it without having its blob.
-    pub fn is_of_foreign_type(&self) -> bool {
+    pub fn is_non_distributable(&self) -> bool {
         self.media_type.as_deref().is_some_and(|it| MediaType(it).is_non_distributable())
     }
 
@@ -208,7 +208,7 @@ impl Layer {
     ///
     /// # Errors
     /// Of [`Kind::Input`](crate::error::Kind::Input), with what the archive says and what is there.
-    pub fn check(&self, recipe: Recipe, packed: &Packed) -> Result<()> {
+    pub fn check(&self, recipe: CompressionSpec, packed: &LayerSummary) -> Result<()> {
         let lie = |claim: String, truth: String| {
             Err(Error::input(format!("layer {} does not match {claim}", self.name))
                 .code(Code::ArchiveDamaged)
@@ -216,7 +216,7 @@ impl Layer {
                 .hint("The archive is damaged or was changed: write it again."))
         };
         // A stated digest is one of the bytes as they lie; a packed layer has another.
-        if let (Some(stated), Recipe::Keep { .. }) = (self.digest, recipe)
+        if let (Some(stated), CompressionSpec::Keep { .. }) = (self.digest, recipe)
             && stated != packed.digest
         {
             let claim = format!("the digest {stated} that the archive's manifest states");
@@ -233,7 +233,7 @@ impl Layer {
 
     /// The error that its bytes cannot be read or unpacked.
     pub fn unreadable(&self, error: io::Error) -> Error {
-        if Died::is(&error) {
+        if ThreadPanicked::is(&error) {
             return Error::internal(format!("cannot pack layer {} of the archive", self.name)).because(error);
         }
         Error::input(format!("cannot read layer {} of the archive", self.name))
@@ -260,7 +260,7 @@ impl Image {
 impl Index {
     /// The index that is put if nothing below it changes: the stated one, or that without its flaws.
     pub fn base(&self) -> &OriginalManifest {
-        self.repaired.as_ref().unwrap_or(&self.stated)
+        self.repaired.as_ref().unwrap_or(&self.original)
     }
 
     /// The images below, at any depth, each with its platform. Attestations are none.
@@ -290,7 +290,7 @@ impl Manifest {
     /// Returns whether it lists an uncompressed layer in another place than its config, as those of Docker 25.0.0 do
     /// (<https://github.com/moby/moby/issues/47150>): the digest of an uncompressed layer is its diff_id.
     pub(super) fn contradicts_config(&self) -> bool {
-        let is_uncompressed = |layer: &&Layer| layer.packing == Packing::Plain && layer.is_tar();
+        let is_uncompressed = |layer: &&Layer| layer.compression == Compression::Uncompressed && layer.is_tar();
         let hashes =
             self.layers.iter().filter(is_uncompressed).filter_map(|it| Some((it.digest?.hash(), it.diff_id?.hash())));
         hashes.into_iter().any(|(digest, diff_id)| digest != diff_id)
@@ -324,13 +324,13 @@ impl Content {
     pub fn id(&self) -> Digest {
         match self {
             Self::Manifest(manifest) => manifest.config.digest,
-            Self::Index(index) => index.stated.digest,
+            Self::Index(index) => index.original.digest,
         }
     }
 
     /// What kind of thing it says it is: its `artifactType`, or else the media type of its config.
     pub fn artifact_type(&self) -> Option<String> {
-        let view = self.stated().and_then(|stated| serde_json::from_slice::<Value>(&stated.bytes).ok());
+        let view = self.original().and_then(|stated| serde_json::from_slice::<Value>(&stated.bytes).ok());
         let own = view.as_ref().and_then(|view| view.get("artifactType")?.as_str());
         let config = match self {
             Self::Manifest(manifest) => manifest.config.media_type.as_deref(),
@@ -363,10 +363,10 @@ impl Content {
     }
 
     /// The stated bytes of the manifest or index itself.
-    pub fn stated(&self) -> Option<&OriginalManifest> {
+    pub fn original(&self) -> Option<&OriginalManifest> {
         match self {
-            Self::Manifest(manifest) => manifest.stated.as_ref(),
-            Self::Index(index) => Some(&index.stated),
+            Self::Manifest(manifest) => manifest.original.as_ref(),
+            Self::Index(index) => Some(&index.original),
         }
     }
 }

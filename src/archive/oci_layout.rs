@@ -1,6 +1,6 @@
 //! OCI image layouts: `oci-layout`, `index.json` and `blobs/sha256/`, as
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md> has them, and what names its files
-//! otherwise ([`Naming`]).
+//! otherwise ([`BlobPaths`]).
 //!
 //! Follows descriptors from `index.json` down. Manifests, indexes and configs are hashed here; of a layer only its
 //! length is compared, since the push hashes it anyway. `index.json` itself is a table of contents and never an image.
@@ -10,16 +10,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blob_paths::BlobPaths;
 use super::document::{
     Documents, LayoutMarker, MAX_LIST, MAX_MANIFEST, document, image_config, into_oci, origins as origins_of, parse,
     role,
 };
 use super::entries::Entries;
-use super::model::{Absent, Author, Child, Config, Content, Foreign, Image, Index, Layer, Manifest, Origin};
-use super::naming::Naming;
-use super::referrers::{Belongings, sort_out};
+use super::layer_format::encoding;
+use super::model::{
+    Absent, Child, Config, Content, Image, Index, Layer, Manifest, NonDistributableLayer, Origin, Provenance,
+};
+use super::referrers::{ReferrerIndex, sort_out};
 use super::{Contents, INDEX_JSON, OCI_LAYOUT, Unusable, shown};
-use crate::compress::{Codec, FileRange, Packing};
+use crate::compress::{ByteSource, Compression};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Descriptor, DiffId, Digest, Document, DocumentKind, MediaType, OriginalManifest};
 
@@ -47,13 +50,13 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
         }
     }
     let mut contents = Contents::default();
-    let found = Layout::new(&mut documents, Naming::Oci, Author::Layout).read()?;
+    let found = Layout::new(&mut documents, BlobPaths::Oci, Provenance::Layout).read()?;
     let (roots, referrers, index_json) =
         found.ok_or_else(|| Error::input("the archive is an OCI layout without index.json").hint(INCOMPLETE))?;
     for root in roots {
         root.add_to(&mut contents);
     }
-    contents.belong(referrers);
+    contents.attach_referrers(referrers);
     contents.index_json = Some(index_json);
     Ok(contents)
 }
@@ -122,22 +125,22 @@ impl Root {
 /// Follows the descriptors of one layout.
 pub(super) struct Layout<'d, 'a> {
     documents: &'d mut Documents<'a>,
-    naming: Naming,
-    author: Author,
+    naming: BlobPaths,
+    provenance: Provenance,
     followed: usize,
     /// The blobs that something names.
     named: HashSet<Digest>,
 }
 
 impl<'d, 'a> Layout<'d, 'a> {
-    /// A reader; `author` is passed on to the manifests.
-    pub(super) fn new(documents: &'d mut Documents<'a>, naming: Naming, author: Author) -> Self {
-        Self { documents, naming, author, followed: 0, named: HashSet::new() }
+    /// A reader; `provenance` is passed on to the manifests.
+    pub(super) fn new(documents: &'d mut Documents<'a>, naming: BlobPaths, provenance: Provenance) -> Self {
+        Self { documents, naming, provenance, followed: 0, named: HashSet::new() }
     }
 
     /// Everything that index.json names, one root per digest, apart from it what belongs to others, and index.json itself;
     /// `None` without an index.json.
-    pub(super) fn read(mut self) -> Result<Option<(Vec<Root>, Belongings, OriginalManifest)>> {
+    pub(super) fn read(mut self) -> Result<Option<(Vec<Root>, ReferrerIndex, OriginalManifest)>> {
         let Some((bytes, digest)) = self.documents.find(INDEX_JSON, MAX_LIST)? else { return Ok(None) };
         let listing = document(&bytes, INDEX_JSON)?;
         if listing
@@ -170,7 +173,7 @@ impl<'d, 'a> Layout<'d, 'a> {
     pub(super) fn root(&mut self, names: Vec<String>, descriptor: Descriptor, user: &str) -> Root {
         let read = self.content(&descriptor, user, 0, &Arc::default());
         let subject = match &read {
-            Ok(content) => content.stated().and_then(|stated| stated.subject),
+            Ok(content) => content.original().and_then(|stated| stated.subject),
             Err(_) => self.listing(&descriptor, user, 0).ok().and_then(|(stated, ..)| stated.subject),
         };
         Root { names, descriptor, subject, read }
@@ -231,7 +234,7 @@ impl<'d, 'a> Layout<'d, 'a> {
         origins: &Arc<[Origin]>,
     ) -> Result<Index, Fault> {
         let user = self.naming.manifest(stated.digest);
-        let mut index = Index { stated, repaired: None, children: Vec::new(), absent: Vec::new() };
+        let mut index = Index { original: stated, repaired: None, children: Vec::new(), absent: Vec::new() };
         for descriptor in listing.manifests.unwrap_or_default() {
             let digest = supported(&descriptor, &user)?;
             let role = role(&descriptor);
@@ -321,21 +324,28 @@ impl<'d, 'a> Layout<'d, 'a> {
         } else {
             (Config { bytes, digest, media_type, platform: None }, vec![None; descriptors.len()])
         };
-        let (mut layers, mut foreign) = (Vec::new(), Vec::new());
+        let (mut layers, mut non_distributable) = (Vec::new(), Vec::new());
         for (at, (descriptor, diff_id)) in descriptors.into_iter().zip(diff_ids).enumerate() {
             let layer = self.layer(&descriptor, diff_id, &user, origins);
             match layer {
                 Ok(layer) if descriptor.is_non_distributable() => {
                     let layer = Some(layer).filter(|layer| !layer.bytes.is_missing());
-                    foreign.push(Foreign { at, descriptor: into_oci(descriptor), layer });
+                    non_distributable.push(NonDistributableLayer { at, descriptor: into_oci(descriptor), layer });
                 }
                 Err(Fault::Absent(_)) if descriptor.is_non_distributable() => {
-                    foreign.push(Foreign { at, descriptor: into_oci(descriptor), layer: None });
+                    non_distributable.push(NonDistributableLayer { at, descriptor: into_oci(descriptor), layer: None });
                 }
                 layer => layers.push(layer?),
             }
         }
-        Ok(Manifest { stated: Some(stated), repaired: None, config, layers, foreign, author: self.author })
+        Ok(Manifest {
+            original: Some(stated),
+            repaired: None,
+            config,
+            layers,
+            non_distributable,
+            provenance: self.provenance,
+        })
     }
 
     /// Finds a layer, and judges it by its first bytes.
@@ -351,18 +361,20 @@ impl<'d, 'a> Layout<'d, 'a> {
         let media_type = descriptor.media_type();
         let bytes = match self.blob(descriptor, &name, user, "a layer") {
             // The repository may have it: shallow layouts leave out the layers of a base image that was pushed before.
-            Err(Fault::Absent(_)) if self.author == Author::Layout => FileRange::missing(&name, descriptor.size),
+            Err(Fault::Absent(_)) if self.provenance == Provenance::Layout => {
+                ByteSource::missing(&name, descriptor.size)
+            }
             bytes => bytes?,
         };
-        let (packing, is_opaque) = if bytes.is_missing() {
-            (media_type.compression().unwrap_or(Packing::Plain), false)
+        let (compression, is_opaque) = if bytes.is_missing() {
+            (media_type.compression().unwrap_or(Compression::Uncompressed), false)
         } else {
             encoding(&bytes, &name)?
         };
         Ok(Layer {
             // Nothing is known of what is inside of an encrypted layer, or of one in a format that images do not have.
             diff_id: diff_id.filter(|_| !is_opaque && !media_type.is_encrypted()),
-            packing,
+            compression,
             bytes,
             digest: Some(digest),
             named_digest: None,
@@ -374,7 +386,7 @@ impl<'d, 'a> Layout<'d, 'a> {
 
     fn absent(&self, name: &str, user: &str, role: &str) -> Fault {
         let error = lacks(name, user, role, 0);
-        Fault::Absent(if self.author == Author::Layout { error.hint(INCOMPLETE) } else { error })
+        Fault::Absent(if self.provenance == Provenance::Layout { error.hint(INCOMPLETE) } else { error })
     }
 
     /// A document, with its size and digest compared to the descriptor's.
@@ -397,7 +409,7 @@ impl<'d, 'a> Layout<'d, 'a> {
     }
 
     /// Where a blob lies, with its size compared to the descriptor's.
-    fn blob(&mut self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<FileRange, Fault> {
+    fn blob(&mut self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<ByteSource, Fault> {
         self.named.insert(supported(descriptor, user)?);
         let range = self.documents.entries().find(name)?;
         let range = range.ok_or_else(|| self.absent(name, user, role))?;
@@ -440,25 +452,6 @@ fn names(descriptor: &Descriptor) -> Vec<String> {
     let short: Vec<String> = list(REF_NAME).filter(is_news).map(str::to_owned).collect();
     names.extend(short);
     names
-}
-
-/// Judges a layer by its first bytes: its compression, and whether it has one that no image's layer has.
-fn encoding(bytes: &FileRange, name: &str) -> Result<(Packing, bool)> {
-    Ok(match codec(bytes, name)? {
-        Some(Codec::Gzip) => (Packing::Gzip, false),
-        Some(Codec::Zstd) => (Packing::Zstd, false),
-        None => (Packing::Plain, false),
-        Some(Codec::Bzip2 | Codec::Xz) => (Packing::Plain, true),
-    })
-}
-
-/// Judges what a layer is compressed with by its first bytes.
-pub(super) fn codec(bytes: &FileRange, name: &str) -> Result<Option<Codec>> {
-    let mut start = [0; 6];
-    let read = bytes.read_at(0, &mut start);
-    let read =
-        read.map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
-    Ok(Codec::of(&start[..read]))
 }
 
 /// What to do about a layout of which a part is gone.

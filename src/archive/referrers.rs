@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ptr;
 
 use super::Archive;
-use super::model::{Author, Child, Content, Image, Referrer};
+use super::model::{Child, Content, Image, Provenance, Referrer};
 use super::oci_layout::{Fault, Root};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Tag};
@@ -31,7 +31,7 @@ const KINDS: [(&str, &str); 3] = [
 const SIGNED: [&str; 2] = ["dev.cosignproject.cosign/image", "dev.cosignproject.cosign/imageIndex"];
 
 /// By what they belong to: referrers, and for those that cannot be pushed, why.
-pub(super) type Belongings = HashMap<Digest, Vec<Result<Referrer>>>;
+pub(super) type ReferrerIndex = HashMap<Digest, Vec<Result<Referrer>>>;
 
 impl Archive {
     /// What belongs to one of these digests, and what belongs to that in turn, each after its subject; in place of one
@@ -39,12 +39,12 @@ impl Archive {
     pub fn referrers(&self, subjects: &[Digest]) -> Vec<Result<&Referrer, &Error>> {
         let mut found = Vec::new();
         let given: HashSet<Digest> = subjects.iter().copied().collect();
-        let is_given = |referrer: &Referrer| referrer.content.stated().is_some_and(|it| given.contains(&it.digest));
+        let is_given = |referrer: &Referrer| referrer.content.original().is_some_and(|it| given.contains(&it.digest));
         let (mut subjects, mut seen) = (VecDeque::from(subjects.to_vec()), HashSet::new());
         while let Some(subject) = subjects.pop_front() {
             // Each subject once, so it ends, whatever tags claim.
             if seen.insert(subject) {
-                let belongings = self.belongings.get(&subject).into_iter().flatten().map(Result::as_ref);
+                let belongings = self.referrers.get(&subject).into_iter().flatten().map(Result::as_ref);
                 for it in belongings.filter(|it| !it.is_ok_and(is_given)) {
                     subjects.extend(it.iter().flat_map(|referrer| digests(&referrer.content)));
                     found.push(it);
@@ -80,15 +80,15 @@ impl Archive {
 
     /// The one referrer that fits, as an image of its own.
     pub(super) fn referrer_as_image(&self, fits: impl Fn(&Referrer) -> bool) -> Option<Image> {
-        let mut found = self.belongings.values().flatten().flatten().filter(|referrer| fits(referrer));
-        let digest = |referrer: &Referrer| referrer.content.stated().map(|stated| stated.digest);
+        let mut found = self.referrers.values().flatten().flatten().filter(|referrer| fits(referrer));
+        let digest = |referrer: &Referrer| referrer.content.original().map(|stated| stated.digest);
         let first = found.next()?;
         found.all(|it| digest(it) == digest(first)).then(|| Image::new(first.names.clone(), first.content.clone()))
     }
 }
 
 /// Tells images from what belongs to them.
-pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, Belongings) {
+pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, ReferrerIndex) {
     let known: HashSet<Digest> = roots.iter().chain(&unlisted).flat_map(listed).collect();
     let mut signed = roots.iter().filter(|root| root.kind().is_some_and(|kind| SIGNED.contains(&kind)));
     let signed = signed.next().filter(|_| signed.next().is_none()).and_then(|root| root.descriptor.digest.sha256());
@@ -110,7 +110,8 @@ pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, Bel
     // What an index lists belongs to something else in it, too, if it says so: BuildKit's attestations, as OCI artifacts.
     for root in &images {
         for content in root.read.iter().flat_map(Content::all).skip(1) {
-            if let Some(subject) = content.stated().and_then(|stated| stated.subject).filter(|it| known.contains(it)) {
+            if let Some(subject) = content.original().and_then(|stated| stated.subject).filter(|it| known.contains(it))
+            {
                 files.add(subject, None, Vec::new(), content.clone());
             }
         }
@@ -120,7 +121,7 @@ pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, Bel
             files.file(root, claim);
         }
     }
-    (images, files.belongings)
+    (images, files.index)
 }
 
 /// What something says of what it belongs to.
@@ -175,7 +176,7 @@ fn named(name: &str) -> Option<Claim> {
 /// What was found so far.
 #[derive(Default)]
 struct Files {
-    belongings: Belongings,
+    index: ReferrerIndex,
     /// Under which tags what is known already.
     known: HashSet<(Option<String>, Digest)>,
 }
@@ -189,23 +190,23 @@ impl Files {
         match (place, read) {
             (Place::List, Ok(Content::Index(index))) => {
                 for Child { content, .. } in index.children {
-                    let subject = content.stated().and_then(|stated| stated.subject).unwrap_or(subject);
+                    let subject = content.original().and_then(|stated| stated.subject).unwrap_or(subject);
                     self.add(subject, None, Vec::new(), content);
                 }
                 let absent = index.absent.into_iter().map(|absent| Err(absent.error));
-                self.belongings.entry(subject).or_default().extend(absent);
+                self.index.entry(subject).or_default().extend(absent);
             }
             (Place::Tag(tag), Ok(content)) => self.add(subject, Some(tag), names, content),
             (Place::Subject | Place::List, Ok(content)) => self.add(subject, None, names, content),
-            (_, Err(error)) => self.belongings.entry(subject).or_default().push(Err(error)),
+            (_, Err(error)) => self.index.entry(subject).or_default().push(Err(error)),
         }
     }
 
     fn add(&mut self, subject: Digest, tag: Option<Tag>, names: Vec<String>, mut content: Content) {
-        let digest = content.stated().map(|stated| stated.digest);
+        let digest = content.original().map(|stated| stated.digest);
         if digest.is_none_or(|digest| self.known.insert((tag.as_ref().map(ToString::to_string), digest))) {
             keep_as_it_lies(&mut content);
-            self.belongings.entry(subject).or_default().push(Ok(Referrer { subject, names, tag, content }));
+            self.index.entry(subject).or_default().push(Ok(Referrer { subject, names, tag, content }));
         }
     }
 }
@@ -224,14 +225,14 @@ fn whole(content: Content) -> Result<Content> {
 
 fn keep_as_it_lies(content: &mut Content) {
     match content {
-        Content::Manifest(manifest) => manifest.author = Author::Referrer,
+        Content::Manifest(manifest) => manifest.provenance = Provenance::Referrer,
         Content::Index(index) => index.children.iter_mut().for_each(|child| keep_as_it_lies(&mut child.content)),
     }
 }
 
 /// The digests of what can be pushed of something.
 fn digests(content: &Content) -> Vec<Digest> {
-    content.all().into_iter().filter_map(|content| Some(content.stated()?.digest)).collect()
+    content.all().into_iter().filter_map(|content| Some(content.original()?.digest)).collect()
 }
 
 /// All digests that a root names, there or not.

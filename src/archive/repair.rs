@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::model::{Content, Image, Layer, Manifest};
 use super::shown;
-use crate::compress::Packing;
+use crate::compress::Compression;
 use crate::error::Result;
 use crate::oci::{Family, MediaType, OriginalManifest, StrictField};
 
@@ -28,7 +28,7 @@ pub enum Flaw {
 impl Manifest {
     /// What is wrong with the stated manifest.
     pub fn flaws(&self) -> Vec<Flaw> {
-        let strict = self.stated.iter().flat_map(|stated| StrictField::all_in(&stated.bytes)).map(Flaw::Strict);
+        let strict = self.original.iter().flat_map(|stated| StrictField::all_in(&stated.bytes)).map(Flaw::Strict);
         let flawed = self.layers.iter().enumerate().filter(|(_, layer)| layer.contradicts_media_type());
         let media_types = flawed.map(|(at, layer)| {
             let says = shown(layer.media_type.as_deref().unwrap_or_default());
@@ -39,16 +39,16 @@ impl Manifest {
 
     /// The manifest that is put if no layer changes: the stated one, or that without its flaws.
     pub fn base(&self) -> Option<&OriginalManifest> {
-        self.repaired.as_ref().or(self.stated.as_ref())
+        self.repaired.as_ref().or(self.original.as_ref())
     }
 
     fn repair(&mut self) -> Result<()> {
         let is_repairable = |flaw: &Flaw| !matches!(flaw, Flaw::Strict(field) if !field.is_repairable());
-        let Some(stated) = self.stated.as_ref().filter(|_| self.flaws().iter().any(is_repairable)) else {
+        let Some(stated) = self.original.as_ref().filter(|_| self.flaws().iter().any(is_repairable)) else {
             return Ok(());
         };
         // Docker's family has no type for zstd.
-        let has_zstd = self.layers.iter().any(|layer| layer.is_tar() && layer.packing == Packing::Zstd);
+        let has_zstd = self.layers.iter().any(|layer| layer.is_tar() && layer.compression == Compression::Zstd);
         let is_moved = has_zstd && Family::of(&stated.media_type) == Family::Docker;
         let family = if is_moved { Family::Oci } else { Family::of(&stated.media_type) };
         let repaired = stated.edit(|json| {
@@ -61,7 +61,7 @@ impl Manifest {
             let listed = json.get_mut("layers").and_then(Value::as_array_mut);
             for (layer, descriptor) in self.sent(listed.into_iter().flatten()) {
                 if layer.contradicts_media_type() || (is_moved && layer.is_tar()) {
-                    descriptor.as_object_mut()?.insert("mediaType".into(), family.layer(layer.packing).into());
+                    descriptor.as_object_mut()?.insert("mediaType".into(), family.layer(layer.compression).into());
                 }
             }
             Some(())
@@ -72,7 +72,7 @@ impl Manifest {
 
     /// The layers that are not kept by reference, each with its place in a list of all.
     pub(super) fn sent<T>(&self, all: impl Iterator<Item = T>) -> impl Iterator<Item = (&Layer, T)> {
-        let is_foreign = |at: usize| self.foreign.iter().any(|foreign| foreign.at == at);
+        let is_foreign = |at: usize| self.non_distributable.iter().any(|foreign| foreign.at == at);
         let sent = all.enumerate().filter(move |(at, _)| !is_foreign(*at)).map(|(_, place)| place);
         self.layers.iter().zip(sent)
     }
@@ -95,8 +95,8 @@ impl Content {
             Self::Manifest(manifest) => manifest.repair(),
             Self::Index(index) => {
                 index.children.iter_mut().try_for_each(|child| child.content.repair())?;
-                if StrictField::all_in(&index.stated.bytes).into_iter().any(StrictField::is_repairable) {
-                    index.repaired = Some(index.stated.edit(|json| {
+                if StrictField::all_in(&index.original.bytes).into_iter().any(StrictField::is_repairable) {
+                    index.repaired = Some(index.original.edit(|json| {
                         StrictField::take_out_all(json);
                         Some(())
                     })?);
@@ -119,6 +119,6 @@ impl Layer {
     /// Whether its bytes are packed in another way than its media type says.
     fn contradicts_media_type(&self) -> bool {
         let stated = self.media_type.as_deref().and_then(|media_type| MediaType(media_type).compression());
-        stated.is_some_and(|stated| stated != self.packing)
+        stated.is_some_and(|stated| stated != self.compression)
     }
 }

@@ -5,18 +5,18 @@
 //!
 //! It has no names. `version` and `signature-N` beside it are left alone.
 
+use super::blob_paths::BlobPaths;
 use super::document::{Documents, MAX_MANIFEST, document};
 use super::entries::Entries;
-use super::model::Author;
-use super::naming::Naming;
+use super::model::Provenance;
 use super::oci_layout::Layout;
 use super::{Contents, MANIFEST_JSON};
-use crate::compress::FileRange;
+use crate::compress::ByteSource;
 use crate::error::{Code, Error, Result};
 use crate::oci::Descriptor;
 
 /// Whether `manifest.json` is a manifest, and not the list of images that `docker save` writes under that name.
-pub(super) fn is_manifest(manifest_json: &FileRange) -> Result<bool> {
+pub(super) fn is_manifest(manifest_json: &ByteSource) -> Result<bool> {
     let mut start = [0; 64];
     let read = manifest_json.read_at(0, &mut start);
     let read = read.map_err(|error| {
@@ -34,7 +34,7 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     let listing = document(&bytes, MANIFEST_JSON)?;
     let descriptor = Descriptor::new(listing.own_media_type(), digest, bytes.len() as u64);
     let mut contents = Contents::default();
-    Layout::new(&mut documents, Naming::Skopeo { root: digest }, Author::Layout)
+    Layout::new(&mut documents, BlobPaths::Skopeo { root: digest }, Provenance::Layout)
         .root(Vec::new(), descriptor, "the folder")
         .add_to(&mut contents);
     Ok(contents)

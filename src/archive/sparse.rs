@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::shown;
-use crate::compress::{FileRange, SparseMap};
+use crate::compress::{ByteSource, SparseMap};
 use crate::error::{Code, Error};
 
 /// The largest layer that Amazon ECR takes. What claims to be larger is never read.
@@ -99,10 +99,10 @@ impl Sparse {
     }
 
     /// Returns what it is in `file`: further blocks of its map are from `map` on, its contents from `start` on.
-    pub(super) fn in_file(self, file: &Arc<File>, map: u64, start: u64, budget: &mut Budget) -> io::Result<FileRange> {
+    pub(super) fn in_file(self, file: &Arc<File>, map: u64, start: u64, budget: &mut Budget) -> io::Result<ByteSource> {
         match self.format {
             Format::Header(mut parts) => {
-                let blocks = FileRange::new(Arc::clone(file), map, start.saturating_sub(map));
+                let blocks = ByteSource::new(Arc::clone(file), map, start.saturating_sub(map));
                 budget.take(parts.len() as u64 + blocks.len() / 512 * PARTS_IN_BLOCK)?;
                 let mut bytes = blocks.reader();
                 for _ in 0..blocks.len() / 512 {
@@ -113,12 +113,12 @@ impl Sparse {
                     }
                 }
                 let map = SparseMap::new(parts, self.len, self.stored).map_err(malformed)?;
-                Ok(FileRange::sparse(Arc::clone(file), start, map))
+                Ok(ByteSource::sparse(Arc::clone(file), start, map))
             }
             format => {
-                let contents = FileRange::new(Arc::clone(file), start, self.stored);
+                let contents = ByteSource::new(Arc::clone(file), start, self.stored);
                 let (map, before) = Self { format, ..self }.map(&mut contents.reader(), budget)?;
-                Ok(FileRange::sparse(Arc::clone(file), start + before, map))
+                Ok(ByteSource::sparse(Arc::clone(file), start + before, map))
             }
         }
     }

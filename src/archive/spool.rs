@@ -3,7 +3,7 @@
 //! Layers are read by position and more than once, so such an archive is written, plain, into a temporary file that has
 //! no name: nothing of it is left behind, however the program ends. It is written once, in one pass: what comes
 //! compressed through a pipe is unpacked on its way. Two buffers of a MiB and the decoder's window
-//! ([`Codec`]) are all the memory that takes.
+//! ([`FileCompression`]) are all the memory that takes.
 //!
 //! A few bytes can hold very many (zstd packs zeros 30,000 to 1, and honest layers have zeros), so no ratio tells a bomb
 //! from an image. What is bounded is the harm: the temporary file never takes the last of its file system, of which
@@ -15,12 +15,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::guess::{is_reencoded, is_tar_header, is_volume_label, no_image};
-use super::passing::{Take, is_known_as_it_comes};
-use super::room::Room;
+use super::diagnose::{is_reencoded, is_tar_header, is_volume_label, no_image};
+use super::disk_space::DiskSpace;
 use super::source::{Reach, Source};
+use super::streaming::{Take, is_known_as_it_comes};
 use super::tar_index::TarIndex;
-use crate::compress::{Codec, size};
+use crate::compress::{FileCompression, size};
 use crate::error::{Code, Error, Result};
 
 /// What is read and written at once.
@@ -46,7 +46,7 @@ impl Spool<'_> {
     pub(super) fn tar(&self, source: &Source) -> Result<(TarIndex, Option<String>)> {
         let (mut file, reach) = source.open()?;
         let (start, label) = start(&mut file).map_err(|error| source.cannot_read(error))?;
-        let Some(codec) = Codec::of(&start).filter(|_| !is_reencoded(&start)) else {
+        let Some(codec) = FileCompression::of(&start).filter(|_| !is_reencoded(&start)) else {
             if !is_tar_header(&start) {
                 return Err(no_image(source, None, &start));
             }
@@ -64,15 +64,15 @@ impl Spool<'_> {
         // It takes no less than it does compressed, and what it says itself.
         let least = match reach {
             Reach::Position(len) => {
-                let stated = codec.stated_size(&mut file).map_err(|error| source.cannot_read(error))?;
+                let stated = codec.declared_size(&mut file).map_err(|error| source.cannot_read(error))?;
                 stated.unwrap_or_default().max(len)
             }
             Reach::Once(_) => 0,
         };
-        let mut plain = codec.plain(BufReader::with_capacity(BUFFER, Cursor::new(start).chain(file)));
+        let mut plain = codec.decompress(BufReader::with_capacity(BUFFER, Cursor::new(start).chain(file)));
         let failed = |error, unpacked| broken(source, codec, error, unpacked);
         let (inside, _) = self::start(&mut plain).map_err(|error| failed(error, 0))?;
-        if let Some(again) = Codec::of(&inside) {
+        if let Some(again) = FileCompression::of(&inside) {
             let (outer, inner) = (codec.name(), again.name());
             return Err(Error::input(format!("{source} is compressed twice, with {inner} and then with {outer}"))
                 .code(Code::ArchiveUnsupported)
@@ -110,7 +110,7 @@ impl Spool<'_> {
         let mut buffer = vec![0; BUFFER];
         let (mut filled, mut written) = (0, 0);
         // Told before the first byte is written, as far as it is known.
-        Room::of(&file, self.folder).check(source, 0, least)?;
+        DiskSpace::of(&file, self.folder).check(source, 0, least)?;
         loop {
             let read = match bytes.read(&mut buffer[filled..]) {
                 Ok(read) => read,
@@ -121,7 +121,7 @@ impl Spool<'_> {
             if read > 0 && filled < buffer.len() {
                 continue;
             }
-            Room::of(&file, self.folder).check(source, written, filled as u64)?;
+            DiskSpace::of(&file, self.folder).check(source, written, filled as u64)?;
             file.write_all(&buffer[..filled]).map_err(|error| {
                 let what =
                     format!("cannot write more than {} of {source} into a temporary file in {folder}", size(written));
@@ -153,7 +153,7 @@ fn start(bytes: &mut impl Read) -> io::Result<(Vec<u8>, u64)> {
 }
 
 /// Words for a stream that could not be unpacked to its end.
-fn broken(source: &Source, codec: Codec, error: io::Error, unpacked: u64) -> Error {
+fn broken(source: &Source, codec: FileCompression, error: io::Error, unpacked: u64) -> Error {
     let (name, unpacked) = (codec.name(), size(unpacked));
     if error.raw_os_error().is_some() {
         return source.cannot_read(error);

@@ -11,12 +11,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use super::guess::{TextCheck, is_reencoded_whole, reencoded};
-use super::passing::{self, Take};
+use super::diagnose::{TextCheck, is_reencoded_whole, reencoded};
 use super::shown;
 use super::source::Source;
 use super::sparse::{Budget, Records, Sparse, Unreadable};
-use crate::compress::{FileRange, SparseReader};
+use super::streaming::{self, Take};
+use crate::compress::{ByteSource, SparseReader};
 use crate::error::{Code, Error, Result};
 
 /// Every layer, config and manifest is an entry; images have a hundred or so, and layouts of many images thousands.
@@ -38,7 +38,7 @@ pub(super) struct TarIndex {
 
 #[derive(Debug)]
 enum Place {
-    File(FileRange),
+    File(ByteSource),
     /// A link's target, as written.
     Link {
         target: Vec<u8>,
@@ -96,7 +96,7 @@ impl TarIndex {
                     Found::File { start, len } => {
                         let start = start.saturating_add(from);
                         check(start, len)?;
-                        Place::File(FileRange::new(Arc::clone(&file), start, len))
+                        Place::File(ByteSource::new(Arc::clone(&file), start, len))
                     }
                     Found::Sparse(sparse) => {
                         // The tar crate has read all that is in front of the contents.
@@ -110,7 +110,7 @@ impl TarIndex {
             },
         );
         let is_text = || {
-            let whole = FileRange::new(Arc::clone(&file), 0, file_len);
+            let whole = ByteSource::new(Arc::clone(&file), 0, file_len);
             is_reencoded_whole(whole.reader(), TextCheck::default())
         };
         index.map_err(|error| gate.explain(error, source, is_text))
@@ -144,17 +144,17 @@ impl TarIndex {
                     let place = match found {
                         Found::Other(place) => Ok(place),
                         Found::File { start, len } => {
-                            passing::file(entry, name, start, len, &mut kept, take).map(Place::File)
+                            streaming::file(entry, name, start, len, &mut kept, take).map(Place::File)
                         }
                         Found::Sparse(sparse) if is_filled => {
-                            passing::file(entry, name, gate.read.get(), sparse.len, &mut kept, take).map(Place::File)
+                            streaming::file(entry, name, gate.read.get(), sparse.len, &mut kept, take).map(Place::File)
                         }
                         Found::Sparse(sparse) => {
                             let (start, len) = (gate.read.get(), sparse.len);
                             let map = sparse.map(entry, &mut budget).map_err(|error| malformed(name, source, &error));
                             map.and_then(|(map, _)| {
                                 let mut bytes = SparseReader::new(map, &mut *entry);
-                                passing::file(&mut bytes, name, start, len, &mut kept, take).map(Place::File)
+                                streaming::file(&mut bytes, name, start, len, &mut kept, take).map(Place::File)
                             })
                         }
                     };
@@ -248,7 +248,7 @@ impl TarIndex {
     }
 
     /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
-    pub(super) fn find(&self, name: &str) -> Result<Option<FileRange>> {
+    pub(super) fn find(&self, name: &str) -> Result<Option<ByteSource>> {
         let Some(mut key) = normalise(name) else { return Ok(None) };
         let mut link = None;
         for _ in 0..=MAX_HOPS {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::compress::{FileRange, Packing};
+use crate::compress::{ByteSource, Compression};
 use crate::error::Kind;
 use crate::oci::Family;
 
@@ -70,7 +70,7 @@ fn open(path: &Path) -> Result<Archive> {
     super::open(&Source::Path(path.to_owned()), &spool)
 }
 
-fn all(range: &FileRange) -> Vec<u8> {
+fn all(range: &ByteSource) -> Vec<u8> {
     range.read_all(1 << 20).unwrap()
 }
 
@@ -82,7 +82,7 @@ fn platforms(image: &Image) -> Vec<String> {
 fn summary(archive: &Archive) -> String {
     fn describe(content: &Content, text: &mut String, indent: usize) {
         let stated = content
-            .stated()
+            .original()
             .map_or_else(|| "-".into(), |it| format!("{} {} {}", it.digest, it.media_type, it.bytes.len()));
         match content {
             Content::Index(index) => {
@@ -92,13 +92,14 @@ fn summary(archive: &Archive) -> String {
                 writeln!(text, "{:indent$}  absent {absent:?}", "").unwrap();
             }
             Content::Manifest(it) => {
-                writeln!(text, "{:indent$}manifest {stated} {:?}", "", it.author).unwrap();
+                writeln!(text, "{:indent$}manifest {stated} {:?}", "", it.provenance).unwrap();
                 let Config { bytes, digest, media_type, platform } = &it.config;
                 writeln!(text, "{:indent$}  config {digest} {media_type:?} {platform:?} {}", "", bytes.len()).unwrap();
                 for layer in &it.layers {
                     let (start, len) = (layer.bytes.start(), layer.bytes.len());
-                    let Layer { diff_id, bytes: _, packing, digest, named_digest, media_type, origins, name } = layer;
-                    write!(text, "{:indent$}  {start}+{len} {packing:?} {diff_id:?} ", "").unwrap();
+                    let Layer { diff_id, bytes: _, compression, digest, named_digest, media_type, origins, name } =
+                        layer;
+                    write!(text, "{:indent$}  {start}+{len} {compression:?} {diff_id:?} ", "").unwrap();
                     writeln!(text, "{digest:?} {named_digest:?} {media_type:?} {origins:?} {name}").unwrap();
                 }
             }
@@ -117,7 +118,7 @@ fn only(name: &str, format: Format) -> (Vec<String>, Manifest) {
     let archive = open(&fixture(name)).unwrap();
     assert_eq!(archive.format, format, "{name}");
     assert_eq!(archive.notes, [""; 0], "{name}");
-    let image = archive.select(&Choice::Only, &Part::default()).unwrap();
+    let image = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
     let Content::Manifest(manifest) = image.content else { panic!("{name} has an index") };
     assert_eq!(manifest.config.digest.to_string(), APP, "{name}");
     assert_eq!(manifest.config.platform, "linux/amd64".parse().ok(), "{name}");
@@ -126,12 +127,12 @@ fn only(name: &str, format: Format) -> (Vec<String>, Manifest) {
     (image.names, *manifest)
 }
 
-/// What the layers say of themselves: packing, stated digest, named digest, and the real digest of the bytes.
-fn layers(manifest: &Manifest) -> Vec<(Packing, Option<String>, Option<String>, String)> {
+/// What the layers say of themselves: compression, stated digest, named digest, and the real digest of the bytes.
+fn layers(manifest: &Manifest) -> Vec<(Compression, Option<String>, Option<String>, String)> {
     let text = |digest: Option<Digest>| digest.map(|digest| digest.to_string());
     let layers = manifest.layers.iter();
     layers
-        .map(|it| (it.packing, text(it.digest), text(it.named_digest), Digest::of(&all(&it.bytes)).to_string()))
+        .map(|it| (it.compression, text(it.digest), text(it.named_digest), Digest::of(&all(&it.bytes)).to_string()))
         .collect()
 }
 
@@ -140,8 +141,12 @@ fn docker_save_archives_without_an_index_state_nothing_but_diff_ids() {
     for name in ["docker-20.10-save.tar", "podman-docker-archive.tar"] {
         let (names, manifest) = only(name, Format::DockerSave);
         assert_eq!(names, ["localhost/fixture/app:v1"]);
-        assert!(manifest.stated.is_none() && manifest.author == Author::DockerSave);
-        assert_eq!(layers(&manifest), DIFF_IDS.map(|id| (Packing::Plain, None, None, id.to_owned())), "{name}");
+        assert!(manifest.original.is_none() && manifest.provenance == Provenance::DockerSave);
+        assert_eq!(
+            layers(&manifest),
+            DIFF_IDS.map(|id| (Compression::Uncompressed, None, None, id.to_owned())),
+            "{name}"
+        );
     }
 }
 
@@ -149,12 +154,12 @@ fn docker_save_archives_without_an_index_state_nothing_but_diff_ids() {
 fn a_tarball_with_packed_layers_names_their_digests() {
     let (names, manifest) = only("crane-tarball.tar", Format::DockerSave);
     assert_eq!(names, ["127.0.0.1:5999/fixture/app:s2"]);
-    assert_eq!(layers(&manifest), PACKED.map(|id| (Packing::Gzip, None, Some(id.to_owned()), id.to_owned())));
+    assert_eq!(layers(&manifest), PACKED.map(|id| (Compression::Gzip, None, Some(id.to_owned()), id.to_owned())));
 }
 
 #[test]
 fn docker_save_with_an_index_states_the_manifest() {
-    let plain = DIFF_IDS.map(|id| (Packing::Plain, Some(id.to_owned()), None, id.to_owned()));
+    let plain = DIFF_IDS.map(|id| (Compression::Uncompressed, Some(id.to_owned()), None, id.to_owned()));
     for (name, digest, family) in [
         (
             "docker-29-overlay2-save.tar",
@@ -170,18 +175,18 @@ fn docker_save_with_an_index_states_the_manifest() {
         let (names, manifest) = only(name, Format::DockerSave);
         assert_eq!(names, ["localhost/fixture/app:v1"]);
         assert_eq!(layers(&manifest), plain, "{name}");
-        let stated = manifest.stated.unwrap();
+        let stated = manifest.original.unwrap();
         assert_eq!((stated.digest.to_string().as_str(), stated.media_type.as_str()), (digest, family.manifest()));
         assert_eq!(Digest::of(&stated.bytes), stated.digest);
         assert_eq!(manifest.config.media_type.as_deref(), Some(family.config()));
-        assert_eq!(manifest.layers[0].media_type.as_deref(), family.layer(Packing::Plain));
-        assert_eq!(manifest.author, Author::DockerSave);
+        assert_eq!(manifest.layers[0].media_type.as_deref(), family.layer(Compression::Uncompressed));
+        assert_eq!(manifest.provenance, Provenance::DockerSave);
     }
 }
 
 #[test]
 fn oci_layouts_state_everything() {
-    let packed = PACKED.map(|id| (Packing::Gzip, Some(id.to_owned()), None, id.to_owned()));
+    let packed = PACKED.map(|id| (Compression::Gzip, Some(id.to_owned()), None, id.to_owned()));
     for (name, format, expected) in [
         ("podman-oci-archive.tar", Format::OciArchive, &["v1"][..]),
         ("buildah-oci-layout", Format::OciFolder, &["v1"]),
@@ -190,19 +195,19 @@ fn oci_layouts_state_everything() {
         let (names, manifest) = only(name, format);
         assert_eq!(names, expected, "{name}");
         assert_eq!(layers(&manifest), packed, "{name}");
-        assert_eq!(manifest.author, Author::Layout);
-        assert_eq!(manifest.stated.unwrap().digest.to_string(), BUILDAH_MANIFEST);
+        assert_eq!(manifest.provenance, Provenance::Layout);
+        assert_eq!(manifest.original.unwrap().digest.to_string(), BUILDAH_MANIFEST);
     }
 }
 
 #[test]
 fn an_index_is_an_image_and_the_table_of_contents_is_none() {
     let archive = open(&fixture("skopeo-oci-layout-multiarch")).unwrap();
-    let image = archive.select(&Choice::Only, &Part::default()).unwrap();
+    let image = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
     assert_eq!(image.names, ["multi"]);
     let Content::Index(index) = &image.content else { panic!("no index") };
     let digest = "sha256:cf32e48a8e8b60252e86f86c1a2b1b1e7fc3744ce467122236f225c9c8968f09";
-    assert_eq!(index.stated.digest.to_string(), digest);
+    assert_eq!(index.original.digest.to_string(), digest);
     assert_eq!(index.children.len(), 2);
     assert_eq!(platforms(&image), ["linux/amd64", "linux/arm64"]);
     let configs: Vec<_> = image.manifests().iter().map(|manifest| manifest.config.digest.to_string()).collect();
@@ -223,7 +228,7 @@ fn many_images_share_layers_through_links() {
 #[test]
 fn an_image_may_have_no_name() {
     let archive = open(&fixture("docker-20.10-save-by-id-untagged.tar")).unwrap();
-    let image = archive.select(&Choice::Only, &Part::default()).unwrap();
+    let image = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
     assert_eq!((image.names.len(), image.content.id().to_string()), (0, BASE.into()));
 }
 

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::transports;
 use super::values::choice;
-use crate::archive::{Choice, Part, Platforms, Source};
+use crate::archive::{ImageSelector, Platforms, Selection, Source};
 use crate::error::Result;
 use crate::output::report::ci::CiSystem;
 
@@ -17,9 +17,9 @@ pub struct Inspect {
     /// The archive.
     pub archive: Source,
     /// Which image of it, if one is meant.
-    pub choice: Choice,
+    pub choice: ImageSelector,
     /// How much of that.
-    pub part: Part,
+    pub part: Selection,
     /// The folder for temporary files.
     pub temp_dir: PathBuf,
     /// Whether the layers are read and hashed.
@@ -79,7 +79,7 @@ impl InspectArgs {
         Ok(Inspect {
             archive,
             choice: choice(image, image_id, index, named_image)?,
-            part: Part { platforms, ..Part::default() },
+            part: Selection { platforms, ..Selection::default() },
             temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir),
             verify,
             output,
@@ -91,6 +91,6 @@ impl InspectArgs {
 impl Inspect {
     /// Whether all that the archive holds is to be shown.
     pub fn is_of_all(&self) -> bool {
-        self.choice == Choice::Only && self.part == Part::default()
+        self.choice == ImageSelector::Only && self.part == Selection::default()
     }
 }

@@ -1,8 +1,8 @@
 use super::*;
-use crate::archive::{Choice, Source};
+use crate::archive::{ImageSelector, Source};
 use crate::error::Kind;
 use crate::push::IfExists;
-use crate::push::plan::Compression;
+use crate::push::plan::CompressionPolicy;
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
     let environment: Vec<(String, String)> =
@@ -35,7 +35,7 @@ fn push_is_understood_where_no_verb_stands() {
     assert_eq!(push.request.archive, Source::Path("a.tar".into()));
     assert_eq!(push.request.targets.len(), 2);
     assert_eq!(push.request.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["2", "3"]);
-    assert_eq!(push.request.choice, Choice::Name("app".into()));
+    assert_eq!(push.request.choice, ImageSelector::Name("app".into()));
     assert_eq!(push_of(&["push", "b.tar", "app"], &[]).request.archive, Source::Path("b.tar".into()));
 }
 
@@ -124,7 +124,7 @@ fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
     assert_eq!(request.tags.len(), 2);
     assert!(request.create_repository && !request.insecure);
     assert_eq!((request.targets[0].region.as_deref(), request.concurrency), (Some("us-west-2"), 7));
-    assert_eq!(request.choice, Choice::Only);
+    assert_eq!(request.choice, ImageSelector::Only);
     let request = push_of(&["a.tar", "app", "-tz", "--region=eu-west-1", "--concurrency", "1"], &environment).request;
     assert_eq!(request.tags.len(), 1);
     assert_eq!((request.targets[0].region.as_deref(), request.concurrency), (Some("eu-west-1"), 1));
@@ -159,9 +159,9 @@ fn a_switch_may_be_given_again_and_a_value_may_not() {
 #[test]
 fn an_argument_wins_over_a_rival_in_the_environment_and_help_needs_none() {
     let request = push_of(&["a.tar", "app", "--image-id", "12ab"], &[("ECR_PUSH_IMAGE", "app")]).request;
-    assert_eq!(request.choice, Choice::Id("12ab".into()));
+    assert_eq!(request.choice, ImageSelector::Id("12ab".into()));
     let request = push_of(&["a.tar", "app", "--image", "app"], &[("ECR_PUSH_IMAGE_ID", "12ab")]).request;
-    assert_eq!(request.choice, Choice::Name("app".into()));
+    assert_eq!(request.choice, ImageSelector::Name("app".into()));
     assert!(matches!(read(&["help"], &[("ECR_PUSH_REGION", "eu-west-1")]), Ok(Command::Print(_))));
 }
 
@@ -184,7 +184,7 @@ fn a_part_of_an_image_is_one_platform_or_what_is_there() {
     };
     let platforms = |options: &[&str], environment: &[(&str, &str)]| part(options, environment).platforms;
     let arm64 = || Platforms::One("linux/arm64".parse().unwrap());
-    assert_eq!(part(&[], &[]), Part::default());
+    assert_eq!(part(&[], &[]), Selection::default());
     assert_eq!(platforms(&["--platform", "linux/arm64/v8"], &[]), arm64());
     assert_eq!(platforms(&["--present-platforms"], &[]), Platforms::Present);
     assert_eq!(part(&["--no-attestations"], &[]).attestations, Attestations::Dropped);
@@ -220,10 +220,10 @@ fn a_rate_is_bytes_with_a_unit() {
 #[test]
 fn plain_layers_are_packed_as_asked_for_and_as_hard() {
     let compression = |options: &[&str]| push_of(&[&["a.tar", "app"], options].concat(), &[]).request.compression;
-    assert_eq!(compression(&[]), Compression::Usual);
-    assert_eq!(compression(&["--compression", "zstd"]), Compression::Zstd(None));
-    assert_eq!(compression(&["--compression-level", "9"]), Compression::Gzip(Some(9)));
-    assert_eq!(compression(&["--compression", "zstd", "--compression-level", "19"]), Compression::Zstd(Some(19)));
+    assert_eq!(compression(&[]), CompressionPolicy::Usual);
+    assert_eq!(compression(&["--compression", "zstd"]), CompressionPolicy::Zstd(None));
+    assert_eq!(compression(&["--compression-level", "9"]), CompressionPolicy::Gzip(Some(9)));
+    assert_eq!(compression(&["--compression", "zstd", "--compression-level", "19"]), CompressionPolicy::Zstd(Some(19)));
     for bad in [&["--compression-level", "1"][..], &["--compression=zstd", "--compression-level=20"]] {
         assert!(refused(&[&["a.tar", "app"], bad].concat(), &[]).contains("--compression-level"), "{bad:?}");
     }

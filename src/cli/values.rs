@@ -5,10 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::arguments::CompressionArg;
-use crate::archive::Choice;
+use crate::archive::ImageSelector;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Host, Target, region_code};
-use crate::push::plan::Compression;
+use crate::push::plan::CompressionPolicy;
 use crate::registry::{ECR, Quirks};
 
 pub(super) fn given(option: &str, value: String) -> Result<String> {
@@ -26,18 +26,18 @@ pub(super) fn choice(
     image_id: Option<String>,
     index: bool,
     of_transport: Option<String>,
-) -> Result<Choice> {
+) -> Result<ImageSelector> {
     match (image, image_id, of_transport) {
-        (None, None, None) if index => Ok(Choice::Index),
+        (None, None, None) if index => Ok(ImageSelector::Index),
         (Some(_), _, Some(name)) | (_, Some(_), Some(name)) => {
             Err(Error::usage(format!("the archive argument names the image {name}, and an option names an image, too"))
                 .code(Code::OptionConflict)
                 .hint("Leave one of them out."))
         }
-        (Some(name), _, None) => Ok(Choice::Name(given("--image", name)?)),
-        (None, Some(id), None) => Ok(Choice::Id(given("--image-id", id)?)),
-        (None, None, Some(name)) => Ok(Choice::Name(name)),
-        (None, None, None) => Ok(Choice::Only),
+        (Some(name), _, None) => Ok(ImageSelector::Name(given("--image", name)?)),
+        (None, Some(id), None) => Ok(ImageSelector::Id(given("--image-id", id)?)),
+        (None, None, Some(name)) => Ok(ImageSelector::Name(name)),
+        (None, None, None) => Ok(ImageSelector::Only),
     }
 }
 
@@ -120,17 +120,17 @@ pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
     Ok(size)
 }
 
-pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Result<Compression> {
+pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Result<CompressionPolicy> {
     let (range, compression) = match (how, level) {
-        (None, None) => return Ok(Compression::Usual),
-        (Some(CompressionArg::Keep), None) => return Ok(Compression::Keep),
+        (None, None) => return Ok(CompressionPolicy::Usual),
+        (Some(CompressionArg::Keep), None) => return Ok(CompressionPolicy::Keep),
         (Some(CompressionArg::Keep), Some(_)) => {
             return Err(Error::usage("--compression keep packs nothing, so there is no level")
                 .code(Code::OptionConflict)
                 .hint("Leave one out."));
         }
-        (None | Some(CompressionArg::Gzip), level) => (2..=9, Compression::Gzip(level)),
-        (Some(CompressionArg::Zstd), level) => (1..=19, Compression::Zstd(level)),
+        (None | Some(CompressionArg::Gzip), level) => (2..=9, CompressionPolicy::Gzip(level)),
+        (Some(CompressionArg::Zstd), level) => (1..=19, CompressionPolicy::Zstd(level)),
     };
     match level {
         Some(level) if !range.contains(&level) => Err(Error::usage(format!("--compression-level {level} is none"))

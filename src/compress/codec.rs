@@ -17,7 +17,7 @@ use lzma_rust2::XzReader;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_error_name, get_frame_content_size};
 
-use super::Packing;
+use super::Compression;
 use super::zstd::WINDOW_LOG_MAX;
 
 /// The same window as with zstd, in KiB, and room for what an xz decoder needs besides.
@@ -28,7 +28,7 @@ const FRAME_HEADER: u64 = 18;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Codec {
+pub enum FileCompression {
     /// bzip2.
     Bzip2,
     /// gzip (RFC 1952).
@@ -39,15 +39,15 @@ pub enum Codec {
     Zstd,
 }
 
-impl Codec {
+impl FileCompression {
     /// Judges by the first bytes (at least six where there are as many), never by a name. `None` if it is none of them.
     pub fn of(start: &[u8]) -> Option<Self> {
-        match (Packing::of(start), start) {
-            (Packing::Gzip, _) => Some(Self::Gzip),
-            (Packing::Zstd, _) => Some(Self::Zstd),
-            (Packing::Plain, [b'B', b'Z', b'h', b'1'..=b'9', ..]) => Some(Self::Bzip2),
-            (Packing::Plain, [0xfd, b'7', b'z', b'X', b'Z', 0, ..]) => Some(Self::Xz),
-            (Packing::Plain, _) => None,
+        match (Compression::of(start), start) {
+            (Compression::Gzip, _) => Some(Self::Gzip),
+            (Compression::Zstd, _) => Some(Self::Zstd),
+            (Compression::Uncompressed, [b'B', b'Z', b'h', b'1'..=b'9', ..]) => Some(Self::Bzip2),
+            (Compression::Uncompressed, [0xfd, b'7', b'z', b'X', b'Z', 0, ..]) => Some(Self::Xz),
+            (Compression::Uncompressed, _) => None,
         }
     }
 
@@ -66,7 +66,7 @@ impl Codec {
     ///
     /// # Errors
     /// If there is no way back.
-    pub fn stated_size(self, file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
+    pub fn declared_size(self, file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
         let here = file.stream_position()?;
         file.rewind()?;
         let stated = match self {
@@ -84,8 +84,8 @@ impl Codec {
 
     /// The plain bytes of `input`, read as they are asked for. Errors are of the kind `UnexpectedEof` where the input
     /// ends too early, `OutOfMemory` where it wants a larger window than is given, and those of `input` as they are.
-    pub fn plain<R: BufRead>(self, input: R) -> Plain<R> {
-        Plain { codec: self, member: Member::Ahead(input) }
+    pub fn decompress<R: BufRead>(self, input: R) -> Decompressor<R> {
+        Decompressor { codec: self, member: Member::Ahead(input) }
     }
 
     /// Whether a member can start with this byte.
@@ -110,8 +110,8 @@ impl Codec {
 }
 
 /// The plain bytes of a compressed file.
-pub struct Plain<R: BufRead> {
-    codec: Codec,
+pub struct Decompressor<R: BufRead> {
+    codec: FileCompression,
     member: Member<R>,
 }
 
@@ -127,7 +127,7 @@ enum Member<R: BufRead> {
     Over,
 }
 
-impl<R: BufRead> Read for Plain<R> {
+impl<R: BufRead> Read for Decompressor<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = match &mut self.member {

@@ -8,11 +8,11 @@
 
 use std::io;
 
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::{Compress, Compression as Level, FlushCompress, Status};
 
 use super::buffer::{PIECE, worst};
+use super::layer::Engine;
 use super::noise;
-use super::pack::Engine;
 
 /// Plain bytes to a block. Part of the recipe: another size gives other digests. Blocks of 1 or 4 MiB come out no
 /// smaller, since each has its dictionary, and cost memory.
@@ -90,7 +90,7 @@ fn store(run: &[u8], last: bool, packed: &mut Vec<u8>) {
 fn deflate(run: &[u8], before: &[u8], last: bool, level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
     // More than deflate's worst case (stored blocks) and the flush, so that one call does.
     packed.reserve_exact(worst(run.len()));
-    let mut deflater = Compress::new(Compression::new(level), false);
+    let mut deflater = Compress::new(Level::new(level), false);
     if !before.is_empty() {
         deflater.set_dictionary(before).map_err(io::Error::other)?;
     }

@@ -12,7 +12,7 @@ use std::io;
 use zstd::bulk::Compressor;
 use zstd::stream::raw::{self, DParameter, InBuffer, Operation as _, OutBuffer};
 
-use super::pack::Engine;
+use super::layer::Engine;
 
 /// The name of the recipe that these bytes follow. It changes when the bytes for the same input change.
 pub(super) const RECIPE: &str = "zstd/2";

@@ -31,7 +31,8 @@ pub(super) fn for_push(request: &mut Request) -> Result<Runtime> {
     let workers = workers();
     let layers = request.concurrency.max(1);
     // A layer is read on a thread, and sent on another one where there is one.
-    let all = workers.saturating_add(layers.saturating_mul(2)).saturating_add(request.pack_threads + BESIDE_LAYERS + 1);
+    let all =
+        workers.saturating_add(layers.saturating_mul(2)).saturating_add(request.compress_threads + BESIDE_LAYERS + 1);
     let wanted = all.min(ENOUGH);
     let available = available(wanted)?;
     if available == wanted {
@@ -48,7 +49,7 @@ pub(super) fn for_push(request: &mut Request) -> Result<Runtime> {
     let blocking = BESIDE_LAYERS + layers * a_layer;
     request.concurrency = layers;
     request.large_at_once = request.large_at_once.min(layers);
-    request.pack_threads = request.pack_threads.min((available - blocking) / 2);
+    request.compress_threads = request.compress_threads.min((available - blocking) / 2);
     let runtime = start(
         // The calling thread does the work of the workers. A thread that was started stays, so there is always one.
         Builder::new_current_thread().max_blocking_threads(blocking).thread_keep_alive(Duration::from_secs(1 << 30)),

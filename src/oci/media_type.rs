@@ -6,30 +6,31 @@ use serde::{Deserialize, Serialize};
 /// The compression of a layer's bytes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Packing {
+pub enum Compression {
     /// Uncompressed tar.
-    Plain,
+    #[serde(rename = "plain")]
+    Uncompressed,
     /// gzip (RFC 1952).
     Gzip,
     /// zstd (RFC 8878).
     Zstd,
 }
 
-impl Packing {
+impl Compression {
     /// Returns the compression of bytes that start like this. Needs the first four bytes, if there are as many.
     pub fn of(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
             // A frame, or a skippable frame as zstd:chunked and pzstd put in front (RFC 8878, 3.1.1 and 3.1.2).
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            _ => Self::Plain,
+            _ => Self::Uncompressed,
         }
     }
 
     /// The word for people.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Plain => "plain",
+            Self::Uncompressed => "plain",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
         }
@@ -68,14 +69,14 @@ impl Family {
     }
 
     /// Returns the media type of a layer, or `None` where the family has none: Docker's has no zstd.
-    pub fn layer(self, packing: Packing) -> Option<&'static str> {
+    pub fn layer(self, packing: Compression) -> Option<&'static str> {
         match (self, packing) {
-            (Self::Docker, Packing::Plain) => Some(media::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE),
-            (Self::Docker, Packing::Gzip) => Some(media::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE),
-            (Self::Docker, Packing::Zstd) => None,
-            (Self::Oci, Packing::Plain) => Some(media::IMAGE_LAYER_MEDIA_TYPE),
-            (Self::Oci, Packing::Gzip) => Some(media::IMAGE_LAYER_GZIP_MEDIA_TYPE),
-            (Self::Oci, Packing::Zstd) => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
+            (Self::Docker, Compression::Uncompressed) => Some(media::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE),
+            (Self::Docker, Compression::Gzip) => Some(media::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE),
+            (Self::Docker, Compression::Zstd) => None,
+            (Self::Oci, Compression::Uncompressed) => Some(media::IMAGE_LAYER_MEDIA_TYPE),
+            (Self::Oci, Compression::Gzip) => Some(media::IMAGE_LAYER_GZIP_MEDIA_TYPE),
+            (Self::Oci, Compression::Zstd) => Some("application/vnd.oci.image.layer.v1.tar+zstd"),
         }
     }
 }
@@ -132,12 +133,12 @@ impl MediaType<'_> {
 
     /// Returns the compression that it states for a layer. `None` where it states none that can be read: for what is no
     /// layer, and for encrypted ones.
-    pub fn compression(self) -> Option<Packing> {
+    pub fn compression(self) -> Option<Compression> {
         let (_, suffix) = self.0.rsplit_once(['.', '+']).filter(|_| self.is_layer())?;
         match suffix {
-            "gzip" => Some(Packing::Gzip),
-            "zstd" => Some(Packing::Zstd),
-            "tar" => Some(Packing::Plain),
+            "gzip" => Some(Compression::Gzip),
+            "zstd" => Some(Compression::Zstd),
+            "tar" => Some(Compression::Uncompressed),
             _ => None,
         }
     }
@@ -150,14 +151,14 @@ mod tests {
     #[test]
     fn the_compression_of_a_layer_is_the_end_of_its_media_type() {
         for (media_type, expected, is_non_distributable) in [
-            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Packing::Gzip), false),
-            ("application/vnd.docker.image.rootfs.diff.tar", Some(Packing::Plain), false),
-            ("application/vnd.oci.image.layer.v1.tar+gzip", Some(Packing::Gzip), false),
-            ("application/vnd.oci.image.layer.v1.tar+zstd", Some(Packing::Zstd), false),
-            ("application/vnd.oci.image.layer.v1.tar", Some(Packing::Plain), false),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Compression::Gzip), false),
+            ("application/vnd.docker.image.rootfs.diff.tar", Some(Compression::Uncompressed), false),
+            ("application/vnd.oci.image.layer.v1.tar+gzip", Some(Compression::Gzip), false),
+            ("application/vnd.oci.image.layer.v1.tar+zstd", Some(Compression::Zstd), false),
+            ("application/vnd.oci.image.layer.v1.tar", Some(Compression::Uncompressed), false),
             ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", None, false),
-            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Some(Packing::Gzip), true),
-            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Some(Packing::Gzip), true),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Some(Compression::Gzip), true),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Some(Compression::Gzip), true),
             ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", None, false),
             ("", None, false),
         ] {

@@ -22,7 +22,7 @@ mod tests;
 pub use digest::{DiffId, Digest};
 pub use document::{Descriptor, Document, ImageConfig, OriginalManifest, StatedDigest};
 pub use host::{EcrHost, Host, Owner, is_link_local, is_private, is_region, region_code};
-pub use media_type::{DocumentKind, Family, MediaType, Packing};
+pub use media_type::{Compression, DocumentKind, Family, MediaType};
 pub use name::{Repository, Tag};
 pub use pattern::{TagFilter, TagPattern};
 pub use platform::Platform;

@@ -12,11 +12,11 @@ use super::destination::Destination;
 use super::outcome::label;
 use super::{Event, Events, Request};
 use crate::archive::{Config, Manifest};
-use crate::compress::{Course, Packed, Pool, pack};
+use crate::compress::{LayerSummary, Pool, ReadTimeline, compress};
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::push::plan::{Stored, Wanted};
 use crate::registry::{self, Blob, CHUNK, Fed, Feed};
-use crate::reuse::{Cache, Known};
+use crate::reuse::{CachedLayer, LayerCache};
 
 /// How many pieces wait in a feed. What a layer holds in memory is the same for any number of targets: they share the
 /// bytes, and the slowest of them holds back the packing.
@@ -34,7 +34,7 @@ enum Item<'a> {
 /// The delivery of an image's layers and configs.
 pub(super) struct Delivery<'a> {
     pool: Arc<Pool>,
-    cache: &'a Cache,
+    cache: &'a LayerCache,
     events: &'a Events,
     pub(super) lanes: usize,
     /// Room for the bytes of layers that are kept, in KiB: a chunk for each of those that may be larger than one.
@@ -43,7 +43,7 @@ pub(super) struct Delivery<'a> {
 
 impl<'a> Delivery<'a> {
     /// A delivery with as many layers under way at a time as the request wants.
-    pub(super) fn new(pool: Arc<Pool>, cache: &'a Cache, events: &'a Events, request: &Request) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, cache: &'a LayerCache, events: &'a Events, request: &Request) -> Self {
         let room = Semaphore::new(
             request.large_at_once.max(1).saturating_mul(KIB_TO_A_CHUNK as usize).min(Semaphore::MAX_PERMITS),
         );
@@ -105,8 +105,9 @@ impl<'a> Delivery<'a> {
             match registry::upload(&to.client, &blob, opened, feed, again).await {
                 Ok(packed) => {
                     let Blob { meter, .. } = blob;
-                    let Packed { digest, size, .. } = packed;
-                    let took = to.arrived(&wanted.key, Stored { digest, size, packing: wanted.recipe.packing() });
+                    let LayerSummary { digest, size, .. } = packed;
+                    let took =
+                        to.arrived(&wanted.key, Stored { digest, size, compression: wanted.recipe.compression() });
                     // Of what an earlier run sent a part of, nobody knows how long it took.
                     self.remember(wanted, &packed, Some(took).filter(|_| meter.resumed_at() == 0));
                     (self.events)(Event::Arrived { sent: packed.size - meter.resumed_at(), meter });
@@ -122,7 +123,7 @@ impl<'a> Delivery<'a> {
         let (feeding, feeds) = Feeding::new(wanted, takers, self.events);
         let (bytes, pool) = (wanted.layer.bytes.clone(), Arc::clone(&self.pool));
         tokio::task::spawn_blocking(move || {
-            if bytes.has_passed() {
+            if bytes.is_consumed() {
                 let gone = gone(&feeding.wanted);
                 feeding.fail(gone);
             } else {
@@ -133,9 +134,9 @@ impl<'a> Delivery<'a> {
         feeds
     }
 
-    fn remember(&self, wanted: &Wanted, packed: &Packed, took: Option<Duration>) {
+    fn remember(&self, wanted: &Wanted, packed: &LayerSummary, took: Option<Duration>) {
         let Some(diff_id) = packed.diff_id else { return };
-        let known = Known::new(diff_id, packed.digest, packed.size, wanted.recipe);
+        let known = CachedLayer::new(diff_id, packed.digest, packed.size, wanted.recipe);
         let known = match took {
             Some(took) => known.in_time(took),
             None => known,
@@ -167,11 +168,11 @@ impl Feeding {
     pub(super) fn run(mut self, bytes: &mut dyn Read, pool: &Pool) -> Result<()> {
         let Wanted { layer, recipe, .. } = &self.wanted;
         let takers = &mut self.takers;
-        let course = Arc::new(Course::begin());
+        let course = Arc::new(ReadTimeline::start());
         (self.events)(Event::Reading { layer: label(&self.wanted), course: Arc::clone(&course) });
         let watched = Watched { bytes, course: &course };
-        let packed = pack(watched, layer.bytes.len(), *recipe, pool, |piece| {
-            course.held(|| takers.retain(|taker| taker.blocking_send(Fed::Piece(piece.clone())).is_ok()));
+        let packed = compress(watched, layer.bytes.len(), *recipe, pool, |piece| {
+            course.blocked(|| takers.retain(|taker| taker.blocking_send(Fed::Data(piece.clone())).is_ok()));
             if takers.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         course.end();
@@ -189,7 +190,7 @@ impl Feeding {
         self.end(&Err(error));
     }
 
-    fn end(&self, end: &Result<Packed>) {
+    fn end(&self, end: &Result<LayerSummary>) {
         for taker in &self.takers {
             let end = end.clone().map_or_else(Fed::Failed, Fed::End);
             // The first word finds room, whoever says it; a later one waits, on a thread of its own.
@@ -204,7 +205,7 @@ impl Feeding {
 /// Bytes of which it is told when they are waited for.
 struct Watched<'a> {
     bytes: &'a mut dyn Read,
-    course: &'a Course,
+    course: &'a ReadTimeline,
 }
 
 impl Read for Watched<'_> {
@@ -263,8 +264,8 @@ fn harmless(error: Error) -> Error {
 mod tests {
     use super::*;
     use crate::archive::Layer;
-    use crate::compress::{FileRange, Packing};
-    use crate::push::plan::{self, Compression};
+    use crate::compress::{ByteSource, Compression};
+    use crate::push::plan::{self, CompressionPolicy};
 
     /// Bytes whose reader is broken.
     struct Broken;
@@ -280,14 +281,14 @@ mod tests {
         let layer = Layer {
             diff_id: None,
             digest: None,
-            bytes: FileRange::passed(bytes::Bytes::new(), 0, 1000),
-            packing: Packing::Plain,
+            bytes: ByteSource::streamed(bytes::Bytes::new(), 0, 1000),
+            compression: Compression::Uncompressed,
             named_digest: None,
             media_type: None,
             name: "a".into(),
             origins: Arc::default(),
         };
-        let wanted = plan::passing(layer, &Cache::default(), Compression::Usual);
+        let wanted = plan::passing(layer, &LayerCache::default(), CompressionPolicy::Usual);
         let nobody: Events = Arc::new(|_| {});
         let (feeding, mut feeds) = Feeding::new(&wanted, 2, &nobody);
         let reading = std::thread::spawn(move || feeding.run(&mut Broken, &Pool::start(1)));

@@ -17,13 +17,13 @@ use super::policies::Policies;
 use super::tags::{Found, Stay};
 use super::{Event, Events, Request, Reuse};
 use crate::archive::{Config, Image, Layer, Manifest};
-use crate::compress::{Meter, Packed, Packing, Piece, Recipe};
+use crate::compress::{Compression, CompressionSpec, DataBlock, LayerSummary, Meter};
 use crate::ecr::{Ecr, EcrPublic, Mutability, Place};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Host, OriginalManifest, Repository, Tag, Target};
-use crate::push::plan::{Action, Compression, Key, Stored, Wanted};
+use crate::push::plan::{Action, CompressionPolicy, Key, Stored, Wanted};
 use crate::registry::{self, Blob, Client, Fed, RemoteManifest};
-use crate::reuse::Held;
+use crate::reuse::RemoteImage;
 
 /// Blobs that a repository has, with their sizes where it said so.
 pub(super) type Blobs = HashMap<Digest, Option<u64>>;
@@ -45,9 +45,9 @@ pub(super) struct Destination {
     /// The repository does not exist yet and this is only a plan.
     pub(super) only_planned: bool,
     /// How plain layers are packed.
-    pub(super) compression: Compression,
+    pub(super) compression: CompressionPolicy,
     /// What the repository holds of this image or images like it.
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<RemoteImage>,
     /// What the tags point at that exist.
     pub(super) there: Vec<(Tag, RemoteManifest)>,
     /// The tags that lead to an archived image, with what is known of it; once tags are decided on, those that must not move.
@@ -153,7 +153,9 @@ impl Destination {
     pub(super) fn packed(&self) -> Vec<Layer> {
         let state = self.state();
         let sent = state.layers.iter().filter(|layer| layer.action == Action::Upload).map(|layer| &layer.wanted);
-        sent.filter(|wanted| !matches!(wanted.recipe, Recipe::Keep { .. })).map(|it| it.layer.clone()).collect()
+        sent.filter(|wanted| !matches!(wanted.recipe, CompressionSpec::Keep { .. }))
+            .map(|it| it.layer.clone())
+            .collect()
     }
 
     /// The repository was made just now.
@@ -170,24 +172,25 @@ impl Destination {
     /// The root of the image, if a tag points at it: then everything below it is there. Of referrers that says nothing.
     pub(super) fn has_all_of<'a>(&self, image: &'a Image) -> Option<&'a OriginalManifest> {
         let is_there = |root: &&OriginalManifest| self.there.iter().any(|(_, there)| there.digest == root.digest);
-        let root = image.content.stated().filter(is_there)?;
-        let is_another =
-            |manifest: &Manifest| manifest.repaired.is_some() || manifest.layers.iter().any(Layer::is_of_foreign_type);
+        let root = image.content.original().filter(is_there)?;
+        let is_another = |manifest: &Manifest| {
+            manifest.repaired.is_some() || manifest.layers.iter().any(Layer::is_non_distributable)
+        };
         if !image.referrers.is_empty() || image.manifests().into_iter().any(is_another) {
             return None;
         }
         // One with plain layers that are to be packed would not be what was asked for.
-        self.state().layers.iter().all(|layer| layer.wanted.is_stated()).then_some(root)
+        self.state().layers.iter().all(|layer| layer.wanted.is_verbatim()).then_some(root)
     }
 
     /// The manifest that the repository holds of an image without one, if its layers are those that were stored: with its
     /// bytes the digest stays the same.
-    pub(super) fn held(&self, manifest: &Manifest, layers: &[(Digest, u64, Packing)]) -> Option<OriginalManifest> {
-        let same = |held: &&Held| {
+    pub(super) fn held(&self, manifest: &Manifest, layers: &[(Digest, u64, Compression)]) -> Option<OriginalManifest> {
+        let same = |held: &&RemoteImage| {
             let (held_layers, stored) = (held.layers.iter().map(|it| it.digest), layers.iter().map(|it| it.0));
             held.config == manifest.config.digest && held_layers.eq(stored)
         };
-        let held = self.held.iter().filter(|_| manifest.stated.is_none()).find(same)?;
+        let held = self.held.iter().filter(|_| manifest.original.is_none()).find(same)?;
         let RemoteManifest { bytes, digest, media_type } = held.manifest.clone();
         Some(OriginalManifest { bytes, digest, media_type, subject: None })
     }
@@ -206,7 +209,7 @@ impl Destination {
     /// Whether the registry takes a layer of that size, as far as that is known before it is packed.
     fn can_store(&self, wanted: &Wanted) -> Result<()> {
         match wanted.recipe {
-            Recipe::Keep { .. } => {
+            CompressionSpec::Keep { .. } => {
                 let what = format!("layer {}", label(wanted));
                 let hint = "Packed with gzip it has some: --compression gzip. The manifest then gets another digest.";
                 registry::fits(&self.client, &what, wanted.layer.bytes.len())
@@ -277,10 +280,10 @@ impl Destination {
         let size = config.bytes.len() as u64;
         let feed = || {
             let (sender, feed) = mpsc::channel(2);
-            let piece = Piece { bytes: config.bytes.clone(), position: size };
-            let packed = Packed { digest: config.digest, size, diff_id: None };
+            let piece = DataBlock { bytes: config.bytes.clone(), position: size };
+            let packed = LayerSummary { digest: config.digest, size, diff_id: None };
             // The channel has room for both.
-            let _room = sender.try_send(Fed::Piece(piece)).and_then(|()| sender.try_send(Fed::End(packed)));
+            let _room = sender.try_send(Fed::Data(piece)).and_then(|()| sender.try_send(Fed::End(packed)));
             feed
         };
         let what = format!("the config {}", config.digest.short());

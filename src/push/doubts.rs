@@ -2,7 +2,7 @@
 
 use super::{Outcome, Request};
 use crate::archive::{Content, Flaw, Image, Layer, Manifest};
-use crate::compress::{Packing, Recipe, size};
+use crate::compress::{Compression, CompressionSpec, size};
 use crate::oci::{Digest, Host, MediaType, StrictField};
 use crate::push::plan;
 
@@ -57,7 +57,7 @@ fn strict(content: &Content) -> Vec<String> {
 /// ECR stores no image without layers (<https://github.com/werf/werf/issues/2544>).
 fn no_layers(manifest: &Manifest) -> Option<String> {
     let is_image = manifest.config.media_type.as_deref().is_none_or(|it| MediaType(it).is_image_config());
-    (is_image && manifest.layers.is_empty() && manifest.foreign.is_empty()).then(|| {
+    (is_image && manifest.layers.is_empty() && manifest.non_distributable.is_empty()).then(|| {
         let config = manifest.config.digest.short();
         format!("the image {config} has no layers, and ECR rejects such an image: build it with at least one")
     })
@@ -84,7 +84,7 @@ pub(super) fn of_digests(outcome: &Outcome) -> Option<String> {
 }
 
 fn many_layers(manifest: &Manifest) -> Option<String> {
-    let (count, config) = (manifest.layers.len() + manifest.foreign.len(), manifest.config.digest.short());
+    let (count, config) = (manifest.layers.len() + manifest.non_distributable.len(), manifest.config.digest.short());
     (count > MOST_LAYERS).then(|| {
         format!("the image {config} has {count} layers: Docker and podman run none with more than {MOST_LAYERS}, and ECR may refuse it")
     })
@@ -100,9 +100,11 @@ fn large_config(manifest: &Manifest) -> Option<String> {
 
 fn media_type(request: &Request, manifest: &Manifest, layer: &Layer, says: &str) -> Option<String> {
     // What is packed gets the right type by that.
-    let Recipe::Keep { .. } = plan::recipe(manifest, layer, request.compression) else { return None };
-    let (name, is) = (layer.digest.map_or_else(|| layer.name.clone(), |digest| digest.short()), layer.packing.name());
-    let pack = if layer.packing == Packing::Plain { "; or add --compression gzip, which packs it" } else { "" };
+    let CompressionSpec::Keep { .. } = plan::recipe(manifest, layer, request.compression) else { return None };
+    let (name, is) =
+        (layer.digest.map_or_else(|| layer.name.clone(), |digest| digest.short()), layer.compression.name());
+    let pack =
+        if layer.compression == Compression::Uncompressed { "; or add --compression gzip, which packs it" } else { "" };
     Some(format!(
         "layer {name} is {is}, but the manifest calls it {says}, so that Docker may fail to unpack it: add --repair, \
          which corrects that and changes the manifest's digest{pack}"

@@ -11,7 +11,7 @@ use crate::archive::Image;
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{DiffId, Digest, Platform, TagPattern};
 use crate::registry::RemoteManifest;
-use crate::reuse::{self, Held};
+use crate::reuse::{self, RemoteImage};
 
 /// How long a look may take. It saves time, or it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,7 +22,12 @@ const WORTH_A_WORD: u64 = 32 << 20;
 impl Destination {
     /// Reads the images that may have layers of this one, as far as that is known yet. Of those that the tags point at one will
     /// do: the same image if it is among them, else the first.
-    pub(super) async fn look_at_images(&self, request: &Request, image: Option<&Image>, events: &Events) -> Vec<Held> {
+    pub(super) async fn look_at_images(
+        &self,
+        request: &Request,
+        image: Option<&Image>,
+        events: &Events,
+    ) -> Vec<RemoteImage> {
         let mut held = Vec::new();
         if self.only_planned {
             return held;
@@ -60,8 +65,8 @@ impl Destination {
         }
         let looking = in_time(async {
             let Some((tag, root)) = self.newest(&TagPattern::any()).await? else { return Ok(None) };
-            let manifests = reuse::manifests(&self.client, root, Some(&platforms(image))).await?;
-            Ok(Some((tag, reuse::read(&self.client, manifests, configs(image)).await?)))
+            let manifests = reuse::read_manifests(&self.client, root, Some(&platforms(image))).await?;
+            Ok(Some((tag, reuse::read_images(&self.client, manifests, configs(image)).await?)))
         });
         let Ok(Some((tag, held))) = looking.await else { return };
         let has = |diff_id: DiffId| held.iter().flat_map(|held| &held.layers).any(|layer| layer.diff_id == diff_id);
@@ -92,12 +97,18 @@ impl Destination {
     }
 
     /// Takes up what an image of the repository says about its layers.
-    async fn take_up(&self, tag: &str, root: RemoteManifest, image: Option<&Image>, events: &Events) -> Vec<Held> {
+    async fn take_up(
+        &self,
+        tag: &str,
+        root: RemoteManifest,
+        image: Option<&Image>,
+        events: &Events,
+    ) -> Vec<RemoteImage> {
         let read = in_time(async {
             let platforms = image.map(platforms);
-            let manifests = reuse::manifests(&self.client, root, platforms.as_deref()).await?;
+            let manifests = reuse::read_manifests(&self.client, root, platforms.as_deref()).await?;
             let ours = image.map(configs);
-            reuse::read(&self.client, manifests, |digest| ours.as_ref().and_then(|ours| ours(digest))).await
+            reuse::read_images(&self.client, manifests, |digest| ours.as_ref().and_then(|ours| ours(digest))).await
         });
         match read.await {
             Ok(held) => {

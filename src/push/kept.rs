@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::archive::Room;
-use crate::compress::{FileRange, Packed, Piece, size, write_at};
+use crate::archive::DiskSpace;
+use crate::compress::{ByteSource, DataBlock, LayerSummary, size, write_at};
 use crate::error::{Error, Result};
 use crate::registry::{Fed, Feed};
 
@@ -28,7 +28,7 @@ struct SoFar {
     /// Where each piece ends in the file, and its position in the archive's bytes.
     pieces: Vec<(u64, u64)>,
     /// What it was, or why there is no more.
-    end: Option<Result<Packed>>,
+    end: Option<Result<LayerSummary>>,
     /// The archive could be read, and the file is why there is no more.
     has_no_room: bool,
 }
@@ -44,7 +44,7 @@ impl Kept {
             Error::usage(what).because(error).hint("Name a folder elsewhere for it: --temp-dir DIR")
         })?;
         // Told before the first byte is written, as far as it is known.
-        Room::of(&file, folder).check(&what, 0, least)?;
+        DiskSpace::of(&file, folder).check(&what, 0, least)?;
         let (file, folder) = (Arc::new(file), folder.to_owned());
         let kept = Arc::new(Self { what, folder, file, so_far: Mutex::default(), grown: Condvar::new() });
         let filling = Arc::clone(&kept);
@@ -56,11 +56,11 @@ impl Kept {
         Ok(kept)
     }
 
-    fn write(&self, mut feed: Feed) -> Result<Packed> {
+    fn write(&self, mut feed: Feed) -> Result<LayerSummary> {
         let mut end = 0;
         loop {
             match feed.blocking_recv() {
-                Some(Fed::Piece(Piece { bytes, position })) => {
+                Some(Fed::Data(DataBlock { bytes, position })) => {
                     self.append(end, &bytes).inspect_err(|_| self.so_far().has_no_room = true)?;
                     end += bytes.len() as u64;
                     self.so_far().pieces.push((end, position));
@@ -75,7 +75,7 @@ impl Kept {
 
     /// Writes the next bytes behind the first `written`. Others read meanwhile, so nobody moves the file's cursor.
     fn append(&self, written: u64, bytes: &[u8]) -> Result<()> {
-        Room::of(&self.file, &self.folder).check(&self.what, written, bytes.len() as u64)?;
+        DiskSpace::of(&self.file, &self.folder).check(&self.what, written, bytes.len() as u64)?;
         write_at(&self.file, bytes, written).map_err(|error| {
             let (what, folder) = (&self.what, self.folder.display());
             let what = format!("cannot write more than {} of {what} into a temporary file in {folder}", size(written));
@@ -96,14 +96,14 @@ impl Kept {
             let mut start = 0;
             for n in 0.. {
                 let fed = match kept.piece(n, start) {
-                    Ok(Some(piece)) => Fed::Piece(piece),
+                    Ok(Some(piece)) => Fed::Data(piece),
                     Ok(None) => break,
                     Err(error) => {
                         let what = format!("the temporary file of {} cannot be read back", kept.what);
                         Fed::Failed(Error::input(what).because(error))
                     }
                 };
-                start += if let Fed::Piece(piece) = &fed { piece.bytes.len() as u64 } else { 0 };
+                start += if let Fed::Data(piece) = &fed { piece.bytes.len() as u64 } else { 0 };
                 if taker.blocking_send(fed).is_err() {
                     return;
                 }
@@ -119,7 +119,7 @@ impl Kept {
     }
 
     /// The piece of that number, once it is there. `None` if there are no more, or will never be all of them.
-    fn piece(&self, n: usize, start: u64) -> io::Result<Option<Piece>> {
+    fn piece(&self, n: usize, start: u64) -> io::Result<Option<DataBlock>> {
         let waits = |so_far: &mut SoFar| so_far.pieces.len() <= n && so_far.end.is_none();
         let so_far = self.grown.wait_while(self.so_far(), waits).unwrap_or_else(PoisonError::into_inner);
         if matches!(so_far.end, Some(Err(_))) {
@@ -127,8 +127,8 @@ impl Kept {
         }
         let Some((end, position)) = so_far.pieces.get(n).copied() else { return Ok(None) };
         drop(so_far);
-        let bytes = FileRange::new(Arc::clone(&self.file), start, end - start).read_all(end - start)?;
-        Ok(Some(Piece { bytes: bytes.into(), position }))
+        let bytes = ByteSource::new(Arc::clone(&self.file), start, end - start).read_all(end - start)?;
+        Ok(Some(DataBlock { bytes: bytes.into(), position }))
     }
 
     fn so_far(&self) -> MutexGuard<'_, SoFar> {
@@ -154,10 +154,10 @@ mod tests {
     async fn that_there_is_no_more_is_told_before_what_there_was() {
         let (taker, feed) = mpsc::channel(1);
         let kept = Kept::fill("layer a".into(), feed, &std::env::temp_dir(), 0).unwrap();
-        let piece = Piece { bytes: vec![7; 1000].into(), position: 1000 };
-        taker.send(Fed::Piece(piece)).await.unwrap();
+        let piece = DataBlock { bytes: vec![7; 1000].into(), position: 1000 };
+        taker.send(Fed::Data(piece)).await.unwrap();
         let mut early = kept.feed();
-        assert!(matches!(early.recv().await, Some(Fed::Piece(_))));
+        assert!(matches!(early.recv().await, Some(Fed::Data(_))));
         taker.send(Fed::Failed(Error::input("it is broken"))).await.unwrap();
         assert!(matches!(early.recv().await, Some(Fed::Failed(_))));
         assert!(matches!(kept.feed().recv().await, Some(Fed::Failed(_))));

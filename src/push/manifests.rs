@@ -3,7 +3,7 @@
 use super::delivery::Delivery;
 use super::destination::Destination;
 use super::{Event, Events};
-use crate::archive::{self, Became, Content, Image, Layer, Referrer};
+use crate::archive::{self, Content, Image, Layer, Referrer, Replacements};
 use crate::error::{Advice, Code, Result};
 use crate::oci::OriginalManifest;
 use crate::push::plan::{self, Wanted};
@@ -37,7 +37,7 @@ pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[W
         };
     }
     if let Err(error) = put {
-        let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.foreign.is_empty());
+        let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.non_distributable.is_empty());
         destination.fail(match error.answer() {
             Some(_) if has_foreign && error.advice().is_none() => error.code(Code::ManifestRejected).hint(
                 Advice::new(
@@ -70,7 +70,7 @@ async fn put_image(destination: &Destination, image: &Image, events: &Events) ->
         destination.put_config(&manifest.config).await?;
     }
     let root = put_content(destination, &image.content, events).await?;
-    if image.content.stated().is_some_and(|stated| stated.digest != root.digest) {
+    if image.content.original().is_some_and(|stated| stated.digest != root.digest) {
         events(changed(
             if image.content.is_repaired() { REPAIRED } else { "plain layers were packed" },
             &image.content,
@@ -96,7 +96,7 @@ const REPAIRED: &str = "what was wrong was corrected";
 /// Something has another digest than the archive says.
 fn changed(why: &str, content: &Content, put: &OriginalManifest) -> Event {
     let what = if matches!(content, Content::Index(_)) { "index" } else { "manifest" };
-    let before = content.stated().map_or_else(|| content.id(), |stated| stated.digest);
+    let before = content.original().map_or_else(|| content.id(), |stated| stated.digest);
     let (before, after) = (before.short(), put.digest.short());
     Event::Note(format!("{why}, so the {what} {before} of the archive becomes {after}"))
 }
@@ -118,7 +118,7 @@ pub(super) fn compose(
     content: &Content,
     stored: &dyn Fn(&plan::Key) -> Result<plan::Stored>,
 ) -> Result<Composed> {
-    let mut composing = Composing { destination, stored, became: Became::new(), below: Vec::new() };
+    let mut composing = Composing { destination, stored, became: Replacements::new(), below: Vec::new() };
     let root = composing.of(content)?;
     Ok(Composed { root, below: composing.below })
 }
@@ -127,7 +127,7 @@ pub(super) fn compose(
 struct Composing<'a> {
     destination: &'a Destination,
     stored: &'a dyn Fn(&plan::Key) -> Result<plan::Stored>,
-    became: Became,
+    became: Replacements,
     below: Vec<(OriginalManifest, Option<Event>)>,
 }
 
@@ -137,28 +137,28 @@ impl Composing<'_> {
             Content::Manifest(manifest) => {
                 let layer = |layer: &Layer| {
                     let key = plan::key(layer, plan::recipe(manifest, layer, self.destination.compression));
-                    (self.stored)(&key).map(|stored| (stored.digest, stored.size, stored.packing))
+                    (self.stored)(&key).map(|stored| (stored.digest, stored.size, stored.compression))
                 };
                 let layers = manifest.layers.iter().map(layer).collect::<Result<Vec<_>>>()?;
                 match self.destination.held(manifest, &layers) {
                     Some(held) => held,
-                    None => archive::manifest(manifest, &layers)?,
+                    None => archive::compose_manifest(manifest, &layers)?,
                 }
             }
             Content::Index(index) => {
                 for child in &index.children {
                     self.child(&child.content)?;
                 }
-                archive::index(index, &self.became)?
+                archive::compose_index(index, &self.became)?
             }
         };
-        self.became.extend(content.stated().map(|before| (before.digest, root.clone())));
+        self.became.extend(content.original().map(|before| (before.digest, root.clone())));
         Ok(root)
     }
 
     /// What an index lists is made and put once, however often it is listed.
     fn child(&mut self, content: &Content) -> Result<()> {
-        if content.stated().is_some_and(|before| self.became.contains_key(&before.digest)) {
+        if content.original().is_some_and(|before| self.became.contains_key(&before.digest)) {
             return Ok(());
         }
         let root = self.of(content)?;

@@ -33,15 +33,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{self, Archive, Choice, Image, Part, Passing, Source, Spool};
-use crate::compress::{Course, Meter, Packing, Pool, Recipe};
+use crate::archive::{self, Archive, Image, ImageSelector, Selection, Source, Spool, StreamedLayer};
+use crate::compress::{Compression, CompressionSpec, Meter, Pool, ReadTimeline};
 use crate::ecr::{Access, NewRepository};
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::oci::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{Keychain, Patience, Rate};
-use crate::reuse::Cache;
-use plan::{Action, Compression, Wanted};
+use crate::reuse::LayerCache;
+use plan::{Action, CompressionPolicy, Wanted};
 
 use connection::Registries;
 use delivery::Delivery;
@@ -64,9 +64,9 @@ pub struct Request {
     /// The folder for temporary files, of which an archive takes one that cannot be read where it lies.
     pub temp_dir: PathBuf,
     /// Which image of it.
-    pub choice: Choice,
+    pub choice: ImageSelector,
     /// How much of it.
-    pub part: Part,
+    pub part: Selection,
     /// The only digest that may be tagged, if there is one.
     pub expect_digest: Option<Digest>,
     /// Push what belongs to the image, too: signatures, SBOMs.
@@ -76,7 +76,7 @@ pub struct Request {
     /// Tags beside each target's own.
     pub tags: Vec<Tag>,
     /// How plain layers are packed.
-    pub compression: Compression,
+    pub compression: CompressionPolicy,
     /// Send foreign layers that the archive has, which are kept by reference otherwise.
     pub foreign_layers: bool,
     /// Take out of stated manifests what is wrong with them, though they get another digest by that.
@@ -114,7 +114,7 @@ pub struct Request {
     /// How many of them may be larger than a chunk, of each of which a chunk and more is held in memory.
     pub large_at_once: usize,
     /// How many threads pack.
-    pub pack_threads: usize,
+    pub compress_threads: usize,
     /// How long is waited for a registry, and how often a request is tried again.
     pub patience: Patience,
     /// How many bytes a chunk has, where the choice is not left to us.
@@ -199,7 +199,7 @@ pub enum Event {
         /// The layer, in words.
         layer: String,
         /// What that waits for, and when.
-        course: Arc<Course>,
+        course: Arc<ReadTimeline>,
     },
     /// A layer that is uploaded has arrived.
     Arrived {
@@ -268,13 +268,13 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         Ok(policies) => policies,
         Err(error) => return outcome.of_failure(error),
     };
-    let pool = Arc::new(Pool::start(request.pack_threads));
+    let pool = Arc::new(Pool::start(request.compress_threads));
     let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
-    let opened = if request.dry_run { Cache::read(own.clone()) } else { Cache::open(own.clone()) };
+    let opened = if request.dry_run { LayerCache::read(own.clone()) } else { LayerCache::open(own.clone()) };
     let cache = opened.unwrap_or_else(|error| {
         let path = own.unwrap_or_default();
         events(Event::Warning(format!("the cache cannot be read and is not used: {}: {error}", path.display())));
-        Cache::default()
+        LayerCache::default()
     });
     let delivery = Delivery::new(Arc::clone(&pool), &cache, &events, &request);
     let announce = |Opened { archive, image, said }: Opened, outcome: &mut Outcome| {
@@ -283,7 +283,7 @@ async fn push_at_leisure(request: Request, events: Events, cancel: CancellationT
         let unusable = archive.unusable.iter().map(ToString::to_string);
         let notes = archive.notes.iter().chain(&image.notes).cloned().chain(unusable);
         notes.for_each(|note| events(Event::Note(note)));
-        let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.foreign);
+        let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
         foreign.for_each(|layer| events(Event::Note(layer.note())));
         said.into_iter().for_each(&*events);
         doubts::of(&request, &image).into_iter().for_each(|doubt| events(Event::Warning(doubt)));
@@ -372,7 +372,7 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, doing: impl Future<Outp
 }
 
 /// Who takes layers that go by.
-type Pass = Box<dyn Fn(Passing<'_>) -> Result<()> + Send>;
+type Pass = Box<dyn Fn(StreamedLayer<'_>) -> Result<()> + Send>;
 
 /// An archive, the image of it that is pushed, and what is to be said about that.
 struct Opened {
@@ -397,7 +397,7 @@ async fn open(request: &Request, events: &Events, cancel: &CancellationToken, pa
         )?;
         let mut image = archive.select(&request.choice, &request.part)?;
         if request.foreign_layers {
-            image.adopt_foreign_layers();
+            image.include_non_distributable_layers();
         }
         if request.repair {
             image.repair()?;
@@ -411,13 +411,13 @@ async fn open(request: &Request, events: &Events, cancel: &CancellationToken, pa
 
 /// The words for a layer that is not reused.
 fn upload_reason(wanted: &Wanted) -> &'static str {
-    let kept = matches!(wanted.recipe, Recipe::Keep { .. });
-    match (wanted.candidates.is_empty(), wanted.recipe.packing()) {
+    let kept = matches!(wanted.recipe, CompressionSpec::Keep { .. });
+    match (wanted.candidates.is_empty(), wanted.recipe.compression()) {
         (true, _) if kept => "new, as it lies",
-        (true, Packing::Zstd) => "new, packed with zstd",
+        (true, Compression::Zstd) => "new, packed with zstd",
         (true, _) => "new, packed with gzip",
         (false, _) if kept => "not in the repository, as it lies",
-        (false, Packing::Zstd) => "not in the repository, packed with zstd",
+        (false, Compression::Zstd) => "not in the repository, packed with zstd",
         (false, _) => "not in the repository, packed with gzip",
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::MountSource;
 use crate::push::plan::{self, Action, Wanted};
 use crate::registry::{Mount, Opened};
-use crate::reuse::{self, Held};
+use crate::reuse::{self, RemoteImage};
 
 impl Destination {
     /// Finds, for layers that would be sent, other repositories of the registry to mount them from.
@@ -47,7 +47,7 @@ impl Destination {
                     }
                     match source.tag {
                         _ if found => continue,
-                        None if !lacking.iter().all(Wanted::is_stated) => {
+                        None if !lacking.iter().all(Wanted::is_verbatim) => {
                             format!("none is known there; {source}:TAG would say which are those that are packed here")
                         }
                         _ => "it has none that is needed".to_owned(),
@@ -71,7 +71,12 @@ impl Destination {
 
     /// What another repository has of these layers: what the image under the tag is made of, or else what it says when it is
     /// asked.
-    async fn stock(&self, source: &MountSource, image: &Image, lacking: &[Wanted]) -> Result<(Vec<Held>, Blobs)> {
+    async fn stock(
+        &self,
+        source: &MountSource,
+        image: &Image,
+        lacking: &[Wanted],
+    ) -> Result<(Vec<RemoteImage>, Blobs)> {
         let client = self.client.looking_at(source.repository.clone(), self.cancel.clone());
         let Some(tag) = &source.tag else {
             let blobs = self.available(&client, &plan::questions(&[], lacking)).await?;
@@ -80,12 +85,12 @@ impl Destination {
         };
         let root = client.manifest(tag.as_str()).await?;
         let root = root.ok_or_else(|| Error::new(Kind::Refused, "there is no such image"))?;
-        let manifests = reuse::manifests(&client, root, Some(&platforms(image))).await?;
-        let blobs = manifests.iter().flat_map(reuse::blobs).map(|(digest, size)| (digest, Some(size))).collect();
+        let manifests = reuse::read_manifests(&client, root, Some(&platforms(image))).await?;
+        let blobs = manifests.iter().flat_map(reuse::layer_blobs).map(|(digest, size)| (digest, Some(size))).collect();
         // Where every digest is stated, the configs have nothing to tell.
-        let held = match lacking.iter().all(Wanted::is_stated) {
+        let held = match lacking.iter().all(Wanted::is_verbatim) {
             true => Vec::new(),
-            false => reuse::read(&client, manifests, configs(image)).await?,
+            false => reuse::read_images(&client, manifests, configs(image)).await?,
         };
         Ok((held, blobs))
     }
@@ -127,7 +132,7 @@ impl Destination {
     /// again.
     pub(super) async fn open_first(&self, wanted: &Wanted) -> ControlFlow<(), Option<Opened>> {
         let bytes = &wanted.layer.bytes;
-        if !bytes.has_passed() || !self.client.may_refuse_chunks(bytes.len()) {
+        if !bytes.is_consumed() || !self.client.may_refuse_chunks(bytes.len()) {
             return ControlFlow::Continue(None);
         }
         match self.client.open_first(&format!("layer {}", label(wanted))).await {

@@ -19,13 +19,13 @@ use super::destination::Destination;
 use super::kept::Kept;
 use super::outcome::label;
 use super::{Event, Events, Opened, Pass, Request};
-use crate::archive::{Choice, HashOf, Layer, Part, Passing};
-use crate::compress::{Packing, Pool, Recipe};
+use crate::archive::{HashOf, ImageSelector, Layer, Selection, StreamedLayer};
+use crate::compress::{Compression, CompressionSpec, Pool};
 use crate::error::{Error, Result};
 use crate::oci::DiffId;
 use crate::push::plan::{self, Wanted};
 use crate::registry::Feed;
-use crate::reuse::Cache;
+use crate::reuse::LayerCache;
 
 /// A layer that has come, and who waits to be told what becomes of it: without a word it is read past.
 struct Arrival {
@@ -53,7 +53,7 @@ impl<'a> Reading<'a> {
     ) -> Self {
         let (sender, arrivals) = mpsc::channel(1);
         let pool = Arc::clone(pool);
-        let pass: Pass = Box::new(move |passing: Passing<'_>| {
+        let pass: Pass = Box::new(move |passing: StreamedLayer<'_>| {
             let (verdict, told) = sync_channel(1);
             let arrival = Arrival { layer: layer(&passing), verdict };
             sender.blocking_send(arrival).map_err(|_nobody| Error::interrupted())?;
@@ -62,7 +62,8 @@ impl<'a> Reading<'a> {
                 Err(_) => Ok(()),
             }
         });
-        let is_chosen = request.choice != Choice::Only || request.part != Part::default() || request.referrers;
+        let is_chosen =
+            request.choice != ImageSelector::Only || request.part != Selection::default() || request.referrers;
         let is_judged = request.dry_run || request.expect_digest.is_some();
         let may_pass = !is_chosen && !is_judged && request.mount_from.is_empty();
         let opening = Box::pin(super::open(request, events, cancel, may_pass.then_some(pass)));
@@ -90,7 +91,7 @@ impl<'a> Reading<'a> {
     pub(super) async fn go_on(
         mut self,
         destinations: &[&Destination],
-        cache: &Cache,
+        cache: &LayerCache,
         delivery: &Delivery<'_>,
     ) -> Result<Opened> {
         let taking = Taking { destinations, cache, delivery, request: self.request, is_told: AtomicBool::new(false) };
@@ -119,7 +120,7 @@ impl<'a> Reading<'a> {
 /// What is needed to decide what becomes of a layer, and to send it.
 struct Taking<'a> {
     destinations: &'a [&'a Destination],
-    cache: &'a Cache,
+    cache: &'a LayerCache,
     delivery: &'a Delivery<'a>,
     request: &'a Request,
     /// That layers are kept has been told.
@@ -193,7 +194,7 @@ impl Taking<'_> {
     fn keep(&self, wanted: &Wanted, verdict: SyncSender<Feeding>, why: &str) -> Result<Arc<Kept>> {
         let (feeding, feeds) = Feeding::new(wanted, 1, self.delivery.events());
         let feed = feeds.into_iter().next().ok_or_else(Error::interrupted)?;
-        let least = if let Recipe::Keep { .. } = wanted.recipe { wanted.layer.bytes.len() } else { 0 };
+        let least = if let CompressionSpec::Keep { .. } = wanted.recipe { wanted.layer.bytes.len() } else { 0 };
         let kept = Kept::fill(format!("layer {}", label(wanted)), feed, &self.request.temp_dir, least)?;
         drop(verdict.send(feeding));
         if !self.is_told.swap(true, Ordering::Relaxed) {
@@ -223,15 +224,15 @@ fn failing(wanted: &Wanted, takers: usize, error: Error) -> Vec<Feed> {
     feeds
 }
 
-fn layer(passing: &Passing<'_>) -> Layer {
-    let Passing { name, hash, hash_of, packing, range, .. } = passing;
-    let is_plain = *packing == Packing::Plain;
+fn layer(passing: &StreamedLayer<'_>) -> Layer {
+    let StreamedLayer { name, hash, hash_of, compression, range, .. } = passing;
+    let is_plain = *compression == Compression::Uncompressed;
     Layer {
         // Of plain bytes both hashes are one.
         diff_id: is_plain.then(|| DiffId::from_hash(hash.hash())),
         digest: (*hash_of == HashOf::Digest).then_some(*hash),
         bytes: range.clone(),
-        packing: *packing,
+        compression: *compression,
         named_digest: None,
         media_type: None,
         name: name.clone(),

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::archive::{self, Author, Content, Extent, Image, Layer, Manifest, Origin, Part};
-use crate::compress::{Packing, Recipe, ZSTD_LEVEL};
+use crate::archive::{self, Completeness, Content, Image, Layer, Manifest, Origin, Provenance, Selection};
+use crate::compress::{Compression, CompressionSpec, ZSTD_LEVEL};
 use crate::error::{Code, Error, Result};
 use crate::oci::{DiffId, Digest, Family, Host, Repository};
-use crate::reuse::{Cache, Held, HeldLayer, Known};
+use crate::reuse::{CachedLayer, LayerCache, RemoteImage, RemoteLayer};
 
 /// How plain layers are packed. What is packed already is its author's choice and goes as it lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Compression {
+pub enum CompressionPolicy {
     /// Those of a `docker save` with gzip; those of an OCI layout go as they lie.
     Usual,
     /// With gzip, at this level or the default one.
@@ -22,51 +22,51 @@ pub enum Compression {
     Keep,
 }
 
-impl Compression {
+impl CompressionPolicy {
     /// What is done to a plain layer; `None` if it goes as it lies.
-    fn recipe(self, author: Author) -> Option<Recipe> {
+    fn recipe(self, provenance: Provenance) -> Option<CompressionSpec> {
         match self {
-            Self::Usual if author == Author::DockerSave => Some(usual_gzip()),
+            Self::Usual if provenance == Provenance::DockerSave => Some(usual_gzip()),
             Self::Usual | Self::Keep => None,
             Self::Gzip(None) => Some(usual_gzip()),
-            Self::Gzip(Some(level)) => Some(Recipe::Gzip { level }),
-            Self::Zstd(level) => Some(Recipe::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }),
+            Self::Gzip(Some(level)) => Some(CompressionSpec::Gzip { level }),
+            Self::Zstd(level) => Some(CompressionSpec::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }),
         }
     }
 
     /// The packing that was asked for, if one was.
-    fn asked(self) -> Option<Packing> {
+    fn asked(self) -> Option<Compression> {
         match self {
             Self::Usual => None,
-            Self::Gzip(_) => Some(Packing::Gzip),
-            Self::Zstd(_) => Some(Packing::Zstd),
-            Self::Keep => Some(Packing::Plain),
+            Self::Gzip(_) => Some(Compression::Gzip),
+            Self::Zstd(_) => Some(Compression::Zstd),
+            Self::Keep => Some(Compression::Uncompressed),
         }
     }
 }
 
-fn usual_gzip() -> Recipe {
+fn usual_gzip() -> CompressionSpec {
     // A tenth faster than level 3 for a thirtieth more bytes (`benches/packer.rs`).
-    Recipe::Gzip { level: 2 }
+    CompressionSpec::Gzip { level: 2 }
 }
 
 /// Whether the image's layers can be packed so, and its manifests be put.
 ///
 /// # Errors
 /// If the archive states a manifest of Docker's family, which knows no zstd, or if a manifest gets too long.
-pub fn check(image: &Image, compression: Compression) -> Result<()> {
+pub fn check(image: &Image, compression: CompressionPolicy) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
         manifest.base().is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
             && manifest.layers.iter().any(|layer| may_be_packed(manifest, layer))
     };
-    if matches!(compression, Compression::Zstd(_)) && image.manifests().iter().any(is_docker) {
+    if matches!(compression, CompressionPolicy::Zstd(_)) && image.manifests().iter().any(is_docker) {
         return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
             .code(Code::OptionConflict)
             .hint("Leave --compression zstd out, or write the archive in the OCI format."));
     }
     image.manifests().into_iter().try_for_each(|manifest| {
-        let packing = |layer| recipe(manifest, layer, compression).packing();
-        archive::check(manifest, &manifest.layers.iter().map(packing).collect::<Vec<_>>())
+        let packing = |layer| recipe(manifest, layer, compression).compression();
+        archive::check_manifest_size(manifest, &manifest.layers.iter().map(packing).collect::<Vec<_>>())
     })
 }
 
@@ -89,7 +89,7 @@ pub struct Stored {
     /// The blob's size in bytes.
     pub size: u64,
     /// How it is packed.
-    pub packing: Packing,
+    pub compression: Compression,
 }
 
 /// One layer of the image, once for each way in which it is needed.
@@ -100,7 +100,7 @@ pub struct Wanted {
     /// The layer.
     pub layer: Layer,
     /// What is done to it if it has to be uploaded.
-    pub recipe: Recipe,
+    pub recipe: CompressionSpec,
     /// The blobs that would do in its place, best first.
     pub candidates: Vec<Candidate>,
     /// How long it took when it was packed and sent from here before, if that is remembered.
@@ -109,13 +109,13 @@ pub struct Wanted {
     /// What the manifest calls it if it goes as it lies, where that is stated.
     media_type: Option<String>,
     /// The only packing that will do.
-    asked: Option<Packing>,
+    asked: Option<Compression>,
 }
 
 impl Wanted {
     /// What the manifest that is put calls the layer, stored like this.
     pub fn media_type(&self, stored: &Stored) -> Option<String> {
-        self.media_type.clone().or_else(|| self.family.layer(stored.packing).map(str::to_owned))
+        self.media_type.clone().or_else(|| self.family.layer(stored.compression).map(str::to_owned))
     }
 
     /// What was sent before its image was known, as what it is in that.
@@ -124,7 +124,7 @@ impl Wanted {
     }
 
     /// Whether the archive states the digest of the very blob that has to be there.
-    pub fn is_stated(&self) -> bool {
+    pub fn is_verbatim(&self) -> bool {
         matches!(self.key, Key::Stated(_))
     }
 
@@ -198,9 +198,9 @@ impl Action {
 }
 
 /// What a layer is known by when it is sent with a recipe.
-pub fn key(layer: &Layer, recipe: Recipe) -> Key {
+pub fn key(layer: &Layer, recipe: CompressionSpec) -> Key {
     match (recipe, layer.digest, layer.diff_id) {
-        (Recipe::Keep { .. }, Some(digest), _) => Key::Stated(digest),
+        (CompressionSpec::Keep { .. }, Some(digest), _) => Key::Stated(digest),
         (_, _, Some(diff_id)) => Key::Plain(diff_id),
         _ => Key::Place(layer.bytes.start()),
     }
@@ -208,10 +208,10 @@ pub fn key(layer: &Layer, recipe: Recipe) -> Key {
 
 /// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
 /// stores; everything else is its author's choice and goes as it lies.
-pub fn recipe(manifest: &Manifest, layer: &Layer, compression: Compression) -> Recipe {
-    let packed = may_be_packed(manifest, layer).then(|| compression.recipe(manifest.author)).flatten();
+pub fn recipe(manifest: &Manifest, layer: &Layer, compression: CompressionPolicy) -> CompressionSpec {
+    let packed = may_be_packed(manifest, layer).then(|| compression.recipe(manifest.provenance)).flatten();
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();
-    packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack })
+    packed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress: unpack })
 }
 
 /// What becomes of a manifest or an index of the archive.
@@ -250,18 +250,21 @@ impl Fate {
 pub fn fate(content: &Content) -> Fate {
     match content {
         Content::Manifest(manifest) => {
-            let goes_as_it_lies =
-                |layer: &Layer| matches!(recipe(manifest, layer, Compression::Usual), Recipe::Keep { .. });
-            match manifest.stated {
+            let goes_as_it_lies = |layer: &Layer| {
+                matches!(recipe(manifest, layer, CompressionPolicy::Usual), CompressionSpec::Keep { .. })
+            };
+            match manifest.original {
                 Some(_) if manifest.layers.iter().all(goes_as_it_lies) => Fate::Kept,
                 Some(_) => Fate::Repacked,
-                None if manifest.layers.iter().any(|layer| layer.packing == Packing::Zstd) => Fate::Made(Family::Oci),
+                None if manifest.layers.iter().any(|layer| layer.compression == Compression::Zstd) => {
+                    Fate::Made(Family::Oci)
+                }
                 None => Fate::Made(Family::Docker),
             }
         }
-        Content::Index(index) if !index.absent().is_empty() => match Part::default().extent(index) {
-            Extent::Alone(_) => Fate::Alone,
-            Extent::Whole | Extent::Short(_) => Fate::Refused,
+        Content::Index(index) if !index.absent().is_empty() => match Selection::default().completeness(index) {
+            Completeness::OnlyImage(_) => Fate::Alone,
+            Completeness::Complete | Completeness::Missing(_) => Fate::Refused,
         },
         Content::Index(index) if index.children.iter().all(|child| fate(&child.content) == Fate::Kept) => Fate::Kept,
         Content::Index(_) => Fate::Relisted,
@@ -270,25 +273,25 @@ pub fn fate(content: &Content) -> Fate {
 
 /// Whether the layer is one that is packed if somebody asks.
 fn may_be_packed(manifest: &Manifest, layer: &Layer) -> bool {
-    layer.packing == Packing::Plain && layer.is_tar() && manifest.author != Author::Referrer
+    layer.compression == Compression::Uncompressed && layer.is_tar() && manifest.provenance != Provenance::Referrer
 }
 
 /// Whether layers get packed, or the archive states no manifest: then its digest is not known before that is done.
-pub fn is_packed(content: &Content, compression: Compression) -> bool {
+pub fn is_packed(content: &Content, compression: CompressionPolicy) -> bool {
     content.manifests().into_iter().any(|manifest| {
-        let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), Recipe::Keep { .. });
-        manifest.stated.is_none() || manifest.layers.iter().any(is_packed)
+        let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), CompressionSpec::Keep { .. });
+        manifest.original.is_none() || manifest.layers.iter().any(is_packed)
     })
 }
 
 /// Whether it goes up as other bytes than the archive states, or the archive states none. What was repaired is rewritten,
 /// too.
-pub fn is_rewritten(content: &Content, compression: Compression) -> bool {
+pub fn is_rewritten(content: &Content, compression: CompressionPolicy) -> bool {
     is_packed(content, compression) || content.is_repaired()
 }
 
 /// The layers of an image, each once, largest first.
-pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wanted> {
+pub fn wanted(image: &Image, cache: &LayerCache, compression: CompressionPolicy) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for manifest in image.manifests() {
         let family = family(manifest, compression);
@@ -300,7 +303,7 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
             }
             let asked = compression.asked().filter(|_| may_be_packed(manifest, layer));
             let mut candidates = candidates(layer, recipe, family, cache);
-            candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
+            candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.compression == asked));
             let is_corrected = manifest.repaired.is_some() && layer.is_tar();
             let stated = layer.media_type.as_deref().filter(|_| matches!(key, Key::Stated(_)) && !is_corrected);
             let (took, media_type) = (took(layer, cache), stated.map(archive::shown));
@@ -312,32 +315,34 @@ pub fn wanted(image: &Image, cache: &Cache, compression: Compression) -> Vec<Wan
 }
 
 /// The family of the manifest that is put: a new one is of Docker's, unless a layer is zstd.
-fn family(manifest: &Manifest, compression: Compression) -> Family {
-    let is_zstd = |layer: &Layer| recipe(manifest, layer, compression).packing() == Packing::Zstd;
+fn family(manifest: &Manifest, compression: CompressionPolicy) -> Family {
+    let is_zstd = |layer: &Layer| recipe(manifest, layer, compression).compression() == Compression::Zstd;
     let has_zstd = || manifest.layers.iter().any(is_zstd);
     let new = || if has_zstd() { Family::Oci } else { Family::Docker };
     manifest.base().map_or_else(new, |stated| Family::of(&stated.media_type))
 }
 
-fn candidates(layer: &Layer, recipe: Recipe, family: Family, cache: &Cache) -> Vec<Candidate> {
-    let as_it_lies =
-        |digest, why| Candidate { stored: Stored { digest, size: layer.bytes.len(), packing: layer.packing }, why };
+fn candidates(layer: &Layer, recipe: CompressionSpec, family: Family, cache: &LayerCache) -> Vec<Candidate> {
+    let as_it_lies = |digest, why| Candidate {
+        stored: Stored { digest, size: layer.bytes.len(), compression: layer.compression },
+        why,
+    };
     // A stated digest is the only one that will do: the manifest goes up byte for byte.
-    if let (Recipe::Keep { .. }, Some(digest)) = (recipe, layer.digest) {
+    if let (CompressionSpec::Keep { .. }, Some(digest)) = (recipe, layer.digest) {
         return vec![as_it_lies(digest, Why::Stated)];
     }
     let mut known = layer.diff_id.map(|diff_id| cache.find(&diff_id)).unwrap_or_default();
-    known.retain(|known| family.layer(known.packing).is_some());
+    known.retain(|known| family.layer(known.compression).is_some());
     // Better packed than plain.
-    known.sort_by_key(|known| known.packing == Packing::Plain);
-    let cached = known.into_iter().map(|Known { digest, size, packing, .. }| Candidate {
-        stored: Stored { digest, size, packing },
+    known.sort_by_key(|known| known.compression == Compression::Uncompressed);
+    let cached = known.into_iter().map(|CachedLayer { digest, size, compression, .. }| Candidate {
+        stored: Stored { digest, size, compression },
         why: Why::Cached,
     });
     cached.chain(layer.named_digest.map(|digest| as_it_lies(digest, Why::Named))).collect()
 }
 
-fn took(layer: &Layer, cache: &Cache) -> Option<Duration> {
+fn took(layer: &Layer, cache: &LayerCache) -> Option<Duration> {
     layer.diff_id.and_then(|diff_id| cache.took(&diff_id))
 }
 
@@ -347,39 +352,40 @@ pub fn configs(image: &Image) -> Vec<Digest> {
 }
 
 /// A layer that goes by before its image is known. A plain one is taken for one of a `docker save`.
-pub fn passing(layer: Layer, cache: &Cache, compression: Compression) -> Wanted {
-    let usual = Compression::Usual.recipe(Author::DockerSave);
-    let packed = match (layer.packing, compression) {
-        (Packing::Plain, Compression::Usual) => usual,
-        (Packing::Plain, asked) => asked.recipe(Author::DockerSave),
+pub fn passing(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> Wanted {
+    let usual = CompressionPolicy::Usual.recipe(Provenance::DockerSave);
+    let packed = match (layer.compression, compression) {
+        (Compression::Uncompressed, CompressionPolicy::Usual) => usual,
+        (Compression::Uncompressed, asked) => asked.recipe(Provenance::DockerSave),
         _ => None,
     };
     let unpack = layer.digest.is_none() && layer.diff_id.is_some();
-    let recipe = packed.unwrap_or(Recipe::Keep { packing: layer.packing, unpack });
-    let family = if recipe.packing() == Packing::Zstd { Family::Oci } else { Family::Docker };
-    let asked = compression.asked().filter(|_| layer.packing == Packing::Plain);
+    let recipe = packed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress: unpack });
+    let family = if recipe.compression() == Compression::Zstd { Family::Oci } else { Family::Docker };
+    let asked = compression.asked().filter(|_| layer.compression == Compression::Uncompressed);
     let mut candidates = candidates(&layer, recipe, family, cache);
-    candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.packing == asked));
+    candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.compression == asked));
     let took = took(&layer, cache);
     Wanted { key: key(&layer, recipe), layer, recipe, candidates, took, family, media_type: None, asked }
 }
 
 /// The same layers, with what images that the repository holds have become of them. Of an image with the very config that is
 /// pushed they are preferred to everything else, so that what is there already is pushed again.
-pub fn with_held(wanted: &[Wanted], configs: &[Digest], held: &[Held]) -> Vec<Wanted> {
-    let (same, others): (Vec<&Held>, Vec<&Held>) = held.iter().partition(|held| configs.contains(&held.config));
+pub fn with_held(wanted: &[Wanted], configs: &[Digest], held: &[RemoteImage]) -> Vec<Wanted> {
+    let (same, others): (Vec<&RemoteImage>, Vec<&RemoteImage>) =
+        held.iter().partition(|held| configs.contains(&held.config));
     let mut wanted = wanted.to_vec();
     // A stated digest is the only one that will do.
-    for wanted in wanted.iter_mut().filter(|wanted| !wanted.is_stated()) {
-        let of = |images: &[&Held]| {
+    for wanted in wanted.iter_mut().filter(|wanted| !wanted.is_verbatim()) {
+        let of = |images: &[&RemoteImage]| {
             let layers = images.iter().flat_map(|held| held.layers.clone());
-            let fits = |layer: &HeldLayer| {
+            let fits = |layer: &RemoteLayer| {
                 wanted.layer.diff_id == Some(layer.diff_id)
-                    && wanted.family.layer(layer.packing).is_some()
-                    && wanted.asked.is_none_or(|asked| layer.packing == asked)
+                    && wanted.family.layer(layer.compression).is_some()
+                    && wanted.asked.is_none_or(|asked| layer.compression == asked)
             };
-            let candidate = |HeldLayer { digest, size, packing, .. }| Candidate {
-                stored: Stored { digest, size, packing },
+            let candidate = |RemoteLayer { digest, size, compression, .. }| Candidate {
+                stored: Stored { digest, size, compression },
                 why: Why::Held,
             };
             layers.filter(fits).map(candidate).collect::<Vec<_>>()
@@ -391,7 +397,7 @@ pub fn with_held(wanted: &[Wanted], configs: &[Digest], held: &[Held]) -> Vec<Wa
 
 /// What the repository has for sure, if that is all that the image needs: the blobs of images that it holds with the very
 /// configs that are pushed. A registry takes no manifest whose blobs it does not have, so nobody has to be asked.
-pub fn covered(image: &Image, wanted: &[Wanted], held: &[Held]) -> Option<HashMap<Digest, Option<u64>>> {
+pub fn covered(image: &Image, wanted: &[Wanted], held: &[RemoteImage]) -> Option<HashMap<Digest, Option<u64>>> {
     let manifests = image.manifests();
     let ours = held.iter().filter(|held| manifests.iter().any(|manifest| manifest.config.digest == held.config));
     let mut blobs = HashMap::new();
@@ -441,7 +447,7 @@ pub fn action(wanted: &Wanted, available: &HashMap<Digest, Option<u64>>) -> Acti
 pub fn mount(
     wanted: &Wanted,
     image: &Image,
-    held: &[Held],
+    held: &[RemoteImage],
     available: &HashMap<Digest, Option<u64>>,
     from: &Repository,
 ) -> Option<Action> {

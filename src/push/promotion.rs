@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use super::{Event, Request};
-use crate::archive::{self, Archive, Choice, Content, Image, Part, Referrer, Role};
+use crate::archive::{self, Archive, Content, Image, ImageSelector, Referrer, Role, Selection};
 use crate::error::{Code, Error, Result};
 use crate::oci::Digest;
-use crate::push::plan::{self, Compression};
+use crate::push::plan::{self, CompressionPolicy};
 
 /// Gives the image its referrers, if they are wanted, and tells what a person should know about those that stay behind
 /// or no longer fit.
@@ -46,9 +46,9 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
 }
 
 /// Compares what will be tagged with what was expected.
-fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compression) -> Result<()> {
+fn expect(archive: &Archive, image: &Image, expected: Digest, compression: CompressionPolicy) -> Result<()> {
     let is_packed = plan::is_packed(&image.content, compression);
-    let put = if is_packed { None } else { archive::as_it_lies(&image.content)? };
+    let put = if is_packed { None } else { archive::unchanged(&image.content)? };
     let error = match put {
         Some(put) if put.digest == expected => return Ok(()),
         Some(put) if is_repaired(&image.content) => {
@@ -67,16 +67,16 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         }
     };
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
-    let is_elsewhere = || archive.select(&Choice::Id(expected.hex()), &Part::default()).is_ok();
+    let is_elsewhere = || archive.select(&ImageSelector::Id(expected.hex()), &Selection::default()).is_ok();
     Err(if is_config {
         error.hint("That is an image ID, the digest of a config. --expect-digest takes that of the manifest or index.")
     } else if is_repaired(&image.content) {
         error.hint("Leave --repair out, or leave --expect-digest out and tell others the new digest.")
-    } else if is_packed && !plan::is_packed(&image.content, Compression::Keep) {
+    } else if is_packed && !plan::is_packed(&image.content, CompressionPolicy::Keep) {
         error.hint("With --compression keep the image goes up as it lies, with the digest that the archive states.")
     } else if image.part_of == Some(expected) {
         error.hint("That is the archive's whole index, of which only a part was chosen.")
-    } else if image.content.stated().is_none() {
+    } else if image.content.original().is_none() {
         error.hint("Such an archive states no digest of its own. Leave --expect-digest out, or push an OCI layout.")
     } else if is_elsewhere() {
         error.hint(format!("The archive has that one, too: --image-id {}", expected.hex()))
@@ -86,9 +86,9 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
 }
 
 /// The digests of what goes up byte for byte.
-fn kept(content: &Content, compression: Compression) -> Vec<Digest> {
+fn kept(content: &Content, compression: CompressionPolicy) -> Vec<Digest> {
     let kept = content.all().into_iter().filter(|content| !plan::is_rewritten(content, compression));
-    kept.filter_map(|content| Some(content.stated()?.digest)).collect()
+    kept.filter_map(|content| Some(content.original()?.digest)).collect()
 }
 
 /// What vouches for digests that are not pushed, since a part was chosen, layers get packed, or a manifest was
@@ -105,7 +105,7 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
     }
     let (all, mut told) = (image.content.all(), HashSet::new());
     for content in all.iter().filter(|content| plan::is_rewritten(content, request.compression)) {
-        let Some(stated) = content.stated() else { continue };
+        let Some(stated) = content.original() else { continue };
         // An index may list a manifest twice.
         if !told.insert(stated.digest) {
             continue;
@@ -148,7 +148,7 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
 }
 
 fn digest(content: &Content) -> Option<Digest> {
-    content.stated().map(|stated| stated.digest)
+    content.original().map(|stated| stated.digest)
 }
 
 /// Whether a manifest below was corrected.

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 
 use super::outcome::label;
 use super::{Request, Reuse};
-use crate::compress::{Packing, Recipe, size};
+use crate::compress::{Compression, CompressionSpec, size};
 use crate::oci::Digest;
 use crate::push::plan::{Action, Candidate, Wanted, Why};
 use crate::registry::{self, Journal};
-use crate::reuse::Cache;
+use crate::reuse::LayerCache;
 
 /// As many blobs as a line about a layer has room for.
 const BLOBS: usize = 2;
 
 /// What is settled before anybody is asked, for an image of so many layers, if that is known by then.
-pub(super) fn at_start(request: &Request, cache: &Cache, layers: Option<usize>) -> Vec<String> {
+pub(super) fn at_start(request: &Request, cache: &LayerCache, layers: Option<usize>) -> Vec<String> {
     let of = |limit: usize| layers.map_or(limit, |layers| limit.min(layers)).max(1);
-    let (lanes, large, threads) = (of(request.concurrency), of(request.large_at_once), request.pack_threads);
+    let (lanes, large, threads) = (of(request.concurrency), of(request.large_at_once), request.compress_threads);
     let at_once =
         format!("layers at once: {lanes}, of which {large} may be larger than a chunk; threads that pack: {threads}");
     let journal = request.cache.as_deref().map(|cache| match Journal::beside(cache).len() {
@@ -33,7 +33,7 @@ fn memory(request: &Request, large: usize) -> String {
     const THREAD: u64 = 2;
     let large = large as u64;
     let layer = registry::kept(request.chunk_size, large) >> 20;
-    let threads = request.pack_threads as u64;
+    let threads = request.compress_threads as u64;
     let all = PROGRAM + large * layer + threads * THREAD;
     let layers = each(large, "layer under way", "layers under way");
     let threads = each(threads, "packing thread", "packing threads");
@@ -44,7 +44,7 @@ fn each(count: u64, one: &str, several: &str) -> String {
     if count == 1 { format!("the one {one}") } else { format!("each of {count} {several}") }
 }
 
-fn cache(request: &Request, cache: &Cache) -> String {
+fn cache(request: &Request, cache: &LayerCache) -> String {
     match (&request.cache, request.reuse, cache.len()) {
         (_, Reuse::Off, _) => "cache: not read: --reuse off".into(),
         (None, ..) => "cache: none is kept".into(),
@@ -55,7 +55,7 @@ fn cache(request: &Request, cache: &Cache) -> String {
 
 /// By which recipes layers are packed. Equal recipes give equal digests.
 pub(super) fn packing(wanted: &[Wanted]) -> String {
-    let mut counts: Vec<(Recipe, String, usize)> = Vec::new();
+    let mut counts: Vec<(CompressionSpec, String, usize)> = Vec::new();
     for Wanted { recipe, .. } in wanted {
         let name = recipe.name();
         match counts.iter_mut().find(|(_, known, _)| *known == name) {
@@ -65,9 +65,9 @@ pub(super) fn packing(wanted: &[Wanted]) -> String {
     }
     let words: Vec<String> = counts
         .into_iter()
-        .map(|(recipe, name, count)| match (recipe, recipe.packing()) {
-            (Recipe::Keep { .. }, _) => format!("{count} as they lie"),
-            (_, Packing::Zstd) => format!("{count} with zstd (recipe {name})"),
+        .map(|(recipe, name, count)| match (recipe, recipe.compression()) {
+            (CompressionSpec::Keep { .. }, _) => format!("{count} as they lie"),
+            (_, Compression::Zstd) => format!("{count} with zstd (recipe {name})"),
             (..) => format!("{count} with gzip (recipe {name})"),
         })
         .collect();
@@ -131,22 +131,22 @@ mod tests {
 
     use super::*;
     use crate::archive::Layer;
-    use crate::compress::FileRange;
+    use crate::compress::ByteSource;
     use crate::oci::DiffId;
-    use crate::push::plan::{self, Compression, Stored};
+    use crate::push::plan::{self, CompressionPolicy, Stored};
 
     fn wanted(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> Wanted {
         let layer = Layer {
             diff_id,
             digest: None,
-            bytes: FileRange::passed(bytes::Bytes::new(), 0, 1000),
-            packing: Packing::Plain,
+            bytes: ByteSource::streamed(bytes::Bytes::new(), 0, 1000),
+            compression: Compression::Uncompressed,
             named_digest: None,
             media_type: None,
             name: "a".into(),
             origins: Arc::default(),
         };
-        let mut wanted = plan::passing(layer, &Cache::default(), Compression::Usual);
+        let mut wanted = plan::passing(layer, &LayerCache::default(), CompressionPolicy::Usual);
         wanted.candidates = candidates;
         wanted
     }
@@ -158,7 +158,7 @@ mod tests {
             line.split_once(": ").unwrap().1.to_owned()
         };
         let blob = |n: u8, why| {
-            let stored = Stored { digest: Digest::of(&[n]), size: 9, packing: Packing::Gzip };
+            let stored = Stored { digest: Digest::of(&[n]), size: 9, compression: Compression::Gzip };
             Candidate { stored, why }
         };
         let id = Some(DiffId::of(b"a"));
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn layers_are_counted_by_how_they_are_packed() {
-        let keep = Recipe::Keep { packing: Packing::Gzip, unpack: false };
-        let [a, b, c] = [keep, Recipe::Zstd { level: 3 }, keep].map(|recipe| {
+        let keep = CompressionSpec::Keep { compression: Compression::Gzip, decompress: false };
+        let [a, b, c] = [keep, CompressionSpec::Zstd { level: 3 }, keep].map(|recipe| {
             let mut wanted = wanted(None, Vec::new());
             wanted.recipe = recipe;
             wanted

@@ -181,7 +181,7 @@ impl Destination {
     /// The digest of what will be put, if the archive states it.
     fn stated(&self, image: &Image) -> Option<Digest> {
         let is_kept = !plan::is_rewritten(&image.content, self.compression);
-        image.content.stated().filter(|_| is_kept).map(|stated| stated.digest)
+        image.content.original().filter(|_| is_kept).map(|stated| stated.digest)
     }
 
     /// The digest of what will be put, where that is known: the archive states it, or there is no layer to send, of which
@@ -294,7 +294,7 @@ impl Destination {
             let Some(root) = self.points_at(tag) else { continue };
             let held = self.held.iter().find(|held| held.manifest.digest == root.digest);
             // All of its layers have to be known.
-            let held = held.filter(|held| held.layers.len() == reuse::blobs(root).len());
+            let held = held.filter(|held| held.layers.len() == reuse::layer_blobs(root).len());
             if held.is_some_and(|held| held.layers.iter().all(|layer| layer.diff_id != diff_id)) {
                 return Err(self.refusal(&[(tag.clone(), root.digest)], request));
             }
@@ -361,8 +361,8 @@ impl Destination {
 pub(super) fn is_same(there: &RemoteManifest, image: &Image) -> bool {
     match &image.content {
         Content::Manifest(manifest) => {
-            let layers = manifest.layers.len() + manifest.foreign.len();
-            reuse::is_of(there, &manifest.config.digest, layers)
+            let layers = manifest.layers.len() + manifest.non_distributable.len();
+            reuse::is_image_with(there, &manifest.config.digest, layers)
         }
         Content::Index(_) => false,
     }

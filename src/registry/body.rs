@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::rate::Rate;
 use super::window::{Chunk, Fed, Feed};
-use crate::compress::{Meter, Packed, Piece};
+use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
 /// The most bytes that are handed over at once, so that a slow connection is seen to move.
@@ -111,22 +111,27 @@ impl Body for ChunkBody {
 }
 
 /// What a streamed blob turned out to be, or why its feed failed, once that is known.
-pub(super) type Ended = Arc<OnceLock<Result<Packed>>>;
+pub(super) type Ended = Arc<OnceLock<Result<LayerSummary>>>;
 
 /// A whole blob as a request body whose length nobody knows: as it comes out of its feed. It cannot be sent twice.
 pub(super) struct StreamBody {
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<DataBlock>,
     feed: Feed,
     ended: Ended,
     /// The end came before the stream was asked for it.
-    end: Option<Packed>,
+    end: Option<LayerSummary>,
     sent: u64,
     framer: Framer,
 }
 
 impl StreamBody {
     /// The pieces that were taken from the feed already, then the rest of it.
-    pub(super) fn new(pieces: VecDeque<Piece>, feed: Feed, end: Option<Packed>, watch: Watch) -> (Self, Ended) {
+    pub(super) fn new(
+        pieces: VecDeque<DataBlock>,
+        feed: Feed,
+        end: Option<LayerSummary>,
+        watch: Watch,
+    ) -> (Self, Ended) {
         let ended = Ended::default();
         watch.pulse.beat(false);
         let (framer, shared) = (Framer::new(watch), Arc::clone(&ended));
@@ -159,7 +164,7 @@ impl Body for StreamBody {
             let fed = this.feed.poll_recv(context);
             watch.pulse.waits_for_us(fed.is_pending());
             let error = match ready!(fed) {
-                Some(Fed::Piece(piece)) => {
+                Some(Fed::Data(piece)) => {
                     this.pieces.push_back(piece);
                     continue;
                 }
@@ -308,14 +313,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_what_was_kept_and_what_is_fed_and_waiting_for_the_archive_is_no_stall() {
         let (sender, feed) = mpsc::channel(1);
-        let piece = |bytes: &'static [u8], position| Piece { bytes: Bytes::from_static(bytes), position };
+        let piece = |bytes: &'static [u8], position| DataBlock { bytes: Bytes::from_static(bytes), position };
         let watch = watch(None);
         let kept = VecDeque::from([piece(b"one, ", 10), piece(b"", 11)]);
         let (mut body, ended) = StreamBody::new(kept, feed, None, watch.clone());
-        let packed = Packed { digest: Digest::of(b""), size: 8, diff_id: None };
+        let packed = LayerSummary { digest: Digest::of(b""), size: 8, diff_id: None };
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(300)).await;
-            sender.send(Fed::Piece(piece(b"two", 20))).await.unwrap();
+            sender.send(Fed::Data(piece(b"two", 20))).await.unwrap();
             sender.send(Fed::End(packed)).await.unwrap();
         });
         let mut sent = Vec::new();

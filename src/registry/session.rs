@@ -19,7 +19,7 @@ use super::upload::{Blob, Broken, Tries};
 use super::ways::{Chunks, Finder};
 use super::window::{Chunk, Window};
 use super::wire::Client;
-use crate::compress::Packed;
+use crate::compress::LayerSummary;
 use crate::error::{Error, Kind, Result};
 
 /// How often a session is continued at the old place without the registry having said that it may be. More than once,
@@ -38,7 +38,7 @@ pub(super) async fn run(
     tries: &mut Tries<'_>,
     trace: &mut Option<Trace>,
     opened: Option<Opened>,
-) -> Result<Packed, Broken> {
+) -> Result<LayerSummary, Broken> {
     let taken_over = match trace.as_mut().and_then(Trace::take) {
         Some(mark) => {
             let taken_over = Session::take_over(client, blob, window, tries, mark).await;
@@ -104,7 +104,7 @@ enum Stand {
     /// The registry has everything up to here.
     At(u64),
     /// The registry has the blob.
-    Complete(Packed),
+    Complete(LayerSummary),
 }
 
 impl<'a> Session<'a> {
@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
         window: &mut Window,
         tries: &mut Tries<'_>,
         trace: &mut Option<Trace>,
-    ) -> Result<Packed, Broken> {
+    ) -> Result<LayerSummary, Broken> {
         let client = self.client;
         loop {
             let filled = client.or_cancelled(window.fill()).await.map_err(Broken::ForGood)?;
@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
     }
 
     /// Sees to it that a registry of which nothing is known has stored all chunks of the first blobs, not only the last.
-    async fn confirm(&self, packed: &Packed) -> Result<(), Broken> {
+    async fn confirm(&self, packed: &LayerSummary) -> Result<(), Broken> {
         let ways = self.client.ways();
         if !self.is_chunked || ways.chunks() == Chunks::Proven {
             return Ok(());
@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
         &mut self,
         fault: Fault,
         chunk: &Chunk,
-        end: Option<Packed>,
+        end: Option<LayerSummary>,
         tries: &mut Tries<'_>,
     ) -> Result<Stand, Broken> {
         if let Some(packed) = end.filter(|_| fault.is_already_there()) {
@@ -353,7 +353,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn close(&mut self, chunk: &Chunk, packed: &Packed) -> Result<(), Fault> {
+    async fn close(&mut self, chunk: &Chunk, packed: &LayerSummary) -> Result<(), Fault> {
         let mut url = self.location.clone();
         url.query_pairs_mut().append_pair("digest", &packed.digest.to_string());
         let mut ask = Ask::new(Method::PUT, url, &[200, 201, 204]);

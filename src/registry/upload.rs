@@ -16,7 +16,7 @@ use super::opening::Opened;
 use super::window::{Feed, Window};
 use super::wire::Client;
 use super::{resume, session};
-use crate::compress::{Meter, Packed};
+use crate::compress::{LayerSummary, Meter};
 use crate::error::{Code, Error, Result};
 
 /// The progress that is worth a retry. A registry that advances by a byte each time would be tried for ever.
@@ -46,13 +46,13 @@ pub async fn upload(
     mut opened: Option<Opened>,
     feed: Feed,
     again: impl Fn() -> Feed,
-) -> Result<Packed> {
+) -> Result<LayerSummary> {
     let doing = format!("cannot upload {} to {}", blob.what, client.repository());
     let client = &client.about(&blob.what);
     let mut trace = blob.identity.as_deref().and_then(|identity| client.trace(identity));
     let mut tries = Tries::of(client, &blob.meter);
     let mut window = Window::new(feed, blob.is_shared);
-    let mut disputed: Option<Packed> = None;
+    let mut disputed: Option<LayerSummary> = None;
     loop {
         blob.meter.set(0, 0);
         blob.meter.resume_at(0);
@@ -100,7 +100,7 @@ pub fn fits(client: &Client, what: &str, size: u64) -> Result<()> {
 }
 
 /// Who is at fault when a registry hashes other bytes than were sent, twice.
-fn blame(before: &Packed, now: &Packed) -> &'static str {
+fn blame(before: &LayerSummary, now: &LayerSummary) -> &'static str {
     if before == now {
         "Read twice, the bytes were the same: they change on the way to the registry, or in it."
     } else {
@@ -117,7 +117,7 @@ pub(super) enum Broken {
     /// The registry takes no chunks. One body may do.
     Refused,
     /// The registry says that it got other bytes than were sent.
-    Disputed(Packed, Fault),
+    Disputed(LayerSummary, Fault),
     /// It has been tried often enough, or nothing will help.
     ForGood(Fault),
 }

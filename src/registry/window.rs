@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::body::{Ended, StreamBody, Watch};
 use super::ways::CHUNK;
-use crate::compress::{Meter, Packed, Piece};
+use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
 /// Where a blob's bytes come from.
@@ -19,9 +19,9 @@ pub type Feed = mpsc::Receiver<Fed>;
 #[derive(Debug)]
 pub enum Fed {
     /// The next bytes.
-    Piece(Piece),
+    Data(DataBlock),
     /// That was all, and this is what it was.
-    End(Packed),
+    End(LayerSummary),
     /// There is no more: the archive is at fault.
     Failed(Error),
 }
@@ -35,13 +35,13 @@ pub(super) struct Window {
     chunk: u64,
     /// Bytes to take from the feed while a chunk is on its way, and that chunk's.
     kept: u64,
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<DataBlock>,
     len: u64,
     /// The offset in the blob of the first byte that is not acknowledged.
     start: u64,
     /// The position in the archive's bytes that `start` stands for.
     position: u64,
-    end: Option<Packed>,
+    end: Option<LayerSummary>,
 }
 
 impl Window {
@@ -94,7 +94,7 @@ impl Window {
     }
 
     /// All that was left has been sent.
-    pub(super) fn was_streamed(&mut self, packed: Packed) {
+    pub(super) fn was_streamed(&mut self, packed: LayerSummary) {
         (self.start, self.end) = (packed.size, Some(packed));
     }
 
@@ -111,7 +111,7 @@ impl Window {
     async fn fill_to(&mut self, wanted: u64) -> Result<()> {
         while self.end.is_none() && self.len < wanted {
             match self.feed.recv().await {
-                Some(Fed::Piece(piece)) => {
+                Some(Fed::Data(piece)) => {
                     self.len += piece.bytes.len() as u64;
                     self.pieces.push_back(piece);
                 }
@@ -125,9 +125,9 @@ impl Window {
     }
 
     /// The next chunk, and what the blob is if that is all that is left of it. The bytes stay in the window.
-    pub(super) fn chunk(&self) -> (Chunk, Option<Packed>) {
+    pub(super) fn chunk(&self) -> (Chunk, Option<LayerSummary>) {
         let (mut pieces, mut left, mut to) = (Vec::new(), self.chunk, self.position);
-        for Piece { bytes, position } in &self.pieces {
+        for DataBlock { bytes, position } in &self.pieces {
             let len = bytes.len() as u64;
             if len > left {
                 // Less than the piece's length, which is a usize.
@@ -205,9 +205,9 @@ mod tests {
         for piece in pieces {
             // As if two bytes of the archive had become one.
             position += 2 * piece.len() as u64;
-            sender.try_send(Fed::Piece(Piece { bytes: piece.clone().into(), position })).unwrap();
+            sender.try_send(Fed::Data(DataBlock { bytes: piece.clone().into(), position })).unwrap();
         }
-        sender.try_send(Fed::End(Packed { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
+        sender.try_send(Fed::End(LayerSummary { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
         let mut window = Window::new(feed, false);
         window.set_chunk(chunk, chunk + chunk / 2);
         window

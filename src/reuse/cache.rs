@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::compress::{Packing, Recipe};
+use crate::compress::{Compression, CompressionSpec};
 use crate::file;
 use crate::oci::{DiffId, Digest};
 
@@ -24,7 +24,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 
 /// Something that a plain layer has become.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Known {
+pub struct CachedLayer {
     /// The plain layer.
     pub diff_id: DiffId,
     /// The packed blob.
@@ -32,7 +32,8 @@ pub struct Known {
     /// The packed blob's size in bytes.
     pub size: u64,
     /// How it is packed.
-    pub packing: Packing,
+    #[serde(rename = "packing")]
+    pub compression: Compression,
     /// The recipe that packed it.
     pub recipe: String,
     /// How long it took to pack and send it, in milliseconds. Older lines do not say, and older programs read past it.
@@ -40,10 +41,10 @@ pub struct Known {
     pub took_ms: Option<u64>,
 }
 
-impl Known {
+impl CachedLayer {
     /// What was learned by sending a layer.
-    pub fn new(diff_id: DiffId, digest: Digest, size: u64, recipe: Recipe) -> Self {
-        Self { diff_id, digest, size, packing: recipe.packing(), recipe: recipe.name(), took_ms: None }
+    pub fn new(diff_id: DiffId, digest: Digest, size: u64, recipe: CompressionSpec) -> Self {
+        Self { diff_id, digest, size, compression: recipe.compression(), recipe: recipe.name(), took_ms: None }
     }
 
     /// The same, with how long it took to pack and send it.
@@ -61,14 +62,14 @@ impl Known {
 
 /// The own cache.
 #[derive(Debug, Default)]
-pub struct Cache {
+pub struct LayerCache {
     path: Option<PathBuf>,
-    known: Mutex<HashMap<DiffId, Vec<Known>>>,
+    known: Mutex<HashMap<DiffId, Vec<CachedLayer>>>,
     /// The file could not be written.
     is_disabled: AtomicBool,
 }
 
-impl Cache {
+impl LayerCache {
     /// Reads the cache file, if there is one, and cuts one that has grown too long to its newer half. Lines that make no sense
     /// are skipped.
     ///
@@ -97,7 +98,7 @@ impl Cache {
         let Some(path) = path else { return Ok(Self::default()) };
         let Some(text) = text_of(&path)? else { return Ok(Self::default()) };
         let lines = known_lines(&text);
-        let mut known: HashMap<DiffId, Vec<Known>> = HashMap::new();
+        let mut known: HashMap<DiffId, Vec<CachedLayer>> = HashMap::new();
         for entry in lines {
             known.entry(entry.diff_id).or_default().push(entry);
         }
@@ -115,7 +116,7 @@ impl Cache {
     }
 
     /// What the plain layer has become before, newest first.
-    pub fn find(&self, diff_id: &DiffId) -> Vec<Known> {
+    pub fn find(&self, diff_id: &DiffId) -> Vec<CachedLayer> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
     }
@@ -130,7 +131,7 @@ impl Cache {
     /// # Errors
     /// Once, if the file cannot be written: from then on nothing is written. The error names the file. A push can go on
     /// without.
-    pub fn record(&self, entry: Known) -> io::Result<()> {
+    pub fn record(&self, entry: CachedLayer) -> io::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = known.entry(entry.diff_id).or_default();
         if entries.iter().any(|known| known.covers(&entry)) {
@@ -173,11 +174,11 @@ fn text_of(path: &Path) -> io::Result<Option<String>> {
     read_newest(file).map(Some)
 }
 
-fn known_lines(text: &str) -> Vec<Known> {
+fn known_lines(text: &str) -> Vec<CachedLayer> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// What each line begins with, as [`Known`] is written.
+/// What each line begins with, as [`CachedLayer`] is written.
 const BEGINNING: &[u8] = b"{\"diff_id\":";
 
 /// Checks that a file is empty, or one that this module began.
@@ -220,7 +221,7 @@ fn is_device(metadata: &Metadata) -> bool {
     }
 }
 
-fn line(entry: &Known) -> io::Result<String> {
+fn line(entry: &CachedLayer) -> io::Result<String> {
     Ok(serde_json::to_string(entry)? + "\n")
 }
 
@@ -237,9 +238,9 @@ fn read_newest(mut file: File) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    fn entry(n: u64) -> Known {
+    fn entry(n: u64) -> CachedLayer {
         let (diff_id, digest) = (DiffId::of(&n.to_le_bytes()), Digest::of(&n.to_be_bytes()));
-        Known::new(diff_id, digest, n, Recipe::Gzip { level: 2 })
+        CachedLayer::new(diff_id, digest, n, CompressionSpec::Gzip { level: 2 })
     }
 
     fn path(name: &str) -> PathBuf {
@@ -249,14 +250,14 @@ mod tests {
     #[test]
     fn what_is_recorded_is_found_by_the_next_run_newest_first() {
         let path = path("cache");
-        let cache = Cache::open(Some(path.clone())).unwrap();
+        let cache = LayerCache::open(Some(path.clone())).unwrap();
         let (first, mut second) = (entry(1), entry(2));
         second.diff_id = first.diff_id;
         for known in [&first, &second, &first] {
             cache.record(known.clone()).unwrap();
         }
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"half a li").unwrap();
-        let again = Cache::open(Some(path.clone())).unwrap();
+        let again = LayerCache::open(Some(path.clone())).unwrap();
         assert_eq!(again.find(&first.diff_id), [second, first]);
         assert_eq!(again.find(&entry(3).diff_id), []);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
@@ -265,7 +266,7 @@ mod tests {
     #[test]
     fn a_line_with_a_time_and_one_without_are_both_read() {
         let path = path("times");
-        let cache = Cache::open(Some(path.clone())).unwrap();
+        let cache = LayerCache::open(Some(path.clone())).unwrap();
         let timed = entry(1).in_time(Duration::from_millis(1500));
         // What is known is not written again for its time's sake, unless that was not known.
         for known in [entry(1), timed.clone(), entry(1).in_time(Duration::from_secs(9)), entry(1)] {
@@ -274,7 +275,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().filter(|line| !line.is_empty()).count(), 2, "{text}");
         assert!(text.contains("\"took_ms\":1500") && !text.contains("null"), "{text}");
-        let again = Cache::open(Some(path.clone())).unwrap();
+        let again = LayerCache::open(Some(path.clone())).unwrap();
         assert_eq!(again.find(&timed.diff_id), [timed.clone(), entry(1)]);
         assert_eq!(again.took(&timed.diff_id), Some(Duration::from_millis(1500)));
         assert_eq!(again.took(&entry(2).diff_id), None);
@@ -288,9 +289,9 @@ mod tests {
         let text: String = (0..6000).map(|n| line(&entry(n)).unwrap()).collect();
         assert!(text.len() as u64 > FILE_LIMIT);
         fs::write(&path, text).unwrap();
-        Cache::open(Some(path.clone())).unwrap();
+        LayerCache::open(Some(path.clone())).unwrap();
         assert!(fs::metadata(&path).unwrap().len() < FILE_LIMIT);
-        let again = Cache::open(Some(path.clone())).unwrap();
+        let again = LayerCache::open(Some(path.clone())).unwrap();
         assert!(again.find(&entry(5999).diff_id).len() == 1 && again.find(&entry(0).diff_id).is_empty());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
@@ -304,7 +305,7 @@ mod tests {
         let text: String = (0..6000).map(|n| line(&entry(n)).unwrap()).collect();
         fs::write(folder.join("elsewhere"), text).unwrap();
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-        Cache::open(Some(path.clone())).unwrap();
+        LayerCache::open(Some(path.clone())).unwrap();
         assert!(path.symlink_metadata().unwrap().is_symlink());
         assert!(fs::metadata(folder.join("elsewhere")).unwrap().len() < FILE_LIMIT);
         fs::remove_dir_all(folder).unwrap();
@@ -317,25 +318,25 @@ mod tests {
         let large = "notes\n".repeat(300_000);
         for text in ["notes", &large, "{\"diff\": 1}", "\0\0"] {
             fs::write(&path, text).unwrap();
-            assert!(Cache::open(Some(path.clone())).is_err());
+            assert!(LayerCache::open(Some(path.clone())).is_err());
             // Also where it appears after the cache was opened.
             fs::remove_file(&path).unwrap();
-            let cache = Cache::open(Some(path.clone())).unwrap();
+            let cache = LayerCache::open(Some(path.clone())).unwrap();
             fs::write(&path, text).unwrap();
             assert!(cache.record(entry(1)).is_err());
             assert!(fs::read_to_string(&path).unwrap() == text);
         }
         for torn in ["{\"dif", "\n{\"diff_id\":\"sha", "\n\n", ""] {
             fs::write(&path, torn).unwrap();
-            Cache::open(Some(path.clone())).unwrap().record(entry(1)).unwrap();
-            assert_eq!(Cache::open(Some(path.clone())).unwrap().len(), 1, "{torn}");
+            LayerCache::open(Some(path.clone())).unwrap().record(entry(1)).unwrap();
+            assert_eq!(LayerCache::open(Some(path.clone())).unwrap().len(), 1, "{torn}");
         }
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]
     fn without_a_file_it_remembers_for_this_run() {
-        let cache = Cache::open(None).unwrap();
+        let cache = LayerCache::open(None).unwrap();
         cache.record(entry(1)).unwrap();
         assert_eq!(cache.find(&entry(1).diff_id), [entry(1)]);
     }

@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ecr_push::archive::{
-    self, Archive, Became, Child, Choice, Content, Image, Layer, Manifest, Part, Platforms, Role, Source, Spool,
-    StoredLayer,
+    self, Archive, Child, Content, Image, ImageSelector, Layer, Manifest, Platforms, Replacements, Role, Selection,
+    Source, Spool, StoredLayer,
 };
-use ecr_push::compress::{FileRange, Packing, Pool, Recipe, pack};
+use ecr_push::compress::{ByteSource, Compression, CompressionSpec, Pool, compress};
 use ecr_push::error::{Error, Kind};
 use ecr_push::oci::{Digest, OriginalManifest, Platform};
 use serde_json::Value;
@@ -135,7 +135,7 @@ impl Judge {
 
     /// Every image can be chosen, by the option that the advice names.
     fn choose(&self, archive: &Archive) -> Verdict<()> {
-        let only = archive.select(&Choice::Only, &Part::default());
+        let only = archive.select(&ImageSelector::Only, &Selection::default());
         // Of an index that is not all there a part has to be named, but for attestations.
         let error = match (&only, archive.images.as_slice()) {
             (Err(error), _) => error,
@@ -159,14 +159,13 @@ impl Judge {
         ensure(says, || format!("{} options for {} images", options.len(), archive.images.len()))?;
         for (image, option) in archive.images.iter().zip(options).take(SOME) {
             let choice = match (option.strip_prefix("-id "), option.strip_prefix(' ')) {
-                (Some(id), _) => Choice::Id(word(id)),
-                (_, Some(name)) => Choice::Name(word(name)),
+                (Some(id), _) => ImageSelector::Id(word(id)),
+                (_, Some(name)) => ImageSelector::Name(word(name)),
                 _ => return Err(format!("no option: {option}")),
             };
-            let is_word =
-                !matches!(&choice, Choice::Name(name) | Choice::Id(name) if name.is_empty() && !option.contains('\''));
+            let is_word = !matches!(&choice, ImageSelector::Name(name) | ImageSelector::Id(name) if name.is_empty() && !option.contains('\''));
             ensure(is_word, || format!("an option without its value: {option}"))?;
-            let chosen = match archive.select(&choice, &Part::default()) {
+            let chosen = match archive.select(&choice, &Selection::default()) {
                 Ok(chosen) => chosen,
                 Err(error) if is_partial(image) => {
                     refused(&error, &[Kind::Input])?;
@@ -185,42 +184,42 @@ impl Judge {
         let stated = match content {
             Content::Manifest(manifest) => self.manifest(manifest, tar, seen)?,
             Content::Index(index) => {
-                checked(&index.stated)?;
-                if !is_json(&index.stated.bytes) {
-                    return Ok(index.stated.clone());
+                checked(&index.original)?;
+                if !is_json(&index.original.bytes) {
+                    return Ok(index.original.clone());
                 }
-                let listed = descriptors(&index.stated, "manifests")?;
+                let listed = descriptors(&index.original, "manifests")?;
                 let mut children = Vec::new();
                 if !index.absent().is_empty() {
                     for child in index.children.iter().take(SOME) {
                         self.content(&child.content, tar, seen)?;
                     }
-                    return Ok(index.stated.clone());
+                    return Ok(index.original.clone());
                 }
                 ensure(listed.len() == index.children.len(), || "another number of children".into())?;
                 for (child, (digest, size)) in index.children.iter().zip(listed).take(SOME) {
-                    let Some(stated) = child.content.stated() else { return Err("a child without bytes".into()) };
+                    let Some(stated) = child.content.original() else { return Err("a child without bytes".into()) };
                     let same = stated.digest.to_string() == digest && stated.bytes.len() as u64 == size;
                     ensure(same, || format!("a child is not what is listed: {digest}"))?;
                     children.push(self.content(&child.content, tar, seen)?);
                 }
                 if children.len() < index.children.len() {
-                    return Ok(index.stated.clone());
+                    return Ok(index.original.clone());
                 }
-                let became = |after: &[OriginalManifest]| -> Became {
-                    let before = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest));
+                let became = |after: &[OriginalManifest]| -> Replacements {
+                    let before = index.children.iter().filter_map(|child| Some(child.content.original()?.digest));
                     before.zip(after.iter().cloned()).collect()
                 };
-                let whole = archive::index(index, &became(&children)).map_err(|error| error.to_string())?;
+                let whole = archive::compose_index(index, &became(&children)).map_err(|error| error.to_string())?;
                 let mut others = children.clone();
                 // An index may list a child twice, which then changes twice.
                 let distinct: HashSet<_> = children.iter().map(|child| child.digest).collect();
                 if let Some(first) = others.first_mut()
                     && distinct.len() == children.len()
                 {
-                    *first = OriginalManifest { digest: index.stated.digest, ..first.clone() };
+                    *first = OriginalManifest { digest: index.original.digest, ..first.clone() };
                 }
-                match archive::index(index, &became(&others)) {
+                match archive::compose_index(index, &became(&others)) {
                     Ok(changed) => {
                         let listed = descriptors(&changed, "manifests")?;
                         let put = others.iter().map(|child| (child.digest.to_string(), child.bytes.len() as u64));
@@ -231,7 +230,8 @@ impl Judge {
                 whole
             }
         };
-        let same = content.stated().is_none_or(|before| before.bytes == stated.bytes && before.digest == stated.digest);
+        let same =
+            content.original().is_none_or(|before| before.bytes == stated.bytes && before.digest == stated.digest);
         ensure(same, || "what is unchanged has other bytes".into())?;
         Ok(stated)
     }
@@ -248,7 +248,7 @@ impl Judge {
             let known = manifest.layers.iter().map(|layer| layer.diff_id.map(|id| id.to_string()).unwrap_or_default());
             ensure(known.eq(listed), || "other diff_ids than the config's".into())?;
         }
-        if let Some(stated) = &manifest.stated {
+        if let Some(stated) = &manifest.original {
             checked(stated)?;
             if !is_json(&stated.bytes) {
                 return Ok(stated.clone());
@@ -265,7 +265,7 @@ impl Judge {
             ensure(found.eq(listed), || "other layers than the manifest's".into())?;
         }
         if seen.manifests == SOME {
-            return Ok(manifest.stated.clone().unwrap_or_else(|| OriginalManifest {
+            return Ok(manifest.original.clone().unwrap_or_else(|| OriginalManifest {
                 digest: config.digest,
                 bytes: config.bytes.clone(),
                 media_type: String::new(),
@@ -280,7 +280,7 @@ impl Judge {
                 let is_there = tar.is_some_and(|tar| has_file(tar, &layer.name));
                 ensure(!is_there, || format!("a layer that is there is missing: {}", layer.name))?;
                 // A push takes it from the repository, as the manifest states it.
-                let stored = layer.digest.map(|digest| (digest, layer.bytes.len(), layer.packing));
+                let stored = layer.digest.map(|digest| (digest, layer.bytes.len(), layer.compression));
                 let stored = stored.ok_or("a missing layer has no digest")?;
                 kept.push(stored);
                 packed.push(stored);
@@ -295,7 +295,7 @@ impl Judge {
             kept.push((layer.digest.unwrap_or(as_is.0), as_is.1, as_is.2));
             packed.push(as_gzip.unwrap_or(as_is));
         }
-        match archive::manifest(manifest, &packed) {
+        match archive::compose_manifest(manifest, &packed) {
             Ok(made) => {
                 checked(&made)?;
                 let put = packed.iter().map(|(digest, size, _)| (digest.to_string(), *size));
@@ -303,7 +303,7 @@ impl Judge {
             }
             Err(error) => refused(&error, &[Kind::Input])?,
         }
-        archive::manifest(manifest, &kept).map_err(|error| error.to_string())
+        archive::compose_manifest(manifest, &kept).map_err(|error| error.to_string())
     }
 
     /// Reads a layer as it lies, and packed if it is plain.
@@ -312,8 +312,8 @@ impl Judge {
         seen.layers += u64::from(!bytes.is_empty());
         let plain = unpack(&bytes);
         seen.judged = seen.judged.max(3 * (bytes.len() + plain.as_ref().map_or(BOMB, Vec::len)));
-        ensure(layer.packing == Packing::of(&bytes), || "another packing".into())?;
-        let recipe = Recipe::Keep { packing: layer.packing, unpack: true };
+        ensure(layer.compression == Compression::of(&bytes), || "another packing".into())?;
+        let recipe = CompressionSpec::Keep { compression: layer.compression, decompress: true };
         let digest = hex(&bytes);
         let stored = match (self.pack(&layer.bytes, recipe), &plain) {
             (Ok((found, stored, diff_id)), Some(plain)) => {
@@ -330,21 +330,21 @@ impl Judge {
             (Ok(_), None) => return Err(format!("a layer that cannot be unpacked is taken: {}", layer.name)),
             (Err(error), None) => {
                 sentence(&error)?;
-                let recipe = Recipe::Keep { packing: layer.packing, unpack: false };
+                let recipe = CompressionSpec::Keep { compression: layer.compression, decompress: false };
                 self.pack(&layer.bytes, recipe)?.1
             }
             // Broken frames are broken to some of libzstd's ways of reading, and not to all.
-            (Err(error), Some(_)) if layer.packing == Packing::Zstd => {
+            (Err(error), Some(_)) if layer.compression == Compression::Zstd => {
                 sentence(&error)?;
-                let recipe = Recipe::Keep { packing: layer.packing, unpack: false };
+                let recipe = CompressionSpec::Keep { compression: layer.compression, decompress: false };
                 self.pack(&layer.bytes, recipe)?.1
             }
             (Err(error), Some(_)) => return Err(format!("a layer that can be unpacked is refused: {error}")),
         };
-        if layer.packing != Packing::Plain {
+        if layer.compression != Compression::Uncompressed {
             return Ok((stored, None));
         }
-        let (found, packed, diff_id) = self.pack(&layer.bytes, Recipe::Gzip { level: 2 })?;
+        let (found, packed, diff_id) = self.pack(&layer.bytes, CompressionSpec::Gzip { level: 2 })?;
         ensure(hex(&found) == packed.0.hex(), || "another digest than the packed bytes'".into())?;
         ensure(unpack(&found).as_ref() == Some(&bytes), || "the packed bytes are another layer".into())?;
         ensure(diff_id.as_deref() == Some(&digest), || "packed, another diff_id".into())?;
@@ -352,19 +352,19 @@ impl Judge {
     }
 
     /// The bytes that are sent, what they are said to be, and the diff_id.
-    fn pack(&self, range: &FileRange, recipe: Recipe) -> Verdict<(Vec<u8>, StoredLayer, Option<String>)> {
+    fn pack(&self, range: &ByteSource, recipe: CompressionSpec) -> Verdict<(Vec<u8>, StoredLayer, Option<String>)> {
         let mut sent = Vec::new();
-        let packed = pack(range.reader(), range.len(), recipe, &self.pool, |piece| {
+        let packed = compress(range.reader(), range.len(), recipe, &self.pool, |piece| {
             sent.extend_from_slice(&piece.bytes);
             ControlFlow::Continue(())
         });
         let packed = packed.map_err(|error| error.to_string())?;
         ensure(packed.size == sent.len() as u64, || "another size than was sent".into())?;
-        Ok((sent, (packed.digest, packed.size, recipe.packing()), packed.diff_id.map(|id| id.hex())))
+        Ok((sent, (packed.digest, packed.size, recipe.compression()), packed.diff_id.map(|id| id.hex())))
     }
 }
 
-fn all(range: &FileRange) -> Verdict<Vec<u8>> {
+fn all(range: &ByteSource) -> Verdict<Vec<u8>> {
     range.read_all(64 << 20).map_err(|error| format!("a layer cannot be read: {error}"))
 }
 
@@ -390,10 +390,10 @@ fn outline(archive: &Archive) -> String {
 fn choose_platforms(archive: &Archive, image: &Image) -> Verdict<()> {
     let images = images(&image.content);
     for platform in images.iter().filter_map(|(platform, _)| platform.clone()).take(SOME) {
-        let part = Part { platforms: Platforms::One(platform.clone()), ..Part::default() };
+        let part = Selection { platforms: Platforms::One(platform.clone()), ..Selection::default() };
         let fits: HashSet<_> =
             images.iter().filter(|(its, _)| its.as_ref() == Some(&platform)).map(|it| it.1).collect();
-        match archive.select(&Choice::Only, &part) {
+        match archive.select(&ImageSelector::Only, &part) {
             Ok(chosen) => {
                 let is_it = fits.len() == 1 && fits.contains(&key(&chosen.content));
                 ensure(is_it, || format!("{platform} chooses another image"))?;
@@ -436,7 +436,7 @@ fn is_partial(image: &Image) -> bool {
 type Key = (Digest, Option<Digest>);
 
 fn key(content: &Content) -> Key {
-    (content.id(), content.stated().map(|stated| stated.digest))
+    (content.id(), content.original().map(|stated| stated.digest))
 }
 
 fn same(one: &Content, other: &Content) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::choice::NAMES_READ;
+use super::super::image_selector::NAMES_READ;
 use super::*;
 use crate::oci::OriginalManifest;
 
@@ -11,17 +11,17 @@ fn many() -> Archive {
 }
 
 fn by_name(archive: &Archive, name: &str) -> Result<String> {
-    archive.select(&Choice::Name(name.into()), &Part::default()).map(|image| image.content.id().to_string())
+    archive.select(&ImageSelector::Name(name.into()), &Selection::default()).map(|image| image.content.id().to_string())
 }
 
 fn by_id(archive: &Archive, id: &str) -> Result<Image> {
-    archive.select(&Choice::Id(id.into()), &Part::default())
+    archive.select(&ImageSelector::Id(id.into()), &Selection::default())
 }
 
 #[test]
 fn several_images_are_listed_with_the_option_that_chooses_each() {
     let archive = many();
-    let error = archive.select(&Choice::Only, &Part::default()).unwrap_err();
+    let error = archive.select(&ImageSelector::Only, &Selection::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.to_string().ends_with("docker-20.10-save-many.tar holds 2 images, and none is chosen"), "{error}");
     let expected = "Choose one:\
@@ -35,7 +35,7 @@ fn a_name_that_no_shell_passes_on_is_not_offered() {
     let mut archive = many();
     archive.images[0].names = vec![String::new(), "n".repeat(201), "app:1".into()];
     archive.images[1].names = vec![String::new()];
-    let advice = archive.select(&Choice::Only, &Part::default()).unwrap_err().advice().unwrap().to_string();
+    let advice = archive.select(&ImageSelector::Only, &Selection::default()).unwrap_err().advice().unwrap().to_string();
     let options: Vec<_> = advice.lines().skip(1).map(|line| line.split("  (").next().unwrap()).collect();
     assert_eq!(options, ["  --image app:1", "  --image-id d62b83c4fc48"], "{advice}");
 }
@@ -46,7 +46,7 @@ fn an_advice_lists_fifty_images_and_counts_the_rest() {
     let image = archive.images[0].clone();
     archive.images = (0..60).map(|n| Image { names: vec![format!("app:{n}")], ..image.clone() }).collect();
     archive.images[0].names = (0..100).map(|n| format!("app:0.{n}")).collect();
-    let advice = archive.select(&Choice::Only, &Part::default()).unwrap_err().advice().unwrap().to_string();
+    let advice = archive.select(&ImageSelector::Only, &Selection::default()).unwrap_err().advice().unwrap().to_string();
     assert_eq!(advice.lines().count(), 52);
     assert!(advice.ends_with("\n  and 10 more"), "{advice}");
     assert_eq!(advice.matches("also app:0.").count(), 8, "{advice}");
@@ -57,7 +57,7 @@ fn an_advice_lists_fifty_images_that_cannot_be_pushed_and_counts_the_rest() {
     let mut archive = many();
     let lost = |n| Unusable { names: vec![format!("lost:{n}")], id: None, error: Error::input("its layer is gone") };
     archive.unusable = (0..60).map(lost).collect();
-    let advice = archive.select(&Choice::Only, &Part::default()).unwrap_err().advice().unwrap().to_string();
+    let advice = archive.select(&ImageSelector::Only, &Selection::default()).unwrap_err().advice().unwrap().to_string();
     assert_eq!(advice.matches("(lost:").count(), 50, "{advice}");
     assert!(advice.ends_with("\n  (lost:49 cannot be pushed)\n  and 10 more"), "{advice}");
 
@@ -66,7 +66,7 @@ fn an_advice_lists_fifty_images_that_cannot_be_pushed_and_counts_the_rest() {
     let image = archive.images[0].clone();
     let stated = |n: u32| Image {
         content: Content::Index(Box::new(Index {
-            stated: OriginalManifest::serialize(&n, "").unwrap(),
+            original: OriginalManifest::serialize(&n, "").unwrap(),
             repaired: None,
             children: Vec::new(),
             absent: Vec::new(),
@@ -164,7 +164,7 @@ fn an_id_that_fits_several_images_is_refused_with_their_digests() {
     let mut archive = open(&fixture("buildah-oci-layout")).unwrap();
     let mut twin = archive.images[0].clone();
     let Content::Manifest(manifest) = &mut twin.content else { panic!("an index") };
-    manifest.stated = None;
+    manifest.original = None;
     archive.images.push(twin);
     let error = by_id(&archive, "92c1").unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
@@ -178,7 +178,7 @@ fn an_image_that_cannot_be_pushed_does_not_get_in_the_way_of_others() {
     let error = Error::input("its layer is gone");
     archive.unusable.push(Unusable { names: vec!["lost:1".into()], id: Some(Digest::of(b"lost")), error });
     assert!(by_name(&archive, "fixture/app:v1").is_ok());
-    assert_eq!(archive.select(&Choice::Only, &Part::default()).unwrap_err().kind(), Kind::Usage);
+    assert_eq!(archive.select(&ImageSelector::Only, &Selection::default()).unwrap_err().kind(), Kind::Usage);
     assert_eq!(by_name(&archive, "lost:1").unwrap_err().to_string(), "its layer is gone");
     let id = Digest::of(b"lost").hex();
     assert_eq!(by_id(&archive, &id).unwrap_err().to_string(), "its layer is gone");

@@ -383,10 +383,10 @@ fn a_broken_image_beside_a_good_one_is_noted() {
     assert_eq!(archive.images.len(), 1);
     let unusable = archive.unusable[0].to_string();
     assert!(unusable.starts_with("app:2 cannot be pushed: the archive lacks gone.tar"), "{unusable}");
-    assert!(archive.select(&Choice::Name("app:1".into()), &Part::default()).is_ok());
+    assert!(archive.select(&ImageSelector::Name("app:1".into()), &Selection::default()).is_ok());
     assert!(
         archive
-            .select(&Choice::Name("app:2".into()), &Part::default())
+            .select(&ImageSelector::Name("app:2".into()), &Selection::default())
             .unwrap_err()
             .to_string()
             .contains("lacks gone.tar")

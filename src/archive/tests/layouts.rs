@@ -68,7 +68,7 @@ fn an_artifact_has_layers_without_diff_ids() {
     );
     let archive = layout.open(&[manifest]).unwrap();
     let layer = &archive.images[0].manifests()[0].layers[0];
-    assert!(layer.diff_id.is_none() && layer.packing == Packing::Gzip);
+    assert!(layer.diff_id.is_none() && layer.compression == Compression::Gzip);
 }
 
 #[test]
@@ -297,13 +297,13 @@ fn what_skopeo_writes_with_dir_is_the_same_image() {
     assert_eq!((archive.format, archive.images.len()), (Format::SkopeoDir, 1));
     let (there, here) = (archive.images[0].content.clone(), known.images[0].content.clone());
     // Neither the index nor the manifests say what they are.
-    assert_eq!(there.stated().unwrap().media_type, "application/vnd.oci.image.index.v1+json");
-    assert_eq!(there.stated().unwrap().digest, here.stated().unwrap().digest);
+    assert_eq!(there.original().unwrap().media_type, "application/vnd.oci.image.index.v1+json");
+    assert_eq!(there.original().unwrap().digest, here.original().unwrap().digest);
     for (there, here) in there.manifests().iter().zip(here.manifests()) {
-        assert_eq!(there.stated.as_ref().unwrap().bytes, here.stated.as_ref().unwrap().bytes);
+        assert_eq!(there.original.as_ref().unwrap().bytes, here.original.as_ref().unwrap().bytes);
         assert_eq!(there.config.bytes, here.config.bytes);
         assert_eq!(all(&there.layers[0].bytes), all(&here.layers[0].bytes));
-        assert!(there.author == Author::Layout);
+        assert!(there.provenance == Provenance::Layout);
     }
 
     let one = format!("{}.manifest.json", children[0]["digest"].as_str().unwrap().split_once(':').unwrap().1);
@@ -353,19 +353,22 @@ fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
     );
     layout.remove(&one);
     let archive = layout.open(std::slice::from_ref(&manifest)).unwrap();
-    let mut image = archive.select(&Choice::Only, &Part::default()).unwrap();
+    let mut image = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
     let seen = |image: &Image| {
         let manifest = image.manifests()[0];
         let layers: Vec<_> = manifest.layers.iter().map(|layer| all(&layer.bytes)).collect();
-        let foreign: Vec<_> =
-            manifest.foreign.iter().map(|it| (it.at, it.descriptor.digest.clone(), it.layer.is_some())).collect();
+        let foreign: Vec<_> = manifest
+            .non_distributable
+            .iter()
+            .map(|it| (it.at, it.descriptor.digest.clone(), it.layer.is_some()))
+            .collect();
         (layers, foreign)
     };
     let digest = |bytes: &[u8]| Digest::of(bytes).to_string();
     // Without an address it is a layer like others.
     let layers = vec![b"own".to_vec(), b"three".to_vec()];
     assert_eq!(seen(&image), (layers, vec![(0, digest(b"one"), false), (1, digest(b"two"), true)]));
-    let notes: Vec<_> = image.manifests()[0].foreign.iter().map(Foreign::note).collect();
+    let notes: Vec<_> = image.manifests()[0].non_distributable.iter().map(NonDistributableLayer::note).collect();
     let short = |bytes: &[u8]| Digest::of(bytes).short();
     assert_eq!(
         notes,
@@ -380,7 +383,7 @@ fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
             ),
         ]
     );
-    image.adopt_foreign_layers();
+    image.include_non_distributable_layers();
     let layers = vec![b"two".to_vec(), b"own".to_vec(), b"three".to_vec()];
     assert_eq!(seen(&image), (layers, vec![(0, digest(b"one"), false)]));
 

@@ -61,7 +61,7 @@ fn digest(of: &Value) -> String {
 }
 
 fn chosen(archive: &Archive, platforms: Platforms, attestations: Attestations) -> Result<Image> {
-    archive.select(&Choice::Only, &Part { platforms, attestations })
+    archive.select(&ImageSelector::Only, &Selection { platforms, attestations })
 }
 
 fn for_platform(archive: &Archive, platform: &str) -> Result<Image> {
@@ -69,13 +69,13 @@ fn for_platform(archive: &Archive, platform: &str) -> Result<Image> {
 }
 
 fn pushed(image: &Image) -> String {
-    image.content.stated().unwrap().digest.to_string()
+    image.content.original().unwrap().digest.to_string()
 }
 
 /// The entries of a new index, which is the old one without some of them.
 #[track_caller]
 fn entries(image: &Image) -> Vec<Value> {
-    let stated = image.content.stated().unwrap();
+    let stated = image.content.original().unwrap();
     let view: Value = serde_json::from_slice(&stated.bytes).unwrap();
     assert_eq!((Digest::of(&stated.bytes), &view["annotations"]["x"]), (stated.digest, &json!("kept")));
     view["manifests"].as_array().unwrap().clone()
@@ -127,11 +127,16 @@ fn a_platform_is_chosen_with_its_manifest_as_it_is() {
     assert_eq!(text, "app:1 is not for linux/s390x\n\nChoose one:\n  --platform linux/amd64\n  --platform linux/arm64");
 
     // By name, by ID of the index and of the image itself.
-    let arm = Part { platforms: Platforms::One("linux/arm64".parse().unwrap()), ..Part::default() };
-    for choice in [Choice::Name("app:1".into()), Choice::Id(index[7..20].into()), Choice::Id(digest(&arm64))] {
+    let arm = Selection { platforms: Platforms::One("linux/arm64".parse().unwrap()), ..Selection::default() };
+    for choice in
+        [ImageSelector::Name("app:1".into()), ImageSelector::Id(index[7..20].into()), ImageSelector::Id(digest(&arm64))]
+    {
         assert_eq!(pushed(&archive.select(&choice, &arm).unwrap()), digest(&arm64), "{choice:?}");
     }
-    assert!(refused(archive.select(&Choice::Id(digest(&amd64)), &arm), Kind::Usage).contains("--platform linux/amd64"));
+    assert!(
+        refused(archive.select(&ImageSelector::Id(digest(&amd64)), &arm), Kind::Usage)
+            .contains("--platform linux/amd64")
+    );
 }
 
 #[test]
@@ -142,12 +147,14 @@ fn a_platform_chooses_among_several_images() {
     (amd64["annotations"], arm64["annotations"]) = (name.clone(), name);
     let archive = made.layout.open(&[amd64, arm64.clone()]).unwrap();
     assert_eq!(pushed(&for_platform(&archive, "linux/arm64").unwrap()), digest(&arm64));
-    let arm = Part { platforms: Platforms::One("linux/arm64".parse().unwrap()), ..Part::default() };
-    assert_eq!(pushed(&archive.select(&Choice::Name("app:1".into()), &arm).unwrap()), digest(&arm64));
+    let arm = Selection { platforms: Platforms::One("linux/arm64".parse().unwrap()), ..Selection::default() };
+    assert_eq!(pushed(&archive.select(&ImageSelector::Name("app:1".into()), &arm).unwrap()), digest(&arm64));
     let text = refused(for_platform(&archive, "linux/s390x"), Kind::Usage);
     let expected = "holds 2 images, and none is for linux/s390x\n\nChoose one:\n  --platform linux/amd64\n  --platform linux/arm64";
     assert!(text.ends_with(expected), "{text}");
-    assert!(refused(archive.select(&Choice::Only, &Part::default()), Kind::Usage).contains("none is chosen"));
+    assert!(
+        refused(archive.select(&ImageSelector::Only, &Selection::default()), Kind::Usage).contains("none is chosen")
+    );
 }
 
 #[test]
@@ -269,9 +276,9 @@ fn an_index_in_an_index_is_reduced_with_it() {
     let image = chosen(&archive, Platforms::Present, Attestations::Kept).unwrap();
     let Content::Index(index) = &image.content else { panic!("no index") };
     let [Child { content: Content::Index(reduced), .. }] = index.children.as_slice() else { panic!("{index:?}") };
-    assert_eq!(entries(&image)[0]["digest"], json!(reduced.stated.digest));
-    assert_eq!(entries(&image)[0]["size"], json!(reduced.stated.bytes.len()));
-    assert_ne!(reduced.stated.digest.to_string(), digest(&inner));
+    assert_eq!(entries(&image)[0]["digest"], json!(reduced.original.digest));
+    assert_eq!(entries(&image)[0]["size"], json!(reduced.original.bytes.len()));
+    assert_ne!(reduced.original.digest.to_string(), digest(&inner));
     assert_eq!(pushed(&for_platform(&archive, "linux/amd64").unwrap()), digest(&amd64));
 }
 
@@ -284,13 +291,13 @@ fn an_index_follows_a_child_that_changed() {
     let (archive, _) = made.open();
     let image = chosen(&archive, Platforms::All, Attestations::Kept).unwrap();
     let Content::Index(before) = &image.content else { panic!("no index") };
-    let children = before.children.iter().map(|child| child.content.stated().unwrap().clone());
-    let mut became: Became = children.map(|stated| (stated.digest, stated)).collect();
-    assert_eq!(index(before, &became).unwrap().bytes, before.stated.bytes);
+    let children = before.children.iter().map(|child| child.content.original().unwrap().clone());
+    let mut became: Replacements = children.map(|stated| (stated.digest, stated)).collect();
+    assert_eq!(compose_index(before, &became).unwrap().bytes, before.original.bytes);
     let packed = became.get_mut(&digest(&amd64).parse().unwrap()).unwrap();
     packed.bytes = "packed".into();
     packed.digest = Digest::of(b"packed");
-    let after = index(before, &became).unwrap();
+    let after = compose_index(before, &became).unwrap();
     let view: Value = serde_json::from_slice(&after.bytes).unwrap();
     let mut expected = [amd64, arm64, about];
     expected[0]["digest"] = json!(Digest::of(b"packed"));

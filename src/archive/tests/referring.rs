@@ -46,7 +46,7 @@ fn with(mut descriptor: Value, annotations: Value) -> Value {
 /// The referrers of a digest, each with its tag.
 fn of(archive: &Archive, subject: &Value) -> Vec<(Digest, Option<String>)> {
     let found = archive.referrers(&[digest(subject)]).into_iter().map(|referrer| referrer.unwrap());
-    found.map(|it| (it.content.stated().unwrap().digest, it.tag.as_ref().map(ToString::to_string))).collect()
+    found.map(|it| (it.content.original().unwrap().digest, it.tag.as_ref().map(ToString::to_string))).collect()
 }
 
 #[test]
@@ -56,13 +56,13 @@ fn a_subject_makes_a_referrer_that_is_no_image_of_its_own() {
     let sbom = artifact(&layout, &image, "sbom");
     let about_sbom = artifact(&layout, &sbom, "signature of the SBOM");
     let archive = layout.open(&[about_sbom.clone(), sbom.clone(), image.clone()]).unwrap();
-    let chosen = archive.select(&Choice::Only, &Part::default()).unwrap();
-    assert_eq!(chosen.content.stated().unwrap().digest, digest(&image));
+    let chosen = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
+    assert_eq!(chosen.content.original().unwrap().digest, digest(&image));
     assert_eq!(of(&archive, &image), [(digest(&sbom), None), (digest(&about_sbom), None)], "the subject comes first");
     assert_eq!(of(&archive, &sbom), [(digest(&about_sbom), None)]);
     let referrers = archive.referrers(&[digest(&image)]);
     let manifests = referrers.iter().flat_map(|referrer| referrer.as_ref().unwrap().content.manifests());
-    assert!(manifests.into_iter().all(|manifest| manifest.author == Author::Referrer));
+    assert!(manifests.into_iter().all(|manifest| manifest.provenance == Provenance::Referrer));
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn a_tag_that_names_a_digest_makes_a_referrer() {
 
     // Without what it belongs to it is an image like any other.
     let archive = layout.open(&roots[1..2]).unwrap();
-    let alone = archive.select(&Choice::Only, &Part::default()).unwrap();
-    assert_eq!(alone.content.stated().unwrap().digest, digest(&signature_of));
+    let alone = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
+    assert_eq!(alone.content.original().unwrap().digest, digest(&signature_of));
 }
 
 #[test]
@@ -117,8 +117,8 @@ fn what_cosign_saves_belongs_to_the_one_image_beside_it() {
     let index = layout.listing("index", json!({ "manifests": [image] }));
     for (signed, sort) in [(&image, "image"), (&index, "imageIndex")] {
         let archive = layout.open(&[kind(signed, sort), kind(&sigs, "sigs"), kind(&atts, "atts")]).unwrap();
-        let chosen = archive.select(&Choice::Only, &Part::default()).unwrap();
-        assert_eq!(chosen.content.stated().unwrap().digest, digest(signed));
+        let chosen = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
+        assert_eq!(chosen.content.original().unwrap().digest, digest(signed));
         let hex = digest(signed).hex();
         let tagged = |it: &Value, end: &str| (digest(it), Some(format!("sha256-{hex}.{end}")));
         assert_eq!(of(&archive, signed), [tagged(&sigs, "sig"), tagged(&atts, "att")]);
@@ -156,7 +156,7 @@ fn a_referrer_that_is_not_whole_is_told_when_it_is_asked_for() {
     // Whether something names the SBOM or not.
     for roots in [&[image.clone(), sig.clone()][..], &[image.clone(), sig, sbom]] {
         let archive = layout.open(roots).unwrap();
-        assert!(archive.select(&Choice::Only, &Part::default()).is_ok());
+        assert!(archive.select(&ImageSelector::Only, &Selection::default()).is_ok());
         let lost = archive.referrers(&[digest(&image)]);
         assert_eq!(lost.len(), 2);
         for lost in lost {

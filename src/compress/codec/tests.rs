@@ -2,7 +2,8 @@ use std::io::{BufReader, Cursor, Write as _};
 
 use super::*;
 
-const CODECS: [Codec; 4] = [Codec::Bzip2, Codec::Gzip, Codec::Xz, Codec::Zstd];
+const CODECS: [FileCompression; 4] =
+    [FileCompression::Bzip2, FileCompression::Gzip, FileCompression::Xz, FileCompression::Zstd];
 
 /// Some text, which is the same for the same number.
 fn text(lines: usize) -> Vec<u8> {
@@ -10,24 +11,24 @@ fn text(lines: usize) -> Vec<u8> {
 }
 
 /// One member.
-fn packed(codec: Codec, plain: &[u8]) -> Vec<u8> {
+fn packed(codec: FileCompression, plain: &[u8]) -> Vec<u8> {
     match codec {
-        Codec::Bzip2 => {
+        FileCompression::Bzip2 => {
             let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
             encoder.write_all(plain).unwrap();
             encoder.finish().unwrap()
         }
-        Codec::Gzip => {
+        FileCompression::Gzip => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(plain).unwrap();
             encoder.finish().unwrap()
         }
-        Codec::Xz => {
+        FileCompression::Xz => {
             let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0)).unwrap();
             encoder.write_all(plain).unwrap();
             encoder.finish().unwrap()
         }
-        Codec::Zstd => {
+        FileCompression::Zstd => {
             let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
             encoder.include_checksum(true).unwrap();
             encoder.set_pledged_src_size(Some(plain.len() as u64)).unwrap();
@@ -38,9 +39,9 @@ fn packed(codec: Codec, plain: &[u8]) -> Vec<u8> {
 }
 
 /// Unpacks what comes in pieces, and tells what came out before an error.
-fn unpacked(codec: Codec, packed: &[u8], piece: usize) -> (Vec<u8>, io::Result<()>) {
+fn unpacked(codec: FileCompression, packed: &[u8], piece: usize) -> (Vec<u8>, io::Result<()>) {
     let mut plain = Vec::new();
-    let read = codec.plain(BufReader::with_capacity(piece, packed)).read_to_end(&mut plain);
+    let read = codec.decompress(BufReader::with_capacity(piece, packed)).read_to_end(&mut plain);
     (plain, read.map(drop))
 }
 
@@ -49,7 +50,7 @@ fn many_members_are_one_file_however_it_is_cut_and_padded() {
     for codec in CODECS {
         let (one, other) = (text(900), text(40));
         let members = [packed(codec, &one), packed(codec, b""), packed(codec, &other)].concat();
-        assert_eq!(Codec::of(&members), Some(codec));
+        assert_eq!(FileCompression::of(&members), Some(codec));
         for piece in [1, 7, 4096, members.len()] {
             for padding in [0, 1, 4, 5000] {
                 let (plain, read) = unpacked(codec, &[&members[..], &vec![0; padding]].concat(), piece);
@@ -63,10 +64,10 @@ fn many_members_are_one_file_however_it_is_cut_and_padded() {
 #[test]
 fn a_skippable_frame_is_skipped_wherever_it_is() {
     let skipped = [0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
-    let frame = packed(Codec::Zstd, b"plain");
+    let frame = packed(FileCompression::Zstd, b"plain");
     for file in [[&skipped[..], &frame].concat(), [&frame[..], &skipped].concat()] {
-        assert_eq!(Codec::of(&file), Some(Codec::Zstd));
-        let (plain, read) = unpacked(Codec::Zstd, &file, 5);
+        assert_eq!(FileCompression::of(&file), Some(FileCompression::Zstd));
+        let (plain, read) = unpacked(FileCompression::Zstd, &file, 5);
         read.unwrap();
         assert_eq!(plain, b"plain");
     }
@@ -123,7 +124,7 @@ fn a_window_above_the_bound_is_refused_before_it_is_allocated() {
     // The xz file format, 5.3.1: even numbers are 2^(bits / 2 + 12) bytes, odd ones half as many again. The block's
     // header is behind the file's, 12 bytes in, and ends with a checksum.
     let xz = |bits: u8| {
-        let mut file = packed(Codec::Xz, b"plain");
+        let mut file = packed(FileCompression::Xz, b"plain");
         let end = 12 + 4 * usize::from(file[12]);
         let at = 12 + file[12..end].windows(2).position(|filter| filter == [0x21, 1]).unwrap() + 2;
         file[at] = bits;
@@ -131,7 +132,7 @@ fn a_window_above_the_bound_is_refused_before_it_is_allocated() {
         file[end..end + 4].copy_from_slice(&check);
         file
     };
-    for (codec, good, bad) in [(Codec::Zstd, zstd(17), zstd(18)), (Codec::Xz, xz(30), xz(31))] {
+    for (codec, good, bad) in [(FileCompression::Zstd, zstd(17), zstd(18)), (FileCompression::Xz, xz(30), xz(31))] {
         unpacked(codec, &good, 4096).1.unwrap_or_else(|error| panic!("{codec:?}: {error}"));
         let refused = unpacked(codec, &bad, 4096).1.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::OutOfMemory, "{codec:?}: {refused}");
@@ -140,13 +141,16 @@ fn a_window_above_the_bound_is_refused_before_it_is_allocated() {
 
 #[test]
 fn a_size_that_is_stated_is_known_before_and_leaves_the_file_where_it_was() {
-    for (codec, stated) in
-        [(Codec::Bzip2, None), (Codec::Gzip, None), (Codec::Xz, Some(3008)), (Codec::Zstd, Some(3000))]
-    {
+    for (codec, stated) in [
+        (FileCompression::Bzip2, None),
+        (FileCompression::Gzip, None),
+        (FileCompression::Xz, Some(3008)),
+        (FileCompression::Zstd, Some(3000)),
+    ] {
         let mut file = Cursor::new([packed(codec, &[b'x'; 3000]), packed(codec, b"and more")].concat());
         file.set_position(7);
-        assert_eq!(codec.stated_size(&mut file).unwrap(), stated, "{codec:?}");
+        assert_eq!(codec.declared_size(&mut file).unwrap(), stated, "{codec:?}");
         assert_eq!(file.position(), 7);
-        assert_eq!(codec.stated_size(&mut Cursor::new(b"x")).unwrap(), None, "{codec:?}");
+        assert_eq!(codec.declared_size(&mut Cursor::new(b"x")).unwrap(), None, "{codec:?}");
     }
 }

@@ -11,7 +11,8 @@ use std::iter;
 
 use crate::archive::inspect::{Inspection, Verified};
 use crate::archive::{
-    Absent, Archive, Child, Content, Foreign, Image, Index, Layer, Manifest, Referrer, Role, Unusable, shown,
+    Absent, Archive, Child, Content, Image, Index, Layer, Manifest, NonDistributableLayer, Referrer, Role, Unusable,
+    shown,
 };
 use crate::compress::size;
 use crate::error::{Error, Result};
@@ -103,7 +104,7 @@ fn referrer(referrer: Result<&Referrer, &Error>, verified: Option<&Verified>) ->
         Some(verified) if layers.iter().all(|layer| verified.layer(layer).is_ok()) => "  right",
         Some(_) => "  WRONG",
     };
-    let digest = content.stated().map_or_else(|| content.id(), |stated| stated.digest);
+    let digest = content.original().map_or_else(|| content.id(), |stated| stated.digest);
     let of = format!("of {}, {}, {}{verdict}", subject.short(), many(layers.len(), "layer"), size(bytes));
     row("referrer", &digest.to_string()) + &row("", &kind) + &row("", &of)
 }
@@ -146,7 +147,7 @@ fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
     } else {
         format!(", and {} more that the archive lacks", index.absent.len())
     };
-    let mut text = stated("index", &index.stated);
+    let mut text = stated("index", &index.original);
     text += &row("push", fate);
     text += &row("lists", &format!("{}{lacks}", many(below, "manifest")));
     for (n, absent) in index.absent.iter().enumerate() {
@@ -170,7 +171,7 @@ fn missing(Absent { role, digest, .. }: &Absent) -> String {
 }
 
 fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Option<&Verified>) -> String {
-    let Manifest { config, layers, foreign, .. } = manifest;
+    let Manifest { config, layers, non_distributable: foreign, .. } = manifest;
     let mut text = match role {
         Some(Role::Attestation(Some(about))) => row("attests", &about.to_string()),
         Some(Role::Attestation(None)) => row("attests", "what it does not say"),
@@ -182,7 +183,7 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
             row("platform", &config.platform.as_ref().map_or_else(|| "none stated".to_owned(), ToString::to_string))
         }
     };
-    text += &manifest.stated.as_ref().map_or_else(|| row("manifest", "none"), |it| stated("manifest", it));
+    text += &manifest.original.as_ref().map_or_else(|| row("manifest", "none"), |it| stated("manifest", it));
     text += &row("push", fate);
     text += &row("config", &config.digest.to_string());
     text += &row("", &about(config.media_type.as_deref(), config.bytes.len()));
@@ -209,7 +210,7 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
 }
 
 /// A layer that is kept by reference, and where it lies.
-fn reference(Foreign { descriptor, layer, .. }: &Foreign) -> String {
+fn reference(NonDistributableLayer { descriptor, layer, .. }: &NonDistributableLayer) -> String {
     let short = |digest: &str| digest.rsplit(':').next().unwrap_or_default().chars().take(12).collect::<String>();
     let diff_id =
         layer.as_ref().and_then(|layer| layer.diff_id).map_or_else(|| "-".into(), |it| short(&it.to_string()));
@@ -230,7 +231,7 @@ fn entry(layer: &Layer, verified: Option<&Verified>) -> String {
         Some(Ok(_)) => "  right",
         Some(Err(_)) => "  WRONG",
     };
-    format!("{diff_id:<12}  {digest:<12}  {:<7}  {:>10}{verdict}", layer.packing.name(), size(layer.bytes.len()))
+    format!("{diff_id:<12}  {digest:<12}  {:<7}  {:>10}{verdict}", layer.compression.name(), size(layer.bytes.len()))
 }
 
 fn stated(label: &str, stated: &OriginalManifest) -> String {

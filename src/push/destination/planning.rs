@@ -61,11 +61,11 @@ impl Destination {
         let passed = std::mem::take(&mut self.state().layers);
         let (known, wanted): (Vec<Wanted>, Vec<Wanted>) =
             wanted.iter().cloned().partition(|wanted| passed.iter().any(|layer| layer.wanted.key == wanted.key));
-        if let Some(wanted) = wanted.iter().find(|wanted| wanted.layer.bytes.has_passed()) {
+        if let Some(wanted) = wanted.iter().find(|wanted| wanted.layer.bytes.is_consumed()) {
             return Err(streamed_otherwise(wanted));
         }
         // Where every digest is stated, other images have nothing to tell. What went by has been looked at.
-        let is_open = !wanted.iter().all(Wanted::is_stated) && self.held.is_empty();
+        let is_open = !wanted.iter().all(Wanted::is_verbatim) && self.held.is_empty();
         let moves_for_sure = self.has_another(image, request);
         let looks =
             async { if is_open { self.look_at_images(request, Some(image), events).await } else { Vec::new() } };
@@ -75,7 +75,7 @@ impl Destination {
         self.mutability = rule.or_else(|| self.mutability.take());
         let wanted = plan::with_held(&wanted, &plan::configs(image), &self.held);
         let covered = match self.has_all_of(image) {
-            Some(_) if wanted.iter().all(Wanted::is_stated) => Some(plan::stated(image, &wanted)),
+            Some(_) if wanted.iter().all(Wanted::is_verbatim) => Some(plan::stated(image, &wanted)),
             _ => plan::covered(image, &wanted, &self.held),
         };
         match covered {

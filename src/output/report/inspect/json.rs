@@ -187,7 +187,7 @@ fn referrer<'a>(referrer: Result<&'a archive::Referrer, &Error>, verified: Optio
     let layers = content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
     Referrer {
         names,
-        document: content.stated().map(Document::stated).unwrap_or_default(),
+        document: content.original().map(Document::stated).unwrap_or_default(),
         artifact_type: content.artifact_type(),
         subject: Some(*subject),
         tag: tag.as_ref().map(ToString::to_string),
@@ -213,7 +213,7 @@ fn absent(archive::Absent { role: stated, digest, error }: &archive::Absent) -> 
     Absent { digest: *digest, role, platform, attests, error: failure(error) }
 }
 
-fn foreign(archive::Foreign { at, descriptor, layer }: &archive::Foreign) -> Foreign {
+fn foreign(archive::NonDistributableLayer { at, descriptor, layer }: &archive::NonDistributableLayer) -> Foreign {
     Foreign {
         at: *at,
         digest: descriptor.digest.clone(),
@@ -236,9 +236,9 @@ fn collect<'a>(
     let push = Push::of(plan::fate(content));
     match content {
         Content::Index(index) => {
-            let lists = index.children.iter().filter_map(|child| Some(child.content.stated()?.digest)).collect();
+            let lists = index.children.iter().filter_map(|child| Some(child.content.original()?.digest)).collect();
             let absent = index.absent.iter().map(absent).collect();
-            indexes.push(Index { document: Document::stated(&index.stated), push, lists, absent });
+            indexes.push(Index { document: Document::stated(&index.original), push, lists, absent });
             for Child { role, content } in &index.children {
                 collect(content, Some(role), verified, indexes, manifests);
             }
@@ -249,7 +249,8 @@ fn collect<'a>(
                 Some(Role::Attestation(_)) | None => None,
             };
             let (role, attests) = role(stated);
-            let archive::Manifest { stated, config, layers, foreign: elsewhere, .. } = manifest.as_ref();
+            let archive::Manifest { original: stated, config, layers, non_distributable: elsewhere, .. } =
+                manifest.as_ref();
             manifests.push(Manifest {
                 document: stated.as_ref().map(Document::stated).unwrap_or_default(),
                 push,
@@ -274,7 +275,7 @@ fn layer<'a>(layer: &'a archive::Layer, verified: Option<&Verified>) -> Layer<'a
         name: &layer.name,
         size: layer.bytes.len(),
         in_archive: !layer.bytes.is_missing(),
-        packing: layer.packing.name(),
+        packing: layer.compression.name(),
         media_type: layer.media_type.as_deref().map(shown),
         digest: layer.digest,
         diff_id: layer.diff_id,

@@ -127,11 +127,11 @@ pub(super) fn course(axis: Axis, lane: &Lane, end: Instant) -> String {
         let title = format!("waiting for its turn, {}", seconds(lane.planned, began));
         drawn += &bar((axis, "wait"), (lane.planned, began), (BELOW.0 + BELOW.1 / 2, 2), &title);
     }
-    for stretch in lane.courses.iter().flat_map(|course| course.stretches()) {
+    for stretch in lane.courses.iter().flat_map(|course| course.spans()) {
         let (class, what) = match stretch.stage {
             Stage::Reading => ("read", "waiting for the archive's bytes"),
-            Stage::Packing => ("pack", "packing and hashing"),
-            Stage::Held => ("held", "held back by what sends"),
+            Stage::Compressing => ("pack", "packing and hashing"),
+            Stage::Blocked => ("held", "held back by what sends"),
         };
         let title = format!("{what}, {}", seconds(stretch.from, stretch.to));
         drawn += &bar((axis, class), (stretch.from, stretch.to), ABOVE, &title);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::asked::{Asked, Request};
-use crate::compress::{Course, Meter};
+use crate::compress::{Meter, ReadTimeline};
 use crate::push::Planned;
 
 /// A layer at a target.
@@ -16,7 +16,7 @@ pub(super) struct Lane {
     pub(super) lot: Lot,
     pub(super) planned: Instant,
     /// What its readings waited for.
-    pub(super) courses: Vec<Arc<Course>>,
+    pub(super) courses: Vec<Arc<ReadTimeline>>,
     pub(super) asked: Asked,
     pub(super) arrived: Option<Instant>,
     /// The bytes that were sent, once it has arrived.
@@ -57,7 +57,7 @@ impl Lane {
     }
 
     /// It is being read, if it is sent.
-    pub(super) fn read(&mut self, course: &Arc<Course>) {
+    pub(super) fn read(&mut self, course: &Arc<ReadTimeline>) {
         if matches!(self.lot, Lot::Upload(..)) && self.courses.len() < READINGS {
             self.courses.push(Arc::clone(course));
         }
@@ -70,7 +70,7 @@ impl Lane {
 
     /// When it was first read or asked about.
     pub(super) fn began(&self) -> Option<Instant> {
-        let read = self.courses.iter().filter_map(|course| Some(course.stretches().first()?.from));
+        let read = self.courses.iter().filter_map(|course| Some(course.spans().first()?.from));
         read.chain(self.asked.requests().iter().map(|request| request.from)).min()
     }
 }

@@ -146,11 +146,11 @@ fn turns(notes: &Notes, end: Instant) -> Vec<(Instant, Doing, i32)> {
                 continue;
             }
             seen.push(std::sync::Arc::clone(course));
-            for stretch in course.stretches() {
+            for stretch in course.spans() {
                 match stretch.stage {
                     Stage::Reading => span(Doing::Reading, stretch.from, stretch.to),
-                    Stage::Packing => span(Doing::Packing, stretch.from, stretch.to),
-                    Stage::Held => {}
+                    Stage::Compressing => span(Doing::Packing, stretch.from, stretch.to),
+                    Stage::Blocked => {}
                 }
             }
         }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::compress::Packing;
+use crate::compress::Compression;
 use crate::error::Result;
 use crate::oci::{Descriptor, DiffId, Digest, Document, ImageConfig, Platform};
 use crate::registry::{Client, RemoteManifest};
@@ -19,7 +19,7 @@ const CHILDREN: usize = 8;
 
 /// An image for one platform that the registry holds.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct RemoteImage {
     /// Its manifest.
     pub manifest: RemoteManifest,
     /// Its config.
@@ -27,12 +27,12 @@ pub struct Held {
     /// The config's size in bytes, as the manifest says.
     pub config_size: u64,
     /// The layers, lowest first.
-    pub layers: Vec<HeldLayer>,
+    pub layers: Vec<RemoteLayer>,
 }
 
 /// A layer of an image that the registry holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct HeldLayer {
+pub struct RemoteLayer {
     /// The plain layer.
     pub diff_id: DiffId,
     /// The packed blob.
@@ -40,14 +40,14 @@ pub struct HeldLayer {
     /// The packed blob's size in bytes.
     pub size: u64,
     /// How it is packed, as its media type says.
-    pub packing: Packing,
+    pub compression: Compression,
 }
 
 /// Reads the manifests that `root` is or lists, as far as they are of these platforms.
 ///
 /// # Errors
 /// If the registry refuses or does not answer.
-pub async fn manifests(
+pub async fn read_manifests(
     client: &Client,
     root: RemoteManifest,
     platforms: Option<&[Platform]>,
@@ -68,13 +68,13 @@ fn is_for(child: &Descriptor, platforms: &[Platform]) -> bool {
 }
 
 /// The blobs that a manifest lists as layers, with their sizes.
-pub fn blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
+pub fn layer_blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
     let layers = document(manifest).and_then(|document| document.layers).unwrap_or_default();
     layers.iter().filter_map(|layer| Some((layer.digest.sha256()?, layer.size))).collect()
 }
 
 /// Whether a manifest is of an image with this config and so many layers: the config says which they are, and in what order.
-pub fn is_of(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
+pub fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
     document(manifest).is_some_and(|document| {
         let has_config = document.config.is_some_and(|its| its.digest.sha256() == Some(*config));
         has_config && document.layers.unwrap_or_default().len() == layers
@@ -86,11 +86,11 @@ pub fn is_of(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool 
 ///
 /// # Errors
 /// If the registry refuses or does not answer.
-pub async fn read(
+pub async fn read_images(
     client: &Client,
     manifests: Vec<RemoteManifest>,
     ours: impl Fn(&Digest) -> Option<Bytes>,
-) -> Result<Vec<Held>> {
+) -> Result<Vec<RemoteImage>> {
     let mut held = Vec::new();
     for manifest in manifests {
         let Some(Document { config: Some(descriptor), layers, .. }) = document(&manifest) else { continue };
@@ -103,19 +103,24 @@ pub async fn read(
         let layers = layers.unwrap_or_default();
         let Some(diff_ids) = image.diff_ids().filter(|diff_ids| diff_ids.len() == layers.len()) else { continue };
         let layers = layers.iter().zip(diff_ids).filter_map(|(layer, diff_id)| known(layer, *diff_id));
-        held.push(Held { manifest, config, config_size: descriptor.size, layers: layers.collect() });
+        held.push(RemoteImage { manifest, config, config_size: descriptor.size, layers: layers.collect() });
     }
     Ok(held)
 }
 
 /// A layer of which the registry holds the blob, if its manifest tells enough of it.
-fn known(layer: &Descriptor, diff_id: DiffId) -> Option<HeldLayer> {
+fn known(layer: &Descriptor, diff_id: DiffId) -> Option<RemoteLayer> {
     let digest = layer.digest.sha256()?;
-    let packing = layer.media_type().compression().filter(|_| !layer.media_type().is_non_distributable())?;
+    let compression = layer.media_type().compression().filter(|_| !layer.media_type().is_non_distributable())?;
     // Only an uncompressed layer has the same hash as its diff_id. A media type that says otherwise is wrong, and would be so
     // in the next manifest, too.
     let is_plain = digest.hash() == diff_id.hash();
-    (is_plain == (packing == Packing::Plain)).then_some(HeldLayer { diff_id, digest, size: layer.size, packing })
+    (is_plain == (compression == Compression::Uncompressed)).then_some(RemoteLayer {
+        diff_id,
+        digest,
+        size: layer.size,
+        compression,
+    })
 }
 
 fn document(manifest: &RemoteManifest) -> Option<Document> {

@@ -1,6 +1,6 @@
 //! A layer's bytes, read once: hashed as they lie, packed on all cores, hashed as they will be stored.
 //!
-//! Two threads a layer read, hash and send; the packing itself is done by one [`Pool`] for all layers, block by block, so
+//! Two threads a layer read, hash and send; the compression itself is done by one [`Pool`] for all layers, block by block, so
 //! that a single large layer uses every core and several layers share them. Blocks come out in the order in which they went
 //! in. The pool bounds the blocks in flight over all layers, and with them the memory: at most (threads + 2) blocks and one
 //! a layer, each of 512 KiB, plain or packed; one more for each thread, into which it packs, and one for each layer, in which
@@ -15,7 +15,7 @@ use std::thread;
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
-use super::Packing;
+use super::Compression;
 use super::buffer::{Buffer, PIECE, Stock};
 use super::gzip::{self, Gzip};
 use super::hash::Hasher;
@@ -25,13 +25,13 @@ use crate::oci::{DiffId, Digest};
 
 /// What is done to a layer's bytes between the archive and the registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Recipe {
+pub enum CompressionSpec {
     /// They go as they lie. With `unpack`, they are unpacked on the side to learn the diff_id.
     Keep {
         /// How the bytes are packed.
-        packing: Packing,
+        compression: Compression,
         /// Whether to learn the diff_id, which costs a decompression unless they are plain.
-        unpack: bool,
+        decompress: bool,
     },
     /// A plain layer is packed with gzip.
     Gzip {
@@ -45,13 +45,13 @@ pub enum Recipe {
     },
 }
 
-impl Recipe {
+impl CompressionSpec {
     /// How the layer is packed when it arrives.
-    pub fn packing(self) -> Packing {
+    pub fn compression(self) -> Compression {
         match self {
-            Self::Keep { packing, .. } => packing,
-            Self::Gzip { .. } => Packing::Gzip,
-            Self::Zstd { .. } => Packing::Zstd,
+            Self::Keep { compression, .. } => compression,
+            Self::Gzip { .. } => Compression::Gzip,
+            Self::Zstd { .. } => Compression::Zstd,
         }
     }
 
@@ -67,7 +67,7 @@ impl Recipe {
 
 /// The next bytes to send.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub struct DataBlock {
     /// The bytes, as the registry will store them.
     pub bytes: Bytes,
     /// The offset in the archive's bytes up to which these bytes represent the layer.
@@ -76,7 +76,7 @@ pub struct Piece {
 
 /// What a layer turned out to be, once all of it went by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Packed {
+pub struct LayerSummary {
     /// The digest of what was sent.
     pub digest: Digest,
     /// How many bytes were sent.
@@ -87,43 +87,43 @@ pub struct Packed {
 
 /// A thread of ours died of a panic, and a layer with it: no fault of the layer's.
 #[derive(Debug)]
-pub struct Died(&'static str);
+pub struct ThreadPanicked(&'static str);
 
-impl Died {
+impl ThreadPanicked {
     /// Whether that is what an error tells.
     pub fn is(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }
 }
 
-impl fmt::Display for Died {
+impl fmt::Display for ThreadPanicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} died", self.0)
     }
 }
 
-impl std::error::Error for Died {}
+impl std::error::Error for ThreadPanicked {}
 
 /// Reads `len` bytes of `source`, once, and hands what is to be sent to `sink`, in order.
 ///
-/// `sink` may block, which holds back reading and packing; when it breaks, so does this function, with `Interrupted`.
+/// `sink` may block, which holds back reading and compression; when it breaks, so does this function, with `Interrupted`.
 ///
 /// # Errors
-/// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, or [`Died`].
-pub fn pack(
+/// What reading the archive gave, `InvalidData` if the layer cannot be unpacked, or [`ThreadPanicked`].
+pub fn compress(
     source: impl Read,
     len: u64,
-    recipe: Recipe,
+    recipe: CompressionSpec,
     pool: &Pool,
-    sink: impl FnMut(Piece) -> ControlFlow<()> + Send,
-) -> io::Result<Packed> {
+    sink: impl FnMut(DataBlock) -> ControlFlow<()> + Send,
+) -> io::Result<LayerSummary> {
     let stock = &pool.stock;
     let source = Source { bytes: source, len, position: 0 };
     let out = Out { sink, hasher: Hasher::new(), size: 0, stock, gathered: None, position: 0 };
     match recipe {
-        Recipe::Keep { packing, unpack } => keep(source, packing, unpack, out),
-        Recipe::Gzip { level } => in_blocks(source, Gzip { level }, pool, out),
-        Recipe::Zstd { level } => in_blocks(source, Zstd { level }, pool, out),
+        CompressionSpec::Keep { compression, decompress } => keep(source, compression, decompress, out),
+        CompressionSpec::Gzip { level } => in_blocks(source, Gzip { level }, pool, out),
+        CompressionSpec::Zstd { level } => in_blocks(source, Zstd { level }, pool, out),
     }
 }
 
@@ -139,13 +139,13 @@ struct Out<'a, S> {
     position: u64,
 }
 
-impl<S: FnMut(Piece) -> ControlFlow<()>> Out<'_, S> {
+impl<S: FnMut(DataBlock) -> ControlFlow<()>> Out<'_, S> {
     /// Sends a piece.
     fn send(&mut self, bytes: Buffer, position: u64) -> io::Result<()> {
         self.hasher.update(&bytes);
         self.size += bytes.len() as u64;
         self.position = position;
-        match (self.sink)(Piece { bytes: bytes.into(), position }) {
+        match (self.sink)(DataBlock { bytes: bytes.into(), position }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(io::ErrorKind::Interrupted.into()),
         }
@@ -174,11 +174,11 @@ impl<S: FnMut(Piece) -> ControlFlow<()>> Out<'_, S> {
         Ok(())
     }
 
-    fn finish(mut self, diff_id: Option<DiffId>) -> io::Result<Packed> {
+    fn finish(mut self, diff_id: Option<DiffId>) -> io::Result<LayerSummary> {
         if let Some(rest) = self.gathered.take() {
             self.send(rest, self.position)?;
         }
-        Ok(Packed { digest: Digest::from_hash(self.hasher.finish()), size: self.size, diff_id })
+        Ok(LayerSummary { digest: Digest::from_hash(self.hasher.finish()), size: self.size, diff_id })
     }
 }
 
@@ -205,23 +205,23 @@ impl<R: Read> Source<R> {
     }
 }
 
-fn keep<S: FnMut(Piece) -> ControlFlow<()>>(
+fn keep<S: FnMut(DataBlock) -> ControlFlow<()>>(
     mut source: Source<impl Read>,
-    packing: Packing,
-    unpack: bool,
+    compression: Compression,
+    decompress: bool,
     mut out: Out<'_, S>,
-) -> io::Result<Packed> {
-    let mut unpacker = if unpack { Unpacker::new(packing)? } else { None };
+) -> io::Result<LayerSummary> {
+    let mut unpacker = if decompress { Unpacker::new(compression)? } else { None };
     while !source.is_at_end() {
         let piece = source.read(out.stock)?;
         if let Some(unpacker) = &mut unpacker {
-            unpacker.write(&piece).map_err(|error| unpackable(packing, &error))?;
+            unpacker.write(&piece).map_err(|error| unpackable(compression, &error))?;
         }
         out.send(piece, source.position)?;
     }
-    let plain = unpacker.map(Unpacker::finish).transpose().map_err(|error| unpackable(packing, &error))?;
+    let plain = unpacker.map(Unpacker::finish).transpose().map_err(|error| unpackable(compression, &error))?;
     let mut packed = out.finish(plain.map(|hasher| DiffId::from_hash(hasher.finish())))?;
-    if packing == Packing::Plain {
+    if compression == Compression::Uncompressed {
         packed.diff_id = Some(DiffId::from_hash(packed.digest.hash()));
     }
     Ok(packed)
@@ -235,11 +235,11 @@ enum Unpacker {
 
 impl Unpacker {
     /// None for what is not packed.
-    fn new(packing: Packing) -> io::Result<Option<Self>> {
-        Ok(match packing {
-            Packing::Plain => None,
-            Packing::Gzip => Some(Self::Gzip(Box::new(MultiGzDecoder::new(Hasher::new())))),
-            Packing::Zstd => Some(Self::Zstd(zstd::Decoder::new(Hasher::new())?)),
+    fn new(compression: Compression) -> io::Result<Option<Self>> {
+        Ok(match compression {
+            Compression::Uncompressed => None,
+            Compression::Gzip => Some(Self::Gzip(Box::new(MultiGzDecoder::new(Hasher::new())))),
+            Compression::Zstd => Some(Self::Zstd(zstd::Decoder::new(Hasher::new())?)),
         })
     }
 
@@ -258,8 +258,8 @@ impl Unpacker {
     }
 }
 
-fn unpackable(packing: Packing, error: &io::Error) -> io::Error {
-    let text = format!("its {} stream is broken or cut off: {error}", packing.name());
+fn unpackable(compression: Compression, error: &io::Error) -> io::Error {
+    let text = format!("its {} stream is broken or cut off: {error}", compression.name());
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
@@ -267,12 +267,12 @@ fn unpackable(packing: Packing, error: &io::Error) -> io::Error {
 ///
 /// This thread reads and hashes the plain bytes, another hashes and sends the packed ones: one for both took a tenth longer
 /// for a layer of 4 GB with zstd, on two cores.
-fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
+fn in_blocks<E: Engine, S: FnMut(DataBlock) -> ControlFlow<()> + Send>(
     mut source: Source<impl Read>,
     engine: E,
     pool: &Pool,
     mut out: Out<'_, S>,
-) -> io::Result<Packed> {
+) -> io::Result<LayerSummary> {
     if E::MEMBER {
         out.gather(&gzip::HEADER, 0)?;
     }
@@ -326,9 +326,9 @@ fn in_blocks<E: Engine, S: FnMut(Piece) -> ControlFlow<()> + Send>(
         match (outlet, sending) {
             (Some(outlet), _) => outlet.send_all(),
             (None, Some(sending)) => {
-                sending.join().unwrap_or_else(|_| Err(io::Error::other(Died("the thread that sends"))))
+                sending.join().unwrap_or_else(|_| Err(io::Error::other(ThreadPanicked("the thread that sends"))))
             }
-            (None, None) => Err(io::Error::other(Died("the thread that sends"))),
+            (None, None) => Err(io::Error::other(ThreadPanicked("the thread that sends"))),
         }
     })?;
     if E::MEMBER {
@@ -346,7 +346,7 @@ struct Outlet<'p, 'o, S> {
     sent: mpsc::Sender<()>,
 }
 
-impl<'o, S: FnMut(Piece) -> ControlFlow<()>> Outlet<'_, 'o, S> {
+impl<'o, S: FnMut(DataBlock) -> ControlFlow<()>> Outlet<'_, 'o, S> {
     /// Sends all blocks, until no more come.
     fn send_all(mut self) -> io::Result<(Out<'o, S>, crc32fast::Hasher)> {
         while self.send_next()? {}
@@ -356,7 +356,7 @@ impl<'o, S: FnMut(Piece) -> ControlFlow<()>> Outlet<'_, 'o, S> {
     /// Sends the next block, unless no more come.
     fn send_next(&mut self) -> io::Result<bool> {
         let Ok(InFlight { result, position, _permit }) = self.blocks.recv() else { return Ok(false) };
-        let block = result.recv().map_err(|_| io::Error::other(Died("a packing thread")))??;
+        let block = result.recv().map_err(|_| io::Error::other(ThreadPanicked("a compression thread")))??;
         self.crc.combine(&block.crc);
         self.out.gather(&block.packed, position)?;
         // All may be read by now.
@@ -375,7 +375,7 @@ fn one_block<E: Engine>(engine: E, block: &[u8], before: &[u8], last: bool, mut 
     Ok(Block { packed, crc })
 }
 
-/// A way of packing a layer in blocks of [`PIECE`] plain bytes.
+/// A way of compression a layer in blocks of [`PIECE`] plain bytes.
 pub(super) trait Engine: Copy + Send + 'static {
     /// How many of the bytes before it a block is given to refer to.
     const DICTIONARY: usize;
@@ -390,7 +390,7 @@ pub(super) trait Engine: Copy + Send + 'static {
     fn pack(self, block: &[u8], before: &[u8], last: bool, packed: &mut Vec<u8>) -> io::Result<()>;
 }
 
-/// A block that a pool thread is packing, or has packed.
+/// A block that a pool thread is compression, or has packed.
 struct InFlight<'a> {
     result: mpsc::Receiver<io::Result<Block>>,
     position: u64,

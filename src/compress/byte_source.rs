@@ -15,7 +15,7 @@ use super::sparse::SparseMap;
 
 /// `len` bytes, from `start`.
 #[derive(Clone, Debug)]
-pub struct FileRange {
+pub struct ByteSource {
     place: Place,
     start: u64,
     len: u64,
@@ -33,7 +33,7 @@ enum Place {
     Missing(Arc<str>),
 }
 
-impl FileRange {
+impl ByteSource {
     /// A stretch of `file`. The caller has checked that it lies inside the file.
     pub fn new(file: Arc<File>, start: u64, len: u64) -> Self {
         Self { place: Place::File(file), start, len }
@@ -46,7 +46,7 @@ impl FileRange {
     }
 
     /// `len` bytes that stood at `start` of something that goes by once, of which these first ones are kept.
-    pub fn passed(first: Bytes, start: u64, len: u64) -> Self {
+    pub fn streamed(first: Bytes, start: u64, len: u64) -> Self {
         Self { place: Place::Memory(first), start, len }
     }
 
@@ -56,7 +56,7 @@ impl FileRange {
     }
 
     /// Whether not all bytes can be read any more.
-    pub fn has_passed(&self) -> bool {
+    pub fn is_consumed(&self) -> bool {
         matches!(&self.place, Place::Memory(first) if (first.len() as u64) < self.len)
     }
 
@@ -137,7 +137,7 @@ impl FileRange {
 
 /// A range, read in its order.
 struct Reader<'a> {
-    range: &'a FileRange,
+    range: &'a ByteSource,
     position: u64,
 }
 
@@ -150,15 +150,15 @@ impl Read for Reader<'_> {
 }
 
 /// Two are equal if they are the same stretch of the same open file.
-impl PartialEq for FileRange {
+impl PartialEq for ByteSource {
     fn eq(&self, other: &Self) -> bool {
         self.identity() == other.identity()
     }
 }
 
-impl Eq for FileRange {}
+impl Eq for ByteSource {}
 
-impl Hash for FileRange {
+impl Hash for ByteSource {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.identity().hash(state);
     }
@@ -227,7 +227,7 @@ mod tests {
         // As a read by position leaves it on Windows.
         file.seek(SeekFrom::Start(3)).unwrap();
         write_at(&file, b"before", 0).unwrap();
-        let all = FileRange::new(Arc::new(file), 0, 12);
+        let all = ByteSource::new(Arc::new(file), 0, 12);
         assert_eq!(all.read_all(12).unwrap(), b"beforebehind");
     }
 }

@@ -11,15 +11,15 @@ use bytes::Bytes;
 use super::document::{MAX_LIST, MAX_TOTAL};
 use super::entries::is_hex_digest;
 use super::{INDEX_JSON, OCI_LAYOUT, shown};
-use crate::compress::{FileRange, Packing};
+use crate::compress::{ByteSource, Compression};
 use crate::error::{Code, Error, Result};
 use crate::oci::Digest;
 
 /// Somebody who takes layers.
-pub(super) type Take<'a> = &'a dyn Fn(Passing<'_>) -> Result<()>;
+pub(super) type Take<'a> = &'a dyn Fn(StreamedLayer<'_>) -> Result<()>;
 
 /// Something that goes by and may be a layer.
-pub struct Passing<'a> {
+pub struct StreamedLayer<'a> {
     /// Its name in the archive.
     pub name: String,
     /// The hash of its bytes, as the name says.
@@ -27,9 +27,9 @@ pub struct Passing<'a> {
     /// What the name is a hash of.
     pub hash_of: HashOf,
     /// How it is packed, as its first bytes say.
-    pub packing: Packing,
+    pub compression: Compression,
     /// How it looks once it has gone by.
-    pub range: FileRange,
+    pub range: ByteSource,
     /// Its bytes. They need not be read, but all of them or none.
     pub bytes: &'a mut dyn Read,
 }
@@ -71,16 +71,16 @@ pub(super) fn file(
     len: u64,
     kept: &mut u64,
     take: Take<'_>,
-) -> Result<FileRange> {
+) -> Result<ByteSource> {
     let broken = |error: io::Error| Error::input(format!("cannot read {name} of the archive")).because(error);
     let mut first = Vec::new();
     bytes.take(512).read_to_end(&mut first).map_err(broken)?;
     let is_json = first.trim_ascii_start().first() == Some(&b'{');
     if let (Some((hash, hash_of)), false, false) = (hash(name), is_json, len == 0) {
-        let packing = Packing::of(&first);
-        let range = FileRange::passed(Bytes::from(first.clone()), start, len);
+        let compression = Compression::of(&first);
+        let range = ByteSource::streamed(Bytes::from(first.clone()), start, len);
         let mut bytes = Cursor::new(first).chain(bytes);
-        take(Passing { name: shown(name), hash, hash_of, packing, range: range.clone(), bytes: &mut bytes })?;
+        take(StreamedLayer { name: shown(name), hash, hash_of, compression, range: range.clone(), bytes: &mut bytes })?;
         return Ok(range);
     }
     if len <= MAX_LIST {
@@ -92,5 +92,5 @@ pub(super) fn file(
         }
         bytes.take(len).read_to_end(&mut first).map_err(broken)?;
     }
-    Ok(FileRange::passed(first.into(), start, len))
+    Ok(ByteSource::streamed(first.into(), start, len))
 }

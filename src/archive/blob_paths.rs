@@ -6,7 +6,7 @@ use crate::oci::Digest;
 
 /// What the files are called that descriptors point at.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Naming {
+pub(super) enum BlobPaths {
     /// `blobs/sha256/HEX`
     Oci,
     /// `HEX`, but `HEX.manifest.json` where it is a manifest, and `manifest.json` where it is the root.
@@ -16,7 +16,7 @@ pub(super) enum Naming {
     },
 }
 
-impl Naming {
+impl BlobPaths {
     /// The file with a config or a layer.
     pub(super) fn blob(self, digest: Digest) -> String {
         match self {

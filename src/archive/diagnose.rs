@@ -7,7 +7,7 @@ use super::entries::BLOBS;
 use super::source::Source;
 use super::tar_index::TarIndex;
 use super::{INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, quoted, shown};
-use crate::compress::Codec;
+use crate::compress::FileCompression;
 use crate::error::{Advice, Code, Error};
 
 /// Whether the block is a tar header: its checksum says so. An empty tar starts with zeros and is no image.
@@ -100,7 +100,7 @@ pub(super) const OLD_FORMAT: &str =
     "Docker 1.9 or older wrote it, without manifest.json. Load it into a newer Docker and save it again:";
 
 /// Says what bytes are that are no tar: those of `source`, or those that are `packed` in it.
-pub(super) fn no_image(source: &Source, packed: Option<Codec>, start: &[u8]) -> Error {
+pub(super) fn no_image(source: &Source, packed: Option<FileCompression>, start: &[u8]) -> Error {
     const SAVE: &str =
         "Give a tar written by `docker save`, `podman save`, kaniko, crane or BuildKit, or an OCI layout.";
     let name = packed

@@ -3,14 +3,14 @@
 //! Never guesses: what fits several images is refused with the list of them, each with the option that chooses it.
 
 use super::model::{Content, Image, Referrer};
-use super::part::{Part, Platforms, choices};
+use super::selection::{Platforms, Selection, choices};
 use super::{Archive, Unusable, quoted, shown};
 use crate::error::{Code, Error, Result};
 use crate::oci::Digest;
 
 /// How a person says which image they mean.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Choice {
+pub enum ImageSelector {
     /// By digest, or the first digits of it: of the config, the manifest or the index.
     ///
     /// What has the digest is what is chosen: a manifest inside an index is pushed without that index.
@@ -39,7 +39,7 @@ impl Archive {
     /// Of [`Kind::Usage`](crate::error::Kind::Usage) if several fit or if the image has not that platform, and of
     /// [`Kind::Input`](crate::error::Kind::Input) if none fits or if the one that fits cannot be pushed. The advice
     /// lists what there is.
-    pub fn select(&self, choice: &Choice, part: &Part) -> Result<Image> {
+    pub fn select(&self, choice: &ImageSelector, part: &Selection) -> Result<Image> {
         part.of(self.choose(choice, part)?)
     }
 
@@ -47,7 +47,7 @@ impl Archive {
     ///
     /// # Errors
     /// Those of [`Archive::select`], but for what is missing.
-    pub fn narrowed(self, choice: &Choice, part: &Part) -> Result<Self> {
+    pub fn narrowed(self, choice: &ImageSelector, part: &Selection) -> Result<Self> {
         let image = match part.platforms {
             Platforms::One(_) => self.select(choice, part)?,
             Platforms::All | Platforms::Present => self.choose(choice, part)?,
@@ -56,16 +56,16 @@ impl Archive {
     }
 
     /// The image that is meant, all of it.
-    fn choose(&self, choice: &Choice, part: &Part) -> Result<Image> {
+    fn choose(&self, choice: &ImageSelector, part: &Selection) -> Result<Image> {
         match choice {
-            Choice::Id(id) => self.select_id(id, part),
-            Choice::Name(name) => self.select_name(name, part),
-            Choice::Index => self.layout_index(),
-            Choice::Only => self.select_only(part),
+            ImageSelector::Id(id) => self.select_id(id, part),
+            ImageSelector::Name(name) => self.select_name(name, part),
+            ImageSelector::Index => self.layout_index(),
+            ImageSelector::Only => self.select_only(part),
         }
     }
 
-    fn select_only(&self, part: &Part) -> Result<Image> {
+    fn select_only(&self, part: &Selection) -> Result<Image> {
         let images = of_part(self.images.iter().collect(), part, |image| &image.content);
         if let ([image], []) = (images.as_slice(), self.unusable.as_slice()) {
             return Ok((*image).clone());
@@ -85,7 +85,7 @@ impl Archive {
         Err(Error::usage(format!("{holds}, and none is chosen")).code(Code::ImageAmbiguous).hint(options))
     }
 
-    fn select_name(&self, name: &str, part: &Part) -> Result<Image> {
+    fn select_name(&self, name: &str, part: &Selection) -> Result<Image> {
         let (images, unusable) = self.fits(name);
         let images = of_part(images, part, |image| &image.content);
         match (images.as_slice(), unusable.as_slice()) {
@@ -120,7 +120,7 @@ impl Archive {
         (Vec::new(), Vec::new())
     }
 
-    fn select_id(&self, id: &str, part: &Part) -> Result<Image> {
+    fn select_id(&self, id: &str, part: &Selection) -> Result<Image> {
         let digits = id.strip_prefix("sha256:").unwrap_or(id).to_ascii_lowercase();
         if !(2..=64).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(Error::usage(format!("{:?} is not an image ID", shown(id)))
@@ -220,7 +220,7 @@ pub(super) fn listed<T>(mut items: impl Iterator<Item = T>, line: impl Fn(T) -> 
 }
 
 /// Of several that fit, those that have the part, unless none has.
-fn of_part<T>(mut found: Vec<T>, part: &Part, content: impl Fn(&T) -> &Content) -> Vec<T> {
+fn of_part<T>(mut found: Vec<T>, part: &Selection, content: impl Fn(&T) -> &Content) -> Vec<T> {
     if found.len() > 1 && found.iter().any(|it| part.is_in(content(it))) {
         found.retain(|it| part.is_in(content(it)));
     }
@@ -269,7 +269,7 @@ fn is_end_of(known: &str, name: &str) -> bool {
 
 /// The digest that only this manifest or index has.
 fn identity(content: &Content) -> Digest {
-    content.stated().map_or_else(|| content.id(), |stated| stated.digest)
+    content.original().map_or_else(|| content.id(), |stated| stated.digest)
 }
 
 fn digests(content: &Content) -> impl Iterator<Item = Digest> {

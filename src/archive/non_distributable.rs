@@ -2,32 +2,32 @@
 
 use oci_client::manifest::OciDescriptor;
 
-use super::model::{Foreign, Image, Manifest};
+use super::model::{Image, Manifest, NonDistributableLayer};
 use super::shown;
 
 impl Image {
     /// Makes ordinary layers of the foreign ones that the archive has, so that they are sent. Those that it lacks stay as
     /// they are.
-    pub fn adopt_foreign_layers(&mut self) {
-        self.content.manifests_mut().into_iter().for_each(Manifest::adopt_foreign_layers);
+    pub fn include_non_distributable_layers(&mut self) {
+        self.content.manifests_mut().into_iter().for_each(Manifest::include_non_distributable_layers);
     }
 }
 
 impl Manifest {
-    fn adopt_foreign_layers(&mut self) {
+    fn include_non_distributable_layers(&mut self) {
         let mut left = Vec::new();
-        for mut foreign in self.foreign.drain(..) {
+        for mut foreign in self.non_distributable.drain(..) {
             match foreign.layer.take() {
                 // Lowest first: of the layers below it only those that are left are not in the list.
                 Some(layer) => self.layers.insert(foreign.at - left.len(), layer),
                 None => left.push(foreign),
             }
         }
-        self.foreign = left;
+        self.non_distributable = left;
     }
 }
 
-impl Foreign {
+impl NonDistributableLayer {
     /// What a person should know about it.
     pub fn note(&self) -> String {
         let OciDescriptor { digest, urls, .. } = &self.descriptor;

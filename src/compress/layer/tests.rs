@@ -3,13 +3,13 @@ use std::io::Write;
 use std::sync::Arc;
 use std::thread;
 
-use super::super::FileRange;
+use super::super::ByteSource;
 use super::super::gzip::tests::noise;
 use super::*;
 
 const BLOCK: usize = PIECE;
 
-fn source(bytes: &[u8]) -> FileRange {
+fn source(bytes: &[u8]) -> ByteSource {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("ecr-push-pack-{}-{n}", std::process::id()));
@@ -19,7 +19,7 @@ fn source(bytes: &[u8]) -> FileRange {
     file.write_all(b"what stands behind").unwrap();
     let file = File::open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    FileRange::new(Arc::new(file), 18, bytes.len() as u64)
+    ByteSource::new(Arc::new(file), 18, bytes.len() as u64)
 }
 
 fn bytes(len: usize, seed: u32) -> Vec<u8> {
@@ -29,9 +29,9 @@ fn bytes(len: usize, seed: u32) -> Vec<u8> {
         .collect()
 }
 
-fn run(source: &FileRange, recipe: Recipe, pool: &Pool) -> (Packed, Vec<u8>, Vec<u64>) {
+fn run(source: &ByteSource, recipe: CompressionSpec, pool: &Pool) -> (LayerSummary, Vec<u8>, Vec<u64>) {
     let (mut sent, mut positions) = (Vec::new(), Vec::new());
-    let packed = pack(source.reader(), source.len(), recipe, pool, |piece| {
+    let packed = compress(source.reader(), source.len(), recipe, pool, |piece| {
         sent.extend_from_slice(&piece.bytes);
         positions.push(piece.position);
         ControlFlow::Continue(())
@@ -40,12 +40,12 @@ fn run(source: &FileRange, recipe: Recipe, pool: &Pool) -> (Packed, Vec<u8>, Vec
 }
 
 /// Every way to pack a layer.
-const RECIPES: &[Recipe] = &[Recipe::Gzip { level: 2 }, Recipe::Zstd { level: 1 }];
+const RECIPES: &[CompressionSpec] = &[CompressionSpec::Gzip { level: 2 }, CompressionSpec::Zstd { level: 1 }];
 
 fn unpacked(sent: &[u8]) -> Vec<u8> {
     let mut back = Vec::new();
-    match Packing::of(sent) {
-        Packing::Gzip => flate2::read::GzDecoder::new(sent).read_to_end(&mut back).unwrap(),
+    match Compression::of(sent) {
+        Compression::Gzip => flate2::read::GzDecoder::new(sent).read_to_end(&mut back).unwrap(),
         _ => ::zstd::Decoder::new(sent).unwrap().read_to_end(&mut back).unwrap(),
     };
     back
@@ -64,7 +64,7 @@ fn packing_gives_the_same_whatever_the_number_of_threads_and_reads_back() {
             assert_eq!(packed.size, sent.len() as u64);
             assert_eq!(packed.diff_id, Some(DiffId::of(&plain)));
             assert!(positions.is_sorted() && positions.last() == Some(&(len as u64)));
-            assert_eq!(Packing::of(sent), recipe.packing());
+            assert_eq!(Compression::of(sent), recipe.compression());
             assert!(unpacked(sent) == plain, "{len} bytes by {recipe:?}");
         }
     }
@@ -77,7 +77,7 @@ fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
         for n in 0..12 {
             let (pool, plain) = (&pool, bytes(3 * BLOCK + n, 40_503 + n as u32));
             scope.spawn(move || {
-                let (packed, ..) = run(&source(&plain), Recipe::Gzip { level: 2 }, pool);
+                let (packed, ..) = run(&source(&plain), CompressionSpec::Gzip { level: 2 }, pool);
                 assert_eq!(packed.diff_id, Some(DiffId::of(&plain)));
             });
         }
@@ -91,15 +91,15 @@ fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
     let pool = Pool::start(2);
     for &made in RECIPES {
         let (_, ready, _) = run(&source(&plain), made, &pool);
-        for unpack in [false, true] {
-            let recipe = Recipe::Keep { packing: made.packing(), unpack };
+        for decompress in [false, true] {
+            let recipe = CompressionSpec::Keep { compression: made.compression(), decompress };
             let (packed, sent, _) = run(&source(&ready), recipe, &pool);
             assert!(sent == ready);
             assert_eq!(packed.digest, Digest::of(&ready));
-            assert_eq!(packed.diff_id, unpack.then(|| DiffId::of(&plain)));
+            assert_eq!(packed.diff_id, decompress.then(|| DiffId::of(&plain)));
         }
     }
-    let recipe = Recipe::Keep { packing: Packing::Plain, unpack: false };
+    let recipe = CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: false };
     let (packed, ..) = run(&source(&plain), recipe, &pool);
     assert_eq!(packed.diff_id, Some(DiffId::of(&plain)), "of plain bytes both hashes are one");
 }
@@ -109,12 +109,13 @@ fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
     let pool = Pool::start(1);
     for &made in RECIPES {
         let (_, ready, _) = run(&source(&bytes(BLOCK, 3)), made, &pool);
-        let recipe = Recipe::Keep { packing: made.packing(), unpack: true };
+        let recipe = CompressionSpec::Keep { compression: made.compression(), decompress: true };
         for cut in [ready.len() - 1, ready.len() / 2, 5] {
             let source = source(&ready[..cut]);
-            let error = pack(source.reader(), source.len(), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
+            let error =
+                compress(source.reader(), source.len(), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "cut at {cut}: {error}");
-            assert!(error.to_string().contains(made.packing().name()), "{error}");
+            assert!(error.to_string().contains(made.compression().name()), "{error}");
         }
     }
 }
@@ -124,7 +125,7 @@ fn packing_stops_soon_after_nobody_wants_the_bytes() {
     let pool = Pool::start(2);
     let mut pieces = 0;
     let source = source(&noise(40 * BLOCK));
-    let error = pack(source.reader(), source.len(), Recipe::Gzip { level: 2 }, &pool, |_| {
+    let error = compress(source.reader(), source.len(), CompressionSpec::Gzip { level: 2 }, &pool, |_| {
         pieces += 1;
         if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -150,9 +151,11 @@ fn a_file_that_shrinks_under_our_hands_is_an_error() {
     std::fs::write(&path, bytes(2 * BLOCK, 1)).unwrap();
     let file = Arc::new(File::open(&path).unwrap());
     File::options().write(true).open(&path).unwrap().set_len(BLOCK as u64 + 7).unwrap();
-    let source = FileRange::new(file, 0, 2 * BLOCK as u64);
+    let source = ByteSource::new(file, 0, 2 * BLOCK as u64);
     let pool = Pool::start(1);
-    let error = pack(source.reader(), source.len(), Recipe::Gzip { level: 2 }, &pool, |_| ControlFlow::Continue(()));
+    let error = compress(source.reader(), source.len(), CompressionSpec::Gzip { level: 2 }, &pool, |_| {
+        ControlFlow::Continue(())
+    });
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     std::fs::remove_file(path).unwrap();
 }
@@ -189,13 +192,13 @@ fn a_thread_that_died_is_told_from_a_layer_that_cannot_be_read() {
     // The first to die, and those that nobody is left for.
     for _ in 0..2 {
         let error = pack_with_broken();
-        assert!(Died::is(&error), "{error}");
+        assert!(ThreadPanicked::is(&error), "{error}");
     }
     let pool = Pool::start(1);
     // Noise fills a piece before the end, which this thread sends itself.
     let layer = noise(4 * BLOCK);
-    let error = pack(&layer[..], layer.len() as u64, RECIPES[0], &pool, |_| panic!("a fault of ours"));
-    assert!(Died::is(&error.unwrap_err()));
-    let error = pack(&layer[1..], layer.len() as u64, RECIPES[0], &pool, |_| ControlFlow::Continue(()));
-    assert!(!Died::is(&error.unwrap_err()));
+    let error = compress(&layer[..], layer.len() as u64, RECIPES[0], &pool, |_| panic!("a fault of ours"));
+    assert!(ThreadPanicked::is(&error.unwrap_err()));
+    let error = compress(&layer[1..], layer.len() as u64, RECIPES[0], &pool, |_| ControlFlow::Continue(()));
+    assert!(!ThreadPanicked::is(&error.unwrap_err()));
 }

@@ -12,7 +12,7 @@ use crate::file::Capacity;
 const MOST_RESERVE: u64 = 1 << 30;
 
 /// What a file system has free, where that can be known.
-pub struct Room<'a> {
+pub struct DiskSpace<'a> {
     folder: &'a Path,
     space: Option<Space>,
 }
@@ -23,7 +23,7 @@ struct Space {
     reserve: u64,
 }
 
-impl<'a> Room<'a> {
+impl<'a> DiskSpace<'a> {
     /// The room that `file` has right now, which lies in `folder`.
     pub fn of(file: &File, folder: &'a Path) -> Self {
         Self { folder, space: space(file) }
@@ -61,7 +61,7 @@ mod tests {
     fn others_keep_their_share_of_the_disk() {
         let check = |space: Option<(u64, u64)>, written, more| {
             let space = space.map(|(free, reserve)| Space { free, reserve });
-            Room { folder: Path::new("/var/tmp"), space }.check(&"standard input", written, more)
+            DiskSpace { folder: Path::new("/var/tmp"), space }.check(&"standard input", written, more)
         };
         check(Some((1000, 100)), 5000, 900).unwrap();
         check(Some((0, 0)), 0, 0).unwrap();

@@ -14,7 +14,7 @@
 //! A part that is an index is a new index: its entries, in their order, without those that are not wanted; everything else
 //! in it is kept. Its digest is a new one, and that is said.
 
-use super::choice::listed;
+use super::image_selector::listed;
 use super::model::{Absent, Child, Content, Image, Index, Role};
 use super::{compose, quoted, shown};
 use crate::error::{Code, Error, Result};
@@ -25,7 +25,7 @@ const MOST_NAMED: usize = 20;
 
 /// How much of an image is pushed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Part {
+pub struct Selection {
     /// Which platforms.
     pub platforms: Platforms,
     /// Whether with what BuildKit states about them.
@@ -58,16 +58,16 @@ pub enum Attestations {
 
 /// How much of an index the archive has.
 #[derive(Debug)]
-pub enum Extent<'a> {
+pub enum Completeness<'a> {
     /// All of it.
-    Whole,
+    Complete,
     /// Its one image, and not all attestations.
-    Alone(&'a Content),
+    OnlyImage(&'a Content),
     /// Not this.
-    Short(Vec<&'a Absent>),
+    Missing(Vec<&'a Absent>),
 }
 
-impl Part {
+impl Selection {
     /// This part of the image.
     ///
     /// # Errors
@@ -81,27 +81,27 @@ impl Part {
                 Ok(part(image, manifest, Vec::new()))
             }
             (_, Content::Manifest(_)) => Ok(image),
-            (Platforms::All, Content::Index(index)) => match self.extent(index) {
-                Extent::Whole => self.reduced(image.clone(), index, &name),
-                Extent::Alone(manifest) => {
+            (Platforms::All, Content::Index(index)) => match self.completeness(index) {
+                Completeness::Complete => self.reduced(image.clone(), index, &name),
+                Completeness::OnlyImage(manifest) => {
                     let note = format!("the archive lacks attestations of {name}, so its image is pushed alone");
                     let manifest = manifest.clone();
                     Ok(part(image, manifest, vec![note]))
                 }
-                Extent::Short(missing) => Err(incomplete(&image, index, &missing)),
+                Completeness::Missing(missing) => Err(incomplete(&image, index, &missing)),
             },
             (Platforms::Present, Content::Index(index)) => self.reduced(image.clone(), &complete(index, &name), &name),
         }
     }
 
     /// How much of an index the archive has, where all platforms are wanted.
-    pub fn extent<'a>(&self, index: &'a Index) -> Extent<'a> {
+    pub fn completeness<'a>(&self, index: &'a Index) -> Completeness<'a> {
         let missing: Vec<_> = index.absent().into_iter().filter(|absent| !self.drops(&absent.role)).collect();
         let are_attestations = || missing.iter().all(|absent| matches!(absent.role, Role::Attestation(_)));
         match only_image(index) {
-            _ if missing.is_empty() => Extent::Whole,
-            Some(image) if are_attestations() => Extent::Alone(image),
-            _ => Extent::Short(missing),
+            _ if missing.is_empty() => Completeness::Complete,
+            Some(image) if are_attestations() => Completeness::OnlyImage(image),
+            _ => Completeness::Missing(missing),
         }
     }
 
@@ -131,7 +131,7 @@ impl Part {
             Role::Attestation(about) => !self.drops(role) && about.is_none_or(is_there),
         };
         let reduced = reduce(index, &keeps)?;
-        if digest(&reduced) == Some(index.stated.digest) {
+        if digest(&reduced) == Some(index.original.digest) {
             return Ok(image);
         }
         let platforms: Vec<_> = reduced.platforms().iter().map(ToString::to_string).collect();
@@ -169,7 +169,7 @@ fn complete(index: &Index, name: &str) -> Index {
             Content::Manifest(manifest) if manifest.lacks_layers() => {
                 let error = Error::input(format!("the archive does not contain all layers of {name}"));
                 let error = error.code(Code::ArchiveIncomplete);
-                complete.absent.extend(manifest.stated.map(|it| Absent { role, digest: it.digest, error }));
+                complete.absent.extend(manifest.original.map(|it| Absent { role, digest: it.digest, error }));
             }
             Content::Index(index) => {
                 let content = Content::Index(Box::new(self::complete(&index, name)));
@@ -188,7 +188,7 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
         return Ok(Content::Index(Box::new(index.clone())));
     }
     let mut children = Vec::new();
-    let mut became = compose::Became::new();
+    let mut became = compose::Replacements::new();
     for Child { role, content } in index.children.iter().filter(|child| keeps(&child.role)) {
         let reduced = match content {
             Content::Index(index) => reduce(index, keeps)?,
@@ -197,11 +197,11 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
         if matches!(&reduced, Content::Index(index) if index.children.is_empty()) {
             continue;
         }
-        became.extend(digest(content).zip(reduced.stated().cloned()));
+        became.extend(digest(content).zip(reduced.original().cloned()));
         children.push(Child { role: role.clone(), content: reduced });
     }
-    let stated = compose::listing(&index.stated, &became.keys().copied().collect(), &became)?;
-    Ok(Content::Index(Box::new(Index { stated, repaired: None, children, absent: Vec::new() })))
+    let stated = compose::listing(&index.original, &became.keys().copied().collect(), &became)?;
+    Ok(Content::Index(Box::new(Index { original: stated, repaired: None, children, absent: Vec::new() })))
 }
 
 /// The image of an index that has no other. One that is listed twice, for the same platform, is no other.
@@ -329,7 +329,7 @@ fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
 }
 
 fn digest(content: &Content) -> Option<Digest> {
-    content.stated().map(|stated| stated.digest)
+    content.original().map(|stated| stated.digest)
 }
 
 /// What an image is called in a sentence.

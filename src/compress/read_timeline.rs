@@ -15,14 +15,14 @@ pub enum Stage {
     /// The archive's bytes.
     Reading,
     /// Packing and hashing.
-    Packing,
+    Compressing,
     /// Whoever takes the packed bytes, and is busy sending others.
-    Held,
+    Blocked,
 }
 
 /// A time in which a reading waited for one thing, or mostly for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Stretch {
+pub struct Span {
     /// What it waited for.
     pub stage: Stage,
     /// Since when.
@@ -31,7 +31,7 @@ pub struct Stretch {
     pub to: Instant,
 }
 
-impl Stretch {
+impl Span {
     fn len(&self) -> Duration {
         self.to.saturating_duration_since(self.from)
     }
@@ -39,7 +39,7 @@ impl Stretch {
 
 /// The course of one reading of a layer. Two threads tell it, one that reads and one that hands on; anybody may look.
 #[derive(Debug)]
-pub struct Course(Mutex<State>);
+pub struct ReadTimeline(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -53,9 +53,9 @@ struct State {
 impl State {
     fn stage(&self) -> Stage {
         match (self.is_held, self.reads) {
-            (true, _) => Stage::Held,
+            (true, _) => Stage::Blocked,
             (false, true) => Stage::Reading,
-            (false, false) => Stage::Packing,
+            (false, false) => Stage::Compressing,
         }
     }
 
@@ -65,15 +65,15 @@ impl State {
         if let Some(since) = self.since
             && self.stage() != before
         {
-            self.stretches.add(Stretch { stage: before, from: since, to: now });
+            self.stretches.add(Span { stage: before, from: since, to: now });
             self.since = Some(now);
         }
     }
 }
 
-impl Course {
+impl ReadTimeline {
     /// A reading that begins now.
-    pub fn begin() -> Self {
+    pub fn start() -> Self {
         let stretches = Stretches { grain: GRAIN, most: MOST, done: Vec::new(), short: Vec::new() };
         Self(Mutex::new(State { reads: false, is_held: false, since: Some(Instant::now()), stretches }))
     }
@@ -87,7 +87,7 @@ impl Course {
     }
 
     /// Hands on what is packed, and tells that it waits for that meanwhile.
-    pub fn held<T>(&self, hand_on: impl FnOnce() -> T) -> T {
+    pub fn blocked<T>(&self, hand_on: impl FnOnce() -> T) -> T {
         self.state().turn(Instant::now(), |state| state.is_held = true);
         let done = hand_on();
         self.state().turn(Instant::now(), |state| state.is_held = false);
@@ -99,16 +99,16 @@ impl Course {
         let mut state = self.state();
         let stage = state.stage();
         if let Some(from) = state.since.take() {
-            state.stretches.add(Stretch { stage, from, to: Instant::now() });
+            state.stretches.add(Span { stage, from, to: Instant::now() });
         }
     }
 
     /// What it waited for so far, without a gap.
-    pub fn stretches(&self) -> Vec<Stretch> {
+    pub fn spans(&self) -> Vec<Span> {
         let state = self.state();
         let mut stretches = state.stretches.clone();
         if let Some(from) = state.since {
-            stretches.add(Stretch { stage: state.stage(), from, to: Instant::now() });
+            stretches.add(Span { stage: state.stage(), from, to: Instant::now() });
         }
         stretches.settle();
         stretches.done
@@ -125,13 +125,13 @@ struct Stretches {
     /// What is shorter is joined with its neighbours.
     grain: Duration,
     most: usize,
-    done: Vec<Stretch>,
+    done: Vec<Span>,
     /// Short ones, not yet as long as the grain together: three at most, one a stage.
-    short: Vec<Stretch>,
+    short: Vec<Span>,
 }
 
 impl Stretches {
-    fn add(&mut self, stretch: Stretch) {
+    fn add(&mut self, stretch: Span) {
         self.take(stretch);
         while self.done.len() > self.most {
             self.settle();
@@ -141,7 +141,7 @@ impl Stretches {
         }
     }
 
-    fn take(&mut self, stretch: Stretch) {
+    fn take(&mut self, stretch: Span) {
         if stretch.len() >= self.grain {
             self.settle();
             self.put(stretch);
@@ -158,7 +158,7 @@ impl Stretches {
     }
 
     fn short_in_all(&self) -> Duration {
-        self.short.iter().map(Stretch::len).sum()
+        self.short.iter().map(Span::len).sum()
     }
 
     /// Makes one of the short ones, of the stage that took most of them. Where even that is short, it goes with what was
@@ -169,10 +169,10 @@ impl Stretches {
         let (from, to) = (first.from, first.from + len);
         let stage = self.done.last().filter(|_| len < self.grain).map_or(longest.stage, |last| last.stage);
         self.short.clear();
-        self.put(Stretch { stage, from, to });
+        self.put(Span { stage, from, to });
     }
 
-    fn put(&mut self, mut stretch: Stretch) {
+    fn put(&mut self, mut stretch: Span) {
         if let [first] = self.done[..]
             && first.len() < self.grain
         {
@@ -198,33 +198,37 @@ mod tests {
         let mut from = start;
         for (stage, millis) in stretches {
             let to = from + Duration::from_millis(*millis);
-            all.add(Stretch { stage: *stage, from, to });
+            all.add(Span { stage: *stage, from, to });
             from = to;
         }
         all.settle();
         (start, all)
     }
 
-    fn shown(start: Instant, stretches: &[Stretch]) -> Vec<(Stage, u128, u128)> {
+    fn shown(start: Instant, stretches: &[Span]) -> Vec<(Stage, u128, u128)> {
         let since = |at: Instant| (at - start).as_millis();
         stretches.iter().map(|it| (it.stage, since(it.from), since(it.to))).collect()
     }
 
     #[test]
     fn stretches_that_touch_are_joined_and_short_ones_are_what_most_of_them_were() {
-        use Stage::{Held, Packing, Reading};
+        use Stage::{Blocked, Compressing, Reading};
+        let (start, all) = added(
+            100,
+            &[(Reading, 20), (Reading, 30), (Compressing, 4), (Blocked, 5), (Compressing, 3), (Blocked, 50)],
+        );
+        assert_eq!(shown(start, &all.done), [(Reading, 0, 50), (Compressing, 50, 62), (Blocked, 62, 112)]);
         let (start, all) =
-            added(100, &[(Reading, 20), (Reading, 30), (Packing, 4), (Held, 5), (Packing, 3), (Held, 50)]);
-        assert_eq!(shown(start, &all.done), [(Reading, 0, 50), (Packing, 50, 62), (Held, 62, 112)]);
-        let (start, all) = added(100, &[(Packing, 3), (Reading, 1), (Packing, 4), (Reading, 1), (Packing, 5)]);
-        assert_eq!(shown(start, &all.done), [(Packing, 0, 14)]);
-        let (start, all) = added(100, &[(Held, 20), (Reading, 2), (Packing, 3), (Packing, 30), (Reading, 1)]);
-        assert_eq!(shown(start, &all.done), [(Held, 0, 25), (Packing, 25, 56)]);
+            added(100, &[(Compressing, 3), (Reading, 1), (Compressing, 4), (Reading, 1), (Compressing, 5)]);
+        assert_eq!(shown(start, &all.done), [(Compressing, 0, 14)]);
+        let (start, all) =
+            added(100, &[(Blocked, 20), (Reading, 2), (Compressing, 3), (Compressing, 30), (Reading, 1)]);
+        assert_eq!(shown(start, &all.done), [(Blocked, 0, 25), (Compressing, 25, 56)]);
     }
 
     #[test]
     fn there_are_never_many_and_no_time_is_lost() {
-        let turns: Vec<_> = (0..40_000).map(|n| ([Stage::Reading, Stage::Held][n % 2], 10 + n as u64 % 7)).collect();
+        let turns: Vec<_> = (0..40_000).map(|n| ([Stage::Reading, Stage::Blocked][n % 2], 10 + n as u64 % 7)).collect();
         let (start, all) = added(50, &turns);
         let total: u64 = turns.iter().map(|(_, millis)| millis).sum();
         assert!(all.done.len() <= 50, "{} stretches", all.done.len());
@@ -234,20 +238,20 @@ mod tests {
 
     #[test]
     fn a_reading_that_is_held_back_waits_for_nothing_else() {
-        let course = Course::begin();
+        let course = ReadTimeline::start();
         let pause = || std::thread::sleep(Duration::from_millis(2));
         course.reading(pause);
-        course.held(|| {
+        course.blocked(|| {
             pause();
             course.reading(pause);
         });
         course.end();
-        let stages: Vec<_> = course.stretches().iter().map(|stretch| stretch.stage).collect();
+        let stages: Vec<_> = course.spans().iter().map(|stretch| stretch.stage).collect();
         // What comes between them is too short to be seen, unless the machine is busy.
-        let stages: Vec<_> = stages.into_iter().filter(|stage| *stage != Stage::Packing).collect();
-        assert_eq!(stages, [Stage::Reading, Stage::Held]);
-        let seen = course.stretches();
+        let stages: Vec<_> = stages.into_iter().filter(|stage| *stage != Stage::Compressing).collect();
+        assert_eq!(stages, [Stage::Reading, Stage::Blocked]);
+        let seen = course.spans();
         pause();
-        assert_eq!(course.stretches(), seen, "it was over");
+        assert_eq!(course.spans(), seen, "it was over");
     }
 }
