@@ -17,7 +17,7 @@ use crate::oci::{Tag, Target};
 use crate::output::log::LogFormat;
 use crate::output::progress::Verbosity;
 use crate::push::Request;
-use crate::registry::Patience;
+use crate::registry::RetryConfig;
 
 mod arguments;
 mod credentials;
@@ -294,7 +294,7 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let regions = args.region.into_iter().map(region).collect::<Result<_>>()?;
     let targets = targets::in_regions(targets, regions)?;
     // What others push to needs no AWS, and a sandbox uses none.
-    let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.is_amazons()));
+    let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.is_amazon()));
     let access = if needs_aws { Access::Aws(args.credentials.sources(environment)?) } else { Access::default() };
     let ca_bundle = credentials::ca_bundle(&access, environment);
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
@@ -343,10 +343,10 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
             Some(threads) => at_least_one("--pack-threads", threads)?,
             None => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_PACK_THREADS),
         },
-        patience: Patience {
+        patience: RetryConfig {
             retries: args.retries,
-            stall: at_least_one("--stall-timeout", args.stall_timeout)?,
-            ..Patience::default()
+            stall_timeout: at_least_one("--stall-timeout", args.stall_timeout)?,
+            ..RetryConfig::default()
         },
         chunk_size,
         limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,

@@ -28,7 +28,7 @@ struct Parts {
     code: Option<Code>,
     what: String,
     hint: Option<Advice>,
-    answer: Option<Answer>,
+    answer: Option<ServiceError>,
     unanswered: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -78,7 +78,7 @@ impl Kind {
     }
 
     /// Ranks the kinds of several failures of one run. A failure that a rerun cannot cure outranks one that it can.
-    fn gravity(self) -> u8 {
+    fn severity(self) -> u8 {
         match self {
             Self::Unavailable => 0,
             Self::Interrupted => 1,
@@ -106,7 +106,7 @@ impl Kind {
 
 /// What a service said when it refused, in its own words.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Answer {
+pub struct ServiceError {
     /// HTTP status, where there was one.
     pub status: Option<u16>,
     /// The service's error code: `NAME_UNKNOWN`, `RepositoryNotFoundException`.
@@ -125,7 +125,7 @@ pub struct Answer {
     pub is_page: bool,
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
             Some(status) => write!(f, "HTTP {status}")?,
@@ -147,7 +147,7 @@ impl fmt::Display for Answer {
     }
 }
 
-impl std::error::Error for Answer {}
+impl std::error::Error for ServiceError {}
 
 impl Error {
     /// An error of `kind`; `what` says what we were doing to which thing, in one sentence without a full stop.
@@ -194,7 +194,7 @@ impl Error {
 
     /// Adds the service's own words, which then are the cause.
     #[must_use]
-    pub fn answered(mut self, answer: Answer) -> Self {
+    pub fn with_service_error(mut self, answer: ServiceError) -> Self {
         self.0.source = Some(Arc::new(answer.clone()));
         self.0.answer = Some(answer);
         self
@@ -223,7 +223,7 @@ impl Error {
 
     /// The same error, of another kind: the service's words say more than its status.
     #[must_use]
-    pub fn of_kind(mut self, kind: Kind) -> Self {
+    pub fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
         self
     }
@@ -239,8 +239,8 @@ impl Error {
     }
 
     /// Returns the error that decides the exit code of a run with several: the gravest, whatever their order.
-    pub fn gravest<'a>(errors: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
-        errors.into_iter().min_by_key(|error| (Reverse(error.kind().gravity()), error.stable_code()))
+    pub fn most_severe<'a>(errors: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
+        errors.into_iter().min_by_key(|error| (Reverse(error.kind().severity()), error.stable_code()))
     }
 
     /// What to do about it, if we know.
@@ -249,12 +249,12 @@ impl Error {
     }
 
     /// The service's own words, if a service spoke.
-    pub fn answer(&self) -> Option<&Answer> {
+    pub fn service_error(&self) -> Option<&ServiceError> {
         self.0.answer.as_ref()
     }
 
     /// The request to which no answer came, because the connection broke.
-    pub fn cut(&self) -> Option<&str> {
+    pub fn unanswered_request(&self) -> Option<&str> {
         self.0.unanswered.as_deref()
     }
 
@@ -371,15 +371,15 @@ mod tests {
             for kind in &kinds[..=at] {
                 let (one, other) = (Error::new(*kind, "one"), Error::new(graver, "other"));
                 for errors in [[&one, &other], [&other, &one]] {
-                    assert_eq!(Error::gravest(errors).map(Error::kind), Some(graver));
+                    assert_eq!(Error::most_severe(errors).map(Error::kind), Some(graver));
                 }
             }
         }
         let (one, other) = (Error::input("one").code(Code::ImageNotFound), Error::input("other"));
         for errors in [[&one, &other], [&other, &one]] {
-            assert_eq!(Error::gravest(errors).map(Error::stable_code), Some(Code::ArchiveInvalid));
+            assert_eq!(Error::most_severe(errors).map(Error::stable_code), Some(Code::ArchiveInvalid));
         }
-        assert!(Error::gravest([]).is_none());
+        assert!(Error::most_severe([]).is_none());
     }
 
     #[test]
@@ -401,14 +401,14 @@ mod tests {
 
     #[test]
     fn an_answer_is_kept_in_the_service_s_words() {
-        let answer = Answer {
+        let answer = ServiceError {
             status: Some(404),
             code: "NAME_UNKNOWN".into(),
             message: "The repository with name 'a' does not exist".into(),
             request_id: Some("17".into()),
-            ..Answer::default()
+            ..ServiceError::default()
         };
-        let error = Error::new(Kind::Refused, "cannot push").answered(answer);
+        let error = Error::new(Kind::Refused, "cannot push").with_service_error(answer);
         assert_eq!(error.causes(), ["HTTP 404 NAME_UNKNOWN: The repository with name 'a' does not exist (request 17)"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Local files: which file a path leads to, and reads and writes that end.
 //!
 //! A path that somebody names may lead to a pipe whose other end is silent. Nothing here waits for it longer than
-//! [`PATIENCE`].
+//! [`PIPE_TIMEOUT`].
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the other end of a pipe may be silent.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much is written to a pipe at once: that much fits where it is ready (`PIPE_BUF`, of which POSIX asks 512).
 const PIECE: usize = 512;
@@ -105,23 +105,23 @@ pub fn wait_for_writer(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a file of at most `most` bytes. A pipe may take twice [`PATIENCE`].
+/// Reads a file of at most `most` bytes. A pipe may take twice [`PIPE_TIMEOUT`].
 ///
 /// # Errors
 /// Of [`FileTooLarge`](io::ErrorKind::FileTooLarge) if it has more bytes, of [`TimedOut`](io::ErrorKind::TimedOut) if
 /// they do not come in time.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    Timed::new(open(path)?, 2 * PATIENCE).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    TimedReader::new(open(path)?, 2 * PIPE_TIMEOUT).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
     }
     Ok(bytes)
 }
 
-/// Opens a file for writing with these options. Waits [`PATIENCE`] for the reader of a pipe.
+/// Opens a file for writing with these options. Waits [`PIPE_TIMEOUT`] for the reader of a pipe.
 pub fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + PIPE_TIMEOUT;
     loop {
         match without_waiting(options).open(path) {
             Err(error) if is_without_reader(&error) && is_pipe(path) => {
@@ -135,11 +135,11 @@ pub fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File>
     }
 }
 
-/// Writes all of `bytes`. Waits [`PATIENCE`] each time for a pipe that is full.
+/// Writes all of `bytes`. Waits [`PIPE_TIMEOUT`] each time for a pipe that is full.
 pub fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     let most = if file.metadata()?.is_file() { usize::MAX } else { PIECE };
     while !bytes.is_empty() {
-        wait(file, For::Writing, Instant::now() + PATIENCE)?;
+        wait(file, For::Writing, Instant::now() + PIPE_TIMEOUT)?;
         match file.write(&bytes[..bytes.len().min(most)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
@@ -187,19 +187,19 @@ impl Capacity {
 
 /// A file that has to be read within a time.
 #[derive(Debug)]
-pub struct Timed {
+pub struct TimedReader {
     file: File,
     until: Instant,
 }
 
-impl Timed {
+impl TimedReader {
     /// Starts the time.
     pub fn new(file: File, limit: Duration) -> Self {
         Self { file, until: Instant::now() + limit }
     }
 }
 
-impl Read for Timed {
+impl Read for TimedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             wait(&self.file, For::Reading, self.until)?;
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_silent_pipe_is_an_error() {
         let (reader, writer) = io::pipe().unwrap();
-        let mut timed = Timed::new(std::os::fd::OwnedFd::from(reader).into(), Duration::from_millis(20));
+        let mut timed = TimedReader::new(std::os::fd::OwnedFd::from(reader).into(), Duration::from_millis(20));
         assert_eq!(timed.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(writer);
         assert_eq!(timed.read(&mut [0]).unwrap(), 0);

@@ -7,12 +7,12 @@
 //!
 //! A module uses only the modules to its left; `tests/architecture.rs` holds this order.
 //!
-//! {`error`, `file`} ← {`exchange`, `proxy`} ← `oci` ← `compress` ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
+//! {`error`, `file`} ← {`request_log`, `proxy`} ← `oci` ← `compress` ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
 //! `output` ← `cli` ← `main`
 //!
 //! - [`error`]: error kinds, exit codes, causes, and advice as data
 //! - [`file`](mod@file): local files: identity, and bounded reads and writes
-//! - [`exchange`]: the record of one request and its response
+//! - [`request_log`]: the record of one request and its response
 //! - [`proxy`]: which proxy a URL goes through, and why one is not used
 //! - [`oci`]: digests, references, media types, platforms, documents: parsed once
 //! - [`compress`]: reads, hashes and compresses layers on all cores
@@ -30,13 +30,13 @@ pub mod cli;
 pub mod compress;
 pub mod ecr;
 pub mod error;
-pub mod exchange;
 pub mod file;
 pub mod oci;
 pub mod output;
 pub mod proxy;
 pub mod push;
 pub mod registry;
+pub mod request_log;
 pub mod reuse;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

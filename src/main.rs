@@ -89,12 +89,14 @@ fn password_of(user: String, deadline: Option<Duration>) -> Result<Given> {
     let mut password = String::new();
     let input = file::standard_input().map_err(|error| Error::usage(failed).because(error))?;
     // What is no text is not quoted: it is a secret all the same.
-    file::Timed::new(input, limit).take(LONGEST).read_to_string(&mut password).map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Error::new(Kind::Unavailable, failed)
-            .code(Code::TimedOut)
-            .because(format!("no end of it came within {} s", limit.as_secs()))
-            .hint("Check the command that writes the password."),
-        _ => Error::usage(failed).because(error),
+    file::TimedReader::new(input, limit).take(LONGEST).read_to_string(&mut password).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Error::new(Kind::Unavailable, failed)
+                .code(Code::TimedOut)
+                .because(format!("no end of it came within {} s", limit.as_secs()))
+                .hint("Check the command that writes the password."),
+            _ => Error::usage(failed).because(error),
+        }
     })?;
     let password = password.strip_suffix('\n').map_or(password.as_str(), |line| line.trim_end_matches('\r'));
     if password.is_empty() {
@@ -137,7 +139,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     reasons.into_iter().for_each(|reason| tell(Event::Detail(reason)));
 
     #[cfg(feature = "sandbox")]
-    let sandbox = sandbox::stand_in(sandbox, &mut request, &progress).await;
+    let sandbox = sandbox::endpoint_override(sandbox, &mut request, &progress).await;
     #[cfg(not(feature = "sandbox"))]
     let sandbox: Result<Option<()>> = {
         let (_, _) = (sandbox, &mut request);
@@ -187,7 +189,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     others.extend(unwritten.map(|error| after(&outcome, error)));
     // The report says what comes of the push, and that may be that it cannot be written.
     let json = |others: &[Error]| {
-        let error = outcome.error().or_else(|| Error::gravest(others));
+        let error = outcome.error().or_else(|| Error::most_severe(others));
         report::json(&outcome, RunInfo { display_name: &display_name, told: &told, error })
     };
     let mut text = json(&others);
@@ -200,7 +202,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
         others.extend(print(text).err().map(|error| after(&outcome, error)));
     }
     others.iter().for_each(|error| instruct(&say(error)));
-    let error = outcome.error().or_else(|| Error::gravest(&others));
+    let error = outcome.error().or_else(|| Error::most_severe(&others));
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
 }
 
@@ -259,7 +261,7 @@ fn run_inspect(command: &Inspect) -> Result<ExitCode> {
     })?;
     let faults = inspection.faults();
     faults.iter().for_each(|fault| complain(&report::error_text(fault)));
-    Ok(Error::gravest(&faults).map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
+    Ok(Error::most_severe(&faults).map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
 }
 
 fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use self::agent::Patterns;
-pub use self::agent::unusable_exceptions;
+pub use self::agent::invalid_bypass_patterns;
 use crate::error::{Advice, Code, Error, Kind};
 
 /// How long a proxy may take to say why it refuses a tunnel.

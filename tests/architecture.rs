@@ -9,15 +9,26 @@ use std::path::{Path, PathBuf};
 /// The modules in their order: each may use those before it. `lib`, `main` and tests may use all; `sandbox` is used by
 /// `main` alone, and shares newtypes and constants only.
 const ORDER: [&str; 13] = [
-    "error", "file", "exchange", "proxy", "oci", "compress", "archive", "registry", "ecr", "reuse", "push", "output",
+    "error",
+    "file",
+    "request_log",
+    "proxy",
+    "oci",
+    "compress",
+    "archive",
+    "registry",
+    "ecr",
+    "reuse",
+    "push",
+    "output",
     "cli",
 ];
 
 /// What modules may not use, though it stands before them.
 const NEVER: [(&str, &[&str]); 4] = [
     ("ecr", &["archive", "registry"]),
-    ("exchange", &["file"]),
-    ("proxy", &["exchange", "file"]),
+    ("request_log", &["file"]),
+    ("proxy", &["request_log", "file"]),
     ("registry", &["archive"]),
 ];
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ecr_push::cli::{Command as Asked, parse};
-use ecr_push::ecr::{Access, StandIn};
+use ecr_push::ecr::{Access, EndpointOverride};
 use ecr_push::push::{Request, push};
 use tokio_util::sync::CancellationToken;
 
@@ -56,8 +56,8 @@ fn request(sandbox: &Sandbox, archive: &str, n: usize) -> Request {
     let arguments = [archive, &target, "--pack-threads", "1"].map(Into::into).to_vec();
     let Asked::Push(asked) = parse(arguments, &|_| None).unwrap() else { panic!("these are the arguments of a push") };
     let address = sandbox.url.strip_prefix("http://").unwrap().parse().unwrap();
-    let own = StandIn { address, account: "000000000000".into(), region: "us-east-1".into() };
-    Request { access: Access::StandIn { own, others: Vec::new() }, cache: None, ..asked.request }
+    let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
+    Request { access: Access::Override { own, others: Vec::new() }, cache: None, ..asked.request }
 }
 
 /// The memory that this process has in use.

@@ -28,7 +28,7 @@ pub enum Flaw {
 impl Manifest {
     /// What is wrong with the stated manifest.
     pub fn flaws(&self) -> Vec<Flaw> {
-        let strict = self.original.iter().flat_map(|stated| StrictField::all_in(&stated.bytes)).map(Flaw::Strict);
+        let strict = self.original.iter().flat_map(|stated| StrictField::find_all(&stated.bytes)).map(Flaw::Strict);
         let flawed = self.layers.iter().enumerate().filter(|(_, layer)| layer.contradicts_media_type());
         let media_types = flawed.map(|(at, layer)| {
             let says = shown(layer.media_type.as_deref().unwrap_or_default());
@@ -52,7 +52,7 @@ impl Manifest {
         let is_moved = has_zstd && Family::of(&stated.media_type) == Family::Docker;
         let family = if is_moved { Family::Oci } else { Family::of(&stated.media_type) };
         let repaired = stated.edit(|json| {
-            StrictField::take_out_all(json);
+            StrictField::remove_all(json);
             if is_moved {
                 let config = json.get_mut("config")?.as_object_mut()?;
                 config.insert("mediaType".into(), family.config().into());
@@ -95,9 +95,9 @@ impl Content {
             Self::Manifest(manifest) => manifest.repair(),
             Self::Index(index) => {
                 index.children.iter_mut().try_for_each(|child| child.content.repair())?;
-                if StrictField::all_in(&index.original.bytes).into_iter().any(StrictField::is_repairable) {
+                if StrictField::find_all(&index.original.bytes).into_iter().any(StrictField::is_repairable) {
                     index.repaired = Some(index.original.edit(|json| {
-                        StrictField::take_out_all(json);
+                        StrictField::remove_all(json);
                         Some(())
                     })?);
                 }

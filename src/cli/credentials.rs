@@ -9,8 +9,8 @@ use clap::ValueEnum;
 use super::environment::{refuse_unexpanded, refuse_unexpanded_secret};
 use super::values::given;
 use crate::ecr::{
-    self, Access, Base, ContainerEndpoint, ContainerToken, IdToken, Keys, NamedProfile, Profiles, Role, Secret,
-    Sources, WebIdentity,
+    self, Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, IdToken,
+    NamedProfile, Profiles, Role, Secret, WebIdentity,
 };
 use crate::error::{Code, Error, Result};
 use crate::output::report::ci::CiSystem;
@@ -99,7 +99,7 @@ const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
 
 impl CredentialArgs {
     /// Decides where credentials come from. Nobody is asked for any yet.
-    pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Sources> {
+    pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<CredentialSources> {
         let ci = Environment(environment);
         // The SDK, which reads them by itself, makes a panic of that.
         if let Some(name) = ENDPOINTS.into_iter().find(|name| environment(name).is_some_and(|url| url.is_empty())) {
@@ -143,42 +143,42 @@ impl CredentialArgs {
         let token = if may_use_oidc && self.profile.is_none() { self.id_token(&ci)? } else { None };
         let web_identity = ci.web_identity();
         let base = match (token, task_keys, &named) {
-            _ if self.profile.is_some() => Base::Profile,
-            (Some(token), ..) => Base::Oidc(token),
+            _ if self.profile.is_some() => BaseCredentials::Profile,
+            (Some(token), ..) => BaseCredentials::Oidc(token),
             (None, ..) if wants_oidc => {
                 return Err(Error::usage("--oidc on, but no CI hands out an OIDC token here").hint(
                     "GitHub Actions: permissions: id-token: write. Azure Pipelines: --azure-service-connection. \
                      Elsewhere: --web-identity-token-env.",
                 ));
             }
-            (None, Some(keys), _) => Base::Keys(keys),
+            (None, Some(keys), _) => BaseCredentials::AccessKey(keys),
             (None, None, Some(_)) if keys.is_none() => {
                 if web_identity.is_some() && !profiles.assumes_role() {
-                    Base::WebIdentity
+                    BaseCredentials::WebIdentity
                 } else {
-                    Base::Profile
+                    BaseCredentials::Profile
                 }
             }
-            (None, None, _) => Base::Chain,
+            (None, None, _) => BaseCredentials::Chain,
         };
         // The AWS CLI does the same, and says nothing.
         let instead = match &base {
-            Base::Keys(keys) => Some(keys.variable),
-            Base::Chain if keys.is_some() => Some("AWS_ACCESS_KEY_ID"),
-            Base::WebIdentity => Some("AWS_WEB_IDENTITY_TOKEN_FILE"),
-            Base::Oidc(_) | Base::Profile | Base::Chain => None,
+            BaseCredentials::AccessKey(keys) => Some(keys.variable),
+            BaseCredentials::Chain if keys.is_some() => Some("AWS_ACCESS_KEY_ID"),
+            BaseCredentials::WebIdentity => Some("AWS_WEB_IDENTITY_TOKEN_FILE"),
+            BaseCredentials::Oidc(_) | BaseCredentials::Profile | BaseCredentials::Chain => None,
         };
         if let (Some(named), Some(variable)) = (&named, instead) {
             notes.push(format!("{variable} is set, so {named} gives settings and no credentials"));
         }
-        let is_from_files = named.is_some() || matches!(base, Base::Chain) && keys.is_none();
+        let is_from_files = named.is_some() || matches!(base, BaseCredentials::Chain) && keys.is_none();
         if !is_from_files {
             notes.extend(profiles.ignore_unusable_files());
         }
         if let Some(why) = passed_over.filter(|_| names_oidc && self.oidc.is_none()) {
             notes.push(format!("{why} the CI's OIDC token is not used; --oidc on takes it"));
         }
-        if matches!(base, Base::Oidc(_)) && roles.len() == 1 && roles[0].external_id.is_some() {
+        if matches!(base, BaseCredentials::Oidc(_)) && roles.len() == 1 && roles[0].external_id.is_some() {
             notes.push(
                 "the external ID is not sent: AWS takes none with an OIDC token, whose claims a role asks for instead"
                     .to_owned(),
@@ -189,14 +189,14 @@ impl CredentialArgs {
         let github_without_token = github
             && ci.text("ACTIONS_ID_TOKEN_REQUEST_URL").is_none()
             && !roles.is_empty()
-            && matches!(base, Base::Chain);
+            && matches!(base, BaseCredentials::Chain);
         let environment = Box::new(ecr::Environment {
             container: ci.container(),
             web_identity,
             without_metadata: ci.text("AWS_EC2_METADATA_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true")),
             github_without_token,
         });
-        Ok(Sources { base, profiles, roles, region, notes, environment })
+        Ok(CredentialSources { base, profiles, roles, region, notes, environment })
     }
 
     /// The profile of the option, else that of the environment, in the order of the AWS CLI, version 2.
@@ -301,7 +301,7 @@ pub(super) fn ca_bundle(access: &Access, environment: &dyn Fn(&str) -> Option<Os
     let path = environment(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     let profile = || match access {
         Access::Aws(sources) => sources.profiles.ca_bundle().map(|(from, path)| CaBundle { from, path }),
-        Access::StandIn { .. } => None,
+        Access::Override { .. } => None,
     };
     path.map(|path| CaBundle { from: variable.to_owned(), path }).or_else(profile)
 }
@@ -343,7 +343,7 @@ impl Environment<'_> {
     }
 
     /// A pair of keys. Half of one is an error, and so is a variable that the pipeline did not fill in.
-    fn keys(&self, id: &'static str, secret: &'static str, token: &str) -> Result<Option<Keys>> {
+    fn keys(&self, id: &'static str, secret: &'static str, token: &str) -> Result<Option<AccessKey>> {
         let (given_id, given_secret, session_token) = (self.text(id), self.text(secret), self.text(token));
         if let Some(text) = &given_id {
             refuse_unexpanded(id, text)?;
@@ -354,7 +354,7 @@ impl Environment<'_> {
             }
         }
         match (given_id, given_secret) {
-            (Some(access_key_id), Some(text)) => Ok(Some(Keys {
+            (Some(access_key_id), Some(text)) => Ok(Some(AccessKey {
                 variable: id,
                 access_key_id,
                 secret_access_key: Secret::new(text),

@@ -23,7 +23,7 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Sourc
             .hint("It has neither colons nor control characters."));
     }
     let mut hosts: Vec<&Host> = targets.iter().filter_map(|target| target.host.as_ref()).collect();
-    hosts.retain(|host| !host.is_amazons());
+    hosts.retain(|host| !host.is_amazon());
     hosts.sort_unstable_by_key(|host| host.as_str());
     hosts.dedup();
     match hosts[..] {

@@ -80,8 +80,8 @@ fn needs(request: &Request, region: Option<&str>) -> Needs {
             })
         });
     Needs {
-        looks: is_looked_at,
-        knows_tags: request.if_exists != IfExists::Overwrite,
+        reads_images: is_looked_at,
+        checks_tags: request.if_exists != IfExists::Overwrite,
         patterns: request.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
         create: request.create_repository.then(|| creation(request)),
         sources: if request.reuse == Reuse::Off { Vec::new() } else { sources.collect() },

@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::{Advice, Code, Error};
-use crate::oci::without_login;
+use crate::oci::strip_credentials;
 
 /// Turns an error of the parser into one of ours.
 pub(super) fn usage(clap_error: &clap::Error) -> Error {
@@ -39,13 +39,13 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
             } else {
                 format!("Use {suggested}, or another of {}.", valid.join(", "))
             };
-            Error::usage(format!("{name} does not take {:?}", without_login(&value)))
+            Error::usage(format!("{name} does not take {:?}", strip_credentials(&value)))
                 .code(Code::ValueInvalid)
                 .hint(hint)
         }
         ErrorKind::ValueValidation => {
             let value = text(ContextKind::InvalidValue);
-            let error = Error::usage(format!("{name} does not take {:?}", without_login(&value)));
+            let error = Error::usage(format!("{name} does not take {:?}", strip_credentials(&value)));
             let error = error.code(Code::ValueInvalid);
             match std::error::Error::source(clap_error) {
                 Some(why) => error.because(why.to_string()),
@@ -86,7 +86,7 @@ fn option_name(text: &str) -> &str {
 
 fn unknown(name: &str, similar: &str) -> Error {
     if !name.starts_with('-') {
-        return Error::usage(format!("{:?} is one argument too many", without_login(name)))
+        return Error::usage(format!("{:?} is one argument too many", strip_credentials(name)))
             .code(Code::ArgumentUnexpected);
     }
     let error = Error::usage(format!("there is no option {name}")).code(Code::OptionUnknown);

@@ -155,8 +155,8 @@ impl RepositoryArgs {
         Ok(self.tag_mutability.map(|mutability| match mutability {
             MutabilityArg::Mutable => Mutability::Mutable,
             MutabilityArg::Immutable => Mutability::Immutable,
-            MutabilityArg::ImmutableWithExclusion => Mutability::ImmutableBut(filters),
-            MutabilityArg::MutableWithExclusion => Mutability::MutableBut(filters),
+            MutabilityArg::ImmutableWithExclusion => Mutability::ImmutableExcept(filters),
+            MutabilityArg::MutableWithExclusion => Mutability::MutableExcept(filters),
         }))
     }
 

@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use super::credentials::ENDPOINTS;
 use super::values::REGISTRY_ENDPOINT;
-use crate::proxy::unusable_exceptions;
+use crate::proxy::invalid_bypass_patterns;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -38,7 +38,7 @@ pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
         Some(format!("{scheme} goes over the proxy {host} ({name}), but to this machine{without}"))
     };
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
-    let unusable = unusable_exceptions(&text).into_iter();
+    let unusable = invalid_bypass_patterns(&text).into_iter();
     let unusable =
         unusable.map(|entry| format!("{entry:?} of AGENT_PROXYBYPASSLIST is no expression, and is not used"));
     PROXIES.into_iter().filter_map(proxy).chain(unusable).collect()

@@ -68,12 +68,12 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
         return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account: it takes twelve digits"))
             .code(Code::ValueInvalid));
     }
-    let is_of_use = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_endpoint));
+    let is_of_use = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_vpc_endpoint));
     let settle = |target: Target| match (&target.host, account) {
-        (Some(host), Some(account)) if host.is_endpoint() => {
-            Ok(Target { host: host.through_endpoint(account), ..target })
+        (Some(host), Some(account)) if host.is_vpc_endpoint() => {
+            Ok(Target { host: host.via_vpc_endpoint(account), ..target })
         }
-        (Some(host), None) if host.is_endpoint() => Err(Error::usage(format!(
+        (Some(host), None) if host.is_vpc_endpoint() => Err(Error::usage(format!(
             "{host} is a VPC endpoint, which leads to every registry of its region"
         ))
         .code(Code::ArgumentMissing)

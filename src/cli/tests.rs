@@ -105,7 +105,7 @@ fn a_repository_is_set_up_by_options_or_the_environment() {
     let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!(request.new_repository.tags, [tag("cost center", "web shop"), tag("team", "x")]);
     let filters = ["latest", "dev-*"].map(|filter| filter.parse().unwrap()).to_vec();
-    assert_eq!(request.new_repository.mutability, Some(crate::ecr::Mutability::ImmutableBut(filters)));
+    assert_eq!(request.new_repository.mutability, Some(crate::ecr::Mutability::ImmutableExcept(filters)));
     assert_eq!((request.if_exists, request.targets[0].repository.as_str()), (IfExists::SameOk, "team/app"));
     assert_eq!(said, ["the repository \"Team/App\" is called team/app"]);
 }

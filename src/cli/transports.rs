@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::archive::Source;
 use crate::error::{Advice, Code, Error, Result};
-use crate::oci::{EcrHost, Host, Tag, region_code, without_login};
+use crate::oci::{EcrHost, Host, Tag, region_code, strip_credentials};
 
 /// Transports that name an archive on disk (containers-transports(5)).
 const ON_DISK: [&str; 4] = ["docker-archive:", "oci-archive:", "oci:", "dir:"];
@@ -31,7 +31,7 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
             ));
     }
     if let Some(image) = text.strip_prefix("docker://") {
-        let image = without_login(image);
+        let image = strip_credentials(image);
         return Err(Error::usage(format!("docker://{image} is in a registry, and not an archive"))
             .code(Code::ArchiveUnrecognized)
             .hint(
@@ -105,7 +105,7 @@ fn of_arn(arn: &str) -> Option<String> {
         return None;
     }
     let region = region_code(region)?;
-    let host = Host::of_ecr(EcrHost { account: account.into(), region, fips: false, dual_stack: false });
+    let host = Host::from_ecr(EcrHost { account: account.into(), region, fips: false, dual_stack: false });
     Some(format!("{host}/{repository}"))
 }
 

@@ -33,19 +33,19 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug)]
 pub enum Access {
     /// AWS.
-    Aws(Sources),
+    Aws(CredentialSources),
     /// Registries on loopback: fixed credentials, and nothing of the user's settings or proxies.
-    StandIn {
+    Override {
         /// The caller's own registry, which also replaces ECR Public.
-        own: StandIn,
+        own: EndpointOverride,
         /// Those of other accounts and regions.
-        others: Vec<StandIn>,
+        others: Vec<EndpointOverride>,
     },
 }
 
 /// A registry on loopback that replaces one of Amazon's, with the API of its region.
 #[derive(Clone, Debug)]
-pub struct StandIn {
+pub struct EndpointOverride {
     /// Where it listens: `127.0.0.1:PORT`.
     pub address: Host,
     /// The account that owns it.
@@ -54,7 +54,7 @@ pub struct StandIn {
     pub region: String,
 }
 
-impl StandIn {
+impl EndpointOverride {
     /// Returns its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -63,8 +63,8 @@ impl StandIn {
 
 impl Access {
     /// Returns what replaces a registry of Amazon's, if anything does: the one of that name, or the caller's own in a region.
-    pub fn stand_in(&self, host: Option<&EcrHost>, region: Option<&str>) -> Option<&StandIn> {
-        let Self::StandIn { own, others } = self else { return None };
+    pub fn endpoint_override(&self, host: Option<&EcrHost>, region: Option<&str>) -> Option<&EndpointOverride> {
+        let Self::Override { own, others } = self else { return None };
         let wanted = match (host, region) {
             (Some(host), _) => (&*host.account, &*host.region),
             (None, Some(region)) => (&*own.account, region),
@@ -76,15 +76,15 @@ impl Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Self::Aws(Sources::default())
+        Self::Aws(CredentialSources::default())
     }
 }
 
 /// The credentials to begin with, and the roles to go on to.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct CredentialSources {
     /// The credentials to begin with.
-    pub base: Base,
+    pub base: BaseCredentials,
     /// The configuration files, and which profile of them gives settings. Its credentials are used as `base` says.
     pub profiles: Profiles,
     /// Roles to assume, each with the credentials of the one before.
@@ -141,11 +141,11 @@ pub enum ContainerToken {
 
 /// The credentials to begin with.
 #[derive(Clone, Debug, Default)]
-pub enum Base {
+pub enum BaseCredentials {
     /// The selected profile of AWS's configuration files, and no other source.
     Profile,
     /// Keys that AWS's own tools do not know under these names.
-    Keys(Keys),
+    AccessKey(AccessKey),
     /// What a CI vouches for. The first of the roles is assumed with it.
     Oidc(IdToken),
     /// The token file and the role that the environment names, and no other source.
@@ -159,7 +159,7 @@ pub enum Base {
 
 /// An access key.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub struct AccessKey {
     /// The variable that named it.
     pub variable: &'static str,
     /// `AKIA...`

@@ -8,12 +8,12 @@ mod denied;
 mod strict;
 
 use super::unreachable;
-use crate::error::{Advice, Answer, Code, Error, Kind};
+use crate::error::{Advice, Code, Error, Kind, ServiceError};
 use crate::oci::{EcrHost, Host, Repository};
 
 /// The place that an answer is about.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RepositoryLocation {
     /// The registry.
     pub host: EcrHost,
     /// The repository.
@@ -23,27 +23,27 @@ pub struct Place {
 /// Adds the meaning and the cure to an error that ECR answered with, if they are known. Before the login nobody knows the
 /// place.
 #[must_use]
-pub fn advise(error: Error, place: Option<&Place>) -> Error {
-    advise_on(error, place, &[])
+pub fn advise(error: Error, place: Option<&RepositoryLocation>) -> Error {
+    advise_on_manifest(error, place, &[])
 }
 
 /// The same for a manifest that was put.
 #[must_use]
-pub fn advise_on(error: Error, place: Option<&Place>, manifest: &[u8]) -> Error {
-    let Some(answer) = error.answer() else { return advise_on_silence(error, place) };
+pub fn advise_on_manifest(error: Error, place: Option<&RepositoryLocation>, manifest: &[u8]) -> Error {
+    let Some(answer) = error.service_error() else { return advise_on_silence(error, place) };
     let case = Case { answer, kind: error.kind(), place, manifest };
     let mut rows = ROWS.iter().filter(|row| row.is_about(answer));
     match rows.find_map(|row| Some((row.code, (row.means)(&case)?))) {
-        Some((code, Meaning { kind, advice })) => error.of_kind(kind).code(code).hint(advice),
+        Some((code, Meaning { kind, advice })) => error.with_kind(kind).code(code).hint(advice),
         None => error,
     }
 }
 
 /// An answer, and what is known about how it came to it.
 struct Case<'a> {
-    answer: &'a Answer,
+    answer: &'a ServiceError,
     kind: Kind,
-    place: Option<&'a Place>,
+    place: Option<&'a RepositoryLocation>,
     manifest: &'a [u8],
 }
 
@@ -68,7 +68,7 @@ struct Row {
 }
 
 impl Row {
-    fn is_about(&self, answer: &Answer) -> bool {
+    fn is_about(&self, answer: &ServiceError) -> bool {
         let message = answer.message.to_ascii_lowercase();
         let Self { codes, statuses, says, .. } = self;
         (codes.is_empty() || codes.iter().any(|code| answer.code.starts_with(code)))
@@ -90,7 +90,7 @@ const fn row(
 /// From the particular to the general: the first row that knows what to say has the word.
 const ROWS: [Row; 28] = [
     // Who answered?
-    row(&[], &[407], &[], Code::ProxyFailed, |case| case.of_kind(Kind::Permission, PROXY_LOGIN)),
+    row(&[], &[407], &[], Code::ProxyFailed, |case| case.with_kind(Kind::Permission, PROXY_LOGIN)),
     row(&[], &[], &[], Code::ProtocolViolation, page),
     // Rights.
     row(&[], &[], &["not authorized to perform"], Code::PermissionDenied, denied::said),
@@ -107,7 +107,10 @@ const ROWS: [Row; 28] = [
     row(&[], &[], &["kms key", "kms:", "kmsexception"], Code::Rejected, key),
     // Quotas: a wait does not lift them.
     row(&[], &[], &["Limit on number of layers"], Code::QuotaExceeded, |case| {
-        case.of_kind(Kind::Refused, "Make the image of fewer layers. How many ECR takes is not published; it was 127.")
+        case.with_kind(
+            Kind::Refused,
+            "Make the image of fewer layers. How many ECR takes is not published; it was 127.",
+        )
     }),
     row(&["LimitExceeded"], &[], &[], Code::QuotaExceeded, quota),
     row(&[], &[400, 403, 405], &["quota", "limit", "maximum"], Code::QuotaExceeded, |case| {
@@ -147,7 +150,7 @@ const ROWS: [Row; 28] = [
     // Credentials.
     row(&["RequestTimeTooSkewed", "RequestExpired"], &[], &[], Code::CredentialsRejected, clock::off),
     row(&SIGNATURE, &[], &["scoped to a valid region"], Code::CredentialsRejected, |case| {
-        case.of_kind(
+        case.with_kind(
             Kind::Permission,
             "The API that answered is in another region than was asked for. Check the region, and AWS_ENDPOINT_URL_ECR, \
              AWS_ENDPOINT_URL and `endpoint_url` of the profile, which lead to one API for all regions.",
@@ -194,10 +197,10 @@ const PARTS: &str = "ECR takes parts of 5 to 10 MiB. Leave --chunk-size out; if 
 impl Case<'_> {
     /// Advice for an error of the kind that its status stands for.
     fn says(&self, advice: impl Into<Advice>) -> Option<Meaning> {
-        self.of_kind(self.kind, advice)
+        self.with_kind(self.kind, advice)
     }
 
-    fn of_kind(&self, kind: Kind, advice: impl Into<Advice>) -> Option<Meaning> {
+    fn with_kind(&self, kind: Kind, advice: impl Into<Advice>) -> Option<Meaning> {
         Some(Meaning { kind, advice: advice.into() })
     }
 
@@ -278,16 +281,16 @@ pub fn opens_upload(asked: &str) -> bool {
 }
 
 fn absent(case: &Case<'_>) -> Option<Meaning> {
-    let Place { host, repository } = case.place?;
+    let RepositoryLocation { host, repository } = case.place?;
     let region = &host.region;
     let create = format!("aws ecr create-repository --repository-name {repository} --region {region}");
-    case.of_kind(Kind::Refused, Advice::new("Add --create-repository, or create it:").command(create))
+    case.with_kind(Kind::Refused, Advice::new("Add --create-repository, or create it:").command(create))
 }
 
 fn immutable(case: &Case<'_>) -> Option<Meaning> {
     let another = "The tag exists and the repository does not let tags move: push under another tag";
     let advice = match case.place {
-        Some(Place { host, repository }) => {
+        Some(RepositoryLocation { host, repository }) => {
             Advice::new(format!("{another}, or change the repository's tag mutability:")).command(format!(
                 "aws ecr put-image-tag-mutability --repository-name {repository} --region {} --image-tag-mutability MUTABLE",
                 host.region
@@ -295,7 +298,7 @@ fn immutable(case: &Case<'_>) -> Option<Meaning> {
         }
         None => format!("{another}, or change the repository's tag mutability.").into(),
     };
-    case.of_kind(Kind::Refused, advice)
+    case.with_kind(Kind::Refused, advice)
 }
 
 /// What ECR refuses it refuses in JSON. A page of 5xx may be that of AWS's own load balancer.
@@ -305,7 +308,7 @@ fn page(case: &Case<'_>) -> Option<Meaning> {
     }
     let place = case
         .place
-        .map_or_else(|| ".amazonaws.com".to_owned(), |place| Host::of_ecr(place.host.clone()).as_str().to_owned());
+        .map_or_else(|| ".amazonaws.com".to_owned(), |place| Host::from_ecr(place.host.clone()).as_str().to_owned());
     case.says(format!(
         "ECR sends no web pages: a proxy or a firewall on the way answered. Have it let {place} pass, or go round it \
          (NO_PROXY={place})."
@@ -317,11 +320,11 @@ fn key(case: &Case<'_>) -> Option<Meaning> {
                 region, and whoever creates the repository needs kms:CreateGrant, kms:DescribeKey and kms:RetireGrant on it, \
                 in the key's own policy, too.";
     let advice = match case.place {
-        Some(Place { host, repository }) => Advice::new(format!("{text} Which key it is:"))
+        Some(RepositoryLocation { host, repository }) => Advice::new(format!("{text} Which key it is:"))
             .command(format!("aws ecr describe-repositories --repository-names {repository} --region {}", host.region)),
         None => text.into(),
     };
-    case.of_kind(Kind::Refused, advice)
+    case.with_kind(Kind::Refused, advice)
 }
 
 /// Numbers from the ECR user guide, "Amazon ECR service quotas".
@@ -340,7 +343,7 @@ fn quota(case: &Case<'_>) -> Option<Meaning> {
     };
     let text = format!("A quota is used up, which waiting does not help. By default it is {which}.");
     let advice = match case.place {
-        Some(Place { host, repository }) if which.contains("lifecycle") => {
+        Some(RepositoryLocation { host, repository }) if which.contains("lifecycle") => {
             Advice::new(format!("{text} With a policy in policy.json:")).command(format!(
                 "aws ecr put-lifecycle-policy --repository-name {repository} --region {} --lifecycle-policy-text \
                  file://policy.json",
@@ -349,7 +352,7 @@ fn quota(case: &Case<'_>) -> Option<Meaning> {
         }
         _ => text.into(),
     };
-    case.of_kind(Kind::Refused, advice)
+    case.with_kind(Kind::Refused, advice)
 }
 
 fn throttled(case: &Case<'_>) -> Option<Meaning> {
@@ -359,7 +362,7 @@ fn throttled(case: &Case<'_>) -> Option<Meaning> {
     let rate = rate.map_or_else(String::new, |rate| {
         format!(" An account has {rate} a second in a region by default, all its pushes together.")
     });
-    case.of_kind(
+    case.with_kind(
         Kind::Unavailable,
         format!(
             "ECR limits {asked}.{rate} Run the same command again to carry on, with fewer pushes at the same time or a lower \
@@ -369,8 +372,8 @@ fn throttled(case: &Case<'_>) -> Option<Meaning> {
 }
 
 fn foreign_token(case: &Case<'_>) -> Option<Meaning> {
-    let Place { host, .. } = case.place?;
-    case.of_kind(
+    let RepositoryLocation { host, .. } = case.place?;
+    case.with_kind(
         Kind::Permission,
         format!(
             "The registry does not take the login that ECR's API gave out. One holds in its own region and partition only, \
@@ -382,11 +385,11 @@ fn foreign_token(case: &Case<'_>) -> Option<Meaning> {
 }
 
 /// What is known of an error without an answer: certificates that others than AWS issued.
-fn advise_on_silence(error: Error, place: Option<&Place>) -> Error {
+fn advise_on_silence(error: Error, place: Option<&RepositoryLocation>) -> Error {
     let causes = error.causes().join(": ");
     let says = |words: &[&str]| words.iter().any(|words| causes.contains(words));
     if says(&["UnknownIssuer", "it was issued by", "self-signed", "self signed"]) {
-        return error.of_kind(Kind::Refused).code(Code::TlsFailed).hint(
+        return error.with_kind(Kind::Refused).code(Code::TlsFailed).hint(
             "ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy that looks into TLS \
              (Zscaler, Blue Coat and their like) shows its own. Add its CA to the machine's certificates, or name it with \
              --ca-file FILE or AWS_CA_BUNDLE.",
@@ -394,7 +397,7 @@ fn advise_on_silence(error: Error, place: Option<&Place>) -> Error {
     }
     match place {
         // A connection that could not be made, or on which no answer came in time.
-        Some(Place { host, .. }) if matches!(error.stable_code(), Code::Unreachable | Code::TimedOut) => {
+        Some(RepositoryLocation { host, .. }) if matches!(error.stable_code(), Code::Unreachable | Code::TimedOut) => {
             error.hint(unreachable::advice(&host.region, "ecr.dkr"))
         }
         _ => error,

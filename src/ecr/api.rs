@@ -1,7 +1,7 @@
 //! The ECR API: its client, logins, what a repository holds, and what errors mean. Retries are the SDK's.
 
-mod doubt;
-mod said;
+mod probe;
+mod response;
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -19,11 +19,11 @@ use aws_sdk_ecr::types::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub use self::doubt::Doubt;
-use self::said::OfAction;
+pub use self::probe::UploadProbe;
+use self::response::OfAction;
 use super::access::Access;
 use super::body::{Unreadable, unreadable};
-use super::credentials::NotReady;
+use super::credentials::NoCredentials;
 use super::custom_endpoint::CustomFirst;
 use super::network::Network;
 use super::settings::Settings;
@@ -51,27 +51,27 @@ pub struct Ecr {
 
 /// What GetAuthorizationToken gives.
 #[derive(Clone)]
-pub struct Token {
+pub struct AuthorizationToken {
     /// The base64 text of `AWS:password`, for a Basic header.
     pub basic: String,
     /// The caller's own account, from the proxy endpoint. Nothing else of that endpoint means anything: it is the
     /// classic host of the caller's registry, whatever registry is pushed to.
     pub account: String,
     /// What is left of its time, by this machine's clock; nothing if that says it is over. `None` if nobody said it.
-    pub life: Option<Duration>,
+    pub lifetime: Option<Duration>,
 }
 
-impl Token {
+impl AuthorizationToken {
     /// A token as an answer has it. `None` if it cannot be one.
     pub(super) fn of(basic: String, expires_at: Option<DateTime>, account: String) -> Option<Self> {
         let is_one = STANDARD.decode(&basic).is_ok_and(|decoded| decoded.contains(&b':'));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let ends = expires_at.map(|at| Duration::from_secs(u64::try_from(at.secs()).unwrap_or_default()));
-        is_one.then(|| Self { basic, account, life: ends.map(|ends| ends.saturating_sub(now)) })
+        is_one.then(|| Self { basic, account, lifetime: ends.map(|ends| ends.saturating_sub(now)) })
     }
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for AuthorizationToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Token(*** of {})", self.account)
     }
@@ -90,33 +90,33 @@ impl Ecr {
         network: &Network,
         region: Option<&str>,
         host: Option<&EcrHost>,
-    ) -> Result<Self, NotReady> {
-        let settings = Settings::of(access, network, region, host).await.map_err(NotReady::Broken)?;
+    ) -> Result<Self, NoCredentials> {
+        let settings = Settings::of(access, network, region, host).await.map_err(NoCredentials::Unusable)?;
         settings.ready().await?;
         let config = aws_sdk_ecr::config::Builder::from(&settings.config).retry_classifier(HardQuotas);
         let config = config.endpoint_resolver(CustomFirst::<DefaultResolver>::default()).build();
         let region = match (access, region) {
             // The sandbox is signed for as it wants it, and stands for every region that is asked for.
-            (Access::StandIn { .. }, Some(region)) => region.to_owned(),
+            (Access::Override { .. }, Some(region)) => region.to_owned(),
             _ => settings.config.region().map(ToString::to_string).unwrap_or_default(),
         };
         Ok(Self { client: Client::from_conf(config), settings, region })
     }
 
     /// What tells its logins from those of another: the region, and the kind of address that the API is asked at.
-    pub fn realm(&self) -> (String, bool, bool) {
+    pub fn login_scope(&self) -> (String, bool, bool) {
         let config = &self.settings.config;
         (self.region.clone(), config.use_fips().unwrap_or(false), config.use_dual_stack().unwrap_or(false))
     }
 
     /// Where the credentials and the region come from, in words.
-    pub async fn origins(&self) -> String {
+    pub async fn describe_origin(&self) -> String {
         let (who, region, from) = (self.settings.identity.story().await, &self.region, &self.settings.region_from);
         format!("credentials from {who}; region {region} from {from}")
     }
 
     /// Who STS says we are, if it says so soon.
-    pub async fn caller(&self) -> Option<String> {
+    pub async fn caller_arn(&self) -> Option<String> {
         let sts = aws_sdk_sts::Client::new(&self.settings.config);
         let asked = tokio::time::timeout(CALLER_TIMEOUT, sts.get_caller_identity().send()).await;
         asked.ok()?.ok()?.arn
@@ -134,7 +134,7 @@ impl Ecr {
 
     /// The host of the registry that `account` has in this region.
     pub fn host(&self, account: &str) -> Host {
-        Host::of_ecr(EcrHost {
+        Host::from_ecr(EcrHost {
             account: account.to_owned(),
             region: self.region.clone(),
             fips: self.settings.config.use_fips().unwrap_or(false),
@@ -146,10 +146,10 @@ impl Ecr {
     ///
     /// # Errors
     /// Without credentials, without the right `ecr:GetAuthorizationToken`, without an answer.
-    pub async fn token(&self) -> Result<Token> {
+    pub async fn token(&self) -> Result<AuthorizationToken> {
         let doing = format!("cannot log in to Amazon ECR in {}", self.region);
         // Apart from the call, whose time is short: a role may have to be assumed again.
-        self.settings.ready().await.map_err(NotReady::into_error)?;
+        self.settings.ready().await.map_err(NoCredentials::into_error)?;
         let given = match self.client.get_authorization_token().send().await {
             Ok(given) => given,
             Err(error) => return Err(self.explain(error, &doing).await),
@@ -163,7 +163,7 @@ impl Ecr {
         if account.len() != 12 {
             return Err(unusable());
         }
-        Token::of(basic, data.expires_at, account).ok_or_else(unusable)
+        AuthorizationToken::of(basic, data.expires_at, account).ok_or_else(unusable)
     }
 
     /// The tag that was pushed last of those that a pattern names.
@@ -284,12 +284,12 @@ impl Ecr {
             }
             None => {}
         }
-        if said::is_cut(&error) {
+        if response::is_cut(&error) {
             let error = Error::new(Kind::Unavailable, doing).code(Code::ConnectionLost);
             return error.because("the answer broke off").hint("Run the same command again.");
         }
-        if let Some(answer) = said::answer(&error) {
-            return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).answered(answer);
+        if let Some(answer) = response::answer(&error) {
+            return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).with_service_error(answer);
         }
         if let Some(proxy) = ProxyError::find(&error) {
             return proxy.explain(doing);
@@ -372,20 +372,20 @@ mod tests {
     #[test]
     fn a_token_that_ended_before_it_came_has_no_time_left() {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let life = |at| Token::of("QVdTOnB3".into(), at, String::new()).unwrap().life;
+        let lifetime = |at| AuthorizationToken::of("QVdTOnB3".into(), at, String::new()).unwrap().lifetime;
         // moto's are of 2015.
-        assert_eq!(life(Some(DateTime::from_secs(1_420_070_400))), Some(Duration::ZERO));
-        assert_eq!(life(Some(DateTime::from_secs(-1))), Some(Duration::ZERO));
-        let hours = life(Some(DateTime::from_secs(i64::try_from(now).unwrap() + 12 * 3600))).unwrap();
+        assert_eq!(lifetime(Some(DateTime::from_secs(1_420_070_400))), Some(Duration::ZERO));
+        assert_eq!(lifetime(Some(DateTime::from_secs(-1))), Some(Duration::ZERO));
+        let hours = lifetime(Some(DateTime::from_secs(i64::try_from(now).unwrap() + 12 * 3600))).unwrap();
         assert!((11 * 3600..=12 * 3600).contains(&hours.as_secs()), "{hours:?}");
-        assert_eq!(life(None), None);
-        assert!(Token::of("bm8gY29sb24=".into(), None, String::new()).is_none());
-        assert!(Token::of("no base64".into(), None, String::new()).is_none());
+        assert_eq!(lifetime(None), None);
+        assert!(AuthorizationToken::of("bm8gY29sb24=".into(), None, String::new()).is_none());
+        assert!(AuthorizationToken::of("no base64".into(), None, String::new()).is_none());
     }
 
     #[test]
     fn a_token_is_never_printed() {
-        let token = Token { basic: "c2VjcmV0".into(), account: "123456789012".into(), life: None };
+        let token = AuthorizationToken { basic: "c2VjcmV0".into(), account: "123456789012".into(), lifetime: None };
         assert_eq!(format!("{token:?}"), "Token(*** of 123456789012)");
     }
 }

@@ -10,7 +10,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 
-use super::access::{IdToken, Sources, WebIdentity};
+use super::access::{CredentialSources, IdToken, WebIdentity};
 use super::container::Container;
 use super::credentials::metadata;
 use super::federation::Federated;
@@ -47,7 +47,7 @@ impl Link {
 /// Makes providers of credentials. `sts` is how STS is reached; `aws` and `machine` are how the SDK reaches AWS and what is
 /// on this machine.
 pub(super) struct Providers<'a> {
-    pub(super) sources: &'a Sources,
+    pub(super) sources: &'a CredentialSources,
     pub(super) sts: &'a SdkConfig,
     pub(super) aws: &'a ProviderConfig,
     pub(super) machine: &'a ProviderConfig,
@@ -55,7 +55,7 @@ pub(super) struct Providers<'a> {
 }
 
 impl Providers<'_> {
-    /// Returns the order of the AWS CLI, version 2 ([`Chain`](super::access::Base::Chain)).
+    /// Returns the order of the AWS CLI, version 2 ([`Chain`](super::access::BaseCredentials::Chain)).
     pub(super) fn chain(&self, profile: Arc<Selected>) -> Vec<Link> {
         let ec2 =
             ImdsCredentialsProvider::builder().configure(self.machine).imds_client(metadata(self.machine)).build();

@@ -18,7 +18,7 @@ use super::endpoint::{self, Answered, Failed, expiration, shown};
 use super::network::Network;
 use super::token_file;
 use crate::error::{Advice, Code, Error, Kind, Result};
-use crate::exchange::{Asking, Told};
+use crate::request_log::{RequestTimer, UrlDetail};
 
 /// Where Amazon ECS gives credentials.
 const ECS: &str = "169.254.170.2";
@@ -52,7 +52,8 @@ impl Container {
             if let Some(token) = &token {
                 request = request.header("authorization", token.expose());
             }
-            let asking = Asking::new(self.network.witness(), "GET", &url, Told::Host, Arc::new(AtomicU64::new(0)));
+            let asking =
+                RequestTimer::new(self.network.witness(), "GET", &url, UrlDetail::Host, Arc::new(AtomicU64::new(0)));
             read(&endpoint::ask(request, asking).await?)
         };
         endpoint::retried(ask).await.map_err(|failed| {

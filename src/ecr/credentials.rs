@@ -14,14 +14,14 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use tokio::sync::Mutex;
 
-use super::access::{Base, IdToken, Keys, Role, Sources};
+use super::access::{AccessKey, BaseCredentials, CredentialSources, IdToken, Role};
 use super::chain::{ENVIRONMENT, Link, Providers, WEB_IDENTITY};
 use super::federation::Federated;
 use super::missing::{hop_limit, without_token};
 use super::network::Network;
+use super::observe::silent;
 use super::profile::Selected;
 use super::refusal::refused;
-use super::told::silent;
 use crate::error::{Code, Error, Kind, root_cause};
 
 /// Credentials are renewed when they have as little time left.
@@ -44,18 +44,18 @@ pub(super) struct Identity {
 
 /// Why there are no credentials.
 #[derive(Clone, Debug)]
-pub enum NotReady {
+pub enum NoCredentials {
     /// Nobody has any.
-    Nowhere(Error),
+    Missing(Error),
     /// Somebody should have some, and something went wrong.
-    Broken(Error),
+    Unusable(Error),
 }
 
-impl NotReady {
+impl NoCredentials {
     /// What to tell people.
     pub fn into_error(self) -> Error {
         match self {
-            Self::Nowhere(error) | Self::Broken(error) => error,
+            Self::Missing(error) | Self::Unusable(error) => error,
         }
     }
 }
@@ -64,7 +64,7 @@ impl Identity {
     /// Settles where credentials come from. Gets none yet. `sts` is how STS is reached; `aws` and `machine` are how the
     /// chain reaches AWS and what is on this machine.
     pub(super) async fn of(
-        sources: &Sources,
+        sources: &CredentialSources,
         profile: Arc<Selected>,
         sts: &SdkConfig,
         aws: &ProviderConfig,
@@ -74,17 +74,17 @@ impl Identity {
         let providers = Providers { sources, sts, aws, machine, network };
         let mut roles = sources.roles.iter();
         let first = match &sources.base {
-            Base::Profile => Stage::first_of(vec![Link::of_profile(providers.profile(profile))]),
-            Base::WebIdentity => Stage::first_of(vec![Link::new(WEB_IDENTITY, providers.web_identity())]),
-            Base::Keys(keys) => Stage::of(format!("the keys of {}", keys.variable), fixed(keys)),
-            Base::Oidc(token) => {
+            BaseCredentials::Profile => Stage::first_of(vec![Link::of_profile(providers.profile(profile))]),
+            BaseCredentials::WebIdentity => Stage::first_of(vec![Link::new(WEB_IDENTITY, providers.web_identity())]),
+            BaseCredentials::AccessKey(keys) => Stage::of(format!("the keys of {}", keys.variable), fixed(keys)),
+            BaseCredentials::Oidc(token) => {
                 let role = roles.next().cloned();
                 let arn = role.as_ref().map_or("", |role| role.arn.as_str());
                 let what = format!("the role {arn}, by {}", name_of(token));
                 let sts = aws_sdk_sts::Client::new(sts);
                 Stage::of(what, Federated { sts, token: token.clone(), role, network: network.clone() })
             }
-            Base::Chain => Stage::first_of(providers.chain(profile)),
+            BaseCredentials::Chain => Stage::first_of(providers.chain(profile)),
         };
         let mut stages = vec![first.clone()];
         let mut before = first;
@@ -101,16 +101,18 @@ impl Identity {
     }
 
     /// Sees to it that there are credentials which still live for a while.
-    pub(super) async fn ready(&self) -> Result<(), NotReady> {
+    pub(super) async fn ready(&self) -> Result<(), NoCredentials> {
         for (n, stage) in self.stages.iter().enumerate() {
             if let Err(why) = stage.credentials().await {
                 return Err(match stage.explain(&why) {
-                    NotReady::Nowhere(error) if self.github_without_token => NotReady::Nowhere(without_token(error)),
+                    NoCredentials::Missing(error) if self.github_without_token => {
+                        NoCredentials::Missing(without_token(error))
+                    }
                     // The caller's right to assume the role.
-                    NotReady::Broken(error)
+                    NoCredentials::Unusable(error)
                         if self.github_without_token && n == 1 && error.kind() == Kind::Permission =>
                     {
-                        NotReady::Broken(without_token(error))
+                        NoCredentials::Unusable(without_token(error))
                     }
                     explained => explained,
                 });
@@ -189,7 +191,7 @@ impl Stage {
         Err(Tried(tried))
     }
 
-    fn explain(&self, Tried(tried): &Tried) -> NotReady {
+    fn explain(&self, Tried(tried): &Tried) -> NoCredentials {
         // The last of several links is EC2's metadata, which nobody sets up: elsewhere it fails, in whatever way.
         let was_meant = match tried.last() {
             Some((_, CredentialsError::CredentialsNotLoaded(_))) => self.0.links.len() == 1,
@@ -199,7 +201,7 @@ impl Stage {
             Some((name, error)) if was_meant => {
                 let what = format!("cannot get AWS credentials from {name}");
                 let profile = self.0.links.get(tried.len() - 1).and_then(|link| link.profile.as_deref());
-                NotReady::Broken(refused(Error::new(Kind::Permission, what), error, profile))
+                NoCredentials::Unusable(refused(Error::new(Kind::Permission, what), error, profile))
             }
             _ => {
                 let cure = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile NAME, or --role-arn in a CI \
@@ -209,7 +211,7 @@ impl Stage {
                 let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", why_none(name, error)));
                 let error =
                     Error::new(Kind::Permission, "no AWS credentials were found").code(Code::CredentialsMissing);
-                NotReady::Nowhere(error.because(format!("tried{}", tried.collect::<String>())).hint(advice))
+                NoCredentials::Missing(error.because(format!("tried{}", tried.collect::<String>())).hint(advice))
             }
         }
     }
@@ -271,7 +273,7 @@ fn usable(given: Credentials) -> Result<Credentials, CredentialsError> {
     Ok(Credentials::new(id, secret, token.map(str::to_owned), given.expiry(), "trimmed"))
 }
 
-fn fixed(keys: &Keys) -> Credentials {
+fn fixed(keys: &AccessKey) -> Credentials {
     let token = keys.session_token.as_ref().map(|token| token.expose().to_owned());
     Credentials::new(&keys.access_key_id, keys.secret_access_key.expose(), token, None, "variables")
 }
@@ -317,7 +319,7 @@ mod tests {
     async fn nobody_is_waited_for_without_end() {
         let stages = vec![Stage::of("the profile p".into(), Silent)];
         let identity = Identity { stages, github_without_token: false };
-        let Err(NotReady::Broken(error)) = identity.ready().await else { panic!("it should have failed") };
+        let Err(NoCredentials::Unusable(error)) = identity.ready().await else { panic!("it should have failed") };
         assert_eq!(error.to_string(), "cannot get AWS credentials from the profile p");
         assert!(error.causes()[0].contains("150"), "{:?}", error.causes());
     }

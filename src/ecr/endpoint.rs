@@ -6,7 +6,7 @@ use aws_sdk_ecr::primitives::{DateTime, DateTimeFormat};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
 use crate::error::root_cause;
-use crate::exchange::Asking;
+use crate::request_log::RequestTimer;
 
 /// The most bytes of an answer. Tokens and credentials are some kilobytes.
 const LONGEST: usize = 1 << 20;
@@ -47,7 +47,7 @@ impl Answered {
 ///
 /// # Errors
 /// If no whole answer comes, or one that is longer than tokens and credentials are.
-pub(super) async fn ask(request: reqwest::RequestBuilder, asking: Asking) -> Result<Answered, Failed> {
+pub(super) async fn ask(request: reqwest::RequestBuilder, asking: RequestTimer) -> Result<Answered, Failed> {
     // A URL may hold a secret.
     let failed = |error: reqwest::Error| Failed::Passing(root_cause(&error.without_url()));
     let mut answer = match request.send().await {

@@ -14,6 +14,7 @@ mod endpoint;
 mod federation;
 mod missing;
 mod network;
+mod observe;
 mod oidc;
 pub mod policy;
 mod process;
@@ -26,17 +27,16 @@ mod repositories;
 mod routes;
 mod settings;
 mod token_file;
-mod told;
 mod unreachable;
 
 pub use access::{
-    Access, Base, ContainerEndpoint, ContainerToken, Environment, IdToken, Keys, Role, Secret, Sources, StandIn,
-    WebIdentity,
+    Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, EndpointOverride,
+    Environment, IdToken, Role, Secret, WebIdentity,
 };
-pub use advice::{Place, advise, advise_on, opens_upload};
-pub use api::{Availability, Doubt, Ecr, Token};
-pub use credentials::NotReady;
+pub use advice::{RepositoryLocation, advise, advise_on_manifest, opens_upload};
+pub use api::{AuthorizationToken, Availability, Ecr, UploadProbe};
+pub use credentials::NoCredentials;
 pub use network::Network;
 pub use profile::{NamedProfile, Profiles};
 pub use public::EcrPublic;
-pub use repositories::{Encryption, Existence, Mutability, NewRepository, Template};
+pub use repositories::{Encryption, Mutability, NewRepository, RepositoryState, Template};

@@ -7,11 +7,11 @@ use aws_sdk_ecr::config::{AppName, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
 
+use super::observe::{Side, told};
 use super::routes::routed;
-use super::told::{Side, told};
 use crate::error::{Error, Result};
-use crate::exchange::{self, Witness};
 use crate::proxy::Proxies;
+use crate::request_log::{self, RequestObserver};
 
 /// How long a CI may take to hand out a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub struct Network {
     /// PEM certificates that are trusted beside the machine's own.
     pem: Vec<u8>,
     /// Told of every request.
-    witness: Witness,
+    witness: RequestObserver,
     /// Who we say we are.
     user_agent: String,
     /// The same to AWS, inside of what the SDK says.
@@ -42,18 +42,18 @@ impl Default for Network {
 impl Network {
     /// Trusts these PEM certificates, too.
     pub fn trusting(pem: Vec<u8>) -> Self {
-        Self { pem, witness: exchange::nobody(), user_agent: String::new(), app_name: None }
+        Self { pem, witness: request_log::ignore(), user_agent: String::new(), app_name: None }
     }
 
     /// Tells of every request.
     #[must_use]
-    pub fn told_to(self, witness: Witness) -> Self {
+    pub fn observed_by(self, witness: RequestObserver) -> Self {
         Self { witness, ..self }
     }
 
     /// Says who we are. What the SDK does not take for the name of an application is left out.
     #[must_use]
-    pub fn named(self, user_agent: String, app_name: String) -> Self {
+    pub fn identified_as(self, user_agent: String, app_name: String) -> Self {
         Self { user_agent, app_name: AppName::new(app_name).ok(), ..self }
     }
 
@@ -63,7 +63,7 @@ impl Network {
     }
 
     /// Who is told of every request.
-    pub(super) fn witness(&self) -> &Witness {
+    pub(super) fn witness(&self) -> &RequestObserver {
         &self.witness
     }
 

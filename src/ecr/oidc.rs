@@ -11,7 +11,7 @@ use super::endpoint::{self, Failed, shown};
 use super::network::Network;
 use super::token_file;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{Asking, Told};
+use crate::request_log::{RequestTimer, UrlDetail};
 
 /// Gets a token.
 pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret> {
@@ -42,8 +42,9 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
         };
         let size = Arc::new(AtomicU64::new(if post { 2 } else { 0 }));
         // The path says which job this is, and who has it needs the bearer alone.
-        let asking = Asking::new(network.witness(), if post { "POST" } else { "GET" }, &url, Told::Host, size)
-            .about(Some(format!("{who}' OIDC token")));
+        let asking =
+            RequestTimer::new(network.witness(), if post { "POST" } else { "GET" }, &url, UrlDetail::Host, size)
+                .about(Some(format!("{who}' OIDC token")));
         let answer = endpoint::ask(request.bearer_auth(bearer.expose()), asking).await?;
         let reason = said(&answer.body, member);
         if !answer.status.is_success() {

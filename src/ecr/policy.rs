@@ -60,9 +60,9 @@ pub struct Needs {
     /// The repositories that are pushed to.
     pub targets: Vec<(Registry, Repository)>,
     /// Images of them are looked at, for layers that need not be sent.
-    pub looks: bool,
+    pub reads_images: bool,
     /// What tags point at has to be known.
-    pub knows_tags: bool,
+    pub checks_tags: bool,
     /// The newest of several tags is looked for.
     pub patterns: bool,
     /// What they are created with, if they are.
@@ -122,14 +122,14 @@ impl Needs {
     /// What images of the repositories are looked at with.
     fn looking(&self) -> Vec<&'static str> {
         let mut actions = Vec::new();
-        if self.looks {
+        if self.reads_images {
             actions.extend(["BatchGetImage", "GetDownloadUrlForLayer"]);
         }
-        if self.knows_tags {
+        if self.checks_tags {
             actions.push("BatchGetImage");
         }
         // Archived images are only described.
-        if self.knows_tags || self.patterns {
+        if self.checks_tags || self.patterns {
             actions.push("DescribeImages");
         }
         // Whether a tag may move, and where nothing is looked at, whether the repository is there.
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_push_without_further_options_takes_eight_actions_at_most() {
-        let policy = Policy::of(&Needs { looks: true, ..needs(china()) });
+        let policy = Policy::of(&Needs { reads_images: true, ..needs(china()) });
         let text = policy.json().unwrap();
         assert!(text.contains("\"arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app\""), "{text}");
         assert_eq!(policy.statement.iter().map(|it| it.sid).collect::<Vec<_>>(), ["LogIn", "Push"]);

@@ -6,8 +6,8 @@ use aws_sdk_ecrpublic::error::ProvideErrorMetadata as _;
 
 use super::access::Access;
 use super::advice::advise;
-use super::api::{Ecr, Token, is_denied};
-use super::credentials::NotReady;
+use super::api::{AuthorizationToken, Ecr, is_denied};
+use super::credentials::NoCredentials;
 use super::custom_endpoint::CustomFirst;
 use super::network::Network;
 use crate::error::{Advice, Code, Error, Kind, Result};
@@ -33,7 +33,7 @@ impl EcrPublic {
     ///
     /// # Errors
     /// Without credentials.
-    pub async fn connect(access: &Access, network: &Network, host: &Host) -> Result<Self, NotReady> {
+    pub async fn connect(access: &Access, network: &Network, host: &Host) -> Result<Self, NoCredentials> {
         // Of a private registry only its region and the kind of its address would count.
         let dual_stack = host.as_str() == "ecr-public.aws.com";
         let like = EcrHost { account: String::new(), region: REGION.into(), fips: false, dual_stack };
@@ -44,13 +44,13 @@ impl EcrPublic {
     }
 
     /// Where the credentials come from, in words.
-    pub async fn origins(&self) -> String {
-        self.private.origins().await
+    pub async fn describe_origin(&self) -> String {
+        self.private.describe_origin().await
     }
 
     /// Who STS says we are, if it says so soon.
-    pub async fn caller(&self) -> Option<String> {
-        self.private.caller().await
+    pub async fn caller_arn(&self) -> Option<String> {
+        self.private.caller_arn().await
     }
 
     /// Gets a login, which the token service of the registry takes.
@@ -58,20 +58,21 @@ impl EcrPublic {
     /// # Errors
     /// Without credentials, without the rights `ecr-public:GetAuthorizationToken` and `sts:GetServiceBearerToken`, without
     /// an answer.
-    pub async fn token(&self) -> Result<Token> {
+    pub async fn token(&self) -> Result<AuthorizationToken> {
         let doing = "cannot log in to Amazon ECR Public";
         let given = match self.client.get_authorization_token().send().await {
             Ok(given) => given,
             Err(error) => {
                 let error = self.private.explain(error, doing).await;
                 let is_denied =
-                    error.answer().is_some_and(|answer| answer.message.contains("not authorized to perform"));
+                    error.service_error().is_some_and(|answer| answer.message.contains("not authorized to perform"));
                 let rights = Advice::new(RIGHTS).command("ecr-push policy public.ecr.aws/ALIAS/NAME");
                 return Err(if is_denied { error.hint(rights) } else { advise(error, None) });
             }
         };
         let data = given.authorization_data;
-        let token = data.and_then(|data| Token::of(data.authorization_token?, data.expires_at, String::new()));
+        let token =
+            data.and_then(|data| AuthorizationToken::of(data.authorization_token?, data.expires_at, String::new()));
         token.ok_or_else(|| Error::new(Kind::Permission, format!("{doing}: the answer holds no usable token")))
     }
 

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use super::body::{Unreadable, unreadable};
 use super::federation::Turned;
 use super::profile::Selected;
-use crate::error::{Advice, Answer, Code, Error, Kind, root_cause};
+use crate::error::{Advice, Code, Error, Kind, ServiceError, root_cause};
 
 /// Adds the cause to an error, and what to do about it. `profile` is the one whose credentials are wanted.
 pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Selected>) -> Error {
@@ -23,7 +23,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
         return own.clone();
     }
     if let Some(why @ Unreadable::TooLong(_)) = unreadable(why) {
-        let error = error.of_kind(Kind::Refused).code(Code::ProtocolViolation).because(why.to_string());
+        let error = error.with_kind(Kind::Refused).code(Code::ProtocolViolation).because(why.to_string());
         return error.hint("AWS sends no such answer: check the proxy, and the endpoint if another one is set.");
     }
     let claims = chain.clone().find_map(|error| error.downcast_ref::<Turned>()?.claims.clone());
@@ -40,10 +40,10 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
             || error.is::<ConnectorError>()
     };
     if matches!(why, CredentialsError::ProviderTimedOut(_)) || chain.clone().any(passes) {
-        let error = error.of_kind(Kind::Unavailable);
+        let error = error.with_kind(Kind::Unavailable);
         return match answer {
             // Who answers can be reached.
-            Some(answer) => error.answered(answer).hint("This may pass: run the same command again."),
+            Some(answer) => error.with_service_error(answer).hint("This may pass: run the same command again."),
             None if matches!(why, CredentialsError::ProviderTimedOut(_)) => {
                 error.code(Code::TimedOut).because(root_cause(why)).hint(ROUTE)
             }
@@ -57,7 +57,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
         };
     }
     if let Some(answer) = of_sso {
-        return error.code(Code::CredentialsRejected).hint(cure_of_sso(&answer, profile)).answered(answer);
+        return error.code(Code::CredentialsRejected).hint(cure_of_sso(&answer, profile)).with_service_error(answer);
     }
     let is_by_token = chain.clone().any(|error| error.is::<AssumeRoleWithWebIdentityError>());
     let Some(answer) = answer else {
@@ -84,7 +84,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
         (true, Some(claims)) => cure_of_token(&answer, &claims),
         (true, None) => cure_of_token(&answer, "its issuer, subject and audience"),
     };
-    error.code(Code::RoleNotAssumed).answered(answer).hint(hint)
+    error.code(Code::RoleNotAssumed).with_service_error(answer).hint(hint)
 }
 
 const ROUTE: &str = "Check the proxy settings and the route to AWS; run the same command again to carry on.";
@@ -94,7 +94,7 @@ fn log_in_again(profile: &Selected) -> Option<Advice> {
     Some(Advice::new("Log in again:").command(profile.log_in_command()?))
 }
 
-fn cure_of_sso(answer: &Answer, profile: Option<&Selected>) -> Advice {
+fn cure_of_sso(answer: &ServiceError, profile: Option<&Selected>) -> Advice {
     match answer.status {
         Some(401) => profile.and_then(log_in_again).unwrap_or_else(|| "Log in again.".into()),
         _ => {
@@ -108,18 +108,18 @@ fn cure_of_sso(answer: &Answer, profile: Option<&Selected>) -> Advice {
 }
 
 /// What AWS answered.
-fn said<E>(error: &(dyn StdError + 'static)) -> Option<Answer>
+fn said<E>(error: &(dyn StdError + 'static)) -> Option<ServiceError>
 where
     E: ProvideErrorMetadata + StdError + 'static,
 {
     let SdkError::ServiceError(said) = error.downcast_ref::<SdkError<E>>()? else { return None };
     let meta = said.err().meta();
-    Some(Answer {
+    Some(ServiceError {
         status: Some(said.raw().status().as_u16()),
         code: meta.code().unwrap_or_default().to_owned(),
         message: meta.message().unwrap_or_default().to_owned(),
         request_id: meta.request_id().map(str::to_owned),
-        ..Answer::default()
+        ..ServiceError::default()
     })
 }
 
@@ -139,7 +139,7 @@ fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError 
 }
 
 /// What to do where a role is not assumed with keys.
-fn cure(answer: &Answer) -> Advice {
+fn cure(answer: &ServiceError) -> Advice {
     match answer.code.as_str() {
         "AccessDenied" | "AccessDeniedException" => Advice::new(
             "The caller needs sts:AssumeRole on the role, and the role's trust policy has to name the caller, with the \
@@ -151,7 +151,7 @@ fn cure(answer: &Answer) -> Advice {
 }
 
 /// What to do where a role is not assumed with a token. `claims` are what a trust policy compares.
-fn cure_of_token(answer: &Answer, claims: &str) -> Advice {
+fn cure_of_token(answer: &ServiceError, claims: &str) -> Advice {
     match answer.code.as_str() {
         "AccessDenied" | "AccessDeniedException" => {
             format!("The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token: {claims}.")
@@ -165,7 +165,7 @@ fn cure_of_token(answer: &Answer, claims: &str) -> Advice {
     }
 }
 
-fn cure_of_both(answer: &Answer) -> Advice {
+fn cure_of_both(answer: &ServiceError) -> Advice {
     match answer.code.as_str() {
         "ExpiredToken" | "ExpiredTokenException" | "ExpiredTokenFault" => {
             "Get a new token, or new credentials, and run again.".into()

@@ -2,11 +2,11 @@
 
 use aws_config::provider_config::ProviderConfig;
 
-use super::access::Sources;
+use super::access::CredentialSources;
 use super::credentials::metadata;
 use super::missing::hop_limit;
+use super::observe::silent;
 use super::profile::Selected;
-use super::told::silent;
 use crate::error::{Advice, Error, Result};
 use crate::oci::{EcrHost, region_code};
 
@@ -19,7 +19,7 @@ pub(super) struct Region {
 
 /// Finds the region.
 pub(super) async fn find(
-    sources: &Sources,
+    sources: &CredentialSources,
     asked_for: Option<&str>,
     host: Option<&EcrHost>,
     profile: &Selected,

@@ -19,13 +19,13 @@ const ROOT: &str = "ROOT";
 
 /// What we may know of a repository.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Existence {
+pub enum RepositoryState {
     /// It is there.
-    There(Mutability),
+    Exists(Mutability),
     /// It is not.
-    Absent,
+    Missing,
     /// We may not ask.
-    NotAllowed,
+    AccessDenied,
 }
 
 /// What we may know of the template by which the registry creates a repository that is pushed to.
@@ -48,30 +48,30 @@ pub enum Mutability {
     /// None may.
     Immutable,
     /// None may but those that a filter fits.
-    ImmutableBut(Vec<TagFilter>),
+    ImmutableExcept(Vec<TagFilter>),
     /// All may but those that a filter fits.
-    MutableBut(Vec<TagFilter>),
+    MutableExcept(Vec<TagFilter>),
 }
 
 impl Mutability {
     /// Whether a tag that exists has to stay where it is, for sure.
-    pub fn holds(&self, tag: &Tag) -> bool {
+    pub fn is_immutable(&self, tag: &Tag) -> bool {
         match self {
             Self::Mutable => false,
             Self::Immutable => true,
-            Self::ImmutableBut(filters) => filters.iter().all(|filter| filter.matches(tag) == Some(false)),
-            Self::MutableBut(filters) => filters.iter().any(|filter| filter.matches(tag) == Some(true)),
+            Self::ImmutableExcept(filters) => filters.iter().all(|filter| filter.matches(tag) == Some(false)),
+            Self::MutableExcept(filters) => filters.iter().any(|filter| filter.matches(tag) == Some(true)),
         }
     }
 
     fn of(described: &Described) -> Self {
         let all = described.image_tag_mutability_exclusion_filters();
         let is_known = all.iter().all(|it| *it.filter_type() == ImageTagMutabilityExclusionFilterType::Wildcard);
-        let filters = all.iter().map(|filter| TagFilter::of_ecr(filter.filter())).collect();
+        let filters = all.iter().map(|filter| TagFilter::from_ecr(filter.filter())).collect();
         match described.image_tag_mutability() {
             Some(ImageTagMutability::Immutable) => Self::Immutable,
-            Some(ImageTagMutability::ImmutableWithExclusion) if is_known => Self::ImmutableBut(filters),
-            Some(ImageTagMutability::MutableWithExclusion) if is_known => Self::MutableBut(filters),
+            Some(ImageTagMutability::ImmutableWithExclusion) if is_known => Self::ImmutableExcept(filters),
+            Some(ImageTagMutability::MutableWithExclusion) if is_known => Self::MutableExcept(filters),
             // Of kinds that are not known yet ECR itself has to say what they hold.
             _ => Self::Mutable,
         }
@@ -82,8 +82,8 @@ impl Mutability {
         match self {
             Self::Mutable => (ImageTagMutability::Mutable, &[]),
             Self::Immutable => (ImageTagMutability::Immutable, &[]),
-            Self::ImmutableBut(filters) => (ImageTagMutability::ImmutableWithExclusion, filters),
-            Self::MutableBut(filters) => (ImageTagMutability::MutableWithExclusion, filters),
+            Self::ImmutableExcept(filters) => (ImageTagMutability::ImmutableWithExclusion, filters),
+            Self::MutableExcept(filters) => (ImageTagMutability::MutableWithExclusion, filters),
         }
     }
 }
@@ -127,12 +127,14 @@ impl Ecr {
     ///
     /// # Errors
     /// Without an answer.
-    pub async fn look_for_repository(&self, registry: &str, name: &Repository) -> Result<Existence> {
+    pub async fn find_repository(&self, registry: &str, name: &Repository) -> Result<RepositoryState> {
         let call = self.client().describe_repositories().registry_id(registry).repository_names(name.as_str());
         match call.send().await {
-            Ok(found) => Ok(Existence::There(found.repositories().first().map(Mutability::of).unwrap_or_default())),
-            Err(error) if error.code() == Some("RepositoryNotFoundException") => Ok(Existence::Absent),
-            Err(error) if is_denied(error.code()) => Ok(Existence::NotAllowed),
+            Ok(found) => {
+                Ok(RepositoryState::Exists(found.repositories().first().map(Mutability::of).unwrap_or_default()))
+            }
+            Err(error) if error.code() == Some("RepositoryNotFoundException") => Ok(RepositoryState::Missing),
+            Err(error) if is_denied(error.code()) => Ok(RepositoryState::AccessDenied),
             Err(error) => Err(self.explain(error, &format!("cannot look for the repository {name}")).await),
         }
     }
@@ -257,13 +259,13 @@ mod tests {
         let filters = || vec!["latest".parse().unwrap(), "dev-*".parse().unwrap()];
         let held = |mutability: &Mutability| {
             let tags = ["latest", "dev-7", "1.4", "latest-arm"].map(|tag| tag.parse().unwrap());
-            tags.map(|tag| mutability.holds(&tag))
+            tags.map(|tag| mutability.is_immutable(&tag))
         };
         assert_eq!(held(&Mutability::Mutable), [false; 4]);
         assert_eq!(held(&Mutability::Immutable), [true; 4]);
         // What is not for sure is not held here: ECR says so when the tag is put.
-        assert_eq!(held(&Mutability::ImmutableBut(filters())), [false, false, true, false]);
-        assert_eq!(held(&Mutability::MutableBut(filters())), [true, true, false, false]);
+        assert_eq!(held(&Mutability::ImmutableExcept(filters())), [false, false, true, false]);
+        assert_eq!(held(&Mutability::MutableExcept(filters())), [true, true, false, false]);
     }
 
     #[test]

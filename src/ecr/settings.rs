@@ -9,8 +9,8 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
-use super::access::{Access, Sources, StandIn};
-use super::credentials::{Identity, NotReady};
+use super::access::{Access, CredentialSources, EndpointOverride};
+use super::credentials::{Identity, NoCredentials};
 use super::network::Network;
 use super::region;
 use crate::error::Result;
@@ -36,12 +36,14 @@ impl Settings {
     ) -> Result<Self> {
         match access {
             Access::Aws(sources) => Self::of_aws(sources, network, asked_for, host).await,
-            Access::StandIn { own, .. } => Self::of_stand_in(access.stand_in(host, asked_for).unwrap_or(own), network),
+            Access::Override { own, .. } => {
+                Self::of_stand_in(access.endpoint_override(host, asked_for).unwrap_or(own), network)
+            }
         }
     }
 
     async fn of_aws(
-        sources: &Sources,
+        sources: &CredentialSources,
         network: &Network,
         asked_for: Option<&str>,
         host: Option<&EcrHost>,
@@ -84,7 +86,7 @@ impl Settings {
         Ok(Self { config: config.build(), identity, region_from: region.from })
     }
 
-    fn of_stand_in(stand_in: &StandIn, network: &Network) -> Result<Self> {
+    fn of_stand_in(endpoint_override: &EndpointOverride, network: &Network) -> Result<Self> {
         let identity = Identity::fixed(Credentials::new("SANDBOX", "sandbox", None, None, "sandbox"));
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -92,15 +94,15 @@ impl Settings {
             .timeout_config(limits())
             // Plain http on loopback, so no certificates of the machine are needed.
             .http_client(network.to_the_machine()?)
-            .endpoint_url(stand_in.url())
-            .region(Region::new(stand_in.region.clone()));
+            .endpoint_url(endpoint_override.url())
+            .region(Region::new(endpoint_override.region.clone()));
         config.set_credentials_provider(identity.provider());
         config.set_app_name(network.app_name());
         Ok(Self { config: config.build(), identity, region_from: "the sandbox".into() })
     }
 
     /// Sees to it that there are credentials.
-    pub(super) async fn ready(&self) -> Result<(), NotReady> {
+    pub(super) async fn ready(&self) -> Result<(), NoCredentials> {
         self.identity.ready().await
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ecr_push::cli;
-use ecr_push::ecr::{Access, StandIn};
+use ecr_push::ecr::{Access, EndpointOverride};
 use ecr_push::error::Result;
 use ecr_push::oci::{EcrHost, Host, Target};
 use ecr_push::output::log::Entry;
@@ -15,7 +15,7 @@ use ecr_push::sandbox::{Options, Rules, Sandbox};
 
 /// Starts a sandbox for each registry of the request and turns the request to them, if that is wanted. The targets'
 /// repositories are there, unless the push is to create them.
-pub(super) async fn stand_in(
+pub(super) async fn endpoint_override(
     wanted: Option<Option<PathBuf>>,
     request: &mut Request,
     progress: &Progress,
@@ -47,12 +47,12 @@ pub(super) async fn stand_in(
         let what = if is_one { "AWS" } else { host.as_str() };
         let text = format!("sandbox: an ECR of this program at {} stands in for {what}", sandbox.url());
         progress.teller()(&Entry::info("sandbox", text).with("url", sandbox.url()));
-        stand_ins.push(StandIn { address: sandbox.address().to_string().parse()?, account, region });
+        stand_ins.push(EndpointOverride { address: sandbox.address().to_string().parse()?, account, region });
         sandboxes.push(sandbox);
     }
     let at = stand_ins.iter().position(|it| (&it.account, &it.region) == (&own.account, &own.region));
     let own = stand_ins.swap_remove(at.unwrap_or_default());
-    request.access = Access::StandIn { own, others: stand_ins };
+    request.access = Access::Override { own, others: stand_ins };
     Ok(Some(sandboxes))
 }
 
@@ -77,7 +77,7 @@ impl Registry {
 
     fn host(&self) -> String {
         let Self { account, region } = self.clone();
-        Host::of_ecr(EcrHost { account, region, fips: false, dual_stack: false }).as_str().to_owned()
+        Host::from_ecr(EcrHost { account, region, fips: false, dual_stack: false }).as_str().to_owned()
     }
 }
 

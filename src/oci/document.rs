@@ -54,7 +54,7 @@ impl OriginalManifest {
 
 /// The digest in a descriptor, of an algorithm that may not be supported.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum StatedDigest {
+pub enum DescriptorDigest {
     /// A SHA-256.
     Sha256(Digest),
     /// `sha512:...` and whatever else the grammar of the specification allows
@@ -62,7 +62,7 @@ pub enum StatedDigest {
     Unsupported(String),
 }
 
-impl StatedDigest {
+impl DescriptorDigest {
     /// Returns the digest if it is a SHA-256.
     pub fn sha256(&self) -> Option<Digest> {
         match self {
@@ -83,7 +83,7 @@ impl StatedDigest {
     }
 }
 
-impl fmt::Display for StatedDigest {
+impl fmt::Display for DescriptorDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sha256(digest) => digest.fmt(f),
@@ -92,7 +92,7 @@ impl fmt::Display for StatedDigest {
     }
 }
 
-impl<'de> Deserialize<'de> for StatedDigest {
+impl<'de> Deserialize<'de> for DescriptorDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         match (text.parse(), text.split_once(':')) {
@@ -124,7 +124,7 @@ pub struct Descriptor {
     #[serde(default, deserialize_with = "null_as_default")]
     pub media_type: String,
     /// The digest.
-    pub digest: StatedDigest,
+    pub digest: DescriptorDigest,
     /// The size in bytes.
     pub size: u64,
     /// Where else the content can be had.
@@ -157,7 +157,7 @@ impl Descriptor {
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
-            digest: StatedDigest::Sha256(digest),
+            digest: DescriptorDigest::Sha256(digest),
             size,
             urls: Vec::new(),
             artifact_type: None,
@@ -220,7 +220,7 @@ pub struct Document {
 
 #[derive(Clone, Debug, Deserialize)]
 struct Subject {
-    digest: StatedDigest,
+    digest: DescriptorDigest,
 }
 
 impl Document {
@@ -331,7 +331,7 @@ mod tests {
     fn a_digest_of_another_algorithm_is_kept_and_a_malformed_one_is_an_error() {
         let read = |digest: &str| descriptor(json!({"digest": digest, "size": 0})).map(|it| it.digest);
         let sha512 = format!("sha512:{}", "ab".repeat(64));
-        assert_eq!(read(&sha512).unwrap(), StatedDigest::Unsupported(sha512));
+        assert_eq!(read(&sha512).unwrap(), DescriptorDigest::Unsupported(sha512));
         for malformed in ["", "sha256:", "sha256:AB", "sha512", "sha512:", "SHA512:ab", "a:../../etc/passwd"] {
             assert!(read(malformed).is_err(), "{malformed}");
         }

@@ -89,7 +89,7 @@ impl Host {
     /// The host of `account`'s private registry.
     ///
     /// The suffix follows the region's partition.
-    pub fn of_ecr(ecr: EcrHost) -> Self {
+    pub fn from_ecr(ecr: EcrHost) -> Self {
         let EcrHost { account, region, fips, dual_stack } = &ecr;
         let suffix = match (ecr.partition(), dual_stack) {
             ("aws-cn", true) => "on.amazonwebservices.com.cn",
@@ -113,14 +113,14 @@ impl Host {
 
     /// The registry of `account` that a VPC endpoint leads to, under its own name: that is what its certificates and what
     /// is pulled later go by. `None` if this is no VPC endpoint of ECR's.
-    pub fn through_endpoint(&self, account: &str) -> Option<Self> {
+    pub fn via_vpc_endpoint(&self, account: &str) -> Option<Self> {
         let Owner::EcrEndpoint { region } = &self.owner else { return None };
         let ecr = EcrHost { account: account.into(), region: region.clone(), fips: false, dual_stack: false };
-        Some(Self { via: Some(self.without_port().to_owned()), ..Self::of_ecr(ecr) })
+        Some(Self { via: Some(self.without_port().to_owned()), ..Self::from_ecr(ecr) })
     }
 
     /// Whether it is a VPC endpoint of ECR's, so that nobody knows yet whose registry is meant.
-    pub fn is_endpoint(&self) -> bool {
+    pub fn is_vpc_endpoint(&self) -> bool {
         matches!(self.owner, Owner::EcrEndpoint { .. })
     }
 
@@ -148,7 +148,7 @@ impl Host {
     }
 
     /// Whether it is Amazon's, private or public: only those ever see AWS credentials.
-    pub fn is_amazons(&self) -> bool {
+    pub fn is_amazon(&self) -> bool {
         self.owner != Owner::Other
     }
 

@@ -20,7 +20,7 @@ mod target;
 mod tests;
 
 pub use digest::{DiffId, Digest};
-pub use document::{Descriptor, Document, ImageConfig, OriginalManifest, StatedDigest};
+pub use document::{Descriptor, DescriptorDigest, Document, ImageConfig, OriginalManifest};
 pub use host::{EcrHost, Host, Owner, is_link_local, is_private, is_region, region_code};
 pub use media_type::{Compression, DocumentKind, Family, MediaType};
 pub use name::{Repository, Tag};
@@ -31,12 +31,12 @@ pub use target::{MountSource, Target};
 
 /// Text from outside, short enough for a sentence, without the login that may precede a host.
 fn shorten(text: &str) -> String {
-    let text = without_login(text);
+    let text = strip_credentials(text);
     if text.chars().count() <= 80 { text.into() } else { text.chars().take(77).chain("...".chars()).collect() }
 }
 
 /// Replaces the login in front of a host by `***`: `https://***@host/app`. A digest behind an `@` is kept.
-pub fn without_login(text: &str) -> Cow<'_, str> {
+pub fn strip_credentials(text: &str) -> Cow<'_, str> {
     let is_digest = |end: &str| end.starts_with("sha256:") || end.starts_with("sha512:");
     let (place, digest) = match text.rsplit_once('@') {
         Some((place, end)) if is_digest(end) => (place, &text[place.len()..]),

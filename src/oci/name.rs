@@ -20,7 +20,7 @@ impl Repository {
 
     /// A text made to look like a name: lower-case, and nothing but letters, digits, `-`, `.`, `_` and `/`. It need not be
     /// one for that.
-    pub fn named_as_docker_does(text: &str) -> String {
+    pub fn docker_normalized(text: &str) -> String {
         let is_kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | '/');
         text.to_lowercase().chars().filter(is_kept).collect()
     }
@@ -33,7 +33,7 @@ impl FromStr for Repository {
         let refuse = |why: String| {
             let rule = "A name is 2 to 255 characters: parts joined by '/', each of lower-case letters and digits, \
                         separated inside by '.', '_', '__' or hyphens.";
-            let repaired = Self::named_as_docker_does(text);
+            let repaired = Self::docker_normalized(text);
             // Repaired once more it stays as it is.
             let is_name = repaired != text && repaired.parse::<Self>().is_ok();
             let cure = if is_name { format!("{rule} With --docker-naming it is {repaired}.") } else { rule.to_owned() };

@@ -54,7 +54,7 @@ pub struct TagFilter(String);
 
 impl TagFilter {
     /// One that ECR has, whatever is in it.
-    pub fn of_ecr(text: &str) -> Self {
+    pub fn from_ecr(text: &str) -> Self {
         Self(text.to_owned())
     }
 

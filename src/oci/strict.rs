@@ -26,7 +26,7 @@ enum Cure {
 
 impl StrictField {
     /// Returns the fields that a manifest or an index has.
-    pub fn all_in(bytes: &[u8]) -> Vec<&'static Self> {
+    pub fn find_all(bytes: &[u8]) -> Vec<&'static Self> {
         let json: Value = serde_json::from_slice(bytes).unwrap_or_default();
         FIELDS.iter().filter(|field| (field.has)(&json)).collect()
     }
@@ -37,7 +37,7 @@ impl StrictField {
     }
 
     /// Returns how to get an image without it, in words.
-    pub fn cure(&self) -> &'static str {
+    pub fn fix(&self) -> &'static str {
         match self.cure {
             Cure::TakeOut(_) => "--repair takes it out",
             Cure::Writer(cure) => cure,
@@ -45,7 +45,7 @@ impl StrictField {
     }
 
     /// Takes out of a manifest or an index what can be taken out without loss.
-    pub fn take_out_all(json: &mut Value) {
+    pub fn remove_all(json: &mut Value) {
         for field in &FIELDS {
             if let Cure::TakeOut(take_out) = field.cure {
                 take_out(json);
@@ -162,14 +162,14 @@ mod tests {
             json!({"layers": [{"data": "e30="}]}),
         ];
         for (n, case) in cases.into_iter().enumerate() {
-            let found = |json: &Value| StrictField::all_in(json.to_string().as_bytes());
+            let found = |json: &Value| StrictField::find_all(json.to_string().as_bytes());
             assert_eq!(found(&case), [&FIELDS[n]], "{case}");
             let mut repaired = case.clone();
-            StrictField::take_out_all(&mut repaired);
+            StrictField::remove_all(&mut repaired);
             assert_eq!(found(&repaired).is_empty(), FIELDS[n].is_repairable(), "{case}");
         }
         for harmless in ["{}", "[]", r#"{"config": 1, "layers": 2, "manifests": [3]}"#, "null", ""] {
-            assert_eq!(StrictField::all_in(harmless.as_bytes()), [] as [&StrictField; 0], "{harmless}");
+            assert_eq!(StrictField::find_all(harmless.as_bytes()), [] as [&StrictField; 0], "{harmless}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::name::EMPTY_TAG;
-use super::{Host, Repository, Tag, shorten, without_login};
+use super::{Host, Repository, Tag, shorten, strip_credentials};
 use crate::error::{Advice, Code, Error, Result};
 
 /// Where an image is to go: `[HOST/]REPOSITORY[:TAG]`, as typed.
@@ -51,7 +51,7 @@ impl Target {
     /// If it is none all the same.
     pub fn with_docker_naming(text: &str) -> Result<(Self, Option<String>)> {
         let (host, name, tags) = Self::parts(text)?;
-        let renamed = Repository::named_as_docker_does(name);
+        let renamed = Repository::docker_normalized(name);
         if renamed.is_empty() {
             return Err(Error::usage(format!("{:?} has nothing that a repository name can have", shorten(name)))
                 .code(Code::TargetInvalid)
@@ -77,7 +77,7 @@ impl Target {
 
     /// The host, the text for the repository and the tags.
     fn parts(text: &str) -> Result<(Option<Host>, &str, Vec<Tag>)> {
-        if matches!(without_login(text), Cow::Owned(_)) {
+        if matches!(strip_credentials(text), Cow::Owned(_)) {
             return Err(Error::usage(format!("the target {:?} contains a login", shorten(text)))
                 .code(Code::TargetInvalid)
                 .hint(
@@ -104,7 +104,7 @@ impl Target {
         let (repository, tag) = rest.rsplit_once(':').map_or((rest, None), |(before, tag)| (before, Some(tag)));
         if let Some(host) = host.filter(|_| repository.is_empty()) {
             // Behind a name of Amazon's no port is meant, but a tag.
-            let is_amazons = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazons());
+            let is_amazons = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazon());
             let host = host.split(':').next().filter(is_amazons).unwrap_or(host);
             return Err(Error::usage(format!("{:?} names no repository", shorten(text)))
                 .code(Code::TargetInvalid)
@@ -191,5 +191,5 @@ fn is_host(component: &str) -> bool {
 /// Whether a target of one component is a host whose repository is missing. `team.app:1` is a repository.
 fn can_only_be_a_host(text: &str) -> bool {
     let name = text.split(':').next().unwrap_or(text);
-    name == "localhost" || name.parse().is_ok_and(|host: Host| host.is_amazons())
+    name == "localhost" || name.parse().is_ok_and(|host: Host| host.is_amazon())
 }

@@ -32,7 +32,7 @@ fn ecr_hosts_of_every_partition_and_form_are_read_and_built_alike() {
         let host: Host = name.parse().unwrap();
         let expected = EcrHost { account: "123456789012".into(), region: region.into(), fips, dual_stack };
         assert_eq!(host.ecr(), Some(&expected), "{name}");
-        assert_eq!(Host::of_ecr(expected).as_str(), name);
+        assert_eq!(Host::from_ecr(expected).as_str(), name);
     }
     let shouted: Host = "123456789012.DKR.ECR.us-east-1.amazonaws.com:443".parse().unwrap();
     assert_eq!(shouted.as_str(), "123456789012.dkr.ecr.us-east-1.amazonaws.com");
@@ -198,7 +198,7 @@ fn ecr_public_is_amazon_s_and_nothing_that_looks_like_it() {
         ("x.public.ecr.aws", false, "x.public.ecr.aws"),
     ] {
         let host: Host = text.parse().unwrap();
-        assert_eq!((host.is_ecr_public(), host.is_amazons(), host.as_str()), (is_public, is_public, name), "{text}");
+        assert_eq!((host.is_ecr_public(), host.is_amazon(), host.as_str()), (is_public, is_public, name), "{text}");
         assert!(host.ecr().is_none());
     }
 }
@@ -214,9 +214,9 @@ fn a_vpc_endpoint_leads_to_a_registry_under_its_own_name() {
         ("vpce.dkr.ecr.eu-west-1.vpce.amazonaws.com", None),
     ] {
         let host: Host = text.parse().unwrap();
-        assert_eq!(host.is_endpoint(), region.is_some(), "{text}");
+        assert_eq!(host.is_vpc_endpoint(), region.is_some(), "{text}");
         assert!(host.ecr().is_none(), "{text}");
-        let registry = host.through_endpoint("123456789012");
+        let registry = host.via_vpc_endpoint("123456789012");
         assert_eq!(registry.as_ref().and_then(Host::ecr).map(|ecr| ecr.region.as_str()), region, "{text}");
         if let Some(registry) = registry {
             assert!(registry.as_str().starts_with("123456789012.dkr.ecr."), "{registry}");

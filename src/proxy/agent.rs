@@ -37,7 +37,7 @@ pub(super) fn setting(environment: &dyn Fn(&str) -> Option<String>) -> Option<Se
 }
 
 /// Returns the expressions of the list of exceptions that cannot be used, for people.
-pub fn unusable_exceptions(environment: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+pub fn invalid_bypass_patterns(environment: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     patterns(environment).1
 }
 
@@ -107,8 +107,8 @@ mod tests {
             // They are for the agent's proxy.
             assert!(to(&[("HTTPS_PROXY", "http://p:1"), ("HTTP_PROXY", "http://p:1"), list], url).is_some());
         }
-        assert_eq!(unusable_exceptions(&|_| Some(list.1.to_owned())), ["("]);
-        assert_eq!(unusable_exceptions(&|_| Some("a.example".to_owned())), ["a.example"]);
-        assert_eq!(unusable_exceptions(&|_| None), [""; 0]);
+        assert_eq!(invalid_bypass_patterns(&|_| Some(list.1.to_owned())), ["("]);
+        assert_eq!(invalid_bypass_patterns(&|_| Some("a.example".to_owned())), ["a.example"]);
+        assert_eq!(invalid_bypass_patterns(&|_| None), [""; 0]);
     }
 }

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::destination::QUESTIONS_AT_ONCE;
 use super::logins::{self, Logins};
 use super::{Event, Events, Request, agent};
-use crate::ecr::{Access, Ecr, EcrPublic, Network, Place};
+use crate::ecr::{Access, Ecr, EcrPublic, Network, RepositoryLocation};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Host, Target};
-use crate::registry::{self, Client, Journal, Quirks, Rate, Trust};
+use crate::registry::{self, Client, Quirks, Rate, ResumeStore, Trust};
 
 /// The registries of a push.
 pub(super) struct Registries<'a> {
@@ -45,9 +45,9 @@ pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) host: Host,
     /// The API, unless there are no AWS credentials for it.
-    pub(super) ecr: Option<(Ecr, Place)>,
+    pub(super) ecr: Option<(Ecr, RepositoryLocation)>,
     /// The place, if it is a private one of ECR's.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<RepositoryLocation>,
     /// ECR Public's API, if it is ECR Public's.
     pub(super) public: Option<EcrPublic>,
 }
@@ -64,8 +64,8 @@ impl<'a> Registries<'a> {
         let hosts = request.targets.iter().map(|target| (registry_of(target), OnceCell::new()));
         let told = Arc::clone(events);
         let network = network
-            .told_to(Arc::new(move |exchange| told(Event::Asked(exchange))))
-            .named(agent::user_agent(request), agent::app_name(request));
+            .observed_by(Arc::new(move |exchange| told(Event::Asked(exchange))))
+            .identified_as(agent::user_agent(request), agent::app_name(request));
         let logins = Logins::of(network);
         Self { request, layers, trust, rate, events, logins, reached: hosts.collect() }
     }
@@ -81,8 +81,9 @@ impl<'a> Registries<'a> {
         let registry = self.reached.get(&registry_of(target)).unwrap_or(&somebody_else);
         let reached = registry.get_or_init(|| self.reach(target)).await;
         let Reached { client, host, ecr, public } = reached.as_ref().map_err(Clone::clone)?;
-        let place = host.ecr().map(|ecr| Place { host: ecr.clone(), repository: target.repository.clone() });
-        let client = client.beside(target.repository.clone(), cancel);
+        let place =
+            host.ecr().map(|ecr| RepositoryLocation { host: ecr.clone(), repository: target.repository.clone() });
+        let client = client.for_repository(target.repository.clone(), cancel);
         let (ecr, public) = (ecr.clone().zip(place.clone()), public.clone());
         Ok(Connection { client, ecr, place, public, host: host.clone() })
     }
@@ -90,7 +91,7 @@ impl<'a> Registries<'a> {
     async fn reach(&self, target: &Target) -> Result<Reached> {
         let request = self.request;
         let (named, events) = (target.host.as_ref(), self.events);
-        if named.is_some_and(|host| !host.is_amazons()) && matches!(request.access, Access::StandIn { .. }) {
+        if named.is_some_and(|host| !host.is_amazon()) && matches!(request.access, Access::Override { .. }) {
             return Err(Error::usage(format!("the sandbox is an ECR and cannot stand in for {target}"))
                 .code(Code::TargetInvalid)
                 .hint("Give the target as REPOSITORY:TAG."));
@@ -100,7 +101,7 @@ impl<'a> Registries<'a> {
                 let (api, account) = self.logins.public(host, request, events).await?;
                 (host.clone(), None, api, account)
             }
-            Some(host) if !host.is_amazons() => (host.clone(), None, None, logins::others(host, request, events)),
+            Some(host) if !host.is_amazon() => (host.clone(), None, None, logins::others(host, request, events)),
             _ => {
                 let (ecr, host, account) = self.logins.private(target, request, events).await?;
                 (host, ecr, None, account)
@@ -109,26 +110,26 @@ impl<'a> Registries<'a> {
         let (events, notes, told) = (Arc::clone(self.events), Arc::clone(self.events), Arc::clone(self.events));
         let reasons = Arc::clone(self.events);
         let quirks = if host.ecr().is_some() { &registry::ECR } else { Quirks::of_host(&host.to_string()) };
-        let settings = registry::Settings {
+        let settings = registry::ClientConfig {
             endpoint: endpoint(&host, request)?,
             name: host.to_string(),
             via: host.via().map(str::to_owned),
             trust: self.trust.clone(),
             user_agent: agent::user_agent(request),
-            account,
-            patience: request.patience,
-            lanes: request.concurrency.max(QUESTIONS_AT_ONCE),
+            credentials: account,
+            retry: request.patience,
+            max_requests: request.concurrency.max(QUESTIONS_AT_ONCE),
             quirks,
-            layers: request.large_at_once.min(self.layers),
-            chunk: request.chunk_size,
+            concurrent_layers: request.large_at_once.min(self.layers),
+            chunk_size: request.chunk_size,
             rate: self.rate.clone(),
-            on_wait: Arc::new(move |registry::Wait { why, pause, retry, retries }| {
+            on_retry: Arc::new(move |registry::RetryNotice { why, pause, retry, retries }| {
                 events(Event::Waiting { why, pause, retry, retries });
             }),
             on_note: Arc::new(move |line| notes(Event::Note(line))),
-            on_reason: Arc::new(move |line| reasons(Event::Detail(line))),
-            on_exchange: Arc::new(move |exchange| told(Event::Asked(exchange))),
-            journal: request.cache.as_deref().map(Journal::beside).map(|journal| match request.dry_run {
+            on_detail: Arc::new(move |line| reasons(Event::Detail(line))),
+            on_request: Arc::new(move |exchange| told(Event::Asked(exchange))),
+            resume_store: request.cache.as_deref().map(ResumeStore::beside).map(|journal| match request.dry_run {
                 true => journal,
                 false => journal.pruned(),
             }),
@@ -145,10 +146,11 @@ fn registry_of(target: &Target) -> Registry {
 /// Where a host is reached: over https, unless it is this machine or the user wants otherwise. Whoever says whom to trust
 /// wants https, but from a sandbox of our own.
 fn endpoint(host: &Host, request: &Request) -> Result<Url> {
-    let stand_in = request.access.stand_in(host.ecr(), None).map(|stand_in| &stand_in.address);
-    let at = stand_in.or(request.registry_endpoint.as_ref()).filter(|_| host.is_amazons()).unwrap_or(host);
-    let may_be_plain = request.ca_file.is_none() || matches!(request.access, Access::StandIn { .. });
-    let plain = may_be_plain && (at.is_loopback() || request.insecure && !host.is_amazons());
+    let endpoint_override =
+        request.access.endpoint_override(host.ecr(), None).map(|endpoint_override| &endpoint_override.address);
+    let at = endpoint_override.or(request.registry_endpoint.as_ref()).filter(|_| host.is_amazon()).unwrap_or(host);
+    let may_be_plain = request.ca_file.is_none() || matches!(request.access, Access::Override { .. });
+    let plain = may_be_plain && (at.is_loopback() || request.insecure && !host.is_amazon());
     let scheme = if plain { "http" } else { "https" };
     let at = answering(at.as_str());
     Url::parse(&format!("{scheme}://{at}/"))

@@ -15,7 +15,7 @@ use crate::archive::{Config, Manifest};
 use crate::compress::{LayerSummary, Pool, ReadTimeline, compress};
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::push::plan::{Stored, Wanted};
-use crate::registry::{self, Blob, CHUNK, Fed, Feed};
+use crate::registry::{self, Blob, DEFAULT_CHUNK_SIZE, LayerData, LayerStream};
 use crate::reuse::{CachedLayer, LayerCache};
 
 /// How many pieces wait in a feed. What a layer holds in memory is the same for any number of targets: they share the
@@ -23,7 +23,7 @@ use crate::reuse::{CachedLayer, LayerCache};
 const FEED: usize = 1;
 
 /// What a layer that is larger than a chunk takes of the room.
-const KIB_TO_A_CHUNK: u32 = (CHUNK >> 10) as u32;
+const KIB_TO_A_CHUNK: u32 = (DEFAULT_CHUNK_SIZE >> 10) as u32;
 
 /// Something to be sent.
 enum Item<'a> {
@@ -77,7 +77,7 @@ impl<'a> Delivery<'a> {
         &self,
         wanted: &Wanted,
         destinations: &[&Destination],
-        supply: &(dyn Fn(usize) -> Vec<Feed> + Sync),
+        supply: &(dyn Fn(usize) -> Vec<LayerStream> + Sync),
     ) {
         let takers = destinations.iter().filter_map(|to| Some((*to, to.needs(&wanted.key)?)));
         let takers: Vec<_> = takers.filter(|(to, _)| to.has_room_for(wanted)).collect();
@@ -119,7 +119,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Starts reading a layer for `takers` at once. It stops when none of them listens any more.
-    fn read(&self, wanted: &Wanted, takers: usize) -> Vec<Feed> {
+    fn read(&self, wanted: &Wanted, takers: usize) -> Vec<LayerStream> {
         let (feeding, feeds) = Feeding::new(wanted, takers, self.events);
         let (bytes, pool) = (wanted.layer.bytes.clone(), Arc::clone(&self.pool));
         tokio::task::spawn_blocking(move || {
@@ -150,13 +150,13 @@ impl<'a> Delivery<'a> {
 /// A layer that is being read, for several takers at once.
 pub(super) struct Feeding {
     wanted: Wanted,
-    takers: Vec<mpsc::Sender<Fed>>,
+    takers: Vec<mpsc::Sender<LayerData>>,
     events: Events,
 }
 
 impl Feeding {
     /// One for so many takers, each with its feed.
-    pub(super) fn new(wanted: &Wanted, takers: usize, events: &Events) -> (Self, Vec<Feed>) {
+    pub(super) fn new(wanted: &Wanted, takers: usize, events: &Events) -> (Self, Vec<LayerStream>) {
         let (takers, feeds) = (0..takers).map(|_| mpsc::channel(FEED)).unzip();
         (Self { wanted: wanted.clone(), takers, events: Arc::clone(events) }, feeds)
     }
@@ -172,7 +172,7 @@ impl Feeding {
         (self.events)(Event::Reading { layer: label(&self.wanted), course: Arc::clone(&course) });
         let watched = Watched { bytes, course: &course };
         let packed = compress(watched, layer.bytes.len(), *recipe, pool, |piece| {
-            course.blocked(|| takers.retain(|taker| taker.blocking_send(Fed::Data(piece.clone())).is_ok()));
+            course.blocked(|| takers.retain(|taker| taker.blocking_send(LayerData::Data(piece.clone())).is_ok()));
             if takers.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         course.end();
@@ -192,7 +192,7 @@ impl Feeding {
 
     fn end(&self, end: &Result<LayerSummary>) {
         for taker in &self.takers {
-            let end = end.clone().map_or_else(Fed::Failed, Fed::End);
+            let end = end.clone().map_or_else(LayerData::Failed, LayerData::End);
             // The first word finds room, whoever says it; a later one waits, on a thread of its own.
             let _stopped_listening = match taker.try_send(end) {
                 Err(mpsc::error::TrySendError::Full(end)) => taker.blocking_send(end).is_ok(),
@@ -294,7 +294,7 @@ mod tests {
         let reading = std::thread::spawn(move || feeding.run(&mut Broken, &Pool::start(1)));
         assert!(reading.join().is_err());
         for feed in &mut feeds {
-            let Some(Fed::Failed(error)) = feed.blocking_recv() else { panic!("nothing is said") };
+            let Some(LayerData::Failed(error)) = feed.blocking_recv() else { panic!("nothing is said") };
             assert_eq!(error.kind(), Kind::Internal);
             assert!(feed.blocking_recv().is_none());
         }

@@ -18,11 +18,11 @@ use super::tags::{Found, Stay};
 use super::{Event, Events, Request, Reuse};
 use crate::archive::{Config, Image, Layer, Manifest};
 use crate::compress::{Compression, CompressionSpec, DataBlock, LayerSummary, Meter};
-use crate::ecr::{Ecr, EcrPublic, Mutability, Place};
+use crate::ecr::{Ecr, EcrPublic, Mutability, RepositoryLocation};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Host, OriginalManifest, Repository, Tag, Target};
 use crate::push::plan::{Action, CompressionPolicy, Key, Stored, Wanted};
-use crate::registry::{self, Blob, Client, Fed, RemoteManifest};
+use crate::registry::{self, Blob, Client, LayerData, RemoteManifest};
 use crate::reuse::RemoteImage;
 
 /// Blobs that a repository has, with their sizes where it said so.
@@ -37,8 +37,8 @@ pub(super) struct Destination {
     pub(super) host: Host,
     repository: Repository,
     pub(super) tags: Vec<Tag>,
-    pub(super) ecr: Option<(Ecr, Place)>,
-    place: Option<Place>,
+    pub(super) ecr: Option<(Ecr, RepositoryLocation)>,
+    place: Option<RepositoryLocation>,
     pub(super) public: Option<EcrPublic>,
     /// The repository could not be created, which matters as soon as it turns out to be missing.
     pub(super) creation_denied: Option<Error>,
@@ -212,7 +212,7 @@ impl Destination {
             CompressionSpec::Keep { .. } => {
                 let what = format!("layer {}", label(wanted));
                 let hint = "Packed with gzip it has some: --compression gzip. The manifest then gets another digest.";
-                registry::fits(&self.client, &what, wanted.layer.bytes.len())
+                registry::check_blob_size(&self.client, &what, wanted.layer.bytes.len())
                     .map_err(|error| if error.advice().is_none() { error.hint(hint) } else { error })
             }
             _ => Ok(()),
@@ -283,7 +283,7 @@ impl Destination {
             let piece = DataBlock { bytes: config.bytes.clone(), position: size };
             let packed = LayerSummary { digest: config.digest, size, diff_id: None };
             // The channel has room for both.
-            let _room = sender.try_send(Fed::Data(piece)).and_then(|()| sender.try_send(Fed::End(packed)));
+            let _room = sender.try_send(LayerData::Data(piece)).and_then(|()| sender.try_send(LayerData::End(packed)));
             feed
         };
         let what = format!("the config {}", config.digest.short());
@@ -380,7 +380,7 @@ impl Destination {
     /// that got lost (aws/containers-roadmap#2179).
     pub(super) async fn put_tag(&self, tag: &Tag, stated: &OriginalManifest) -> Result<()> {
         let Err(error) = self.put_manifest(tag.as_str(), stated).await else { return Ok(()) };
-        let is_kept = error.answer().is_some_and(|answer| answer.code == "TAG_INVALID");
+        let is_kept = error.service_error().is_some_and(|answer| answer.code == "TAG_INVALID");
         let there = if is_kept { self.client.manifest(tag.as_str()).await.ok().flatten() } else { None };
         if there.is_some_and(|there| there.digest == stated.digest) { Ok(()) } else { Err(error) }
     }

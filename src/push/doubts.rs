@@ -16,7 +16,7 @@ const LARGEST_CONFIG: usize = 4 << 20;
 
 /// What a person should know, a sentence each.
 pub(super) fn of(request: &Request, image: &Image) -> Vec<String> {
-    let is_for_ecr = request.targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazons));
+    let is_for_ecr = request.targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazon));
     let of_manifest = |manifest: &Manifest| {
         let media_types = manifest.flaws().into_iter().filter_map(|flaw| match flaw {
             Flaw::MediaType { layer, says } if manifest.repaired.is_none() => {
@@ -39,11 +39,8 @@ fn strict(content: &Content) -> Vec<String> {
     };
     let Some(base) = base else { return Vec::new() };
     let sentence = |field: &StrictField| {
-        let cure = if field.is_repairable() {
-            "add --repair, which takes it out and changes the digest"
-        } else {
-            field.cure()
-        };
+        let cure =
+            if field.is_repairable() { "add --repair, which takes it out and changes the digest" } else { field.fix() };
         format!(
             "the {what} {} has {}, which ECR rejects: {cure}. Likely cause: {}",
             base.digest.short(),
@@ -51,7 +48,7 @@ fn strict(content: &Content) -> Vec<String> {
             field.writer
         )
     };
-    StrictField::all_in(&base.bytes).into_iter().map(sentence).collect()
+    StrictField::find_all(&base.bytes).into_iter().map(sentence).collect()
 }
 
 /// ECR stores no image without layers (<https://github.com/werf/werf/issues/2544>).

@@ -147,7 +147,7 @@ pub(super) fn configs(image: &Image) -> impl Fn(&Digest) -> Option<Bytes> {
 
 /// An error with what the registry said, in one line.
 pub(super) fn said(error: &Error) -> String {
-    error.answer().map_or_else(|| error.to_string(), |answer| format!("{error}: {answer}"))
+    error.service_error().map_or_else(|| error.to_string(), |answer| format!("{error}: {answer}"))
 }
 
 /// What comes of a look, unless it takes too long.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::archive::DiskSpace;
 use crate::compress::{ByteSource, DataBlock, LayerSummary, size, write_at};
 use crate::error::{Error, Result};
-use crate::registry::{Fed, Feed};
+use crate::registry::{LayerData, LayerStream};
 
 /// A layer, as far as it has come.
 pub(super) struct Kept {
@@ -38,7 +38,7 @@ impl Kept {
     ///
     /// # Errors
     /// If no file can be made there, or there is no room for it.
-    pub(super) fn fill(what: String, feed: Feed, folder: &Path, least: u64) -> Result<Arc<Self>> {
+    pub(super) fn fill(what: String, feed: LayerStream, folder: &Path, least: u64) -> Result<Arc<Self>> {
         let file = tempfile::tempfile_in(folder).map_err(|error| {
             let what = format!("{what} goes by and cannot be kept in a temporary file in {}", folder.display());
             Error::usage(what).because(error).hint("Name a folder elsewhere for it: --temp-dir DIR")
@@ -56,18 +56,18 @@ impl Kept {
         Ok(kept)
     }
 
-    fn write(&self, mut feed: Feed) -> Result<LayerSummary> {
+    fn write(&self, mut feed: LayerStream) -> Result<LayerSummary> {
         let mut end = 0;
         loop {
             match feed.blocking_recv() {
-                Some(Fed::Data(DataBlock { bytes, position })) => {
+                Some(LayerData::Data(DataBlock { bytes, position })) => {
                     self.append(end, &bytes).inspect_err(|_| self.so_far().has_no_room = true)?;
                     end += bytes.len() as u64;
                     self.so_far().pieces.push((end, position));
                     self.grown.notify_all();
                 }
-                Some(Fed::End(packed)) => return Ok(packed),
-                Some(Fed::Failed(error)) => return Err(error),
+                Some(LayerData::End(packed)) => return Ok(packed),
+                Some(LayerData::Failed(error)) => return Err(error),
                 None => return Err(Error::interrupted()),
             }
         }
@@ -89,30 +89,30 @@ impl Kept {
     }
 
     /// All of it, from its start, as it grows.
-    pub(super) fn feed(self: &Arc<Self>) -> Feed {
+    pub(super) fn feed(self: &Arc<Self>) -> LayerStream {
         let (taker, feed) = mpsc::channel(1);
         let kept = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let mut start = 0;
             for n in 0.. {
                 let fed = match kept.piece(n, start) {
-                    Ok(Some(piece)) => Fed::Data(piece),
+                    Ok(Some(piece)) => LayerData::Data(piece),
                     Ok(None) => break,
                     Err(error) => {
                         let what = format!("the temporary file of {} cannot be read back", kept.what);
-                        Fed::Failed(Error::input(what).because(error))
+                        LayerData::Failed(Error::input(what).because(error))
                     }
                 };
-                start += if let Fed::Data(piece) = &fed { piece.bytes.len() as u64 } else { 0 };
+                start += if let LayerData::Data(piece) = &fed { piece.bytes.len() as u64 } else { 0 };
                 if taker.blocking_send(fed).is_err() {
                     return;
                 }
             }
             let end = kept.so_far().end.clone();
             let _stopped_listening = taker.blocking_send(match end {
-                Some(Ok(packed)) => Fed::End(packed),
-                Some(Err(error)) => Fed::Failed(error),
-                None => Fed::Failed(Error::interrupted()),
+                Some(Ok(packed)) => LayerData::End(packed),
+                Some(Err(error)) => LayerData::Failed(error),
+                None => LayerData::Failed(Error::interrupted()),
             });
         });
         feed
@@ -155,12 +155,12 @@ mod tests {
         let (taker, feed) = mpsc::channel(1);
         let kept = Kept::fill("layer a".into(), feed, &std::env::temp_dir(), 0).unwrap();
         let piece = DataBlock { bytes: vec![7; 1000].into(), position: 1000 };
-        taker.send(Fed::Data(piece)).await.unwrap();
+        taker.send(LayerData::Data(piece)).await.unwrap();
         let mut early = kept.feed();
-        assert!(matches!(early.recv().await, Some(Fed::Data(_))));
-        taker.send(Fed::Failed(Error::input("it is broken"))).await.unwrap();
-        assert!(matches!(early.recv().await, Some(Fed::Failed(_))));
-        assert!(matches!(kept.feed().recv().await, Some(Fed::Failed(_))));
+        assert!(matches!(early.recv().await, Some(LayerData::Data(_))));
+        taker.send(LayerData::Failed(Error::input("it is broken"))).await.unwrap();
+        assert!(matches!(early.recv().await, Some(LayerData::Failed(_))));
+        assert!(matches!(kept.feed().recv().await, Some(LayerData::Failed(_))));
         assert!(!kept.has_no_room());
     }
 }

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use tokio::sync::OnceCell;
 
 use super::{Event, Events, Request, reasons};
-use crate::ecr::{self, Access, Ecr, EcrPublic, Network, NotReady, Sources, StandIn, Token};
-use crate::error::{Answer, Code, Error, Kind, Result};
+use crate::ecr::{
+    self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, EndpointOverride, Network, NoCredentials,
+};
+use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{EcrHost, Host, Repository, Target};
-use crate::registry::{Account, Found, Granted, Keychain, Login, Manner};
+use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Keychain, Login, StoredLogin};
 
 /// A login that the user gave.
 #[derive(Clone, Debug)]
@@ -40,10 +42,10 @@ type Region = (String, bool, bool);
 type StandInUrl = Option<String>;
 
 /// What one of those who want it fetches for all of them.
-type Shared<K, V> = Mutex<HashMap<K, Arc<OnceCell<Result<V, NotReady>>>>>;
+type Shared<K, V> = Mutex<HashMap<K, Arc<OnceCell<Result<V, NoCredentials>>>>>;
 
 /// What is to be fetched once.
-fn cell<K: Eq + Hash, V>(shared: &Shared<K, V>, key: K) -> Arc<OnceCell<Result<V, NotReady>>> {
+fn cell<K: Eq + Hash, V>(shared: &Shared<K, V>, key: K) -> Arc<OnceCell<Result<V, NoCredentials>>> {
     Arc::clone(shared.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
 }
 
@@ -52,11 +54,11 @@ fn cell<K: Eq + Hash, V>(shared: &Shared<K, V>, key: K) -> Arc<OnceCell<Result<V
 struct Amazon {
     /// The caller's own account number.
     own: String,
-    account: Arc<Account>,
+    account: Arc<CredentialProvider>,
 }
 
 /// ECR's API where there is one for us, the registry's host, and who we are to it.
-pub(super) type Private = (Option<Ecr>, Host, Arc<Account>);
+pub(super) type Private = (Option<Ecr>, Host, Arc<CredentialProvider>);
 
 impl Logins {
     /// None fetched yet.
@@ -73,7 +75,7 @@ impl Logins {
                 let host = named.cloned().unwrap_or_else(|| ecr.host(own));
                 Ok((Some(ecr), host, account))
             }
-            (Err(NotReady::Nowhere(error)), Some(host)) => {
+            (Err(NoCredentials::Missing(error)), Some(host)) => {
                 let kept = Arc::new(Kept::of(host, request, events));
                 let login = kept.instead(error, None).await?;
                 let first = Arc::new(Mutex::new(Some(login)));
@@ -85,36 +87,42 @@ impl Logins {
                             Some(login) => login,
                             None => kept.login(refused).await?.unwrap_or(Login::Anonymous),
                         };
-                        Ok(Granted { login, life: None })
+                        Ok(IssuedLogin { login, lifetime: None })
                     }) as _
                 };
-                Ok((None, host.clone(), Account::new(Manner::AtOnce, Arc::new(source))))
+                Ok((None, host.clone(), CredentialProvider::new(AuthMode::Preemptive, Arc::new(source))))
             }
             (Err(why), _) => Err(why.into_error()),
         }
     }
 
     /// The API, and who we are to all registries of its region.
-    async fn amazon(&self, target: &Target, request: &Request, events: &Events) -> Result<(Ecr, Amazon), NotReady> {
+    async fn amazon(
+        &self,
+        target: &Target,
+        request: &Request,
+        events: &Events,
+    ) -> Result<(Ecr, Amazon), NoCredentials> {
         let host = target.host.as_ref().and_then(Host::ecr);
         let said = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
         let asked_for = target.region.as_deref();
         let connect = || async {
             let ecr = Ecr::connect(&request.access, &self.network, asked_for, host).await?;
-            self.tell(ecr.origins().await, request, events);
+            self.tell(ecr.describe_origin().await, request, events);
             Ok(ecr)
         };
-        let stand_in = request.access.stand_in(host, target.region.as_deref()).map(StandIn::url);
-        let said = (said, target.region.clone(), stand_in.clone());
+        let endpoint_override =
+            request.access.endpoint_override(host, target.region.as_deref()).map(EndpointOverride::url);
+        let said = (said, target.region.clone(), endpoint_override.clone());
         let ecr = cell(&self.apis, said).get_or_init(connect).await.clone()?;
         let log_in = || of_region(&ecr, request, events);
-        let amazon = cell(&self.regions, (ecr.realm(), stand_in)).get_or_init(log_in).await.clone()?;
+        let amazon = cell(&self.regions, (ecr.login_scope(), endpoint_override)).get_or_init(log_in).await.clone()?;
         Ok((ecr, amazon))
     }
 
     /// Tells whose credentials are used, and once what was named and is not used.
     fn tell(&self, origins: String, request: &Request, events: &Events) {
-        if let Access::Aws(Sources { notes, .. }) = &request.access {
+        if let Access::Aws(CredentialSources { notes, .. }) = &request.access {
             self.told.call_once(|| notes.iter().for_each(|note| events(Event::Note(note.clone()))));
         }
         events(Event::Detail(origins));
@@ -126,11 +134,11 @@ impl Logins {
         host: &Host,
         request: &Request,
         events: &Events,
-    ) -> Result<(Option<EcrPublic>, Arc<Account>)> {
+    ) -> Result<(Option<EcrPublic>, Arc<CredentialProvider>)> {
         match EcrPublic::connect(&request.access, &self.network, host).await {
             Ok(api) => {
-                self.tell(api.origins().await, request, events);
-                tell_caller(api.caller(), request, events).await;
+                self.tell(api.describe_origin().await, request, events);
+                tell_caller(api.caller_arn(), request, events).await;
                 let public = api.clone();
                 let events = Arc::clone(events);
                 let source = move |_| {
@@ -141,29 +149,29 @@ impl Logins {
                         Ok(granted(token))
                     }) as _
                 };
-                Ok((Some(api), Account::new(Manner::IfAmazonAsks, Arc::new(source))))
+                Ok((Some(api), CredentialProvider::new(AuthMode::OnAmazonChallenge, Arc::new(source))))
             }
-            Err(NotReady::Nowhere(error)) => {
+            Err(NoCredentials::Missing(error)) => {
                 let kept = Arc::new(Kept::of(host, request, events));
                 let source = move |refused| {
                     let (kept, error) = (Arc::clone(&kept), error.clone());
                     Box::pin(async move {
                         let login = kept.instead(error, refused).await?;
-                        Ok(Granted { login, life: None })
+                        Ok(IssuedLogin { login, lifetime: None })
                     }) as _
                 };
-                Ok((None, Account::new(Manner::IfAmazonAsks, Arc::new(source))))
+                Ok((None, CredentialProvider::new(AuthMode::OnAmazonChallenge, Arc::new(source))))
             }
-            Err(NotReady::Broken(error)) => Err(error),
+            Err(NoCredentials::Unusable(error)) => Err(error),
         }
     }
 }
 
 /// Logs in to all private registries of a region.
-async fn of_region(ecr: &Ecr, request: &Request, events: &Events) -> Result<Amazon, NotReady> {
+async fn of_region(ecr: &Ecr, request: &Request, events: &Events) -> Result<Amazon, NoCredentials> {
     // Who we are is asked beside the login, and only told.
-    let (token, ()) = tokio::join!(ecr.token(), tell_caller(ecr.caller(), request, events));
-    let token = token.map_err(|error| NotReady::Broken(ecr::advise(error, None)))?;
+    let (token, ()) = tokio::join!(ecr.token(), tell_caller(ecr.caller_arn(), request, events));
+    let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
     let own = token.account.clone();
     events(Event::Detail(logged_in("ECR", &token)));
     // The token that is there already, and after that a fresh one each time.
@@ -183,7 +191,7 @@ async fn of_region(ecr: &Ecr, request: &Request, events: &Events) -> Result<Amaz
             Ok(granted(token))
         }) as _
     };
-    Ok(Amazon { own, account: Account::new(Manner::AtOnce, Arc::new(source)) })
+    Ok(Amazon { own, account: CredentialProvider::new(AuthMode::Preemptive, Arc::new(source)) })
 }
 
 /// Tells who AWS says we are, if that is wanted.
@@ -196,26 +204,26 @@ async fn tell_caller(asking: impl Future<Output = Option<String>>, request: &Req
 }
 
 /// Who we are to somebody else's registry, should it ask.
-pub(super) fn others(host: &Host, request: &Request, events: &Events) -> Arc<Account> {
+pub(super) fn others(host: &Host, request: &Request, events: &Events) -> Arc<CredentialProvider> {
     let kept = Arc::new(Kept::of(host, request, events));
     let source = move |refused| {
         let kept = Arc::clone(&kept);
         Box::pin(async move {
             let login = kept.login(refused).await?.unwrap_or(Login::Anonymous);
-            Ok(Granted { login, life: None })
+            Ok(IssuedLogin { login, lifetime: None })
         }) as _
     };
-    Account::new(Manner::IfAsked, Arc::new(source))
+    CredentialProvider::new(AuthMode::OnChallenge, Arc::new(source))
 }
 
 /// Which login AWS gave.
-fn logged_in(whose: &str, token: &Token) -> String {
+fn logged_in(whose: &str, token: &AuthorizationToken) -> String {
     let account = if token.account.is_empty() { String::new() } else { format!(" as account {}", token.account) };
-    format!("logged in to {whose}{account} by GetAuthorizationToken{}", reasons::life(token.life))
+    format!("logged in to {whose}{account} by GetAuthorizationToken{}", reasons::life(token.lifetime))
 }
 
-fn granted(token: Token) -> Granted {
-    Granted { login: Login::Basic(token.basic), life: token.life }
+fn granted(token: AuthorizationToken) -> IssuedLogin {
+    IssuedLogin { login: Login::Basic(token.basic), lifetime: token.lifetime }
 }
 
 /// A login that is kept for a registry, or was given for it. It is looked for each time: a helper may have a fresh one.
@@ -234,7 +242,7 @@ impl Kept {
     fn of(host: &Host, request: &Request, events: &Events) -> Self {
         let there = request.targets.iter().filter(|target| target.host.as_ref() == Some(host));
         Self {
-            given: request.login.clone().filter(|_| !host.is_amazons()),
+            given: request.login.clone().filter(|_| !host.is_amazon()),
             keychain: request.keychain.clone(),
             host: host.clone(),
             repositories: there.map(|target| target.repository.clone()).collect(),
@@ -244,10 +252,10 @@ impl Kept {
     }
 
     /// The login. Where the one before was refused, another one or the reason.
-    async fn login(&self, refused: Option<Answer>) -> Result<Option<Login>> {
+    async fn login(&self, refused: Option<ServiceError>) -> Result<Option<Login>> {
         let found = match &self.given {
             Some(Given { user, login }) => {
-                Some(Found { login: login.clone(), origin: format!("the login of {user} given with --username") })
+                Some(StoredLogin { login: login.clone(), origin: format!("the login of {user} given with --username") })
             }
             None => self.keychain.find(&self.host, &self.repositories).await?,
         };
@@ -274,7 +282,7 @@ impl Kept {
     }
 
     /// The login, where AWS has none for us. Where there is none here either, AWS's words are the reason.
-    async fn instead(&self, of_aws: Error, refused: Option<Answer>) -> Result<Login> {
+    async fn instead(&self, of_aws: Error, refused: Option<ServiceError>) -> Result<Login> {
         let is_first = refused.is_none();
         match self.login(refused).await {
             Ok(login) => login.ok_or(of_aws),
@@ -287,14 +295,14 @@ impl Kept {
         }
     }
 
-    fn refused(&self, found: Option<Found>, answer: Answer) -> Error {
+    fn refused(&self, found: Option<StoredLogin>, answer: ServiceError) -> Error {
         let host = &self.host;
-        let Some(Found { origin, .. }) = found else {
+        let Some(StoredLogin { origin, .. }) = found else {
             let error =
                 Error::new(Kind::Permission, format!("{host} said no: it wants a login, and there is none for it"))
                     .code(Code::CredentialsMissing);
             let hint = format!("Give --username NAME --password-stdin, or log in:\n  docker login {host}");
-            return error.answered(answer).hint(hint);
+            return error.with_service_error(answer).hint(hint);
         };
         match renewal(host) {
             Some(command) => {
@@ -315,7 +323,7 @@ impl Kept {
                 };
                 Error::new(Kind::Permission, format!("{host} said no to {origin}"))
                     .code(Code::CredentialsRejected)
-                    .answered(answer)
+                    .with_service_error(answer)
                     .hint(cure)
             }
         }

@@ -22,7 +22,7 @@ pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[W
     }
     let mut put = put_image(destination, image, events).await;
     if let Err(error) = &put
-        && error.answer().is_some_and(|answer| is_missing_blob(&answer.code))
+        && error.service_error().is_some_and(|answer| is_missing_blob(&answer.code))
     {
         events(Event::Warning(format!("{} lost a layer meanwhile: what is missing is sent again", destination.name())));
         put = match destination.look_again(image, events).await {
@@ -38,7 +38,7 @@ pub(super) async fn finish(destination: &Destination, image: &Image, wanted: &[W
     }
     if let Err(error) = put {
         let has_foreign = image.manifests().into_iter().any(|manifest| !manifest.non_distributable.is_empty());
-        destination.fail(match error.answer() {
+        destination.fail(match error.service_error() {
             Some(_) if has_foreign && error.advice().is_none() => error.code(Code::ManifestRejected).hint(
                 Advice::new(
                     "The image has layers that stay at a URL, which not every registry accepts. Allow the URL in its \

@@ -37,9 +37,9 @@ use crate::archive::{self, Archive, Image, ImageSelector, Selection, Source, Spo
 use crate::compress::{Compression, CompressionSpec, Meter, Pool, ReadTimeline};
 use crate::ecr::{Access, NewRepository};
 use crate::error::{Error, Result};
-use crate::exchange::Exchange;
 use crate::oci::{Digest, Host, MountSource, Tag, TagPattern, Target};
-use crate::registry::{Keychain, Patience, Rate};
+use crate::registry::{Keychain, Rate, RetryConfig};
+use crate::request_log::RequestRecord;
 use crate::reuse::LayerCache;
 use plan::{Action, CompressionPolicy, Wanted};
 
@@ -116,7 +116,7 @@ pub struct Request {
     /// How many threads pack.
     pub compress_threads: usize,
     /// How long is waited for a registry, and how often a request is tried again.
-    pub patience: Patience,
+    pub patience: RetryConfig,
     /// How many bytes a chunk has, where the choice is not left to us.
     pub chunk_size: Option<u64>,
     /// How many bytes of layers are sent a second at most, over all targets.
@@ -158,7 +158,7 @@ pub enum Event {
     /// Something that explains what happens, for those who want to know.
     Detail(String),
     /// A request came to its end.
-    Asked(Exchange),
+    Asked(RequestRecord),
     /// Something worth a line.
     Note(String),
     /// Something that may not be what was wanted.

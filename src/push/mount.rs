@@ -14,7 +14,7 @@ use crate::archive::Image;
 use crate::error::{Error, Kind, Result};
 use crate::oci::MountSource;
 use crate::push::plan::{self, Action, Wanted};
-use crate::registry::{Mount, Opened};
+use crate::registry::{Mount, OpenedUpload};
 use crate::reuse::{self, RemoteImage};
 
 impl Destination {
@@ -77,7 +77,7 @@ impl Destination {
         image: &Image,
         lacking: &[Wanted],
     ) -> Result<(Vec<RemoteImage>, Blobs)> {
-        let client = self.client.looking_at(source.repository.clone(), self.cancel.clone());
+        let client = self.client.for_pull(source.repository.clone(), self.cancel.clone());
         let Some(tag) = &source.tag else {
             let blobs = self.available(&client, &plan::questions(&[], lacking)).await?;
             let denied = || Error::new(Kind::Permission, "ecr:BatchCheckLayerAvailability is not allowed there");
@@ -97,7 +97,7 @@ impl Destination {
 
     /// Mounts a layer if that was the plan. If there is something to send all the same, this tells in which session, if one is
     /// open for it already.
-    pub(super) async fn mount(&self, wanted: &Wanted, events: &Events) -> ControlFlow<(), Option<Opened>> {
+    pub(super) async fn mount(&self, wanted: &Wanted, events: &Events) -> ControlFlow<(), Option<OpenedUpload>> {
         let Some((stored, from)) = self.mountable(&wanted.key) else { return ControlFlow::Continue(None) };
         let client = self.client.about(&format!("layer {}", label(wanted)));
         match client.mount(&stored.digest, &from, wanted.identity().as_deref()).await {
@@ -130,12 +130,12 @@ impl Destination {
 
     /// Opens the session of a layer that goes by, if what the registry answers may tell whether it will ever ask for the layer
     /// again.
-    pub(super) async fn open_first(&self, wanted: &Wanted) -> ControlFlow<(), Option<Opened>> {
+    pub(super) async fn open_first(&self, wanted: &Wanted) -> ControlFlow<(), Option<OpenedUpload>> {
         let bytes = &wanted.layer.bytes;
-        if !bytes.is_consumed() || !self.client.may_refuse_chunks(bytes.len()) {
+        if !bytes.is_consumed() || !self.client.may_reject_chunks(bytes.len()) {
             return ControlFlow::Continue(None);
         }
-        match self.client.open_first(&format!("layer {}", label(wanted))).await {
+        match self.client.open_upload(&format!("layer {}", label(wanted))).await {
             Ok(opened) => ControlFlow::Continue(Some(opened)),
             Err(error) => {
                 self.fail(self.advise(error));

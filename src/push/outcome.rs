@@ -208,7 +208,7 @@ impl Outcome {
 
     /// Returns the error that decides the exit code: the gravest of all targets, whatever their order.
     pub fn error(&self) -> Option<&Error> {
-        Error::gravest(self.targets.iter().filter_map(|target| target.error.as_ref()))
+        Error::most_severe(self.targets.iter().filter_map(|target| target.error.as_ref()))
     }
 
     /// The digests of the image, each once, in the order of the targets. Targets that keep layers that were compressed

@@ -24,7 +24,7 @@ use crate::compress::{Compression, CompressionSpec, Pool};
 use crate::error::{Error, Result};
 use crate::oci::DiffId;
 use crate::push::plan::{self, Wanted};
-use crate::registry::Feed;
+use crate::registry::LayerStream;
 use crate::reuse::LayerCache;
 
 /// A layer that has come, and who waits to be told what becomes of it: without a word it is read past.
@@ -179,13 +179,13 @@ impl Taking<'_> {
     fn why_kept(&self, wanted: &Wanted) -> Option<&'static str> {
         let total = wanted.layer.bytes.len();
         let any = |is: &dyn Fn(&Destination) -> bool| self.destinations.iter().any(|to| !to.has_failed() && is(to));
-        if any(&|to| !to.client.keeps_sessions()) {
+        if any(&|to| !to.client.reports_upload_status()) {
             return Some(
                 "each layer that is sent is in a temporary file until it has arrived: a broken upload may be lost at the \
                  registry",
             );
         }
-        any(&|to| to.client.may_refuse_chunks(total)).then_some(
+        any(&|to| to.client.may_reject_chunks(total)).then_some(
             "large layers are in a temporary file until one has arrived: nothing is known of how the registry takes them",
         )
     }
@@ -217,7 +217,7 @@ enum Source {
 }
 
 /// Feeds that bring an error and nothing else.
-fn failing(wanted: &Wanted, takers: usize, error: Error) -> Vec<Feed> {
+fn failing(wanted: &Wanted, takers: usize, error: Error) -> Vec<LayerStream> {
     let nobody: Events = Arc::new(|_| {});
     let (feeding, feeds) = Feeding::new(wanted, takers, &nobody);
     feeding.fail(error);

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::Request;
 use super::connection::Registries;
 use crate::error::{Code, Error, Kind, Result};
-use crate::oci::{Digest, Document, StatedDigest, Tag, Target};
+use crate::oci::{DescriptorDigest, Digest, Document, Tag, Target};
 use crate::registry::{Client, Presence};
 
 /// An image as a registry has it.
@@ -69,7 +69,7 @@ async fn manifest(client: &Client, reference: &str) -> Result<crate::registry::R
 }
 
 /// The digest of a blob that the registry must have.
-fn stored(client: &Client, digest: &StatedDigest) -> Result<Digest> {
+fn stored(client: &Client, digest: &DescriptorDigest) -> Result<Digest> {
     digest.sha256().ok_or_else(|| missing(client, &format!("the blob {digest}")))
 }
 

@@ -7,7 +7,7 @@ use super::{Request, Reuse};
 use crate::compress::{Compression, CompressionSpec, size};
 use crate::oci::Digest;
 use crate::push::plan::{Action, Candidate, Wanted, Why};
-use crate::registry::{self, Journal};
+use crate::registry::{self, ResumeStore};
 use crate::reuse::LayerCache;
 
 /// As many blobs as a line about a layer has room for.
@@ -19,7 +19,7 @@ pub(super) fn at_start(request: &Request, cache: &LayerCache, layers: Option<usi
     let (lanes, large, threads) = (of(request.concurrency), of(request.large_at_once), request.compress_threads);
     let at_once =
         format!("layers at once: {lanes}, of which {large} may be larger than a chunk; threads that pack: {threads}");
-    let journal = request.cache.as_deref().map(|cache| match Journal::beside(cache).len() {
+    let journal = request.cache.as_deref().map(|cache| match ResumeStore::beside(cache).len() {
         0 => "journal: half-sent layers of earlier runs: none".to_owned(),
         count => format!("journal: half-sent layers of earlier runs: {count}"),
     });
@@ -32,7 +32,7 @@ fn memory(request: &Request, large: usize) -> String {
     const PROGRAM: u64 = 24;
     const THREAD: u64 = 2;
     let large = large as u64;
-    let layer = registry::kept(request.chunk_size, large) >> 20;
+    let layer = registry::retained_bytes(request.chunk_size, large) >> 20;
     let threads = request.compress_threads as u64;
     let all = PROGRAM + large * layer + threads * THREAD;
     let layers = each(large, "layer under way", "layers under way");

@@ -4,7 +4,7 @@ use super::destination::Destination;
 use super::held::{in_time, said};
 use super::policies::{Policies, Policy};
 use super::{Event, Events, Request};
-use crate::ecr::{Ecr, Existence, NewRepository, Place, Template};
+use crate::ecr::{Ecr, NewRepository, RepositoryLocation, RepositoryState, Template};
 use crate::error::{Code, Error, Kind, Result};
 
 impl Destination {
@@ -34,7 +34,7 @@ impl Destination {
         let (account, name) = (&place.host.account, &place.repository);
         let exists = match exists {
             Some(exists) => Some(exists),
-            None => self.look_for_repository().await?,
+            None => self.find_repository().await?,
         };
         let stays = |since: &str| {
             if is_told_how {
@@ -88,15 +88,15 @@ impl Destination {
     }
 
     /// Whether the repository exists. `None` if we may not know.
-    async fn look_for_repository(&mut self) -> Result<Option<bool>> {
+    async fn find_repository(&mut self) -> Result<Option<bool>> {
         let Some((ecr, place)) = &self.ecr else { return Ok(None) };
-        Ok(match ecr.look_for_repository(&place.host.account, &place.repository).await? {
-            Existence::There(mutability) => {
+        Ok(match ecr.find_repository(&place.host.account, &place.repository).await? {
+            RepositoryState::Exists(mutability) => {
                 self.mutability = Some(Some(mutability));
                 Some(true)
             }
-            Existence::Absent => Some(false),
-            Existence::NotAllowed => {
+            RepositoryState::Missing => Some(false),
+            RepositoryState::AccessDenied => {
                 self.mutability = Some(None);
                 None
             }
@@ -134,8 +134,8 @@ impl Destination {
             return Ok(());
         }
         match unknown {
-            None => self.client.try_session().await?,
-            Some(_) => in_time(self.client.try_session()).await.map_err(|error| match error.kind() {
+            None => self.client.check_upload().await?,
+            Some(_) => in_time(self.client.check_upload()).await.map_err(|error| match error.kind() {
                 Kind::Permission | Kind::Interrupted => error,
                 _ => absent().because(said(&error)),
             })?,
@@ -146,7 +146,7 @@ impl Destination {
     }
 
     /// Gives the repository that was just created its policies.
-    async fn put_policies(&self, ecr: &Ecr, place: &Place, policies: &Policies) -> Result<()> {
+    async fn put_policies(&self, ecr: &Ecr, place: &RepositoryLocation, policies: &Policies) -> Result<()> {
         let (account, name) = (&place.host.account, &place.repository);
         let mut failed: Option<(&str, Error)> = None;
         let mut commands = Vec::new();
@@ -169,8 +169,8 @@ impl Destination {
         let finish = format!("Finish with this, then push again:\n  {}", commands.join(" && "));
         let hint = error.advice().map_or_else(|| finish.clone(), |advice| format!("{advice}\n  {finish}"));
         let about = Error::new(error.kind(), what);
-        Err(match error.answer() {
-            Some(answer) => about.answered(answer.clone()),
+        Err(match error.service_error() {
+            Some(answer) => about.with_service_error(answer.clone()),
             None => about.because(error),
         }
         .hint(hint))
@@ -178,7 +178,7 @@ impl Destination {
 }
 
 /// What a person types to do it.
-fn command(ecr: &Ecr, place: &Place, policy: &Policy, verb: &str, option: &str) -> String {
+fn command(ecr: &Ecr, place: &RepositoryLocation, policy: &Policy, verb: &str, option: &str) -> String {
     let (account, name, region) = (&place.host.account, &place.repository, ecr.region());
     let file = format!("file://{}", policy.path.display());
     let file = if file.contains(char::is_whitespace) { format!("{file:?}") } else { file };

@@ -8,11 +8,11 @@ use super::held::{in_time, said};
 use super::manifests::compose;
 use super::{Event, Events, Request, Reuse};
 use crate::archive::{Content, Image};
-use crate::ecr::{Existence, Mutability, Place};
+use crate::ecr::{Mutability, RepositoryLocation, RepositoryState};
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{Digest, Tag};
 use crate::push::plan::{self, Key, Stored, Wanted};
-use crate::registry::{Lookup, RemoteManifest};
+use crate::registry::{ManifestLookup, RemoteManifest};
 use crate::reuse;
 
 /// What becomes of a tag that exists.
@@ -80,17 +80,17 @@ impl Destination {
         let (mut found, mut unseen, mut absent) = (Found::default(), Vec::new(), Vec::new());
         for (tag, look) in self.tags.iter().zip(looks) {
             match look {
-                Ok(Lookup::Found(root)) => {
+                Ok(ManifestLookup::Found(root)) => {
                     found.exists = Some(true);
                     self.there.push((tag.clone(), root));
                 }
-                Ok(Lookup::NoImage) => {
+                Ok(ManifestLookup::NoImage) => {
                     found.exists = Some(true);
                     absent.push(tag.clone());
                 }
-                Ok(Lookup::NoRepository) => found.exists = found.exists.or(Some(false)),
-                Ok(Lookup::Unclear) => {}
-                Err(error) if error.answer().is_none() && error.kind() == Kind::Refused => return Err(error),
+                Ok(ManifestLookup::NoRepository) => found.exists = found.exists.or(Some(false)),
+                Ok(ManifestLookup::Unclear) => {}
+                Err(error) if error.service_error().is_none() && error.kind() == Kind::Refused => return Err(error),
                 Err(error) => {
                     unseen.push(format!("{}:{tag}", self.name()));
                     found.unseen.get_or_insert(error);
@@ -124,7 +124,7 @@ impl Destination {
 
     /// The tags of these that lead to an archived image. A registry does not serve one, and says that there is no image.
     async fn archived_of(&self, absent: Vec<Tag>, events: &Events) -> Result<Vec<(Tag, RemoteManifest)>> {
-        let Some((ecr, Place { host, repository })) = &self.ecr else { return Ok(Vec::new()) };
+        let Some((ecr, RepositoryLocation { host, repository })) = &self.ecr else { return Ok(Vec::new()) };
         let asked = absent.iter().map(|tag| ecr.archived(&host.account, repository, tag));
         let answers = futures_util::future::try_join_all(asked).await?;
         let archived = absent.into_iter().zip(answers).filter_map(|(tag, answer)| {
@@ -159,10 +159,10 @@ impl Destination {
     /// tag is put.
     pub(super) async fn whether_tags_move(&self, events: &Events) -> Option<Option<Mutability>> {
         let (ecr, place) = self.ecr.as_ref().filter(|_| self.mutability.is_none())?;
-        let why = match in_time(ecr.look_for_repository(&place.host.account, &place.repository)).await {
-            Ok(Existence::There(mutability)) => return Some(Some(mutability)),
-            Ok(Existence::NotAllowed) => "ecr:DescribeRepositories is not allowed".to_owned(),
-            Ok(Existence::Absent) => "the repository is gone".to_owned(),
+        let why = match in_time(ecr.find_repository(&place.host.account, &place.repository)).await {
+            Ok(RepositoryState::Exists(mutability)) => return Some(Some(mutability)),
+            Ok(RepositoryState::AccessDenied) => "ecr:DescribeRepositories is not allowed".to_owned(),
+            Ok(RepositoryState::Missing) => "the repository is gone".to_owned(),
             Err(error) => said(&error),
         };
         events(Event::Note(format!("whether tags of {} may move was not checked: {why}", self.name())));
@@ -320,7 +320,7 @@ impl Destination {
     }
 
     fn must_stay(&self, tag: &Tag) -> bool {
-        self.mutability.iter().flatten().any(|mutability| mutability.holds(tag))
+        self.mutability.iter().flatten().any(|mutability| mutability.is_immutable(tag))
     }
 
     fn say_what_stays(&self, stays: &[Stay], events: &Events) {

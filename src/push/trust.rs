@@ -22,7 +22,7 @@ pub struct CaBundle {
 
 /// Whom the request trusts beside those whom the machine trusts, for registries and for AWS.
 pub(super) async fn of(request: &Request) -> Result<(Trust, Network)> {
-    let is_sandbox = matches!(request.access, Access::StandIn { .. });
+    let is_sandbox = matches!(request.access, Access::Override { .. });
     let bundle = request.ca_bundle.clone().filter(|_| !is_sandbox);
     let file = request.ca_file.clone().map(|path| ("--ca-file".to_owned(), path));
     let files: Vec<_> = file.into_iter().chain(bundle.map(|CaBundle { from, path }| (from, path))).collect();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-use super::account::Manner;
+use super::credential_provider::AuthMode;
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{self, Host};
 
@@ -57,7 +57,7 @@ pub(super) fn allowed(name: &str, endpoint: &Url, mut url: Url) -> Result<Url> {
 
 /// The address of the token service that the registry `name` names, if a login may go there: its own origin, or any other
 /// over https, plain http being for this machine only. AWS credentials go to AWS only.
-pub(super) fn realm(name: &str, endpoint: &Url, text: &str, manner: Manner) -> Result<Url> {
+pub(super) fn realm(name: &str, endpoint: &Url, text: &str, manner: AuthMode) -> Result<Url> {
     let refuse = |why: &str| {
         let what = format!("{name} wants our login at an address {why}");
         Error::new(Kind::Refused, what)
@@ -78,8 +78,8 @@ pub(super) fn realm(name: &str, endpoint: &Url, text: &str, manner: Manner) -> R
         return Err(refuse("without TLS"));
     }
     let host = url.host_str().and_then(|host| host.parse::<Host>().ok());
-    let is_amazons = host.is_some_and(|host| host.is_amazons());
-    if manner != Manner::IfAsked && !(is_amazons && url.port().is_none()) {
+    let is_amazons = host.is_some_and(|host| host.is_amazon());
+    if manner != AuthMode::OnChallenge && !(is_amazons && url.port().is_none()) {
         return Err(refuse("that is not Amazon's"));
     }
     Ok(url)
@@ -89,7 +89,7 @@ pub(super) fn realm(name: &str, endpoint: &Url, text: &str, manner: Manner) -> R
 mod tests {
     use super::*;
 
-    fn refusal(endpoint: &str, text: &str, manner: Manner) -> Option<String> {
+    fn refusal(endpoint: &str, text: &str, manner: AuthMode) -> Option<String> {
         realm("registry", &Url::parse(endpoint).unwrap(), text, manner).err().map(|error| error.to_string())
     }
 
@@ -105,7 +105,7 @@ mod tests {
             (here, "https://auth.example/token"),
             ("http://registry.internal:5000/", "http://registry.internal:5000/token"),
         ] {
-            assert_eq!(refusal(endpoint, text, Manner::IfAsked), None, "{endpoint} {text}");
+            assert_eq!(refusal(endpoint, text, AuthMode::OnChallenge), None, "{endpoint} {text}");
         }
         for (endpoint, text, why) in [
             (public, "http://auth.example/token", "without TLS"),
@@ -129,7 +129,7 @@ mod tests {
             (public, "/token", "no URL"),
             (public, "", "no URL"),
         ] {
-            let said = refusal(endpoint, text, Manner::IfAsked).unwrap_or_default();
+            let said = refusal(endpoint, text, AuthMode::OnChallenge).unwrap_or_default();
             assert!(said.contains(why) && !said.contains("secret"), "{endpoint} {text}: {said}");
         }
     }
@@ -138,10 +138,10 @@ mod tests {
     fn aws_credentials_go_to_aws_only() {
         let amazon = "https://public.ecr.aws/";
         for text in ["https://public.ecr.aws/token/", "https://ecr-public.aws.com/token/"] {
-            assert_eq!(refusal(amazon, text, Manner::IfAmazonAsks), None, "{text}");
+            assert_eq!(refusal(amazon, text, AuthMode::OnAmazonChallenge), None, "{text}");
         }
         for text in ["https://auth.example/", "https://public.ecr.aws.example/", "https://public.ecr.aws:8443/"] {
-            assert!(refusal(amazon, text, Manner::IfAmazonAsks).is_some(), "{text}");
+            assert!(refusal(amazon, text, AuthMode::OnAmazonChallenge).is_some(), "{text}");
         }
     }
 }

@@ -8,13 +8,13 @@ use reqwest::{Client, Url};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::account::{Account, Login, Manner, renewal};
 use super::address;
 use super::challenge::Challenge;
-use super::fault::Fault;
+use super::credential_provider::{AuthMode, CredentialProvider, Login, renewal};
+use super::request_error::RequestError;
 use super::token::{Service, header};
-use crate::error::{Answer, Code, Error, Kind, Result};
-use crate::exchange::{Asking, Told, Witness};
+use crate::error::{Code, Error, Kind, Result, ServiceError};
+use crate::request_log::{RequestObserver, RequestTimer, UrlDetail};
 
 /// What a request needs to be allowed: `repository:team/app:pull,push`, `repository:team/base:pull`.
 pub(super) type Scopes = Vec<String>;
@@ -24,18 +24,18 @@ pub(super) type Reach = Arc<dyn Fn(&Url) -> Result<Client> + Send + Sync>;
 
 /// What is shown to one registry, shared by all lanes and fetched by one of them at a time.
 pub(super) struct Auth {
-    account: Arc<Account>,
+    account: Arc<CredentialProvider>,
     /// What people call the registry.
     name: String,
     endpoint: Url,
     reach: Reach,
-    witness: Witness,
+    witness: RequestObserver,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    way: Way,
+    way: AuthScheme,
     /// What is asked for whatever the request is about: ECR Public's `aws`.
     general: Scopes,
     tokens: HashMap<Scopes, Held>,
@@ -47,7 +47,7 @@ struct State {
 
 /// What the registry wants to see.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-enum Way {
+enum AuthScheme {
     /// Nothing, as far as is known.
     #[default]
     Open,
@@ -63,14 +63,14 @@ struct Held {
 
 /// What a request showed.
 #[derive(Clone)]
-pub(super) struct Shown {
+pub(super) struct SentCredential {
     pub(super) header: Option<HeaderValue>,
     scopes: Scopes,
-    proof: Proof,
+    proof: Authorization,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Proof {
+enum Authorization {
     None,
     /// The login of that number.
     Login(u64),
@@ -80,19 +80,23 @@ enum Proof {
 
 /// How a registry said no to what it was shown.
 pub(super) struct Refused {
-    pub(super) fault: Fault,
+    pub(super) fault: RequestError,
     pub(super) challenges: Vec<Challenge>,
 }
 
 impl State {
     /// Fails if it is known that there is no login for this.
-    fn check(&self, scopes: &Scopes) -> Result<(), Fault> {
-        self.refused.get(scopes).map_or(Ok(()), |error| Err(Fault::Ours(error.clone())))
+    fn check(&self, scopes: &Scopes) -> Result<(), RequestError> {
+        self.refused.get(scopes).map_or(Ok(()), |error| Err(RequestError::Local(error.clone())))
     }
 
     /// Remembers that there is none.
-    fn note(&mut self, scopes: Scopes, done: Result<Shown, Fault>) -> Result<Shown, Fault> {
-        if let Err(Fault::Ours(error)) = &done
+    fn note(
+        &mut self,
+        scopes: Scopes,
+        done: Result<SentCredential, RequestError>,
+    ) -> Result<SentCredential, RequestError> {
+        if let Err(RequestError::Local(error)) = &done
             && error.kind() == Kind::Permission
         {
             self.refused.insert(scopes, error.clone());
@@ -102,13 +106,19 @@ impl State {
 }
 
 impl Auth {
-    pub(super) fn new(account: Arc<Account>, name: String, endpoint: Url, reach: Reach, witness: Witness) -> Self {
-        let way = if account.manner() == Manner::AtOnce { Way::Basic } else { Way::Open };
+    pub(super) fn new(
+        account: Arc<CredentialProvider>,
+        name: String,
+        endpoint: Url,
+        reach: Reach,
+        witness: RequestObserver,
+    ) -> Self {
+        let way = if account.manner() == AuthMode::Preemptive { AuthScheme::Basic } else { AuthScheme::Open };
         Self { account, name, endpoint, reach, witness, state: Mutex::new(State { way, ..State::default() }) }
     }
 
     /// What to show with a request that needs these scopes.
-    pub(super) async fn show(&self, scopes: Scopes) -> Result<Shown, Fault> {
+    pub(super) async fn show(&self, scopes: Scopes) -> Result<SentCredential, RequestError> {
         let mut state = self.state.lock().await;
         state.check(&scopes)?;
         let proven = self.prove(&mut state, scopes.clone()).await;
@@ -117,10 +127,11 @@ impl Auth {
 
     /// What to show after this was refused: what the registry asks for, or something new, unless another lane has fetched
     /// that meanwhile.
-    pub(super) async fn renew(&self, shown: Shown, refused: Refused) -> Result<Shown, Fault> {
+    pub(super) async fn renew(&self, shown: SentCredential, refused: Refused) -> Result<SentCredential, RequestError> {
         let mut state = self.state.lock().await;
         let mut scopes = shown.scopes.clone();
-        if let (Fault::Answered(answer, _), true) = (&refused.fault, self.account.manner() != Manner::AtOnce) {
+        if let (RequestError::Status(answer, _), true) = (&refused.fault, self.account.manner() != AuthMode::Preemptive)
+        {
             self.learn(&mut state, &refused.challenges, &mut scopes, answer)?;
         }
         state.check(&scopes)?;
@@ -128,18 +139,26 @@ impl Auth {
         state.note(scopes, renewed)
     }
 
-    async fn renewed(&self, state: &mut State, shown: Shown, fault: Fault, scopes: Scopes) -> Result<Shown, Fault> {
-        let Fault::Answered(answer, _) = &fault else { return Err(fault) };
+    async fn renewed(
+        &self,
+        state: &mut State,
+        shown: SentCredential,
+        fault: RequestError,
+        scopes: Scopes,
+    ) -> Result<SentCredential, RequestError> {
+        let RequestError::Status(answer, _) = &fault else { return Err(fault) };
         match (&state.way, shown.proof) {
-            (Way::Open, _) => return Err(fault),
-            (Way::Basic, Proof::Login(number)) => drop(self.account.renew(number, answer).await.map_err(Fault::Ours)?),
+            (AuthScheme::Open, _) => return Err(fault),
+            (AuthScheme::Basic, Authorization::Login(number)) => {
+                drop(self.account.renew(number, answer).await.map_err(RequestError::Local)?);
+            }
             // One for less than is wanted is as good as before.
-            (Way::Bearer(_), Proof::Token(serial)) if scopes == shown.scopes => {
+            (AuthScheme::Bearer(_), Authorization::Token(serial)) if scopes == shown.scopes => {
                 state.tokens.retain(|_, held| held.serial != serial);
                 // A token that everybody gets will not be better the next time.
-                let (login, number) = self.account.login().await.map_err(Fault::Ours)?;
+                let (login, number) = self.account.login().await.map_err(RequestError::Local)?;
                 if login == Login::Anonymous {
-                    self.account.renew(number, answer).await.map_err(Fault::Ours)?;
+                    self.account.renew(number, answer).await.map_err(RequestError::Local)?;
                 }
             }
             _ => {}
@@ -149,8 +168,8 @@ impl Auth {
             return Ok(next);
         }
         // There is nothing to show. Whoever knows of logins says what to do about that.
-        let (_, number) = self.account.login().await.map_err(Fault::Ours)?;
-        self.account.renew(number, answer).await.map_err(Fault::Ours)?;
+        let (_, number) = self.account.login().await.map_err(RequestError::Local)?;
+        self.account.renew(number, answer).await.map_err(RequestError::Local)?;
         match self.prove(state, next.scopes).await? {
             next if next.header.is_some() => Ok(next),
             _ => Err(fault),
@@ -163,12 +182,12 @@ impl Auth {
         state: &mut State,
         challenges: &[Challenge],
         scopes: &mut Scopes,
-        answer: &Answer,
-    ) -> Result<(), Fault> {
+        answer: &ServiceError,
+    ) -> Result<(), RequestError> {
         let asked = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         if let Some((bearer, realm)) = asked("bearer").and_then(|bearer| Some((bearer, bearer.get("realm")?))) {
-            let realm =
-                address::realm(&self.name, &self.endpoint, realm, self.account.manner()).map_err(Fault::Ours)?;
+            let realm = address::realm(&self.name, &self.endpoint, realm, self.account.manner())
+                .map_err(RequestError::Local)?;
             let service = Service { realm, service: bearer.get("service").map(str::to_owned) };
             for scope in bearer.get("scope").unwrap_or_default().split_whitespace() {
                 let list = if scope.starts_with("repository:") { &mut *scopes } else { &mut state.general };
@@ -176,47 +195,50 @@ impl Auth {
                     list.push(scope.to_owned());
                 }
             }
-            state.way = Way::Bearer(service);
+            state.way = AuthScheme::Bearer(service);
         } else if asked("basic").is_some() {
-            state.way = Way::Basic;
+            state.way = AuthScheme::Basic;
         } else if !challenges.is_empty() {
             let schemes: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme.as_str()).collect();
             let what = format!("{} wants a login by {}, which is not understood here", self.name, schemes.join(", "));
             let hint =
                 "Registries that take a password (Basic) or a token of a token service (Bearer) can be pushed to.";
-            return Err(Fault::Ours(
-                Error::new(Kind::Permission, what).code(Code::CredentialsRejected).answered(answer.clone()).hint(hint),
+            return Err(RequestError::Local(
+                Error::new(Kind::Permission, what)
+                    .code(Code::CredentialsRejected)
+                    .with_service_error(answer.clone())
+                    .hint(hint),
             ));
         }
         Ok(())
     }
 
-    async fn prove(&self, state: &mut State, scopes: Scopes) -> Result<Shown, Fault> {
+    async fn prove(&self, state: &mut State, scopes: Scopes) -> Result<SentCredential, RequestError> {
         match state.way.clone() {
-            Way::Open => Ok(Shown { header: None, scopes, proof: Proof::None }),
-            Way::Basic => {
-                let (login, number) = self.account.login().await.map_err(Fault::Ours)?;
+            AuthScheme::Open => Ok(SentCredential { header: None, scopes, proof: Authorization::None }),
+            AuthScheme::Basic => {
+                let (login, number) = self.account.login().await.map_err(RequestError::Local)?;
                 let header = match login {
                     Login::Anonymous => None,
                     Login::Basic(text) => Some(header("Basic", &text)?),
                     Login::IdentityToken(_) => {
                         let what =
                             format!("{} wants a password, and there is only an identity token for it", self.name);
-                        return Err(Fault::Ours(
+                        return Err(RequestError::Local(
                             Error::new(Kind::Permission, what).code(Code::CredentialsRejected).hint("Log in anew."),
                         ));
                     }
                 };
-                let proof = header.as_ref().map_or(Proof::None, |_| Proof::Login(number));
-                Ok(Shown { header, scopes, proof })
+                let proof = header.as_ref().map_or(Authorization::None, |_| Authorization::Login(number));
+                Ok(SentCredential { header, scopes, proof })
             }
-            Way::Bearer(service) => self.bear(state, &service, scopes).await,
+            AuthScheme::Bearer(service) => self.bear(state, &service, scopes).await,
         }
     }
 
     /// The token for these scopes, fetched unless it is there and good for a while. One that is about to expire and cannot be
     /// renewed is used as long as it lasts.
-    async fn bear(&self, state: &mut State, service: &Service, scopes: Scopes) -> Result<Shown, Fault> {
+    async fn bear(&self, state: &mut State, service: &Service, scopes: Scopes) -> Result<SentCredential, RequestError> {
         let is_good = |held: &&mut Held| held.renew_at.is_none_or(|at| at > Instant::now());
         if state.tokens.get_mut(&scopes).filter(is_good).is_none() {
             match self.fetch(service, scopes.iter().chain(&state.general).cloned().collect()).await {
@@ -232,37 +254,39 @@ impl Auth {
             }
         }
         let held = state.tokens.get(&scopes);
-        let proof = held.map_or(Proof::None, |held| Proof::Token(held.serial));
-        Ok(Shown { header: held.map(|held| held.header.clone()), scopes, proof })
+        let proof = held.map_or(Authorization::None, |held| Authorization::Token(held.serial));
+        Ok(SentCredential { header: held.map(|held| held.header.clone()), scopes, proof })
     }
 
     /// A new token, and when it is to be renewed.
-    async fn fetch(&self, service: &Service, scopes: Scopes) -> Result<(HeaderValue, Option<Instant>), Fault> {
-        let http = (self.reach)(&service.realm).map_err(Fault::Ours)?;
-        let (mut login, mut number) = self.account.login().await.map_err(Fault::Ours)?;
+    async fn fetch(&self, service: &Service, scopes: Scopes) -> Result<(HeaderValue, Option<Instant>), RequestError> {
+        let http = (self.reach)(&service.realm).map_err(RequestError::Local)?;
+        let (mut login, mut number) = self.account.login().await.map_err(RequestError::Local)?;
         // What path a registry names of a host that is not its own may be anything.
-        let told = if service.realm.origin() == self.endpoint.origin() { Told::Path } else { Told::Host };
-        let asking = |method: &str, url: &Url, size| Asking::new(&self.witness, method, url, told, size);
+        let told = if service.realm.origin() == self.endpoint.origin() { UrlDetail::Path } else { UrlDetail::Host };
+        let asking = |method: &str, url: &Url, size| RequestTimer::new(&self.witness, method, url, told, size);
         let token = match service.token(&http, &scopes, &login, asking).await {
             // ECR Public says 400 where others say 401.
-            Err(Fault::Answered(answer, _)) if matches!(answer.status, Some(400 | 401 | 403)) => {
-                (login, number) = self.account.renew(number, &answer).await.map_err(Fault::Ours)?;
+            Err(RequestError::Status(answer, _)) if matches!(answer.status, Some(400 | 401 | 403)) => {
+                (login, number) = self.account.renew(number, &answer).await.map_err(RequestError::Local)?;
                 service.token(&http, &scopes, &login, asking).await
             }
             token => token,
         };
         let token = token.map_err(|fault| match fault {
             fault if fault.is_transient() => fault,
-            Fault::Answered(answer, _) => {
+            RequestError::Status(answer, _) => {
                 let what = format!("cannot get a token for {}", self.name);
-                Fault::Ours(Error::new(Kind::Permission, what).code(Code::CredentialsRejected).answered(*answer))
+                RequestError::Local(
+                    Error::new(Kind::Permission, what).code(Code::CredentialsRejected).with_service_error(*answer),
+                )
             }
             fault => fault,
         })?;
         if let (Login::IdentityToken(_), Some(identity)) = (&login, token.identity) {
             self.account.exchange(number, identity).await;
         }
-        Ok((token.header, renewal(token.life)))
+        Ok((token.header, renewal(token.lifetime)))
     }
 }
 

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::CONTENT_LENGTH;
 
-use super::ask::Ask;
-use super::fault::Fault;
+use super::api_request::ApiRequest;
+use super::client::{Client, REDIRECTS};
 use super::quirks::Heads;
 use super::reply::Reply;
-use super::wire::{Client, REDIRECTS};
-use crate::error::{Answer, Result};
+use super::request_error::RequestError;
+use crate::error::{Result, ServiceError};
 use crate::oci::Digest;
 
 /// Whether a registry has a blob.
@@ -28,9 +28,9 @@ impl Client {
     /// If the registry gives neither a yes nor a no.
     pub async fn presence(&self, digest: &Digest) -> Result<Presence> {
         // A registry with its storage elsewhere answers a HEAD with where the blob is, which is a yes.
-        let ask = Ask::new(Method::HEAD, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
+        let ask = ApiRequest::new(Method::HEAD, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
         let expect_of_login: &[u16] = if self.ways().quirks().heads == Heads::Withheld { &[401, 403] } else { &[] };
-        let ask = Ask { expect_of_login, ..ask };
+        let ask = ApiRequest { expect_of_login, ..ask };
         let doing = || format!("cannot ask for blob {} in {}", digest.short(), self.repository());
         let reply = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing()))?;
         Ok(match reply.status.as_u16() {
@@ -46,7 +46,7 @@ impl Client {
     /// If the registry refuses, or sends more than `limit` bytes or other bytes than the digest says.
     pub async fn small_blob(&self, digest: &Digest, limit: usize) -> Result<Option<Bytes>> {
         let doing = format!("cannot read blob {} in {}", digest.short(), self.repository());
-        let ask = |url| Ask::new(Method::GET, url, &[200, 301, 302, 303, 307, 404]).read(limit);
+        let ask = |url| ApiRequest::new(Method::GET, url, &[200, 301, 302, 303, 307, 404]).read(limit);
         let mut url = self.url(&format!("blobs/{digest}"));
         for _hop in 0..4 {
             let reply = self.ask(&ask(url.clone())).await.map_err(|fault| self.explain(fault, &doing))?;
@@ -68,8 +68,8 @@ impl Client {
     }
 }
 
-fn wrong(message: &str) -> Fault {
-    Fault::Answered(Box::new(Answer { message: message.into(), ..Answer::default() }), None)
+fn wrong(message: &str) -> RequestError {
+    RequestError::Status(Box::new(ServiceError { message: message.into(), ..ServiceError::default() }), None)
 }
 
 fn content_length(reply: &Reply) -> Option<u64> {

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::rate::Rate;
-use super::window::{Chunk, Fed, Feed};
+use super::window::{Chunk, LayerData, LayerStream};
 use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
@@ -116,7 +116,7 @@ pub(super) type Ended = Arc<OnceLock<Result<LayerSummary>>>;
 /// A whole blob as a request body whose length nobody knows: as it comes out of its feed. It cannot be sent twice.
 pub(super) struct StreamBody {
     pieces: VecDeque<DataBlock>,
-    feed: Feed,
+    feed: LayerStream,
     ended: Ended,
     /// The end came before the stream was asked for it.
     end: Option<LayerSummary>,
@@ -128,7 +128,7 @@ impl StreamBody {
     /// The pieces that were taken from the feed already, then the rest of it.
     pub(super) fn new(
         pieces: VecDeque<DataBlock>,
-        feed: Feed,
+        feed: LayerStream,
         end: Option<LayerSummary>,
         watch: Watch,
     ) -> (Self, Ended) {
@@ -164,15 +164,15 @@ impl Body for StreamBody {
             let fed = this.feed.poll_recv(context);
             watch.pulse.waits_for_us(fed.is_pending());
             let error = match ready!(fed) {
-                Some(Fed::Data(piece)) => {
+                Some(LayerData::Data(piece)) => {
                     this.pieces.push_back(piece);
                     continue;
                 }
-                Some(Fed::End(packed)) => {
+                Some(LayerData::End(packed)) => {
                     this.end = Some(packed);
                     continue;
                 }
-                Some(Fed::Failed(error)) => error,
+                Some(LayerData::Failed(error)) => error,
                 None => Error::interrupted(),
             };
             this.ended.get_or_init(|| Err(error.clone()));
@@ -320,8 +320,8 @@ mod tests {
         let packed = LayerSummary { digest: Digest::of(b""), size: 8, diff_id: None };
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(300)).await;
-            sender.send(Fed::Data(piece(b"two", 20))).await.unwrap();
-            sender.send(Fed::End(packed)).await.unwrap();
+            sender.send(LayerData::Data(piece(b"two", 20))).await.unwrap();
+            sender.send(LayerData::End(packed)).await.unwrap();
         });
         let mut sent = Vec::new();
         let mut reading = async || {

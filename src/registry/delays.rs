@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-use super::wire::Patience;
+use super::client::RetryConfig;
 
 /// How much longer each pause after a failure of the service is: four pauses outlast a minute of failures, as a restart takes.
 const FACTOR: f32 = 5.0;
@@ -31,14 +31,14 @@ pub(super) struct Delay {
 }
 
 impl Delays {
-    pub(super) fn of(patience: &Patience) -> Self {
+    pub(super) fn of(patience: &RetryConfig) -> Self {
         let pauses = ExponentialBuilder::default()
             .with_jitter()
-            .with_min_delay(patience.first_pause)
+            .with_min_delay(patience.initial_delay)
             .with_max_times(patience.retries);
         Self {
             retry: 0,
-            usual: pauses.with_max_delay(patience.longest_pause).build(),
+            usual: pauses.with_max_delay(patience.max_delay).build(),
             of_service: pauses.with_factor(FACTOR).with_max_delay(LONGEST).build(),
         }
     }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_usual_retries_outlast_a_minute_of_a_service_that_fails() {
-        let all: Vec<Delay> = Delays::of(&Patience::default()).collect();
+        let all: Vec<Delay> = Delays::of(&RetryConfig::default()).collect();
         assert_eq!(all.iter().map(|delay| delay.retry).collect::<Vec<_>>(), [1, 2, 3, 4]);
         let sum = |pause: fn(&Delay) -> Duration| all.iter().map(pause).sum::<Duration>();
         assert!(sum(|delay| delay.of_service) > Duration::from_secs(60));

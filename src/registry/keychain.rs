@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
-use super::account::Login;
+use super::credential_provider::Login;
 use crate::error::{Advice, Code, Error, Kind, Result, is_exhausted};
 use crate::file;
 use crate::oci::{Host, Repository};
@@ -55,7 +55,7 @@ const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
 /// A login that was found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct StoredLogin {
     /// The login.
     pub login: Login,
     /// Where it is from, and for whom, for people.
@@ -83,7 +83,7 @@ struct Entry {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct ServiceError {
     username: String,
     secret: String,
 }
@@ -93,14 +93,14 @@ impl Keychain {
     ///
     /// # Errors
     /// If none is found and a file cannot be read, or a helper failed.
-    pub async fn find(&self, host: &Host, repositories: &[Repository]) -> Result<Option<Found>> {
+    pub async fn find(&self, host: &Host, repositories: &[Repository]) -> Result<Option<StoredLogin>> {
         let mut failure = None;
-        let mut places: Vec<Place<'_>> = self.text.iter().map(|text| Place::Text(text)).collect();
-        places.extend(self.files.iter().map(|path| Place::File(path)));
+        let mut places: Vec<LoginSourceFile<'_>> = self.text.iter().map(|text| LoginSourceFile::Text(text)).collect();
+        places.extend(self.files.iter().map(|path| LoginSourceFile::File(path)));
         for place in places {
             let (name, file) = match place {
-                Place::Text(text) => (VARIABLE.to_owned(), parse(VARIABLE, text.as_bytes())),
-                Place::File(path) => (path.display().to_string(), read(path).await),
+                LoginSourceFile::Text(text) => (VARIABLE.to_owned(), parse(VARIABLE, text.as_bytes())),
+                LoginSourceFile::File(path) => (path.display().to_string(), read(path).await),
             };
             let found = match file {
                 Ok(Some(file)) => look(&file, &name, host, repositories).await,
@@ -118,12 +118,12 @@ impl Keychain {
 }
 
 /// Where logins are kept.
-enum Place<'a> {
+enum LoginSourceFile<'a> {
     Text(&'a str),
     File(&'a Path),
 }
 
-async fn look(file: &File, place: &str, host: &Host, repositories: &[Repository]) -> Result<Option<Found>> {
+async fn look(file: &File, place: &str, host: &Host, repositories: &[Repository]) -> Result<Option<StoredLogin>> {
     // The helper for one registry, the file's own logins, the store for all registries: docker's order.
     let named = |key: &String, helper: &String| is_of(key, host) && !helper.is_empty();
     // Of several spellings docker's own, else the same one each time.
@@ -139,7 +139,7 @@ async fn look(file: &File, place: &str, host: &Host, repositories: &[Repository]
         && let Some(login) = entry.login(key, place)?
     {
         let user = entry.user().map(|user| format!(" of {user}")).unwrap_or_default();
-        return Ok(Some(Found { login, origin: format!("the login{user} in {place}") }));
+        return Ok(Some(StoredLogin { login, origin: format!("the login{user} in {place}") }));
     }
     if file.store.is_empty() {
         return Ok(None);
@@ -249,7 +249,7 @@ impl Entry {
 }
 
 /// Asks a helper (<https://github.com/docker/docker-credential-helpers>). `None`: it has no such login.
-async fn ask(helper: &str, key: &str, place: &str) -> Result<Option<Found>> {
+async fn ask(helper: &str, key: &str, place: &str) -> Result<Option<StoredLogin>> {
     let program = format!("docker-credential-{helper}");
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if helper.is_empty() || !helper.chars().all(is_name) {
@@ -259,7 +259,7 @@ async fn ask(helper: &str, key: &str, place: &str) -> Result<Option<Found>> {
 }
 
 /// Asks a program for the login that is kept under a key.
-async fn interview(program: &str, key: &str, place: &str) -> Result<Option<Found>> {
+async fn interview(program: &str, key: &str, place: &str) -> Result<Option<StoredLogin>> {
     let fail = |why: String| failed(program, key, place, why);
     let output = match tokio::time::timeout(PATIENCE, run(program, key)).await {
         Ok(Ok(output)) => output,
@@ -270,7 +270,7 @@ async fn interview(program: &str, key: &str, place: &str) -> Result<Option<Found
             return Err(Error::new(Kind::Permission, what).because(why).code(Code::CredentialsMissing).hint(hint));
         }
         Ok(Err(error)) if is_exhausted(&error) => {
-            let error = fail(error.to_string()).of_kind(Kind::Unavailable).code(Code::ResourcesExhausted);
+            let error = fail(error.to_string()).with_kind(Kind::Unavailable).code(Code::ResourcesExhausted);
             return Err(error.hint("Allow more processes (the container's pids limit, ulimit -u), or end others."));
         }
         Ok(Err(error)) => return Err(fail(error.to_string())),
@@ -288,14 +288,14 @@ async fn interview(program: &str, key: &str, place: &str) -> Result<Option<Found
         let is_shown = line.split_whitespace().nth(1).is_some() && !said.contains(['{', '"']);
         return Err(fail(if is_shown { format!("{line} ({})", output.status) } else { output.status.to_string() }));
     }
-    let answer: Answer =
+    let answer: ServiceError =
         serde_json::from_slice(&output.stdout).map_err(|_| fail("its answer makes no sense".to_owned()))?;
     let (login, user) = match answer {
-        Answer { secret, .. } if secret.is_empty() => return Ok(None),
-        Answer { username, secret } if username == "<token>" => (Login::IdentityToken(secret), String::new()),
-        Answer { username, secret } => (Login::password(&username, &secret), format!(" of {username}")),
+        ServiceError { secret, .. } if secret.is_empty() => return Ok(None),
+        ServiceError { username, secret } if username == "<token>" => (Login::IdentityToken(secret), String::new()),
+        ServiceError { username, secret } => (Login::password(&username, &secret), format!(" of {username}")),
     };
-    Ok(Some(Found { login, origin: format!("the login{user} from {program}, which {place} names") }))
+    Ok(Some(StoredLogin { login, origin: format!("the login{user} from {program}, which {place} names") }))
 }
 
 fn failed(program: &str, key: &str, place: &str, why: String) -> Error {

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, StatusCode};
 
-use super::ask::Ask;
-use super::fault::Fault;
+use super::api_request::ApiRequest;
+use super::client::Client;
 use super::referrers::Referrer;
 use super::reply::Reply;
-use super::wire::Client;
+use super::request_error::RequestError;
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::Digest;
 
@@ -34,7 +34,7 @@ pub struct RemoteManifest {
 
 /// What is under a tag or a digest.
 #[derive(Clone, Debug)]
-pub enum Lookup {
+pub enum ManifestLookup {
     /// This.
     Found(RemoteManifest),
     /// Nothing.
@@ -68,7 +68,7 @@ impl Client {
         digest: Digest,
         bytes: Bytes,
     ) -> Result<HeaderMap> {
-        let ask = Ask::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
+        let ask = ApiRequest::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
         let ask = ask.body(media_type, bytes)?;
         let doing = format!("cannot put the manifest {}{}", self.repository(), place(reference));
         let reply = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing))?;
@@ -89,12 +89,14 @@ impl Client {
     /// Reads a manifest back that was put, where the answer is not that of a registry that stored it: a firewall's page and a
     /// server that answers 200 to everything look like a success.
     async fn confirm(&self, reference: &str, digest: Digest, reply: &Reply, doing: &str) -> Result<()> {
-        let (answer, _) = Fault::read(reply, &Method::PUT);
+        let (answer, _) = RequestError::read(reply, &Method::PUT);
         let is_page = reply.is_page();
         let found = match self.find(reference).await {
-            Ok(Lookup::Found(found)) if found.digest == digest => return Ok(()),
-            Ok(Lookup::Found(_)) => "something else is there",
-            Ok(Lookup::NoImage | Lookup::NoRepository | Lookup::Unclear) => "no such manifest is there",
+            Ok(ManifestLookup::Found(found)) if found.digest == digest => return Ok(()),
+            Ok(ManifestLookup::Found(_)) => "something else is there",
+            Ok(ManifestLookup::NoImage | ManifestLookup::NoRepository | ManifestLookup::Unclear) => {
+                "no such manifest is there"
+            }
             // Whoever may only write cannot read back.
             Err(fault) if !is_page && fault.is_denial_of_registry() => {
                 let place = format!("{}/{}{}", self.name(), self.repository(), place(reference));
@@ -107,7 +109,7 @@ impl Client {
             Err(fault) => return Err(self.explain(fault, doing)),
         };
         let what = format!("{doing}: {} did not store it ({found})", self.name());
-        let error = Error::new(Kind::Refused, what).answered(answer).code(Code::ProtocolViolation);
+        let error = Error::new(Kind::Refused, what).with_service_error(answer).code(Code::ProtocolViolation);
         Err(error.hint(if is_page {
             "The answer is a web page: a proxy or a firewall answered, or the address is not that of a registry."
         } else {
@@ -121,8 +123,8 @@ impl Client {
     /// If the registry refuses or sends too much.
     pub async fn manifest(&self, reference: &str) -> Result<Option<RemoteManifest>> {
         Ok(match self.lookup(reference).await? {
-            Lookup::Found(manifest) => Some(manifest),
-            Lookup::NoImage | Lookup::NoRepository | Lookup::Unclear => None,
+            ManifestLookup::Found(manifest) => Some(manifest),
+            ManifestLookup::NoImage | ManifestLookup::NoRepository | ManifestLookup::Unclear => None,
         })
     }
 
@@ -130,27 +132,29 @@ impl Client {
     ///
     /// # Errors
     /// If the registry refuses or sends too much.
-    pub async fn lookup(&self, reference: &str) -> Result<Lookup> {
+    pub async fn lookup(&self, reference: &str) -> Result<ManifestLookup> {
         let doing = format!("cannot read the manifest {}{}", self.repository(), place(reference));
         self.find(reference).await.map_err(|fault| self.explain(fault, &doing))
     }
 
-    async fn find(&self, reference: &str) -> Result<Lookup, Fault> {
-        let ask = Ask::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200]).accept(ACCEPT).read(LIMIT);
+    async fn find(&self, reference: &str) -> Result<ManifestLookup, RequestError> {
+        let ask = ApiRequest::new(Method::GET, self.url(&format!("manifests/{reference}")), &[200])
+            .accept(ACCEPT)
+            .read(LIMIT);
         let reply = match self.ask(&ask).await {
             Ok(reply) => reply,
-            Err(Fault::Answered(answer, _)) if answer.status == Some(404) => {
+            Err(RequestError::Status(answer, _)) if answer.status == Some(404) => {
                 return Ok(match answer.code.as_str() {
-                    "NAME_UNKNOWN" => Lookup::NoRepository,
-                    "MANIFEST_UNKNOWN" => Lookup::NoImage,
-                    _ => Lookup::Unclear,
+                    "NAME_UNKNOWN" => ManifestLookup::NoRepository,
+                    "MANIFEST_UNKNOWN" => ManifestLookup::NoImage,
+                    _ => ManifestLookup::Unclear,
                 });
             }
             Err(fault) => return Err(fault),
         };
         let media_type = reply.header(CONTENT_TYPE.as_str()).unwrap_or_default();
         let bytes = reply.body();
-        Ok(Lookup::Found(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type }))
+        Ok(ManifestLookup::Found(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type }))
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) enum RangeEnd {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Status {
     /// It does, and where it knows no session there is none.
-    Told,
+    UrlDetail,
     /// It says that there is no session, also where there is one.
     Hidden,
 }
@@ -84,7 +84,7 @@ pub(super) enum Status {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Heads {
     /// Whether it has it.
-    Told,
+    UrlDetail,
     /// At times that we may not know, also to those who may.
     Withheld,
 }
@@ -102,8 +102,8 @@ const PLAIN: Quirks = Quirks {
     parts: Parts::Chunks(ANY),
     last: Last::Put,
     range_end: RangeEnd::LastByte,
-    status: Status::Told,
-    heads: Heads::Told,
+    status: Status::UrlDetail,
+    heads: Heads::UrlDetail,
     most: u64::MAX,
     sources: &[],
 };

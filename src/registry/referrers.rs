@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 
-use super::manifest::Lookup;
-use super::wire::Client;
+use super::client::Client;
+use super::manifest::ManifestLookup;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Document};
 
@@ -62,8 +62,8 @@ impl Client {
     pub(super) async fn list_referrer(&self, referrer: Referrer) -> Result<()> {
         let tag = format!("sha256-{}", referrer.subject.hex());
         let list = match self.lookup(&tag).await? {
-            Lookup::Found(found) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
-            Lookup::NoImage | Lookup::NoRepository | Lookup::Unclear => {
+            ManifestLookup::Found(found) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
+            ManifestLookup::NoImage | ManifestLookup::NoRepository | ManifestLookup::Unclear => {
                 json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] })
             }
         };

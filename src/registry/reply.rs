@@ -6,12 +6,12 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 
-use super::envelope::Envelope;
-use super::fault::Fault;
+use super::error_envelope::Envelope;
+use super::request_error::RequestError;
 use super::transport::text_of;
-use crate::error::{Answer, page_title};
-use crate::exchange::Asking;
+use crate::error::{ServiceError, page_title};
 use crate::proxy::{Proxies, ProxyError};
+use crate::request_log::RequestTimer;
 
 /// As much of a refusal, or of a web page, as is read.
 const REFUSAL: usize = 64 << 10;
@@ -44,14 +44,14 @@ enum End {
     /// It is larger than the limit.
     TooLarge,
     /// The connection broke, or the rest did not come in time.
-    Cut(Fault),
+    Cut(RequestError),
 }
 
 /// Sends a request once and reads the answer. `asking` learns of the answer when it begins.
 ///
 /// # Errors
 /// Without an answer. What happens to its body afterwards is told by [`Reply::complete`].
-pub(super) async fn send(request: RequestBuilder, asking: Asking, limits: Limits) -> Result<Reply, SendError> {
+pub(super) async fn send(request: RequestBuilder, asking: RequestTimer, limits: Limits) -> Result<Reply, SendError> {
     let response = match request.send().await {
         Ok(response) => response,
         Err(error) => {
@@ -129,7 +129,7 @@ impl Reply {
     }
 
     /// Why the body ended before its end and before its limit, if it did.
-    pub(super) fn cut(self) -> Option<Fault> {
+    pub(super) fn cut(self) -> Option<RequestError> {
         match self.end {
             End::Complete | End::TooLarge => None,
             End::Cut(fault) => Some(fault),
@@ -140,7 +140,7 @@ impl Reply {
     ///
     /// # Errors
     /// If it is too large, or if the connection broke or the time was over before its end.
-    pub(super) fn complete(mut self) -> Result<Self, Fault> {
+    pub(super) fn complete(mut self) -> Result<Self, RequestError> {
         if self.limits.bytes == 0 || !self.status.is_success() {
             return Ok(self);
         }
@@ -148,7 +148,7 @@ impl Reply {
             End::Complete => Ok(self),
             End::TooLarge => {
                 let message = format!("it sent more than the {} bytes that were expected at most", self.limits.bytes);
-                Err(Fault::Answered(Box::new(Answer { message, ..Answer::default() }), None))
+                Err(RequestError::Status(Box::new(ServiceError { message, ..ServiceError::default() }), None))
             }
             End::Cut(fault) => Err(fault),
         }
@@ -172,13 +172,13 @@ async fn read(response: &mut Response, limit: usize, body: &mut Vec<u8>) -> End 
                     return End::TooLarge;
                 }
             }
-            Err(error) => return End::Cut(Fault::of_silence(error)),
+            Err(error) => return End::Cut(RequestError::of_silence(error)),
         }
     }
 }
 
-fn timed_out(time: Duration) -> Fault {
-    Fault::Silence(format!("the answer was not complete within {} s", time.as_secs()).into())
+fn timed_out(time: Duration) -> RequestError {
+    RequestError::Transport(format!("the answer was not complete within {} s", time.as_secs()).into())
 }
 
 /// Whether the body is declared as HTML and not empty. Frameworks declare empty bodies so as well.

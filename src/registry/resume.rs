@@ -6,18 +6,18 @@
 use reqwest::header::RANGE;
 use reqwest::{Method, Url};
 
-use super::ask::Ask;
-use super::fault::Fault;
-use super::journal::Mark;
+use super::api_request::ApiRequest;
+use super::client::Client;
 use super::quirks::{RangeEnd, Status};
+use super::request_error::RequestError;
+use super::resume_store::Checkpoint;
 use super::session::{Session, chunk_size};
-use super::upload::{Blob, Broken, Tries};
+use super::upload::{Blob, RetryBudget, UploadError};
 use super::window::{Chunk, Window};
-use super::wire::Client;
 use crate::compress::size;
 
 /// What a registry says about how far a session got.
-pub(super) enum Received {
+pub(super) enum UploadStatus {
     /// So many bytes.
     Bytes(u64),
     /// It knows no such session.
@@ -37,30 +37,30 @@ impl<'a> Session<'a> {
         client: &'a Client,
         blob: &'a Blob,
         window: &mut Window,
-        tries: &Tries<'_>,
-        mark: Mark,
-    ) -> Result<Option<Self>, Broken> {
+        tries: &RetryBudget<'_>,
+        mark: Checkpoint,
+    ) -> Result<Option<Self>, UploadError> {
         let location = Url::parse(&mark.location).ok().and_then(|location| client.allowed(location).ok());
         let Some(location) = location else { return Ok(None) };
         let mut session = Self::at(client, blob, tries, location);
         let received = match client.ways().quirks().status {
-            Status::Told => session.received().await,
-            Status::Hidden => Received::Unclear,
+            Status::UrlDetail => session.received().await,
+            Status::Hidden => UploadStatus::Unclear,
         };
         let offset = match received {
-            Received::Bytes(offset) => offset,
+            UploadStatus::Bytes(offset) => offset,
             // What was acknowledged is there. If there is more, a 416 says so.
-            Received::Unclear => mark.offset,
-            Received::NoSession => return Ok(None),
+            UploadStatus::Unclear => mark.offset,
+            UploadStatus::NoSession => return Ok(None),
         };
         let chunk = chunk_size(client, blob, None);
-        window.set_chunk(chunk, client.ways().kept(chunk));
-        let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(Broken::ForGood)?;
-        skipped.map_err(|error| Broken::ForGood(Fault::Ours(error)))?;
+        window.set_chunk(chunk, client.ways().retained(chunk));
+        let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(UploadError::Permanent)?;
+        skipped.map_err(|error| UploadError::Permanent(RequestError::Local(error)))?;
         if window.start() != offset {
             // It has more than there is of the blob.
             client.forget(session.location).await;
-            return Err(Broken::NotResumed);
+            return Err(UploadError::NotResumable);
         }
         blob.meter.resume_at(offset);
         (session.is_taken_over, session.is_chunked, session.resumes_at) = (true, true, Some(offset));
@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
 
     /// Takes the first refusal of a resumed session for what it is: news about the offset, or the end of the session. `None`
     /// for any other fault.
-    pub(super) fn correct_resume(&mut self, fault: &Fault, chunk: &Chunk) -> Result<Option<u64>, Broken> {
+    pub(super) fn correct_resume(&mut self, fault: &RequestError, chunk: &Chunk) -> Result<Option<u64>, UploadError> {
         if self.resumes_at.is_none() || fault.is_transient() || fault.is_ours() || fault.is_already_there() {
             return Ok(None);
         }
@@ -82,7 +82,7 @@ impl<'a> Session<'a> {
                 self.blob.meter.resume_at(offset);
                 Ok(Some(offset))
             }
-            _ => Err(Broken::NotResumed),
+            _ => Err(UploadError::NotResumable),
         }
     }
 
@@ -94,13 +94,15 @@ impl<'a> Session<'a> {
     }
 
     /// How many bytes the registry says it has. `0-0` is unclear: it is both none and one.
-    pub(super) async fn received(&mut self) -> Received {
-        let ask = Ask::new(Method::GET, self.location.clone(), &[200, 202, 204]);
+    pub(super) async fn received(&mut self) -> UploadStatus {
+        let ask = ApiRequest::new(Method::GET, self.location.clone(), &[200, 202, 204]);
         let quirks = self.client.ways().quirks();
         let reply = match self.client.ask_once(&ask).await {
             Ok(reply) => reply,
-            Err(fault) if fault.is_lost_session() && quirks.status == Status::Told => return Received::NoSession,
-            Err(_) => return Received::Unclear,
+            Err(fault) if fault.is_lost_session() && quirks.status == Status::UrlDetail => {
+                return UploadStatus::NoSession;
+            }
+            Err(_) => return UploadStatus::Unclear,
         };
         if let Ok(Some(location)) = self.client.location(&ask.url, &reply) {
             self.location = location;
@@ -108,9 +110,11 @@ impl<'a> Session<'a> {
         let range = reply.headers.get(RANGE).and_then(|range| range.to_str().ok());
         let end = range.and_then(|range| range.trim_start_matches("bytes=").strip_prefix("0-")?.parse::<u64>().ok());
         match (end, quirks.range_end) {
-            (Some(end @ 1..), RangeEnd::LastByte) => end.checked_add(1).map_or(Received::Unclear, Received::Bytes),
-            (Some(end @ 1..), RangeEnd::Count) => Received::Bytes(end),
-            _ => Received::Unclear,
+            (Some(end @ 1..), RangeEnd::LastByte) => {
+                end.checked_add(1).map_or(UploadStatus::Unclear, UploadStatus::Bytes)
+            }
+            (Some(end @ 1..), RangeEnd::Count) => UploadStatus::Bytes(end),
+            _ => UploadStatus::Unclear,
         }
     }
 }

@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, Url};
 
-use super::ask::Ask;
+use super::api_request::ApiRequest;
 use super::blob::Presence;
 use super::body::{ChunkBody, Pulse, Watch};
-use super::fault::Fault;
-use super::journal::Trace;
+use super::client::Client;
 use super::manifest::content_digest;
-use super::opening::Opened;
+use super::open_upload::OpenedUpload;
 use super::quirks::Last;
 use super::reply::Reply;
-use super::resume::{self, Received};
-use super::upload::{Blob, Broken, Tries};
-use super::ways::{Chunks, Finder};
+use super::request_error::RequestError;
+use super::resume::{self, UploadStatus};
+use super::resume_store::ResumeEntry;
+use super::upload::{Blob, RetryBudget, UploadError};
+use super::upload_strategy::{Chunks, StrategyProbe};
 use super::window::{Chunk, Window};
-use super::wire::Client;
 use crate::compress::LayerSummary;
 use crate::error::{Error, Kind, Result};
 
@@ -35,11 +35,11 @@ pub(super) async fn run(
     client: &Client,
     blob: &Blob,
     window: &mut Window,
-    tries: &mut Tries<'_>,
-    trace: &mut Option<Trace>,
-    opened: Option<Opened>,
-) -> Result<LayerSummary, Broken> {
-    let taken_over = match trace.as_mut().and_then(Trace::take) {
+    tries: &mut RetryBudget<'_>,
+    trace: &mut Option<ResumeEntry>,
+    opened: Option<OpenedUpload>,
+) -> Result<LayerSummary, UploadError> {
+    let taken_over = match trace.as_mut().and_then(ResumeEntry::take) {
         Some(mark) => {
             let taken_over = Session::take_over(client, blob, window, tries, mark).await;
             if matches!(taken_over, Ok(None)) {
@@ -61,8 +61,8 @@ pub(super) async fn run(
         None => Session::open(client, blob, window, tries, opened).await?,
     };
     let done = session.run(window, tries, trace).await;
-    let goes_on =
-        matches!(&done, Err(Broken::ForGood(fault)) if fault.may_pass()) && trace.as_ref().is_some_and(Trace::is_kept);
+    let goes_on = matches!(&done, Err(UploadError::Permanent(fault)) if fault.may_pass())
+        && trace.as_ref().is_some_and(ResumeEntry::is_kept);
     if !goes_on {
         if let Some(trace) = trace {
             trace.forget();
@@ -86,7 +86,7 @@ pub(super) struct Session<'a> {
     /// Every part has a connection of its own.
     pub(super) alone: bool,
     /// Held while this session finds out for all others whether the registry takes chunks.
-    pub(super) finds_out: Option<Finder<'a>>,
+    pub(super) finds_out: Option<StrategyProbe<'a>>,
     /// Chunks were sent in it.
     pub(super) is_chunked: bool,
     /// An earlier run opened the session.
@@ -100,7 +100,7 @@ pub(super) struct Session<'a> {
 }
 
 /// Where an upload stands.
-enum Stand {
+enum SessionState {
     /// The registry has everything up to here.
     At(u64),
     /// The registry has the blob.
@@ -108,7 +108,7 @@ enum Stand {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn at(client: &'a Client, blob: &'a Blob, tries: &Tries<'_>, location: Url) -> Self {
+    pub(super) fn at(client: &'a Client, blob: &'a Blob, tries: &RetryBudget<'_>, location: Url) -> Self {
         Session {
             client,
             blob,
@@ -130,40 +130,40 @@ impl<'a> Session<'a> {
         client: &'a Client,
         blob: &'a Blob,
         window: &mut Window,
-        tries: &Tries<'_>,
-        opened: Option<Opened>,
-    ) -> Result<Self, Broken> {
-        let Opened { location, least } = match opened {
+        tries: &RetryBudget<'_>,
+        opened: Option<OpenedUpload>,
+    ) -> Result<Self, UploadError> {
+        let OpenedUpload { location, least } = match opened {
             Some(opened) => opened,
-            None => client.open().await.map_err(Broken::ForGood)?,
+            None => client.open().await.map_err(UploadError::Permanent)?,
         };
         let chunk = chunk_size(client, blob, least);
-        window.set_chunk(chunk, client.ways().kept(chunk));
+        window.set_chunk(chunk, client.ways().retained(chunk));
         Ok(Self::at(client, blob, tries, location))
     }
 
     async fn run(
         &mut self,
         window: &mut Window,
-        tries: &mut Tries<'_>,
-        trace: &mut Option<Trace>,
-    ) -> Result<LayerSummary, Broken> {
+        tries: &mut RetryBudget<'_>,
+        trace: &mut Option<ResumeEntry>,
+    ) -> Result<LayerSummary, UploadError> {
         let client = self.client;
         loop {
-            let filled = client.or_cancelled(window.fill()).await.map_err(Broken::ForGood)?;
-            filled.map_err(|error| Broken::ForGood(Fault::Ours(error)))?;
+            let filled = client.or_cancelled(window.fill()).await.map_err(UploadError::Permanent)?;
+            filled.map_err(|error| UploadError::Permanent(RequestError::Local(error)))?;
             let (chunk, end) = window.chunk();
             let sent = match end {
                 Some(packed) if chunk.start == 0 || chunk.len == 0 || client.ways().quirks().last == Last::Put => {
-                    self.close(&chunk, &packed).await.map(|()| Stand::Complete(packed))
+                    self.close(&chunk, &packed).await.map(|()| SessionState::Complete(packed))
                 }
-                Some(_) => self.patch(&chunk).await.map(|()| Stand::At(chunk.end())),
+                Some(_) => self.patch(&chunk).await.map(|()| SessionState::At(chunk.end())),
                 None => {
                     self.find_out(window.is_shared).await?;
                     if client.ways().chunks() == Chunks::Refused {
                         if chunk.start > 0 {
                             // What is there came in chunks.
-                            return Err(Broken::Refused);
+                            return Err(UploadError::ChunksRejected);
                         }
                         self.stream(window, tries).await?;
                         continue;
@@ -172,15 +172,15 @@ impl<'a> Session<'a> {
                     let ahead = client.or_cancelled(window.fill_ahead());
                     let (sent, ahead) = futures_util::future::join(self.patch(&chunk), ahead).await;
                     match ahead {
-                        Ok(Err(error)) => Err(Fault::Ours(error)),
-                        Ok(Ok(())) | Err(_) => sent.map(|()| Stand::At(chunk.end())),
+                        Ok(Err(error)) => Err(RequestError::Local(error)),
+                        Ok(Ok(())) | Err(_) => sent.map(|()| SessionState::At(chunk.end())),
                     }
                 }
             };
             let stand = match sent {
                 Err(fault) if self.takes_smaller(&fault, &chunk, window) => continue,
                 Err(fault) => match self.correct_resume(&fault, &chunk)? {
-                    Some(offset) => Stand::At(offset),
+                    Some(offset) => SessionState::At(offset),
                     None => self.ask(fault, &chunk, end, tries).await?,
                 },
                 Ok(stand) => {
@@ -189,11 +189,11 @@ impl<'a> Session<'a> {
                 }
             };
             match stand {
-                Stand::Complete(packed) => {
+                SessionState::Complete(packed) => {
                     self.confirm(&packed).await?;
                     return Ok(packed);
                 }
-                Stand::At(offset) => {
+                SessionState::At(offset) => {
                     if chunk.start > 0 && self.finds_out.take().is_some() {
                         client.ways().saw(Chunks::Accepted);
                     }
@@ -209,13 +209,13 @@ impl<'a> Session<'a> {
     }
 
     /// Makes chunks smaller if the first one was too large, and says so.
-    fn takes_smaller(&self, fault: &Fault, chunk: &Chunk, window: &mut Window) -> bool {
+    fn takes_smaller(&self, fault: &RequestError, chunk: &Chunk, window: &mut Window) -> bool {
         let ways = self.client.ways();
         if chunk.start > 0 || !fault.is_too_large() || !ways.shrink(chunk.len) {
             return false;
         }
         let size = ways.chunk(self.blob.meter.total());
-        window.set_chunk(size, ways.kept(size));
+        window.set_chunk(size, ways.retained(size));
         let (what, name) = (&self.blob.what, self.client.name());
         let refused = crate::compress::size(chunk.len);
         self.client.reason(format!(
@@ -227,29 +227,29 @@ impl<'a> Session<'a> {
 
     /// Finds out for all blobs whether the registry takes chunks, or waits until another has found out. Where the feed is
     /// shared it does not wait, which would keep others from theirs.
-    async fn find_out(&mut self, is_shared: bool) -> Result<(), Broken> {
+    async fn find_out(&mut self, is_shared: bool) -> Result<(), UploadError> {
         if self.finds_out.is_none() {
             let finding = self.client.ways().find_out(!is_shared);
-            self.finds_out = self.client.or_cancelled(finding).await.map_err(Broken::ForGood)?;
+            self.finds_out = self.client.or_cancelled(finding).await.map_err(UploadError::Permanent)?;
         }
         Ok(())
     }
 
     /// Sees to it that a registry of which nothing is known has stored all chunks of the first blobs, not only the last.
-    async fn confirm(&self, packed: &LayerSummary) -> Result<(), Broken> {
+    async fn confirm(&self, packed: &LayerSummary) -> Result<(), UploadError> {
         let ways = self.client.ways();
         if !self.is_chunked || ways.chunks() == Chunks::Proven {
             return Ok(());
         }
         let there = self.client.presence(&packed.digest).await;
-        match there.map_err(|error| Broken::ForGood(Fault::Ours(error)))? {
+        match there.map_err(|error| UploadError::Permanent(RequestError::Local(error)))? {
             Presence::Present(size) if size.is_none_or(|size| size == packed.size) => {
                 ways.saw(Chunks::Proven);
                 Ok(())
             }
             Presence::Present(_) | Presence::Absent => {
                 ways.saw(Chunks::Refused);
-                Err(Broken::Refused)
+                Err(UploadError::ChunksRejected)
             }
         }
     }
@@ -257,20 +257,20 @@ impl<'a> Session<'a> {
     /// After a break: waits, and finds out where to go on.
     async fn ask(
         &mut self,
-        fault: Fault,
+        fault: RequestError,
         chunk: &Chunk,
         end: Option<LayerSummary>,
-        tries: &mut Tries<'_>,
-    ) -> Result<Stand, Broken> {
+        tries: &mut RetryBudget<'_>,
+    ) -> Result<SessionState, UploadError> {
         if let Some(packed) = end.filter(|_| fault.is_already_there()) {
             self.client.forget(self.location.clone()).await;
-            return Ok(Stand::Complete(packed));
+            return Ok(SessionState::Complete(packed));
         }
         let inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
         let told = fault.expected_offset().filter(inside);
         // What an earlier run left there does not fit after all.
         if self.is_taken_over && fault.is_wrong_digest() {
-            return Err(Broken::Lost);
+            return Err(UploadError::SessionLost);
         }
         if let Some(packed) = end
             && fault.is_wrong_digest()
@@ -278,15 +278,15 @@ impl<'a> Session<'a> {
             if self.is_chunked && self.client.ways().chunks() != Chunks::Proven {
                 // It may be that chunks are put together wrongly, as ECR Public was seen to do.
                 self.client.ways().saw(Chunks::Refused);
-                return Err(Broken::Refused);
+                return Err(UploadError::ChunksRejected);
             }
-            return Err(Broken::Disputed(packed, fault));
+            return Err(UploadError::DigestMismatch(packed, fault));
         }
         // A session that is gone after a break says nothing about chunks.
         let is_lost_in_break = self.is_broken && fault.is_lost_session();
         if self.finds_out.is_some() && fault.refuses_chunks() && !is_lost_in_break {
             self.client.ways().saw(Chunks::Refused);
-            return Err(Broken::Refused);
+            return Err(UploadError::ChunksRejected);
         }
         if fault.is_transient() {
             // Another may find out meanwhile.
@@ -294,7 +294,7 @@ impl<'a> Session<'a> {
             self.is_broken = true;
         }
         if !fault.is_transient() && !fault.is_lost_session() {
-            return Err(Broken::ForGood(fault));
+            return Err(UploadError::Permanent(fault));
         }
         if fault.expected_offset().is_none() {
             self.told = None;
@@ -310,10 +310,10 @@ impl<'a> Session<'a> {
         {
             // Or somebody else brought the same blob meanwhile, and this session is still open.
             self.client.forget(self.location.clone()).await;
-            return Ok(Stand::Complete(packed));
+            return Ok(SessionState::Complete(packed));
         }
         if misled {
-            return Err(Broken::Lost);
+            return Err(UploadError::SessionLost);
         }
         let offset = match told {
             Some(offset) => {
@@ -321,29 +321,29 @@ impl<'a> Session<'a> {
                 Some(offset)
             }
             None => match self.received().await {
-                Received::Bytes(offset) => Some(offset).filter(inside),
-                Received::NoSession | Received::Unclear => None,
+                UploadStatus::Bytes(offset) => Some(offset).filter(inside),
+                UploadStatus::NoSession | UploadStatus::Unclear => None,
             },
         };
         match offset {
             Some(offset) => {
                 self.hoped = None;
-                Ok(Stand::At(offset))
+                Ok(SessionState::At(offset))
             }
             // ECR may keep a session without telling how far it got: the old place is tried, where a 416 says so.
             None if !gone && self.hoped != Some((chunk.start, HOPES)) => {
                 let before = self.hoped.filter(|(start, _)| *start == chunk.start).map_or(0, |(_, times)| times);
                 self.hoped = Some((chunk.start, before + 1));
-                Ok(Stand::At(chunk.start))
+                Ok(SessionState::At(chunk.start))
             }
-            None => Err(Broken::Lost),
+            None => Err(UploadError::SessionLost),
         }
     }
 
-    async fn patch(&mut self, chunk: &Chunk) -> Result<(), Fault> {
+    async fn patch(&mut self, chunk: &Chunk) -> Result<(), RequestError> {
         // ECR answers 201, the specification says 202 (regclient/regclient#81). Its `Range` answer stays at the first
         // chunk (aws/containers-roadmap#2831), so bytes are counted here.
-        let mut ask = Ask::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
+        let mut ask = ApiRequest::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
         ask.headers.insert(CONTENT_RANGE, content_range(chunk));
         let reply = self.carry_chunk(&mut ask, chunk).await?;
         self.is_chunked = true;
@@ -353,10 +353,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn close(&mut self, chunk: &Chunk, packed: &LayerSummary) -> Result<(), Fault> {
+    async fn close(&mut self, chunk: &Chunk, packed: &LayerSummary) -> Result<(), RequestError> {
         let mut url = self.location.clone();
         url.query_pairs_mut().append_pair("digest", &packed.digest.to_string());
-        let mut ask = Ask::new(Method::PUT, url, &[200, 201, 204]);
+        let mut ask = ApiRequest::new(Method::PUT, url, &[200, 201, 204]);
         // A blob in one piece goes without: with a Content-Range, ECR applies the rules for parts.
         if chunk.start > 0 && chunk.len > 0 {
             ask.headers.insert(CONTENT_RANGE, content_range(chunk));
@@ -365,15 +365,15 @@ impl<'a> Session<'a> {
         match content_digest(&reply.headers) {
             Some(confirmed) if confirmed != packed.digest => {
                 let what = format!("{} stored {confirmed} where {} was sent", self.client.name(), packed.digest);
-                Err(Fault::Ours(Error::new(Kind::Refused, what)))
+                Err(RequestError::Local(Error::new(Kind::Refused, what)))
             }
             _ => Ok(()),
         }
     }
 
     /// Sends all that is left as one body, which cannot be continued: a break loses the session.
-    async fn stream(&mut self, window: &mut Window, tries: &mut Tries<'_>) -> Result<(), Broken> {
-        let mut ask = Ask::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
+    async fn stream(&mut self, window: &mut Window, tries: &mut RetryBudget<'_>) -> Result<(), UploadError> {
+        let mut ask = ApiRequest::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
         let watch = Watch::new(&self.blob.meter, self.client.rate(), &ask.sent);
         let pulse = Arc::clone(&watch.pulse);
         let (body, ended) = window.stream(watch);
@@ -386,14 +386,14 @@ impl<'a> Session<'a> {
         });
         let sent = self.carry(&mut ask, pulse).await;
         let sent = match (sent, ended.get().cloned()) {
-            (_, Some(Err(error))) => Err(Fault::Ours(error)),
+            (_, Some(Err(error))) => Err(RequestError::Local(error)),
             (Ok(reply), Some(Ok(packed))) => Ok((reply, packed)),
-            (Ok(_), None) => Err(Fault::Silence("it answered before it had everything".into())),
+            (Ok(_), None) => Err(RequestError::Transport("it answered before it had everything".into())),
             (Err(fault), _) => Err(fault),
         };
         match sent {
             Ok((reply, packed)) => {
-                if let Some(location) = self.client.location(&ask.url, &reply).map_err(Broken::ForGood)? {
+                if let Some(location) = self.client.location(&ask.url, &reply).map_err(UploadError::Permanent)? {
                     self.location = location;
                 }
                 window.was_streamed(packed);
@@ -402,14 +402,14 @@ impl<'a> Session<'a> {
             }
             Err(fault) if fault.is_transient() || fault.is_lost_session() => {
                 tries.wait(fault).await?;
-                Err(Broken::Lost)
+                Err(UploadError::SessionLost)
             }
-            Err(fault) => Err(Broken::ForGood(fault)),
+            Err(fault) => Err(UploadError::Permanent(fault)),
         }
     }
 
     /// Sends a chunk once.
-    async fn carry_chunk(&self, ask: &mut Ask, chunk: &Chunk) -> Result<Reply, Fault> {
+    async fn carry_chunk(&self, ask: &mut ApiRequest, chunk: &Chunk) -> Result<Reply, RequestError> {
         let watch = Watch::new(&self.blob.meter, self.client.rate(), &ask.sent);
         let (body, pulse) = (chunk.clone(), Arc::clone(&watch.pulse));
         ask.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
@@ -419,12 +419,12 @@ impl<'a> Session<'a> {
     }
 
     /// Sends a body once, unless it stands still for too long.
-    async fn carry(&self, ask: &mut Ask, pulse: Arc<Pulse>) -> Result<Reply, Fault> {
+    async fn carry(&self, ask: &mut ApiRequest, pulse: Arc<Pulse>) -> Result<Reply, RequestError> {
         ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         if self.alone {
             ask.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let limit = self.client.patience().stall;
+        let limit = self.client.retry_config().stall_timeout;
         let patience = async {
             pulse.stops(limit).await;
             format!("nothing moved for {} s", limit.as_secs())

@@ -9,12 +9,12 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, Url};
 use serde::Deserialize;
 
-use super::account::Login;
-use super::fault::Fault;
+use super::credential_provider::Login;
 use super::reply::{self, Limits, Reply};
-use super::silence::{Elsewhere, Late};
-use crate::error::{Answer, Code, Error, Kind, Result};
-use crate::exchange::Asking;
+use super::request_error::RequestError;
+use super::transport_error::{Elsewhere, Late};
+use crate::error::{Code, Error, Kind, Result, ServiceError};
+use crate::request_log::RequestTimer;
 
 /// More than any token service has to say.
 const LARGEST: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub(super) struct Service {
 /// A token that a service gave.
 pub(super) struct Token {
     pub(super) header: HeaderValue,
-    pub(super) life: Option<Duration>,
+    pub(super) lifetime: Option<Duration>,
     /// What takes the place of the identity token that was shown.
     pub(super) identity: Option<String>,
 }
@@ -64,9 +64,9 @@ impl Service {
         http: &Client,
         scopes: &[String],
         login: &Login,
-        asking: impl FnOnce(&str, &Url, Arc<AtomicU64>) -> Asking,
-    ) -> Result<Token, Fault> {
-        let elsewhere = |source| Fault::Silence(Box::new(Elsewhere { name: self.name(), source }));
+        asking: impl FnOnce(&str, &Url, Arc<AtomicU64>) -> RequestTimer,
+    ) -> Result<Token, RequestError> {
+        let elsewhere = |source| RequestError::Transport(Box::new(Elsewhere { name: self.name(), source }));
         let question = || http.get(self.question(scopes));
         let (method, size, request) = match login {
             Login::Anonymous => ("GET", 0, question()),
@@ -91,12 +91,12 @@ impl Service {
         }
         let unusable = || {
             let error = Error::new(Kind::Refused, format!("{} gave no usable token", self.name()));
-            Fault::Ours(error.code(Code::ProtocolViolation))
+            RequestError::Local(error.code(Code::ProtocolViolation))
         };
         let bytes = match reply.complete() {
             Ok(reply) => reply.body(),
             // It is larger than any token.
-            Err(Fault::Answered(..)) => return Err(unusable()),
+            Err(RequestError::Status(..)) => return Err(unusable()),
             Err(fault) => return Err(fault),
         };
         // What cannot be read is not quoted: it may hold half a token.
@@ -104,7 +104,7 @@ impl Service {
         let text = [given.token, given.access_token].into_iter().flatten().find(|text| !text.is_empty());
         Ok(Token {
             header: header("Bearer", &text.ok_or_else(unusable)?)?,
-            life: life(given.expires_in.as_ref()),
+            lifetime: lifetime(given.expires_in.as_ref()),
             identity: given.refresh_token.filter(|token| !token.is_empty()),
         })
     }
@@ -132,17 +132,19 @@ impl Service {
     }
 
     /// What it said instead. That it is busy may pass; all else is a refusal.
-    fn refusal(&self, reply: Reply) -> Fault {
+    fn refusal(&self, reply: Reply) -> RequestError {
         let status = reply.status;
-        match Fault::of_reply(reply, &reqwest::Method::GET) {
-            Fault::Answered(answer, pause) => {
-                let named = Answer { message: format!("{}: {}", self.name(), answer.message), ..*answer };
+        match RequestError::of_reply(reply, &reqwest::Method::GET) {
+            RequestError::Status(answer, pause) => {
+                let named = ServiceError { message: format!("{}: {}", self.name(), answer.message), ..*answer };
                 if status.is_redirection() {
                     let what =
                         format!("{} sends us to another address, which is not followed with a login", self.name());
-                    return Fault::Ours(Error::new(Kind::Refused, what).code(Code::ProtocolViolation).answered(named));
+                    return RequestError::Local(
+                        Error::new(Kind::Refused, what).code(Code::ProtocolViolation).with_service_error(named),
+                    );
                 }
-                Fault::Answered(Box::new(named), pause)
+                RequestError::Status(Box::new(named), pause)
             }
             fault => fault,
         }
@@ -150,17 +152,17 @@ impl Service {
 }
 
 /// How long a token is good, by what is said of it. A time that is none lasts until it is refused.
-fn life(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
+fn lifetime(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
     let Some(said) = expires_in else { return Some(USUAL_LIFE) };
     let seconds = said.as_f64().or_else(|| said.as_str()?.trim().parse().ok())?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// An `Authorization` header that no log shows.
-pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, Fault> {
+pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, RequestError> {
     // A failure must not quote the secret, so its cause is left out.
     let mut header = HeaderValue::try_from(format!("{scheme} {secret}")).map_err(|_| {
-        Fault::Ours(
+        RequestError::Local(
             Error::new(Kind::Permission, "the registry login holds characters that HTTP forbids")
                 .code(Code::CredentialsRejected),
         )
@@ -175,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_token_lives_as_long_as_is_said() {
-        let said = |text: &str| life(Some(&serde_json::from_str(text).unwrap()));
-        assert_eq!(life(None), Some(Duration::from_secs(60)));
+        let said = |text: &str| lifetime(Some(&serde_json::from_str(text).unwrap()));
+        assert_eq!(lifetime(None), Some(Duration::from_secs(60)));
         assert_eq!((said("300"), said("\"300\"")), (Some(Duration::from_secs(300)), Some(Duration::from_secs(300))));
         assert_eq!(said("0"), Some(Duration::ZERO));
         for text in ["-1", "1e300", "\"soon\"", "\"NaN\"", "[]", "{}", "true"] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 
-use super::silence::Names;
+use super::transport_error::Resolver;
 use super::trust::Trust;
 use crate::error::{Error, Kind, Result};
 use crate::proxy::Proxies;
@@ -47,7 +47,7 @@ pub(super) fn http(
         .retry(reqwest::retry::never())
         // No read time limit: reqwest's runs while a body is being sent, too.
         .connect_timeout(CONNECT)
-        .dns_resolver(Arc::new(Names { instead, chosen }))
+        .dns_resolver(Arc::new(Resolver { instead, chosen }))
         .http1_only();
     if url.scheme() == "http" {
         // No certificate store where no certificate is checked.

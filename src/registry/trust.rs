@@ -68,9 +68,9 @@ pub(super) fn is_of_a_ca(error: &CertificateError) -> bool {
 
 /// An issuer whom nobody vouches for: its name, if it can be read.
 #[derive(Debug)]
-pub(super) struct Stranger(pub(super) Option<String>);
+pub(super) struct UntrustedIssuer(pub(super) Option<String>);
 
-impl fmt::Display for Stranger {
+impl fmt::Display for UntrustedIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(name) => write!(f, "it was issued by {name:?}, for whom neither this machine nor --ca-file vouches"),
@@ -79,10 +79,10 @@ impl fmt::Display for Stranger {
     }
 }
 
-impl StdError for Stranger {}
+impl StdError for UntrustedIssuer {}
 
 /// Whoever issued a certificate that nobody vouches for.
-pub(super) fn stranger(error: &CertificateError) -> Option<&Stranger> {
+pub(super) fn stranger(error: &CertificateError) -> Option<&UntrustedIssuer> {
     match error {
         CertificateError::Other(OtherError(other)) => other.downcast_ref(),
         _ => None,
@@ -114,7 +114,7 @@ impl ServerCertVerifier for Verifier {
                 Ok(ServerCertVerified::assertion())
             }
             Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                let stranger = Arc::new(Stranger(issuer::name(intermediates.last().unwrap_or(end_entity))));
+                let stranger = Arc::new(UntrustedIssuer(issuer::name(intermediates.last().unwrap_or(end_entity))));
                 Err(TlsError::InvalidCertificate(CertificateError::Other(OtherError(stranger))))
             }
             verified => verified,

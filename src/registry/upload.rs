@@ -10,11 +10,11 @@
 
 use std::sync::Arc;
 
+use super::client::Client;
 use super::delays::Delays;
-use super::fault::Fault;
-use super::opening::Opened;
-use super::window::{Feed, Window};
-use super::wire::Client;
+use super::open_upload::OpenedUpload;
+use super::request_error::RequestError;
+use super::window::{LayerStream, Window};
 use super::{resume, session};
 use crate::compress::{LayerSummary, Meter};
 use crate::error::{Code, Error, Result};
@@ -43,14 +43,14 @@ pub struct Blob {
 pub async fn upload(
     client: &Client,
     blob: &Blob,
-    mut opened: Option<Opened>,
-    feed: Feed,
-    again: impl Fn() -> Feed,
+    mut opened: Option<OpenedUpload>,
+    feed: LayerStream,
+    again: impl Fn() -> LayerStream,
 ) -> Result<LayerSummary> {
     let doing = format!("cannot upload {} to {}", blob.what, client.repository());
     let client = &client.about(&blob.what);
     let mut trace = blob.identity.as_deref().and_then(|identity| client.trace(identity));
-    let mut tries = Tries::of(client, &blob.meter);
+    let mut tries = RetryBudget::of(client, &blob.meter);
     let mut window = Window::new(feed, blob.is_shared);
     let mut disputed: Option<LayerSummary> = None;
     loop {
@@ -58,18 +58,18 @@ pub async fn upload(
         blob.meter.resume_at(0);
         match session::run(client, blob, &mut window, &mut tries, &mut trace, opened.take()).await {
             Ok(packed) => return Ok(packed),
-            Err(Broken::ForGood(fault)) => return Err(client.explain(fault, &doing)),
-            Err(Broken::Lost) => {
+            Err(UploadError::Permanent(fault)) => return Err(client.explain(fault, &doing)),
+            Err(UploadError::SessionLost) => {
                 tries.lost = true;
                 client.reason(format!("{}: {} lost what it had of it, so it begins anew", blob.what, client.name()));
             }
-            Err(Broken::NotResumed) => resume::note_lost(client, blob),
-            Err(Broken::Refused) => client.reason(format!(
+            Err(UploadError::NotResumable) => resume::note_lost(client, blob),
+            Err(UploadError::ChunksRejected) => client.reason(format!(
                 "{}: {} does not take it in chunks, so it goes again, as one body",
                 blob.what,
                 client.name()
             )),
-            Err(Broken::Disputed(packed, fault)) => {
+            Err(UploadError::DigestMismatch(packed, fault)) => {
                 if let Some(before) = disputed.replace(packed) {
                     return Err(client.explain(fault, &doing).hint(blame(&before, &packed)));
                 }
@@ -84,7 +84,7 @@ pub async fn upload(
 ///
 /// # Errors
 /// If it is too large for it in any way, or if it has no bytes and the registry stores none like that.
-pub fn fits(client: &Client, what: &str, size: u64) -> Result<()> {
+pub fn check_blob_size(client: &Client, what: &str, size: u64) -> Result<()> {
     if size < client.ways().quirks().least {
         return Err(Error::input(format!("{what} has no bytes, and {} stores no blob without any", client.name()))
             .code(Code::ArchiveUnsupported));
@@ -109,22 +109,22 @@ fn blame(before: &LayerSummary, now: &LayerSummary) -> &'static str {
 }
 
 /// Why a session ended early.
-pub(super) enum Broken {
+pub(super) enum UploadError {
     /// The registry does not know it any more. A new one may do.
-    Lost,
+    SessionLost,
     /// The session of an earlier run accepts nothing more. A new one may do.
-    NotResumed,
+    NotResumable,
     /// The registry takes no chunks. One body may do.
-    Refused,
+    ChunksRejected,
     /// The registry says that it got other bytes than were sent.
-    Disputed(LayerSummary, Fault),
+    DigestMismatch(LayerSummary, RequestError),
     /// It has been tried often enough, or nothing will help.
-    ForGood(Fault),
+    Permanent(RequestError),
 }
 
 /// The tries that are left. Whoever gets so much further may try as often again, so that a connection that
 /// breaks now and then costs time and no more.
-pub(super) struct Tries<'a> {
+pub(super) struct RetryBudget<'a> {
     client: &'a Client,
     delays: Delays,
     /// The offset at which all tries were left last.
@@ -138,7 +138,7 @@ pub(super) struct Tries<'a> {
     pub(super) lost: bool,
 }
 
-impl<'a> Tries<'a> {
+impl<'a> RetryBudget<'a> {
     fn of(client: &'a Client, meter: &'a Meter) -> Self {
         Self { client, delays: client.delays(), renewed_at: 0, meter, is_counted: false, lost: false }
     }
@@ -151,8 +151,8 @@ impl<'a> Tries<'a> {
         }
     }
 
-    pub(super) async fn wait(&mut self, fault: Fault) -> Result<(), Broken> {
-        self.client.pause(fault, self.delays.next()).await.map_err(Broken::ForGood)?;
+    pub(super) async fn wait(&mut self, fault: RequestError) -> Result<(), UploadError> {
+        self.client.pause(fault, self.delays.next()).await.map_err(UploadError::Permanent)?;
         self.meter.retry();
         self.is_counted = true;
         Ok(())

@@ -8,16 +8,16 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::body::{Ended, StreamBody, Watch};
-use super::ways::CHUNK;
+use super::upload_strategy::DEFAULT_CHUNK_SIZE;
 use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
 /// Where a blob's bytes come from.
-pub type Feed = mpsc::Receiver<Fed>;
+pub type LayerStream = mpsc::Receiver<LayerData>;
 
 /// What comes through a feed: pieces, then one of the ends.
 #[derive(Debug)]
-pub enum Fed {
+pub enum LayerData {
     /// The next bytes.
     Data(DataBlock),
     /// That was all, and this is what it was.
@@ -28,7 +28,7 @@ pub enum Fed {
 
 /// A window on a feed that moves on when bytes are acknowledged. Holds as many bytes as it was told, and a piece.
 pub(super) struct Window {
-    feed: Feed,
+    feed: LayerStream,
     /// Who does not take from the feed holds back others.
     pub(super) is_shared: bool,
     /// Bytes to a chunk.
@@ -46,12 +46,12 @@ pub(super) struct Window {
 
 impl Window {
     /// A window that still has to be told how large chunks are.
-    pub(super) fn new(feed: Feed, is_shared: bool) -> Self {
+    pub(super) fn new(feed: LayerStream, is_shared: bool) -> Self {
         Self {
             feed,
             is_shared,
-            chunk: CHUNK,
-            kept: CHUNK,
+            chunk: DEFAULT_CHUNK_SIZE,
+            kept: DEFAULT_CHUNK_SIZE,
             pieces: VecDeque::new(),
             len: 0,
             start: 0,
@@ -111,12 +111,12 @@ impl Window {
     async fn fill_to(&mut self, wanted: u64) -> Result<()> {
         while self.end.is_none() && self.len < wanted {
             match self.feed.recv().await {
-                Some(Fed::Data(piece)) => {
+                Some(LayerData::Data(piece)) => {
                     self.len += piece.bytes.len() as u64;
                     self.pieces.push_back(piece);
                 }
-                Some(Fed::End(packed)) => self.end = Some(packed),
-                Some(Fed::Failed(error)) => return Err(error),
+                Some(LayerData::End(packed)) => self.end = Some(packed),
+                Some(LayerData::Failed(error)) => return Err(error),
                 // Whoever feeds us stopped without a word, which happens on cancellation only.
                 None => return Err(Error::interrupted()),
             }
@@ -205,9 +205,9 @@ mod tests {
         for piece in pieces {
             // As if two bytes of the archive had become one.
             position += 2 * piece.len() as u64;
-            sender.try_send(Fed::Data(DataBlock { bytes: piece.clone().into(), position })).unwrap();
+            sender.try_send(LayerData::Data(DataBlock { bytes: piece.clone().into(), position })).unwrap();
         }
-        sender.try_send(Fed::End(LayerSummary { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
+        sender.try_send(LayerData::End(LayerSummary { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
         let mut window = Window::new(feed, false);
         window.set_chunk(chunk, chunk + chunk / 2);
         window

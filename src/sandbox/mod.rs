@@ -319,7 +319,7 @@ impl Server {
 
     /// Its host's name.
     fn host(&self) -> String {
-        Host::of_ecr(self.registry()).as_str().to_owned()
+        Host::from_ecr(self.registry()).as_str().to_owned()
     }
 
     fn arn(&self, name: &Repository) -> String {

@@ -1,6 +1,6 @@
 //! How layers are cut: parts that ECR takes, the rest in the closing request, the largest layer first.
 
-use ecr_push::registry::CHUNK;
+use ecr_push::registry::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::LogEntry;
 
 use super::archive_builder;
@@ -51,7 +51,7 @@ fn a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other() {
     archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(1, 20 << 20))]);
     ecr.run(&[&archive, "team/app:1", "--chunk-size", "5M"]).succeeds();
     let (ranges, rest) = parts(&ecr);
-    assert_eq!(ranges.len() as u64, (20 << 20) / CHUNK);
+    assert_eq!(ranges.len() as u64, (20 << 20) / DEFAULT_CHUNK_SIZE);
     let mut next = 0;
     for (start, end) in &ranges {
         assert_eq!(*start, next, "{ranges:?}");
@@ -64,22 +64,25 @@ fn a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other() {
 
 #[test]
 fn a_layer_of_exactly_one_chunk_takes_no_part() {
-    let ecr = push_as_it_lies(CHUNK);
+    let ecr = push_as_it_lies(DEFAULT_CHUNK_SIZE);
     assert_eq!(ecr.count("ecr:UploadLayerPart"), 0);
     let closing = ecr.asked("ecr:CompleteLayerUpload");
-    let whole: Vec<_> = closing.iter().filter(|put| put.body_bytes == CHUNK).collect();
+    let whole: Vec<_> = closing.iter().filter(|put| put.body_bytes == DEFAULT_CHUNK_SIZE).collect();
     assert_eq!(whole.len(), 1);
     assert_eq!(whole[0].content_range, None, "what comes in one piece is no part");
 }
 
 #[test]
 fn one_byte_more_than_a_chunk_takes_a_part_and_the_byte() {
-    assert_eq!(parts(&push_as_it_lies(CHUNK + 1)), (vec![(0, CHUNK - 1)], 1));
+    assert_eq!(parts(&push_as_it_lies(DEFAULT_CHUNK_SIZE + 1)), (vec![(0, DEFAULT_CHUNK_SIZE - 1)], 1));
 }
 
 #[test]
 fn exactly_two_chunks_take_one_part_and_a_whole_chunk_to_close() {
-    assert_eq!(parts(&push_as_it_lies(2 * CHUNK)), (vec![(0, CHUNK - 1)], CHUNK));
+    assert_eq!(
+        parts(&push_as_it_lies(2 * DEFAULT_CHUNK_SIZE)),
+        (vec![(0, DEFAULT_CHUNK_SIZE - 1)], DEFAULT_CHUNK_SIZE)
+    );
 }
 
 #[test]

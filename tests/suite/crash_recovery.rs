@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use ecr_push::registry::CHUNK;
+use ecr_push::registry::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::{Interrupted, Rules};
 
 use super::archive_builder;
@@ -106,7 +106,7 @@ impl Carried {
     #[track_caller]
     fn cost(&self, large: usize, each: u64) {
         // The small layers, and the heads of the requests, with a token in each.
-        let rest = 200_000 + 4_000 * (large as u64 / CHUNK);
+        let rest = 200_000 + 4_000 * (large as u64 / DEFAULT_CHUNK_SIZE);
         let (carried, breaks) = (self.proxy.carried(), self.proxy.breaks());
         let most = large as u64 + rest + breaks * each;
         assert!(carried <= most, "{carried} bytes, where {most} would do: {breaks} breaks");
@@ -150,7 +150,7 @@ fn a_line_that_is_cut_again_and_again_costs_a_chunk_each_time() {
     let carried = over_to_ecr(Way::CutAfter(limit as u64), large, &[]);
     // A client may have more than one connection, and not every one lives until it is cut.
     assert!(carried.proxy.breaks() >= (large / limit / 2) as u64, "{} breaks", carried.proxy.breaks());
-    carried.cost(large, CHUNK);
+    carried.cost(large, DEFAULT_CHUNK_SIZE);
     carried.run.stderr_has(&["; retry "]);
 }
 
@@ -161,7 +161,7 @@ fn such_a_line_to_a_registry_that_loses_its_sessions_costs_what_went_over_it() {
     let Some(carried) = over(Way::CutAfter(limit as u64), large, &[]) else { return };
     assert!(carried.proxy.breaks() >= 1);
     // That of both connections that a client has, and the part that finds out that the session is lost.
-    carried.cost(large, 2 * limit as u64 + CHUNK);
+    carried.cost(large, 2 * limit as u64 + DEFAULT_CHUNK_SIZE);
     carried.run.stderr_has(&["; retry "]);
 }
 
@@ -178,7 +178,7 @@ fn a_registry_that_listens_a_second_later_gets_the_image() {
 
 #[test]
 fn a_slow_line_is_never_cut() {
-    let large = CHUNK as usize + 500_000;
+    let large = DEFAULT_CHUNK_SIZE as usize + 500_000;
     let way = Way::Slow(10_000, Duration::from_millis(5));
     let Some(carried) = over(way, large, &["--stall-timeout", "1"]) else { return };
     assert!(carried.took > Duration::from_secs(3), "the line was slower than the limit: {:?}", carried.took);
@@ -194,10 +194,10 @@ fn a_line_that_stands_still_is_given_up_and_the_upload_goes_on_over_another() {
     // The registry has not noticed and keeps the session for the connection that stands still: nothing is left of it, be it
     // what went over this connection or over one beside it, which may have taken its turns. Two parts go to find that out,
     // since where a 416 leads to is tried once.
-    carried.cost(large, 2 * at + 2 * CHUNK);
+    carried.cost(large, 2 * at + 2 * DEFAULT_CHUNK_SIZE);
     carried.run.stderr_has(&["nothing moved for 1 s", "; retry "]);
     let Some(carried) = over(Way::StandStill(at), large, &["--stall-timeout", "1"]) else { return };
     // The session is lost, and with it what went over this connection and over the one beside it.
-    carried.cost(large, 2 * at + 2 * CHUNK);
+    carried.cost(large, 2 * at + 2 * DEFAULT_CHUNK_SIZE);
     carried.run.stderr_has(&["nothing moved for 1 s", "; retry "]);
 }

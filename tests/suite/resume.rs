@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use ecr_push::registry::{CHUNK, WORTH};
+use ecr_push::registry::{DEFAULT_CHUNK_SIZE, MIN_RESUMABLE_SIZE};
 use ecr_push::sandbox::{BlobMounting, Fault, Interrupted, Parts, Rules, UploadStatus};
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ impl Stage {
 
     /// Kills a push, and waits until the registry has noticed.
     fn kill_half_way(&self) {
-        self.half_way(WORTH + 2 * CHUNK).kill();
+        self.half_way(MIN_RESUMABLE_SIZE + 2 * DEFAULT_CHUNK_SIZE).kill();
         wait_until("the registry has noticed", || self.ecr.requests_under_way() == 0);
     }
 
@@ -102,7 +102,10 @@ fn a_push_that_was_killed_goes_on_where_it_was() {
         assert_eq!(stage.ecr.open_uploads(), 1, "the registry keeps it");
         stage.finishes().stderr_has(&["resuming layer sha256:", " MiB already uploaded"]);
         let (sent, found) = stage.sent_and_found();
-        assert!(found >= WORTH + CHUNK && sent + found >= 60 * MIB as u64, "{sent} sent, {found} found");
+        assert!(
+            found >= MIN_RESUMABLE_SIZE + DEFAULT_CHUNK_SIZE && sent + found >= 60 * MIB as u64,
+            "{sent} sent, {found} found"
+        );
         // The layer's, and the config's in both runs.
         assert_eq!(stage.ecr.count("ecr:InitiateLayerUpload"), 3);
     }
@@ -111,15 +114,15 @@ fn a_push_that_was_killed_goes_on_where_it_was() {
 #[test]
 fn a_push_that_is_interrupted_leaves_open_what_the_next_one_goes_on_with_and_nothing_else() {
     let stage = Stage::with(keeps_sessions(), as_it_lies);
-    let running = stage.half_way(WORTH + 2 * CHUNK);
+    let running = stage.half_way(MIN_RESUMABLE_SIZE + 2 * DEFAULT_CHUNK_SIZE);
     interrupt(running.id());
     running.end().fails_with(130);
     assert_eq!((stage.ecr.open_uploads(), stage.entries().len()), (1, 1), "{}", stage.ecr.story());
     stage.finishes();
-    assert!(stage.sent_and_found().1 >= WORTH + CHUNK);
+    assert!(stage.sent_and_found().1 >= MIN_RESUMABLE_SIZE + DEFAULT_CHUNK_SIZE);
 
     let stage = Stage::with(keeps_sessions(), as_it_lies);
-    let running = stage.half_way(CHUNK);
+    let running = stage.half_way(DEFAULT_CHUNK_SIZE);
     interrupt(running.id());
     running.end().fails_with(130);
     assert_eq!((stage.ecr.open_uploads(), stage.entries().len()), (0, 0), "so little is not worth it");
@@ -194,7 +197,7 @@ fn another_archive_with_another_layer_has_nothing_to_do_with_it() {
 #[test]
 fn two_runs_at_once_share_no_session() {
     let stage = Stage::with(keeps_sessions(), as_it_lies);
-    let first = stage.half_way(WORTH + CHUNK);
+    let first = stage.half_way(MIN_RESUMABLE_SIZE + DEFAULT_CHUNK_SIZE);
     let second = stage.start(&[]);
     let (second, first) = (second.end().succeeds(), first.end().succeeds());
     assert_eq!(second.digests(), first.digests());
@@ -236,7 +239,7 @@ fn entries_that_were_mixed_up_cost_no_more_than_beginning_anew() {
         let rules = Rules { upload_status, ..keeps_sessions() };
         let small = |path: &str| archive_builder::oci_layout(path, &[archive_builder::noise(9, 24 * MIB)]).clear();
         let large = Stage::with(rules, as_it_lies);
-        large.half_way(6 * CHUNK).kill();
+        large.half_way(6 * DEFAULT_CHUNK_SIZE).kill();
         wait_until("the registry has noticed", || large.ecr.requests_under_way() == 0);
         let [of_large] = &large.entries()[..] else { panic!("one entry") };
         let (archive, layout) = (large.ecr.env.scratch("small"), large.archive.clone());
@@ -245,7 +248,7 @@ fn entries_that_were_mixed_up_cost_no_more_than_beginning_anew() {
         // So that it is killed between its last part and its closing request.
         let closing = Fault::once("ecr:CompleteLayerUpload", status(503, "UNAVAILABLE", "soon")).times(u32::MAX);
         stage.ecr.set_rules(|rules| rules.faults = vec![closing]);
-        let running = stage.half_way(stage.acknowledged() + 4 * CHUNK);
+        let running = stage.half_way(stage.acknowledged() + 4 * DEFAULT_CHUNK_SIZE);
         let is_written = |path: &PathBuf| std::fs::read(path).is_ok_and(|text| text.ends_with(b"}"));
         wait_until("both are remembered", || stage.entries().iter().filter(|path| is_written(path)).count() == 2);
         running.kill();
@@ -316,7 +319,7 @@ fn where_nothing_can_be_remembered_no_session_is_left_open() {
     std::fs::create_dir_all(&folder).unwrap();
     // A file where the folder of the entries would be.
     std::fs::write(folder.join("layers.uploads"), "").unwrap();
-    let running = stage.half_way(WORTH + 2 * CHUNK);
+    let running = stage.half_way(MIN_RESUMABLE_SIZE + 2 * DEFAULT_CHUNK_SIZE);
     interrupt(running.id());
     running.end().fails_with(130);
     assert_eq!(stage.ecr.open_uploads(), 0, "{}", stage.ecr.story());
@@ -366,7 +369,10 @@ fn what_an_earlier_run_left_is_closed_if_the_layer_is_mounted_and_goes_on_if_not
         assert_eq!((stage.ecr.open_uploads(), stage.entries()), (0, vec![]), "{}", stage.ecr.story());
         let (sent, found) = stage.sent_and_found();
         if goes_on {
-            assert!(found >= WORTH + CHUNK && sent + found >= 60 * MIB as u64, "{sent} sent, {found} found");
+            assert!(
+                found >= MIN_RESUMABLE_SIZE + DEFAULT_CHUNK_SIZE && sent + found >= 60 * MIB as u64,
+                "{sent} sent, {found} found"
+            );
         } else {
             assert_eq!((sent, found), (0, 0));
         }

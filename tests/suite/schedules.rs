@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ecr_push::cli::{Command, parse};
-use ecr_push::ecr::{Access, StandIn};
+use ecr_push::ecr::{Access, EndpointOverride};
 use ecr_push::error::Kind;
 use ecr_push::push::{Event, Events, Request, Reuse, push};
-use ecr_push::registry::Patience;
+use ecr_push::registry::RetryConfig;
 use ecr_push::sandbox::{LogEntry, Options, Sandbox};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
@@ -45,20 +45,20 @@ pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> 
     let parsed = parse(arguments.into_iter().map(Into::into).collect(), &|_| None).unwrap();
     let Command::Push(push) = parsed else { panic!("these are the arguments of a push") };
     let address = sandbox.address().to_string().parse().unwrap();
-    let own = StandIn { address, account: "000000000000".into(), region: "us-east-1".into() };
+    let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
     // In a hurry, though not where nothing goes wrong: on a busy machine a second is soon over.
     let patience = match &schedule.rules.faults[..] {
         [] => push.request.patience,
-        _ => Patience {
-            first_pause: Duration::from_millis(20),
-            longest_pause: Duration::from_secs(1),
-            small_request: Duration::from_secs(3),
-            stall: Duration::from_secs(1),
+        _ => RetryConfig {
+            initial_delay: Duration::from_millis(20),
+            max_delay: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(3),
+            stall_timeout: Duration::from_secs(1),
             ..push.request.patience
         },
     };
     Request {
-        access: Access::StandIn { own, others: Vec::new() },
+        access: Access::Override { own, others: Vec::new() },
         cache: None,
         chunk_size: Some(CHUNK),
         // Otherwise the look at the tag tells whether the repository is there, and nobody else is asked.

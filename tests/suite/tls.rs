@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ecr_push::registry::CHUNK;
+use ecr_push::registry::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::{Interrupted, Rules};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
@@ -289,15 +289,15 @@ fn a_handshake_that_is_cut_is_tried_again() {
 #[test]
 fn a_connection_that_is_cut_in_the_middle_of_a_record_costs_a_chunk() {
     // No multiple of a record, and no close_notify.
-    drop(over(Way::CutAfter(15 * MB as u64 + 4711), 40 * MB, 2, CHUNK));
+    drop(over(Way::CutAfter(15 * MB as u64 + 4711), 40 * MB, 2, DEFAULT_CHUNK_SIZE));
 }
 
 #[test]
 fn garbage_in_place_of_a_record_is_answered_with_a_new_connection() {
     // The rest of the part is under way, too, and one more goes to find out where to go on.
     // Whether the alert about it is seen or the end of the connection is chance.
-    drop(over(Way::Garble(9 * MB as u64 + 4711), 20 * MB, 1, 2 * CHUNK));
+    drop(over(Way::Garble(9 * MB as u64 + 4711), 20 * MB, 1, 2 * DEFAULT_CHUNK_SIZE));
     // The answer to a part: it has arrived, which is only to be found out.
-    let (run, _proxy) = over(Way::GarbleAnswer(15 * MB as u64), 40 * MB, 1, CHUNK);
+    let (run, _proxy) = over(Way::GarbleAnswer(15 * MB as u64), 40 * MB, 1, DEFAULT_CHUNK_SIZE);
     run.stderr_has(&["cannot decrypt peer's message"]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ecr_push::registry::CHUNK;
+use ecr_push::registry::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::{Fault, Interrupted, LogEntry, Parts, Rules, Trouble, UploadStatus};
 
 use super::archive_builder;
@@ -99,7 +99,7 @@ fn chunks_are_as_large_as_the_registry_wants_them() {
     arrives(&registry, &sizes, &[]);
     let (ranged, _) = patches(&registry);
     let lengths: Vec<_> = ranged.iter().map(|entry| entry.body_bytes).collect();
-    assert_eq!(lengths, [8 * MIB as u64; 4], "where {CHUNK} would have been usual");
+    assert_eq!(lengths, [8 * MIB as u64; 4], "where {DEFAULT_CHUNK_SIZE} would have been usual");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(super) fn off(case: &Case<'_>) -> Option<Meaning> {
         "This machine's clock is wrong, by more than the five minutes that AWS lets pass.{clocks} Set it (timedatectl \
          set-ntp true; in a container or a virtual machine: that of the host) and run again."
     );
-    case.of_kind(Kind::Permission, text)
+    case.with_kind(Kind::Permission, text)
 }
 
 /// A signature that does not fit, for either reason.
@@ -33,7 +33,7 @@ pub(super) fn signature(case: &Case<'_>) -> Option<Meaning> {
         }
         None => "The secret key does not fit the access key, or this machine's clock is wrong.",
     };
-    case.of_kind(Kind::Permission, text)
+    case.with_kind(Kind::Permission, text)
 }
 
 /// How far apart they are, and whether ours is behind.

@@ -1,7 +1,7 @@
 //! Rights that are missing: which, on what, in which of AWS's many policies, and the statement that gives it
 //! (IAM user guide, "Troubleshoot access denied error messages").
 
-use super::{Case, Meaning, Place};
+use super::{Case, Meaning, RepositoryLocation};
 use crate::ecr::policy::{line, line_of_resource};
 use crate::error::{Advice, Kind};
 use crate::oci::Host;
@@ -83,7 +83,7 @@ impl<'a> Denial<'a> {
 pub(super) fn said(case: &Case<'_>) -> Option<Meaning> {
     let denial = Denial::of(&case.answer.message)?;
     let Denial { user, action, is_explicit, .. } = denial;
-    let own = case.place.map(|Place { host, repository }| host.arn(repository));
+    let own = case.place.map(|RepositoryLocation { host, repository }| host.arn(repository));
     let resource = match (denial.resource, own) {
         (Some(resource), _) => resource.to_owned(),
         (None, Some(own)) if action != "ecr:GetAuthorizationToken" => own,
@@ -95,14 +95,14 @@ pub(super) fn said(case: &Case<'_>) -> Option<Meaning> {
             "the key's own policy",
             format!("See it with:\n  aws kms get-key-policy --policy-name default --key-id {resource}"),
         ),
-        Some(Place { host, repository }) if bound.said == RESOURCE => {
+        Some(RepositoryLocation { host, repository }) if bound.said == RESOURCE => {
             (bound.place, format!("{} {repository} --region {}", bound.who, host.region))
         }
         _ => (bound.place, bound.who.to_owned()),
     };
     if is_explicit {
         let of = if denial.bound.is_some() { format!("of {policy}") } else { "somewhere".to_owned() };
-        return case.of_kind(
+        return case.with_kind(
             Kind::Permission,
             format!(
                 "A Deny {of} forbids the action {action} on {resource}. No Allow outweighs it: it has to be taken out or \
@@ -129,11 +129,11 @@ pub(super) fn said(case: &Case<'_>) -> Option<Meaning> {
         }
         _ => format!("Allow the action {action} on {resource} in {policy}, too. {who}\n  {statement}"),
     };
-    case.of_kind(Kind::Permission, with_policy(text, action, &resource, case.place))
+    case.with_kind(Kind::Permission, with_policy(text, action, &resource, case.place))
 }
 
 /// Adds the command that prints a policy for all that the push needs: who lacks one permission often lacks several.
-fn with_policy(text: String, action: &str, resource: &str, place: Option<&Place>) -> Advice {
+fn with_policy(text: String, action: &str, resource: &str, place: Option<&RepositoryLocation>) -> Advice {
     let options = match action {
         "ecr:CreateRepository" | "ecr-public:CreateRepository" | "ecr-public:DescribeRegistries" => {
             "--create-repository ".to_owned()
@@ -143,7 +143,7 @@ fn with_policy(text: String, action: &str, resource: &str, place: Option<&Place>
     };
     let target = place.map_or_else(
         || "TARGET".to_owned(),
-        |Place { host, repository }| format!("{}/{repository}", Host::of_ecr(host.clone())),
+        |RepositoryLocation { host, repository }| format!("{}/{repository}", Host::from_ecr(host.clone())),
     );
     let text = format!("{text}\n  This prints a policy with all that the push needs:");
     Advice::new(text).command(format!("ecr-push policy {options}{target}"))
@@ -178,5 +178,5 @@ pub(super) fn unsaid(case: &Case<'_>) -> Option<Meaning> {
         actions.join(" and ")
     );
     let most_telling = actions.last().copied().unwrap_or_default();
-    case.of_kind(Kind::Permission, with_policy(text, most_telling, &resource, case.place))
+    case.with_kind(Kind::Permission, with_policy(text, most_telling, &resource, case.place))
 }

@@ -6,8 +6,8 @@ use crate::oci::StrictField;
 
 /// Names the fields, as far as the manifest that was sent has any that are known.
 pub(super) fn manifest(case: &Case<'_>) -> Option<Meaning> {
-    let found = StrictField::all_in(case.manifest);
-    let found: Vec<_> = found.iter().map(|it| format!("{}: {}; {}", it.field, it.writer, it.cure())).collect();
+    let found = StrictField::find_all(case.manifest);
+    let found: Vec<_> = found.iter().map(|it| format!("{}: {}; {}", it.field, it.writer, it.fix())).collect();
     let known = if found.is_empty() {
         "None of those that are known to trigger it is in this one. Show what it has with `ecr-push inspect --output json`, \
          and have its writer leave out what the OCI specification does not name."
@@ -16,5 +16,5 @@ pub(super) fn manifest(case: &Case<'_>) -> Option<Meaning> {
         format!("This one has {}. The digest changes by that.", found.join("; and "))
     };
     let text = format!("ECR takes no manifest with fields that it does not know. {known}");
-    case.of_kind(Kind::Refused, text)
+    case.with_kind(Kind::Refused, text)
 }

@@ -1,16 +1,21 @@
 use super::*;
 
-fn place() -> Place {
+fn place() -> RepositoryLocation {
     let host = EcrHost { account: "123456789012".into(), region: "cn-north-1".into(), fips: false, dual_stack: false };
-    Place { host, repository: "team/app".parse().unwrap() }
+    RepositoryLocation { host, repository: "team/app".parse().unwrap() }
 }
 
 fn advised(status: u16, code: &str, message: &str, asked: &str) -> (Kind, String) {
     let asked = Some(asked.to_owned());
-    let answer =
-        Answer { status: Some(status), code: code.into(), message: message.into(), asked, ..Answer::default() };
+    let answer = ServiceError {
+        status: Some(status),
+        code: code.into(),
+        message: message.into(),
+        asked,
+        ..ServiceError::default()
+    };
     let kind = if status == 403 { Kind::Permission } else { Kind::Refused };
-    let error = advise(Error::new(kind, "x").answered(answer), Some(&place()));
+    let error = advise(Error::new(kind, "x").with_service_error(answer), Some(&place()));
     (error.kind(), error.advice().map(ToString::to_string).unwrap_or_default())
 }
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::flow::{Flow, Pace, Reach, roughly};
 use crate::compress::{Meter, size};
-use crate::exchange::Exchange;
 use crate::output::log::{Entry, Level};
 use crate::push::{Event, ImageSummary, Planned};
+use crate::request_log::RequestRecord;
 
 /// What becomes of a layer at one target.
 #[derive(Debug)]
@@ -351,12 +351,12 @@ fn entry(event: &'static str, text: String, target: &str, layer: &str, bytes: u6
     Entry::info(event, text).with("target", target).with("layer", layer).with("bytes", bytes)
 }
 
-fn request(exchange: &Exchange) -> Entry {
+fn request(exchange: &RequestRecord) -> Entry {
     Entry::new(Level::Debug, "request", exchange.to_string())
         .with("method", exchange.method.as_str())
         .with("url", exchange.url.as_str())
         .with("status", exchange.status)
-        .with("fault", exchange.fault.as_deref())
+        .with("fault", exchange.error.as_deref())
         .with("seconds", exchange.seconds)
         .with("request_id", exchange.request_id.as_deref())
         .with("sent", exchange.sent)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::exchange::Exchange;
+use crate::request_log::RequestRecord;
 
 /// The most manifests whose request IDs are kept.
 const MOST: usize = 1000;
@@ -52,7 +52,7 @@ pub(super) struct ManifestPut {
 
 impl Requests {
     /// Counts a request that has ended.
-    pub(super) fn add(&mut self, exchange: &Exchange) {
+    pub(super) fn add(&mut self, exchange: &RequestRecord) {
         let count = self.operations.entry(operation(exchange)).or_default();
         count.requests += 1;
         count.failed += u64::from(exchange.status.is_none_or(|status| status >= 400));
@@ -88,7 +88,7 @@ impl Requests {
 }
 
 /// Names the operation of a request: AWS's own name for calls of its API, else one by method and path.
-fn operation(exchange: &Exchange) -> String {
+fn operation(exchange: &RequestRecord) -> String {
     if exchange.repository.is_none() {
         let about = exchange.about.as_deref().unwrap_or_default();
         return match about {
@@ -126,7 +126,7 @@ fn operation(exchange: &Exchange) -> String {
 }
 
 /// The path of a request, without the slash in front.
-fn path(exchange: &Exchange) -> &str {
+fn path(exchange: &RequestRecord) -> &str {
     let rest = exchange.url.split_once("://").map_or(exchange.url.as_str(), |(_, rest)| rest);
     rest.split_once('/').map_or("", |(_, path)| path)
 }

@@ -86,7 +86,7 @@ impl Destination {
         let available = self.state().available.clone();
         for Manifest { config, .. } in image.manifests() {
             let what = format!("the config {}", config.digest.short());
-            registry::fits(&self.client, &what, config.bytes.len() as u64)
+            registry::check_blob_size(&self.client, &what, config.bytes.len() as u64)
                 .map_err(|error| error.hint("An artifact without a config has `{}` for one: write it so."))?;
         }
         let decide = |wanted| (plan::action(&wanted, &available), wanted);

@@ -64,7 +64,7 @@ impl Destination {
         request: &Request,
         events: &Events,
     ) -> Result<()> {
-        if !self.host.is_amazons() {
+        if !self.host.is_amazon() {
             return Ok(());
         }
         let (name, host) = (self.repository.clone(), self.host.clone());

@@ -1,7 +1,7 @@
 use super::*;
 
 /// What a file says of a registry, for repositories there.
-async fn found(file: &str, host: &str, repositories: &[&str]) -> Result<Option<Found>> {
+async fn found(file: &str, host: &str, repositories: &[&str]) -> Result<Option<StoredLogin>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
     std::fs::write(&path, file).unwrap();
@@ -110,7 +110,7 @@ async fn a_file_that_makes_no_sense_is_named_and_not_quoted() {
 
 /// What becomes of a question to a helper that is this script.
 #[cfg(unix)]
-async fn answered(script: &str) -> Result<Option<Found>> {
+async fn answered(script: &str) -> Result<Option<StoredLogin>> {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("docker-credential-test");
     // By another process: what is open for writing here, other tests' children may have open still when it is to be run.
@@ -123,7 +123,7 @@ async fn answered(script: &str) -> Result<Option<Found>> {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_helper_is_asked_and_believed() {
-    let login = |found: Result<Option<Found>>| found.unwrap().map(|found| found.login);
+    let login = |found: Result<Option<StoredLogin>>| found.unwrap().map(|found| found.login);
     let script =
         r#"read key; [ "$1 $key" = "get x.y" ] && printf '{"ServerURL":"x.y","Username":"bob","Secret":"pw"}'"#;
     assert!(login(answered(script).await) == Some(Login::password("bob", "pw")));

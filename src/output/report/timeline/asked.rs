@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::exchange::Exchange;
+use crate::request_log::RequestRecord;
 
 /// The most requests of a lane that are kept one by one. A layer of 4 GB takes 400 chunks.
 const MOST: usize = 400;
@@ -21,7 +21,7 @@ pub(super) struct Asked {
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     /// The first of them.
-    pub(super) first: Exchange,
+    pub(super) first: RequestRecord,
     /// How many they are.
     pub(super) count: usize,
     pub(super) from: Instant,
@@ -49,7 +49,7 @@ impl Default for Asked {
 
 impl Asked {
     /// Adds one that has ended.
-    pub(super) fn add(&mut self, exchange: &Exchange) {
+    pub(super) fn add(&mut self, exchange: &RequestRecord) {
         self.requests.push(Request::of(exchange));
         if self.requests.len() > self.most {
             self.join();
@@ -90,7 +90,7 @@ impl Asked {
 }
 
 impl Request {
-    fn of(exchange: &Exchange) -> Self {
+    fn of(exchange: &RequestRecord) -> Self {
         let first = exchange.clone();
         let (from, sent, failed) = (first.began, first.sent, Failed::of(exchange));
         let to = from + Duration::try_from_secs_f64(first.seconds).unwrap_or_default();
@@ -113,10 +113,10 @@ impl Request {
 
 impl Failed {
     /// That something is not there is an answer, and so is the question for a login.
-    fn of(exchange: &Exchange) -> Option<Self> {
+    fn of(exchange: &RequestRecord) -> Option<Self> {
         let is_question = matches!(exchange.method.as_str(), "GET" | "HEAD");
         match exchange.status {
-            None => Some(Self::NoAnswer(exchange.fault.clone().unwrap_or_else(|| "no answer".into()))),
+            None => Some(Self::NoAnswer(exchange.error.clone().unwrap_or_else(|| "no answer".into()))),
             Some(status @ (429 | 500..)) => Some(Self::Status(status)),
             Some(401) if exchange.sent == 0 => None,
             Some(status @ 400..) if !is_question => Some(Self::Status(status)),
@@ -138,12 +138,12 @@ pub(super) mod tests {
     use super::*;
 
     /// A request that began so many milliseconds after `start` and took 8 of them.
-    pub(in super::super) fn exchange(start: Instant, millis: u64, method: &str, status: u16) -> Exchange {
-        Exchange {
+    pub(in super::super) fn exchange(start: Instant, millis: u64, method: &str, status: u16) -> RequestRecord {
+        RequestRecord {
             method: method.into(),
             url: "https://r.example/v2/a/blobs/uploads/1".into(),
             status: (status > 0).then_some(status),
-            fault: (status == 0).then(|| "connection reset".into()),
+            error: (status == 0).then(|| "connection reset".into()),
             began: start + Duration::from_millis(millis),
             seconds: 0.008,
             is_throttle: false,

@@ -198,7 +198,7 @@ fn about(request: &Request) -> String {
             failed.unwrap_or_default()
         );
     }
-    let status = match (first.status, &first.fault) {
+    let status = match (first.status, &first.error) {
         (Some(status), _) => status.to_string(),
         (None, Some(fault)) => format!("no answer ({fault})"),
         (None, None) => "no answer".into(),

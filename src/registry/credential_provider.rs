@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::error::{Answer, Result};
+use crate::error::{Result, ServiceError};
 
 /// What a registry is shown.
 #[derive(Clone, Eq, PartialEq)]
@@ -41,30 +41,30 @@ impl std::fmt::Debug for Login {
 
 /// A login, and how long it is good for.
 #[derive(Clone, Debug)]
-pub struct Granted {
+pub struct IssuedLogin {
     /// The login.
     pub login: Login,
     /// What is left of its time. Without it, it is good until it is refused.
-    pub life: Option<Duration>,
+    pub lifetime: Option<Duration>,
 }
 
 /// Gets a login. Where the one before was refused it is told how, and either has another or says what is wrong.
-pub type LoginSource = Arc<dyn Fn(Option<Answer>) -> BoxFuture<'static, Result<Granted>> + Send + Sync>;
+pub type LoginSource = Arc<dyn Fn(Option<ServiceError>) -> BoxFuture<'static, Result<IssuedLogin>> + Send + Sync>;
 
 /// When a login is shown, and to whom.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Manner {
+pub enum AuthMode {
     /// With every request, and to the registry alone. Where one is always wanted, that saves a round trip.
-    AtOnce,
+    Preemptive,
     /// To a registry that asks for it, and to the token service that it names.
-    IfAsked,
+    OnChallenge,
     /// To a registry of Amazon's that asks for it, and to its token service if that is Amazon's, too.
-    IfAmazonAsks,
+    OnAmazonChallenge,
 }
 
 /// A login that is shared: by all lanes to a registry, and by all registries that take it.
-pub struct Account {
-    manner: Manner,
+pub struct CredentialProvider {
+    manner: AuthMode,
     source: LoginSource,
     current: Mutex<Current>,
 }
@@ -81,21 +81,21 @@ const LONGEST_LEAD: Duration = Duration::from_secs(15 * 60);
 
 /// When what lives that long is renewed: when three quarters of its time are over, or a quarter of an hour before its
 /// end. What has no time left is used all the same, until it is refused: the clock may be wrong, here or there.
-pub(super) fn renewal(life: Option<Duration>) -> Option<Instant> {
-    let life = life.filter(|life| !life.is_zero())?;
+pub(super) fn renewal(lifetime: Option<Duration>) -> Option<Instant> {
+    let lifetime = lifetime.filter(|lifetime| !lifetime.is_zero())?;
     // A time that no clock can tell does not end.
-    Instant::now().checked_add(life - (life / 4).min(LONGEST_LEAD))
+    Instant::now().checked_add(lifetime - (lifetime / 4).min(LONGEST_LEAD))
 }
 
-impl Account {
+impl CredentialProvider {
     /// An account whose login is fetched when it is first needed.
-    pub fn new(manner: Manner, source: LoginSource) -> Arc<Self> {
+    pub fn new(manner: AuthMode, source: LoginSource) -> Arc<Self> {
         let current = Current { generation: 0, login: Login::Anonymous, renew_at: None };
         Arc::new(Self { manner, source, current: Mutex::new(current) })
     }
 
     /// When the login is shown, and to whom.
-    pub(super) fn manner(&self) -> Manner {
+    pub(super) fn manner(&self) -> AuthMode {
         self.manner
     }
 
@@ -112,7 +112,7 @@ impl Account {
     }
 
     /// A new login after that with the number `refused` was refused, unless somebody has fetched one meanwhile.
-    pub(super) async fn renew(&self, refused: u64, answer: &Answer) -> Result<(Login, u64)> {
+    pub(super) async fn renew(&self, refused: u64, answer: &ServiceError) -> Result<(Login, u64)> {
         let mut current = self.current.lock().await;
         if current.generation == refused {
             self.fetch(&mut current, Some(answer.clone())).await?;
@@ -128,15 +128,15 @@ impl Account {
         }
     }
 
-    async fn fetch(&self, current: &mut Current, refused: Option<Answer>) -> Result<()> {
-        let Granted { login, life } = (self.source)(refused).await?;
+    async fn fetch(&self, current: &mut Current, refused: Option<ServiceError>) -> Result<()> {
+        let IssuedLogin { login, lifetime } = (self.source)(refused).await?;
         let generation = current.generation + 1;
-        *current = Current { generation, login, renew_at: renewal(life) };
+        *current = Current { generation, login, renew_at: renewal(lifetime) };
         Ok(())
     }
 }
 
-impl std::fmt::Debug for Account {
+impl std::fmt::Debug for CredentialProvider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Account({:?}, ***)", self.manner)
     }
@@ -150,7 +150,7 @@ mod tests {
     use crate::error::Error;
 
     /// An account whose logins are numbered and live that long; of the number `broken` there is none.
-    fn numbered(life: u64, broken: u64) -> (Arc<Account>, Arc<AtomicU64>) {
+    fn numbered(lifetime: u64, broken: u64) -> (Arc<CredentialProvider>, Arc<AtomicU64>) {
         let fetched = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&fetched);
         let source: LoginSource = Arc::new(move |_| {
@@ -160,18 +160,18 @@ mod tests {
                 if n == broken {
                     Err(Error::interrupted())
                 } else {
-                    Ok(Granted { login, life: Some(Duration::from_secs(life)) })
+                    Ok(IssuedLogin { login, lifetime: Some(Duration::from_secs(lifetime)) })
                 }
             })
         });
-        (Account::new(Manner::AtOnce, source), fetched)
+        (CredentialProvider::new(AuthMode::Preemptive, source), fetched)
     }
 
     #[tokio::test]
     async fn lanes_that_are_refused_together_fetch_one_new_login() {
         let (account, fetched) = numbered(3600, 0);
         let (first, number) = account.login().await.unwrap();
-        let answer = Answer::default();
+        let answer = ServiceError::default();
         let renewed = futures_util::future::join_all((0..10).map(|_| account.renew(number, &answer))).await;
         assert_eq!(fetched.load(Ordering::Relaxed), 2);
         assert!(renewed.into_iter().all(|renewed| renewed.unwrap().0 != first));
@@ -196,7 +196,7 @@ mod tests {
             assert!(account.login().await.unwrap() == (first.clone(), number));
         }
         assert_eq!(fetched.load(Ordering::Relaxed), 2);
-        assert_eq!(account.renew(number, &Answer::default()).await.unwrap().1, number + 1);
+        assert_eq!(account.renew(number, &ServiceError::default()).await.unwrap().1, number + 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,13 +211,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_identity_token_that_was_exchanged_is_not_shown_again() {
-        let old = || Granted { login: Login::IdentityToken("old".into()), life: None };
-        let account = Account::new(Manner::IfAsked, Arc::new(move |_| Box::pin(async move { Ok(old()) })));
+        let old = || IssuedLogin { login: Login::IdentityToken("old".into()), lifetime: None };
+        let account =
+            CredentialProvider::new(AuthMode::OnChallenge, Arc::new(move |_| Box::pin(async move { Ok(old()) })));
         let (_, number) = account.login().await.unwrap();
         account.exchange(number, "new".into()).await;
         assert!(account.login().await.unwrap() == (Login::IdentityToken("new".into()), number));
         // What was fetched meanwhile is newer still.
-        let (_, newer) = account.renew(number, &Answer::default()).await.unwrap();
+        let (_, newer) = account.renew(number, &ServiceError::default()).await.unwrap();
         account.exchange(number, "late".into()).await;
         assert!(account.login().await.unwrap() == (Login::IdentityToken("old".into()), newer));
     }

@@ -17,8 +17,8 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 
 use super::body::bounded;
-use crate::exchange::{Asking, Told, Witness};
 use crate::proxy::Proxies;
+use crate::request_log::{RequestObserver, RequestTimer, UrlDetail};
 
 /// Where EC2's metadata is. What else is asked on this machine, a container's credentials, has a secret for a path.
 const METADATA: &str = "/latest/";
@@ -71,23 +71,23 @@ pub(super) fn silent<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option
 }
 
 /// The same client, of whose requests somebody is told.
-pub(super) fn told(client: SharedHttpClient, side: Side, witness: &Witness) -> SharedHttpClient {
+pub(super) fn told(client: SharedHttpClient, side: Side, witness: &RequestObserver) -> SharedHttpClient {
     SharedHttpClient::new(Telling(client, Teller { side, witness: Arc::clone(witness) }))
 }
 
 #[derive(Clone)]
 struct Teller {
     side: Side,
-    witness: Witness,
+    witness: RequestObserver,
 }
 
 impl Teller {
-    fn asking(&self, request: &HttpRequest) -> Option<Asking> {
+    fn asking(&self, request: &HttpRequest) -> Option<RequestTimer> {
         let url = Url::parse(request.uri()).ok()?;
         let is_secret = self.side == Side::Machine && !url.path().starts_with(METADATA);
-        let shown = if is_secret { Told::Host } else { Told::Path };
+        let shown = if is_secret { UrlDetail::Host } else { UrlDetail::Path };
         let size = request.body().content_length().unwrap_or_default();
-        let asking = Asking::new(&self.witness, request.method(), &url, shown, Arc::new(AtomicU64::new(size)));
+        let asking = RequestTimer::new(&self.witness, request.method(), &url, shown, Arc::new(AtomicU64::new(size)));
         Some(asking.about(action(request)).attempt(attempt(request)))
     }
 }
@@ -206,7 +206,7 @@ mod tests {
         let url = |side, uri: &str| {
             let heard = Arc::new(std::sync::Mutex::new(String::new()));
             let told = Arc::clone(&heard);
-            let witness: Witness = Arc::new(move |exchange| *told.lock().unwrap() = exchange.url);
+            let witness: RequestObserver = Arc::new(move |exchange| *told.lock().unwrap() = exchange.url);
             drop(Teller { side, witness }.asking(&HttpRequest::get(uri).unwrap()));
             heard.lock().unwrap().clone()
         };

@@ -17,7 +17,7 @@ use super::quirks::{OTHER, Parts, Quirks, Sizes};
 use crate::compress::size;
 
 /// Bytes to a chunk where four layers or more are under way at once. With fewer, a chunk can be larger.
-pub const CHUNK: u64 = 5 << 20;
+pub const DEFAULT_CHUNK_SIZE: u64 = 5 << 20;
 
 /// The bytes that are kept for all layers under way: chunks that the registry has not acknowledged, and what is packed
 /// meanwhile.
@@ -31,13 +31,13 @@ const LAYERS: u64 = 4;
 
 /// The most bytes that a layer holds in memory where `layers` are under way at once, with chunks of a size that is `wanted` or
 /// the usual one: what is kept of it, and the pieces that are gathered, in the feed, and one too many.
-pub fn kept(wanted: Option<u64>, layers: u64) -> u64 {
+pub fn retained_bytes(wanted: Option<u64>, layers: u64) -> u64 {
     let share = KEPT / layers.clamp(1, LAYERS);
     wanted.map_or(share, |chunk| share.max(chunk + chunk / 5)) + (2 << 20)
 }
 
 /// How blobs go to one registry.
-pub(super) struct Ways {
+pub(super) struct UploadStrategy {
     known: StdMutex<Known>,
     /// Held by the blob that tries chunks first.
     first: Mutex<()>,
@@ -57,7 +57,7 @@ struct Known {
 
 /// The task to find out how a registry takes chunks.
 #[derive(Debug)]
-pub(super) struct Finder<'a> {
+pub(super) struct StrategyProbe<'a> {
     /// Keeps those waiting who wait.
     _first: Option<MutexGuard<'a, ()>>,
 }
@@ -75,7 +75,7 @@ pub(super) enum Chunks {
     Refused,
 }
 
-impl Ways {
+impl UploadStrategy {
     /// The ways to a registry with these quirks, with `layers` under way at once.
     pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>, layers: usize) -> Self {
         let layers = u64::try_from(layers).unwrap_or(LAYERS).clamp(1, LAYERS);
@@ -138,19 +138,19 @@ impl Ways {
 
     /// Waits until it is known how the registry takes chunks, or makes somebody the one who has to find out. Who does not
     /// wait finds out by himself.
-    pub(super) async fn find_out(&self, waits: bool) -> Option<Finder<'_>> {
+    pub(super) async fn find_out(&self, waits: bool) -> Option<StrategyProbe<'_>> {
         if self.chunks() != Chunks::Unknown {
             return None;
         }
         let first = if waits { Some(self.first.lock().await) } else { None };
-        (self.chunks() == Chunks::Unknown).then_some(Finder { _first: first })
+        (self.chunks() == Chunks::Unknown).then_some(StrategyProbe { _first: first })
     }
 
     /// The bytes to a chunk of a blob that is made of `total` bytes: half of what may be kept for it, so that the next chunk
     /// is ready when one has arrived; more where it would be too many chunks.
     pub(super) fn chunk(&self, total: u64) -> u64 {
         let Sizes { least, most, count } = self.quirks().sizes();
-        let usual = self.wanted.unwrap_or_else(|| CHUNK.max(self.share / 2).clamp(least, most));
+        let usual = self.wanted.unwrap_or_else(|| DEFAULT_CHUNK_SIZE.max(self.share / 2).clamp(least, most));
         usual.max(most_packed(total).div_ceil(count).min(most)).min(self.known().most)
     }
 
@@ -176,7 +176,7 @@ impl Ways {
     }
 
     /// How many bytes are kept of a blob while a chunk of so many is on its way: that chunk, and what is ready of the next.
-    pub(super) fn kept(&self, chunk: u64) -> u64 {
+    pub(super) fn retained(&self, chunk: u64) -> u64 {
         chunk + self.share.saturating_sub(chunk).clamp(chunk / 5, chunk)
     }
 
@@ -215,36 +215,36 @@ mod tests {
 
     #[test]
     fn all_chunks_under_way_take_the_same_memory_and_a_huge_layer_has_larger_ones() {
-        let chunk = |layers, total| Ways::new(&ECR, None, layers).chunk(total) >> 10;
+        let chunk = |layers, total| UploadStrategy::new(&ECR, None, layers).chunk(total) >> 10;
         assert_eq!([1, 2, 3, 4, 100].map(|layers| chunk(layers, 0)), [10240, 6144, 5120, 5120, 5120]);
-        assert_eq!(Ways::new(&OTHER, None, 1).chunk(0), 12 << 20);
-        let kept = |layers, chunk: u64| Ways::new(&OTHER, None, layers).kept(chunk << 20) >> 20;
+        assert_eq!(UploadStrategy::new(&OTHER, None, 1).chunk(0), 12 << 20);
+        let kept = |layers, chunk: u64| UploadStrategy::new(&OTHER, None, layers).retained(chunk << 20) >> 20;
         assert_eq!([kept(4, 5), kept(4, 20), kept(4, 2), kept(1, 12), kept(1, 10)], [6, 24, 4, 24, 20]);
         assert_eq!([20 << 30, 40 << 30].map(|total| chunk(4, total)), [5120, 9996]);
-        assert_eq!(Ways::new(&ECR, Some(5 << 20), 1).chunk(4200 * (10 << 20)), 10 << 20);
-        assert_eq!(Ways::new(&ECR, None, 1).largest(), 4200 * (10 << 20));
-        assert_eq!(Ways::new(Quirks::of_host("ghcr.io"), None, 1).chunk(0), 4 << 20);
-        assert_eq!(Ways::new(Quirks::of_host("eu.gcr.io"), None, 1).largest(), u64::MAX);
+        assert_eq!(UploadStrategy::new(&ECR, Some(5 << 20), 1).chunk(4200 * (10 << 20)), 10 << 20);
+        assert_eq!(UploadStrategy::new(&ECR, None, 1).largest(), 4200 * (10 << 20));
+        assert_eq!(UploadStrategy::new(Quirks::of_host("ghcr.io"), None, 1).chunk(0), 4 << 20);
+        assert_eq!(UploadStrategy::new(Quirks::of_host("eu.gcr.io"), None, 1).largest(), u64::MAX);
     }
 
     #[test]
     fn what_may_be_cut_may_be_refused_until_chunks_are_proven() {
-        let ways = Ways::new(&OTHER, None, 4);
-        let may_refuse = |ways: &Ways| [4 << 20, 5 << 20, 6 << 20].map(|total| ways.may_refuse(total));
+        let ways = UploadStrategy::new(&OTHER, None, 4);
+        let may_refuse = |ways: &UploadStrategy| [4 << 20, 5 << 20, 6 << 20].map(|total| ways.may_refuse(total));
         assert_eq!(may_refuse(&ways), [false, true, true]);
         ways.saw(Chunks::Accepted);
         assert_eq!(may_refuse(&ways), [false, true, true]);
         ways.saw(Chunks::Proven);
         assert_eq!(may_refuse(&ways), [false; 3]);
         for known in [&ECR, Quirks::of_host("docker.io"), Quirks::of_host("gcr.io")] {
-            assert_eq!(may_refuse(&Ways::new(known, None, 4)), [false; 3]);
+            assert_eq!(may_refuse(&UploadStrategy::new(known, None, 4)), [false; 3]);
         }
-        assert!(Ways::new(&OTHER, Some(1 << 20), 4).may_refuse(2 << 20));
+        assert!(UploadStrategy::new(&OTHER, Some(1 << 20), 4).may_refuse(2 << 20));
     }
 
     #[tokio::test]
     async fn one_finds_out_and_the_others_wait_for_it() {
-        let ways = Ways::new(&OTHER, None, 4);
+        let ways = UploadStrategy::new(&OTHER, None, 4);
         let first = ways.find_out(true).await;
         assert!(first.is_some() && ways.find_out(false).await.is_some());
         let others = futures_util::future::join(ways.find_out(true), ways.find_out(true));
@@ -257,7 +257,7 @@ mod tests {
         assert!(one.is_none() && other.is_none());
         ways.saw(Chunks::Accepted);
         assert_eq!(ways.chunks(), Chunks::Refused);
-        let ways = Ways::new(&OTHER, None, 4);
+        let ways = UploadStrategy::new(&OTHER, None, 4);
         for (seen, known) in
             [(Chunks::Accepted, Chunks::Accepted), (Chunks::Proven, Chunks::Proven), (Chunks::Accepted, Chunks::Proven)]
         {

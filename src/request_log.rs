@@ -23,7 +23,7 @@ const LONGEST_FAULT: usize = 200;
 
 /// A request, sent once, and what came of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Exchange {
+pub struct RequestRecord {
     /// `PATCH`
     pub method: String,
     /// `https://HOST/PATH`: without a query, without a login.
@@ -31,7 +31,7 @@ pub struct Exchange {
     /// The HTTP status, where an answer came.
     pub status: Option<u16>,
     /// In a few words why none came, where none did.
-    pub fault: Option<String>,
+    pub error: Option<String>,
     /// When the request went out.
     pub began: Instant,
     /// Seconds until the answer began, or until there was none. Its body is read after that.
@@ -50,7 +50,7 @@ pub struct Exchange {
     pub attempt: u32,
 }
 
-impl fmt::Display for Exchange {
+impl fmt::Display for RequestRecord {
     /// One line. What is longest stands last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
@@ -68,21 +68,21 @@ impl fmt::Display for Exchange {
         if let Some(id) = &self.request_id {
             write!(f, "  request {id}")?;
         }
-        self.fault.iter().try_for_each(|fault| write!(f, "  no answer: {fault}"))
+        self.error.iter().try_for_each(|error| write!(f, "  no answer: {error}"))
     }
 }
 
 /// Who is told of requests, each at its end.
-pub type Witness = Arc<dyn Fn(Exchange) + Send + Sync>;
+pub type RequestObserver = Arc<dyn Fn(RequestRecord) + Send + Sync>;
 
 /// Nobody is told.
-pub fn nobody() -> Witness {
+pub fn ignore() -> RequestObserver {
     Arc::new(|_| {})
 }
 
 /// How much of an address is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Told {
+pub enum UrlDetail {
     /// Host and path.
     Path,
     /// The host alone: the path may hold what not everybody is to know.
@@ -91,20 +91,26 @@ pub enum Told {
 
 /// A request under way. The witness hears of it once: when its answer begins, when it failed, or when nobody waits for the
 /// answer any more.
-pub struct Asking {
-    witness: Witness,
-    exchange: Option<Exchange>,
+pub struct RequestTimer {
+    witness: RequestObserver,
+    exchange: Option<RequestRecord>,
     sent: Arc<AtomicU64>,
 }
 
-impl Asking {
+impl RequestTimer {
     /// A request that goes out now. `sent` counts the bytes of its body.
-    pub fn new(witness: &Witness, method: impl Into<String>, url: &Url, shown: Told, sent: Arc<AtomicU64>) -> Self {
-        let exchange = Exchange {
+    pub fn new(
+        witness: &RequestObserver,
+        method: impl Into<String>,
+        url: &Url,
+        shown: UrlDetail,
+        sent: Arc<AtomicU64>,
+    ) -> Self {
+        let exchange = RequestRecord {
             method: method.into(),
             url: address(url, shown),
             status: None,
-            fault: None,
+            error: None,
             began: Instant::now(),
             seconds: 0.0,
             is_throttle: false,
@@ -155,10 +161,10 @@ impl Asking {
     /// No answer came.
     pub fn failed(mut self, why: &(dyn std::error::Error + 'static)) {
         let words: String = root_cause(why).split_whitespace().collect::<Vec<_>>().join(" ");
-        self.end(|exchange| exchange.fault = Some(words.chars().take(LONGEST_FAULT).collect()));
+        self.end(|exchange| exchange.error = Some(words.chars().take(LONGEST_FAULT).collect()));
     }
 
-    fn end(&mut self, note: impl FnOnce(&mut Exchange)) {
+    fn end(&mut self, note: impl FnOnce(&mut RequestRecord)) {
         if let Some(mut exchange) = self.exchange.take() {
             note(&mut exchange);
             exchange.seconds = exchange.began.elapsed().as_secs_f64();
@@ -168,25 +174,25 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for RequestTimer {
     /// Ctrl-C, or a time limit of ours.
     fn drop(&mut self) {
-        self.end(|exchange| exchange.fault = Some("given up".into()));
+        self.end(|exchange| exchange.error = Some("given up".into()));
     }
 }
 
-impl fmt::Debug for Asking {
+impl fmt::Debug for RequestTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Asking({:?})", self.exchange)
     }
 }
 
-fn address(url: &Url, shown: Told) -> String {
+fn address(url: &Url, shown: UrlDetail) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let path = match shown {
-        Told::Path => url.path(),
-        Told::Host if url.path() == "/" => "/",
-        Told::Host => "/***",
+        UrlDetail::Path => url.path(),
+        UrlDetail::Host if url.path() == "/" => "/",
+        UrlDetail::Host => "/***",
     };
     format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default())
 }
@@ -198,7 +204,7 @@ mod tests {
     use super::*;
 
     /// A witness, and what it was told.
-    fn witness() -> (Witness, Arc<Mutex<Vec<Exchange>>>) {
+    fn witness() -> (RequestObserver, Arc<Mutex<Vec<RequestRecord>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&told);
         (Arc::new(move |exchange| heard.lock().unwrap().push(exchange)), told)
@@ -212,14 +218,17 @@ mod tests {
             ("https://a.example?sig=1", "https://a.example/", "https://a.example/"),
         ] {
             let url = Url::parse(url).unwrap();
-            assert_eq!((address(&url, Told::Path).as_str(), address(&url, Told::Host).as_str()), (path, host));
+            assert_eq!(
+                (address(&url, UrlDetail::Path).as_str(), address(&url, UrlDetail::Host).as_str()),
+                (path, host)
+            );
         }
     }
 
     #[test]
     fn each_request_is_told_once_however_it_ends() {
         let ((witness, told), url) = (witness(), Url::parse("https://a.example/v2/").unwrap());
-        let ask = || Asking::new(&witness, "GET", &url, Told::Path, Arc::new(AtomicU64::new(7)));
+        let ask = || RequestTimer::new(&witness, "GET", &url, UrlDetail::Path, Arc::new(AtomicU64::new(7)));
         ask()
             .within("a.example/team".into())
             .about(Some("layer a".into()))
@@ -228,14 +237,17 @@ mod tests {
         ask().failed(&std::io::Error::other("broken"));
         drop(ask());
         let told = told.lock().unwrap();
-        let ends: Vec<_> = told.iter().map(|it| (it.status, it.fault.as_deref(), it.sent)).collect();
+        let ends: Vec<_> = told.iter().map(|it| (it.status, it.error.as_deref(), it.sent)).collect();
         assert_eq!(ends, [(Some(200), None, 7), (None, Some("broken"), 7), (None, Some("given up"), 7)]);
         assert_eq!((told[0].attempt, told[0].about.as_deref()), (2, Some("layer a")));
         assert_eq!((told[0].repository.as_deref(), &told[1].repository), (Some("a.example/team"), &None));
         assert_eq!(told[0].request_id.as_ref().map(String::len), Some(LONGEST_ID));
         assert!(told[0].request_id.as_ref().unwrap().starts_with("1[23"));
-        let line =
-            |told: &Exchange| Exchange { seconds: 0.0124, request_id: told.status.map(|_| "8".into()), ..told.clone() };
+        let line = |told: &RequestRecord| RequestRecord {
+            seconds: 0.0124,
+            request_id: told.status.map(|_| "8".into()),
+            ..told.clone()
+        };
         assert_eq!(
             told.iter().map(|told| line(told).to_string()).collect::<Vec<_>>(),
             [

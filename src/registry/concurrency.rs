@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// The pace of everything that is sent to one registry.
 #[derive(Debug)]
-pub(super) struct Pacer {
+pub(super) struct ConcurrencyLimiter {
     pace: Mutex<Pace>,
     left: Notify,
 }
@@ -30,7 +30,7 @@ struct Pace {
     went_well: usize,
 }
 
-impl Pacer {
+impl ConcurrencyLimiter {
     /// A pace of `most` requests at once, at least one.
     pub(super) fn new(most: usize) -> Self {
         let most = most.max(1);
@@ -39,7 +39,7 @@ impl Pacer {
     }
 
     /// Returns when sending is allowed: the time that the registry asked for is over, and not too many others send.
-    pub(super) async fn turn(&self) -> Turn<'_> {
+    pub(super) async fn turn(&self) -> Permit<'_> {
         loop {
             // From now on one that leaves is not missed, and two that leave wake two.
             let mut left = std::pin::pin!(self.left.notified());
@@ -49,7 +49,7 @@ impl Pacer {
                 let held = pace.held.filter(|until| *until > Instant::now());
                 if held.is_none() && pace.under_way < pace.allowed {
                     pace.under_way += 1;
-                    return Turn { pacer: self, since: Instant::now() };
+                    return Permit { pacer: self, since: Instant::now() };
                 }
                 held
             };
@@ -78,12 +78,12 @@ impl Pacer {
 
 /// The right to have one request under way, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    pacer: &'a Pacer,
+pub(super) struct Permit<'a> {
+    pacer: &'a ConcurrencyLimiter,
     since: Instant,
 }
 
-impl Turn<'_> {
+impl Permit<'_> {
     /// The registry did not mind: after as many such answers as there are turns, there is one turn more.
     pub(super) fn went_well(&self) {
         let mut pace = self.pacer.pace();
@@ -105,7 +105,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.pacer.pace().under_way -= 1;
         self.pacer.left.notify_one();
@@ -118,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_lane_waits_for_the_longest_hold() {
-        let (pacer, start) = (Pacer::new(8), Instant::now());
+        let (pacer, start) = (ConcurrencyLimiter::new(8), Instant::now());
         drop(pacer.turn().await);
         assert_eq!(start.elapsed(), Duration::ZERO);
         pacer.hold(Duration::from_secs(4));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     /// How many turns there are to be had.
-    async fn turns(pacer: &Pacer) -> usize {
+    async fn turns(pacer: &ConcurrencyLimiter) -> usize {
         let mut held = Vec::new();
         while let Ok(turn) = tokio::time::timeout(Duration::from_millis(1), pacer.turn()).await {
             held.push(turn);
@@ -138,13 +138,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn too_much_halves_the_turns_once_a_round_and_success_brings_them_back() {
-        let pacer = Pacer::new(8);
+        let pacer = ConcurrencyLimiter::new(8);
         assert_eq!(turns(&pacer).await, 8);
-        let round: Vec<Turn<'_>> = futures_util::future::join_all((0..8).map(|_| pacer.turn())).await;
+        let round: Vec<Permit<'_>> = futures_util::future::join_all((0..8).map(|_| pacer.turn())).await;
         tokio::time::advance(Duration::from_millis(5)).await;
         // All eight are told so, and one of them had gone well before.
         round[0].went_well();
-        round.iter().for_each(Turn::was_too_much);
+        round.iter().for_each(Permit::was_too_much);
         drop(round);
         assert_eq!(turns(&pacer).await, 4);
         tokio::time::advance(Duration::from_millis(5)).await;
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_a_turn_gets_the_next_one_that_is_free() {
-        let pacer = Pacer::new(1);
+        let pacer = ConcurrencyLimiter::new(1);
         let first = pacer.turn().await;
         let (start, second) = (Instant::now(), pacer.turn());
         let leave = async {
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_nobody_takes_any_more_goes_to_the_next() {
-        let pacer = Pacer::new(1);
+        let pacer = ConcurrencyLimiter::new(1);
         let under_way = pacer.turn().await;
         // Whose turn it would be, and who gives up before the hold is over; and somebody behind him.
         let (mut first, mut second) = (Box::pin(pacer.turn()), Box::pin(pacer.turn()));

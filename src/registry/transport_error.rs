@@ -11,7 +11,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{CertificateError, InvalidMessage};
 
 use super::transport::CONNECT;
-use super::trust::{Stranger, is_of_a_ca, stranger};
+use super::trust::{UntrustedIssuer, is_of_a_ca, stranger};
 use crate::error::{Code, Error, Kind, root_cause};
 use crate::oci::is_link_local;
 use crate::proxy::ProxyError;
@@ -116,7 +116,7 @@ fn distrust(why: &CertificateError) -> (String, &'static str) {
     }
     match why {
         // A signature that does not fit is that of another CA of the same name.
-        C::UnknownIssuer | C::BadSignature => (Stranger(None).to_string(), name),
+        C::UnknownIssuer | C::BadSignature => (UntrustedIssuer(None).to_string(), name),
         C::ExpiredContext { not_after, .. } => (format!("it expired on {}", at(not_after.as_secs())), clock),
         C::NotValidYetContext { not_before, .. } => {
             (format!("it is not valid yet, but from {}", at(not_before.as_secs())), clock)
@@ -231,14 +231,14 @@ impl StdError for LinkLocal {}
 
 /// Asks the machine for addresses, as reqwest does by itself, and says of which name there are none: the registry's, its
 /// storage's or the proxy's.
-pub(super) struct Names {
+pub(super) struct Resolver {
     /// A name, and another one that is asked for instead.
     pub(super) instead: Option<(String, String)>,
     /// Names that the user chose, which may lead anywhere. All others lead to no link-local address.
     pub(super) chosen: Vec<String>,
 }
 
-impl Resolve for Names {
+impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let instead = self.instead.as_ref().filter(|(of, _)| of == name.as_str()).map(|(_, instead)| instead.clone());
         let is_chosen = self.chosen.iter().any(|chosen| chosen == name.as_str());
@@ -269,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_may_lead_where_another_does_and_others_do_not() {
         let instead = Some(("registry.invalid".into(), "127.0.0.1".into()));
-        let names = Names { instead, chosen: vec!["chosen.invalid".into()] };
+        let names = Resolver { instead, chosen: vec!["chosen.invalid".into()] };
         let found = names.resolve("registry.invalid".parse().unwrap()).await.unwrap().next();
         assert!(found.is_some_and(|address| address.ip().is_loopback()));
         let error = names.resolve("storage.invalid".parse().unwrap()).await.err().unwrap();
@@ -286,7 +286,7 @@ mod tests {
         ] {
             let name = "storage.invalid";
             let chosen = if is_chosen { vec![name.to_owned()] } else { Vec::new() };
-            let names = Names { instead: Some((name.into(), address.into())), chosen };
+            let names = Resolver { instead: Some((name.into(), address.into())), chosen };
             let found = names.resolve(name.parse().unwrap()).await;
             assert_eq!(found.is_ok(), leads, "{address}");
             let Err(error) = found else { continue };

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::oci::Repository;
 
 /// One request, ready to be sent as often as need be.
-pub(super) struct Ask {
+pub(super) struct ApiRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
@@ -32,7 +32,7 @@ pub(super) struct Ask {
     pub(super) times: AtomicU32,
 }
 
-impl Ask {
+impl ApiRequest {
     pub(super) fn new(method: Method, url: Url, expect: &'static [u16]) -> Self {
         let payload = Arc::new(|| Body::from(Bytes::new()));
         Self {

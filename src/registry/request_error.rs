@@ -5,37 +5,37 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{DATE, LOCATION, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 
-use super::envelope::{Envelope, printable};
+use super::error_envelope::{Envelope, printable};
 use super::reply::{Reply, SendError};
-use super::silence::{self, Unanswered};
-use crate::error::{Answer, Code, Error, Kind, root_cause};
-use crate::exchange::REQUEST_IDS;
+use super::transport_error::{self, Unanswered};
+use crate::error::{Code, Error, Kind, ServiceError, root_cause};
 use crate::proxy;
+use crate::request_log::REQUEST_IDS;
 
 /// The failure of one request.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum RequestError {
     /// No answer came: name resolution, connection, TLS, a cut, a time limit.
-    Silence(Box<dyn std::error::Error + Send + Sync>),
+    Transport(Box<dyn std::error::Error + Send + Sync>),
     /// An answer came, and it was not the one that was asked for.
-    Answered(Box<Answer>, Option<Duration>),
+    Status(Box<ServiceError>, Option<Duration>),
     /// The failure is on this side: the archive, the credentials, Ctrl-C. Trying again is not the wire's business.
-    Ours(Error),
+    Local(Error),
 }
 
-impl Fault {
+impl RequestError {
     /// The fault of an answer that was not expected.
     pub(super) fn of_reply(reply: Reply, asked: &Method) -> Self {
         let (answer, retry_after) = Self::read(&reply, asked);
         match reply.cut() {
             // Half a refusal does not say which: a lost session is a 404, and so is a repository that is not there.
             Some(cut) if !answer.status.is_some_and(may_pass) => cut,
-            _ => Self::Answered(Box::new(answer), retry_after),
+            _ => Self::Status(Box::new(answer), retry_after),
         }
     }
 
     /// An answer as the service's words, and how long it asks to be left alone.
-    pub(super) fn read(reply: &Reply, asked: &Method) -> (Answer, Option<Duration>) {
+    pub(super) fn read(reply: &Reply, asked: &Method) -> (ServiceError, Option<Duration>) {
         let status = reply.status;
         let request_id = REQUEST_IDS.iter().find_map(|name| reply.header(name)).map(|id| printable(&id));
         let date = reply.header(DATE.as_str()).and_then(|text| httpdate::parse_http_date(text.trim()).ok());
@@ -53,54 +53,54 @@ impl Fault {
             _ => message,
         };
         let status = Some(status.as_u16());
-        (Answer { status, code, message, detail, request_id, asked, date, is_page }, retry_after)
+        (ServiceError { status, code, message, detail, request_id, asked, date, is_page }, retry_after)
     }
 
     /// The fault of a request whose connection broke before the answer.
     pub(super) fn of_cut(error: SendError, asked: &Method) -> Self {
         match error {
-            SendError::Other(error) if silence::is_hang_up(&error) && error.url().is_some() => {
+            SendError::Other(error) if transport_error::is_hang_up(&error) && error.url().is_some() => {
                 let asked = format!("{asked} {}", error.url().map_or("", |url| url.path()));
-                Self::Silence(Box::new(Unanswered { asked, why: error.without_url() }))
+                Self::Transport(Box::new(Unanswered { asked, why: error.without_url() }))
             }
-            error => Self::Silence(error.into_source()),
+            error => Self::Transport(error.into_source()),
         }
     }
 
     /// The fault of a request that got no answer. URLs are left out: they may be signed.
     pub(super) fn of_silence(error: reqwest::Error) -> Self {
-        Self::Silence(Box::new(error.without_url()))
+        Self::Transport(Box::new(error.without_url()))
     }
 
     /// Whether the same request may well succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Silence(error) => silence::is_transient(error.as_ref()),
-            Self::Answered(answer, _) => answer.status.is_some_and(may_pass) && !is_about_the_manifest(&answer.code),
-            Self::Ours(_) => false,
+            Self::Transport(error) => transport_error::is_transient(error.as_ref()),
+            Self::Status(answer, _) => answer.status.is_some_and(may_pass) && !is_about_the_manifest(&answer.code),
+            Self::Local(_) => false,
         }
     }
 
     /// Whether the service itself fails, which may take as long as its restart.
     pub(super) fn is_failure_of_service(&self) -> bool {
-        matches!(self, Self::Answered(answer, _) if answer.status.is_some_and(|status| status >= 500))
+        matches!(self, Self::Status(answer, _) if answer.status.is_some_and(|status| status >= 500))
     }
 
     /// Whether a request has a larger body than the registry, or a proxy before it, accepts: 413, or a 416 that says so as GitHub's
     /// registry does (<https://github.com/oras-project/rust-oci-client/issues/35>).
     pub(super) fn is_too_large(&self) -> bool {
         match self {
-            Self::Answered(answer, _) => {
+            Self::Status(answer, _) => {
                 answer.status == Some(413)
                     || answer.status == Some(416) && answer.message.to_ascii_lowercase().contains("too large")
             }
-            Self::Silence(_) | Self::Ours(_) => false,
+            Self::Transport(_) | Self::Local(_) => false,
         }
     }
 
     /// Whether the failure is on this side.
     pub(super) fn is_ours(&self) -> bool {
-        matches!(self, Self::Ours(_))
+        matches!(self, Self::Local(_))
     }
 
     /// Whether an upload session is lost, so that a new one may succeed.
@@ -108,12 +108,12 @@ impl Fault {
         match self {
             // distribution 2.8 says 404 BLOB_UPLOAD_INVALID when a part was cut: its state has another offset than its
             // file (registry/handlers/blobupload.go, ResumeBlobUpload).
-            Self::Answered(answer, _) => {
+            Self::Status(answer, _) => {
                 answer.status == Some(416)
                     || answer.code == "BLOB_UPLOAD_UNKNOWN"
                     || answer.status == Some(404) && answer.code == "BLOB_UPLOAD_INVALID"
             }
-            Self::Silence(_) | Self::Ours(_) => false,
+            Self::Transport(_) | Self::Local(_) => false,
         }
     }
 
@@ -121,20 +121,20 @@ impl Fault {
     /// are, where we push to, how much, or how often.
     pub(super) fn refuses_chunks(&self) -> bool {
         match self {
-            Self::Answered(answer, _) => {
+            Self::Status(answer, _) => {
                 let means_others =
                     matches!(answer.code.as_str(), "DENIED" | "UNAUTHORIZED" | "NAME_UNKNOWN" | "NAME_INVALID");
                 !means_others && matches!(answer.status, Some(400 | 404 | 405 | 411 | 415 | 416 | 501))
             }
-            Self::Silence(_) | Self::Ours(_) => false,
+            Self::Transport(_) | Self::Local(_) => false,
         }
     }
 
     /// Whether a later run may have more luck.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Ours(error) => error.kind() == Kind::Interrupted,
-            Self::Silence(_) | Self::Answered(..) => self.is_transient(),
+            Self::Local(error) => error.kind() == Kind::Interrupted,
+            Self::Transport(_) | Self::Status(..) => self.is_transient(),
         }
     }
 
@@ -142,10 +142,10 @@ impl Fault {
     /// layer digests match the calculated layer digest".
     pub(super) fn is_wrong_digest(&self) -> bool {
         match self {
-            Self::Answered(answer, _) => {
+            Self::Status(answer, _) => {
                 answer.code == "DIGEST_INVALID" || answer.message.contains("match the calculated layer digest")
             }
-            Self::Silence(_) | Self::Ours(_) => false,
+            Self::Transport(_) | Self::Local(_) => false,
         }
     }
 
@@ -153,11 +153,11 @@ impl Fault {
     /// of CompleteLayerUpload (ECR API reference), in whatever code that is told here.
     pub(super) fn is_already_there(&self) -> bool {
         match self {
-            Self::Answered(answer, _) => {
+            Self::Status(answer, _) => {
                 answer.code.starts_with("LayerAlreadyExists")
                     || answer.code == "BLOB_UPLOAD_INVALID" && answer.message.contains("already exists")
             }
-            Self::Silence(_) | Self::Ours(_) => false,
+            Self::Transport(_) | Self::Local(_) => false,
         }
     }
 
@@ -165,7 +165,7 @@ impl Fault {
     /// is the only word about it that ECR was seen to be right with (apple/containerization#790).
     pub(super) fn expected_offset(&self) -> Option<u64> {
         match self {
-            Self::Answered(answer, _) if answer.status == Some(416) => {
+            Self::Status(answer, _) if answer.status == Some(416) => {
                 let (_, rest) = answer.message.rsplit_once(" instead of ")?;
                 let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
                 rest[..digits].parse().ok()
@@ -178,51 +178,51 @@ impl Fault {
     /// (flipt-io/flipt#3043), or ECR Public's 400 "Your Authorization Token is invalid" (aws/containers-roadmap).
     pub(super) fn wants_fresh_login(&self) -> bool {
         match self {
-            Self::Answered(answer, _) => {
+            Self::Status(answer, _) => {
                 let message = answer.message.to_ascii_lowercase();
                 answer.status == Some(401)
                     || answer.status == Some(403) && message.contains("authorization token has expired")
                     || answer.status == Some(400) && answer.code == "DENIED" && message.contains("authorization token")
             }
-            Self::Silence(_) | Self::Ours(_) => false,
+            Self::Transport(_) | Self::Local(_) => false,
         }
     }
 
     /// Whether we may not do that.
     pub(super) fn is_denial(&self) -> bool {
-        matches!(self, Self::Answered(answer, _) if answer.status == Some(403))
+        matches!(self, Self::Status(answer, _) if answer.status == Some(403))
     }
 
     /// Whether it is the registry that denies it, by its own answer or for want of a login, and not a web page.
     pub(super) fn is_denial_of_registry(&self) -> bool {
         match self {
-            Self::Answered(answer, _) => matches!(answer.status, Some(401 | 403)) && !answer.is_page,
-            Self::Ours(error) => error.kind() == Kind::Permission,
-            Self::Silence(_) => false,
+            Self::Status(answer, _) => matches!(answer.status, Some(401 | 403)) && !answer.is_page,
+            Self::Local(error) => error.kind() == Kind::Permission,
+            Self::Transport(_) => false,
         }
     }
 
     /// How long the registry asks to be left alone.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Answered(_, retry_after) => *retry_after,
-            Self::Silence(_) | Self::Ours(_) => None,
+            Self::Status(_, retry_after) => *retry_after,
+            Self::Transport(_) | Self::Local(_) => None,
         }
     }
 
     /// Whether the registry asks everybody to slow down, not only this request.
     pub(super) fn is_throttle(&self) -> bool {
-        matches!(self, Self::Answered(answer, _) if answer.status == Some(429)) || self.retry_after().is_some()
+        matches!(self, Self::Status(answer, _) if answer.status == Some(429)) || self.retry_after().is_some()
     }
 
     /// A few words for a line about the next try.
     pub(super) fn summary(&self) -> String {
         match self {
-            Self::Silence(error) => root_cause(error.as_ref()),
-            Self::Answered(answer, _) if answer.status == Some(429) => "throttled by the registry".into(),
+            Self::Transport(error) => root_cause(error.as_ref()),
+            Self::Status(answer, _) if answer.status == Some(429) => "throttled by the registry".into(),
             // Ten lanes that meet the same thing say the same.
-            Self::Answered(answer, _) => Answer { request_id: None, ..Answer::clone(answer) }.to_string(),
-            Self::Ours(error) => error.to_string(),
+            Self::Status(answer, _) => ServiceError { request_id: None, ..ServiceError::clone(answer) }.to_string(),
+            Self::Local(error) => error.to_string(),
         }
     }
 
@@ -230,14 +230,14 @@ impl Fault {
     pub(super) fn into_error(self, registry: &str, doing: &str) -> Error {
         let is_lost_session = self.is_lost_session();
         match self {
-            Self::Ours(error) => error,
-            Self::Silence(error) => silence::explain(error.as_ref(), registry, doing),
-            Self::Answered(answer, _) if answer.status == Some(407) => {
+            Self::Local(error) => error,
+            Self::Transport(error) => transport_error::explain(error.as_ref(), registry, doing),
+            Self::Status(answer, _) if answer.status == Some(407) => {
                 let what = format!("{doing}: the proxy does not let us through to {registry}");
-                let error = Error::new(Kind::Permission, what).answered(*answer);
+                let error = Error::new(Kind::Permission, what).with_service_error(*answer);
                 error.code(Code::ProxyFailed).hint(proxy::login())
             }
-            Self::Answered(answer, _) => {
+            Self::Status(answer, _) => {
                 let kind = match answer.status {
                     _ if is_lost_session => Kind::Unavailable,
                     Some(401 | 403) => Kind::Permission,
@@ -257,7 +257,7 @@ impl Fault {
                 };
                 let code = code_of(&answer, kind);
                 let what = if is_odd { "did not answer as registries do" } else { "said no" };
-                let error = Error::new(kind, format!("{doing}: {registry} {what}")).answered(*answer);
+                let error = Error::new(kind, format!("{doing}: {registry} {what}")).with_service_error(*answer);
                 let error = if is_odd { error.code(Code::ProtocolViolation) } else { error.code(code) };
                 match hint {
                     Some(hint) => error.hint(hint),
@@ -280,7 +280,7 @@ fn may_pass(status: u16) -> bool {
 }
 
 /// What `Retry-After` asks for: seconds, or a moment (RFC 9110, 10.2.3)./// Returns the stable code of an answer: by its status, else by the code of the distribution specification.
-fn code_of(answer: &Answer, kind: Kind) -> Code {
+fn code_of(answer: &ServiceError, kind: Kind) -> Code {
     match (answer.status, answer.code.as_str()) {
         (Some(401), _) => Code::CredentialsRejected,
         (Some(403), _) => Code::PermissionDenied,
@@ -314,11 +314,16 @@ mod tests {
 
     use super::super::reply::{self, Limits};
     use super::*;
-    use crate::exchange::{Asking, Told, nobody};
+    use crate::request_log::{RequestTimer, UrlDetail, ignore};
 
-    fn answered(status: u16, code: &str, message: &str) -> Fault {
-        let answer = Answer { status: Some(status), code: code.into(), message: message.into(), ..Answer::default() };
-        Fault::Answered(Box::new(answer), None)
+    fn answered(status: u16, code: &str, message: &str) -> RequestError {
+        let answer = ServiceError {
+            status: Some(status),
+            code: code.into(),
+            message: message.into(),
+            ..ServiceError::default()
+        };
+        RequestError::Status(Box::new(answer), None)
     }
 
     #[test]
@@ -372,7 +377,7 @@ mod tests {
     }
 
     /// What comes of an answer with this status and `body`, of which `promised` bytes were to come.
-    async fn met(status: u16, body: &str, promised: usize) -> Fault {
+    async fn met(status: u16, body: &str, promised: usize) -> RequestError {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: {promised}\r\n\r\n{body}");
@@ -385,10 +390,10 @@ mod tests {
         });
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let limits = Limits { bytes: 0, time: Duration::from_secs(60) };
-        let asking = Asking::new(&nobody(), "GET", &url, Told::Path, Arc::default());
+        let asking = RequestTimer::new(&ignore(), "GET", &url, UrlDetail::Path, Arc::default());
         let reply = reply::send(http.get(url), asking, limits).await.unwrap();
         answering.join().unwrap();
-        Fault::of_reply(reply, &Method::GET)
+        RequestError::of_reply(reply, &Method::GET)
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::oci::{Digest, Repository};
 /// Measured: an entry costs 24 µs from its beginning to its end, 4 µs more a chunk, and one request to take up, so by that it
 /// would pay from the first chunk on. But a session that is kept stays open until the registry clears it away, which should
 /// be the exception, and 16 MiB are sent again within two seconds on a line of 100 Mbit/s.
-pub const WORTH: u64 = 16 << 20;
+pub const MIN_RESUMABLE_SIZE: u64 = 16 << 20;
 
 /// How old an entry can get: distribution clears sessions away after 168 hours
 /// (<https://distribution.github.io/distribution/about/configuration/#maintenance>), and nobody is known to keep them longer.
@@ -30,7 +30,7 @@ const LARGEST: u64 = 16 << 10;
 
 /// The folder of the entries.
 #[derive(Debug)]
-pub struct Journal {
+pub struct ResumeStore {
     folder: PathBuf,
     /// How many entries there were.
     len: usize,
@@ -40,7 +40,7 @@ pub struct Journal {
 
 /// Where a session is, and how far it got.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Mark {
+pub(super) struct Checkpoint {
     /// What the mark is about: registry, repository, blob and recipe.
     about: String,
     /// Where the session goes on.
@@ -49,7 +49,7 @@ pub(super) struct Mark {
     pub(super) offset: u64,
 }
 
-impl Journal {
+impl ResumeStore {
     /// The journal beside a cache file. Changes nothing on disk. Entries that are too old do not count.
     pub fn beside(cache: &Path) -> Self {
         let (folder, mut len, mut old) = (cache.with_extension("uploads"), 0, Vec::new());
@@ -85,11 +85,11 @@ impl Journal {
     }
 
     /// The trace of one blob on its way into one repository.
-    pub(super) fn trace(&self, registry: &str, repository: &Repository, blob: &str) -> Trace {
+    pub(super) fn trace(&self, registry: &str, repository: &Repository, blob: &str) -> ResumeEntry {
         let about = format!("{registry}/{repository} {blob}");
         let hash = Digest::of(about.as_bytes()).short();
         let name = hash.rsplit(':').next().unwrap_or_default();
-        let mut trace = Trace { path: self.folder.join(format!("{name}.json")), about, file: None, mark: None };
+        let mut trace = ResumeEntry { path: self.folder.join(format!("{name}.json")), about, file: None, mark: None };
         if let Ok(file) = File::options().read(true).write(true).open(&trace.path)
             && file.try_lock().is_ok()
         {
@@ -102,24 +102,24 @@ impl Journal {
 
 /// What is remembered of one blob.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(super) struct ResumeEntry {
     path: PathBuf,
     about: String,
     /// The entry, locked, if there is one.
     file: Option<File>,
-    mark: Option<Mark>,
+    mark: Option<Checkpoint>,
 }
 
-impl Trace {
+impl ResumeEntry {
     /// Where an earlier run left off. Handed out once.
-    pub(super) fn take(&mut self) -> Option<Mark> {
+    pub(super) fn take(&mut self) -> Option<Checkpoint> {
         self.mark.take()
     }
 
     /// Remembers how far the upload got, where that is worth it. What cannot be written is not remembered.
     pub(super) fn note(&mut self, location: &Url, offset: u64) {
-        if offset >= WORTH {
-            let mark = Mark { about: self.about.clone(), location: location.to_string(), offset };
+        if offset >= MIN_RESUMABLE_SIZE {
+            let mark = Checkpoint { about: self.about.clone(), location: location.to_string(), offset };
             self.mark = self.write(&mark).is_ok().then_some(mark);
         }
     }
@@ -140,7 +140,7 @@ impl Trace {
         }
     }
 
-    fn write(&mut self, mark: &Mark) -> io::Result<()> {
+    fn write(&mut self, mark: &Checkpoint) -> io::Result<()> {
         let text = serde_json::to_vec(mark)?;
         let file = match &mut self.file {
             Some(file) => file,
@@ -166,7 +166,7 @@ fn is_ours(name: &str) -> bool {
     hash.is_some_and(|hash| hash.len() == 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-fn read(file: &File) -> Option<Mark> {
+fn read(file: &File) -> Option<Checkpoint> {
     let mut text = Vec::new();
     file.take(LARGEST).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
@@ -190,13 +190,13 @@ fn private() -> fs::OpenOptions {
 mod tests {
     use super::*;
 
-    fn journal(name: &str) -> (Journal, PathBuf) {
+    fn journal(name: &str) -> (ResumeStore, PathBuf) {
         let folder = std::env::temp_dir().join(format!("ecr-push-journal-{name}-{}", std::process::id()));
         let cache = folder.join("layers.jsonl");
-        (Journal::beside(&cache), folder)
+        (ResumeStore::beside(&cache), folder)
     }
 
-    fn trace(journal: &Journal, blob: &str) -> Trace {
+    fn trace(journal: &ResumeStore, blob: &str) -> ResumeEntry {
         journal.trace("registry", &"team/app".parse().unwrap(), blob)
     }
 
@@ -210,21 +210,21 @@ mod tests {
         let (here, there) = (url("http://r/1?_state=a"), url("http://r/1?_state=b"));
         let mut first = trace(&journal, "blob");
         assert_eq!(first.take(), None);
-        first.note(&here, WORTH - 1);
+        first.note(&here, MIN_RESUMABLE_SIZE - 1);
         assert!(!first.is_kept() && !folder.exists(), "a small layer leaves no trace");
-        first.note(&here, WORTH);
-        first.note(&there, WORTH + 7);
+        first.note(&here, MIN_RESUMABLE_SIZE);
+        first.note(&there, MIN_RESUMABLE_SIZE + 7);
         assert!(first.is_kept());
         assert_eq!(trace(&journal, "blob").take(), None, "while the first run lives, its session is its own");
         let mut beside = trace(&journal, "blob");
-        beside.note(&here, WORTH);
+        beside.note(&here, MIN_RESUMABLE_SIZE);
         assert!(!beside.is_kept());
         // As if it had been killed.
         drop((first, beside));
         assert_eq!(trace(&journal, "another").take(), None);
         let mut next = trace(&journal, "blob");
         let mark = next.take().unwrap();
-        assert_eq!((mark.location, mark.offset), (there.to_string(), WORTH + 7));
+        assert_eq!((mark.location, mark.offset), (there.to_string(), MIN_RESUMABLE_SIZE + 7));
         next.forget();
         assert!(!journal.folder.exists());
         fs::remove_dir_all(folder).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     fn what_does_not_fit_is_passed_over_and_written_anew() {
         let (journal, folder) = journal("odd");
         let mut first = trace(&journal, "blob");
-        first.note(&url("http://r/1"), WORTH);
+        first.note(&url("http://r/1"), MIN_RESUMABLE_SIZE);
         let path = first.path.clone();
         drop(first);
         let whole = fs::read_to_string(&path).unwrap();
@@ -242,7 +242,7 @@ mod tests {
             fs::write(&path, odd).unwrap();
             let mut trace = trace(&journal, "blob");
             assert_eq!(trace.take(), None, "{} bytes", odd.len());
-            trace.note(&url("http://r/2"), WORTH);
+            trace.note(&url("http://r/2"), MIN_RESUMABLE_SIZE);
         }
         assert_eq!(trace(&journal, "blob").take().unwrap().location, "http://r/2");
         #[cfg(unix)]
@@ -254,7 +254,7 @@ mod tests {
     fn an_entry_that_no_registry_remembers_is_cleared_away() {
         let (journal, folder) = journal("old");
         let mut first = trace(&journal, "blob");
-        first.note(&url("http://r/1"), WORTH);
+        first.note(&url("http://r/1"), MIN_RESUMABLE_SIZE);
         let long_ago = SystemTime::now() - OLDEST - Duration::from_secs(60);
         first.file.as_ref().unwrap().set_modified(long_ago).unwrap();
         drop(first);
@@ -263,7 +263,7 @@ mod tests {
         for other in &others {
             File::create(other).unwrap().set_modified(long_ago).unwrap();
         }
-        let journal = Journal::beside(&folder.join("layers.jsonl"));
+        let journal = ResumeStore::beside(&folder.join("layers.jsonl"));
         assert!(fs::read_dir(&journal.folder).unwrap().count() > others.len(), "nothing is removed yet");
         let journal = journal.pruned();
         assert_eq!(fs::read_dir(&journal.folder).unwrap().count(), others.len());

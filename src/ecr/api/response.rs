@@ -5,10 +5,10 @@ use aws_sdk_ecr::operation::{self as ecr, RequestId as _};
 use aws_sdk_ecrpublic::operation as public;
 use serde::de::IgnoredAny;
 
-use crate::error::{Answer, page_title};
+use crate::error::{ServiceError, page_title};
 
 /// The answer that an error is made of, if one came.
-pub(super) fn answer<E: OfAction>(error: &SdkError<E>) -> Option<Answer> {
+pub(super) fn answer<E: OfAction>(error: &SdkError<E>) -> Option<ServiceError> {
     let raw = match error {
         SdkError::ServiceError(said) => said.raw(),
         // What cannot be read as an answer of the service.
@@ -17,7 +17,7 @@ pub(super) fn answer<E: OfAction>(error: &SdkError<E>) -> Option<Answer> {
     };
     let header = |name: &str| raw.headers().get(name);
     let title = page_title(raw.body().bytes().unwrap_or_default());
-    Some(Answer {
+    Some(ServiceError {
         status: Some(raw.status().as_u16()),
         code: error.code().unwrap_or_default().to_owned(),
         is_page: title.is_some(),
@@ -25,7 +25,7 @@ pub(super) fn answer<E: OfAction>(error: &SdkError<E>) -> Option<Answer> {
         request_id: error.request_id().map(str::to_owned),
         asked: Some(E::ACTION.to_owned()),
         date: header("date").and_then(|date| httpdate::parse_http_date(date).ok()),
-        ..Answer::default()
+        ..ServiceError::default()
     })
 }
 

@@ -1,19 +1,19 @@
 //! What ECR's own API says where the registry hung up instead of an answer.
 
-use super::super::repositories::Existence;
+use super::super::repositories::RepositoryState;
 use super::Ecr;
 use crate::error::{Error, Result};
 use crate::oci::Repository;
 
 /// Why the registry may have hung up when an upload was to be opened.
 #[derive(Clone, Debug)]
-pub enum Doubt {
+pub enum UploadProbe {
     /// There is no such repository.
-    Absent,
+    RepositoryMissing,
     /// The caller may not upload. The error says what is missing.
     Denied(Error),
     /// Neither: an upload was opened, under this ID.
-    None(String),
+    Allowed(String),
 }
 
 impl Ecr {
@@ -21,23 +21,23 @@ impl Ecr {
     ///
     /// # Errors
     /// If that cannot be learned here either.
-    pub async fn doubt(&self, registry: &str, name: &Repository) -> Result<Doubt> {
+    pub async fn probe_upload(&self, registry: &str, name: &Repository) -> Result<UploadProbe> {
         let call = self.client.initiate_layer_upload().registry_id(registry).repository_name(name.as_str());
         let error = match call.send().await {
-            Ok(opened) => return Ok(Doubt::None(opened.upload_id.unwrap_or_default())),
+            Ok(opened) => return Ok(UploadProbe::Allowed(opened.upload_id.unwrap_or_default())),
             Err(error) => self.explain(error, &format!("cannot upload to the repository {name}")).await,
         };
-        let code = error.answer().map(|answer| answer.code.clone()).unwrap_or_default();
+        let code = error.service_error().map(|answer| answer.code.clone()).unwrap_or_default();
         if code == "RepositoryNotFoundException" {
-            return Ok(Doubt::Absent);
+            return Ok(UploadProbe::RepositoryMissing);
         }
         if !super::is_denied(Some(&code)) {
             return Err(error);
         }
         // Without the right nobody says that the repository is missing, too.
-        match self.look_for_repository(registry, name).await {
-            Ok(Existence::Absent) => Ok(Doubt::Absent),
-            Ok(Existence::There(_) | Existence::NotAllowed) | Err(_) => Ok(Doubt::Denied(error)),
+        match self.find_repository(registry, name).await {
+            Ok(RepositoryState::Missing) => Ok(UploadProbe::RepositoryMissing),
+            Ok(RepositoryState::Exists(_) | RepositoryState::AccessDenied) | Err(_) => Ok(UploadProbe::Denied(error)),
         }
     }
 }

@@ -4,18 +4,18 @@
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
 
-use super::ask::Ask;
-use super::fault::Fault;
-use super::journal::Trace;
+use super::api_request::ApiRequest;
+use super::client::Client;
 use super::reply::Reply;
-use super::wire::Client;
-use crate::error::{Answer, Code, Error, Kind, Result};
+use super::request_error::RequestError;
+use super::resume_store::ResumeEntry;
+use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{Digest, Repository};
 
 /// An upload session in which nothing has been sent. Whoever has one uploads in it, which closes it whatever comes.
 #[derive(Debug)]
 #[must_use = "it stays open at the registry"]
-pub struct Opened {
+pub struct OpenedUpload {
     pub(super) location: Url,
     /// The fewest bytes to a chunk, if the registry asks for so many.
     pub(super) least: Option<u64>,
@@ -27,9 +27,9 @@ pub enum Mount {
     /// The repository has the blob.
     Mounted,
     /// The blob is to be sent, and this session is open for it.
-    Open(Opened),
+    Open(OpenedUpload),
     /// It will not even say that. A plain upload may do.
-    Refused(Answer),
+    Refused(ServiceError),
 }
 
 impl Client {
@@ -42,14 +42,14 @@ impl Client {
         let doing = format!("cannot mount the blob {} of {from} in {}", digest.short(), self.repository());
         let mut url = self.url("blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
-        let ask = Ask { source: Some(from.clone()), ..Ask::new(Method::POST, url, &[201, 202]) };
+        let ask = ApiRequest { source: Some(from.clone()), ..ApiRequest::new(Method::POST, url, &[201, 202]) };
         let answer = match self.ask(&ask).await {
             Ok(reply) if reply.status.as_u16() == 202 => self.opened(&ask, &reply).map(Mount::Open),
             Ok(_) => Ok(Mount::Mounted),
-            Err(Fault::Answered(answer, _)) => Ok(Mount::Refused(*answer)),
+            Err(RequestError::Status(answer, _)) => Ok(Mount::Refused(*answer)),
             // By a token service: the source is not for us to read.
-            Err(Fault::Ours(error)) if error.answer().is_some() => {
-                Ok(Mount::Refused(error.answer().cloned().unwrap_or_default()))
+            Err(RequestError::Local(error)) if error.service_error().is_some() => {
+                Ok(Mount::Refused(error.service_error().cloned().unwrap_or_default()))
             }
             Err(fault) => Err(fault),
         };
@@ -63,7 +63,7 @@ impl Client {
     ///
     /// # Errors
     /// Without an answer, or if it refuses.
-    pub async fn open_first(&self, what: &str) -> Result<Opened> {
+    pub async fn open_upload(&self, what: &str) -> Result<OpenedUpload> {
         let doing = format!("cannot upload {what} to {}", self.repository());
         self.about(what).open().await.map_err(|fault| self.explain(fault, &doing))
     }
@@ -72,41 +72,41 @@ impl Client {
     ///
     /// # Errors
     /// If the registry refuses, or without an answer.
-    pub async fn try_session(&self) -> Result<()> {
+    pub async fn check_upload(&self) -> Result<()> {
         let doing = format!("cannot upload to {}", self.repository());
-        let Opened { location, .. } = self.open().await.map_err(|fault| self.explain(fault, &doing))?;
+        let OpenedUpload { location, .. } = self.open().await.map_err(|fault| self.explain(fault, &doing))?;
         self.forget(location).await;
         Ok(())
     }
 
     /// Opens an upload session.
-    pub(super) async fn open(&self) -> Result<Opened, Fault> {
+    pub(super) async fn open(&self) -> Result<OpenedUpload, RequestError> {
         // The trailing slash is part of the route (OCI distribution specification, "Pushing blobs").
-        let ask = Ask::new(Method::POST, self.url("blobs/uploads/"), &[202]);
+        let ask = ApiRequest::new(Method::POST, self.url("blobs/uploads/"), &[202]);
         self.opened(&ask, &self.ask(&ask).await?)
     }
 
-    fn opened(&self, ask: &Ask, reply: &Reply) -> Result<Opened, Fault> {
+    fn opened(&self, ask: &ApiRequest, reply: &Reply) -> Result<OpenedUpload, RequestError> {
         if self.ways().learn(&reply.headers) {
             self.reason(format!("{} is {} by its answer", self.name(), self.ways().quirks().name));
             self.reason(self.ways().reason(self.name()));
         }
         let location = self.location(&ask.url, reply)?.ok_or_else(|| {
-            Fault::Ours(
+            RequestError::Local(
                 Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name()))
                     .code(Code::ProtocolViolation),
             )
         })?;
-        Ok(Opened { location, least: least(&reply.headers) })
+        Ok(OpenedUpload { location, least: least(&reply.headers) })
     }
 
     /// Closes a session that was opened elsewhere, by its ID.
-    pub async fn forget_upload(&self, id: &str) {
+    pub async fn cancel_upload(&self, id: &str) {
         self.forget(self.url(&format!("blobs/uploads/{id}"))).await;
     }
 
     /// Closes the session that an earlier run left, if there is one.
-    async fn abandon(&self, trace: &mut Trace) {
+    async fn abandon(&self, trace: &mut ResumeEntry) {
         let location = trace.take().and_then(|mark| self.allowed(Url::parse(&mark.location).ok()?).ok());
         trace.forget();
         if let Some(location) = location {
