@@ -92,7 +92,7 @@ pub(super) struct Options {
     #[arg(long, value_parser = number::<usize>, value_name = "N", help_heading = "Transfer")]
     pub(super) concurrency: Option<usize>,
     /// Threads that pack layers [default: one a core, at most 6]
-    #[arg(long, value_parser = number::<usize>, value_name = "N", help_heading = "Transfer")]
+    #[arg(long = "pack-threads", value_parser = number::<usize>, value_name = "N", help_heading = "Transfer")]
     pub(super) compress_threads: Option<usize>,
     /// How often a request is tried again
     #[arg(long, value_parser = number::<usize>, value_name = "N", default_value_t = 4, help_heading = "Transfer")]
