@@ -1,4 +1,4 @@
-//! CI systems, played: each takes a pipeline out of the README and runs its steps one after the other, with the variables
+//! CI systems, played: each takes a pipeline of the documentation and runs its steps one after the other, with the variables
 //! that it sets, those that a step maps and no others, and with what earlier steps handed on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -244,7 +244,7 @@ fn container(one: &Value, fill: impl Fn(&str) -> String) -> Vec<String> {
     std::iter::once(program.to_owned()).chain(arguments).collect()
 }
 
-/// Jenkins: of the Groovy of a pipeline what the README has of it, a line each.
+/// Jenkins: of the Groovy of a pipeline what the documentation has of it, a line each.
 pub(crate) fn jenkins(workshop: &DocsEnv, pipeline: &str) {
     let (mut has_keys, mut read) = (false, Variables::new());
     for line in pipeline.lines().map(str::trim) {

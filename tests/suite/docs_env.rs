@@ -1,5 +1,5 @@
-//! A folder to run the README's scripts in: the program on the `PATH`, small scripts in place of other people's tools, the
-//! archives that the README speaks of, and all of AWS under its own names.
+//! A folder to run the documentation's scripts in: the program on the `PATH`, small scripts in place of other people's tools, the
+//! archives that it names, and all of AWS under its own names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::ecr::{Ecr, SECRET_KEY};
 use super::fake_aws::{ACCESS_KEY, FakeAws};
 use super::harness::{Run, testdata, text};
 
-/// The README's account and region.
+/// The documentation's account and region.
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "eu-west-1";
 
@@ -136,7 +136,7 @@ impl DocsEnv {
         self.aws.ecr.env.home().parent().unwrap().join("here")
     }
 
-    /// What the README takes for given: `image.tar`, the image that `.ci/dist` makes, this repository's `testdata`, and docker's
+    /// What the scripts expect: `image.tar`, the image that `.ci/dist` makes, this repository's `testdata`, and docker's
     /// login for ghcr.io.
     pub(crate) fn furnish(&self) {
         if self.here().join("image.tar").exists() {

@@ -30,16 +30,16 @@ fn of<'a>(objects: &'a [Value], event: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["event"] == event).collect()
 }
 
-/// Asserts that the README's table has this event, with these keys.
+/// Asserts that the documentation has this event, with these keys.
 #[track_caller]
 fn is_documented(object: &Value) {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let table = super::markdown::page("docs/scripting.md").section("## JSON log");
     let event = object["event"].as_str().unwrap();
-    let row = readme.lines().find(|line| line.starts_with(&format!("| `{event}` |")));
-    let row = row.unwrap_or_else(|| panic!("the README has no event {event}"));
+    let row = table.lines().find(|line| line.starts_with(&format!("| `{event}` |")));
+    let row = row.unwrap_or_else(|| panic!("no page has the event {event}"));
     for key in object.as_object().unwrap().keys() {
         let is_common = ["time", "level", "event", "message"].contains(&key.as_str());
-        assert!(is_common || row.contains(&format!("`{key}`")), "the README does not say that {event} has {key}");
+        assert!(is_common || row.contains(&format!("`{key}`")), "no page has that {event} has {key}");
     }
 }
 

@@ -11,7 +11,7 @@
 //! - `docker_registry.rs` runs docker-registry and skopeo
 //! - `fake_aws.rs` is a proxy through which every AWS host name leads to a sandbox
 //! - `tcp_proxy.rs` cuts, slows or holds connections; `faulty_proxy.rs` breaks chosen ones
-//! - `markdown.rs` parses the README; `docs_env.rs` runs its scripts; `ci_simulator.rs` runs its CI pipelines
+//! - `markdown.rs` parses the documentation; `docs_env.rs` runs its scripts; `ci_simulator.rs` runs its CI pipelines
 //! - `fault_schedule.rs` generates schedules of faults, `schedule_archives.rs` the archives to push under them;
 //!   `schedule_verdict.rs` checks the outcome; `traffic.rs` counts the bytes sent for layers
 //! - `schema.rs` validates every report; `timeline_page.rs` parses the timeline page and renders it in a browser
@@ -62,6 +62,12 @@ mod crash_recovery;
 mod credential_errors;
 mod credentials;
 mod digests;
+mod docs;
+#[cfg(unix)]
+mod docs_commands;
+#[cfg(target_os = "linux")]
+mod docs_pictures;
+mod docs_reference;
 mod ecr_errors;
 mod ecr_quirks;
 mod empty_layers;
@@ -93,9 +99,6 @@ mod policy;
 mod profiles;
 mod proxy_errors;
 mod quick_start;
-mod readme;
-#[cfg(unix)]
-mod recipes;
 mod regions;
 mod registry_errors;
 mod release_artifacts;

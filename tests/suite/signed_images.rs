@@ -89,12 +89,12 @@ fn what_cosign_saved_arrives_with_its_signatures() {
     assert_eq!(ecr.count("ecr:CompleteLayerUpload"), sent);
 }
 
-/// The README's way through an air gap, but for what only cosign can do.
+/// The way through an air gap of docs/archives.md, except for what only cosign can do.
 #[cfg(unix)]
 #[test]
-fn the_way_through_an_air_gap_is_as_the_readme_has_it() {
-    let readme = include_str!("../../README.md");
-    let recipe = readme.split("```sh\n").find(|block| block.starts_with("cosign save")).unwrap();
+fn the_way_through_an_air_gap_is_as_the_documentation_has_it() {
+    let page = super::markdown::page("docs/archives.md");
+    let recipe = page.text.split("```sh\n").find(|block| block.starts_with("cosign save")).unwrap();
     let lines: Vec<_> = recipe.split("```").next().unwrap().lines().filter(|it| !it.starts_with("cosign ")).collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     let ecr = Ecr::in_region("eu-west-1", &["team/app"], Rules::default());

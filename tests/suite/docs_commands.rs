@@ -1,4 +1,4 @@
-//! Every command of the README that calls the program is run, and every pipeline of it is played.
+//! Every command of the documentation that calls the program is run, and every pipeline in it.
 
 use ecr_push::sandbox::Assumed;
 use saphyr::{LoadableYamlNode as _, Yaml};
@@ -10,10 +10,12 @@ use super::markdown::{Block, blocks};
 use super::signed_images::saved;
 
 /// Lines that are not run here, by how they begin, each with the reason.
-const EXCEPTIONS: [(&str, &str); 4] = [
+const EXCEPTIONS: [(&str, &str); 6] = [
     ("cargo ", "builds or tests this repository: CI does"),
     (".ci/", "the same"),
     ("tests/", "the same"),
+    ("INSTA_UPDATE=", "the same"),
+    ("DOCS_UPDATE=", "the same"),
     ("ecr-push sandbox ", "runs until it is stopped, on a port of its own: tests/suite/quick_start.rs"),
 ];
 
@@ -45,8 +47,8 @@ fn json(yaml: &Yaml<'_>) -> Value {
 /// The one document of a block.
 fn parsed(block: &Block) -> Value {
     let documents = Yaml::load_from_str(block.text);
-    let documents = documents.unwrap_or_else(|error| panic!("the YAML of line {}: {error}", block.line));
-    let [document] = &documents[..] else { panic!("one document in line {}", block.line) };
+    let documents = documents.unwrap_or_else(|error| panic!("the YAML of {}: {error}", block.place()));
+    let [document] = &documents[..] else { panic!("one document in {}", block.place()) };
     json(document)
 }
 
@@ -69,13 +71,13 @@ fn play(workshop: &DocsEnv, pipeline: &Value) {
     }
 }
 
-/// The program was called as often as the README calls it, and where a role is named it was assumed by a token.
+/// The program was called as often as the page calls it, and where a role is named it was assumed by a token.
 #[track_caller]
 fn was_played(workshop: &DocsEnv, block: &Block) {
-    assert_eq!(workshop.calls(), block.calls(), "calls of line {}", block.line);
-    assert!(workshop.calls() > 0, "the pipeline of line {} does not push", block.line);
+    assert_eq!(workshop.calls(), block.calls(), "calls of {}", block.place());
+    assert!(workshop.calls() > 0, "the pipeline of {} does not push", block.place());
     let tags = workshop.aws.manifests_put();
-    assert!(!tags.is_empty(), "line {} pushes nothing", block.line);
+    assert!(!tags.is_empty(), "{} pushes nothing", block.place());
     if block.text.contains("--role-arn") {
         let by_token = |it: &Assumed| it.action == "AssumeRoleWithWebIdentity" && it.role == ROLE;
         assert!(workshop.aws.assumed().iter().all(by_token) && !workshop.aws.assumed().is_empty());
@@ -83,7 +85,7 @@ fn was_played(workshop: &DocsEnv, block: &Block) {
 }
 
 #[test]
-fn every_script_of_the_readme_goes_well() {
+fn every_script_of_the_pages_succeeds() {
     let scripts: Vec<_> = blocks().into_iter().filter(|block| block.language == "sh").collect();
     assert!(scripts.iter().map(Block::calls).sum::<usize>() >= 20);
     for block in scripts {
@@ -101,12 +103,12 @@ fn every_script_of_the_readme_goes_well() {
         command.envs(keys()).env("TOKEN", "password-of-bob");
         command.env("DIGEST", super::layout_builder::digest(&signed.index)).env("SIGNED", &signed.layout.path);
         drop(workshop.succeeds(command));
-        assert_eq!(workshop.calls() + left_out, block.calls(), "calls of line {}", block.line);
+        assert_eq!(workshop.calls() + left_out, block.calls(), "calls of {}", block.place());
     }
 }
 
 #[test]
-fn every_pipeline_of_the_readme_goes_well() {
+fn every_pipeline_of_the_pages_succeeds() {
     let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "yaml").collect();
     assert!(pipelines.len() >= 8, "{}", pipelines.len());
     for block in pipelines {
@@ -117,7 +119,7 @@ fn every_pipeline_of_the_readme_goes_well() {
 }
 
 #[test]
-fn the_pipeline_for_jenkins_goes_well() {
+fn the_pipeline_for_jenkins_succeeds() {
     let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "groovy").collect();
     for block in &pipelines {
         let workshop = DocsEnv::new();
@@ -128,12 +130,14 @@ fn the_pipeline_for_jenkins_goes_well() {
 }
 
 #[test]
-fn no_other_block_of_the_readme_calls_the_program() {
+fn no_other_block_calls_the_program() {
     let run = ["sh", "yaml", "groovy"];
-    // The hint of an error may name a command.
-    let is_output = |block: &&Block| block.language == "text" && block.text.starts_with("error: ");
+    // The hint of an error may name a command, and usage has the program's name.
+    let is_output = |block: &&Block| {
+        block.language == "text" && (block.text.starts_with("error: ") || block.path == "docs/reference.md")
+    };
     for block in blocks().iter().filter(|block| !run.contains(&block.language) && !is_output(block)) {
-        assert_eq!(block.calls(), 0, "nobody runs the block of line {}", block.line);
+        assert_eq!(block.calls(), 0, "no test runs the block of {}", block.place());
     }
     // Their languages are known, so that a misspelt one does not pass.
     let all: std::collections::BTreeSet<_> = blocks().iter().map(|block| block.language).collect();

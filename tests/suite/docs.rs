@@ -1,0 +1,396 @@
+//! The documentation is true: outputs are those of the program, tables are complete, links lead somewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ecr_push::output::report::ci::{CiSystem, SYSTEMS};
+use ecr_push::sandbox::{Absent, Rules};
+
+use super::docker_registry::second_opinion;
+use super::ecr::Ecr;
+use super::harness::{Run, TestEnv, finish, testdata};
+use super::markdown::{check_output, page, pages, root, rows};
+
+/// Lines without what differs from run to run: the port and the time.
+fn alike(text: &str) -> BTreeSet<String> {
+    let line = |line: &str| {
+        let line = match line.split_once("127.0.0.1:") {
+            Some((before, after)) => format!("{before}PORT{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
+            None => line.to_owned(),
+        };
+        match line.rsplit_once("; ") {
+            Some((before, time)) if time.ends_with(" ms") || time.ends_with(" s") => format!("{before}; TIME"),
+            _ => line,
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+/// Runs a command of the documentation in the repository's folder.
+fn run(line: &str) -> Run {
+    let mut command = TestEnv::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
+    command.current_dir(root());
+    finish(command, String::new).exits_with(0)
+}
+
+/// All output as a terminal shows it: the line of stdout stands before the one of stderr that repeats it.
+fn on_a_terminal(run: &Run) -> String {
+    let mut lines: Vec<&str> = run.stderr.lines().collect();
+    let at = lines.iter().position(|line| line.contains(run.stdout.trim_end())).unwrap_or(lines.len());
+    lines.insert(at, run.stdout.trim_end());
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn the_quick_start_is_as_shown() {
+    let run = run("ecr-push --sandbox testdata/docker-29-overlay2-save.tar demo/app:1");
+    check_output("quick-start", &on_a_terminal(&run), alike);
+}
+
+#[test]
+fn inspect_is_as_shown() {
+    let run = run("ecr-push inspect testdata/docker-29-overlay2-save.tar --verify");
+    check_output("inspect", &run.stdout, str::to_owned);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn metadata_are_as_shown() {
+    let env = TestEnv::new();
+    let file = env.scratch("metadata.json");
+    let arguments = ["--sandbox", "testdata/docker-29-overlay2-save.tar", "demo/app:1", "--metadata-file", &file];
+    let mut command = env.command(&arguments);
+    command.current_dir(root());
+    finish(command, String::new).succeeds();
+    check_output("metadata", &std::fs::read_to_string(file).unwrap(), str::to_owned);
+}
+
+#[test]
+fn the_policy_is_as_shown() {
+    let run = run("ecr-push policy 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app");
+    check_output("policy", &run.stdout, str::to_owned);
+    assert_eq!(run.stderr, "");
+}
+
+/// The properties of an object of a schema, and of the objects in it.
+fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(keys) => {
+            if let Some(serde_json::Value::Object(properties)) = keys.get("properties") {
+                found.extend(properties.keys().cloned());
+            }
+            keys.values().for_each(|key| fields(key, found));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| fields(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_tables_of_reports_name_every_field() {
+    for (title, schema) in [
+        ("## Report", include_str!("../../src/output/report/report.schema.json")),
+        ("## Inspect as JSON", include_str!("../../src/output/report/inspect.schema.json")),
+    ] {
+        let section = page("docs/scripting.md").section(title);
+        let mut found = BTreeSet::new();
+        fields(&serde_json::from_str(schema).unwrap(), &mut found);
+        let missing = found
+            .iter()
+            .filter(|field| !["version", "tool"].contains(&field.as_str()))
+            .filter(|field| !section.contains(&format!("`{field}`")) && !section.contains(&format!("`{field}[]`")));
+        let missing: Vec<_> = missing.collect();
+        assert!(missing.is_empty(), "{title} lacks {missing:?}");
+    }
+}
+
+#[test]
+fn rejections_of_ecr_are_as_shown() {
+    // Without the ID of the request.
+    let alike = |text: &str| {
+        let (before, rest) = text.split_once("(request ").unwrap_or((text, ")"));
+        format!("{before}{}", rest.split_once(')').unwrap().1)
+    };
+    for (name, denied, absent_repository) in
+        [("permission", "ecr:PutImage", Absent::NameUnknown), ("hang-up", "ecr:InitiateLayerUpload", Absent::HangUp)]
+    {
+        let rules = Rules { deny: vec![denied.into()], absent_repository, ..Rules::default() };
+        let ecr = Ecr::with(&["team/app"], rules);
+        let run = ecr.run(&[&testdata("docker-20.10-save.tar"), "team/app:1", "--retries", "0"]).exits_with(3);
+        let error = run.stderr.find("error: ").unwrap();
+        check_output(name, &run.stderr[error..], alike);
+    }
+}
+
+/// Text with `N` for all that is a number or an ID.
+fn without_numbers(line: &str) -> String {
+    let is_id = |word: &str| word.len() == 36 && word.split('-').count() == 5;
+    let word = |word: &str| if is_id(word) { "ID".to_owned() } else { word.replace(|c: char| c.is_ascii_digit(), "N") };
+    let parts: Vec<String> =
+        line.split_inclusive([' ', '/']).map(|part| word(part.trim_end_matches(['/', ' ']))).collect();
+    let mut text = parts.join(" ");
+    while text.contains("NN") {
+        text = text.replace("NN", "N");
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Lines as a set, without numbers and IDs: requests are answered in any order.
+fn without_all_numbers(text: &str) -> BTreeSet<String> {
+    text.lines().map(without_numbers).collect()
+}
+
+#[test]
+fn explanations_and_requests_are_as_shown() {
+    let line = "ecr-push --sandbox testdata/docker-29-overlay2-save.tar demo/app:1";
+    let usual = without_all_numbers(&run(line).stderr);
+    let verbose = run(&format!("{line} -vv")).stderr;
+    let explained: String = verbose
+        .lines()
+        .filter(|line| !usual.contains(&without_numbers(line)))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    check_output("verbose", &explained, without_all_numbers);
+}
+
+/// The options that a text names.
+fn options(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let options = words.filter(|word| word.len() > 3 && word.starts_with("--")).map(str::to_owned);
+    options.filter(|option| !["--help", "--version"].contains(&option.as_str())).collect()
+}
+
+#[test]
+fn the_page_of_policies_has_their_options() {
+    let help = options(&TestEnv::new().run(&["policy", "--help"]).exits_with(0).stdout);
+    let page = options(&page("docs/iam.md").text);
+    assert!(help.is_subset(&page), "{:?}", help.difference(&page));
+}
+
+/// Pages that name options of other tools, too.
+const PAGES_OF_OTHER_TOOLS: [&str; 5] =
+    ["CONTRIBUTING.md", "docs/build-tools.md", "docs/ci/", "docs/migrating.md", "docs/errors.md"];
+
+#[test]
+fn every_option_that_a_page_names_exists() {
+    let commands = [&["--help"][..], &["inspect", "--help"], &["policy", "--help"], &["sandbox", "--help"]];
+    let help = commands.map(|arguments| options(&TestEnv::new().run(arguments).exits_with(0).stdout));
+    let help: BTreeSet<String> = help.into_iter().flatten().collect();
+    let own = pages().iter().filter(|page| !PAGES_OF_OTHER_TOOLS.iter().any(|path| page.path.starts_with(path)));
+    for page in own {
+        // Between backticks, except for commands of other tools.
+        let prose = page.prose();
+        let spans =
+            prose.split('`').skip(1).step_by(2).filter(|span| span.starts_with("--") || span.starts_with("ecr-push "));
+        let unknown: Vec<_> = spans.flat_map(options).filter(|option| !help.contains(option)).collect();
+        assert_eq!(unknown, Vec::<String>::new(), "{}", page.path);
+    }
+}
+
+#[test]
+fn every_parameter_of_the_task_has_a_counterpart() {
+    let rows = rows(page("docs/migrating.md").section("## Coming from the Amazon ECR Push task"));
+    for (parameter, name) in [
+        ("Display name", "displayName"),
+        ("AWS Credentials", "awsCredentials"),
+        ("AWS Region", "regionName"),
+        ("Image Identity", "imageSource"),
+        ("Source Image Name", "sourceImageName"),
+        ("Source Image Tag", "sourceImageTag"),
+        ("Source Image ID", "sourceImageId"),
+        ("Target Repository Name", "repositoryName"),
+        ("Target Repository Tag", "pushTag"),
+        ("Create repository if it does not exist", "autoCreateRepository"),
+        ("Force repository name to follow Docker naming conventions", "forceDockerNamingConventions"),
+        ("Remove Docker image after ECR push", "removeDockerImage"),
+        ("Image Tag Output Variable", "outputVariable"),
+        ("Log Request", "logRequest"),
+        ("Log Response", "logResponse"),
+        ("Task Permissions", "|"),
+    ] {
+        let is_it = |(first, rest): &(&str, &str)| {
+            let (names, here) = rest.split_once("| ").unwrap_or_default();
+            first.contains(parameter) && (names.contains(&format!("`{name}`")) || name == "|") && here.len() > 5
+        };
+        assert!(rows.iter().any(is_it), "{parameter}");
+    }
+}
+
+/// Where people come from, and what they have known there.
+const ELSEWHERE: [(&str, &[&str]); 4] = [
+    ("## Coming from the Amazon ECR Push task", &[]),
+    // https://github.com/google/go-containerregistry/blob/main/cmd/crane/doc/crane_push.md, and `crane_auth_login.md`
+    (
+        "## Coming from crane",
+        &[
+            "--allow-nondistributable-artifacts",
+            "--image-refs",
+            "--index",
+            "--insecure",
+            "--password-stdin",
+            "--platform",
+            "--verbose",
+        ],
+    ),
+    // https://github.com/containers/skopeo/blob/main/docs/skopeo-copy.1.md: what is newer than the one that may be here.
+    ("## Coming from skopeo", &["--dry-run", "--image-parallel-copies", "--retry-delay", "--sign-by-sigstore"]),
+    // https://docs.docker.com/reference/cli/docker/image/push/
+    ("## Coming from docker and the AWS CLI", &["--all-tags", "--disable-content-trust", "--platform", "--quiet"]),
+];
+
+#[test]
+fn what_other_tools_know_has_a_counterpart_that_is_there_or_a_reason() {
+    let help = options(&TestEnv::new().run(&["--help"]).succeeds().stdout);
+    for (title, flags) in ELSEWHERE {
+        let rows = rows(page("docs/migrating.md").section(title));
+        let there = rows.iter().flat_map(|(first, _)| options(first)).collect::<BTreeSet<_>>();
+        let missing: Vec<_> = flags.iter().filter(|flag| !there.contains(**flag)).collect();
+        assert!(missing.is_empty() && !rows.is_empty(), "{title}: {missing:?}");
+        for (first, rest) in rows {
+            assert_eq!(rest.contains("ot here"), rest.contains("because"), "{title}, {first}: why not?");
+            // Between backticks, but for other tools' commands.
+            let ours = |span: &&str| {
+                !["aws ", "cosign ", "crane ", "docker ", "podman ", "skopeo "]
+                    .iter()
+                    .any(|tool| span.starts_with(tool))
+            };
+            let named = rest.split('`').skip(1).step_by(2).filter(ours).flat_map(options).collect::<BTreeSet<_>>();
+            assert!(named.is_subset(&help), "{title}, {first}: {named:?}");
+        }
+    }
+}
+
+#[test]
+fn every_option_of_skopeo_copy_has_a_row() {
+    if !second_opinion("skopeo") {
+        return;
+    }
+    let help = std::process::Command::new("skopeo").args(["copy", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let flags = help.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
+    let flags: BTreeSet<_> = flags.flat_map(options).collect();
+    let rows = rows(page("docs/migrating.md").section("## Coming from skopeo"));
+    let there: BTreeSet<_> = rows.iter().flat_map(|(first, _)| options(first)).collect();
+    assert!(flags.len() > 40 && flags.is_subset(&there), "{:?}", flags.difference(&there));
+}
+
+#[test]
+fn the_table_of_ci_systems_is_the_program_s() {
+    let section = page("docs/ci/README.md").section("## Variables for later steps");
+    for CiSystem { name, title, link, .. } in &SYSTEMS {
+        assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
+    }
+    assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());
+}
+
+/// What a link to a heading has behind its `#`.
+fn anchor(line: &str) -> String {
+    let title = line.trim_start_matches('#').trim().to_lowercase();
+    title.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let anchors = |path: &str| -> BTreeSet<String> {
+        page(path).prose().lines().filter(|line| line.starts_with('#')).map(anchor).collect()
+    };
+    let mut count = 0;
+    for page in pages() {
+        let folder = Path::new(&page.path).parent().unwrap();
+        let prose = page.prose();
+        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            count += 1;
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { page.path.clone() } else { joined(folder, path) };
+            let leads = root().join(&path).exists() && (heading.is_empty() || anchors(&path).contains(heading));
+            assert!(leads, "{}: {link} leads nowhere", page.path);
+        }
+    }
+    assert!(count > 100, "{count} links");
+}
+
+/// A relative path, without `..`.
+fn joined(folder: &Path, path: &str) -> String {
+    let mut parts: Vec<&str> = folder.iter().map(|part| part.to_str().unwrap()).collect();
+    for part in path.split('/') {
+        if part == ".." {
+            parts.pop().expect("the path leaves the repository");
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
+}
+
+#[test]
+fn the_changelog_tells_of_this_version() {
+    let changelog = include_str!("../../CHANGELOG.md");
+    let heading = format!("\n## [{}]", env!("CARGO_PKG_VERSION"));
+    assert!(changelog.contains("\n## [Unreleased]\n") && changelog.contains(&heading), "{heading}");
+}
+
+#[test]
+fn every_crate_has_its_place_in_what_it_is_made_of() {
+    let manifest = include_str!("../../Cargo.toml");
+    let tables = manifest.split("\n[").filter(|table| {
+        let head = table.lines().next().unwrap_or_default();
+        head.ends_with("dependencies]") && !head.contains("dev-")
+    });
+    let crates = tables.flat_map(|table| table.lines().skip(1)).filter_map(|line| line.split_once(" = "));
+    let crates: BTreeSet<_> = crates.map(|(name, _)| name).collect();
+    let section = page("docs/architecture.md").section("## Crates");
+    let there: BTreeSet<_> =
+        rows(section).iter().flat_map(|(_, crates)| crates.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(there, crates);
+}
+
+#[test]
+fn the_readme_is_short() {
+    let len = page("README.md").text.len();
+    assert!(len <= 12_288, "README.md has {len} bytes");
+}
+
+#[test]
+fn every_page_is_in_the_contents() {
+    let contents = &page("docs/README.md").text;
+    let pages = pages().iter().filter_map(|page| page.path.strip_prefix("docs/")).filter(|path| *path != "README.md");
+    let missing: Vec<_> = pages.filter(|path| !contents.contains(&format!("]({path})"))).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+/// Words between backticks in the README of 0.1.0 that no page has, each with the reason.
+const GONE: [(&[&str], &str); 2] = [
+    (
+        &["error.rs", "exchange.rs", "file.rs", "inspect.rs", "layer/", "log/", "plan.rs", "progress/"],
+        "modules that have another name now",
+    ),
+    (
+        &["cli.rs", "main.rs", "CancellationToken", "Outcome", "ecr_push::push::push(Request"],
+        "the library is documented by cargo doc",
+    ),
+];
+
+#[test]
+fn no_option_variable_key_or_code_of_the_first_readme_is_lost() {
+    let words = std::fs::read_to_string(root().join("tests/suite/docs_words.txt")).unwrap();
+    let pages: String = pages().iter().map(|page| page.text.as_str()).collect();
+    let known: BTreeMap<&str, &str> =
+        GONE.iter().flat_map(|(words, why)| words.iter().map(|word| (*word, *why))).collect();
+    let missing: Vec<&str> = words.lines().filter(|word| !pages.contains(word)).collect();
+    let lost: Vec<_> = missing.iter().filter(|word| !known.contains_key(**word)).collect();
+    assert!(lost.is_empty(), "no page has {lost:?}");
+    let there: Vec<_> = known.keys().filter(|word| !missing.contains(word)).collect();
+    assert!(there.is_empty(), "not gone: {there:?}");
+}
+
+#[test]
+fn exit_codes_are_the_same_everywhere() {
+    let codes = |path: &str| -> Vec<String> {
+        rows(page(path).section("## Exit codes")).into_iter().map(|(code, _)| code.to_owned()).collect()
+    };
+    assert_eq!(codes("README.md"), ["0", "1", "2", "3", "4", "130"]);
+    assert_eq!(codes("docs/scripting.md"), codes("README.md"));
+}
