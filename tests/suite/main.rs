@@ -79,6 +79,7 @@ mod indexes;
 mod inspect;
 mod inspect_incomplete;
 mod inspect_verify;
+mod language;
 mod large_inputs;
 mod layer_cache;
 mod live_check;
