@@ -167,6 +167,58 @@ fn the_page_of_policies_has_their_options() {
     assert!(help.is_subset(&page), "{:?}", help.difference(&page));
 }
 
+/// Words of the source that look like variables and are none.
+const NO_VARIABLES: [(&[&str], &str); 2] = [
+    (
+        &[
+            "BLOB_UNKNOWN",
+            "BLOB_UPLOAD_INVALID",
+            "BLOB_UPLOAD_UNKNOWN",
+            "DIGEST_INVALID",
+            "MANIFEST_BLOB_UNKNOWN",
+            "MANIFEST_INVALID",
+            "MANIFEST_UNKNOWN",
+            "NAME_INVALID",
+            "SIZE_INVALID",
+        ],
+        "codes of registries",
+    ),
+    (&["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"], "of cargo, when it compiles"),
+];
+
+#[test]
+fn every_variable_of_the_source_is_on_a_page() {
+    let pages: String = pages().iter().map(|page| page.text.as_str()).collect();
+    let mut found = BTreeSet::new();
+    variables(&root().join("src"), &mut found);
+    assert!(found.len() > 60, "{found:?}");
+    let is_known = |name: &str| pages.contains(name) || NO_VARIABLES.iter().any(|(names, _)| names.contains(&name));
+    let missing: Vec<_> = found.iter().filter(|name| !is_known(name)).collect();
+    assert!(missing.is_empty(), "no page has {missing:?}");
+}
+
+/// Adds the string literals in capitals with a `_`, which names of variables have, except those of options and in tests.
+fn variables(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if !["sandbox", "tests"].contains(&name) {
+                variables(&path, found);
+            }
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let is_name = |word: &&str| {
+                let is_of_it = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+                word.contains('_') && word.chars().all(is_of_it) && word.starts_with(|c: char| c.is_ascii_uppercase())
+            };
+            let names = code.split('"').filter(is_name).filter(|name| !name.starts_with("ECR_PUSH_"));
+            found.extend(names.map(str::to_owned));
+        }
+    }
+}
+
 /// Pages that name options of other tools, too.
 const PAGES_OF_OTHER_TOOLS: [&str; 5] =
     ["CONTRIBUTING.md", "docs/build-tools.md", "docs/ci/", "docs/migrating.md", "docs/errors.md"];

@@ -46,9 +46,14 @@ fn json(yaml: &Yaml<'_>) -> Value {
 
 /// The one document of a block.
 fn parsed(block: &Block) -> Value {
-    let documents = Yaml::load_from_str(block.text);
-    let documents = documents.unwrap_or_else(|error| panic!("the YAML of {}: {error}", block.place()));
-    let [document] = &documents[..] else { panic!("one document in {}", block.place()) };
+    parsed_text(&block.place(), block.text)
+}
+
+/// The one document of a text.
+fn parsed_text(place: &str, text: &str) -> Value {
+    let documents = Yaml::load_from_str(text);
+    let documents = documents.unwrap_or_else(|error| panic!("the YAML of {place}: {error}"));
+    let [document] = &documents[..] else { panic!("one document in {place}") };
     json(document)
 }
 
@@ -142,4 +147,17 @@ fn no_other_block_calls_the_program() {
     // Their languages are known, so that a misspelt one does not pass.
     let all: std::collections::BTreeSet<_> = blocks().iter().map(|block| block.language).collect();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), ["dockerfile", "groovy", "json", "sh", "text", "yaml"]);
+}
+
+#[test]
+fn files_for_github_are_yaml_and_run_what_must_pass() {
+    let folder = super::markdown::root().join(".github");
+    let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+    let workflow = read("workflows/ci.yml");
+    let runs = parsed_text("ci.yml", &workflow)["jobs"]["run"]["steps"].as_array().unwrap().clone();
+    assert!(runs.iter().any(|step| step["run"] == ".ci/run"), "{workflow}");
+    for name in ["bug.yml", "config.yml", "ecr-behavior.yml", "feature.yml"] {
+        let form = parsed_text(name, &read(&format!("ISSUE_TEMPLATE/{name}")));
+        assert!(form["body"].is_array() || form["contact_links"].is_array(), "{name}");
+    }
 }
