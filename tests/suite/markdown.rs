@@ -61,6 +61,14 @@ impl Page {
         self.text.split("```").step_by(2).collect()
     }
 
+    /// Returns the text without the outputs in it.
+    pub(crate) fn without_outputs(&self) -> String {
+        let mut parts = self.text.split("<!-- output: ");
+        let mut text = parts.next().unwrap().to_owned();
+        parts.for_each(|part| text += part.splitn(3, "```").nth(2).unwrap());
+        text
+    }
+
     /// Returns what stands under a heading, up to the next one of its rank or above.
     #[track_caller]
     pub(crate) fn section(&self, heading: &str) -> &str {
