@@ -413,11 +413,42 @@ fn every_page_is_in_the_contents() {
     assert_eq!(missing, Vec::<&str>::new());
 }
 
+#[test]
+fn the_architecture_has_every_module() {
+    let source = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let section = page("docs/architecture.md").section("## Modules");
+    let modules =
+        source.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
+    let modules: Vec<_> = modules.collect();
+    let is_there = |name: &str| section.contains(&format!("| `{name}` |")) || section.contains(&format!("`{name}/`"));
+    let missing: Vec<_> = modules.iter().filter(|name| !is_there(name)).collect();
+    assert!(modules.len() > 10 && missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_measured_time_is_in_the_results() {
+    let results = std::fs::read_to_string(root().join("benches/results.md")).unwrap();
+    let measured: Vec<f64> = results.split([' ', '|']).filter_map(|word| word.parse().ok()).collect();
+    let facts = page("README.md").section("## Facts").to_owned();
+    let text = facts + &page("docs/benchmarks.md").text;
+    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || "*(,;".contains(c)).collect();
+    let times = words.windows(2).filter(|pair| pair[1].trim_end_matches(|c: char| !c.is_alphabetic()) == "s");
+    let mut count = 0;
+    for pair in times {
+        let Ok(time) = pair[0].parse::<f64>() else { continue };
+        let decimals = pair[0].split_once('.').map_or(0, |(_, decimals)| decimals.len());
+        let half = 0.5 / 10_f64.powi(i32::try_from(decimals).unwrap()) + 1e-9;
+        assert!(measured.iter().any(|it| (it - time).abs() <= half), "{} s was not measured", pair[0]);
+        count += 1;
+    }
+    assert!(count > 30, "{count} times");
+}
+
 /// Words between backticks in the README of 0.1.0 that no page has, each with the reason.
 const GONE: [(&[&str], &str); 3] = [
     (&["lacks"], "a word of text output, which is not stable"),
     (
-        &["error.rs", "exchange.rs", "file.rs", "inspect.rs", "layer/", "log/", "plan.rs", "progress/"],
+        &["exchange", "error.rs", "exchange.rs", "file.rs", "inspect.rs", "layer/", "log/", "plan.rs", "progress/"],
         "modules that have another name now",
     ),
     (
