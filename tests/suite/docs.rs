@@ -1,76 +1,13 @@
-//! The documentation is true: outputs are those of the program, tables are complete, links lead somewhere.
+//! The documentation is complete and consistent: names of the source are on a page, names on a page exist, links lead
+//! somewhere, numbers were measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ecr_push::output::report::ci::{CiSystem, SYSTEMS};
-use ecr_push::sandbox::{Absent, Rules};
 
-use super::docker_registry::second_opinion;
-use super::ecr::Ecr;
-use super::harness::{Run, TestEnv, finish, testdata};
-use super::markdown::{check_output, page, pages, root, rows};
-
-/// Lines without what differs from run to run: the port and the time.
-fn alike(text: &str) -> BTreeSet<String> {
-    let line = |line: &str| {
-        let line = match line.split_once("127.0.0.1:") {
-            Some((before, after)) => format!("{before}PORT{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
-            None => line.to_owned(),
-        };
-        match line.rsplit_once("; ") {
-            Some((before, time)) if time.ends_with(" ms") || time.ends_with(" s") => format!("{before}; TIME"),
-            _ => line,
-        }
-    };
-    text.lines().map(line).collect()
-}
-
-/// Runs a command of the documentation in the repository's folder.
-fn run(line: &str) -> Run {
-    let mut command = TestEnv::new().command(&line.split(' ').skip(1).collect::<Vec<_>>());
-    command.current_dir(root());
-    finish(command, String::new).exits_with(0)
-}
-
-/// All output as a terminal shows it: the line of stdout stands before the one of stderr that repeats it.
-fn on_a_terminal(run: &Run) -> String {
-    let mut lines: Vec<&str> = run.stderr.lines().collect();
-    let at = lines.iter().position(|line| line.contains(run.stdout.trim_end())).unwrap_or(lines.len());
-    lines.insert(at, run.stdout.trim_end());
-    lines.join("\n") + "\n"
-}
-
-#[test]
-fn the_quick_start_is_as_shown() {
-    let run = run("ecr-push --sandbox testdata/docker-29-overlay2-save.tar demo/app:1");
-    check_output("quick-start", &on_a_terminal(&run), alike);
-}
-
-#[test]
-fn inspect_is_as_shown() {
-    let run = run("ecr-push inspect testdata/docker-29-overlay2-save.tar --verify");
-    check_output("inspect", &run.stdout, str::to_owned);
-    assert_eq!(run.stderr, "");
-}
-
-#[test]
-fn metadata_are_as_shown() {
-    let env = TestEnv::new();
-    let file = env.scratch("metadata.json");
-    let arguments = ["--sandbox", "testdata/docker-29-overlay2-save.tar", "demo/app:1", "--metadata-file", &file];
-    let mut command = env.command(&arguments);
-    command.current_dir(root());
-    finish(command, String::new).succeeds();
-    check_output("metadata", &std::fs::read_to_string(file).unwrap(), str::to_owned);
-}
-
-#[test]
-fn the_policy_is_as_shown() {
-    let run = run("ecr-push policy 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app");
-    check_output("policy", &run.stdout, str::to_owned);
-    assert_eq!(run.stderr, "");
-}
+use super::harness::TestEnv;
+use super::markdown::{page, pages, root, rows};
 
 /// The properties of an object of a schema, and of the objects in it.
 fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
@@ -104,57 +41,8 @@ fn the_tables_of_reports_name_every_field() {
     }
 }
 
-#[test]
-fn rejections_of_ecr_are_as_shown() {
-    // Without the ID of the request.
-    let alike = |text: &str| {
-        let (before, rest) = text.split_once("(request ").unwrap_or((text, ")"));
-        format!("{before}{}", rest.split_once(')').unwrap().1)
-    };
-    for (name, denied, absent_repository) in
-        [("permission", "ecr:PutImage", Absent::NameUnknown), ("hang-up", "ecr:InitiateLayerUpload", Absent::HangUp)]
-    {
-        let rules = Rules { deny: vec![denied.into()], absent_repository, ..Rules::default() };
-        let ecr = Ecr::with(&["team/app"], rules);
-        let run = ecr.run(&[&testdata("docker-20.10-save.tar"), "team/app:1", "--retries", "0"]).exits_with(3);
-        let error = run.stderr.find("error: ").unwrap();
-        check_output(name, &run.stderr[error..], alike);
-    }
-}
-
-/// Text with `N` for all that is a number or an ID.
-fn without_numbers(line: &str) -> String {
-    let is_id = |word: &str| word.len() == 36 && word.split('-').count() == 5;
-    let word = |word: &str| if is_id(word) { "ID".to_owned() } else { word.replace(|c: char| c.is_ascii_digit(), "N") };
-    let parts: Vec<String> =
-        line.split_inclusive([' ', '/']).map(|part| word(part.trim_end_matches(['/', ' ']))).collect();
-    let mut text = parts.join(" ");
-    while text.contains("NN") {
-        text = text.replace("NN", "N");
-    }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Lines as a set, without numbers and IDs: requests are answered in any order.
-fn without_all_numbers(text: &str) -> BTreeSet<String> {
-    text.lines().map(without_numbers).collect()
-}
-
-#[test]
-fn explanations_and_requests_are_as_shown() {
-    let line = "ecr-push --sandbox testdata/docker-29-overlay2-save.tar demo/app:1";
-    let usual = without_all_numbers(&run(line).stderr);
-    let verbose = run(&format!("{line} -vv")).stderr;
-    let explained: String = verbose
-        .lines()
-        .filter(|line| !usual.contains(&without_numbers(line)))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    check_output("verbose", &explained, without_all_numbers);
-}
-
 /// The options that a text names.
-fn options(text: &str) -> BTreeSet<String> {
+pub(crate) fn options(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     let options = words.filter(|word| word.len() > 3 && word.starts_with("--")).map(str::to_owned);
     options.filter(|option| !["--help", "--version"].contains(&option.as_str())).collect()
@@ -240,93 +128,6 @@ fn every_option_that_a_page_names_exists() {
 }
 
 #[test]
-fn every_parameter_of_the_task_has_a_counterpart() {
-    let rows = rows(page("docs/migrating.md").section("## Coming from the Amazon ECR Push task"));
-    for (parameter, name) in [
-        ("Display name", "displayName"),
-        ("AWS Credentials", "awsCredentials"),
-        ("AWS Region", "regionName"),
-        ("Image Identity", "imageSource"),
-        ("Source Image Name", "sourceImageName"),
-        ("Source Image Tag", "sourceImageTag"),
-        ("Source Image ID", "sourceImageId"),
-        ("Target Repository Name", "repositoryName"),
-        ("Target Repository Tag", "pushTag"),
-        ("Create repository if it does not exist", "autoCreateRepository"),
-        ("Force repository name to follow Docker naming conventions", "forceDockerNamingConventions"),
-        ("Remove Docker image after ECR push", "removeDockerImage"),
-        ("Image Tag Output Variable", "outputVariable"),
-        ("Log Request", "logRequest"),
-        ("Log Response", "logResponse"),
-        ("Task Permissions", "|"),
-    ] {
-        let is_it = |(first, rest): &(&str, &str)| {
-            let (names, here) = rest.split_once("| ").unwrap_or_default();
-            first.contains(parameter) && (names.contains(&format!("`{name}`")) || name == "|") && here.len() > 5
-        };
-        assert!(rows.iter().any(is_it), "{parameter}");
-    }
-}
-
-/// Where people come from, and what they have known there.
-const ELSEWHERE: [(&str, &[&str]); 4] = [
-    ("## Coming from the Amazon ECR Push task", &[]),
-    // https://github.com/google/go-containerregistry/blob/main/cmd/crane/doc/crane_push.md, and `crane_auth_login.md`
-    (
-        "## Coming from crane",
-        &[
-            "--allow-nondistributable-artifacts",
-            "--image-refs",
-            "--index",
-            "--insecure",
-            "--password-stdin",
-            "--platform",
-            "--verbose",
-        ],
-    ),
-    // https://github.com/containers/skopeo/blob/main/docs/skopeo-copy.1.md: what is newer than the one that may be here.
-    ("## Coming from skopeo", &["--dry-run", "--image-parallel-copies", "--retry-delay", "--sign-by-sigstore"]),
-    // https://docs.docker.com/reference/cli/docker/image/push/
-    ("## Coming from docker and the AWS CLI", &["--all-tags", "--disable-content-trust", "--platform", "--quiet"]),
-];
-
-#[test]
-fn what_other_tools_know_has_a_counterpart_that_is_there_or_a_reason() {
-    let help = options(&TestEnv::new().run(&["--help"]).succeeds().stdout);
-    for (title, flags) in ELSEWHERE {
-        let rows = rows(page("docs/migrating.md").section(title));
-        let there = rows.iter().flat_map(|(first, _)| options(first)).collect::<BTreeSet<_>>();
-        let missing: Vec<_> = flags.iter().filter(|flag| !there.contains(**flag)).collect();
-        assert!(missing.is_empty() && !rows.is_empty(), "{title}: {missing:?}");
-        for (first, rest) in rows {
-            assert_eq!(rest.contains("ot here"), rest.contains("because"), "{title}, {first}: why not?");
-            // Between backticks, but for other tools' commands.
-            let ours = |span: &&str| {
-                !["aws ", "cosign ", "crane ", "docker ", "podman ", "skopeo "]
-                    .iter()
-                    .any(|tool| span.starts_with(tool))
-            };
-            let named = rest.split('`').skip(1).step_by(2).filter(ours).flat_map(options).collect::<BTreeSet<_>>();
-            assert!(named.is_subset(&help), "{title}, {first}: {named:?}");
-        }
-    }
-}
-
-#[test]
-fn every_option_of_skopeo_copy_has_a_row() {
-    if !second_opinion("skopeo") {
-        return;
-    }
-    let help = std::process::Command::new("skopeo").args(["copy", "--help"]).output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let flags = help.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
-    let flags: BTreeSet<_> = flags.flat_map(options).collect();
-    let rows = rows(page("docs/migrating.md").section("## Coming from skopeo"));
-    let there: BTreeSet<_> = rows.iter().flat_map(|(first, _)| options(first)).collect();
-    assert!(flags.len() > 40 && flags.is_subset(&there), "{:?}", flags.difference(&there));
-}
-
-#[test]
 fn the_table_of_ci_systems_is_the_program_s() {
     let section = page("docs/ci/README.md").section("## Variables for later steps");
     for CiSystem { name, title, link, .. } in &SYSTEMS {
@@ -362,6 +163,23 @@ fn links_lead_somewhere() {
         }
     }
     assert!(count > 100, "{count} links");
+}
+
+#[test]
+fn paths_of_the_repository_exist() {
+    let mut count = 0;
+    for page in pages() {
+        let prose = page.prose();
+        for path in prose.split('`').skip(1).step_by(2) {
+            let is_path =
+                ["src/", "tests/", "benches/", "testdata/", ".ci/"].iter().any(|start| path.starts_with(start));
+            if is_path && !path.contains(' ') {
+                assert!(root().join(path).exists(), "{}: there is no {path}", page.path);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "{count} paths");
 }
 
 /// A relative path, without `..`.

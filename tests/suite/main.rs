@@ -65,6 +65,8 @@ mod digests;
 mod docs;
 #[cfg(unix)]
 mod docs_commands;
+mod docs_migrating;
+mod docs_outputs;
 #[cfg(target_os = "linux")]
 mod docs_pictures;
 mod docs_reference;
