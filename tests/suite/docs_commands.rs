@@ -89,6 +89,32 @@ fn was_played(workshop: &DocsEnv, block: &Block) {
     }
 }
 
+/// The variables that a CI system sets for a step that pushes, with keys only if it has no token.
+fn variables_of(page: &str, env: &DocsEnv) -> Option<Vec<(String, String)>> {
+    let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln";
+    let file = env.aws.ecr.env.scratch("variables");
+    let set: &[(&str, &str)] = match page.strip_prefix("docs/ci/")?.strip_suffix(".md")? {
+        "circleci" => {
+            &[("CIRCLECI", "true"), ("BASH_ENV", &file), ("CIRCLE_SHA1", "0123456"), ("CIRCLE_OIDC_TOKEN_V2", token)]
+        }
+        "bitbucket" => &[
+            ("BITBUCKET_BUILD_NUMBER", "7"),
+            ("BITBUCKET_COMMIT", "0123456"),
+            ("BITBUCKET_PIPELINES_VARIABLES_PATH", &file),
+            ("BITBUCKET_STEP_OIDC_TOKEN", token),
+        ],
+        "buildkite" => &[("BUILDKITE", "true"), ("BUILDKITE_COMMIT", "0123456")],
+        "teamcity" => &[("TEAMCITY_VERSION", "2026.1"), ("BUILD_NUMBER", "7")],
+        "drone" => &[("DRONE_OUTPUT", &file), ("DRONE_COMMIT_SHA", "0123456")],
+        "argo-workflows" => &[],
+        _ => return None,
+    };
+    let mut set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let has_token = ["circleci", "bitbucket", "buildkite"].iter().any(|name| page.contains(name));
+    set.extend(keys().into_iter().filter(|_| !has_token));
+    Some(set)
+}
+
 #[test]
 fn every_script_of_the_pages_succeeds() {
     let scripts: Vec<_> = blocks().into_iter().filter(|block| block.language == "sh").collect();
@@ -105,10 +131,21 @@ fn every_script_of_the_pages_succeeds() {
         let script = script.replace("localhost:5000", &format!("localhost:{}", workshop.beside.address().port()));
         let script = script.replace("public.ecr.aws/alias/", "public.ecr.aws/sandbox/");
         let mut command = workshop.script(&script);
-        command.envs(keys()).env("TOKEN", "password-of-bob");
+        command.envs(variables_of(block.path, &workshop).unwrap_or_else(|| keys().to_vec()));
+        command.env("TOKEN", "password-of-bob");
         command.env("DIGEST", super::layout_builder::digest(&signed.index)).env("SIGNED", &signed.layout.path);
-        drop(workshop.succeeds(command));
+        let run = workshop.succeeds(command);
         assert_eq!(workshop.calls() + left_out, block.calls(), "calls of {}", block.place());
+        if script.contains("--output-variable ") {
+            // Where the system takes them from: a file, a folder, or the service messages on stdout.
+            let file = std::fs::read_to_string(workshop.aws.ecr.env.scratch("variables")).unwrap_or_default();
+            let is_set = file.contains("IMAGE_REF=") || run.stdout.contains("name='IMAGE_REF'");
+            let is_set = is_set || workshop.here().join("outputs/IMAGE_REF").exists();
+            assert!(is_set || block.path.ends_with("buildkite.md"), "{} sets no variable", block.place());
+        }
+        if script.contains("--web-identity-token-env") {
+            assert!(workshop.aws.assumed().iter().any(|it| it.action == "AssumeRoleWithWebIdentity"));
+        }
     }
 }
 

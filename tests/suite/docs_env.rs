@@ -19,7 +19,7 @@ const REGION: &str = "eu-west-1";
 
 /// What a tool does that is not at hand: a shell script, with `$SAVE`, `$OCI`, `$LAYOUT`, `$TARBALL`, `$SIGNED` for
 /// archives as it would write them. What a recipe does not ask of it, it refuses.
-const STAND_INS: [(&str, &str); 9] = [
+const STAND_INS: [(&str, &str); 10] = [
     (
         "docker",
         r#"case "$1 $2 $*" in
@@ -30,6 +30,15 @@ const STAND_INS: [(&str, &str); 9] = [
 "run --rm "*" -v $PWD:/work:ro "*"/tools/ecr-push:"*)
   while [[ $1 != */tools/ecr-push:* ]]; do shift; done
   shift && exec "$PROGRAM" "${@/#\/work/$PWD}" ;;
+*) exit 64 ;;
+esac"#,
+    ),
+    (
+        "buildkite-agent",
+        r#"case "$*" in
+"--version") ;;
+"meta-data set "*|"annotate "*) cat > /dev/null ;;
+"oidc request-token --audience sts.amazonaws.com") echo eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln ;;
 *) exit 64 ;;
 esac"#,
     ),
