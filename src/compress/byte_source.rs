@@ -1,8 +1,8 @@
-//! Bytes that can be read again: a stretch of a file, read by position.
+//! Bytes that can be read again: a range of a file, read by position.
 //!
 //! Positioned reads share no cursor, so any number of layers are read from one open archive at once, and any layer can
-//! be read again from any offset. Nothing is ever unpacked to get at a layer. Of an archive that goes by once, small files
-//! are kept in memory, and of layers only how they began.
+//! be read again from any offset. Nothing is extracted to read a layer. Of a streamed archive, small files stay in memory,
+//! and of layers only the first bytes.
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
@@ -13,7 +13,9 @@ use bytes::Bytes;
 
 use super::sparse::SparseMap;
 
-/// `len` bytes, from `start`.
+/// A range of bytes: of a file, of memory, or of a streamed archive.
+///
+/// Two are equal if they are the same range of the same open file.
 #[derive(Clone, Debug)]
 pub struct ByteSource {
     place: Place,
@@ -25,37 +27,37 @@ pub struct ByteSource {
 #[derive(Clone, Debug)]
 enum Place {
     File(Arc<File>),
-    /// The parts of it that are no holes are in a file.
+    /// The parts of it that are stored are in a file.
     Sparse(Arc<File>, Arc<SparseMap>),
-    /// The first bytes are in memory: all of them, or the others have gone by.
+    /// The first bytes are in memory: all of them, unless the others were streamed.
     Memory(Bytes),
-    /// The archive does not contain them, though it states how many there are. Here is their name.
+    /// The archive states their size but does not contain them. This is their name.
     Missing(Arc<str>),
 }
 
 impl ByteSource {
-    /// A stretch of `file`. The caller has checked that it lies inside the file.
+    /// Creates a range of `file`. The caller has checked that it is inside the file.
     pub fn new(file: Arc<File>, start: u64, len: u64) -> Self {
         Self { place: Place::File(file), start, len }
     }
 
-    /// A sparse file, of which the stored parts begin at `start`. The caller has checked that they lie inside the file.
-    pub fn sparse(file: Arc<File>, start: u64, map: SparseMap) -> Self {
+    /// Creates a sparse file whose stored parts begin at `start`. The caller has checked that they are inside the file.
+    pub(crate) fn sparse(file: Arc<File>, start: u64, map: SparseMap) -> Self {
         let len = map.len();
         Self { place: Place::Sparse(file, Arc::new(map)), start, len }
     }
 
-    /// `len` bytes that stood at `start` of something that goes by once, of which these first ones are kept.
-    pub fn streamed(first: Bytes, start: u64, len: u64) -> Self {
+    /// Creates a range of `len` bytes at `start` of a streamed archive, of which only the `first` bytes are kept.
+    pub(crate) fn streamed(first: Bytes, start: u64, len: u64) -> Self {
         Self { place: Place::Memory(first), start, len }
     }
 
-    /// Stands for `len` bytes of this name that the archive does not contain.
-    pub fn missing(name: &str, len: u64) -> Self {
+    /// Creates a placeholder for `len` bytes of this name that the archive does not contain.
+    pub(crate) fn missing(name: &str, len: u64) -> Self {
         Self { place: Place::Missing(name.into()), start: 0, len }
     }
 
-    /// Whether not all bytes can be read any more.
+    /// Returns whether the bytes were streamed, so that they cannot be read again.
     pub fn is_consumed(&self) -> bool {
         matches!(&self.place, Place::Memory(first) if (first.len() as u64) < self.len)
     }
@@ -74,30 +76,30 @@ impl ByteSource {
         (place, self.start, self.len)
     }
 
-    /// Reads it from its start to its end.
+    /// Returns a reader of all bytes.
     pub fn reader(&self) -> impl Read {
         Reader { range: self, position: 0 }
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where it starts in its file: with the file, what two equal stretches have in common.
+    /// Returns its offset in the archive.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// Fills `buffer` from `offset` on, as far as the stretch goes, and returns how many bytes that were.
+    /// Fills `buffer` from `offset` on, up to the end of the range, and returns the number of bytes read.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the file has become shorter since it was indexed, `NotSeekable` if the bytes have gone by, and
+    /// `UnexpectedEof` if the file became shorter since it was indexed, `NotSeekable` if the bytes were streamed, and
     /// `NotFound` if the archive does not contain them.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.len.saturating_sub(offset);
@@ -120,7 +122,7 @@ impl ByteSource {
         Ok(wanted)
     }
 
-    /// All of it, for things that are small by nature.
+    /// Reads all bytes. For what is small by nature.
     ///
     /// # Errors
     /// `InvalidData` if it is longer than `limit`, before anything is allocated.
@@ -135,7 +137,7 @@ impl ByteSource {
     }
 }
 
-/// A range, read in its order.
+/// Reads a range from start to end.
 struct Reader<'a> {
     range: &'a ByteSource,
     position: u64,
@@ -149,7 +151,6 @@ impl Read for Reader<'_> {
     }
 }
 
-/// Two are equal if they are the same stretch of the same open file.
 impl PartialEq for ByteSource {
     fn eq(&self, other: &Self) -> bool {
         self.identity() == other.identity()
@@ -185,21 +186,21 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Res
     Ok(())
 }
 
-/// Writes all of `bytes` at `offset`, whoever reads or writes elsewhere in the file meanwhile.
+/// Writes all of `bytes` at `offset`, whatever is read or written elsewhere in the file meanwhile.
 ///
 /// # Errors
-/// What the operating system says.
+/// The operating system's.
 #[cfg(unix)]
-pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
-/// Writes all of `bytes` at `offset`, whoever reads or writes elsewhere in the file meanwhile.
+/// Writes all of `bytes` at `offset`, whatever is read or written elsewhere in the file meanwhile.
 ///
 /// # Errors
-/// What the operating system says.
+/// The operating system's.
 #[cfg(windows)]
-pub fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match std::os::windows::fs::FileExt::seek_write(file, bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -221,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_at_an_offset_lies_there_wherever_the_cursor_is() {
+    fn a_write_at_an_offset_ignores_the_cursor() {
         let mut file = tempfile::tempfile().unwrap();
         write_at(&file, b"behind", 6).unwrap();
         // As a read by position leaves it on Windows.

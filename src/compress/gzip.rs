@@ -1,40 +1,31 @@
-//! gzip in blocks that can be packed apart and joined: one member, the same bytes whatever the number of threads.
+//! gzip in blocks that are compressed independently and joined: one member, the same bytes whatever the number of threads.
 //!
-//! The form is that of pigz: each block of [`BLOCK`] plain bytes is deflated on its own with the 32 KiB before it as
-//! dictionary, and ends on a byte boundary (a sync flush), so that the packed blocks stand one behind the other in one
-//! deflate stream. Inside a block, noise is stored as it is. One member, because some readers stop silently after the
-//! first. Where the blocks are cut depends on the plain bytes alone, and every block gets a fresh compressor, so the
-//! bytes depend on nothing else.
+//! The form is that of pigz: each block of [`BLOCK`] uncompressed bytes is deflated on its own with the 32 KiB before it
+//! as dictionary, and ends on a byte boundary (a sync flush), so that the compressed blocks follow one another in one
+//! deflate stream. Inside a block, incompressible data is stored. One member, because some readers stop silently after the
+//! first. Where the blocks are cut depends on the uncompressed bytes alone, and every block gets a fresh compressor, so
+//! the bytes depend on nothing else.
 
 use std::io;
 
 use flate2::{Compress, Compression as Level, FlushCompress, Status};
 
-use super::buffer::{PIECE, worst};
-use super::layer::Engine;
-use super::noise;
+use super::block_compressor::BlockCompressor;
+use super::buffer::{BLOCK_SIZE, max_compressed_len};
+use super::incompressible;
 
-/// Plain bytes to a block. Part of the recipe: another size gives other digests. Blocks of 1 or 4 MiB come out no
+/// Uncompressed bytes a block. Part of [`VERSION`]: another size gives other digests. Blocks of 1 or 4 MiB come out no
 /// smaller, since each has its dictionary, and cost memory.
-const BLOCK: usize = PIECE;
+const BLOCK: usize = BLOCK_SIZE;
 
-/// How much of what stands before it a block may refer back to: deflate's window.
-pub(super) const DICTIONARY: usize = 32 << 10;
+/// How far back a block may refer: deflate's window.
+const DICTIONARY: usize = 32 << 10;
 
-/// The name of the recipe that these bytes follow. It changes when the bytes for the same input change.
-pub(super) const RECIPE: &str = "gzip/2";
+/// The name of what these bytes follow. It changes when the bytes for the same input change.
+pub(super) const VERSION: &str = "gzip/2";
 
 /// The member's header: deflate, no name, no time, unknown operating system (RFC 1952, 2.3).
-pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-
-/// The member's trailer: the CRC-32 and the length of all plain bytes (RFC 1952, 2.3.1).
-pub(super) fn trailer(crc: &crc32fast::Hasher, plain_len: u64) -> [u8; 8] {
-    let mut trailer = [0; 8];
-    trailer[..4].copy_from_slice(&crc.clone().finalize().to_le_bytes());
-    // The length is kept modulo 2^32.
-    trailer[4..].copy_from_slice(&(plain_len as u32).to_le_bytes());
-    trailer
-}
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// gzip by zlib-rs: portable, and equal on every CPU.
 #[derive(Clone, Copy)]
@@ -42,54 +33,66 @@ pub(super) struct Gzip {
     pub(super) level: u32,
 }
 
-impl Engine for Gzip {
+impl BlockCompressor for Gzip {
     const DICTIONARY: usize = DICTIONARY;
-    const MEMBER: bool = true;
+    const HEADER: &[u8] = &HEADER;
 
-    fn pack(self, block: &[u8], before: &[u8], last: bool, packed: &mut Vec<u8>) -> io::Result<()> {
-        packed.clear();
-        packed.reserve_exact(worst(block.len()));
+    fn compress(self, block: &[u8], before: &[u8], last: bool, compressed: &mut Vec<u8>) -> io::Result<()> {
+        compressed.clear();
+        compressed.reserve_exact(max_compressed_len(block.len()));
         if block.is_empty() {
-            return deflate(block, before, last, self.level, packed);
+            return deflate(block, before, last, self.level, compressed);
         }
         let mut done = 0;
-        for (run, noise) in noise::runs(block) {
+        for (run, is_incompressible) in incompressible::runs(block) {
             let last = last && done + run.len() == block.len();
-            if noise {
-                store(run, last, packed);
+            if is_incompressible {
+                store(run, last, compressed);
             } else {
                 let before = if done == 0 { before } else { &block[done.saturating_sub(DICTIONARY)..done] };
-                deflate(run, before, last, self.level, packed)?;
+                deflate(run, before, last, self.level, compressed)?;
             }
             done += run.len();
         }
         Ok(())
     }
-}
 
-/// Writes stored deflate blocks (RFC 1951, 3.2.4) behind what ends on a byte boundary.
-fn store(run: &[u8], last: bool, packed: &mut Vec<u8>) {
-    const LONGEST: usize = u16::MAX as usize;
-    let mut left = run.len().div_ceil(LONGEST);
-    for piece in run.chunks(LONGEST) {
-        left -= 1;
-        let len = piece.len() as u16;
-        packed.push(u8::from(last && left == 0));
-        packed.extend_from_slice(&len.to_le_bytes());
-        packed.extend_from_slice(&(!len).to_le_bytes());
-        packed.extend_from_slice(piece);
+    fn checksum(self, block: &[u8]) -> crc32fast::Hasher {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(block);
+        crc
+    }
+
+    /// Returns the member's trailer: the CRC-32 and the length of all uncompressed bytes (RFC 1952, 2.3.1).
+    fn trailer(self, checksum: &crc32fast::Hasher, len: u64) -> Vec<u8> {
+        // The length is modulo 2^32.
+        [checksum.clone().finalize().to_le_bytes(), (len as u32).to_le_bytes()].concat()
     }
 }
 
-/// Deflates `run` to the end of `packed`; the thread's buffer keeps its capacity from block to block.
+/// Appends stored deflate blocks (RFC 1951, 3.2.4) to a stream that ends on a byte boundary.
+fn store(run: &[u8], last: bool, compressed: &mut Vec<u8>) {
+    const LONGEST: usize = u16::MAX as usize;
+    let mut left = run.len().div_ceil(LONGEST);
+    for part in run.chunks(LONGEST) {
+        left -= 1;
+        let len = part.len() as u16;
+        compressed.push(u8::from(last && left == 0));
+        compressed.extend_from_slice(&len.to_le_bytes());
+        compressed.extend_from_slice(&(!len).to_le_bytes());
+        compressed.extend_from_slice(part);
+    }
+}
+
+/// Appends `run`, deflated, to `compressed`; the thread's buffer keeps its capacity from block to block.
 ///
-/// `before` is what stands before it, at most [`DICTIONARY`] bytes; `last` closes the deflate stream.
+/// `before` is what precedes it, at most [`DICTIONARY`] bytes; `last` closes the deflate stream.
 ///
 /// # Errors
 /// Only if the compressor breaks its own contract.
-fn deflate(run: &[u8], before: &[u8], last: bool, level: u32, packed: &mut Vec<u8>) -> io::Result<()> {
+fn deflate(run: &[u8], before: &[u8], last: bool, level: u32, compressed: &mut Vec<u8>) -> io::Result<()> {
     // More than deflate's worst case (stored blocks) and the flush, so that one call does.
-    packed.reserve_exact(worst(run.len()));
+    compressed.reserve_exact(max_compressed_len(run.len()));
     let mut deflater = Compress::new(Level::new(level), false);
     if !before.is_empty() {
         deflater.set_dictionary(before).map_err(io::Error::other)?;
@@ -97,17 +100,17 @@ fn deflate(run: &[u8], before: &[u8], last: bool, level: u32, packed: &mut Vec<u
     let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
     loop {
         let taken = usize::try_from(deflater.total_in()).map_err(io::Error::other)?;
-        let status = deflater.compress_vec(&run[taken..], packed, flush).map_err(io::Error::other)?;
+        let status = deflater.compress_vec(&run[taken..], compressed, flush).map_err(io::Error::other)?;
         let all_taken = deflater.total_in() == run.len() as u64;
         let done = match status {
             Status::StreamEnd => true,
             // A flush is complete only if the output was not filled to the brim.
-            Status::Ok | Status::BufError => !last && all_taken && packed.len() < packed.capacity(),
+            Status::Ok | Status::BufError => !last && all_taken && compressed.len() < compressed.capacity(),
         };
         if done {
             return Ok(());
         }
-        packed.reserve(BLOCK / 8);
+        compressed.reserve(BLOCK / 8);
     }
 }
 
@@ -119,22 +122,21 @@ pub(super) mod tests {
 
     fn gzip(plain: &[u8], level: u32) -> Vec<u8> {
         let mut member = HEADER.to_vec();
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(plain);
         let blocks: Vec<&[u8]> = if plain.is_empty() { vec![&[]] } else { plain.chunks(BLOCK).collect() };
         let mut before: &[u8] = &[];
         for (n, block) in blocks.iter().enumerate() {
             let mut packed = Vec::new();
-            Gzip { level }.pack(block, before, n + 1 == blocks.len(), &mut packed).unwrap();
+            Gzip { level }.compress(block, before, n + 1 == blocks.len(), &mut packed).unwrap();
             member.extend_from_slice(&packed);
             before = &block[block.len().saturating_sub(DICTIONARY)..];
         }
-        member.extend_from_slice(&trailer(&crc, plain.len() as u64));
+        let gzip = Gzip { level };
+        member.extend_from_slice(&gzip.trailer(&gzip.checksum(plain), plain.len() as u64));
         member
     }
 
     /// Bytes that no compressor makes smaller.
-    pub(in crate::compress) fn noise(len: usize) -> Vec<u8> {
+    pub(in crate::compress) fn random(len: usize) -> Vec<u8> {
         let mut state = 88_172_645_463_325_252_u64;
         std::iter::repeat_with(|| {
             state ^= state << 13;
@@ -146,9 +148,9 @@ pub(super) mod tests {
         .collect()
     }
 
-    /// Text, tables and noise, on which every level makes its own choices, and more of it than any block.
+    /// Text, tables and random bytes, on which every level makes its own choices, and more of it than any block.
     pub(in crate::compress) fn sample() -> Vec<u8> {
-        let dice = noise(1 << 19);
+        let dice = random(1 << 19);
         let words: Vec<&[u8]> = (0..400).map(|n| &dice[n * 8..n * 8 + 2 + n % 7]).collect();
         let mut sample = Vec::new();
         for (n, throw) in dice.chunks(2).enumerate() {
@@ -163,12 +165,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn one_member_reads_back_as_the_plain_bytes() {
+    fn one_member_decompresses_to_the_input() {
         let text: Vec<u8> = b"the quick brown fox jumps over the lazy dog. ".repeat(80_000);
-        // Noise in the midst, at the start and at the end of a block, so that either kind of run begins and closes one.
-        let mixed = [&text[..BLOCK / 4], &noise(BLOCK), &text[..BLOCK / 2], &noise(BLOCK / 4)].concat();
+        // Incompressible data inside, at the start and at the end of a block, so that either kind of run begins and closes one.
+        let mixed = [&text[..BLOCK / 4], &random(BLOCK), &text[..BLOCK / 2], &random(BLOCK / 4)].concat();
         for plain in
-            [&b""[..], b"x", &text, &noise(3 * BLOCK + 17), &noise(BLOCK), &text[..2 * BLOCK], &mixed, &sample()]
+            [&b""[..], b"x", &text, &random(3 * BLOCK + 17), &random(BLOCK), &text[..2 * BLOCK], &mixed, &sample()]
         {
             let packed = gzip(plain, 2);
             let mut back = Vec::new();
@@ -179,18 +181,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn noise_grows_by_less_than_a_thousandth() {
-        let plain = noise(4 * BLOCK);
+    fn incompressible_data_grows_by_less_than_a_thousandth() {
+        let plain = random(4 * BLOCK);
         let packed = gzip(&plain, 2);
         assert!(packed.len() < plain.len() + plain.len() / 1000, "{}", packed.len());
     }
 
-    /// If this fails, the compressor's output has changed: give [`RECIPE`] a new number and take over the new digests.
+    /// If this fails, the compressor's output has changed: give [`VERSION`] a new number and take over the new digests.
     #[test]
-    fn the_recipe_gives_the_bytes_it_always_gave() {
+    fn equal_versions_give_equal_bytes() {
         let digests = [2, 3, 6].map(|level| crate::oci::Digest::of(&gzip(&sample(), level)).short());
         assert_eq!(
-            (RECIPE, digests.join(" ").as_str()),
+            (VERSION, digests.join(" ").as_str()),
             ("gzip/2", "sha256:497d767c06bf sha256:56e94b5407e4 sha256:1ecc890a09fc")
         );
     }

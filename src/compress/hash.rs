@@ -1,23 +1,23 @@
-//! SHA-256 of long streams, by the assembly that rustls brings along: as fast as the CPU allows on every CPU, also on
-//! those without SHA instructions, where portable code takes twice as long.
+//! SHA-256 of long streams, by the assembly that rustls links anyway: as fast as the CPU allows on every CPU, also on those
+//! without SHA instructions, where portable code takes twice as long.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// A SHA-256 in the making.
+/// Computes a SHA-256.
 pub(super) struct Hasher(Context);
 
 impl Hasher {
-    /// Nothing hashed yet.
+    /// Creates a hasher of no bytes.
     pub(super) fn new() -> Self {
         Self(Context::new(&SHA256))
     }
 
-    /// Takes in the next bytes.
+    /// Hashes the next bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The hash of all bytes taken in.
+    /// Returns the hash of all bytes.
     pub(super) fn finish(self) -> [u8; 32] {
         let mut hash = [0; 32];
         hash.copy_from_slice(self.0.finish().as_ref());

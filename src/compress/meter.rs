@@ -1,10 +1,10 @@
-//! How far a layer has come, as absolute positions that a display may read at any time.
+//! The progress of a layer, as absolute positions that a display may read at any time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The progress of one layer on its way to one target.
 ///
-/// Positions are set, never added up, so a layer that starts again simply says so, and nothing can drift.
+/// Positions are set, never added up, so a layer that starts again resets them, and nothing can drift.
 #[derive(Debug, Default)]
 pub struct Meter {
     total: u64,
@@ -15,54 +15,54 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// A layer of `total` bytes in the archive, of which none has arrived.
+    /// Creates the meter of a layer that has `total` bytes in the archive, none of them sent.
     pub fn new(total: u64) -> Self {
         Self { total, ..Self::default() }
     }
 
-    /// The layer's bytes in the archive.
+    /// Returns the layer's size in the archive, in bytes.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// How many of the archive's bytes are represented in what the registry has been sent.
+    /// Returns how many of the archive's bytes are represented by the bytes that were sent.
     pub fn position(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
 
-    /// How many packed bytes the registry has been sent.
+    /// Returns how many bytes were sent, as the registry stores them.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// How many of the packed bytes an earlier run had sent.
+    /// Returns how many of those bytes an earlier run had sent.
     pub fn resumed_at(&self) -> u64 {
         self.resumed_at.load(Ordering::Relaxed)
     }
 
-    /// Says that so many packed bytes are there from an earlier run. They are not lost again unless the layer starts anew.
+    /// Records how many bytes an earlier run had sent. They are lost only if the layer starts again.
     pub fn resume_at(&self, offset: u64) {
         self.resumed_at.store(offset, Ordering::Relaxed);
     }
 
-    /// How often it went wrong: a request was tried again, or the upload began anew.
+    /// Returns the number of retries: of a request, or of the whole upload.
     pub fn retries(&self) -> u32 {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Says that it goes wrong once more, and is tried again.
+    /// Counts a retry.
     pub fn retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says how far the layer has come.
+    /// Sets how many of the archive's bytes are represented, and how many bytes were sent.
     pub fn set(&self, position: u64, sent: u64) {
         self.position.store(position.min(self.total), Ordering::Relaxed);
         self.sent.store(sent, Ordering::Relaxed);
     }
 }
 
-/// A number of bytes in words: `17 B`, `320.0 KiB`, `1.5 GiB`.
+/// Formats a number of bytes: `17 B`, `320.0 KiB`, `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {

@@ -1,25 +1,23 @@
-//! The packing threads: one set for all layers of a push, with a bound on the blocks in flight.
+//! The compression threads: one set for all layers of a push, with a bound on the blocks in flight.
 
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::{fmt, io};
 
-use super::buffer::Stock;
+use super::buffer::BufferStock;
+use super::sync::{Arc, Mutex, lock, mpsc, thread};
 
-/// The packing threads: one set for all layers of a push.
-#[derive(Debug)]
+/// A set of compression threads that all layers of a push share.
 pub struct Pool {
-    pub(super) stock: Stock,
+    pub(super) stock: BufferStock,
     jobs: Option<mpsc::Sender<Job>>,
     threads: Vec<thread::JoinHandle<()>>,
     permits: Mutex<usize>,
 }
 
-/// What a thread does.
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Pool {
-    /// Starts `threads` packing threads, or as many as the operating system allows. Without one whoever hands in work does it.
+    /// Starts `threads` threads, or as many as the operating system allows. Without a single one, the thread that submits
+    /// work does it itself.
     pub fn start(threads: usize) -> Self {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
@@ -32,36 +30,36 @@ impl Pool {
         };
         let started = (0..threads).map_while(|n| {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("pack-{n}")).spawn(move || work(queue)).ok()
+            thread::Builder::new().name(format!("compress-{n}")).spawn(move || work(queue)).ok()
         });
         let threads: Vec<_> = started.collect();
         let permits = Mutex::new(threads.len() + 2);
-        Self { stock: Stock::default(), jobs: Some(jobs).filter(|_| !threads.is_empty()), threads, permits }
+        Self { stock: BufferStock::default(), jobs: Some(jobs).filter(|_| !threads.is_empty()), threads, permits }
     }
 
-    /// Hands work to the threads; its result comes through the receiver.
+    /// Submits work; its result arrives through the receiver.
     pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
         let (answer, result) = mpsc::sync_channel(1);
         let job: Job = Box::new(move || {
-            // Nobody waits any more if the layer was given up.
+            // The receiver is gone if the layer was given up.
             let _given_up = answer.send(work());
         });
         match &self.jobs {
-            // It fails only if every thread is gone; then the receiver says so.
+            // It fails only if every thread is gone; then the receiver reports that.
             Some(jobs) => drop(jobs.send(job)),
             None => job(),
         }
         result
     }
 
-    /// The right to one more block in flight, if there is one left.
+    /// Returns the permission to have one more block in flight, unless as many as allowed are.
     pub(super) fn try_permit(&self) -> Option<Permit<'_>> {
         let mut free = lock(&self.permits);
         *free = free.checked_sub(1)?;
         Some(Permit { pool: Some(self) })
     }
 
-    /// How many rights are left.
+    /// Returns the number of permits that are left.
     #[cfg(test)]
     pub(super) fn permits(&self) -> usize {
         *lock(&self.permits)
@@ -77,13 +75,13 @@ impl Drop for Pool {
     }
 }
 
-/// The right to have one block in flight.
+/// The permission to have one block in flight. It returns to the pool when dropped.
 pub(super) struct Permit<'a> {
     pool: Option<&'a Pool>,
 }
 
 impl Permit<'_> {
-    /// The right to the one block that every layer may have, whatever the others do.
+    /// Returns the permit for the one block that every layer may have in flight, whatever the others do.
     pub(super) fn own() -> Self {
         Self { pool: None }
     }
@@ -97,7 +95,26 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// A panic while one of these locks was held leaves plain data behind that is still right.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The error that a thread of this program panicked, and a layer failed with it: not the layer's fault.
+#[derive(Debug)]
+pub(crate) struct ThreadPanicked(&'static str);
+
+impl ThreadPanicked {
+    /// Returns the error that the thread of this name panicked.
+    pub(super) fn error(thread: &'static str) -> io::Error {
+        io::Error::other(Self(thread))
+    }
+
+    /// Returns whether an error means this.
+    pub(crate) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
 }
+
+impl fmt::Display for ThreadPanicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} panicked", self.0)
+    }
+}
+
+impl std::error::Error for ThreadPanicked {}

@@ -1,33 +1,34 @@
-//! What the reading of a layer waited for, and when: its bytes, the packing, or whoever takes them.
+//! The time that reading a layer took, by what it waited for: the archive, the compression, or the uploads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The most stretches that are kept of a reading. Where there are more, neighbours are joined.
-const MOST: usize = 400;
+use super::sync::{Mutex, MutexGuard, lock};
 
-/// What is shorter is joined with its neighbours from the start: no picture shows it.
-const GRAIN: Duration = Duration::from_micros(500);
+/// The most spans that are kept of a layer. If there are more, neighbors are joined.
+const MAX_SPANS: usize = 400;
 
-/// What a reading waits for at a moment.
+/// Shorter spans are joined with their neighbors from the start: no picture shows them.
+const MIN_LEN: Duration = Duration::from_micros(500);
+
+/// What reading a layer waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
     /// The archive's bytes.
     Reading,
-    /// Packing and hashing.
+    /// Compression and hashing.
     Compressing,
-    /// Whoever takes the packed bytes, and is busy sending others.
+    /// The uploads, which are busy sending earlier bytes.
     Blocked,
 }
 
-/// A time in which a reading waited for one thing, or mostly for it.
+/// A time in which reading a layer waited for one thing, or mostly for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Span {
     /// What it waited for.
     pub stage: Stage,
-    /// Since when.
+    /// The start.
     pub from: Instant,
-    /// Until when.
+    /// The end.
     pub to: Instant,
 }
 
@@ -37,122 +38,122 @@ impl Span {
     }
 }
 
-/// The course of one reading of a layer. Two threads tell it, one that reads and one that hands on; anybody may look.
+/// Records how one layer is read. Two threads write to it, one that reads and one that sends.
 #[derive(Debug)]
 pub struct ReadTimeline(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     reads: bool,
-    is_held: bool,
-    /// Since when it has been in its stage; `None` once it is over.
+    is_blocked: bool,
+    /// The start of the current stage; `None` after the end.
     since: Option<Instant>,
-    stretches: Stretches,
+    spans: Spans,
 }
 
 impl State {
     fn stage(&self) -> Stage {
-        match (self.is_held, self.reads) {
+        match (self.is_blocked, self.reads) {
             (true, _) => Stage::Blocked,
             (false, true) => Stage::Reading,
             (false, false) => Stage::Compressing,
         }
     }
 
-    fn turn(&mut self, now: Instant, turn: impl FnOnce(&mut Self)) {
-        let before = self.stage();
-        turn(self);
+    fn change(&mut self, change: impl FnOnce(&mut Self)) {
+        let (now, before) = (Instant::now(), self.stage());
+        change(self);
         if let Some(since) = self.since
             && self.stage() != before
         {
-            self.stretches.add(Span { stage: before, from: since, to: now });
+            self.spans.add(Span { stage: before, from: since, to: now });
             self.since = Some(now);
         }
     }
 }
 
 impl ReadTimeline {
-    /// A reading that begins now.
+    /// Starts the timeline now.
     pub fn start() -> Self {
-        let stretches = Stretches { grain: GRAIN, most: MOST, done: Vec::new(), short: Vec::new() };
-        Self(Mutex::new(State { reads: false, is_held: false, since: Some(Instant::now()), stretches }))
+        let spans = Spans { min_len: MIN_LEN, max_count: MAX_SPANS, done: Vec::new(), short: Vec::new() };
+        Self(Mutex::new(State { reads: false, is_blocked: false, since: Some(Instant::now()), spans }))
     }
 
-    /// Reads, and tells that it waits for that meanwhile.
+    /// Runs `read`, and records that reading waited for the archive meanwhile.
     pub fn reading<T>(&self, read: impl FnOnce() -> T) -> T {
-        self.state().turn(Instant::now(), |state| state.reads = true);
+        self.state().change(|state| state.reads = true);
         let read = read();
-        self.state().turn(Instant::now(), |state| state.reads = false);
+        self.state().change(|state| state.reads = false);
         read
     }
 
-    /// Hands on what is packed, and tells that it waits for that meanwhile.
-    pub fn blocked<T>(&self, hand_on: impl FnOnce() -> T) -> T {
-        self.state().turn(Instant::now(), |state| state.is_held = true);
-        let done = hand_on();
-        self.state().turn(Instant::now(), |state| state.is_held = false);
-        done
+    /// Runs `send`, and records that reading waited for the uploads meanwhile.
+    pub fn blocked<T>(&self, send: impl FnOnce() -> T) -> T {
+        self.state().change(|state| state.is_blocked = true);
+        let sent = send();
+        self.state().change(|state| state.is_blocked = false);
+        sent
     }
 
-    /// It is over.
+    /// Ends the timeline now.
     pub fn end(&self) {
         let mut state = self.state();
         let stage = state.stage();
         if let Some(from) = state.since.take() {
-            state.stretches.add(Span { stage, from, to: Instant::now() });
+            state.spans.add(Span { stage, from, to: Instant::now() });
         }
     }
 
-    /// What it waited for so far, without a gap.
+    /// Returns the spans so far, without gaps.
     pub fn spans(&self) -> Vec<Span> {
         let state = self.state();
-        let mut stretches = state.stretches.clone();
+        let mut spans = state.spans.clone();
         if let Some(from) = state.since {
-            stretches.add(Span { stage: state.stage(), from, to: Instant::now() });
+            spans.add(Span { stage: state.stage(), from, to: Instant::now() });
         }
-        stretches.settle();
-        stretches.done
+        spans.settle();
+        spans.done
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
-/// Stretches that follow one another, never many.
+/// Consecutive spans, never many.
 #[derive(Clone, Debug)]
-struct Stretches {
-    /// What is shorter is joined with its neighbours.
-    grain: Duration,
-    most: usize,
+struct Spans {
+    /// Shorter spans are joined with their neighbors.
+    min_len: Duration,
+    max_count: usize,
     done: Vec<Span>,
-    /// Short ones, not yet as long as the grain together: three at most, one a stage.
+    /// Short spans, together shorter than `min_len`: three at most, one a stage.
     short: Vec<Span>,
 }
 
-impl Stretches {
-    fn add(&mut self, stretch: Span) {
-        self.take(stretch);
-        while self.done.len() > self.most {
+impl Spans {
+    fn add(&mut self, span: Span) {
+        self.take(span);
+        while self.done.len() > self.max_count {
             self.settle();
-            self.grain *= 2;
-            let finer = std::mem::take(&mut self.done);
-            finer.into_iter().for_each(|stretch| self.take(stretch));
+            self.min_len *= 2;
+            let shorter = std::mem::take(&mut self.done);
+            shorter.into_iter().for_each(|span| self.take(span));
         }
     }
 
-    fn take(&mut self, stretch: Span) {
-        if stretch.len() >= self.grain {
+    fn take(&mut self, span: Span) {
+        if span.len() >= self.min_len {
             self.settle();
-            self.put(stretch);
+            self.put(span);
             return;
         }
-        // Of the short ones it matters how long each stage took, in all.
-        match self.short.iter_mut().find(|short| short.stage == stretch.stage) {
-            Some(short) => short.to += stretch.len(),
-            None => self.short.push(stretch),
+        // Of short spans only the total of each stage counts.
+        match self.short.iter_mut().find(|short| short.stage == span.stage) {
+            Some(short) => short.to += span.len(),
+            None => self.short.push(span),
         }
-        if self.short_in_all() >= self.grain {
+        if self.short_in_all() >= self.min_len {
             self.settle();
         }
     }
@@ -161,28 +162,28 @@ impl Stretches {
         self.short.iter().map(Span::len).sum()
     }
 
-    /// Makes one of the short ones, of the stage that took most of them. Where even that is short, it goes with what was
-    /// before it.
+    /// Joins the short spans to one, of the stage that took most of their time. If even that is too short, it is joined
+    /// with the span before it.
     fn settle(&mut self) {
         let (len, longest) = (self.short_in_all(), self.short.iter().max_by_key(|short| short.len()));
         let (Some(first), Some(longest)) = (self.short.first(), longest) else { return };
         let (from, to) = (first.from, first.from + len);
-        let stage = self.done.last().filter(|_| len < self.grain).map_or(longest.stage, |last| last.stage);
+        let stage = self.done.last().filter(|_| len < self.min_len).map_or(longest.stage, |last| last.stage);
         self.short.clear();
         self.put(Span { stage, from, to });
     }
 
-    fn put(&mut self, mut stretch: Span) {
+    fn put(&mut self, mut span: Span) {
         if let [first] = self.done[..]
-            && first.len() < self.grain
+            && first.len() < self.min_len
         {
-            // There was nothing before it to go with.
-            stretch.from = first.from;
+            // There was nothing before it to be joined with.
+            span.from = first.from;
             self.done.clear();
         }
         match self.done.last_mut() {
-            Some(last) if last.stage == stretch.stage => last.to = stretch.to,
-            _ => self.done.push(stretch),
+            Some(last) if last.stage == span.stage => last.to = span.to,
+            _ => self.done.push(span),
         }
     }
 }
@@ -191,12 +192,13 @@ impl Stretches {
 mod tests {
     use super::*;
 
-    /// Stretches of these stages and milliseconds, added one behind the other.
-    fn added(most: usize, stretches: &[(Stage, u64)]) -> (Instant, Stretches) {
+    /// Spans of these stages and milliseconds, added one behind the other.
+    fn added(most: usize, spans: &[(Stage, u64)]) -> (Instant, Spans) {
         let start = Instant::now();
-        let mut all = Stretches { grain: Duration::from_millis(10), most, done: Vec::new(), short: Vec::new() };
+        let mut all =
+            Spans { min_len: Duration::from_millis(10), max_count: most, done: Vec::new(), short: Vec::new() };
         let mut from = start;
-        for (stage, millis) in stretches {
+        for (stage, millis) in spans {
             let to = from + Duration::from_millis(*millis);
             all.add(Span { stage: *stage, from, to });
             from = to;
@@ -205,9 +207,9 @@ mod tests {
         (start, all)
     }
 
-    fn shown(start: Instant, stretches: &[Span]) -> Vec<(Stage, u128, u128)> {
+    fn shown(start: Instant, spans: &[Span]) -> Vec<(Stage, u128, u128)> {
         let since = |at: Instant| (at - start).as_millis();
-        stretches.iter().map(|it| (it.stage, since(it.from), since(it.to))).collect()
+        spans.iter().map(|it| (it.stage, since(it.from), since(it.to))).collect()
     }
 
     #[test]
@@ -231,27 +233,27 @@ mod tests {
         let turns: Vec<_> = (0..40_000).map(|n| ([Stage::Reading, Stage::Blocked][n % 2], 10 + n as u64 % 7)).collect();
         let (start, all) = added(50, &turns);
         let total: u64 = turns.iter().map(|(_, millis)| millis).sum();
-        assert!(all.done.len() <= 50, "{} stretches", all.done.len());
+        assert!(all.done.len() <= 50, "{} spans", all.done.len());
         assert_eq!(shown(start, &all.done).last().unwrap().2, u128::from(total));
         assert!(all.done.windows(2).all(|pair| pair[0].to == pair[1].from), "there are gaps");
     }
 
     #[test]
-    fn a_reading_that_is_held_back_waits_for_nothing_else() {
-        let course = ReadTimeline::start();
+    fn a_reading_that_is_blocked_back_waits_for_nothing_else() {
+        let timeline = ReadTimeline::start();
         let pause = || std::thread::sleep(Duration::from_millis(2));
-        course.reading(pause);
-        course.blocked(|| {
+        timeline.reading(pause);
+        timeline.blocked(|| {
             pause();
-            course.reading(pause);
+            timeline.reading(pause);
         });
-        course.end();
-        let stages: Vec<_> = course.spans().iter().map(|stretch| stretch.stage).collect();
+        timeline.end();
+        let stages: Vec<_> = timeline.spans().iter().map(|span| span.stage).collect();
         // What comes between them is too short to be seen, unless the machine is busy.
         let stages: Vec<_> = stages.into_iter().filter(|stage| *stage != Stage::Compressing).collect();
         assert_eq!(stages, [Stage::Reading, Stage::Blocked]);
-        let seen = course.spans();
+        let seen = timeline.spans();
         pause();
-        assert_eq!(course.spans(), seen, "it was over");
+        assert_eq!(timeline.spans(), seen, "it was over");
     }
 }

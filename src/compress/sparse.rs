@@ -1,11 +1,11 @@
-//! Sparse files of a tar: it stores parts of them, one after the other, and between those are holes, which are zeros.
+//! Sparse files of a tar: it stores only parts of them, one after the other. The holes between those are zeros.
 
 use std::io::{self, Read};
 
 /// Maps a sparse file to the parts of it that are stored.
 #[derive(Debug)]
-pub struct SparseMap {
-    /// In their order, none of them empty.
+pub(crate) struct SparseMap {
+    /// In their order, none empty.
     parts: Vec<Part>,
     len: u64,
 }
@@ -18,19 +18,23 @@ struct Part {
     stored: u64,
 }
 
-/// The bytes from a position on that are of one sort.
+/// The bytes from a position on that are of one kind.
 enum Run {
     Hole(u64),
-    /// So many bytes from here on, counted from the first stored one.
+    /// Starts this far behind the first stored byte, and has this length.
     Stored(u64, u64),
 }
 
 impl SparseMap {
-    /// Makes the map of a file of `len` bytes, of which `stored` are stored: `parts` are offsets and lengths.
+    /// Creates the map of a file of `len` bytes, of which `stored` are stored: `parts` are offsets and lengths.
     ///
     /// # Errors
     /// If they contradict each other.
-    pub fn new(parts: impl IntoIterator<Item = (u64, u64)>, len: u64, stored: u64) -> Result<Self, &'static str> {
+    pub(crate) fn new(
+        parts: impl IntoIterator<Item = (u64, u64)>,
+        len: u64,
+        stored: u64,
+    ) -> Result<Self, &'static str> {
         let mut map = Self { parts: Vec::new(), len };
         let (mut end, mut so_far) = (0, 0);
         for (offset, part) in parts {
@@ -50,17 +54,12 @@ impl SparseMap {
         Ok(map)
     }
 
-    /// The number of bytes with the holes.
-    pub fn len(&self) -> u64 {
+    /// Returns the number of bytes, holes included.
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// What is at `position`, which lies in front of the end.
+    /// Returns what is at `position`, which must be less than the length.
     fn run(&self, position: u64) -> Run {
         let at = self.parts.partition_point(|part| part.offset + part.len <= position);
         match self.parts.get(at) {
@@ -73,7 +72,7 @@ impl SparseMap {
         }
     }
 
-    /// Fills `buffer` with what is at `position`, as far as it is of one sort, and returns its length. `stored` reads
+    /// Fills `buffer` with what is at `position`, as far as it is of one kind, and returns its length. `stored` reads
     /// stored bytes from a position among them.
     fn fill(
         &self,
@@ -98,8 +97,11 @@ impl SparseMap {
         }
     }
 
-    /// Fills all of `buffer` with what is from `position` on, which does not reach behind the end. `stored` fills a buffer
-    /// with stored bytes from a position among them.
+    /// Fills all of `buffer` with what is from `position` on. `stored` fills a buffer with stored bytes from a position
+    /// among them.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` at the end, and those of `stored`.
     pub(super) fn read_exact_at(
         &self,
         mut position: u64,
@@ -118,17 +120,17 @@ impl SparseMap {
     }
 }
 
-/// A sparse file that is read once, in its order, from the bytes that are stored.
+/// Reads a sparse file once, from start to end, out of a reader of the stored bytes.
 #[derive(Debug)]
-pub struct SparseReader<R> {
+pub(crate) struct SparseReader<R> {
     map: SparseMap,
     stored: R,
     position: u64,
 }
 
 impl<R: Read> SparseReader<R> {
-    /// Nothing read yet.
-    pub fn new(map: SparseMap, stored: R) -> Self {
+    /// Creates a reader at the start.
+    pub(crate) fn new(map: SparseMap, stored: R) -> Self {
         Self { map, stored, position: 0 }
     }
 }
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_contradicts_itself_is_none() {
+    fn a_map_that_contradicts_itself_is_an_error() {
         for (parts, len, stored) in [
             (&[(0, 2), (1, 2)][..], 9, 4),
             (&[(4, 2), (0, 2)], 9, 4),

@@ -80,7 +80,7 @@ fn what_follows_and_is_something_else_is_an_error_after_all_is_read() {
             let file = [packed(codec, b"plain"), vec![0; padding], b"garbage".to_vec()].concat();
             let (plain, read) = unpacked(codec, &file, 4096);
             assert_eq!(plain, b"plain");
-            assert_eq!(read.unwrap_err().to_string(), format!("something else than {} follows", codec.name()));
+            assert_eq!(read.unwrap_err().to_string(), format!("other data than {} follows", codec.name()));
         }
     }
 }

@@ -1,11 +1,10 @@
-//! How a file is compressed as a whole, and the plain bytes in it: gzip, zstd, xz and bzip2.
+//! Files that are compressed as a whole: gzip, zstd, xz and bzip2.
 //!
-//! Members (gzip), frames (zstd) and streams (xz, bzip2) that follow one another are one file: the formats say so, and
-//! pigz, pzstd and pbzip2 write it. Zeros behind the last one are padding, as tapes and blocks need it (gzip's manual,
+//! Members (gzip), frames (zstd) and streams (xz, bzip2) that follow one another are one file: the formats define it so,
+//! and pigz, pzstd and pbzip2 write it. Zeros behind the last one are padding, as tapes and blocks need it (gzip's manual,
 //! "Using gzip on tapes"); anything else there is an error, where gzip warns and ends with exit code 2.
 //!
-//! What a decoder holds is the window that the file asks for, 128 MiB at most, so that nobody who sends a file decides
-//! how much memory it takes. `xz -9` asks for 64 MiB, `zstd -19` for 8 MiB, `zstd --long` for 128 MiB, gzip and bzip2
+//! A decoder holds the window that the file asks for, 128 MiB at most, so that no file decides how much memory it takes. `xz -9` asks for 64 MiB, `zstd -19` for 8 MiB, `zstd --long` for 128 MiB, gzip and bzip2
 //! for less than 4 MiB.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
@@ -20,15 +19,15 @@ use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_erro
 use super::Compression;
 use super::zstd::WINDOW_LOG_MAX;
 
-/// The same window as with zstd, in KiB, and room for what an xz decoder needs besides.
+/// The same window as with zstd, in KiB, and what an xz decoder needs in addition.
 const XZ_MEMORY: u32 = (1 << (WINDOW_LOG_MAX - 10)) + 1024;
 
 /// The longest header of a zstd frame (RFC 8878, 3.1.1.1), with the magic number.
 const FRAME_HEADER: u64 = 18;
 
-/// How a file is compressed.
+/// The compression of a file as a whole.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FileCompression {
+pub(crate) enum FileCompression {
     /// bzip2.
     Bzip2,
     /// gzip (RFC 1952).
@@ -40,8 +39,8 @@ pub enum FileCompression {
 }
 
 impl FileCompression {
-    /// Judges by the first bytes (at least six where there are as many), never by a name. `None` if it is none of them.
-    pub fn of(start: &[u8]) -> Option<Self> {
+    /// Detects the compression by the first bytes (at least six, if the file has as many), never by a name.
+    pub(crate) fn of(start: &[u8]) -> Option<Self> {
         match (Compression::of(start), start) {
             (Compression::Gzip, _) => Some(Self::Gzip),
             (Compression::Zstd, _) => Some(Self::Zstd),
@@ -51,8 +50,8 @@ impl FileCompression {
         }
     }
 
-    /// The word for people.
-    pub fn name(self) -> &'static str {
+    /// Returns the name, as messages have it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bzip2 => "bzip2",
             Self::Gzip => "gzip",
@@ -61,15 +60,15 @@ impl FileCompression {
         }
     }
 
-    /// How many plain bytes a file says that it has, or has at least: xz tells of all of it, zstd of its first frame.
-    /// `None` where it does not say. Reading goes on afterwards where it was.
+    /// Returns how many uncompressed bytes a file declares that it has, or has at least: xz declares the size of the whole
+    /// file, zstd that of the first frame. The position in the file stays.
     ///
     /// # Errors
-    /// If there is no way back.
-    pub fn declared_size(self, file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
+    /// If the file cannot be read or the position cannot be restored.
+    pub(crate) fn declared_size(self, file: &mut (impl Read + Seek)) -> io::Result<Option<u64>> {
         let here = file.stream_position()?;
         file.rewind()?;
-        let stated = match self {
+        let declared = match self {
             Self::Bzip2 | Self::Gzip => None,
             Self::Xz => lzma_rust2::xz_uncompressed_size(&mut *file).ok(),
             Self::Zstd => {
@@ -79,16 +78,16 @@ impl FileCompression {
             }
         };
         file.seek(SeekFrom::Start(here))?;
-        Ok(stated)
+        Ok(declared)
     }
 
-    /// The plain bytes of `input`, read as they are asked for. Errors are of the kind `UnexpectedEof` where the input
-    /// ends too early, `OutOfMemory` where it wants a larger window than is given, and those of `input` as they are.
-    pub fn decompress<R: BufRead>(self, input: R) -> Decompressor<R> {
+    /// Returns a reader of the uncompressed bytes. Errors are of the kind `UnexpectedEof` if the input ends too early,
+    /// `OutOfMemory` if it needs a larger window than the limit, and those of `input` unchanged.
+    pub(crate) fn decompress<R: BufRead>(self, input: R) -> Decompressor<R> {
         Decompressor { codec: self, member: Member::Ahead(input) }
     }
 
-    /// Whether a member can start with this byte.
+    /// Returns whether a member can start with this byte.
     fn begins_with(self, first: u8) -> bool {
         match self {
             Self::Bzip2 => first == b'B',
@@ -98,7 +97,7 @@ impl FileCompression {
         }
     }
 
-    /// A decoder for one member.
+    /// Creates a decoder for one member.
     fn member<R: BufRead>(self, input: R) -> io::Result<Member<R>> {
         Ok(match self {
             Self::Bzip2 => Member::Bzip2(BzDecoder::new(input)),
@@ -109,13 +108,13 @@ impl FileCompression {
     }
 }
 
-/// The plain bytes of a compressed file.
-pub struct Decompressor<R: BufRead> {
+/// Reads the uncompressed bytes of a compressed file.
+pub(crate) struct Decompressor<R: BufRead> {
     codec: FileCompression,
     member: Member<R>,
 }
 
-/// Where the reading is.
+/// The position of a [`Decompressor`].
 enum Member<R: BufRead> {
     /// In front of a member.
     Ahead(R),
@@ -124,7 +123,7 @@ enum Member<R: BufRead> {
     Xz(Box<XzReader<R>>),
     Zstd(Frame<R>),
     /// Behind the last one.
-    Over,
+    End,
 }
 
 impl<R: BufRead> Read for Decompressor<R> {
@@ -136,22 +135,22 @@ impl<R: BufRead> Read for Decompressor<R> {
                 Member::Gzip(decoder) => decoder.read(buffer)?,
                 Member::Xz(decoder) => decoder.read(buffer)?,
                 Member::Zstd(decoder) => decoder.read(buffer)?,
-                Member::Over => return Ok(0),
+                Member::End => return Ok(0),
             };
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            let mut input = match mem::replace(&mut self.member, Member::Over) {
+            let mut input = match mem::replace(&mut self.member, Member::End) {
                 Member::Ahead(input) => input,
                 Member::Bzip2(decoder) => decoder.into_inner(),
                 Member::Gzip(decoder) => decoder.into_inner(),
                 Member::Xz(decoder) => decoder.into_inner(),
                 Member::Zstd(decoder) => decoder.input,
-                Member::Over => return Ok(0),
+                Member::End => return Ok(0),
             };
             if let Some(first) = skip_zeros(&mut input)? {
                 if !self.codec.begins_with(first) {
-                    let text = format!("something else than {} follows", self.codec.name());
+                    let text = format!("other data than {} follows", self.codec.name());
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
                 self.member = self.codec.member(input)?;
@@ -160,7 +159,7 @@ impl<R: BufRead> Read for Decompressor<R> {
     }
 }
 
-/// Goes on to the next byte that is no zero, and tells it, if there is one.
+/// Skips zeros, and returns the next byte, if there is one.
 fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let bytes = input.fill_buf()?;
@@ -173,35 +172,35 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-/// The plain bytes of one zstd frame. The crate's own reader tells what is wrong in words only.
+/// Reads the uncompressed bytes of one zstd frame. The errors of the crate's own reader are texts without a code.
 struct Frame<R> {
     input: R,
     context: DCtx<'static>,
-    is_over: bool,
+    is_at_end: bool,
 }
 
 impl<R> Frame<R> {
     fn new(input: R) -> io::Result<Self> {
         let mut context = DCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(undecodable)?;
-        Ok(Self { input, context, is_over: false })
+        Ok(Self { input, context, is_at_end: false })
     }
 }
 
 impl<R: BufRead> Read for Frame<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while !self.is_over && !buffer.is_empty() {
+        while !self.is_at_end && !buffer.is_empty() {
             let bytes = self.input.fill_buf()?;
-            let is_at_end = bytes.is_empty();
-            let (mut packed, mut plain) = (InBuffer::around(bytes), OutBuffer::around(&mut *buffer));
-            let left = self.context.decompress_stream(&mut plain, &mut packed).map_err(undecodable)?;
-            let (read, written) = (packed.pos(), plain.pos());
+            let bytes_end = bytes.is_empty();
+            let (mut input, mut output) = (InBuffer::around(bytes), OutBuffer::around(&mut *buffer));
+            let left = self.context.decompress_stream(&mut output, &mut input).map_err(undecodable)?;
+            let (read, written) = (input.pos(), output.pos());
             self.input.consume(read);
-            self.is_over = left == 0;
+            self.is_at_end = left == 0;
             if written > 0 {
                 return Ok(written);
             }
-            if is_at_end && !self.is_over {
+            if bytes_end && !self.is_at_end {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "incomplete frame"));
             }
         }
@@ -209,7 +208,7 @@ impl<R: BufRead> Read for Frame<R> {
     }
 }
 
-/// libzstd's error code, with the kind of error that it is.
+/// Converts libzstd's error code, with the kind of error that it means.
 fn undecodable(code: ErrorCode) -> io::Error {
     let is_too_large = code == (ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize).wrapping_neg();
     let kind = if is_too_large { io::ErrorKind::OutOfMemory } else { io::ErrorKind::Other };

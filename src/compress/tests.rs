@@ -1,13 +1,18 @@
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Read as _, Write as _};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
 
-use super::super::ByteSource;
-use super::super::gzip::tests::noise;
-use super::*;
+use bytes::Bytes;
 
-const BLOCK: usize = PIECE;
+use super::block_compressor::BlockCompressor;
+use super::blocks::{LayerInput, compress_blocks};
+use super::buffer::{BLOCK_SIZE as BLOCK, BufferStock, max_compressed_len};
+use super::gzip::tests::random;
+use super::output::LayerOutput;
+use super::*;
+use crate::oci::{DiffId, Digest};
 
 fn source(bytes: &[u8]) -> ByteSource {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
@@ -23,15 +28,15 @@ fn source(bytes: &[u8]) -> ByteSource {
 }
 
 fn bytes(len: usize, seed: u32) -> Vec<u8> {
-    // Half text, half noise, so that both deflate's matches and its literals are met.
+    // Half text, half random bytes, so that both deflate's matches and its literals are met.
     (0..len as u32)
         .map(|n| if n % 512 < 256 { b'a' + (n % 7) as u8 } else { (n.wrapping_mul(seed) >> 11) as u8 })
         .collect()
 }
 
-fn run(source: &ByteSource, recipe: CompressionSpec, pool: &Pool) -> (LayerSummary, Vec<u8>, Vec<u64>) {
+fn run(source: &ByteSource, spec: CompressionSpec, pool: &Pool) -> (LayerSummary, Vec<u8>, Vec<u64>) {
     let (mut sent, mut positions) = (Vec::new(), Vec::new());
-    let packed = compress(source.reader(), source.len(), recipe, pool, |piece| {
+    let packed = compress(source.reader(), source.len(), spec, pool, |piece| {
         sent.extend_from_slice(&piece.bytes);
         positions.push(piece.position);
         ControlFlow::Continue(())
@@ -39,8 +44,8 @@ fn run(source: &ByteSource, recipe: CompressionSpec, pool: &Pool) -> (LayerSumma
     (packed.unwrap(), sent, positions)
 }
 
-/// Every way to pack a layer.
-const RECIPES: &[CompressionSpec] = &[CompressionSpec::Gzip { level: 2 }, CompressionSpec::Zstd { level: 1 }];
+/// Every way to compress a layer.
+const SPECS: &[CompressionSpec] = &[CompressionSpec::Gzip { level: 2 }, CompressionSpec::Zstd { level: 1 }];
 
 fn unpacked(sent: &[u8]) -> Vec<u8> {
     let mut back = Vec::new();
@@ -52,26 +57,26 @@ fn unpacked(sent: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn packing_gives_the_same_whatever_the_number_of_threads_and_reads_back() {
+fn the_bytes_are_the_same_for_any_number_of_threads() {
     for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 12345] {
         let plain = bytes(len, 2_654_435_761);
         let source = source(&plain);
-        for &recipe in RECIPES {
-            let results = [0, 1, 2, 7].map(|threads| run(&source, recipe, &Pool::start(threads)));
-            assert!(results.iter().all(|result| result == &results[0]), "{len} bytes by {recipe:?}");
+        for &spec in SPECS {
+            let results = [0, 1, 2, 7].map(|threads| run(&source, spec, &Pool::start(threads)));
+            assert!(results.iter().all(|result| result == &results[0]), "{len} bytes by {spec:?}");
             let (packed, sent, positions) = &results[0];
             assert_eq!(packed.digest, Digest::of(sent));
             assert_eq!(packed.size, sent.len() as u64);
             assert_eq!(packed.diff_id, Some(DiffId::of(&plain)));
             assert!(positions.is_sorted() && positions.last() == Some(&(len as u64)));
-            assert_eq!(Compression::of(sent), recipe.compression());
-            assert!(unpacked(sent) == plain, "{len} bytes by {recipe:?}");
+            assert_eq!(Compression::of(sent), spec.compression());
+            assert!(unpacked(sent) == plain, "{len} bytes by {spec:?}");
         }
     }
 }
 
 #[test]
-fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
+fn many_layers_share_one_small_pool_without_deadlock() {
     let pool = Pool::start(1);
     thread::scope(|scope| {
         for n in 0..12 {
@@ -86,34 +91,34 @@ fn many_layers_share_one_small_pool_without_waiting_for_each_other_for_ever() {
 }
 
 #[test]
-fn a_layer_kept_as_it_lies_is_hashed_as_it_lies_and_unpacked_on_the_side() {
+fn an_unchanged_layer_is_hashed_and_decompressed_on_the_side() {
     let plain = bytes(2 * BLOCK + 5, 7);
     let pool = Pool::start(2);
-    for &made in RECIPES {
+    for &made in SPECS {
         let (_, ready, _) = run(&source(&plain), made, &pool);
         for decompress in [false, true] {
-            let recipe = CompressionSpec::Keep { compression: made.compression(), decompress };
-            let (packed, sent, _) = run(&source(&ready), recipe, &pool);
+            let spec = CompressionSpec::Keep { compression: made.compression(), decompress };
+            let (packed, sent, _) = run(&source(&ready), spec, &pool);
             assert!(sent == ready);
             assert_eq!(packed.digest, Digest::of(&ready));
             assert_eq!(packed.diff_id, decompress.then(|| DiffId::of(&plain)));
         }
     }
-    let recipe = CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: false };
-    let (packed, ..) = run(&source(&plain), recipe, &pool);
+    let spec = CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: false };
+    let (packed, ..) = run(&source(&plain), spec, &pool);
     assert_eq!(packed.diff_id, Some(DiffId::of(&plain)), "of plain bytes both hashes are one");
 }
 
 #[test]
-fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
+fn a_compressed_layer_that_is_cut_off_fails_to_decompress() {
     let pool = Pool::start(1);
-    for &made in RECIPES {
+    for &made in SPECS {
         let (_, ready, _) = run(&source(&bytes(BLOCK, 3)), made, &pool);
-        let recipe = CompressionSpec::Keep { compression: made.compression(), decompress: true };
+        let spec = CompressionSpec::Keep { compression: made.compression(), decompress: true };
         for cut in [ready.len() - 1, ready.len() / 2, 5] {
             let source = source(&ready[..cut]);
             let error =
-                compress(source.reader(), source.len(), recipe, &pool, |_| ControlFlow::Continue(())).unwrap_err();
+                compress(source.reader(), source.len(), spec, &pool, |_| ControlFlow::Continue(())).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "cut at {cut}: {error}");
             assert!(error.to_string().contains(made.compression().name()), "{error}");
         }
@@ -121,32 +126,33 @@ fn a_packed_layer_that_is_cut_off_is_found_out_when_it_is_unpacked() {
 }
 
 #[test]
-fn packing_stops_soon_after_nobody_wants_the_bytes() {
+fn compression_stops_when_the_sink_breaks() {
     let pool = Pool::start(2);
     let mut pieces = 0;
-    let source = source(&noise(40 * BLOCK));
+    let source = source(&random(40 * BLOCK));
     let error = compress(source.reader(), source.len(), CompressionSpec::Gzip { level: 2 }, &pool, |_| {
         pieces += 1;
         if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Interrupted);
-    assert_eq!((pieces, pool.permits()), (3, 4), "no piece after the break, and every permit came back");
+    assert_eq!((pieces, pool.permits()), (3, 4), "no block after the break, and every permit came back");
 }
 
 #[test]
-fn the_buffers_of_a_layer_are_used_again_and_again() {
+fn the_buffers_of_a_layer_are_reused() {
     let pool = Pool::start(2);
-    for &recipe in RECIPES {
-        run(&source(&noise(60 * BLOCK)), recipe, &pool);
-        // Of blocks in flight there are (2 + 2) and one, each once plain or packed; two are packed into, one is gathered,
-        // one is sent.
-        assert!(pool.stock.waiting() <= 9, "{} buffers for {recipe:?}", pool.stock.waiting());
-        assert!(pool.stock.none_has_grown(), "a buffer had too little room for {recipe:?}");
+    for &spec in SPECS {
+        run(&source(&random(60 * BLOCK)), spec, &pool);
+        // Of blocks in flight there are (2 + 2) and one; two buffers are compressed into, one is gathered, one is sent.
+        let capacities = pool.stock.capacities();
+        assert!(capacities.len() <= 9, "{} buffers for {spec:?}", capacities.len());
+        let given = max_compressed_len(BLOCK) + (4 << 10);
+        assert!(capacities.iter().all(|capacity| *capacity == given), "a buffer had to grow for {spec:?}");
     }
 }
 
 #[test]
-fn a_file_that_shrinks_under_our_hands_is_an_error() {
+fn a_file_that_became_shorter_is_an_error() {
     let path = std::env::temp_dir().join(format!("ecr-push-shrink-{}", std::process::id()));
     std::fs::write(&path, bytes(2 * BLOCK, 1)).unwrap();
     let file = Arc::new(File::open(&path).unwrap());
@@ -164,41 +170,55 @@ fn a_file_that_shrinks_under_our_hands_is_an_error() {
 #[derive(Clone, Copy)]
 struct Broken;
 
-impl Engine for Broken {
+impl BlockCompressor for Broken {
     const DICTIONARY: usize = 0;
-    const MEMBER: bool = false;
+    const HEADER: &[u8] = &[];
 
-    fn pack(self, _: &[u8], _: &[u8], _: bool, _: &mut Vec<u8>) -> io::Result<()> {
-        panic!("a fault of ours")
+    fn compress(self, _: &[u8], _: &[u8], _: bool, _: &mut Vec<u8>) -> io::Result<()> {
+        panic!("a bug")
+    }
+
+    fn checksum(self, _: &[u8]) -> crc32fast::Hasher {
+        crc32fast::Hasher::new()
+    }
+
+    fn trailer(self, _: &crc32fast::Hasher, _: u64) -> Vec<u8> {
+        Vec::new()
     }
 }
 
 #[test]
-fn a_thread_that_died_is_told_from_a_layer_that_cannot_be_read() {
+fn a_panic_is_not_reported_as_a_broken_layer() {
     let pool = Pool::start(1);
     let layer = bytes(3 * BLOCK, 7);
-    let pack_with_broken = || {
-        let source = Source { bytes: &layer[..], len: layer.len() as u64, position: 0 };
-        let out = Out {
-            sink: |_| ControlFlow::Continue(()),
-            hasher: Hasher::new(),
-            size: 0,
-            stock: &pool.stock,
-            gathered: None,
-            position: 0,
-        };
-        in_blocks(source, Broken, &pool, out).unwrap_err()
-    };
-    // The first to die, and those that nobody is left for.
+    // The first thread that panics, and then a pool that has none left.
     for _ in 0..2 {
-        let error = pack_with_broken();
+        let input = LayerInput::new(&layer[..], layer.len() as u64);
+        let output = LayerOutput::new(|_| ControlFlow::Continue(()), &pool.stock);
+        let error = compress_blocks(input, Broken, &pool, output).unwrap_err();
         assert!(ThreadPanicked::is(&error), "{error}");
     }
     let pool = Pool::start(1);
-    // Noise fills a piece before the end, which this thread sends itself.
-    let layer = noise(4 * BLOCK);
-    let error = compress(&layer[..], layer.len() as u64, RECIPES[0], &pool, |_| panic!("a fault of ours"));
+    // Incompressible data fills a block before the end, so another thread than this one sends it.
+    let layer = random(4 * BLOCK);
+    let error = compress(&layer[..], layer.len() as u64, SPECS[0], &pool, |_| panic!("a bug"));
     assert!(ThreadPanicked::is(&error.unwrap_err()));
-    let error = compress(&layer[1..], layer.len() as u64, RECIPES[0], &pool, |_| ControlFlow::Continue(()));
+    let error = compress(&layer[1..], layer.len() as u64, SPECS[0], &pool, |_| ControlFlow::Continue(()));
     assert!(!ThreadPanicked::is(&error.unwrap_err()));
+}
+
+#[test]
+fn a_buffer_is_reused_after_the_last_slice_of_it_is_dropped() {
+    let stock = BufferStock::default();
+    let mut buffer = stock.take();
+    buffer.extend_from_slice(b"some bytes");
+    let place = buffer.as_ptr();
+    let bytes = Bytes::from(buffer);
+    let slice = bytes.slice(5..);
+    drop(bytes);
+    assert!(stock.capacities().is_empty());
+    drop(slice);
+    let again = stock.take();
+    assert_eq!((again.as_ptr(), again.capacity() >= BLOCK), (place, true));
+    assert_ne!(stock.take().as_ptr(), place);
 }

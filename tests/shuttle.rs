@@ -1,0 +1,163 @@
+//! The compression pool and its buffers under the orders of threads that a random scheduler finds.
+//!
+//! The files of `src/compress` are compiled here again, over the locks, channels and threads of the model checker.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+#![allow(dead_code, unreachable_pub, reason = "parts of these files are for the program alone")]
+
+mod oci {
+    pub(crate) use ecr_push::oci::{DiffId, Digest};
+}
+
+#[path = "../src/compress"]
+mod compress {
+    mod block_compressor;
+    mod blocks;
+    mod buffer;
+    mod hash;
+    mod output;
+    mod pool;
+
+    /// Replaces `src/compress/sync.rs`.
+    mod sync {
+        use std::io;
+        use std::sync::PoisonError;
+
+        pub(super) use shuttle::sync::{Arc, Mutex, MutexGuard, mpsc};
+        pub(super) use shuttle::thread;
+        use shuttle::thread::{Scope, ScopedJoinHandle};
+
+        pub(super) fn spawn_scoped<'scope, T: Send + 'scope>(
+            scope: &'scope Scope<'scope, '_>,
+            work: impl FnOnce() -> T + Send + 'scope,
+        ) -> io::Result<ScopedJoinHandle<'scope, T>> {
+            Ok(scope.spawn(work))
+        }
+
+        pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+            mutex.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    mod tests {
+        use std::io;
+        use std::ops::ControlFlow;
+
+        use shuttle::scheduler::RandomScheduler;
+        use shuttle::{Config, Runner};
+
+        use super::block_compressor::BlockCompressor;
+        use super::blocks::{LayerInput, compress_blocks};
+        use super::buffer::BLOCK_SIZE;
+        use super::output::{DataBlock, LayerOutput, LayerSummary};
+        use super::pool::Pool;
+        use super::sync::thread;
+        use crate::oci::{DiffId, Digest};
+
+        /// A compressor whose output is its input.
+        #[derive(Clone, Copy)]
+        struct Copy;
+
+        impl BlockCompressor for Copy {
+            const DICTIONARY: usize = 0;
+            const HEADER: &[u8] = b"header";
+
+            fn compress(self, block: &[u8], _: &[u8], _: bool, compressed: &mut Vec<u8>) -> io::Result<()> {
+                compressed.clear();
+                compressed.extend_from_slice(block);
+                Ok(())
+            }
+
+            fn checksum(self, _: &[u8]) -> crc32fast::Hasher {
+                crc32fast::Hasher::new()
+            }
+
+            fn trailer(self, _: &crc32fast::Hasher, _: u64) -> Vec<u8> {
+                b"trailer".to_vec()
+            }
+        }
+
+        /// Runs `test` under many orders of threads. A deadlock is a panic.
+        fn check(test: impl Fn() + Send + Sync + 'static) {
+            let mut config = Config::new();
+            config.stack_size = 1 << 20;
+            Runner::new(RandomScheduler::new(300), config).run(test);
+        }
+
+        /// A layer, and what is sent of it.
+        struct Layer {
+            bytes: Vec<u8>,
+            expected: Vec<u8>,
+            digest: Digest,
+            diff_id: DiffId,
+        }
+
+        impl Layer {
+            fn new(blocks: usize) -> Self {
+                let mut bytes = vec![0; blocks * BLOCK_SIZE];
+                bytes.chunks_mut(BLOCK_SIZE).zip(1..).for_each(|(block, n)| block.fill(n));
+                bytes.push(9);
+                let expected = [b"header", &bytes[..], b"trailer"].concat();
+                let (digest, diff_id) = (Digest::of(&expected), DiffId::of(&bytes));
+                Self { bytes, expected, digest, diff_id }
+            }
+
+            /// Compresses the layer, and stops after so many blocks are sent.
+            fn run(&self, pool: &Pool, most: usize) -> (io::Result<LayerSummary>, Vec<u8>) {
+                let (mut sent, mut count) = (Vec::new(), 0);
+                let sink = |block: DataBlock| {
+                    count += 1;
+                    sent.extend_from_slice(&block.bytes);
+                    if count == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                };
+                let output = LayerOutput::new(sink, &pool.stock);
+                let input = LayerInput::new(&self.bytes[..], self.bytes.len() as u64);
+                (compress_blocks(input, Copy, pool, output), sent)
+            }
+
+            fn check(&self, pool: &Pool) {
+                let (summary, sent) = self.run(pool, usize::MAX);
+                assert!(sent == self.expected, "the blocks are not in order");
+                let summary = summary.unwrap();
+                assert_eq!((summary.digest, summary.diff_id), (self.digest, Some(self.diff_id)));
+            }
+        }
+
+        #[test]
+        fn a_layer_is_sent_in_order() {
+            let layer = Layer::new(5);
+            check(move || {
+                let pool = Pool::start(2);
+                layer.check(&pool);
+                assert_eq!(pool.permits(), 4, "not every permit came back");
+                assert!(pool.stock.capacities().len() <= 9, "more buffers than blocks in flight");
+            });
+        }
+
+        #[test]
+        fn layers_share_one_thread_without_deadlock() {
+            let layers = [1, 2, 3].map(Layer::new);
+            check(move || {
+                let pool = Pool::start(1);
+                thread::scope(|scope| {
+                    for layer in &layers {
+                        let pool = &pool;
+                        scope.spawn(move || layer.check(pool));
+                    }
+                });
+                assert_eq!(pool.permits(), 3, "not every permit came back");
+            });
+        }
+
+        #[test]
+        fn a_layer_that_is_given_up_ends_and_leaves_the_pool_usable() {
+            let [long, short] = [6, 1].map(Layer::new);
+            check(move || {
+                let pool = Pool::start(2);
+                let (summary, _) = long.run(&pool, 2);
+                assert_eq!(summary.unwrap_err().kind(), io::ErrorKind::Interrupted);
+                short.check(&pool);
+            });
+        }
+    }
+}
