@@ -58,19 +58,19 @@ fn parsed_text(place: &str, text: &str) -> Value {
 }
 
 /// Plays a pipeline, which its form tells the system of.
-fn play(workshop: &DocsEnv, pipeline: &Value) {
+fn play(env: &DocsEnv, pipeline: &Value) {
     if pipeline.is_array() || pipeline["steps"].is_array() {
-        azure(workshop, pipeline);
+        azure(env, pipeline);
     } else if pipeline["jobs"].is_object() {
-        github(workshop, pipeline);
+        github(env, pipeline);
     } else if pipeline["stages"].is_array() {
-        gitlab(workshop, pipeline);
+        gitlab(env, pipeline);
     } else if pipeline["phases"].is_object() {
-        codebuild(workshop, pipeline);
+        codebuild(env, pipeline);
     } else if pipeline["kind"] == "Task" {
-        tekton(workshop, pipeline);
+        tekton(env, pipeline);
     } else if pipeline["kind"] == "Job" {
-        kubernetes(workshop, pipeline);
+        kubernetes(env, pipeline);
     } else {
         panic!("whose pipeline is this? {pipeline}");
     }
@@ -78,14 +78,14 @@ fn play(workshop: &DocsEnv, pipeline: &Value) {
 
 /// The program was called as often as the page calls it, and where a role is named it was assumed by a token.
 #[track_caller]
-fn was_played(workshop: &DocsEnv, block: &Block) {
-    assert_eq!(workshop.calls(), block.calls(), "calls of {}", block.place());
-    assert!(workshop.calls() > 0, "the pipeline of {} does not push", block.place());
-    let tags = workshop.aws.manifests_put();
+fn was_played(env: &DocsEnv, block: &Block) {
+    assert_eq!(env.calls(), block.calls(), "calls of {}", block.place());
+    assert!(env.calls() > 0, "the pipeline of {} does not push", block.place());
+    let tags = env.aws.manifests_put();
     assert!(!tags.is_empty(), "{} pushes nothing", block.place());
     if block.text.contains("--role-arn") {
         let by_token = |it: &Assumed| it.action == "AssumeRoleWithWebIdentity" && it.role == ROLE;
-        assert!(workshop.aws.assumed().iter().all(by_token) && !workshop.aws.assumed().is_empty());
+        assert!(env.aws.assumed().iter().all(by_token) && !env.aws.assumed().is_empty());
     }
 }
 
@@ -117,34 +117,44 @@ fn variables_of(page: &str, env: &DocsEnv) -> Option<Vec<(String, String)>> {
 
 #[test]
 fn every_script_of_the_pages_succeeds() {
-    let scripts: Vec<_> = blocks().into_iter().filter(|block| block.language == "sh").collect();
-    assert!(scripts.iter().map(Block::calls).sum::<usize>() >= 20);
+    run_scripts(20, |path| !path.starts_with("docs/ci/"));
+}
+
+#[test]
+fn every_script_for_a_ci_system_succeeds() {
+    run_scripts(6, |path| path.starts_with("docs/ci/"));
+}
+
+/// Runs the scripts of some pages, which call the program so often or more.
+fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
+    let scripts: Vec<_> = blocks().into_iter().filter(|block| block.language == "sh" && of(block.path)).collect();
+    assert!(scripts.iter().map(Block::calls).sum::<usize>() >= calls);
     for block in scripts {
         let (script, left_out) = runnable(&block);
         if script.trim().is_empty() {
             continue;
         }
-        let workshop = DocsEnv::new();
-        workshop.furnish();
-        let signed = saved(&workshop.aws.ecr);
+        let env = DocsEnv::new();
+        env.furnish();
+        let signed = saved(&env.aws.ecr);
         // A registry on this machine has a port that is free, and the sandbox's alias in ECR Public has a name.
-        let script = script.replace("localhost:5000", &format!("localhost:{}", workshop.beside.address().port()));
+        let script = script.replace("localhost:5000", &format!("localhost:{}", env.beside.address().port()));
         let script = script.replace("public.ecr.aws/alias/", "public.ecr.aws/sandbox/");
-        let mut command = workshop.script(&script);
-        command.envs(variables_of(block.path, &workshop).unwrap_or_else(|| keys().to_vec()));
+        let mut command = env.script(&script);
+        command.envs(variables_of(block.path, &env).unwrap_or_else(|| keys().to_vec()));
         command.env("TOKEN", "password-of-bob");
         command.env("DIGEST", super::layout_builder::digest(&signed.index)).env("SIGNED", &signed.layout.path);
-        let run = workshop.succeeds(command);
-        assert_eq!(workshop.calls() + left_out, block.calls(), "calls of {}", block.place());
+        let run = env.succeeds(command);
+        assert_eq!(env.calls() + left_out, block.calls(), "calls of {}", block.place());
         if script.contains("--output-variable ") {
             // Where the system takes them from: a file, a folder, or the service messages on stdout.
-            let file = std::fs::read_to_string(workshop.aws.ecr.env.scratch("variables")).unwrap_or_default();
+            let file = std::fs::read_to_string(env.aws.ecr.env.scratch("variables")).unwrap_or_default();
             let is_set = file.contains("IMAGE_REF=") || run.stdout.contains("name='IMAGE_REF'");
-            let is_set = is_set || workshop.here().join("outputs/IMAGE_REF").exists();
+            let is_set = is_set || env.here().join("outputs/IMAGE_REF").exists();
             assert!(is_set || block.path.ends_with("buildkite.md"), "{} sets no variable", block.place());
         }
         if script.contains("--web-identity-token-env") {
-            assert!(workshop.aws.assumed().iter().any(|it| it.action == "AssumeRoleWithWebIdentity"));
+            assert!(env.aws.assumed().iter().any(|it| it.action == "AssumeRoleWithWebIdentity"));
         }
     }
 }
@@ -154,9 +164,9 @@ fn every_pipeline_of_the_pages_succeeds() {
     let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "yaml").collect();
     assert!(pipelines.len() >= 8, "{}", pipelines.len());
     for block in pipelines {
-        let workshop = DocsEnv::new();
-        play(&workshop, &parsed(&block));
-        was_played(&workshop, &block);
+        let env = DocsEnv::new();
+        play(&env, &parsed(&block));
+        was_played(&env, &block);
     }
 }
 
@@ -164,9 +174,9 @@ fn every_pipeline_of_the_pages_succeeds() {
 fn the_pipeline_for_jenkins_succeeds() {
     let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "groovy").collect();
     for block in &pipelines {
-        let workshop = DocsEnv::new();
-        jenkins(&workshop, block.text);
-        was_played(&workshop, block);
+        let env = DocsEnv::new();
+        jenkins(&env, block.text);
+        was_played(&env, block);
     }
     assert_eq!(pipelines.len(), 1);
 }
