@@ -56,6 +56,10 @@ fn run(command: Command) -> Result<ExitCode> {
             print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Help(text) => {
+            complain(&text);
+            Ok(ExitCode::from(Kind::Usage.exit_code()))
+        }
         Command::Push(mut push) => {
             let password = |user| password_of(user, push.request.deadline);
             push.request.login = push.username.take().map(password).transpose()?;

@@ -12,35 +12,36 @@ use crate::ecr::{
     self, Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, IdToken,
     NamedProfile, Profiles, Role, Secret, WebIdentity,
 };
-use crate::error::{Code, Error, Result};
+use crate::error::{Advice, Code, Error, Result};
 use crate::output::report::ci::CiSystem;
 use crate::push::CaBundle;
 
 /// The options for credentials.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct CredentialArgs {
-    /// Profile of AWS's configuration files
+    /// Profile of the AWS configuration files
     #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]
     profile: Option<String>,
-    /// Role to assume; may be repeated, each with the credentials of the one before
+    /// Role to assume (repeatable: each with the credentials of the one before)
     #[arg(long, value_name = "ARN", help_heading = "AWS credentials")]
     role_arn: Vec<String>,
-    /// External ID that the role's trust policy asks for
+    /// External ID that the role's trust policy requires
     #[arg(long, value_name = "ID", help_heading = "AWS credentials")]
     external_id: Option<String>,
-    /// What the role's session is called in CloudTrail [default: ecr-push, the CI system and its run ID]
+    /// Name of the role session in CloudTrail [default: ecr-push, the CI system and its run ID]
     #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]
     role_session_name: Option<String>,
-    /// How long the role's credentials live, in seconds: 900 to 43200 [default: AWS's, 3600]
+    /// Lifetime of the role's credentials in seconds: 900 to 43200 [default: 3600, set by AWS]
     #[arg(long, value_name = "SECONDS", help_heading = "AWS credentials")]
     role_duration: Option<String>,
-    /// Whether the first role is assumed with the CI's OIDC token [default: if there is one, and neither keys nor a profile are set]
-    #[arg(long, value_enum, value_name = "HOW", help_heading = "AWS credentials")]
+    /// Whether to assume the first role with the CI system's OIDC token [default: on if there is one and neither keys
+    /// nor a profile are set]
+    #[arg(long, value_enum, value_name = "WHEN", help_heading = "AWS credentials")]
     oidc: Option<OidcArg>,
-    /// Azure Pipelines: ID of the service connection that vouches for the pipeline
+    /// Azure Pipelines: ID of the service connection that issues the OIDC token
     #[arg(long, value_name = "ID", conflicts_with = "web_identity_token_env", help_heading = "AWS credentials")]
     azure_service_connection: Option<String>,
-    /// GitLab, Bitbucket: variable that holds the OIDC token
+    /// GitLab, Bitbucket: variable that contains the OIDC token
     #[arg(
         long,
         value_name = "VARIABLE",
@@ -53,7 +54,7 @@ pub(super) struct CredentialArgs {
 /// Whether a CI's token is used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum OidcArg {
-    /// Always, also where keys are set
+    /// Always, even if keys are set
     On,
     /// Never
     Off,
@@ -103,8 +104,8 @@ impl CredentialArgs {
         let ci = Environment(environment);
         // The SDK, which reads them by itself, makes a panic of that.
         if let Some(name) = ENDPOINTS.into_iter().find(|name| environment(name).is_some_and(|url| url.is_empty())) {
-            return Err(Error::usage(format!("{name} is set to nothing, which is no address"))
-                .hint("Leave it unset, and AWS is asked at its own addresses."));
+            return Err(Error::usage(format!("{name} is empty"))
+                .hint("Unset it to use the endpoints of AWS, or set it to a URL."));
         }
         // The tasks of the AWS Toolkit hand on the credentials that they found: of the service connection, else of the AWS.*
         // variables, with the role assumed. The variables reach the step as well, and count no more.
@@ -121,12 +122,12 @@ impl CredentialArgs {
         if (wants_oidc || names_oidc) && self.oidc != Some(OidcArg::Off) {
             if self.profile.is_some() {
                 return Err(
-                    Error::usage("--profile and a CI's OIDC token are two ways to begin").hint("Leave one out.")
+                    Error::usage("--profile and an OIDC token cannot be used together").hint("Use only one of them.")
                 );
             }
             if roles.is_empty() {
-                return Err(Error::usage("an OIDC token is good for nothing without a role to assume with it")
-                    .hint("Name the role: --role-arn arn:aws:iam::ACCOUNT:role/NAME"));
+                return Err(Error::usage("an OIDC token needs a role to assume with it")
+                    .hint(Advice::new("Add the role").setting_with("role-arn", "arn:aws:iam::ACCOUNT:role/NAME")));
             }
         }
         let named = self.named_profile(&ci)?;
@@ -146,7 +147,7 @@ impl CredentialArgs {
             _ if self.profile.is_some() => BaseCredentials::Profile,
             (Some(token), ..) => BaseCredentials::Oidc(token),
             (None, ..) if wants_oidc => {
-                return Err(Error::usage("--oidc on, but no CI hands out an OIDC token here").hint(
+                return Err(Error::usage("--oidc on found no OIDC token of a CI system").hint(
                     "GitHub Actions: permissions: id-token: write. Azure Pipelines: --azure-service-connection. \
                      Elsewhere: --web-identity-token-env.",
                 ));
@@ -169,20 +170,19 @@ impl CredentialArgs {
             BaseCredentials::Oidc(_) | BaseCredentials::Profile | BaseCredentials::Chain => None,
         };
         if let (Some(named), Some(variable)) = (&named, instead) {
-            notes.push(format!("{variable} is set, so {named} gives settings and no credentials"));
+            notes.push(format!(
+                "{variable} is set and overrides the credentials of {named}; other settings of it apply"
+            ));
         }
         let is_from_files = named.is_some() || matches!(base, BaseCredentials::Chain) && keys.is_none();
         if !is_from_files {
             notes.extend(profiles.ignore_unusable_files());
         }
         if let Some(why) = passed_over.filter(|_| names_oidc && self.oidc.is_none()) {
-            notes.push(format!("{why} the CI's OIDC token is not used; --oidc on takes it"));
+            notes.push(format!("{why} the OIDC token of the CI system is not used; --oidc on uses it"));
         }
         if matches!(base, BaseCredentials::Oidc(_)) && roles.len() == 1 && roles[0].external_id.is_some() {
-            notes.push(
-                "the external ID is not sent: AWS takes none with an OIDC token, whose claims a role asks for instead"
-                    .to_owned(),
-            );
+            notes.push("the external ID is not sent: AWS accepts none with an OIDC token".to_owned());
         }
         let region = region(environment);
         let github = ci.text("GITHUB_ACTIONS").is_some_and(|text| text == "true");
@@ -227,9 +227,9 @@ impl CredentialArgs {
                 ("--role-duration", self.role_duration.is_some()),
             ];
             if let Some((option, _)) = of_a_role.into_iter().find(|(_, is_given)| *is_given) {
-                return Err(Error::usage(format!("{option} is for a role, and none is named"))
+                return Err(Error::usage(format!("{option} needs --role-arn"))
                     .code(Code::OptionConflict)
-                    .hint("Name it: --role-arn arn:aws:iam::ACCOUNT:role/NAME"));
+                    .hint(Advice::new("Add the role").setting_with("role-arn", "arn:aws:iam::ACCOUNT:role/NAME")));
             }
             return Ok(Vec::new());
         }
@@ -250,9 +250,9 @@ impl CredentialArgs {
                 && parts.next() == Some("iam")
                 && parts.nth(2).is_some_and(|resource| resource.starts_with("role/"));
             if !fits {
-                return Err(Error::usage(format!("{arn:?} is not the ARN of a role"))
+                return Err(Error::usage(format!("{arn:?} is not the ARN of an IAM role"))
                     .code(Code::ValueInvalid)
-                    .hint("It looks like arn:aws:iam::123456789012:role/NAME."));
+                    .hint("Use this form: arn:aws:iam::123456789012:role/NAME"));
             }
             Ok(Role {
                 arn,
@@ -267,8 +267,8 @@ impl CredentialArgs {
     /// The token of the CI, if there is one: the one that is named, else GitHub's, which is there unasked.
     fn id_token(&self, ci: &Environment<'_>) -> Result<Option<IdToken>> {
         if let Some(connection) = &self.azure_service_connection {
-            let hint = "In a pipeline, add to the step's env: SYSTEM_ACCESSTOKEN: $(System.AccessToken). The other one is \
-                        set by the agent.";
+            let hint = "In the pipeline, add SYSTEM_ACCESSTOKEN: $(System.AccessToken) to the env of the step. The agent \
+                        sets the other variable.";
             let need = |name: &str| {
                 let missing = || Error::usage(format!("--azure-service-connection needs {name}, which is not set"));
                 ci.text(name).ok_or_else(|| missing().hint(hint))
@@ -280,13 +280,13 @@ impl CredentialArgs {
             }));
         }
         if let Some(name) = &self.web_identity_token_env {
-            let hint = "Give the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN";
+            let hint = "Use the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN";
             // It may be the token, which is not quoted.
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                return Err(Error::usage("what --web-identity-token-env is given is no name of a variable").hint(hint));
+                return Err(Error::usage("the value of --web-identity-token-env is not a variable name").hint(hint));
             }
             let unset =
-                || Error::usage(format!("--web-identity-token-env names {name:?}, which is not set")).hint(hint);
+                || Error::usage(format!("the variable of --web-identity-token-env, {name}, is not set")).hint(hint);
             let token = ci.text(name).ok_or_else(unset)?;
             return Ok(Some(IdToken::Variable { name: name.clone(), token: Secret::new(token) }));
         }
@@ -364,7 +364,7 @@ impl Environment<'_> {
             (id_is_there, _) => {
                 let (there, missing) = if id_is_there.is_some() { (id, secret) } else { (secret, id) };
                 Err(Error::usage(format!("{there} is set and {missing} is not")).hint(
-                    "Set both or neither. Secret variables of a pipeline reach a step only where its env maps them.",
+                    "Set both or neither. In Azure Pipelines, a step gets secret variables only through its env.",
                 ))
             }
         }
@@ -386,16 +386,15 @@ fn fits_session_name(c: char) -> bool {
 
 fn seconds(who: &str, text: &str) -> Result<Duration> {
     let seconds = text.trim().parse().ok().filter(|seconds| SESSION_SECONDS.contains(seconds));
-    seconds.map(Duration::from_secs).ok_or_else(|| {
-        Error::usage(format!("{who} is {text:?}"))
-            .hint("Give the seconds that a role's credentials live: 900 to 43200.")
-    })
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| Error::usage(format!("{who} must be 900 to 43200 seconds, not {text:?}")))
 }
 
 fn session_name(who: &str, text: String) -> Result<String> {
     if (2..=LONGEST_SESSION_NAME).contains(&text.len()) && text.chars().all(fits_session_name) {
         return Ok(text);
     }
-    Err(Error::usage(format!("{who} is {text:?}"))
-        .hint("A session name has 2 to 64 letters, digits and characters of _+=,.@-"))
+    Err(Error::usage(format!("{who} {text:?} is not a valid session name"))
+        .hint("Use 2 to 64 letters, digits and characters of _+=,.@-"))
 }

@@ -71,7 +71,7 @@ pub(super) fn traced(error: Error, arguments: &[OsString], environment: &dyn Fn(
     let mut options = words.filter_map(|word| word.strip_prefix("--")).filter(|long| !is_among(arguments, long, None));
     let is_set = |name: &String| environment(name).is_some_and(|value| !value.is_empty());
     let Some(name) = options.find_map(|long| Some(variable(long)).filter(is_set)) else { return error };
-    let origin = format!("It stands in the environment, as {name}.");
+    let origin = format!("The value comes from the environment variable {name}.");
     let hint = error.advice().map_or_else(|| origin.clone(), |advice| format!("{origin} {advice}"));
     error.hint(hint)
 }
@@ -135,9 +135,9 @@ pub(super) fn refuse_unexpanded_secret(what: &str, value: &str) -> Result<()> {
 }
 
 fn unexpanded(what: &str, name: &str) -> Error {
-    Error::usage(format!("{what} holds $({name}), which nobody filled in"))
+    Error::usage(format!("{what} contains $({name}): the pipeline variable {name} is not defined"))
         .code(Code::VariableUnexpanded)
-        .hint(format!("Define the pipeline variable {name}, or leave the option out."))
+        .hint("Define the variable, or leave the option out.")
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_error_about_what_nobody_typed_says_where_it_stands() {
-        let origin = |name: &str| format!("It stands in the environment, as {name}.");
+        let origin = |name: &str| format!("The value comes from the environment variable {name}.");
         for (variable, value) in [
             ("ECR_PUSH_LOG_FORMAT", "yaml"),
             ("ECR_PUSH_DEADLINE", "0"),

@@ -9,19 +9,19 @@ use crate::error::{Code, Error, Result};
 /// The arguments.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct FileArgs {
-    /// What goes to stdout: the references, a line each, or the whole report as JSON, also of a push that fails
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = Output::Text, help_heading = "Output")]
+    /// Result on stdout: the references, one per line, or the report as JSON (also if the push fails)
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text, help_heading = "Output")]
     output: Output,
-    /// Write what came of it to a file, as JSON
+    /// Write the report to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
-    /// Write the digest of what was pushed to a file: sha256:...; none is left if the push fails
+    /// Write the digest to a file: sha256:...; no file remains if the push fails
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     digest_file: Option<PathBuf>,
-    /// Write names, digest and descriptor to a file as docker buildx does; none is left if the push fails
+    /// Write names, digest and descriptor to a file, as docker buildx does; no file remains if the push fails
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     metadata_file: Option<PathBuf>,
-    /// Write a page to a file that shows what took how long: a lane a layer, every request
+    /// Write an HTML page that shows how long each layer and request took
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     timeline: Option<PathBuf>,
 }
@@ -53,18 +53,18 @@ impl FileArgs {
         let named: Vec<(&str, &Path)> = named.into_iter().filter_map(|(option, file)| Some((option, file?))).collect();
         for (at, (option, file)) in named.iter().enumerate() {
             if *file == Path::new("-") {
-                return Err(Error::usage(format!("{option} takes a file, and - is none"))
+                return Err(Error::usage(format!("{option} needs a file: it cannot write to - (stdout)"))
                     .code(Code::ValueInvalid)
-                    .hint("The report goes to stdout with --output json; name a file for anything else."));
+                    .hint("Use --output json for the report on stdout."));
             }
             if matches!(archive, Source::Path(archive) if archive == file) {
-                let what = format!("{option} names the archive, which it would overwrite");
-                return Err(Error::usage(what).code(Code::OptionConflict).hint("Name another file."));
+                let what = format!("{option} would overwrite the archive");
+                return Err(Error::usage(what).code(Code::OptionConflict).hint("Use another file."));
             }
             if let Some((other, _)) = named[..at].iter().find(|(_, other)| other == file) {
-                return Err(Error::usage(format!("{other} and {option} name the same file"))
+                return Err(Error::usage(format!("{other} and {option} write to the same file"))
                     .code(Code::OptionConflict)
-                    .hint("Name one for each."));
+                    .hint("Use a separate file for each."));
             }
         }
         Ok((output, Files { report, digest, metadata, timeline }))
@@ -75,9 +75,9 @@ impl FileArgs {
 pub(super) fn agree(output: Output, pipeline: &Pipeline) -> Result<()> {
     let is_shared = pipeline.variables.as_ref().is_some_and(|variables| variables.to == VariablesTo::Stdout);
     if output == Output::Json && is_shared {
-        return Err(Error::usage("--output json and TeamCity's variables both want stdout")
+        return Err(Error::usage("--output json and the variables of TeamCity cannot both go to stdout")
             .code(Code::OptionConflict)
-            .hint("Name a file for the variables with --output-file, or write the JSON to one with --report."));
+            .hint("Use --output-file FILE for the variables, or --report FILE for the JSON."));
     }
     Ok(())
 }

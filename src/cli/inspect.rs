@@ -33,36 +33,36 @@ pub struct Inspect {
 /// How a result is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Output {
-    /// For people
+    /// Text for people
     #[default]
     Text,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct InspectArgs {
-    /// Archive to look into, as a push takes it; - for standard input
+    /// Archive to inspect, in any format that can be pushed; - reads standard input
     archive: PathBuf,
-    /// Image of the archive to show, by name; the tag defaults to latest
+    /// Select an image of the archive by name [default tag: latest]
     #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "image_id")]
     image: Option<String>,
-    /// Image of the archive to show, by ID or the start of it
+    /// Select an image of the archive by its ID or a prefix of the ID
     #[arg(long, value_name = "ID", conflicts_with = "image")]
     image_id: Option<String>,
-    /// All images of an OCI layout, as one multi-platform image
+    /// Show all images of an OCI layout as one multi-platform image
     #[arg(long, conflicts_with_all = ["image", "image_id"])]
     index: bool,
-    /// Platform to show of an image for several: OS/ARCH or OS/ARCH/VARIANT
+    /// Show one platform of a multi-platform image: OS/ARCH[/VARIANT]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
-    /// Read every layer, and compare it with its digest and its diff_id
+    /// Read every layer and verify its digest and diff_id
     #[arg(long)]
     verify: bool,
-    /// How the result is written to stdout
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = Output::Text)]
+    /// Format of the result
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
-    /// Folder for the temporary file that a pipe or a compressed archive takes [default: the system's]
+    /// Folder for the temporary file that streamed and compressed archives may need [default: the system's]
     #[arg(long, value_name = "DIR")]
     temp_dir: Option<PathBuf>,
 }

@@ -12,15 +12,15 @@ use crate::registry::Keychain;
 pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Source) -> Result<Option<String>> {
     let Some(name) = name else { return Ok(None) };
     if *archive == Source::StandardInput {
-        return Err(Error::usage("the archive and the password cannot both come through standard input")
+        return Err(Error::usage("cannot read both the archive and the password from standard input")
             .code(Code::OptionConflict)
-            .hint("Name a file for the archive, or log in with docker login."));
+            .hint("Push the archive from a file, or log in with docker login."));
     }
     // A colon ends the name where both are sent (RFC 7617).
     if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(Error::usage("--username is no name of a user")
-            .code(Code::ValueInvalid)
-            .hint("It has neither colons nor control characters."));
+        return Err(
+            Error::usage("--username is empty, or contains a colon or a control character").code(Code::ValueInvalid)
+        );
     }
     let mut hosts: Vec<&Host> = targets.iter().filter_map(|target| target.host.as_ref()).collect();
     hosts.retain(|host| !host.is_amazon());
@@ -28,14 +28,17 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Sourc
     hosts.dedup();
     match hosts[..] {
         [_] => Ok(Some(name)),
-        [] => Err(Error::usage("--username is for a registry that is not Amazon's, and no target is in one")
+        [] => Err(Error::usage("--username is for registries other than Amazon's, and no target is in one")
             .code(Code::OptionConflict)
-            .hint("ECR is logged in to with AWS credentials: leave --username and --password-stdin out.")),
+            .hint("ECR uses AWS credentials: leave out --username and --password-stdin.")),
         _ => {
             let names: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
-            Err(Error::usage(format!("--username is for one registry, and there are several: {}", names.join(", ")))
-                .code(Code::OptionConflict)
-                .hint("Push to them one after the other, or log in to each with docker login."))
+            Err(Error::usage(format!(
+                "--username is for one registry, but the targets are in several: {}",
+                names.join(", ")
+            ))
+            .code(Code::OptionConflict)
+            .hint("Push to them one by one, or log in to each with docker login."))
         }
     }
 }
@@ -93,8 +96,8 @@ mod tests {
         for (targets, name, part) in [
             (&["own", ecr, "public.ecr.aws/me/app"][..], "bob", "no target is in one"),
             (&["z.y/a", "x.y/b", "x.y/c"], "bob", "several: x.y, z.y"),
-            (&["x.y/a"], "", "no name of a user"),
-            (&["x.y/a"], "a:b", "no name of a user"),
+            (&["x.y/a"], "", "is empty, or contains a colon"),
+            (&["x.y/a"], "a:b", "is empty, or contains a colon"),
         ] {
             let error = judged(targets, name).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");

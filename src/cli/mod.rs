@@ -65,8 +65,10 @@ pub enum Command {
     /// Run a sandbox until it is stopped.
     #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),
-    /// Print this text, asked-for help or a version, and leave.
+    /// Print this text to stdout: help or a version that was asked for.
     Print(String),
+    /// Print the short help to stderr, since nothing was typed, and fail.
+    Help(String),
 }
 
 /// A push, with what is around it.
@@ -121,31 +123,50 @@ const LARGE_AT_ONCE: usize = 4;
 /// Each costs 2 MiB, and a push is to stay under 68 MiB on any machine, also if the registry takes nothing.
 const MOST_PACK_THREADS: usize = 6;
 
-const OFTEN: &str = "\
+const SHORT_EXAMPLES: &str = "\
 Examples:
   ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
   docker save app:1 | ecr-push - team/app:1 --region eu-west-1
-  ecr-push --sandbox image.tar team/app:1     (try it: no AWS account needed)
+  ecr-push --sandbox image.tar team/app:1     (try it without an AWS account)
 
-All options, and what they mean: ecr-push --help";
+All options: ecr-push --help";
 
-const EXAMPLES: &str = "\
+const LONG_EXAMPLES: &str = "\
+Exit codes:
+  0    The image was pushed, or was already there
+  1    The archive is invalid, or the registry rejected the push
+  2    The command line is invalid
+  3    Credentials or permissions are missing
+  4    The network or the service failed; running the same command again resumes the push
+  130  Interrupted by Ctrl-C or a signal
+  With several targets, the exit code is that of the first failure.
+
+Environment:
+  ECR_PUSH_<OPTION>   Sets any option: ECR_PUSH_REGION=eu-west-1, ECR_PUSH_DRY_RUN=true.
+                      Repeatable options take a list separated by commas.
+                      The command line takes precedence.
+  AWS_<NAME>          Profile, region, keys, endpoints: as the AWS CLI reads them
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY
+                      Proxies
+  DOCKER_CONFIG, DOCKER_AUTH_CONFIG, REGISTRY_AUTH_FILE
+                      Where docker and podman store logins
+  NO_COLOR            Disables colors
+
 Examples:
   ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
   ecr-push image.tar 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4 --tag latest
   ecr-push image.tar localhost:5000/app:1
   docker save app:1 | ecr-push - team/app:1 --region eu-west-1
-  ecr-push inspect image.tar                  (what is inside)
-  ecr-push policy team/app --region eu-west-1 (which IAM policy that takes)
-  ecr-push --sandbox image.tar team/app:1     (try it: no AWS account, nothing leaves this machine)
+  ecr-push inspect image.tar                  (show what the archive contains)
+  ecr-push policy team/app --region eu-west-1 (print the IAM policy for a push)
+  ecr-push --sandbox image.tar team/app:1     (try it without an AWS account)";
 
-Every option can also be set in the environment: ECR_PUSH_REGION for --region.";
-
-/// Push a container image from an archive straight into Amazon ECR or any OCI registry
+/// Push container images from archives into Amazon ECR or any OCI registry
 ///
-/// No daemon, no root, no temporary copy (but of pipes and compressed archives), no login step.
+/// No daemon, no root and no login step. Archives are read in place: only streamed and compressed ones may need a
+/// temporary file.
 #[derive(Debug, Parser)]
-#[command(name = "ecr-push", version, after_help = OFTEN, after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "ecr-push", version, after_help = SHORT_EXAMPLES, after_long_help = LONG_EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(subcommand_negates_reqs = true)]
 struct Cli {
     #[command(subcommand)]
@@ -156,37 +177,37 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show what is in an archive; nobody is asked, nothing is sent
+    /// Show what an archive contains (works offline)
     Inspect(inspect::InspectArgs),
-    /// Print the smallest IAM policy that allows a push to these targets, with these options; nobody is asked
+    /// Print the smallest IAM policy that allows a push to these targets (works offline)
     ///
-    /// It takes all options of a push.
+    /// Takes all options of a push, since they decide which permissions it needs.
     Policy(Box<policy::PolicyArgs>),
-    /// Run a local ECR on loopback, to try things and to test pipelines
+    /// Run a local fake ECR, for trials and for tests of pipelines
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
-    /// Print the script that makes a shell complete arguments
+    /// Generate shell completions
     Completions(generate::CompletionArgs),
-    /// Print the manual page
-    Man,
+    /// Print the manual page of the program or of a command, as roff
+    Man(generate::ManArgs),
 }
 
 #[cfg(feature = "sandbox")]
 #[derive(Debug, clap::Args)]
 struct SandboxArgs {
-    /// Loopback address and port to listen on; port 0 takes a free one
+    /// Loopback address and port to listen on; port 0 selects a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
     listen: std::net::SocketAddr,
-    /// Folder to keep the images in, an OCI layout a repository; in memory without
+    /// Folder to store images in, as one OCI layout per repository [default: in memory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Check the digests of layers and forget their bytes, those of blobs above 1 MiB: for measuring
+    /// Verify digests and discard blobs above 1 MiB, for benchmarks
     #[arg(long)]
     discard: bool,
-    /// Delay of each answer of the registry, in milliseconds or with a unit: 50ms, 1s
+    /// Delay of each registry response, in milliseconds or with a unit: 50ms, 1s
     #[arg(long, value_parser = values::milliseconds, value_name = "DURATION", default_value = "0")]
     delay: Duration,
-    /// Repository that is there from the start; may be repeated
+    /// Repository to create at the start (repeatable)
     #[arg(long, value_name = "NAME")]
     repository: Vec<String>,
 }
@@ -203,6 +224,9 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
     verb::refuse_misspelled(&arguments)?;
     let arguments = with_environment(verb::first(arguments), environment)?;
     let mut command = command();
+    if arguments.is_empty() {
+        return Ok(Command::Help(command.render_help().to_string()));
+    }
     let matches = match command.try_get_matches_from_mut([OsString::from("ecr-push")].into_iter().chain(arguments)) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => return Ok(Command::Print(error.render().to_string())),
@@ -212,7 +236,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
     match cli.verb {
         Some(Verb::Inspect(args)) => args.read(environment).map(Command::Inspect),
         Some(Verb::Completions(args)) => generate::completions(&args, self::command()).map(Command::Print),
-        Some(Verb::Man) => generate::manual(self::command()).map(Command::Print),
+        Some(Verb::Man(args)) => generate::manual(&args, self::command()).map(Command::Print),
         Some(Verb::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
         #[cfg(feature = "sandbox")]
         Some(Verb::Sandbox(args)) => {
@@ -224,17 +248,21 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
     }
 }
 
-/// The command line. `-h` shows what most people need, on one screen; the help of a policy what is its own, since the options
-/// of a push are told there.
+/// Returns the parser. `-h` shows what people use daily, on one screen; the help of `policy` leaves out the options of a
+/// push, which `--help` has.
 fn command() -> clap::Command {
     let often = [
         "archive",
         "target",
-        "image",
         "tag",
         "region",
+        "platform",
+        "if_exists",
         "create_repository",
+        "profile",
         "role_arn",
+        "output",
+        "quiet",
         "verbose",
         "dry_run",
         "sandbox",
@@ -299,9 +327,9 @@ fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Resul
     let ca_bundle = credentials::ca_bundle(&access, environment);
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
-        return Err(Error::usage("--reuse-from names images to reuse layers from, and --reuse wants none")
+        return Err(Error::usage("--reuse-from needs --reuse tag")
             .code(Code::OptionConflict)
-            .hint("Leave one of them out."));
+            .hint("Use only one of the two options."));
     }
     let (output, files) = args.files.read(&archive, args.pipeline.output_file.as_deref())?;
     let username = logins::username(args.username, &targets, &archive)?;

@@ -7,10 +7,10 @@ use crate::output::log::LogFormat;
 /// How stderr is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum LogFormatArg {
-    /// For people
+    /// Text for people
     #[default]
     Text,
-    /// An object a line, for programs
+    /// One JSON object per line
     Json,
 }
 
@@ -26,12 +26,12 @@ impl From<LogFormatArg> for LogFormat {
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Show {
-    /// Rows on a terminal, lines elsewhere
+    /// Bars on a terminal, lines elsewhere
     Auto,
-    /// Rows, if it is a terminal
+    /// Bars, if stderr is a terminal
     Bars,
     /// Lines
     Plain,
-    /// Nothing
+    /// No progress
     None,
 }

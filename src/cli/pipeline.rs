@@ -14,19 +14,19 @@ pub(super) const DISPLAY_NAME: &str = "Push Image";
 /// The arguments.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct PipelineArgs {
-    /// Variable for later steps: the first reference; also NAME_DIGEST, NAME_REF (by digest), NAME_ALL, NAME_REFS
+    /// CI variable to set to the first reference; also sets NAME_DIGEST, NAME_REF (by digest), NAME_ALL and NAME_REFS
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     output_variable: Option<String>,
-    /// Azure Pipelines: set the variables for later jobs and stages, too (isOutput=true)
+    /// Azure Pipelines: make the variables available to later jobs and stages (isOutput=true)
     #[arg(long, requires = "output_variable", help_heading = "Output")]
     output_variable_across_jobs: bool,
-    /// File that the variables are added to, in the CI system's format or as NAME=VALUE; for Tekton and Argo a folder
+    /// File to append the variables to, in the CI system's format or as NAME=VALUE; a folder for Tekton and Argo
     #[arg(long, value_name = "FILE", requires = "output_variable", help_heading = "Output")]
     pub(super) output_file: Option<PathBuf>,
-    /// CI system that is written for, or none [default: as the environment tells]
+    /// CI system to write for, or none [default: detected from the environment]
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     ci: Option<String>,
-    /// What the push is called in logs and summaries of CI systems
+    /// Name of the push in the logs and summaries of CI systems
     #[arg(long, value_name = "NAME", default_value = DISPLAY_NAME, help_heading = "Output")]
     display_name: String,
 }
@@ -91,9 +91,9 @@ impl PipelineArgs {
             Some("none") => None,
             Some(name) => Some(CiSystem::by_name(name).ok_or_else(|| {
                 let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
-                Error::usage(format!("--ci {name:?} is no CI system that is known here"))
+                Error::usage(format!("--ci {name:?} is not a supported CI system"))
                     .code(Code::ValueInvalid)
-                    .hint(format!("It takes none, {}.", names.join(", ")))
+                    .hint(format!("Use none, or one of {}.", names.join(", ")))
             })?),
         })
     }
@@ -139,9 +139,9 @@ fn target(
 ) -> Result<(OutputFormat, VariablesTo)> {
     let Some(CiSystem { title, format, target, .. }) = system else {
         return file.map(|file| (OutputFormat::Assignments, VariablesTo::File(file))).ok_or_else(|| {
-            Error::usage("--output-variable sets a variable of a CI system, and none is found here")
+            Error::usage("--output-variable needs a CI system, and none was detected")
                 .code(Code::OptionConflict)
-                .hint("Name it with --ci, or a file for lines of NAME=VALUE with --output-file.")
+                .hint("Use --ci NAME, or --output-file FILE for lines of NAME=VALUE.")
         });
     };
     let to = match (target, file) {
@@ -158,17 +158,17 @@ fn target(
         (OutputTarget::FileOf(name), None) => {
             let path = environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
             VariablesTo::File(path.ok_or_else(|| {
-                Error::usage(format!("{title} reads variables from the file that {name} names, and it is not set"))
-                    .hint("Name the file with --output-file.")
+                Error::usage(format!("{title} reads variables from the file in {name}, which is not set"))
+                    .hint("Use --output-file FILE.")
             })?)
         }
         (OutputTarget::File, None) => {
-            return Err(Error::usage(format!("{title} reads variables from a file that the pipeline names"))
-                .hint("Name the same file with --output-file."));
+            return Err(Error::usage(format!("{title} reads variables from a file that the pipeline specifies"))
+                .hint("Use --output-file FILE with the same file."));
         }
         (OutputTarget::Folder, None) => {
-            return Err(Error::usage(format!("{title} reads each variable from a file of its own"))
-                .hint("Name their folder with --output-file."));
+            return Err(Error::usage(format!("{title} reads each variable from a separate file"))
+                .hint("Use --output-file DIR with the folder of these files."));
         }
     };
     Ok((*format, to))
@@ -179,9 +179,9 @@ fn across_jobs(format: OutputFormat, is_wanted: bool) -> Result<OutputFormat> {
     match (format, is_wanted) {
         (OutputFormat::AzureCommands(_), true) => Ok(OutputFormat::AzureCommands(OutputScope::Jobs)),
         (format, false) => Ok(format),
-        (_, true) => Err(Error::usage("--output-variable-across-jobs is for the log of Azure Pipelines")
+        (_, true) => Err(Error::usage("--output-variable-across-jobs needs the log of Azure Pipelines")
             .code(Code::OptionConflict)
-            .hint("Leave it out: elsewhere the pipeline says which jobs get a variable.")),
+            .hint("Leave it out: other systems configure this in the pipeline.")),
     }
 }
 
@@ -190,10 +190,10 @@ fn checked(name: &str, format: OutputFormat) -> Result<String> {
         return Ok(name.to_owned());
     }
     let takes = if format.takes("a.b") { "letters, digits, _, . and -" } else { "letters, digits and _" };
-    let further = VARIABLE_SUFFIXES.map(|suffix| format!("NAME_{suffix}")).join(", ");
-    Err(Error::usage(format!("--output-variable {name:?} is no name of a variable"))
+    let suffixed = VARIABLE_SUFFIXES.map(|suffix| format!("NAME_{suffix}")).join(", ");
+    Err(Error::usage(format!("--output-variable {name:?} is not a valid variable name"))
         .code(Code::ValueInvalid)
-        .hint(format!("It begins with a letter or _ and has {takes}; {further} are set beside it.")))
+        .hint(format!("Use {takes}, starting with a letter or _. Also set: {suffixed}.")))
 }
 
 #[cfg(test)]
@@ -250,14 +250,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_set_is_refused_in_front() {
-        refused(&["variable", "A"], &[], "none is found here");
-        refused(&["variable", "A", "ci", "none"], &[("TF_BUILD", "True")], "none is found here");
+        refused(&["variable", "A"], &[], "none was detected");
+        refused(&["variable", "A", "ci", "none"], &[("TF_BUILD", "True")], "none was detected");
         refused(&["ci", "gitub"], &[], "azure, github, gitlab");
         refused(&["variable", "A"], &[("GITLAB_CI", "true")], "--output-file");
         refused(&["variable", "A", "ci", "argo"], &[], "--output-file");
         refused(&["variable", "A"], &[("GITHUB_ACTIONS", "true")], "GITHUB_OUTPUT");
         refused(&["variable", "A B"], &[("TF_BUILD", "True")], "letters, digits, _, . and -");
-        refused(&["variable", "a-b", "file", "f"], &[("GITLAB_CI", "true")], "letters, digits and _;");
+        refused(&["variable", "a-b", "file", "f"], &[("GITLAB_CI", "true")], "letters, digits and _,");
         refused(&["variable", "A", "across", "yes", "file", "f"], &[("TF_BUILD", "True")], "Azure Pipelines");
     }
 

@@ -19,13 +19,13 @@ pub struct PolicyText {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PolicyArgs {
-    /// Where the push goes: [HOST/]REPOSITORY[:TAG], as a push takes it
+    /// Target of the push: [HOST/]REPOSITORY[:TAG]
     #[arg(required = true)]
     pub(super) target: Vec<String>,
-    /// As Terraform's data source aws_iam_policy_document, not as JSON
+    /// Print a Terraform data source (aws_iam_policy_document) instead of JSON
     #[arg(long)]
     pub(super) terraform: bool,
-    /// Signing profile of a managed signing rule of the registry (repeatable)
+    /// Signing profile that the registry's managed signing uses (repeatable)
     #[arg(long, value_name = "ARN")]
     pub(super) signing_profile: Vec<String>,
     #[command(flatten)]
@@ -45,9 +45,9 @@ pub(super) fn text(
     signing_profiles.iter().try_for_each(|arn| check_signing_profile(arn))?;
     let policy = Policy::of(&Needs { signing_profiles, ..needs(request, region) });
     if policy.is_empty() {
-        return Err(Error::new(Kind::Usage, "a push to these targets takes no IAM policy: none is in Amazon ECR")
+        return Err(Error::new(Kind::Usage, "no target is in Amazon ECR, so the push needs no IAM policy")
             .code(Code::TargetInvalid)
-            .hint("Name a repository of ECR: REPOSITORY, or ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY."));
+            .hint("Use REPOSITORY or ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY as the target."));
     }
     let text = if terraform { policy.terraform() } else { policy.json()? };
     let mut notes = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn text(
             (Some(_), Some(_)) => return Ok(PolicyText { text, notes }),
         };
         notes.push(format!(
-            "note: of targets without a host {unknown} not known here, so ARNs have `*` there; name the host, or fill them in"
+            "note: {unknown} not known for targets without a host, so their ARNs contain `*`; add the host, or edit them"
         ));
     }
     Ok(PolicyText { text, notes })
@@ -99,8 +99,9 @@ fn check_signing_profile(arn: &str) -> Result<()> {
         {
             Ok(())
         }
-        _ => Err(Error::usage(format!("--signing-profile {arn} is not the ARN of a signing profile"))
-            .hint(Advice::new("Which there are:").command("aws signer list-signing-profiles --query profiles[].arn"))),
+        _ => Err(Error::usage(format!("--signing-profile {arn} is not the ARN of a signing profile")).hint(
+            Advice::new("List the profiles:").command("aws signer list-signing-profiles --query profiles[].arn"),
+        )),
     }
 }
 

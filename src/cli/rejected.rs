@@ -22,10 +22,10 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
             match others.first().map(|other| option_name(other)) {
                 Some(other) if other != name => Error::usage(format!("{name} and {other} cannot be used together"))
                     .code(Code::OptionConflict)
-                    .hint("Leave one of them out."),
-                _ => Error::usage(format!("{name} is given more than once, and takes one value"))
+                    .hint("Use only one of them."),
+                _ => Error::usage(format!("{name} can be used only once"))
                     .code(Code::OptionRepeated)
-                    .hint("Leave all but one out."),
+                    .hint("Use it once."),
             }
         }
         ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_empty() => {
@@ -37,15 +37,15 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
             let hint = if suggested.is_empty() {
                 format!("Use one of {}.", valid.join(", "))
             } else {
-                format!("Use {suggested}, or another of {}.", valid.join(", "))
+                format!("Did you mean {suggested}? Use one of {}.", valid.join(", "))
             };
-            Error::usage(format!("{name} does not take {:?}", strip_credentials(&value)))
+            Error::usage(format!("{name} does not accept {:?}", strip_credentials(&value)))
                 .code(Code::ValueInvalid)
                 .hint(hint)
         }
         ErrorKind::ValueValidation => {
             let value = text(ContextKind::InvalidValue);
-            let error = Error::usage(format!("{name} does not take {:?}", strip_credentials(&value)));
+            let error = Error::usage(format!("{name} does not accept {:?}", strip_credentials(&value)));
             let error = error.code(Code::ValueInvalid);
             match std::error::Error::source(clap_error) {
                 Some(why) => error.because(why.to_string()),
@@ -53,7 +53,7 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
             }
         }
         ErrorKind::TooManyValues => {
-            Error::usage(format!("{name} takes no value")).code(Code::ValueInvalid).hint("Leave the value out.")
+            Error::usage(format!("{name} does not take a value")).code(Code::ValueInvalid).hint("Leave the value out.")
         }
         ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
             Error::usage(format!("{option} needs a value")).code(Code::ValueInvalid)
@@ -69,7 +69,7 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
         }
         ErrorKind::InvalidUtf8 => Error::usage("an argument is not valid UTF-8").code(Code::ValueInvalid),
         // Without the parser's own text, which may quote values.
-        kind => Error::usage(format!("the command line is wrong: {kind}")),
+        kind => Error::usage(format!("the command line is invalid: {kind}")),
     }
 }
 
@@ -86,13 +86,13 @@ fn option_name(text: &str) -> &str {
 
 fn unknown(name: &str, similar: &str) -> Error {
     if !name.starts_with('-') {
-        return Error::usage(format!("{:?} is one argument too many", strip_credentials(name)))
+        return Error::usage(format!("unexpected argument {:?}", strip_credentials(name)))
             .code(Code::ArgumentUnexpected);
     }
-    let error = Error::usage(format!("there is no option {name}")).code(Code::OptionUnknown);
+    let error = Error::usage(format!("unknown option {name}")).code(Code::OptionUnknown);
     let known = foreign(name).or_else(|| {
         let similar = option_name(similar).strip_prefix("--")?.to_owned();
-        Some(Advice::new("A similar option exists").setting(similar))
+        Some(Advice::new("Did you mean").setting(similar))
     });
     error.hint(known.unwrap_or_else(|| Advice::new("List all options:").command("ecr-push --help")))
 }
@@ -101,13 +101,12 @@ fn unknown(name: &str, similar: &str) -> Error {
 fn foreign(option: &str) -> Option<Advice> {
     let advice = match option {
         "-a" | "--all" | "--all-platforms" | "--multi-arch" => {
-            Advice::new("All platforms of an image are pushed without an option. For one of them")
-                .setting_with("platform", "linux/arm64")
+            Advice::new("All platforms are pushed by default. To push one").setting_with("platform", "linux/arm64")
         }
         "-j" | "--jobs" | "--parallel" | "--image-parallel-copies" => {
-            Advice::new("For the number of layers under way at once").setting_with("concurrency", "8")
+            Advice::new("Set the number of layers to upload at once").setting_with("concurrency", "8")
         }
-        "--json" | "--format" => Advice::new("For the report on stdout").setting_with("output", "json"),
+        "--json" | "--format" => Advice::new("Print the report to stdout").setting_with("output", "json"),
         "--timeout" | "--command-timeout" => {
             Advice::new("Limit the time of the whole push, or of an upload that stalls")
                 .setting_with("deadline", "10m")
@@ -120,20 +119,20 @@ fn foreign(option: &str) -> Option<Advice> {
             Advice::new("Use plain HTTP").setting("insecure")
         }
         "--dest-creds" | "--creds" | "--credential" | "--password" | "--dest-username" | "--dest-password" | "-u"
-        | "-p" => Advice::new("Name the user, and pass the password on standard input:")
+        | "-p" => Advice::new("Pass the password on standard input:")
             .command("printenv PASSWORD | ecr-push IMAGE.tar HOST/REPOSITORY:TAG --username NAME --password-stdin"),
         "--authfile" | "--dest-authfile" | "--registry-config" => {
             Advice::new("Set the variable REGISTRY_AUTH_FILE to the path of that file.")
         }
-        "--additional-tag" | "--destination" => Advice::new("For another tag").setting_with("tag", "TAG"),
+        "--additional-tag" | "--destination" => Advice::new("Add a tag").setting_with("tag", "TAG"),
         "--digestfile" => Advice::new("Write the digest to a file").setting_with("digest-file", "FILE"),
         "--arch" | "--os" | "--variant" | "--override-arch" | "--override-os" => {
-            Advice::new("For one platform of an image").setting_with("platform", "linux/arm64")
+            Advice::new("Push one platform").setting_with("platform", "linux/arm64")
         }
         "--dest-compress-format" | "--compression-format" => {
             Advice::new("Choose the compression").setting_with("compression", "zstd")
         }
-        "--dest-compress-level" => Advice::new("Choose the level").setting_with("compression-level", "6"),
+        "--dest-compress-level" => Advice::new("Choose the compression level").setting_with("compression-level", "6"),
         "--debug" => Advice::new("Explain decisions and log every request").setting("verbose"),
         "--retry" | "--retry-times" | "--max-retries" | "--push-retry" => {
             Advice::new("Set the number of retries").setting_with("retries", "8")
@@ -141,7 +140,7 @@ fn foreign(option: &str) -> Option<Advice> {
         "--endpoint-url" => Advice::new("Set the variable AWS_ENDPOINT_URL_ECR."),
         "--no-progress" => Advice::new("Show no progress").setting_with("progress", "none"),
         "--account" | "--account-id" | "--registry-ids" => {
-            Advice::new("Name the account of the registry").setting_with("registry-id", "ACCOUNT")
+            Advice::new("Set the account of the registry").setting_with("registry-id", "ACCOUNT")
         }
         _ => return None,
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::ecr::{Encryption, Mutability, NewRepository};
-use crate::error::{Code, Error, Result};
+use crate::error::{Advice, Code, Error, Result};
 use crate::oci::Target;
 use crate::push::IfExists;
 
@@ -18,37 +18,37 @@ const MOST_FILTERS: usize = 5;
 /// The options.
 #[derive(Debug, clap::Args)]
 pub(super) struct RepositoryArgs {
-    /// What becomes of a tag that exists; all are looked at before anything is sent
-    #[arg(long, value_enum, default_value_t = IfExistsArg::Overwrite, value_name = "HOW", help_heading = "Target")]
+    /// Policy for tags that already exist, checked before anything is uploaded
+    #[arg(long, value_enum, default_value_t = IfExistsArg::Overwrite, value_name = "POLICY", help_heading = "Target")]
     if_exists: IfExistsArg,
-    /// Rename repositories as Docker names them: lower-case, and only letters, digits, - . _ and /
+    /// Convert repository names to Docker's rules: lower case; only letters, digits, - . _ and /
     #[arg(long, help_heading = "Target")]
     pub(super) docker_naming: bool,
-    /// Create the repository if it does not exist (ECR, ECR Public)
+    /// Create the repository if it does not exist (ECR and ECR Public)
     #[arg(long, help_heading = "Target")]
     pub(super) create_repository: bool,
-    /// Of a repository that is created: scan images when they are pushed
+    /// With --create-repository: scan images when they are pushed
     #[arg(long, help_heading = "Target")]
     scan_on_push: bool,
-    /// Of a repository that is created: whether tags may move
-    #[arg(long, value_enum, value_name = "HOW", help_heading = "Target")]
+    /// With --create-repository: whether tags can be moved
+    #[arg(long, value_enum, value_name = "MODE", help_heading = "Target")]
     tag_mutability: Option<MutabilityArg>,
-    /// Tags that --tag-mutability ...-with-exclusion excepts: latest, dev-*; may be repeated up to five times
+    /// Tag filter for --tag-mutability ...-with-exclusion: latest, dev-* (repeatable, up to 5)
     #[arg(long, value_name = "FILTER", help_heading = "Target")]
     tag_mutability_exclusion: Vec<String>,
-    /// Of a repository that is created: how it is encrypted
-    #[arg(long, value_enum, value_name = "HOW", help_heading = "Target")]
+    /// With --create-repository: encryption of the new repository
+    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Target")]
     encryption: Option<EncryptionArg>,
-    /// Key of AWS KMS for that: its ID, ARN or alias/NAME [default: one that AWS manages]
+    /// KMS key for --encryption: ID, ARN or alias/NAME [default: the AWS managed key]
     #[arg(long, value_name = "KEY", help_heading = "Target")]
     kms_key: Option<String>,
-    /// Of a repository that is created: a tag of its own, for costs and rights; may be repeated
+    /// With --create-repository: AWS resource tag, for cost allocation and access control (repeatable)
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Target")]
     repository_tag: Vec<String>,
-    /// Of a repository that is created: JSON that says which images are removed, and when
+    /// With --create-repository: JSON file with the lifecycle policy
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub(super) lifecycle_policy: Option<PathBuf>,
-    /// Of a repository that is created: JSON that says who may do what
+    /// With --create-repository: JSON file with the repository policy
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub(super) repository_policy: Option<PathBuf>,
 }
@@ -56,37 +56,37 @@ pub(super) struct RepositoryArgs {
 /// What becomes of a tag that exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum IfExistsArg {
-    /// It moves, unless the repository does not let it
+    /// Move the tag, unless the repository makes it immutable
     Overwrite,
-    /// It may point at the same image, and at no other
+    /// Succeed if the tag already points to the same image, else fail
     SameOk,
-    /// It stays where it is
+    /// Leave the tag unchanged
     Skip,
-    /// Nothing is pushed
+    /// Push nothing and fail
     Fail,
 }
 
 /// Whether tags may move.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum MutabilityArg {
-    /// All may
+    /// All tags can be moved
     Mutable,
-    /// None may
+    /// No tag can be moved
     Immutable,
-    /// None may but those that are excepted
+    /// Immutable, except tags matching the filters
     ImmutableWithExclusion,
-    /// All may but those that are excepted
+    /// Mutable, except tags matching the filters
     MutableWithExclusion,
 }
 
 /// How a repository is encrypted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum EncryptionArg {
-    /// With keys that S3 manages
+    /// Keys managed by Amazon S3
     Aes256,
-    /// With a key of AWS KMS
+    /// A key of AWS KMS
     Kms,
-    /// With keys of AWS KMS, in two layers
+    /// Two layers of encryption with keys of AWS KMS
     KmsDsse,
 }
 
@@ -128,9 +128,9 @@ impl RepositoryArgs {
             ("--repository-policy", self.repository_policy.is_some()),
         ];
         match given.iter().find(|(_, is_given)| *is_given && !self.create_repository) {
-            Some((option, _)) => Err(Error::usage(format!("{option} is for a repository that this push creates"))
+            Some((option, _)) => Err(Error::usage(format!("{option} needs --create-repository"))
                 .code(Code::OptionConflict)
-                .hint("Add --create-repository. A repository that exists is left as it is.")),
+                .hint("Add --create-repository. The settings apply to new repositories only.")),
             None => Ok(settings),
         }
     }
@@ -143,12 +143,14 @@ impl RepositoryArgs {
         );
         if takes_filters == filters.is_empty() || filters.len() > MOST_FILTERS {
             let what = match (takes_filters, filters.len()) {
-                (true, 0) => "--tag-mutability excepts tags, and none is named".to_owned(),
-                (true, count) => format!("there are {count} filters of --tag-mutability-exclusion"),
-                (false, _) => "--tag-mutability-exclusion names tags, and --tag-mutability excepts none".to_owned(),
+                (true, 0) => "--tag-mutability ...-with-exclusion needs --tag-mutability-exclusion".to_owned(),
+                (true, count) => {
+                    format!("--tag-mutability-exclusion is used {count} times; the limit is {MOST_FILTERS}")
+                }
+                (false, _) => "--tag-mutability-exclusion needs --tag-mutability ...-with-exclusion".to_owned(),
             };
             return Err(Error::usage(what).code(Code::OptionConflict).hint(
-                "Write --tag-mutability immutable-with-exclusion or mutable-with-exclusion, and one to five times \
+                "Use --tag-mutability immutable-with-exclusion or mutable-with-exclusion with one to five \
                  --tag-mutability-exclusion FILTER.",
             ));
         }
@@ -164,13 +166,15 @@ impl RepositoryArgs {
         let key = self.kms_key.clone();
         match (self.encryption, &key) {
             (None | Some(EncryptionArg::Aes256), Some(_)) => {
-                Err(Error::usage("--kms-key names a key of AWS KMS, and --encryption uses none")
-                    .code(Code::OptionConflict)
-                    .hint("Add --encryption kms or --encryption kms-dsse."))
+                Err(Error::usage("--kms-key needs --encryption kms or kms-dsse").code(Code::OptionConflict).hint(
+                    Advice::new("Add it").setting_with("encryption", "kms").setting_with("encryption", "kms-dsse"),
+                ))
             }
-            (_, Some(key)) if !(1..=2048).contains(&key.trim().len()) => Err(Error::usage("--kms-key is no key")
-                .code(Code::ValueInvalid)
-                .hint("A key is named by its ID, its ARN or alias/NAME.")),
+            (_, Some(key)) if !(1..=2048).contains(&key.trim().len()) => {
+                Err(Error::usage("--kms-key is empty or too long")
+                    .code(Code::ValueInvalid)
+                    .hint("Use a key ID, a key ARN or alias/NAME."))
+            }
             (None, None) => Ok(None),
             (Some(EncryptionArg::Aes256), None) => Ok(Some(Encryption::Aes256)),
             (Some(EncryptionArg::Kms), _) => Ok(Some(Encryption::Kms(key))),
@@ -181,26 +185,26 @@ impl RepositoryArgs {
 
 /// `KEY=VALUE`, each key once.
 fn tags(texts: &[String]) -> Result<Vec<(String, String)>> {
-    const RULE: &str = "A tag is KEY=VALUE: a key of 1 to 128 characters that does not begin with aws:, a value of at most \
-                        256, of letters, digits, blanks and _ . : / = + - @; a repository has 50 at most, with a key each.";
+    const RULE: &str = "Use KEY=VALUE: a key of 1 to 128 characters that does not start with aws:, a value of at most 256 \
+                        characters, of letters, digits, spaces and _ . : / = + - @; at most 50 tags with distinct keys.";
     let refuse = |what: String| Err(Error::usage(what).hint(RULE));
     let allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
     let mut tags: Vec<(String, String)> = Vec::new();
     for text in texts {
         let Some((key, value)) = text.split_once('=') else {
-            return refuse(format!("--repository-tag {text:?} has no ="));
+            return refuse(format!("--repository-tag {text:?} is not KEY=VALUE"));
         };
         let fits = (1..=128).contains(&key.chars().count()) && value.chars().count() <= 256;
         if !fits || !text.chars().all(allowed) || key.to_lowercase().starts_with("aws:") {
-            return refuse(format!("--repository-tag {text:?} is no tag that ECR takes"));
+            return refuse(format!("--repository-tag {text:?} is not a tag that ECR accepts"));
         }
         if tags.iter().any(|(known, _)| known == key) {
-            return refuse(format!("--repository-tag names {key:?} twice"));
+            return refuse(format!("--repository-tag has the key {key:?} twice"));
         }
         tags.push((key.to_owned(), value.to_owned()));
     }
     if tags.len() > MOST_TAGS {
-        return refuse(format!("there are {} of --repository-tag", tags.len()));
+        return refuse(format!("--repository-tag is used {} times; the limit is {MOST_TAGS}", tags.len()));
     }
     Ok(tags)
 }

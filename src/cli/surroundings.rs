@@ -33,14 +33,14 @@ pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
     let proxy = |(scheme, names): (&str, [&'static str; 5])| {
         let name = names.into_iter().find(|name| set(name))?;
         let host = host(&environment(name)?.to_string_lossy());
-        let without = WITHOUT.iter().find(|name| set(name)).map(|name| format!(" and to those of {name}"));
+        let without = WITHOUT.iter().find(|name| set(name)).map(|name| format!(" and the hosts of {name}"));
         let without = without.unwrap_or_default();
-        Some(format!("{scheme} goes over the proxy {host} ({name}), but to this machine{without}"))
+        Some(format!("{scheme} uses the proxy {host} ({name}), except for this machine{without}"))
     };
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
     let unusable = invalid_bypass_patterns(&text).into_iter();
-    let unusable =
-        unusable.map(|entry| format!("{entry:?} of AGENT_PROXYBYPASSLIST is no expression, and is not used"));
+    let unusable = unusable
+        .map(|entry| format!("{entry:?} in AGENT_PROXYBYPASSLIST is not a valid regular expression and is ignored"));
     PROXIES.into_iter().filter_map(proxy).chain(unusable).collect()
 }
 
@@ -59,14 +59,14 @@ pub(super) fn endpoints(environment: Environment<'_>) -> Option<String> {
         }
     }
     let hosts: Vec<String> = hosts.iter().map(|(host, names)| format!("{host} ({})", names.join(", "))).collect();
-    (!hosts.is_empty()).then(|| format!("endpoints of AWS are replaced by {}", hosts.join(" and ")))
+    (!hosts.is_empty()).then(|| format!("AWS endpoints are overridden by {}", hosts.join(" and ")))
 }
 
 /// The host and the port of an address.
 fn host(text: &str) -> String {
     let text = text.trim();
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let Ok(url) = Url::parse(&with_scheme) else { return "of an address that cannot be read".into() };
+    let Ok(url) = Url::parse(&with_scheme) else { return "with an invalid address".into() };
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{port}", url.host_str().unwrap_or_default())
 }
@@ -89,12 +89,12 @@ mod tests {
         assert_eq!(
             told(proxies, &both),
             [
-                "https goes over the proxy proxy.example:3128 (https_proxy), but to this machine",
-                "http goes over the proxy other (ALL_PROXY), but to this machine",
+                "https uses the proxy proxy.example:3128 (https_proxy), except for this machine",
+                "http uses the proxy other (ALL_PROXY), except for this machine",
             ]
         );
         let bare = [("HTTPS_PROXY", "me:word@10.0.0.1:80"), ("NO_PROXY", "a.example")];
-        let line = "https goes over the proxy 10.0.0.1 (HTTPS_PROXY), but to this machine and to those of NO_PROXY";
+        let line = "https uses the proxy 10.0.0.1 (HTTPS_PROXY), except for this machine and the hosts of NO_PROXY";
         assert_eq!(told(proxies, &bare), [line]);
         assert_eq!(told(proxies, &[("HTTPS_PROXY", "http://me:word@[")]).len(), 1);
         assert!(!told(proxies, &[("HTTPS_PROXY", "http://me:word@[")])[0].contains("word"));
@@ -106,10 +106,10 @@ mod tests {
         let some =
             [("AWS_ENDPOINT_URL_STS", "https://u:p@sts.example/x"), ("ECR_PUSH_REGISTRY_ENDPOINT", "127.0.0.1:5")];
         let endpoints = |variables: &[(&str, &str)]| told(|it| endpoints(it).into_iter().collect(), variables);
-        let line = "endpoints of AWS are replaced by sts.example (AWS_ENDPOINT_URL_STS) and 127.0.0.1:5 (ECR_PUSH_REGISTRY_ENDPOINT)";
+        let line = "AWS endpoints are overridden by sts.example (AWS_ENDPOINT_URL_STS) and 127.0.0.1:5 (ECR_PUSH_REGISTRY_ENDPOINT)";
         assert_eq!(endpoints(&some), [line]);
         let same = [("AWS_ENDPOINT_URL", "http://a:1"), ("AWS_ENDPOINT_URL_STS", "http://a:1/x")];
-        assert_eq!(endpoints(&same), ["endpoints of AWS are replaced by a:1 (AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_STS)"]);
+        assert_eq!(endpoints(&same), ["AWS endpoints are overridden by a:1 (AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_STS)"]);
         let ignored = [("AWS_ENDPOINT_URL", "https://a"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "TRUE")];
         assert_eq!(endpoints(&ignored), [""; 0]);
         assert_eq!(endpoints(&[]), [""; 0]);

@@ -24,12 +24,11 @@ fn refuse_archive(text: &str) -> Result<()> {
     let is_archive = ARCHIVES.iter().any(|end| name.ends_with(end));
     let why = match Path::new(text).is_file() {
         true => "is a file",
-        false if is_archive => "looks like the name of an archive",
+        false if is_archive => "looks like an archive",
         false => return Ok(()),
     };
-    let advice = Advice::new(format!(
-        "One run pushes one archive: run ecr-push once for each. A repository of that name takes its tag, too: {text}:latest"
-    ));
+    let advice =
+        Advice::new(format!("Push one archive per run. If it is a repository name, add the tag: {text}:latest"));
     Err(Error::usage(format!("the target {text:?} {why}")).code(Code::TargetInvalid).hint(advice))
 }
 
@@ -44,9 +43,9 @@ pub(super) fn in_regions(targets: Vec<Target>, regions: Vec<String>) -> Result<V
     if targets.iter().all(|target| target.host.is_some()) {
         let mut named = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
         if let Some((target, region)) = named.find(|(_, region)| !regions.contains(region)) {
-            let what = format!("{target} is in region {region}, but --region says {}", regions.join(", "));
+            let what = format!("{target} is in region {region}, but --region is {}", regions.join(", "));
             let error = Error::usage(what).code(Code::OptionConflict);
-            return Err(error.hint("Leave --region out: the host says it all."));
+            return Err(error.hint("Leave out --region: the host contains the region."));
         }
         return Ok(targets);
     }
@@ -65,7 +64,7 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
     if let Some(account) = account
         && (account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()))
     {
-        return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account: it takes twelve digits"))
+        return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account ID of twelve digits"))
             .code(Code::ValueInvalid));
     }
     let is_of_use = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_vpc_endpoint));
@@ -73,15 +72,15 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
         (Some(host), Some(account)) if host.is_vpc_endpoint() => {
             Ok(Target { host: host.via_vpc_endpoint(account), ..target })
         }
-        (Some(host), None) if host.is_vpc_endpoint() => Err(Error::usage(format!(
-            "{host} is a VPC endpoint, which leads to every registry of its region"
-        ))
-        .code(Code::ArgumentMissing)
-        .hint("Say whose is meant, with --registry-id ACCOUNT; or name the registry itself, if private DNS is on.")),
+        (Some(host), None) if host.is_vpc_endpoint() => {
+            Err(Error::usage(format!("{host} is a VPC endpoint, which serves every registry of its region"))
+                .code(Code::ArgumentMissing)
+                .hint("Add --registry-id ACCOUNT, or use the host name of the registry if private DNS is enabled."))
+        }
         (Some(host), Some(account)) if !is_of_use && host.ecr().is_none_or(|ecr| ecr.account != account) => {
             Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
                 .code(Code::OptionConflict)
-                .hint("Leave it out: the host says it all."))
+                .hint("Leave out --registry-id: the host contains the account."))
         }
         _ => Ok(target),
     };

@@ -24,7 +24,7 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
     }
     if let Some((transport, program)) = IN_STORAGE.into_iter().find(|(transport, _)| text.starts_with(transport)) {
         let image = &text[transport.len()..];
-        return Err(Error::usage(format!("{transport} names an image of {program}, not an archive"))
+        return Err(Error::usage(format!("{transport} is an image in the storage of {program}, not an archive"))
             .code(Code::ArchiveUnrecognized)
             .hint(
                 Advice::new("Push it through a pipe:").command(format!("{program} save {image} | ecr-push - TARGET")),
@@ -32,7 +32,7 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
     }
     if let Some(image) = text.strip_prefix("docker://") {
         let image = strip_credentials(image);
-        return Err(Error::usage(format!("docker://{image} is in a registry, and not an archive"))
+        return Err(Error::usage(format!("docker://{image} is an image in a registry, not an archive"))
             .code(Code::ArchiveUnrecognized)
             .hint(
                 Advice::new("Copy it to an archive first:")
@@ -48,11 +48,11 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
         _ => (rest, None),
     };
     if let Some(index) = image.and_then(|image| image.strip_prefix('@')) {
-        return Err(Error::usage(format!("{transport} with @{index} chooses an image by its number"))
-            .code(Code::ImageNotFound)
-            .hint(
-                Advice::new("Choose it by its name or ID").setting_with("image", "NAME").setting_with("image-id", "ID"),
-            ));
+        return Err(Error::usage(format!(
+            "{transport}...:@{index} selects an image by number, which is not supported"
+        ))
+        .code(Code::ImageNotFound)
+        .hint(Advice::new("Select it by name or ID").setting_with("image", "NAME").setting_with("image-id", "ID")));
     }
     Ok((Source::Path(PathBuf::from(file)), image.map(str::to_owned)))
 }
@@ -68,7 +68,7 @@ pub(super) fn target(text: &str) -> Result<String> {
             place.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
         if !has_host {
             // For skopeo that is Docker Hub, for everybody who reads this program's manual it is their own ECR.
-            return Err(refuse(format!("{text} names no registry"))
+            return Err(refuse(format!("the target {text} has no registry host"))
                 .hint(format!("For Docker Hub write docker.io/{place}. For your own ECR registry write {place}.")));
         }
         return Ok(place.to_owned());
@@ -80,13 +80,13 @@ pub(super) fn target(text: &str) -> Result<String> {
         rest => rest.is_some(),
     };
     if let Some(transport) = others.into_iter().find(is_transport) {
-        return Err(refuse(format!("{transport} names no registry, and a target is in a registry"))
+        return Err(refuse(format!("the target {text} is not in a registry: {transport} is a local transport"))
             .hint("Write the target as [HOST/]REPOSITORY[:TAG]."));
     }
     match text.strip_prefix("arn:") {
         Some(arn) => of_arn(arn).ok_or_else(|| {
-            refuse(format!("{text:?} is not the ARN of a private ECR repository"))
-                .hint("It looks like arn:aws:ecr:eu-west-1:123456789012:repository/team/app, and :TAG may follow.")
+            refuse(format!("the target {text:?} is not the ARN of a private ECR repository"))
+                .hint("Use this form: arn:aws:ecr:eu-west-1:123456789012:repository/team/app[:TAG]")
         }),
         None => Ok(text.to_owned()),
     }

@@ -15,7 +15,7 @@ pub(super) fn given(option: &str, value: String) -> Result<String> {
     match value.trim() {
         "" => Err(Error::usage(format!("{option} is empty"))
             .code(Code::ValueInvalid)
-            .hint("Leave it out or give it a value; a shell variable may be unset.")),
+            .hint("Is a shell variable unset? Set it, or leave the option out.")),
         value => Ok(value.to_owned()),
     }
 }
@@ -30,9 +30,9 @@ pub(super) fn choice(
     match (image, image_id, of_transport) {
         (None, None, None) if index => Ok(ImageSelector::Index),
         (Some(_), _, Some(name)) | (_, Some(_), Some(name)) => {
-            Err(Error::usage(format!("the archive argument names the image {name}, and an option names an image, too"))
+            Err(Error::usage(format!("both the archive argument ({name}) and an option select an image"))
                 .code(Code::OptionConflict)
-                .hint("Leave one of them out."))
+                .hint("Use only one of them."))
         }
         (Some(name), _, None) => Ok(ImageSelector::Name(given("--image", name)?)),
         (None, Some(id), None) => Ok(ImageSelector::Id(given("--image-id", id)?)),
@@ -45,7 +45,7 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
     text.trim().parse().map_err(|_| {
         Error::usage(format!("--expect-digest {text:?} is not a digest"))
             .code(Code::ValueInvalid)
-            .hint("A digest is sha256: and 64 lower-case hex digits.")
+            .hint("Use sha256: followed by 64 lower-case hex digits.")
     })
 }
 
@@ -58,7 +58,7 @@ pub(super) fn at_least_one<N: Default + PartialEq>(option: &str, value: N) -> Re
 
 /// A whole number, refused in words of ours.
 pub(super) fn number<N: FromStr>(text: &str) -> std::result::Result<N, &'static str> {
-    text.trim().parse().map_err(|_| "it takes a whole number, without a unit")
+    text.trim().parse().map_err(|_| "the value must be a whole number without a unit")
 }
 
 /// Reads a duration with units (`90s`, `1h30m`, `500ms`); a plain number is in seconds.
@@ -73,7 +73,7 @@ pub(super) fn milliseconds(text: &str) -> std::result::Result<Duration, &'static
 }
 
 fn duration(text: &str, plain: Duration) -> std::result::Result<Duration, &'static str> {
-    const RULE: &str = "it takes a duration such as 90s, 10m or 1h30m";
+    const RULE: &str = "the value must be a duration such as 90s, 10m or 1h30m";
     let text = text.trim();
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().and_then(|count| plain.checked_mul(count)).ok_or(RULE);
@@ -96,9 +96,9 @@ pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
     };
     let bytes = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit));
     bytes.filter(|bytes| *bytes >= 1024).ok_or_else(|| {
-        Error::usage(format!("{option} {text:?} is no number of bytes"))
+        Error::usage(format!("{option} {text} is not a number of bytes, or less than 1K"))
             .code(Code::ValueInvalid)
-            .hint("Write at least 1K: 500K, 10M, 1G.")
+            .hint("Use a number with an optional unit: 500K, 10M, 1G.")
     })
 }
 
@@ -112,9 +112,10 @@ pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
         let sizes = quirks.chunk_sizes();
         if !sizes.contains(&size) {
             let (least, most) = (sizes.start() >> 20, sizes.end() >> 20);
-            return Err(Error::usage(format!("--chunk-size {text:?} is not for {target}"))
+            let problem = if size < *sizes.start() { "small" } else { "large" };
+            return Err(Error::usage(format!("--chunk-size {text} is too {problem} for {} ({target})", quirks.name))
                 .code(Code::ValueInvalid)
-                .hint(format!("{} gets {least}M to {most}M in one request.", quirks.name)));
+                .hint(format!("Use {least}M to {most}M.")));
         }
     }
     Ok(size)
@@ -125,26 +126,29 @@ pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Re
         (None, None) => return Ok(CompressionPolicy::Usual),
         (Some(CompressionArg::Keep), None) => return Ok(CompressionPolicy::Keep),
         (Some(CompressionArg::Keep), Some(_)) => {
-            return Err(Error::usage("--compression keep packs nothing, so there is no level")
+            return Err(Error::usage("--compression keep and --compression-level cannot be used together")
                 .code(Code::OptionConflict)
-                .hint("Leave one out."));
+                .hint("Use only one of them."));
         }
         (None | Some(CompressionArg::Gzip), level) => (2..=9, CompressionPolicy::Gzip(level)),
         (Some(CompressionArg::Zstd), level) => (1..=19, CompressionPolicy::Zstd(level)),
     };
     match level {
-        Some(level) if !range.contains(&level) => Err(Error::usage(format!("--compression-level {level} is none"))
-            .code(Code::ValueInvalid)
-            .hint(format!("It goes from {} to {}.", range.start(), range.end()))),
+        Some(level) if !range.contains(&level) => {
+            let name = if matches!(compression, CompressionPolicy::Zstd(_)) { "zstd" } else { "gzip" };
+            let (least, most) = (range.start(), range.end());
+            Err(Error::usage(format!("--compression-level must be {least} to {most} for {name}"))
+                .code(Code::ValueInvalid))
+        }
         _ => Ok(compression),
     }
 }
 
 pub(super) fn region(text: String) -> Result<String> {
     let refuse = || {
-        Error::usage(format!("{text:?} is not a region"))
+        Error::usage(format!("{text:?} is not an AWS region"))
             .code(Code::ValueInvalid)
-            .hint("A region is a code such as eu-west-1.")
+            .hint("Use a region code such as eu-west-1.")
     };
     region_code(&text).ok_or_else(refuse)
 }
@@ -159,12 +163,12 @@ pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) 
     let refuse = |what: String| {
         Err(Error::usage(what)
             .code(Code::ValueInvalid)
-            .hint("It is for tests and takes a loopback address only: http://127.0.0.1:5050"))
+            .hint("It is for tests: use a loopback address such as http://127.0.0.1:5050"))
     };
     // What is not an address is not quoted: it may contain a login.
     match text.trim_start_matches("http://").trim_end_matches('/').parse::<Host>() {
         Ok(host) if host.is_loopback() => Ok(Some(host)),
-        Ok(host) => refuse(format!("{REGISTRY_ENDPOINT} names {host}, which is not this machine")),
+        Ok(host) => refuse(format!("{REGISTRY_ENDPOINT} is {host}, which is not a loopback address")),
         Err(_) => refuse(format!("{REGISTRY_ENDPOINT} is not an address")),
     }
 }

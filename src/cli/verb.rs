@@ -34,9 +34,9 @@ pub(super) fn refuse_misspelled(arguments: &[OsString]) -> Result<()> {
     }
     let verbs = verbs().into_iter().map(|verb| (strsim::damerau_levenshtein(&word, &verb), verb));
     match verbs.min().filter(|(distance, verb)| *distance <= (verb.len() / 3).max(1)) {
-        Some((_, verb)) => Err(Error::usage(format!("there is no command {word}, and no archive of that name"))
+        Some((_, verb)) => Err(Error::usage(format!("{word} is neither a command nor a file"))
             .code(Code::CommandUnknown)
-            .hint(Advice::new("A similar command exists:").command(format!("ecr-push {verb}")))),
+            .hint(Advice::new("Did you mean:").command(format!("ecr-push {verb}")))),
         None => Ok(()),
     }
 }

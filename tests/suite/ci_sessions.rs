@@ -78,7 +78,7 @@ fn the_proxy_of_an_agent_counts_in_a_plain_step() {
         command.env("HTTP_PROXY", proxy).envs(extra.iter().copied());
         command
     };
-    let proxied = "https goes over the proxy 127.0.0.1:";
+    let proxied = "https uses the proxy 127.0.0.1:";
     aws.finish(command(&[])).succeeds().stderr_has(&[proxied, "(AGENT_PROXYURL)"]);
     // Exceptions are expressions. The name is then looked up here, where it is nobody's.
     let list = r#"["registry\\.invalid"]"#;

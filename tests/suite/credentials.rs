@@ -186,7 +186,9 @@ fn half_a_pair_of_keys_is_told() {
     }
     let mut command = push(&aws, &[]);
     command.env("AWS_ACCESSKEYID", "$(AWS.AccessKeyID)").env("AWS_SECRETACCESSKEY", SECRET_KEY);
-    aws.finish(command).fails_with(2).stderr_has(&["AWS_ACCESSKEYID holds $(AWS.AccessKeyID), which nobody filled in"]);
+    aws.finish(command).fails_with(2).stderr_has(&[
+        "AWS_ACCESSKEYID contains $(AWS.AccessKeyID): the pipeline variable AWS.AccessKeyID is not defined",
+    ]);
     assert_eq!(aws.log().len(), 0);
 }
 
@@ -225,9 +227,8 @@ fn settings_that_cannot_be_are_told() {
     let mut command = push(&aws, &[]);
     keys(&mut command);
     command.env("AWS_ENDPOINT_URL_ECR", "");
-    let run =
-        aws.finish(command).fails_with(2).stderr_has(&["AWS_ENDPOINT_URL_ECR is set to nothing, which is no address"]);
-    run.stderr_has(&["hint: Leave it unset"]);
+    let run = aws.finish(command).fails_with(2).stderr_has(&["AWS_ENDPOINT_URL_ECR is empty"]);
+    run.stderr_has(&["hint: Unset it"]);
     for (variable, odd) in [("AWS_ACCESS_KEY_ID", "AKIA\nEXAMPLE"), ("AWS_SESSION_TOKEN", "t\u{f6}ken")] {
         let mut command = push(&aws, &[]);
         keys(&mut command);
@@ -321,12 +322,12 @@ fn a_token_in_a_variable() {
     arrives(&aws, command, &format!("the role {ROLE}, by the OIDC token in AWS_ID_TOKEN"));
     assert_eq!(aws.assumed()[0].action, "AssumeRoleWithWebIdentity");
     let command = push(&aws, &["--web-identity-token-env", "AWS_ID_TOKEN", "--role-arn", ROLE]);
-    aws.finish(command).fails_with(2).stderr_has(&["names \"AWS_ID_TOKEN\", which is not set"]);
+    aws.finish(command).fails_with(2).stderr_has(&["AWS_ID_TOKEN, is not set"]);
     // Who gives the token itself does not find it in the log.
     let command = push(&aws, &["--web-identity-token-env", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "--role-arn", ROLE]);
     aws.finish(command)
         .fails_with(2)
-        .stderr_has(&["is no name of a variable", "not the token"])
+        .stderr_has(&["is not a variable name", "not the token"])
         .output_has_none(&["eyJ"]);
     // An external ID is for roles that are assumed with keys.
     let options = ["--web-identity-token-env", "T", "--role-arn", ROLE, "--external-id", "x", "--tag", "2"];
@@ -371,7 +372,8 @@ fn keys_come_before_a_ci_s_token_unless_it_is_asked_for() {
     keys(&mut command);
     command.args(["team/app:3", "--region", "eu-west-1"]);
     let run = aws.finish(command).succeeds();
-    let said = run.stderr.matches("keys are set, so the CI's OIDC token is not used; --oidc on takes it").count();
+    let said =
+        run.stderr.matches("keys are set, so the OIDC token of the CI system is not used; --oidc on uses it").count();
     assert_eq!(said, 1, "once, whatever the number of targets: {}", run.stderr);
     assert_eq!(aws.assumed()[2].action, "AssumeRole");
 }

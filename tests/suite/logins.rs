@@ -431,7 +431,7 @@ fn a_password_is_for_standard_input_and_one_registry() {
     for (arguments, part) in [
         (&[archive.as_str(), "x.y/a", "--username", "bob"][..], "--password-stdin"),
         (&[archive.as_str(), "x.y/a", "--password-stdin"], "--username"),
-        (&["-", "x.y/a", both[0], both[1], both[2]], "cannot both come through standard input"),
+        (&["-", "x.y/a", both[0], both[1], both[2]], "cannot read both the archive and the password"),
         (&[archive.as_str(), "x.y/a", "z.y/a", both[0], both[1], both[2]], "several: x.y, z.y"),
         (&[archive.as_str(), "a", "--region", "eu-west-1", both[0], both[1], both[2]], "no target is in one"),
         (&[archive.as_str(), "x.y/a", both[0], both[1], both[2]], "there is no password at standard input"),

@@ -45,7 +45,7 @@ fn a_replaced_endpoint_is_named_whenever_it_is_in_effect() {
     let ecr = Ecr::new();
     let here = ecr.url().replace("http://", "");
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
-    run.stderr_has(&[&format!("note: endpoints of AWS are replaced by {here} (AWS_ENDPOINT_URL_ECR, ")]);
+    run.stderr_has(&[&format!("note: AWS endpoints are overridden by {here} (AWS_ENDPOINT_URL_ECR, ")]);
     // It has no effect on a push to somebody else's registry.
     let nobody = super::registry_errors::closed_port();
     let run = ecr.run(&[&testdata(ARCHIVE), &format!("{nobody}/team/app:1"), "--retries", "0"]).fails_with(4);
@@ -81,7 +81,7 @@ fn an_interruption_while_a_manifest_is_put_leaves_a_doubt_that_is_named() {
 fn an_empty_profile_is_answered_as_what_it_is() {
     let run =
         TestEnv::new().run(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1", "--profile", ""]).fails_with(2);
-    run.stderr_has(&["--profile is empty", "a shell variable may be unset"]).output_has_none(&["name the image"]);
+    run.stderr_has(&["--profile is empty", "Is a shell variable unset?"]).output_has_none(&["name the image"]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn an_error_line_has_an_end() {
     let run = TestEnv::new()
         .run(&[&testdata(ARCHIVE), "team/app:1", &option])
         .fails_with(2)
-        .stderr_has(&["there is no option --xxx"]);
+        .stderr_has(&["unknown option --xxx"]);
     assert!(run.stderr.len() < 10_000, "{} bytes", run.stderr.len());
     let long = status(400, "UNSUPPORTED", &"no ".repeat(20_000));
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", long).times(9)]);

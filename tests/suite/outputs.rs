@@ -54,7 +54,7 @@ fn a_command_line_that_makes_no_sense_is_reported_as_well() {
     for (options, says) in [
         (&["--colour", "red"][..], "--colour"),
         (&["--concurrency", "0"], "--concurrency must be at least 1"),
-        (&["--region", "eu/west"], "is not a region"),
+        (&["--region", "eu/west"], "is not an AWS region"),
         (&["--username", "me", "--password-stdin"], "--username"),
         (&["--digest-file", "no/such/folder/digest"], "cannot write the digest no/such/folder/digest"),
         (&["--tag", "$(Build.BuildId)"], "Build.BuildId"),
@@ -190,13 +190,13 @@ fn each_file_is_one_of_its_own() {
     let variable = ["--output-variable", "IMAGE"];
     for option in options {
         let run = ecr.run(&[&["own.tar", "team/app:1", option, "own.tar"], &variable[..]].concat()).fails_with(2);
-        run.stderr_has(&[&format!("{option} names the archive, which it would overwrite")]);
+        run.stderr_has(&[&format!("{option} would overwrite the archive")]);
         let run = ecr.run(&[&[archive.as_str(), "team/app:1", option, "-"], &variable[..]].concat()).fails_with(2);
-        run.stderr_has(&[&format!("{option} takes a file, and - is none"), "hint: "]);
+        run.stderr_has(&[&format!("{option} needs a file: it cannot write to - (stdout)"), "hint: "]);
         for other in options.iter().filter(|other| **other != option) {
             let files = [option, "same", other, "same"];
             let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &files[..], &variable[..]].concat()).fails_with(2);
-            run.stderr_has(&["name the same file", option, other]);
+            run.stderr_has(&["write to the same file", option, other]);
         }
     }
     assert!(ecr.log().is_empty() && ecr.env.written().is_empty(), "{:?}", ecr.env.written());
@@ -233,7 +233,7 @@ fn stdout_is_json_or_teamcity_s() {
         command.env("TEAMCITY_VERSION", "2025");
         command
     };
-    let run = ecr.finish(command(&[])).fails_with(2).stderr_has(&["both want stdout", "--output-file"]);
+    let run = ecr.finish(command(&[])).fails_with(2).stderr_has(&["cannot both go to stdout", "--output-file"]);
     assert!(ecr.log().is_empty() && run.report()["exit_code"] == 2);
     let file = ecr.env.scratch("variables");
     let run = ecr.finish(command(&["--output-file", &file])).succeeds();

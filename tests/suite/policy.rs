@@ -259,9 +259,9 @@ fn the_policy_of_the_azure_task_s_guide_is_enough_for_a_push_without_creation() 
 fn what_is_not_known_is_left_open_and_said() {
     let env = TestEnv::new();
     for (arguments, environment, arn, note) in [
-        (&["team/app"][..], None, "arn:aws:ecr:*:*:repository/team/app", "account and region are not known here"),
-        (&["team/app", "--region", "eu-west-1"], None, "arn:aws:ecr:eu-west-1:*:", "the account is not known here"),
-        (&["team/app"], Some("us-gov-west-1"), "arn:aws-us-gov:ecr:us-gov-west-1:*:", "the account is not known here"),
+        (&["team/app"][..], None, "arn:aws:ecr:*:*:repository/team/app", "account and region are not known for"),
+        (&["team/app", "--region", "eu-west-1"], None, "arn:aws:ecr:eu-west-1:*:", "the account is not known for"),
+        (&["team/app"], Some("us-gov-west-1"), "arn:aws-us-gov:ecr:us-gov-west-1:*:", "the account is not known for"),
         (&["123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/a"], None, "arn:aws-cn:ecr:cn-north-1:123456789012:", ""),
     ] {
         let mut command = env.command(&[&["policy"], arguments].concat());
@@ -305,11 +305,11 @@ fn terraform_gets_the_same_statements() {
 #[test]
 fn a_policy_for_nothing_or_of_options_that_make_no_sense() {
     for (arguments, words) in [
-        (&["localhost:5000/app"][..], "takes no IAM policy: none is in Amazon ECR"),
+        (&["localhost:5000/app"][..], "no target is in Amazon ECR"),
         (&[], "<TARGET>... is missing"),
-        (&["team/app", "--reuse", "off", "--reuse-from", "main"], "--reuse-from names images"),
-        (&["team/app", "--colour"], "there is no option --colour"),
-        (&["team/$(APP)"], "$(APP), which nobody filled in"),
+        (&["team/app", "--reuse", "off", "--reuse-from", "main"], "--reuse-from needs --reuse tag"),
+        (&["team/app", "--colour"], "unknown option --colour"),
+        (&["team/$(APP)"], "the pipeline variable APP is not defined"),
     ] {
         TestEnv::new().run(&[&["policy"], arguments].concat()).fails_with(2).stdout_is("").stderr_has(&[words]);
     }

@@ -44,7 +44,7 @@ fn keys_beside_a_named_profile_are_used_with_a_note() {
         command.env("AWS_PROFILE", "ci").envs(KEYS.into_iter().filter(|_| has_keys));
         aws.finish(command).succeeds()
     };
-    let note = "note: AWS_ACCESS_KEY_ID is set, so the profile ci (AWS_PROFILE) gives settings and no credentials\n";
+    let note = "note: AWS_ACCESS_KEY_ID is set and overrides the credentials of the profile ci (AWS_PROFILE); other settings of it apply\n";
     run(true).stderr_has(&[note]);
     run(false).output_has_none(&["gives settings"]);
 }
@@ -68,7 +68,9 @@ fn web_identity_comes_after_a_role_of_a_profile_and_before_its_keys() {
             command.envs(variable.map(|variable| (variable, "ci")));
             let run = aws.finish(command).succeeds();
             assert_eq!(aws.assumed().last().unwrap().action, action, "{variable:?}");
-            let is_noted = run.stderr.contains("AWS_WEB_IDENTITY_TOKEN_FILE is set, so the profile ci");
+            let is_noted = run
+                .stderr
+                .contains("AWS_WEB_IDENTITY_TOKEN_FILE is set and overrides the credentials of the profile ci");
             assert_eq!(is_noted, variable.is_some() && action == "AssumeRoleWithWebIdentity", "{}", run.stderr);
         }
     }

@@ -71,7 +71,7 @@ fn a_region_that_contradicts_the_host_is_refused() {
     let aws = FakeAws::of("eu-west-1");
     let mut command = push(&aws, &["--region", "eu-west-2"]);
     keys(&mut command);
-    aws.finish(command).fails_with(2).stderr_has(&["is in region eu-west-1, but --region says eu-west-2"]);
+    aws.finish(command).fails_with(2).stderr_has(&["is in region eu-west-1, but --region is eu-west-2"]);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn another_account_s_registry_by_its_number() {
     let contradiction = command(&format!("{}/team/app:1", host("eu-west-1")), &["--registry-id", "111111111111"]);
     aws.finish(contradiction).fails_with(2).stderr_has(&["--registry-id 111111111111 contradicts"]);
     let no_account = command("team/app:1", &["--registry-id", "12"]);
-    aws.finish(no_account).fails_with(2).stderr_has(&["it takes twelve digits"]);
+    aws.finish(no_account).fails_with(2).stderr_has(&["is not an AWS account ID of twelve digits"]);
     // Beside targets that it is not for, it is for the one that it is for.
     let here = format!("{}/team/app:2", host("eu-west-1"));
     let run = aws.finish(command("team/app:1", &[&here, "--registry-id", "111111111111"])).succeeds();

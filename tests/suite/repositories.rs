@@ -186,26 +186,29 @@ fn settings_that_cannot_be_are_usage_errors() {
     let (archive, long) = (testdata(ARCHIVE), format!("{}=", "k".repeat(129)));
     let six = ["--tag-mutability-exclusion=a"; 6];
     for (options, says) in [
-        (&["--tag-mutability", "immutable-with-exclusion"][..], "excepts tags, and none is named"),
-        (&["--tag-mutability-exclusion", "a"], "and --tag-mutability excepts none"),
-        (&["--tag-mutability", "immutable", "--tag-mutability-exclusion", "a"], "and --tag-mutability excepts none"),
-        (&[&["--tag-mutability=mutable-with-exclusion"], &six[..]].concat(), "there are 6 filters"),
+        (&["--tag-mutability", "immutable-with-exclusion"][..], "needs --tag-mutability-exclusion"),
+        (&["--tag-mutability-exclusion", "a"], "needs --tag-mutability ...-with-exclusion"),
+        (
+            &["--tag-mutability", "immutable", "--tag-mutability-exclusion", "a"],
+            "needs --tag-mutability ...-with-exclusion",
+        ),
+        (&[&["--tag-mutability=mutable-with-exclusion"], &six[..]].concat(), "is used 6 times; the limit is 5"),
         (&["--tag-mutability=mutable-with-exclusion", "--tag-mutability-exclusion=a b"], "is not a filter for tags"),
-        (&["--kms-key", "k"], "and --encryption uses none"),
-        (&["--kms-key", "k", "--encryption", "aes256"], "and --encryption uses none"),
-        (&["--kms-key", " ", "--encryption", "kms"], "--kms-key is no key"),
-        (&["--repository-tag", "team"], "has no ="),
-        (&["--repository-tag", "aws:x=1"], "is no tag that ECR takes"),
-        (&["--repository-tag", "=1"], "is no tag that ECR takes"),
-        (&["--repository-tag", "a=<>"], "is no tag that ECR takes"),
-        (&["--repository-tag", &long], "is no tag that ECR takes"),
-        (&["--repository-tag", "a=1", "--repository-tag", "a=2"], "names \"a\" twice"),
+        (&["--kms-key", "k"], "--kms-key needs --encryption kms or kms-dsse"),
+        (&["--kms-key", "k", "--encryption", "aes256"], "--kms-key needs --encryption kms or kms-dsse"),
+        (&["--kms-key", " ", "--encryption", "kms"], "--kms-key is empty or too long"),
+        (&["--repository-tag", "team"], "is not KEY=VALUE"),
+        (&["--repository-tag", "aws:x=1"], "is not a tag that ECR accepts"),
+        (&["--repository-tag", "=1"], "is not a tag that ECR accepts"),
+        (&["--repository-tag", "a=<>"], "is not a tag that ECR accepts"),
+        (&["--repository-tag", &long], "is not a tag that ECR accepts"),
+        (&["--repository-tag", "a=1", "--repository-tag", "a=2"], "has the key \"a\" twice"),
     ] {
         created(&ecr, options).fails_with(2).stdout_is("").stderr_has(&[says, "hint: "]);
     }
     let many: Vec<String> = (0..51).map(|n| format!("--repository-tag=k{n}=v")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    created(&ecr, &many).fails_with(2).stderr_has(&["there are 51 of --repository-tag"]);
+    created(&ecr, &many).fails_with(2).stderr_has(&["--repository-tag is used 51 times; the limit is 50"]);
     for option in [
         &["--scan-on-push"][..],
         &["--tag-mutability", "mutable"],
@@ -215,7 +218,7 @@ fn settings_that_cannot_be_are_usage_errors() {
         &["--repository-policy", "x"],
     ] {
         let run = ecr.run(&[&[archive.as_str(), "team/app:1"], option].concat()).fails_with(2).stdout_is("");
-        let words = format!("{} is for a repository that this push creates", option[0]);
+        let words = format!("{} needs --create-repository", option[0]);
         run.stderr_has(&[&words, "hint: Add --create-repository"]);
     }
     assert!(ecr.log().is_empty());

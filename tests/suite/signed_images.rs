@@ -321,7 +321,7 @@ fn another_digest_than_the_expected_one_is_refused_before_anybody_is_asked() {
         .stderr_has(&["the digest of localhost/fixture/app:v1 is only known", "hint: Such an archive states no"]);
     ecr.run(&[&layout.path, "team/app:1", "--expect-digest", "sha256:12"])
         .fails_with(2)
-        .stderr_has(&["--expect-digest \"sha256:12\" is not a digest", "hint: A digest is sha256:"]);
+        .stderr_has(&["--expect-digest \"sha256:12\" is not a digest", "hint: Use sha256:"]);
     // A new index is known beforehand: it is the old one without some of its entries.
     let with = layout.index(&[amd64.clone(), layout.image("linux/arm64"), layout.attestation(amd64)]);
     layout.finish(&[with]);

@@ -64,7 +64,7 @@ fn rows_stand_still_and_three_lines_are_left() {
         assert!(frames.iter().any(|frame| frame.shows("MiB/s") || frame.shows("KiB/s")));
         let lines: Vec<&str> = seen.text.trim_end().lines().collect();
         assert_eq!(lines.len(), 7, "{}", seen.text);
-        assert!(lines[0].starts_with("note: endpoints of AWS are replaced by 127.0.0.1:"));
+        assert!(lines[0].starts_with("note: AWS endpoints are overridden by 127.0.0.1:"));
         assert_eq!(lines[1], "made/up:1 (docker save archive, linux/amd64): 4 layers, 1.6 MiB");
         assert!(lines[2].starts_with("note: ") && lines[2].contains("team/app:1 moved here from sha256:"));
         let pushed = format!("pushed {HOST}/team/app (1, b): 2 of 4 layers uploaded, 1.3 MiB sent; ");

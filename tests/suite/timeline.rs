@@ -192,11 +192,11 @@ fn a_page_that_cannot_be_written_is_found_out_before_the_push() {
     let copy = ecr.env.scratch("copy.tar");
     std::fs::copy(&archive, &copy).unwrap();
     let run = ecr.run(&[&copy, "team/app:1", "--timeline", &copy]).fails_with(2);
-    run.stderr_has(&["--timeline names the archive, which it would overwrite"]);
+    run.stderr_has(&["--timeline would overwrite the archive"]);
     assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&archive).unwrap());
     for (option, more) in [("--report", &[][..]), ("--output-file", &["--output-variable", "IMAGE"])] {
         let same = [&[archive.as_str(), "team/app:1", "--timeline", "page.html", option, "page.html"], more].concat();
-        ecr.run(&same).fails_with(2).stderr_has(&[&format!("{option} and --timeline name the same file")]);
+        ecr.run(&same).fails_with(2).stderr_has(&[&format!("{option} and --timeline write to the same file")]);
     }
     assert!(ecr.log().is_empty());
     if cfg!(target_os = "linux") {

@@ -25,7 +25,8 @@ fn both_ways_to_choose_an_image() {
 
 #[test]
 fn something_is_missing_or_unknown() {
-    refused(&[], &["ARCHIVE", "TARGET"]);
+    let run = TestEnv::new().run(&[]).fails_with(2).stdout_is("");
+    run.stderr_has(&["Usage: ecr-push", "--create-repository", "ecr-push --help"]);
     refused(&["image.tar"], &["TARGET"]);
     refused(&["image.tar", "team/app:1", "--colour", "red"], &["--colour"]);
     refused(&["image.tar", "team/app:1", "--progress", "loud"], &["loud", "plain"]);
@@ -35,8 +36,8 @@ fn something_is_missing_or_unknown() {
 fn an_option_for_one_value_is_given_twice() {
     let archive = testdata("docker-20.10-save.tar");
     for (option, value) in [("--image-id", "92c112f97a4b"), ("--platform", "linux/amd64"), ("--deadline", "100")] {
-        let says = format!("{option} is given more than once");
-        refused(&[&archive, "team/app:1", option, value, option, value], &[&says, "hint: Leave all but one out"]);
+        let says = format!("{option} can be used only once");
+        refused(&[&archive, "team/app:1", option, value, option, value], &[&says, "hint: Use it once"]);
     }
 }
 
@@ -53,8 +54,11 @@ fn options_may_stand_before_the_command() {
 
 #[test]
 fn a_command_that_is_misspelled() {
-    refused(&["inspct", "image.tar"], &["there is no command inspct", "\n  ecr-push inspect"]);
-    refused(&["--region", "eu-west-1", "polici", "team/app"], &["there is no command polici", "\n  ecr-push policy"]);
+    refused(&["inspct", "image.tar"], &["inspct is neither a command nor a file", "\n  ecr-push inspect"]);
+    refused(
+        &["--region", "eu-west-1", "polici", "team/app"],
+        &["polici is neither a command nor a file", "\n  ecr-push policy"],
+    );
 }
 
 #[test]
@@ -68,12 +72,12 @@ fn several_archives_where_a_shell_expands_a_pattern() {
         (&["b.tar", "app:1"][..], "the target \"b.tar\" is a file"),
         (&["app"], "the target \"app\" is a file"),
         (&["./b.tar"], "the target \"./b.tar\" is a file"),
-        (&["c.tgz", "app:1"], "the target \"c.tgz\" looks like the name of an archive"),
-        (&["app:1", "images/c.tar.zst"], "the target \"images/c.tar.zst\" looks like the name of an archive"),
+        (&["c.tgz", "app:1"], "the target \"c.tgz\" looks like an archive"),
+        (&["app:1", "images/c.tar.zst"], "the target \"images/c.tar.zst\" looks like an archive"),
     ] {
         let mut command = ecr.command(&[&["a.tar", "--create-repository"], targets].concat());
         command.current_dir(std::path::Path::new(&one).parent().unwrap());
-        ecr.finish(command).fails_with(2).stdout_is("").stderr_has(&[says, "hint: One run pushes one archive"]);
+        ecr.finish(command).fails_with(2).stdout_is("").stderr_has(&[says, "hint: Push one archive per run"]);
         assert_eq!(ecr.repositories(), [""; 0]);
     }
     // Whoever means a repository of that name gives it a tag.
@@ -96,9 +100,9 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
     }
     let given = format!("--password-stdin={SECRET}");
     let run = env.run(&[&archive, "registry.invalid/app:1", "--username", "me", &given]).fails_with(2);
-    run.stderr_has(&["--password-stdin takes no value"]);
+    run.stderr_has(&["--password-stdin does not take a value"]);
     let run = env.run(&[&archive, "registry.invalid/app:1", &format!("--password={SECRET}")]).fails_with(2);
-    run.stderr_has(&["there is no option --password", "--password-stdin"]);
+    run.stderr_has(&["unknown option --password", "--password-stdin"]);
     let run = env.run(&[&archive, "app:1", "--mount-from", &format!("{login}/base")]).fails_with(2);
     run.stderr_has(&["***@registry.invalid"]);
     for (name, value, says) in [
@@ -132,9 +136,9 @@ fn options_of_other_tools_lead_to_ours() {
             "\n  printenv PASSWORD | ecr-push IMAGE.tar HOST/REPOSITORY:TAG --username NAME --password-stdin",
         ),
     ] {
-        refused(&[&archive, "team/app:1", option], &[&format!("there is no option {option}"), "hint: ", cure]);
+        refused(&[&archive, "team/app:1", option], &[&format!("unknown option {option}"), "hint: ", cure]);
     }
-    refused(&[&archive, "team/app:1", "--concurency", "2"], &["A similar option exists: --concurrency"]);
+    refused(&[&archive, "team/app:1", "--concurency", "2"], &["Did you mean: --concurrency"]);
 }
 
 #[test]
@@ -156,14 +160,17 @@ fn places_are_read_as_skopeo_and_aws_write_them() {
     let run = ecr.run(&[&named, &format!("docker://{HOST}/team/app:2"), arn]).succeeds();
     let digest = run.digests()[0].clone();
     run.stdout_is(&format!("{HOST}/team/app:2@{digest}\n{HOST}/team/app:3@{digest}\n"));
-    refused(&[&image, "team/app:1", "--image", "app"], &["the archive argument names the image app:1"]);
+    refused(
+        &[&image, "team/app:1", "--image", "app"],
+        &["both the archive argument (app:1) and an option select an image"],
+    );
     refused(&["docker-daemon:app:1", "team/app:1"], &["hint: ", "\n  docker save app:1 | ecr-push - TARGET"]);
     refused(&["containers-storage:app", "team/app:1"], &["\n  podman save app | ecr-push - TARGET"]);
     refused(
         &["docker://x.invalid/app", "team/app:1"],
         &["skopeo copy --all docker://x.invalid/app oci-archive:image.tar"],
     );
-    refused(&[&archive, "docker://team/app:1"], &["names no registry", "docker.io/team/app:1"]);
+    refused(&[&archive, "docker://team/app:1"], &["has no registry host", "docker.io/team/app:1"]);
     refused(&[&archive, "arn:aws:s3:::bucket"], &["is not the ARN of a private ECR repository"]);
 }
 
@@ -255,10 +262,10 @@ fn numbers_that_make_no_sense() {
 fn a_region_that_is_none_or_another_than_the_host_s() {
     let (env, archive) = (TestEnv::new(), testdata("docker-20.10-save.tar"));
     let run = env.run(&[&archive, "team/app:1", "--region", "eu/west"]).fails_with(2).stdout_is("");
-    run.stderr_has(&["\"eu/west\" is not a region", "hint: A region is a code such as eu-west-1."]);
+    run.stderr_has(&["\"eu/west\" is not an AWS region", "hint: Use a region code such as eu-west-1."]);
     let target = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1";
     let run = env.run(&[&archive, target, "--region", "us-east-1"]).fails_with(2).stdout_is("");
-    run.stderr_has(&["is in region eu-west-1, but --region says us-east-1", "hint: Leave --region out"]);
+    run.stderr_has(&["is in region eu-west-1, but --region is us-east-1", "hint: Leave out --region"]);
 }
 
 #[test]
@@ -272,10 +279,14 @@ fn no_region_at_all() {
 fn a_variable_that_nobody_filled_in() {
     let (env, archive) = (TestEnv::new(), testdata("docker-20.10-save.tar"));
     let run = env.run(&[&archive, "team/app:$(Build.BuildId)"]).fails_with(2).stdout_is("");
-    run.stderr_has(&["$(Build.BuildId)", "hint: Define the pipeline variable Build.BuildId"]);
+    run.stderr_has(&[
+        "$(Build.BuildId)",
+        "the pipeline variable Build.BuildId is not defined",
+        "hint: Define the variable",
+    ]);
     let mut command = env.command(&[&archive, "team/app:1"]);
     command.env("ECR_PUSH_REGION", "$(AWS_REGION)");
-    finish(command, String::new).fails_with(2).stderr_has(&["ECR_PUSH_REGION holds $(AWS_REGION)"]);
+    finish(command, String::new).fails_with(2).stderr_has(&["ECR_PUSH_REGION contains $(AWS_REGION)"]);
 }
 
 #[test]
@@ -292,7 +303,7 @@ fn a_registry_for_tests_that_is_not_on_this_machine() {
     let (env, archive) = (TestEnv::new(), testdata("docker-20.10-save.tar"));
     let mut command = env.command(&[&archive, "team/app:1", "--region", "us-east-1"]);
     command.env("ECR_PUSH_REGISTRY_ENDPOINT", "http://example.com");
-    finish(command, String::new).fails_with(2).stderr_has(&["ECR_PUSH_REGISTRY_ENDPOINT names example.com"]);
+    finish(command, String::new).fails_with(2).stderr_has(&["ECR_PUSH_REGISTRY_ENDPOINT is example.com"]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_first_push_explains_itself() {
     let run = explained(&ecr, &[&testdata(ARCHIVE), "team/app:1", "--pack-threads", "2"]);
     let sts = ecr.url().replace("http://", "");
     let run = run.stderr_has(&[
-        &format!("note: endpoints of AWS are replaced by {sts} (AWS_ENDPOINT_URL_ECR, AWS_ENDPOINT_URL_STS, "),
+        &format!("note: AWS endpoints are overridden by {sts} (AWS_ENDPOINT_URL_ECR, AWS_ENDPOINT_URL_STS, "),
         "\nmemory: 58 MiB at most: ",
         "\nlayers at once: 3, of which 3 may be larger than a chunk; threads that pack: 2\n",
         "\ncache: no layer is known yet in ",
@@ -39,7 +39,7 @@ fn a_first_push_explains_itself() {
         &format!("\nno mount at {HOST}: --mount-from names none, nor does the archive\n"),
         "\nlayer sha256:c37a06bee251: no earlier run packed it, and no image that was looked at has it\n",
     ]);
-    run.output_has_none(&["goes over the proxy"]);
+    run.output_has_none(&["uses the proxy"]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_is_chosen_by_options_is_told_as_that() {
     command.env("HTTPS_PROXY", "http://me:a-word@proxy.invalid:3128").env("NO_PROXY", "a.example");
     let run = ecr.finish(command).succeeds();
     let run = run.stderr_has(&[
-        "https goes over the proxy proxy.invalid:3128 (HTTPS_PROXY), but to this machine and to those of NO_PROXY\n",
+        "https uses the proxy proxy.invalid:3128 (HTTPS_PROXY), except for this machine and the hosts of NO_PROXY\n",
         &format!("\nchunks of 6 MiB to {HOST}: --chunk-size; it takes "),
         "\npacking of the layers: 1 with zstd (recipe zstd/",
         "\nlayers at once: 1, of which 1 may be larger than a chunk; ",

@@ -17,7 +17,7 @@ mod screens;
 
 /// What differs from run to run: what it is, the words around it, and what stands there instead.
 const DIFFERENT: [(&str, &str, &str); 9] = [
-    ("ports", r"\b(1?)27\.0\.0\.1:\d{5}\b", "${1}27.0.0.1:PORT"),
+    ("ports", r"\b((?:1?2)?7\.0\.0\.1):\d{5}\b", "${1}:PORT"),
     ("times", r"(; |\| )(about )?[0-9.]+ (ms|s)\b", "${1}${2}TIME"),
     ("times of a page", r"(?m)^( *| *\d of \d targets failed\. )[0-9.]+ (ms|s) in all\.$", "${1}TIME in all."),
     ("times of requests", r"(?m)^((?:GET|HEAD|POST|PUT|PATCH|DELETE) +\d+) +[0-9.]+ (ms|s)  ", "${1}  TIME  "),
