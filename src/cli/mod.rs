@@ -139,7 +139,7 @@ Exit codes:
   3    Credentials or permissions are missing
   4    The network or the service failed; running the same command again resumes the push
   130  Interrupted by Ctrl-C or a signal
-  With several targets, the exit code is that of the first failure.
+  With several targets: 4 only if a rerun can fix every failure, otherwise the gravest failure.
 
 Environment:
   ECR_PUSH_<OPTION>   Sets any option: ECR_PUSH_REGION=eu-west-1, ECR_PUSH_DRY_RUN=true.

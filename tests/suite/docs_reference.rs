@@ -53,10 +53,14 @@ fn markdown(command: &str, help: &str) -> String {
     out
 }
 
-/// A line of a section: an option with or without its description, the description of the option before, or a value of it.
+/// A line of a section: a sentence, an option with or without its description, the description of the option before, or a value
+/// of it.
 fn item(indent: usize, text: &str) -> String {
     let is_name = text.starts_with(['-', '<']) && !text.starts_with("- ");
-    if indent < 10 || is_name {
+    let is_sentence = !is_name && indent < 10 && text.ends_with('.') && !text.contains("  ");
+    if is_sentence {
+        format!("\n{}\n", escaped(text))
+    } else if indent < 10 || is_name {
         let (name, description) = text.split_once("  ").unwrap_or((text, ""));
         let description = description.trim();
         if description.is_empty() { format!("- `{name}`\n") } else { format!("- `{name}`: {}\n", escaped(description)) }
