@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ecr_push::output::report::ci::{CiSystem, SYSTEMS};
 
-use super::harness::TestEnv;
+use super::harness::{TestEnv, finish};
 use super::markdown::{page, pages, root, rows};
 
 /// The properties of an object of a schema, and of the objects in it.
@@ -286,6 +286,29 @@ fn no_option_variable_key_or_code_of_the_first_readme_is_lost() {
     assert!(lost.is_empty(), "no page has {lost:?}");
     let there: Vec<_> = known.keys().filter(|word| !missing.contains(word)).collect();
     assert!(there.is_empty(), "not gone: {there:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_release_has_documentation_manual_pages_and_completions() {
+    let env = TestEnv::new();
+    let folder = env.scratch("release");
+    let mut command = std::process::Command::new(root().join(".ci/contents"));
+    command.arg(&folder).arg(super::harness::program());
+    finish(command, String::new).succeeds();
+    let has = |path: &str| Path::new(&folder).join(path).metadata().is_ok_and(|file| file.len() > 0);
+    let help = TestEnv::new().run(&["--help"]).succeeds().stdout;
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let commands = commands.lines().map_while(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    let commands: Vec<_> = commands.filter_map(|line| line.split(' ').next()).filter(|name| *name != "help").collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+    let pages = commands.iter().map(|command| format!("man/ecr-push-{command}.1"));
+    let completions = ["_ecr-push", "ecr-push.bash", "ecr-push.elv", "ecr-push.fish", "ecr-push.ps1"];
+    let expected = pages.chain(completions.iter().map(|name| format!("completions/{name}")));
+    let more = ["man/ecr-push.1", "LICENSE", "CHANGELOG.md", "docs/images/progress.svg"].map(str::to_owned);
+    let expected = expected.chain(more).chain(self::pages().iter().map(|page| page.path.clone()));
+    let missing: Vec<_> = expected.filter(|path| !has(path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
