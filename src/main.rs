@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use ecr_push::archive::inspect::{Inspection, verify};
 use ecr_push::archive::{self, Source, Spool};
-use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, Push, Show};
+use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, ProgressArg, Push};
 use ecr_push::error::{Code, Error, Kind, Result};
 use ecr_push::file;
 use ecr_push::output::log::{Entry, LogFormat, replace_controls, sanitize};
@@ -43,9 +43,9 @@ fn main() -> ExitCode {
     let environment = |name: &str| std::env::var_os(name);
     let done = cli::parse(arguments.clone(), &environment).and_then(run);
     done.unwrap_or_else(|error| {
-        let hearers = cli::hearers(&arguments, &environment);
-        let style = style(Show::Auto, Verbosity::Normal, hearers.log_format);
-        refused::tell(&error, hearers, style, started_at);
+        let sinks = cli::error_sinks(&arguments, &environment);
+        let style = style(ProgressArg::Auto, Verbosity::Normal, sinks.log_format);
+        refused::tell(&error, sinks, style, started_at);
         ExitCode::from(error.kind().exit_code())
     })
 }
@@ -137,9 +137,9 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let told = Arc::new(ReportCollector::default());
     let tell = told.beside(pipeline.events(progress.events()));
     pipeline.begin();
-    let strangers = cli::strangers(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    let strangers = strangers.iter().map(|name| format!("{name} is set and stands for no option of ecr-push --help"));
-    said.into_iter().chain(strangers).for_each(|note| tell(Event::Note(note)));
+    let unknown = cli::unknown_env_vars(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+    let unknown = unknown.iter().map(|name| format!("{name} is set and stands for no option of ecr-push --help"));
+    said.into_iter().chain(unknown).for_each(|note| tell(Event::Note(note)));
     reasons.into_iter().for_each(|reason| tell(Event::Detail(reason)));
 
     #[cfg(feature = "sandbox")]
@@ -254,7 +254,7 @@ fn claim(request: &Request, pipeline: &Pipeline, files: &cli::Files) -> Result<(
 
 /// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
 fn run_inspect(command: &Inspect) -> Result<ExitCode> {
-    let progress = Progress::start(style(Show::Auto, Verbosity::Normal, LogFormat::Text), 0);
+    let progress = Progress::start(style(ProgressArg::Auto, Verbosity::Normal, LogFormat::Text), 0);
     let inspected = inspect(command, &progress);
     progress.finish();
     let inspection = inspected?;

@@ -88,23 +88,14 @@ const LONGEST: usize = 500;
 
 /// Files that use each other, directly or by way of others, may be two. Folders that still have more of them: the
 /// most that one cycle spans. Only ever lower a number.
-const CYCLES: [(&str, usize); 8] = [
-    ("archive", 16),
-    ("cli", 11),
-    ("ecr", 4),
-    ("oci", 5),
-    ("output", 7),
-    ("push", 18),
-    ("registry", 3),
-    ("sandbox", 11),
-];
+const CYCLES: [(&str, usize); 7] =
+    [("archive", 16), ("ecr", 4), ("oci", 5), ("output", 7), ("push", 18), ("registry", 3), ("sandbox", 11)];
 const LARGEST_CYCLE: usize = 2;
 
 /// `mod.rs` holds only `mod`, `use` and documentation. Those that still define items, and how many. Only ever lower a
 /// number.
-const DEFINING: [(&str, usize); 8] = [
+const DEFINING: [(&str, usize); 7] = [
     ("archive/mod.rs", 15),
-    ("cli/mod.rs", 18),
     ("oci/mod.rs", 2),
     ("output/log/mod.rs", 7),
     ("output/progress/mod.rs", 13),

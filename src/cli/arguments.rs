@@ -7,10 +7,10 @@ use clap::{ArgAction, ValueEnum};
 
 use super::credentials::CredentialArgs;
 use super::files::FileArgs;
-use super::output::{LogFormatArg, Show};
+use super::output::{LogFormatArg, ProgressArg};
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
-use super::values::{number, seconds};
+use super::values::{CompressionArg, number, seconds};
 use crate::push::Reuse;
 
 /// The arguments.
@@ -131,7 +131,7 @@ pub(super) struct Options {
 
     /// Progress display on stderr
     #[arg(long, value_name = "STYLE", default_value = "auto", help_heading = "Output")]
-    pub(super) progress: Show,
+    pub(super) progress: ProgressArg,
     /// Hide progress; print errors only
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
@@ -159,18 +159,7 @@ pub(super) struct Options {
     pub(super) insecure: bool,
 }
 
-/// How plain layers are packed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum CompressionArg {
-    /// gzip, supported by every client
-    Gzip,
-    /// zstd: smaller and faster; clients need Docker 23 or containerd 1.5 or later
-    Zstd,
-    /// None: layers are pushed as is
-    Keep,
-}
-
-/// What is looked at for layers that need not be packed and sent.
+/// Where to find layers to reuse.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum ReuseArg {
     /// Reuse nothing

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::environment::{refuse_unexpanded, refuse_unexpanded_secret};
-use super::values::given;
+use super::unexpanded::{refuse_unexpanded, refuse_unexpanded_secret};
+use super::values::not_empty;
 use crate::ecr::{
     self, Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, IdToken,
     NamedProfile, Profiles, Role, Secret, WebIdentity,
@@ -202,7 +202,7 @@ impl CredentialArgs {
     /// The profile of the option, else that of the environment, in the order of the AWS CLI, version 2.
     fn named_profile(&self, ci: &Environment<'_>) -> Result<Option<NamedProfile>> {
         if let Some(name) = &self.profile {
-            return Ok(Some(NamedProfile { name: given("--profile", name.clone())?, from: "--profile" }));
+            return Ok(Some(NamedProfile { name: not_empty("--profile", name.clone())?, from: "--profile" }));
         }
         let variables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
         let named = variables.into_iter().find_map(|from| Some(NamedProfile { name: ci.text(from)?, from }));
@@ -276,7 +276,7 @@ impl CredentialArgs {
             return Ok(Some(IdToken::Azure {
                 url: need("SYSTEM_OIDCREQUESTURI")?,
                 bearer: Secret::new(need("SYSTEM_ACCESSTOKEN")?),
-                connection: given("--azure-service-connection", connection.clone())?,
+                connection: not_empty("--azure-service-connection", connection.clone())?,
             }));
         }
         if let Some(name) = &self.web_identity_token_env {

@@ -1,14 +1,15 @@
-//! Options that stand in the environment.
+//! Options in the environment: `ECR_PUSH_<OPTION>`.
 
 use std::ffi::OsString;
 
 use clap::ArgAction;
 
-use super::command;
+use super::parser::command;
+use super::unexpanded::refuse_unexpanded;
 use super::values::REGISTRY_ENDPOINT;
 use crate::error::{Code, Error, Result};
 
-/// Puts the options that stand in the environment in front of the arguments, each unless it is among them.
+/// Puts the options of the environment in front of the arguments, except those that the arguments set.
 pub(super) fn with_environment(
     mut arguments: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
@@ -43,12 +44,12 @@ pub(super) fn with_environment(
         let flag = format!("--{long}");
         // A value that may be left out, as that of --sandbox, can be a yes or a no as well.
         let takes_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);
-        match (option.get_action(), truth(&value)) {
+        match (option.get_action(), parse_bool(&value)) {
             (ArgAction::SetTrue, None) => {
                 return Err(switch_invalid(&name, "true or false"));
             }
             (ArgAction::SetTrue, Some(is_true)) => all.extend(is_true.then(|| flag.into())),
-            (ArgAction::Count, _) => all.extend(times(&name, &value)?.map(|_| flag.clone().into())),
+            (ArgAction::Count, _) => all.extend(switch_count(&name, &value)?.map(|_| flag.clone().into())),
             (_, Some(is_true)) if takes_none => all.extend(is_true.then(|| flag.into())),
             (ArgAction::Append, _) => {
                 // Tags of repositories may have blanks in them.
@@ -63,8 +64,12 @@ pub(super) fn with_environment(
     Ok(all)
 }
 
-/// Says of an error about an option that nobody typed where it stands.
-pub(super) fn traced(error: Error, arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> Error {
+/// Adds the variable to the hint of an error about an option that was set in the environment only.
+pub(super) fn with_origin(
+    error: Error,
+    arguments: &[OsString],
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Error {
     let text = error.to_string();
     // Behind the first line clap shows how it is used, with all that was given.
     let words = text.lines().next().unwrap_or_default().split(|c: char| c != '-' && !c.is_ascii_alphanumeric());
@@ -76,8 +81,8 @@ pub(super) fn traced(error: Error, arguments: &[OsString], environment: &dyn Fn(
     error.hint(hint)
 }
 
-/// The variables that are called like options and are none, of the names of all that are set: misspelt, most likely.
-pub fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
+/// Returns the variables with our prefix that set no option: likely misspelled.
+pub fn unknown_env_vars(names: impl Iterator<Item = String>) -> Vec<String> {
     let command = command();
     let verbs = std::iter::once(&command).chain(command.get_subcommands());
     let options = verbs.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long).map(variable);
@@ -85,27 +90,27 @@ pub fn strangers(names: impl Iterator<Item = String>) -> Vec<String> {
     names.filter(|name| name.starts_with(&variable("")) && !known.contains(name)).collect()
 }
 
-/// The variable that stands for an option.
+/// Returns the variable that sets an option.
 pub(super) fn variable(long: &str) -> String {
     format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// How often a switch is given that can be given twice.
-fn times(name: &str, value: &str) -> Result<std::ops::Range<u8>> {
-    match (truth(value), value.trim()) {
+/// Returns how often a repeatable switch is set.
+fn switch_count(name: &str, value: &str) -> Result<std::ops::Range<u8>> {
+    match (parse_bool(value), value.trim()) {
         (Some(is_true), _) => Ok(0..u8::from(is_true)),
         (None, "2") => Ok(0..2),
         _ => Err(switch_invalid(name, "true, false, 1 or 2")),
     }
 }
 
-/// The error about the variable of a switch. Its value is not quoted: `ECR_PUSH_PASSWORD_STDIN` may hold a password.
+/// Returns the error about the variable of a switch. The value is not quoted: `ECR_PUSH_PASSWORD_STDIN` may hold a password.
 fn switch_invalid(name: &str, values: &str) -> Error {
     Error::usage(format!("{name} must be {values}")).code(Code::ValueInvalid)
 }
 
-/// What a word says about a switch, in any case.
-fn truth(value: &str) -> Option<bool> {
+/// Parses the value of a switch, in any case.
+fn parse_bool(value: &str) -> Option<bool> {
     match value.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
         "false" | "0" | "no" | "off" => Some(false),
@@ -121,29 +126,10 @@ fn is_among(arguments: &[OsString], long: &str, short: Option<char>) -> bool {
     })
 }
 
-/// Azure Pipelines leaves `$(NAME)` as it is where no such variable is defined.
-pub(super) fn refuse_unexpanded(what: &str, value: &str) -> Result<()> {
-    let Some((name, _)) = value.split_once("$(").and_then(|(_, rest)| rest.split_once(')')) else { return Ok(()) };
-    Err(unexpanded(what, name))
-}
-
-/// Refuses a secret that is nothing but an unexpanded variable. What looks like one inside a secret is part of it.
-pub(super) fn refuse_unexpanded_secret(what: &str, value: &str) -> Result<()> {
-    let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    let name = value.trim().strip_prefix("$(").and_then(|rest| rest.strip_suffix(')')).filter(is_name);
-    name.map_or(Ok(()), |name| Err(unexpanded(what, name)))
-}
-
-fn unexpanded(what: &str, name: &str) -> Error {
-    Error::usage(format!("{what} contains $({name}): the pipeline variable {name} is not defined"))
-        .code(Code::VariableUnexpanded)
-        .hint("Define the variable, or leave the option out.")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::parse;
-    use super::strangers;
+    use super::super::parse::parse;
+    use super::unknown_env_vars;
 
     /// What is advised about these arguments, with one variable set.
     fn advice(arguments: &[&str], (name, value): (&str, &str)) -> String {
@@ -156,7 +142,7 @@ mod tests {
     fn variables_that_mean_nothing_are_found() {
         let names =
             ["ECR_PUSH_REGOIN", "ECR_PUSH_REGION", "ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT", "ECR_PUSH", "A"];
-        assert_eq!(strangers(names.into_iter().map(str::to_owned)), ["ECR_PUSH_REGOIN"]);
+        assert_eq!(unknown_env_vars(names.into_iter().map(str::to_owned)), ["ECR_PUSH_REGOIN"]);
     }
 
     #[test]

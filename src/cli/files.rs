@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Output, Pipeline, VariablesTo};
+use super::output::Output;
+use super::pipeline::{Pipeline, VariablesTo};
 use crate::archive::Source;
 use crate::error::{Code, Error, Result};
 
@@ -72,7 +73,7 @@ impl FileArgs {
 }
 
 /// Refuses a stdout that has JSON and something else behind it.
-pub(super) fn agree(output: Output, pipeline: &Pipeline) -> Result<()> {
+pub(super) fn check_stdout(output: Output, pipeline: &Pipeline) -> Result<()> {
     let is_shared = pipeline.variables.as_ref().is_some_and(|variables| variables.to == VariablesTo::Stdout);
     if output == Output::Json && is_shared {
         return Err(Error::usage("--output json and the variables of TeamCity cannot both go to stdout")

@@ -3,10 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
+use super::output::Output;
 use super::transports;
-use super::values::choice;
+use super::values::image_selector;
 use crate::archive::{ImageSelector, Platforms, Selection, Source};
 use crate::error::Result;
 use crate::output::report::ci::CiSystem;
@@ -28,16 +27,6 @@ pub struct Inspect {
     pub output: Output,
     /// A CI system reads what is written: in a log, words of others may be commands.
     pub is_in_ci: bool,
-}
-
-/// How a result is written.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum Output {
-    /// Text for people
-    #[default]
-    Text,
-    /// JSON for programs
-    Json,
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,7 +67,7 @@ impl InspectArgs {
         let (archive, named_image) = transports::source(path)?;
         Ok(Inspect {
             archive,
-            choice: choice(image, image_id, index, named_image)?,
+            choice: image_selector(image, image_id, index, named_image)?,
             part: Selection { platforms, ..Selection::default() },
             temp_dir: temp_dir.unwrap_or_else(std::env::temp_dir),
             verify,

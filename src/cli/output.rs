@@ -1,10 +1,10 @@
-//! What stderr looks like.
+//! What goes to stdout and stderr.
 
 use clap::ValueEnum;
 
 use crate::output::log::LogFormat;
 
-/// How stderr is written.
+/// The format of stderr.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum LogFormatArg {
     /// Text for people
@@ -23,9 +23,9 @@ impl From<LogFormatArg> for LogFormat {
     }
 }
 
-/// How progress is shown.
+/// The progress display.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Show {
+pub enum ProgressArg {
     /// Bars on a terminal, lines elsewhere
     Auto,
     /// Bars, if stderr is a terminal
@@ -34,4 +34,14 @@ pub enum Show {
     Plain,
     /// No progress
     None,
+}
+
+/// The format of a result on stdout.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    /// Text for people
+    #[default]
+    Text,
+    /// JSON for programs
+    Json,
 }

@@ -1,6 +1,16 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+#[cfg(feature = "sandbox")]
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+
+use super::parser::Cli;
 use super::*;
-use crate::archive::{ImageSelector, Source};
-use crate::error::Kind;
+use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
+use crate::error::{Kind, Result};
+use crate::oci::{Tag, Target};
+use crate::output::progress::Verbosity;
 use crate::push::IfExists;
 use crate::push::plan::CompressionPolicy;
 

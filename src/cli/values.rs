@@ -1,17 +1,29 @@
-//! What the values of options mean.
+//! Values of options: parsing and validation.
 
 use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::arguments::CompressionArg;
+use clap::ValueEnum;
+
 use crate::archive::ImageSelector;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Host, Target, region_code};
 use crate::push::plan::CompressionPolicy;
 use crate::registry::{ECR, Quirks};
 
-pub(super) fn given(option: &str, value: String) -> Result<String> {
+/// The compression of uncompressed layers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum CompressionArg {
+    /// gzip, supported by every client
+    Gzip,
+    /// zstd: smaller and faster; clients need Docker 23 or containerd 1.5 or later
+    Zstd,
+    /// None: layers are pushed as is
+    Keep,
+}
+
+pub(super) fn not_empty(option: &str, value: String) -> Result<String> {
     match value.trim() {
         "" => Err(Error::usage(format!("{option} is empty"))
             .code(Code::ValueInvalid)
@@ -20,8 +32,8 @@ pub(super) fn given(option: &str, value: String) -> Result<String> {
     }
 }
 
-/// The image that is meant: by an option, or by the transport that the archive is written with. `index` asks for all.
-pub(super) fn choice(
+/// Returns the image that an option or the transport of the archive argument selects. `index` selects all.
+pub(super) fn image_selector(
     image: Option<String>,
     image_id: Option<String>,
     index: bool,
@@ -34,8 +46,8 @@ pub(super) fn choice(
                 .code(Code::OptionConflict)
                 .hint("Use only one of them."))
         }
-        (Some(name), _, None) => Ok(ImageSelector::Name(given("--image", name)?)),
-        (None, Some(id), None) => Ok(ImageSelector::Id(given("--image-id", id)?)),
+        (Some(name), _, None) => Ok(ImageSelector::Name(not_empty("--image", name)?)),
+        (None, Some(id), None) => Ok(ImageSelector::Id(not_empty("--image-id", id)?)),
         (None, None, Some(name)) => Ok(ImageSelector::Name(name)),
         (None, None, None) => Ok(ImageSelector::Only),
     }

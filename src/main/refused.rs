@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use ecr_push::cli::{Hearers, Output, SummaryTo};
+use ecr_push::cli::{ErrorSinks, Output, SummaryTo};
 use ecr_push::error::Error;
 use ecr_push::file;
 use ecr_push::output::progress::Style;
@@ -14,15 +14,15 @@ use super::stderr::{failure, instruct, print};
 
 /// Tells an error to a person, to the CI system, and to whoever asked for a report. What cannot be written adds nothing, and
 /// what may be an input is not written to.
-pub(super) fn tell(error: &Error, hearers: Hearers, style: Style, started_at: SystemTime) {
-    let Hearers { output, report, rivals, mut pipeline, .. } = hearers;
+pub(super) fn tell(error: &Error, sinks: ErrorSinks, style: Style, started_at: SystemTime) {
+    let ErrorSinks { output, report, other_files, mut pipeline, .. } = sinks;
     let display_name = pipeline.display_name.clone();
     let mut claims = Claims::default();
     let summary = match &pipeline.summary {
         Some(SummaryTo::File(path)) => Some(path.clone()),
         _ => None,
     };
-    let others = rivals.iter().filter(|rival| Some(*rival) != summary.as_ref());
+    let others = other_files.iter().filter(|rival| Some(*rival) != summary.as_ref());
     others.for_each(|rival| claims.read("the argument", rival));
     if summary.is_some_and(|path| claims.write("summary", &path).is_err()) {
         pipeline.summary = None;

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use ecr_push::cli::{Output, Show};
+use ecr_push::cli::{Output, ProgressArg};
 use ecr_push::error::{Error, Kind, Result};
 use ecr_push::output::log::{Entry, LogFormat, sanitize};
 use ecr_push::output::progress::{ColorMode, Mode, Style, Verbosity};
@@ -10,14 +10,14 @@ use ecr_push::output::report::{self, References};
 use ecr_push::push::Outcome;
 
 /// What stderr looks like. Bars are for terminals that can move their cursor, whoever asks for them.
-pub(super) fn style(show: Show, verbosity: Verbosity, format: LogFormat) -> Style {
+pub(super) fn style(show: ProgressArg, verbosity: Verbosity, format: LogFormat) -> Style {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let can_be_redrawn = io::stderr().is_terminal() && !is_dumb;
     let mode = match show {
-        Show::None => Mode::Quiet,
-        Show::Auto | Show::Bars if can_be_redrawn && format == LogFormat::Text => Mode::Bars,
-        Show::Auto | Show::Bars | Show::Plain => Mode::Plain,
+        ProgressArg::None => Mode::Quiet,
+        ProgressArg::Auto | ProgressArg::Bars if can_be_redrawn && format == LogFormat::Text => Mode::Bars,
+        ProgressArg::Auto | ProgressArg::Bars | ProgressArg::Plain => Mode::Plain,
     };
     // https://no-color.org
     let color = if can_be_redrawn && !is_set("NO_COLOR") { ColorMode::Colored } else { ColorMode::Plain };

@@ -90,7 +90,7 @@ fn unknown(name: &str, similar: &str) -> Error {
             .code(Code::ArgumentUnexpected);
     }
     let error = Error::usage(format!("unknown option {name}")).code(Code::OptionUnknown);
-    let known = foreign(name).or_else(|| {
+    let known = equivalent_option(name).or_else(|| {
         let similar = option_name(similar).strip_prefix("--")?.to_owned();
         Some(Advice::new("Did you mean").setting(similar))
     });
@@ -98,7 +98,7 @@ fn unknown(name: &str, similar: &str) -> Error {
 }
 
 /// Returns what replaces an option of docker, podman, skopeo, crane, oras, kaniko or the AWS CLI.
-fn foreign(option: &str) -> Option<Advice> {
+fn equivalent_option(option: &str) -> Option<Advice> {
     let advice = match option {
         "-a" | "--all" | "--all-platforms" | "--multi-arch" => {
             Advice::new("All platforms are pushed by default. To push one").setting_with("platform", "linux/arm64")
@@ -149,7 +149,8 @@ fn foreign(option: &str) -> Option<Advice> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{command, parse};
+    use super::super::parse::parse;
+    use super::super::parser::command;
     use super::*;
 
     fn refused(arguments: &[&str]) -> Error {
@@ -178,7 +179,7 @@ mod tests {
             "--no-progress",
             "--account-id",
         ] {
-            let advice = foreign(option).unwrap_or_else(|| panic!("{option} has no answer"));
+            let advice = equivalent_option(option).unwrap_or_else(|| panic!("{option} has no answer"));
             for setting in advice.settings() {
                 let command = command();
                 let is_ours = command.get_arguments().any(|known| known.get_long() == Some(&*setting.name));

@@ -1,53 +1,53 @@
-//! The verb of a command line. Options may stand anywhere, also before it.
+//! The subcommand of a command line. Options may precede it.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use clap::builder::ArgAction;
 
-use super::command;
+use super::parser::command;
 use crate::error::{Advice, Code, Error, Result};
 
-/// The verb that is meant where none is given.
+/// The subcommand to run if there is none.
 const DEFAULT: &str = "push";
 
-/// Moves the verb to the front, past the options before it. The default verb is dropped.
+/// Moves the subcommand in front of the options before it. The default one is removed.
 pub(super) fn first(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let Some(at) = first_positional(&arguments).filter(|at| is_verb(&arguments[*at].to_string_lossy())) else {
+    let Some(at) = first_positional(&arguments).filter(|at| is_subcommand(&arguments[*at].to_string_lossy())) else {
         return arguments;
     };
-    let verb = arguments.remove(at);
-    if verb != DEFAULT {
-        arguments.insert(0, verb);
+    let name = arguments.remove(at);
+    if name != DEFAULT {
+        arguments.insert(0, name);
     }
     arguments
 }
 
-/// Refuses a misspelled verb, which would be taken for an archive.
+/// Rejects a misspelled subcommand, which would be read as an archive.
 ///
 /// # Errors
-/// If the first word resembles a verb and no such file exists.
+/// If the first word resembles a subcommand and no such file exists.
 pub(super) fn refuse_misspelled(arguments: &[OsString]) -> Result<()> {
     let Some(word) = first_positional(arguments).map(|at| arguments[at].to_string_lossy()) else { return Ok(()) };
-    if word.contains(['.', '/', '\\', ':']) || is_verb(&word) || Path::new(&*word).exists() {
+    if word.contains(['.', '/', '\\', ':']) || is_subcommand(&word) || Path::new(&*word).exists() {
         return Ok(());
     }
-    let verbs = verbs().into_iter().map(|verb| (strsim::damerau_levenshtein(&word, &verb), verb));
-    match verbs.min().filter(|(distance, verb)| *distance <= (verb.len() / 3).max(1)) {
-        Some((_, verb)) => Err(Error::usage(format!("{word} is neither a command nor a file"))
+    let subcommands = subcommands().into_iter().map(|name| (strsim::damerau_levenshtein(&word, &name), name));
+    match subcommands.min().filter(|(distance, name)| *distance <= (name.len() / 3).max(1)) {
+        Some((_, name)) => Err(Error::usage(format!("{word} is neither a command nor a file"))
             .code(Code::CommandUnknown)
-            .hint(Advice::new("Did you mean:").command(format!("ecr-push {verb}")))),
+            .hint(Advice::new("Did you mean:").command(format!("ecr-push {name}")))),
         None => Ok(()),
     }
 }
 
-fn is_verb(word: &str) -> bool {
-    verbs().iter().any(|verb| verb == word)
+fn is_subcommand(word: &str) -> bool {
+    subcommands().iter().any(|name| name == word)
 }
 
-fn verbs() -> Vec<String> {
+fn subcommands() -> Vec<String> {
     let command = command();
-    let named = command.get_subcommands().map(|verb| verb.get_name().to_owned());
+    let named = command.get_subcommands().map(|name| name.get_name().to_owned());
     named.chain([DEFAULT.to_owned(), "help".to_owned()]).collect()
 }
 
@@ -68,7 +68,7 @@ fn first_positional(arguments: &[OsString]) -> Option<usize> {
     None
 }
 
-/// Whether the word after this option is its value, for any verb that has the option.
+/// Whether the word after this option is its value, for any name that has the option.
 fn takes_next_word(word: &str) -> bool {
     let command = command();
     let options = || std::iter::once(&command).chain(command.get_subcommands()).flat_map(clap::Command::get_arguments);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn options_may_stand_before_the_verb() {
+    fn options_may_precede_the_subcommand() {
         for (typed, read) in [
             ("--region x policy team/app", "policy --region x team/app"),
             ("--region=x policy team/app", "policy --region=x team/app"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelled_verb_is_no_archive() {
+    fn a_misspelled_subcommand_is_not_an_archive() {
         for (line, cure) in [("inspct a.tar", "inspect"), ("--region x polcy a", "policy"), ("psuh a.tar b", "push")] {
             let error = refuse_misspelled(&words(line)).unwrap_err();
             assert_eq!(error.advice().unwrap().commands(), [format!("ecr-push {cure}")]);

@@ -1,7 +1,7 @@
-//! Who is to hear that a command line led to no push.
+//! Where errors of the command line are reported.
 //!
-//! Whoever asked for a report gets one, also if the rest of what was typed makes no sense. So this reads arguments that the
-//! parser may have refused, takes what is clear, and leaves the rest.
+//! A report that was asked for is written even if other arguments are wrong. So this reads arguments that the parser may
+//! have rejected, and ignores what it does not understand.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,32 +9,35 @@ use std::path::PathBuf;
 use clap::CommandFactory as _;
 
 use super::environment::variable;
-use super::{Cli, Output, Pipeline, pipeline, transports, verb};
+use super::output::Output;
+use super::parser::Cli;
+use super::pipeline::{self, Pipeline};
+use super::{subcommand, transports};
 use crate::archive::Source;
 use crate::output::log::LogFormat;
 use crate::output::report::ci::CiSystem;
 
-/// Who is to hear of an error before the push.
+/// Where an error before the push is reported.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Hearers {
-    /// How stderr is written.
+pub struct ErrorSinks {
+    /// The format of stderr.
     pub log_format: LogFormat,
-    /// What goes to stdout.
+    /// The format of stdout.
     pub output: Output,
     /// Where the report goes.
     pub report: Option<PathBuf>,
-    /// What else the command line and the environment name. What is among it is no file to write a report to.
-    pub rivals: Vec<PathBuf>,
-    /// What a CI system is to see.
+    /// Other files that the command line and the environment name: the report must not overwrite them.
+    pub other_files: Vec<PathBuf>,
+    /// What the CI system receives.
     pub pipeline: Pipeline,
 }
 
 /// Reads the arguments (without the program's name) and the environment.
-pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> Hearers {
-    let arguments = verb::first(arguments.to_vec());
+pub fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> ErrorSinks {
+    let arguments = subcommand::first(arguments.to_vec());
     let words: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let verb = Cli::command().find_subcommand(words.first().map_or("", String::as_str)).is_some();
-    let words = Words { words: &words, environment };
+    let is_subcommand = Cli::command().find_subcommand(words.first().map_or("", String::as_str)).is_some();
+    let words = TypedOptions { words: &words, environment };
     let named = words.value("ci").and_then(|name| match name.trim() {
         "none" => Some(None),
         name => CiSystem::by_name(name).map(Some),
@@ -46,37 +49,37 @@ pub fn hearers(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsSt
         summary: system.and_then(|system| pipeline::summary(system, environment)),
         variables: None,
     };
-    if verb {
+    if is_subcommand {
         // Only a push has a report and a summary.
         pipeline.summary = None;
         let (log_format, output) = (LogFormat::Text, Output::Text);
-        return Hearers { log_format, output, report: None, rivals: Vec::new(), pipeline };
+        return ErrorSinks { log_format, output, report: None, other_files: Vec::new(), pipeline };
     }
     let is_json = |long| words.value(long).is_some_and(|how| how == "json");
     let report = words.value("report").filter(|file| file != "-");
-    let mut rivals = words.all();
-    if let Some(at) = report.as_ref().and_then(|report| rivals.iter().position(|word| word == report)) {
-        rivals.remove(at);
+    let mut other_files = words.all();
+    if let Some(at) = report.as_ref().and_then(|report| other_files.iter().position(|word| word == report)) {
+        other_files.remove(at);
     }
     let files = system.map(CiSystem::file_variables).unwrap_or_default();
-    rivals.extend(files.into_iter().filter_map(environment).map(|file| file.to_string_lossy().into_owned()));
-    Hearers {
+    other_files.extend(files.into_iter().filter_map(environment).map(|file| file.to_string_lossy().into_owned()));
+    ErrorSinks {
         log_format: if is_json("log-format") { LogFormat::Json } else { LogFormat::Text },
         output: if is_json("output") { Output::Json } else { Output::Text },
         report: report.map(PathBuf::from),
-        rivals: rivals.into_iter().map(PathBuf::from).collect(),
+        other_files: other_files.into_iter().map(PathBuf::from).collect(),
         pipeline,
     }
 }
 
-/// What was typed, and what stands in the environment.
-struct Words<'a> {
+/// The options of the command line and the environment.
+struct TypedOptions<'a> {
     words: &'a [String],
     environment: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
-impl Words<'_> {
-    /// The value of an option: the last that was typed, else that of the environment. One that nobody filled in is none.
+impl TypedOptions<'_> {
+    /// Returns the value of an option: the last one typed, else that of the environment, unless it was not expanded.
     fn value(&self, long: &str) -> Option<String> {
         let flag = format!("--{long}");
         let options = || self.words.iter().take_while(|word| *word != "--");
@@ -88,12 +91,12 @@ impl Words<'_> {
         typed.last().or_else(|| self.set(long)).filter(|value| !value.is_empty() && !value.contains("$("))
     }
 
-    /// What the environment says of an option.
+    /// Returns the value of an option in the environment.
     fn set(&self, long: &str) -> Option<String> {
         (self.environment)(&variable(long)).map(|value| value.to_string_lossy().into_owned())
     }
 
-    /// Everything that may name a file.
+    /// Returns everything that may name a file.
     fn all(&self) -> Vec<String> {
         let typed = self.words.iter().flat_map(|word| match word.split_once('=') {
             Some((option, value)) if option.starts_with("--") => vec![value.to_owned()],
@@ -114,12 +117,12 @@ impl Words<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::SummaryTo;
+    use crate::cli::pipeline::SummaryTo;
     use crate::output::report::ci::LogCommands;
 
-    fn read(line: &str, variables: &[(&str, &str)]) -> Hearers {
+    fn read(line: &str, variables: &[(&str, &str)]) -> ErrorSinks {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        hearers(&arguments, &|name| {
+        error_sinks(&arguments, &|name| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         })
     }
@@ -178,13 +181,13 @@ mod tests {
 
     #[test]
     fn the_report_is_no_rival_of_itself() {
-        let rivals = |line, variables| read(line, variables).rivals;
-        assert_eq!(rivals("a.tar --report r", &[]), ["a.tar", "--report"].map(PathBuf::from));
-        assert_eq!(rivals("r --report=r", &[]), ["r"].map(PathBuf::from));
+        let other_files = |line, variables| read(line, variables).other_files;
+        assert_eq!(other_files("a.tar --report r", &[]), ["a.tar", "--report"].map(PathBuf::from));
+        assert_eq!(other_files("r --report=r", &[]), ["r"].map(PathBuf::from));
         let github = [("GITHUB_ACTIONS", "1"), ("GITHUB_OUTPUT", "/o"), ("GITHUB_STEP_SUMMARY", "/s")];
-        assert_eq!(rivals("a", &github), ["a", "/o", "/s"].map(PathBuf::from));
+        assert_eq!(other_files("a", &github), ["a", "/o", "/s"].map(PathBuf::from));
         let set = [("ECR_PUSH_REPORT", "r"), ("ECR_PUSH_DIGEST_FILE", "r")];
-        assert_eq!(rivals("a", &set), ["a", "r"].map(PathBuf::from));
+        assert_eq!(other_files("a", &set), ["a", "r"].map(PathBuf::from));
     }
 
     #[test]

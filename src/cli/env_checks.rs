@@ -1,4 +1,4 @@
-//! What the environment says of the ways to AWS and to registries, in lines for those who want to know.
+//! Proxies and endpoints that the environment sets, explained in lines of text.
 
 use std::ffi::OsString;
 
@@ -10,8 +10,7 @@ use crate::proxy::invalid_bypass_patterns;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Proxies, by what is asked over them; the first variable that is set counts. Both libraries that ask read these, and in this
-/// order.
+/// Variables of proxies by scheme; the first one that is set counts. Both HTTP libraries read these in this order.
 const PROXIES: [(&str, [&str; 5]); 2] = [
     ("https", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", AGENT]),
     ("http", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", AGENT]),
@@ -20,10 +19,10 @@ const PROXIES: [(&str, [&str; 5]); 2] = [
 /// The proxy of an Azure Pipelines agent.
 const AGENT: &str = "AGENT_PROXYURL";
 
-/// Hosts that are asked without one.
+/// Variables with hosts that bypass the proxies.
 const WITHOUT: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// The proxies. Of their addresses only the host: there may be a login in them.
+/// Describes the proxies. Only the host of an address is shown, since it may contain a login.
 pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
     // Of a variable that is not defined, Azure Pipelines leaves `$(NAME)`.
     let set = |name: &&str| {
@@ -44,7 +43,7 @@ pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
     PROXIES.into_iter().filter_map(proxy).chain(unusable).collect()
 }
 
-/// The hosts that replace AWS's own endpoints, each with the variables that name it, in a line.
+/// Describes the hosts that override AWS endpoints, each with its variables.
 pub(super) fn endpoints(environment: Environment<'_>) -> Option<String> {
     let ignored = environment("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
     let is_ignored = ignored.is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -62,7 +61,7 @@ pub(super) fn endpoints(environment: Environment<'_>) -> Option<String> {
     (!hosts.is_empty()).then(|| format!("AWS endpoints are overridden by {}", hosts.join(" and ")))
 }
 
-/// The host and the port of an address.
+/// Returns the host and port of an address.
 fn host(text: &str) -> String {
     let text = text.trim();
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -75,7 +74,7 @@ fn host(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(of: fn(Environment<'_>) -> Vec<String>, variables: &[(&str, &str)]) -> Vec<String> {
+    fn described(of: fn(Environment<'_>) -> Vec<String>, variables: &[(&str, &str)]) -> Vec<String> {
         of(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
     }
 
@@ -87,7 +86,7 @@ mod tests {
             ("HTTPS_PROXY", ""),
         ];
         assert_eq!(
-            told(proxies, &both),
+            described(proxies, &both),
             [
                 "https uses the proxy proxy.example:3128 (https_proxy), except for this machine",
                 "http uses the proxy other (ALL_PROXY), except for this machine",
@@ -95,17 +94,17 @@ mod tests {
         );
         let bare = [("HTTPS_PROXY", "me:word@10.0.0.1:80"), ("NO_PROXY", "a.example")];
         let line = "https uses the proxy 10.0.0.1 (HTTPS_PROXY), except for this machine and the hosts of NO_PROXY";
-        assert_eq!(told(proxies, &bare), [line]);
-        assert_eq!(told(proxies, &[("HTTPS_PROXY", "http://me:word@[")]).len(), 1);
-        assert!(!told(proxies, &[("HTTPS_PROXY", "http://me:word@[")])[0].contains("word"));
-        assert_eq!(told(proxies, &[("NO_PROXY", "*")]), [""; 0]);
+        assert_eq!(described(proxies, &bare), [line]);
+        assert_eq!(described(proxies, &[("HTTPS_PROXY", "http://me:word@[")]).len(), 1);
+        assert!(!described(proxies, &[("HTTPS_PROXY", "http://me:word@[")])[0].contains("word"));
+        assert_eq!(described(proxies, &[("NO_PROXY", "*")]), [""; 0]);
     }
 
     #[test]
     fn replaced_endpoints_are_named() {
         let some =
             [("AWS_ENDPOINT_URL_STS", "https://u:p@sts.example/x"), ("ECR_PUSH_REGISTRY_ENDPOINT", "127.0.0.1:5")];
-        let endpoints = |variables: &[(&str, &str)]| told(|it| endpoints(it).into_iter().collect(), variables);
+        let endpoints = |variables: &[(&str, &str)]| described(|it| endpoints(it).into_iter().collect(), variables);
         let line = "AWS endpoints are overridden by sts.example (AWS_ENDPOINT_URL_STS) and 127.0.0.1:5 (ECR_PUSH_REGISTRY_ENDPOINT)";
         assert_eq!(endpoints(&some), [line]);
         let same = [("AWS_ENDPOINT_URL", "http://a:1"), ("AWS_ENDPOINT_URL_STS", "http://a:1/x")];

@@ -1,0 +1,107 @@
+//! Arguments and environment in, a [`Command`] out.
+
+use std::ffi::OsString;
+#[cfg(feature = "sandbox")]
+use std::path::PathBuf;
+#[cfg(feature = "sandbox")]
+use std::time::Duration;
+
+use clap::FromArgMatches as _;
+
+use super::arguments::PushArgs;
+use super::clap_errors::usage;
+use super::credentials::{self, CredentialArgs};
+use super::environment::{with_environment, with_origin};
+use super::files::FileArgs;
+use super::inspect::Inspect;
+#[cfg(feature = "sandbox")]
+use super::parser::SandboxArgs;
+use super::parser::{Cli, CliCommand, command};
+use super::pipeline::PipelineArgs;
+use super::policy::{self, PolicyArgs, PolicyText};
+use super::push::{Push, push};
+use super::values::region;
+use super::{generated_docs, subcommand};
+use crate::error::Result;
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Push an image.
+    Push(Box<Push>),
+    /// Show what is in an archive.
+    Inspect(Inspect),
+    /// Print the IAM policy of a push.
+    Policy(PolicyText),
+    /// Run a sandbox until it is stopped.
+    #[cfg(feature = "sandbox")]
+    Sandbox(Sandbox),
+    /// Print this text to stdout: help or a version that was asked for.
+    Print(String),
+    /// Print the short help to stderr, since nothing was typed, and fail.
+    Help(String),
+}
+
+/// A sandbox.
+#[cfg(feature = "sandbox")]
+#[derive(Debug)]
+pub struct Sandbox {
+    /// Where it listens.
+    pub listen: std::net::SocketAddr,
+    /// Where it keeps its images.
+    pub dir: Option<PathBuf>,
+    /// Whether it keeps no bytes of layers.
+    pub discard: bool,
+    /// How much later each answer of the registry's face comes.
+    pub delay: Duration,
+    /// The repositories it has from the start.
+    pub create: Vec<crate::oci::Repository>,
+}
+
+/// Reads the arguments (without the program's name) and the environment.
+///
+/// # Errors
+/// Of [`Kind::Usage`](crate::error::Kind::Usage), worded for people.
+pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+    read(arguments.clone(), environment).map_err(|error| with_origin(error, &arguments, environment))
+}
+
+fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+    subcommand::refuse_misspelled(&arguments)?;
+    let arguments = with_environment(subcommand::first(arguments), environment)?;
+    let mut parser = command();
+    if arguments.is_empty() {
+        return Ok(Command::Help(parser.render_help().to_string()));
+    }
+    let matches = match parser.try_get_matches_from_mut([OsString::from("ecr-push")].into_iter().chain(arguments)) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => return Ok(Command::Print(error.render().to_string())),
+        Err(error) => return Err(usage(&error)),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+    match cli.subcommand {
+        Some(CliCommand::Inspect(args)) => args.read(environment).map(Command::Inspect),
+        Some(CliCommand::Completions(args)) => generated_docs::completions(&args, command()).map(Command::Print),
+        Some(CliCommand::Man(args)) => generated_docs::manual(&args, command()).map(Command::Print),
+        Some(CliCommand::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
+        #[cfg(feature = "sandbox")]
+        Some(CliCommand::Sandbox(args)) => {
+            let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
+            let SandboxArgs { listen, dir, discard, delay, .. } = args;
+            Ok(Command::Sandbox(Sandbox { listen, dir, discard, delay, create }))
+        }
+        None => push(cli.push, environment).map(|push| Command::Push(Box::new(push))),
+    }
+}
+
+/// The policy of a push, without the push.
+fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
+    let PolicyArgs { target, terraform, signing_profile, mut options } = args;
+    // Whoever pushes is somewhere else, and has its own environment there. No password is read.
+    (options.credentials, options.username) = (CredentialArgs::default(), None);
+    (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
+    let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
+    let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
+    let region = credentials::region(environment).map(|(_, text)| region(text)).transpose()?;
+    policy::text(&request, region.as_deref(), terraform, signing_profile)
+}
