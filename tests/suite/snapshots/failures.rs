@@ -129,7 +129,9 @@ fn a_network_that_gives_out() {
     Snapshot::of(&run).is("failure_4_service_is_busy", &ecr.env);
     let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(1 << 20)).times(99)]);
     let run = push(&ecr, &large(&ecr), &["--retries", "1"]).fails_with(4);
-    Snapshot::of(&run).is("failure_4_line_is_cut", &ecr.env);
+    // Which of its words the kernel chooses depends on what was in flight.
+    let cut = r"(Connection reset by peer|Broken pipe) \(os error \d+\)";
+    Snapshot::of(&run).without(cut, "CONNECTION CUT").is("failure_4_line_is_cut", &ecr.env);
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall).times(99)]);
     fails(&ecr, &["--deadline", "1"], 4, "failure_4_deadline");
 }
