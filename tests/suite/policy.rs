@@ -159,7 +159,12 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
         let (policy, creates) = (printed(options), options.contains(&"--create-repository"));
         for archive in [ARCHIVE, PACKED] {
             let (ecr, run, denied) = push(archive, &policy, options, !creates);
-            run.succeeds().output_has_none(&["is not allowed", " are not reused: HTTP", " are not mounted: HTTP", "HTTP 403"]);
+            run.succeeds().output_has_none(&[
+                "is not allowed",
+                " are not reused: HTTP",
+                " are not mounted: HTTP",
+                "HTTP 403",
+            ]);
             assert_eq!(denied, Vec::<String>::new(), "{options:?}");
             assert!(ecr.image("team/app", "1").is_some());
         }
