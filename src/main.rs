@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use ecr_push::archive::inspect::{Inspection, verify};
 use ecr_push::archive::{self, Source, Spool};
 use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, ProgressArg, Push};
-use ecr_push::error::{Code, Error, Kind, Result};
+use ecr_push::error::{Advice, Code, Error, Kind, Result};
 use ecr_push::file;
 use ecr_push::output::log::{Entry, LogFormat, replace_controls, sanitize};
 use ecr_push::output::progress::{Mode, Progress, Style, Verbosity, ask_secret};
@@ -97,15 +97,16 @@ fn password_of(user: String, deadline: Option<Duration>) -> Result<Given> {
         match error.kind() {
             io::ErrorKind::TimedOut => Error::new(Kind::Unavailable, failed)
                 .code(Code::TimedOut)
-                .because(format!("no end of it came within {} s", limit.as_secs()))
+                .because(format!("no end of input within {} s", limit.as_secs()))
                 .hint("Check the command that writes the password."),
             _ => Error::usage(failed).because(error),
         }
     })?;
     let password = password.strip_suffix('\n').map_or(password.as_str(), |line| line.trim_end_matches('\r'));
     if password.is_empty() {
-        return Err(Error::usage("there is no password at standard input")
-            .hint("Feed it in: printenv TOKEN | ecr-push ... --password-stdin"));
+        return Err(Error::usage("standard input has no password").hint(
+            Advice::new("Pass it on standard input:").command("printenv TOKEN | ecr-push ... --password-stdin"),
+        ));
     }
     let login = Login::password(&user, password);
     Ok(Given { user, login })
@@ -138,7 +139,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     let tell = told.beside(pipeline.events(progress.events()));
     pipeline.begin();
     let unknown = cli::unknown_env_vars(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    let unknown = unknown.iter().map(|name| format!("{name} is set and stands for no option of ecr-push --help"));
+    let unknown = unknown.iter().map(|name| format!("{name} sets no option of ecr-push; is it misspelled?"));
     said.into_iter().chain(unknown).for_each(|note| tell(Event::Note(note)));
     reasons.into_iter().for_each(|reason| tell(Event::Detail(reason)));
 
@@ -214,7 +215,7 @@ async fn run_push(command: Push) -> Result<ExitCode> {
 fn after(outcome: &Outcome, error: Error) -> Error {
     match outcome.error() {
         None if !outcome.dry_run => {
-            error.hint("The image was pushed. Run the same again once that is mended: nothing is sent twice.")
+            error.hint("The image was pushed. Fix this and run the same command again: nothing is uploaded twice.")
         }
         _ => error,
     }
@@ -303,7 +304,7 @@ fn cancelled_by_ctrl_c(progress: &Progress, style: Style) -> CancellationToken {
     let (tell, curtain) = (progress.interruption(), progress.curtain());
     tokio::spawn(async move {
         asked_to_stop().await;
-        let text = "interrupted: closing uploads; once more to stop at once";
+        let text = "interrupted: closing uploads; interrupt again to stop immediately";
         let entry = Entry::info("interrupted", text);
         if style.mode == Mode::Quiet {
             instruct(&style.line(&entry));

@@ -51,7 +51,7 @@ impl Claims {
             return Err(Error::usage(format!("cannot write the {what} {}", path.display()))
                 .code(Code::OutputFailed)
                 .because(cause)
-                .hint("Name another file."));
+                .hint("Use another file."));
         }
         self.files.push((id, format!("the {what} {}", path.display())));
         Ok(())
@@ -141,14 +141,14 @@ impl Output {
         };
         let opened = file::open_to_write(File::options().write(true).create(true).truncate(false), path);
         let file = opened.map_err(|error| {
-            let advice = Advice::new("Name a file in a folder that exists and can be written to");
+            let advice = Advice::new("Use a file in an existing, writable folder");
             fail().because(error).hint(advice.setting_with(self.option, "FILE"))
         })?;
         match self.may_replace(&file, path) {
             Ok(true) => Ok(file),
             Ok(false) => Err(fail()
-                .because(format!("the file exists, and holds something other than a {} of an earlier run", self.what))
-                .hint("Name another file, or remove this one.")),
+                .because(format!("the file exists and is not a {} of an earlier run", self.what))
+                .hint("Use another file, or remove this one.")),
             Err(error) => Err(fail().because(error)),
         }
     }

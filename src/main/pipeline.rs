@@ -117,7 +117,7 @@ impl Watcher {
             SummaryTo::Folder(folder) => in_a_file_of(folder, text).map(|path| instruct(&ci::azure_summary(&path))),
         };
         if let Err(error) = written {
-            let note = Entry::note(format!("the CI system gets no summary: {error}"));
+            let note = Entry::note(format!("cannot write the summary for the CI system: {error}"));
             instruct(&self.style.line(&note));
         }
     }
@@ -181,7 +181,7 @@ fn open(to: VariablesTo) -> Result<Sink> {
         VariablesTo::Folder(folder) => match tempfile::tempfile_in(&folder) {
             Ok(_) => Ok(Sink::Folder(folder)),
             Err(error) => {
-                Err(Error::usage(format!("cannot write variables into the folder {}", folder.display())).because(error))
+                Err(Error::usage(format!("cannot write variables to the folder {}", folder.display())).because(error))
             }
         },
         VariablesTo::Buildkite => fed(&["--version"], "").map(|()| Sink::Buildkite).map_err(|error| {
@@ -189,9 +189,9 @@ fn open(to: VariablesTo) -> Result<Sink> {
                 let error = Error::new(Kind::Unavailable, format!("cannot start {AGENT}")).because(error);
                 return error.code(Code::ResourcesExhausted);
             }
-            Error::usage(format!("Buildkite's variables are set by {AGENT}, which does not run here"))
+            Error::usage(format!("cannot run {AGENT}, which sets the variables of Buildkite"))
                 .because(error)
-                .hint(format!("Put {AGENT} on the PATH, or name a file for lines of NAME=VALUE with --output-file."))
+                .hint(format!("Add {AGENT} to the PATH, or use --output-file FILE for lines of NAME=VALUE."))
         }),
     }
 }
@@ -222,7 +222,7 @@ fn fed(arguments: &[&str], text: &str) -> io::Result<()> {
             None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
             None => {
                 child.kill().and_then(|()| child.wait())?;
-                let why = format!("{AGENT} {} does not end", arguments.join(" "));
+                let why = format!("{AGENT} {} did not finish", arguments.join(" "));
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }

@@ -44,8 +44,8 @@ pub(super) async fn endpoint_override(
         let options = Options { dir, create, account, region, ..Options::default() };
         let (account, region) = (options.account.clone(), options.region.clone());
         let sandbox = Sandbox::start(options).await?;
-        let what = if is_one { "AWS" } else { host.as_str() };
-        let text = format!("sandbox: an ECR of this program at {} stands in for {what}", sandbox.url());
+        let of = if is_one { String::new() } else { format!(" for {host}") };
+        let text = format!("sandbox: using the built-in fake ECR at {}{of}; nothing is sent to AWS", sandbox.url());
         progress.teller()(&Entry::info("sandbox", text).with("url", sandbox.url()));
         stand_ins.push(EndpointOverride { address: sandbox.address().to_string().parse()?, account, region });
         sandboxes.push(sandbox);
@@ -114,7 +114,7 @@ pub(super) async fn serve(asked: cli::Sandbox) -> Result<ExitCode> {
     let sandbox = Sandbox::start(options).await?;
     let (url, local) = (sandbox.url(), sandbox.address().ip());
     super::stderr::print(&format!(
-        "A sandbox of Amazon ECR listens at {url} until Ctrl-C. To push into it:\n\n  \
+        "The sandbox, a fake Amazon ECR, listens at {url} until Ctrl-C. To push into it:\n\n  \
          export AWS_ENDPOINT_URL_ECR={url} AWS_ENDPOINT_URL_ECR_PUBLIC={url} \\\n         \
          AWS_ENDPOINT_URL_STS={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
          AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \

@@ -43,7 +43,7 @@ pub(super) fn for_push(request: &mut Request) -> Result<Runtime> {
     let a_layer = if is_in_place { 1 } else { 1 + request.targets.len() };
     let least = BESIDE_LAYERS + a_layer;
     if available < least {
-        return Err(too_few(format!("{available} threads can be started, and a push takes {least} or more")));
+        return Err(too_few(format!("{available} threads can be started, but a push needs at least {least}")));
     }
     let layers = ((available / 2).saturating_sub(BESIDE_LAYERS) / a_layer).clamp(1, layers);
     let blocking = BESIDE_LAYERS + layers * a_layer;
@@ -81,7 +81,7 @@ fn start(builder: &mut Builder) -> Result<Runtime> {
 }
 
 fn too_few(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(Kind::Unavailable, "cannot start: too few threads or processes are allowed here")
+    Error::new(Kind::Unavailable, "cannot start: the limit of threads or processes is too low")
         .code(Code::ResourcesExhausted)
         .because(why)
         .hint("Raise the limit of the container or the user (pids limit, ulimit -u), or end other processes.")

@@ -434,12 +434,12 @@ fn a_password_is_for_standard_input_and_one_registry() {
         (&["-", "x.y/a", both[0], both[1], both[2]], "cannot read both the archive and the password"),
         (&[archive.as_str(), "x.y/a", "z.y/a", both[0], both[1], both[2]], "several: x.y, z.y"),
         (&[archive.as_str(), "a", "--region", "eu-west-1", both[0], both[1], both[2]], "no target is in one"),
-        (&[archive.as_str(), "x.y/a", both[0], both[1], both[2]], "there is no password at standard input"),
+        (&[archive.as_str(), "x.y/a", both[0], both[1], both[2]], "standard input has no password"),
         (&[archive.as_str(), "x.y/a", "--password", "pw"], "--password"),
     ] {
         env.run(arguments).fails_with(2).stderr_has(&[part]);
     }
     let mut command = env.command(&[&archive, "x.y/a", "--password-stdin"]);
     command.env("ECR_PUSH_USERNAME", "bob");
-    finish(command, String::new).fails_with(2).stderr_has(&["there is no password at standard input"]);
+    finish(command, String::new).fails_with(2).stderr_has(&["standard input has no password"]);
 }

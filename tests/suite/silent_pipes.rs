@@ -23,7 +23,7 @@ fn a_password_that_never_comes_ends_with_the_deadline() {
         [&testdata(ARCHIVE), "127.0.0.1:9/app:1", "--username", "bob", "--password-stdin", "--deadline", "1"];
     let (reader, writer) = std::io::pipe().unwrap();
     let run = Running::fed(env.command(&arguments), Stdio::from(reader)).end().fails_with(4);
-    run.stderr_has(&["error: cannot read the password from standard input", "because: no end of it came within 1 s"]);
+    run.stderr_has(&["error: cannot read the password from standard input", "because: no end of input within 1 s"]);
     drop(writer);
 }
 

@@ -67,7 +67,7 @@ fn a_push_works_with_few_threads_or_says_that_they_are_too_few() {
             StoredImage::of_sandbox(&ecr, "team/app", &threads.to_string()).is(&Source::read(&archive, 0));
         } else {
             let run = run.fails_with(4).stderr_has(&[
-                "error: cannot start: too few threads or processes",
+                "error: cannot start: the limit of threads or processes",
                 "because: ",
                 "hint: ",
             ]);
