@@ -1,4 +1,4 @@
-//! The arguments of a push, as they are typed. What they mean is read elsewhere.
+//! The arguments of a push, as typed. `push` reads what they mean.
 
 use std::path::PathBuf;
 use std::time::Duration;

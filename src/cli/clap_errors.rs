@@ -1,11 +1,11 @@
-//! Errors of the argument parser in this program's words. A value that may be a secret is not quoted.
+//! Errors of clap, reworded. A value that may be a secret is not quoted.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::{Advice, Code, Error};
 use crate::oci::strip_credentials;
 
-/// Turns an error of the parser into one of ours.
+/// Converts an error of clap.
 pub(super) fn usage(clap_error: &clap::Error) -> Error {
     let list = |kind| match clap_error.get(kind) {
         Some(ContextValue::String(text)) => vec![text.clone()],
@@ -68,12 +68,12 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
             }
         }
         ErrorKind::InvalidUtf8 => Error::usage("an argument is not valid UTF-8").code(Code::ValueInvalid),
-        // Without the parser's own text, which may quote values.
+        // Without clap's text, which may quote values.
         kind => Error::usage(format!("the command line is invalid: {kind}")),
     }
 }
 
-/// Returns how the verb is used, as the parser words it.
+/// Returns the usage line of clap.
 fn error_usage(error: &clap::Error) -> Option<String> {
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
     Some(usage.to_string().trim_start_matches("Usage:").trim().to_owned())

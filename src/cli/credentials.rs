@@ -1,4 +1,4 @@
-//! Which credentials the options and the CI's environment ask for.
+//! Credential sources from options and environment.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(super) struct CredentialArgs {
     web_identity_token_env: Option<String>,
 }
 
-/// Whether a CI's token is used.
+/// When the OIDC token of a CI system is used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum OidcArg {
     /// Always, even if keys are set
@@ -76,16 +76,16 @@ const TASK_VARIABLES: [&str; 7] = [
     "AWS_ROLECREDENTIAL_MAXDURATION",
 ];
 
-/// Begins the default name of a session.
+/// The prefix of the default session name.
 const SESSION_NAME: &str = "ecr-push";
 
-/// How long the name of a session may be (STS API reference, AssumeRole).
+/// The longest session name (STS API reference, AssumeRole).
 const LONGEST_SESSION_NAME: usize = 64;
 
-/// What the task that this program replaces calls its sessions: trust policies may ask for it.
+/// The session name of the Azure DevOps task that this program replaces: trust policies may require it.
 const TASK_SESSION_NAME: &str = "aws-vsts-tools";
 
-/// Where else AWS's APIs may be.
+/// Variables that override endpoints of AWS.
 pub(super) const ENDPOINTS: [&str; 6] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_ECR",
@@ -95,14 +95,14 @@ pub(super) const ENDPOINTS: [&str; 6] = [
     "AWS_ENDPOINT_URL_STS",
 ];
 
-/// How long a session may live (STS API reference, AssumeRole).
+/// The allowed lifetime of a session (STS API reference, AssumeRole).
 const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
 
 impl CredentialArgs {
-    /// Decides where credentials come from. Nobody is asked for any yet.
+    /// Decides where credentials come from, without requesting any.
     pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<CredentialSources> {
         let ci = Environment(environment);
-        // The SDK, which reads them by itself, makes a panic of that.
+        // The SDK reads them, too, and panics on an empty one.
         if let Some(name) = ENDPOINTS.into_iter().find(|name| environment(name).is_some_and(|url| url.is_empty())) {
             return Err(Error::usage(format!("{name} is empty"))
                 .hint("Unset it to use the endpoints of AWS, or set it to a URL."));
@@ -115,7 +115,7 @@ impl CredentialArgs {
         let task = if handed_on { Environment(&without_variables) } else { Environment(environment) };
         let roles = self.roles(&task, environment)?;
         let task_keys = task.keys(TASK_VARIABLES[0], TASK_VARIABLES[1], TASK_VARIABLES[2])?;
-        // Only looked at: AWS's chain reads them by itself. Half of a pair it would pass over without a word.
+        // Only checked: AWS's chain reads them itself, and would ignore half of a pair silently.
         let keys = ci.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")?;
         let wants_oidc = self.oidc == Some(OidcArg::On);
         let names_oidc = self.azure_service_connection.is_some() || self.web_identity_token_env.is_some();
@@ -162,7 +162,7 @@ impl CredentialArgs {
             }
             (None, None, _) => BaseCredentials::Chain,
         };
-        // The AWS CLI does the same, and says nothing.
+        // The AWS CLI does the same without a note.
         let instead = match &base {
             BaseCredentials::AccessKey(keys) => Some(keys.variable),
             BaseCredentials::Chain if keys.is_some() => Some("AWS_ACCESS_KEY_ID"),
@@ -199,7 +199,7 @@ impl CredentialArgs {
         Ok(CredentialSources { base, profiles, roles, region, notes, environment })
     }
 
-    /// The profile of the option, else that of the environment, in the order of the AWS CLI, version 2.
+    /// Returns the profile of the option, else that of the environment, in the order of the AWS CLI, version 2.
     fn named_profile(&self, ci: &Environment<'_>) -> Result<Option<NamedProfile>> {
         if let Some(name) = &self.profile {
             return Ok(Some(NamedProfile { name: not_empty("--profile", name.clone())?, from: "--profile" }));
@@ -264,7 +264,7 @@ impl CredentialArgs {
         arns.into_iter().map(role).collect()
     }
 
-    /// The token of the CI, if there is one: the one that is named, else GitHub's, which is there unasked.
+    /// Returns the CI system's OIDC token: the one that an option names, else that of GitHub Actions.
     fn id_token(&self, ci: &Environment<'_>) -> Result<Option<IdToken>> {
         if let Some(connection) = &self.azure_service_connection {
             let hint = "In the pipeline, add SYSTEM_ACCESSTOKEN: $(System.AccessToken) to the env of the step. The agent \
@@ -281,7 +281,7 @@ impl CredentialArgs {
         }
         if let Some(name) = &self.web_identity_token_env {
             let hint = "Use the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN";
-            // It may be the token, which is not quoted.
+            // It may be the token itself: it is not quoted.
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
                 return Err(Error::usage("the value of --web-identity-token-env is not a variable name").hint(hint));
             }
@@ -295,7 +295,7 @@ impl CredentialArgs {
     }
 }
 
-/// Returns the certificates to trust beside the machine's own: those of the environment, else those of the profile.
+/// Returns the additional CA certificates to trust: those of the environment, else those of the profile.
 pub(super) fn ca_bundle(access: &Access, environment: &dyn Fn(&str) -> Option<OsString>) -> Option<CaBundle> {
     let variable = "AWS_CA_BUNDLE";
     let path = environment(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -306,7 +306,7 @@ pub(super) fn ca_bundle(access: &Access, environment: &dyn Fn(&str) -> Option<Os
     path.map(|path| CaBundle { from: variable.to_owned(), path }).or_else(profile)
 }
 
-/// The region that the environment names, with the variable's name.
+/// Returns the region of the environment, with the name of its variable.
 pub(super) fn region(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(&'static str, String)> {
     ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| Some((name, Environment(environment).text(name)?)))
 }
@@ -314,13 +314,13 @@ pub(super) fn region(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(
 struct Environment<'a>(&'a dyn Fn(&str) -> Option<OsString>);
 
 impl Environment<'_> {
-    /// A variable that is set to something.
+    /// Returns a variable that is set and not blank.
     fn text(&self, name: &str) -> Option<String> {
         let value = (self.0)(name)?.to_string_lossy().trim().to_owned();
         (!value.is_empty()).then_some(value)
     }
 
-    /// The endpoint of the container's credentials. Where there are two, the first one counts, as for the AWS CLI.
+    /// Returns the endpoint of the container's credentials. Of two, the first one counts, as in the AWS CLI.
     fn container(&self) -> Option<ContainerEndpoint> {
         let relative = self.text("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
         let is_relative = relative.is_some();
@@ -330,7 +330,7 @@ impl Environment<'_> {
         Some(ContainerEndpoint { relative: is_relative, address: Secret::new(address), token: file.or(token) })
     }
 
-    /// The token file of the environment.
+    /// Returns the token file of the environment.
     fn web_identity(&self) -> Option<WebIdentity> {
         let file = self.text("AWS_WEB_IDENTITY_TOKEN_FILE")?.into();
         let role = self.text("AWS_ROLE_ARN").map(|arn| Role {
@@ -342,7 +342,7 @@ impl Environment<'_> {
         Some(WebIdentity { file, role })
     }
 
-    /// A pair of keys. Half of one is an error, and so is a variable that the pipeline did not fill in.
+    /// Returns a pair of keys. Half of a pair is an error, and so is an unexpanded pipeline variable.
     fn keys(&self, id: &'static str, secret: &'static str, token: &str) -> Result<Option<AccessKey>> {
         let (given_id, given_secret, session_token) = (self.text(id), self.text(secret), self.text(token));
         if let Some(text) = &given_id {

@@ -25,7 +25,7 @@ pub(super) fn with_environment(
             all.push(arguments.remove(0));
             command = verb;
         }
-        // A sandbox is set up by its arguments alone.
+        // Other commands read no options from the environment.
         Some(_) => return Ok(arguments),
         None if first == "help" => return Ok(arguments),
         None => {}
@@ -42,7 +42,7 @@ pub(super) fn with_environment(
         let value = value.to_string_lossy().into_owned();
         refuse_unexpanded(&name, &value)?;
         let flag = format!("--{long}");
-        // A value that may be left out, as that of --sandbox, can be a yes or a no as well.
+        // An optional value, such as that of --sandbox, can also be true or false.
         let takes_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);
         match (option.get_action(), parse_bool(&value)) {
             (ArgAction::SetTrue, None) => {
@@ -52,7 +52,7 @@ pub(super) fn with_environment(
             (ArgAction::Count, _) => all.extend(switch_count(&name, &value)?.map(|_| flag.clone().into())),
             (_, Some(is_true)) if takes_none => all.extend(is_true.then(|| flag.into())),
             (ArgAction::Append, _) => {
-                // Tags of repositories may have blanks in them.
+                // Resource tags may contain spaces.
                 let between: &[char] = if long == "repository-tag" { &[',', '\n'] } else { &[',', ' ', '\n', '\t'] };
                 let values = value.split(between).map(str::trim).filter(|value| !value.is_empty());
                 all.extend(values.map(|value| format!("{flag}={value}").into()));
@@ -71,7 +71,7 @@ pub(super) fn with_origin(
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Error {
     let text = error.to_string();
-    // Behind the first line clap shows how it is used, with all that was given.
+    // Clap shows the usage with all arguments after the first line.
     let words = text.lines().next().unwrap_or_default().split(|c: char| c != '-' && !c.is_ascii_alphanumeric());
     let mut options = words.filter_map(|word| word.strip_prefix("--")).filter(|long| !is_among(arguments, long, None));
     let is_set = |name: &String| environment(name).is_some_and(|value| !value.is_empty());
@@ -131,7 +131,7 @@ mod tests {
     use super::super::parse::parse;
     use super::unknown_env_vars;
 
-    /// What is advised about these arguments, with one variable set.
+    /// Returns the hint for these arguments with one variable set.
     fn advice(arguments: &[&str], (name, value): (&str, &str)) -> String {
         let arguments = arguments.iter().map(Into::into).collect();
         let error = parse(arguments, &|asked| (asked == name).then(|| value.into())).unwrap_err();

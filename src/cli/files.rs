@@ -1,4 +1,4 @@
-//! What is written for programs, and where.
+//! The files that a push writes for programs.
 
 use std::path::{Path, PathBuf};
 
@@ -30,18 +30,18 @@ pub(super) struct FileArgs {
 /// The files of a push.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Files {
-    /// Where the report goes.
+    /// The path of the report.
     pub report: Option<PathBuf>,
-    /// Where the digest goes.
+    /// The path of the digest.
     pub digest: Option<PathBuf>,
-    /// Where the metadata goes, in BuildKit's form.
+    /// The path of the metadata, in BuildKit's format.
     pub metadata: Option<PathBuf>,
-    /// Where the page goes that shows what took how long.
+    /// The path of the timeline page.
     pub timeline: Option<PathBuf>,
 }
 
 impl FileArgs {
-    /// What they mean, beside an archive and a file that variables are added to. Each is a file of its own.
+    /// Returns the output format and the files. All of them, the archive and the file of variables must differ.
     pub(super) fn read(self, archive: &Source, variables: Option<&Path>) -> Result<(Output, Files)> {
         let Self { output, report, digest_file: digest, metadata_file: metadata, timeline } = self;
         let named = [
@@ -72,7 +72,7 @@ impl FileArgs {
     }
 }
 
-/// Refuses a stdout that has JSON and something else behind it.
+/// Rejects JSON and variables on the same stdout.
 pub(super) fn check_stdout(output: Output, pipeline: &Pipeline) -> Result<()> {
     let is_shared = pipeline.variables.as_ref().is_some_and(|variables| variables.to == VariablesTo::Stdout);
     if output == Output::Json && is_shared {

@@ -1,4 +1,4 @@
-//! The verb that shows what is in an archive.
+//! `ecr-push inspect`: shows what an archive contains.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,22 +10,22 @@ use crate::archive::{ImageSelector, Platforms, Selection, Source};
 use crate::error::Result;
 use crate::output::report::ci::CiSystem;
 
-/// A look into an archive.
+/// The inspection of an archive.
 #[derive(Debug)]
 pub struct Inspect {
     /// The archive.
     pub archive: Source,
-    /// Which image of it, if one is meant.
+    /// The image to show.
     pub choice: ImageSelector,
-    /// How much of that.
+    /// The platforms and attestations to show.
     pub part: Selection,
     /// The folder for temporary files.
     pub temp_dir: PathBuf,
-    /// Whether the layers are read and hashed.
+    /// Whether to read and hash the layers.
     pub verify: bool,
-    /// How the result is written.
+    /// The format of the result.
     pub output: Output,
-    /// A CI system reads what is written: in a log, words of others may be commands.
+    /// Whether a CI system reads the output: text of an archive must not act as its commands.
     pub is_in_ci: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct InspectArgs {
 }
 
 impl InspectArgs {
-    /// What they mean, where this runs.
+    /// Reads the options.
     pub(super) fn read(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Inspect> {
         let Self { archive: path, image, image_id, index, platform, verify, output, temp_dir } = self;
         let platforms = match platform {
@@ -78,7 +78,7 @@ impl InspectArgs {
 }
 
 impl Inspect {
-    /// Whether all that the archive holds is to be shown.
+    /// Returns whether the whole archive is shown.
     pub fn is_of_all(&self) -> bool {
         self.choice == ImageSelector::Only && self.part == Selection::default()
     }

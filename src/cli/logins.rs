@@ -1,4 +1,4 @@
-//! Logins: whose name is typed, and where docker and podman keep others.
+//! Registry logins: the user name of the command line, and the files of docker and podman.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::oci::{Host, Target};
 use crate::registry::Keychain;
 
-/// The user whose password is at standard input, for the one registry that it is meant for.
+/// Checks that `--username` applies to exactly one registry, and returns it.
 pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Source) -> Result<Option<String>> {
     let Some(name) = name else { return Ok(None) };
     if *archive == Source::StandardInput {
@@ -43,7 +43,7 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Sourc
     }
 }
 
-/// Where docker and podman keep logins, in the order in which they are looked at: what a variable names comes first.
+/// Returns where docker and podman store logins, in order of precedence: files that variables name come first.
 pub(super) fn keychain(environment: &dyn Fn(&str) -> Option<OsString>) -> Keychain {
     let path = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = path("HOME").or_else(|| path("USERPROFILE"));

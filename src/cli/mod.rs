@@ -1,10 +1,10 @@
-//! The command line: arguments and environment in, a [`Command`] out. It opens nothing and asks nobody.
+//! The command line: arguments and environment in, a [`Command`] out. It opens no file and no connection.
 //!
 //! Each option can also be set in the environment as `ECR_PUSH_<OPTION>`: such variables are put in front of the arguments,
 //! so that there is one parser, one set of rules and one set of messages.
 //!
-//! `parser` has the commands, `arguments` and the files beside it the options, `parse` and `push` what they mean.
-//! `error_sinks` reads who is told when the arguments are wrong.
+//! `parser` has the commands, `arguments` and its neighbors the options; `parse` and `push` read what they mean.
+//! `error_sinks` decides where errors of the command line are reported.
 
 mod arguments;
 mod clap_errors;

@@ -24,12 +24,12 @@ use super::values::region;
 use super::{generated_docs, subcommand};
 use crate::error::Result;
 
-/// What the program is asked to do.
+/// What to run.
 #[derive(Debug)]
 pub enum Command {
     /// Push an image.
     Push(Box<Push>),
-    /// Show what is in an archive.
+    /// Show what an archive contains.
     Inspect(Inspect),
     /// Print the IAM policy of a push.
     Policy(PolicyText),
@@ -46,15 +46,15 @@ pub enum Command {
 #[cfg(feature = "sandbox")]
 #[derive(Debug)]
 pub struct Sandbox {
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: std::net::SocketAddr,
-    /// Where it keeps its images.
+    /// The folder of its images; in memory without one.
     pub dir: Option<PathBuf>,
-    /// Whether it keeps no bytes of layers.
+    /// Whether to discard the bytes of layers.
     pub discard: bool,
-    /// How much later each answer of the registry's face comes.
+    /// The delay of each registry response.
     pub delay: Duration,
-    /// The repositories it has from the start.
+    /// The repositories to create at the start.
     pub create: Vec<crate::oci::Repository>,
 }
 
@@ -94,10 +94,10 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
     }
 }
 
-/// The policy of a push, without the push.
+/// Returns the policy that a push with these options needs.
 fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
     let PolicyArgs { target, terraform, signing_profile, mut options } = args;
-    // Whoever pushes is somewhere else, and has its own environment there. No password is read.
+    // The push runs elsewhere, in an environment of its own. No password is read.
     (options.credentials, options.username) = (CredentialArgs::default(), None);
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));

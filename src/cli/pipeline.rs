@@ -1,4 +1,4 @@
-//! What a CI system is to see of a push, and which system that is.
+//! The CI system and what it receives from a push.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::output::report::ci::{
     CiSystem, LogCommands, OutputFormat, OutputScope, OutputTarget, SYSTEMS, SummaryTarget, VARIABLE_SUFFIXES,
 };
 
-/// What a push is called if nobody says.
+/// The default display name.
 pub(super) const DISPLAY_NAME: &str = "Push Image";
 
 /// The arguments.
@@ -31,38 +31,38 @@ pub(super) struct PipelineArgs {
     display_name: String,
 }
 
-/// What a CI system is to see of a push.
+/// What a CI system receives from a push.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pipeline {
-    /// What the push is called.
+    /// The name of the push.
     pub display_name: String,
-    /// How the log is written.
+    /// The commands in the log.
     pub log_commands: Option<LogCommands>,
-    /// Where a summary goes.
+    /// The target of the summary.
     pub summary: Option<SummaryTo>,
-    /// The variables that are to be set.
+    /// The variables to set.
     pub variables: Option<Variables>,
 }
 
-/// Variables that are to be set.
+/// Variables to set.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Variables {
-    /// The name of the first, with which those of the others begin.
+    /// The name of the first variable, and the prefix of the others.
     pub name: String,
-    /// How they are set.
+    /// The format of the variables.
     pub format: OutputFormat,
-    /// Where.
+    /// The target.
     pub to: VariablesTo,
 }
 
-/// Where variables are set.
+/// The target of variables.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum VariablesTo {
     /// By `buildkite-agent`.
     Buildkite,
-    /// In this file, behind what it has.
+    /// Appended to this file.
     File(PathBuf),
-    /// In files of this folder.
+    /// One file per variable in this folder.
     Folder(PathBuf),
     /// On stderr.
     Stderr,
@@ -70,21 +70,21 @@ pub enum VariablesTo {
     Stdout,
 }
 
-/// Where a summary goes.
+/// The target of a summary.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SummaryTo {
     /// To `buildkite-agent`.
     Buildkite,
-    /// To the end of this file.
+    /// Appended to this file.
     File(PathBuf),
-    /// Into a file of its own in this folder, which Azure is told.
+    /// A new file in this folder, uploaded by a command of Azure Pipelines.
     Folder(PathBuf),
 }
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl PipelineArgs {
-    /// The system in which this runs: the one that is named, else the one that the environment tells.
+    /// Returns the CI system: the one of `--ci`, else the one detected from the environment.
     pub(super) fn system(&self, environment: Environment<'_>) -> Result<Option<&'static CiSystem>> {
         Ok(match self.ci.as_deref().map(str::trim) {
             None => CiSystem::detect(environment),
@@ -98,7 +98,7 @@ impl PipelineArgs {
         })
     }
 
-    /// What they mean, where this runs.
+    /// Reads the options.
     pub(super) fn read(self, environment: Environment<'_>) -> Result<Pipeline> {
         let system = self.system(environment)?;
         let summary = system.and_then(|system| summary(system, environment));
@@ -116,12 +116,12 @@ impl PipelineArgs {
     }
 }
 
-/// A name in one line, whatever it is.
+/// Returns a name on one line.
 pub(super) fn one_line(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Where a summary goes, if the environment says.
+/// Returns the target of the summary, if the environment names one.
 pub(super) fn summary(system: &CiSystem, environment: Environment<'_>) -> Option<SummaryTo> {
     let path = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     match system.summary? {
@@ -131,7 +131,7 @@ pub(super) fn summary(system: &CiSystem, environment: Environment<'_>) -> Option
     }
 }
 
-/// How variables are set, and where.
+/// Returns the format and target of variables.
 fn target(
     system: Option<&CiSystem>,
     file: Option<PathBuf>,
@@ -147,7 +147,7 @@ fn target(
     let to = match (target, file) {
         (OutputTarget::Folder | OutputTarget::FolderAt(_), Some(folder)) => VariablesTo::Folder(folder),
         (OutputTarget::File | OutputTarget::FileOf(_), Some(file)) => VariablesTo::File(file),
-        // Nothing reads a file in that format.
+        // No CI system reads a file in that format.
         (OutputTarget::Command | OutputTarget::Stderr | OutputTarget::Stdout, Some(file)) => {
             return Ok((OutputFormat::Assignments, VariablesTo::File(file)));
         }
@@ -174,7 +174,7 @@ fn target(
     Ok((*format, to))
 }
 
-/// The form for variables that are for later jobs, too, if that is wanted.
+/// Returns the format for variables of later jobs, if requested.
 fn across_jobs(format: OutputFormat, is_wanted: bool) -> Result<OutputFormat> {
     match (format, is_wanted) {
         (OutputFormat::AzureCommands(_), true) => Ok(OutputFormat::AzureCommands(OutputScope::Jobs)),

@@ -1,4 +1,4 @@
-//! The verb that prints the IAM policy of a push.
+//! `ecr-push policy`: prints the IAM policy that a push needs.
 
 use crate::ecr::NewRepository;
 use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
@@ -8,12 +8,12 @@ use crate::push::{IfExists, Request, Reuse};
 
 use super::arguments::Options;
 
-/// The policy of a push, and what is to be said about it.
+/// The policy of a push, with notes about it.
 #[derive(Debug)]
 pub struct PolicyText {
     /// The policy, for stdout.
     pub text: String,
-    /// What is not known of it, a line each.
+    /// What the policy leaves open, one line each.
     pub notes: Vec<String>,
 }
 
@@ -32,10 +32,10 @@ pub(super) struct PolicyArgs {
     pub(super) options: Options,
 }
 
-/// The policy for what a request asks for.
+/// Returns the policy that a request needs.
 ///
 /// # Errors
-/// If it goes nowhere in AWS.
+/// If no target is in AWS.
 pub(super) fn text(
     request: &Request,
     region: Option<&str>,

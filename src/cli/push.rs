@@ -1,4 +1,4 @@
-//! What a push is asked to do: its [`Request`], and what the program does around it.
+//! The options of a push: its [`Request`], and its output.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,40 +18,40 @@ use crate::output::progress::Verbosity;
 use crate::push::Request;
 use crate::registry::RetryConfig;
 
-/// A push, with what is around it.
+/// A push and its output.
 #[derive(Debug)]
 pub struct Push {
     /// The push itself.
     pub request: Request,
-    /// What was made of the arguments that a person should know.
+    /// Notes about the arguments.
     pub said: Vec<String>,
-    /// What the environment decides, for those who want to know.
+    /// Settings of the environment, explained with `-v`.
     pub reasons: Vec<String>,
-    /// The user whose password is at standard input.
+    /// The user whose password is on standard input.
     pub username: Option<String>,
-    /// What goes to stdout.
+    /// The format of stdout.
     pub output: Output,
-    /// What is written for programs.
+    /// The files to write.
     pub files: Files,
-    /// What a CI system is to see.
+    /// What the CI system receives.
     pub pipeline: Pipeline,
-    /// How progress is shown.
+    /// The progress display.
     pub progress: ProgressArg,
-    /// What is told.
+    /// What is logged.
     pub verbosity: Verbosity,
-    /// How stderr is written.
+    /// The format of stderr.
     pub log_format: LogFormat,
-    /// Whether a sandbox stands in for AWS, and in which folder it keeps its images.
+    /// Whether to push into a sandbox, and the folder of its images.
     pub sandbox: Option<Option<PathBuf>>,
 }
 
-/// As many as docker and skopeo have or more. What a layer costs most of is round trips.
+/// As many as docker and skopeo use, or more: small layers cost round trips most of all.
 const LAYERS_AT_ONCE: usize = 6;
 
-/// But of those that are larger than a chunk, since of each of them a chunk and more is held in memory.
+/// The limit for layers larger than a chunk: each of them holds a chunk and more in memory.
 const LARGE_AT_ONCE: usize = 4;
 
-/// Each costs 2 MiB, and a push is to stay under 68 MiB on any machine, also if the registry takes nothing.
+/// Each thread costs 2 MiB, and a push stays under 68 MiB on any machine, even if the registry accepts no data.
 const MOST_PACK_THREADS: usize = 6;
 
 /// Reads the options of a push and the environment.
@@ -67,14 +67,14 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let sandbox = args.sandbox.map(|dir| (!dir.is_empty()).then(|| PathBuf::from(dir)));
     #[cfg(not(feature = "sandbox"))]
     let sandbox: Option<Option<PathBuf>> = None;
-    // A sandbox leaves the user's own cache alone.
+    // A sandbox does not use the user's cache.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
     let (archive, named_image) = transports::source(path.unwrap_or_default())?;
     let (targets, said) = args.repository.targets(&targets::texts(&target)?)?;
     let targets = targets::in_registry(targets, args.registry_id.as_deref())?;
     let regions = args.region.into_iter().map(region).collect::<Result<_>>()?;
     let targets = targets::in_regions(targets, regions)?;
-    // What others push to needs no AWS, and a sandbox uses none.
+    // Other registries and the sandbox need no AWS credentials.
     let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.is_amazon()));
     let access = if needs_aws { Access::Aws(args.credentials.sources(environment)?) } else { Access::default() };
     let ca_bundle = credentials::ca_bundle(&access, environment);

@@ -1,4 +1,4 @@
-//! The options for repositories and tags: which are created, how, and what becomes of tags that exist.
+//! The options for repositories and tags: creation, settings, and the policy for existing tags.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use crate::error::{Advice, Code, Error, Result};
 use crate::oci::Target;
 use crate::push::IfExists;
 
-/// A repository has as many tags at most (ECR user guide, "Tagging a private repository").
+/// The most tags of a repository (ECR user guide, "Tagging a private repository").
 const MOST_TAGS: usize = 50;
 
-/// ECR takes as many filters at most (ECR API reference, CreateRepository).
+/// The most filters (ECR API reference, CreateRepository).
 const MOST_FILTERS: usize = 5;
 
 /// The options.
@@ -53,7 +53,7 @@ pub(super) struct RepositoryArgs {
     pub(super) repository_policy: Option<PathBuf>,
 }
 
-/// What becomes of a tag that exists.
+/// The policy for existing tags.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum IfExistsArg {
     /// Move the tag, unless the repository makes it immutable
@@ -66,7 +66,7 @@ enum IfExistsArg {
     Fail,
 }
 
-/// Whether tags may move.
+/// Whether tags can be moved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum MutabilityArg {
     /// All tags can be moved
@@ -79,7 +79,7 @@ enum MutabilityArg {
     MutableWithExclusion,
 }
 
-/// How a repository is encrypted.
+/// The encryption of a repository.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum EncryptionArg {
     /// Keys managed by Amazon S3
@@ -91,7 +91,7 @@ enum EncryptionArg {
 }
 
 impl RepositoryArgs {
-    /// What becomes of a tag that exists.
+    /// Returns the policy for existing tags.
     pub(super) fn if_exists(&self) -> IfExists {
         match self.if_exists {
             IfExistsArg::Overwrite => IfExists::Overwrite,
@@ -101,7 +101,7 @@ impl RepositoryArgs {
         }
     }
 
-    /// The targets, and what was renamed.
+    /// Parses the targets, and returns notes about renamed repositories.
     pub(super) fn targets(&self, texts: &[String]) -> Result<(Vec<Target>, Vec<String>)> {
         if !self.docker_naming {
             return Ok((texts.iter().map(|text| text.parse()).collect::<Result<_>>()?, Vec::new()));
@@ -111,7 +111,7 @@ impl RepositoryArgs {
         Ok((targets, changes.into_iter().flatten().collect()))
     }
 
-    /// How a repository is set up that is created.
+    /// Returns the settings of a new repository.
     pub(super) fn settings(&self) -> Result<NewRepository> {
         let settings = NewRepository {
             scan_on_push: self.scan_on_push,
@@ -183,7 +183,7 @@ impl RepositoryArgs {
     }
 }
 
-/// `KEY=VALUE`, each key once.
+/// Parses `KEY=VALUE`, each key once.
 fn tags(texts: &[String]) -> Result<Vec<(String, String)>> {
     const RULE: &str = "Use KEY=VALUE: a key of 1 to 128 characters that does not start with aws:, a value of at most 256 \
                         characters, of letters, digits, spaces and _ . : / = + - @; at most 50 tags with distinct keys.";

@@ -68,7 +68,7 @@ fn first_positional(arguments: &[OsString]) -> Option<usize> {
     None
 }
 
-/// Whether the word after this option is its value, for any name that has the option.
+/// Returns whether the word after this option is its value, for any subcommand that has the option.
 fn takes_next_word(word: &str) -> bool {
     let command = command();
     let options = || std::iter::once(&command).chain(command.get_subcommands()).flat_map(clap::Command::get_arguments);

@@ -1,4 +1,4 @@
-//! Targets as they are typed: which registries, in which regions.
+//! Targets: registries and regions.
 
 use std::path::Path;
 
@@ -6,15 +6,14 @@ use super::transports;
 use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{Host, Target};
 
-/// Names of archives end with one of these.
+/// File name extensions of archives.
 const ARCHIVES: [&str; 10] =
     [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4"];
 
-/// Reads targets as they are typed, also as other tools write them. Looks at no registry, but whether a file of that name
-/// exists.
+/// Reads targets as typed, including the forms of other tools. Only checks whether a file of that name exists.
 ///
 /// # Errors
-/// If a target is a file, as where the shell has replaced a pattern by several archives.
+/// If a target is a file: the shell may have expanded a pattern to several archives.
 pub(super) fn texts(typed: &[String]) -> Result<Vec<String>> {
     typed.iter().map(|text| refuse_archive(text).and_then(|()| transports::target(text))).collect()
 }
@@ -59,7 +58,7 @@ pub(super) fn in_regions(targets: Vec<Target>, regions: Vec<String>) -> Result<V
     Ok(placed.collect())
 }
 
-/// Gives VPC endpoints, and targets without a host, the account whose registry is meant.
+/// Sets the account of VPC endpoints and of targets without a host.
 pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result<Vec<Target>> {
     if let Some(account) = account
         && (account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()))

@@ -1,4 +1,4 @@
-//! Places as other tools write them: skopeo's transports and ARNs.
+//! Archives and targets as other tools write them: transports of skopeo, and ARNs.
 
 use std::path::PathBuf;
 
@@ -67,7 +67,7 @@ pub(super) fn target(text: &str) -> Result<String> {
         let has_host =
             place.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
         if !has_host {
-            // For skopeo that is Docker Hub, for everybody who reads this program's manual it is their own ECR.
+            // For skopeo that is Docker Hub; for this program it is the user's own ECR registry.
             return Err(refuse(format!("the target {text} has no registry host"))
                 .hint(format!("For Docker Hub write docker.io/{place}. For your own ECR registry write {place}.")));
         }
@@ -75,7 +75,7 @@ pub(super) fn target(text: &str) -> Result<String> {
     }
     let others = ON_DISK.into_iter().chain(IN_STORAGE.into_iter().map(|(transport, _)| transport));
     let is_transport = |transport: &&str| match text.strip_prefix(*transport) {
-        // A repository or a host may be called so, with a tag or a port behind it.
+        // A repository or host may have that name, followed by a tag or port.
         Some(rest) if ["oci:", "dir:"].contains(transport) => !is_host_or_tag(rest),
         rest => rest.is_some(),
     };

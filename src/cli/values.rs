@@ -68,7 +68,7 @@ pub(super) fn at_least_one<N: Default + PartialEq>(option: &str, value: N) -> Re
     Ok(value)
 }
 
-/// A whole number, refused in words of ours.
+/// Parses a whole number, with an error text of ours.
 pub(super) fn number<N: FromStr>(text: &str) -> std::result::Result<N, &'static str> {
     text.trim().parse().map_err(|_| "the value must be a whole number without a unit")
 }
@@ -90,12 +90,12 @@ fn duration(text: &str, plain: Duration) -> std::result::Result<Duration, &'stat
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().and_then(|count| plain.checked_mul(count)).ok_or(RULE);
     }
-    // In upper case an M is a month, which nobody means here.
+    // An upper-case M is a month, which cannot be intended here.
     let is_lower = !text.contains(|c: char| c.is_ascii_uppercase());
     humantime::parse_duration(text).ok().filter(|_| is_lower).ok_or(RULE)
 }
 
-/// A number of bytes with an optional K, M or G, which stand for powers of 1024 as with curl and rsync.
+/// Parses a number of bytes with an optional K, M or G: powers of 1024, as in curl and rsync.
 pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -165,10 +165,10 @@ pub(super) fn region(text: String) -> Result<String> {
     region_code(&text).ok_or_else(refuse)
 }
 
-/// The variable with another address for every registry, for tests.
+/// The variable that overrides the address of every registry, for tests.
 pub(super) const REGISTRY_ENDPOINT: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
 
-/// That address: only loopback, since it is shown the credentials.
+/// Returns that address: only loopback, since it receives the credentials.
 pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Host>> {
     let Some(value) = environment(REGISTRY_ENDPOINT).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = value.to_string_lossy();
