@@ -136,10 +136,15 @@ pub fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File>
 }
 
 /// Writes all of `bytes`. Waits [`PIPE_TIMEOUT`] each time for a pipe that is full.
-pub fn write_all(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
+    write_all_within(file, bytes, PIPE_TIMEOUT)
+}
+
+/// Writes all of `bytes`. Waits `timeout` each time for a pipe that is full.
+pub fn write_all_within(mut file: &File, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
     let most = if file.metadata()?.is_file() { usize::MAX } else { PIECE };
     while !bytes.is_empty() {
-        wait(file, For::Writing, Instant::now() + PIPE_TIMEOUT)?;
+        wait(file, For::Writing, Instant::now() + timeout)?;
         match file.write(&bytes[..bytes.len().min(most)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
@@ -156,6 +161,15 @@ pub fn standard_input() -> io::Result<File> {
     let handle = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
     #[cfg(windows)]
     let handle = std::os::windows::io::AsHandle::as_handle(&io::stdin()).try_clone_to_owned()?;
+    Ok(handle.into())
+}
+
+/// Returns the program's standard output, unbuffered, as a file.
+pub fn standard_output() -> io::Result<File> {
+    #[cfg(unix)]
+    let handle = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let handle = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned()?;
     Ok(handle.into())
 }
 

@@ -13,9 +13,10 @@ use ecr_push::archive::{self, Source, Spool};
 use ecr_push::cli::{self, Command, Inspect, Output, Pipeline, ProgressArg, Push};
 use ecr_push::error::{Advice, Code, Error, Kind, Result};
 use ecr_push::file;
-use ecr_push::output::log::{Entry, LogFormat, replace_controls, sanitize};
-use ecr_push::output::progress::{Mode, Progress, Style, Verbosity, ask_secret};
+use ecr_push::output::log::{Entry, LogFormat, Mode, Verbosity, replace_controls, sanitize};
+use ecr_push::output::progress::{Progress, ask_secret};
 use ecr_push::output::report::{self, ReportCollector, RunInfo, Timeline};
+use ecr_push::output::writer::{Log, Writer};
 use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
 use ecr_push::registry::Login;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,8 @@ mod stderr;
 mod threads;
 
 use files::{Claims, Files};
-use stderr::{complain, instruct, print, read_out, style, sum_up};
+use pipeline::CiOutput;
+use stderr::{print, print_read_back, print_result, print_summary, style};
 
 fn main() -> ExitCode {
     let started_at = SystemTime::now();
@@ -44,8 +46,8 @@ fn main() -> ExitCode {
     let done = cli::parse(arguments.clone(), &environment).and_then(run);
     done.unwrap_or_else(|error| {
         let sinks = cli::error_sinks(&arguments, &environment);
-        let style = style(ProgressArg::Auto, Verbosity::Normal, sinks.log_format);
-        refused::tell(&error, sinks, style, started_at);
+        let writer = Writer::start(style(ProgressArg::Auto, Verbosity::Normal, sinks.log_format));
+        refused::report_rejection(&error, sinks, writer.log(), started_at);
         ExitCode::from(error.kind().exit_code())
     })
 }
@@ -57,7 +59,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Help(text) => {
-            complain(&text);
+            text_writer().log().write_raw(sanitize(&text));
             Ok(ExitCode::from(Kind::Usage.exit_code()))
         }
         Command::Push(mut push) => {
@@ -70,7 +72,9 @@ fn run(command: Command) -> Result<ExitCode> {
             done
         }
         Command::Policy(policy) => {
-            policy.notes.iter().for_each(|note| complain(&format!("{note}\n")));
+            let writer = text_writer();
+            policy.notes.iter().for_each(|note| writer.log().write_raw(sanitize(&format!("{note}\n"))));
+            writer.log().drain();
             print(&policy.text)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -78,6 +82,11 @@ fn run(command: Command) -> Result<ExitCode> {
         #[cfg(feature = "sandbox")]
         Command::Sandbox(sandbox) => threads::for_server()?.block_on(sandbox::serve(sandbox)),
     }
+}
+
+/// Starts the writer of a command that is no push.
+fn text_writer() -> Writer {
+    Writer::start(style(ProgressArg::Auto, Verbosity::Normal, LogFormat::Text))
 }
 
 /// Reads the password of a user from standard input. The end of its line is none of it.
@@ -127,24 +136,25 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     survive_file_size_limit();
     let Push { mut request, said, reasons, output, files, pipeline, progress, verbosity, log_format, sandbox, .. } =
         command;
-    let style = style(progress, verbosity, log_format);
+    let writer = Writer::start(style(progress, verbosity, log_format));
+    let log = writer.log();
     let display_name = pipeline.display_name.clone();
     claim(&request, &pipeline, &files)?;
-    let pipeline = pipeline::Watcher::start(pipeline, style)?;
+    let ci = CiOutput::start(pipeline, log)?;
     let files = Files::open(files)?;
     let timeline = files.has_timeline().then(Timeline::start);
-    let progress = Progress::start(style, request.targets.len());
-    let cancel = cancelled_by_ctrl_c(&progress, style);
-    let told = Arc::new(ReportCollector::default());
-    let tell = told.beside(pipeline.events(progress.events()));
-    pipeline.begin();
+    let progress = Progress::start(log, request.targets.len());
+    let cancel = cancelled_by_ctrl_c(log, &progress);
+    let collector = Arc::new(ReportCollector::default());
+    let events = collector.observe(ci.events(progress.events()));
+    ci.begin_group();
     let unknown = cli::unknown_env_vars(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     let unknown = unknown.iter().map(|name| format!("{name} sets no option of ecr-push; is it misspelled?"));
-    said.into_iter().chain(unknown).for_each(|note| tell(Event::Note(note)));
-    reasons.into_iter().for_each(|reason| tell(Event::Detail(reason)));
+    said.into_iter().chain(unknown).for_each(|note| events(Event::Note(note)));
+    reasons.into_iter().for_each(|reason| events(Event::Detail(reason)));
 
     #[cfg(feature = "sandbox")]
-    let sandbox = sandbox::endpoint_override(sandbox, &mut request, &progress).await;
+    let sandbox = sandbox::endpoint_override(sandbox, &mut request, log).await;
     #[cfg(not(feature = "sandbox"))]
     let sandbox: Result<Option<()>> = {
         let (_, _) = (sandbox, &mut request);
@@ -153,17 +163,17 @@ async fn run_push(command: Push) -> Result<ExitCode> {
 
     let outcome = match &sandbox {
         Ok(_) => {
-            let tell = heard(&request, tell);
-            let tell = match &timeline {
-                Some(timeline) => timeline.events(tell),
-                None => tell,
+            let events = log_events(&request, events);
+            let events = match &timeline {
+                Some(timeline) => timeline.events(events),
+                None => events,
             };
-            push(request.clone(), tell, cancel).await
+            push(request.clone(), events, cancel).await
         }
         Err(error) => Outcome::failed(&request, error.clone()),
     };
-    // Before anything else is done, which would be time on it.
-    let drawn = timeline.map_or(Ok(()), |timeline| files.write_timeline(&timeline.page(&outcome)));
+    // Before anything else, which would count as time of the push.
+    let timeline = timeline.map_or(Ok(()), |timeline| files.write_timeline(&timeline.page(&outcome)));
 
     #[cfg(feature = "sandbox")]
     let read_back = match (&sandbox, outcome.error(), outcome.dry_run) {
@@ -173,46 +183,46 @@ async fn run_push(command: Push) -> Result<ExitCode> {
     #[cfg(not(feature = "sandbox"))]
     let read_back: Result<String> = Ok(String::new());
 
-    let quiet = style.mode == Mode::Quiet;
+    let quiet = log.style().mode == Mode::Quiet;
     progress.finish();
-    pipeline.end();
+    ci.end_group();
     if !quiet || outcome.dry_run {
-        sum_up(&outcome, output, style);
+        print_summary(&outcome, output, log);
     }
-    // What was pushed is said, and why it was not decides the exit code, whatever cannot be written.
-    let printed = if output == Output::Text { print(&report::references(&outcome)) } else { Ok(()) };
+    // What was pushed is printed, and the error decides the exit code, whatever cannot be written.
+    let printed = if output == Output::Text { print_result(&report::references(&outcome), log) } else { Ok(()) };
     if let (false, Ok(text)) = (quiet, &read_back) {
-        read_out(text, style);
+        print_read_back(text, log);
     }
-    let say = |error: &Error| pipeline.failure(error);
-    instruct(&report::error_texts(&outcome, &say));
-    report::partial_success(&outcome).iter().for_each(|entry| instruct(&style.line(entry)));
-    pipeline.summarise(&outcome);
-    let set = pipeline.set_variables(&outcome);
-    let unwritten = [printed, drawn, set].into_iter().filter_map(Result::err).chain(files.write_result(&outcome));
+    let error_text = |error: &Error| ci.error_text(error);
+    log.write_raw(report::error_texts(&outcome, &error_text));
+    report::partial_success(&outcome).iter().for_each(|entry| log.write_entry(entry));
+    ci.summarize(&outcome);
+    let set = ci.set_variables(&outcome);
+    let unwritten = [printed, timeline, set].into_iter().filter_map(Result::err).chain(files.write_result(&outcome));
     let mut others: Vec<Error> = read_back.err().into_iter().collect();
-    others.extend(unwritten.map(|error| after(&outcome, error)));
-    // The report says what comes of the push, and that may be that it cannot be written.
+    others.extend(unwritten.map(|error| after_push(&outcome, error)));
+    // The report holds the result, and that may be that the report cannot be written.
     let json = |others: &[Error]| {
         let error = outcome.error().or_else(|| Error::most_severe(others));
-        report::json(&outcome, RunInfo { display_name: &display_name, told: &told, error })
+        report::json(&outcome, RunInfo { display_name: &display_name, collector: &collector, error })
     };
     let mut text = json(&others);
     let written = text.as_ref().map_err(Clone::clone).and_then(|text| files.write_report(text));
     if let Err(error) = written {
-        others.push(after(&outcome, error));
+        others.push(after_push(&outcome, error));
         text = json(&others);
     }
     if let (Output::Json, Ok(text)) = (output, &text) {
-        others.extend(print(text).err().map(|error| after(&outcome, error)));
+        others.extend(print_result(text, log).err().map(|error| after_push(&outcome, error)));
     }
-    others.iter().for_each(|error| instruct(&say(error)));
+    others.iter().for_each(|error| log.write_raw(error_text(error)));
     let error = outcome.error().or_else(|| Error::most_severe(&others));
     Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
 }
 
-/// What could not be written of a push that went well: its exit code alone would say that nothing was pushed.
-fn after(outcome: &Outcome, error: Error) -> Error {
+/// Adds to an error after a successful push that the image was pushed: the exit code alone would not say so.
+fn after_push(outcome: &Outcome, error: Error) -> Error {
     match outcome.error() {
         None if !outcome.dry_run => {
             error.hint("The image was pushed. Fix this and run the same command again: nothing is uploaded twice.")
@@ -253,19 +263,22 @@ fn claim(request: &Request, pipeline: &Pipeline, files: &cli::Files) -> Result<(
     Files::claim(files, &mut claims)
 }
 
-/// Looks into an archive. Nothing of it is worth an orderly end: Ctrl-C ends the process.
+/// Inspects an archive. Ctrl-C ends the process at once: there is nothing to clean up.
 fn run_inspect(command: &Inspect) -> Result<ExitCode> {
-    let progress = Progress::start(style(ProgressArg::Auto, Verbosity::Normal, LogFormat::Text), 0);
+    let writer = text_writer();
+    let log = writer.log();
+    let progress = Progress::start(log, 0);
     let inspected = inspect(command, &progress);
     progress.finish();
     let inspection = inspected?;
+    log.drain();
     print(&match command.output {
         Output::Text if command.is_in_ci => sanitize(&report::inspect::text(&inspection)),
         Output::Text => replace_controls(&report::inspect::text(&inspection)),
         Output::Json => report::inspect::json(&inspection)?,
     })?;
     let faults = inspection.faults();
-    faults.iter().for_each(|fault| complain(&report::error_text(fault)));
+    faults.iter().for_each(|fault| log.write_raw(sanitize(&report::error_text(fault))));
     Ok(Error::most_severe(&faults).map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
 }
 
@@ -280,13 +293,13 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
     if !command.is_of_all() {
         archive = archive.narrowed(&command.choice, &command.part)?;
     }
-    let read = || verify(&archive, &|reading| progress.now(reading.to_string()));
+    let read = || verify(&archive, &|reading| progress.set_activity(reading.to_string()));
     let verified = command.verify.then(read);
     Ok(Inspection { archive, all, verified })
 }
 
-/// What is told while it happens. The end of a dry run says of each layer what would become of it.
-fn heard(request: &Request, events: Events) -> Events {
+/// Drops the plans of a dry run from the log: its summary lists every layer.
+fn log_events(request: &Request, events: Events) -> Events {
     if !request.dry_run {
         return events;
     }
@@ -297,24 +310,25 @@ fn heard(request: &Request, events: Events) -> Events {
     })
 }
 
-/// The first Ctrl-C (or SIGTERM, or SIGHUP) ends the push in good order; the second ends the process.
-fn cancelled_by_ctrl_c(progress: &Progress, style: Style) -> CancellationToken {
+/// Cancels the push at the first Ctrl-C (or SIGTERM, or SIGHUP). The second ends the process.
+fn cancelled_by_ctrl_c(log: &Log, progress: &Progress) -> CancellationToken {
     let cancel = CancellationToken::new();
     let cancelled = cancel.clone();
-    let (tell, curtain) = (progress.interruption(), progress.curtain());
+    let (log, progress) = (log.clone(), progress.clone());
     tokio::spawn(async move {
         asked_to_stop().await;
-        let text = "interrupted: closing uploads; interrupt again to stop immediately";
+        let text = "interrupted: closing upload sessions; interrupt again to stop immediately";
         let entry = Entry::info("interrupted", text);
-        if style.mode == Mode::Quiet {
-            instruct(&style.line(&entry));
+        if log.style().mode == Mode::Quiet {
+            log.write_entry(&entry);
         }
-        tell(&entry);
+        progress.stop(&entry);
         cancelled.cancel();
         // Some senders signal twice, `timeout` for one: to the process and to its group.
         tokio::time::sleep(Duration::from_millis(500)).await;
         asked_to_stop().await;
-        curtain();
+        progress.finish();
+        log.drain();
         #[expect(clippy::exit, reason = "the user insists, and nothing can be half-tagged before the manifest")]
         std::process::exit(Kind::Interrupted.exit_code().into());
     });

@@ -14,7 +14,7 @@ use crate::ecr::Access;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Tag, Target};
 use crate::output::log::LogFormat;
-use crate::output::progress::Verbosity;
+use crate::output::log::Verbosity;
 use crate::push::Request;
 use crate::registry::RetryConfig;
 

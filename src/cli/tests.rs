@@ -10,7 +10,7 @@ use super::*;
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 use crate::error::{Kind, Result};
 use crate::oci::{Tag, Target};
-use crate::output::progress::Verbosity;
+use crate::output::log::Verbosity;
 use crate::push::IfExists;
 use crate::push::plan::CompressionPolicy;
 

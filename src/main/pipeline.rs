@@ -1,4 +1,4 @@
-//! What CI systems get, written: to the log, to files, to `buildkite-agent`. Which and where is decided before.
+//! Writes what CI systems read: to the log, to files, to `buildkite-agent`. The command line decides what and where.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,37 +10,37 @@ use std::time::{Duration, Instant};
 use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
 use ecr_push::error::{Code, Error, Kind, Result, is_exhausted};
 use ecr_push::file;
-use ecr_push::output::log::{Entry, LogFormat};
-use ecr_push::output::progress::{Mode, Style};
+use ecr_push::output::log::{Entry, LogFormat, Mode};
 use ecr_push::output::report;
 use ecr_push::output::report::ci::{self, LogCommands, OutputFormat};
+use ecr_push::output::writer::Log;
 use ecr_push::push::{Event, Events, Outcome};
 
 use super::files::{Claims, VARIABLE, clear};
-use super::stderr::{failure, instruct, print};
+use super::stderr::{error_text, print_result};
 
 const AGENT: &str = "buildkite-agent";
 
-/// How long it may take: it asks Buildkite's API.
+/// How long the agent may take: it calls Buildkite's API.
 const AGENT_LIMIT: Duration = Duration::from_secs(30);
 
-/// A pipeline that watches, its files open.
-pub(super) struct Watcher {
+/// What a CI system gets, its files open.
+pub(super) struct CiOutput {
     display_name: String,
+    log: Log,
     log_commands: Option<LogCommands>,
-    style: Style,
     summary: Option<SummaryTo>,
-    variables: Option<Setter>,
+    variables: Option<VariableOutput>,
 }
 
-/// Variables that are to be set, and all that it takes.
-struct Setter {
+/// The variables to set, and where.
+struct VariableOutput {
     name: String,
     format: OutputFormat,
     to: Sink,
 }
 
-/// Where they go.
+/// Where variables go.
 enum Sink {
     Buildkite,
     File(File),
@@ -49,88 +49,97 @@ enum Sink {
     Stdout,
 }
 
-impl Watcher {
-    /// Opens what is written in the end, so that a bad path costs no push. A terminal is no log that a CI system reads.
-    pub(super) fn start(pipeline: Pipeline, style: Style) -> Result<Self> {
+impl CiOutput {
+    /// Opens what is written at the end, so that a bad path costs no push. No CI system reads a terminal.
+    pub(super) fn start(pipeline: Pipeline, log: &Log) -> Result<Self> {
         let is_log = !io::stderr().is_terminal();
         let Pipeline { display_name, log_commands, summary, variables } = pipeline;
-        let variables = variables.map(|Variables { name, format, to }| Ok(Setter { name, format, to: open(to)? }));
+        let variables =
+            variables.map(|Variables { name, format, to }| Ok(VariableOutput { name, format, to: open(to)? }));
+        let style = log.style();
+        let has_commands = is_log && style.mode != Mode::Bars && style.format == LogFormat::Text;
         Ok(Self {
             display_name,
-            // Lines would end up between bars, and are no objects.
-            log_commands: log_commands
-                .filter(|_| is_log && style.mode != Mode::Bars && style.format == LogFormat::Text),
-            style,
+            log: log.clone(),
+            log_commands: log_commands.filter(|_| has_commands),
             summary: summary.filter(|_| is_log),
             variables: variables.transpose()?,
         })
     }
 
-    /// How lines of the log are marked, of those that say what happens on the way.
-    fn aside(&self) -> Option<LogCommands> {
-        self.log_commands.filter(|_| self.style.mode == Mode::Plain)
+    /// The logging commands for lines that are logged while the push runs.
+    fn commands_while_running(&self) -> Option<LogCommands> {
+        self.log_commands.filter(|_| self.log.style().mode == Mode::Plain)
     }
 
-    /// Begins the group of lines that say what happens on the way.
-    pub(super) fn begin(&self) {
-        self.aside().into_iter().for_each(|log_commands| instruct(&log_commands.group(&self.display_name)));
+    /// Begins the group of these lines.
+    pub(super) fn begin_group(&self) {
+        if let Some(commands) = self.commands_while_running() {
+            self.log.write_raw(commands.group(&self.display_name));
+        }
     }
 
-    /// Ends it.
-    pub(super) fn end(&self) {
-        self.aside().into_iter().for_each(|log_commands| instruct(log_commands.group_end()));
+    /// Ends the group.
+    pub(super) fn end_group(&self) {
+        if let Some(commands) = self.commands_while_running() {
+            self.log.write_raw(commands.group_end().to_owned());
+        }
     }
 
-    /// Who is told, of warnings as the CI system marks them. That something is tried again is none.
-    pub(super) fn events(&self, tell: Events) -> Events {
-        let Some(log_commands) = self.aside() else { return tell };
+    /// Marks warnings for the CI system, and passes all other events on. A retry is not marked.
+    pub(super) fn events(&self, next: Events) -> Events {
+        let Some(commands) = self.commands_while_running() else { return next };
+        let log = self.log.clone();
         Arc::new(move |event| match event {
-            Event::Warning(text) => instruct(&log_commands.warning(&text)),
-            event => tell(event),
+            Event::Warning(text) => log.log_raw(commands.warning(&text)),
+            event => next(event),
         })
     }
 
-    /// An error as it stands in the log.
-    pub(super) fn failure(&self, error: &Error) -> String {
-        self.log_commands.map_or_else(|| failure(error, self.style), |log_commands| log_commands.error(error))
+    /// Formats an error for the log.
+    pub(super) fn error_text(&self, error: &Error) -> String {
+        self.log_commands.map_or_else(|| error_text(error, self.log.style()), |commands| commands.error(error))
     }
 
-    /// Writes the summary. It is no part of the push: without it, a line says why.
-    pub(super) fn summarise(&self, outcome: &Outcome) {
+    /// Writes the summary of a push. Without it the push is no failure: a note says why it is missing.
+    pub(super) fn summarize(&self, outcome: &Outcome) {
         if !outcome.dry_run {
             let style = if outcome.error().is_some() { "error" } else { "info" };
             self.put_summary(&report::markdown(outcome, &self.display_name), style);
         }
     }
 
-    /// The same where there was no push.
-    pub(super) fn summarise_refusal(&self, error: &Error) {
+    /// Writes the summary of a command line that leads to no push.
+    pub(super) fn summarize_rejection(&self, error: &Error) {
         self.put_summary(&report::markdown_of_rejection(error, &self.display_name), "error");
     }
 
-    /// `style` is Buildkite's word for how it looks.
+    /// `style` is a style of Buildkite's annotations.
     fn put_summary(&self, text: &str, style: &str) {
         let Some(to) = &self.summary else { return };
         let written = match to {
-            SummaryTo::Buildkite => fed(&["annotate", "--style", style, "--context", "ecr-push", "--append"], text),
-            SummaryTo::File(path) => added_to(path).and_then(|file| file::write_all(&file, text.as_bytes())),
-            SummaryTo::Folder(folder) => in_a_file_of(folder, text).map(|path| instruct(&ci::azure_summary(&path))),
+            SummaryTo::Buildkite => {
+                run_agent(&["annotate", "--style", style, "--context", "ecr-push", "--append"], text)
+            }
+            SummaryTo::File(path) => open_to_append(path).and_then(|file| file::write_all(&file, text.as_bytes())),
+            SummaryTo::Folder(folder) => {
+                write_new_file(folder, text).map(|path| self.log.write_raw(ci::azure_summary(&path)))
+            }
         };
         if let Err(error) = written {
-            let note = Entry::note(format!("cannot write the summary for the CI system: {error}"));
-            instruct(&self.style.line(&note));
+            self.log.write_entry(&Entry::note(format!("cannot write the summary for the CI system: {error}")));
         }
     }
 
-    /// Sets the variables, if the push went well.
+    /// Sets the variables if the push succeeded.
     pub(super) fn set_variables(&self, outcome: &Outcome) -> Result<()> {
-        let Some(Setter { name, format, to }) = &self.variables else { return Ok(()) };
+        let Some(VariableOutput { name, format, to }) = &self.variables else { return Ok(()) };
         let variables = ci::variables(name, outcome);
         let text: String = variables.iter().map(|variable| format.text(variable)).collect();
         let written = match to {
-            Sink::Stdout => return print(&text),
+            Sink::Stdout => return print_result(&text, &self.log),
             Sink::Stderr => {
-                instruct(&text);
+                self.log.write_raw(text);
                 Ok(())
             }
             Sink::File(file) => file::write_all(file, text.as_bytes()),
@@ -143,7 +152,7 @@ impl Watcher {
                 });
             }
             Sink::Buildkite => {
-                variables.iter().try_for_each(|set| fed(&["meta-data", "set", &set.name], &format.text(set)))
+                variables.iter().try_for_each(|set| run_agent(&["meta-data", "set", &set.name], &format.text(set)))
             }
         };
         written.map_err(|error| unset(name, error))
@@ -154,7 +163,7 @@ fn unset(name: &str, error: io::Error) -> Error {
     Error::new(Kind::Input, format!("cannot set the variable {name}")).code(Code::OutputFailed).because(error)
 }
 
-/// Adds the files that a CI system gets.
+/// Claims the files that a CI system reads.
 pub(super) fn claim(pipeline: &Pipeline, claims: &mut Claims) -> Result<()> {
     if let Some(SummaryTo::File(path)) = &pipeline.summary {
         claims.write("summary", path)?;
@@ -169,22 +178,22 @@ pub(super) fn claim(pipeline: &Pipeline, claims: &mut Claims) -> Result<()> {
     }
 }
 
-/// Opens a file, or tries what else is written to.
+/// Opens the file, or checks the folder or the agent.
 fn open(to: VariablesTo) -> Result<Sink> {
     match to {
         VariablesTo::Stderr => Ok(Sink::Stderr),
         VariablesTo::Stdout => Ok(Sink::Stdout),
-        VariablesTo::File(path) => added_to(&path)
+        VariablesTo::File(path) => open_to_append(&path)
             .map(Sink::File)
             .map_err(|error| Error::usage(format!("cannot write variables to {}", path.display())).because(error)),
-        // A file without a name: nothing of it stays if the push fails.
+        // A file without a name: nothing is left if the push fails.
         VariablesTo::Folder(folder) => match tempfile::tempfile_in(&folder) {
             Ok(_) => Ok(Sink::Folder(folder)),
             Err(error) => {
                 Err(Error::usage(format!("cannot write variables to the folder {}", folder.display())).because(error))
             }
         },
-        VariablesTo::Buildkite => fed(&["--version"], "").map(|()| Sink::Buildkite).map_err(|error| {
+        VariablesTo::Buildkite => run_agent(&["--version"], "").map(|()| Sink::Buildkite).map_err(|error| {
             if is_exhausted(&error) {
                 let error = Error::new(Kind::Unavailable, format!("cannot start {AGENT}")).because(error);
                 return error.code(Code::ResourcesExhausted);
@@ -196,12 +205,12 @@ fn open(to: VariablesTo) -> Result<Sink> {
     }
 }
 
-fn added_to(path: &Path) -> io::Result<File> {
+fn open_to_append(path: &Path) -> io::Result<File> {
     file::open_to_write(OpenOptions::new().append(true).create(true), path)
 }
 
-/// Writes a file that stays, and returns its path: whoever is told reads it later.
-fn in_a_file_of(folder: &Path, text: &str) -> io::Result<String> {
+/// Writes a new file and returns its path. The CI system reads it later.
+fn write_new_file(folder: &Path, text: &str) -> io::Result<String> {
     let folder = std::path::absolute(folder)?;
     let mut file = tempfile::Builder::new().prefix("ecr-push-").suffix(".md").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
@@ -209,12 +218,12 @@ fn in_a_file_of(folder: &Path, text: &str) -> io::Result<String> {
     Ok(path.display().to_string())
 }
 
-/// Runs Buildkite's agent with something at its standard input. It may take as long as [`AGENT_LIMIT`].
-fn fed(arguments: &[&str], text: &str) -> io::Result<()> {
+/// Runs Buildkite's agent with this standard input, for at most [`AGENT_LIMIT`].
+fn run_agent(arguments: &[&str], text: &str) -> io::Result<()> {
     let agent = &mut Command::new(AGENT);
     let mut child = agent.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-    // One that does not read to the end says why by how it ends.
-    let fed = child.stdin.take().map_or(Ok(()), |stdin| file::write_all(&as_file(stdin), text.as_bytes()));
+    // If it does not read to the end, its exit status says why.
+    let written = child.stdin.take().map_or(Ok(()), |stdin| file::write_all(&as_file(stdin), text.as_bytes()));
     let until = Instant::now() + AGENT_LIMIT;
     let status = loop {
         match child.try_wait()? {
@@ -227,7 +236,7 @@ fn fed(arguments: &[&str], text: &str) -> io::Result<()> {
             }
         }
     };
-    match fed {
+    match written {
         _ if !status.success() => Err(io::Error::other(format!("{AGENT} {}: {status}", arguments.join(" ")))),
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),

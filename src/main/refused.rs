@@ -1,20 +1,20 @@
-//! A command line that leads to no push: who hears of it.
+//! Reports a command line that leads to no push.
 
 use std::time::SystemTime;
 
 use ecr_push::cli::{ErrorSinks, Output, SummaryTo};
 use ecr_push::error::Error;
 use ecr_push::file;
-use ecr_push::output::progress::Style;
 use ecr_push::output::report::{self, ReportCollector, RunInfo};
+use ecr_push::output::writer::Log;
 
 use super::files::{Claims, REPORT, clear};
-use super::pipeline::Watcher;
-use super::stderr::{failure, instruct, print};
+use super::pipeline::CiOutput;
+use super::stderr::{error_text, print_result};
 
-/// Tells an error to a person, to the CI system, and to whoever asked for a report. What cannot be written adds nothing, and
-/// what may be an input is not written to.
-pub(super) fn tell(error: &Error, sinks: ErrorSinks, style: Style, started_at: SystemTime) {
+/// Reports an error to people, to the CI system, and in the report if one is wanted. A report that cannot be written adds
+/// nothing, and a file that may be an input is not written to.
+pub(super) fn report_rejection(error: &Error, sinks: ErrorSinks, log: &Log, started_at: SystemTime) {
     let ErrorSinks { output, report, other_files, mut pipeline, .. } = sinks;
     let display_name = pipeline.display_name.clone();
     let mut claims = Claims::default();
@@ -27,25 +27,25 @@ pub(super) fn tell(error: &Error, sinks: ErrorSinks, style: Style, started_at: S
     if summary.is_some_and(|path| claims.write("summary", &path).is_err()) {
         pipeline.summary = None;
     }
-    match Watcher::start(pipeline, style) {
-        Ok(watcher) => {
-            instruct(&watcher.failure(error));
-            watcher.summarise_refusal(error);
+    match CiOutput::start(pipeline, log) {
+        Ok(ci) => {
+            log.write_raw(ci.error_text(error));
+            ci.summarize_rejection(error);
         }
-        Err(_) => instruct(&failure(error, style)),
+        Err(_) => log.write_raw(error_text(error, log.style())),
     }
-    let told = ReportCollector::default();
-    let run = RunInfo { display_name: &display_name, told: &told, error: Some(error) };
+    let collector = ReportCollector::default();
+    let run = RunInfo { display_name: &display_name, collector: &collector, error: Some(error) };
     let json = match report::rejection(run, started_at) {
         Ok(json) => json,
-        Err(fault) => return instruct(&failure(&fault, style)),
+        Err(fault) => return log.write_raw(error_text(&fault, log.style())),
     };
     if let Some(report) = report.filter(|report| claims.write(REPORT.what, report).is_ok())
         && let Ok(file) = REPORT.open(&report)
     {
-        let _nobody_reads_it = clear(&file).and_then(|()| file::write_all(&file, json.as_bytes()));
+        let _unwritten = clear(&file).and_then(|()| file::write_all(&file, json.as_bytes()));
     }
     if output == Output::Json {
-        let _nobody_listens = print(&json);
+        let _unwritten = print_result(&json, log);
     }
 }

@@ -8,8 +8,8 @@ use ecr_push::ecr::{Access, EndpointOverride};
 use ecr_push::error::Result;
 use ecr_push::oci::{EcrHost, Host, Target};
 use ecr_push::output::log::Entry;
-use ecr_push::output::progress::Progress;
 use ecr_push::output::report;
+use ecr_push::output::writer::Log;
 use ecr_push::push::{self, Outcome, Request, TagFate};
 use ecr_push::sandbox::{Options, Rules, Sandbox};
 
@@ -18,7 +18,7 @@ use ecr_push::sandbox::{Options, Rules, Sandbox};
 pub(super) async fn endpoint_override(
     wanted: Option<Option<PathBuf>>,
     request: &mut Request,
-    progress: &Progress,
+    log: &Log,
 ) -> Result<Option<Vec<Sandbox>>> {
     let Some(dir) = wanted else { return Ok(None) };
     let own = own(request);
@@ -46,7 +46,7 @@ pub(super) async fn endpoint_override(
         let sandbox = Sandbox::start(options).await?;
         let of = if is_one { String::new() } else { format!(" for {host}") };
         let text = format!("sandbox: using the built-in fake ECR at {}{of}; nothing is sent to AWS", sandbox.url());
-        progress.teller()(&Entry::info("sandbox", text).with("url", sandbox.url()));
+        log.log(&Entry::info("sandbox", text).with("url", sandbox.url()));
         stand_ins.push(EndpointOverride { address: sandbox.address().to_string().parse()?, account, region });
         sandboxes.push(sandbox);
     }

@@ -1,15 +1,20 @@
 //! What people and CI systems read on stderr, and the result on stdout.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use ecr_push::cli::{Output, ProgressArg};
 use ecr_push::error::{Error, Kind, Result};
-use ecr_push::output::log::{Entry, LogFormat, sanitize};
-use ecr_push::output::progress::{ColorMode, Mode, Style, Verbosity};
+use ecr_push::file;
+use ecr_push::output::log::{ColorMode, Entry, LogFormat, Mode, Style, Verbosity, sanitize};
 use ecr_push::output::report::{self, References};
+use ecr_push::output::writer::Log;
 use ecr_push::push::Outcome;
 
-/// What stderr looks like. Bars are for terminals that can move their cursor, whoever asks for them.
+/// How long the reader of a push's result may be silent.
+const STDOUT_WAIT: Duration = Duration::from_secs(60);
+
+/// Decides how stderr looks. Bars need a terminal that can move its cursor, even if they are asked for.
 pub(super) fn style(show: ProgressArg, verbosity: Verbosity, format: LogFormat) -> Style {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -24,33 +29,33 @@ pub(super) fn style(show: ProgressArg, verbosity: Verbosity, format: LogFormat) 
     Style { mode, verbosity, format, color }
 }
 
-/// Says what came of a push, or what a plan would do.
-pub(super) fn sum_up(outcome: &Outcome, output: Output, style: Style) {
-    let say = |entries: Vec<Entry>| entries.iter().for_each(|entry| instruct(&style.line(entry)));
-    match style.format {
+/// Writes the summary of a push, or of a plan.
+pub(super) fn print_summary(outcome: &Outcome, output: Output, log: &Log) {
+    let write = |entries: Vec<Entry>| entries.iter().for_each(|entry| log.write_entry(entry));
+    match log.style().format {
         LogFormat::Json => {
-            say(if outcome.dry_run { report::plan_entries(outcome) } else { Vec::new() });
-            say(report::summary_entries(outcome));
+            write(if outcome.dry_run { report::plan_entries(outcome) } else { Vec::new() });
+            write(report::summary_entries(outcome));
         }
         LogFormat::Text => {
             let plan = if outcome.dry_run { report::plan(outcome) } else { String::new() };
             let are_below = output == Output::Text && is_stdout_beside_stderr();
             let references = if are_below { References::OnStdout } else { References::Included };
             let text = plan + &report::summary(outcome, references);
-            say(text.lines().map(|line| Entry::info("summary", line)).collect());
+            write(text.lines().map(|line| Entry::info("summary", line)).collect());
         }
     }
 }
 
-/// Says what was read back.
-pub(super) fn read_out(text: &str, style: Style) {
-    match style.format {
-        LogFormat::Json => text.lines().for_each(|line| instruct(&style.line(&Entry::info("read_back", line)))),
-        LogFormat::Text => complain(text),
+/// Writes what was read back from the registry.
+pub(super) fn print_read_back(text: &str, log: &Log) {
+    match log.style().format {
+        LogFormat::Json => text.lines().for_each(|line| log.write_entry(&Entry::info("read_back", line))),
+        LogFormat::Text => log.write_raw(sanitize(text)),
     }
 }
 
-/// Whether what goes to stdout is read where stderr is: on the same terminal, in the same file.
+/// Whether stdout and stderr lead to the same terminal or file.
 fn is_stdout_beside_stderr() -> bool {
     if io::stdout().is_terminal() && io::stderr().is_terminal() {
         return true;
@@ -72,30 +77,32 @@ fn is_stdout_beside_stderr() -> bool {
     }
 }
 
-/// An error in the style of all that stands around it.
-pub(super) fn failure(error: &Error, style: Style) -> String {
+/// Formats an error like everything else on stderr.
+pub(super) fn error_text(error: &Error, style: Style) -> String {
     match style.format {
         LogFormat::Json => style.line(&Entry::error(error)),
         LogFormat::Text => style.failure(&sanitize(&report::error_text(error))),
     }
 }
 
-/// Writes the result. That nobody reads it any more is no failure of the push.
+/// Writes the result to stdout, however long a reader takes. A reader that is gone is no failure.
 pub(super) fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+    written(io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()))
+}
+
+/// Writes the result of a push to stdout, behind everything that waits for stderr. A reader that is silent for
+/// [`STDOUT_WAIT`] is an error: the push is over, and the process has to end.
+pub(super) fn print_result(text: &str, log: &Log) -> Result<()> {
+    log.drain();
+    let stdout = file::standard_output();
+    written(stdout.and_then(|stdout| file::write_all_within(&stdout, text.as_bytes(), STDOUT_WAIT)))
+}
+
+fn written(written: io::Result<()>) -> Result<()> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::new(Kind::Input, "cannot write to stdout").because(error))
         }
         _ => Ok(()),
     }
-}
-
-/// Writes to stderr what people read.
-pub(super) fn complain(text: &str) {
-    instruct(&sanitize(text));
-}
-
-/// Writes to stderr what a CI system may act on. Where even that fails there is nobody left to tell.
-pub(super) fn instruct(text: &str) {
-    let _nobody_listens = io::stderr().write_all(text.as_bytes());
 }

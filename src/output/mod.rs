@@ -3,3 +3,5 @@
 pub mod log;
 pub mod progress;
 pub mod report;
+mod stderr;
+pub mod writer;

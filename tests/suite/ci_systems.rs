@@ -217,7 +217,7 @@ fn github_gets_a_summary() {
 | `{app}` | `1` | `{digest}` | pushed |
 | `{app}` | `b` | `{digest}` | pushed |
 
-| layer | size | what was done | sent | time |
+| layer | size | action | sent | time |
 |---|---:|---|---:|---:|
 | sha256:c37a06bee251 | 320.0 KiB | upload: new, packed with gzip | 134.5 KiB | N
 | sha256:fab827903802 | 120.5 KiB | upload: new, packed with gzip | 117.6 KiB | N
@@ -228,7 +228,7 @@ fn github_gets_a_summary() {
     docker pull {app}:1
     docker pull {app}@{digest}
 
-| N in all."
+| N in total."
     );
     assert_eq!(timeless(&fs::read_to_string(&file).unwrap()), expected);
     // Another step's comes behind it, and a failure has its reason.
@@ -255,7 +255,7 @@ fn a_summary_tells_what_reuse_saved_what_was_tried_again_and_which_target_failed
         text
     };
     let text = summary(&["team/app:1", "--concurrency", "1"], 0);
-    assert!(text.contains("252.2 KiB sent. One request was tried again.\n"), "{text}");
+    assert!(text.contains("252.2 KiB sent. 1 retry.\n"), "{text}");
     let text = summary(&["team/app:2", "team/missing:3"], 1);
     // The times of one run are those of the machine.
     assert!(text.contains("3 reused; 0 B sent. Saved: 443.0 KiB of the archive, about "), "{text}");

@@ -110,7 +110,7 @@ fn layers_packed_in_every_way_are_judged_by_their_bytes_and_not_by_their_names()
     pushed.is(&source);
     // On a fresh machine nothing but the tag tells what the layers have become.
     let again = ecr.run(&[&archive, "team/app:1", "--cache", &ecr.env.scratch("fresh")]).succeeds();
-    let again = again.stderr_has(&["already there; nothing was sent", "3 reused"]);
+    let again = again.stderr_has(&["already up to date; nothing was sent", "3 reused"]);
     assert_eq!(again.digest(), run.digest());
 
     let Some(registry) = DockerRegistry::start() else { return };

@@ -130,7 +130,7 @@ fn every_option_that_a_page_names_exists() {
 #[test]
 fn the_table_of_ci_systems_is_the_program_s() {
     let section = page("docs/ci/README.md").section("## Variables for later steps");
-    for CiSystem { name, title, link, .. } in &SYSTEMS {
+    for CiSystem { name, title, link, .. } in SYSTEMS {
         assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
     }
     assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());

@@ -180,7 +180,7 @@ mod on_unix {
         signal(name, running.id());
         let run = running.end();
         show(&ecr.story());
-        run.fails_with(130).stdout_is("").stderr_has(&["interrupted: closing uploads", "error: interrupted"]);
+        run.fails_with(130).stdout_is("").stderr_has(&["interrupted: closing upload sessions", "error: interrupted"]);
         assert!(asked.elapsed() < Duration::from_secs(10), "at {operation} it took {:?}", asked.elapsed());
         ecr.has_no_image("1");
         wait_until("no session is open", || ecr.open_uploads() == 0);

@@ -59,10 +59,10 @@ push     made anew, of Docker schema 2: the archive states none
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          717 B
 layers   3, 443.0 KiB
-         diff_id       digest        packing        size
-         c37a06bee251  -             plain     320.0 KiB
-         fab827903802  -             plain     120.5 KiB
-         631cc2c4392a  -             plain       2.5 KiB
+         diff_id       digest        compression        size
+         c37a06bee251  -             none          320.0 KiB
+         fab827903802  -             none          120.5 KiB
+         631cc2c4392a  -             none            2.5 KiB
 
 image    localhost/fixture/base:1
 platform linux/amd64
@@ -71,8 +71,8 @@ push     made anew, of Docker schema 2: the archive states none
 config   sha256:d62b83c4fc48157a6495a52d66489491c91fc798a6751efc7040ec5b7ddc9df7
          350 B
 layers   1, 320.0 KiB
-         diff_id       digest        packing        size
-         c37a06bee251  -             plain     320.0 KiB
+         diff_id       digest        compression        size
+         c37a06bee251  -             none          320.0 KiB
 ",
     );
     assert_eq!(run.stderr, "");
@@ -94,12 +94,12 @@ push     gets a new digest: plain layers of a docker save are packed
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          application/vnd.docker.container.image.v1+json, 717 B
 layers   3, 443.0 KiB
-         diff_id       digest        packing        size
-         c37a06bee251  c37a06bee251  plain     320.0 KiB  right
-         fab827903802  fab827903802  plain     120.5 KiB  right
-         631cc2c4392a  631cc2c4392a  plain       2.5 KiB  right
+         diff_id       digest        compression        size
+         c37a06bee251  c37a06bee251  none          320.0 KiB  ok
+         fab827903802  fab827903802  none          120.5 KiB  ok
+         631cc2c4392a  631cc2c4392a  none            2.5 KiB  ok
 
-verified 3 layers, 443.0 KiB: all as the archive says
+verified 3 layers, 443.0 KiB: all match the archive
 ",
     );
     assert_eq!(run.stderr, "");
@@ -119,10 +119,10 @@ push     made anew, of Docker schema 2: the archive states none
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          717 B
 layers   3, 443.0 KiB
-         diff_id       digest        packing        size
-         c37a06bee251  -             plain     320.0 KiB
-         fab827903802  -             plain     120.5 KiB
-         631cc2c4392a  -             plain       2.5 KiB
+         diff_id       digest        compression        size
+         c37a06bee251  -             none          320.0 KiB
+         fab827903802  -             none          120.5 KiB
+         631cc2c4392a  -             none            2.5 KiB
 ",
     );
     assert_eq!(run.stderr, "");
@@ -148,10 +148,10 @@ push     kept, byte for byte
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          application/vnd.oci.image.config.v1+json, 717 B
 layers   3, 248.4 KiB
-         diff_id       digest        packing        size
-         c37a06bee251  11eaad61269d  gzip      128.3 KiB  right
-         fab827903802  ec06faa51900  gzip      120.0 KiB  right
-         631cc2c4392a  f6cf1ea59da3  gzip          152 B  right
+         diff_id       digest        compression        size
+         c37a06bee251  11eaad61269d  gzip          128.3 KiB  ok
+         fab827903802  ec06faa51900  gzip          120.0 KiB  ok
+         631cc2c4392a  f6cf1ea59da3  gzip              152 B  ok
 
 platform linux/arm64
 manifest sha256:16e51797989a3f1ffddc3a3f3e9d857771a411e8893a14dd0cc258c09781f80d
@@ -160,10 +160,10 @@ push     kept, byte for byte
 config   sha256:4a7df50e196ca27c504bcc6f725428a21050949a9f5d63b116d09c73ca3e13dc
          application/vnd.oci.image.config.v1+json, 330 B
 layers   1, 128.3 KiB
-         diff_id       digest        packing        size
-         c37a06bee251  11eaad61269d  gzip      128.3 KiB  right
+         diff_id       digest        compression        size
+         c37a06bee251  11eaad61269d  gzip          128.3 KiB  ok
 
-verified 3 layers, 248.4 KiB: all as the archive says
+verified 3 layers, 248.4 KiB: all match the archive
 ",
     );
     assert_eq!(run.stderr, "");
@@ -179,7 +179,7 @@ archive  testdata/docker-29-containerd-save-incomplete.tar
 
 image    127.0.0.1:5999/fixture/app:amd64
 ID       sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
-push     impossible
+push     not possible
   the archive lacks
   blobs/sha256/11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4,
   which its manifest.json names as a layer of 127.0.0.1:5999/fixture/app:amd64

@@ -43,8 +43,8 @@ fn what_an_index_lists_and_the_archive_lacks() {
 index    {}
          application/vnd.oci.image.index.v1+json, {}
 push     refused, unless a part is chosen: the archive lacks some of it
-lists    2 manifests, and 2 more that the archive lacks
-lacks    {}  linux/arm64
+lists    2 manifests, and 2 more missing from the archive
+missing  {}  linux/arm64
          {}  attestation of {}
 
 platform linux/amd64
@@ -96,7 +96,7 @@ fn a_manifest_that_stands_for_two_platforms() {
     layout.finish(&[layout.index(&[amd64, arm64])]);
     let run = inspect(&env, &layout.path, &[]).succeeds();
     let platforms: Vec<_> = run.stdout.lines().filter(|line| line.starts_with("platform ")).collect();
-    assert_eq!(platforms, ["platform linux/amd64", "platform linux/arm64, though its config says linux/amd64"]);
+    assert_eq!(platforms, ["platform linux/amd64", "platform linux/arm64 (its config says linux/amd64)"]);
     let seen = json_of(&env, &layout.path, &[], 0);
     let second = &seen["images"][0]["manifests"][1];
     assert_eq!((&second["listed_for"], &second["platform"]), (&json!("linux/arm64"), &json!("linux/amd64")));
@@ -118,15 +118,15 @@ fn layers_that_are_kept_by_reference() {
     });
     let hex = |digest: &str| digest[7..19].to_owned();
     let app = hex(&sha256(&layers[1]));
-    for (in_archive, diff_id, here) in [(true, hex(&digest), "  in the archive, too"), (false, "-".into(), "")] {
+    for (in_archive, diff_id, here) in [(true, hex(&digest), "  in the archive"), (false, "-".into(), "")] {
         let run = inspect(&env, &path, &["--verify"]).succeeds();
         let text = format!(
             "\
-layers   1, 6.5 KiB, and 1 kept by reference
-         diff_id       digest        packing        size
-         {diff_id:<12}  {}  foreign     6.5 KiB{here}
-           at {url}
-         {app}  {app}  plain       6.5 KiB  right
+layers   1, 6.5 KiB, and 1 non-distributable, not uploaded
+         diff_id       digest        compression        size
+         {diff_id:<12}  {}  foreign         6.5 KiB{here}
+           {url}
+         {app}  {app}  none            6.5 KiB  ok
 ",
             hex(&digest)
         );
@@ -151,9 +151,9 @@ fn what_belongs_to_an_image() {
     let tagged = annotated(&signature, &json!({"org.opencontainers.image.ref.name": tag}));
     layout.finish(&[image.clone(), tagged, about_sbom.clone(), sbom.clone()]);
     let run = inspect(&env, &layout.path, &["--verify"]).succeeds();
-    assert!(run.stdout.contains("\nimage    without a name\nbelongs  3 referrers to it, for --referrers\n"));
+    assert!(run.stdout.contains("\nimage    unnamed\nattached 3 referrers (pushed with --referrers)\n"));
     let row = |of: &Value, kind: &str, subject: &Value, layers: &str| {
-        format!("\nreferrer {}\n         {kind}\n         of {}, {layers}  right\n", digest(of), short(subject))
+        format!("\nreferrer {}\n         {kind}\n         of {}, {layers}  ok\n", digest(of), short(subject))
     };
     let view: Value = serde_json::from_slice(&layout.bytes(&signature)).unwrap();
     let signed = format!("1 layer, {}", shown_size(&view["layers"][0]));
@@ -164,7 +164,7 @@ fn what_belongs_to_an_image() {
     ] {
         assert!(run.stdout.contains(&text), "{text}\n in \n{}", run.stdout);
     }
-    assert!(run.stdout.ends_with("all as the archive says\n") && run.stdout.contains("\nverified 4 layers, "));
+    assert!(run.stdout.ends_with("all match the archive\n") && run.stdout.contains("\nverified 4 layers, "));
 
     let seen = json_of(&env, &layout.path, &["--verify"], 0);
     let referrers = seen["referrers"].as_array().unwrap();
@@ -182,7 +182,7 @@ fn what_belongs_to_an_image() {
     // One of them alone, by what is shown.
     let run = inspect(&env, &layout.path, &["--image-id", &hex(&sbom)]).succeeds();
     assert!(run.stdout.contains(&format!(
-        "\nbelongs  1 referrer to it, for --referrers\nplatform none stated\nmanifest {}\n",
+        "\nattached 1 referrer (pushed with --referrers)\nplatform unspecified\nmanifest {}\n",
         digest(&sbom)
     )));
 
@@ -191,8 +191,8 @@ fn what_belongs_to_an_image() {
     layout.remove(&view["layers"][0]);
     std::fs::write(format!("{}/blobs/sha256/{}", layout.path, hex(&payload)), b"no SBOM").unwrap();
     let run = inspect(&env, &layout.path, &["--verify"]).fails_with(1);
-    assert!(run.stdout.contains(&format!("of {}, 1 layer, 7 B  WRONG\n", short(&image))), "{}", run.stdout);
-    assert!(run.stdout.contains("\nreferrer impossible to push\n  the archive does not contain\n"), "{}", run.stdout);
+    assert!(run.stdout.contains(&format!("of {}, 1 layer, 7 B  MISMATCH\n", short(&image))), "{}", run.stdout);
+    assert!(run.stdout.contains("\nreferrer cannot be pushed\n  the archive does not contain\n"), "{}", run.stdout);
     run.stderr_has(&["does not match the digest"]);
     let seen = json_of(&env, &layout.path, &[], 0);
     let lost = seen["referrers"].as_array().unwrap().iter().find(|it| !it["error"].is_null()).unwrap();
@@ -209,7 +209,7 @@ fn one_image_of_many() {
     let head = "archive  docker-20.10-save-many.tar\n         docker save archive, 1 of 2 images\n\n\
                 image    localhost/fixture/base:1\nplatform linux/amd64\n";
     assert!(run.stdout.starts_with(head), "{}", run.stdout);
-    assert!(run.stdout.ends_with("\nverified 1 layer, 320.0 KiB: all as the archive says\n"), "{}", run.stdout);
+    assert!(run.stdout.ends_with("\nverified 1 layer, 320.0 KiB: all match the archive\n"), "{}", run.stdout);
     for options in [["--image-id", &base[..12]], ["--image", "localhost/fixture/base:1"]] {
         let seen = json_of(&env, &many, &options, 0);
         assert_eq!((&seen["listed"], seen["images"].as_array().unwrap().len()), (&json!(2), 1));
@@ -261,9 +261,9 @@ fn what_belongs_to_several_images_is_shown_once() {
     let of_second = layout.artifact(&arm64, SPDX, "another SBOM");
     layout.finish(&[layout.index(std::slice::from_ref(&amd64)), layout.index(&[arm64, amd64]), sbom.clone()]);
     let run = inspect(&env, &layout.path, &["--verify"]).succeeds();
-    let belongs: Vec<_> = run.stdout.lines().filter(|line| line.starts_with("belongs ")).collect();
-    let first = "belongs  1 referrer to it, for --referrers";
-    assert_eq!(belongs, [first, "belongs  2 referrers to it, for --referrers; 1 of them above"]);
+    let belongs: Vec<_> = run.stdout.lines().filter(|line| line.starts_with("attached ")).collect();
+    let first = "attached 1 referrer (pushed with --referrers)";
+    assert_eq!(belongs, [first, "attached 2 referrers (pushed with --referrers); 1 of them above"]);
     let shown: Vec<_> = run.stdout.lines().filter_map(|line| line.strip_prefix("referrer ")).collect();
     assert_eq!(shown, [digest(&sbom), digest(&of_second)]);
     assert!(run.stdout.contains("\nverified 4 layers, "), "{}", run.stdout);

@@ -20,7 +20,7 @@ fn lies(env: &TestEnv, path: &str, said: &[&str]) -> Value {
     let seen = json_of(env, path, &["--verify"], 1);
     assert_eq!((&seen["verified"], &seen["exit_code"]), (&json!(false), &json!(1)));
     // Who does not ask is not told.
-    env.run(&["inspect", path]).succeeds().output_has_none(&["WRONG", "error: "]);
+    env.run(&["inspect", path]).succeeds().output_has_none(&["MISMATCH", "error: "]);
     seen["images"].clone()
 }
 
@@ -44,8 +44,8 @@ fn plain_layers_that_do_not_match_are_all_told_by_name() {
         assert_eq!(layer["found"]["error"]["causes"], json!([cause]));
     }
     let run = env.run(&["inspect", &path, "--verify"]).fails_with(1);
-    assert_eq!(run.stdout.matches("  WRONG\n").count(), 2);
-    assert!(run.stdout.ends_with("\nverified 3 layers, 443.0 KiB: 2 are not what the archive says\n"));
+    assert_eq!(run.stdout.matches("  MISMATCH\n").count(), 2);
+    assert!(run.stdout.ends_with("\nverified 3 layers, 443.0 KiB: 2 mismatches\n"));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn packed_layers_that_are_broken_are_told_by_name() {
         let wrong: Vec<_> = wrong.map(|name| name.as_str().unwrap()).collect();
         assert!(matches!(wrong.as_slice(), [name] if name.ends_with(entry)), "{wrong:?}");
         let run = env.run(&["inspect", &path, "--verify"]).fails_with(1);
-        assert!(run.stdout.ends_with("1 is not what the archive says\n"));
+        assert!(run.stdout.ends_with("1 mismatch\n"));
     }
 }
 
@@ -102,8 +102,8 @@ fn a_layer_that_two_platforms_share_is_told_once() {
     let is_wrong = |manifest: &Value| !manifest["layers"][0]["found"]["error"].is_null();
     assert!(images[0]["manifests"].as_array().unwrap().iter().all(is_wrong), "it is wrong in both");
     let run = env.run(&["inspect", &layout, "--verify"]).fails_with(1);
-    assert_eq!(run.stdout.matches("  WRONG\n").count(), 2);
-    assert!(run.stdout.ends_with("\nverified 3 layers, 248.4 KiB: 1 is not what the archive says\n"));
+    assert_eq!(run.stdout.matches("  MISMATCH\n").count(), 2);
+    assert!(run.stdout.ends_with("\nverified 3 layers, 248.4 KiB: 1 mismatch\n"));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_log_hears_of_what_takes_long() {
     let mut first = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
     drop(writer);
-    assert!(first.starts_with("2.0 MiB of the archive are in a temporary file ("), "{first}");
+    assert!(first.starts_with("copied 2.0 MiB of the archive to a temporary file ("), "{first}");
     assert!(child.wait().unwrap().success());
 }
 
@@ -146,7 +146,7 @@ fn a_config_that_was_changed() {
     assert_eq!(run.stderr, "");
     assert!(run.stdout.contains("\nimage    localhost/fixture/base:1\nplatform linux/amd64\n"));
     assert!(run.stdout.contains("\nimage    localhost/fixture/app:v1\n         localhost/fixture/app:stable\n"));
-    assert!(run.stdout.contains("\npush     impossible\n  the config\n"), "in lines of 80 columns");
+    assert!(run.stdout.contains("\npush     not possible\n  the config\n"), "in lines of 80 columns");
     assert!(run.stdout.contains(" has the\n  digest sha256:") || run.stdout.contains("\n  has the digest\n  sha256:"));
     env.run(&["inspect", &path, "--verify"]).fails_with(1).stderr_has(&[
         "error: the config ",
@@ -168,10 +168,10 @@ fn an_artifact_has_neither_platform_nor_diff_ids() {
     archive_builder::oci_layout_of(&layout, ("application/vnd.oci.empty.v1+json", b"{}".to_vec()), &layers);
     let run = env.run(&["inspect", &layout, "--verify"]).succeeds();
     let size = b"some text".len();
-    assert!(run.stdout.contains("\nplatform none stated\n"));
+    assert!(run.stdout.contains("\nplatform unspecified\n"));
     assert!(run.stdout.contains("\n         application/vnd.oci.empty.v1+json, 2 B\n"));
     let digest = &sha256(b"some text")[7..19];
-    assert!(run.stdout.contains(&format!("\n         -             {digest}  plain           {size} B  right\n")));
+    assert!(run.stdout.contains(&format!("\n         -             {digest}  none                {size} B  ok\n")));
     let seen = json_of(&env, &layout, &[], 0);
     let layer = &seen["images"][0]["manifests"][0]["layers"][0];
     assert_eq!(layer["media_type"], r"application/vnd.made.up\u{1b}[31m\u{9b}0m");

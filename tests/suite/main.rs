@@ -130,5 +130,7 @@ mod terminal;
 mod thread_limits;
 mod timeline;
 mod tls;
+#[cfg(target_os = "linux")]
+mod unread;
 mod usage_errors;
 mod verbose;

@@ -166,7 +166,8 @@ fn seven_hundred_megabytes_take_little_memory_and_no_file() {
         let told = seen.iter().find(|told| told["digest"] == layer["digest"]).expect("the report knows the layer");
         assert_eq!((&told["size"], &told["bytes_sent"]), (&layer["size"], &layer["size"]));
     }
-    let again = env.run(&[&archive, &target]).succeeds().stderr_has(&["already there; nothing was sent", "3 reused"]);
+    let again =
+        env.run(&[&archive, &target]).succeeds().stderr_has(&["already up to date; nothing was sent", "3 reused"]);
     assert_eq!(again.stdout, run.stdout);
     assert!(Path::new(&archive).is_file());
 }

@@ -11,9 +11,9 @@ const OTHER: &str = "docker-29-overlay2-save.tar";
 #[test]
 fn a_push_of_what_is_there_announces_no_upload_and_no_manifest() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["the manifest is next"]);
-    let again = ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["already there; nothing was sent"]);
-    again.output_has_none(&["layers uploaded", "the manifest is next"]);
+    ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["; uploading the manifest"]);
+    let again = ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["already up to date; nothing was sent"]);
+    again.output_has_none(&["layers uploaded", "; uploading the manifest"]);
 }
 
 #[test]

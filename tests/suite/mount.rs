@@ -249,7 +249,7 @@ fn a_dry_run_tells_what_would_be_mounted_and_asks_for_nothing() {
     assert_eq!(seen.count("ecr:InitiateLayerUpload"), 0);
     let line = "  mount: from team/base: the archive's manifest lists this digest";
     let run =
-        seen.run.stderr_has(&[line, "0 of 3 layers would be uploaded, 0 B of the archive.", "3 mounted, 0 reused"]);
+        seen.run.stderr_has(&[line, "0 of 3 layers would be uploaded, 0 B of the archive; ", "3 mounted, 0 reused"]);
     run.stdout_is("");
 }
 

@@ -109,7 +109,7 @@ fn a_sandbox_in_a_folder_leaves_a_layout_that_others_can_read() {
     let again = env.run(&["--sandbox", &format!("{dir}/demo/app"), "demo/app:1"]).succeeds();
     assert_eq!(again.digest(), run.digest());
     let third = env.run(&[&format!("--sandbox={dir}"), &format!("{dir}/demo/app"), "demo/app:1"]).succeeds();
-    third.stderr_has(&["already there; nothing was sent", "3 reused"]);
+    third.stderr_has(&["already up to date; nothing was sent", "3 reused"]);
     if !second_opinion("skopeo") {
         return;
     }

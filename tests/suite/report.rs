@@ -35,7 +35,7 @@ fn a_dry_run_names_every_layer_and_sends_nothing() {
         assert!(line.contains("upload: new, packed with gzip"), "{line}");
     }
     let run = run
-        .stderr_has(&["3 of 3 layers would be uploaded", "of the archive. Nothing was sent."])
+        .stderr_has(&["3 of 3 layers would be uploaded", "of the archive; nothing was sent"])
         .output_has_none(&["reused"]);
     assert_eq!(run.stderr.matches("upload: ").count(), 3, "each layer once: {}", run.stderr);
     assert_eq!(ecr.env.written(), Vec::<String>::new());
@@ -54,8 +54,8 @@ fn a_dry_run_knows_what_would_be_reused() {
     }
     run.stderr_has(&[
         "0 of 3 layers would be uploaded",
-        "\nwould save 443.0 KiB of the archive ",
-        ": 3 reused; about ",
+        "\nwould save compressing and sending 443.0 KiB of the archive: ",
+        "3 reused; about ",
     ]);
     assert!(ecr.image("team/app", "2").is_none());
 }

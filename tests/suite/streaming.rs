@@ -119,7 +119,7 @@ fn known_layers_are_read_past() {
     let sessions = |ecr: &Ecr| ecr.count("ecr:InitiateLayerUpload");
     // By the own cache, and by the image under the tag.
     let by_tag = &["team/app:1", "--cache", "/proc/nonexistent/cache"];
-    for (arguments, says) in [(&["team/app:2"][..], "0 of 2 layers uploaded"), (by_tag, "already there")] {
+    for (arguments, says) in [(&["team/app:2"][..], "0 of 2 layers uploaded"), (by_tag, "already up to date")] {
         let first = sessions(&ecr);
         push(&ecr, arguments, before.clone()).succeeds().stderr_has(&[says, "2 reused"]);
         assert!(sessions(&ecr) <= first + 1, "no more than the config is sent");

@@ -54,7 +54,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
         let before = ecr.run(&create).succeeds().digest();
         // The same again is there, whatever the rule.
         let (again, asked) = push(&ecr, &[&first, &target]);
-        again.succeeds().stdout_is(&format!("{HOST}/{target}@{before}\n")).stderr_has(&[": already there; "]);
+        again.succeeds().stdout_is(&format!("{HOST}/{target}@{before}\n")).stderr_has(&[": already up to date; "]);
         assert_eq!(asked, ["ecr:GetAuthorizationToken", "ecr:BatchGetImage"], "{how} {tag}");
         let (run, asked) = push(&ecr, &[&other, &target]);
         assert_eq!(asked.iter().filter(|it| *it == "ecr:DescribeRepositories").count(), 1, "{how} {tag}");
@@ -76,12 +76,12 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
 #[test]
 fn what_becomes_of_a_tag_that_exists_can_be_said() {
     for (how, archive, code, moves, says) in [
-        ("overwrite", "same", 0, false, "already there; "),
+        ("overwrite", "same", 0, false, "already up to date; "),
         ("overwrite", "other", 0, true, "app:1 moved here from sha256:"),
-        ("same-ok", "same", 0, false, "already there; "),
+        ("same-ok", "same", 0, false, "already up to date; "),
         ("same-ok", "other", 1, false, "which is another image"),
-        ("skip", "same", 0, false, "already there; "),
-        ("skip", "other", 0, false, "tags that exist stay; nothing was sent"),
+        ("skip", "same", 0, false, "already up to date; "),
+        ("skip", "other", 0, false, "existing tags unchanged; nothing was sent"),
         ("fail", "same", 1, false, "and --if-exists fail wants no such tag"),
         ("fail", "other", 1, false, "and --if-exists fail wants no such tag"),
     ] {
@@ -154,7 +154,7 @@ fn the_same_image_in_another_manifest_is_the_same() {
         if stays && code == 0 {
             let words = format!("team/app:1 is this image already, as {}, and stays", &before[..19]);
             run.stdout_is(&format!("{HOST}/team/app:1@{before}\n"))
-                .stderr_has(&[&words, "already there; nothing was sent"]);
+                .stderr_has(&[&words, "already up to date; nothing was sent"]);
         }
     }
     // Where it must not move it need not.
@@ -217,7 +217,7 @@ fn without_a_look_at_images_tags_are_judged_all_the_same() {
         run.fails_with(1).stderr_has(&["does not let such tags move"]);
         assert!(only_looked(&asked), "{asked:?}");
         let (run, _) = push(&ecr, &[&other, "team/app:1", "--reuse", how, "--if-exists", "skip"]);
-        run.succeeds().stderr_has(&["tags that exist stay"]);
+        run.succeeds().stderr_has(&["existing tags unchanged"]);
     }
 }
 
@@ -308,7 +308,7 @@ fn from_a_pipe_tags_are_judged_as_far_as_that_goes_before_anything_is_sent() {
     assert!(created < begun, "{asked:?}");
     // The same image is there.
     let (run, asked) = piped(&ecr, &[1, 2], &["team/app:1"]);
-    run.succeeds().stdout_is(&format!("{HOST}/team/app:1@{before}\n")).stderr_has(&["already there; "]);
+    run.succeeds().stdout_is(&format!("{HOST}/team/app:1@{before}\n")).stderr_has(&["already up to date; "]);
     assert!(only_looked(&asked), "{asked:?}");
     // Another one is noticed by its first layer.
     for more in [&[][..], &["--if-exists", "same-ok"]] {
@@ -326,7 +326,7 @@ fn from_a_pipe_tags_are_judged_as_far_as_that_goes_before_anything_is_sent() {
     let (run, asked) = piped(&ecr, &[3], &["team/app:1", "--if-exists", "skip"]);
     run.succeeds()
         .stdout_is(&format!("{HOST}/team/app:1@{before}\n"))
-        .stderr_has(&["tags that exist stay; nothing was sent"]);
+        .stderr_has(&["existing tags unchanged; nothing was sent"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, _) = piped(&ecr, &[3], &["team/app:1", "--tag", "2", "--if-exists", "skip"]);
     let run = run.succeeds();

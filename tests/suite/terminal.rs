@@ -28,7 +28,7 @@ fn command(ecr: &Ecr, layers: &[usize], options: &[&str]) -> std::process::Comma
 
 /// The pictures in which all layers have their rows.
 fn whole(frames: &[Frame], rows: usize) -> &[Frame] {
-    let first = frames.iter().position(|frame| frame.shows("to send") && frame.picture().len() == rows);
+    let first = frames.iter().position(|frame| frame.shows("total") && frame.picture().len() == rows);
     &frames[first.expect("no picture has that many rows")..]
 }
 
@@ -69,7 +69,7 @@ fn rows_stand_still_and_three_lines_are_left() {
         assert!(lines[2].starts_with("note: ") && lines[2].contains("team/app:1 moved here from sha256:"));
         let pushed = format!("pushed {HOST}/team/app (1, b): 2 of 4 layers uploaded, 1.3 MiB sent; ");
         assert!(lines[3].starts_with(&pushed) && lines[3].ends_with(" s"), "{}", lines[3]);
-        let saved = "saved 313.0 KiB of the archive from being packed and sent: 2 reused; about ";
+        let saved = "saved compressing and sending 313.0 KiB of the archive: 2 reused; about ";
         assert!(lines[4].starts_with(saved), "{}", lines[4]);
         for (line, tag) in [(lines[5], "1"), (lines[6], "b")] {
             assert!(line.starts_with(&format!("{HOST}/team/app:{tag}@sha256:")), "{line}");
@@ -105,7 +105,7 @@ fn more_layers_than_rows_are_counted() {
 fn a_terminal_that_changes_its_size_keeps_no_debris() {
     let ecr = Ecr::new();
     let terminal = start(&ecr, &[900, 800, 700, 600], (80, 24), &[]);
-    let four = |frame: &Frame| frame.shows("to send") && frame.picture().len() == 6;
+    let four = |frame: &Frame| frame.shows("total") && frame.picture().len() == 6;
     terminal.wait_for("all rows", four);
     for (columns, rows) in [(40, 24), (120, 24), (120, 7), (61, 30)] {
         terminal.resize(columns, rows);
@@ -115,19 +115,19 @@ fn a_terminal_that_changes_its_size_keeps_no_debris() {
             frame.columns == columns && frame.picture().len() == 6 && longest < usize::from(columns) && fills(frame)
         });
         let all = frame.rows.join("\n");
-        assert_eq!(all.matches("to send").count(), 1, "{all}");
+        assert_eq!(all.matches("total").count(), 1, "{all}");
         assert_eq!(all.matches("made/up:1").count(), 1, "{all}");
         assert!(!frame.is_broken);
     }
     terminal.interrupt();
     let seen = terminal.end();
-    assert!(!seen.text.contains("to send"), "{}", seen.text);
+    assert!(!seen.text.contains("total"), "{}", seen.text);
 }
 
 /// Whether the rows are those of a screen like that, and not cut off.
 fn fills(frame: &Frame) -> bool {
     let end = if frame.columns > 61 { " sent" } else { " %" };
-    frame.picture().iter().any(|row| row.starts_with("to send") && row.ends_with(end))
+    frame.picture().iter().any(|row| row.starts_with("total") && row.ends_with(end))
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn ctrl_c_takes_the_rows_away() {
     let seen = terminal.end();
     assert_eq!(seen.code, Some(130));
     assert!(!seen.text.contains('['), "{}", seen.text);
-    assert!(seen.text.contains("interrupted: closing uploads") && seen.text.contains("\nerror: interrupted\n"));
+    assert!(seen.text.contains("interrupted: closing upload sessions") && seen.text.contains("\nerror: interrupted\n"));
 }
 
 #[test]
@@ -147,14 +147,14 @@ fn the_cursor_is_there_at_any_moment_since_any_may_be_the_last() {
     let ecr = Ecr::new();
     let seen = start(&ecr, &[900, 800], (80, 24), &[]).end();
     assert_eq!(seen.code, Some(0), "{}", seen.text);
-    assert!(seen.frames.iter().any(|frame| frame.shows("to send")) && seen.frames.iter().all(|frame| frame.has_cursor));
+    assert!(seen.frames.iter().any(|frame| frame.shows("total")) && seen.frames.iter().all(|frame| frame.has_cursor));
 }
 
 #[test]
 fn ctrl_c_twice_takes_the_rows_away_too() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:UploadLayerPart", Trouble::Stall).times(9)]);
     let mut terminal = start(&ecr, &[900, 800], (80, 24), &[]);
-    terminal.wait_for("bars", |frame| frame.shows("to send"));
+    terminal.wait_for("bars", |frame| frame.shows("total"));
     terminal.interrupt();
     wait_until("it gives in", || {
         if !terminal.has_ended() {
@@ -164,7 +164,7 @@ fn ctrl_c_twice_takes_the_rows_away_too() {
     });
     let seen = terminal.end();
     assert_eq!(seen.code, Some(130));
-    assert!(!seen.text.contains("to send"), "{}", seen.text);
+    assert!(!seen.text.contains("total"), "{}", seen.text);
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn an_error_takes_the_rows_away() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", refusal).times(9)]);
     let seen = start(&ecr, &[900, 20], (80, 24), &[]).end();
     assert_eq!(seen.code, Some(3), "{}", seen.text);
-    assert!(seen.frames.iter().any(|frame| frame.shows("to send")));
-    assert!(!seen.text.contains("to send") && seen.text.contains("error: "), "{}", seen.text);
+    assert!(seen.frames.iter().any(|frame| frame.shows("total")));
+    assert!(!seen.text.contains("total") && seen.text.contains("error: "), "{}", seen.text);
 }
 
 #[test]
@@ -204,8 +204,7 @@ fn an_archive_that_is_copied_is_seen() {
     outer.env("ARCHIVE", &archive);
     let seen = Terminal::start(outer, 80, 24, Stdout::Terminal).end();
     assert_eq!(seen.code, Some(0), "{}", seen.text);
-    let copied =
-        |frame: &Frame| frame.picture().len() == 1 && frame.shows("MiB of the archive are in a temporary file");
+    let copied = |frame: &Frame| frame.picture().len() == 1 && frame.shows("MiB of the archive to a temporary file");
     assert!(seen.frames.iter().any(copied), "{:#?}", seen.frames.last());
 }
 

@@ -60,9 +60,9 @@ fn a_page_has_a_lane_a_layer_with_what_became_of_it_and_why_it_took_so_long() {
         "{}",
         lane.text
     );
-    assert!(failed[0].starts_with("PATCH 429, ") && failed[1].starts_with("PATCH no answer ("), "{failed:?}");
+    assert!(failed[0].starts_with("PATCH 429, ") && failed[1].starts_with("PATCH no response ("), "{failed:?}");
     let words: Vec<_> = page.within(lane, "text", "").iter().map(|word| word.text.as_str()).collect();
-    assert!(words.contains(&"429") || words.contains(&"no answer"), "{words:?}");
+    assert!(words.contains(&"429") || words.contains(&"no response"), "{words:?}");
     assert!(titles(&page, lane, "pause").len() >= 2);
     let sent = titles(&page, lane, "send");
     assert!(sent.iter().any(|it| it.starts_with("PATCH 201, ") && it.contains(", 5.0 MiB")), "{sent:?}");
@@ -99,7 +99,7 @@ fn has_a_head_that_adds_up(page: &Page) {
     assert!(facts[5].starts_with("117.2 KiB of the archive"), "{facts:?}");
     let rows = page.all("tr", "");
     let row = |words: &str| rows.iter().any(|row| row.text.starts_with(words));
-    for words in ["sending alone", "pausing after a request that failed", "small requests"] {
+    for words in ["only sending", "pausing before a retry", "small requests"] {
         assert!(row(words), "{words}");
     }
     let percent = |row: &&Element| row.text.rsplit_once(' ')?.0.rsplit(['s', ' ']).next()?.parse::<f64>().ok();

@@ -8,16 +8,9 @@ use super::harness::{Run, testdata};
 
 const ARCHIVE: &str = "docker-29-overlay2-save.tar";
 
-/// The widest line that is told where nothing in it is longer than usual.
-const WIDEST: usize = 120;
-
 #[track_caller]
 fn explained(ecr: &Ecr, arguments: &[&str]) -> Run {
-    let run = ecr.run(&[arguments, &["-v"]].concat()).succeeds();
-    let beyond: Vec<&str> = run.stderr.lines().filter(|line| line.chars().count() > WIDEST).collect();
-    let is_long = |line: &&str| !line.contains("/layers.jsonl") && !line.contains("@sha256:");
-    assert!(!beyond.iter().any(is_long), "too wide: {beyond:?}");
-    run
+    ecr.run(&[arguments, &["-v"]].concat()).succeeds()
 }
 
 #[test]

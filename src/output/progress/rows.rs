@@ -1,166 +1,179 @@
-//! The picture of a push on a terminal: a row a layer, one for all, one that says how things stand. Pure: a board and a
-//! size in, rows out.
+//! The rows of a terminal: one a layer, one for the total, one for the status. Pure: a state and a size in, rows out.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
-use super::board::{Board, Fate, Lot, percent};
-use super::fit::{cut, filled, width};
-use crate::compress::size;
+use console::{Alignment, pad_str};
 
-/// Whether colours are used. They never say what words do not.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ColorMode {
-    /// A few.
-    Colored,
-    /// None.
-    Plain,
+use super::state::{LayerState, State, TargetLayer};
+use super::status::status_row;
+use crate::compress::{Meter, size};
+use crate::output::log::{ColorMode, Tone, sanitize_line};
+
+/// Narrower terminals have neither a column of sizes nor one of bytes sent.
+const WIDE: usize = 64;
+const MIN_NAME: usize = 8;
+const MAX_NAME: usize = 24;
+
+/// With fewer rows than this a terminal shows the status only.
+const MIN_HEIGHT: usize = 6;
+
+/// One row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Row {
+    /// What stands in front.
+    pub(super) label: String,
+    /// The position and length of a bar. Without one the row is text.
+    pub(super) bar: Option<(u64, u64)>,
+    /// What stands behind.
+    pub(super) message: String,
 }
 
-/// What a colour is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Tone {
-    /// It is done.
-    Done,
-    /// It is still to come.
-    Faint,
-    Warning,
-    Failure,
-}
-
-impl ColorMode {
-    /// A text in its colour.
-    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
-        let code = match (self, tone) {
-            (Self::Plain, _) => return text.to_owned(),
-            (_, Tone::Done) => "32",
-            (_, Tone::Faint) => "2",
-            (_, Tone::Warning) => "33",
-            (_, Tone::Failure) => "1;31",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
-    }
-}
-
-/// A layer, whatever becomes of it at how many targets.
-#[derive(Debug, Default)]
+/// A layer at all its targets.
 struct Layer<'a> {
     name: &'a str,
     bytes: u64,
-    lots: Vec<&'a Lot>,
+    targets: Vec<&'a TargetLayer>,
 }
 
-/// Where a layer is.
+/// How far a layer is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     Waiting,
-    UnderWay,
+    Active,
     Done,
 }
 
 impl<'a> Layer<'a> {
-    /// The layers of a board, in the order in which they were planned.
-    fn all(lots: &'a [Lot]) -> Vec<Self> {
+    /// The layers of a push, in the order in which they were planned.
+    fn all(layers: &'a [TargetLayer]) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
-        let mut places = std::collections::HashMap::new();
-        for lot in lots {
-            let place = *places.entry(lot.layer.as_str()).or_insert_with(|| {
-                let name = lot.layer.strip_prefix("sha256:").unwrap_or(&lot.layer);
-                all.push(Self { name, bytes: lot.bytes, lots: Vec::new() });
+        let mut places = HashMap::new();
+        for layer in layers {
+            let place = *places.entry(layer.layer.as_str()).or_insert_with(|| {
+                let name = layer.layer.strip_prefix("sha256:").unwrap_or(&layer.layer);
+                all.push(Self { name, bytes: layer.bytes, targets: Vec::new() });
                 all.len() - 1
             });
-            all[place].lots.push(lot);
+            all[place].targets.push(layer);
         }
         all
     }
 
-    fn stage(&self) -> Stage {
-        let stages: Vec<Stage> = self.lots.iter().map(|lot| lot.stage()).collect();
-        match stages.contains(&Stage::UnderWay) {
-            _ if stages.iter().all(|stage| *stage == Stage::Done) => Stage::Done,
-            false if !stages.contains(&Stage::Done) => Stage::Waiting,
-            false if self.meters().all(|meter| meter.sent() == 0) => Stage::Waiting,
-            _ => Stage::UnderWay,
-        }
-    }
-
-    fn meters(&self) -> impl Iterator<Item = &crate::compress::Meter> {
-        self.lots.iter().filter_map(|lot| lot.meter()).map(|meter| &**meter)
+    fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.targets.iter().filter_map(|layer| layer.meter()).map(|meter| &**meter)
     }
 
     fn sent(&self) -> u64 {
-        self.meters().map(crate::compress::Meter::sent).sum()
+        self.meters().map(Meter::sent).sum()
     }
 
-    /// What has become of it, in words; where there are several targets, at how many of them.
-    fn words(&self) -> String {
-        let mut words: Vec<(&str, &str, usize)> = Vec::new();
-        for (word, preposition) in self.lots.iter().map(|lot| lot.words()) {
-            match words.iter_mut().find(|(known, ..)| *known == word) {
+    fn stage(&self) -> Stage {
+        let is_done = |layer: &&TargetLayer| match layer.state {
+            LayerState::Reused | LayerState::Mounted | LayerState::Upload { sent: Some(_), .. } => true,
+            LayerState::MountPending | LayerState::Upload { .. } => false,
+        };
+        match self.targets.iter().filter(|layer| is_done(layer)).count() {
+            done if done == self.targets.len() => Stage::Done,
+            _ if self.sent() > 0 => Stage::Active,
+            _ => Stage::Waiting,
+        }
+    }
+
+    /// What happens to it, and with several targets at how many of them.
+    fn actions(&self) -> String {
+        let mut actions: Vec<(&str, &str, usize)> = Vec::new();
+        for layer in &self.targets {
+            let (action, preposition) = match layer.state {
+                LayerState::Reused => ("reused", "in"),
+                LayerState::MountPending => ("to be mounted", "in"),
+                LayerState::Mounted => ("mounted", "in"),
+                LayerState::Upload { sent: Some(_), .. } => ("sent", "to"),
+                LayerState::Upload { .. } => ("waiting", "for"),
+            };
+            match actions.iter_mut().find(|(known, ..)| *known == action) {
                 Some((.., count)) => *count += 1,
-                None => words.push((word, preposition, 1)),
+                None => actions.push((action, preposition, 1)),
             }
         }
-        let is_one = self.lots.len() == 1;
-        let told = words.iter().map(|(word, preposition, count)| match is_one {
-            true => (*word).to_owned(),
-            false => format!("{word} {preposition} {count}"),
+        let is_one = self.targets.len() == 1;
+        let text = actions.iter().map(|(action, preposition, count)| match is_one {
+            true => (*action).to_owned(),
+            false => format!("{action} {preposition} {count}"),
         });
-        told.collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl Lot {
-    fn stage(&self) -> Stage {
-        match &self.fate {
-            Fate::Reused | Fate::Mounted | Fate::Upload { sent: Some(_), .. } => Stage::Done,
-            Fate::Upload { meter, .. } if meter.sent() > 0 => Stage::UnderWay,
-            Fate::ToBeMounted | Fate::Upload { .. } => Stage::Waiting,
-        }
+        text.collect::<Vec<_>>().join(", ")
     }
 
-    /// What becomes of it, and what stands between that and a target.
-    fn words(&self) -> (&'static str, &'static str) {
-        match &self.fate {
-            Fate::Reused => ("reused", "in"),
-            Fate::ToBeMounted => ("to be mounted", "in"),
-            Fate::Mounted => ("mounted", "in"),
-            Fate::Upload { sent: Some(_), .. } => ("sent", "to"),
-            Fate::Upload { .. } => ("waits", "for"),
+    fn row(&self, columns: &Columns, color: ColorMode) -> Row {
+        match self.stage() {
+            Stage::Waiting => columns.text(self.name, self.bytes, &self.actions(), Tone::Faint, color),
+            Stage::Done if self.sent() > 0 => {
+                let actions = format!("{}: {}", self.actions(), size(self.sent()));
+                columns.text(self.name, self.bytes, &actions, Tone::Done, color)
+            }
+            Stage::Done => columns.text(self.name, self.bytes, &self.actions(), Tone::Done, color),
+            Stage::Active => {
+                let (position, total) =
+                    self.meters().fold((0, 0), |(at, all), meter| (at + meter.position(), all + meter.total()));
+                columns.bar(self.name, self.bytes, (position, total), self.sent())
+            }
         }
     }
 }
 
-/// Which layers have a row of their own where there are more than rows. A layer keeps its row until it is done and another
-/// needs it, so no row jumps.
+/// The widths of columns.
+struct Columns {
+    name: usize,
+    is_wide: bool,
+}
+
+impl Columns {
+    fn label(&self, name: &str, bytes: u64) -> String {
+        let name = sanitize_line(name).replace(['\t', '\n', '\r'], " ");
+        let name = pad_str(&name, self.name, Alignment::Left, Some("..")).into_owned();
+        if self.is_wide { format!("{name}  {:>10}  ", size(bytes)) } else { format!("{name}  ") }
+    }
+
+    fn text(&self, name: &str, bytes: u64, text: &str, tone: Tone, color: ColorMode) -> Row {
+        Row { label: self.label(name, bytes), bar: None, message: color.paint(tone, text) }
+    }
+
+    fn bar(&self, name: &str, bytes: u64, bar: (u64, u64), sent: u64) -> Row {
+        let message = if self.is_wide { format!("  {:>10} sent", size(sent)) } else { String::new() };
+        Row { label: self.label(name, bytes), bar: Some(bar), message }
+    }
+
+    /// One row for many layers.
+    fn folded(&self, layers: &[&Layer<'_>], text: &str, tone: Tone, color: ColorMode) -> Row {
+        let bytes = layers.iter().map(|layer| layer.bytes).sum();
+        self.text(&format!("{} more", layers.len()), bytes, text, tone, color)
+    }
+}
+
+/// Which layers have a row of their own where there are more layers than rows. A layer keeps its row until another one
+/// needs it, so no layer moves.
 #[derive(Debug, Default)]
-pub(super) struct Places(Vec<usize>);
+pub(super) struct Slots(Vec<usize>);
 
-impl Places {
-    /// Gives so many rows to layers.
-    fn give(&mut self, layers: &[Stage], room: usize) -> &[usize] {
-        let stage = |layer: usize| layers[layer];
+impl Slots {
+    /// Assigns so many rows to layers.
+    fn assign(&mut self, layers: &[Stage], count: usize) -> &[usize] {
+        self.0.truncate(count);
         self.0.retain(|layer| *layer < layers.len());
-        while self.0.len() > room {
-            let spare = [Stage::Done, Stage::Waiting, Stage::UnderWay];
-            let spare = spare.iter().find_map(|wanted| self.0.iter().rposition(|layer| stage(*layer) == *wanted));
-            self.0.remove(spare.unwrap_or_default());
-        }
-        // Those under way come first, then those that come next, and last what is done.
-        for wanted in [Stage::UnderWay, Stage::Waiting, Stage::Done] {
-            for layer in (0..layers.len()).filter(|layer| stage(*layer) == wanted) {
+        for wanted in [Stage::Active, Stage::Waiting, Stage::Done] {
+            for layer in (0..layers.len()).filter(|layer| layers[*layer] == wanted) {
                 if self.0.contains(&layer) {
                     continue;
                 }
-                let rival = |of: Stage| self.0.iter().position(|layer| stage(*layer) == of);
-                let free = match wanted {
-                    _ if self.0.len() < room => None,
-                    Stage::UnderWay => rival(Stage::Done).or_else(|| rival(Stage::Waiting)),
-                    Stage::Waiting => rival(Stage::Done),
-                    Stage::Done => return &self.0,
+                let slot_of = |stage| self.0.iter().position(|layer| layers[*layer] == stage);
+                let slot = match wanted {
+                    Stage::Active => slot_of(Stage::Done).or_else(|| slot_of(Stage::Waiting)),
+                    Stage::Waiting => slot_of(Stage::Done),
+                    Stage::Done => None,
                 };
-                match free {
-                    Some(place) => self.0[place] = layer,
-                    None if self.0.len() < room => self.0.push(layer),
+                match slot {
+                    _ if self.0.len() < count => self.0.push(layer),
+                    Some(slot) => self.0[slot] = layer,
                     None => break,
                 }
             }
@@ -169,151 +182,42 @@ impl Places {
     }
 }
 
-/// Where things stand in a row.
-struct Columns {
-    all: usize,
-    name: usize,
-}
-
-const SIZE: usize = 10;
-const GAP: usize = 2;
-const WIDEST_NAME: usize = 24;
-const WIDEST_BAR: usize = 40;
-const PERCENT: usize = 6;
-const SENT: usize = 17;
-
-impl Columns {
-    /// A row of a layer that is there: in place of a bar what became of it.
-    fn done(&self, layer: &Layer<'_>, ink: ColorMode) -> String {
-        let head = self.head(layer.name, layer.bytes);
-        let (bar, sent) = self.bar_and_sent(&head, layer.sent());
-        if layer.sent() == 0 || sent.is_empty() {
-            return self.words(layer.name, layer.bytes, &layer.words(), Tone::Done, ink);
-        }
-        format!("{head}{}{sent}", ink.paint(Tone::Done, &filled(&layer.words(), bar + PERCENT)))
-    }
-
-    /// How wide a bar is behind this head, and how much was sent, where there is room for it.
-    fn bar_and_sent(&self, head: &str, sent: u64) -> (usize, String) {
-        let room = self.all.saturating_sub(width(head));
-        let is_wide = room >= SENT + PERCENT + 12;
-        let bar = room.saturating_sub(PERCENT + if is_wide { SENT } else { 0 }).min(WIDEST_BAR);
-        (bar, if is_wide { format!("  {:>10} sent", size(sent)) } else { String::new() })
-    }
-
-    /// A row of words: a name, a size and what there is to say.
-    fn words(&self, name: &str, bytes: u64, words: &str, tone: Tone, ink: ColorMode) -> String {
-        let head = self.head(name, bytes);
-        let words = cut(words, self.all.saturating_sub(width(&head)));
-        format!("{head}{}", ink.paint(tone, &words))
-    }
-
-    /// A row with a bar.
-    fn bar(&self, name: &str, bytes: u64, position: u64, sent: u64) -> String {
-        let head = self.head(name, bytes);
-        let (bar, sent) = self.bar_and_sent(&head, sent);
-        let inner = bar.saturating_sub(2);
-        let full = usize::try_from(inner as u64 * position / bytes.max(1)).unwrap_or(inner).min(inner);
-        let tip = if full < inner && full > 0 { ">" } else { "" };
-        let bar = match inner {
-            0 | 1 => String::new(),
-            _ => format!("[{:<inner$}]", format!("{}{tip}", "=".repeat(full - tip.len()))),
-        };
-        let row = format!("{head}{bar} {:>3} %{sent}", percent(position, bytes));
-        cut(&row, self.all).into_owned()
-    }
-
-    fn head(&self, name: &str, bytes: u64) -> String {
-        let name = filled(name, self.name);
-        // On the narrowest of screens how far it is matters more than how much it is.
-        match self.all >= self.name + GAP + SIZE + GAP + PERCENT {
-            true => format!("{name}  {:>SIZE$}  ", size(bytes)),
-            false => format!("{name} "),
-        }
-    }
-}
-
-/// The rows for a screen of so many columns and rows: never as wide as it is, nor as high.
+/// Returns the rows for a terminal of so many columns and rows: fewer than it has.
 pub(super) fn rows(
-    board: &Board,
-    places: &mut Places,
-    (columns, rows): (usize, usize),
+    state: &State,
+    slots: &mut Slots,
+    (columns, height): (usize, usize),
     now: Instant,
-    ink: ColorMode,
-) -> Vec<String> {
-    let all = columns.saturating_sub(1);
-    let most = rows.saturating_sub(1).max(1);
-    let status = status(board, all, now);
-    let layers = Layer::all(&board.lots);
-    if layers.is_empty() || most < 5 {
+    color: ColorMode,
+) -> Vec<Row> {
+    let status = Row { message: status_row(state, now), ..Row::default() };
+    let layers = Layer::all(&state.layers);
+    if layers.is_empty() || height < MIN_HEIGHT {
         return vec![status];
     }
-    let name = layers.iter().map(|layer| width(layer.name)).max().unwrap_or_default();
-    let columns = Columns { all, name: name.clamp(FOLDED_NAME, WIDEST_NAME).min(all / 2) };
-    let row = |layer: &Layer<'_>| match layer.stage() {
-        Stage::Done => columns.done(layer, ink),
-        Stage::Waiting => columns.words(layer.name, layer.bytes, &layer.words(), Tone::Faint, ink),
-        Stage::UnderWay => {
-            let (total, position) = layer.meters().fold((0, 0), |(all, at), it| (all + it.total(), at + it.position()));
-            columns.bar_of(layer, total, position)
-        }
+    let name = layers.iter().map(|layer| console::measure_text_width(layer.name)).max().unwrap_or_default();
+    let columns = Columns { name: name.clamp(MIN_NAME, MAX_NAME), is_wide: columns >= WIDE };
+    let available = height - 3;
+    let mut rows: Vec<Row> = if layers.len() <= available {
+        layers.iter().map(|layer| layer.row(&columns, color)).collect()
+    } else {
+        let stages: Vec<Stage> = layers.iter().map(Layer::stage).collect();
+        let shown = slots.assign(&stages, available - 2);
+        let hidden = |is_done| -> Vec<&Layer<'_>> {
+            let others = (0..layers.len()).filter(|at| !shown.contains(at) && (stages[*at] == Stage::Done) == is_done);
+            others.map(|at| &layers[at]).collect()
+        };
+        let (done, others) = (hidden(true), hidden(false));
+        let first = columns.folded(&done, "done", Tone::Done, color);
+        let last = columns.folded(&others, "to come", Tone::Faint, color);
+        let shown = shown.iter().map(|at| layers[*at].row(&columns, color));
+        std::iter::once(first).chain(shown).chain([last]).collect()
     };
-    let room = most - 2;
-    let mut shown: Vec<String> = match layers.len() <= room {
-        true => layers.iter().map(row).collect(),
-        false => {
-            let stages: Vec<Stage> = layers.iter().map(Layer::stage).collect();
-            let own = places.give(&stages, room - 2).to_vec();
-            let rest = |stage| -> Vec<&Layer<'_>> {
-                let others = layers.iter().enumerate().filter(|(at, _)| !own.contains(at) && stages[*at] == stage);
-                others.map(|(_, layer)| layer).collect()
-            };
-            let (done, mut others) = (rest(Stage::Done), rest(Stage::UnderWay));
-            let words = if others.is_empty() { "to come" } else { "under way or to come" };
-            others.extend(rest(Stage::Waiting));
-            let mut shown = vec![folded(&columns, &done, "done", Tone::Done, ink)];
-            shown.extend(own.iter().map(|at| row(&layers[*at])));
-            shown.push(folded(&columns, &others, words, Tone::Faint, ink));
-            shown
-        }
-    };
-    let reach = board.reach();
-    shown.push(match reach.total {
-        0 => columns.words("to send", 0, "nothing", Tone::Done, ink),
-        total => columns.bar("to send", total, reach.position, reach.sent),
+    let totals = state.totals();
+    rows.push(match totals.total {
+        0 => columns.text("total", 0, "nothing to upload", Tone::Done, color),
+        total => columns.bar("total", total, (totals.position, total), totals.sent),
     });
-    shown.push(status);
-    shown
-}
-
-/// As wide as what stands in place of a name where layers are counted.
-const FOLDED_NAME: usize = 8;
-
-impl Columns {
-    fn bar_of(&self, layer: &Layer<'_>, total: u64, position: u64) -> String {
-        // With several targets its bytes are sent as often; its size stays what it is.
-        let scaled = (u128::from(position) * u128::from(layer.bytes) / u128::from(total.max(1))) as u64;
-        self.bar(layer.name, layer.bytes, scaled, layer.sent())
-    }
-}
-
-/// One row for many layers.
-fn folded(columns: &Columns, layers: &[&Layer<'_>], words: &str, tone: Tone, ink: ColorMode) -> String {
-    let bytes = layers.iter().map(|layer| layer.bytes).sum();
-    let count = layers.len();
-    columns.words(&format!("{count} more"), bytes, words, tone, ink)
-}
-
-/// How things stand, as much of it as there is room for.
-fn status(board: &Board, columns: usize, now: Instant) -> String {
-    let mut row = String::new();
-    for part in board.status(now) {
-        let gap = if row.is_empty() { "" } else { "  " };
-        if width(&row) + gap.len() + width(&part) > columns && width(&row) > 8 {
-            break;
-        }
-        row += gap;
-        row += &part;
-    }
-    cut(&row, columns).into_owned()
+    rows.push(status);
+    rows
 }

@@ -1,14 +1,15 @@
-//! Boards made of events, and what is shown of them.
+//! States made of events, and what is displayed of them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::Board;
-use super::fit::width;
-use super::flow::Pace;
-use super::rows::{ColorMode, Places, rows};
+use super::bars::Bars;
+use super::rate::{Throughput, Totals};
+use super::rows::{Slots, rows};
+use super::state::State;
+use super::status::{heartbeat, status_row};
 use crate::compress::Meter;
-use crate::output::log::{Entry, Level, LogFormat};
+use crate::output::log::{ColorMode, Level};
 use crate::push::{Event, ImageSummary, Planned};
 
 fn upload(layer: &str, bytes: u64) -> (Event, Arc<Meter>) {
@@ -42,20 +43,23 @@ fn opened() -> Event {
     })
 }
 
-/// A board to which this happened, a second after its beginning.
-fn board(targets: usize, events: Vec<Event>) -> (Board, Instant) {
+/// The state after these events, and a moment one second later.
+fn state(targets: usize, events: Vec<Event>) -> (State, Instant) {
     let start = Instant::now();
-    let mut board = Board::new(targets, start);
-    events.into_iter().for_each(|event| drop(board.take(event, start)));
-    (board, start + Duration::from_secs(1))
+    let mut state = State::new(targets, start);
+    for event in events {
+        state.apply(event, start);
+    }
+    (state, start + Duration::from_secs(1))
 }
 
-fn picture(board: &Board, now: Instant, size: (usize, usize)) -> Vec<String> {
-    rows(board, &mut Places::default(), size, now, ColorMode::Plain)
+/// The rows as a terminal of this size shows them.
+fn picture(state: &State, now: Instant, size: (usize, usize)) -> Vec<String> {
+    Bars::new().draw(rows(state, &mut Slots::default(), size, now, ColorMode::Plain), size.0)
 }
 
-/// Layers in all states, of names that nobody would give them.
-fn many() -> (Board, Instant, Vec<Arc<Meter>>) {
+/// Layers in all states, with unusual names.
+fn many() -> (State, Instant, Vec<Arc<Meter>>) {
     let (mut events, mut meters) = (vec![opened()], Vec::new());
     let names = [
         "日本語のレイヤー名はとても長いのです",
@@ -76,22 +80,25 @@ fn many() -> (Board, Instant, Vec<Arc<Meter>>) {
             }
         }
     }
-    let (board, now) = board(1, events);
-    (board, now, meters)
+    let (state, now) = state(1, events);
+    (state, now, meters)
 }
 
 #[test]
-fn no_picture_is_wider_or_higher_than_the_screen() {
-    let (board, now, meters) = many();
+fn no_picture_is_wider_or_higher_than_the_terminal() {
+    let (state, now, meters) = many();
     for (at, meter) in meters.iter().enumerate() {
         meter.set(meter.total() / 10 * (at as u64 % 11), meter.total() / 20 * (at as u64 % 11));
     }
+    let mut bars = Bars::new();
+    let mut slots = Slots::default();
     for columns in 1..=200 {
         for height in [1, 2, 5, 6, 7, 12, 24, 43, 44, 45, 100] {
-            let rows = picture(&board, now, (columns, height));
+            let rows = rows(&state, &mut slots, (columns, height), now, ColorMode::Plain);
+            let rows = bars.draw(rows, columns);
             assert!(rows.len() <= (height - 1).max(1), "{columns} x {height}: {rows:#?}");
             for row in &rows {
-                assert!(width(row) < columns || columns == 1, "{columns} x {height}: {row:?}");
+                assert!(console::measure_text_width(row) < columns.max(2), "{columns} x {height}: {row:?}");
                 assert!(!row.contains(|c: char| c.is_control()) && !row.contains("##"), "{row:?}");
             }
         }
@@ -99,18 +106,18 @@ fn no_picture_is_wider_or_higher_than_the_screen() {
 }
 
 #[test]
-fn a_screen_that_is_high_enough_has_a_row_for_each_layer() {
-    let (board, now, _meters) = many();
-    assert_eq!(picture(&board, now, (80, 43)).len(), 42);
-    let folded = picture(&board, now, (80, 42));
+fn a_terminal_that_is_high_enough_has_a_row_for_each_layer() {
+    let (state, now, _meters) = many();
+    assert_eq!(picture(&state, now, (80, 43)).len(), 42);
+    let folded = picture(&state, now, (80, 42));
     assert_eq!(folded.len(), 41);
     assert!(folded[0].ends_with("done") && folded[38].ends_with("to come"), "{folded:#?}");
 }
 
 #[test]
-fn what_becomes_of_a_layer_is_said_in_words() {
+fn a_row_says_what_happens_to_its_layer() {
     let (first, meter) = upload("sha256:0123456789ab", 1 << 20);
-    let (second, _waits) = upload("sha256:cccccccccccc", 5 << 10);
+    let (second, _waiting) = upload("sha256:cccccccccccc", 5 << 10);
     let events = vec![
         opened(),
         first,
@@ -120,25 +127,25 @@ fn what_becomes_of_a_layer_is_said_in_words() {
         mount("sha256:ffffffffffff", 90),
         Event::Mounted { target: "h/app".into(), layer: "sha256:ffffffffffff".into(), bytes: 9 },
     ];
-    let (mut board, now) = board(1, events);
+    let (mut state, now) = state(1, events);
     meter.set(1 << 19, 1 << 18);
     assert_eq!(
-        picture(&board, now, (80, 24)),
+        picture(&state, now, (80, 24)),
         [
-            "0123456789ab     1.0 MiB  [=============>              ]  50 %   256.0 KiB sent",
-            "cccccccccccc     5.0 KiB  waits",
+            "0123456789ab     1.0 MiB  [==============>             ]  50 %   256.0 KiB sent",
+            "cccccccccccc     5.0 KiB  waiting",
             "dddddddddddd        70 B  reused",
             "eeeeeeeeeeee        80 B  to be mounted",
             "ffffffffffff        90 B  mounted",
-            "to send          1.0 MiB  [============>               ]  49 %   256.0 KiB sent",
+            "total            1.0 MiB  [=============>              ]  49 %   256.0 KiB sent",
             " 0:01  0 of 2 sent",
         ]
     );
     meter.set(1 << 20, 1 << 19);
-    drop(board.take(Event::Arrived { meter, sent: 1 << 19 }, now));
-    let rows = picture(&board, now, (40, 24));
-    assert_eq!(rows[0], "0123456789ab     1.0 MiB  sent");
-    assert_eq!(rows[5], "to send          1.0 MiB  [===> ]  99 %");
+    state.apply(Event::Arrived { meter, sent: 1 << 19 }, now);
+    let rows = picture(&state, now, (40, 24));
+    assert_eq!(rows[0], "0123456789ab  sent: 512.0 KiB");
+    assert_eq!(rows[5], "total         [================>]  99 %");
     assert_eq!(rows[6], " 0:01  1 of 2 sent");
 }
 
@@ -147,83 +154,103 @@ fn a_layer_has_one_row_for_all_targets() {
     let (first, one) = upload_to("h/app", "sha256:a", 100);
     let (second, two) = upload_to("h/other", "sha256:a", 100);
     let events = vec![opened(), first, second, reuse("h/app", "sha256:b", 70), reuse("h/other", "sha256:b", 70)];
-    let (mut board, now) = board(2, events);
+    let (mut state, now) = state(2, events);
     one.set(100, 50);
-    let rows = picture(&board, now, (80, 24));
+    let rows = picture(&state, now, (80, 24));
     assert_eq!(rows.len(), 4, "{rows:#?}");
     assert!(rows[0].starts_with("a              100 B  [") && rows[0].contains("  50 %"), "{rows:#?}");
     assert_eq!(rows[1], "b               70 B  reused in 2");
     two.set(100, 50);
     for meter in [one, two] {
-        drop(board.take(Event::Arrived { meter, sent: 50 }, now));
+        state.apply(Event::Arrived { meter, sent: 50 }, now);
     }
-    drop(board.take(reuse("h/third", "sha256:a", 100), now));
-    assert!(picture(&board, now, (80, 24))[0].starts_with("a              100 B  sent to 2, reused in 1"));
+    state.apply(reuse("h/third", "sha256:a", 100), now);
+    assert!(picture(&state, now, (80, 24))[0].starts_with("a              100 B  sent to 2, reused in 1: 100 B"));
 }
 
-/// The words of a heartbeat.
-fn beat(board: &mut Board, now: Instant) -> String {
-    board.beat(now).text()
+#[test]
+fn a_layer_keeps_its_row() {
+    let (mut events, mut meters) = (vec![opened()], Vec::new());
+    for at in 0..9 {
+        let (event, meter) = upload(&format!("layer{at}"), 100);
+        events.push(event);
+        meters.push(meter);
+    }
+    let (mut state, now) = state(1, events);
+    let mut slots = Slots::default();
+    let mut shown = |state: &State| -> Vec<String> {
+        let rows = rows(state, &mut slots, (80, 8), now, ColorMode::Plain);
+        rows.iter().map(|row| row.label.split(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(shown(&state)[1..4], ["layer0", "layer1", "layer2"], "the next ones");
+    [2, 5, 6].iter().for_each(|at| meters[*at].set(50, 50));
+    assert_eq!(shown(&state)[1..4], ["layer5", "layer6", "layer2"], "those that are uploaded");
+    state.apply(Event::Arrived { meter: Arc::clone(&meters[6]), sent: 50 }, now);
+    assert_eq!(shown(&state)[1..4], ["layer5", "layer0", "layer2"], "one that is done makes room");
 }
 
 #[test]
 fn every_phase_has_words() {
-    let (mut board, now) = board(1, Vec::new());
-    let mut step = |event, expected: &str| {
-        drop(board.take(event, now));
-        assert_eq!(beat(&mut board, now + Duration::from_secs(5)), expected);
+    let (mut state, now) = state(1, Vec::new());
+    let beat = |state: &State, now| heartbeat(state, &mut Totals::default(), now).text();
+    let step = |state: &mut State, event, expected: &str| {
+        state.apply(event, now);
+        assert_eq!(beat(state, now + Duration::from_secs(5)), expected);
     };
-    step(Event::Spooled(5 << 20), "5.0 MiB of the archive are in a temporary file (5 s)");
-    step(Event::Looking("team/app:1".into()), "asking team/app:1 what is there already (5 s)");
-    step(Event::Looking("team/other:1".into()), "asking 2 targets what is there already (5 s)");
+    step(&mut state, Event::Spooled(5 << 20), "copied 5.0 MiB of the archive to a temporary file (5 s)");
+    step(&mut state, Event::Looking("team/app:1".into()), "checking what already exists in team/app:1 (5 s)");
+    step(&mut state, Event::Looking("team/other:1".into()), "checking what already exists in 2 targets (5 s)");
     let (planned, meter) = upload("a", 100);
-    step(planned, "  0 % of 100 B packed and sent as 0 B, 0 of 1 layers arrived");
-    step(Event::Arrived { meter, sent: 9 }, "reading the archive (5 s)");
-    step(opened(), "asking what is there already (5 s)");
+    step(&mut state, planned, "  0 % of 100 B compressed and sent as 0 B, 0 of 1 layers uploaded");
+    step(&mut state, Event::Arrived { meter, sent: 9 }, "reading the archive (5 s)");
+    step(&mut state, opened(), "checking what already exists (5 s)");
     let (planned, meter) = upload("b", 100);
-    drop(board.take(planned, now));
-    drop(board.take(Event::Arrived { meter, sent: 9 }, now));
-    assert_eq!(beat(&mut board, now), "putting the image's config (0 s)");
-    drop(board.take(Event::Finishing("h/app".into()), now));
-    assert_eq!(beat(&mut board, now), "putting the manifest into h/app (0 s)");
-    board.end();
-    assert_eq!(beat(&mut board, now), "interrupted: closing uploads");
+    state.apply(planned, now);
+    state.apply(Event::Arrived { meter, sent: 9 }, now);
+    assert_eq!(beat(&state, now), "uploading the image config (0 s)");
+    state.apply(Event::Finishing("h/app".into()), now);
+    assert_eq!(beat(&state, now), "uploading the manifest to h/app (0 s)");
+    state.stop();
+    assert_eq!(beat(&state, now), "interrupted: closing upload sessions");
 }
 
 #[test]
-fn a_pause_is_told_while_nothing_moves() {
+fn a_pause_is_reported_while_nothing_moves() {
     let (planned, meter) = upload("a", 1_000);
-    let (mut board, now) = board(1, vec![opened(), planned]);
+    let (mut state, now) = state(1, vec![opened(), planned]);
     let waiting = Event::Waiting { why: "h: HTTP 429".into(), pause: Duration::from_secs(60), retry: 2, retries: 4 };
-    assert_eq!(board.take(waiting, now).unwrap().text(), "warning: h: HTTP 429; retry 2 of 4 in 60.0 s");
+    assert_eq!(state.apply(waiting, now).unwrap().text(), "warning: h: HTTP 429; retry 2 of 4 in 60.0 s");
     meter.set(100, 50);
-    assert!(beat(&mut board, now).starts_with(" 10 % of 1000 B packed and sent as 50 B"), "another layer moves");
-    assert_eq!(beat(&mut board, now + Duration::from_secs(10)), "h: HTTP 429; retry 2 of 4 in 50 s");
-    assert!(beat(&mut board, now + Duration::from_secs(61)).starts_with(" 10 %"));
+    let mut last = Totals::default();
+    let mut beat = |now| heartbeat(&state, &mut last, now).text();
+    assert!(beat(now).starts_with(" 10 % of 1000 B compressed and sent as 50 B"), "another layer moves");
+    assert_eq!(beat(now + Duration::from_secs(10)), "h: HTTP 429; retry 2 of 4 in 50 s");
+    assert!(beat(now + Duration::from_secs(61)).starts_with(" 10 %"));
 }
 
 #[test]
-fn what_a_target_was_to_get_that_is_given_up_is_no_longer_to_come() {
+fn layers_of_a_target_that_failed_are_no_longer_counted() {
     let ((one, meter), (other, _other)) = (upload_to("h/app", "a", 1_000), upload_to("i/app", "a", 1_000));
     let given_up = || Event::GivenUp { target: "i/app".into(), why: "no answer".into() };
-    let (mut board, now) = board(2, vec![opened(), one.clone(), other]);
+    let (mut state, now) = state(2, vec![opened(), one.clone(), other]);
     meter.set(500, 250);
-    assert_eq!(picture(&board, now, (80, 24))[1].split_whitespace().nth(2), Some("2.0"), "to send to both");
-    let entry = board.take(given_up(), now).unwrap();
-    assert_eq!(entry.text(), "i/app is given up, the others go on: no answer");
-    assert!(beat(&mut board, now).starts_with(" 50 % of 1000 B packed"), "{}", beat(&mut board, now));
-    drop(board.take(Event::Arrived { meter, sent: 250 }, now));
-    assert!(beat(&mut board, now).starts_with("putting the image's config"));
-    // One alone says so itself.
-    assert!(self::board(1, vec![opened(), one]).0.take(given_up(), now).is_none());
+    assert_eq!(picture(&state, now, (80, 24))[1].split_whitespace().nth(1), Some("2.0"), "to both");
+    let entry = state.apply(given_up(), now).unwrap();
+    assert_eq!(entry.text(), "i/app failed, the other targets continue: no answer");
+    let beat = |state: &State| heartbeat(state, &mut Totals::default(), now).text();
+    assert!(beat(&state).starts_with(" 50 % of 1000 B compressed"), "{}", beat(&state));
+    state.apply(Event::Arrived { meter, sent: 250 }, now);
+    assert!(beat(&state).starts_with("uploading the image config"));
+    // The error of a single target is logged anyway.
+    assert!(self::state(1, vec![opened(), one]).0.apply(given_up(), now).is_none());
 }
 
 #[test]
-fn a_reason_that_many_lanes_meet_is_told_once_while_it_holds() {
-    let (mut board, now) = board(1, vec![opened()]);
+fn a_reason_that_many_uploads_meet_is_one_warning_while_it_holds() {
+    let (mut state, now) = state(1, vec![opened()]);
     let mut level = |why: &str, seconds, at| {
         let waiting = Event::Waiting { why: why.into(), pause: Duration::from_secs(seconds), retry: 1, retries: 4 };
-        board.take(waiting, now + Duration::from_secs(at)).unwrap().level()
+        state.apply(waiting, now + Duration::from_secs(at)).unwrap().level()
     };
     assert_eq!(level("h: HTTP 503", 4, 0), Level::Warning);
     assert_eq!(level("h: HTTP 503", 9, 1), Level::Debug);
@@ -235,52 +262,32 @@ fn a_reason_that_many_lanes_meet_is_told_once_while_it_holds() {
 #[test]
 fn a_heartbeat_has_the_numbers_too() {
     let (planned, meter) = upload("a", 100_000);
-    let (mut board, start) = board(1, vec![opened(), planned]);
+    let (mut state, start) = state(1, vec![opened(), planned]);
     for second in 0..=10 {
         meter.set(second * 1_000, second * 500);
-        board.look(start + Duration::from_secs(second));
+        state.measure(start + Duration::from_secs(second));
     }
-    assert!(board.pace.rate.is_some() && board.pace.left.is_some());
-    board.pace = Pace { rate: Some(500), left: Some(Duration::from_secs(90)), stalled: None };
+    assert!(state.throughput.rate.is_some() && state.throughput.left.is_some());
+    state.throughput = Throughput { rate: Some(500), left: Some(Duration::from_secs(90)), stalled: None };
     let now = start + Duration::from_secs(10);
-    let entry = board.beat(now);
+    let entry = heartbeat(&state, &mut Totals::default(), now);
     assert_eq!(
         entry.text(),
-        " 10 % of 97.7 KiB packed and sent as 4.9 KiB at 500 B/s, 0 of 1 layers arrived, about 1 min 30 s left"
+        " 10 % of 97.7 KiB compressed and sent as 4.9 KiB at 500 B/s, 0 of 1 layers uploaded, about 1 min 30 s left"
     );
     let read: serde_json::Value = serde_json::from_str(&entry.json(std::time::SystemTime::now())).unwrap();
     assert_eq!((&read["event"], &read["percent"], &read["rate"]), (&"progress".into(), &10.into(), &500.into()));
     assert_eq!((&read["seconds_left"], &read["sent"]), (&90.into(), &5_000.into()));
-    assert_eq!(board.status(now)[1..], ["500 B/s", "about 1 min 30 s left", "0 of 1 sent"]);
+    assert_eq!(status_row(&state, now), " 0:11  500 B/s  about 1 min 30 s left  0 of 1 sent");
 }
 
 #[test]
-fn a_line_says_which_target_is_meant_where_there_are_several() {
+fn a_line_names_the_target_where_there_are_several() {
     let (planned, _meter) = upload("a", 100);
-    let text = |targets, event| Board::new(targets, Instant::now()).take(event, Instant::now()).unwrap().text();
+    let text = |targets, event| State::new(targets, Instant::now()).apply(event, Instant::now()).unwrap().text();
     assert_eq!(text(2, planned.clone()), "layer a       100 B  upload to h/app: new");
     assert_eq!(text(1, planned), "layer a       100 B  upload: new");
     assert_eq!(text(2, reuse("h/app", "a", 7)), "layer a         7 B  reused in h/app: it is there");
     let mounted = Event::Mounted { target: "h/app".into(), layer: "a".into(), bytes: 7 };
     assert_eq!(text(2, mounted), "layer a         7 B  mounted in h/app");
-}
-
-#[test]
-fn a_log_is_text_of_lines_that_fit_or_objects() {
-    let style = super::Style {
-        mode: super::Mode::Plain,
-        verbosity: super::Verbosity::Normal,
-        format: LogFormat::Text,
-        color: ColorMode::Plain,
-    };
-    let entry = Entry::note("word ".repeat(50));
-    assert!(style.line(&entry).lines().count() == 3 && style.line(&entry).lines().all(|line| line.len() <= 120));
-    let bars = super::Style { mode: super::Mode::Bars, ..style };
-    assert_eq!(bars.line(&entry).lines().count(), 1, "a terminal breaks lines itself");
-    let objects = super::Style { format: LogFormat::Json, ..style };
-    assert_eq!(objects.line(&entry).lines().count(), 1);
-    assert_eq!(entry.level(), Level::Info);
-    let coloured = super::Style { color: ColorMode::Colored, ..style };
-    assert_eq!(coloured.failure("error: no\n  hint: x\n"), "\x1b[1;31merror:\x1b[0m no\n  hint: x\n");
-    assert_eq!(coloured.line(&Entry::warning("x")), "\x1b[33mwarning:\x1b[0m x\n");
 }

@@ -1,14 +1,14 @@
-//! What was told on the way, for reports.
+//! Collects from the events of a push what its report lists.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::requests::Requests;
 use crate::push::{Event, Events};
 
-/// How many warnings are kept, and how many notes: the first ones, each once. A report has to stay one.
-pub const MAX_MESSAGES: usize = 100;
+/// The most warnings that a report lists, and the most notes: the first ones, each once.
+const MAX_MESSAGES: usize = 100;
 
-/// Warnings and notes of a push, as far as they are kept.
+/// The warnings, notes and requests of a push.
 #[derive(Debug, Default)]
 pub struct ReportCollector(Mutex<Lists>);
 
@@ -16,33 +16,27 @@ pub struct ReportCollector(Mutex<Lists>);
 struct Lists {
     warnings: Vec<String>,
     notes: Vec<String>,
-    untold: u64,
+    omitted: u64,
     requests: Requests,
 }
 
 impl ReportCollector {
-    /// Tells `tell`, and keeps what is worth a line in a report.
-    pub fn beside(self: &Arc<Self>, tell: Events) -> Events {
-        let told = Arc::clone(self);
+    /// Collects from events, and passes them on.
+    pub fn observe(self: &Arc<Self>, next: Events) -> Events {
+        let collector = Arc::clone(self);
         Arc::new(move |event| {
-            match &event {
-                Event::Warning(text) => told.lists().keep(text, |lists| &mut lists.warnings),
-                Event::Waiting { why, .. } => told.lists().keep(why, |lists| &mut lists.warnings),
-                Event::Note(text) => told.lists().keep(text, |lists| &mut lists.notes),
-                Event::Asked(exchange) => told.lists().requests.add(exchange),
-                _ => {}
-            }
-            tell(event);
+            collector.lists().add(&event);
+            next(event);
         })
     }
 
-    /// What may not be as it was wanted, in its order.
-    pub fn warnings(&self) -> Vec<String> {
+    /// The warnings, in order.
+    pub(super) fn warnings(&self) -> Vec<String> {
         self.lists().warnings.clone()
     }
 
-    /// What was worth a line, in its order.
-    pub fn notes(&self) -> Vec<String> {
+    /// The notes, in order.
+    pub(super) fn notes(&self) -> Vec<String> {
         self.lists().notes.clone()
     }
 
@@ -51,9 +45,9 @@ impl ReportCollector {
         self.lists().requests.clone()
     }
 
-    /// How many more there were.
-    pub fn untold(&self) -> u64 {
-        self.lists().untold
+    /// How many warnings and notes are not listed.
+    pub(super) fn omitted(&self) -> u64 {
+        self.lists().omitted
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {
@@ -62,11 +56,19 @@ impl ReportCollector {
 }
 
 impl Lists {
-    fn keep(&mut self, text: &str, list: impl Fn(&mut Self) -> &mut Vec<String>) {
-        match list(self) {
-            list if list.iter().any(|known| known == text) => {}
-            list if list.len() < MAX_MESSAGES => list.push(text.to_owned()),
-            _ => self.untold += 1,
+    fn add(&mut self, event: &Event) {
+        let (list, text) = match event {
+            Event::Warning(text) | Event::Waiting { why: text, .. } => (&mut self.warnings, text),
+            Event::Note(text) => (&mut self.notes, text),
+            Event::Asked(exchange) => return self.requests.add(exchange),
+            _ => return,
+        };
+        if list.contains(text) {
+            return;
+        }
+        match list.len() {
+            ..MAX_MESSAGES => list.push(text.clone()),
+            _ => self.omitted += 1,
         }
     }
 }
@@ -78,17 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_are_kept_once_and_all_are_told() {
-        let heard = Arc::new(Mutex::new(0));
-        let ear = Arc::clone(&heard);
-        let told = Arc::new(ReportCollector::default());
-        let tell = told.beside(Arc::new(move |_| *ear.lock().unwrap() += 1));
-        tell(Event::Warning("w".into()));
-        tell(Event::Waiting { why: "w".into(), pause: Duration::from_secs(1), retry: 1, retries: 4 });
-        tell(Event::Detail("d".into()));
-        (0..MAX_MESSAGES + 3).for_each(|n| tell(Event::Note(n.to_string())));
-        assert_eq!(*heard.lock().unwrap(), MAX_MESSAGES + 6);
-        assert_eq!((told.warnings(), told.untold()), (vec!["w".to_owned()], 3));
-        assert_eq!((told.notes().len(), told.notes()[MAX_MESSAGES - 1].as_str()), (MAX_MESSAGES, "99"));
+    fn the_first_are_listed_once_and_all_are_passed_on() {
+        let passed = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&passed);
+        let collector = Arc::new(ReportCollector::default());
+        let events = collector.observe(Arc::new(move |_| *count.lock().unwrap() += 1));
+        events(Event::Warning("w".into()));
+        events(Event::Waiting { why: "w".into(), pause: Duration::from_secs(1), retry: 1, retries: 4 });
+        events(Event::Detail("d".into()));
+        (0..MAX_MESSAGES + 3).for_each(|n| events(Event::Note(n.to_string())));
+        assert_eq!(*passed.lock().unwrap(), MAX_MESSAGES + 6);
+        assert_eq!((collector.warnings(), collector.omitted()), (vec!["w".to_owned()], 3));
+        assert_eq!((collector.notes().len(), collector.notes()[MAX_MESSAGES - 1].as_str()), (MAX_MESSAGES, "99"));
     }
 }

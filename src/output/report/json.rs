@@ -1,5 +1,5 @@
-//! The outcome as JSON. The shape is a contract: fields may be added, and a change of meaning raises `version`.
-//! `report.schema.json` describes it, and the tests hold every report against that.
+//! The outcome as JSON. The shape is stable: fields may be added, a change of meaning raises `version`.
+//! `report.schema.json` describes it, and the tests validate every report.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,14 +18,14 @@ const VERSION: u32 = 1;
 /// The program.
 pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
 
-/// What a report tells beside the outcome.
+/// What a report says beside the outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct RunInfo<'a> {
-    /// What the push is called.
+    /// The name of the push.
     pub display_name: &'a str,
-    /// What was told on the way.
-    pub told: &'a ReportCollector,
-    /// The error that decides the exit code, if there is one: of a target, or of what is written in the end.
+    /// Warnings, notes and requests of the push.
+    pub collector: &'a ReportCollector,
+    /// The error that decides the exit code: of a target, or of an output that could not be written.
     pub error: Option<&'a Error>,
 }
 
@@ -77,7 +77,7 @@ struct Totals {
     retries: u64,
 }
 
-/// How many layers there are, by what was done about them.
+/// The numbers of layers by action.
 #[derive(Default, Serialize)]
 struct Layers {
     upload: usize,
@@ -140,7 +140,7 @@ pub(super) struct Failure {
     exit_code: u8,
 }
 
-/// The report, pretty-printed, with a line end.
+/// Returns the report of a push, pretty-printed, with a line end.
 pub fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
     let image = outcome.image.as_ref().map(|image| Image {
         format: &image.format,
@@ -150,7 +150,7 @@ pub fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
         layers: image.layers,
         archive_bytes: image.archive_bytes,
     });
-    let requests = run.told.requests();
+    let requests = run.collector.requests();
     let frame = Report::of(run, &requests, outcome.started_at, outcome.seconds());
     printed(&Report {
         archive: Some(&outcome.archive),
@@ -162,18 +162,18 @@ pub fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
     })
 }
 
-/// The report of a command line that led to no push, in the same shape: the run's error is all that there is.
+/// Returns the report of a command line that led to no push, in the same shape. It holds the error alone.
 pub fn rejection(run: RunInfo<'_>, started_at: SystemTime) -> Result<String> {
-    let requests = run.told.requests();
+    let requests = run.collector.requests();
     let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
     printed(&Report::of(run, &requests, started_at, seconds))
 }
 
-/// Pretty-printed, with a line end. It may be shown in a log where a CI system looks for commands (`##vso[`, `##teamcity[`):
-/// of two `#`, which only stand in texts, the second is escaped. Whoever parses it reads the same.
+/// Pretty-prints a report, with a line end. In a log a CI system would find commands (`##vso[`, `##teamcity[`), so the second
+/// of two `#` is escaped; a parser reads the same.
 ///
 /// # Errors
-/// If a type has no form in JSON, which is a fault of this program.
+/// If a type cannot be serialized, which is a bug.
 pub(super) fn printed(report: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(report);
     let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
@@ -182,7 +182,7 @@ pub(super) fn printed(report: &impl Serialize) -> Result<String> {
 
 impl<'a> Report<'a> {
     fn of(
-        RunInfo { display_name, told, error }: RunInfo<'a>,
+        RunInfo { display_name, collector, error }: RunInfo<'a>,
         requests: &'a Requests,
         started_at: SystemTime,
         seconds: f64,
@@ -195,15 +195,15 @@ impl<'a> Report<'a> {
             image: None,
             dry_run: false,
             started_at: rfc3339(started_at),
-            // By the same clock, so that what is between them is the time it took, whoever sets the clock meanwhile.
+            // Not by the clock, which may have been set meanwhile.
             finished_at: rfc3339(started_at + Duration::from_secs_f64(seconds)),
             seconds: millis(seconds),
             exit_code: error.map_or(0, |error| error.kind().exit_code()),
             error: error.map(failure),
             totals: Totals::default(),
-            warnings: told.warnings(),
-            notes: told.notes(),
-            untold: told.untold(),
+            warnings: collector.warnings(),
+            notes: collector.notes(),
+            untold: collector.omitted(),
             requests: requests.summary(),
             targets: Vec::new(),
         }
@@ -220,7 +220,7 @@ impl Totals {
             archive_bytes: layers().map(|layer| layer.archive_bytes).sum(),
             bytes_sent: layers().map(|layer| layer.sent).sum(),
             bytes_saved: saved().map(|saved| saved.bytes).sum(),
-            // Targets are pushed side by side.
+            // Targets are pushed at the same time.
             seconds_saved: saved().filter_map(|saved| saved.seconds).max_by(f64::total_cmp).map(millis),
             retries: layers().map(|layer| u64::from(layer.retries)).sum(),
         }

@@ -1,17 +1,17 @@
 //! The outcome as Markdown, for the page of a CI job.
 
-use super::{duration, error_text};
+use super::text::{duration, error_text};
 use crate::compress::size;
 use crate::error::Error;
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 
-/// A heading, and what came of each target: tags, layers, sums, and the command that pulls it, or why it failed.
+/// Returns the summary of a push: for each target its tags, layers, totals, and the command that pulls it, or its error.
 pub fn markdown(outcome: &Outcome, title: &str) -> String {
     let targets = outcome.targets.iter().map(target);
     format!("### {}\n\n{}", inline(title), targets.collect::<Vec<_>>().join("\n")) + &time(outcome)
 }
 
-/// The same where there was no push, and why.
+/// Returns the summary of a command line that leads to no push.
 pub fn markdown_of_rejection(error: &Error, title: &str) -> String {
     format!("### {}\n\n{}\n", inline(title), block(&error_text(error)))
 }
@@ -22,7 +22,7 @@ fn time(outcome: &Outcome) -> String {
         (0, _) | (_, 1) => String::new(),
         (failed, all) => format!("{failed} of {all} targets failed. "),
     };
-    format!("\n{failed}{} in all.\n", duration(outcome.seconds()))
+    format!("\n{failed}{} in total.\n", duration(outcome.seconds()))
 }
 
 fn target(target: &TargetOutcome) -> String {
@@ -35,7 +35,7 @@ fn target(target: &TargetOutcome) -> String {
         }
     }
     if !target.layers.is_empty() {
-        text += "\n| layer | size | what was done | sent | time |\n|---|---:|---|---:|---:|\n";
+        text += "\n| layer | size | action | sent | time |\n|---|---:|---|---:|---:|\n";
         text.extend(target.layers.iter().map(layer));
         text += &format!("\n{}\n", sums(target));
     }
@@ -51,7 +51,7 @@ fn target(target: &TargetOutcome) -> String {
     text
 }
 
-/// Lines as they are. An indented block ends at no word of a registry's.
+/// Returns lines as an indented block, which no text of a registry can end.
 fn block(lines: &str) -> String {
     lines.lines().map(|line| format!("    {line}\n")).collect()
 }
@@ -73,8 +73,8 @@ fn sums(target: &TargetOutcome) -> String {
     };
     let retries = match target.layers.iter().map(|layer| u64::from(layer.retries)).sum() {
         0u64 => String::new(),
-        1 => " One request was tried again.".into(),
-        retries => format!(" {retries} requests were tried again."),
+        1 => " 1 retry.".into(),
+        retries => format!(" {retries} retries."),
     };
     let layers = if target.layers.len() == 1 { "layer" } else { "layers" };
     format!(
@@ -88,7 +88,7 @@ fn sums(target: &TargetOutcome) -> String {
     )
 }
 
-/// Text that stays in its line and its cell, and is no markup.
+/// Escapes text for one line and one cell.
 fn inline(text: &str) -> String {
     let mut safe = String::new();
     for c in text.chars() {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_is_no_markup() {
+    fn markup_is_escaped() {
         assert_eq!(inline("a|b\n<img>[x](y)`*"), "a\\|b \\<img\\>\\[x\\](y)\\`\\*");
     }
 }

@@ -1,8 +1,7 @@
 //! The outcome as `docker buildx build --metadata-file` writes it, for pipelines that read that.
 //!
 //! The keys are those of BuildKit's exporter
-//! (<https://github.com/moby/buildkit/blob/master/exporter/containerimage/exptypes/types.go>), and so is what stands in
-//! them (<https://github.com/moby/buildkit/blob/master/exporter/containerimage/export.go>): `image.name` has all names with
+//! (<https://github.com/moby/buildkit/blob/master/exporter/containerimage/exptypes/types.go>), and so are their values (<https://github.com/moby/buildkit/blob/master/exporter/containerimage/export.go>): `image.name` has all names with
 //! commas between, and an index has no `containerimage.config.digest`. Docker documents the file
 //! (<https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file>).
 
@@ -23,7 +22,7 @@ struct Metadata<'a> {
     descriptor: Descriptor<'a>,
     #[serde(rename = "containerimage.digest")]
     digest: Digest,
-    /// All digests by their references, where there are several: BuildKit's keys have room for one.
+    /// All digests by their references, if there are several: BuildKit's keys hold one.
     #[serde(rename = "ecr-push.digests", skip_serializing_if = "BTreeMap::is_empty")]
     digests: BTreeMap<String, Digest>,
     #[serde(rename = "image.name")]
@@ -48,8 +47,8 @@ struct Platform<'a> {
     variant: Option<&'a str>,
 }
 
-/// What the first target's first tag points at, and the names of all tags that point at the same. Nothing if the push
-/// failed, or was a plan.
+/// Returns what the first target's first tag points at, with the names of all tags that point at the same. `None` if the push
+/// failed or was a dry run.
 pub fn metadata(outcome: &Outcome) -> Result<Option<String>> {
     let Some(first) = outcome.first() else { return Ok(None) };
     let TagOutcome { digest, media_type, size, fate, .. } = first;
@@ -58,7 +57,7 @@ pub fn metadata(outcome: &Outcome) -> Result<Option<String>> {
     let placed = outcome.targets.iter().flat_map(|target| target.placed.iter().map(move |placed| (target, placed)));
     let names = placed.filter(|(_, placed)| placed.digest == *digest);
     let names: Vec<String> = names.map(|(target, placed)| format!("{}:{}", target.name, placed.tag)).collect();
-    // What a tag kept is another image, of which nothing is known. An index has no config, as BuildKit has it.
+    // A skipped tag points at another image, which is not known. An index has no config, as in BuildKit.
     let is_manifest = [Family::Docker, Family::Oci].iter().any(|family| family.manifest() == media_type);
     let image = outcome.image.as_ref().filter(|_| is_manifest && *fate != TagFate::Skipped);
     let platform = image.and_then(|image| image.platforms.first()).and_then(|platform| Platform::of(platform));
@@ -79,9 +78,9 @@ impl<'a> Platform<'a> {
     }
 }
 
-/// The digest of what the first target's first tag points at, as podman, skopeo, buildah and kaniko write it: without a line
-/// end (<https://github.com/containers/skopeo/blob/main/cmd/skopeo/copy.go>). If the image has several digests, each is on a
-/// line of its own: a script that expects one must not take the first for all. Nothing if the push failed, or was a plan.
+/// Returns the digest of what the first target's first tag points at, as podman, skopeo, buildah and kaniko write it: without a
+/// line end (<https://github.com/containers/skopeo/blob/main/cmd/skopeo/copy.go>). If the image has several digests, each is on
+/// a line of its own: a script that expects one must not mistake the first for all. `None` if the push failed or was a dry run.
 pub fn digest(outcome: &Outcome) -> Option<String> {
     let first = outcome.first()?.digest;
     let others = outcome.digests().into_iter().filter(|digest| *digest != first);

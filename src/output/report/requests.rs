@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::request_log::RequestRecord;
 
-/// The most manifests whose request IDs are kept.
+/// The most manifests whose request IDs are recorded.
 const MOST: usize = 1000;
 
 /// The requests of a push so far.
@@ -40,7 +40,7 @@ pub(super) struct Summary<'a> {
     operations: Vec<Operation<'a>>,
 }
 
-/// One request that put a manifest.
+/// One request that uploaded a manifest.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ManifestPut {
     #[serde(skip)]
@@ -81,7 +81,7 @@ impl Requests {
         Summary { total, operations: operations.collect() }
     }
 
-    /// The manifests that were put into a target, `HOST/REPOSITORY`, in their order.
+    /// The manifests that were uploaded to a target, `HOST/REPOSITORY`, in order.
     pub(super) fn manifests_of(&self, target: &str) -> Vec<&ManifestPut> {
         self.manifests.iter().filter(|put| put.repository == target).collect()
     }
@@ -113,7 +113,7 @@ fn operation(exchange: &RequestRecord) -> String {
     } else if path == "v2/" {
         "ping"
     } else {
-        // Also where the registry sends uploads to another host, of which the path is not known here.
+        // Also for uploads that the registry redirects to another host, whose paths are not known.
         match method {
             "POST" => "start_upload",
             "PATCH" => "upload_chunk",

@@ -1,25 +1,25 @@
-//! The last words about a push that went well, and what a plan would do.
+//! The summary of a successful push, and of a plan.
 
 use serde_json::Value;
 
-use super::duration;
+use super::text::duration;
 use crate::compress::size;
 use crate::output::log::Entry;
 use crate::push::{LayerOutcome, Outcome, Saved, TagFate, TagOutcome, TargetOutcome};
 
-/// Where people find the references.
+/// Where the references are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum References {
     /// In the summary.
     Included,
-    /// Below it: stdout ends in the same place.
+    /// On stdout alone, which leads to the same place.
     OnStdout,
 }
 
-/// Three lines for each target that went well: what was pushed, what was saved if anything was, and the references.
+/// Returns the lines for each successful target: what was pushed, what was saved if anything was, and the references.
 pub fn summary(outcome: &Outcome, references: References) -> String {
     let mut text = String::new();
-    for target in went_well(outcome) {
+    for target in succeeded(outcome) {
         let own = if references == References::Included { target.references() } else { Vec::new() };
         for line in std::iter::once(pushed(outcome, target)).chain(saved(outcome, target)).chain(own) {
             text += &(line + "\n");
@@ -28,7 +28,7 @@ pub fn summary(outcome: &Outcome, references: References) -> String {
     text
 }
 
-/// The same for programs, an entry a target.
+/// Returns the summary for programs, an entry a target.
 pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
     let entry = |target: &TargetOutcome| {
         let Saved { bytes, seconds } = target.saved();
@@ -48,15 +48,15 @@ pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
             .with("saved_seconds", seconds)
             .with("seconds", outcome.seconds())
     };
-    went_well(outcome).map(entry).collect()
+    succeeded(outcome).map(entry).collect()
 }
 
-/// What a plan would do with each layer, a line each.
+/// Returns what a plan would do with each layer, a line each.
 pub fn plan(outcome: &Outcome) -> String {
     plan_entries(outcome).iter().map(|entry| entry.text() + "\n").collect()
 }
 
-/// The same for programs.
+/// Returns the plan for programs, an entry a layer.
 pub fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
     let is_one = outcome.targets.len() == 1;
     let of = |target: &TargetOutcome| -> Vec<Entry> {
@@ -78,55 +78,55 @@ pub fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
     outcome.targets.iter().flat_map(of).collect()
 }
 
-fn went_well(outcome: &Outcome) -> impl Iterator<Item = &TargetOutcome> {
+fn succeeded(outcome: &Outcome) -> impl Iterator<Item = &TargetOutcome> {
     outcome.targets.iter().filter(|target| target.error.is_none())
 }
 
-/// What was pushed where.
+/// What was pushed to a target.
 fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
     let (name, uploaded) = (&target.name, target.count("upload"));
     let all = if target.layers.len() == 1 { "1 layer".into() } else { format!("{} layers", target.layers.len()) };
     if outcome.dry_run {
         let bytes: u64 = target.layers.iter().filter(|l| l.action == "upload").map(|l| l.archive_bytes).sum();
         let size = size(bytes);
-        return format!("{name}: {uploaded} of {all} would be uploaded, {size} of the archive. Nothing was sent.");
+        return format!("{name}: {uploaded} of {all} would be uploaded, {size} of the archive; nothing was sent");
     }
-    // Those that stay where they are were not pushed, if others were.
-    let is_told = |placed: &&TagOutcome| !target.changed || placed.fate != TagFate::Skipped;
-    let tags: Vec<&str> = target.placed.iter().filter(is_told).map(|placed| placed.tag.as_str()).collect();
+    // Skipped tags were not pushed if others were.
+    let is_listed = |placed: &&TagOutcome| !target.changed || placed.fate != TagFate::Skipped;
+    let tags: Vec<&str> = target.placed.iter().filter(is_listed).map(|placed| placed.tag.as_str()).collect();
     let name = if tags.is_empty() { name.clone() } else { format!("{name} ({})", tags.join(", ")) };
     let time = duration(outcome.seconds());
     if target.changed {
         format!("pushed {name}: {uploaded} of {all} uploaded, {} sent; {time}", size(target.sent()))
     } else {
-        format!("{name}: {}; nothing was sent; {time}", found(target))
+        format!("{name}: {}; nothing was sent; {time}", unchanged(target))
     }
 }
 
-/// What was saved, if anything was.
+/// What reuse saved, if anything.
 fn saved(outcome: &Outcome, target: &TargetOutcome) -> Option<String> {
     let Saved { bytes, seconds } = target.saved();
-    let spared = match (target.count("mount"), target.count("reuse")) {
+    let reused_layers = match (target.count("mount"), target.count("reuse")) {
         (0, 0) => return None,
         (0, reused) => format!("{reused} reused"),
         (mounted, reused) => format!("{mounted} mounted, {reused} reused"),
     };
     let time = seconds.map_or_else(String::new, |seconds| format!("; about {}", duration(seconds)));
     let saved = if outcome.dry_run { "would save" } else { "saved" };
-    Some(format!("{saved} {} of the archive from being packed and sent: {spared}{time}", size(bytes)))
+    Some(format!("{saved} compressing and sending {} of the archive: {reused_layers}{time}", size(bytes)))
 }
 
-/// What was found of a target to which nothing was added.
-fn found(target: &TargetOutcome) -> &'static str {
+/// Why nothing was added to a target.
+fn unchanged(target: &TargetOutcome) -> &'static str {
     match target.placed.iter().any(|placed| placed.fate == TagFate::Skipped) {
-        true => "tags that exist stay",
-        false => "already there",
+        true => "existing tags unchanged",
+        false => "already up to date",
     }
 }
 
-/// Of all targets that were to be pushed to, how many were, if some were not.
+/// Returns how many targets were pushed, if some were and some were not.
 pub fn partial_success(outcome: &Outcome) -> Option<Entry> {
-    let (all, pushed) = (outcome.targets.len(), went_well(outcome).count());
+    let (all, pushed) = (outcome.targets.len(), succeeded(outcome).count());
     let text = format!("{pushed} of {all} targets were pushed");
     let entry = || Entry::info("targets", text).with("targets", all).with("pushed", Value::from(pushed));
     (pushed > 0 && pushed < all).then(entry)

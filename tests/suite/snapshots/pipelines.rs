@@ -101,7 +101,7 @@ fn agents(ecr: &Ecr, notes: &str) -> String {
 #[test]
 fn every_system_gets_a_push() {
     assert!(SYSTEMS.iter().map(|system| system.name).eq(ROWS.iter().map(|row| row.0)), "each has a row here");
-    for system in &SYSTEMS {
+    for system in SYSTEMS {
         let ecr = Ecr::new();
         push(&ecr, system.name, 0).is(&format!("pipeline_{}", system.name), &ecr.env);
     }

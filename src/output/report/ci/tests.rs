@@ -1,4 +1,9 @@
+use std::ffi::OsString;
+
+use super::escape::{azure_message, azure_property, github, teamcity};
+use super::variables::set;
 use super::*;
+use crate::error::Error;
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -91,7 +96,7 @@ fn the_first_system_that_is_found_counts() {
         let environment = |name: &str| set.contains(&name).then(|| OsString::from("true"));
         CiSystem::detect(&environment).map(|system| system.name)
     };
-    for CiSystem { name, detected_by, .. } in &SYSTEMS {
+    for CiSystem { name, detected_by, .. } in SYSTEMS {
         assert_eq!(found(detected_by.as_slice()), detected_by.map(|_| *name));
     }
     assert_eq!(found(&["CODEBUILD_BUILD_ID", "GITHUB_ACTIONS"]), Some("github"), "CodeBuild runs GitHub's jobs");

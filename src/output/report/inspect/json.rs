@@ -1,4 +1,4 @@
-//! What is in an archive, as JSON. The shape is a contract: fields may be added, and a change of meaning raises `version`.
+//! The content of an archive as JSON. The shape is stable: fields may be added, a change of meaning raises `version`.
 
 use serde::Serialize;
 
@@ -19,10 +19,10 @@ struct Report<'a> {
     archive: String,
     format: &'static str,
     notes: &'a [String],
-    /// Whether all is as the archive says; nothing where the layers were not read.
+    /// Whether everything matches the archive; null if the layers were not read.
     verified: Option<bool>,
     exit_code: u8,
-    /// How many images the archive lists, chosen or not.
+    /// How many images the archive lists, selected or not.
     listed: usize,
     images: Vec<Image<'a>>,
     referrers: Vec<Referrer<'a>>,
@@ -33,7 +33,7 @@ struct Report<'a> {
 struct Image<'a> {
     names: &'a [String],
     image_id: Digest,
-    /// The index of which a platform was chosen.
+    /// The index of which a platform was selected.
     part_of: Option<Digest>,
     platforms: Vec<String>,
     indexes: Vec<Index>,
@@ -50,7 +50,7 @@ struct Index {
     absent: Vec<Absent>,
 }
 
-/// What an index lists and cannot be pushed.
+/// An entry of an index that cannot be pushed.
 #[derive(Serialize)]
 struct Absent {
     digest: Digest,
@@ -60,7 +60,7 @@ struct Absent {
     error: Failure,
 }
 
-/// What belongs to images. Of one that cannot be pushed nothing is known but why.
+/// A referrer. Of one that cannot be pushed only the error is known.
 #[derive(Default, Serialize)]
 struct Referrer<'a> {
     names: &'a [String],
@@ -80,7 +80,7 @@ struct Manifest<'a> {
     #[serde(flatten)]
     push: Push,
     role: &'static str,
-    /// The platform as the index says, in its normal form.
+    /// The platform as the index states it, normalized.
     listed_for: Option<String>,
     platform: Option<String>,
     attests: Option<Digest>,
@@ -89,10 +89,10 @@ struct Manifest<'a> {
     foreign: Vec<Foreign>,
 }
 
-/// A layer that is kept by reference.
+/// A non-distributable layer.
 #[derive(Serialize)]
 struct Foreign {
-    /// Its place among all layers.
+    /// Its position among all layers.
     at: usize,
     digest: String,
     size: i64,
@@ -101,7 +101,7 @@ struct Foreign {
     in_archive: bool,
 }
 
-/// A manifest, an index or a config. Where the archive states none, all of it is nothing.
+/// A manifest, an index or a config. All fields are null if the archive states none.
 #[derive(Default, Serialize)]
 struct Document {
     digest: Option<Digest>,
@@ -129,7 +129,7 @@ struct Layer<'a> {
     found: Option<Found>,
 }
 
-/// What the bytes are.
+/// The content that was read.
 #[derive(Serialize)]
 struct Found {
     digest: Option<Digest>,
@@ -140,12 +140,12 @@ struct Found {
 #[derive(Serialize)]
 struct Unusable {
     names: Vec<String>,
-    /// By which the archive lists it: of a config, a manifest or an index.
+    /// The digest of the config, manifest or index that the archive lists.
     id: Option<Digest>,
     error: Failure,
 }
 
-/// What is in an archive, pretty-printed, with a line end.
+/// Returns the content of an archive, pretty-printed, with a line end.
 pub fn json(inspection: &Inspection) -> Result<String> {
     let Inspection { archive, all, verified } = inspection;
     let faults = inspection.faults();
@@ -196,7 +196,7 @@ fn referrer<'a>(referrer: Result<&'a archive::Referrer, &Error>, verified: Optio
     }
 }
 
-/// What an index lists something for, and what that is a statement about.
+/// Returns the role of an entry of an index, and what it attests.
 fn role(role: Option<&Role>) -> (&'static str, Option<Digest>) {
     match role {
         Some(Role::Attestation(about)) => ("attestation", *about),
@@ -224,8 +224,8 @@ fn foreign(archive::NonDistributableLayer { at, descriptor, layer }: &archive::N
     }
 }
 
-/// Files everything below `content`, which an index lists for `stated` if one does, as what it is, in the order in which the
-/// archive lists it.
+/// Collects all indexes and manifests below `content`, which an index lists for `stated` if there is one, in the order of the
+/// archive.
 fn collect<'a>(
     content: &'a Content,
     stated: Option<&Role>,

@@ -1,25 +1,25 @@
-//! What lies on the axis of time: positions in hundredths of the width, so that a picture fits any window and its text none
-//! the worse.
+//! Everything on the time axis. Positions are percentages of the width, so a drawing fits any window and its text is not
+//! scaled.
 
 use std::time::{Duration, Instant};
 
-use super::asked::{LAYER, Request};
 use super::lane::{Lane, pauses};
+use super::requests::{LAYER, Request};
 use crate::compress::{Stage, size};
-use crate::output::report::duration;
+use crate::output::report::text::duration;
 
-/// The height of a lane and of what is in it, in pixels.
+/// The height of a lane and of its two tracks, in pixels.
 const LANE: u32 = 34;
 const ABOVE: (u32, u32) = (5, 9);
 const BELOW: (u32, u32) = (18, 11);
 
-/// How far apart words must be, in hundredths of the width.
+/// How far apart labels must be, in percent of the width.
 const WORD: f64 = 7.0;
 
 /// The most steps of an axis.
 const STEPS: f64 = 8.0;
 
-/// The time of a push, from its start to its end.
+/// The time axis of a push, from its start to its end.
 #[derive(Clone, Copy)]
 pub(super) struct Axis {
     from: Instant,
@@ -36,7 +36,7 @@ impl Axis {
         at.saturating_duration_since(self.from).as_secs_f64()
     }
 
-    /// In hundredths of the width.
+    /// In percent of the width.
     fn place(&self, at: Instant) -> f64 {
         (self.since(at) / self.seconds * 100.0).clamp(0.0, 100.0)
     }
@@ -50,21 +50,21 @@ impl Axis {
         NICE.into_iter().find(|step| *step >= least).unwrap_or_else(|| (least / 1800.0).ceil() * 1800.0)
     }
 
-    /// The steps: where, and what they are called.
+    /// The steps: their positions and labels.
     pub(super) fn steps(&self) -> Vec<(f64, String)> {
         let step = self.step();
         let steps = (0..=STEPS as u32).map(|n| f64::from(n) * step).take_while(|at| *at <= self.seconds);
         steps.map(|at| (at / self.seconds * 100.0, named(at, step))).collect()
     }
 
-    /// What is drawn behind every lane.
+    /// The grid behind every lane.
     pub(super) fn grid(&self) -> String {
         let line = |(x, _): &(f64, String)| format!("<line x1=\"{x:.3}%\" x2=\"{x:.3}%\" y1=\"0\" y2=\"100%\"/>");
         format!("<g id=\"grid\">{}</g>", self.steps().iter().map(line).collect::<String>())
     }
 }
 
-/// A moment in words: `0`, `200 ms`, `1.5 s`, `2:30 min`.
+/// Formats a moment: `0`, `200 ms`, `1.5 s`, `2:30 min`.
 fn named(at: f64, step: f64) -> String {
     match at {
         0.0 => "0".into(),
@@ -75,7 +75,7 @@ fn named(at: f64, step: f64) -> String {
     }
 }
 
-/// Text as it stands in HTML and XML, whoever wrote it.
+/// Escapes text for HTML and XML.
 pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -86,7 +86,7 @@ pub(super) fn escaped(text: &str) -> String {
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
             '\n' => safe.push('\n'),
-            // XML has no room for them, and those that turn the direction of writing hide what is written.
+            // XML does not allow the first two, and marks that change the direction of text can hide it.
             '\u{fffe}' | '\u{ffff}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                 safe.push('\u{fffd}');
             }
@@ -97,7 +97,7 @@ pub(super) fn escaped(text: &str) -> String {
     safe
 }
 
-/// A picture of a lane's height, with what is on its two tracks.
+/// A drawing of a lane's height, with its two tracks.
 fn picture(what: &str, drawn: &str) -> String {
     format!(
         "<svg class=\"course\" height=\"{LANE}\" role=\"img\" aria-label=\"{}\"><use href=\"#grid\"/>{drawn}</svg>",
@@ -105,7 +105,7 @@ fn picture(what: &str, drawn: &str) -> String {
     )
 }
 
-/// A time on a track, and what is said about it.
+/// A bar on a track, with its tooltip.
 fn bar((axis, class): (Axis, &str), (from, to): (Instant, Instant), (y, height): (u32, u32), title: &str) -> String {
     let (x, end) = (axis.place(from), axis.place(to));
     format!(
@@ -119,42 +119,42 @@ fn seconds(from: Instant, to: Instant) -> String {
     duration(to.saturating_duration_since(from).as_secs_f64())
 }
 
-/// The picture of a layer that is not reused.
-pub(super) fn course(axis: Axis, lane: &Lane, end: Instant) -> String {
+/// Draws a layer that is not reused.
+pub(super) fn layer(axis: Axis, lane: &Lane, end: Instant) -> String {
     let mut drawn = String::new();
     let began = lane.began().or(lane.arrived).unwrap_or(end);
     if began > lane.planned {
-        let title = format!("waiting for its turn, {}", seconds(lane.planned, began));
+        let title = format!("waiting for an upload slot, {}", seconds(lane.planned, began));
         drawn += &bar((axis, "wait"), (lane.planned, began), (BELOW.0 + BELOW.1 / 2, 2), &title);
     }
-    for stretch in lane.courses.iter().flat_map(|course| course.spans()) {
-        let (class, what) = match stretch.stage {
-            Stage::Reading => ("read", "waiting for the archive's bytes"),
-            Stage::Compressing => ("pack", "packing and hashing"),
-            Stage::Blocked => ("held", "held back by what sends"),
+    for span in lane.reads.iter().flat_map(|timeline| timeline.spans()) {
+        let (class, what) = match span.stage {
+            Stage::Reading => ("read", "waiting for the archive"),
+            Stage::Compressing => ("pack", "compressing and hashing"),
+            Stage::Blocked => ("held", "waiting for the upload"),
         };
-        let title = format!("{what}, {}", seconds(stretch.from, stretch.to));
-        drawn += &bar((axis, class), (stretch.from, stretch.to), ABOVE, &title);
+        let title = format!("{what}, {}", seconds(span.from, span.to));
+        drawn += &bar((axis, class), (span.from, span.to), ABOVE, &title);
     }
-    drawn += &requests(axis, lane.asked.requests());
-    picture(&format!("the course of layer {}", lane.layer), &drawn)
+    drawn += &request_bars(axis, lane.requests.requests());
+    picture(&format!("timeline of layer {}", lane.layer), &drawn)
 }
 
-/// The picture of everything that is about no layer: what was worked on, and requests.
-pub(super) fn others(axis: Axis, work: &[(String, Instant, Instant)], asked: &[&Request]) -> String {
+/// Draws everything that is not about a layer.
+pub(super) fn others(axis: Axis, work: &[(String, Instant, Instant)], requests: &[&Request]) -> String {
     let bars = work
         .iter()
         .map(|(what, from, to)| bar((axis, "work"), (*from, *to), ABOVE, &format!("{what}, {}", seconds(*from, *to))));
-    let mut asked: Vec<Request> = asked.iter().map(|request| (*request).clone()).collect();
-    asked.sort_by_key(|request| request.from);
-    picture("everything else", &(bars.collect::<String>() + &requests(axis, &asked)))
+    let mut requests: Vec<Request> = requests.iter().map(|request| (*request).clone()).collect();
+    requests.sort_by_key(|request| request.from);
+    picture("everything else", &(bars.collect::<String>() + &request_bars(axis, &requests)))
 }
 
-/// Requests, each with a tick where it begins, the pauses between them, and a word where one failed.
-fn requests(axis: Axis, requests: &[Request]) -> String {
+/// Draws requests, each with a tick where it begins, the pauses between them, and a label where one failed.
+fn request_bars(axis: Axis, requests: &[Request]) -> String {
     let mut drawn = String::new();
     for gap in pauses(requests) {
-        let title = format!("pausing before the next try, {}", seconds(gap.from, gap.to));
+        let title = format!("pausing before a retry, {}", seconds(gap.from, gap.to));
         drawn += &bar((axis, "pause"), (gap.from, gap.to), BELOW, &title);
     }
     let mut last_word = -WORD;
@@ -185,7 +185,7 @@ fn requests(axis: Axis, requests: &[Request]) -> String {
     drawn
 }
 
-/// What is said about a request.
+/// The tooltip of a request.
 fn about(request: &Request) -> String {
     let (first, took) = (&request.first, seconds(request.from, request.to));
     if request.count > 1 {
@@ -200,24 +200,24 @@ fn about(request: &Request) -> String {
     }
     let status = match (first.status, &first.error) {
         (Some(status), _) => status.to_string(),
-        (None, Some(fault)) => format!("no answer ({fault})"),
-        (None, None) => "no answer".into(),
+        (None, Some(fault)) => format!("no response ({fault})"),
+        (None, None) => "no response".into(),
     };
     let mut text = format!("{} {status}, {took}", first.method);
     if request.sent > 0 {
         text += &format!(", {}", size(request.sent));
     }
     if first.attempt > 1 {
-        text += &format!(", try {}", first.attempt);
+        text += &format!(", attempt {}", first.attempt);
     }
-    // Of a layer's requests it is plain.
+    // For a layer's own requests it goes without saying.
     first.about.iter().filter(|about| !about.starts_with(LAYER)).for_each(|about| text += &format!("\n{about}"));
     text += &format!("\n{}", first.url);
     first.request_id.iter().for_each(|id| text += &format!("\nrequest {id}"));
     text
 }
 
-/// A bar of parts that add up to the whole.
+/// Draws parts that add up to the whole.
 pub(super) fn stacked(parts: &[(&str, Duration)], all: Duration) -> String {
     let mut x = 0.0;
     let mut drawn = String::new();
@@ -229,7 +229,7 @@ pub(super) fn stacked(parts: &[(&str, Duration)], all: Duration) -> String {
     format!("<svg class=\"course\" height=\"20\" role=\"img\" aria-label=\"where the time went\">{drawn}</svg>")
 }
 
-/// A sample of how something is drawn.
+/// A sample for the legend.
 pub(super) fn swatch(class: &str) -> String {
     let height = if class == "wait" { 2 } else { 11 };
     let y = (14 - height) / 2;
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_text() {
+    fn text_is_escaped() {
         assert_eq!(
             escaped("<script>alert('1')</script>&amp;\"\u{7}\u{202e}\u{ffff}"),
             "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;amp;&quot; \u{fffd}\u{fffd}"

@@ -1,9 +1,9 @@
-//! What a layer does at a target: its lot, its readings, its requests, and the pauses between them.
+//! One layer at one target: its action, its reads, its requests, and the pauses between them.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::asked::{Asked, Request};
+use super::requests::{Request, RequestList};
 use crate::compress::{Meter, ReadTimeline};
 use crate::push::Planned;
 
@@ -13,18 +13,18 @@ pub(super) struct Lane {
     pub(super) layer: String,
     /// Its bytes in the archive.
     pub(super) bytes: u64,
-    pub(super) lot: Lot,
+    pub(super) action: LaneAction,
     pub(super) planned: Instant,
-    /// What its readings waited for.
-    pub(super) courses: Vec<Arc<ReadTimeline>>,
-    pub(super) asked: Asked,
+    /// What its reads waited for.
+    pub(super) reads: Vec<Arc<ReadTimeline>>,
+    pub(super) requests: RequestList,
     pub(super) arrived: Option<Instant>,
     /// The bytes that were sent, once it has arrived.
     pub(super) sent: u64,
 }
 
-/// A layer's lot, and why.
-pub(super) enum Lot {
+/// What happens to a layer, and why.
+pub(super) enum LaneAction {
     Reuse(String),
     Mount(String),
     Upload(String, Arc<Meter>),
@@ -36,10 +36,10 @@ pub(super) struct Gap {
     pub(super) to: Instant,
 }
 
-/// The most readings of a layer that are kept: it is read again only if the registry lost it.
+/// The most reads that are recorded: a layer is read again only if the registry lost it.
 const READINGS: usize = 20;
 
-impl Lot {
+impl LaneAction {
     pub(super) fn of(action: &Planned) -> Self {
         match action {
             Planned::Reuse(why) => Self::Reuse(why.clone()),
@@ -50,32 +50,32 @@ impl Lot {
 }
 
 impl Lane {
-    pub(super) fn new((target, layer): (&str, &str), bytes: u64, lot: Lot, planned: Instant) -> Self {
+    pub(super) fn new((target, layer): (&str, &str), bytes: u64, action: LaneAction, planned: Instant) -> Self {
         let (target, layer) = (target.to_owned(), layer.to_owned());
-        let (courses, asked) = (Vec::new(), Asked::default());
-        Self { target, layer, bytes, lot, planned, courses, asked, arrived: None, sent: 0 }
+        let (reads, requests) = (Vec::new(), RequestList::default());
+        Self { target, layer, bytes, action, planned, reads, requests, arrived: None, sent: 0 }
     }
 
-    /// It is being read, if it is sent.
-    pub(super) fn read(&mut self, course: &Arc<ReadTimeline>) {
-        if matches!(self.lot, Lot::Upload(..)) && self.courses.len() < READINGS {
-            self.courses.push(Arc::clone(course));
+    /// Records a read, if the layer is uploaded.
+    pub(super) fn read(&mut self, timeline: &Arc<ReadTimeline>) {
+        if matches!(self.action, LaneAction::Upload(..)) && self.reads.len() < READINGS {
+            self.reads.push(Arc::clone(timeline));
         }
     }
 
-    /// Whether it was there already, and nothing was asked about it.
+    /// Whether it was reused without a request.
     pub(super) fn is_reused(&self) -> bool {
-        matches!(self.lot, Lot::Reuse(_)) && self.asked.requests().is_empty()
+        matches!(self.action, LaneAction::Reuse(_)) && self.requests.requests().is_empty()
     }
 
-    /// When it was first read or asked about.
+    /// When it was first read or requested.
     pub(super) fn began(&self) -> Option<Instant> {
-        let read = self.courses.iter().filter_map(|course| Some(course.spans().first()?.from));
-        read.chain(self.asked.requests().iter().map(|request| request.from)).min()
+        let read = self.reads.iter().filter_map(|timeline| Some(timeline.spans().first()?.from));
+        read.chain(self.requests.requests().iter().map(|request| request.from)).min()
     }
 }
 
-/// The pauses before another try: from a request that failed to the next one.
+/// The pauses before retries: from a failed request to the next one.
 pub(super) fn pauses(requests: &[Request]) -> Vec<Gap> {
     let after = |pair: &[Request]| {
         let (failed, next) = (&pair[0], &pair[1]);
@@ -86,19 +86,19 @@ pub(super) fn pauses(requests: &[Request]) -> Vec<Gap> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::asked::tests::exchange;
+    use super::super::requests::tests::exchange;
     use super::*;
 
     #[test]
     fn a_pause_goes_from_a_request_that_failed_to_the_next_one() {
-        let (start, mut asked) = (Instant::now(), Asked::default());
+        let (start, mut requests) = (Instant::now(), RequestList::default());
         for (millis, method, status) in
             [(0, "POST", 202), (50, "PATCH", 429), (300, "PATCH", 201), (400, "PATCH", 0), (402, "PUT", 503)]
         {
-            asked.add(&exchange(start, millis, method, status));
+            requests.add(&exchange(start, millis, method, status));
         }
         let since = |at: Instant| (at - start).as_millis();
-        let pauses: Vec<_> = pauses(asked.requests()).iter().map(|gap| (since(gap.from), since(gap.to))).collect();
+        let pauses: Vec<_> = pauses(requests.requests()).iter().map(|gap| (since(gap.from), since(gap.to))).collect();
         assert_eq!(
             pauses,
             [(58, 300)],

@@ -1,19 +1,19 @@
-//! The page: what was pushed, where the time went, and the lanes.
+//! The page: the result, where the time went, and the lanes.
 
 use std::time::{Duration, Instant};
 
-use super::Notes;
-use super::asked::Request;
 use super::drawing::{self, Axis, escaped, stacked, swatch};
-use super::lane::{Lane, Lot};
+use super::lane::{Lane, LaneAction};
+use super::recording::Recording;
+use super::requests::Request;
 use super::shares::{shares, verdict};
 use crate::compress::size;
-use crate::output::report::{duration, error_text, error_texts};
+use crate::output::report::text::{duration, error_text, error_texts};
 use crate::push::{Outcome, TargetOutcome};
 
 const STYLE: &str = include_str!("style.css");
 
-/// What bars are filled with, so that nothing is told by its colour alone.
+/// The patterns of bars, so that no meaning depends on color alone.
 const PATTERNS: &str = concat!(
     r#"<pattern id="dots" width="5" height="5" patternUnits="userSpaceOnUse">"#,
     r#"<circle class="of-read" cx="1.5" cy="1.5" r="1.1"/><circle class="of-read" cx="4" cy="4" r="1.1"/></pattern>"#,
@@ -26,43 +26,43 @@ const PATTERNS: &str = concat!(
     r#"<pattern id="net" width="5" height="5" patternUnits="userSpaceOnUse"><path class="on-work" d="M0 2.5H5M2.5 0V5"/></pattern>"#,
 );
 
-/// How lanes are drawn, in words.
+/// The legend.
 const KEY: [(&str, &str); 9] = [
-    ("read", "waiting for the archive's bytes"),
-    ("pack", "packing and hashing"),
-    ("held", "held back by what sends"),
-    ("send", "sending, to the answer"),
+    ("read", "waiting for the archive"),
+    ("pack", "compressing and hashing"),
+    ("held", "waiting for the upload"),
+    ("send", "sending, until the response"),
     ("ask", "small request"),
-    ("fail", "request that failed, with its status"),
-    ("pause", "pause before the next try"),
+    ("fail", "failed request, with its status"),
+    ("pause", "pause before a retry"),
     ("wait", "waiting for its turn"),
     ("work", "archive, manifests"),
 ];
 
 /// The page of a push.
-pub(super) fn page(notes: &Notes, outcome: &Outcome) -> String {
+pub(super) fn page(recording: &Recording, outcome: &Outcome) -> String {
     let end = Instant::now();
-    let axis = Axis::new(notes.began, end);
+    let axis = Axis::new(recording.began, end);
     let title = format!("{}: {}", verb(outcome), name(outcome));
-    let mut lanes = general(notes, outcome, axis, end);
-    lanes.extend(outcome.targets.iter().map(|target| of_target(notes, outcome, target, axis, end)));
+    let mut lanes = general(recording, outcome, axis, end);
+    lanes.extend(outcome.targets.iter().map(|target| of_target(recording, outcome, target, axis, end)));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/><title>{}</title>\n\
          <style>\n{STYLE}</style></head>\n<body>\n<svg class=\"patterns\" aria-hidden=\"true\"><defs>{PATTERNS}{}</defs></svg>\n\
-         {}{}<h2>Layer by layer</h2>\n<p class=\"faint\">Above what is read and packed, below what is sent. Each tick is a request: \
-         point at it.</p>\n{}{}\
+         {}{}<h2>Layer by layer</h2>\n<p class=\"faint\">Above: reading and compressing; below: sending. Each tick is a request: \
+         hover over it.</p>\n{}{}\
          <footer>{} {}, {}</footer>\n</body></html>\n",
         escaped(&title),
         axis.grid(),
-        header(notes, outcome, end),
-        parts(notes, end),
+        header(recording, outcome, end),
+        parts(recording, end),
         key(),
         lanes.concat(),
         env!("CARGO_PKG_NAME"),
         env!("CARGO_PKG_VERSION"),
-        escaped(&httpdate::fmt_http_date(notes.clock)),
+        escaped(&httpdate::fmt_http_date(recording.clock)),
     )
 }
 
@@ -74,14 +74,14 @@ fn verb(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// What the image is called.
+/// The name of the image.
 fn name(outcome: &Outcome) -> String {
     let image = outcome.image.as_ref();
     let named = image.and_then(|image| image.names.first().cloned().or_else(|| Some(image.image_ids.first()?.short())));
     named.unwrap_or_else(|| outcome.archive.clone())
 }
 
-fn header(notes: &Notes, outcome: &Outcome, end: Instant) -> String {
+fn header(recording: &Recording, outcome: &Outcome, end: Instant) -> String {
     let mut text = format!("<h1>{}: {}</h1>\n", verb(outcome), escaped(&name(outcome)));
     let about = outcome.image.iter().flat_map(|image| std::iter::once(&image.format).chain(&image.platforms));
     let about: Vec<&str> = std::iter::once(outcome.archive.as_str()).chain(about.map(String::as_str)).collect();
@@ -91,44 +91,44 @@ fn header(notes: &Notes, outcome: &Outcome, end: Instant) -> String {
     if outcome.error().is_some() {
         text += &format!("<pre>{}</pre>\n", escaped(&error_texts(outcome, &error_text)));
     }
-    let facts = facts(outcome, end.saturating_duration_since(notes.began));
+    let facts = facts(outcome, end.saturating_duration_since(recording.began));
     let fact = |(what, value, more): &(&str, String, String)| {
         format!("<div><dt>{what}</dt><dd>{value} <small>{more}</small></dd></div>")
     };
     text + &format!("<dl class=\"facts\">{}</dl>\n", facts.iter().map(fact).collect::<String>())
 }
 
-/// Figures about all targets: what they are called, the figure, and what it is of.
+/// Figures about all targets: name, value, explanation.
 fn facts(outcome: &Outcome, took: Duration) -> Vec<(&'static str, String, String)> {
     let count = |action| outcome.targets.iter().map(|target| target.count(action)).sum::<usize>();
     let sent: u64 = outcome.targets.iter().map(TargetOutcome::sent).sum();
-    let spared: u64 = outcome.targets.iter().map(|target| target.saved().bytes).sum();
+    let saved: u64 = outcome.targets.iter().map(|target| target.saved().bytes).sum();
     let uploaded = if outcome.error().is_some() || outcome.dry_run { "to upload" } else { "uploaded" };
-    let mut lots = format!("{} {uploaded}, {} mounted, {} reused", count("upload"), count("mount"), count("reuse"));
+    let mut actions = format!("{} {uploaded}, {} mounted, {} reused", count("upload"), count("mount"), count("reuse"));
     if outcome.targets.len() > 1 {
-        lots += &format!(", over {} targets", outcome.targets.len());
+        actions += &format!(", over {} targets", outcome.targets.len());
     }
     let in_image = outcome.image.as_ref().map_or(0, |image| image.layers);
     let in_archive = outcome.image.as_ref().map_or(0, |image| image.archive_bytes);
     let rate = sent as f64 / took.as_secs_f64().max(1e-3);
     let mut facts = vec![
         ("Time", duration(took.as_secs_f64()), String::new()),
-        ("Layers", in_image.to_string(), lots),
+        ("Layers", in_image.to_string(), actions),
         ("In the archive", size(in_archive), String::new()),
         ("Sent", size(sent), String::new()),
     ];
     if sent > 0 {
-        facts.push(("Rate", format!("{}/s", size(rate as u64)), "over all the time".into()));
+        facts.push(("Rate", format!("{}/s", size(rate as u64)), "over the whole push".into()));
     }
-    if spared > 0 {
-        facts.push(("Spared by reuse", size(spared), "of the archive neither packed nor sent".into()));
+    if saved > 0 {
+        facts.push(("Saved by reuse", size(saved), "of the archive not compressed or sent".into()));
     }
     facts
 }
 
 /// Where the time went.
-fn parts(notes: &Notes, end: Instant) -> String {
-    let (shares, all) = (shares(notes, end), end.saturating_duration_since(notes.began));
+fn parts(recording: &Recording, end: Instant) -> String {
+    let (shares, all) = (shares(recording, end), end.saturating_duration_since(recording.began));
     let bars: Vec<_> = shares.iter().map(|(part, spent)| (part.class(), *spent)).collect();
     let rows = shares.iter().map(|(part, spent)| {
         let seconds = spent.as_secs_f64();
@@ -155,41 +155,41 @@ fn is_of(repository: Option<&String>, target: &TargetOutcome, outcome: &Outcome)
     outcome.targets.len() == 1 || repository == Some(&target.name)
 }
 
-/// What is done for all targets, where there are several.
-fn general(notes: &Notes, outcome: &Outcome, axis: Axis, end: Instant) -> Vec<String> {
+/// What is done for all targets, if there are several.
+fn general(recording: &Recording, outcome: &Outcome, axis: Axis, end: Instant) -> Vec<String> {
     if outcome.targets.len() == 1 {
         return Vec::new();
     }
     let is_of_none = |repository| !outcome.targets.iter().any(|target| is_of(repository, target, outcome));
-    let others = notes.others.iter().filter(|(repository, _)| is_of_none(repository.as_ref()));
-    let asked: Vec<&Request> = others.flat_map(|(_, asked)| asked.requests()).collect();
-    let rows = row_of_others(axis, &[archive(notes, end)], &asked);
+    let others = recording.others.iter().filter(|(repository, _)| is_of_none(repository.as_ref()));
+    let requests: Vec<&Request> = others.flat_map(|(_, requests)| requests.requests()).collect();
+    let rows = row_of_others(axis, &[archive(recording, end)], &requests);
     vec![format!("<h2>For all targets</h2>\n{}", lanes(axis, &rows))]
 }
 
-fn archive(notes: &Notes, end: Instant) -> (String, Instant, Instant) {
-    ("opening the archive".into(), notes.began, notes.opened.unwrap_or(end))
+fn archive(recording: &Recording, end: Instant) -> (String, Instant, Instant) {
+    ("opening the archive".into(), recording.began, recording.opened.unwrap_or(end))
 }
 
-/// A target: what came of it, and its lanes.
-fn of_target(notes: &Notes, outcome: &Outcome, target: &TargetOutcome, axis: Axis, end: Instant) -> String {
-    // Why stands at the head of the page.
+/// A target: its result and its lanes.
+fn of_target(recording: &Recording, outcome: &Outcome, target: &TargetOutcome, axis: Axis, end: Instant) -> String {
+    // The error is at the top of the page.
     let failed = if target.error.is_some() { ": failed" } else { "" };
     let text = format!("<h2>{}{failed}</h2>\n", escaped(&target.name));
-    let others = notes.others.iter().filter(|(repository, _)| is_of(repository.as_ref(), target, outcome));
-    let asked: Vec<&Request> = others.flat_map(|(_, asked)| asked.requests()).collect();
+    let others = recording.others.iter().filter(|(repository, _)| is_of(repository.as_ref(), target, outcome));
+    let requests: Vec<&Request> = others.flat_map(|(_, requests)| requests.requests()).collect();
     let mut work = Vec::new();
     if outcome.targets.len() == 1 {
-        work.push(archive(notes, end));
+        work.push(archive(recording, end));
     }
-    for (_, from) in notes.finishing.iter().filter(|(name, _)| *name == target.name) {
-        let last = asked.iter().map(|request| request.to).max().unwrap_or(end).max(*from);
+    for (_, from) in recording.finishing.iter().filter(|(name, _)| *name == target.name) {
+        let last = requests.iter().map(|request| request.to).max().unwrap_or(end).max(*from);
         work.push(("putting config, manifests and tags".into(), *from, last));
     }
-    let mut rows = row_of_others(axis, &work, &asked);
-    // In the order in which they were planned, the largest first; those with nothing to see last.
+    let mut rows = row_of_others(axis, &work, &requests);
+    // In the order in which they were planned, the largest first; those that were reused last.
     let (reused, moved): (Vec<&Lane>, Vec<&Lane>) =
-        notes.lanes.iter().filter(|lane| lane.target == target.name).partition(|lane| lane.is_reused());
+        recording.lanes.iter().filter(|lane| lane.target == target.name).partition(|lane| lane.is_reused());
     moved.into_iter().chain(reused).for_each(|lane| rows += &row(axis, lane, end));
     text + &lanes(axis, &rows)
 }
@@ -207,17 +207,17 @@ fn lanes(axis: Axis, rows: &str) -> String {
     )
 }
 
-fn row_of_others(axis: Axis, work: &[(String, Instant, Instant)], asked: &[&Request]) -> String {
-    let count: usize = asked.iter().map(|request| request.count).sum();
-    let words = requests(count, asked.iter().filter(|request| request.failed.is_some()).count());
+fn row_of_others(axis: Axis, work: &[(String, Instant, Instant)], requests: &[&Request]) -> String {
+    let count: usize = requests.iter().map(|request| request.count).sum();
+    let words = request_counts(count, requests.iter().filter(|request| request.failed.is_some()).count());
     format!(
-        "<div class=\"lane\"><div class=\"name\"><span>everything else</span><small>archive, credentials, looks, manifests, \
+        "<div class=\"lane\"><div class=\"name\"><span>everything else</span><small>archive, credentials, lookups, manifests, \
          tags; {words}</small></div>{}</div>\n",
-        drawing::others(axis, work, asked)
+        drawing::others(axis, work, requests)
     )
 }
 
-/// A layer: what it is, and what it did.
+/// The lane of a layer.
 fn row(axis: Axis, lane: &Lane, end: Instant) -> String {
     let hash = lane.layer.strip_prefix("sha256:").unwrap_or(&lane.layer);
     let name = format!(
@@ -226,41 +226,41 @@ fn row(axis: Axis, lane: &Lane, end: Instant) -> String {
         escaped(hash),
         size(lane.bytes)
     );
-    let (class, said, picture) = match &lane.lot {
-        Lot::Reuse(why) if lane.is_reused() => {
+    let (class, result, picture) = match &lane.action {
+        LaneAction::Reuse(why) if lane.is_reused() => {
             ("lane reused", String::new(), format!("<div class=\"said\">reused: {}</div>", escaped(why)))
         }
         _ => {
-            let said = said(lane);
-            let said = format!("<small title=\"{0}\">{0}</small>", escaped(&said));
-            ("lane", said, drawing::course(axis, lane, end))
+            let result = result(lane);
+            let result = format!("<small title=\"{0}\">{0}</small>", escaped(&result));
+            ("lane", result, drawing::layer(axis, lane, end))
         }
     };
-    format!("<div class=\"{class}\"><div class=\"name\">{name}{said}</div>{picture}</div>\n")
+    format!("<div class=\"{class}\"><div class=\"name\">{name}{result}</div>{picture}</div>\n")
 }
 
-/// What came of a layer, in a line.
-fn said(lane: &Lane) -> String {
-    let asked = lane.asked.requests();
-    let words = requests(
-        asked.iter().map(|request| request.count).sum(),
-        asked.iter().filter(|request| request.failed.is_some()).count(),
+/// The result for a layer, in a line.
+fn result(lane: &Lane) -> String {
+    let requests = lane.requests.requests();
+    let words = request_counts(
+        requests.iter().map(|request| request.count).sum(),
+        requests.iter().filter(|request| request.failed.is_some()).count(),
     );
     let took =
         lane.began().zip(lane.arrived).map(|(from, to)| duration(to.saturating_duration_since(from).as_secs_f64()));
-    let (what, why) = match (&lane.lot, lane.arrived) {
-        (Lot::Mount(why), Some(_)) => ("mounted".to_owned(), why),
-        (Lot::Mount(why), None) => ("not mounted".to_owned(), why),
-        (Lot::Reuse(why), _) => ("sent again".to_owned(), why),
-        (Lot::Upload(why, _), Some(_)) => (format!("{} sent", size(lane.sent)), why),
-        (Lot::Upload(why, meter), None) => (format!("{} sent, not arrived", size(meter.sent())), why),
+    let (what, why) = match (&lane.action, lane.arrived) {
+        (LaneAction::Mount(why), Some(_)) => ("mounted".to_owned(), why),
+        (LaneAction::Mount(why), None) => ("not mounted".to_owned(), why),
+        (LaneAction::Reuse(why), _) => ("sent again".to_owned(), why),
+        (LaneAction::Upload(why, _), Some(_)) => (format!("{} sent", size(lane.sent)), why),
+        (LaneAction::Upload(why, meter), None) => (format!("{} sent, incomplete", size(meter.sent())), why),
     };
     let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
     format!("{what}{took}, {words}; {why}")
 }
 
 /// `3 requests, 1 failed`
-fn requests(count: usize, failed: usize) -> String {
+fn request_counts(count: usize, failed: usize) -> String {
     match (count, failed) {
         (1, 0) => "1 request".into(),
         (count, 0) => format!("{count} requests"),

@@ -1,23 +1,23 @@
-//! Where the time went: each moment of the push is of one kind, so the parts add up to all of it.
+//! Where the time went: each moment of the push belongs to one part, so the parts add up to the whole.
 
 use std::time::{Duration, Instant};
 
-use super::Notes;
 use super::lane::{Lane, pauses};
+use super::recording::Recording;
 use crate::compress::Stage;
 
-/// What was done at a moment. Where several things were, the first of these counts.
+/// What was done at a moment. Of several things at once the first one counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Part {
-    /// Bytes of layers were sent while others were packed.
+    /// Bytes of layers were sent while others were compressed.
     Both,
-    /// Bytes of layers were sent. What packs was done, or held back by what sends.
+    /// Bytes of layers were sent. Compression was done, or blocked by that.
     Sending,
-    /// Layers were packed, and no byte was ready to be sent.
+    /// Layers were compressed, and no byte was ready to be sent.
     Packing,
-    /// The archive's bytes were waited for.
+    /// The archive was slower than everything else.
     Reading,
-    /// A request had failed, and the next try was not yet due.
+    /// A request had failed, and its retry was not due yet.
     Pausing,
     /// Small requests.
     Asking,
@@ -39,21 +39,21 @@ impl Part {
         Self::Rest,
     ];
 
-    /// What was done, in words.
+    /// What was done, for people.
     pub(super) fn words(self) -> &'static str {
         match self {
-            Self::Both => "packing and sending at once",
-            Self::Sending => "sending alone: packing was done, or held back by it",
-            Self::Packing => "packing alone: nothing was ready to be sent",
-            Self::Reading => "reading alone: the archive's bytes were waited for",
-            Self::Pausing => "pausing after a request that failed",
-            Self::Asking => "small requests: credentials, looks, sessions, manifests, tags",
+            Self::Both => "compressing and sending at once",
+            Self::Sending => "only sending: compression was done, or waited for it",
+            Self::Packing => "only compressing: nothing was ready to be sent",
+            Self::Reading => "only reading: waiting for the archive",
+            Self::Pausing => "pausing before a retry",
+            Self::Asking => "small requests: credentials, lookups, sessions, manifests, tags",
             Self::Archive => "opening the archive",
-            Self::Rest => "anything else, and the moments between requests",
+            Self::Rest => "everything else",
         }
     }
 
-    /// How it is drawn.
+    /// Its CSS class.
     pub(super) fn class(self) -> &'static str {
         match self {
             Self::Both => "both",
@@ -67,20 +67,20 @@ impl Part {
         }
     }
 
-    /// What can be said if it took most of the time in which layers were on their way.
+    /// The conclusion if it took most of the time in which layers were moved.
     fn verdict(self) -> Option<&'static str> {
         match self {
-            Self::Both => Some("Packing and sending kept pace with each other."),
-            Self::Sending => Some("The network set the pace, or the registry, or --limit-rate."),
-            Self::Packing => Some("Packing set the pace: the CPU."),
-            Self::Reading => Some("The archive set the pace: its drive, or whoever writes the pipe."),
-            Self::Pausing => Some("Pauses set the pace: the registry asked for patience, or requests broke."),
+            Self::Both => Some("Compressing and sending were equally fast."),
+            Self::Sending => Some("The network, the registry, or --limit-rate was the bottleneck."),
+            Self::Packing => Some("Compression was the bottleneck: the CPU."),
+            Self::Reading => Some("The archive was the bottleneck: its drive, or the program that writes the pipe."),
+            Self::Pausing => Some("Pauses were the bottleneck: the registry throttled requests, or requests failed."),
             Self::Asking | Self::Archive | Self::Rest => None,
         }
     }
 }
 
-/// What is going on, of which several things may at a time.
+/// Something that takes time, maybe several at once.
 #[derive(Clone, Copy)]
 enum Doing {
     Sending,
@@ -91,17 +91,17 @@ enum Doing {
     Archive,
 }
 
-/// How many of each are going on.
+/// How many of each are active.
 type Going = [i32; 6];
 
 /// How long each part took, of those that took any time.
-pub(super) fn shares(notes: &Notes, end: Instant) -> Vec<(Part, Duration)> {
-    let mut turns = turns(notes, end);
+pub(super) fn shares(recording: &Recording, end: Instant) -> Vec<(Part, Duration)> {
+    let mut turns = turns(recording, end);
     turns.sort_by_key(|(at, ..)| *at);
-    let (mut going, mut since, mut spent) = (Going::default(), notes.began, [Duration::ZERO; Part::ALL.len()]);
+    let (mut going, mut since, mut spent) = (Going::default(), recording.began, [Duration::ZERO; Part::ALL.len()]);
     let ending = (end, Doing::Archive, 0);
     for (at, doing, by) in turns.into_iter().chain([ending]) {
-        let at = at.clamp(notes.began, end);
+        let at = at.clamp(recording.began, end);
         spent[part(&going) as usize] += at.saturating_duration_since(since);
         since = since.max(at);
         going[doing as usize] += by;
@@ -109,7 +109,7 @@ pub(super) fn shares(notes: &Notes, end: Instant) -> Vec<(Part, Duration)> {
     Part::ALL.into_iter().zip(spent).filter(|(_, spent)| !spent.is_zero()).collect()
 }
 
-/// What the shares say, where one thing took most of the time in which layers were on their way, and that most of the time.
+/// Returns the conclusion if one part took most of the time in which layers were moved, and that was most of the push.
 pub(super) fn verdict(shares: &[(Part, Duration)]) -> Option<&'static str> {
     let all: Duration = shares.iter().map(|(_, spent)| *spent).sum();
     let carried = shares.iter().filter(|(part, _)| part.verdict().is_some());
@@ -118,7 +118,7 @@ pub(super) fn verdict(shares: &[(Part, Duration)]) -> Option<&'static str> {
     (carrying * 2 > all && *spent * 2 > carrying).then(|| most.verdict()).flatten()
 }
 
-/// What is going on that makes a moment what it is.
+/// The part to which a moment belongs.
 fn part(going: &Going) -> Part {
     let is = |doing: Doing| going[doing as usize] > 0;
     match (is(Doing::Sending), is(Doing::Packing), is(Doing::Reading)) {
@@ -133,35 +133,35 @@ fn part(going: &Going) -> Part {
     }
 }
 
-/// Everything that begins (1) and ends (-1).
-fn turns(notes: &Notes, end: Instant) -> Vec<(Instant, Doing, i32)> {
+/// Everything that begins (+1) or ends (-1).
+fn turns(recording: &Recording, end: Instant) -> Vec<(Instant, Doing, i32)> {
     let mut turns = Vec::new();
     let mut span = |doing, from, to| turns.extend([(from, doing, 1), (to, doing, -1)]);
-    span(Doing::Archive, notes.began, notes.opened.unwrap_or(end));
+    span(Doing::Archive, recording.began, recording.opened.unwrap_or(end));
     let mut seen = Vec::new();
-    for Lane { courses, asked, .. } in &notes.lanes {
-        for course in courses {
-            // One reading may be for several lanes, which must not matter.
-            if seen.iter().any(|it| std::sync::Arc::ptr_eq(it, course)) {
+    for Lane { reads, requests, .. } in &recording.lanes {
+        for timeline in reads {
+            // One reading may serve several lanes and counts once.
+            if seen.iter().any(|it| std::sync::Arc::ptr_eq(it, timeline)) {
                 continue;
             }
-            seen.push(std::sync::Arc::clone(course));
-            for stretch in course.spans() {
-                match stretch.stage {
-                    Stage::Reading => span(Doing::Reading, stretch.from, stretch.to),
-                    Stage::Compressing => span(Doing::Packing, stretch.from, stretch.to),
+            seen.push(std::sync::Arc::clone(timeline));
+            for part in timeline.spans() {
+                match part.stage {
+                    Stage::Reading => span(Doing::Reading, part.from, part.to),
+                    Stage::Compressing => span(Doing::Packing, part.from, part.to),
                     Stage::Blocked => {}
                 }
             }
         }
-        for request in asked.requests() {
+        for request in requests.requests() {
             span(if request.carries() { Doing::Sending } else { Doing::Asking }, request.from, request.to);
         }
-        pauses(asked.requests()).into_iter().for_each(|gap| span(Doing::Pausing, gap.from, gap.to));
+        pauses(requests.requests()).into_iter().for_each(|gap| span(Doing::Pausing, gap.from, gap.to));
     }
-    for (_, asked) in &notes.others {
-        asked.requests().iter().for_each(|request| span(Doing::Asking, request.from, request.to));
-        pauses(asked.requests()).into_iter().for_each(|gap| span(Doing::Pausing, gap.from, gap.to));
+    for (_, requests) in &recording.others {
+        requests.requests().iter().for_each(|request| span(Doing::Asking, request.from, request.to));
+        pauses(requests.requests()).into_iter().for_each(|gap| span(Doing::Pausing, gap.from, gap.to));
     }
     turns
 }
@@ -170,22 +170,22 @@ fn turns(notes: &Notes, end: Instant) -> Vec<(Instant, Doing, i32)> {
 mod tests {
     use std::time::SystemTime;
 
-    use super::super::asked::Asked;
-    use super::super::asked::tests::exchange;
+    use super::super::requests::RequestList;
+    use super::super::requests::tests::exchange;
     use super::*;
 
     #[test]
     fn each_moment_counts_once_and_the_parts_add_up() {
         let began = Instant::now();
-        let mut asked = Asked::default();
+        let mut requests = RequestList::default();
         // Two at the same time, a failure with its pause, and the try after it.
         for (millis, status) in [(20, 200), (24, 200), (40, 429), (90, 200)] {
-            asked.add(&exchange(began, millis, "GET", status));
+            requests.add(&exchange(began, millis, "GET", status));
         }
         let opened = Some(began + Duration::from_millis(10));
-        let (others, clock) = (vec![(None, asked)], SystemTime::now());
-        let notes = Notes { began, clock, opened, lanes: Vec::new(), others, finishing: Vec::new() };
-        let shares = shares(&notes, began + Duration::from_millis(100));
+        let (others, clock) = (vec![(None, requests)], SystemTime::now());
+        let recording = Recording { began, clock, opened, lanes: Vec::new(), others, finishing: Vec::new() };
+        let shares = shares(&recording, began + Duration::from_millis(100));
         let millis: Vec<_> = shares.iter().map(|(part, spent)| (*part, spent.as_millis())).collect();
         assert_eq!(millis, [(Part::Pausing, 42), (Part::Asking, 28), (Part::Archive, 10), (Part::Rest, 20)]);
         assert_eq!(verdict(&shares), None, "no layer was on its way most of the time");

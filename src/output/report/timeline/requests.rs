@@ -1,23 +1,23 @@
-//! The requests of a lane, never many: where there are more, neighbours are joined.
+//! The requests of a lane. Their number is bounded: neighbors are merged.
 
 use std::time::{Duration, Instant};
 
 use crate::request_log::RequestRecord;
 
-/// The most requests of a lane that are kept one by one. A layer of 4 GB takes 400 chunks.
+/// The most requests of a lane that are listed one by one. A layer of 4 GB takes 400 chunks.
 const MOST: usize = 400;
 
-/// What a request about a layer is about begins with this.
+/// The subject of a request about a layer begins with this.
 pub(super) const LAYER: &str = "layer ";
 
 /// The requests of a lane, in the order in which they ended.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestList {
     most: usize,
     requests: Vec<Request>,
 }
 
-/// A request, or some that followed one another.
+/// One request, or several consecutive ones.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     /// The first of them.
@@ -37,22 +37,22 @@ pub(super) struct Request {
 pub(super) enum Failed {
     /// With this HTTP status.
     Status(u16),
-    /// Without an answer, for this reason.
+    /// Without a response, for this reason.
     NoAnswer(String),
 }
 
-impl Default for Asked {
+impl Default for RequestList {
     fn default() -> Self {
         Self { most: MOST, requests: Vec::new() }
     }
 }
 
-impl Asked {
+impl RequestList {
     /// Adds one that has ended.
     pub(super) fn add(&mut self, exchange: &RequestRecord) {
         self.requests.push(Request::of(exchange));
         if self.requests.len() > self.most {
-            self.join();
+            self.merge();
         }
     }
 
@@ -61,31 +61,31 @@ impl Asked {
         &self.requests
     }
 
-    /// Joins pairs of neighbours, those that went well; if there are none, any.
-    fn join(&mut self) {
+    /// Merges pairs of neighbors that succeeded, or if there are none, any.
+    fn merge(&mut self) {
         let before = self.requests.len();
-        self.join_if(|one, other| one.failed.is_none() && other.failed.is_none());
+        self.merge_if(|one, other| one.failed.is_none() && other.failed.is_none());
         if self.requests.len() == before {
-            self.join_if(|_, _| true);
+            self.merge_if(|_, _| true);
         }
     }
 
-    fn join_if(&mut self, may_join: impl Fn(&Request, &Request) -> bool) {
-        let mut joined: Vec<Request> = Vec::with_capacity(self.most + 1);
+    fn merge_if(&mut self, may_merge: impl Fn(&Request, &Request) -> bool) {
+        let mut merged: Vec<Request> = Vec::with_capacity(self.most + 1);
         let mut is_single = false;
         for request in std::mem::take(&mut self.requests) {
-            match joined.last_mut() {
-                Some(last) if is_single && may_join(last, &request) => {
-                    last.join(request);
+            match merged.last_mut() {
+                Some(last) if is_single && may_merge(last, &request) => {
+                    last.merge(request);
                     is_single = false;
                 }
                 _ => {
-                    joined.push(request);
+                    merged.push(request);
                     is_single = true;
                 }
             }
         }
-        self.requests = joined;
+        self.requests = merged;
     }
 }
 
@@ -97,7 +97,7 @@ impl Request {
         Self { first, count: 1, from, to, sent, failed }
     }
 
-    fn join(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.from = self.from.min(other.from);
         self.to = self.to.max(other.to);
@@ -112,11 +112,11 @@ impl Request {
 }
 
 impl Failed {
-    /// That something is not there is an answer, and so is the question for a login.
+    /// A missing item is no failure, nor is a request for a login.
     fn of(exchange: &RequestRecord) -> Option<Self> {
         let is_question = matches!(exchange.method.as_str(), "GET" | "HEAD");
         match exchange.status {
-            None => Some(Self::NoAnswer(exchange.error.clone().unwrap_or_else(|| "no answer".into()))),
+            None => Some(Self::NoAnswer(exchange.error.clone().unwrap_or_else(|| "no response".into()))),
             Some(status @ (429 | 500..)) => Some(Self::Status(status)),
             Some(401) if exchange.sent == 0 => None,
             Some(status @ 400..) if !is_question => Some(Self::Status(status)),
@@ -124,11 +124,11 @@ impl Failed {
         }
     }
 
-    /// A word for the picture.
+    /// A label.
     pub(super) fn short(&self) -> String {
         match self {
             Self::Status(status) => status.to_string(),
-            Self::NoAnswer(_) => "no answer".into(),
+            Self::NoAnswer(_) => "no response".into(),
         }
     }
 }
@@ -156,28 +156,28 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn there_are_never_many_and_a_failed_one_stays_to_be_seen() {
+    fn their_number_is_bounded_and_a_failed_one_stays_visible() {
         let start = Instant::now();
-        let mut asked = Asked { most: 10, ..Asked::default() };
+        let mut requests = RequestList { most: 10, ..RequestList::default() };
         for n in 0..1000 {
-            asked.add(&exchange(start, n * 10, "PATCH", if n == 500 { 429 } else { 201 }));
+            requests.add(&exchange(start, n * 10, "PATCH", if n == 500 { 429 } else { 201 }));
         }
-        let requests = asked.requests();
+        let requests = requests.requests();
         assert!(requests.len() <= 10, "{}", requests.len());
         assert_eq!(requests.iter().map(|it| it.count).sum::<usize>(), 1000);
         assert_eq!(requests.iter().map(|it| it.sent).sum::<u64>(), 100_000);
         assert_eq!((requests[0].from, requests.last().unwrap().to), (start, start + Duration::from_millis(9_998)));
         assert!(requests.windows(2).all(|pair| pair[0].to < pair[1].from), "in their order");
         let failed: Vec<_> = requests.iter().filter(|it| it.failed.is_some()).collect();
-        assert_eq!((failed.len(), failed[0].count), (1, 1), "it is joined with nothing");
+        assert_eq!((failed.len(), failed[0].count), (1, 1), "it is merged with nothing");
 
-        let mut asked = Asked { most: 10, ..Asked::default() };
-        (0..1000).for_each(|n| asked.add(&exchange(start, n * 10, "PATCH", 0)));
-        assert!(asked.requests().len() <= 10, "nor if all fail");
+        let mut requests = RequestList { most: 10, ..RequestList::default() };
+        (0..1000).for_each(|n| requests.add(&exchange(start, n * 10, "PATCH", 0)));
+        assert!(requests.requests().len() <= 10, "nor if all fail");
     }
 
     #[test]
-    fn that_something_is_not_there_is_no_failure() {
+    fn a_missing_item_is_no_failure() {
         let start = Instant::now();
         let failed = |method, status| Failed::of(&exchange(start, 0, method, status));
         for (method, status) in [("HEAD", 404), ("GET", 401), ("GET", 403), ("PUT", 201), ("PATCH", 202), ("POST", 401)]

@@ -1,11 +1,7 @@
-//! What is in an archive, as text of 80 columns and as JSON.
+//! The content of an archive as text of 80 columns.
 //!
-//! Digests stand in full where people copy them from, and then start in the tenth column: they are 71 characters long.
-//! What the archive says is cleaned of control characters, which could do things to a terminal.
-
-mod json;
-
-pub use json::json;
+//! Digests that people copy are in full and start in the tenth column: they have 71 characters. Text from the archive has
+//! no control characters.
 
 use std::iter;
 
@@ -16,15 +12,15 @@ use crate::archive::{
 };
 use crate::compress::size;
 use crate::error::{Error, Result};
-use crate::oci::OriginalManifest;
+use crate::oci::{Compression, OriginalManifest};
 use crate::push::plan;
 
-/// The columns of a terminal that nobody has resized.
+/// The width of a default terminal.
 const COLUMNS: usize = 80;
 /// Where the second column starts.
 const LABEL: usize = 9;
 
-/// What is in an archive, for people.
+/// Returns the content of an archive, for people.
 pub fn text(inspection: &Inspection) -> String {
     let Inspection { archive, all, verified } = inspection;
     let shown = archive.images.len() + archive.unusable.len();
@@ -48,25 +44,25 @@ pub fn text(inspection: &Inspection) -> String {
     text
 }
 
-/// What came of reading the layers.
+/// The result of reading the layers.
 fn verdict(archive: &Archive, verified: &Verified) -> String {
     let (layers, bytes) = verified.read();
     let verdict = match verified.wrong(archive) {
-        0 if layers == 0 => "there are none to read".to_owned(),
-        0 => "all as the archive says".to_owned(),
-        1 => "1 is not what the archive says".to_owned(),
-        wrong => format!("{wrong} are not what the archive says"),
+        0 if layers == 0 => "nothing to read".to_owned(),
+        0 => "all match the archive".to_owned(),
+        1 => "1 mismatch".to_owned(),
+        wrong => format!("{wrong} mismatches"),
     };
     format!("{}, {}: {verdict}", many(layers, "layer"), size(bytes))
 }
 
 fn names(names: &[String]) -> String {
-    let first = names.first().map_or_else(|| "without a name".to_owned(), |name| shown(name));
+    let first = names.first().map_or_else(|| "unnamed".to_owned(), |name| shown(name));
     let others = names.iter().skip(1).map(|name| row("", &shown(name)));
     row("image", &first) + &others.collect::<String>()
 }
 
-/// An image to which so many referrers belong, and below it those that did not stand below another one before.
+/// An image with the number of its referrers, and those of them that are not below another image yet.
 fn image(image: &Image, count: usize, below: &[Result<&Referrer, &Error>], verified: Option<&Verified>) -> String {
     let mut text = names(&image.names);
     if let Some(index) = image.part_of {
@@ -75,7 +71,7 @@ fn image(image: &Image, count: usize, below: &[Result<&Referrer, &Error>], verif
     if count > 0 {
         let above = count.saturating_sub(below.len());
         let above = if above > 0 { format!("; {above} of them above") } else { String::new() };
-        text += &row("belongs", &format!("{} to it, for --referrers{above}", many(count, "referrer")));
+        text += &row("attached", &format!("{} (pushed with --referrers){above}", many(count, "referrer")));
     }
     text += &content(&image.content, None, verified);
     for it in below {
@@ -84,45 +80,45 @@ fn image(image: &Image, count: usize, below: &[Result<&Referrer, &Error>], verif
     text
 }
 
-/// What belongs to an image.
+/// A referrer.
 fn referrer(referrer: Result<&Referrer, &Error>, verified: Option<&Verified>) -> String {
     let Referrer { subject, tag, content, .. } = match referrer {
         Ok(referrer) => referrer,
-        Err(error) => return row("referrer", "impossible to push") + &reason(error),
+        Err(error) => return row("referrer", "cannot be pushed") + &reason(error),
     };
     let kind = match tag.as_ref().and_then(|tag| tag.as_str().rsplit('.').next()) {
         Some("sig") => "cosign signature, by its tag (.sig)".to_owned(),
         Some("att") => "cosign attestation, by its tag (.att)".to_owned(),
         Some("sbom") => "cosign SBOM, by its tag (.sbom)".to_owned(),
-        _ => content.artifact_type().unwrap_or_else(|| "of a kind that it does not say".into()),
+        _ => content.artifact_type().unwrap_or_else(|| "of an unknown type".into()),
     };
     let manifests = content.manifests();
     let layers: Vec<&Layer> = manifests.iter().flat_map(|manifest| &manifest.layers).collect();
     let bytes = layers.iter().map(|layer| layer.bytes.len()).fold(0, u64::saturating_add);
     let verdict = match verified {
         None => "",
-        Some(verified) if layers.iter().all(|layer| verified.layer(layer).is_ok()) => "  right",
-        Some(_) => "  WRONG",
+        Some(verified) if layers.iter().all(|layer| verified.layer(layer).is_ok()) => "  ok",
+        Some(_) => "  MISMATCH",
     };
     let digest = content.original().map_or_else(|| content.id(), |stated| stated.digest);
     let of = format!("of {}, {}, {}{verdict}", subject.short(), many(layers.len(), "layer"), size(bytes));
     row("referrer", &digest.to_string()) + &row("", &kind) + &row("", &of)
 }
 
-/// An image that cannot be pushed. Names of blobs fit the line from the third column on.
+/// An image that cannot be pushed.
 fn refused(unusable: &Unusable) -> String {
     let mut text = names(&unusable.names);
     if let Some(id) = unusable.id {
         text += &row("ID", &id.to_string());
     }
-    text + &row("push", "impossible") + &reason(&unusable.error)
+    text + &row("push", "not possible") + &reason(&unusable.error)
 }
 
 /// Why something cannot be pushed, and what to do about it.
 fn reason(error: &Error) -> String {
     let causes = error.causes();
     let sentence = if causes.is_empty() { error.to_string() } else { format!("{error}: {}", causes.join(": ")) };
-    // What is to be copied has a line of its own, however long.
+    // A command has a line of its own, however long.
     let advice = error.advice().map(ToString::to_string);
     let hint = advice.as_deref().map(|hint| hint.split_once('\n').map_or((hint, ""), |(words, lines)| (words, lines)));
     let hint = hint.map(|(words, lines)| {
@@ -142,16 +138,16 @@ fn content(content: &Content, role: Option<&Role>, verified: Option<&Verified>) 
 
 fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
     let below: usize = index.children.iter().map(|child| child.content.manifests().len()).sum();
-    let lacks = if index.absent.is_empty() {
+    let missing_text = if index.absent.is_empty() {
         String::new()
     } else {
-        format!(", and {} more that the archive lacks", index.absent.len())
+        format!(", and {} more missing from the archive", index.absent.len())
     };
     let mut text = stated("index", &index.original);
     text += &row("push", fate);
-    text += &row("lists", &format!("{}{lacks}", many(below, "manifest")));
+    text += &row("lists", &format!("{}{missing_text}", many(below, "manifest")));
     for (n, absent) in index.absent.iter().enumerate() {
-        text += &row(if n == 0 { "lacks" } else { "" }, &missing(absent));
+        text += &row(if n == 0 { "missing" } else { "" }, &missing(absent));
     }
     for Child { role, content: child } in &index.children {
         text += &format!("\n{}", content(child, Some(role), verified));
@@ -159,7 +155,7 @@ fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
     text
 }
 
-/// What an index lists and cannot be pushed. Most often the archive lacks it.
+/// An entry of an index that cannot be pushed, mostly since it is missing from the archive.
 fn missing(Absent { role, digest, .. }: &Absent) -> String {
     let what = match role {
         Role::Image(Some(platform)) => platform.to_string(),
@@ -174,13 +170,13 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
     let Manifest { config, layers, non_distributable: foreign, .. } = manifest;
     let mut text = match role {
         Some(Role::Attestation(Some(about))) => row("attests", &about.to_string()),
-        Some(Role::Attestation(None)) => row("attests", "what it does not say"),
+        Some(Role::Attestation(None)) => row("attests", "unspecified"),
         Some(Role::Image(Some(listed))) if !config.platform.as_ref().is_some_and(|own| own.matches(listed)) => {
-            let own = config.platform.as_ref().map(|own| format!(", though its config says {own}"));
+            let own = config.platform.as_ref().map(|own| format!(" (its config says {own})"));
             row("platform", &format!("{listed}{}", own.unwrap_or_default()))
         }
         Some(Role::Image(_)) | None => {
-            row("platform", &config.platform.as_ref().map_or_else(|| "none stated".to_owned(), ToString::to_string))
+            row("platform", &config.platform.as_ref().map_or_else(|| "unspecified".to_owned(), ToString::to_string))
         }
     };
     text += &manifest.original.as_ref().map_or_else(|| row("manifest", "none"), |it| stated("manifest", it));
@@ -188,17 +184,20 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
     text += &row("config", &config.digest.to_string());
     text += &row("", &about(config.media_type.as_deref(), config.bytes.len()));
     let bytes = layers.iter().map(|layer| layer.bytes.len()).fold(0, u64::saturating_add);
-    let elsewhere =
-        if foreign.is_empty() { String::new() } else { format!(", and {} kept by reference", foreign.len()) };
+    let elsewhere = if foreign.is_empty() {
+        String::new()
+    } else {
+        format!(", and {} non-distributable, not uploaded", foreign.len())
+    };
     text += &row("layers", &format!("{}, {}{elsewhere}", layers.len(), size(bytes)));
     if !(layers.is_empty() && foreign.is_empty()) {
-        text += &row("", "diff_id       digest        packing        size");
+        text += &row("", "diff_id       digest        compression        size");
     }
     let (mut layers, mut foreign) = (layers.iter(), foreign.iter().peekable());
     for at in 0.. {
         match (foreign.next_if(|foreign| foreign.at == at), layers.len()) {
             (Some(it), _) => text += &reference(it),
-            // Places in a docker save's list, too, are without gaps; those that are not come last.
+            // Positions have no gaps; if they had, those layers would come last.
             (None, 0) => match foreign.next() {
                 Some(it) => text += &reference(it),
                 None => break,
@@ -209,15 +208,15 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
     text
 }
 
-/// A layer that is kept by reference, and where it lies.
+/// A non-distributable layer and its URLs.
 fn reference(NonDistributableLayer { descriptor, layer, .. }: &NonDistributableLayer) -> String {
     let short = |digest: &str| digest.rsplit(':').next().unwrap_or_default().chars().take(12).collect::<String>();
     let diff_id =
         layer.as_ref().and_then(|layer| layer.diff_id).map_or_else(|| "-".into(), |it| short(&it.to_string()));
     let bytes = size(u64::try_from(descriptor.size).unwrap_or_default());
-    let here = if layer.is_some() { "  in the archive, too" } else { "" };
-    let line = format!("{diff_id:<12}  {:<12}  foreign  {bytes:>10}{here}", short(&descriptor.digest));
-    let urls = descriptor.urls.iter().flatten().map(|url| row("", &format!("  at {}", shown(url))));
+    let here = if layer.is_some() { "  in the archive" } else { "" };
+    let line = format!("{diff_id:<12}  {:<12}  foreign      {bytes:>10}{here}", short(&descriptor.digest));
+    let urls = descriptor.urls.iter().flatten().map(|url| row("", &format!("  {}", shown(url))));
     row("", &line) + &urls.collect::<String>()
 }
 
@@ -228,17 +227,24 @@ fn entry(layer: &Layer, verified: Option<&Verified>) -> String {
     let verdict = match verified.map(|verified| verified.layer(layer)) {
         _ if layer.bytes.is_missing() => "  not in the archive",
         None => "",
-        Some(Ok(_)) => "  right",
-        Some(Err(_)) => "  WRONG",
+        Some(Ok(_)) => "  ok",
+        Some(Err(_)) => "  MISMATCH",
     };
-    format!("{diff_id:<12}  {digest:<12}  {:<7}  {:>10}{verdict}", layer.compression.name(), size(layer.bytes.len()))
+    format!("{diff_id:<12}  {digest:<12}  {:<11}  {:>10}{verdict}", compression(layer), size(layer.bytes.len()))
+}
+
+fn compression(layer: &Layer) -> &'static str {
+    match layer.compression {
+        Compression::Uncompressed => "none",
+        other => other.name(),
+    }
 }
 
 fn stated(label: &str, stated: &OriginalManifest) -> String {
     row(label, &stated.digest.to_string()) + &row("", &about(Some(&stated.media_type), stated.bytes.len()))
 }
 
-/// What a document says that it is, and how long it is.
+/// The media type and size of a document.
 fn about(media_type: Option<&str>, len: usize) -> String {
     let media_type = media_type.filter(|media_type| !media_type.is_empty());
     let media_type = media_type.map(|media_type| shown(media_type) + ", ").unwrap_or_default();
@@ -253,7 +259,7 @@ fn many(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// The words of a text in lines that start at `indent`. A word is never broken.
+/// Wraps a text into lines that start at `indent`. A word is never broken.
 fn wrapped(indent: usize, text: &str) -> String {
     let mut lines = String::new();
     let mut width = COLUMNS;

@@ -1,0 +1,65 @@
+//! Where a push reports its events.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::display::{SharedState, lock};
+use super::state::State;
+use crate::output::log::{Entry, Mode, Verbosity};
+use crate::output::writer::Log;
+use crate::push::{Event, Events};
+
+/// The progress of a push. Clones report to the same one.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    log: Log,
+    state: SharedState,
+}
+
+impl Progress {
+    /// Starts to display a push to so many targets.
+    pub fn start(log: &Log, targets: usize) -> Self {
+        let state = Arc::new(Mutex::new(State::new(targets, Instant::now())));
+        log.show(Arc::clone(&state));
+        Self { log: log.clone(), state }
+    }
+
+    /// What a push reports its events to.
+    pub fn events(&self) -> Events {
+        let progress = self.clone();
+        Arc::new(move |event| progress.report(event))
+    }
+
+    fn report(&self, event: Event) {
+        let style = self.log.style();
+        if matches!(event, Event::Asked(_)) && style.verbosity != Verbosity::Requests {
+            return;
+        }
+        // Bars show it.
+        let is_in_a_row = matches!(
+            event,
+            Event::Planned { .. } | Event::Arrived { .. } | Event::Mounted { .. } | Event::Finishing(_)
+        );
+        let is_shown = is_in_a_row && style.mode == Mode::Bars && style.verbosity == Verbosity::Normal;
+        let entry = lock(&self.state).apply(event, Instant::now());
+        if let Some(entry) = entry.filter(|_| !is_shown) {
+            self.log.log(&entry);
+        }
+    }
+
+    /// Shows that the push was interrupted and ends in good order.
+    pub fn stop(&self, entry: &Entry) {
+        lock(&self.state).stop();
+        self.log.log(entry);
+    }
+
+    /// Shows what is done, until something else is.
+    pub fn set_activity(&self, text: String) {
+        lock(&self.state).set_activity(text, Instant::now());
+    }
+
+    /// Ends the display.
+    pub fn finish(&self) {
+        self.log.hide();
+    }
+}

@@ -1,0 +1,41 @@
+//! Records the events of a push while it runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::page;
+use super::recording::Recording;
+use crate::push::{Events, Outcome};
+
+/// Records the events of a push for a page.
+pub struct Timeline(Arc<Mutex<Recording>>);
+
+impl Timeline {
+    /// Starts to record.
+    pub fn start() -> Self {
+        Self(Arc::new(Mutex::new(Recording::start())))
+    }
+
+    /// Records events, and passes them on.
+    pub fn events(&self, next: Events) -> Events {
+        let recording = Arc::clone(&self.0);
+        Arc::new(move |event| {
+            lock(&recording).add(&event);
+            next(event);
+        })
+    }
+
+    /// Returns the page: HTML that needs nothing else, neither a script nor another file.
+    pub fn page(&self, outcome: &Outcome) -> String {
+        page::page(&lock(&self.0), outcome)
+    }
+}
+
+impl std::fmt::Debug for Timeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Timeline")
+    }
+}
+
+fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
+    recording.lock().unwrap_or_else(PoisonError::into_inner)
+}
