@@ -3,6 +3,7 @@
 //! Names, members and limits are those of the service's model
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Operations.html>).
 
+mod exception;
 mod policies;
 mod public;
 mod repositories;
@@ -13,12 +14,11 @@ use std::time::{Duration, SystemTime};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use self::exception::{Exception, Outcome, Page, look, name_of, read};
 use super::exchange::Exchange;
 use super::faults::{Trouble, http_date};
-use super::refusal::{absent_message, parameter_message};
 use super::repository::{Image, Repo, Settings};
 use super::rules::LayerState;
 use super::store::epoch;
@@ -31,39 +31,6 @@ const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
 const PUBLIC_TARGET: &str = "SpencerFrontendService.";
 /// More than any request that the model allows.
 const LARGEST_REQUEST: usize = 8 << 20;
-
-/// An exception: its name and what it says.
-#[derive(Debug, Eq, PartialEq)]
-struct Exception {
-    status: StatusCode,
-    name: String,
-    message: String,
-    retry_after: Option<String>,
-}
-
-impl Exception {
-    /// No modelled exception has a status of its own, so all client errors are 400.
-    fn new(name: &str, message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, name: name.into(), message: message.into(), retry_after: None }
-    }
-
-    fn parameter(name: &str, constraint: &str) -> Self {
-        Self::new("InvalidParameterException", parameter_message(name, constraint))
-    }
-
-    fn absent(name: &str, server: &Server) -> Self {
-        Self::new("RepositoryNotFoundException", absent_message(name, &server.account))
-    }
-}
-
-impl From<std::io::Error> for Exception {
-    fn from(error: std::io::Error) -> Self {
-        let message = format!("the sandbox's folder: {error}");
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new("ServerException", message) }
-    }
-}
-
-type Outcome = Result<Value, Exception>;
 
 /// What a request is called in the log and in faults: the IAM action.
 pub(super) fn operation(headers: &HeaderMap) -> String {
@@ -184,32 +151,6 @@ fn compact(time: SystemTime) -> String {
     let [_, day, month, year, clock, _] = words[..] else { return text };
     let month = MONTHS.find(month).unwrap_or_default() / 3 + 1;
     format!("{year}{month:02}{day}T{}Z", clock.replace(':', ""))
-}
-
-/// Reads what an operation was asked.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Exception> {
-    serde_json::from_slice(body).map_err(|error| Exception::new("SerializationException", error.to_string()))
-}
-
-/// The repository that a request names, in the registry that is the caller's.
-fn name_of(server: &Server, registry: Option<&str>, name: &str) -> Result<Repository, Exception> {
-    if registry.is_some_and(|id| id.len() != 12 || !id.bytes().all(|byte| byte.is_ascii_digit())) {
-        return Err(Exception::parameter("registryId", "must satisfy regular expression '[0-9]{12}'"));
-    }
-    let valid = (2..=256).contains(&name.len());
-    let parsed = name.parse().ok().filter(|_| valid).ok_or_else(|| {
-        let pattern = r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*";
-        Exception::parameter("repositoryName", &format!("must satisfy regular expression '{pattern}'"))
-    })?;
-    if registry.is_some_and(|id| id != server.account) {
-        let message = absent_message(name, registry.unwrap_or_default());
-        return Err(Exception::new("RepositoryNotFoundException", message));
-    }
-    Ok(parsed)
-}
-
-fn look<T>(server: &Server, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Exception> {
-    server.store.look(name, look).ok_or_else(|| Exception::absent(name.as_str(), server))
 }
 
 fn get_authorization_token(server: &Server) -> Value {
@@ -427,37 +368,4 @@ fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
         _ => {}
     }
     Ok(page.cut("imageDetails", details))
-}
-
-/// Which of many answers a request wants.
-struct Page {
-    start: usize,
-    length: usize,
-}
-
-impl Page {
-    fn of(server: &Server, max_results: Option<usize>, next_token: Option<&str>) -> Result<Self, Exception> {
-        let length = max_results.unwrap_or(100);
-        if !(1..=1000).contains(&length) {
-            let constraint = "Member must have value less than or equal to 1000 and greater than or equal to 1";
-            return Err(Exception::parameter("maxResults", constraint));
-        }
-        let start = next_token.map_or(Ok(0), |token| {
-            let start = token.strip_prefix("page-").and_then(|start| start.parse().ok());
-            start.ok_or_else(|| Exception::parameter("nextToken", "must be a token from an earlier answer"))
-        })?;
-        let most = server.rules(|rules| rules.page).unwrap_or(length);
-        Ok(Self { start, length: length.min(most) })
-    }
-
-    fn cut(&self, key: &str, all: Vec<Value>) -> Value {
-        let end = self.start.saturating_add(self.length);
-        let more = all.len() > end;
-        let mut answer = json!({});
-        answer[key] = all.into_iter().skip(self.start).take(self.length).collect();
-        if more {
-            answer["nextToken"] = json!(format!("page-{end}"));
-        }
-        answer
-    }
 }

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 
-use super::exchange::Exchange;
+use super::exchange::{Ending, Exchange};
 use super::faults::Trouble;
 use super::refusal::Refusal;
 use super::repository::{Mutability, Settings};
@@ -17,7 +17,7 @@ use super::route::query_value;
 use super::rules::{Absent, BlobMounting, ClosedTwice, CreationTemplate, LayerState, Locations, Parts, UploadStatus};
 use super::store::{Feed, NoSession};
 use super::upload::{Blob, Incomplete, LARGEST_PART, Upload};
-use super::{Server, cut, empty, reply, set};
+use super::{Server, empty, reply, set};
 use crate::oci::{Digest, Repository};
 
 /// What requests to the bucket are called in the log.
@@ -382,7 +382,7 @@ pub(super) async fn serve_bucket(server: &Server, exchange: &mut Exchange) -> Re
         return refuse_object(StatusCode::BAD_REQUEST, "InvalidArgument", message);
     }
     match exchange.trouble() {
-        Some(Trouble::HangUp | Trouble::Reset | Trouble::HalfClose) => return cut(exchange),
+        Some(Trouble::HangUp | Trouble::Reset | Trouble::HalfClose) => return exchange.end_response(Ending::Cut),
         Some(Trouble::Stall) => exchange.stall().await,
         Some(Trouble::Status { status, code, message }) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use serde_json::json;
 
-use super::exchange::Exchange;
+use super::exchange::{Ending, Exchange};
 use super::faults::Trouble;
 use super::manifest::{self, Place};
 use super::refusal::Refusal;
@@ -15,7 +15,7 @@ use super::repository::{Image, LARGEST_MANIFEST};
 use super::route::{Route, query_value};
 use super::rules::{Asks, ImmutableWords, Parts};
 use super::store::Access;
-use super::{Server, blobs, cut, empty, reply, set, tokens};
+use super::{Server, blobs, empty, reply, set, tokens};
 use crate::oci::{Digest, Repository, Tag};
 
 /// Answers a request to the registry.
@@ -137,7 +137,7 @@ fn say_no(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Respons
             }
             response
         }
-        Refusal::HangUp => cut(exchange),
+        Refusal::HangUp => exchange.end_response(Ending::Cut),
     }
 }
 

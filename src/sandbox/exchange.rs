@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::connect_info::Connected;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::answer::empty;
 use super::faults::Trouble;
-use super::identity::access_key;
+use super::sessions::access_key;
 
 /// A request that reached the sandbox.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -275,6 +277,12 @@ impl Exchange {
     /// Waits, unless the sandbox stops.
     pub(super) async fn wait(&mut self, time: Duration) {
         self.stop.run_until_cancelled(tokio::time::sleep(time)).await;
+    }
+
+    /// Breaks the connection. The response never gets through.
+    pub(super) fn end_response(&mut self, ending: Ending) -> Response {
+        self.end(ending);
+        empty(StatusCode::SERVICE_UNAVAILABLE)
     }
 
     /// Closes the log line. An answer that is to get lost, or cannot get through, counts as none.

@@ -5,7 +5,6 @@
 //! CIs'; `/credentials` is a container's (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 //! STS speaks its query protocol on `/` (<https://docs.aws.amazon.com/STS/latest/APIReference/welcome.html>).
 
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,48 +16,13 @@ use serde_json::{Value, json};
 use super::exchange::Exchange;
 use super::faults::utc;
 use super::route::query_value;
+use super::sessions::{Assumed, Session, access_key};
 use super::{Server, reply, set};
 
 /// A token that the sandbox's OIDC endpoints give out. Its issuer and subject are what a trust policy compares.
 const SUBJECT: &str = "sc://org/project/connection";
 /// More than any request here.
 const LARGEST_REQUEST: usize = 1 << 20;
-
-/// A role that was assumed, and how it was asked for.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Assumed {
-    /// `AssumeRole` or `AssumeRoleWithWebIdentity`.
-    pub action: String,
-    /// The role.
-    pub role: String,
-    /// What the session is called.
-    pub session_name: String,
-    /// The external ID, where one was sent.
-    pub external_id: Option<String>,
-    /// How long, where it was said.
-    pub seconds: Option<u64>,
-    /// The access key that signed the request.
-    pub signed_by: Option<String>,
-    /// The access key of the new session.
-    pub access_key: String,
-    /// The host that was asked.
-    pub host: String,
-}
-
-/// A session of a role.
-#[derive(Clone, Debug)]
-pub(super) struct Session {
-    token: String,
-    arn: String,
-    ends: SystemTime,
-}
-
-/// The sessions by their access keys.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    known: HashMap<String, Session>,
-    pub(super) assumed: Vec<Assumed>,
-}
 
 /// Where a path belongs to this file.
 pub(super) fn operation(path: &str, headers: &HeaderMap) -> Option<&'static str> {
@@ -72,13 +36,6 @@ pub(super) fn operation(path: &str, headers: &HeaderMap) -> Option<&'static str>
         path if path.starts_with("/oidc/") => Some("oidc:Token"),
         _ => None,
     }
-}
-
-/// The access key by which a request is signed, from its `Authorization`.
-pub(super) fn access_key(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let scope = text.split_once("Credential=")?.1;
-    Some(scope.split(['/', ',']).next()?.to_owned())
 }
 
 /// The region for which a request is signed.

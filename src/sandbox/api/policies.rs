@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Exception, Outcome, look, name_of};
+use super::exception::{Exception, Outcome, look, name_of};
 use crate::oci::Repository;
-use crate::sandbox::Server;
 use crate::sandbox::repository::Settings;
+use crate::sandbox::server::Server;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,10 +4,10 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Exception, Outcome, look, read};
+use super::exception::{Exception, Outcome, look, read};
 use crate::oci::Repository;
-use crate::sandbox::Server;
 use crate::sandbox::repository::Settings;
+use crate::sandbox::server::Server;
 use crate::sandbox::store::epoch;
 
 /// The alias of the caller's registry.

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Exception, Outcome, Page, look, name_of};
+use super::exception::{Exception, Outcome, Page, look, name_of};
 use crate::oci::Repository;
-use crate::sandbox::Server;
 use crate::sandbox::repository::{Encryption, Mutability, Repo, Settings};
+use crate::sandbox::server::Server;
 use crate::sandbox::store::epoch;
 
 #[derive(Deserialize)]

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Exception, Outcome, Page};
-use crate::sandbox::Server;
+use super::exception::{Exception, Outcome, Page};
 use crate::sandbox::rules::CreationTemplate;
+use crate::sandbox::server::Server;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,5 +1,6 @@
 //! What goes wrong on purpose, as a client meets it.
 
+use std::io;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

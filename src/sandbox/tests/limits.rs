@@ -1,10 +1,13 @@
 //! What a registry has only so much of.
 
+use std::io;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::sandbox::traffic::Traffic;
 
 /// A PATCH of which only the head and some bytes were sent yet.
 struct Unfinished(TcpStream);

@@ -194,7 +194,7 @@ async fn an_immutable_tag_stays_even_for_the_same_image() {
 
 #[test]
 fn exclusion_filters_work_in_both_directions() {
-    use crate::sandbox::repository::{Mutability, matches_wildcard};
+    use crate::sandbox::repository::{Mutability, Settings, matches_wildcard};
     let settings = |mutability| Settings { mutability, exclusion_filters: vec!["dev-*".into()], ..Settings::default() };
     let immutable = settings(Mutability::ImmutableWithExclusion);
     assert!(immutable.is_immutable("v1") && !immutable.is_immutable("dev-1"));

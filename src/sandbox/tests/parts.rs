@@ -1,5 +1,6 @@
 //! What registries other than ECR say to uploads in parts.
 
+use std::io;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;

@@ -1,0 +1,230 @@
+//! A running sandbox, as its owner sees it: start, observe, change, stop.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::exchange::{Door, Line, LogEntry};
+use super::repository::Settings;
+use super::rules::Rules;
+use super::serve::{serve_bucket, serve_registry};
+use super::server::Server;
+use super::sessions::Assumed;
+use super::store::Store;
+use crate::error::{Error, Result};
+use crate::oci::{Digest, Repository, is_region};
+
+/// The settings of a sandbox.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address to listen on. Only loopback: everybody who reaches it may do anything.
+    pub listen: SocketAddr,
+    /// The folder of its images; in memory without one.
+    pub dir: Option<PathBuf>,
+    /// Whether to verify the digests of blobs above 1 MiB and discard their bytes, so that memory stays bounded. Such blobs
+    /// exist until the sandbox stops, but cannot be read.
+    pub discard: bool,
+    /// The account of its registry.
+    pub account: String,
+    /// The region of its registry.
+    pub region: String,
+    /// Its behavior.
+    pub rules: Rules,
+    /// Repositories to create at the start.
+    pub create: Vec<Repository>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            dir: None,
+            discard: false,
+            account: "000000000000".into(),
+            region: "us-east-1".into(),
+            rules: Rules::default(),
+            create: Vec::new(),
+        }
+    }
+}
+
+/// A running sandbox. It stops when it is dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    address: SocketAddr,
+    pub(super) server: Arc<Server>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Sandbox {
+    /// Starts a sandbox on the current runtime.
+    pub async fn start(options: Options) -> Result<Self> {
+        let Options { listen, dir, discard, account, region, rules, create } = options;
+        if !listen.ip().is_loopback() {
+            return Err(Error::usage(format!("the sandbox cannot listen on {listen}"))
+                .hint("It checks no passwords worth the name, so it only listens on loopback: 127.0.0.1 or [::1]."));
+        }
+        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Error::usage(format!("{account:?} is not an AWS account: it takes twelve digits")));
+        }
+        if !is_region(&region) {
+            return Err(Error::usage(format!("{region:?} is not an AWS region")));
+        }
+        let store = Store::open(dir.as_deref(), discard)?;
+        for name in create {
+            // The least that ECR takes; the specification is content with one.
+            if name.as_str().len() < 2 {
+                return Err(Error::usage(format!("ECR has no repository {name}: a name has at least two characters")));
+            }
+            let fail = |why: io::Error| Error::usage(format!("cannot create the repository {name}")).because(why);
+            store.create(&name, Settings::default()).map_err(fail)?;
+        }
+        let (door, address) = open_listener(listen).await?;
+        let (bucket_door, bucket) = open_listener(SocketAddr::new(listen.ip(), 0)).await?;
+        let server = Arc::new(Server {
+            store,
+            account,
+            region,
+            rules: Mutex::new(rules),
+            sessions: Mutex::default(),
+            log: Arc::default(),
+            traffic: Arc::default(),
+            stop: CancellationToken::new(),
+            address,
+            bucket,
+            leaked: AtomicUsize::new(0),
+        });
+        let front = Router::new().fallback(serve_registry).with_state(Arc::clone(&server));
+        let back = Router::new().fallback(serve_bucket).with_state(Arc::clone(&server));
+        let tasks = [(door, front), (bucket_door, back)].map(|(door, router)| {
+            let stop = server.stop.clone();
+            tokio::spawn(async move {
+                let service = router.into_make_service_with_connect_info::<Line>();
+                let serving = axum::serve(door, service).with_graceful_shutdown(stop.cancelled_owned());
+                // It never fails: a listener that cannot accept tries again.
+                serving.await.ok();
+            })
+        });
+        Ok(Self { address, server, tasks: tasks.into() })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL, for both faces: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Every request so far, in order of arrival: the newest 10,000.
+    pub fn log(&self) -> Vec<LogEntry> {
+        self.server.log.entries()
+    }
+
+    /// Changes how it behaves from now on.
+    pub fn set_rules(&self, change: impl FnOnce(&mut Rules)) {
+        self.server.rules(change);
+    }
+
+    /// Every role that was assumed so far.
+    pub fn assumed(&self) -> Vec<Assumed> {
+        self.server.sessions().assumed.clone()
+    }
+
+    /// A password for the user `AWS`, as ECR's API would hand it out.
+    pub fn token(&self) -> String {
+        let (token, _) = self.server.store.issue_token(self.server.rules(|rules| rules.token_lifetime));
+        let decoded = BASE64_STANDARD.decode(token).ok().and_then(|token| String::from_utf8(token).ok());
+        decoded.and_then(|token| Some(token.split_once(':')?.1.to_owned())).unwrap_or_default()
+    }
+
+    /// Lets every token handed out so far expire now.
+    pub fn expire_tokens(&self) {
+        self.server.store.expire_tokens();
+    }
+
+    /// The image under a tag (or digest): its digest, the bytes of its manifest, its media type.
+    pub fn image(&self, repository: &str, tag: &str) -> Option<(Digest, Vec<u8>, String)> {
+        let found = self.server.store.look(&repository.parse().ok()?, |repo| {
+            repo.image(tag).map(|(digest, image)| (digest, image.bytes.to_vec(), image.media_type.clone()))
+        });
+        found.flatten()
+    }
+
+    /// Archives the image under a tag (or digest) until it is pushed again. `false`: there is none.
+    pub fn archive(&self, repository: &str, tag: &str) -> bool {
+        repository.parse().is_ok_and(|name| self.server.store.archive(&name, tag))
+    }
+
+    /// The bytes of a blob, if they were kept.
+    pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
+        let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());
+        blob.flatten()?.whole().ok()
+    }
+
+    /// What a repository was told when it was created and since, as JSON.
+    pub fn settings(&self, repository: &str) -> Option<serde_json::Value> {
+        let settings = self.server.store.look(&repository.parse().ok()?, |repo| serde_json::to_value(&repo.settings));
+        settings?.ok()
+    }
+
+    /// How many upload sessions are neither completed nor deleted.
+    pub fn open_uploads(&self) -> usize {
+        self.server.store.open_uploads()
+    }
+
+    /// How many requests are on the registry's face now.
+    pub fn requests_under_way(&self) -> usize {
+        self.server.traffic.now()
+    }
+
+    /// The greatest number of requests that were on the registry's face at the same moment, each from its head until
+    /// its answer was handed out, and refused ones too.
+    pub fn most_at_once_seen(&self) -> usize {
+        self.server.traffic.most()
+    }
+
+    /// The names of all repositories, sorted.
+    pub fn repositories(&self) -> Vec<String> {
+        self.server.store.repositories().iter().map(ToString::to_string).collect()
+    }
+
+    /// How many requests showed the bucket an `Authorization` header. Any is a leak: S3 is not the registry.
+    pub fn leaked_credentials(&self) -> usize {
+        self.server.leaked.load(Ordering::SeqCst)
+    }
+
+    /// Stops, and waits until every connection is closed.
+    pub async fn stop(mut self) {
+        self.server.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.ok();
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.server.stop.cancel();
+    }
+}
+
+async fn open_listener(listen: SocketAddr) -> Result<(Door, SocketAddr)> {
+    let fail = |why: io::Error| Error::usage(format!("the sandbox cannot listen on {listen}")).because(why);
+    let bound = TcpListener::bind(listen).await;
+    let listener =
+        bound.map_err(|why| fail(why).hint("With --listen 127.0.0.1:0 it takes a free port, and says which."))?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok((Door(listener), address))
+}

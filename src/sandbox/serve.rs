@@ -1,0 +1,138 @@
+//! Serves the registry, the APIs and the bucket: faults and delays around each answer.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::answer::{empty, page, set};
+use super::exchange::{Ending, Exchange, Line};
+use super::faults::Trouble;
+use super::route::Route;
+use super::server::Server;
+use super::{answer, api, blobs, distribution, faults, identity};
+
+/// Serves the registry and the APIs.
+pub(super) async fn serve_registry(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+) -> Response {
+    let endpoint = Endpoint::of(&request);
+    let operation = endpoint.operation(&request);
+    let presence = match endpoint {
+        Endpoint::Registry(_) => Some(server.traffic.enter(server.rules(|rules| rules.most_at_once))),
+        Endpoint::Api | Endpoint::Identity(_) => None,
+    };
+    let trouble = match &presence {
+        Some(presence) if !presence.is_served() => Some(Trouble::Throttle { retry_after: None }),
+        _ => server.rules(|rules| faults::next(&mut rules.faults, &operation)),
+    };
+    let mut exchange = Exchange::new(request, line, &server.log, &operation, trouble, server.stop.clone());
+    let injected = match exchange.trouble().cloned() {
+        Some(Trouble::HangUp) => Some(exchange.end_response(Ending::Cut)),
+        Some(Trouble::Reset) => Some(exchange.end_response(Ending::Reset)),
+        Some(Trouble::HalfClose) => Some(exchange.end_response(Ending::Half)),
+        Some(Trouble::Stall) => {
+            exchange.stall().await;
+            Some(empty(StatusCode::SERVICE_UNAVAILABLE))
+        }
+        Some(Trouble::Page { status, title }) => Some(page(status, &title)),
+        Some(Trouble::Answer { status, body }) => Some(answer::json(status, body)),
+        Some(Trouble::ExpireTokens) => {
+            server.store.expire_tokens();
+            None
+        }
+        Some(Trouble::ForgetUpload) => {
+            if let Endpoint::Registry(Route::Upload(name, id)) = &endpoint
+                && let Ok(name) = name.parse()
+            {
+                server.store.cancel_upload(&name, id);
+            }
+            None
+        }
+        Some(trouble @ (Trouble::Status { .. } | Trouble::Throttle { .. } | Trouble::ThrottleUntil(_))) => {
+            Some(match &endpoint {
+                Endpoint::Api | Endpoint::Identity(_) => api::injected(&server, &trouble),
+                Endpoint::Registry(_) => distribution::injected(&server, &mut exchange, &trouble),
+            })
+        }
+        Some(_) | None => None,
+    };
+    let mut response = match (injected, &endpoint) {
+        (Some(response), _) => response,
+        (None, Endpoint::Api) => api::answer(&server, &mut exchange).await,
+        (None, Endpoint::Identity(_)) => identity::answer(&server, &mut exchange).await,
+        (None, Endpoint::Registry(route)) => distribution::answer(&server, &mut exchange, route).await,
+    };
+    exchange.drain().await;
+    if let Some(trouble) = exchange.trouble().cloned() {
+        response = match trouble {
+            Trouble::Delay(time) => {
+                exchange.wait(time).await;
+                response
+            }
+            trouble => answer::changed(response, trouble).await,
+        };
+    }
+    let (delay, ahead) = server.rules(|rules| (rules.delay, rules.clock_ahead));
+    if !ahead.is_zero() {
+        set(&mut response, "date", faults::http_date(SystemTime::now() + ahead));
+    }
+    // A sleep of nothing still waits for the clock's next tick, a millisecond.
+    if matches!(endpoint, Endpoint::Registry(_)) && !delay.is_zero() {
+        exchange.wait(delay).await;
+    }
+    exchange.finish(response.status().as_u16());
+    match presence {
+        Some(presence) => presence.until_sent(response),
+        None => response,
+    }
+}
+
+/// Serves the bucket.
+pub(super) async fn serve_bucket(
+    State(server): State<Arc<Server>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+) -> Response {
+    let trouble = server.rules(|rules| faults::next(&mut rules.faults, blobs::BUCKET_OPERATION));
+    let mut exchange = Exchange::new(request, line, &server.log, blobs::BUCKET_OPERATION, trouble, server.stop.clone());
+    let mut response = blobs::serve_bucket(&server, &mut exchange).await;
+    if let Some(trouble) = exchange.trouble().cloned() {
+        response = answer::changed(response, trouble).await;
+    }
+    exchange.finish(response.status().as_u16());
+    response
+}
+
+/// The API that a request is for.
+enum Endpoint {
+    Api,
+    /// STS, OIDC and metadata services, which give out credentials.
+    Identity(&'static str),
+    Registry(Route),
+}
+
+impl Endpoint {
+    fn of(request: &Request) -> Self {
+        if let Some(operation) = identity::operation(request.uri().path(), request.headers()) {
+            return Self::Identity(operation);
+        }
+        match request.uri().path() {
+            "/" => Self::Api,
+            path => Self::Registry(Route::of(path)),
+        }
+    }
+
+    /// Returns the name of the request in the log and in faults.
+    fn operation(&self, request: &Request) -> String {
+        match self {
+            Self::Api => api::operation(request.headers()),
+            Self::Identity(operation) => (*operation).to_owned(),
+            Self::Registry(route) => route.operation(request.method()).to_owned(),
+        }
+    }
+}
