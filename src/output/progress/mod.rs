@@ -1,7 +1,7 @@
 //! What happens, displayed while it happens: bars on a terminal, lines in a log, or nothing.
 //!
 //! A push reports events to [`Progress`], which keeps the state and logs a line for most of them. The thread of
-//! [`Writer`](crate::output::writer::Writer) owns the [`Display`], which draws that state: `rows.rs` decides what the rows
+//! [`Writer`](crate::output::writer::Writer) owns the `Display`, which draws that state: `rows.rs` decides what the rows
 //! say, `bars.rs` draws them with indicatif, `screen.rs` writes them.
 
 mod bars;
