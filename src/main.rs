@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 mod files;
 #[path = "main/pipeline.rs"]
 mod pipeline;
-#[path = "main/refused.rs"]
-mod refused;
+#[path = "main/rejected.rs"]
+mod rejected;
 #[cfg(feature = "sandbox")]
 #[path = "main/sandbox.rs"]
 mod sandbox;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         let sinks = cli::error_sinks(&arguments, &environment);
         let writer = Writer::start(style(ProgressArg::Auto, Verbosity::Normal, sinks.log_format));
-        refused::report_rejection(&error, sinks, writer.log(), started_at);
+        rejected::report_rejection(&error, sinks, writer.log(), started_at);
         ExitCode::from(error.kind().exit_code())
     })
 }

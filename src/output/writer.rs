@@ -71,9 +71,12 @@ impl Writer {
     pub fn start(style: Style) -> Self {
         let queue = Arc::<Queue>::default();
         let its = Arc::clone(&queue);
-        let write = move || write(&its, Display::new(style), style);
+        let write = move || {
+            let _closed_at_the_end = Closing(&its);
+            write(&its, Display::new(style), style);
+        };
         if thread::Builder::new().name("writer".into()).spawn(write).is_err() {
-            queue.lock().is_closed = true;
+            queue.close();
         }
         Self { log: Log { style, queue } }
     }
@@ -88,8 +91,18 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.log.hide();
         self.log.drain();
-        self.log.queue.lock().is_closed = true;
-        self.log.queue.changed.notify_all();
+        self.log.queue.close();
+    }
+}
+
+/// Closes the queue even if the thread panics. From then on lines are written at once.
+struct Closing<'a>(&'a Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        let items = std::mem::take(&mut self.0.lock().items);
+        items.into_iter().for_each(|item| self.0.add(item));
     }
 }
 
@@ -161,6 +174,11 @@ impl Log {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
     }
 
     fn wait<'a>(&self, waiting: MutexGuard<'a, Waiting>, time: Duration) -> MutexGuard<'a, Waiting> {
@@ -284,6 +302,15 @@ mod tests {
         assert_eq!((texts.len(), texts[0], texts[1]), (128, 'a', 'b'));
         assert_eq!(texts[126..], ['c', 'd'], "the last ones stay");
         assert_eq!(queue.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_thread_that_panics_leaves_no_queue_behind() {
+        let queue = Queue::default();
+        queue.add(Item::Hide);
+        drop(Closing(&queue));
+        let waiting = queue.lock();
+        assert!(waiting.is_closed && waiting.items.is_empty());
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn no_picture_is_wider_or_higher_than_the_terminal() {
     }
     let mut bars = Bars::new();
     let mut slots = Slots::default();
-    for columns in 1..=200 {
+    for columns in [1, 2, 3, 9, 20, 38, 40, 41, 63, 64, 65, 80, 119, 120, 121, 122, 200] {
         for height in [1, 2, 5, 6, 7, 12, 24, 43, 44, 45, 100] {
             let rows = rows(&state, &mut slots, (columns, height), now, ColorMode::Plain);
             let rows = bars.draw(rows, columns);

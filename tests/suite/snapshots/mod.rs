@@ -19,7 +19,7 @@ mod screens;
 const DIFFERENT: [(&str, &str, &str); 9] = [
     ("ports", r"\b((?:1?2)?7\.0\.0\.1):\d{5}\b", "${1}:PORT"),
     ("times", r"(; |\| )(about )?[0-9.]+ (ms|s)\b", "${1}${2}TIME"),
-    ("times of a page", r"(?m)^( *| *\d of \d targets failed\. )[0-9.]+ (ms|s) in all\.$", "${1}TIME in all."),
+    ("times of a page", r"(?m)^( *| *\d of \d targets failed\. )[0-9.]+ (ms|s) in total\.$", "${1}TIME in total."),
     ("times of requests", r"(?m)^((?:GET|HEAD|POST|PUT|PATCH|DELETE) +\d+) +[0-9.]+ (ms|s)  ", "${1}  TIME  "),
     ("a system's numbers", r"\(os error \d+\)", "(os error NUMBER)"),
     ("pauses", r"\b(retry \d of \d)(\s+)in(\s+)[0-9.]+ s\b", "${1}${2}in${3}TIME"),
