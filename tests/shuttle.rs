@@ -68,10 +68,6 @@ mod compress {
                 Ok(())
             }
 
-            fn checksum(self, _: &[u8]) -> crc32fast::Hasher {
-                crc32fast::Hasher::new()
-            }
-
             fn trailer(self, _: &crc32fast::Hasher, _: u64) -> Vec<u8> {
                 b"trailer".to_vec()
             }

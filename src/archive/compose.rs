@@ -1,5 +1,5 @@
-//! Manifests and indexes as they are pushed: the author's bytes wherever they still hold, new ones where a layer was
-//! packed.
+//! Manifests and indexes as they are pushed: the original bytes where they still apply, new ones where a layer was
+//! compressed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,18 +12,17 @@ use crate::compress::Compression;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Family, OriginalManifest};
 
-/// A layer as it was stored: digest, size, compression.
+/// A layer as it was stored: digest, size in bytes, compression.
 pub type StoredLayer = (Digest, u64, Compression);
 
-/// The manifest for layers that were stored like this, in the manifest's order. Those that are kept by reference stand
-/// among them as they did.
+/// Returns the manifest for layers that were stored so, in the manifest's order. Non-distributable layers keep their places.
 ///
-/// Where the layers are those that a stated manifest lists, these are its very bytes, or those of the repaired one. Where a
-/// layer was packed, that manifest is taken with the layers' descriptors corrected and everything else kept. Where there is none, a new
-/// one is written: Docker schema 2, as `docker push` would, or OCI if a layer is zstd.
+/// If the original manifest lists these layers, it is returned unchanged, or the repaired one. If a layer was compressed, the
+/// layers' descriptors are corrected and everything else stays. If there is no original, a new one is written: Docker schema
+/// 2, as `docker push` would, or OCI if a layer is zstd.
 ///
 /// # Errors
-/// If the stated manifest cannot be corrected.
+/// If the original manifest cannot be corrected.
 pub fn compose_manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
     let Some(stated) = manifest.base() else { return new(manifest, layers) };
     let unchanged = manifest.layers.len() == layers.len()
@@ -42,7 +41,7 @@ pub fn compose_manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<O
             descriptor.insert("mediaType".into(), family.layer(*compression)?.into());
             descriptor.insert("digest".into(), digest.to_string().into());
             descriptor.insert("size".into(), (*size).into());
-            // These bytes are nowhere else.
+            // Both are about the bytes that it had.
             descriptor.remove("urls");
             descriptor.remove("data");
         }
@@ -50,13 +49,12 @@ pub fn compose_manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<O
     })
 }
 
-/// Whether the manifest that will be put is one that registries take, which only its length can prevent. `compressions` has
-/// what becomes of each layer.
+/// Checks that the manifest to be pushed is not too long for registries. `compressions` are those of the layers then.
 ///
 /// # Errors
-/// If it will be too long, or if the stated one cannot be corrected.
+/// If it is, or if the original cannot be corrected.
 pub fn check_manifest_size(manifest: &Manifest, compressions: &[Compression]) -> Result<()> {
-    // Nothing but the digests and the digits of the sizes is unknown, and those are never longer than this.
+    // Only the digests and the digits of the sizes are unknown, and those are never longer than this.
     let stored = |(layer, compression): (&Layer, &Compression)| {
         let is_kept = *compression == layer.compression;
         let digest = layer.digest.filter(|_| is_kept).unwrap_or_else(|| Digest::of(b""));
@@ -68,67 +66,66 @@ pub fn check_manifest_size(manifest: &Manifest, compressions: &[Compression]) ->
         return Ok(());
     }
     let (count, most) = (layers.len(), MAX_MANIFEST);
-    Err(Error::input(format!("the manifest of {count} layers takes some {len} bytes, and registries take {most}"))
+    Err(Error::input(format!("the manifest of {count} layers takes about {len} bytes, and registries accept {most}"))
         .code(Code::ArchiveUnsupported)
         .hint(TOO_LARGE))
 }
 
-/// What became of manifests and indexes, by the digests that they had.
+/// Manifests and indexes as they are pushed, by the digests of the originals.
 pub type Replacements = HashMap<Digest, OriginalManifest>;
 
-/// The index above children that became this, among others.
+/// Returns the index whose children are replaced so.
 ///
 /// # Errors
-/// If the stated index cannot be corrected.
-pub fn compose_index(index: &Index, became: &Replacements) -> Result<OriginalManifest> {
-    // What is not touched need not even be read again.
-    if index.absent.is_empty() && became.iter().all(|(before, after)| *before == after.digest) {
+/// If the original index cannot be corrected.
+pub fn compose_index(index: &Index, replacements: &Replacements) -> Result<OriginalManifest> {
+    // Without a change it is not even parsed again.
+    if index.absent.is_empty() && replacements.iter().all(|(before, after)| *before == after.digest) {
         return Ok(index.base().clone());
     }
-    let before = index.children.iter().filter_map(|child| Some(child.content.original()?.digest));
-    listing(index.base(), &before.collect(), became)
+    let before = index.children.iter().filter_map(|child| child.content.digest());
+    reduced_index(index.base(), &before.collect(), replacements)
 }
 
-/// What is put of a manifest or an index of which nothing gets packed: what is stated, but what was repaired, and the
-/// indexes above that. Nothing where a manifest is not stated.
+/// Returns the manifest or index to push if no layer is compressed: the original, except for what was repaired and the
+/// indexes above that. `None` if the archive has no original of a manifest.
 ///
 /// # Errors
-/// If a stated index cannot be corrected.
+/// If an original index cannot be corrected.
 pub fn unchanged(content: &Content) -> Result<Option<OriginalManifest>> {
-    fn put(content: &Content, became: &mut Replacements) -> Result<Option<OriginalManifest>> {
+    fn put(content: &Content, replacements: &mut Replacements) -> Result<Option<OriginalManifest>> {
         let put = match content {
             Content::Manifest(manifest) => manifest.base().cloned(),
             Content::Index(index) => {
                 for child in &index.children {
-                    put(&child.content, became)?;
+                    put(&child.content, replacements)?;
                 }
-                Some(compose_index(index, became)?)
+                Some(compose_index(index, replacements)?)
             }
         };
-        became.extend(content.original().map(|stated| stated.digest).zip(put.clone()));
+        replacements.extend(content.digest().zip(put.clone()));
         Ok(put)
     }
     put(content, &mut Replacements::new())
 }
 
-/// An index that lists of its entries only those that are here, by their digests, and each as what it became. What
-/// attestations say they are about is corrected, too, also if that stands in an index below; unknown fields are kept. If
-/// nothing differs, these are its very bytes.
+/// Returns the index with only these of its entries, each replaced as stated. The subjects of attestations are corrected, too,
+/// even if they are in a nested index; unknown fields stay. If nothing differs, the bytes are the original's.
 ///
 /// # Errors
 /// If the index cannot be corrected.
-pub(super) fn listing(
-    stated: &OriginalManifest,
+pub(super) fn reduced_index(
+    original: &OriginalManifest,
     entries: &HashSet<Digest>,
-    became: &Replacements,
+    replacements: &Replacements,
 ) -> Result<OriginalManifest> {
     let named = |value: Option<&Value>| value?.as_str()?.parse::<Digest>().ok();
     let another = |value: Option<&Value>| {
         let before = named(value)?;
-        became.get(&before).filter(|after| after.digest != before)
+        replacements.get(&before).filter(|after| after.digest != before)
     };
     let mut changed = false;
-    let edited = stated.edit(|json| {
+    let edited = original.edit(|json| {
         let listed = json.get_mut("manifests")?.as_array_mut()?;
         let count = listed.len();
         listed.retain(|descriptor| named(descriptor.get("digest")).is_some_and(|digest| entries.contains(&digest)));
@@ -139,7 +136,7 @@ pub(super) fn listing(
                 descriptor.insert("digest".into(), after.digest.to_string().into());
                 descriptor.insert("size".into(), after.bytes.len().into());
                 descriptor.insert("mediaType".into(), after.media_type.clone().into());
-                // Both are of the bytes that it had.
+                // Both are about the bytes that it had.
                 descriptor.remove("urls");
                 descriptor.remove("data");
                 changed = true;
@@ -154,7 +151,7 @@ pub(super) fn listing(
         }
         Some(())
     })?;
-    Ok(if changed { edited } else { stated.clone() })
+    Ok(if changed { edited } else { original.clone() })
 }
 
 fn new(Manifest { config, non_distributable, .. }: &Manifest, layers: &[StoredLayer]) -> Result<OriginalManifest> {
@@ -167,7 +164,7 @@ fn new(Manifest { config, non_distributable, .. }: &Manifest, layers: &[StoredLa
         size: i64::try_from(size).unwrap_or(i64::MAX),
         ..OciDescriptor::default()
     };
-    // Only Docker lacks a type, for zstd, and then the family is OCI.
+    // Only Docker's family has no type for zstd, and then the family is OCI.
     let layer = |(digest, size, compression): &StoredLayer| {
         let media_type = family.layer(*compression).ok_or_else(|| Error::internal("a layer has no media type"))?;
         Ok(descriptor(media_type, digest, *size))

@@ -2,27 +2,37 @@
 //!
 //! Written by Docker of all ages, podman and buildah (`docker-archive:`), kaniko, crane, BuildKit, containerd, Bazel,
 //! Nix. `manifest.json` gives the list of images. Newer writers put an `index.json` beside it, which leads to the
-//! manifest that the image had where it came from: that one is pushed where its blobs are here.
+//! manifest that the image had where it came from: that one is pushed if the archive contains its blobs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::blob_paths::BlobPaths;
-use super::document::{Documents, MAX_LIST, SavedImage, image_config, into_oci, parse};
-use super::entries::{Entries, is_hex_digest};
-use super::image_selector::canonical;
-use super::layer_format::codec;
+use super::contents::{Contents, Unusable};
+use super::document::{MAX_LIST, SavedImage, image_config, into_oci, parse};
+use super::file_names::{BlobPaths, MANIFEST_JSON, OCI_LAYOUT, hex_digest};
+use super::files::{Files, Place};
+use super::format::Format;
+use super::image_name::canonical;
+use super::layer_format::detect;
+use super::layout::{Layout, MAX_DESCRIPTORS, miscount, missing_file};
 use super::model::{Content, Image, Layer, Manifest, NonDistributableLayer, Provenance};
-use super::oci_layout::{Fault, Layout, MAX_DESCRIPTORS, Root, lacks, miscount};
-use super::{Contents, MANIFEST_JSON, Unusable, shown};
+use super::root::{Fault, Root};
 use crate::compress::{ByteSource, Compression, FileCompression};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, shown};
 use crate::oci::{DiffId, Digest};
 
-/// Reads all images of the archive.
-pub(super) fn read(entries: &Entries) -> Result<Contents> {
-    let mut documents = Documents::new(entries);
-    let Some((list, _)) = documents.find(MANIFEST_JSON, MAX_LIST)? else {
+/// An archive with a `manifest.json`. In a folder, layers have other names than their digests unless it is a layout, too.
+pub(super) const FORMAT: Format = Format {
+    name: "docker save archive",
+    matches: |files| {
+        Ok(files.find(MANIFEST_JSON)?.is_some()
+            && (matches!(files.place, Place::Tar(_)) || files.find(OCI_LAYOUT)?.is_some()))
+    },
+    read,
+};
+
+fn read(files: &Files) -> Result<Contents> {
+    let Some((list, _)) = files.document(MANIFEST_JSON, MAX_LIST)? else {
         return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
     };
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
@@ -32,8 +42,8 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             .code(Code::ArchiveUnsupported)
             .hint("Save fewer of them at once."));
     }
-    let layout = Layout::new(&mut documents, BlobPaths::Oci, Provenance::DockerSave);
-    let (mut roots, belongings) = layout.read()?.map(|(roots, belongings, _)| (roots, belongings)).unwrap_or_default();
+    let layout = Layout::new(files, BlobPaths::Oci, Provenance::DockerSave).read()?;
+    let (mut roots, referrers) = layout.map(|layout| (layout.roots, layout.referrers)).unwrap_or_default();
     // Which image a broken manifest belongs to is unknown, so all are suspect.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
         return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);
@@ -45,13 +55,13 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
     for (at, root) in roots.iter().enumerate() {
         root.names.iter().for_each(|name| named.entry(canonical(name)).or_default().push(at));
     }
-    // Each with whether an image of that name is good.
+    // Whether an image of that name can be pushed.
     let mut saved_names: HashMap<String, bool> = HashMap::new();
     for saved in list {
-        let names = saved.repo_tags.clone().unwrap_or_default();
+        let names: Vec<String> = saved.names().cloned().collect();
         let tags: Vec<String> = names.iter().map(|name| canonical(name)).collect();
         let same_name: HashSet<usize> = tags.iter().filter_map(|tag| named.get(tag)).flatten().copied().collect();
-        let image = image(&mut documents, &saved, &roots, &same_name);
+        let image = image(files, &saved, &roots, &same_name);
         tags.into_iter().for_each(|tag| *saved_names.entry(tag).or_default() |= image.is_ok());
         match image {
             Ok((content, root)) => {
@@ -81,30 +91,30 @@ pub(super) fn read(entries: &Entries) -> Result<Contents> {
             Some((name, true)) if root.read.is_err() => {
                 let name = shown(name);
                 contents.note(format!(
-                    "what index.json names for {name} is not all in the archive, so its manifest is made anew"
+                    "what index.json names for {name} is not all in the archive, so a new manifest is written"
                 ));
             }
             _ => {}
         }
     }
-    contents.attach_referrers(belongings);
+    contents.attach_referrers(referrers);
     Ok(contents)
 }
 
-/// Reads one image, and tells which of the roots it came from; some of them have a name of it.
+/// Reads one image, and returns which of the roots it is, if any; those in `same_name` have a name of it.
 fn image(
-    documents: &mut Documents<'_>,
+    files: &Files,
     saved: &SavedImage,
     roots: &[Root],
     same_name: &HashSet<usize>,
 ) -> Result<(Content, Option<usize>)> {
-    let name = shown(saved.repo_tags.iter().flatten().next().unwrap_or(&saved.config));
+    let name = shown(saved.names().next().unwrap_or(&saved.config));
     let paths = saved.layers.as_deref().unwrap_or_default();
-    let missing = |path: &str, role, more| lacks(path, "its manifest.json", &format!("{role} of {name}"), more);
-    let files = paths.iter().map(|path| documents.entries().find(path)).collect::<Result<Vec<_>>>()?;
-    let Some((bytes, digest)) = documents.find(&saved.config, MAX_LIST)? else {
-        // A missing layer tells more than a missing config.
-        let absent: Vec<_> = paths.iter().zip(&files).filter(|(_, file)| file.is_none()).collect();
+    let missing = |path: &str, role, more| missing_file(path, "its manifest.json", &format!("{role} of {name}"), more);
+    let found = paths.iter().map(|path| files.find(path)).collect::<Result<Vec<_>>>()?;
+    let Some((bytes, digest)) = files.document(&saved.config, MAX_LIST)? else {
+        // A missing layer explains more than a missing config.
+        let absent: Vec<_> = paths.iter().zip(&found).filter(|(_, file)| file.is_none()).collect();
         return Err(match absent.first() {
             Some((path, _)) => missing(path, "a layer", absent.len()),
             None => missing(&saved.config, "the config", 0),
@@ -120,12 +130,12 @@ fn image(
     if paths.len() != diff_ids.len() {
         return Err(miscount(&format!("manifest.json for {name}"), paths.len(), &saved.config, diff_ids.len()));
     }
-    if let Some((root, manifest)) = stated(paths, digest, roots, same_name) {
+    if let Some((root, manifest)) = original(paths, digest, roots, same_name) {
         let content = roots[root].read.as_ref().ok().cloned();
         return Ok((content.unwrap_or_else(|| Content::Manifest(Box::new(manifest.clone()))), Some(root)));
     }
     let (mut layers, mut non_distributable, mut absent) = (Vec::new(), Vec::new(), Vec::new());
-    for (at, ((path, file), diff_id)) in paths.iter().zip(files).zip(diff_ids).enumerate() {
+    for (at, ((path, file), diff_id)) in paths.iter().zip(found).zip(diff_ids).enumerate() {
         let layer = file.map(|bytes| layer(bytes, path, diff_id)).transpose()?;
         let source = saved.layer_sources.as_ref().and_then(|sources| sources.get(&diff_id));
         match (source.filter(|source| source.is_non_distributable()), layer) {
@@ -150,14 +160,9 @@ fn image(
     Ok((Content::Manifest(Box::new(manifest)), None))
 }
 
-/// A layer of which nothing but its diff_id is stated.
+/// Returns a layer of which only the diff_id is stated.
 fn layer(bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
-    let compression = match codec(&bytes, path)? {
-        Some(FileCompression::Gzip) => Compression::Gzip,
-        Some(FileCompression::Zstd) => Compression::Zstd,
-        None => Compression::Uncompressed,
-        Some(codec @ (FileCompression::Bzip2 | FileCompression::Xz)) => return Err(unsupported(path, codec)),
-    };
+    let compression = detect(&bytes, path)?.map_err(|other| unsupported(path, other))?;
     let named_digest = if compression == Compression::Uncompressed { None } else { named_hex(path) };
     Ok(Layer {
         diff_id: Some(diff_id),
@@ -171,18 +176,20 @@ fn layer(bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
     })
 }
 
-/// A layer that no client could decompress: manifests have media types for uncompressed, gzip and zstd layers only.
-fn unsupported(path: &str, codec: FileCompression) -> Error {
-    let what = format!("layer {} of the archive is compressed with {}", shown(path), codec.name());
+/// Returns the error that no client could decompress a layer: manifests have media types for uncompressed, gzip and zstd
+/// layers only.
+fn unsupported(path: &str, compression: FileCompression) -> Error {
+    let what = format!("layer {} of the archive is compressed with {}", shown(path), compression.name());
     Error::input(what)
         .code(Code::ArchiveUnsupported)
         .because("layers of an image are uncompressed or compressed with gzip or zstd")
         .hint("Write the archive with uncompressed layers, as docker save does; they are compressed while they upload.")
 }
 
-/// The manifest that index.json leads to and that has this config, in the order of layers that the config has. Where several have it (the same image once packed
-/// and once plain), names decide, then equal layers, then whether all of its index is here.
-fn stated<'r>(
+/// Returns the manifest that index.json leads to and that has this config, with the layers in the config's order. If several
+/// have it (the same image compressed and uncompressed), names decide, then equal layers, then whether the archive contains
+/// all of its index.
+fn original<'r>(
     paths: &[String],
     config: Digest,
     roots: &'r [Root],
@@ -205,9 +212,9 @@ fn stated<'r>(
     best.map(|(_, found)| found)
 }
 
-/// The digest that a file's name claims: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`, `HEX.tar.gz`.
+/// Returns the digest that a file's name claims: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`, `HEX.tar.gz`.
 fn named_hex(name: &str) -> Option<Digest> {
     let file = name.rsplit('/').next().unwrap_or(name);
     let stem = file.strip_prefix("sha256:").unwrap_or(file).split('.').next().unwrap_or_default();
-    if is_hex_digest(stem) { format!("sha256:{stem}").parse().ok() } else { None }
+    hex_digest(stem)
 }

@@ -1,4 +1,4 @@
-//! The JSON documents of an archive: how much of them is read, and what we look at in them.
+//! The JSON documents of an archive: the limits of their size, and the fields that are used.
 //!
 //! Manifests, indexes and configs are parsed by [`crate::oci`]; here are the files that only archives have.
 
@@ -9,10 +9,8 @@ use bytes::Bytes;
 use oci_client::manifest::OciDescriptor;
 use serde::Deserialize;
 
-use super::entries::Entries;
 use super::model::{Config, Origin, Role};
-use super::shown;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::oci::{Descriptor, DiffId, Digest, Document, Host, ImageConfig};
 
 /// The limit for manifests and nested indexes: what registries take. ECR has it in its API (`imageManifest`, PutImage), and
@@ -21,79 +19,26 @@ use crate::oci::{Descriptor, DiffId, Digest, Document, Host, ImageConfig};
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 /// The limit for configs, index.json and manifest.json.
 pub(super) const MAX_LIST: u64 = 8 << 20;
-/// What all documents of an archive may take together; thousands of images fit.
+/// The limit for all documents of an archive together; thousands of images fit.
 pub(super) const MAX_TOTAL: u64 = 64 << 20;
 /// The origins that a descriptor may name; one is common.
 const MAX_ORIGINS: usize = 8;
-/// How containerd says which repositories of a host content came from: their names, with commas between them.
+/// The prefix of containerd's annotation for the repositories of a host that content came from, separated by commas.
 const ORIGIN: &str = "containerd.io/distribution.source.";
 
 /// What to do about a manifest that is too long.
 pub(super) const TOO_LARGE: &str =
     "Registries take manifests of 4 MiB at most: make an image of fewer layers, or an index of fewer images.";
 
-/// The annotation by which an attestation names the manifest that it is about.
+/// The annotation by which an attestation names the manifest that it describes.
 pub(super) const ATTESTED: &str = "vnd.docker.reference.digest";
 
-/// Reads documents.
-#[derive(Debug)]
-pub(super) struct Documents<'a> {
-    entries: &'a Entries,
-    left: u64,
-}
-
-impl<'a> Documents<'a> {
-    /// Nothing read yet.
-    pub(super) fn new(entries: &'a Entries) -> Self {
-        Self { entries, left: MAX_TOTAL }
-    }
-
-    /// The archive's files.
-    pub(super) fn entries(&self) -> &'a Entries {
-        self.entries
-    }
-
-    /// The document's bytes and their digest, or `None` if the archive lacks it.
-    ///
-    /// A document that is read again counts again: indexes that name each other's children many times over would
-    /// otherwise cost any amount of time and memory.
-    pub(super) fn find(&mut self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
-        let Some(range) = self.entries.find(name)? else { return Ok(None) };
-        if range.len() > limit {
-            let (name, len) = (shown(name), range.len());
-            return Err(Error::input(format!(
-                "{name} of the archive is {len} bytes long, and at most {limit} are read"
-            ))
-            .code(Code::ArchiveUnsupported)
-            .hint(if limit == MAX_MANIFEST {
-                TOO_LARGE
-            } else {
-                "No writer's is that long: save the image again."
-            }));
-        }
-        if range.len() > self.left {
-            return Err(Error::input(format!(
-                "the manifests and configs of the archive take more than {MAX_TOTAL} bytes"
-            ))
-            .code(Code::ArchiveUnsupported));
-        }
-        let bytes = range.read_all(limit).map_err(|error| {
-            Error::input(format!("cannot read {} of the archive", shown(name)))
-                .code(Code::ArchiveUnreadable)
-                .because(error)
-        })?;
-        self.left -= bytes.len() as u64;
-        let digest = Digest::of(&bytes);
-        Ok(Some((Bytes::from(bytes), digest)))
-    }
-}
-
-/// Reads a view out of a document.
+/// Parses a document.
 pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8], name: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| malformed(name, &error))
 }
 
-/// Reads a manifest or an index.
+/// Parses a manifest or an index.
 pub(super) fn document(bytes: &[u8], name: &str) -> Result<Document> {
     Document::parse(bytes).map_err(|error| malformed(name, &error))
 }
@@ -105,7 +50,7 @@ fn malformed(name: &str, error: &serde_json::Error) -> Error {
         .hint("The archive is damaged: write it again.")
 }
 
-/// What an index lists a descriptor for, as far as the index states it.
+/// Returns the role of a descriptor in its index, as far as the index states it.
 pub(super) fn role(descriptor: &Descriptor) -> Role {
     let is_attestation = descriptor.annotation("vnd.docker.reference.type") == Some("attestation-manifest");
     if is_attestation || descriptor.is_of_unknown_platform() {
@@ -114,7 +59,7 @@ pub(super) fn role(descriptor: &Descriptor) -> Role {
     Role::Image(descriptor.platform())
 }
 
-/// Returns where a blob came from: as the annotations of its descriptor state, else as whatever names it (containerd,
+/// Returns where a blob came from: as the annotations of its descriptor state, else like the document that names it (containerd,
 /// `core/remotes/handlers.go`, annotateDistributionSourceHandler). Names that cannot be are skipped.
 pub(super) fn origins(descriptor: &Descriptor, inherited: &Arc<[Origin]>) -> Arc<[Origin]> {
     let hosts = descriptor.annotations.iter();
@@ -138,16 +83,23 @@ pub(super) fn into_oci(descriptor: Descriptor) -> OciDescriptor {
     OciDescriptor { media_type, digest, size, urls, annotations, ..OciDescriptor::default() }
 }
 
-/// One image in `manifest.json`.
+/// An image in `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SavedImage {
     pub(super) config: String,
-    pub(super) repo_tags: Option<Vec<String>>,
+    repo_tags: Option<Vec<String>>,
     pub(super) layers: Option<Vec<String>>,
-    /// The descriptors of foreign layers
+    /// The descriptors of non-distributable layers
     /// (<https://github.com/moby/moby/blob/v24.0.7/image/tarexport/save.go>).
     pub(super) layer_sources: Option<HashMap<DiffId, Descriptor>>,
+}
+
+impl SavedImage {
+    /// Returns its names. Some tools write an empty one.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.repo_tags.iter().flatten().filter(|name| !name.is_empty())
+    }
 }
 
 /// The file `oci-layout`.
@@ -157,7 +109,7 @@ pub(super) struct LayoutMarker {
     pub(super) image_layout_version: String,
 }
 
-/// Reads an image config: what the model keeps of it, and its diff_ids if it has a `rootfs`.
+/// Parses an image config, and returns its diff_ids, too, if it has a `rootfs`.
 pub(super) fn image_config(bytes: Bytes, digest: Digest, name: &str) -> Result<(Config, Option<Vec<DiffId>>)> {
     let config = ImageConfig::parse(&bytes).map_err(|error| malformed(name, &error))?;
     let (platform, diff_ids) = (config.platform(), config.diff_ids().map(<[_]>::to_vec));

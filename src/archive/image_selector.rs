@@ -1,52 +1,53 @@
-//! Which image of an archive is meant.
+//! Selects an image of an archive.
 //!
-//! Never guesses: what fits several images is refused with the list of them, each with the option that chooses it.
+//! Never guesses: if several images match, the error lists them, each with the option that selects it.
 
+use super::contents::{Archive, Unusable};
+use super::image_name::{is_end_of, is_same_but_registry, is_same_name};
 use super::model::{Content, Image, Referrer};
-use super::selection::{Platforms, Selection, choices};
-use super::{Archive, Unusable, quoted, shown};
-use crate::error::{Code, Error, Result};
+use super::selection::{Platforms, Selection, platform_advice};
+use super::shell::quoted;
+use crate::error::{Advice, Code, Error, Result, shown};
 use crate::oci::Digest;
 
-/// How a person says which image they mean.
+/// How an image of an archive is selected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ImageSelector {
-    /// By digest, or the first digits of it: of the config, the manifest or the index.
-    ///
-    /// What has the digest is what is chosen: a manifest inside an index is pushed without that index.
+    /// By digest, or its first digits: of the config, the manifest or the index. A manifest inside an index is selected without
+    /// that index.
     Id(String),
     /// By name, as Docker reads names: `app` is `docker.io/library/app:latest`.
     Name(String),
-    /// All that a layout's index.json lists, as one image for several platforms.
+    /// Everything that a layout's index.json lists, as one multi-platform image.
     Index,
-    /// There is only one.
+    /// The only image.
     Only,
 }
 
-/// What is listed in an advice; more is counted. Each image costs a look at all others.
-const MAX_LISTED: usize = 50;
-/// Names of an image that are listed beside its option, and that are tried for one.
+/// Images that cannot be pushed and are named in advice.
+const MAX_BROKEN: usize = 10;
+/// Names of an image that are listed beside its option, and that are tried as its value.
 const MAX_NAMES: usize = 8;
 
-/// What a name fits.
+/// What a name matches.
 type Fits<'a> = (Vec<&'a Image>, Vec<&'a Unusable>);
 
 impl Archive {
-    /// The image that is meant, or the part of it. Where several fit, only those count that are for the platform of
-    /// the part, if it is one platform's.
+    /// Returns the selected image, or the selected part of it. If several match, those count that are for the selected
+    /// platform, if there is one.
     ///
     /// # Errors
-    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if several fit or if the image has not that platform, and of
-    /// [`Kind::Input`](crate::error::Kind::Input) if none fits or if the one that fits cannot be pushed. The advice
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if several match or if the image is not for that platform, and of
+    /// [`Kind::Input`](crate::error::Kind::Input) if none matches or if the one that matches cannot be pushed. The advice
     /// lists what there is.
     pub fn select(&self, choice: &ImageSelector, part: &Selection) -> Result<Image> {
         part.of(self.choose(choice, part)?)
     }
 
-    /// The archive with nothing in it but the image that is meant, or its one platform. It may lack what a push would miss.
+    /// Returns the archive with only the selected image, or its selected platform. It need not be complete.
     ///
     /// # Errors
-    /// Those of [`Archive::select`], but for what is missing.
+    /// Those of [`Archive::select`], except for what is missing.
     pub fn narrowed(self, choice: &ImageSelector, part: &Selection) -> Result<Self> {
         let image = match part.platforms {
             Platforms::One(_) => self.select(choice, part)?,
@@ -55,7 +56,7 @@ impl Archive {
         Ok(Self { images: vec![image], unusable: Vec::new(), ..self })
     }
 
-    /// The image that is meant, all of it.
+    /// Returns the selected image, all of it.
     fn choose(&self, choice: &ImageSelector, part: &Selection) -> Result<Image> {
         match choice {
             ImageSelector::Id(id) => self.select_id(id, part),
@@ -66,46 +67,52 @@ impl Archive {
     }
 
     fn select_only(&self, part: &Selection) -> Result<Image> {
-        let images = of_part(self.images.iter().collect(), part, |image| &image.content);
+        let images = with_platform(self.images.iter().collect(), part, |image| &image.content);
         if let ([image], []) = (images.as_slice(), self.unusable.as_slice()) {
             return Ok((*image).clone());
         }
-        let holds = format!("{} holds {} images", self.source, self.images.len() + self.unusable.len());
+        let contains = format!("{} contains {} images", self.source, self.images.len() + self.unusable.len());
         if let Platforms::One(platform) = &part.platforms
             && !images.iter().any(|image| part.is_in(&image.content))
         {
             let platforms: Vec<_> = images.iter().flat_map(|image| image.content.platforms()).collect();
-            return Err(Error::usage(format!("{holds}, and none is for {platform}"))
+            return Err(Error::usage(format!("{contains}, and none is for {platform}"))
                 .code(Code::PlatformNotFound)
-                .hint(choices(&platforms)));
+                .hint(platform_advice(&platforms)));
         }
-        let broken = listed(self.unusable.iter(), |it| format!("\n  ({} cannot be pushed)", it.label()));
-        let all = if self.has_layout_index() { "\n  --index  (all of them, as one multi-platform image)" } else { "" };
-        let options = self.options("Choose one:", images.into_iter()) + &broken + all;
-        Err(Error::usage(format!("{holds}, and none is chosen")).code(Code::ImageAmbiguous).hint(options))
+        let broken: Vec<_> = self.unusable.iter().take(MAX_BROKEN).map(Unusable::label).collect();
+        let title = match broken.as_slice() {
+            [] => "Select one:".to_owned(),
+            broken => format!("Select one (cannot be pushed: {}):", broken.join(", ")),
+        };
+        let mut options = self.options(&title, images.into_iter());
+        if self.has_layout_index() {
+            options = options.choices([()], |()| ("index", None, "all of them, as one multi-platform image".into()));
+        }
+        Err(Error::usage(format!("{contains}, and none is selected")).code(Code::ImageAmbiguous).hint(options))
     }
 
     fn select_name(&self, name: &str, part: &Selection) -> Result<Image> {
         let (images, unusable) = self.fits(name);
-        let images = of_part(images, part, |image| &image.content);
+        let images = with_platform(images, part, |image| &image.content);
         match (images.as_slice(), unusable.as_slice()) {
             ([image], []) => Ok((*image).clone()),
             ([], [unusable]) => Err(unusable.error.clone()),
             ([], []) => self
                 .referrer_as_image(|referrer| referrer.names.iter().any(|known| is_same_name(known, name)))
                 .ok_or_else(|| {
-                    Error::input(format!("{} holds no image {}", self.source, shown(name)))
+                    Error::input(format!("{} contains no image {}", self.source, shown(name)))
                         .code(Code::ImageNotFound)
-                        .hint(self.options("It holds:", self.images.iter()))
+                        .hint(self.options("It contains:", self.images.iter()))
                 }),
-            (images, _) => Err(Error::usage(format!("several images of {} fit {}", self.source, shown(name)))
+            (images, _) => Err(Error::usage(format!("several images of {} match {}", self.source, shown(name)))
                 .code(Code::ImageAmbiguous)
-                .hint(self.options("Choose one:", images.iter().copied()))),
+                .hint(self.options("Select one:", images.iter().copied()))),
         }
     }
 
-    /// What the name fits: literally, else by Docker's reading of it, else, if it names no registry, in any registry, else as
-    /// the end of a name: `app:2` is `docker.io/made/app:2` where no other name ends like that.
+    /// Returns what the name matches: literally, else as Docker reads it, else, if it has no registry, in any registry, else as
+    /// the end of a name: `app:2` is `docker.io/made/app:2` if no other name ends like that.
     fn fits(&self, name: &str) -> Fits<'_> {
         let ways: [fn(&str, &str) -> bool; 4] =
             [|known, name| known == name, is_same_name, is_same_but_registry, is_end_of];
@@ -127,15 +134,15 @@ impl Archive {
                 .code(Code::ValueInvalid)
                 .hint("An ID is 64 hex digits, or the first few of them; `sha256:` may be in front."));
         }
-        let nodes = of_part(self.nodes(&digits), part, |(_, content)| content);
+        let nodes = with_platform(self.nodes(&digits), part, |(_, content)| content);
         if let [(image, content)] = nodes.as_slice() {
-            // A part of an index is an image of its own, and the index's names are not its names.
+            // A part of an index is an image of its own, and does not have the names of the index.
             let names = if std::ptr::eq(*content, &raw const image.content) { image.names.clone() } else { Vec::new() };
             return Ok(Image::new(names, (*content).clone()));
         }
         if !nodes.is_empty() {
-            let ids = listed(nodes.iter(), |(_, content)| format!("\n  --image-id {}", identity(content).hex()));
-            let hint = format!("Choose one:{ids}");
+            let hint = Advice::new("Select one:")
+                .choices(nodes.iter(), |(_, content)| ("image-id", Some(identity(content).hex()), String::new()));
             return Err(Error::usage(format!(
                 "several images of {} have an ID that starts with {digits}",
                 self.source
@@ -150,16 +157,16 @@ impl Archive {
         let unusable = self.unusable.iter().find(|it| it.id.is_some_and(|id| id.hex().starts_with(&digits)));
         Err(unusable.map_or_else(
             || {
-                Error::input(format!("{} holds no image with the ID {digits}", self.source))
+                Error::input(format!("{} contains no image with the ID {digits}", self.source))
                     .code(Code::ImageNotFound)
-                    .hint(self.options("It holds:", self.images.iter()))
+                    .hint(self.options("It contains:", self.images.iter()))
             },
             |unusable| unusable.error.clone(),
         ))
     }
 
-    /// The manifests and indexes, at any depth, of which a digest starts with `digits`. Whole images come first, so
-    /// that one that also is part of an index keeps its names.
+    /// Returns the manifests and indexes, at any depth, of which a digest starts with `digits`. Whole images come first, so
+    /// that one that is also part of an index keeps its names.
     fn nodes(&self, digits: &str) -> Vec<(&Image, &Content)> {
         let mut found: Vec<(&Image, &Content)> = Vec::new();
         let mut level: Vec<_> = self.images.iter().map(|image| (image, &image.content)).collect();
@@ -178,14 +185,14 @@ impl Archive {
         found
     }
 
-    /// A line for each image: the option that chooses it, and what it is.
-    pub(super) fn options<'a>(&self, title: &str, images: impl Iterator<Item = &'a Image>) -> String {
-        let line = |image: &'a Image| {
+    /// Returns the option that selects each image, and what it is.
+    pub(super) fn options<'a>(&self, title: &str, images: impl Iterator<Item = &'a Image>) -> Advice {
+        let choice = |image: &'a Image| {
             let platforms: Vec<_> = image.content.platforms().iter().map(ToString::to_string).collect();
             let platforms = platforms.join(", ");
             let chooses = |name: &&String| {
-                // An empty or a shortened one is no use to anybody.
-                if name.is_empty() || shown(name) != **name {
+                // A shortened one cannot be used.
+                if shown(name) != **name {
                     return false;
                 }
                 let (images, unusable) = self.fits(name);
@@ -196,80 +203,29 @@ impl Archive {
                 let short = image.content.id().hex()[..12].to_owned();
                 if self.nodes(&short).len() == 1 { short } else { identity(&image.content).hex() }
             };
-            let option =
-                name.map_or_else(|| format!("--image-id {}", id()), |name| format!("--image {}", quoted(name)));
-            let others = image.names.iter().filter(|other| Some(*other) != name && !other.is_empty());
+            let option = name.map_or_else(|| ("image-id", id()), |name| ("image", quoted(name)));
+            let others = image.names.iter().filter(|other| Some(*other) != name);
             let others = others.take(MAX_NAMES).map(|other| format!("also {}", shown(other)));
             let short = name.map(|_| image.content.id().short());
             let facts: Vec<_> =
                 short.into_iter().chain(Some(platforms).filter(|it| !it.is_empty())).chain(others).collect();
-            format!("\n  {option}  ({})", facts.join(", "))
+            (option.0, Some(option.1), facts.join(", "))
         };
-        format!("{title}{}", listed(images, line))
+        Advice::new(title).choices(images, choice)
     }
 }
 
-/// A line for each, as many as anybody reads, and the number of the rest.
-pub(super) fn listed<T>(mut items: impl Iterator<Item = T>, line: impl Fn(T) -> String) -> String {
-    let mut text: String = items.by_ref().take(MAX_LISTED).map(line).collect();
-    let more = items.count();
-    if more > 0 {
-        text.push_str(&format!("\n  and {more} more"));
-    }
-    text
-}
-
-/// Of several that fit, those that have the part, unless none has.
-fn of_part<T>(mut found: Vec<T>, part: &Selection, content: impl Fn(&T) -> &Content) -> Vec<T> {
+/// Returns, of several that match, those that have the selected platform, unless none has.
+fn with_platform<T>(mut found: Vec<T>, part: &Selection, content: impl Fn(&T) -> &Content) -> Vec<T> {
     if found.len() > 1 && found.iter().any(|it| part.is_in(content(it))) {
         found.retain(|it| part.is_in(content(it)));
     }
     found
 }
 
-/// Whether two names mean the same to Docker.
-pub(super) fn is_same_name(one: &str, other: &str) -> bool {
-    one == other || canonical(one) == canonical(other)
-}
-
-#[cfg(test)]
-thread_local! {
-    /// How often a name was read, which is what a long list of them costs.
-    pub(super) static NAMES_READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-/// The name with everything that Docker adds to it: `docker.io/library/app:latest`
-/// (<https://pkg.go.dev/github.com/distribution/reference#ParseNormalizedNamed>). No regular expressions: to build those of
-/// `oci_client::Reference` takes 12 MiB and 25 ms, more than all else that a second push does.
-pub(super) fn canonical(name: &str) -> String {
-    #[cfg(test)]
-    NAMES_READ.set(NAMES_READ.get() + 1);
-    let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
-    let (host, path) = name.split_once('/').filter(|(first, _)| is_host(first)).unwrap_or(("docker.io", name));
-    let host = if host == "index.docker.io" { "docker.io" } else { host };
-    let library = if host == "docker.io" && !path.contains('/') { "library/" } else { "" };
-    let tag = if path.contains([':', '@']) { "" } else { ":latest" };
-    format!("{host}/{library}{path}{tag}")
-}
-
-/// Whether `name`, which says no registry, is the name of `known` in whatever registry that is.
-fn is_same_but_registry(known: &str, name: &str) -> bool {
-    fn registry(text: &str) -> Option<(&str, &str)> {
-        text.split_once('/').filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost")
-    }
-    registry(name).is_none() && registry(known).is_some_and(|(_, bare)| is_same_name(bare, name))
-}
-
-/// Whether `name`, which names no registry, is the end of the name `known`, from the begin of one of its parts on.
-fn is_end_of(known: &str, name: &str) -> bool {
-    let path = canonical(&format!("localhost/{name}"));
-    let end = path.strip_prefix("localhost").unwrap_or(&path);
-    !name.is_empty() && canonical(known).ends_with(end)
-}
-
-/// The digest that only this manifest or index has.
+/// Returns the digest of a manifest or an index, or else the image ID.
 fn identity(content: &Content) -> Digest {
-    content.original().map_or_else(|| content.id(), |stated| stated.digest)
+    content.digest().unwrap_or_else(|| content.id())
 }
 
 fn digests(content: &Content) -> impl Iterator<Item = Digest> {

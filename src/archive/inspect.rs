@@ -1,4 +1,4 @@
-//! What is in an archive, and whether it is what the archive says. Nobody is asked.
+//! Reads an archive and compares it with what it states. Works offline.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,32 +11,32 @@ use crate::archive::{Archive, Image, Layer};
 use crate::compress::{ByteSource, CompressionSpec, LayerSummary, Pool, compress, size};
 use crate::error::{Error, Result};
 
-/// Each holds half a MiB, and one that unpacks zstd a window besides.
+/// Each takes half a MiB of memory, and one that decompresses zstd a window in addition.
 const MOST_THREADS: usize = 6;
 
-/// An archive, looked at.
+/// What an archive contains.
 #[derive(Debug)]
 pub struct Inspection {
-    /// What it lists, or the one image that was chosen.
+    /// What it lists, or the selected image.
     pub archive: Archive,
-    /// How many images it lists, chosen or not.
+    /// How many images it lists, selected or not.
     pub all: usize,
     /// What its layers are, if they were read.
     pub verified: Option<Verified>,
 }
 
-/// What the layers of an archive turned out to be.
+/// What the layers of an archive are.
 #[derive(Debug)]
 pub struct Verified {
     blobs: HashMap<ByteSource, Result<LayerSummary>>,
 }
 
-/// How far reading the layers has come.
+/// The progress of reading the layers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Progress {
-    /// The bytes that are read.
+    /// The number of bytes read.
     pub read: u64,
-    /// All bytes that there are to read.
+    /// The number of bytes to read.
     pub total: u64,
 }
 
@@ -48,52 +48,51 @@ impl fmt::Display for Progress {
 }
 
 impl Inspection {
-    /// Everything that is wrong, each thing once: that no image can be pushed, and, if the layers were read, all that is
-    /// not as the archive says.
+    /// Returns everything that is wrong, each once: that no image can be pushed, and, if the layers were read, each mismatch.
     pub fn faults(&self) -> Vec<Error> {
         let Some(verified) = &self.verified else { return self.archive.has_image().err().into_iter().collect() };
         let unusable = self.archive.unusable.iter().map(|unusable| unusable.error.clone());
         let none = self.archive.has_image().err();
-        let lies = layers(&self.archive).filter_map(|layer| verified.layer(layer).err());
-        let mut said = HashSet::new();
-        unusable.chain(none).chain(lies).filter(|fault| said.insert(fault.to_string())).collect()
+        let mismatches = layers(&self.archive).filter_map(|layer| verified.layer(layer).err());
+        let mut seen = HashSet::new();
+        unusable.chain(none).chain(mismatches).filter(|fault| seen.insert(fault.to_string())).collect()
     }
 }
 
 impl Verified {
-    /// What a layer of the archive turned out to be.
+    /// Returns what a layer is.
     ///
     /// # Errors
-    /// Of [`Kind::Input`](crate::error::Kind::Input), if it cannot be read, or is not what the archive says.
+    /// Of [`Kind::Input`](crate::error::Kind::Input), if it cannot be read, or is not what the archive states.
     pub fn layer(&self, layer: &Layer) -> Result<LayerSummary> {
-        let packed = self.blobs.get(&layer.bytes).cloned();
-        let packed = packed.unwrap_or_else(|| Err(Error::input(format!("layer {} was not read", layer.name))))?;
-        layer.check(as_it_lies(layer), &packed)?;
-        Ok(packed)
+        let summary = self.blobs.get(&layer.bytes).cloned();
+        let summary = summary.unwrap_or_else(|| Err(Error::input(format!("layer {} was not read", layer.name))))?;
+        layer.check(unchanged(layer), &summary)?;
+        Ok(summary)
     }
 
-    /// What the bytes of a layer are, whatever the archive says of them; nothing if they cannot be read.
+    /// Returns what the bytes of a layer are, whatever the archive states; `None` if they cannot be read.
     pub fn found(&self, layer: &Layer) -> Option<LayerSummary> {
         self.blobs.get(&layer.bytes)?.as_ref().ok().copied()
     }
 
-    /// How many different layers were read, and how many bytes those have.
+    /// Returns how many different layers were read, and how many bytes they have.
     pub fn read(&self) -> (usize, u64) {
         (self.blobs.len(), self.blobs.keys().map(ByteSource::len).sum())
     }
 
-    /// How many of them are not what the archive says.
+    /// Returns how many of them are not what the archive states.
     pub fn wrong(&self, archive: &Archive) -> usize {
         let wrong = layers(archive).filter(|layer| self.layer(layer).is_err());
         wrong.map(|layer| &layer.bytes).collect::<HashSet<_>>().len()
     }
 }
 
-/// Reads every layer of an archive and hashes it, and what it unpacks to: several at once, each that lies in one place once.
+/// Reads and decompresses every layer of an archive and hashes both: several at once, the same bytes once.
 ///
-/// `watch` is told now and then how far that is, from several threads. What is wrong with layers is in the result.
+/// `watch` is called with the progress, from several threads. The result has what is wrong with layers.
 pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified {
-    // Of layers that lie in the same place one may be an artifact's, which has no diff_id.
+    // Of layers with the same bytes one may be an artifact's, which has no diff_id.
     let mut distinct: HashMap<&ByteSource, &Layer> = HashMap::new();
     for layer in layers(archive) {
         let known = distinct.entry(&layer.bytes).or_insert(layer);
@@ -103,25 +102,25 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified 
     }
     let total = distinct.keys().map(|bytes| bytes.len()).sum();
     let mut queue: Vec<&Layer> = distinct.into_values().collect();
-    // The largest first, so that none is left alone at the end.
+    // The largest first, so that none is left for the end.
     queue.sort_by_key(|layer| (std::cmp::Reverse(layer.bytes.len()), layer.bytes.start()));
 
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(queue.len());
-    // Nothing is packed: what is used of it is its stock of buffers.
+    // Nothing is compressed: only the pool's buffers are used.
     let pool = Pool::start(0);
     let (next, read) = (AtomicUsize::new(0), AtomicU64::new(0));
     let blobs = Mutex::new(HashMap::new());
     let work = || {
         while let Some(layer) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut position = 0;
-            let packed = compress(layer.bytes.reader(), layer.bytes.len(), as_it_lies(layer), &pool, |piece| {
-                let more = piece.position - position;
-                position = piece.position;
+            let summary = compress(layer.bytes.reader(), layer.bytes.len(), unchanged(layer), &pool, |block| {
+                let more = block.position - position;
+                position = block.position;
                 watch(Progress { read: read.fetch_add(more, Ordering::Relaxed) + more, total });
                 ControlFlow::Continue(())
             });
-            let packed = packed.map_err(|error| layer.unreadable(error));
-            blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.bytes.clone(), packed);
+            let summary = summary.map_err(|error| layer.unreadable(error));
+            blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.bytes.clone(), summary);
         }
     };
     thread::scope(|scope| {
@@ -134,7 +133,7 @@ pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified 
     Verified { blobs: blobs.into_inner().unwrap_or_else(PoisonError::into_inner) }
 }
 
-/// The layers of all images and of their referrers that the archive contains, as often as they are listed.
+/// Returns the layers of all images and referrers that the archive contains, as often as they are listed.
 fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
     let referrers = archive.referrers_of_all().into_iter().filter_map(|(_, referrer)| referrer.ok());
     let referrers = referrers.flat_map(|referrer| referrer.content.manifests());
@@ -143,8 +142,8 @@ fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
     layers.filter(|layer| !layer.bytes.is_missing())
 }
 
-/// How a layer is read: as it lies, and unpacked on the side where there is a diff_id to compare.
-fn as_it_lies(layer: &Layer) -> CompressionSpec {
+/// Returns how a layer is read: unchanged, and decompressed on the side if there is a diff_id to compare.
+fn unchanged(layer: &Layer) -> CompressionSpec {
     CompressionSpec::Keep { compression: layer.compression, decompress: layer.diff_id.is_some() }
 }
 
@@ -163,22 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn what_several_images_have_in_common_is_read_once_and_all_of_it_is_told() {
+    fn common_layers_are_read_once() {
         for name in ["docker-20.10-save-many.tar", "skopeo-oci-layout-multiarch"] {
             let archive = archive(name);
-            let told = Mutex::new(Vec::new());
-            let verified = verify(&archive, &|progress| told.lock().unwrap().push(progress));
+            let seen = Mutex::new(Vec::new());
+            let verified = verify(&archive, &|progress| seen.lock().unwrap().push(progress));
             let (blobs, bytes) = verified.read();
             assert_eq!((layers(&archive).count(), blobs), (4, 3), "{name}");
-            let told = told.into_inner().unwrap();
-            assert!(told.iter().all(|progress| progress.total == bytes), "{name}: {told:?}");
-            assert_eq!(told.iter().map(|progress| progress.read).max(), Some(bytes), "{name}");
+            let seen = seen.into_inner().unwrap();
+            assert!(seen.iter().all(|progress| progress.total == bytes), "{name}: {seen:?}");
+            assert_eq!(seen.iter().map(|progress| progress.read).max(), Some(bytes), "{name}");
             assert_eq!(verified.wrong(&archive), 0, "{name}");
         }
     }
 
     #[test]
-    fn how_far_it_is_reads_well_at_the_borders() {
+    fn progress_is_formatted_at_the_limits() {
         let text = |read, total| Progress { read, total }.to_string();
         assert_eq!(text(0, 0), "  0 % of 0 B read and hashed");
         assert_eq!(text(1 << 19, 1 << 20), " 50 % of 1.0 MiB read and hashed");
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_an_image_and_an_artifact_share_is_unpacked_for_the_image() {
+    fn a_layer_that_an_image_and_an_artifact_share_is_decompressed_for_the_image() {
         let mut archive = archive("podman-oci-archive.tar");
         let mut artifact = archive.images[0].clone();
         if let archive::Content::Manifest(manifest) = &mut artifact.content {

@@ -1,24 +1,18 @@
-//! The format of a layer, judged by its first bytes.
+//! Detects how a layer is compressed, by its first bytes.
 
-use super::shown;
 use crate::compress::{ByteSource, Compression, FileCompression};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result, shown};
 
-/// Judges a layer by its first bytes: its compression, and whether it has one that no image's layer has.
-pub(super) fn encoding(bytes: &ByteSource, name: &str) -> Result<(Compression, bool)> {
-    Ok(match codec(bytes, name)? {
-        Some(FileCompression::Gzip) => (Compression::Gzip, false),
-        Some(FileCompression::Zstd) => (Compression::Zstd, false),
-        None => (Compression::Uncompressed, false),
-        Some(FileCompression::Bzip2 | FileCompression::Xz) => (Compression::Uncompressed, true),
-    })
-}
-
-/// Judges what a layer is compressed with by its first bytes.
-pub(super) fn codec(bytes: &ByteSource, name: &str) -> Result<Option<FileCompression>> {
+/// Returns how a layer is compressed; in `Err`, a format that layers of images do not have.
+pub(super) fn detect(bytes: &ByteSource, name: &str) -> Result<Result<Compression, FileCompression>> {
     let mut start = [0; 6];
-    let read = bytes.read_at(0, &mut start);
-    let read =
-        read.map_err(|error| Error::input(format!("cannot read {} of the archive", shown(name))).because(error))?;
-    Ok(FileCompression::of(&start[..read]))
+    let read = bytes.read_at(0, &mut start).map_err(|error| {
+        Error::input(format!("cannot read {} of the archive", shown(name))).code(Code::ArchiveUnreadable).because(error)
+    })?;
+    Ok(match FileCompression::of(&start[..read]) {
+        None => Ok(Compression::Uncompressed),
+        Some(FileCompression::Gzip) => Ok(Compression::Gzip),
+        Some(FileCompression::Zstd) => Ok(Compression::Zstd),
+        Some(other @ (FileCompression::Bzip2 | FileCompression::Xz)) => Err(other),
+    })
 }

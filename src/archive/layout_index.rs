@@ -1,24 +1,24 @@
-//! A layout's index.json as an image for several platforms.
+//! A layout's index.json as a multi-platform image.
 //!
-//! index.json is a table of contents, and most often of one image. Where it lists an image for each platform (apko, folders
-//! that skopeo filled one platform after the other, layouts made by hand), it can be pushed as their index.
+//! index.json is a table of contents, usually of one image. If it lists an image for each platform (apko, folders that skopeo
+//! filled one platform after the other, layouts written by hand), it can be pushed as their index.
 
+use super::contents::Archive;
 use super::document::{MAX_MANIFEST, TOO_LARGE, document, role};
+use super::file_names::INDEX_JSON;
 use super::model::{Absent, Child, Content, Image, Index, Role};
-use super::selection::is_image;
-use super::{Archive, INDEX_JSON};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, OriginalManifest, Platform};
 
-/// More platforms than any image has. Layouts of thousands of images are not searched for a chance to be one.
+/// More platforms than any image has. Layouts of thousands of images are not checked.
 const MOST_PLATFORMS: usize = 64;
 
 impl Archive {
-    /// Returns everything that index.json lists as one image: index.json itself where it states the platform of each, else
-    /// with the platforms of the configs.
+    /// Returns everything that index.json lists as one image: index.json itself if it states the platform of each, else with
+    /// the platforms of the configs.
     ///
     /// # Errors
-    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if the archive is no OCI layout, and of
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if the archive is not an OCI layout, and of
     /// [`Kind::Input`](crate::error::Kind::Input) if two images are for the same platform, or are for none.
     pub(super) fn layout_index(&self) -> Result<Image> {
         let Some(stated) = &self.index_json else {
@@ -28,7 +28,9 @@ impl Archive {
             )));
         };
         if stated.bytes.len() as u64 > MAX_MANIFEST {
-            return Err(Error::input(format!("{INDEX_JSON} of the archive is too large for an index")).hint(TOO_LARGE));
+            return Err(Error::input(format!("{INDEX_JSON} of the archive is too large for an index"))
+                .code(Code::ArchiveUnsupported)
+                .hint(TOO_LARGE));
         }
         let mut index = Index { original: stated.clone(), repaired: None, children: Vec::new(), absent: Vec::new() };
         for descriptor in document(&stated.bytes, INDEX_JSON)?.manifests.unwrap_or_default() {
@@ -46,14 +48,14 @@ impl Archive {
         Ok(Image::new(Vec::new(), Content::Index(Box::new(index))))
     }
 
-    /// Whether everything that index.json lists has a platform of its own, so that it can be pushed as one image.
+    /// Returns whether everything that index.json lists has a platform of its own, so that it can be pushed as one image.
     pub(super) fn has_layout_index(&self) -> bool {
         (2..=MOST_PLATFORMS).contains(&self.images.len()) && self.layout_index().is_ok()
     }
 
-    /// What index.json lists under this digest.
+    /// Returns what index.json lists by this digest.
     fn listed(&self, digest: Digest) -> Result<Content> {
-        let is_it = |content: &Content| content.original().is_some_and(|stated| stated.digest == digest);
+        let is_it = |content: &Content| content.digest() == Some(digest);
         if let Some(image) = self.images.iter().find(|image| is_it(&image.content)) {
             return Ok(image.content.clone());
         }
@@ -72,18 +74,18 @@ impl Archive {
     /// Rejects an index with several images for one platform: only the first could be pulled by it.
     fn check_platforms(&self, index: &Index) -> Result<()> {
         let mut platforms: Vec<&Platform> = Vec::new();
-        for (platform, _) in index.images().into_iter().filter(|(_, content)| is_image(content)) {
+        for (platform, _) in index.images().into_iter().filter(|(_, content)| content.is_image()) {
             let Some(platform) = platform else {
                 let what = format!("an image of {} states no platform, so it cannot be part of an index", self.source);
                 return Err(Error::input(what)
                     .code(Code::ImageAmbiguous)
-                    .hint(self.options("Choose one:", self.images.iter())));
+                    .hint(self.options("Select one:", self.images.iter())));
             };
             if platforms.iter().any(|known| known.matches(platform)) {
-                let what = format!("several images of {} are for {platform}, so they make no index", self.source);
+                let what = format!("several images of {} are for {platform}, so they cannot be one index", self.source);
                 return Err(Error::input(what)
                     .code(Code::ImageAmbiguous)
-                    .hint(self.options("Choose one:", self.images.iter())));
+                    .hint(self.options("Select one:", self.images.iter())));
             }
             platforms.push(platform);
         }
@@ -91,7 +93,7 @@ impl Archive {
     }
 }
 
-/// The index with a platform for each image that it lists: a runtime that pulls it chooses by that.
+/// Returns the index with a platform for each image that it lists: runtimes choose by it.
 fn with_platforms(index: &Index) -> Result<OriginalManifest> {
     let mut changed = false;
     let edited = index.original.edit(|json| {
@@ -100,11 +102,11 @@ fn with_platforms(index: &Index) -> Result<OriginalManifest> {
                 continue;
             }
             let digest = descriptor.get("digest")?.as_str()?;
-            let is_it = |child: &&Child| child.content.original().is_some_and(|it| it.digest.to_string() == digest);
+            let is_it = |child: &&Child| child.content.digest().is_some_and(|it| it.to_string() == digest);
             let Some(Child { role: Role::Image(Some(platform)), content }) = index.children.iter().find(is_it) else {
                 continue;
             };
-            if is_image(content) {
+            if content.is_image() {
                 descriptor.as_object_mut()?.insert("platform".into(), serde_json::to_value(platform).ok()?);
                 changed = true;
             }

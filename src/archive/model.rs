@@ -1,4 +1,4 @@
-//! What is in an archive, whatever wrote it.
+//! The model of images, whatever wrote the archive.
 
 use std::io;
 use std::sync::Arc;
@@ -7,34 +7,33 @@ use bytes::Bytes;
 use oci_client::manifest::OciDescriptor;
 use serde_json::Value;
 
-use super::shown;
 use crate::compress::{ByteSource, Compression, CompressionSpec, LayerSummary, ThreadPanicked};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, shown};
 use crate::oci::{DiffId, Digest, Host, MediaType, OriginalManifest, Platform, Repository, Tag};
 
-/// One image of an archive, with the names under which the archive knows it.
+/// An image of an archive.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// The archive's names for it, as written: `localhost/app:v1`, or only `v1`. May be empty.
     pub names: Vec<String>,
     /// What it consists of.
     pub content: Content,
-    /// The index of the archive of which `content` is only a part, if it is.
+    /// The index of which `content` is a selected part, if it is one.
     pub part_of: Option<Digest>,
-    /// What goes along with it and is no part of it, each after what it belongs to.
+    /// The referrers that are pushed with it, each after its subject.
     pub referrers: Vec<Referrer>,
-    /// What a person should know who pushes it: one sentence each, without a full stop.
+    /// What a user should know before pushing it: one sentence each, without a full stop.
     pub notes: Vec<String>,
 }
 
-/// A manifest or an index that belongs to another one: a signature, an SBOM, an attestation.
+/// A manifest or an index that refers to another one: a signature, an SBOM, an attestation.
 ///
-/// Whoever made it vouches for every byte of it, so it goes up as it lies, layers included.
+/// It is pushed unchanged, layers included.
 #[derive(Clone, Debug)]
 pub struct Referrer {
-    /// What it belongs to.
+    /// What it refers to.
     pub subject: Digest,
-    /// The archive's names for it: it may be chosen like an image.
+    /// The archive's names for it: it can be selected like an image.
     pub names: Vec<String>,
     /// The tag by which it is found, where it is not found by its `subject`: `sha256-HEX.sig`, as cosign has it.
     pub tag: Option<Tag>,
@@ -54,20 +53,20 @@ pub enum Content {
 /// A list of manifests, usually one a platform.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// The index's bytes: its author's, unless only a part of it was chosen.
+    /// The index in the archive, or a new one if a part of it is selected.
     pub original: OriginalManifest,
-    /// The same without its flaws, where a repair was asked for.
+    /// The repaired index, if it was repaired.
     pub repaired: Option<OriginalManifest>,
-    /// What it lists and the archive has, in its order.
+    /// What it lists and the archive contains, in its order.
     pub children: Vec<Child>,
-    /// What it lists besides. Nothing, once the image is selected.
+    /// What else it lists. Empty once the image is selected.
     pub absent: Vec<Absent>,
 }
 
 /// A manifest or an index that an index lists.
 #[derive(Clone, Debug)]
 pub struct Child {
-    /// What it is there for.
+    /// Its role in the index.
     pub role: Role,
     /// What it consists of.
     pub content: Content,
@@ -76,26 +75,26 @@ pub struct Child {
 /// What an index lists and cannot be pushed.
 #[derive(Clone, Debug)]
 pub struct Absent {
-    /// What it is there for.
+    /// Its role in the index.
     pub role: Role,
     /// Its digest.
     pub digest: Digest,
-    /// Why it cannot be pushed. Mostly, the archive lacks it.
+    /// Why it cannot be pushed. Usually the archive does not contain it.
     pub error: Error,
 }
 
-/// What an index lists something for.
+/// The role of an entry of an index.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// An image for this platform, as the index says or else the config.
+    /// An image for this platform, as the index states or else the config.
     Image(Option<Platform>),
-    /// BuildKit's statement about the manifest with this digest
+    /// BuildKit's attestation of the manifest with this digest
     /// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
     Attestation(Option<Digest>),
 }
 
 impl Role {
-    /// The role of what an index lists like this, now that it was read.
+    /// Returns the role of an entry with this content.
     pub(super) fn of(self, content: &Content) -> Self {
         match (self, content) {
             (Self::Image(None), Content::Manifest(manifest)) => Self::Image(manifest.config.platform.clone()),
@@ -107,63 +106,63 @@ impl Role {
 /// An image for one platform.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// The manifest that lies in the archive, if one does.
+    /// The manifest in the archive, if there is one.
     pub original: Option<OriginalManifest>,
-    /// The same without its flaws, where somebody asked for that.
+    /// The repaired manifest, if it was repaired.
     pub repaired: Option<OriginalManifest>,
-    /// The image config, or what an artifact has in its place.
+    /// The image config, or what an artifact has instead.
     pub config: Config,
-    /// The layers, lowest first, but those that are kept by reference.
+    /// The layers, lowest first, except the non-distributable ones.
     pub layers: Vec<Layer>,
-    /// The layers that are kept by reference, lowest first.
+    /// The non-distributable layers, which are not uploaded, lowest first.
     pub non_distributable: Vec<NonDistributableLayer>,
-    /// Who decided what its layers are.
+    /// Where its layers come from.
     pub provenance: Provenance,
 }
 
-/// Who decided what the layers of a manifest are.
+/// Where the layers of a manifest come from: it decides whether they are compressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Provenance {
-    /// A `docker save` (has a manifest.json), which unpacks layers. Plain ones get packed.
+    /// A `docker save` (has a manifest.json), which decompresses layers. Uncompressed ones are compressed.
     DockerSave,
-    /// An OCI layout, where every digest is the author's choice. Layers go as they lie, unless somebody asks otherwise.
+    /// An OCI layout, whose digests are the author's choice. Layers are pushed unchanged unless the user asks otherwise.
     Layout,
-    /// Whoever signed it. Layers go as they lie.
+    /// A referrer. Layers are pushed unchanged.
     Referrer,
 }
 
 /// The image config.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The bytes: never re-serialised.
+    /// The bytes: never serialized again.
     pub bytes: Bytes,
     /// Their digest, checked. It is the image ID.
     pub digest: Digest,
-    /// The media type that the stated manifest gives it.
+    /// Its media type in the original manifest.
     pub media_type: Option<String>,
-    /// What the image runs on, where the config states it.
+    /// The image's platform, if the config states it.
     pub platform: Option<Platform>,
 }
 
-/// One layer, and where its bytes lie.
+/// A layer, and where its bytes are.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// The hash of the plain tar, from the config. Absent for artifacts, whose config lists none.
+    /// The hash of the uncompressed tar, from the config. Absent for artifacts, whose config lists none.
     pub diff_id: Option<DiffId>,
-    /// The bytes, as they lie in the archive.
+    /// The bytes in the archive.
     pub bytes: ByteSource,
-    /// How the bytes are packed, judged by the bytes.
+    /// How the bytes are compressed, detected by the bytes.
     pub compression: Compression,
-    /// The digest of the bytes as they lie, if a manifest in the archive states it.
+    /// The digest of the bytes, if a manifest in the archive states it.
     pub digest: Option<Digest>,
-    /// The digest that the name of a packed layer claims (`HEX.tar.gz`), where no manifest states one. Nobody checked
-    /// it: good for asking the registry whether it holds such a blob, and for nothing else.
+    /// The digest that the name of a compressed layer claims (`HEX.tar.gz`), if no manifest states one. It is not checked: only
+    /// good for asking the registry whether it has such a blob.
     pub named_digest: Option<Digest>,
     /// The media type, if a manifest in the archive states it.
     pub media_type: Option<String>,
-    /// Where it came from, as the archive says. Nobody checked it: good for asking that registry, and for nothing else.
+    /// Where it came from, as the archive claims. It is not checked: only good for asking that registry.
     pub origins: Arc<[Origin]>,
-    /// What the archive calls it, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
+    /// Its name in the archive, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
     pub name: String,
 }
 
@@ -176,22 +175,22 @@ pub struct Origin {
     pub repository: Repository,
 }
 
-/// A layer that is kept by reference: the manifest says where it lies, and whoever pulls the image gets it there. Base
-/// images of Windows had such layers, whose license forbade to pass them on
+/// A layer that is not uploaded: the manifest states its address, and clients that pull the image get it there. Base images of
+/// Windows had such layers, whose license did not permit distribution
 /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
 #[derive(Clone, Debug)]
 pub struct NonDistributableLayer {
-    /// Its place among all layers of the manifest, from 0.
+    /// Its index among all layers of the manifest, from 0.
     pub at: usize,
-    /// Its descriptor, with the addresses where it lies.
+    /// Its descriptor, with the addresses.
     pub descriptor: OciDescriptor,
-    /// The layer itself, where the archive has its bytes all the same.
+    /// The layer, if the archive contains its bytes.
     pub layer: Option<Layer>,
 }
 
 impl Layer {
-    /// Whether it is a tar of files that can be read. A manifest lists other things as layers, too: BuildKit's attestations,
-    /// the parts of artifacts, encrypted layers. Nobody would decompress those.
+    /// Returns whether it is a tar of files that can be read. A manifest lists other things as layers, too: BuildKit's
+    /// attestations, the parts of artifacts, encrypted layers. Clients do not decompress those.
     pub fn is_tar(&self) -> bool {
         self.media_type
             .as_deref()
@@ -199,42 +198,42 @@ impl Layer {
             .is_none_or(|media_type| media_type.0.is_empty() || (media_type.is_layer() && !media_type.is_encrypted()))
     }
 
-    /// Whether a registry takes a manifest that lists it without having its blob.
+    /// Returns whether registries accept a manifest that lists it without having its blob.
     pub fn is_non_distributable(&self) -> bool {
         self.media_type.as_deref().is_some_and(|it| MediaType(it).is_non_distributable())
     }
 
-    /// Whether its bytes, which became this by `recipe`, are those that the archive promised.
+    /// Checks that its bytes, read by `spec`, are those that the archive states.
     ///
     /// # Errors
-    /// Of [`Kind::Input`](crate::error::Kind::Input), with what the archive says and what is there.
-    pub fn check(&self, recipe: CompressionSpec, packed: &LayerSummary) -> Result<()> {
-        let lie = |claim: String, truth: String| {
+    /// Of [`Kind::Input`](crate::error::Kind::Input), with what the archive states and what its bytes are.
+    pub fn check(&self, spec: CompressionSpec, summary: &LayerSummary) -> Result<()> {
+        let mismatch = |claim: String, truth: String| {
             Err(Error::input(format!("layer {} does not match {claim}", self.name))
                 .code(Code::ArchiveDamaged)
                 .because(truth)
                 .hint("The archive is damaged or was changed: write it again."))
         };
-        // A stated digest is one of the bytes as they lie; a packed layer has another.
-        if let (Some(stated), CompressionSpec::Keep { .. }) = (self.digest, recipe)
-            && stated != packed.digest
+        // The stated digest is of the bytes in the archive; a compressed layer has another.
+        if let (Some(stated), CompressionSpec::Keep { .. }) = (self.digest, spec)
+            && stated != summary.digest
         {
             let claim = format!("the digest {stated} that the archive's manifest states");
-            return lie(claim, format!("its bytes have the digest {}", packed.digest));
+            return mismatch(claim, format!("its bytes have the digest {}", summary.digest));
         }
-        match (self.diff_id, packed.diff_id) {
+        match (self.diff_id, summary.diff_id) {
             (Some(stated), Some(found)) if stated != found => {
                 let claim = format!("the diff_id {stated} that the image config states");
-                lie(claim, format!("its bytes have the diff_id {found}"))
+                mismatch(claim, format!("its bytes have the diff_id {found}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// The error that its bytes cannot be read or unpacked.
+    /// Returns the error that its bytes cannot be read or decompressed.
     pub fn unreadable(&self, error: io::Error) -> Error {
         if ThreadPanicked::is(&error) {
-            return Error::internal(format!("cannot pack layer {} of the archive", self.name)).because(error);
+            return Error::internal(format!("cannot compress layer {} of the archive", self.name)).because(error);
         }
         Error::input(format!("cannot read layer {} of the archive", self.name))
             .code(Code::ArchiveDamaged)
@@ -244,13 +243,13 @@ impl Layer {
 }
 
 impl Image {
-    /// An image of which all is chosen and nothing is to be said.
+    /// Creates an image without referrers and notes.
     pub fn new(names: Vec<String>, content: Content) -> Self {
         Self { names, content, part_of: None, referrers: Vec::new(), notes: Vec::new() }
     }
 
-    /// The manifests of all that is pushed, referrers included, in the order in which they must be pushed: an index's
-    /// children are in front of it.
+    /// Returns the manifests of everything that is pushed, referrers included, in the order in which they must be pushed: an
+    /// index's children are in front of it.
     pub fn manifests(&self) -> Vec<&Manifest> {
         let referrers = self.referrers.iter().flat_map(|referrer| referrer.content.manifests());
         self.content.manifests().into_iter().chain(referrers).collect()
@@ -258,12 +257,12 @@ impl Image {
 }
 
 impl Index {
-    /// The index that is put if nothing below it changes: the stated one, or that without its flaws.
+    /// Returns the index to push if nothing below it changes: the original, or the repaired one.
     pub fn base(&self) -> &OriginalManifest {
         self.repaired.as_ref().unwrap_or(&self.original)
     }
 
-    /// The images below, at any depth, each with its platform. Attestations are none.
+    /// Returns the images below, at any depth, each with its platform, without attestations.
     pub fn images(&self) -> Vec<(Option<&Platform>, &Content)> {
         let mut images = Vec::new();
         for Child { role, content } in &self.children {
@@ -276,7 +275,7 @@ impl Index {
         images
     }
 
-    /// What is listed, at any depth, and cannot be pushed.
+    /// Returns what is listed, at any depth, and cannot be pushed.
     pub fn absent(&self) -> Vec<&Absent> {
         let nested = self.children.iter().filter_map(|child| match &child.content {
             Content::Index(index) => Some(index.absent()),
@@ -287,7 +286,7 @@ impl Index {
 }
 
 impl Manifest {
-    /// Returns whether it lists an uncompressed layer in another place than its config, as those of Docker 25.0.0 do
+    /// Returns whether it lists an uncompressed layer in another position than its config, as those of Docker 25.0.0 do
     /// (<https://github.com/moby/moby/issues/47150>): the digest of an uncompressed layer is its diff_id.
     pub(super) fn contradicts_config(&self) -> bool {
         let is_uncompressed = |layer: &&Layer| layer.compression == Compression::Uncompressed && layer.is_tar();
@@ -303,7 +302,7 @@ impl Manifest {
 }
 
 impl Content {
-    /// All manifests below, in order.
+    /// Returns all manifests below, in order.
     pub fn manifests(&self) -> Vec<&Manifest> {
         match self {
             Self::Manifest(manifest) => vec![manifest],
@@ -311,7 +310,7 @@ impl Content {
         }
     }
 
-    /// This, and all manifests and indexes below.
+    /// Returns this, and all manifests and indexes below.
     pub fn all(&self) -> Vec<&Self> {
         let below: &[Child] = match self {
             Self::Manifest(_) => &[],
@@ -320,7 +319,7 @@ impl Content {
         std::iter::once(self).chain(below.iter().flat_map(|child| child.content.all())).collect()
     }
 
-    /// What people call its ID: the config's digest, or the index's, as Docker 29 shows it.
+    /// Returns the image ID: the config's digest, or the index's, as Docker 29 shows it.
     pub fn id(&self) -> Digest {
         match self {
             Self::Manifest(manifest) => manifest.config.digest,
@@ -328,7 +327,7 @@ impl Content {
         }
     }
 
-    /// What kind of thing it says it is: its `artifactType`, or else the media type of its config.
+    /// Returns its `artifactType`, or else the media type of its config.
     pub fn artifact_type(&self) -> Option<String> {
         let view = self.original().and_then(|stated| serde_json::from_slice::<Value>(&stated.bytes).ok());
         let own = view.as_ref().and_then(|view| view.get("artifactType")?.as_str());
@@ -339,7 +338,7 @@ impl Content {
         [own, config].into_iter().flatten().find(|text| !text.is_empty()).map(shown)
     }
 
-    /// The platforms below, each once, in order.
+    /// Returns the platforms below, each once, in order.
     pub fn platforms(&self) -> Vec<Platform> {
         let mut platforms: Vec<Platform> = Vec::new();
         let found: Vec<_> = match self {
@@ -354,7 +353,7 @@ impl Content {
         platforms
     }
 
-    /// The same, to be changed.
+    /// Returns all manifests below, mutable.
     pub(super) fn manifests_mut(&mut self) -> Vec<&mut Manifest> {
         match self {
             Self::Manifest(manifest) => vec![manifest],
@@ -362,7 +361,22 @@ impl Content {
         }
     }
 
-    /// The stated bytes of the manifest or index itself.
+    /// Returns whether it is an image and not another artifact: its config is that of an image.
+    pub(super) fn is_image(&self) -> bool {
+        match self {
+            Self::Manifest(manifest) => {
+                manifest.config.media_type.as_deref().is_none_or(|it| MediaType(it).is_image_config())
+            }
+            Self::Index(_) => true,
+        }
+    }
+
+    /// Returns the digest of the manifest or index in the archive, if there is one.
+    pub fn digest(&self) -> Option<Digest> {
+        self.original().map(|original| original.digest)
+    }
+
+    /// Returns the manifest or index in the archive, if there is one.
     pub fn original(&self) -> Option<&OriginalManifest> {
         match self {
             Self::Manifest(manifest) => manifest.original.as_ref(),

@@ -1,23 +1,23 @@
-//! What belongs to an image and is no part of it: signatures, SBOMs, attestations.
+//! What refers to an image and is not part of it: signatures, SBOMs, attestations.
 //!
-//! A layout says so in four ways, and knows none of them by name:
+//! A layout has four ways to express that:
 //!
 //! - a manifest has a `subject`, and index.json names it, or nothing does, as in what cosign 3 saves;
 //! - the tag that index.json gives it names a digest: `sha256-HEX.sig`, `.att`, `.sbom`
 //!   (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>);
 //! - index.json says `"kind": "dev.cosignproject.cosign/sigs"` and no tag: `cosign save` writes one image, and beside it
-//!   what belongs to it (<https://github.com/sigstore/cosign/blob/main/pkg/oci/layout/write.go>);
+//!   its referrers (<https://github.com/sigstore/cosign/blob/main/pkg/oci/layout/write.go>);
 //! - an index with the tag `sha256-HEX` lists it: the referrers tag schema, for registries without the referrers API
 //!   (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#referrers-tag-schema>).
 //!
-//! What says that it belongs to something that is not in the archive is an image of its own.
+//! What refers to something that the archive does not contain is an image of its own.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::ptr;
 
-use super::Archive;
+use super::contents::{Archive, ReferrerIndex};
 use super::model::{Child, Content, Image, Provenance, Referrer};
-use super::oci_layout::{Fault, Root};
+use super::root::{Fault, Root};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Tag};
 
@@ -27,25 +27,22 @@ const KINDS: [(&str, &str); 3] = [
     ("dev.cosignproject.cosign/atts", "att"),
     ("dev.cosignproject.cosign/sboms", "sbom"),
 ];
-/// The kinds of what they belong to.
+/// The kinds of what `cosign save` signed.
 const SIGNED: [&str; 2] = ["dev.cosignproject.cosign/image", "dev.cosignproject.cosign/imageIndex"];
 
-/// By what they belong to: referrers, and for those that cannot be pushed, why.
-pub(super) type ReferrerIndex = HashMap<Digest, Vec<Result<Referrer>>>;
-
 impl Archive {
-    /// What belongs to one of these digests, and what belongs to that in turn, each after its subject; in place of one
-    /// that cannot be pushed, why. What is among the digests is none.
+    /// Returns what refers to one of these digests, directly or not, each after its subject; in place of one that cannot be
+    /// pushed, the reason. What is among the digests is left out.
     pub fn referrers(&self, subjects: &[Digest]) -> Vec<Result<&Referrer, &Error>> {
         let mut found = Vec::new();
         let given: HashSet<Digest> = subjects.iter().copied().collect();
-        let is_given = |referrer: &Referrer| referrer.content.original().is_some_and(|it| given.contains(&it.digest));
+        let is_given = |referrer: &Referrer| referrer.content.digest().is_some_and(|digest| given.contains(&digest));
         let (mut subjects, mut seen) = (VecDeque::from(subjects.to_vec()), HashSet::new());
         while let Some(subject) = subjects.pop_front() {
             // Each subject once, so it ends, whatever tags claim.
             if seen.insert(subject) {
-                let belongings = self.referrers.get(&subject).into_iter().flatten().map(Result::as_ref);
-                for it in belongings.filter(|it| !it.is_ok_and(is_given)) {
+                let referrers = self.referrers.get(&subject).into_iter().flatten().map(Result::as_ref);
+                for it in referrers.filter(|it| !it.is_ok_and(is_given)) {
                     subjects.extend(it.iter().flat_map(|referrer| digests(&referrer.content)));
                     found.push(it);
                 }
@@ -54,13 +51,13 @@ impl Archive {
         found
     }
 
-    /// What belongs to an image, or to a part of it, as it lies in the archive.
+    /// Returns what refers to an image or to a part of it.
     pub fn referrers_of(&self, image: &Image) -> Vec<Result<&Referrer, &Error>> {
         self.referrers(&digests(&image.content))
     }
 
-    /// What belongs to the images, each once, with the place of the first image that it belongs to: thousands of images
-    /// may have thousands in common.
+    /// Returns what refers to the images, each once, with the index of the first image that it refers to: thousands of
+    /// images may have thousands of referrers in common.
     pub fn referrers_of_all(&self) -> Vec<(usize, Result<&Referrer, &Error>)> {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
@@ -78,56 +75,57 @@ impl Archive {
         found
     }
 
-    /// The one referrer that fits, as an image of its own.
+    /// Returns the one referrer that fits, as an image of its own.
     pub(super) fn referrer_as_image(&self, fits: impl Fn(&Referrer) -> bool) -> Option<Image> {
         let mut found = self.referrers.values().flatten().flatten().filter(|referrer| fits(referrer));
-        let digest = |referrer: &Referrer| referrer.content.original().map(|stated| stated.digest);
         let first = found.next()?;
-        found.all(|it| digest(it) == digest(first)).then(|| Image::new(first.names.clone(), first.content.clone()))
+        found
+            .all(|it| it.content.digest() == first.content.digest())
+            .then(|| Image::new(first.names.clone(), first.content.clone()))
     }
 }
 
-/// Tells images from what belongs to them.
-pub(super) fn sort_out(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, ReferrerIndex) {
+/// Separates images from their referrers.
+pub(super) fn separate(roots: Vec<Root>, unlisted: Vec<Root>) -> (Vec<Root>, ReferrerIndex) {
     let known: HashSet<Digest> = roots.iter().chain(&unlisted).flat_map(listed).collect();
     let mut signed = roots.iter().filter(|root| root.kind().is_some_and(|kind| SIGNED.contains(&kind)));
     let signed = signed.next().filter(|_| signed.next().is_none()).and_then(|root| root.descriptor.digest.sha256());
-    let (mut images, mut files) = (Vec::new(), Files::default());
+    let (mut images, mut referrers) = (Vec::new(), Referrers::default());
     let claim = |root: &Root| {
         let is_here =
             |claim: &Claim| known.contains(&claim.subject) && Some(claim.subject) != root.descriptor.digest.sha256();
         root.claim(signed).filter(is_here)
     };
     let claims: Vec<_> = roots.iter().map(claim).collect();
-    // Of those that name each other and nothing else, none is what the others belong to.
+    // Of those that name each other and nothing else, none is the subject.
     let is_circle = claims.iter().all(Option::is_some);
     for (root, claim) in roots.into_iter().zip(claims) {
         match claim.filter(|_| !is_circle) {
-            Some(claim) => files.file(root, claim),
+            Some(claim) => referrers.file(root, claim),
             None => images.push(root),
         }
     }
-    // What an index lists belongs to something else in it, too, if it says so: BuildKit's attestations, as OCI artifacts.
+    // What an index lists may refer to something else in it, too: BuildKit's attestations, as OCI artifacts.
     for root in &images {
         for content in root.read.iter().flat_map(Content::all).skip(1) {
             if let Some(subject) = content.original().and_then(|stated| stated.subject).filter(|it| known.contains(it))
             {
-                files.add(subject, None, Vec::new(), content.clone());
+                referrers.add(subject, None, Vec::new(), content.clone());
             }
         }
     }
     for root in unlisted {
         if let Some(claim) = root.claim(None) {
-            files.file(root, claim);
+            referrers.file(root, claim);
         }
     }
-    (images, files.index)
+    (images, referrers.index)
 }
 
-/// What something says of what it belongs to.
+/// The subject that something claims to have.
 struct Claim {
     subject: Digest,
-    /// How it is found.
+    /// How it is found by the subject.
     place: Place,
 }
 
@@ -136,7 +134,7 @@ enum Place {
     Subject,
     /// By this tag.
     Tag(Tag),
-    /// It is no referrer, but lists them.
+    /// It is not a referrer, but lists them.
     List,
 }
 
@@ -145,7 +143,7 @@ impl Root {
         self.descriptor.annotation("kind")
     }
 
-    /// What it claims to belong to; `signed` is what cosign saved.
+    /// Returns the subject that it claims; `signed` is what cosign saved.
     fn claim(&self, signed: Option<Digest>) -> Option<Claim> {
         let by_name = self.names.iter().find_map(|name| named(name));
         let by_kind = || {
@@ -159,7 +157,7 @@ impl Root {
     }
 }
 
-/// What a name's tag says of the digest that it belongs to.
+/// Returns the subject that a name's tag claims.
 fn named(name: &str) -> Option<Claim> {
     let tag = name.rsplit(':').next()?;
     let rest = tag.strip_prefix("sha256-")?;
@@ -173,16 +171,16 @@ fn named(name: &str) -> Option<Claim> {
     Some(Claim { subject, place })
 }
 
-/// What was found so far.
+/// The referrers found so far.
 #[derive(Default)]
-struct Files {
+struct Referrers {
     index: ReferrerIndex,
-    /// Under which tags what is known already.
+    /// The tags and digests of those in the index.
     known: HashSet<(Option<String>, Digest)>,
 }
 
-impl Files {
-    /// Files what `root` is, or lists, as belonging to what it claims; each once.
+impl Referrers {
+    /// Adds what `root` is, or lists, under the subject that it claims; each once.
     fn file(&mut self, root: Root, claim: Claim) {
         let Claim { subject, place } = claim;
         let names = root.names.into_iter().filter(|name| !name.contains(char::is_control)).collect();
@@ -203,15 +201,14 @@ impl Files {
     }
 
     fn add(&mut self, subject: Digest, tag: Option<Tag>, names: Vec<String>, mut content: Content) {
-        let digest = content.original().map(|stated| stated.digest);
-        if digest.is_none_or(|digest| self.known.insert((tag.as_ref().map(ToString::to_string), digest))) {
-            keep_as_it_lies(&mut content);
+        if content.digest().is_none_or(|digest| self.known.insert((tag.as_ref().map(ToString::to_string), digest))) {
+            keep_unchanged(&mut content);
             self.index.entry(subject).or_default().push(Ok(Referrer { subject, names, tag, content }));
         }
     }
 }
 
-/// What refers to something is pushed as a whole, with every layer from the archive.
+/// Checks that the archive contains every layer: a referrer is pushed as a whole.
 fn whole(content: Content) -> Result<Content> {
     let layers = content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
     match layers.into_iter().find(|layer| layer.bytes.is_missing()).map(|layer| layer.name.clone()) {
@@ -223,19 +220,19 @@ fn whole(content: Content) -> Result<Content> {
     }
 }
 
-fn keep_as_it_lies(content: &mut Content) {
+fn keep_unchanged(content: &mut Content) {
     match content {
         Content::Manifest(manifest) => manifest.provenance = Provenance::Referrer,
-        Content::Index(index) => index.children.iter_mut().for_each(|child| keep_as_it_lies(&mut child.content)),
+        Content::Index(index) => index.children.iter_mut().for_each(|child| keep_unchanged(&mut child.content)),
     }
 }
 
-/// The digests of what can be pushed of something.
+/// Returns the digests of everything that can be pushed of it.
 fn digests(content: &Content) -> Vec<Digest> {
-    content.all().into_iter().filter_map(|content| Some(content.original()?.digest)).collect()
+    content.all().into_iter().filter_map(Content::digest).collect()
 }
 
-/// All digests that a root names, there or not.
+/// Returns all digests that a root names, whether the archive contains them or not.
 fn listed(root: &Root) -> Vec<Digest> {
     let mut listed: Vec<Digest> = root.descriptor.digest.sha256().into_iter().collect();
     if let Ok(content) = &root.read {

@@ -1,24 +1,23 @@
-//! What a stated manifest says that is not so, or that ECR refuses, and the manifest without it.
+//! Errors in an original manifest, or what ECR rejects, and the manifest without them.
 //!
-//! Nothing of that is done by itself: a manifest that was repaired has another digest, and signatures are no longer its.
+//! Nothing is repaired by default: a repaired manifest has another digest, to which signatures do not apply.
 
 use serde_json::Value;
 
 use super::model::{Content, Image, Layer, Manifest};
-use super::shown;
 use crate::compress::Compression;
-use crate::error::Result;
+use crate::error::{Result, shown};
 use crate::oci::{Family, MediaType, OriginalManifest, StrictField};
 
-/// Something that is wrong with a stated manifest.
+/// Something that is wrong with an original manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Flaw {
     /// It has a field that ECR rejects. Other registries do not.
     Strict(&'static StrictField),
-    /// The media type of a layer says that it is packed in another way than it is. Who pulls the image may believe it and
-    /// fail to unpack the layer.
+    /// The media type of a layer states another compression than its bytes have. Clients that believe it fail to decompress
+    /// the layer.
     MediaType {
-        /// The layer's place in [`Manifest::layers`].
+        /// The layer's index in [`Manifest::layers`].
         layer: usize,
         /// What the manifest calls it.
         says: String,
@@ -26,7 +25,7 @@ pub enum Flaw {
 }
 
 impl Manifest {
-    /// What is wrong with the stated manifest.
+    /// Returns what is wrong with the original manifest.
     pub fn flaws(&self) -> Vec<Flaw> {
         let strict = self.original.iter().flat_map(|stated| StrictField::find_all(&stated.bytes)).map(Flaw::Strict);
         let flawed = self.layers.iter().enumerate().filter(|(_, layer)| layer.contradicts_media_type());
@@ -37,7 +36,7 @@ impl Manifest {
         strict.chain(media_types).collect()
     }
 
-    /// The manifest that is put if no layer changes: the stated one, or that without its flaws.
+    /// Returns the manifest to push if no layer changes: the original, or the repaired one.
     pub fn base(&self) -> Option<&OriginalManifest> {
         self.repaired.as_ref().or(self.original.as_ref())
     }
@@ -70,20 +69,19 @@ impl Manifest {
         Ok(())
     }
 
-    /// The layers that are not kept by reference, each with its place in a list of all.
+    /// Pairs the layers that are uploaded with their items in a list about all layers.
     pub(super) fn sent<T>(&self, all: impl Iterator<Item = T>) -> impl Iterator<Item = (&Layer, T)> {
-        let is_foreign = |at: usize| self.non_distributable.iter().any(|foreign| foreign.at == at);
-        let sent = all.enumerate().filter(move |(at, _)| !is_foreign(*at)).map(|(_, place)| place);
+        let is_omitted = |at: usize| self.non_distributable.iter().any(|layer| layer.at == at);
+        let sent = all.enumerate().filter(move |(at, _)| !is_omitted(*at)).map(|(_, place)| place);
         self.layers.iter().zip(sent)
     }
 }
 
 impl Image {
-    /// Takes out of the stated manifests what is wrong with them. Those that were flawed get another digest, and so do the
-    /// indexes above them.
+    /// Repairs the original manifests. Those that change get another digest, and so do the indexes above them.
     ///
     /// # Errors
-    /// If a stated manifest cannot be corrected.
+    /// If a manifest cannot be corrected.
     pub fn repair(&mut self) -> Result<()> {
         self.content.repair()
     }
@@ -116,7 +114,7 @@ impl Content {
 }
 
 impl Layer {
-    /// Whether its bytes are packed in another way than its media type says.
+    /// Returns whether its media type states another compression than its bytes have.
     fn contradicts_media_type(&self) -> bool {
         let stated = self.media_type.as_deref().and_then(|media_type| MediaType(media_type).compression());
         stated.is_some_and(|stated| stated != self.compression)

@@ -1,26 +1,28 @@
-//! How much of an image for several platforms is pushed.
+//! How much of a multi-platform image is pushed.
 //!
-//! An index goes up whole or not at all, unless somebody says otherwise: its digest stands for all that it lists. What an
-//! archive really has of it is another matter, since Docker's containerd store saves the index as it was pulled and with
-//! it only the platforms that were pulled. So this is the rule:
+//! By default an index is pushed whole or not at all: its digest covers everything that it lists. An archive may contain less,
+//! since Docker's containerd store saves the index as it was pulled, and only the platforms that were pulled. So this is the
+//! rule:
 //!
-//! | the index lists | of that the archive has | pushed |
+//! | the index lists | the archive contains | pushed |
 //! |---|---|---|
 //! | anything | everything | the index, byte for byte |
-//! | one platform and attestations | the platform | its manifest, byte for byte, with a note: `docker pull` leaves attestations behind |
-//! | several platforms and attestations | all platforms | nothing: refused, [`Attestations::Dropped`] is the cure |
-//! | several platforms | not all | nothing: refused, [`Platforms::One`] and [`Platforms::Present`] are the cures |
+//! | one platform and attestations | the platform | its manifest, byte for byte, with a note: `docker pull` does not pull attestations |
+//! | several platforms and attestations | all platforms | nothing: an error, which [`Attestations::Dropped`] avoids |
+//! | several platforms | not all | nothing: an error, which [`Platforms::One`] and [`Platforms::Present`] avoid |
 //!
-//! A part that is an index is a new index: its entries, in their order, without those that are not wanted; everything else
-//! in it is kept. Its digest is a new one, and that is said.
+//! If a selected part is an index, it is a new one: with the selected entries, in their order, and everything else unchanged.
+//! Its digest is a new one, which a note reports.
 
-use super::image_selector::listed;
+use std::collections::BTreeSet;
+
+use super::compose;
 use super::model::{Absent, Child, Content, Image, Index, Role};
-use super::{compose, quoted, shown};
-use crate::error::{Code, Error, Result};
-use crate::oci::{Digest, MediaType, Platform};
+use super::shell::quoted;
+use crate::error::{Advice, Code, Error, Result, shown};
+use crate::oci::{Digest, Platform};
 
-/// As many platforms as no image has; more are not named one by one.
+/// More platforms than images have; others are counted.
 const MOST_NAMED: usize = 20;
 
 /// How much of an image is pushed.
@@ -28,19 +30,19 @@ const MOST_NAMED: usize = 20;
 pub struct Selection {
     /// Which platforms.
     pub platforms: Platforms,
-    /// Whether with what BuildKit states about them.
+    /// Whether BuildKit's attestations are pushed, too.
     pub attestations: Attestations,
 }
 
 /// Which platforms of an image are pushed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Platforms {
-    /// All that the image has, or nothing.
+    /// All that the image has, or none.
     #[default]
     All,
-    /// This one: its manifest, and not the index.
+    /// This one: its manifest, without the index.
     One(Platform),
-    /// Those that are in the archive, as a new index where some are not; an index also if it is one only, since its
+    /// Those that the archive contains, as a new index if some are missing; an index even for a single one, since its
     /// attestations need it.
     Present,
 }
@@ -48,31 +50,31 @@ pub enum Platforms {
 /// Whether the attestations in an index are pushed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Attestations {
-    /// With the image.
+    /// Pushed with the image.
     #[default]
     Kept,
-    /// Not, and an index that then lists a single image is not either: AWS Lambda takes no index
+    /// Not pushed, and neither is an index that then lists a single image: AWS Lambda accepts no index
     /// (<https://github.com/docker/build-push-action/issues/755>).
     Dropped,
 }
 
-/// How much of an index the archive has.
+/// How much of an index the archive contains.
 #[derive(Debug)]
 pub enum Completeness<'a> {
     /// All of it.
     Complete,
-    /// Its one image, and not all attestations.
+    /// Its only image, but not all attestations.
     OnlyImage(&'a Content),
-    /// Not this.
+    /// Not these.
     Missing(Vec<&'a Absent>),
 }
 
 impl Selection {
-    /// This part of the image.
+    /// Returns this part of the image.
     ///
     /// # Errors
-    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if it has not that platform, and of
-    /// [`Kind::Input`](crate::error::Kind::Input) if the archive lacks what belongs to it.
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if it is not for that platform, and of
+    /// [`Kind::Input`](crate::error::Kind::Input) if the archive is not complete.
     pub(super) fn of(&self, image: Image) -> Result<Image> {
         let name = name(&image);
         match (&self.platforms, &image.content) {
@@ -84,7 +86,9 @@ impl Selection {
             (Platforms::All, Content::Index(index)) => match self.completeness(index) {
                 Completeness::Complete => self.reduced(image.clone(), index, &name),
                 Completeness::OnlyImage(manifest) => {
-                    let note = format!("the archive lacks attestations of {name}, so its image is pushed alone");
+                    let note = format!(
+                        "the archive does not contain all attestations of {name}, so its image is pushed alone"
+                    );
                     let manifest = manifest.clone();
                     Ok(part(image, manifest, vec![note]))
                 }
@@ -94,7 +98,7 @@ impl Selection {
         }
     }
 
-    /// How much of an index the archive has, where all platforms are wanted.
+    /// Returns how much of an index the archive contains, for a selection of all platforms.
     pub fn completeness<'a>(&self, index: &'a Index) -> Completeness<'a> {
         let missing: Vec<_> = index.absent().into_iter().filter(|absent| !self.drops(&absent.role)).collect();
         let are_attestations = || missing.iter().all(|absent| matches!(absent.role, Role::Attestation(_)));
@@ -105,7 +109,7 @@ impl Selection {
         }
     }
 
-    /// Whether the image may have this part.
+    /// Returns whether the image may have this part.
     pub(super) fn is_in(&self, content: &Content) -> bool {
         match &self.platforms {
             Platforms::One(platform) => content.platforms().iter().any(|its| its.matches(platform)),
@@ -117,13 +121,13 @@ impl Selection {
         self.attestations == Attestations::Dropped && matches!(role, Role::Attestation(_))
     }
 
-    /// The image with what is there and wanted of its index.
+    /// Returns the image with what the archive contains and the selection includes of its index.
     fn reduced(&self, image: Image, index: &Index, name: &str) -> Result<Image> {
         if let (Attestations::Dropped, Some(manifest)) = (self.attestations, only_image(index)) {
             return Ok(part(image, manifest.clone(), Vec::new()));
         }
-        let present: Vec<_> = index.images().iter().filter_map(|(_, manifest)| digest(manifest)).collect();
-        // Where all is there, the attestation of something else is its author's affair.
+        let present: Vec<_> = index.images().iter().filter_map(|(_, manifest)| manifest.digest()).collect();
+        // In a complete index, an attestation may be about anything.
         let is_all_there = index.absent().is_empty();
         let is_there = |about: Digest| is_all_there || present.contains(&about);
         let keeps = |role: &Role| match role {
@@ -131,20 +135,23 @@ impl Selection {
             Role::Attestation(about) => !self.drops(role) && about.is_none_or(is_there),
         };
         let reduced = reduce(index, &keeps)?;
-        if digest(&reduced) == Some(index.original.digest) {
+        if reduced.digest() == Some(index.original.digest) {
             return Ok(image);
         }
         let platforms: Vec<_> = reduced.platforms().iter().map(ToString::to_string).collect();
-        let only =
-            if self.attestations == Attestations::Dropped { "without attestations" } else { "with what is there" };
+        let only = if self.attestations == Attestations::Dropped {
+            "without attestations"
+        } else {
+            "with what the archive contains"
+        };
         let note = format!("a new index of {name} is pushed, {only}: {}", platforms.join(", "));
         Ok(part(image, reduced, vec![note]))
     }
 }
 
-/// The image with only `content` of it.
+/// Returns the image with only `content` of it.
 fn part(image: Image, content: Content, mut notes: Vec<String>) -> Image {
-    let (Some(before), Some(after)) = (digest(&image.content), digest(&content)) else { return image };
+    let (Some(before), Some(after)) = (image.content.digest(), content.digest()) else { return image };
     if before == after {
         return image;
     }
@@ -152,7 +159,7 @@ fn part(image: Image, content: Content, mut notes: Vec<String>) -> Image {
     Image { content, part_of: Some(before), notes: [image.notes, notes].concat(), ..image }
 }
 
-/// Whether an index has all that it lists, at any depth, and all of it `keeps`.
+/// Returns whether an index is complete, at any depth, and `keeps` all of it.
 fn is_whole(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> bool {
     let is_whole = |child: &Child| match &child.content {
         Content::Index(index) => is_whole(index, keeps),
@@ -161,7 +168,7 @@ fn is_whole(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> bool {
     index.absent.is_empty() && index.children.iter().all(|child| keeps(&child.role) && is_whole(child))
 }
 
-/// The index in which manifests whose layers are not all in the archive are absent.
+/// Returns the index with manifests as absent whose layers are not all in the archive.
 fn complete(index: &Index, name: &str) -> Index {
     let mut complete = Index { children: Vec::new(), ..index.clone() };
     for Child { role, content } in index.children.clone() {
@@ -181,14 +188,14 @@ fn complete(index: &Index, name: &str) -> Index {
     complete
 }
 
-/// The index with only those of its entries that are there and that `keeps`.
+/// Returns the index with only those of its entries that the archive contains and that `keeps`.
 fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
-    // Not read again: its list may be `null`, or an index in it empty, and it stays what its author wrote.
+    // Not parsed again: its list may be `null`, or an index in it empty, and its bytes must not change.
     if is_whole(index, keeps) {
         return Ok(Content::Index(Box::new(index.clone())));
     }
     let mut children = Vec::new();
-    let mut became = compose::Replacements::new();
+    let mut replacements = compose::Replacements::new();
     for Child { role, content } in index.children.iter().filter(|child| keeps(&child.role)) {
         let reduced = match content {
             Content::Index(index) => reduce(index, keeps)?,
@@ -197,22 +204,22 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
         if matches!(&reduced, Content::Index(index) if index.children.is_empty()) {
             continue;
         }
-        became.extend(digest(content).zip(reduced.original().cloned()));
+        replacements.extend(content.digest().zip(reduced.original().cloned()));
         children.push(Child { role: role.clone(), content: reduced });
     }
-    let stated = compose::listing(&index.original, &became.keys().copied().collect(), &became)?;
+    let stated = compose::reduced_index(&index.original, &replacements.keys().copied().collect(), &replacements)?;
     Ok(Content::Index(Box::new(Index { original: stated, repaired: None, children, absent: Vec::new() })))
 }
 
-/// The image of an index that has no other. One that is listed twice, for the same platform, is no other.
+/// Returns the image of an index that has no other. The same one may be listed twice for its platform.
 fn only_image(index: &Index) -> Option<&Content> {
     let images = index.images();
     let (platform, first) = images.first()?;
-    let is_first = |(its, image): &(Option<&Platform>, &Content)| its == platform && digest(image) == digest(first);
+    let is_first = |(its, image): &(Option<&Platform>, &Content)| its == platform && image.digest() == first.digest();
     images.iter().all(is_first).then_some(*first)
 }
 
-/// The one manifest for a platform.
+/// Returns the only manifest for a platform.
 fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a Content> {
     let images = match content {
         Content::Manifest(manifest) if manifest.config.platform.as_ref().is_some_and(|its| its.matches(platform)) => {
@@ -223,35 +230,25 @@ fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a 
     };
     let mut fits: Vec<&Content> = Vec::new();
     for (_, manifest) in images.into_iter().filter(|(its, _)| its.is_some_and(|its| its.matches(platform))) {
-        if !fits.iter().any(|known| digest(known) == digest(manifest)) {
+        if !fits.iter().any(|known| known.digest() == manifest.digest()) {
             fits.push(manifest);
         }
     }
     // Artifacts may stand beside an image under its platform, such as the indexes by which Amazon's SOCI loads layers lazily
     // (<https://github.com/awslabs/soci-snapshotter/blob/main/docs/soci-index-manifest-v2.md>).
-    if fits.iter().any(|manifest| is_image(manifest)) {
-        fits.retain(|manifest| is_image(manifest));
+    if fits.iter().any(|manifest| manifest.is_image()) {
+        fits.retain(|manifest| manifest.is_image());
     }
     match fits.as_slice() {
         [manifest] => Ok(manifest),
         [] => Err(no_such_platform(content, platform, name)),
         several => {
-            let ids = several.iter().filter_map(|manifest| digest(manifest));
-            let ids = listed(ids, |digest| format!("\n  --image-id {}", digest.hex()));
-            Err(Error::usage(format!("several images of {name} are for {platform}"))
-                .code(Code::ImageAmbiguous)
-                .hint(format!("Choose one, without --platform:{ids}")))
+            let ids = several.iter().filter_map(|manifest| manifest.digest());
+            Err(Error::usage(format!("several images of {name} are for {platform}")).code(Code::ImageAmbiguous).hint(
+                Advice::new("Select one by its ID instead:")
+                    .choices(ids, |digest| ("image-id", Some(digest.hex()), String::new())),
+            ))
         }
-    }
-}
-
-/// Whether it is an image and not another artifact: its config is one of an image.
-pub(super) fn is_image(content: &Content) -> bool {
-    match content {
-        Content::Manifest(manifest) => {
-            manifest.config.media_type.as_deref().is_none_or(|it| MediaType(it).is_image_config())
-        }
-        Content::Index(_) => true,
     }
 }
 
@@ -263,37 +260,35 @@ fn no_such_platform(content: &Content, platform: &Platform, name: &str) -> Error
     let listed =
         absent.into_iter().find(|absent| matches!(&absent.role, Role::Image(Some(its)) if its.matches(platform)));
     let error = match listed {
-        Some(absent) => Error::usage(format!("{name} lists {platform}, which is not in the archive"))
+        Some(absent) => Error::usage(format!("{name} lists {platform}, which the archive does not contain"))
             .code(Code::PlatformNotFound)
             .because(absent.error.clone()),
         None => Error::usage(format!("{name} is not for {platform}")).code(Code::PlatformNotFound),
     };
-    error.hint(choices(&content.platforms()))
+    error.hint(platform_advice(&content.platforms()))
 }
 
-/// A line for each platform: the option that chooses it.
-pub(super) fn choices(platforms: &[Platform]) -> String {
-    let mut lines: Vec<String> = platforms.iter().map(|platform| format!("\n  --platform {platform}")).collect();
-    lines.sort();
-    lines.dedup();
-    let options = listed(lines.into_iter(), |line| line);
-    if options.is_empty() {
-        "It says no platform: leave --platform out.".into()
-    } else {
-        format!("Choose one:{options}")
+/// Returns the advice to select one of these platforms.
+pub(super) fn platform_advice(platforms: &[Platform]) -> Advice {
+    let names: BTreeSet<String> = platforms.iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        return "The image states no platform: push it without selecting one.".into();
     }
+    Advice::new("Select one:").choices(names, |name| ("platform", Some(name), String::new()))
 }
 
-/// What is said about an index that lists what the archive has not.
+/// Returns the error that the archive does not contain all of an index.
 fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
     let name = name(image);
     let of_image = |absent: &&&Absent| matches!(absent.role, Role::Image(_));
     let Some(first) = missing.iter().find(of_image) else {
-        let what = format!("the archive lacks attestations that the index of {name} lists");
+        let what = format!("the archive does not contain attestations that the index of {name} lists");
         let first = missing.iter().map(|absent| absent.error.clone()).next();
-        let error = Error::input(what)
-            .code(Code::ArchiveIncomplete)
-            .hint("Push a new index without them with --no-attestations, or one image with --platform OS/ARCH.");
+        let error = Error::input(what).code(Code::ArchiveIncomplete).hint(
+            Advice::new("Push a new index without them, or a single image")
+                .setting("no-attestations")
+                .setting_with("platform", "OS/ARCH"),
+        );
         return match first {
             Some(cause) => error.because(cause),
             None => error,
@@ -320,19 +315,18 @@ fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
     };
     let present = Content::Index(Box::new(index.clone())).platforms();
     let present = present.first().map_or_else(|| "OS/ARCH".into(), ToString::to_string);
-    Error::input(format!("the index of {name} lists {}, which the archive lacks", names.join(", "))).code(Code::ArchiveIncomplete)
+    Error::input(format!("the index of {name} lists {}, which the archive does not contain", names.join(", ")))
+        .code(Code::ArchiveIncomplete)
         .because(first.error.clone())
-        .hint(format!(
-            "Push one image that is there with --platform {present}, or all that are there, as a new index, with \
-             --present-platforms. For the rest, pull it first and save again:\n  docker pull --platform {absent} {image}"
-        ))
+        .hint(
+            Advice::new("Pull what is missing and save again, or push what the archive contains")
+                .setting_with("platform", present)
+                .setting("present-platforms")
+                .command(format!("docker pull --platform {absent} {image}")),
+        )
 }
 
-fn digest(content: &Content) -> Option<Digest> {
-    content.original().map(|stated| stated.digest)
-}
-
-/// What an image is called in a sentence.
+/// Returns what messages call an image.
 fn name(image: &Image) -> String {
     image.names.first().map_or_else(|| image.content.id().short(), |name| shown(name))
 }

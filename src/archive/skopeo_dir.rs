@@ -3,20 +3,24 @@
 //! `HEX.manifest.json`
 //! (<https://github.com/containers/image/blob/main/directory/directory_transport.go>).
 //!
-//! It has no names. `version` and `signature-N` beside it are left alone.
+//! It has no names. `version` and `signature-N` beside it are ignored.
 
-use super::blob_paths::BlobPaths;
-use super::document::{Documents, MAX_MANIFEST, document};
-use super::entries::Entries;
+use super::contents::Contents;
+use super::document::{MAX_MANIFEST, document};
+use super::file_names::{BlobPaths, MANIFEST_JSON};
+use super::files::Files;
+use super::format::Format;
+use super::layout::Layout;
 use super::model::Provenance;
-use super::oci_layout::Layout;
-use super::{Contents, MANIFEST_JSON};
-use crate::compress::ByteSource;
 use crate::error::{Code, Error, Result};
 use crate::oci::Descriptor;
 
-/// Whether `manifest.json` is a manifest, and not the list of images that `docker save` writes under that name.
-pub(super) fn is_manifest(manifest_json: &ByteSource) -> Result<bool> {
+/// Files whose `manifest.json` is a manifest or an index.
+pub(super) const FORMAT: Format = Format { name: "skopeo dir", matches, read };
+
+/// Returns whether `manifest.json` is a manifest, and not the list of images that `docker save` writes under that name.
+fn matches(files: &Files) -> Result<bool> {
+    let Some(manifest_json) = files.find(MANIFEST_JSON)? else { return Ok(false) };
     let mut start = [0; 64];
     let read = manifest_json.read_at(0, &mut start);
     let read = read.map_err(|error| {
@@ -26,15 +30,14 @@ pub(super) fn is_manifest(manifest_json: &ByteSource) -> Result<bool> {
 }
 
 /// Reads the folder's one image.
-pub(super) fn read(entries: &Entries) -> Result<Contents> {
-    let mut documents = Documents::new(entries);
-    let Some((bytes, digest)) = documents.find(MANIFEST_JSON, MAX_MANIFEST)? else {
+fn read(files: &Files) -> Result<Contents> {
+    let Some((bytes, digest)) = files.document(MANIFEST_JSON, MAX_MANIFEST)? else {
         return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
     };
     let listing = document(&bytes, MANIFEST_JSON)?;
     let descriptor = Descriptor::new(listing.own_media_type(), digest, bytes.len() as u64);
     let mut contents = Contents::default();
-    Layout::new(&mut documents, BlobPaths::Skopeo { root: digest }, Provenance::Layout)
+    Layout::new(files, BlobPaths::Skopeo { root: digest }, Provenance::Layout)
         .root(Vec::new(), descriptor, "the folder")
         .add_to(&mut contents);
     Ok(contents)

@@ -1,12 +1,12 @@
-//! Where an archive comes from, and whether it can be read in place there or goes by once.
+//! Where an archive comes from, and whether it can be read in place or only once.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Seek as _};
 use std::path::{Path, PathBuf};
 
-use super::quoted;
-use crate::error::{Code, Error, Result};
+use super::shell::quoted;
+use crate::error::{Advice, Code, Error, Result};
 use crate::file;
 use crate::oci::Target;
 
@@ -15,21 +15,21 @@ use crate::oci::Target;
 pub enum Source {
     /// A file, a folder or a named pipe.
     Path(PathBuf),
-    /// What the program is fed with.
+    /// The program's standard input.
     StandardInput,
 }
 
-/// How the bytes of a source can be had.
-pub(super) enum Reach {
-    /// By position, from 0 to this length.
-    Position(u64),
-    /// Once, from here on. What it is, in words.
+/// How the bytes of a source can be read.
+pub(super) enum Access {
+    /// By position; this is the length.
+    Seekable(u64),
+    /// Once, from start to end; this is what it is, as messages have it.
     Once(&'static str),
 }
 
 impl Source {
-    /// Opens what is no folder. On a named pipe that waits for somebody to write.
-    pub(super) fn open(&self) -> Result<(File, Reach)> {
+    /// Opens everything but folders. A named pipe is waited for until it has a writer.
+    pub(super) fn open(&self) -> Result<(File, Access)> {
         let failed = |error| self.cannot_read(error);
         let mut file = match self {
             Self::Path(path) => {
@@ -37,9 +37,9 @@ impl Source {
                     if metadata.is_file() || is_stream(metadata) {
                         return Ok(());
                     }
-                    Err(no_file(path, metadata).hint("Write the archive into a file first."))
+                    Err(not_a_file(path, metadata).hint("Write the archive into a file first."))
                 };
-                // Disks and sockets are not opened at all, and what lies there may be replaced before it is opened.
+                // Disks and sockets are not opened at all, and the file may be replaced before it is opened.
                 check(&fs::metadata(path).map_err(failed)?)?;
                 let file = file::open(path).map_err(failed)?;
                 check(&file.metadata().map_err(failed)?)?;
@@ -48,29 +48,31 @@ impl Source {
             Self::StandardInput => file::standard_input().map_err(failed)?,
         };
         if file.is_terminal() {
-            return Err(Error::usage(format!("{self} is a terminal, and no archive comes from there"))
+            return Err(Error::usage(format!("{self} is a terminal, not an archive"))
                 .code(Code::ArchiveUnreadable)
-                .hint("Name a file, or pipe one in:\n  docker save app:1 | ecr-push - REPOSITORY:TAG"));
+                .hint(
+                    Advice::new("Use a file, or pipe one in:").command("docker save app:1 | ecr-push - REPOSITORY:TAG"),
+                ));
         }
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() && matches!(self, Self::Path(_)) {
             file::wait_for_writer(&file).map_err(failed)?;
         }
-        let reach = if metadata.is_dir() {
+        let access = if metadata.is_dir() {
             return Err(Error::input(format!("{self} is a folder"))
                 .code(Code::ArchiveUnrecognized)
                 .hint("Give its name in place of the `-`."));
         } else if !metadata.is_file() {
-            Reach::Once(special(&metadata))
+            Access::Once(special(&metadata))
         } else if file.stream_position().map_err(failed)? > 0 {
-            Reach::Once("a file that was read in part before")
+            Access::Once("a file that was read in part before")
         } else {
-            Reach::Position(metadata.len())
+            Access::Seekable(metadata.len())
         };
-        Ok((file, reach))
+        Ok((file, access))
     }
 
-    /// The error that it cannot be read.
+    /// Returns the error that it cannot be read.
     pub(super) fn cannot_read(&self, error: io::Error) -> Error {
         match (self, error.kind()) {
             (Self::Path(path), io::ErrorKind::NotFound) => nothing_at(path, error),
@@ -81,7 +83,7 @@ impl Source {
         }
     }
 
-    /// What to write behind a command that is to read it: nothing where it is standard input.
+    /// Returns the argument for a command that reads it: none for standard input.
     pub(super) fn operand(&self) -> String {
         match self {
             Self::Path(path) => format!(" {}", quoted(&path.display().to_string())),
@@ -99,7 +101,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Whether it can be read from start to end, and only so: a pipe, or what `/dev/stdin` may be besides.
+/// Returns whether it can only be read from start to end: a pipe, or another thing that `/dev/stdin` may be.
 fn is_stream(metadata: &fs::Metadata) -> bool {
     #[cfg(unix)]
     {
@@ -113,7 +115,7 @@ fn is_stream(metadata: &fs::Metadata) -> bool {
     }
 }
 
-/// What sort of thing it is that is not a file.
+/// Returns what it is, if not a file.
 fn special(metadata: &fs::Metadata) -> &'static str {
     #[cfg(unix)]
     {
@@ -130,27 +132,28 @@ fn special(metadata: &fs::Metadata) -> &'static str {
     if metadata.is_dir() { "a folder" } else { "a pipe or the like" }
 }
 
-/// The error that what lies at `path` is no file.
-pub(super) fn no_file(path: &Path, metadata: &fs::Metadata) -> Error {
+/// Returns the error that `path` is not a file.
+pub(super) fn not_a_file(path: &Path, metadata: &fs::Metadata) -> Error {
     Error::input(format!("{} is {}, not a file", path.display(), special(metadata))).code(Code::ArchiveUnrecognized)
 }
 
-/// The error that there is no archive at `path`. It may be what `docker push` takes, or a path from another folder.
+/// Returns the error that there is no archive at `path`. It may be an image name, or a path in another folder.
 fn nothing_at(path: &Path, error: io::Error) -> Error {
     let missing = cannot_open(path, error);
     let text = path.display().to_string();
     if text.parse::<Target>().is_ok_and(|image| !image.tags.is_empty()) {
-        return missing.hint(format!(
-            "It takes an archive, not the name of an image. Of one that Docker has:\n  docker save {text} | ecr-push - TARGET"
-        ));
+        return missing.hint(
+            Advice::new("The input is an archive, not the name of an image. To push an image that Docker has:")
+                .command(format!("docker save {text} | ecr-push - TARGET")),
+        );
     }
     match std::env::current_dir() {
-        Ok(folder) if path.is_relative() => missing.hint(format!("It was looked for in {}.", folder.display())),
+        Ok(folder) if path.is_relative() => missing.hint(format!("The current folder is {}.", folder.display())),
         _ => missing,
     }
 }
 
-/// The error that `path` cannot be read.
+/// Returns the error that `path` cannot be read.
 pub(super) fn cannot_open(path: &Path, error: io::Error) -> Error {
     let path = path.display();
     match error.kind() {

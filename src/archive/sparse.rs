@@ -1,21 +1,19 @@
 //! Sparse entries of a tar: GNU tar's own (type `S`) and those that PAX records describe, in versions 0.0, 0.1 and 1.0
-//! (<https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html>). bsdtar writes the last without being
-//! asked.
+//! (<https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html>). bsdtar writes the last by default.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::shown;
 use crate::compress::{ByteSource, SparseMap};
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, shown};
 
-/// The largest layer that Amazon ECR takes. What claims to be larger is never read.
+/// The largest layer that Amazon ECR accepts. What claims to be larger is not read.
 const MAX_LEN: u64 = 52_000 << 20;
-/// How many parts all sparse files of an archive may have together.
+/// The limit for the parts of all sparse files of an archive together.
 const MAX_PARTS: u64 = 1 << 18;
 
-/// What one block of old maps holds.
+/// The parts in one block of an old map.
 const PARTS_IN_BLOCK: u64 = 21;
 
 /// A sparse entry.
@@ -32,7 +30,7 @@ pub(super) struct Sparse {
 
 #[derive(Debug)]
 enum Format {
-    /// The map is in the header and in blocks behind it.
+    /// The map is in the header and in the blocks behind it.
     Header(Vec<(u64, u64)>),
     /// The map is in PAX records: offsets and lengths.
     Records(Vec<u64>),
@@ -53,17 +51,17 @@ impl Unreadable {
     pub(super) fn error(&self, name: &str) -> Error {
         let why = match self {
             Self::TooLarge => {
-                format!("is larger than {} MiB, the most that Amazon ECR takes for a layer", MAX_LEN >> 20)
+                format!("is larger than {} MiB, the most that Amazon ECR accepts as a layer", MAX_LEN >> 20)
             }
             Self::UnknownFormat => "has an unknown format".into(),
         };
         Error::input(format!("the entry {} is a sparse file that {why}", shown(name)))
             .code(Code::ArchiveUnsupported)
-            .hint("Write the archive again with ordinary files: tar without --sparse.")
+            .hint("Write the archive again with regular files: tar without --sparse.")
     }
 }
 
-/// What an archive's sparse entries may take yet.
+/// The number of parts that sparse entries may still have.
 #[derive(Debug)]
 pub(super) struct Budget(u64);
 
@@ -89,7 +87,7 @@ impl Sparse {
         Ok(Self { format: Format::Header(parts), len, stored: header.entry_size()?, name: None })
     }
 
-    /// Whether it can be read at all.
+    /// Returns why it cannot be read, if it cannot.
     pub(super) fn unreadable(&self) -> Option<Unreadable> {
         match self.format {
             Format::Unknown => Some(Unreadable::UnknownFormat),
@@ -98,7 +96,7 @@ impl Sparse {
         }
     }
 
-    /// Returns what it is in `file`: further blocks of its map are from `map` on, its contents from `start` on.
+    /// Returns its bytes in `file`: additional blocks of its map start at `map`, its content at `start`.
     pub(super) fn in_file(self, file: &Arc<File>, map: u64, start: u64, budget: &mut Budget) -> io::Result<ByteSource> {
         match self.format {
             Format::Header(mut parts) => {
@@ -123,7 +121,7 @@ impl Sparse {
         }
     }
 
-    /// Returns the map of an entry whose contents come now, and its length in front of them.
+    /// Reads the map of an entry whose content comes next. Returns the length of the map, too, if it is in front of the content.
     pub(super) fn map(self, contents: &mut impl Read, budget: &mut Budget) -> io::Result<(SparseMap, u64)> {
         let (numbers, before) = match self.format {
             Format::Records(numbers) => {
@@ -139,8 +137,8 @@ impl Sparse {
     }
 }
 
-/// Reads the map in front of an entry's contents: lines with a number each, of which the first says how many parts follow.
-/// Returns its numbers without that, and its length.
+/// Reads the map in front of an entry's content: lines with a number each, of which the first is the number of parts.
+/// Returns the other numbers, and the length of the map.
 fn map_in(contents: &mut impl Read, budget: &mut Budget) -> io::Result<(Vec<u64>, u64)> {
     let (mut numbers, mut digits, mut before) = (Vec::new(), Vec::new(), 0);
     let mut count = None;
@@ -173,7 +171,7 @@ fn map_in(contents: &mut impl Read, budget: &mut Budget) -> io::Result<(Vec<u64>
     Ok((numbers, before))
 }
 
-/// What PAX records say about an entry's holes.
+/// The PAX records about an entry's holes.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     is_sparse: bool,
@@ -186,7 +184,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Takes a record, whatever it is about.
+    /// Reads a record, if it is about holes.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let Some(key) = key.strip_prefix(b"GNU.sparse.") else { return Ok(()) };
         self.is_sparse = true;
@@ -243,7 +241,7 @@ impl Records {
             (Format::Unknown, None) => 0,
             (_, None) => return Err(malformed("no record states the size of the sparse file")),
         };
-        // What an unknown format means by a name is unknown, too.
+        // The meaning of a name in an unknown format is unknown, too.
         let name = self.name.filter(|_| !matches!(format, Format::Unknown));
         Ok(Some(Sparse { format, len, stored, name }))
     }

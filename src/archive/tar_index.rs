@@ -1,9 +1,9 @@
-//! The table of contents of a tar: which entry lies where.
+//! The index of a tar: the offset and length of each entry.
 //!
-//! The tar is gone through once, by header, with seeks; no content is read. Of a tar that goes by ([`TarIndex::pass`]) the small
-//! files are kept, and layers are handed on. Links are followed inside the table only: nothing here ever touches a path of
-//! the file system. Refused: entries that reach past the file's end, extension
-//! records that another reader could understand differently, and headers that want more memory than any honest one.
+//! The headers are read once, with seeks; no content is read. Of a streamed tar ([`TarIndex::stream`]) small files are kept,
+//! and layers are handed on. Links are followed inside the index only: nothing here ever opens a path of the file system.
+//! Rejected: entries that reach past the end of the file, extension records that another reader could understand
+//! differently, and headers that take more memory than any real one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,24 +11,23 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use super::diagnose::{TextCheck, is_reencoded_whole, reencoded};
-use super::shown;
+use super::reencoding::{TextCheck, reencoded};
 use super::source::Source;
 use super::sparse::{Budget, Records, Sparse, Unreadable};
-use super::streaming::{self, Take};
+use super::streaming::{self, LayerHandler};
 use crate::compress::{ByteSource, SparseReader};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, shown};
 
 /// Every layer, config and manifest is an entry; images have a hundred or so, and layouts of many images thousands.
 const MAX_ENTRIES: u64 = 1_000_000;
-/// What one entry's headers may take: its names and PAX records. The tar crate reads them whole, without a limit.
+/// The limit for the headers of one entry: its names and PAX records. The tar crate reads them whole, without a limit.
 const MAX_HEADER: u64 = 1 << 20;
-/// What all names and link targets may take together.
+/// The limit for all names and link targets together.
 const MAX_NAMES: usize = 64 << 20;
-/// How many links may lead from one to the next.
+/// The number of links that may follow one another.
 const MAX_HOPS: usize = 16;
 
-/// Where the entries of a tar lie.
+/// The entries of a tar by name.
 #[derive(Debug)]
 pub(super) struct TarIndex {
     places: HashMap<String, Place>,
@@ -44,15 +43,15 @@ enum Place {
         target: Vec<u8>,
         base: Base,
     },
-    /// Something that has no contents.
+    /// Something without content, such as a device.
     Special,
     /// A sparse file that cannot be read.
     Sparse(Unreadable),
-    /// Nothing that anybody could name.
-    Nowhere,
+    /// Nothing that is looked up by a name.
+    Ignored,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 enum Found {
     File { start: u64, len: u64 },
     Sparse(Sparse),
@@ -69,9 +68,11 @@ enum Base {
 }
 
 impl TarIndex {
-    /// Reads all headers of the tar in `file` from the position `from` on; `source` is where it comes from.
+    /// Indexes the tar in `file` that starts at the position `from`; `source` is for messages.
     pub(super) fn read(file: Arc<File>, from: u64, source: &Source) -> Result<Self> {
-        let broken = |error: io::Error| Error::input(format!("cannot read {source}")).because(error);
+        let broken = |error: io::Error| {
+            Error::input(format!("cannot read {source}")).code(Code::ArchiveUnreadable).because(error)
+        };
         let file_len = file.metadata().map_err(broken)?.len();
         (&*file).seek(SeekFrom::Start(from)).map_err(broken)?;
         let gate = Gate::default();
@@ -87,7 +88,7 @@ impl TarIndex {
                 let check = |start: u64, len| match start.saturating_add(len).saturating_sub(file_len) {
                     0 => Ok(()),
                     missing => {
-                        let how = format!("its entry {name} lacks the last {missing} bytes");
+                        let how = format!("the last {missing} bytes of its entry {name} are missing");
                         Err(cut_off(source, &how, file_len))
                     }
                 };
@@ -99,7 +100,7 @@ impl TarIndex {
                         Place::File(ByteSource::new(Arc::clone(&file), start, len))
                     }
                     Found::Sparse(sparse) => {
-                        // The tar crate has read all that is in front of the contents.
+                        // The tar crate has read everything in front of the content.
                         let start = (&*file).stream_position().map_err(broken)?;
                         check(start, sparse.stored)?;
                         let map = entry.raw_file_position().saturating_add(from);
@@ -111,18 +112,18 @@ impl TarIndex {
         );
         let is_text = || {
             let whole = ByteSource::new(Arc::clone(&file), 0, file_len);
-            is_reencoded_whole(whole.reader(), TextCheck::default())
+            TextCheck::default().all_reencoded(whole.reader())
         };
         index.map_err(|error| gate.explain(error, source, is_text))
     }
 
-    /// Reads a tar that goes by once, to its end. Small files are kept, and what may be a layer is handed to `take`, which need
-    /// not read it. `failed` words an error in reading, by how many bytes were read.
-    pub(super) fn pass(
+    /// Indexes a streamed tar, to its end. Small files are kept, and what may be a layer is given to `handler`, which may skip
+    /// it. `failed` converts an error of reading, by the number of bytes read.
+    pub(super) fn stream(
         bytes: impl Read,
         source: &Source,
         failed: impl Fn(io::Error, u64) -> Error,
-        take: Take<'_>,
+        handler: LayerHandler<'_>,
     ) -> Result<Self> {
         let gate = Gate::default();
         let mut tar = tar::Archive::new(Gated { bytes, gate: &gate, from: 0 });
@@ -135,7 +136,7 @@ impl TarIndex {
                 || gate.read.get(),
                 |entry, name, found| {
                     gate.allowance.set(u64::MAX);
-                    // The tar crate fills the holes of such an entry, and to read over them takes as long as they claim to be.
+                    // The tar crate fills the holes of such an entry, and skipping them takes as long as they claim to be.
                     let is_filled = entry.header().entry_type().is_gnu_sparse();
                     if is_filled {
                         let stored = entry.header().entry_size().unwrap_or_default();
@@ -144,21 +145,22 @@ impl TarIndex {
                     let place = match found {
                         Found::Other(place) => Ok(place),
                         Found::File { start, len } => {
-                            streaming::file(entry, name, start, len, &mut kept, take).map(Place::File)
+                            streaming::file(entry, name, start, len, &mut kept, handler).map(Place::File)
                         }
                         Found::Sparse(sparse) if is_filled => {
-                            streaming::file(entry, name, gate.read.get(), sparse.len, &mut kept, take).map(Place::File)
+                            streaming::file(entry, name, gate.read.get(), sparse.len, &mut kept, handler)
+                                .map(Place::File)
                         }
                         Found::Sparse(sparse) => {
                             let (start, len) = (gate.read.get(), sparse.len);
                             let map = sparse.map(entry, &mut budget).map_err(|error| malformed(name, source, &error));
                             map.and_then(|(map, _)| {
                                 let mut bytes = SparseReader::new(map, &mut *entry);
-                                streaming::file(&mut bytes, name, start, len, &mut kept, take).map(Place::File)
+                                streaming::file(&mut bytes, name, start, len, &mut kept, handler).map(Place::File)
                             })
                         }
                     };
-                    // What is left of it must go by before the next header comes.
+                    // The rest of it is in front of the next header.
                     let rest = if place.is_ok() && !is_filled { drain(entry) } else { Ok(()) };
                     if gate.at_end.get() {
                         return Err(cut_off(source, &format!("it ends inside its entry {name}"), gate.read.get()));
@@ -168,10 +170,10 @@ impl TarIndex {
                 },
             )
         });
-        // Whoever writes must be able to write all of it, also what stands behind the end.
+        // The writer of a pipe must be able to write all of it, also what is behind the end.
         gate.allowance.set(u64::MAX);
         let mut bytes = tar.into_inner();
-        let is_text = || is_reencoded_whole(&mut bytes, gate.text.take());
+        let is_text = || gate.text.take().all_reencoded(&mut bytes);
         let index = index.map_err(|error| gate.explain(error, source, is_text));
         let rest = if index.is_ok() { drain(bytes) } else { Ok(()) };
         match (gate.failure.take(), rest) {
@@ -180,7 +182,7 @@ impl TarIndex {
         }
     }
 
-    /// Goes through the entries. `content` says where the bytes of each are, `len` how many there are in all.
+    /// Indexes the entries. `content` returns where the bytes of each are, `len` how many there are in all.
     fn of<R: Read>(
         mut entries: tar::Entries<'_, R>,
         gate: &Gate,
@@ -217,7 +219,7 @@ impl TarIndex {
             let mut name = entry.path_bytes().into_owned();
             last = shown(&String::from_utf8_lossy(&name));
             let start = entry.raw_file_position();
-            let mut found = judge(&mut entry, start).map_err(|error| malformed(&last, source, &error))?;
+            let mut found = kind_of(&mut entry, start).map_err(|error| malformed(&last, source, &error))?;
             if let Found::Sparse(sparse) = &mut found {
                 if let Some(own) = sparse.name.take() {
                     last = shown(&String::from_utf8_lossy(&own));
@@ -228,9 +230,9 @@ impl TarIndex {
                 }
             }
             let place = content(&mut entry, &last, found)?;
-            // What is asked for comes out of JSON, so a name that is no UTF-8 or leads outside is never asked for.
-            let key = str::from_utf8(&name).ok().and_then(normalise);
-            if let (Some(key), false) = (key, matches!(place, Place::Nowhere)) {
+            // Names to look up come from JSON, so one that is not UTF-8 or leads outside is never looked up.
+            let key = str::from_utf8(&name).ok().and_then(normalize);
+            if let (Some(key), false) = (key, matches!(place, Place::Ignored)) {
                 names_len += key.len() + if let Place::Link { target, .. } = &place { target.len() } else { 0 };
                 if names_len > MAX_NAMES {
                     return Err(Error::input(format!(
@@ -238,38 +240,38 @@ impl TarIndex {
                     ))
                     .code(Code::ArchiveUnsupported));
                 }
-                // The last of several entries with one name counts: so does tar when it unpacks (`tar --append` updates
-                // files that way), and so does Docker, which unpacks an archive before it looks at it. Whoever wrote
-                // different contents under one name thus gets here what `docker load` would have given.
+                // The last of several entries with one name counts: that is what tar extracts (`tar --append` updates files
+                // that way), and Docker, which extracts an archive before it reads it. Different contents under one name
+                // thus give what `docker load` gives.
                 places.insert(key, place);
             }
         }
         Ok(Self { places, len: len(), has_end_mark: !gate.at_end.get() })
     }
 
-    /// The bytes of an entry, with links followed, or `None` if the tar has no such entry.
+    /// Returns the bytes of an entry, with links followed, or `None` if the tar has no such entry.
     pub(super) fn find(&self, name: &str) -> Result<Option<ByteSource>> {
-        let Some(mut key) = normalise(name) else { return Ok(None) };
+        let Some(mut key) = normalize(name) else { return Ok(None) };
         let mut link = None;
         for _ in 0..=MAX_HOPS {
             let (target, base) = match self.places.get(&key) {
-                Some(Place::Nowhere) | None => {
+                Some(Place::Ignored) | None => {
                     return link.map_or(Ok(None), |(link, target): (String, &Vec<u8>)| {
                         Err(dangling(&format!("the entry {}", shown(&link)), &String::from_utf8_lossy(target)))
                     });
                 }
                 Some(Place::File(range)) => return Ok(Some(range.clone())),
                 Some(Place::Special) => {
-                    return Err(Error::input(format!("the entry {} is no ordinary file", shown(&key)))
+                    return Err(Error::input(format!("the entry {} is not a regular file", shown(&key)))
                         .code(Code::ArchiveUnsupported)
-                        .hint("Write the archive again with ordinary files."));
+                        .hint("Write the archive again with regular files."));
                 }
                 Some(Place::Sparse(why)) => return Err(why.error(&key)),
                 Some(Place::Link { target, base }) => (target, *base),
             };
             let joined = str::from_utf8(target).ok().filter(|target| !target.starts_with('/')).and_then(|target| {
                 let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
-                normalise(&match base {
+                normalize(&match base {
                     Base::Archive => target.to_owned(),
                     Base::Folder => format!("{folder}/{target}"),
                 })
@@ -277,6 +279,7 @@ impl TarIndex {
             let joined = joined.ok_or_else(|| {
                 let target = shown(&String::from_utf8_lossy(target));
                 Error::input(format!("the entry {} is a link that leaves the archive, to {target}", shown(&key)))
+                    .code(Code::ArchiveUnsupported)
                     .hint("Links are followed inside the archive only. Write it again with tar --dereference.")
             })?;
             link = Some((std::mem::replace(&mut key, joined), target));
@@ -285,35 +288,35 @@ impl TarIndex {
             .hint("It may lead in a circle. Write the archive again with tar --dereference."))
     }
 
-    /// Whether the tar ends as it should, with a block of zeros. Without one the end may be missing, and only the
-    /// contents can tell.
+    /// Returns whether the tar ends with a block of zeros, as it should. Without one the end may be missing: only the content
+    /// shows it.
     pub(super) fn has_end_mark(&self) -> bool {
         self.has_end_mark
     }
 
-    /// The error that the tar is shorter than it should be.
+    /// Returns the error that the tar is shorter than it should be.
     pub(super) fn cut_off(&self, source: &Source, how: &str) -> Error {
         cut_off(source, how, self.len)
     }
 
-    /// The names of all entries, in no order.
+    /// Returns the names of all entries, in no order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
 }
 
-/// What an entry is.
-fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found> {
+/// Returns the kind of an entry.
+fn kind_of(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found> {
     let kind = entry.header().entry_type();
     // GNU tar's volume labels, and what continues a file of the volume before.
     let is_of_volume = matches!(kind.as_byte(), b'V' | b'M');
     if kind.is_pax_global_extensions() || kind.is_dir() || is_of_volume {
-        return Ok(Found::Other(Place::Nowhere));
+        return Ok(Found::Other(Place::Ignored));
     }
     let len = entry.size();
     let mut sparse = Records::default();
     for record in entry.pax_extensions()?.into_iter().flatten() {
-        // The tar crate stops looking at the first record that it cannot read, and then believes the header.
+        // The tar crate stops at the first record that it cannot read, and then believes the header.
         let record = record?;
         sparse.add(record.key_bytes(), record.value_bytes())?;
         if record.key_bytes() == b"size" && record.value().ok().and_then(|size| size.parse().ok()) != Some(len) {
@@ -337,8 +340,8 @@ fn judge(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found>
     }
 }
 
-/// The name as the table has it: no `./`, no empty parts, `..` resolved. `None` if it leads outside.
-fn normalise(name: &str) -> Option<String> {
+/// Returns the name as the index has it: no `./`, no empty parts, `..` resolved. `None` if it leads outside.
+fn normalize(name: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in name.split('/') {
         match part {
@@ -366,26 +369,26 @@ pub(super) fn dangling(link: &str, target: &str) -> Error {
         .hint("The archive is incomplete, or its links were changed when it was copied: save the image again.")
 }
 
-/// The archive is shorter than it says.
+/// Returns the error that the archive is shorter than it states.
 fn cut_off(source: &Source, how: &str, file_len: u64) -> Error {
     Error::input(format!("{source} is cut off: {how}")).code(Code::ArchiveDamaged).hint(format!(
-        "The tar is {file_len} bytes long. Copy, download or save it again, and see that the disk was not full."
+        "The tar is {file_len} bytes long. Copy, download or save it again, and check that the disk is not full."
     ))
 }
 
-/// Reads on to the end, for nothing.
+/// Reads to the end.
 fn drain(mut bytes: impl Read) -> io::Result<()> {
     io::copy(&mut bytes, &mut io::sink()).map(drop)
 }
 
-/// What is seen of a tar's bytes as they are read.
+/// Limits and observes how a tar is read.
 #[derive(Default)]
 struct Gate {
-    /// How many more may be read.
+    /// How many more bytes may be read.
     allowance: Cell<u64>,
     read: Cell<u64>,
     at_end: Cell<bool>,
-    /// Where the contents end that nobody reads before the next header, if there are some.
+    /// The end of content that is skipped before the next header, if there is any.
     next: Cell<u64>,
     /// Whether a header cannot be read.
     is_broken: Cell<bool>,
@@ -395,22 +398,23 @@ struct Gate {
 }
 
 impl Gate {
-    /// Returns the error of a tar that cannot be read, or what is behind it: that all its bytes became text.
+    /// Returns the error of a tar that cannot be read, or its cause: that all bytes were encoded again as text. In a streamed
+    /// tar the first layer shows it, before a header does.
     fn explain(&self, error: Error, source: &Source, is_text: impl FnOnce() -> bool) -> Error {
         self.allowance.set(u64::MAX);
-        if self.is_broken.get() && is_text() {
+        if (self.is_broken.get() || error.stable_code() == Code::ArchiveDamaged) && is_text() {
             return reencoded(&source.to_string(), "a tar that was turned into text in UTF-8");
         }
         error
     }
 }
 
-/// The bytes, as the tar crate sees them: no more than an allowance at a time, so that a header which claims a name of many
-/// gigabytes ends in an error and not in memory.
+/// The bytes, as the tar crate reads them: no more than an allowance at a time, so that a header which claims a name of many
+/// gigabytes ends in an error and takes no memory.
 struct Gated<'a, R> {
     bytes: R,
     gate: &'a Gate,
-    /// Where the tar starts in them.
+    /// The offset of the tar.
     from: u64,
 }
 

@@ -4,6 +4,7 @@ mod choosing;
 mod hostile;
 mod layouts;
 mod parts;
+mod properties;
 mod referring;
 
 use std::fmt::Write as _;
@@ -14,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::compress::{ByteSource, Compression};
-use crate::error::Kind;
-use crate::oci::Family;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Family};
 
 /// The image config of most fixtures, and what their other images have.
 const APP: &str = "sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d";
@@ -105,7 +106,7 @@ fn summary(archive: &Archive) -> String {
             }
         }
     }
-    let mut text = format!("{}\n", archive.format.name());
+    let mut text = format!("{}\n", archive.format);
     for image in &archive.images {
         writeln!(text, "{:?}", image.names).unwrap();
         describe(&image.content, &mut text, 2);
@@ -114,7 +115,7 @@ fn summary(archive: &Archive) -> String {
 }
 
 /// The only manifest of the only image of a fixture that nothing is to be said about.
-fn only(name: &str, format: Format) -> (Vec<String>, Manifest) {
+fn only(name: &str, format: &str) -> (Vec<String>, Manifest) {
     let archive = open(&fixture(name)).unwrap();
     assert_eq!(archive.format, format, "{name}");
     assert_eq!(archive.notes, [""; 0], "{name}");
@@ -139,7 +140,7 @@ fn layers(manifest: &Manifest) -> Vec<(Compression, Option<String>, Option<Strin
 #[test]
 fn docker_save_archives_without_an_index_state_nothing_but_diff_ids() {
     for name in ["docker-20.10-save.tar", "podman-docker-archive.tar"] {
-        let (names, manifest) = only(name, Format::DockerSave);
+        let (names, manifest) = only(name, "docker save archive");
         assert_eq!(names, ["localhost/fixture/app:v1"]);
         assert!(manifest.original.is_none() && manifest.provenance == Provenance::DockerSave);
         assert_eq!(
@@ -152,7 +153,7 @@ fn docker_save_archives_without_an_index_state_nothing_but_diff_ids() {
 
 #[test]
 fn a_tarball_with_packed_layers_names_their_digests() {
-    let (names, manifest) = only("crane-tarball.tar", Format::DockerSave);
+    let (names, manifest) = only("crane-tarball.tar", "docker save archive");
     assert_eq!(names, ["127.0.0.1:5999/fixture/app:s2"]);
     assert_eq!(layers(&manifest), PACKED.map(|id| (Compression::Gzip, None, Some(id.to_owned()), id.to_owned())));
 }
@@ -172,7 +173,7 @@ fn docker_save_with_an_index_states_the_manifest() {
             Family::Docker,
         ),
     ] {
-        let (names, manifest) = only(name, Format::DockerSave);
+        let (names, manifest) = only(name, "docker save archive");
         assert_eq!(names, ["localhost/fixture/app:v1"]);
         assert_eq!(layers(&manifest), plain, "{name}");
         let stated = manifest.original.unwrap();
@@ -188,9 +189,9 @@ fn docker_save_with_an_index_states_the_manifest() {
 fn oci_layouts_state_everything() {
     let packed = PACKED.map(|id| (Compression::Gzip, Some(id.to_owned()), None, id.to_owned()));
     for (name, format, expected) in [
-        ("podman-oci-archive.tar", Format::OciArchive, &["v1"][..]),
-        ("buildah-oci-layout", Format::OciFolder, &["v1"]),
-        ("crane-oci-layout", Format::OciFolder, &[]),
+        ("podman-oci-archive.tar", "OCI layout in a tar", &["v1"][..]),
+        ("buildah-oci-layout", "OCI layout folder", &["v1"]),
+        ("crane-oci-layout", "OCI layout folder", &[]),
     ] {
         let (names, manifest) = only(name, format);
         assert_eq!(names, expected, "{name}");
@@ -237,7 +238,7 @@ fn a_save_that_docker_left_incomplete_says_what_is_missing_and_why() {
     let error = open(&fixture("docker-29-containerd-save-incomplete.tar")).unwrap_err();
     let blob = PACKED[0].replace("sha256:", "blobs/sha256/");
     let expected = format!(
-        "the archive lacks {blob}, which its manifest.json names as a layer of 127.0.0.1:5999/fixture/app:amd64 \
+        "the archive does not contain {blob}, which its manifest.json names as a layer of 127.0.0.1:5999/fixture/app:amd64 \
          (3 more are missing)"
     );
     assert_eq!((error.kind(), error.to_string()), (Kind::Input, expected));

@@ -7,7 +7,7 @@ pub(super) trait BlockCompressor: Copy + Send + 'static {
     /// How many of the bytes in front of a block may be referred to by it.
     const DICTIONARY: usize;
     /// The bytes in front of the first block.
-    const HEADER: &[u8];
+    const HEADER: &[u8] = &[];
 
     /// Compresses `block` into `compressed`, which is emptied first and keeps its capacity from block to block.
     ///
@@ -18,9 +18,13 @@ pub(super) trait BlockCompressor: Copy + Send + 'static {
     /// Only if the compressor breaks its own contract.
     fn compress(self, block: &[u8], before: &[u8], last: bool, compressed: &mut Vec<u8>) -> io::Result<()>;
 
-    /// Returns the checksum of a block, which [`trailer`](Self::trailer) gets joined.
-    fn checksum(self, block: &[u8]) -> crc32fast::Hasher;
+    /// Returns the checksum of a block, which [`trailer`](Self::trailer) gets joined. By default there is none.
+    fn checksum(self, _block: &[u8]) -> crc32fast::Hasher {
+        crc32fast::Hasher::new()
+    }
 
-    /// Returns the bytes behind the last block of a layer of `len` bytes.
-    fn trailer(self, checksum: &crc32fast::Hasher, len: u64) -> Vec<u8>;
+    /// Returns the bytes behind the last block of a layer of `len` bytes. By default there are none.
+    fn trailer(self, _checksum: &crc32fast::Hasher, _len: u64) -> Vec<u8> {
+        Vec::new()
+    }
 }

@@ -172,18 +172,9 @@ struct Broken;
 
 impl BlockCompressor for Broken {
     const DICTIONARY: usize = 0;
-    const HEADER: &[u8] = &[];
 
     fn compress(self, _: &[u8], _: &[u8], _: bool, _: &mut Vec<u8>) -> io::Result<()> {
         panic!("a bug")
-    }
-
-    fn checksum(self, _: &[u8]) -> crc32fast::Hasher {
-        crc32fast::Hasher::new()
-    }
-
-    fn trailer(self, _: &crc32fast::Hasher, _: u64) -> Vec<u8> {
-        Vec::new()
     }
 }
 

@@ -32,7 +32,6 @@ pub(super) struct Zstd {
 
 impl BlockCompressor for Zstd {
     const DICTIONARY: usize = 0;
-    const HEADER: &[u8] = &[];
 
     fn compress(self, block: &[u8], _before: &[u8], _last: bool, compressed: &mut Vec<u8>) -> io::Result<()> {
         compressed.clear();
@@ -41,14 +40,6 @@ impl BlockCompressor for Zstd {
         // No checksum: the registry and every puller check the digest, and the diff_id behind it.
         Compressor::new(level)?.compress_to_buffer(block, compressed)?;
         Ok(())
-    }
-
-    fn checksum(self, _block: &[u8]) -> crc32fast::Hasher {
-        crc32fast::Hasher::new()
-    }
-
-    fn trailer(self, _checksum: &crc32fast::Hasher, _len: u64) -> Vec<u8> {
-        Vec::new()
     }
 }
 

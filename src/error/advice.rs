@@ -10,8 +10,15 @@ use std::fmt;
 pub struct Advice {
     text: String,
     settings: Vec<Setting>,
+    /// The settings of a list, each with a note.
+    choices: Vec<(Setting, String)>,
+    /// The number of choices that the list leaves out.
+    omitted: usize,
     commands: Vec<String>,
 }
+
+/// The most choices in a list. Others are counted.
+const MAX_CHOICES: usize = 50;
 
 /// Names a setting that cures an error, by the name of its option without dashes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,6 +46,23 @@ impl Advice {
     #[must_use]
     pub fn setting_with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.settings.push(Setting { name: name.into(), value: Some(value.into()) });
+        self
+    }
+
+    /// Adds a list of settings, each with a note, which may be empty. They are alternatives, and each is shown on a line of its
+    /// own. After 50 items the others are only counted.
+    #[must_use]
+    pub fn choices<T>(
+        mut self,
+        items: impl IntoIterator<Item = T>,
+        choice: impl Fn(T) -> (&'static str, Option<String>, String),
+    ) -> Self {
+        let mut items = items.into_iter();
+        self.choices.extend(items.by_ref().take(MAX_CHOICES).map(|item| {
+            let (name, value, note) = choice(item);
+            (Setting { name: name.into(), value }, note)
+        }));
+        self.omitted += items.count();
         self
     }
 
@@ -77,7 +101,7 @@ impl From<String> for Advice {
     }
 }
 
-/// As the command line shows it: the text, `: --name VALUE or --name`, then each command on its own line.
+/// As the command line shows it: the text, `: --name VALUE or --name`, then each choice and command on its own line.
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
@@ -90,6 +114,15 @@ impl fmt::Display for Advice {
                 ": "
             })?;
             write!(f, "{setting}")?;
+        }
+        for (setting, note) in &self.choices {
+            write!(f, "\n  {setting}")?;
+            if !note.is_empty() {
+                write!(f, "  ({note})")?;
+            }
+        }
+        if self.omitted > 0 {
+            write!(f, "\n  and {} more", self.omitted)?;
         }
         self.commands.iter().try_for_each(|command| write!(f, "\n  {command}"))
     }
@@ -114,5 +147,14 @@ mod tests {
         let advice = Advice::new("Log in again:").command("aws sso login --profile dev");
         assert_eq!(advice.to_string(), "Log in again:\n  aws sso login --profile dev");
         assert_eq!(Advice::default().setting("repair").to_string(), "--repair");
+    }
+
+    #[test]
+    fn choices_are_a_list_and_those_after_fifty_are_counted() {
+        let choice = |n: usize| ("image", Some(n.to_string()), if n == 0 { "the first".into() } else { String::new() });
+        let advice = Advice::new("Select one:").choices(0..2, choice);
+        assert_eq!(advice.to_string(), "Select one:\n  --image 0  (the first)\n  --image 1");
+        let advice = Advice::new("Select one:").choices(0..53, choice);
+        assert!(advice.to_string().ends_with("\n  --image 49\n  and 3 more"), "{advice}");
     }
 }

@@ -281,7 +281,7 @@ impl ImageSummary {
         };
         let layers: Vec<_> = manifests.iter().flat_map(|manifest| &manifest.layers).filter(is_new).collect();
         Self {
-            format: archive.format.name().to_owned(),
+            format: archive.format.to_owned(),
             names: image.names.clone(),
             image_ids: manifests.iter().map(|manifest| manifest.config.digest).collect(),
             platforms: image.content.platforms().iter().map(ToString::to_string).collect(),

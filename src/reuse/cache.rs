@@ -1,16 +1,16 @@
-//! The own cache: which packed blobs a plain layer has become before.
+//! The local layer cache: the blobs that an uncompressed layer became before.
 //!
-//! It is a small file of JSON lines, one for each pair of a diff_id and the digest that its bytes were
-//! packed to. It records only pairs whose two hashes were computed here, in one pass over the bytes, never what a tag
-//! or an archive claims: so it can be believed, and only the registry has to be asked whether the blob is still there.
-//! Lines are appended whole, so two runs at once do each other no harm. Losing the file costs one upload.
+//! It is a small file of JSON lines, one for each pair of a diff_id and the digest of the compressed bytes. It records only
+//! pairs whose two hashes were computed here, in one pass over the bytes, never what a tag or an archive claims: so it can be
+//! trusted, and only the registry has to be asked whether the blob still exists. Lines are appended whole, so runs at the same
+//! time do not disturb each other. Losing the file costs one upload.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,48 +19,48 @@ use crate::compress::{Compression, CompressionSpec};
 use crate::file;
 use crate::oci::{DiffId, Digest};
 
-/// From this size on the file is cut to its newer half when it is opened: some 4,000 layers.
+/// The size in bytes above which the file is cut to its newer half when it is opened: about 4,000 layers.
 const FILE_LIMIT: u64 = 1 << 20;
 
-/// Something that a plain layer has become.
+/// A blob that an uncompressed layer became.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CachedLayer {
-    /// The plain layer.
+    /// The uncompressed layer.
     pub diff_id: DiffId,
-    /// The packed blob.
+    /// The blob.
     pub digest: Digest,
-    /// The packed blob's size in bytes.
+    /// The blob's size in bytes.
     pub size: u64,
-    /// How it is packed.
+    /// How the blob is compressed.
     #[serde(rename = "packing")]
     pub compression: Compression,
-    /// The recipe that packed it.
+    /// The name of the [`CompressionSpec`] that compressed it.
     pub recipe: String,
-    /// How long it took to pack and send it, in milliseconds. Older lines do not say, and older programs read past it.
+    /// The time to compress and send it, in milliseconds. Older lines do not have it, and older programs ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
 }
 
 impl CachedLayer {
-    /// What was learned by sending a layer.
-    pub fn new(diff_id: DiffId, digest: Digest, size: u64, recipe: CompressionSpec) -> Self {
-        Self { diff_id, digest, size, compression: recipe.compression(), recipe: recipe.name(), took_ms: None }
+    /// Creates the entry of a layer that was sent.
+    pub fn new(diff_id: DiffId, digest: Digest, size: u64, spec: CompressionSpec) -> Self {
+        Self { diff_id, digest, size, compression: spec.compression(), recipe: spec.name(), took_ms: None }
     }
 
-    /// The same, with how long it took to pack and send it.
+    /// Adds the time to compress and send it.
     #[must_use]
     pub fn in_time(self, took: Duration) -> Self {
         Self { took_ms: u64::try_from(took.as_millis()).ok(), ..self }
     }
 
-    /// Whether it is the same pair, and nothing is learned of it that was not known.
+    /// Returns whether it has everything that `other` has.
     fn covers(&self, other: &Self) -> bool {
         Self { took_ms: None, ..self.clone() } == Self { took_ms: None, ..other.clone() }
             && (self.took_ms.is_some() || other.took_ms.is_none())
     }
 }
 
-/// The own cache.
+/// The local layer cache.
 #[derive(Debug, Default)]
 pub struct LayerCache {
     path: Option<PathBuf>,
@@ -70,19 +70,18 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
-    /// Reads the cache file, if there is one, and cuts one that has grown too long to its newer half. Lines that make no sense
-    /// are skipped.
+    /// Reads the cache file, if there is one, and cuts one that is too long to its newer half. Lines that cannot be parsed are
+    /// skipped.
     ///
     /// # Errors
-    /// If there is something at `path` that cannot be read, or that is not a cache: it stays as it is. A push can go on
-    /// without.
+    /// If the file cannot be read or is not a cache: it stays unchanged. A push works without a cache.
     pub fn open(path: Option<PathBuf>) -> io::Result<Self> {
         let cache = Self::read(path)?;
         if let Some(path) = &cache.path
             && let Some(text) = text_of(path)?.filter(|text| text.len() as u64 > FILE_LIMIT)
         {
             let lines = known_lines(&text);
-            // Another run that appends right now loses its line, which costs it one upload. A file that cannot be cut
+            // Another run that appends at this moment loses its line, which costs one upload. A file that cannot be cut
             // can still be read.
             let kept = lines[lines.len() / 2..].iter().map(line).collect::<io::Result<Vec<String>>>()?;
             let _stays_long = replace(path, &kept.concat());
@@ -105,34 +104,33 @@ impl LayerCache {
         Ok(Self { path: Some(path), known: Mutex::new(known), is_disabled: AtomicBool::new(false) })
     }
 
-    /// How many packed layers are known.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+        self.known().values().map(Vec::len).sum()
     }
 
-    /// Whether none is.
+    /// Returns whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What the plain layer has become before, newest first.
+    /// Returns the blobs that the uncompressed layer became before, newest first.
     pub fn find(&self, diff_id: &DiffId) -> Vec<CachedLayer> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
+        self.known().get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
     }
 
-    /// How long it took when the plain layer was packed and sent last, as far as that was noted.
+    /// Returns the time to compress and send the layer, if it was recorded.
     pub fn took(&self, diff_id: &DiffId) -> Option<Duration> {
         self.find(diff_id).into_iter().find_map(|known| known.took_ms).map(Duration::from_millis)
     }
 
-    /// Remembers a pair, unless it is known.
+    /// Records a blob, unless it is known.
     ///
     /// # Errors
-    /// Once, if the file cannot be written: from then on nothing is written. The error names the file. A push can go on
-    /// without.
+    /// Once, if the file cannot be written: from then on nothing is written. The error names the file. A push works without
+    /// a cache.
     pub fn record(&self, entry: CachedLayer) -> io::Result<()> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         let entries = known.entry(entry.diff_id).or_default();
         if entries.iter().any(|known| known.covers(&entry)) {
             return Ok(());
@@ -148,6 +146,10 @@ impl LayerCache {
             io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
         })
     }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<DiffId, Vec<CachedLayer>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn append(path: &Path, text: &str) -> io::Result<()> {
@@ -156,12 +158,12 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
     }
     let mut file = file::open_to_write(File::options().read(true).append(true).create(true), path)?;
     check(&mut file)?;
-    // One write at the end of the file: whole, or not there at all. The line end in front closes what a writer that
-    // was stopped may have left.
+    // One write at the end of the file: whole or not at all. The line end in front closes what a writer that was stopped
+    // may have left.
     file.write_all(format!("\n{text}").as_bytes())
 }
 
-/// The text of a cache file, empty if there is none. `None` for a device, which keeps nothing.
+/// Returns the text of a cache file, empty if there is none; `None` for a device, which keeps nothing.
 fn text_of(path: &Path) -> io::Result<Option<String>> {
     let mut file = match file::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(String::new())),
@@ -178,10 +180,10 @@ fn known_lines(text: &str) -> Vec<CachedLayer> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// What each line begins with, as [`CachedLayer`] is written.
+/// The start of each line, as [`CachedLayer`] is written.
 const BEGINNING: &[u8] = b"{\"diff_id\":";
 
-/// Checks that a file is empty, or one that this module began.
+/// Checks that a file is empty or a cache.
 fn check(file: &mut File) -> io::Result<()> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
@@ -198,7 +200,7 @@ fn check(file: &mut File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a layer cache, and is left unchanged"))
 }
 
-/// Replaces what a cache has. In place, since a file put in its stead would end a link.
+/// Replaces the content of a cache. In place, since another file in its place would break a link.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut file = file::open_to_write(File::options().read(true).write(true), path)?;
     check(&mut file)?;
@@ -207,7 +209,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Whether it is a device, such as `/dev/null`: nothing is remembered there.
+/// Returns whether it is a device, such as `/dev/null`, which keeps nothing.
 fn is_device(metadata: &Metadata) -> bool {
     #[cfg(unix)]
     {
@@ -225,7 +227,7 @@ fn line(entry: &CachedLayer) -> io::Result<String> {
     Ok(serde_json::to_string(entry)? + "\n")
 }
 
-/// At most twice the limit, from the end: the newest lines stand last.
+/// Reads at most twice the limit, from the end: the newest lines are last.
 fn read_newest(mut file: File) -> io::Result<String> {
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(2 * FILE_LIMIT)))?;
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_is_found_by_the_next_run_newest_first() {
+    fn the_next_run_finds_what_was_recorded_newest_first() {
         let path = path("cache");
         let cache = LayerCache::open(Some(path.clone())).unwrap();
         let (first, mut second) = (entry(1), entry(2));
@@ -298,7 +300,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_of_its_own_stays_what_it_is() {
+    fn a_link_stays_a_link() {
         let path = path("linked");
         let folder = path.parent().unwrap();
         fs::create_dir_all(folder).unwrap();
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_it_remembers_for_this_run() {
+    fn without_a_file_it_lasts_for_the_run() {
         let cache = LayerCache::open(None).unwrap();
         cache.record(entry(1)).unwrap();
         assert_eq!(cache.find(&entry(1).diff_id), [entry(1)]);

@@ -1,4 +1,4 @@
-//! What is known already: which packed blobs a plain layer has become before, here or in the registry.
+//! Layers that need not be uploaded: the blobs that an uncompressed layer became before, on this machine or in the registry.
 
 mod cache;
 mod remote_image;

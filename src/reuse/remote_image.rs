@@ -1,8 +1,8 @@
-//! An image that the registry holds, read to learn what its plain layers have become.
+//! Images in the registry, which show what their uncompressed layers became.
 //!
-//! Its config lists the diff_ids, its manifest the blobs, in the same order. Whoever may move a tag of the repository
-//! decides what runs anyway, so the claim that they belong together is believed; docker and containerd check it when they
-//! unpack a layer.
+//! The config lists the diff_ids, the manifest the blobs, in the same order. Whoever may move a tag of the repository decides
+//! what runs anyway, so the claim that they belong together is trusted; docker and containerd check it when they extract a
+//! layer.
 
 use bytes::Bytes;
 
@@ -11,42 +11,42 @@ use crate::error::Result;
 use crate::oci::{Descriptor, DiffId, Digest, Document, ImageConfig, Platform};
 use crate::registry::{Client, RemoteManifest};
 
-/// A config larger than that is not worth reading.
+/// The size in bytes above which a config is not read.
 const CONFIG_LIMIT: usize = 8 << 20;
 
-/// The children of an index that are read at most.
+/// The most children of an index that are read.
 const CHILDREN: usize = 8;
 
-/// An image for one platform that the registry holds.
+/// An image for one platform in the registry.
 #[derive(Clone, Debug)]
 pub struct RemoteImage {
     /// Its manifest.
     pub manifest: RemoteManifest,
-    /// Its config.
+    /// The digest of its config.
     pub config: Digest,
-    /// The config's size in bytes, as the manifest says.
+    /// The config's size in bytes, as the manifest states.
     pub config_size: u64,
     /// The layers, lowest first.
     pub layers: Vec<RemoteLayer>,
 }
 
-/// A layer of an image that the registry holds.
+/// A layer of an image in the registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RemoteLayer {
-    /// The plain layer.
+    /// The uncompressed layer.
     pub diff_id: DiffId,
-    /// The packed blob.
+    /// The blob.
     pub digest: Digest,
-    /// The packed blob's size in bytes.
+    /// The blob's size in bytes.
     pub size: u64,
-    /// How it is packed, as its media type says.
+    /// How the blob is compressed, as its media type states.
     pub compression: Compression,
 }
 
-/// Reads the manifests that `root` is or lists, as far as they are of these platforms.
+/// Reads the manifests that `root` is or lists for these platforms.
 ///
 /// # Errors
-/// If the registry refuses or does not answer.
+/// If the registry rejects the request or does not answer.
 pub async fn read_manifests(
     client: &Client,
     root: RemoteManifest,
@@ -62,18 +62,18 @@ pub async fn read_manifests(
     Ok(manifests)
 }
 
-/// Whether an index lists this child for one of the platforms.
+/// Returns whether an index lists this child for one of the platforms.
 fn is_for(child: &Descriptor, platforms: &[Platform]) -> bool {
     child.platform().is_some_and(|listed| platforms.iter().any(|wanted| listed.matches(wanted)))
 }
 
-/// The blobs that a manifest lists as layers, with their sizes.
+/// Returns the blobs that a manifest lists as layers, with their sizes in bytes.
 pub fn layer_blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
     let layers = document(manifest).and_then(|document| document.layers).unwrap_or_default();
     layers.iter().filter_map(|layer| Some((layer.digest.sha256()?, layer.size))).collect()
 }
 
-/// Whether a manifest is of an image with this config and so many layers: the config says which they are, and in what order.
+/// Returns whether a manifest has this config and so many layers: the config states which, and in what order.
 pub fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
     document(manifest).is_some_and(|document| {
         let has_config = document.config.is_some_and(|its| its.digest.sha256() == Some(*config));
@@ -81,17 +81,17 @@ pub fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: usize) 
     })
 }
 
-/// Reads what these manifests' images are made of. `ours` has the configs that need not be asked for. What makes no sense is
-/// passed over: it is only a hint.
+/// Reads the images of these manifests. `ours` returns configs that need not be requested. What cannot be parsed is skipped: it
+/// is only a hint.
 ///
 /// # Errors
-/// If the registry refuses or does not answer.
+/// If the registry rejects the request or does not answer.
 pub async fn read_images(
     client: &Client,
     manifests: Vec<RemoteManifest>,
     ours: impl Fn(&Digest) -> Option<Bytes>,
 ) -> Result<Vec<RemoteImage>> {
-    let mut held = Vec::new();
+    let mut images = Vec::new();
     for manifest in manifests {
         let Some(Document { config: Some(descriptor), layers, .. }) = document(&manifest) else { continue };
         let Some(config) = descriptor.digest.sha256() else { continue };
@@ -102,20 +102,20 @@ pub async fn read_images(
         let Some(Ok(image)) = bytes.map(|bytes| ImageConfig::parse(&bytes)) else { continue };
         let layers = layers.unwrap_or_default();
         let Some(diff_ids) = image.diff_ids().filter(|diff_ids| diff_ids.len() == layers.len()) else { continue };
-        let layers = layers.iter().zip(diff_ids).filter_map(|(layer, diff_id)| known(layer, *diff_id));
-        held.push(RemoteImage { manifest, config, config_size: descriptor.size, layers: layers.collect() });
+        let layers = layers.iter().zip(diff_ids).filter_map(|(layer, diff_id)| remote_layer(layer, *diff_id));
+        images.push(RemoteImage { manifest, config, config_size: descriptor.size, layers: layers.collect() });
     }
-    Ok(held)
+    Ok(images)
 }
 
-/// A layer of which the registry holds the blob, if its manifest tells enough of it.
-fn known(layer: &Descriptor, diff_id: DiffId) -> Option<RemoteLayer> {
+/// Returns a layer, if the manifest states enough about it.
+fn remote_layer(layer: &Descriptor, diff_id: DiffId) -> Option<RemoteLayer> {
     let digest = layer.digest.sha256()?;
     let compression = layer.media_type().compression().filter(|_| !layer.media_type().is_non_distributable())?;
-    // Only an uncompressed layer has the same hash as its diff_id. A media type that says otherwise is wrong, and would be so
-    // in the next manifest, too.
-    let is_plain = digest.hash() == diff_id.hash();
-    (is_plain == (compression == Compression::Uncompressed)).then_some(RemoteLayer {
+    // Only the hash of an uncompressed layer is its diff_id. A media type that contradicts that is wrong, and would be wrong in
+    // the next manifest, too.
+    let is_uncompressed = digest.hash() == diff_id.hash();
+    (is_uncompressed == (compression == Compression::Uncompressed)).then_some(RemoteLayer {
         diff_id,
         digest,
         size: layer.size,

@@ -43,7 +43,7 @@ fn changed(ecr: &Ecr, archive: &str, entry: &str) -> String {
 #[test]
 fn a_file_that_is_not_there() {
     let run = refused_at_once(&["no/such/image.tar"], 1);
-    run.stderr_has(&["error: there is no file no/such/image.tar\n", "hint: It was looked for in "]);
+    run.stderr_has(&["error: there is no file no/such/image.tar\n", "hint: The current folder is "]);
     let run = refused_at_once(&["/no/such/image.tar"], 1);
     assert!(run.stderr.ends_with("error: there is no file /no/such/image.tar\n"));
     // What `docker push` takes.
@@ -66,9 +66,9 @@ fn things_that_are_no_archive_are_called_what_they_look_like() {
         ("empty", b"", "is empty, not an image archive"),
         ("page", b"<!DOCTYPE html><html></html>", "is a web page or XML"),
         ("Dockerfile", b"# my image\nFROM scratch\n", "is a Dockerfile"),
-        ("zip", b"PK\x03\x04abcdefgh", "is compressed with zip, which is not read"),
-        ("lz4", b"\x04\x22\x4d\x18abcdefgh", "is compressed with lz4, which is not read"),
-        ("7z", b"7z\xbc\xaf\x27\x1cabcdefgh", "is compressed with 7-Zip, which is not read"),
+        ("zip", b"PK\x03\x04abcdefgh", "is compressed with zip, which is not supported"),
+        ("lz4", b"\x04\x22\x4d\x18abcdefgh", "is compressed with lz4, which is not supported"),
+        ("7z", b"7z\xbc\xaf\x27\x1cabcdefgh", "is compressed with 7-Zip, which is not supported"),
         ("zst", b"\x28\xb5\x2f\xfdabcdefgh", "is broken: its zstd data can be read up to 0 B of the tar"),
         ("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
         ("zeros", &[0; 10240], "is nothing but zeros, like an empty tar"),
@@ -84,12 +84,12 @@ fn things_that_are_no_archive_are_called_what_they_look_like() {
 #[test]
 fn tars_of_something_else_are_called_what_they_look_like() {
     let root = archive_builder::tar_of("etc/passwd", b"root");
-    refused_bytes("root.tar", &root).stderr_has(&["is a tar, but of no image", "docker export", "docker save"]);
+    refused_bytes("root.tar", &root).stderr_has(&["is a tar, but not of an image", "docker export", "docker save"]);
     let context = archive_builder::tar_of("Dockerfile", b"FROM scratch");
-    refused_bytes("context.tar", &context).stderr_has(&["is a tar, but of no image", "Build it first"]);
+    refused_bytes("context.tar", &context).stderr_has(&["is a tar, but not of an image", "Build it first"]);
     let nested = archive_builder::tar_of("image/manifest.json", b"[]");
     refused_bytes("nested.tar", &nested)
-        .stderr_has(&["is a tar, but of no image", "/nested.tar && tar -C image -cf packed.tar .\n"]);
+        .stderr_has(&["is a tar, but not of an image", "/nested.tar && tar -C image -cf packed.tar .\n"]);
     let other = archive_builder::tar_of("hello", b"world");
     refused_bytes("other.tar", &other).stderr_has(&["it has neither manifest.json nor index.json"]);
     let none = archive_builder::tar_of("manifest.json", b"[]");
@@ -101,11 +101,11 @@ fn folders_without_a_layout() {
     let folder = tempfile::tempdir().unwrap();
     let path = super::harness::text(folder.path());
     let run = refused_at_once(&[&path], 1);
-    run.stderr_has(&["is no OCI layout: it has no file oci-layout", "hint: Give the folder that holds oci-layout"]);
+    run.stderr_has(&["is not an OCI layout: it has no file oci-layout", "hint: Use the folder that holds oci-layout"]);
     std::fs::write(folder.path().join("Dockerfile"), "FROM scratch").unwrap();
     refused_at_once(&[&path], 1).stderr_has(&["Build it first"]);
     std::fs::write(folder.path().join("manifest.json"), "[]").unwrap();
-    refused_at_once(&[&path], 1).stderr_has(&["unpacked `docker save`", "\n  tar -C "]);
+    refused_at_once(&[&path], 1).stderr_has(&["extracted `docker save`", "\n  tar -C "]);
 }
 
 #[test]
@@ -132,13 +132,15 @@ fn a_tar_that_only_lacks_its_end_mark_is_pushed_with_a_note() {
     let end = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
     let path = ecr.env.scratch("no-end.tar");
     std::fs::write(&path, &bytes[..end.next_multiple_of(512)]).unwrap();
-    ecr.run(&[&path, "team/app:1"]).succeeds().stderr_has(&["has no end mark, though it holds all that it lists"]);
+    ecr.run(&[&path, "team/app:1"])
+        .succeeds()
+        .stderr_has(&["has no end mark, but it contains everything that it lists"]);
 }
 
 #[test]
 fn a_blob_that_is_named_and_not_there() {
     let run = refused_at_once(&[&testdata("docker-29-containerd-save-incomplete.tar")], 1);
-    let run = run.stderr_has(&["the archive lacks blobs/sha256/", "hint: ", "docker pull --platform"]);
+    let run = run.stderr_has(&["the archive does not contain blobs/sha256/", "hint: ", "docker pull --platform"]);
     let named = ["92c112f97a4b", "11eaad61269d", "ec06faa51900", "f6cf1ea59da3"];
     assert!(named.iter().any(|start| run.stderr.contains(&format!("blobs/sha256/{start}"))), "a missing blob is named");
 }
@@ -242,7 +244,7 @@ fn a_packed_layer_that_ends_too_early() {
 #[test]
 fn several_images_and_none_chosen() {
     let run = refused_at_once(&[&testdata("docker-20.10-save-many.tar")], 2);
-    let run = run.stderr_has(&["holds 2 images, and none is chosen", "hint: Choose one:"]);
+    let run = run.stderr_has(&["contains 2 images, and none is selected", "hint: Select one:"]);
     run.stderr_has(&[
         "--image localhost/fixture/app:v1",
         "localhost/fixture/app:stable",
@@ -255,11 +257,11 @@ fn an_image_that_is_not_there() {
     let archive = testdata("docker-20.10-save-many.tar");
     for choice in [["--image", "fixture/app:v2"], ["--image", "other"], ["--image-id", "abcdef123456"]] {
         let run = refused_at_once(&[&[archive.as_str()], &choice[..]].concat(), 1);
-        let run = run.stderr_has(&["holds no image", choice[1], "hint: It holds:"]);
+        let run = run.stderr_has(&["contains no image", choice[1], "hint: It contains:"]);
         run.stderr_has(&["--image localhost/fixture/app:v1", "--image localhost/fixture/base:1"]);
     }
     let run = refused_at_once(&[&testdata("docker-20.10-save.tar"), "--image", "app:v2"], 1);
-    run.stderr_has(&["holds no image app:v2"]);
+    run.stderr_has(&["contains no image app:v2"]);
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn one_platform_of_an_index_goes_up_with_its_manifest_as_it_is() {
     let run = refused_at_once(&[&layout.path, "--platform", "linux/riscv64"], 2);
     run.stderr_has(&[
         "is not for linux/riscv64",
-        "hint: Choose one:\n  --platform linux/amd64\n  --platform linux/arm64\n",
+        "hint: Select one:\n  --platform linux/amd64\n  --platform linux/arm64\n",
     ]);
     refused_at_once(&[&layout.path, "--platform", "arm64"], 2).stderr_has(&["is not a platform", "linux/amd64"]);
     refused_at_once(&[&layout.path, "--platform", "linux/arm64", "--present-platforms"], 2)
@@ -90,14 +90,19 @@ fn platforms_that_were_never_pulled_are_named_and_nothing_is_pushed() {
     let ecr = Ecr::new();
     let Pulled { archive, amd64, .. } = pulled(&ecr);
     let run = refused_at_once(&[&archive], 1);
-    let run = run.stderr_has(&["error: the index of app:1 lists linux/arm64, linux/s390x, which the archive lacks\n"]);
-    let run =
-        run.stderr_has(&["because: the archive lacks blobs/sha256/", "--platform linux/amd64", "--present-platforms"]);
-    run.stderr_has(&[":\n  docker pull --platform linux/arm64 "]);
+    let run = run.stderr_has(&[
+        "error: the index of app:1 lists linux/arm64, linux/s390x, which the archive does not contain\n",
+    ]);
+    let run = run.stderr_has(&[
+        "because: the archive does not contain blobs/sha256/",
+        "--platform linux/amd64",
+        "--present-platforms",
+    ]);
+    run.stderr_has(&["\n  docker pull --platform linux/arm64 "]);
     let run = refused_at_once(&[&archive, "--platform", "linux/arm64"], 2);
     run.stderr_has(&[
-        "app:1 lists linux/arm64, which is not in the archive",
-        "Choose one:\n  --platform linux/amd64\n",
+        "app:1 lists linux/arm64, which the archive does not contain",
+        "Select one:\n  --platform linux/amd64\n",
     ]);
 
     let run = ecr.run(&[&archive, "team/app:1", "--platform", "linux/amd64", "--compression", "keep"]).succeeds();
@@ -115,7 +120,7 @@ fn what_is_there_of_an_index_is_pushed_as_a_new_one() {
     assert_eq!(tagged(&ecr, "1"), expected, "it is an index still, and everything else in it is kept");
     let new = sha256(expected.to_string().as_bytes());
     let told = format!("note: the digest of the archive's index, {}, becomes {new}\n", digest(&index));
-    run.stderr_has(&[&told, "note: a new index of app:1 is pushed, with what is there: linux/amd64\n"]);
+    run.stderr_has(&[&told, "note: a new index of app:1 is pushed, with what the archive contains: linux/amd64\n"]);
     assert_eq!(ecr.manifests_put(), [digest(&amd64), "1".into()]);
 
     let Some(registry) = DockerRegistry::start() else { return };
@@ -136,7 +141,7 @@ fn an_image_whose_attestations_were_not_pulled_goes_up_alone() {
     let archive = layout.finish_docker_save("app:1", &index, &amd64);
     let run = ecr.run(&[&archive, "team/app:1", "--compression", "keep"]).succeeds();
     let run = run.stdout_is(&format!("{HOST}/team/app:1@{}\n", digest(&amd64)));
-    run.stderr_has(&["note: the archive lacks attestations of app:1, so its image is pushed alone\n"]);
+    run.stderr_has(&["note: the archive does not contain all attestations of app:1, so its image is pushed alone\n"]);
 }
 
 #[test]

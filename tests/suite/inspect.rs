@@ -180,23 +180,31 @@ archive  testdata/docker-29-containerd-save-incomplete.tar
 image    127.0.0.1:5999/fixture/app:amd64
 ID       sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
 push     not possible
-  the archive lacks
+  the archive does not contain
   blobs/sha256/11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4,
   which its manifest.json names as a layer of 127.0.0.1:5999/fixture/app:amd64
   (3 more are missing)
-  hint: Docker's containerd store saves only what was pulled, and says nothing.
-  Pull the whole image, then save it again with the same --platform:
+  hint: Docker's containerd store saves only what was pulled, without a warning.
+  Pull the whole image for that platform, then save it again:
   docker pull --platform OS/ARCH IMAGE
 ",
     );
-    run.stderr_has(&["error: the archive lacks blobs/sha256/11eaad61269d", "hint: Docker's containerd store"]);
+    run.stderr_has(&[
+        "error: the archive does not contain blobs/sha256/11eaad61269d",
+        "hint: Docker's containerd store",
+    ]);
     let seen = json_of(&env, &testdata("docker-29-containerd-save-incomplete.tar"), &[], 1);
     assert_eq!((&seen["exit_code"], &seen["images"]), (&json!(1), &json!([])));
     let unusable = &seen["unusable"][0];
     assert_eq!(unusable["names"], json!(["127.0.0.1:5999/fixture/app:amd64"]));
     assert_eq!(unusable["id"], "sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d");
     assert_eq!((&unusable["error"]["kind"], &unusable["error"]["exit_code"]), (&json!("input"), &json!(1)));
-    assert!(unusable["error"]["message"].as_str().unwrap().starts_with("the archive lacks blobs/sha256/11eaad61269d"));
+    assert!(
+        unusable["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("the archive does not contain blobs/sha256/11eaad61269d")
+    );
 }
 
 #[test]
@@ -445,7 +453,7 @@ fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
         (plain.clone(), "note     standard input is a pipe: copied into a temporary file, "),
         (
             archive_builder::packed("gzip", &plain),
-            "note     standard input is compressed with gzip: unpacked into a temporary file,\n",
+            "note     standard input is compressed with gzip: decompressed into a temporary",
         ),
     ] {
         let fed = |options: &[&str]| {

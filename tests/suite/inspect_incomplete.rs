@@ -68,7 +68,7 @@ platform linux/amd64
         facts(&absent[1]),
         [json!(digest(&about_arm64)), json!("attestation"), Value::Null, json!(digest(&arm64))]
     );
-    assert!(absent[0]["error"]["message"].as_str().unwrap().contains("the archive lacks blobs/sha256/"));
+    assert!(absent[0]["error"]["message"].as_str().unwrap().contains("the archive does not contain blobs/sha256/"));
     assert_eq!((&seen["indexes"][0]["digest_kept"], absent.as_array().unwrap().len()), (&json!(false), 2));
     assert_eq!(seen["indexes"][0]["lists"], json!([digest(&amd64), digest(&about_amd64)]));
     let roles = |n: usize| (seen["manifests"][n]["role"].clone(), seen["manifests"][n]["attests"].clone());
@@ -218,11 +218,11 @@ fn one_image_of_many() {
     let refused = |options: &[&str], code: i32, says: &[&str]| {
         inspect(&env, &many, options).exits_with(code).stdout_is("").stderr_has(says);
     };
-    refused(&["--image", "other:1"], 1, &["holds no image other:1", "--image localhost/fixture/app:v1"]);
+    refused(&["--image", "other:1"], 1, &["contains no image other:1", "--image localhost/fixture/app:v1"]);
     refused(&["--image", "a", "--image-id", "b"], 2, &["--image"]);
     refused(&["--platform", "amd64"], 2, &["is not a platform"]);
     refused(&["--image", ""], 2, &["--image is empty"]);
-    refused(&["--platform", "linux/amd64"], 2, &["holds 2 images, and none is chosen"]);
+    refused(&["--platform", "linux/amd64"], 2, &["contains 2 images, and none is selected"]);
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_note_is_broken_between_words() {
         note,
         [
             "note     a-name-that-leaves-room-for-one-word-in-the-first-lines-of-them.tar has",
-            "         no end mark, though it holds all that it lists"
+            "         no end mark, but it contains everything that it lists"
         ]
     );
 }

@@ -76,7 +76,7 @@ fn a_manifest_that_no_registry_takes_is_refused_before_the_first_byte() {
     let (saved, layout) = (ecr.env.scratch("image.tar"), ecr.env.scratch("layout"));
     docker_save_of(&saved, 25_000);
     let run = ecr.run(&[&saved, "team/app:1"]).fails_with(1);
-    run.stderr_has(&["the manifest of 25000 layers takes some ", "hint: Registries take manifests of 4 MiB at most"]);
+    run.stderr_has(&["the manifest of 25000 layers takes about ", "hint: Registries take manifests of 4 MiB at most"]);
 
     archive_builder::oci_layout(&layout, &[archive_builder::tar_of("app", b"app")]);
     let note = |manifest: &mut Value, len: usize| {
@@ -87,7 +87,7 @@ fn a_manifest_that_no_registry_takes_is_refused_before_the_first_byte() {
     let digest = archive_builder::edit_manifest(&layout, |manifest| note(manifest, (4 << 20) + 1));
     let run = ecr.run(&[&layout, "team/app:1"]).fails_with(1);
     let name = digest.replace("sha256:", "blobs/sha256/");
-    let run = run.stderr_has(&[&format!("{name} of the archive is 4194305 bytes long, and at most 4194304 are read")]);
+    let run = run.stderr_has(&[&format!("{name} of the archive is 4194305 bytes long, and the limit is 4194304")]);
     run.stderr_has(&["hint: Registries take manifests of 4 MiB at most"]);
     assert_eq!(ecr.log().len(), 0, "nobody is asked");
 

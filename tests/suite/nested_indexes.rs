@@ -96,7 +96,7 @@ fn platforms_that_an_inner_index_lacks_are_named_and_left_out() {
     // Of one that has none of them nothing can be pushed.
     layout.remove(&amd64);
     let run = ecr.run(&[&layout.path, "team/app:2", "--present-platforms"]).fails_with(1);
-    run.stderr_has(&["the archive lacks blobs/sha256/"]);
+    run.stderr_has(&["the archive does not contain blobs/sha256/"]);
     ecr.has_no_image("2");
 }
 
@@ -182,5 +182,7 @@ fn an_image_with_a_subject_is_chosen_by_its_name() {
     }
     // It is none of several images to choose among.
     ecr.run(&[&layout.path, "team/app:3"]).succeeds().stdout_is(&format!("{HOST}/team/app:3@{}\n", digest(&base)));
-    ecr.run(&[&layout.path, "team/app:4", "--image", "other:1"]).fails_with(1).stderr_has(&["holds no image other:1"]);
+    ecr.run(&[&layout.path, "team/app:4", "--image", "other:1"])
+        .fails_with(1)
+        .stderr_has(&["contains no image other:1"]);
 }

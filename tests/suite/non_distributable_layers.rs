@@ -63,7 +63,9 @@ fn a_docker_save_s_layer_sources_stand_in_the_new_manifest() {
     let archive = ecr.env.scratch("windows.tar");
     docker_save(&archive);
     let run = ecr.run(&[&archive, "team/app:1"]).succeeds();
-    run.stderr_has(&["is foreign and stays at https://example.com/windows; --foreign-layers sends it"]);
+    run.stderr_has(&[
+        "is non-distributable and not uploaded: it stays at https://example.com/windows; --foreign-layers uploads it",
+    ]);
     let pushed = manifest(&ecr);
     assert_eq!(pushed["layers"].as_array().unwrap().len(), 2);
     assert_eq!(pushed["layers"][0], descriptor(b"as Microsoft packs it"));
@@ -98,7 +100,7 @@ fn a_layout_s_manifest_stays_with_or_without_the_layer() {
 
     std::fs::remove_file(format!("{archive}/blobs/sha256/{}", foreign.strip_prefix("sha256:").unwrap())).unwrap();
     let run = ecr.run(&[&archive, "team/app:2", "--foreign-layers"]).succeeds();
-    run.stderr_has(&["stays at https://example.com/windows, and the archive lacks it"]);
+    run.stderr_has(&["stays at https://example.com/windows; the archive does not contain it"]);
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn a_manifest_json_may_list_what_the_manifest_beside_it_calls_foreign() {
     run.stdout_is(&format!("{HOST}/team/app:1@{digest}\n"));
     // What is not foreign is missed.
     std::fs::remove_file(format!("{archive}/{}", layers[1])).unwrap();
-    ecr.run(&[&archive, "team/app:2"]).fails_with(1).stderr_has(&["the archive lacks blobs/sha256/"]);
+    ecr.run(&[&archive, "team/app:2"]).fails_with(1).stderr_has(&["the archive does not contain blobs/sha256/"]);
 }
 
 #[test]
@@ -171,6 +173,6 @@ fn an_index_is_whole_without_the_foreign_layers_of_its_images() {
     let run = ecr
         .run(&[&layout.path, "team/app:1"])
         .succeeds()
-        .stderr_has(&["is foreign and stays at", "the archive lacks it"]);
+        .stderr_has(&["is non-distributable and not uploaded: it stays at", "the archive does not contain it"]);
     run.stdout_is(&format!("{HOST}/team/app:1@{}\n", digest(&index)));
 }

@@ -231,7 +231,7 @@ fn an_index_gets_the_platforms_of_the_configs() {
     listed[1]["platform"] = serde_json::json!({"os": "linux", "architecture": "amd64"});
     std::fs::write(&path, index.to_string()).unwrap();
     let run = ecr.run(&[&folder, "team/app:2", "--index"]).fails_with(1).stdout_is("");
-    run.stderr_has(&["several images of", "are for linux/amd64, so they make no index"]);
+    run.stderr_has(&["several images of", "are for linux/amd64, so they cannot be one index"]);
 }
 
 /// Rejected with exit code 2 and a hint that has this line.

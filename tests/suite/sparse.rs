@@ -203,7 +203,7 @@ fn every_format_is_read_as_it_comes_through_a_pipe() {
     for format in FORMATS {
         let ecr = Ecr::new();
         let run = through_pipe(&ecr, save_of_podman(&layer, &Sparse::of(&layer), format));
-        run.succeeds().stderr_has(&["note: standard input is a pipe: read as it came"]);
+        run.succeeds().stderr_has(&["note: standard input is a pipe: streamed"]);
         assert!(ecr.image("team/app", "1").is_some(), "{format:?}");
     }
 }

@@ -96,8 +96,9 @@ fn every_packing_comes_from_everywhere() {
     let (digest, plain) = (in_place(), fs::read(testdata(ARCHIVE)).unwrap());
     for tool in TOOLS {
         let bytes = packed(tool, &plain);
-        let note =
-            |what: &str| format!("note: {what} is compressed with {tool}: unpacked into a temporary file, 457.0 KiB\n");
+        let note = |what: &str| {
+            format!("note: {what} is compressed with {tool}: decompressed into a temporary file, 457.0 KiB\n")
+        };
 
         let ecr = Ecr::new();
         let path = file(&ecr, &bytes);
@@ -162,13 +163,13 @@ fn members_that_follow_one_another_and_zeros_behind_them() {
     for tool in TOOLS {
         let bytes = [packed(tool, one), packed(tool, &[]), packed(tool, other), vec![0; 10_240]].concat();
         let ecr = Ecr::new();
-        is_pushed(&ecr, push(&ecr, &["-"], pipe(bytes)), &digest, "unpacked into a temporary file, 457.0 KiB");
+        is_pushed(&ecr, push(&ecr, &["-"], pipe(bytes)), &digest, "decompressed into a temporary file, 457.0 KiB");
     }
     for tool in TOOLS {
         let ecr = Ecr::new();
         let path = file(&ecr, &[packed(tool, &plain), b"garbage".to_vec()].concat());
         let broken = format!("{path} is broken: its {tool} data can be read up to 457.0 KiB of the tar");
-        let because = format!("because: something else than {tool} follows");
+        let because = format!("because: other data than {tool} follows");
         is_refused(&ecr, ecr.run(&[&path, "team/app:1"]), 1, &[&broken, &because, "hint: Save the image again"]);
     }
 }
@@ -181,7 +182,7 @@ fn a_compressed_archive_that_is_cut_off_or_changed() {
         for cut in [10, 100, bytes.len() / 3, bytes.len() / 2, bytes.len() - 5, bytes.len() - 1] {
             let ecr = Ecr::new();
             let path = file(&ecr, &bytes[..cut]);
-            let words = format!("is cut off: its {tool} data breaks off after ");
+            let words = format!("is cut off: its {tool} data ends after ");
             let run = ecr.run(&[&path, "team/app:1"]);
             is_refused(&ecr, run, 1, &[&format!("error: {path} {words}"), "B of the tar", "hint: "]);
             let run = push(&ecr, &["-"], pipe(bytes[..cut].to_vec()));
@@ -220,11 +221,17 @@ fn what_comes_is_judged_before_it_is_written() {
         (b"Dear diary".to_vec(), ["standard input is text, not an image archive", "hint: "]),
         (
             twice,
-            ["standard input is compressed twice, with xz and then with gzip", "hint: One of them is undone here."],
+            ["standard input is compressed twice, with xz and then with gzip", "hint: Only one level of compression"],
         ),
-        (text, ["what is in standard input, packed with bzip2, is text, not an image archive", "hint: "]),
-        (packed("zstd", &lz4), ["is compressed with lz4, which is not read", "hint: Only one packing is undone."]),
-        (lz4, ["standard input is compressed with lz4, which is not read", "hint: Unpack it first:\n  lz4 -d\n"]),
+        (text, ["the content of standard input, compressed with bzip2, is text, not an image archive", "hint: "]),
+        (
+            packed("zstd", &lz4),
+            ["is compressed with lz4, which is not supported", "hint: Only one level of compression"],
+        ),
+        (
+            lz4,
+            ["standard input is compressed with lz4, which is not supported", "hint: Decompress it first:\n  lz4 -d\n"],
+        ),
     ] {
         let ecr = Ecr::new();
         // A folder that is not there shows that nothing is written.
@@ -250,7 +257,7 @@ fn a_terminal_is_no_archive() {
             &ecr,
             push(&ecr, &[name], theirs),
             2,
-            &["is a terminal", "hint: Name a file, or pipe one in:\n  docker save app:1 | "],
+            &["is a terminal", "hint: Use a file, or pipe one in:\n  docker save app:1 | "],
         );
     }
 }
@@ -260,9 +267,9 @@ fn a_folder_for_temporary_files_that_is_not_there() {
     let path = testdata(ARCHIVE);
     let ecr = Ecr::new();
     let says = [
-        "cannot make a temporary file in no/such/folder",
+        "cannot create a temporary file in no/such/folder",
         "No such file",
-        "hint: Name a folder elsewhere for it: --temp-dir",
+        "hint: Use a folder on another file system: --temp-dir",
     ];
     is_refused(&ecr, push(&ecr, &["-", "--temp-dir", "no/such/folder"], pipe(fs::read(&path).unwrap())), 2, &says);
     let mut command = ecr.command(&["-", "team/app:1"]);
@@ -282,9 +289,9 @@ fn a_disk_that_is_full() {
     let block = [&[0, 0x40, 0][..], &plain[..2048]].concat();
     let path = file(&ecr, &[header, block].concat());
     let says = [
-        &format!("{path} takes a temporary file of 1048576.0 TiB or more, and ")[..],
-        " free, of which ",
-        "hint: Name a folder with more room: --temp-dir DIR",
+        &format!("{path} takes a temporary file of 1048576.0 TiB or more, but ")[..],
+        " free, and ",
+        "hint: Use a folder with more space: --temp-dir DIR",
     ];
     is_refused(&ecr, ecr.run(&[&path, "team/app:1"]), 1, &says);
 
@@ -415,6 +422,6 @@ fn a_large_pipe_takes_little_memory() {
 fn a_window_that_is_too_large() {
     let ecr = Ecr::new();
     let path = file(&ecr, &[0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 1, 0, 0]);
-    let says = ["asks for more memory than it gets", "a window of more than 128 MiB", "hint: Unpack it first"];
+    let says = ["needs more memory than the limit", "a window of more than 128 MiB", "hint: Decompress it first"];
     is_refused(&ecr, finish(ecr.command(&[&path, "team/app:1"]), String::new), 1, &says);
 }

@@ -25,7 +25,7 @@ const KNOWN: [&str; 4] = [
     "podman-docker-archive.tar",
     "podman-oci-archive.tar",
 ];
-const AS_IT_CAME: &str = "note: standard input is a pipe: read as it came";
+const AS_IT_CAME: &str = "note: standard input is a pipe: streamed";
 
 fn pipe(bytes: Vec<u8>) -> Stdio {
     let (reader, mut writer) = std::io::pipe().unwrap();
@@ -73,6 +73,19 @@ fn layer(seed: u64, len: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_stream_that_was_turned_into_text_leads_to_powershell() {
+    let ecr = Ecr::new();
+    for name in KNOWN {
+        let bytes = bytes_of(name);
+        let one_byte_a_character: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+        for text in [one_byte_a_character, String::from_utf8_lossy(&bytes).into_owned()] {
+            let run = push(&ecr, &["team/app:1"], text.into_bytes()).fails_with(1);
+            run.stderr_has(&["turned into text in UTF-8", "because: PowerShell's > and pipes"]);
+        }
+    }
+}
+
+#[test]
 fn what_comes_through_a_pipe_is_what_a_file_gives() {
     for name in KNOWN {
         let file = Ecr::new().run(&[&testdata(name), "team/app:1"]).succeeds();
@@ -90,7 +103,7 @@ fn a_compressed_one_is_unpacked_as_it_comes() {
         let ecr = Ecr::new();
         let bytes = archive_builder::packed(tool, &bytes_of(KNOWN[0]));
         let run = push(&ecr, &["team/app:1"], bytes).succeeds();
-        run.stderr_has(&[&format!("standard input is a pipe, compressed with {tool}: read as it came")]);
+        run.stderr_has(&[&format!("standard input is a pipe, compressed with {tool}: streamed")]);
         StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&testdata(KNOWN[0]), 0));
     }
 }
@@ -266,7 +279,7 @@ fn a_cut_or_changed_pipe_tags_nothing_and_leaves_nothing_open() {
     let gzip = archive_builder::packed("gzip", &bytes_of(KNOWN[0]));
     let ecr = Ecr::new();
     let run = push(&ecr, &["team/app:1"], gzip[..gzip.len() / 2].to_vec()).fails_with(1).stdout_is("");
-    run.stderr_has(&["standard input is cut off: its gzip data breaks off after"]);
+    run.stderr_has(&["standard input is cut off: its gzip data ends after"]);
     assert_eq!(ecr.open_uploads(), 0);
 }
 
@@ -358,7 +371,7 @@ fn a_sparse_file_that_claims_to_be_endless_is_refused() {
     let ecr = Ecr::new();
     let run = push(&ecr, &["team/app:1"], tar.into_inner().unwrap()).fails_with(1).stdout_is("");
     // It is never read, and nothing else is there.
-    run.stderr_has(&["is a tar, but of no image"]);
+    run.stderr_has(&["is a tar, but not of an image"]);
     assert!(ecr.log().is_empty());
 }
 

@@ -76,14 +76,14 @@ fn saved<'a>(others: &[Entry<'a>]) -> Vec<Entry<'a>> {
 fn what_is_no_archive_is_called_by_its_name() {
     for (bytes, what) in [
         (&b""[..], "is empty, not"),
-        (b"\x1f\x8b\x08\0", "is cut off: its gzip data breaks off after 0 B of the tar"),
+        (b"\x1f\x8b\x08\0", "is cut off: its gzip data ends after 0 B of the tar"),
         (b"\x28\xb5\x2f\xfd", "is cut off: its zstd data"),
         (b"\xfd7zXZ\0", "is cut off: its xz data"),
         (b"BZh9", "is cut off: its bzip2 data"),
         (b"BZh9 is no bzip2", "is broken: its bzip2 data"),
-        (b"\x04\x22\x4d\x18", "is compressed with lz4, which is not read"),
-        (b"PK\x03\x04", "is compressed with zip, which is not read"),
-        (b"7z\xbc\xaf\x27\x1c", "is compressed with 7-Zip, which is not read"),
+        (b"\x04\x22\x4d\x18", "is compressed with lz4, which is not supported"),
+        (b"PK\x03\x04", "is compressed with zip, which is not supported"),
+        (b"7z\xbc\xaf\x27\x1c", "is compressed with 7-Zip, which is not supported"),
         (b"\x7fELF\x02", "is a program (ELF), not"),
         (b"{\"a\": 1}", "is JSON, not"),
         (b"# syntax=docker/dockerfile:1\nFROM alpine\n", "is a Dockerfile, not"),
@@ -99,7 +99,7 @@ fn what_is_no_archive_is_called_by_its_name() {
     }
     assert!(words(open(Path::new("no/such/file"))).contains("there is no file no/such/file"));
     let scratch = Scratch::new();
-    assert!(words(open(&scratch.0)).contains("is no OCI layout: it has no file oci-layout"));
+    assert!(words(open(&scratch.0)).contains("is not an OCI layout: it has no file oci-layout"));
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn a_tar_of_something_else_is_told_apart() {
 #[test]
 fn a_folder_of_something_else_is_told_apart() {
     for (files, hint) in [
-        (&["manifest.json"][..], "Pack it again:\n  tar -C /"),
+        (&["manifest.json"][..], "Archive it again:\n  tar -C /"),
         (&["Containerfile"], "built from"),
-        (&[], "Give the folder that holds oci-layout"),
+        (&[], "Use the folder that holds oci-layout"),
     ] {
         let scratch = Scratch::new();
         files.iter().for_each(|name| drop(scratch.write(name, b"")));
@@ -159,7 +159,9 @@ fn the_handmade_archive_is_good_before_it_is_made_bad() {
 fn an_entry_that_is_cut_off_is_named_with_what_it_lacks() {
     let bytes = tar_of(&saved(&[file("z", vec![1; 1000])]));
     let start = bytes.windows(4).position(|bytes| bytes == [1; 4]).unwrap();
-    assert!(words(open_bytes(&bytes[..start + 990])).contains("is cut off: its entry z lacks the last 10 bytes"));
+    assert!(
+        words(open_bytes(&bytes[..start + 990])).contains("is cut off: the last 10 bytes of its entry z are missing")
+    );
     assert!(words(open_bytes(&bytes[..start - 1])).contains("is cut off: it ends inside the header after"));
     let unmarked = &bytes[..start + 1000];
     assert_eq!(open_bytes(unmarked).unwrap().notes.len(), 1);
@@ -222,7 +224,7 @@ fn links_are_followed_inside_the_archive_only() {
             "the entry layer.tar is a link that leaves the archive, to /etc/passwd",
         ),
         (vec![link("layer.tar", "gone")], "the entry layer.tar is a link to gone, which does not exist"),
-        (vec![("layer.tar", tar::EntryType::Fifo, "", vec![])], "the entry layer.tar is no ordinary file"),
+        (vec![("layer.tar", tar::EntryType::Fifo, "", vec![])], "the entry layer.tar is not a regular file"),
     ] {
         let text = words(open_entries(&saved(&others)));
         assert!(text.contains(expected), "{text}");
@@ -241,7 +243,7 @@ fn links_are_followed_inside_the_archive_only() {
 fn names_that_lead_outside_name_nothing() {
     let list = file("manifest.json", manifest_json("config.json", &["../../layer.tar"]));
     let text = words(open_entries(&saved(&[list.clone(), file("../../layer.tar", "layer")])));
-    assert!(text.contains("the archive lacks ../../layer.tar"), "{text}");
+    assert!(text.contains("the archive does not contain ../../layer.tar"), "{text}");
     let dotted: Vec<_> =
         saved(&[]).into_iter().map(|(name, kind, target, bytes)| (format!("./{name}"), kind, target, bytes)).collect();
     let dotted: Vec<_> =
@@ -285,7 +287,7 @@ fn names_that_a_header_has_no_room_for_stand_in_front_of_it() {
         tar.append(&header("short", tar::EntryType::Regular, "", 5), &b"layer"[..]).unwrap();
     });
     assert_eq!(pax.unwrap(), b"layer");
-    assert!(open_with(&|_| {}).unwrap_err().to_string().starts_with("the archive lacks xxx"));
+    assert!(open_with(&|_| {}).unwrap_err().to_string().starts_with("the archive does not contain xxx"));
 }
 
 #[test]
@@ -333,7 +335,7 @@ fn a_manifest_json_that_lies_is_found_out() {
         (
             manifest_json("gone.json", &["layer.tar"]),
             vec![],
-            "lacks gone.json, which its manifest.json names as the config of app:1",
+            "does not contain gone.json, which its manifest.json names as the config of app:1",
         ),
         (
             manifest_json("config.json", &[]),
@@ -348,7 +350,7 @@ fn a_manifest_json_that_lies_is_found_out() {
         assert!(text.contains(expected), "{text}");
     }
     let huge = file("manifest.json", vec![b' '; (8 << 20) + 1]);
-    assert!(words(open_entries(&saved(&[huge]))).contains("at most 8388608 are read"));
+    assert!(words(open_entries(&saved(&[huge]))).contains("the limit is 8388608"));
 }
 
 #[test]
@@ -382,13 +384,13 @@ fn a_broken_image_beside_a_good_one_is_noted() {
     let archive = open_entries(&saved(&[file("manifest.json", list.to_string())])).unwrap();
     assert_eq!(archive.images.len(), 1);
     let unusable = archive.unusable[0].to_string();
-    assert!(unusable.starts_with("app:2 cannot be pushed: the archive lacks gone.tar"), "{unusable}");
+    assert!(unusable.starts_with("app:2 cannot be pushed: the archive does not contain gone.tar"), "{unusable}");
     assert!(archive.select(&ImageSelector::Name("app:1".into()), &Selection::default()).is_ok());
     assert!(
         archive
             .select(&ImageSelector::Name("app:2".into()), &Selection::default())
             .unwrap_err()
             .to_string()
-            .contains("lacks gone.tar")
+            .contains("does not contain gone.tar")
     );
 }

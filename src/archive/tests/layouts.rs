@@ -86,18 +86,18 @@ fn a_layout_that_lies_is_found_out() {
     for (root, expected) in [
         (with("size", json!(-1)), "index.json of the archive is malformed: invalid value: integer `-1`, expected u64"),
         (with("size", json!(1e30)), "index.json of the archive is malformed"),
-        (with("size", json!(u64::MAX)), "says 18446744073709551615"),
-        (with("size", json!(1)), "but index.json says 1"),
+        (with("size", json!(u64::MAX)), "states 18446744073709551615"),
+        (with("size", json!(1)), "but index.json states 1"),
         (with("digest", json!("sha256:../../../../etc/passwd")), "is not a digest"),
         (with("digest", json!("sha512:00")), "index.json of the archive refers to sha512:00: sha512 is not supported"),
         (with("digest", json!(Digest::of(b"gone"))), "which index.json names as a manifest"),
-        (with("mediaType", json!("text/plain")), "has the media type text/plain, which is no image"),
-        (with("mediaType", json!("")), "has no media type, which is no image"),
+        (with("mediaType", json!("text/plain")), "has the media type text/plain, which is not an image's"),
+        (with("mediaType", json!("")), "has no media type, which is not an image's"),
         (with("mediaType", json!("application/vnd.oci.image.index.v1+json")), "is a manifest and an index at once"),
         (layout.listing("manifest", both), "is a manifest and an index at once"),
         (layout.manifest(&config(&[b"layer"]), &[]), "lists 0 layers, but its config"),
         (layout.listing("manifest", json!({ "layers": [] })), "has no config"),
-        (version_1, "has not the schemaVersion 2"),
+        (version_1, "does not have schemaVersion 2"),
     ] {
         let text = words(layout.open(&[root]));
         assert!(text.contains(expected), "{text}");
@@ -165,7 +165,7 @@ fn an_index_of_which_parts_are_missing_is_kept_with_what_it_lacks() {
     layout.0.write("manifest.json", list.to_string().as_bytes());
     let archive = layout.open(std::slice::from_ref(&index)).unwrap();
     let [image] = archive.images.as_slice() else { panic!("{:?}", archive.images) };
-    assert_eq!((archive.format, &image.names), (Format::DockerSave, &vec!["app:1".into()]));
+    assert_eq!((archive.format, &image.names), ("docker save archive", &vec!["app:1".into()]));
     assert_eq!(lacks(&archive), [missing["digest"].as_str().unwrap()]);
 
     layout.0.write(&blob(&present), b"{}");
@@ -294,7 +294,7 @@ fn what_skopeo_writes_with_dir_is_the_same_image() {
     let known = layout.open(std::slice::from_ref(&index)).unwrap();
     let folder = skopeo_dir(&layout, &index);
     let archive = open(&folder.0).unwrap();
-    assert_eq!((archive.format, archive.images.len()), (Format::SkopeoDir, 1));
+    assert_eq!((archive.format, archive.images.len()), ("skopeo dir", 1));
     let (there, here) = (archive.images[0].content.clone(), known.images[0].content.clone());
     // Neither the index nor the manifests say what they are.
     assert_eq!(there.original().unwrap().media_type, "application/vnd.oci.image.index.v1+json");
@@ -308,12 +308,14 @@ fn what_skopeo_writes_with_dir_is_the_same_image() {
 
     let one = format!("{}.manifest.json", children[0]["digest"].as_str().unwrap().split_once(':').unwrap().1);
     folder.write(&one, b"{}");
-    assert!(words(open(&folder.0)).contains(&format!("{one} of the archive is 2 bytes long, but manifest.json says")));
+    assert!(
+        words(open(&folder.0)).contains(&format!("{one} of the archive is 2 bytes long, but manifest.json states"))
+    );
     folder.write(
         "manifest.json",
         br#"{"schemaVersion": 1, "mediaType": "application/vnd.docker.distribution.manifest.v1+json"}"#,
     );
-    assert!(words(open(&folder.0)).contains("which is no image"));
+    assert!(words(open(&folder.0)).contains("which is not an image's"));
 }
 
 #[test]
@@ -374,11 +376,11 @@ fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
         notes,
         [
             format!(
-                "layer {} is foreign and stays at https://example.com/one, and the archive lacks it",
+                "layer {} is non-distributable and not uploaded: it stays at https://example.com/one; the archive does not contain it",
                 short(b"one")
             ),
             format!(
-                "layer {} is foreign and stays at https://example.com/two; --foreign-layers sends it",
+                "layer {} is non-distributable and not uploaded: it stays at https://example.com/two; --foreign-layers uploads it",
                 short(b"two")
             ),
         ]

@@ -124,7 +124,7 @@ fn a_platform_is_chosen_with_its_manifest_as_it_is() {
         assert!(image.notes.concat().contains(&format!("{index}, becomes {}", digest(manifest))), "{:?}", image.notes);
     }
     let text = refused(for_platform(&archive, "linux/s390x"), Kind::Usage);
-    assert_eq!(text, "app:1 is not for linux/s390x\n\nChoose one:\n  --platform linux/amd64\n  --platform linux/arm64");
+    assert_eq!(text, "app:1 is not for linux/s390x\n\nSelect one:\n  --platform linux/amd64\n  --platform linux/arm64");
 
     // By name, by ID of the index and of the image itself.
     let arm = Selection { platforms: Platforms::One("linux/arm64".parse().unwrap()), ..Selection::default() };
@@ -150,10 +150,10 @@ fn a_platform_chooses_among_several_images() {
     let arm = Selection { platforms: Platforms::One("linux/arm64".parse().unwrap()), ..Selection::default() };
     assert_eq!(pushed(&archive.select(&ImageSelector::Name("app:1".into()), &arm).unwrap()), digest(&arm64));
     let text = refused(for_platform(&archive, "linux/s390x"), Kind::Usage);
-    let expected = "holds 2 images, and none is for linux/s390x\n\nChoose one:\n  --platform linux/amd64\n  --platform linux/arm64";
+    let expected = "contains 2 images, and none is for linux/s390x\n\nSelect one:\n  --platform linux/amd64\n  --platform linux/arm64";
     assert!(text.ends_with(expected), "{text}");
     assert!(
-        refused(archive.select(&ImageSelector::Only, &Selection::default()), Kind::Usage).contains("none is chosen")
+        refused(archive.select(&ImageSelector::Only, &Selection::default()), Kind::Usage).contains("none is selected")
     );
 }
 
@@ -182,22 +182,27 @@ fn an_index_with_platforms_that_are_not_there_is_refused_and_may_be_pushed_in_pa
     made.layout.remove(&s390x);
     let (archive, index) = made.open();
     let text = refused(chosen(&archive, Platforms::All, Attestations::Kept), Kind::Input);
-    assert!(text.starts_with("the index of app:1 lists linux/arm64, linux/s390x, which the archive lacks\n"), "{text}");
-    assert!(text.contains(&format!("the archive lacks blobs/sha256/{}", &digest(&arm64)[7..])), "{text}");
+    assert!(
+        text.starts_with("the index of app:1 lists linux/arm64, linux/s390x, which the archive does not contain\n"),
+        "{text}"
+    );
+    assert!(text.contains(&format!("the archive does not contain blobs/sha256/{}", &digest(&arm64)[7..])), "{text}");
     assert!(text.contains("--platform linux/amd64") && text.contains("--present-platforms"), "{text}");
 
     assert_eq!(pushed(&for_platform(&archive, "linux/amd64").unwrap()), digest(&amd64));
     let text = refused(for_platform(&archive, "linux/arm64"), Kind::Usage);
     assert!(
-        text.starts_with("app:1 lists linux/arm64, which is not in the archive\nthe archive lacks blobs"),
+        text.starts_with(
+            "app:1 lists linux/arm64, which the archive does not contain\nthe archive does not contain blobs"
+        ),
         "{text}"
     );
-    assert!(text.ends_with("Choose one:\n  --platform linux/amd64"), "{text}");
+    assert!(text.ends_with("Select one:\n  --platform linux/amd64"), "{text}");
 
     // The attestation of what is not there has nothing to be about.
     let image = chosen(&archive, Platforms::Present, Attestations::Kept).unwrap();
     assert_eq!(entries(&image), [amd64.clone(), about_amd64]);
-    assert!(image.notes[0].ends_with("with what is there: linux/amd64"), "{:?}", image.notes);
+    assert!(image.notes[0].ends_with("with what the archive contains: linux/amd64"), "{:?}", image.notes);
     assert_eq!(image.notes[1], format!("the digest of the archive's index, {index}, becomes {}", pushed(&image)));
     let image = chosen(&archive, Platforms::Present, Attestations::Dropped).unwrap();
     assert_eq!(pushed(&image), digest(&amd64));
@@ -248,7 +253,7 @@ fn attestations_that_docker_pull_left_behind() {
     let (archive, index) = made.open();
     let image = chosen(&archive, Platforms::All, Attestations::Kept).unwrap();
     assert_eq!((pushed(&image), image.part_of.unwrap().to_string()), (digest(&amd64), index));
-    assert_eq!(image.notes[0], "the archive lacks attestations of app:1, so its image is pushed alone");
+    assert_eq!(image.notes[0], "the archive does not contain all attestations of app:1, so its image is pushed alone");
     let image = chosen(&archive, Platforms::Present, Attestations::Kept).unwrap();
     assert_eq!(entries(&image), std::slice::from_ref(&amd64));
 
@@ -256,7 +261,7 @@ fn attestations_that_docker_pull_left_behind() {
     let arm64 = made.image("linux/arm64");
     let (archive, _) = made.open();
     let text = refused(chosen(&archive, Platforms::All, Attestations::Kept), Kind::Input);
-    assert!(text.starts_with("the archive lacks attestations that the index of app:1 lists\n"), "{text}");
+    assert!(text.starts_with("the archive does not contain attestations that the index of app:1 lists\n"), "{text}");
     assert!(text.contains("--no-attestations") && text.contains("--platform"), "{text}");
     let image = chosen(&archive, Platforms::All, Attestations::Dropped).unwrap();
     assert_eq!(entries(&image), [amd64, arm64]);
@@ -272,7 +277,7 @@ fn an_index_in_an_index_is_reduced_with_it() {
     made.layout.remove(&arm64);
     let (archive, _) = made.open();
     let text = refused(chosen(&archive, Platforms::All, Attestations::Kept), Kind::Input);
-    assert!(text.contains("linux/arm64, which the archive lacks"), "{text}");
+    assert!(text.contains("linux/arm64, which the archive does not contain"), "{text}");
     let image = chosen(&archive, Platforms::Present, Attestations::Kept).unwrap();
     let Content::Index(index) = &image.content else { panic!("no index") };
     let [Child { content: Content::Index(reduced), .. }] = index.children.as_slice() else { panic!("{index:?}") };

@@ -153,7 +153,7 @@ pub fn json(inspection: &Inspection) -> Result<String> {
         version: VERSION,
         tool: TOOL,
         archive: archive.source.to_string(),
-        format: archive.format.name(),
+        format: archive.format,
         notes: &archive.notes,
         verified: verified.as_ref().map(|_| faults.is_empty()),
         exit_code: faults.first().map_or(0, |fault| fault.kind().exit_code()),

@@ -26,7 +26,7 @@ pub fn text(inspection: &Inspection) -> String {
     let shown = archive.images.len() + archive.unusable.len();
     let count = if shown == *all { many(shown, "image") } else { format!("{shown} of {}", many(*all, "image")) };
     let mut text = row("archive", &archive.source.to_string());
-    text += &row("", &format!("{}, {count}", archive.format.name()));
+    text += &row("", &format!("{}, {count}", archive.format));
     for note in &archive.notes {
         text += &format!("{:<LABEL$}{}", "note", wrapped(LABEL, note).trim_start());
     }

@@ -1,0 +1,111 @@
+//! The archive as a set of named files: a tar or a folder.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+
+use super::document::{MAX_MANIFEST, MAX_TOTAL, TOO_LARGE};
+use super::file_names::{BLOBS, hex_digest};
+use super::folder::Folder;
+use super::tar_index::TarIndex;
+use crate::compress::ByteSource;
+use crate::error::{Advice, Code, Error, Result, shown};
+use crate::oci::Digest;
+
+/// The files of an archive.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) place: Place,
+    /// The bytes that its documents may still take.
+    left: Cell<u64>,
+}
+
+/// Where the files are.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In a folder.
+    Folder(Folder),
+    /// In a tar.
+    Tar(TarIndex),
+}
+
+impl Files {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, left: Cell::new(MAX_TOTAL) }
+    }
+
+    /// Reads a document and returns its bytes and their digest, or `None` if the archive does not have it.
+    ///
+    /// A document that is read again counts again: indexes that name each other's children many times would otherwise take
+    /// any amount of time and memory.
+    pub(super) fn document(&self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
+        let Some(range) = self.find(name)? else { return Ok(None) };
+        let (len, left) = (range.len(), self.left.get());
+        if len > limit {
+            let what = format!("{} of the archive is {len} bytes long, and the limit is {limit}", shown(name));
+            return Err(Error::input(what).code(Code::ArchiveUnsupported).hint(if limit == MAX_MANIFEST {
+                TOO_LARGE
+            } else {
+                "No tool writes one of this size: save the image again."
+            }));
+        }
+        if len > left {
+            let what = format!("the manifests and configs of the archive take more than {MAX_TOTAL} bytes");
+            return Err(Error::input(what).code(Code::ArchiveUnsupported));
+        }
+        let bytes = range.read_all(limit).map_err(|error| {
+            let what = format!("cannot read {} of the archive", shown(name));
+            Error::input(what).code(Code::ArchiveUnreadable).because(error)
+        })?;
+        self.left.set(left - len);
+        let digest = Digest::of(&bytes);
+        Ok(Some((bytes.into(), digest)))
+    }
+
+    /// Returns the bytes of the file `name`, or `None` if the archive has none of that name.
+    pub(super) fn find(&self, name: &str) -> Result<Option<ByteSource>> {
+        if name.trim().is_empty() {
+            return Err(unnamed());
+        }
+        match &self.place {
+            Place::Folder(folder) => folder.find(name),
+            Place::Tar(index) => index.find(name),
+        }
+    }
+
+    /// Returns the bytes of a file that is read once: nothing stays open for it.
+    pub(super) fn find_once(&self, name: &str) -> Result<Option<ByteSource>> {
+        match &self.place {
+            Place::Folder(folder) => folder.open(name),
+            Place::Tar(index) => index.find(name),
+        }
+    }
+
+    /// Returns whether there is a folder for blobs. In a tar that is cut off it does not count: the files that say what the
+    /// blobs are may be missing.
+    pub(super) fn has_blobs(&self) -> bool {
+        match &self.place {
+            Place::Folder(folder) => folder.has_blobs(),
+            Place::Tar(index) => index.has_end_mark() && index.names().any(|name| name.starts_with(BLOBS)),
+        }
+    }
+
+    /// Returns the digests that are names of blobs, in no order.
+    pub(super) fn blobs(&self) -> Vec<Digest> {
+        match &self.place {
+            Place::Folder(folder) => folder.blobs(),
+            Place::Tar(index) => index.names().filter_map(|name| hex_digest(name.strip_prefix(BLOBS)?)).collect(),
+        }
+    }
+}
+
+/// Returns the error that manifest.json has an empty name for a file.
+fn unnamed() -> Error {
+    Error::input("manifest.json of the archive names a layer or a config by an empty name")
+        .code(Code::ArchiveIncomplete)
+        .because("some tools leave out layers that the Docker daemon already has")
+        .hint(
+            Advice::new("Load the archive into that daemon, then save the whole image:")
+                .command("docker load -i ARCHIVE && docker save -o image.tar IMAGE"),
+        )
+}

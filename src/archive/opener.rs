@@ -1,0 +1,67 @@
+//! Opens archives.
+
+use super::contents::Archive;
+use super::diagnose_files::unrecognized;
+use super::file_names::INDEX_JSON;
+use super::files::{Files, Place};
+use super::folder::Folder;
+use super::format::Format;
+use super::model::Image;
+use super::source::Source;
+use super::spool::Spool;
+use super::{docker_archive, oci_layout, skopeo_dir};
+use crate::error::Result;
+
+/// The formats of archives. The first that matches is the archive's.
+const FORMATS: [Format; 4] =
+    [skopeo_dir::FORMAT, docker_archive::FORMAT, oci_layout::IN_A_FOLDER, oci_layout::IN_A_TAR];
+
+/// Opens an archive and reads what it lists.
+///
+/// # Errors
+/// Of [`Kind::Input`](crate::error::Kind::Input), if it is not an archive of images or a broken one, and those of the
+/// [`Spool`], if one is needed.
+pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
+    let archive = list(source, spool)?;
+    archive.has_image()?;
+    Ok(archive)
+}
+
+/// Opens an archive and reads what it lists, even if none of its images can be pushed.
+///
+/// # Errors
+/// Those of [`open`], except what is wrong with the images.
+pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
+    let (place, spooled) = match source {
+        Source::Path(path) if path.is_dir() => (Place::Folder(Folder::new(path)), None),
+        _ => {
+            let (index, note) = spool.tar(source)?;
+            (Place::Tar(index), note)
+        }
+    };
+    let files = Files::new(place);
+    let mut format = None;
+    for candidate in FORMATS {
+        if (candidate.matches)(&files)? {
+            format = Some(candidate);
+            break;
+        }
+    }
+    let Some(format) = format else { return Err(unrecognized(source, &files.place)) };
+    let mut contents = (format.read)(&files)?;
+    contents.remove_repeated_names();
+    if let Place::Tar(index) = &files.place
+        && !index.has_end_mark()
+    {
+        // What is missing can be missing because the end is; without its index.json a save is another image.
+        let layers = contents.images.iter().flat_map(Image::manifests).flat_map(|manifest| &manifest.layers);
+        let has_blobs = layers.map(|layer| &layer.name).any(|name| name.starts_with("blobs/"));
+        let lacks_index = has_blobs && files.find(INDEX_JSON)?.is_none();
+        if contents.is_partial || !contents.unusable.is_empty() || lacks_index {
+            return Err(index.cut_off(source, "it has no end mark, and parts of its images are missing"));
+        }
+        contents.notes.push(format!("{source} has no end mark, but it contains everything that it lists"));
+    }
+    contents.notes.splice(..0, spooled);
+    Ok(Archive::new(source.clone(), format.name, contents))
+}
