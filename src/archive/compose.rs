@@ -53,7 +53,7 @@ pub fn compose_manifest(manifest: &Manifest, layers: &[StoredLayer]) -> Result<O
 ///
 /// # Errors
 /// If it is, or if the original cannot be corrected.
-pub fn check_manifest_size(manifest: &Manifest, compressions: &[Compression]) -> Result<()> {
+pub(crate) fn check_manifest_size(manifest: &Manifest, compressions: &[Compression]) -> Result<()> {
     // Only the digests and the digits of the sizes are unknown, and those are never longer than this.
     let stored = |(layer, compression): (&Layer, &Compression)| {
         let is_kept = *compression == layer.compression;
@@ -92,7 +92,7 @@ pub fn compose_index(index: &Index, replacements: &Replacements) -> Result<Origi
 ///
 /// # Errors
 /// If an original index cannot be corrected.
-pub fn unchanged(content: &Content) -> Result<Option<OriginalManifest>> {
+pub(crate) fn unchanged(content: &Content) -> Result<Option<OriginalManifest>> {
     fn put(content: &Content, replacements: &mut Replacements) -> Result<Option<OriginalManifest>> {
         let put = match content {
             Content::Manifest(manifest) => manifest.base().cloned(),

@@ -43,7 +43,8 @@ mod tar_index;
 #[cfg(test)]
 mod tests;
 
-pub use compose::{Replacements, StoredLayer, check_manifest_size, compose_index, compose_manifest, unchanged};
+pub use compose::{Replacements, StoredLayer, compose_index, compose_manifest};
+pub(crate) use compose::{check_manifest_size, unchanged};
 pub use contents::{Archive, Unusable};
 pub(crate) use disk_space::DiskSpace;
 pub use image_selector::ImageSelector;

@@ -47,7 +47,7 @@ pub struct RemoteLayer {
 ///
 /// # Errors
 /// If the registry rejects the request or does not answer.
-pub async fn read_manifests(
+pub(crate) async fn read_manifests(
     client: &Client,
     root: RemoteManifest,
     platforms: Option<&[Platform]>,
@@ -68,13 +68,13 @@ fn is_for(child: &Descriptor, platforms: &[Platform]) -> bool {
 }
 
 /// Returns the blobs that a manifest lists as layers, with their sizes in bytes.
-pub fn layer_blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
+pub(crate) fn layer_blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
     let layers = document(manifest).and_then(|document| document.layers).unwrap_or_default();
     layers.iter().filter_map(|layer| Some((layer.digest.sha256()?, layer.size))).collect()
 }
 
 /// Returns whether a manifest has this config and so many layers: the config states which, and in what order.
-pub fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
+pub(crate) fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
     document(manifest).is_some_and(|document| {
         let has_config = document.config.is_some_and(|its| its.digest.sha256() == Some(*config));
         has_config && document.layers.unwrap_or_default().len() == layers
@@ -86,7 +86,7 @@ pub fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: usize) 
 ///
 /// # Errors
 /// If the registry rejects the request or does not answer.
-pub async fn read_images(
+pub(crate) async fn read_images(
     client: &Client,
     manifests: Vec<RemoteManifest>,
     ours: impl Fn(&Digest) -> Option<Bytes>,

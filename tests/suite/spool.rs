@@ -308,7 +308,7 @@ fn a_disk_that_is_full() {
     let says = [
         "cannot write more than 0 B of standard input into a temporary file in /",
         "too large",
-        "hint: Name a folder elsewhere",
+        "hint: Use a folder on another file system",
     ];
     is_refused(&ecr, run, 1, &says);
 }
