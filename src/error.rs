@@ -118,7 +118,7 @@ pub struct ServiceError {
     /// AWS's request ID, which its support asks for.
     pub request_id: Option<String>,
     /// What was asked: a request line (`PUT /v2/team/app/manifests/1`), or the action of an API (`ecr:PutImage`).
-    pub asked: Option<String>,
+    pub request: Option<String>,
     /// The service's clock.
     pub date: Option<SystemTime>,
     /// The answer was a web page, of which the message is the title.
@@ -303,6 +303,24 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+/// Finds the first cause of a type, the error itself included. Looks into an `io::Error`, whose `source` skips the error
+/// that it wraps.
+pub(crate) fn find_cause<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = match cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    None
 }
 
 /// The title of a web page, which is no service's answer: a proxy's, a firewall's, a load balancer's. `None` if it is none.

@@ -7,13 +7,14 @@
 //!
 //! A module uses only the modules to its left; `tests/architecture.rs` holds this order.
 //!
-//! {`error`, `file`} ← {`request_log`, `proxy`} ← `oci` ← `compress` ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
+//! {`error`, `file`} ← {`request_log`, `proxy`, `tls`} ← `oci` ← `compress` ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
 //! `output` ← `cli` ← `main`
 //!
 //! - [`error`]: error kinds, exit codes, causes, and advice as data
 //! - [`file`](mod@file): local files: identity, and bounded reads and writes
 //! - [`request_log`]: the record of one request and its response
 //! - [`proxy`]: which proxy a URL goes through, and why one is not used
+//! - [`tls`]: trusted certificates, and why a certificate is rejected
 //! - [`oci`]: digests, references, media types, platforms, documents: parsed once
 //! - [`compress`]: reads, hashes and compresses layers on all cores
 //! - [`archive`]: the exporter: formats, selection, streaming, inspection
@@ -40,3 +41,4 @@ pub mod request_log;
 pub mod reuse;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod tls;

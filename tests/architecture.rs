@@ -12,11 +12,12 @@ mod graph;
 
 /// The modules in their order: each may use those before it. `lib`, `main` and tests may use all; `sandbox` is used by
 /// `main` alone, and shares newtypes and constants only.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "error",
     "file",
     "request_log",
     "proxy",
+    "tls",
     "oci",
     "compress",
     "archive",
@@ -75,10 +76,10 @@ const ONLY_IN: [(&str, &str); 27] = [
     ("lzma_rust2", "compress"),
     ("regex_lite", "proxy"),
     ("rustix", "file"),
-    ("rustls", "registry"),
-    ("rustls_platform_verifier", "registry"),
+    ("rustls", "tls"),
+    ("rustls_platform_verifier", "tls"),
     ("tar", "archive"),
-    ("webpki", "registry"),
+    ("webpki", "tls"),
     ("aws_lc_rs", "compress"),
     ("zstd", "compress"),
 ];

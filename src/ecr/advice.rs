@@ -228,7 +228,7 @@ impl Case<'_> {
 
     /// The actions that what was asked takes, most telling last, and the repository that they are on.
     fn needed(&self) -> Option<(Vec<&'static str>, Option<String>)> {
-        needed(self.answer.asked.as_deref()?)
+        needed(self.answer.request.as_deref()?)
     }
 }
 

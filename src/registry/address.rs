@@ -1,4 +1,4 @@
-//! Where a registry may send us: with what is pushed, and with a login.
+//! The URLs that a registry may refer to: for uploads, and for credentials.
 
 use std::net::IpAddr;
 
@@ -8,79 +8,80 @@ use super::credential_provider::AuthMode;
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{self, Host};
 
-/// The IP address that stands in a URL, if one does.
+/// Returns the IP address in a URL.
 fn address(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_matches(['[', ']']).parse().ok()
 }
 
-/// Whether a URL leads to this machine.
+/// Returns whether a URL refers to this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     url.host_str() == Some("localhost") || address(url).is_some_and(|ip| ip.is_loopback())
 }
 
-/// Why nobody may be sent from a registry to an address, with or without a login.
-fn taboo(endpoint: &Url, url: &Url) -> Option<&'static str> {
-    let elsewhere = address(url).filter(|_| url.origin() != endpoint.origin());
-    if elsewhere.is_some_and(oci::is_link_local) {
-        return Some("that belongs to a metadata service");
+/// Returns why a registry at `endpoint` may not refer to a URL, with or without credentials.
+fn forbidden(endpoint: &Url, url: &Url) -> Option<&'static str> {
+    let other = address(url).filter(|_| url.origin() != endpoint.origin());
+    if other.is_some_and(oci::is_link_local) {
+        return Some("of a metadata service");
     }
-    let among_ourselves = address(endpoint).is_some_and(oci::is_private) || is_loopback(endpoint);
-    let is_inside = elsewhere.is_some_and(oci::is_private) || is_loopback(url);
-    (is_inside && !among_ourselves).then_some("of a private network, although it is a public registry")
+    let is_private_registry = address(endpoint).is_some_and(oci::is_private) || is_loopback(endpoint);
+    let is_inside = other.is_some_and(oci::is_private) || is_loopback(url);
+    (is_inside && !is_private_registry).then_some("in a private network, although the registry is public")
 }
 
-/// The address that the registry `name` sends us to, if one may go there.
+/// Checks a URL that the registry `name` refers to for an upload, and returns it.
 pub(super) fn allowed(name: &str, endpoint: &Url, mut url: Url) -> Result<Url> {
     let refuse = |why: &str| {
-        Error::new(Kind::Refused, format!("{name} sent us to an address {why}"))
+        Error::new(Kind::Refused, format!("{name} refers to a URL {why}"))
             .code(Code::ProtocolViolation)
-            .hint("Ask whoever runs the registry to correct its public URL.")
+            .hint("Ask the operator of the registry to correct its public URL.")
     };
-    // A registry that does not know of the TLS in front of it (distribution/distribution#479, #996). Anything else on
-    // plain http is refused below.
+    // A registry that does not know about the TLS proxy in front of it (distribution/distribution#479, #996). Any other
+    // plain HTTP is rejected below.
     if (endpoint.scheme(), url.scheme()) == ("https", "http")
         && (url.host(), url.port()) == (endpoint.host(), endpoint.port())
     {
-        url.set_scheme("https").map_err(|()| refuse("that is no URL"))?;
+        url.set_scheme("https").map_err(|()| refuse("that cannot be parsed"))?;
     }
     if !matches!(url.scheme(), "http" | "https") {
         return Err(refuse("that is neither http nor https"));
     }
     if url.scheme() != "https" && url.scheme() != endpoint.scheme() {
-        return Err(refuse("on plain http, although it is asked over https itself"));
+        return Err(refuse("with plain HTTP, although the registry itself uses HTTPS"));
     }
-    match taboo(endpoint, &url) {
+    match forbidden(endpoint, &url) {
         Some(why) => Err(refuse(why)),
         None => Ok(url),
     }
 }
 
-/// The address of the token service that the registry `name` names, if a login may go there: its own origin, or any other
-/// over https, plain http being for this machine only. AWS credentials go to AWS only.
-pub(super) fn realm(name: &str, endpoint: &Url, text: &str, manner: AuthMode) -> Result<Url> {
+/// Checks the URL of the token service that the registry `name` refers to, and returns it. Credentials are sent to the
+/// registry's own origin and to any other over HTTPS; plain HTTP is allowed on this machine only. AWS credentials are sent
+/// to AWS only.
+pub(super) fn realm(name: &str, endpoint: &Url, text: &str, mode: AuthMode) -> Result<Url> {
     let refuse = |why: &str| {
-        let what = format!("{name} wants our login at an address {why}");
+        let what = format!("{name} requests credentials at a URL {why}");
         Error::new(Kind::Refused, what)
             .code(Code::ProtocolViolation)
-            .hint("Ask whoever runs the registry to correct the realm of its token service.")
+            .hint("Ask the operator of the registry to correct the realm of its token service.")
     };
-    let url = Url::parse(text).map_err(|_| refuse("that is no URL"))?;
+    let url = Url::parse(text).map_err(|_| refuse("that cannot be parsed"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("that has a login of its own"));
+        return Err(refuse("that contains credentials"));
     }
     if url.origin() == endpoint.origin() {
         return Ok(url);
     }
-    if let Some(why) = taboo(endpoint, &url) {
+    if let Some(why) = forbidden(endpoint, &url) {
         return Err(refuse(why));
     }
     if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
         return Err(refuse("without TLS"));
     }
     let host = url.host_str().and_then(|host| host.parse::<Host>().ok());
-    let is_amazons = host.is_some_and(|host| host.is_amazon());
-    if manner != AuthMode::OnChallenge && !(is_amazons && url.port().is_none()) {
-        return Err(refuse("that is not Amazon's"));
+    let is_amazon = host.is_some_and(|host| host.is_amazon());
+    if mode != AuthMode::OnChallenge && !(is_amazon && url.port().is_none()) {
+        return Err(refuse("outside AWS"));
     }
     Ok(url)
 }
@@ -89,12 +90,12 @@ pub(super) fn realm(name: &str, endpoint: &Url, text: &str, manner: AuthMode) ->
 mod tests {
     use super::*;
 
-    fn refusal(endpoint: &str, text: &str, manner: AuthMode) -> Option<String> {
-        realm("registry", &Url::parse(endpoint).unwrap(), text, manner).err().map(|error| error.to_string())
+    fn refusal(endpoint: &str, text: &str, mode: AuthMode) -> Option<String> {
+        realm("registry", &Url::parse(endpoint).unwrap(), text, mode).err().map(|error| error.to_string())
     }
 
     #[test]
-    fn a_login_goes_nowhere_but_to_a_token_service_that_may_have_it() {
+    fn credentials_are_sent_only_to_an_allowed_token_service() {
         let (public, private, here) = ("https://registry.example/", "https://10.0.0.1/", "http://127.0.0.1:5000/");
         for (endpoint, text) in [
             (public, "https://auth.example/token"),
@@ -119,15 +120,15 @@ mod tests {
             (here, "http://[fd00:ec2::254]/latest", "metadata service"),
             (here, "http://[::ffff:169.254.169.254]/latest", "metadata service"),
             (here, "http://[::ffff:0.0.0.0]/latest", "metadata service"),
-            (public, "https://100.64.0.1/token", "of a private network"),
-            (public, "https://100.127.255.254/token", "of a private network"),
-            (public, "https://[::ffff:100.64.0.1]/token", "of a private network"),
-            (public, "https://10.0.0.1/token", "of a private network"),
-            (public, "https://127.0.0.1/token", "of a private network"),
-            (public, "http://localhost:5001/token", "of a private network"),
-            (public, "https://user:secret@auth.example/token", "a login of its own"),
-            (public, "/token", "no URL"),
-            (public, "", "no URL"),
+            (public, "https://100.64.0.1/token", "in a private network"),
+            (public, "https://100.127.255.254/token", "in a private network"),
+            (public, "https://[::ffff:100.64.0.1]/token", "in a private network"),
+            (public, "https://10.0.0.1/token", "in a private network"),
+            (public, "https://127.0.0.1/token", "in a private network"),
+            (public, "http://localhost:5001/token", "in a private network"),
+            (public, "https://user:secret@auth.example/token", "contains credentials"),
+            (public, "/token", "cannot be parsed"),
+            (public, "", "cannot be parsed"),
         ] {
             let said = refusal(endpoint, text, AuthMode::OnChallenge).unwrap_or_default();
             assert!(said.contains(why) && !said.contains("secret"), "{endpoint} {text}: {said}");

@@ -1,4 +1,4 @@
-//! One request, ready to be sent as often as need be.
+//! One request, which can be sent repeatedly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,25 +10,25 @@ use reqwest::{Body, Method, Url};
 use crate::error::{Error, Result};
 use crate::oci::Repository;
 
-/// One request, ready to be sent as often as need be.
+/// One request, which can be sent repeatedly.
 pub(super) struct ApiRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) payload: Arc<dyn Fn() -> Body + Send + Sync>,
-    /// The statuses that are an answer; every other one is a fault.
+    /// The expected statuses; every other one is an error.
     pub(super) expect: &'static [u16],
-    /// The statuses that are an answer where a login was shown.
+    /// More expected statuses if credentials were sent.
     pub(super) expect_of_login: &'static [u16],
-    /// Its body comes from the archive while it is sent. It takes no turn: whoever it waits for may wait for a turn.
+    /// Its body is produced while it is sent. It takes no permit: its producer may be waiting for one.
     pub(super) is_stream: bool,
     /// Another repository that it reads from.
     pub(super) source: Option<Repository>,
-    /// The most bytes of the answer's body. With 0 it is not read.
+    /// The maximum size of the response in bytes. With 0 its body is not read.
     pub(super) limit: usize,
-    /// Counts the bytes of its body.
+    /// Counts the bytes of its body that were sent.
     pub(super) sent: Arc<AtomicU64>,
-    /// How often it was sent.
+    /// Counts how often it was sent.
     pub(super) times: AtomicU32,
 }
 
@@ -55,14 +55,14 @@ impl ApiRequest {
         self
     }
 
-    /// Reads the answer's body, of so many bytes at most.
+    /// Reads the body of the response, up to `limit` bytes.
     pub(super) fn read(self, limit: usize) -> Self {
         Self { limit, ..self }
     }
 
     pub(super) fn body(mut self, media_type: &str, bytes: Bytes) -> Result<Self> {
         let value = HeaderValue::from_str(media_type)
-            .map_err(|_| Error::input(format!("the media type {media_type:?} cannot be sent in a header")))?;
+            .map_err(|_| Error::input(format!("the media type {media_type:?} is not valid in a header")))?;
         self.headers.insert(CONTENT_TYPE, value);
         self.sent.store(bytes.len() as u64, Ordering::Relaxed);
         self.payload = Arc::new(move || Body::from(bytes.clone()));

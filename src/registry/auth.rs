@@ -1,4 +1,4 @@
-//! What a registry is shown: nothing before it asks, then what it asks for. ECR's is shown at once.
+//! Authentication: no credentials before a challenge, then what it asks for; with ECR, credentials from the first request on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,82 +16,82 @@ use super::token::{Service, header};
 use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::request_log::{RequestObserver, RequestTimer, UrlDetail};
 
-/// What a request needs to be allowed: `repository:team/app:pull,push`, `repository:team/base:pull`.
+/// The scopes that a request needs: `repository:team/app:pull,push`, `repository:team/base:pull`.
 pub(super) type Scopes = Vec<String>;
 
-/// Makes a client for the address of a token service.
-pub(super) type Reach = Arc<dyn Fn(&Url) -> Result<Client> + Send + Sync>;
+/// Creates a client for the URL of a token service.
+pub(super) type Connect = Arc<dyn Fn(&Url) -> Result<Client> + Send + Sync>;
 
-/// What is shown to one registry, shared by all lanes and fetched by one of them at a time.
+/// The authentication at one registry, shared by all its clients.
 pub(super) struct Auth {
-    account: Arc<CredentialProvider>,
-    /// What people call the registry.
+    credentials: Arc<CredentialProvider>,
+    /// The name of the registry in messages.
     name: String,
     endpoint: Url,
-    reach: Reach,
-    witness: RequestObserver,
+    connect: Connect,
+    observer: RequestObserver,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    way: AuthScheme,
-    /// What is asked for whatever the request is about: ECR Public's `aws`.
-    general: Scopes,
-    tokens: HashMap<Scopes, Held>,
-    /// Counts the tokens fetched.
-    serial: u64,
-    /// What nobody may do with the logins that there are, and why. It is not asked for again.
-    refused: HashMap<Scopes, Error>,
+    scheme: AuthScheme,
+    /// Scopes that the registry asks for with every request: ECR Public's `aws`.
+    general_scopes: Scopes,
+    tokens: HashMap<Scopes, CachedToken>,
+    /// Counts the tokens.
+    number: u64,
+    /// Scopes for which there are no credentials, and why. They are not requested again.
+    rejected: HashMap<Scopes, Error>,
 }
 
-/// What the registry wants to see.
+/// The scheme that the registry asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 enum AuthScheme {
-    /// Nothing, as far as is known.
+    /// None so far.
     #[default]
     Open,
     Basic,
     Bearer(Service),
 }
 
-struct Held {
+struct CachedToken {
     header: HeaderValue,
-    serial: u64,
+    number: u64,
     renew_at: Option<Instant>,
 }
 
-/// What a request showed.
+/// The credentials of one request.
 #[derive(Clone)]
 pub(super) struct SentCredential {
     pub(super) header: Option<HeaderValue>,
     scopes: Scopes,
-    proof: Authorization,
+    authorization: Authorization,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Authorization {
     None,
-    /// The login of that number.
+    /// The login with this number.
     Login(u64),
-    /// The token of that number.
+    /// The token with this number.
     Token(u64),
 }
 
-/// How a registry said no to what it was shown.
-pub(super) struct Refused {
-    pub(super) fault: RequestError,
+/// How a registry rejected the credentials.
+pub(super) struct Rejection {
+    pub(super) error: RequestError,
     pub(super) challenges: Vec<Challenge>,
 }
 
 impl State {
-    /// Fails if it is known that there is no login for this.
+    /// Fails if it is known that there are no credentials for these scopes.
     fn check(&self, scopes: &Scopes) -> Result<(), RequestError> {
-        self.refused.get(scopes).map_or(Ok(()), |error| Err(RequestError::Local(error.clone())))
+        self.rejected.get(scopes).map_or(Ok(()), |error| Err(RequestError::Local(error.clone())))
     }
 
-    /// Remembers that there is none.
-    fn note(
+    /// Remembers that there are none.
+    fn remember(
         &mut self,
         scopes: Scopes,
         done: Result<SentCredential, RequestError>,
@@ -99,7 +99,7 @@ impl State {
         if let Err(RequestError::Local(error)) = &done
             && error.kind() == Kind::Permission
         {
-            self.refused.insert(scopes, error.clone());
+            self.rejected.insert(scopes, error.clone());
         }
         done
     }
@@ -107,76 +107,81 @@ impl State {
 
 impl Auth {
     pub(super) fn new(
-        account: Arc<CredentialProvider>,
+        credentials: Arc<CredentialProvider>,
         name: String,
         endpoint: Url,
-        reach: Reach,
-        witness: RequestObserver,
+        connect: Connect,
+        observer: RequestObserver,
     ) -> Self {
-        let way = if account.manner() == AuthMode::Preemptive { AuthScheme::Basic } else { AuthScheme::Open };
-        Self { account, name, endpoint, reach, witness, state: Mutex::new(State { way, ..State::default() }) }
+        let scheme = if credentials.mode() == AuthMode::Preemptive { AuthScheme::Basic } else { AuthScheme::Open };
+        Self { credentials, name, endpoint, connect, observer, state: Mutex::new(State { scheme, ..State::default() }) }
     }
 
-    /// What to show with a request that needs these scopes.
-    pub(super) async fn show(&self, scopes: Scopes) -> Result<SentCredential, RequestError> {
+    /// Returns the credentials for a request that needs these scopes.
+    pub(super) async fn credential(&self, scopes: Scopes) -> Result<SentCredential, RequestError> {
         let mut state = self.state.lock().await;
         state.check(&scopes)?;
-        let proven = self.prove(&mut state, scopes.clone()).await;
-        state.note(scopes, proven)
+        let authorized = self.authorize(&mut state, scopes.clone()).await;
+        state.remember(scopes, authorized)
     }
 
-    /// What to show after this was refused: what the registry asks for, or something new, unless another lane has fetched
-    /// that meanwhile.
-    pub(super) async fn renew(&self, shown: SentCredential, refused: Refused) -> Result<SentCredential, RequestError> {
+    /// Returns other credentials after these were rejected: what the registry asks for, or new ones, unless another request
+    /// has obtained them meanwhile.
+    pub(super) async fn renew(
+        &self,
+        sent_credential: SentCredential,
+        rejected: Rejection,
+    ) -> Result<SentCredential, RequestError> {
         let mut state = self.state.lock().await;
-        let mut scopes = shown.scopes.clone();
-        if let (RequestError::Status(answer, _), true) = (&refused.fault, self.account.manner() != AuthMode::Preemptive)
+        let mut scopes = sent_credential.scopes.clone();
+        if let (RequestError::Status(answer, _), true) =
+            (&rejected.error, self.credentials.mode() != AuthMode::Preemptive)
         {
-            self.learn(&mut state, &refused.challenges, &mut scopes, answer)?;
+            self.learn(&mut state, &rejected.challenges, &mut scopes, answer)?;
         }
         state.check(&scopes)?;
-        let renewed = self.renewed(&mut state, shown, refused.fault, scopes.clone()).await;
-        state.note(scopes, renewed)
+        let renewed = self.renewed(&mut state, sent_credential, rejected.error, scopes.clone()).await;
+        state.remember(scopes, renewed)
     }
 
     async fn renewed(
         &self,
         state: &mut State,
-        shown: SentCredential,
-        fault: RequestError,
+        sent_credential: SentCredential,
+        error: RequestError,
         scopes: Scopes,
     ) -> Result<SentCredential, RequestError> {
-        let RequestError::Status(answer, _) = &fault else { return Err(fault) };
-        match (&state.way, shown.proof) {
-            (AuthScheme::Open, _) => return Err(fault),
+        let RequestError::Status(answer, _) = &error else { return Err(error) };
+        match (&state.scheme, sent_credential.authorization) {
+            (AuthScheme::Open, _) => return Err(error),
             (AuthScheme::Basic, Authorization::Login(number)) => {
-                drop(self.account.renew(number, answer).await.map_err(RequestError::Local)?);
+                drop(self.credentials.renew(number, answer).await.map_err(RequestError::Local)?);
             }
-            // One for less than is wanted is as good as before.
-            (AuthScheme::Bearer(_), Authorization::Token(serial)) if scopes == shown.scopes => {
-                state.tokens.retain(|_, held| held.serial != serial);
-                // A token that everybody gets will not be better the next time.
-                let (login, number) = self.account.login().await.map_err(RequestError::Local)?;
+            // A token for fewer scopes than needed stays valid.
+            (AuthScheme::Bearer(_), Authorization::Token(number)) if scopes == sent_credential.scopes => {
+                state.tokens.retain(|_, cached| cached.number != number);
+                // A new anonymous token would not help.
+                let (login, number) = self.credentials.login().await.map_err(RequestError::Local)?;
                 if login == Login::Anonymous {
-                    self.account.renew(number, answer).await.map_err(RequestError::Local)?;
+                    self.credentials.renew(number, answer).await.map_err(RequestError::Local)?;
                 }
             }
             _ => {}
         }
-        let next = self.prove(state, scopes).await?;
-        if next.header.is_some() || shown.header.is_some() {
+        let next = self.authorize(state, scopes).await?;
+        if next.header.is_some() || sent_credential.header.is_some() {
             return Ok(next);
         }
-        // There is nothing to show. Whoever knows of logins says what to do about that.
-        let (_, number) = self.account.login().await.map_err(RequestError::Local)?;
-        self.account.renew(number, answer).await.map_err(RequestError::Local)?;
-        match self.prove(state, next.scopes).await? {
+        // There are no credentials. The source of logins says what to do about that.
+        let (_, number) = self.credentials.login().await.map_err(RequestError::Local)?;
+        self.credentials.renew(number, answer).await.map_err(RequestError::Local)?;
+        match self.authorize(state, next.scopes).await? {
             next if next.header.is_some() => Ok(next),
-            _ => Err(fault),
+            _ => Err(error),
         }
     }
 
-    /// Reads what is asked for. A token service comes before a password at the registry itself.
+    /// Reads the challenges. A token service is preferred over a password.
     fn learn(
         &self,
         state: &mut State,
@@ -184,25 +189,25 @@ impl Auth {
         scopes: &mut Scopes,
         answer: &ServiceError,
     ) -> Result<(), RequestError> {
-        let asked = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
-        if let Some((bearer, realm)) = asked("bearer").and_then(|bearer| Some((bearer, bearer.get("realm")?))) {
-            let realm = address::realm(&self.name, &self.endpoint, realm, self.account.manner())
+        let challenge = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+        if let Some((bearer, realm)) = challenge("bearer").and_then(|bearer| Some((bearer, bearer.get("realm")?))) {
+            let realm = address::realm(&self.name, &self.endpoint, realm, self.credentials.mode())
                 .map_err(RequestError::Local)?;
             let service = Service { realm, service: bearer.get("service").map(str::to_owned) };
             for scope in bearer.get("scope").unwrap_or_default().split_whitespace() {
-                let list = if scope.starts_with("repository:") { &mut *scopes } else { &mut state.general };
+                let list = if scope.starts_with("repository:") { &mut *scopes } else { &mut state.general_scopes };
                 if !list.iter().any(|known| covers(known, scope)) {
                     list.push(scope.to_owned());
                 }
             }
-            state.way = AuthScheme::Bearer(service);
-        } else if asked("basic").is_some() {
-            state.way = AuthScheme::Basic;
+            state.scheme = AuthScheme::Bearer(service);
+        } else if challenge("basic").is_some() {
+            state.scheme = AuthScheme::Basic;
         } else if !challenges.is_empty() {
             let schemes: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme.as_str()).collect();
-            let what = format!("{} wants a login by {}, which is not understood here", self.name, schemes.join(", "));
-            let hint =
-                "Registries that take a password (Basic) or a token of a token service (Bearer) can be pushed to.";
+            let what =
+                format!("{} requires authentication by {}, which is not supported", self.name, schemes.join(", "));
+            let hint = "Supported are passwords (Basic) and tokens of a token service (Bearer).";
             return Err(RequestError::Local(
                 Error::new(Kind::Permission, what)
                     .code(Code::CredentialsRejected)
@@ -213,85 +218,91 @@ impl Auth {
         Ok(())
     }
 
-    async fn prove(&self, state: &mut State, scopes: Scopes) -> Result<SentCredential, RequestError> {
-        match state.way.clone() {
-            AuthScheme::Open => Ok(SentCredential { header: None, scopes, proof: Authorization::None }),
+    async fn authorize(&self, state: &mut State, scopes: Scopes) -> Result<SentCredential, RequestError> {
+        match state.scheme.clone() {
+            AuthScheme::Open => Ok(SentCredential { header: None, scopes, authorization: Authorization::None }),
             AuthScheme::Basic => {
-                let (login, number) = self.account.login().await.map_err(RequestError::Local)?;
+                let (login, number) = self.credentials.login().await.map_err(RequestError::Local)?;
                 let header = match login {
                     Login::Anonymous => None,
                     Login::Basic(text) => Some(header("Basic", &text)?),
                     Login::IdentityToken(_) => {
                         let what =
-                            format!("{} wants a password, and there is only an identity token for it", self.name);
+                            format!("{} requires a password, and only an identity token is available", self.name);
                         return Err(RequestError::Local(
-                            Error::new(Kind::Permission, what).code(Code::CredentialsRejected).hint("Log in anew."),
+                            Error::new(Kind::Permission, what)
+                                .code(Code::CredentialsRejected)
+                                .hint("Log in again with a password."),
                         ));
                     }
                 };
-                let proof = header.as_ref().map_or(Authorization::None, |_| Authorization::Login(number));
-                Ok(SentCredential { header, scopes, proof })
+                let authorization = header.as_ref().map_or(Authorization::None, |_| Authorization::Login(number));
+                Ok(SentCredential { header, scopes, authorization })
             }
-            AuthScheme::Bearer(service) => self.bear(state, &service, scopes).await,
+            AuthScheme::Bearer(service) => self.token(state, &service, scopes).await,
         }
     }
 
-    /// The token for these scopes, fetched unless it is there and good for a while. One that is about to expire and cannot be
-    /// renewed is used as long as it lasts.
-    async fn bear(&self, state: &mut State, service: &Service, scopes: Scopes) -> Result<SentCredential, RequestError> {
-        let is_good = |held: &&mut Held| held.renew_at.is_none_or(|at| at > Instant::now());
+    /// Returns the token for these scopes, from the cache unless it is about to expire. A token that cannot be renewed is used
+    /// until it is rejected.
+    async fn token(
+        &self,
+        state: &mut State,
+        service: &Service,
+        scopes: Scopes,
+    ) -> Result<SentCredential, RequestError> {
+        let is_good = |cached: &&mut CachedToken| cached.renew_at.is_none_or(|at| at > Instant::now());
         if state.tokens.get_mut(&scopes).filter(is_good).is_none() {
-            match self.fetch(service, scopes.iter().chain(&state.general).cloned().collect()).await {
+            match self.fetch(service, scopes.iter().chain(&state.general_scopes).cloned().collect()).await {
                 Ok((header, renew_at)) => {
-                    state.serial += 1;
-                    let held = Held { header, serial: state.serial, renew_at };
-                    state.tokens.insert(scopes.clone(), held);
+                    state.number += 1;
+                    let cached = CachedToken { header, number: state.number, renew_at };
+                    state.tokens.insert(scopes.clone(), cached);
                 }
-                Err(fault) => match state.tokens.get_mut(&scopes) {
-                    Some(held) => held.renew_at = None,
-                    None => return Err(fault),
+                Err(error) => match state.tokens.get_mut(&scopes) {
+                    Some(cached) => cached.renew_at = None,
+                    None => return Err(error),
                 },
             }
         }
-        let held = state.tokens.get(&scopes);
-        let proof = held.map_or(Authorization::None, |held| Authorization::Token(held.serial));
-        Ok(SentCredential { header: held.map(|held| held.header.clone()), scopes, proof })
+        let cached = state.tokens.get(&scopes);
+        let authorization = cached.map_or(Authorization::None, |cached| Authorization::Token(cached.number));
+        Ok(SentCredential { header: cached.map(|cached| cached.header.clone()), scopes, authorization })
     }
 
-    /// A new token, and when it is to be renewed.
+    /// Fetches a token, and returns it with the time to renew it.
     async fn fetch(&self, service: &Service, scopes: Scopes) -> Result<(HeaderValue, Option<Instant>), RequestError> {
-        let http = (self.reach)(&service.realm).map_err(RequestError::Local)?;
-        let (mut login, mut number) = self.account.login().await.map_err(RequestError::Local)?;
-        // What path a registry names of a host that is not its own may be anything.
-        let told = if service.realm.origin() == self.endpoint.origin() { UrlDetail::Path } else { UrlDetail::Host };
-        let asking = |method: &str, url: &Url, size| RequestTimer::new(&self.witness, method, url, told, size);
-        let token = match service.token(&http, &scopes, &login, asking).await {
-            // ECR Public says 400 where others say 401.
+        let http = (self.connect)(&service.realm).map_err(RequestError::Local)?;
+        let (mut login, mut number) = self.credentials.login().await.map_err(RequestError::Local)?;
+        // The path on a host that is not the registry's own may contain anything.
+        let detail = if service.realm.origin() == self.endpoint.origin() { UrlDetail::Path } else { UrlDetail::Host };
+        let timer = |method: &str, url: &Url, size| RequestTimer::new(&self.observer, method, url, detail, size);
+        let token = match service.token(&http, &scopes, &login, timer).await {
+            // ECR Public responds 400 where others respond 401.
             Err(RequestError::Status(answer, _)) if matches!(answer.status, Some(400 | 401 | 403)) => {
-                (login, number) = self.account.renew(number, &answer).await.map_err(RequestError::Local)?;
-                service.token(&http, &scopes, &login, asking).await
+                (login, number) = self.credentials.renew(number, &answer).await.map_err(RequestError::Local)?;
+                service.token(&http, &scopes, &login, timer).await
             }
             token => token,
         };
-        let token = token.map_err(|fault| match fault {
-            fault if fault.is_transient() => fault,
+        let token = token.map_err(|error| match error {
+            error if error.is_transient() => error,
             RequestError::Status(answer, _) => {
                 let what = format!("cannot get a token for {}", self.name);
                 RequestError::Local(
                     Error::new(Kind::Permission, what).code(Code::CredentialsRejected).with_service_error(*answer),
                 )
             }
-            fault => fault,
+            error => error,
         })?;
         if let (Login::IdentityToken(_), Some(identity)) = (&login, token.identity) {
-            self.account.exchange(number, identity).await;
+            self.credentials.replace_identity_token(number, identity).await;
         }
         Ok((token.header, renewal(token.lifetime)))
     }
 }
 
-/// Whether a scope that is asked for anyway allows all that another one does: `repository:a:pull,push` for
-/// `repository:a:pull`.
+/// Returns whether one scope includes another: `repository:a:pull,push` includes `repository:a:pull`.
 fn covers(ours: &str, theirs: &str) -> bool {
     let (Some((our_name, our_actions)), Some((their_name, their_actions))) =
         (ours.rsplit_once(':'), theirs.rsplit_once(':'))
@@ -313,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_covers_one_of_fewer_actions() {
+    fn a_scope_includes_one_with_fewer_actions() {
         for (ours, theirs, is_covered) in [
             ("repository:a/b:pull,push", "repository:a/b:pull", true),
             ("repository:a/b:pull,push", "repository:a/b:push,pull", true),

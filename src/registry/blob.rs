@@ -1,4 +1,4 @@
-//! Blobs that are in a registry already: asked for, or read.
+//! Blobs in a registry: lookup and reads.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -6,33 +6,35 @@ use reqwest::header::CONTENT_LENGTH;
 
 use super::api_request::ApiRequest;
 use super::client::{Client, REDIRECTS};
-use super::quirks::Heads;
+use super::quirks::BlobLookup;
 use super::reply::Reply;
 use super::request_error::RequestError;
 use crate::error::{Result, ServiceError};
 use crate::oci::Digest;
 
-/// Whether a registry has a blob.
+/// The result of the lookup of a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Presence {
-    /// It has not.
+    /// It does not exist.
     Absent,
-    /// It has; the size where it said so.
+    /// It exists; with its size, if the registry reports it.
     Present(Option<u64>),
 }
 
 impl Client {
-    /// Asks whether the repository has a blob.
+    /// Looks up a blob in the repository.
     ///
     /// # Errors
-    /// If the registry gives neither a yes nor a no.
+    /// Fails if the response is neither yes nor no.
     pub async fn presence(&self, digest: &Digest) -> Result<Presence> {
-        // A registry with its storage elsewhere answers a HEAD with where the blob is, which is a yes.
-        let ask = ApiRequest::new(Method::HEAD, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
-        let expect_of_login: &[u16] = if self.ways().quirks().heads == Heads::Withheld { &[401, 403] } else { &[] };
-        let ask = ApiRequest { expect_of_login, ..ask };
-        let doing = || format!("cannot ask for blob {} in {}", digest.short(), self.repository());
-        let reply = self.ask(&ask).await.map_err(|fault| self.explain(fault, &doing()))?;
+        // A registry with separate storage redirects a HEAD to the blob: it exists.
+        let request =
+            ApiRequest::new(Method::HEAD, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
+        let expect_of_login: &[u16] =
+            if self.strategy().quirks().blob_lookup == BlobLookup::Withheld { &[401, 403] } else { &[] };
+        let request = ApiRequest { expect_of_login, ..request };
+        let doing = || format!("cannot look up blob {} in {}", digest.short(), self.repository());
+        let reply = self.request(&request).await.map_err(|error| self.explain(error, &doing()))?;
         Ok(match reply.status.as_u16() {
             401 | 403 | 404 => Presence::Absent,
             200 => Presence::Present(content_length(&reply)),
@@ -40,21 +42,21 @@ impl Client {
         })
     }
 
-    /// Reads a small blob, such as a config, and checks its digest. `None` if it is not there.
+    /// Reads a small blob, such as a config, and verifies its digest. `None` if it does not exist.
     ///
     /// # Errors
-    /// If the registry refuses, or sends more than `limit` bytes or other bytes than the digest says.
+    /// Fails if the registry rejects the request, sends more than `limit` bytes, or bytes with another digest.
     pub async fn small_blob(&self, digest: &Digest, limit: usize) -> Result<Option<Bytes>> {
         let doing = format!("cannot read blob {} in {}", digest.short(), self.repository());
-        let ask = |url| ApiRequest::new(Method::GET, url, &[200, 301, 302, 303, 307, 404]).read(limit);
+        let request = |url| ApiRequest::new(Method::GET, url, &[200, 301, 302, 303, 307, 404]).read(limit);
         let mut url = self.url(&format!("blobs/{digest}"));
         for _hop in 0..4 {
-            let reply = self.ask(&ask(url.clone())).await.map_err(|fault| self.explain(fault, &doing))?;
+            let reply = self.request(&request(url.clone())).await.map_err(|error| self.explain(error, &doing))?;
             if reply.status.as_u16() == 404 {
                 return Ok(None);
             }
             if REDIRECTS.contains(&reply.status) {
-                let next = self.location(&url, &reply).map_err(|fault| self.explain(fault, &doing))?;
+                let next = self.location(&url, &reply).map_err(|error| self.explain(error, &doing))?;
                 url = next.unwrap_or(url);
                 continue;
             }

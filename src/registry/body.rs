@@ -1,4 +1,4 @@
-//! What a request carries, as a body that tells how far it is, keeps to the rate, and is seen to move.
+//! Request bodies that report their progress, respect the rate limit and notice a stall.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,51 +12,51 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::rate::Rate;
-use super::window::{Chunk, LayerData, LayerStream};
+use super::window::{Chunk, LayerData, LayerStream, Rest};
 use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
-/// The most bytes that are handed over at once, so that a slow connection is seen to move.
+/// The largest frame in bytes: small enough to notice progress on a slow connection.
 const FRAME: usize = 64 << 10;
 
-/// Who hears of what is sent, and the rate that it keeps to.
+/// Where a body reports its progress, and the rate limit that it respects.
 #[derive(Clone)]
 pub(super) struct Watch {
     pub(super) meter: Arc<Meter>,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) stall: Arc<StallDetector>,
     pub(super) rate: Option<Arc<Rate>>,
-    /// Counts what was handed out.
+    /// Counts the bytes that were handed out.
     pub(super) sent: Arc<AtomicU64>,
 }
 
 impl Watch {
     pub(super) fn new(meter: &Arc<Meter>, rate: Option<&Arc<Rate>>, sent: &Arc<AtomicU64>) -> Self {
         let (meter, sent) = (Arc::clone(meter), Arc::clone(sent));
-        Self { meter, pulse: Arc::new(Pulse::new()), rate: rate.cloned(), sent }
+        Self { meter, stall: Arc::new(StallDetector::new()), rate: rate.cloned(), sent }
     }
 }
 
-/// Hands out bytes in frames, at the rate.
+/// Hands out bytes in frames, at the rate limit.
 struct Framer {
     watch: Watch,
-    /// When the next frame may be sent, if there is a rate to keep to.
-    turn: Option<Pin<Box<Sleep>>>,
+    /// When the next frame may be sent, with a rate limit.
+    delay: Option<Pin<Box<Sleep>>>,
 }
 
 impl Framer {
     fn new(watch: Watch) -> Self {
         watch.sent.store(0, Ordering::Relaxed);
-        Self { watch, turn: None }
+        Self { watch, delay: None }
     }
 
-    /// The next frame of `bytes`, of which it takes what it hands out.
+    /// Splits the next frame off `bytes`.
     fn poll_frame(&mut self, context: &mut Context<'_>, bytes: &mut Bytes) -> Poll<Bytes> {
-        let grain = self.watch.rate.as_ref().map_or(FRAME, |rate| rate.grain().min(FRAME));
-        let len = bytes.len().min(grain);
+        let granularity = self.watch.rate.as_ref().map_or(FRAME, |rate| rate.granularity().min(FRAME));
+        let len = bytes.len().min(granularity);
         if let Some(rate) = &self.watch.rate {
-            let turn = self.turn.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(rate.reserve(len))));
-            ready!(turn.as_mut().poll(context));
-            self.turn = None;
+            let delay = self.delay.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(rate.reserve(len))));
+            ready!(delay.as_mut().poll(context));
+            self.delay = None;
         }
         self.watch.sent.fetch_add(len as u64, Ordering::Relaxed);
         Poll::Ready(bytes.split_to(len))
@@ -73,7 +73,7 @@ pub(super) struct ChunkBody {
 
 impl ChunkBody {
     pub(super) fn new(chunk: &Chunk, watch: Watch) -> Self {
-        watch.pulse.beat(chunk.len == 0);
+        watch.stall.note_progress(chunk.len == 0);
         let pieces = chunk.pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect();
         Self { chunk: chunk.clone(), pieces, sent: 0, framer: Framer::new(watch) }
     }
@@ -93,11 +93,11 @@ impl Body for ChunkBody {
         if piece.is_empty() {
             this.pieces.pop_front();
         }
-        // What was handed out before is sent when the next is asked for.
+        // A frame counts as sent when the next one is requested.
         let Chunk { start, len, from, to, .. } = this.chunk;
         this.framer.watch.meter.set(from + (to - from) * this.sent / len.max(1), start + this.sent);
         this.sent += bytes.len() as u64;
-        this.framer.watch.pulse.beat(this.sent == len);
+        this.framer.watch.stall.note_progress(this.sent == len);
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 
@@ -110,32 +110,27 @@ impl Body for ChunkBody {
     }
 }
 
-/// What a streamed blob turned out to be, or why its feed failed, once that is known.
+/// The summary of a streamed blob, or why its stream failed, once it ended.
 pub(super) type Ended = Arc<OnceLock<Result<LayerSummary>>>;
 
-/// A whole blob as a request body whose length nobody knows: as it comes out of its feed. It cannot be sent twice.
+/// The rest of a blob as a request body of unknown length. It cannot be sent twice.
 pub(super) struct StreamBody {
-    pieces: VecDeque<DataBlock>,
-    feed: LayerStream,
+    blocks: VecDeque<DataBlock>,
+    stream: LayerStream,
     ended: Ended,
-    /// The end came before the stream was asked for it.
+    /// The end, if the stream delivered it already.
     end: Option<LayerSummary>,
     sent: u64,
     framer: Framer,
 }
 
 impl StreamBody {
-    /// The pieces that were taken from the feed already, then the rest of it.
-    pub(super) fn new(
-        pieces: VecDeque<DataBlock>,
-        feed: LayerStream,
-        end: Option<LayerSummary>,
-        watch: Watch,
-    ) -> (Self, Ended) {
+    /// Returns the body, and where its end is reported.
+    pub(super) fn new(Rest { blocks, stream, end }: Rest, watch: Watch) -> (Self, Ended) {
         let ended = Ended::default();
-        watch.pulse.beat(false);
+        watch.stall.note_progress(false);
         let (framer, shared) = (Framer::new(watch), Arc::clone(&ended));
-        (Self { pieces, feed, ended, end, sent: 0, framer }, shared)
+        (Self { blocks, stream, ended, end, sent: 0, framer }, shared)
     }
 }
 
@@ -147,29 +142,29 @@ impl Body for StreamBody {
         let this = &mut *self;
         let watch = &this.framer.watch;
         loop {
-            match this.pieces.front() {
+            match this.blocks.front() {
                 Some(piece) if piece.bytes.is_empty() => {
                     watch.meter.set(piece.position, this.sent);
-                    this.pieces.pop_front();
+                    this.blocks.pop_front();
                     continue;
                 }
                 Some(_) => break,
                 None => {}
             }
-            if let Some(packed) = this.end {
-                watch.pulse.beat(true);
-                this.ended.get_or_init(|| Ok(packed));
+            if let Some(summary) = this.end {
+                watch.stall.note_progress(true);
+                this.ended.get_or_init(|| Ok(summary));
                 return Poll::Ready(None);
             }
-            let fed = this.feed.poll_recv(context);
-            watch.pulse.waits_for_us(fed.is_pending());
+            let fed = this.stream.poll_recv(context);
+            watch.stall.set_starved(fed.is_pending());
             let error = match ready!(fed) {
                 Some(LayerData::Data(piece)) => {
-                    this.pieces.push_back(piece);
+                    this.blocks.push_back(piece);
                     continue;
                 }
-                Some(LayerData::End(packed)) => {
-                    this.end = Some(packed);
+                Some(LayerData::End(summary)) => {
+                    this.end = Some(summary);
                     continue;
                 }
                 Some(LayerData::Failed(error)) => error,
@@ -178,63 +173,63 @@ impl Body for StreamBody {
             this.ended.get_or_init(|| Err(error.clone()));
             return Poll::Ready(Some(Err(error)));
         }
-        let Some(piece) = this.pieces.front_mut() else { return Poll::Ready(None) };
+        let Some(piece) = this.blocks.front_mut() else { return Poll::Ready(None) };
         let bytes = ready!(this.framer.poll_frame(context, &mut piece.bytes));
         this.sent += bytes.len() as u64;
-        this.framer.watch.pulse.beat(false);
+        this.framer.watch.stall.note_progress(false);
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }
 
-/// Whether a request with a body still moves.
+/// Notices when a request with a body makes no progress.
 #[derive(Debug)]
-pub(super) struct Pulse(Mutex<Beats>);
+pub(super) struct StallDetector(Mutex<Progress>);
 
 #[derive(Clone, Copy, Debug)]
-struct Beats {
+struct Progress {
     first: Instant,
     last: Instant,
     all_sent: bool,
-    /// Nothing moves because nothing is there to be sent.
-    waits_for_us: bool,
+    /// Nothing is sent because the archive delivers nothing.
+    is_starved: bool,
 }
 
-impl Beats {
+impl Progress {
     fn new() -> Self {
         let now = Instant::now();
-        Self { first: now, last: now, all_sent: false, waits_for_us: false }
+        Self { first: now, last: now, all_sent: false, is_starved: false }
     }
 }
 
-impl Pulse {
+impl StallDetector {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Beats::new()))
+        Self(Mutex::new(Progress::new()))
     }
 
-    fn beat(&self, all_sent: bool) {
-        let mut beats = self.beats();
-        beats.last = Instant::now();
-        beats.all_sent = all_sent;
+    fn note_progress(&self, all_sent: bool) {
+        let mut progress = self.progress();
+        progress.last = Instant::now();
+        progress.all_sent = all_sent;
     }
 
-    /// Whether it is the archive that keeps the connection waiting. What is waited for is no fault of the connection's.
-    fn waits_for_us(&self, waits: bool) {
-        let mut beats = self.beats();
-        beats.last = Instant::now();
-        beats.waits_for_us = waits;
+    /// Notes whether the connection waits for the archive, which is no stall of the connection.
+    fn set_starved(&self, is_starved: bool) {
+        let mut progress = self.progress();
+        progress.last = Instant::now();
+        progress.is_starved = is_starved;
     }
 
-    /// Returns when no byte has moved for `limit`.
+    /// Returns when no byte was sent for `limit`.
     ///
     /// Once all bytes are handed to the operating system, it may still be sending them, and the registry may have to
-    /// store them: the answer has three times the limit, and twice the time that the body took so far.
-    pub(super) async fn stops(&self, limit: Duration) {
-        // It begins now, however long ago it was made.
+    /// store them: the response may take three times the limit, plus twice the time that the body took.
+    pub(super) async fn stalled(&self, limit: Duration) {
+        // It begins now, whenever it was created.
         let now = Instant::now();
-        (self.beats().first, self.beats().last) = (now, now);
+        (self.progress().first, self.progress().last) = (now, now);
         loop {
-            let Beats { first, last, all_sent, waits_for_us } = *self.beats();
-            if waits_for_us {
+            let Progress { first, last, all_sent, is_starved } = *self.progress();
+            if is_starved {
                 tokio::time::sleep(limit).await;
                 continue;
             }
@@ -246,7 +241,7 @@ impl Pulse {
         }
     }
 
-    fn beats(&self) -> MutexGuard<'_, Beats> {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -266,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_bodies_together_keep_to_the_rate_without_jerks() {
+    async fn two_bodies_share_the_rate_limit_evenly() {
         let rate = Arc::new(Rate::new(100_000));
         let start = Instant::now();
         let send = |len: usize| {
@@ -292,36 +287,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_moves_slowly_lives_and_one_that_stands_still_does_not() {
-        let (pulse, limit, start) = (Arc::new(Pulse::new()), Duration::from_secs(60), Instant::now());
-        let slow = Arc::clone(&pulse);
+    async fn a_slow_request_continues_and_a_stalled_one_ends() {
+        let (stall, limit, start) = (Arc::new(StallDetector::new()), Duration::from_secs(60), Instant::now());
+        let slow = Arc::clone(&stall);
         let sending = tokio::spawn(async move {
             for n in 1..=10 {
                 tokio::time::sleep(Duration::from_secs(59)).await;
-                slow.beat(n == 10);
+                slow.note_progress(n == 10);
             }
         });
-        pulse.stops(limit).await;
+        stall.stalled(limit).await;
         assert!(sending.is_finished());
         // 590 s of sending, then three limits and twice those 590 s for the answer.
         assert_eq!(start.elapsed().as_secs(), 590 + 180 + 1180);
-        let (stuck, start) = (Pulse::new(), Instant::now());
-        stuck.stops(limit).await;
+        let (stuck, start) = (StallDetector::new(), Instant::now());
+        stuck.stalled(limit).await;
         assert_eq!(start.elapsed(), limit);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_is_what_was_kept_and_what_is_fed_and_waiting_for_the_archive_is_no_stall() {
+    async fn a_stream_body_is_the_rest_and_waiting_for_the_archive_is_no_stall() {
         let (sender, feed) = mpsc::channel(1);
         let piece = |bytes: &'static [u8], position| DataBlock { bytes: Bytes::from_static(bytes), position };
         let watch = watch(None);
         let kept = VecDeque::from([piece(b"one, ", 10), piece(b"", 11)]);
-        let (mut body, ended) = StreamBody::new(kept, feed, None, watch.clone());
-        let packed = LayerSummary { digest: Digest::of(b""), size: 8, diff_id: None };
+        let (mut body, ended) = StreamBody::new(Rest { blocks: kept, stream: feed, end: None }, watch.clone());
+        let summary = LayerSummary { digest: Digest::of(b""), size: 8, diff_id: None };
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(300)).await;
             sender.send(LayerData::Data(piece(b"two", 20))).await.unwrap();
-            sender.send(LayerData::End(packed)).await.unwrap();
+            sender.send(LayerData::End(summary)).await.unwrap();
         });
         let mut sent = Vec::new();
         let mut reading = async || {
@@ -331,10 +326,10 @@ mod tests {
         };
         tokio::select! {
             () = reading() => {}
-            () = watch.pulse.stops(Duration::from_secs(60)) => panic!("nobody stood still"),
+            () = watch.stall.stalled(Duration::from_secs(60)) => panic!("nobody stood still"),
         }
         assert_eq!(sent, b"one, two");
         assert_eq!((watch.meter.position(), watch.meter.sent()), (20, 8));
-        assert_eq!(ended.get().unwrap().as_ref().unwrap(), &packed);
+        assert_eq!(ended.get().unwrap().as_ref().unwrap(), &summary);
     }
 }

@@ -1,35 +1,35 @@
-//! What a registry asks for: `WWW-Authenticate` (RFC 9110, 11.6.1), in one header or several.
+//! Challenges of a registry: `WWW-Authenticate` (RFC 9110, 11.6.1), in one header or several.
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// One way of showing who we are, as a registry asks for it.
+/// One authentication scheme that a registry accepts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Challenge {
-    /// In lower case: `basic`, `bearer`, or something that is not for us.
+    /// The scheme in lower case: `basic`, `bearer`, or an unsupported one.
     pub(super) scheme: String,
     parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    /// All that an answer asks for. What cannot be read is passed over.
+    /// Parses all challenges of a response. Ignores invalid ones.
     pub(super) fn all(headers: &HeaderMap) -> Vec<Self> {
         let lines = headers.get_all(WWW_AUTHENTICATE);
         let texts = lines.iter().map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
         texts.flat_map(|text| parse(&text)).collect()
     }
 
-    /// A parameter, of which an empty one is none.
+    /// Returns a parameter that is not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 }
 
-/// Challenges and their parameters are both divided by commas: a word that `=` follows is a parameter's, and any other one
-/// begins a challenge.
+/// Parses a list of challenges. Commas separate both challenges and parameters: a word followed by `=` is a parameter, any
+/// other one starts a challenge.
 fn parse(text: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
-    let mut rest = text.trim_start_matches(between);
+    let mut rest = text.trim_start_matches(is_separator);
     while !rest.is_empty() {
         let end = rest.find(|c| !is_token(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
@@ -37,27 +37,27 @@ fn parse(text: &str) -> Vec<Challenge> {
             if !word.is_empty() {
                 challenges.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
             }
-            // A character that has no business here.
+            // An unexpected character.
             let mut skipped = after.chars();
             if word.is_empty() {
                 skipped.next();
             }
-            rest = skipped.as_str().trim_start_matches(between);
+            rest = skipped.as_str().trim_start_matches(is_separator);
             continue;
         };
         let (value, after) = read_value(value.trim_start());
         if let Some(challenge) = challenges.last_mut() {
             challenge.parameters.push((word.to_ascii_lowercase(), value));
         }
-        rest = after.trim_start_matches(between);
+        rest = after.trim_start_matches(is_separator);
     }
     challenges
 }
 
-/// A value, quoted or not, and what follows.
+/// Parses a value, quoted or not, and returns it with the rest of the text.
 fn read_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find(between).unwrap_or(text.len());
+        let end = text.find(is_separator).unwrap_or(text.len());
         return (text[..end].to_owned(), &text[end..]);
     };
     let mut value = String::new();
@@ -72,11 +72,11 @@ fn read_value(text: &str) -> (String, &str) {
     (value, chars.as_str())
 }
 
-fn between(c: char) -> bool {
+fn is_separator(c: char) -> bool {
     c == ',' || c.is_ascii_whitespace()
 }
 
-/// RFC 9110, 5.6.2.
+/// Returns whether a character may be part of a token (RFC 9110, 5.6.2).
 fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_are_read_as_registries_write_them() {
+    fn challenges_of_registries_are_parsed() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
         let of_hub = one(
             "bearer",
@@ -117,7 +117,7 @@ mod tests {
         let expected = [
             one("digest", &[("realm", "a, b"), ("qop", "auth")]),
             one("basic", &[("realm", "c \"d\"")]),
-            // No parameter, but a token that ends in signs of equality; nobody asks for it.
+            // A token68, not a parameter; no scheme that is supported uses it.
             one("ntlm", &[("abc", "=")]),
         ];
         let read = read(&[several]);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_challenge_does_no_harm() {
+    fn invalid_challenges_are_ignored() {
         for text in [
             "",
             ",",

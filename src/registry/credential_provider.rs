@@ -1,4 +1,4 @@
-//! Who we are to a registry, for all who talk to it. Where the login comes from is not known here: it is a closure.
+//! The credentials for a registry, shared by all its clients. A closure obtains them, so their source is not known here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 
 use crate::error::{Result, ServiceError};
 
-/// What a registry is shown.
+/// Credentials for a registry.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Login {
-    /// Nothing.
+    /// No credentials.
     Anonymous,
-    /// The base64 text of `user:password`, as ECR hands it out.
+    /// The base64 encoding of `user:password`, as ECR issues it.
     Basic(String),
-    /// What a token service once gave for a password, and takes in its place.
+    /// A token that a token service issued and accepts instead of a password.
     IdentityToken(String),
 }
 
 impl Login {
-    /// A login with a user name and a password.
+    /// Returns the login with a user name and a password.
     pub fn password(user: &str, password: &str) -> Self {
         Self::Basic(STANDARD.encode(format!("{user}:{password}")))
     }
@@ -39,67 +39,67 @@ impl std::fmt::Debug for Login {
     }
 }
 
-/// A login, and how long it is good for.
+/// A login and its lifetime.
 #[derive(Clone, Debug)]
 pub struct IssuedLogin {
     /// The login.
     pub login: Login,
-    /// What is left of its time. Without it, it is good until it is refused.
+    /// The remaining lifetime. Without one, the login is used until it is rejected.
     pub lifetime: Option<Duration>,
 }
 
-/// Gets a login. Where the one before was refused it is told how, and either has another or says what is wrong.
+/// Obtains a login. If the previous one was rejected, gets the response, and returns another login or an error.
 pub type LoginSource = Arc<dyn Fn(Option<ServiceError>) -> BoxFuture<'static, Result<IssuedLogin>> + Send + Sync>;
 
-/// When a login is shown, and to whom.
+/// When credentials are sent, and to which service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AuthMode {
-    /// With every request, and to the registry alone. Where one is always wanted, that saves a round trip.
+    /// With every request, to the registry only. Saves a round trip if credentials are always required.
     Preemptive,
-    /// To a registry that asks for it, and to the token service that it names.
+    /// On a challenge, to the registry and to the token service that it names.
     OnChallenge,
-    /// To a registry of Amazon's that asks for it, and to its token service if that is Amazon's, too.
+    /// On a challenge, to a registry of Amazon and to its token service, if that is of Amazon, too.
     OnAmazonChallenge,
 }
 
-/// A login that is shared: by all lanes to a registry, and by all registries that take it.
+/// A login that is shared by all clients of a registry, and by all registries that accept it.
 pub struct CredentialProvider {
-    manner: AuthMode,
+    mode: AuthMode,
     source: LoginSource,
     current: Mutex<Current>,
 }
 
 struct Current {
-    /// Counts the logins fetched, so that ten lanes that are refused at once fetch one new login, not ten.
+    /// Counts the logins, so that ten requests that are rejected together obtain one new login, not ten.
     generation: u64,
     login: Login,
     renew_at: Option<Instant>,
 }
 
-/// The longest time before its end at which a login is renewed.
+/// The longest time before its expiry at which a login is renewed.
 const LONGEST_LEAD: Duration = Duration::from_secs(15 * 60);
 
-/// When what lives that long is renewed: when three quarters of its time are over, or a quarter of an hour before its
-/// end. What has no time left is used all the same, until it is refused: the clock may be wrong, here or there.
+/// Returns when credentials with this lifetime are renewed: after three quarters of it, or a quarter of an hour before the
+/// expiry. Credentials without any lifetime left are used until they are rejected: a clock may be wrong.
 pub(super) fn renewal(lifetime: Option<Duration>) -> Option<Instant> {
     let lifetime = lifetime.filter(|lifetime| !lifetime.is_zero())?;
-    // A time that no clock can tell does not end.
+    // A lifetime that overflows the clock does not end.
     Instant::now().checked_add(lifetime - (lifetime / 4).min(LONGEST_LEAD))
 }
 
 impl CredentialProvider {
-    /// An account whose login is fetched when it is first needed.
-    pub fn new(manner: AuthMode, source: LoginSource) -> Arc<Self> {
+    /// Creates a provider that obtains its login on first use.
+    pub fn new(mode: AuthMode, source: LoginSource) -> Arc<Self> {
         let current = Current { generation: 0, login: Login::Anonymous, renew_at: None };
-        Arc::new(Self { manner, source, current: Mutex::new(current) })
+        Arc::new(Self { mode, source, current: Mutex::new(current) })
     }
 
-    /// When the login is shown, and to whom.
-    pub(super) fn manner(&self) -> AuthMode {
-        self.manner
+    /// Returns when the login is sent, and to which service.
+    pub(super) fn mode(&self) -> AuthMode {
+        self.mode
     }
 
-    /// The login, with its number. One that is about to expire is renewed; if that fails, it is used as long as it lasts.
+    /// Returns the login and its number. Renews a login that is about to expire; if that fails, uses it until it is rejected.
     pub(super) async fn login(&self) -> Result<(Login, u64)> {
         let mut current = self.current.lock().await;
         let is_due = current.renew_at.is_some_and(|at| at <= Instant::now());
@@ -111,25 +111,25 @@ impl CredentialProvider {
         Ok((current.login.clone(), current.generation))
     }
 
-    /// A new login after that with the number `refused` was refused, unless somebody has fetched one meanwhile.
-    pub(super) async fn renew(&self, refused: u64, answer: &ServiceError) -> Result<(Login, u64)> {
+    /// Returns a new login after the one with the number `rejected` was rejected, unless another request has obtained one.
+    pub(super) async fn renew(&self, rejected: u64, answer: &ServiceError) -> Result<(Login, u64)> {
         let mut current = self.current.lock().await;
-        if current.generation == refused {
+        if current.generation == rejected {
             self.fetch(&mut current, Some(answer.clone())).await?;
         }
         Ok((current.login.clone(), current.generation))
     }
 
-    /// Keeps what a token service gave in place of an identity token, which may be good only once.
-    pub(super) async fn exchange(&self, spent: u64, token: String) {
+    /// Stores the token that a token service issued in exchange for an identity token, which may be valid only once.
+    pub(super) async fn replace_identity_token(&self, used: u64, token: String) {
         let mut current = self.current.lock().await;
-        if current.generation == spent {
+        if current.generation == used {
             current.login = Login::IdentityToken(token);
         }
     }
 
-    async fn fetch(&self, current: &mut Current, refused: Option<ServiceError>) -> Result<()> {
-        let IssuedLogin { login, lifetime } = (self.source)(refused).await?;
+    async fn fetch(&self, current: &mut Current, rejected: Option<ServiceError>) -> Result<()> {
+        let IssuedLogin { login, lifetime } = (self.source)(rejected).await?;
         let generation = current.generation + 1;
         *current = Current { generation, login, renew_at: renewal(lifetime) };
         Ok(())
@@ -138,7 +138,7 @@ impl CredentialProvider {
 
 impl std::fmt::Debug for CredentialProvider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Account({:?}, ***)", self.manner)
+        write!(f, "CredentialProvider({:?}, ***)", self.mode)
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// An account whose logins are numbered and live that long; of the number `broken` there is none.
+    /// A provider of numbered logins with a lifetime in seconds; obtaining the number `broken` fails.
     fn numbered(lifetime: u64, broken: u64) -> (Arc<CredentialProvider>, Arc<AtomicU64>) {
         let fetched = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&fetched);
@@ -168,59 +168,59 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lanes_that_are_refused_together_fetch_one_new_login() {
-        let (account, fetched) = numbered(3600, 0);
-        let (first, number) = account.login().await.unwrap();
+    async fn requests_that_are_rejected_together_obtain_one_new_login() {
+        let (credentials, fetched) = numbered(3600, 0);
+        let (first, number) = credentials.login().await.unwrap();
         let answer = ServiceError::default();
-        let renewed = futures_util::future::join_all((0..10).map(|_| account.renew(number, &answer))).await;
+        let renewed = futures_util::future::join_all((0..10).map(|_| credentials.renew(number, &answer))).await;
         assert_eq!(fetched.load(Ordering::Relaxed), 2);
         assert!(renewed.into_iter().all(|renewed| renewed.unwrap().0 != first));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_login_is_renewed_before_it_ends() {
-        let (account, fetched) = numbered(12 * 3600, 0);
+    async fn a_login_is_renewed_before_it_expires() {
+        let (credentials, fetched) = numbered(12 * 3600, 0);
         for (hours, so_far) in [(0, 1), (11, 1), (1, 2), (11, 2), (1, 3)] {
             tokio::time::advance(Duration::from_secs(hours * 3600)).await;
-            account.login().await.unwrap();
+            credentials.login().await.unwrap();
             assert_eq!(fetched.load(Ordering::Relaxed), so_far, "{hours} hours later");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_login_that_cannot_be_renewed_is_used_as_long_as_it_lasts() {
-        let (account, fetched) = numbered(100, 2);
-        let (first, number) = account.login().await.unwrap();
+    async fn a_login_that_cannot_be_renewed_is_still_used() {
+        let (credentials, fetched) = numbered(100, 2);
+        let (first, number) = credentials.login().await.unwrap();
         tokio::time::advance(Duration::from_secs(80)).await;
         for _ in 0..3 {
-            assert!(account.login().await.unwrap() == (first.clone(), number));
+            assert!(credentials.login().await.unwrap() == (first.clone(), number));
         }
         assert_eq!(fetched.load(Ordering::Relaxed), 2);
-        assert_eq!(account.renew(number, &ServiceError::default()).await.unwrap().1, number + 1);
+        assert_eq!(credentials.renew(number, &ServiceError::default()).await.unwrap().1, number + 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_login_that_has_ended_when_it_comes_is_used_until_it_is_refused() {
-        let (account, fetched) = numbered(0, 0);
+    async fn an_expired_login_is_used_until_it_is_rejected() {
+        let (credentials, fetched) = numbered(0, 0);
         for _ in 0..3 {
-            account.login().await.unwrap();
+            credentials.login().await.unwrap();
             tokio::time::advance(Duration::from_secs(3600)).await;
         }
         assert_eq!(fetched.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn an_identity_token_that_was_exchanged_is_not_shown_again() {
+    async fn an_identity_token_is_replaced_after_an_exchange() {
         let old = || IssuedLogin { login: Login::IdentityToken("old".into()), lifetime: None };
-        let account =
+        let credentials =
             CredentialProvider::new(AuthMode::OnChallenge, Arc::new(move |_| Box::pin(async move { Ok(old()) })));
-        let (_, number) = account.login().await.unwrap();
-        account.exchange(number, "new".into()).await;
-        assert!(account.login().await.unwrap() == (Login::IdentityToken("new".into()), number));
-        // What was fetched meanwhile is newer still.
-        let (_, newer) = account.renew(number, &ServiceError::default()).await.unwrap();
-        account.exchange(number, "late".into()).await;
-        assert!(account.login().await.unwrap() == (Login::IdentityToken("old".into()), newer));
+        let (_, number) = credentials.login().await.unwrap();
+        credentials.replace_identity_token(number, "new".into()).await;
+        assert!(credentials.login().await.unwrap() == (Login::IdentityToken("new".into()), number));
+        // A login that was obtained meanwhile is newer.
+        let (_, newer) = credentials.renew(number, &ServiceError::default()).await.unwrap();
+        credentials.replace_identity_token(number, "late".into()).await;
+        assert!(credentials.login().await.unwrap() == (Login::IdentityToken("old".into()), newer));
     }
 
     #[test]

@@ -1,32 +1,32 @@
-//! The error that the body of an answer holds, in the form of the OCI distribution specification ("Error Codes"), as text for
-//! people: one line, bounded, without secrets.
+//! The error in the body of a response (OCI distribution specification, "Error Codes"), as text: one line, of limited length,
+//! without secrets.
 
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 use serde_json::Value;
 
-/// The most characters of a message.
-const MESSAGE: usize = 1000;
+/// The maximum length of a message in characters.
+const MAX_MESSAGE: usize = 1000;
 
-/// The most characters of a detail.
-const DETAIL: usize = 500;
+/// The maximum length of a detail in characters.
+const MAX_DETAIL: usize = 500;
 
-/// Parts of names whose values are secrets.
-const SECRETS: [&str; 8] =
+/// Parts of the names of secret values.
+const SECRET_NAMES: [&str; 8] =
     ["token", "password", "passwd", "secret", "authorization", "credential", "signature", "api_key"];
 
-/// An error in a registry's own words.
+/// An error in the registry's own words.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Envelope {
-    /// The code of the first error that has a telling one: distribution puts `UNKNOWN` in front of the cause.
+    /// The first code that is not `UNKNOWN`, which distribution puts before the cause.
     pub(super) code: String,
     /// The messages of all errors.
     pub(super) message: String,
-    /// What `detail` says beyond the messages.
+    /// What `detail` adds to the messages.
     pub(super) detail: String,
 }
 
 impl Envelope {
-    /// Reads a body. One of another form is the message.
+    /// Parses a body. A body in another format becomes the message.
     pub(super) fn of(body: &[u8]) -> Self {
         let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) else {
             return Self { message: printable(String::from_utf8_lossy(body).trim()), ..Self::default() };
@@ -36,12 +36,12 @@ impl Envelope {
         let messages: Vec<_> = errors.iter().map(|error| printable(&error.message)).collect();
         let message = messages.join("; ");
         let mut details: Vec<String> = Vec::new();
-        for detail in errors.iter().map(|error| limited(&without_secrets(&flat(&error.detail)), DETAIL)) {
+        for detail in errors.iter().map(|error| truncated(&redact(&flatten(&error.detail)), MAX_DETAIL)) {
             if !detail.is_empty() && !message.contains(&detail) && !details.contains(&detail) {
                 details.push(detail);
             }
         }
-        Self { code, message, detail: limited(&details.join("; "), DETAIL) }
+        Self { code, message, detail: truncated(&details.join("; "), MAX_DETAIL) }
     }
 }
 
@@ -52,27 +52,27 @@ fn code_text(code: &OciErrorCode) -> String {
     }
 }
 
-/// Text from the network for a terminal: one line, no control characters, no secrets, no longer than a paragraph.
+/// Cleans text from the network for a terminal: one line, no control characters, no secrets, limited length.
 pub(super) fn printable(text: &str) -> String {
-    limited(&without_secrets(text), MESSAGE)
+    truncated(&redact(text), MAX_MESSAGE)
 }
 
-fn limited(text: &str, most: usize) -> String {
+fn truncated(text: &str, most: usize) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(most).collect()
 }
 
-/// A detail, which may be any JSON, as text: `name: team/app, actions: [pull, push]`.
-fn flat(detail: &Value) -> String {
+/// Formats a detail, which may be any JSON: `name: team/app, actions: [pull, push]`.
+fn flatten(detail: &Value) -> String {
     match detail {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(list) => {
-            let all: Vec<String> = list.iter().map(flat).filter(|text| !text.is_empty()).collect();
+            let all: Vec<String> = list.iter().map(flatten).filter(|text| !text.is_empty()).collect();
             if all.is_empty() { String::new() } else { format!("[{}]", all.join(", ")) }
         }
         Value::Object(fields) => {
             let field = |(name, value): (&String, &Value)| {
-                let text = if is_secret(name) { "***".to_owned() } else { flat(value) };
+                let text = if is_secret(name) { "***".to_owned() } else { flatten(value) };
                 (!text.is_empty()).then(|| format!("{name}: {text}"))
             };
             fields.iter().filter_map(field).collect::<Vec<_>>().join(", ")
@@ -83,26 +83,26 @@ fn flat(detail: &Value) -> String {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRETS.iter().any(|secret| name.contains(secret))
+    SECRET_NAMES.iter().any(|secret| name.contains(secret))
 }
 
-/// The text with `***` in place of logins, signed queries, tokens and values of secret parameters.
-fn without_secrets(text: &str) -> String {
+/// Replaces credentials, signed queries, tokens and values of secret parameters by `***`.
+fn redact(text: &str) -> String {
     let mut is_after_scheme = false;
     let words = text.split_whitespace().map(|word| {
         let hides = std::mem::replace(&mut is_after_scheme, is_scheme(word));
-        if hides { "***".to_owned() } else { hide(word) }
+        if hides { "***".to_owned() } else { redact_word(word) }
     });
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the next word is a login: `Authorization: Basic dXNlcjpwYXNz`.
+/// Returns whether the next word is a credential: `Authorization: Basic dXNlcjpwYXNz`.
 fn is_scheme(word: &str) -> bool {
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
     word.eq_ignore_ascii_case("basic") || word.eq_ignore_ascii_case("bearer")
 }
 
-fn hide(word: &str) -> String {
+fn redact_word(word: &str) -> String {
     const ENDS: [char; 7] = ['"', '\'', ')', '>', ']', '}', ','];
     if let Some((scheme, rest)) = word.split_once("://") {
         let (url, after) = rest.split_at(rest.find(ENDS).unwrap_or(rest.len()));
@@ -113,7 +113,7 @@ fn hide(word: &str) -> String {
         let query = if query.is_empty() { "" } else { "?***" };
         return format!("{scheme}://{authority}{path}{query}{after}");
     }
-    // A JSON Web Token, or another secret that is JSON in base64: it begins with `{"`.
+    // A JSON Web Token, or another secret that is JSON in base64: it starts with `{"`.
     if let Some((before, rest)) = word.split_once("eyJ") {
         let is_of_it = |c: char| c.is_ascii_alphanumeric() || "-_=+/.".contains(c);
         let after = rest.trim_start_matches(is_of_it);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codes_many_errors_and_other_people_s_pages_are_read() {
+    fn unknown_codes_several_errors_and_web_pages_are_parsed() {
         let body = r#"{"errors":[{"code":"STRANGE","message":"a\nb"},{"code":"DENIED","message":"c"}]}"#;
         assert_eq!(read(body), ("STRANGE".into(), "a b; c".into(), String::new()));
         let page = Envelope::of(b"<html>\x1b[31mBad gateway");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn details_of_any_shape_are_read_and_empty_ones_are_not() {
+    fn details_of_any_shape_are_formatted_unless_they_are_empty() {
         for (detail, text) in [
             (r#""blob is quarantined""#, "blob is quarantined"),
             (
@@ -163,11 +163,11 @@ mod tests {
             assert_eq!(read(&body), ("C".into(), "m".into(), text.into()), "{detail}");
         }
         let long = format!(r#"{{"errors":[{{"code":"C","detail":"{}"}}]}}"#, "x".repeat(9000));
-        assert_eq!(read(&long).2.len(), DETAIL);
+        assert_eq!(read(&long).2.len(), MAX_DETAIL);
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn secrets_are_redacted() {
         for (text, shown) in [
             ("sent Authorization: Basic dXNlcjpwYXNz twice", "sent Authorization: Basic *** twice"),
             ("no \"Bearer abc\" here", "no \"Bearer *** here"),

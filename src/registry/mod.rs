@@ -1,9 +1,14 @@
-//! The OCI distribution API, as far as a push needs it: which blobs are there, uploads, manifests.
+//! The client of a registry: the OCI distribution API as far as a push needs it.
 //!
-//! Everything goes through [`Client`], which is bound to one repository of one registry and is cheap to clone. Whether
-//! a registry is Amazon's makes no difference here: what is special about ECR's API lives in `ecr`, and a login is a
-//! closure to this room. `account.rs` keeps one, `auth.rs` shows it as `challenge.rs` and `token.rs` read what is wanted, and
-//! `address.rs` says who may see it. `keychain.rs` knows what docker and podman keep.
+//! Everything goes through [`Client`], which is bound to one repository of one registry and is cheap to clone. Nothing here
+//! depends on AWS: ECR's API is in `ecr`, and the source of a login is a closure.
+//!
+//! - Authentication: `credential_provider` holds the login, `auth` sends it as `challenge` and `token` require, `address`
+//!   decides who may receive it. `keychain` reads the credentials of docker and podman.
+//! - Requests: `transport` builds the HTTP client, `reply` reads responses, `request_error` and `transport_error` say what a
+//!   failure means, `retry` and `concurrency` decide when to send again.
+//! - Uploads: `upload` runs `session`s over a `window` of the layer, `resume` continues those of an earlier run,
+//!   `upload_strategy` and `quirks` know what the registry accepts.
 
 mod address;
 mod api_request;
@@ -14,9 +19,7 @@ mod challenge;
 mod client;
 mod concurrency;
 mod credential_provider;
-mod delays;
 mod error_envelope;
-mod issuer;
 mod keychain;
 mod manifest;
 mod open_upload;
@@ -25,19 +28,22 @@ mod rate;
 mod referrers;
 mod reply;
 mod request_error;
+mod resolver;
 mod resume;
 mod resume_store;
+mod retry;
 mod session;
 mod token;
 mod transport;
 mod transport_error;
-mod trust;
 mod upload;
+mod upload_job;
 mod upload_strategy;
 mod window;
 
+pub use crate::tls::Trust;
 pub use blob::Presence;
-pub use client::{Client, ClientConfig, RetryConfig, RetryNotice};
+pub use client::{Client, ClientConfig};
 pub use credential_provider::{AuthMode, CredentialProvider, IssuedLogin, Login, LoginSource};
 pub use keychain::{Keychain, StoredLogin};
 pub use manifest::{ManifestLookup, RemoteManifest};
@@ -45,7 +51,8 @@ pub use open_upload::{Mount, OpenedUpload};
 pub use quirks::{ECR, Quirks};
 pub use rate::Rate;
 pub use resume_store::{MIN_RESUMABLE_SIZE, ResumeStore};
-pub use trust::Trust;
-pub use upload::{Blob, check_blob_size, upload};
+pub use retry::{RetryConfig, RetryNotice};
+pub use upload::{check_blob_size, upload};
+pub use upload_job::Blob;
 pub use upload_strategy::{DEFAULT_CHUNK_SIZE, retained_bytes};
 pub use window::{LayerData, LayerStream};

@@ -1,5 +1,5 @@
-//! How an upload begins: with a session of its own, or with the question whether the registry will link the blob from
-//! another of its repositories instead (OCI distribution specification, "Mounting a blob from another repository").
+//! The start of an upload: a session of its own, or a mount of the blob from another repository of the registry (OCI
+//! distribution specification, "Mounting a blob from another repository").
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
@@ -12,110 +12,112 @@ use super::resume_store::ResumeEntry;
 use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{Digest, Repository};
 
-/// An upload session in which nothing has been sent. Whoever has one uploads in it, which closes it whatever comes.
+/// An upload session without data. Uploading in it closes it, whatever the result.
 #[derive(Debug)]
 #[must_use = "it stays open at the registry"]
 pub struct OpenedUpload {
     pub(super) location: Url,
-    /// The fewest bytes to a chunk, if the registry asks for so many.
-    pub(super) least: Option<u64>,
+    /// The smallest chunk in bytes, if the registry states one.
+    pub(super) min_chunk_size: Option<u64>,
 }
 
-/// What a registry makes of the wish to mount a blob.
+/// The result of mounting a blob.
 #[derive(Debug)]
 pub enum Mount {
     /// The repository has the blob.
     Mounted,
-    /// The blob is to be sent, and this session is open for it.
+    /// The blob has to be uploaded; this session is open for it.
     Open(OpenedUpload),
-    /// It will not even say that. A plain upload may do.
+    /// The registry rejects the request. A plain upload may succeed.
     Refused(ServiceError),
 }
 
 impl Client {
-    /// Asks the registry to link a blob from another of its repositories. `identity` is that of the blob's upload: if an
-    /// earlier run left a session of it behind, nobody will go on with that any more once the blob is mounted.
+    /// Mounts a blob from another repository of the registry. `identity` identifies the blob's upload: a session that an
+    /// earlier run left is closed once the blob is mounted.
     ///
     /// # Errors
-    /// Without an answer.
+    /// Fails without a response.
     pub async fn mount(&self, digest: &Digest, from: &Repository, identity: Option<&str>) -> Result<Mount> {
         let doing = format!("cannot mount the blob {} of {from} in {}", digest.short(), self.repository());
         let mut url = self.url("blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
-        let ask = ApiRequest { source: Some(from.clone()), ..ApiRequest::new(Method::POST, url, &[201, 202]) };
-        let answer = match self.ask(&ask).await {
-            Ok(reply) if reply.status.as_u16() == 202 => self.opened(&ask, &reply).map(Mount::Open),
+        let request = ApiRequest { source: Some(from.clone()), ..ApiRequest::new(Method::POST, url, &[201, 202]) };
+        let answer = match self.request(&request).await {
+            Ok(reply) if reply.status.as_u16() == 202 => self.opened(&request, &reply).map(Mount::Open),
             Ok(_) => Ok(Mount::Mounted),
             Err(RequestError::Status(answer, _)) => Ok(Mount::Refused(*answer)),
-            // By a token service: the source is not for us to read.
+            // From a token service: the source repository may not be read.
             Err(RequestError::Local(error)) if error.service_error().is_some() => {
                 Ok(Mount::Refused(error.service_error().cloned().unwrap_or_default()))
             }
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         };
-        if let (Ok(Mount::Mounted), Some(mut trace)) = (&answer, identity.and_then(|identity| self.trace(identity))) {
-            self.abandon(&mut trace).await;
+        if let (Ok(Mount::Mounted), Some(mut entry)) =
+            (&answer, identity.and_then(|identity| self.resume_entry(identity)))
+        {
+            self.abort_earlier(&mut entry).await;
         }
-        answer.map_err(|fault| self.explain(fault, &doing))
+        answer.map_err(|error| self.explain(error, &doing))
     }
 
-    /// Opens the upload session of a blob beforehand, since the answer may give away what the registry is.
+    /// Opens the upload session of a blob in advance: the response may reveal which registry it is.
     ///
     /// # Errors
-    /// Without an answer, or if it refuses.
+    /// Fails if the registry rejects the request, and without a response.
     pub async fn open_upload(&self, what: &str) -> Result<OpenedUpload> {
         let doing = format!("cannot upload {what} to {}", self.repository());
-        self.about(what).open().await.map_err(|fault| self.explain(fault, &doing))
+        self.about(what).open().await.map_err(|error| self.explain(error, &doing))
     }
 
-    /// Opens an upload session and closes it: a registry that creates repositories by itself does so then.
+    /// Opens an upload session and closes it, which makes a registry that creates repositories on push create this one.
     ///
     /// # Errors
-    /// If the registry refuses, or without an answer.
+    /// Fails if the registry rejects the request, and without a response.
     pub async fn check_upload(&self) -> Result<()> {
         let doing = format!("cannot upload to {}", self.repository());
-        let OpenedUpload { location, .. } = self.open().await.map_err(|fault| self.explain(fault, &doing))?;
-        self.forget(location).await;
+        let OpenedUpload { location, .. } = self.open().await.map_err(|error| self.explain(error, &doing))?;
+        self.abort_session(location).await;
         Ok(())
     }
 
     /// Opens an upload session.
     pub(super) async fn open(&self) -> Result<OpenedUpload, RequestError> {
         // The trailing slash is part of the route (OCI distribution specification, "Pushing blobs").
-        let ask = ApiRequest::new(Method::POST, self.url("blobs/uploads/"), &[202]);
-        self.opened(&ask, &self.ask(&ask).await?)
+        let request = ApiRequest::new(Method::POST, self.url("blobs/uploads/"), &[202]);
+        self.opened(&request, &self.request(&request).await?)
     }
 
-    fn opened(&self, ask: &ApiRequest, reply: &Reply) -> Result<OpenedUpload, RequestError> {
-        if self.ways().learn(&reply.headers) {
-            self.reason(format!("{} is {} by its answer", self.name(), self.ways().quirks().name));
-            self.reason(self.ways().reason(self.name()));
+    fn opened(&self, request: &ApiRequest, reply: &Reply) -> Result<OpenedUpload, RequestError> {
+        if self.strategy().learn(&reply.headers) {
+            self.reason(format!("{} is {}, by its response", self.name(), self.strategy().quirks().name));
+            self.reason(self.strategy().describe(self.name()));
         }
-        let location = self.location(&ask.url, reply)?.ok_or_else(|| {
+        let location = self.location(&request.url, reply)?.ok_or_else(|| {
             RequestError::Local(
-                Error::new(Kind::Refused, format!("{} opened an upload without saying where", self.name()))
+                Error::new(Kind::Refused, format!("{} opened an upload session without a URL", self.name()))
                     .code(Code::ProtocolViolation),
             )
         })?;
-        Ok(OpenedUpload { location, least: least(&reply.headers) })
+        Ok(OpenedUpload { location, min_chunk_size: min_chunk_size(&reply.headers) })
     }
 
-    /// Closes a session that was opened elsewhere, by its ID.
+    /// Closes a session that the API opened, by its ID.
     pub async fn cancel_upload(&self, id: &str) {
-        self.forget(self.url(&format!("blobs/uploads/{id}"))).await;
+        self.abort_session(self.url(&format!("blobs/uploads/{id}"))).await;
     }
 
-    /// Closes the session that an earlier run left, if there is one.
-    async fn abandon(&self, trace: &mut ResumeEntry) {
-        let location = trace.take().and_then(|mark| self.allowed(Url::parse(&mark.location).ok()?).ok());
-        trace.forget();
+    /// Closes the session that an earlier run left.
+    async fn abort_earlier(&self, entry: &mut ResumeEntry) {
+        let location = entry.take().and_then(|checkpoint| self.allowed(Url::parse(&checkpoint.location).ok()?).ok());
+        entry.remove();
         if let Some(location) = location {
-            self.forget(location).await;
+            self.abort_session(location).await;
         }
     }
 }
 
-/// The fewest bytes to a chunk (OCI distribution specification, "Pushing a blob in chunks").
-fn least(headers: &HeaderMap) -> Option<u64> {
+/// Returns the smallest chunk in bytes (OCI distribution specification, "Pushing a blob in chunks").
+fn min_chunk_size(headers: &HeaderMap) -> Option<u64> {
     headers.get("oci-chunk-min-length")?.to_str().ok()?.trim().parse().ok()
 }

@@ -1,121 +1,121 @@
-//! What is special about one registry or another, as data. A registry that turns out to be special gets a row here, with a
-//! link to where that was seen.
+//! The quirks of registries, as data: a registry that needs special treatment is one row, with a link to where that was
+//! seen.
 
 use reqwest::header::HeaderMap;
 
-/// What is special about a registry.
+/// The quirks of a registry.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Quirks {
-    /// What people call it.
+    /// Its name in messages.
     pub name: &'static str,
-    /// Its hosts: a name, or everything below a domain where it begins with a dot.
+    /// Its hosts: names, and domains with a leading dot, which match everything below them.
     hosts: &'static [&'static str],
-    /// Headers of the answer to its first POST, with what their values contain. For registries that run anywhere; the first
-    /// row that fits counts.
-    marks: &'static [(&'static str, &'static str)],
-    /// The fewest bytes that a blob has.
-    pub(super) least: u64,
-    /// How blobs that are larger than a chunk go there.
-    pub(super) parts: Parts,
-    /// What carries the last chunk.
-    pub(super) last: Last,
-    /// What the end of a `Range` in an answer is.
+    /// Headers of the response to its first POST, with a part of their values. They identify registries that run on any host;
+    /// the first row that matches counts.
+    fingerprints: &'static [(&'static str, &'static str)],
+    /// The smallest blob in bytes.
+    pub(super) min_blob_size: u64,
+    /// How blobs larger than a chunk are uploaded.
+    pub(super) large_blobs: LargeBlobs,
+    /// Which request carries the last chunk.
+    pub(super) last_chunk: LastChunk,
+    /// The meaning of the end of a `Range` in a response.
     pub(super) range_end: RangeEnd,
-    /// Whether it tells how far a session got.
-    pub(super) status: Status,
-    /// What it says to the question for a blob.
-    pub(super) heads: Heads,
-    /// The most bytes that a blob has.
-    pub(super) most: u64,
+    /// Whether it reports the offset of a session.
+    pub(super) upload_status: StatusReport,
+    /// How it responds to the lookup of a blob.
+    pub(super) blob_lookup: BlobLookup,
+    /// The largest blob in bytes.
+    pub(super) max_blob_size: u64,
     /// Where that was seen.
     sources: &'static [&'static str],
 }
 
-/// How blobs that are larger than a chunk go to a registry.
+/// How blobs larger than a chunk are uploaded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Parts {
+pub(super) enum LargeBlobs {
     /// In chunks.
-    Chunks(Sizes),
-    /// As one body, streamed.
-    Whole,
-    /// Nobody knows: in chunks, and as one body if those are refused.
+    Chunks(ChunkLimits),
+    /// In a single streamed request.
+    SingleRequest,
+    /// Not known: in chunks, or in a single request if those are rejected.
     Unknown,
 }
 
-/// What a registry wants of chunks.
+/// The limits of a registry on chunks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Sizes {
-    /// The fewest bytes that a chunk has unless it is the last.
-    pub(super) least: u64,
-    /// The most bytes that a chunk has.
-    pub(super) most: u64,
-    /// The most chunks that a blob has.
+pub(super) struct ChunkLimits {
+    /// The smallest chunk in bytes, except the last.
+    pub(super) min: u64,
+    /// The largest chunk in bytes.
+    pub(super) max: u64,
+    /// The maximum number of chunks of a blob.
     pub(super) count: u64,
 }
 
-/// What carries the last chunk.
+/// Which request carries the last chunk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Last {
+pub(super) enum LastChunk {
     /// The closing PUT, which saves a request.
     Put,
-    /// A PATCH like the others, since a closing PUT that breaks takes the session with it.
+    /// A PATCH like the others: a closing PUT that fails loses the session.
     Patch,
 }
 
-/// What the end of a `Range` in an answer is.
+/// The meaning of the end of a `Range` in a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RangeEnd {
-    /// The last byte that was received, as the specification has it.
+    /// The last byte that was received, as the specification requires.
     LastByte,
     /// The number of bytes that were received.
     Count,
 }
 
-/// Whether a registry tells how far a session got.
+/// Whether a registry reports the offset of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Status {
-    /// It does, and where it knows no session there is none.
-    UrlDetail,
-    /// It says that there is no session, also where there is one.
+pub(super) enum StatusReport {
+    /// It does, and a session that it does not know does not exist.
+    Reported,
+    /// It denies sessions that exist.
     Hidden,
 }
 
-/// What a registry says to the question for a blob.
+/// How a registry responds to the lookup of a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Heads {
-    /// Whether it has it.
-    UrlDetail,
-    /// At times that we may not know, also to those who may.
+pub(super) enum BlobLookup {
+    /// It reports whether the blob exists.
+    Reported,
+    /// It sometimes denies access to callers who have it.
     Withheld,
 }
 
 const MIB: u64 = 1 << 20;
 
-/// No limit that we would come near to.
-const ANY: Sizes = Sizes { least: MIB, most: 64 * MIB, count: 10_000 };
+/// Limits that are never reached.
+const ANY_SIZE: ChunkLimits = ChunkLimits { min: MIB, max: 64 * MIB, count: 10_000 };
 
-const PLAIN: Quirks = Quirks {
+const STANDARD: Quirks = Quirks {
     name: "a registry",
     hosts: &[],
-    marks: &[],
-    least: 0,
-    parts: Parts::Chunks(ANY),
-    last: Last::Put,
+    fingerprints: &[],
+    min_blob_size: 0,
+    large_blobs: LargeBlobs::Chunks(ANY_SIZE),
+    last_chunk: LastChunk::Put,
     range_end: RangeEnd::LastByte,
-    status: Status::UrlDetail,
-    heads: Heads::UrlDetail,
-    most: u64::MAX,
+    upload_status: StatusReport::Reported,
+    blob_lookup: BlobLookup::Reported,
+    max_blob_size: u64::MAX,
     sources: &[],
 };
 
-/// Amazon ECR, which is known by the form of its hosts.
+/// Amazon ECR, which is recognized by the form of its hosts.
 pub static ECR: Quirks = Quirks {
     name: "Amazon ECR",
     // EmptyUploadException.
-    least: 1,
-    // Every chunk but the last, of which there are that many at most. The last may come with the PUT.
-    parts: Parts::Chunks(Sizes { least: 5 * MIB, most: 10 * MIB, count: 4_200 }),
-    status: Status::Hidden,
+    min_blob_size: 1,
+    // The minimum does not apply to the last chunk, which the PUT may carry.
+    large_blobs: LargeBlobs::Chunks(ChunkLimits { min: 5 * MIB, max: 10 * MIB, count: 4_200 }),
+    upload_status: StatusReport::Hidden,
     sources: &[
         "https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html",
         "https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html",
@@ -123,24 +123,23 @@ pub static ECR: Quirks = Quirks {
         "https://github.com/aws/containers-roadmap/issues/2831",
         "https://github.com/dotnet/sdk/issues/33019",
     ],
-    ..PLAIN
+    ..STANDARD
 };
 
-/// Any registry that nothing is known about.
-pub(super) static OTHER: Quirks = Quirks { parts: Parts::Unknown, ..PLAIN };
+/// Any unknown registry.
+pub(super) static OTHER: Quirks = Quirks { large_blobs: LargeBlobs::Unknown, ..STANDARD };
 
-/// The registries that are known by name or by what they answer.
+/// The registries that are recognized by host or by response.
 static KNOWN: [Quirks; 10] = [
     Quirks {
         name: "Amazon ECR Public",
         hosts: &["public.ecr.aws", "ecr-public.aws.com"],
-        least: 1,
-        // Chunks were refused at the end ("None of the provided layer digests match"), and nobody found out why.
-        parts: Parts::Whole,
-        status: Status::Hidden,
-        // Then it is sent.
-        heads: Heads::Withheld,
-        most: 10_000 * MIB,
+        min_blob_size: 1,
+        // Chunks were rejected at the end ("None of the provided layer digests match") for an unknown reason.
+        large_blobs: LargeBlobs::SingleRequest,
+        upload_status: StatusReport::Hidden,
+        blob_lookup: BlobLookup::Withheld,
+        max_blob_size: 10_000 * MIB,
         sources: &[
             "https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_CompleteLayerUpload.html",
             "https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html",
@@ -149,7 +148,7 @@ static KNOWN: [Quirks; 10] = [
             "https://github.com/dotnet/sdk-container-builds/issues/472",
             "https://github.com/dotnet/sdk/pull/33019",
         ],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "Docker Hub",
@@ -158,101 +157,101 @@ static KNOWN: [Quirks; 10] = [
             "https://docs.docker.com/reference/api/registry/latest/operations/UploadBlobChunk/",
             "https://docs.docker.com/reference/api/registry/latest/operations/CompleteBlobUpload/",
         ],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "GitHub Container Registry",
         hosts: &["ghcr.io", ".ghe.com"],
-        marks: &[("x-github-request-id", "")],
+        fingerprints: &[("x-github-request-id", "")],
         // Above: 416, "the request body is too large and exceeds the maximum permissible limit of 4.00MiB".
-        parts: Parts::Chunks(Sizes { most: 4 * MIB, ..ANY }),
+        large_blobs: LargeBlobs::Chunks(ChunkLimits { max: 4 * MIB, ..ANY_SIZE }),
         sources: &[
             "https://github.com/oras-project/rust-oci-client/issues/35",
             "https://github.com/oras-project/rust-oci-client/pull/37",
         ],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "GitLab container registry",
         hosts: &["registry.gitlab.com"],
         sources: &["https://gitlab.com/gitlab-org/container-registry/-/merge_requests/1393"],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "Google Artifact Registry",
         hosts: &[".pkg.dev", "gcr.io", ".gcr.io"],
         // "Artifact Registry does not support Docker chunked uploads."
-        parts: Parts::Whole,
+        large_blobs: LargeBlobs::SingleRequest,
         sources: &[
             "https://github.com/dotnet/sdk-container-builds/pull/287",
             "https://github.com/kitops-ml/kitops/issues/777",
         ],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "Azure Container Registry",
         hosts: &[".azurecr.io", ".azurecr.cn", ".azurecr.us"],
-        // Microsoft's own libraries send 4 MiB; 10 MiB were seen to be taken, and more than 20 MB in one body were not.
-        parts: Parts::Chunks(Sizes { most: 10 * MIB, ..ANY }),
+        // Microsoft's own libraries send 4 MiB; 10 MiB were seen to be accepted, and more than 20 MB in one request were not.
+        large_blobs: LargeBlobs::Chunks(ChunkLimits { max: 10 * MIB, ..ANY_SIZE }),
         sources: &[
             "https://learn.microsoft.com/en-us/rest/api/containerregistry/blob/end-upload",
             "https://github.com/goharbor/harbor/pull/23016",
         ],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "Quay",
         hosts: &["quay.io"],
-        marks: &[("range", "bytes=0--1")],
-        // A PUT that fails cancels the session, and GET and 416 tell how many bytes there are where others tell the last
-        // one: complete_when_uploaded and _render_range in endpoints/v2/blob.py.
-        last: Last::Patch,
+        fingerprints: &[("range", "bytes=0--1")],
+        // A PUT that fails cancels the session. GET and 416 report the number of bytes instead of the last one:
+        // complete_when_uploaded and _render_range in endpoints/v2/blob.py.
+        last_chunk: LastChunk::Patch,
         range_end: RangeEnd::Count,
         sources: &[
             "https://github.com/quay/quay/blob/master/endpoints/v2/blob.py",
             "https://github.com/quay/quay/pull/325",
         ],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "JFrog Artifactory",
         hosts: &[".jfrog.io"],
-        marks: &[("server", "Artifactory/"), ("x-artifactory-id", "")],
-        // It says that it stored the blob, and what it stored is the last chunk.
-        parts: Parts::Whole,
+        fingerprints: &[("server", "Artifactory/"), ("x-artifactory-id", "")],
+        // It confirms the blob but stores the last chunk only.
+        large_blobs: LargeBlobs::SingleRequest,
         sources: &[
             "https://github.com/wasmCloud/wasmCloud/issues/3405",
             "https://github.com/oras-project/rust-oci-client/issues/179",
         ],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         name: "Sonatype Nexus",
         hosts: &[],
-        marks: &[("server", "Nexus/")],
-        // Nobody was seen to send it chunks; as docker does it is what its users do.
-        parts: Parts::Whole,
+        fingerprints: &[("server", "Nexus/")],
+        // No client was seen to send it chunks; docker sends a single request.
+        large_blobs: LargeBlobs::SingleRequest,
         sources: &["https://github.com/sonatype/nexus-public/issues/967"],
-        ..PLAIN
+        ..STANDARD
     },
     Quirks {
         // The reference registry, 2.8 and 3. It runs anywhere, also inside Harbor and, as a fork, inside GitLab, and is
-        // known by the state in its upload addresses. What 2.8 does badly, that a cut takes the session with it, shows when
-        // it happens.
+        // recognized by the state in its upload URLs. That 2.8 loses the session with a broken connection shows when it
+        // happens.
         name: "distribution",
-        marks: &[("location", "_state=")],
+        fingerprints: &[("location", "_state=")],
         sources: &[
             "https://github.com/distribution/distribution/pull/3227",
             "https://github.com/distribution/distribution/pull/3755",
             "https://github.com/goharbor/harbor/pull/17602",
             "https://github.com/goharbor/harbor/pull/16322",
         ],
-        ..PLAIN
+        ..STANDARD
     },
 ];
 
 impl Quirks {
-    /// What is special about the registry of that name, which is not ECR's.
+    /// Returns the quirks of a host that is not ECR's.
     pub fn of_host(host: &str) -> &'static Self {
         let name = host.to_ascii_lowercase();
         let bare = name.rsplit_once(':').map_or(name.as_str(), |(bare, _)| bare);
@@ -263,24 +262,24 @@ impl Quirks {
         KNOWN.iter().find(|quirks| quirks.hosts.iter().any(is_its)).unwrap_or(&OTHER)
     }
 
-    /// What is special about a registry that answered so, if that is to be seen.
-    pub(super) fn of_answer(headers: &HeaderMap) -> Option<&'static Self> {
+    /// Recognizes a registry by a response.
+    pub(super) fn of_response(headers: &HeaderMap) -> Option<&'static Self> {
         let bears = |(name, part): &(&str, &str)| {
             headers.get(*name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(part))
         };
-        KNOWN.iter().find(|quirks| quirks.marks.iter().any(bears))
+        KNOWN.iter().find(|quirks| quirks.fingerprints.iter().any(bears))
     }
 
-    /// The sizes of chunks that it takes, as far as is known: fewest and most bytes.
+    /// Returns the chunk sizes that it accepts, in bytes, as far as known.
     pub fn chunk_sizes(&self) -> std::ops::RangeInclusive<u64> {
-        let Sizes { least, most, .. } = self.sizes();
-        least..=most
+        let ChunkLimits { min, max, .. } = self.chunk_limits();
+        min..=max
     }
 
-    pub(super) fn sizes(&self) -> Sizes {
-        match self.parts {
-            Parts::Chunks(sizes) => sizes,
-            Parts::Whole | Parts::Unknown => ANY,
+    pub(super) fn chunk_limits(&self) -> ChunkLimits {
+        match self.large_blobs {
+            LargeBlobs::Chunks(chunk_limits) => chunk_limits,
+            LargeBlobs::SingleRequest | LargeBlobs::Unknown => ANY_SIZE,
         }
     }
 }
@@ -292,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_is_known_by_its_host_and_by_nothing_that_looks_like_it() {
+    fn a_registry_is_recognized_by_its_host_and_not_by_a_similar_one() {
         for (host, name) in [
             ("ghcr.io", "GitHub Container Registry"),
             ("GHCR.io:443", "GitHub Container Registry"),
@@ -310,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_runs_anywhere_is_known_by_what_it_answers() {
+    fn a_registry_on_any_host_is_recognized_by_its_response() {
         for (header, value, name) in [
             ("server", "Artifactory/7.90.1", Some("JFrog Artifactory")),
             ("x-artifactory-id", "abc", Some("JFrog Artifactory")),
@@ -323,17 +322,17 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HeaderName::from_static(header), HeaderValue::from_static(value));
-            assert_eq!(Quirks::of_answer(&headers).map(|quirks| quirks.name), name, "{header}: {value}");
+            assert_eq!(Quirks::of_response(&headers).map(|quirks| quirks.name), name, "{header}: {value}");
         }
     }
 
     #[test]
-    fn every_row_says_where_it_was_seen() {
+    fn every_row_has_a_source() {
         for quirks in KNOWN.iter().chain([&ECR]) {
             assert!(!quirks.sources.is_empty(), "{}", quirks.name);
             assert!(quirks.sources.iter().all(|source| source.starts_with("https://")), "{}", quirks.name);
-            let Sizes { least, most, count } = quirks.sizes();
-            assert!(least <= most && count > 0, "{}", quirks.name);
+            let ChunkLimits { min, max, count } = quirks.chunk_limits();
+            assert!(min <= max && count > 0, "{}", quirks.name);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! What refers to a manifest, where the registry keeps no list of it.
+//! Manifests with a `subject`, and the index of referrers for registries without the referrers API.
 //!
-//! A registry with the referrers API answers the PUT of a manifest that has a `subject` with `OCI-Subject`. Where it does
-//! not, the client keeps the list: an index under the tag `sha256-HEX` of the subject
+//! A registry with the referrers API responds to the PUT of a manifest with a `subject` with the header `OCI-Subject`.
+//! Otherwise the client maintains the index itself, under the tag `sha256-HEX` of the subject
 //! (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -14,16 +15,16 @@ use crate::oci::{Digest, Document};
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A manifest that refers to another.
-pub(super) struct Referrer {
+struct Referrer {
     subject: Digest,
     digest: Digest,
-    /// How the list describes it.
+    /// Its descriptor in the index.
     descriptor: Value,
 }
 
 impl Referrer {
-    /// What a list says about these bytes, if they refer to something.
-    pub(super) fn of(bytes: &[u8], media_type: &str, digest: Digest) -> Option<Self> {
+    /// Parses a manifest. `None` if it has no `subject`.
+    fn of(bytes: &[u8], media_type: &str, digest: Digest) -> Option<Self> {
         let document = Document::parse(bytes).ok()?;
         let subject = document.subject()?;
         let Document { artifact_type, config, annotations, .. } = document;
@@ -38,7 +39,7 @@ impl Referrer {
         Some(Self { subject, digest, descriptor })
     }
 
-    /// The list with this on it, or `Some(None)` where it is on it already. `None` if it is no list.
+    /// Returns the index with this referrer added, or `Some(None)` if it has it already. `None` if it is not an index.
     fn join(self, mut list: Value) -> Option<Option<Value>> {
         let is_index = list.get("mediaType").is_none_or(|media_type| media_type == INDEX);
         let listed = list.get_mut("manifests").filter(|_| is_index)?;
@@ -57,9 +58,23 @@ impl Referrer {
 }
 
 impl Client {
-    /// Adds a referrer to the list of its subject, unless it is on it. Of two clients that do so at the same moment one
-    /// may win: registries have no way to tell them.
-    pub(super) async fn list_referrer(&self, referrer: Referrer) -> Result<()> {
+    /// Puts a manifest or an index under a tag or under its digest. If it has a `subject` and the registry does not maintain
+    /// the index of referrers, adds it to that index.
+    ///
+    /// # Errors
+    /// Fails if the registry rejects the manifest, confirms another digest, or confirms none and does not have the manifest.
+    /// Nothing else is required of the response: ECR's has no `Location` (apple/swift-container-plugin#27).
+    pub async fn put_manifest(&self, reference: &str, media_type: &str, digest: Digest, bytes: Bytes) -> Result<()> {
+        let headers = self.put(reference, media_type, digest, bytes.clone()).await?;
+        match Referrer::of(&bytes, media_type, digest) {
+            Some(referrer) if !headers.contains_key("oci-subject") => self.add_to_index(referrer).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a referrer to the index of its subject, unless it is in it. If two clients do so at the same time, one change may
+    /// be lost: registries offer no conditional update.
+    async fn add_to_index(&self, referrer: Referrer) -> Result<()> {
         let tag = format!("sha256-{}", referrer.subject.hex());
         let list = match self.lookup(&tag).await? {
             ManifestLookup::Found(found) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
@@ -68,8 +83,9 @@ impl Client {
             }
         };
         let what = || {
-            let what = format!("{}/{}:{tag} should list what refers to a manifest", self.name(), self.repository());
-            Error::new(Kind::Refused, format!("{what}, and is no index")).hint("Remove that tag, and push again.")
+            let tag = format!("{}/{}:{tag}", self.name(), self.repository());
+            Error::new(Kind::Refused, format!("cannot add a referrer to {tag}: it is not an index"))
+                .hint("Remove that tag, then push again.")
         };
         match referrer.join(list).ok_or_else(what)? {
             Some(list) => {
@@ -91,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_grows_by_what_is_not_on_it() {
+    fn a_referrer_is_added_to_the_index_once() {
         for empty in [json!([]), Value::Null] {
             let list =
                 referrer().join(json!({ "mediaType": INDEX, "manifests": empty, "x": "kept" })).unwrap().unwrap();
@@ -102,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_left_alone() {
+    fn only_an_index_is_changed() {
         let manifest = json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "manifests": [] });
         for other in [Value::Null, json!([]), json!({}), json!({ "manifests": {} }), manifest] {
             assert!(referrer().join(other).is_none());

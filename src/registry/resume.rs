@@ -1,83 +1,83 @@
-//! Resumes the upload session of an earlier run: one request at most finds out where it goes on.
+//! Resumes the upload session of an earlier run: one request at most finds out at which offset.
 //!
-//! A registry that tells how far a session got is asked. Of others the offset that was acknowledged last is tried, and the 416
-//! to that names the right one if the registry has more.
+//! A registry that reports the offset of a session is asked. With others the offset that was acknowledged last is tried; if
+//! the registry has more, its 416 names the right one.
 
 use reqwest::header::RANGE;
 use reqwest::{Method, Url};
 
 use super::api_request::ApiRequest;
 use super::client::Client;
-use super::quirks::{RangeEnd, Status};
+use super::quirks::{RangeEnd, StatusReport};
 use super::request_error::RequestError;
 use super::resume_store::Checkpoint;
 use super::session::{Session, chunk_size};
-use super::upload::{Blob, RetryBudget, UploadError};
+use super::upload_job::{Blob, RetryBudget, UploadError};
 use super::window::{Chunk, Window};
 use crate::compress::size;
 
-/// What a registry says about how far a session got.
+/// What a registry reports about the offset of a session.
 pub(super) enum UploadStatus {
-    /// So many bytes.
+    /// It has this many bytes.
     Bytes(u64),
     /// It knows no such session.
     NoSession,
-    /// Nothing that helps.
+    /// Nothing usable.
     Unclear,
 }
 
-/// Notes that a blob starts from its first byte although an earlier run uploaded a part of it.
-pub(super) fn note_lost(client: &Client, blob: &Blob) {
-    client.note(format!("{}: the upload of an earlier run cannot be resumed; uploading all of it", blob.what));
+/// Reports that a blob is uploaded from its first byte although an earlier run uploaded a part of it.
+pub(super) fn note_not_resumable(client: &Client, blob: &Blob) {
+    client.note(format!("{}: cannot resume the upload of an earlier run; uploading all of it", blob.what));
 }
 
 impl<'a> Session<'a> {
-    /// Resumes the session of an earlier run, if the registry still has it.
-    pub(super) async fn take_over(
+    /// Resumes the session of an earlier run. `None` if the registry does not have it any more.
+    pub(super) async fn resume(
         client: &'a Client,
         blob: &'a Blob,
         window: &mut Window,
-        tries: &RetryBudget<'_>,
-        mark: Checkpoint,
+        budget: &RetryBudget<'_>,
+        checkpoint: Checkpoint,
     ) -> Result<Option<Self>, UploadError> {
-        let location = Url::parse(&mark.location).ok().and_then(|location| client.allowed(location).ok());
+        let location = Url::parse(&checkpoint.location).ok().and_then(|location| client.allowed(location).ok());
         let Some(location) = location else { return Ok(None) };
-        let mut session = Self::at(client, blob, tries, location);
-        let received = match client.ways().quirks().status {
-            Status::UrlDetail => session.received().await,
-            Status::Hidden => UploadStatus::Unclear,
+        let mut session = Self::at(client, blob, budget, location);
+        let received = match client.strategy().quirks().upload_status {
+            StatusReport::Reported => session.upload_status().await,
+            StatusReport::Hidden => UploadStatus::Unclear,
         };
         let offset = match received {
             UploadStatus::Bytes(offset) => offset,
-            // What was acknowledged is there. If there is more, a 416 says so.
-            UploadStatus::Unclear => mark.offset,
+            // What was acknowledged exists. If there is more, a 416 says so.
+            UploadStatus::Unclear => checkpoint.offset,
             UploadStatus::NoSession => return Ok(None),
         };
         let chunk = chunk_size(client, blob, None);
-        window.set_chunk(chunk, client.ways().retained(chunk));
+        window.set_chunk(chunk, client.strategy().retained(chunk));
         let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(UploadError::Permanent)?;
         skipped.map_err(|error| UploadError::Permanent(RequestError::Local(error)))?;
         if window.start() != offset {
-            // It has more than there is of the blob.
-            client.forget(session.location).await;
+            // The registry has more bytes than the blob.
+            client.abort_session(session.location).await;
             return Err(UploadError::NotResumable);
         }
         blob.meter.resume_at(offset);
-        (session.is_taken_over, session.is_chunked, session.resumes_at) = (true, true, Some(offset));
+        (session.is_resumed, session.is_chunked, session.resumes_at) = (true, true, Some(offset));
         Ok(Some(session))
     }
 
-    /// Takes the first refusal of a resumed session for what it is: news about the offset, or the end of the session. `None`
-    /// for any other fault.
-    pub(super) fn correct_resume(&mut self, fault: &RequestError, chunk: &Chunk) -> Result<Option<u64>, UploadError> {
-        if self.resumes_at.is_none() || fault.is_transient() || fault.is_ours() || fault.is_already_there() {
+    /// Interprets the first rejection of a resumed session: it names another offset, or ends the session. `None` for any
+    /// other error.
+    pub(super) fn correct_resume(&mut self, error: &RequestError, chunk: &Chunk) -> Result<Option<u64>, UploadError> {
+        if self.resumes_at.is_none() || error.is_transient() || error.is_local() || error.is_already_uploaded() {
             return Ok(None);
         }
         let is_inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
-        match fault.expected_offset().filter(is_inside) {
-            // Whoever is refused at the offset that a 416 named gets nowhere.
-            Some(offset) if self.told.is_none() => {
-                self.told = Some(offset);
+        match error.expected_offset().filter(is_inside) {
+            // A rejection at the offset that a 416 named leads nowhere.
+            Some(offset) if self.named_offset.is_none() => {
+                self.named_offset = Some(offset);
                 self.resumes_at = Some(offset);
                 self.blob.meter.resume_at(offset);
                 Ok(Some(offset))
@@ -86,25 +86,25 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Notes once that the session of an earlier run accepts more.
+    /// Reports once that the session of an earlier run accepts more data.
     pub(super) fn note_resumed(&mut self) {
         if let Some(offset) = self.resumes_at.take() {
             self.client.note(format!("resuming {}: {} already uploaded", self.blob.what, size(offset)));
         }
     }
 
-    /// How many bytes the registry says it has. `0-0` is unclear: it is both none and one.
-    pub(super) async fn received(&mut self) -> UploadStatus {
-        let ask = ApiRequest::new(Method::GET, self.location.clone(), &[200, 202, 204]);
-        let quirks = self.client.ways().quirks();
-        let reply = match self.client.ask_once(&ask).await {
+    /// Asks the registry how many bytes it has. `0-0` is unclear: it stands for none and for one.
+    pub(super) async fn upload_status(&mut self) -> UploadStatus {
+        let request = ApiRequest::new(Method::GET, self.location.clone(), &[200, 202, 204]);
+        let quirks = self.client.strategy().quirks();
+        let reply = match self.client.send_once(&request).await {
             Ok(reply) => reply,
-            Err(fault) if fault.is_lost_session() && quirks.status == Status::UrlDetail => {
+            Err(error) if error.is_lost_session() && quirks.upload_status == StatusReport::Reported => {
                 return UploadStatus::NoSession;
             }
             Err(_) => return UploadStatus::Unclear,
         };
-        if let Ok(Some(location)) = self.client.location(&ask.url, &reply) {
+        if let Ok(Some(location)) = self.client.location(&request.url, &reply) {
             self.location = location;
         }
         let range = reply.headers.get(RANGE).and_then(|range| range.to_str().ok());

@@ -1,8 +1,8 @@
-//! Half-sent layers, remembered for the next run.
+//! Interrupted uploads, stored for the next run.
 //!
-//! One small file a layer, in a folder beside the cache: where its upload session is and how far it got. A file is locked
-//! for as long as its run lives, so that two runs at once never share a session; the operating system takes the lock from
-//! whoever is killed. What does not fit is passed over, and losing a file costs no more than sending that layer again.
+//! One small file per layer, in a folder beside the layer cache, holds the URL of its upload session and its offset. A run
+//! locks the file while it lives, so that two concurrent runs never share a session; the operating system releases the lock
+//! of a killed process. An entry that cannot be used is ignored, and losing one costs no more than sending that layer again.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -14,134 +14,136 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{Digest, Repository};
 
-/// From so many acknowledged bytes on a layer is worth an entry.
+/// The number of acknowledged bytes from which a layer gets an entry.
 ///
-/// Measured: an entry costs 24 µs from its beginning to its end, 4 µs more a chunk, and one request to take up, so by that it
-/// would pay from the first chunk on. But a session that is kept stays open until the registry clears it away, which should
-/// be the exception, and 16 MiB are sent again within two seconds on a line of 100 Mbit/s.
+/// Measured: an entry costs 24 µs in all, 4 µs more per chunk, and one request to resume, so it would pay from the first
+/// chunk on. But a session in the store stays open until the registry removes it, which should be the exception, and 16 MiB
+/// are sent again within two seconds at 100 Mbit/s.
 pub const MIN_RESUMABLE_SIZE: u64 = 16 << 20;
 
-/// How old an entry can get: distribution clears sessions away after 168 hours
-/// (<https://distribution.github.io/distribution/about/configuration/#maintenance>), and nobody is known to keep them longer.
-const OLDEST: Duration = Duration::from_secs(168 * 60 * 60);
+/// The maximum age of an entry: distribution removes sessions after 168 hours
+/// (<https://distribution.github.io/distribution/about/configuration/#maintenance>), and no registry is known to keep them
+/// longer.
+const MAX_AGE: Duration = Duration::from_secs(168 * 60 * 60);
 
-/// More than any entry of ours has.
-const LARGEST: u64 = 16 << 10;
+/// The maximum size of an entry in bytes.
+const MAX_ENTRY_SIZE: u64 = 16 << 10;
 
-/// The folder of the entries.
+/// The folder of interrupted uploads.
 #[derive(Debug)]
 pub struct ResumeStore {
     folder: PathBuf,
-    /// How many entries there were.
+    /// The number of entries when it was opened.
     len: usize,
-    /// Entries that no registry knows any more.
-    old: Vec<PathBuf>,
+    /// Entries that are too old.
+    expired: Vec<PathBuf>,
 }
 
-/// Where a session is, and how far it got.
+/// The URL and the offset of an upload session.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Checkpoint {
-    /// What the mark is about: registry, repository, blob and recipe.
+    /// Identifies the upload: registry, repository, blob and compression.
     about: String,
-    /// Where the session goes on.
+    /// The URL of the session.
     pub(super) location: String,
-    /// How many bytes the registry has acknowledged.
+    /// The number of acknowledged bytes.
     pub(super) offset: u64,
 }
 
 impl ResumeStore {
-    /// The journal beside a cache file. Changes nothing on disk. Entries that are too old do not count.
+    /// Opens the store beside a cache file. Changes nothing on disk. Entries that are too old do not count.
     pub fn beside(cache: &Path) -> Self {
-        let (folder, mut len, mut old) = (cache.with_extension("uploads"), 0, Vec::new());
+        let (folder, mut len, mut expired) = (cache.with_extension("uploads"), 0, Vec::new());
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let modified = entry.metadata().and_then(|data| data.modified());
             let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-            if !is_ours(&entry.file_name().to_string_lossy()) {
+            if !is_entry(&entry.file_name().to_string_lossy()) {
                 continue;
             }
             match age {
-                Some(age) if age > OLDEST => old.push(entry.path()),
+                Some(age) if age > MAX_AGE => expired.push(entry.path()),
                 _ => len += 1,
             }
         }
-        Self { folder, len, old }
+        Self { folder, len, expired }
     }
 
-    /// Removes the entries that are too old. One that cannot be removed is no worse than it was.
+    /// Removes the entries that are too old, as far as possible.
     #[must_use]
     pub fn pruned(mut self) -> Self {
-        self.old.drain(..).for_each(|path| drop(fs::remove_file(path)));
+        self.expired.drain(..).for_each(|path| drop(fs::remove_file(path)));
         self
     }
 
-    /// How many half-sent layers earlier runs left.
+    /// Returns the number of interrupted uploads of earlier runs.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether they left none.
+    /// Returns whether earlier runs left none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The trace of one blob on its way into one repository.
-    pub(super) fn trace(&self, registry: &str, repository: &Repository, blob: &str) -> ResumeEntry {
+    /// Returns the entry of one blob in one repository, locked if it exists.
+    pub(super) fn entry(&self, registry: &str, repository: &Repository, blob: &str) -> ResumeEntry {
         let about = format!("{registry}/{repository} {blob}");
         let hash = Digest::of(about.as_bytes()).short();
         let name = hash.rsplit(':').next().unwrap_or_default();
-        let mut trace = ResumeEntry { path: self.folder.join(format!("{name}.json")), about, file: None, mark: None };
-        if let Ok(file) = File::options().read(true).write(true).open(&trace.path)
+        let mut entry =
+            ResumeEntry { path: self.folder.join(format!("{name}.json")), about, file: None, checkpoint: None };
+        if let Ok(file) = File::options().read(true).write(true).open(&entry.path)
             && file.try_lock().is_ok()
         {
-            trace.mark = read(&file).filter(|mark| mark.about == trace.about);
-            trace.file = Some(file);
+            entry.checkpoint = read(&file).filter(|checkpoint| checkpoint.about == entry.about);
+            entry.file = Some(file);
         }
-        trace
+        entry
     }
 }
 
-/// What is remembered of one blob.
+/// The entry of one blob.
 #[derive(Debug)]
 pub(super) struct ResumeEntry {
     path: PathBuf,
     about: String,
-    /// The entry, locked, if there is one.
+    /// The file, locked, if there is one.
     file: Option<File>,
-    mark: Option<Checkpoint>,
+    checkpoint: Option<Checkpoint>,
 }
 
 impl ResumeEntry {
-    /// Where an earlier run left off. Handed out once.
+    /// Returns the checkpoint of an earlier run, once.
     pub(super) fn take(&mut self) -> Option<Checkpoint> {
-        self.mark.take()
+        self.checkpoint.take()
     }
 
-    /// Remembers how far the upload got, where that is worth it. What cannot be written is not remembered.
+    /// Stores the offset of the upload, once it is large enough. Ignores a file that cannot be written.
     pub(super) fn note(&mut self, location: &Url, offset: u64) {
         if offset >= MIN_RESUMABLE_SIZE {
-            let mark = Checkpoint { about: self.about.clone(), location: location.to_string(), offset };
-            self.mark = self.write(&mark).is_ok().then_some(mark);
+            let checkpoint = Checkpoint { about: self.about.clone(), location: location.to_string(), offset };
+            self.checkpoint = self.write(&checkpoint).is_ok().then_some(checkpoint);
         }
     }
 
-    /// Whether the next run will know where to go on.
-    pub(super) fn is_kept(&self) -> bool {
-        self.mark.is_some()
+    /// Returns whether the next run can resume the upload.
+    pub(super) fn is_stored(&self) -> bool {
+        self.checkpoint.is_some()
     }
 
-    /// There is nothing to go on with any more.
-    pub(super) fn forget(&mut self) {
-        self.mark = None;
+    /// Removes the entry.
+    pub(super) fn remove(&mut self) {
+        self.checkpoint = None;
         if let Some(file) = self.file.take() {
-            // Emptied first: another run may have it open already, and wait for the lock.
+            // Emptied first: another run may have opened it already.
             file.set_len(0).and_then(|()| fs::remove_file(&self.path)).ok();
-            // Which fails where there are others.
+            // Fails if the folder has other entries.
             self.path.parent().map(fs::remove_dir);
         }
     }
 
-    fn write(&mut self, mark: &Checkpoint) -> io::Result<()> {
-        let text = serde_json::to_vec(mark)?;
+    fn write(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
+        let text = serde_json::to_vec(checkpoint)?;
         let file = match &mut self.file {
             Some(file) => file,
             None => {
@@ -153,26 +155,26 @@ impl ResumeEntry {
                 self.file.insert(file)
             }
         };
-        // A reader that finds half of it passes it over, and a writer that is killed leaves at worst that.
+        // A reader ignores half an entry, which is the worst that a killed writer leaves.
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&text)?;
         file.set_len(text.len() as u64)
     }
 }
 
-/// Whether a file has the name of an entry.
-fn is_ours(name: &str) -> bool {
+/// Returns whether a file name is that of an entry.
+fn is_entry(name: &str) -> bool {
     let hash = name.strip_suffix(".json");
     hash.is_some_and(|hash| hash.len() == 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn read(file: &File) -> Option<Checkpoint> {
     let mut text = Vec::new();
-    file.take(LARGEST).read_to_end(&mut text).ok()?;
+    file.take(MAX_ENTRY_SIZE).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
-/// Files for their owner's eyes: the address of a session can be as good as a key to it.
+/// Creates files that only their owner can read: the URL of a session can grant access to it.
 #[cfg(unix)]
 fn private() -> fs::OpenOptions {
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -196,8 +198,8 @@ mod tests {
         (ResumeStore::beside(&cache), folder)
     }
 
-    fn trace(journal: &ResumeStore, blob: &str) -> ResumeEntry {
-        journal.trace("registry", &"team/app".parse().unwrap(), blob)
+    fn entry(journal: &ResumeStore, blob: &str) -> ResumeEntry {
+        journal.entry("registry", &"team/app".parse().unwrap(), blob)
     }
 
     fn url(text: &str) -> Url {
@@ -208,24 +210,24 @@ mod tests {
     fn the_next_run_goes_on_where_this_one_left_off_and_a_run_beside_it_does_not() {
         let (journal, folder) = journal("next");
         let (here, there) = (url("http://r/1?_state=a"), url("http://r/1?_state=b"));
-        let mut first = trace(&journal, "blob");
+        let mut first = entry(&journal, "blob");
         assert_eq!(first.take(), None);
         first.note(&here, MIN_RESUMABLE_SIZE - 1);
-        assert!(!first.is_kept() && !folder.exists(), "a small layer leaves no trace");
+        assert!(!first.is_stored() && !folder.exists(), "a small layer leaves no trace");
         first.note(&here, MIN_RESUMABLE_SIZE);
         first.note(&there, MIN_RESUMABLE_SIZE + 7);
-        assert!(first.is_kept());
-        assert_eq!(trace(&journal, "blob").take(), None, "while the first run lives, its session is its own");
-        let mut beside = trace(&journal, "blob");
+        assert!(first.is_stored());
+        assert_eq!(entry(&journal, "blob").take(), None, "while the first run lives, its session is its own");
+        let mut beside = entry(&journal, "blob");
         beside.note(&here, MIN_RESUMABLE_SIZE);
-        assert!(!beside.is_kept());
+        assert!(!beside.is_stored());
         // As if it had been killed.
         drop((first, beside));
-        assert_eq!(trace(&journal, "another").take(), None);
-        let mut next = trace(&journal, "blob");
-        let mark = next.take().unwrap();
-        assert_eq!((mark.location, mark.offset), (there.to_string(), MIN_RESUMABLE_SIZE + 7));
-        next.forget();
+        assert_eq!(entry(&journal, "another").take(), None);
+        let mut next = entry(&journal, "blob");
+        let checkpoint = next.take().unwrap();
+        assert_eq!((checkpoint.location, checkpoint.offset), (there.to_string(), MIN_RESUMABLE_SIZE + 7));
+        next.remove();
         assert!(!journal.folder.exists());
         fs::remove_dir_all(folder).unwrap();
     }
@@ -233,18 +235,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_passed_over_and_written_anew() {
         let (journal, folder) = journal("odd");
-        let mut first = trace(&journal, "blob");
+        let mut first = entry(&journal, "blob");
         first.note(&url("http://r/1"), MIN_RESUMABLE_SIZE);
         let path = first.path.clone();
         drop(first);
         let whole = fs::read_to_string(&path).unwrap();
         for odd in ["", "{", &whole[..whole.len() - 5], &whole.replace("blob", "else"), &"x".repeat(1 << 20)] {
             fs::write(&path, odd).unwrap();
-            let mut trace = trace(&journal, "blob");
-            assert_eq!(trace.take(), None, "{} bytes", odd.len());
-            trace.note(&url("http://r/2"), MIN_RESUMABLE_SIZE);
+            let mut entry = entry(&journal, "blob");
+            assert_eq!(entry.take(), None, "{} bytes", odd.len());
+            entry.note(&url("http://r/2"), MIN_RESUMABLE_SIZE);
         }
-        assert_eq!(trace(&journal, "blob").take().unwrap().location, "http://r/2");
+        assert_eq!(entry(&journal, "blob").take().unwrap().location, "http://r/2");
         #[cfg(unix)]
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions()) & 0o777, 0o600);
         fs::remove_dir_all(folder).unwrap();
@@ -253,9 +255,9 @@ mod tests {
     #[test]
     fn an_entry_that_no_registry_remembers_is_cleared_away() {
         let (journal, folder) = journal("old");
-        let mut first = trace(&journal, "blob");
+        let mut first = entry(&journal, "blob");
         first.note(&url("http://r/1"), MIN_RESUMABLE_SIZE);
-        let long_ago = SystemTime::now() - OLDEST - Duration::from_secs(60);
+        let long_ago = SystemTime::now() - MAX_AGE - Duration::from_secs(60);
         first.file.as_ref().unwrap().set_modified(long_ago).unwrap();
         drop(first);
         // What somebody keeps in a folder of that name is his.
@@ -268,7 +270,7 @@ mod tests {
         let journal = journal.pruned();
         assert_eq!(fs::read_dir(&journal.folder).unwrap().count(), others.len());
         assert!(others.iter().all(|other| other.exists()));
-        assert_eq!(trace(&journal, "blob").take(), None);
+        assert_eq!(entry(&journal, "blob").take(), None);
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! One upload session: opened or taken over from an earlier run, fed, closed; and what to do after a break.
+//! One upload session: opened, or resumed from an earlier run; filled, closed; and recovered after a failure.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,146 +7,100 @@ use reqwest::{Body, Method, Url};
 
 use super::api_request::ApiRequest;
 use super::blob::Presence;
-use super::body::{ChunkBody, Pulse, Watch};
+use super::body::{ChunkBody, StallDetector, StreamBody, Watch};
 use super::client::Client;
 use super::manifest::content_digest;
 use super::open_upload::OpenedUpload;
-use super::quirks::Last;
+use super::quirks::LastChunk;
 use super::reply::Reply;
 use super::request_error::RequestError;
-use super::resume::{self, UploadStatus};
+use super::resume::UploadStatus;
 use super::resume_store::ResumeEntry;
-use super::upload::{Blob, RetryBudget, UploadError};
+use super::upload_job::{Blob, RetryBudget, UploadError};
 use super::upload_strategy::{Chunks, StrategyProbe};
 use super::window::{Chunk, Window};
 use crate::compress::LayerSummary;
 use crate::error::{Error, Kind, Result};
 
-/// How often a session is continued at the old place without the registry having said that it may be. More than once,
-/// since that try can break like any other, on another connection of the pool for one.
-const HOPES: u32 = 3;
+/// How often a session is continued at the old offset although the registry did not confirm it. More than once, since that
+/// attempt can fail like any other, for example on another connection of the pool.
+const MAX_ASSUMPTIONS: u32 = 3;
 
-/// The largest chunk that is held in memory because a registry asks for no smaller ones. Above, a blob goes as one body.
+/// The largest chunk in bytes that is held in memory because a registry asks for it. Above that, a blob is sent in a single
+/// request.
 const LARGEST_MINIMUM: u64 = 16 << 20;
-
-/// Runs one session to its end: that of an earlier run, else `opened`, else a new one. If it ends early it is closed,
-/// unless the next run is to go on with it.
-pub(super) async fn run(
-    client: &Client,
-    blob: &Blob,
-    window: &mut Window,
-    tries: &mut RetryBudget<'_>,
-    trace: &mut Option<ResumeEntry>,
-    opened: Option<OpenedUpload>,
-) -> Result<LayerSummary, UploadError> {
-    let taken_over = match trace.as_mut().and_then(ResumeEntry::take) {
-        Some(mark) => {
-            let taken_over = Session::take_over(client, blob, window, tries, mark).await;
-            if matches!(taken_over, Ok(None)) {
-                resume::note_lost(client, blob);
-            }
-            taken_over
-        }
-        None => Ok(None),
-    };
-    let opened = match opened {
-        Some(unused) if !matches!(taken_over, Ok(None)) => {
-            client.forget(unused.location).await;
-            None
-        }
-        opened => opened,
-    };
-    let mut session = match taken_over? {
-        Some(session) => session,
-        None => Session::open(client, blob, window, tries, opened).await?,
-    };
-    let done = session.run(window, tries, trace).await;
-    let goes_on = matches!(&done, Err(UploadError::Permanent(fault)) if fault.may_pass())
-        && trace.as_ref().is_some_and(ResumeEntry::is_kept);
-    if !goes_on {
-        if let Some(trace) = trace {
-            trace.forget();
-        }
-        if done.is_err() {
-            client.forget(session.location).await;
-        }
-    }
-    done
-}
 
 /// An open upload session.
 pub(super) struct Session<'a> {
     pub(super) client: &'a Client,
     pub(super) blob: &'a Blob,
     pub(super) location: Url,
-    /// The offset at which the session was continued without the registry having said that it may be, and how often.
-    pub(super) hoped: Option<(u64, u32)>,
-    /// The offset that a 416 named last. It is believed once.
-    pub(super) told: Option<u64>,
-    /// Every part has a connection of its own.
-    pub(super) alone: bool,
-    /// Held while this session finds out for all others whether the registry takes chunks.
-    pub(super) finds_out: Option<StrategyProbe<'a>>,
-    /// Chunks were sent in it.
+    /// The offset at which the session was continued although the registry did not confirm it, and how often.
+    pub(super) assumed: Option<(u64, u32)>,
+    /// The offset that a 416 named last. It is trusted once.
+    pub(super) named_offset: Option<u64>,
+    /// Every chunk has a connection of its own.
+    pub(super) separate_connections: bool,
+    /// Held while this session finds out for all others whether the registry accepts chunks.
+    pub(super) probe: Option<StrategyProbe<'a>>,
+    /// Chunks were sent.
     pub(super) is_chunked: bool,
     /// An earlier run opened the session.
-    pub(super) is_taken_over: bool,
-    /// The session of an earlier run has so many bytes, and is not known to accept more yet.
+    pub(super) is_resumed: bool,
+    /// The offset at which the session of an earlier run resumes, until it has accepted more data.
     pub(super) resumes_at: Option<u64>,
-    /// Nothing has been accepted in it by this run.
-    pub(super) is_untried: bool,
-    /// A request broke in it.
+    /// A request failed.
     pub(super) is_broken: bool,
 }
 
-/// Where an upload stands.
+/// The state of an upload.
 enum SessionState {
-    /// The registry has everything up to here.
+    /// The registry has everything up to this offset.
     At(u64),
     /// The registry has the blob.
     Complete(LayerSummary),
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn at(client: &'a Client, blob: &'a Blob, tries: &RetryBudget<'_>, location: Url) -> Self {
+    pub(super) fn at(client: &'a Client, blob: &'a Blob, budget: &RetryBudget<'_>, location: Url) -> Self {
         Session {
             client,
             blob,
             location,
-            hoped: None,
-            told: None,
-            alone: tries.lost,
-            finds_out: None,
+            assumed: None,
+            named_offset: None,
+            separate_connections: budget.separate_connections,
+            probe: None,
             is_chunked: false,
-            is_taken_over: false,
+            is_resumed: false,
             resumes_at: None,
-            is_untried: true,
             is_broken: false,
         }
     }
 
-    /// A new session, unless one was opened already.
-    async fn open(
+    /// Opens a session, unless one is open already.
+    pub(super) async fn open(
         client: &'a Client,
         blob: &'a Blob,
         window: &mut Window,
-        tries: &RetryBudget<'_>,
+        budget: &RetryBudget<'_>,
         opened: Option<OpenedUpload>,
     ) -> Result<Self, UploadError> {
-        let OpenedUpload { location, least } = match opened {
+        let OpenedUpload { location, min_chunk_size } = match opened {
             Some(opened) => opened,
             None => client.open().await.map_err(UploadError::Permanent)?,
         };
-        let chunk = chunk_size(client, blob, least);
-        window.set_chunk(chunk, client.ways().retained(chunk));
-        Ok(Self::at(client, blob, tries, location))
+        let chunk = chunk_size(client, blob, min_chunk_size);
+        window.set_chunk(chunk, client.strategy().retained(chunk));
+        Ok(Self::at(client, blob, budget, location))
     }
 
-    async fn run(
+    /// Uploads everything in the window and closes the session.
+    pub(super) async fn run(
         &mut self,
         window: &mut Window,
-        tries: &mut RetryBudget<'_>,
-        trace: &mut Option<ResumeEntry>,
+        budget: &mut RetryBudget<'_>,
+        entry: &mut Option<ResumeEntry>,
     ) -> Result<LayerSummary, UploadError> {
         let client = self.client;
         loop {
@@ -154,21 +108,25 @@ impl<'a> Session<'a> {
             filled.map_err(|error| UploadError::Permanent(RequestError::Local(error)))?;
             let (chunk, end) = window.chunk();
             let sent = match end {
-                Some(packed) if chunk.start == 0 || chunk.len == 0 || client.ways().quirks().last == Last::Put => {
-                    self.close(&chunk, &packed).await.map(|()| SessionState::Complete(packed))
+                Some(summary)
+                    if chunk.start == 0
+                        || chunk.len == 0
+                        || client.strategy().quirks().last_chunk == LastChunk::Put =>
+                {
+                    self.close(&chunk, &summary).await.map(|()| SessionState::Complete(summary))
                 }
                 Some(_) => self.patch(&chunk).await.map(|()| SessionState::At(chunk.end())),
                 None => {
-                    self.find_out(window.is_shared).await?;
-                    if client.ways().chunks() == Chunks::Refused {
+                    self.probe(window.is_shared).await?;
+                    if client.strategy().chunks() == Chunks::Rejected {
                         if chunk.start > 0 {
-                            // What is there came in chunks.
+                            // The bytes in the session were sent as chunks.
                             return Err(UploadError::ChunksRejected);
                         }
-                        self.stream(window, tries).await?;
+                        self.stream(window, budget).await?;
                         continue;
                     }
-                    // If the feed fails the request is still brought to its end: its answer says how to close the session.
+                    // If the stream fails, the request is still finished: its response says how to close the session.
                     let ahead = client.or_cancelled(window.fill_ahead());
                     let (sent, ahead) = futures_util::future::join(self.patch(&chunk), ahead).await;
                     match ahead {
@@ -177,163 +135,162 @@ impl<'a> Session<'a> {
                     }
                 }
             };
-            let stand = match sent {
-                Err(fault) if self.takes_smaller(&fault, &chunk, window) => continue,
-                Err(fault) => match self.correct_resume(&fault, &chunk)? {
+            let state = match sent {
+                Err(error) if self.shrink_chunks(&error, &chunk, window) => continue,
+                Err(error) => match self.correct_resume(&error, &chunk)? {
                     Some(offset) => SessionState::At(offset),
-                    None => self.ask(fault, &chunk, end, tries).await?,
+                    None => self.recover(error, &chunk, end, budget).await?,
                 },
-                Ok(stand) => {
+                Ok(state) => {
                     self.note_resumed();
-                    stand
+                    state
                 }
             };
-            match stand {
-                SessionState::Complete(packed) => {
-                    self.confirm(&packed).await?;
-                    return Ok(packed);
+            match state {
+                SessionState::Complete(summary) => {
+                    self.confirm(&summary).await?;
+                    return Ok(summary);
                 }
                 SessionState::At(offset) => {
-                    if chunk.start > 0 && self.finds_out.take().is_some() {
-                        client.ways().saw(Chunks::Accepted);
+                    if chunk.start > 0 && self.probe.take().is_some() {
+                        client.strategy().note_chunks(Chunks::Accepted);
                     }
-                    self.is_untried &= offset == chunk.start;
                     window.advance(offset);
-                    tries.reached(offset);
-                    if let Some(trace) = trace {
-                        trace.note(&self.location, offset);
+                    budget.reached(offset);
+                    if let Some(entry) = entry {
+                        entry.note(&self.location, offset);
                     }
                 }
             }
         }
     }
 
-    /// Makes chunks smaller if the first one was too large, and says so.
-    fn takes_smaller(&self, fault: &RequestError, chunk: &Chunk, window: &mut Window) -> bool {
-        let ways = self.client.ways();
-        if chunk.start > 0 || !fault.is_too_large() || !ways.shrink(chunk.len) {
+    /// Shrinks the chunks if the first one was too large.
+    fn shrink_chunks(&self, error: &RequestError, chunk: &Chunk, window: &mut Window) -> bool {
+        let strategy = self.client.strategy();
+        if chunk.start > 0 || !error.is_too_large() || !strategy.shrink(chunk.len) {
             return false;
         }
-        let size = ways.chunk(self.blob.meter.total());
-        window.set_chunk(size, ways.retained(size));
+        let size = strategy.chunk(self.blob.meter.total());
+        window.set_chunk(size, strategy.retained(size));
         let (what, name) = (&self.blob.what, self.client.name());
-        let refused = crate::compress::size(chunk.len);
+        let rejected = crate::compress::size(chunk.len);
         self.client.reason(format!(
-            "{what}: {refused} in one request is too large for {name}; sending chunks of {}",
+            "{what}: {rejected} in one request is too large for {name}; sending chunks of {}",
             crate::compress::size(size)
         ));
         true
     }
 
-    /// Finds out for all blobs whether the registry takes chunks, or waits until another has found out. Where the feed is
-    /// shared it does not wait, which would keep others from theirs.
-    async fn find_out(&mut self, is_shared: bool) -> Result<(), UploadError> {
-        if self.finds_out.is_none() {
-            let finding = self.client.ways().find_out(!is_shared);
-            self.finds_out = self.client.or_cancelled(finding).await.map_err(UploadError::Permanent)?;
+    /// Finds out for all blobs whether the registry accepts chunks, or waits until another session has. With a shared stream
+    /// it does not wait, which would block the other targets.
+    async fn probe(&mut self, is_shared: bool) -> Result<(), UploadError> {
+        if self.probe.is_none() {
+            let finding = self.client.strategy().probe(!is_shared);
+            self.probe = self.client.or_cancelled(finding).await.map_err(UploadError::Permanent)?;
         }
         Ok(())
     }
 
-    /// Sees to it that a registry of which nothing is known has stored all chunks of the first blobs, not only the last.
-    async fn confirm(&self, packed: &LayerSummary) -> Result<(), UploadError> {
-        let ways = self.client.ways();
-        if !self.is_chunked || ways.chunks() == Chunks::Proven {
+    /// Checks that an unknown registry has stored all chunks of the first blobs, not only the last.
+    async fn confirm(&self, summary: &LayerSummary) -> Result<(), UploadError> {
+        let strategy = self.client.strategy();
+        if !self.is_chunked || strategy.chunks() == Chunks::Proven {
             return Ok(());
         }
-        let there = self.client.presence(&packed.digest).await;
+        let there = self.client.presence(&summary.digest).await;
         match there.map_err(|error| UploadError::Permanent(RequestError::Local(error)))? {
-            Presence::Present(size) if size.is_none_or(|size| size == packed.size) => {
-                ways.saw(Chunks::Proven);
+            Presence::Present(size) if size.is_none_or(|size| size == summary.size) => {
+                strategy.note_chunks(Chunks::Proven);
                 Ok(())
             }
             Presence::Present(_) | Presence::Absent => {
-                ways.saw(Chunks::Refused);
+                strategy.note_chunks(Chunks::Rejected);
                 Err(UploadError::ChunksRejected)
             }
         }
     }
 
-    /// After a break: waits, and finds out where to go on.
-    async fn ask(
+    /// Waits after a failure, and finds out where to continue.
+    async fn recover(
         &mut self,
-        fault: RequestError,
+        error: RequestError,
         chunk: &Chunk,
         end: Option<LayerSummary>,
-        tries: &mut RetryBudget<'_>,
+        budget: &mut RetryBudget<'_>,
     ) -> Result<SessionState, UploadError> {
-        if let Some(packed) = end.filter(|_| fault.is_already_there()) {
-            self.client.forget(self.location.clone()).await;
-            return Ok(SessionState::Complete(packed));
+        if let Some(summary) = end.filter(|_| error.is_already_uploaded()) {
+            self.client.abort_session(self.location.clone()).await;
+            return Ok(SessionState::Complete(summary));
         }
-        let inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
-        let told = fault.expected_offset().filter(inside);
-        // What an earlier run left there does not fit after all.
-        if self.is_taken_over && fault.is_wrong_digest() {
+        let is_in_chunk = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
+        let named_offset = error.expected_offset().filter(is_in_chunk);
+        // The data of the earlier run does not match after all.
+        if self.is_resumed && error.is_wrong_digest() {
             return Err(UploadError::SessionLost);
         }
-        if let Some(packed) = end
-            && fault.is_wrong_digest()
+        if let Some(summary) = end
+            && error.is_wrong_digest()
         {
-            if self.is_chunked && self.client.ways().chunks() != Chunks::Proven {
-                // It may be that chunks are put together wrongly, as ECR Public was seen to do.
-                self.client.ways().saw(Chunks::Refused);
+            if self.is_chunked && self.client.strategy().chunks() != Chunks::Proven {
+                // The registry may assemble chunks wrongly, as ECR Public was seen to do.
+                self.client.strategy().note_chunks(Chunks::Rejected);
                 return Err(UploadError::ChunksRejected);
             }
-            return Err(UploadError::DigestMismatch(packed, fault));
+            return Err(UploadError::DigestMismatch(summary, error));
         }
-        // A session that is gone after a break says nothing about chunks.
-        let is_lost_in_break = self.is_broken && fault.is_lost_session();
-        if self.finds_out.is_some() && fault.refuses_chunks() && !is_lost_in_break {
-            self.client.ways().saw(Chunks::Refused);
+        // A session that is lost after a failure says nothing about chunks.
+        let is_lost_in_break = self.is_broken && error.is_lost_session();
+        if self.probe.is_some() && error.rejects_chunks() && !is_lost_in_break {
+            self.client.strategy().note_chunks(Chunks::Rejected);
             return Err(UploadError::ChunksRejected);
         }
-        if fault.is_transient() {
-            // Another may find out meanwhile.
-            self.finds_out = None;
+        if error.is_transient() {
+            // Another session may find out meanwhile.
+            self.probe = None;
             self.is_broken = true;
         }
-        if !fault.is_transient() && !fault.is_lost_session() {
-            return Err(UploadError::Permanent(fault));
+        if !error.is_transient() && !error.is_lost_session() {
+            return Err(UploadError::Permanent(error));
         }
-        if fault.expected_offset().is_none() {
-            self.told = None;
+        if error.expected_offset().is_none() {
+            self.named_offset = None;
         }
-        // Who is refused where a 416 sent him gets nowhere.
-        let misled = self.told == Some(chunk.start);
-        let gone = fault.is_lost_session();
-        tries.wait(fault).await?;
-        // The closing PUT may have done its work and only the answer was lost.
-        if let Some(packed) = end
-            && let Ok(Presence::Present(size)) = self.client.presence(&packed.digest).await
-            && size.is_none_or(|size| size == packed.size)
+        // A rejection at the offset that a 416 named leads nowhere.
+        let is_misled = self.named_offset == Some(chunk.start);
+        let is_lost = error.is_lost_session();
+        budget.wait(error).await?;
+        // The closing PUT may have succeeded, and only its response was lost.
+        if let Some(summary) = end
+            && let Ok(Presence::Present(size)) = self.client.presence(&summary.digest).await
+            && size.is_none_or(|size| size == summary.size)
         {
-            // Or somebody else brought the same blob meanwhile, and this session is still open.
-            self.client.forget(self.location.clone()).await;
-            return Ok(SessionState::Complete(packed));
+            // Or another client uploaded the same blob meanwhile, and this session is still open.
+            self.client.abort_session(self.location.clone()).await;
+            return Ok(SessionState::Complete(summary));
         }
-        if misled {
+        if is_misled {
             return Err(UploadError::SessionLost);
         }
-        let offset = match told {
+        let offset = match named_offset {
             Some(offset) => {
-                self.told = told;
+                self.named_offset = named_offset;
                 Some(offset)
             }
-            None => match self.received().await {
-                UploadStatus::Bytes(offset) => Some(offset).filter(inside),
+            None => match self.upload_status().await {
+                UploadStatus::Bytes(offset) => Some(offset).filter(is_in_chunk),
                 UploadStatus::NoSession | UploadStatus::Unclear => None,
             },
         };
         match offset {
             Some(offset) => {
-                self.hoped = None;
+                self.assumed = None;
                 Ok(SessionState::At(offset))
             }
-            // ECR may keep a session without telling how far it got: the old place is tried, where a 416 says so.
-            None if !gone && self.hoped != Some((chunk.start, HOPES)) => {
-                let before = self.hoped.filter(|(start, _)| *start == chunk.start).map_or(0, |(_, times)| times);
-                self.hoped = Some((chunk.start, before + 1));
+            // ECR may keep a session without reporting its offset: the old offset is tried, where a 416 names the right one.
+            None if !is_lost && self.assumed != Some((chunk.start, MAX_ASSUMPTIONS)) => {
+                let before = self.assumed.filter(|(start, _)| *start == chunk.start).map_or(0, |(_, times)| times);
+                self.assumed = Some((chunk.start, before + 1));
                 Ok(SessionState::At(chunk.start))
             }
             None => Err(UploadError::SessionLost),
@@ -341,113 +298,117 @@ impl<'a> Session<'a> {
     }
 
     async fn patch(&mut self, chunk: &Chunk) -> Result<(), RequestError> {
-        // ECR answers 201, the specification says 202 (regclient/regclient#81). Its `Range` answer stays at the first
-        // chunk (aws/containers-roadmap#2831), so bytes are counted here.
-        let mut ask = ApiRequest::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
-        ask.headers.insert(CONTENT_RANGE, content_range(chunk));
-        let reply = self.carry_chunk(&mut ask, chunk).await?;
+        // ECR responds 201, the specification says 202 (regclient/regclient#81). Its `Range` stays at the first chunk
+        // (aws/containers-roadmap#2831), so bytes are counted here.
+        let mut request = ApiRequest::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
+        request.headers.insert(CONTENT_RANGE, content_range(chunk)?);
+        let reply = self.send_chunk(&mut request, chunk).await?;
         self.is_chunked = true;
-        if let Some(location) = self.client.location(&ask.url, &reply)? {
+        if let Some(location) = self.client.location(&request.url, &reply)? {
             self.location = location;
         }
         Ok(())
     }
 
-    async fn close(&mut self, chunk: &Chunk, packed: &LayerSummary) -> Result<(), RequestError> {
+    async fn close(&mut self, chunk: &Chunk, summary: &LayerSummary) -> Result<(), RequestError> {
         let mut url = self.location.clone();
-        url.query_pairs_mut().append_pair("digest", &packed.digest.to_string());
-        let mut ask = ApiRequest::new(Method::PUT, url, &[200, 201, 204]);
-        // A blob in one piece goes without: with a Content-Range, ECR applies the rules for parts.
+        url.query_pairs_mut().append_pair("digest", &summary.digest.to_string());
+        let mut request = ApiRequest::new(Method::PUT, url, &[200, 201, 204]);
+        // A blob in a single request has no Content-Range: with one, ECR applies the rules for parts.
         if chunk.start > 0 && chunk.len > 0 {
-            ask.headers.insert(CONTENT_RANGE, content_range(chunk));
+            request.headers.insert(CONTENT_RANGE, content_range(chunk)?);
         }
-        let reply = self.carry_chunk(&mut ask, chunk).await?;
+        let reply = self.send_chunk(&mut request, chunk).await?;
         match content_digest(&reply.headers) {
-            Some(confirmed) if confirmed != packed.digest => {
-                let what = format!("{} stored {confirmed} where {} was sent", self.client.name(), packed.digest);
+            Some(confirmed) if confirmed != summary.digest => {
+                let what = format!("{} stored {confirmed} where {} was sent", self.client.name(), summary.digest);
                 Err(RequestError::Local(Error::new(Kind::Refused, what)))
             }
             _ => Ok(()),
         }
     }
 
-    /// Sends all that is left as one body, which cannot be continued: a break loses the session.
-    async fn stream(&mut self, window: &mut Window, tries: &mut RetryBudget<'_>) -> Result<(), UploadError> {
-        let mut ask = ApiRequest::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
-        let watch = Watch::new(&self.blob.meter, self.client.rate(), &ask.sent);
-        let pulse = Arc::clone(&watch.pulse);
-        let (body, ended) = window.stream(watch);
+    /// Sends the rest as one body, which cannot be resumed: a failure loses the session.
+    async fn stream(&mut self, window: &mut Window, budget: &mut RetryBudget<'_>) -> Result<(), UploadError> {
+        let mut request = ApiRequest::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
+        let watch = Watch::new(&self.blob.meter, self.client.rate(), &request.sent);
+        let stall = Arc::clone(&watch.stall);
+        let (body, ended) = StreamBody::new(window.take_rest(), watch);
         let body = Mutex::new(Some(body));
-        ask.is_stream = true;
-        ask.payload = Arc::new(move || match body.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        request.is_stream = true;
+        request.payload = Arc::new(move || match body.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(body) => Body::wrap(body),
-            // A login that expires right now: there is no second body of the same stream.
-            None => Body::wrap_stream(futures_util::stream::once(async { Err::<&[u8], _>("the body is gone") })),
+            // The login expired right now: the same stream has no second body.
+            None => {
+                Body::wrap_stream(futures_util::stream::once(async { Err::<&[u8], _>("the body was already sent") }))
+            }
         });
-        let sent = self.carry(&mut ask, pulse).await;
+        let sent = self.send_body(&mut request, stall).await;
         let sent = match (sent, ended.get().cloned()) {
             (_, Some(Err(error))) => Err(RequestError::Local(error)),
-            (Ok(reply), Some(Ok(packed))) => Ok((reply, packed)),
-            (Ok(_), None) => Err(RequestError::Transport("it answered before it had everything".into())),
-            (Err(fault), _) => Err(fault),
+            (Ok(reply), Some(Ok(summary))) => Ok((reply, summary)),
+            (Ok(_), None) => {
+                Err(RequestError::Transport("the registry responded before it had received everything".into()))
+            }
+            (Err(error), _) => Err(error),
         };
         match sent {
-            Ok((reply, packed)) => {
-                if let Some(location) = self.client.location(&ask.url, &reply).map_err(UploadError::Permanent)? {
+            Ok((reply, summary)) => {
+                if let Some(location) = self.client.location(&request.url, &reply).map_err(UploadError::Permanent)? {
                     self.location = location;
                 }
-                window.was_streamed(packed);
-                self.blob.meter.set(self.blob.meter.total(), packed.size);
+                window.finish_rest(summary);
+                self.blob.meter.set(self.blob.meter.total(), summary.size);
                 Ok(())
             }
-            Err(fault) if fault.is_transient() || fault.is_lost_session() => {
-                tries.wait(fault).await?;
+            Err(error) if error.is_transient() || error.is_lost_session() => {
+                budget.wait(error).await?;
                 Err(UploadError::SessionLost)
             }
-            Err(fault) => Err(UploadError::Permanent(fault)),
+            Err(error) => Err(UploadError::Permanent(error)),
         }
     }
 
     /// Sends a chunk once.
-    async fn carry_chunk(&self, ask: &mut ApiRequest, chunk: &Chunk) -> Result<Reply, RequestError> {
-        let watch = Watch::new(&self.blob.meter, self.client.rate(), &ask.sent);
-        let (body, pulse) = (chunk.clone(), Arc::clone(&watch.pulse));
-        ask.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
-        let reply = self.carry(ask, pulse).await?;
+    async fn send_chunk(&self, request: &mut ApiRequest, chunk: &Chunk) -> Result<Reply, RequestError> {
+        let watch = Watch::new(&self.blob.meter, self.client.rate(), &request.sent);
+        let (body, stall) = (chunk.clone(), Arc::clone(&watch.stall));
+        request.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
+        let reply = self.send_body(request, stall).await?;
         chunk.arrived(&self.blob.meter);
         Ok(reply)
     }
 
-    /// Sends a body once, unless it stands still for too long.
-    async fn carry(&self, ask: &mut ApiRequest, pulse: Arc<Pulse>) -> Result<Reply, RequestError> {
-        ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        if self.alone {
-            ask.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    /// Sends a body once, unless it stalls for too long.
+    async fn send_body(&self, request: &mut ApiRequest, stall: Arc<StallDetector>) -> Result<Reply, RequestError> {
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        if self.separate_connections {
+            request.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let limit = self.client.retry_config().stall_timeout;
-        let patience = async {
-            pulse.stops(limit).await;
-            format!("nothing moved for {} s", limit.as_secs())
+        let timeout = async {
+            stall.stalled(limit).await;
+            format!("no data was transferred for {} s", limit.as_secs())
         };
-        self.client.send(ask, patience).await
+        self.client.send(request, timeout).await
     }
 }
 
-/// The bytes to a chunk, where the answer to the POST may have asked for more than is usual.
-pub(super) fn chunk_size(client: &Client, blob: &Blob, least: Option<u64>) -> u64 {
-    let usual = client.ways().chunk(blob.meter.total());
-    match least {
-        Some(least) if least > LARGEST_MINIMUM.max(usual) => {
-            client.ways().saw(Chunks::Refused);
+/// Returns the chunk size in bytes. The response to the POST may ask for more than the usual size.
+pub(super) fn chunk_size(client: &Client, blob: &Blob, min: Option<u64>) -> u64 {
+    let usual = client.strategy().chunk(blob.meter.total());
+    match min {
+        Some(min) if min > LARGEST_MINIMUM.max(usual) => {
+            client.strategy().note_chunks(Chunks::Rejected);
             usual
         }
-        Some(least) => usual.max(least),
+        Some(min) => usual.max(min),
         None => usual,
     }
 }
 
 /// `START-END`, both inclusive and without a unit (OCI distribution specification, "Pushing a blob in chunks").
-fn content_range(chunk: &Chunk) -> HeaderValue {
-    HeaderValue::try_from(format!("{}-{}", chunk.start, chunk.end().saturating_sub(1)))
-        .unwrap_or_else(|_| HeaderValue::from_static("0-0"))
+fn content_range(chunk: &Chunk) -> Result<HeaderValue, RequestError> {
+    HeaderValue::try_from(format!("{}-{}", chunk.start, chunk.end() - 1))
+        .map_err(|error| RequestError::Local(Error::internal("cannot write a Content-Range").because(error)))
 }

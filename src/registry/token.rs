@@ -1,4 +1,4 @@
-//! A token service: a login in, a token for some repositories out
+//! The client of a token service, which issues tokens for repositories
 //! (<https://distribution.github.io/distribution/spec/auth/token/>, `.../oauth/`).
 
 use std::sync::Arc;
@@ -12,65 +12,65 @@ use serde::Deserialize;
 use super::credential_provider::Login;
 use super::reply::{self, Limits, Reply};
 use super::request_error::RequestError;
-use super::transport_error::{Elsewhere, Late};
+use super::transport_error::{OtherService, TimedOut};
 use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::request_log::RequestTimer;
 
-/// More than any token service has to say.
-const LARGEST: usize = 1 << 20;
+/// The maximum size of a response in bytes.
+const MAX_SIZE: usize = 1 << 20;
 
-/// How long a token service may take for an answer. It is part of the time that the request has which needs the token.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of a token service. It is part of the time of the request that needs the token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a token lives where nobody says it, as the specification has it.
-const USUAL_LIFE: Duration = Duration::from_secs(60);
+/// The lifetime of a token without a stated one, as the specification requires.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
-/// A token service, as a challenge names it.
+/// The token service that a challenge names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Service {
     pub(super) realm: Url,
-    /// The name under which it knows the registry.
+    /// The name of the registry at this service.
     pub(super) service: Option<String>,
 }
 
-/// A token that a service gave.
+/// A token.
 pub(super) struct Token {
     pub(super) header: HeaderValue,
     pub(super) lifetime: Option<Duration>,
-    /// What takes the place of the identity token that was shown.
+    /// The token that replaces the identity token.
     pub(super) identity: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Given {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     refresh_token: Option<String>,
-    /// A number, which some write as text.
+    /// A number, which some services write as text.
     expires_in: Option<serde_json::Value>,
 }
 
 impl Service {
-    /// Its name, for people.
+    /// Returns its name for messages.
     fn name(&self) -> String {
         let host = self.realm.host_str().unwrap_or_default();
         let port = self.realm.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("the token service {host}{port}")
     }
 
-    /// Asks for a token. No redirect is followed: the login is for this address.
+    /// Fetches a token. No redirect is followed: the credentials are for this URL.
     pub(super) async fn token(
         &self,
         http: &Client,
         scopes: &[String],
         login: &Login,
-        asking: impl FnOnce(&str, &Url, Arc<AtomicU64>) -> RequestTimer,
+        timer: impl FnOnce(&str, &Url, Arc<AtomicU64>) -> RequestTimer,
     ) -> Result<Token, RequestError> {
-        let elsewhere = |source| RequestError::Transport(Box::new(Elsewhere { name: self.name(), source }));
-        let question = || http.get(self.question(scopes));
+        let elsewhere = |source| RequestError::Transport(Box::new(OtherService { name: self.name(), source }));
+        let get = || http.get(self.get(scopes));
         let (method, size, request) = match login {
-            Login::Anonymous => ("GET", 0, question()),
-            Login::Basic(text) => ("GET", 0, question().header(AUTHORIZATION, header("Basic", text)?)),
+            Login::Anonymous => ("GET", 0, get()),
+            Login::Basic(text) => ("GET", 0, get().header(AUTHORIZATION, header("Basic", text)?)),
             Login::IdentityToken(token) => {
                 let media_type = HeaderValue::from_static("application/x-www-form-urlencoded");
                 let form = self.form(scopes, token);
@@ -78,38 +78,38 @@ impl Service {
                 ("POST", form.len() as u64, request.body(form))
             }
         };
-        let asking = asking(method, &self.realm, Arc::new(AtomicU64::new(size)))
+        let timer = timer(method, &self.realm, Arc::new(AtomicU64::new(size)))
             .about(Some(format!("a token for {}", scopes.join(" "))));
-        let sending = reply::send(request, asking, Limits { bytes: LARGEST, time: PATIENCE });
-        let reply = match tokio::time::timeout(PATIENCE, sending).await {
+        let sending = reply::send(request, timer, Limits { bytes: MAX_SIZE, time: TOKEN_TIMEOUT });
+        let reply = match tokio::time::timeout(TOKEN_TIMEOUT, sending).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(error)) => return Err(elsewhere(error.into_source())),
-            Err(_) => return Err(elsewhere(Late(PATIENCE).into())),
+            Err(_) => return Err(elsewhere(TimedOut(TOKEN_TIMEOUT).into())),
         };
         if reply.status.as_u16() != 200 {
-            return Err(self.refusal(reply));
+            return Err(self.rejection(reply));
         }
-        let unusable = || {
-            let error = Error::new(Kind::Refused, format!("{} gave no usable token", self.name()));
+        let invalid = || {
+            let error = Error::new(Kind::Refused, format!("{} issued no usable token", self.name()));
             RequestError::Local(error.code(Code::ProtocolViolation))
         };
         let bytes = match reply.complete() {
             Ok(reply) => reply.body(),
             // It is larger than any token.
-            Err(RequestError::Status(..)) => return Err(unusable()),
-            Err(fault) => return Err(fault),
+            Err(RequestError::Status(..)) => return Err(invalid()),
+            Err(error) => return Err(error),
         };
-        // What cannot be read is not quoted: it may hold half a token.
-        let given: Given = serde_json::from_slice(&bytes).map_err(|_| unusable())?;
-        let text = [given.token, given.access_token].into_iter().flatten().find(|text| !text.is_empty());
+        // An invalid response is not quoted: it may contain half a token.
+        let response: TokenResponse = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
+        let text = [response.token, response.access_token].into_iter().flatten().find(|text| !text.is_empty());
         Ok(Token {
-            header: header("Bearer", &text.ok_or_else(unusable)?)?,
-            lifetime: lifetime(given.expires_in.as_ref()),
-            identity: given.refresh_token.filter(|token| !token.is_empty()),
+            header: header("Bearer", &text.ok_or_else(invalid)?)?,
+            lifetime: lifetime(response.expires_in.as_ref()),
+            identity: response.refresh_token.filter(|token| !token.is_empty()),
         })
     }
 
-    fn question(&self, scopes: &[String]) -> Url {
+    fn get(&self, scopes: &[String]) -> Url {
         let mut url = self.realm.clone();
         {
             let mut query = url.query_pairs_mut();
@@ -131,39 +131,41 @@ impl Service {
         url.query().unwrap_or_default().to_owned()
     }
 
-    /// What it said instead. That it is busy may pass; all else is a refusal.
-    fn refusal(&self, reply: Reply) -> RequestError {
+    /// Turns another response into an error.
+    fn rejection(&self, reply: Reply) -> RequestError {
         let status = reply.status;
-        match RequestError::of_reply(reply, &reqwest::Method::GET) {
+        match reply.into_error(&reqwest::Method::GET) {
             RequestError::Status(answer, pause) => {
                 let named = ServiceError { message: format!("{}: {}", self.name(), answer.message), ..*answer };
                 if status.is_redirection() {
-                    let what =
-                        format!("{} sends us to another address, which is not followed with a login", self.name());
+                    let what = format!(
+                        "{} redirects to another URL; redirects with credentials are not followed",
+                        self.name()
+                    );
                     return RequestError::Local(
                         Error::new(Kind::Refused, what).code(Code::ProtocolViolation).with_service_error(named),
                     );
                 }
                 RequestError::Status(Box::new(named), pause)
             }
-            fault => fault,
+            error => error,
         }
     }
 }
 
-/// How long a token is good, by what is said of it. A time that is none lasts until it is refused.
+/// Parses the lifetime of a token. A token with an invalid lifetime is used until it is rejected.
 fn lifetime(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
-    let Some(said) = expires_in else { return Some(USUAL_LIFE) };
-    let seconds = said.as_f64().or_else(|| said.as_str()?.trim().parse().ok())?;
+    let Some(expires_in) = expires_in else { return Some(DEFAULT_LIFETIME) };
+    let seconds = expires_in.as_f64().or_else(|| expires_in.as_str()?.trim().parse().ok())?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// An `Authorization` header that no log shows.
+/// Creates an `Authorization` header that no log shows.
 pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, RequestError> {
     // A failure must not quote the secret, so its cause is left out.
     let mut header = HeaderValue::try_from(format!("{scheme} {secret}")).map_err(|_| {
         RequestError::Local(
-            Error::new(Kind::Permission, "the registry login holds characters that HTTP forbids")
+            Error::new(Kind::Permission, "the registry login contains characters that are invalid in HTTP")
                 .code(Code::CredentialsRejected),
         )
     })?;
@@ -176,23 +178,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_lives_as_long_as_is_said() {
-        let said = |text: &str| lifetime(Some(&serde_json::from_str(text).unwrap()));
+    fn the_lifetime_of_a_token_is_parsed() {
+        let expires_in = |text: &str| lifetime(Some(&serde_json::from_str(text).unwrap()));
         assert_eq!(lifetime(None), Some(Duration::from_secs(60)));
-        assert_eq!((said("300"), said("\"300\"")), (Some(Duration::from_secs(300)), Some(Duration::from_secs(300))));
-        assert_eq!(said("0"), Some(Duration::ZERO));
+        assert_eq!(
+            (expires_in("300"), expires_in("\"300\"")),
+            (Some(Duration::from_secs(300)), Some(Duration::from_secs(300)))
+        );
+        assert_eq!(expires_in("0"), Some(Duration::ZERO));
         for text in ["-1", "1e300", "\"soon\"", "\"NaN\"", "[]", "{}", "true"] {
-            assert_eq!(said(text), None, "{text}");
+            assert_eq!(expires_in(text), None, "{text}");
         }
     }
 
     #[test]
-    fn a_question_keeps_what_the_realm_has_and_escapes_the_rest() {
+    fn a_request_keeps_the_query_of_the_realm_and_escapes_its_own() {
         let realm = Url::parse("https://auth.example/token?account=a").unwrap();
         let service = Service { realm, service: Some("the registry".into()) };
         let scopes = ["repository:a/b:pull,push".to_owned(), "repository:c:pull".to_owned()];
         assert_eq!(
-            service.question(&scopes).as_str(),
+            service.get(&scopes).as_str(),
             "https://auth.example/token?account=a&service=the+registry&scope=repository%3Aa%2Fb%3Apull%2Cpush\
              &scope=repository%3Ac%3Apull"
         );

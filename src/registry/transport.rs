@@ -1,20 +1,16 @@
-//! The connections: how names, proxies and certificates are dealt with, and who we say we are.
+//! The HTTP client: name resolution, proxies, certificates, user agent.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 
-use super::transport_error::Resolver;
-use super::trust::Trust;
+use super::resolver::{CONNECT_TIMEOUT, Resolver};
 use crate::error::{Error, Kind, Result};
 use crate::proxy::Proxies;
+use crate::tls::Trust;
 
-/// How long a connection may take to be made.
-pub(super) const CONNECT: Duration = Duration::from_secs(10);
-
-/// The text of a header.
+/// Returns the value of a header, if it is text.
 pub(super) fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
@@ -25,8 +21,11 @@ fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error
         .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
 }
 
-/// Connections to whoever is at an address, to be kept and used again. `via` is another name to connect to.
+/// Builds the client for the host of a URL, with a connection pool of its own. `via` is another name to connect to;
 /// `chosen` is the host that the user named, which may have any address.
+///
+/// # Errors
+/// Fails if TLS cannot be set up, or if a proxy is configured that cannot be used.
 pub(super) fn http(
     url: &Url,
     user_agent: &str,
@@ -34,7 +33,7 @@ pub(super) fn http(
     via: Option<&str>,
     chosen: Option<&str>,
 ) -> Result<reqwest::Client> {
-    // No proxy leads to what only this network leads to.
+    // No proxy reaches a VPC endpoint.
     let proxies = if via.is_some() { Proxies::default() } else { Proxies::from_env() };
     let host = url.host_str().unwrap_or_default();
     proxies.to(url).map_err(|error| error.explain(&format!("cannot connect to {host}")))?;
@@ -45,15 +44,15 @@ pub(super) fn http(
         .user_agent(user_agent)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        // No read time limit: reqwest's runs while a body is being sent, too.
-        .connect_timeout(CONNECT)
+        // No read timeout: reqwest's also runs while a body is being sent.
+        .connect_timeout(CONNECT_TIMEOUT)
         .dns_resolver(Arc::new(Resolver { instead, chosen }))
         .http1_only();
     if url.scheme() == "http" {
-        // No certificate store where no certificate is checked.
+        // Without TLS the certificate store need not be read.
         http = http.tls_certs_only([]);
     } else {
-        http = http.tls_backend_preconfigured(trust.tls().map_err(no_https)?);
+        http = http.tls_backend_preconfigured(trust.client_config().map_err(no_https)?);
     }
     proxies.apply(http).build().map_err(no_https)
 }

@@ -1,167 +1,138 @@
-//! One blob on its way into a registry: a session, chunks, the closing PUT, and what to do when it breaks.
+//! The upload of one blob: a session, chunks, the closing PUT, and the recovery from failures.
 //!
-//! A chunk goes out as a PATCH only when a further byte is there, so the closing PUT carries the last chunk and the
-//! digest, and a blob that fits into one chunk takes two requests. While one chunk is sent the next is gathered. A registry
-//! that takes no chunks gets one body.
+//! A chunk is sent as a PATCH only if at least one more byte follows: the closing PUT carries the last chunk and the digest,
+//! and a blob that fits into one chunk takes two requests. While one chunk is sent, the next is gathered. A registry that
+//! accepts no chunks gets a single request.
 //!
-//! A chunk stays in the [`Window`] until the registry has acknowledged it. After a break the registry is asked how far
-//! it got, and the upload goes on from there; only where the session is gone does a new one start from byte 0. This is
-//! the only retry loop around a layer's bytes. A session that is given up is closed, unless the next run goes on with it.
-
-use std::sync::Arc;
+//! A chunk stays in the [`Window`] until the registry has acknowledged it. After a failure the registry is asked for the
+//! offset, and the upload resumes there; it restarts from byte 0 only if the session is gone. This is the only retry loop
+//! around a layer's bytes. A session that is abandoned is closed, unless the next run can resume it.
 
 use super::client::Client;
-use super::delays::Delays;
 use super::open_upload::OpenedUpload;
-use super::request_error::RequestError;
+use super::resume::note_not_resumable;
+use super::resume_store::ResumeEntry;
+use super::session::Session;
+use super::upload_job::{Blob, RetryBudget, UploadError};
 use super::window::{LayerStream, Window};
-use super::{resume, session};
-use crate::compress::{LayerSummary, Meter};
+use crate::compress::{LayerSummary, size};
 use crate::error::{Code, Error, Result};
 
-/// The progress that is worth a retry. A registry that advances by a byte each time would be tried for ever.
-const PROGRESS: u64 = 64 << 10;
-
-/// The blob that is to be uploaded.
-pub struct Blob {
-    /// What it is, for people: `layer sha256:2c26b46b68ff`.
-    pub what: String,
-    /// What makes it the same blob in another run, byte for byte. Without, no other run goes on with it.
-    pub identity: Option<String>,
-    /// How far it is. Its total is what the blob is made of.
-    pub meter: Arc<Meter>,
-    /// Its first feed comes from a reading that feeds others, too, and goes no faster than the slowest of them.
-    pub is_shared: bool,
-}
-
-/// Uploads the blob that `feed` delivers, in the session that is open for it already, if one is. If it has to start again,
-/// `again` opens a feed from byte 0.
+/// Uploads the blob that `stream` delivers and returns its summary. Uses the session that is open already, if there is one.
+/// To start over, `restart` opens a stream from byte 0.
 ///
 /// # Errors
-/// When the registry refuses, when it keeps failing, when the feed fails, on cancellation. No session is left open where
-/// the registry can still be told, but those that the journal keeps.
+/// Fails if the registry rejects the blob or keeps failing, if the stream fails, and on cancellation. No session stays open
+/// while the registry can be reached, except those in the store of interrupted uploads.
 pub async fn upload(
     client: &Client,
     blob: &Blob,
     mut opened: Option<OpenedUpload>,
-    feed: LayerStream,
-    again: impl Fn() -> LayerStream,
+    stream: LayerStream,
+    restart: impl Fn() -> LayerStream,
 ) -> Result<LayerSummary> {
     let doing = format!("cannot upload {} to {}", blob.what, client.repository());
     let client = &client.about(&blob.what);
-    let mut trace = blob.identity.as_deref().and_then(|identity| client.trace(identity));
-    let mut tries = RetryBudget::of(client, &blob.meter);
-    let mut window = Window::new(feed, blob.is_shared);
-    let mut disputed: Option<LayerSummary> = None;
+    let mut entry = blob.identity.as_deref().and_then(|identity| client.resume_entry(identity));
+    let mut budget = RetryBudget::new(client, &blob.meter);
+    let mut window = Window::new(stream, blob.is_shared);
+    let mut mismatch: Option<LayerSummary> = None;
     loop {
         blob.meter.set(0, 0);
         blob.meter.resume_at(0);
-        match session::run(client, blob, &mut window, &mut tries, &mut trace, opened.take()).await {
-            Ok(packed) => return Ok(packed),
-            Err(UploadError::Permanent(fault)) => return Err(client.explain(fault, &doing)),
+        match run_session(client, blob, &mut window, &mut budget, &mut entry, opened.take()).await {
+            Ok(summary) => return Ok(summary),
+            Err(UploadError::Permanent(error)) => return Err(client.explain(error, &doing)),
             Err(UploadError::SessionLost) => {
-                tries.lost = true;
-                client.reason(format!("{}: {} lost what it had of it, so it begins anew", blob.what, client.name()));
+                budget.separate_connections = true;
+                client.reason(format!("{}: {} lost the upload session; starting over", blob.what, client.name()));
             }
-            Err(UploadError::NotResumable) => resume::note_lost(client, blob),
+            Err(UploadError::NotResumable) => note_not_resumable(client, blob),
             Err(UploadError::ChunksRejected) => client.reason(format!(
-                "{}: {} does not take it in chunks, so it goes again, as one body",
+                "{}: {} does not accept chunks; sending it again in a single request",
                 blob.what,
                 client.name()
             )),
-            Err(UploadError::DigestMismatch(packed, fault)) => {
-                if let Some(before) = disputed.replace(packed) {
-                    return Err(client.explain(fault, &doing).hint(blame(&before, &packed)));
+            Err(UploadError::DigestMismatch(summary, error)) => {
+                if let Some(before) = mismatch.replace(summary) {
+                    return Err(client.explain(error, &doing).hint(advice_on_mismatch(before == summary)));
                 }
             }
         }
-        tries.begin_anew();
-        window = Window::new(again(), false);
+        budget.start_over();
+        window = Window::new(restart(), false);
     }
 }
 
-/// Whether the registry stores a blob of `size` bytes, which are sent as they are.
+/// Runs one session to its end: that of an earlier run, else `opened`, else a new one. A session that ends early is closed,
+/// unless the next run can resume it.
+async fn run_session(
+    client: &Client,
+    blob: &Blob,
+    window: &mut Window,
+    budget: &mut RetryBudget<'_>,
+    entry: &mut Option<ResumeEntry>,
+    opened: Option<OpenedUpload>,
+) -> Result<LayerSummary, UploadError> {
+    let resumed = match entry.as_mut().and_then(ResumeEntry::take) {
+        Some(checkpoint) => {
+            let resumed = Session::resume(client, blob, window, budget, checkpoint).await;
+            if matches!(resumed, Ok(None)) {
+                note_not_resumable(client, blob);
+            }
+            resumed
+        }
+        None => Ok(None),
+    };
+    let opened = match opened {
+        Some(unused) if !matches!(resumed, Ok(None)) => {
+            client.abort_session(unused.location).await;
+            None
+        }
+        opened => opened,
+    };
+    let mut session = match resumed? {
+        Some(session) => session,
+        None => Session::open(client, blob, window, budget, opened).await?,
+    };
+    let done = session.run(window, budget, entry).await;
+    let can_resume = matches!(&done, Err(UploadError::Permanent(error)) if error.may_succeed_later())
+        && entry.as_ref().is_some_and(ResumeEntry::is_stored);
+    if !can_resume {
+        if let Some(entry) = entry {
+            entry.remove();
+        }
+        if done.is_err() {
+            client.abort_session(session.location).await;
+        }
+    }
+    done
+}
+
+/// Checks that the registry stores a blob of `bytes` bytes, which are sent unchanged.
 ///
 /// # Errors
-/// If it is too large for it in any way, or if it has no bytes and the registry stores none like that.
-pub fn check_blob_size(client: &Client, what: &str, size: u64) -> Result<()> {
-    if size < client.ways().quirks().least {
-        return Err(Error::input(format!("{what} has no bytes, and {} stores no blob without any", client.name()))
+/// Fails if the blob is too large for the registry, or if it is empty and the registry stores no empty blobs.
+pub fn check_blob_size(client: &Client, what: &str, bytes: u64) -> Result<()> {
+    if bytes < client.strategy().quirks().min_blob_size {
+        return Err(Error::input(format!("{what} is empty, and {} stores no empty blobs", client.name()))
             .code(Code::ArchiveUnsupported));
     }
-    let largest = client.ways().largest();
-    if size <= largest {
+    let largest = client.strategy().largest_blob();
+    if bytes <= largest {
         return Ok(());
     }
-    let (size, largest) = (crate::compress::size(size), crate::compress::size(largest));
-    Err(Error::input(format!("{what} has {size}, and {} takes {largest} at most", client.name()))
+    let (actual, largest) = (size(bytes), size(largest));
+    Err(Error::input(format!("{what} has {actual}, and {} stores at most {largest}", client.name()))
         .code(Code::ArchiveUnsupported)
-        .hint("Make the image of more and smaller layers."))
+        .hint("Build the image with more and smaller layers."))
 }
 
-/// Who is at fault when a registry hashes other bytes than were sent, twice.
-fn blame(before: &LayerSummary, now: &LayerSummary) -> &'static str {
-    if before == now {
-        "Read twice, the bytes were the same: they change on the way to the registry, or in it."
+/// Advises after a registry computed another digest twice.
+fn advice_on_mismatch(is_same: bool) -> &'static str {
+    if is_same {
+        "The layer was read twice with the same result: its bytes change on the way to the registry, or in the registry."
     } else {
-        "Read twice, the bytes were not the same: the archive changes, or its drive is failing."
-    }
-}
-
-/// Why a session ended early.
-pub(super) enum UploadError {
-    /// The registry does not know it any more. A new one may do.
-    SessionLost,
-    /// The session of an earlier run accepts nothing more. A new one may do.
-    NotResumable,
-    /// The registry takes no chunks. One body may do.
-    ChunksRejected,
-    /// The registry says that it got other bytes than were sent.
-    DigestMismatch(LayerSummary, RequestError),
-    /// It has been tried often enough, or nothing will help.
-    Permanent(RequestError),
-}
-
-/// The tries that are left. Whoever gets so much further may try as often again, so that a connection that
-/// breaks now and then costs time and no more.
-pub(super) struct RetryBudget<'a> {
-    client: &'a Client,
-    delays: Delays,
-    /// The offset at which all tries were left last.
-    renewed_at: u64,
-    /// Each break is counted there, once.
-    meter: &'a Meter,
-    /// The last break is counted, and nothing has gone on since.
-    is_counted: bool,
-    /// A session was lost to a break. From then on every part has a connection of its own, for lines that carry only so
-    /// much each.
-    pub(super) lost: bool,
-}
-
-impl<'a> RetryBudget<'a> {
-    fn of(client: &'a Client, meter: &'a Meter) -> Self {
-        Self { client, delays: client.delays(), renewed_at: 0, meter, is_counted: false, lost: false }
-    }
-
-    pub(super) fn reached(&mut self, offset: u64) {
-        self.is_counted = false;
-        if offset >= self.renewed_at.saturating_add(PROGRESS) {
-            self.renewed_at = offset;
-            self.delays = self.client.delays();
-        }
-    }
-
-    pub(super) async fn wait(&mut self, fault: RequestError) -> Result<(), UploadError> {
-        self.client.pause(fault, self.delays.next()).await.map_err(UploadError::Permanent)?;
-        self.meter.retry();
-        self.is_counted = true;
-        Ok(())
-    }
-
-    /// A new session begins. That it was waited for is counted already.
-    fn begin_anew(&mut self) {
-        if !std::mem::take(&mut self.is_counted) {
-            self.meter.retry();
-        }
+        "The layer was read twice with different results: the archive changes, or its drive is failing."
     }
 }

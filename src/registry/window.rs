@@ -1,5 +1,5 @@
-//! The part of a blob that a registry has not acknowledged yet: cut into chunks, kept for another try, dropped when it
-//! has arrived.
+//! The part of a blob that the registry has not acknowledged: cut into chunks, retained for a retry, dropped once it is
+//! acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,52 +7,51 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::body::{Ended, StreamBody, Watch};
 use super::upload_strategy::DEFAULT_CHUNK_SIZE;
 use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
-/// Where a blob's bytes come from.
+/// The stream of a blob's bytes.
 pub type LayerStream = mpsc::Receiver<LayerData>;
 
-/// What comes through a feed: pieces, then one of the ends.
+/// An item of a [`LayerStream`]: data, then one of the ends.
 #[derive(Debug)]
 pub enum LayerData {
     /// The next bytes.
     Data(DataBlock),
-    /// That was all, and this is what it was.
+    /// The end, with the summary of all bytes.
     End(LayerSummary),
-    /// There is no more: the archive is at fault.
+    /// The layer cannot be read.
     Failed(Error),
 }
 
-/// A window on a feed that moves on when bytes are acknowledged. Holds as many bytes as it was told, and a piece.
+/// A window on a stream that advances when bytes are acknowledged. It holds at most `retained` bytes and one block.
 pub(super) struct Window {
-    feed: LayerStream,
-    /// Who does not take from the feed holds back others.
+    stream: LayerStream,
+    /// The stream is read together with those of other targets, which wait for the slowest.
     pub(super) is_shared: bool,
-    /// Bytes to a chunk.
+    /// The chunk size in bytes.
     chunk: u64,
-    /// Bytes to take from the feed while a chunk is on its way, and that chunk's.
-    kept: u64,
-    pieces: VecDeque<DataBlock>,
+    /// The bytes to hold while a chunk is sent, including that chunk.
+    retained: u64,
+    blocks: VecDeque<DataBlock>,
     len: u64,
     /// The offset in the blob of the first byte that is not acknowledged.
     start: u64,
-    /// The position in the archive's bytes that `start` stands for.
+    /// The position in the uncompressed layer that corresponds to `start`.
     position: u64,
     end: Option<LayerSummary>,
 }
 
 impl Window {
-    /// A window that still has to be told how large chunks are.
-    pub(super) fn new(feed: LayerStream, is_shared: bool) -> Self {
+    /// Creates a window with the default chunk size.
+    pub(super) fn new(stream: LayerStream, is_shared: bool) -> Self {
         Self {
-            feed,
+            stream,
             is_shared,
             chunk: DEFAULT_CHUNK_SIZE,
-            kept: DEFAULT_CHUNK_SIZE,
-            pieces: VecDeque::new(),
+            retained: DEFAULT_CHUNK_SIZE,
+            blocks: VecDeque::new(),
             len: 0,
             start: 0,
             position: 0,
@@ -60,15 +59,15 @@ impl Window {
         }
     }
 
-    /// From now on chunks have so many bytes, and as many are `kept`, with those of the chunk that is on its way.
-    pub(super) fn set_chunk(&mut self, chunk: u64, kept: u64) {
-        (self.chunk, self.kept) = (chunk, kept);
+    /// Sets the chunk size, and the bytes to hold while a chunk is sent, including that chunk.
+    pub(super) fn set_chunk(&mut self, chunk: u64, retained: u64) {
+        (self.chunk, self.retained) = (chunk, retained);
     }
 
-    /// Takes from the feed what the registry has already: everything up to `offset`. It must lie in front of the window.
+    /// Skips what the registry already has: everything up to `offset`, which must not lie before the window.
     ///
     /// # Errors
-    /// If the feed fails. That it ends too early is for the caller to see: then [`start`](Self::start) is not `offset`.
+    /// Fails if the stream fails. If the stream ends too early, [`start`](Self::start) is not `offset` afterwards.
     pub(super) async fn skip_to(&mut self, offset: u64) -> Result<()> {
         while self.start < offset {
             self.fill_to(1).await?;
@@ -80,54 +79,57 @@ impl Window {
         Ok(())
     }
 
-    /// The offset in the blob of the first byte that is not acknowledged.
+    /// Returns the offset in the blob of the first byte that is not acknowledged.
     pub(super) fn start(&self) -> u64 {
         self.start
     }
 
-    /// All that is left, as one body. The window is empty from then on.
-    pub(super) fn stream(&mut self, watch: Watch) -> (StreamBody, Ended) {
-        let (_nobody, closed) = mpsc::channel(1);
-        let feed = std::mem::replace(&mut self.feed, closed);
+    /// Takes everything that is left out of the window.
+    pub(super) fn take_rest(&mut self) -> Rest {
+        let (_sender, closed) = mpsc::channel(1);
         self.len = 0;
-        StreamBody::new(std::mem::take(&mut self.pieces), feed, self.end, watch)
+        Rest {
+            blocks: std::mem::take(&mut self.blocks),
+            stream: std::mem::replace(&mut self.stream, closed),
+            end: self.end,
+        }
     }
 
-    /// All that was left has been sent.
-    pub(super) fn was_streamed(&mut self, packed: LayerSummary) {
+    /// Notes that the rest was sent.
+    pub(super) fn finish_rest(&mut self, packed: LayerSummary) {
         (self.start, self.end) = (packed.size, Some(packed));
     }
 
-    /// Takes from the feed until there is a chunk and a further byte, or all there is.
+    /// Gathers a chunk and one more byte, or the rest.
     pub(super) async fn fill(&mut self) -> Result<()> {
         self.fill_to(self.chunk + 1).await
     }
 
-    /// Takes from the feed, while a chunk is sent, as much as may be kept, or all there is.
+    /// Gathers, while a chunk is sent, as much as may be held, or the rest.
     pub(super) async fn fill_ahead(&mut self) -> Result<()> {
-        self.fill_to(self.kept).await
+        self.fill_to(self.retained).await
     }
 
     async fn fill_to(&mut self, wanted: u64) -> Result<()> {
         while self.end.is_none() && self.len < wanted {
-            match self.feed.recv().await {
-                Some(LayerData::Data(piece)) => {
-                    self.len += piece.bytes.len() as u64;
-                    self.pieces.push_back(piece);
+            match self.stream.recv().await {
+                Some(LayerData::Data(block)) => {
+                    self.len += block.bytes.len() as u64;
+                    self.blocks.push_back(block);
                 }
                 Some(LayerData::End(packed)) => self.end = Some(packed),
                 Some(LayerData::Failed(error)) => return Err(error),
-                // Whoever feeds us stopped without a word, which happens on cancellation only.
+                // The producer stops without an end only when it is cancelled.
                 None => return Err(Error::interrupted()),
             }
         }
         Ok(())
     }
 
-    /// The next chunk, and what the blob is if that is all that is left of it. The bytes stay in the window.
+    /// Returns the next chunk, and the summary of the blob if the chunk is its last. The bytes stay in the window.
     pub(super) fn chunk(&self) -> (Chunk, Option<LayerSummary>) {
         let (mut pieces, mut left, mut to) = (Vec::new(), self.chunk, self.position);
-        for DataBlock { bytes, position } in &self.pieces {
+        for DataBlock { bytes, position } in &self.blocks {
             let len = bytes.len() as u64;
             if len > left {
                 // Less than the piece's length, which is a usize.
@@ -144,45 +146,53 @@ impl Window {
         (chunk, self.end.filter(|_| self.len <= self.chunk))
     }
 
-    /// Forgets bytes that have arrived: up to `offset`, which must lie in the window.
+    /// Drops the acknowledged bytes: up to `offset`, which must lie in the window.
     pub(super) fn advance(&mut self, offset: u64) {
         let mut gone = offset.saturating_sub(self.start).min(self.len);
         self.start += gone;
         self.len -= gone;
-        while let Some(piece) = self.pieces.front_mut() {
-            let len = piece.bytes.len() as u64;
+        while let Some(block) = self.blocks.front_mut() {
+            let len = block.bytes.len() as u64;
             if len > gone {
-                self.position += (piece.position - self.position) * gone / len;
+                self.position += (block.position - self.position) * gone / len;
                 // Less than the piece's length, which is a usize.
-                drop(piece.bytes.split_to(gone as usize));
+                drop(block.bytes.split_to(gone as usize));
                 break;
             }
             gone -= len;
-            self.position = piece.position;
-            self.pieces.pop_front();
+            self.position = block.position;
+            self.blocks.pop_front();
         }
     }
 }
 
-/// What one request carries.
+/// The rest of a blob: what was gathered, then what the stream delivers.
+pub(super) struct Rest {
+    pub(super) blocks: VecDeque<DataBlock>,
+    pub(super) stream: LayerStream,
+    /// The end of the stream, if it was gathered already.
+    pub(super) end: Option<LayerSummary>,
+}
+
+/// The bytes of one request.
 #[derive(Clone)]
 pub(super) struct Chunk {
     pub(super) pieces: Arc<[Bytes]>,
     /// The offset in the blob.
     pub(super) start: u64,
     pub(super) len: u64,
-    /// The positions in the archive's bytes at which the chunk starts and ends.
+    /// The positions in the uncompressed layer at which the chunk starts and ends.
     pub(super) from: u64,
     pub(super) to: u64,
 }
 
 impl Chunk {
-    /// The offset in the blob behind the last byte.
+    /// Returns the offset in the blob after the last byte.
     pub(super) fn end(&self) -> u64 {
         self.start + self.len
     }
 
-    /// Tells the meter that all of the chunk is there.
+    /// Notes in the meter that the whole chunk was sent.
     pub(super) fn arrived(&self, meter: &Meter) {
         meter.set(self.to, self.end());
     }
@@ -200,7 +210,7 @@ mod tests {
     }
 
     fn window(pieces: &[Vec<u8>], chunk: u64) -> Window {
-        let (sender, feed) = mpsc::channel(pieces.len() + 1);
+        let (sender, stream) = mpsc::channel(pieces.len() + 1);
         let mut position = 0;
         for piece in pieces {
             // As if two bytes of the archive had become one.
@@ -208,7 +218,7 @@ mod tests {
             sender.try_send(LayerData::Data(DataBlock { bytes: piece.clone().into(), position })).unwrap();
         }
         sender.try_send(LayerData::End(LayerSummary { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
-        let mut window = Window::new(feed, false);
+        let mut window = Window::new(stream, false);
         window.set_chunk(chunk, chunk + chunk / 2);
         window
     }

@@ -150,8 +150,10 @@ fn without_any_login_aws_s_are_asked_for() {
     std::fs::write(ecr.env.scratch("auth.json"), "{").unwrap();
     std::fs::write(ecr.env.home().join(".docker/config.json"), r#"{"credsStore": "nobodys"}"#).unwrap();
     command.env("REGISTRY_AUTH_FILE", ecr.env.scratch("auth.json"));
-    let run =
-        ecr.finish(command).fails_with(3).stderr_has(&["warning: cannot read the logins in ", "at line 1, column 1"]);
+    let run = ecr
+        .finish(command)
+        .fails_with(3)
+        .stderr_has(&["warning: cannot read the credentials in ", "at line 1, column 1"]);
     run.stderr_has(&["error: no AWS credentials were found"]);
     assert_eq!(ecr.log(), []);
 }

@@ -82,7 +82,7 @@ fn a_server_that_answers_200_to_everything_is_no_registry() {
     let target = format!("{address}/team/app:1");
     let run =
         TestEnv::new().run(&[&testdata("crane-oci-layout"), &target, "--deadline", "60"]).fails_with(1).stdout_is("");
-    run.stderr_has(&["did not store it (something else is there)", "HTTP 200", "hint: Check that the address"]);
+    run.stderr_has(&["did not store it (another manifest is there)", "HTTP 200", "hint: Check that the address"]);
 }
 
 #[test]

@@ -195,9 +195,9 @@ fn a_line_that_stands_still_is_given_up_and_the_upload_goes_on_over_another() {
     // what went over this connection or over one beside it, which may have taken its turns. Two parts go to find that out,
     // since where a 416 leads to is tried once.
     carried.cost(large, 2 * at + 2 * DEFAULT_CHUNK_SIZE);
-    carried.run.stderr_has(&["nothing moved for 1 s", "; retry "]);
+    carried.run.stderr_has(&["no data was transferred for 1 s", "; retry "]);
     let Some(carried) = over(Way::StandStill(at), large, &["--stall-timeout", "1"]) else { return };
     // The session is lost, and with it what went over this connection and over the one beside it.
     carried.cost(large, 2 * at + 2 * DEFAULT_CHUNK_SIZE);
-    carried.run.stderr_has(&["nothing moved for 1 s", "; retry "]);
+    carried.run.stderr_has(&["no data was transferred for 1 s", "; retry "]);
 }

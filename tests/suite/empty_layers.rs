@@ -44,7 +44,7 @@ fn a_layer_of_no_bytes_is_refused_where_ecr_could_not_store_it() {
     for arguments in [&[&layout[..], "team/app:1"][..], &[&saved, "team/app:1", "--compression", "keep"]] {
         for more in [&[][..], &["--dry-run"]] {
             let run = ecr.run(&[arguments, more].concat()).fails_with(1);
-            let what = format!("layer {empty} has no bytes, and {HOST} stores no blob without any");
+            let what = format!("layer {empty} is empty, and {HOST} stores no empty blobs");
             run.stderr_has(&[&what, "hint: ", "--compression gzip"]);
         }
     }
@@ -61,7 +61,7 @@ fn a_layer_of_no_bytes_is_refused_where_ecr_could_not_store_it() {
     });
     let before = ecr.count("ecr:InitiateLayerUpload");
     let run = ecr.run(&[&artifact, "team/app:2"]).fails_with(1);
-    run.stderr_has(&[&format!("the config {empty} has no bytes"), "hint: An artifact without a config has `{}`"]);
+    run.stderr_has(&[&format!("the config {empty} is empty"), "hint: An artifact without a config has `{}`"]);
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), before);
 
     // Others have nothing against it.

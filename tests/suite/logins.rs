@@ -299,7 +299,7 @@ fn several_challenges_are_understood_and_strange_ones_named() {
     );
     let env = TestEnv::new();
     let run = with_password(to(&env, &format!("{address}/team/app:1"), &[]), PASSWORD.as_bytes()).fails_with(3);
-    run.stderr_has(&[&format!("{address} wants a login by negotiate, ntlm, which is not understood here")]);
+    run.stderr_has(&[&format!("{address} requires authentication by negotiate, ntlm, which is not supported")]);
     assert_eq!(shown.load(Ordering::SeqCst), 0);
 }
 
@@ -333,7 +333,7 @@ fn a_login_goes_to_no_realm_that_may_not_have_it() {
     ] {
         let ecr = sandbox(TokenService { realm: Some(realm.into()), ..TokenService::default() });
         let run = with_password(to(&ecr.env, &place(&ecr), &[]), PASSWORD.as_bytes()).fails_with(1).stdout_is("");
-        run.stderr_has(&[&format!("wants our login at an address {why}"), "hint: Ask whoever runs the registry"]);
+        run.stderr_has(&[&format!("requests credentials at a URL {why}"), "hint: Ask the operator of the registry"]);
         assert!(ecr.log().iter().all(|entry| !entry.authorized), "{realm}");
     }
 }
@@ -363,7 +363,7 @@ fn a_token_service_of_its_own_gets_the_login_and_no_other_host_does() {
         } else {
             with_password(command, PASSWORD.as_bytes())
         };
-        run.fails_with(1).stderr_has(&["sends us to another address, which is not followed with a login"]);
+        run.fails_with(1).stderr_has(&["redirects to another URL; redirects with credentials are not followed"]);
         assert_eq!(shown.load(Ordering::SeqCst), 0, "the login was passed on");
     }
 }
@@ -378,7 +378,7 @@ fn a_helper_that_is_missing_or_fails_is_named() {
     let mut command = to(&ecr.env, &place(&ecr), &[]);
     helper(&ecr.env, &mut command, "nobodys", "echo the keychain is locked; exit 2");
     let run = discreet(finish(command, String::new)).fails_with(3);
-    run.stderr_has(&["the keychain is locked (exit status: 2)", "hint: See what it answers:"]);
+    run.stderr_has(&["the keychain is locked (exit status: 2)", "hint: Check its output:"]);
     // A registry that wants nothing is pushed to all the same.
     let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
     docker_config(&ecr.env, r#"{"credsStore": "nobodys"}"#);
@@ -420,7 +420,7 @@ fn a_token_service_that_is_silent_is_named() {
     let ecr = sandbox(TokenService { anonymous: true, ..TokenService::default() });
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("v2:Token", Trouble::Stall).times(u32::MAX)]);
     let run = finish(to(&ecr.env, &place(&ecr), &["--retries", "0"]), String::new).fails_with(4);
-    run.stderr_has(&[&format!("no answer from the token service {}", ecr.address()), "no answer within 20 s"]);
+    run.stderr_has(&[&format!("no response from the token service {}", ecr.address()), "no response within 20 s"]);
 }
 
 #[test]

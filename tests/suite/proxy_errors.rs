@@ -136,7 +136,7 @@ fn a_proxy_that_wants_a_login_for_plain_http() {
     let run = ecr
         .finish(command)
         .fails_with(3)
-        .stderr_has(&["the proxy does not let us through to registry.test", "HTTP 407"]);
+        .stderr_has(&["the proxy rejects the connection to registry.test", "HTTP 407"]);
     run.stderr_has(&["HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"]);
 }
 

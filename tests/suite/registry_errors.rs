@@ -33,8 +33,11 @@ fn refused(ecr: &Ecr, arguments: &[&str], code: i32) -> Run {
 fn a_registry_that_does_not_answer() {
     let (env, at) = (TestEnv::new(), closed_port());
     let run = env.run(&[&testdata(ARCHIVE), &format!("{at}/team/app:1"), "--retries", "0"]).fails_with(4).stdout_is("");
-    let run =
-        run.stderr_has(&[&format!("no answer from {at}"), "Connection refused", "hint: Check the host name, the port"]);
+    let run = run.stderr_has(&[
+        &format!("no response from {at}"),
+        "Connection refused",
+        "hint: Check the host name, the port",
+    ]);
     run.output_has_none(&["next try"]);
 }
 
@@ -44,8 +47,7 @@ fn a_name_that_nobody_knows() {
     let (env, started) = (TestEnv::new(), Instant::now());
     let target = "registry.invalid:5000/team/app:1";
     let run = env.run(&[&testdata(ARCHIVE), target, "--retries", "1", "--deadline", "60"]).fails_with(4).stdout_is("");
-    let run =
-        run.stderr_has(&["no answer from registry.invalid:5000", "the name registry.invalid cannot be resolved: "]);
+    let run = run.stderr_has(&["no response from registry.invalid:5000", "cannot resolve registry.invalid: "]);
     run.stderr_has(&["hint: Check the spelling of the host", "; retry "]);
     assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
 }
@@ -69,7 +71,7 @@ fn a_registry_that_wants_a_login() {
     // Asked by its address it is no ECR to the program, and gets no credentials.
     let target = format!("{}/team/app:1", ecr.address());
     let run = ecr.finish(ecr.env.command(&[&testdata(ARCHIVE), &target, "-v"])).fails_with(3).stdout_is("");
-    run.stderr_has(&["said no", "HTTP 401", "hint: ", " wants a login, and none is kept for it\n"]);
+    run.stderr_has(&["rejected the request", "HTTP 401", "hint: ", " wants a login, and none is kept for it\n"]);
     assert!(ecr.log().iter().all(|entry| !entry.authorized));
     ecr.has_no_image("1");
 }
@@ -311,7 +313,7 @@ fn a_redirect_of_a_push_shows_where_it_leads() {
             " to https://new.example/v2/?***",
             "hint: Redirects of a push",
         ]);
-        run.output_has_none(&["sig=secret", "said no"]);
+        run.output_has_none(&["sig=secret", "rejected the request"]);
     }
 }
 
@@ -325,7 +327,7 @@ fn an_address_that_leads_to_a_metadata_service_or_a_file_is_not_followed() {
         let ecr = Ecr::faulty(&[Fault::once("ecr:InitiateLayerUpload", moved).times(u32::MAX)]);
         let run = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "--retries", "0"]);
         let run = finish(run, || ecr.story()).fails_with(1).stdout_is("");
-        run.stderr_has(&[&format!("sent us to an address {why}")]).output_has_none(&["passwd"]);
+        run.stderr_has(&[&format!("refers to a URL {why}")]).output_has_none(&["passwd"]);
     }
 }
 

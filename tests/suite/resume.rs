@@ -132,7 +132,7 @@ fn a_push_that_is_interrupted_leaves_open_what_the_next_one_goes_on_with_and_not
 fn a_resume_costs_one_request_and_prints_one_line() {
     let told = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
     let resumed = "resuming layer sha256:";
-    let lost = ": the upload of an earlier run cannot be resumed; uploading all of it";
+    let lost = ": cannot resume the upload of an earlier run; uploading all of it";
     // A session that ECR may have spoiled costs no more than one that it keeps.
     for (rules, says) in [(keeps_sessions(), resumed), (told, resumed), (Rules::default(), lost)] {
         let stage = Stage::with(rules, as_it_lies);
@@ -176,7 +176,7 @@ fn a_session_that_the_registry_has_lost_costs_no_more_than_beginning_anew() {
         .start(&["-v"])
         .end()
         .succeeds()
-        .stderr_has(&[": the upload of an earlier run cannot be resumed; uploading all of it\n"]);
+        .stderr_has(&[": cannot resume the upload of an earlier run; uploading all of it\n"]);
     StoredImage::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
 }
@@ -306,7 +306,7 @@ fn an_entry_that_leads_to_a_metadata_service_is_not_followed() {
     change_entry(&stage.entries()[0], "location", "http://169.254.169.254/latest/meta-data/".into());
     let run = stage.start(&["-v"]).end().succeeds().stderr_has(&[
         "\njournal: half-sent layers of earlier runs: 1\n",
-        ": the upload of an earlier run cannot be resumed; uploading all of it\n",
+        ": cannot resume the upload of an earlier run; uploading all of it\n",
     ]);
     run.output_has_none(&["which goes on", "next try"]);
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));

@@ -104,7 +104,7 @@ fn the_exit_code_does_not_depend_on_the_order_of_targets() {
         let written = ecr.env.scratch("report.json");
         let options = ["--retries", "0", "--report", &written];
         let run = ecr.run(&[&[archive.as_str()], &targets[..], &options].concat()).fails_with(1);
-        run.stderr_has(&["the repository team/missing does not exist", "no answer from"]);
+        run.stderr_has(&["the repository team/missing does not exist", "no response from"]);
         let seen = report(&written);
         assert_eq!(seen["error"]["code"], "repository_not_found");
     }

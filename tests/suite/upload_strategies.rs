@@ -106,7 +106,7 @@ fn chunks_are_as_large_as_the_registry_wants_them() {
 fn what_is_too_much_for_a_proxy_is_said_with_what_to_do() {
     let registry = registry(Parts::AtMost(MIB as u64));
     let (run, _) = push(&registry, &[3 * MIB, 1000], &["--chunk-size", "2M"]);
-    run.fails_with(1).stdout_is("").stderr_has(&["HTTP 413", "hint: Send less in one request: add --chunk-size 1M."]);
+    run.fails_with(1).stdout_is("").stderr_has(&["HTTP 413", "hint: Send less in one request: --chunk-size 1M"]);
     registry.has_no_image("1");
     arrives(&registry, &[3 * MIB, 1000], &["--chunk-size", "1M"]);
 }
@@ -245,7 +245,11 @@ fn a_layer_that_is_too_large_is_refused_before_a_byte_of_it_is_read() {
     index["manifests"][0]["size"] = manifest.len().into();
     std::fs::write(format!("{layout}/index.json"), index.to_string()).unwrap();
     let run = ecr.run(&[&layout, "team/app:1"]).fails_with(1).stdout_is("");
-    run.stderr_has(&["has 50.0 GiB, and", "takes 41.0 GiB at most", "hint: Make the image of more and smaller layers"]);
+    run.stderr_has(&[
+        "has 50.0 GiB, and",
+        "stores at most 41.0 GiB",
+        "hint: Build the image with more and smaller layers",
+    ]);
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
 }
 

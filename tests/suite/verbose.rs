@@ -26,7 +26,7 @@ fn a_first_push_explains_itself() {
         "\njournal: half-sent layers of earlier runs: none\n",
         "\ncredentials from the environment; region us-east-1 from --region\n",
         "\nlogged in to ECR as account 000000000000 by GetAuthorizationToken, good for 11 h 59 min\n",
-        &format!("\nchunks of 5 MiB to {HOST}: 3 large layers share 24 MiB; it takes 5 MiB to 10 MiB\n"),
+        &format!("\nchunks of 5 MiB to {HOST}: 3 large layers share 24 MiB; it accepts 5 MiB to 10 MiB\n"),
         "\npacking of the layers: 3 with gzip (recipe gzip/",
         &format!("\nno image of {HOST}/team/app is read for layers: its tags are new\n"),
         &format!("\nno mount at {HOST}: --mount-from names none, nor does the archive\n"),
@@ -69,7 +69,7 @@ fn what_is_chosen_by_options_is_told_as_that() {
     let run = ecr.finish(command).succeeds();
     let run = run.stderr_has(&[
         "https uses the proxy proxy.invalid:3128 (HTTPS_PROXY), except for this machine and the hosts of NO_PROXY\n",
-        &format!("\nchunks of 6 MiB to {HOST}: --chunk-size; it takes "),
+        &format!("\nchunks of 6 MiB to {HOST}: as requested; it accepts "),
         "\npacking of the layers: 1 with zstd (recipe zstd/",
         "\nlayers at once: 1, of which 1 may be larger than a chunk; ",
     ]);
@@ -79,10 +79,10 @@ fn what_is_chosen_by_options_is_told_as_that() {
 #[test]
 fn what_is_learned_of_a_registry_is_told() {
     let refused = Parts::Refused { status: 405, code: "UNSUPPORTED".into() };
-    let finds_out = "the first finds out whether it takes them\n";
+    let finds_out = "the first layer shows whether it accepts them\n";
     for (parts, locations, words) in [
-        (Parts::Any, Locations::Query, [" is distribution by its answer\n", "; it takes 1 MiB to 64 MiB\n"]),
-        (refused, Locations::default(), [" does not take it in chunks, so it goes again, as one body\n", finds_out]),
+        (Parts::Any, Locations::Query, [" is distribution by its response\n", "; it accepts 1 MiB to 64 MiB\n"]),
+        (refused, Locations::default(), [" does not accept chunks; sending it again in a single request\n", finds_out]),
     ] {
         let registry = Ecr::with(&["team/app"], Rules { parts, locations, anonymous: true, ..Rules::default() });
         let layout = registry.env.scratch("layout");

@@ -11,7 +11,7 @@ fn advised(status: u16, code: &str, message: &str, asked: &str) -> (Kind, String
         status: Some(status),
         code: code.into(),
         message: message.into(),
-        asked,
+        request: asked,
         ..ServiceError::default()
     };
     let kind = if status == 403 { Kind::Permission } else { Kind::Refused };

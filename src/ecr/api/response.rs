@@ -23,7 +23,7 @@ pub(super) fn answer<E: OfAction>(error: &SdkError<E>) -> Option<ServiceError> {
         is_page: title.is_some(),
         message: title.unwrap_or_else(|| error.message().unwrap_or_default().to_owned()),
         request_id: error.request_id().map(str::to_owned),
-        asked: Some(E::ACTION.to_owned()),
+        request: Some(E::ACTION.to_owned()),
         date: header("date").and_then(|date| httpdate::parse_http_date(date).ok()),
         ..ServiceError::default()
     })

@@ -94,8 +94,8 @@ async fn a_file_that_makes_no_sense_is_named_and_not_quoted() {
     for (file, part) in [
         (r#"{"auths": {"x.y": {"auth": "c2VjcmV0"}}}"#, "the login for x.y in "),
         (r#"{"auths": {"x.y": {"auth": "!secret"}}}"#, "the login for x.y in "),
-        (r#"{"auths": {"x.y": {"auth": 1}}, "secret"}"#, "cannot read the logins in "),
-        (r#"{"auths": "secret"}"#, "cannot read the logins in "),
+        (r#"{"auths": {"x.y": {"auth": 1}}, "secret"}"#, "cannot read the credentials in "),
+        (r#"{"auths": "secret"}"#, "cannot read the credentials in "),
         (r#"{"credsStore": "../secret"}"#, "from docker-credential-../secret"),
         (r#"{"credHelpers": {"x.y": "is not here"}}"#, "from docker-credential-is not here"),
         (r#"{"credHelpers": {"x.y": "nobodys"}}"#, "cannot get the login for x.y: docker-credential-nobodys, which "),
@@ -117,7 +117,7 @@ async fn answered(script: &str) -> Result<Option<StoredLogin>> {
     let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
     let mut writing = std::process::Command::new("sh");
     assert!(writing.args(["-c", write]).arg(&program).arg(script).status().unwrap().success());
-    interview(program.to_str().unwrap(), "x.y", "config.json").await
+    run_helper(program.to_str().unwrap(), "x.y", "config.json").await
 }
 
 #[cfg(unix)]
@@ -142,8 +142,8 @@ async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
         (r#"echo '{"Username":"bob","Secret":"hunter2"}'; exit 1"#, "exit status: 1"),
         ("echo hunter2 >&2; exit 1", "exit status: 1"),
         ("echo hunter2; exit 1", "exit status: 1"),
-        (r#"echo '{"Username":"bob","Secret":hunter2}'"#, "its answer makes no sense"),
-        ("true", "its answer makes no sense"),
+        (r#"echo '{"Username":"bob","Secret":hunter2}'"#, "its output is invalid"),
+        ("true", "its output is invalid"),
         ("exec cat /dev/zero", "signal: 13 (SIGPIPE)"),
     ] {
         let error = answered(script).await.unwrap_err();
@@ -157,7 +157,7 @@ async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
 async fn a_helper_that_hangs_is_waited_for_no_longer_than_that() {
     // The clock is turned as soon as nothing else happens.
     let error = answered("exec sleep 600").await.unwrap_err();
-    assert_eq!(error.causes(), ["no answer within 60 s"]);
+    assert_eq!(error.causes(), ["no response within 60 s"]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! Who issued a certificate, as it says itself: enough of DER for that (RFC 5280, 4.1).
+//! The issuer that a certificate states: as much of DER as that takes (RFC 5280, 4.1).
 
-/// The longest name that is told.
+/// The longest name that is reported, in characters.
 const LONGEST: usize = 100;
 
 const SEQUENCE: u8 = 0x30;
@@ -10,7 +10,7 @@ const VERSION: u8 = 0xa0;
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const ORGANIZATION: &[u8] = &[0x55, 4, 10];
 
-/// The issuer's common name, or its organization.
+/// Returns the issuer's common name, or its organization.
 pub(super) fn name(certificate: &[u8]) -> Option<String> {
     let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let (_, mut rest, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;

@@ -1,0 +1,86 @@
+//! The blob to upload, its retries, and how an upload session can end early.
+
+use std::sync::Arc;
+
+use super::client::Client;
+use super::request_error::RequestError;
+use super::retry::Delays;
+use crate::compress::{LayerSummary, Meter};
+
+/// The progress that renews the retries, in bytes. Without it, a registry that advances by one byte a time would be retried
+/// for ever.
+const PROGRESS: u64 = 64 << 10;
+
+/// A blob to upload.
+pub struct Blob {
+    /// Its description in messages: `layer sha256:2c26b46b68ff`.
+    pub what: String,
+    /// Identifies the same bytes in another run. Without it no other run resumes the upload.
+    pub identity: Option<String>,
+    /// The progress. Its total is the size of the uncompressed blob.
+    pub meter: Arc<Meter>,
+    /// Its first stream is read together with those of other targets, and all wait for the slowest.
+    pub is_shared: bool,
+}
+
+/// Why a session ended early.
+pub(super) enum UploadError {
+    /// The registry does not know the session any more. A new one may succeed.
+    SessionLost,
+    /// The session of an earlier run accepts no more data. A new one may succeed.
+    NotResumable,
+    /// The registry accepts no chunks. A single request may succeed.
+    ChunksRejected,
+    /// The registry computed another digest than the one of the bytes that were sent.
+    DigestMismatch(LayerSummary, RequestError),
+    /// No retries are left, or none can help.
+    Permanent(RequestError),
+}
+
+/// The retries of one upload. Progress renews them: a connection that breaks now and then costs time only.
+pub(super) struct RetryBudget<'a> {
+    client: &'a Client,
+    delays: Delays,
+    /// The offset at which the retries were renewed last.
+    renewed_at: u64,
+    /// Counts each retry once.
+    meter: &'a Meter,
+    /// The last failure is counted, and no progress has been made since.
+    is_counted: bool,
+    /// A broken connection took a session with it. From then on every chunk has a connection of its own, for networks that
+    /// carry only so much on each.
+    pub(super) separate_connections: bool,
+}
+
+impl<'a> RetryBudget<'a> {
+    pub(super) fn new(client: &'a Client, meter: &'a Meter) -> Self {
+        Self { client, delays: client.delays(), renewed_at: 0, meter, is_counted: false, separate_connections: false }
+    }
+
+    /// Notes that everything up to `offset` is acknowledged.
+    pub(super) fn reached(&mut self, offset: u64) {
+        self.is_counted = false;
+        if offset >= self.renewed_at.saturating_add(PROGRESS) {
+            self.renewed_at = offset;
+            self.delays = self.client.delays();
+        }
+    }
+
+    /// Waits before the next retry.
+    ///
+    /// # Errors
+    /// Returns `error` if no retry is left.
+    pub(super) async fn wait(&mut self, error: RequestError) -> Result<(), UploadError> {
+        self.client.pause(error, self.delays.next()).await.map_err(UploadError::Permanent)?;
+        self.meter.retry();
+        self.is_counted = true;
+        Ok(())
+    }
+
+    /// Notes that a new session begins, which counts as a retry unless its delay did.
+    pub(super) fn start_over(&mut self) {
+        if !std::mem::take(&mut self.is_counted) {
+            self.meter.retry();
+        }
+    }
+}
