@@ -260,11 +260,6 @@ fn decoded(text: &str) -> String {
 }
 
 impl ProxyError {
-    /// Finds one among the causes of an error.
-    pub fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
-        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
-    }
-
     /// Whether the proxy may give way a little later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Refused { status: 429 | 500.., .. })

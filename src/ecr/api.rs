@@ -1,8 +1,5 @@
 //! The ECR API: its client, logins, what a repository holds, and what errors mean. Retries are the SDK's.
 
-mod probe;
-mod response;
-
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -19,18 +16,18 @@ use aws_sdk_ecr::types::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub use self::probe::UploadProbe;
-use self::response::OfAction;
 use super::access::Access;
+use super::api_response::{self, OfAction};
 use super::body::{Unreadable, unreadable};
 use super::credentials::NoCredentials;
 use super::custom_endpoint::CustomFirst;
 use super::network::Network;
 use super::settings::Settings;
 use super::unreachable;
-use crate::error::{Code, Error, Kind, Result, root_cause};
+use crate::error::{Code, Error, Kind, Result, find_cause, root_cause};
 use crate::oci::{Digest, EcrHost, Host, Repository, Tag, TagPattern};
 use crate::proxy::ProxyError;
+use crate::tls::TlsProblem;
 
 /// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
 const DIGESTS_A_CALL: usize = 100;
@@ -284,23 +281,27 @@ impl Ecr {
             }
             None => {}
         }
-        if response::is_cut(&error) {
+        if api_response::is_cut(&error) {
             let error = Error::new(Kind::Unavailable, doing).code(Code::ConnectionLost);
             return error.because("the answer broke off").hint("Run the same command again.");
         }
-        if let Some(answer) = response::answer(&error) {
+        if let Some(answer) = api_response::service_error(&error) {
             return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).with_service_error(answer);
         }
-        if let Some(proxy) = ProxyError::find(&error) {
+        if let Some(proxy) = find_cause::<ProxyError>(&error) {
             return proxy.explain(doing);
         }
         // They may have ended since.
         if let Err(why) = self.settings.ready().await {
             return why.into_error();
         }
-        Error::new(Kind::Unavailable, format!("{doing}: no answer from the ECR API in {}", self.region))
-            .because(root_cause(&error))
-            .hint(unreachable::advice(&self.region, "ecr.api"))
+        let unreachable =
+            Error::new(Kind::Unavailable, format!("{doing}: no response from the ECR API in {}", self.region))
+                .hint(unreachable::advice(&self.region, "ecr.api"));
+        match TlsProblem::find(&error, false) {
+            Some(problem) => unreachable.because(problem),
+            None => unreachable.because(root_cause(&error)),
+        }
     }
 }
 

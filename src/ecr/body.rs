@@ -9,6 +9,8 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::error::find_cause;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the body of an answer could not be read.
@@ -40,8 +42,7 @@ impl std::error::Error for Unreadable {
 
 /// Finds out whether a body that could not be read is the cause of an error.
 pub(super) fn unreadable<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Unreadable> {
-    let mut chain = std::iter::successors(Some(error), |&error| error.source());
-    chain.find_map(|error| error.downcast_ref())
+    find_cause(error)
 }
 
 /// Limits the body of an answer to `most` bytes.

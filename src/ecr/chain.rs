@@ -12,8 +12,8 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 
 use super::access::{CredentialSources, IdToken, WebIdentity};
 use super::container::Container;
-use super::credentials::metadata;
 use super::federation::Federated;
+use super::metadata::metadata;
 use super::network::Network;
 use super::profile::Selected;
 use super::profile_credentials::ProfileCredentials;

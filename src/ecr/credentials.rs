@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
-use aws_config::imds;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::Credentials;
@@ -30,9 +29,6 @@ const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// How long any source may take. Some programs that profiles name ask their user, and a CI's token and its role are tried
 /// for a minute each.
 const PATIENCE: Duration = Duration::from_secs(150);
-
-/// How long EC2's metadata service may take to connect and to answer. It is on the host: where it is at all, it is quick.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The credentials to begin with, and each role that is assumed on the way to those in use.
 #[derive(Clone, Debug)]
@@ -244,16 +240,6 @@ fn why_none(name: &str, error: &CredentialsError) -> String {
         _ if error.source().is_none() => "none is set up".into(),
         _ => root_cause(error),
     }
-}
-
-/// EC2's metadata service, asked once and not for long: elsewhere nobody answers.
-pub(super) fn metadata(machine: &ProviderConfig) -> imds::Client {
-    imds::Client::builder()
-        .configure(machine)
-        .max_attempts(1)
-        .connect_timeout(METADATA_TIMEOUT)
-        .read_timeout(METADATA_TIMEOUT)
-        .build()
 }
 
 /// Credentials that a request can be signed with: of what is no header the SDK makes a panic. Line ends around them, as

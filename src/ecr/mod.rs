@@ -5,6 +5,7 @@
 mod access;
 mod advice;
 mod api;
+mod api_response;
 mod body;
 mod chain;
 mod container;
@@ -12,6 +13,7 @@ mod credentials;
 mod custom_endpoint;
 mod endpoint;
 mod federation;
+mod metadata;
 mod missing;
 mod network;
 mod observe;
@@ -28,15 +30,17 @@ mod routes;
 mod settings;
 mod token_file;
 mod unreachable;
+mod upload_probe;
 
 pub use access::{
     Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, EndpointOverride,
     Environment, IdToken, Role, Secret, WebIdentity,
 };
 pub use advice::{RepositoryLocation, advise, advise_on_manifest, opens_upload};
-pub use api::{AuthorizationToken, Availability, Ecr, UploadProbe};
+pub use api::{AuthorizationToken, Availability, Ecr};
 pub use credentials::NoCredentials;
 pub use network::Network;
 pub use profile::{NamedProfile, Profiles};
 pub use public::EcrPublic;
 pub use repositories::{Encryption, Mutability, NewRepository, RepositoryState, Template};
+pub use upload_probe::UploadProbe;

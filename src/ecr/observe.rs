@@ -17,6 +17,7 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 
 use super::body::bounded;
+use crate::error::find_cause;
 use crate::proxy::Proxies;
 use crate::request_log::{RequestObserver, RequestTimer, UrlDetail};
 
@@ -66,8 +67,7 @@ impl std::error::Error for Silent {}
 
 /// Finds out whether an error is the silence of a service that is there.
 pub(super) fn silent<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Silent> {
-    let mut chain = std::iter::successors(Some(error), |&error| error.source());
-    chain.find_map(|error| error.downcast_ref())
+    find_cause(error)
 }
 
 /// The same client, of whose requests somebody is told.

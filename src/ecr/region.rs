@@ -3,7 +3,7 @@
 use aws_config::provider_config::ProviderConfig;
 
 use super::access::CredentialSources;
-use super::credentials::metadata;
+use super::metadata::metadata;
 use super::missing::hop_limit;
 use super::observe::silent;
 use super::profile::Selected;

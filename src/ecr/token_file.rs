@@ -1,19 +1,19 @@
-//! Files that hold a token: of a web identity, of a container.
+//! Token files: of a web identity, of a container.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::access::Secret;
 use crate::error::{Code, Error, Kind, Result};
+use crate::file;
 
-/// The most bytes of a token. Tokens are some kilobytes.
-const LONGEST: u64 = 1 << 20;
+/// The maximum size of a token file in bytes. Tokens are some kilobytes.
+const MAX_SIZE: u64 = 1 << 20;
 
-/// Reads a token. `variable` names the file.
+/// Reads a token. `variable` is the environment variable that names the file.
 ///
 /// # Errors
-/// If there is no such file, or it holds no token.
+/// Fails if the file cannot be read or contains no token.
 pub(super) async fn read(path: &Path, variable: &str) -> Result<Secret> {
     let owned = path.to_owned();
     let read = tokio::task::spawn_blocking(move || contents(&owned));
@@ -22,21 +22,43 @@ pub(super) async fn read(path: &Path, variable: &str) -> Result<Secret> {
         Error::new(Kind::Permission, format!("cannot read the token file {} ({variable})", path.display()))
             .code(Code::CredentialsRejected)
             .because(why)
-            .hint("The file has to be mounted into this container and be readable by its user.")
+            .hint("Mount the file into this container, readable by its user.")
     })
 }
 
-/// Of anything but a regular file the end may never come.
 fn contents(path: &Path) -> io::Result<String> {
-    if !path.metadata()?.is_file() {
+    // Opened without waiting: a pipe may have no writer, and anything but a regular file may never end.
+    let file = file::open(path)?;
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut text = String::new();
-    File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    file.take(MAX_SIZE + 1).read_to_string(&mut text)?;
     let token = text.trim();
     match token.len() as u64 {
         0 => Err(io::Error::other("it is empty")),
-        1..=LONGEST => Ok(token.to_owned()),
+        1..=MAX_SIZE => Ok(token.to_owned()),
         _ => Err(io::Error::other("it is longer than a token can be")),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_regular_file_with_a_token_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("token"), " a.b.c\n").unwrap();
+        std::fs::write(path("empty"), "\n").unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        assert_eq!(read(&path("token"), "VARIABLE").await.unwrap().expose(), "a.b.c");
+        for (name, cause) in
+            [("empty", "it is empty"), ("pipe", "it is not a regular file"), (".", "it is not a regular file")]
+        {
+            let error = read(&path(name), "VARIABLE").await.unwrap_err();
+            assert_eq!(error.causes(), [cause], "{name}");
+        }
     }
 }

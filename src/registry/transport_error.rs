@@ -54,7 +54,7 @@ pub(super) fn explain(error: &Cause, registry: &str, doing: &str) -> Error {
             TlsProblem::NotTls => format!("{doing}: cannot connect to {registry} over HTTPS"),
             _ => format!("{doing}: the certificate of {registry} is not trusted"),
         };
-        let error = Error::new(Kind::Refused, what).code(Code::TlsFailed).because(problem.to_string());
+        let error = Error::new(Kind::Refused, what).code(Code::TlsFailed).because(problem.clone());
         return error.hint(advice_on(&problem));
     }
     let failed = |is: fn(&reqwest::Error) -> bool| find_cause::<reqwest::Error>(error).is_some_and(is);

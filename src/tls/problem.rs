@@ -26,9 +26,12 @@ pub(crate) enum TlsProblem {
 }
 
 impl TlsProblem {
-    /// Finds the problem among the causes of an error. `in_handshake` says that the connection was never established:
+    /// Finds the problem among the causes of an error, or a problem that was found before. `in_handshake` says that the connection was never established:
     /// garbage in the middle of a connection is the line's fault, and another connection may cure it.
     pub(crate) fn find(error: &(dyn StdError + 'static), in_handshake: bool) -> Option<Self> {
+        if let Some(known) = find_cause::<Self>(error) {
+            return Some(known.clone());
+        }
         match find_cause::<rustls::Error>(error)? {
             rustls::Error::InvalidCertificate(why) => Some(Self::of_certificate(why)),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) if in_handshake => Some(Self::NotTls),
@@ -73,6 +76,8 @@ impl fmt::Display for TlsProblem {
         }
     }
 }
+
+impl StdError for TlsProblem {}
 
 /// Returns whether webpki rejects a server's certificate for being a CA's. It checks that after the validity period
 /// (rustls/webpki, `check_issuer_independent_properties`).

@@ -325,11 +325,11 @@ fn listener(answer: String) -> (String, Arc<AtomicU64>) {
 fn a_login_goes_to_no_realm_that_may_not_have_it() {
     for (realm, why) in [
         ("http://auth.example/token", "without TLS"),
-        ("http://169.254.169.254/latest/api/token", "that belongs to a metadata service"),
-        ("https://169.254.170.2/token", "that belongs to a metadata service"),
-        ("http://[fd00:ec2::254]/token", "that belongs to a metadata service"),
-        ("http://user:pw@127.0.0.1/token", "that has a login of its own"),
-        ("/token", "that is no URL"),
+        ("http://169.254.169.254/latest/api/token", "of a metadata service"),
+        ("https://169.254.170.2/token", "of a metadata service"),
+        ("http://[fd00:ec2::254]/token", "of a metadata service"),
+        ("http://user:pw@127.0.0.1/token", "that contains credentials"),
+        ("/token", "that cannot be parsed"),
     ] {
         let ecr = sandbox(TokenService { realm: Some(realm.into()), ..TokenService::default() });
         let run = with_password(to(&ecr.env, &place(&ecr), &[]), PASSWORD.as_bytes()).fails_with(1).stdout_is("");

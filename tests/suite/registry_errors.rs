@@ -71,7 +71,7 @@ fn a_registry_that_wants_a_login() {
     // Asked by its address it is no ECR to the program, and gets no credentials.
     let target = format!("{}/team/app:1", ecr.address());
     let run = ecr.finish(ecr.env.command(&[&testdata(ARCHIVE), &target, "-v"])).fails_with(3).stdout_is("");
-    run.stderr_has(&["rejected the request", "HTTP 401", "hint: ", " wants a login, and none is kept for it\n"]);
+    run.stderr_has(&["said no", "HTTP 401", "hint: ", " wants a login, and none is kept for it\n"]);
     assert!(ecr.log().iter().all(|entry| !entry.authorized));
     ecr.has_no_image("1");
 }
@@ -320,7 +320,7 @@ fn a_redirect_of_a_push_shows_where_it_leads() {
 #[test]
 fn an_address_that_leads_to_a_metadata_service_or_a_file_is_not_followed() {
     for (location, why) in [
-        ("http://[::ffff:0.0.0.0]:1/v2/", "that belongs to a metadata service"),
+        ("http://[::ffff:0.0.0.0]:1/v2/", "of a metadata service"),
         ("file:///etc/passwd", "that is neither http nor https"),
     ] {
         let moved = Trouble::TellLocation(Some(location.to_owned()));

@@ -241,7 +241,7 @@ fn a_tag_for_a_list_that_is_none_is_left_alone() {
     let tag = format!("sha256-{}", hex(&image));
     ecr.run(&[&layout.path, &format!("team/app:{tag}")]).succeeds();
     let run = ecr.run(&[&layout.path, "team/app:1", "--referrers"]).fails_with(1).stdout_is("");
-    run.stderr_has(&[&format!("cannot add a referrer to {tag}: it is not an index"), "hint: Remove that tag"]);
+    run.stderr_has(&["cannot add a referrer to ", &format!(":{tag}: it is not an index"), "hint: Remove that tag"]);
     ecr.has_no_image("1");
 }
 

@@ -156,7 +156,8 @@ fn an_untrusted_certificate_is_reported_at_once() {
         } else {
             "its issuer is not trusted"
         };
-        let run = run.stderr_has(&[issuer, "hint: ECR's certificates are Amazon's", "a proxy that looks into TLS"]);
+        let run =
+            run.stderr_has(&[issuer, "hint: ECR's certificates are issued by Amazon", "A proxy that inspects TLS"]);
         run.stderr_has(&["--ca-file"]).output_has_none(&["; retry ", "Other(", "[48"]);
         assert_eq!(front.connections() - before, 1, "it is not tried again");
     }
@@ -178,9 +179,9 @@ fn a_certificate_with_another_flaw_is_told_with_another_cure() {
     let ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     for (change, words, cure) in [
         (expired as Change, "expired", "renew"),
-        (early, "not valid yet", "clock"),
-        (elsewhere, "only valid for DnsName(\"registry.corp\")", "a name that the certificate is for"),
-        (ca, "is one of a CA", "CA:FALSE"),
+        (early, "not valid before", "clock"),
+        (elsewhere, "only valid for DnsName(\"registry.corp\")", "a host name that the certificate is valid for"),
+        (ca, "it is a CA certificate", "CA:FALSE"),
     ] {
         let (ecr, front, authority) = ecr_with(change);
         let file = authority.file(&ecr.env);

@@ -81,7 +81,7 @@ fn what_is_learned_of_a_registry_is_told() {
     let refused = Parts::Refused { status: 405, code: "UNSUPPORTED".into() };
     let finds_out = "the first layer shows whether it accepts them\n";
     for (parts, locations, words) in [
-        (Parts::Any, Locations::Query, [" is distribution by its response\n", "; it accepts 1 MiB to 64 MiB\n"]),
+        (Parts::Any, Locations::Query, [" is distribution, by its response\n", "; it accepts 1 MiB to 64 MiB\n"]),
         (refused, Locations::default(), [" does not accept chunks; sending it again in a single request\n", finds_out]),
     ] {
         let registry = Ecr::with(&["team/app"], Rules { parts, locations, anonymous: true, ..Rules::default() });

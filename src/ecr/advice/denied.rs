@@ -1,64 +1,72 @@
-//! Rights that are missing: which, on what, in which of AWS's many policies, and the statement that gives it
+//! Missing permissions: which action, on which resource, in which of AWS's policies, and the statement that allows it
 //! (IAM user guide, "Troubleshoot access denied error messages").
 
-use super::{Case, Meaning, RepositoryLocation};
+use super::case::{Case, Meaning, RepositoryLocation};
 use crate::ecr::policy::{line, line_of_resource};
 use crate::error::{Advice, Kind};
 use crate::oci::Host;
 
-/// A sort of policy that can stand in the way.
-struct Bound {
-    /// What IAM calls it.
-    said: &'static str,
-    /// Where it lies.
-    place: &'static str,
-    /// Who can change it, and how it is found.
-    who: &'static str,
+/// A type of policy that can deny an action.
+struct PolicyType {
+    /// Its name in IAM's messages.
+    name: &'static str,
+    /// Which policy it is, for messages.
+    policy: &'static str,
+    /// Who can change it, or where it was set.
+    owner: &'static str,
+    /// The command that shows it.
+    command: Option<&'static str>,
 }
 
 const IDENTITY: &str = "identity-based policy";
 const RESOURCE: &str = "resource-based policy";
 
-const BOUNDS: [Bound; 7] = [
-    Bound { said: IDENTITY, place: "the caller's IAM policy", who: "Whoever manages the caller's role or user can." },
-    Bound {
-        said: RESOURCE,
-        place: "the repository's own policy",
-        who: "See it with:\n  aws ecr get-repository-policy --repository-name",
+const POLICY_TYPES: [PolicyType; 7] = [
+    PolicyType {
+        name: IDENTITY,
+        policy: "the caller's IAM policy",
+        owner: " The administrator of the caller's role or user can change it.",
+        command: None,
     },
-    Bound {
-        said: "permissions boundary",
-        place: "the permissions boundary of the caller",
-        who: "Whoever manages the caller's role or user can, in its permissions boundary.",
+    PolicyType { name: RESOURCE, policy: "the repository policy", owner: "", command: None },
+    PolicyType {
+        name: "permissions boundary",
+        policy: "the permissions boundary of the caller",
+        owner: " The administrator of the caller's role or user can change it.",
+        command: None,
     },
-    Bound {
-        said: "session policy",
-        place: "the policy of the caller's session",
-        who: "It was given when the role was taken on: look where the CI system or a script does that.",
+    PolicyType {
+        name: "session policy",
+        policy: "the session policy of the caller",
+        owner: " It was set when the role was assumed, by the CI system or a script.",
+        command: None,
     },
-    Bound {
-        said: "service control policy",
-        place: "a service control policy",
-        who: "Only who manages the AWS organization can change it.",
+    PolicyType {
+        name: "service control policy",
+        policy: "a service control policy",
+        owner: " The administrator of the AWS organization can change it.",
+        command: None,
     },
-    Bound {
-        said: "resource control policy",
-        place: "a resource control policy",
-        who: "Only who manages the AWS organization can change it.",
+    PolicyType {
+        name: "resource control policy",
+        policy: "a resource control policy",
+        owner: " The administrator of the AWS organization can change it.",
+        command: None,
     },
-    Bound {
-        said: "VPC endpoint policy",
-        place: "the policy of the VPC endpoint",
-        who: "See it with:\n  aws ec2 describe-vpc-endpoints",
+    PolicyType {
+        name: "VPC endpoint policy",
+        policy: "the policy of the VPC endpoint",
+        owner: "",
+        command: Some("aws ec2 describe-vpc-endpoints"),
     },
 ];
 
-/// What IAM says of a denial.
+/// A denial as IAM states it.
 struct Denial<'a> {
     user: Option<&'a str>,
     action: &'a str,
     resource: Option<&'a str>,
-    bound: Option<&'static Bound>,
+    policy: Option<&'static PolicyType>,
     is_explicit: bool,
 }
 
@@ -73,67 +81,74 @@ impl<'a> Denial<'a> {
             user: word_after("User: "),
             action: word_after("not authorized to perform: ")?,
             resource: word_after("on resource: "),
-            bound: BOUNDS.iter().find(|bound| message.contains(bound.said)),
+            policy: POLICY_TYPES.iter().find(|policy| message.contains(policy.name)),
             is_explicit: message.contains("explicit deny"),
         })
     }
 }
 
-/// A denial in IAM's words.
-pub(super) fn said(case: &Case<'_>) -> Option<Meaning> {
-    let denial = Denial::of(&case.answer.message)?;
+/// Advises on a denial that IAM states.
+pub(super) fn stated(case: &Case<'_>) -> Option<Meaning> {
+    let denial = Denial::of(&case.error.message)?;
     let Denial { user, action, is_explicit, .. } = denial;
-    let own = case.place.map(|RepositoryLocation { host, repository }| host.arn(repository));
+    let own = case.location.map(|location| location.host.arn(&location.repository));
     let resource = match (denial.resource, own) {
         (Some(resource), _) => resource.to_owned(),
         (None, Some(own)) if action != "ecr:GetAuthorizationToken" => own,
         _ => "*".to_owned(),
     };
-    let bound = denial.bound.unwrap_or(&BOUNDS[0]);
-    let (policy, who) = match case.place {
-        _ if bound.said == RESOURCE && action.starts_with("kms:") => (
-            "the key's own policy",
-            format!("See it with:\n  aws kms get-key-policy --policy-name default --key-id {resource}"),
-        ),
-        Some(RepositoryLocation { host, repository }) if bound.said == RESOURCE => {
-            (bound.place, format!("{} {repository} --region {}", bound.who, host.region))
+    let PolicyType { name, policy, owner, command } = denial.policy.unwrap_or(&POLICY_TYPES[0]);
+    let (policy, show) = match case.location {
+        _ if *name == RESOURCE && action.starts_with("kms:") => {
+            let command = format!("aws kms get-key-policy --policy-name default --key-id {resource}");
+            ("the key policy", Some(command))
         }
-        _ => (bound.place, bound.who.to_owned()),
+        Some(location) if *name == RESOURCE => {
+            (*policy, Some(location.command("get-repository-policy", "--repository-name", "")))
+        }
+        _ => (*policy, command.map(str::to_owned)),
+    };
+    let with_command = |advice: Advice| match &show {
+        Some(command) => advice.command(command.clone()),
+        None => advice,
     };
     if is_explicit {
-        let of = if denial.bound.is_some() { format!("of {policy}") } else { "somewhere".to_owned() };
-        return case.with_kind(
-            Kind::Permission,
-            format!(
-                "A Deny {of} forbids the action {action} on {resource}. No Allow outweighs it: it has to be taken out or \
-                 narrowed there. {who}"
-            ),
+        let place = if denial.policy.is_some() { format!("in {policy}") } else { "in some policy".to_owned() };
+        let text = format!(
+            "A Deny {place} forbids the action {action} on {resource}, and no Allow overrides it: remove or narrow the Deny.\
+             {owner}"
         );
+        return case.advise_as(Kind::Permission, with_command(Advice::new(text)));
     }
     let account = |arn: &str| arn.split(':').nth(4).filter(|account| account.len() == 12).map(str::to_owned);
-    let (caller, owner) = (user.and_then(account), account(&resource));
+    let (caller, resource_owner) = (user.and_then(account), account(&resource));
     let statement = line(&[action], &resource);
     let principal = caller.as_deref().map_or_else(|| "*".to_owned(), |caller| principal(user, caller));
     let for_principal = line_of_resource(&[action], &principal);
-    let text = match bound.said {
-        RESOURCE => format!("Allow the action {action} in {policy}. {who}\n  {for_principal}"),
+    let text = match *name {
+        RESOURCE => format!("Allow the action {action} in {policy}:\n  {for_principal}"),
         IDENTITY => {
             let own = format!("Allow the action {action} on {resource} in {policy}:\n  {statement}");
-            match (caller, owner) {
+            match (caller, resource_owner) {
                 (Some(caller), Some(owner)) if caller != owner && action.starts_with("ecr:") => format!(
-                    "{own}\n  The repository is of account {owner} and the caller of {caller}, so the repository's own \
-                     policy has to allow it, too:\n  {for_principal}"
+                    "{own}\n  The repository belongs to account {owner} and the caller to {caller}, so the repository policy \
+                     must allow it, too:\n  {for_principal}"
                 ),
                 _ => own,
             }
         }
-        _ => format!("Allow the action {action} on {resource} in {policy}, too. {who}\n  {statement}"),
+        _ => format!("Allow the action {action} on {resource} in {policy}, too.{owner}\n  {statement}"),
     };
-    case.with_kind(Kind::Permission, with_policy(text, action, &resource, case.place))
+    let text = format!("{text}\n  {}", if show.is_some() { SHOW_BOTH } else { SHOW_POLICY });
+    let advice = with_command(Advice::new(text));
+    case.advise_as(Kind::Permission, advice.command(policy_command(action, &resource, case.location)))
 }
 
-/// Adds the command that prints a policy for all that the push needs: who lacks one permission often lacks several.
-fn with_policy(text: String, action: &str, resource: &str, place: Option<&RepositoryLocation>) -> Advice {
+const SHOW_POLICY: &str = "Print a policy with all permissions of the push:";
+const SHOW_BOTH: &str = "Show the present policy, and print a policy with all permissions of the push:";
+
+/// Returns the command that prints a policy for the whole push: a caller that lacks one permission often lacks several.
+fn policy_command(action: &str, resource: &str, location: Option<&RepositoryLocation>) -> String {
     let options = match action {
         "ecr:CreateRepository" | "ecr-public:CreateRepository" | "ecr-public:DescribeRegistries" => {
             "--create-repository ".to_owned()
@@ -141,42 +156,42 @@ fn with_policy(text: String, action: &str, resource: &str, place: Option<&Reposi
         "signer:SignPayload" => format!("--signing-profile {resource} "),
         _ => String::new(),
     };
-    let target = place.map_or_else(
+    let target = location.map_or_else(
         || "TARGET".to_owned(),
         |RepositoryLocation { host, repository }| format!("{}/{repository}", Host::from_ecr(host.clone())),
     );
-    let text = format!("{text}\n  This prints a policy with all that the push needs:");
-    Advice::new(text).command(format!("ecr-push policy {options}{target}"))
+    format!("ecr-push policy {options}{target}")
 }
 
-/// The account, as a policy names it.
+/// Returns the account as a policy names it.
 fn principal(user: Option<&str>, account: &str) -> String {
     let partition = user.and_then(|user| user.split(':').nth(1)).unwrap_or("aws");
     format!("arn:{partition}:iam::{account}:root")
 }
 
-/// A denial that does not say what is missing: what the request takes does.
-pub(super) fn unsaid(case: &Case<'_>) -> Option<Meaning> {
-    let own = case.place.map(|place| place.host.arn(&place.repository));
+/// Advises on a denial that does not state the missing permission: names what the request requires.
+pub(super) fn unstated(case: &Case<'_>) -> Option<Meaning> {
+    let own = case.location.map(|location| location.host.arn(&location.repository));
     let Some((actions, repository)) = case.needed() else {
-        let own = own.filter(|_| case.answer.status == Some(403))?;
-        return case.says(format!("The caller lacks a right on {own}, or the repository's own policy denies it."));
+        let own = own.filter(|_| case.error.status == Some(403))?;
+        return case.advise(format!("The caller lacks a permission on {own}, or the repository policy denies it."));
     };
-    if case.answer.status == Some(401) {
+    if case.error.status == Some(401) {
         return None;
     }
-    let resource = match (case.place, repository) {
-        // That of another repository where layers are mounted from.
-        (Some(place), Some(name)) => name.parse().map_or_else(|_| "*".to_owned(), |name| place.host.arn(&name)),
-        (Some(place), None) if actions != ["ecr:GetAuthorizationToken"] => place.host.arn(&place.repository),
+    let resource = match (case.location, repository) {
+        // Layers may be mounted from another repository.
+        (Some(location), Some(name)) => name.parse().map_or_else(|_| "*".to_owned(), |name| location.host.arn(&name)),
+        (Some(location), None) if actions != ["ecr:GetAuthorizationToken"] => location.host.arn(&location.repository),
         _ => "*".to_owned(),
     };
     let statement = line(&actions, &resource);
     let text = format!(
-        "The answer does not say what is missing. The request takes {} on {resource}, which is likely what the caller \
-         lacks; if that is allowed, the repository's own policy or one of the organization denies it.\n  {statement}",
+        "The response does not state the missing permission. The request requires {} on {resource}, which the caller likely \
+         lacks; if it is allowed, the repository policy or a policy of the organization denies it.\n  {statement}\n  \
+         {SHOW_POLICY}",
         actions.join(" and ")
     );
-    let most_telling = actions.last().copied().unwrap_or_default();
-    case.with_kind(Kind::Permission, with_policy(text, most_telling, &resource, case.place))
+    let action = actions.last().copied().unwrap_or_default();
+    case.advise_as(Kind::Permission, Advice::new(text).command(policy_command(action, &resource, case.location)))
 }

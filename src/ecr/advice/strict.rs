@@ -1,20 +1,22 @@
-//! Manifests that ECR rejects for a field that it does not know: which field of ours it is, and who writes it.
+//! Manifests that ECR rejects because of an unknown field: which field it is, and which tool writes it.
 
-use super::{Case, Meaning};
-use crate::error::Kind;
+use super::case::{Case, Meaning};
+use crate::error::{Advice, Kind};
 use crate::oci::StrictField;
 
-/// Names the fields, as far as the manifest that was sent has any that are known.
+/// Names the known fields in the manifest that was sent.
 pub(super) fn manifest(case: &Case<'_>) -> Option<Meaning> {
     let found = StrictField::find_all(case.manifest);
     let found: Vec<_> = found.iter().map(|it| format!("{}: {}; {}", it.field, it.writer, it.fix())).collect();
-    let known = if found.is_empty() {
-        "None of those that are known to trigger it is in this one. Show what it has with `ecr-push inspect --output json`, \
-         and have its writer leave out what the OCI specification does not name."
-            .to_owned()
+    let text = "ECR rejects manifests with unknown fields.";
+    let advice = if found.is_empty() {
+        let text = format!(
+            "{text} None of the known ones is in this manifest. Inspect it, and have its writer remove what the OCI \
+             specification does not define:"
+        );
+        Advice::new(text).command("ecr-push inspect --output json ARCHIVE")
     } else {
-        format!("This one has {}. The digest changes by that.", found.join("; and "))
+        format!("{text} This one has {}. Removing them changes the digest.", found.join("; and ")).into()
     };
-    let text = format!("ECR takes no manifest with fields that it does not know. {known}");
-    case.with_kind(Kind::Refused, text)
+    case.advise_as(Kind::Refused, advice)
 }

@@ -1,4 +1,7 @@
+use super::actions::needed;
 use super::*;
+use crate::error::{Error, Kind, ServiceError};
+use crate::oci::EcrHost;
 
 fn place() -> RepositoryLocation {
     let host = EcrHost { account: "123456789012".into(), region: "cn-north-1".into(), fips: false, dual_stack: false };

@@ -1,7 +1,7 @@
 //! What ECR's own API says where the registry hung up instead of an answer.
 
-use super::super::repositories::RepositoryState;
-use super::Ecr;
+use super::api::{Ecr, is_denied};
+use super::repositories::RepositoryState;
 use crate::error::{Error, Result};
 use crate::oci::Repository;
 
@@ -22,7 +22,7 @@ impl Ecr {
     /// # Errors
     /// If that cannot be learned here either.
     pub async fn probe_upload(&self, registry: &str, name: &Repository) -> Result<UploadProbe> {
-        let call = self.client.initiate_layer_upload().registry_id(registry).repository_name(name.as_str());
+        let call = self.client().initiate_layer_upload().registry_id(registry).repository_name(name.as_str());
         let error = match call.send().await {
             Ok(opened) => return Ok(UploadProbe::Allowed(opened.upload_id.unwrap_or_default())),
             Err(error) => self.explain(error, &format!("cannot upload to the repository {name}")).await,
@@ -31,7 +31,7 @@ impl Ecr {
         if code == "RepositoryNotFoundException" {
             return Ok(UploadProbe::RepositoryMissing);
         }
-        if !super::is_denied(Some(&code)) {
+        if !is_denied(Some(&code)) {
             return Err(error);
         }
         // Without the right nobody says that the repository is missing, too.

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use crate::error::{ServiceError, page_title};
 
 /// The answer that an error is made of, if one came.
-pub(super) fn answer<E: OfAction>(error: &SdkError<E>) -> Option<ServiceError> {
+pub(super) fn service_error<E: OfAction>(error: &SdkError<E>) -> Option<ServiceError> {
     let raw = match error {
         SdkError::ServiceError(said) => said.raw(),
         // What cannot be read as an answer of the service.
@@ -42,7 +42,7 @@ pub(super) fn is_cut<E>(error: &SdkError<E>) -> bool {
 }
 
 /// The error of a call of ECR's API.
-pub(in crate::ecr) trait OfAction: ProvideErrorMetadata {
+pub(super) trait OfAction: ProvideErrorMetadata {
     /// The IAM action that the call takes.
     const ACTION: &'static str;
 }
