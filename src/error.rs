@@ -176,13 +176,13 @@ impl Error {
     /// This program is at fault.
     pub fn internal(what: impl Into<String>) -> Self {
         Self::new(Kind::Internal, what).hint(
-            "This is a fault of ecr-push, neither of the archive nor of the registry: report it, with all that it wrote.",
+            "This is a bug in ecr-push, not in the archive or the registry: please report it with the complete output.",
         )
     }
 
     /// Ctrl-C, or a caller that cancelled.
     pub fn interrupted() -> Self {
-        Self::new(Kind::Interrupted, "interrupted").hint("Run the same command again to carry on.")
+        Self::new(Kind::Interrupted, "interrupted").hint("Run the same command again to resume.")
     }
 
     /// Adds the cause.

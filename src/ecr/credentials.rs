@@ -21,7 +21,7 @@ use super::network::Network;
 use super::observe::silent;
 use super::profile::Selected;
 use super::refusal::refused;
-use crate::error::{Code, Error, Kind, root_cause};
+use crate::error::{Advice, Code, Error, Kind, root_cause};
 
 /// Credentials are renewed when they have as little time left.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
@@ -200,10 +200,17 @@ impl Stage {
                 NoCredentials::Unusable(refused(Error::new(Kind::Permission, what), error, profile))
             }
             _ => {
-                let cure = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile NAME, or --role-arn in a CI \
-                            with OIDC, or run where a role is attached.";
+                let advice = Advice::new(
+                    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run where a role is attached, select a profile, or \
+                     name a role to assume in a CI system with OIDC",
+                )
+                .setting_with("profile", "NAME")
+                .setting_with("role-arn", "ARN");
                 let silent = tried.iter().find_map(|(_, error)| silent(error));
-                let advice = silent.map_or_else(|| cure.into(), |silent| hop_limit(cure, &silent.host));
+                let advice = match silent {
+                    Some(silent) => hop_limit(advice, &silent.host),
+                    None => advice,
+                };
                 let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", why_none(name, error)));
                 let error =
                     Error::new(Kind::Permission, "no AWS credentials were found").code(Code::CredentialsMissing);

@@ -10,7 +10,7 @@ use super::access::{IdToken, Secret};
 use super::endpoint::{self, Failed, shown};
 use super::network::Network;
 use super::token_file;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::request_log::{RequestTimer, UrlDetail};
 
 /// Gets a token.
@@ -31,7 +31,7 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
             ("GitHub Actions", url, bearer, false, "value")
         }
     };
-    let what = format!("{who} gives no OIDC token");
+    let what = format!("cannot get an OIDC token from {who}");
     let http = network.to_the_ci()?;
     let ask = || async {
         let request = if post {
@@ -53,27 +53,28 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
         let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         match json[member].as_str() {
             Some(token) if !token.is_empty() => Ok(Secret::new(token)),
-            _ if reason.is_empty() => Err(Failed::Lasting(format!("its answer has no {member}"))),
-            _ => Err(Failed::Lasting(format!("its answer has no {member}: {reason}"))),
+            _ if reason.is_empty() => Err(Failed::Lasting(format!("its response has no {member}"))),
+            _ => Err(Failed::Lasting(format!("its response has no {member}: {reason}"))),
         }
     };
     endpoint::retried(ask).await.map_err(|failed| match failed {
         Failed::Passing(why) => {
-            let hint = "It may be a passing trouble: run the same command again.";
+            let hint = "The failure may be temporary: run the same command again.";
             Error::new(Kind::Unavailable, what).because(why).hint(hint)
         }
-        Failed::Lasting(why) => Error::new(Kind::Permission, what).because(why).hint(cure(source)),
+        Failed::Lasting(why) => Error::new(Kind::Permission, what).because(why).hint(advice(source)),
     })
 }
 
-fn cure(source: &IdToken) -> &'static str {
+fn advice(source: &IdToken) -> Advice {
     match source {
-        IdToken::Azure { .. } => {
-            "--azure-service-connection takes the ID of a service connection that this pipeline may use and that a task of \
-             this stage names, and the step needs in its env:\n  SYSTEM_ACCESSTOKEN: $(System.AccessToken)"
-        }
-        IdToken::GitHub { .. } => "The job needs permissions: id-token: write.",
-        IdToken::File(_) | IdToken::Variable { .. } => "Set the variable to an OIDC token.",
+        IdToken::Azure { .. } => Advice::new(
+            "The step needs `SYSTEM_ACCESSTOKEN: $(System.AccessToken)` in its env, and the ID of a service connection \
+                 that this pipeline may use and that a task of this stage names",
+        )
+        .setting_with("azure-service-connection", "ID"),
+        IdToken::GitHub { .. } => "The job needs permissions: id-token: write.".into(),
+        IdToken::File(_) | IdToken::Variable { .. } => "Set the variable to an OIDC token.".into(),
     }
 }
 
@@ -89,13 +90,13 @@ fn said(body: &[u8], member: &str) -> String {
 
 fn with_query(url: &str, variable: &str, more: &[(&str, &str)]) -> Result<Url> {
     let refuse = |why: &str| {
-        let hint = "The CI sets it: leave it as it is.";
-        Err(Error::usage(format!("{variable} is no address to get a token from: {why}")).hint(hint))
+        let hint = "The CI system sets it: do not change it.";
+        Err(Error::usage(format!("{variable} is not the URL of a token service: {why}")).hint(hint))
     };
-    let Ok(mut url) = Url::parse(url) else { return refuse("it is no URL") };
+    let Ok(mut url) = Url::parse(url) else { return refuse("it cannot be parsed") };
     let host: Option<crate::oci::Host> = url.host_str().and_then(|host| host.parse().ok());
     if url.scheme() != "https" && !host.is_some_and(|host| host.is_loopback()) {
-        return refuse("a token is only asked for over https");
+        return refuse("tokens are requested over HTTPS only");
     }
     url.query_pairs_mut().extend_pairs(more);
     Ok(url)

@@ -24,7 +24,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
     }
     if let Some(why @ Unreadable::TooLong(_)) = unreadable(why) {
         let error = error.with_kind(Kind::Refused).code(Code::ProtocolViolation).because(why.to_string());
-        return error.hint("AWS sends no such answer: check the proxy, and the endpoint if another one is set.");
+        return error.hint("AWS sends no such response: check the proxy, and the endpoint if one is set.");
     }
     let claims = chain.clone().find_map(|error| error.downcast_ref::<Turned>()?.claims.clone());
     let of_sso = chain.clone().find_map(said::<GetRoleCredentialsError>);
@@ -43,7 +43,9 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
         let error = error.with_kind(Kind::Unavailable);
         return match answer {
             // Who answers can be reached.
-            Some(answer) => error.with_service_error(answer).hint("This may pass: run the same command again."),
+            Some(answer) => {
+                error.with_service_error(answer).hint("The failure may be temporary: run the same command again.")
+            }
             None if matches!(why, CredentialsError::ProviderTimedOut(_)) => {
                 error.code(Code::TimedOut).because(root_cause(why)).hint(ROUTE)
             }
@@ -51,7 +53,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
                 error.code(Code::Unreachable).because(root_cause(why)).hint(ROUTE)
             }
             None => error.code(Code::Unreachable).because(root_cause(why)).hint(format!(
-                "{ROUTE} In a VPC without a route to the internet AWS STS takes the interface endpoint \
+                "{ROUTE} In a VPC without a route to the internet, AWS STS needs the interface endpoint \
                  com.amazonaws.REGION.sts."
             )),
         };
@@ -70,7 +72,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
         let option = profile.map(Selected::option).unwrap_or_default();
         let check = format!("aws sts get-caller-identity{option}");
         if matches!(why, CredentialsError::InvalidConfiguration(_)) && profile.is_some() {
-            let advice = Advice::new("Correct the profile, and check it with:").command(check);
+            let advice = Advice::new("Correct the profile, then check it with:").command(check);
             return error.code(Code::ProfileInvalid).hint(advice);
         }
         if let Some(advice) = profile.and_then(log_in_again) {
@@ -87,7 +89,7 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
     error.code(Code::RoleNotAssumed).with_service_error(answer).hint(hint)
 }
 
-const ROUTE: &str = "Check the proxy settings and the route to AWS; run the same command again to carry on.";
+const ROUTE: &str = "Check the proxy settings and the route to AWS, then run the same command again to resume.";
 
 /// Advises to log in, if the profile's credentials come from a login.
 fn log_in_again(profile: &Selected) -> Option<Advice> {
@@ -101,7 +103,7 @@ fn cure_of_sso(answer: &ServiceError, profile: Option<&Selected>) -> Advice {
             let setting = |key| profile.and_then(|profile| profile.get(key)).unwrap_or("unknown");
             let (role, account) = (setting("sso_role_name"), setting("sso_account_id"));
             Advice::new(format!(
-                "IAM Identity Center has to assign the role {role} in the account {account} to the user who is logged in."
+                "IAM Identity Center must assign the role {role} in the account {account} to the user who is logged in."
             ))
         }
     }
@@ -142,8 +144,8 @@ fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError 
 fn cure(answer: &ServiceError) -> Advice {
     match answer.code.as_str() {
         "AccessDenied" | "AccessDeniedException" => Advice::new(
-            "The caller needs sts:AssumeRole on the role, and the role's trust policy has to name the caller, with the \
-             external ID if it asks for one",
+            "The caller needs sts:AssumeRole on the role, and the role's trust policy must name the caller, with the \
+             external ID if it requires one",
         )
         .setting_with("external-id", "ID"),
         _ => cure_of_both(answer),
@@ -154,8 +156,7 @@ fn cure(answer: &ServiceError) -> Advice {
 fn cure_of_token(answer: &ServiceError, claims: &str) -> Advice {
     match answer.code.as_str() {
         "AccessDenied" | "AccessDeniedException" => {
-            format!("The role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token: {claims}.")
-                .into()
+            format!("The role's trust policy must allow sts:AssumeRoleWithWebIdentity for this token: {claims}.").into()
         }
         "InvalidIdentityToken" | "InvalidIdentityTokenException" => {
             format!("The account needs an IAM OIDC provider for the token's issuer, with its audience: {claims}.")
@@ -168,12 +169,14 @@ fn cure_of_token(answer: &ServiceError, claims: &str) -> Advice {
 fn cure_of_both(answer: &ServiceError) -> Advice {
     match answer.code.as_str() {
         "ExpiredToken" | "ExpiredTokenException" | "ExpiredTokenFault" => {
-            "Get a new token, or new credentials, and run again.".into()
+            "Get a new token or new credentials, then run the same command again.".into()
         }
         "ValidationError" if answer.message.contains("DurationSeconds") => {
-            "--role-duration may be as long as the role's maximum session duration; one hour where a role assumes \
-             another."
-                .into()
+            Advice::new(
+                "A session can last as long as the role's maximum session duration, and one hour if a role assumes another: \
+                 choose a shorter one",
+            )
+            .setting_with("role-duration", "SECONDS")
         }
         "RegionDisabledException" => "Enable STS for the region in the account's IAM settings.".into(),
         _ => "Check the role's ARN and its trust policy.".into(),

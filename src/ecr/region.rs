@@ -30,7 +30,7 @@ pub(super) async fn find(
         return named(&host.region, "the host");
     }
     if let Some(region) = asked_for {
-        return named(region, "--region");
+        return named(region, "the options");
     }
     if let Some((variable, text)) = &sources.region {
         return read(text, variable);
@@ -38,28 +38,29 @@ pub(super) async fn find(
     if let Some(region) = profile.get("region").filter(|region| !region.is_empty()) {
         return read(region, &profile.described());
     }
-    let cure =
-        "Give --region eu-west-1, or set AWS_REGION, or name the host: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG";
-    let mut advice: Advice = cure.into();
+    let mut advice = Advice::new(
+        "Set AWS_REGION, use a target with a host (ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG), or give the region",
+    )
+    .setting_with("region", "eu-west-1");
     if !sources.environment.without_metadata {
         // The SDK's provider of it drops the reason of a failure.
         match metadata(machine).get("/latest/meta-data/placement/region").await {
             Ok(region) => return read(region.as_ref(), "EC2's metadata"),
             Err(error) => {
                 if let Some(silent) = silent(&error) {
-                    advice = hop_limit(&format!("{cure}."), &silent.host);
+                    advice = hop_limit(advice, &silent.host);
                 }
             }
         }
     }
     Err(Error::usage("no AWS region is known for a target without a host")
-        .because("neither --region, AWS_REGION, AWS_DEFAULT_REGION, the profile nor EC2's metadata names one")
+        .because("the options, AWS_REGION, AWS_DEFAULT_REGION, the profile and EC2's metadata name none")
         .hint(advice))
 }
 
 fn read(text: &str, from: &str) -> Result<Region> {
     let refuse = || {
-        let what = format!("{from} says {text:?}, which is not a region");
+        let what = format!("{from} is {text:?}, which is not a region");
         Error::usage(what).hint("A region is a code such as eu-west-1.")
     };
     Ok(Region { code: region_code(text).ok_or_else(refuse)?, from: from.to_owned() })

@@ -52,11 +52,11 @@ const TYPOS: usize = 2;
 /// The advice for an endpoint without an answer. `service` is its name in those of VPC endpoints: `ecr.api`.
 pub(super) fn advice(region: &str, service: &str) -> Advice {
     let vpc = format!(
-        "In a VPC without a route to the internet it takes the interface endpoint com.amazonaws.{region}.{service}."
+        "In a VPC without a route to the internet, it needs the interface endpoint com.amazonaws.{region}.{service}."
     );
-    let route = "Check the region, the proxy settings and the route to AWS; run the same command again to carry on.";
+    let route = "Check the region, the proxy settings and the route to AWS, then run the same command again to resume.";
     match meant(region) {
-        Some(meant) => format!("No region {region} is known: is {meant} meant? {route}").into(),
+        Some(meant) => format!("The region {region} is unknown; did you mean {meant}? {route}").into(),
         None => format!("{route} {vpc}").into(),
     }
 }

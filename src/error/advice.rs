@@ -35,6 +35,13 @@ impl Advice {
         Self { text: text.into(), ..Self::default() }
     }
 
+    /// Puts a sentence before the text.
+    #[must_use]
+    pub fn preceded_by(mut self, sentence: &str) -> Self {
+        self.text = if self.text.is_empty() { sentence.to_owned() } else { format!("{sentence} {}", self.text) };
+        self
+    }
+
     /// Adds a setting without a value. Several settings are alternatives.
     #[must_use]
     pub fn setting(mut self, name: impl Into<Cow<'static, str>>) -> Self {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
-use super::shorten;
+use super::quote::shorten;
 use crate::error::{Error, Result};
 
 /// Defines a SHA-256 value with a meaning of its own.

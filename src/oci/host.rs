@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::{Repository, shorten};
+use super::Repository;
+use super::quote::shorten;
 use crate::error::{Code, Error, Result};
 
 /// A registry host, with whose it is.

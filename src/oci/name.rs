@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::shorten;
-use crate::error::{Code, Error, Result};
+use super::quote::shorten;
+use crate::error::{Advice, Code, Error, Result};
 
 /// A repository's name inside a registry: `team/app`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -31,15 +31,18 @@ impl FromStr for Repository {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |why: String| {
-            let rule = "A name is 2 to 255 characters: parts joined by '/', each of lower-case letters and digits, \
-                        separated inside by '.', '_', '__' or hyphens.";
+            let rule = "A name has 2 to 255 characters: components separated by '/', each of lower-case letters and digits, \
+                        separated by '.', '_', '__' or hyphens.";
             let repaired = Self::docker_normalized(text);
             // Repaired once more it stays as it is.
             let is_name = repaired != text && repaired.parse::<Self>().is_ok();
-            let cure = if is_name { format!("{rule} With --docker-naming it is {repaired}.") } else { rule.to_owned() };
+            let advice = match is_name {
+                true => Advice::new(format!("{rule} Or push to {repaired}")).setting("docker-naming"),
+                false => rule.into(),
+            };
             Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text)))
                 .code(Code::TargetInvalid)
-                .hint(cure))
+                .hint(advice))
         };
         if let Some(upper) = text.chars().find(char::is_ascii_uppercase) {
             return refuse(format!("it has the upper-case letter {upper:?}"));

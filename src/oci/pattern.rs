@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Tag, shorten};
+use super::Tag;
+use super::quote::shorten;
 use crate::error::{Code, Error, Result};
 
 /// A tag, or with `*` every tag that looks like it.

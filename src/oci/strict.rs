@@ -1,26 +1,26 @@
-//! Fields of manifests and indexes that Amazon ECR rejects, since it does not know them.
+//! Fields of manifests and indexes that Amazon ECR rejects because it does not know them.
 //!
-//! Each was met by somebody; which of them ECR still rejects is not known.
+//! Each was reported once; which of them ECR still rejects is not known.
 
 use serde_json::Value;
 
 /// A field that ECR was seen to reject.
 #[derive(Debug)]
 pub struct StrictField {
-    /// Where it is, in words.
+    /// Where it is, for messages.
     pub field: &'static str,
-    /// Who writes it, with the place where it was met.
+    /// Which tool writes it, with a report.
     pub writer: &'static str,
     has: fn(&Value) -> bool,
-    cure: Cure,
+    fix: Fix,
 }
 
 /// What to do about a field.
 #[derive(Debug)]
-enum Cure {
+enum Fix {
     /// Nothing is lost without it.
-    TakeOut(fn(&mut Value)),
-    /// Only its writer can leave it out. In words, how.
+    Remove(fn(&mut Value)),
+    /// Only its writer can omit it: how, for messages.
     Writer(&'static str),
 }
 
@@ -31,24 +31,29 @@ impl StrictField {
         FIELDS.iter().filter(|field| (field.has)(&json)).collect()
     }
 
-    /// Returns whether a repair takes it out.
+    /// Returns whether a repair removes it.
     pub fn is_repairable(&self) -> bool {
-        matches!(self.cure, Cure::TakeOut(_))
+        matches!(self.fix, Fix::Remove(_))
     }
 
-    /// Returns how to get an image without it, in words.
+    /// Returns whether an image without attestations does not have it.
+    pub fn is_attestation(&self) -> bool {
+        self.field == ATTESTATION
+    }
+
+    /// Returns how to get an image without it, for messages.
     pub fn fix(&self) -> &'static str {
-        match self.cure {
-            Cure::TakeOut(_) => "--repair takes it out",
-            Cure::Writer(cure) => cure,
+        match self.fix {
+            Fix::Remove(_) => "repair the manifest, which removes it",
+            Fix::Writer(fix) => fix,
         }
     }
 
-    /// Takes out of a manifest or an index what can be taken out without loss.
+    /// Removes all fields from a manifest or an index that can be removed without loss.
     pub fn remove_all(json: &mut Value) {
         for field in &FIELDS {
-            if let Cure::TakeOut(take_out) = field.cure {
-                take_out(json);
+            if let Fix::Remove(remove_field) = field.fix {
+                remove_field(json);
             }
         }
     }
@@ -62,32 +67,34 @@ impl PartialEq for StrictField {
 
 impl Eq for StrictField {}
 
-const WRITER: Cure = Cure::Writer("have it written without");
+const ATTESTATION: &str = "an attestation as an OCI artifact (`artifactType` with an empty config)";
+
+const WRITER: Fix = Fix::Writer("have the writer omit it");
 
 const FIELDS: [StrictField; 8] = [
     StrictField {
         field: "`platform` in the descriptor of the config",
         writer: "Docker 25.0 and 26.0 write it (moby/moby#47661)",
         has: |it| it["config"].get("platform").is_some(),
-        cure: Cure::TakeOut(|it| remove(it.get_mut("config"), "platform")),
+        fix: Fix::Remove(|it| remove(it.get_mut("config"), "platform")),
     },
     StrictField {
         field: "`annotations` in the descriptor of the config",
         writer: "converters to Nydus and eStargz write them (goharbor/acceleration-service#353)",
         has: |it| it["config"].get("annotations").is_some(),
-        cure: Cure::TakeOut(|it| remove(it.get_mut("config"), "annotations")),
+        fix: Fix::Remove(|it| remove(it.get_mut("config"), "annotations")),
     },
     StrictField {
         field: "`platform` in `subject`",
         writer: "nydusify writes it (dragonflyoss/nydus#1691)",
         has: |it| it["subject"].get("platform").is_some(),
-        cure: Cure::TakeOut(|it| remove(it.get_mut("subject"), "platform")),
+        fix: Fix::Remove(|it| remove(it.get_mut("subject"), "platform")),
     },
     StrictField {
         field: "`platform.features` in an entry of the index",
         writer: "`docker manifest annotate` and tools for images with CPU features write it (aws/containers-roadmap#2439)",
         has: |it| list(it, "manifests").any(|entry| entry["platform"].get("features").is_some()),
-        cure: Cure::TakeOut(|it| {
+        fix: Fix::Remove(|it| {
             let entries = it.get_mut("manifests").and_then(Value::as_array_mut).into_iter().flatten();
             entries.for_each(|entry| remove(entry.get_mut("platform"), "features"));
         }),
@@ -100,25 +107,25 @@ const FIELDS: [StrictField; 8] = [
             let own = [&it["mediaType"], &it["artifactType"]].into_iter().filter_map(Value::as_str);
             everywhere.chain(own).any(|media_type| media_type.contains(';'))
         },
-        cure: WRITER,
+        fix: WRITER,
     },
     StrictField {
-        field: "an attestation in the style of OCI artifacts (`artifactType` with an empty config)",
+        field: ATTESTATION,
         writer: "BuildKit writes it with `oci-artifact=true` (moby/buildkit#5747)",
         has: |it| it.get("artifactType").is_some() && it["config"]["mediaType"] == "application/vnd.oci.empty.v1+json",
-        cure: Cure::Writer("build with oci-artifact=false, or push with --no-attestations"),
+        fix: Fix::Writer("build with oci-artifact=false, or push without attestations"),
     },
     StrictField {
         field: "`subject` or `artifactType` in an index",
         writer: "tools that sign whole indexes write it (aws/containers-roadmap#2783)",
         has: |it| it.get("manifests").is_some() && (it.get("subject").is_some() || it.get("artifactType").is_some()),
-        cure: WRITER,
+        fix: WRITER,
     },
     StrictField {
         field: "`data` in a descriptor",
-        writer: "writers that inline small blobs do it",
+        writer: "writers that inline small blobs write it",
         has: |it| descriptors(it).any(|descriptor| descriptor.get("data").is_some()),
-        cure: Cure::TakeOut(|it| {
+        fix: Fix::Remove(|it| {
             ["config", "subject"].into_iter().for_each(|key| remove(it.get_mut(key), "data"));
             for key in ["layers", "manifests"] {
                 let entries = it.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten();
@@ -150,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_field_is_found_by_itself_and_taken_out_where_nothing_is_lost() {
+    fn every_field_is_found_and_removed_unless_that_loses_something() {
         let cases = [
             json!({"config": {"platform": {}}}),
             json!({"config": {"annotations": {}}}),

@@ -5,7 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::name::EMPTY_TAG;
-use super::{Host, Repository, Tag, shorten, strip_credentials};
+use super::quote::{shorten, strip_credentials};
+use super::{Host, Repository, Tag};
 use crate::error::{Advice, Code, Error, Result};
 
 /// Where an image is to go: `[HOST/]REPOSITORY[:TAG]`, as typed.
@@ -55,9 +56,7 @@ impl Target {
         if renamed.is_empty() {
             return Err(Error::usage(format!("{:?} has nothing that a repository name can have", shorten(name)))
                 .code(Code::TargetInvalid)
-                .hint(
-                    "--docker-naming keeps letters, digits, '-', '.', '_' and '/': name the repository with these.",
-                ));
+                .hint("Docker naming keeps letters, digits, '-', '.', '_' and '/' only: use these in the name."));
         }
         let change = (renamed != name).then(|| format!("the repository {:?} is called {renamed}", shorten(name)));
         Ok((Self::of_parts(host, &renamed, tags)?, change))
@@ -67,10 +66,14 @@ impl Target {
         // ECR Public user guide, "Service quotas", and RegistryAlias in its API reference.
         let fits = |(alias, name): (&str, &str)| (2..=50).contains(&alias.len()) && (2..=205).contains(&name.len());
         if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.split_once('/').is_some_and(fits) {
-            return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(repository))).code(Code::TargetInvalid).hint(
-                "It has public.ecr.aws/ALIAS/REPOSITORY, with 2 to 50 and 2 to 205 characters. Which aliases are yours:\n  \
-                 aws ecr-public describe-registries --region us-east-1",
-            ));
+            return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(repository)))
+                .code(Code::TargetInvalid)
+                .hint(
+                    Advice::new(
+                        "Use public.ecr.aws/ALIAS/REPOSITORY, of 2 to 50 and 2 to 205 characters. List your aliases:",
+                    )
+                    .command("aws ecr-public describe-registries --region us-east-1"),
+                ));
         }
         Ok(Self { host, region: None, repository: repository.parse()?, tags })
     }
@@ -132,8 +135,11 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self> {
         if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
             return Err(Error::usage(format!("the target {:?} is a path", shorten(text))).code(Code::TargetInvalid).hint(
-                "The archive comes first, behind it the targets, [HOST/]REPOSITORY[:TAG]; --help lists what else there is. \
-                 Or what was to stand in front of the / is empty.",
+                Advice::new(
+                    "The archive comes first, then the targets as [HOST/]REPOSITORY[:TAG]; is the shell variable before \
+                     the / unset? List all options:",
+                )
+                .command("ecr-push --help"),
             ));
         }
         let (host, repository, tags) = Self::parts(text)?;

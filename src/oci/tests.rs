@@ -1,5 +1,7 @@
 use super::*;
 
+mod properties;
+
 #[test]
 fn digests_are_64_lower_case_digits() {
     let hex = "92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d";
@@ -161,7 +163,7 @@ fn a_name_that_breaks_the_rule_is_repaired_where_that_is_wanted() {
         let hint =
             text.parse::<Target>().err().map(|error| error.advice().map(ToString::to_string).unwrap_or_default());
         assert_eq!(
-            hint.map(|hint| hint.contains(&format!("With --docker-naming it is {name}."))),
+            hint.map(|hint| hint.contains(&format!("Or push to {name}: --docker-naming"))),
             changed.then_some(true)
         );
     }

@@ -200,22 +200,18 @@ impl Chunk {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::oci::Digest;
 
-    /// A small generator, so that a failure names its seed.
-    fn random(state: &mut u64, below: u64) -> u64 {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*state >> 33) % below
-    }
-
-    fn window(pieces: &[Vec<u8>], chunk: u64) -> Window {
-        let (sender, stream) = mpsc::channel(pieces.len() + 1);
+    fn window(blocks: &[Vec<u8>], chunk: u64) -> Window {
+        let (sender, stream) = mpsc::channel(blocks.len() + 1);
         let mut position = 0;
-        for piece in pieces {
-            // As if two bytes of the archive had become one.
-            position += 2 * piece.len() as u64;
-            sender.try_send(LayerData::Data(DataBlock { bytes: piece.clone().into(), position })).unwrap();
+        for block in blocks {
+            // As if two bytes of the layer were compressed to one.
+            position += 2 * block.len() as u64;
+            sender.try_send(LayerData::Data(DataBlock { bytes: block.clone().into(), position })).unwrap();
         }
         sender.try_send(LayerData::End(LayerSummary { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
         let mut window = Window::new(stream, false);
@@ -223,43 +219,64 @@ mod tests {
         window
     }
 
-    #[tokio::test]
-    async fn whatever_arrives_of_a_chunk_nothing_is_lost_or_sent_twice_and_only_the_last_is_short() {
-        for seed in 0..3000_u64 {
-            let state = &mut (seed * 7919 + 1);
-            let size = 1 + random(state, 40);
-            let count = random(state, 12);
-            let pieces: Vec<Vec<u8>> =
-                (0..count).map(|_| (0..random(state, 3 * size)).map(|_| random(state, 256) as u8).collect()).collect();
-            let all = pieces.concat();
-            let mut window = window(&pieces, size);
-            let (mut arrived, mut position) = (Vec::new(), 0);
-            loop {
-                window.fill().await.unwrap();
-                if random(state, 2) == 0 {
-                    window.fill_ahead().await.unwrap();
+    /// One attempt to send a chunk: whether the next is gathered meanwhile, and which part of the chunk is acknowledged.
+    fn attempts() -> impl Strategy<Value = Vec<(bool, prop::sample::Index, bool)>> {
+        prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), prop::bool::weighted(0.7)), 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_sent_twice_and_only_the_last_chunk_is_short(
+            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 0..12),
+            size in 1..40_u64,
+            attempts in attempts(),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let all = blocks.concat();
+            let longest = blocks.iter().map(Vec::len).max().unwrap_or_default() as u64;
+            let mut window = window(&blocks, size);
+            let (mut acknowledged, mut position) = (Vec::new(), 0);
+            for (ahead, part, is_complete) in attempts.iter().cycle() {
+                runtime.block_on(window.fill()).unwrap();
+                if *ahead {
+                    runtime.block_on(window.fill_ahead()).unwrap();
                 }
-                assert!(window.len <= 2 * size + 3 * size, "seed {seed}: the window grows");
+                prop_assert!(window.len <= size + size.max(size / 2 + 1) + longest, "the window grows");
                 let (chunk, end) = window.chunk();
                 let bytes = chunk.pieces.concat();
-                assert_eq!((chunk.start, chunk.len), (arrived.len() as u64, bytes.len() as u64), "seed {seed}");
-                assert!(chunk.from >= position && chunk.from <= chunk.to, "seed {seed}: the position runs backwards");
+                prop_assert_eq!((chunk.start, chunk.len), (acknowledged.len() as u64, bytes.len() as u64));
+                prop_assert!(chunk.from >= position && chunk.from <= chunk.to, "the position decreases");
                 position = chunk.from;
-                match end {
-                    None => assert_eq!(chunk.len, size, "seed {seed}: a chunk that is not the last is short"),
-                    Some(_) => {
-                        assert!(chunk.len > 0 || all.is_empty(), "seed {seed}: a closing PUT without a byte");
-                        arrived.extend_from_slice(&bytes);
-                        assert_eq!(chunk.to, 2 * all.len() as u64, "seed {seed}");
-                        break;
-                    }
+                if end.is_some() {
+                    prop_assert!(chunk.len > 0 || all.is_empty(), "a closing PUT without a byte");
+                    prop_assert_eq!(chunk.to, 2 * all.len() as u64);
+                    acknowledged.extend_from_slice(&bytes);
+                    break;
                 }
-                // All of it arrives, or some, or nothing.
-                let some = if random(state, 3) == 0 { random(state, chunk.len + 1) } else { chunk.len };
-                arrived.extend_from_slice(&bytes[..some as usize]);
-                window.advance(chunk.start + some);
+                prop_assert_eq!(chunk.len, size, "a chunk that is not the last is short");
+                let sent = if *is_complete { bytes.len() } else { part.index(bytes.len() + 1) };
+                // Without any progress the test would not end.
+                let sent = sent.max(usize::from(attempts.iter().all(|(.., is_complete)| !is_complete)));
+                acknowledged.extend_from_slice(&bytes[..sent]);
+                window.advance(chunk.start + sent as u64);
             }
-            assert_eq!(arrived, all, "seed {seed}");
+            prop_assert_eq!(acknowledged, all);
+        }
+
+        #[test]
+        fn a_resumed_window_starts_at_the_offset(
+            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..8),
+            offset in any::<prop::sample::Index>(),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let all = blocks.concat();
+            let offset = offset.index(all.len() + 1);
+            let mut window = window(&blocks, 1 << 20);
+            runtime.block_on(window.skip_to(offset as u64)).unwrap();
+            runtime.block_on(window.fill()).unwrap();
+            let (chunk, end) = window.chunk();
+            prop_assert_eq!(chunk.pieces.concat(), &all[offset..]);
+            prop_assert_eq!((chunk.start, end.is_some()), (offset as u64, true));
         }
     }
 }
