@@ -297,7 +297,7 @@ fn bounded(text: &str) -> Cow<'_, str> {
 }
 
 /// The innermost cause, which says it best: "Connection refused (os error 111)", and not the four layers around it.
-pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -324,7 +324,7 @@ pub(crate) fn find_cause<'a, T: std::error::Error + 'static>(
 }
 
 /// The title of a web page, which is no service's answer: a proxy's, a firewall's, a load balancer's. `None` if it is none.
-pub fn page_title(body: &[u8]) -> Option<String> {
+pub(crate) fn page_title(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start();
     // Of ASCII only, so that places stay.

@@ -12,9 +12,9 @@
 //!
 //! - [`error`]: error kinds, exit codes, causes, and advice as data
 //! - [`file`](mod@file): local files: identity, and bounded reads and writes
-//! - [`request_log`]: the record of one request and its response
-//! - [`proxy`]: which proxy a URL goes through, and why one is not used
-//! - [`tls`]: trusted certificates, and why a certificate is rejected
+//! - `request_log`: the record of one request and its response
+//! - `proxy`: which proxy a URL goes through, and why one is not used
+//! - `tls`: trusted certificates, and why a certificate is rejected
 //! - [`oci`]: digests, references, media types, platforms, documents: parsed once
 //! - [`compress`]: reads, hashes and compresses layers on all cores
 //! - [`archive`]: the exporter: formats, selection, streaming, inspection
@@ -34,11 +34,11 @@ pub mod error;
 pub mod file;
 pub mod oci;
 pub mod output;
-pub mod proxy;
+pub(crate) mod proxy;
 pub mod push;
 pub mod registry;
-pub mod request_log;
+pub(crate) mod request_log;
 pub mod reuse;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
-pub mod tls;
+pub(crate) mod tls;

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use self::agent::Patterns;
-pub use self::agent::invalid_bypass_patterns;
+pub(crate) use self::agent::invalid_bypass_patterns;
 use crate::error::{Advice, Code, Error, Kind};
 
 /// How long a proxy may take to say why it refuses a tunnel.
@@ -24,7 +24,7 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// The proxies of the environment.
 #[derive(Clone, Debug, Default)]
-pub struct Proxies {
+pub(crate) struct Proxies {
     http: Option<Setting>,
     https: Option<Setting>,
     bypassed: Vec<Bypass>,
@@ -66,7 +66,7 @@ enum Bypass {
 
 /// Why a proxy leads nowhere.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ProxyError {
+pub(crate) enum ProxyError {
     /// It is not an HTTP proxy.
     Unsupported {
         /// The variable that names it.
@@ -87,7 +87,7 @@ pub enum ProxyError {
 
 impl Proxies {
     /// Reads the environment of this process.
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         Self::of(&|name| std::env::var(name).ok())
     }
 
@@ -119,7 +119,7 @@ impl Proxies {
     ///
     /// # Errors
     /// If it is not an HTTP proxy.
-    pub fn to(&self, url: &Url) -> Result<Option<&Url>, ProxyError> {
+    pub(crate) fn to(&self, url: &Url) -> Result<Option<&Url>, ProxyError> {
         let setting = if url.scheme() == "https" { &self.https } else { &self.http };
         let setting = setting.as_ref().filter(|setting| !self.is_bypassed(url) && !setting.except.matches(url));
         let Some(Setting { variable, url: proxy, .. }) = setting else { return Ok(None) };
@@ -133,7 +133,7 @@ impl Proxies {
     }
 
     /// The usable proxies, each once.
-    pub fn all(&self) -> Vec<&Url> {
+    pub(crate) fn all(&self) -> Vec<&Url> {
         let urls = [&self.http, &self.https].into_iter().flatten().filter_map(|setting| setting.url.as_ref());
         let mut all: Vec<&Url> = urls.filter(|url| matches!(url.scheme(), "http" | "https")).collect();
         all.dedup();
@@ -141,13 +141,13 @@ impl Proxies {
     }
 
     /// Makes a client use these proxies and no others.
-    pub fn apply(self, client: ClientBuilder) -> ClientBuilder {
+    pub(crate) fn apply(self, client: ClientBuilder) -> ClientBuilder {
         client.no_proxy().proxy(Proxy::custom(move |url| self.to(url).ok().flatten().cloned()))
     }
 
     /// Asks the proxy that leads to `url` for a tunnel, after one was not made, and returns why it refuses. `None` if that
     /// is not the reason.
-    pub async fn refusal(&self, url: &Url) -> Option<ProxyError> {
+    pub(crate) async fn refusal(&self, url: &Url) -> Option<ProxyError> {
         let proxy = match self.to(url) {
             Err(error) => return Some(error),
             // Others ask for no tunnel, or speak TLS with us first.
@@ -261,12 +261,12 @@ fn decoded(text: &str) -> String {
 
 impl ProxyError {
     /// Whether the proxy may give way a little later.
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Refused { status: 429 | 500.., .. })
     }
 
     /// The error for people. `doing` says what was tried.
-    pub fn explain(&self, doing: &str) -> Error {
+    pub(crate) fn explain(&self, doing: &str) -> Error {
         let (kind, advice) = match self {
             Self::Unsupported { .. } => {
                 (Kind::Usage, Advice::new("Use an HTTP proxy, or exclude the host with NO_PROXY."))
@@ -290,7 +290,7 @@ impl ProxyError {
 }
 
 /// How a proxy gets a login.
-pub fn login() -> Advice {
+pub(crate) fn login() -> Advice {
     Advice::new("Add the proxy's login to its address:").command("export HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT")
 }
 

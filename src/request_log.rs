@@ -13,7 +13,7 @@ use reqwest::Url;
 use crate::error::root_cause;
 
 /// The headers that name a request: AWS's, S3's, and that of most others.
-pub const REQUEST_IDS: [&str; 3] = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
+pub(crate) const REQUEST_IDS: [&str; 3] = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
 
 /// As much of a request ID as is told. AWS's have 36 characters.
 const LONGEST_ID: usize = 100;
@@ -73,16 +73,16 @@ impl fmt::Display for RequestRecord {
 }
 
 /// Who is told of requests, each at its end.
-pub type RequestObserver = Arc<dyn Fn(RequestRecord) + Send + Sync>;
+pub(crate) type RequestObserver = Arc<dyn Fn(RequestRecord) + Send + Sync>;
 
 /// Nobody is told.
-pub fn ignore() -> RequestObserver {
+pub(crate) fn ignore() -> RequestObserver {
     Arc::new(|_| {})
 }
 
 /// How much of an address is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum UrlDetail {
+pub(crate) enum UrlDetail {
     /// Host and path.
     Path,
     /// The host alone: the path may hold what not everybody is to know.
@@ -91,7 +91,7 @@ pub enum UrlDetail {
 
 /// A request under way. The witness hears of it once: when its answer begins, when it failed, or when nobody waits for the
 /// answer any more.
-pub struct RequestTimer {
+pub(crate) struct RequestTimer {
     witness: RequestObserver,
     exchange: Option<RequestRecord>,
     sent: Arc<AtomicU64>,
@@ -99,7 +99,7 @@ pub struct RequestTimer {
 
 impl RequestTimer {
     /// A request that goes out now. `sent` counts the bytes of its body.
-    pub fn new(
+    pub(crate) fn new(
         witness: &RequestObserver,
         method: impl Into<String>,
         url: &Url,
@@ -125,27 +125,27 @@ impl RequestTimer {
 
     /// Says in which repository it is.
     #[must_use]
-    pub fn within(mut self, repository: String) -> Self {
+    pub(crate) fn within(mut self, repository: String) -> Self {
         self.exchange.iter_mut().for_each(|exchange| exchange.repository = Some(repository.clone()));
         self
     }
 
     /// Says what it is about.
     #[must_use]
-    pub fn about(mut self, about: Option<String>) -> Self {
+    pub(crate) fn about(mut self, about: Option<String>) -> Self {
         self.exchange.iter_mut().for_each(|exchange| exchange.about.clone_from(&about));
         self
     }
 
     /// Says how often the same was sent by now.
     #[must_use]
-    pub fn attempt(mut self, attempt: u32) -> Self {
+    pub(crate) fn attempt(mut self, attempt: u32) -> Self {
         self.exchange.iter_mut().for_each(|exchange| exchange.attempt = attempt);
         self
     }
 
     /// An answer begins. `header` finds a header of it.
-    pub fn answered(mut self, status: u16, header: impl Fn(&str) -> Option<String>) {
+    pub(crate) fn answered(mut self, status: u16, header: impl Fn(&str) -> Option<String>) {
         let id = REQUEST_IDS.iter().find_map(|name| header(name));
         let id = id.map(|id| id.chars().filter(char::is_ascii_graphic).take(LONGEST_ID).collect());
         // AWS's API throttles with status 400 and the name of the error.
@@ -159,7 +159,7 @@ impl RequestTimer {
     }
 
     /// No answer came.
-    pub fn failed(mut self, why: &(dyn std::error::Error + 'static)) {
+    pub(crate) fn failed(mut self, why: &(dyn std::error::Error + 'static)) {
         let words: String = root_cause(why).split_whitespace().collect::<Vec<_>>().join(" ");
         self.end(|exchange| exchange.error = Some(words.chars().take(LONGEST_FAULT).collect()));
     }

@@ -40,7 +40,7 @@ const IMAGES_A_CALL: i32 = 1000;
 
 /// The ECR API of one region.
 #[derive(Clone, Debug)]
-pub struct Ecr {
+pub(crate) struct Ecr {
     client: Client,
     pub(super) settings: Settings,
     region: String,
@@ -48,7 +48,7 @@ pub struct Ecr {
 
 /// What GetAuthorizationToken gives.
 #[derive(Clone)]
-pub struct AuthorizationToken {
+pub(crate) struct AuthorizationToken {
     /// The base64 text of `AWS:password`, for a Basic header.
     pub basic: String,
     /// The caller's own account, from the proxy endpoint. Nothing else of that endpoint means anything: it is the
@@ -75,14 +75,14 @@ impl std::fmt::Debug for AuthorizationToken {
 }
 
 /// The layers of one answer that are there, with their sizes.
-pub type Availability = HashMap<Digest, Option<u64>>;
+pub(super) type Availability = HashMap<Digest, Option<u64>>;
 
 impl Ecr {
     /// Settles region and credentials, and sees to it that there are some. Calls nothing of ECR yet.
     ///
     /// # Errors
     /// If no region can be found, or no credentials.
-    pub async fn connect(
+    pub(crate) async fn connect(
         access: &Access,
         network: &Network,
         region: Option<&str>,
@@ -101,19 +101,19 @@ impl Ecr {
     }
 
     /// What tells its logins from those of another: the region, and the kind of address that the API is asked at.
-    pub fn login_scope(&self) -> (String, bool, bool) {
+    pub(crate) fn login_scope(&self) -> (String, bool, bool) {
         let config = &self.settings.config;
         (self.region.clone(), config.use_fips().unwrap_or(false), config.use_dual_stack().unwrap_or(false))
     }
 
     /// Where the credentials and the region come from, in words.
-    pub async fn describe_origin(&self) -> String {
+    pub(crate) async fn describe_origin(&self) -> String {
         let (who, region, from) = (self.settings.identity.story().await, &self.region, &self.settings.region_from);
         format!("credentials from {who}; region {region} from {from}")
     }
 
     /// Who STS says we are, if it says so soon.
-    pub async fn caller_arn(&self) -> Option<String> {
+    pub(crate) async fn caller_arn(&self) -> Option<String> {
         let sts = aws_sdk_sts::Client::new(&self.settings.config);
         let asked = tokio::time::timeout(CALLER_TIMEOUT, sts.get_caller_identity().send()).await;
         asked.ok()?.ok()?.arn
@@ -125,12 +125,12 @@ impl Ecr {
     }
 
     /// The region.
-    pub fn region(&self) -> &str {
+    pub(crate) fn region(&self) -> &str {
         &self.region
     }
 
     /// The host of the registry that `account` has in this region.
-    pub fn host(&self, account: &str) -> Host {
+    pub(crate) fn host(&self, account: &str) -> Host {
         Host::from_ecr(EcrHost {
             account: account.to_owned(),
             region: self.region.clone(),
@@ -143,7 +143,7 @@ impl Ecr {
     ///
     /// # Errors
     /// Without credentials, without the right `ecr:GetAuthorizationToken`, without an answer.
-    pub async fn token(&self) -> Result<AuthorizationToken> {
+    pub(crate) async fn token(&self) -> Result<AuthorizationToken> {
         let doing = format!("cannot log in to Amazon ECR in {}", self.region);
         // Apart from the call, whose time is short: a role may have to be assumed again.
         self.settings.ready().await.map_err(NoCredentials::into_error)?;
@@ -167,7 +167,12 @@ impl Ecr {
     ///
     /// # Errors
     /// Without the right `ecr:DescribeImages`, without an answer.
-    pub async fn newest_tag(&self, registry: &str, name: &Repository, pattern: &TagPattern) -> Result<Option<String>> {
+    pub(crate) async fn newest_tag(
+        &self,
+        registry: &str,
+        name: &Repository,
+        pattern: &TagPattern,
+    ) -> Result<Option<String>> {
         let doing = format!("cannot look for tags {pattern} of {name}");
         let tagged = DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build();
         let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str());
@@ -195,7 +200,12 @@ impl Ecr {
     ///
     /// # Errors
     /// Without an answer.
-    pub async fn archived(&self, registry: &str, name: &Repository, tag: &Tag) -> Result<Option<(Digest, String)>> {
+    pub(crate) async fn archived(
+        &self,
+        registry: &str,
+        name: &Repository,
+        tag: &Tag,
+    ) -> Result<Option<(Digest, String)>> {
         // Without a filter only images that are active are described.
         let filter = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
         let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str()).filter(filter);
@@ -225,7 +235,7 @@ impl Ecr {
     ///
     /// # Errors
     /// If the repository does not exist, or without an answer.
-    pub async fn availability(
+    pub(crate) async fn availability(
         &self,
         registry: &str,
         name: &Repository,
@@ -295,13 +305,13 @@ impl Ecr {
         if let Err(why) = self.settings.ready().await {
             return why.into_error();
         }
-        let unreachable =
-            Error::new(Kind::Unavailable, format!("{doing}: no response from the ECR API in {}", self.region))
-                .hint(unreachable::advice(&self.region, "ecr.api"));
-        match TlsProblem::find(&error, false) {
-            Some(problem) => unreachable.because(problem),
-            None => unreachable.because(root_cause(&error)),
+        if let Some(problem) = TlsProblem::find(&error, false) {
+            let what = format!("{doing}: the certificate of the ECR API in {} is not trusted", self.region);
+            return Error::new(Kind::Refused, what).code(Code::TlsFailed).because(problem);
         }
+        Error::new(Kind::Unavailable, format!("{doing}: no response from the ECR API in {}", self.region))
+            .because(root_cause(&error))
+            .hint(unreachable::advice(&self.region, "ecr.api"))
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Identity {
 
 /// Why there are no credentials.
 #[derive(Clone, Debug)]
-pub enum NoCredentials {
+pub(crate) enum NoCredentials {
     /// Nobody has any.
     Missing(Error),
     /// Somebody should have some, and something went wrong.
@@ -49,7 +49,7 @@ pub enum NoCredentials {
 
 impl NoCredentials {
     /// What to tell people.
-    pub fn into_error(self) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         match self {
             Self::Missing(error) | Self::Unusable(error) => error,
         }

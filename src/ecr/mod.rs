@@ -18,7 +18,7 @@ mod missing;
 mod network;
 mod observe;
 mod oidc;
-pub mod policy;
+pub(crate) mod policy;
 mod process;
 mod profile;
 mod profile_credentials;
@@ -32,15 +32,16 @@ mod token_file;
 mod unreachable;
 mod upload_probe;
 
-pub use access::{
-    Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, EndpointOverride,
-    Environment, IdToken, Role, Secret, WebIdentity,
+pub use access::{Access, EndpointOverride};
+pub(crate) use access::{
+    AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, Environment, IdToken, Role,
+    Secret, WebIdentity,
 };
-pub use advice::{RepositoryLocation, advise, advise_on_manifest, opens_upload};
-pub use api::{AuthorizationToken, Availability, Ecr};
-pub use credentials::NoCredentials;
-pub use network::Network;
-pub use profile::{NamedProfile, Profiles};
-pub use public::EcrPublic;
-pub use repositories::{Encryption, Mutability, NewRepository, RepositoryState, Template};
-pub use upload_probe::UploadProbe;
+pub(crate) use advice::{RepositoryLocation, advise, advise_on_manifest, opens_upload};
+pub(crate) use api::{AuthorizationToken, Ecr};
+pub(crate) use credentials::NoCredentials;
+pub(crate) use network::Network;
+pub(crate) use profile::{NamedProfile, Profiles};
+pub(crate) use public::EcrPublic;
+pub(crate) use repositories::{Encryption, Mutability, NewRepository, RepositoryState, Template};
+pub(crate) use upload_probe::UploadProbe;

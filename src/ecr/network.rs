@@ -22,7 +22,7 @@ const CONTAINER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How AWS is reached.
 #[derive(Clone)]
-pub struct Network {
+pub(crate) struct Network {
     /// PEM certificates that are trusted beside the machine's own.
     pem: Vec<u8>,
     /// Told of every request.
@@ -41,19 +41,19 @@ impl Default for Network {
 
 impl Network {
     /// Trusts these PEM certificates, too.
-    pub fn trusting(pem: Vec<u8>) -> Self {
+    pub(crate) fn trusting(pem: Vec<u8>) -> Self {
         Self { pem, witness: request_log::ignore(), user_agent: String::new(), app_name: None }
     }
 
     /// Tells of every request.
     #[must_use]
-    pub fn observed_by(self, witness: RequestObserver) -> Self {
+    pub(crate) fn observed_by(self, witness: RequestObserver) -> Self {
         Self { witness, ..self }
     }
 
     /// Says who we are. What the SDK does not take for the name of an application is left out.
     #[must_use]
-    pub fn identified_as(self, user_agent: String, app_name: String) -> Self {
+    pub(crate) fn identified_as(self, user_agent: String, app_name: String) -> Self {
         Self { user_agent, app_name: AppName::new(app_name).ok(), ..self }
     }
 

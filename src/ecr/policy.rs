@@ -13,7 +13,7 @@ use crate::oci::Repository;
 
 /// A part of AWS's world, as ARNs name it. What is not known is `*`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Registry {
+pub(crate) enum Registry {
     /// The private registry of an account in a region.
     Private {
         /// `aws`, `aws-cn`.
@@ -56,7 +56,7 @@ impl Registry {
 
 /// What a push is going to ask for, as far as its options tell.
 #[derive(Clone, Debug, Default)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// The repositories that are pushed to.
     pub targets: Vec<(Registry, Repository)>,
     /// Images of them are looked at, for layers that need not be sent.
@@ -75,7 +75,7 @@ pub struct Needs {
 
 /// A repository that layers are mounted from.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// Where it is.
     pub registry: Registry,
     /// Its name.
@@ -86,7 +86,7 @@ pub struct Source {
 
 /// What repositories are created with, as far as it takes further rights.
 #[derive(Clone, Debug, Default)]
-pub struct Creation {
+pub(crate) struct Creation {
     /// Resource tags.
     pub tags: bool,
     /// A lifecycle policy.
@@ -100,7 +100,7 @@ pub struct Creation {
 /// One statement of a policy.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Statement {
+pub(crate) struct Statement {
     sid: &'static str,
     effect: &'static str,
     action: Vec<String>,
@@ -110,7 +110,7 @@ pub struct Statement {
 /// A policy that allows a push.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Policy {
+pub(crate) struct Policy {
     version: &'static str,
     statement: Vec<Statement>,
 }
@@ -156,7 +156,7 @@ impl Needs {
 
 impl Policy {
     /// The smallest policy for what is needed. Without a target in ECR it has no statement.
-    pub fn of(needs: &Needs) -> Self {
+    pub(crate) fn of(needs: &Needs) -> Self {
         let arns = |is_public: bool| -> Vec<String> {
             let targets = needs.targets.iter().filter(|(registry, _)| (*registry == Registry::Public) == is_public);
             targets.map(|(registry, repository)| registry.arn(repository)).collect()
@@ -189,7 +189,7 @@ impl Policy {
     }
 
     /// Whether it allows nothing, since nothing is needed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.statement.is_empty()
     }
 
@@ -207,13 +207,13 @@ impl Policy {
     ///
     /// # Errors
     /// If it has no form in JSON, which is a fault of this program.
-    pub fn json(&self) -> Result<String> {
+    pub(crate) fn json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
         Ok(text.map_err(|error| Error::internal("cannot write the policy as JSON").because(error))? + "\n")
     }
 
     /// As Terraform reads it.
-    pub fn terraform(&self) -> String {
+    pub(crate) fn terraform(&self) -> String {
         let mut text = "data \"aws_iam_policy_document\" \"ecr_push\" {\n".to_owned();
         for (n, Statement { sid, effect, action, resource }) in self.statement.iter().enumerate() {
             let gap = if n > 0 { "\n" } else { "" };

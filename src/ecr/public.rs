@@ -22,7 +22,7 @@ const RIGHTS: &str = "Allow the actions ecr-public:GetAuthorizationToken and sts
 
 /// ECR Public's API.
 #[derive(Clone, Debug)]
-pub struct EcrPublic {
+pub(crate) struct EcrPublic {
     client: Client,
     /// The private one beside it, with the same settings.
     private: Ecr,
@@ -33,7 +33,7 @@ impl EcrPublic {
     ///
     /// # Errors
     /// Without credentials.
-    pub async fn connect(access: &Access, network: &Network, host: &Host) -> Result<Self, NoCredentials> {
+    pub(crate) async fn connect(access: &Access, network: &Network, host: &Host) -> Result<Self, NoCredentials> {
         // Of a private registry only its region and the kind of its address would count.
         let dual_stack = host.as_str() == "ecr-public.aws.com";
         let like = EcrHost { account: String::new(), region: REGION.into(), fips: false, dual_stack };
@@ -44,12 +44,12 @@ impl EcrPublic {
     }
 
     /// Where the credentials come from, in words.
-    pub async fn describe_origin(&self) -> String {
+    pub(crate) async fn describe_origin(&self) -> String {
         self.private.describe_origin().await
     }
 
     /// Who STS says we are, if it says so soon.
-    pub async fn caller_arn(&self) -> Option<String> {
+    pub(crate) async fn caller_arn(&self) -> Option<String> {
         self.private.caller_arn().await
     }
 
@@ -58,7 +58,7 @@ impl EcrPublic {
     /// # Errors
     /// Without credentials, without the rights `ecr-public:GetAuthorizationToken` and `sts:GetServiceBearerToken`, without
     /// an answer.
-    pub async fn token(&self) -> Result<AuthorizationToken> {
+    pub(crate) async fn token(&self) -> Result<AuthorizationToken> {
         let doing = "cannot log in to Amazon ECR Public";
         let given = match self.client.get_authorization_token().send().await {
             Ok(given) => given,
@@ -80,7 +80,7 @@ impl EcrPublic {
     ///
     /// # Errors
     /// Without an answer.
-    pub async fn has_repository(&self, name: &Repository) -> Result<Option<bool>> {
+    pub(crate) async fn has_repository(&self, name: &Repository) -> Result<Option<bool>> {
         let (_, name) = halves(name);
         match self.client.describe_repositories().repository_names(name).send().await {
             Ok(_) => Ok(Some(true)),
@@ -95,7 +95,7 @@ impl EcrPublic {
     ///
     /// # Errors
     /// If the alias is not the caller's, without the right `ecr-public:DescribeRegistries`, without an answer.
-    pub async fn check_alias(&self, name: &Repository) -> Result<()> {
+    pub(crate) async fn check_alias(&self, name: &Repository) -> Result<()> {
         let (alias, name) = halves(name);
         let doing = format!("cannot create the repository {name}");
         let described = match self.client.describe_registries().send().await {
@@ -124,7 +124,7 @@ impl EcrPublic {
     ///
     /// # Errors
     /// Without the right `ecr-public:CreateRepository`, without an answer.
-    pub async fn create_repository(&self, name: &Repository) -> Result<bool> {
+    pub(crate) async fn create_repository(&self, name: &Repository) -> Result<bool> {
         let (_, name) = halves(name);
         match self.client.create_repository().repository_name(name).send().await {
             Ok(_) => Ok(true),

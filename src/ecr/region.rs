@@ -30,7 +30,7 @@ pub(super) async fn find(
         return named(&host.region, "the host");
     }
     if let Some(region) = asked_for {
-        return named(region, "the options");
+        return named(region, "the command line");
     }
     if let Some((variable, text)) = &sources.region {
         return read(text, variable);
@@ -54,7 +54,7 @@ pub(super) async fn find(
         }
     }
     Err(Error::usage("no AWS region is known for a target without a host")
-        .because("the options, AWS_REGION, AWS_DEFAULT_REGION, the profile and EC2's metadata name none")
+        .because("the command line, AWS_REGION, AWS_DEFAULT_REGION, the profile and EC2's metadata name none")
         .hint(advice))
 }
 

@@ -19,7 +19,7 @@ const ROOT: &str = "ROOT";
 
 /// What we may know of a repository.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum RepositoryState {
+pub(crate) enum RepositoryState {
     /// It is there.
     Exists(Mutability),
     /// It is not.
@@ -30,7 +30,7 @@ pub enum RepositoryState {
 
 /// What we may know of the template by which the registry creates a repository that is pushed to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Template {
+pub(crate) enum Template {
     /// The one with this prefix.
     Of(String),
     /// There is none.
@@ -127,7 +127,7 @@ impl Ecr {
     ///
     /// # Errors
     /// Without an answer.
-    pub async fn find_repository(&self, registry: &str, name: &Repository) -> Result<RepositoryState> {
+    pub(crate) async fn find_repository(&self, registry: &str, name: &Repository) -> Result<RepositoryState> {
         let call = self.client().describe_repositories().registry_id(registry).repository_names(name.as_str());
         match call.send().await {
             Ok(found) => {
@@ -143,7 +143,7 @@ impl Ecr {
     ///
     /// # Errors
     /// Without an answer.
-    pub async fn template(&self, registry: &str, name: &Repository) -> Result<Template> {
+    pub(crate) async fn template(&self, registry: &str, name: &Repository) -> Result<Template> {
         let call = self.client().describe_repository_creation_templates().max_results(TEMPLATES_A_CALL);
         let mut pages = call.into_paginator().send();
         let mut closest: Option<(usize, String)> = None;
@@ -174,7 +174,12 @@ impl Ecr {
     ///
     /// # Errors
     /// Without the right `ecr:CreateRepository`, without an answer, or if the settings are not to ECR's taste.
-    pub async fn create_repository(&self, registry: &str, name: &Repository, settings: &NewRepository) -> Result<bool> {
+    pub(crate) async fn create_repository(
+        &self,
+        registry: &str,
+        name: &Repository,
+        settings: &NewRepository,
+    ) -> Result<bool> {
         let doing = format!("cannot create the repository {name}");
         let NewRepository { scan_on_push, mutability, encryption, tags } = settings;
         let mut call = self.client().create_repository().registry_id(registry).repository_name(name.as_str());
@@ -217,7 +222,7 @@ impl Ecr {
     ///
     /// # Errors
     /// Without the right `ecr:PutLifecyclePolicy`, without an answer, or if ECR does not understand the policy.
-    pub async fn put_lifecycle_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
+    pub(crate) async fn put_lifecycle_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
         let call = self.client().put_lifecycle_policy().registry_id(registry).repository_name(name.as_str());
         match call.lifecycle_policy_text(text).send().await {
             Ok(_) => Ok(()),
@@ -229,7 +234,7 @@ impl Ecr {
     ///
     /// # Errors
     /// Without the right `ecr:SetRepositoryPolicy`, without an answer, or if ECR does not understand the policy.
-    pub async fn set_repository_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
+    pub(crate) async fn set_repository_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
         let call = self.client().set_repository_policy().registry_id(registry).repository_name(name.as_str());
         match call.policy_text(text).send().await {
             Ok(_) => Ok(()),

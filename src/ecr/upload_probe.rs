@@ -7,7 +7,7 @@ use crate::oci::Repository;
 
 /// Why the registry may have hung up when an upload was to be opened.
 #[derive(Clone, Debug)]
-pub enum UploadProbe {
+pub(crate) enum UploadProbe {
     /// There is no such repository.
     RepositoryMissing,
     /// The caller may not upload. The error says what is missing.
@@ -21,7 +21,7 @@ impl Ecr {
     ///
     /// # Errors
     /// If that cannot be learned here either.
-    pub async fn probe_upload(&self, registry: &str, name: &Repository) -> Result<UploadProbe> {
+    pub(crate) async fn probe_upload(&self, registry: &str, name: &Repository) -> Result<UploadProbe> {
         let call = self.client().initiate_layer_upload().registry_id(registry).repository_name(name.as_str());
         let error = match call.send().await {
             Ok(opened) => return Ok(UploadProbe::Allowed(opened.upload_id.unwrap_or_default())),

@@ -37,7 +37,7 @@ pub(super) fn setting(environment: &dyn Fn(&str) -> Option<String>) -> Option<Se
 }
 
 /// Returns the expressions of the list of exceptions that cannot be used, for people.
-pub fn invalid_bypass_patterns(environment: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+pub(crate) fn invalid_bypass_patterns(environment: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     patterns(environment).1
 }
 

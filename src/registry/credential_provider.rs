@@ -49,7 +49,8 @@ pub struct IssuedLogin {
 }
 
 /// Obtains a login. If the previous one was rejected, gets the response, and returns another login or an error.
-pub type LoginSource = Arc<dyn Fn(Option<ServiceError>) -> BoxFuture<'static, Result<IssuedLogin>> + Send + Sync>;
+pub(super) type LoginSource =
+    Arc<dyn Fn(Option<ServiceError>) -> BoxFuture<'static, Result<IssuedLogin>> + Send + Sync>;
 
 /// When credentials are sent, and to which service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

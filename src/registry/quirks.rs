@@ -109,7 +109,7 @@ const STANDARD: Quirks = Quirks {
 };
 
 /// Amazon ECR, which is recognized by the form of its hosts.
-pub static ECR: Quirks = Quirks {
+pub(crate) static ECR: Quirks = Quirks {
     name: "Amazon ECR",
     // EmptyUploadException.
     min_blob_size: 1,

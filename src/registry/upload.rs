@@ -24,7 +24,7 @@ use crate::error::{Code, Error, Result};
 /// # Errors
 /// Fails if the registry rejects the blob or keeps failing, if the stream fails, and on cancellation. No session stays open
 /// while the registry can be reached, except those in the store of interrupted uploads.
-pub async fn upload(
+pub(crate) async fn upload(
     client: &Client,
     blob: &Blob,
     mut opened: Option<OpenedUpload>,
@@ -113,7 +113,7 @@ async fn run_session(
 ///
 /// # Errors
 /// Fails if the blob is too large for the registry, or if it is empty and the registry stores no empty blobs.
-pub fn check_blob_size(client: &Client, what: &str, bytes: u64) -> Result<()> {
+pub(crate) fn check_blob_size(client: &Client, what: &str, bytes: u64) -> Result<()> {
     if bytes < client.strategy().quirks().min_blob_size {
         return Err(Error::input(format!("{what} is empty, and {} stores no empty blobs", client.name()))
             .code(Code::ArchiveUnsupported));

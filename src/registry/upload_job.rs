@@ -12,7 +12,7 @@ use crate::compress::{LayerSummary, Meter};
 const PROGRESS: u64 = 64 << 10;
 
 /// A blob to upload.
-pub struct Blob {
+pub(crate) struct Blob {
     /// Its description in messages: `layer sha256:2c26b46b68ff`.
     pub what: String,
     /// Identifies the same bytes in another run. Without it no other run resumes the upload.

@@ -31,7 +31,7 @@ const MAX_SHARES: u64 = 4;
 
 /// Returns the most bytes that a layer holds in memory with `layers` concurrent uploads and chunks of `wanted` bytes or the
 /// default size: the window, the blocks in the stream, and one more block.
-pub fn retained_bytes(wanted: Option<u64>, layers: u64) -> u64 {
+pub(crate) fn retained_bytes(wanted: Option<u64>, layers: u64) -> u64 {
     let share = RETAINED / layers.clamp(1, MAX_SHARES);
     wanted.map_or(share, |chunk| share.max(chunk + chunk / 5)) + (2 << 20)
 }

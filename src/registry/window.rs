@@ -12,11 +12,11 @@ use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
 /// The stream of a blob's bytes.
-pub type LayerStream = mpsc::Receiver<LayerData>;
+pub(crate) type LayerStream = mpsc::Receiver<LayerData>;
 
 /// An item of a [`LayerStream`]: data, then one of the ends.
 #[derive(Debug)]
-pub enum LayerData {
+pub(crate) enum LayerData {
     /// The next bytes.
     Data(DataBlock),
     /// The end, with the summary of all bytes.

@@ -7,4 +7,4 @@ mod problem;
 mod trust;
 
 pub(crate) use problem::TlsProblem;
-pub use trust::Trust;
+pub(crate) use trust::Trust;

@@ -40,7 +40,8 @@ fn a_silent_endpoint_names_the_vpc_endpoint_that_it_takes() {
 fn a_misspelled_region_that_does_not_answer_is_told_with_the_one_that_is_meant() {
     let aws = silent("eu-wst-1", "eu-wst-1");
     let command = aws.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "eu-wst-1"]);
-    let run = aws.finish(command).fails_with(4).stderr_has(&["No region eu-wst-1 is known: is eu-west-1 meant?"]);
+    let run =
+        aws.finish(command).fails_with(4).stderr_has(&["The region eu-wst-1 is unknown; did you mean eu-west-1?"]);
     run.output_has_none(&["com.amazonaws"]);
     // A region that opens tomorrow works.
     let aws = FakeAws::of("eu-newland-1");

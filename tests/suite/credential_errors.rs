@@ -155,7 +155,7 @@ fn a_pod_s_role_is_refused_with_what_its_trust_policy_compares() {
     pod(&aws, &mut command);
     let run =
         aws.finish(command).fails_with(3).stderr_has(&["Not authorized to perform sts:AssumeRoleWithWebIdentity"]);
-    run.stderr_has(&["has to allow sts:AssumeRoleWithWebIdentity to this token: ", CLAIMS]);
+    run.stderr_has(&["must allow sts:AssumeRoleWithWebIdentity for this token: ", CLAIMS]);
     // Also where a profile names the token.
     let command = push(&aws, &["--profile", "p"]);
     let file = aws.env.scratch("token");
@@ -199,7 +199,7 @@ fn the_reason_of_a_container_s_endpoint_is_shown() {
     let why = "AccessDeniedException: EKS does not have permissions to assume the associated role.";
     for (http, exit, hint) in [
         ("400 Bad Request", 3, "hint: Check the role of the task or pod"),
-        ("500 Internal Server Error", 4, "hint: This may pass: run the same command again."),
+        ("500 Internal Server Error", 4, "hint: The failure may be temporary: run the same command again."),
     ] {
         let mut command = push(&aws, &[]);
         container(&mut command, &format!("http://{}/v1/credentials", server(http, why.to_owned())));
@@ -232,11 +232,11 @@ fn a_metadata_service_that_does_not_answer_is_told_from_one_that_is_not_there() 
     let mut command = push(&aws, &[]);
     command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url);
     let run = aws.finish(command).fails_with(3).stderr_has(&["no AWS credentials were found", "hop limit of 1", raise]);
-    run.stderr_has(&["takes the connection and does not answer"]);
+    run.stderr_has(&["accepts connections and does not respond"]);
     // Also where only the region is wanted.
     let mut command = aws.command_of_user(&[&testdata(ARCHIVE), "team/app:1"]);
     command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url);
-    let run = aws.finish(command).fails_with(2).stderr_has(&["no AWS region is known", "Give --region eu-west-1"]);
+    let run = aws.finish(command).fails_with(2).stderr_has(&["no AWS region is known", "--region eu-west-1"]);
     run.stderr_has(&["hop limit of 1", raise]);
     // Nobody is there.
     let mut command = push(&aws, &[]);

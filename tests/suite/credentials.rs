@@ -299,7 +299,8 @@ fn azure_s_token_takes_what_the_step_has_to_map() {
     // One that Azure does not take is told with the cure, and is not shown.
     let mut command = push(&aws, &["--azure-service-connection", "1", "--role-arn", ROLE]);
     command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", aws.url())).env("SYSTEM_ACCESSTOKEN", "another");
-    let run = aws.finish(command).fails_with(3).stderr_has(&["Azure Pipelines gives no OIDC token", "HTTP 401"]);
+    let run =
+        aws.finish(command).fails_with(3).stderr_has(&["cannot get an OIDC token from Azure Pipelines", "HTTP 401"]);
     run.stderr_has(&["the job's token is wrong", "hint: "]).output_has_none(&["another"]);
 }
 

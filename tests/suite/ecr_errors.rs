@@ -41,19 +41,14 @@ const POST: &str = "ecr:InitiateLayerUpload";
 const PUT: &str = "ecr:PutImage";
 
 const CASES: [Case; 30] = [
-    case(TOKEN, (400, "AccessDeniedException", ""), 3, &["The request takes ecr:GetAuthorizationToken on *"]),
+    case(TOKEN, (400, "AccessDeniedException", ""), 3, &["The request requires ecr:GetAuthorizationToken on *"]),
     case(
         "ecr:CompleteLayerUpload",
         (400, "BLOB_UPLOAD_INVALID", "All layer parts except the last part should be at least 5MB"),
         1,
-        &["parts of 5 to 10 MiB"],
+        &["chunks of 5 to 10 MiB"],
     ),
-    case(
-        POST,
-        (407, "", "Proxy Authentication Required"),
-        3,
-        &["HTTP 407", "A proxy on the way wants a login", "HTTPS_PROXY="],
-    ),
+    case(POST, (407, "", "Proxy Authentication Required"), 3, &["HTTP 407", "Add the proxy's login", "HTTPS_PROXY="]),
     case(
         PUT,
         (
@@ -91,9 +86,9 @@ const CASES: [Case; 30] = [
         POST,
         (400, "KmsException", "The key is disabled"),
         1,
-        &["encrypted with a key of AWS KMS", "kms:CreateGrant", "\n  aws ecr describe-repositories"],
+        &["encrypted with an AWS KMS key", "kms:CreateGrant", "\n  aws ecr describe-repositories"],
     ),
-    case(POST, (403, "DENIED", "KMS key is not accessible"), 1, &["encrypted with a key of AWS KMS"]),
+    case(POST, (403, "DENIED", "KMS key is not accessible"), 1, &["encrypted with an AWS KMS key"]),
     case(
         PUT,
         (
@@ -102,7 +97,7 @@ const CASES: [Case; 30] = [
             "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Limit on number of layers per image exceeded'",
         ),
         1,
-        &["Make the image of fewer layers."],
+        &["Build the image with fewer layers."],
     ),
     case(
         PUT,
@@ -114,24 +109,24 @@ const CASES: [Case; 30] = [
             "\n  aws ecr put-lifecycle-policy --repository-name team/app",
         ],
     ),
-    case(PUT, (400, "LimitExceededException", "An image has at most 1000 tags"), 1, &["1,000 tags an image"]),
+    case(PUT, (400, "LimitExceededException", "An image has at most 1000 tags"), 1, &["1,000 tags per image"]),
     case(
         "ecr:CompleteLayerUpload",
         (400, "LimitExceededException", "A layer has at most 4200 parts"),
         1,
-        &["4,200 parts a layer", "--chunk-size 10M"],
+        &["4,200 chunks per layer", "--chunk-size 10M"],
     ),
     case(
         "ecr:CompleteLayerUpload",
         (400, "LimitExceededException", "The layer is too large"),
         1,
-        &["52,000 MiB a layer"],
+        &["52,000 MiB per layer"],
     ),
     case(
         "ecr:CompleteLayerUpload",
         (400, "LayerPartTooSmallException", "The part is too small"),
         1,
-        &["parts of 5 to 10 MiB"],
+        &["chunks of 5 to 10 MiB"],
     ),
     case(
         PUT,
@@ -141,7 +136,7 @@ const CASES: [Case; 30] = [
             "Invalid parameter at 'imageManifest' failed to satisfy constraint: 'Member must have length less than or equal to 4194304'",
         ),
         1,
-        &["manifests of 4 MiB at most"],
+        &["manifests of up to 4 MiB"],
     ),
     case(
         PUT,
@@ -151,26 +146,26 @@ const CASES: [Case; 30] = [
             "Invalid parameter at 'imageTag' failed to satisfy constraint: 'must satisfy regular expression '[a-zA-Z0-9-_.]+''",
         ),
         1,
-        &["letters, digits, '_', '.' and '-', 128 at most"],
+        &["up to 128 letters, digits, '_', '.' and '-'"],
     ),
     case(
         PUT,
         (400, "MANIFEST_BLOB_UNKNOWN", "Layers with digests '[sha256:1]' required for pushing image do not exist"),
         1,
-        &["lifecycle policy or a person may have removed it", "Run the same command again"],
+        &["lifecycle policy or another client may have removed it", "Run the same command again"],
     ),
     case(
         PUT,
         (429, "TOOMANYREQUESTS", "Rate exceeded"),
         4,
-        &["ECR limits ecr:PutImage. An account has 10 a second in a region by default", "Service Quotas"],
+        &["ECR throttles ecr:PutImage. The default is 10 per second, account and region", "Service Quotas"],
     ),
-    case(POST, (429, "", ""), 4, &["ECR limits ecr:InitiateLayerUpload. An account has 100 a second"]),
+    case(POST, (429, "", ""), 4, &["ECR throttles ecr:InitiateLayerUpload. The default is 100 per second"]),
     case(
         TOKEN,
         (400, "ThrottlingException", "Rate exceeded"),
         4,
-        &["ECR limits ecr:GetAuthorizationToken. An account has 500 a second"],
+        &["ECR throttles ecr:GetAuthorizationToken. The default is 500 per second"],
     ),
     case(TOKEN, (400, "RequestTimeTooSkewed", "The difference is too large"), 3, &["This machine's clock is wrong"]),
     case(
@@ -191,13 +186,13 @@ const CASES: [Case; 30] = [
             "The request signature we calculated does not match the signature you provided.",
         ),
         3,
-        &["The secret key does not fit the access key", "AWS_SECRET_ACCESS_KEY"],
+        &["The secret key does not match the access key", "AWS_SECRET_ACCESS_KEY"],
     ),
     case(
         TOKEN,
         (400, "InvalidSignatureException", "Credential should be scoped to a valid region."),
         3,
-        &["in another region than was asked for", "AWS_ENDPOINT_URL_ECR"],
+        &["belongs to another region", "AWS_ENDPOINT_URL_ECR"],
     ),
     case(
         TOKEN,
@@ -209,31 +204,31 @@ const CASES: [Case; 30] = [
         TOKEN,
         (400, "ExpiredTokenException", "The security token included in the request is expired"),
         3,
-        &["get new ones and run again"],
+        &["get new ones, then run the same command again"],
     ),
     case(
         TOKEN,
         (403, "OptInRequired", "The AWS Access Key Id needs a subscription for the service"),
         3,
-        &["has not turned this region on"],
+        &["is not enabled in this account"],
     ),
     case(
         TOKEN,
         (403, "IncompleteSignature", "Authorization header requires 'Signature' parameter."),
         3,
-        &["a proxy on the way takes headers out"],
+        &["a proxy removes headers"],
     ),
     case(
         POST,
         (400, "DENIED", "Your Authorization Token is invalid."),
         3,
-        &["does not take the login that ECR's API gave out", "this registry is in us-east-1", "AWS_ENDPOINT_URL_ECR"],
+        &["does not accept the login of ECR's API", "this registry is in us-east-1", "AWS_ENDPOINT_URL_ECR"],
     ),
     case(
         PUT,
         (403, "DENIED", ""),
         3,
-        &["The request takes ecr:PutImage on arn:aws:ecr:us-east-1:000000000000:repository/team/app"],
+        &["The request requires ecr:PutImage on arn:aws:ecr:us-east-1:000000000000:repository/team/app"],
     ),
 ];
 
@@ -265,7 +260,7 @@ fn whose_policy_it_is_that_denies_is_told_apart() {
     let of_repository =
         r#"{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:root"},"Action":"ecr:PutImage"}"#;
     let allow = format!("hint: Allow the action ecr:PutImage on {ARN}");
-    let deny = format!("forbids the action ecr:PutImage on {ARN}. No Allow outweighs it");
+    let deny = format!("forbids the action ecr:PutImage on {ARN}, and no Allow overrides it");
     let none = |kind: &str| format!("because no {kind} allows the ecr:PutImage action");
     let explicit = |kind: &str| format!("with an explicit deny in {kind}");
     let mut wrong = Vec::new();
@@ -273,30 +268,30 @@ fn whose_policy_it_is_that_denies_is_told_apart() {
         (none("identity-based policy"), vec![allow.as_str(), "in the caller's IAM policy", &statement]),
         (
             none("resource-based policy"),
-            vec!["in the repository's own policy", of_repository, "\n  aws ecr get-repository-policy"],
+            vec!["in the repository policy", of_repository, "\n  aws ecr get-repository-policy"],
         ),
         (none("permissions boundary"), vec![&allow, "in the permissions boundary of the caller, too", &statement]),
-        (none("session policy"), vec![&allow, "in the policy of the caller's session, too"]),
+        (none("session policy"), vec![&allow, "in the session policy of the caller, too"]),
         (none("service control policy"), vec![&allow, "in a service control policy, too", "AWS organization"]),
         (none("resource control policy"), vec![&allow, "in a resource control policy, too"]),
         (
             none("VPC endpoint policy"),
             vec![&allow, "in the policy of the VPC endpoint, too", "\n  aws ec2 describe-vpc-endpoints\n"],
         ),
-        (explicit("an identity-based policy"), vec![&deny, "A Deny of the caller's IAM policy"]),
+        (explicit("an identity-based policy"), vec![&deny, "A Deny in the caller's IAM policy"]),
         (
             explicit("a resource-based policy"),
-            vec![&deny, "A Deny of the repository's own policy", "--repository-name team/app"],
+            vec![&deny, "A Deny in the repository policy", "--repository-name team/app"],
         ),
-        (explicit("a permissions boundary"), vec![&deny, "A Deny of the permissions boundary"]),
-        (explicit("a session policy"), vec![&deny, "A Deny of the policy of the caller's session"]),
+        (explicit("a permissions boundary"), vec![&deny, "A Deny in the permissions boundary"]),
+        (explicit("a session policy"), vec![&deny, "A Deny in the session policy of the caller"]),
         (
             explicit("a service control policy: arn:aws:organizations::1:policy/o-1/service_control_policy/p-1"),
-            vec![&deny, "A Deny of a service control policy", "AWS organization"],
+            vec![&deny, "A Deny in a service control policy", "AWS organization"],
         ),
-        (explicit("a resource control policy"), vec![&deny, "A Deny of a resource control policy"]),
-        (explicit("a VPC endpoint policy"), vec![&deny, "A Deny of the policy of the VPC endpoint"]),
-        ("with an explicit deny".into(), vec![&deny, "A Deny somewhere"]),
+        (explicit("a resource control policy"), vec![&deny, "A Deny in a resource control policy"]),
+        (explicit("a VPC endpoint policy"), vec![&deny, "A Deny in the policy of the VPC endpoint"]),
+        ("with an explicit deny".into(), vec![&deny, "A Deny in some policy"]),
     ] {
         let rules = Rules { deny: vec![PUT.into()], denied: Some(denied.clone()), ..Rules::default() };
         let run = push(&Ecr::with(&["team/app"], rules));
@@ -315,7 +310,7 @@ fn a_caller_of_another_account_needs_the_repository_s_policy_too() {
                 allows the ecr:PutImage action";
     let run = push(&Ecr::faulty(&[Fault::once(PUT, status(403, "DENIED", said))])).fails_with(3);
     let there = r#"{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111111111111:root"},"Action":"ecr:PutImage"}"#;
-    run.stderr_has(&["of account 000000000000 and the caller of 111111111111", there]);
+    run.stderr_has(&["belongs to account 000000000000 and the caller to 111111111111", there]);
 }
 
 #[test]
@@ -329,7 +324,7 @@ fn an_empty_403_is_told_with_what_the_request_takes() {
     ] {
         let rules = Rules { deny: vec![action.into()], deny_silently: true, ..Rules::default() };
         let run = push(&Ecr::with(&["team/app"], rules));
-        let words = format!("The request takes {named} on {ARN}, which is likely what the caller lacks");
+        let words = format!("The request requires {named} on {ARN}, which the caller likely lacks");
         if run.code != Some(3)
             || !run.stderr.contains(&words)
             || !run.stderr.contains("\n  {\"Effect\":\"Allow\",\"Action\":")
@@ -351,7 +346,7 @@ fn a_bare_end_of_the_connection_is_asked_about() {
     // The repository is missing, and the API may be asked.
     let run = push(&Ecr::with(&[], hangs_up(&blind))).fails_with(1);
     let run = run.stderr_has(&["hung up instead of an answer, since the repository does not exist"]);
-    run.stderr_has(&["hint: Add --create-repository"]);
+    run.stderr_has(&["hint: Create it with the push, or with the command below: --create-repository"]);
     // The right is missing: the API says which, and why.
     let ecr = Ecr::with(&["team/app"], hangs_up(&[POST]));
     let run = push(&ecr).fails_with(3).stderr_has(&["hung up instead of an answer, and its API says why"]);
@@ -396,7 +391,7 @@ fn a_clock_that_is_wrong_is_told_with_both_times() {
     let rules = Rules { clock_ahead: Duration::from_secs(20 * 60), ..Rules::default() };
     let run = push(&Ecr::with(&["team/app"], rules)).fails_with(3);
     let run = run.stderr_has(&["InvalidSignatureException: Signature expired: 20", "This machine's clock is wrong"]);
-    run.stderr_has(&[" GMT where AWS says ", ": 20 minutes behind."]);
+    run.stderr_has(&[" GMT, AWS's ", ": 20 minutes behind."]);
 }
 
 #[test]
@@ -416,14 +411,14 @@ fn a_manifest_that_ecr_does_not_read_is_told_with_the_field_and_its_writer() {
                    "digest": format!("sha256:{}", "a".repeat(64))}}),
             ["`platform` in `subject`", "nydusify", "--repair"],
         ),
-        (json!({"artifactType": "application/x; v=1"}), ["a media type with parameters", "sigstore", "without"]),
+        (json!({"artifactType": "application/x; v=1"}), ["a media type with parameters", "sigstore", "omit"]),
     ] {
         let ecr = Ecr::new();
         let layout = ecr.env.scratch("layout");
         archive_builder::oci_layout(&layout, &[archive_builder::noise(1, 1000)]);
         rewrite(&layout, &change);
         let run = ecr.run(&[&layout, "team/app:1", "--retries", "0"]);
-        let words = ["HTTP 405 UNSUPPORTED", "ECR takes no manifest with fields that it does not know. This one has"];
+        let words = ["HTTP 405 UNSUPPORTED", "ECR rejects manifests with unknown fields. This one has"];
         let lacks: Vec<_> = words.iter().chain(&says).filter(|words| !run.stderr.contains(**words)).collect();
         if run.code != Some(1) || !lacks.is_empty() {
             wrong.push(format!("{change}: {:?} lacks {lacks:?} {}", run.code, run.stderr));

@@ -62,8 +62,12 @@ fn what_ecr_refuses_is_told_before_the_push_and_explained_after_it() {
     let digest = with_platform(&archive);
     let run = ecr.run(&[&archive, "team/app:1"]).fails_with(1).stdout_is("");
     let warning = format!("warning: the manifest {} has `platform` in the descriptor of the config", short(&digest));
-    let run =
-        run.stderr_has(&[&warning, "ECR rejects: add --repair", "405 UNSUPPORTED", "hint: ECR takes no manifest"]);
+    let run = run.stderr_has(&[
+        &warning,
+        "ECR rejects: add --repair",
+        "405 UNSUPPORTED",
+        "hint: ECR rejects manifests with unknown fields",
+    ]);
     let (before, after) = (run.stderr.find("warning: ").unwrap(), run.stderr.find("layer sha256:").unwrap());
     assert!(before < after, "it is told before anything is sent");
     ecr.has_no_image("1");

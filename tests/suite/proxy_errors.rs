@@ -80,8 +80,10 @@ fn a_certificate_of_a_proxy_that_looks_into_tls() {
     let front = Front::of(ecr.address(), authority.issue(|_| {}));
     let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "--retries", "0"]);
     command.env("AWS_ENDPOINT_URL_ECR", format!("https://{}", front.address));
-    let run =
-        ecr.finish(command).fails_with(1).stderr_has(&["cannot log in to Amazon ECR in us-east-1", "UnknownIssuer"]);
+    let run = ecr
+        .finish(command)
+        .fails_with(1)
+        .stderr_has(&["cannot log in to Amazon ECR in us-east-1", "its issuer is not trusted"]);
     run.stderr_has(&[
         "hint: ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy",
         "Zscaler",

@@ -33,7 +33,7 @@ fn every_form_of_host_is_asked_with_its_own_endpoints() {
 #[test]
 fn a_target_without_a_host_is_in_the_region_that_is_named_first() {
     for (options, variables, region, from) in [
-        (&["--region", "eu_central_1"][..], &[("AWS_REGION", "x-y")][..], "eu-central-1", "--region"),
+        (&["--region", "eu_central_1"][..], &[("AWS_REGION", "x-y")][..], "eu-central-1", "the command line"),
         (&[], &[("AWS_REGION", "sa-east-1"), ("AWS_DEFAULT_REGION", "x-y")], "sa-east-1", "AWS_REGION"),
         (&[], &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "me_south_1")], "me-south-1", "AWS_DEFAULT_REGION"),
         (&[], &[("AWS_PROFILE", "p")], "il-central-1", "the profile"),
@@ -132,7 +132,11 @@ fn aws_without_the_company_s_certificates_is_not_trusted() {
     let mut command = push(&aws, &[]);
     keys(&mut command);
     command.env_remove("AWS_CA_BUNDLE");
-    aws.finish(command).fails_with(1).stderr_has(&["no answer from the ECR API", "certificate", "--ca-file FILE"]);
+    aws.finish(command).fails_with(1).stderr_has(&[
+        "the certificate of the ECR API in eu-west-1",
+        "its issuer",
+        "--ca-file FILE",
+    ]);
     // Any of the three ways will do.
     let ca = aws.ecr.env.scratch("ca.pem");
     let mut command = push(&aws, &["--ca-file", &ca]);
@@ -155,7 +159,7 @@ fn what_no_proxy_names_is_asked_directly() {
         command.env_remove("AWS_CA_BUNDLE").env("HTTP_PROXY", "http://127.0.0.1:1").env("NO_PROXY", no_proxy);
         aws.finish(command)
     };
-    run("http://api.invalid", "example.org").fails_with(4).stderr_has(&["no answer from the ECR API", "refused"]);
+    run("http://api.invalid", "example.org").fails_with(4).stderr_has(&["no response from the ECR API", "refused"]);
     run("http://api.invalid", "example.org, *.invalid").fails_with(4).output_has_none(&["refused"]);
     run(&aws.url(), "example.org").succeeds();
     // A registry: then its name is looked up here, and is nobody's.

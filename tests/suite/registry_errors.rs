@@ -60,7 +60,7 @@ fn an_ecr_that_does_not_answer() {
     let run = ecr.finish(command).fails_with(4).stdout_is("");
     run.stderr_has(&[
         "cannot log in to Amazon ECR in us-east-1",
-        "no answer from the ECR API",
+        "no response from the ECR API",
         "hint: Check the region",
     ]);
 }
@@ -104,7 +104,7 @@ fn a_right_to_create_that_is_missing() {
 fn a_denial_without_words_still_names_the_repository() {
     let deny = vec!["ecr:InitiateLayerUpload".into()];
     let ecr = Ecr::with(&["team/app"], Rules { deny, deny_silently: true, ..Rules::default() });
-    refused(&ecr, &[], 3).stderr_has(&["HTTP 403", &format!("The request takes ecr:InitiateLayerUpload on {ARN}")]);
+    refused(&ecr, &[], 3).stderr_has(&["HTTP 403", &format!("The request requires ecr:InitiateLayerUpload on {ARN}")]);
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_tag_that_may_not_move() {
             ecr.run(&[&testdata("docker-20.10-save-by-id-untagged.tar"), "team/app:1"]).fails_with(1).stdout_is("");
         let run =
             run.stderr_has(&["HTTP 400 TAG_INVALID", "The image tag '1' already exists in the 'team/app' repository"]);
-        run.stderr_has(&["is immutable.", "hint: The tag exists", "push under another tag"]);
+        run.stderr_has(&["is immutable.", "hint: The tag exists", "Push under another tag"]);
         assert_eq!(ecr.image("team/app", "1").unwrap().0.to_string(), first.digest(), "the tag has not moved");
     }
 }

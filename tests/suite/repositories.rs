@@ -228,7 +228,7 @@ fn settings_that_cannot_be_are_usage_errors() {
 fn a_name_is_repaired_where_that_is_wanted_and_told_where_it_is_not() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "Team/My App:1"]).fails_with(2).stdout_is("");
-    run.stderr_has(&["it has the upper-case letter 'T'", "With --docker-naming it is team/myapp."]);
+    run.stderr_has(&["it has the upper-case letter 'T'", "Or push to team/myapp: --docker-naming"]);
     let run = ecr.run(&[&archive, "Team/App!:1", "--docker-naming"]).succeeds();
     run.stderr_has(&["note: the repository \"Team/App!\" is called team/app"]);
     assert!(ecr.image("team/app", "1").is_some());

@@ -89,7 +89,7 @@ fn a_role_that_is_not_assigned_is_told_in_the_words_of_the_service() {
     keep(&aws, SESSION_FILE, LIVE);
     let run = aws.finish(push(&aws, SESSION)).fails_with(3).stderr_has(&[
         "because: HTTP 403 ForbiddenException: No access",
-        "has to assign the role builder in the account 000000000000",
+        "must assign the role builder in the account 000000000000",
     ]);
     run.output_has_none(&["Unhandled", "Metadata", "aws sso login", "Some("]);
 }

@@ -272,7 +272,7 @@ fn a_region_that_is_none_or_another_than_the_host_s() {
 fn no_region_at_all() {
     let (env, archive) = (TestEnv::new(), testdata("docker-20.10-save.tar"));
     let run = env.run(&[&archive, "team/app:1"]).fails_with(2).stdout_is("");
-    run.stderr_has(&["no AWS region is known", "hint: Give --region "]);
+    run.stderr_has(&["no AWS region is known", "or give the region: --region "]);
 }
 
 #[test]

@@ -44,6 +44,6 @@ pub(super) fn needed(request: &str) -> Option<(Vec<&'static str>, Option<String>
 }
 
 /// Returns whether a request opens an upload session.
-pub fn opens_upload(request: &str) -> bool {
+pub(crate) fn opens_upload(request: &str) -> bool {
     needed(request).is_some_and(|(actions, _)| actions == ["ecr:InitiateLayerUpload"])
 }

@@ -6,7 +6,7 @@ use crate::oci::{EcrHost, Repository};
 
 /// A repository of a private registry.
 #[derive(Clone, Debug)]
-pub struct RepositoryLocation {
+pub(crate) struct RepositoryLocation {
     /// The registry.
     pub host: EcrHost,
     /// The repository.

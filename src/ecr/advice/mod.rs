@@ -11,9 +11,9 @@ mod denied;
 mod strict;
 mod table;
 
-pub use actions::opens_upload;
-pub use case::RepositoryLocation;
-pub use table::{advise, advise_on_manifest};
+pub(crate) use actions::opens_upload;
+pub(crate) use case::RepositoryLocation;
+pub(crate) use table::{advise, advise_on_manifest};
 
 #[cfg(test)]
 mod tests;

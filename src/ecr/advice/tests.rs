@@ -25,16 +25,16 @@ fn advised(status: u16, code: &str, message: &str, asked: &str) -> (Kind, String
 #[test]
 fn a_missing_repository_names_the_option_and_the_command() {
     let (_, hint) = advised(404, "NAME_UNKNOWN", "The repository with name 'team/app' does not exist", "");
-    assert!(hint.contains("--create-repository,") && hint.contains("--repository-name team/app --region cn-north-1"));
+    assert!(hint.contains("--create-repository\n") && hint.contains("--repository-name team/app --region cn-north-1"));
 }
 
 #[test]
-fn a_missing_right_names_the_action_and_the_arn_in_its_partition() {
+fn a_missing_permission_names_the_action_and_the_arn_in_its_partition() {
     let message = "User: arn:aws-cn:iam::1:user/x is not authorized to perform: ecr:InitiateLayerUpload";
     let (_, hint) = advised(403, "DENIED", message, "");
     assert!(hint.contains("ecr:InitiateLayerUpload on arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app"));
     assert!(hint.contains(r#""Action":"ecr:InitiateLayerUpload","Resource":"arn:aws-cn:ecr:"#), "{hint}");
-    assert!(advised(403, "", "", "").1.contains("lacks a right on arn:aws-cn:"));
+    assert!(advised(403, "", "", "").1.contains("lacks a permission on arn:aws-cn:"));
 }
 
 #[test]
@@ -73,10 +73,12 @@ fn a_row_never_panics_on_whatever_a_service_says() {
 }
 
 #[test]
-fn the_name_of_a_repository_says_nothing() {
+fn the_name_of_a_repository_does_not_matter() {
     let named = "The repository with name 'team/parts-quota' cannot be used";
     assert!(!advised(400, "NAME_INVALID", named, "").1.contains("quota"));
     let full = "The repository with name 'team/parts' has the maximum number of images";
-    assert!(advised(403, "DENIED", full, "").1.contains("100,000 images a repository"));
-    assert!(advised(400, "LimitExceededException", "A layer has too many parts", "").1.contains("4,200 parts a layer"));
+    assert!(advised(403, "DENIED", full, "").1.contains("100,000 images per repository"));
+    assert!(
+        advised(400, "LimitExceededException", "A layer has too many parts", "").1.contains("4,200 chunks per layer")
+    );
 }

@@ -72,9 +72,9 @@ proptest! {
 
     #[test]
     fn no_text_makes_a_parser_panic(text in ".{0,60}") {
-        let _ = (text.parse::<Target>(), text.parse::<Host>(), text.parse::<Repository>(), text.parse::<Tag>());
-        let _ = (text.parse::<MountSource>(), text.parse::<TagPattern>(), text.parse::<Platform>(), text.parse::<Digest>());
-        let _ = (Target::with_docker_naming(&text), strip_credentials(&text), region_code(&text));
+        let _parsed = (text.parse::<Target>(), text.parse::<Host>(), text.parse::<Repository>(), text.parse::<Tag>());
+        let _parsed = (text.parse::<MountSource>(), text.parse::<TagPattern>(), text.parse::<Platform>(), text.parse::<Digest>());
+        let _parsed = (Target::with_docker_naming(&text), strip_credentials(&text), region_code(&text));
     }
 
     #[test]
@@ -86,7 +86,7 @@ proptest! {
     #[test]
     fn no_json_makes_a_document_panic_and_an_edit_keeps_unknown_fields(json in json()) {
         let bytes = json.to_string().into_bytes();
-        let _ = (Document::parse(&bytes), ImageConfig::parse(&bytes), StrictField::find_all(&bytes));
+        let _parsed = (Document::parse(&bytes), ImageConfig::parse(&bytes), StrictField::find_all(&bytes));
         let original = OriginalManifest { digest: Digest::of(&bytes), bytes: bytes.into(), media_type: String::new(), subject: None };
         let edited = original.edit(|_| Some(())).unwrap();
         prop_assert_eq!(serde_json::from_slice::<Value>(&edited.bytes).unwrap(), json);
