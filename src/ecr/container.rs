@@ -61,9 +61,9 @@ impl Container {
             let error =
                 |kind| Error::new(kind, format!("cannot get AWS credentials from the container endpoint {host}"));
             match failed {
-                Failed::Passing(why) => {
-                    error(Kind::Unavailable).because(why).hint("This may pass: run the same command again.")
-                }
+                Failed::Passing(why) => error(Kind::Unavailable)
+                    .because(why)
+                    .hint("The failure may be temporary: run the same command again."),
                 Failed::Lasting(why) => {
                     error(Kind::Permission).code(Code::CredentialsRejected).because(why).hint(cure(host))
                 }

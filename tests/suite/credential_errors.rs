@@ -161,7 +161,7 @@ fn a_pod_s_role_is_refused_with_what_its_trust_policy_compares() {
     let file = aws.env.scratch("token");
     let text = format!("[profile p]\nrole_arn = {ROLE}\nweb_identity_token_file = {file}\n");
     let run = aws.finish(configured(&aws, command, &text)).fails_with(3);
-    run.stderr_has(&["has to allow sts:AssumeRoleWithWebIdentity to this token"])
+    run.stderr_has(&["must allow sts:AssumeRoleWithWebIdentity for this token"])
         .output_has_none(&["needs sts:AssumeRole on"]);
 }
 

@@ -57,7 +57,7 @@ const CASES: [Case; 30] = [
             "The repository with name 'team/app' does not exist in the registry with id '000000000000'",
         ),
         1,
-        &["Add --create-repository", "\n  aws ecr create-repository --repository-name team/app --region us-east-1"],
+        &["--create-repository", "\n  aws ecr create-repository --repository-name team/app --region us-east-1"],
     ),
     case(
         PUT,
@@ -68,7 +68,7 @@ const CASES: [Case; 30] = [
         ),
         1,
         &[
-            "push under another tag",
+            "Push under another tag",
             ":\n  aws ecr put-image-tag-mutability --repository-name team/app --region us-east-1",
         ],
     ),
@@ -80,7 +80,7 @@ const CASES: [Case; 30] = [
             "The image tag '1' already exists in the 'team/app' repository and cannot be overwritten because the repository is immutable.",
         ),
         1,
-        &["push under another tag"],
+        &["Push under another tag"],
     ),
     case(
         POST,
@@ -104,8 +104,8 @@ const CASES: [Case; 30] = [
         (403, "DENIED", "The repository with name 'team/app' has reached the maximum number of images allowed: 100000"),
         1,
         &[
-            "A quota is used up",
-            "100,000 images a repository",
+            "A quota is exhausted",
+            "100,000 images per repository",
             "\n  aws ecr put-lifecycle-policy --repository-name team/app",
         ],
     ),
@@ -346,7 +346,7 @@ fn a_bare_end_of_the_connection_is_asked_about() {
     // The repository is missing, and the API may be asked.
     let run = push(&Ecr::with(&[], hangs_up(&blind))).fails_with(1);
     let run = run.stderr_has(&["hung up instead of an answer, since the repository does not exist"]);
-    run.stderr_has(&["hint: Create it with the push, or with the command below: --create-repository"]);
+    run.stderr_has(&["hint: Add --create-repository"]);
     // The right is missing: the API says which, and why.
     let ecr = Ecr::with(&["team/app"], hangs_up(&[POST]));
     let run = push(&ecr).fails_with(3).stderr_has(&["hung up instead of an answer, and its API says why"]);
@@ -432,7 +432,7 @@ fn a_manifest_that_ecr_does_not_read_is_told_with_the_field_and_its_writer() {
     );
     push(&Ecr::faulty(&[Fault::once(PUT, syntax)]))
         .fails_with(1)
-        .stderr_has(&["None of those that are known", "ecr-push inspect"]);
+        .stderr_has(&["None of the known ones", "ecr-push inspect"]);
 }
 
 /// Puts fields into the only manifest of a layout.

@@ -85,7 +85,7 @@ fn a_certificate_of_a_proxy_that_looks_into_tls() {
         .fails_with(1)
         .stderr_has(&["cannot log in to Amazon ECR in us-east-1", "its issuer is not trusted"]);
     run.stderr_has(&[
-        "hint: ECR's certificates are Amazon's, and this one is of nobody whom this machine trusts: a proxy",
+        "hint: ECR's certificates are issued by Amazon. A proxy that inspects TLS",
         "Zscaler",
         "AWS_CA_BUNDLE",
     ]);
