@@ -14,7 +14,7 @@ pub(super) enum Part {
     /// Bytes of layers were sent. Compression was done, or blocked by that.
     Sending,
     /// Layers were compressed, and no byte was ready to be sent.
-    Packing,
+    Compressing,
     /// The archive was slower than everything else.
     Reading,
     /// A request had failed, and its retry was not due yet.
@@ -31,7 +31,7 @@ impl Part {
     pub(super) const ALL: [Self; 8] = [
         Self::Both,
         Self::Sending,
-        Self::Packing,
+        Self::Compressing,
         Self::Reading,
         Self::Pausing,
         Self::Asking,
@@ -44,7 +44,7 @@ impl Part {
         match self {
             Self::Both => "compressing and sending at once",
             Self::Sending => "only sending: compression was done, or waited for it",
-            Self::Packing => "only compressing: nothing was ready to be sent",
+            Self::Compressing => "only compressing: nothing was ready to be sent",
             Self::Reading => "only reading: waiting for the archive",
             Self::Pausing => "pausing before a retry",
             Self::Asking => "small requests: credentials, lookups, sessions, manifests, tags",
@@ -58,7 +58,7 @@ impl Part {
         match self {
             Self::Both => "both",
             Self::Sending => "send",
-            Self::Packing => "pack",
+            Self::Compressing => "pack",
             Self::Reading => "read",
             Self::Pausing => "pause",
             Self::Asking => "ask",
@@ -72,7 +72,7 @@ impl Part {
         match self {
             Self::Both => Some("Compressing and sending were equally fast."),
             Self::Sending => Some("The network, the registry, or --limit-rate was the bottleneck."),
-            Self::Packing => Some("Compression was the bottleneck: the CPU."),
+            Self::Compressing => Some("Compression was the bottleneck: the CPU."),
             Self::Reading => Some("The archive was the bottleneck: its drive, or the program that writes the pipe."),
             Self::Pausing => Some("Pauses were the bottleneck: the registry throttled requests, or requests failed."),
             Self::Asking | Self::Archive | Self::Rest => None,
@@ -84,7 +84,7 @@ impl Part {
 #[derive(Clone, Copy)]
 enum Doing {
     Sending,
-    Packing,
+    Compressing,
     Reading,
     Pausing,
     Asking,
@@ -121,10 +121,10 @@ pub(super) fn verdict(shares: &[(Part, Duration)]) -> Option<&'static str> {
 /// The part to which a moment belongs.
 fn part(going: &Going) -> Part {
     let is = |doing: Doing| going[doing as usize] > 0;
-    match (is(Doing::Sending), is(Doing::Packing), is(Doing::Reading)) {
+    match (is(Doing::Sending), is(Doing::Compressing), is(Doing::Reading)) {
         (true, true, _) | (true, _, true) => Part::Both,
         (true, false, false) => Part::Sending,
-        (false, true, _) => Part::Packing,
+        (false, true, _) => Part::Compressing,
         (false, false, true) => Part::Reading,
         _ if is(Doing::Pausing) => Part::Pausing,
         _ if is(Doing::Asking) => Part::Asking,
@@ -149,7 +149,7 @@ fn turns(recording: &Recording, end: Instant) -> Vec<(Instant, Doing, i32)> {
             for part in timeline.spans() {
                 match part.stage {
                     Stage::Reading => span(Doing::Reading, part.from, part.to),
-                    Stage::Compressing => span(Doing::Packing, part.from, part.to),
+                    Stage::Compressing => span(Doing::Compressing, part.from, part.to),
                     Stage::Blocked => {}
                 }
             }
@@ -198,9 +198,9 @@ mod tests {
         };
         let network = shares(&[(Part::Both, 20), (Part::Sending, 60), (Part::Asking, 10)]);
         assert!(verdict(&network).unwrap().contains("network"));
-        assert!(verdict(&shares(&[(Part::Packing, 51), (Part::Both, 49)])).unwrap().contains("CPU"));
+        assert!(verdict(&shares(&[(Part::Compressing, 51), (Part::Both, 49)])).unwrap().contains("CPU"));
         for undecided in [
-            shares(&[(Part::Both, 40), (Part::Sending, 40), (Part::Packing, 10)]),
+            shares(&[(Part::Both, 40), (Part::Sending, 40), (Part::Compressing, 10)]),
             shares(&[(Part::Sending, 40), (Part::Asking, 60)]),
             shares(&[]),
         ] {
