@@ -14,7 +14,7 @@ use crate::oci::Digest;
 
 /// The result of the lookup of a blob.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Presence {
+pub(crate) enum Presence {
     /// It does not exist.
     Absent,
     /// It exists; with its size, if the registry reports it.
@@ -26,7 +26,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the response is neither yes nor no.
-    pub async fn presence(&self, digest: &Digest) -> Result<Presence> {
+    pub(crate) async fn presence(&self, digest: &Digest) -> Result<Presence> {
         // A registry with separate storage redirects a HEAD to the blob: it exists.
         let request =
             ApiRequest::new(Method::HEAD, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
@@ -46,7 +46,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the registry rejects the request, sends more than `limit` bytes, or bytes with another digest.
-    pub async fn small_blob(&self, digest: &Digest, limit: usize) -> Result<Option<Bytes>> {
+    pub(crate) async fn small_blob(&self, digest: &Digest, limit: usize) -> Result<Option<Bytes>> {
         let doing = format!("cannot read blob {} in {}", digest.short(), self.repository());
         let request = |url| ApiRequest::new(Method::GET, url, &[200, 301, 302, 303, 307, 404]).read(limit);
         let mut url = self.url(&format!("blobs/{digest}"));

@@ -43,7 +43,7 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_DELAY: Duration = Duration::from_secs(600);
 
 /// The configuration of the client for one registry.
-pub struct ClientConfig {
+pub(crate) struct ClientConfig {
     /// The URL of the registry: `https://HOST/`.
     pub endpoint: Url,
     /// The name of the registry in messages: the host of the reference, whatever the endpoint.
@@ -82,7 +82,7 @@ pub struct ClientConfig {
 
 /// A client for one repository of a registry. Cheap to clone.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     registry: Arc<Registry>,
     repository: Repository,
     /// The actions to request from a token service: `pull,push`.
@@ -113,7 +113,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the machine's certificate store cannot be used.
-    pub fn new(config: ClientConfig, repository: Repository, cancel: CancellationToken) -> Result<Self> {
+    pub(crate) fn new(config: ClientConfig, repository: Repository, cancel: CancellationToken) -> Result<Self> {
         let via = config.via.as_deref();
         let own = config.endpoint.host_str();
         let client = http(&config.endpoint, &config.user_agent, &config.trust, via, own)?;
@@ -134,29 +134,29 @@ impl Client {
 
     /// Returns a client for another repository of the same registry, with the same connections and login.
     #[must_use]
-    pub fn for_repository(&self, repository: Repository, cancel: CancellationToken) -> Self {
+    pub(crate) fn for_repository(&self, repository: Repository, cancel: CancellationToken) -> Self {
         Self { registry: Arc::clone(&self.registry), repository, actions: "pull,push", about: None, cancel }
     }
 
     /// Returns a client that only reads another repository of the same registry.
     #[must_use]
-    pub fn for_pull(&self, repository: Repository, cancel: CancellationToken) -> Self {
+    pub(crate) fn for_pull(&self, repository: Repository, cancel: CancellationToken) -> Self {
         Self { actions: "pull", ..self.for_repository(repository, cancel) }
     }
 
     /// Returns a client whose requests are logged as being about something: `layer sha256:2c26b46b68ff`.
     #[must_use]
-    pub fn about(&self, what: &str) -> Self {
+    pub(crate) fn about(&self, what: &str) -> Self {
         Self { about: Some(what.into()), ..self.clone() }
     }
 
     /// Returns the name of the registry in messages.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.registry.config.name
     }
 
     /// Returns the repository.
-    pub fn repository(&self) -> &Repository {
+    pub(crate) fn repository(&self) -> &Repository {
         &self.repository
     }
 
@@ -211,13 +211,13 @@ impl Client {
     }
 
     /// Returns whether the registry is known to report the progress of an upload, so that one that broke can be resumed.
-    pub fn reports_upload_status(&self) -> bool {
+    pub(crate) fn reports_upload_status(&self) -> bool {
         self.strategy().quirks().upload_status == StatusReport::Reported
     }
 
     /// Returns whether a blob of `total` bytes before compression may have to be sent again from its start although nothing
     /// breaks, because it is not known whether the registry accepts chunks.
-    pub fn may_reject_chunks(&self, total: u64) -> bool {
+    pub(crate) fn may_reject_chunks(&self, total: u64) -> bool {
         self.strategy().may_reject(total)
     }
 

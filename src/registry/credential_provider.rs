@@ -41,7 +41,7 @@ impl std::fmt::Debug for Login {
 
 /// A login and its lifetime.
 #[derive(Clone, Debug)]
-pub struct IssuedLogin {
+pub(crate) struct IssuedLogin {
     /// The login.
     pub login: Login,
     /// The remaining lifetime. Without one, the login is used until it is rejected.
@@ -54,7 +54,7 @@ pub(super) type LoginSource =
 
 /// When credentials are sent, and to which service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AuthMode {
+pub(crate) enum AuthMode {
     /// With every request, to the registry only. Saves a round trip if credentials are always required.
     Preemptive,
     /// On a challenge, to the registry and to the token service that it names.
@@ -64,7 +64,7 @@ pub enum AuthMode {
 }
 
 /// A login that is shared by all clients of a registry, and by all registries that accept it.
-pub struct CredentialProvider {
+pub(crate) struct CredentialProvider {
     mode: AuthMode,
     source: LoginSource,
     current: Mutex<Current>,
@@ -90,7 +90,7 @@ pub(super) fn renewal(lifetime: Option<Duration>) -> Option<Instant> {
 
 impl CredentialProvider {
     /// Creates a provider that obtains its login on first use.
-    pub fn new(mode: AuthMode, source: LoginSource) -> Arc<Self> {
+    pub(crate) fn new(mode: AuthMode, source: LoginSource) -> Arc<Self> {
         let current = Current { generation: 0, login: Login::Anonymous, renew_at: None };
         Arc::new(Self { mode, source, current: Mutex::new(current) })
     }

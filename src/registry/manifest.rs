@@ -33,7 +33,7 @@ pub struct RemoteManifest {
 
 /// The result of the lookup of a tag or a digest.
 #[derive(Clone, Debug)]
-pub enum ManifestLookup {
+pub(crate) enum ManifestLookup {
     /// The manifest.
     Found(RemoteManifest),
     /// The image does not exist.
@@ -106,7 +106,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the registry rejects the request or the response is too large.
-    pub async fn manifest(&self, reference: &str) -> Result<Option<RemoteManifest>> {
+    pub(crate) async fn manifest(&self, reference: &str) -> Result<Option<RemoteManifest>> {
         Ok(match self.lookup(reference).await? {
             ManifestLookup::Found(manifest) => Some(manifest),
             ManifestLookup::NoImage | ManifestLookup::NoRepository | ManifestLookup::Unclear => None,
@@ -117,7 +117,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the registry rejects the request or the response is too large.
-    pub async fn lookup(&self, reference: &str) -> Result<ManifestLookup> {
+    pub(crate) async fn lookup(&self, reference: &str) -> Result<ManifestLookup> {
         let doing = format!("cannot read the manifest {}{}", self.repository(), suffix(reference));
         self.find(reference).await.map_err(|error| self.explain(error, &doing))
     }

@@ -15,7 +15,7 @@ use crate::oci::{Digest, Repository};
 /// An upload session without data. Uploading in it closes it, whatever the result.
 #[derive(Debug)]
 #[must_use = "it stays open at the registry"]
-pub struct OpenedUpload {
+pub(crate) struct OpenedUpload {
     pub(super) location: Url,
     /// The smallest chunk in bytes, if the registry states one.
     pub(super) min_chunk_size: Option<u64>,
@@ -23,7 +23,7 @@ pub struct OpenedUpload {
 
 /// The result of mounting a blob.
 #[derive(Debug)]
-pub enum Mount {
+pub(crate) enum Mount {
     /// The repository has the blob.
     Mounted,
     /// The blob has to be uploaded; this session is open for it.
@@ -38,7 +38,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails without a response.
-    pub async fn mount(&self, digest: &Digest, from: &Repository, identity: Option<&str>) -> Result<Mount> {
+    pub(crate) async fn mount(&self, digest: &Digest, from: &Repository, identity: Option<&str>) -> Result<Mount> {
         let doing = format!("cannot mount the blob {} of {from} in {}", digest.short(), self.repository());
         let mut url = self.url("blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
@@ -65,7 +65,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the registry rejects the request, and without a response.
-    pub async fn open_upload(&self, what: &str) -> Result<OpenedUpload> {
+    pub(crate) async fn open_upload(&self, what: &str) -> Result<OpenedUpload> {
         let doing = format!("cannot upload {what} to {}", self.repository());
         self.about(what).open().await.map_err(|error| self.explain(error, &doing))
     }
@@ -74,7 +74,7 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the registry rejects the request, and without a response.
-    pub async fn check_upload(&self) -> Result<()> {
+    pub(crate) async fn check_upload(&self) -> Result<()> {
         let doing = format!("cannot upload to {}", self.repository());
         let OpenedUpload { location, .. } = self.open().await.map_err(|error| self.explain(error, &doing))?;
         self.abort_session(location).await;
@@ -103,7 +103,7 @@ impl Client {
     }
 
     /// Closes a session that the API opened, by its ID.
-    pub async fn cancel_upload(&self, id: &str) {
+    pub(crate) async fn cancel_upload(&self, id: &str) {
         self.abort_session(self.url(&format!("blobs/uploads/{id}"))).await;
     }
 

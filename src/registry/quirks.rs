@@ -5,7 +5,7 @@ use reqwest::header::HeaderMap;
 
 /// The quirks of a registry.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Quirks {
+pub(crate) struct Quirks {
     /// Its name in messages.
     pub name: &'static str,
     /// Its hosts: names, and domains with a leading dot, which match everything below them.
@@ -252,7 +252,7 @@ static KNOWN: [Quirks; 10] = [
 
 impl Quirks {
     /// Returns the quirks of a host that is not ECR's.
-    pub fn of_host(host: &str) -> &'static Self {
+    pub(crate) fn of_host(host: &str) -> &'static Self {
         let name = host.to_ascii_lowercase();
         let bare = name.rsplit_once(':').map_or(name.as_str(), |(bare, _)| bare);
         let is_its = |known: &&str| {
@@ -271,7 +271,7 @@ impl Quirks {
     }
 
     /// Returns the chunk sizes that it accepts, in bytes, as far as known.
-    pub fn chunk_sizes(&self) -> std::ops::RangeInclusive<u64> {
+    pub(crate) fn chunk_sizes(&self) -> std::ops::RangeInclusive<u64> {
         let ChunkLimits { min, max, .. } = self.chunk_limits();
         min..=max
     }

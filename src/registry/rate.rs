@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// A rate limit that all uploads share.
 #[derive(Debug)]
-pub struct Rate {
+pub(crate) struct Rate {
     bytes_per_second: u64,
     /// When all bytes reserved so far will have been sent at this rate.
     free_at: Mutex<Instant>,
@@ -15,7 +15,7 @@ pub struct Rate {
 
 impl Rate {
     /// Limits uploads to `bytes_per_second`, at least 1.
-    pub fn new(bytes_per_second: u64) -> Self {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::new(Instant::now()) }
     }
 

@@ -64,7 +64,13 @@ impl Client {
     /// # Errors
     /// Fails if the registry rejects the manifest, confirms another digest, or confirms none and does not have the manifest.
     /// Nothing else is required of the response: ECR's has no `Location` (apple/swift-container-plugin#27).
-    pub async fn put_manifest(&self, reference: &str, media_type: &str, digest: Digest, bytes: Bytes) -> Result<()> {
+    pub(crate) async fn put_manifest(
+        &self,
+        reference: &str,
+        media_type: &str,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<()> {
         let headers = self.put(reference, media_type, digest, bytes.clone()).await?;
         match Referrer::of(&bytes, media_type, digest) {
             Some(referrer) if !headers.contains_key("oci-subject") => self.add_to_index(referrer).await,

@@ -31,7 +31,7 @@ const MAX_ENTRY_SIZE: u64 = 16 << 10;
 
 /// The folder of interrupted uploads.
 #[derive(Debug)]
-pub struct ResumeStore {
+pub(crate) struct ResumeStore {
     folder: PathBuf,
     /// The number of entries when it was opened.
     len: usize,
@@ -52,7 +52,7 @@ pub(super) struct Checkpoint {
 
 impl ResumeStore {
     /// Opens the store beside a cache file. Changes nothing on disk. Entries that are too old do not count.
-    pub fn beside(cache: &Path) -> Self {
+    pub(crate) fn beside(cache: &Path) -> Self {
         let (folder, mut len, mut expired) = (cache.with_extension("uploads"), 0, Vec::new());
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let modified = entry.metadata().and_then(|data| data.modified());
@@ -70,19 +70,14 @@ impl ResumeStore {
 
     /// Removes the entries that are too old, as far as possible.
     #[must_use]
-    pub fn pruned(mut self) -> Self {
+    pub(crate) fn pruned(mut self) -> Self {
         self.expired.drain(..).for_each(|path| drop(fs::remove_file(path)));
         self
     }
 
     /// Returns the number of interrupted uploads of earlier runs.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Returns whether earlier runs left none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Returns the entry of one blob in one repository, locked if it exists.

@@ -33,7 +33,7 @@ impl Default for RetryConfig {
 
 /// The wait before a retry.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct RetryNotice {
+pub(crate) struct RetryNotice {
     /// The host and why its last response calls for a retry.
     pub why: String,
     /// The time until the retry.

@@ -19,7 +19,7 @@ use crate::error::{Advice, Code, Error, Result};
 
 /// Certificates that are trusted in addition to the machine's own.
 #[derive(Clone, Debug, Default)]
-pub struct Trust(Vec<CertificateDer<'static>>);
+pub(crate) struct Trust(Vec<CertificateDer<'static>>);
 
 impl Trust {
     /// Parses the certificates of a PEM text (RFC 7468); `name` says where the text comes from. Text between certificates
@@ -28,7 +28,7 @@ impl Trust {
     /// # Errors
     /// Fails without any certificate, and if one cannot be used: a certificate that is skipped silently would leave the
     /// user wondering why it is not trusted.
-    pub fn of_pem(name: &str, pem: &[u8]) -> Result<Self> {
+    pub(crate) fn of_pem(name: &str, pem: &[u8]) -> Result<Self> {
         let (mut certificates, mut roots) = (Vec::new(), RootCertStore::empty());
         for (n, read) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let which = || format!("certificate {} of {name} is invalid", n + 1);
