@@ -1,7 +1,7 @@
-//! One request and its answer, as whoever watches is told of it.
+//! The record of one request and its response, for observers.
 //!
-//! It holds nothing that is a secret: no header, no body, and of an address neither the query, which may be a signature,
-//! nor a login. Of hosts that others named the path is left out, too.
+//! It contains no secrets: no headers, no bodies, and of a URL neither the query, which may be a signature, nor credentials.
+//! The path is omitted for hosts that others named.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,46 +12,46 @@ use reqwest::Url;
 
 use crate::error::root_cause;
 
-/// The headers that name a request: AWS's, S3's, and that of most others.
+/// The headers with a request ID: AWS's, S3's, and that of most others.
 pub(crate) const REQUEST_IDS: [&str; 3] = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
 
-/// As much of a request ID as is told. AWS's have 36 characters.
+/// The maximum length of a request ID in characters. AWS's have 36.
 const LONGEST_ID: usize = 100;
 
-/// As much of a reason as is told.
+/// The maximum length of a reason in characters.
 const LONGEST_FAULT: usize = 200;
 
-/// A request, sent once, and what came of it.
+/// One attempt to send a request, and its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestRecord {
     /// `PATCH`
     pub method: String,
     /// `https://HOST/PATH`: without a query, without a login.
     pub url: String,
-    /// The HTTP status, where an answer came.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// In a few words why none came, where none did.
+    /// Why there was no response, in a few words.
     pub error: Option<String>,
-    /// When the request went out.
+    /// When the request was sent.
     pub began: Instant,
-    /// Seconds until the answer began, or until there was none. Its body is read after that.
+    /// Seconds until the response began, or until the request failed. Reading the body is not included.
     pub seconds: f64,
-    /// Whether the answer asks to slow down.
+    /// Whether the response throttles.
     pub is_throttle: bool,
-    /// By what whoever answered calls the request.
+    /// The ID that the service gave the request.
     pub request_id: Option<String>,
-    /// Bytes of the request's body that went out, or were about to.
+    /// The bytes of the request's body that were handed to the connection.
     pub sent: u64,
-    /// The repository whose registry was asked: `HOST/REPOSITORY`.
+    /// The repository: `HOST/REPOSITORY`.
     pub repository: Option<String>,
-    /// What it was about: `layer sha256:2c26b46b68ff`, `ecr:GetAuthorizationToken`.
+    /// What the request was about: `layer sha256:2c26b46b68ff`, `ecr:GetAuthorizationToken`.
     pub about: Option<String>,
-    /// How often the very same request was sent by then, from 1. An upload that goes on at some byte asks something new.
+    /// The number of the attempt, from 1. A resumed upload is a new request.
     pub attempt: u32,
 }
 
 impl fmt::Display for RequestRecord {
-    /// One line. What is longest stands last.
+    /// Formats it as one line, with the longest part last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
         write!(f, "{:<5} {status} {:>6.0} ms", self.method, self.seconds * 1000.0)?;
@@ -72,25 +72,25 @@ impl fmt::Display for RequestRecord {
     }
 }
 
-/// Who is told of requests, each at its end.
+/// Called with the record of each request at its end.
 pub(crate) type RequestObserver = Arc<dyn Fn(RequestRecord) + Send + Sync>;
 
-/// Nobody is told.
+/// Returns an observer that does nothing.
 pub(crate) fn ignore() -> RequestObserver {
     Arc::new(|_| {})
 }
 
-/// How much of an address is told.
+/// How much of a URL is recorded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum UrlDetail {
     /// Host and path.
     Path,
-    /// The host alone: the path may hold what not everybody is to know.
+    /// The host only: the path may contain a secret.
     Host,
 }
 
-/// A request under way. The witness hears of it once: when its answer begins, when it failed, or when nobody waits for the
-/// answer any more.
+/// A request in flight. The observer is called once: when the response begins, when the request fails, or when it is
+/// cancelled.
 pub(crate) struct RequestTimer {
     witness: RequestObserver,
     exchange: Option<RequestRecord>,
@@ -98,7 +98,7 @@ pub(crate) struct RequestTimer {
 }
 
 impl RequestTimer {
-    /// A request that goes out now. `sent` counts the bytes of its body.
+    /// Starts the record of a request that is sent now. `sent` counts the bytes of its body.
     pub(crate) fn new(
         witness: &RequestObserver,
         method: impl Into<String>,
@@ -123,28 +123,28 @@ impl RequestTimer {
         Self { witness: Arc::clone(witness), exchange: Some(exchange), sent }
     }
 
-    /// Says in which repository it is.
+    /// Sets the repository.
     #[must_use]
     pub(crate) fn within(mut self, repository: String) -> Self {
         self.exchange.iter_mut().for_each(|exchange| exchange.repository = Some(repository.clone()));
         self
     }
 
-    /// Says what it is about.
+    /// Sets what the request is about.
     #[must_use]
     pub(crate) fn about(mut self, about: Option<String>) -> Self {
         self.exchange.iter_mut().for_each(|exchange| exchange.about.clone_from(&about));
         self
     }
 
-    /// Says how often the same was sent by now.
+    /// Sets the number of the attempt.
     #[must_use]
     pub(crate) fn attempt(mut self, attempt: u32) -> Self {
         self.exchange.iter_mut().for_each(|exchange| exchange.attempt = attempt);
         self
     }
 
-    /// An answer begins. `header` finds a header of it.
+    /// Ends the record when the response begins. `header` returns a header of it.
     pub(crate) fn answered(mut self, status: u16, header: impl Fn(&str) -> Option<String>) {
         let id = REQUEST_IDS.iter().find_map(|name| header(name));
         let id = id.map(|id| id.chars().filter(char::is_ascii_graphic).take(LONGEST_ID).collect());
@@ -158,7 +158,7 @@ impl RequestTimer {
         });
     }
 
-    /// No answer came.
+    /// Ends the record without a response.
     pub(crate) fn failed(mut self, why: &(dyn std::error::Error + 'static)) {
         let words: String = root_cause(why).split_whitespace().collect::<Vec<_>>().join(" ");
         self.end(|exchange| exchange.error = Some(words.chars().take(LONGEST_FAULT).collect()));
@@ -175,7 +175,7 @@ impl RequestTimer {
 }
 
 impl Drop for RequestTimer {
-    /// Ctrl-C, or a time limit of ours.
+    /// Ends the record after a cancellation or a time limit.
     fn drop(&mut self) {
         self.end(|exchange| exchange.error = Some("given up".into()));
     }
