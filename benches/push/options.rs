@@ -9,11 +9,11 @@ cargo bench --bench push -- [--quick] [--rows KEY,KEY] [--runs N] [--sinks sandb
 
   --quick        a tenth of the bytes, two runs, nothing appended to benches/results.md: whether it works
   --rows KEYS    only these: cold, zstd, second, again, changed, reuse-from, packed, small, huge, huge-zstd,
-                 delay, stdin, file
+                 delay, stdin, file, two-targets, stdin-two-targets
   --runs N       how often each is run; 5
   --sinks KINDS  only these: sandbox, registry
 
-Add --profile dist, before the --, to measure what is shipped.";
+Add --profile dist, before the --, to measure what is shipped. ECR_PUSH_PROGRAM names another program to measure.";
 
 /// Where something is pushed to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

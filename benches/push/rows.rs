@@ -11,7 +11,7 @@ use crate::floor::{Floor, floor};
 use crate::input::{Input, Inputs};
 use crate::measure::{Measured, measure};
 use crate::options::{Kind, Options, is_installed, target};
-use crate::sink::{REPOSITORY, Seen, Sink};
+use crate::sink::{REPOSITORIES, Seen, Sink};
 use crate::table;
 
 /// One thing to do.
@@ -31,6 +31,8 @@ pub(crate) struct Row {
     skopeo: &'static [&'static str],
     /// Whether the archive comes through a pipe.
     from_pipe: bool,
+    /// The repositories that it is pushed to in one run. Programs that have one target only are not measured beside several.
+    repositories: &'static [&'static str],
 }
 
 /// What is there before it is measured.
@@ -55,10 +57,23 @@ impl Row {
 
 const fn row(key: &'static str, title: &'static str, input: Input, floor: Floor) -> Row {
     let before = Before::Nothing;
-    Row { key, title, input, floor, before, delay: 0, wants: &[], told: &[], skopeo: &[], from_pipe: false }
+    let repositories = &["bench/app"];
+    Row {
+        key,
+        title,
+        input,
+        floor,
+        before,
+        delay: 0,
+        wants: &[],
+        told: &[],
+        skopeo: &[],
+        from_pipe: false,
+        repositories,
+    }
 }
 
-pub(crate) const ROWS: [Row; 13] = [
+pub(crate) const ROWS: [Row; 15] = [
     row("cold", "cold, gzip", Input::Three, Floor::All),
     Row {
         wants: &["--compression"],
@@ -92,6 +107,12 @@ pub(crate) const ROWS: [Row; 13] = [
         ..row("stdin", "standard input, save of Docker 25", Input::Modern, Floor::All)
     },
     row("file", "the same from a file", Input::Modern, Floor::All),
+    Row { repositories: &REPOSITORIES, ..row("two-targets", "cold, gzip, two repositories", Input::Three, Floor::All) },
+    Row {
+        from_pipe: true,
+        repositories: &REPOSITORIES,
+        ..row("stdin-two-targets", "standard input, two repositories", Input::Modern, Floor::All)
+    },
 ];
 
 /// A program that is measured.
@@ -156,7 +177,7 @@ pub(crate) fn run(options: &Options) {
     // What an earlier run left that was killed.
     std::fs::remove_dir_all(&work).ok();
     std::fs::create_dir_all(&work).unwrap();
-    let help = Command::new(env!("CARGO_BIN_EXE_ecr-push")).arg("--help").output().unwrap();
+    let help = Command::new(program()).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let bench = Bench { options, inputs: Inputs::new(options.quick), runtime, help, work };
@@ -229,6 +250,9 @@ impl Bench<'_> {
 
     fn measure(&self, row: &Row, lane: &mut Lane, archive: &Path, run: usize) -> Result<Measured, String> {
         let missing = |program: &str| Err(format!("{program} is not installed"));
+        if lane.program == Program::Skopeo && row.repositories.len() > 1 {
+            return Err("it has one target".into());
+        }
         if lane.program == Program::Skopeo && !is_installed("skopeo") {
             return missing("skopeo");
         }
@@ -260,7 +284,10 @@ impl Bench<'_> {
             let seen = Seen { requests: after.requests - before.requests, bytes: after.bytes - before.bytes };
             lane.figures.seen.push(seen);
             lane.figures.sink_cpu.push(cpu);
-            lane.figures.packed = Some(sink.packed(&tag).ok_or("it says success, and there is no image")?);
+            for repository in row.repositories {
+                let packed = sink.packed(repository, &tag);
+                lane.figures.packed = Some(packed.ok_or("it says success, and there is no image")?);
+            }
         }
         Ok(measured)
     }
@@ -270,17 +297,18 @@ impl Bench<'_> {
         let address = sink.address();
         let mut command = match lane.program {
             Program::EcrPush => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_ecr-push"));
+                let mut command = Command::new(program());
                 command.arg(source);
                 if let Kind::Sandbox = lane.kind {
                     let url = format!("http://{address}");
-                    command.arg(format!("{REPOSITORY}:{tag}")).args(["--region", "us-east-1"]);
+                    command.args(row.repositories.iter().map(|repository| format!("{repository}:{tag}")));
+                    command.args(["--region", "us-east-1"]);
                     command.env("AWS_ENDPOINT_URL_ECR", &url).env("ECR_PUSH_REGISTRY_ENDPOINT", &url);
                     command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
                     command.env("AWS_EC2_METADATA_DISABLED", "true");
                     command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
                 } else {
-                    command.arg(format!("{address}/{REPOSITORY}:{tag}"));
+                    command.args(row.repositories.iter().map(|repository| format!("{address}/{repository}:{tag}")));
                 }
                 command.args(row.told);
                 command
@@ -292,7 +320,7 @@ impl Bench<'_> {
                 if let Some(login) = sink.login() {
                     command.args(["--dest-creds", login]);
                 }
-                command.arg(source).arg(format!("docker://{address}/{REPOSITORY}:{tag}"));
+                command.arg(source).arg(format!("docker://{address}/{}:{tag}", REPOSITORIES[0]));
                 // What it remembers lies in the home folder then, for root as well.
                 command.env("_CONTAINERS_ROOTLESS_UID", "65534");
                 command
@@ -302,6 +330,12 @@ impl Bench<'_> {
         command.env("HOME", &lane.home).env("TMPDIR", &lane.home);
         command
     }
+}
+
+/// The program that is measured: this one, or the one that `ECR_PUSH_PROGRAM` names, such as an earlier version.
+fn program() -> PathBuf {
+    let program = std::env::var_os("ECR_PUSH_PROGRAM");
+    program.map_or_else(|| env!("CARGO_BIN_EXE_ecr-push").into(), PathBuf::from)
 }
 
 /// How a program calls an archive.

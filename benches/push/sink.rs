@@ -12,8 +12,8 @@ use tokio::runtime::Runtime;
 
 use crate::options::Kind;
 
-/// The repository that everything goes to.
-pub(crate) const REPOSITORY: &str = "bench/app";
+/// The repositories that images go to: the first, or both.
+pub(crate) const REPOSITORIES: [&str; 2] = ["bench/app", "bench/other"];
 
 /// Where images are pushed to.
 pub(crate) enum Sink {
@@ -60,9 +60,9 @@ impl Sink {
     }
 
     /// How many bytes the layers of an image have as they are stored.
-    pub(crate) fn packed(&self, tag: &str) -> Option<u64> {
+    pub(crate) fn packed(&self, repository: &str, tag: &str) -> Option<u64> {
         let Self::Sandbox { sandbox, .. } = self else { return None };
-        let manifest: Value = serde_json::from_slice(&sandbox.image(REPOSITORY, tag)?.1).ok()?;
+        let manifest: Value = serde_json::from_slice(&sandbox.image(repository, tag)?.1).ok()?;
         manifest["layers"].as_array()?.iter().map(|layer| layer["size"].as_u64()).sum()
     }
 }
@@ -79,7 +79,7 @@ impl Drop for Sink {
 
 async fn sandbox(delay: Duration) -> Sink {
     let rules = Rules { delay, ..Rules::default() };
-    let create = vec![REPOSITORY.parse().unwrap()];
+    let create = REPOSITORIES.iter().map(|repository| repository.parse().unwrap()).collect();
     let sandbox = Sandbox::start(Options { discard: true, rules, create, ..Options::default() }).await.unwrap();
     let request = reqwest::Client::builder().no_proxy().build().unwrap().post(sandbox.url());
     let request = request
