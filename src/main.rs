@@ -17,7 +17,7 @@ use ecr_push::output::log::{Entry, LogFormat, Mode, Verbosity, replace_controls,
 use ecr_push::output::progress::{Progress, ask_secret};
 use ecr_push::output::report::{self, ReportCollector, RunInfo, Timeline};
 use ecr_push::output::writer::{Log, Writer};
-use ecr_push::push::{Event, Events, Given, Outcome, Request, push};
+use ecr_push::push::{Event, Events, ExplicitCredentials, Outcome, Request, push};
 use ecr_push::registry::Login;
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +90,7 @@ fn text_writer() -> Writer {
 }
 
 /// Reads the password of a user from standard input. The end of its line is none of it.
-fn password_of(user: String, deadline: Option<Duration>) -> Result<Given> {
+fn password_of(user: String, deadline: Option<Duration>) -> Result<ExplicitCredentials> {
     const LONGEST: u64 = 64 << 10;
     /// Whoever feeds it may ask a person.
     const LIMIT: Duration = Duration::from_secs(120);
@@ -118,18 +118,18 @@ fn password_of(user: String, deadline: Option<Duration>) -> Result<Given> {
         ));
     }
     let login = Login::password(&user, password);
-    Ok(Given { user, login })
+    Ok(ExplicitCredentials { user, login })
 }
 
 /// Asks for the password on the terminal, which does not show it.
-fn typed_password(user: String) -> Result<Given> {
+fn typed_password(user: String) -> Result<ExplicitCredentials> {
     let read = ask_secret(&format!("Password of {}: ", sanitize(&user)));
     let password = read.map_err(|error| Error::usage("cannot read the password from the terminal").because(error))?;
     if password.is_empty() {
         return Err(Error::usage("the password is empty"));
     }
     let login = Login::password(&user, &password);
-    Ok(Given { user, login })
+    Ok(ExplicitCredentials { user, login })
 }
 
 async fn run_push(command: Push) -> Result<ExitCode> {

@@ -90,12 +90,12 @@ const LONGEST: usize = 500;
 
 /// Files that use each other, directly or by way of others, may be two. Folders that still have more of them: the
 /// most that one cycle spans. Only ever lower a number.
-const CYCLES: [(&str, usize); 1] = [("push", 18)];
+const CYCLES: [(&str, usize); 0] = [];
 const LARGEST_CYCLE: usize = 2;
 
 /// `mod.rs` holds only `mod`, `use` and documentation. Those that still define items, and how many. Only ever lower a
 /// number.
-const DEFINING: [(&str, usize); 1] = [("push/mod.rs", 15)];
+const DEFINING: [(&str, usize); 0] = [];
 
 fn allowed(table: &[(&str, usize)], name: &str, otherwise: usize) -> usize {
     table.iter().find(|(known, _)| *known == name).map_or(otherwise, |(_, number)| *number)

@@ -128,6 +128,9 @@ pub(super) struct Options {
     /// Other repository of the same registry, or one image of it, to mount layers from (repeatable)
     #[arg(long, value_name = "REPO[:TAG]", help_heading = "Transfer")]
     pub(super) mount_from: Vec<String>,
+    /// Give the image the same digest at all targets: reuse a layer only if all targets have it
+    #[arg(long, help_heading = "Transfer")]
+    pub(super) same_digest: bool,
 
     /// Progress display on stderr
     #[arg(long, value_name = "STYLE", default_value = "auto", help_heading = "Output")]

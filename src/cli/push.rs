@@ -136,6 +136,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         reuse: args.reuse.into(),
         reuse_from: args.reuse_from.iter().map(|pattern| pattern.parse()).collect::<Result<_>>()?,
         mount_from: args.mount_from.iter().map(|source| source.parse()).collect::<Result<_>>()?,
+        same_digest: args.same_digest,
         ci,
         dry_run: args.dry_run,
     };

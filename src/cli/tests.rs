@@ -11,8 +11,7 @@ use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 use crate::error::{Kind, Result};
 use crate::oci::{Tag, Target};
 use crate::output::log::Verbosity;
-use crate::push::IfExists;
-use crate::push::plan::CompressionPolicy;
+use crate::push::{CompressionPolicy, IfExists};
 
 fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Command> {
     let environment: Vec<(String, String)> =

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::archive::ImageSelector;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Host, Target, region_code};
-use crate::push::plan::CompressionPolicy;
+use crate::push::CompressionPolicy;
 use crate::registry::{ECR, Quirks};
 
 /// The compression of uncompressed layers.

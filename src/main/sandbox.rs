@@ -10,7 +10,7 @@ use ecr_push::oci::{EcrHost, Host, Target};
 use ecr_push::output::log::Entry;
 use ecr_push::output::report;
 use ecr_push::output::writer::Log;
-use ecr_push::push::{self, Outcome, Request, TagFate};
+use ecr_push::push::{self, Outcome, Request, TagState};
 use ecr_push::sandbox::{Options, Rules, Sandbox};
 
 /// Starts a sandbox for each registry of the request and turns the request to them, if that is wanted. The targets'
@@ -98,7 +98,7 @@ pub(super) async fn read_back(request: &Request, outcome: &Outcome) -> Result<St
     let mut text = String::new();
     for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
         let mut placed = pushed.placed.iter().zip(pushed.references());
-        if let Some((placed, reference)) = placed.find(|(placed, _)| placed.fate != TagFate::Skipped) {
+        if let Some((placed, reference)) = placed.find(|(placed, _)| placed.state != TagState::Skipped) {
             text += &report::read_back(&reference, &push::read_back(request, target, &placed.tag).await?);
         }
     }

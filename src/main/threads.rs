@@ -38,9 +38,9 @@ pub(super) fn for_push(request: &mut Request) -> Result<Runtime> {
     if available == wanted {
         return start(Builder::new_multi_thread().worker_threads(workers));
     }
-    // What is streamed may be written to a file by one thread, and read from there by one for each target.
+    // Each target may read a layer for itself; what is streamed is written to a file by one more thread.
     let is_in_place = matches!(&request.archive, Source::Path(path) if FileId::of(path).is_some());
-    let a_layer = if is_in_place { 1 } else { 1 + request.targets.len() };
+    let a_layer = request.targets.len() + usize::from(!is_in_place);
     let least = BESIDE_LAYERS + a_layer;
     if available < least {
         return Err(too_few(format!("{available} threads can be started, but a push needs at least {least}")));

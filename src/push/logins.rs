@@ -1,13 +1,12 @@
 //! Who we are to each registry: AWS's API gives ECR's logins, one for a region; others are given, or kept by docker and
 //! podman.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
-use tokio::sync::OnceCell;
-
-use super::{Event, Events, Request, reasons};
+use super::explain::lifetime;
+use super::request::{ExplicitCredentials, Request};
+use super::shared::Shared;
+use super::{Event, Events};
 use crate::ecr::{
     self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, EndpointOverride, Network, NoCredentials,
 };
@@ -15,22 +14,15 @@ use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{EcrHost, Host, Repository, Target};
 use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Keychain, Login, StoredLogin};
 
-/// A login that the user gave.
-#[derive(Clone, Debug)]
-pub struct Given {
-    /// The user's name.
-    pub user: String,
-    /// The login.
-    pub login: Login,
-}
-
 /// The logins of a push, each fetched once, however many targets it is for.
 pub(super) struct Logins {
+    request: Arc<Request>,
+    events: Events,
     network: Network,
     /// ECR's APIs, by what the target's host or its region option states.
-    apis: Shared<(Option<Region>, Option<String>, StandInUrl), Ecr>,
+    apis: Shared<(Option<Region>, Option<String>, OverrideUrl), Ecr, NoCredentials>,
     /// ECR's logins, by where that is.
-    regions: Shared<(Region, StandInUrl), Amazon>,
+    regions: Shared<(Region, OverrideUrl), Amazon, NoCredentials>,
     /// Whether it was told what was named and is not used.
     told: Once,
 }
@@ -39,15 +31,7 @@ pub(super) struct Logins {
 type Region = (String, bool, bool);
 
 /// Where the registry is that replaces one of Amazon's, if one does: it has an API and logins of its own.
-type StandInUrl = Option<String>;
-
-/// What one of those who want it fetches for all of them.
-type Shared<K, V> = Mutex<HashMap<K, Arc<OnceCell<Result<V, NoCredentials>>>>>;
-
-/// What is to be fetched once.
-fn cell<K: Eq + Hash, V>(shared: &Shared<K, V>, key: K) -> Arc<OnceCell<Result<V, NoCredentials>>> {
-    Arc::clone(shared.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
-}
+type OverrideUrl = Option<String>;
 
 /// Who we are to all private registries of a region.
 #[derive(Clone)]
@@ -62,21 +46,28 @@ pub(super) type Private = (Option<Ecr>, Host, Arc<CredentialProvider>);
 
 impl Logins {
     /// None fetched yet.
-    pub(super) fn of(network: Network) -> Self {
-        Self { network, apis: Mutex::default(), regions: Mutex::default(), told: Once::new() }
+    pub(super) fn of(request: &Arc<Request>, network: Network, events: &Events) -> Self {
+        Self {
+            request: Arc::clone(request),
+            events: Arc::clone(events),
+            network,
+            apis: Shared::default(),
+            regions: Shared::default(),
+            told: Once::new(),
+        }
     }
 
     /// Logs in to a private registry of ECR: the one that is named, or the caller's own.
-    pub(super) async fn private(&self, target: &Target, request: &Request, events: &Events) -> Result<Private> {
+    pub(super) async fn private(&self, target: &Target) -> Result<Private> {
         let named = target.host.as_ref();
-        match (self.amazon(target, request, events).await, named) {
+        match (self.amazon(target).await, named) {
             (Ok((ecr, Amazon { own, account })), _) => {
-                let own = request.registry_id.as_ref().unwrap_or(&own);
+                let own = self.request.registry_id.as_ref().unwrap_or(&own);
                 let host = named.cloned().unwrap_or_else(|| ecr.host(own));
                 Ok((Some(ecr), host, account))
             }
             (Err(NoCredentials::Missing(error)), Some(host)) => {
-                let kept = Arc::new(Kept::of(host, request, events));
+                let kept = Arc::new(DockerConfigCredentials::of(host, &self.request, &self.events));
                 let login = kept.instead(error, None).await?;
                 let first = Arc::new(Mutex::new(Some(login)));
                 let source = move |refused| {
@@ -97,50 +88,41 @@ impl Logins {
     }
 
     /// The API, and who we are to all registries of its region.
-    async fn amazon(
-        &self,
-        target: &Target,
-        request: &Request,
-        events: &Events,
-    ) -> Result<(Ecr, Amazon), NoCredentials> {
+    async fn amazon(&self, target: &Target) -> Result<(Ecr, Amazon), NoCredentials> {
+        let request = &self.request;
         let host = target.host.as_ref().and_then(Host::ecr);
         let said = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
         let asked_for = target.region.as_deref();
-        let connect = || async {
+        let connect = async || {
             let ecr = Ecr::connect(&request.access, &self.network, asked_for, host).await?;
-            self.tell(ecr.describe_origin().await, request, events);
+            self.tell(ecr.describe_origin().await);
             Ok(ecr)
         };
         let endpoint_override =
             request.access.endpoint_override(host, target.region.as_deref()).map(EndpointOverride::url);
         let said = (said, target.region.clone(), endpoint_override.clone());
-        let ecr = cell(&self.apis, said).get_or_init(connect).await.clone()?;
-        let log_in = || of_region(&ecr, request, events);
-        let amazon = cell(&self.regions, (ecr.login_scope(), endpoint_override)).get_or_init(log_in).await.clone()?;
+        let ecr = self.apis.get(said, connect).await?;
+        let log_in = async || self.log_in(&ecr).await;
+        let amazon = self.regions.get((ecr.login_scope(), endpoint_override), log_in).await?;
         Ok((ecr, amazon))
     }
 
     /// Tells whose credentials are used, and once what was named and is not used.
-    fn tell(&self, origins: String, request: &Request, events: &Events) {
-        if let Access::Aws(CredentialSources { notes, .. }) = &request.access {
-            self.told.call_once(|| notes.iter().for_each(|note| events(Event::Note(note.clone()))));
+    fn tell(&self, origins: String) {
+        if let Access::Aws(CredentialSources { notes, .. }) = &self.request.access {
+            self.told.call_once(|| notes.iter().for_each(|note| (self.events)(Event::Note(note.clone()))));
         }
-        events(Event::Detail(origins));
+        (self.events)(Event::Detail(origins));
     }
 
     /// Who we are to ECR Public, should it ask, and its API: that knows, and where there are no AWS credentials, docker may.
-    pub(super) async fn public(
-        &self,
-        host: &Host,
-        request: &Request,
-        events: &Events,
-    ) -> Result<(Option<EcrPublic>, Arc<CredentialProvider>)> {
-        match EcrPublic::connect(&request.access, &self.network, host).await {
+    pub(super) async fn public(&self, host: &Host) -> Result<(Option<EcrPublic>, Arc<CredentialProvider>)> {
+        match EcrPublic::connect(&self.request.access, &self.network, host).await {
             Ok(api) => {
-                self.tell(api.describe_origin().await, request, events);
-                tell_caller(api.caller_arn(), request, events).await;
+                self.tell(api.describe_origin().await);
+                self.tell_caller(api.caller_arn()).await;
                 let public = api.clone();
-                let events = Arc::clone(events);
+                let events = Arc::clone(&self.events);
                 let source = move |_| {
                     let (public, events) = (public.clone(), Arc::clone(&events));
                     Box::pin(async move {
@@ -152,7 +134,7 @@ impl Logins {
                 Ok((Some(api), CredentialProvider::new(AuthMode::OnAmazonChallenge, Arc::new(source))))
             }
             Err(NoCredentials::Missing(error)) => {
-                let kept = Arc::new(Kept::of(host, request, events));
+                let kept = Arc::new(DockerConfigCredentials::of(host, &self.request, &self.events));
                 let source = move |refused| {
                     let (kept, error) = (Arc::clone(&kept), error.clone());
                     Box::pin(async move {
@@ -165,61 +147,61 @@ impl Logins {
             Err(NoCredentials::Unusable(error)) => Err(error),
         }
     }
-}
 
-/// Logs in to all private registries of a region.
-async fn of_region(ecr: &Ecr, request: &Request, events: &Events) -> Result<Amazon, NoCredentials> {
-    // Who we are is asked beside the login, and only told.
-    let (token, ()) = tokio::join!(ecr.token(), tell_caller(ecr.caller_arn(), request, events));
-    let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
-    let own = token.account.clone();
-    events(Event::Detail(logged_in("ECR", &token)));
-    // The token that is there already, and after that a fresh one each time.
-    let (api, first, events) = (ecr.clone(), Arc::new(Mutex::new(Some(token))), Arc::clone(events));
-    let source = move |_| {
-        let (events, api, first) =
-            (Arc::clone(&events), api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
-        Box::pin(async move {
-            let token = match first {
-                Some(token) => token,
-                None => {
-                    let token = api.token().await.map_err(|error| ecr::advise(error, None))?;
-                    events(Event::Detail(logged_in("ECR", &token)));
-                    token
-                }
-            };
-            Ok(granted(token))
-        }) as _
-    };
-    Ok(Amazon { own, account: CredentialProvider::new(AuthMode::Preemptive, Arc::new(source)) })
-}
-
-/// Tells who AWS says we are, if that is wanted.
-async fn tell_caller(asking: impl Future<Output = Option<String>>, request: &Request, events: &Events) {
-    if request.tell_caller
-        && let Some(caller) = asking.await
-    {
-        events(Event::Detail(format!("caller {caller}")));
+    /// Logs in to all private registries of a region.
+    async fn log_in(&self, ecr: &Ecr) -> Result<Amazon, NoCredentials> {
+        // Who we are is asked beside the login, and only told.
+        let (token, ()) = tokio::join!(ecr.token(), self.tell_caller(ecr.caller_arn()));
+        let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
+        let own = token.account.clone();
+        (self.events)(Event::Detail(logged_in("ECR", &token)));
+        // The token that is there already, and after that a fresh one each time.
+        let (api, first, events) = (ecr.clone(), Arc::new(Mutex::new(Some(token))), Arc::clone(&self.events));
+        let source = move |_| {
+            let (events, api, first) =
+                (Arc::clone(&events), api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+            Box::pin(async move {
+                let token = match first {
+                    Some(token) => token,
+                    None => {
+                        let token = api.token().await.map_err(|error| ecr::advise(error, None))?;
+                        events(Event::Detail(logged_in("ECR", &token)));
+                        token
+                    }
+                };
+                Ok(granted(token))
+            }) as _
+        };
+        Ok(Amazon { own, account: CredentialProvider::new(AuthMode::Preemptive, Arc::new(source)) })
     }
-}
 
-/// Who we are to somebody else's registry, should it ask.
-pub(super) fn others(host: &Host, request: &Request, events: &Events) -> Arc<CredentialProvider> {
-    let kept = Arc::new(Kept::of(host, request, events));
-    let source = move |refused| {
-        let kept = Arc::clone(&kept);
-        Box::pin(async move {
-            let login = kept.login(refused).await?.unwrap_or(Login::Anonymous);
-            Ok(IssuedLogin { login, lifetime: None })
-        }) as _
-    };
-    CredentialProvider::new(AuthMode::OnChallenge, Arc::new(source))
+    /// Tells who AWS says we are, if that is wanted.
+    async fn tell_caller(&self, asking: impl Future<Output = Option<String>>) {
+        if self.request.tell_caller
+            && let Some(caller) = asking.await
+        {
+            (self.events)(Event::Detail(format!("caller {caller}")));
+        }
+    }
+
+    /// Who we are to somebody else's registry, should it ask.
+    pub(super) fn others(&self, host: &Host) -> Arc<CredentialProvider> {
+        let kept = Arc::new(DockerConfigCredentials::of(host, &self.request, &self.events));
+        let source = move |refused| {
+            let kept = Arc::clone(&kept);
+            Box::pin(async move {
+                let login = kept.login(refused).await?.unwrap_or(Login::Anonymous);
+                Ok(IssuedLogin { login, lifetime: None })
+            }) as _
+        };
+        CredentialProvider::new(AuthMode::OnChallenge, Arc::new(source))
+    }
 }
 
 /// Which login AWS gave.
 fn logged_in(whose: &str, token: &AuthorizationToken) -> String {
     let account = if token.account.is_empty() { String::new() } else { format!(" as account {}", token.account) };
-    format!("logged in to {whose}{account} by GetAuthorizationToken{}", reasons::life(token.lifetime))
+    format!("logged in to {whose}{account} by GetAuthorizationToken{}", lifetime(token.lifetime))
 }
 
 fn granted(token: AuthorizationToken) -> IssuedLogin {
@@ -227,8 +209,8 @@ fn granted(token: AuthorizationToken) -> IssuedLogin {
 }
 
 /// A login that is kept for a registry, or was given for it. It is looked for each time: a helper may have a fresh one.
-struct Kept {
-    given: Option<Given>,
+struct DockerConfigCredentials {
+    given: Option<ExplicitCredentials>,
     keychain: Keychain,
     host: Host,
     /// What is pushed to there.
@@ -238,7 +220,7 @@ struct Kept {
     last: Mutex<Option<Option<Login>>>,
 }
 
-impl Kept {
+impl DockerConfigCredentials {
     fn of(host: &Host, request: &Request, events: &Events) -> Self {
         let there = request.targets.iter().filter(|target| target.host.as_ref() == Some(host));
         Self {
@@ -254,7 +236,7 @@ impl Kept {
     /// The login. Where the one before was refused, another one or the reason.
     async fn login(&self, refused: Option<ServiceError>) -> Result<Option<Login>> {
         let found = match &self.given {
-            Some(Given { user, login }) => {
+            Some(ExplicitCredentials { user, login }) => {
                 Some(StoredLogin { login: login.clone(), origin: format!("the login of {user} given with --username") })
             }
             None => self.keychain.find(&self.host, &self.repositories).await?,
@@ -267,13 +249,13 @@ impl Kept {
             (Some(answer), found) if !is_new => Err(self.refused(found, answer)),
             (_, Some(found)) => {
                 if is_new {
-                    (self.events)(Event::Detail(format!("{} is shown {}", self.host, found.origin)));
+                    (self.events)(Event::Detail(format!("{} gets {}", self.host, found.origin)));
                 }
                 Ok(login)
             }
             (_, None) => {
                 if is_new {
-                    let line = format!("{} wants a login, and none is kept for it", self.host);
+                    let line = format!("{} requires a login, and none was found", self.host);
                     (self.events)(Event::Detail(line));
                 }
                 Ok(None)
@@ -298,9 +280,8 @@ impl Kept {
     fn refused(&self, found: Option<StoredLogin>, answer: ServiceError) -> Error {
         let host = &self.host;
         let Some(StoredLogin { origin, .. }) = found else {
-            let error =
-                Error::new(Kind::Permission, format!("{host} said no: it wants a login, and there is none for it"))
-                    .code(Code::CredentialsMissing);
+            let error = Error::new(Kind::Permission, format!("{host} requires a login, and none was found"))
+                .code(Code::CredentialsMissing);
             let hint = format!("Give --username NAME --password-stdin, or log in:\n  docker login {host}");
             return error.with_service_error(answer).hint(hint);
         };
@@ -312,16 +293,14 @@ impl Kept {
                 Error::new(Kind::Permission, format!("{origin} for {host} {why}"))
                     .code(Code::CredentialsRejected)
                     .because(answer)
-                    .hint(format!(
-                        "Give AWS credentials, with which it is renewed without a word, or renew it:\n  {command}"
-                    ))
+                    .hint(format!("Use AWS credentials, which renew it automatically, or renew it:\n  {command}"))
             }
             None => {
                 let cure = match &self.given {
                     Some(_) => "Check the name and the password.".to_owned(),
-                    None => format!("Log in anew:\n  docker login {host}"),
+                    None => format!("Log in again:\n  docker login {host}"),
                 };
-                Error::new(Kind::Permission, format!("{host} said no to {origin}"))
+                Error::new(Kind::Permission, format!("{host} rejected {origin}"))
                     .code(Code::CredentialsRejected)
                     .with_service_error(answer)
                     .hint(cure)

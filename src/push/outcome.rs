@@ -1,14 +1,17 @@
 //! What came of a push, as data.
 
 use std::collections::HashSet;
+use std::iter::Sum;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Request;
-use super::tags::Stay;
+use serde::Serialize;
+
+use super::plan::LayerAction;
+use super::request::Request;
+use super::tags::TagState;
 use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind};
 use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
-use crate::push::plan::Wanted;
 
 /// What came of a push: of all of it, also if it failed half-way.
 #[derive(Clone, Debug)]
@@ -79,43 +82,34 @@ pub struct TagOutcome {
     /// The bytes of that: of a manifest or an index.
     pub size: u64,
     /// How that came.
-    pub fate: TagFate,
-}
-
-/// How a tag came to point at what it does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TagFate {
-    /// It was put there.
-    Pushed,
-    /// It did so already.
-    There,
-    /// It points at the same image under another digest, and was left alone.
-    Same,
-    /// It points at what it did, whatever that is, and was left alone.
-    Skipped,
-}
-
-impl TagFate {
-    /// The word used in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pushed => "pushed",
-            Self::There => "there",
-            Self::Same => "same",
-            Self::Skipped => "skipped",
-        }
-    }
+    pub state: TagState,
 }
 
 impl TagOutcome {
-    pub(super) fn new(tag: &Tag, root: &OriginalManifest, fate: TagFate) -> Self {
+    pub(super) fn new(tag: &Tag, root: &OriginalManifest, state: TagState) -> Self {
         let (media_type, size) = (root.media_type.clone(), root.bytes.len() as u64);
-        Self { tag: tag.clone(), digest: root.digest, media_type, size, fate }
+        Self { tag: tag.clone(), digest: root.digest, media_type, size, state }
     }
+}
 
-    pub(super) fn of(Stay { tag, digest, media_type, size, is_same }: &Stay) -> Self {
-        let fate = if *is_same { TagFate::Same } else { TagFate::Skipped };
-        Self { tag: tag.clone(), digest: *digest, media_type: media_type.clone(), size: *size, fate }
+/// How many layers there are, by what happened to them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct LayerCounts {
+    /// Uploaded.
+    pub upload: usize,
+    /// Linked from another repository.
+    pub mount: usize,
+    /// Taken over from the repository.
+    pub reuse: usize,
+}
+
+impl Sum for LayerCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |all, it| Self {
+            upload: all.upload + it.upload,
+            mount: all.mount + it.mount,
+            reuse: all.reuse + it.reuse,
+        })
     }
 }
 
@@ -134,8 +128,8 @@ pub struct LayerOutcome {
     pub digest: Option<Digest>,
     /// Its size in the registry, if it is there.
     pub size: Option<u64>,
-    /// `reuse`, `mount` or `upload`.
-    pub action: &'static str,
+    /// What happened to it.
+    pub action: LayerAction,
     /// Why.
     pub why: String,
     /// The bytes that were sent, in the last try.
@@ -244,18 +238,26 @@ impl TargetOutcome {
 
     /// The tags that point at the image.
     pub fn pushed(&self) -> Vec<&Tag> {
-        let pushed = self.placed.iter().filter(|placed| placed.fate != TagFate::Skipped);
+        let pushed = self.placed.iter().filter(|placed| placed.state != TagState::Skipped);
         pushed.map(|placed| &placed.tag).collect()
     }
 
     /// The tags that point at the image, with what they point at.
     pub fn of_image(&self) -> impl Iterator<Item = &TagOutcome> {
-        self.placed.iter().filter(|placed| placed.fate != TagFate::Skipped)
+        self.placed.iter().filter(|placed| placed.state != TagState::Skipped)
     }
 
-    /// How many layers met this lot: `reuse`, `mount` or `upload`.
-    pub fn count(&self, action: &str) -> usize {
-        self.layers.iter().filter(|layer| layer.action == action).count()
+    /// Counts the layers by what happened to them.
+    pub fn layer_counts(&self) -> LayerCounts {
+        let mut counts = LayerCounts::default();
+        for layer in &self.layers {
+            match layer.action {
+                LayerAction::Upload => counts.upload += 1,
+                LayerAction::Mount(..) => counts.mount += 1,
+                LayerAction::Reuse(_) => counts.reuse += 1,
+            }
+        }
+        counts
     }
 
     /// The bytes that were sent.
@@ -288,14 +290,5 @@ impl ImageSummary {
             layers: layers.len(),
             archive_bytes: layers.iter().map(|layer| layer.bytes.len()).sum(),
         }
-    }
-}
-
-/// What a layer is called in front of people: by its hash, since the archive's names say little.
-pub(super) fn label(wanted: &Wanted) -> String {
-    match (wanted.layer.diff_id, wanted.layer.digest) {
-        (Some(diff_id), _) => diff_id.short(),
-        (None, Some(digest)) => digest.short(),
-        (None, None) => wanted.layer.name.clone(),
     }
 }

@@ -1,78 +1,21 @@
 //! What happens to each layer, and why. Pure: it is given what is known and asks nobody.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::archive::{self, Completeness, Content, Image, Layer, Manifest, Origin, Provenance, Selection};
-use crate::compress::{Compression, CompressionSpec, ZSTD_LEVEL};
-use crate::error::{Code, Error, Result};
+use serde::{Serialize, Serializer};
+
+use super::compression::{CompressionPolicy, family, may_be_compressed, spec};
+use crate::archive::{self, Image, Layer, Manifest, Origin, Provenance};
+use crate::compress::{Compression, CompressionSpec};
 use crate::oci::{DiffId, Digest, Family, Host, Repository};
 use crate::reuse::{CachedLayer, LayerCache, RemoteImage, RemoteLayer};
 
-/// How plain layers are packed. What is packed already is its author's choice and goes as it lies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CompressionPolicy {
-    /// Those of a `docker save` with gzip; those of an OCI layout go as they lie.
-    Usual,
-    /// With gzip, at this level or the default one.
-    Gzip(Option<u32>),
-    /// With zstd, at this level or the default one.
-    Zstd(Option<u32>),
-    /// Not at all.
-    Keep,
-}
-
-impl CompressionPolicy {
-    /// What is done to a plain layer; `None` if it goes as it lies.
-    fn recipe(self, provenance: Provenance) -> Option<CompressionSpec> {
-        match self {
-            Self::Usual if provenance == Provenance::DockerSave => Some(usual_gzip()),
-            Self::Usual | Self::Keep => None,
-            Self::Gzip(None) => Some(usual_gzip()),
-            Self::Gzip(Some(level)) => Some(CompressionSpec::Gzip { level }),
-            Self::Zstd(level) => Some(CompressionSpec::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }),
-        }
-    }
-
-    /// The packing that was asked for, if one was.
-    fn asked(self) -> Option<Compression> {
-        match self {
-            Self::Usual => None,
-            Self::Gzip(_) => Some(Compression::Gzip),
-            Self::Zstd(_) => Some(Compression::Zstd),
-            Self::Keep => Some(Compression::Uncompressed),
-        }
-    }
-}
-
-fn usual_gzip() -> CompressionSpec {
-    // A tenth faster than level 3 for a thirtieth more bytes (`benches/packer.rs`).
-    CompressionSpec::Gzip { level: 2 }
-}
-
-/// Whether the image's layers can be packed so, and its manifests be put.
-///
-/// # Errors
-/// If the archive states a manifest of Docker's family, which knows no zstd, or if a manifest gets too long.
-pub fn check(image: &Image, compression: CompressionPolicy) -> Result<()> {
-    let is_docker = |manifest: &&Manifest| {
-        manifest.base().is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
-            && manifest.layers.iter().any(|layer| may_be_packed(manifest, layer))
-    };
-    if matches!(compression, CompressionPolicy::Zstd(_)) && image.manifests().iter().any(is_docker) {
-        return Err(Error::input("the archive's manifest is of Docker's types, which know no zstd")
-            .code(Code::OptionConflict)
-            .hint("Leave --compression zstd out, or write the archive in the OCI format."));
-    }
-    image.manifests().into_iter().try_for_each(|manifest| {
-        let packing = |layer| recipe(manifest, layer, compression).compression();
-        archive::check_manifest_size(manifest, &manifest.layers.iter().map(packing).collect::<Vec<_>>())
-    })
-}
+/// The blobs that a repository has, with their sizes where it said so.
+pub type Blobs = std::collections::HashMap<Digest, Option<u64>>;
 
 /// What makes two layers of an image the same work.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Key {
+pub enum LayerId {
     /// It goes as it lies, and the archive states its digest.
     Stated(Digest),
     /// It is known by its plain bytes.
@@ -94,13 +37,13 @@ pub struct Stored {
 
 /// One layer of the image, once for each way in which it is needed.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct PlannedLayer {
     /// What makes it this layer.
-    pub key: Key,
+    pub id: LayerId,
     /// The layer.
     pub layer: Layer,
     /// What is done to it if it has to be uploaded.
-    pub recipe: CompressionSpec,
+    pub spec: CompressionSpec,
     /// The blobs that would do in its place, best first.
     pub candidates: Vec<Candidate>,
     /// How long it took when it was packed and sent from here before, if that is remembered.
@@ -108,11 +51,11 @@ pub struct Wanted {
     family: Family,
     /// What the manifest calls it if it goes as it lies, where that is stated.
     media_type: Option<String>,
-    /// The only packing that will do.
+    /// The only compression that will do.
     asked: Option<Compression>,
 }
 
-impl Wanted {
+impl PlannedLayer {
     /// What the manifest that is put calls the layer, stored like this.
     pub fn media_type(&self, stored: &Stored) -> Option<String> {
         self.media_type.clone().or_else(|| self.family.layer(stored.compression).map(str::to_owned))
@@ -125,15 +68,24 @@ impl Wanted {
 
     /// Whether the archive states the digest of the very blob that has to be there.
     pub fn is_verbatim(&self) -> bool {
-        matches!(self.key, Key::Stated(_))
+        matches!(self.id, LayerId::Stated(_))
+    }
+
+    /// Returns what the layer is called in front of people: its hash, since the archive's names say little.
+    pub fn label(&self) -> String {
+        match (self.layer.diff_id, self.layer.digest) {
+            (Some(diff_id), _) => diff_id.short(),
+            (None, Some(digest)) => digest.short(),
+            (None, None) => self.layer.name.clone(),
+        }
     }
 
     /// What makes it the same blob in another run, byte for byte; nothing if not even we know what it will be.
     pub fn identity(&self) -> Option<String> {
-        match self.key {
-            Key::Stated(digest) => Some(digest.to_string()),
-            Key::Plain(diff_id) => Some(format!("{diff_id} {}", self.recipe.name())),
-            Key::Place(_) => None,
+        match self.id {
+            LayerId::Stated(digest) => Some(digest.to_string()),
+            LayerId::Plain(diff_id) => Some(format!("{diff_id} {}", self.spec.name())),
+            LayerId::Place(_) => None,
         }
     }
 }
@@ -144,12 +96,12 @@ pub struct Candidate {
     /// The blob.
     pub stored: Stored,
     /// How we know.
-    pub why: Why,
+    pub why: Evidence,
 }
 
 /// How we know that a blob is a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Why {
+pub enum Evidence {
     /// An earlier run packed this layer to it.
     Cached,
     /// The layer's name in the archive is that digest.
@@ -157,27 +109,27 @@ pub enum Why {
     /// The archive's manifest says so.
     Stated,
     /// An image that the repository holds has this layer.
-    Held,
+    RemoteImage,
     /// The archive says that it came from that repository.
     Origin,
 }
 
-impl Why {
+impl Evidence {
     /// The reason for people.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Cached => "an earlier run packed it to this digest",
+            Self::Cached => "in the layer cache with this digest",
             Self::Named => "its file name is this digest",
             Self::Stated => "the archive's manifest lists this digest",
-            Self::Held => "an image in the repository has it",
-            Self::Origin => "the archive says that it came from there",
+            Self::RemoteImage => "an image in the repository has it",
+            Self::Origin => "the archive names this repository as its source",
         }
     }
 }
 
 /// What is done about one layer for one target.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Action {
+pub enum LayerAction {
     /// The repository has it: it is taken over by its descriptor.
     Reuse(Candidate),
     /// Another repository of the registry has it: the registry is asked to link it.
@@ -186,8 +138,17 @@ pub enum Action {
     Upload,
 }
 
-impl Action {
-    /// What is done, in a word for reports.
+impl LayerAction {
+    /// Returns why that is done about a layer, for people.
+    pub fn reason(&self, layer: &PlannedLayer) -> String {
+        match self {
+            Self::Reuse(candidate) => candidate.why.text().to_owned(),
+            Self::Mount(candidate, from) => format!("from {from}: {}", candidate.why.text()),
+            Self::Upload => upload_reason(layer).to_owned(),
+        }
+    }
+
+    /// Returns the word for it in reports.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Reuse(_) => "reuse",
@@ -197,139 +158,75 @@ impl Action {
     }
 }
 
-/// What a layer is known by when it is sent with a recipe.
-pub fn key(layer: &Layer, recipe: CompressionSpec) -> Key {
-    match (recipe, layer.digest, layer.diff_id) {
-        (CompressionSpec::Keep { .. }, Some(digest), _) => Key::Stated(digest),
-        (_, _, Some(diff_id)) => Key::Plain(diff_id),
-        _ => Key::Place(layer.bytes.start()),
+impl Serialize for LayerAction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
-/// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
-/// stores; everything else is its author's choice and goes as it lies.
-pub fn recipe(manifest: &Manifest, layer: &Layer, compression: CompressionPolicy) -> CompressionSpec {
-    let packed = may_be_packed(manifest, layer).then(|| compression.recipe(manifest.provenance)).flatten();
-    let unpack = layer.digest.is_none() && layer.diff_id.is_some();
-    packed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress: unpack })
-}
-
-/// What becomes of a manifest or an index of the archive.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
-    /// It goes as it lies, and its digest stays.
-    Kept,
-    /// It is corrected, since layers are packed.
-    Repacked,
-    /// The index is corrected, since a manifest that it lists is.
-    Relisted,
-    /// The archive states none, so one of this family is made.
-    Made(Family),
-    /// The index is not pushed, but the one image that it lists: the archive lacks attestations.
-    Alone,
-    /// The index is not pushed: the archive lacks some of what it lists.
-    Refused,
-}
-
-impl Fate {
-    /// What a push does to it, for people.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Kept => "kept, byte for byte",
-            Self::Repacked => "gets a new digest: plain layers of a docker save are packed",
-            Self::Relisted => "gets a new digest: a manifest that it lists gets one",
-            Self::Made(Family::Docker) => "made anew, of Docker schema 2: the archive states none",
-            Self::Made(Family::Oci) => "made anew, of OCI, for zstd: the archive states none",
-            Self::Alone => "its image alone: the archive lacks attestations",
-            Self::Refused => "refused, unless a part is chosen: the archive lacks some of it",
-        }
+/// The words for a layer that is not reused.
+fn upload_reason(layer: &PlannedLayer) -> &'static str {
+    let kept = matches!(layer.spec, CompressionSpec::Keep { .. });
+    match (layer.candidates.is_empty(), layer.spec.compression()) {
+        (true, _) if kept => "new, unchanged",
+        (true, Compression::Zstd) => "new, compressed with zstd",
+        (true, _) => "new, compressed with gzip",
+        (false, _) if kept => "not in the repository, unchanged",
+        (false, Compression::Zstd) => "not in the repository, compressed with zstd",
+        (false, _) => "not in the repository, compressed with gzip",
     }
 }
 
-/// What becomes of a manifest or an index if nothing is asked for: neither a compression, nor images to reuse.
-pub fn fate(content: &Content) -> Fate {
-    match content {
-        Content::Manifest(manifest) => {
-            let goes_as_it_lies = |layer: &Layer| {
-                matches!(recipe(manifest, layer, CompressionPolicy::Usual), CompressionSpec::Keep { .. })
-            };
-            match manifest.original {
-                Some(_) if manifest.layers.iter().all(goes_as_it_lies) => Fate::Kept,
-                Some(_) => Fate::Repacked,
-                None if manifest.layers.iter().any(|layer| layer.compression == Compression::Zstd) => {
-                    Fate::Made(Family::Oci)
-                }
-                None => Fate::Made(Family::Docker),
-            }
-        }
-        Content::Index(index) if !index.absent().is_empty() => match Selection::default().completeness(index) {
-            Completeness::OnlyImage(_) => Fate::Alone,
-            Completeness::Complete | Completeness::Missing(_) => Fate::Refused,
-        },
-        Content::Index(index) if index.children.iter().all(|child| fate(&child.content) == Fate::Kept) => Fate::Kept,
-        Content::Index(_) => Fate::Relisted,
+/// What a layer is known by when it is sent with a spec.
+pub fn layer_id(layer: &Layer, spec: CompressionSpec) -> LayerId {
+    match (spec, layer.digest, layer.diff_id) {
+        (CompressionSpec::Keep { .. }, Some(digest), _) => LayerId::Stated(digest),
+        (_, _, Some(diff_id)) => LayerId::Plain(diff_id),
+        _ => LayerId::Place(layer.bytes.start()),
     }
-}
-
-/// Whether the layer is one that is packed if somebody asks.
-fn may_be_packed(manifest: &Manifest, layer: &Layer) -> bool {
-    layer.compression == Compression::Uncompressed && layer.is_tar() && manifest.provenance != Provenance::Referrer
-}
-
-/// Whether layers get packed, or the archive states no manifest: then its digest is not known before that is done.
-pub fn is_packed(content: &Content, compression: CompressionPolicy) -> bool {
-    content.manifests().into_iter().any(|manifest| {
-        let is_packed = |layer: &Layer| !matches!(recipe(manifest, layer, compression), CompressionSpec::Keep { .. });
-        manifest.original.is_none() || manifest.layers.iter().any(is_packed)
-    })
-}
-
-/// Whether it goes up as other bytes than the archive states, or the archive states none. What was repaired is rewritten,
-/// too.
-pub fn is_rewritten(content: &Content, compression: CompressionPolicy) -> bool {
-    is_packed(content, compression) || content.is_repaired()
 }
 
 /// The layers of an image, each once, largest first.
-pub fn wanted(image: &Image, cache: &LayerCache, compression: CompressionPolicy) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> = Vec::new();
+pub fn layers(image: &Image, cache: &LayerCache, compression: CompressionPolicy) -> Vec<PlannedLayer> {
+    let mut wanted: Vec<PlannedLayer> = Vec::new();
     for manifest in image.manifests() {
         let family = family(manifest, compression);
         for layer in &manifest.layers {
-            let recipe = recipe(manifest, layer, compression);
-            let key = key(layer, recipe);
-            if wanted.iter().any(|known| known.key == key) {
+            let spec = spec(manifest, layer, compression);
+            let key = layer_id(layer, spec);
+            if wanted.iter().any(|known| known.id == key) {
                 continue;
             }
-            let asked = compression.asked().filter(|_| may_be_packed(manifest, layer));
-            let mut candidates = candidates(layer, recipe, family, cache);
+            let asked = compression.asked().filter(|_| may_be_compressed(manifest, layer));
+            let mut candidates = candidates(layer, spec, family, cache);
             candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.compression == asked));
             let is_corrected = manifest.repaired.is_some() && layer.is_tar();
-            let stated = layer.media_type.as_deref().filter(|_| matches!(key, Key::Stated(_)) && !is_corrected);
+            let stated = layer.media_type.as_deref().filter(|_| matches!(key, LayerId::Stated(_)) && !is_corrected);
             let (took, media_type) = (took(layer, cache), stated.map(archive::shown));
-            wanted.push(Wanted { key, layer: layer.clone(), recipe, candidates, took, family, media_type, asked });
+            wanted.push(PlannedLayer {
+                id: key,
+                layer: layer.clone(),
+                spec,
+                candidates,
+                took,
+                family,
+                media_type,
+                asked,
+            });
         }
     }
     wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.layer.bytes.len()));
     wanted
 }
 
-/// The family of the manifest that is put: a new one is of Docker's, unless a layer is zstd.
-fn family(manifest: &Manifest, compression: CompressionPolicy) -> Family {
-    let is_zstd = |layer: &Layer| recipe(manifest, layer, compression).compression() == Compression::Zstd;
-    let has_zstd = || manifest.layers.iter().any(is_zstd);
-    let new = || if has_zstd() { Family::Oci } else { Family::Docker };
-    manifest.base().map_or_else(new, |stated| Family::of(&stated.media_type))
-}
-
-fn candidates(layer: &Layer, recipe: CompressionSpec, family: Family, cache: &LayerCache) -> Vec<Candidate> {
+fn candidates(layer: &Layer, spec: CompressionSpec, family: Family, cache: &LayerCache) -> Vec<Candidate> {
     let as_it_lies = |digest, why| Candidate {
         stored: Stored { digest, size: layer.bytes.len(), compression: layer.compression },
         why,
     };
     // A stated digest is the only one that will do: the manifest goes up byte for byte.
-    if let (CompressionSpec::Keep { .. }, Some(digest)) = (recipe, layer.digest) {
-        return vec![as_it_lies(digest, Why::Stated)];
+    if let (CompressionSpec::Keep { .. }, Some(digest)) = (spec, layer.digest) {
+        return vec![as_it_lies(digest, Evidence::Stated)];
     }
     let mut known = layer.diff_id.map(|diff_id| cache.find(&diff_id)).unwrap_or_default();
     known.retain(|known| family.layer(known.compression).is_some());
@@ -337,9 +234,9 @@ fn candidates(layer: &Layer, recipe: CompressionSpec, family: Family, cache: &La
     known.sort_by_key(|known| known.compression == Compression::Uncompressed);
     let cached = known.into_iter().map(|CachedLayer { digest, size, compression, .. }| Candidate {
         stored: Stored { digest, size, compression },
-        why: Why::Cached,
+        why: Evidence::Cached,
     });
-    cached.chain(layer.named_digest.map(|digest| as_it_lies(digest, Why::Named))).collect()
+    cached.chain(layer.named_digest.map(|digest| as_it_lies(digest, Evidence::Named))).collect()
 }
 
 fn took(layer: &Layer, cache: &LayerCache) -> Option<Duration> {
@@ -352,26 +249,26 @@ pub fn configs(image: &Image) -> Vec<Digest> {
 }
 
 /// A layer that goes by before its image is known. A plain one is taken for one of a `docker save`.
-pub fn passing(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> Wanted {
-    let usual = CompressionPolicy::Usual.recipe(Provenance::DockerSave);
+pub fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> PlannedLayer {
+    let usual = CompressionPolicy::Usual.spec(Provenance::DockerSave);
     let packed = match (layer.compression, compression) {
         (Compression::Uncompressed, CompressionPolicy::Usual) => usual,
-        (Compression::Uncompressed, asked) => asked.recipe(Provenance::DockerSave),
+        (Compression::Uncompressed, asked) => asked.spec(Provenance::DockerSave),
         _ => None,
     };
-    let unpack = layer.digest.is_none() && layer.diff_id.is_some();
-    let recipe = packed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress: unpack });
-    let family = if recipe.compression() == Compression::Zstd { Family::Oci } else { Family::Docker };
+    let decompress = layer.digest.is_none() && layer.diff_id.is_some();
+    let spec = packed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress });
+    let family = if spec.compression() == Compression::Zstd { Family::Oci } else { Family::Docker };
     let asked = compression.asked().filter(|_| layer.compression == Compression::Uncompressed);
-    let mut candidates = candidates(&layer, recipe, family, cache);
+    let mut candidates = candidates(&layer, spec, family, cache);
     candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.compression == asked));
     let took = took(&layer, cache);
-    Wanted { key: key(&layer, recipe), layer, recipe, candidates, took, family, media_type: None, asked }
+    PlannedLayer { id: layer_id(&layer, spec), layer, spec, candidates, took, family, media_type: None, asked }
 }
 
 /// The same layers, with what images that the repository holds have become of them. Of an image with the very config that is
 /// pushed they are preferred to everything else, so that what is there already is pushed again.
-pub fn with_held(wanted: &[Wanted], configs: &[Digest], held: &[RemoteImage]) -> Vec<Wanted> {
+pub fn with_remote(wanted: &[PlannedLayer], configs: &[Digest], held: &[RemoteImage]) -> Vec<PlannedLayer> {
     let (same, others): (Vec<&RemoteImage>, Vec<&RemoteImage>) =
         held.iter().partition(|held| configs.contains(&held.config));
     let mut wanted = wanted.to_vec();
@@ -386,7 +283,7 @@ pub fn with_held(wanted: &[Wanted], configs: &[Digest], held: &[RemoteImage]) ->
             };
             let candidate = |RemoteLayer { digest, size, compression, .. }| Candidate {
                 stored: Stored { digest, size, compression },
-                why: Why::Held,
+                why: Evidence::RemoteImage,
             };
             layers.filter(fits).map(candidate).collect::<Vec<_>>()
         };
@@ -397,21 +294,21 @@ pub fn with_held(wanted: &[Wanted], configs: &[Digest], held: &[RemoteImage]) ->
 
 /// What the repository has for sure, if that is all that the image needs: the blobs of images that it holds with the very
 /// configs that are pushed. A registry takes no manifest whose blobs it does not have, so nobody has to be asked.
-pub fn covered(image: &Image, wanted: &[Wanted], held: &[RemoteImage]) -> Option<HashMap<Digest, Option<u64>>> {
+pub fn covered(image: &Image, wanted: &[PlannedLayer], held: &[RemoteImage]) -> Option<Blobs> {
     let manifests = image.manifests();
     let ours = held.iter().filter(|held| manifests.iter().any(|manifest| manifest.config.digest == held.config));
-    let mut blobs = HashMap::new();
+    let mut blobs = Blobs::new();
     for held in ours {
         blobs.insert(held.config, Some(held.config_size));
         blobs.extend(held.layers.iter().map(|layer| (layer.digest, Some(layer.size))));
     }
     let has_config = |manifest: &&Manifest| blobs.contains_key(&manifest.config.digest);
-    let has_layer = |wanted: &Wanted| matches!(action(wanted, &blobs), Action::Reuse(_));
+    let has_layer = |wanted: &PlannedLayer| matches!(decide_layer(wanted, &blobs), LayerAction::Reuse(_));
     (manifests.iter().all(has_config) && wanted.iter().all(has_layer)).then_some(blobs)
 }
 
 /// The blobs that the archive states: what a repository has that holds the image.
-pub fn stated(image: &Image, wanted: &[Wanted]) -> HashMap<Digest, Option<u64>> {
+pub fn stated(image: &Image, wanted: &[PlannedLayer]) -> Blobs {
     let layers = wanted.iter().flat_map(|wanted| &wanted.candidates);
     let layers = layers.map(|Candidate { stored, .. }| (stored.digest, Some(stored.size)));
     let configs = image.manifests().into_iter().map(|manifest| (manifest.config.digest, None));
@@ -421,7 +318,7 @@ pub fn stated(image: &Image, wanted: &[Wanted]) -> HashMap<Digest, Option<u64>> 
 /// Every digest that is worth asking the registry for: those of the candidates, and of the manifests' configs. Where no
 /// layer has a candidate there is nothing: to ask for the configs alone, before anything is sent, takes as long as it takes
 /// to send them.
-pub fn questions(manifests: &[&Manifest], wanted: &[Wanted]) -> Vec<Digest> {
+pub fn questions(manifests: &[&Manifest], wanted: &[PlannedLayer]) -> Vec<Digest> {
     let candidates = wanted.iter().flat_map(|wanted| &wanted.candidates).map(|candidate| candidate.stored.digest);
     let mut digests: Vec<Digest> = candidates.collect();
     if !digests.is_empty() {
@@ -433,37 +330,40 @@ pub fn questions(manifests: &[&Manifest], wanted: &[Wanted]) -> Vec<Digest> {
 }
 
 /// What is done about a layer where the repository has the blobs of `available`.
-pub fn action(wanted: &Wanted, available: &HashMap<Digest, Option<u64>>) -> Action {
+pub fn decide_layer(wanted: &PlannedLayer, available: &Blobs) -> LayerAction {
     let fits = |candidate: &&Candidate| match available.get(&candidate.stored.digest) {
         Some(Some(size)) => *size == candidate.stored.size,
         // A name is only a hint: without the size to compare it is not believed.
-        Some(None) => candidate.why != Why::Named,
+        Some(None) => candidate.why != Evidence::Named,
         None => false,
     };
-    wanted.candidates.iter().find(fits).map_or(Action::Upload, |candidate| Action::Reuse(*candidate))
+    wanted.candidates.iter().find(fits).map_or(LayerAction::Upload, |candidate| LayerAction::Reuse(*candidate))
 }
 
 /// The way to mount a layer from another repository that holds these images and has the blobs of `available`.
 pub fn mount(
-    wanted: &Wanted,
+    wanted: &PlannedLayer,
     image: &Image,
     held: &[RemoteImage],
-    available: &HashMap<Digest, Option<u64>>,
+    available: &Blobs,
     from: &Repository,
-) -> Option<Action> {
-    let known = with_held(std::slice::from_ref(wanted), &configs(image), held);
-    known.iter().find_map(|known| match action(known, available) {
-        Action::Reuse(candidate) => Some(Action::Mount(candidate, from.clone())),
-        Action::Mount(..) | Action::Upload => None,
+) -> Option<LayerAction> {
+    let known = with_remote(std::slice::from_ref(wanted), &configs(image), held);
+    known.iter().find_map(|known| match decide_layer(known, available) {
+        LayerAction::Reuse(candidate) => Some(LayerAction::Mount(candidate, from.clone())),
+        LayerAction::Mount(..) | LayerAction::Upload => None,
     })
 }
 
 /// The way to mount a layer from where the archive says that it came from, for a repository of `host`. Only a stated digest
 /// will do: the archive may say what it likes, and the bytes are those that were meant.
-pub fn origin(wanted: &Wanted, host: &Host, repository: &Repository) -> Option<Action> {
+pub fn origin(wanted: &PlannedLayer, host: &Host, repository: &Repository) -> Option<LayerAction> {
     let is_beside =
         |origin: &&Origin| origin.host.without_port() == host.without_port() && origin.repository != *repository;
     let origin = wanted.layer.origins.iter().find(is_beside)?;
-    let stated = wanted.candidates.iter().find(|candidate| candidate.why == Why::Stated)?;
-    Some(Action::Mount(Candidate { why: Why::Origin, ..*stated }, origin.repository.clone()))
+    let stated = wanted.candidates.iter().find(|candidate| candidate.why == Evidence::Stated)?;
+    Some(LayerAction::Mount(Candidate { why: Evidence::Origin, ..*stated }, origin.repository.clone()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::Request;
+use super::request::Request;
 use crate::error::{Code, Error, Result};
 use crate::file;
 

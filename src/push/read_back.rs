@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Request;
-use super::connection::Registries;
+use super::connect::Registries;
+use super::request::Request;
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{DescriptorDigest, Digest, Document, Tag, Target};
 use crate::registry::{Client, Presence};
@@ -30,8 +30,8 @@ pub struct ReadBack {
 pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
     let trust = super::trust::of(request).await?;
     let nobody = Arc::new(|_| {}) as _;
-    let registries = Registries::of(request, 0, trust, None, &nobody);
-    let client = &Box::pin(registries.connect(target, CancellationToken::new())).await?.client;
+    let registries = Registries::new(&Arc::new(request.clone()), trust, None, &nobody);
+    let client = &Box::pin(registries.connect(target, 0, CancellationToken::new())).await?.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {
         digest: root.digest,

@@ -1,183 +1,306 @@
-//! The repository of a target: looked for, and created where that is wanted.
+//! The repository of a target: looked up, and created where that is wanted.
 
-use super::destination::Destination;
-use super::held::{in_time, said};
+use super::lookup::{TagLookup, is_needed, look_up_tags};
 use super::policies::{Policies, Policy};
-use super::{Event, Events, Request};
-use crate::ecr::{Ecr, NewRepository, RepositoryLocation, RepositoryState, Template};
+use super::record::Record;
+use super::remote::{described, in_time};
+use super::request::Reuse;
+use super::session::TargetSession;
+use super::tags::TagRule;
+use crate::ecr::{Ecr, EcrPublic, NewRepository, RepositoryLocation, RepositoryState, Template};
 use crate::error::{Code, Error, Kind, Result};
 
-impl Destination {
-    /// Sees to it that the repository is there, which the look at the tags may have told.
-    ///
-    /// A repository that was created, but not set up as was wanted, is no target any more: that is not an error of this, but
-    /// the target's failure.
-    pub(super) async fn ensure_repository(
-        &mut self,
-        exists: Option<bool>,
-        request: &Request,
-        policies: &Policies,
-        events: &Events,
-    ) -> Result<()> {
-        let is_told_how = request.new_repository != NewRepository::default() || !policies.is_empty();
-        if let Some(public) = self.public.clone() {
-            if is_told_how {
-                let text =
-                    "ECR Public's repositories have no such settings: what was said of a new one is for private ones";
-                events(Event::Note(text.into()));
-            }
-            return self.ensure_public(&public, exists, request, events).await;
-        }
-        let Some((ecr, place)) = self.ecr.clone() else {
-            return self.ensure_by_login(exists, request, events).await;
-        };
-        let (account, name) = (&place.host.account, &place.repository);
-        let exists = match exists {
-            Some(exists) => Some(exists),
-            None => self.find_repository().await?,
-        };
-        let stays = |since: &str| {
-            if is_told_how {
-                let name = self.name();
-                let text = format!("the repository {name} exists{since}: what was said of a new one changes nothing");
-                events(Event::Note(text));
-            }
-        };
-        match exists {
-            Some(true) => stays(""),
-            Some(false) if request.create_repository && request.dry_run => {
-                events(Event::Note(format!("the repository {} does not exist and would be created", self.name())));
-                self.only_planned = true;
-            }
-            // Where we may not look we try, and that it is there already is as good.
-            looked @ (Some(false) | None) if request.create_repository && !request.dry_run => {
-                match ecr.create_repository(account, name, &request.new_repository).await {
-                    Ok(true) => {
-                        events(Event::Note(format!("created the repository {}", self.name())));
-                        self.was_created();
-                        self.put_policies(&ecr, &place, policies).await.unwrap_or_else(|error| self.fail(error));
-                    }
-                    Ok(false) if looked.is_none() => stays(""),
-                    // Or it was us, and the answer to the first try got lost.
-                    Ok(false) => stays(" since somebody created it meanwhile"),
-                    Err(error) if looked.is_none() && error.kind() == Kind::Permission => {
-                        events(Event::Note(format!(
-                            "whether the repository {name} exists was not checked, and it cannot be created: \
-                             neither ecr:DescribeRepositories nor ecr:CreateRepository is allowed"
-                        )));
-                        self.creation_denied = Some(error);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            Some(false) => {
-                let (name, host, hint) = (name.clone(), self.host.clone(), self.creation());
-                let absent = || {
-                    Error::new(Kind::Refused, format!("the repository {name} does not exist in {host}"))
-                        .code(Code::RepositoryNotFound)
-                        .hint(format!("Add --create-repository, or create it first:\n  {hint}"))
-                };
-                let template = in_time(ecr.template(account, &name)).await.map_err(|error| said(&error));
-                self.have_it_created(template, &absent, request, events).await?;
-            }
-            None => events(Event::Note(format!(
-                "whether the repository {name} exists was not checked: ecr:DescribeRepositories is not allowed"
-            ))),
-        }
-        Ok(())
-    }
+/// What is known of a target's repository.
+#[derive(Debug, Default)]
+pub(super) struct TargetRepository {
+    /// It does not exist yet, and this is only a plan.
+    pub(super) is_only_planned: bool,
+    /// Whether its tags may move, if that was learned on the way.
+    rule: TagRule,
+}
 
-    /// Whether the repository exists. `None` if we may not know.
-    async fn find_repository(&mut self) -> Result<Option<bool>> {
-        let Some((ecr, place)) = &self.ecr else { return Ok(None) };
-        Ok(match ecr.find_repository(&place.host.account, &place.repository).await? {
+/// Looks up the tags and the repository of a target, and creates the repository where that is wanted.
+///
+/// The lookup of the tags tells whether there is a repository. Where nothing is reused from them, it is the other way round.
+///
+/// # Errors
+/// If the repository is missing and is not created, or if the tags have to be known and are not.
+pub(super) async fn look_up(session: &TargetSession<'_>, record: &mut Record) -> Result<(TagLookup, TargetRepository)> {
+    let explain = |error| session.explain(error);
+    let request = session.request();
+    // A plan has to find out whether the registry answers, as the push would.
+    let looks_first = request.reuse == Reuse::Tag
+        || session.ecr.is_none() && (request.dry_run || is_needed(session, &TagRule::NotAsked));
+    let mut lookup = TagLookup::default();
+    if looks_first {
+        lookup = look_up_tags(session, TagRule::NotAsked).await.map_err(explain)?;
+    }
+    let mut state = ensure(session, lookup.repository_exists, record).await?;
+    lookup.rule = std::mem::take(&mut state.rule);
+    if !looks_first && is_needed(session, &lookup.rule) && !state.is_only_planned {
+        lookup = look_up_tags(session, lookup.rule).await.map_err(explain)?;
+    }
+    Ok((lookup, state))
+}
+
+/// Makes sure that the repository is there, which the lookup of the tags may have told.
+async fn ensure(session: &TargetSession<'_>, exists: Option<bool>, record: &mut Record) -> Result<TargetRepository> {
+    let (request, policies) = (session.request(), &session.context.policies);
+    let has_settings = request.new_repository != NewRepository::default() || !policies.is_empty();
+    let explain = |error| session.explain(error);
+    if let Some(public) = &session.public {
+        if has_settings {
+            let text = "settings for new repositories are ignored: ECR Public has none";
+            session.note(text.into());
+        }
+        return ensure_public(session, public, exists, record).await.map_err(explain);
+    }
+    match &session.ecr {
+        Some((ecr, place)) => {
+            let mut state = TargetRepository::default();
+            let is_created = ensure_private(session, ecr, place, exists, has_settings, &mut state, record);
+            if is_created.await.map_err(explain)? {
+                put_policies(session, ecr, place, policies).await?;
+            }
+            Ok(state)
+        }
+        None => ensure_by_login(session, exists, record).await.map_err(explain),
+    }
+}
+
+/// Makes sure that a private repository is there, and returns whether it was created by a call.
+async fn ensure_private(
+    session: &TargetSession<'_>,
+    ecr: &Ecr,
+    place: &RepositoryLocation,
+    exists: Option<bool>,
+    has_settings: bool,
+    state: &mut TargetRepository,
+    record: &mut Record,
+) -> Result<bool> {
+    let (request, account, name) = (session.request(), &place.host.account, &place.repository);
+    let exists = match exists {
+        Some(exists) => Some(exists),
+        None => match ecr.find_repository(account, name).await? {
             RepositoryState::Exists(mutability) => {
-                self.mutability = Some(Some(mutability));
+                state.rule = TagRule::Known(mutability);
                 Some(true)
             }
             RepositoryState::Missing => Some(false),
             RepositoryState::AccessDenied => {
-                self.mutability = Some(None);
+                state.rule = TagRule::Unknown;
                 None
             }
-        })
-    }
-
-    /// Has a registry create the repository that creates those that are pushed to, by a template.
-    ///
-    /// One request does it before all others: what becomes of several at once is not documented.
-    pub(super) async fn have_it_created(
-        &mut self,
-        template: Result<Template, String>,
-        absent: &(dyn Fn() -> Error + Sync),
-        request: &Request,
-        events: &Events,
-    ) -> Result<()> {
-        let unknown = match template {
-            Ok(Template::None) => return Err(absent()),
-            Ok(Template::Of(prefix)) => {
-                let text = format!(
-                    "the repository {} does not exist: the registry's template {prefix} creates it",
-                    self.name()
-                );
-                events(Event::Note(text));
-                None
+        },
+    };
+    let unchanged = |since: &str| {
+        if has_settings {
+            let name = session.name();
+            session.note(format!("the repository {name} exists{since}: settings for new repositories are ignored"));
+        }
+    };
+    match exists {
+        Some(true) => unchanged(""),
+        Some(false) if request.create_repository && request.dry_run => {
+            session.note(format!("the repository {} does not exist and would be created", session.name()));
+            state.is_only_planned = true;
+        }
+        // Where we may not look we try, and that it is there already is as good.
+        looked @ (Some(false) | None) if request.create_repository && !request.dry_run => {
+            match ecr.create_repository(account, name, &request.new_repository).await {
+                Ok(true) => {
+                    was_created(session, record, "created the repository");
+                    return Ok(true);
+                }
+                Ok(false) if looked.is_none() => unchanged(""),
+                // Or it was us, and the answer to the first try got lost.
+                Ok(false) => unchanged(": another client created it first"),
+                Err(error) if looked.is_none() && error.kind() == Kind::Permission => {
+                    session.note(format!(
+                        "whether the repository {name} exists was not checked, and it cannot be created: neither \
+                         ecr:DescribeRepositories nor ecr:CreateRepository is allowed"
+                    ));
+                    session.creation_denied.set(error).unwrap_or_default();
+                }
+                Err(error) => return Err(error),
             }
-            Ok(Template::Unknown(why)) => Some(why.to_owned()),
-            Err(why) => Some(why),
-        };
-        if let Some(why) = &unknown {
-            events(Event::Note(format!("whether a creation template is for {} was not checked: {why}", self.name())));
         }
-        if request.dry_run {
-            self.only_planned = true;
-            return Ok(());
+        Some(false) => {
+            let (host, command) = (&session.host, session.creation_command());
+            let absent = || {
+                Error::new(Kind::Refused, format!("the repository {name} does not exist in {host}"))
+                    .code(Code::RepositoryNotFound)
+                    .hint(format!("Add --create-repository, or create it first:\n  {command}"))
+            };
+            let template = in_time(ecr.template(account, name)).await.map_err(|error| described(&error));
+            *state = create_by_template(session, template, &absent, record).await?;
         }
-        match unknown {
-            None => self.client.check_upload().await?,
-            Some(_) => in_time(self.client.check_upload()).await.map_err(|error| match error.kind() {
-                Kind::Permission | Kind::Interrupted => error,
-                _ => absent().because(said(&error)),
-            })?,
-        }
-        events(Event::Note(format!("the registry created the repository {}", self.name())));
-        self.was_created();
-        Ok(())
+        None => session.note(format!(
+            "whether the repository {name} exists was not checked: ecr:DescribeRepositories is not allowed"
+        )),
     }
+    Ok(false)
+}
 
-    /// Gives the repository that was just created its policies.
-    async fn put_policies(&self, ecr: &Ecr, place: &RepositoryLocation, policies: &Policies) -> Result<()> {
-        let (account, name) = (&place.host.account, &place.repository);
-        let mut failed: Option<(&str, Error)> = None;
-        let mut commands = Vec::new();
-        if let Some(policy @ Policy { text, .. }) = &policies.lifecycle
-            && let Err(error) = ecr.put_lifecycle_policy(account, name, text).await
-        {
-            failed.get_or_insert(("lifecycle policy", error));
-            commands.push(command(ecr, place, policy, "put-lifecycle-policy", "--lifecycle-policy-text"));
+/// Has a registry create the repository that creates those that are pushed to, by a template.
+///
+/// One request does it before all others: what happens to several at once is not documented.
+async fn create_by_template(
+    session: &TargetSession<'_>,
+    template: Result<Template, String>,
+    absent: &(dyn Fn() -> Error + Sync),
+    record: &mut Record,
+) -> Result<TargetRepository> {
+    let unknown = match template {
+        Ok(Template::None) => return Err(absent()),
+        Ok(Template::Of(prefix)) => {
+            let name = session.name();
+            session.note(format!("the repository {name} does not exist: the registry's template {prefix} creates it"));
+            None
         }
-        if let Some(policy @ Policy { text, .. }) = &policies.repository
-            && let Err(error) = ecr.set_repository_policy(account, name, text).await
-        {
-            failed.get_or_insert(("repository policy", error));
-            commands.push(command(ecr, place, policy, "set-repository-policy", "--policy-text"));
+        Ok(Template::Unknown(why)) => Some(why.to_owned()),
+        Err(why) => Some(why),
+    };
+    if let Some(why) = &unknown {
+        let name = session.name();
+        session.note(format!("whether a creation template is for {name} was not checked: {why}"));
+    }
+    if session.request().dry_run {
+        return Ok(TargetRepository { is_only_planned: true, ..TargetRepository::default() });
+    }
+    match unknown {
+        None => session.client.check_upload().await?,
+        Some(_) => in_time(session.client.check_upload()).await.map_err(|error| match error.kind() {
+            Kind::Permission | Kind::Interrupted => error,
+            _ => absent().because(described(&error)),
+        })?,
+    }
+    was_created(session, record, "the registry created the repository");
+    Ok(TargetRepository::default())
+}
+
+/// Makes sure that a repository of ECR Public is there, by its own API. What it has is asked only where it is to create one:
+/// it sees the caller's own registry alone.
+async fn ensure_public(
+    session: &TargetSession<'_>,
+    public: &EcrPublic,
+    exists: Option<bool>,
+    record: &mut Record,
+) -> Result<TargetRepository> {
+    let (request, name) = (session.request(), session.name());
+    let mut state = TargetRepository::default();
+    let exists = match exists {
+        None if request.create_repository => public.has_repository(&session.repository).await?,
+        exists => exists,
+    };
+    match exists {
+        Some(false) | None if request.create_repository => {
+            let created = match public.check_alias(&session.repository).await {
+                Ok(()) if request.dry_run => Ok(false),
+                Ok(()) => public.create_repository(&session.repository).await,
+                Err(error) => Err(error),
+            };
+            match created {
+                Ok(true) => was_created(session, record, "created the repository"),
+                Ok(false) if request.dry_run && exists.is_some() => {
+                    session.note(format!("the repository {name} does not exist and would be created"));
+                    state.is_only_planned = true;
+                }
+                Ok(false) => {}
+                Err(error) if exists.is_none() && error.kind() == Kind::Permission => {
+                    session.note(format!(
+                        "whether the repository {name} exists was not checked, and it cannot be created: \
+                         ecr-public:DescribeRepositories is not allowed, nor is what a creation takes"
+                    ));
+                    session.creation_denied.set(error).unwrap_or_default();
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let Some((which, error)) = failed else { return Ok(()) };
-        let what =
-            format!("the repository {} was created, and stands without its {which}; nothing was pushed", self.name());
-        let error = self.advise(error);
-        let finish = format!("Finish with this, then push again:\n  {}", commands.join(" && "));
-        let hint = error.advice().map_or_else(|| finish.clone(), |advice| format!("{advice}\n  {finish}"));
-        let about = Error::new(error.kind(), what);
-        Err(match error.service_error() {
-            Some(answer) => about.with_service_error(answer.clone()),
-            None => about.because(error),
+        Some(false) => {
+            return Err(Error::new(Kind::Refused, format!("the repository {name} does not exist"))
+                .code(Code::RepositoryNotFound)
+                .hint(format!("Add --create-repository, or create it first:\n  {}", session.creation_command())));
         }
-        .hint(hint))
+        Some(true) | None => {}
+    }
+    Ok(state)
+}
+
+/// Makes sure that a repository behind a docker login is there. A login has no API: nothing can be created by that, but a
+/// template may do it.
+async fn ensure_by_login(
+    session: &TargetSession<'_>,
+    exists: Option<bool>,
+    record: &mut Record,
+) -> Result<TargetRepository> {
+    let (request, host, name) = (session.request(), &session.host, &session.repository);
+    if !host.is_amazon() {
+        return Ok(TargetRepository::default());
+    }
+    let hint = format!("Use AWS credentials, or create it first:\n  {}", session.creation_command());
+    let absent = || {
+        let what = format!("the repository {name} does not exist in {host}, and a docker login cannot create it");
+        Error::new(Kind::Refused, what).code(Code::RepositoryNotFound).hint(hint.clone())
+    };
+    match exists {
+        Some(false) if request.create_repository || host.is_ecr_public() => Err(absent()),
+        Some(false) => {
+            let unknown = Err("a docker login may not ask".to_owned());
+            create_by_template(session, unknown, &absent, record).await
+        }
+        None if request.create_repository => {
+            let name = session.name();
+            session.note(format!(
+                "whether the repository {name} exists was not checked, and a docker login cannot create it"
+            ));
+            Ok(TargetRepository::default())
+        }
+        Some(true) | None => Ok(TargetRepository::default()),
     }
 }
 
-/// What a person types to do it.
+fn was_created(session: &TargetSession<'_>, record: &mut Record, what: &str) {
+    session.note(format!("{what} {}", session.name()));
+    (record.created_repository, record.is_changed) = (true, true);
+}
+
+/// Gives the repository that was just created its policies.
+async fn put_policies(
+    session: &TargetSession<'_>,
+    ecr: &Ecr,
+    place: &RepositoryLocation,
+    policies: &Policies,
+) -> Result<()> {
+    let (account, name) = (&place.host.account, &place.repository);
+    let mut failed: Option<(&str, Error)> = None;
+    let mut commands = Vec::new();
+    if let Some(policy @ Policy { text, .. }) = &policies.lifecycle
+        && let Err(error) = ecr.put_lifecycle_policy(account, name, text).await
+    {
+        failed.get_or_insert(("lifecycle policy", error));
+        commands.push(command(ecr, place, policy, "put-lifecycle-policy", "--lifecycle-policy-text"));
+    }
+    if let Some(policy @ Policy { text, .. }) = &policies.repository
+        && let Err(error) = ecr.set_repository_policy(account, name, text).await
+    {
+        failed.get_or_insert(("repository policy", error));
+        commands.push(command(ecr, place, policy, "set-repository-policy", "--policy-text"));
+    }
+    let Some((which, error)) = failed else { return Ok(()) };
+    let what = format!("the repository {} was created without its {which}; nothing was pushed", session.name());
+    let error = session.explain(error);
+    let finish = format!("Finish with this, then push again:\n  {}", commands.join(" && "));
+    let hint = error.advice().map_or_else(|| finish.clone(), |advice| format!("{advice}\n  {finish}"));
+    let about = Error::new(error.kind(), what);
+    Err(match error.service_error() {
+        Some(answer) => about.with_service_error(answer.clone()),
+        None => about.because(error),
+    }
+    .hint(hint))
+}
+
+/// Returns what a person types to do it.
 fn command(ecr: &Ecr, place: &RepositoryLocation, policy: &Policy, verb: &str, option: &str) -> String {
     let (account, name, region) = (&place.host.account, &place.repository, ecr.region());
     let file = format!("file://{}", policy.path.display());

@@ -1,8 +1,8 @@
 //! `--ca-file`, `AWS_CA_BUNDLE` and `ca_bundle` of a profile, read before anything else.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::Request;
+use super::request::{CaBundle, Request};
 use crate::ecr::{Access, Network};
 use crate::error::{Code, Error, Result};
 use crate::file;
@@ -10,15 +10,6 @@ use crate::registry::Trust;
 
 /// More than every list of certificates has. Whoever names an archive instead is not to wait until it is read.
 const LONGEST: u64 = 16 << 20;
-
-/// A file of certificates that AWS's own tools trust as well.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CaBundle {
-    /// The variable or the setting that names it.
-    pub from: String,
-    /// The file.
-    pub path: PathBuf,
-}
 
 /// Whom the request trusts beside those whom the machine trusts, for registries and for AWS.
 pub(super) async fn of(request: &Request) -> Result<(Trust, Network)> {

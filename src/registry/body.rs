@@ -12,7 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::rate::Rate;
-use super::window::{Chunk, LayerData, LayerStream, Rest};
+use super::stream::LayerStream;
+use super::window::{Chunk, LayerData, Rest};
 use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
@@ -311,7 +312,8 @@ mod tests {
         let piece = |bytes: &'static [u8], position| DataBlock { bytes: Bytes::from_static(bytes), position };
         let watch = watch(None);
         let kept = VecDeque::from([piece(b"one, ", 10), piece(b"", 11)]);
-        let (mut body, ended) = StreamBody::new(Rest { blocks: kept, stream: feed, end: None }, watch.clone());
+        let (mut body, ended) =
+            StreamBody::new(Rest { blocks: kept, stream: LayerStream::own(feed), end: None }, watch.clone());
         let summary = LayerSummary { digest: Digest::of(b""), size: 8, diff_id: None };
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(300)).await;

@@ -1,6 +1,6 @@
 //! The client of a registry: the OCI distribution API as far as a push needs it.
 //!
-//! Everything goes through [`Client`], which is bound to one repository of one registry and is cheap to clone. Nothing here
+//! Everything goes through `Client`, which is bound to one repository of one registry and is cheap to clone. Nothing here
 //! depends on AWS: ECR's API is in `ecr`, and the source of a login is a closure.
 //!
 //! - Authentication: `credential_provider` holds the login, `auth` sends it as `challenge` and `token` require, `address`
@@ -33,6 +33,7 @@ mod resume;
 mod resume_store;
 mod retry;
 mod session;
+mod stream;
 mod token;
 mod transport;
 mod transport_error;
@@ -52,10 +53,11 @@ pub(crate) use quirks::{ECR, Quirks};
 pub(crate) use rate::Rate;
 pub(crate) use resume_store::ResumeStore;
 pub(crate) use retry::RetryNotice;
+pub(crate) use stream::{Demand, LayerStream};
 pub(crate) use upload::{check_blob_size, upload};
 pub(crate) use upload_job::Blob;
 pub(crate) use upload_strategy::retained_bytes;
-pub(crate) use window::{LayerData, LayerStream};
+pub(crate) use window::LayerData;
 
 pub use credential_provider::Login;
 pub use keychain::Keychain;

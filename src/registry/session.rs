@@ -117,7 +117,7 @@ impl<'a> Session<'a> {
                 }
                 Some(_) => self.patch(&chunk).await.map(|()| SessionState::At(chunk.end())),
                 None => {
-                    self.probe(window.is_shared).await?;
+                    self.probe(window.is_shared()).await?;
                     if client.strategy().chunks() == Chunks::Rejected {
                         if chunk.start > 0 {
                             // The bytes in the session were sent as chunks.

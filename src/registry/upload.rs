@@ -13,8 +13,9 @@ use super::open_upload::OpenedUpload;
 use super::resume::note_not_resumable;
 use super::resume_store::ResumeEntry;
 use super::session::Session;
+use super::stream::LayerStream;
 use super::upload_job::{Blob, RetryBudget, UploadError};
-use super::window::{LayerStream, Window};
+use super::window::Window;
 use crate::compress::{LayerSummary, size};
 use crate::error::{Code, Error, Result};
 
@@ -35,7 +36,7 @@ pub(crate) async fn upload(
     let client = &client.about(&blob.what);
     let mut entry = blob.identity.as_deref().and_then(|identity| client.resume_entry(identity));
     let mut budget = RetryBudget::new(client, &blob.meter);
-    let mut window = Window::new(stream, blob.is_shared);
+    let mut window = Window::new(stream);
     let mut mismatch: Option<LayerSummary> = None;
     loop {
         blob.meter.set(0, 0);
@@ -60,7 +61,7 @@ pub(crate) async fn upload(
             }
         }
         budget.start_over();
-        window = Window::new(restart(), false);
+        window = Window::new(restart());
     }
 }
 

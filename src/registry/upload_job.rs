@@ -19,8 +19,6 @@ pub(crate) struct Blob {
     pub identity: Option<String>,
     /// The progress. Its total is the size of the uncompressed blob.
     pub meter: Arc<Meter>,
-    /// Its first stream is read together with those of other targets, and all wait for the slowest.
-    pub is_shared: bool,
 }
 
 /// Why a session ended early.

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::stream::LayerStream;
 use super::upload_strategy::DEFAULT_CHUNK_SIZE;
 use crate::compress::{DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
 
-/// The stream of a blob's bytes.
-pub(crate) type LayerStream = mpsc::Receiver<LayerData>;
-
-/// An item of a [`LayerStream`]: data, then one of the ends.
+/// An item of a [`LayerStream`](super::LayerStream): data, then one of the ends.
 #[derive(Debug)]
 pub(crate) enum LayerData {
     /// The next bytes.
@@ -28,8 +26,6 @@ pub(crate) enum LayerData {
 /// A window on a stream that advances when bytes are acknowledged. It holds at most `retained` bytes and one block.
 pub(super) struct Window {
     stream: LayerStream,
-    /// The stream is read together with those of other targets, which wait for the slowest.
-    pub(super) is_shared: bool,
     /// The chunk size in bytes.
     chunk: u64,
     /// The bytes to hold while a chunk is sent, including that chunk.
@@ -45,10 +41,9 @@ pub(super) struct Window {
 
 impl Window {
     /// Creates a window with the default chunk size.
-    pub(super) fn new(stream: LayerStream, is_shared: bool) -> Self {
+    pub(super) fn new(stream: LayerStream) -> Self {
         Self {
             stream,
-            is_shared,
             chunk: DEFAULT_CHUNK_SIZE,
             retained: DEFAULT_CHUNK_SIZE,
             blocks: VecDeque::new(),
@@ -57,6 +52,11 @@ impl Window {
             position: 0,
             end: None,
         }
+    }
+
+    /// Returns whether the stream is read together with those of other targets, which wait for the slowest.
+    pub(super) fn is_shared(&self) -> bool {
+        self.stream.is_shared()
     }
 
     /// Sets the chunk size, and the bytes to hold while a chunk is sent, including that chunk.
@@ -90,7 +90,7 @@ impl Window {
         self.len = 0;
         Rest {
             blocks: std::mem::take(&mut self.blocks),
-            stream: std::mem::replace(&mut self.stream, closed),
+            stream: std::mem::replace(&mut self.stream, LayerStream::own(closed)),
             end: self.end,
         }
     }
@@ -214,7 +214,7 @@ mod tests {
             sender.try_send(LayerData::Data(DataBlock { bytes: block.clone().into(), position })).unwrap();
         }
         sender.try_send(LayerData::End(LayerSummary { digest: Digest::of(b""), size: 0, diff_id: None })).unwrap();
-        let mut window = Window::new(stream, false);
+        let mut window = Window::new(LayerStream::own(stream));
         window.set_chunk(chunk, chunk + chunk / 2);
         window
     }

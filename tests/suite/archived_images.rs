@@ -33,7 +33,7 @@ fn a_tag_of_an_archived_image_exists() {
     let note = format!("note: {HOST}/team/app:1 exists as {} and is archived: it cannot be pulled", &digest[..19]);
     push(&ecr, OTHER, &["--if-exists", "fail"])
         .fails_with(1)
-        .stderr_has(&[&note, "--if-exists fail wants no such tag"]);
+        .stderr_has(&[&note, "--if-exists fail forbids existing tags"]);
     let path = ecr.env.scratch("report.json");
     push(&ecr, OTHER, &["--if-exists", "skip", "--report", &path]).succeeds().stderr_has(&[&note]);
     assert_eq!(report(&path)["targets"][0]["tag_outcomes"][0]["digest"], digest);
@@ -66,7 +66,7 @@ fn an_archived_image_under_a_tag_that_must_not_move_is_known_before_a_byte_is_se
     let digest = ecr.run(&create).succeeds().digest();
     assert!(Sandbox::archive(&ecr, "team/app", "1"));
     let sent = ecr.count("ecr:InitiateLayerUpload");
-    push(&ecr, STATED, &["--reuse", "off"]).fails_with(1).stderr_has(&[&digest, "does not let such tags move"]);
+    push(&ecr, STATED, &["--reuse", "off"]).fails_with(1).stderr_has(&[&digest, "the tag is immutable"]);
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), sent, "{}", ecr.story());
     // The same image is restored there, too.
     assert_eq!(push(&ecr, ARCHIVE, &["--reuse", "off"]).succeeds().digest(), digest);

@@ -46,8 +46,7 @@ fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
     let (archive, target) = (testdata(ARCHIVE), format!("{HOST}/team/app:1"));
     let token = ecr.token();
     let command = with_docker_login(&ecr, &token, &[&archive, &target, "-vv"]);
-    let run =
-        ecr.finish(command).succeeds().stderr_has(&[&format!("{HOST} is shown the login of AWS in "), "config.json"]);
+    let run = ecr.finish(command).succeeds().stderr_has(&[&format!("{HOST} gets the login of AWS in "), "config.json"]);
     run.output_has_none(&[&token]);
     StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
     assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 0);
@@ -59,7 +58,7 @@ fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
     let words =
         ["error: the login of AWS in ", &format!("for {HOST} has expired"), "Your authorization token has expired"];
     let run = run.stderr_has(&words).stderr_has(&[&format!(
-        "hint: Give AWS credentials, with which it is renewed without a word, or renew it:\n  \
+        "hint: Use AWS credentials, which renew it automatically, or renew it:\n  \
          aws ecr get-login-password --region us-east-1 | docker login --username AWS --password-stdin {HOST}\n"
     )]);
     run.output_has_none(&[&token]);
@@ -85,7 +84,7 @@ fn a_template_creates_the_repository_for_a_docker_login_too() {
         if code == 0 {
             run
         } else {
-            run.stderr_has(&["a docker login cannot create it", "hint: Give AWS credentials"])
+            run.stderr_has(&["a docker login cannot create it", "hint: Use AWS credentials"])
         };
         assert_eq!(ecr.image("team/new", "1").is_some(), code == 0);
     }
@@ -101,7 +100,7 @@ fn what_a_docker_login_cannot_do_is_told() {
     ecr.finish(command).succeeds().stderr_has(&["exists was not checked, and a docker login cannot create it"]);
     // All the rest it can.
     let again = [testdata(ARCHIVE), target];
-    for (how, code, words) in [("fail", 1, "wants no such tag"), ("skip", 0, ""), ("same-ok", 0, "")] {
+    for (how, code, words) in [("fail", 1, "forbids existing tags"), ("skip", 0, ""), ("same-ok", 0, "")] {
         let command = with_docker_login(&ecr, &ecr.token(), &[&again[0], &again[1], "--if-exists", how]);
         ecr.finish(command).exits_with(code).stderr_has(&[words]);
     }

@@ -51,3 +51,23 @@ fn what_the_warning_advises_gives_one_digest() {
     let digests = run.digests();
     assert_eq!(digests[0], digests[1]);
 }
+
+#[test]
+fn one_digest_for_all_targets_costs_the_layers_that_differ() {
+    let (ecr, archive) = (compressed_another_way(), testdata(ARCHIVE));
+    let targets = [archive.as_str(), "team/app:1", "team/other:1", "--same-digest"];
+    let from = ecr.log().len();
+    let run = ecr.run(&targets).succeeds().output_has_none(&["digests: "]);
+    let digests = run.digests();
+    assert_eq!(digests[0], digests[1]);
+    let sent = ecr.log()[from..].iter().filter(|entry| entry.operation == "ecr:CompleteLayerUpload").count();
+    assert_eq!(sent, 3 + 4, "three layers that the one has from another level; all of the other, with its config");
+    // Once all have the same, it is reused.
+    let from = ecr.log().len();
+    ecr.run(&targets).succeeds();
+    assert!(ecr.log()[from..].iter().all(|entry| entry.operation != "ecr:InitiateLayerUpload"));
+    // A target that fails is not waited for.
+    let run = ecr.run(&[&archive, "team/missing:1", "team/app:2", "--same-digest"]).fails_with(1);
+    run.stderr_has(&["1 of 2 targets"]);
+    assert!(ecr.image("team/app", "2").is_some());
+}

@@ -61,7 +61,7 @@ fn a_layer_of_no_bytes_is_refused_where_ecr_could_not_store_it() {
     });
     let before = ecr.count("ecr:InitiateLayerUpload");
     let run = ecr.run(&[&artifact, "team/app:2"]).fails_with(1);
-    run.stderr_has(&[&format!("the config {empty} is empty"), "hint: An artifact without a config has `{}`"]);
+    run.stderr_has(&[&format!("the config {empty} is empty"), "hint: An artifact without a config uses `{}`"]);
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), before);
 
     // Others have nothing against it.

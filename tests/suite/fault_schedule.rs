@@ -256,7 +256,7 @@ impl Schedule {
         faults.filter(|(fault, _)| which(fault)).map(|(_, times)| times).sum()
     }
 
-    /// The kinds of errors that what struck excuses. Where there are none the push has to succeed.
+    /// The kinds of errors that what struck excuses. Where none the push has to succeed.
     pub(crate) fn errors_that_fit(&self, struck: &Struck) -> Vec<Kind> {
         let mut kinds = Vec::new();
         let faults = self.rules.faults.iter().zip(&struck.faults);

@@ -190,9 +190,9 @@ fn an_index_follows_what_packing_makes_of_its_images() {
     assert_eq!(types, ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.in-toto+json"]);
     assert!(ecr.image("team/app", &digest(&about)).is_some());
     let short = |digest: &str| digest[..19].to_owned();
-    let warning = format!("warning: packing plain layers changes {}", short(&digest(&amd64)));
+    let warning = format!("warning: compressing layers changes {}", short(&digest(&amd64)));
     let note = format!(
-        "note: plain layers were packed, so the index {} of the archive becomes {}\n",
+        "note: uncompressed layers were compressed, so the index {} of the archive becomes {}\n",
         short(&digest(&index)),
         short(&pushed.digest())
     );

@@ -55,7 +55,7 @@ image    localhost/fixture/app:v1
          localhost/fixture/app:stable
 platform linux/amd64
 manifest none
-push     made anew, of Docker schema 2: the archive states none
+push     created as Docker schema 2: the archive has no manifest
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          717 B
 layers   3, 443.0 KiB
@@ -67,7 +67,7 @@ layers   3, 443.0 KiB
 image    localhost/fixture/base:1
 platform linux/amd64
 manifest none
-push     made anew, of Docker schema 2: the archive states none
+push     created as Docker schema 2: the archive has no manifest
 config   sha256:d62b83c4fc48157a6495a52d66489491c91fc798a6751efc7040ec5b7ddc9df7
          350 B
 layers   1, 320.0 KiB
@@ -90,7 +90,7 @@ image    localhost/fixture/app:v1
 platform linux/amd64
 manifest sha256:3dd0c91008854f8c399f71d517be4b9bd91b2a85a27b11e7c1d713305b69eb11
          application/vnd.docker.distribution.manifest.v2+json, 735 B
-push     gets a new digest: plain layers of a docker save are packed
+push     gets a new digest: uncompressed layers of a docker save are compressed
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          application/vnd.docker.container.image.v1+json, 717 B
 layers   3, 443.0 KiB
@@ -115,7 +115,7 @@ archive  testdata/podman-docker-archive.tar
 image    localhost/fixture/app:v1
 platform linux/amd64
 manifest none
-push     made anew, of Docker schema 2: the archive states none
+push     created as Docker schema 2: the archive has no manifest
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          717 B
 layers   3, 443.0 KiB
@@ -138,13 +138,13 @@ archive  testdata/skopeo-oci-layout-multiarch
 image    multi
 index    sha256:cf32e48a8e8b60252e86f86c1a2b1b1e7fc3744ce467122236f225c9c8968f09
          application/vnd.oci.image.index.v1+json, 897 B
-push     kept, byte for byte
+push     unchanged, byte for byte
 lists    2 manifests
 
 platform linux/amd64
 manifest sha256:d206e745a324f6b593f5936964fae9ff8965ec2ae1d6758dbd16c2f4e6bdd797
          application/vnd.oci.image.manifest.v1+json, 907 B
-push     kept, byte for byte
+push     unchanged, byte for byte
 config   sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d
          application/vnd.oci.image.config.v1+json, 717 B
 layers   3, 248.4 KiB
@@ -156,7 +156,7 @@ layers   3, 248.4 KiB
 platform linux/arm64
 manifest sha256:16e51797989a3f1ffddc3a3f3e9d857771a411e8893a14dd0cc258c09781f80d
          application/vnd.oci.image.manifest.v1+json, 502 B
-push     kept, byte for byte
+push     unchanged, byte for byte
 config   sha256:4a7df50e196ca27c504bcc6f725428a21050949a9f5d63b116d09c73ca3e13dc
          application/vnd.oci.image.config.v1+json, 330 B
 layers   1, 128.3 KiB
@@ -328,9 +328,9 @@ fn a_push_keeps_the_digests_that_are_said_to_be_kept_and_no_others() {
         let root = if image["indexes"] == json!([]) { &image["manifests"][0] } else { &image["indexes"][0] };
         assert_eq!(root["digest_kept"], root["digest"] == digest, "{archive}");
         let reason = match (&root["digest"], root["digest_kept"].as_bool().unwrap()) {
-            (_, true) => "kept, byte for byte",
-            (Value::Null, false) => "made anew, of Docker schema 2: the archive states none",
-            (_, false) => "gets a new digest: plain layers of a docker save are packed",
+            (_, true) => "unchanged, byte for byte",
+            (Value::Null, false) => "created as Docker schema 2: the archive has no manifest",
+            (_, false) => "gets a new digest: uncompressed layers of a docker save are compressed",
         };
         assert_eq!(root["reason"], reason, "{archive}");
         if root["digest"].is_null() {
@@ -350,7 +350,7 @@ fn a_manifest_for_zstd_is_made_of_oci() {
     drop(tar);
     let (_, media_type, image) = pushed(&path);
     assert_eq!(media_type, "application/vnd.oci.image.manifest.v1+json");
-    assert_eq!(image["manifests"][0]["reason"], "made anew, of OCI, for zstd: the archive states none");
+    assert_eq!(image["manifests"][0]["reason"], "created as OCI, for zstd: the archive has no manifest");
     assert_eq!(json_of(&env, &path, &["--verify"], 0)["images"][0]["manifests"][0]["layers"][0]["packing"], "zstd");
 }
 
@@ -388,7 +388,7 @@ fn an_index_above_a_manifest_that_is_changed_is_changed() {
     assert_ne!(index["digest"], digest);
     assert_eq!((&index["digest_kept"], &manifest["digest_kept"]), (&json!(false), &json!(false)));
     assert_eq!(index["reason"], "gets a new digest: a manifest that it lists gets one");
-    assert_eq!(manifest["reason"], "gets a new digest: plain layers of a docker save are packed");
+    assert_eq!(manifest["reason"], "gets a new digest: uncompressed layers of a docker save are compressed");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn what_an_index_lists_and_the_archive_lacks() {
         "\
 index    {}
          application/vnd.oci.image.index.v1+json, {}
-push     refused, unless a part is chosen: the archive lacks some of it
+push     rejected unless a part is selected: some of it is missing
 lists    2 manifests, and 2 more missing from the archive
 missing  {}  linux/arm64
          {}  attestation of {}
@@ -77,7 +77,7 @@ platform linux/amd64
     // With no more missing than attestations the image goes alone.
     layout.finish(&[layout.index(&[amd64, about_arm64])]);
     let run = inspect(&env, &layout.path, &[]).succeeds();
-    assert!(run.stdout.contains("\npush     its image alone: the archive lacks attestations\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("\npush     its image only: attestations are missing\n"), "{}", run.stdout);
 }
 
 /// The size that a descriptor states, as people read it.

@@ -8,7 +8,7 @@ use super::harness::{report, testdata};
 use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
-const CACHED: &str = "an earlier run packed it to this digest";
+const CACHED: &str = "in the layer cache with this digest";
 
 /// Pushes and returns what the report says of each layer: `action: reason`.
 #[track_caller]
@@ -28,7 +28,7 @@ fn sessions(ecr: &Ecr) -> usize {
 fn a_second_push_of_the_same_user_sends_no_layer() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let first = push(&ecr, &[&archive, "team/app:1"]);
-    assert_eq!(first, ["upload: new, packed with gzip"; 3]);
+    assert_eq!(first, ["upload: new, compressed with gzip"; 3]);
     assert_eq!(ecr.env.written(), ["home/.cache/ecr-push/layers.jsonl"], "the cache is all that is written");
     let before = ecr.log().len();
     let second = push(&ecr, &[&archive, "team/app:2"]);
@@ -45,7 +45,7 @@ fn a_second_push_says_so() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     push(&ecr, &[&archive, "team/app:1"]);
     let run = ecr.run(&[&archive, "team/app:2"]).succeeds();
-    run.stderr_has(&["reused: an earlier run packed it to this digest", "0 of 3 layers uploaded", "3 reused"]);
+    run.stderr_has(&["reused: in the layer cache with this digest", "0 of 3 layers uploaded", "3 reused"]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn what_the_repository_does_not_hold_is_sent_again() {
     push(&ecr, &[&archive, "team/app:1"]);
     let before = sessions(&ecr);
     let layers = push(&ecr, &[&archive, "team/other:1"]);
-    assert_eq!(layers, ["upload: not in the repository, packed with gzip"; 3]);
+    assert_eq!(layers, ["upload: not in the repository, compressed with gzip"; 3]);
     assert_eq!(sessions(&ecr), 2 * before);
     StoredImage::of_sandbox(&ecr, "team/other", "1").is(&Source::read(&archive, 0));
 }
@@ -115,7 +115,7 @@ fn after_changing_the_cache(change: impl FnOnce(String) -> Vec<u8>) -> Vec<Strin
 fn a_cache_that_makes_no_sense_does_no_harm() {
     for nonsense in [&b"\0\xff\xfe not a line of ours\n{}\n[1,2"[..], b"{\"diff_id\":\"sha256:12\"}\n", b"", b"\n\n"] {
         let layers = after_changing_the_cache(|_| nonsense.to_vec());
-        assert_eq!(layers, ["upload: new, packed with gzip"; 3]);
+        assert_eq!(layers, ["upload: new, compressed with gzip"; 3]);
     }
 }
 
@@ -129,7 +129,7 @@ fn a_cache_that_lies_about_a_size_is_not_used() {
         };
         text.lines().filter(|line| !line.is_empty()).map(longer).collect::<String>().into_bytes()
     });
-    assert_eq!(layers, ["upload: not in the repository, packed with gzip"; 3]);
+    assert_eq!(layers, ["upload: not in the repository, compressed with gzip"; 3]);
 }
 
 #[test]
@@ -142,14 +142,14 @@ fn a_cache_that_names_other_blobs_is_not_used() {
         };
         text.lines().filter(|line| !line.is_empty()).map(elsewhere).collect::<String>().into_bytes()
     });
-    assert_eq!(layers, ["upload: not in the repository, packed with gzip"; 3]);
+    assert_eq!(layers, ["upload: not in the repository, compressed with gzip"; 3]);
 }
 
 #[test]
 fn a_line_that_is_cut_off_costs_one_layer_and_no_other() {
     let mut layers = after_changing_the_cache(|text| text.as_bytes()[..text.len() - 20].to_vec());
     layers.sort();
-    assert_eq!(layers[2], "upload: new, packed with gzip");
+    assert_eq!(layers[2], "upload: new, compressed with gzip");
     assert!(layers[..2].iter().all(|layer| layer.starts_with("reuse")), "{layers:?}");
 }
 

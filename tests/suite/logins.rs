@@ -144,7 +144,7 @@ fn a_docker_registry_with_a_password_file() {
     let Some(registry) = DockerRegistry::start_for_bob() else { return };
     let place = registry.target("team/app:1");
     let host = registry.target("").trim_end_matches('/').to_owned();
-    let said = |run: Run, words: &str| run.succeeds().stderr_has(&[&format!("{host} is shown {words}")]);
+    let said = |run: Run, words: &str| run.succeeds().stderr_has(&[&format!("{host} gets {words}")]);
 
     let env = TestEnv::new();
     let run = with_password(to(&env, &place, &[]), format!("{PASSWORD}\r\n").as_bytes());
@@ -173,10 +173,10 @@ fn a_docker_registry_with_a_password_file() {
     }
 
     let run = with_password(to(&TestEnv::new(), &place, &[]), b"wrong").fails_with(3).stdout_is("");
-    run.stderr_has(&["said no to the login of bob given with --username", "HTTP 401", "hint: Check the name"]);
+    run.stderr_has(&["rejected the login of bob given with --username", "HTTP 401", "hint: Check the name"]);
     let run = finish(to(&TestEnv::new(), &place, &[]), String::new).fails_with(3).stdout_is("");
     let hint = format!("hint: Give --username NAME --password-stdin, or log in:\n  docker login {host}\n");
-    run.stderr_has(&["said no: it wants a login, and there is none for it", &hint]);
+    run.stderr_has(&["requires a login, and none was found", &hint]);
 }
 
 #[test]
@@ -252,14 +252,14 @@ fn who_lets_everybody_read_is_asked_what_else_takes() {
     // Without a login it is one that is lacking.
     let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
     let run = finish(to(&ecr.env, &place(&ecr), &[]), || ecr.story()).fails_with(3).stdout_is("");
-    run.stderr_has(&["said no: it wants a login, and there is none for it", "incorrect username or password"]);
+    run.stderr_has(&["requires a login, and none was found", "incorrect username or password"]);
 }
 
 #[test]
 fn a_token_service_that_refuses_is_told() {
     let ecr = sandbox(TokenService::default());
     let run = with_password(to(&ecr.env, &place(&ecr), &[]), b"wrong").fails_with(3).stdout_is("");
-    let words = ["said no to the login of bob given with --username", "incorrect username or password"];
+    let words = ["rejected the login of bob given with --username", "incorrect username or password"];
     run.stderr_has(&words).stderr_has(&[&format!("the token service 127.0.0.1:{}", ecr.address().port())]);
     // That it is busy is waited for.
     let ecr = sandbox(TokenService::default());
@@ -410,7 +410,7 @@ fn a_login_is_read_from_the_variable_of_ci_systems() {
         }
         let run = discreet(finish(command, String::new)).exits_with(code);
         let place = if variable.is_none() { "in DOCKER_AUTH_CONFIG" } else { "config.json" };
-        run.stderr_has(&[&format!("{} is shown the login of bob in ", ecr.address()), place]);
+        run.stderr_has(&[&format!("{} gets the login of bob in ", ecr.address()), place]);
         is_there(&ecr);
     }
 }

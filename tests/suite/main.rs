@@ -77,6 +77,7 @@ mod faults;
 mod hangs;
 mod help;
 mod identities;
+mod independent_targets;
 mod indexes;
 mod inspect;
 mod inspect_incomplete;

@@ -87,7 +87,7 @@ fn repair_takes_out_the_platform_and_nothing_else() {
     let run = ecr.run(&[&archive, "team/app:1", "--repair"]).succeeds().output_has_none(&["warning"]);
     let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
     let note = format!(
-        "note: what was wrong was corrected, so the manifest {} of the archive becomes {}",
+        "note: errors were corrected, so the manifest {} of the archive becomes {}",
         short(&digest),
         short(&pushed.digest())
     );
@@ -177,7 +177,7 @@ fn a_media_type_that_the_bytes_contradict_is_told_and_put_right_if_asked() {
     let plain = format!("layer {} is plain, but the manifest calls it {GZIP}", name(1));
     let gzip = format!("layer {} is gzip, but the manifest calls it application/vnd.oci.image.layer.v1.tar", name(0));
     let run =
-        run.stderr_has(&["warning: ", &plain, &gzip, "add --repair", "or add --compression gzip, which packs it"]);
+        run.stderr_has(&["warning: ", &plain, &gzip, "add --repair", "or add --compression gzip, which compresses it"]);
     assert_eq!(run.stderr.matches("warning: ").count(), 2, "nothing is wrong with the third layer");
 
     let run = ecr.run(&[&archive, "team/app:2", "--repair"]).succeeds().output_has_none(&["warning"]);

@@ -210,7 +210,7 @@ fn a_registry_that_takes_nothing_holds_back_the_reading(compression: &str) {
     let told = running.kill();
     assert!(
         told.contains(
-            "memory: 64 MiB at most: 24 for the program, 8 for each of 4 layers under way, 2 for each of 4 packing"
+            "memory: 64 MiB at most: 24 for the program, 8 for each of 4 layers under way, 2 for each of 4 compression"
         ),
         "{told}"
     );

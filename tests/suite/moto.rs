@@ -138,5 +138,5 @@ fn moto_agrees_on_how_a_repository_is_set_up() {
     assert_eq!(text(moto.ask("GetRepositoryPolicy", &name), "policyText"), policy);
     // What is there already is read as it was written.
     let again = [archive.as_str(), "team/set:1", "--create-repository", "--scan-on-push"];
-    moto.push(&env, &registry, &again).succeeds().stderr_has(&["exists: what was said of a new one changes nothing"]);
+    moto.push(&env, &registry, &again).succeeds().stderr_has(&["exists: settings for new repositories are ignored"]);
 }

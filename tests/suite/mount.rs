@@ -132,7 +132,7 @@ fn a_plain_layer_is_linked_as_what_it_became_in_an_image_that_is_named() {
     let seen = Seen::of(&ecr, &[&after, "team/app:2", "--mount-from", "team/base:2"]);
     assert_eq!(
         seen.layers(0),
-        ["mount: from team/base: an image in the repository has it", "upload: new, packed with gzip"]
+        ["mount: from team/base: an image in the repository has it", "upload: new, compressed with gzip"]
     );
     StoredImage::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&after, 0));
     seen.run.stderr_has(&["1 of 2 layers uploaded", "1 mounted, 0 reused"]);
@@ -144,11 +144,12 @@ fn a_plain_layer_that_the_own_cache_knows_is_linked_from_a_whole_repository() {
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let seen =
         Seen::with_cache(&ecr, &[&archive, "team/app:1", "--mount-from", "team/other", "--mount-from", "team/base"]);
-    assert_eq!(seen.layers(0), ["mount: from team/base: an earlier run packed it to this digest"; 3]);
+    assert_eq!(seen.layers(0), ["mount: from team/base: in the layer cache with this digest"; 3]);
     assert_eq!(seen.mounts(), [201; 3], "what team/other lacks is not tried there");
     let seen = Seen::of(&ecr, &[&archive, "team/other:1", "--mount-from", "team/base"]);
-    assert_eq!((seen.mounts().len(), seen.layers(0)), (0, vec!["upload: new, packed with gzip".into(); 3]));
-    seen.run.stderr_has(&[&format!("layers of {HOST}/team/base are not mounted: none is known there; team/base:TAG")]);
+    assert_eq!((seen.mounts().len(), seen.layers(0)), (0, vec!["upload: new, compressed with gzip".into(); 3]));
+    seen.run
+        .stderr_has(&[&format!("layers of {HOST}/team/base are not mounted: no layer is known there; team/base:TAG")]);
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn where_nothing_is_mounted_the_answer_is_the_upload_session() {
         assert_eq!(seen.count("v2:CancelUpload"), 0);
         assert!(seen.layers(0).iter().all(|layer| layer.starts_with("upload: ")), "{:?}", seen.layers(0));
         StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-        let note = format!("note: layers of {HOST}/team/base are not mounted: ECR wants them sent");
+        let note = format!("note: layers of {HOST}/team/base are not mounted: ECR requires an upload");
         assert_eq!(seen.run.unwrapped().matches(&note).count(), 1, "said once");
         seen.run.stderr_has(&["3 of 3 layers uploaded", "BLOB_MOUNTING"]).output_has_none(&["reused"]);
     }
@@ -223,7 +224,7 @@ fn a_source_that_cannot_be_looked_at_costs_a_note() {
         ("team/absent", "", vec![], "RepositoryNotFoundException"),
         ("team/absent:1", "", vec![], "there is no such image"),
         ("team/base:2", "", vec![], "there is no such image"),
-        ("team/other", "", vec![], "it has none that is needed"),
+        ("team/other", "", vec![], "it has none of these layers"),
         ("team/base", asked, vec![], "ecr:BatchCheckLayerAvailability is not allowed there"),
         ("team/base", "", stalls(asked), "no answer within 2 s"),
         ("team/base:1", "", stalls("ecr:BatchGetImage"), "no answer within 2 s"),
@@ -286,7 +287,7 @@ fn one_registry_mounts_and_another_is_sent_the_same_layers() {
     let there = registry.target("team/app:1");
     let seen = Seen::of(&ecr, &[&archive, "team/app:1", &there, "--mount-from", "team/base:1"]);
     assert_eq!(seen.layers(0), ["mount: from team/base: an image in the repository has it"; 3]);
-    assert_eq!(seen.layers(1), ["upload: new, packed with gzip"; 3]);
+    assert_eq!(seen.layers(1), ["upload: new, compressed with gzip"; 3]);
     assert_eq!(seen.sent(), config_bytes(&ecr, "team/app"));
     registry.read_back("team/app", "1").is(&Source::read(&archive, 0));
 }
@@ -304,7 +305,7 @@ fn a_mounted_layer_that_is_lost_is_sent_and_not_mounted_again() {
     assert_eq!(seen.count("ecr:InitiateLayerUpload"), 5, "and the config, and the layer that was lost");
     assert_eq!(seen.layers(0).iter().filter(|layer| layer.starts_with("upload: ")).count(), 1);
     StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    seen.run.stderr_has(&["lost a layer meanwhile"]);
+    seen.run.stderr_has(&["has lost a layer"]);
 }
 
 /// An OCI layout whose image has an annotation where index.json names it.
@@ -339,7 +340,7 @@ fn layers_are_linked_from_where_the_archive_says_that_they_came_from() {
         assert_eq!(seen.count("ecr:InitiateLayerUpload"), 3, "none is wasted");
         assert_eq!(seen.count("ecr:BatchCheckLayerAvailability"), 1, "none is looked for");
         let mounted = if answers == [201; 2] { 2 } else { 0 };
-        let said = "mount: from team/base: the archive says that it came from there";
+        let said = "mount: from team/base: the archive names this repository as its source";
         assert_eq!(seen.layers(0).iter().filter(|layer| *layer == said).count(), mounted);
         StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&layout, 0));
     }
@@ -377,7 +378,7 @@ fn the_reference_registry_opens_a_session_for_what_it_has_not() {
     let [base, app, other] = ["base", "app", "other"].map(|name| format!("team/{name}"));
     let push = |name: &str| env.command(&[&layout, &registry.target(&format!("{name}:1"))]);
     let run = finish(push(&app), String::new).succeeds();
-    run.stderr_has(&["team/base are not mounted: the registry wants them sent", "2 of 2 layers uploaded"]);
+    run.stderr_has(&["team/base are not mounted: the registry requires an upload", "2 of 2 layers uploaded"]);
     finish(push(&base), String::new).succeeds().stderr_has(&["2 of 2 layers uploaded"]);
     finish(push(&other), String::new).succeeds().stderr_has(&["0 of 2 layers uploaded, 0 B sent; ", "2 mounted"]);
     for name in [app, other] {

@@ -50,7 +50,7 @@ use Lack::{Fails, Says};
 
 const CHECK: Lack = Says(PACKED, "is not allowed, so layers that are there already are sent again");
 const MOVE: Lack = Says(ARCHIVE, "may move was not checked: ");
-const LOOK: Lack = Says(ARCHIVE, "are not reused: ");
+const LOOK: Lack = Says(ARCHIVE, "could not be read: ");
 const MOUNT: Lack = Says(PACKED, "are not mounted: ");
 const MOUNT_PLAIN: Lack = Says(ARCHIVE, "are not mounted: ");
 
@@ -161,7 +161,7 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
             let (ecr, run, denied) = push(archive, &policy, options, !creates);
             run.succeeds().output_has_none(&[
                 "is not allowed",
-                " are not reused: HTTP",
+                " could not be read: HTTP",
                 " are not mounted: HTTP",
                 "HTTP 403",
             ]);

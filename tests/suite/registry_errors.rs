@@ -71,7 +71,7 @@ fn a_registry_that_wants_a_login() {
     // Asked by its address it is no ECR to the program, and gets no credentials.
     let target = format!("{}/team/app:1", ecr.address());
     let run = ecr.finish(ecr.env.command(&[&testdata(ARCHIVE), &target, "-v"])).fails_with(3).stdout_is("");
-    run.stderr_has(&["said no", "HTTP 401", "hint: ", " wants a login, and none is kept for it\n"]);
+    run.stderr_has(&["HTTP 401", "hint: ", " requires a login, and none was found\n"]);
     assert!(ecr.log().iter().all(|entry| !entry.authorized));
     ecr.has_no_image("1");
 }
@@ -113,7 +113,7 @@ fn without_the_rights_to_look_the_push_goes_on() {
     let deny = rights.map(String::from).to_vec();
     let ecr = Ecr::with(&["team/app"], Rules { deny, ..Rules::default() });
     let run = ecr.run(&[&testdata("crane-tarball.tar"), "team/app:1"]).succeeds();
-    let run = run.stderr_has(&["layers of 000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app:1 are not reused"]);
+    let run = run.stderr_has(&["000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app:1 could not be read: "]);
     let words = ["ecr:DescribeRepositories is not allowed", "ecr:BatchCheckLayerAvailability is not allowed"];
     run.stderr_has(&["not authorized to perform: ecr:BatchGetImage"]).stderr_has(&words);
     assert!(ecr.image("team/app", "1").is_some());

@@ -61,7 +61,7 @@ fn one_changed_layer_is_all_that_is_sent() {
     archive_builder::docker_save(&after, &[layer(1, 300_000), layer(2, 200_000), layer(4, 10_000)]);
     ecr.run(&[&before, "team/app:1"]).succeeds();
     let (_, mut asked, layers) = fresh(&ecr, &[&after, "team/app:1"]);
-    assert_eq!(layers, [HELD, HELD, "upload: new, packed with gzip"]);
+    assert_eq!(layers, [HELD, HELD, "upload: new, compressed with gzip"]);
     // Meanwhile: the tag is another image's.
     let moves = asked.iter().position(|operation| operation == "ecr:DescribeRepositories").unwrap();
     assert!((2..5).contains(&moves), "{asked:?}");
@@ -108,7 +108,7 @@ fn a_push_that_packs_what_the_newest_image_has_says_so_once() {
     let slow = ["--limit-rate", "80M"];
     let (run, asked, _) = fresh(&ecr, &[&[after.as_str(), "team/app:main-8"], &slow[..]].concat());
     let hint =
-        "team/app:main-7 has 1 of the layers that are packed and sent now: with --reuse-from main-7, or a pattern";
+        "team/app:main-7 has 1 of the layers that are compressed and sent now: with --reuse-from main-7, or a pattern";
     run.stderr_has(&[hint]);
     assert!(asked.contains(&"ecr:DescribeImages".to_owned()), "{asked:?}");
     // Who names tags, wants no reuse, or knows all layers need not be told.
@@ -134,7 +134,7 @@ fn who_wants_no_reuse_gets_none() {
     ecr.run(&[&archive, "team/app:1"]).succeeds();
     for how in ["off", "cache"] {
         let (_, asked, layers) = fresh(&ecr, &[&archive, "team/app:1", "--reuse", how]);
-        assert_eq!(layers, ["upload: new, packed with gzip"; 3], "{how}");
+        assert_eq!(layers, ["upload: new, compressed with gzip"; 3], "{how}");
         assert!(!asked.contains(&"ecr:BatchGetImage".into()), "{asked:?}");
     }
     // The own cache is left alone as well.
@@ -150,8 +150,8 @@ fn a_layer_store_out_of_reach_costs_two_seconds_and_the_reuse() {
     ecr.run(&[&before, "team/app:1"]).succeeds();
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("s3:GetObject", Trouble::Stall).times(u32::MAX)]);
     let (run, _, layers) = fresh(&ecr, &[&after, "team/app:1"]);
-    assert_eq!(layers, ["upload: new, packed with gzip"; 2]);
-    run.stderr_has(&["are not reused: no answer within 2 s", "2 of 2 layers uploaded"]);
+    assert_eq!(layers, ["upload: new, compressed with gzip"; 2]);
+    run.stderr_has(&["could not be read: no answer within 2 s", "2 of 2 layers uploaded"]);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_the_repository_has_lost_since_is_sent_after_all() {
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", Trouble::LoseLayer)]);
     let (run, _, _) = fresh(&ecr, &[&archive, "team/app:2", "--reuse-from", "1"]);
     StoredImage::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&archive, 0));
-    run.stderr_has(&["lost a layer meanwhile"]);
+    run.stderr_has(&["has lost a layer"]);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_look_at_the_tag_takes_no_longer_than_it_may() {
     let (run, asked, _) = fresh(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert!(asked.contains(&"ecr:DescribeRepositories".into()), "whether the repository is there is asked otherwise");
-    run.stderr_has(&["are not reused: no answer within 2 s"]);
+    run.stderr_has(&["could not be read: no answer within 2 s"]);
 }
 
 #[test]
@@ -230,6 +230,6 @@ fn what_an_image_there_says_wrongly_of_its_layers_is_not_taken_over() {
     });
     ecr.run(&[&layout, "team/app:1"]).succeeds().stderr_has(&["is plain, but the manifest calls it"]);
     let (_, _, lots) = fresh(&ecr, &[&saved, "team/app:1"]);
-    assert_eq!(lots, ["upload: new, packed with gzip", HELD], "the one that is called right is taken over");
+    assert_eq!(lots, ["upload: new, compressed with gzip", HELD], "the one that is called right is taken over");
     StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&saved, 0));
 }

@@ -4,7 +4,7 @@ use ecr_push::sandbox::Rules;
 use serde_json::Value;
 
 use super::ecr::{Ecr, HOST};
-use super::harness::{report, testdata};
+use super::harness::{TestEnv, report, testdata};
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const DIFF_IDS: [&str; 3] = ["sha256:c37a06bee251", "sha256:fab827903802", "sha256:631cc2c4392a"];
@@ -32,7 +32,7 @@ fn a_dry_run_names_every_layer_and_sends_nothing() {
     for diff_id in DIFF_IDS {
         let line = run.stderr.lines().find(|line| line.starts_with("layer ") && line.contains(diff_id));
         let line = line.unwrap_or_else(|| panic!("no line about {diff_id}"));
-        assert!(line.contains("upload: new, packed with gzip"), "{line}");
+        assert!(line.contains("upload: new, compressed with gzip"), "{line}");
     }
     let run = run
         .stderr_has(&["3 of 3 layers would be uploaded", "of the archive; nothing was sent"])
@@ -50,7 +50,7 @@ fn a_dry_run_knows_what_would_be_reused() {
     only_read(&ecr, before);
     for diff_id in DIFF_IDS {
         let line = run.stderr.lines().find(|line| line.starts_with("layer ") && line.contains(diff_id));
-        assert!(line.unwrap().ends_with("reuse: an earlier run packed it to this digest"));
+        assert!(line.unwrap().ends_with("reuse: in the layer cache with this digest"));
     }
     run.stderr_has(&[
         "0 of 3 layers would be uploaded",
@@ -74,6 +74,23 @@ fn a_dry_run_fails_where_the_push_would() {
     let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
     ecr.run(&[&archive, "team/app:1", "--dry-run"]).fails_with(1).stdout_is("").stderr_has(&["--create-repository"]);
     only_read(&ecr, 0);
+}
+
+#[test]
+fn a_dry_run_ends_as_the_push_would_where_the_registry_cannot_be_used() {
+    let (env, archive) = (TestEnv::new(), testdata(ARCHIVE));
+    let nobody = format!("{}/team/app:1", super::registry_errors::closed_port());
+    let wants_login = Ecr::with(&["team/app"], Rules::default());
+    let denied = format!("{}/team/app:1", wants_login.address());
+    for reuse in ["tag", "cache", "off"] {
+        for (target, code) in [(&nobody, 4), (&denied, 3)] {
+            for dry_run in [&[][..], &["--dry-run"]] {
+                let arguments = [&[archive.as_str(), target, "--retries", "0", "--reuse", reuse], dry_run].concat();
+                env.run(&arguments).fails_with(code).stdout_is("");
+            }
+        }
+    }
+    assert_eq!(wants_login.open_uploads(), 0);
 }
 
 #[test]
@@ -101,7 +118,7 @@ fn plain_progress_is_lines_without_control_characters() {
         assert!(!run.stderr.contains(['\r', '\x1b']), "lines only");
         for diff_id in DIFF_IDS {
             let about = |what: &str| run.stderr.lines().any(|line| line.contains(diff_id) && line.contains(what));
-            assert!(about("upload: new, packed with gzip") && about("  sent"), "{diff_id}");
+            assert!(about("upload: new, compressed with gzip") && about("  sent"), "{diff_id}");
         }
         run.stderr_has(&[
             "localhost/fixture/app:v1 (docker save archive, linux/amd64)",

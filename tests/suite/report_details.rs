@@ -69,7 +69,7 @@ fn what_was_said_on_the_way_stands_in_the_report() {
     let is_there =
         |list: &Value, says: &str| list.as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains(says));
     assert!(is_there(&seen["warnings"], "the cache cannot be read"), "{seen}");
-    assert!(is_there(&seen["notes"], "plain layers were packed"), "{seen}");
+    assert!(is_there(&seen["notes"], "uncompressed layers were compressed"), "{seen}");
     assert_eq!((&seen["untold"], run.stderr.as_str()), (&json!(0), ""), "also where nothing is shown");
     let moment = |key: &str| seen[key].as_str().unwrap().to_owned();
     assert!(moment("started_at") < moment("finished_at") && moment("started_at").starts_with("20"));
@@ -108,7 +108,7 @@ fn a_layer_that_was_sent_before_its_image_was_known_has_it_too() {
         let bytes = fs::read(testdata(name)).unwrap();
         std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes));
         let command = ecr.command(&["-", "team/app:1", "--output", "json"]);
-        let run = super::harness::Running::fed(command, reader).end().succeeds().stderr_has(&["read as it came"]);
+        let run = super::harness::Running::fed(command, reader).end().succeeds().stderr_has(&[": streamed"]);
         let manifest = &StoredImage::of_sandbox(&ecr, "team/app", "1").manifests()[0];
         let mut stated: Vec<&Value> =
             manifest["layers"].as_array().unwrap().iter().map(|layer| &layer["mediaType"]).collect();

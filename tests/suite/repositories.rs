@@ -89,7 +89,7 @@ fn settings_change_nothing_about_a_repository_that_exists() {
     let all =
         [&["--scan-on-push", "--tag-mutability", "immutable"], &policies.each_ref().map(String::as_str)[..]].concat();
     let run = created(&ecr, &all).succeeds();
-    let words = "team/app exists: what was said of a new one changes nothing";
+    let words = "team/app exists: settings for new repositories are ignored";
     assert_eq!(run.unwrapped().matches(words).count(), 1);
     assert_eq!(ecr.settings("team/app"), before);
     created(&ecr, &[]).succeeds().output_has_none(&["changes nothing"]);
@@ -98,9 +98,7 @@ fn settings_change_nothing_about_a_repository_that_exists() {
     let ecr = Ecr::with(&[], Rules { faults: vec![fault], ..Rules::default() });
     let written = ecr.env.scratch("report.json");
     let run = created(&ecr, &[&all[..], &["--report", &written]].concat()).succeeds();
-    run.stderr_has(&[
-        "team/app exists since somebody created it meanwhile: what was said of a new one changes nothing",
-    ]);
+    run.stderr_has(&["team/app exists: another client created it first: settings for new repositories are ignored"]);
     assert_eq!(ecr.settings("team/app"), before);
     assert_eq!(report(&written)["targets"][0]["created_repository"], false);
 }
@@ -118,7 +116,7 @@ fn a_policy_that_fails_after_the_creation_leaves_the_command_to_finish() {
         let (policies, written) = (policies(&ecr), ecr.env.scratch("report.json"));
         let options = [&policies.each_ref().map(String::as_str)[..], &["--report", &written]].concat();
         let run = created(&ecr, &options).fails_with(3).stdout_is("");
-        let what = format!("{HOST}/team/app was created, and stands without its {which}; nothing was pushed");
+        let what = format!("{HOST}/team/app was created without its {which}; nothing was pushed");
         let mut run = run.stderr_has(&[&what, "is not authorized to perform: ecr:", "hint: Allow the action ecr:"]);
         for verb in verbs {
             let command =
@@ -353,7 +351,7 @@ fn layers_that_are_archived_or_among_the_failures_are_sent_again() {
         ecr.set_rules(|rules| rules.layers = state);
         let before = ecr.count("ecr:CompleteLayerUpload");
         let run = ecr.run(&[&archive, "team/app:2", "--cache", "/proc/nonexistent/cache"]).succeeds();
-        run.stderr_has(&["not in the repository, as it lies"]);
+        run.stderr_has(&["not in the repository, unchanged"]);
         assert!(ecr.count("ecr:CompleteLayerUpload") > before, "{state:?}");
         StoredImage::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&archive, 0));
     }

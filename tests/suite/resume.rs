@@ -305,7 +305,7 @@ fn an_entry_that_leads_to_a_metadata_service_is_not_followed() {
     stage.kill_half_way();
     change_entry(&stage.entries()[0], "location", "http://169.254.169.254/latest/meta-data/".into());
     let run = stage.start(&["-v"]).end().succeeds().stderr_has(&[
-        "\njournal: half-sent layers of earlier runs: 1\n",
+        "\nresume store: interrupted uploads of earlier runs: 1\n",
         ": cannot resume the upload of an earlier run; uploading all of it\n",
     ]);
     run.output_has_none(&["which goes on", "next try"]);

@@ -312,10 +312,10 @@ fn another_digest_than_the_expected_one_is_refused_before_anybody_is_asked() {
 
     // Where layers get packed it is not known yet.
     let packed = expect(&digest(&index), &["--compression", "gzip"]);
-    packed.stderr_has(&["is only known after packing", "hint: With --compression keep"]);
+    packed.stderr_has(&["compressing the layers changes it", "hint: With --compression keep"]);
     let stated_by_none = refused_at_once(&[&testdata("docker-20.10-save.tar"), "--expect-digest", &digest(&index)]);
     stated_by_none
-        .stderr_has(&["the digest of localhost/fixture/app:v1 is only known", "hint: Such an archive states no"]);
+        .stderr_has(&["cannot check the digest of localhost/fixture/app:v1", "hint: Such an archive states no"]);
     ecr.run(&[&layout.path, "team/app:1", "--expect-digest", "sha256:12"])
         .fails_with(2)
         .stderr_has(&["--expect-digest \"sha256:12\" is not a digest", "hint: Use sha256:"]);
@@ -338,8 +338,8 @@ fn packing_an_image_that_is_vouched_for_is_said_aloud() {
     let run = ecr.run(&[&layout.path, "team/app:1", "--compression", "gzip", "--referrers"]).succeeds();
     let (image, base) = (&digest(&image)[..19], &sha256(b"base")[..19]);
     let warning = format!(
-        "warning: packing plain layers changes {image}, so what was signed no longer fits: 1 referrer, its own tie to \
-         {base}; --compression keep leaves it as it is\n"
+        "warning: compressing layers changes {image}, so what was signed no longer fits: 1 referrer, its own tie to \
+         {base}; --compression keep leaves it unchanged\n"
     );
     run.stderr_has(&[&warning, "warning: the archive has no referrers of this image that fit what is pushed"]);
     let run = ecr.run(&[&layout.path, "team/app:2"]).succeeds();

@@ -67,7 +67,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
                 .fails_with(1)
                 .stdout_is("")
                 .stderr_has(&[&format!("{HOST}/{target} points at {before}, which is another")]);
-            run.stderr_has(&["does not let such tags move", "hint: Push under another tag, or leave that tag"]);
+            run.stderr_has(&["the tag is immutable", "hint: Push under another tag, or skip existing tags"]);
             assert!(only_looked(&asked) && now == before, "{how} {tag}: {asked:?}");
         }
     }
@@ -82,8 +82,8 @@ fn what_becomes_of_a_tag_that_exists_can_be_said() {
         ("same-ok", "other", 1, false, "which is another image"),
         ("skip", "same", 0, false, "already up to date; "),
         ("skip", "other", 0, false, "existing tags unchanged; nothing was sent"),
-        ("fail", "same", 1, false, "and --if-exists fail wants no such tag"),
-        ("fail", "other", 1, false, "and --if-exists fail wants no such tag"),
+        ("fail", "same", 1, false, "and --if-exists fail forbids existing tags"),
+        ("fail", "other", 1, false, "and --if-exists fail forbids existing tags"),
     ] {
         let ecr = Ecr::new();
         let first = saved(&ecr, &[1, 2]);
@@ -124,7 +124,7 @@ fn of_several_tags_each_gets_what_is_its_own() {
     let this = ecr.image("team/app", "this").unwrap().0.to_string();
     let lines = [("old", &there), ("this", &this), ("new", &this)];
     let lines = lines.map(|(tag, digest)| format!("{HOST}/team/app:{tag}@{digest}\n"));
-    run.succeeds().stdout_is(&lines.concat()).stderr_has(&["team/app:old exists and stays: it points at sha256:"]);
+    run.succeeds().stdout_is(&lines.concat()).stderr_has(&["team/app:old exists as sha256:"]);
     let target = report(&written)["targets"][0].clone();
     assert_eq!(target["pushed_tags"], json!(["this", "new"]));
     let outcome = |tag: &str, digest: &str, outcome: &str| {
@@ -152,7 +152,7 @@ fn the_same_image_in_another_manifest_is_the_same() {
         assert_eq!(ecr.image("team/app", "1").unwrap().0.to_string(), if stays { &before } else { &digest }.as_str());
         assert_eq!(only_looked(&asked), stays, "{more:?}: {asked:?}");
         if stays && code == 0 {
-            let words = format!("team/app:1 is this image already, as {}, and stays", &before[..19]);
+            let words = format!("team/app:1 already is this image, as {}; unchanged", &before[..19]);
             run.stdout_is(&format!("{HOST}/team/app:1@{before}\n"))
                 .stderr_has(&[&words, "already up to date; nothing was sent"]);
         }
@@ -164,7 +164,7 @@ fn the_same_image_in_another_manifest_is_the_same() {
     let immutable = [&[packed.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat();
     let before = ecr.run(&immutable).succeeds().digest();
     let (run, asked) = push(&ecr, &[&layout, "team/app:1"]);
-    run.succeeds().stdout_is(&format!("{HOST}/team/app:1@{before}\n")).stderr_has(&["is this image already"]);
+    run.succeeds().stdout_is(&format!("{HOST}/team/app:1@{before}\n")).stderr_has(&["already is this image"]);
     assert!(only_looked(&asked), "{asked:?}");
     // But who wants a digest wants no other.
     let (run, asked) = push(&ecr, &[&layout, "team/app:1", "--expect-digest", &digest]);
@@ -194,7 +194,7 @@ fn a_dry_run_judges_tags_too() {
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
     ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).succeeds();
     let (run, asked) = push(&ecr, &[&other, "team/app:1", "--dry-run"]);
-    run.fails_with(1).stderr_has(&["does not let such tags move"]);
+    run.fails_with(1).stderr_has(&["the tag is immutable"]);
     assert!(only_looked(&asked));
 }
 
@@ -214,7 +214,7 @@ fn without_a_look_at_images_tags_are_judged_all_the_same() {
         let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
         ecr.run(&[&[first.as_str()], &CREATE[..], &["--tag-mutability", "immutable"]].concat()).succeeds();
         let (run, asked) = push(&ecr, &[&other, "team/app:1", "--reuse", how]);
-        run.fails_with(1).stderr_has(&["does not let such tags move"]);
+        run.fails_with(1).stderr_has(&["the tag is immutable"]);
         assert!(only_looked(&asked), "{asked:?}");
         let (run, _) = push(&ecr, &[&other, "team/app:1", "--reuse", how, "--if-exists", "skip"]);
         run.succeeds().stderr_has(&["existing tags unchanged"]);
@@ -233,9 +233,12 @@ fn where_a_right_to_look_is_missing_the_push_goes_on_and_says_so() {
     // Not even the tags can be looked at.
     ecr.set_rules(|rules| rules.deny = vec!["ecr:BatchGetImage".into()]);
     let (run, _) = push(&ecr, &[&other, "team/app:2", "--tag", "3"]);
-    let run =
-        run.succeeds().stderr_has(&["app:2, ", "app:3 are not reused: ", "; what that points at was not checked"]);
-    assert_eq!(run.stderr.matches("was not checked").count(), 1);
+    let run = run.succeeds().stderr_has(&[
+        "app:2, ",
+        "app:3 could not be read: ",
+        "; pushing without layer reuse and without the tag check",
+    ]);
+    assert_eq!(run.stderr.matches("without the tag check").count(), 1);
 }
 
 #[test]
@@ -244,13 +247,13 @@ fn who_wants_tags_known_gets_no_push_without() {
     let archive = saved(&ecr, &[1]);
     for how in ["same-ok", "skip", "fail"] {
         let (run, asked) = push(&ecr, &[&archive, "team/app:1", "--if-exists", how]);
-        run.fails_with(3).stderr_has(&["team/app:1 points at cannot be learned", "hint: Allow ecr:BatchGetImage"]);
+        run.fails_with(3).stderr_has(&["team/app:1, which --if-exists requires", "hint: Allow ecr:BatchGetImage"]);
         assert!(only_looked(&asked));
     }
     let fault = Fault::once("ecr:BatchGetImage", Trouble::Stall);
     ecr.set_rules(|rules| (rules.deny, rules.faults) = (Vec::new(), vec![fault]));
     let (run, _) = push(&ecr, &[&archive, "team/app:1", "--if-exists", "fail"]);
-    run.fails_with(4).stderr_has(&["cannot be learned", "no answer within 2 s"]);
+    run.fails_with(4).stderr_has(&["which --if-exists requires", "no answer within 2 s"]);
 }
 
 #[test]
@@ -321,7 +324,7 @@ fn from_a_pipe_tags_are_judged_as_far_as_that_goes_before_anything_is_sent() {
     run.fails_with(1).stdout_is("").stderr_has(&["which is another image"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, asked) = piped(&ecr, &[1, 2], &["team/app:1", "--if-exists", "fail"]);
-    run.fails_with(1).stderr_has(&["--if-exists fail wants no such tag"]);
+    run.fails_with(1).stderr_has(&["--if-exists fail forbids existing tags"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, asked) = piped(&ecr, &[3], &["team/app:1", "--if-exists", "skip"]);
     run.succeeds()
@@ -330,6 +333,6 @@ fn from_a_pipe_tags_are_judged_as_far_as_that_goes_before_anything_is_sent() {
     assert!(only_looked(&asked), "{asked:?}");
     let (run, _) = piped(&ecr, &[3], &["team/app:1", "--tag", "2", "--if-exists", "skip"]);
     let run = run.succeeds();
-    assert_eq!((&run.digests()[0], run.stderr.matches("exists and stays").count()), (&before, 1));
+    assert_eq!((&run.digests()[0], run.stderr.matches("; unchanged").count()), (&before, 1));
     assert!(ecr.image("team/app", "2").is_some());
 }

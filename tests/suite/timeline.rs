@@ -56,7 +56,7 @@ fn a_page_has_a_lane_a_layer_with_what_became_of_it_and_why_it_took_so_long() {
     assert!(lane.text.contains("12.0 MiB sent in "), "{}", lane.text);
     let failed = titles(&page, lane, "fail");
     assert!(
-        lane.text.contains(&format!(", {} failed; not in the repository, as it lies", failed.len())),
+        lane.text.contains(&format!(", {} failed; not in the repository, unchanged", failed.len())),
         "{}",
         lane.text
     );

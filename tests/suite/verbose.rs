@@ -21,16 +21,16 @@ fn a_first_push_explains_itself() {
     let run = run.stderr_has(&[
         &format!("note: AWS endpoints are overridden by {sts} (AWS_ENDPOINT_URL_ECR, AWS_ENDPOINT_URL_STS, "),
         "\nmemory: 58 MiB at most: ",
-        "\nlayers at once: 3, of which 3 may be larger than a chunk; threads that pack: 2\n",
-        "\ncache: no layer is known yet in ",
-        "\njournal: half-sent layers of earlier runs: none\n",
+        "\nlayers at once: 3, of which 3 may be larger than a chunk; compression threads: 2\n",
+        "\nlayer cache: no layers yet in ",
+        "\nresume store: interrupted uploads of earlier runs: none\n",
         "\ncredentials from the environment; region us-east-1 from the command line\n",
         "\nlogged in to ECR as account 000000000000 by GetAuthorizationToken, good for 11 h 59 min\n",
         &format!("\nchunks of 5 MiB to {HOST}: 3 large layers share 24 MiB; it accepts 5 MiB to 10 MiB\n"),
-        "\npacking of the layers: 3 with gzip (recipe gzip/",
+        "\nlayers by compression: 3 with gzip (recipe gzip/",
         &format!("\nno image of {HOST}/team/app is read for layers: its tags are new\n"),
         &format!("\nno mount at {HOST}: --mount-from names none, nor does the archive\n"),
-        "\nlayer sha256:c37a06bee251: no earlier run packed it, and no image that was looked at has it\n",
+        "\nlayer sha256:c37a06bee251: not in the layer cache, and not in an image that was checked\n",
     ]);
     run.output_has_none(&["uses the proxy"]);
 }
@@ -40,18 +40,18 @@ fn why_a_layer_is_taken_over_or_not_is_told() {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
     let archive = testdata(ARCHIVE);
     ecr.run(&[&archive, "team/app:1"]).succeeds();
-    let there = "\nlayer sha256:c37a06bee251: the repository has it as sha256:d2e3ecdb58e0, 134.5 KiB\n";
-    explained(&ecr, &[&archive, "team/app:2"]).stderr_has(&["\ncache: packed layers that are known: 3, in ", there]);
+    let there = "\nlayer sha256:c37a06bee251: exists in the repository as sha256:d2e3ecdb58e0, 134.5 KiB\n";
+    explained(&ecr, &[&archive, "team/app:2"]).stderr_has(&["\nlayer cache: 3 layers in ", there]);
     // Known, and not there.
-    let absent = "\nlayer sha256:c37a06bee251: the repository has no sha256:d2e3ecdb58e0 (an earlier run packed it to this digest)\n";
+    let absent = "\nlayer sha256:c37a06bee251: sha256:d2e3ecdb58e0 is not in the repository (in the layer cache with this digest)\n";
     explained(&ecr, &[&archive, "team/other:1"]).stderr_has(&[absent]);
-    let read = format!("\n{HOST}/team/app:1 is looked at; layers of it that are known: 3\n");
+    let read = format!("\n{HOST}/team/app:1 was checked for layers: 3 known\n");
     let options = ["--reuse-from", "1", "--mount-from", "team/other"];
     let run = explained(&ecr, &[&[archive.as_str(), "team/app:3"][..], &options].concat());
     run.stderr_has(&[&read, there]).output_has_none(&["no mount at"]);
     let off = explained(&ecr, &[&archive, "team/app:4", "--reuse", "off"]);
     let reasons = [
-        "\ncache: not read: --reuse off\n".to_owned(),
+        "\nlayer cache: not used (--reuse off)\n".to_owned(),
         format!("\nno image of {HOST}/team/app is read for layers: --reuse off\n"),
         format!("\nno mount at {HOST}: --reuse off\n"),
     ];
@@ -70,7 +70,7 @@ fn what_is_chosen_by_options_is_told_as_that() {
     let run = run.stderr_has(&[
         "https uses the proxy proxy.invalid:3128 (HTTPS_PROXY), except for this machine and the hosts of NO_PROXY\n",
         &format!("\nchunks of 6 MiB to {HOST}: as requested; it accepts "),
-        "\npacking of the layers: 1 with zstd (recipe zstd/",
+        "\nlayers by compression: 1 with zstd (recipe zstd/",
         "\nlayers at once: 1, of which 1 may be larger than a chunk; ",
     ]);
     run.output_has_none(&["a-word"]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::rate::{RateEstimator, Throughput, Totals};
 use crate::compress::{Meter, size};
 use crate::output::log::{Entry, Level};
-use crate::push::{Event, ImageSummary, Planned};
+use crate::push::{Event, ImageSummary, LayerAction};
 use crate::request_log::RequestRecord;
 
 /// A layer on its way to one target.
@@ -116,7 +116,14 @@ impl State {
                 self.begin(Activity::LookingUp, format!("checking what already exists in {place}"), now);
                 None
             }
-            Event::Planned { target, layer, bytes, action } => Some(self.planned(target, layer, bytes, action, now)),
+            Event::Planned { target, layer, bytes, action, reason, meter } => {
+                let state = match action {
+                    LayerAction::Reuse(_) => LayerState::Reused,
+                    LayerAction::Mount(..) => LayerState::MountPending,
+                    LayerAction::Upload => LayerState::Upload { meter, sent: None },
+                };
+                Some(self.planned(TargetLayer { target, layer, bytes, state }, &action, reason, now))
+            }
             Event::Arrived { meter, sent } => self.uploaded(&meter, sent, now),
             Event::Mounted { target, layer, bytes } => Some(self.mounted(&target, layer, bytes)),
             Event::Finishing(target) => {
@@ -174,18 +181,18 @@ impl State {
         (&self.activity.1, self.activity.2)
     }
 
-    fn planned(&mut self, target: String, layer: String, bytes: u64, action: Planned, now: Instant) -> Entry {
-        let (action, word, preposition, why, state) = match action {
-            Planned::Reuse(why) => ("reuse", "reused", "in", why, LayerState::Reused),
-            Planned::Mount(why) => ("mount", "mount", "in", why, LayerState::MountPending),
-            Planned::Upload { why, meter } => ("upload", "upload", "to", why, LayerState::Upload { meter, sent: None }),
+    fn planned(&mut self, planned: TargetLayer, action: &LayerAction, reason: String, now: Instant) -> Entry {
+        let TargetLayer { target, layer, bytes, .. } = &planned;
+        let (word, preposition) = match action {
+            LayerAction::Reuse(_) => ("reused", "in"),
+            LayerAction::Mount(..) => ("mount", "in"),
+            LayerAction::Upload => ("upload", "to"),
         };
-        let text = format!("{}{word}{}: {why}", layer_text(&layer, bytes), self.target_text(preposition, &target));
-        let entry = layer_entry("layer", text, &target, &layer, bytes).with("action", action).with("why", why);
+        let text = format!("{}{word}{}: {reason}", layer_text(layer, *bytes), self.target_text(preposition, target));
+        let entry = layer_entry("layer", text, target, layer, *bytes).with("action", action.name()).with("why", reason);
         if !self.is_open {
             self.begin(Activity::Reading, "reading the archive".into(), now);
         }
-        let planned = TargetLayer { target, layer, bytes, state };
         match self.layer(&planned.target, &planned.layer) {
             Some(known) => *known = planned,
             None => self.layers.push(planned),

@@ -9,8 +9,10 @@ use super::rows::{Slots, rows};
 use super::state::State;
 use super::status::{heartbeat, status_row};
 use crate::compress::Meter;
+use crate::oci::{Compression, Digest};
 use crate::output::log::{ColorMode, Level};
-use crate::push::{Event, ImageSummary, Planned};
+use crate::push::plan::{Candidate, Evidence, Stored};
+use crate::push::{Event, ImageSummary, LayerAction};
 
 fn upload(layer: &str, bytes: u64) -> (Event, Arc<Meter>) {
     upload_to("h/app", layer, bytes)
@@ -18,18 +20,26 @@ fn upload(layer: &str, bytes: u64) -> (Event, Arc<Meter>) {
 
 fn upload_to(target: &str, layer: &str, bytes: u64) -> (Event, Arc<Meter>) {
     let meter = Arc::new(Meter::new(bytes));
-    let action = Planned::Upload { why: "new".into(), meter: Arc::clone(&meter) };
-    (Event::Planned { target: target.into(), layer: layer.into(), bytes, action }, meter)
+    (planned(target, layer, LayerAction::Upload, "new", &meter), meter)
 }
 
 fn reuse(target: &str, layer: &str, bytes: u64) -> Event {
-    let action = Planned::Reuse("it is there".into());
-    Event::Planned { target: target.into(), layer: layer.into(), bytes, action }
+    planned(target, layer, LayerAction::Reuse(candidate()), "it is there", &Arc::new(Meter::new(bytes)))
 }
 
 fn mount(layer: &str, bytes: u64) -> Event {
-    let action = Planned::Mount("from h/base".into());
-    Event::Planned { target: "h/app".into(), layer: layer.into(), bytes, action }
+    let action = LayerAction::Mount(candidate(), "base".parse().unwrap());
+    planned("h/app", layer, action, "from h/base", &Arc::new(Meter::new(bytes)))
+}
+
+fn planned(target: &str, layer: &str, action: LayerAction, reason: &str, meter: &Arc<Meter>) -> Event {
+    let (target, layer, bytes) = (target.into(), layer.into(), meter.total());
+    Event::Planned { target, layer, bytes, action, reason: reason.into(), meter: Arc::clone(meter) }
+}
+
+fn candidate() -> Candidate {
+    let stored = Stored { digest: Digest::of(b""), size: 0, compression: Compression::Gzip };
+    Candidate { stored, why: Evidence::Cached }
 }
 
 fn opened() -> Event {

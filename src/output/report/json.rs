@@ -10,7 +10,7 @@ use super::requests::{ManifestPut, Requests, Summary};
 use crate::error::{Error, Result};
 use crate::oci::{DiffId, Digest, Tag};
 use crate::output::log::{escape_controls, millis, rfc3339};
-use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
+use crate::push::{LayerAction, LayerCounts, LayerOutcome, Outcome, TagOutcome, TagState, TargetOutcome};
 
 /// The version of the shape.
 const VERSION: u32 = 1;
@@ -69,20 +69,12 @@ struct Image<'a> {
 /// Sums over all targets.
 #[derive(Default, Serialize)]
 struct Totals {
-    layers: Layers,
+    layers: LayerCounts,
     archive_bytes: u64,
     bytes_sent: u64,
     bytes_saved: u64,
     seconds_saved: Option<f64>,
     retries: u64,
-}
-
-/// The numbers of layers by action.
-#[derive(Default, Serialize)]
-struct Layers {
-    upload: usize,
-    mount: usize,
-    reuse: usize,
 }
 
 #[derive(Serialize)]
@@ -110,7 +102,7 @@ struct Placed<'a> {
     digest: Digest,
     media_type: &'a str,
     size: u64,
-    outcome: &'static str,
+    outcome: TagState,
 }
 
 #[derive(Serialize)]
@@ -121,7 +113,7 @@ struct Layer<'a> {
     media_type: Option<&'a str>,
     digest: Option<Digest>,
     size: Option<u64>,
-    action: &'a str,
+    action: &'a LayerAction,
     reason: &'a str,
     bytes_sent: u64,
     bytes_of_earlier_run: u64,
@@ -213,10 +205,9 @@ impl<'a> Report<'a> {
 impl Totals {
     fn of(outcome: &Outcome) -> Self {
         let layers = || outcome.targets.iter().flat_map(|target| &target.layers);
-        let count = |action| outcome.targets.iter().map(|target| target.count(action)).sum();
         let saved = || outcome.targets.iter().map(TargetOutcome::saved);
         Self {
-            layers: Layers { upload: count("upload"), mount: count("mount"), reuse: count("reuse") },
+            layers: outcome.targets.iter().map(TargetOutcome::layer_counts).sum(),
             archive_bytes: layers().map(|layer| layer.archive_bytes).sum(),
             bytes_sent: layers().map(|layer| layer.sent).sum(),
             bytes_saved: saved().map(|saved| saved.bytes).sum(),
@@ -229,12 +220,12 @@ impl Totals {
 
 impl<'a> Target<'a> {
     fn of(target: &'a TargetOutcome, requests: &'a Requests) -> Self {
-        let placed = target.placed.iter().map(|TagOutcome { tag, digest, media_type, size, fate }| Placed {
+        let placed = target.placed.iter().map(|TagOutcome { tag, digest, media_type, size, state }| Placed {
             tag,
             digest: *digest,
             media_type,
             size: *size,
-            outcome: fate.name(),
+            outcome: *state,
         });
         let saved = target.saved();
         Self {
@@ -266,7 +257,7 @@ impl<'a> Layer<'a> {
             media_type: layer.media_type.as_deref(),
             digest: layer.digest,
             size: layer.size,
-            action: layer.action,
+            action: &layer.action,
             reason: &layer.why,
             bytes_sent: layer.sent,
             bytes_of_earlier_run: layer.resumed,

@@ -31,7 +31,7 @@ fn target(target: &TargetOutcome) -> String {
         text += "\n| target | tag | digest | outcome |\n|---|---|---|---|\n";
         for placed in &target.placed {
             text +=
-                &format!("| `{}` | `{}` | `{}` | {} |\n", target.name, placed.tag, placed.digest, placed.fate.name());
+                &format!("| `{}` | `{}` | `{}` | {} |\n", target.name, placed.tag, placed.digest, placed.state.name());
         }
     }
     if !target.layers.is_empty() {
@@ -59,11 +59,11 @@ fn block(lines: &str) -> String {
 fn layer(layer: &LayerOutcome) -> String {
     let hash = layer.hash().unwrap_or_else(|| inline(&layer.name));
     let (why, sent, time) = (inline(&layer.why), size(layer.sent), duration(layer.seconds));
-    format!("| {hash} | {} | {}: {why} | {sent} | {time} |\n", size(layer.archive_bytes), layer.action)
+    format!("| {hash} | {} | {}: {why} | {sent} | {time} |\n", size(layer.archive_bytes), layer.action.name())
 }
 
 fn sums(target: &TargetOutcome) -> String {
-    let count = |action| target.count(action);
+    let counts = target.layer_counts();
     let bytes = target.layers.iter().map(|layer| layer.archive_bytes).sum();
     let saved = target.saved();
     let saved = match (saved.bytes, saved.seconds) {
@@ -81,9 +81,9 @@ fn sums(target: &TargetOutcome) -> String {
         "{} {layers}, {} in the archive: {} uploaded, {} mounted, {} reused; {} sent.{saved}{retries}",
         target.layers.len(),
         size(bytes),
-        count("upload"),
-        count("mount"),
-        count("reuse"),
+        counts.upload,
+        counts.mount,
+        counts.reuse,
         size(target.sent())
     )
 }

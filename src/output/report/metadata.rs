@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::json::printed;
 use crate::error::Result;
 use crate::oci::{Digest, Family};
-use crate::push::{Outcome, TagFate, TagOutcome};
+use crate::push::{Outcome, TagOutcome, TagState};
 
 #[derive(Serialize)]
 struct Metadata<'a> {
@@ -51,7 +51,7 @@ struct Platform<'a> {
 /// failed or was a dry run.
 pub fn metadata(outcome: &Outcome) -> Result<Option<String>> {
     let Some(first) = outcome.first() else { return Ok(None) };
-    let TagOutcome { digest, media_type, size, fate, .. } = first;
+    let TagOutcome { digest, media_type, size, state, .. } = first;
     let of_image = outcome.targets.iter().flat_map(|target| target.of_image().map(move |placed| (target, placed)));
     let digests = of_image.map(|(target, placed)| (format!("{}:{}", target.name, placed.tag), placed.digest));
     let placed = outcome.targets.iter().flat_map(|target| target.placed.iter().map(move |placed| (target, placed)));
@@ -59,7 +59,7 @@ pub fn metadata(outcome: &Outcome) -> Result<Option<String>> {
     let names: Vec<String> = names.map(|(target, placed)| format!("{}:{}", target.name, placed.tag)).collect();
     // A skipped tag points at another image, which is not known. An index has no config, as in BuildKit.
     let is_manifest = [Family::Docker, Family::Oci].iter().any(|family| family.manifest() == media_type);
-    let image = outcome.image.as_ref().filter(|_| is_manifest && *fate != TagFate::Skipped);
+    let image = outcome.image.as_ref().filter(|_| is_manifest && *state != TagState::Skipped);
     let platform = image.and_then(|image| image.platforms.first()).and_then(|platform| Platform::of(platform));
     let metadata = Metadata {
         config: image.and_then(|image| image.image_ids.first().copied()),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::text::duration;
 use crate::compress::size;
 use crate::output::log::Entry;
-use crate::push::{LayerOutcome, Outcome, Saved, TagFate, TagOutcome, TargetOutcome};
+use crate::push::{LayerAction, LayerCounts, LayerOutcome, Outcome, Saved, TagOutcome, TagState, TargetOutcome};
 
 /// Where the references are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +32,7 @@ pub fn summary(outcome: &Outcome, references: References) -> String {
 pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
     let entry = |target: &TargetOutcome| {
         let Saved { bytes, seconds } = target.saved();
+        let counts = target.layer_counts();
         let tags: Vec<String> = target.placed.iter().map(|placed| placed.tag.to_string()).collect();
         Entry::info("summary", pushed(outcome, target))
             .with("target", target.name.as_str())
@@ -40,9 +41,9 @@ pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
             .with("references", target.references())
             .with("dry_run", outcome.dry_run)
             .with("layers", target.layers.len())
-            .with("uploaded", target.count("upload"))
-            .with("mounted", target.count("mount"))
-            .with("reused", target.count("reuse"))
+            .with("uploaded", counts.upload)
+            .with("mounted", counts.mount)
+            .with("reused", counts.reuse)
             .with("sent", target.sent())
             .with("saved_bytes", bytes)
             .with("saved_seconds", seconds)
@@ -63,14 +64,14 @@ pub fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
         let entry = |layer: &LayerOutcome| {
             let name = layer.hash().unwrap_or_else(|| layer.name.clone());
             let size = size(layer.archive_bytes);
-            let preposition = if layer.action == "upload" { "to" } else { "in" };
+            let preposition = if layer.action == LayerAction::Upload { "to" } else { "in" };
             let place = if is_one { String::new() } else { format!(" {preposition} {}", target.name) };
-            let text = format!("layer {name}  {size:>10}  {}{place}: {}", layer.action, layer.why);
+            let text = format!("layer {name}  {size:>10}  {}{place}: {}", layer.action.name(), layer.why);
             Entry::info("layer", text)
                 .with("target", target.name.as_str())
                 .with("layer", name)
                 .with("bytes", layer.archive_bytes)
-                .with("action", layer.action)
+                .with("action", layer.action.name())
                 .with("why", layer.why.as_str())
         };
         target.layers.iter().map(entry).collect()
@@ -84,15 +85,16 @@ fn succeeded(outcome: &Outcome) -> impl Iterator<Item = &TargetOutcome> {
 
 /// What was pushed to a target.
 fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
-    let (name, uploaded) = (&target.name, target.count("upload"));
+    let (name, uploaded) = (&target.name, target.layer_counts().upload);
     let all = if target.layers.len() == 1 { "1 layer".into() } else { format!("{} layers", target.layers.len()) };
     if outcome.dry_run {
-        let bytes: u64 = target.layers.iter().filter(|l| l.action == "upload").map(|l| l.archive_bytes).sum();
+        let bytes: u64 =
+            target.layers.iter().filter(|l| l.action == LayerAction::Upload).map(|l| l.archive_bytes).sum();
         let size = size(bytes);
         return format!("{name}: {uploaded} of {all} would be uploaded, {size} of the archive; nothing was sent");
     }
     // Skipped tags were not pushed if others were.
-    let is_listed = |placed: &&TagOutcome| !target.changed || placed.fate != TagFate::Skipped;
+    let is_listed = |placed: &&TagOutcome| !target.changed || placed.state != TagState::Skipped;
     let tags: Vec<&str> = target.placed.iter().filter(is_listed).map(|placed| placed.tag.as_str()).collect();
     let name = if tags.is_empty() { name.clone() } else { format!("{name} ({})", tags.join(", ")) };
     let time = duration(outcome.seconds());
@@ -106,7 +108,8 @@ fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
 /// What reuse saved, if anything.
 fn saved(outcome: &Outcome, target: &TargetOutcome) -> Option<String> {
     let Saved { bytes, seconds } = target.saved();
-    let reused_layers = match (target.count("mount"), target.count("reuse")) {
+    let LayerCounts { mount, reuse, .. } = target.layer_counts();
+    let reused_layers = match (mount, reuse) {
         (0, 0) => return None,
         (0, reused) => format!("{reused} reused"),
         (mounted, reused) => format!("{mounted} mounted, {reused} reused"),
@@ -118,7 +121,7 @@ fn saved(outcome: &Outcome, target: &TargetOutcome) -> Option<String> {
 
 /// Why nothing was added to a target.
 fn unchanged(target: &TargetOutcome) -> &'static str {
-    match target.placed.iter().any(|placed| placed.fate == TagFate::Skipped) {
+    match target.placed.iter().any(|placed| placed.state == TagState::Skipped) {
         true => "existing tags unchanged",
         false => "already up to date",
     }

@@ -7,7 +7,7 @@ use crate::archive::inspect::{Inspection, Verified};
 use crate::archive::{self, Child, Content, Role, shown};
 use crate::error::{Error, Result};
 use crate::oci::{DiffId, Digest, OriginalManifest};
-use crate::push::plan::{self, Fate};
+use crate::push::{ManifestAction, compression};
 
 /// The version of the shape.
 const VERSION: u32 = 1;
@@ -233,7 +233,7 @@ fn collect<'a>(
     indexes: &mut Vec<Index>,
     manifests: &mut Vec<Manifest<'a>>,
 ) {
-    let push = Push::of(plan::fate(content));
+    let push = Push::of(compression::manifest_action(content));
     match content {
         Content::Index(index) => {
             let lists = index.children.iter().filter_map(|child| Some(child.content.original()?.digest)).collect();
@@ -303,7 +303,7 @@ impl Document {
 }
 
 impl Push {
-    fn of(fate: Fate) -> Self {
-        Self { digest_kept: fate == Fate::Kept, reason: fate.text() }
+    fn of(action: ManifestAction) -> Self {
+        Self { digest_kept: action == ManifestAction::Kept, reason: action.text() }
     }
 }

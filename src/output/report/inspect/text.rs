@@ -13,7 +13,7 @@ use crate::archive::{
 use crate::compress::size;
 use crate::error::{Error, Result};
 use crate::oci::{Compression, OriginalManifest};
-use crate::push::plan;
+use crate::push::compression;
 
 /// The width of a default terminal.
 const COLUMNS: usize = 80;
@@ -131,8 +131,8 @@ fn reason(error: &Error) -> String {
 /// A manifest or an index, which an index lists for `role` if one does.
 fn content(content: &Content, role: Option<&Role>, verified: Option<&Verified>) -> String {
     match content {
-        Content::Manifest(it) => manifest(it, role, plan::fate(content).text(), verified),
-        Content::Index(it) => index(it, plan::fate(content).text(), verified),
+        Content::Manifest(it) => manifest(it, role, compression::manifest_action(content).text(), verified),
+        Content::Index(it) => index(it, compression::manifest_action(content).text(), verified),
     }
 }
 

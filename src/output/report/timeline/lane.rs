@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::requests::{Request, RequestList};
 use crate::compress::{Meter, ReadTimeline};
-use crate::push::Planned;
+use crate::push::LayerAction;
 
 /// A layer at a target.
 pub(super) struct Lane {
@@ -13,7 +13,11 @@ pub(super) struct Lane {
     pub(super) layer: String,
     /// Its bytes in the archive.
     pub(super) bytes: u64,
-    pub(super) action: LaneAction,
+    pub(super) action: LayerAction,
+    /// Why that happens.
+    pub(super) reason: String,
+    /// How far it is, if it is uploaded.
+    pub(super) meter: Arc<Meter>,
     pub(super) planned: Instant,
     /// What its reads waited for.
     pub(super) reads: Vec<Arc<ReadTimeline>>,
@@ -21,13 +25,6 @@ pub(super) struct Lane {
     pub(super) arrived: Option<Instant>,
     /// The bytes that were sent, once it has arrived.
     pub(super) sent: u64,
-}
-
-/// What happens to a layer, and why.
-pub(super) enum LaneAction {
-    Reuse(String),
-    Mount(String),
-    Upload(String, Arc<Meter>),
 }
 
 /// A time between two requests.
@@ -39,33 +36,17 @@ pub(super) struct Gap {
 /// The most reads that are recorded: a layer is read again only if the registry lost it.
 const READINGS: usize = 20;
 
-impl LaneAction {
-    pub(super) fn of(action: &Planned) -> Self {
-        match action {
-            Planned::Reuse(why) => Self::Reuse(why.clone()),
-            Planned::Mount(why) => Self::Mount(why.clone()),
-            Planned::Upload { why, meter } => Self::Upload(why.clone(), Arc::clone(meter)),
-        }
-    }
-}
-
 impl Lane {
-    pub(super) fn new((target, layer): (&str, &str), bytes: u64, action: LaneAction, planned: Instant) -> Self {
-        let (target, layer) = (target.to_owned(), layer.to_owned());
-        let (reads, requests) = (Vec::new(), RequestList::default());
-        Self { target, layer, bytes, action, planned, reads, requests, arrived: None, sent: 0 }
-    }
-
     /// Records a read, if the layer is uploaded.
     pub(super) fn read(&mut self, timeline: &Arc<ReadTimeline>) {
-        if matches!(self.action, LaneAction::Upload(..)) && self.reads.len() < READINGS {
+        if self.action == LayerAction::Upload && self.reads.len() < READINGS {
             self.reads.push(Arc::clone(timeline));
         }
     }
 
     /// Whether it was reused without a request.
     pub(super) fn is_reused(&self) -> bool {
-        matches!(self.action, LaneAction::Reuse(_)) && self.requests.requests().is_empty()
+        matches!(self.action, LayerAction::Reuse(_)) && self.requests.requests().is_empty()
     }
 
     /// When it was first read or requested.

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::drawing::{self, Axis, escaped, stacked, swatch};
-use super::lane::{Lane, LaneAction};
+use super::lane::Lane;
 use super::recording::Recording;
 use super::requests::Request;
 use super::shares::{shares, verdict};
 use crate::compress::size;
 use crate::output::report::text::{duration, error_text, error_texts};
-use crate::push::{Outcome, TargetOutcome};
+use crate::push::{LayerAction, LayerCounts, Outcome, TargetOutcome};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -100,11 +100,11 @@ fn header(recording: &Recording, outcome: &Outcome, end: Instant) -> String {
 
 /// Figures about all targets: name, value, explanation.
 fn facts(outcome: &Outcome, took: Duration) -> Vec<(&'static str, String, String)> {
-    let count = |action| outcome.targets.iter().map(|target| target.count(action)).sum::<usize>();
+    let counts: LayerCounts = outcome.targets.iter().map(TargetOutcome::layer_counts).sum();
     let sent: u64 = outcome.targets.iter().map(TargetOutcome::sent).sum();
     let saved: u64 = outcome.targets.iter().map(|target| target.saved().bytes).sum();
     let uploaded = if outcome.error().is_some() || outcome.dry_run { "to upload" } else { "uploaded" };
-    let mut actions = format!("{} {uploaded}, {} mounted, {} reused", count("upload"), count("mount"), count("reuse"));
+    let mut actions = format!("{} {uploaded}, {} mounted, {} reused", counts.upload, counts.mount, counts.reuse);
     if outcome.targets.len() > 1 {
         actions += &format!(", over {} targets", outcome.targets.len());
     }
@@ -226,11 +226,9 @@ fn row(axis: Axis, lane: &Lane, end: Instant) -> String {
         escaped(hash),
         size(lane.bytes)
     );
-    let (class, result, picture) = match &lane.action {
-        LaneAction::Reuse(why) if lane.is_reused() => {
-            ("lane reused", String::new(), format!("<div class=\"said\">reused: {}</div>", escaped(why)))
-        }
-        _ => {
+    let (class, result, picture) = match lane.is_reused() {
+        true => ("lane reused", String::new(), format!("<div class=\"said\">reused: {}</div>", escaped(&lane.reason))),
+        false => {
             let result = result(lane);
             let result = format!("<small title=\"{0}\">{0}</small>", escaped(&result));
             ("lane", result, drawing::layer(axis, lane, end))
@@ -248,15 +246,15 @@ fn result(lane: &Lane) -> String {
     );
     let took =
         lane.began().zip(lane.arrived).map(|(from, to)| duration(to.saturating_duration_since(from).as_secs_f64()));
-    let (what, why) = match (&lane.action, lane.arrived) {
-        (LaneAction::Mount(why), Some(_)) => ("mounted".to_owned(), why),
-        (LaneAction::Mount(why), None) => ("not mounted".to_owned(), why),
-        (LaneAction::Reuse(why), _) => ("sent again".to_owned(), why),
-        (LaneAction::Upload(why, _), Some(_)) => (format!("{} sent", size(lane.sent)), why),
-        (LaneAction::Upload(why, meter), None) => (format!("{} sent, incomplete", size(meter.sent())), why),
+    let what = match (&lane.action, lane.arrived) {
+        (LayerAction::Mount(..), Some(_)) => "mounted".to_owned(),
+        (LayerAction::Mount(..), None) => "not mounted".to_owned(),
+        (LayerAction::Reuse(_), _) => "sent again".to_owned(),
+        (LayerAction::Upload, Some(_)) => format!("{} sent", size(lane.sent)),
+        (LayerAction::Upload, None) => format!("{} sent, incomplete", size(lane.meter.sent())),
     };
     let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
-    format!("{what}{took}, {words}; {why}")
+    format!("{what}{took}, {words}; {}", lane.reason)
 }
 
 /// `3 requests, 1 failed`

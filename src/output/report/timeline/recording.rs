@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::lane::{Lane, LaneAction};
+use super::lane::Lane;
 use super::requests::{LAYER, RequestList};
-use crate::push::{Event, Planned};
+use crate::push::Event;
 
 /// What was recorded.
 pub(super) struct Recording {
@@ -39,7 +39,22 @@ impl Recording {
         let now = Instant::now();
         match event {
             Event::Opened(_) => self.opened = Some(now),
-            Event::Planned { target, layer, bytes, action } => self.planned((target, layer), *bytes, action, now),
+            Event::Planned { target, layer, bytes, action, reason, meter } => {
+                let lane = Lane {
+                    target: target.clone(),
+                    layer: layer.clone(),
+                    bytes: *bytes,
+                    action: action.clone(),
+                    reason: reason.clone(),
+                    meter: Arc::clone(meter),
+                    planned: now,
+                    reads: Vec::new(),
+                    requests: RequestList::default(),
+                    arrived: None,
+                    sent: 0,
+                };
+                self.planned(lane);
+            }
             Event::Reading { layer, course: timeline } => {
                 let reads = |lane: &&mut Lane| lane.layer == *layer && lane.arrived.is_none();
                 self.lanes.iter_mut().filter(reads).for_each(|lane| lane.read(timeline));
@@ -54,8 +69,7 @@ impl Recording {
                 }
             }
             Event::Arrived { meter, sent } => {
-                let is_its =
-                    |lane: &&mut Lane| matches!(&lane.action, LaneAction::Upload(_, its) if Arc::ptr_eq(its, meter));
+                let is_its = |lane: &&mut Lane| Arc::ptr_eq(&lane.meter, meter);
                 if let Some(lane) = self.lanes.iter_mut().find(is_its) {
                     (lane.arrived, lane.sent) = (Some(now), *sent);
                 }
@@ -78,11 +92,10 @@ impl Recording {
     }
 
     /// Records what happens to a layer. What was recorded of it before stays.
-    fn planned(&mut self, (target, layer): (&str, &str), bytes: u64, action: &Planned, now: Instant) {
-        let action = LaneAction::of(action);
-        match self.lanes.iter_mut().find(|lane| lane.target == target && lane.layer == layer) {
-            Some(lane) => lane.action = action,
-            None => self.lanes.push(Lane::new((target, layer), bytes, action, now)),
+    fn planned(&mut self, planned: Lane) {
+        match self.lanes.iter_mut().find(|lane| lane.target == planned.target && lane.layer == planned.layer) {
+            Some(lane) => (lane.action, lane.reason, lane.meter) = (planned.action, planned.reason, planned.meter),
+            None => self.lanes.push(planned),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::outcome::{LayerOutcome, TargetOutcome};
+use super::plan::LayerAction;
 
 /// A run that sent less, or less long, has no rate: latency and the opening of connections would be all of it.
 const LEAST_BYTES: u64 = 1 << 20;
@@ -28,7 +29,7 @@ impl TargetOutcome {
     pub fn saved(&self) -> Saved {
         let spared: Vec<&LayerOutcome> = match self.error {
             Some(_) => Vec::new(),
-            None => self.layers.iter().filter(|layer| layer.action != "upload").collect(),
+            None => self.layers.iter().filter(|layer| layer.action != LayerAction::Upload).collect(),
         };
         let (known, unknown): (Vec<&LayerOutcome>, Vec<&LayerOutcome>) =
             spared.iter().partition(|layer| layer.took.is_some());
@@ -47,7 +48,7 @@ impl TargetOutcome {
     /// The bytes of the archive that were packed and sent a second, from the start of the first layer to the end of the last.
     fn rate(&self) -> Option<f64> {
         let sent: Vec<&LayerOutcome> =
-            self.layers.iter().filter(|layer| layer.action == "upload" && layer.started.is_some()).collect();
+            self.layers.iter().filter(|layer| layer.action == LayerAction::Upload && layer.started.is_some()).collect();
         let first = sent.iter().filter_map(|layer| layer.started).min()?;
         let ends = sent.iter().filter_map(|layer| Some(layer.started? + Duration::from_secs_f64(layer.seconds)));
         let time = ends.max()?.saturating_duration_since(first);
@@ -63,8 +64,13 @@ mod tests {
 
     use super::*;
     use crate::error::Error;
+    use crate::push::plan::{Candidate, Evidence};
 
-    fn layer(action: &'static str, archive_bytes: u64, took: Option<u64>) -> LayerOutcome {
+    fn candidate() -> Candidate {
+        Candidate { stored: crate::push::fixtures::stored(1, 9), why: Evidence::Cached }
+    }
+
+    fn layer(action: &str, archive_bytes: u64, took: Option<u64>) -> LayerOutcome {
         LayerOutcome {
             name: String::new(),
             diff_id: None,
@@ -72,7 +78,11 @@ mod tests {
             media_type: None,
             digest: None,
             size: None,
-            action,
+            action: match action {
+                "reuse" => LayerAction::Reuse(candidate()),
+                "mount" => LayerAction::Mount(candidate(), "team/base".parse().unwrap()),
+                _ => LayerAction::Upload,
+            },
             why: String::new(),
             sent: 0,
             resumed: 0,

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::{Event, Request};
+use super::Event;
+use super::compression::{self, CompressionPolicy};
+use super::request::Request;
 use crate::archive::{self, Archive, Content, Image, ImageSelector, Referrer, Role, Selection};
 use crate::error::{Code, Error, Result};
 use crate::oci::Digest;
-use crate::push::plan::{self, CompressionPolicy};
 
 /// Gives the image its referrers, if they are wanted, and tells what a person should know about those that stay behind
 /// or no longer fit.
@@ -47,7 +48,7 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
 
 /// Compares what will be tagged with what was expected.
 fn expect(archive: &Archive, image: &Image, expected: Digest, compression: CompressionPolicy) -> Result<()> {
-    let is_packed = plan::is_packed(&image.content, compression);
+    let is_packed = compression::is_compressed(&image.content, compression);
     let put = if is_packed { None } else { archive::unchanged(&image.content)? };
     let error = match put {
         Some(put) if put.digest == expected => return Ok(()),
@@ -60,10 +61,8 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         }
         None => {
             let name = image.names.first().map_or_else(|| "the image".to_owned(), ToString::to_string);
-            Error::input(format!(
-                "the digest of {name} is only known after packing, so it cannot be the expected one for sure"
-            ))
-            .code(Code::DigestMismatch)
+            Error::input(format!("cannot check the digest of {name}: compressing the layers changes it"))
+                .code(Code::DigestMismatch)
         }
     };
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
@@ -72,8 +71,8 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         error.hint("That is an image ID, the digest of a config. --expect-digest takes that of the manifest or index.")
     } else if is_repaired(&image.content) {
         error.hint("Leave --repair out, or leave --expect-digest out and tell others the new digest.")
-    } else if is_packed && !plan::is_packed(&image.content, CompressionPolicy::Keep) {
-        error.hint("With --compression keep the image goes up as it lies, with the digest that the archive states.")
+    } else if is_packed && !compression::is_compressed(&image.content, CompressionPolicy::Keep) {
+        error.hint("With --compression keep the image is pushed unchanged, with the digest in the archive.")
     } else if image.part_of == Some(expected) {
         error.hint("That is the archive's whole index, of which only a part was chosen.")
     } else if image.content.original().is_none() {
@@ -87,7 +86,7 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
 
 /// The digests of what goes up byte for byte.
 fn kept(content: &Content, compression: CompressionPolicy) -> Vec<Digest> {
-    let kept = content.all().into_iter().filter(|content| !plan::is_rewritten(content, compression));
+    let kept = content.all().into_iter().filter(|content| !compression::is_rewritten(content, compression));
     kept.filter_map(|content| Some(content.original()?.digest)).collect()
 }
 
@@ -104,7 +103,7 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
         }
     }
     let (all, mut told) = (image.content.all(), HashSet::new());
-    for content in all.iter().filter(|content| plan::is_rewritten(content, request.compression)) {
+    for content in all.iter().filter(|content| compression::is_rewritten(content, request.compression)) {
         let Some(stated) = content.original() else { continue };
         // An index may list a manifest twice.
         if !told.insert(stated.digest) {
@@ -138,8 +137,8 @@ fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event
                 format!("--repair changes {digest}, so what was signed no longer fits: {ties}")
             } else {
                 format!(
-                    "packing plain layers changes {digest}, so what was signed no longer fits: {ties}; --compression \
-                     keep leaves it as it is"
+                    "compressing layers changes {digest}, so what was signed no longer fits: {ties}; --compression \
+                     keep leaves it unchanged"
                 )
             }));
         }

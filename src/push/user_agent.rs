@@ -1,6 +1,6 @@
 //! Who we say we are: this program, its version, what it runs on, and in which CI system. Nothing of the user.
 
-use super::Request;
+use super::request::Request;
 
 /// This program.
 const NAME: &str = env!("CARGO_PKG_NAME");

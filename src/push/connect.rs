@@ -1,37 +1,38 @@
 //! The registries of a push, each reached and logged in to once, however many targets are in it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use reqwest::Url;
-use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use super::destination::QUESTIONS_AT_ONCE;
-use super::logins::{self, Logins};
-use super::{Event, Events, Request, agent};
+use super::logins::Logins;
+use super::request::Request;
+use super::shared::Shared;
+use super::{Event, Events, user_agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, RepositoryLocation};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Host, Target};
 use crate::registry::{self, Client, Quirks, Rate, ResumeStore, Trust};
 
+/// How many blobs are asked for at once where there is no call that asks for many.
+pub(super) const REQUESTS_AT_ONCE: usize = 8;
+
 /// The registries of a push.
-pub(super) struct Registries<'a> {
-    request: &'a Request,
-    /// How many layers the image has.
-    layers: usize,
+pub(super) struct Registries {
+    request: Arc<Request>,
     trust: Trust,
     rate: Option<Arc<Rate>>,
-    events: &'a Events,
+    events: Events,
     logins: Logins,
     /// One for each host, and for targets without a host one for each region.
-    reached: HashMap<Registry, OnceCell<Result<Reached>>>,
+    reached: Shared<Registry, Reached, Error>,
 }
 
 /// Identifies a registry: its host, or the region of the caller's own.
 type Registry = (Option<Host>, Option<String>);
 
 /// A registry that was reached.
+#[derive(Clone)]
 struct Reached {
     /// A client for the repository of whoever came first.
     client: Client,
@@ -52,45 +53,37 @@ pub(super) struct Connection {
     pub(super) public: Option<EcrPublic>,
 }
 
-impl<'a> Registries<'a> {
-    /// The registries that the request names. Nothing is connected to yet.
-    pub(super) fn of(
-        request: &'a Request,
-        layers: usize,
+impl Registries {
+    /// Returns the registries that the request names. Nothing is connected to yet.
+    pub(super) fn new(
+        request: &Arc<Request>,
         (trust, network): (Trust, Network),
         rate: Option<Arc<Rate>>,
-        events: &'a Events,
+        events: &Events,
     ) -> Self {
-        let hosts = request.targets.iter().map(|target| (registry_of(target), OnceCell::new()));
-        let told = Arc::clone(events);
+        let observer = Arc::clone(events);
         let network = network
-            .observed_by(Arc::new(move |exchange| told(Event::Asked(exchange))))
-            .identified_as(agent::user_agent(request), agent::app_name(request));
-        let logins = Logins::of(network);
-        Self { request, layers, trust, rate, events, logins, reached: hosts.collect() }
+            .observed_by(Arc::new(move |record| observer(Event::Asked(record))))
+            .identified_as(user_agent::user_agent(request), user_agent::app_name(request));
+        let logins = Logins::of(request, network, events);
+        let (request, events) = (Arc::clone(request), Arc::clone(events));
+        Self { request, trust, rate, events, logins, reached: Shared::default() }
     }
 
-    /// What is to be pushed, and how.
-    pub(super) fn request(&self) -> &'a Request {
-        self.request
-    }
-
-    /// Finds out whose registry the target is in, and logs in if it is ECR's.
-    pub(super) async fn connect(&self, target: &Target, cancel: CancellationToken) -> Result<Connection> {
-        let somebody_else = OnceCell::new();
-        let registry = self.reached.get(&registry_of(target)).unwrap_or(&somebody_else);
-        let reached = registry.get_or_init(|| self.reach(target)).await;
-        let Reached { client, host, ecr, public } = reached.as_ref().map_err(Clone::clone)?;
+    /// Finds out whose registry the target is in, and logs in if it is ECR's. `layers` is how many layers there are, as far as
+    /// that is known.
+    pub(super) async fn connect(&self, target: &Target, layers: usize, stop: CancellationToken) -> Result<Connection> {
+        let registry = (target.host.clone(), target.region.clone());
+        let reached = self.reached.get(registry, async || self.reach(target, layers).await).await;
+        let Reached { client, host, ecr, public } = reached?;
         let place =
             host.ecr().map(|ecr| RepositoryLocation { host: ecr.clone(), repository: target.repository.clone() });
-        let client = client.for_repository(target.repository.clone(), cancel);
-        let (ecr, public) = (ecr.clone().zip(place.clone()), public.clone());
-        Ok(Connection { client, ecr, place, public, host: host.clone() })
+        let client = client.for_repository(target.repository.clone(), stop);
+        Ok(Connection { client, ecr: ecr.zip(place.clone()), place, public, host })
     }
 
-    async fn reach(&self, target: &Target) -> Result<Reached> {
-        let request = self.request;
-        let (named, events) = (target.host.as_ref(), self.events);
+    async fn reach(&self, target: &Target, layers: usize) -> Result<Reached> {
+        let (request, named) = (&self.request, target.host.as_ref());
         if named.is_some_and(|host| !host.is_amazon()) && matches!(request.access, Access::Override { .. }) {
             return Err(Error::usage(format!("the sandbox is an ECR and cannot stand in for {target}"))
                 .code(Code::TargetInvalid)
@@ -98,37 +91,37 @@ impl<'a> Registries<'a> {
         }
         let (host, ecr, public, account) = match named {
             Some(host) if host.is_ecr_public() => {
-                let (api, account) = self.logins.public(host, request, events).await?;
+                let (api, account) = self.logins.public(host).await?;
                 (host.clone(), None, api, account)
             }
-            Some(host) if !host.is_amazon() => (host.clone(), None, None, logins::others(host, request, events)),
+            Some(host) if !host.is_amazon() => (host.clone(), None, None, self.logins.others(host)),
             _ => {
-                let (ecr, host, account) = self.logins.private(target, request, events).await?;
+                let (ecr, host, account) = self.logins.private(target).await?;
                 (host, ecr, None, account)
             }
         };
-        let (events, notes, told) = (Arc::clone(self.events), Arc::clone(self.events), Arc::clone(self.events));
-        let reasons = Arc::clone(self.events);
+        let events = || Arc::clone(&self.events);
+        let (on_retry, on_note, on_detail, on_request) = (events(), events(), events(), events());
         let quirks = if host.ecr().is_some() { &registry::ECR } else { Quirks::of_host(&host.to_string()) };
         let settings = registry::ClientConfig {
             endpoint: endpoint(&host, request)?,
             name: host.to_string(),
             via: host.via().map(str::to_owned),
             trust: self.trust.clone(),
-            user_agent: agent::user_agent(request),
+            user_agent: user_agent::user_agent(request),
             credentials: account,
             retry: request.patience,
-            max_requests: request.concurrency.max(QUESTIONS_AT_ONCE),
+            max_requests: request.concurrency.max(REQUESTS_AT_ONCE),
             quirks,
-            concurrent_layers: request.large_at_once.min(self.layers),
+            concurrent_layers: request.memory_shares(layers),
             chunk_size: request.chunk_size,
             rate: self.rate.clone(),
             on_retry: Arc::new(move |registry::RetryNotice { why, pause, retry, retries }| {
-                events(Event::Waiting { why, pause, retry, retries });
+                on_retry(Event::Waiting { why, pause, retry, retries });
             }),
-            on_note: Arc::new(move |line| notes(Event::Note(line))),
-            on_detail: Arc::new(move |line| reasons(Event::Detail(line))),
-            on_request: Arc::new(move |exchange| told(Event::Asked(exchange))),
+            on_note: Arc::new(move |line| on_note(Event::Note(line))),
+            on_detail: Arc::new(move |line| on_detail(Event::Detail(line))),
+            on_request: Arc::new(move |record| on_request(Event::Asked(record))),
             resume_store: request.cache.as_deref().map(ResumeStore::beside).map(|journal| match request.dry_run {
                 true => journal,
                 false => journal.pruned(),
@@ -137,10 +130,6 @@ impl<'a> Registries<'a> {
         let client = Client::new(settings, target.repository.clone(), CancellationToken::new())?;
         Ok(Reached { client, host, ecr, public })
     }
-}
-
-fn registry_of(target: &Target) -> Registry {
-    (target.host.clone(), target.region.clone())
 }
 
 /// Where a host is reached: over https, unless it is this machine or the user wants otherwise. Whoever says whom to trust

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use crate::archive::DiskSpace;
 use crate::compress::{ByteSource, DataBlock, LayerSummary, size, write_at};
 use crate::error::{Error, Result};
-use crate::registry::{LayerData, LayerStream};
+use crate::registry::LayerData;
 
 /// A layer, as far as it has come.
-pub(super) struct Kept {
+pub(super) struct SpooledLayer {
     /// The layer, for people.
     what: String,
     folder: PathBuf,
@@ -30,18 +30,19 @@ struct SoFar {
     /// What it was, or why there is no more.
     end: Option<Result<LayerSummary>>,
     /// The archive could be read, and the file is why there is no more.
-    has_no_room: bool,
+    has_no_space: bool,
 }
 
-impl Kept {
+impl SpooledLayer {
     /// Starts to write what `feed` brings of a layer into a file without a name in `folder`. It takes `least` bytes or more.
     ///
     /// # Errors
     /// If no file can be made there, or there is no room for it.
-    pub(super) fn fill(what: String, feed: LayerStream, folder: &Path, least: u64) -> Result<Arc<Self>> {
+    pub(super) fn fill(what: String, feed: mpsc::Receiver<LayerData>, folder: &Path, least: u64) -> Result<Arc<Self>> {
         let file = tempfile::tempfile_in(folder).map_err(|error| {
-            let what = format!("{what} goes by and cannot be kept in a temporary file in {}", folder.display());
-            Error::usage(what).because(error).hint("Name a folder elsewhere for it: --temp-dir DIR")
+            let what =
+                format!("cannot write {what} of the streamed archive to a temporary file in {}", folder.display());
+            Error::usage(what).because(error).hint("Choose another folder: --temp-dir DIR")
         })?;
         // Told before the first byte is written, as far as it is known.
         DiskSpace::of(&file, folder).check(&what, 0, least)?;
@@ -56,12 +57,12 @@ impl Kept {
         Ok(kept)
     }
 
-    fn write(&self, mut feed: LayerStream) -> Result<LayerSummary> {
+    fn write(&self, mut feed: mpsc::Receiver<LayerData>) -> Result<LayerSummary> {
         let mut end = 0;
         loop {
             match feed.blocking_recv() {
                 Some(LayerData::Data(DataBlock { bytes, position })) => {
-                    self.append(end, &bytes).inspect_err(|_| self.so_far().has_no_room = true)?;
+                    self.append(end, &bytes).inspect_err(|_| self.so_far().has_no_space = true)?;
                     end += bytes.len() as u64;
                     self.so_far().pieces.push((end, position));
                     self.grown.notify_all();
@@ -79,17 +80,17 @@ impl Kept {
         write_at(&self.file, bytes, written).map_err(|error| {
             let (what, folder) = (&self.what, self.folder.display());
             let what = format!("cannot write more than {} of {what} into a temporary file in {folder}", size(written));
-            Error::input(what).because(error).hint("Name a folder elsewhere for it: --temp-dir DIR")
+            Error::input(what).because(error).hint("Choose another folder: --temp-dir DIR")
         })
     }
 
     /// Whether the file could not be written to its end.
-    pub(super) fn has_no_room(&self) -> bool {
-        self.so_far().has_no_room
+    pub(super) fn has_no_space(&self) -> bool {
+        self.so_far().has_no_space
     }
 
     /// All of it, from its start, as it grows.
-    pub(super) fn feed(self: &Arc<Self>) -> LayerStream {
+    pub(super) fn read(self: &Arc<Self>) -> mpsc::Receiver<LayerData> {
         let (taker, feed) = mpsc::channel(1);
         let kept = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
@@ -145,22 +146,22 @@ mod tests {
     async fn what_surely_does_not_fit_is_not_begun() {
         let (_taker, feed) = mpsc::channel(1);
         let folder = std::env::temp_dir();
-        let error = Kept::fill("layer a".into(), feed, &folder, 1 << 60).err().unwrap();
+        let error = SpooledLayer::fill("layer a".into(), feed, &folder, 1 << 60).err().unwrap();
         assert_eq!(error.kind(), Kind::Input);
-        assert!(error.to_string().starts_with("layer a takes a temporary file of 1048576.0 TiB or more, and "));
+        assert!(error.to_string().starts_with("layer a takes a temporary file of 1048576.0 TiB or more, but "));
     }
 
     #[tokio::test]
     async fn that_there_is_no_more_is_told_before_what_there_was() {
         let (taker, feed) = mpsc::channel(1);
-        let kept = Kept::fill("layer a".into(), feed, &std::env::temp_dir(), 0).unwrap();
+        let kept = SpooledLayer::fill("layer a".into(), feed, &std::env::temp_dir(), 0).unwrap();
         let piece = DataBlock { bytes: vec![7; 1000].into(), position: 1000 };
         taker.send(LayerData::Data(piece)).await.unwrap();
-        let mut early = kept.feed();
+        let mut early = kept.read();
         assert!(matches!(early.recv().await, Some(LayerData::Data(_))));
         taker.send(LayerData::Failed(Error::input("it is broken"))).await.unwrap();
         assert!(matches!(early.recv().await, Some(LayerData::Failed(_))));
-        assert!(matches!(kept.feed().recv().await, Some(LayerData::Failed(_))));
-        assert!(!kept.has_no_room());
+        assert!(matches!(kept.read().recv().await, Some(LayerData::Failed(_))));
+        assert!(!kept.has_no_space());
     }
 }

@@ -1,10 +1,11 @@
 //! What may go wrong with an image that goes as its author wrote it: said before anything is sent, and not refused.
 
-use super::{Outcome, Request};
+use super::compression;
+use super::outcome::Outcome;
+use super::request::Request;
 use crate::archive::{Content, Flaw, Image, Layer, Manifest};
 use crate::compress::{Compression, CompressionSpec, size};
 use crate::oci::{Digest, Host, MediaType, StrictField};
-use crate::push::plan;
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
 /// (<https://github.com/moby/buildkit/issues/3067>).
@@ -74,7 +75,7 @@ pub(super) fn of_digests(outcome: &Outcome) -> Option<String> {
     let all: Vec<String> = digests.iter().filter_map(first).collect();
     Some(format!(
         "the image has {} digests: {}. Likely cause: a registry keeps layers that were compressed another way. Deploy to each \
-         target by its own digest, or push with --reuse off, which gives the image one digest",
+         target by its own digest, or push with --same-digest, which gives the image one digest",
         digests.len(),
         all.join(", ")
     ))
@@ -97,11 +98,14 @@ fn large_config(manifest: &Manifest) -> Option<String> {
 
 fn media_type(request: &Request, manifest: &Manifest, layer: &Layer, says: &str) -> Option<String> {
     // What is packed gets the right type by that.
-    let CompressionSpec::Keep { .. } = plan::recipe(manifest, layer, request.compression) else { return None };
+    let CompressionSpec::Keep { .. } = compression::spec(manifest, layer, request.compression) else { return None };
     let (name, is) =
         (layer.digest.map_or_else(|| layer.name.clone(), |digest| digest.short()), layer.compression.name());
-    let pack =
-        if layer.compression == Compression::Uncompressed { "; or add --compression gzip, which packs it" } else { "" };
+    let pack = if layer.compression == Compression::Uncompressed {
+        "; or add --compression gzip, which compresses it"
+    } else {
+        ""
+    };
     Some(format!(
         "layer {name} is {is}, but the manifest calls it {says}, so that Docker may fail to unpack it: add --repair, \
          which corrects that and changes the manifest's digest{pack}"

@@ -1,0 +1,209 @@
+//! What is decided and why, for those who want to know: a line each, which can be understood alone.
+
+use super::plan::{Blobs, Candidate, Evidence, LayerAction, PlannedLayer};
+use super::request::{Request, Reuse};
+use crate::compress::{Compression, CompressionSpec, size};
+use crate::registry::{self, ResumeStore};
+use crate::reuse::LayerCache;
+
+/// As many blobs as a line about a layer has room for.
+const BLOBS: usize = 2;
+
+/// What is settled before anybody is asked, for an image of so many layers, if that is known by then.
+pub(super) fn start(request: &Request, cache: &LayerCache, layers: Option<usize>) -> Vec<String> {
+    let of = |limit: usize| layers.map_or(limit, |layers| limit.min(layers)).max(1);
+    let (lanes, large, threads) = (of(request.concurrency), of(request.large_per_target()), request.compress_threads);
+    let at_once =
+        format!("layers at once: {lanes}, of which {large} may be larger than a chunk; compression threads: {threads}");
+    let journal = request.cache.as_deref().map(|cache| match ResumeStore::beside(cache).len() {
+        0 => "resume store: interrupted uploads of earlier runs: none".to_owned(),
+        count => format!("resume store: interrupted uploads of earlier runs: {count}"),
+    });
+    [memory(request, large, layers), at_once, self::cache(request, cache)].into_iter().chain(journal).collect()
+}
+
+/// How much memory the push may take: what the program is, what is kept of layers until a registry has acknowledged it, and
+/// what the compression threads have in hand.
+fn memory(request: &Request, large: usize, layers: Option<usize>) -> String {
+    const PROGRAM: u64 = 24;
+    const THREAD: u64 = 2;
+    let shares = request.memory_shares(layers.unwrap_or(usize::MAX)).max(1) as u64;
+    let layer = registry::retained_bytes(request.chunk_size, shares) >> 20;
+    let large = (large * request.targets.len().max(1)) as u64;
+    let threads = request.compress_threads as u64;
+    let all = PROGRAM + large * layer + threads * THREAD;
+    let layers = each(large, "layer under way", "layers under way");
+    let threads = each(threads, "compression thread", "compression threads");
+    format!("memory: {all} MiB at most: {PROGRAM} for the program, {layer} for {layers}, {THREAD} for {threads}")
+}
+
+fn each(count: u64, one: &str, several: &str) -> String {
+    if count == 1 { format!("the one {one}") } else { format!("each of {count} {several}") }
+}
+
+fn cache(request: &Request, cache: &LayerCache) -> String {
+    match (&request.cache, request.reuse, cache.len()) {
+        (_, Reuse::Off, _) => "layer cache: not used (--reuse off)".into(),
+        (None, ..) => "layer cache: disabled".into(),
+        (Some(path), _, 0) => format!("layer cache: no layers yet in {}", path.display()),
+        (Some(path), _, count) => format!("layer cache: {count} layers in {}", path.display()),
+    }
+}
+
+/// By which recipes layers are packed. Equal recipes give equal digests.
+pub(super) fn compression(layers: &[PlannedLayer]) -> String {
+    let mut counts: Vec<(CompressionSpec, String, usize)> = Vec::new();
+    for PlannedLayer { spec, .. } in layers {
+        let name = spec.name();
+        match counts.iter_mut().find(|(_, known, _)| *known == name) {
+            Some((_, _, count)) => *count += 1,
+            None => counts.push((*spec, name, 1)),
+        }
+    }
+    let words: Vec<String> = counts
+        .into_iter()
+        .map(|(spec, name, count)| match (spec, spec.compression()) {
+            (CompressionSpec::Keep { .. }, _) => format!("{count} unchanged"),
+            (_, Compression::Zstd) => format!("{count} with zstd (recipe {name})"),
+            (..) => format!("{count} with gzip (recipe {name})"),
+        })
+        .collect();
+    format!("layers by compression: {}", if words.is_empty() { "none".into() } else { words.join(", ") })
+}
+
+/// Why that is done about a layer, where the repository has these blobs.
+pub(super) fn layer(wanted: &PlannedLayer, action: &LayerAction, available: &Blobs) -> String {
+    let why = match action {
+        LayerAction::Reuse(Candidate { stored, .. }) => {
+            format!("exists in the repository as {}, {}", stored.digest.short(), size(stored.size))
+        }
+        LayerAction::Mount(Candidate { stored, .. }, from) => {
+            format!("{} exists in {from}: asking the registry to mount it", stored.digest.short())
+        }
+        LayerAction::Upload if wanted.candidates.is_empty() && wanted.layer.diff_id.is_none() => {
+            "its digest is known once it is read".into()
+        }
+        LayerAction::Upload if wanted.candidates.is_empty() => {
+            "not in the layer cache, and not in an image that was checked".into()
+        }
+        LayerAction::Upload => {
+            let some: Vec<String> = wanted.candidates.iter().take(BLOBS).map(|it| refused(it, available)).collect();
+            let more = wanted.candidates.len().saturating_sub(BLOBS);
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            format!("{}{more}", some.join("; "))
+        }
+    };
+    format!("layer {}: {why}", wanted.label())
+}
+
+/// Why a blob that would do is not taken.
+fn refused(Candidate { stored, why }: &Candidate, available: &Blobs) -> String {
+    let blob = stored.digest.short();
+    match available.get(&stored.digest) {
+        Some(Some(there)) => format!("{blob} exists with {there} bytes instead of {}", stored.size),
+        Some(None) => format!("{blob} exists, but the registry does not report its size, and a file name is not proof"),
+        None => match why {
+            Evidence::Stated => format!("{blob} is not in the repository"),
+            Evidence::Cached | Evidence::Named | Evidence::RemoteImage | Evidence::Origin => {
+                format!("{blob} is not in the repository ({})", why.text())
+            }
+        },
+    }
+}
+
+/// How long something is good, in words.
+pub(super) fn lifetime(lifetime: Option<std::time::Duration>) -> String {
+    let minutes = lifetime.map(|lifetime| lifetime.as_secs() / 60);
+    minutes.map_or_else(String::new, |minutes| match (minutes / 60, minutes % 60) {
+        (0, minutes) => format!(", good for {minutes} min"),
+        (hours, 0) => format!(", good for {hours} h"),
+        (hours, minutes) => format!(", good for {hours} h {minutes} min"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::archive::Layer;
+    use crate::compress::ByteSource;
+    use crate::oci::{DiffId, Digest};
+    use crate::push::compression::CompressionPolicy;
+    use crate::push::plan::{self, Stored};
+
+    fn wanted(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> PlannedLayer {
+        let layer = Layer {
+            diff_id,
+            digest: None,
+            bytes: ByteSource::streamed(bytes::Bytes::new(), 0, 1000),
+            compression: Compression::Uncompressed,
+            named_digest: None,
+            media_type: None,
+            name: "a".into(),
+            origins: Arc::default(),
+        };
+        let mut wanted = plan::streamed(layer, &LayerCache::default(), CompressionPolicy::Usual);
+        wanted.candidates = candidates;
+        wanted
+    }
+
+    #[test]
+    fn why_a_layer_is_sent_is_told_of_two_blobs() {
+        let sent = |wanted: &PlannedLayer, there: &[(Digest, Option<u64>)]| {
+            let line = layer(wanted, &LayerAction::Upload, &there.iter().copied().collect());
+            line.split_once(": ").unwrap().1.to_owned()
+        };
+        let blob = |n: u8, why| {
+            let stored = Stored { digest: Digest::of(&[n]), size: 9, compression: Compression::Gzip };
+            Candidate { stored, why }
+        };
+        let id = Some(DiffId::of(b"a"));
+        assert_eq!(sent(&wanted(None, Vec::new()), &[]), "its digest is known once it is read");
+        let nothing = "not in the layer cache, and not in an image that was checked";
+        assert_eq!(sent(&wanted(id, Vec::new()), &[]), nothing);
+        let known =
+            wanted(id, vec![blob(1, Evidence::Cached), blob(2, Evidence::Named), blob(3, Evidence::RemoteImage)]);
+        let [one, two] = [1, 2].map(|n| Digest::of(&[n]));
+        assert_eq!(
+            sent(&known, &[(one, Some(8)), (two, None)]),
+            format!(
+                "{} exists with 8 bytes instead of 9; {} exists, but the registry does not report its size, and a file \
+                 name is not proof; and 1 more",
+                one.short(),
+                two.short()
+            )
+        );
+        let stated = wanted(id, vec![blob(1, Evidence::Stated)]);
+        assert_eq!(sent(&stated, &[]), format!("{} is not in the repository", one.short()));
+        let mount = LayerAction::Mount(blob(1, Evidence::RemoteImage), "team/base".parse().unwrap());
+        let line = layer(&stated, &mount, &Blobs::new());
+        assert!(
+            line.ends_with(&format!(": {} exists in team/base: asking the registry to mount it", one.short())),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn layers_are_counted_by_how_they_are_packed() {
+        let keep = CompressionSpec::Keep { compression: Compression::Gzip, decompress: false };
+        let [a, b, c] = [keep, CompressionSpec::Zstd { level: 3 }, keep].map(|spec| {
+            let mut wanted = wanted(None, Vec::new());
+            wanted.spec = spec;
+            wanted
+        });
+        let zstd = b.spec.name();
+        assert_eq!(compression(&[a, b, c]), format!("layers by compression: 2 unchanged, 1 with zstd (recipe {zstd})"));
+        assert_eq!(compression(&[]), "layers by compression: none");
+    }
+
+    #[test]
+    fn a_time_is_told_in_hours_and_minutes() {
+        let told = |seconds| lifetime(Some(Duration::from_secs(seconds)));
+        assert_eq!(told(43_199), ", good for 11 h 59 min");
+        assert_eq!(told(43_200), ", good for 12 h");
+        assert_eq!(told(119), ", good for 1 min");
+        assert_eq!(lifetime(None), "");
+    }
+}

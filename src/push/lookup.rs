@@ -1,0 +1,210 @@
+//! What the tags of a target point at, and whether that may change.
+
+use super::outcome::TagOutcome;
+use super::remote::{described, in_time};
+use super::request::Reuse;
+use super::session::TargetSession;
+use super::tags::{ExistingTag, IfExists, ImageMatch, TagConflict, TagPlan, TagRule, UnchangedTag, image_match};
+use crate::archive::Image;
+use crate::ecr::{RepositoryLocation, RepositoryState};
+use crate::error::{Code, Error, Kind, Result};
+use crate::oci::{Digest, Tag};
+use crate::registry::{ManifestLookup, RemoteManifest};
+
+/// What was found under the tags of a target.
+#[derive(Debug, Default)]
+pub(super) struct TagLookup {
+    /// Whether the repository exists, if that became known.
+    pub(super) repository_exists: Option<bool>,
+    /// What the tags point at that exist.
+    pub(super) found: Vec<(Tag, RemoteManifest)>,
+    /// The tags that lead to an image in ECR's archive storage class, with what is known of it.
+    pub(super) archived: Vec<(Tag, RemoteManifest)>,
+    /// Whether tags may move.
+    pub(super) rule: TagRule,
+}
+
+impl TagLookup {
+    /// Returns what a tag pointed at.
+    pub(super) fn points_at(&self, tag: &Tag) -> Option<&RemoteManifest> {
+        self.found.iter().find(|(found, _)| found == tag).map(|(_, root)| root)
+    }
+
+    /// Returns the tags that exist, compared with the image and with its digest `root`, as far as these are known.
+    pub(super) fn existing(
+        &self,
+        image: Option<&Image>,
+        root: Option<Digest>,
+        is_digest_expected: bool,
+    ) -> Vec<ExistingTag> {
+        let of = |tag: &Tag, there: &RemoteManifest, is_archived, image| ExistingTag {
+            tag: tag.clone(),
+            digest: there.digest,
+            media_type: there.media_type.clone(),
+            size: there.bytes.len() as u64,
+            is_archived,
+            image,
+        };
+        let found = self.found.iter().map(|(tag, there)| {
+            let matches = |image| image_match(there, image, root, is_digest_expected);
+            of(tag, there, false, image.map_or(ImageMatch::Unknown, matches))
+        });
+        let archived = self.archived.iter().map(|(tag, there)| {
+            // What it is made of cannot be read.
+            let image = root.map_or(ImageMatch::Unknown, |root| match root == there.digest {
+                true => ImageMatch::Identical,
+                false => ImageMatch::Other,
+            });
+            of(tag, there, true, image)
+        });
+        found.chain(archived).collect()
+    }
+}
+
+/// Returns whether what the tags point at has to be known where nothing is reused from it.
+pub(super) fn is_needed(session: &TargetSession<'_>, rule: &TagRule) -> bool {
+    session.request().if_exists != IfExists::Overwrite || session.tags.iter().any(|tag| rule.is_immutable(tag))
+}
+
+/// Looks up what all tags point at.
+///
+/// # Errors
+/// If the registry cannot be spoken to at all, and that will not change: its certificate is not trusted, for one. If the
+/// tags have to be known, and are not.
+pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> Result<TagLookup> {
+    let request = session.request();
+    let lookups = session.tags.iter().map(|tag| async {
+        let lookup = session.client.lookup(tag.as_str());
+        // A plan has no other request to find out by whether the registry answers.
+        if request.dry_run { lookup.await } else { in_time(lookup).await }
+    });
+    let lookups = futures_util::future::join_all(lookups).await;
+    let mut lookup = TagLookup { rule, ..TagLookup::default() };
+    let (mut unseen, mut why_unseen, mut absent) = (Vec::new(), None, Vec::new());
+    for (tag, found) in session.tags.iter().zip(lookups) {
+        match found {
+            Ok(ManifestLookup::Found(root)) => {
+                lookup.repository_exists = Some(true);
+                lookup.found.push((tag.clone(), root));
+            }
+            Ok(ManifestLookup::NoImage) => {
+                lookup.repository_exists = Some(true);
+                absent.push(tag.clone());
+            }
+            Ok(ManifestLookup::NoRepository) => lookup.repository_exists = lookup.repository_exists.or(Some(false)),
+            Ok(ManifestLookup::Unclear) => {}
+            Err(error) if error.service_error().is_none() && error.kind() == Kind::Refused => return Err(error),
+            Err(error) if request.dry_run && would_fail(&error) => return Err(error),
+            Err(error) => {
+                unseen.push(format!("{}:{tag}", session.name()));
+                why_unseen.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = &why_unseen {
+        let (tags, why) = (unseen.join(", "), described(error));
+        if request.if_exists != IfExists::Overwrite {
+            let kind = if error.kind() == Kind::Permission { Kind::Permission } else { Kind::Unavailable };
+            return Err(Error::new(kind, format!("cannot look up {tags}, which --if-exists requires"))
+                .because(why)
+                .hint(match session.ecr {
+                    Some(_) => "Allow ecr:BatchGetImage if it is missing, or omit --if-exists: then tags move.",
+                    None => "Use a login with read permission, or omit --if-exists: then tags move.",
+                }));
+        }
+        session.note(match request.reuse {
+            Reuse::Tag => {
+                format!("{tags} could not be read: {why}; pushing without layer reuse and without the tag check")
+            }
+            Reuse::Off | Reuse::Cache => format!("{tags} was not checked: {why}"),
+        });
+    }
+    if is_needed(session, &lookup.rule) {
+        lookup.archived = archived(session, absent).await?;
+    }
+    Ok(lookup)
+}
+
+/// Returns whether a push would fail where a lookup did. One that is not allowed says nothing about a push.
+fn would_fail(error: &Error) -> bool {
+    let is_login = matches!(error.stable_code(), Code::CredentialsMissing | Code::CredentialsRejected);
+    is_login || error.kind() == Kind::Unavailable
+}
+
+/// Returns the tags of these that lead to an archived image. A registry does not serve one, and says that there is no image.
+async fn archived(session: &TargetSession<'_>, absent: Vec<Tag>) -> Result<Vec<(Tag, RemoteManifest)>> {
+    let Some((ecr, RepositoryLocation { host, repository })) = &session.ecr else { return Ok(Vec::new()) };
+    let asked = absent.iter().map(|tag| ecr.archived(&host.account, repository, tag));
+    let answers = futures_util::future::try_join_all(asked).await?;
+    let archived = absent.into_iter().zip(answers).filter_map(|(tag, answer)| {
+        let (digest, media_type) = answer?;
+        session.note(format!(
+            "{}:{tag} exists as {} and is archived: it cannot be pulled until it is restored or pushed again",
+            session.name(),
+            digest.short()
+        ));
+        Some((tag, RemoteManifest { bytes: Vec::new().into(), digest, media_type }))
+    });
+    Ok(archived.collect())
+}
+
+/// Returns whether tags may move, and asks for that if it is needed and not known. Where it cannot be learned the registry
+/// decides when a tag is put.
+pub(super) async fn look_up_rule(session: &TargetSession<'_>, rule: &TagRule, is_needed: bool) -> TagRule {
+    let (Some((ecr, place)), TagRule::NotAsked, true) = (&session.ecr, rule, is_needed) else { return rule.clone() };
+    let why = match in_time(ecr.find_repository(&place.host.account, &place.repository)).await {
+        Ok(RepositoryState::Exists(mutability)) => return TagRule::Known(mutability),
+        Ok(RepositoryState::AccessDenied) => "ecr:DescribeRepositories is not allowed".to_owned(),
+        Ok(RepositoryState::Missing) => "the repository is gone".to_owned(),
+        Err(error) => described(&error),
+    };
+    session.note(format!("whether tags of {} may move was not checked: {why}", session.name()));
+    TagRule::Unknown
+}
+
+/// Reports tags that stay where they are, except those that were reported before.
+pub(super) fn report_unchanged(session: &TargetSession<'_>, unchanged: &[UnchangedTag], reported: &TagPlan) {
+    for UnchangedTag { tag, digest, is_same, .. } in unchanged.iter().filter(|it| reported.unchanged(&it.tag).is_none())
+    {
+        let (name, digest) = (session.name(), digest.short());
+        session.note(match is_same {
+            true => format!("{name}:{tag} already is this image, as {digest}; unchanged"),
+            false => format!("{name}:{tag} exists as {digest}; unchanged"),
+        });
+    }
+}
+
+/// Returns why nothing is pushed.
+pub(super) fn conflict(session: &TargetSession<'_>, TagConflict(tags): &TagConflict) -> Error {
+    let name = session.name();
+    let tags: Vec<String> = tags.iter().map(|(tag, digest)| format!("{name}:{tag} points at {digest}")).collect();
+    let tags = tags.join(", ");
+    let (why, hint) = match session.request().if_exists {
+        IfExists::Fail => (
+            "and --if-exists fail forbids existing tags",
+            "Push under another tag, or with --if-exists same-ok if the same image may be there.",
+        ),
+        IfExists::SameOk => {
+            ("which is another image", "Push under another tag, or with --if-exists overwrite to move it.")
+        }
+        IfExists::Overwrite | IfExists::Skip => (
+            "which is another image, and the tag is immutable",
+            "Push under another tag, or skip existing tags with --if-exists skip.",
+        ),
+    };
+    Error::new(Kind::Refused, format!("{tags}, {why}")).code(Code::TagImmutable).hint(hint)
+}
+
+impl TagOutcome {
+    /// Returns the outcome of a tag that stays where it is.
+    pub(super) fn of(unchanged: &UnchangedTag) -> Self {
+        let UnchangedTag { tag, digest, media_type, size, .. } = unchanged;
+        Self {
+            tag: tag.clone(),
+            digest: *digest,
+            media_type: media_type.clone(),
+            size: *size,
+            state: unchanged.state(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Layers that are read and compressed, each on a thread of its own, for whoever takes the bytes.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::plan::PlannedLayer;
+use super::{Event, Events};
+use crate::compress::{LayerSummary, Pool, ReadTimeline, compress};
+use crate::error::{Advice, Code, Error, Kind, Result};
+use crate::registry::LayerData;
+
+/// How many blocks wait in a stream of a layer.
+pub(super) const BLOCKS: usize = 1;
+
+/// Reads layers from an archive that can be read by position.
+#[derive(Clone)]
+pub(super) struct LayerReader {
+    pub(super) pool: Arc<Pool>,
+    pub(super) events: Events,
+}
+
+impl LayerReader {
+    /// Starts to read a layer from its first byte. It stops when nobody takes the bytes any more.
+    pub(super) fn read(&self, layer: &PlannedLayer) -> mpsc::Receiver<LayerData> {
+        let (sender, receiver) = mpsc::channel(BLOCKS);
+        self.read_into(layer, sender);
+        receiver
+    }
+
+    /// Starts to read a layer into `sender`.
+    pub(super) fn read_into(&self, layer: &PlannedLayer, sender: mpsc::Sender<LayerData>) {
+        let producer = LayerProducer { layer: layer.clone(), sender, events: Arc::clone(&self.events) };
+        let (bytes, pool) = (layer.layer.bytes.clone(), Arc::clone(&self.pool));
+        tokio::task::spawn_blocking(move || {
+            if bytes.is_consumed() {
+                producer.fail(gone(&producer.layer));
+            } else {
+                // Whoever takes the bytes gets the error, too.
+                let _reported = producer.run(&mut bytes.reader(), &pool);
+            }
+        });
+    }
+}
+
+/// A layer that is being read.
+pub(super) struct LayerProducer {
+    layer: PlannedLayer,
+    sender: mpsc::Sender<LayerData>,
+    events: Events,
+}
+
+impl LayerProducer {
+    /// Returns a producer of a layer, and what it produces.
+    pub(super) fn new(layer: &PlannedLayer, events: &Events) -> (Self, mpsc::Receiver<LayerData>) {
+        let (sender, receiver) = mpsc::channel(BLOCKS);
+        (Self { layer: layer.clone(), sender, events: Arc::clone(events) }, receiver)
+    }
+
+    /// Reads `bytes` to their end, once, and sends what they become. Stops reading when nobody takes that any more.
+    ///
+    /// # Errors
+    /// If the bytes cannot be read, or are not those that the archive promised.
+    pub(super) fn run(self, bytes: &mut dyn Read, pool: &Pool) -> Result<()> {
+        let PlannedLayer { layer, spec, .. } = &self.layer;
+        let course = Arc::new(ReadTimeline::start());
+        (self.events)(Event::Reading { layer: self.layer.label(), course: Arc::clone(&course) });
+        let watched = Watched { bytes, course: &course };
+        let packed = compress(watched, layer.bytes.len(), *spec, pool, |piece| {
+            match course.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_nobody) => ControlFlow::Break(()),
+            }
+        });
+        course.end();
+        let end = match packed {
+            Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => Err(nothing_tagged(layer.unreadable(error))),
+            Ok(packed) => layer.check(*spec, &packed).map(|()| packed).map_err(nothing_tagged),
+        };
+        self.end(end.clone());
+        end.map(drop)
+    }
+
+    /// Sends an error instead of the layer.
+    pub(super) fn fail(&self, error: Error) {
+        self.end(Err(error));
+    }
+
+    fn end(&self, end: Result<LayerSummary>) {
+        let end = end.map_or_else(LayerData::Failed, LayerData::End);
+        // The first item finds room, on whatever thread it is sent; a later one waits, on a thread of its own.
+        let _nobody_takes_it = match self.sender.try_send(end) {
+            Err(mpsc::error::TrySendError::Full(end)) => self.sender.blocking_send(end).is_ok(),
+            sent => sent.is_ok(),
+        };
+    }
+}
+
+impl Drop for LayerProducer {
+    /// Whoever takes the bytes takes silence for an interruption, which a panic is not.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(Error::internal(format!("reading layer {} failed", self.layer.label())));
+        }
+    }
+}
+
+/// Bytes whose reading is timed.
+struct Watched<'a> {
+    bytes: &'a mut dyn Read,
+    course: &'a ReadTimeline,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.course.reading(|| self.bytes.read(buffer))
+    }
+}
+
+/// Returns the error of a streamed layer that cannot be read again.
+pub(super) fn gone(layer: &PlannedLayer) -> Error {
+    let what = format!("layer {} was streamed and cannot be read again", layer.label());
+    Error::new(Kind::Unavailable, what)
+        .code(Code::ConnectionLost)
+        .hint("Run the same command again: uploaded layers are not sent again.")
+}
+
+/// Returns the error of a streamed layer that the image turned out to need in another form than it was sent in. Without
+/// another option a rerun ends here, too.
+pub(super) fn streamed_otherwise(layer: &PlannedLayer) -> Error {
+    Error::input(format!("cannot push layer {} of the streamed archive as its manifest lists it", layer.label()))
+        .code(Code::ArchiveUnsupported)
+        .because("uncompressed layers were compressed while they were read, before the manifest came")
+        .hint(
+            Advice::new("Push the archive from a file, or choose what happens to uncompressed layers")
+                .setting_with("compression", "keep")
+                .setting_with("compression", "gzip"),
+        )
+}
+
+/// Returns the error of a layer that neither the archive nor the repository has.
+pub(super) fn missing(layer: &PlannedLayer) -> Error {
+    Error::input(format!("the archive does not contain layer {}", layer.label()))
+        .code(Code::ArchiveIncomplete)
+        .because("the repository does not have it either")
+        .hint(
+            "Push the image that has it, such as the base image, to this repository first. Or save the archive with all layers.",
+        )
+}
+
+/// Adds to an error of the archive that it did no harm.
+fn nothing_tagged(error: Error) -> Error {
+    let hint = format!("{} Nothing was tagged.", error.advice().cloned().unwrap_or_default());
+    error.hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Layer;
+    use crate::compress::{ByteSource, Compression};
+    use crate::push::compression::CompressionPolicy;
+    use crate::push::plan;
+    use crate::reuse::LayerCache;
+
+    /// Bytes whose reader is broken.
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            panic!("a fault of ours")
+        }
+    }
+
+    #[test]
+    fn a_panic_is_not_an_interruption() {
+        let layer = Layer {
+            diff_id: None,
+            digest: None,
+            bytes: ByteSource::streamed(bytes::Bytes::new(), 0, 1000),
+            compression: Compression::Uncompressed,
+            named_digest: None,
+            media_type: None,
+            name: "a".into(),
+            origins: Arc::default(),
+        };
+        let layer = plan::streamed(layer, &LayerCache::default(), CompressionPolicy::Usual);
+        let nobody: Events = Arc::new(|_| {});
+        let (producer, mut receiver) = LayerProducer::new(&layer, &nobody);
+        let reading = std::thread::spawn(move || producer.run(&mut Broken, &Pool::start(1)));
+        assert!(reading.join().is_err());
+        let Some(LayerData::Failed(error)) = receiver.blocking_recv() else { panic!("nothing is reported") };
+        assert_eq!(error.kind(), Kind::Internal);
+        assert!(receiver.blocking_recv().is_none());
+    }
+}

@@ -1,0 +1,191 @@
+//! Images that a repository holds already, read for layers that need neither be compressed nor sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::lookup::{TagLookup, conflict};
+use super::plan::{Blobs, PlannedLayer};
+use super::request::Reuse;
+use super::session::TargetSession;
+use super::tags::{TagConflict, TagPlan, is_same};
+use crate::archive::{Image, Layer};
+use crate::error::{Code, Error, Kind, Result};
+use crate::oci::{DiffId, Digest, Platform, TagPattern};
+use crate::registry::RemoteManifest;
+use crate::reuse::{self, RemoteImage};
+
+/// How long a lookup may take that only saves time.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+
+/// How many uncompressed bytes are compressed before it is worth finding out how that could have been saved.
+const WORTH_A_NOTE: u64 = 32 << 20;
+
+/// Reads the images that may have layers of this one, as far as that is known yet. Of those that the tags point at one will
+/// do: the same image if it is among them, else the first.
+pub(super) async fn read_images(
+    session: &TargetSession<'_>,
+    lookup: &TagLookup,
+    image: Option<&Image>,
+) -> Vec<RemoteImage> {
+    let (request, mut images) = (session.request(), Vec::new());
+    let why_not = match request.reuse {
+        Reuse::Tag if lookup.found.is_empty() => Some("its tags are new"),
+        Reuse::Tag => None,
+        Reuse::Cache => Some("--reuse cache"),
+        Reuse::Off => Some("--reuse off"),
+    };
+    if let Some(why) = why_not {
+        session.detail(format!("no image of {} is read for layers: {why}", session.name()));
+    }
+    let same = lookup.found.iter().find(|(_, root)| image.is_some_and(|image| is_same(root, image)));
+    if let Some((tag, root)) = same.or_else(|| lookup.found.first()).filter(|_| request.reuse == Reuse::Tag) {
+        images.extend(read_image(session, tag.as_str(), root.clone(), image).await);
+    }
+    for pattern in &request.reuse_from {
+        match in_time(newest(session, pattern)).await {
+            Ok(Some((tag, root))) => images.extend(read_image(session, &tag, root, image).await),
+            Ok(None) => session.note(format!("{} has no tag {pattern} to reuse layers from", session.name())),
+            Err(error) => note_no_reuse(session, &pattern.to_string(), &error),
+        }
+    }
+    images
+}
+
+/// Finds out, while these layers are compressed and sent, whether reading the newest image would have saved that, and says
+/// so. Where it cannot be learned nothing is said.
+pub(super) async fn suggest_reuse(
+    session: &TargetSession<'_>,
+    lookup: &TagLookup,
+    is_new_repository: bool,
+    compressed: &[Layer],
+    image: &Image,
+) {
+    let request = session.request();
+    let is_worth_it = compressed.iter().map(|layer| layer.bytes.len()).sum::<u64>() >= WORTH_A_NOTE;
+    let is_wanted = request.reuse == Reuse::Tag && request.reuse_from.is_empty() && session.ecr.is_some();
+    if !is_worth_it || !is_wanted || !lookup.found.is_empty() || is_new_repository {
+        return;
+    }
+    let client = &session.client;
+    let reading = in_time(async {
+        let Some((tag, root)) = newest(session, &TagPattern::any()).await? else { return Ok(None) };
+        let manifests = reuse::read_manifests(client, root, Some(&platforms(image))).await?;
+        Ok(Some((tag, reuse::read_images(client, manifests, configs(image)).await?)))
+    });
+    let Ok(Some((tag, images))) = reading.await else { return };
+    let has = |diff_id: DiffId| images.iter().flat_map(|image| &image.layers).any(|layer| layer.diff_id == diff_id);
+    let count = compressed.iter().filter(|layer| layer.diff_id.is_some_and(has)).count();
+    if count > 0 {
+        session.note(format!(
+            "{}:{tag} has {count} of the layers that are compressed and sent now: with --reuse-from {tag}, or a pattern for \
+             such tags, they are reused",
+            session.name()
+        ));
+    }
+}
+
+/// The image under a tag, or under the newest of those that match.
+async fn newest(session: &TargetSession<'_>, pattern: &TagPattern) -> Result<Option<(String, RemoteManifest)>> {
+    let tag = match (pattern.tag(), &session.ecr) {
+        (Some(tag), _) => Some(tag.to_owned()),
+        (None, Some((ecr, place))) => ecr.newest_tag(&place.host.account, session.client.repository(), pattern).await?,
+        (None, None) => {
+            let what = format!("{} does not say when a tag was pushed", session.client.name());
+            return Err(Error::new(Kind::Refused, what).code(Code::TimedOut));
+        }
+    };
+    let Some(tag) = tag else { return Ok(None) };
+    Ok(session.client.manifest(&tag).await?.map(|root| (tag, root)))
+}
+
+/// Reads what an image of the repository says about its layers.
+async fn read_image(
+    session: &TargetSession<'_>,
+    tag: &str,
+    root: RemoteManifest,
+    image: Option<&Image>,
+) -> Vec<RemoteImage> {
+    let client = &session.client;
+    let read = in_time(async {
+        let platforms = image.map(platforms);
+        let manifests = reuse::read_manifests(client, root, platforms.as_deref()).await?;
+        let ours = image.map(configs);
+        reuse::read_images(client, manifests, |digest| ours.as_ref().and_then(|ours| ours(digest))).await
+    });
+    match read.await {
+        Ok(images) => {
+            let count = images.iter().map(|image| image.layers.len()).sum::<usize>();
+            session.detail(format!("{}:{tag} was checked for layers: {count} known", session.name()));
+            images
+        }
+        Err(error) => {
+            note_no_reuse(session, tag, &error);
+            Vec::new()
+        }
+    }
+}
+
+fn note_no_reuse(session: &TargetSession<'_>, tag: &str, error: &Error) {
+    session.note(format!(
+        "{}:{tag} could not be read: {}; its layers are not reused",
+        session.name(),
+        described(error)
+    ));
+}
+
+/// Returns the platforms of an image.
+pub(super) fn platforms(image: &Image) -> Vec<Platform> {
+    image.manifests().into_iter().filter_map(|manifest| manifest.config.platform.clone()).collect()
+}
+
+/// Returns the configs of an image, which no registry has to be asked for.
+pub(super) fn configs(image: &Image) -> impl Fn(&Digest) -> Option<Bytes> {
+    let manifests = image.manifests();
+    move |digest| {
+        let same = manifests.iter().find(|manifest| manifest.config.digest == *digest);
+        same.map(|manifest| manifest.config.bytes.clone())
+    }
+}
+
+/// Returns an error with what the registry answered, in one line.
+pub(super) fn described(error: &Error) -> String {
+    error.service_error().map_or_else(|| error.to_string(), |answer| format!("{error}: {answer}"))
+}
+
+/// Gives a lookup that only saves time a limit.
+pub(super) async fn in_time<T>(lookup: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Error::new(Kind::Unavailable, format!("no answer within {} s", TIME_LIMIT.as_secs()));
+    tokio::time::timeout(TIME_LIMIT, lookup).await.map_err(late)?
+}
+
+/// What is known of a target before a layer is sent.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Images that its repository holds.
+    pub(super) images: Vec<RemoteImage>,
+    /// The blobs that its repository has, as far as it was asked.
+    pub(super) blobs: Blobs,
+    /// What happens to the tags that exist, as far as that is decided.
+    pub(super) tags: TagPlan,
+}
+
+impl Known {
+    /// Checks that a layer of a pipe may belong to the image that an immutable tag points at. Where it does not, what comes is
+    /// another image, whatever else is in it.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(super) fn check_layer(&self, session: &TargetSession<'_>, layer: &PlannedLayer) -> Result<()> {
+        let Some(diff_id) = layer.layer.diff_id else { return Ok(()) };
+        for (tag, digest) in &self.tags.must_match {
+            let image = self.images.iter().find(|image| image.manifest.digest == *digest);
+            // All of its layers have to be known.
+            let image = image.filter(|image| image.layers.len() == reuse::layer_blobs(&image.manifest).len());
+            if image.is_some_and(|image| image.layers.iter().all(|layer| layer.diff_id != diff_id)) {
+                return Err(conflict(session, &TagConflict(vec![(tag.clone(), *digest)])));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! One target whose registry answered, and the words for what goes wrong there.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use super::Event;
+use super::connect::Connection;
+use super::context::PushContext;
+use super::hub::TargetId;
+use super::plan::{LayerAction, PlannedLayer};
+use super::request::Request;
+use crate::ecr::{self, Ecr, EcrPublic, RepositoryLocation, UploadProbe};
+use crate::error::{Code, Error, Kind};
+use crate::oci::{Host, OriginalManifest, Repository, Tag, Target};
+use crate::registry::Client;
+use crate::reuse::RemoteImage;
+
+/// How long the API's answer is still waited for once the push is told to stop.
+const CLOSING: Duration = Duration::from_millis(800);
+
+/// One target whose registry answered.
+pub(super) struct TargetSession<'a> {
+    pub(super) context: &'a PushContext,
+    id: TargetId,
+    pub(super) client: Client,
+    pub(super) host: Host,
+    pub(super) repository: Repository,
+    pub(super) tags: Vec<Tag>,
+    /// ECR's API, unless there are no AWS credentials for it.
+    pub(super) ecr: Option<(Ecr, RepositoryLocation)>,
+    /// The repository, if it is a private one of ECR's.
+    pub(super) place: Option<RepositoryLocation>,
+    /// ECR Public's API, if it is ECR Public's.
+    pub(super) public: Option<EcrPublic>,
+    /// Cancelled when the push has to end.
+    pub(super) stop: CancellationToken,
+    /// Why the repository could not be created, which matters as soon as it turns out to be missing.
+    pub(super) creation_denied: OnceLock<Error>,
+    /// Why the registry hung up, as soon as that is asked. `None` if its API does not say.
+    hung_up: OnceCell<Option<Error>>,
+}
+
+impl<'a> TargetSession<'a> {
+    /// Returns the session of a target that is connected to.
+    pub(super) fn new(
+        context: &'a PushContext,
+        id: TargetId,
+        target: &Target,
+        connection: Connection,
+        stop: CancellationToken,
+    ) -> Self {
+        let Connection { client, host, ecr, place, public } = connection;
+        Self {
+            context,
+            id,
+            client,
+            host,
+            repository: target.repository.clone(),
+            tags: tags(&context.request, target),
+            ecr,
+            place,
+            public,
+            stop,
+            creation_denied: OnceLock::new(),
+            hung_up: OnceCell::new(),
+        }
+    }
+
+    /// Returns what is to be pushed, and how.
+    pub(super) fn request(&self) -> &'a Request {
+        &self.context.request
+    }
+
+    /// Waits for the plans of the other targets, and has every layer sent for which they differ, if the image is to have one
+    /// digest.
+    pub(super) async fn agree(&self, planned: &mut [(PlannedLayer, LayerAction)]) {
+        if let Some(agreement) = &self.context.agreement {
+            agreement.agree(self.id, planned).await;
+        }
+    }
+
+    /// Returns the images whose manifests may be taken over from the repository: none if all targets are to have the same.
+    pub(super) fn manifests_to_keep<'b>(&self, images: &'b [RemoteImage]) -> &'b [RemoteImage] {
+        if self.context.agreement.is_some() { &[] } else { images }
+    }
+
+    /// Reports an event.
+    pub(super) fn emit(&self, event: Event) {
+        self.context.emit(event);
+    }
+
+    /// Reports something worth a line.
+    pub(super) fn note(&self, text: String) {
+        self.emit(Event::Note(text));
+    }
+
+    /// Reports something that explains what happens.
+    pub(super) fn detail(&self, text: String) {
+        self.emit(Event::Detail(text));
+    }
+
+    /// Returns `HOST/REPOSITORY`.
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.host, self.repository)
+    }
+
+    /// Adds what an answer of ECR's means.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        if let Some(denied) = self.creation_denied.get().filter(|_| is_absence(&error)) {
+            return match &self.place {
+                Some(place) => ecr::advise(denied.clone(), Some(place)),
+                None => denied.clone(),
+            };
+        }
+        match &self.place {
+            Some(place) => ecr::advise(error, Some(place)),
+            None if self.host.is_ecr_public() && is_absence(&error) => {
+                error.hint("The alias has no such repository. Which aliases are yours:\n  aws ecr-public describe-registries --region us-east-1")
+            }
+            None => error,
+        }
+    }
+
+    /// Adds what the answer to a manifest means.
+    pub(super) fn explain_manifest(&self, error: Error, put: &OriginalManifest) -> Error {
+        match &self.place {
+            Some(place) => ecr::advise_on_manifest(error, Some(place), &put.bytes),
+            None => error,
+        }
+    }
+
+    /// Adds what a failed upload means. Where ECR hung up at its first request, as it does if the repository or a permission
+    /// is missing (<https://github.com/aws/containers-roadmap/issues/1970>), its API is asked which it is, once for all layers.
+    pub(super) async fn explain_upload(&self, error: Error) -> Error {
+        match (&self.ecr, error.unanswered_request()) {
+            (Some((ecr, place)), Some(asked)) if ecr::opens_upload(asked) => {
+                let mut asking = std::pin::pin!(self.hung_up.get_or_init(|| self.ask_why_hung_up(ecr, place)));
+                match self.stop.run_until_cancelled(&mut asking).await {
+                    Some(Some(found)) => found.clone(),
+                    Some(None) => unclear(error, place),
+                    None => {
+                        // Whoever wants it to end does not wait for reasons, but what the API has opened meanwhile is closed.
+                        let _too_late = tokio::time::timeout(CLOSING, asking).await;
+                        Error::interrupted()
+                    }
+                }
+            }
+            _ => self.explain(error),
+        }
+    }
+
+    /// Asks the API why the registry hung up, if it says anything.
+    async fn ask_why_hung_up(
+        &self,
+        ecr: &Ecr,
+        RepositoryLocation { host, repository }: &RepositoryLocation,
+    ) -> Option<Error> {
+        let hung_up = format!("cannot upload to {repository}: {} hung up instead of an answer", self.host);
+        match ecr.probe_upload(&host.account, repository).await.ok()? {
+            UploadProbe::RepositoryMissing if self.creation_denied.get().is_some() => {
+                self.creation_denied.get().cloned().map(|denied| ecr::advise(denied, self.place.as_ref()))
+            }
+            UploadProbe::RepositoryMissing => {
+                let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"))
+                    .code(Code::RepositoryNotFound);
+                Some(error.hint(format!("Add --create-repository, or create it:\n  {}", self.creation_command())))
+            }
+            UploadProbe::Denied(said) => {
+                let error = Error::new(Kind::Permission, format!("{hung_up}, and its API says why"))
+                    .code(Code::PermissionDenied);
+                let error = match said.service_error() {
+                    Some(answer) => error.with_service_error(answer.clone()),
+                    None => error,
+                };
+                Some(self.explain(error))
+            }
+            UploadProbe::Allowed(id) => {
+                // As well as that goes: the API has no call for it, and an upload without a byte costs nobody anything.
+                self.client.cancel_upload(&id).await;
+                let error = Error::new(Kind::Unavailable, hung_up).code(Code::ConnectionLost);
+                Some(error.because("the connection was cut on the way").hint(
+                    "ECR's API says that the repository exists and that the caller may upload to it, so it is the way that \
+                     is broken: a proxy, a firewall, a VPN. Run the same command again to carry on.",
+                ))
+            }
+        }
+    }
+
+    /// Returns what a person types to create the repository.
+    pub(super) fn creation_command(&self) -> String {
+        let (service, name, region) = match &self.place {
+            Some(place) => ("ecr", self.repository.as_str(), place.host.region.as_str()),
+            // The first part is the registry's alias.
+            None => ("ecr-public", self.repository.as_str().split_once('/').map_or("", |(_, own)| own), "us-east-1"),
+        };
+        format!("aws {service} create-repository --repository-name {name} --region {region}")
+    }
+}
+
+/// Returns whether an answer says that the repository does not exist.
+fn is_absence(error: &Error) -> bool {
+    error.service_error().is_some_and(|it| it.code == "NAME_UNKNOWN" || it.code.starts_with("RepositoryNotFound"))
+}
+
+/// Adds what may be the cause if the API could not be asked.
+fn unclear(error: Error, RepositoryLocation { host, repository }: &RepositoryLocation) -> Error {
+    let hint = error.advice().map(ToString::to_string).unwrap_or_default();
+    error.hint(format!(
+        "ECR hangs up like that if the repository {repository} does not exist, or if the caller lacks \
+         ecr:InitiateLayerUpload on {}; its API did not say whether it is one of them. If it is neither: {hint}",
+        host.arn(repository)
+    ))
+}
+
+/// Returns the target's tag and those for all targets, each once; `latest` only if there is none.
+fn tags(request: &Request, target: &Target) -> Vec<Tag> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for tag in target.tags.iter().chain(&request.tags) {
+        if !tags.contains(tag) {
+            tags.push(tag.clone());
+        }
+    }
+    if tags.is_empty() {
+        tags.push(Tag::latest());
+    }
+    tags
+}

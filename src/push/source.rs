@@ -1,0 +1,445 @@
+//! The archive of a push, as its targets see it: an image that is known at once, or layers that come before their image.
+//!
+//! A file is opened first, and its layers are read by position. From a pipe each layer is offered to every target as it comes;
+//! what no target needs is read past. For one target a layer is compressed and sent as it is read, and is gone then: if the
+//! registry loses it before it is whole, the push has to be run again. A registry of which that is known gets it from a
+//! temporary file, and so does one of which nothing is known, until a large layer has told how it takes them. Several
+//! targets always take layers from a file, so that none waits for another.
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::compression;
+use super::hub::{Hub, TargetId};
+use super::plan::{self, PlannedLayer};
+use super::producer::{LayerProducer, gone};
+use super::request::Request;
+use super::spool::SpooledLayer;
+use super::{Event, Events, referrers};
+use crate::archive::{self, Archive, HashOf, Image, ImageSelector, Layer, Selection, Spool, StreamedLayer};
+use crate::compress::{Compression, CompressionSpec, Pool};
+use crate::error::{Error, Result};
+use crate::oci::DiffId;
+use crate::registry::{LayerData, LayerStream};
+use crate::reuse::LayerCache;
+
+/// How long a layer of a pipe waits in all for targets that have not decided whether they need it.
+const DECISION: Duration = Duration::from_millis(800);
+
+/// An archive, the image of it that is pushed, and what is to be reported of that.
+pub(super) struct OpenedArchive {
+    pub(super) archive: Archive,
+    pub(super) image: Image,
+    pub(super) events: Vec<Event>,
+}
+
+/// An image whose archive was opened, and its layers, largest first.
+#[derive(Debug)]
+pub(super) struct SourceImage {
+    pub(super) image: Image,
+    pub(super) layers: Vec<PlannedLayer>,
+}
+
+/// The image, once it is known.
+type ImageSlot = watch::Receiver<Option<Result<Arc<SourceImage>>>>;
+
+/// A layer that has come, and who waits to be told what happens to it: without a word it is read past.
+struct Arrival {
+    layer: Layer,
+    verdict: SyncSender<LayerProducer>,
+}
+
+/// Who takes layers that come before their image.
+type Pass = Box<dyn Fn(StreamedLayer<'_>) -> Result<()> + Send>;
+
+/// An archive that is being opened.
+pub(super) struct ArchiveReader {
+    opening: Pin<Box<dyn Future<Output = Result<OpenedArchive>> + Send>>,
+    arrivals: mpsc::Receiver<Arrival>,
+    /// What has come and was not offered yet.
+    waiting: Option<Arrival>,
+}
+
+impl ArchiveReader {
+    /// Starts to read. Layers may come before the image is known only if everything else is decided beforehand.
+    pub(super) fn start(request: &Request, pool: &Arc<Pool>, events: &Events, stop: &CancellationToken) -> Self {
+        let (sender, arrivals) = mpsc::channel(1);
+        let pool = Arc::clone(pool);
+        let pass: Pass = Box::new(move |passing: StreamedLayer<'_>| {
+            let (verdict, told) = sync_channel(1);
+            let arrival = Arrival { layer: layer(&passing), verdict };
+            sender.blocking_send(arrival).map_err(|_nobody| Error::interrupted())?;
+            match told.recv() {
+                Ok(producer) => producer.run(passing.bytes, &pool),
+                Err(_) => Ok(()),
+            }
+        });
+        let is_chosen =
+            request.choice != ImageSelector::Only || request.part != Selection::default() || request.referrers;
+        let is_judged = request.dry_run || request.expect_digest.is_some() || request.same_digest;
+        let may_pass = !is_chosen && !is_judged && request.mount_from.is_empty();
+        let opening = Box::pin(open(request.clone(), Arc::clone(events), stop.clone(), may_pass.then_some(pass)));
+        Self { opening, arrivals, waiting: None }
+    }
+
+    /// Returns the archive, if it can be opened; `None` if layers come before that.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub(super) async fn begin(&mut self) -> Result<Option<OpenedArchive>> {
+        tokio::select! {
+            Some(arrival) = self.arrivals.recv() => {
+                self.waiting = Some(arrival);
+                Ok(None)
+            }
+            opened = &mut self.opening => opened.map(Some),
+        }
+    }
+
+    /// Reads the archive to its end, and offers each layer to every target. Stops when no target takes any more.
+    ///
+    /// # Errors
+    /// If it cannot be read, or nobody takes it any more.
+    async fn offer(mut self, offers: &Offers, request: &Request, cache: &LayerCache) -> Result<OpenedArchive> {
+        let mut allowance = DECISION;
+        // The layer that was offered last, as long as it is not decided what happens to it.
+        let mut undecided: Option<(std::sync::Weak<OfferedLayer>, Instant)> = None;
+        loop {
+            let decided_by = undecided.as_ref().map(|(_, since)| *since + allowance);
+            let decision = async {
+                match decided_by {
+                    Some(end) => tokio::time::sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let arrival = if let Some(arrival) = self.waiting.take() {
+                arrival
+            } else {
+                tokio::select! {
+                    Some(arrival) = self.arrivals.recv() => arrival,
+                    opened = &mut self.opening => return opened,
+                    () = offers.are_closed() => return Err(Error::interrupted()),
+                    () = decision => {
+                        let layer = undecided.take().and_then(|(layer, since)| Some((layer.upgrade()?, since)));
+                        if let Some((layer, since)) = layer && layer.keep_undecided() {
+                            allowance = allowance.saturating_sub(since.elapsed());
+                        }
+                        continue;
+                    }
+                }
+            };
+            let planned = plan::streamed(arrival.layer, cache, request.compression);
+            let layer = Arc::new(OfferedLayer::new(planned, arrival.verdict, Arc::clone(&offers.storage)));
+            undecided = offers.storage.is_shared.then(|| (Arc::downgrade(&layer), Instant::now()));
+            offers.send(&layer);
+        }
+    }
+}
+
+/// The targets that layers of a pipe are offered to.
+struct Offers {
+    targets: Vec<mpsc::UnboundedSender<Arc<OfferedLayer>>>,
+    storage: Arc<Storage>,
+}
+
+impl Offers {
+    fn send(&self, layer: &Arc<OfferedLayer>) {
+        for target in &self.targets {
+            // One that takes no more declines by that.
+            let _closed = target.send(Arc::clone(layer));
+        }
+    }
+
+    async fn are_closed(&self) {
+        futures_util::future::join_all(self.targets.iter().map(mpsc::UnboundedSender::closed)).await;
+    }
+}
+
+/// What the layers of a pipe have in common: where they are kept, and whether they have to be.
+struct Storage {
+    request: Arc<Request>,
+    events: Events,
+    /// Several targets take them.
+    is_shared: bool,
+    /// That layers are kept has been reported.
+    is_reported: AtomicBool,
+    /// A layer could not be kept, for want of space.
+    is_full: AtomicBool,
+}
+
+/// A layer of a pipe, offered to targets before its image is known.
+pub(super) struct OfferedLayer {
+    pub(super) planned: PlannedLayer,
+    state: Mutex<StreamState>,
+    storage: Arc<Storage>,
+}
+
+/// Where the bytes of a layer of a pipe are.
+enum StreamState {
+    /// They come as soon as somebody takes them.
+    Coming(SyncSender<LayerProducer>),
+    /// In a temporary file.
+    Spooled(Arc<SpooledLayer>),
+    /// They could not be kept.
+    Failed(Error),
+    /// They have gone by.
+    Gone,
+}
+
+impl OfferedLayer {
+    fn new(planned: PlannedLayer, verdict: SyncSender<LayerProducer>, storage: Arc<Storage>) -> Self {
+        Self { planned, state: Mutex::new(StreamState::Coming(verdict)), storage }
+    }
+
+    /// Has the bytes kept for a target that needs them, where several targets may.
+    pub(super) fn claim(&self) {
+        if self.storage.is_shared {
+            self.keep("layers are in temporary files until every target has them: there are several targets");
+        }
+    }
+
+    /// Returns the bytes from the first one, as they come or, if there is a reason to keep them, from a file.
+    pub(super) fn open(&self, why_kept: Option<&str>) -> LayerStream {
+        if let Some(why) = why_kept {
+            self.keep(why);
+        }
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, StreamState::Gone) {
+            StreamState::Coming(verdict) => {
+                let (producer, receiver) = LayerProducer::new(&self.planned, &self.storage.events);
+                // If nobody reads any more, the stream ends.
+                drop(verdict.send(producer));
+                return LayerStream::own(receiver);
+            }
+            left => *state = left,
+        }
+        match &*state {
+            StreamState::Spooled(spooled) => LayerStream::own(spooled.read()),
+            StreamState::Failed(error) => failing(error.clone()),
+            StreamState::Coming(_) | StreamState::Gone => failing(gone(&self.planned)),
+        }
+    }
+
+    /// Returns whether the bytes could not be kept, which is no fault of the archive.
+    pub(super) fn has_no_space(&self) -> bool {
+        match &*self.state() {
+            StreamState::Spooled(spooled) => spooled.has_no_space(),
+            StreamState::Failed(_) => true,
+            StreamState::Coming(_) | StreamState::Gone => false,
+        }
+    }
+
+    /// Notes that the bytes could not be kept, so that no error of the archive is waited for.
+    pub(super) fn note_no_space(&self) {
+        self.storage.is_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps the bytes for targets that have not decided yet. Returns whether that was still to be done.
+    fn keep_undecided(&self) -> bool {
+        let is_undecided = matches!(*self.state(), StreamState::Coming(_));
+        if is_undecided {
+            self.claim();
+        }
+        is_undecided
+    }
+
+    /// Has the bytes written into a file from which they can be read as often as need be, unless they have gone by.
+    fn keep(&self, why: &str) {
+        let mut state = self.state();
+        *state = match std::mem::replace(&mut *state, StreamState::Gone) {
+            StreamState::Coming(verdict) => match self.spool(verdict) {
+                Ok(spooled) => {
+                    if !self.storage.is_reported.swap(true, Ordering::Relaxed) {
+                        (self.storage.events)(Event::Note(why.into()));
+                    }
+                    StreamState::Spooled(spooled)
+                }
+                Err(error) => StreamState::Failed(error),
+            },
+            left => left,
+        };
+    }
+
+    fn spool(&self, verdict: SyncSender<LayerProducer>) -> Result<Arc<SpooledLayer>> {
+        let planned = &self.planned;
+        let (producer, receiver) = LayerProducer::new(planned, &self.storage.events);
+        let least = if let CompressionSpec::Keep { .. } = planned.spec { planned.layer.bytes.len() } else { 0 };
+        let folder = &self.storage.request.temp_dir;
+        let spooled = SpooledLayer::fill(format!("layer {}", planned.label()), receiver, folder, least)?;
+        drop(verdict.send(producer));
+        Ok(spooled)
+    }
+
+    fn state(&self) -> MutexGuard<'_, StreamState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The archive, as one target sees it.
+pub(super) struct TargetSource {
+    pub(super) target: TargetId,
+    pub(super) hub: Arc<Hub>,
+    image: ImageSlot,
+    /// The layers that come before the image, if they do.
+    offers: Option<mpsc::UnboundedReceiver<Arc<OfferedLayer>>>,
+    storage: Arc<Storage>,
+}
+
+impl TargetSource {
+    /// Returns whether layers come before the image is known.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.offers.is_some()
+    }
+
+    /// Returns whether there are several targets.
+    pub(super) fn is_shared(&self) -> bool {
+        self.storage.is_shared
+    }
+
+    /// Returns how many layers there are, or the most that there can be as long as the image is not known.
+    pub(super) fn layer_count(&self) -> usize {
+        let image = self.image.borrow();
+        image.as_ref().and_then(|image| image.as_ref().ok()).map_or(usize::MAX, |image| image.layers.len())
+    }
+
+    /// Returns the next layer that comes before the image, or `None` if there is none any more.
+    pub(super) async fn next_layer(&mut self) -> Option<Arc<OfferedLayer>> {
+        match &mut self.offers {
+            Some(offers) => offers.recv().await,
+            None => None,
+        }
+    }
+
+    /// Waits until the image is known, and declines all layers that come before.
+    ///
+    /// # Errors
+    /// If the archive cannot be read.
+    pub(super) async fn image(&mut self) -> Result<Arc<SourceImage>> {
+        let mut image = self.image.clone();
+        let mut known = std::pin::pin!(image.wait_for(Option::is_some));
+        loop {
+            tokio::select! {
+                biased;
+                known = &mut known => {
+                    return known.ok().and_then(|slot| slot.clone()).unwrap_or_else(|| Err(Error::interrupted()));
+                }
+                Some(_declined) = self.next_layer() => {}
+            }
+        }
+    }
+
+    /// Returns whether an error of the archive would explain more than one of a layer.
+    pub(super) fn may_be_damaged(&self) -> bool {
+        self.is_streamed() && !self.storage.is_full.load(Ordering::Relaxed)
+    }
+}
+
+/// An archive that was begun, for all targets.
+pub(super) struct Source {
+    reader: Option<ArchiveReader>,
+    image: watch::Sender<Option<Result<Arc<SourceImage>>>>,
+    offers: Offers,
+}
+
+impl Source {
+    /// Returns the source for each target. `reader` is given if layers come before the image is known.
+    pub(super) fn new(
+        request: &Arc<Request>,
+        events: &Events,
+        hub: &Arc<Hub>,
+        reader: Option<ArchiveReader>,
+    ) -> (Self, Vec<TargetSource>) {
+        let (image, slot) = watch::channel(None);
+        let is_shared = request.targets.len() > 1;
+        let storage = Arc::new(Storage {
+            request: Arc::clone(request),
+            events: Arc::clone(events),
+            is_shared,
+            is_reported: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+        });
+        let mut senders = Vec::new();
+        let targets = (0..request.targets.len()).map(|target| {
+            let offers = reader.is_some().then(|| {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                senders.push(sender);
+                receiver
+            });
+            let (hub, storage) = (Arc::clone(hub), Arc::clone(&storage));
+            TargetSource { target, hub, image: slot.clone(), offers, storage }
+        });
+        let targets = targets.collect();
+        (Self { reader, image, offers: Offers { targets: senders, storage } }, targets)
+    }
+
+    /// Makes the image known to all targets.
+    pub(super) fn set_image(&self, image: Result<SourceImage>) {
+        self.image.send_replace(Some(image.map(Arc::new)));
+    }
+
+    /// Reads what is left of the archive, and makes the image known as `announce` makes it.
+    pub(super) async fn run(mut self, cache: &LayerCache, announce: impl FnOnce(OpenedArchive) -> SourceImage) {
+        let Some(reader) = self.reader.take() else { return };
+        let opened = reader.offer(&self.offers, &self.offers.storage.request, cache).await;
+        self.set_image(opened.map(announce));
+    }
+}
+
+/// Opens the archive and chooses the image.
+///
+/// A pipe may keep that waiting for ever: nobody waits for the thread once the push is stopped.
+async fn open(request: Request, events: Events, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedArchive> {
+    let opening = tokio::task::spawn_blocking(move || {
+        let watch = |written| {
+            events(Event::Spooled(written));
+            if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let archive = archive::open(
+            &request.archive,
+            &Spool { folder: &request.temp_dir, watch: &watch, pass: pass.as_ref().map(|pass| pass as _) },
+        )?;
+        let mut image = archive.select(&request.choice, &request.part)?;
+        if request.foreign_layers {
+            image.include_non_distributable_layers();
+        }
+        if request.repair {
+            image.repair()?;
+        }
+        compression::check(&image, request.compression)?;
+        let events = referrers::prepare(&archive, &mut image, &request)?;
+        Ok(OpenedArchive { archive, image, events })
+    });
+    opening.await.unwrap_or_else(|died| Err(Error::internal("reading the archive failed").because(died)))
+}
+
+/// A stream that brings an error and nothing else.
+fn failing(error: Error) -> LayerStream {
+    let (sender, receiver) = mpsc::channel(1);
+    // The channel has room for it.
+    let _room = sender.try_send(LayerData::Failed(error));
+    LayerStream::own(receiver)
+}
+
+fn layer(passing: &StreamedLayer<'_>) -> Layer {
+    let StreamedLayer { name, hash, hash_of, compression, range, .. } = passing;
+    let is_plain = *compression == Compression::Uncompressed;
+    Layer {
+        // Of plain bytes both hashes are one.
+        diff_id: is_plain.then(|| DiffId::from_hash(hash.hash())),
+        digest: (*hash_of == HashOf::Digest).then_some(*hash),
+        bytes: range.clone(),
+        compression: *compression,
+        named_digest: None,
+        media_type: None,
+        name: name.clone(),
+        origins: Arc::default(),
+    }
+}
