@@ -13,7 +13,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -173,6 +173,8 @@ struct Storage {
     is_reported: AtomicBool,
     /// A layer could not be kept, for want of space.
     is_full: AtomicBool,
+    /// A target has sent its layers, and asks for the image.
+    image_is_wanted: Notify,
 }
 
 /// A layer of a pipe, offered to targets before its image is known.
@@ -323,6 +325,7 @@ impl TargetSource {
     /// # Errors
     /// If the archive cannot be read.
     pub(super) async fn image(&mut self) -> Result<Arc<SourceImage>> {
+        self.storage.image_is_wanted.notify_one();
         let mut image = self.image.clone();
         let mut known = std::pin::pin!(image.wait_for(Option::is_some));
         loop {
@@ -365,6 +368,7 @@ impl Source {
             is_shared,
             is_reported: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            image_is_wanted: Notify::new(),
         });
         let mut senders = Vec::new();
         let targets = (0..request.targets.len()).map(|target| {
@@ -389,6 +393,11 @@ impl Source {
     pub(super) async fn run(mut self, cache: &LayerCache, announce: impl FnOnce(OpenedArchive) -> SourceImage) {
         let Some(reader) = self.reader.take() else { return };
         let opened = reader.offer(&self.offers, &self.offers.storage.request, cache).await;
+        // That there are no more layers is known by that, and who has sent its own asks for the image.
+        self.offers.targets.clear();
+        if opened.is_ok() {
+            self.offers.storage.image_is_wanted.notified().await;
+        }
         self.set_image(opened.map(announce));
     }
 }
