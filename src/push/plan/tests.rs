@@ -96,6 +96,8 @@ fn an_image_that_the_repository_holds_whole_needs_no_question() {
     let other = remote_image(digest(50), &[(1, 11), (2, 12)]);
     let known = with_remote(&layers, &[config], std::slice::from_ref(&other));
     assert_eq!(covered(&image, &known, &[other]), None);
+    // One without layers has a config all the same.
+    assert_eq!(covered(&saved_image(Vec::new()), &[], &[]), None);
     // One layer is missing.
     let part = remote_image(config, &[(1, 11)]);
     let known = with_remote(&layers, &[config], std::slice::from_ref(&part));
