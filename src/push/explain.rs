@@ -123,28 +123,16 @@ pub(super) fn lifetime(lifetime: Option<std::time::Duration>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::archive::Layer;
-    use crate::compress::ByteSource;
     use crate::oci::{DiffId, Digest};
-    use crate::push::compression::CompressionPolicy;
-    use crate::push::plan::{self, Stored};
+    use crate::push::fixtures;
+    use crate::push::plan::Stored;
 
     fn wanted(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> PlannedLayer {
-        let layer = Layer {
-            diff_id,
-            digest: None,
-            bytes: ByteSource::streamed(bytes::Bytes::new(), 0, 1000),
-            compression: Compression::Uncompressed,
-            named_digest: None,
-            media_type: None,
-            name: "a".into(),
-            origins: Arc::default(),
-        };
-        let mut wanted = plan::streamed(layer, &LayerCache::default(), CompressionPolicy::Usual);
+        let mut wanted = fixtures::planned(Layer { diff_id, ..fixtures::layer(1) }, &[]);
         wanted.candidates = candidates;
         wanted
     }

@@ -240,9 +240,9 @@ mod tests {
     use super::schedule::{ALLOWANCE, GATE};
     use super::*;
     use crate::archive::Layer;
-    use crate::compress::{ByteSource, Compression, DataBlock, Pool};
+    use crate::compress::{ByteSource, DataBlock, Pool};
     use crate::push::CompressionPolicy;
-    use crate::push::plan;
+    use crate::push::{fixtures, plan};
     use crate::reuse::LayerCache;
 
     fn hub(targets: usize) -> Arc<Hub> {
@@ -356,16 +356,8 @@ mod tests {
         use std::io::Write as _;
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![7; 3 << 20]).unwrap();
-        let layer = Layer {
-            diff_id: None,
-            digest: None,
-            bytes: ByteSource::new(Arc::new(file), 0, 3 << 20),
-            compression: Compression::Uncompressed,
-            named_digest: None,
-            media_type: None,
-            name: "a".into(),
-            origins: Arc::default(),
-        };
+        let bytes = ByteSource::new(Arc::new(file), 0, 3 << 20);
+        let layer = Layer { diff_id: None, bytes, ..fixtures::layer(1) };
         plan::streamed(layer, &LayerCache::default(), CompressionPolicy::Keep)
     }
 

@@ -1,4 +1,4 @@
-//! What happens to each layer, and why. Pure: it is given what is known and asks nobody.
+//! What happens to each layer, and why. Pure: it is given what is known, and sends no request.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ pub type Blobs = std::collections::HashMap<Digest, Option<u64>>;
 /// What makes two layers of an image the same work.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum LayerId {
-    /// It goes as it lies, and the archive states its digest.
+    /// It is pushed as is, and the archive states its digest.
     Stated(Digest),
-    /// It is known by its plain bytes.
+    /// It is known by its uncompressed bytes.
     Plain(DiffId),
-    /// Nothing is known of it but where it lies.
+    /// Nothing is known of it except its place in the archive.
     Place(u64),
 }
 
@@ -31,7 +31,7 @@ pub struct Stored {
     pub digest: Digest,
     /// The blob's size in bytes.
     pub size: u64,
-    /// How it is packed.
+    /// How it is compressed.
     pub compression: Compression,
 }
 
@@ -46,10 +46,10 @@ pub struct PlannedLayer {
     pub spec: CompressionSpec,
     /// The blobs that would do in its place, best first.
     pub candidates: Vec<Candidate>,
-    /// How long it took when it was packed and sent from here before, if that is remembered.
+    /// How long it took when it was compressed and sent from here before, if the layer cache has that.
     pub took: Option<Duration>,
     family: Family,
-    /// What the manifest calls it if it goes as it lies, where that is stated.
+    /// Its media type in the manifest if it is pushed as is, where the archive states one.
     media_type: Option<String>,
     /// The only compression that will do.
     asked: Option<Compression>,
@@ -102,7 +102,7 @@ pub struct Candidate {
 /// How we know that a blob is a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Evidence {
-    /// An earlier run packed this layer to it.
+    /// An earlier run compressed this layer to it.
     Cached,
     /// The layer's name in the archive is that digest.
     Named,
@@ -230,7 +230,7 @@ fn candidates(layer: &Layer, spec: CompressionSpec, family: Family, cache: &Laye
     }
     let mut known = layer.diff_id.map(|diff_id| cache.find(&diff_id)).unwrap_or_default();
     known.retain(|known| family.layer(known.compression).is_some());
-    // Better packed than plain.
+    // Better compressed than uncompressed.
     known.sort_by_key(|known| known.compression == Compression::Uncompressed);
     let cached = known.into_iter().map(|CachedLayer { digest, size, compression, .. }| Candidate {
         stored: Stored { digest, size, compression },
@@ -248,7 +248,7 @@ pub fn configs(image: &Image) -> Vec<Digest> {
     image.manifests().iter().map(|manifest| manifest.config.digest).collect()
 }
 
-/// A layer that goes by before its image is known. A plain one is taken for one of a `docker save`.
+/// Plans a layer that is streamed before its image is known. An uncompressed one is taken for one of a `docker save`.
 pub fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> PlannedLayer {
     let usual = CompressionPolicy::Usual.spec(Provenance::DockerSave);
     let packed = match (layer.compression, compression) {
@@ -266,7 +266,7 @@ pub fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy
     PlannedLayer { id: layer_id(&layer, spec), layer, spec, candidates, took, family, media_type: None, asked }
 }
 
-/// The same layers, with what images that the repository holds have become of them. Of an image with the very config that is
+/// Adds to these layers the blobs that images of the repository have of them. Of an image with the very config that is
 /// pushed they are preferred to everything else, so that what is there already is pushed again.
 pub fn with_remote(wanted: &[PlannedLayer], configs: &[Digest], held: &[RemoteImage]) -> Vec<PlannedLayer> {
     let (same, others): (Vec<&RemoteImage>, Vec<&RemoteImage>) =
@@ -293,7 +293,7 @@ pub fn with_remote(wanted: &[PlannedLayer], configs: &[Digest], held: &[RemoteIm
 }
 
 /// What the repository has for sure, if that is all that the image needs: the blobs of images that it holds with the very
-/// configs that are pushed. A registry takes no manifest whose blobs it does not have, so nobody has to be asked.
+/// configs that are pushed. A registry takes no manifest whose blobs it does not have, so no request is needed.
 pub fn covered(image: &Image, wanted: &[PlannedLayer], held: &[RemoteImage]) -> Option<Blobs> {
     let manifests = image.manifests();
     let ours = held.iter().filter(|held| manifests.iter().any(|manifest| manifest.config.digest == held.config));
@@ -329,7 +329,16 @@ pub fn questions(manifests: &[&Manifest], wanted: &[PlannedLayer]) -> Vec<Digest
     digests
 }
 
-/// What is done about a layer where the repository has the blobs of `available`.
+/// Decides what happens to each of these layers in a repository that has the blobs of `available`.
+pub fn decide_layers(layers: Vec<PlannedLayer>, available: &Blobs) -> Vec<(PlannedLayer, LayerAction)> {
+    let decide = |layer: PlannedLayer| {
+        let action = decide_layer(&layer, available);
+        (layer, action)
+    };
+    layers.into_iter().map(decide).collect()
+}
+
+/// Decides what happens to a layer in a repository that has the blobs of `available`.
 pub fn decide_layer(wanted: &PlannedLayer, available: &Blobs) -> LayerAction {
     let fits = |candidate: &&Candidate| match available.get(&candidate.stored.digest) {
         Some(Some(size)) => *size == candidate.stored.size,

@@ -80,9 +80,7 @@ pub(super) async fn plan_image(
         registry::check_blob_size(&session.client, &what, config.bytes.len() as u64)
             .map_err(|error| error.hint("An artifact without a config uses `{}`: save it with that."))?;
     }
-    let decide = |layer| (plan::decide_layer(&layer, &known.blobs), layer);
-    let mut planned: Vec<(PlannedLayer, LayerAction)> =
-        new.into_iter().map(decide).map(|(action, layer)| (layer, action)).collect();
+    let mut planned = plan::decide_layers(new, &known.blobs);
     // What this repository cannot store, no other one of the registry can have.
     for (layer, _) in planned.iter().filter(|(_, action)| *action == LayerAction::Upload) {
         check_size(session, layer)?;

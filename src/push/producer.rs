@@ -160,11 +160,7 @@ fn nothing_tagged(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::Layer;
-    use crate::compress::{ByteSource, Compression};
-    use crate::push::compression::CompressionPolicy;
-    use crate::push::plan;
-    use crate::reuse::LayerCache;
+    use crate::push::fixtures::{layer, planned};
 
     /// Bytes whose reader is broken.
     struct Broken;
@@ -177,17 +173,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_not_an_interruption() {
-        let layer = Layer {
-            diff_id: None,
-            digest: None,
-            bytes: ByteSource::streamed(bytes::Bytes::new(), 0, 1000),
-            compression: Compression::Uncompressed,
-            named_digest: None,
-            media_type: None,
-            name: "a".into(),
-            origins: Arc::default(),
-        };
-        let layer = plan::streamed(layer, &LayerCache::default(), CompressionPolicy::Usual);
+        let layer = planned(layer(1), &[]);
         let nobody: Events = Arc::new(|_| {});
         let (producer, mut receiver) = LayerProducer::new(&layer, &nobody);
         let reading = std::thread::spawn(move || producer.run(&mut Broken, &Pool::start(1)));

@@ -86,15 +86,9 @@ async fn push_inner(request: Request, events: Events, stop: CancellationToken) -
     }
     let pushes = targets.into_iter().zip(&request.targets).zip(&mut outcome.targets);
     let pushes = pushes.map(|((source, target), outcome)| pusher.push(source, target, stop.child_token(), outcome));
-    let pushes = futures_util::future::join_all(pushes);
-    tokio::select! {
-        _ = pushes => {}
-        // It never ends before the pushes do.
-        () = async {
-            source.run(&pusher.context.cache, |opened| pusher.announce(opened, &mut outcome.image)).await;
-            std::future::pending::<()>().await;
-        } => {}
-    }
+    // The source ends with the last target, if not before.
+    let run = source.run(&pusher.context.cache, |opened| pusher.announce(opened, &mut outcome.image));
+    futures_util::future::join(futures_util::future::join_all(pushes), run).await;
     warnings::of_digests(&outcome).into_iter().for_each(|warning| pusher.context.emit(Event::Warning(warning)));
     outcome
 }

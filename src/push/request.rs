@@ -10,7 +10,7 @@ use crate::ecr::{Access, NewRepository};
 use crate::oci::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{Keychain, Login, RetryConfig};
 
-/// What is to be pushed, where to, and how.
+/// What to push, where to, and how.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The archive.

@@ -396,7 +396,11 @@ impl Source {
         // That there are no more layers is known by that, and who has sent its own asks for the image.
         self.offers.targets.clear();
         if opened.is_ok() {
-            self.offers.storage.image_is_wanted.notified().await;
+            tokio::select! {
+                () = self.offers.storage.image_is_wanted.notified() => {}
+                // None of them will ask any more.
+                () = self.image.closed() => {}
+            }
         }
         self.set_image(opened.map(announce));
     }

@@ -1,4 +1,4 @@
-//! What happens to tags that exist already. Pure: it is given what they point at, and asks nobody.
+//! What happens to tags that exist already. Pure: it is given what they point at, and sends no request.
 //!
 //! All tags are decided on before anything is sent. Where the image comes through a pipe it is known last: then they are
 //! decided on twice, first without the image.

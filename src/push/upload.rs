@@ -54,7 +54,7 @@ enum Item {
 
 /// What came of something that was under way.
 enum Step {
-    Decided(Arc<OfferedLayer>, Result<Blobs>),
+    Decided(Arc<OfferedLayer>, Vec<PlannedLayer>, Result<Blobs>),
     Mounted(Box<(LayerRecord, Instant, Stored, Result<Mount>)>),
     Sent(Box<(LayerRecord, Instant, Result<LayerSummary>)>),
     Config(Digest, u64, Result<()>),
@@ -135,7 +135,7 @@ impl<'a> Uploader<'a> {
             let may_decide = source.is_shared() || self.steps.len() + self.queue.len() < self.lanes();
             tokio::select! {
                 Some(step) = self.steps.next(), if !self.steps.is_empty() => match step {
-                    Step::Decided(layer, found) => self.plan(layer, found?)?,
+                    Step::Decided(layer, planned, found) => self.plan(&layer, planned, found?),
                     step => self.finish(step)?,
                 },
                 layer = source.next_layer(), if has_more && may_decide => match layer {
@@ -315,31 +315,25 @@ impl<'a> Uploader<'a> {
                 false => available(session, &session.client, &unknown).await,
             };
             let found = found.map(Option::unwrap_or_default).map_err(|error| session.explain(error));
-            Step::Decided(layer, found)
+            Step::Decided(layer, planned, found)
         }));
         Ok(())
     }
 
     /// Decides what happens to a layer of a pipe, and has it sent where that is needed.
-    fn plan(&mut self, layer: Arc<OfferedLayer>, found: Blobs) -> Result<()> {
+    fn plan(&mut self, layer: &Arc<OfferedLayer>, planned: Vec<PlannedLayer>, found: Blobs) {
         if self.record.layer(&layer.planned.id).is_some() {
-            return Ok(());
+            return;
         }
         self.known.blobs.extend(found);
-        let planned = plan::with_remote(std::slice::from_ref(&layer.planned), &[], &self.known.images);
-        let decided = planned.into_iter().map(|planned| {
-            let action = plan::decide_layer(&planned, &self.known.blobs);
-            (planned, action)
-        });
-        let decided: Vec<(PlannedLayer, LayerAction)> = decided.collect();
+        let decided = plan::decide_layers(planned, &self.known.blobs);
         let is_sent = decided.iter().any(|(_, action)| *action == LayerAction::Upload);
         let ids = self.record.plan(self.session, decided, &self.known.blobs);
         if is_sent {
             layer.claim();
-            self.source.streamed().extend(ids.iter().map(|id| (*id, Arc::clone(&layer))));
+            self.source.streamed().extend(ids.iter().map(|id| (*id, Arc::clone(layer))));
             self.queue.extend(ids.into_iter().map(Item::Layer));
         }
-        Ok(())
     }
 
     /// Brings to its end what is under way, in good order if something failed.
