@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::archive_builder;
 use super::archive_contents::sha256;
 use super::harness::{Run, TestEnv, finish, testdata};
-use super::inspect::{has_keys, json_of};
+use super::inspect::json_of;
+use super::inspect_json::has_keys;
 use super::layout_builder::{Layout, annotated, digest, hex};
 
 const SPDX: &str = "application/spdx+json";
