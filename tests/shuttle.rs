@@ -1,12 +1,24 @@
-//! The compression pool and its buffers under the orders of threads that a random scheduler finds.
+//! The compression pool, its buffers and the list of a spooled layer under the orders of threads that a random scheduler
+//! finds.
 //!
-//! The files of `src/compress` are compiled here again, over the locks, channels and threads of the model checker.
+//! The files of `src/compress` and `src/push` are compiled here again, over the locks, channels and threads of the model
+//! checker.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "parts of these files are for the program alone")]
 
+use shuttle::scheduler::RandomScheduler;
+use shuttle::{Config, Runner};
+
 mod oci {
     pub(crate) use ecr_push::oci::{DiffId, Digest};
+}
+
+/// Runs `test` under many orders of threads. A deadlock is a panic.
+fn check(test: impl Fn() + Send + Sync + 'static) {
+    let mut config = Config::new();
+    config.stack_size = 1 << 20;
+    Runner::new(RandomScheduler::new(300), config).run(test);
 }
 
 #[path = "../src/compress"]
@@ -43,15 +55,13 @@ mod compress {
         use std::io;
         use std::ops::ControlFlow;
 
-        use shuttle::scheduler::RandomScheduler;
-        use shuttle::{Config, Runner};
-
         use super::block_compressor::BlockCompressor;
         use super::blocks::{LayerInput, compress_blocks};
         use super::buffer::BLOCK_SIZE;
         use super::output::{DataBlock, LayerOutput, LayerSummary};
         use super::pool::Pool;
         use super::sync::thread;
+        use crate::check;
         use crate::oci::{DiffId, Digest};
 
         /// A compressor whose output is its input.
@@ -71,13 +81,6 @@ mod compress {
             fn trailer(self, _: &crc32fast::Hasher, _: u64) -> Vec<u8> {
                 b"trailer".to_vec()
             }
-        }
-
-        /// Runs `test` under many orders of threads. A deadlock is a panic.
-        fn check(test: impl Fn() + Send + Sync + 'static) {
-            let mut config = Config::new();
-            config.stack_size = 1 << 20;
-            Runner::new(RandomScheduler::new(300), config).run(test);
         }
 
         /// A layer, and what is sent of it.
@@ -154,6 +157,91 @@ mod compress {
                 assert_eq!(summary.unwrap_err().kind(), io::ErrorKind::Interrupted);
                 short.check(&pool);
             });
+        }
+    }
+}
+
+#[path = "../src/push"]
+mod push {
+    mod growing_list;
+
+    /// Replaces `src/push/sync.rs`.
+    mod sync {
+        pub(super) use std::sync::PoisonError;
+
+        pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    }
+
+    mod tests {
+        use shuttle::sync::{Arc, mpsc};
+        use shuttle::thread;
+
+        use super::growing_list::{GrowingList, Next};
+        use crate::check;
+
+        /// Reads from the start until an end or an error, and returns the items in front of it.
+        fn read(list: &GrowingList<u8, &'static str, &'static str>) -> (Vec<u8>, Result<&'static str, &'static str>) {
+            let mut items = Vec::new();
+            for index in 0.. {
+                match list.wait_for(index) {
+                    Ok(Next::Item(item)) => items.push(item),
+                    Ok(Next::End(summary)) => return (items, Ok(summary)),
+                    Err(error) => return (items, Err(error)),
+                }
+            }
+            unreachable!("a list is finite")
+        }
+
+        /// Has two threads read a list while another writes three items and an end.
+        fn check_readers(end: Result<&'static str, &'static str>) {
+            check(move || {
+                let list = Arc::new(GrowingList::new());
+                let readers = [(); 2].map(|()| {
+                    let list = Arc::clone(&list);
+                    thread::spawn(move || read(&list))
+                });
+                (1..=3).for_each(|item| list.push(item));
+                list.finish(end);
+                for reader in readers {
+                    let (items, found) = reader.join().unwrap();
+                    assert_eq!(found, end);
+                    assert!([1, 2, 3].starts_with(&items), "the items are out of order");
+                    assert!(end.is_err() || items.len() == 3, "a reader got less than all items");
+                }
+                let late = if end.is_ok() { vec![1, 2, 3] } else { Vec::new() };
+                assert_eq!(read(&list), (late, end), "a reader that starts late gets something else");
+            });
+        }
+
+        #[test]
+        fn every_reader_of_a_spooled_layer_gets_all_of_it_in_order() {
+            check_readers(Ok("complete"));
+        }
+
+        #[test]
+        fn every_reader_of_a_spooled_layer_gets_an_item_before_the_next_is_written() {
+            check(|| {
+                let list = Arc::new(GrowingList::<u8, (), ()>::new());
+                let (arrived, arrivals) = mpsc::channel();
+                for _ in 0..2 {
+                    let (list, arrived) = (Arc::clone(&list), arrived.clone());
+                    thread::spawn(move || {
+                        for index in 0..3 {
+                            arrived.send(list.wait_for(index)).unwrap();
+                        }
+                    });
+                }
+                for item in 1..=3 {
+                    list.push(item);
+                    // A reader that is not woken is a deadlock here.
+                    assert_eq!([(); 2].map(|()| arrivals.recv().unwrap()), [Ok(Next::Item(item)); 2]);
+                }
+            });
+        }
+
+        #[test]
+        fn every_reader_of_a_spooled_layer_is_woken_by_its_failure() {
+            check_readers(Err("the archive is cut off"));
         }
     }
 }

@@ -18,6 +18,7 @@ mod event;
 mod explain;
 #[cfg(test)]
 mod fixtures;
+mod growing_list;
 mod hub;
 mod logins;
 mod lookup;
@@ -41,6 +42,7 @@ mod session;
 mod shared;
 mod source;
 mod spool;
+mod sync;
 mod tags;
 mod trust;
 mod upload;

@@ -1,80 +1,73 @@
-//! A layer that goes by, kept in a temporary file as it is packed, for a registry that may lose a broken upload or turn out to
-//! take no chunks: then it is sent again from there.
+//! A layer from a pipe, written to a temporary file as it is compressed, for a registry that may lose a broken upload or turn
+//! out to take no chunks: then it is sent again from there.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::growing_list::{GrowingList, Next};
 use crate::archive::DiskSpace;
 use crate::compress::{ByteSource, DataBlock, LayerSummary, size, write_at};
 use crate::error::{Error, Result};
 use crate::registry::LayerData;
 
-/// A layer, as far as it has come.
+/// A layer, as far as it has arrived.
 pub(super) struct SpooledLayer {
     /// The layer, for people.
     what: String,
     folder: PathBuf,
     file: Arc<File>,
-    so_far: Mutex<SoFar>,
-    grown: Condvar,
-}
-
-#[derive(Default)]
-struct SoFar {
-    /// Where each piece ends in the file, and its position in the archive's bytes.
-    pieces: Vec<(u64, u64)>,
-    /// What it was, or why there is no more.
-    end: Option<Result<LayerSummary>>,
-    /// The archive could be read, and the file is why there is no more.
-    has_no_space: bool,
+    /// For each block, the offset in the file at which it ends, and its position in the archive's bytes.
+    blocks: GrowingList<(u64, u64), LayerSummary, Error>,
+    has_no_space: AtomicBool,
 }
 
 impl SpooledLayer {
-    /// Starts to write what `feed` brings of a layer into a file without a name in `folder`. It takes `least` bytes or more.
+    /// Starts to write the data of `receiver` into a file without a name in `folder`. It takes `least` bytes or more.
     ///
     /// # Errors
-    /// If no file can be made there, or there is no room for it.
-    pub(super) fn fill(what: String, feed: mpsc::Receiver<LayerData>, folder: &Path, least: u64) -> Result<Arc<Self>> {
+    /// Fails if no file can be created there, or there is no space for it.
+    pub(super) fn fill(
+        what: String,
+        receiver: mpsc::Receiver<LayerData>,
+        folder: &Path,
+        least: u64,
+    ) -> Result<Arc<Self>> {
         let file = tempfile::tempfile_in(folder).map_err(|error| {
             let what =
                 format!("cannot write {what} of the streamed archive to a temporary file in {}", folder.display());
             Error::usage(what).because(error).hint("Choose another folder: --temp-dir DIR")
         })?;
-        // Told before the first byte is written, as far as it is known.
+        // Reported before the first byte is written, as far as it is known.
         DiskSpace::of(&file, folder).check(&what, 0, least)?;
         let (file, folder) = (Arc::new(file), folder.to_owned());
-        let kept = Arc::new(Self { what, folder, file, so_far: Mutex::default(), grown: Condvar::new() });
-        let filling = Arc::clone(&kept);
-        tokio::task::spawn_blocking(move || {
-            let end = filling.write(feed);
-            filling.so_far().end = Some(end);
-            filling.grown.notify_all();
-        });
-        Ok(kept)
+        let spooled =
+            Arc::new(Self { what, folder, file, blocks: GrowingList::new(), has_no_space: AtomicBool::new(false) });
+        let writer = Arc::clone(&spooled);
+        tokio::task::spawn_blocking(move || writer.blocks.finish(writer.write(receiver)));
+        Ok(spooled)
     }
 
-    fn write(&self, mut feed: mpsc::Receiver<LayerData>) -> Result<LayerSummary> {
+    fn write(&self, mut receiver: mpsc::Receiver<LayerData>) -> Result<LayerSummary> {
         let mut end = 0;
         loop {
-            match feed.blocking_recv() {
+            match receiver.blocking_recv() {
                 Some(LayerData::Data(DataBlock { bytes, position })) => {
-                    self.append(end, &bytes).inspect_err(|_| self.so_far().has_no_space = true)?;
+                    self.append(end, &bytes).inspect_err(|_| self.has_no_space.store(true, Ordering::Relaxed))?;
                     end += bytes.len() as u64;
-                    self.so_far().pieces.push((end, position));
-                    self.grown.notify_all();
+                    self.blocks.push((end, position));
                 }
-                Some(LayerData::End(packed)) => return Ok(packed),
+                Some(LayerData::End(summary)) => return Ok(summary),
                 Some(LayerData::Failed(error)) => return Err(error),
                 None => return Err(Error::interrupted()),
             }
         }
     }
 
-    /// Writes the next bytes behind the first `written`. Others read meanwhile, so nobody moves the file's cursor.
+    /// Writes the next bytes after the first `written`. Others read meanwhile, so the file's cursor is not used.
     fn append(&self, written: u64, bytes: &[u8]) -> Result<()> {
         DiskSpace::of(&self.file, &self.folder).check(&self.what, written, bytes.len() as u64)?;
         write_at(&self.file, bytes, written).map_err(|error| {
@@ -84,56 +77,42 @@ impl SpooledLayer {
         })
     }
 
-    /// Whether the file could not be written to its end.
+    /// Returns whether the file could not be written to its end, although the archive could be read.
     pub(super) fn has_no_space(&self) -> bool {
-        self.so_far().has_no_space
+        self.has_no_space.load(Ordering::Relaxed)
     }
 
-    /// All of it, from its start, as it grows.
+    /// Returns all data from the start, as it arrives. A layer that fails ends at once: it is not read to where it failed.
     pub(super) fn read(self: &Arc<Self>) -> mpsc::Receiver<LayerData> {
-        let (taker, feed) = mpsc::channel(1);
-        let kept = Arc::clone(self);
+        let (sender, receiver) = mpsc::channel(1);
+        let spooled = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let mut start = 0;
             for n in 0.. {
-                let fed = match kept.piece(n, start) {
-                    Ok(Some(piece)) => LayerData::Data(piece),
-                    Ok(None) => break,
-                    Err(error) => {
-                        let what = format!("the temporary file of {} cannot be read back", kept.what);
-                        LayerData::Failed(Error::input(what).because(error))
-                    }
+                let data = match spooled.blocks.wait_for(n) {
+                    Ok(Next::Item((end, position))) => spooled.block(&mut start, end, position),
+                    Ok(Next::End(summary)) => LayerData::End(summary),
+                    Err(error) => LayerData::Failed(error),
                 };
-                start += if let LayerData::Data(piece) = &fed { piece.bytes.len() as u64 } else { 0 };
-                if taker.blocking_send(fed).is_err() {
+                let is_last = !matches!(data, LayerData::Data(_));
+                if sender.blocking_send(data).is_err() || is_last {
                     return;
                 }
             }
-            let end = kept.so_far().end.clone();
-            let _stopped_listening = taker.blocking_send(match end {
-                Some(Ok(packed)) => LayerData::End(packed),
-                Some(Err(error)) => LayerData::Failed(error),
-                None => LayerData::Failed(Error::interrupted()),
-            });
         });
-        feed
+        receiver
     }
 
-    /// The piece of that number, once it is there. `None` if there are no more, or will never be all of them.
-    fn piece(&self, n: usize, start: u64) -> io::Result<Option<DataBlock>> {
-        let waits = |so_far: &mut SoFar| so_far.pieces.len() <= n && so_far.end.is_none();
-        let so_far = self.grown.wait_while(self.so_far(), waits).unwrap_or_else(PoisonError::into_inner);
-        if matches!(so_far.end, Some(Err(_))) {
-            return Ok(None);
+    /// Reads a block back, and sets `start` to its end.
+    fn block(&self, start: &mut u64, end: u64, position: u64) -> LayerData {
+        let len = end - std::mem::replace(start, end);
+        match ByteSource::new(Arc::clone(&self.file), end - len, len).read_all(len) {
+            Ok(bytes) => LayerData::Data(DataBlock { bytes: bytes.into(), position }),
+            Err(error) => {
+                let what = format!("the temporary file of {} cannot be read back", self.what);
+                LayerData::Failed(Error::input(what).because(error))
+            }
         }
-        let Some((end, position)) = so_far.pieces.get(n).copied() else { return Ok(None) };
-        drop(so_far);
-        let bytes = ByteSource::new(Arc::clone(&self.file), start, end - start).read_all(end - start)?;
-        Ok(Some(DataBlock { bytes: bytes.into(), position }))
-    }
-
-    fn so_far(&self) -> MutexGuard<'_, SoFar> {
-        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,25 +122,25 @@ mod tests {
     use crate::error::Kind;
 
     #[tokio::test]
-    async fn what_surely_does_not_fit_is_not_begun() {
-        let (_taker, feed) = mpsc::channel(1);
+    async fn a_layer_that_is_too_large_for_the_disk_is_not_started() {
+        let (_sender, receiver) = mpsc::channel(1);
         let folder = std::env::temp_dir();
-        let error = SpooledLayer::fill("layer a".into(), feed, &folder, 1 << 60).err().unwrap();
+        let error = SpooledLayer::fill("layer a".into(), receiver, &folder, 1 << 60).err().unwrap();
         assert_eq!(error.kind(), Kind::Input);
         assert!(error.to_string().starts_with("layer a takes a temporary file of 1048576.0 TiB or more, but "));
     }
 
     #[tokio::test]
-    async fn that_there_is_no_more_is_told_before_what_there_was() {
-        let (taker, feed) = mpsc::channel(1);
-        let kept = SpooledLayer::fill("layer a".into(), feed, &std::env::temp_dir(), 0).unwrap();
-        let piece = DataBlock { bytes: vec![7; 1000].into(), position: 1000 };
-        taker.send(LayerData::Data(piece)).await.unwrap();
-        let mut early = kept.read();
+    async fn a_failure_is_reported_before_the_blocks_in_front_of_it() {
+        let (sender, receiver) = mpsc::channel(1);
+        let spooled = SpooledLayer::fill("layer a".into(), receiver, &std::env::temp_dir(), 0).unwrap();
+        let block = DataBlock { bytes: vec![7; 1000].into(), position: 1000 };
+        sender.send(LayerData::Data(block)).await.unwrap();
+        let mut early = spooled.read();
         assert!(matches!(early.recv().await, Some(LayerData::Data(_))));
-        taker.send(LayerData::Failed(Error::input("it is broken"))).await.unwrap();
+        sender.send(LayerData::Failed(Error::input("it is broken"))).await.unwrap();
         assert!(matches!(early.recv().await, Some(LayerData::Failed(_))));
-        assert!(matches!(kept.read().recv().await, Some(LayerData::Failed(_))));
-        assert!(!kept.has_no_space());
+        assert!(matches!(spooled.read().recv().await, Some(LayerData::Failed(_))));
+        assert!(!spooled.has_no_space());
     }
 }
