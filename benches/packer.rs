@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use ecr_push::compress::{ByteSource, Compression, CompressionSpec, Pool, compress};
+use ecr_push::internals::{ByteSource, Compression, CompressionSpec, Pool, compress};
 
 /// As much as is packed in a second or less.
 const INPUT: u64 = 64 << 20;

@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ecr_push::archive::{self, Archive, Source, Spool};
+use ecr_push::Source;
+use ecr_push::internals::{self, Archive, Spool};
 use serde_json::json;
 
 /// As many as a layout of thousands of images has.
@@ -44,7 +45,7 @@ fn archive(path: &Path) {
 fn open(path: &Path) -> Archive {
     let spool =
         Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
-    archive::open(&Source::Path(path.to_owned()), &spool).unwrap()
+    internals::open(&Source::Path(path.to_owned()), &spool).unwrap()
 }
 
 fn tar_index(criterion: &mut Criterion) {

@@ -339,7 +339,7 @@ pub(crate) fn page_title(body: &[u8]) -> Option<String> {
 }
 
 /// Makes text from outside fit for a sentence and a terminal: control characters are escaped, and it is cut after 200 characters.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let clean = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
     let mut shown: String = text.chars().take(200).map(clean).collect();
     if text.chars().nth(200).is_some() {
@@ -349,7 +349,7 @@ pub fn shown(text: &str) -> String {
 }
 
 /// Whether a thread or a process was refused because the machine allows no more of them, or has no memory for it.
-pub fn is_exhausted(error: &std::io::Error) -> bool {
+pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory)
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the other end of a pipe may be silent.
-pub const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much is written to a pipe at once: that much fits where it is ready (`PIPE_BUF`, of which POSIX asks 512).
 const PIECE: usize = 512;
@@ -19,7 +19,7 @@ const PIECE: usize = 512;
 ///
 /// Symbolic links are followed. On Unix hard links of one file have one identity.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FileId(Place);
+pub(crate) struct FileId(Place);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Place {
@@ -39,7 +39,7 @@ type Node = std::path::PathBuf;
 impl FileId {
     /// Returns the identity of what lies at `path`, or would lie there. Pipes and devices have none: whatever is written
     /// into one replaces nothing.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         match fs::metadata(path) {
             Ok(metadata) => node(path, &metadata).map(|node| Self(Place::Existing(node))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -56,7 +56,7 @@ impl FileId {
     }
 
     /// Returns the identity of an open file. Outside of Unix it is not known.
-    pub fn of_open(file: &File) -> Option<Self> {
+    pub(crate) fn of_open(file: &File) -> Option<Self> {
         #[cfg(unix)]
         {
             let metadata = file.metadata().ok()?;
@@ -82,13 +82,13 @@ fn node(path: &Path, metadata: &Metadata) -> Option<Node> {
 }
 
 /// Opens a file for reading. Does not wait for a pipe's writer.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     without_waiting(options.read(true)).open(path)
 }
 
 /// Waits until a program has opened a pipe to write into it, where [`open`] did not. From then on reads wait, too.
-pub fn wait_for_writer(file: &File) -> io::Result<()> {
+pub(crate) fn wait_for_writer(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     {
         use rustix::event::{PollFd, PollFlags, poll};
@@ -110,7 +110,7 @@ pub fn wait_for_writer(file: &File) -> io::Result<()> {
 /// # Errors
 /// Of [`FileTooLarge`](io::ErrorKind::FileTooLarge) if it has more bytes, of [`TimedOut`](io::ErrorKind::TimedOut) if
 /// they do not come in time.
-pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     TimedReader::new(open(path)?, 2 * PIPE_TIMEOUT).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
@@ -120,7 +120,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Opens a file for writing with these options. Waits [`PIPE_TIMEOUT`] for the reader of a pipe.
-pub fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+pub(crate) fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let until = Instant::now() + PIPE_TIMEOUT;
     loop {
         match without_waiting(options).open(path) {
@@ -136,12 +136,12 @@ pub fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File>
 }
 
 /// Writes all of `bytes`. Waits [`PIPE_TIMEOUT`] each time for a pipe that is full.
-pub fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
     write_all_within(file, bytes, PIPE_TIMEOUT)
 }
 
 /// Writes all of `bytes`. Waits `timeout` each time for a pipe that is full.
-pub fn write_all_within(mut file: &File, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
+pub(crate) fn write_all_within(mut file: &File, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
     let most = if file.metadata()?.is_file() { usize::MAX } else { PIECE };
     while !bytes.is_empty() {
         wait(file, For::Writing, Instant::now() + timeout)?;
@@ -156,7 +156,7 @@ pub fn write_all_within(mut file: &File, mut bytes: &[u8], timeout: Duration) ->
 }
 
 /// Returns the program's standard input, unbuffered, as a file.
-pub fn standard_input() -> io::Result<File> {
+pub(crate) fn standard_input() -> io::Result<File> {
     #[cfg(unix)]
     let handle = std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?;
     #[cfg(windows)]
@@ -165,7 +165,7 @@ pub fn standard_input() -> io::Result<File> {
 }
 
 /// Returns the program's standard output, unbuffered, as a file.
-pub fn standard_output() -> io::Result<File> {
+pub(crate) fn standard_output() -> io::Result<File> {
     #[cfg(unix)]
     let handle = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?;
     #[cfg(windows)]
@@ -175,7 +175,7 @@ pub fn standard_output() -> io::Result<File> {
 
 /// The bytes of a file system.
 #[derive(Clone, Copy, Debug)]
-pub struct Capacity {
+pub(crate) struct Capacity {
     /// What a user without privileges may still write.
     pub free: u64,
     /// What it has in all.
@@ -184,7 +184,7 @@ pub struct Capacity {
 
 impl Capacity {
     /// Returns that of the file system on which `file` is, where it can be known.
-    pub fn around(file: &File) -> Option<Self> {
+    pub(crate) fn around(file: &File) -> Option<Self> {
         #[cfg(unix)]
         {
             let system = rustix::fs::fstatvfs(file).ok().filter(|system| system.f_blocks > 0)?;
@@ -201,14 +201,14 @@ impl Capacity {
 
 /// A file that has to be read within a time.
 #[derive(Debug)]
-pub struct TimedReader {
+pub(crate) struct TimedReader {
     file: File,
     until: Instant,
 }
 
 impl TimedReader {
     /// Starts the time.
-    pub fn new(file: File, limit: Duration) -> Self {
+    pub(crate) fn new(file: File, limit: Duration) -> Self {
         Self { file, until: Instant::now() + limit }
     }
 }

@@ -8,37 +8,52 @@
 //! A module uses only the modules to its left; `tests/architecture.rs` holds this order.
 //!
 //! {`error`, `file`} ← {`request_log`, `proxy`, `tls`} ← `oci` ← `compress` ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
-//! `output` ← `cli` ← `main`
+//! `output` ← `cli`
 //!
-//! - [`error`]: error kinds, exit codes, causes, and advice as data
-//! - [`file`](mod@file): local files: identity, and bounded reads and writes
+//! - `error`: error kinds, exit codes, causes, and advice as data
+//! - `file`: local files: identity, and bounded reads and writes
 //! - `request_log`: the record of one request and its response
 //! - `proxy`: which proxy a URL goes through, and why one is not used
 //! - `tls`: trusted certificates, and why a certificate is rejected
-//! - [`oci`]: digests, references, media types, platforms, documents: parsed once
-//! - [`compress`]: reads, hashes and compresses layers on all cores
-//! - [`archive`]: the exporter: formats, selection, streaming, inspection
-//! - [`registry`]: the uploader: the OCI distribution API
-//! - [`ecr`]: the uploader: AWS's own API; no byte of a layer passes through it
-//! - [`reuse`]: layers that need not be uploaded: the local cache, and remote images
-//! - [`push`](mod@push): what happens to each layer, and the push itself
-//! - [`output`]: progress, log, report, CI systems
-//! - [`cli`]: turns arguments into a request
-//! - `sandbox`: an emulator of ECR on loopback; only `main` and tests use it
+//! - `oci`: digests, references, media types, platforms, documents: parsed once
+//! - `compress`: reads, hashes and compresses layers on all cores
+//! - `archive`: the exporter: formats, selection, streaming, inspection
+//! - `registry`: the uploader: the OCI distribution API
+//! - `ecr`: the uploader: AWS's own API; no byte of a layer passes through it
+//! - `reuse`: layers that need not be uploaded: the local cache, and remote images
+//! - `push`: what happens to each layer, and the push itself
+//! - `output`: progress, log, report, CI systems
+//! - `cli`: turns arguments into a request, runs it and renders the outcome
+//! - `sandbox`: an emulator of ECR on loopback; only `cli` and tests use it
 
-pub mod archive;
+mod archive;
+#[doc(hidden)]
 pub mod cli;
-pub mod compress;
-pub mod ecr;
-pub mod error;
-pub mod file;
-pub mod oci;
-pub mod output;
-pub(crate) mod proxy;
-pub mod push;
-pub mod registry;
-pub(crate) mod request_log;
-pub mod reuse;
+mod compress;
+mod ecr;
+mod error;
+mod file;
+#[doc(hidden)]
+pub mod internals;
+mod oci;
+mod output;
+mod proxy;
+mod push;
+mod registry;
+mod request_log;
+mod reuse;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
-pub(crate) mod tls;
+mod tls;
+
+pub use archive::{Attestations, ImageSelector, Platforms, Selection, Source};
+pub use compress::{Meter, ReadTimeline, Span, Stage};
+pub use ecr::{Access, EndpointOverride, NewRepository};
+pub use error::{Advice, Code, Error, Kind, Result, Setting};
+pub use oci::{DiffId, Digest, Host, MountSource, Repository, Tag, TagFilter, TagPattern, Target};
+pub use push::{
+    CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageSummary, LayerAction, LayerCounts,
+    LayerOutcome, Outcome, Request, Reuse, Saved, TagOutcome, TagState, TargetOutcome, push,
+};
+pub use registry::{Keychain, Login, RetryConfig};
+pub use request_log::RequestRecord;

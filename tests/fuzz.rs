@@ -1,5 +1,5 @@
 //! Archives made by somebody who means harm: real ones, changed in ways that seeds decide, and everything that reads
-//! them: [`archive::open`](ecr_push::archive::open), the choice, the making of manifests, the layers.
+//! them: `archive::open`, the choice, the making of manifests, the layers.
 //!
 //! Whatever comes in, it is read within [`BOUND`] of heap and in time, and either refused in words or found to be
 //! true by other code than the reader's. `ECR_PUSH_CASES=200000` runs more cases, `ECR_PUSH_FIRST=5000` others, and

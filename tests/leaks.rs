@@ -11,9 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ecr_push::cli::{Command as Asked, parse};
-use ecr_push::ecr::{Access, EndpointOverride};
-use ecr_push::push::{Request, push};
+use ecr_push::internals::request_of;
+use ecr_push::{Access, EndpointOverride, Request, push};
 use tokio_util::sync::CancellationToken;
 
 /// After so many pushes everything that is made once has been made.
@@ -54,10 +53,10 @@ fn repository(n: usize) -> String {
 fn request(sandbox: &Sandbox, archive: &str, n: usize) -> Request {
     let target = format!("{}:1", repository(n));
     let arguments = [archive, &target, "--pack-threads", "1"].map(Into::into).to_vec();
-    let Asked::Push(asked) = parse(arguments, &|_| None).unwrap() else { panic!("these are the arguments of a push") };
+    let request = request_of(arguments);
     let address = sandbox.url.strip_prefix("http://").unwrap().parse().unwrap();
     let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
-    Request { access: Access::Override { own, others: Vec::new() }, cache: None, ..asked.request }
+    Request { access: Access::Override { own, others: Vec::new() }, cache: None, ..request }
 }
 
 /// The memory that this process has in use.

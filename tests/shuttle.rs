@@ -11,7 +11,7 @@ use shuttle::scheduler::RandomScheduler;
 use shuttle::{Config, Runner};
 
 mod oci {
-    pub(crate) use ecr_push::oci::{DiffId, Digest};
+    pub(crate) use ecr_push::{DiffId, Digest};
 }
 
 /// Runs `test` under many orders of threads. A deadlock is a panic.

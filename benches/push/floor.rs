@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 
-use ecr_push::compress::{Pool, compress};
-use ecr_push::push::{CompressionPolicy, compression};
+use ecr_push::CompressionPolicy;
+use ecr_push::internals::{Pool, compress, spec};
 
 use crate::input::image;
 use crate::measure::{Measured, measure};
@@ -44,7 +44,7 @@ pub(crate) fn child(arguments: &[String]) {
     for manifest in image.manifests() {
         let skip = if which == "Last" { manifest.layers.len() - 1 } else { 0 };
         for layer in &manifest.layers[skip..] {
-            let recipe = compression::spec(manifest, layer, compression);
+            let recipe = spec(manifest, layer, compression);
             packed += compress(layer.bytes.reader(), layer.bytes.len(), recipe, &pool, |_| ControlFlow::Continue(()))
                 .unwrap()
                 .size;

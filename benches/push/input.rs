@@ -7,8 +7,8 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::archive::{self, Image, ImageSelector, Selection, Source, Spool};
-use ecr_push::compress::ByteSource;
+use ecr_push::internals::{self, ByteSource, Image, Spool, open};
+use ecr_push::{ImageSelector, Selection, Source};
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -154,7 +154,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn image(archive: &Path) -> Image {
     let spool =
         Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
-    archive::open(&Source::Path(archive.to_owned()), &spool)
+    open(&Source::Path(archive.to_owned()), &spool)
         .unwrap()
         .select(&ImageSelector::Only, &Selection::default())
         .unwrap()
@@ -164,7 +164,7 @@ pub(crate) fn image(archive: &Path) -> Image {
 fn layers(archive: &Path) -> Vec<(ByteSource, String)> {
     let image = image(archive);
     let manifests = image.manifests();
-    let layer = |layer: &archive::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
+    let layer = |layer: &internals::Layer| (layer.bytes.clone(), layer.diff_id.unwrap().to_string());
     manifests[0].layers.iter().map(layer).collect()
 }
 

@@ -14,7 +14,7 @@ use crate::oci::{Digest, OriginalManifest};
 pub struct Archive {
     /// Where it comes from.
     pub source: Source,
-    /// The images, in the archive's order. At least one, except from [`list`](super::list).
+    /// The images, in the archive's order. At least one, except when they are only listed.
     pub images: Vec<Image>,
     /// The name of its format.
     pub format: &'static str,

@@ -16,7 +16,7 @@ const MOST_THREADS: usize = 6;
 
 /// What an archive contains.
 #[derive(Debug)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// What it lists, or the selected image.
     pub archive: Archive,
     /// How many images it lists, selected or not.
@@ -27,13 +27,13 @@ pub struct Inspection {
 
 /// What the layers of an archive are.
 #[derive(Debug)]
-pub struct Verified {
+pub(crate) struct Verified {
     blobs: HashMap<ByteSource, Result<LayerSummary>>,
 }
 
 /// The progress of reading the layers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// The number of bytes read.
     pub read: u64,
     /// The number of bytes to read.
@@ -49,7 +49,7 @@ impl fmt::Display for Progress {
 
 impl Inspection {
     /// Returns everything that is wrong, each once: that no image can be pushed, and, if the layers were read, each mismatch.
-    pub fn faults(&self) -> Vec<Error> {
+    pub(crate) fn faults(&self) -> Vec<Error> {
         let Some(verified) = &self.verified else { return self.archive.has_image().err().into_iter().collect() };
         let unusable = self.archive.unusable.iter().map(|unusable| unusable.error.clone());
         let none = self.archive.has_image().err();
@@ -64,7 +64,7 @@ impl Verified {
     ///
     /// # Errors
     /// Of [`Kind::Input`](crate::error::Kind::Input), if it cannot be read, or is not what the archive states.
-    pub fn layer(&self, layer: &Layer) -> Result<LayerSummary> {
+    pub(crate) fn layer(&self, layer: &Layer) -> Result<LayerSummary> {
         let summary = self.blobs.get(&layer.bytes).cloned();
         let summary = summary.unwrap_or_else(|| Err(Error::input(format!("layer {} was not read", layer.name))))?;
         layer.check(unchanged(layer), &summary)?;
@@ -72,17 +72,17 @@ impl Verified {
     }
 
     /// Returns what the bytes of a layer are, whatever the archive states; `None` if they cannot be read.
-    pub fn found(&self, layer: &Layer) -> Option<LayerSummary> {
+    pub(crate) fn found(&self, layer: &Layer) -> Option<LayerSummary> {
         self.blobs.get(&layer.bytes)?.as_ref().ok().copied()
     }
 
     /// Returns how many different layers were read, and how many bytes they have.
-    pub fn read(&self) -> (usize, u64) {
+    pub(crate) fn read(&self) -> (usize, u64) {
         (self.blobs.len(), self.blobs.keys().map(ByteSource::len).sum())
     }
 
     /// Returns how many of them are not what the archive states.
-    pub fn wrong(&self, archive: &Archive) -> usize {
+    pub(crate) fn wrong(&self, archive: &Archive) -> usize {
         let wrong = layers(archive).filter(|layer| self.layer(layer).is_err());
         wrong.map(|layer| &layer.bytes).collect::<HashSet<_>>().len()
     }
@@ -91,7 +91,7 @@ impl Verified {
 /// Reads and decompresses every layer of an archive and hashes both: several at once, the same bytes once.
 ///
 /// `watch` is called with the progress, from several threads. The result has what is wrong with layers.
-pub fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified {
+pub(crate) fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified {
     // Of layers with the same bytes one may be an artifact's, which has no diff_id.
     let mut distinct: HashMap<&ByteSource, &Layer> = HashMap::new();
     for layer in layers(archive) {

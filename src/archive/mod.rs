@@ -20,7 +20,7 @@ mod folder;
 mod format;
 mod image_name;
 mod image_selector;
-pub mod inspect;
+pub(crate) mod inspect;
 mod layer_format;
 mod layout;
 mod layout_index;
@@ -45,18 +45,19 @@ mod tests;
 
 pub use compose::{Replacements, StoredLayer, compose_index, compose_manifest};
 pub(crate) use compose::{check_manifest_size, unchanged};
-pub use contents::{Archive, Unusable};
+pub use contents::Archive;
+pub(crate) use contents::Unusable;
 pub(crate) use disk_space::DiskSpace;
 pub use image_selector::ImageSelector;
-pub use model::{
-    Absent, Child, Config, Content, Image, Index, Layer, Manifest, NonDistributableLayer, Origin, Provenance, Referrer,
-    Role,
-};
-pub use opener::{list, open};
-pub use repair::Flaw;
-pub use selection::{Attestations, Completeness, Platforms, Selection};
+pub(crate) use model::{Absent, Config, Index, NonDistributableLayer, Origin, Provenance, Referrer};
+pub use model::{Child, Content, Image, Layer, Manifest, Role};
+pub(crate) use opener::list;
+pub use opener::open;
+pub(crate) use repair::Flaw;
+pub(crate) use selection::Completeness;
+pub use selection::{Attestations, Platforms, Selection};
 pub use source::Source;
 pub use spool::Spool;
-pub use streaming::{HashOf, StreamedLayer};
+pub(crate) use streaming::{HashOf, StreamedLayer};
 
-pub use crate::error::shown;
+pub(crate) use crate::error::shown;

@@ -31,7 +31,7 @@ pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
 ///
 /// # Errors
 /// Those of [`open`], except what is wrong with the images.
-pub fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
+pub(crate) fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
     let (place, spooled) = match source {
         Source::Path(path) if path.is_dir() => (Place::Folder(Folder::new(path)), None),
         _ => {

@@ -82,7 +82,7 @@ pub(super) fn with_origin(
 }
 
 /// Returns the variables with our prefix that set no option: likely misspelled.
-pub fn unknown_env_vars(names: impl Iterator<Item = String>) -> Vec<String> {
+pub(super) fn unknown_env_vars(names: impl Iterator<Item = String>) -> Vec<String> {
     let command = command();
     let verbs = std::iter::once(&command).chain(command.get_subcommands());
     let options = verbs.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long).map(variable);

@@ -19,7 +19,7 @@ use crate::output::report::ci::CiSystem;
 
 /// Where an error before the push is reported.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ErrorSinks {
+pub(super) struct ErrorSinks {
     /// The format of stderr.
     pub log_format: LogFormat,
     /// The format of stdout.
@@ -33,7 +33,7 @@ pub struct ErrorSinks {
 }
 
 /// Reads the arguments (without the program's name) and the environment.
-pub fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> ErrorSinks {
+pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> ErrorSinks {
     let arguments = subcommand::first(arguments.to_vec());
     let words: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let is_subcommand = Cli::command().find_subcommand(words.first().map_or("", String::as_str)).is_some();

@@ -29,7 +29,7 @@ pub(super) struct FileArgs {
 
 /// The files of a push.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Files {
+pub(super) struct Files {
     /// The path of the report.
     pub report: Option<PathBuf>,
     /// The path of the digest.

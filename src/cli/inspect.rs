@@ -12,7 +12,7 @@ use crate::output::report::ci::CiSystem;
 
 /// The inspection of an archive.
 #[derive(Debug)]
-pub struct Inspect {
+pub(super) struct Inspect {
     /// The archive.
     pub archive: Source,
     /// The image to show.
@@ -79,7 +79,7 @@ impl InspectArgs {
 
 impl Inspect {
     /// Returns whether the whole archive is shown.
-    pub fn is_of_all(&self) -> bool {
+    pub(super) fn is_of_all(&self) -> bool {
         self.choice == ImageSelector::Only && self.part == Selection::default()
     }
 }

@@ -1,4 +1,6 @@
-//! The command line: arguments and environment in, a [`Command`] out. It opens no file and no connection.
+//! The command line: arguments and environment in, a `Command` out, which `run` runs.
+//!
+//! Reading the arguments opens no file and no connection.
 //!
 //! Each option can also be set in the environment as `ECR_PUSH_<OPTION>`: such variables are put in front of the arguments,
 //! so that there is one parser, one set of rules and one set of messages.
@@ -23,23 +25,15 @@ mod pipeline;
 mod policy;
 mod push;
 mod repository;
+mod run;
 mod subcommand;
 mod targets;
 mod transports;
 mod unexpanded;
 mod values;
 
-pub use environment::unknown_env_vars;
-pub use error_sinks::{ErrorSinks, error_sinks};
-pub use files::Files;
-pub use inspect::Inspect;
-pub use output::{Output, ProgressArg};
-#[cfg(feature = "sandbox")]
-pub use parse::Sandbox;
-pub use parse::{Command, parse};
-pub use pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
-pub use policy::PolicyText;
-pub use push::Push;
+pub(crate) use parse::push_request;
+pub use run::main;
 
 #[cfg(test)]
 mod tests;

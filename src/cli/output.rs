@@ -25,7 +25,7 @@ impl From<LogFormatArg> for LogFormat {
 
 /// The progress display.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum ProgressArg {
+pub(super) enum ProgressArg {
     /// Bars on a terminal, lines elsewhere
     Auto,
     /// Bars, if stderr is a terminal
@@ -38,7 +38,7 @@ pub enum ProgressArg {
 
 /// The format of a result on stdout.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     /// Text for people
     #[default]
     Text,

@@ -26,7 +26,7 @@ use crate::error::Result;
 
 /// What to run.
 #[derive(Debug)]
-pub enum Command {
+pub(super) enum Command {
     /// Push an image.
     Push(Box<Push>),
     /// Show what an archive contains.
@@ -45,7 +45,7 @@ pub enum Command {
 /// A sandbox.
 #[cfg(feature = "sandbox")]
 #[derive(Debug)]
-pub struct Sandbox {
+pub(super) struct Sandbox {
     /// The address to listen on.
     pub listen: std::net::SocketAddr,
     /// The folder of its images; in memory without one.
@@ -62,8 +62,16 @@ pub struct Sandbox {
 ///
 /// # Errors
 /// Of [`Kind::Usage`](crate::error::Kind::Usage), worded for people.
-pub fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+pub(super) fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
     read(arguments.clone(), environment).map_err(|error| with_origin(error, &arguments, environment))
+}
+
+/// Reads the arguments of a push, with nothing in the environment.
+pub(crate) fn push_request(arguments: Vec<OsString>) -> Result<crate::push::Request> {
+    match parse(arguments, &|_| None)? {
+        Command::Push(push) => Ok(push.request),
+        _ => Err(crate::error::Error::usage("these are not the arguments of a push")),
+    }
 }
 
 fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {

@@ -33,7 +33,7 @@ pub(super) struct PipelineArgs {
 
 /// What a CI system receives from a push.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Pipeline {
+pub(super) struct Pipeline {
     /// The name of the push.
     pub display_name: String,
     /// The commands in the log.
@@ -46,7 +46,7 @@ pub struct Pipeline {
 
 /// Variables to set.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Variables {
+pub(super) struct Variables {
     /// The name of the first variable, and the prefix of the others.
     pub name: String,
     /// The format of the variables.
@@ -57,7 +57,7 @@ pub struct Variables {
 
 /// The target of variables.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum VariablesTo {
+pub(super) enum VariablesTo {
     /// By `buildkite-agent`.
     Buildkite,
     /// Appended to this file.
@@ -72,7 +72,7 @@ pub enum VariablesTo {
 
 /// The target of a summary.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SummaryTo {
+pub(super) enum SummaryTo {
     /// To `buildkite-agent`.
     Buildkite,
     /// Appended to this file.

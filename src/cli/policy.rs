@@ -10,7 +10,7 @@ use super::arguments::Options;
 
 /// The policy of a push, with notes about it.
 #[derive(Debug)]
-pub struct PolicyText {
+pub(super) struct PolicyText {
     /// The policy, for stdout.
     pub text: String,
     /// What the policy leaves open, one line each.

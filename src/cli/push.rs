@@ -20,7 +20,7 @@ use crate::registry::RetryConfig;
 
 /// A push and its output.
 #[derive(Debug)]
-pub struct Push {
+pub(super) struct Push {
     /// The push itself.
     pub request: Request,
     /// Notes about the arguments.

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 
+use super::inspect::Inspect;
+use super::output::Output;
+use super::parse::{Command, parse};
 use super::parser::Cli;
-use super::*;
+use super::push::Push;
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 use crate::error::{Kind, Result};
 use crate::oci::{Tag, Target};

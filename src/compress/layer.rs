@@ -31,7 +31,7 @@ pub enum CompressionSpec {
     },
     /// An uncompressed layer is compressed with zstd, which Docker 20.10 cannot read; 29 can.
     Zstd {
-        /// 1 to 19; [`ZSTD_LEVEL`](super::ZSTD_LEVEL) is a good one.
+        /// 1 to 19.
         level: u32,
     },
 }

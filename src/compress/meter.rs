@@ -63,7 +63,7 @@ impl Meter {
 }
 
 /// Formats a number of bytes: `17 B`, `320.0 KiB`, `1.5 GiB`.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

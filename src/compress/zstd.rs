@@ -18,7 +18,7 @@ pub(super) const VERSION: &str = "zstd/2";
 
 /// The default level. Of 700 MB of files of a Debian system, in blocks of 1 MiB, level 1 makes
 /// 283 MB, 2 makes 270 MB, 3 makes 261 MB, in 1.5, 1.7 and 2.1 s of CPU with all hashing. gzip makes 297 MB of it in 4.5 s.
-pub const DEFAULT_LEVEL: u32 = 2;
+pub(crate) const DEFAULT_LEVEL: u32 = 2;
 
 /// The largest window that is decompressed: 128 MiB, the most that `zstd -d` accepts by default. A frame may ask for
 /// terabytes, and whoever wrote the layer decides.

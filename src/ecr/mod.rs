@@ -43,5 +43,6 @@ pub(crate) use credentials::NoCredentials;
 pub(crate) use network::Network;
 pub(crate) use profile::{NamedProfile, Profiles};
 pub(crate) use public::EcrPublic;
-pub(crate) use repositories::{Encryption, Mutability, NewRepository, RepositoryState, Template};
+pub use repositories::NewRepository;
+pub(crate) use repositories::{Encryption, Mutability, RepositoryState, Template};
 pub(crate) use upload_probe::UploadProbe;

@@ -54,7 +54,7 @@ impl OriginalManifest {
 
 /// The digest in a descriptor, of an algorithm that may not be supported.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum DescriptorDigest {
+pub(crate) enum DescriptorDigest {
     /// A SHA-256.
     Sha256(Digest),
     /// `sha512:...` and whatever else the grammar of the specification allows
@@ -64,7 +64,7 @@ pub enum DescriptorDigest {
 
 impl DescriptorDigest {
     /// Returns the digest if it is a SHA-256.
-    pub fn sha256(&self) -> Option<Digest> {
+    pub(crate) fn sha256(&self) -> Option<Digest> {
         match self {
             Self::Sha256(digest) => Some(*digest),
             Self::Unsupported(_) => None,
@@ -75,7 +75,7 @@ impl DescriptorDigest {
     ///
     /// # Errors
     /// The digest's text, if it is of an algorithm that is not supported.
-    pub fn supported(&self) -> std::result::Result<Digest, &str> {
+    pub(crate) fn supported(&self) -> std::result::Result<Digest, &str> {
         match self {
             Self::Sha256(digest) => Ok(*digest),
             Self::Unsupported(text) => Err(text),
@@ -119,7 +119,7 @@ fn is_encoded(text: &str) -> bool {
 /// A reference to content by digest.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Descriptor {
+pub(crate) struct Descriptor {
     /// The media type; empty where none is stated.
     #[serde(default, deserialize_with = "null_as_default")]
     pub media_type: String,
@@ -130,8 +130,6 @@ pub struct Descriptor {
     /// Where else the content can be had.
     #[serde(default, deserialize_with = "null_as_default")]
     pub urls: Vec<String>,
-    /// The kind of artifact that it points at, if it states one.
-    pub artifact_type: Option<String>,
     platform: Option<StatedPlatform>,
     /// The annotations. One whose value is `null` is absent.
     #[serde(default, deserialize_with = "annotations")]
@@ -154,42 +152,41 @@ impl StatedPlatform {
 
 impl Descriptor {
     /// Returns a descriptor of content that no document describes.
-    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+    pub(crate) fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
             digest: DescriptorDigest::Sha256(digest),
             size,
             urls: Vec::new(),
-            artifact_type: None,
             platform: None,
             annotations: BTreeMap::new(),
         }
     }
 
     /// Returns the media type.
-    pub fn media_type(&self) -> MediaType<'_> {
+    pub(crate) fn media_type(&self) -> MediaType<'_> {
         MediaType(&self.media_type)
     }
 
     /// Returns the value of an annotation that is there and not empty.
-    pub fn annotation(&self, key: &str) -> Option<&str> {
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Returns the platform that it states. `unknown/unknown`, as attestations have, is none.
-    pub fn platform(&self) -> Option<Platform> {
+    pub(crate) fn platform(&self) -> Option<Platform> {
         self.platform.as_ref()?.platform()
     }
 
     /// Returns whether it states the platform `unknown/unknown`, which says that it is no image.
-    pub fn is_of_unknown_platform(&self) -> bool {
+    pub(crate) fn is_of_unknown_platform(&self) -> bool {
         let is_unknown = |word: &Option<String>| word.as_deref() == Some("unknown");
         self.platform.as_ref().is_some_and(|it| is_unknown(&it.os) && is_unknown(&it.architecture))
     }
 
     /// Returns whether its content need not be in archives and registries, since it says where else it is. Without a URL
     /// it is a layer like others, or nobody could pull it.
-    pub fn is_non_distributable(&self) -> bool {
+    pub(crate) fn is_non_distributable(&self) -> bool {
         self.media_type().is_non_distributable() && !self.urls.is_empty()
     }
 }
@@ -199,7 +196,7 @@ impl Descriptor {
 /// Go writes empty lists as `null`: such a list is there and empty.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Document {
+pub(crate) struct Document {
     /// `2` in every supported format.
     pub schema_version: Option<u64>,
     /// Its own statement of its media type.
@@ -228,41 +225,35 @@ impl Document {
     ///
     /// # Errors
     /// Where the JSON is malformed or a field has not the form that the specification asks for.
-    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
+    pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
     /// Returns the digest of its `subject`. One of an algorithm that is not supported is none.
-    pub fn subject(&self) -> Option<Digest> {
+    pub(crate) fn subject(&self) -> Option<Digest> {
         self.subject.as_ref()?.digest.sha256()
     }
 
     /// Returns its media type where no descriptor states one. OCI's documents need not state it themselves.
-    pub fn own_media_type(&self) -> &str {
+    pub(crate) fn own_media_type(&self) -> &str {
         let unstated = if self.manifests.is_some() { MediaType::INDEX.0 } else { super::Family::Oci.manifest() };
         self.media_type.as_deref().unwrap_or(unstated)
     }
 
     /// Returns whether a reader that takes it for the other kind would find something in it, too. Such a document is two
     /// things at once (<https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh>).
-    pub fn is_ambiguous(&self, kind: DocumentKind) -> bool {
+    pub(crate) fn is_ambiguous(&self, kind: DocumentKind) -> bool {
         match kind {
             DocumentKind::Index => self.config.is_some() || self.layers.is_some(),
             DocumentKind::Manifest => self.manifests.is_some(),
         }
-    }
-
-    /// Returns whether it is an artifact and no image: it states an artifact type, or its config is none of an image.
-    pub fn is_artifact(&self) -> bool {
-        let has_type = self.artifact_type.as_deref().is_some_and(|text| !text.is_empty());
-        has_type || self.config.as_ref().is_some_and(|config| !config.media_type().is_image_config())
     }
 }
 
 /// An image config, as far as a push needs it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct ImageConfig {
+pub(crate) struct ImageConfig {
     os: Option<String>,
     architecture: Option<String>,
     variant: Option<String>,
@@ -280,19 +271,19 @@ impl ImageConfig {
     ///
     /// # Errors
     /// Where the JSON is malformed or a field has not the form that the specification asks for.
-    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
+    pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
     /// Returns the platform, if it states one.
-    pub fn platform(&self) -> Option<Platform> {
+    pub(crate) fn platform(&self) -> Option<Platform> {
         let Self { os, architecture, variant, .. } = self.clone();
         StatedPlatform { os, architecture, variant }.platform()
     }
 
     /// Returns the diff_ids of the layers, lowest first. `None` if it has no `rootfs`: then it is no image's, whatever media
     /// type it has.
-    pub fn diff_ids(&self) -> Option<&[DiffId]> {
+    pub(crate) fn diff_ids(&self) -> Option<&[DiffId]> {
         Some(self.rootfs.as_ref()?.diff_ids.as_deref().unwrap_or_default())
     }
 }

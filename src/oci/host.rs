@@ -19,7 +19,7 @@ pub struct Host {
 
 /// Whose registry a host is. Only the ECR variants ever see AWS credentials.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// A private registry of Amazon ECR.
     Ecr(EcrHost),
     /// An interface VPC endpoint of ECR's, which leads to every registry of its region
@@ -249,7 +249,7 @@ fn parse_vpc_endpoint(name: &str) -> Option<String> {
 }
 
 /// Whether the text can be a region code. There is no list: regions open faster than programs are released.
-pub fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     starts_well
         && text.contains('-')
@@ -258,13 +258,13 @@ pub fn is_region(text: &str) -> bool {
 
 /// A region code, as people write it: codes have hyphens, and are often written with underscores all the same, since a
 /// well-known guide does. `None` if it cannot be one.
-pub fn region_code(text: &str) -> Option<String> {
+pub(crate) fn region_code(text: &str) -> Option<String> {
     let code = text.trim().to_ascii_lowercase().replace('_', "-");
     is_region(&code).then_some(code)
 }
 
 /// Whether an address belongs to nobody in particular: link-local ones lead to cloud metadata services.
-pub fn is_link_local(ip: IpAddr) -> bool {
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => {
@@ -275,7 +275,7 @@ pub fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// Whether an address is reachable only from inside some network.
-pub fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         // 100.64.0.0/10 is shared by a provider's customers (RFC 6598).
         IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 0x40,

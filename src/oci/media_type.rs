@@ -39,7 +39,7 @@ impl Compression {
 
 /// Docker's or OCI's family of media types. The members of one manifest are of one family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Family {
+pub(crate) enum Family {
     /// `application/vnd.docker.*`
     Docker,
     /// `application/vnd.oci.*`
@@ -48,12 +48,12 @@ pub enum Family {
 
 impl Family {
     /// Returns the family of a manifest's or an index's media type.
-    pub fn of(media_type: &str) -> Self {
+    pub(crate) fn of(media_type: &str) -> Self {
         if media_type.starts_with("application/vnd.docker.") { Self::Docker } else { Self::Oci }
     }
 
     /// Returns the media type of an image manifest.
-    pub fn manifest(self) -> &'static str {
+    pub(crate) fn manifest(self) -> &'static str {
         match self {
             Self::Docker => media::IMAGE_MANIFEST_MEDIA_TYPE,
             Self::Oci => media::OCI_IMAGE_MEDIA_TYPE,
@@ -61,7 +61,7 @@ impl Family {
     }
 
     /// Returns the media type of an image config.
-    pub fn config(self) -> &'static str {
+    pub(crate) fn config(self) -> &'static str {
         match self {
             Self::Docker => media::IMAGE_DOCKER_CONFIG_MEDIA_TYPE,
             Self::Oci => media::IMAGE_CONFIG_MEDIA_TYPE,
@@ -69,7 +69,7 @@ impl Family {
     }
 
     /// Returns the media type of a layer, or `None` where the family has none: Docker's has no zstd.
-    pub fn layer(self, packing: Compression) -> Option<&'static str> {
+    pub(crate) fn layer(self, packing: Compression) -> Option<&'static str> {
         match (self, packing) {
             (Self::Docker, Compression::Uncompressed) => Some(media::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE),
             (Self::Docker, Compression::Gzip) => Some(media::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE),
@@ -83,7 +83,7 @@ impl Family {
 
 /// The kinds of documents that a tag can point at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DocumentKind {
+pub(crate) enum DocumentKind {
     /// A list of manifests.
     Index,
     /// A config and layers.
@@ -92,14 +92,14 @@ pub enum DocumentKind {
 
 /// A media type, to be asked what it says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MediaType<'a>(pub &'a str);
+pub(crate) struct MediaType<'a>(pub &'a str);
 
 impl MediaType<'_> {
     /// The media type of an OCI index.
-    pub const INDEX: MediaType<'static> = MediaType(media::OCI_IMAGE_INDEX_MEDIA_TYPE);
+    pub(crate) const INDEX: MediaType<'static> = MediaType(media::OCI_IMAGE_INDEX_MEDIA_TYPE);
 
     /// Returns the kind of document, if it is a manifest or an index of Docker's schema 2 or of OCI.
-    pub fn document(self) -> Option<DocumentKind> {
+    pub(crate) fn document(self) -> Option<DocumentKind> {
         match self.0 {
             media::OCI_IMAGE_MEDIA_TYPE | media::IMAGE_MANIFEST_MEDIA_TYPE => Some(DocumentKind::Manifest),
             media::OCI_IMAGE_INDEX_MEDIA_TYPE | media::IMAGE_MANIFEST_LIST_MEDIA_TYPE => Some(DocumentKind::Index),
@@ -108,32 +108,32 @@ impl MediaType<'_> {
     }
 
     /// Returns whether it is that of an image's config.
-    pub fn is_image_config(self) -> bool {
+    pub(crate) fn is_image_config(self) -> bool {
         [media::IMAGE_CONFIG_MEDIA_TYPE, media::IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&self.0)
     }
 
     /// Returns whether it is that of a layer: a tar of files. A manifest lists other things as layers, too: attestations,
     /// the parts of artifacts.
-    pub fn is_layer(self) -> bool {
+    pub(crate) fn is_layer(self) -> bool {
         self.0.starts_with("application/vnd.docker.image.rootfs.")
             || self.0.starts_with("application/vnd.oci.image.layer.")
     }
 
     /// Returns whether it is that of a layer that registries need not hold
     /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
-    pub fn is_non_distributable(self) -> bool {
+    pub(crate) fn is_non_distributable(self) -> bool {
         self.0.contains(".nondistributable.") || self.0.contains(".foreign.")
     }
 
     /// Returns whether the layer's bytes are encrypted (<https://github.com/containers/ocicrypt/blob/main/docs/oci-encryption.md>).
     /// Nothing can be said about what is inside.
-    pub fn is_encrypted(self) -> bool {
+    pub(crate) fn is_encrypted(self) -> bool {
         self.0.ends_with("+encrypted")
     }
 
     /// Returns the compression that it states for a layer. `None` where it states none that can be read: for what is no
     /// layer, and for encrypted ones.
-    pub fn compression(self) -> Option<Compression> {
+    pub(crate) fn compression(self) -> Option<Compression> {
         let (_, suffix) = self.0.rsplit_once(['.', '+']).filter(|_| self.is_layer())?;
         match suffix {
             "gzip" => Some(Compression::Gzip),

@@ -18,12 +18,19 @@ mod target;
 mod tests;
 
 pub use digest::{DiffId, Digest};
-pub use document::{Descriptor, DescriptorDigest, Document, ImageConfig, OriginalManifest};
-pub use host::{EcrHost, Host, Owner, is_link_local, is_private, is_region, region_code};
-pub use media_type::{Compression, DocumentKind, Family, MediaType};
+#[cfg(feature = "sandbox")]
+pub(crate) use document::DescriptorDigest;
+pub use document::OriginalManifest;
+pub(crate) use document::{Descriptor, Document, ImageConfig};
+pub use host::Host;
+#[cfg(feature = "sandbox")]
+pub(crate) use host::is_region;
+pub(crate) use host::{EcrHost, is_link_local, is_private, region_code};
+pub use media_type::Compression;
+pub(crate) use media_type::{DocumentKind, Family, MediaType};
 pub use name::{Repository, Tag};
 pub use pattern::{TagFilter, TagPattern};
 pub use platform::Platform;
-pub use quote::strip_credentials;
-pub use strict::StrictField;
+pub(crate) use quote::strip_credentials;
+pub(crate) use strict::StrictField;
 pub use target::{MountSource, Target};

@@ -9,7 +9,7 @@ pub(super) fn shorten(text: &str) -> String {
 }
 
 /// Replaces the credentials before a host by `***`: `https://***@host/app`. Keeps a digest after an `@`.
-pub fn strip_credentials(text: &str) -> Cow<'_, str> {
+pub(crate) fn strip_credentials(text: &str) -> Cow<'_, str> {
     let is_digest = |end: &str| end.starts_with("sha256:") || end.starts_with("sha512:");
     let (before, digest) = match text.rsplit_once('@') {
         Some((before, end)) if is_digest(end) => (before, &text[before.len()..]),

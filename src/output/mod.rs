@@ -1,7 +1,7 @@
 //! Everything that people and pipelines read: progress, the log, the report, the summaries of CI systems.
 
-pub mod log;
-pub mod progress;
-pub mod report;
+pub(crate) mod log;
+pub(crate) mod progress;
+pub(crate) mod report;
 mod stderr;
-pub mod writer;
+pub(crate) mod writer;

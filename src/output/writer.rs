@@ -20,13 +20,13 @@ const CAPACITY: usize = 128 << 10;
 const LAST_WAIT: Duration = Duration::from_secs(3);
 
 /// Owns the thread. When it is dropped, bars are removed and what waits is written.
-pub struct Writer {
+pub(crate) struct Writer {
     log: Log,
 }
 
 /// A handle to write with. Nothing here blocks.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     style: Style,
     queue: Arc<Queue>,
 }
@@ -68,7 +68,7 @@ enum Next {
 
 impl Writer {
     /// Starts the thread. Where there can be none, lines are written at once, and nothing is displayed.
-    pub fn start(style: Style) -> Self {
+    pub(crate) fn start(style: Style) -> Self {
         let queue = Arc::<Queue>::default();
         let its = Arc::clone(&queue);
         let write = move || {
@@ -82,7 +82,7 @@ impl Writer {
     }
 
     /// The handle to write with.
-    pub fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 }
@@ -114,12 +114,12 @@ impl std::fmt::Debug for Writer {
 
 impl Log {
     /// How stderr looks.
-    pub fn style(&self) -> Style {
+    pub(crate) fn style(&self) -> Style {
         self.style
     }
 
     /// Logs what happens, unless it is more than is wanted. It may be dropped.
-    pub fn log(&self, entry: &Entry) {
+    pub(crate) fn log(&self, entry: &Entry) {
         let is_wanted = entry.level() != Level::Debug || self.style.verbosity != Verbosity::Normal;
         if is_wanted && self.style.mode != Mode::Quiet {
             self.add(self.style.line(entry), true);
@@ -127,17 +127,17 @@ impl Log {
     }
 
     /// Writes lines that may be dropped, as they are.
-    pub fn log_raw(&self, lines: String) {
+    pub(crate) fn log_raw(&self, lines: String) {
         self.add(lines, true);
     }
 
     /// Writes an entry.
-    pub fn write_entry(&self, entry: &Entry) {
+    pub(crate) fn write_entry(&self, entry: &Entry) {
         self.add(self.style.line(entry), false);
     }
 
     /// Writes lines as they are: a CI system may act on them.
-    pub fn write_raw(&self, lines: String) {
+    pub(crate) fn write_raw(&self, lines: String) {
         self.add(lines, false);
     }
 
@@ -147,12 +147,12 @@ impl Log {
     }
 
     /// Removes the bars.
-    pub fn hide(&self) {
+    pub(crate) fn hide(&self) {
         self.queue.add(Item::Hide);
     }
 
     /// Waits until all is written, as long as stderr is read: this is for the end of the program.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut waiting = self.queue.lock();
         let (mut steps, mut until) = (waiting.steps, Instant::now() + LAST_WAIT);
         while !waiting.is_closed && !waiting.is_abandoned && waiting.has_work() {

@@ -50,7 +50,7 @@ fn usual_gzip() -> CompressionSpec {
 ///
 /// # Errors
 /// If the archive states a manifest of Docker's family, which knows no zstd, or if a manifest gets too long.
-pub fn check(image: &Image, compression: CompressionPolicy) -> Result<()> {
+pub(crate) fn check(image: &Image, compression: CompressionPolicy) -> Result<()> {
     let is_docker = |manifest: &&Manifest| {
         manifest.base().is_some_and(|stated| Family::of(&stated.media_type) == Family::Docker)
             && manifest.layers.iter().any(|layer| may_be_compressed(manifest, layer))
@@ -78,7 +78,7 @@ pub fn spec(manifest: &Manifest, layer: &Layer, compression: CompressionPolicy) 
 
 /// What becomes of a manifest or an index of the archive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ManifestAction {
+pub(crate) enum ManifestAction {
     /// It goes as it lies, and its digest stays.
     Kept,
     /// It is corrected, since layers are packed.
@@ -95,7 +95,7 @@ pub enum ManifestAction {
 
 impl ManifestAction {
     /// What a push does to it, for people.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Kept => "unchanged, byte for byte",
             Self::Repacked => "gets a new digest: uncompressed layers of a docker save are compressed",
@@ -109,7 +109,7 @@ impl ManifestAction {
 }
 
 /// What becomes of a manifest or an index if nothing is asked for: neither a compression, nor images to reuse.
-pub fn manifest_action(content: &Content) -> ManifestAction {
+pub(crate) fn manifest_action(content: &Content) -> ManifestAction {
     match content {
         Content::Manifest(manifest) => {
             let goes_as_it_lies =
@@ -142,7 +142,7 @@ pub(super) fn may_be_compressed(manifest: &Manifest, layer: &Layer) -> bool {
 }
 
 /// Whether layers get packed, or the archive states no manifest: then its digest is not known before that is done.
-pub fn is_compressed(content: &Content, compression: CompressionPolicy) -> bool {
+pub(crate) fn is_compressed(content: &Content, compression: CompressionPolicy) -> bool {
     content.manifests().into_iter().any(|manifest| {
         let is_packed = |layer: &Layer| !matches!(spec(manifest, layer, compression), CompressionSpec::Keep { .. });
         manifest.original.is_none() || manifest.layers.iter().any(is_packed)
@@ -151,7 +151,7 @@ pub fn is_compressed(content: &Content, compression: CompressionPolicy) -> bool 
 
 /// Whether it goes up as other bytes than the archive states, or the archive states none. What was repaired is rewritten,
 /// too.
-pub fn is_rewritten(content: &Content, compression: CompressionPolicy) -> bool {
+pub(crate) fn is_rewritten(content: &Content, compression: CompressionPolicy) -> bool {
     is_compressed(content, compression) || content.is_repaired()
 }
 

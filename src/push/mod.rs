@@ -11,7 +11,7 @@
 mod agreement;
 mod availability;
 mod compose;
-pub mod compression;
+pub(crate) mod compression;
 mod connect;
 mod context;
 mod event;
@@ -24,13 +24,14 @@ mod logins;
 mod lookup;
 mod mount;
 mod outcome;
-pub mod plan;
+pub(crate) mod plan;
 mod planning;
 mod policies;
 mod producer;
 mod publication;
 mod publish;
 mod pusher;
+#[cfg(feature = "sandbox")]
 mod read_back;
 mod record;
 mod referrers;
@@ -49,12 +50,14 @@ mod upload;
 mod user_agent;
 mod warnings;
 
-pub use compression::{CompressionPolicy, ManifestAction};
+pub use compression::CompressionPolicy;
+pub(crate) use compression::ManifestAction;
 pub use event::{Event, Events};
 pub use outcome::{ImageSummary, LayerCounts, LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 pub use plan::LayerAction;
 pub use pusher::push;
-pub use read_back::{ReadBack, read_back};
+#[cfg(feature = "sandbox")]
+pub(crate) use read_back::{ReadBack, read_back};
 pub use request::{CaBundle, ExplicitCredentials, Request, Reuse};
 pub use savings::Saved;
 pub use tags::{IfExists, TagState};

@@ -11,7 +11,7 @@ use crate::oci::{DiffId, Digest, Family, Host, Repository};
 use crate::reuse::{CachedLayer, LayerCache, RemoteImage, RemoteLayer};
 
 /// The blobs that a repository has, with their sizes where it said so.
-pub type Blobs = std::collections::HashMap<Digest, Option<u64>>;
+pub(crate) type Blobs = std::collections::HashMap<Digest, Option<u64>>;
 
 /// What makes two layers of an image the same work.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -178,7 +178,7 @@ fn upload_reason(layer: &PlannedLayer) -> &'static str {
 }
 
 /// What a layer is known by when it is sent with a spec.
-pub fn layer_id(layer: &Layer, spec: CompressionSpec) -> LayerId {
+pub(crate) fn layer_id(layer: &Layer, spec: CompressionSpec) -> LayerId {
     match (spec, layer.digest, layer.diff_id) {
         (CompressionSpec::Keep { .. }, Some(digest), _) => LayerId::Stated(digest),
         (_, _, Some(diff_id)) => LayerId::Plain(diff_id),
@@ -187,7 +187,7 @@ pub fn layer_id(layer: &Layer, spec: CompressionSpec) -> LayerId {
 }
 
 /// The layers of an image, each once, largest first.
-pub fn layers(image: &Image, cache: &LayerCache, compression: CompressionPolicy) -> Vec<PlannedLayer> {
+pub(crate) fn layers(image: &Image, cache: &LayerCache, compression: CompressionPolicy) -> Vec<PlannedLayer> {
     let mut wanted: Vec<PlannedLayer> = Vec::new();
     for manifest in image.manifests() {
         let family = family(manifest, compression);
@@ -244,12 +244,12 @@ fn took(layer: &Layer, cache: &LayerCache) -> Option<Duration> {
 }
 
 /// The configs of an image.
-pub fn configs(image: &Image) -> Vec<Digest> {
+pub(crate) fn configs(image: &Image) -> Vec<Digest> {
     image.manifests().iter().map(|manifest| manifest.config.digest).collect()
 }
 
 /// Plans a layer that is streamed before its image is known. An uncompressed one is taken for one of a `docker save`.
-pub fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> PlannedLayer {
+pub(crate) fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> PlannedLayer {
     let usual = CompressionPolicy::Usual.spec(Provenance::DockerSave);
     let packed = match (layer.compression, compression) {
         (Compression::Uncompressed, CompressionPolicy::Usual) => usual,
@@ -268,7 +268,7 @@ pub fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy
 
 /// Adds to these layers the blobs that images of the repository have of them. Of an image with the very config that is
 /// pushed they are preferred to everything else, so that what is there already is pushed again.
-pub fn with_remote(wanted: &[PlannedLayer], configs: &[Digest], held: &[RemoteImage]) -> Vec<PlannedLayer> {
+pub(crate) fn with_remote(wanted: &[PlannedLayer], configs: &[Digest], held: &[RemoteImage]) -> Vec<PlannedLayer> {
     let (same, others): (Vec<&RemoteImage>, Vec<&RemoteImage>) =
         held.iter().partition(|held| configs.contains(&held.config));
     let mut wanted = wanted.to_vec();
@@ -294,7 +294,7 @@ pub fn with_remote(wanted: &[PlannedLayer], configs: &[Digest], held: &[RemoteIm
 
 /// What the repository has for sure, if that is all that the image needs: the blobs of images that it holds with the very
 /// configs that are pushed. A registry takes no manifest whose blobs it does not have, so no request is needed.
-pub fn covered(image: &Image, wanted: &[PlannedLayer], held: &[RemoteImage]) -> Option<Blobs> {
+pub(crate) fn covered(image: &Image, wanted: &[PlannedLayer], held: &[RemoteImage]) -> Option<Blobs> {
     let manifests = image.manifests();
     let ours = held.iter().filter(|held| manifests.iter().any(|manifest| manifest.config.digest == held.config));
     let mut blobs = Blobs::new();
@@ -308,7 +308,7 @@ pub fn covered(image: &Image, wanted: &[PlannedLayer], held: &[RemoteImage]) -> 
 }
 
 /// The blobs that the archive states: what a repository has that holds the image.
-pub fn stated(image: &Image, wanted: &[PlannedLayer]) -> Blobs {
+pub(crate) fn stated(image: &Image, wanted: &[PlannedLayer]) -> Blobs {
     let layers = wanted.iter().flat_map(|wanted| &wanted.candidates);
     let layers = layers.map(|Candidate { stored, .. }| (stored.digest, Some(stored.size)));
     let configs = image.manifests().into_iter().map(|manifest| (manifest.config.digest, None));
@@ -318,7 +318,7 @@ pub fn stated(image: &Image, wanted: &[PlannedLayer]) -> Blobs {
 /// Every digest that is worth asking the registry for: those of the candidates, and of the manifests' configs. Where no
 /// layer has a candidate there is nothing: to ask for the configs alone, before anything is sent, takes as long as it takes
 /// to send them.
-pub fn questions(manifests: &[&Manifest], wanted: &[PlannedLayer]) -> Vec<Digest> {
+pub(crate) fn questions(manifests: &[&Manifest], wanted: &[PlannedLayer]) -> Vec<Digest> {
     let candidates = wanted.iter().flat_map(|wanted| &wanted.candidates).map(|candidate| candidate.stored.digest);
     let mut digests: Vec<Digest> = candidates.collect();
     if !digests.is_empty() {
@@ -330,7 +330,7 @@ pub fn questions(manifests: &[&Manifest], wanted: &[PlannedLayer]) -> Vec<Digest
 }
 
 /// Decides what happens to each of these layers in a repository that has the blobs of `available`.
-pub fn decide_layers(layers: Vec<PlannedLayer>, available: &Blobs) -> Vec<(PlannedLayer, LayerAction)> {
+pub(crate) fn decide_layers(layers: Vec<PlannedLayer>, available: &Blobs) -> Vec<(PlannedLayer, LayerAction)> {
     let decide = |layer: PlannedLayer| {
         let action = decide_layer(&layer, available);
         (layer, action)
@@ -339,7 +339,7 @@ pub fn decide_layers(layers: Vec<PlannedLayer>, available: &Blobs) -> Vec<(Plann
 }
 
 /// Decides what happens to a layer in a repository that has the blobs of `available`.
-pub fn decide_layer(wanted: &PlannedLayer, available: &Blobs) -> LayerAction {
+pub(crate) fn decide_layer(wanted: &PlannedLayer, available: &Blobs) -> LayerAction {
     let fits = |candidate: &&Candidate| match available.get(&candidate.stored.digest) {
         Some(Some(size)) => *size == candidate.stored.size,
         // A name is only a hint: without the size to compare it is not believed.
@@ -350,7 +350,7 @@ pub fn decide_layer(wanted: &PlannedLayer, available: &Blobs) -> LayerAction {
 }
 
 /// The way to mount a layer from another repository that holds these images and has the blobs of `available`.
-pub fn mount(
+pub(crate) fn mount(
     wanted: &PlannedLayer,
     image: &Image,
     held: &[RemoteImage],
@@ -366,7 +366,7 @@ pub fn mount(
 
 /// The way to mount a layer from where the archive says that it came from, for a repository of `host`. Only a stated digest
 /// will do: the archive may say what it likes, and the bytes are those that were meant.
-pub fn origin(wanted: &PlannedLayer, host: &Host, repository: &Repository) -> Option<LayerAction> {
+pub(crate) fn origin(wanted: &PlannedLayer, host: &Host, repository: &Repository) -> Option<LayerAction> {
     let is_beside =
         |origin: &&Origin| origin.host.without_port() == host.without_port() && origin.repository != *repository;
     let origin = wanted.layer.origins.iter().find(is_beside)?;

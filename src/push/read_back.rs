@@ -12,7 +12,7 @@ use crate::registry::{Client, Presence};
 
 /// An image as a registry has it.
 #[derive(Clone, Debug)]
-pub struct ReadBack {
+pub(crate) struct ReadBack {
     /// The digest of what the tag points at.
     pub digest: Digest,
     /// Its media type.
@@ -27,7 +27,7 @@ pub struct ReadBack {
 ///
 /// # Errors
 /// If something is not there, or not as its manifest says.
-pub async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
+pub(crate) async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
     let trust = super::trust::of(request).await?;
     let nobody = Arc::new(|_| {}) as _;
     let registries = Registries::new(&Arc::new(request.clone()), trust, None, &nobody);

@@ -22,7 +22,7 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.o
 
 /// A manifest in a registry.
 #[derive(Clone, Debug)]
-pub struct RemoteManifest {
+pub(crate) struct RemoteManifest {
     /// The bytes.
     pub bytes: Bytes,
     /// Their digest, computed here.

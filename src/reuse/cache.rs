@@ -24,7 +24,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 
 /// A blob that an uncompressed layer became.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct CachedLayer {
+pub(crate) struct CachedLayer {
     /// The uncompressed layer.
     pub diff_id: DiffId,
     /// The blob.
@@ -43,13 +43,13 @@ pub struct CachedLayer {
 
 impl CachedLayer {
     /// Creates the entry of a layer that was sent.
-    pub fn new(diff_id: DiffId, digest: Digest, size: u64, spec: CompressionSpec) -> Self {
+    pub(crate) fn new(diff_id: DiffId, digest: Digest, size: u64, spec: CompressionSpec) -> Self {
         Self { diff_id, digest, size, compression: spec.compression(), recipe: spec.name(), took_ms: None }
     }
 
     /// Adds the time to compress and send it.
     #[must_use]
-    pub fn in_time(self, took: Duration) -> Self {
+    pub(crate) fn in_time(self, took: Duration) -> Self {
         Self { took_ms: u64::try_from(took.as_millis()).ok(), ..self }
     }
 
@@ -62,7 +62,7 @@ impl CachedLayer {
 
 /// The local layer cache.
 #[derive(Debug, Default)]
-pub struct LayerCache {
+pub(crate) struct LayerCache {
     path: Option<PathBuf>,
     known: Mutex<HashMap<DiffId, Vec<CachedLayer>>>,
     /// The file could not be written.
@@ -75,7 +75,7 @@ impl LayerCache {
     ///
     /// # Errors
     /// If the file cannot be read or is not a cache: it stays unchanged. A push works without a cache.
-    pub fn open(path: Option<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn open(path: Option<PathBuf>) -> io::Result<Self> {
         let cache = Self::read(path)?;
         if let Some(path) = &cache.path
             && let Some(text) = text_of(path)?.filter(|text| text.len() as u64 > FILE_LIMIT)
@@ -93,7 +93,7 @@ impl LayerCache {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn read(path: Option<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn read(path: Option<PathBuf>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let Some(text) = text_of(&path)? else { return Ok(Self::default()) };
         let lines = known_lines(&text);
@@ -105,22 +105,17 @@ impl LayerCache {
     }
 
     /// Returns the number of entries.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.known().values().map(Vec::len).sum()
     }
 
-    /// Returns whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Returns the blobs that the uncompressed layer became before, newest first.
-    pub fn find(&self, diff_id: &DiffId) -> Vec<CachedLayer> {
+    pub(crate) fn find(&self, diff_id: &DiffId) -> Vec<CachedLayer> {
         self.known().get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
     }
 
     /// Returns the time to compress and send the layer, if it was recorded.
-    pub fn took(&self, diff_id: &DiffId) -> Option<Duration> {
+    pub(crate) fn took(&self, diff_id: &DiffId) -> Option<Duration> {
         self.find(diff_id).into_iter().find_map(|known| known.took_ms).map(Duration::from_millis)
     }
 
@@ -129,7 +124,7 @@ impl LayerCache {
     /// # Errors
     /// Once, if the file cannot be written: from then on nothing is written. The error names the file. A push works without
     /// a cache.
-    pub fn record(&self, entry: CachedLayer) -> io::Result<()> {
+    pub(crate) fn record(&self, entry: CachedLayer) -> io::Result<()> {
         let mut known = self.known();
         let entries = known.entry(entry.diff_id).or_default();
         if entries.iter().any(|known| known.covers(&entry)) {

@@ -3,6 +3,6 @@
 mod cache;
 mod remote_image;
 
-pub use cache::{CachedLayer, LayerCache};
-pub use remote_image::{RemoteImage, RemoteLayer};
+pub(crate) use cache::{CachedLayer, LayerCache};
+pub(crate) use remote_image::{RemoteImage, RemoteLayer};
 pub(crate) use remote_image::{is_image_with, layer_blobs, read_images, read_manifests};

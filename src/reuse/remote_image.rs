@@ -19,7 +19,7 @@ const CHILDREN: usize = 8;
 
 /// An image for one platform in the registry.
 #[derive(Clone, Debug)]
-pub struct RemoteImage {
+pub(crate) struct RemoteImage {
     /// Its manifest.
     pub manifest: RemoteManifest,
     /// The digest of its config.
@@ -32,7 +32,7 @@ pub struct RemoteImage {
 
 /// A layer of an image in the registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RemoteLayer {
+pub(crate) struct RemoteLayer {
     /// The uncompressed layer.
     pub diff_id: DiffId,
     /// The blob.

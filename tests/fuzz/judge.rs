@@ -6,13 +6,11 @@ use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::archive::{
-    self, Archive, Child, Content, Image, ImageSelector, Layer, Manifest, Platforms, Replacements, Role, Selection,
-    Source, Spool, StoredLayer,
+use ecr_push::internals::{
+    Archive, ByteSource, Child, Compression, CompressionSpec, Content, Image, Layer, Manifest, OriginalManifest,
+    Platform, Pool, Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
 };
-use ecr_push::compress::{ByteSource, Compression, CompressionSpec, Pool, compress};
-use ecr_push::error::{Error, Kind};
-use ecr_push::oci::{Digest, OriginalManifest, Platform};
+use ecr_push::{Digest, Error, ImageSelector, Kind, Platforms, Selection, Source};
 use serde_json::Value;
 
 use super::archive::hex;
@@ -128,9 +126,9 @@ impl Judge {
         Ok(seen)
     }
 
-    fn open(&self, path: &Path) -> ecr_push::error::Result<Archive> {
+    fn open(&self, path: &Path) -> ecr_push::Result<Archive> {
         let watch = |written| if written > UNPACKED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        archive::open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, pass: None })
+        open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, pass: None })
     }
 
     /// Every image can be chosen, by the option that the advice names.
@@ -210,7 +208,7 @@ impl Judge {
                     let before = index.children.iter().filter_map(|child| Some(child.content.original()?.digest));
                     before.zip(after.iter().cloned()).collect()
                 };
-                let whole = archive::compose_index(index, &became(&children)).map_err(|error| error.to_string())?;
+                let whole = compose_index(index, &became(&children)).map_err(|error| error.to_string())?;
                 let mut others = children.clone();
                 // An index may list a child twice, which then changes twice.
                 let distinct: HashSet<_> = children.iter().map(|child| child.digest).collect();
@@ -219,7 +217,7 @@ impl Judge {
                 {
                     *first = OriginalManifest { digest: index.original.digest, ..first.clone() };
                 }
-                match archive::compose_index(index, &became(&others)) {
+                match compose_index(index, &became(&others)) {
                     Ok(changed) => {
                         let listed = descriptors(&changed, "manifests")?;
                         let put = others.iter().map(|child| (child.digest.to_string(), child.bytes.len() as u64));
@@ -295,7 +293,7 @@ impl Judge {
             kept.push((layer.digest.unwrap_or(as_is.0), as_is.1, as_is.2));
             packed.push(as_gzip.unwrap_or(as_is));
         }
-        match archive::compose_manifest(manifest, &packed) {
+        match compose_manifest(manifest, &packed) {
             Ok(made) => {
                 checked(&made)?;
                 let put = packed.iter().map(|(digest, size, _)| (digest.to_string(), *size));
@@ -303,7 +301,7 @@ impl Judge {
             }
             Err(error) => refused(&error, &[Kind::Input])?,
         }
-        archive::compose_manifest(manifest, &kept).map_err(|error| error.to_string())
+        compose_manifest(manifest, &kept).map_err(|error| error.to_string())
     }
 
     /// Reads a layer as it lies, and packed if it is plain.

@@ -1,6 +1,6 @@
 //! How layers are cut: parts that ECR takes, the rest in the closing request, the largest layer first.
 
-use ecr_push::registry::DEFAULT_CHUNK_SIZE;
+use ecr_push::internals::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::LogEntry;
 
 use super::archive_builder;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use ecr_push::registry::DEFAULT_CHUNK_SIZE;
+use ecr_push::internals::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::{Interrupted, Rules};
 
 use super::archive_builder;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ecr_push::output::report::ci::{CiSystem, SYSTEMS};
+use ecr_push::internals::{CiSystem, SYSTEMS};
 
 use super::harness::{TestEnv, finish};
 use super::markdown::{page, pages, root, rows};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ecr_push::error::Kind;
+use ecr_push::Kind;
 use ecr_push::sandbox::{ClosedTwice, Fault, Interrupted, Locations, LogEntry, Rules, Trouble, UploadStatus};
 
 use super::ecr::{HOST, status};

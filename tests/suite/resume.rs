@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use ecr_push::registry::{DEFAULT_CHUNK_SIZE, MIN_RESUMABLE_SIZE};
+use ecr_push::internals::{DEFAULT_CHUNK_SIZE, MIN_RESUMABLE_SIZE};
 use ecr_push::sandbox::{BlobMounting, Fault, Interrupted, Parts, Rules, UploadStatus};
 use serde_json::Value;
 

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ecr_push::oci::Digest;
-use ecr_push::push::push;
 use ecr_push::sandbox::Sandbox;
+use ecr_push::{Digest, push};
 use tokio_util::sync::CancellationToken;
 
 use super::archive_builder;

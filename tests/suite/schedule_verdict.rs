@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ecr_push::error::Kind;
-use ecr_push::oci::Digest;
-use ecr_push::push::{Outcome, TargetOutcome};
 use ecr_push::sandbox::{LogEntry, Sandbox, Trouble};
+use ecr_push::{Digest, Kind, Outcome, TargetOutcome};
 
 use super::fault_schedule::{Schedule, Struck};
 use super::schedule_archives::Sample;

@@ -9,12 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use ecr_push::cli::{Command, parse};
-use ecr_push::ecr::{Access, EndpointOverride};
-use ecr_push::error::Kind;
-use ecr_push::push::{Event, Events, Request, Reuse, push};
-use ecr_push::registry::RetryConfig;
+use ecr_push::internals::request_of;
 use ecr_push::sandbox::{LogEntry, Options, Sandbox};
+use ecr_push::{Access, EndpointOverride, Event, Events, Kind, Request, RetryConfig, Reuse, push};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -42,19 +39,18 @@ pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> 
     let (concurrency, retries) = (schedule.concurrency.to_string(), schedule.retries.to_string());
     let options = ["--concurrency", &concurrency, "--retries", &retries, "--pack-threads", "1"];
     let arguments = [&[archive.to_owned()], &schedule.targets()[..], &options.map(str::to_owned)].concat();
-    let parsed = parse(arguments.into_iter().map(Into::into).collect(), &|_| None).unwrap();
-    let Command::Push(push) = parsed else { panic!("these are the arguments of a push") };
+    let request = request_of(arguments.into_iter().map(Into::into).collect());
     let address = sandbox.address().to_string().parse().unwrap();
     let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
     // In a hurry, though not where nothing goes wrong: on a busy machine a second is soon over.
     let patience = match &schedule.rules.faults[..] {
-        [] => push.request.patience,
+        [] => request.patience,
         _ => RetryConfig {
             initial_delay: Duration::from_millis(20),
             max_delay: Duration::from_secs(1),
             request_timeout: Duration::from_secs(3),
             stall_timeout: Duration::from_secs(1),
-            ..push.request.patience
+            ..request.patience
         },
     };
     Request {
@@ -64,7 +60,7 @@ pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> 
         // Otherwise the look at the tag tells whether the repository is there, and nobody else is asked.
         reuse: if schedule.again { Reuse::Tag } else { Reuse::Cache },
         patience,
-        ..push.request
+        ..request
     }
 }
 
@@ -197,7 +193,7 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
         return Err("a secret is told".into());
     }
     let with = |kind: Option<Kind>| {
-        let errors = case.pushers.iter().map(|pusher| pusher.outcome.error().map(ecr_push::error::Error::kind));
+        let errors = case.pushers.iter().map(|pusher| pusher.outcome.error().map(ecr_push::Error::kind));
         errors.filter(|found| *found == kind).count()
     };
     let interrupted = with(Some(Kind::Interrupted));

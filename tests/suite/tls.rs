@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ecr_push::registry::DEFAULT_CHUNK_SIZE;
+use ecr_push::internals::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::{Interrupted, Rules};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::net::{TcpListener, TcpStream};

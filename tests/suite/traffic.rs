@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ecr_push::oci::Digest;
+use ecr_push::Digest;
 use ecr_push::sandbox::LogEntry;
 
 /// The bodies of pushes, each repository's blobs apart.

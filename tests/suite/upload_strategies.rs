@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ecr_push::registry::DEFAULT_CHUNK_SIZE;
+use ecr_push::internals::DEFAULT_CHUNK_SIZE;
 use ecr_push::sandbox::{Fault, Interrupted, LogEntry, Parts, Rules, Trouble, UploadStatus};
 
 use super::archive_builder;

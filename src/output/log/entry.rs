@@ -32,7 +32,7 @@ pub(crate) enum Level {
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub(crate) struct Entry {
     level: Level,
     event: &'static str,
     message: String,
@@ -57,22 +57,22 @@ impl Entry {
     }
 
     /// Creates an entry about normal operation.
-    pub fn info(event: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn info(event: &'static str, message: impl Into<String>) -> Self {
         Self::new(Level::Info, event, message)
     }
 
     /// Creates a note.
-    pub fn note(message: impl Into<String>) -> Self {
+    pub(crate) fn note(message: impl Into<String>) -> Self {
         Self::new(Level::Info, "note", message)
     }
 
     /// Creates a warning.
-    pub fn warning(message: impl Into<String>) -> Self {
+    pub(crate) fn warning(message: impl Into<String>) -> Self {
         Self::new(Level::Warning, "warning", message)
     }
 
     /// Creates an entry about a failure, with its causes and advice.
-    pub fn error(error: &Error) -> Self {
+    pub(crate) fn error(error: &Error) -> Self {
         Self::new(Level::Error, "error", error.to_string())
             .with("kind", error.kind().name())
             .with("code", error.stable_code().name())
@@ -84,7 +84,7 @@ impl Entry {
 
     /// Adds a key for programs. Fractions are seconds.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
         let fraction = value.as_f64().filter(|_| value.is_f64());
         self.data.insert(key.to_owned(), fraction.map_or(value, |seconds| millis(seconds).into()));

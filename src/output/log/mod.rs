@@ -4,9 +4,9 @@ mod entry;
 mod sanitize;
 mod style;
 
-pub use entry::Entry;
+pub(crate) use entry::Entry;
 pub(crate) use entry::{Level, millis, rfc3339};
 pub(crate) use sanitize::{escape_controls, sanitize_line};
-pub use sanitize::{replace_controls, sanitize};
+pub(crate) use sanitize::{replace_controls, sanitize};
 pub(crate) use style::Tone;
-pub use style::{ColorMode, LogFormat, Mode, Style, Verbosity};
+pub(crate) use style::{ColorMode, LogFormat, Mode, Style, Verbosity};

@@ -4,12 +4,12 @@
 ///
 /// Names in an archive and answers of registries may hold either. The agents of CI systems obey `##vso[...]` and `##[...]`
 /// anywhere in a line, and `::...` at its start.
-pub fn sanitize(text: &str) -> String {
+pub(crate) fn sanitize(text: &str) -> String {
     text.split_inclusive('\n').map(sanitize_line).collect()
 }
 
 /// Replaces control characters and marks that change the direction of text. Line ends and tabs stay.
-pub fn replace_controls(text: &str) -> String {
+pub(crate) fn replace_controls(text: &str) -> String {
     let is_end = |c: char| ['\n', '\r', '\t'].contains(&c);
     text.chars().map(|c| if is_control(c) && !is_end(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

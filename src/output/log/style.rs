@@ -7,7 +7,7 @@ use super::sanitize::sanitize_line;
 
 /// The format of the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Lines for people.
     Text,
     /// One JSON object a line.
@@ -16,7 +16,7 @@ pub enum LogFormat {
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// What happens.
     Normal,
     /// And why: `-v`.
@@ -27,7 +27,7 @@ pub enum Verbosity {
 
 /// How progress is displayed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// A bar a layer and a total.
     Bars,
     /// Lines.
@@ -38,7 +38,7 @@ pub enum Mode {
 
 /// Whether colors are used. They never carry meaning that words do not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ColorMode {
+pub(crate) enum ColorMode {
     /// A few.
     Colored,
     /// None.
@@ -60,7 +60,7 @@ pub(crate) enum Tone {
 
 /// The appearance of everything on stderr.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Style {
+pub(crate) struct Style {
     /// How progress is displayed.
     pub mode: Mode,
     /// How much is logged.
@@ -88,7 +88,7 @@ impl ColorMode {
 impl Style {
     /// Formats an entry, with its line end. Text is never wrapped: terminals and CI systems do that, and `grep` finds whole
     /// lines.
-    pub fn line(self, entry: &Entry) -> String {
+    pub(crate) fn line(self, entry: &Entry) -> String {
         match self.format {
             LogFormat::Json => entry.json(SystemTime::now()),
             LogFormat::Text => {
@@ -99,7 +99,7 @@ impl Style {
     }
 
     /// Colors the first word of an error's text.
-    pub fn failure(self, text: &str) -> String {
+    pub(crate) fn failure(self, text: &str) -> String {
         self.marked(text, "error:", Tone::Failure)
     }
 

@@ -11,21 +11,21 @@ use crate::push::{Event, Events};
 
 /// The progress of a push. Clones report to the same one.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     log: Log,
     state: SharedState,
 }
 
 impl Progress {
     /// Starts to display a push to so many targets.
-    pub fn start(log: &Log, targets: usize) -> Self {
+    pub(crate) fn start(log: &Log, targets: usize) -> Self {
         let state = Arc::new(Mutex::new(State::new(targets, Instant::now())));
         log.show(Arc::clone(&state));
         Self { log: log.clone(), state }
     }
 
     /// What a push reports its events to.
-    pub fn events(&self) -> Events {
+    pub(crate) fn events(&self) -> Events {
         let progress = self.clone();
         Arc::new(move |event| progress.report(event))
     }
@@ -48,18 +48,18 @@ impl Progress {
     }
 
     /// Shows that the push was interrupted and ends in good order.
-    pub fn stop(&self, entry: &Entry) {
+    pub(crate) fn stop(&self, entry: &Entry) {
         lock(&self.state).stop();
         self.log.log(entry);
     }
 
     /// Shows what is done, until something else is.
-    pub fn set_activity(&self, text: String) {
+    pub(crate) fn set_activity(&self, text: String) {
         lock(&self.state).set_activity(text, Instant::now());
     }
 
     /// Ends the display.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.log.hide();
     }
 }

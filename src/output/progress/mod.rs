@@ -14,8 +14,8 @@ mod state;
 mod status;
 
 pub(crate) use display::{Display, SharedState};
-pub use handle::Progress;
-pub use screen::ask_secret;
+pub(crate) use handle::Progress;
+pub(crate) use screen::ask_secret;
 
 #[cfg(test)]
 mod tests;

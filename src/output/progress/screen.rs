@@ -28,7 +28,7 @@ const TO_END_OF_SCREEN: &str = "\x1b[J";
 ///
 /// # Errors
 /// If the terminal cannot be read.
-pub fn ask_secret(prompt: &str) -> io::Result<String> {
+pub(crate) fn ask_secret(prompt: &str) -> io::Result<String> {
     let terminal = Term::stderr();
     terminal.write_str(prompt)?;
     terminal.read_secure_line()

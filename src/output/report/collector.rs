@@ -10,7 +10,7 @@ const MAX_MESSAGES: usize = 100;
 
 /// The warnings, notes and requests of a push.
 #[derive(Debug, Default)]
-pub struct ReportCollector(Mutex<Lists>);
+pub(crate) struct ReportCollector(Mutex<Lists>);
 
 #[derive(Debug, Default)]
 struct Lists {
@@ -22,7 +22,7 @@ struct Lists {
 
 impl ReportCollector {
     /// Collects from events, and passes them on.
-    pub fn observe(self: &Arc<Self>, next: Events) -> Events {
+    pub(crate) fn observe(self: &Arc<Self>, next: Events) -> Events {
         let collector = Arc::clone(self);
         Arc::new(move |event| {
             collector.lists().add(&event);

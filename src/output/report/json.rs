@@ -20,7 +20,7 @@ pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!
 
 /// What a report says beside the outcome.
 #[derive(Clone, Copy, Debug)]
-pub struct RunInfo<'a> {
+pub(crate) struct RunInfo<'a> {
     /// The name of the push.
     pub display_name: &'a str,
     /// Warnings, notes and requests of the push.
@@ -133,7 +133,7 @@ pub(super) struct Failure {
 }
 
 /// Returns the report of a push, pretty-printed, with a line end.
-pub fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
+pub(crate) fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
     let image = outcome.image.as_ref().map(|image| Image {
         format: &image.format,
         names: &image.names,
@@ -155,7 +155,7 @@ pub fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
 }
 
 /// Returns the report of a command line that led to no push, in the same shape. It holds the error alone.
-pub fn rejection(run: RunInfo<'_>, started_at: SystemTime) -> Result<String> {
+pub(crate) fn rejection(run: RunInfo<'_>, started_at: SystemTime) -> Result<String> {
     let requests = run.collector.requests();
     let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
     printed(&Report::of(run, &requests, started_at, seconds))

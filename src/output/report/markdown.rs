@@ -6,13 +6,13 @@ use crate::error::Error;
 use crate::push::{LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 
 /// Returns the summary of a push: for each target its tags, layers, totals, and the command that pulls it, or its error.
-pub fn markdown(outcome: &Outcome, title: &str) -> String {
+pub(crate) fn markdown(outcome: &Outcome, title: &str) -> String {
     let targets = outcome.targets.iter().map(target);
     format!("### {}\n\n{}", inline(title), targets.collect::<Vec<_>>().join("\n")) + &time(outcome)
 }
 
 /// Returns the summary of a command line that leads to no push.
-pub fn markdown_of_rejection(error: &Error, title: &str) -> String {
+pub(crate) fn markdown_of_rejection(error: &Error, title: &str) -> String {
     format!("### {}\n\n{}\n", inline(title), block(&error_text(error)))
 }
 

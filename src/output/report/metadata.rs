@@ -49,7 +49,7 @@ struct Platform<'a> {
 
 /// Returns what the first target's first tag points at, with the names of all tags that point at the same. `None` if the push
 /// failed or was a dry run.
-pub fn metadata(outcome: &Outcome) -> Result<Option<String>> {
+pub(crate) fn metadata(outcome: &Outcome) -> Result<Option<String>> {
     let Some(first) = outcome.first() else { return Ok(None) };
     let TagOutcome { digest, media_type, size, state, .. } = first;
     let of_image = outcome.targets.iter().flat_map(|target| target.of_image().map(move |placed| (target, placed)));
@@ -81,7 +81,7 @@ impl<'a> Platform<'a> {
 /// Returns the digest of what the first target's first tag points at, as podman, skopeo, buildah and kaniko write it: without a
 /// line end (<https://github.com/containers/skopeo/blob/main/cmd/skopeo/copy.go>). If the image has several digests, each is on
 /// a line of its own: a script that expects one must not mistake the first for all. `None` if the push failed or was a dry run.
-pub fn digest(outcome: &Outcome) -> Option<String> {
+pub(crate) fn digest(outcome: &Outcome) -> Option<String> {
     let first = outcome.first()?.digest;
     let others = outcome.digests().into_iter().filter(|digest| *digest != first);
     Some(std::iter::once(first).chain(others).map(|digest| digest.to_string()).collect::<Vec<_>>().join("\n"))

@@ -1,8 +1,8 @@
 //! The outcome as text, JSON, Markdown and variables; the timeline of a push as a page; the content of an archive.
 
-pub mod ci;
+pub(crate) mod ci;
 mod collector;
-pub mod inspect;
+pub(crate) mod inspect;
 mod json;
 mod markdown;
 mod metadata;
@@ -11,10 +11,10 @@ mod summary;
 mod text;
 mod timeline;
 
-pub use collector::ReportCollector;
-pub use json::{RunInfo, json, rejection};
-pub use markdown::{markdown, markdown_of_rejection};
-pub use metadata::{digest, metadata};
-pub use summary::{References, partial_success, plan, plan_entries, summary, summary_entries};
-pub use text::{error_text, error_texts, read_back, references};
-pub use timeline::Timeline;
+pub(crate) use collector::ReportCollector;
+pub(crate) use json::{RunInfo, json, rejection};
+pub(crate) use markdown::{markdown, markdown_of_rejection};
+pub(crate) use metadata::{digest, metadata};
+pub(crate) use summary::{References, partial_success, plan, plan_entries, summary, summary_entries};
+pub(crate) use text::{error_text, error_texts, references};
+pub(crate) use timeline::Timeline;

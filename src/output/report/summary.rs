@@ -9,7 +9,7 @@ use crate::push::{LayerAction, LayerCounts, LayerOutcome, Outcome, Saved, TagOut
 
 /// Where the references are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum References {
+pub(crate) enum References {
     /// In the summary.
     Included,
     /// On stdout alone, which leads to the same place.
@@ -17,7 +17,7 @@ pub enum References {
 }
 
 /// Returns the lines for each successful target: what was pushed, what was saved if anything was, and the references.
-pub fn summary(outcome: &Outcome, references: References) -> String {
+pub(crate) fn summary(outcome: &Outcome, references: References) -> String {
     let mut text = String::new();
     for target in succeeded(outcome) {
         let own = if references == References::Included { target.references() } else { Vec::new() };
@@ -29,7 +29,7 @@ pub fn summary(outcome: &Outcome, references: References) -> String {
 }
 
 /// Returns the summary for programs, an entry a target.
-pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
+pub(crate) fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
     let entry = |target: &TargetOutcome| {
         let Saved { bytes, seconds } = target.saved();
         let counts = target.layer_counts();
@@ -53,12 +53,12 @@ pub fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
 }
 
 /// Returns what a plan would do with each layer, a line each.
-pub fn plan(outcome: &Outcome) -> String {
+pub(crate) fn plan(outcome: &Outcome) -> String {
     plan_entries(outcome).iter().map(|entry| entry.text() + "\n").collect()
 }
 
 /// Returns the plan for programs, an entry a layer.
-pub fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
+pub(crate) fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
     let is_one = outcome.targets.len() == 1;
     let of = |target: &TargetOutcome| -> Vec<Entry> {
         let entry = |layer: &LayerOutcome| {
@@ -128,7 +128,7 @@ fn unchanged(target: &TargetOutcome) -> &'static str {
 }
 
 /// Returns how many targets were pushed, if some were and some were not.
-pub fn partial_success(outcome: &Outcome) -> Option<Entry> {
+pub(crate) fn partial_success(outcome: &Outcome) -> Option<Entry> {
     let (all, pushed) = (outcome.targets.len(), succeeded(outcome).count());
     let text = format!("{pushed} of {all} targets were pushed");
     let entry = || Entry::info("targets", text).with("targets", all).with("pushed", Value::from(pushed));

@@ -1,11 +1,10 @@
 //! Texts about a push that several outputs share.
 
-use crate::compress::size;
 use crate::error::Error;
-use crate::push::{Outcome, ReadBack, TargetOutcome};
+use crate::push::{Outcome, TargetOutcome};
 
 /// Returns what goes to stdout: one reference a line, `HOST/REPOSITORY:TAG@sha256:...`.
-pub fn references(outcome: &Outcome) -> String {
+pub(crate) fn references(outcome: &Outcome) -> String {
     outcome.targets.iter().flat_map(TargetOutcome::references).map(|reference| reference + "\n").collect()
 }
 
@@ -18,20 +17,8 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Returns what was read back from a registry.
-pub fn read_back(reference: &str, found: &ReadBack) -> String {
-    let mut text = format!("read back {reference}\n  {}  {}\n", found.digest, found.media_type);
-    for image_id in &found.image_ids {
-        text += &format!("  config {image_id}\n");
-    }
-    for (digest, bytes) in &found.layers {
-        text += &format!("  layer  {digest}  {:>10}\n", size(*bytes));
-    }
-    text
-}
-
 /// Returns an error for people: what failed, why, what to do.
-pub fn error_text(error: &Error) -> String {
+pub(crate) fn error_text(error: &Error) -> String {
     let mut text = format!("error: {error}\n");
     let causes = error.causes();
     if !causes.is_empty() {
@@ -44,7 +31,7 @@ pub fn error_text(error: &Error) -> String {
 }
 
 /// Returns the errors of all targets, formatted by `format`. An error that several targets share is listed once.
-pub fn error_texts(outcome: &Outcome, format: &dyn Fn(&Error) -> String) -> String {
+pub(crate) fn error_texts(outcome: &Outcome, format: &dyn Fn(&Error) -> String) -> String {
     let mut texts: Vec<String> = Vec::new();
     for target in &outcome.targets {
         let Some(error) = &target.error else { continue };

@@ -21,7 +21,7 @@ pub(super) const ALLOWANCE: Duration = Duration::from_millis(800);
 const RECOVERY: u32 = 4;
 
 /// A number for each target of an image.
-pub(in crate::push) type TargetId = usize;
+pub(crate) type TargetId = usize;
 
 /// The targets of an image, and the layers that they are about to read.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use ecr_push::output::report::ci::SYSTEMS;
+use ecr_push::internals::SYSTEMS;
 use ecr_push::sandbox::Rules;
 
 use super::Snapshot;

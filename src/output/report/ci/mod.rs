@@ -6,11 +6,11 @@ mod log_commands;
 mod system;
 mod variables;
 
-pub use log_commands::{LogCommands, azure_summary};
+pub(crate) use log_commands::{LogCommands, azure_summary};
 pub use system::{CiSystem, SYSTEMS};
 pub(crate) use system::{OutputTarget, SummaryTarget};
 pub(crate) use variables::VARIABLE_SUFFIXES;
-pub use variables::{OutputFormat, OutputScope, Variable, names, variables};
+pub(crate) use variables::{OutputFormat, OutputScope, names, variables};
 
 #[cfg(test)]
 mod tests;

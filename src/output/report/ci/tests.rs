@@ -1,6 +1,7 @@
 use std::ffi::OsString;
 
 use super::escape::{azure_message, azure_property, github, teamcity};
+use super::variables::Variable;
 use super::variables::set;
 use super::*;
 use crate::error::Error;

@@ -5,7 +5,7 @@ use crate::push::Outcome;
 
 /// How a variable is set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     /// `NAME=VALUE`, a line each.
     Assignments,
     /// Azure's logging commands.
@@ -26,7 +26,7 @@ pub enum OutputFormat {
 
 /// The scope of a variable of Azure Pipelines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum OutputScope {
+pub(crate) enum OutputScope {
     /// Later steps of the same job.
     Job,
     /// Later jobs and stages, too.
@@ -35,7 +35,7 @@ pub enum OutputScope {
 
 /// A variable for later steps.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Variable {
+pub(crate) struct Variable {
     /// Its name.
     pub name: String,
     /// Its value.
@@ -46,7 +46,7 @@ pub struct Variable {
 pub(crate) const VARIABLE_SUFFIXES: [&str; 4] = ["DIGEST", "REF", "ALL", "REFS"];
 
 /// Returns the variables of a push; none if it failed or was a dry run.
-pub fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
+pub(crate) fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
     if outcome.dry_run || outcome.error().is_some() {
         return Vec::new();
     }
@@ -63,7 +63,7 @@ pub fn variables(name: &str, outcome: &Outcome) -> Vec<Variable> {
 }
 
 /// Returns the names of the variables of a push.
-pub fn names(name: &str) -> Vec<String> {
+pub(crate) fn names(name: &str) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(VARIABLE_SUFFIXES.map(|suffix| format!("{name}_{suffix}"))).collect()
 }
 
@@ -73,7 +73,7 @@ pub(super) fn set(name: &str, values: [&str; 1 + VARIABLE_SUFFIXES.len()]) -> Ve
 
 impl OutputFormat {
     /// Whether a variable may have this name. Names in shells are letters, digits and underscores.
-    pub fn takes(self, name: &str) -> bool {
+    pub(crate) fn takes(self, name: &str) -> bool {
         let is_of_a_shell = matches!(self, Self::Assignments | Self::Exports);
         let first = |c: char| c.is_ascii_alphabetic() || c == '_';
         let other = |c: char| c.is_ascii_alphanumeric() || c == '_' || !is_of_a_shell && ['.', '-'].contains(&c);
@@ -83,7 +83,7 @@ impl OutputFormat {
     /// Returns the text that sets a variable, with a line end; for [`OutputFormat::Files`] the content of its file.
     ///
     /// Values are hosts, repositories, tags and digests, so none has a blank, a quote or a line end.
-    pub fn text(self, variable: &Variable) -> String {
+    pub(crate) fn text(self, variable: &Variable) -> String {
         // No reference holds a bracket, so no value ends the heredoc.
         const END: &str = "(ecr-push)";
         let Variable { name, value } = variable;

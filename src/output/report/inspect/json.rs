@@ -146,7 +146,7 @@ struct Unusable {
 }
 
 /// Returns the content of an archive, pretty-printed, with a line end.
-pub fn json(inspection: &Inspection) -> Result<String> {
+pub(crate) fn json(inspection: &Inspection) -> Result<String> {
     let Inspection { archive, all, verified } = inspection;
     let faults = inspection.faults();
     let report = Report {

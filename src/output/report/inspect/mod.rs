@@ -3,5 +3,5 @@
 mod json;
 mod text;
 
-pub use json::json;
-pub use text::text;
+pub(crate) use json::json;
+pub(crate) use text::text;

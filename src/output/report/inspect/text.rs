@@ -21,7 +21,7 @@ const COLUMNS: usize = 80;
 const LABEL: usize = 9;
 
 /// Returns the content of an archive, for people.
-pub fn text(inspection: &Inspection) -> String {
+pub(crate) fn text(inspection: &Inspection) -> String {
     let Inspection { archive, all, verified } = inspection;
     let shown = archive.images.len() + archive.unusable.len();
     let count = if shown == *all { many(shown, "image") } else { format!("{shown} of {}", many(*all, "image")) };

@@ -11,4 +11,4 @@ mod recording;
 mod requests;
 mod shares;
 
-pub use recorder::Timeline;
+pub(crate) use recorder::Timeline;

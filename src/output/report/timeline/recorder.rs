@@ -7,16 +7,16 @@ use super::recording::Recording;
 use crate::push::{Events, Outcome};
 
 /// Records the events of a push for a page.
-pub struct Timeline(Arc<Mutex<Recording>>);
+pub(crate) struct Timeline(Arc<Mutex<Recording>>);
 
 impl Timeline {
     /// Starts to record.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(Arc::new(Mutex::new(Recording::start())))
     }
 
     /// Records events, and passes them on.
-    pub fn events(&self, next: Events) -> Events {
+    pub(crate) fn events(&self, next: Events) -> Events {
         let recording = Arc::clone(&self.0);
         Arc::new(move |event| {
             lock(&recording).add(&event);
@@ -25,7 +25,7 @@ impl Timeline {
     }
 
     /// Returns the page: HTML that needs nothing else, neither a script nor another file.
-    pub fn page(&self, outcome: &Outcome) -> String {
+    pub(crate) fn page(&self, outcome: &Outcome) -> String {
         page::page(&lock(&self.0), outcome)
     }
 }

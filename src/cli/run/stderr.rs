@@ -3,16 +3,21 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use ecr_push::cli::{Output, ProgressArg};
-use ecr_push::error::{Error, Kind, Result};
-use ecr_push::file;
-use ecr_push::output::log::{ColorMode, Entry, LogFormat, Mode, Style, Verbosity, sanitize};
-use ecr_push::output::report::{self, References};
-use ecr_push::output::writer::Log;
-use ecr_push::push::Outcome;
+use crate::cli::output::{Output, ProgressArg};
+use crate::error::{Error, Kind, Result};
+use crate::file;
+use crate::output::log::{ColorMode, Entry, LogFormat, Mode, Style, Verbosity, sanitize};
+use crate::output::report::{self, References};
+use crate::output::writer::{Log, Writer};
+use crate::push::Outcome;
 
 /// How long the reader of a push's result may be silent.
 const STDOUT_WAIT: Duration = Duration::from_secs(60);
+
+/// Starts the writer of a command that is no push.
+pub(super) fn text_writer() -> Writer {
+    Writer::start(style(ProgressArg::Auto, Verbosity::Normal, LogFormat::Text))
+}
 
 /// Decides how stderr looks. Bars need a terminal that can move its cursor, even if they are asked for.
 pub(super) fn style(show: ProgressArg, verbosity: Verbosity, format: LogFormat) -> Style {

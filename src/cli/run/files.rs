@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use ecr_push::cli;
-use ecr_push::error::{Advice, Code, Error, Kind, Result};
-use ecr_push::file::{self, FileId};
-use ecr_push::output::report;
-use ecr_push::push::Outcome;
+use crate::cli::files as paths;
+use crate::error::{Advice, Code, Error, Kind, Result};
+use crate::file::{self, FileId};
+use crate::output::report;
+use crate::push::Outcome;
 
 /// More of a file is not read to recognize it.
 const HEAD: u64 = 64 << 10;
@@ -191,7 +191,7 @@ struct Opened {
 
 impl Files {
     /// Adds those that are named.
-    pub(super) fn claim(files: &cli::Files, claims: &mut Claims) -> Result<()> {
+    pub(super) fn claim(files: &paths::Files, claims: &mut Claims) -> Result<()> {
         let named = [
             (REPORT, &files.report),
             (DIGEST, &files.digest),
@@ -203,7 +203,7 @@ impl Files {
     }
 
     /// Opens them. Once all are open, what they held is gone: it is of an earlier push.
-    pub(super) fn open(files: cli::Files) -> Result<Self> {
+    pub(super) fn open(files: paths::Files) -> Result<Self> {
         let open = |output: Output, path: Option<PathBuf>| {
             let opened = path.map(|path| Ok(Opened { what: output.what, file: output.open(&path)?, path }));
             opened.transpose()

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ecr_push::cli;
-use ecr_push::ecr::{Access, EndpointOverride};
-use ecr_push::error::Result;
-use ecr_push::oci::{EcrHost, Host, Target};
-use ecr_push::output::log::Entry;
-use ecr_push::output::report;
-use ecr_push::output::writer::Log;
-use ecr_push::push::{self, Outcome, Request, TagState};
-use ecr_push::sandbox::{Options, Rules, Sandbox};
+use super::signals::asked_to_stop;
+use crate::cli::parse;
+use crate::compress::size;
+use crate::ecr::{Access, EndpointOverride};
+use crate::error::Result;
+use crate::oci::{EcrHost, Host, Target};
+use crate::output::log::Entry;
+use crate::output::writer::Log;
+use crate::push::{self, Outcome, ReadBack, Request, TagState};
+use crate::sandbox::{Options, Rules, Sandbox};
 
 /// Starts a sandbox for each registry of the request and turns the request to them, if that is wanted. The targets'
 /// repositories are there, unless the push is to create them.
@@ -99,15 +100,27 @@ pub(super) async fn read_back(request: &Request, outcome: &Outcome) -> Result<St
     for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
         let mut placed = pushed.placed.iter().zip(pushed.references());
         if let Some((placed, reference)) = placed.find(|(placed, _)| placed.state != TagState::Skipped) {
-            text += &report::read_back(&reference, &push::read_back(request, target, &placed.tag).await?);
+            text += &text_of(&reference, &push::read_back(request, target, &placed.tag).await?);
         }
     }
     Ok(text)
 }
 
+/// Returns what was read back from a registry.
+fn text_of(reference: &str, found: &ReadBack) -> String {
+    let mut text = format!("read back {reference}\n  {}  {}\n", found.digest, found.media_type);
+    for image_id in &found.image_ids {
+        text += &format!("  config {image_id}\n");
+    }
+    for (digest, bytes) in &found.layers {
+        text += &format!("  layer  {digest}  {:>10}\n", size(*bytes));
+    }
+    text
+}
+
 /// Runs a sandbox until Ctrl-C.
-pub(super) async fn serve(asked: cli::Sandbox) -> Result<ExitCode> {
-    let cli::Sandbox { listen, dir, discard, delay, create } = asked;
+pub(super) async fn serve(asked: parse::Sandbox) -> Result<ExitCode> {
+    let parse::Sandbox { listen, dir, discard, delay, create } = asked;
     let rules = Rules { delay, ..Rules::default() };
     let options = Options { listen, dir, discard, rules, create, ..Options::default() };
     let region = options.region.clone();
@@ -121,7 +134,7 @@ pub(super) async fn serve(asked: cli::Sandbox) -> Result<ExitCode> {
          NO_PROXY=\"{local},$NO_PROXY\"\n  \
          ecr-push IMAGE.tar team/app:1 --create-repository\n"
     ))?;
-    super::asked_to_stop().await;
+    asked_to_stop().await;
     sandbox.stop().await;
     Ok(ExitCode::SUCCESS)
 }

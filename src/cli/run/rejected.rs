@@ -2,11 +2,13 @@
 
 use std::time::SystemTime;
 
-use ecr_push::cli::{ErrorSinks, Output, SummaryTo};
-use ecr_push::error::Error;
-use ecr_push::file;
-use ecr_push::output::report::{self, ReportCollector, RunInfo};
-use ecr_push::output::writer::Log;
+use crate::cli::error_sinks::ErrorSinks;
+use crate::cli::output::Output;
+use crate::cli::pipeline::SummaryTo;
+use crate::error::Error;
+use crate::file;
+use crate::output::report::{self, ReportCollector, RunInfo};
+use crate::output::writer::Log;
 
 use super::files::{Claims, REPORT, clear};
 use super::pipeline::CiOutput;

@@ -7,14 +7,14 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ecr_push::cli::{Pipeline, SummaryTo, Variables, VariablesTo};
-use ecr_push::error::{Code, Error, Kind, Result, is_exhausted};
-use ecr_push::file;
-use ecr_push::output::log::{Entry, LogFormat, Mode};
-use ecr_push::output::report;
-use ecr_push::output::report::ci::{self, LogCommands, OutputFormat};
-use ecr_push::output::writer::Log;
-use ecr_push::push::{Event, Events, Outcome};
+use crate::cli::pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
+use crate::error::{Code, Error, Kind, Result, is_exhausted};
+use crate::file;
+use crate::output::log::{Entry, LogFormat, Mode};
+use crate::output::report;
+use crate::output::report::ci::{self, LogCommands, OutputFormat};
+use crate::output::writer::Log;
+use crate::push::{Event, Events, Outcome};
 
 use super::files::{Claims, VARIABLE, clear};
 use super::stderr::{error_text, print_result};

@@ -8,10 +8,10 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use ecr_push::archive::Source;
-use ecr_push::error::{Code, Error, Kind, Result};
-use ecr_push::file::FileId;
-use ecr_push::push::Request;
+use crate::archive::Source;
+use crate::error::{Code, Error, Kind, Result};
+use crate::file::FileId;
+use crate::push::Request;
 use tokio::runtime::{Builder, Runtime};
 
 /// More are not counted: with so many nothing is short.

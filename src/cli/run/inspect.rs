@@ -1,0 +1,50 @@
+//! Inspects an archive.
+
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use super::stderr::{print, text_writer};
+use crate::archive::inspect::{Inspection, verify};
+use crate::archive::{self, Spool};
+use crate::cli::inspect::Inspect;
+use crate::cli::output::Output;
+use crate::error::{Error, Result};
+use crate::output::log::{replace_controls, sanitize};
+use crate::output::progress::Progress;
+use crate::output::report;
+use crate::push::Event;
+
+/// Inspects an archive. Ctrl-C ends the process at once: there is nothing to clean up.
+pub(super) fn run(command: &Inspect) -> Result<ExitCode> {
+    let writer = text_writer();
+    let log = writer.log();
+    let progress = Progress::start(log, 0);
+    let inspected = inspect(command, &progress);
+    progress.finish();
+    let inspection = inspected?;
+    log.drain();
+    print(&match command.output {
+        Output::Text if command.is_in_ci => sanitize(&report::inspect::text(&inspection)),
+        Output::Text => replace_controls(&report::inspect::text(&inspection)),
+        Output::Json => report::inspect::json(&inspection)?,
+    })?;
+    let faults = inspection.faults();
+    faults.iter().for_each(|fault| log.write_raw(sanitize(&report::error_text(fault))));
+    Ok(Error::most_severe(&faults).map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
+}
+
+fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
+    let events = progress.events();
+    let watch = |written| {
+        events(Event::Spooled(written));
+        ControlFlow::Continue(())
+    };
+    let mut archive = archive::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;
+    let all = archive.images.len() + archive.unusable.len();
+    if !command.is_of_all() {
+        archive = archive.narrowed(&command.choice, &command.part)?;
+    }
+    let read = || verify(&archive, &|reading| progress.set_activity(reading.to_string()));
+    let verified = command.verify.then(read);
+    Ok(Inspection { archive, all, verified })
+}

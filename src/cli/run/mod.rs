@@ -1,0 +1,17 @@
+//! Runs a command: the only files that read the process's arguments and environment, listen for signals, print, and end the
+//! process.
+
+mod files;
+mod inspect;
+mod password;
+mod pipeline;
+mod program;
+mod push;
+mod rejected;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+mod signals;
+mod stderr;
+mod threads;
+
+pub use program::main;
