@@ -129,7 +129,7 @@ pub(crate) struct Struck {
     pub(crate) faults: Vec<u32>,
     /// How many connections came to harm on the line.
     pub(crate) line: u32,
-    /// How often somebody gave up waiting although nothing stalled. On a busy machine a second is soon over.
+    /// How many requests a time limit ended although nothing stalled.
     pub(crate) slow: u32,
 }
 
@@ -245,7 +245,7 @@ impl Schedule {
         }
     }
 
-    /// How often somebody waited in vain because a request was made to stall.
+    /// How many requests a time limit ended because they were made to stall.
     pub(crate) fn stalls(&self, fired: &[u32]) -> u32 {
         let stalls = self.rules.faults.iter().zip(fired).filter(|(fault, _)| fault.what == Trouble::Stall);
         stalls.map(|(_, times)| times).sum()
@@ -265,7 +265,8 @@ impl Schedule {
         }
         let passing = self.count(struck, |fault| end(fault).is_none()) + struck.line + struck.slow;
         let calls = self.count(struck, |fault| [LOGIN, DESCRIBE, CHECK, ANY].contains(&fault.on.as_str()));
-        if self.hopeless && passing > 0 || calls >= SDK_TRIES {
+        // The retries suffice for the faults, not for requests that a busy machine answers too late.
+        if self.hopeless && passing > 0 || struck.slow > 0 || calls >= SDK_TRIES {
             kinds.push(Kind::Unavailable);
         }
         // Twice in one request: a login that is refused as soon as it is made.

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,9 @@ const AT_ONCE: usize = 48;
 /// How long a push may take before it counts as hanging: far more than all pauses between tries together.
 const DEADLINE: Duration = Duration::from_secs(150);
 
+/// The shortest time limit of a request. On a busy machine it may pass although nothing stalls.
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A sandbox with both repositories.
 pub(crate) async fn sandbox(schedule: &Schedule) -> Sandbox {
     let create = ["team/app", "team/two"].map(|name| name.parse().unwrap()).to_vec();
@@ -49,7 +53,7 @@ pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> 
             initial_delay: Duration::from_millis(20),
             max_delay: Duration::from_secs(1),
             request_timeout: Duration::from_secs(3),
-            stall_timeout: Duration::from_secs(1),
+            stall_timeout: STALL_TIMEOUT,
             ..request.patience
         },
     };
@@ -99,27 +103,54 @@ impl Figures {
 /// Everything that is told about a schedule.
 type Story = Arc<Mutex<String>>;
 
-/// Presses Ctrl-C when the moment has come, notes when that was, and never returns.
-async fn ctrl_c(moment: Option<Moment>, sandbox: &Sandbox, cancel: &CancellationToken, pressed: &OnceLock<Instant>) {
-    if let Some(moment) = moment {
-        while !moment.has_come(&sandbox.log()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        tokio::time::sleep(moment.then).await;
-        pressed.get_or_init(Instant::now);
-        cancel.cancel();
-    }
-    std::future::pending::<()>().await;
+/// A Ctrl-C that was pressed.
+struct CtrlC {
+    pressed: Instant,
+    /// For how many microseconds this process did not run when it should have: on a busy machine everything takes longer.
+    late: AtomicU64,
 }
 
-/// What a pusher tells goes into the story.
-fn events(story: &Story, who: usize, started: Instant) -> Events {
-    let story = Arc::clone(story);
+impl CtrlC {
+    /// Returns how long ago it was pressed, without the time in which this process did not run.
+    fn since(&self) -> Duration {
+        self.pressed.elapsed().saturating_sub(Duration::from_micros(self.late.load(Ordering::Relaxed)))
+    }
+}
+
+/// Presses Ctrl-C when the moment has come, then measures how late timers are, and never returns.
+async fn ctrl_c(moment: Option<Moment>, sandbox: &Sandbox, cancel: &CancellationToken, pressed: &OnceLock<CtrlC>) {
+    const TICK: Duration = Duration::from_millis(5);
+    let Some(moment) = moment else { return std::future::pending().await };
+    while !moment.has_come(&sandbox.log()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(moment.then).await;
+    let ctrl_c = pressed.get_or_init(|| CtrlC { pressed: Instant::now(), late: AtomicU64::new(0) });
+    cancel.cancel();
+    loop {
+        let tick = Instant::now();
+        tokio::time::sleep(TICK).await;
+        // A timer is a millisecond late at best.
+        let late = tick.elapsed().saturating_sub(TICK + Duration::from_millis(1));
+        ctrl_c.late.fetch_add(late.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Writes what a pusher reports into the story, and counts its requests that a time limit ended.
+fn events(story: &Story, timeouts: &Arc<AtomicU32>, who: usize, started: Instant) -> Events {
+    let (story, timeouts) = (Arc::clone(story), Arc::clone(timeouts));
     Arc::new(move |event: Event| {
-        if let Event::Note(line) | Event::Warning(line) = event {
-            let line = format!("{:6} ms, pusher {who}: {line}", started.elapsed().as_millis());
-            writeln!(story.lock().unwrap(), "{line}").unwrap();
-        }
+        let line = match event {
+            Event::Note(line) | Event::Warning(line) => line,
+            Event::Asked(record) if record.status.is_none() && record.seconds >= STALL_TIMEOUT.as_secs_f64() => {
+                timeouts.fetch_add(1, Ordering::Relaxed);
+                record.to_string()
+            }
+            Event::Asked(record) if record.status.is_none() => record.to_string(),
+            _ => return,
+        };
+        let line = format!("{:6} ms, pusher {who}: {line}", started.elapsed().as_millis());
+        writeln!(story.lock().unwrap(), "{line}").unwrap();
     })
 }
 
@@ -141,18 +172,18 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     let request =
         |archive: &str, schedule: &Schedule| Request { cache: cache.clone(), ..request(archive, &sandbox, schedule) };
     let started = Instant::now();
-    let (cancel, pressed) = (CancellationToken::new(), OnceLock::new());
+    let (cancel, pressed, timeouts) = (CancellationToken::new(), OnceLock::<CtrlC>::new(), Arc::default());
     let pushing = samples.of(&schedule).into_iter().enumerate().map(|(who, sample)| {
         let mut request = request(&sample.path, &schedule);
         if let Some(line) = &line {
             request.registry_endpoint = Some(line.address().to_string().parse().unwrap());
         }
         let cancel = if who == 0 { cancel.clone() } else { CancellationToken::new() };
-        let (events, pressed) = (events(&story, who, started), &pressed);
+        let (events, pressed) = (events(&story, &timeouts, who, started), &pressed);
         async move {
             let outcome = push(request, events, cancel).await;
             let pressed = pressed.get().filter(|_| who == 0);
-            Ended { sample, outcome, since_ctrl_c: pressed.map(Instant::elapsed) }
+            Ended { sample, outcome, since_ctrl_c: pressed.map(CtrlC::since) }
         }
     });
     let ended = tokio::select! {
@@ -171,8 +202,7 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     // What has not happened yet never will, so that who tries again has nothing in the way.
     sandbox.set_rules(|rules| left = std::mem::take(&mut rules.faults));
     let faults = schedule.fired(&left);
-    let waits = story.lock().unwrap().matches(" s; retry ").count() as u32;
-    let slow = waits.saturating_sub(schedule.stalls(&faults));
+    let slow = timeouts.load(Ordering::Relaxed).saturating_sub(schedule.stalls(&faults));
     let struck = Struck { faults, line: line.as_ref().map_or(0, FaultyProxy::struck), slow };
     writeln!(story.lock().unwrap(), "{struck:?}").unwrap();
     let entries = cache.as_ref().and_then(|cache: &PathBuf| std::fs::read_dir(cache.with_extension("uploads")).ok());
@@ -184,7 +214,8 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     if let Some(failed) = failed {
         let (complete, open) = (case.complete(failed), sandbox.open_uploads());
         let harmless = schedule.without_faults();
-        let again = push(request(&failed.sample.path, &harmless), events(&story, 9, started), CancellationToken::new());
+        let events = events(&story, &timeouts, 9, started);
+        let again = push(request(&failed.sample.path, &harmless), events, CancellationToken::new());
         let again = tokio::time::timeout(DEADLINE, again).await.map_err(|_| "pushed again, it hangs")?;
         tell(&story, &sandbox.log()[case.log.len()..]);
         case.judge_again(failed, &complete, &again, open)?;
