@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ecr_push::internals::{CiSystem, SYSTEMS};
+use regex_lite::Regex;
 
+use super::archive_builder;
+use super::ecr::Ecr;
 use super::harness::{TestEnv, finish};
-use super::markdown::{page, pages, root, rows};
+use super::markdown::{Page, page, pages, root, rows};
 
 /// The properties of an object of a schema, and of the objects in it.
 fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
@@ -223,6 +226,43 @@ fn the_readme_is_short() {
     assert!(len <= 12_288, "README.md has {len} bytes");
 }
 
+/// The paragraphs and items of a page, each on one line, without headings, tables, links and code.
+fn paragraphs(page: &Page) -> Vec<String> {
+    let prose = Regex::new(r"\]\([^)]*\)|<!--[^>]*-->").unwrap().replace_all(&page.prose(), "").into_owned();
+    let prose: String =
+        prose.split('`').enumerate().map(|(at, part)| if at % 2 == 1 { "code" } else { part }).collect();
+    let item = Regex::new(r"^ *(-|[0-9]+\.|#+|>|\|) ?").unwrap();
+    let mut found = vec![String::new()];
+    for line in prose.lines() {
+        if line.trim().is_empty() || item.is_match(line) && !line.starts_with('>') {
+            found.push(String::new());
+        }
+        let last = found.last_mut().unwrap();
+        *last = format!("{last} {line}").trim().to_owned();
+    }
+    found.retain(|text| !text.starts_with(['#', '|']));
+    found
+}
+
+#[test]
+fn sentences_have_25_words_at_most() {
+    let end = Regex::new(r"[.!?][*)]* ").unwrap();
+    let mut long = Vec::new();
+    let mut count = 0;
+    for page in pages().iter().filter(|page| page.path != "docs/reference.md") {
+        for paragraph in paragraphs(page) {
+            for sentence in end.split(&paragraph) {
+                let words = sentence.split(' ').filter(|word| word.contains(char::is_alphanumeric)).count();
+                count += 1;
+                if words > 25 {
+                    long.push(format!("{}: {words} words: {sentence}", page.path));
+                }
+            }
+        }
+    }
+    assert!(count > 500 && long.is_empty(), "of {count} sentences these are too long:\n{}", long.join("\n"));
+}
+
 #[test]
 fn every_page_is_in_the_contents() {
     let contents = &page("docs/README.md").text;
@@ -238,7 +278,7 @@ fn the_architecture_has_every_module() {
     let modules =
         source.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
     let modules: Vec<_> = modules.collect();
-    let is_there = |name: &str| section.contains(&format!("| `{name}` |")) || section.contains(&format!("`{name}/`"));
+    let is_there = |name: &str| section.contains(&format!("`{name}`")) || section.contains(&format!("`{name}/`"));
     let missing: Vec<_> = modules.iter().filter(|name| !is_there(name)).collect();
     assert!(modules.len() > 10 && missing.is_empty(), "{missing:?}");
 }
@@ -286,6 +326,16 @@ fn no_option_variable_key_or_code_of_the_first_readme_is_lost() {
     assert!(lost.is_empty(), "no page has {lost:?}");
     let there: Vec<_> = known.keys().filter(|word| !missing.contains(word)).collect();
     assert!(there.is_empty(), "not gone: {there:?}");
+}
+
+#[test]
+fn artifacts_that_are_not_images_are_pushed_as_is() {
+    let ecr = Ecr::new();
+    let layout = ecr.env.scratch("chart");
+    let config = ("application/vnd.cncf.helm.config.v1+json", br#"{"name":"app","version":"0.1.0"}"#.to_vec());
+    let chart = ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", b"the bytes of a chart".to_vec());
+    let digest = archive_builder::oci_layout_of(&layout, config, &[chart]);
+    assert_eq!(ecr.run(&[&layout, "team/app:0.1.0"]).succeeds().digest(), digest);
 }
 
 #[cfg(unix)]

@@ -19,7 +19,7 @@ const REGION: &str = "eu-west-1";
 
 /// What a tool does that is not at hand: a shell script, with `$SAVE`, `$OCI`, `$LAYOUT`, `$TARBALL`, `$SIGNED` for
 /// archives as it would write them. What a recipe does not ask of it, it refuses.
-const STAND_INS: [(&str, &str); 10] = [
+const STAND_INS: [(&str, &str); 11] = [
     (
         "docker",
         r#"case "$1 $2 $*" in
@@ -42,7 +42,7 @@ esac"#,
 *) exit 64 ;;
 esac"#,
     ),
-    ("kubectl", r#"case "$*" in "set image deployment/app app="*"/team/app@sha256:"*) ;; *) exit 64 ;; esac"#),
+    ("kubectl", r#"case "$*" in "set image deployment/app app="*"/team/app"*"@sha256:"*) ;; *) exit 64 ;; esac"#),
     (
         "executor",
         r#"case "$*" in *--no-push*--destination*) ;; *) exit 64 ;; esac
@@ -66,6 +66,18 @@ esac"#,
     (
         "buildctl-daemonless.sh",
         r#"case "$*" in "build "*"--output type=oci,dest="*) cp "$OCI" "${*##*dest=}" ;; *) exit 64 ;; esac"#,
+    ),
+    // A server with the program and its checksum.
+    (
+        "curl",
+        r#"for word; do
+  case "$word" in
+  https://artifacts.example/*/SHA256SUMS) sha256sum ecr-push-*-linux-gnu > SHA256SUMS ;;
+  https://artifacts.example/*/ecr-push-*) cp "$PROGRAM" "${word##*/}" ;;
+  -*) ;;
+  *) exit 64 ;;
+  esac
+done"#,
     ),
     // An oci_image is a folder of links.
     (

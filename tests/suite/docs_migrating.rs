@@ -37,7 +37,7 @@ fn every_parameter_of_the_task_has_a_counterpart() {
 }
 
 /// Where people come from, and what they have known there.
-const ELSEWHERE: [(&str, &[&str]); 4] = [
+const ELSEWHERE: [(&str, &[&str]); 5] = [
     ("## Coming from the Amazon ECR Push task", &[]),
     // https://github.com/google/go-containerregistry/blob/main/cmd/crane/doc/crane_push.md, and `crane_auth_login.md`
     (
@@ -56,6 +56,7 @@ const ELSEWHERE: [(&str, &[&str]); 4] = [
     ("## Coming from skopeo", &["--dry-run", "--image-parallel-copies", "--retry-delay", "--sign-by-sigstore"]),
     // https://docs.docker.com/reference/cli/docker/image/push/
     ("## Coming from docker and the AWS CLI", &["--all-tags", "--disable-content-trust", "--platform", "--quiet"]),
+    ("## Coming from GitHub Actions", &[]),
 ];
 
 #[test]

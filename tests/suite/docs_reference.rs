@@ -9,9 +9,9 @@ const INTRODUCTION: &str = "# Command line
 
 <!-- Generated from `ecr-push --help` by tests/suite/docs_reference.rs: DOCS_UPDATE=1 cargo test --test suite docs -->
 
-Options may stand anywhere, also before a command. Each option can also be set in the environment: `ECR_PUSH_` and its name in
-capitals, with `_` for `-`, such as `ECR_PUSH_REGION` for `--region`. [Scripting](scripting.md#options-in-the-environment) has the
-rules.
+Options may stand anywhere, also before a command. Options of a push, of `inspect` and of `policy` can also be set in the environment.
+The variable is `ECR_PUSH_` and the name in capitals, with `_` for `-`: `ECR_PUSH_REGION` for `--region`.
+[Scripting](scripting.md#options-in-the-environment) has the rules.
 ";
 
 /// The help of a command, in lines that are not wrapped.

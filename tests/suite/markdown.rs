@@ -96,7 +96,8 @@ impl Block {
     pub(crate) fn calls(&self) -> usize {
         let code = self.text.lines().map(|line| line.split(" #").next().unwrap_or_default());
         let calls = |line: &str| {
-            let words = line.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+            let words = line.split_whitespace().filter_map(|word| word.rsplit("$(").next());
+            let words = words.map(|word| word.trim_matches(['\'', '"']));
             let is_container = line.trim_start().starts_with("image: registry.example/tools/ecr-push:");
             words.filter(|word| *word == "ecr-push").count() + usize::from(is_container)
         };
