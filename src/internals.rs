@@ -9,12 +9,3 @@ pub use crate::oci::{DiffId, OriginalManifest, Platform};
 pub use crate::output::report::ci::{CiSystem, SYSTEMS};
 pub use crate::push::compression::spec;
 pub use crate::registry::{DEFAULT_CHUNK_SIZE, MIN_RESUMABLE_SIZE};
-
-/// Parses the arguments of a push, with nothing in the environment.
-#[expect(clippy::panic, reason = "tests alone call it")]
-pub fn request_of(arguments: Vec<std::ffi::OsString>) -> crate::push::Request {
-    match crate::cli::push_request(arguments) {
-        Ok(request) => request,
-        Err(error) => panic!("{error}"),
-    }
-}

@@ -1,7 +1,6 @@
 //! Pushes container images from archives straight into Amazon ECR and any OCI registry, without a daemon.
 //!
-//! The entry point is [`push::push`]: it takes a [`push::Request`], reports events while it works, and returns a
-//! [`push::Outcome`].
+//! The entry point is [`Pusher`]: it takes a [`PushRequest`], reports events while it works, and returns an [`Outcome`].
 //!
 //! # Architecture
 //!
@@ -52,8 +51,9 @@ pub use ecr::{Access, EndpointOverride, NewRepository};
 pub use error::{Advice, Code, Error, Kind, Result, Setting};
 pub use oci::{DiffId, Digest, Host, MountSource, Repository, Tag, TagFilter, TagPattern, Target};
 pub use push::{
-    CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageSummary, LayerAction, LayerCounts,
-    LayerOutcome, Outcome, Request, Reuse, Saved, TagOutcome, TagState, TargetOutcome, push,
+    CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions, ImageSummary, LayerAction,
+    LayerCounts, LayerOptions, LayerOutcome, Options, Outcome, PushRequest, Pusher, PusherBuilder, RegistryOptions,
+    RepositoryOptions, Reuse, Saved, TagOutcome, TagState, TargetOutcome,
 };
 pub use registry::{Keychain, Login, RetryConfig};
 pub use request_log::RequestRecord;

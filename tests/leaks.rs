@@ -8,11 +8,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ecr_push::internals::request_of;
-use ecr_push::{Access, EndpointOverride, Request, push};
+use ecr_push::{Access, EndpointOverride, Options, PushRequest, Pusher, Source};
 use tokio_util::sync::CancellationToken;
 
 /// After so many pushes everything that is made once has been made.
@@ -50,13 +48,17 @@ fn repository(n: usize) -> String {
     format!("team/app{n}")
 }
 
-fn request(sandbox: &Sandbox, archive: &str, n: usize) -> Request {
-    let target = format!("{}:1", repository(n));
-    let arguments = [archive, &target, "--pack-threads", "1"].map(Into::into).to_vec();
-    let request = request_of(arguments);
+fn request(archive: &str, n: usize) -> PushRequest {
+    PushRequest::new(Source::Path(archive.into()), [format!("{}:1", repository(n)).parse().unwrap()])
+}
+
+fn options(sandbox: &Sandbox) -> Options {
     let address = sandbox.url.strip_prefix("http://").unwrap().parse().unwrap();
     let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
-    Request { access: Access::Override { own, others: Vec::new() }, cache: None, ..request }
+    let mut options = Options::default();
+    options.registries.access = Access::Override { own, others: Vec::new() };
+    options.layers.threads = 1;
+    options
 }
 
 /// The memory that this process has in use.
@@ -101,10 +103,13 @@ fn two_hundred_pushes_leave_nothing_behind() {
     // Each thread has a heap of its own, whose first use would count.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).max_blocking_threads(2).enable_all().build().unwrap();
+    let start = async || Pusher::builder().options(options(&sandbox)).start().await.unwrap();
+    let shared = runtime.block_on(start());
     let mut before = None;
     for n in 0..ALL {
-        let request = request(&sandbox, archive, n);
-        let outcome = runtime.block_on(push(request, Arc::new(|_| {}), CancellationToken::new()));
+        // One that pushes again and again, and one that pushes once.
+        let pusher = if n % 2 == 0 { shared.clone() } else { runtime.block_on(start()) };
+        let outcome = runtime.block_on(pusher.push(request(archive, n), CancellationToken::new()));
         assert!(outcome.error().is_none(), "push {n}: {:?}", outcome.error());
         assert!(outcome.targets[0].sent() > 0, "push {n} sends its layers");
         if n + 1 == WARM {

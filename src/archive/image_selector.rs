@@ -11,7 +11,7 @@ use crate::error::{Advice, Code, Error, Result, shown};
 use crate::oci::Digest;
 
 /// How an image of an archive is selected.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ImageSelector {
     /// By digest, or its first digits: of the config, the manifest or the index. A manifest inside an index is selected without
     /// that index.
@@ -21,6 +21,7 @@ pub enum ImageSelector {
     /// Everything that a layout's index.json lists, as one multi-platform image.
     Index,
     /// The only image.
+    #[default]
     Only,
 }
 

@@ -24,12 +24,12 @@ pub(super) struct PushArgs {
     #[arg(required = true)]
     pub(super) target: Vec<String>,
     #[command(flatten)]
-    pub(super) options: Options,
+    pub(super) options: OptionArgs,
 }
 
 /// The options.
 #[derive(Debug, clap::Args)]
-pub(super) struct Options {
+pub(super) struct OptionArgs {
     /// Select an image of the archive by name [default tag: latest]
     #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "image_id", help_heading = "Source")]
     pub(super) image: Option<String>,

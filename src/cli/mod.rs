@@ -32,7 +32,6 @@ mod transports;
 mod unexpanded;
 mod values;
 
-pub(crate) use parse::push_request;
 pub use run::main;
 
 #[cfg(test)]

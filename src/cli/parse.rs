@@ -66,14 +66,6 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Opti
     read(arguments.clone(), environment).map_err(|error| with_origin(error, &arguments, environment))
 }
 
-/// Reads the arguments of a push, with nothing in the environment.
-pub(crate) fn push_request(arguments: Vec<OsString>) -> Result<crate::push::Request> {
-    match parse(arguments, &|_| None)? {
-        Command::Push(push) => Ok(push.request),
-        _ => Err(crate::error::Error::usage("these are not the arguments of a push")),
-    }
-}
-
 fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
     subcommand::refuse_misspelled(&arguments)?;
     let arguments = with_environment(subcommand::first(arguments), environment)?;
@@ -109,7 +101,7 @@ fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -
     (options.credentials, options.username) = (CredentialArgs::default(), None);
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
-    let Push { request, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
+    let Push { request, options, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
     let region = credentials::region(environment).map(|(_, text)| region(text)).transpose()?;
-    policy::text(&request, region.as_deref(), terraform, signing_profile)
+    policy::text(&request, &options, region.as_deref(), terraform, signing_profile)
 }

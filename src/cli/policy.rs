@@ -4,9 +4,9 @@ use crate::ecr::NewRepository;
 use crate::ecr::policy::{Creation, Needs, Policy, Registry, Source};
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::oci::{EcrHost, Target};
-use crate::push::{IfExists, Request, Reuse};
+use crate::push::{IfExists, Options, PushRequest, RepositoryOptions, Reuse};
 
-use super::arguments::Options;
+use super::arguments::OptionArgs;
 
 /// The policy of a push, with notes about it.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct PolicyArgs {
     #[arg(long, value_name = "ARN")]
     pub(super) signing_profile: Vec<String>,
     #[command(flatten)]
-    pub(super) options: Options,
+    pub(super) options: OptionArgs,
 }
 
 /// Returns the policy that a request needs.
@@ -37,13 +37,14 @@ pub(super) struct PolicyArgs {
 /// # Errors
 /// If no target is in AWS.
 pub(super) fn text(
-    request: &Request,
+    request: &PushRequest,
+    options: &Options,
     region: Option<&str>,
     terraform: bool,
     signing_profiles: Vec<String>,
 ) -> Result<PolicyText> {
     signing_profiles.iter().try_for_each(|arn| check_signing_profile(arn))?;
-    let policy = Policy::of(&Needs { signing_profiles, ..needs(request, region) });
+    let policy = Policy::of(&Needs { signing_profiles, ..needs(request, options, region) });
     if policy.is_empty() {
         return Err(Error::new(Kind::Usage, "no target is in Amazon ECR, so the push needs no IAM policy")
             .code(Code::TargetInvalid)
@@ -52,7 +53,7 @@ pub(super) fn text(
     let text = if terraform { policy.terraform() } else { policy.json()? };
     let mut notes = Vec::new();
     if let Some(target) = request.targets.iter().find(|target| target.host.is_none()) {
-        let unknown = match (&request.registry_id, target.region.as_deref().or(region)) {
+        let unknown = match (&options.registries.registry_id, target.region.as_deref().or(region)) {
             (None, None) => "account and region are",
             (None, Some(_)) => "the account is",
             (Some(_), None) => "the region is",
@@ -65,14 +66,14 @@ pub(super) fn text(
     Ok(PolicyText { text, notes })
 }
 
-fn needs(request: &Request, region: Option<&str>) -> Needs {
-    let account = request.registry_id.as_deref();
+fn needs(request: &PushRequest, options: &Options, region: Option<&str>) -> Needs {
+    let account = options.registries.registry_id.as_deref();
     let reached: Vec<(Registry, &Target)> =
         request.targets.iter().filter_map(|target| Some((registry(target, account, region)?, target))).collect();
-    let is_looked_at = request.reuse == Reuse::Tag;
+    let is_looked_at = options.layers.reuse == Reuse::Tag;
     let sources =
         reached.iter().filter(|(registry, _)| *registry != Registry::Public).flat_map(|(registry, target)| {
-            let others = request.mount_from.iter().filter(|from| from.repository != target.repository);
+            let others = options.layers.mount_from.iter().filter(|from| from.repository != target.repository);
             others.map(|from| Source {
                 registry: registry.clone(),
                 repository: from.repository.clone(),
@@ -81,10 +82,10 @@ fn needs(request: &Request, region: Option<&str>) -> Needs {
         });
     Needs {
         reads_images: is_looked_at,
-        checks_tags: request.if_exists != IfExists::Overwrite,
-        patterns: request.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
-        create: request.create_repository.then(|| creation(request)),
-        sources: if request.reuse == Reuse::Off { Vec::new() } else { sources.collect() },
+        checks_tags: options.if_exists != IfExists::Overwrite,
+        patterns: options.layers.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
+        create: options.repositories.create.then(|| creation(&options.repositories)),
+        sources: if options.layers.reuse == Reuse::Off { Vec::new() } else { sources.collect() },
         signing_profiles: Vec::new(),
         targets: reached.iter().map(|(registry, target)| (registry.clone(), target.repository.clone())).collect(),
     }
@@ -105,12 +106,12 @@ fn check_signing_profile(arn: &str) -> Result<()> {
     }
 }
 
-fn creation(request: &Request) -> Creation {
-    let NewRepository { tags, encryption, .. } = &request.new_repository;
+fn creation(options: &RepositoryOptions) -> Creation {
+    let NewRepository { tags, encryption, .. } = &options.settings;
     Creation {
         tags: !tags.is_empty(),
-        lifecycle_policy: request.lifecycle_policy.is_some(),
-        repository_policy: request.repository_policy.is_some(),
+        lifecycle_policy: options.lifecycle_policy.is_some(),
+        repository_policy: options.repository_policy.is_some(),
         kms_key: encryption.as_ref().and_then(|encryption| encryption.key()).map(str::to_owned),
     }
 }

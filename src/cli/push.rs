@@ -1,4 +1,4 @@
-//! The options of a push: its [`Request`], and its output.
+//! The options of a push: its request and options, and its output.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,18 +15,20 @@ use crate::error::{Code, Error, Result};
 use crate::oci::{Tag, Target};
 use crate::output::log::LogFormat;
 use crate::output::log::Verbosity;
-use crate::push::Request;
+use crate::push::{ImageOptions, LayerOptions, Options, PushRequest, RegistryOptions, RepositoryOptions};
 use crate::registry::RetryConfig;
 
 /// A push and its output.
 #[derive(Debug)]
 pub(super) struct Push {
-    /// The push itself.
-    pub request: Request,
+    /// What is pushed.
+    pub request: PushRequest,
+    /// How it is pushed.
+    pub options: Options,
     /// Notes about the arguments.
-    pub said: Vec<String>,
+    pub notes: Vec<String>,
     /// Settings of the environment, explained with `-v`.
-    pub reasons: Vec<String>,
+    pub details: Vec<String>,
     /// The user whose password is on standard input.
     pub username: Option<String>,
     /// The format of stdout.
@@ -45,15 +47,6 @@ pub(super) struct Push {
     pub sandbox: Option<Option<PathBuf>>,
 }
 
-/// As many as docker and skopeo use, or more: small layers cost round trips most of all.
-const LAYERS_AT_ONCE: usize = 6;
-
-/// The limit for layers larger than a chunk: each of them holds a chunk and more in memory.
-const LARGE_AT_ONCE: usize = 4;
-
-/// Each thread costs 2 MiB, and a push stays under 68 MiB on any machine, even if the registry accepts no data.
-const MOST_PACK_THREADS: usize = 6;
-
 /// Reads the options of a push and the environment.
 pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
     let PushArgs { archive: path, target, options: args } = args;
@@ -70,7 +63,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     // A sandbox does not use the user's cache.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
     let (archive, named_image) = transports::source(path.unwrap_or_default())?;
-    let (targets, said) = args.repository.targets(&targets::texts(&target)?)?;
+    let (targets, notes) = args.repository.targets(&targets::texts(&target)?)?;
     let targets = targets::in_registry(targets, args.registry_id.as_deref())?;
     let regions = args.region.into_iter().map(region).collect::<Result<_>>()?;
     let targets = targets::in_regions(targets, regions)?;
@@ -86,58 +79,66 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     }
     let (output, files) = args.files.read(&archive, args.pipeline.output_file.as_deref())?;
     let username = logins::username(args.username, &targets, &archive)?;
-    let reasons = if sandbox.is_some() { Vec::new() } else { env_checks::proxies(environment) };
+    let details = if sandbox.is_some() { Vec::new() } else { env_checks::proxies(environment) };
     let replaced = env_checks::endpoints(environment).filter(|_| needs_aws);
-    let said = said.into_iter().chain(replaced).collect();
+    let notes = notes.into_iter().chain(replaced).collect();
     let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let pipeline = args.pipeline.read(environment)?;
     files::check_stdout(output, &pipeline)?;
-    let request = Request {
-        archive,
-        temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
-        choice: image_selector(args.image, args.image_id, args.index, named_image)?,
-        part: Selection { platforms, attestations },
-        expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
-        referrers: args.referrers,
+    let request = PushRequest {
+        source: archive,
+        image: ImageOptions {
+            selector: image_selector(args.image, args.image_id, args.index, named_image)?,
+            selection: Selection { platforms, attestations },
+            expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
+            referrers: args.referrers,
+            non_distributable_layers: args.foreign_layers,
+            repair: args.repair,
+        },
         targets: Target::join(targets),
         tags: args.tag.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<_>>()?,
-        compression: compression(args.compression, args.compression_level)?,
-        foreign_layers: args.foreign_layers,
-        repair: args.repair,
-        create_repository: args.repository.create_repository,
-        new_repository: args.repository.settings()?,
+    };
+    let usual = LayerOptions::default();
+    let options = Options {
+        registries: RegistryOptions {
+            access,
+            report_caller: args.verbose > 0,
+            registry_id: args.registry_id,
+            login: None,
+            keychain: logins::keychain(environment),
+            ecr_endpoint: registry_endpoint(environment)?,
+            insecure: args.insecure,
+            ca_file: args.ca_file,
+            ca_bundle,
+            retry: RetryConfig {
+                retries: args.retries,
+                stall_timeout: at_least_one("--stall-timeout", args.stall_timeout)?,
+                ..RetryConfig::default()
+            },
+            limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
+            ci,
+        },
+        layers: LayerOptions {
+            compression: compression(args.compression, args.compression_level)?,
+            threads: at_least_one("--pack-threads", args.compress_threads.unwrap_or(usual.threads))?,
+            concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(usual.concurrency))?,
+            large_concurrency: args.concurrency.unwrap_or(usual.large_concurrency),
+            chunk_size,
+            cache,
+            reuse: args.reuse.into(),
+            reuse_from: args.reuse_from.iter().map(|pattern| pattern.parse()).collect::<Result<_>>()?,
+            mount_from: args.mount_from.iter().map(|source| source.parse()).collect::<Result<_>>()?,
+            same_digest: args.same_digest,
+        },
+        repositories: RepositoryOptions {
+            create: args.repository.create_repository,
+            settings: args.repository.settings()?,
+            lifecycle_policy: args.repository.lifecycle_policy.clone(),
+            repository_policy: args.repository.repository_policy.clone(),
+        },
         if_exists: args.repository.if_exists(),
-        lifecycle_policy: args.repository.lifecycle_policy,
-        repository_policy: args.repository.repository_policy,
-        registry_id: args.registry_id,
-        access,
-        tell_caller: args.verbose > 0,
-        login: None,
-        keychain: logins::keychain(environment),
-        registry_endpoint: registry_endpoint(environment)?,
-        insecure: args.insecure,
-        ca_file: args.ca_file,
-        ca_bundle,
-        concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(LAYERS_AT_ONCE))?,
-        large_at_once: args.concurrency.unwrap_or(LARGE_AT_ONCE),
-        compress_threads: match args.compress_threads {
-            Some(threads) => at_least_one("--pack-threads", threads)?,
-            None => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_PACK_THREADS),
-        },
-        patience: RetryConfig {
-            retries: args.retries,
-            stall_timeout: at_least_one("--stall-timeout", args.stall_timeout)?,
-            ..RetryConfig::default()
-        },
-        chunk_size,
-        limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
+        temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
         deadline: args.deadline.map(|deadline| at_least_one("--deadline", deadline)).transpose()?,
-        cache,
-        reuse: args.reuse.into(),
-        reuse_from: args.reuse_from.iter().map(|pattern| pattern.parse()).collect::<Result<_>>()?,
-        mount_from: args.mount_from.iter().map(|source| source.parse()).collect::<Result<_>>()?,
-        same_digest: args.same_digest,
-        ci,
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { ProgressArg::None } else { args.progress };
@@ -147,7 +148,20 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         _ => Verbosity::Requests,
     };
     let log_format = args.log_format.into();
-    Ok(Push { request, username, said, reasons, output, files, pipeline, progress, verbosity, log_format, sandbox })
+    Ok(Push {
+        request,
+        options,
+        username,
+        notes,
+        details,
+        output,
+        files,
+        pipeline,
+        progress,
+        verbosity,
+        log_format,
+        sandbox,
+    })
 }
 
 fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

@@ -44,11 +44,11 @@ fn clap_finds_no_contradiction() {
 #[test]
 fn push_is_understood_where_no_verb_stands() {
     let push = push_of(&["a.tar", "team/app:1", "ghcr.io/x/y", "--tag", "2", "-t", "3", "--image", "app"], &[]);
-    assert_eq!(push.request.archive, Source::Path("a.tar".into()));
+    assert_eq!(push.request.source, Source::Path("a.tar".into()));
     assert_eq!(push.request.targets.len(), 2);
     assert_eq!(push.request.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["2", "3"]);
-    assert_eq!(push.request.choice, ImageSelector::Name("app".into()));
-    assert_eq!(push_of(&["push", "b.tar", "app"], &[]).request.archive, Source::Path("b.tar".into()));
+    assert_eq!(push.request.image.selector, ImageSelector::Name("app".into()));
+    assert_eq!(push_of(&["push", "b.tar", "app"], &[]).request.source, Source::Path("b.tar".into()));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_look_into_an_archive_takes_options_of_its_own() {
     let arguments = ["inspect", "--output=json", "--temp-dir", "here", "-"];
     assert_eq!(look(&arguments, &environment), (Source::StandardInput, "here".into(), true, Output::Json));
     // A file of that name has a folder, too.
-    assert_eq!(push_of(&["./inspect", "app"], &environment[..1]).request.archive, Source::Path("./inspect".into()));
+    assert_eq!(push_of(&["./inspect", "app"], &environment[..1]).request.source, Source::Path("./inspect".into()));
     assert!(
         matches!(read(&["inspect", "--help"], &environment), Ok(Command::Print(text)) if text.contains("--verify"))
     );
@@ -72,8 +72,8 @@ fn a_look_into_an_archive_takes_options_of_its_own() {
 
 #[test]
 fn a_dash_is_standard_input_and_a_file_of_that_name_has_a_folder() {
-    assert_eq!(push_of(&["-", "app"], &[]).request.archive, Source::StandardInput);
-    assert_eq!(push_of(&["./-", "app"], &[]).request.archive, Source::Path("./-".into()));
+    assert_eq!(push_of(&["-", "app"], &[]).request.source, Source::StandardInput);
+    assert_eq!(push_of(&["./-", "app"], &[]).request.source, Source::Path("./-".into()));
     // A report is no archive that is read, and stdout has it by another option.
     assert_eq!(push_of(&["-", "app", "--report", "./-"], &[]).files.report, Some(PathBuf::from("./-")));
     assert!(read(&["-", "app", "--report", "-"], &[]).unwrap_err().to_string().contains("cannot write to -"));
@@ -82,7 +82,7 @@ fn a_dash_is_standard_input_and_a_file_of_that_name_has_a_folder() {
 #[test]
 fn temporary_files_have_the_system_s_folder_or_another() {
     let folder = |arguments: &[&str], environment: &[(&str, &str)]| {
-        push_of(&[&["a.tar", "app"], arguments].concat(), environment).request.temp_dir
+        push_of(&[&["a.tar", "app"], arguments].concat(), environment).options.temp_dir
     };
     assert_eq!(folder(&[], &[]), std::env::temp_dir());
     assert_eq!(folder(&[], &[("ECR_PUSH_TEMP_DIR", "there")]), PathBuf::from("there"));
@@ -92,12 +92,12 @@ fn temporary_files_have_the_system_s_folder_or_another() {
 #[test]
 fn what_changes_an_image_is_asked_for() {
     let request = push_of(&["a.tar", "app"], &[]).request;
-    assert!(!request.repair && !request.foreign_layers);
+    assert!(!request.image.repair && !request.image.non_distributable_layers);
     let request = push_of(&["a.tar", "app", "--repair", "--foreign-layers"], &[]).request;
-    assert!(request.repair && request.foreign_layers);
+    assert!(request.image.repair && request.image.non_distributable_layers);
     let environment = [("ECR_PUSH_REPAIR", "true"), ("ECR_PUSH_FOREIGN_LAYERS", "yes")];
     let request = push_of(&["a.tar", "app"], &environment).request;
-    assert!(request.repair && request.foreign_layers);
+    assert!(request.image.repair && request.image.non_distributable_layers);
     assert!(
         refused(&["a.tar", "app"], &[("ECR_PUSH_REPAIR", "some")]).contains("ECR_PUSH_REPAIR must be true or false")
     );
@@ -113,13 +113,13 @@ fn a_repository_is_set_up_by_options_or_the_environment() {
         ("ECR_PUSH_IF_EXISTS", "same-ok"),
         ("ECR_PUSH_DOCKER_NAMING", "True"),
     ];
-    let Push { request, said, .. } = push_of(&["a.tar", "Team/App"], &environment);
+    let Push { request, options, notes, .. } = push_of(&["a.tar", "Team/App"], &environment);
     let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    assert_eq!(request.new_repository.tags, [tag("cost center", "web shop"), tag("team", "x")]);
+    assert_eq!(options.repositories.settings.tags, [tag("cost center", "web shop"), tag("team", "x")]);
     let filters = ["latest", "dev-*"].map(|filter| filter.parse().unwrap()).to_vec();
-    assert_eq!(request.new_repository.mutability, Some(crate::ecr::Mutability::ImmutableExcept(filters)));
-    assert_eq!((request.if_exists, request.targets[0].repository.as_str()), (IfExists::SameOk, "team/app"));
-    assert_eq!(said, ["the repository \"Team/App\" is called team/app"]);
+    assert_eq!(options.repositories.settings.mutability, Some(crate::ecr::Mutability::ImmutableExcept(filters)));
+    assert_eq!((options.if_exists, request.targets[0].repository.as_str()), (IfExists::SameOk, "team/app"));
+    assert_eq!(notes, ["the repository \"Team/App\" is called team/app"]);
 }
 
 #[test]
@@ -132,14 +132,15 @@ fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
         ("ECR_PUSH_INSECURE", "False"),
         ("ECR_PUSH_IMAGE_ID", ""),
     ];
-    let request = push_of(&["a.tar", "app"], &environment).request;
+    let Push { request, options, .. } = push_of(&["a.tar", "app"], &environment);
     assert_eq!(request.tags.len(), 2);
-    assert!(request.create_repository && !request.insecure);
-    assert_eq!((request.targets[0].region.as_deref(), request.concurrency), (Some("us-west-2"), 7));
-    assert_eq!(request.choice, ImageSelector::Only);
-    let request = push_of(&["a.tar", "app", "-tz", "--region=eu-west-1", "--concurrency", "1"], &environment).request;
+    assert!(options.repositories.create && !options.registries.insecure);
+    assert_eq!((request.targets[0].region.as_deref(), options.layers.concurrency), (Some("us-west-2"), 7));
+    assert_eq!(request.image.selector, ImageSelector::Only);
+    let Push { request, options, .. } =
+        push_of(&["a.tar", "app", "-tz", "--region=eu-west-1", "--concurrency", "1"], &environment);
     assert_eq!(request.tags.len(), 1);
-    assert_eq!((request.targets[0].region.as_deref(), request.concurrency), (Some("eu-west-1"), 1));
+    assert_eq!((request.targets[0].region.as_deref(), options.layers.concurrency), (Some("eu-west-1"), 1));
 }
 
 #[test]
@@ -160,8 +161,8 @@ fn each_region_is_a_target_where_there_is_no_host() {
 
 #[test]
 fn a_switch_may_be_given_again_and_a_value_may_not() {
-    let request = push_of(&["a.tar", "app", "--dry-run", "--dry-run", "-q", "-q"], &[]).request;
-    assert!(request.dry_run);
+    let options = push_of(&["a.tar", "app", "--dry-run", "--dry-run", "-q", "-q"], &[]).options;
+    assert!(options.dry_run);
     for option in ["--image", "--platform", "--deadline", "--report", "--profile"] {
         let error = refused(&["a.tar", "app", option, "1", option, "1"], &[]);
         assert_eq!(error, format!("{option} can be used only once"));
@@ -171,17 +172,17 @@ fn a_switch_may_be_given_again_and_a_value_may_not() {
 #[test]
 fn an_argument_wins_over_a_rival_in_the_environment_and_help_needs_none() {
     let request = push_of(&["a.tar", "app", "--image-id", "12ab"], &[("ECR_PUSH_IMAGE", "app")]).request;
-    assert_eq!(request.choice, ImageSelector::Id("12ab".into()));
+    assert_eq!(request.image.selector, ImageSelector::Id("12ab".into()));
     let request = push_of(&["a.tar", "app", "--image", "app"], &[("ECR_PUSH_IMAGE_ID", "12ab")]).request;
-    assert_eq!(request.choice, ImageSelector::Name("app".into()));
+    assert_eq!(request.image.selector, ImageSelector::Name("app".into()));
     assert!(matches!(read(&["help"], &[("ECR_PUSH_REGION", "eu-west-1")]), Ok(Command::Print(_))));
 }
 
 #[test]
 fn layers_are_mounted_from_repositories_of_the_same_registry() {
     let sources = |arguments: &[&str], environment: &[(&str, &str)]| {
-        let request = push_of(&[&["a.tar", "app"], arguments].concat(), environment).request;
-        request.mount_from.iter().map(ToString::to_string).collect::<Vec<_>>()
+        let options = push_of(&[&["a.tar", "app"], arguments].concat(), environment).options;
+        options.layers.mount_from.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(sources(&[], &[]), [""; 0]);
     assert_eq!(sources(&["--mount-from", "base", "--mount-from=team/base:1"], &[]), ["base", "team/base:1"]);
@@ -192,7 +193,7 @@ fn layers_are_mounted_from_repositories_of_the_same_registry() {
 #[test]
 fn a_part_of_an_image_is_one_platform_or_what_is_there() {
     let part = |options: &[&str], environment: &[(&str, &str)]| {
-        push_of(&[&["a.tar", "app"], options].concat(), environment).request.part
+        push_of(&[&["a.tar", "app"], options].concat(), environment).request.image.selection
     };
     let platforms = |options: &[&str], environment: &[(&str, &str)]| part(options, environment).platforms;
     let arm64 = || Platforms::One("linux/arm64".parse().unwrap());
@@ -213,7 +214,7 @@ fn a_part_of_an_image_is_one_platform_or_what_is_there() {
 fn an_expected_digest_is_a_whole_one() {
     let text = format!("sha256:{}", "0a".repeat(32));
     let request = push_of(&["a.tar", "app", "--expect-digest", &text, "--referrers"], &[]).request;
-    assert_eq!((request.expect_digest.unwrap().to_string(), request.referrers), (text.clone(), true));
+    assert_eq!((request.image.expect_digest.unwrap().to_string(), request.image.referrers), (text.clone(), true));
     for bad in ["", "latest", &text[..20], &text["sha256:".len()..], &text.to_uppercase()] {
         assert!(refused(&["a.tar", "app", "--expect-digest", bad], &[]).contains("is not a digest"), "{bad:?}");
     }
@@ -221,7 +222,7 @@ fn an_expected_digest_is_a_whole_one() {
 
 #[test]
 fn a_rate_is_bytes_with_a_unit() {
-    let rate = |text: &str| push_of(&["a.tar", "app", "--limit-rate", text], &[]).request.limit_rate;
+    let rate = |text: &str| push_of(&["a.tar", "app", "--limit-rate", text], &[]).options.registries.limit_rate;
     assert_eq!([rate("2048"), rate("500K"), rate("10MiB"), rate("1g")], [2048, 512_000, 10 << 20, 1 << 30].map(Some));
     for bad in ["", "10", "-5K", "1.5M", "5X", "99999999999999999999G", "G"] {
         let argument = format!("--limit-rate={bad}");
@@ -231,7 +232,8 @@ fn a_rate_is_bytes_with_a_unit() {
 
 #[test]
 fn plain_layers_are_packed_as_asked_for_and_as_hard() {
-    let compression = |options: &[&str]| push_of(&[&["a.tar", "app"], options].concat(), &[]).request.compression;
+    let compression =
+        |options: &[&str]| push_of(&[&["a.tar", "app"], options].concat(), &[]).options.layers.compression;
     assert_eq!(compression(&[]), CompressionPolicy::Usual);
     assert_eq!(compression(&["--compression", "zstd"]), CompressionPolicy::Zstd(None));
     assert_eq!(compression(&["--compression-level", "9"]), CompressionPolicy::Gzip(Some(9)));
@@ -245,12 +247,13 @@ fn plain_layers_are_packed_as_asked_for_and_as_hard() {
 
 #[test]
 fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
-    let size = |target: &str, text: &str| push_of(&["a.tar", target, "--chunk-size", text], &[]).request.chunk_size;
+    let size =
+        |target: &str, text: &str| push_of(&["a.tar", target, "--chunk-size", text], &[]).options.layers.chunk_size;
     assert_eq!(
         [size("app", "5M"), size("app", "10M"), size("x.y/app", "64M")],
         [5, 10, 64].map(|size| Some(size << 20))
     );
-    assert_eq!(push_of(&["a.tar", "app"], &[]).request.chunk_size, None);
+    assert_eq!(push_of(&["a.tar", "app"], &[]).options.layers.chunk_size, None);
     for (target, text) in [("app", "4M"), ("app", "11M"), ("x.y/app", "1"), ("ghcr.io/app", "5M"), ("x.y/app", "65M")] {
         assert!(refused(&["a.tar", target, "--chunk-size", text], &[]).contains("--chunk-size"), "{target} {text}");
     }
@@ -259,8 +262,8 @@ fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
 #[test]
 fn certificates_are_for_https_and_not_opened_here() {
     let of = |arguments: &[&str], environment: &[(&str, &str)]| {
-        let request = push_of(&[&["a.tar", "x.y/app"], arguments].concat(), environment).request;
-        (request.ca_file, request.insecure)
+        let options = push_of(&[&["a.tar", "x.y/app"], arguments].concat(), environment).options;
+        (options.registries.ca_file, options.registries.insecure)
     };
     let file = || Some(PathBuf::from("there/is none.pem"));
     assert_eq!(of(&["--ca-file", "there/is none.pem"], &[]), (file(), false));
@@ -304,14 +307,14 @@ fn what_makes_no_sense_is_refused_by_name() {
 fn a_sandbox_takes_its_folder_only_with_an_equals_sign_and_no_cache_of_the_user() {
     let environment = [("HOME", "/home/me")];
     let push = push_of(&["--sandbox", "a.tar", "app"], &environment);
-    assert_eq!((push.sandbox, push.request.cache), (Some(None), None));
+    assert_eq!((push.sandbox, push.options.layers.cache), (Some(None), None));
     let push = push_of(&["--sandbox=dir", "a.tar", "app"], &environment);
     assert_eq!(push.sandbox, Some(Some(PathBuf::from("dir"))));
     for (value, sandbox) in [("False", None), ("true", Some(None)), ("dir", Some(Some("dir".into()))), ("", None)] {
         assert_eq!(push_of(&["a.tar", "app"], &[("ECR_PUSH_SANDBOX", value)]).sandbox, sandbox, "{value:?}");
     }
     if cfg!(target_os = "linux") {
-        let cache = push_of(&["a.tar", "app"], &environment).request.cache;
+        let cache = push_of(&["a.tar", "app"], &environment).options.layers.cache;
         assert_eq!(cache, Some(PathBuf::from("/home/me/.cache/ecr-push/layers.jsonl")));
     }
 }
@@ -337,7 +340,7 @@ fn a_sandbox_discards_and_delays_only_when_told() {
 fn more_is_told_to_whoever_asks_once_or_twice() {
     let tell = |options: &[&str], environment: &[(&str, &str)]| {
         let push = push_of(&[&["a.tar", "app"], options].concat(), environment);
-        (push.verbosity, push.request.tell_caller)
+        (push.verbosity, push.options.registries.report_caller)
     };
     let (usual, reasons, requests) =
         ((Verbosity::Normal, false), (Verbosity::Details, true), (Verbosity::Requests, true));
@@ -373,7 +376,7 @@ fn more_is_told_to_whoever_asks_once_or_twice() {
 #[test]
 fn the_ci_system_is_handed_on() {
     let ci = |options: &[&str], environment: &[(&str, &str)]| {
-        push_of(&[&["a.tar", "app"], options].concat(), environment).request.ci
+        push_of(&[&["a.tar", "app"], options].concat(), environment).options.registries.ci
     };
     assert_eq!(ci(&[], &[]), None);
     assert_eq!(ci(&[], &[("TF_BUILD", "True")]), Some("azure"));

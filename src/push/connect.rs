@@ -5,10 +5,11 @@ use std::sync::Arc;
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
+use super::context::Run;
 use super::logins::Logins;
-use super::request::Request;
+use super::options::{PushRequest, RegistryOptions};
 use super::shared::Shared;
-use super::{Event, Events, user_agent};
+use super::{Event, user_agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, RepositoryLocation};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Host, Target};
@@ -19,10 +20,9 @@ pub(super) const REQUESTS_AT_ONCE: usize = 8;
 
 /// The registries of a push.
 pub(super) struct Registries {
-    request: Arc<Request>,
+    run: Arc<Run>,
     trust: Trust,
     rate: Option<Arc<Rate>>,
-    events: Events,
     logins: Logins,
     /// One for each host, and for targets without a host one for each region.
     reached: Shared<Registry, Reached, Error>,
@@ -54,37 +54,37 @@ pub(super) struct Connection {
 }
 
 impl Registries {
-    /// Returns the registries that the request names. Nothing is connected to yet.
-    pub(super) fn new(
-        request: &Arc<Request>,
-        (trust, network): (Trust, Network),
-        rate: Option<Arc<Rate>>,
-        events: &Events,
-    ) -> Self {
-        let observer = Arc::clone(events);
+    /// Returns the registries of a run. Nothing is connected to yet.
+    pub(super) fn new(run: &Arc<Run>, (trust, network): (Trust, Network)) -> Self {
+        let (observer, ci) = (Arc::clone(run), run.options.registries.ci);
         let network = network
-            .observed_by(Arc::new(move |record| observer(Event::Asked(record))))
-            .identified_as(user_agent::user_agent(request), user_agent::app_name(request));
-        let logins = Logins::of(request, network, events);
-        let (request, events) = (Arc::clone(request), Arc::clone(events));
-        Self { request, trust, rate, events, logins, reached: Shared::default() }
+            .observed_by(Arc::new(move |record| observer.emit(Event::Asked(record))))
+            .identified_as(user_agent::user_agent(ci), user_agent::app_name(ci));
+        let rate = run.options.registries.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
+        Self { run: Arc::clone(run), trust, rate, logins: Logins::new(run, network), reached: Shared::default() }
     }
 
-    /// Finds out whose registry the target is in, and logs in if it is ECR's. `layers` is how many layers there are, as far as
-    /// that is known.
-    pub(super) async fn connect(&self, target: &Target, layers: usize, stop: CancellationToken) -> Result<Connection> {
+    /// Notes the targets of a push, so that a login is found that is for all of them.
+    pub(super) fn expect(&self, request: &PushRequest) {
+        self.logins.expect(&request.targets);
+    }
+
+    /// Finds out whose registry the target is in, and logs in if it is ECR's. Of the memory for chunks, each layer gets one
+    /// of so many `shares`.
+    pub(super) async fn connect(&self, target: &Target, shares: usize, stop: CancellationToken) -> Result<Connection> {
         let registry = (target.host.clone(), target.region.clone());
-        let reached = self.reached.get(registry, async || self.reach(target, layers).await).await;
-        let Reached { client, host, ecr, public } = reached?;
+        let Reached { client, host, ecr, public } =
+            self.reached.get(registry, async || self.reach(target).await).await?;
         let place =
             host.ecr().map(|ecr| RepositoryLocation { host: ecr.clone(), repository: target.repository.clone() });
-        let client = client.for_repository(target.repository.clone(), stop);
+        let client = client.for_push(target.repository.clone(), shares, stop);
         Ok(Connection { client, ecr: ecr.zip(place.clone()), place, public, host })
     }
 
-    async fn reach(&self, target: &Target, layers: usize) -> Result<Reached> {
-        let (request, named) = (&self.request, target.host.as_ref());
-        if named.is_some_and(|host| !host.is_amazon()) && matches!(request.access, Access::Override { .. }) {
+    async fn reach(&self, target: &Target) -> Result<Reached> {
+        let (options, named) = (&self.run.options, target.host.as_ref());
+        let registries = &options.registries;
+        if named.is_some_and(|host| !host.is_amazon()) && matches!(registries.access, Access::Override { .. }) {
             return Err(Error::usage(format!("the sandbox is an ECR and cannot stand in for {target}"))
                 .code(Code::TargetInvalid)
                 .hint("Give the target as REPOSITORY:TAG."));
@@ -100,31 +100,32 @@ impl Registries {
                 (host, ecr, None, account)
             }
         };
-        let events = || Arc::clone(&self.events);
-        let (on_retry, on_note, on_detail, on_request) = (events(), events(), events(), events());
+        let run = || Arc::clone(&self.run);
+        let (on_retry, on_note, on_detail, on_request) = (run(), run(), run(), run());
         let quirks = if host.ecr().is_some() { &registry::ECR } else { Quirks::of_host(&host.to_string()) };
         let settings = registry::ClientConfig {
-            endpoint: endpoint(&host, request)?,
+            endpoint: endpoint(&host, registries)?,
             name: host.to_string(),
             via: host.via().map(str::to_owned),
             trust: self.trust.clone(),
-            user_agent: user_agent::user_agent(request),
+            user_agent: user_agent::user_agent(registries.ci),
             credentials: account,
-            retry: request.patience,
-            max_requests: request.concurrency.max(REQUESTS_AT_ONCE),
+            retry: registries.retry,
+            max_requests: options.layers.concurrency.max(REQUESTS_AT_ONCE),
             quirks,
-            concurrent_layers: request.memory_shares(layers),
-            chunk_size: request.chunk_size,
+            chunk_size: options.layers.chunk_size,
             rate: self.rate.clone(),
             on_retry: Arc::new(move |registry::RetryNotice { why, pause, retry, retries }| {
-                on_retry(Event::Waiting { why, pause, retry, retries });
+                on_retry.emit(Event::Waiting { why, pause, retry, retries });
             }),
-            on_note: Arc::new(move |line| on_note(Event::Note(line))),
-            on_detail: Arc::new(move |line| on_detail(Event::Detail(line))),
-            on_request: Arc::new(move |record| on_request(Event::Asked(record))),
-            resume_store: request.cache.as_deref().map(ResumeStore::beside).map(|journal| match request.dry_run {
-                true => journal,
-                false => journal.pruned(),
+            on_note: Arc::new(move |line| on_note.emit(Event::Note(line))),
+            on_detail: Arc::new(move |line| on_detail.emit(Event::Detail(line))),
+            on_request: Arc::new(move |record| on_request.emit(Event::Asked(record))),
+            resume_store: options.layers.cache.as_deref().map(ResumeStore::beside).map(|journal| {
+                match options.dry_run {
+                    true => journal,
+                    false => journal.pruned(),
+                }
             }),
         };
         let client = Client::new(settings, target.repository.clone(), CancellationToken::new())?;
@@ -134,12 +135,12 @@ impl Registries {
 
 /// Where a host is reached: over https, unless it is this machine or the user wants otherwise. Whoever says whom to trust
 /// wants https, but from a sandbox of our own.
-fn endpoint(host: &Host, request: &Request) -> Result<Url> {
+fn endpoint(host: &Host, options: &RegistryOptions) -> Result<Url> {
     let endpoint_override =
-        request.access.endpoint_override(host.ecr(), None).map(|endpoint_override| &endpoint_override.address);
-    let at = endpoint_override.or(request.registry_endpoint.as_ref()).filter(|_| host.is_amazon()).unwrap_or(host);
-    let may_be_plain = request.ca_file.is_none() || matches!(request.access, Access::Override { .. });
-    let plain = may_be_plain && (at.is_loopback() || request.insecure && !host.is_amazon());
+        options.access.endpoint_override(host.ecr(), None).map(|endpoint_override| &endpoint_override.address);
+    let at = endpoint_override.or(options.ecr_endpoint.as_ref()).filter(|_| host.is_amazon()).unwrap_or(host);
+    let may_be_plain = options.ca_file.is_none() || matches!(options.access, Access::Override { .. });
+    let plain = may_be_plain && (at.is_loopback() || options.insecure && !host.is_amazon());
     let scheme = if plain { "http" } else { "https" };
     let at = answering(at.as_str());
     Url::parse(&format!("{scheme}://{at}/"))

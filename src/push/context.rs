@@ -1,30 +1,48 @@
-//! What all targets of a push have in common, whatever phase they are in.
+//! What pushes share: all of a run, and all targets of one push.
 
 use std::sync::Arc;
 
 use super::agreement::Agreement;
 use super::event::{Event, Events};
+use super::options::{Options, PushRequest};
 use super::policies::Policies;
-use super::request::Request;
+use crate::compress::Pool;
 use crate::reuse::LayerCache;
 
-/// What all targets of a push have in common.
-pub(super) struct PushContext {
-    /// What is to be pushed, and how.
-    pub(super) request: Arc<Request>,
-    /// Takes what happens.
+/// What all pushes of a run share.
+pub(super) struct Run {
+    pub(super) options: Options,
     pub(super) events: Events,
     /// The policies of a repository that is created.
     pub(super) policies: Policies,
     /// The local layer cache.
     pub(super) cache: LayerCache,
-    /// What the layers of all targets become, if the image is to have one digest.
+    pub(super) pool: Arc<Pool>,
+}
+
+impl Run {
+    /// Reports an event.
+    pub(super) fn emit(&self, event: Event) {
+        (self.events)(event);
+    }
+}
+
+/// What all targets of a push share.
+pub(super) struct PushContext {
+    pub(super) run: Arc<Run>,
+    pub(super) request: PushRequest,
+    /// The plans of all targets, if the image is to have one digest.
     pub(super) agreement: Option<Agreement>,
 }
 
 impl PushContext {
+    /// Returns the options of the run.
+    pub(super) fn options(&self) -> &Options {
+        &self.run.options
+    }
+
     /// Reports an event.
     pub(super) fn emit(&self, event: Event) {
-        (self.events)(event);
+        self.run.emit(event);
     }
 }

@@ -1,7 +1,8 @@
 //! What is decided and why, for those who want to know: a line each, which can be understood alone.
 
+use super::context::PushContext;
+use super::options::{LayerOptions, Reuse};
 use super::plan::{Blobs, Candidate, Evidence, LayerAction, PlannedLayer};
-use super::request::{Request, Reuse};
 use crate::compress::{Compression, CompressionSpec, size};
 use crate::registry::{self, ResumeStore};
 use crate::reuse::LayerCache;
@@ -10,27 +11,31 @@ use crate::reuse::LayerCache;
 const BLOBS: usize = 2;
 
 /// What is settled before anybody is asked, for an image of so many layers, if that is known by then.
-pub(super) fn start(request: &Request, cache: &LayerCache, layers: Option<usize>) -> Vec<String> {
+pub(super) fn start(context: &PushContext, layers: Option<usize>) -> Vec<String> {
+    let (options, targets) = (&context.options().layers, context.request.targets.len());
     let of = |limit: usize| layers.map_or(limit, |layers| limit.min(layers)).max(1);
-    let (lanes, large, threads) = (of(request.concurrency), of(request.large_per_target()), request.compress_threads);
+    let (lanes, large, threads) = (of(options.concurrency), of(options.large_per_target(targets)), options.threads);
     let at_once =
         format!("layers at once: {lanes}, of which {large} may be larger than a chunk; compression threads: {threads}");
-    let journal = request.cache.as_deref().map(|cache| match ResumeStore::beside(cache).len() {
+    let journal = options.cache.as_deref().map(|cache| match ResumeStore::beside(cache).len() {
         0 => "resume store: interrupted uploads of earlier runs: none".to_owned(),
         count => format!("resume store: interrupted uploads of earlier runs: {count}"),
     });
-    [memory(request, large, layers), at_once, self::cache(request, cache)].into_iter().chain(journal).collect()
+    [memory(options, targets, large, layers), at_once, cache(options, &context.run.cache)]
+        .into_iter()
+        .chain(journal)
+        .collect()
 }
 
 /// How much memory the push may take: what the program is, what is kept of layers until a registry has acknowledged it, and
 /// what the compression threads have in hand.
-fn memory(request: &Request, large: usize, layers: Option<usize>) -> String {
+fn memory(options: &LayerOptions, targets: usize, large: usize, layers: Option<usize>) -> String {
     const PROGRAM: u64 = 24;
     const THREAD: u64 = 2;
-    let shares = request.memory_shares(layers.unwrap_or(usize::MAX)).max(1) as u64;
-    let layer = registry::retained_bytes(request.chunk_size, shares) >> 20;
-    let large = (large * request.targets.len().max(1)) as u64;
-    let threads = request.compress_threads as u64;
+    let shares = options.memory_shares(targets, layers.unwrap_or(usize::MAX)).max(1) as u64;
+    let layer = registry::retained_bytes(options.chunk_size, shares) >> 20;
+    let large = (large * targets.max(1)) as u64;
+    let threads = options.threads as u64;
     let all = PROGRAM + large * layer + threads * THREAD;
     let layers = each(large, "layer under way", "layers under way");
     let threads = each(threads, "compression thread", "compression threads");
@@ -41,8 +46,8 @@ fn each(count: u64, one: &str, several: &str) -> String {
     if count == 1 { format!("the one {one}") } else { format!("each of {count} {several}") }
 }
 
-fn cache(request: &Request, cache: &LayerCache) -> String {
-    match (&request.cache, request.reuse, cache.len()) {
+fn cache(options: &LayerOptions, cache: &LayerCache) -> String {
+    match (&options.cache, options.reuse, cache.len()) {
         (_, Reuse::Off, _) => "layer cache: not used (--reuse off)".into(),
         (None, ..) => "layer cache: disabled".into(),
         (Some(path), _, 0) => format!("layer cache: no layers yet in {}", path.display()),

@@ -62,6 +62,11 @@ impl Hub {
         Arc::new(Self { reader, state: Mutex::new(state), changed: Notify::new() })
     }
 
+    /// Returns what reads the layers.
+    pub(super) fn reader(&self) -> &LayerReader {
+        &self.reader
+    }
+
     /// Returns the bytes of a layer for a target that is ready to take them, shared with other targets where that costs
     /// neither of them much.
     pub(super) fn join(self: &Arc<Self>, target: TargetId, layer: &PlannedLayer) -> LayerStream {

@@ -1,24 +1,27 @@
 //! Who we are to each registry: AWS's API gives ECR's logins, one for a region; others are given, or kept by docker and
 //! podman.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
+use super::Event;
+use super::context::Run;
 use super::explain::lifetime;
-use super::request::{ExplicitCredentials, Request};
+use super::options::{ExplicitCredentials, RegistryOptions};
 use super::shared::Shared;
-use super::{Event, Events};
 use crate::ecr::{
     self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, EndpointOverride, Network, NoCredentials,
 };
 use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{EcrHost, Host, Repository, Target};
-use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Keychain, Login, StoredLogin};
+use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Login, StoredLogin};
 
 /// The logins of a push, each fetched once, however many targets it is for.
 pub(super) struct Logins {
-    request: Arc<Request>,
-    events: Events,
+    run: Arc<Run>,
     network: Network,
+    /// The repositories that are pushed to: podman stores logins for parts of a registry.
+    destinations: Arc<Mutex<HashSet<(Host, Repository)>>>,
     /// ECR's APIs, by what the target's host or its region option states.
     apis: Shared<(Option<Region>, Option<String>, OverrideUrl), Ecr, NoCredentials>,
     /// ECR's logins, by where that is.
@@ -45,16 +48,36 @@ struct Amazon {
 pub(super) type Private = (Option<Ecr>, Host, Arc<CredentialProvider>);
 
 impl Logins {
-    /// None fetched yet.
-    pub(super) fn of(request: &Arc<Request>, network: Network, events: &Events) -> Self {
+    /// Returns the logins of a run, none fetched yet.
+    pub(super) fn new(run: &Arc<Run>, network: Network) -> Self {
         Self {
-            request: Arc::clone(request),
-            events: Arc::clone(events),
+            run: Arc::clone(run),
             network,
+            destinations: Arc::default(),
             apis: Shared::default(),
             regions: Shared::default(),
             told: Once::new(),
         }
+    }
+
+    /// Notes the targets of a push.
+    pub(super) fn expect(&self, targets: &[Target]) {
+        let named = targets.iter().filter_map(|target| Some((target.host.clone()?, target.repository.clone())));
+        self.destinations.lock().unwrap_or_else(PoisonError::into_inner).extend(named);
+    }
+
+    fn options(&self) -> &RegistryOptions {
+        &self.run.options.registries
+    }
+
+    /// Returns what docker and podman store for a host.
+    fn stored(&self, host: &Host) -> Arc<DockerConfigCredentials> {
+        Arc::new(DockerConfigCredentials {
+            run: Arc::clone(&self.run),
+            host: host.clone(),
+            destinations: Arc::clone(&self.destinations),
+            last: Mutex::new(None),
+        })
     }
 
     /// Logs in to a private registry of ECR: the one that is named, or the caller's own.
@@ -62,12 +85,12 @@ impl Logins {
         let named = target.host.as_ref();
         match (self.amazon(target).await, named) {
             (Ok((ecr, Amazon { own, account })), _) => {
-                let own = self.request.registry_id.as_ref().unwrap_or(&own);
+                let own = self.options().registry_id.as_ref().unwrap_or(&own);
                 let host = named.cloned().unwrap_or_else(|| ecr.host(own));
                 Ok((Some(ecr), host, account))
             }
             (Err(NoCredentials::Missing(error)), Some(host)) => {
-                let kept = Arc::new(DockerConfigCredentials::of(host, &self.request, &self.events));
+                let kept = self.stored(host);
                 let login = kept.instead(error, None).await?;
                 let first = Arc::new(Mutex::new(Some(login)));
                 let source = move |refused| {
@@ -89,17 +112,17 @@ impl Logins {
 
     /// The API, and who we are to all registries of its region.
     async fn amazon(&self, target: &Target) -> Result<(Ecr, Amazon), NoCredentials> {
-        let request = &self.request;
+        let options = self.options();
         let host = target.host.as_ref().and_then(Host::ecr);
         let said = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
         let asked_for = target.region.as_deref();
         let connect = async || {
-            let ecr = Ecr::connect(&request.access, &self.network, asked_for, host).await?;
+            let ecr = Ecr::connect(&options.access, &self.network, asked_for, host).await?;
             self.tell(ecr.describe_origin().await);
             Ok(ecr)
         };
         let endpoint_override =
-            request.access.endpoint_override(host, target.region.as_deref()).map(EndpointOverride::url);
+            options.access.endpoint_override(host, target.region.as_deref()).map(EndpointOverride::url);
         let said = (said, target.region.clone(), endpoint_override.clone());
         let ecr = self.apis.get(said, connect).await?;
         let log_in = async || self.log_in(&ecr).await;
@@ -109,32 +132,32 @@ impl Logins {
 
     /// Tells whose credentials are used, and once what was named and is not used.
     fn tell(&self, origins: String) {
-        if let Access::Aws(CredentialSources { notes, .. }) = &self.request.access {
-            self.told.call_once(|| notes.iter().for_each(|note| (self.events)(Event::Note(note.clone()))));
+        if let Access::Aws(CredentialSources { notes, .. }) = &self.options().access {
+            self.told.call_once(|| notes.iter().for_each(|note| self.run.emit(Event::Note(note.clone()))));
         }
-        (self.events)(Event::Detail(origins));
+        self.run.emit(Event::Detail(origins));
     }
 
     /// Who we are to ECR Public, should it ask, and its API: that knows, and where there are no AWS credentials, docker may.
     pub(super) async fn public(&self, host: &Host) -> Result<(Option<EcrPublic>, Arc<CredentialProvider>)> {
-        match EcrPublic::connect(&self.request.access, &self.network, host).await {
+        match EcrPublic::connect(&self.options().access, &self.network, host).await {
             Ok(api) => {
                 self.tell(api.describe_origin().await);
                 self.tell_caller(api.caller_arn()).await;
                 let public = api.clone();
-                let events = Arc::clone(&self.events);
+                let run = Arc::clone(&self.run);
                 let source = move |_| {
-                    let (public, events) = (public.clone(), Arc::clone(&events));
+                    let (public, run) = (public.clone(), Arc::clone(&run));
                     Box::pin(async move {
                         let token = public.token().await?;
-                        events(Event::Detail(logged_in("ECR Public", &token)));
+                        run.emit(Event::Detail(logged_in("ECR Public", &token)));
                         Ok(granted(token))
                     }) as _
                 };
                 Ok((Some(api), CredentialProvider::new(AuthMode::OnAmazonChallenge, Arc::new(source))))
             }
             Err(NoCredentials::Missing(error)) => {
-                let kept = Arc::new(DockerConfigCredentials::of(host, &self.request, &self.events));
+                let kept = self.stored(host);
                 let source = move |refused| {
                     let (kept, error) = (Arc::clone(&kept), error.clone());
                     Box::pin(async move {
@@ -154,18 +177,18 @@ impl Logins {
         let (token, ()) = tokio::join!(ecr.token(), self.tell_caller(ecr.caller_arn()));
         let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
         let own = token.account.clone();
-        (self.events)(Event::Detail(logged_in("ECR", &token)));
+        self.run.emit(Event::Detail(logged_in("ECR", &token)));
         // The token that is there already, and after that a fresh one each time.
-        let (api, first, events) = (ecr.clone(), Arc::new(Mutex::new(Some(token))), Arc::clone(&self.events));
+        let (api, first, run) = (ecr.clone(), Arc::new(Mutex::new(Some(token))), Arc::clone(&self.run));
         let source = move |_| {
-            let (events, api, first) =
-                (Arc::clone(&events), api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let (run, api, first) =
+                (Arc::clone(&run), api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
             Box::pin(async move {
                 let token = match first {
                     Some(token) => token,
                     None => {
                         let token = api.token().await.map_err(|error| ecr::advise(error, None))?;
-                        events(Event::Detail(logged_in("ECR", &token)));
+                        run.emit(Event::Detail(logged_in("ECR", &token)));
                         token
                     }
                 };
@@ -177,16 +200,16 @@ impl Logins {
 
     /// Tells who AWS says we are, if that is wanted.
     async fn tell_caller(&self, asking: impl Future<Output = Option<String>>) {
-        if self.request.tell_caller
+        if self.options().report_caller
             && let Some(caller) = asking.await
         {
-            (self.events)(Event::Detail(format!("caller {caller}")));
+            self.run.emit(Event::Detail(format!("caller {caller}")));
         }
     }
 
     /// Who we are to somebody else's registry, should it ask.
     pub(super) fn others(&self, host: &Host) -> Arc<CredentialProvider> {
-        let kept = Arc::new(DockerConfigCredentials::of(host, &self.request, &self.events));
+        let kept = self.stored(host);
         let source = move |refused| {
             let kept = Arc::clone(&kept);
             Box::pin(async move {
@@ -210,36 +233,31 @@ fn granted(token: AuthorizationToken) -> IssuedLogin {
 
 /// A login that is kept for a registry, or was given for it. It is looked for each time: a helper may have a fresh one.
 struct DockerConfigCredentials {
-    given: Option<ExplicitCredentials>,
-    keychain: Keychain,
+    run: Arc<Run>,
     host: Host,
-    /// What is pushed to there.
-    repositories: Vec<Repository>,
-    events: Events,
+    destinations: Arc<Mutex<HashSet<(Host, Repository)>>>,
     /// What was found the last time: nothing, or this.
     last: Mutex<Option<Option<Login>>>,
 }
 
 impl DockerConfigCredentials {
-    fn of(host: &Host, request: &Request, events: &Events) -> Self {
-        let there = request.targets.iter().filter(|target| target.host.as_ref() == Some(host));
-        Self {
-            given: request.login.clone().filter(|_| !host.is_amazon()),
-            keychain: request.keychain.clone(),
-            host: host.clone(),
-            repositories: there.map(|target| target.repository.clone()).collect(),
-            events: Arc::clone(events),
-            last: Mutex::new(None),
-        }
+    /// The login that the user gave, unless the host is Amazon's.
+    fn given(&self) -> Option<&ExplicitCredentials> {
+        self.run.options.registries.login.as_ref().filter(|_| !self.host.is_amazon())
+    }
+
+    fn repositories(&self) -> Vec<Repository> {
+        let destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
+        destinations.iter().filter(|(host, _)| *host == self.host).map(|(_, repository)| repository.clone()).collect()
     }
 
     /// The login. Where the one before was refused, another one or the reason.
     async fn login(&self, refused: Option<ServiceError>) -> Result<Option<Login>> {
-        let found = match &self.given {
+        let found = match self.given() {
             Some(ExplicitCredentials { user, login }) => {
                 Some(StoredLogin { login: login.clone(), origin: format!("the login of {user} given with --username") })
             }
-            None => self.keychain.find(&self.host, &self.repositories).await?,
+            None => self.run.options.registries.keychain.find(&self.host, &self.repositories()).await?,
         };
         let login = found.as_ref().map(|found| found.login.clone());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,14 +267,14 @@ impl DockerConfigCredentials {
             (Some(answer), found) if !is_new => Err(self.refused(found, answer)),
             (_, Some(found)) => {
                 if is_new {
-                    (self.events)(Event::Detail(format!("{} gets {}", self.host, found.origin)));
+                    self.run.emit(Event::Detail(format!("{} gets {}", self.host, found.origin)));
                 }
                 Ok(login)
             }
             (_, None) => {
                 if is_new {
                     let line = format!("{} requires a login, and none was found", self.host);
-                    (self.events)(Event::Detail(line));
+                    self.run.emit(Event::Detail(line));
                 }
                 Ok(None)
             }
@@ -270,7 +288,7 @@ impl DockerConfigCredentials {
             Ok(login) => login.ok_or(of_aws),
             Err(error) if is_first => {
                 let why: String = error.causes().into_iter().map(|cause| format!(": {cause}")).collect();
-                (self.events)(Event::Warning(format!("{error}{why}")));
+                self.run.emit(Event::Warning(format!("{error}{why}")));
                 Err(of_aws)
             }
             Err(error) => Err(error),
@@ -296,7 +314,7 @@ impl DockerConfigCredentials {
                     .hint(format!("Use AWS credentials, which renew it automatically, or renew it:\n  {command}"))
             }
             None => {
-                let cure = match &self.given {
+                let cure = match self.given() {
                     Some(_) => "Check the name and the password.".to_owned(),
                     None => format!("Log in again:\n  docker login {host}"),
                 };

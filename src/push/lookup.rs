@@ -1,8 +1,8 @@
 //! What the tags of a target point at, and whether that may change.
 
+use super::options::Reuse;
 use super::outcome::TagOutcome;
 use super::remote::{described, in_time};
-use super::request::Reuse;
 use super::session::TargetSession;
 use super::tags::{ExistingTag, IfExists, ImageMatch, TagConflict, TagPlan, TagRule, UnchangedTag, image_match};
 use crate::archive::Image;
@@ -63,7 +63,7 @@ impl TagLookup {
 
 /// Returns whether what the tags point at has to be known where nothing is reused from it.
 pub(super) fn is_needed(session: &TargetSession<'_>, rule: &TagRule) -> bool {
-    session.request().if_exists != IfExists::Overwrite || session.tags.iter().any(|tag| rule.is_immutable(tag))
+    session.options().if_exists != IfExists::Overwrite || session.tags.iter().any(|tag| rule.is_immutable(tag))
 }
 
 /// Looks up what all tags point at.
@@ -72,11 +72,11 @@ pub(super) fn is_needed(session: &TargetSession<'_>, rule: &TagRule) -> bool {
 /// If the registry cannot be spoken to at all, and that will not change: its certificate is not trusted, for one. If the
 /// tags have to be known, and are not.
 pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> Result<TagLookup> {
-    let request = session.request();
+    let options = session.options();
     let lookups = session.tags.iter().map(|tag| async {
         let lookup = session.client.lookup(tag.as_str());
         // A plan has no other request to find out by whether the registry answers.
-        if request.dry_run { lookup.await } else { in_time(lookup).await }
+        if options.dry_run { lookup.await } else { in_time(lookup).await }
     });
     let lookups = futures_util::future::join_all(lookups).await;
     let mut lookup = TagLookup { rule, ..TagLookup::default() };
@@ -94,7 +94,7 @@ pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> 
             Ok(ManifestLookup::NoRepository) => lookup.repository_exists = lookup.repository_exists.or(Some(false)),
             Ok(ManifestLookup::Unclear) => {}
             Err(error) if error.service_error().is_none() && error.kind() == Kind::Refused => return Err(error),
-            Err(error) if request.dry_run && would_fail(&error) => return Err(error),
+            Err(error) if options.dry_run && would_fail(&error) => return Err(error),
             Err(error) => {
                 unseen.push(format!("{}:{tag}", session.name()));
                 why_unseen.get_or_insert(error);
@@ -103,7 +103,7 @@ pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> 
     }
     if let Some(error) = &why_unseen {
         let (tags, why) = (unseen.join(", "), described(error));
-        if request.if_exists != IfExists::Overwrite {
+        if options.if_exists != IfExists::Overwrite {
             let kind = if error.kind() == Kind::Permission { Kind::Permission } else { Kind::Unavailable };
             return Err(Error::new(kind, format!("cannot look up {tags}, which --if-exists requires"))
                 .because(why)
@@ -112,7 +112,7 @@ pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> 
                     None => "Use a login with read permission, or omit --if-exists: then tags move.",
                 }));
         }
-        session.note(match request.reuse {
+        session.note(match options.layers.reuse {
             Reuse::Tag => {
                 format!("{tags} could not be read: {why}; pushing without layer reuse and without the tag check")
             }
@@ -179,7 +179,7 @@ pub(super) fn conflict(session: &TargetSession<'_>, TagConflict(tags): &TagConfl
     let name = session.name();
     let tags: Vec<String> = tags.iter().map(|(tag, digest)| format!("{name}:{tag} points at {digest}")).collect();
     let tags = tags.join(", ");
-    let (why, hint) = match session.request().if_exists {
+    let (why, hint) = match session.options().if_exists {
         IfExists::Fail => (
             "and --if-exists fail forbids existing tags",
             "Push under another tag, or with --if-exists same-ok if the same image may be there.",

@@ -23,6 +23,7 @@ mod hub;
 mod logins;
 mod lookup;
 mod mount;
+mod options;
 mod outcome;
 pub(crate) mod plan;
 mod planning;
@@ -37,7 +38,6 @@ mod record;
 mod referrers;
 mod remote;
 mod repository;
-mod request;
 mod savings;
 mod session;
 mod shared;
@@ -53,11 +53,14 @@ mod warnings;
 pub use compression::CompressionPolicy;
 pub(crate) use compression::ManifestAction;
 pub use event::{Event, Events};
+pub use options::{
+    CaBundle, ExplicitCredentials, ImageOptions, LayerOptions, Options, PushRequest, RegistryOptions,
+    RepositoryOptions, Reuse,
+};
 pub use outcome::{ImageSummary, LayerCounts, LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 pub use plan::LayerAction;
-pub use pusher::push;
+pub use pusher::{Pusher, PusherBuilder};
 #[cfg(feature = "sandbox")]
 pub(crate) use read_back::{ReadBack, read_back};
-pub use request::{CaBundle, ExplicitCredentials, Request, Reuse};
 pub use savings::Saved;
 pub use tags::{IfExists, TagState};

@@ -6,9 +6,9 @@
 use std::fmt::Display;
 
 use super::availability::available;
+use super::options::Reuse;
 use super::plan::{self, Blobs, LayerAction, PlannedLayer};
 use super::remote::{configs, described, in_time, platforms};
-use super::request::Reuse;
 use super::session::TargetSession;
 use crate::archive::Image;
 use crate::error::{Error, Kind, Result};
@@ -21,13 +21,13 @@ pub(super) async fn find_mounts(
     planned: &mut [(PlannedLayer, LayerAction)],
     image: &Image,
 ) {
-    let request = session.request();
-    if request.reuse == Reuse::Off {
+    let options = session.options();
+    if options.layers.reuse == Reuse::Off {
         session.detail(format!("no mount at {}: --reuse off", session.host));
         return;
     }
     let own = session.client.repository();
-    for source in request.mount_from.iter().filter(|source| source.repository != *own) {
+    for source in options.layers.mount_from.iter().filter(|source| source.repository != *own) {
         let missing: Vec<PlannedLayer> = to_send(planned).map(|(layer, _)| layer.clone()).collect();
         if missing.is_empty() {
             return;
@@ -58,7 +58,7 @@ pub(super) async fn find_mounts(
         }
     }
     let is_mount = |(_, action): &(PlannedLayer, LayerAction)| matches!(action, LayerAction::Mount(..));
-    if request.mount_from.is_empty() && !planned.iter().any(is_mount) {
+    if options.layers.mount_from.is_empty() && !planned.iter().any(is_mount) {
         let why = "--mount-from names none, nor does the archive";
         session.detail(format!("no mount at {}: {why}", session.host));
     }

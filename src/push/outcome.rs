@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use super::options::{Options, PushRequest};
 use super::plan::LayerAction;
-use super::request::Request;
 use super::tags::TagState;
 use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind};
@@ -146,7 +146,7 @@ pub struct LayerOutcome {
 }
 
 impl Outcome {
-    pub(super) fn new(request: &Request) -> Self {
+    pub(super) fn new(request: &PushRequest, options: &Options) -> Self {
         let targets = request.targets.iter().map(|target| TargetOutcome {
             name: target.to_string(),
             tags: Vec::new(),
@@ -157,21 +157,21 @@ impl Outcome {
             changed: false,
             layers: Vec::new(),
             error: None,
-            lanes: request.concurrency.max(1),
+            lanes: options.layers.concurrency.max(1),
         });
         Self {
-            archive: request.archive.to_string(),
+            archive: request.source.to_string(),
             image: None,
             targets: targets.collect(),
-            dry_run: request.dry_run,
+            dry_run: options.dry_run,
             started_at: SystemTime::now(),
             started: Instant::now(),
         }
     }
 
-    /// What comes of a push that ends before any target is reached.
-    pub fn failed(request: &Request, error: Error) -> Self {
-        Self::new(request).of_failure(error)
+    /// Returns the outcome of a push that ends before any target is reached.
+    pub fn failed(request: &PushRequest, options: &Options, error: Error) -> Self {
+        Self::new(request, options).of_failure(error)
     }
 
     /// Nothing was reached at all.

@@ -29,14 +29,14 @@ pub(super) async fn look_ahead(
     lookup: &mut TagLookup,
     repository: &TargetRepository,
 ) -> Result<Known> {
-    let may_move = session.request().if_exists == IfExists::Overwrite && !lookup.found.is_empty();
+    let may_move = session.options().if_exists == IfExists::Overwrite && !lookup.found.is_empty();
     let images =
         async { if repository.is_only_planned { Vec::new() } else { read_images(session, lookup, None).await } };
     let (images, rule) = join(images, look_up_rule(session, &lookup.rule, may_move)).await;
     lookup.rule = rule;
     let mut known = Known { images, ..Known::default() };
     let existing = lookup.existing(None, None, false);
-    let tags = decide_tags(&existing, session.request().if_exists, &lookup.rule);
+    let tags = decide_tags(&existing, session.options().if_exists, &lookup.rule);
     let tags = tags.map_err(|it| conflict(session, &it))?;
     report_unchanged(session, &tags.unchanged, &known.tags);
     known.tags = tags;
@@ -151,7 +151,7 @@ async fn plan_tags(
     known: &mut Known,
     record: &Record,
 ) -> Result<()> {
-    let request = session.request();
+    let options = session.options();
     if known.tags.leaves_all(&session.tags) {
         return Ok(());
     }
@@ -160,15 +160,15 @@ async fn plan_tags(
         Some((_, LayerAction::Mount(..) | LayerAction::Upload)) => None,
         None => record.layer(id).and_then(|layer| layer.stored),
     };
-    let root = root_digest(image, request.compression, session.manifests_to_keep(&known.images), &stored);
-    let existing = lookup.existing(Some(image), root, request.expect_digest.is_some());
+    let root = root_digest(image, options.layers.compression, session.manifests_to_keep(&known.images), &stored);
+    let existing = lookup.existing(Some(image), root, session.context.request.image.expect_digest.is_some());
     let is_moved = existing.iter().any(|tag| !tag.is_archived && tag.image != ImageMatch::Identical);
-    let is_asked = request.if_exists == IfExists::Overwrite && is_moved;
+    let is_asked = options.if_exists == IfExists::Overwrite && is_moved;
     lookup.rule = look_up_rule(session, &lookup.rule, is_asked).await;
-    let tags = decide_tags(&existing, request.if_exists, &lookup.rule);
+    let tags = decide_tags(&existing, options.if_exists, &lookup.rule);
     let tags = tags.map_err(|it| conflict(session, &it))?;
     report_unchanged(session, &tags.unchanged, &known.tags);
-    if request.dry_run {
+    if options.dry_run {
         // Otherwise it is logged when the registry has accepted it.
         for (tag, before) in &tags.moves {
             session.note(format!("{}:{tag} would move from {}", session.name(), before.short()));
@@ -180,13 +180,13 @@ async fn plan_tags(
 
 /// Returns whether a tag points at another image for sure, before anything is known but the archive.
 fn has_another(session: &TargetSession<'_>, lookup: &TagLookup, image: &Image) -> bool {
-    let request = session.request();
-    let stated = stated_digest(image, request.compression);
+    let options = session.options();
+    let stated = stated_digest(image, options.layers.compression);
     // What an index becomes is only known when its manifests are.
     let is_sure = stated.is_some() || matches!(image.content, Content::Manifest(_));
-    let existing = lookup.existing(Some(image), stated, request.expect_digest.is_some());
+    let existing = lookup.existing(Some(image), stated, session.context.request.image.expect_digest.is_some());
     let is_other = existing.iter().any(|tag| !tag.is_archived && tag.image == ImageMatch::Other);
-    request.if_exists == IfExists::Overwrite && is_sure && is_other
+    options.if_exists == IfExists::Overwrite && is_sure && is_other
 }
 
 /// Returns the root of the image, if a tag points at it: then everything below it is there. Of referrers that says nothing.

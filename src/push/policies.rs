@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::request::Request;
+use super::options::RepositoryOptions;
 use crate::error::{Code, Error, Result};
 use crate::file;
 
@@ -27,12 +27,12 @@ pub(super) struct Policy {
 }
 
 impl Policies {
-    /// Reads those that the request names.
+    /// Reads those that the options name.
     ///
     /// # Errors
     /// If there is none in a file, or if it is not what ECR takes.
-    pub(super) async fn of(request: &Request) -> Result<Self> {
-        let (lifecycle, repository) = (request.lifecycle_policy.clone(), request.repository_policy.clone());
+    pub(super) async fn of(options: &RepositoryOptions) -> Result<Self> {
+        let (lifecycle, repository) = (options.lifecycle_policy.clone(), options.repository_policy.clone());
         // The lengths are those of the ECR API reference, PutLifecyclePolicy and SetRepositoryPolicy.
         let reading = tokio::task::spawn_blocking(|| {
             let lifecycle = lifecycle.map(|path| read("lifecycle policy", path, 100..=30_720)).transpose()?;

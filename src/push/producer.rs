@@ -30,16 +30,26 @@ impl LayerReader {
         receiver
     }
 
+    /// Returns a producer of a layer that somebody else reads, and what it produces.
+    pub(super) fn produce(&self, layer: &PlannedLayer) -> (LayerProducer, mpsc::Receiver<LayerData>) {
+        let (sender, receiver) = mpsc::channel(BLOCKS);
+        (self.producer(layer, sender), receiver)
+    }
+
+    fn producer(&self, layer: &PlannedLayer, sender: mpsc::Sender<LayerData>) -> LayerProducer {
+        LayerProducer { layer: layer.clone(), sender, reader: self.clone() }
+    }
+
     /// Starts to read a layer into `sender`.
     pub(super) fn read_into(&self, layer: &PlannedLayer, sender: mpsc::Sender<LayerData>) {
-        let producer = LayerProducer { layer: layer.clone(), sender, events: Arc::clone(&self.events) };
-        let (bytes, pool) = (layer.layer.bytes.clone(), Arc::clone(&self.pool));
+        let producer = self.producer(layer, sender);
+        let bytes = layer.layer.bytes.clone();
         tokio::task::spawn_blocking(move || {
             if bytes.is_consumed() {
                 producer.fail(gone(&producer.layer));
             } else {
                 // Whoever takes the bytes gets the error, too.
-                let _reported = producer.run(&mut bytes.reader(), &pool);
+                let _reported = producer.run(&mut bytes.reader());
             }
         });
     }
@@ -49,26 +59,20 @@ impl LayerReader {
 pub(super) struct LayerProducer {
     layer: PlannedLayer,
     sender: mpsc::Sender<LayerData>,
-    events: Events,
+    reader: LayerReader,
 }
 
 impl LayerProducer {
-    /// Returns a producer of a layer, and what it produces.
-    pub(super) fn new(layer: &PlannedLayer, events: &Events) -> (Self, mpsc::Receiver<LayerData>) {
-        let (sender, receiver) = mpsc::channel(BLOCKS);
-        (Self { layer: layer.clone(), sender, events: Arc::clone(events) }, receiver)
-    }
-
     /// Reads `bytes` to their end, once, and sends what they become. Stops reading when nobody takes that any more.
     ///
     /// # Errors
     /// If the bytes cannot be read, or are not those that the archive promised.
-    pub(super) fn run(self, bytes: &mut dyn Read, pool: &Pool) -> Result<()> {
+    pub(super) fn run(self, bytes: &mut dyn Read) -> Result<()> {
         let PlannedLayer { layer, spec, .. } = &self.layer;
         let course = Arc::new(ReadTimeline::start());
-        (self.events)(Event::Reading { layer: self.layer.label(), course: Arc::clone(&course) });
+        (self.reader.events)(Event::Reading { layer: self.layer.label(), course: Arc::clone(&course) });
         let watched = Watched { bytes, course: &course };
-        let packed = compress(watched, layer.bytes.len(), *spec, pool, |piece| {
+        let packed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |piece| {
             match course.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_nobody) => ControlFlow::Break(()),
@@ -174,9 +178,9 @@ mod tests {
     #[test]
     fn a_panic_is_not_an_interruption() {
         let layer = planned(layer(1), &[]);
-        let nobody: Events = Arc::new(|_| {});
-        let (producer, mut receiver) = LayerProducer::new(&layer, &nobody);
-        let reading = std::thread::spawn(move || producer.run(&mut Broken, &Pool::start(1)));
+        let reader = LayerReader { pool: Arc::new(Pool::start(1)), events: Arc::new(|_| {}) };
+        let (producer, mut receiver) = reader.produce(&layer);
+        let reading = std::thread::spawn(move || producer.run(&mut Broken));
         assert!(reading.join().is_err());
         let Some(LayerData::Failed(error)) = receiver.blocking_recv() else { panic!("nothing is reported") };
         assert_eq!(error.kind(), Kind::Internal);

@@ -87,7 +87,7 @@ fn is_up_to_date(
 ) -> bool {
     let stored = |id: &LayerId| record.stored(id).ok();
     let Some(root) =
-        root_digest(image, session.request().compression, session.manifests_to_keep(&known.images), &stored)
+        root_digest(image, session.options().layers.compression, session.manifests_to_keep(&known.images), &stored)
     else {
         return false;
     };
@@ -105,7 +105,7 @@ async fn put_image(
 ) -> Result<()> {
     let facts = Facts {
         image,
-        compression: session.request().compression,
+        compression: session.options().layers.compression,
         images: session.manifests_to_keep(&known.images),
         name: &session.name(),
         tags: &session.tags,

@@ -1,4 +1,4 @@
-//! The push: what all targets share, and the chain of phases that each of them goes through.
+//! The push: what all pushes share, and the chain of phases that each target goes through.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::agreement::Agreement;
 use super::connect::Registries;
-use super::context::PushContext;
+use super::context::{PushContext, Run};
 use super::hub::Hub;
+use super::options::{Options, PushRequest, Reuse};
 use super::outcome::{ImageSummary, Outcome, TargetOutcome};
 use super::plan;
 use super::planning::{look_ahead, plan_image};
@@ -19,7 +20,6 @@ use super::publish::{configs, publish};
 use super::record::Record;
 use super::remote::{Known, suggest_reuse};
 use super::repository::look_up;
-use super::request::{Request, Reuse};
 use super::session::TargetSession;
 use super::source::{ArchiveReader, OpenedArchive, Source, SourceImage, TargetSource};
 use super::upload::Uploader;
@@ -27,128 +27,181 @@ use super::{Event, Events, explain, trust, warnings};
 use crate::compress::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Target;
-use crate::registry::Rate;
 use crate::reuse::LayerCache;
 
 /// How long a push that is told to stop may take to close its uploads. What hangs then is left behind.
 const CLOSING: Duration = Duration::from_secs(4);
 
-/// What the pushes of a run share.
-struct Pusher {
-    context: PushContext,
-    pool: Arc<Pool>,
-    registries: Registries,
-}
-
-/// Pushes an image from an archive to every target of the request.
+/// Pushes images from archives to registries.
 ///
-/// Nothing is tagged before everything it refers to is there, and nothing is tagged at a target where something failed.
-/// Targets are independent of each other. After `stop` is cancelled the push closes its uploads and ends.
-pub async fn push(request: Request, events: Events, stop: CancellationToken) -> Outcome {
-    let Some(deadline) = request.deadline else { return push_inner(request, events, stop).await };
-    let in_time = stop.child_token();
-    let mut pushing = std::pin::pin!(push_inner(request, events, in_time.clone()));
-    match tokio::time::timeout(deadline, &mut pushing).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            // In good order, as after Ctrl-C: sessions are closed.
-            in_time.cancel();
-            let outcome = pushing.await;
-            if stop.is_cancelled() { outcome } else { outcome.too_late(deadline) }
-        }
-    }
+/// Logins, connections, the layer cache and the threads that compress are shared by all pushes of a `Pusher`.
+#[derive(Clone)]
+pub struct Pusher {
+    run: Arc<Run>,
+    registries: Arc<Registries>,
 }
 
-async fn push_inner(request: Request, events: Events, stop: CancellationToken) -> Outcome {
-    let mut outcome = Outcome::new(&request);
-    let request = Arc::new(request);
-    let pusher = match unless_stopped(&stop, Pusher::start(&request, &events)).await {
-        Ok(pusher) => pusher,
-        Err(error) => return outcome.of_failure(error),
-    };
-    let mut reader = ArchiveReader::start(&request, &pusher.pool, &events, &stop);
-    // No registry is asked anything before the image is known, unless its layers have to be sent before that.
-    let opened = match unless_stopped(&stop, reader.begin()).await {
-        Ok(opened) => opened,
-        Err(error) => return outcome.of_failure(error),
-    };
-    let layer_reader = LayerReader { pool: Arc::clone(&pusher.pool), events: Arc::clone(&events) };
-    let hub = Hub::new(request.targets.len(), layer_reader);
-    let reader = if opened.is_some() { None } else { Some(reader) };
-    let (source, targets) = Source::new(&request, &events, &hub, reader);
-    let image = opened.map(|opened| pusher.announce(opened, &mut outcome.image));
-    let layers = image.as_ref().map(|image| image.layers.len());
-    explain::start(&request, &pusher.context.cache, layers)
-        .into_iter()
-        .for_each(|line| pusher.context.emit(Event::Detail(line)));
-    if let Some(image) = image {
-        source.set_image(Ok(image));
-    }
-    let pushes = targets.into_iter().zip(&request.targets).zip(&mut outcome.targets);
-    let pushes = pushes.map(|((source, target), outcome)| pusher.push(source, target, stop.child_token(), outcome));
-    // The source ends with the last target, if not before.
-    let run = source.run(&pusher.context.cache, |opened| pusher.announce(opened, &mut outcome.image));
-    futures_util::future::join(futures_util::future::join_all(pushes), run).await;
-    warnings::of_digests(&outcome).into_iter().for_each(|warning| pusher.context.emit(Event::Warning(warning)));
-    outcome
+/// Builds a [`Pusher`].
+#[derive(Clone)]
+#[must_use]
+pub struct PusherBuilder {
+    options: Options,
+    events: Events,
 }
 
-impl Pusher {
-    /// Reads the files that the request names.
-    async fn start(request: &Arc<Request>, events: &Events) -> Result<Self> {
-        let trust = trust::of(request).await?;
-        let policies = Policies::of(request).await?;
-        let own = request.cache.clone().filter(|_| request.reuse != Reuse::Off);
-        let opened = if request.dry_run { LayerCache::read(own.clone()) } else { LayerCache::open(own.clone()) };
+impl PusherBuilder {
+    /// Sets all options.
+    pub fn options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Sets what takes the events. It is called from several threads and must not block.
+    pub fn on_event(self, take: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self { events: Arc::new(take), ..self }
+    }
+
+    /// Reads the files that the options name, and starts the threads that compress. Opens no connection yet.
+    ///
+    /// # Errors
+    /// If a file of certificates or policies cannot be used.
+    pub async fn start(self) -> Result<Pusher> {
+        let Self { options, events } = self;
+        let trust = trust::of(&options.registries).await?;
+        let policies = Policies::of(&options.repositories).await?;
+        let own = options.layers.cache.clone().filter(|_| options.layers.reuse != Reuse::Off);
+        let opened = if options.dry_run { LayerCache::read(own.clone()) } else { LayerCache::open(own.clone()) };
         let cache = opened.unwrap_or_else(|error| {
             let path = own.unwrap_or_default();
             let text = format!("the cache cannot be read and is not used: {}: {error}", path.display());
             events(Event::Warning(text));
             LayerCache::default()
         });
-        let rate = request.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
-        let agreement = request.same_digest.then(|| Agreement::new(request.targets.len()));
-        let registries = Registries::new(request, trust, rate, events);
-        let pool = Arc::new(Pool::start(request.compress_threads));
-        let (request, events) = (Arc::clone(request), Arc::clone(events));
-        Ok(Self { context: PushContext { request, events, policies, cache, agreement }, pool, registries })
+        let pool = Arc::new(Pool::start(options.layers.threads));
+        let run = Arc::new(Run { options, events, policies, cache, pool });
+        let registries = Arc::new(Registries::new(&run, trust));
+        Ok(Pusher { run, registries })
+    }
+}
+
+impl Pusher {
+    /// Returns a builder with the default options.
+    pub fn builder() -> PusherBuilder {
+        PusherBuilder { options: Options::default(), events: Arc::new(|_| {}) }
     }
 
-    /// Reports the image that was chosen, and plans its layers.
-    fn announce(&self, opened: OpenedArchive, summary: &mut Option<ImageSummary>) -> SourceImage {
-        let OpenedArchive { archive, image, events } = opened;
-        let request = &self.context.request;
-        let opened = ImageSummary::of(&archive, &image);
-        self.context.emit(Event::Opened(opened.clone()));
-        *summary = Some(opened);
-        let unusable = archive.unusable.iter().map(ToString::to_string);
-        let notes = archive.notes.iter().chain(&image.notes).cloned().chain(unusable);
-        notes.for_each(|note| self.context.emit(Event::Note(note)));
-        let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
-        foreign.for_each(|layer| self.context.emit(Event::Note(layer.note())));
-        events.into_iter().for_each(|event| self.context.emit(event));
-        warnings::of(request, &image).into_iter().for_each(|warning| self.context.emit(Event::Warning(warning)));
-        let layers = plan::layers(&image, &self.context.cache, request.compression);
-        self.context.emit(Event::Detail(explain::compression(&layers)));
-        SourceImage { image, layers }
+    /// Pushes an image to every target of the request.
+    ///
+    /// Nothing is tagged before everything it refers to is there, and nothing is tagged at a target where something failed.
+    /// Targets are independent of each other. Once `stop` is cancelled the push closes its uploads and ends within
+    /// seconds; the outcome is complete then, too.
+    pub async fn push(&self, request: PushRequest, stop: CancellationToken) -> Outcome {
+        let Some(deadline) = self.run.options.deadline else { return self.push_inner(request, stop).await };
+        let in_time = stop.child_token();
+        let mut pushing = std::pin::pin!(self.push_inner(request, in_time.clone()));
+        match tokio::time::timeout(deadline, &mut pushing).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                // In good order, as after Ctrl-C: upload sessions are closed.
+                in_time.cancel();
+                let outcome = pushing.await;
+                if stop.is_cancelled() { outcome } else { outcome.too_late(deadline) }
+            }
+        }
     }
 
+    async fn push_inner(&self, request: PushRequest, stop: CancellationToken) -> Outcome {
+        let mut outcome = Outcome::new(&request, &self.run.options);
+        self.registries.expect(&request);
+        let targets = request.targets.len();
+        let agreement = self.run.options.layers.same_digest.then(|| Agreement::new(targets));
+        let context = Arc::new(PushContext { run: Arc::clone(&self.run), request, agreement });
+        let mut reader = ArchiveReader::start(&context, &stop);
+        // No registry is asked anything before the image is known, unless its layers have to be sent before that.
+        let opened = match unless_stopped(&stop, reader.begin()).await {
+            Ok(opened) => opened,
+            Err(error) => return outcome.of_failure(error),
+        };
+        let layer_reader = LayerReader { pool: Arc::clone(&self.run.pool), events: Arc::clone(&self.run.events) };
+        let hub = Hub::new(targets, layer_reader);
+        let reader = if opened.is_some() { None } else { Some(reader) };
+        let (source, sources) = Source::new(&context, &hub, reader);
+        let image = opened.map(|opened| announce(&context, opened, &mut outcome.image));
+        let layers = image.as_ref().map(|image| image.layers.len());
+        explain::start(&context, layers).into_iter().for_each(|line| context.emit(Event::Detail(line)));
+        if let Some(image) = image {
+            source.set_image(Ok(image));
+        }
+        let pushes = sources.into_iter().zip(&context.request.targets).zip(&mut outcome.targets);
+        let pushes = pushes.map(|((source, target), outcome)| {
+            TargetPush { context: &context, registries: &self.registries, target }.run(
+                source,
+                stop.child_token(),
+                outcome,
+            )
+        });
+        // The source ends with the last target, if not before.
+        let run = source.run(|opened| announce(&context, opened, &mut outcome.image));
+        futures_util::future::join(futures_util::future::join_all(pushes), run).await;
+        warnings::of_digests(&outcome).into_iter().for_each(|warning| context.emit(Event::Warning(warning)));
+        outcome
+    }
+
+    /// Returns the registries of all pushes.
+    #[cfg(feature = "sandbox")]
+    pub(super) fn registries(&self) -> &Registries {
+        &self.registries
+    }
+}
+
+impl std::fmt::Debug for Pusher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pusher").field("options", &self.run.options).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for PusherBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PusherBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Reports the image that was chosen, and plans its layers.
+fn announce(context: &PushContext, opened: OpenedArchive, summary: &mut Option<ImageSummary>) -> SourceImage {
+    let OpenedArchive { archive, image, events } = opened;
+    let compression = context.options().layers.compression;
+    let opened = ImageSummary::of(&archive, &image);
+    context.emit(Event::Opened(opened.clone()));
+    *summary = Some(opened);
+    let unusable = archive.unusable.iter().map(ToString::to_string);
+    let notes = archive.notes.iter().chain(&image.notes).cloned().chain(unusable);
+    notes.for_each(|note| context.emit(Event::Note(note)));
+    let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
+    foreign.for_each(|layer| context.emit(Event::Note(layer.note())));
+    events.into_iter().for_each(|event| context.emit(event));
+    let warnings = warnings::of(&image, &context.request.targets, compression);
+    warnings.into_iter().for_each(|warning| context.emit(Event::Warning(warning)));
+    let layers = plan::layers(&image, &context.run.cache, compression);
+    context.emit(Event::Detail(explain::compression(&layers)));
+    SourceImage { image, layers }
+}
+
+/// A push to one target.
+struct TargetPush<'a> {
+    context: &'a PushContext,
+    registries: &'a Registries,
+    target: &'a Target,
+}
+
+impl TargetPush<'_> {
     /// Pushes to one target, and fills in its outcome. Once the push is told to stop it ends within [`CLOSING`].
-    async fn push(
-        &self,
-        mut source: TargetSource,
-        target: &Target,
-        stop: CancellationToken,
-        outcome: &mut TargetOutcome,
-    ) {
+    async fn run(self, mut source: TargetSource, stop: CancellationToken, outcome: &mut TargetOutcome) {
         let (hub, id) = (Arc::clone(&source.hub), source.target);
         let mut record = Record::default();
         let is_told_to_stop = async {
             stop.cancelled().await;
             tokio::time::sleep(CLOSING).await;
         };
-        let chain: BoxFuture<'_, Result<()>> =
-            Box::pin(self.push_target(&mut source, target, stop.child_token(), &mut record));
+        let chain: BoxFuture<'_, Result<()>> = Box::pin(self.push(&mut source, stop.child_token(), &mut record));
         let mut pushed = tokio::select! {
             pushed = chain => pushed,
             () = is_told_to_stop => Err(Error::interrupted()),
@@ -164,7 +217,7 @@ impl Pusher {
         hub.leave(id);
         self.context.agreement.iter().for_each(|agreement| agreement.leave(id));
         if let Err(error) = &pushed {
-            let target = record.name.clone().unwrap_or_else(|| target.to_string());
+            let target = record.name.clone().unwrap_or_else(|| self.target.to_string());
             self.context.emit(Event::GivenUp { target, why: error.to_string() });
         }
         outcome.error = pushed.err();
@@ -172,18 +225,13 @@ impl Pusher {
     }
 
     /// The chain: each phase by its name, in the order in which facts become known.
-    async fn push_target(
-        &self,
-        source: &mut TargetSource,
-        target: &Target,
-        stop: CancellationToken,
-        record: &mut Record,
-    ) -> Result<()> {
-        self.context.emit(Event::Looking(target.to_string()));
-        let connecting: BoxFuture<'_, _> =
-            Box::pin(self.registries.connect(target, source.layer_count(), stop.clone()));
+    async fn push(&self, source: &mut TargetSource, stop: CancellationToken, record: &mut Record) -> Result<()> {
+        let Self { context, registries, target } = *self;
+        context.emit(Event::Looking(target.to_string()));
+        let shares = context.options().layers.memory_shares(context.request.targets.len(), source.layer_count());
+        let connecting: BoxFuture<'_, _> = Box::pin(registries.connect(target, shares, stop.clone()));
         let connection = unless_stopped(&stop, connecting).await?;
-        let session = TargetSession::new(&self.context, source.target, target, connection, stop.clone());
+        let session = TargetSession::new(context, source.target, target, connection, stop.clone());
         (record.name, record.tags) = (Some(session.name()), session.tags.clone());
         let (mut lookup, repository) = unless_stopped(&stop, look_up(&session, record)).await?;
         let mut known = Known::default();
@@ -194,10 +242,10 @@ impl Pusher {
         let image = unless_stopped(&stop, source.image()).await?;
         let planning = plan_image(&session, &image, &mut lookup, &repository, &mut known, record);
         let Some(layers) = unless_stopped(&stop, planning).await? else {
-            record.mark_up_to_date(&known.tags.unchanged, self.context.request.dry_run);
+            record.mark_up_to_date(&known.tags.unchanged, context.options().dry_run);
             return Ok(());
         };
-        if self.context.request.dry_run {
+        if context.options().dry_run {
             return Ok(());
         }
         record.decline_others(source, &image.layers);

@@ -1,11 +1,8 @@
 //! What a registry has under a tag, asked from it afresh.
 
-use std::sync::Arc;
-
 use tokio_util::sync::CancellationToken;
 
-use super::connect::Registries;
-use super::request::Request;
+use super::pusher::Pusher;
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{DescriptorDigest, Digest, Document, Tag, Target};
 use crate::registry::{Client, Presence};
@@ -27,11 +24,8 @@ pub(crate) struct ReadBack {
 ///
 /// # Errors
 /// If something is not there, or not as its manifest says.
-pub(crate) async fn read_back(request: &Request, target: &Target, tag: &Tag) -> Result<ReadBack> {
-    let trust = super::trust::of(request).await?;
-    let nobody = Arc::new(|_| {}) as _;
-    let registries = Registries::new(&Arc::new(request.clone()), trust, None, &nobody);
-    let client = &Box::pin(registries.connect(target, 0, CancellationToken::new())).await?.client;
+pub(crate) async fn read_back(pusher: &Pusher, target: &Target, tag: &Tag) -> Result<ReadBack> {
+    let client = &Box::pin(pusher.registries().connect(target, 1, CancellationToken::new())).await?.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {
         digest: root.digest,

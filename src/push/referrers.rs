@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Event;
 use super::compression::{self, CompressionPolicy};
-use super::request::Request;
+use super::options::ImageOptions;
 use crate::archive::{self, Archive, Content, Image, ImageSelector, Referrer, Role, Selection};
 use crate::error::{Code, Error, Result};
 use crate::oci::Digest;
@@ -14,15 +14,20 @@ use crate::oci::Digest;
 ///
 /// # Errors
 /// If the image is not the expected one, or if a referrer that is wanted cannot be pushed.
-pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -> Result<Vec<Event>> {
-    if let Some(expected) = request.expect_digest {
-        expect(archive, image, expected, request.compression)?;
+pub(super) fn prepare(
+    archive: &Archive,
+    image: &mut Image,
+    options: &ImageOptions,
+    compression: CompressionPolicy,
+) -> Result<Vec<Event>> {
+    if let Some(expected) = options.expect_digest {
+        expect(archive, image, expected, compression)?;
     }
-    let mut said = broken_ties(archive, image, request);
-    let referrers = archive.referrers(&kept(&image.content, request.compression));
+    let mut said = broken_ties(archive, image, options, compression);
+    let referrers = archive.referrers(&kept(&image.content, compression));
     let count = counted(referrers.len(), "referrer (signatures, SBOMs)", "referrers (signatures, SBOMs)");
     let are = if referrers.len() == 1 { "is" } else { "are" };
-    match (request.referrers, referrers.is_empty()) {
+    match (options.referrers, referrers.is_empty()) {
         (true, true) => {
             said.push(Event::Warning("the archive has no referrers of this image that fit what is pushed".into()));
         }
@@ -32,7 +37,7 @@ pub(super) fn prepare(archive: &Archive, image: &mut Image, request: &Request) -
             said.push(Event::Note(format!("{count} of this image {are} in the archive; --referrers pushes them")));
         }
     }
-    if request.referrers {
+    if options.referrers {
         let unusable = |error: Error| {
             Error::input("a referrer of the image cannot be pushed").code(Code::ArchiveIncomplete).because(error).hint(
                 "Save the image with its signatures again, or leave --referrers out: then none of them is pushed.",
@@ -92,18 +97,18 @@ fn kept(content: &Content, compression: CompressionPolicy) -> Vec<Digest> {
 
 /// What vouches for digests that are not pushed, since a part was chosen, layers get packed, or a manifest was
 /// corrected.
-fn broken_ties(archive: &Archive, image: &Image, request: &Request) -> Vec<Event> {
+fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compression: CompressionPolicy) -> Vec<Event> {
     let mut said = Vec::new();
     if let Some(index) = image.part_of {
         let count = archive.referrers(&[index]).len();
         let referrers = counted(count, "referrer", "referrers");
         let text = format!("left behind: {referrers} of the index {}, which is not pushed", index.short());
         if count > 0 {
-            said.push(if request.referrers { Event::Warning(text) } else { Event::Note(text) });
+            said.push(if options.referrers { Event::Warning(text) } else { Event::Note(text) });
         }
     }
     let (all, mut told) = (image.content.all(), HashSet::new());
-    for content in all.iter().filter(|content| compression::is_rewritten(content, request.compression)) {
+    for content in all.iter().filter(|content| compression::is_rewritten(content, compression)) {
         let Some(stated) = content.original() else { continue };
         // An index may list a manifest twice.
         if !told.insert(stated.digest) {

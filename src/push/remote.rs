@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::lookup::{TagLookup, conflict};
+use super::options::Reuse;
 use super::plan::{Blobs, PlannedLayer};
-use super::request::Reuse;
 use super::session::TargetSession;
 use super::tags::{TagConflict, TagPlan, is_same};
 use crate::archive::{Image, Layer};
@@ -28,8 +28,8 @@ pub(super) async fn read_images(
     lookup: &TagLookup,
     image: Option<&Image>,
 ) -> Vec<RemoteImage> {
-    let (request, mut images) = (session.request(), Vec::new());
-    let why_not = match request.reuse {
+    let (options, mut images) = (session.options(), Vec::new());
+    let why_not = match options.layers.reuse {
         Reuse::Tag if lookup.found.is_empty() => Some("its tags are new"),
         Reuse::Tag => None,
         Reuse::Cache => Some("--reuse cache"),
@@ -39,10 +39,10 @@ pub(super) async fn read_images(
         session.detail(format!("no image of {} is read for layers: {why}", session.name()));
     }
     let same = lookup.found.iter().find(|(_, root)| image.is_some_and(|image| is_same(root, image)));
-    if let Some((tag, root)) = same.or_else(|| lookup.found.first()).filter(|_| request.reuse == Reuse::Tag) {
+    if let Some((tag, root)) = same.or_else(|| lookup.found.first()).filter(|_| options.layers.reuse == Reuse::Tag) {
         images.extend(read_image(session, tag.as_str(), root.clone(), image).await);
     }
-    for pattern in &request.reuse_from {
+    for pattern in &options.layers.reuse_from {
         match in_time(newest(session, pattern)).await {
             Ok(Some((tag, root))) => images.extend(read_image(session, &tag, root, image).await),
             Ok(None) => session.note(format!("{} has no tag {pattern} to reuse layers from", session.name())),
@@ -61,9 +61,9 @@ pub(super) async fn suggest_reuse(
     compressed: &[Layer],
     image: &Image,
 ) {
-    let request = session.request();
+    let options = session.options();
     let is_worth_it = compressed.iter().map(|layer| layer.bytes.len()).sum::<u64>() >= WORTH_A_NOTE;
-    let is_wanted = request.reuse == Reuse::Tag && request.reuse_from.is_empty() && session.ecr.is_some();
+    let is_wanted = options.layers.reuse == Reuse::Tag && options.layers.reuse_from.is_empty() && session.ecr.is_some();
     if !is_worth_it || !is_wanted || !lookup.found.is_empty() || is_new_repository {
         return;
     }

@@ -1,10 +1,10 @@
 //! The repository of a target: looked up, and created where that is wanted.
 
 use super::lookup::{TagLookup, is_needed, look_up_tags};
+use super::options::Reuse;
 use super::policies::{Policies, Policy};
 use super::record::Record;
 use super::remote::{described, in_time};
-use super::request::Reuse;
 use super::session::TargetSession;
 use super::tags::TagRule;
 use crate::ecr::{Ecr, EcrPublic, NewRepository, RepositoryLocation, RepositoryState, Template};
@@ -27,10 +27,10 @@ pub(super) struct TargetRepository {
 /// If the repository is missing and is not created, or if the tags have to be known and are not.
 pub(super) async fn look_up(session: &TargetSession<'_>, record: &mut Record) -> Result<(TagLookup, TargetRepository)> {
     let explain = |error| session.explain(error);
-    let request = session.request();
+    let options = session.options();
     // A plan has to find out whether the registry answers, as the push would.
-    let looks_first = request.reuse == Reuse::Tag
-        || session.ecr.is_none() && (request.dry_run || is_needed(session, &TagRule::NotAsked));
+    let looks_first = options.layers.reuse == Reuse::Tag
+        || session.ecr.is_none() && (options.dry_run || is_needed(session, &TagRule::NotAsked));
     let mut lookup = TagLookup::default();
     if looks_first {
         lookup = look_up_tags(session, TagRule::NotAsked).await.map_err(explain)?;
@@ -45,8 +45,8 @@ pub(super) async fn look_up(session: &TargetSession<'_>, record: &mut Record) ->
 
 /// Makes sure that the repository is there, which the lookup of the tags may have told.
 async fn ensure(session: &TargetSession<'_>, exists: Option<bool>, record: &mut Record) -> Result<TargetRepository> {
-    let (request, policies) = (session.request(), &session.context.policies);
-    let has_settings = request.new_repository != NewRepository::default() || !policies.is_empty();
+    let (options, policies) = (session.options(), &session.context.run.policies);
+    let has_settings = options.repositories.settings != NewRepository::default() || !policies.is_empty();
     let explain = |error| session.explain(error);
     if let Some(public) = &session.public {
         if has_settings {
@@ -78,7 +78,7 @@ async fn ensure_private(
     state: &mut TargetRepository,
     record: &mut Record,
 ) -> Result<bool> {
-    let (request, account, name) = (session.request(), &place.host.account, &place.repository);
+    let (options, account, name) = (session.options(), &place.host.account, &place.repository);
     let exists = match exists {
         Some(exists) => Some(exists),
         None => match ecr.find_repository(account, name).await? {
@@ -101,13 +101,13 @@ async fn ensure_private(
     };
     match exists {
         Some(true) => unchanged(""),
-        Some(false) if request.create_repository && request.dry_run => {
+        Some(false) if options.repositories.create && options.dry_run => {
             session.note(format!("the repository {} does not exist and would be created", session.name()));
             state.is_only_planned = true;
         }
         // Where we may not look we try, and that it is there already is as good.
-        looked @ (Some(false) | None) if request.create_repository && !request.dry_run => {
-            match ecr.create_repository(account, name, &request.new_repository).await {
+        looked @ (Some(false) | None) if options.repositories.create && !options.dry_run => {
+            match ecr.create_repository(account, name, &options.repositories.settings).await {
                 Ok(true) => {
                     was_created(session, record, "created the repository");
                     return Ok(true);
@@ -165,7 +165,7 @@ async fn create_by_template(
         let name = session.name();
         session.note(format!("whether a creation template is for {name} was not checked: {why}"));
     }
-    if session.request().dry_run {
+    if session.options().dry_run {
         return Ok(TargetRepository { is_only_planned: true, ..TargetRepository::default() });
     }
     match unknown {
@@ -187,22 +187,22 @@ async fn ensure_public(
     exists: Option<bool>,
     record: &mut Record,
 ) -> Result<TargetRepository> {
-    let (request, name) = (session.request(), session.name());
+    let (options, name) = (session.options(), session.name());
     let mut state = TargetRepository::default();
     let exists = match exists {
-        None if request.create_repository => public.has_repository(&session.repository).await?,
+        None if options.repositories.create => public.has_repository(&session.repository).await?,
         exists => exists,
     };
     match exists {
-        Some(false) | None if request.create_repository => {
+        Some(false) | None if options.repositories.create => {
             let created = match public.check_alias(&session.repository).await {
-                Ok(()) if request.dry_run => Ok(false),
+                Ok(()) if options.dry_run => Ok(false),
                 Ok(()) => public.create_repository(&session.repository).await,
                 Err(error) => Err(error),
             };
             match created {
                 Ok(true) => was_created(session, record, "created the repository"),
-                Ok(false) if request.dry_run && exists.is_some() => {
+                Ok(false) if options.dry_run && exists.is_some() => {
                     session.note(format!("the repository {name} does not exist and would be created"));
                     state.is_only_planned = true;
                 }
@@ -234,7 +234,7 @@ async fn ensure_by_login(
     exists: Option<bool>,
     record: &mut Record,
 ) -> Result<TargetRepository> {
-    let (request, host, name) = (session.request(), &session.host, &session.repository);
+    let (options, host, name) = (session.options(), &session.host, &session.repository);
     if !host.is_amazon() {
         return Ok(TargetRepository::default());
     }
@@ -244,12 +244,12 @@ async fn ensure_by_login(
         Error::new(Kind::Refused, what).code(Code::RepositoryNotFound).hint(hint.clone())
     };
     match exists {
-        Some(false) if request.create_repository || host.is_ecr_public() => Err(absent()),
+        Some(false) if options.repositories.create || host.is_ecr_public() => Err(absent()),
         Some(false) => {
             let unknown = Err("a docker login may not ask".to_owned());
             create_by_template(session, unknown, &absent, record).await
         }
-        None if request.create_repository => {
+        None if options.repositories.create => {
             let name = session.name();
             session.note(format!(
                 "whether the repository {name} exists was not checked, and a docker login cannot create it"

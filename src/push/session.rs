@@ -10,8 +10,8 @@ use super::Event;
 use super::connect::Connection;
 use super::context::PushContext;
 use super::hub::TargetId;
+use super::options::Options;
 use super::plan::{LayerAction, PlannedLayer};
-use super::request::Request;
 use crate::ecr::{self, Ecr, EcrPublic, RepositoryLocation, UploadProbe};
 use crate::error::{Code, Error, Kind};
 use crate::oci::{Host, OriginalManifest, Repository, Tag, Target};
@@ -59,7 +59,7 @@ impl<'a> TargetSession<'a> {
             client,
             host,
             repository: target.repository.clone(),
-            tags: tags(&context.request, target),
+            tags: tags(target, &context.request.tags),
             ecr,
             place,
             public,
@@ -69,9 +69,9 @@ impl<'a> TargetSession<'a> {
         }
     }
 
-    /// Returns what is to be pushed, and how.
-    pub(super) fn request(&self) -> &'a Request {
-        &self.context.request
+    /// Returns the options of the run.
+    pub(super) fn options(&self) -> &'a Options {
+        self.context.options()
     }
 
     /// Waits for the plans of the other targets, and has every layer sent for which they differ, if the image is to have one
@@ -215,10 +215,10 @@ fn unclear(error: Error, RepositoryLocation { host, repository }: &RepositoryLoc
     ))
 }
 
-/// Returns the target's tag and those for all targets, each once; `latest` only if there is none.
-fn tags(request: &Request, target: &Target) -> Vec<Tag> {
+/// Returns the target's tags and the additional ones, each once; `latest` only if there is none.
+fn tags(target: &Target, additional: &[Tag]) -> Vec<Tag> {
     let mut tags: Vec<Tag> = Vec::new();
-    for tag in target.tags.iter().chain(&request.tags) {
+    for tag in target.tags.iter().chain(additional) {
         if !tags.contains(tag) {
             tags.push(tag.clone());
         }

@@ -18,18 +18,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::compression;
+use super::context::PushContext;
 use super::hub::{Hub, TargetId};
 use super::plan::{self, PlannedLayer};
-use super::producer::{LayerProducer, gone};
-use super::request::Request;
+use super::producer::{LayerProducer, LayerReader, gone};
 use super::spool::SpooledLayer;
-use super::{Event, Events, referrers};
+use super::{Event, referrers};
 use crate::archive::{self, Archive, HashOf, Image, ImageSelector, Layer, Selection, Spool, StreamedLayer};
-use crate::compress::{Compression, CompressionSpec, Pool};
+use crate::compress::{Compression, CompressionSpec};
 use crate::error::{Error, Result};
 use crate::oci::DiffId;
 use crate::registry::{LayerData, LayerStream};
-use crate::reuse::LayerCache;
 
 /// How long a layer of a pipe waits in all for targets that have not decided whether they need it.
 const DECISION: Duration = Duration::from_millis(800);
@@ -70,23 +69,23 @@ pub(super) struct ArchiveReader {
 
 impl ArchiveReader {
     /// Starts to read. Layers may come before the image is known only if everything else is decided beforehand.
-    pub(super) fn start(request: &Request, pool: &Arc<Pool>, events: &Events, stop: &CancellationToken) -> Self {
+    pub(super) fn start(context: &Arc<PushContext>, stop: &CancellationToken) -> Self {
         let (sender, arrivals) = mpsc::channel(1);
-        let pool = Arc::clone(pool);
         let pass: Pass = Box::new(move |passing: StreamedLayer<'_>| {
             let (verdict, told) = sync_channel(1);
             let arrival = Arrival { layer: layer(&passing), verdict };
             sender.blocking_send(arrival).map_err(|_nobody| Error::interrupted())?;
             match told.recv() {
-                Ok(producer) => producer.run(passing.bytes, &pool),
+                Ok(producer) => producer.run(passing.bytes),
                 Err(_) => Ok(()),
             }
         });
+        let (options, image) = (context.options(), &context.request.image);
         let is_chosen =
-            request.choice != ImageSelector::Only || request.part != Selection::default() || request.referrers;
-        let is_judged = request.dry_run || request.expect_digest.is_some() || request.same_digest;
-        let may_pass = !is_chosen && !is_judged && request.mount_from.is_empty();
-        let opening = Box::pin(open(request.clone(), Arc::clone(events), stop.clone(), may_pass.then_some(pass)));
+            image.selector != ImageSelector::Only || image.selection != Selection::default() || image.referrers;
+        let is_judged = options.dry_run || image.expect_digest.is_some() || options.layers.same_digest;
+        let may_pass = !is_chosen && !is_judged && options.layers.mount_from.is_empty();
+        let opening = Box::pin(open(Arc::clone(context), stop.clone(), may_pass.then_some(pass)));
         Self { opening, arrivals, waiting: None }
     }
 
@@ -108,7 +107,7 @@ impl ArchiveReader {
     ///
     /// # Errors
     /// If it cannot be read, or nobody takes it any more.
-    async fn offer(mut self, offers: &Offers, request: &Request, cache: &LayerCache) -> Result<OpenedArchive> {
+    async fn offer(mut self, offers: &Offers) -> Result<OpenedArchive> {
         let mut allowance = DECISION;
         // The layer that was offered last, as long as it is not decided what happens to it.
         let mut undecided: Option<(std::sync::Weak<OfferedLayer>, Instant)> = None;
@@ -136,7 +135,8 @@ impl ArchiveReader {
                     }
                 }
             };
-            let planned = plan::streamed(arrival.layer, cache, request.compression);
+            let run = &offers.storage.context.run;
+            let planned = plan::streamed(arrival.layer, &run.cache, run.options.layers.compression);
             let layer = Arc::new(OfferedLayer::new(planned, arrival.verdict, Arc::clone(&offers.storage)));
             undecided = offers.storage.is_shared.then(|| (Arc::downgrade(&layer), Instant::now()));
             offers.send(&layer);
@@ -165,8 +165,8 @@ impl Offers {
 
 /// What the layers of a pipe have in common: where they are kept, and whether they have to be.
 struct Storage {
-    request: Arc<Request>,
-    events: Events,
+    context: Arc<PushContext>,
+    reader: LayerReader,
     /// Several targets take them.
     is_shared: bool,
     /// That layers are kept has been reported.
@@ -216,7 +216,7 @@ impl OfferedLayer {
         let mut state = self.state();
         match std::mem::replace(&mut *state, StreamState::Gone) {
             StreamState::Coming(verdict) => {
-                let (producer, receiver) = LayerProducer::new(&self.planned, &self.storage.events);
+                let (producer, receiver) = self.storage.reader.produce(&self.planned);
                 // If nobody reads any more, the stream ends.
                 drop(verdict.send(producer));
                 return LayerStream::own(receiver);
@@ -260,7 +260,7 @@ impl OfferedLayer {
             StreamState::Coming(verdict) => match self.spool(verdict) {
                 Ok(spooled) => {
                     if !self.storage.is_reported.swap(true, Ordering::Relaxed) {
-                        (self.storage.events)(Event::Note(why.into()));
+                        self.storage.context.emit(Event::Note(why.into()));
                     }
                     StreamState::Spooled(spooled)
                 }
@@ -272,9 +272,9 @@ impl OfferedLayer {
 
     fn spool(&self, verdict: SyncSender<LayerProducer>) -> Result<Arc<SpooledLayer>> {
         let planned = &self.planned;
-        let (producer, receiver) = LayerProducer::new(planned, &self.storage.events);
+        let (producer, receiver) = self.storage.reader.produce(planned);
         let least = if let CompressionSpec::Keep { .. } = planned.spec { planned.layer.bytes.len() } else { 0 };
-        let folder = &self.storage.request.temp_dir;
+        let folder = &self.storage.context.options().temp_dir;
         let spooled = SpooledLayer::fill(format!("layer {}", planned.label()), receiver, folder, least)?;
         drop(verdict.send(producer));
         Ok(spooled)
@@ -355,23 +355,22 @@ pub(super) struct Source {
 impl Source {
     /// Returns the source for each target. `reader` is given if layers come before the image is known.
     pub(super) fn new(
-        request: &Arc<Request>,
-        events: &Events,
+        context: &Arc<PushContext>,
         hub: &Arc<Hub>,
         reader: Option<ArchiveReader>,
     ) -> (Self, Vec<TargetSource>) {
         let (image, slot) = watch::channel(None);
-        let is_shared = request.targets.len() > 1;
+        let targets = context.request.targets.len();
         let storage = Arc::new(Storage {
-            request: Arc::clone(request),
-            events: Arc::clone(events),
-            is_shared,
+            context: Arc::clone(context),
+            reader: hub.reader().clone(),
+            is_shared: targets > 1,
             is_reported: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             image_is_wanted: Notify::new(),
         });
         let mut senders = Vec::new();
-        let targets = (0..request.targets.len()).map(|target| {
+        let targets = (0..targets).map(|target| {
             let offers = reader.is_some().then(|| {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 senders.push(sender);
@@ -390,9 +389,9 @@ impl Source {
     }
 
     /// Reads what is left of the archive, and makes the image known as `announce` makes it.
-    pub(super) async fn run(mut self, cache: &LayerCache, announce: impl FnOnce(OpenedArchive) -> SourceImage) {
+    pub(super) async fn run(mut self, announce: impl FnOnce(OpenedArchive) -> SourceImage) {
         let Some(reader) = self.reader.take() else { return };
-        let opened = reader.offer(&self.offers, &self.offers.storage.request, cache).await;
+        let opened = reader.offer(&self.offers).await;
         // That there are no more layers is known by that, and who has sent its own asks for the image.
         self.offers.targets.clear();
         if opened.is_ok() {
@@ -409,25 +408,24 @@ impl Source {
 /// Opens the archive and chooses the image.
 ///
 /// A pipe may keep that waiting for ever: nobody waits for the thread once the push is stopped.
-async fn open(request: Request, events: Events, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedArchive> {
+async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedArchive> {
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
-            events(Event::Spooled(written));
+            context.emit(Event::Spooled(written));
             if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let archive = archive::open(
-            &request.archive,
-            &Spool { folder: &request.temp_dir, watch: &watch, pass: pass.as_ref().map(|pass| pass as _) },
-        )?;
-        let mut image = archive.select(&request.choice, &request.part)?;
-        if request.foreign_layers {
+        let (run, wanted) = (context.options(), &context.request.image);
+        let pass = pass.as_ref().map(|pass| pass as _);
+        let archive = archive::open(&context.request.source, &Spool { folder: &run.temp_dir, watch: &watch, pass })?;
+        let mut image = archive.select(&wanted.selector, &wanted.selection)?;
+        if wanted.non_distributable_layers {
             image.include_non_distributable_layers();
         }
-        if request.repair {
+        if wanted.repair {
             image.repair()?;
         }
-        compression::check(&image, request.compression)?;
-        let events = referrers::prepare(&archive, &mut image, &request)?;
+        compression::check(&image, run.layers.compression)?;
+        let events = referrers::prepare(&archive, &mut image, wanted, run.layers.compression)?;
         Ok(OpenedArchive { archive, image, events })
     });
     opening.await.unwrap_or_else(|died| Err(Error::internal("reading the archive failed").because(died)))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::request::{CaBundle, Request};
+use super::options::{CaBundle, RegistryOptions};
 use crate::ecr::{Access, Network};
 use crate::error::{Code, Error, Result};
 use crate::file;
@@ -11,11 +11,14 @@ use crate::registry::Trust;
 /// More than every list of certificates has. Whoever names an archive instead is not to wait until it is read.
 const LONGEST: u64 = 16 << 20;
 
-/// Whom the request trusts beside those whom the machine trusts, for registries and for AWS.
-pub(super) async fn of(request: &Request) -> Result<(Trust, Network)> {
-    let is_sandbox = matches!(request.access, Access::Override { .. });
-    let bundle = request.ca_bundle.clone().filter(|_| !is_sandbox);
-    let file = request.ca_file.clone().map(|path| ("--ca-file".to_owned(), path));
+/// Returns the certificates to trust beside the machine's own, for registries and for AWS.
+///
+/// # Errors
+/// If a file cannot be read, or holds no certificates.
+pub(super) async fn of(options: &RegistryOptions) -> Result<(Trust, Network)> {
+    let is_sandbox = matches!(options.access, Access::Override { .. });
+    let bundle = options.ca_bundle.clone().filter(|_| !is_sandbox);
+    let file = options.ca_file.clone().map(|path| ("--ca-file".to_owned(), path));
     let files: Vec<_> = file.into_iter().chain(bundle.map(|CaBundle { from, path }| (from, path))).collect();
     if files.is_empty() {
         return Ok(Default::default());

@@ -81,7 +81,11 @@ impl<'a> Uploader<'a> {
         record: &'a mut Record,
         known: &'a mut Known,
     ) -> Self {
-        let kib = session.request().large_per_target().saturating_mul(KIB_OF_A_CHUNK as usize);
+        let kib = session
+            .options()
+            .layers
+            .large_per_target(session.context.request.targets.len())
+            .saturating_mul(KIB_OF_A_CHUNK as usize);
         let source = LayerSource { hub: Arc::clone(&source.hub), target: source.target, streamed: Default::default() };
         Self {
             session,
@@ -148,7 +152,7 @@ impl<'a> Uploader<'a> {
     }
 
     fn lanes(&self) -> usize {
-        self.session.request().concurrency.max(1)
+        self.session.options().layers.concurrency.max(1)
     }
 
     /// Begins as much of what waits as may be under way at a time.
@@ -435,7 +439,7 @@ fn remember(session: &TargetSession<'_>, planned: &PlannedLayer, sent: &LayerSum
         Some(took) => known.in_time(took),
         None => known,
     };
-    if let Err(error) = session.context.cache.record(known) {
+    if let Err(error) = session.context.run.cache.record(known) {
         session.note(format!("layer cache disabled: {error} (--cache FILE)"));
     }
 }

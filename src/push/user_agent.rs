@@ -1,7 +1,5 @@
 //! Who we say we are: this program, its version, what it runs on, and in which CI system. Nothing of the user.
 
-use super::request::Request;
-
 /// This program.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
@@ -12,13 +10,13 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NO_CI: &str = "none";
 
 /// A user agent (RFC 9110, 10.1.5): `ecr-push/0.1.0 (linux; x86_64; github)`.
-pub(super) fn user_agent(request: &Request) -> String {
-    let (os, arch, ci) = (std::env::consts::OS, std::env::consts::ARCH, request.ci.unwrap_or(NO_CI));
+pub(super) fn user_agent(ci: Option<&str>) -> String {
+    let (os, arch, ci) = (std::env::consts::OS, std::env::consts::ARCH, ci.unwrap_or(NO_CI));
     format!("{NAME}/{VERSION} ({os}; {arch}; {ci})")
 }
 
 /// The name of an application, as AWS's SDKs put it into theirs: `ecr-push-0.1.0-github`. They allow neither blanks nor
 /// slashes, and ask for 50 characters at most (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-appid.html>).
-pub(super) fn app_name(request: &Request) -> String {
-    format!("{NAME}-{VERSION}-{}", request.ci.unwrap_or(NO_CI))
+pub(super) fn app_name(ci: Option<&str>) -> String {
+    format!("{NAME}-{VERSION}-{}", ci.unwrap_or(NO_CI))
 }

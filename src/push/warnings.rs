@@ -1,11 +1,10 @@
 //! What may go wrong with an image that goes as its author wrote it: said before anything is sent, and not refused.
 
-use super::compression;
+use super::compression::{self, CompressionPolicy};
 use super::outcome::Outcome;
-use super::request::Request;
 use crate::archive::{Content, Flaw, Image, Layer, Manifest};
 use crate::compress::{Compression, CompressionSpec, size};
-use crate::oci::{Digest, Host, MediaType, StrictField};
+use crate::oci::{Digest, Host, MediaType, StrictField, Target};
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
 /// (<https://github.com/moby/buildkit/issues/3067>).
@@ -16,12 +15,12 @@ const MOST_LAYERS: usize = 127;
 const LARGEST_CONFIG: usize = 4 << 20;
 
 /// What a person should know, a sentence each.
-pub(super) fn of(request: &Request, image: &Image) -> Vec<String> {
-    let is_for_ecr = request.targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazon));
+pub(super) fn of(image: &Image, targets: &[Target], compression: CompressionPolicy) -> Vec<String> {
+    let is_for_ecr = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazon));
     let of_manifest = |manifest: &Manifest| {
         let media_types = manifest.flaws().into_iter().filter_map(|flaw| match flaw {
             Flaw::MediaType { layer, says } if manifest.repaired.is_none() => {
-                media_type(request, manifest, &manifest.layers[layer], &says)
+                media_type(compression, manifest, &manifest.layers[layer], &says)
             }
             Flaw::MediaType { .. } | Flaw::Strict(_) => None,
         });
@@ -96,9 +95,9 @@ fn large_config(manifest: &Manifest) -> Option<String> {
     })
 }
 
-fn media_type(request: &Request, manifest: &Manifest, layer: &Layer, says: &str) -> Option<String> {
+fn media_type(policy: CompressionPolicy, manifest: &Manifest, layer: &Layer, says: &str) -> Option<String> {
     // What is packed gets the right type by that.
-    let CompressionSpec::Keep { .. } = compression::spec(manifest, layer, request.compression) else { return None };
+    let CompressionSpec::Keep { .. } = compression::spec(manifest, layer, policy) else { return None };
     let (name, is) =
         (layer.digest.map_or_else(|| layer.name.clone(), |digest| digest.short()), layer.compression.name());
     let pack = if layer.compression == Compression::Uncompressed {

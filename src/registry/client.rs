@@ -62,8 +62,6 @@ pub(crate) struct ClientConfig {
     pub max_requests: usize,
     /// The registry's quirks.
     pub quirks: &'static Quirks,
-    /// The number of layers that are uploaded concurrently.
-    pub concurrent_layers: usize,
     /// The chunk size in bytes, if the user sets one.
     pub chunk_size: Option<u64>,
     /// The rate limit for layers, shared with other clients.
@@ -84,6 +82,7 @@ pub(crate) struct ClientConfig {
 #[derive(Clone)]
 pub(crate) struct Client {
     registry: Arc<Registry>,
+    strategy: UploadStrategy,
     repository: Repository,
     /// The actions to request from a token service: `pull,push`.
     actions: &'static str,
@@ -99,7 +98,6 @@ struct Registry {
     http: reqwest::Client,
     auth: Auth,
     limiter: ConcurrencyLimiter,
-    strategy: UploadStrategy,
 }
 
 impl std::fmt::Debug for Client {
@@ -126,22 +124,24 @@ impl Client {
         let observer = Arc::clone(&config.on_request);
         let auth = Auth::new(credentials, name, config.endpoint.clone(), Arc::new(connect), observer);
         let limiter = ConcurrencyLimiter::new(config.max_requests);
-        let strategy = UploadStrategy::new(config.quirks, config.chunk_size, config.concurrent_layers);
-        (config.on_detail)(strategy.describe(&config.name));
-        let registry = Arc::new(Registry { config, http: client, auth, limiter, strategy });
-        Ok(Self { registry, repository, actions: "pull,push", about: None, cancel })
+        let strategy = UploadStrategy::new(config.quirks, config.chunk_size, 1);
+        let registry = Arc::new(Registry { config, http: client, auth, limiter });
+        Ok(Self { registry, strategy, repository, actions: "pull,push", about: None, cancel })
     }
 
-    /// Returns a client for another repository of the same registry, with the same connections and login.
+    /// Returns a client for a push to a repository of the same registry, with the same connections and login. `layers` that
+    /// are uploaded at once share the memory for chunks.
     #[must_use]
-    pub(crate) fn for_repository(&self, repository: Repository, cancel: CancellationToken) -> Self {
-        Self { registry: Arc::clone(&self.registry), repository, actions: "pull,push", about: None, cancel }
+    pub(crate) fn for_push(&self, repository: Repository, layers: usize, cancel: CancellationToken) -> Self {
+        let strategy = self.strategy.shared_by(layers);
+        (self.registry.config.on_detail)(strategy.describe(self.name()));
+        Self { strategy, repository, about: None, cancel, ..self.clone() }
     }
 
     /// Returns a client that only reads another repository of the same registry.
     #[must_use]
     pub(crate) fn for_pull(&self, repository: Repository, cancel: CancellationToken) -> Self {
-        Self { actions: "pull", ..self.for_repository(repository, cancel) }
+        Self { actions: "pull", repository, about: None, cancel, ..self.clone() }
     }
 
     /// Returns a client whose requests are logged as being about something: `layer sha256:2c26b46b68ff`.
@@ -191,7 +191,7 @@ impl Client {
 
     /// Returns how large blobs are uploaded.
     pub(super) fn strategy(&self) -> &UploadStrategy {
-        &self.registry.strategy
+        &self.strategy
     }
 
     /// Returns the entry of a blob in the store of interrupted uploads, if there is a store.
@@ -427,7 +427,6 @@ mod tests {
             retry: RetryConfig::default(),
             max_requests: 4,
             quirks: Quirks::of_host("registry"),
-            concurrent_layers: 4,
             chunk_size: None,
             rate: None,
             on_retry: Arc::new(|_| {}),

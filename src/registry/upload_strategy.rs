@@ -8,7 +8,7 @@
 //! A blob with a shared stream does not wait but finds out by itself: the targets share what is read of it, so waiting would
 //! block the others, possibly the very one that it waits for.
 
-use std::sync::{Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 
 use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
@@ -36,15 +36,20 @@ pub(crate) fn retained_bytes(wanted: Option<u64>, layers: u64) -> u64 {
     wanted.map_or(share, |chunk| share.max(chunk + chunk / 5)) + (2 << 20)
 }
 
-/// How blobs are uploaded to one registry.
+/// How blobs are uploaded to one registry by one push. What is known of the registry is shared by all pushes.
+#[derive(Clone)]
 pub(super) struct UploadStrategy {
-    known: StdMutex<Known>,
-    /// Locked by the blob that tries chunks first.
-    probing: Mutex<()>,
+    learned: Arc<Learned>,
     /// The chunk size that the user sets.
     wanted: Option<u64>,
     /// The bytes that a layer may hold in memory.
     share: u64,
+}
+
+struct Learned {
+    known: StdMutex<Known>,
+    /// Locked by the blob that tries chunks first.
+    probing: Mutex<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -78,9 +83,15 @@ pub(super) enum Chunks {
 impl UploadStrategy {
     /// Creates the strategy for a registry with these quirks and `layers` concurrent uploads.
     pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>, layers: usize) -> Self {
-        let layers = u64::try_from(layers).unwrap_or(MAX_SHARES).clamp(1, MAX_SHARES);
         let known = Known { quirks, chunks: Chunks::of(quirks), max: u64::MAX };
-        Self { known: StdMutex::new(known), probing: Mutex::default(), wanted, share: RETAINED / layers }
+        let learned = Learned { known: StdMutex::new(known), probing: Mutex::default() };
+        Self { learned: Arc::new(learned), wanted, share: RETAINED }.shared_by(layers)
+    }
+
+    /// Returns the strategy of a push with `layers` concurrent uploads.
+    pub(super) fn shared_by(&self, layers: usize) -> Self {
+        let layers = u64::try_from(layers).unwrap_or(MAX_SHARES).clamp(1, MAX_SHARES);
+        Self { share: RETAINED / layers, ..self.clone() }
     }
 
     /// Recognizes an unknown registry by its response to a POST, and returns whether it did.
@@ -144,7 +155,7 @@ impl UploadStrategy {
         if self.chunks() != Chunks::Unknown {
             return None;
         }
-        let first = if waits { Some(self.probing.lock().await) } else { None };
+        let first = if waits { Some(self.learned.probing.lock().await) } else { None };
         (self.chunks() == Chunks::Unknown).then_some(StrategyProbe { _first: first })
     }
 
@@ -195,7 +206,7 @@ impl UploadStrategy {
     }
 
     fn known(&self) -> StdGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.learned.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

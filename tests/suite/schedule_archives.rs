@@ -1,17 +1,16 @@
 //! The archives that schedules push, each with what a push of it with no fault makes of it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use ecr_push::Digest;
 use ecr_push::sandbox::Sandbox;
-use ecr_push::{Digest, push};
 use tokio_util::sync::CancellationToken;
 
 use super::archive_builder;
 use super::archive_contents::Source;
 use super::fault_schedule::{CHUNK, Schedule};
 use super::harness::TestEnv;
-use super::schedules::{request, sandbox};
+use super::schedules::{options, push, request, sandbox};
 use super::stored_image::StoredImage;
 
 /// An archive, and what a push of it with no fault makes of it.
@@ -94,8 +93,8 @@ impl Sample {
     async fn of(path: String) -> Self {
         let harmless = Schedule::harmless();
         let sandbox = sandbox(&harmless).await;
-        let request = request(&path, &sandbox, &harmless);
-        let outcome = push(request, Arc::new(|_| {}), CancellationToken::new()).await;
+        let (request, options) = (request(&path, &harmless), options(&sandbox, &harmless));
+        let outcome = push(request, options, |_| {}, CancellationToken::new()).await;
         assert!(outcome.error().is_none(), "{:?}", outcome.error());
         StoredImage::of_sandbox(&sandbox, "team/app", "1").is(&Source::read(&path, 0));
         let (digest, manifest, _) = sandbox.image("team/app", "1").unwrap();

@@ -10,9 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use ecr_push::internals::request_of;
-use ecr_push::sandbox::{LogEntry, Options, Sandbox};
-use ecr_push::{Access, EndpointOverride, Event, Events, Kind, Request, RetryConfig, Reuse, push};
+use ecr_push::sandbox::{self, LogEntry, Sandbox};
+use ecr_push::{Access, EndpointOverride, Event, Kind, Options, Outcome, PushRequest, Pusher, Reuse, Source};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -35,37 +34,47 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// A sandbox with both repositories.
 pub(crate) async fn sandbox(schedule: &Schedule) -> Sandbox {
     let create = ["team/app", "team/two"].map(|name| name.parse().unwrap()).to_vec();
-    Sandbox::start(Options { create, rules: schedule.rules.clone(), ..Options::default() }).await.unwrap()
+    Sandbox::start(sandbox::Options { create, rules: schedule.rules.clone(), ..Default::default() }).await.unwrap()
 }
 
-/// A push of an archive as a schedule wants it.
-pub(crate) fn request(archive: &str, sandbox: &Sandbox, schedule: &Schedule) -> Request {
-    let (concurrency, retries) = (schedule.concurrency.to_string(), schedule.retries.to_string());
-    let options = ["--concurrency", &concurrency, "--retries", &retries, "--pack-threads", "1"];
-    let arguments = [&[archive.to_owned()], &schedule.targets()[..], &options.map(str::to_owned)].concat();
-    let request = request_of(arguments.into_iter().map(Into::into).collect());
+/// The push of an archive that a schedule describes.
+pub(crate) fn request(archive: &str, schedule: &Schedule) -> PushRequest {
+    let targets = schedule.targets().into_iter().map(|target| target.parse().unwrap());
+    PushRequest::new(Source::Path(archive.into()), targets)
+}
+
+/// The options of a push that a schedule describes.
+pub(crate) fn options(sandbox: &Sandbox, schedule: &Schedule) -> Options {
+    let mut options = Options::default();
     let address = sandbox.address().to_string().parse().unwrap();
     let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
+    options.registries.access = Access::Override { own, others: Vec::new() };
+    options.registries.retry.retries = schedule.retries;
     // In a hurry, though not where nothing goes wrong: on a busy machine a second is soon over.
-    let patience = match &schedule.rules.faults[..] {
-        [] => request.patience,
-        _ => RetryConfig {
-            initial_delay: Duration::from_millis(20),
-            max_delay: Duration::from_secs(1),
-            request_timeout: Duration::from_secs(3),
-            stall_timeout: STALL_TIMEOUT,
-            ..request.patience
-        },
-    };
-    Request {
-        access: Access::Override { own, others: Vec::new() },
-        cache: None,
-        chunk_size: Some(CHUNK),
-        // Otherwise the look at the tag tells whether the repository is there, and nobody else is asked.
-        reuse: if schedule.again { Reuse::Tag } else { Reuse::Cache },
-        patience,
-        ..request
+    if !schedule.rules.faults.is_empty() {
+        options.registries.retry.initial_delay = Duration::from_millis(20);
+        options.registries.retry.max_delay = Duration::from_secs(1);
+        options.registries.retry.request_timeout = Duration::from_secs(3);
+        options.registries.retry.stall_timeout = STALL_TIMEOUT;
     }
+    options.layers.concurrency = schedule.concurrency;
+    options.layers.large_concurrency = schedule.concurrency;
+    options.layers.threads = 1;
+    options.layers.chunk_size = Some(CHUNK);
+    // Otherwise the lookup of the tag shows whether the repository exists, and no other request does.
+    options.layers.reuse = if schedule.again { Reuse::Tag } else { Reuse::Cache };
+    options
+}
+
+/// Pushes, and reports to `events`.
+pub(crate) async fn push(
+    request: PushRequest,
+    options: Options,
+    events: impl Fn(Event) + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> Outcome {
+    let pusher = Pusher::builder().options(options).on_event(events).start().await.unwrap();
+    pusher.push(request, stop).await
 }
 
 /// What one schedule came to.
@@ -137,9 +146,14 @@ async fn ctrl_c(moment: Option<Moment>, sandbox: &Sandbox, cancel: &Cancellation
 }
 
 /// Writes what a pusher reports into the story, and counts its requests that a time limit ended.
-fn events(story: &Story, timeouts: &Arc<AtomicU32>, who: usize, started: Instant) -> Events {
+fn events(
+    story: &Story,
+    timeouts: &Arc<AtomicU32>,
+    who: usize,
+    started: Instant,
+) -> impl Fn(Event) + Send + Sync + use<> {
     let (story, timeouts) = (Arc::clone(story), Arc::clone(timeouts));
-    Arc::new(move |event: Event| {
+    move |event: Event| {
         let line = match event {
             Event::Note(line) | Event::Warning(line) => line,
             Event::Asked(record) if record.status.is_none() && record.seconds >= STALL_TIMEOUT.as_secs_f64() => {
@@ -151,7 +165,7 @@ fn events(story: &Story, timeouts: &Arc<AtomicU32>, who: usize, started: Instant
         };
         let line = format!("{:6} ms, pusher {who}: {line}", started.elapsed().as_millis());
         writeln!(story.lock().unwrap(), "{line}").unwrap();
-    })
+    }
 }
 
 fn tell(story: &Story, log: &[LogEntry]) {
@@ -169,19 +183,22 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     let sandbox = sandbox(&schedule).await;
     let line = (!schedule.line.is_empty()).then(|| FaultyProxy::to(sandbox.address(), &schedule.line));
     let cache = schedule.again.then(|| samples.scratch(&format!("cache of {name}")).into());
-    let request =
-        |archive: &str, schedule: &Schedule| Request { cache: cache.clone(), ..request(archive, &sandbox, schedule) };
+    let options = |schedule: &Schedule| {
+        let mut options = options(&sandbox, schedule);
+        options.layers.cache.clone_from(&cache);
+        options
+    };
     let started = Instant::now();
     let (cancel, pressed, timeouts) = (CancellationToken::new(), OnceLock::<CtrlC>::new(), Arc::default());
     let pushing = samples.of(&schedule).into_iter().enumerate().map(|(who, sample)| {
-        let mut request = request(&sample.path, &schedule);
+        let (request, mut options) = (request(&sample.path, &schedule), options(&schedule));
         if let Some(line) = &line {
-            request.registry_endpoint = Some(line.address().to_string().parse().unwrap());
+            options.registries.ecr_endpoint = Some(line.address().to_string().parse().unwrap());
         }
         let cancel = if who == 0 { cancel.clone() } else { CancellationToken::new() };
         let (events, pressed) = (events(&story, &timeouts, who, started), &pressed);
         async move {
-            let outcome = push(request, events, cancel).await;
+            let outcome = push(request, options, events, cancel).await;
             let pressed = pressed.get().filter(|_| who == 0);
             Ended { sample, outcome, since_ctrl_c: pressed.map(CtrlC::since) }
         }
@@ -215,7 +232,8 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
         let (complete, open) = (case.complete(failed), sandbox.open_uploads());
         let harmless = schedule.without_faults();
         let events = events(&story, &timeouts, 9, started);
-        let again = push(request(&failed.sample.path, &harmless), events, CancellationToken::new());
+        let request = request(&failed.sample.path, &harmless);
+        let again = push(request, options(&harmless), events, CancellationToken::new());
         let again = tokio::time::timeout(DEADLINE, again).await.map_err(|_| "pushed again, it hangs")?;
         tell(&story, &sandbox.log()[case.log.len()..]);
         case.judge_again(failed, &complete, &again, open)?;

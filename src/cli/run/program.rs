@@ -39,9 +39,9 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::from(Kind::Usage.exit_code()))
         }
         Command::Push(mut push) => {
-            let password = |user| password_of(user, push.request.deadline);
-            push.request.login = push.username.take().map(password).transpose()?;
-            let runtime = threads::for_push(&mut push.request)?;
+            let password = |user| password_of(user, push.options.deadline);
+            push.options.registries.login = push.username.take().map(password).transpose()?;
+            let runtime = threads::for_push(&push.request, &mut push.options.layers)?;
             let done = runtime.block_on(push::run(*push));
             // A thread that hangs in the operating system, in a name server or a dead drive, keeps nobody waiting.
             runtime.shutdown_background();

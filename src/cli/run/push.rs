@@ -10,6 +10,8 @@ use super::pipeline::{self, CiOutput};
 use super::sandbox;
 use super::signals::{cancelled_by_ctrl_c, survive_file_size_limit};
 use super::stderr::{print_read_back, print_result, print_summary, style};
+use tokio_util::sync::CancellationToken;
+
 use crate::archive::Source;
 use crate::cli::environment::unknown_env_vars;
 use crate::cli::files;
@@ -21,16 +23,28 @@ use crate::output::log::Mode;
 use crate::output::progress::Progress;
 use crate::output::report::{self, ReportCollector, RunInfo, Timeline};
 use crate::output::writer::Writer;
-use crate::push::{Event, Events, Outcome, Request, push};
+use crate::push::{Event, Events, Options, Outcome, PushRequest, Pusher};
 
 pub(super) async fn run(command: Push) -> Result<ExitCode> {
     survive_file_size_limit();
-    let Push { mut request, said, reasons, output, files, pipeline, progress, verbosity, log_format, sandbox, .. } =
-        command;
+    let Push {
+        request,
+        mut options,
+        notes,
+        details,
+        output,
+        files,
+        pipeline,
+        progress,
+        verbosity,
+        log_format,
+        sandbox,
+        ..
+    } = command;
     let writer = Writer::start(style(progress, verbosity, log_format));
     let log = writer.log();
     let display_name = pipeline.display_name.clone();
-    claim(&request, &pipeline, &files)?;
+    claim(&request, &options, &pipeline, &files)?;
     let ci = CiOutput::start(pipeline, log)?;
     let files = Files::open(files)?;
     let timeline = files.has_timeline().then(Timeline::start);
@@ -41,34 +55,34 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
     ci.begin_group();
     let unknown = unknown_env_vars(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     let unknown = unknown.iter().map(|name| format!("{name} sets no option of ecr-push; is it misspelled?"));
-    said.into_iter().chain(unknown).for_each(|note| events(Event::Note(note)));
-    reasons.into_iter().for_each(|reason| events(Event::Detail(reason)));
+    notes.into_iter().chain(unknown).for_each(|note| events(Event::Note(note)));
+    details.into_iter().for_each(|reason| events(Event::Detail(reason)));
 
     #[cfg(feature = "sandbox")]
-    let sandbox = sandbox::endpoint_override(sandbox, &mut request, log).await;
+    let sandbox = sandbox::endpoint_override(sandbox, &request, &mut options, log).await;
     #[cfg(not(feature = "sandbox"))]
     let sandbox: Result<Option<()>> = {
-        let (_, _) = (sandbox, &mut request);
+        let (_, _) = (sandbox, &mut options);
         Ok(None)
     };
 
     let outcome = match &sandbox {
         Ok(_) => {
-            let events = log_events(&request, events);
+            let events = if options.dry_run { without_plans(events) } else { events };
             let events = match &timeline {
                 Some(timeline) => timeline.events(events),
                 None => events,
             };
-            push(request.clone(), events, cancel).await
+            push(&request, &options, events, cancel).await
         }
-        Err(error) => Outcome::failed(&request, error.clone()),
+        Err(error) => Outcome::failed(&request, &options, error.clone()),
     };
     // Before anything else, which would count as time of the push.
     let timeline = timeline.map_or(Ok(()), |timeline| files.write_timeline(&timeline.page(&outcome)));
 
     #[cfg(feature = "sandbox")]
     let read_back = match (&sandbox, outcome.error(), outcome.dry_run) {
-        (Ok(Some(_)), None, false) => sandbox::read_back(&request, &outcome).await,
+        (Ok(Some(_)), None, false) => sandbox::read_back(&request, &options, &outcome).await,
         _ => Ok(String::new()),
     };
     #[cfg(not(feature = "sandbox"))]
@@ -131,34 +145,39 @@ const FILES_OF_AWS: [&str; 4] = [
 ];
 
 /// Checks every file that a push writes against all that it reads and all else that it writes.
-fn claim(request: &Request, pipeline: &Pipeline, files: &files::Files) -> Result<()> {
+fn claim(request: &PushRequest, options: &Options, pipeline: &Pipeline, files: &files::Files) -> Result<()> {
     let mut claims = Claims::default();
-    match &request.archive {
+    match &request.source {
         Source::Path(path) => claims.read("the archive", path),
         Source::StandardInput => claims.read_standard_input(),
     }
-    let policies = [&request.lifecycle_policy, &request.repository_policy];
+    let policies = [&options.repositories.lifecycle_policy, &options.repositories.repository_policy];
     policies.into_iter().flatten().for_each(|path| claims.read("the policy", path));
-    let bundle = request.ca_bundle.as_ref().map(|bundle| &bundle.path);
-    request.ca_file.iter().chain(bundle).for_each(|path| claims.read("the CA file", path));
-    request.keychain.files.iter().for_each(|path| claims.read("the login file", path));
+    let bundle = options.registries.ca_bundle.as_ref().map(|bundle| &bundle.path);
+    options.registries.ca_file.iter().chain(bundle).for_each(|path| claims.read("the CA file", path));
+    options.registries.keychain.files.iter().for_each(|path| claims.read("the login file", path));
     for variable in FILES_OF_AWS {
         if let Some(path) = std::env::var_os(variable) {
             claims.read(&format!("the file of {variable},"), Path::new(&path));
         }
     }
-    if let Some(cache) = &request.cache {
+    if let Some(cache) = &options.layers.cache {
         claims.write("layer cache", cache)?;
     }
     pipeline::claim(pipeline, &mut claims)?;
     Files::claim(files, &mut claims)
 }
 
-/// Drops the plans of a dry run from the log: its summary lists every layer.
-fn log_events(request: &Request, events: Events) -> Events {
-    if !request.dry_run {
-        return events;
+/// Pushes an image. A failure to start is one of every target.
+async fn push(request: &PushRequest, options: &Options, events: Events, stop: CancellationToken) -> Outcome {
+    match Pusher::builder().options(options.clone()).on_event(move |event| events(event)).start().await {
+        Ok(pusher) => pusher.push(request.clone(), stop).await,
+        Err(error) => Outcome::failed(request, options, error),
     }
+}
+
+/// Drops the plans of a dry run from the log: its summary lists every layer.
+fn without_plans(events: Events) -> Events {
     Arc::new(move |event| {
         if !matches!(event, Event::Planned { .. }) {
             events(event);

@@ -11,18 +11,19 @@ use crate::error::Result;
 use crate::oci::{EcrHost, Host, Target};
 use crate::output::log::Entry;
 use crate::output::writer::Log;
-use crate::push::{self, Outcome, ReadBack, Request, TagState};
-use crate::sandbox::{Options, Rules, Sandbox};
+use crate::push::{Options, Outcome, PushRequest, Pusher, ReadBack, TagState, read_back as read_back_target};
+use crate::sandbox::{self, Rules, Sandbox};
 
 /// Starts a sandbox for each registry of the request and turns the request to them, if that is wanted. The targets'
 /// repositories are there, unless the push is to create them.
 pub(super) async fn endpoint_override(
     wanted: Option<Option<PathBuf>>,
-    request: &mut Request,
+    request: &PushRequest,
+    options: &mut Options,
     log: &Log,
 ) -> Result<Option<Vec<Sandbox>>> {
     let Some(dir) = wanted else { return Ok(None) };
-    let own = own(request);
+    let own = own(request, options.registries.registry_id.as_deref());
     let mut registries: Vec<Registry> = Vec::new();
     for registry in request.targets.iter().map(|target| own.of_target(target)) {
         if !registries.contains(&registry) {
@@ -36,15 +37,15 @@ pub(super) async fn endpoint_override(
     let (mut sandboxes, mut stand_ins) = (Vec::new(), Vec::new());
     for registry in registries {
         let is_here = |target: &&Target| own.of_target(target) == registry;
-        let there = request.targets.iter().filter(|_| !request.create_repository).filter(is_here);
+        let there = request.targets.iter().filter(|_| !options.repositories.create).filter(is_here);
         let create = there.map(|target| target.repository.clone()).collect();
         // One of several has a folder of its own.
         let dir = dir.as_ref().map(|dir| if is_one { dir.clone() } else { dir.join(registry.host()) });
         let host = registry.host();
         let Registry { account, region } = registry;
-        let options = Options { dir, create, account, region, ..Options::default() };
-        let (account, region) = (options.account.clone(), options.region.clone());
-        let sandbox = Sandbox::start(options).await?;
+        let sandbox = sandbox::Options { dir, create, account, region, ..Default::default() };
+        let (account, region) = (sandbox.account.clone(), sandbox.region.clone());
+        let sandbox = Sandbox::start(sandbox).await?;
         let of = if is_one { String::new() } else { format!(" for {host}") };
         let text = format!("sandbox: using the built-in fake ECR at {}{of}; nothing is sent to AWS", sandbox.url());
         log.log(&Entry::info("sandbox", text).with("url", sandbox.url()));
@@ -53,7 +54,7 @@ pub(super) async fn endpoint_override(
     }
     let at = stand_ins.iter().position(|it| (&it.account, &it.region) == (&own.account, &own.region));
     let own = stand_ins.swap_remove(at.unwrap_or_default());
-    request.access = Access::Override { own, others: stand_ins };
+    options.registries.access = Access::Override { own, others: stand_ins };
     Ok(Some(sandboxes))
 }
 
@@ -84,23 +85,24 @@ impl Registry {
 
 /// The caller's own registry, in which targets without a host are: in the account and the region that are asked for, else
 /// those of the first target that names a registry.
-fn own(request: &Request) -> Registry {
-    let default = Options::default();
+fn own(request: &PushRequest, given: Option<&str>) -> Registry {
+    let default = sandbox::Options::default();
     let first = request.targets.iter().find_map(|target| target.host.as_ref()?.ecr()).map(Registry::of);
     let Registry { account, region } = first.unwrap_or(Registry { account: default.account, region: default.region });
     Registry {
-        account: request.registry_id.clone().unwrap_or(account),
+        account: given.map_or(account, str::to_owned),
         region: request.targets.iter().find_map(|target| target.region.clone()).unwrap_or(region),
     }
 }
 
 /// Reads back what was pushed, and says what is there.
-pub(super) async fn read_back(request: &Request, outcome: &Outcome) -> Result<String> {
+pub(super) async fn read_back(request: &PushRequest, options: &Options, outcome: &Outcome) -> Result<String> {
+    let pusher = Pusher::builder().options(options.clone()).start().await?;
     let mut text = String::new();
     for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
         let mut placed = pushed.placed.iter().zip(pushed.references());
         if let Some((placed, reference)) = placed.find(|(placed, _)| placed.state != TagState::Skipped) {
-            text += &text_of(&reference, &push::read_back(request, target, &placed.tag).await?);
+            text += &text_of(&reference, &read_back_target(&pusher, target, &placed.tag).await?);
         }
     }
     Ok(text)
@@ -122,7 +124,7 @@ fn text_of(reference: &str, found: &ReadBack) -> String {
 pub(super) async fn serve(asked: parse::Sandbox) -> Result<ExitCode> {
     let parse::Sandbox { listen, dir, discard, delay, create } = asked;
     let rules = Rules { delay, ..Rules::default() };
-    let options = Options { listen, dir, discard, rules, create, ..Options::default() };
+    let options = sandbox::Options { listen, dir, discard, rules, create, ..Default::default() };
     let region = options.region.clone();
     let sandbox = Sandbox::start(options).await?;
     let (url, local) = (sandbox.url(), sandbox.address().ip());

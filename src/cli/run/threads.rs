@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::archive::Source;
 use crate::error::{Code, Error, Kind, Result};
 use crate::file::FileId;
-use crate::push::Request;
+use crate::push::{LayerOptions, PushRequest};
 use tokio::runtime::{Builder, Runtime};
 
 /// More are not counted: with so many nothing is short.
@@ -27,19 +27,18 @@ const BESIDE_LAYERS: usize = 2;
 ///
 /// # Errors
 /// If there are too few for one layer.
-pub(super) fn for_push(request: &mut Request) -> Result<Runtime> {
+pub(super) fn for_push(request: &PushRequest, options: &mut LayerOptions) -> Result<Runtime> {
     let workers = workers();
-    let layers = request.concurrency.max(1);
+    let layers = options.concurrency.max(1);
     // A layer is read on a thread, and sent on another one where there is one.
-    let all =
-        workers.saturating_add(layers.saturating_mul(2)).saturating_add(request.compress_threads + BESIDE_LAYERS + 1);
+    let all = workers.saturating_add(layers.saturating_mul(2)).saturating_add(options.threads + BESIDE_LAYERS + 1);
     let wanted = all.min(ENOUGH);
     let available = available(wanted)?;
     if available == wanted {
         return start(Builder::new_multi_thread().worker_threads(workers));
     }
     // Each target may read a layer for itself; what is streamed is written to a file by one more thread.
-    let is_in_place = matches!(&request.archive, Source::Path(path) if FileId::of(path).is_some());
+    let is_in_place = matches!(&request.source, Source::Path(path) if FileId::of(path).is_some());
     let a_layer = request.targets.len() + usize::from(!is_in_place);
     let least = BESIDE_LAYERS + a_layer;
     if available < least {
@@ -47,9 +46,9 @@ pub(super) fn for_push(request: &mut Request) -> Result<Runtime> {
     }
     let layers = ((available / 2).saturating_sub(BESIDE_LAYERS) / a_layer).clamp(1, layers);
     let blocking = BESIDE_LAYERS + layers * a_layer;
-    request.concurrency = layers;
-    request.large_at_once = request.large_at_once.min(layers);
-    request.compress_threads = request.compress_threads.min((available - blocking) / 2);
+    options.concurrency = layers;
+    options.large_concurrency = options.large_concurrency.min(layers);
+    options.threads = options.threads.min((available - blocking) / 2);
     let runtime = start(
         // The calling thread does the work of the workers. A thread that was started stays, so there is always one.
         Builder::new_current_thread().max_blocking_threads(blocking).thread_keep_alive(Duration::from_secs(1 << 30)),
