@@ -6,15 +6,15 @@
 //!
 //! A module uses only the modules to its left; `tests/architecture.rs` holds this order.
 //!
-//! {`error`, `file`} ← {`request_log`, `proxy`, `tls`} ← `oci` ← `compress` ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
+//! {`error`, `file`} ← {`proxy`, `tls`} ← `oci` ← {`request_log`, `compress`} ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
 //! `output` ← `cli`
 //!
 //! - `error`: error kinds, exit codes, causes, and advice as data
 //! - `file`: local files: identity, and bounded reads and writes
-//! - `request_log`: the record of one request and its response
 //! - `proxy`: which proxy a URL goes through, and why one is not used
 //! - `tls`: trusted certificates, and why a certificate is rejected
 //! - `oci`: digests, references, media types, platforms, documents: parsed once
+//! - `request_log`: the record of one request and its response
 //! - `compress`: reads, hashes and compresses layers on all cores
 //! - `archive`: the exporter: formats, selection, streaming, inspection
 //! - `registry`: the uploader: the OCI distribution API
@@ -49,11 +49,11 @@ pub use archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 pub use compress::{Meter, ReadTimeline, Span, Stage};
 pub use ecr::{Access, EndpointOverride, NewRepository};
 pub use error::{Advice, Code, Error, Kind, Result, Setting};
-pub use oci::{DiffId, Digest, Host, MountSource, Repository, Tag, TagFilter, TagPattern, Target};
+pub use oci::{DiffId, Digest, Host, LayerId, MountSource, Repository, Tag, TagFilter, TagPattern, Target};
 pub use push::{
     CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions, ImageSummary, LayerAction,
     LayerCounts, LayerOptions, LayerOutcome, Options, Outcome, PushRequest, Pusher, PusherBuilder, RegistryOptions,
     RepositoryOptions, Reuse, Saved, TagOutcome, TagState, TargetOutcome,
 };
 pub use registry::{Keychain, Login, RetryConfig};
-pub use request_log::RequestRecord;
+pub use request_log::{Named, RequestRecord, Subject, TargetId};

@@ -9,8 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use reqwest::Url;
+use serde::Serialize;
 
 use crate::error::root_cause;
+
+mod subject;
+
+pub use subject::{Named, Subject, TargetId};
 
 /// The headers with a request ID: AWS's, S3's, and that of most others.
 pub(crate) const REQUEST_IDS: [&str; 3] = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
@@ -22,7 +27,7 @@ const LONGEST_ID: usize = 100;
 const LONGEST_FAULT: usize = 200;
 
 /// One attempt to send a request, and its result.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequestRecord {
     /// `PATCH`
     pub method: String,
@@ -31,21 +36,26 @@ pub struct RequestRecord {
     /// The HTTP status, if there was a response.
     pub status: Option<u16>,
     /// Why there was no response, in a few words.
+    #[serde(rename = "fault")]
     pub error: Option<String>,
     /// When the request was sent.
+    #[serde(skip)]
     pub began: Instant,
     /// Seconds until the response began, or until the request failed. Reading the body is not included.
     pub seconds: f64,
     /// Whether the response throttles.
+    #[serde(skip)]
     pub is_throttle: bool,
     /// The ID that the service gave the request.
     pub request_id: Option<String>,
     /// The bytes of the request's body that were handed to the connection.
     pub sent: u64,
     /// The repository: `HOST/REPOSITORY`.
+    #[serde(skip)]
     pub repository: Option<String>,
-    /// What the request was about: `layer sha256:2c26b46b68ff`, `ecr:GetAuthorizationToken`.
-    pub about: Option<String>,
+    /// What the request was about.
+    #[serde(rename = "about")]
+    pub subject: Option<Subject>,
     /// The number of the attempt, from 1. A resumed upload is a new request.
     pub attempt: u32,
 }
@@ -58,11 +68,11 @@ impl fmt::Display for RequestRecord {
         if self.attempt > 1 {
             write!(f, "  try {}", self.attempt)?;
         }
-        match (self.sent, &self.about) {
+        match (self.sent, &self.subject) {
             (0, None) => {}
-            (0, Some(about)) => write!(f, "  {about}")?,
+            (0, Some(subject)) => write!(f, "  {subject}")?,
             (sent, None) => write!(f, "  {sent} bytes")?,
-            (sent, Some(about)) => write!(f, "  {about}, {sent} bytes")?,
+            (sent, Some(subject)) => write!(f, "  {subject}, {sent} bytes")?,
         }
         write!(f, "  {}", self.url)?;
         if let Some(id) = &self.request_id {
@@ -92,21 +102,21 @@ pub(crate) enum UrlDetail {
 /// A request in flight. The observer is called once: when the response begins, when the request fails, or when it is
 /// cancelled.
 pub(crate) struct RequestTimer {
-    witness: RequestObserver,
-    exchange: Option<RequestRecord>,
+    observer: RequestObserver,
+    record: Option<RequestRecord>,
     sent: Arc<AtomicU64>,
 }
 
 impl RequestTimer {
     /// Starts the record of a request that is sent now. `sent` counts the bytes of its body.
     pub(crate) fn new(
-        witness: &RequestObserver,
+        observer: &RequestObserver,
         method: impl Into<String>,
         url: &Url,
         shown: UrlDetail,
         sent: Arc<AtomicU64>,
     ) -> Self {
-        let exchange = RequestRecord {
+        let record = RequestRecord {
             method: method.into(),
             url: address(url, shown),
             status: None,
@@ -117,30 +127,30 @@ impl RequestTimer {
             request_id: None,
             sent: 0,
             repository: None,
-            about: None,
+            subject: None,
             attempt: 1,
         };
-        Self { witness: Arc::clone(witness), exchange: Some(exchange), sent }
+        Self { observer: Arc::clone(observer), record: Some(record), sent }
     }
 
     /// Sets the repository.
     #[must_use]
     pub(crate) fn within(mut self, repository: String) -> Self {
-        self.exchange.iter_mut().for_each(|exchange| exchange.repository = Some(repository.clone()));
+        self.record.iter_mut().for_each(|record| record.repository = Some(repository.clone()));
         self
     }
 
     /// Sets what the request is about.
     #[must_use]
-    pub(crate) fn about(mut self, about: Option<String>) -> Self {
-        self.exchange.iter_mut().for_each(|exchange| exchange.about.clone_from(&about));
+    pub(crate) fn about(mut self, subject: Option<Subject>) -> Self {
+        self.record.iter_mut().for_each(|record| record.subject.clone_from(&subject));
         self
     }
 
     /// Sets the number of the attempt.
     #[must_use]
     pub(crate) fn attempt(mut self, attempt: u32) -> Self {
-        self.exchange.iter_mut().for_each(|exchange| exchange.attempt = attempt);
+        self.record.iter_mut().for_each(|record| record.attempt = attempt);
         self
     }
 
@@ -153,23 +163,23 @@ impl RequestTimer {
             ["Throttling", "TooManyRequests", "RequestLimitExceeded"].iter().any(|it| name.starts_with(it))
         };
         let is_throttle = status == 429 || header("x-amzn-errortype").is_some_and(|name| names(&name));
-        self.end(|exchange| {
-            (exchange.status, exchange.request_id, exchange.is_throttle) = (Some(status), id, is_throttle);
+        self.end(|record| {
+            (record.status, record.request_id, record.is_throttle) = (Some(status), id, is_throttle);
         });
     }
 
     /// Ends the record without a response.
     pub(crate) fn failed(mut self, why: &(dyn std::error::Error + 'static)) {
         let words: String = root_cause(why).split_whitespace().collect::<Vec<_>>().join(" ");
-        self.end(|exchange| exchange.error = Some(words.chars().take(LONGEST_FAULT).collect()));
+        self.end(|record| record.error = Some(words.chars().take(LONGEST_FAULT).collect()));
     }
 
     fn end(&mut self, note: impl FnOnce(&mut RequestRecord)) {
-        if let Some(mut exchange) = self.exchange.take() {
-            note(&mut exchange);
-            exchange.seconds = exchange.began.elapsed().as_secs_f64();
-            exchange.sent = self.sent.load(Ordering::Relaxed);
-            (self.witness)(exchange);
+        if let Some(mut record) = self.record.take() {
+            note(&mut record);
+            record.seconds = record.began.elapsed().as_secs_f64();
+            record.sent = self.sent.load(Ordering::Relaxed);
+            (self.observer)(record);
         }
     }
 }
@@ -177,13 +187,13 @@ impl RequestTimer {
 impl Drop for RequestTimer {
     /// Ends the record after a cancellation or a time limit.
     fn drop(&mut self) {
-        self.end(|exchange| exchange.error = Some("given up".into()));
+        self.end(|record| record.error = Some("given up".into()));
     }
 }
 
 impl fmt::Debug for RequestTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Asking({:?})", self.exchange)
+        write!(f, "RequestTimer({:?})", self.record)
     }
 }
 
@@ -202,6 +212,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::oci::LayerId;
 
     /// A witness, and what it was told.
     fn witness() -> (RequestObserver, Arc<Mutex<Vec<RequestRecord>>>) {
@@ -228,10 +239,11 @@ mod tests {
     #[test]
     fn each_request_is_told_once_however_it_ends() {
         let ((witness, told), url) = (witness(), Url::parse("https://a.example/v2/").unwrap());
+        let subject = Subject::Layer { target: 0, layer: Named::new(LayerId::Place(0), "a") };
         let ask = || RequestTimer::new(&witness, "GET", &url, UrlDetail::Path, Arc::new(AtomicU64::new(7)));
         ask()
             .within("a.example/team".into())
-            .about(Some("layer a".into()))
+            .about(Some(subject.clone()))
             .attempt(2)
             .answered(200, |name| (name == "x-amz-request-id").then(|| format!("1\u{1b}[2 {}", "3".repeat(200))));
         ask().failed(&std::io::Error::other("broken"));
@@ -239,7 +251,7 @@ mod tests {
         let told = told.lock().unwrap();
         let ends: Vec<_> = told.iter().map(|it| (it.status, it.error.as_deref(), it.sent)).collect();
         assert_eq!(ends, [(Some(200), None, 7), (None, Some("broken"), 7), (None, Some("given up"), 7)]);
-        assert_eq!((told[0].attempt, told[0].about.as_deref()), (2, Some("layer a")));
+        assert_eq!((told[0].attempt, &told[0].subject), (2, &Some(subject)));
         assert_eq!((told[0].repository.as_deref(), &told[1].repository), (Some("a.example/team"), &None));
         assert_eq!(told[0].request_id.as_ref().map(String::len), Some(LONGEST_ID));
         assert!(told[0].request_id.as_ref().unwrap().starts_with("1[23"));

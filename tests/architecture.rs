@@ -15,10 +15,10 @@ mod graph;
 const ORDER: [&str; 14] = [
     "error",
     "file",
-    "request_log",
     "proxy",
     "tls",
     "oci",
+    "request_log",
     "compress",
     "archive",
     "registry",
@@ -32,8 +32,8 @@ const ORDER: [&str; 14] = [
 /// What modules may not use, though it stands before them.
 const NEVER: [(&str, &[&str]); 4] = [
     ("ecr", &["archive", "registry"]),
-    ("request_log", &["file"]),
-    ("proxy", &["request_log", "file"]),
+    ("request_log", &["file", "proxy", "tls"]),
+    ("proxy", &["file"]),
     ("registry", &["archive"]),
 ];
 

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use super::body::bounded;
 use crate::error::find_cause;
 use crate::proxy::Proxies;
-use crate::request_log::{RequestObserver, RequestTimer, UrlDetail};
+use crate::request_log::{RequestObserver, RequestTimer, Subject, UrlDetail};
 
 /// Where EC2's metadata is. What else is asked on this machine, a container's credentials, has a secret for a path.
 const METADATA: &str = "/latest/";
@@ -88,7 +88,7 @@ impl Teller {
         let shown = if is_secret { UrlDetail::Host } else { UrlDetail::Path };
         let size = request.body().content_length().unwrap_or_default();
         let asking = RequestTimer::new(&self.witness, request.method(), &url, shown, Arc::new(AtomicU64::new(size)));
-        Some(asking.about(action(request)).attempt(attempt(request)))
+        Some(asking.about(action(request).map(Subject::Operation)).attempt(attempt(request)))
     }
 }
 

@@ -11,7 +11,7 @@ use super::endpoint::{self, Failed, shown};
 use super::network::Network;
 use super::token_file;
 use crate::error::{Advice, Error, Kind, Result};
-use crate::request_log::{RequestTimer, UrlDetail};
+use crate::request_log::{RequestTimer, Subject, UrlDetail};
 
 /// Gets a token.
 pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret> {
@@ -44,7 +44,7 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
         // The path says which job this is, and who has it needs the bearer alone.
         let asking =
             RequestTimer::new(network.witness(), if post { "POST" } else { "GET" }, &url, UrlDetail::Host, size)
-                .about(Some(format!("{who}' OIDC token")));
+                .about(Some(Subject::OidcToken(who)));
         let answer = endpoint::ask(request.bearer_auth(bearer.expose()), asking).await?;
         let reason = said(&answer.body, member);
         if !answer.status.is_success() {

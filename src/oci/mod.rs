@@ -7,6 +7,7 @@
 mod digest;
 mod document;
 mod host;
+mod layer_id;
 mod media_type;
 mod name;
 mod pattern;
@@ -26,6 +27,7 @@ pub use host::Host;
 #[cfg(feature = "sandbox")]
 pub(crate) use host::is_region;
 pub(crate) use host::{EcrHost, is_link_local, is_private, region_code};
+pub use layer_id::LayerId;
 pub use media_type::Compression;
 pub(crate) use media_type::{DocumentKind, Family, MediaType};
 pub use name::{Repository, Tag};

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::hub::TargetId;
-use super::plan::{LayerAction, LayerId, PlannedLayer};
+use super::plan::{LayerAction, PlannedLayer};
 use crate::error::{Code, Error, Kind, Result};
-use crate::oci::Digest;
+use crate::oci::{Digest, LayerId};
+use crate::request_log::TargetId;
 
 /// What one target would store each layer as, where that is known before it is compressed.
 type Plan = HashMap<LayerId, Option<Digest>>;

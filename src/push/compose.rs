@@ -1,11 +1,11 @@
 //! The manifests and indexes of an image, made out of the layers as the registry has them. Pure.
 
 use super::compression::{self, CompressionPolicy};
-use super::plan::{self, LayerId, Stored};
+use super::plan::{self, Stored};
 use crate::archive::{self, Content, Image, Layer, Manifest, Replacements};
 use crate::compress::Compression;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, OriginalManifest};
+use crate::oci::{Digest, LayerId, OriginalManifest};
 use crate::registry::RemoteManifest;
 use crate::reuse::RemoteImage;
 

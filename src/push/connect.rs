@@ -58,7 +58,7 @@ impl Registries {
     pub(super) fn new(run: &Arc<Run>, (trust, network): (Trust, Network)) -> Self {
         let (observer, ci) = (Arc::clone(run), run.options.registries.ci);
         let network = network
-            .observed_by(Arc::new(move |record| observer.emit(Event::Asked(record))))
+            .observed_by(Arc::new(move |record| observer.emit(Event::Request(record))))
             .identified_as(user_agent::user_agent(ci), user_agent::app_name(ci));
         let rate = run.options.registries.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
         Self { run: Arc::clone(run), trust, rate, logins: Logins::new(run, network), reached: Shared::default() }
@@ -115,12 +115,12 @@ impl Registries {
             quirks,
             chunk_size: options.layers.chunk_size,
             rate: self.rate.clone(),
-            on_retry: Arc::new(move |registry::RetryNotice { why, pause, retry, retries }| {
-                on_retry.emit(Event::Waiting { why, pause, retry, retries });
+            on_retry: Arc::new(move |registry::RetryNotice { why: reason, pause, retry, retries }| {
+                on_retry.emit(Event::Retrying { reason, pause, retry, retries });
             }),
             on_note: Arc::new(move |line| on_note.emit(Event::Note(line))),
             on_detail: Arc::new(move |line| on_detail.emit(Event::Detail(line))),
-            on_request: Arc::new(move |record| on_request.emit(Event::Asked(record))),
+            on_request: Arc::new(move |record| on_request.emit(Event::Request(record))),
             resume_store: options.layers.cache.as_deref().map(ResumeStore::beside).map(|journal| {
                 match options.dry_run {
                     true => journal,

@@ -1,89 +1,137 @@
-//! What happens during a push, for whoever watches.
+//! What happens during a push, as data: the source of the log, the progress and the timeline.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::outcome::ImageSummary;
 use super::plan::LayerAction;
 use crate::compress::{Meter, ReadTimeline};
-use crate::request_log::RequestRecord;
+use crate::oci::{Digest, LayerId};
+use crate::request_log::{Named, RequestRecord, TargetId};
 
-/// Something that happened, for whoever watches.
-#[derive(Clone, Debug)]
+/// Something that happened. Serialized, it is what a line of the JSON log states beside time, level and message.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Event {
-    /// So many bytes of the archive are in a temporary file by now.
-    Spooled(u64),
-    /// The archive was opened and the image is known.
-    Opened(ImageSummary),
-    /// Something that explains what happens, for those who want to know.
-    Detail(String),
-    /// A request came to its end.
-    Asked(RequestRecord),
-    /// Something worth a line.
-    Note(String),
-    /// Something that may not be what was wanted.
-    Warning(String),
-    /// A target is looked at: whether it is there, and what it has.
-    Looking(String),
-    /// A target has failed, and nothing more is sent to it. Its error is part of the outcome.
-    GivenUp {
-        /// The target, in words.
-        target: String,
-        /// The first words of the error.
-        why: String,
+    /// A part of the archive was copied to a temporary file.
+    Spooled {
+        /// The size of that file so far.
+        bytes: u64,
     },
-    /// A request is tried again, and not at once.
-    Waiting {
-        /// Whom it went to, and why it has to be.
-        why: String,
-        /// How long nothing happens.
+    /// The archive was opened and the image is known.
+    Opened(#[serde(serialize_with = "OpenedKeys::serialize")] ImageSummary),
+    /// An explanation, in one line.
+    Detail(#[serde(skip)] String),
+    /// A request ended.
+    Request(RequestRecord),
+    /// A note, in one line.
+    Note(#[serde(skip)] String),
+    /// A warning, in one line: the result may not be the intended one.
+    Warning(#[serde(skip)] String),
+    /// The lookup of what exists in a target began.
+    LookingUp {
+        /// The target.
+        target: Named<TargetId>,
+    },
+    /// A target failed. The outcome has the whole error.
+    #[serde(rename = "given_up")]
+    TargetFailed {
+        /// The target.
+        target: Named<TargetId>,
+        /// The message of the error, without its causes.
+        #[serde(rename = "why")]
+        reason: String,
+    },
+    /// A request failed, and is sent again after a pause.
+    #[serde(rename = "waiting")]
+    Retrying {
+        /// The registry, and why the request failed.
+        #[serde(rename = "why")]
+        reason: String,
+        /// The time until the retry.
+        #[serde(rename = "seconds", serialize_with = "seconds")]
         pause: Duration,
-        /// Which retry comes next, counted from 1.
+        /// The number of the retry, from 1.
         retry: usize,
-        /// How many retries there are at most.
+        /// The maximum number of retries.
         retries: usize,
     },
-    /// It was decided what happens to a layer, or decided again.
-    Planned {
-        /// The target, in words.
-        target: String,
-        /// The layer, in words.
-        layer: String,
-        /// The bytes in the archive.
+    /// The action for a layer was decided, or changed.
+    #[serde(rename = "layer")]
+    LayerPlanned {
+        /// The target.
+        target: Named<TargetId>,
+        /// The layer.
+        layer: Named<LayerId>,
+        /// Its size in the archive.
         bytes: u64,
-        /// What will happen.
+        /// The action.
         action: LayerAction,
-        /// Why.
+        /// The reason for the action.
+        #[serde(rename = "why")]
         reason: String,
-        /// How far the layer is, if it is uploaded.
+        /// The progress of its upload.
+        #[serde(skip)]
         meter: Arc<Meter>,
     },
-    /// A layer begins to be read, for all targets that take it.
-    Reading {
-        /// The layer, in words.
-        layer: String,
-        /// What that waits for, and when.
-        course: Arc<ReadTimeline>,
+    /// The reading of a layer began, for all targets that share it.
+    #[serde(rename = "reading")]
+    LayerReading {
+        /// The layer.
+        layer: Named<LayerId>,
+        /// When it waits for what.
+        #[serde(skip)]
+        timeline: Arc<ReadTimeline>,
     },
-    /// A layer that is uploaded has arrived.
-    Arrived {
-        /// Its meter, by which it was planned.
-        meter: Arc<Meter>,
-        /// The bytes sent.
+    /// A layer was uploaded.
+    #[serde(rename = "arrived")]
+    LayerUploaded {
+        /// The target.
+        target: Named<TargetId>,
+        /// The layer.
+        layer: Named<LayerId>,
+        /// Its size in the archive.
+        bytes: u64,
+        /// The bytes that were sent.
         sent: u64,
     },
-    /// A layer was linked from another repository.
-    Mounted {
-        /// The target, in words.
-        target: String,
-        /// The layer, in words.
-        layer: String,
-        /// The bytes that it has there.
+    /// A layer was mounted from another repository.
+    #[serde(rename = "mounted")]
+    LayerMounted {
+        /// The target.
+        target: Named<TargetId>,
+        /// The layer.
+        layer: Named<LayerId>,
+        /// Its size in the registry.
         bytes: u64,
     },
-    /// All layers are there; manifests are being put.
-    Finishing(String),
+    /// All layers are in a target, and its manifests are uploaded now.
+    #[serde(rename = "finishing")]
+    Publishing {
+        /// The target.
+        target: Named<TargetId>,
+    },
 }
 
-/// Takes the events of a push.
+/// Receives the events of a push.
 pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// The keys of the event `opened`. As in all other events, the size in the archive is `bytes`.
+#[derive(Serialize)]
+#[serde(remote = "ImageSummary")]
+struct OpenedKeys {
+    format: String,
+    names: Vec<String>,
+    image_ids: Vec<Digest>,
+    platforms: Vec<String>,
+    layers: usize,
+    #[serde(rename = "bytes")]
+    archive_bytes: u64,
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}

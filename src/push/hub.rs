@@ -19,10 +19,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{LayerId, PlannedLayer};
+use super::plan::PlannedLayer;
 use super::producer::{BLOCKS, LayerReader};
+use crate::oci::LayerId;
 use crate::registry::{Demand, LayerData, LayerStream};
-pub(super) use schedule::TargetId;
+use crate::request_log::TargetId;
 use schedule::{Schedule, Start};
 
 /// The layers of an image, and the targets that read them.
@@ -371,7 +372,7 @@ mod tests {
         let readings = Arc::<std::sync::atomic::AtomicUsize>::default();
         let counted = Arc::clone(&readings);
         let events: super::super::Events = Arc::new(move |event| {
-            if matches!(event, super::super::Event::Reading { .. }) {
+            if matches!(event, super::super::Event::LayerReading { .. }) {
                 counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         });

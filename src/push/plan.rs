@@ -7,22 +7,12 @@ use serde::{Serialize, Serializer};
 use super::compression::{CompressionPolicy, family, may_be_compressed, spec};
 use crate::archive::{self, Image, Layer, Manifest, Origin, Provenance};
 use crate::compress::{Compression, CompressionSpec};
-use crate::oci::{DiffId, Digest, Family, Host, Repository};
+use crate::oci::{Digest, Family, Host, LayerId, Repository};
+use crate::request_log::Named;
 use crate::reuse::{CachedLayer, LayerCache, RemoteImage, RemoteLayer};
 
 /// The blobs that a repository has, with their sizes where it said so.
 pub(crate) type Blobs = std::collections::HashMap<Digest, Option<u64>>;
-
-/// What makes two layers of an image the same work.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum LayerId {
-    /// It is pushed as is, and the archive states its digest.
-    Stated(Digest),
-    /// It is known by its uncompressed bytes.
-    Plain(DiffId),
-    /// Nothing is known of it except its place in the archive.
-    Place(u64),
-}
 
 /// A layer as a registry has it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,6 +68,11 @@ impl PlannedLayer {
             (None, Some(digest)) => digest.short(),
             (None, None) => self.layer.name.clone(),
         }
+    }
+
+    /// Returns the layer's ID with its label.
+    pub fn named(&self) -> Named<LayerId> {
+        Named::new(self.id, self.label())
     }
 
     /// What makes it the same blob in another run, byte for byte; nothing if not even we know what it will be.

@@ -6,7 +6,7 @@ use super::availability::ask;
 use super::compose::{root_digest, stated_digest};
 use super::lookup::{TagLookup, conflict, look_up_rule, report_unchanged};
 use super::mount::find_mounts;
-use super::plan::{self, LayerAction, LayerId, PlannedLayer};
+use super::plan::{self, LayerAction, PlannedLayer};
 use super::producer::{missing, streamed_otherwise};
 use super::record::Record;
 use super::remote::{Known, read_images};
@@ -17,8 +17,9 @@ use super::tags::{IfExists, ImageMatch, decide_tags};
 use super::upload::check_size;
 use crate::archive::{Content, Image, Layer, Manifest};
 use crate::error::Result;
-use crate::oci::{Digest, OriginalManifest};
+use crate::oci::{Digest, LayerId, OriginalManifest};
 use crate::registry;
+use crate::request_log::Subject;
 
 /// Finds out what a target has before anything is known of the image, and decides on the tags as far as that goes.
 ///
@@ -76,8 +77,7 @@ pub(super) async fn plan_image(
     let new: Vec<PlannedLayer> = new.into_iter().cloned().collect();
     let new = learn(session, image, new, streamed.is_empty(), lookup, repository, known).await?;
     for Manifest { config, .. } in image.manifests() {
-        let what = format!("the config {}", config.digest.short());
-        registry::check_blob_size(&session.client, &what, config.bytes.len() as u64)
+        registry::check_blob_size(&session.client, &Subject::Config(config.digest), config.bytes.len() as u64)
             .map_err(|error| error.hint("An artifact without a config uses `{}`: save it with that."))?;
     }
     let mut planned = plan::decide_layers(new, &known.blobs);

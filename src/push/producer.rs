@@ -69,16 +69,16 @@ impl LayerProducer {
     /// If the bytes cannot be read, or are not those that the archive promised.
     pub(super) fn run(self, bytes: &mut dyn Read) -> Result<()> {
         let PlannedLayer { layer, spec, .. } = &self.layer;
-        let course = Arc::new(ReadTimeline::start());
-        (self.reader.events)(Event::Reading { layer: self.layer.label(), course: Arc::clone(&course) });
-        let watched = Watched { bytes, course: &course };
+        let timeline = Arc::new(ReadTimeline::start());
+        (self.reader.events)(Event::LayerReading { layer: self.layer.named(), timeline: Arc::clone(&timeline) });
+        let watched = Watched { bytes, timeline: &timeline };
         let packed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |piece| {
-            match course.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
+            match timeline.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_nobody) => ControlFlow::Break(()),
             }
         });
-        course.end();
+        timeline.end();
         let end = match packed {
             Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => Err(nothing_tagged(layer.unreadable(error))),
@@ -115,12 +115,12 @@ impl Drop for LayerProducer {
 /// Bytes whose reading is timed.
 struct Watched<'a> {
     bytes: &'a mut dyn Read,
-    course: &'a ReadTimeline,
+    timeline: &'a ReadTimeline,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.course.reading(|| self.bytes.read(buffer))
+        self.timeline.reading(|| self.bytes.read(buffer))
     }
 }
 

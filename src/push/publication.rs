@@ -7,12 +7,12 @@ use super::compose::{Composed, REPAIRED, changed, compose};
 use super::compression::CompressionPolicy;
 use super::lookup::TagLookup;
 use super::outcome::TagOutcome;
-use super::plan::{LayerId, Stored};
+use super::plan::Stored;
 use super::planning::has_all_of;
 use super::tags::{TagPlan, TagState};
 use crate::archive::{Content, Image, Referrer};
 use crate::error::{Code, Error, Kind, Result};
-use crate::oci::{Digest, OriginalManifest, Tag};
+use crate::oci::{Digest, LayerId, OriginalManifest, Tag};
 use crate::reuse::RemoteImage;
 
 /// One step of the end of a push.

@@ -4,7 +4,6 @@ use super::Event;
 use super::compose::root_digest;
 use super::lookup::TagLookup;
 use super::outcome::TagOutcome;
-use super::plan::LayerId;
 use super::planning::look_again;
 use super::publication::{Facts, Publication, Step, note_of_change, publication};
 use super::record::Record;
@@ -15,7 +14,7 @@ use super::tags::TagState;
 use super::upload::Uploader;
 use crate::archive::{Config, Image};
 use crate::error::{Advice, Code, Error, Kind, Result};
-use crate::oci::{OriginalManifest, Tag};
+use crate::oci::{LayerId, OriginalManifest, Tag};
 
 /// Puts the configs, the manifests and last the tags of an image whose layers are all there.
 ///
@@ -33,7 +32,7 @@ pub(super) async fn publish(
     record: &mut Record,
 ) -> Result<()> {
     if !is_up_to_date(session, image, lookup, known, record) {
-        session.emit(Event::Finishing(session.name()));
+        session.emit(Event::Publishing { target: session.target() });
     }
     let mut put = put_image(session, image, lookup, known, record).await;
     if put.as_ref().is_err_and(is_missing_blob) {

@@ -27,6 +27,7 @@ use super::{Event, Events, explain, trust, warnings};
 use crate::compress::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Target;
+use crate::request_log::Named;
 use crate::reuse::LayerCache;
 
 /// How long a push that is told to stop may take to close its uploads. What hangs then is left behind.
@@ -217,8 +218,8 @@ impl TargetPush<'_> {
         hub.leave(id);
         self.context.agreement.iter().for_each(|agreement| agreement.leave(id));
         if let Err(error) = &pushed {
-            let target = record.name.clone().unwrap_or_else(|| self.target.to_string());
-            self.context.emit(Event::GivenUp { target, why: error.to_string() });
+            let name = record.name.clone().unwrap_or_else(|| self.target.to_string());
+            self.context.emit(Event::TargetFailed { target: Named::new(id, name), reason: error.to_string() });
         }
         outcome.error = pushed.err();
         record.into_outcome(outcome);
@@ -227,7 +228,7 @@ impl TargetPush<'_> {
     /// The chain: each phase by its name, in the order in which facts become known.
     async fn push(&self, source: &mut TargetSource, stop: CancellationToken, record: &mut Record) -> Result<()> {
         let Self { context, registries, target } = *self;
-        context.emit(Event::Looking(target.to_string()));
+        context.emit(Event::LookingUp { target: Named::new(source.target, target.to_string()) });
         let shares = context.options().layers.memory_shares(context.request.targets.len(), source.layer_count());
         let connecting: BoxFuture<'_, _> = Box::pin(registries.connect(target, shares, stop.clone()));
         let connection = unless_stopped(&stop, connecting).await?;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::explain;
 use super::outcome::{LayerOutcome, TagOutcome, TargetOutcome};
-use super::plan::{Blobs, LayerAction, LayerId, PlannedLayer, Stored};
+use super::plan::{Blobs, LayerAction, PlannedLayer, Stored};
 use super::session::TargetSession;
 use super::source::TargetSource;
 use super::{Event, tags::UnchangedTag};
 use crate::archive::Layer;
 use crate::compress::{CompressionSpec, Meter};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, OriginalManifest, Tag};
+use crate::oci::{Digest, LayerId, OriginalManifest, Tag};
 
 /// What is true of a push to one target so far.
 #[derive(Debug, Default)]
@@ -176,9 +176,9 @@ impl LayerRecord {
     /// Returns the event that the layer's action was decided.
     pub(super) fn event(&self, session: &TargetSession<'_>) -> Event {
         let Self { planned, action, meter, .. } = self;
-        Event::Planned {
-            target: session.name(),
-            layer: planned.label(),
+        Event::LayerPlanned {
+            target: session.target(),
+            layer: planned.named(),
             bytes: planned.layer.bytes.len(),
             reason: action.reason(planned),
             action: action.clone(),

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::Event;
 use super::connect::Connection;
 use super::context::PushContext;
-use super::hub::TargetId;
 use super::options::Options;
 use super::plan::{LayerAction, PlannedLayer};
 use crate::ecr::{self, Ecr, EcrPublic, RepositoryLocation, UploadProbe};
 use crate::error::{Code, Error, Kind};
 use crate::oci::{Host, OriginalManifest, Repository, Tag, Target};
 use crate::registry::Client;
+use crate::request_log::{Named, Subject, TargetId};
 use crate::reuse::RemoteImage;
 
 /// How long the API's answer is still waited for once the push is told to stop.
@@ -105,6 +105,16 @@ impl<'a> TargetSession<'a> {
     /// Returns `HOST/REPOSITORY`.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
+    }
+
+    /// Returns the target's ID and name.
+    pub(super) fn target(&self) -> Named<TargetId> {
+        Named::new(self.id, self.name())
+    }
+
+    /// Returns what the requests about a layer are about.
+    pub(super) fn subject(&self, layer: &PlannedLayer) -> Subject {
+        Subject::Layer { target: self.id, layer: layer.named() }
     }
 
     /// Adds what an answer of ECR's means.

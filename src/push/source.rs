@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compression;
 use super::context::PushContext;
-use super::hub::{Hub, TargetId};
+use super::hub::Hub;
 use super::plan::{self, PlannedLayer};
 use super::producer::{LayerProducer, LayerReader, gone};
 use super::spool::SpooledLayer;
@@ -29,6 +29,7 @@ use crate::compress::{Compression, CompressionSpec};
 use crate::error::{Error, Result};
 use crate::oci::DiffId;
 use crate::registry::{LayerData, LayerStream};
+use crate::request_log::TargetId;
 
 /// How long a layer of a pipe waits in all for targets that have not decided whether they need it.
 const DECISION: Duration = Duration::from_millis(800);
@@ -411,7 +412,7 @@ impl Source {
 async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedArchive> {
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
-            context.emit(Event::Spooled(written));
+            context.emit(Event::Spooled { bytes: written });
             if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let (run, wanted) = (context.options(), &context.request.image);

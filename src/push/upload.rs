@@ -11,9 +11,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::Event;
 use super::availability::available;
-use super::hub::{Hub, TargetId};
+use super::hub::Hub;
 use super::mount::not_mounted;
-use super::plan::{self, Blobs, LayerAction, LayerId, PlannedLayer, Stored};
+use super::plan::{self, Blobs, LayerAction, PlannedLayer, Stored};
 use super::record::{LayerRecord, Record};
 use super::remote::Known;
 use super::session::TargetSession;
@@ -21,8 +21,9 @@ use super::source::{OfferedLayer, TargetSource};
 use crate::archive::Config;
 use crate::compress::{CompressionSpec, DataBlock, LayerSummary, Meter};
 use crate::error::{Error, Result};
-use crate::oci::{Digest, Repository};
+use crate::oci::{Digest, LayerId, Repository};
 use crate::registry::{self, Blob, DEFAULT_CHUNK_SIZE, LayerData, LayerStream, Mount, OpenedUpload};
+use crate::request_log::{Subject, TargetId};
 use crate::reuse::CachedLayer;
 
 /// What a layer that is larger than a chunk takes of the memory.
@@ -177,7 +178,7 @@ impl<'a> Uploader<'a> {
                 let (stored, from, session) = (candidate.stored, from.clone(), self.session);
                 self.steps.push(Box::pin(async move {
                     let started = Instant::now();
-                    let client = session.client.about(&format!("layer {}", layer.planned.label()));
+                    let client = session.client.about(&session.subject(&layer.planned));
                     let mounted = client.mount(&stored.digest, &from, layer.planned.identity().as_deref()).await;
                     let mounted = match mounted {
                         Err(error) => Err(session.explain_upload(error).await),
@@ -206,7 +207,7 @@ impl<'a> Uploader<'a> {
                 None => {
                     let first = source.hub.join(source.target, &layer.planned);
                     let again = || source.hub.read_alone(&layer.planned);
-                    registry::upload(&session.client, &blob(&layer), opened, first, again).await
+                    registry::upload(&session.client, &blob(session, &layer), opened, first, again).await
                 }
             };
             let sent = match sent {
@@ -267,8 +268,8 @@ impl<'a> Uploader<'a> {
             Mount::Mounted => {
                 let _not_sent = self.record.finish_layer(id, stored, started);
                 self.source.hub.decline(self.source.target, id);
-                let (target, label) = (self.session.name(), layer.planned.label());
-                self.session.emit(Event::Mounted { target, layer: label, bytes: stored.size });
+                let (target, layer) = (self.session.target(), layer.planned.named());
+                self.session.emit(Event::LayerMounted { target, layer, bytes: stored.size });
                 return;
             }
             Mount::Open(opened) => {
@@ -299,8 +300,12 @@ impl<'a> Uploader<'a> {
         let took = self.record.finish_layer(&layer.planned.id, stored, started);
         // Of what an earlier run sent a part of, nobody knows how long it took.
         remember(self.session, &layer.planned, sent, Some(took).filter(|_| layer.meter.resumed_at() == 0));
-        let meter = Arc::clone(&layer.meter);
-        self.session.emit(Event::Arrived { sent: size - meter.resumed_at(), meter });
+        self.session.emit(Event::LayerUploaded {
+            target: self.session.target(),
+            layer: layer.planned.named(),
+            bytes: layer.planned.layer.bytes.len(),
+            sent: size - layer.meter.resumed_at(),
+        });
     }
 
     /// Asks what the repository has in place of a layer of a pipe, if it was not seen before.
@@ -367,9 +372,8 @@ pub(super) fn check_size(session: &TargetSession<'_>, planned: &PlannedLayer) ->
     if !matches!(planned.spec, CompressionSpec::Keep { .. }) {
         return Ok(());
     }
-    let what = format!("layer {}", planned.label());
     let hint = "LayerSummary with gzip it has some: --compression gzip. The manifest then gets another digest.";
-    registry::check_blob_size(&session.client, &what, planned.layer.bytes.len())
+    registry::check_blob_size(&session.client, &session.subject(planned), planned.layer.bytes.len())
         .map_err(|error| if error.advice().is_none() { error.hint(hint) } else { error })
 }
 
@@ -383,9 +387,7 @@ async fn send_streamed(
     let (client, total) = (&session.client, layer.planned.layer.bytes.len());
     // What the registry answers may tell whether it will ever ask for the layer again.
     let opened = match opened {
-        None if client.may_reject_chunks(total) => {
-            Some(client.open_upload(&format!("layer {}", layer.planned.label())).await?)
-        }
+        None if client.may_reject_chunks(total) => Some(client.open_upload(&session.subject(&layer.planned)).await?),
         opened => opened,
     };
     let why_kept = if !client.reports_upload_status() {
@@ -401,7 +403,7 @@ async fn send_streamed(
         None
     };
     let first = streamed.open(why_kept);
-    registry::upload(client, &blob(layer), opened, first, || streamed.open(None)).await
+    registry::upload(client, &blob(session, layer), opened, first, || streamed.open(None)).await
 }
 
 /// Uploads a config.
@@ -418,17 +420,17 @@ async fn send_config(session: &TargetSession<'_>, config: &Config) -> Result<()>
         let _room = sender.try_send(LayerData::Data(piece)).and_then(|()| sender.try_send(LayerData::End(packed)));
         LayerStream::own(receiver)
     };
-    let what = format!("the config {}", config.digest.short());
-    let blob = Blob { what, identity: None, meter: Arc::new(Meter::new(size)) };
+    let subject = Subject::Config(config.digest);
+    let blob = Blob { subject, identity: None, meter: Arc::new(Meter::new(size)) };
     match registry::upload(&session.client, &blob, None, stream(), stream).await {
         Ok(_) => Ok(()),
         Err(error) => Err(session.explain_upload(error).await),
     }
 }
 
-fn blob(layer: &LayerRecord) -> Blob {
-    let what = format!("layer {}", layer.planned.label());
-    Blob { what, identity: layer.planned.identity(), meter: Arc::clone(&layer.meter) }
+fn blob(session: &TargetSession<'_>, layer: &LayerRecord) -> Blob {
+    let subject = session.subject(&layer.planned);
+    Blob { subject, identity: layer.planned.identity(), meter: Arc::clone(&layer.meter) }
 }
 
 /// Notes in the layer cache what a layer has become.

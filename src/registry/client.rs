@@ -30,7 +30,7 @@ use super::transport_error::TimedOut;
 use super::upload_strategy::UploadStrategy;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Repository;
-use crate::request_log::{RequestObserver, RequestTimer, UrlDetail};
+use crate::request_log::{RequestObserver, RequestTimer, Subject, UrlDetail};
 use crate::tls::Trust;
 
 /// The time for a request in flight to finish once the push is cancelled.
@@ -87,7 +87,7 @@ pub(crate) struct Client {
     /// The actions to request from a token service: `pull,push`.
     actions: &'static str,
     /// What its requests are about, for the request log.
-    about: Option<Arc<str>>,
+    subject: Option<Subject>,
     /// Cancels all requests.
     cancel: CancellationToken,
 }
@@ -126,7 +126,7 @@ impl Client {
         let limiter = ConcurrencyLimiter::new(config.max_requests);
         let strategy = UploadStrategy::new(config.quirks, config.chunk_size, 1);
         let registry = Arc::new(Registry { config, http: client, auth, limiter });
-        Ok(Self { registry, strategy, repository, actions: "pull,push", about: None, cancel })
+        Ok(Self { registry, strategy, repository, actions: "pull,push", subject: None, cancel })
     }
 
     /// Returns a client for a push to a repository of the same registry, with the same connections and login. `layers` that
@@ -135,19 +135,19 @@ impl Client {
     pub(crate) fn for_push(&self, repository: Repository, layers: usize, cancel: CancellationToken) -> Self {
         let strategy = self.strategy.shared_by(layers);
         (self.registry.config.on_detail)(strategy.describe(self.name()));
-        Self { strategy, repository, about: None, cancel, ..self.clone() }
+        Self { strategy, repository, subject: None, cancel, ..self.clone() }
     }
 
     /// Returns a client that only reads another repository of the same registry.
     #[must_use]
     pub(crate) fn for_pull(&self, repository: Repository, cancel: CancellationToken) -> Self {
-        Self { actions: "pull", repository, about: None, cancel, ..self.clone() }
+        Self { actions: "pull", repository, subject: None, cancel, ..self.clone() }
     }
 
-    /// Returns a client whose requests are logged as being about something: `layer sha256:2c26b46b68ff`.
+    /// Returns a client whose requests are logged as being about `subject`.
     #[must_use]
-    pub(crate) fn about(&self, what: &str) -> Self {
-        Self { about: Some(what.into()), ..self.clone() }
+    pub(crate) fn about(&self, subject: &Subject) -> Self {
+        Self { subject: Some(subject.clone()), ..self.clone() }
     }
 
     /// Returns the name of the registry in messages.
@@ -372,7 +372,7 @@ impl Client {
             Arc::clone(&request.sent),
         )
         .within(format!("{}/{}", self.name(), self.repository))
-        .about(self.about.as_deref().map(str::to_owned))
+        .about(self.subject.clone())
         .attempt(attempt)
     }
 

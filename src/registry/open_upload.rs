@@ -11,6 +11,7 @@ use super::request_error::RequestError;
 use super::resume_store::ResumeEntry;
 use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{Digest, Repository};
+use crate::request_log::Subject;
 
 /// An upload session without data. Uploading in it closes it, whatever the result.
 #[derive(Debug)]
@@ -65,9 +66,9 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the registry rejects the request, and without a response.
-    pub(crate) async fn open_upload(&self, what: &str) -> Result<OpenedUpload> {
-        let doing = format!("cannot upload {what} to {}", self.repository());
-        self.about(what).open().await.map_err(|error| self.explain(error, &doing))
+    pub(crate) async fn open_upload(&self, subject: &Subject) -> Result<OpenedUpload> {
+        let doing = format!("cannot upload {subject} to {}", self.repository());
+        self.about(subject).open().await.map_err(|error| self.explain(error, &doing))
     }
 
     /// Opens an upload session and closes it, which makes a registry that creates repositories on push create this one.

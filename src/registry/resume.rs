@@ -28,7 +28,7 @@ pub(super) enum UploadStatus {
 
 /// Reports that a blob is uploaded from its first byte although an earlier run uploaded a part of it.
 pub(super) fn note_not_resumable(client: &Client, blob: &Blob) {
-    client.note(format!("{}: cannot resume the upload of an earlier run; uploading all of it", blob.what));
+    client.note(format!("{}: cannot resume the upload of an earlier run; uploading all of it", blob.subject));
 }
 
 impl<'a> Session<'a> {
@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
     /// Reports once that the session of an earlier run accepts more data.
     pub(super) fn note_resumed(&mut self) {
         if let Some(offset) = self.resumes_at.take() {
-            self.client.note(format!("resuming {}: {} already uploaded", self.blob.what, size(offset)));
+            self.client.note(format!("resuming {}: {} already uploaded", self.blob.subject, size(offset)));
         }
     }
 

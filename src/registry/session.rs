@@ -173,10 +173,10 @@ impl<'a> Session<'a> {
         }
         let size = strategy.chunk(self.blob.meter.total());
         window.set_chunk(size, strategy.retained(size));
-        let (what, name) = (&self.blob.what, self.client.name());
+        let (subject, name) = (&self.blob.subject, self.client.name());
         let rejected = crate::compress::size(chunk.len);
         self.client.reason(format!(
-            "{what}: {rejected} in one request is too large for {name}; sending chunks of {}",
+            "{subject}: {rejected} in one request is too large for {name}; sending chunks of {}",
             crate::compress::size(size)
         ));
         true

@@ -14,7 +14,7 @@ use super::reply::{self, Limits, Reply};
 use super::request_error::RequestError;
 use super::transport_error::{OtherService, TimedOut};
 use crate::error::{Code, Error, Kind, Result, ServiceError};
-use crate::request_log::RequestTimer;
+use crate::request_log::{RequestTimer, Subject};
 
 /// The maximum size of a response in bytes.
 const MAX_SIZE: usize = 1 << 20;
@@ -79,7 +79,7 @@ impl Service {
             }
         };
         let timer = timer(method, &self.realm, Arc::new(AtomicU64::new(size)))
-            .about(Some(format!("a token for {}", scopes.join(" "))));
+            .about(Some(Subject::RegistryToken(scopes.join(" "))));
         let sending = reply::send(request, timer, Limits { bytes: MAX_SIZE, time: TOKEN_TIMEOUT });
         let reply = match tokio::time::timeout(TOKEN_TIMEOUT, sending).await {
             Ok(Ok(reply)) => reply,

@@ -18,6 +18,7 @@ use super::upload_job::{Blob, RetryBudget, UploadError};
 use super::window::Window;
 use crate::compress::{LayerSummary, size};
 use crate::error::{Code, Error, Result};
+use crate::request_log::Subject;
 
 /// Uploads the blob that `stream` delivers and returns its summary. Uses the session that is open already, if there is one.
 /// To start over, `restart` opens a stream from byte 0.
@@ -32,8 +33,8 @@ pub(crate) async fn upload(
     stream: LayerStream,
     restart: impl Fn() -> LayerStream,
 ) -> Result<LayerSummary> {
-    let doing = format!("cannot upload {} to {}", blob.what, client.repository());
-    let client = &client.about(&blob.what);
+    let doing = format!("cannot upload {} to {}", blob.subject, client.repository());
+    let client = &client.about(&blob.subject);
     let mut entry = blob.identity.as_deref().and_then(|identity| client.resume_entry(identity));
     let mut budget = RetryBudget::new(client, &blob.meter);
     let mut window = Window::new(stream);
@@ -46,12 +47,12 @@ pub(crate) async fn upload(
             Err(UploadError::Permanent(error)) => return Err(client.explain(error, &doing)),
             Err(UploadError::SessionLost) => {
                 budget.separate_connections = true;
-                client.reason(format!("{}: {} lost the upload session; starting over", blob.what, client.name()));
+                client.reason(format!("{}: {} lost the upload session; starting over", blob.subject, client.name()));
             }
             Err(UploadError::NotResumable) => note_not_resumable(client, blob),
             Err(UploadError::ChunksRejected) => client.reason(format!(
                 "{}: {} does not accept chunks; sending it again in a single request",
-                blob.what,
+                blob.subject,
                 client.name()
             )),
             Err(UploadError::DigestMismatch(summary, error)) => {
@@ -114,9 +115,9 @@ async fn run_session(
 ///
 /// # Errors
 /// Fails if the blob is too large for the registry, or if it is empty and the registry stores no empty blobs.
-pub(crate) fn check_blob_size(client: &Client, what: &str, bytes: u64) -> Result<()> {
+pub(crate) fn check_blob_size(client: &Client, subject: &Subject, bytes: u64) -> Result<()> {
     if bytes < client.strategy().quirks().min_blob_size {
-        return Err(Error::input(format!("{what} is empty, and {} stores no empty blobs", client.name()))
+        return Err(Error::input(format!("{subject} is empty, and {} stores no empty blobs", client.name()))
             .code(Code::ArchiveUnsupported));
     }
     let largest = client.strategy().largest_blob();
@@ -124,7 +125,7 @@ pub(crate) fn check_blob_size(client: &Client, what: &str, bytes: u64) -> Result
         return Ok(());
     }
     let (actual, largest) = (size(bytes), size(largest));
-    Err(Error::input(format!("{what} has {actual}, and {} stores at most {largest}", client.name()))
+    Err(Error::input(format!("{subject} has {actual}, and {} stores at most {largest}", client.name()))
         .code(Code::ArchiveUnsupported)
         .hint("Build the image with more and smaller layers."))
 }

@@ -6,6 +6,7 @@ use super::client::Client;
 use super::request_error::RequestError;
 use super::retry::Delays;
 use crate::compress::{LayerSummary, Meter};
+use crate::request_log::Subject;
 
 /// The progress that renews the retries, in bytes. Without it, a registry that advances by one byte a time would be retried
 /// for ever.
@@ -13,8 +14,8 @@ const PROGRESS: u64 = 64 << 10;
 
 /// A blob to upload.
 pub(crate) struct Blob {
-    /// Its description in messages: `layer sha256:2c26b46b68ff`.
-    pub what: String,
+    /// What it is, for messages and the request log.
+    pub subject: Subject,
     /// Identifies the same bytes in another run. Without it no other run resumes the upload.
     pub identity: Option<String>,
     /// The progress. Its total is the size of the uncompressed blob.

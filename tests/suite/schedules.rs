@@ -156,11 +156,11 @@ fn events(
     move |event: Event| {
         let line = match event {
             Event::Note(line) | Event::Warning(line) => line,
-            Event::Asked(record) if record.status.is_none() && record.seconds >= STALL_TIMEOUT.as_secs_f64() => {
+            Event::Request(record) if record.status.is_none() && record.seconds >= STALL_TIMEOUT.as_secs_f64() => {
                 timeouts.fetch_add(1, Ordering::Relaxed);
                 record.to_string()
             }
-            Event::Asked(record) if record.status.is_none() => record.to_string(),
+            Event::Request(record) if record.status.is_none() => record.to_string(),
             _ => return,
         };
         let line = format!("{:6} ms, pusher {who}: {line}", started.elapsed().as_millis());

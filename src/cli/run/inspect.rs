@@ -36,7 +36,7 @@ pub(super) fn run(command: &Inspect) -> Result<ExitCode> {
 fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
     let events = progress.events();
     let watch = |written| {
-        events(Event::Spooled(written));
+        events(Event::Spooled { bytes: written });
         ControlFlow::Continue(())
     };
     let mut archive = archive::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;

@@ -179,7 +179,7 @@ async fn push(request: &PushRequest, options: &Options, events: Events, stop: Ca
 /// Drops the plans of a dry run from the log: its summary lists every layer.
 fn without_plans(events: Events) -> Events {
     Arc::new(move |event| {
-        if !matches!(event, Event::Planned { .. }) {
+        if !matches!(event, Event::LayerPlanned { .. }) {
             events(event);
         }
     })

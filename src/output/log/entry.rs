@@ -1,5 +1,7 @@
 //! One line of the log: text for people, or JSON for programs.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -34,7 +36,7 @@ pub(crate) enum Level {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     level: Level,
-    event: &'static str,
+    event: Cow<'static, str>,
     message: String,
     data: Map<String, Value>,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Entry {
 struct Line<'a> {
     time: String,
     level: Level,
-    event: &'static str,
+    event: &'a str,
     message: &'a str,
     #[serde(flatten)]
     data: &'a Map<String, Value>,
@@ -53,7 +55,22 @@ struct Line<'a> {
 impl Entry {
     /// Creates an entry of the type `event` with a message of one line.
     pub(crate) fn new(level: Level, event: &'static str, message: impl Into<String>) -> Self {
-        Self { level, event, message: message.into(), data: Map::new() }
+        Self { level, event: event.into(), message: message.into(), data: Map::new() }
+    }
+
+    /// Creates the entry of an event, whose type is the key `event` of its JSON.
+    pub(super) fn serialized(level: Level, message: String, event: &impl Serialize) -> Self {
+        // Keys are strings and all values are JSON, so this cannot fail.
+        let mut data = match serde_json::to_value(event) {
+            Ok(Value::Object(data)) => data,
+            Ok(_) | Err(_) => Map::new(),
+        };
+        let event = match data.remove("event") {
+            Some(Value::String(event)) => event.into(),
+            _ => "internal".into(),
+        };
+        data.values_mut().for_each(|value| *value = rounded(value.take()));
+        Self { level, event, message, data }
     }
 
     /// Creates an entry about normal operation.
@@ -64,11 +81,6 @@ impl Entry {
     /// Creates a note.
     pub(crate) fn note(message: impl Into<String>) -> Self {
         Self::new(Level::Info, "note", message)
-    }
-
-    /// Creates a warning.
-    pub(crate) fn warning(message: impl Into<String>) -> Self {
-        Self::new(Level::Warning, "warning", message)
     }
 
     /// Creates an entry about a failure, with its causes and advice.
@@ -85,10 +97,14 @@ impl Entry {
     /// Adds a key for programs. Fractions are seconds.
     #[must_use]
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        let value = value.into();
-        let fraction = value.as_f64().filter(|_| value.is_f64());
-        self.data.insert(key.to_owned(), fraction.map_or(value, |seconds| millis(seconds).into()));
+        self.data.insert(key.to_owned(), rounded(value.into()));
         self
+    }
+
+    /// Returns the entry with the level [`Level::Debug`].
+    #[must_use]
+    pub(crate) fn at_debug(self) -> Self {
+        Self { level: Level::Debug, ..self }
     }
 
     /// The severity.
@@ -98,7 +114,7 @@ impl Entry {
 
     /// The message as text, with the severity in front.
     pub(crate) fn text(&self) -> String {
-        match (self.event, self.level) {
+        match (&*self.event, self.level) {
             ("note", _) => format!("note: {}", self.message),
             (_, Level::Warning) => format!("warning: {}", self.message),
             (_, Level::Error) => format!("error: {}", self.message),
@@ -119,6 +135,12 @@ impl Entry {
     }
 }
 
+/// Rounds a fraction, which is a time in seconds.
+fn rounded(value: Value) -> Value {
+    let fraction = value.as_f64().filter(|_| value.is_f64());
+    fraction.map_or(value, |seconds| millis(seconds).into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
@@ -127,7 +149,7 @@ mod tests {
 
     #[test]
     fn an_object_has_the_message_and_the_data() {
-        let entry = Entry::warning("a \"b\"\n##vso[x]\u{1b}")
+        let entry = Entry::new(Level::Warning, "warning", "a \"b\"\n##vso[x]\u{1b}")
             .with("layer", "c")
             .with("bytes", 7)
             .with("seconds", 1.890_901_029);

@@ -3,10 +3,8 @@
 mod entry;
 mod sanitize;
 mod style;
+mod words;
 
-pub(crate) use entry::Entry;
-pub(crate) use entry::{Level, millis, rfc3339};
-pub(crate) use sanitize::{escape_controls, sanitize_line};
-pub(crate) use sanitize::{replace_controls, sanitize};
-pub(crate) use style::Tone;
-pub(crate) use style::{ColorMode, LogFormat, Mode, Style, Verbosity};
+pub(crate) use entry::{Entry, Level, millis, rfc3339};
+pub(crate) use sanitize::{escape_controls, replace_controls, sanitize, sanitize_line};
+pub(crate) use style::{ColorMode, LogFormat, Mode, Style, Tone, Verbosity};

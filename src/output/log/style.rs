@@ -112,6 +112,7 @@ impl Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::log::Level;
 
     #[test]
     fn an_entry_is_one_line() {
@@ -123,6 +124,6 @@ mod tests {
         assert_eq!(objects.line(&entry).lines().count(), 1);
         let colored = Style { color: ColorMode::Colored, ..style };
         assert_eq!(colored.failure("error: no\n  hint: x\n"), "\x1b[1;31merror:\x1b[0m no\n  hint: x\n");
-        assert_eq!(colored.line(&Entry::warning("x")), "\x1b[33mwarning:\x1b[0m x\n");
+        assert_eq!(colored.line(&Entry::new(Level::Warning, "warning", "x")), "\x1b[33mwarning:\x1b[0m x\n");
     }
 }

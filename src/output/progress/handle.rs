@@ -32,13 +32,16 @@ impl Progress {
 
     fn report(&self, event: Event) {
         let style = self.log.style();
-        if matches!(event, Event::Asked(_)) && style.verbosity != Verbosity::Requests {
+        if matches!(event, Event::Request(_)) && style.verbosity != Verbosity::Requests {
             return;
         }
         // Bars show it.
         let is_in_a_row = matches!(
             event,
-            Event::Planned { .. } | Event::Arrived { .. } | Event::Mounted { .. } | Event::Finishing(_)
+            Event::LayerPlanned { .. }
+                | Event::LayerUploaded { .. }
+                | Event::LayerMounted { .. }
+                | Event::Publishing { .. }
         );
         let is_shown = is_in_a_row && style.mode == Mode::Bars && style.verbosity == Verbosity::Normal;
         let entry = lock(&self.state).apply(event, Instant::now());

@@ -50,8 +50,9 @@ impl<'a> Layer<'a> {
         let mut all: Vec<Self> = Vec::new();
         let mut places = HashMap::new();
         for layer in layers {
-            let place = *places.entry(layer.layer.as_str()).or_insert_with(|| {
-                let name = layer.layer.strip_prefix("sha256:").unwrap_or(&layer.layer);
+            let place = *places.entry(layer.layer.id).or_insert_with(|| {
+                let name = &layer.layer.name;
+                let name = name.strip_prefix("sha256:").unwrap_or(name);
                 all.push(Self { name, bytes: layer.bytes, targets: Vec::new() });
                 all.len() - 1
             });

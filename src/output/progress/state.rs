@@ -1,19 +1,20 @@
-//! The state of a push, built from its events, and the log entry of each event.
+//! The state of a push, built from its events.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::rate::{RateEstimator, Throughput, Totals};
 use crate::compress::{Meter, size};
-use crate::output::log::{Entry, Level};
-use crate::push::{Event, ImageSummary, LayerAction};
-use crate::request_log::RequestRecord;
+use crate::oci::LayerId;
+use crate::output::log::Entry;
+use crate::push::{Event, LayerAction};
+use crate::request_log::{Named, TargetId};
 
 /// A layer on its way to one target.
 #[derive(Debug)]
 pub(super) struct TargetLayer {
-    pub(super) target: String,
-    pub(super) layer: String,
+    pub(super) target: TargetId,
+    pub(super) layer: Named<LayerId>,
     /// The bytes in the archive.
     pub(super) bytes: u64,
     pub(super) state: LayerState,
@@ -46,7 +47,7 @@ enum Activity {
 /// A pause before a retry.
 #[derive(Debug)]
 pub(super) struct Pause {
-    pub(super) why: String,
+    pub(super) reason: String,
     /// `retry 2 of 4`
     pub(super) next: String,
     until: Instant,
@@ -89,76 +90,80 @@ impl State {
 
     /// Applies an event, and returns its log entry if it has one.
     pub(super) fn apply(&mut self, event: Event, now: Instant) -> Option<Entry> {
+        let entry = Entry::of(&event, self.targets);
         match event {
-            Event::Detail(text) => Some(Entry::new(Level::Debug, "detail", text)),
-            Event::Asked(record) => Some(request(&record)),
-            Event::Reading { .. } => None,
-            Event::Note(text) => Some(Entry::note(text)),
-            Event::Warning(text) => Some(Entry::warning(text)),
-            Event::GivenUp { target, why } => self.target_failed(&target, &why),
-            Event::Waiting { why, pause, retry, retries } => Some(self.pause(why, pause, (retry, retries), now)),
-            Event::Spooled(bytes) => {
-                self.begin(
-                    Activity::Spooling,
-                    format!("copied {} of the archive to a temporary file", size(bytes)),
-                    now,
-                );
-                None
+            Event::Spooled { bytes } => {
+                let text = format!("copied {} of the archive to a temporary file", size(bytes));
+                self.begin(Activity::Spooling, text, now);
             }
-            Event::Opened(image) => {
+            Event::Opened(_) => {
                 self.is_open = true;
                 self.begin(Activity::LookingUp, "checking what already exists".into(), now);
-                Some(opened(&image))
             }
-            Event::Looking(target) => {
+            Event::LookingUp { target } => {
                 self.lookups += 1;
-                let place = if self.lookups > 1 { format!("{} targets", self.lookups) } else { target };
+                let place = if self.lookups > 1 { format!("{} targets", self.lookups) } else { target.to_string() };
                 self.begin(Activity::LookingUp, format!("checking what already exists in {place}"), now);
-                None
             }
-            Event::Planned { target, layer, bytes, action, reason, meter } => {
+            Event::TargetFailed { target, .. } => {
+                // A single target's error is logged at the same moment anyway, and after Ctrl-C all targets end.
+                if self.targets < 2 || self.is_stopping {
+                    return None;
+                }
+                self.layers.retain(|layer| layer.target != target.id);
+            }
+            Event::Retrying { reason, pause, retry, retries } => {
+                let next = format!("retry {retry} of {retries}");
+                if self.is_repeated(&reason, now + pause, now) {
+                    self.pause = Some(Pause { reason, next, until: now + pause });
+                    return entry.map(Entry::at_debug);
+                }
+                self.pause = Some(Pause { reason, next, until: now + pause });
+            }
+            Event::LayerPlanned { target, layer, bytes, action, meter, .. } => {
                 let state = match action {
                     LayerAction::Reuse(_) => LayerState::Reused,
                     LayerAction::Mount(..) => LayerState::MountPending,
                     LayerAction::Upload => LayerState::Upload { meter, sent: None },
                 };
-                Some(self.planned(TargetLayer { target, layer, bytes, state }, &action, reason, now))
+                if !self.is_open {
+                    self.begin(Activity::Reading, "reading the archive".into(), now);
+                }
+                match self.layer(target.id, layer.id) {
+                    Some(known) => known.state = state,
+                    None => self.layers.push(TargetLayer { target: target.id, layer, bytes, state }),
+                }
             }
-            Event::Arrived { meter, sent } => self.uploaded(&meter, sent, now),
-            Event::Mounted { target, layer, bytes } => Some(self.mounted(&target, layer, bytes)),
-            Event::Finishing(target) => {
+            Event::LayerUploaded { target, layer, sent, .. } => {
+                match &mut self.layer(target.id, layer.id)?.state {
+                    LayerState::Upload { sent: of_upload, .. } => *of_upload = Some(sent),
+                    LayerState::Reused | LayerState::MountPending | LayerState::Mounted => {}
+                }
+                if !self.is_uploading() && self.is_open {
+                    self.begin(Activity::Config, "uploading the image config".into(), now);
+                }
+            }
+            Event::LayerMounted { target, layer, .. } => {
+                if let Some(mounted) = self.layer(target.id, layer.id) {
+                    mounted.state = LayerState::Mounted;
+                }
+            }
+            Event::Publishing { target } => {
                 self.begin(Activity::Manifest, format!("uploading the manifest to {target}"), now);
-                let text = format!("all layers are in {target}; uploading the manifest");
-                Some(Entry::info("finishing", text).with("target", target))
             }
+            Event::Detail(_) | Event::Request(_) | Event::Note(_) | Event::Warning(_) | Event::LayerReading { .. } => {}
         }
+        entry
     }
 
-    fn pause(&mut self, why: String, pause: Duration, (retry, retries): (usize, usize), now: Instant) -> Entry {
-        let next = format!("retry {retry} of {retries}");
-        self.pause = Some(Pause { why: why.clone(), next: next.clone(), until: now + pause });
+    /// Whether the same reason for a pause was logged, and that pause is not over. Otherwise it is logged now, until `until`.
+    fn is_repeated(&mut self, reason: &str, until: Instant, now: Instant) -> bool {
         self.reported.retain(|(_, until)| *until > now);
-        let is_reported = self.reported.iter().any(|(reported, _)| *reported == why);
+        let is_reported = self.reported.iter().any(|(reported, _)| reported == reason);
         if !is_reported {
-            self.reported.push((why.clone(), now + pause));
+            self.reported.push((reason.to_owned(), until));
         }
-        let (level, seconds) = (if is_reported { Level::Debug } else { Level::Warning }, pause.as_secs_f64());
-        let text = format!("{why}; {next} in {seconds:.1} s");
-        Entry::new(level, "waiting", text)
-            .with("why", why)
-            .with("seconds", seconds)
-            .with("retry", retry)
-            .with("retries", retries)
-    }
-
-    /// A single target's error is logged at the same moment anyway, and after Ctrl-C all targets end.
-    fn target_failed(&mut self, target: &str, why: &str) -> Option<Entry> {
-        if self.targets < 2 || self.is_stopping {
-            return None;
-        }
-        self.layers.retain(|layer| layer.target != target);
-        let text = format!("{target} failed, the other targets continue: {why}");
-        Some(Entry::info("given_up", text).with("target", target).with("why", why))
+        is_reported
     }
 
     /// Sets what is done, in words.
@@ -181,52 +186,8 @@ impl State {
         (&self.activity.1, self.activity.2)
     }
 
-    fn planned(&mut self, planned: TargetLayer, action: &LayerAction, reason: String, now: Instant) -> Entry {
-        let TargetLayer { target, layer, bytes, .. } = &planned;
-        let (word, preposition) = match action {
-            LayerAction::Reuse(_) => ("reused", "in"),
-            LayerAction::Mount(..) => ("mount", "in"),
-            LayerAction::Upload => ("upload", "to"),
-        };
-        let text = format!("{}{word}{}: {reason}", layer_text(layer, *bytes), self.target_text(preposition, target));
-        let entry = layer_entry("layer", text, target, layer, *bytes).with("action", action.name()).with("why", reason);
-        if !self.is_open {
-            self.begin(Activity::Reading, "reading the archive".into(), now);
-        }
-        match self.layer(&planned.target, &planned.layer) {
-            Some(known) => *known = planned,
-            None => self.layers.push(planned),
-        }
-        entry
-    }
-
-    fn uploaded(&mut self, meter: &Arc<Meter>, bytes: u64, now: Instant) -> Option<Entry> {
-        let has_meter = |layer: &&mut TargetLayer| layer.meter().is_some_and(|its| Arc::ptr_eq(its, meter));
-        let layer = self.layers.iter_mut().find(has_meter)?;
-        layer.state = LayerState::Upload { meter: Arc::clone(meter), sent: Some(bytes) };
-        let (target, layer, archive_bytes) = (layer.target.clone(), layer.layer.clone(), layer.bytes);
-        let text = format!("{}sent{}", layer_text(&layer, bytes), self.target_text("to", &target));
-        if !self.is_uploading() && self.is_open {
-            self.begin(Activity::Config, "uploading the image config".into(), now);
-        }
-        Some(layer_entry("arrived", text, &target, &layer, archive_bytes).with("sent", bytes))
-    }
-
-    fn mounted(&mut self, target: &str, layer: String, bytes: u64) -> Entry {
-        if let Some(mounted) = self.layer(target, &layer) {
-            mounted.state = LayerState::Mounted;
-        }
-        let text = format!("{}mounted{}", layer_text(&layer, bytes), self.target_text("in", target));
-        layer_entry("mounted", text, target, &layer, bytes)
-    }
-
-    fn layer(&mut self, target: &str, layer: &str) -> Option<&mut TargetLayer> {
-        self.layers.iter_mut().find(|known| known.target == target && known.layer == layer)
-    }
-
-    /// Names the target where there are several.
-    fn target_text(&self, preposition: &str, target: &str) -> String {
-        if self.targets > 1 { format!(" {preposition} {target}") } else { String::new() }
+    fn layer(&mut self, target: TargetId, layer: LayerId) -> Option<&mut TargetLayer> {
+        self.layers.iter_mut().find(|known| known.target == target && known.layer.id == layer)
     }
 
     /// Reads all meters.
@@ -257,7 +218,7 @@ impl State {
 
     /// Whether layers are uploaded to more than one target.
     pub(super) fn uploads_to_several(&self) -> bool {
-        let mut targets = self.layers.iter().filter(|layer| layer.meter().is_some()).map(|layer| &layer.target);
+        let mut targets = self.layers.iter().filter(|layer| layer.meter().is_some()).map(|layer| layer.target);
         let first = targets.next();
         targets.any(|target| Some(target) != first)
     }
@@ -275,45 +236,4 @@ impl TargetLayer {
     pub(super) fn meter(&self) -> Option<&Arc<Meter>> {
         if let LayerState::Upload { meter, .. } = &self.state { Some(meter) } else { None }
     }
-}
-
-fn layer_text(layer: &str, bytes: u64) -> String {
-    format!("layer {layer}  {:>10}  ", size(bytes))
-}
-
-fn layer_entry(event: &'static str, text: String, target: &str, layer: &str, bytes: u64) -> Entry {
-    Entry::info(event, text).with("target", target).with("layer", layer).with("bytes", bytes)
-}
-
-fn request(record: &RequestRecord) -> Entry {
-    Entry::new(Level::Debug, "request", record.to_string())
-        .with("method", record.method.as_str())
-        .with("url", record.url.as_str())
-        .with("status", record.status)
-        .with("fault", record.error.as_deref())
-        .with("seconds", record.seconds)
-        .with("request_id", record.request_id.as_deref())
-        .with("sent", record.sent)
-        .with("about", record.about.as_deref())
-        .with("attempt", record.attempt)
-}
-
-fn opened(image: &ImageSummary) -> Entry {
-    let name = match (image.names.first(), image.image_ids.first()) {
-        (Some(name), _) => name.clone(),
-        (None, Some(id)) => id.short(),
-        (None, None) => "an image".into(),
-    };
-    let about = std::iter::once(image.format.as_str()).chain(image.platforms.iter().map(String::as_str));
-    let about = about.collect::<Vec<_>>().join(", ");
-    let layers = if image.layers == 1 { "layer" } else { "layers" };
-    let text = format!("{name} ({about}): {} {layers}, {}", image.layers, size(image.archive_bytes));
-    let ids: Vec<String> = image.image_ids.iter().map(ToString::to_string).collect();
-    Entry::info("opened", text)
-        .with("format", image.format.as_str())
-        .with("names", image.names.clone())
-        .with("image_ids", ids)
-        .with("platforms", image.platforms.clone())
-        .with("layers", image.layers)
-        .with("bytes", image.archive_bytes)
 }

@@ -15,11 +15,11 @@ pub(super) fn heartbeat(state: &State, last: &mut Totals, now: Instant) -> Entry
     }
     let before = std::mem::replace(last, totals);
     let is_still = (before.position, before.sent) == (totals.position, totals.sent);
-    if let Some((Pause { why, next, .. }, left)) =
+    if let Some((Pause { reason, next, .. }, left)) =
         state.current_pause(now).filter(|_| is_still || !state.is_uploading())
     {
-        let text = format!("{why}; {next} in {}", roughly(left));
-        return Entry::info("waiting", text).with("why", why.as_str()).with("seconds", left.as_secs_f64());
+        let text = format!("{reason}; {next} in {}", roughly(left));
+        return Entry::info("waiting", text).with("why", reason.as_str()).with("seconds", left.as_secs_f64());
     }
     if !state.is_uploading() {
         let (activity, since) = state.activity();
@@ -61,8 +61,8 @@ pub(super) fn status_row(state: &State, now: Instant) -> String {
         parts.push("closing upload sessions".into());
         return parts.join("  ");
     }
-    if let Some((Pause { why, next, .. }, left)) = state.current_pause(now) {
-        parts.push(format!("{next} in {}: {why}", roughly(left)));
+    if let Some((Pause { reason, next, .. }, left)) = state.current_pause(now) {
+        parts.push(format!("{next} in {}: {reason}", roughly(left)));
     }
     if state.is_uploading() {
         let Throughput { rate, left, stalled } = state.throughput;

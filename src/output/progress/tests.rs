@@ -9,10 +9,11 @@ use super::rows::{Slots, rows};
 use super::state::State;
 use super::status::{heartbeat, status_row};
 use crate::compress::Meter;
-use crate::oci::{Compression, Digest};
+use crate::oci::{Compression, Digest, LayerId};
 use crate::output::log::{ColorMode, Level};
 use crate::push::plan::{Candidate, Evidence, Stored};
 use crate::push::{Event, ImageSummary, LayerAction};
+use crate::request_log::{Named, TargetId};
 
 fn upload(layer: &str, bytes: u64) -> (Event, Arc<Meter>) {
     upload_to("h/app", layer, bytes)
@@ -33,8 +34,23 @@ fn mount(layer: &str, bytes: u64) -> Event {
 }
 
 fn planned(target: &str, layer: &str, action: LayerAction, reason: &str, meter: &Arc<Meter>) -> Event {
-    let (target, layer, bytes) = (target.into(), layer.into(), meter.total());
-    Event::Planned { target, layer, bytes, action, reason: reason.into(), meter: Arc::clone(meter) }
+    let (target, layer, bytes) = (target_named(target), layer_named(layer), meter.total());
+    Event::LayerPlanned { target, layer, bytes, action, reason: reason.into(), meter: Arc::clone(meter) }
+}
+
+/// A target whose ID is made of its name.
+fn target_named(name: &str) -> Named<TargetId> {
+    Named::new(name.bytes().fold(0, |id: usize, byte| id.wrapping_mul(31) + usize::from(byte)), name)
+}
+
+/// A layer whose ID is made of its name.
+fn layer_named(name: &str) -> Named<LayerId> {
+    Named::new(LayerId::Stated(Digest::of(name.as_bytes())), name)
+}
+
+/// The event that a planned layer was uploaded.
+fn uploaded(target: &str, layer: &str, sent: u64) -> Event {
+    Event::LayerUploaded { target: target_named(target), layer: layer_named(layer), bytes: 0, sent }
 }
 
 fn candidate() -> Candidate {
@@ -135,7 +151,7 @@ fn a_row_says_what_happens_to_its_layer() {
         reuse("h/app", "sha256:dddddddddddd", 70),
         mount("sha256:eeeeeeeeeeee", 80),
         mount("sha256:ffffffffffff", 90),
-        Event::Mounted { target: "h/app".into(), layer: "sha256:ffffffffffff".into(), bytes: 9 },
+        Event::LayerMounted { target: target_named("h/app"), layer: layer_named("sha256:ffffffffffff"), bytes: 9 },
     ];
     let (mut state, now) = state(1, events);
     meter.set(1 << 19, 1 << 18);
@@ -152,7 +168,7 @@ fn a_row_says_what_happens_to_its_layer() {
         ]
     );
     meter.set(1 << 20, 1 << 19);
-    state.apply(Event::Arrived { meter, sent: 1 << 19 }, now);
+    state.apply(uploaded("h/app", "sha256:0123456789ab", 1 << 19), now);
     let rows = picture(&state, now, (40, 24));
     assert_eq!(rows[0], "0123456789ab  sent: 512.0 KiB");
     assert_eq!(rows[5], "total         [================>]  99 %");
@@ -171,8 +187,8 @@ fn a_layer_has_one_row_for_all_targets() {
     assert!(rows[0].starts_with("a              100 B  [") && rows[0].contains("  50 %"), "{rows:#?}");
     assert_eq!(rows[1], "b               70 B  reused in 2");
     two.set(100, 50);
-    for meter in [one, two] {
-        state.apply(Event::Arrived { meter, sent: 50 }, now);
+    for target in ["h/app", "h/other"] {
+        state.apply(uploaded(target, "sha256:a", 50), now);
     }
     state.apply(reuse("h/third", "sha256:a", 100), now);
     assert!(picture(&state, now, (80, 24))[0].starts_with("a              100 B  sent to 2, reused in 1: 100 B"));
@@ -195,7 +211,7 @@ fn a_layer_keeps_its_row() {
     assert_eq!(shown(&state)[1..4], ["layer0", "layer1", "layer2"], "the next ones");
     [2, 5, 6].iter().for_each(|at| meters[*at].set(50, 50));
     assert_eq!(shown(&state)[1..4], ["layer5", "layer6", "layer2"], "those that are uploaded");
-    state.apply(Event::Arrived { meter: Arc::clone(&meters[6]), sent: 50 }, now);
+    state.apply(uploaded("h/app", "layer6", 50), now);
     assert_eq!(shown(&state)[1..4], ["layer5", "layer0", "layer2"], "one that is done makes room");
 }
 
@@ -207,18 +223,26 @@ fn every_phase_has_words() {
         state.apply(event, now);
         assert_eq!(beat(state, now + Duration::from_secs(5)), expected);
     };
-    step(&mut state, Event::Spooled(5 << 20), "copied 5.0 MiB of the archive to a temporary file (5 s)");
-    step(&mut state, Event::Looking("team/app:1".into()), "checking what already exists in team/app:1 (5 s)");
-    step(&mut state, Event::Looking("team/other:1".into()), "checking what already exists in 2 targets (5 s)");
-    let (planned, meter) = upload("a", 100);
+    step(&mut state, Event::Spooled { bytes: 5 << 20 }, "copied 5.0 MiB of the archive to a temporary file (5 s)");
+    step(
+        &mut state,
+        Event::LookingUp { target: target_named("team/app:1") },
+        "checking what already exists in team/app:1 (5 s)",
+    );
+    step(
+        &mut state,
+        Event::LookingUp { target: target_named("team/other:1") },
+        "checking what already exists in 2 targets (5 s)",
+    );
+    let (planned, _meter) = upload("a", 100);
     step(&mut state, planned, "  0 % of 100 B compressed and sent as 0 B, 0 of 1 layers uploaded");
-    step(&mut state, Event::Arrived { meter, sent: 9 }, "reading the archive (5 s)");
+    step(&mut state, uploaded("h/app", "a", 9), "reading the archive (5 s)");
     step(&mut state, opened(), "checking what already exists (5 s)");
-    let (planned, meter) = upload("b", 100);
+    let (planned, _meter) = upload("b", 100);
     state.apply(planned, now);
-    state.apply(Event::Arrived { meter, sent: 9 }, now);
+    state.apply(uploaded("h/app", "b", 9), now);
     assert_eq!(beat(&state, now), "uploading the image config (0 s)");
-    state.apply(Event::Finishing("h/app".into()), now);
+    state.apply(Event::Publishing { target: target_named("h/app") }, now);
     assert_eq!(beat(&state, now), "uploading the manifest to h/app (0 s)");
     state.stop();
     assert_eq!(beat(&state, now), "interrupted: closing upload sessions");
@@ -228,7 +252,8 @@ fn every_phase_has_words() {
 fn a_pause_is_reported_while_nothing_moves() {
     let (planned, meter) = upload("a", 1_000);
     let (mut state, now) = state(1, vec![opened(), planned]);
-    let waiting = Event::Waiting { why: "h: HTTP 429".into(), pause: Duration::from_secs(60), retry: 2, retries: 4 };
+    let waiting =
+        Event::Retrying { reason: "h: HTTP 429".into(), pause: Duration::from_secs(60), retry: 2, retries: 4 };
     assert_eq!(state.apply(waiting, now).unwrap().text(), "warning: h: HTTP 429; retry 2 of 4 in 60.0 s");
     meter.set(100, 50);
     let mut last = Totals::default();
@@ -241,7 +266,7 @@ fn a_pause_is_reported_while_nothing_moves() {
 #[test]
 fn layers_of_a_target_that_failed_are_no_longer_counted() {
     let ((one, meter), (other, _other)) = (upload_to("h/app", "a", 1_000), upload_to("i/app", "a", 1_000));
-    let given_up = || Event::GivenUp { target: "i/app".into(), why: "no answer".into() };
+    let given_up = || Event::TargetFailed { target: target_named("i/app"), reason: "no answer".into() };
     let (mut state, now) = state(2, vec![opened(), one.clone(), other]);
     meter.set(500, 250);
     assert_eq!(picture(&state, now, (80, 24))[1].split_whitespace().nth(1), Some("2.0"), "to both");
@@ -249,7 +274,7 @@ fn layers_of_a_target_that_failed_are_no_longer_counted() {
     assert_eq!(entry.text(), "i/app failed, the other targets continue: no answer");
     let beat = |state: &State| heartbeat(state, &mut Totals::default(), now).text();
     assert!(beat(&state).starts_with(" 50 % of 1000 B compressed"), "{}", beat(&state));
-    state.apply(Event::Arrived { meter, sent: 250 }, now);
+    state.apply(uploaded("h/app", "a", 250), now);
     assert!(beat(&state).starts_with("uploading the image config"));
     // The error of a single target is logged anyway.
     assert!(self::state(1, vec![opened(), one]).0.apply(given_up(), now).is_none());
@@ -259,7 +284,7 @@ fn layers_of_a_target_that_failed_are_no_longer_counted() {
 fn a_reason_that_many_uploads_meet_is_one_warning_while_it_holds() {
     let (mut state, now) = state(1, vec![opened()]);
     let mut level = |why: &str, seconds, at| {
-        let waiting = Event::Waiting { why: why.into(), pause: Duration::from_secs(seconds), retry: 1, retries: 4 };
+        let waiting = Event::Retrying { reason: why.into(), pause: Duration::from_secs(seconds), retry: 1, retries: 4 };
         state.apply(waiting, now + Duration::from_secs(at)).unwrap().level()
     };
     assert_eq!(level("h: HTTP 503", 4, 0), Level::Warning);
@@ -298,6 +323,6 @@ fn a_line_names_the_target_where_there_are_several() {
     assert_eq!(text(2, planned.clone()), "layer a       100 B  upload to h/app: new");
     assert_eq!(text(1, planned), "layer a       100 B  upload: new");
     assert_eq!(text(2, reuse("h/app", "a", 7)), "layer a         7 B  reused in h/app: it is there");
-    let mounted = Event::Mounted { target: "h/app".into(), layer: "a".into(), bytes: 7 };
+    let mounted = Event::LayerMounted { target: target_named("h/app"), layer: layer_named("a"), bytes: 7 };
     assert_eq!(text(2, mounted), "layer a         7 B  mounted in h/app");
 }

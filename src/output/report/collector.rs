@@ -58,9 +58,9 @@ impl ReportCollector {
 impl Lists {
     fn add(&mut self, event: &Event) {
         let (list, text) = match event {
-            Event::Warning(text) | Event::Waiting { why: text, .. } => (&mut self.warnings, text),
+            Event::Warning(text) | Event::Retrying { reason: text, .. } => (&mut self.warnings, text),
             Event::Note(text) => (&mut self.notes, text),
-            Event::Asked(exchange) => return self.requests.add(exchange),
+            Event::Request(record) => return self.requests.add(record),
             _ => return,
         };
         if list.contains(text) {
@@ -86,7 +86,7 @@ mod tests {
         let collector = Arc::new(ReportCollector::default());
         let events = collector.observe(Arc::new(move |_| *count.lock().unwrap() += 1));
         events(Event::Warning("w".into()));
-        events(Event::Waiting { why: "w".into(), pause: Duration::from_secs(1), retry: 1, retries: 4 });
+        events(Event::Retrying { reason: "w".into(), pause: Duration::from_secs(1), retry: 1, retries: 4 });
         events(Event::Detail("d".into()));
         (0..MAX_MESSAGES + 3).for_each(|n| events(Event::Note(n.to_string())));
         assert_eq!(*passed.lock().unwrap(), MAX_MESSAGES + 6);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::request_log::RequestRecord;
+use crate::request_log::{RequestRecord, Subject};
 
 /// The most manifests whose request IDs are recorded.
 const MOST: usize = 1000;
@@ -52,20 +52,20 @@ pub(super) struct ManifestPut {
 
 impl Requests {
     /// Counts a request that has ended.
-    pub(super) fn add(&mut self, exchange: &RequestRecord) {
-        let count = self.operations.entry(operation(exchange)).or_default();
+    pub(super) fn add(&mut self, record: &RequestRecord) {
+        let count = self.operations.entry(operation(record)).or_default();
         count.requests += 1;
-        count.failed += u64::from(exchange.status.is_none_or(|status| status >= 400));
-        count.throttled += u64::from(exchange.is_throttle);
-        let Some(repository) = exchange.repository.as_ref().filter(|_| exchange.method == "PUT") else { return };
-        if let Some((_, reference)) = path(exchange).rsplit_once("/manifests/")
+        count.failed += u64::from(record.status.is_none_or(|status| status >= 400));
+        count.throttled += u64::from(record.is_throttle);
+        let Some(repository) = record.repository.as_ref().filter(|_| record.method == "PUT") else { return };
+        if let Some((_, reference)) = path(record).rsplit_once("/manifests/")
             && self.manifests.len() < MOST
         {
             self.manifests.push(ManifestPut {
                 repository: repository.clone(),
                 reference: reference.to_owned(),
-                status: exchange.status,
-                request_id: exchange.request_id.clone(),
+                status: record.status,
+                request_id: record.request_id.clone(),
             });
         }
     }
@@ -88,16 +88,15 @@ impl Requests {
 }
 
 /// Names the operation of a request: AWS's own name for calls of its API, else one by method and path.
-fn operation(exchange: &RequestRecord) -> String {
-    if exchange.repository.is_none() {
-        let about = exchange.about.as_deref().unwrap_or_default();
-        return match about {
-            name if name.contains(':') && !name.contains(' ') => name.to_owned(),
-            name if name.starts_with("a token for ") => "get_token".to_owned(),
+fn operation(record: &RequestRecord) -> String {
+    if record.repository.is_none() {
+        return match &record.subject {
+            Some(Subject::Operation(name)) => name.clone(),
+            Some(Subject::RegistryToken(_)) => "get_token".to_owned(),
             _ => "other".to_owned(),
         };
     }
-    let (path, method) = (path(exchange), exchange.method.as_str());
+    let (path, method) = (path(record), record.method.as_str());
     let name = if path.contains("/manifests/") {
         match method {
             "PUT" => "put_manifest",
@@ -126,7 +125,7 @@ fn operation(exchange: &RequestRecord) -> String {
 }
 
 /// The path of a request, without the slash in front.
-fn path(exchange: &RequestRecord) -> &str {
-    let rest = exchange.url.split_once("://").map_or(exchange.url.as_str(), |(_, rest)| rest);
+fn path(record: &RequestRecord) -> &str {
+    let rest = record.url.split_once("://").map_or(record.url.as_str(), |(_, rest)| rest);
     rest.split_once('/').map_or("", |(_, path)| path)
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::request_log::TargetId;
+
 /// How long a layer that one target is ready for waits for other targets.
 pub(super) const GATE: Duration = Duration::from_millis(500);
 
@@ -19,9 +21,6 @@ pub(super) const ALLOWANCE: Duration = Duration::from_millis(800);
 /// What share of the time in which it keeps nobody waiting a target gets back: targets of about the same speed wait for each
 /// other now and then, and still share the work.
 const RECOVERY: u32 = 4;
-
-/// A number for each target of an image.
-pub(crate) type TargetId = usize;
 
 /// The targets of an image, and the layers that they are about to read.
 #[derive(Debug)]

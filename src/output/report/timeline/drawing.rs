@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::lane::{Lane, pauses};
-use super::requests::{LAYER, Request};
+use super::requests::Request;
 use crate::compress::{Stage, size};
 use crate::output::report::text::duration;
+use crate::request_log::Subject;
 
 /// The height of a lane and of its two tracks, in pixels.
 const LANE: u32 = 34;
@@ -210,8 +211,10 @@ fn about(request: &Request) -> String {
     if first.attempt > 1 {
         text += &format!(", attempt {}", first.attempt);
     }
-    // For a layer's own requests it goes without saying.
-    first.about.iter().filter(|about| !about.starts_with(LAYER)).for_each(|about| text += &format!("\n{about}"));
+    // The lane names its layer.
+    if let Some(subject) = first.subject.as_ref().filter(|subject| !matches!(subject, Subject::Layer { .. })) {
+        text += &format!("\n{subject}");
+    }
     text += &format!("\n{}", first.url);
     first.request_id.iter().for_each(|id| text += &format!("\nrequest {id}"));
     text

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use super::requests::{Request, RequestList};
 use crate::compress::{Meter, ReadTimeline};
+use crate::oci::LayerId;
 use crate::push::LayerAction;
+use crate::request_log::{Named, TargetId};
 
 /// A layer at a target.
 pub(super) struct Lane {
-    pub(super) target: String,
-    pub(super) layer: String,
+    pub(super) target: TargetId,
+    pub(super) layer: Named<LayerId>,
     /// Its bytes in the archive.
     pub(super) bytes: u64,
     pub(super) action: LayerAction,

@@ -10,6 +10,7 @@ use super::shares::{shares, verdict};
 use crate::compress::size;
 use crate::output::report::text::{duration, error_text, error_texts};
 use crate::push::{LayerAction, LayerCounts, Outcome, TargetOutcome};
+use crate::request_log::TargetId;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -45,7 +46,7 @@ pub(super) fn page(recording: &Recording, outcome: &Outcome) -> String {
     let axis = Axis::new(recording.began, end);
     let title = format!("{}: {}", verb(outcome), name(outcome));
     let mut lanes = general(recording, outcome, axis, end);
-    lanes.extend(outcome.targets.iter().map(|target| of_target(recording, outcome, target, axis, end)));
+    lanes.extend((0..outcome.targets.len()).map(|target| of_target(recording, outcome, target, axis, end)));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>\
@@ -172,7 +173,8 @@ fn archive(recording: &Recording, end: Instant) -> (String, Instant, Instant) {
 }
 
 /// A target: its result and its lanes.
-fn of_target(recording: &Recording, outcome: &Outcome, target: &TargetOutcome, axis: Axis, end: Instant) -> String {
+fn of_target(recording: &Recording, outcome: &Outcome, id: TargetId, axis: Axis, end: Instant) -> String {
+    let target = &outcome.targets[id];
     // The error is at the top of the page.
     let failed = if target.error.is_some() { ": failed" } else { "" };
     let text = format!("<h2>{}{failed}</h2>\n", escaped(&target.name));
@@ -182,14 +184,14 @@ fn of_target(recording: &Recording, outcome: &Outcome, target: &TargetOutcome, a
     if outcome.targets.len() == 1 {
         work.push(archive(recording, end));
     }
-    for (_, from) in recording.finishing.iter().filter(|(name, _)| *name == target.name) {
+    for (_, from) in recording.finishing.iter().filter(|(target, _)| *target == id) {
         let last = requests.iter().map(|request| request.to).max().unwrap_or(end).max(*from);
         work.push(("putting config, manifests and tags".into(), *from, last));
     }
     let mut rows = row_of_others(axis, &work, &requests);
     // In the order in which they were planned, the largest first; those that were reused last.
     let (reused, moved): (Vec<&Lane>, Vec<&Lane>) =
-        recording.lanes.iter().filter(|lane| lane.target == target.name).partition(|lane| lane.is_reused());
+        recording.lanes.iter().filter(|lane| lane.target == id).partition(|lane| lane.is_reused());
     moved.into_iter().chain(reused).for_each(|lane| rows += &row(axis, lane, end));
     text + &lanes(axis, &rows)
 }
@@ -219,10 +221,11 @@ fn row_of_others(axis: Axis, work: &[(String, Instant, Instant)], requests: &[&R
 
 /// The lane of a layer.
 fn row(axis: Axis, lane: &Lane, end: Instant) -> String {
-    let hash = lane.layer.strip_prefix("sha256:").unwrap_or(&lane.layer);
+    let layer = &lane.layer.name;
+    let hash = layer.strip_prefix("sha256:").unwrap_or(layer);
     let name = format!(
         "<span class=\"hash\" title=\"{}\">{}</span><span class=\"size\">{}</span>",
-        escaped(&lane.layer),
+        escaped(layer),
         escaped(hash),
         size(lane.bytes)
     );

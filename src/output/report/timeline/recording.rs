@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::lane::Lane;
-use super::requests::{LAYER, RequestList};
+use super::requests::RequestList;
+use crate::oci::LayerId;
 use crate::push::Event;
+use crate::request_log::{Subject, TargetId};
 
 /// What was recorded.
 pub(super) struct Recording {
@@ -19,7 +21,7 @@ pub(super) struct Recording {
     /// Requests that are not about a layer, by repository.
     pub(super) others: Vec<(Option<String>, RequestList)>,
     /// Targets that have all layers, and since when.
-    pub(super) finishing: Vec<(String, Instant)>,
+    pub(super) finishing: Vec<(TargetId, Instant)>,
 }
 
 impl Recording {
@@ -39,64 +41,62 @@ impl Recording {
         let now = Instant::now();
         match event {
             Event::Opened(_) => self.opened = Some(now),
-            Event::Planned { target, layer, bytes, action, reason, meter } => {
-                let lane = Lane {
-                    target: target.clone(),
-                    layer: layer.clone(),
-                    bytes: *bytes,
-                    action: action.clone(),
-                    reason: reason.clone(),
-                    meter: Arc::clone(meter),
-                    planned: now,
-                    reads: Vec::new(),
-                    requests: RequestList::default(),
-                    arrived: None,
-                    sent: 0,
-                };
-                self.planned(lane);
+            Event::LayerPlanned { target, layer, bytes, action, reason, meter } => {
+                match self.lane(target.id, layer.id) {
+                    // What was recorded before stays.
+                    Some(lane) => (lane.action, lane.reason) = (action.clone(), reason.clone()),
+                    None => self.lanes.push(Lane {
+                        target: target.id,
+                        layer: layer.clone(),
+                        bytes: *bytes,
+                        action: action.clone(),
+                        reason: reason.clone(),
+                        meter: Arc::clone(meter),
+                        planned: now,
+                        reads: Vec::new(),
+                        requests: RequestList::default(),
+                        arrived: None,
+                        sent: 0,
+                    }),
+                }
             }
-            Event::Reading { layer, course: timeline } => {
+            Event::LayerReading { layer, timeline } => {
                 let reads = |lane: &&mut Lane| lane.layer == *layer && lane.arrived.is_none();
                 self.lanes.iter_mut().filter(reads).for_each(|lane| lane.read(timeline));
             }
-            Event::Asked(exchange) => {
-                let (repository, about) = (exchange.repository.as_ref(), exchange.about.as_deref());
-                let layer = about.and_then(|about| about.strip_prefix(LAYER));
-                let is_its = |lane: &&mut Lane| Some(&lane.target) == repository && Some(&*lane.layer) == layer;
-                match self.lanes.iter_mut().find(is_its) {
-                    Some(lane) => lane.requests.add(exchange),
-                    None => self.other(repository).add(exchange),
+            Event::Request(record) => {
+                let lane = match &record.subject {
+                    Some(Subject::Layer { target, layer }) => self.lane(*target, layer.id),
+                    _ => None,
+                };
+                match lane {
+                    Some(lane) => lane.requests.add(record),
+                    None => self.other(record.repository.as_ref()).add(record),
                 }
             }
-            Event::Arrived { meter, sent } => {
-                let is_its = |lane: &&mut Lane| Arc::ptr_eq(&lane.meter, meter);
-                if let Some(lane) = self.lanes.iter_mut().find(is_its) {
+            Event::LayerUploaded { target, layer, sent, .. } => {
+                if let Some(lane) = self.lane(target.id, layer.id) {
                     (lane.arrived, lane.sent) = (Some(now), *sent);
                 }
             }
-            Event::Mounted { target, layer, .. } => {
-                let waits = |lane: &&mut Lane| lane.target == *target && lane.layer == *layer;
-                if let Some(lane) = self.lanes.iter_mut().find(waits) {
+            Event::LayerMounted { target, layer, .. } => {
+                if let Some(lane) = self.lane(target.id, layer.id) {
                     lane.arrived = Some(now);
                 }
             }
-            Event::Finishing(target) => self.finishing.push((target.clone(), now)),
-            Event::Spooled(_)
+            Event::Publishing { target } => self.finishing.push((target.id, now)),
+            Event::Spooled { .. }
             | Event::Detail(_)
             | Event::Note(_)
             | Event::Warning(_)
-            | Event::Looking(_)
-            | Event::GivenUp { .. }
-            | Event::Waiting { .. } => {}
+            | Event::LookingUp { .. }
+            | Event::TargetFailed { .. }
+            | Event::Retrying { .. } => {}
         }
     }
 
-    /// Records what happens to a layer. What was recorded of it before stays.
-    fn planned(&mut self, planned: Lane) {
-        match self.lanes.iter_mut().find(|lane| lane.target == planned.target && lane.layer == planned.layer) {
-            Some(lane) => (lane.action, lane.reason, lane.meter) = (planned.action, planned.reason, planned.meter),
-            None => self.lanes.push(planned),
-        }
+    fn lane(&mut self, target: TargetId, layer: LayerId) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.target == target && lane.layer.id == layer)
     }
 
     /// The requests about a repository that are not about a layer.

@@ -2,13 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::request_log::RequestRecord;
+use crate::request_log::{RequestRecord, Subject};
 
 /// The most requests of a lane that are listed one by one. A layer of 4 GB takes 400 chunks.
 const MOST: usize = 400;
-
-/// The subject of a request about a layer begins with this.
-pub(super) const LAYER: &str = "layer ";
 
 /// The requests of a lane, in the order in which they ended.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl Request {
 
     /// Whether it carries bytes of a layer.
     pub(super) fn carries(&self) -> bool {
-        self.sent > 0 && self.first.about.as_ref().is_some_and(|about| about.starts_with(LAYER))
+        self.sent > 0 && matches!(self.first.subject, Some(Subject::Layer { .. }))
     }
 }
 
@@ -150,7 +147,7 @@ pub(super) mod tests {
             request_id: Some("7".into()),
             sent: if method == "PATCH" { 100 } else { 0 },
             repository: None,
-            about: None,
+            subject: None,
             attempt: 1,
         }
     }
