@@ -1,6 +1,40 @@
 //! Pushes container images from archives straight into Amazon ECR and any OCI registry, without a daemon.
 //!
-//! The entry point is [`Pusher`]: it takes a [`PushRequest`], reports events while it works, and returns an [`Outcome`].
+//! A [`Pusher`] takes a [`PushRequest`] (an archive, and where its image is pushed), reports an [`Event`] for what happens, and
+//! returns an [`Outcome`], which is complete also after an error. It reads no environment and keeps no global state.
+//!
+//! # Example
+//!
+//! Pushes an image into the [`sandbox`], a fake ECR. For AWS, take the credentials of [`access_from_env`] instead.
+//!
+//! ```
+//! use ecr_push::sandbox::{self, Sandbox};
+//! use ecr_push::{Access, CancellationToken, EndpointOverride, Options, PushRequest, Pusher, Source};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> ecr_push::Result<()> {
+//! let settings = sandbox::Options { create: vec!["team/app".parse()?], ..Default::default() };
+//! let (account, region) = (settings.account.clone(), settings.region.clone());
+//! let sandbox = Sandbox::start(settings).await?;
+//! let address = sandbox.address().to_string().parse()?;
+//!
+//! let mut options = Options::default();
+//! options.registries.access =
+//!     Access::Override { own: EndpointOverride { address, account, region }, others: Vec::new() };
+//! let pusher = Pusher::builder().options(options).on_event(|event| println!("{event:?}")).start().await?;
+//!
+//! let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+//! let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+//! let outcome = pusher.push(request, CancellationToken::new()).await;
+//! if let Some(error) = outcome.error() {
+//!     return Err(error.clone());
+//! }
+//!
+//! let reference = &outcome.targets[0].references()[0];
+//! assert!(reference.starts_with("000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app:1.4@sha256:"));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Architecture
 //!
@@ -45,7 +79,10 @@ mod reuse;
 pub mod sandbox;
 mod tls;
 
+pub use tokio_util::sync::CancellationToken;
+
 pub use archive::{Attestations, ImageSelector, Platforms, Selection, Source};
+pub use cli::access_from_env;
 pub use compress::{Meter, ReadTimeline, Span, Stage};
 pub use ecr::{Access, EndpointOverride, NewRepository};
 pub use error::{Advice, Code, Error, Kind, Result, Setting};

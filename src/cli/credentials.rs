@@ -398,3 +398,17 @@ fn session_name(who: &str, text: String) -> Result<String> {
     Err(Error::usage(format!("{who} {text:?} is not a valid session name"))
         .hint("Use 2 to 64 letters, digits and characters of _+=,.@-"))
 }
+
+/// Returns the AWS credentials that the AWS CLI would use with these environment variables.
+///
+/// ```
+/// let mut options = ecr_push::Options::default();
+/// options.registries.access = ecr_push::access_from_env(&|name| std::env::var_os(name))?;
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
+///
+/// # Errors
+/// If variables contradict each other, or name a profile that cannot be used.
+pub fn access_from_env(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Access> {
+    CredentialArgs::default().sources(environment).map(Access::Aws)
+}

@@ -32,6 +32,7 @@ mod transports;
 mod unexpanded;
 mod values;
 
+pub use credentials::access_from_env;
 pub use run::main;
 
 #[cfg(test)]

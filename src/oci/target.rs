@@ -12,6 +12,13 @@ use crate::error::{Advice, Code, Error, Result};
 /// Where an image is to go: `[HOST/]REPOSITORY[:TAG]`, as typed.
 ///
 /// Without a host it is the caller's own ECR registry, whose account only AWS can tell.
+///
+/// ```
+/// let target: ecr_push::Target = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4".parse()?;
+/// assert_eq!(target.repository.as_str(), "team/app");
+/// assert!("team/App:1.4".parse::<ecr_push::Target>().is_err(), "names are lowercase");
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Target {
     /// The registry, if the target names one.

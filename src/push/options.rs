@@ -50,6 +50,15 @@ pub struct ImageOptions {
 }
 
 /// The options of a [`Pusher`](super::Pusher).
+///
+/// ```
+/// use ecr_push::{CompressionPolicy, IfExists, Options};
+///
+/// let mut options = Options::default();
+/// options.layers.compression = CompressionPolicy::Zstd(None);
+/// options.repositories.create = true;
+/// options.if_exists = IfExists::Fail;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {

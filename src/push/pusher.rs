@@ -92,6 +92,21 @@ impl Pusher {
 
     /// Pushes an image to every target of the request.
     ///
+    /// An archive that cannot be read is an error of every target:
+    ///
+    /// ```
+    /// use ecr_push::{CancellationToken, Kind, PushRequest, Pusher, Source};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ecr_push::Result<()> {
+    /// let pusher = Pusher::builder().start().await?;
+    /// let request = PushRequest::new(Source::Path("missing.tar".into()), ["registry.example/app:1".parse()?]);
+    /// let outcome = pusher.push(request, CancellationToken::new()).await;
+    /// assert_eq!(outcome.error().map(|error| error.kind()), Some(Kind::Input));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Nothing is tagged before everything it refers to is there, and nothing is tagged at a target where something failed.
     /// Targets are independent of each other. Once `stop` is cancelled the push closes its uploads and ends within
     /// seconds; the outcome is complete then, too.

@@ -58,6 +58,18 @@ impl Default for Options {
 }
 
 /// A running sandbox. It stops when it is dropped.
+///
+/// ```
+/// use ecr_push::sandbox::{Options, Sandbox};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// let sandbox = Sandbox::start(Options { create: vec!["team/app".parse()?], ..Options::default() }).await?;
+/// assert_eq!(sandbox.repositories(), ["team/app"]);
+/// assert!(sandbox.url().starts_with("http://127.0.0.1:"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Sandbox {
     address: SocketAddr,
