@@ -1,8 +1,8 @@
-//! What went wrong, for people.
+//! Errors: what failed, why, and what to do about it.
 //!
-//! Every failure that leaves a room of this crate is an [`Error`]: what we were doing to which thing, why it
-//! failed, and what to do about it. Its [`Kind`] decides the exit code and nothing else does. Nothing here prints,
-//! and nothing here may carry a secret or a signed URL.
+//! Every module returns an [`Error`]. Its text states what the program was doing to which thing; its causes and its
+//! [`Advice`] are separate. Its [`Kind`] alone decides the exit code; its [`Code`] is the stable name of the failure.
+//! Nothing here prints. No error contains a secret or a signed URL.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -16,7 +16,7 @@ mod code;
 pub use advice::{Advice, Setting};
 pub use code::Code;
 
-/// A failure that a person can act on.
+/// A failure, with its causes and advice.
 ///
 /// Cheap to clone, since one broken layer fails every target that needs it.
 #[derive(Clone, Debug)]
@@ -27,9 +27,9 @@ struct Parts {
     kind: Kind,
     code: Option<Code>,
     what: String,
-    hint: Option<Advice>,
-    answer: Option<ServiceError>,
-    unanswered: Option<String>,
+    advice: Option<Advice>,
+    service_error: Option<ServiceError>,
+    unanswered_request: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -53,7 +53,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code: part of the command line's contract.
+    /// Returns the process exit code. It is a stable part of the command line.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Input | Self::Internal | Self::Refused => 1,
@@ -77,7 +77,7 @@ impl Kind {
         }
     }
 
-    /// Ranks the kinds of several failures of one run. A failure that a rerun cannot cure outranks one that it can.
+    /// Ranks the kinds of several failures of one run. A failure that a rerun cannot fix outranks one that it can.
     fn severity(self) -> u8 {
         match self {
             Self::Unavailable => 0,
@@ -90,7 +90,7 @@ impl Kind {
         }
     }
 
-    /// The word used in reports.
+    /// Returns the name that reports use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -104,24 +104,24 @@ impl Kind {
     }
 }
 
-/// What a service said when it refused, in its own words.
+/// The error response of a service, in its own words.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ServiceError {
-    /// HTTP status, where there was one.
+    /// The HTTP status, if there was one.
     pub status: Option<u16>,
     /// The service's error code: `NAME_UNKNOWN`, `RepositoryNotFoundException`.
     pub code: String,
-    /// The service's sentence.
+    /// The service's message.
     pub message: String,
-    /// What the service adds to it, such as `detail` of the OCI distribution specification. Bounded, without secrets.
+    /// Details of the message, such as `detail` of the OCI distribution specification. Of limited length, without secrets.
     pub detail: String,
     /// AWS's request ID, which its support asks for.
     pub request_id: Option<String>,
-    /// What was asked: a request line (`PUT /v2/team/app/manifests/1`), or the action of an API (`ecr:PutImage`).
+    /// The request: its first line (`PUT /v2/team/app/manifests/1`), or the action of an API (`ecr:PutImage`).
     pub request: Option<String>,
-    /// The service's clock.
+    /// The time by the service's clock.
     pub date: Option<SystemTime>,
-    /// The answer was a web page, of which the message is the title.
+    /// Whether the response is a web page. Then the message is its title.
     pub is_page: bool,
 }
 
@@ -150,37 +150,37 @@ impl fmt::Display for ServiceError {
 impl std::error::Error for ServiceError {}
 
 impl Error {
-    /// An error of `kind`; `what` says what we were doing to which thing, in one sentence without a full stop.
+    /// Creates an error. `what` states what the program was doing to which thing, as one sentence without a period.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self(Box::new(Parts {
             kind,
             code: None,
             what: what.into(),
-            hint: None,
-            answer: None,
-            unanswered: None,
+            advice: None,
+            service_error: None,
+            unanswered_request: None,
             source: None,
         }))
     }
 
-    /// The archive is at fault.
+    /// Creates an error of the archive.
     pub fn input(what: impl Into<String>) -> Self {
         Self::new(Kind::Input, what)
     }
 
-    /// The command line is at fault.
+    /// Creates an error of the command line.
     pub fn usage(what: impl Into<String>) -> Self {
         Self::new(Kind::Usage, what)
     }
 
-    /// This program is at fault.
+    /// Creates an error of this program, with the advice to report it.
     pub fn internal(what: impl Into<String>) -> Self {
         Self::new(Kind::Internal, what).hint(
             "This is a bug in ecr-push, not in the archive or the registry: please report it with the complete output.",
         )
     }
 
-    /// Ctrl-C, or a caller that cancelled.
+    /// Creates the error of a push that a signal or its caller cancelled.
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted").hint("Run the same command again to resume.")
     }
@@ -192,43 +192,43 @@ impl Error {
         self
     }
 
-    /// Adds the service's own words, which then are the cause.
+    /// Adds the error response of a service, which is then the cause.
     #[must_use]
-    pub fn with_service_error(mut self, answer: ServiceError) -> Self {
-        self.0.source = Some(Arc::new(answer.clone()));
-        self.0.answer = Some(answer);
+    pub fn with_service_error(mut self, service_error: ServiceError) -> Self {
+        self.0.source = Some(Arc::new(service_error.clone()));
+        self.0.service_error = Some(service_error);
         self
     }
 
-    /// Adds what to do about it. A plain text is advice without an option or a command.
+    /// Sets what to do about it. A text is advice without an option or a command.
     #[must_use]
     pub fn hint(mut self, advice: impl Into<Advice>) -> Self {
-        self.0.hint = Some(advice.into());
+        self.0.advice = Some(advice.into());
         self
     }
 
-    /// Names the failure more precisely than its kind does.
+    /// Sets a code that is more precise than the kind.
     #[must_use]
     pub fn code(mut self, code: Code) -> Self {
         self.0.code = Some(code);
         self
     }
 
-    /// Says to which request the connection broke before an answer came.
+    /// Sets the request whose connection broke before the response.
     #[must_use]
-    pub fn unanswered(mut self, asked: impl Into<String>) -> Self {
-        self.0.unanswered = Some(asked.into());
+    pub fn unanswered(mut self, request: impl Into<String>) -> Self {
+        self.0.unanswered_request = Some(request.into());
         self
     }
 
-    /// The same error, of another kind: the service's words say more than its status.
+    /// Changes the kind, for a service whose message is more precise than its status.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// What sort of failure it is.
+    /// Returns the kind of failure, which decides the exit code.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
@@ -238,34 +238,34 @@ impl Error {
         self.0.code.unwrap_or_else(|| self.0.kind.code())
     }
 
-    /// Returns the error that decides the exit code of a run with several: the gravest, whatever their order.
+    /// Returns the error that decides the exit code of a run with several errors: the most severe, whatever their order.
     pub fn most_severe<'a>(errors: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
         errors.into_iter().min_by_key(|error| (Reverse(error.kind().severity()), error.stable_code()))
     }
 
-    /// What to do about it, if we know.
+    /// Returns what to do about it, if that is known.
     pub fn advice(&self) -> Option<&Advice> {
-        self.0.hint.as_ref()
+        self.0.advice.as_ref()
     }
 
-    /// The service's own words, if a service spoke.
+    /// Returns the error response of the service, if one sent any.
     pub fn service_error(&self) -> Option<&ServiceError> {
-        self.0.answer.as_ref()
+        self.0.service_error.as_ref()
     }
 
-    /// The request to which no answer came, because the connection broke.
+    /// Returns the request without a response, if the connection broke.
     pub fn unanswered_request(&self) -> Option<&str> {
-        self.0.unanswered.as_deref()
+        self.0.unanswered_request.as_deref()
     }
 
-    /// The causes, nearest first, each said once: libraries like to repeat their source in their own text.
+    /// Returns the causes, nearest first. Omits a cause that another one contains, since many libraries repeat their source
+    /// in their own text.
     pub fn causes(&self) -> Vec<String> {
         let mut causes: Vec<String> = Vec::new();
         let mut next = std::error::Error::source(self);
         while let Some(cause) = next {
-            let text = cause.to_string();
-            let text = bounded(&text).into_owned();
-            if !text.is_empty() && !causes.iter().any(|said| said.contains(&text)) {
+            let text = truncated(&cause.to_string()).into_owned();
+            if !text.is_empty() && !causes.iter().any(|known| known.contains(&text)) {
                 causes.push(text);
             }
             next = cause.source();
@@ -276,7 +276,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&bounded(&self.0.what))
+        f.write_str(&truncated(&self.0.what))
     }
 }
 
@@ -286,17 +286,18 @@ impl std::error::Error for Error {
     }
 }
 
-/// The most characters of a sentence or a cause. What others say may be of any length, and a log line should not.
-const LONGEST: usize = 2000;
+/// The maximum length of a message or a cause in characters. Text from outside may be of any length; a log line may not.
+const MAX_LENGTH: usize = 2000;
 
-fn bounded(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(LONGEST) {
+fn truncated(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_LENGTH) {
         Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
         None => Cow::Borrowed(text),
     }
 }
 
-/// The innermost cause, which says it best: "Connection refused (os error 111)", and not the four layers around it.
+/// Returns the text of the innermost cause, which is the most precise: "Connection refused (os error 111)" without the four
+/// layers around it.
 pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -305,8 +306,8 @@ pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// Finds the first cause of a type, the error itself included. Looks into an `io::Error`, whose `source` skips the error
-/// that it wraps.
+/// Finds the first cause of a type, including the error itself. Unwraps an `io::Error`, whose `source` skips the error that it
+/// wraps.
 pub(crate) fn find_cause<'a, T: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a T> {
@@ -323,37 +324,40 @@ pub(crate) fn find_cause<'a, T: std::error::Error + 'static>(
     None
 }
 
-/// The title of a web page, which is no service's answer: a proxy's, a firewall's, a load balancer's. `None` if it is none.
+/// Returns the title of a web page, which a proxy, a firewall or a load balancer sent instead of the service. `None` if the
+/// body is not a web page.
 pub(crate) fn page_title(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start();
-    // Of ASCII only, so that places stay.
+    // Changes ASCII letters only, so that positions stay the same.
     let lower = text.to_ascii_lowercase();
     if !lower.starts_with("<html") && !lower.starts_with("<!doctype html") {
         return None;
     }
     let start = lower.find("<title>")? + "<title>".len();
-    let title = &text[start..start + lower[start..].find("</title>")?];
-    let words = title.split_whitespace().collect::<Vec<_>>().join(" ");
-    Some(words.chars().filter(|c| !c.is_control()).take(200).collect())
+    Some(one_line(&text[start..start + lower[start..].find("</title>")?], 200))
 }
 
-/// Makes text from outside fit for a sentence and a terminal: control characters are escaped, and it is cut after 200 characters.
+/// Returns text from outside as one line without control characters, cut after `max` characters.
+pub(crate) fn one_line(text: &str, max: usize) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().filter(|c| !c.is_control()).take(max).collect()
+}
+
+/// Returns text from outside with its control characters escaped, cut after 200 characters.
 pub(crate) fn shown(text: &str) -> String {
-    let clean = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
-    let mut shown: String = text.chars().take(200).map(clean).collect();
-    if text.chars().nth(200).is_some() {
-        shown.push_str("...");
-    }
-    shown
+    let escaped = |char: char| if char.is_control() { char.escape_default().to_string() } else { char.into() };
+    let end = if text.chars().nth(200).is_some() { "..." } else { "" };
+    text.chars().take(200).map(escaped).chain([end.to_owned()]).collect()
 }
 
-/// Whether a thread or a process was refused because the machine allows no more of them, or has no memory for it.
+/// Returns whether a thread or a process could not be started because the machine allows no more of them or has no memory
+/// for it.
 pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory)
 }
 
-/// What most functions of this crate return.
+/// The result of most functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[cfg(test)]
@@ -361,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_the_exit_code_of_the_contract() {
+    fn every_kind_has_its_documented_exit_code() {
         let kinds = [
             Kind::Input,
             Kind::Refused,
@@ -375,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_of_several_failures_decides_in_any_order() {
+    fn the_most_severe_error_decides_in_any_order() {
         let kinds = [
             Kind::Unavailable,
             Kind::Interrupted,
@@ -385,11 +389,11 @@ mod tests {
             Kind::Input,
             Kind::Internal,
         ];
-        for (at, graver) in kinds.into_iter().enumerate() {
+        for (at, severe) in kinds.into_iter().enumerate() {
             for kind in &kinds[..=at] {
-                let (one, other) = (Error::new(*kind, "one"), Error::new(graver, "other"));
+                let (one, other) = (Error::new(*kind, "one"), Error::new(severe, "other"));
                 for errors in [[&one, &other], [&other, &one]] {
-                    assert_eq!(Error::most_severe(errors).map(Error::kind), Some(graver));
+                    assert_eq!(Error::most_severe(errors).map(Error::kind), Some(severe));
                 }
             }
         }
@@ -401,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_repeats_the_one_before_is_said_once() {
+    fn a_cause_that_repeats_the_previous_one_is_omitted() {
         let inner = Error::input("no such file");
         let outer = Error::input("cannot open x: no such file").because(inner);
         let top = Error::input("push failed").because(outer);
@@ -409,24 +413,24 @@ mod tests {
     }
 
     #[test]
-    fn a_web_page_is_told_by_its_title() {
+    fn a_web_page_is_named_by_its_title() {
         let page = b" <!DOCTYPE HTML><Html><head><TITLE>\n403 \x1b[1mForb\xc4\xb0dden\t</title>";
         assert_eq!(page_title(page).as_deref(), Some("403 [1mForb\u{130}dden"));
-        for none in ["", "{}", "<html>", "<title>x</title>", "<html><title>x", "<html></title><title>"] {
-            assert_eq!(page_title(none.as_bytes()), None, "{none}");
+        for other in ["", "{}", "<html>", "<title>x</title>", "<html><title>x", "<html></title><title>"] {
+            assert_eq!(page_title(other.as_bytes()), None, "{other}");
         }
     }
 
     #[test]
-    fn an_answer_is_kept_in_the_service_s_words() {
-        let answer = ServiceError {
+    fn a_service_error_is_shown_in_the_words_of_the_service() {
+        let service_error = ServiceError {
             status: Some(404),
             code: "NAME_UNKNOWN".into(),
             message: "The repository with name 'a' does not exist".into(),
             request_id: Some("17".into()),
             ..ServiceError::default()
         };
-        let error = Error::new(Kind::Refused, "cannot push").with_service_error(answer);
+        let error = Error::new(Kind::Refused, "cannot push").with_service_error(service_error);
         assert_eq!(error.causes(), ["HTTP 404 NAME_UNKNOWN: The repository with name 'a' does not exist (request 17)"]);
     }
 }

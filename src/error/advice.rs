@@ -1,26 +1,26 @@
-//! Advice about an error, as data: the command line, a report and a CI system render it each in their own way.
+//! Advice about an error, as data, which the command line, the report and the CI systems render.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Says what to do about an error.
+/// What to do about an error.
 ///
 /// Options and commands are data, not part of the text, so that no sentence repeats them and a program can use them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Advice {
     text: String,
     settings: Vec<Setting>,
-    /// The settings of a list, each with a note.
+    /// The settings in the list, each with a note.
     choices: Vec<(Setting, String)>,
-    /// The number of choices that the list leaves out.
+    /// The number of choices that the list omits.
     omitted: usize,
     commands: Vec<String>,
 }
 
-/// The most choices in a list. Others are counted.
+/// The maximum length of a list of choices. The others are counted.
 const MAX_CHOICES: usize = 50;
 
-/// Names a setting that cures an error, by the name of its option without dashes.
+/// A setting that fixes an error, by the name of its option without dashes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Setting {
     /// The option's name: `platform`.
@@ -30,12 +30,12 @@ pub struct Setting {
 }
 
 impl Advice {
-    /// Creates advice in words: a sentence, or the beginning of one that [`setting`](Self::setting) ends.
+    /// Creates advice in words: a sentence, or its beginning, which [`setting`](Self::setting) completes.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// Puts a sentence before the text.
+    /// Prepends a sentence to the text.
     #[must_use]
     pub fn preceded_by(mut self, sentence: &str) -> Self {
         self.text = if self.text.is_empty() { sentence.to_owned() } else { format!("{sentence} {}", self.text) };
@@ -56,8 +56,8 @@ impl Advice {
         self
     }
 
-    /// Adds a list of settings, each with a note, which may be empty. They are alternatives, and each is shown on a line of its
-    /// own. After 50 items the others are only counted.
+    /// Adds a list of settings, each with a note, which may be empty. They are alternatives, each on a separate line. Items
+    /// after the 50th are only counted.
     #[must_use]
     pub fn choices<T>(
         mut self,
@@ -73,7 +73,7 @@ impl Advice {
         self
     }
 
-    /// Adds a command line that can be pasted into a shell. It is shown on a line of its own.
+    /// Adds a command line that can be pasted into a shell. It is shown on a separate line.
     #[must_use]
     pub fn command(mut self, command: impl Into<String>) -> Self {
         self.commands.push(command.into());
@@ -85,7 +85,7 @@ impl Advice {
         &self.text
     }
 
-    /// Returns the settings, each of which is a cure.
+    /// Returns the settings, each of which fixes the error.
     pub fn settings(&self) -> &[Setting] {
         &self.settings
     }
@@ -108,8 +108,8 @@ impl From<String> for Advice {
     }
 }
 
-/// As the command line shows it: the text, `: --name VALUE or --name`, then each choice and command on its own line.
 impl fmt::Display for Advice {
+    /// Formats it for the command line: the text, `: --name VALUE or --name`, then each choice and command on a separate line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         for (at, setting) in self.settings.iter().enumerate() {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_are_a_list_and_those_after_fifty_are_counted() {
+    fn choices_are_a_list_and_those_after_the_fiftieth_are_counted() {
         let choice = |n: usize| ("image", Some(n.to_string()), if n == 0 { "the first".into() } else { String::new() });
         let advice = Advice::new("Select one:").choices(0..2, choice);
         assert_eq!(advice.to_string(), "Select one:\n  --image 0  (the first)\n  --image 1");

@@ -1,11 +1,11 @@
-//! Stable names of failures.
+//! Stable names of failures. A new one is a row here and a section in `docs/errors.md`.
 
 use std::fmt;
 
 /// Defines the codes, their names and the list of all of them in one place.
 macro_rules! codes {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
-        /// Names a failure. Scripts may compare the name: it does not change between minor versions.
+        /// The stable name of a failure. Scripts may compare it: it does not change between minor versions.
         ///
         /// `docs/errors.md` has a section for each code, whose anchor is the name.
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -55,9 +55,9 @@ codes! {
     ArchiveUnrecognized = "archive_unrecognized",
     /// The archive is inconsistent.
     ArchiveInvalid = "archive_invalid",
-    /// The archive's bytes differ from what its own digests state, or it ends early.
+    /// The archive's bytes do not match its digests, or it ends early.
     ArchiveDamaged = "archive_damaged",
-    /// The archive does not contain everything that its images consist of.
+    /// A part of an image is missing from the archive.
     ArchiveIncomplete = "archive_incomplete",
     /// The archive uses a feature that cannot be pushed.
     ArchiveUnsupported = "archive_unsupported",
@@ -67,11 +67,11 @@ codes! {
     ImageAmbiguous = "image_ambiguous",
     /// The image does not exist for that platform.
     PlatformNotFound = "platform_not_found",
-    /// The image has another digest than the expected one.
+    /// The digest of the image is not the expected one.
     DigestMismatch = "digest_mismatch",
     /// A named AWS profile or its configuration cannot be used.
     ProfileInvalid = "profile_invalid",
-    /// No source of credentials has any.
+    /// No credentials were found.
     CredentialsMissing = "credentials_missing",
     /// A source of credentials failed, or its credentials are rejected or expired.
     CredentialsRejected = "credentials_rejected",
@@ -89,7 +89,7 @@ codes! {
     ManifestRejected = "manifest_rejected",
     /// The registry rejects a blob.
     BlobRejected = "blob_rejected",
-    /// The registry's answer breaks the distribution protocol, or does not come from a registry.
+    /// The registry's response violates the distribution protocol, or is not that of a registry.
     ProtocolViolation = "protocol_violation",
     /// The registry rejects the push for another reason.
     Rejected = "rejected",
@@ -97,21 +97,21 @@ codes! {
     Unreachable = "unreachable",
     /// The certificate of a host is not trusted, or TLS fails.
     TlsFailed = "tls_failed",
-    /// A proxy refuses or fails.
+    /// A proxy rejects the connection or fails.
     ProxyFailed = "proxy_failed",
-    /// No answer came in time.
+    /// No response came in time.
     TimedOut = "timed_out",
-    /// A connection broke, more often than retries could mend.
+    /// A connection broke, and the retries did not help.
     ConnectionLost = "connection_lost",
-    /// The service asks to slow down, more often than retries could wait for.
+    /// The service asks to slow down, and the retries did not help.
     Throttled = "throttled",
-    /// The service failed with a status from 500 up.
+    /// The service failed with a status of 500 or more.
     ServerError = "server_error",
-    /// The time limit of the whole push is over.
+    /// The time limit of the whole push has passed.
     DeadlineExceeded = "deadline_exceeded",
     /// The machine is out of threads, processes, memory or disk space.
     ResourcesExhausted = "resources_exhausted",
-    /// The service failed for another reason that may pass.
+    /// The service failed for another reason that may be temporary.
     Unavailable = "unavailable",
     /// A result file cannot be written.
     OutputFailed = "output_failed",
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_section_in_the_documentation() {
+    fn every_code_has_a_section_in_the_documentation() {
         let text = include_str!("../../docs/errors.md");
         let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         assert_eq!(sections, Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>());
