@@ -1,7 +1,7 @@
-//! Local files: which file a path leads to, and reads and writes that end.
+//! Local files: their identity, and reads and writes with limits.
 //!
-//! A path that somebody names may lead to a pipe whose other end is silent. Nothing here waits for it longer than
-//! [`PIPE_TIMEOUT`].
+//! A path that the user names may be that of a pipe whose other end is silent. Every wait for it is limited to
+//! [`PIPE_TIMEOUT`], except that of [`wait_for_writer`].
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -9,39 +9,38 @@ use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the other end of a pipe may be silent.
+/// The time limit for the other end of a pipe.
 pub(crate) const PIPE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much is written to a pipe at once: that much fits where it is ready (`PIPE_BUF`, of which POSIX asks 512).
-const PIECE: usize = 512;
+/// The number of bytes that a pipe accepts without blocking once it is ready (`PIPE_BUF`, which POSIX requires to be at least
+/// 512).
+const PIPE_WRITE: usize = 512;
 
-/// Identifies a file or a folder, whatever path leads to it.
+/// The identity of a file or a folder, whatever its path.
 ///
-/// Symbolic links are followed. On Unix hard links of one file have one identity.
+/// Symbolic links are followed. On Unix, hard links of one file have one identity.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct FileId(Place);
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Place {
+pub(crate) enum FileId {
+    /// A file that exists.
     Existing(Node),
-    /// It does not exist yet, in this folder, by this name.
+    /// A file that does not exist yet: its folder and its name.
     Missing(Node, OsString),
 }
 
 /// The device and the inode.
 #[cfg(unix)]
-type Node = (u64, u64);
+pub(crate) type Node = (u64, u64);
 
 /// The canonical path.
 #[cfg(not(unix))]
-type Node = std::path::PathBuf;
+pub(crate) type Node = std::path::PathBuf;
 
 impl FileId {
-    /// Returns the identity of what lies at `path`, or would lie there. Pipes and devices have none: whatever is written
-    /// into one replaces nothing.
+    /// Returns the identity of the file at `path`, or of the file that would be created there. `None` for pipes and devices:
+    /// a write to one replaces nothing.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         match fs::metadata(path) {
-            Ok(metadata) => node(path, &metadata).map(|node| Self(Place::Existing(node))),
+            Ok(metadata) => node(path, &metadata).map(Self::Existing),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = match path.parent() {
                     Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
@@ -49,18 +48,17 @@ impl FileId {
                     None => return None,
                 };
                 let node = node(folder, &fs::metadata(folder).ok()?)?;
-                Some(Self(Place::Missing(node, path.file_name()?.to_owned())))
+                Some(Self::Missing(node, path.file_name()?.to_owned()))
             }
             Err(_) => None,
         }
     }
 
-    /// Returns the identity of an open file. Outside of Unix it is not known.
+    /// Returns the identity of an open file. `None` outside of Unix, where it is not known.
     pub(crate) fn of_open(file: &File) -> Option<Self> {
         #[cfg(unix)]
         {
-            let metadata = file.metadata().ok()?;
-            node(Path::new(""), &metadata).map(|node| Self(Place::Existing(node)))
+            node(Path::new(""), &file.metadata().ok()?).map(Self::Existing)
         }
         #[cfg(not(unix))]
         {
@@ -83,21 +81,16 @@ fn node(path: &Path, metadata: &Metadata) -> Option<Node> {
 
 /// Opens a file for reading. Does not wait for a pipe's writer.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    without_waiting(options.read(true)).open(path)
+    nonblocking(File::options().read(true)).open(path)
 }
 
-/// Waits until a program has opened a pipe to write into it, where [`open`] did not. From then on reads wait, too.
+/// Waits without a limit until a program writes to the pipe that [`open`] opened. From then on, reads block.
 pub(crate) fn wait_for_writer(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     {
         use rustix::event::{PollFd, PollFlags, poll};
         use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-        while let Err(error) = poll(&mut [PollFd::new(file, PollFlags::IN)], None) {
-            if error != rustix::io::Errno::INTR {
-                return Err(error.into());
-            }
-        }
+        rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(file, PollFlags::IN)], None))?;
         fcntl_setfl(file, fcntl_getfl(file)? - OFlags::NONBLOCK)?;
     }
     #[cfg(not(unix))]
@@ -105,28 +98,28 @@ pub(crate) fn wait_for_writer(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a file of at most `most` bytes. A pipe may take twice [`PIPE_TIMEOUT`].
+/// Reads a file of at most `max` bytes. A pipe may take twice [`PIPE_TIMEOUT`].
 ///
 /// # Errors
-/// Of [`FileTooLarge`](io::ErrorKind::FileTooLarge) if it has more bytes, of [`TimedOut`](io::ErrorKind::TimedOut) if
-/// they do not come in time.
-pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// Fails with [`FileTooLarge`](io::ErrorKind::FileTooLarge) if it has more bytes, with [`TimedOut`](io::ErrorKind::TimedOut)
+/// if they do not come in time.
+pub(crate) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    TimedReader::new(open(path)?, 2 * PIPE_TIMEOUT).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
+    TimedReader::new(open(path)?, 2 * PIPE_TIMEOUT).take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {max} bytes")));
     }
     Ok(bytes)
 }
 
-/// Opens a file for writing with these options. Waits [`PIPE_TIMEOUT`] for the reader of a pipe.
+/// Opens a file for writing with these options. Waits up to [`PIPE_TIMEOUT`] for the reader of a pipe.
 pub(crate) fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let until = Instant::now() + PIPE_TIMEOUT;
     loop {
-        match without_waiting(options).open(path) {
-            Err(error) if is_without_reader(&error) && is_pipe(path) => {
+        match nonblocking(options).open(path) {
+            Err(error) if is_without_reader(&error, path) => {
                 if Instant::now() >= until {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "it is a pipe that no program reads"));
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, NO_READER));
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -135,17 +128,17 @@ pub(crate) fn open_to_write(options: &mut OpenOptions, path: &Path) -> io::Resul
     }
 }
 
-/// Writes all of `bytes`. Waits [`PIPE_TIMEOUT`] each time for a pipe that is full.
+/// Writes all of `bytes`. Waits up to [`PIPE_TIMEOUT`] each time for a pipe that is full.
 pub(crate) fn write_all(file: &File, bytes: &[u8]) -> io::Result<()> {
     write_all_within(file, bytes, PIPE_TIMEOUT)
 }
 
-/// Writes all of `bytes`. Waits `timeout` each time for a pipe that is full.
+/// Writes all of `bytes`. Waits up to `timeout` each time for a pipe that is full.
 pub(crate) fn write_all_within(mut file: &File, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
-    let most = if file.metadata()?.is_file() { usize::MAX } else { PIECE };
+    let max = if file.metadata()?.is_file() { usize::MAX } else { PIPE_WRITE };
     while !bytes.is_empty() {
-        wait(file, For::Writing, Instant::now() + timeout)?;
-        match file.write(&bytes[..bytes.len().min(most)]) {
+        wait(file, Access::Write, Instant::now() + timeout)?;
+        match file.write(&bytes[..bytes.len().min(max)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = &bytes[written..],
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
@@ -173,17 +166,17 @@ pub(crate) fn standard_output() -> io::Result<File> {
     Ok(handle.into())
 }
 
-/// The bytes of a file system.
+/// The capacity of a file system in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capacity {
-    /// What a user without privileges may still write.
+    /// The free bytes for a user without privileges.
     pub free: u64,
-    /// What it has in all.
+    /// All bytes.
     pub total: u64,
 }
 
 impl Capacity {
-    /// Returns that of the file system on which `file` is, where it can be known.
+    /// Returns the capacity of the file system that contains `file`, if it is known.
     pub(crate) fn around(file: &File) -> Option<Self> {
         #[cfg(unix)]
         {
@@ -199,7 +192,7 @@ impl Capacity {
     }
 }
 
-/// A file that has to be read within a time.
+/// A reader of a file that fails after a time limit.
 #[derive(Debug)]
 pub(crate) struct TimedReader {
     file: File,
@@ -207,7 +200,7 @@ pub(crate) struct TimedReader {
 }
 
 impl TimedReader {
-    /// Starts the time.
+    /// Starts the time limit.
     pub(crate) fn new(file: File, limit: Duration) -> Self {
         Self { file, until: Instant::now() + limit }
     }
@@ -216,7 +209,7 @@ impl TimedReader {
 impl Read for TimedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            wait(&self.file, For::Reading, self.until)?;
+            wait(&self.file, Access::Read, self.until)?;
             match self.file.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
@@ -225,76 +218,58 @@ impl Read for TimedReader {
     }
 }
 
-/// What a file has to be ready for.
+const NO_READER: &str = "it is a pipe that no program reads";
+
+/// An operation that a file has to be ready for.
 #[derive(Clone, Copy)]
-enum For {
-    Reading,
-    Writing,
+enum Access {
+    Read,
+    Write,
 }
 
 /// Waits until a file is ready.
 #[cfg(unix)]
-fn wait(file: &File, what: For, until: Instant) -> io::Result<()> {
+fn wait(file: &File, access: Access, until: Instant) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let flags = match what {
-        For::Reading => PollFlags::IN,
-        For::Writing => PollFlags::OUT,
+    let (flags, timed_out) = match access {
+        Access::Read => (PollFlags::IN, "it is a pipe into which no program writes"),
+        Access::Write => (PollFlags::OUT, NO_READER),
     };
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
-        match poll(&mut [PollFd::new(file, flags)], Some(&left)) {
-            Ok(0) => {
-                let why = match what {
-                    For::Reading => "it is a pipe into which no program writes",
-                    For::Writing => "it is a pipe that no program reads",
-                };
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let ready = rustix::io::retry_on_intr(|| {
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
+        poll(&mut [PollFd::new(file, flags)], Some(&left.map_err(|_| rustix::io::Errno::INVAL)?))
+    })?;
+    if ready == 0 { Err(io::Error::new(io::ErrorKind::TimedOut, timed_out)) } else { Ok(()) }
 }
 
 #[cfg(not(unix))]
-fn wait(_: &File, _: For, _: Instant) -> io::Result<()> {
+fn wait(_: &File, _: Access, _: Instant) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes opening a pipe, reads and writes return at once.
 #[cfg(unix)]
-fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+fn nonblocking(options: &mut OpenOptions) -> &mut OpenOptions {
     use std::os::unix::fs::OpenOptionsExt as _;
     options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
 }
 
 #[cfg(not(unix))]
-fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+fn nonblocking(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
+/// Returns whether opening a pipe failed because no program reads it.
 #[cfg(unix)]
-fn is_without_reader(error: &io::Error) -> bool {
+fn is_without_reader(error: &io::Error, path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
     error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error())
+        && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
 }
 
 #[cfg(not(unix))]
-fn is_without_reader(_: &io::Error) -> bool {
+fn is_without_reader(_: &io::Error, _: &Path) -> bool {
     false
-}
-
-fn is_pipe(path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt as _;
-        fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        false
-    }
 }
 
 #[cfg(all(test, unix))]
@@ -302,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_one_identity_by_whatever_path() {
+    fn a_file_has_one_identity_under_all_its_paths() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a"), "a").unwrap();
@@ -317,7 +292,7 @@ mod tests {
         }
         assert_ne!(id("b"), id("a"));
         assert_eq!(FileId::of_open(&File::open(path("hard")).unwrap()), id("a"));
-        // What does not exist yet is one file by all its names, too.
+        // The same holds for a file that does not exist yet.
         assert_eq!(id("sub/../new"), id("new"));
         assert_ne!(id("sub/new"), id("new"));
         assert_eq!(id("no/folder"), None);
@@ -325,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_allowed() {
+    fn a_read_is_limited() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         fs::write(&path, "abc").unwrap();
@@ -335,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_pipe_is_an_error() {
+    fn a_read_from_a_silent_pipe_times_out() {
         let (reader, writer) = io::pipe().unwrap();
         let mut timed = TimedReader::new(std::os::fd::OwnedFd::from(reader).into(), Duration::from_millis(20));
         assert_eq!(timed.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
