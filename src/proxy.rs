@@ -1,7 +1,9 @@
-//! Which proxy leads to a URL, and why one does not: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+//! The proxies of the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, and why a proxy rejects a
+//! connection.
 //!
-//! `NO_PROXY` is read as Go's tools read it (<https://pkg.go.dev/golang.org/x/net/http/httpproxy>), because those run beside this
-//! program in the same job. Where no variable names a proxy, that of an Azure Pipelines agent counts: `AGENT_PROXYURL`.
+//! `NO_PROXY` is parsed as Go's tools parse it (<https://pkg.go.dev/golang.org/x/net/http/httpproxy>), because those run in
+//! the same job as this program. If no variable names a proxy, the proxy of an Azure Pipelines agent is used:
+//! `AGENT_PROXYURL`.
 
 mod agent;
 
@@ -19,8 +21,8 @@ use self::agent::Patterns;
 pub(crate) use self::agent::invalid_bypass_patterns;
 use crate::error::{Advice, Code, Error, Kind};
 
-/// How long a proxy may take to say why it refuses a tunnel.
-const PROBE: Duration = Duration::from_secs(5);
+/// The time limit for asking a proxy why it rejects a tunnel.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The proxies of the environment.
 #[derive(Clone, Debug, Default)]
@@ -30,25 +32,25 @@ pub(crate) struct Proxies {
     bypassed: Vec<Bypass>,
 }
 
-/// A proxy, as a variable names it.
+/// A proxy that a variable names.
 #[derive(Clone)]
 struct Setting {
     variable: &'static str,
-    /// `None` if it is not the URL of a host.
+    /// The URL of the proxy. `None` if the variable contains something else.
     url: Option<Url>,
-    /// What is reached without this proxy.
+    /// The URLs that are reached without this proxy.
     except: Patterns,
 }
 
 impl fmt::Debug for Setting {
-    /// Without the URL, which may have a login.
+    /// Formats it without the URL, which may contain a login.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.variable)
     }
 }
 
-/// What is reached without a proxy.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// An entry of `NO_PROXY`: hosts that are reached without a proxy.
+#[derive(Clone, Debug)]
 enum Bypass {
     Everything,
     Network {
@@ -56,31 +58,31 @@ enum Bypass {
         prefix: u8,
         port: Option<u16>,
     },
-    /// `.example.com` for all hosts below it; with `itself` for that host, too.
+    /// All hosts below a domain: `.example.com`; with `itself`, the host `example.com`, too.
     Domain {
-        below: String,
+        suffix: String,
         itself: bool,
         port: Option<u16>,
     },
 }
 
-/// Why a proxy leads nowhere.
+/// Why a connection over a proxy is not possible.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum ProxyError {
     /// It is not an HTTP proxy.
     Unsupported {
         /// The variable that names it.
         variable: &'static str,
-        /// Its scheme, or nothing if it is no URL.
+        /// Its scheme. Empty if the variable does not contain a URL.
         scheme: String,
     },
-    /// It refuses a tunnel.
+    /// It rejects a tunnel.
     Refused {
         /// Its host and port.
         proxy: String,
         /// The host and port that the tunnel is for.
         host: String,
-        /// The HTTP status of its answer.
+        /// The HTTP status of its response.
         status: u16,
     },
 }
@@ -97,13 +99,10 @@ impl Proxies {
             names.iter().find_map(set)
         };
         let setting = |names: &[&'static str]| {
-            first(names).map(|(variable, value)| Setting {
-                variable,
-                url: proxy_url(value.trim()),
-                except: Patterns::default(),
-            })
+            let (variable, value) = first(names)?;
+            Some(Setting { variable, url: proxy_url(value.trim()), except: Patterns::default() })
         };
-        // In a CGI script, HTTP_PROXY is a header that a client sends (https://httpoxy.org).
+        // In a CGI script, HTTP_PROXY is a header that the client sends (https://httpoxy.org).
         let is_cgi = environment("REQUEST_METHOD").is_some();
         let http: &[_] = if is_cgi { &["http_proxy"] } else { &["HTTP_PROXY", "http_proxy"] };
         let all = || setting(&["ALL_PROXY", "all_proxy"]).or_else(|| agent::setting(environment));
@@ -115,10 +114,10 @@ impl Proxies {
         }
     }
 
-    /// The proxy that leads to a URL. `None`: the URL is reached directly.
+    /// Returns the proxy for a URL. `None` if the URL is reached directly.
     ///
     /// # Errors
-    /// If it is not an HTTP proxy.
+    /// Fails if the proxy is not an HTTP proxy.
     pub(crate) fn to(&self, url: &Url) -> Result<Option<&Url>, ProxyError> {
         let setting = if url.scheme() == "https" { &self.https } else { &self.http };
         let setting = setting.as_ref().filter(|setting| !self.is_bypassed(url) && !setting.except.matches(url));
@@ -132,7 +131,7 @@ impl Proxies {
         }
     }
 
-    /// The usable proxies, each once.
+    /// Returns the usable proxies without duplicates.
     pub(crate) fn all(&self) -> Vec<&Url> {
         let urls = [&self.http, &self.https].into_iter().flatten().filter_map(|setting| setting.url.as_ref());
         let mut all: Vec<&Url> = urls.filter(|url| matches!(url.scheme(), "http" | "https")).collect();
@@ -140,20 +139,20 @@ impl Proxies {
         all
     }
 
-    /// Makes a client use these proxies and no others.
+    /// Configures a client to use these proxies and no others.
     pub(crate) fn apply(self, client: ClientBuilder) -> ClientBuilder {
         client.no_proxy().proxy(Proxy::custom(move |url| self.to(url).ok().flatten().cloned()))
     }
 
-    /// Asks the proxy that leads to `url` for a tunnel, after one was not made, and returns why it refuses. `None` if that
-    /// is not the reason.
+    /// Finds out whether the proxy for `url` is the reason that a connection failed: requests a tunnel again, and returns why
+    /// the proxy rejects it.
     pub(crate) async fn refusal(&self, url: &Url) -> Option<ProxyError> {
         let proxy = match self.to(url) {
             Err(error) => return Some(error),
-            // Others ask for no tunnel, or speak TLS with us first.
+            // Plain HTTP needs no tunnel. A proxy that itself speaks TLS is not probed.
             Ok(proxy) => proxy.filter(|proxy| url.scheme() == "https" && proxy.scheme() == "http")?,
         };
-        let status = tokio::time::timeout(PROBE, connect(proxy, &authority(url))).await.ok()??;
+        let status = tokio::time::timeout(PROBE_TIMEOUT, connect(proxy, &authority(url))).await.ok()??;
         let refused = ProxyError::Refused { proxy: authority(proxy), host: authority(url), status };
         Some(refused).filter(|_| !(200..300).contains(&status))
     }
@@ -165,27 +164,26 @@ impl Proxies {
         if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
             return true;
         }
+        let is_port = |only: &Option<u16>| only.is_none_or(|only| port == Some(only));
         self.bypassed.iter().any(|bypass| match bypass {
             Bypass::Everything => true,
-            Bypass::Network { address: network, prefix, port: only } => {
-                only.is_none_or(|only| port == Some(only))
-                    && address.is_some_and(|address| is_within(address, *network, *prefix))
+            Bypass::Network { address: network, prefix, port } => {
+                is_port(port) && address.is_some_and(|address| is_within(address, *network, *prefix))
             }
-            Bypass::Domain { below, itself, port: only } => {
-                only.is_none_or(|only| port == Some(only))
-                    && (host.ends_with(below.as_str()) || *itself && host == below[1..])
+            Bypass::Domain { suffix, itself, port } => {
+                is_port(port) && (host.ends_with(suffix.as_str()) || *itself && host == suffix[1..])
             }
         })
     }
 }
 
-/// A proxy's URL. Without a scheme it is an HTTP proxy's.
+/// Parses the URL of a proxy. The default scheme is `http`.
 fn proxy_url(text: &str) -> Option<Url> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     Url::parse(&whole).ok().filter(Url::has_host)
 }
 
-/// One entry of `NO_PROXY`.
+/// Parses one entry of `NO_PROXY`.
 fn bypass(entry: &str) -> Option<Bypass> {
     let entry = entry.trim().to_ascii_lowercase();
     if entry == "*" {
@@ -208,12 +206,12 @@ fn bypass(entry: &str) -> Option<Bypass> {
     let host = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
     match host.strip_prefix('.') {
         _ if host.is_empty() => None,
-        Some(_) => Some(Bypass::Domain { below: host.to_owned(), itself: false, port }),
-        None => Some(Bypass::Domain { below: format!(".{host}"), itself: true, port }),
+        Some(_) => Some(Bypass::Domain { suffix: host.to_owned(), itself: false, port }),
+        None => Some(Bypass::Domain { suffix: format!(".{host}"), itself: true, port }),
     }
 }
 
-/// Whether an address is in a network: their first `prefix` bits are the same.
+/// Returns whether an address is in a network: their first `prefix` bits are the same.
 fn is_within(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
     let bits = |address: IpAddr| match address.to_canonical() {
         IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
@@ -224,35 +222,35 @@ fn is_within(address: IpAddr, network: IpAddr, prefix: u8) -> bool {
     length == other_length && (prefix == 0 || (one ^ other) >> (128 - prefix) == 0)
 }
 
-/// `HOST:PORT`
+/// Returns `HOST:PORT`.
 fn authority(url: &Url) -> String {
     let port = url.port_or_known_default().unwrap_or(80);
     format!("{}:{port}", url.host_str().unwrap_or_default())
 }
 
-/// The status with which a proxy answers CONNECT.
+/// Sends CONNECT to a proxy and returns the status of its response.
 async fn connect(proxy: &Url, host: &str) -> Option<u16> {
-    let at = (proxy.host_str()?.trim_matches(['[', ']']), proxy.port_or_known_default()?);
-    let mut stream = TcpStream::connect(at).await.ok()?;
+    let address = (proxy.host_str()?.trim_matches(['[', ']']), proxy.port_or_known_default()?);
+    let mut stream = TcpStream::connect(address).await.ok()?;
     let mut request = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n");
     if !proxy.username().is_empty() {
         let login = format!("{}:{}", decoded(proxy.username()), decoded(proxy.password().unwrap_or_default()));
         request += &format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(login));
     }
     stream.write_all(format!("{request}\r\n").as_bytes()).await.ok()?;
-    let mut answer = Vec::new();
-    // A status line has a few words.
+    let mut response = Vec::new();
+    // A status line is short.
     let mut start = stream.take(1024);
-    while !answer.contains(&b'\n') {
-        if start.read_buf(&mut answer).await.ok()? == 0 {
+    while !response.contains(&b'\n') {
+        if start.read_buf(&mut response).await.ok()? == 0 {
             break;
         }
     }
-    let line = String::from_utf8_lossy(&answer);
+    let line = String::from_utf8_lossy(&response);
     line.strip_prefix("HTTP/")?.split(' ').nth(1)?.get(..3)?.parse().ok()
 }
 
-/// A part of a URL without its percent-encoding.
+/// Decodes the percent-encoding of a part of a URL.
 fn decoded(text: &str) -> String {
     let Ok(mut url) = Url::parse("http://localhost") else { return text.to_owned() };
     url.set_query(Some(&text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D")));
@@ -260,36 +258,34 @@ fn decoded(text: &str) -> String {
 }
 
 impl ProxyError {
-    /// Whether the proxy may give way a little later.
+    /// Returns whether the proxy may accept the same connection a little later.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Refused { status: 429 | 500.., .. })
     }
 
-    /// The error for people. `doing` says what was tried.
+    /// Turns the failure of `doing` into an error with advice.
     pub(crate) fn explain(&self, doing: &str) -> Error {
         let (kind, advice) = match self {
             Self::Unsupported { .. } => {
                 (Kind::Usage, Advice::new("Use an HTTP proxy, or exclude the host with NO_PROXY."))
             }
             Self::Refused { status: 407, .. } => (Kind::Permission, login()),
-            Self::Refused { status: 403, .. } => (Kind::Permission, self.allow()),
-            Self::Refused { status: 429 | 500.., .. } => (Kind::Unavailable, self.allow()),
-            Self::Refused { .. } => (Kind::Refused, self.allow()),
+            Self::Refused { status, host, .. } => {
+                let kind = match status {
+                    403 => Kind::Permission,
+                    429 | 500.. => Kind::Unavailable,
+                    _ => Kind::Refused,
+                };
+                let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host);
+                let advice = Advice::new("Ask for the host to be allowed by the proxy, or reach it directly:");
+                (kind, advice.command(format!("export NO_PROXY={host}")))
+            }
         };
         Error::new(kind, doing).because(self.clone()).code(Code::ProxyFailed).hint(advice)
     }
-
-    fn allow(&self) -> Advice {
-        let host = match self {
-            Self::Refused { host, .. } => host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host),
-            Self::Unsupported { .. } => "HOST",
-        };
-        Advice::new("Ask for the host to be allowed by the proxy, or reach it directly:")
-            .command(format!("export NO_PROXY={host}"))
-    }
 }
 
-/// How a proxy gets a login.
+/// Advises to configure the login of the proxy.
 pub(crate) fn login() -> Advice {
     Advice::new("Add the proxy's login to its address:").command("export HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT")
 }
@@ -318,7 +314,7 @@ impl std::error::Error for ProxyError {}
 mod tests {
     use super::*;
 
-    /// The proxy to a URL with this list of exceptions.
+    /// Returns the proxy for a URL with this list of exceptions.
     fn to(no_proxy: &str, url: &str) -> Option<String> {
         let proxies = Proxies::of(&|name| match name {
             "HTTPS_PROXY" => Some("http://s:1".into()),
@@ -330,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_are_read_as_go_reads_them() {
+    fn no_proxy_is_parsed_as_go_parses_it() {
         for (no_proxy, url, is_direct) in [
             ("", "https://a.example/", false),
             ("*", "https://a.example/", true),
@@ -365,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn other_proxies_are_errors_where_they_would_be_used() {
+    fn an_unsupported_proxy_is_an_error_only_if_it_would_be_used() {
         for (value, scheme) in [("socks5://p:1", "socks5"), ("socks5h://p:1", "socks5h"), ("http://", "")] {
             let proxies = Proxies::of(&|name| match name {
                 "ALL_PROXY" => Some(value.into()),
@@ -380,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_no_login_of_a_proxy() {
+    fn an_error_does_not_contain_the_login_of_a_proxy() {
         let proxies = Proxies::of(&|name| (name == "ALL_PROXY").then(|| "socks5://bob:hunter2@p:1".into()));
         let error = proxies.to(&Url::parse("https://a.example/").unwrap()).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"));

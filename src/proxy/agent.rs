@@ -8,24 +8,24 @@ use reqwest::Url;
 
 use super::{Setting, proxy_url};
 
-/// The variable that names the proxy.
+/// The variable with the URL of the proxy.
 const URL: &str = "AGENT_PROXYURL";
 
-/// Expressions for URLs that are reached without a proxy.
+/// Regular expressions for URLs that are reached without a proxy.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patterns(Arc<[Regex]>);
 
 impl Patterns {
-    /// Whether one of them is found in the URL, of which only scheme, host and port count.
+    /// Returns whether one of them matches scheme, host and port of the URL.
     pub(super) fn matches(&self, url: &Url) -> bool {
         let origin = format!("{}/", url.origin().ascii_serialization());
         self.0.iter().any(|pattern| pattern.is_match(&origin))
     }
 }
 
-/// Returns the agent's proxy. Its login is in variables of its own; the password is a secret, which a step has to map.
+/// Returns the agent's proxy. Its login is in separate variables; the password is a secret, which a step has to map.
 pub(super) fn setting(environment: &dyn Fn(&str) -> Option<String>) -> Option<Setting> {
-    // Of a variable that is not defined, the agent leaves `$(NAME)` in the step's environment.
+    // The agent leaves `$(NAME)` in the step's environment if the variable NAME is not defined.
     let text = |name| environment(name).filter(|value| !value.trim().is_empty() && !value.starts_with("$("));
     let mut url = proxy_url(text(URL)?.trim());
     if let (Some(url), Some(user)) = (&mut url, text("AGENT_PROXYUSERNAME")) {
@@ -36,24 +36,24 @@ pub(super) fn setting(environment: &dyn Fn(&str) -> Option<String>) -> Option<Se
     Some(Setting { variable: URL, url, except: Patterns(patterns(environment).0.into()) })
 }
 
-/// Returns the expressions of the list of exceptions that cannot be used, for people.
+/// Returns the expressions in the list of exceptions that are invalid, for messages.
 pub(crate) fn invalid_bypass_patterns(environment: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     patterns(environment).1
 }
 
-/// The list is a JSON array of expressions, which the agent takes without regard to case.
+/// Parses the list of exceptions into valid and invalid expressions. It is a JSON array; the agent ignores case.
 fn patterns(environment: &dyn Fn(&str) -> Option<String>) -> (Vec<Regex>, Vec<String>) {
     let list = environment("AGENT_PROXYBYPASSLIST").filter(|list| !list.trim().is_empty() && !list.starts_with("$("));
     let Some(list) = list else { return Default::default() };
     let Ok(expressions) = serde_json::from_str::<Vec<String>>(&list) else { return (Vec::new(), vec![list]) };
-    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    let (mut valid, mut invalid) = (Vec::new(), Vec::new());
     for expression in expressions {
         match RegexBuilder::new(&expression).case_insensitive(true).build() {
-            Ok(pattern) => usable.push(pattern),
-            Err(_) => unusable.push(expression),
+            Ok(pattern) => valid.push(pattern),
+            Err(_) => invalid.push(expression),
         }
     }
-    (usable, unusable)
+    (valid, invalid)
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_s_proxy_counts_where_no_other_is_named() {
+    fn the_agent_s_proxy_is_used_unless_another_is_set() {
         let agent = ("AGENT_PROXYURL", "http://agent.example:3128");
         let url = "https://api.ecr.eu-west-1.amazonaws.com/";
         assert_eq!(to(&[agent], url).as_deref(), Some("http://agent.example:3128/"));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_of_the_agent_s_proxy_is_in_variables_of_its_own() {
+    fn the_login_of_the_agent_s_proxy_is_in_separate_variables() {
         let agent = ("AGENT_PROXYURL", "http://agent.example:3128");
         let (user, password) = (("AGENT_PROXYUSERNAME", r"corp\me"), ("AGENT_PROXYPASSWORD", "p@ss:word"));
         let url = "https://a.example/";
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_s_exceptions_are_expressions() {
+    fn the_agent_s_exceptions_are_regular_expressions() {
         let agent = ("AGENT_PROXYURL", "http://agent.example:3128");
         let list = ("AGENT_PROXYBYPASSLIST", r#"["registry\\.corp\\.example", "^http://10\\.", "("]"#);
         for (url, is_direct) in [
@@ -104,7 +104,7 @@ mod tests {
             ("https://10.0.0.1/", false),
         ] {
             assert_eq!(to(&[agent, list], url).is_none(), is_direct, "{url}");
-            // They are for the agent's proxy.
+            // They apply to the agent's proxy only.
             assert!(to(&[("HTTPS_PROXY", "http://p:1"), ("HTTP_PROXY", "http://p:1"), list], url).is_some());
         }
         assert_eq!(invalid_bypass_patterns(&|_| Some(list.1.to_owned())), ["("]);
