@@ -1,7 +1,9 @@
-//! The issuer that a certificate states: as much of DER as that takes (RFC 5280, 4.1).
+//! The issuer that a certificate names: a parser for the part of DER that this takes (RFC 5280, 4.1).
 
-/// The longest name that is reported, in characters.
-const LONGEST: usize = 100;
+use crate::error::one_line;
+
+/// The maximum length of a name in characters.
+const MAX_LENGTH: usize = 100;
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -10,23 +12,22 @@ const VERSION: u8 = 0xa0;
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const ORGANIZATION: &[u8] = &[0x55, 4, 10];
 
-/// Returns the issuer's common name, or its organization.
+/// Returns the common name of the issuer, or its organization.
 pub(super) fn name(certificate: &[u8]) -> Option<String> {
     let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let (_, mut rest, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     if let Some((VERSION, _, after)) = element(rest) {
         rest = after;
     }
-    // The serial number and the algorithm of the signature stand before it.
+    // The serial number and the signature algorithm precede it.
     let (_, _, rest) = element(rest)?;
     let (_, _, rest) = element(rest)?;
     let (_, issuer, _) = element(rest).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let value = value(issuer, COMMON_NAME).or_else(|| value(issuer, ORGANIZATION))?;
-    let text: String = String::from_utf8_lossy(value).chars().filter(|c| !c.is_control()).take(LONGEST).collect();
-    Some(text).filter(|text| !text.trim().is_empty())
+    Some(one_line(&String::from_utf8_lossy(value), MAX_LENGTH)).filter(|text| !text.is_empty())
 }
 
-/// The value of an attribute of a name.
+/// Returns the value of an attribute of a name.
 fn value<'a>(mut name: &'a [u8], attribute: &[u8]) -> Option<&'a [u8]> {
     while let Some((tag, set, rest)) = element(name) {
         name = rest;
@@ -41,7 +42,7 @@ fn value<'a>(mut name: &'a [u8], attribute: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
-/// The first element: its tag, its content, and what follows it.
+/// Returns the tag and the content of the first element, and the bytes after it.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_common_name_is_told_or_the_organization() {
+    fn the_name_is_the_common_name_or_the_organization() {
         let both = [(DnType::OrganizationName, "Zscaler Inc."), (DnType::CommonName, "Zscaler Root CA")];
         assert_eq!(name(&issued(&both)).as_deref(), Some("Zscaler Root CA"));
         assert_eq!(name(&issued(&both[..1])).as_deref(), Some("Zscaler Inc."));
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_issuer() {
+    fn an_invalid_certificate_has_no_issuer_and_causes_no_panic() {
         let whole = issued(&[(DnType::CommonName, "x")]);
         for end in 0..whole.len() {
             assert_eq!(name(&whole[..end]), None, "cut after {end} bytes");
@@ -86,8 +87,7 @@ mod tests {
             for byte in [0, 0x30, 0x7f, 0x80, 0x84, 0xff] {
                 let mut broken = whole.clone();
                 broken[at] = byte;
-                // Whatever it makes of it, it ends.
-                let _name = name(&broken);
+                let _any_result = name(&broken);
             }
         }
     }

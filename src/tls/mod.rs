@@ -1,6 +1,6 @@
-//! TLS: which certificates are trusted beside the machine's own, and why a certificate is not.
+//! TLS: which certificates are trusted in addition to the machine's own, and why a certificate is rejected.
 //!
-//! Both `registry` and `ecr` connect over TLS and meet the same errors, so the types of rustls are named here alone.
+//! `registry` and `ecr` both connect over TLS and handle the same errors, so only this module uses the types of rustls.
 
 mod issuer;
 mod problem;

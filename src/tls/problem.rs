@@ -8,26 +8,26 @@ use rustls::{CertificateError, InvalidMessage, OtherError};
 
 use crate::error::find_cause;
 
-/// A failure of TLS that another attempt cannot cure.
+/// A failure of TLS that a retry cannot fix.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum TlsProblem {
-    /// Neither the machine nor the user trusts the issuer, whose name is given if it can be read.
+    /// Neither the machine nor the user trusts the issuer. With its name, if that can be parsed.
     UntrustedIssuer(Option<String>),
-    /// The certificate expired or is not valid yet: the sentence.
+    /// The certificate has expired or is not valid yet. With the message.
     OutsideValidity(String),
-    /// The certificate is for another host name: the sentence of rustls, which names both.
+    /// The certificate is for another host name. With the message of rustls, which contains both names.
     WrongName(String),
-    /// A CA's certificate, presented by a server.
+    /// The server presents a CA certificate.
     CaCertificate,
-    /// Any other reason to reject the certificate, in the words of rustls.
+    /// The certificate is rejected for any other reason. With the message of rustls.
     Rejected(String),
     /// The peer does not speak TLS.
     NotTls,
 }
 
 impl TlsProblem {
-    /// Finds the problem among the causes of an error, or a problem that was found before. `in_handshake` says that the connection was never established:
-    /// garbage in the middle of a connection is the line's fault, and another connection may cure it.
+    /// Finds the problem among the causes of an error. `in_handshake` states that the connection was never established:
+    /// invalid data in an established connection may be a transmission error, which a retry can fix.
     pub(crate) fn find(error: &(dyn StdError + 'static), in_handshake: bool) -> Option<Self> {
         if let Some(known) = find_cause::<Self>(error) {
             return Some(known.clone());
@@ -43,7 +43,7 @@ impl TlsProblem {
         use CertificateError as C;
         let at = |seconds: u64| httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         match why {
-            // An invalid signature is that of another CA with the same name.
+            // A signature is invalid if another CA has the same name.
             C::UnknownIssuer | C::BadSignature => Self::UntrustedIssuer(None),
             C::ExpiredContext { not_after, .. } => {
                 Self::OutsideValidity(format!("it expired on {}", at(not_after.as_secs())))
@@ -66,9 +66,7 @@ impl fmt::Display for TlsProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UntrustedIssuer(name) => UntrustedIssuer(name.clone()).fmt(f),
-            Self::OutsideValidity(sentence) | Self::WrongName(sentence) | Self::Rejected(sentence) => {
-                f.write_str(sentence)
-            }
+            Self::OutsideValidity(message) | Self::WrongName(message) | Self::Rejected(message) => f.write_str(message),
             Self::CaCertificate => {
                 f.write_str("it is a CA certificate, which is accepted from a server only if it is trusted itself")
             }
@@ -86,7 +84,7 @@ pub(super) fn is_ca_certificate(error: &CertificateError) -> bool {
     matches!(other.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// An issuer that nobody trusts: its name, if it can be read.
+/// An issuer that is not trusted, with its name, if that can be parsed.
 #[derive(Debug)]
 pub(super) struct UntrustedIssuer(pub(super) Option<String>);
 

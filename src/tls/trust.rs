@@ -22,23 +22,22 @@ use crate::error::{Advice, Code, Error, Result};
 pub(crate) struct Trust(Vec<CertificateDer<'static>>);
 
 impl Trust {
-    /// Parses the certificates of a PEM text (RFC 7468); `name` says where the text comes from. Text between certificates
-    /// and private keys are ignored, as other readers of PEM do.
+    /// Parses the certificates in a PEM text (RFC 7468). `name` is its origin, for messages. Ignores private keys, and text
+    /// between certificates, as other parsers of PEM do.
     ///
     /// # Errors
-    /// Fails without any certificate, and if one cannot be used: a certificate that is skipped silently would leave the
-    /// user wondering why it is not trusted.
+    /// Fails if there is no certificate, and if one is invalid: the user could not see why a certificate that is skipped
+    /// silently is not trusted.
     pub(crate) fn of_pem(name: &str, pem: &[u8]) -> Result<Self> {
         let (mut certificates, mut roots) = (Vec::new(), RootCertStore::empty());
         for (n, read) in CertificateDer::pem_slice_iter(pem).enumerate() {
-            let which = || format!("certificate {} of {name} is invalid", n + 1);
-            let hint = "Copy the file again, including the lines BEGIN CERTIFICATE and END CERTIFICATE.";
-            let der = read.map_err(|error| {
-                Error::usage(which()).code(Code::ValueInvalid).because(pem_error(&error)).hint(hint)
-            })?;
-            roots
-                .add(der.clone())
-                .map_err(|error| Error::usage(which()).code(Code::ValueInvalid).because(error).hint(hint))?;
+            let invalid = || {
+                let error =
+                    Error::usage(format!("certificate {} of {name} is invalid", n + 1)).code(Code::ValueInvalid);
+                error.hint("Copy the file again, including the lines BEGIN CERTIFICATE and END CERTIFICATE.")
+            };
+            let der = read.map_err(|error| invalid().because(pem_error(&error)))?;
+            roots.add(der.clone()).map_err(|error| invalid().because(error))?;
             certificates.push(der);
         }
         if certificates.is_empty() {
@@ -50,8 +49,8 @@ impl Trust {
         Ok(Self(certificates))
     }
 
-    /// Builds the TLS configuration that reqwest would build itself, with these certificates added, and with the issuer's
-    /// name in the error for an untrusted certificate.
+    /// Builds the default TLS configuration of reqwest, but with these certificates added and with the name of the issuer in
+    /// the error about an untrusted certificate.
     pub(crate) fn client_config(&self) -> Result<ClientConfig, TlsError> {
         let (own, provider) = (self.0.clone(), Arc::new(default_provider()));
         let issued = rustls_platform_verifier::Verifier::new_with_extra_roots(own.clone(), Arc::clone(&provider))?;
@@ -61,10 +60,10 @@ impl Trust {
     }
 }
 
-/// Trusts certificates issued by the machine's CAs or by these certificates, and these certificates themselves when a
-/// server presents one.
+/// Trusts certificates that the machine's CAs or these certificates have issued, and a server that presents one of these
+/// certificates.
 ///
-/// `openssl req -x509` makes certificates that serve as CA and server at once. OpenSSL and Go accept such a server once
+/// `openssl req -x509` creates a certificate that is both a CA's and a server's. OpenSSL and Go accept such a server once
 /// its certificate is trusted; webpki does not (briansmith/webpki#114, rustls/webpki#205).
 #[derive(Debug)]
 struct Verifier {
@@ -117,7 +116,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Describes an invalid PEM text without dumping its bytes.
+/// Describes an invalid PEM text without printing its bytes.
 fn pem_error(error: &PemError) -> String {
     match error {
         PemError::MissingSectionEnd { .. } => "the line END CERTIFICATE is missing".into(),
