@@ -1,4 +1,4 @@
-//! Where AWS credentials are to come from: what the command line and the CI's environment say of it.
+//! Where AWS credentials come from, as the command line and the environment define it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use super::profile::Profiles;
 use crate::oci::{EcrHost, Host};
 
-/// Something that is never printed.
+/// A text that is never printed.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps a text from being printed.
+    /// Wraps a text so that it is not printed.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for whom it is meant.
+    /// Returns the text, to send it to its recipient.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -29,16 +29,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where credentials and settings come from.
+/// Access to AWS, or to registries that replace it.
 #[derive(Clone, Debug)]
 pub enum Access {
     /// AWS.
     Aws(CredentialSources),
-    /// Registries on loopback: fixed credentials, and nothing of the user's settings or proxies.
+    /// Registries on loopback, with fixed credentials and without the user's settings and proxies.
     Override {
         /// The caller's own registry, which also replaces ECR Public.
         own: EndpointOverride,
-        /// Those of other accounts and regions.
+        /// The registries of other accounts and regions.
         others: Vec<EndpointOverride>,
     },
 }
@@ -46,11 +46,11 @@ pub enum Access {
 /// A registry on loopback that replaces one of Amazon's, with the API of its region.
 #[derive(Clone, Debug)]
 pub struct EndpointOverride {
-    /// Where it listens: `127.0.0.1:PORT`.
+    /// The address: `127.0.0.1:PORT`.
     pub address: Host,
     /// The account that owns it.
     pub account: String,
-    /// The region that it is in.
+    /// Its region.
     pub region: String,
 }
 
@@ -62,7 +62,7 @@ impl EndpointOverride {
 }
 
 impl Access {
-    /// Returns what replaces a registry of Amazon's, if anything does: the one of that name, or the caller's own in a region.
+    /// Returns the override for a registry of Amazon's, if there is one: that of `host`, else the caller's own in `region`.
     pub fn endpoint_override(&self, host: Option<&EcrHost>, region: Option<&str>) -> Option<&EndpointOverride> {
         let Self::Override { own, others } = self else { return None };
         let wanted = match (host, region) {
@@ -80,33 +80,33 @@ impl Default for Access {
     }
 }
 
-/// The credentials to begin with, and the roles to go on to.
+/// The base credentials, and the roles to assume with them.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialSources {
-    /// The credentials to begin with.
+    /// The base credentials.
     pub base: BaseCredentials,
-    /// The configuration files, and which profile of them gives settings. Its credentials are used as `base` says.
+    /// The configuration files, with the profile whose settings apply. `base` decides whether its credentials are used.
     pub profiles: Profiles,
-    /// Roles to assume, each with the credentials of the one before.
+    /// The roles to assume, each with the credentials of the previous one.
     pub roles: Vec<Role>,
-    /// The region that the environment names, with the variable's name.
+    /// The region in the environment, with the name of its variable.
     pub region: Option<(&'static str, String)>,
-    /// What is worth a line: something that was named and is not used.
+    /// Notes about settings that are named and not used.
     pub notes: Vec<String>,
-    /// What else the environment says about credentials.
+    /// Other sources of credentials in the environment.
     pub environment: Box<Environment>,
 }
 
-/// What the environment says about credentials beside keys and profiles.
+/// Sources of credentials in the environment other than keys and profiles.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// The endpoint that gives a container its credentials, if one is named.
+    /// The credentials endpoint of the container, if one is named.
     pub container: Option<ContainerEndpoint>,
     /// The token file, as EKS sets one for a service account (IRSA).
     pub web_identity: Option<WebIdentity>,
-    /// Whether EC2's metadata service must not be asked.
+    /// Whether EC2's metadata service must not be used.
     pub without_metadata: bool,
-    /// GitHub Actions runs the job, and gives it no OIDC token to assume the named role with.
+    /// Whether GitHub Actions runs the job without an OIDC token to assume the named role.
     pub github_without_token: bool,
 }
 
@@ -115,22 +115,22 @@ pub struct Environment {
 pub struct WebIdentity {
     /// `AWS_WEB_IDENTITY_TOKEN_FILE`
     pub file: PathBuf,
-    /// `AWS_ROLE_ARN`, which belongs to it.
+    /// The role in `AWS_ROLE_ARN`.
     pub role: Option<Role>,
 }
 
-/// The endpoint that gives a container its credentials.
+/// The endpoint that provides a container's credentials.
 #[derive(Clone, Debug)]
 pub struct ContainerEndpoint {
-    /// Whether the address is only a path, of the endpoint of Amazon ECS.
+    /// Whether the address is only a path at the endpoint of Amazon ECS.
     pub relative: bool,
-    /// The address, the path of which is a secret.
+    /// The address. Its path is a secret.
     pub address: Secret,
-    /// What the endpoint wants to see.
+    /// The token that the endpoint requires.
     pub token: Option<ContainerToken>,
 }
 
-/// What a container's endpoint wants to see.
+/// The token that a container's credentials endpoint requires.
 #[derive(Clone, Debug)]
 pub enum ContainerToken {
     /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`
@@ -139,16 +139,16 @@ pub enum ContainerToken {
     File(PathBuf),
 }
 
-/// The credentials to begin with.
+/// The base credentials.
 #[derive(Clone, Debug, Default)]
 pub enum BaseCredentials {
     /// The selected profile of AWS's configuration files, and no other source.
     Profile,
-    /// Keys that AWS's own tools do not know under these names.
+    /// Keys in variables that AWS's own tools do not read.
     AccessKey(AccessKey),
-    /// What a CI vouches for. The first of the roles is assumed with it.
+    /// An OIDC token of a CI system. The first role is assumed with it.
     Oidc(IdToken),
-    /// The token file and the role that the environment names, and no other source.
+    /// The token file and the role in the environment, and no other source.
     WebIdentity,
     /// The order of the AWS CLI, version 2: keys of the environment, a role of the default profile, web identity of the
     /// environment, the rest of the default profile, container, EC2 metadata
@@ -160,17 +160,17 @@ pub enum BaseCredentials {
 /// An access key.
 #[derive(Clone, Debug)]
 pub struct AccessKey {
-    /// The variable that named it.
+    /// The variable that contains the access key ID.
     pub variable: &'static str,
     /// `AKIA...`
     pub access_key_id: String,
-    /// Its secret.
+    /// The secret access key.
     pub secret_access_key: Secret,
-    /// The token that temporary ones have.
+    /// The session token of temporary credentials.
     pub session_token: Option<Secret>,
 }
 
-/// Where a CI hands out tokens that say which job this is.
+/// The source of an OIDC token, which identifies the job of a CI system.
 #[derive(Clone, Debug)]
 pub enum IdToken {
     /// Azure Pipelines, for a service connection
@@ -190,9 +190,9 @@ pub enum IdToken {
         /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`
         bearer: Secret,
     },
-    /// A file that holds the token, as EKS mounts one.
+    /// A file that contains the token, as EKS mounts one.
     File(PathBuf),
-    /// A variable that holds the token, as GitLab and Bitbucket set one.
+    /// A variable that contains the token, as GitLab and Bitbucket set one.
     Variable {
         /// The variable.
         name: String,
@@ -206,10 +206,10 @@ pub enum IdToken {
 pub struct Role {
     /// `arn:aws:iam::ACCOUNT:role/NAME`
     pub arn: String,
-    /// What the role's trust policy may ask for.
+    /// The external ID that the role's trust policy may require.
     pub external_id: Option<String>,
-    /// What the session is called in CloudTrail.
+    /// The name of the session in CloudTrail.
     pub session_name: String,
-    /// How long the credentials live; AWS's default is an hour.
+    /// The lifetime of the credentials; AWS's default is an hour.
     pub duration: Option<Duration>,
 }

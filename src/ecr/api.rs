@@ -1,4 +1,4 @@
-//! The ECR API: its client, logins, what a repository holds, and what errors mean. Retries are the SDK's.
+//! The ECR API: its client, logins, and lookups of images and layers. The SDK retries.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::access::Access;
 use super::api_response::{self, OfAction};
-use super::body::{Unreadable, unreadable};
+use super::body::Unreadable;
 use super::credentials::NoCredentials;
 use super::custom_endpoint::CustomFirst;
 use super::network::Network;
@@ -29,42 +29,41 @@ use crate::oci::{Digest, EcrHost, Host, Repository, Tag, TagPattern};
 use crate::proxy::ProxyError;
 use crate::tls::TlsProblem;
 
-/// BatchCheckLayerAvailability takes at most as many digests a call (ECR API reference).
-const DIGESTS_A_CALL: usize = 100;
+/// The maximum number of digests in a call of BatchCheckLayerAvailability (ECR API reference).
+const MAX_DIGESTS: usize = 100;
 
-/// Who we are is only told, so nobody waits for it longer.
+/// The time limit for asking STS who the caller is. The answer is only printed.
 const CALLER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// DescribeImages gives at most as many images a call (ECR API reference).
-const IMAGES_A_CALL: i32 = 1000;
+/// The maximum number of images in a page of DescribeImages (ECR API reference).
+const MAX_IMAGES: i32 = 1000;
 
 /// The ECR API of one region.
 #[derive(Clone, Debug)]
 pub(crate) struct Ecr {
-    client: Client,
+    pub(super) client: Client,
     pub(super) settings: Settings,
     region: String,
 }
 
-/// What GetAuthorizationToken gives.
-#[derive(Clone)]
+/// The result of GetAuthorizationToken.
 pub(crate) struct AuthorizationToken {
-    /// The base64 text of `AWS:password`, for a Basic header.
+    /// The base64 encoding of `AWS:password`, for a Basic header.
     pub basic: String,
-    /// The caller's own account, from the proxy endpoint. Nothing else of that endpoint means anything: it is the
-    /// classic host of the caller's registry, whatever registry is pushed to.
+    /// The caller's own account, from the proxy endpoint. Nothing else of that endpoint is used: it is the classic host of
+    /// the caller's registry, whatever registry is pushed to.
     pub account: String,
-    /// What is left of its time, by this machine's clock; nothing if that says it is over. `None` if nobody said it.
+    /// The remaining lifetime by this machine's clock, zero if it has passed. `None` if the response does not state it.
     pub lifetime: Option<Duration>,
 }
 
 impl AuthorizationToken {
-    /// A token as an answer has it. `None` if it cannot be one.
+    /// Creates a token from the fields of a response. `None` if they are not those of a token.
     pub(super) fn of(basic: String, expires_at: Option<DateTime>, account: String) -> Option<Self> {
-        let is_one = STANDARD.decode(&basic).is_ok_and(|decoded| decoded.contains(&b':'));
+        let is_token = STANDARD.decode(&basic).is_ok_and(|decoded| decoded.contains(&b':'));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let ends = expires_at.map(|at| Duration::from_secs(u64::try_from(at.secs()).unwrap_or_default()));
-        is_one.then(|| Self { basic, account, lifetime: ends.map(|ends| ends.saturating_sub(now)) })
+        let end = expires_at.map(|at| Duration::from_secs(u64::try_from(at.secs()).unwrap_or_default()));
+        is_token.then(|| Self { basic, account, lifetime: end.map(|end| end.saturating_sub(now)) })
     }
 }
 
@@ -74,14 +73,14 @@ impl std::fmt::Debug for AuthorizationToken {
     }
 }
 
-/// The layers of one answer that are there, with their sizes.
+/// The layers that exist, with their sizes.
 pub(super) type Availability = HashMap<Digest, Option<u64>>;
 
 impl Ecr {
-    /// Settles region and credentials, and sees to it that there are some. Calls nothing of ECR yet.
+    /// Finds the region and loads the credentials. Does not call ECR yet.
     ///
     /// # Errors
-    /// If no region can be found, or no credentials.
+    /// Fails if no region or no credentials can be found.
     pub(crate) async fn connect(
         access: &Access,
         network: &Network,
@@ -89,47 +88,43 @@ impl Ecr {
         host: Option<&EcrHost>,
     ) -> Result<Self, NoCredentials> {
         let settings = Settings::of(access, network, region, host).await.map_err(NoCredentials::Unusable)?;
-        settings.ready().await?;
+        settings.identity.load().await?;
         let config = aws_sdk_ecr::config::Builder::from(&settings.config).retry_classifier(HardQuotas);
         let config = config.endpoint_resolver(CustomFirst::<DefaultResolver>::default()).build();
         let region = match (access, region) {
-            // The sandbox is signed for as it wants it, and stands for every region that is asked for.
+            // The sandbox replaces every region; requests to it are signed for its own.
             (Access::Override { .. }, Some(region)) => region.to_owned(),
             _ => settings.config.region().map(ToString::to_string).unwrap_or_default(),
         };
         Ok(Self { client: Client::from_conf(config), settings, region })
     }
 
-    /// What tells its logins from those of another: the region, and the kind of address that the API is asked at.
+    /// Returns the scope of its logins, which other clients with the same scope share: the region and the kind of endpoint.
     pub(crate) fn login_scope(&self) -> (String, bool, bool) {
         let config = &self.settings.config;
         (self.region.clone(), config.use_fips().unwrap_or(false), config.use_dual_stack().unwrap_or(false))
     }
 
-    /// Where the credentials and the region come from, in words.
+    /// Describes where the credentials and the region come from.
     pub(crate) async fn describe_origin(&self) -> String {
-        let (who, region, from) = (self.settings.identity.story().await, &self.region, &self.settings.region_from);
-        format!("credentials from {who}; region {region} from {from}")
+        let (origin, region, from) =
+            (self.settings.identity.describe().await, &self.region, &self.settings.region_from);
+        format!("credentials from {origin}; region {region} from {from}")
     }
 
-    /// Who STS says we are, if it says so soon.
+    /// Returns the ARN of the caller, if STS responds in time.
     pub(crate) async fn caller_arn(&self) -> Option<String> {
         let sts = aws_sdk_sts::Client::new(&self.settings.config);
-        let asked = tokio::time::timeout(CALLER_TIMEOUT, sts.get_caller_identity().send()).await;
-        asked.ok()?.ok()?.arn
+        let response = tokio::time::timeout(CALLER_TIMEOUT, sts.get_caller_identity().send()).await;
+        response.ok()?.ok()?.arn
     }
 
-    /// The client, for the calls that are made elsewhere.
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// The region.
+    /// Returns the region.
     pub(crate) fn region(&self) -> &str {
         &self.region
     }
 
-    /// The host of the registry that `account` has in this region.
+    /// Returns the host of the registry of `account` in this region.
     pub(crate) fn host(&self, account: &str) -> Host {
         Host::from_ecr(EcrHost {
             account: account.to_owned(),
@@ -139,20 +134,17 @@ impl Ecr {
         })
     }
 
-    /// Gets a login for every registry of this region that the caller may reach. Good for twelve hours.
+    /// Gets a login for every registry of this region that the caller can access. It is valid for twelve hours.
     ///
     /// # Errors
-    /// Without credentials, without the right `ecr:GetAuthorizationToken`, without an answer.
+    /// Fails without credentials, without the permission `ecr:GetAuthorizationToken`, and without a response.
     pub(crate) async fn token(&self) -> Result<AuthorizationToken> {
         let doing = format!("cannot log in to Amazon ECR in {}", self.region);
-        // Apart from the call, whose time is short: a role may have to be assumed again.
-        self.settings.ready().await.map_err(NoCredentials::into_error)?;
-        let given = match self.client.get_authorization_token().send().await {
-            Ok(given) => given,
-            Err(error) => return Err(self.explain(error, &doing).await),
-        };
+        // Before the call, whose time limit is short: a role may have to be assumed again.
+        self.settings.identity.load().await.map_err(NoCredentials::into_error)?;
+        let response = self.explained(self.client.get_authorization_token().send().await, &doing).await?;
         let unusable = || Error::new(Kind::Permission, format!("{doing}: the answer holds no usable token"));
-        let data = given.authorization_data.unwrap_or_default().into_iter().next().ok_or_else(unusable)?;
+        let data = response.authorization_data.unwrap_or_default().into_iter().next().ok_or_else(unusable)?;
         let basic = data.authorization_token.ok_or_else(unusable)?;
         let endpoint = data.proxy_endpoint.ok_or_else(unusable)?;
         let name = endpoint.trim_start_matches("https://").trim_start_matches("http://");
@@ -163,10 +155,10 @@ impl Ecr {
         AuthorizationToken::of(basic, data.expires_at, account).ok_or_else(unusable)
     }
 
-    /// The tag that was pushed last of those that a pattern names.
+    /// Returns the tag that was pushed last among those that match a pattern.
     ///
     /// # Errors
-    /// Without the right `ecr:DescribeImages`, without an answer.
+    /// Fails without the permission `ecr:DescribeImages`, and without a response.
     pub(crate) async fn newest_tag(
         &self,
         registry: &str,
@@ -176,13 +168,10 @@ impl Ecr {
         let doing = format!("cannot look for tags {pattern} of {name}");
         let tagged = DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build();
         let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str());
-        let mut pages = call.filter(tagged).max_results(IMAGES_A_CALL).into_paginator().send();
+        let mut pages = call.filter(tagged).max_results(MAX_IMAGES).into_paginator().send();
         let mut newest: Option<(DateTime, String)> = None;
         while let Some(page) = pages.next().await {
-            let page = match page {
-                Ok(page) => page,
-                Err(error) => return Err(self.explain(error, &doing).await),
-            };
+            let page = self.explained(page, &doing).await?;
             for image in page.image_details() {
                 let tag = image.image_tags().iter().find(|tag| pattern.matches(tag));
                 if let (Some(tag), Some(pushed)) = (tag, image.image_pushed_at())
@@ -195,30 +184,27 @@ impl Ecr {
         Ok(newest.map(|(_, tag)| tag))
     }
 
-    /// The digest and the media type of the image under a tag, if that is archived: the registry then says that there is no
-    /// such image. `None` as well if we may not ask.
+    /// Returns the digest and the media type of the image under a tag, if the image is archived: then the registry reports
+    /// that it does not exist. `None` also without the permission.
     ///
     /// # Errors
-    /// Without an answer.
+    /// Fails without a response.
     pub(crate) async fn archived(
         &self,
         registry: &str,
         name: &Repository,
         tag: &Tag,
     ) -> Result<Option<(Digest, String)>> {
-        // Without a filter only images that are active are described.
+        // Without a filter, only active images are described.
         let filter = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
         let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str()).filter(filter);
         let id = ImageIdentifier::builder().image_tag(tag.as_str()).build();
         let found = match call.image_ids(id).send().await {
-            Ok(found) => found,
             Err(error) if is_denied(error.code()) => return Ok(None),
             Err(error) if matches!(error.code(), Some("ImageNotFoundException" | "RepositoryNotFoundException")) => {
                 return Ok(None);
             }
-            Err(error) => {
-                return Err(self.explain(error, &format!("cannot look for the archived image {name}:{tag}")).await);
-            }
+            sent => self.explained(sent, &format!("cannot look for the archived image {name}:{tag}")).await?,
         };
         let mut archived =
             found.image_details().iter().filter(|image| image.image_status() != Some(&ImageStatus::Active));
@@ -228,28 +214,25 @@ impl Ecr {
         }))
     }
 
-    /// Which of these blobs the repository has, asked all at once. `None` if we may not ask.
+    /// Returns which of these blobs exist in the repository, with concurrent calls. `None` without the permission.
     ///
-    /// Layers that are `ARCHIVED` count as absent: what a push may do with them is not documented, and to send them again
-    /// is no harm.
+    /// Layers that are `ARCHIVED` count as absent: it is not documented whether a manifest may reference them, and sending
+    /// them again does no harm.
     ///
     /// # Errors
-    /// If the repository does not exist, or without an answer.
+    /// Fails if the repository does not exist, and without a response.
     pub(crate) async fn availability(
         &self,
         registry: &str,
         name: &Repository,
         digests: &[Digest],
     ) -> Result<Option<Availability>> {
-        let calls = digests.chunks(DIGESTS_A_CALL).map(|some| self.availability_of(registry, name, some));
-        let answers = futures_util::future::try_join_all(calls).await?;
-        Ok(answers.into_iter().try_fold(Availability::new(), |mut all, some| {
-            all.extend(some?);
-            Some(all)
-        }))
+        let calls = digests.chunks(MAX_DIGESTS).map(|some| self.availability_of(registry, name, some));
+        let responses = futures_util::future::try_join_all(calls).await?;
+        Ok(responses.into_iter().collect::<Option<Vec<_>>>().map(|all| all.into_iter().flatten().collect()))
     }
 
-    /// The same for as many as one call takes. Of those among the failures nothing is known, and they count as absent.
+    /// Returns which of these blobs exist, with one call. Blobs that the response lists as failures count as absent.
     async fn availability_of(
         &self,
         registry: &str,
@@ -258,14 +241,11 @@ impl Ecr {
     ) -> Result<Option<Availability>> {
         let call = self.client.batch_check_layer_availability().registry_id(registry).repository_name(name.as_str());
         let call = call.set_layer_digests(Some(digests.iter().map(ToString::to_string).collect()));
-        let answer = match call.send().await {
-            Ok(answer) => answer,
+        let response = match call.send().await {
             Err(error) if is_denied(error.code()) => return Ok(None),
-            Err(error) => {
-                return Err(self.explain(error, &format!("cannot ask for layers of the repository {name}")).await);
-            }
+            sent => self.explained(sent, &format!("cannot ask for layers of the repository {name}")).await?,
         };
-        let layers = answer.layers.unwrap_or_default().into_iter().filter_map(|layer| {
+        let layers = response.layers.unwrap_or_default().into_iter().filter_map(|layer| {
             let digest = layer.layer_digest.as_deref()?.parse().ok()?;
             let size = layer.layer_size.and_then(|size| u64::try_from(size).ok());
             matches!(layer.layer_availability, Some(LayerAvailability::Available)).then_some((digest, size))
@@ -273,27 +253,35 @@ impl Ecr {
         Ok(Some(layers.collect()))
     }
 
-    /// The error for people. Whether credentials were the cause is asked only now, when something failed.
+    /// Turns the failure of `doing` into an error with advice.
+    pub(super) async fn explained<T, E>(&self, sent: Result<T, SdkError<E>>, doing: &str) -> Result<T>
+    where
+        E: OfAction + std::error::Error + Send + Sync + 'static,
+    {
+        match sent {
+            Ok(response) => Ok(response),
+            Err(error) => Err(self.explain(error, doing).await),
+        }
+    }
+
+    /// Turns the failure of `doing` into an error with advice. Checks only now whether the credentials are the cause.
     pub(super) async fn explain<E>(&self, error: SdkError<E>, doing: &str) -> Error
     where
         E: OfAction + std::error::Error + Send + Sync + 'static,
     {
-        match unreadable(&error) {
+        let cut = |why: String| {
+            let error = Error::new(Kind::Unavailable, doing).code(Code::ConnectionLost).because(why);
+            error.hint("Run the same command again.")
+        };
+        match find_cause::<Unreadable>(&error) {
             Some(why @ Unreadable::TooLong(_)) => {
                 let error = Error::new(Kind::Refused, doing).code(Code::ProtocolViolation).because(why.to_string());
                 return error
                     .hint("AWS sends no such answer: check the proxy, and the endpoint if another one is set.");
             }
-            Some(why @ Unreadable::Cut(_)) => {
-                let why = format!("{why}: {}", root_cause(why));
-                let error = Error::new(Kind::Unavailable, doing).code(Code::ConnectionLost).because(why);
-                return error.hint("Run the same command again.");
-            }
+            Some(why @ Unreadable::Cut(_)) => return cut(format!("{why}: {}", root_cause(why))),
+            None if api_response::is_cut(&error) => return cut("the answer broke off".into()),
             None => {}
-        }
-        if api_response::is_cut(&error) {
-            let error = Error::new(Kind::Unavailable, doing).code(Code::ConnectionLost);
-            return error.because("the answer broke off").hint("Run the same command again.");
         }
         if let Some(answer) = api_response::service_error(&error) {
             return Error::new(kind(&answer.code, answer.status.unwrap_or_default()), doing).with_service_error(answer);
@@ -301,8 +289,8 @@ impl Ecr {
         if let Some(proxy) = find_cause::<ProxyError>(&error) {
             return proxy.explain(doing);
         }
-        // They may have ended since.
-        if let Err(why) = self.settings.ready().await {
+        // The credentials may have expired since they were loaded.
+        if let Err(why) = self.settings.identity.load().await {
             return why.into_error();
         }
         if let Some(problem) = TlsProblem::find(&error, false) {
@@ -315,7 +303,8 @@ impl Ecr {
     }
 }
 
-/// ECR says LimitExceededException of quotas that a wait does not lift, and the SDK takes it for throttling.
+/// Prevents retries after LimitExceededException, which the SDK takes for throttling: ECR sends it for quotas, and waiting does
+/// not help.
 #[derive(Debug)]
 struct HardQuotas;
 
@@ -334,10 +323,12 @@ impl ClassifyRetry for HardQuotas {
     }
 }
 
+/// Returns whether an error code means a missing permission.
 pub(super) fn is_denied(code: Option<&str>) -> bool {
     code.is_some_and(|code| code.starts_with("AccessDenied"))
 }
 
+/// Returns the kind of an error by its code, else by its status.
 fn kind(code: &str, status: u16) -> Kind {
     let about_credentials = [
         "AccessDenied",
@@ -366,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_fall_into_the_kinds_that_a_pipeline_can_act_on() {
+    fn the_kind_follows_from_the_code_and_the_status() {
         for (code, status, kind_of) in [
             ("AccessDeniedException", 400, Kind::Permission),
             ("UnrecognizedClientException", 400, Kind::Permission),
@@ -381,10 +372,10 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_ended_before_it_came_has_no_time_left() {
+    fn an_expired_token_has_no_lifetime_left() {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let lifetime = |at| AuthorizationToken::of("QVdTOnB3".into(), at, String::new()).unwrap().lifetime;
-        // moto's are of 2015.
+        // moto's tokens expired in 2015.
         assert_eq!(lifetime(Some(DateTime::from_secs(1_420_070_400))), Some(Duration::ZERO));
         assert_eq!(lifetime(Some(DateTime::from_secs(-1))), Some(Duration::ZERO));
         let hours = lifetime(Some(DateTime::from_secs(i64::try_from(now).unwrap() + 12 * 3600))).unwrap();

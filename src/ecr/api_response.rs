@@ -1,4 +1,6 @@
-//! What the API answered, as data.
+//! Error responses of the API, and the IAM action of each call.
+//!
+//! A call that is new in this program gets a row in `actions!`.
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::{self as ecr, RequestId as _};
@@ -7,15 +9,9 @@ use serde::de::IgnoredAny;
 
 use crate::error::{ServiceError, page_title};
 
-/// The answer that an error is made of, if one came.
+/// Returns the response in an error, if there is one. It may be one that the SDK cannot parse.
 pub(super) fn service_error<E: OfAction>(error: &SdkError<E>) -> Option<ServiceError> {
-    let raw = match error {
-        SdkError::ServiceError(said) => said.raw(),
-        // What cannot be read as an answer of the service.
-        SdkError::ResponseError(said) => said.raw(),
-        _ => return None,
-    };
-    let header = |name: &str| raw.headers().get(name);
+    let raw = error.raw_response()?;
     let title = page_title(raw.body().bytes().unwrap_or_default());
     Some(ServiceError {
         status: Some(raw.status().as_u16()),
@@ -24,30 +20,26 @@ pub(super) fn service_error<E: OfAction>(error: &SdkError<E>) -> Option<ServiceE
         message: title.unwrap_or_else(|| error.message().unwrap_or_default().to_owned()),
         request_id: error.request_id().map(str::to_owned),
         request: Some(E::ACTION.to_owned()),
-        date: header("date").and_then(|date| httpdate::parse_http_date(date).ok()),
+        date: raw.headers().get("date").and_then(|date| httpdate::parse_http_date(date).ok()),
         ..ServiceError::default()
     })
 }
 
-/// Whether an answer of success ends in the middle of its JSON. Where a body has no stated length nothing else tells that
-/// it broke off.
+/// Returns whether a successful response ends in the middle of its JSON. Nothing else shows that a body without a stated
+/// length is incomplete.
 pub(super) fn is_cut<E>(error: &SdkError<E>) -> bool {
-    let raw = match error {
-        SdkError::ServiceError(said) => said.raw(),
-        SdkError::ResponseError(said) => said.raw(),
-        _ => return false,
-    };
+    let Some(raw) = error.raw_response() else { return false };
     let json = raw.body().bytes().map(serde_json::from_slice::<IgnoredAny>);
     raw.status().is_success() && json.is_some_and(|json| json.is_err_and(|error| error.is_eof()))
 }
 
 /// The error of a call of ECR's API.
 pub(super) trait OfAction: ProvideErrorMetadata {
-    /// The IAM action that the call takes.
+    /// The IAM action that the call requires.
     const ACTION: &'static str;
 }
 
-/// Lists the calls that are made, by their errors, with their actions.
+/// Lists the errors of all calls that the program makes, with their actions.
 macro_rules! actions {
     ($($error:path = $action:literal,)+) => {
         $(impl OfAction for $error {

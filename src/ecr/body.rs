@@ -1,4 +1,4 @@
-//! Bodies of answers to the SDK, which reads them into memory whatever their length.
+//! A limit on the bodies of responses: the SDK reads them into memory, whatever their length.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,16 +9,14 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::error::find_cause;
-
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the body of an answer could not be read.
+/// Why the body of a response could not be read.
 #[derive(Debug)]
 pub(super) enum Unreadable {
-    /// It broke off. A repeated request may help.
+    /// It is incomplete. A retry may help.
     Cut(BoxError),
-    /// It is longer than this many bytes, which no answer of AWS is.
+    /// It is longer than this many bytes. No response of AWS is.
     TooLong(u64),
 }
 
@@ -26,7 +24,7 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cut(_) => f.write_str("the answer broke off"),
-            Self::TooLong(most) => write!(f, "the answer is longer than {} MiB", most >> 20),
+            Self::TooLong(limit) => write!(f, "the answer is longer than {} MiB", limit >> 20),
         }
     }
 }
@@ -40,25 +38,20 @@ impl std::error::Error for Unreadable {
     }
 }
 
-/// Finds out whether a body that could not be read is the cause of an error.
-pub(super) fn unreadable<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Unreadable> {
-    find_cause(error)
+/// Limits the body of a response to `limit` bytes.
+pub(super) fn limited(mut response: HttpResponse, limit: u64) -> HttpResponse {
+    let body = response.take_body();
+    *response.body_mut() = SdkBody::from_body_1_x(LimitedBody { body, limit, left: limit });
+    response
 }
 
-/// Limits the body of an answer to `most` bytes.
-pub(super) fn bounded(mut answer: HttpResponse, most: u64) -> HttpResponse {
-    let body = answer.take_body();
-    *answer.body_mut() = SdkBody::from_body_1_x(Bounded { body, most, left: most });
-    answer
-}
-
-struct Bounded<B> {
+struct LimitedBody<B> {
     body: B,
-    most: u64,
+    limit: u64,
     left: u64,
 }
 
-impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Bounded<B> {
+impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for LimitedBody<B> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -73,7 +66,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Bounded<B> {
                             self.left = left;
                             Ok(frame)
                         }
-                        None => Err(Unreadable::TooLong(self.most).into()),
+                        None => Err(Unreadable::TooLong(self.limit).into()),
                     }
                 }
                 Err(why) => Err(Unreadable::Cut(why).into()),

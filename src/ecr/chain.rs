@@ -1,4 +1,4 @@
-//! Sources of credentials, and the order in which they are asked.
+//! The sources of credentials, and the order in which they are tried.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ use super::profile_credentials::ProfileCredentials;
 
 pub(super) const ENVIRONMENT: &str = "the environment";
 pub(super) const WEB_IDENTITY: &str = "web identity";
-/// The name under which the SDK finds the process of a profile.
+/// The name by which the SDK finds the provider for the process of a profile.
 const PROCESS: &str = "EcrPushProcess";
 const CONTAINER: &str = "the container's credentials";
 
-/// A source of credentials.
+/// A source of credentials in a chain.
 pub(super) struct Link {
-    /// Its name, for people.
+    /// Its name, for messages.
     pub(super) name: String,
     pub(super) provider: SharedCredentialsProvider,
-    /// The profile, if it is one.
+    /// The profile, if the source is one.
     pub(super) profile: Option<Arc<Selected>>,
 }
 
@@ -39,13 +39,13 @@ impl Link {
     }
 
     pub(super) fn of_profile(provider: ProfileCredentials) -> Self {
-        let profile = provider.profile();
+        let profile = Arc::clone(&provider.profile);
         Self { profile: Some(Arc::clone(&profile)), ..Self::new(&profile.described(), provider) }
     }
 }
 
-/// Makes providers of credentials. `sts` is how STS is reached; `aws` and `machine` are how the SDK reaches AWS and what is
-/// on this machine.
+/// The configuration of credential providers. `sts` configures calls of STS, `aws` the SDK's own calls of AWS, `machine` its
+/// calls of services on this machine.
 pub(super) struct Providers<'a> {
     pub(super) sources: &'a CredentialSources,
     pub(super) sts: &'a SdkConfig,
@@ -55,7 +55,7 @@ pub(super) struct Providers<'a> {
 }
 
 impl Providers<'_> {
-    /// Returns the order of the AWS CLI, version 2 ([`Chain`](super::access::BaseCredentials::Chain)).
+    /// Returns the sources in the order of the AWS CLI, version 2 ([`Chain`](super::access::BaseCredentials::Chain)).
     pub(super) fn chain(&self, profile: Arc<Selected>) -> Vec<Link> {
         let ec2 =
             ImdsCredentialsProvider::builder().configure(self.machine).imds_client(metadata(self.machine)).build();
@@ -70,8 +70,8 @@ impl Providers<'_> {
         links
     }
 
-    /// A profile's credentials. What a profile names with `credential_source` is beside this machine, and is asked as it is in
-    /// the chain: the SDK would ask it over the proxies for AWS, and a container's token would travel there in plain text.
+    /// Returns the provider for a profile. Sources that a profile names with `credential_source` are local, and are accessed as
+    /// in the chain: the SDK would access them over the proxies for AWS, and send a container's token there in plain text.
     pub(super) fn profile(&self, profile: Arc<Selected>) -> ProfileCredentials {
         let ec2 = ImdsCredentialsProvider::builder().configure(self.machine).build();
         let sdk = ProfileFileCredentialsProvider::builder()
@@ -88,7 +88,7 @@ impl Providers<'_> {
         ProfileCredentials { profile, sdk: sdk.build() }
     }
 
-    /// The role of the environment's token file.
+    /// Returns the provider for the role and the token file in the environment.
     pub(super) fn web_identity(&self) -> impl ProvideCredentials + use<> {
         let web_identity = self.sources.environment.web_identity.clone();
         IfSet(web_identity.map(|WebIdentity { file, role }| Federated {
@@ -104,7 +104,7 @@ impl Providers<'_> {
     }
 }
 
-/// A provider that the environment may set up.
+/// A provider without credentials unless the environment configures it.
 #[derive(Debug)]
 struct IfSet<T>(Option<T>);
 

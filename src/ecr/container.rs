@@ -1,8 +1,7 @@
-//! The credentials of a container: Amazon ECS, EKS Pod Identity and whatever else speaks their protocol
+//! The credentials of a container: of Amazon ECS, EKS Pod Identity and other services with the same protocol
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 //!
-//! The SDK has a provider for it, but that drops the reason that the endpoint gives for a failure, and quotes the address,
-//! the path of which is a secret.
+//! The SDK's provider drops the endpoint's reason for a failure, and quotes the address, whose path is a secret.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,19 +13,19 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::access::{ContainerEndpoint, ContainerToken, Secret};
-use super::endpoint::{self, Answered, Failed, expiration, shown};
+use super::endpoint::{self, EndpointError, Response, expiration, reason_line};
 use super::network::Network;
 use super::token_file;
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::request_log::{RequestTimer, UrlDetail};
 
-/// Where Amazon ECS gives credentials.
+/// The address of the credentials endpoint of Amazon ECS.
 const ECS: &str = "169.254.170.2";
 
-/// Where EKS Pod Identity gives credentials.
+/// The addresses of the credentials endpoint of EKS Pod Identity.
 const POD_IDENTITY: [&str; 2] = ["169.254.170.23", "[fd00:ec2::23]"];
 
-/// Gets the credentials of the container.
+/// Provides the credentials of the container.
 #[derive(Clone, Debug)]
 pub(super) struct Container {
     pub(super) endpoint: Option<ContainerEndpoint>,
@@ -46,26 +45,26 @@ impl Container {
     async fn credentials(&self, endpoint: &ContainerEndpoint) -> Result<Credentials> {
         let url = address(endpoint)?;
         let token = token(endpoint.token.as_ref()).await?;
-        let http = self.network.to_a_container_s_endpoint()?;
-        let ask = || async {
+        let http = self.network.container_client()?;
+        let send = || async {
             let mut request = http.get(url.clone()).header("accept", "application/json");
             if let Some(token) = &token {
                 request = request.header("authorization", token.expose());
             }
-            let asking =
-                RequestTimer::new(self.network.witness(), "GET", &url, UrlDetail::Host, Arc::new(AtomicU64::new(0)));
-            read(&endpoint::ask(request, asking).await?)
+            let timer =
+                RequestTimer::new(&self.network.observer, "GET", &url, UrlDetail::Host, Arc::new(AtomicU64::new(0)));
+            parse(&endpoint::send(request, timer).await?)
         };
-        endpoint::retried(ask).await.map_err(|failed| {
+        endpoint::with_retries(send).await.map_err(|failed| {
             let host = url.host_str().unwrap_or_default();
             let error =
                 |kind| Error::new(kind, format!("cannot get AWS credentials from the container endpoint {host}"));
             match failed {
-                Failed::Passing(why) => error(Kind::Unavailable)
+                EndpointError::Transient(why) => error(Kind::Unavailable)
                     .because(why)
                     .hint("The failure may be temporary: run the same command again."),
-                Failed::Lasting(why) => {
-                    error(Kind::Permission).code(Code::CredentialsRejected).because(why).hint(cure(host))
+                EndpointError::Permanent(why) => {
+                    error(Kind::Permission).code(Code::CredentialsRejected).because(why).hint(advice(host))
                 }
             }
         })
@@ -81,8 +80,8 @@ impl ProvideCredentials for Container {
     }
 }
 
-/// The address of the endpoint. Over plain http a token and credentials only travel to this machine and to the addresses
-/// of ECS and EKS. Errors do not quote it: its path is a secret.
+/// Returns the URL of the endpoint. Token and credentials are sent over plain HTTP only to this machine and to the addresses
+/// of ECS and EKS. Errors do not quote the URL: its path is a secret.
 fn address(endpoint: &ContainerEndpoint) -> Result<Url> {
     let (variable, url) = match endpoint {
         ContainerEndpoint { relative: true, address, .. } => (
@@ -98,18 +97,18 @@ fn address(endpoint: &ContainerEndpoint) -> Result<Url> {
     };
     let Ok(url) = Url::parse(&url) else { return refuse("it is not a URL") };
     let host = url.host_str().unwrap_or_default();
-    let is_near = host == ECS
+    let is_local = host == ECS
         || POD_IDENTITY.contains(&host)
         || host.parse().is_ok_and(|host: crate::oci::Host| host.is_loopback());
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_near => Ok(url),
+        "http" if is_local => Ok(url),
         "http" => refuse("plain http is only used for loopback addresses, Amazon ECS and EKS"),
         _ => refuse("it is neither http nor https"),
     }
 }
 
-/// The token that the endpoint wants to see. A file's is replaced from time to time.
+/// Returns the token that the endpoint requires. The token in a file is replaced from time to time.
 async fn token(token: Option<&ContainerToken>) -> Result<Option<Secret>> {
     let token = match token {
         None => return Ok(None),
@@ -125,31 +124,31 @@ async fn token(token: Option<&ContainerToken>) -> Result<Option<Secret>> {
         .hint("The container's host provides the token: use it unchanged."))
 }
 
-/// The credentials of an answer.
-fn read(answer: &Answered) -> std::result::Result<Credentials, Failed> {
-    let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+/// Parses the credentials in a response.
+fn parse(response: &Response) -> std::result::Result<Credentials, EndpointError> {
+    let json: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let text = |names: &[&str]| names.iter().find_map(|name| json[*name].as_str()).filter(|text| !text.is_empty());
     let reason = || {
         let parts: Vec<&str> = [text(&["code", "Code"]), text(&["message", "Message"])].into_iter().flatten().collect();
-        shown(&parts.join(": "))
+        reason_line(&parts.join(": "))
     };
-    if !answer.status.is_success() {
-        // EKS's agent answers in plain text, ECS's in JSON, of which the rest may be anything.
-        let plain = || shown(&String::from_utf8_lossy(&answer.body));
-        return Err(answer.failure(&if json.is_null() { plain() } else { reason() }));
+    if !response.status.is_success() {
+        // EKS's agent responds in plain text, ECS's in JSON, whose other fields may contain anything.
+        let plain = || reason_line(&String::from_utf8_lossy(&response.body));
+        return Err(response.failure(&if json.is_null() { plain() } else { reason() }));
     }
     if text(&["Code"]).is_some_and(|code| code != "Success") {
-        return Err(Failed::Lasting(reason()));
+        return Err(EndpointError::Permanent(reason()));
     }
     let (Some(id), Some(secret)) = (text(&["AccessKeyId"]), text(&["SecretAccessKey"])) else {
-        return Err(Failed::Lasting("the answer has no credentials".into()));
+        return Err(EndpointError::Permanent("the answer has no credentials".into()));
     };
-    let expiry = expiration(text(&["Expiration"])).map_err(Failed::Lasting)?;
+    let expiry = expiration(text(&["Expiration"])).map_err(EndpointError::Permanent)?;
     Ok(Credentials::new(id, secret, text(&["Token"]).map(str::to_owned), expiry, "container"))
 }
 
-/// What to do about a refusal.
-fn cure(host: &str) -> Advice {
+/// Advises after the endpoint rejected a request.
+fn advice(host: &str) -> Advice {
     if POD_IDENTITY.contains(&host) {
         return Advice::new(
             "Check the pod identity association of the pod's service account, and that the role's trust policy allows \
@@ -169,41 +168,42 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_addresses_that_no_network_carries() {
+    fn plain_http_is_allowed_for_local_addresses_only() {
         let url = |relative, text| address(&endpoint(relative, text)).map(|url| url.to_string());
         assert_eq!(url(true, "/v2/credentials/1").unwrap(), "http://169.254.170.2/v2/credentials/1");
-        for fine in ["http://169.254.170.23/v1/credentials", "http://[fd00:ec2::23]/v1", "http://localhost:1/c"] {
-            assert_eq!(url(false, fine).unwrap(), fine);
+        for local in ["http://169.254.170.23/v1/credentials", "http://[fd00:ec2::23]/v1", "http://localhost:1/c"] {
+            assert_eq!(url(false, local).unwrap(), local);
         }
         assert!(url(false, "https://agent.example/c").is_ok());
-        for (odd, why) in [
+        for (other, why) in [
             ("http://10.0.0.1/secret-path", "loopback"),
             ("ftp://127.0.0.1/secret-path", "neither"),
             ("secret-path", "URL"),
         ] {
-            let error = url(false, odd).unwrap_err();
+            let error = url(false, other).unwrap_err();
             assert!(error.to_string().contains(why) && !error.to_string().contains("secret-path"), "{error}");
         }
     }
 
     #[test]
-    fn the_reason_of_a_refusal_is_shown_and_no_secret() {
-        let answered = |status: u16, body: &str| {
+    fn an_error_contains_the_reason_and_no_secret() {
+        let parsed = |status: u16, body: &str| {
             let status = reqwest::StatusCode::from_u16(status).unwrap();
-            match read(&Answered { status, body: body.into() }) {
+            match parse(&Response { status, body: body.into() }) {
                 Ok(_) => "credentials".to_owned(),
-                Err(Failed::Passing(why)) => format!("passing {why}"),
-                Err(Failed::Lasting(why)) => format!("lasting {why}"),
+                Err(EndpointError::Transient(why)) => format!("transient: {why}"),
+                Err(EndpointError::Permanent(why)) => format!("permanent: {why}"),
             }
         };
-        assert_eq!(answered(400, "no such\n association\x1b[1m"), "lasting HTTP 400: no such association[1m");
+        assert_eq!(parsed(400, "no such\n association\x1b[1m"), "permanent: HTTP 400: no such association[1m");
         assert_eq!(
-            answered(403, r#"{"code":"Denied","message":"no role","Token":"t"}"#),
-            "lasting HTTP 403: Denied: no role"
+            parsed(403, r#"{"code":"Denied","message":"no role","Token":"t"}"#),
+            "permanent: HTTP 403: Denied: no role"
         );
-        assert_eq!(answered(500, ""), "passing HTTP 500");
-        assert_eq!(answered(200, r#"{"Code":"Failed","Message":"later"}"#), "lasting Failed: later");
-        assert_eq!(answered(200, "{}"), "lasting the answer has no credentials");
-        assert_eq!(answered(200, r#"{"AccessKeyId":"A","SecretAccessKey":"s"}"#), "credentials");
+        assert_eq!(parsed(500, ""), "transient: HTTP 500");
+        assert_eq!(parsed(429, ""), "transient: HTTP 429");
+        assert_eq!(parsed(200, r#"{"Code":"Failed","Message":"later"}"#), "permanent: Failed: later");
+        assert_eq!(parsed(200, "{}"), "permanent: the answer has no credentials");
+        assert_eq!(parsed(200, r#"{"AccessKeyId":"A","SecretAccessKey":"s"}"#), "credentials");
     }
 }

@@ -1,4 +1,4 @@
-//! What went wrong on the way to credentials, from the SDK's errors to a sentence and a cure.
+//! Errors of credential sources: from the SDK's errors to a message with advice.
 
 use std::error::Error as StdError;
 
@@ -7,42 +7,39 @@ use aws_sdk_sso::operation::get_role_credentials::GetRoleCredentialsError;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::RequestId as _;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
-use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError as WebIdentityError;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
-use super::body::{Unreadable, unreadable};
-use super::federation::Turned;
+use super::body::Unreadable;
+use super::federation::TokenRejected;
 use super::profile::Selected;
-use crate::error::{Advice, Code, Error, Kind, ServiceError, root_cause};
+use crate::error::{Advice, Code, Error, Kind, ServiceError, find_cause, root_cause};
 
-/// Adds the cause to an error, and what to do about it. `profile` is the one whose credentials are wanted.
-pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Selected>) -> Error {
+/// Adds the cause and advice to an error. `profile` is the one that should provide the credentials, if one should.
+pub(super) fn explain(error: Error, why: &CredentialsError, profile: Option<&Selected>) -> Error {
     let chain = std::iter::successors(Some(why as &(dyn StdError + 'static)), |&error| error.source());
-    // What is worded already.
+    // A source of this program has its own message.
     if let Some(own) = chain.clone().find_map(|error| error.downcast_ref::<Error>()) {
         return own.clone();
     }
-    if let Some(why @ Unreadable::TooLong(_)) = unreadable(why) {
+    if let Some(why @ Unreadable::TooLong(_)) = find_cause(why) {
         let error = error.with_kind(Kind::Refused).code(Code::ProtocolViolation).because(why.to_string());
         return error.hint("AWS sends no such response: check the proxy, and the endpoint if one is set.");
     }
-    let claims = chain.clone().find_map(|error| error.downcast_ref::<Turned>()?.claims.clone());
-    let of_sso = chain.clone().find_map(said::<GetRoleCredentialsError>);
-    let answer = of_sso.clone().or_else(|| {
-        chain
-            .clone()
-            .find_map(|error| said::<AssumeRoleError>(error).or_else(|| said::<AssumeRoleWithWebIdentityError>(error)))
-    });
-    let passes = |error| {
-        may_pass::<AssumeRoleError>(error)
-            || may_pass::<AssumeRoleWithWebIdentityError>(error)
-            || may_pass::<GetRoleCredentialsError>(error)
+    let claims = chain.clone().find_map(|error| error.downcast_ref::<TokenRejected>()?.claims.clone());
+    let of_sso = chain.clone().find_map(service_error::<GetRoleCredentialsError>);
+    let of_role = |error| service_error::<AssumeRoleError>(error).or_else(|| service_error::<WebIdentityError>(error));
+    let answer = of_sso.clone().or_else(|| chain.clone().find_map(of_role));
+    let is_transient = |error| {
+        is_transient::<AssumeRoleError>(error)
+            || is_transient::<WebIdentityError>(error)
+            || is_transient::<GetRoleCredentialsError>(error)
             || error.is::<ConnectorError>()
     };
-    if matches!(why, CredentialsError::ProviderTimedOut(_)) || chain.clone().any(passes) {
+    if matches!(why, CredentialsError::ProviderTimedOut(_)) || chain.clone().any(is_transient) {
         let error = error.with_kind(Kind::Unavailable);
         return match answer {
-            // Who answers can be reached.
+            // A service that responds can be reached.
             Some(answer) => {
                 error.with_service_error(answer).hint("The failure may be temporary: run the same command again.")
             }
@@ -59,16 +56,16 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
         };
     }
     if let Some(answer) = of_sso {
-        return error.code(Code::CredentialsRejected).hint(cure_of_sso(&answer, profile)).with_service_error(answer);
+        return error.code(Code::CredentialsRejected).hint(advice_on_sso(&answer, profile)).with_service_error(answer);
     }
-    let is_by_token = chain.clone().any(|error| error.is::<AssumeRoleWithWebIdentityError>());
+    let is_by_token = chain.clone().any(|error| error.is::<WebIdentityError>());
     let Some(answer) = answer else {
         let mut all: Vec<String> = chain.map(ToString::to_string).collect();
-        // The SDK says of every failure that it is one, and more than once.
+        // The SDK repeats a message that states no reason.
         let general = why.to_string();
         all.retain(|text| *text != general);
-        let said = if all.is_empty() { general } else { all.join(": ") };
-        let error = error.because(said.trim_end().to_owned());
+        let message = if all.is_empty() { general } else { all.join(": ") };
+        let error = error.because(message.trim_end().to_owned());
         let option = profile.map(Selected::option).unwrap_or_default();
         let check = format!("aws sts get-caller-identity{option}");
         if matches!(why, CredentialsError::InvalidConfiguration(_)) && profile.is_some() {
@@ -82,9 +79,9 @@ pub(super) fn refused(error: Error, why: &CredentialsError, profile: Option<&Sel
         return error.hint(advice.command(check));
     };
     let hint = match (is_by_token, claims) {
-        (false, _) => cure(&answer),
-        (true, Some(claims)) => cure_of_token(&answer, &claims),
-        (true, None) => cure_of_token(&answer, "its issuer, subject and audience"),
+        (false, _) => advice_on_role(&answer),
+        (true, Some(claims)) => advice_on_token(&answer, &claims),
+        (true, None) => advice_on_token(&answer, "its issuer, subject and audience"),
     };
     error.code(Code::RoleNotAssumed).with_service_error(answer).hint(hint)
 }
@@ -96,7 +93,8 @@ fn log_in_again(profile: &Selected) -> Option<Advice> {
     Some(Advice::new("Log in again:").command(profile.log_in_command()?))
 }
 
-fn cure_of_sso(answer: &ServiceError, profile: Option<&Selected>) -> Advice {
+/// Advises after IAM Identity Center rejected a request.
+fn advice_on_sso(answer: &ServiceError, profile: Option<&Selected>) -> Advice {
     match answer.status {
         Some(401) => profile.and_then(log_in_again).unwrap_or_else(|| "Log in again.".into()),
         _ => {
@@ -109,15 +107,15 @@ fn cure_of_sso(answer: &ServiceError, profile: Option<&Selected>) -> Advice {
     }
 }
 
-/// What AWS answered.
-fn said<E>(error: &(dyn StdError + 'static)) -> Option<ServiceError>
+/// Returns the error response of AWS, if the error is one.
+fn service_error<E>(error: &(dyn StdError + 'static)) -> Option<ServiceError>
 where
     E: ProvideErrorMetadata + StdError + 'static,
 {
-    let SdkError::ServiceError(said) = error.downcast_ref::<SdkError<E>>()? else { return None };
-    let meta = said.err().meta();
+    let SdkError::ServiceError(error) = error.downcast_ref::<SdkError<E>>()? else { return None };
+    let meta = error.err().meta();
     Some(ServiceError {
-        status: Some(said.raw().status().as_u16()),
+        status: Some(error.raw().status().as_u16()),
         code: meta.code().unwrap_or_default().to_owned(),
         message: meta.message().unwrap_or_default().to_owned(),
         request_id: meta.request_id().map(str::to_owned),
@@ -125,12 +123,12 @@ where
     })
 }
 
-/// Whether STS gave no answer, or said that it is out of order.
-fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
+/// Returns whether a later call may succeed: the service did not respond, throttles, or fails.
+fn is_transient<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
     match error.downcast_ref::<SdkError<E>>() {
-        Some(SdkError::ServiceError(said)) => {
-            let code = said.err().code().unwrap_or_default();
-            said.raw().status().is_server_error()
+        Some(SdkError::ServiceError(error)) => {
+            let code = error.err().code().unwrap_or_default();
+            error.raw().status().is_server_error()
                 || code.starts_with("Throttl")
                 || code.starts_with("TooManyRequests")
                 || code.starts_with("IDPCommunication")
@@ -140,20 +138,20 @@ fn may_pass<E: ProvideErrorMetadata + StdError + 'static>(error: &(dyn StdError 
     }
 }
 
-/// What to do where a role is not assumed with keys.
-fn cure(answer: &ServiceError) -> Advice {
+/// Advises after a role could not be assumed with credentials.
+fn advice_on_role(answer: &ServiceError) -> Advice {
     match answer.code.as_str() {
         "AccessDenied" | "AccessDeniedException" => Advice::new(
             "The caller needs sts:AssumeRole on the role, and the role's trust policy must name the caller, with the \
              external ID if it requires one",
         )
         .setting_with("external-id", "ID"),
-        _ => cure_of_both(answer),
+        _ => general_advice(answer),
     }
 }
 
-/// What to do where a role is not assumed with a token. `claims` are what a trust policy compares.
-fn cure_of_token(answer: &ServiceError, claims: &str) -> Advice {
+/// Advises after a role could not be assumed with a token. A trust policy compares `claims`.
+fn advice_on_token(answer: &ServiceError, claims: &str) -> Advice {
     match answer.code.as_str() {
         "AccessDenied" | "AccessDeniedException" => {
             format!("The role's trust policy must allow sts:AssumeRoleWithWebIdentity for this token: {claims}.").into()
@@ -162,11 +160,12 @@ fn cure_of_token(answer: &ServiceError, claims: &str) -> Advice {
             format!("The account needs an IAM OIDC provider for the token's issuer, with its audience: {claims}.")
                 .into()
         }
-        _ => cure_of_both(answer),
+        _ => general_advice(answer),
     }
 }
 
-fn cure_of_both(answer: &ServiceError) -> Advice {
+/// Advises after a role could not be assumed, with credentials or with a token.
+fn general_advice(answer: &ServiceError) -> Advice {
     match answer.code.as_str() {
         "ExpiredToken" | "ExpiredTokenException" | "ExpiredTokenFault" => {
             "Get a new token or new credentials, then run the same command again.".into()

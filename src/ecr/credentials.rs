@@ -1,4 +1,4 @@
-//! Who we are to AWS: the credentials to begin with, and the roles that are assumed with them.
+//! The caller's AWS credentials: the base credentials, and the roles that are assumed with them.
 
 use std::error::Error as _;
 use std::fmt;
@@ -15,40 +15,40 @@ use tokio::sync::Mutex;
 
 use super::access::{AccessKey, BaseCredentials, CredentialSources, IdToken, Role};
 use super::chain::{ENVIRONMENT, Link, Providers, WEB_IDENTITY};
+use super::credential_errors;
 use super::federation::Federated;
 use super::missing::{hop_limit, without_token};
 use super::network::Network;
-use super::observe::silent;
+use super::observe::Unresponsive;
 use super::profile::Selected;
-use super::refusal::refused;
-use crate::error::{Advice, Code, Error, Kind, root_cause};
+use crate::error::{Advice, Code, Error, Kind, find_cause, root_cause};
 
-/// Credentials are renewed when they have as little time left.
-const AHEAD: Duration = Duration::from_secs(5 * 60);
+/// The time before their expiry at which credentials are renewed.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(5 * 60);
 
-/// How long any source may take. Some programs that profiles name ask their user, and a CI's token and its role are tried
-/// for a minute each.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// The time limit of a source. Some programs that profiles name ask their user, and a CI's token and its role are tried for
+/// a minute each.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// The credentials to begin with, and each role that is assumed on the way to those in use.
+/// The base credentials, and each role that is assumed until those in use.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     stages: Vec<Stage>,
-    /// GitHub Actions gives no OIDC token, with which the first role would have been assumed.
+    /// Whether GitHub Actions provides no OIDC token, which would have been used to assume the first role.
     github_without_token: bool,
 }
 
 /// Why there are no credentials.
 #[derive(Clone, Debug)]
 pub(crate) enum NoCredentials {
-    /// Nobody has any.
+    /// No source has any.
     Missing(Error),
-    /// Somebody should have some, and something went wrong.
+    /// A source is configured, and fails.
     Unusable(Error),
 }
 
 impl NoCredentials {
-    /// What to tell people.
+    /// Returns the error.
     pub(crate) fn into_error(self) -> Error {
         match self {
             Self::Missing(error) | Self::Unusable(error) => error,
@@ -57,8 +57,8 @@ impl NoCredentials {
 }
 
 impl Identity {
-    /// Settles where credentials come from. Gets none yet. `sts` is how STS is reached; `aws` and `machine` are how the
-    /// chain reaches AWS and what is on this machine.
+    /// Configures the sources of credentials. Loads none yet. `sts` configures calls of STS, `aws` the chain's calls of AWS,
+    /// `machine` its calls of services on this machine.
     pub(super) async fn of(
         sources: &CredentialSources,
         profile: Arc<Selected>,
@@ -72,39 +72,39 @@ impl Identity {
         let first = match &sources.base {
             BaseCredentials::Profile => Stage::first_of(vec![Link::of_profile(providers.profile(profile))]),
             BaseCredentials::WebIdentity => Stage::first_of(vec![Link::new(WEB_IDENTITY, providers.web_identity())]),
-            BaseCredentials::AccessKey(keys) => Stage::of(format!("the keys of {}", keys.variable), fixed(keys)),
+            BaseCredentials::AccessKey(keys) => Stage::of(&format!("the keys of {}", keys.variable), fixed(keys)),
             BaseCredentials::Oidc(token) => {
                 let role = roles.next().cloned();
                 let arn = role.as_ref().map_or("", |role| role.arn.as_str());
                 let what = format!("the role {arn}, by {}", name_of(token));
                 let sts = aws_sdk_sts::Client::new(sts);
-                Stage::of(what, Federated { sts, token: token.clone(), role, network: network.clone() })
+                Stage::of(&what, Federated { sts, token: token.clone(), role, network: network.clone() })
             }
             BaseCredentials::Chain => Stage::first_of(providers.chain(profile)),
         };
         let mut stages = vec![first.clone()];
-        let mut before = first;
+        let mut previous = first;
         for role in roles {
-            before = Stage::of(format!("the role {}", role.arn), assumed(role, sts, before).await);
-            stages.push(before.clone());
+            previous = Stage::of(&format!("the role {}", role.arn), assumed(role, sts, previous).await);
+            stages.push(previous.clone());
         }
         Self { stages, github_without_token: sources.environment.github_without_token }
     }
 
-    /// The same credentials always, of a stand-in.
+    /// Returns the identity with the fixed credentials of the sandbox.
     pub(super) fn fixed(credentials: Credentials) -> Self {
-        Self { stages: vec![Stage::of("the sandbox".into(), credentials)], github_without_token: false }
+        Self { stages: vec![Stage::of("the sandbox", credentials)], github_without_token: false }
     }
 
-    /// Sees to it that there are credentials which still live for a while.
-    pub(super) async fn ready(&self) -> Result<(), NoCredentials> {
+    /// Loads the credentials, unless they are cached and valid for some minutes more.
+    pub(super) async fn load(&self) -> Result<(), NoCredentials> {
         for (n, stage) in self.stages.iter().enumerate() {
             if let Err(why) = stage.credentials().await {
                 return Err(match stage.explain(&why) {
                     NoCredentials::Missing(error) if self.github_without_token => {
                         NoCredentials::Missing(without_token(error))
                     }
-                    // The caller's right to assume the role.
+                    // The caller may not assume the role.
                     NoCredentials::Unusable(error)
                         if self.github_without_token && n == 1 && error.kind() == Kind::Permission =>
                     {
@@ -117,68 +117,68 @@ impl Identity {
         Ok(())
     }
 
-    /// Where the credentials come from, in words, once they are there.
-    pub(super) async fn story(&self) -> String {
-        let mut words = Vec::new();
+    /// Describes where the credentials come from, once they are loaded.
+    pub(super) async fn describe(&self) -> String {
+        let mut sources = Vec::new();
         for stage in &self.stages {
-            let kept = stage.0.kept.lock().await;
-            words.push(kept.as_ref().map_or_else(String::new, |(_, from)| from.clone()));
+            let cached = stage.0.cached.lock().await;
+            sources.push(cached.as_ref().map_or_else(String::new, |(_, source)| source.clone()));
         }
-        words.join(", then ")
+        sources.join(", then ")
     }
 
-    /// What the SDK asks for them.
+    /// Returns the provider for the SDK.
     pub(super) fn provider(&self) -> Option<SharedCredentialsProvider> {
         self.stages.last().cloned().map(SharedCredentialsProvider::new)
     }
 }
 
-/// One way to credentials, which keeps them while they live. One caller at a time gets new ones.
+/// One step to the credentials, which caches them until shortly before their expiry. One caller at a time renews them.
 #[derive(Clone)]
-struct Stage(Arc<Inner>);
+struct Stage(Arc<StageState>);
 
-struct Inner {
-    /// The first that has any gives them.
+struct StageState {
+    /// The sources, in order. The first one with credentials counts.
     links: Vec<Link>,
-    /// The credentials, and who gave them.
-    kept: Mutex<Option<(Credentials, String)>>,
+    /// The credentials, and the name of their source.
+    cached: Mutex<Option<(Credentials, String)>>,
 }
 
-/// What became of each link.
+/// The error of each source that was tried.
 #[derive(Debug)]
 struct Tried(Vec<(String, CredentialsError)>);
 
 impl Stage {
-    fn of(what: String, provider: impl ProvideCredentials + 'static) -> Self {
-        Self::first_of(vec![Link::new(&what, provider)])
+    fn of(name: &str, provider: impl ProvideCredentials + 'static) -> Self {
+        Self::first_of(vec![Link::new(name, provider)])
     }
 
     fn first_of(links: Vec<Link>) -> Self {
-        Self(Arc::new(Inner { links, kept: Mutex::default() }))
+        Self(Arc::new(StageState { links, cached: Mutex::default() }))
     }
 
-    /// Asks one link after the other. One that is set up and fails ends the search, as with AWS's own tools: whoever set it
-    /// up does not mean another.
+    /// Returns the credentials of the first source that has any. A source that is configured and fails ends the search, as
+    /// with AWS's own tools: its user does not want those of another.
     async fn credentials(&self) -> Result<Credentials, Tried> {
-        let mut kept = self.0.kept.lock().await;
-        if let Some((credentials, _)) = kept.as_ref()
-            && credentials.expiry().is_none_or(|end| end > SystemTime::now() + AHEAD)
+        let mut cached = self.0.cached.lock().await;
+        if let Some((credentials, _)) = cached.as_ref()
+            && credentials.expiry().is_none_or(|end| end > SystemTime::now() + EXPIRY_MARGIN)
         {
             return Ok(credentials.clone());
         }
         let mut tried = Vec::new();
         for Link { name, provider, .. } in &self.0.links {
-            let timed_out = |_| Err(CredentialsError::provider_timed_out(PATIENCE));
-            let given = tokio::time::timeout(PATIENCE, provider.provide_credentials()).await;
-            match given.unwrap_or_else(timed_out).and_then(usable) {
+            let timed_out = |_| Err(CredentialsError::provider_timed_out(SOURCE_TIMEOUT));
+            let provided = tokio::time::timeout(SOURCE_TIMEOUT, provider.provide_credentials()).await;
+            match provided.unwrap_or_else(timed_out).and_then(trimmed) {
                 Ok(credentials) => {
-                    *kept = Some((credentials.clone(), name.clone()));
+                    *cached = Some((credentials.clone(), name.clone()));
                     return Ok(credentials);
                 }
                 Err(error) => {
-                    let goes_on = matches!(error, CredentialsError::CredentialsNotLoaded(_));
+                    let is_configured = !matches!(error, CredentialsError::CredentialsNotLoaded(_));
                     tried.push((name.clone(), error));
-                    if !goes_on {
+                    if is_configured {
                         break;
                     }
                 }
@@ -188,16 +188,16 @@ impl Stage {
     }
 
     fn explain(&self, Tried(tried): &Tried) -> NoCredentials {
-        // The last of several links is EC2's metadata, which nobody sets up: elsewhere it fails, in whatever way.
-        let was_meant = match tried.last() {
+        // The last of several sources is EC2's metadata, which needs no configuration: outside of EC2 it fails in any way.
+        let is_configured = match tried.last() {
             Some((_, CredentialsError::CredentialsNotLoaded(_))) => self.0.links.len() == 1,
             _ => tried.len() < self.0.links.len() || self.0.links.len() == 1,
         };
         match tried.last() {
-            Some((name, error)) if was_meant => {
-                let what = format!("cannot get AWS credentials from {name}");
+            Some((name, error)) if is_configured => {
+                let failed = Error::new(Kind::Permission, format!("cannot get AWS credentials from {name}"));
                 let profile = self.0.links.get(tried.len() - 1).and_then(|link| link.profile.as_deref());
-                NoCredentials::Unusable(refused(Error::new(Kind::Permission, what), error, profile))
+                NoCredentials::Unusable(credential_errors::explain(failed, error, profile))
             }
             _ => {
                 let advice = Advice::new(
@@ -206,12 +206,11 @@ impl Stage {
                 )
                 .setting_with("profile", "NAME")
                 .setting_with("role-arn", "ARN");
-                let silent = tried.iter().find_map(|(_, error)| silent(error));
-                let advice = match silent {
-                    Some(silent) => hop_limit(advice, &silent.host),
+                let advice = match tried.iter().find_map(|(_, error)| find_cause::<Unresponsive>(error)) {
+                    Some(service) => hop_limit(advice, &service.host),
                     None => advice,
                 };
-                let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", why_none(name, error)));
+                let tried = tried.iter().map(|(name, error)| format!("\n    {name}: {}", reason(name, error)));
                 let error =
                     Error::new(Kind::Permission, "no AWS credentials were found").code(Code::CredentialsMissing);
                 NoCredentials::Missing(error.because(format!("tried{}", tried.collect::<String>())).hint(advice))
@@ -239,8 +238,8 @@ impl fmt::Debug for Stage {
     }
 }
 
-/// Why a link of the chain has no credentials. The SDK's own words for a variable that is not set do not always name it.
-fn why_none(name: &str, error: &CredentialsError) -> String {
+/// Returns why a source has no credentials. The SDK's message about a variable that is not set does not always name it.
+fn reason(name: &str, error: &CredentialsError) -> String {
     match (name, error) {
         (ENVIRONMENT, CredentialsError::CredentialsNotLoaded(_)) => "AWS_ACCESS_KEY_ID is not set".into(),
         (WEB_IDENTITY, CredentialsError::CredentialsNotLoaded(_)) => "AWS_WEB_IDENTITY_TOKEN_FILE is not set".into(),
@@ -249,20 +248,19 @@ fn why_none(name: &str, error: &CredentialsError) -> String {
     }
 }
 
-/// Credentials that a request can be signed with: of what is no header the SDK makes a panic. Line ends around them, as
-/// files and variables often have them, are none of theirs.
-fn usable(given: Credentials) -> Result<Credentials, CredentialsError> {
-    let (id, secret, token) = (given.access_key_id(), given.secret_access_key(), given.session_token());
-    let trimmed = (id.trim(), secret.trim(), token.map(str::trim));
-    for (what, text) in [("access key ID", Some(trimmed.0)), ("session token", trimmed.2)] {
+/// Removes white space around credentials, such as line ends in files and variables, and checks them: the SDK panics if a
+/// request cannot be signed because they are not valid in a header.
+fn trimmed(given: Credentials) -> Result<Credentials, CredentialsError> {
+    let all = (given.access_key_id(), given.secret_access_key(), given.session_token());
+    let (id, secret, token) = (all.0.trim(), all.1.trim(), all.2.map(str::trim));
+    for (what, text) in [("access key ID", Some(id)), ("session token", token)] {
         if text.is_some_and(|text| !text.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(CredentialsError::invalid_configuration(format!("the {what} has characters that none has")));
         }
     }
-    if trimmed == (id, secret, token) {
+    if (id, secret, token) == all {
         return Ok(given);
     }
-    let (id, secret, token) = trimmed;
     Ok(Credentials::new(id, secret, token.map(str::to_owned), given.expiry(), "trimmed"))
 }
 
@@ -295,11 +293,11 @@ fn name_of(token: &IdToken) -> String {
 mod tests {
     use super::*;
 
-    /// A program that waits for somebody who is not there.
+    /// A source that never responds.
     #[derive(Debug)]
-    struct Silent;
+    struct Pending;
 
-    impl ProvideCredentials for Silent {
+    impl ProvideCredentials for Pending {
         fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
         where
             Self: 'a,
@@ -309,10 +307,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_waited_for_without_end() {
-        let stages = vec![Stage::of("the profile p".into(), Silent)];
+    async fn a_source_that_does_not_respond_times_out() {
+        let stages = vec![Stage::of("the profile p", Pending)];
         let identity = Identity { stages, github_without_token: false };
-        let Err(NoCredentials::Unusable(error)) = identity.ready().await else { panic!("it should have failed") };
+        let Err(NoCredentials::Unusable(error)) = identity.load().await else { panic!("it should have failed") };
         assert_eq!(error.to_string(), "cannot get AWS credentials from the profile p");
         assert!(error.causes()[0].contains("150"), "{:?}", error.causes());
     }

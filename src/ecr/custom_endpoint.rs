@@ -1,7 +1,7 @@
-//! Custom endpoints (`AWS_ENDPOINT_URL` and its like) beside a dual-stack or FIPS host.
+//! Custom endpoints (`AWS_ENDPOINT_URL` and the like) together with a dual-stack or FIPS host.
 //!
-//! The SDK refuses both together. Here the host decides how AWS itself is asked, and a custom endpoint is asked as it is:
-//! it is the endpoint of a VPC, a proxy or an emulator, of which those words say nothing.
+//! The SDK rejects this combination. Here the host decides which endpoint of AWS is used, and a custom endpoint is used
+//! unchanged: it is that of a VPC, a proxy or an emulator, to which dual-stack and FIPS do not apply.
 
 use aws_sdk_ecr::config::endpoint as private;
 use aws_sdk_ecrpublic::config::endpoint as public;

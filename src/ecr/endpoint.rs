@@ -3,98 +3,92 @@
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecr::primitives::{DateTime, DateTimeFormat};
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{ExponentialBuilder, Retryable as _};
 
-use crate::error::root_cause;
+use crate::error::{one_line, root_cause};
 use crate::request_log::RequestTimer;
 
-/// The most bytes of an answer. Tokens and credentials are some kilobytes.
-const LONGEST: usize = 1 << 20;
+/// The maximum size of a response in bytes. Tokens and credentials are some kilobytes.
+const MAX_SIZE: usize = 1 << 20;
 
-/// How much of an error's text is shown.
-const LONGEST_REASON: usize = 300;
+/// The maximum length of an endpoint's reason in characters.
+const MAX_REASON: usize = 300;
 
-/// Azure's endpoint times out now and then (aws/aws-toolkit-azure-devops#591), so that endpoints get up to five requests.
+/// The number of retries. Azure's endpoint times out now and then (aws/aws-toolkit-azure-devops#591).
 const RETRIES: usize = 4;
 
-/// Why an endpoint gave nothing usable.
-pub(super) enum Failed {
-    /// It may work in a moment.
-    Passing(String),
+/// The failure of a request to an endpoint.
+pub(super) enum EndpointError {
+    /// A retry may succeed.
+    Transient(String),
     /// A retry does not help.
-    Lasting(String),
+    Permanent(String),
 }
 
-/// An answer whose body was read to its end.
-pub(super) struct Answered {
+/// A response with its complete body.
+pub(super) struct Response {
     pub(super) status: reqwest::StatusCode,
     pub(super) body: Vec<u8>,
 }
 
-impl Answered {
-    /// The failure that a status other than 2xx stands for, with the reason that the endpoint gives.
-    pub(super) fn failure(&self, reason: &str) -> Failed {
+impl Response {
+    /// Turns a status other than 2xx into an error with the endpoint's reason.
+    pub(super) fn failure(&self, reason: &str) -> EndpointError {
         let status = self.status;
         let text = match reason {
             "" => format!("HTTP {}", status.as_u16()),
             reason => format!("HTTP {}: {reason}", status.as_u16()),
         };
-        if status.is_server_error() || status.as_u16() == 429 { Failed::Passing(text) } else { Failed::Lasting(text) }
+        match status.is_server_error() || status.as_u16() == 429 {
+            true => EndpointError::Transient(text),
+            false => EndpointError::Permanent(text),
+        }
     }
 }
 
-/// Sends one request and reads its answer.
+/// Sends a request once and reads the response.
 ///
 /// # Errors
-/// If no whole answer comes, or one that is longer than tokens and credentials are.
-pub(super) async fn ask(request: reqwest::RequestBuilder, asking: RequestTimer) -> Result<Answered, Failed> {
-    // A URL may hold a secret.
-    let failed = |error: reqwest::Error| Failed::Passing(root_cause(&error.without_url()));
-    let mut answer = match request.send().await {
-        Ok(answer) => answer,
+/// Fails without a complete response, and if it is longer than tokens and credentials are.
+pub(super) async fn send(request: reqwest::RequestBuilder, timer: RequestTimer) -> Result<Response, EndpointError> {
+    // A URL may contain a secret.
+    let failed = |error: reqwest::Error| EndpointError::Transient(root_cause(&error.without_url()));
+    let mut response = match request.send().await {
+        Ok(response) => response,
         Err(error) => {
-            asking.failed(&error);
+            timer.failed(&error);
             return Err(failed(error));
         }
     };
-    asking.answered(answer.status().as_u16(), |name| {
-        let header = answer.headers().get(name)?;
-        header.to_str().ok().map(str::to_owned)
-    });
-    let status = answer.status();
+    let status = response.status();
+    timer.answered(status.as_u16(), |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned()));
     let mut body = Vec::new();
-    while let Some(some) = answer.chunk().await.map_err(failed)? {
-        body.extend_from_slice(&some);
-        if body.len() > LONGEST {
-            return Err(Failed::Lasting(format!("the answer is longer than {LONGEST} bytes")));
+    while let Some(more) = response.chunk().await.map_err(failed)? {
+        body.extend_from_slice(&more);
+        if body.len() > MAX_SIZE {
+            return Err(EndpointError::Permanent(format!("the answer is longer than {MAX_SIZE} bytes")));
         }
     }
-    Ok(Answered { status, body })
+    Ok(Response { status, body })
 }
 
-/// Repeats a request while its failure may pass.
+/// Sends a request again while its failure is transient.
 ///
 /// # Errors
-/// The last failure.
-pub(super) async fn retried<T, F>(request: impl Fn() -> F) -> Result<T, Failed>
+/// Returns the last failure.
+pub(super) async fn with_retries<T, F>(send: impl FnMut() -> F) -> Result<T, EndpointError>
 where
-    F: Future<Output = Result<T, Failed>>,
+    F: Future<Output = Result<T, EndpointError>>,
 {
-    let waits =
+    let delays =
         ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_times(RETRIES).with_jitter();
-    let mut waits = waits.build();
-    loop {
-        match (request().await, waits.next()) {
-            (Err(Failed::Passing(_)), Some(wait)) => tokio::time::sleep(wait).await,
-            (result, _) => return result,
-        }
-    }
+    send.retry(delays).sleep(tokio::time::sleep).when(|error| matches!(error, EndpointError::Transient(_))).await
 }
 
-/// Reads when credentials end. `None` if that is not said.
+/// Parses the expiry of credentials. `None` if there is none.
 ///
 /// # Errors
-/// If it is not a time.
+/// Fails if it is not a time.
 pub(super) fn expiration(text: Option<&str>) -> Result<Option<SystemTime>, String> {
     let Some(text) = text else { return Ok(None) };
     let time = DateTime::from_str(text, DateTimeFormat::DateTimeWithOffset).ok();
@@ -102,8 +96,7 @@ pub(super) fn expiration(text: Option<&str>) -> Result<Option<SystemTime>, Strin
     time.map(Some).ok_or_else(|| "the credentials' Expiration is not a time".to_owned())
 }
 
-/// Text of an error as it can be shown: one line, bounded, without control characters.
-pub(super) fn shown(text: &str) -> String {
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    words.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect()
+/// Returns the text of an error as one line of limited length.
+pub(super) fn reason_line(text: &str) -> String {
+    one_line(text, MAX_REASON)
 }

@@ -1,4 +1,4 @@
-//! A role that is assumed with a CI's token, and what STS says where it is not.
+//! A role that is assumed with an OIDC token, and the token's claims if STS rejects it.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,8 @@ use super::network::Network;
 use super::oidc;
 use crate::error::{Code, Error, Kind};
 
-/// A role that is assumed with a CI's token. A new token is asked for each time: they live for minutes.
+/// Provides the credentials of a role that is assumed with an OIDC token. Gets a new token each time: tokens expire within
+/// minutes.
 #[derive(Debug)]
 pub(super) struct Federated {
     pub(super) sts: aws_sdk_sts::Client,
@@ -31,13 +32,14 @@ impl Federated {
             return Err(CredentialsError::invalid_configuration(error.hint("Set both, or neither.")));
         };
         let token = oidc::token(&self.token, &self.network).await.map_err(CredentialsError::provider_error)?;
-        // AWS refuses what is too long; nothing is left out.
+        // AWS rejects a duration that is too long.
         let seconds = role.duration.map(|duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
         let call = self.sts.assume_role_with_web_identity().role_arn(&role.arn).role_session_name(&role.session_name);
-        let given = call.web_identity_token(token.expose()).set_duration_seconds(seconds).send().await;
-        let given = given
-            .map_err(|why| CredentialsError::provider_error(Turned { claims: claims(&token), why: Box::new(why) }))?;
-        let credentials = given.credentials.ok_or_else(|| CredentialsError::unhandled("STS gave no credentials"))?;
+        let sent = call.web_identity_token(token.expose()).set_duration_seconds(seconds).send().await;
+        let response = sent.map_err(|why| {
+            CredentialsError::provider_error(TokenRejected { claims: claims(&token), source: Box::new(why) })
+        })?;
+        let credentials = response.credentials.ok_or_else(|| CredentialsError::unhandled("STS gave no credentials"))?;
         let end = SystemTime::try_from(credentials.expiration).map_err(CredentialsError::unhandled)?;
         let (id, secret, token) = (credentials.access_key_id, credentials.secret_access_key, credentials.session_token);
         Ok(Credentials::new(id, secret, Some(token), Some(end), "oidc"))
@@ -53,32 +55,34 @@ impl ProvideCredentials for Federated {
     }
 }
 
-/// A token that STS took for no role's.
+/// The error of a token that STS rejects.
 #[derive(Debug)]
-pub(super) struct Turned {
-    /// What a trust policy compares: issuer, subject and audience. No secret, they stand in the logs of AWS and the CI.
+pub(super) struct TokenRejected {
+    /// The claims that a trust policy compares: issuer, subject and audience. They are no secret: the logs of AWS and of the
+    /// CI system contain them.
     pub(super) claims: Option<String>,
-    why: Box<dyn std::error::Error + Send + Sync>,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-impl std::fmt::Display for Turned {
+impl std::fmt::Display for TokenRejected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("STS does not take the token")
     }
 }
 
-impl std::error::Error for Turned {
+impl std::error::Error for TokenRejected {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(self.why.as_ref())
+        Some(self.source.as_ref())
     }
 }
 
+/// Returns the claims of a token that a trust policy compares.
 fn claims(token: &Secret) -> Option<String> {
     let payload = token.expose().split('.').nth(1)?;
     let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
     let claim = |name: &str| payload[name].as_str().map(|text| format!("{name} {text}"));
-    let said: Vec<String> = ["iss", "sub", "aud"].into_iter().filter_map(claim).collect();
-    (!said.is_empty()).then(|| said.join(", "))
+    let claims: Vec<String> = ["iss", "sub", "aud"].into_iter().filter_map(claim).collect();
+    (!claims.is_empty()).then(|| claims.join(", "))
 }
 
 #[cfg(test)]
@@ -86,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_claims_of_a_token_are_told_and_nothing_else_of_it() {
+    fn only_the_compared_claims_of_a_token_are_returned() {
         let payload = URL_SAFE_NO_PAD.encode(r#"{"iss":"https://i","sub":"repo:o/r:ref","aud":"a","email":"x@y"}"#);
         let token = Secret::new(format!("e30.{payload}.c2lnbmF0dXJl"));
         assert_eq!(claims(&token).as_deref(), Some("iss https://i, sub repo:o/r:ref, aud a"));

@@ -1,6 +1,12 @@
-//! Amazon ECR's own API: who we are, which repositories there are, which layers they hold.
+//! Amazon ECR's own API: credentials, regions, repositories, policies, and advice for errors.
 //!
-//! No byte of a layer passes through here; that is `registry`'s work, which knows nothing of AWS.
+//! Layers are uploaded by `registry`, which does not depend on AWS.
+//!
+//! - Credentials: `access` describes where they come from, `chain` and `credentials` try the sources in order. Sources are
+//!   in `profile`, `process`, `container`, `oidc` and `federation`. `credential_errors` explains why a source failed.
+//! - Requests: `settings` configures the SDK's clients; `network`, `routes` and `observe` build their HTTP clients.
+//! - Calls: `api`, `repositories`, `upload_probe`, `public`. `api_response` names the IAM action of each call.
+//! - Advice: `advice`. An error of ECR is one row in `advice/table.rs`.
 
 mod access;
 mod advice;
@@ -9,6 +15,7 @@ mod api_response;
 mod body;
 mod chain;
 mod container;
+mod credential_errors;
 mod credentials;
 mod custom_endpoint;
 mod endpoint;
@@ -23,7 +30,6 @@ mod process;
 mod profile;
 mod profile_credentials;
 mod public;
-mod refusal;
 mod region;
 mod repositories;
 mod routes;

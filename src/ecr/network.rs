@@ -1,4 +1,4 @@
-//! The lines to AWS: over which proxy, and with whose certificates.
+//! The HTTP clients for AWS and for local endpoints: proxies, certificates, user agent.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,30 +7,30 @@ use aws_sdk_ecr::config::{AppName, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
 
-use super::observe::{Side, told};
+use super::observe::{Peer, observed};
 use super::routes::routed;
 use crate::error::{Error, Result};
 use crate::proxy::Proxies;
 use crate::request_log::{self, RequestObserver};
 
-/// How long a CI may take to hand out a token.
+/// The time limit for a CI system's response with a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the endpoint of a container's credentials may take to connect and to answer. Both are the SDK's.
+/// The time limits for connecting to a container's credentials endpoint and for its response. Both are the SDK's.
 const CONTAINER_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CONTAINER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How AWS is reached.
+/// The configuration of the HTTP clients.
 #[derive(Clone)]
 pub(crate) struct Network {
-    /// PEM certificates that are trusted beside the machine's own.
+    /// PEM certificates that are trusted in addition to the machine's own.
     pem: Vec<u8>,
-    /// Told of every request.
-    witness: RequestObserver,
-    /// Who we say we are.
+    /// Called with the record of each request.
+    pub(super) observer: RequestObserver,
+    /// The `User-Agent`.
     user_agent: String,
-    /// The same to AWS, inside of what the SDK says.
-    app_name: Option<AppName>,
+    /// The name of the application in the SDK's own `User-Agent`.
+    pub(super) app_name: Option<AppName>,
 }
 
 impl Default for Network {
@@ -40,35 +40,25 @@ impl Default for Network {
 }
 
 impl Network {
-    /// Trusts these PEM certificates, too.
+    /// Creates a configuration that trusts these PEM certificates, too.
     pub(crate) fn trusting(pem: Vec<u8>) -> Self {
-        Self { pem, witness: request_log::ignore(), user_agent: String::new(), app_name: None }
+        Self { pem, observer: request_log::ignore(), user_agent: String::new(), app_name: None }
     }
 
-    /// Tells of every request.
+    /// Sets the observer of all requests.
     #[must_use]
-    pub(crate) fn observed_by(self, witness: RequestObserver) -> Self {
-        Self { witness, ..self }
+    pub(crate) fn observed_by(self, observer: RequestObserver) -> Self {
+        Self { observer, ..self }
     }
 
-    /// Says who we are. What the SDK does not take for the name of an application is left out.
+    /// Sets the user agent and the name of the application, which is omitted if the SDK does not accept it.
     #[must_use]
     pub(crate) fn identified_as(self, user_agent: String, app_name: String) -> Self {
         Self { user_agent, app_name: AppName::new(app_name).ok(), ..self }
     }
 
-    /// Who we say we are to AWS.
-    pub(super) fn app_name(&self) -> Option<AppName> {
-        self.app_name.clone()
-    }
-
-    /// Who is told of every request.
-    pub(super) fn witness(&self) -> &RequestObserver {
-        &self.witness
-    }
-
-    /// The client for AWS, over the environment's proxies. The SDK's own takes none.
-    pub(super) fn to_aws(&self) -> Result<SharedHttpClient> {
+    /// Creates the client for AWS, which uses the environment's proxies. The SDK's own client uses none.
+    pub(super) fn aws_client(&self) -> Result<SharedHttpClient> {
         let mut store = tls::TrustStore::default();
         if !self.pem.is_empty() {
             store = store.with_pem_certificate(self.pem.clone());
@@ -81,30 +71,30 @@ impl Network {
                 .map_err(|error| Error::usage("a proxy has no usable URL").because(error))?;
             proxied.push((url.clone(), client(store.clone(), config)?));
         }
-        Ok(told(routed(proxies, direct, proxied), Side::Aws, &self.witness))
+        Ok(observed(routed(proxies, direct, proxied), Peer::Aws, &self.observer))
     }
 
-    /// The client for what is on this machine or beside it: a container's or EC2's metadata, a stand-in. No proxy, and
-    /// no certificates, which take a while to read.
-    pub(super) fn to_the_machine(&self) -> Result<SharedHttpClient> {
-        Ok(told(client(tls::TrustStore::empty(), ProxyConfig::disabled())?, Side::Machine, &self.witness))
+    /// Creates the client for services on this machine or its host: a container's or EC2's metadata, the sandbox. It uses no
+    /// proxy, and no certificates, since loading them takes a while.
+    pub(super) fn local_client(&self) -> Result<SharedHttpClient> {
+        Ok(observed(client(tls::TrustStore::empty(), ProxyConfig::disabled())?, Peer::Machine, &self.observer))
     }
 
-    /// The client for a CI's own API.
-    pub(super) fn to_the_ci(&self) -> Result<reqwest::Client> {
-        self.to_an_endpoint(reqwest::Client::builder().timeout(TOKEN_TIMEOUT))
+    /// Creates the client for a CI system's own API.
+    pub(super) fn ci_client(&self) -> Result<reqwest::Client> {
+        self.endpoint_client(reqwest::Client::builder().timeout(TOKEN_TIMEOUT))
     }
 
-    /// The client for the endpoint of a container's credentials, which no proxy is to see.
-    pub(super) fn to_a_container_s_endpoint(&self) -> Result<reqwest::Client> {
+    /// Creates the client for a container's credentials endpoint, which uses no proxy.
+    pub(super) fn container_client(&self) -> Result<reqwest::Client> {
         let client = reqwest::Client::builder().no_proxy().connect_timeout(CONTAINER_CONNECT_TIMEOUT);
-        self.to_an_endpoint(client.timeout(CONTAINER_TIMEOUT))
+        self.endpoint_client(client.timeout(CONTAINER_TIMEOUT))
     }
 
-    fn to_an_endpoint(&self, client: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+    fn endpoint_client(&self, client: reqwest::ClientBuilder) -> Result<reqwest::Client> {
         let fail = |error: reqwest::Error| Error::usage("cannot set up TLS").because(error);
         let own = reqwest::Certificate::from_pem_bundle(&self.pem).map_err(fail)?;
-        // What it is shown is for the one that was asked.
+        // The credentials in a request are for this endpoint only.
         let client = client.redirect(reqwest::redirect::Policy::none());
         client.user_agent(&self.user_agent).tls_certs_merge(own).build().map_err(fail)
     }

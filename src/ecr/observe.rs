@@ -1,6 +1,7 @@
-//! Requests to AWS as they go out, each told: also those of sign-ins, roles and metadata, and each try.
+//! Observes each request to AWS, including those of logins, roles and metadata, and each attempt.
 //!
-//! The SDK's interceptors see the calls of its clients, but not what its ways to credentials ask. So the connections tell.
+//! The SDK's interceptors see the calls of its clients, but not the requests of its credential providers. So this module
+//! observes connections.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,33 +17,32 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use reqwest::Url;
 use tokio::net::TcpStream;
 
-use super::body::bounded;
-use crate::error::find_cause;
+use super::body::limited;
 use crate::proxy::Proxies;
 use crate::request_log::{RequestObserver, RequestTimer, Subject, UrlDetail};
 
-/// Where EC2's metadata is. What else is asked on this machine, a container's credentials, has a secret for a path.
+/// The path of EC2's metadata. Other requests to this machine get a container's credentials, and their path is a secret.
 const METADATA: &str = "/latest/";
 
-/// How long a connection may take that finds out whether somebody is there who does not answer. It is on the same host.
+/// The time limit of a connection that finds out whether a service exists but does not respond. It is on the same host.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What stands in front of the name of the API in the SDK's user agent.
+/// The prefix of the name of the API in the SDK's user agent.
 const API: &str = "api/";
 
-/// Who answers.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Side {
-    /// AWS, at an address that everybody may know.
+pub(super) enum Peer {
+    /// AWS. Its URLs contain no secret.
     Aws,
-    /// This machine, or what is beside it.
+    /// This machine or its host.
     Machine,
 }
 
-impl Side {
-    /// The most bytes of an answer. The longest of AWS's list a thousand images with their tags; what this machine is
-    /// asked for has some kilobytes.
-    fn longest_answer(self) -> u64 {
+impl Peer {
+    /// Returns the maximum size of a response in bytes. The longest of AWS lists a thousand images with their tags; those of
+    /// this machine have some kilobytes.
+    fn max_response(self) -> u64 {
         match self {
             Self::Aws => 32 << 20,
             Self::Machine => 1 << 20,
@@ -50,61 +50,57 @@ impl Side {
     }
 }
 
-/// A service that takes connections and does not answer.
+/// The error of a service that accepts connections and does not respond.
 #[derive(Debug)]
-pub(super) struct Silent {
+pub(super) struct Unresponsive {
     /// Its host and port.
     pub(super) host: String,
 }
 
-impl std::fmt::Display for Silent {
+impl std::fmt::Display for Unresponsive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} takes the connection and does not answer", self.host)
     }
 }
 
-impl std::error::Error for Silent {}
+impl std::error::Error for Unresponsive {}
 
-/// Finds out whether an error is the silence of a service that is there.
-pub(super) fn silent<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Silent> {
-    find_cause(error)
-}
-
-/// The same client, of whose requests somebody is told.
-pub(super) fn told(client: SharedHttpClient, side: Side, witness: &RequestObserver) -> SharedHttpClient {
-    SharedHttpClient::new(Telling(client, Teller { side, witness: Arc::clone(witness) }))
+/// Wraps a client so that its requests are reported to an observer.
+pub(super) fn observed(client: SharedHttpClient, peer: Peer, observer: &RequestObserver) -> SharedHttpClient {
+    SharedHttpClient::new(Observed(client, Observation { peer, observer: Arc::clone(observer) }))
 }
 
 #[derive(Clone)]
-struct Teller {
-    side: Side,
-    witness: RequestObserver,
+struct Observation {
+    peer: Peer,
+    observer: RequestObserver,
 }
 
-impl Teller {
-    fn asking(&self, request: &HttpRequest) -> Option<RequestTimer> {
+impl Observation {
+    /// Starts the record of a request.
+    fn timer(&self, request: &HttpRequest) -> Option<RequestTimer> {
         let url = Url::parse(request.uri()).ok()?;
-        let is_secret = self.side == Side::Machine && !url.path().starts_with(METADATA);
-        let shown = if is_secret { UrlDetail::Host } else { UrlDetail::Path };
+        let is_secret = self.peer == Peer::Machine && !url.path().starts_with(METADATA);
+        let detail = if is_secret { UrlDetail::Host } else { UrlDetail::Path };
         let size = request.body().content_length().unwrap_or_default();
-        let asking = RequestTimer::new(&self.witness, request.method(), &url, shown, Arc::new(AtomicU64::new(size)));
-        Some(asking.about(action(request).map(Subject::Operation)).attempt(attempt(request)))
+        let timer = RequestTimer::new(&self.observer, request.method(), &url, detail, Arc::new(AtomicU64::new(size)));
+        Some(timer.about(action(request).map(Subject::Operation)).attempt(attempt(request)))
     }
 }
 
-impl std::fmt::Debug for Teller {
+impl std::fmt::Debug for Observation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Teller({:?})", self.side)
+        write!(f, "Observation({:?})", self.peer)
     }
 }
 
 #[derive(Debug)]
-struct Telling<T>(T, Teller);
+struct Observed<T>(T, Observation);
 
-// Its checks of a configuration are left out: they read the machine's certificates once more, for nothing.
-impl HttpClient for Telling<SharedHttpClient> {
+// Does not validate the configuration: the default implementation loads the machine's certificates again.
+impl HttpClient for Observed<SharedHttpClient> {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(Telling(self.0.http_connector(settings, components), self.1.clone()))
+        SharedHttpConnector::new(Observed(self.0.http_connector(settings, components), self.1.clone()))
     }
 
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
@@ -112,25 +108,25 @@ impl HttpClient for Telling<SharedHttpClient> {
     }
 }
 
-impl HttpConnector for Telling<SharedHttpConnector> {
+impl HttpConnector for Observed<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let asking = self.1.asking(&request);
-        let side = self.1.side;
+        let timer = self.1.timer(&request);
+        let peer = self.1.peer;
         let url = Url::parse(request.uri()).ok();
         let sending = self.0.call(request);
         HttpConnectorFuture::new(async move {
-            let sent = match (sending.await, side, url) {
-                (Ok(answer), _, _) => Ok(bounded(answer, side.longest_answer())),
-                (Err(error), Side::Machine, Some(url)) if error.is_timeout() => Err(probed(error, &url).await),
-                (Err(error), Side::Aws, Some(url)) => Err(refused(error, &url).await),
+            let sent = match (sending.await, peer, url) {
+                (Ok(response), _, _) => Ok(limited(response, peer.max_response())),
+                (Err(error), Peer::Machine, Some(url)) if error.is_timeout() => Err(probe_service(error, &url).await),
+                (Err(error), Peer::Aws, Some(url)) => Err(probe_proxy(error, &url).await),
                 (Err(error), _, _) => Err(error),
             };
-            match (asking, &sent) {
-                (Some(asking), Ok(response)) => {
+            match (timer, &sent) {
+                (Some(timer), Ok(response)) => {
                     let header = |name: &str| response.headers().get(name).map(str::to_owned);
-                    asking.answered(response.status().as_u16(), header);
+                    timer.answered(response.status().as_u16(), header);
                 }
-                (Some(asking), Err(error)) => asking.failed(error),
+                (Some(timer), Err(error)) => timer.failed(error),
                 (None, _) => {}
             }
             sent
@@ -138,9 +134,9 @@ impl HttpConnector for Telling<SharedHttpConnector> {
     }
 }
 
-/// Tells a proxy that refuses a tunnel from one that is not there, which an error of the SDK does not. The SDK repeats no
-/// request whose error is the user's.
-async fn refused(error: ConnectorError, url: &Url) -> ConnectorError {
+/// Finds out whether a proxy rejects a tunnel or does not exist, which an error of the SDK does not state. The SDK does not
+/// retry a request after an error of kind `user`.
+async fn probe_proxy(error: ConnectorError, url: &Url) -> ConnectorError {
     if error.is_timeout() || error.is_user() {
         return error;
     }
@@ -151,19 +147,19 @@ async fn refused(error: ConnectorError, url: &Url) -> ConnectorError {
     }
 }
 
-/// Tells a service that does not answer from one that is not there, which an error of the SDK does not.
-async fn probed(error: ConnectorError, url: &Url) -> ConnectorError {
+/// Finds out whether a service does not respond or does not exist, which an error of the SDK does not state.
+async fn probe_service(error: ConnectorError, url: &Url) -> ConnectorError {
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return error };
     let connecting = TcpStream::connect((host.trim_matches(['[', ']']), port));
     match tokio::time::timeout(PROBE_TIMEOUT, connecting).await {
-        Ok(Ok(_)) => ConnectorError::timeout(Silent { host: format!("{host}:{port}") }.into()),
+        Ok(Ok(_)) => ConnectorError::timeout(Unresponsive { host: format!("{host}:{port}") }.into()),
         _ => error,
     }
 }
 
-/// The action, as policies call it: `ecr:GetAuthorizationToken`. `None` for what has no name of the kind.
+/// Returns the action as policies name it: `ecr:GetAuthorizationToken`. `None` for a request that is not an API call.
 fn action(request: &HttpRequest) -> Option<String> {
-    // JSON's protocol has a header for it, the query protocol the body's first field.
+    // It is in a header with the JSON protocol, in the first field of the body with the query protocol.
     let target = request.headers().get("x-amz-target").and_then(|target| target.rsplit('.').next());
     let field = || {
         let body = std::str::from_utf8(request.body().bytes()?).ok()?;
@@ -175,10 +171,10 @@ fn action(request: &HttpRequest) -> Option<String> {
     Some(format!("{}:{operation}", if api == "ecrpublic" { "ecr-public" } else { api }))
 }
 
-/// Which try it is, as the SDK tells AWS: `attempt=1; max=3`.
+/// Returns the number of the attempt, which the SDK sends to AWS: `attempt=1; max=3`.
 fn attempt(request: &HttpRequest) -> u32 {
-    let said = request.headers().get("amz-sdk-request");
-    let number = said.and_then(|said| said.split_once("attempt=")?.1.split(';').next()?.trim().parse().ok());
+    let header = request.headers().get("amz-sdk-request");
+    let number = header.and_then(|text| text.split_once("attempt=")?.1.split(';').next()?.trim().parse().ok());
     number.unwrap_or(1)
 }
 
@@ -189,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_action_is_told_and_nothing_else_of_a_body() {
+    fn only_the_action_of_a_body_is_recorded() {
         let mut request = HttpRequest::get("http://a.example/").unwrap();
         assert_eq!((action(&request), attempt(&request)), (None, 1));
         request.headers_mut().insert("x-amz-user-agent", "aws-sdk-rust/1.3 ua/2.1 api/ecrpublic#1.122.0 os/linux");
@@ -202,19 +198,19 @@ mod tests {
     }
 
     #[test]
-    fn a_container_s_path_is_its_secret() {
-        let url = |side, uri: &str| {
-            let heard = Arc::new(std::sync::Mutex::new(String::new()));
-            let told = Arc::clone(&heard);
-            let witness: RequestObserver = Arc::new(move |exchange| *told.lock().unwrap() = exchange.url);
-            drop(Teller { side, witness }.asking(&HttpRequest::get(uri).unwrap()));
-            heard.lock().unwrap().clone()
+    fn the_secret_path_of_a_container_endpoint_is_not_recorded() {
+        let url = |peer, uri: &str| {
+            let recorded = Arc::new(std::sync::Mutex::new(String::new()));
+            let url = Arc::clone(&recorded);
+            let observer: RequestObserver = Arc::new(move |record| *url.lock().unwrap() = record.url);
+            drop(Observation { peer, observer }.timer(&HttpRequest::get(uri).unwrap()));
+            recorded.lock().unwrap().clone()
         };
         let container = "http://169.254.170.2/v2/credentials/5275a487";
-        assert_eq!(url(Side::Machine, container), "http://169.254.170.2/***");
+        assert_eq!(url(Peer::Machine, container), "http://169.254.170.2/***");
         let metadata = "http://169.254.169.254/latest/api/token";
-        assert_eq!(url(Side::Machine, metadata), metadata);
+        assert_eq!(url(Peer::Machine, metadata), metadata);
         let sign_in = "https://portal.sso.eu-west-1.amazonaws.com/federation/credentials";
-        assert_eq!(url(Side::Aws, &format!("{sign_in}?account_id=1")), sign_in);
+        assert_eq!(url(Peer::Aws, &format!("{sign_in}?account_id=1")), sign_in);
     }
 }

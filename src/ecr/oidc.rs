@@ -1,21 +1,24 @@
-//! The tokens by which a CI vouches for a job.
+//! OIDC tokens, which identify the job of a CI system.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use reqwest::Url;
+use reqwest::{Method, Url};
 use serde_json::Value;
 
 use super::access::{IdToken, Secret};
-use super::endpoint::{self, Failed, shown};
+use super::endpoint::{self, EndpointError, reason_line};
 use super::network::Network;
 use super::token_file;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::request_log::{RequestTimer, Subject, UrlDetail};
 
 /// Gets a token.
+///
+/// # Errors
+/// Fails if the token cannot be read, or if the CI system does not issue one.
 pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret> {
-    let (who, url, bearer, post, member) = match source {
+    let (system, url, bearer, method, member) = match source {
         IdToken::Variable { token, .. } => return Ok(token.clone()),
         IdToken::File(path) => return token_file::read(path, "AWS_WEB_IDENTITY_TOKEN_FILE").await,
         IdToken::Azure { url, bearer, connection } => {
@@ -24,45 +27,44 @@ pub(super) async fn token(source: &IdToken, network: &Network) -> Result<Secret>
                 "SYSTEM_OIDCREQUESTURI",
                 &[("api-version", "7.1-preview.1"), ("serviceConnectionId", connection)],
             )?;
-            ("Azure Pipelines", url, bearer, true, "oidcToken")
+            ("Azure Pipelines", url, bearer, Method::POST, "oidcToken")
         }
         IdToken::GitHub { url, bearer } => {
             let url = with_query(url, "ACTIONS_ID_TOKEN_REQUEST_URL", &[("audience", "sts.amazonaws.com")])?;
-            ("GitHub Actions", url, bearer, false, "value")
+            ("GitHub Actions", url, bearer, Method::GET, "value")
         }
     };
-    let what = format!("cannot get an OIDC token from {who}");
-    let http = network.to_the_ci()?;
-    let ask = || async {
-        let request = if post {
-            let json = http.post(url.clone()).header("content-type", "application/json");
-            json.header("accept", "application/json").body("{}")
-        } else {
-            http.get(url.clone())
-        };
-        let size = Arc::new(AtomicU64::new(if post { 2 } else { 0 }));
-        // The path says which job this is, and who has it needs the bearer alone.
-        let asking =
-            RequestTimer::new(network.witness(), if post { "POST" } else { "GET" }, &url, UrlDetail::Host, size)
-                .about(Some(Subject::OidcToken(who)));
-        let answer = endpoint::ask(request.bearer_auth(bearer.expose()), asking).await?;
-        let reason = said(&answer.body, member);
-        if !answer.status.is_success() {
-            return Err(answer.failure(&reason));
+    let what = format!("cannot get an OIDC token from {system}");
+    let http = network.ci_client()?;
+    let send = || async {
+        let mut request = http.request(method.clone(), url.clone()).bearer_auth(bearer.expose());
+        let body = if method == Method::POST { "{}" } else { "" };
+        if !body.is_empty() {
+            request =
+                request.header("content-type", "application/json").header("accept", "application/json").body(body);
         }
-        let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let size = Arc::new(AtomicU64::new(body.len() as u64));
+        // The path identifies the job: with it, only the bearer token is needed to get a token.
+        let timer = RequestTimer::new(&network.observer, method.as_str(), &url, UrlDetail::Host, size)
+            .about(Some(Subject::OidcToken(system)));
+        let response = endpoint::send(request, timer).await?;
+        let reason = reason(&response.body, member);
+        if !response.status.is_success() {
+            return Err(response.failure(&reason));
+        }
+        let json: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         match json[member].as_str() {
             Some(token) if !token.is_empty() => Ok(Secret::new(token)),
-            _ if reason.is_empty() => Err(Failed::Lasting(format!("its response has no {member}"))),
-            _ => Err(Failed::Lasting(format!("its response has no {member}: {reason}"))),
+            _ if reason.is_empty() => Err(EndpointError::Permanent(format!("its response has no {member}"))),
+            _ => Err(EndpointError::Permanent(format!("its response has no {member}: {reason}"))),
         }
     };
-    endpoint::retried(ask).await.map_err(|failed| match failed {
-        Failed::Passing(why) => {
+    endpoint::with_retries(send).await.map_err(|failed| match failed {
+        EndpointError::Transient(why) => {
             let hint = "The failure may be temporary: run the same command again.";
             Error::new(Kind::Unavailable, what).because(why).hint(hint)
         }
-        Failed::Lasting(why) => Error::new(Kind::Permission, what).because(why).hint(advice(source)),
+        EndpointError::Permanent(why) => Error::new(Kind::Permission, what).because(why).hint(advice(source)),
     })
 }
 
@@ -78,14 +80,14 @@ fn advice(source: &IdToken) -> Advice {
     }
 }
 
-/// What an error's body says: the message of a JSON one, which Azure also calls `value`
-/// (<https://github.com/dotnet/docker-tools/issues/2012>), unless that is the `member` for tokens. Nothing else of it is
-/// told, as it is not known what it holds.
-fn said(body: &[u8], member: &str) -> String {
+/// Returns the reason in an error response: the message in JSON, which Azure also calls `value`
+/// (<https://github.com/dotnet/docker-tools/issues/2012>), unless that is the `member` for tokens. The rest of the body may
+/// contain anything and is not shown.
+fn reason(body: &[u8], member: &str) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let value = || json["value"].as_str().filter(|_| member != "value");
     let message = json["message"].as_str().or_else(|| json["error"]["message"].as_str()).or_else(value);
-    message.map(shown).unwrap_or_default()
+    message.map(reason_line).unwrap_or_default()
 }
 
 fn with_query(url: &str, variable: &str, more: &[(&str, &str)]) -> Result<Url> {
@@ -107,12 +109,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_answer_says_is_told_but_no_token() {
-        let azure = |body: &[u8]| said(body, "oidcToken");
+    fn the_reason_of_an_error_contains_no_token() {
+        let azure = |body: &[u8]| reason(body, "oidcToken");
         assert_eq!(azure(br#"{"count": 1, "value": "no explicit reference"}"#), "no explicit reference");
         assert_eq!(azure(br#"{"message": "wrong", "value": "other"}"#), "wrong");
         assert_eq!(azure(br#"{"oidcToken": "a.b.c"}"#), "");
         assert_eq!(azure(b"a.b.c"), "");
-        assert_eq!(said(br#"{"value": "a.b.c"}"#, "value"), "", "with GitHub that is the token");
+        assert_eq!(reason(br#"{"value": "a.b.c"}"#, "value"), "", "GitHub's token");
     }
 }

@@ -1,7 +1,7 @@
-//! IAM policies: what a push asks for, as the smallest policy that allows it.
+//! IAM policies: the smallest policy that allows a push.
 //!
-//! Which request takes which action is told by the ECR user guide ("IAM permissions for pushing an image"). What a push
-//! asks for is found out by a test, which takes each action away from a push into the sandbox.
+//! The ECR user guide states which request requires which action ("IAM permissions for pushing an image"). A test denies
+//! each action to a push into the sandbox, and so finds out which actions a push requires.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::error::{Error, Result};
 use crate::oci::Repository;
 
-/// A part of AWS's world, as ARNs name it. What is not known is `*`.
+/// A registry in ARNs. Unknown parts are `*`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Registry {
     /// The private registry of an account in a region.
@@ -34,14 +34,14 @@ impl Registry {
                 format!("arn:{partition}:ecr:{region}:{account}:repository/{repository}")
             }
             Self::Public => {
-                // The first part is the registry's alias, which ARNs do not know.
+                // The first component is the registry's alias, which is not part of ARNs.
                 let name = repository.as_str().split_once('/').map_or(repository.as_str(), |(_, name)| name);
                 format!("arn:aws:ecr-public::*:repository/{name}")
             }
         }
     }
 
-    /// The ARN of a key, which may be given as that already. Those of an alias cannot be told.
+    /// Returns the ARN of a key, which may be an ARN already. The key of an alias is not known.
     fn key(&self, key: &str) -> String {
         match self {
             _ if key.starts_with("arn:") && key.contains(":key/") => key.to_owned(),
@@ -54,46 +54,46 @@ impl Registry {
     }
 }
 
-/// What a push is going to ask for, as far as its options tell.
+/// The operations of a push, by its options.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Needs {
-    /// The repositories that are pushed to.
+    /// The repositories to push to.
     pub targets: Vec<(Registry, Repository)>,
-    /// Images of them are looked at, for layers that need not be sent.
+    /// Whether images in them are read, for layers to reuse.
     pub reads_images: bool,
-    /// What tags point at has to be known.
+    /// Whether the images under existing tags are looked up.
     pub checks_tags: bool,
-    /// The newest of several tags is looked for.
+    /// Whether the newest tag of a pattern is looked up.
     pub patterns: bool,
-    /// What they are created with, if they are.
+    /// The settings with which repositories are created, if they are.
     pub create: Option<Creation>,
     /// Other repositories that layers are mounted from.
     pub sources: Vec<Source>,
-    /// The profiles by which the registry has images signed when they are pushed (AWS Signer).
+    /// The profiles with which the registry has pushed images signed (AWS Signer).
     pub signing_profiles: Vec<String>,
 }
 
 /// A repository that layers are mounted from.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// Where it is.
+    /// The registry.
     pub registry: Registry,
-    /// Its name.
+    /// The repository.
     pub repository: Repository,
-    /// An image of it is read.
+    /// Whether an image in it is read.
     pub is_read: bool,
 }
 
-/// What repositories are created with, as far as it takes further rights.
+/// Settings of new repositories that require additional permissions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Creation {
-    /// Resource tags.
+    /// Whether there are resource tags.
     pub tags: bool,
-    /// A lifecycle policy.
+    /// Whether there is a lifecycle policy.
     pub lifecycle_policy: bool,
-    /// A repository policy.
+    /// Whether there is a repository policy.
     pub repository_policy: bool,
-    /// A key of the customer's own: its ID or ARN.
+    /// The ID or ARN of a customer managed key.
     pub kms_key: Option<String>,
 }
 
@@ -119,8 +119,8 @@ const PUSH: [&str; 5] =
     ["BatchCheckLayerAvailability", "CompleteLayerUpload", "InitiateLayerUpload", "PutImage", "UploadLayerPart"];
 
 impl Needs {
-    /// What images of the repositories are looked at with.
-    fn looking(&self) -> Vec<&'static str> {
+    /// Returns the actions for lookups in private repositories.
+    fn read_actions(&self) -> Vec<&'static str> {
         let mut actions = Vec::new();
         if self.reads_images {
             actions.extend(["BatchGetImage", "GetDownloadUrlForLayer"]);
@@ -128,17 +128,17 @@ impl Needs {
         if self.checks_tags {
             actions.push("BatchGetImage");
         }
-        // Archived images are only described.
+        // Archived images can only be described.
         if self.checks_tags || self.patterns {
             actions.push("DescribeImages");
         }
-        // Whether a tag may move, and where nothing is looked at, whether the repository is there.
+        // For the tag mutability, and if nothing else is looked up, for the existence of the repository.
         actions.push("DescribeRepositories");
         actions
     }
 
-    /// What private repositories are created with.
-    fn creating(&self) -> Vec<&'static str> {
+    /// Returns the actions for creating private repositories.
+    fn create_actions(&self) -> Vec<&'static str> {
         let Some(create) = &self.create else { return Vec::new() };
         let mut actions = vec!["CreateRepository"];
         if create.tags {
@@ -155,7 +155,7 @@ impl Needs {
 }
 
 impl Policy {
-    /// The smallest policy for what is needed. Without a target in ECR it has no statement.
+    /// Returns the smallest policy for a push. Without a target in ECR it has no statement.
     pub(crate) fn of(needs: &Needs) -> Self {
         let arns = |is_public: bool| -> Vec<String> {
             let targets = needs.targets.iter().filter(|(registry, _)| (*registry == Registry::Public) == is_public);
@@ -172,8 +172,8 @@ impl Policy {
         };
         let mut policy = Self { version: "2012-10-17", statement: Vec::new() };
         policy.allow("LogIn", "ecr", &["GetAuthorizationToken"], everything(!private.is_empty()));
-        policy.allow("Push", "ecr", &[&PUSH[..], &needs.looking()].concat(), private.clone());
-        policy.allow("Create", "ecr", &needs.creating(), private.clone());
+        policy.allow("Push", "ecr", &[&PUSH[..], &needs.read_actions()].concat(), private.clone());
+        policy.allow("Create", "ecr", &needs.create_actions(), private.clone());
         policy.allow("Encrypt", "kms", &["CreateGrant", "DescribeKey", "RetireGrant"], keys.collect());
         policy.allow("Mount", "ecr", &["BatchCheckLayerAvailability", "GetDownloadUrlForLayer"], sources(false));
         policy.allow("MountImage", "ecr", &["BatchGetImage", "GetDownloadUrlForLayer"], sources(true));
@@ -182,18 +182,18 @@ impl Policy {
         policy.allow("LogInPublic", "ecr-public", &["GetAuthorizationToken"], everything(!public.is_empty()));
         policy.allow("BearPublic", "sts", &["GetServiceBearerToken"], everything(!public.is_empty()));
         policy.allow("PushPublic", "ecr-public", &PUSH, public);
-        // They take no settings.
+        // Settings of new repositories do not apply to ECR Public.
         policy.allow("AliasPublic", "ecr-public", &["DescribeRegistries"], everything(!public_if_created.is_empty()));
         policy.allow("CreatePublic", "ecr-public", &["CreateRepository"], public_if_created);
         policy
     }
 
-    /// Whether it allows nothing, since nothing is needed.
+    /// Returns whether it has no statement.
     pub(crate) fn is_empty(&self) -> bool {
         self.statement.is_empty()
     }
 
-    /// Adds a statement, unless it would allow nothing. Actions and resources are sorted, each once.
+    /// Adds a statement, unless it would allow nothing. Actions and resources are sorted and without duplicates.
     fn allow(&mut self, sid: &'static str, service: &str, actions: &[&str], resources: Vec<String>) {
         let action: BTreeSet<String> = actions.iter().map(|action| format!("{service}:{action}")).collect();
         let resource: BTreeSet<String> = resources.into_iter().collect();
@@ -203,16 +203,16 @@ impl Policy {
         }
     }
 
-    /// As IAM reads it, with a line end.
+    /// Formats it as JSON for IAM, with a line end.
     ///
     /// # Errors
-    /// If it has no form in JSON, which is a fault of this program.
+    /// Fails if it cannot be serialized, which is a fault of this program.
     pub(crate) fn json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
         Ok(text.map_err(|error| Error::internal("cannot write the policy as JSON").because(error))? + "\n")
     }
 
-    /// As Terraform reads it.
+    /// Formats it for Terraform.
     pub(crate) fn terraform(&self) -> String {
         let mut text = "data \"aws_iam_policy_document\" \"ecr_push\" {\n".to_owned();
         for (n, Statement { sid, effect, action, resource }) in self.statement.iter().enumerate() {
@@ -228,20 +228,20 @@ impl Policy {
     }
 }
 
-/// Text as Terraform writes it: as JSON does, where `${` and `%{` begin nothing.
+/// Quotes text for Terraform: as JSON, with `${` and `%{` escaped.
 fn quoted(text: &str) -> String {
     json!(text).to_string().replace("${", "$${").replace("%{", "%%{")
 }
 
-/// A statement that allows one action, in one line.
-pub(super) fn line(action: &[&str], resource: &str) -> String {
-    format!("{{\"Effect\":\"Allow\",\"Action\":{},\"Resource\":{}}}", one_or_many(action), json!(resource))
+/// Formats a statement of an IAM policy that allows actions on a resource, in one line.
+pub(super) fn identity_statement(actions: &[&str], resource: &str) -> String {
+    format!("{{\"Effect\":\"Allow\",\"Action\":{},\"Resource\":{}}}", one_or_many(actions), json!(resource))
 }
 
-/// The same for the own policy of a repository or key, which says to whom instead of on what.
-pub(super) fn line_of_resource(action: &[&str], principal: &str) -> String {
-    let action = one_or_many(action);
-    format!("{{\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":{}}},\"Action\":{action}}}", json!(principal))
+/// Formats a statement of a repository's or key's policy that allows actions to a principal, in one line.
+pub(super) fn resource_statement(actions: &[&str], principal: &str) -> String {
+    let actions = one_or_many(actions);
+    format!("{{\"Effect\":\"Allow\",\"Principal\":{{\"AWS\":{}}},\"Action\":{actions}}}", json!(principal))
 }
 
 fn one_or_many(values: &[&str]) -> serde_json::Value {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_without_further_options_takes_eight_actions_at_most() {
+    fn a_push_with_default_options_requires_at_most_eight_actions() {
         let policy = Policy::of(&Needs { reads_images: true, ..needs(china()) });
         let text = policy.json().unwrap();
         assert!(text.contains("\"arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app\""), "{text}");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn terraform_is_not_asked_to_fill_anything_in() {
+    fn templates_of_terraform_are_escaped() {
         assert_eq!(quoted("a${b}%{c}\""), r#""a$${b}%%{c}\"""#);
         let text = Policy::of(&needs(china())).terraform();
         assert!(

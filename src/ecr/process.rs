@@ -1,7 +1,7 @@
 //! Credentials of an external process: `credential_process` of a profile
 //! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 //!
-//! The SDK has a provider for it, which reads whatever the process writes into memory and leaves it running after a timeout.
+//! The SDK's provider reads the output into memory without a limit, and leaves the process running after a timeout.
 
 use std::fmt;
 use std::process::Stdio;
@@ -16,24 +16,16 @@ use tokio::process::Command;
 
 use super::endpoint::expiration;
 
-/// The most bytes of what the process writes. Credentials are some kilobytes.
-const LONGEST: u64 = 1 << 20;
+/// The maximum size of the output in bytes. Credentials are some kilobytes.
+const MAX_SIZE: u64 = 1 << 20;
 
-/// Runs a process for credentials.
-#[derive(Clone)]
-pub(super) struct CredentialProcess {
-    command: String,
-}
+/// Runs a process for credentials: a command line for the shell, which may contain secrets.
+pub(super) struct CredentialProcess(pub(super) String);
 
 impl CredentialProcess {
-    /// A command line for the shell. It may hold secrets.
-    pub(super) fn new(command: &str) -> Self {
-        Self { command: command.to_owned() }
-    }
-
     async fn run(&self) -> Provided {
         let failed = |why: String| CredentialsError::provider_error(format!("credential_process: {why}"));
-        let mut process = shell(&self.command);
+        let mut process = shell(&self.0);
         process.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = process.spawn().map_err(|why| failed(format!("it cannot be started: {why}")))?;
         let output = tokio::try_join!(read(child.stdout.take()), read(child.stderr.take()));
@@ -56,8 +48,8 @@ impl ProvideCredentials for CredentialProcess {
     }
 }
 
-/// The command may hold secrets: it is not printed.
 impl fmt::Debug for CredentialProcess {
+    /// Formats it without the command, which may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CredentialProcess(***)")
     }
@@ -70,7 +62,8 @@ fn shell(command: &str) -> Command {
     shell
 }
 
-/// `cmd.exe` reads its command line in its own way: the command is not quoted as an argument, but stands between quotes.
+/// Starts `cmd.exe`, which does not parse quoted arguments like other programs: the command is between quotes, but not quoted
+/// as an argument.
 #[cfg(windows)]
 fn shell(command: &str) -> Command {
     let mut shell = Command::new("cmd.exe");
@@ -81,15 +74,15 @@ fn shell(command: &str) -> Command {
 async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        pipe.take(LONGEST + 1).read_to_end(&mut bytes).await.map_err(|why| why.to_string())?;
+        pipe.take(MAX_SIZE + 1).read_to_end(&mut bytes).await.map_err(|why| why.to_string())?;
     }
-    if bytes.len() as u64 > LONGEST {
-        return Err(format!("it writes more than {LONGEST} bytes"));
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(format!("it writes more than {MAX_SIZE} bytes"));
     }
     Ok(bytes)
 }
 
-/// Reads what the process wrote. Keys are in any case, as the SDK takes them. No text of it is quoted.
+/// Parses the output. Ignores the case of keys, as the SDK does. Errors do not quote it.
 fn credentials(stdout: &[u8]) -> Result<Credentials, String> {
     let json: Map<String, Value> =
         serde_json::from_slice(stdout).map_err(|why| format!("its output is not a JSON object: {why}"))?;
@@ -109,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_is_read_as_documented() {
+    fn the_output_is_parsed_as_documented() {
         let read = |text: &str| credentials(text.as_bytes()).map(|keys| keys.access_key_id().to_owned());
         let all =
             r#"{"Version": 1, "accesskeyid": "A", "SecretAccessKey": "s", "Expiration": "2999-01-01T00:00:00+00:00"}"#;

@@ -15,16 +15,16 @@ use aws_types::os_shim_internal::{Env, Fs};
 use futures_util::FutureExt as _;
 
 use super::process::CredentialProcess;
-use crate::error::{Advice, Code, Error, Kind, Result};
+use crate::error::{Advice, Code, Error, Kind, Result, one_line};
 use crate::file;
 
-/// Configuration files are some kilobytes. A larger file is something else.
+/// The maximum size of a configuration file in bytes. Such files have some kilobytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The profile of those who name none.
+/// The profile that is selected if none is named.
 const DEFAULT: &str = "default";
 
-/// Names a profile.
+/// A profile that an option or a variable names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NamedProfile {
     /// The profile's name.
@@ -39,7 +39,7 @@ impl fmt::Display for NamedProfile {
     }
 }
 
-/// The configuration files, as they were read, and the profile that is selected.
+/// The configuration files as they were read, and the selected profile.
 #[derive(Clone, Debug, Default)]
 pub struct Profiles {
     named: Option<NamedProfile>,
@@ -53,8 +53,8 @@ struct ConfigFile {
     contents: Contents,
 }
 
-/// Contents may hold secrets: they are not printed.
 impl fmt::Debug for ConfigFile {
+    /// Formats it without its contents, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConfigFile({})", self.path.display())
     }
@@ -63,9 +63,9 @@ impl fmt::Debug for ConfigFile {
 #[derive(Clone)]
 enum Contents {
     Text(String),
-    /// There is no such file, for this reason. AWS's tools go on as if it were empty.
+    /// The file does not exist, for this reason. AWS's tools treat it as empty.
     Missing(String),
-    /// The file exists, but cannot be read or parsed.
+    /// The file exists and cannot be read or parsed, for this reason.
     Unusable(String),
 }
 
@@ -73,21 +73,21 @@ enum Contents {
 pub(super) struct Selected {
     pub(super) named: Option<NamedProfile>,
     sections: EnvConfigSections,
-    /// The sections of the credentials file alone.
+    /// The sections of the credentials file only.
     credentials_file: EnvConfigSections,
-    /// What is in the files.
+    /// The contents of the files.
     texts: Vec<(EnvConfigFileKind, String)>,
 }
 
-/// Settings may be secrets: they are not printed.
 impl fmt::Debug for Selected {
+    /// Formats it without its settings, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Selected({})", self.described())
     }
 }
 
 impl Profiles {
-    /// Reads the files that the environment names, or those of the home folder.
+    /// Reads the files that the environment names, or those in the home folder.
     pub fn read(named: Option<NamedProfile>, environment: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let home = environment(if cfg!(windows) { "USERPROFILE" } else { "HOME" }).map(PathBuf::from);
         let file = |kind, variable, name: &str| {
@@ -104,8 +104,7 @@ impl Profiles {
         Self { named, files: files.into_iter().flatten().collect() }
     }
 
-    /// Treats files that cannot be used as if they were empty, and returns a note for each. For callers whose identity does
-    /// not come from a profile.
+    /// Treats unusable files as empty, and returns a note for each. For callers whose identity does not come from a profile.
     pub fn ignore_unusable_files(&mut self) -> Vec<String> {
         let mut notes = Vec::new();
         for file in &mut self.files {
@@ -117,8 +116,8 @@ impl Profiles {
         notes
     }
 
-    /// Returns the file of certificates that the selected profile names, and who names it. Errors are reported when
-    /// credentials are needed.
+    /// Returns the CA file that the selected profile names, with a description of that setting. Ignores errors, which are
+    /// reported when credentials are needed.
     pub fn ca_bundle(&self) -> Option<(String, PathBuf)> {
         let selected = self.select().ok()?;
         let path = selected.get("ca_bundle").filter(|path| !path.is_empty())?;
@@ -133,7 +132,7 @@ impl Profiles {
     /// Parses the files and checks that a named profile exists.
     ///
     /// # Errors
-    /// If a file cannot be read or parsed, or the named profile is not in it.
+    /// Fails if a file cannot be read or parsed, or if no file defines the named profile.
     pub(super) fn select(&self) -> Result<Selected> {
         for file in &self.files {
             if let Contents::Unusable(why) = &file.contents {
@@ -145,9 +144,9 @@ impl Profiles {
         let invalid = |why| invalid(&self.described()).because(why);
         let sections = parse(&texts, name).map_err(invalid)?;
         if self.named.is_some() && sections.get_profile(name).is_none() {
-            let places = self.files.iter().map(ConfigFile::to_string).collect::<Vec<_>>().join(", nor in ");
-            let places = if places.is_empty() { "no configuration file was found".to_owned() } else { places };
-            return Err(invalid(format!("it is not defined in {places}"))
+            let files = self.files.iter().map(ConfigFile::to_string).collect::<Vec<_>>().join(", nor in ");
+            let files = if files.is_empty() { "no configuration file was found".to_owned() } else { files };
+            return Err(invalid(format!("it is not defined in {files}"))
                 .hint(Advice::new("Correct the name. These profiles exist:").command("aws configure list-profiles")));
         }
         let own = texts.iter().filter(|(kind, _)| matches!(kind, EnvConfigFileKind::Credentials)).copied();
@@ -173,8 +172,8 @@ impl ConfigFile {
     }
 }
 
-/// The path, and why there is nothing in it.
 impl fmt::Display for ConfigFile {
+    /// Formats its path, and why it cannot be used.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
         match &self.contents {
@@ -190,7 +189,7 @@ impl Selected {
         self.sections.selected_profile()
     }
 
-    /// Returns the profile with the option or variable that names it, for people.
+    /// Returns the profile with the option or variable that names it, for messages.
     pub(super) fn described(&self) -> String {
         described(self.named.as_ref())
     }
@@ -200,23 +199,24 @@ impl Selected {
         self.sections.get(key)
     }
 
-    /// Returns the files for the SDK, which then reads none itself.
+    /// Returns the files for the SDK, which then does not read them itself.
     pub(super) fn files(&self) -> EnvConfigFiles {
         files(&self.texts.iter().map(|(kind, text)| (*kind, text.as_str())).collect::<Vec<_>>())
     }
 
-    /// Returns the process that the credentials come from, if they come from one: that of the last profile where roles are
-    /// assumed on the way.
+    /// Returns the process that provides the credentials, if one does: that of the last profile in the chain of roles.
     pub(super) fn process(&self) -> Option<CredentialProcess> {
         let base = self.chain().pop()?;
         // The SDK prefers these to a process.
         let others = ["credential_source", "login_session", "web_identity_token_file"];
         let sso = ["sso_account_id", "sso_region", "sso_role_name", "sso_session", "sso_start_url"];
         let is_other = others.into_iter().chain(sso).any(|key| base.get(key).is_some());
-        base.get("credential_process").filter(|_| !is_other && !assumes_role(base)).map(CredentialProcess::new)
+        base.get("credential_process")
+            .filter(|_| !is_other && !assumes_role(base))
+            .map(|command| CredentialProcess(command.to_owned()))
     }
 
-    /// Returns the files for the SDK, which has the credentials of a process from the provider of this name instead.
+    /// Returns the files for the SDK, changed so that it gets the credentials of a process from the provider of this name.
     pub(super) fn files_with_source(&self, provider: &str) -> EnvConfigFiles {
         let base = self.chain().pop().map_or(DEFAULT, |base| base.name());
         let source = format!("[{base}]\ncredential_source = {provider}\n");
@@ -230,7 +230,7 @@ impl Selected {
         self.sections.get_profile(self.name()).is_some_and(assumes_role)
     }
 
-    /// Returns whether the profile says anything about credentials.
+    /// Returns whether the profile has any setting for credentials.
     pub(super) fn sets_up_credentials(&self) -> bool {
         ["aws_access_key_id", "aws_secret_access_key", "credential_process", "credential_source", "login_session"]
             .into_iter()
@@ -238,9 +238,9 @@ impl Selected {
             .any(|key| self.get(key).is_some())
     }
 
-    /// Returns keys of the credentials file that come before other settings of the same profile: the AWS CLI uses them
-    /// before `login_session` and `credential_process` (botocore's `ProfileProviderBuilder.providers`), and the SDK does
-    /// not.
+    /// Returns the keys in the credentials file that take precedence over other settings of the same profile: the AWS CLI
+    /// uses them before `login_session` and `credential_process` (botocore's `ProfileProviderBuilder.providers`), and the
+    /// SDK does not.
     pub(super) fn keys_of_credentials_file(&self) -> Option<Credentials> {
         if ["role_arn", "sso_account_id", "sso_role_name"].into_iter().any(|key| self.get(key).is_some()) {
             return None;
@@ -250,8 +250,8 @@ impl Selected {
         Some(Credentials::new(id, secret, key("aws_session_token").map(str::to_owned), None, "credentials file"))
     }
 
-    /// Returns the command of the AWS CLI that logs in, if the credentials come from a login. The profile that it names is the
-    /// one with the settings of the login: the last one where roles are assumed on the way.
+    /// Returns the command of the AWS CLI that logs in, if the credentials come from a login. It names the profile with the
+    /// settings of the login: the last one in the chain of roles.
     pub(super) fn log_in_command(&self) -> Option<String> {
         let base = self.chain().pop()?;
         let is_sso = ["sso_session", "sso_start_url", "sso_account_id"].into_iter().any(|key| base.get(key).is_some());
@@ -264,10 +264,10 @@ impl Selected {
         Some(format!("{command}{option}"))
     }
 
-    /// Checks that nobody has to type a code: `mfa_serial` makes the AWS CLI ask for one.
+    /// Checks that no MFA code has to be typed: `mfa_serial` makes the AWS CLI ask for one.
     ///
     /// # Errors
-    /// If a role on the way asks for a code.
+    /// Fails if a role in the chain requires a code.
     pub(super) fn check_no_code_needed(&self) -> Result<()> {
         let mut roles = self.chain().into_iter().filter(|profile| assumes_role(profile));
         let Some(profile) = roles.find(|profile| profile.get("mfa_serial").is_some()) else { return Ok(()) };
@@ -286,12 +286,12 @@ impl Selected {
             ))
     }
 
-    /// Returns the option with which the AWS CLI uses this profile, with a blank in front. Empty for the default profile.
+    /// Returns the option of the AWS CLI for this profile, with a leading blank. Empty for the default profile.
     pub(super) fn option(&self) -> String {
         self.named.as_ref().map_or_else(String::new, |named| option(&named.name))
     }
 
-    /// The selected profile, and those after it whose credentials assume its role.
+    /// Returns the selected profile, followed by the source profiles of its roles.
     fn chain(&self) -> Vec<&Profile> {
         let mut chain: Vec<&Profile> = Vec::new();
         let mut next = self.sections.get_profile(self.name());
@@ -306,7 +306,7 @@ impl Selected {
     }
 }
 
-/// Starts an error about a profile that cannot be used.
+/// Creates the error about a profile that cannot be used.
 pub(super) fn invalid(described: &str) -> Error {
     Error::new(Kind::Permission, format!("cannot use {described}")).code(Code::ProfileInvalid)
 }
@@ -315,7 +315,7 @@ fn described(named: Option<&NamedProfile>) -> String {
     named.map_or_else(|| "the default profile".to_owned(), NamedProfile::to_string)
 }
 
-/// A name with blanks is in quotes for a shell.
+/// Formats the option for a profile, whose name is quoted if it contains blanks.
 fn option(profile: &str) -> String {
     if profile.contains(char::is_whitespace) {
         format!(" --profile {profile:?}")
@@ -340,26 +340,24 @@ fn unusable(file: &ConfigFile, why: String) -> Error {
         .hint(format!("Correct the file, or set {variable} to another one."))
 }
 
-/// Returns the files as the SDK takes them. It panics without any.
+/// Returns the files for the SDK, with an empty one: the SDK panics without any file.
 fn files(texts: &[(EnvConfigFileKind, &str)]) -> EnvConfigFiles {
-    let none = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "");
-    texts.iter().fold(none, |files, (kind, text)| files.with_contents(*kind, *text)).build()
+    let empty = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "");
+    texts.iter().fold(empty, |files, (kind, text)| files.with_contents(*kind, *text)).build()
 }
 
-/// Parses files as one configuration, or says why they are none.
+/// Parses files as one configuration, or returns why that fails.
 fn parse(texts: &[(EnvConfigFileKind, &str)], profile: &str) -> Result<EnvConfigSections, String> {
     let loaded = source::load(&Env::from_slice(&[]), &Fs::from_slice(&[]), &files(texts)).now_or_never();
     let mut source = loaded.transpose().map_err(|why| why.to_string())?.ok_or("it cannot be parsed")?;
     source.profile = profile.to_owned().into();
     EnvConfigSections::parse(source).map_err(|why| {
-        // It names a path, which is empty for contents that were read before.
-        let said = why.to_string();
-        let said = said.trim_start_matches("error parsing").split_whitespace().collect::<Vec<_>>().join(" ");
-        said.chars().filter(|c| !c.is_control()).collect()
+        // The message starts with a path, which is empty here.
+        one_line(why.to_string().trim_start_matches("error parsing"), usize::MAX)
     })
 }
 
-/// Replaces `~` at the beginning of a path.
+/// Replaces `~` at the beginning of a path by the home folder.
 fn from_home(path: &Path, home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),
@@ -373,13 +371,13 @@ fn read(path: &Path, kind: EnvConfigFileKind) -> Contents {
         Err(error) => {
             return match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => Contents::Missing("no such file".into()),
-                // Whether there is a file is not known. As another user than the owner of HOME, there is none for us.
+                // The file may exist. For a user other than the owner of HOME, it counts as missing.
                 ErrorKind::PermissionDenied => Contents::Missing("no permission to look there".into()),
                 _ => Contents::Unusable(error.to_string()),
             };
         }
     };
-    // As with the AWS CLI, /dev/null and folders are no files.
+    // The AWS CLI also ignores /dev/null and folders.
     if !metadata.is_file() {
         return Contents::Missing("not a regular file".into());
     }
@@ -390,7 +388,7 @@ fn read(path: &Path, kind: EnvConfigFileKind) -> Contents {
     }
 }
 
-/// Keeps a text that can be parsed.
+/// Checks that a text can be parsed.
 fn checked(text: String, kind: EnvConfigFileKind) -> Contents {
     match parse(&[(kind, &text)], DEFAULT) {
         Ok(_) => Contents::Text(text),
@@ -411,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_the_credentials_file_come_before_a_program_but_not_before_a_role() {
+    fn keys_in_the_credentials_file_take_precedence_over_a_process_but_not_over_a_role() {
         let keys = "[p]\naws_access_key_id = AKIA\naws_secret_access_key = s\n";
         let id = |config: &str| {
             let found = selected(Some("p"), config, keys).unwrap().keys_of_credentials_file();
@@ -423,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_needed_where_a_role_on_the_way_asks_for_one() {
+    fn a_code_is_required_if_a_role_in_the_chain_requires_one() {
         let base = "[profile base]\naws_access_key_id = A\naws_secret_access_key = s\nmfa_serial = m\n";
         let asks =
             |text: &str| selected(Some("p"), &format!("{text}{base}"), "").unwrap().check_no_code_needed().is_err();
@@ -436,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_is_that_of_the_profile_that_has_its_settings() {
+    fn the_login_command_names_the_profile_with_the_settings_of_the_login() {
         let command = |text: &str| selected(Some("p"), text, "").unwrap().log_in_command();
         assert_eq!(command("[profile p]\nsso_session = s\n").as_deref(), Some("aws sso login --profile p"));
         let through = "[profile p]\nrole_arn = r\nsource_profile = q\n[profile q]\nlogin_session = arn\n";
@@ -445,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_setting_is_named_and_not_quoted() {
+    fn an_invalid_line_is_named_by_its_number_and_not_quoted() {
         let error = selected(None, "[default]\nregion = x\nSECRET\n", "").unwrap_err();
         assert_eq!(error.kind(), Kind::Permission);
         assert!(error.causes()[0].starts_with("on line 3: "), "{:?}", error.causes());
@@ -455,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_folder_is_put_in_place_of_a_tilde() {
+    fn a_tilde_is_replaced_by_the_home_folder() {
         let home = Path::new("/home/u");
         assert_eq!(from_home(Path::new("~/x/config"), Some(home)), Path::new("/home/u/x/config"));
         assert_eq!(from_home(Path::new("~u/config"), Some(home)), Path::new("~u/config"));

@@ -11,7 +11,7 @@ use crate::error::{Advice, root_cause};
 
 /// Provides the credentials of the selected profile.
 ///
-/// Returns `CredentialsNotLoaded` only if the default profile, which nobody named, says nothing about credentials.
+/// Returns `CredentialsNotLoaded` only for the default profile, if it is not named and has no setting for credentials.
 #[derive(Debug)]
 pub(super) struct ProfileCredentials {
     pub(super) profile: Arc<Selected>,
@@ -19,11 +19,6 @@ pub(super) struct ProfileCredentials {
 }
 
 impl ProfileCredentials {
-    /// Returns the profile.
-    pub(super) fn profile(&self) -> Arc<Selected> {
-        Arc::clone(&self.profile)
-    }
-
     async fn provide(&self) -> Provided {
         let Self { profile, sdk } = self;
         profile.check_no_code_needed().map_err(CredentialsError::provider_error)?;
@@ -32,7 +27,7 @@ impl ProfileCredentials {
         }
         let described = profile.described();
         match sdk.provide_credentials().await {
-            // The SDK says so, too, of a profile that is wrong, such as one whose source profile does not exist.
+            // The SDK also returns this for an invalid profile, such as one whose source profile does not exist.
             Err(why @ CredentialsError::CredentialsNotLoaded(_)) if profile.sets_up_credentials() => {
                 Err(CredentialsError::provider_error(
                     invalid(&described).because(root_cause(&why)).hint(

@@ -1,4 +1,4 @@
-//! Repositories: whether they are there, how tags may move in them, and how new ones are made.
+//! Repositories: lookups, tag mutability, and creation.
 
 use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{
@@ -11,50 +11,50 @@ use super::api::{Ecr, is_denied};
 use crate::error::{Error, Result};
 use crate::oci::{Repository, Tag, TagFilter};
 
-/// DescribeRepositoryCreationTemplates gives at most as many templates a call (ECR API reference).
-const TEMPLATES_A_CALL: i32 = 1000;
+/// The maximum number of templates in a page of DescribeRepositoryCreationTemplates (ECR API reference).
+const MAX_TEMPLATES: i32 = 1000;
 
-/// The prefix of the template for repositories that no other one is for.
+/// The prefix of the template for repositories that match no other one.
 const ROOT: &str = "ROOT";
 
-/// What we may know of a repository.
+/// The result of the lookup of a repository.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum RepositoryState {
-    /// It is there.
+    /// It exists, with this tag mutability.
     Exists(Mutability),
-    /// It is not.
+    /// It does not exist.
     Missing,
-    /// We may not ask.
+    /// The permission for the lookup is missing.
     AccessDenied,
 }
 
-/// What we may know of the template by which the registry creates a repository that is pushed to.
+/// The template by which the registry creates a repository on push.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Template {
-    /// The one with this prefix.
+    /// The template with this prefix.
     Of(String),
-    /// There is none.
+    /// No template applies.
     None,
-    /// That cannot be learned, for this reason.
+    /// The template is not known, for this reason.
     Unknown(&'static str),
 }
 
-/// Whether tags that exist may move.
+/// The tag mutability of a repository: whether existing tags can be overwritten.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Mutability {
-    /// All may.
+    /// All tags can.
     #[default]
     Mutable,
-    /// None may.
+    /// No tag can.
     Immutable,
-    /// None may but those that a filter fits.
+    /// Only tags that match a filter can.
     ImmutableExcept(Vec<TagFilter>),
-    /// All may but those that a filter fits.
+    /// Only tags that match no filter can.
     MutableExcept(Vec<TagFilter>),
 }
 
 impl Mutability {
-    /// Whether a tag that exists has to stay where it is, for sure.
+    /// Returns whether an existing tag is certainly immutable.
     pub fn is_immutable(&self, tag: &Tag) -> bool {
         match self {
             Self::Mutable => false,
@@ -72,12 +72,12 @@ impl Mutability {
             Some(ImageTagMutability::Immutable) => Self::Immutable,
             Some(ImageTagMutability::ImmutableWithExclusion) if is_known => Self::ImmutableExcept(filters),
             Some(ImageTagMutability::MutableWithExclusion) if is_known => Self::MutableExcept(filters),
-            // Of kinds that are not known yet ECR itself has to say what they hold.
+            // With an unknown kind of filter or mutability, ECR decides when the tag is put.
             _ => Self::Mutable,
         }
     }
 
-    /// What the API calls it, and the filters.
+    /// Returns its name in the API, and the filters.
     fn parts(&self) -> (ImageTagMutability, &[TagFilter]) {
         match self {
             Self::Mutable => (ImageTagMutability::Mutable, &[]),
@@ -88,19 +88,19 @@ impl Mutability {
     }
 }
 
-/// How a repository is encrypted, which never changes. A key of one's own is named by its ID, ARN or alias.
+/// The encryption of a repository, which cannot be changed later. A customer managed key is named by its ID, ARN or alias.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Encryption {
-    /// With keys that S3 manages.
+    /// Keys that S3 manages.
     Aes256,
-    /// With a key of AWS KMS.
+    /// A key of AWS KMS.
     Kms(Option<String>),
-    /// With keys of AWS KMS, in two layers.
+    /// A key of AWS KMS, in two layers of encryption.
     KmsDsse(Option<String>),
 }
 
 impl Encryption {
-    /// The key of the customer's own, if it is one.
+    /// Returns the customer managed key, if there is one.
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Aes256 => None,
@@ -109,26 +109,26 @@ impl Encryption {
     }
 }
 
-/// How a repository is set up. What is not said is left to ECR.
+/// The settings of a new repository. ECR's defaults apply to those that are not set.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NewRepository {
     /// Whether images are scanned when they are pushed.
     pub scan_on_push: bool,
-    /// Whether tags may move.
+    /// The tag mutability.
     pub mutability: Option<Mutability>,
-    /// How it is encrypted.
+    /// The encryption.
     pub encryption: Option<Encryption>,
-    /// Its tags, keys and values: AWS's, not those of images.
+    /// The AWS resource tags: keys and values.
     pub tags: Vec<(String, String)>,
 }
 
 impl Ecr {
-    /// Whether a repository exists.
+    /// Looks up a repository.
     ///
     /// # Errors
-    /// Without an answer.
+    /// Fails without a response.
     pub(crate) async fn find_repository(&self, registry: &str, name: &Repository) -> Result<RepositoryState> {
-        let call = self.client().describe_repositories().registry_id(registry).repository_names(name.as_str());
+        let call = self.client.describe_repositories().registry_id(registry).repository_names(name.as_str());
         match call.send().await {
             Ok(found) => {
                 Ok(RepositoryState::Exists(found.repositories().first().map(Mutability::of).unwrap_or_default()))
@@ -139,41 +139,40 @@ impl Ecr {
         }
     }
 
-    /// Whether a push creates a repository that is not there, by a template of its registry.
+    /// Finds the template by which a push creates a missing repository.
     ///
     /// # Errors
-    /// Without an answer.
+    /// Fails without a response.
     pub(crate) async fn template(&self, registry: &str, name: &Repository) -> Result<Template> {
-        let call = self.client().describe_repository_creation_templates().max_results(TEMPLATES_A_CALL);
+        let call = self.client.describe_repository_creation_templates().max_results(MAX_TEMPLATES);
         let mut pages = call.into_paginator().send();
         let mut closest: Option<(usize, String)> = None;
         while let Some(page) = pages.next().await {
             let page = match page {
-                Ok(page) => page,
                 Err(error) if is_denied(error.code()) => {
                     return Ok(Template::Unknown("ecr:DescribeRepositoryCreationTemplates is not allowed"));
                 }
-                Err(error) => return Err(self.explain(error, "cannot look for creation templates").await),
+                page => self.explained(page, "cannot look for creation templates").await?,
             };
-            // The call knows no registry but the caller's own.
+            // The call lists the templates of the caller's own registry only.
             if page.registry_id() != Some(registry) {
-                return Ok(Template::Unknown("ECR shows nobody those of another account"));
+                return Ok(Template::Unknown("ECR does not show the templates of another account"));
             }
             for template in page.repository_creation_templates() {
-                if let Some((fit, prefix)) = fit(template, name)
-                    && closest.as_ref().is_none_or(|(before, _)| *before < fit)
+                if let Some((len, prefix)) = matched_prefix(template, name)
+                    && closest.as_ref().is_none_or(|(before, _)| *before < len)
                 {
-                    closest = Some((fit, prefix.to_owned()));
+                    closest = Some((len, prefix.to_owned()));
                 }
             }
         }
         Ok(closest.map_or(Template::None, |(_, prefix)| Template::Of(prefix)))
     }
 
-    /// Creates a repository, and says whether it did. That another pusher was quicker is as good.
+    /// Creates a repository. Returns `false` if another client created it first.
     ///
     /// # Errors
-    /// Without the right `ecr:CreateRepository`, without an answer, or if the settings are not to ECR's taste.
+    /// Fails without the permission `ecr:CreateRepository`, without a response, and if ECR rejects the settings.
     pub(crate) async fn create_repository(
         &self,
         registry: &str,
@@ -182,7 +181,7 @@ impl Ecr {
     ) -> Result<bool> {
         let doing = format!("cannot create the repository {name}");
         let NewRepository { scan_on_push, mutability, encryption, tags } = settings;
-        let mut call = self.client().create_repository().registry_id(registry).repository_name(name.as_str());
+        let mut call = self.client.create_repository().registry_id(registry).repository_name(name.as_str());
         if *scan_on_push {
             call = call.image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build());
         }
@@ -218,35 +217,31 @@ impl Ecr {
         }
     }
 
-    /// Gives a repository its lifecycle policy.
+    /// Sets the lifecycle policy of a repository.
     ///
     /// # Errors
-    /// Without the right `ecr:PutLifecyclePolicy`, without an answer, or if ECR does not understand the policy.
+    /// Fails without the permission `ecr:PutLifecyclePolicy`, without a response, and if the policy is invalid.
     pub(crate) async fn put_lifecycle_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
-        let call = self.client().put_lifecycle_policy().registry_id(registry).repository_name(name.as_str());
-        match call.lifecycle_policy_text(text).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.explain(error, &format!("cannot put the lifecycle policy of {name}")).await),
-        }
+        let call = self.client.put_lifecycle_policy().registry_id(registry).repository_name(name.as_str());
+        let sent = call.lifecycle_policy_text(text).send().await;
+        self.explained(sent, &format!("cannot put the lifecycle policy of {name}")).await.map(drop)
     }
 
-    /// Gives a repository its policy: who may do what with it.
+    /// Sets the policy of a repository, which grants access to it.
     ///
     /// # Errors
-    /// Without the right `ecr:SetRepositoryPolicy`, without an answer, or if ECR does not understand the policy.
+    /// Fails without the permission `ecr:SetRepositoryPolicy`, without a response, and if the policy is invalid.
     pub(crate) async fn set_repository_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
-        let call = self.client().set_repository_policy().registry_id(registry).repository_name(name.as_str());
-        match call.policy_text(text).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.explain(error, &format!("cannot set the repository policy of {name}")).await),
-        }
+        let call = self.client.set_repository_policy().registry_id(registry).repository_name(name.as_str());
+        let sent = call.policy_text(text).send().await;
+        self.explained(sent, &format!("cannot set the repository policy of {name}")).await.map(drop)
     }
 }
 
-/// How closely a template fits a repository that a push is to create, and its prefix. A slash at the end of that is implied
-/// (ECR API reference, CreateRepositoryCreationTemplate). What ECR makes of a closer template that is not for pushes is not
-/// documented; here it does not count.
-fn fit<'a>(template: &'a RepositoryCreationTemplate, name: &Repository) -> Option<(usize, &'a str)> {
+/// Returns the prefix of a template that applies to a repository that is created on push, with its length without the slash
+/// at its end, which is implied (ECR API reference, CreateRepositoryCreationTemplate). The longest prefix counts. How ECR
+/// treats a longer one that is not for pushes is not documented; here it does not count.
+fn matched_prefix<'a>(template: &'a RepositoryCreationTemplate, name: &Repository) -> Option<(usize, &'a str)> {
     let prefix = template.prefix().filter(|_| template.applied_for().contains(&RctAppliedFor::CreateOnPush))?;
     if prefix == ROOT {
         return Some((0, prefix));
@@ -260,32 +255,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_moves_or_stays_by_the_rule_and_its_exceptions() {
+    fn mutability_depends_on_the_rule_and_its_filters() {
         let filters = || vec!["latest".parse().unwrap(), "dev-*".parse().unwrap()];
-        let held = |mutability: &Mutability| {
+        let immutable = |mutability: &Mutability| {
             let tags = ["latest", "dev-7", "1.4", "latest-arm"].map(|tag| tag.parse().unwrap());
             tags.map(|tag| mutability.is_immutable(&tag))
         };
-        assert_eq!(held(&Mutability::Mutable), [false; 4]);
-        assert_eq!(held(&Mutability::Immutable), [true; 4]);
-        // What is not for sure is not held here: ECR says so when the tag is put.
-        assert_eq!(held(&Mutability::ImmutableExcept(filters())), [false, false, true, false]);
-        assert_eq!(held(&Mutability::MutableExcept(filters())), [true, true, false, false]);
+        assert_eq!(immutable(&Mutability::Mutable), [false; 4]);
+        assert_eq!(immutable(&Mutability::Immutable), [true; 4]);
+        // In doubt a tag is not immutable here: ECR decides when it is put.
+        assert_eq!(immutable(&Mutability::ImmutableExcept(filters())), [false, false, true, false]);
+        assert_eq!(immutable(&Mutability::MutableExcept(filters())), [true, true, false, false]);
     }
 
     #[test]
-    fn a_template_fits_what_begins_with_its_prefix_and_a_slash() {
-        let fits = |prefix: &str, applied: RctAppliedFor, name: &str| {
+    fn a_template_applies_to_names_below_its_prefix() {
+        let len = |prefix: &str, applied: RctAppliedFor, name: &str| {
             let template = RepositoryCreationTemplate::builder().prefix(prefix).applied_for(applied).build();
-            fit(&template, &name.parse().unwrap()).map(|(fit, _)| fit)
+            matched_prefix(&template, &name.parse().unwrap()).map(|(len, _)| len)
         };
         let push = || RctAppliedFor::CreateOnPush;
-        assert_eq!(fits("team", push(), "team/app"), Some(4));
-        assert_eq!(fits("team/", push(), "team/app"), Some(4));
-        assert_eq!(fits("team/web", push(), "team/web/app"), Some(8));
-        assert_eq!(fits(ROOT, push(), "app"), Some(0));
-        assert_eq!(fits("team", push(), "teams/app"), None);
-        assert_eq!(fits("team", push(), "team"), None);
-        assert_eq!(fits("team", RctAppliedFor::Replication, "team/app"), None);
+        assert_eq!(len("team", push(), "team/app"), Some(4));
+        assert_eq!(len("team/", push(), "team/app"), Some(4));
+        assert_eq!(len("team/web", push(), "team/web/app"), Some(8));
+        assert_eq!(len(ROOT, push(), "app"), Some(0));
+        assert_eq!(len("team", push(), "teams/app"), None);
+        assert_eq!(len("team", push(), "team"), None);
+        assert_eq!(len("team", RctAppliedFor::Replication, "team/app"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to AWS, each directly or over the proxy that leads to its address.
+//! Routes each request to AWS: directly, or over the proxy for its URL.
 
 use aws_sdk_ecr::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
@@ -11,16 +11,16 @@ use reqwest::Url;
 
 use crate::proxy::Proxies;
 
-/// One client, or one connector, for each way.
+/// A client, or a connector, for each route.
 #[derive(Debug)]
 struct Routes<T> {
     proxies: Proxies,
     direct: T,
-    /// By the URL of the proxy.
+    /// The clients for the proxies, by their URL.
     proxied: Vec<(Url, T)>,
 }
 
-/// A client that takes the way that `proxies` name for each request.
+/// Creates a client that sends each request over the route that `proxies` define.
 pub(super) fn routed(
     proxies: Proxies,
     direct: SharedHttpClient,
@@ -48,7 +48,7 @@ impl HttpConnector for Routes<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let proxy = match Url::parse(request.uri()) {
             Ok(url) => self.proxies.to(&url),
-            // The connector says what is wrong with it.
+            // The connector reports that the URL is invalid.
             Err(_) => Ok(None),
         };
         match proxy {

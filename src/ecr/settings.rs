@@ -1,4 +1,4 @@
-//! What the clients of AWS are built from.
+//! The configuration of the SDK's clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
 use super::access::{Access, CredentialSources, EndpointOverride};
-use super::credentials::{Identity, NoCredentials};
+use super::credentials::Identity;
 use super::network::Network;
 use super::region;
 use crate::error::Result;
 use crate::oci::EcrHost;
 
-/// What the clients of AWS are built from, and who we are to it.
+/// The configuration of the SDK's clients, and the caller's credentials.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) config: SdkConfig,
     pub(super) identity: Identity,
-    /// Who named the region.
+    /// Where the region comes from.
     pub(super) region_from: String,
 }
 
 impl Settings {
-    /// Settles region and credentials. The region is the target host's, else the one asked for, else that of the
-    /// environment.
+    /// Finds the region and configures the credentials. The region is that of the target's host, else the requested one,
+    /// else that of the environment.
     pub(super) async fn of(
         access: &Access,
         network: &Network,
-        asked_for: Option<&str>,
+        requested: Option<&str>,
         host: Option<&EcrHost>,
     ) -> Result<Self> {
         match access {
-            Access::Aws(sources) => Self::of_aws(sources, network, asked_for, host).await,
+            Access::Aws(sources) => Self::of_aws(sources, network, requested, host).await,
             Access::Override { own, .. } => {
-                Self::of_stand_in(access.endpoint_override(host, asked_for).unwrap_or(own), network)
+                Self::of_override(access.endpoint_override(host, requested).unwrap_or(own), network)
             }
         }
     }
@@ -45,34 +45,34 @@ impl Settings {
     async fn of_aws(
         sources: &CredentialSources,
         network: &Network,
-        asked_for: Option<&str>,
+        requested: Option<&str>,
         host: Option<&EcrHost>,
     ) -> Result<Self> {
         let profile = sources.profiles.select()?;
-        let http = network.to_aws()?;
-        let machine = ProviderConfig::without_region().with_http_client(network.to_the_machine()?);
-        let region = region::find(sources, asked_for, host, &profile, &machine).await?;
+        let http = network.aws_client()?;
+        let machine = ProviderConfig::without_region().with_http_client(network.local_client()?);
+        let region = region::find(sources, requested, host, &profile, &machine).await?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(limits())
+            .timeout_config(timeouts())
             .http_client(http.clone())
-            // Whatever the environment and the profile say of it: of values that the SDK does not know, as `legacy`, which
-            // is the default of other tools, it makes a panic.
+            // Ignores the environment and the profile: the SDK panics for an unknown retry mode, such as `legacy`, the
+            // default of other tools.
             .retry_config(RetryConfig::standard())
             .region(Region::new(region.code.clone()))
-            // The SDK would read AWS_PROFILE and the files again, and ignores what it cannot read.
+            // The SDK would read AWS_PROFILE and the files again, and ignore files that it cannot read.
             .profile_name(profile.name())
             .profile_files(profile.files())
-            // Until we know who we are.
+            // They are configured below.
             .no_credentials();
-        // A host says by its name which endpoints it goes with, whatever the environment prefers.
+        // The name of a host determines its kind of endpoint, whatever the environment states.
         if let Some(host) = host {
             loader = loader.use_fips(host.fips).use_dual_stack(host.dual_stack);
         }
         let mut config = loader.load().await;
-        // Who names an application in the environment or the profile means it.
+        // An application that the environment or the profile names takes precedence.
         if config.app_name().is_none() {
             let mut named = config.into_builder();
-            named.set_app_name(network.app_name());
+            named.set_app_name(network.app_name.clone());
             config = named.build();
         }
         let aws = ProviderConfig::without_region()
@@ -86,29 +86,24 @@ impl Settings {
         Ok(Self { config: config.build(), identity, region_from: region.from })
     }
 
-    fn of_stand_in(endpoint_override: &EndpointOverride, network: &Network) -> Result<Self> {
+    fn of_override(endpoint_override: &EndpointOverride, network: &Network) -> Result<Self> {
         let identity = Identity::fixed(Credentials::new("SANDBOX", "sandbox", None, None, "sandbox"));
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .sleep_impl(aws_sdk_ecr::config::SharedAsyncSleep::new(Sleep))
-            .timeout_config(limits())
-            // Plain http on loopback, so no certificates of the machine are needed.
-            .http_client(network.to_the_machine()?)
+            .timeout_config(timeouts())
+            // Plain HTTP on loopback needs no certificates.
+            .http_client(network.local_client()?)
             .endpoint_url(endpoint_override.url())
             .region(Region::new(endpoint_override.region.clone()));
         config.set_credentials_provider(identity.provider());
-        config.set_app_name(network.app_name());
+        config.set_app_name(network.app_name.clone());
         Ok(Self { config: config.build(), identity, region_from: "the sandbox".into() })
-    }
-
-    /// Sees to it that there are credentials.
-    pub(super) async fn ready(&self) -> Result<(), NoCredentials> {
-        self.identity.ready().await
     }
 }
 
-/// Without limits of our own a call may hang for ever: the SDK has none on reading.
-fn limits() -> TimeoutConfig {
+/// Returns the time limits of calls. The SDK has none for reading a response, so a call could hang for ever.
+fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .operation_attempt_timeout(Duration::from_secs(20))
@@ -116,7 +111,7 @@ fn limits() -> TimeoutConfig {
         .build()
 }
 
-/// tokio's clock for the SDK, which finds it by itself only when it loads the user's settings.
+/// tokio's clock for the SDK, which uses it by default only if it loads the user's settings.
 #[derive(Debug)]
 struct Sleep;
 

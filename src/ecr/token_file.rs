@@ -1,4 +1,4 @@
-//! Token files: of a web identity, of a container.
+//! Token files, of a web identity or of a container.
 
 use std::io::{self, Read as _};
 use std::path::Path;

@@ -1,28 +1,28 @@
-//! What ECR's own API says where the registry hung up instead of an answer.
+//! Asks ECR's own API why the registry closed the connection without a response.
 
 use super::api::{Ecr, is_denied};
 use super::repositories::RepositoryState;
 use crate::error::{Error, Result};
 use crate::oci::Repository;
 
-/// Why the registry may have hung up when an upload was to be opened.
-#[derive(Clone, Debug)]
+/// The likely reason for a connection that the registry closed instead of opening an upload.
+#[derive(Debug)]
 pub(crate) enum UploadProbe {
-    /// There is no such repository.
+    /// The repository does not exist.
     RepositoryMissing,
-    /// The caller may not upload. The error says what is missing.
+    /// The caller may not upload. The error states the missing permission.
     Denied(Error),
-    /// Neither: an upload was opened, under this ID.
+    /// The API opened an upload, with this ID.
     Allowed(String),
 }
 
 impl Ecr {
-    /// Asks for what the registry gave no answer to: to open an upload.
+    /// Opens an upload by the API instead of the registry.
     ///
     /// # Errors
-    /// If that cannot be learned here either.
+    /// Fails if the API does not respond either, or rejects the call for another reason.
     pub(crate) async fn probe_upload(&self, registry: &str, name: &Repository) -> Result<UploadProbe> {
-        let call = self.client().initiate_layer_upload().registry_id(registry).repository_name(name.as_str());
+        let call = self.client.initiate_layer_upload().registry_id(registry).repository_name(name.as_str());
         let error = match call.send().await {
             Ok(opened) => return Ok(UploadProbe::Allowed(opened.upload_id.unwrap_or_default())),
             Err(error) => self.explain(error, &format!("cannot upload to the repository {name}")).await,
@@ -34,7 +34,7 @@ impl Ecr {
         if !is_denied(Some(&code)) {
             return Err(error);
         }
-        // Without the right nobody says that the repository is missing, too.
+        // Without the permission, ECR does not report that the repository is missing.
         match self.find_repository(registry, name).await {
             Ok(RepositoryState::Missing) => Ok(UploadProbe::RepositoryMissing),
             Ok(RepositoryState::Exists(_) | RepositoryState::AccessDenied) | Err(_) => Ok(UploadProbe::Denied(error)),

@@ -322,9 +322,7 @@ fn where_templates_may_not_be_looked_at_the_first_request_tells() {
     let ecr = Ecr::with(&[], Rules { templates: templates(&["team"]), ..Rules::default() });
     let elsewhere = "111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app:1";
     let run = ecr.run(&[&testdata(ARCHIVE), elsewhere, "--dry-run"]).succeeds();
-    run.stderr_has(&[
-        "111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app was not checked: ECR shows nobody those of",
-    ]);
+    run.stderr_has(&["111111111111.dkr.ecr.us-east-1.amazonaws.com/team/app was not checked: ECR does not show"]);
     // A right to upload that is missing is named.
     let deny = ["ecr:DescribeRepositoryCreationTemplates", "ecr:InitiateLayerUpload"].map(String::from);
     let ecr =

@@ -21,7 +21,7 @@ fn action(name: &str) -> Option<&'static str> {
     ACTIONS.iter().map(|(action, _)| *action).find(|action| *action == name)
 }
 
-/// Returns the actions that a request requires, the most telling last, and the repository in its path.
+/// Returns the actions that a request requires, the most specific last, and the repository in its path.
 pub(super) fn needed(request: &str) -> Option<(Vec<&'static str>, Option<String>)> {
     let Some((method, path)) = request.split_once(' ') else { return Some((vec![action(request)?], None)) };
     let (above, last) = path.strip_prefix("/v2/")?.rsplit_once('/')?;

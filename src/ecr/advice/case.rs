@@ -30,7 +30,7 @@ pub(super) struct Case<'a> {
     pub(super) manifest: &'a [u8],
 }
 
-/// What an error means, and what to do about it.
+/// The meaning of an error, and what to do about it.
 pub(super) struct Meaning {
     pub(super) kind: Kind,
     pub(super) advice: Advice,
@@ -68,7 +68,7 @@ impl Case<'_> {
                     && self.mentions(&["number of", "limit of", "exceed", "reached", "allowed"]))
     }
 
-    /// Returns the actions that the request requires, the most telling last, and the repository in its path.
+    /// Returns the actions that the request requires, the most specific last, and the repository in its path.
     pub(super) fn needed(&self) -> Option<(Vec<&'static str>, Option<String>)> {
         actions::needed(self.error.request.as_deref()?)
     }

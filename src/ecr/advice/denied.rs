@@ -2,7 +2,7 @@
 //! (IAM user guide, "Troubleshoot access denied error messages").
 
 use super::case::{Case, Meaning, RepositoryLocation};
-use crate::ecr::policy::{line, line_of_resource};
+use crate::ecr::policy::{identity_statement, resource_statement};
 use crate::error::{Advice, Kind};
 use crate::oci::Host;
 
@@ -61,7 +61,7 @@ const POLICY_TYPES: [PolicyType; 7] = [
     },
 ];
 
-/// A denial as IAM states it.
+/// A denial that IAM states in a message.
 struct Denial<'a> {
     user: Option<&'a str>,
     action: &'a str,
@@ -122,9 +122,9 @@ pub(super) fn stated(case: &Case<'_>) -> Option<Meaning> {
     }
     let account = |arn: &str| arn.split(':').nth(4).filter(|account| account.len() == 12).map(str::to_owned);
     let (caller, resource_owner) = (user.and_then(account), account(&resource));
-    let statement = line(&[action], &resource);
+    let statement = identity_statement(&[action], &resource);
     let principal = caller.as_deref().map_or_else(|| "*".to_owned(), |caller| principal(user, caller));
-    let for_principal = line_of_resource(&[action], &principal);
+    let for_principal = resource_statement(&[action], &principal);
     let text = match *name {
         RESOURCE => format!("Allow the action {action} in {policy}:\n  {for_principal}"),
         IDENTITY => {
@@ -147,7 +147,7 @@ pub(super) fn stated(case: &Case<'_>) -> Option<Meaning> {
 const SHOW_POLICY: &str = "Print a policy with all permissions of the push:";
 const SHOW_BOTH: &str = "Show the present policy, and print a policy with all permissions of the push:";
 
-/// Returns the command that prints a policy for the whole push: a caller that lacks one permission often lacks several.
+/// Returns the command that prints a policy for the whole push: if one permission is missing, often several are.
 fn policy_command(action: &str, resource: &str, location: Option<&RepositoryLocation>) -> String {
     let options = match action {
         "ecr:CreateRepository" | "ecr-public:CreateRepository" | "ecr-public:DescribeRegistries" => {
@@ -185,7 +185,7 @@ pub(super) fn unstated(case: &Case<'_>) -> Option<Meaning> {
         (Some(location), None) if actions != ["ecr:GetAuthorizationToken"] => location.host.arn(&location.repository),
         _ => "*".to_owned(),
     };
-    let statement = line(&actions, &resource);
+    let statement = identity_statement(&actions, &resource);
     let text = format!(
         "The response does not state the missing permission. The request requires {} on {resource}, which the caller likely \
          lacks; if it is allowed, the repository policy or a policy of the organization denies it.\n  {statement}\n  \

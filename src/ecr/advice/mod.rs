@@ -1,8 +1,11 @@
-//! What ECR's errors mean, and what to do about them.
+//! Advice for ECR's errors.
 //!
-//! `table` maps ECR's own words to advice: an error is one row. Rows with more to say have files of their own: `denied` for
-//! missing permissions, `strict` for rejected manifests, `clock` for rejected signatures. `case` holds an error and its
-//! context, `actions` the IAM actions of requests.
+//! An error is one row of `ROWS` in `table.rs`: the code, status or message by which it is recognized, its stable
+//! [`Code`](crate::error::Code), and a function that returns its kind and advice. To add one, add a row before the rows that
+//! also match it; nothing else has to change.
+//!
+//! Longer functions are in separate files: `denied` for missing permissions, `strict` for rejected manifests, `clock` for
+//! rejected signatures. `case` contains an error and its context, `actions` the IAM actions of requests.
 
 mod actions;
 mod case;

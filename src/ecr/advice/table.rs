@@ -1,4 +1,4 @@
-//! The table of ECR's errors: from its own words to what to do.
+//! The table of ECR's errors and the advice for each. An error is one row of [`ROWS`].
 
 use super::actions::ACTIONS;
 use super::case::{Case, Meaning, RepositoryLocation};
@@ -162,7 +162,7 @@ const ROWS: [Row; 28] = [
 
 const SIGNATURE: [&str; 2] = ["InvalidSignature", "SignatureDoesNotMatch"];
 
-/// The chunk size that ECR accepts. A client that follows it can only fail behind a proxy.
+/// Advises on the chunk size. With one in ECR's range, an upload can only fail behind a proxy.
 fn chunk_size() -> Advice {
     Advice::new(
         "ECR accepts chunks of 5 to 10 MiB. Without a chunk size of your own, a proxy on the way truncates requests; \
@@ -191,7 +191,8 @@ fn immutable_tag(case: &Case<'_>) -> Option<Meaning> {
     case.advise_as(Kind::Refused, advice)
 }
 
-/// ECR rejects requests in JSON. A page with a status of 5xx may be that of AWS's own load balancer.
+/// Advises on a web page. ECR's own error responses are JSON. A page with a status of 5xx may be that of AWS's own load
+/// balancer.
 fn web_page(case: &Case<'_>) -> Option<Meaning> {
     if !case.error.is_page || case.kind == Kind::Unavailable {
         return None;
@@ -219,7 +220,7 @@ fn kms_key(case: &Case<'_>) -> Option<Meaning> {
     case.advise_as(Kind::Refused, advice)
 }
 
-/// The default quotas (ECR user guide, "Amazon ECR service quotas").
+/// Advises on an exhausted quota, with its default (ECR user guide, "Amazon ECR service quotas").
 fn quota(case: &Case<'_>) -> Option<Meaning> {
     let exhausted =
         |text: &str| Advice::new(format!("A quota is exhausted, and waiting does not help. The default is {text}"));

@@ -3,22 +3,22 @@ use super::*;
 use crate::error::{Error, Kind, ServiceError};
 use crate::oci::EcrHost;
 
-fn place() -> RepositoryLocation {
+fn location() -> RepositoryLocation {
     let host = EcrHost { account: "123456789012".into(), region: "cn-north-1".into(), fips: false, dual_stack: false };
     RepositoryLocation { host, repository: "team/app".parse().unwrap() }
 }
 
-fn advised(status: u16, code: &str, message: &str, asked: &str) -> (Kind, String) {
-    let asked = Some(asked.to_owned());
-    let answer = ServiceError {
+/// Returns the kind and the advice for an error of ECR.
+fn advised(status: u16, code: &str, message: &str, request: &str) -> (Kind, String) {
+    let service_error = ServiceError {
         status: Some(status),
         code: code.into(),
         message: message.into(),
-        request: asked,
+        request: Some(request.to_owned()),
         ..ServiceError::default()
     };
     let kind = if status == 403 { Kind::Permission } else { Kind::Refused };
-    let error = advise(Error::new(kind, "x").with_service_error(answer), Some(&place()));
+    let error = advise(Error::new(kind, "x").with_service_error(service_error), Some(&location()));
     (error.kind(), error.advice().map(ToString::to_string).unwrap_or_default())
 }
 
@@ -38,8 +38,8 @@ fn a_missing_permission_names_the_action_and_the_arn_in_its_partition() {
 }
 
 #[test]
-fn requests_take_the_actions_of_the_user_guide() {
-    for (asked, actions, repository) in [
+fn requests_require_the_actions_of_the_user_guide() {
+    for (request, actions, repository) in [
         ("POST /v2/a/b/blobs/uploads/", &["ecr:InitiateLayerUpload"][..], Some("a/b")),
         ("POST /v2/a/b/blobs/uploads", &["ecr:InitiateLayerUpload"], Some("a/b")),
         ("PATCH /v2/a/blobs/uploads/1-2", &["ecr:UploadLayerPart"], Some("a")),
@@ -52,15 +52,15 @@ fn requests_take_the_actions_of_the_user_guide() {
         ("GET /v2/a/tags/list", &["ecr:ListImages"], Some("a")),
         ("ecr:DescribeImages", &["ecr:DescribeImages"], None),
     ] {
-        assert_eq!(needed(asked), Some((actions.to_vec(), repository.map(str::to_owned))), "{asked}");
+        assert_eq!(needed(request), Some((actions.to_vec(), repository.map(str::to_owned))), "{request}");
     }
-    for asked in ["", "GET /", "GET /v2/", "DELETE /v2/a/blobs/uploads/1", "PUT /v2/x/uploads/1", "ecr:Unheard"] {
-        assert_eq!(needed(asked), None, "{asked}");
+    for request in ["", "GET /", "GET /v2/", "DELETE /v2/a/blobs/uploads/1", "PUT /v2/x/uploads/1", "ecr:Unknown"] {
+        assert_eq!(needed(request), None, "{request}");
     }
 }
 
 #[test]
-fn a_row_never_panics_on_whatever_a_service_says() {
+fn no_response_makes_a_row_panic() {
     for message in
         ["", "not authorized to perform: ", "User: is not authorized to perform: on resource: ", "explicit deny"]
     {
@@ -73,7 +73,7 @@ fn a_row_never_panics_on_whatever_a_service_says() {
 }
 
 #[test]
-fn the_name_of_a_repository_does_not_matter() {
+fn quoted_names_do_not_select_a_quota() {
     let named = "The repository with name 'team/parts-quota' cannot be used";
     assert!(!advised(400, "NAME_INVALID", named, "").1.contains("quota"));
     let full = "The repository with name 'team/parts' has the maximum number of images";
