@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ecr_push::internals::{CiSystem, SYSTEMS};
+use ecr_push::sandbox::Rules;
 use regex_lite::Regex;
 
 use super::archive_builder;
@@ -326,6 +327,28 @@ fn no_option_variable_key_or_code_of_the_first_readme_is_lost() {
     assert!(lost.is_empty(), "no page has {lost:?}");
     let there: Vec<_> = known.keys().filter(|word| !missing.contains(word)).collect();
     assert!(there.is_empty(), "not gone: {there:?}");
+}
+
+#[test]
+fn the_memory_of_several_targets_is_as_shown() {
+    let section = page("docs/architecture.md").section("## Memory");
+    let names: Vec<String> = (0..20).map(|n| format!("team/app{n}")).collect();
+    let ecr = Ecr::with(&names.iter().map(String::as_str).collect::<Vec<_>>(), Rules::default());
+    let archive = ecr.env.scratch("image.tar");
+    archive_builder::docker_save(&archive, &(0..4).map(|n| vec![n; 512]).collect::<Vec<_>>());
+    let mut count = 0;
+    for (targets, rest) in rows(section) {
+        let memory = rest.split("| ").last().unwrap().trim_end_matches(" |");
+        for number in targets.split([',', ' ']).filter_map(|word| word.parse().ok()) {
+            let targets = names.iter().take(number).map(String::as_str);
+            let arguments =
+                [archive.as_str()].into_iter().chain(targets).chain(["--dry-run", "-v", "--pack-threads", "6"]);
+            let run = ecr.run(&arguments.collect::<Vec<_>>()).succeeds();
+            run.stderr_has(&[&format!("memory: {memory} at most")]);
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count} rows");
 }
 
 #[test]
