@@ -1,6 +1,6 @@
-//! How long it takes to find an image in an archive of 50,000 entries: `cargo bench --bench tar_index`.
+//! The time to open an archive of 50,000 entries: `cargo bench --bench tar_index`.
 
-#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends here")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue fails by panicking")]
 
 use std::fs::File;
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use ecr_push::Source;
 use ecr_push::internals::{self, Archive, Spool};
 use serde_json::json;
 
-/// As many as a layout of thousands of images has.
+/// The number of entries: a layout of thousands of images has as many.
 const ENTRIES: u64 = 50_000;
 
 fn add(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) {
@@ -23,7 +23,7 @@ fn add(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) {
     tar.append_data(&mut header, name, bytes).unwrap();
 }
 
-/// An image of one layer behind many other entries, each of which has its header read and its bytes left alone.
+/// Writes an image of one layer, after many other entries. Of those, only the headers are read.
 fn archive(path: &Path) {
     let mut tar = tar::Builder::new(BufWriter::new(File::create(path).unwrap()));
     for number in 0..ENTRIES - 3 {

@@ -1,6 +1,6 @@
-//! Archives made of files of this machine, the same at every time: folders are walked in the order of their names.
+//! Archives made of files of this machine, the same in each run: folders are walked in the order of their names.
 //!
-//! They are kept in `target/bench-input` and built where they are missing.
+//! They are stored in `target/bench-input`, and built if they are missing.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
@@ -20,11 +20,11 @@ use crate::options::target;
 pub(crate) enum Input {
     /// Three layers of uneven size: an operating system, packages, an app.
     Three,
-    /// The same, but for an app that is another one after every [`Inputs::change`].
+    /// The same, with an app that [`Inputs::change`] changes.
     Changed,
-    /// The same as an OCI layout with packed layers.
-    LayerSummary,
-    /// The same as Docker 25 and later save it: files that are called by their hash.
+    /// The same as an OCI layout with compressed layers.
+    Compressed,
+    /// The same as Docker 25 and later save it: files are named by their hash.
     Modern,
     /// One layer.
     Huge,
@@ -39,7 +39,7 @@ impl Input {
         match self {
             Self::Three => "three.tar",
             Self::Changed => "changed.tar",
-            Self::LayerSummary => "packed",
+            Self::Compressed => "compressed",
             Self::Modern => "three-25.tar",
             Self::Huge => "huge.tar",
             Self::Forty => "forty.tar",
@@ -48,7 +48,7 @@ impl Input {
     }
 }
 
-/// Where the archives are.
+/// The folder of the archives.
 pub(crate) struct Inputs {
     folder: PathBuf,
     scale: u64,
@@ -61,7 +61,7 @@ impl Inputs {
         Self { folder, scale: if quick { 100_000 } else { 1_000_000 } }
     }
 
-    /// The archive, built if it is missing, and in the page cache if it fits there.
+    /// Returns the archive, built if it is missing, and in the page cache if it fits.
     pub(crate) fn get(&self, input: Input) -> PathBuf {
         let path = self.folder.join(input.name());
         if !path.exists() {
@@ -97,8 +97,8 @@ impl Inputs {
             Input::Changed => {
                 std::fs::copy(self.get(Input::Three), path).unwrap();
             }
-            Input::LayerSummary => pack_layout(&self.get(Input::Three), path),
-            Input::Modern => save_anew(&self.get(Input::Three), path),
+            Input::Compressed => write_layout(&self.get(Input::Three), path),
+            Input::Modern => save_by_hash(&self.get(Input::Three), path),
             Input::Huge => {
                 let mut save = Save::new(File::create(path).unwrap(), Vec::new());
                 save.layer(|layer| layer.fill(&mut Files::of(&["/usr"]), 4_000 * self.scale));
@@ -114,16 +114,16 @@ impl Inputs {
         }
     }
 
-    /// The app: small files, and one that differs from version to version.
+    /// Writes the app: small files, one of which differs between versions.
     fn app(&self, layer: &mut Layer<'_>, version: usize) {
         layer.add("app/version", version.to_string().as_bytes());
         layer.fill(&mut Files::of(&["/usr/include", "/usr/share/doc", "/usr/share"]), 10 * self.scale);
     }
 
-    /// Puts another app into [`Input::Changed`]. The layers before it stay where they are.
+    /// Replaces the app of [`Input::Changed`]. The layers before it stay unchanged.
     pub(crate) fn change(&self, version: usize) -> PathBuf {
         let path = self.get(Input::Changed);
-        // Not of the file itself, which a run that was killed may have left half-way.
+        // Not from the file itself: a run that was killed may have left it incomplete.
         let layers = layers(&self.get(Input::Three));
         let diff_ids = layers[..2].iter().map(|(_, diff_id)| diff_id.clone()).collect();
         let mut file = File::options().read(true).write(true).open(&path).unwrap();
@@ -137,7 +137,7 @@ impl Inputs {
         path
     }
 
-    /// What an archive is, in a word that is another where the files of the machine are.
+    /// Describes an archive. The image ID shows whether two machines have the same files.
     pub(crate) fn describe(&self, input: Input) -> String {
         let image = image(&self.folder.join(input.name()));
         let layers: Vec<_> = image.manifests()[0].layers.iter().map(|layer| layer.bytes.len()).collect();
@@ -150,7 +150,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
-/// The image of an archive that can be read in place.
+/// Returns the image of an archive that can be read in place.
 pub(crate) fn image(archive: &Path) -> Image {
     let spool =
         Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
@@ -160,7 +160,7 @@ pub(crate) fn image(archive: &Path) -> Image {
         .unwrap()
 }
 
-/// The layers of an archive, with their diff_ids.
+/// Returns the layers of an archive, with their diff_ids.
 fn layers(archive: &Path) -> Vec<(ByteSource, String)> {
     let image = image(archive);
     let manifests = image.manifests();
@@ -168,7 +168,7 @@ fn layers(archive: &Path) -> Vec<(ByteSource, String)> {
     manifests[0].layers.iter().map(layer).collect()
 }
 
-/// The ordinary files below some folders, sorted, and again from the start when all were there.
+/// The regular files below some folders, sorted; after the last one it starts again.
 struct Files {
     roots: Vec<PathBuf>,
     without: Option<&'static str>,
@@ -183,13 +183,13 @@ impl Files {
         Self { folders: roots.clone(), roots, without: None, files: Vec::new(), round: 0 }
     }
 
-    /// Leaves out folders with such a name.
+    /// Excludes folders whose name starts so.
     fn without(mut self, start: &'static str) -> Self {
         self.without = Some(start);
         self
     }
 
-    /// The next file, and the name under which it is put.
+    /// Returns the next file, and its name in the archive.
     fn next(&mut self) -> (PathBuf, String) {
         loop {
             if let Some(file) = self.files.pop() {
@@ -204,13 +204,13 @@ impl Files {
             };
             let Ok(entries) = std::fs::read_dir(folder) else { continue };
             let mut entries: Vec<_> = entries.flatten().collect();
-            // They are taken from the end.
+            // They are popped from the end.
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
             for entry in entries {
                 let name = entry.file_name();
-                let is_left_out = self.without.is_some_and(|start| name.to_string_lossy().starts_with(start));
+                let is_excluded = self.without.is_some_and(|start| name.to_string_lossy().starts_with(start));
                 match entry.file_type() {
-                    Ok(kind) if kind.is_dir() && !is_left_out => self.folders.push(entry.path()),
+                    Ok(kind) if kind.is_dir() && !is_excluded => self.folders.push(entry.path()),
                     Ok(kind) if kind.is_file() => self.files.push(entry.path()),
                     _ => {}
                 }
@@ -219,14 +219,14 @@ impl Files {
     }
 }
 
-/// An archive in the making, as `docker save` wrote it before version 25.
+/// Writes an archive as `docker save` did before version 25.
 struct Save {
     out: BufWriter<File>,
     diff_ids: Vec<String>,
 }
 
 impl Save {
-    /// Goes on after layers with these diff_ids.
+    /// Continues after layers with these diff_ids.
     fn new(file: File, diff_ids: Vec<String>) -> Self {
         Self { out: BufWriter::with_capacity(1 << 20, file), diff_ids }
     }
@@ -240,7 +240,7 @@ impl Save {
         self.out.write_all(&[0; 512]).unwrap();
         let hashing = Hashing { to: &mut self.out, hash: Sha256::new(), len: 0 };
         let Hashing { len, hash, .. } = Layer::filled(hashing, fill);
-        // A tar is whole blocks, so the next entry follows at once. Now its size is known.
+        // A tar consists of whole blocks, so the next entry needs no padding. Now the size is known.
         let mut header = tar::Header::new_ustar();
         header.set_path(Self::name(self.diff_ids.len())).unwrap();
         header.set_size(len);
@@ -266,7 +266,7 @@ impl Save {
 
 type Out<'a> = Hashing<&'a mut BufWriter<File>>;
 
-/// A layer in the making.
+/// Writes a layer.
 struct Layer<'a>(tar::Builder<Out<'a>>);
 
 impl<'a> Layer<'a> {
@@ -280,14 +280,14 @@ impl<'a> Layer<'a> {
         add(&mut self.0, name, bytes);
     }
 
-    /// Adds files until the layer has so many bytes, and not a file more.
+    /// Adds files until the layer has `size` bytes.
     fn fill(&mut self, files: &mut Files, size: u64) {
         while self.0.get_ref().len < size {
             let (path, name) = files.next();
             let left = size - self.0.get_ref().len;
             let Ok(file) = File::open(path) else { continue };
             let mut bytes = Vec::new();
-            // The last file is cut off where the layer is full.
+            // The last file is truncated where the layer is full.
             if file.take(left).read_to_end(&mut bytes).is_ok() && !bytes.is_empty() {
                 self.add(&name, &bytes);
             }
@@ -308,8 +308,8 @@ fn config(diff_ids: &[String]) -> Vec<u8> {
     config.to_string().into_bytes()
 }
 
-/// Writes an OCI layout with an archive's layers, packed as other people's tools pack: one gzip stream at level 6.
-fn pack_layout(archive: &Path, layout: &Path) {
+/// Writes an OCI layout with an archive's layers, compressed as by other tools: one gzip stream at level 6.
+fn write_layout(archive: &Path, layout: &Path) {
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
     let describe = |kind: &str, digest: &str, size: u64| {
@@ -322,7 +322,7 @@ fn pack_layout(archive: &Path, layout: &Path) {
         describe(kind, &digest, bytes.len() as u64)
     };
     let layers = layers(archive);
-    let pack = |(number, (layer, _)): (usize, &(ByteSource, String))| -> Value {
+    let compress = |(number, (layer, _)): (usize, &(ByteSource, String))| -> Value {
         let path = blobs.join(format!("new-{number}"));
         let hashing = Hashing { to: File::create(&path).unwrap(), hash: Sha256::new(), len: 0 };
         let mut gzip = GzEncoder::new(hashing, flate2::Compression::new(6));
@@ -338,21 +338,21 @@ fn pack_layout(archive: &Path, layout: &Path) {
         std::fs::rename(path, blobs.join(&digest["sha256:".len()..])).unwrap();
         describe("layer.v1.tar+gzip", &digest, len)
     };
-    let packed: Vec<_> = layers.iter().enumerate().map(pack).collect();
+    let compressed: Vec<_> = layers.iter().enumerate().map(compress).collect();
     let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": blob("config.v1+json", &config(&diff_ids)),
-        "layers": packed,
+        "layers": compressed,
     });
     let index = json!({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest.to_string().as_bytes())]});
     std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
-/// Writes an archive again as Docker 25 and later do: blobs in the order of their names, then what leads to them.
-fn save_anew(archive: &Path, path: &Path) {
+/// Writes an archive as Docker 25 and later do: blobs in the order of their names, then the documents.
+fn save_by_hash(archive: &Path, path: &Path) {
     let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, File::create(path).unwrap()));
     let mut add = |name: &str, len: u64, bytes: &mut dyn io::Read| {
         let mut header = tar::Header::new_gnu();
@@ -365,12 +365,12 @@ fn save_anew(archive: &Path, path: &Path) {
     let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
     let config = config(&diff_ids);
     let describe = |kind: &str, digest: &str, size: u64| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size});
-    let plain: Vec<_> = layers.iter().map(|(bytes, id)| describe("layer.v1.tar", id, bytes.len())).collect();
+    let descriptors: Vec<_> = layers.iter().map(|(bytes, id)| describe("layer.v1.tar", id, bytes.len())).collect();
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": describe("config.v1+json", &sha256(&config), config.len() as u64),
-        "layers": plain,
+        "layers": descriptors,
     });
     let manifest = manifest.to_string().into_bytes();
     let root = describe("manifest.v1+json", &sha256(&manifest), manifest.len() as u64);
@@ -398,7 +398,7 @@ fn save_anew(archive: &Path, path: &Path) {
     tar.into_inner().unwrap().flush().unwrap();
 }
 
-/// Writes through, hashes and counts.
+/// A writer that hashes and counts the bytes on the way.
 struct Hashing<W> {
     to: W,
     hash: Sha256,

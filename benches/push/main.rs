@@ -1,16 +1,16 @@
-//! Measures this program beside skopeo, in turn, in one run: `cargo bench --bench push`.
+//! Measures this program and skopeo, alternating in one run: `cargo bench --bench push`.
 //!
-//! The sink of the ratios is the program's own sandbox, which checks digests and keeps no bytes of layers; for all
-//! alike. The same against docker-registry stands beside it, where a disk is part of what is measured. Medians are
-//! printed as a table and appended to `benches/results.md`.
+//! Both push into the program's own sandbox, which verifies digests and discards layers, and into docker-registry, which
+//! writes them to the disk. The ratios are those of the sandbox. The medians are printed as a table and appended to
+//! `benches/results.md`.
 //!
-//! - `options.rs`: what is asked for; `rows.rs`: what is measured, and how each program is told to do it
-//! - `input.rs`: archives made of files of this machine; `sink.rs`: where they are pushed to
-//! - `measure.rs`: one process, from its start to its end; `floor.rs`: what no program can do without
-//! - `table.rs`: what came of it
+//! - `options.rs`: the arguments; `rows.rs`: what is measured, and the arguments of each program
+//! - `input.rs`: archives made of files of this machine; `sink.rs`: the registries
+//! - `measure.rs`: one process, from its start to its end; `floor.rs`: the least work that any program must do
+//! - `table.rs`: the results
 
-#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends here")]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a table is what it is for")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue fails by panicking")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints a table")]
 
 #[cfg(target_os = "linux")]
 mod floor;
@@ -29,19 +29,19 @@ mod table;
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("This reads /proc, and so runs on Linux only.");
+    eprintln!("This benchmark reads /proc, so it runs on Linux only.");
 }
 
 #[cfg(target_os = "linux")]
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
-        // The two sides of this program that run as processes of their own.
+        // Two parts of this program run as separate processes.
         Some((first, rest)) if first == "--measure" => measure::child(rest),
         Some((first, rest)) if first == "--floor" => floor::child(rest),
-        // `cargo test --all-targets` starts benchmarks too, and means something else by it.
+        // `cargo test --all-targets` starts benchmarks, too, without this argument.
         _ if !arguments.iter().any(|argument| argument == "--bench") => {
-            println!("Nothing is measured: that is for `cargo bench --bench push`.");
+            println!("Nothing was measured: use `cargo bench --bench push`.");
         }
         _ => match options::read(&arguments) {
             Ok(options) => rows::run(&options),

@@ -1,7 +1,7 @@
-//! One process, from its start to its end.
+//! Measures one process, from its start to its end.
 //!
-//! It is started by a small process of its own (`--measure`), not by the one that holds the sandbox: Linux counts what
-//! the parent of a process had in memory as the peak of the child.
+//! A small helper process (`--measure`) starts it, not the process with the sandbox: Linux counts the parent's memory at
+//! the fork as the child's peak.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,25 +12,25 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
 use wait4::Wait4 as _;
 
-/// What a process took.
+/// The resources that a process used.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Measured {
-    /// Seconds until it had ended.
+    /// Seconds until it ended.
     pub(crate) wall: f64,
-    /// Seconds of CPU, its own and the system's for it.
+    /// Seconds of CPU time, user and system.
     pub(crate) cpu: f64,
-    /// The most bytes that it had in memory.
+    /// The peak of its memory, in bytes.
     pub(crate) peak: u64,
-    /// The bytes that it read, from files and pipes.
+    /// Bytes read from files and pipes.
     pub(crate) read: u64,
     /// Whether it succeeded.
     pub(crate) success: bool,
 }
 
-/// Runs a command to its end. Its environment is the whole of its environment.
+/// Runs a command to its end, with only the variables that the command sets.
 ///
 /// # Errors
-/// The last line that it wrote to stderr, if it failed.
+/// The last line of its stderr, if it failed.
 pub(crate) fn measure(command: &Command, stdin: Option<&Path>, scratch: &Path) -> Result<Measured, String> {
     let errors = scratch.join("stderr");
     let mut helper = Command::new(std::env::current_exe().unwrap());
@@ -43,10 +43,10 @@ pub(crate) fn measure(command: &Command, stdin: Option<&Path>, scratch: &Path) -
         return Ok(measured);
     }
     let text = std::fs::read_to_string(errors).unwrap_or_default();
-    Err(text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").replace('|', "/"))
+    Err(text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no error message").replace('|', "/"))
 }
 
-/// The other side: `STDERR STDIN PROGRAM ARGUMENTS`.
+/// Runs the helper process: `STDERR STDIN PROGRAM ARGUMENTS`.
 pub(crate) fn child(arguments: &[String]) {
     let [errors, stdin, program, arguments @ ..] = arguments else { panic!("{arguments:?}") };
     let mut command = Command::new(program);
@@ -56,10 +56,10 @@ pub(crate) fn child(arguments: &[String]) {
     let mut child = command.spawn().unwrap();
     if let Some(mut pipe) = child.stdin.take() {
         let mut file = File::open(stdin).unwrap();
-        // A program that does not want all of it may leave.
+        // A program may exit before it has read everything.
         std::thread::spawn(move || std::io::copy(&mut file, &mut pipe).ok());
     }
-    // It has ended and not yet gone: only now does the count of what it read not change any more.
+    // It has ended, and still exists: the number of bytes read is final, and can be read.
     waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
     let wall = started.elapsed().as_secs_f64();
     let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();

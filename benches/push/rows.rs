@@ -1,4 +1,4 @@
-//! What is measured, and how each program is told to do it.
+//! What is measured, and the arguments of each program for it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,46 +11,49 @@ use crate::floor::{Floor, floor};
 use crate::input::{Input, Inputs};
 use crate::measure::{Measured, measure};
 use crate::options::{Kind, Options, is_installed, target};
-use crate::sink::{REPOSITORIES, Seen, Sink};
+use crate::sink::{REPOSITORIES, Sink, Traffic};
 use crate::table;
 
-/// One thing to do.
+/// The error of a row that the measured program does not support.
+pub(crate) const UNSUPPORTED: &str = "not supported";
+
+/// One measurement.
 pub(crate) struct Row {
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
     input: Input,
     floor: Floor,
     before: Before,
-    /// Milliseconds that each answer of the registry takes longer.
+    /// Additional delay of each response, in milliseconds.
     delay: u64,
-    /// Of which `--help` has a word if the program can do it; any, if all programs can.
-    wants: &'static [&'static str],
-    /// What the program has to be told for it.
-    told: &'static [&'static str],
-    /// What skopeo has to be told for it.
-    skopeo: &'static [&'static str],
-    /// Whether the archive comes through a pipe.
+    /// Words of `--help`, one of which shows that the program supports it; empty if every program does.
+    requires: &'static [&'static str],
+    /// Additional arguments of this program.
+    arguments: &'static [&'static str],
+    /// Additional arguments of skopeo.
+    skopeo_arguments: &'static [&'static str],
+    /// Whether the archive is piped into the program.
     from_pipe: bool,
-    /// The repositories that it is pushed to in one run. Programs that have one target only are not measured beside several.
+    /// The target repositories of one run. Programs with a single target are not measured with several.
     repositories: &'static [&'static str],
 }
 
-/// What is there before it is measured.
+/// What the registry and the machine have before the measurement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Before {
     /// Nothing.
     Nothing,
-    /// The image of three layers under the tag that is pushed again, and nothing on the machine.
+    /// The registry has the image of three layers, under the tag that is pushed again.
     Tag,
-    /// The same, and what the program has kept of it on the machine.
+    /// The same, and the machine has what the program stored about it.
     TagAndHome,
-    /// The image of three layers under the tag of an earlier commit, and nothing on the machine.
+    /// The registry has the image of three layers, under the tag of an earlier commit.
     Commit,
 }
 
 impl Row {
-    /// Whether the floor packs what the program packs.
-    pub(crate) fn packs_all(&self) -> bool {
+    /// Returns whether the floor compresses the same layers as the program.
+    pub(crate) fn has_comparable_floor(&self) -> bool {
         matches!(self.floor, Floor::All | Floor::AllZstd)
     }
 }
@@ -65,9 +68,9 @@ const fn row(key: &'static str, title: &'static str, input: Input, floor: Floor)
         floor,
         before,
         delay: 0,
-        wants: &[],
-        told: &[],
-        skopeo: &[],
+        requires: &[],
+        arguments: &[],
+        skopeo_arguments: &[],
         from_pipe: false,
         repositories,
     }
@@ -76,8 +79,8 @@ const fn row(key: &'static str, title: &'static str, input: Input, floor: Floor)
 pub(crate) const ROWS: [Row; 15] = [
     row("cold", "cold, gzip", Input::Three, Floor::All),
     Row {
-        wants: &["--compression"],
-        told: &["--compression", "zstd"],
+        requires: &["--compression"],
+        arguments: &["--compression", "zstd"],
         ..row("zstd", "cold, zstd (skopeo: gzip)", Input::Three, Floor::AllZstd)
     },
     Row { before: Before::Tag, ..row("second", "second push, fresh machine, tag exists", Input::Three, Floor::None) },
@@ -88,21 +91,21 @@ pub(crate) const ROWS: [Row; 15] = [
     },
     Row {
         before: Before::Commit,
-        wants: &["--reuse-from"],
-        told: &["--reuse-from", "main-*"],
+        requires: &["--reuse-from"],
+        arguments: &["--reuse-from", "main-*"],
         ..row("reuse-from", "one changed layer of three, new tag, `--reuse-from`", Input::Changed, Floor::Last)
     },
-    row("packed", "packed OCI layout", Input::LayerSummary, Floor::All),
+    row("compressed", "compressed OCI layout", Input::Compressed, Floor::All),
     row("small", "40 small layers", Input::Forty, Floor::All),
     row("huge", "one layer of 4 GB", Input::Huge, Floor::All),
     Row {
-        wants: &["--compression"],
-        told: &["--compression", "zstd"],
+        requires: &["--compression"],
+        arguments: &["--compression", "zstd"],
         ..row("huge-zstd", "one layer of 4 GB, zstd (skopeo: gzip)", Input::Huge, Floor::AllZstd)
     },
-    Row { delay: 50, ..row("delay", "20 small layers, 50 ms a reply", Input::Twenty, Floor::All) },
+    Row { delay: 50, ..row("delay", "20 small layers, 50 ms per response", Input::Twenty, Floor::All) },
     Row {
-        wants: &["standard input", "stdin"],
+        requires: &["standard input", "stdin"],
         from_pipe: true,
         ..row("stdin", "standard input, save of Docker 25", Input::Modern, Floor::All)
     },
@@ -133,28 +136,28 @@ impl Program {
     }
 }
 
-/// What came of a program at a row and a sink.
+/// The results of a program at a row and a sink.
 #[derive(Clone, Default)]
 pub(crate) struct Figures {
     pub(crate) measured: Vec<Measured>,
-    /// What the sink saw of each, if it counts.
-    pub(crate) seen: Vec<Seen>,
-    /// The CPU seconds that the sink took for each, if it is in this process.
+    /// The traffic of each run, if the sink is a sandbox.
+    pub(crate) traffic: Vec<Traffic>,
+    /// The sink's CPU seconds in each run, if it is in this process.
     pub(crate) sink_cpu: Vec<f64>,
-    /// The bytes of the layers as they are stored, if the sink tells.
-    pub(crate) packed: Option<u64>,
-    /// Why there is nothing, or no more.
+    /// The total size of the compressed layers, if it is known.
+    pub(crate) compressed: Option<u64>,
+    /// Why there are no results, or not all.
     pub(crate) error: Option<String>,
 }
 
-/// What came of a row.
+/// The results of a row.
 pub(crate) struct Outcome {
     pub(crate) row: &'static Row,
     pub(crate) figures: Vec<(Kind, Program, Figures)>,
     pub(crate) floor: Figures,
 }
 
-/// A row at a sink with a program, from run to run.
+/// The state of a row at a sink with a program.
 struct Lane {
     kind: Kind,
     program: Program,
@@ -171,10 +174,10 @@ struct Bench<'a> {
     work: PathBuf,
 }
 
-/// Measures everything that is asked for.
+/// Measures the selected rows.
 pub(crate) fn run(options: &Options) {
     let work = target().join("bench-work");
-    // What an earlier run left that was killed.
+    // A run that was killed may have left files.
     std::fs::remove_dir_all(&work).ok();
     std::fs::create_dir_all(&work).unwrap();
     let help = Command::new(program()).arg("--help").output().unwrap();
@@ -186,7 +189,7 @@ pub(crate) fn run(options: &Options) {
     std::fs::remove_dir_all(&bench.work).ok();
     let measured = outcomes.iter().filter(|outcome| outcome.figures.iter().any(|it| !it.2.measured.is_empty()));
     let mut inputs: Vec<_> = measured.map(|outcome| outcome.row.input).collect();
-    // The changed one is another at every run.
+    // The changed archive differs in each run.
     inputs.iter_mut().filter(|input| **input == Input::Changed).for_each(|input| *input = Input::Three);
     inputs.dedup();
     let inputs: Vec<_> = inputs.into_iter().map(|input| bench.inputs.describe(input)).collect();
@@ -197,17 +200,17 @@ impl Bench<'_> {
     fn row(&self, row: &'static Row) -> Outcome {
         let mut lanes: Vec<Lane> = Vec::new();
         for kind in self.options.sinks.iter().copied() {
-            // A docker-registry is as near as it is.
+            // A docker-registry cannot be delayed.
             let programs = Program::ALL.iter().copied().filter(|_| kind == Kind::Sandbox || row.delay == 0);
             lanes.extend(programs.map(|program| {
                 let home = self.work.join(format!("home-{}-{}", kind.name(), program.name()));
                 Lane { kind, program, sink: None, home, figures: Figures::default() }
             }));
         }
-        let mut lowest = Figures::default();
-        // Without this program there is nothing to compare.
-        if !row.wants.is_empty() && !row.wants.iter().any(|word| self.help.contains(word)) {
-            lanes.iter_mut().for_each(|lane| lane.figures.error = Some("not yet".into()));
+        let mut floor_figures = Figures::default();
+        // Skopeo alone is nothing to compare.
+        if !row.requires.is_empty() && !row.requires.iter().any(|word| self.help.contains(word)) {
+            lanes.iter_mut().for_each(|lane| lane.figures.error = Some(UNSUPPORTED.into()));
         } else {
             for run in 0..self.options.runs {
                 let archive =
@@ -215,22 +218,22 @@ impl Bench<'_> {
                 for lane in &mut lanes {
                     self.step(row, lane, &archive, run);
                 }
-                if row.floor != Floor::None && lowest.error.is_none() {
+                if row.floor != Floor::None && floor_figures.error.is_none() {
                     match floor(&archive, row.floor, &self.work) {
-                        Ok((measured, packed)) => {
-                            lowest.measured.push(measured);
-                            lowest.packed = Some(packed);
+                        Ok((measured, compressed)) => {
+                            floor_figures.measured.push(measured);
+                            floor_figures.compressed = Some(compressed);
                         }
-                        Err(why) => lowest.error = Some(why),
+                        Err(why) => floor_figures.error = Some(why),
                     }
                 }
             }
         }
         let figures = lanes.into_iter().map(|lane| (lane.kind, lane.program, lane.figures)).collect();
-        Outcome { row, figures, floor: lowest }
+        Outcome { row, figures, floor: floor_figures }
     }
 
-    /// Measures a lane once more, unless something went wrong there.
+    /// Measures a lane again, unless it failed before.
     fn step(&self, row: &Row, lane: &mut Lane, archive: &Path, run: usize) {
         if lane.figures.error.is_some() {
             return;
@@ -251,7 +254,7 @@ impl Bench<'_> {
     fn measure(&self, row: &Row, lane: &mut Lane, archive: &Path, run: usize) -> Result<Measured, String> {
         let missing = |program: &str| Err(format!("{program} is not installed"));
         if lane.program == Program::Skopeo && row.repositories.len() > 1 {
-            return Err("it has one target".into());
+            return Err("it supports one target only".into());
         }
         if lane.program == Program::Skopeo && !is_installed("skopeo") {
             return missing("skopeo");
@@ -261,10 +264,10 @@ impl Bench<'_> {
         }
         let tag = if row.before == Before::Commit { format!("main-{}", run + 1) } else { "1".into() };
         if row.before == Before::Nothing || lane.sink.is_none() {
-            // The old one first: two would share the disk.
+            // The old one is stopped first: two would share the disk.
             lane.sink = None;
             lane.sink = Some(Sink::start(lane.kind, Duration::from_millis(row.delay), &self.runtime, &self.work));
-            fresh(&lane.home);
+            clear(&lane.home);
             if row.before != Before::Nothing {
                 let tag = if row.before == Before::Commit { "main-0" } else { "1" };
                 let first = self.inputs.get(Input::Three);
@@ -273,20 +276,20 @@ impl Bench<'_> {
             }
         }
         if row.before != Before::TagAndHome {
-            fresh(&lane.home);
+            clear(&lane.home);
         }
         let command = self.command(row, lane, &source(lane.program, row.input, archive, row.from_pipe), &tag);
         let sink = lane.sink.as_ref().unwrap();
-        let (seen, cpu) = (sink.seen(), own_cpu());
+        let (before, cpu) = (sink.traffic(), own_cpu());
         let measured = measure(&command, row.from_pipe.then_some(archive), &self.work)?;
         let cpu = own_cpu() - cpu;
-        if let (Some(before), Some(after)) = (seen, sink.seen()) {
-            let seen = Seen { requests: after.requests - before.requests, bytes: after.bytes - before.bytes };
-            lane.figures.seen.push(seen);
+        if let (Some(before), Some(after)) = (before, sink.traffic()) {
+            let traffic = Traffic { requests: after.requests - before.requests, bytes: after.bytes - before.bytes };
+            lane.figures.traffic.push(traffic);
             lane.figures.sink_cpu.push(cpu);
             for repository in row.repositories {
-                let packed = sink.packed(repository, &tag);
-                lane.figures.packed = Some(packed.ok_or("it says success, and there is no image")?);
+                let stored = sink.stored_bytes(repository, &tag);
+                lane.figures.compressed = Some(stored.ok_or("it succeeded, but there is no image")?);
             }
         }
         Ok(measured)
@@ -310,18 +313,18 @@ impl Bench<'_> {
                 } else {
                     command.args(row.repositories.iter().map(|repository| format!("{address}/{repository}:{tag}")));
                 }
-                command.args(row.told);
+                command.args(row.arguments);
                 command
             }
             Program::Skopeo => {
                 let mut command = Command::new("skopeo");
                 command.arg("--insecure-policy").arg("--tmpdir").arg(&lane.home);
-                command.args(["copy", "--dest-tls-verify=false"]).args(row.skopeo);
+                command.args(["copy", "--dest-tls-verify=false"]).args(row.skopeo_arguments);
                 if let Some(login) = sink.login() {
                     command.args(["--dest-creds", login]);
                 }
                 command.arg(source).arg(format!("docker://{address}/{}:{tag}", REPOSITORIES[0]));
-                // What it remembers lies in the home folder then, for root as well.
+                // Then its cache is in the home folder, for root as well.
                 command.env("_CONTAINERS_ROOTLESS_UID", "65534");
                 command
             }
@@ -332,30 +335,30 @@ impl Bench<'_> {
     }
 }
 
-/// The program that is measured: this one, or the one that `ECR_PUSH_PROGRAM` names, such as an earlier version.
+/// Returns the measured program: this one, or the one that `ECR_PUSH_PROGRAM` names, such as an earlier version.
 fn program() -> PathBuf {
     let program = std::env::var_os("ECR_PUSH_PROGRAM");
     program.map_or_else(|| env!("CARGO_BIN_EXE_ecr-push").into(), PathBuf::from)
 }
 
-/// How a program calls an archive.
+/// Returns the argument for an archive.
 fn source(program: Program, input: Input, archive: &Path, from_pipe: bool) -> String {
     match (program, input, from_pipe) {
         (Program::EcrPush, _, true) => "-".into(),
         (Program::EcrPush, ..) => archive.display().to_string(),
         (Program::Skopeo, _, true) => "docker-archive:/dev/stdin".into(),
-        (Program::Skopeo, Input::LayerSummary, _) => format!("oci:{}", archive.display()),
+        (Program::Skopeo, Input::Compressed, _) => format!("oci:{}", archive.display()),
         (Program::Skopeo, ..) => format!("docker-archive:{}", archive.display()),
     }
 }
 
-/// A home folder with nothing in it.
-fn fresh(home: &Path) {
+/// Empties a home folder.
+fn clear(home: &Path) {
     std::fs::remove_dir_all(home).ok();
     std::fs::create_dir_all(home).unwrap();
 }
 
-/// The seconds of CPU that this process took, in which sandboxes are.
+/// Returns the CPU seconds of this process, which runs the sandboxes.
 fn own_cpu() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9

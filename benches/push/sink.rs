@@ -1,4 +1,4 @@
-//! Where images are pushed to: a sandbox in this process, or a docker-registry. Each is empty at its start.
+//! The registries: a sandbox in this process, or a docker-registry. Each starts empty.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use tokio::runtime::Runtime;
 
 use crate::options::Kind;
 
-/// The repositories that images go to: the first, or both.
+/// The target repositories: the first, or both.
 pub(crate) const REPOSITORIES: [&str; 2] = ["bench/app", "bench/other"];
 
-/// Where images are pushed to.
+/// A registry.
 pub(crate) enum Sink {
     Sandbox { sandbox: Box<Sandbox>, password: String },
     Registry { child: Child, address: String, storage: PathBuf },
 }
 
-/// What a sink has seen so far, if it counts.
+/// The traffic of a sandbox.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Traffic {
     pub(crate) requests: u64,
     pub(crate) bytes: u64,
 }
@@ -36,7 +36,7 @@ impl Sink {
         }
     }
 
-    /// `127.0.0.1:PORT`
+    /// Returns `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> String {
         match self {
             Self::Sandbox { sandbox, .. } => sandbox.address().to_string(),
@@ -44,7 +44,7 @@ impl Sink {
         }
     }
 
-    /// What it asks for, as `NAME:PASSWORD`.
+    /// Returns the login that it requires, as `NAME:PASSWORD`.
     pub(crate) fn login(&self) -> Option<&str> {
         match self {
             Self::Sandbox { password, .. } => Some(password),
@@ -52,15 +52,15 @@ impl Sink {
         }
     }
 
-    /// What was asked of it. Bytes are those of bodies.
-    pub(crate) fn seen(&self) -> Option<Seen> {
+    /// Returns its traffic so far, if it is a sandbox. Bytes are those of request bodies.
+    pub(crate) fn traffic(&self) -> Option<Traffic> {
         let Self::Sandbox { sandbox, .. } = self else { return None };
         let log = sandbox.log();
-        Some(Seen { requests: log.len() as u64, bytes: log.iter().map(|entry| entry.body_bytes).sum() })
+        Some(Traffic { requests: log.len() as u64, bytes: log.iter().map(|entry| entry.body_bytes).sum() })
     }
 
-    /// How many bytes the layers of an image have as they are stored.
-    pub(crate) fn packed(&self, repository: &str, tag: &str) -> Option<u64> {
+    /// Returns the total size of an image's layers in the registry.
+    pub(crate) fn stored_bytes(&self, repository: &str, tag: &str) -> Option<u64> {
         let Self::Sandbox { sandbox, .. } = self else { return None };
         let manifest: Value = serde_json::from_slice(&sandbox.image(repository, tag)?.1).ok()?;
         manifest["layers"].as_array()?.iter().map(|layer| layer["size"].as_u64()).sum()
@@ -86,9 +86,9 @@ async fn sandbox(delay: Duration) -> Sink {
         .header("content-type", "application/x-amz-json-1.1")
         .header("x-amz-target", "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken")
         .header("authorization", "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=y");
-    let answer = request.body("{}").send().await.unwrap().bytes().await.unwrap();
-    let answer: Value = serde_json::from_slice(&answer).unwrap();
-    let token = answer["authorizationData"][0]["authorizationToken"].as_str().unwrap();
+    let response = request.body("{}").send().await.unwrap().bytes().await.unwrap();
+    let response: Value = serde_json::from_slice(&response).unwrap();
+    let token = response["authorizationData"][0]["authorizationToken"].as_str().unwrap();
     let login = base64::engine::general_purpose::STANDARD.decode(token).unwrap();
     Sink::Sandbox { sandbox: Box::new(sandbox), password: String::from_utf8(login).unwrap() }
 }
@@ -106,9 +106,9 @@ fn registry(work: &Path) -> Sink {
     command.arg("serve").arg(settings).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.contains("listening on ")).expect("docker-registry says where it listens");
+    let line = lines.find(|line| line.contains("listening on ")).expect("docker-registry logs its address");
     let address = line.split("listening on ").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    // It goes on talking, and must not find its pipe full or closed.
+    // Its log continues, and its pipe must not be full or closed.
     std::thread::spawn(move || lines.for_each(drop));
     Sink::Registry { child, address, storage }
 }

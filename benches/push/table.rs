@@ -1,4 +1,4 @@
-//! What came of it, as Markdown.
+//! The results as a Markdown table.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::measure::Measured;
 use crate::options::{Kind, Options};
-use crate::rows::{Figures, Outcome, Program};
+use crate::rows::{Figures, Outcome, Program, UNSUPPORTED};
 
 const COLUMNS: [&str; 14] = [
     "row",
@@ -24,10 +24,10 @@ const COLUMNS: [&str; 14] = [
     "sink CPU s",
     "wall / skopeo",
     "wall / floor",
-    "packed / skopeo",
+    "compressed / skopeo",
 ];
 
-/// Prints the table, and appends it to what was measured before.
+/// Prints the table, and appends it to earlier results.
 pub(crate) fn publish(options: &Options, inputs: &[String], outcomes: &[Outcome]) {
     let mut text = heading(options, inputs);
     text += &line(&COLUMNS.map(str::to_owned));
@@ -56,9 +56,9 @@ fn heading(options: &Options, inputs: &[String]) -> String {
     format!(
         "## {date}, {commit}{dirty}\n\n\
          {cpu}, {cores} cores; profile {profile}, features {features}; {skopeo}; {registry}.\n\
-         Medians of {runs} runs{quick}, least and most in brackets; MB are 10^6 bytes.\n\
-         The floor is packing and both hashes alone, its CPU seconds divided by the cores.\n\
-         Read are the bytes of every read, from files and pipes.\n\n\
+         Medians of {runs} runs{quick}, minimum and maximum in brackets; MB are 10^6 bytes.\n\
+         The floor is compression and both hashes alone: its CPU seconds divided by the cores.\n\
+         Read are all bytes read from files and pipes.\n\n\
          {inputs}\n\n",
         date = httpdate::fmt_http_date(SystemTime::now()),
         commit = output("git", &["rev-parse", "--short=12", "HEAD"]),
@@ -66,7 +66,7 @@ fn heading(options: &Options, inputs: &[String]) -> String {
         features = if cfg!(feature = "sandbox") { "sandbox" } else { "none" },
         skopeo = output("skopeo", &["--version"]),
         registry = output("docker-registry", &["--version"]),
-        quick = if *quick { " with a tenth of the bytes, to see whether it works" } else { "" },
+        quick = if *quick { " with a tenth of the bytes, as a check that it works" } else { "" },
         inputs = inputs.iter().map(|input| format!("- {input}")).collect::<Vec<_>>().join("\n"),
     )
 }
@@ -86,11 +86,11 @@ fn rows(outcome: &Outcome, text: &mut String) {
         let found = outcome.figures.iter().find(|(k, p, _)| (*k, *p) == (kind, program));
         found.map(|(_, _, figures)| figures).filter(|figures| figures.is_whole())
     };
-    let lowest = outcome.floor.is_whole().then(|| outcome.floor.median(|it| it.cpu).0 / cores());
+    let floor_wall = outcome.floor.is_whole().then(|| outcome.floor.median(|it| it.cpu).0 / cores());
     for (kind, program, figures) in &outcome.figures {
         if let Some(why) = &figures.error {
-            // What is not there yet is said once.
-            if why != "not yet" || (*kind, *program) == (outcome.figures[0].0, outcome.figures[0].1) {
+            // One line for all programs and sinks.
+            if why != UNSUPPORTED || (*kind, *program) == (outcome.figures[0].0, outcome.figures[0].1) {
                 *text += &line(&cells(&[title, kind.name(), program.name(), why]));
             }
             continue;
@@ -99,11 +99,11 @@ fn rows(outcome: &Outcome, text: &mut String) {
         let (wall, least, most) = figures.median(|it| it.wall);
         let (cpu, ..) = figures.median(|it| it.cpu);
         let of = |other: Option<f64>| other.map_or_else(String::new, |other| format!("{:.2}", wall / other));
-        let counted = |count: &dyn Fn(usize) -> f64| median((0..figures.seen.len()).map(count).collect());
-        let sent = counted(&|n| figures.seen[n].bytes as f64);
-        let requests = counted(&|n| figures.seen[n].requests as f64);
+        let counted = |count: &dyn Fn(usize) -> f64| median((0..figures.traffic.len()).map(count).collect());
+        let sent = counted(&|n| figures.traffic[n].bytes as f64);
+        let requests = counted(&|n| figures.traffic[n].requests as f64);
         let sink = counted(&|n| figures.sink_cpu[n]);
-        let packed = figures.packed.zip(skopeo.and_then(|skopeo| skopeo.packed));
+        let compressed = figures.compressed.zip(skopeo.and_then(|skopeo| skopeo.compressed));
         *text += &line(&[
             title.into(),
             kind.name().into(),
@@ -117,25 +117,25 @@ fn rows(outcome: &Outcome, text: &mut String) {
             mega(figures.median(|it| it.read as f64).0),
             sink.map(|cpu| format!("{cpu:.2}")).unwrap_or_default(),
             of(skopeo.map(|skopeo| skopeo.median(|it| it.wall).0)),
-            of(lowest),
-            packed.map(|(ours, theirs)| format!("{:.3}", ours as f64 / theirs as f64)).unwrap_or_default(),
+            of(floor_wall),
+            compressed.map(|(ours, theirs)| format!("{:.3}", ours as f64 / theirs as f64)).unwrap_or_default(),
         ]);
     }
     if let Some(why) = &outcome.floor.error {
         *text += &line(&cells(&[title, "none", "floor", why]));
-    } else if let Some(lowest) = lowest {
+    } else if let Some(wall) = floor_wall {
         let cpu = outcome.floor.median(|it| it.cpu).0;
         let read = outcome.floor.median(|it| it.read as f64).0;
-        let mut cells = cells(&[title, "none", "floor", &format!("{lowest:.2}"), &format!("{cpu:.2}")]);
+        let mut cells = cells(&[title, "none", "floor", &format!("{wall:.2}"), &format!("{cpu:.2}")]);
         cells[9] = mega(read);
         *text += &line(&cells);
-        // Of a changed image the floor packs one layer, of which no size is known.
-        let ours = find(Kind::Sandbox, Program::EcrPush).and_then(|figures| figures.packed);
-        if let (true, Some(ours), Some(floor)) = (outcome.row.packs_all(), ours, outcome.floor.packed)
+        // Of a changed image the floor compresses one layer, whose size is not known.
+        let ours = find(Kind::Sandbox, Program::EcrPush).and_then(|figures| figures.compressed);
+        if let (true, Some(ours), Some(floor)) = (outcome.row.has_comparable_floor(), ours, outcome.floor.compressed)
             && ours != floor
         {
-            let said = format!("it is none: it packs to {floor} bytes, and the program to {ours}");
-            *text += &line(&self::cells(&[title, "none", "floor", &said]));
+            let why = format!("not comparable: it compresses to {floor} bytes, and the program to {ours}");
+            *text += &line(&self::cells(&[title, "none", "floor", &why]));
         }
     }
 }
@@ -145,7 +145,7 @@ impl Figures {
         self.error.is_none() && !self.measured.is_empty()
     }
 
-    /// The median, the least and the most.
+    /// Returns the median, the minimum and the maximum.
     fn median(&self, of: impl Fn(&Measured) -> f64) -> (f64, f64, f64) {
         let mut all: Vec<_> = self.measured.iter().map(of).collect();
         all.sort_by(f64::total_cmp);

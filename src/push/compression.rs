@@ -42,7 +42,7 @@ impl CompressionPolicy {
 }
 
 fn usual_gzip() -> CompressionSpec {
-    // A tenth faster than level 3 for a thirtieth more bytes (`benches/packer.rs`).
+    // A tenth faster than level 3 for a thirtieth more bytes (`benches/compress.rs`).
     CompressionSpec::Gzip { level: 2 }
 }
 
