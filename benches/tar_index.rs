@@ -43,8 +43,11 @@ fn archive(path: &Path) {
 }
 
 fn open(path: &Path) -> Archive {
-    let spool =
-        Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
+    let spool = Spool {
+        folder: Path::new("no temporary file is needed"),
+        watch: &|_| ControlFlow::Continue(()),
+        handler: None,
+    };
     internals::open(&Source::Path(path.to_owned()), &spool).unwrap()
 }
 

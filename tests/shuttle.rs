@@ -72,8 +72,7 @@ mod compress {
             const DICTIONARY: usize = 0;
             const HEADER: &[u8] = b"header";
 
-            fn compress(self, block: &[u8], _: &[u8], _: bool, compressed: &mut Vec<u8>) -> io::Result<()> {
-                compressed.clear();
+            fn compress(self, _: &[u8], block: &[u8], _: bool, compressed: &mut Vec<u8>) -> io::Result<()> {
                 compressed.extend_from_slice(block);
                 Ok(())
             }

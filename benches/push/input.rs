@@ -152,8 +152,11 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
 
 /// Returns the image of an archive that can be read in place.
 pub(crate) fn image(archive: &Path) -> Image {
-    let spool =
-        Spool { folder: Path::new("no temporary file is needed"), watch: &|_| ControlFlow::Continue(()), pass: None };
+    let spool = Spool {
+        folder: Path::new("no temporary file is needed"),
+        watch: &|_| ControlFlow::Continue(()),
+        handler: None,
+    };
     open(&Source::Path(archive.to_owned()), &spool)
         .unwrap()
         .select(&ImageSelector::Only, &Selection::default())

@@ -1,4 +1,4 @@
-//! An archive, and what is found in it.
+//! An archive and its contents.
 
 use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
@@ -9,26 +9,26 @@ use super::source::Source;
 use crate::error::{Code, Error, Result, shown};
 use crate::oci::{Digest, OriginalManifest};
 
-/// An archive, and the images in it.
+/// An archive and the images in it.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    /// Where it comes from.
+    /// The source.
     pub source: Source,
-    /// The images, in the archive's order. At least one, except when they are only listed.
+    /// The images, in the archive's order: at least one if the archive was opened for a push.
     pub images: Vec<Image>,
-    /// The name of its format.
+    /// The name of the format.
     pub format: &'static str,
-    /// What a user should know about it: one sentence each, without a full stop.
+    /// Notes for the user about the archive: one sentence each, without a full stop.
     pub notes: Vec<String>,
-    /// Images that it lists and that cannot be pushed. They do not affect others, unless they are selected.
+    /// The listed images that cannot be pushed. They do not affect the others.
     pub unusable: Vec<Unusable>,
-    /// What refers to the images.
+    /// The referrers.
     pub(super) referrers: ReferrerIndex,
     /// The index.json of an OCI layout.
     pub(super) index_json: Option<OriginalManifest>,
 }
 
-/// Referrers by their subject; for those that cannot be pushed, the reason.
+/// Referrers by their subject, with the error of those that cannot be pushed.
 pub(super) type ReferrerIndex = HashMap<Digest, Vec<Result<Referrer>>>;
 
 impl Archive {
@@ -37,10 +37,10 @@ impl Archive {
         Self { source, images, format, notes, unusable, referrers, index_json }
     }
 
-    /// Checks that there is an image that can be pushed.
+    /// Checks that at least one image can be pushed.
     ///
     /// # Errors
-    /// What is wrong with the first one, if none can be pushed.
+    /// The error of the first image, if none can be pushed.
     pub fn has_image(&self) -> Result<()> {
         match (self.images.as_slice(), self.unusable.as_slice()) {
             ([], []) => Err(Error::input(format!("{} lists no image", self.source))
@@ -52,14 +52,14 @@ impl Archive {
     }
 }
 
-/// An image that is listed and cannot be pushed.
+/// A listed image that cannot be pushed.
 #[derive(Clone, Debug)]
 pub struct Unusable {
-    /// The archive's names for it, as written: with control characters, if it has any.
+    /// The names in the archive, as written, possibly with control characters.
     pub names: Vec<String>,
-    /// The digest by which the archive lists it, if there is one: of its config, manifest or index.
+    /// The digest of the config, manifest or index by which the archive lists it, if there is one.
     pub id: Option<Digest>,
-    /// Why it cannot be pushed.
+    /// The reason.
     pub error: Error,
 }
 
@@ -76,15 +76,15 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// What the reader of a format finds in an archive.
+/// The contents of an archive, as the reader of its format returns them.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) images: Vec<Image>,
-    /// The index of each image in `images`, by what it is.
-    places: HashMap<(Digest, Option<Digest>), usize>,
+    /// The position of each image in `images`, by the image ID and the digest.
+    positions: HashMap<(Digest, Option<Digest>), usize>,
     pub(super) notes: Vec<String>,
     pub(super) unusable: Vec<Unusable>,
-    /// Whether something was left out because the archive does not contain it.
+    /// Whether the archive does not contain everything that it lists.
     pub(super) is_partial: bool,
     referrers: ReferrerIndex,
     /// The index.json of an OCI layout.
@@ -92,26 +92,26 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Adds what refers to images.
+    /// Sets the referrers.
     pub(super) fn attach_referrers(&mut self, referrers: ReferrerIndex) {
         self.is_partial |= referrers.values().flatten().any(Result::is_err);
         self.referrers = referrers;
     }
 
-    /// Adds an image, or only its names if it is known. A name may then be there twice: to search for each among all others
-    /// would take time in the square of their number.
+    /// Adds an image, or only its names if the same image was added before. A name may then occur twice: a search for
+    /// each among all others would take quadratic time.
     pub(super) fn add(&mut self, mut image: Image) {
         for name in image.names.extract_if(.., |name| name.contains(char::is_control)) {
             self.notes.push(format!("a name with control characters is ignored, {}", shown(&name)));
         }
-        match self.places.entry((image.content.id(), image.content.digest())) {
-            Entry::Occupied(place) => {
-                if let Some(known) = self.images.get_mut(*place.get()) {
+        match self.positions.entry((image.content.id(), image.content.digest())) {
+            Entry::Occupied(position) => {
+                if let Some(known) = self.images.get_mut(*position.get()) {
                     known.names.append(&mut image.names);
                 }
             }
-            Entry::Vacant(place) => {
-                place.insert(self.images.len());
+            Entry::Vacant(position) => {
+                position.insert(self.images.len());
                 self.images.push(image);
             }
         }
@@ -123,7 +123,7 @@ impl Contents {
         }
     }
 
-    /// Removes names that an image has twice.
+    /// Removes repeated names of each image.
     pub(super) fn remove_repeated_names(&mut self) {
         for image in &mut self.images {
             let mut seen = HashSet::new();

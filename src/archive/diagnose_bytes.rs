@@ -1,15 +1,15 @@
-//! The kind of a file that is not an image archive, by its first bytes, and what to do about it.
+//! Diagnosis of a file that is not an image archive, by its first bytes.
 
 use super::reencoding::{is_reencoded, reencoded};
 use super::source::Source;
 use crate::compress::FileCompression;
 use crate::error::{Advice, Code, Error};
 
-/// The kinds of archives to use instead.
+/// The hint with the supported archives.
 pub(super) const SUPPORTED: &str =
     "Use a tar written by `docker save`, `podman save`, kaniko, crane or BuildKit, or an OCI layout.";
 
-/// Returns the error that the bytes of `source`, or those compressed in it, are not a tar.
+/// Returns the error that `source`, or its decompressed content, is not a tar.
 pub(super) fn not_a_tar(source: &Source, compression: Option<FileCompression>, start: &[u8]) -> Error {
     let name = compression.map_or_else(
         || source.to_string(),
@@ -29,7 +29,7 @@ pub(super) fn not_a_tar(source: &Source, compression: Option<FileCompression>, s
     };
     match start {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => reencoded(&name, "text in UTF-16"),
-        // gzip and zstd after `?` has replaced what is not ASCII.
+        // gzip and zstd after all bytes that are not ASCII were replaced by `?`.
         [0x1f, b'?', 8, ..] | [b'(', b'?', b'/', b'?', ..] => {
             reencoded(&name, "binary data that was turned into ASCII")
         }
@@ -55,7 +55,7 @@ pub(super) fn not_a_tar(source: &Source, compression: Option<FileCompression>, s
     }
 }
 
-/// Returns what a text is, and what to do about it.
+/// Returns the kind of a text, and a hint.
 fn kind_of_text(start: &[u8]) -> Option<(&'static str, &'static str)> {
     // The block may end inside a character.
     let text = match str::from_utf8(start) {

@@ -1,4 +1,4 @@
-//! What a tar or a folder is that holds no image archive, by the names in it, and what to do about it.
+//! Diagnosis of a tar or a folder that is not an image archive, by its file names.
 
 use super::diagnose_bytes::SUPPORTED;
 use super::document::{MAX_LIST, SavedImage, parse};
@@ -12,7 +12,7 @@ use crate::error::{Advice, Code, Error, shown};
 
 const BUILD_FIRST: &str = "This looks like what an image is built from. Build it first, into an archive.";
 
-/// Returns the error that no format of archives matches.
+/// Returns the error that no archive format matches.
 pub(super) fn unrecognized(source: &Source, place: &Place) -> Error {
     match place {
         Place::Folder(folder) => unrecognized_folder(folder),
@@ -23,12 +23,12 @@ pub(super) fn unrecognized(source: &Source, place: &Place) -> Error {
     }
 }
 
-/// Returns the advice to load an archive with the command `load`, and to save its image again.
+/// Returns advice to load an archive with the command `load`, and to save its image again.
 pub(super) fn resave(text: &str, load: &str) -> Advice {
     Advice::new(text).command(format!("{load} && docker save -o image.tar IMAGE"))
 }
 
-/// Returns what to do about an archive without manifest.json.
+/// Returns advice about an archive without manifest.json.
 fn resave_old_format(load: &str) -> Advice {
     resave("Docker 1.9 or older wrote it, without manifest.json. Load it into a newer Docker and save it again:", load)
 }
@@ -67,7 +67,7 @@ fn unrecognized_tar(source: &Source, index: &TarIndex) -> Error {
     let error =
         Error::input(format!("{source} is a tar, but not of an image: it has neither manifest.json nor index.json"))
             .code(Code::ArchiveUnrecognized);
-    // A pipe has no name.
+    // Standard input has no path.
     let archive = if *source == Source::StandardInput { " ARCHIVE".to_owned() } else { source.operand() };
     match nested(&names, index) {
         Some(folder) => {
@@ -85,14 +85,14 @@ fn unrecognized_tar(source: &Source, index: &TarIndex) -> Error {
     }
 }
 
-/// Returns the folder of the tar that holds an image; of several, the least deep.
+/// Returns the folder of the tar that contains an image archive; of several, the one nearest to the root.
 fn nested<'a>(names: &[&'a str], index: &TarIndex) -> Option<&'a str> {
     let has = |folder: &str, name: &str| names.binary_search(&format!("{folder}/{name}").as_str()).is_ok();
     let has_blobs = |folder: &str| {
         let prefix = format!("{folder}/{BLOBS}");
         names.get(names.partition_point(|name| *name < prefix.as_str())).is_some_and(|name| name.starts_with(&prefix))
     };
-    // Other programs have files of this name, too: in a file system many.
+    // Other programs use this file name, too: a file system may have many such files.
     let mut left = 100;
     let mut lists_images = |name: &str| {
         left = u32::checked_sub(left, 1)?;

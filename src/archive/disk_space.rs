@@ -1,4 +1,4 @@
-//! The disk space for temporary files, which never fill their file system: a share stays free for others.
+//! The disk space for temporary files. They never fill their file system: a reserve stays free.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -8,31 +8,31 @@ use crate::compress::size;
 use crate::error::{Advice, Code, Error, Result};
 use crate::file::Capacity;
 
-/// The largest share that stays free, in bytes.
-const MOST_RESERVE: u64 = 1 << 30;
+/// The largest reserve, in bytes.
+const MAX_RESERVE: u64 = 1 << 30;
 
-/// The free space of a file system, if it is known.
+/// The free space in a folder, if it is known.
 pub(crate) struct DiskSpace<'a> {
     folder: &'a Path,
     space: Option<Space>,
 }
 
-/// The free bytes of a file system, and how many of them stay free.
+/// The free bytes of a file system, and the part of them that stays free.
 struct Space {
     free: u64,
     reserve: u64,
 }
 
 impl<'a> DiskSpace<'a> {
-    /// Returns the space that `file`, which is in `folder`, has at the moment.
+    /// Returns the current space of the file system of `file`, which is in `folder`.
     pub(crate) fn of(file: &File, folder: &'a Path) -> Self {
         Self { folder, space: space(file) }
     }
 
-    /// Checks that the share stays free if `more` bytes of `what` are written after the `written` ones.
+    /// Checks that the reserve stays free if `more` bytes of `what` are written after `written` bytes.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it would not.
     pub(crate) fn check(&self, what: &dyn Display, written: u64, more: u64) -> Result<()> {
         let Some(Space { free, reserve }) = self.space else { return Ok(()) };
         if more <= free.saturating_sub(reserve) {
@@ -49,7 +49,7 @@ impl<'a> DiskSpace<'a> {
 
 fn space(file: &File) -> Option<Space> {
     let Capacity { free, total } = Capacity::around(file)?;
-    Some(Space { free, reserve: (total / 20).min(MOST_RESERVE) })
+    Some(Space { free, reserve: (total / 20).min(MAX_RESERVE) })
 }
 
 #[cfg(test)]
@@ -80,6 +80,6 @@ mod tests {
     #[test]
     fn the_free_space_of_a_file_system_is_known() {
         let space = space(&tempfile::tempfile().unwrap()).unwrap();
-        assert!(space.free > 0 && space.reserve > 0 && space.reserve <= MOST_RESERVE);
+        assert!(space.free > 0 && space.reserve > 0 && space.reserve <= MAX_RESERVE);
     }
 }

@@ -1,9 +1,10 @@
-//! `docker save` archives: whatever has a `manifest.json`.
+//! `docker save` archives: those with a `manifest.json`.
 //!
-//! Written by Docker of all ages, podman and buildah (`docker-archive:`), kaniko, crane, BuildKit, containerd, Bazel,
-//! Nix. `manifest.json` gives the list of images. Newer writers put an `index.json` beside it, which leads to the
-//! manifest that the image had where it came from: that one is pushed if the archive contains its blobs.
+//! All versions of Docker write them, and so do podman and buildah (`docker-archive:`), kaniko, crane, BuildKit, containerd,
+//! Bazel and Nix. `manifest.json` lists the images. Newer writers add an `index.json`, which refers to the manifest that the
+//! image had in its registry: that manifest is pushed if the archive contains its blobs.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::compress::{ByteSource, Compression, FileCompression};
 use crate::error::{Code, Error, Result, shown};
 use crate::oci::{DiffId, Digest};
 
-/// An archive with a `manifest.json`. In a folder, layers have other names than their digests unless it is a layout, too.
+/// The format. A folder must be an OCI layout as well: otherwise its layers are not named by their digests.
 pub(super) const FORMAT: Format = Format {
     name: "docker save archive",
     matches: |files| {
@@ -36,7 +37,7 @@ fn read(files: &Files) -> Result<Contents> {
         return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
     };
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
-    // Each is compared with all that index.json names.
+    // Each image is compared with all entries of index.json.
     if list.len() > MAX_DESCRIPTORS {
         return Err(Error::input(format!("manifest.json of the archive lists more than {MAX_DESCRIPTORS} images"))
             .code(Code::ArchiveUnsupported)
@@ -44,7 +45,7 @@ fn read(files: &Files) -> Result<Contents> {
     }
     let layout = Layout::new(files, BlobPaths::Oci, Provenance::DockerSave).read()?;
     let (mut roots, referrers) = layout.map(|layout| (layout.roots, layout.referrers)).unwrap_or_default();
-    // Which image a broken manifest belongs to is unknown, so all are suspect.
+    // The image of a broken manifest is unknown, so it may be any of them.
     if let Some(at) = roots.iter().position(|root| matches!(root.read, Err(Fault::Broken(_)))) {
         return roots.swap_remove(at).read.map(|_| Contents::default()).map_err(Fault::into_error);
     }
@@ -55,7 +56,7 @@ fn read(files: &Files) -> Result<Contents> {
     for (at, root) in roots.iter().enumerate() {
         root.names.iter().for_each(|name| named.entry(canonical(name)).or_default().push(at));
     }
-    // Whether an image of that name can be pushed.
+    // By name, whether an image in manifest.json can be pushed.
     let mut saved_names: HashMap<String, bool> = HashMap::new();
     for saved in list {
         let names: Vec<String> = saved.names().cloned().collect();
@@ -70,10 +71,10 @@ fn read(files: &Files) -> Result<Contents> {
                 }
                 contents.add(Image::new(names, content));
             }
-            Err(error) => contents.unusable.push(Unusable { names, id: named_hex(&saved.config), error }),
+            Err(error) => contents.unusable.push(Unusable { names, id: named_digest(&saved.config), error }),
         }
     }
-    // containerd lists in manifest.json only what old Dockers could load.
+    // containerd lists in manifest.json only images that old versions of Docker can load.
     for (root, used) in roots.into_iter().zip(used) {
         contents.is_partial |= root.is_partial();
         if used {
@@ -101,7 +102,7 @@ fn read(files: &Files) -> Result<Contents> {
     Ok(contents)
 }
 
-/// Reads one image, and returns which of the roots it is, if any; those in `same_name` have a name of it.
+/// Reads one image, and returns the index of its root, if it has one. The roots in `same_name` share a name with it.
 fn image(
     files: &Files,
     saved: &SavedImage,
@@ -120,7 +121,7 @@ fn image(
             None => missing(&saved.config, "the config", 0),
         });
     };
-    if named_hex(&saved.config).is_some_and(|named| named != digest) {
+    if named_digest(&saved.config).is_some_and(|named| named != digest) {
         return Err(Error::input(format!("the config {} has the digest {digest}", shown(&saved.config)))
             .code(Code::ArchiveDamaged)
             .hint("Its name is its digest, so it was changed or damaged. Save the image again."));
@@ -160,10 +161,10 @@ fn image(
     Ok((Content::Manifest(Box::new(manifest)), None))
 }
 
-/// Returns a layer of which only the diff_id is stated.
+/// Returns a layer that is listed by its diff_id only.
 fn layer(bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
     let compression = detect(&bytes, path)?.map_err(|other| unsupported(path, other))?;
-    let named_digest = if compression == Compression::Uncompressed { None } else { named_hex(path) };
+    let named_digest = if compression == Compression::Uncompressed { None } else { named_digest(path) };
     Ok(Layer {
         diff_id: Some(diff_id),
         bytes,
@@ -176,8 +177,8 @@ fn layer(bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
     })
 }
 
-/// Returns the error that no client could decompress a layer: manifests have media types for uncompressed, gzip and zstd
-/// layers only.
+/// Returns the error that a layer has an unsupported compression: there are media types for uncompressed, gzip and zstd layers
+/// only.
 fn unsupported(path: &str, compression: FileCompression) -> Error {
     let what = format!("layer {} of the archive is compressed with {}", shown(path), compression.name());
     Error::input(what)
@@ -186,34 +187,26 @@ fn unsupported(path: &str, compression: FileCompression) -> Error {
         .hint("Write the archive with uncompressed layers, as docker save does; they are compressed while they upload.")
 }
 
-/// Returns the manifest that index.json leads to and that has this config, with the layers in the config's order. If several
-/// have it (the same image compressed and uncompressed), names decide, then equal layers, then whether the archive contains
-/// all of its index.
+/// Returns the manifest of index.json with this config, and with the layers in the config's order. If there are several (the
+/// same image compressed and uncompressed), equal names are preferred, then equal layers, then a complete index.
 fn original<'r>(
     paths: &[String],
     config: Digest,
     roots: &'r [Root],
     same_name: &HashSet<usize>,
 ) -> Option<(usize, &'r Manifest)> {
-    let score = |at: usize, root: &Root, manifest: &Manifest| {
-        let layers = manifest.layers.iter().map(|layer| &layer.name).eq(paths);
-        (same_name.contains(&at), layers, root.read.is_ok())
-    };
-    let mut best = None;
-    for (at, root) in roots.iter().enumerate() {
-        let is_its = |manifest: &&Manifest| manifest.config.digest == config && !manifest.contradicts_config();
-        for manifest in root.manifests().into_iter().filter(is_its) {
-            let score = score(at, root, manifest);
-            if best.as_ref().is_none_or(|(other, _)| score > *other) {
-                best = Some((score, (at, manifest)));
-            }
-        }
-    }
-    best.map(|(_, found)| found)
+    let manifests =
+        roots.iter().enumerate().flat_map(|(at, root)| root.manifests().into_iter().map(move |it| (at, it)));
+    let matching = manifests.filter(|(_, it)| it.config.digest == config && !it.contradicts_config());
+    // The first one of the best.
+    matching.min_by_key(|(at, manifest)| {
+        let has_layers = manifest.layers.iter().map(|layer| &layer.name).eq(paths);
+        Reverse((same_name.contains(at), has_layers, roots[*at].read.is_ok()))
+    })
 }
 
-/// Returns the digest that a file's name claims: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`, `HEX.tar.gz`.
-fn named_hex(name: &str) -> Option<Digest> {
+/// Returns the digest in a file name: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`, `HEX.tar.gz`.
+fn named_digest(name: &str) -> Option<Digest> {
     let file = name.rsplit('/').next().unwrap_or(name);
     let stem = file.strip_prefix("sha256:").unwrap_or(file).split('.').next().unwrap_or_default();
     hex_digest(stem)

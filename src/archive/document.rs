@@ -1,8 +1,9 @@
-//! The JSON documents of an archive: the limits of their size, and the fields that are used.
+//! The JSON documents of an archive: the limits of their sizes, and the fields that are used.
 //!
-//! Manifests, indexes and configs are parsed by [`crate::oci`]; here are the files that only archives have.
+//! [`crate::oci`] parses manifests, indexes and configs; this file has the documents that only archives have.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,27 +11,28 @@ use oci_client::manifest::OciDescriptor;
 use serde::Deserialize;
 
 use super::model::{Config, Origin, Role};
-use crate::error::{Error, Result, shown};
+use crate::error::{Code, Error, Result, shown};
 use crate::oci::{Descriptor, DiffId, Digest, Document, Host, ImageConfig};
 
-/// The limit for manifests and nested indexes: what registries take. ECR has it in its API (`imageManifest`, PutImage), and
-/// the specification asks for no more
+/// The limit for manifests and nested indexes, as registries have it: ECR in its API (`imageManifest`, PutImage), and the
+/// specification requires no more
 /// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests>).
 pub(super) const MAX_MANIFEST: u64 = 4 << 20;
 /// The limit for configs, index.json and manifest.json.
 pub(super) const MAX_LIST: u64 = 8 << 20;
-/// The limit for all documents of an archive together; thousands of images fit.
+/// The limit for all documents of an archive together: enough for thousands of images.
 pub(super) const MAX_TOTAL: u64 = 64 << 20;
-/// The origins that a descriptor may name; one is common.
+/// The limit for the origins of a descriptor; one is common.
 const MAX_ORIGINS: usize = 8;
-/// The prefix of containerd's annotation for the repositories of a host that content came from, separated by commas.
+/// The prefix of containerd's annotation that lists the repositories of a host from which content was pulled, separated by
+/// commas.
 const ORIGIN: &str = "containerd.io/distribution.source.";
 
-/// What to do about a manifest that is too long.
+/// The hint for a manifest that is too large.
 pub(super) const TOO_LARGE: &str =
     "Registries take manifests of 4 MiB at most: make an image of fewer layers, or an index of fewer images.";
 
-/// The annotation by which an attestation names the manifest that it describes.
+/// The annotation of an attestation with the digest of the manifest that it describes.
 pub(super) const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Parses a document.
@@ -43,6 +45,11 @@ pub(super) fn document(bytes: &[u8], name: &str) -> Result<Document> {
     Document::parse(bytes).map_err(|error| malformed(name, &error))
 }
 
+/// Returns the error that a file cannot be read.
+pub(super) fn unreadable(name: &str, error: io::Error) -> Error {
+    Error::input(format!("cannot read {} of the archive", shown(name))).code(Code::ArchiveUnreadable).because(error)
+}
+
 fn malformed(name: &str, error: &serde_json::Error) -> Error {
     Error::input(format!("{} of the archive is malformed", shown(name)))
         // Its text may quote the document.
@@ -50,7 +57,7 @@ fn malformed(name: &str, error: &serde_json::Error) -> Error {
         .hint("The archive is damaged: write it again.")
 }
 
-/// Returns the role of a descriptor in its index, as far as the index states it.
+/// Returns the role of a descriptor in its index, according to the index alone.
 pub(super) fn role(descriptor: &Descriptor) -> Role {
     let is_attestation = descriptor.annotation("vnd.docker.reference.type") == Some("attestation-manifest");
     if is_attestation || descriptor.is_of_unknown_platform() {
@@ -59,8 +66,8 @@ pub(super) fn role(descriptor: &Descriptor) -> Role {
     Role::Image(descriptor.platform())
 }
 
-/// Returns where a blob came from: as the annotations of its descriptor state, else like the document that names it (containerd,
-/// `core/remotes/handlers.go`, annotateDistributionSourceHandler). Names that cannot be are skipped.
+/// Returns the origins in the annotations of a blob's descriptor, else those of the document that lists it (containerd,
+/// `core/remotes/handlers.go`, annotateDistributionSourceHandler). Invalid names are skipped.
 pub(super) fn origins(descriptor: &Descriptor, inherited: &Arc<[Origin]>) -> Arc<[Origin]> {
     let hosts = descriptor.annotations.iter();
     let hosts = hosts.filter_map(|(key, names)| Some((key.strip_prefix(ORIGIN)?.parse::<Host>().ok()?, names)));
@@ -72,7 +79,7 @@ pub(super) fn origins(descriptor: &Descriptor, inherited: &Arc<[Origin]>) -> Arc
     if origins.is_empty() { Arc::clone(inherited) } else { origins.into() }
 }
 
-/// Returns the descriptor as it is written into a manifest.
+/// Converts a descriptor into the form that is written into a manifest.
 pub(super) fn into_oci(descriptor: Descriptor) -> OciDescriptor {
     let Descriptor { media_type, digest, size, urls, annotations, .. } = descriptor;
     // No file is larger than an i64.
@@ -96,7 +103,7 @@ pub(super) struct SavedImage {
 }
 
 impl SavedImage {
-    /// Returns its names. Some tools write an empty one.
+    /// Returns the names of the image, without the empty ones that some tools write.
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.repo_tags.iter().flatten().filter(|name| !name.is_empty())
     }
@@ -109,7 +116,7 @@ pub(super) struct LayoutMarker {
     pub(super) image_layout_version: String,
 }
 
-/// Parses an image config, and returns its diff_ids, too, if it has a `rootfs`.
+/// Parses an image config, and returns its diff_ids if it has a `rootfs`.
 pub(super) fn image_config(bytes: Bytes, digest: Digest, name: &str) -> Result<(Config, Option<Vec<DiffId>>)> {
     let config = ImageConfig::parse(&bytes).map_err(|error| malformed(name, &error))?;
     let (platform, diff_ids) = (config.platform(), config.diff_ids().map(<[_]>::to_vec));

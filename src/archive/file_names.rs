@@ -2,21 +2,21 @@
 
 use crate::oci::Digest;
 
-/// `docker save`'s list of images; with skopeo's `dir:` the manifest itself.
+/// The list of images of `docker save`; in skopeo's `dir:`, the manifest itself.
 pub(super) const MANIFEST_JSON: &str = "manifest.json";
 /// The table of contents of an OCI layout.
 pub(super) const INDEX_JSON: &str = "index.json";
-/// The file that makes a folder an OCI layout.
+/// The file that marks a folder as an OCI layout.
 pub(super) const OCI_LAYOUT: &str = "oci-layout";
-/// The folder in which a layout keeps its blobs.
+/// The folder of a layout's blobs.
 pub(super) const BLOBS: &str = "blobs/sha256/";
 
-/// Returns the digest of these 64 lower-case hex digits. Such a name is safe as a file's.
+/// Parses a digest of 64 lower-case hex digits. Such a text is safe as a file name.
 pub(super) fn hex_digest(hex: &str) -> Option<Digest> {
     format!("sha256:{hex}").parse().ok()
 }
 
-/// The paths of the files that descriptors point at.
+/// The paths of the files that descriptors refer to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BlobPaths {
     /// `blobs/sha256/HEX`

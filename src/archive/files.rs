@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 
-use super::document::{MAX_MANIFEST, MAX_TOTAL, TOO_LARGE};
+use super::document::{MAX_MANIFEST, MAX_TOTAL, TOO_LARGE, unreadable};
 use super::file_names::{BLOBS, hex_digest};
 use super::folder::Folder;
 use super::tar_index::TarIndex;
@@ -16,11 +16,11 @@ use crate::oci::Digest;
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) place: Place,
-    /// The bytes that its documents may still take.
+    /// The remaining bytes of the limit for all documents.
     left: Cell<u64>,
 }
 
-/// Where the files are.
+/// The container of the files.
 #[derive(Debug)]
 pub(super) enum Place {
     /// In a folder.
@@ -34,10 +34,10 @@ impl Files {
         Self { place, left: Cell::new(MAX_TOTAL) }
     }
 
-    /// Reads a document and returns its bytes and their digest, or `None` if the archive does not have it.
+    /// Reads a document and returns its bytes and their digest, or `None` if there is no such file.
     ///
-    /// A document that is read again counts again: indexes that name each other's children many times would otherwise take
-    /// any amount of time and memory.
+    /// A document that is read again counts again towards the limit for all documents: otherwise indexes that list the same
+    /// children many times would take unlimited time and memory.
     pub(super) fn document(&self, name: &str, limit: u64) -> Result<Option<(Bytes, Digest)>> {
         let Some(range) = self.find(name)? else { return Ok(None) };
         let (len, left) = (range.len(), self.left.get());
@@ -53,16 +53,13 @@ impl Files {
             let what = format!("the manifests and configs of the archive take more than {MAX_TOTAL} bytes");
             return Err(Error::input(what).code(Code::ArchiveUnsupported));
         }
-        let bytes = range.read_all(limit).map_err(|error| {
-            let what = format!("cannot read {} of the archive", shown(name));
-            Error::input(what).code(Code::ArchiveUnreadable).because(error)
-        })?;
+        let bytes = range.read_all(limit).map_err(|error| unreadable(name, error))?;
         self.left.set(left - len);
         let digest = Digest::of(&bytes);
         Ok(Some((bytes.into(), digest)))
     }
 
-    /// Returns the bytes of the file `name`, or `None` if the archive has none of that name.
+    /// Returns the bytes of the file `name`, or `None` if there is no such file.
     pub(super) fn find(&self, name: &str) -> Result<Option<ByteSource>> {
         if name.trim().is_empty() {
             return Err(unnamed());
@@ -73,7 +70,7 @@ impl Files {
         }
     }
 
-    /// Returns the bytes of a file that is read once: nothing stays open for it.
+    /// Returns the bytes of a file that is read only once, so that a folder does not hold it open.
     pub(super) fn find_once(&self, name: &str) -> Result<Option<ByteSource>> {
         match &self.place {
             Place::Folder(folder) => folder.open(name),
@@ -81,8 +78,8 @@ impl Files {
         }
     }
 
-    /// Returns whether there is a folder for blobs. In a tar that is cut off it does not count: the files that say what the
-    /// blobs are may be missing.
+    /// Returns whether there is a folder for blobs; false for a tar that is cut off, since the documents about the blobs may
+    /// be missing.
     pub(super) fn has_blobs(&self) -> bool {
         match &self.place {
             Place::Folder(folder) => folder.has_blobs(),
@@ -90,7 +87,7 @@ impl Files {
         }
     }
 
-    /// Returns the digests that are names of blobs, in no order.
+    /// Returns the digests that are names of blobs, in no particular order.
     pub(super) fn blobs(&self) -> Vec<Digest> {
         match &self.place {
             Place::Folder(folder) => folder.blobs(),
@@ -99,7 +96,7 @@ impl Files {
     }
 }
 
-/// Returns the error that manifest.json has an empty name for a file.
+/// Returns the error that manifest.json lists a file with an empty name.
 fn unnamed() -> Error {
     Error::input("manifest.json of the archive names a layer or a config by an empty name")
         .code(Code::ArchiveIncomplete)

@@ -1,4 +1,4 @@
-//! A folder with an OCI layout or a skopeo `dir:` in it.
+//! A folder with an OCI layout or a skopeo `dir:`.
 //!
 //! Only names that the formats define are looked up, and only regular files are opened.
 
@@ -17,11 +17,11 @@ use crate::error::Result;
 use crate::file;
 use crate::oci::Digest;
 
-/// A folder with an OCI layout or a skopeo `dir:` in it.
+/// A folder with an OCI layout or a skopeo `dir:`.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// The files that are open: images share layers, and every open file takes one of the process's descriptors.
+    /// The open files, each once: images share layers, and every open file uses a file descriptor of the process.
     open: RefCell<HashMap<String, ByteSource>>,
 }
 
@@ -34,7 +34,7 @@ impl Folder {
         &self.path
     }
 
-    /// Returns the bytes of a file, which stays open, or `None` if there is none of that name.
+    /// Returns the bytes of a file, which stays open, or `None` if there is no such file.
     pub(super) fn find(&self, name: &str) -> Result<Option<ByteSource>> {
         if let Some(open) = self.open.borrow().get(name) {
             return Ok(Some(open.clone()));
@@ -46,7 +46,7 @@ impl Folder {
         Ok(found)
     }
 
-    /// Opens a file, or returns `None` if there is none of that name.
+    /// Opens a file, or returns `None` if there is no such file.
     pub(super) fn open(&self, name: &str) -> Result<Option<ByteSource>> {
         let is_defined = [INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT].contains(&name);
         let hex = name.strip_prefix(BLOBS).or_else(|| name.strip_suffix(".manifest.json")).unwrap_or(name);
@@ -54,8 +54,8 @@ impl Folder {
             return Ok(None);
         }
         let path = self.path.join(name);
-        // Links are followed: Bazel writes layouts of links into its store. What they lead to is hashed before it is
-        // trusted, like any other bytes.
+        // Links are followed: Bazel writes layouts of links into its store. Their targets are hashed before they are
+        // trusted, like any other file.
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -65,11 +65,11 @@ impl Folder {
             }
             Err(error) => return Err(cannot_open(&path, error)),
         };
-        // Devices are not opened at all.
+        // Devices must not be opened at all.
         if !metadata.is_file() {
             return Err(not_a_file(&path, &metadata));
         }
-        // It may be replaced meanwhile: this open never waits for a pipe.
+        // The file may have been replaced: `file::open` never waits for a pipe.
         let file = file::open(&path).map_err(|error| cannot_open(&path, error))?;
         let metadata = file.metadata().map_err(|error| cannot_open(&path, error))?;
         if !metadata.is_file() {
@@ -83,7 +83,7 @@ impl Folder {
         self.path.join(BLOBS).is_dir()
     }
 
-    /// Returns the digests that are names of blobs, in no order.
+    /// Returns the digests that are names of blobs, in no particular order.
     pub(super) fn blobs(&self) -> Vec<Digest> {
         let entries = fs::read_dir(self.path.join(BLOBS)).into_iter().flatten().flatten();
         entries.filter_map(|entry| hex_digest(entry.file_name().to_str()?)).collect()

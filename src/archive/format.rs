@@ -1,15 +1,15 @@
-//! What a format of archives has to provide.
+//! The interface of archive formats.
 
 use super::contents::Contents;
 use super::files::Files;
 use crate::error::Result;
 
-/// A format of archives.
+/// An archive format.
 pub(super) struct Format {
-    /// Its name, as messages have it.
+    /// The name in messages and reports.
     pub(super) name: &'static str,
     /// Returns whether an archive of these files has the format.
     pub(super) matches: fn(&Files) -> Result<bool>,
-    /// Reads everything but the layers.
+    /// Reads everything except the layers.
     pub(super) read: fn(&Files) -> Result<Contents>,
 }

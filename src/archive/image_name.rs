@@ -1,19 +1,19 @@
-//! Image names, compared as Docker reads them.
+//! Comparison of image names by Docker's rules.
 
-/// Returns whether two names mean the same to Docker.
+/// Returns whether Docker considers two names equal.
 pub(super) fn is_same_name(one: &str, other: &str) -> bool {
     one == other || canonical(one) == canonical(other)
 }
 
 #[cfg(test)]
 thread_local! {
-    /// The number of names that were read: the cost of a long list of them.
+    /// The number of names that were normalized, which is the cost of a long list.
     pub(super) static NAMES_READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Returns the name with everything that Docker adds to it: `docker.io/library/app:latest`
-/// (<https://pkg.go.dev/github.com/distribution/reference#ParseNormalizedNamed>). No regular expressions: to build those of
-/// `oci_client::Reference` takes 12 MiB and 25 ms, more than everything else that a second push does.
+/// Returns the name with the defaults that Docker adds: `docker.io/library/app:latest`
+/// (<https://pkg.go.dev/github.com/distribution/reference#ParseNormalizedNamed>). `oci_client::Reference` is not used:
+/// compiling its regular expressions takes 12 MiB and 25 ms, more than everything else in a second push.
 pub(super) fn canonical(name: &str) -> String {
     #[cfg(test)]
     NAMES_READ.set(NAMES_READ.get() + 1);
@@ -25,7 +25,7 @@ pub(super) fn canonical(name: &str) -> String {
     format!("{host}/{library}{path}{tag}")
 }
 
-/// Returns whether `name`, which has no registry, is the name `known` without its registry.
+/// Returns whether `name` is `known` without its registry.
 pub(super) fn is_same_but_registry(known: &str, name: &str) -> bool {
     fn registry(text: &str) -> Option<(&str, &str)> {
         text.split_once('/').filter(|(first, _)| first.contains(['.', ':']) || *first == "localhost")
@@ -33,7 +33,7 @@ pub(super) fn is_same_but_registry(known: &str, name: &str) -> bool {
     registry(name).is_none() && registry(known).is_some_and(|(_, bare)| is_same_name(bare, name))
 }
 
-/// Returns whether `name`, which has no registry, is the end of the name `known`, from the start of a path component on.
+/// Returns whether `name` is the end of `known`, starting at a path component.
 pub(super) fn is_end_of(known: &str, name: &str) -> bool {
     let path = canonical(&format!("localhost/{name}"));
     let end = path.strip_prefix("localhost").unwrap_or(&path);

@@ -1,4 +1,4 @@
-//! Reads an archive and compares it with what it states. Works offline.
+//! Inspection of an archive: its content, and whether its layers have the stated digests. Works offline.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,21 +11,21 @@ use crate::archive::{Archive, Image, Layer};
 use crate::compress::{ByteSource, CompressionSpec, LayerSummary, Pool, compress, size};
 use crate::error::{Error, Result};
 
-/// Each takes half a MiB of memory, and one that decompresses zstd a window in addition.
-const MOST_THREADS: usize = 6;
+/// The limit for threads. Each needs half a MiB of memory, and a window in addition if it decompresses zstd.
+const MAX_THREADS: usize = 6;
 
-/// What an archive contains.
+/// The result of an inspection.
 #[derive(Debug)]
 pub(crate) struct Inspection {
-    /// What it lists, or the selected image.
+    /// The archive, with all images or the selected one.
     pub archive: Archive,
-    /// How many images it lists, selected or not.
+    /// The number of images in the archive, selected or not.
     pub all: usize,
-    /// What its layers are, if they were read.
+    /// The verified layers, if they were read.
     pub verified: Option<Verified>,
 }
 
-/// What the layers of an archive are.
+/// The layers of an archive, verified.
 #[derive(Debug)]
 pub(crate) struct Verified {
     blobs: HashMap<ByteSource, Result<LayerSummary>>,
@@ -48,7 +48,7 @@ impl fmt::Display for Progress {
 }
 
 impl Inspection {
-    /// Returns everything that is wrong, each once: that no image can be pushed, and, if the layers were read, each mismatch.
+    /// Returns all errors, each once: that no image can be pushed, and, if the layers were read, each mismatch.
     pub(crate) fn faults(&self) -> Vec<Error> {
         let Some(verified) = &self.verified else { return self.archive.has_image().err().into_iter().collect() };
         let unusable = self.archive.unusable.iter().map(|unusable| unusable.error.clone());
@@ -60,10 +60,10 @@ impl Inspection {
 }
 
 impl Verified {
-    /// Returns what a layer is.
+    /// Returns the digests of a layer.
     ///
     /// # Errors
-    /// Of [`Kind::Input`](crate::error::Kind::Input), if it cannot be read, or is not what the archive states.
+    /// Of [`Kind::Input`](crate::error::Kind::Input) if it cannot be read, or if they are not those that the archive states.
     pub(crate) fn layer(&self, layer: &Layer) -> Result<LayerSummary> {
         let summary = self.blobs.get(&layer.bytes).cloned();
         let summary = summary.unwrap_or_else(|| Err(Error::input(format!("layer {} was not read", layer.name))))?;
@@ -71,28 +71,28 @@ impl Verified {
         Ok(summary)
     }
 
-    /// Returns what the bytes of a layer are, whatever the archive states; `None` if they cannot be read.
+    /// Returns the digests of a layer, even if they are not those that the archive states; `None` if it cannot be read.
     pub(crate) fn found(&self, layer: &Layer) -> Option<LayerSummary> {
         self.blobs.get(&layer.bytes)?.as_ref().ok().copied()
     }
 
-    /// Returns how many different layers were read, and how many bytes they have.
+    /// Returns the number of different layers that were read, and their size in bytes.
     pub(crate) fn read(&self) -> (usize, u64) {
         (self.blobs.len(), self.blobs.keys().map(ByteSource::len).sum())
     }
 
-    /// Returns how many of them are not what the archive states.
+    /// Returns the number of different layers that do not match the archive.
     pub(crate) fn wrong(&self, archive: &Archive) -> usize {
         let wrong = layers(archive).filter(|layer| self.layer(layer).is_err());
         wrong.map(|layer| &layer.bytes).collect::<HashSet<_>>().len()
     }
 }
 
-/// Reads and decompresses every layer of an archive and hashes both: several at once, the same bytes once.
+/// Reads and decompresses every layer of an archive and hashes both, several layers at once, and the same bytes once.
 ///
-/// `watch` is called with the progress, from several threads. The result has what is wrong with layers.
+/// `watch` is called with the progress, from several threads. The result has the errors of layers.
 pub(crate) fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Verified {
-    // Of layers with the same bytes one may be an artifact's, which has no diff_id.
+    // One of several layers with the same bytes may be in an artifact, and have no diff_id to compare.
     let mut distinct: HashMap<&ByteSource, &Layer> = HashMap::new();
     for layer in layers(archive) {
         let known = distinct.entry(&layer.bytes).or_insert(layer);
@@ -102,11 +102,11 @@ pub(crate) fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Ve
     }
     let total = distinct.keys().map(|bytes| bytes.len()).sum();
     let mut queue: Vec<&Layer> = distinct.into_values().collect();
-    // The largest first, so that none is left for the end.
+    // The largest first, so that none of them is the last one.
     queue.sort_by_key(|layer| (std::cmp::Reverse(layer.bytes.len()), layer.bytes.start()));
 
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(queue.len());
-    // Nothing is compressed: only the pool's buffers are used.
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(queue.len());
+    // Nothing is compressed, so only the buffers of the pool are used.
     let pool = Pool::start(0);
     let (next, read) = (AtomicUsize::new(0), AtomicU64::new(0));
     let blobs = Mutex::new(HashMap::new());
@@ -125,7 +125,7 @@ pub(crate) fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Ve
     };
     thread::scope(|scope| {
         for n in 1..threads {
-            // Without it there is one thread less.
+            // If it cannot be started, the other threads do the work.
             let _fewer = thread::Builder::new().name(format!("verify-{n}")).spawn_scoped(scope, work);
         }
         work();
@@ -133,7 +133,7 @@ pub(crate) fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Ve
     Verified { blobs: blobs.into_inner().unwrap_or_else(PoisonError::into_inner) }
 }
 
-/// Returns the layers of all images and referrers that the archive contains, as often as they are listed.
+/// Returns the layers of all images and referrers that the archive contains, each as often as it is listed.
 fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
     let referrers = archive.referrers_of_all().into_iter().filter_map(|(_, referrer)| referrer.ok());
     let referrers = referrers.flat_map(|referrer| referrer.content.manifests());
@@ -142,7 +142,7 @@ fn layers(archive: &Archive) -> impl Iterator<Item = &Layer> {
     layers.filter(|layer| !layer.bytes.is_missing())
 }
 
-/// Returns how a layer is read: unchanged, and decompressed on the side if there is a diff_id to compare.
+/// Returns the spec by which a layer is read: unchanged, and also decompressed if there is a diff_id to compare.
 fn unchanged(layer: &Layer) -> CompressionSpec {
     CompressionSpec::Keep { compression: layer.compression, decompress: layer.diff_id.is_some() }
 }
@@ -157,7 +157,7 @@ mod tests {
 
     fn archive(name: &str) -> Archive {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
-        let spool = Spool { folder: Path::new("/nowhere"), watch: &|_| ControlFlow::Continue(()), pass: None };
+        let spool = Spool { folder: Path::new("/nowhere"), watch: &|_| ControlFlow::Continue(()), handler: None };
         archive::list(&Source::Path(path), &spool).unwrap()
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let path = folder.path().join("image.tar");
         std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/docker-20.10-save.tar"), &path).unwrap();
         let archive = {
-            let spool = Spool { folder: folder.path(), watch: &|_| ControlFlow::Continue(()), pass: None };
+            let spool = Spool { folder: folder.path(), watch: &|_| ControlFlow::Continue(()), handler: None };
             archive::list(&Source::Path(path.clone()), &spool).unwrap()
         };
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();

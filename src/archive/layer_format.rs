@@ -1,14 +1,13 @@
-//! Detects how a layer is compressed, by its first bytes.
+//! Detection of a layer's compression by its first bytes.
 
+use super::document::unreadable;
 use crate::compress::{ByteSource, Compression, FileCompression};
-use crate::error::{Code, Error, Result, shown};
+use crate::error::Result;
 
-/// Returns how a layer is compressed; in `Err`, a format that layers of images do not have.
+/// Returns a layer's compression; in the inner `Err`, one that layers of images cannot have.
 pub(super) fn detect(bytes: &ByteSource, name: &str) -> Result<Result<Compression, FileCompression>> {
     let mut start = [0; 6];
-    let read = bytes.read_at(0, &mut start).map_err(|error| {
-        Error::input(format!("cannot read {} of the archive", shown(name))).code(Code::ArchiveUnreadable).because(error)
-    })?;
+    let read = bytes.read_at(0, &mut start).map_err(|error| unreadable(name, error))?;
     Ok(match FileCompression::of(&start[..read]) {
         None => Ok(Compression::Uncompressed),
         Some(FileCompression::Gzip) => Ok(Compression::Gzip),

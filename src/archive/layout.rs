@@ -1,7 +1,7 @@
-//! Follows the descriptors of a layout from `index.json` down.
+//! Reader of the descriptors of a layout, from `index.json` down.
 //!
-//! Manifests, indexes and configs are hashed here; of a layer only the length is compared, since the push hashes it anyway.
-//! `index.json` itself is a table of contents and never an image.
+//! It verifies the digests of manifests, indexes and configs. Of a layer it compares only the length: the push hashes layers
+//! anyway. `index.json` itself is a table of contents, not an image.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,53 +20,49 @@ use crate::compress::{ByteSource, Compression};
 use crate::error::{Advice, Code, Error, Result, shown};
 use crate::oci::{Descriptor, DiffId, Digest, Document, DocumentKind, MediaType, OriginalManifest};
 
-/// The depth of nested indexes. One level is common, two are rare.
+/// The limit for the depth of nested indexes. One level is common, two are rare.
 const MAX_DEPTH: usize = 8;
-/// Descriptors of manifests and indexes that are followed, since a few small indexes can ask for any number of them.
+/// The limit for descriptors of manifests and indexes that are followed: a few small indexes can expand to any number.
 pub(super) const MAX_DESCRIPTORS: usize = 10_000;
-/// The bytes that are read of blobs that nothing names, to see whether they are referrers.
+/// The limit for the bytes of blobs without a descriptor, which are read since they may be referrers.
 const MAX_UNLISTED: u64 = 16 << 20;
-/// A full name, written by containerd, Docker and BuildKit.
+/// The annotation with a full name, written by containerd, Docker and BuildKit.
 const NAME: &str = "io.containerd.image.name";
-/// The specification's annotation: often only a tag.
+/// The specification's annotation with a name, which is often only a tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// What to do about a layout that is not complete.
+/// The hint for an incomplete layout.
 pub(super) const INCOMPLETE: &str = "The layout is incomplete: write or copy it again, whole.";
 
-/// What a layout contains.
+/// The contents of a layout.
 pub(super) struct LayoutContents {
-    /// What index.json names, one root per digest, without referrers.
+    /// The entries of index.json, one root per digest, without referrers.
     pub(super) roots: Vec<Root>,
     pub(super) referrers: ReferrerIndex,
     pub(super) index_json: OriginalManifest,
 }
 
-/// Follows the descriptors of one layout.
+/// A reader of one layout.
 pub(super) struct Layout<'a> {
     files: &'a Files,
     paths: BlobPaths,
     provenance: Provenance,
     followed: usize,
-    /// The blobs that something names.
-    named: HashSet<Digest>,
+    /// The blobs that a descriptor refers to.
+    listed: HashSet<Digest>,
 }
 
 impl<'a> Layout<'a> {
-    /// Creates a reader; `provenance` is that of the manifests.
+    /// Creates a reader. `provenance` is that of the manifests.
     pub(super) fn new(files: &'a Files, paths: BlobPaths, provenance: Provenance) -> Self {
-        Self { files, paths, provenance, followed: 0, named: HashSet::new() }
+        Self { files, paths, provenance, followed: 0, listed: HashSet::new() }
     }
 
-    /// Reads everything that index.json names, or returns `None` if there is no index.json.
+    /// Reads everything that index.json refers to, or returns `None` if there is no index.json.
     pub(super) fn read(mut self) -> Result<Option<LayoutContents>> {
         let Some((bytes, digest)) = self.files.document(INDEX_JSON, MAX_LIST)? else { return Ok(None) };
         let listing = document(&bytes, INDEX_JSON)?;
-        if listing
-            .media_type
-            .as_deref()
-            .is_some_and(|media_type| MediaType(media_type).document() != Some(DocumentKind::Index))
-        {
+        if listing.media_type.as_deref().is_some_and(|it| MediaType(it).document() != Some(DocumentKind::Index)) {
             return Err(Error::input("index.json of the archive has a media type that is not an index's")
                 .code(Code::ArchiveUnsupported));
         }
@@ -89,7 +85,7 @@ impl<'a> Layout<'a> {
         Ok(Some(LayoutContents { roots, referrers, index_json }))
     }
 
-    /// Follows one descriptor as far as it leads; `user` is the document that names it.
+    /// Reads the content of one descriptor; `user` is the document that contains it.
     pub(super) fn root(&mut self, names: Vec<String>, descriptor: Descriptor, user: &str) -> Root {
         let read = self.content(&descriptor, user, 0, &Arc::default());
         let subject = match &read {
@@ -99,12 +95,12 @@ impl<'a> Layout<'a> {
         Root { names, descriptor, subject, read }
     }
 
-    /// Returns manifests that nothing names but that name a subject: cosign 3 saves signatures so
+    /// Returns manifests with a subject that no descriptor refers to: cosign 3 saves signatures in this way
     /// (<https://github.com/sigstore/cosign/issues/4695>).
     fn unlisted(&mut self) -> Vec<Root> {
         let files = self.files;
         let mut digests = files.blobs();
-        digests.retain(|digest| !self.named.contains(digest));
+        digests.retain(|digest| !self.listed.contains(digest));
         digests.sort_unstable();
         let (mut found, mut left) = (Vec::new(), MAX_UNLISTED);
         for digest in digests.into_iter().take(MAX_DESCRIPTORS) {
@@ -125,7 +121,7 @@ impl<'a> Layout<'a> {
         found
     }
 
-    /// Reads everything that a descriptor leads to; `user` is the document that names it, and came from `origins`.
+    /// Reads everything that a descriptor refers to; `user` is the document that contains it, with these `origins`.
     fn content(
         &mut self,
         descriptor: &Descriptor,
@@ -133,20 +129,15 @@ impl<'a> Layout<'a> {
         depth: usize,
         origins: &Arc<[Origin]>,
     ) -> Result<Content, Fault> {
-        let (stated, sort, listing) = self.listing(descriptor, user, depth)?;
+        let (stated, kind, listing) = self.listing(descriptor, user, depth)?;
         let origins = origins_of(descriptor, origins);
-        match sort {
-            DocumentKind::Manifest => {
-                self.manifest(stated, listing, &origins).map(|manifest| Content::Manifest(Box::new(manifest)))
-            }
-            DocumentKind::Index => {
-                self.index(stated, listing, depth, &origins).map(|index| Content::Index(Box::new(index)))
-            }
-        }
+        Ok(match kind {
+            DocumentKind::Manifest => Content::Manifest(Box::new(self.manifest(stated, listing, &origins)?)),
+            DocumentKind::Index => Content::Index(Box::new(self.index(stated, listing, depth, &origins)?)),
+        })
     }
 
-    /// Reads what an index, which came from `origins`, names and the archive contains. An index without any of its images
-    /// counts as absent.
+    /// Reads the entries of an index, with these `origins`. An index without any of its images counts as absent.
     fn index(
         &mut self,
         stated: OriginalManifest,
@@ -164,7 +155,9 @@ impl<'a> Layout<'a> {
                     let role = role.of(&content);
                     index.children.push(Child { role, content });
                 }
-                Err(Fault::Absent(error) | Fault::Unknown(error)) => index.absent.push(Absent { role, digest, error }),
+                Err(Fault::Absent(error) | Fault::Unsupported(error)) => {
+                    index.absent.push(Absent { role, digest, error })
+                }
                 Err(Fault::Broken(error)) => return Err(Fault::Broken(error)),
             }
         }
@@ -174,7 +167,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Reads a manifest or an index, without what it names.
+    /// Reads a manifest or an index, without following its descriptors.
     fn listing(
         &mut self,
         descriptor: &Descriptor,
@@ -185,7 +178,7 @@ impl<'a> Layout<'a> {
         let described = descriptor.media_type().document();
         let blob = self.paths.manifest(supported(descriptor, user)?);
         if described.is_none() && !descriptor.media_type.is_empty() {
-            return Err(unknown(&blob, &descriptor.media_type));
+            return Err(unsupported(&blob, &descriptor.media_type));
         }
         let (bytes, digest) = self.checked(descriptor, &blob, MAX_MANIFEST, user, "a manifest")?;
         let listing = document(&bytes, &blob)?;
@@ -196,20 +189,20 @@ impl<'a> Layout<'a> {
             );
         }
         let media_type = own.unwrap_or(&descriptor.media_type).to_owned();
-        let sort = MediaType(&media_type).document().ok_or_else(|| unknown(&blob, &media_type))?;
+        let kind = MediaType(&media_type).document().ok_or_else(|| unsupported(&blob, &media_type))?;
         if listing.schema_version != Some(2) {
             return Err(Error::input(format!("{blob} of the archive does not have schemaVersion 2"))
                 .code(Code::ArchiveUnsupported)
                 .into());
         }
         // The same bytes must not be an image to one reader and an index to another.
-        if listing.is_ambiguous(sort) {
+        if listing.is_ambiguous(kind) {
             return Err(Error::input(format!("{blob} of the archive is a manifest and an index at once")).into());
         }
-        Ok((OriginalManifest { bytes, digest, media_type, subject: listing.subject() }, sort, listing))
+        Ok((OriginalManifest { bytes, digest, media_type, subject: listing.subject() }, kind, listing))
     }
 
-    /// Counts a descriptor that is about to be followed.
+    /// Counts a descriptor before it is followed.
     fn follow(&mut self, depth: usize, user: &str) -> Result<()> {
         self.followed += 1;
         if depth > MAX_DEPTH {
@@ -223,7 +216,7 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// Reads what a manifest names, which came from `origins`.
+    /// Reads the config of a manifest, with these `origins`, and finds its layers.
     fn manifest(
         &mut self,
         stated: OriginalManifest,
@@ -254,16 +247,15 @@ impl<'a> Layout<'a> {
         let (mut layers, mut non_distributable) = (Vec::new(), Vec::new());
         for (at, (descriptor, diff_id)) in descriptors.into_iter().zip(diff_ids).enumerate() {
             let layer = self.layer(&descriptor, diff_id, &user, origins);
-            match layer {
-                Ok(layer) if descriptor.is_non_distributable() => {
-                    let layer = Some(layer).filter(|layer| !layer.bytes.is_missing());
-                    non_distributable.push(NonDistributableLayer { at, descriptor: into_oci(descriptor), layer });
-                }
-                Err(Fault::Absent(_)) if descriptor.is_non_distributable() => {
-                    non_distributable.push(NonDistributableLayer { at, descriptor: into_oci(descriptor), layer: None });
-                }
-                layer => layers.push(layer?),
+            if !descriptor.is_non_distributable() {
+                layers.push(layer?);
+                continue;
             }
+            let layer = match layer {
+                Err(Fault::Absent(_)) => None,
+                layer => Some(layer?).filter(|layer| !layer.bytes.is_missing()),
+            };
+            non_distributable.push(NonDistributableLayer { at, descriptor: into_oci(descriptor), layer });
         }
         Ok(Manifest {
             original: Some(stated),
@@ -275,7 +267,7 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// Finds a layer, and detects its compression.
+    /// Finds a layer and detects its compression.
     fn layer(
         &mut self,
         descriptor: &Descriptor,
@@ -287,7 +279,7 @@ impl<'a> Layout<'a> {
         let name = self.paths.blob(digest);
         let media_type = descriptor.media_type();
         let bytes = match self.blob(descriptor, &name, user, "a layer") {
-            // The repository may have it: shallow layouts leave out layers of a base image that was pushed before.
+            // The repository may have it: shallow layouts omit layers of a base image that was pushed before.
             Err(Fault::Absent(_)) if self.provenance == Provenance::Layout => {
                 ByteSource::missing(&name, descriptor.size)
             }
@@ -299,7 +291,7 @@ impl<'a> Layout<'a> {
             detect(&bytes, &name)?
         };
         Ok(Layer {
-            // Nothing is known about the content of an encrypted layer, or of one in a format that images do not have.
+            // The content of an encrypted layer is unknown, and so is that of a compression that images do not have.
             diff_id: diff_id.filter(|_| detected.is_ok() && !media_type.is_encrypted()),
             compression: detected.unwrap_or(Compression::Uncompressed),
             bytes,
@@ -316,7 +308,7 @@ impl<'a> Layout<'a> {
         Fault::Absent(if self.provenance == Provenance::Layout { error.hint(INCOMPLETE) } else { error })
     }
 
-    /// Reads a document, and compares its size and digest with the descriptor's.
+    /// Reads a document and compares its size and digest with the descriptor.
     fn checked(
         &mut self,
         descriptor: &Descriptor,
@@ -336,9 +328,9 @@ impl<'a> Layout<'a> {
         Ok(read)
     }
 
-    /// Finds a blob, and compares its size with the descriptor's.
+    /// Finds a blob and compares its size with the descriptor.
     fn blob(&mut self, descriptor: &Descriptor, name: &str, user: &str, role: &str) -> Result<ByteSource, Fault> {
-        self.named.insert(supported(descriptor, user)?);
+        self.listed.insert(supported(descriptor, user)?);
         let range = self.files.find(name)?;
         let range = range.ok_or_else(|| self.absent(name, user, role))?;
         if range.len() != descriptor.size {
@@ -353,12 +345,12 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Returns the digest in a descriptor of `user`, if it can be used.
+/// Returns the digest in a descriptor of `user`, if its algorithm is supported.
 fn supported(descriptor: &Descriptor, user: &str) -> Result<Digest, Fault> {
     descriptor.digest.supported().map_err(|digest| {
         let algorithm = digest.split(':').next().unwrap_or_default();
         let what = format!("{user} of the archive refers to {}: {algorithm} is not supported", shown(digest));
-        Fault::Unknown(
+        Fault::Unsupported(
             Error::input(what).code(Code::ArchiveUnsupported).hint(
                 "Amazon ECR and most registries store content by sha256 only: write the image with sha256 digests.",
             ),
@@ -366,8 +358,8 @@ fn supported(descriptor: &Descriptor, user: &str) -> Result<Digest, Fault> {
     })
 }
 
-/// Returns the names in a descriptor's annotations, the fullest first. BuildKit writes several names into one annotation,
-/// with commas between them, which no name can have (<https://github.com/moby/buildkit/issues/5572>).
+/// Returns the names in a descriptor's annotations, full names first. BuildKit writes several names into one annotation,
+/// separated by commas (names have none) (<https://github.com/moby/buildkit/issues/5572>).
 fn names(descriptor: &Descriptor) -> Vec<String> {
     let list = |key| {
         let names = descriptor.annotation(key).into_iter().flat_map(|value| value.split(',')).map(str::trim);
@@ -375,15 +367,15 @@ fn names(descriptor: &Descriptor) -> Vec<String> {
     };
     let mut names: Vec<String> = list(NAME).map(str::to_owned).collect();
     // `v1` adds nothing to `host/app:v1`.
-    let is_news = |name: &&str| {
+    let is_new = |name: &&str| {
         names.iter().all(|full| full != name && full.strip_suffix(name).is_none_or(|rest| !rest.ends_with(':')))
     };
-    let short: Vec<String> = list(REF_NAME).filter(is_news).map(str::to_owned).collect();
+    let short: Vec<String> = list(REF_NAME).filter(is_new).map(str::to_owned).collect();
     names.extend(short);
     names
 }
 
-/// Returns the error that a layer list and a config do not belong together.
+/// Returns the error that a list of layers and a config do not match.
 pub(super) fn miscount(list: &str, layers: usize, config: &str, diff_ids: usize) -> Error {
     Error::input(format!(
         "{} lists {layers} layers, but its config {} lists {diff_ids} diff_ids",
@@ -393,7 +385,7 @@ pub(super) fn miscount(list: &str, layers: usize, config: &str, diff_ids: usize)
     .hint("The two do not belong together, so the archive is broken. Save the image again.")
 }
 
-/// Returns the error that a file is missing that `user` names, and `more` of them.
+/// Returns the error that a file that `user` refers to is missing, and `more` of the same role.
 pub(super) fn missing_file(name: &str, user: &str, role: &str, more: usize) -> Error {
     let others = if more == 0 { String::new() } else { format!(" ({more} more are missing)") };
     let error =
@@ -412,7 +404,7 @@ pub(super) fn missing_file(name: &str, user: &str, role: &str, more: usize) -> E
     }
 }
 
-fn unknown(name: &str, media_type: &str) -> Fault {
+fn unsupported(name: &str, media_type: &str) -> Fault {
     let media_type = if media_type.is_empty() {
         "no media type".to_owned()
     } else {
@@ -420,5 +412,5 @@ fn unknown(name: &str, media_type: &str) -> Fault {
     };
     let error = Error::input(format!("{name} of the archive has {media_type}, which is not an image's"))
         .code(Code::ArchiveUnsupported);
-    Fault::Unknown(error.hint("Supported are manifests and indexes of OCI and of Docker's schema 2."))
+    Fault::Unsupported(error.hint("Supported are manifests and indexes of OCI and of Docker's schema 2."))
 }

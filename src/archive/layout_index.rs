@@ -1,7 +1,7 @@
 //! A layout's index.json as a multi-platform image.
 //!
-//! index.json is a table of contents, usually of one image. If it lists an image for each platform (apko, folders that skopeo
-//! filled one platform after the other, layouts written by hand), it can be pushed as their index.
+//! index.json is a table of contents, usually of one image. If it lists one image per platform (apko, folders that skopeo
+//! filled platform by platform, layouts written by hand), it can be pushed as their index.
 
 use super::contents::Archive;
 use super::document::{MAX_MANIFEST, TOO_LARGE, document, role};
@@ -10,16 +10,16 @@ use super::model::{Absent, Child, Content, Image, Index, Role};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, OriginalManifest, Platform};
 
-/// More platforms than any image has. Layouts of thousands of images are not checked.
-const MOST_PLATFORMS: usize = 64;
+/// The limit for the platforms of an image. A layout with more images is not offered as one index.
+const MAX_PLATFORMS: usize = 64;
 
 impl Archive {
-    /// Returns everything that index.json lists as one image: index.json itself if it states the platform of each, else with
-    /// the platforms of the configs.
+    /// Returns all images of index.json as one: index.json itself if it states the platform of each, else with the platforms
+    /// of the configs added.
     ///
     /// # Errors
     /// Of [`Kind::Usage`](crate::error::Kind::Usage) if the archive is not an OCI layout, and of
-    /// [`Kind::Input`](crate::error::Kind::Input) if two images are for the same platform, or are for none.
+    /// [`Kind::Input`](crate::error::Kind::Input) if two images are for the same platform, or one states no platform.
     pub(super) fn layout_index(&self) -> Result<Image> {
         let Some(stated) = &self.index_json else {
             return Err(Error::usage(format!(
@@ -48,12 +48,12 @@ impl Archive {
         Ok(Image::new(Vec::new(), Content::Index(Box::new(index))))
     }
 
-    /// Returns whether everything that index.json lists has a platform of its own, so that it can be pushed as one image.
+    /// Returns whether all images of index.json have different platforms, so that they can be pushed as one image.
     pub(super) fn has_layout_index(&self) -> bool {
-        (2..=MOST_PLATFORMS).contains(&self.images.len()) && self.layout_index().is_ok()
+        (2..=MAX_PLATFORMS).contains(&self.images.len()) && self.layout_index().is_ok()
     }
 
-    /// Returns what index.json lists by this digest.
+    /// Returns the image or referrer with this digest, which index.json lists.
     fn listed(&self, digest: Digest) -> Result<Content> {
         let is_it = |content: &Content| content.digest() == Some(digest);
         if let Some(image) = self.images.iter().find(|image| is_it(&image.content)) {
@@ -71,29 +71,28 @@ impl Archive {
             .code(Code::ArchiveUnsupported)
     }
 
-    /// Rejects an index with several images for one platform: only the first could be pulled by it.
+    /// Rejects an index with several images for one platform: clients could pull only the first of them.
     fn check_platforms(&self, index: &Index) -> Result<()> {
         let mut platforms: Vec<&Platform> = Vec::new();
         for (platform, _) in index.images().into_iter().filter(|(_, content)| content.is_image()) {
-            let Some(platform) = platform else {
-                let what = format!("an image of {} states no platform, so it cannot be part of an index", self.source);
-                return Err(Error::input(what)
-                    .code(Code::ImageAmbiguous)
-                    .hint(self.options("Select one:", self.images.iter())));
+            let what = match platform {
+                None => format!("an image of {} states no platform, so it cannot be part of an index", self.source),
+                Some(platform) if platforms.iter().any(|known| known.matches(platform)) => {
+                    format!("several images of {} are for {platform}, so they cannot be one index", self.source)
+                }
+                Some(platform) => {
+                    platforms.push(platform);
+                    continue;
+                }
             };
-            if platforms.iter().any(|known| known.matches(platform)) {
-                let what = format!("several images of {} are for {platform}, so they cannot be one index", self.source);
-                return Err(Error::input(what)
-                    .code(Code::ImageAmbiguous)
-                    .hint(self.options("Select one:", self.images.iter())));
-            }
-            platforms.push(platform);
+            let options = self.options("Select one:", self.images.iter());
+            return Err(Error::input(what).code(Code::ImageAmbiguous).hint(options));
         }
         Ok(())
     }
 }
 
-/// Returns the index with a platform for each image that it lists: runtimes choose by it.
+/// Returns the index with a platform for each image: runtimes select by it.
 fn with_platforms(index: &Index) -> Result<OriginalManifest> {
     let mut changed = false;
     let edited = index.original.edit(|json| {

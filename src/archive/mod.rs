@@ -1,11 +1,18 @@
 //! Image archives: their formats, and the images in them.
 //!
-//! [`open`] reads everything but the layers, whose bytes stay where they are. Nothing is extracted and nothing is written,
-//! except for archives that cannot be read by position ([`Spool`]). Nothing that an archive states is trusted before it is
-//! compared with its content. The digests and diff_ids of layers need a pass over them: the caller makes it, and
-//! [`Layer::check`] compares.
+//! [`open`] reads everything except the layers, which are read in place later. Nothing is extracted and nothing is written,
+//! unless an archive cannot be read by position ([`Spool`]). Nothing that an archive states is trusted before it is
+//! compared with its content. The digests and diff_ids of layers are compared while the layers are pushed
+//! ([`Layer::check`]).
 //!
-//! A format of archives is one file, which defines a `Format`, and one row of the table in `opener.rs`.
+//! To add an archive format:
+//!
+//! 1. Write one file that defines a [`Format`](format::Format): its name, whether an archive has it, and its reader. The
+//!    reader gets the named [`Files`](files::Files) of a tar or a folder and returns [`Contents`](contents::Contents).
+//!    `skopeo_dir.rs` is a short example. [`Layout`](layout::Layout) follows OCI descriptors,
+//!    [`image_config`](document::image_config) parses configs and [`detect`](layer_format::detect) finds out how a layer is
+//!    compressed.
+//! 2. Add a `mod` line here, and a row to the table in `opener.rs`.
 
 mod compose;
 mod contents;

@@ -1,4 +1,4 @@
-//! The model of images, whatever wrote the archive.
+//! The model of images, the same for all archive formats.
 
 use std::io;
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use crate::oci::{DiffId, Digest, Host, MediaType, OriginalManifest, Platform, Re
 /// An image of an archive.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// The archive's names for it, as written: `localhost/app:v1`, or only `v1`. May be empty.
+    /// The names in the archive, as written: `localhost/app:v1`, or only `v1`. May be empty.
     pub names: Vec<String>,
-    /// What it consists of.
+    /// The manifest or index.
     pub content: Content,
     /// The index of which `content` is a selected part, if it is one.
     pub part_of: Option<Digest>,
-    /// The referrers that are pushed with it, each after its subject.
+    /// The referrers that are pushed with the image, each after its subject.
     pub referrers: Vec<Referrer>,
-    /// What a user should know before pushing it: one sentence each, without a full stop.
+    /// Notes for the user about the push of this image: one sentence each, without a full stop.
     pub notes: Vec<String>,
 }
 
-/// A manifest or an index that refers to another one: a signature, an SBOM, an attestation.
+/// A manifest or an index with a subject: a signature, an SBOM, an attestation.
 ///
 /// It is pushed unchanged, layers included.
 #[derive(Clone, Debug)]
 pub struct Referrer {
-    /// What it refers to.
+    /// The manifest or index that it refers to.
     pub subject: Digest,
-    /// The archive's names for it: it can be selected like an image.
+    /// The names in the archive. A referrer can be selected like an image.
     pub names: Vec<String>,
-    /// The tag by which it is found, where it is not found by its `subject`: `sha256-HEX.sig`, as cosign has it.
+    /// The tag by which clients find it, if not by its `subject`: `sha256-HEX.sig`, as cosign writes it.
     pub tag: Option<Tag>,
-    /// What it consists of.
+    /// The manifest or index.
     pub content: Content,
 }
 
@@ -53,40 +53,40 @@ pub enum Content {
 /// A list of manifests, usually one a platform.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// The index in the archive, or a new one if a part of it is selected.
+    /// The index in the archive, or a new one for a selected part of it.
     pub original: OriginalManifest,
     /// The repaired index, if it was repaired.
     pub repaired: Option<OriginalManifest>,
-    /// What it lists and the archive contains, in its order.
+    /// The listed entries that the archive contains, in their order.
     pub children: Vec<Child>,
-    /// What else it lists. Empty once the image is selected.
+    /// The listed entries that cannot be pushed. Empty once the image is selected.
     pub absent: Vec<Absent>,
 }
 
 /// A manifest or an index that an index lists.
 #[derive(Clone, Debug)]
 pub struct Child {
-    /// Its role in the index.
+    /// The role in the index.
     pub role: Role,
-    /// What it consists of.
+    /// The manifest or index.
     pub content: Content,
 }
 
-/// What an index lists and cannot be pushed.
+/// An entry of an index that cannot be pushed.
 #[derive(Clone, Debug)]
 pub struct Absent {
-    /// Its role in the index.
+    /// The role in the index.
     pub role: Role,
-    /// Its digest.
+    /// The digest in the index.
     pub digest: Digest,
-    /// Why it cannot be pushed. Usually the archive does not contain it.
+    /// The reason. Usually the archive does not contain it.
     pub error: Error,
 }
 
 /// The role of an entry of an index.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// An image for this platform, as the index states or else the config.
+    /// An image for this platform, as stated by the index, else by the config.
     Image(Option<Platform>),
     /// BuildKit's attestation of the manifest with this digest
     /// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
@@ -94,7 +94,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Returns the role of an entry with this content.
+    /// Completes the role with the platform of the entry's config.
     pub(super) fn of(self, content: &Content) -> Self {
         match (self, content) {
             (Self::Image(None), Content::Manifest(manifest)) => Self::Image(manifest.config.platform.clone()),
@@ -110,66 +110,66 @@ pub struct Manifest {
     pub original: Option<OriginalManifest>,
     /// The repaired manifest, if it was repaired.
     pub repaired: Option<OriginalManifest>,
-    /// The image config, or what an artifact has instead.
+    /// The image config, or the config of an artifact.
     pub config: Config,
     /// The layers, lowest first, except the non-distributable ones.
     pub layers: Vec<Layer>,
     /// The non-distributable layers, which are not uploaded, lowest first.
     pub non_distributable: Vec<NonDistributableLayer>,
-    /// Where its layers come from.
+    /// The origin of the layers.
     pub provenance: Provenance,
 }
 
-/// Where the layers of a manifest come from: it decides whether they are compressed.
+/// The origin of a manifest's layers, which decides whether they are compressed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Provenance {
-    /// A `docker save` (has a manifest.json), which decompresses layers. Uncompressed ones are compressed.
+    /// A `docker save` archive (with a manifest.json): docker decompresses layers, so uncompressed ones are compressed.
     DockerSave,
-    /// An OCI layout, whose digests are the author's choice. Layers are pushed unchanged unless the user asks otherwise.
+    /// An OCI layout: its author chose the digests, so layers are pushed unchanged by default.
     Layout,
-    /// A referrer. Layers are pushed unchanged.
+    /// A referrer: its layers are pushed unchanged.
     Referrer,
 }
 
 /// The image config.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The bytes: never serialized again.
+    /// The bytes, which are never serialized again.
     pub bytes: Bytes,
-    /// Their digest, checked. It is the image ID.
+    /// The digest of the bytes, verified. It is the image ID.
     pub digest: Digest,
-    /// Its media type in the original manifest.
+    /// The media type in the original manifest.
     pub media_type: Option<String>,
-    /// The image's platform, if the config states it.
+    /// The platform, if the config states it.
     pub platform: Option<Platform>,
 }
 
-/// A layer, and where its bytes are.
+/// A layer.
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// The hash of the uncompressed tar, from the config. Absent for artifacts, whose config lists none.
     pub diff_id: Option<DiffId>,
     /// The bytes in the archive.
     pub bytes: ByteSource,
-    /// How the bytes are compressed, detected by the bytes.
+    /// The compression, detected by the bytes.
     pub compression: Compression,
     /// The digest of the bytes, if a manifest in the archive states it.
     pub digest: Option<Digest>,
-    /// The digest that the name of a compressed layer claims (`HEX.tar.gz`), if no manifest states one. It is not checked: only
-    /// good for asking the registry whether it has such a blob.
+    /// The digest in the file name of a compressed layer (`HEX.tar.gz`), if no manifest states one. It is not verified: it
+    /// only serves to look for such a blob in the registry.
     pub named_digest: Option<Digest>,
     /// The media type, if a manifest in the archive states it.
     pub media_type: Option<String>,
-    /// Where it came from, as the archive claims. It is not checked: only good for asking that registry.
+    /// The repositories that the archive states as origins. They are not verified: they only serve for lookups there.
     pub origins: Arc<[Origin]>,
-    /// Its name in the archive, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
+    /// The name in the archive, for messages: `blobs/sha256/c37a...`, `309d.../layer.tar`.
     pub name: String,
 }
 
-/// A repository that content came from.
+/// A repository from which content was pulled.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Origin {
-    /// Its registry. containerd leaves the port out.
+    /// The registry. containerd omits the port.
     pub host: Host,
     /// The repository.
     pub repository: Repository,
@@ -180,33 +180,33 @@ pub struct Origin {
 /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
 #[derive(Clone, Debug)]
 pub struct NonDistributableLayer {
-    /// Its index among all layers of the manifest, from 0.
+    /// The index among all layers of the manifest, from 0.
     pub at: usize,
-    /// Its descriptor, with the addresses.
+    /// The descriptor, with the addresses.
     pub descriptor: OciDescriptor,
     /// The layer, if the archive contains its bytes.
     pub layer: Option<Layer>,
 }
 
 impl Layer {
-    /// Returns whether it is a tar of files that can be read. A manifest lists other things as layers, too: BuildKit's
+    /// Returns whether the layer is a tar of files that can be read. A manifest may list other blobs as layers: BuildKit's
     /// attestations, the parts of artifacts, encrypted layers. Clients do not decompress those.
     pub fn is_tar(&self) -> bool {
         self.media_type
             .as_deref()
             .map(MediaType)
-            .is_none_or(|media_type| media_type.0.is_empty() || (media_type.is_layer() && !media_type.is_encrypted()))
+            .is_none_or(|it| it.0.is_empty() || (it.is_layer() && !it.is_encrypted()))
     }
 
-    /// Returns whether registries accept a manifest that lists it without having its blob.
+    /// Returns whether registries accept a manifest with this layer without having the blob.
     pub fn is_non_distributable(&self) -> bool {
         self.media_type.as_deref().is_some_and(|it| MediaType(it).is_non_distributable())
     }
 
-    /// Checks that its bytes, read by `spec`, are those that the archive states.
+    /// Checks that the bytes, read by `spec`, have the digest and diff_id that the archive states.
     ///
     /// # Errors
-    /// Of [`Kind::Input`](crate::error::Kind::Input), with what the archive states and what its bytes are.
+    /// Of [`Kind::Input`](crate::error::Kind::Input), with the stated hash and the computed one.
     pub fn check(&self, spec: CompressionSpec, summary: &LayerSummary) -> Result<()> {
         let mismatch = |claim: String, truth: String| {
             Err(Error::input(format!("layer {} does not match {claim}", self.name))
@@ -214,7 +214,7 @@ impl Layer {
                 .because(truth)
                 .hint("The archive is damaged or was changed: write it again."))
         };
-        // The stated digest is of the bytes in the archive; a compressed layer has another.
+        // The stated digest is that of the bytes in the archive, so it does not apply to a layer that was compressed.
         if let (Some(stated), CompressionSpec::Keep { .. }) = (self.digest, spec)
             && stated != summary.digest
         {
@@ -230,7 +230,7 @@ impl Layer {
         }
     }
 
-    /// Returns the error that its bytes cannot be read or decompressed.
+    /// Returns the error that the bytes cannot be read or decompressed.
     pub fn unreadable(&self, error: io::Error) -> Error {
         if ThreadPanicked::is(&error) {
             return Error::internal(format!("cannot compress layer {} of the archive", self.name)).because(error);
@@ -248,8 +248,7 @@ impl Image {
         Self { names, content, part_of: None, referrers: Vec::new(), notes: Vec::new() }
     }
 
-    /// Returns the manifests of everything that is pushed, referrers included, in the order in which they must be pushed: an
-    /// index's children are in front of it.
+    /// Returns all manifests to push, referrers included, in the order in which they must be pushed.
     pub fn manifests(&self) -> Vec<&Manifest> {
         let referrers = self.referrers.iter().flat_map(|referrer| referrer.content.manifests());
         self.content.manifests().into_iter().chain(referrers).collect()
@@ -275,18 +274,15 @@ impl Index {
         images
     }
 
-    /// Returns what is listed, at any depth, and cannot be pushed.
+    /// Returns the entries, at any depth, that cannot be pushed.
     pub fn absent(&self) -> Vec<&Absent> {
-        let nested = self.children.iter().filter_map(|child| match &child.content {
-            Content::Index(index) => Some(index.absent()),
-            Content::Manifest(_) => None,
-        });
-        self.absent.iter().chain(nested.flatten()).collect()
+        let nested = self.children.iter().filter_map(|child| child.content.index()).flat_map(Self::absent);
+        self.absent.iter().chain(nested).collect()
     }
 }
 
 impl Manifest {
-    /// Returns whether it lists an uncompressed layer in another position than its config, as those of Docker 25.0.0 do
+    /// Returns whether the config lists an uncompressed layer at another position, as with Docker 25.0.0
     /// (<https://github.com/moby/moby/issues/47150>): the digest of an uncompressed layer is its diff_id.
     pub(super) fn contradicts_config(&self) -> bool {
         let is_uncompressed = |layer: &&Layer| layer.compression == Compression::Uncompressed && layer.is_tar();
@@ -296,13 +292,13 @@ impl Manifest {
     }
 
     /// Returns whether the archive does not contain all layers. The repository must have the others.
-    pub fn lacks_layers(&self) -> bool {
+    pub fn is_incomplete(&self) -> bool {
         self.layers.iter().any(|layer| layer.bytes.is_missing())
     }
 }
 
 impl Content {
-    /// Returns all manifests below, in order.
+    /// Returns the manifests, at any depth, in order.
     pub fn manifests(&self) -> Vec<&Manifest> {
         match self {
             Self::Manifest(manifest) => vec![manifest],
@@ -310,16 +306,21 @@ impl Content {
         }
     }
 
-    /// Returns this, and all manifests and indexes below.
-    pub fn all(&self) -> Vec<&Self> {
-        let below: &[Child] = match self {
-            Self::Manifest(_) => &[],
-            Self::Index(index) => &index.children,
-        };
-        std::iter::once(self).chain(below.iter().flat_map(|child| child.content.all())).collect()
+    /// Returns the index, if it is one.
+    pub(super) fn index(&self) -> Option<&Index> {
+        match self {
+            Self::Manifest(_) => None,
+            Self::Index(index) => Some(index),
+        }
     }
 
-    /// Returns the image ID: the config's digest, or the index's, as Docker 29 shows it.
+    /// Returns this manifest or index, and all below it.
+    pub fn all(&self) -> Vec<&Self> {
+        let children = self.index().into_iter().flat_map(|index| &index.children);
+        std::iter::once(self).chain(children.flat_map(|child| child.content.all())).collect()
+    }
+
+    /// Returns the image ID: the digest of the config, or of the index, as in Docker 29.
     pub fn id(&self) -> Digest {
         match self {
             Self::Manifest(manifest) => manifest.config.digest,
@@ -327,7 +328,7 @@ impl Content {
         }
     }
 
-    /// Returns its `artifactType`, or else the media type of its config.
+    /// Returns the `artifactType`, else the media type of the config.
     pub fn artifact_type(&self) -> Option<String> {
         let view = self.original().and_then(|stated| serde_json::from_slice::<Value>(&stated.bytes).ok());
         let own = view.as_ref().and_then(|view| view.get("artifactType")?.as_str());
@@ -338,7 +339,7 @@ impl Content {
         [own, config].into_iter().flatten().find(|text| !text.is_empty()).map(shown)
     }
 
-    /// Returns the platforms below, each once, in order.
+    /// Returns the platforms, each once, in order.
     pub fn platforms(&self) -> Vec<Platform> {
         let mut platforms: Vec<Platform> = Vec::new();
         let found: Vec<_> = match self {
@@ -353,7 +354,7 @@ impl Content {
         platforms
     }
 
-    /// Returns all manifests below, mutable.
+    /// Returns the manifests, at any depth, mutable.
     pub(super) fn manifests_mut(&mut self) -> Vec<&mut Manifest> {
         match self {
             Self::Manifest(manifest) => vec![manifest],
@@ -361,7 +362,7 @@ impl Content {
         }
     }
 
-    /// Returns whether it is an image and not another artifact: its config is that of an image.
+    /// Returns whether this is an image, by the media type of the config, and not another artifact.
     pub(super) fn is_image(&self) -> bool {
         match self {
             Self::Manifest(manifest) => {

@@ -6,8 +6,7 @@ use super::model::{Image, Manifest, NonDistributableLayer};
 use crate::error::shown;
 
 impl Image {
-    /// Turns the non-distributable layers that the archive contains into ordinary ones, so that they are uploaded. Others stay
-    /// as they are.
+    /// Turns the non-distributable layers that the archive contains into ordinary ones, so that they are uploaded.
     pub fn include_non_distributable_layers(&mut self) {
         self.content.manifests_mut().into_iter().for_each(Manifest::include_non_distributable_layers);
     }
@@ -18,7 +17,7 @@ impl Manifest {
         let mut left = Vec::new();
         for mut omitted in self.non_distributable.drain(..) {
             match omitted.layer.take() {
-                // Lowest first: of the layers below it, only those in `left` are not in the list.
+                // Lowest first: of the layers below this one, only those in `left` are not in the list.
                 Some(layer) => self.layers.insert(omitted.at - left.len(), layer),
                 None => left.push(omitted),
             }
@@ -28,7 +27,7 @@ impl Manifest {
 }
 
 impl NonDistributableLayer {
-    /// Returns what a user should know about it.
+    /// Returns the note for the user about the layer.
     pub fn note(&self) -> String {
         let OciDescriptor { digest, urls, .. } = &self.descriptor;
         let place = urls.iter().flatten().next().map_or_else(String::new, |url| shown(url));

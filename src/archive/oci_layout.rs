@@ -34,7 +34,7 @@ pub(super) const IN_A_TAR: Format = Format {
 };
 
 fn read(files: &Files) -> Result<Contents> {
-    // Others push layouts without this file, too: what counts is what index.json leads to.
+    // Layouts without this file are accepted, as by other tools.
     if let Some((marker, _)) = files.document(OCI_LAYOUT, MAX_LIST)? {
         let version = parse::<LayoutMarker>(&marker, OCI_LAYOUT)?.image_layout_version;
         if !version.starts_with("1.") {

@@ -12,25 +12,25 @@ use super::spool::Spool;
 use super::{docker_archive, oci_layout, skopeo_dir};
 use crate::error::Result;
 
-/// The formats of archives. The first that matches is the archive's.
+/// The archive formats. The first one that matches is used.
 const FORMATS: [Format; 4] =
     [skopeo_dir::FORMAT, docker_archive::FORMAT, oci_layout::IN_A_FOLDER, oci_layout::IN_A_TAR];
 
-/// Opens an archive and reads what it lists.
+/// Opens an archive and reads its images, without the layers.
 ///
 /// # Errors
-/// Of [`Kind::Input`](crate::error::Kind::Input), if it is not an archive of images or a broken one, and those of the
-/// [`Spool`], if one is needed.
+/// Of [`Kind::Input`](crate::error::Kind::Input) if it is not an archive of images, or is damaged, and those of the
+/// [`Spool`] if one is needed.
 pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
     let archive = list(source, spool)?;
     archive.has_image()?;
     Ok(archive)
 }
 
-/// Opens an archive and reads what it lists, even if none of its images can be pushed.
+/// Opens an archive and reads its images, even if none of them can be pushed.
 ///
 /// # Errors
-/// Those of [`open`], except what is wrong with the images.
+/// Those of [`open`], except errors about images.
 pub(crate) fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
     let (place, spooled) = match source {
         Source::Path(path) if path.is_dir() => (Place::Folder(Folder::new(path)), None),
@@ -40,24 +40,20 @@ pub(crate) fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
         }
     };
     let files = Files::new(place);
-    let mut format = None;
-    for candidate in FORMATS {
-        if (candidate.matches)(&files)? {
-            format = Some(candidate);
-            break;
-        }
-    }
-    let Some(format) = format else { return Err(unrecognized(source, &files.place)) };
+    let mut formats =
+        FORMATS.into_iter().map(|format| (format.matches)(&files).map(|matches| matches.then_some(format)));
+    let format = formats.find_map(Result::transpose).transpose()?;
+    let format = format.ok_or_else(|| unrecognized(source, &files.place))?;
     let mut contents = (format.read)(&files)?;
     contents.remove_repeated_names();
     if let Place::Tar(index) = &files.place
         && !index.has_end_mark()
     {
-        // What is missing can be missing because the end is; without its index.json a save is another image.
+        // Content may be missing because the end of the tar is missing. Without its index.json, a save is another image.
         let layers = contents.images.iter().flat_map(Image::manifests).flat_map(|manifest| &manifest.layers);
         let has_blobs = layers.map(|layer| &layer.name).any(|name| name.starts_with("blobs/"));
-        let lacks_index = has_blobs && files.find(INDEX_JSON)?.is_none();
-        if contents.is_partial || !contents.unusable.is_empty() || lacks_index {
+        let is_index_missing = has_blobs && files.find(INDEX_JSON)?.is_none();
+        if contents.is_partial || !contents.unusable.is_empty() || is_index_missing {
             return Err(index.cut_off(source, "it has no end mark, and parts of its images are missing"));
         }
         contents.notes.push(format!("{source} has no end mark, but it contains everything that it lists"));

@@ -1,23 +1,23 @@
-//! Binary data that a program took for text and encoded again, as PowerShell's `>` and pipes do before version 7.4.
+//! Detection of binary data that was corrupted by encoding it as text, as by PowerShell's `>` and pipes before version 7.4.
 
 use std::io::{self, Read};
 
 use crate::error::{Advice, Code, Error};
 
-/// Returns whether the first bytes of a file are binary data that was encoded again as UTF-8: no binary format has bytes
-/// above 7F only where UTF-8 has them. A block may end inside a character.
+/// Returns whether the first bytes of a file are binary data that was encoded as UTF-8: the bytes above 7F of binary formats
+/// are not valid UTF-8 otherwise. The block may end inside a character.
 pub(super) fn is_reencoded(start: &[u8]) -> bool {
     let mut check = TextCheck::default();
     check.add(start);
     check.is_reencoded() && start.iter().any(|byte| byte.is_ascii_control() && !byte.is_ascii_whitespace())
 }
 
-/// Checks whether a stream of bytes is UTF-8.
+/// An incremental check whether bytes are UTF-8.
 #[derive(Debug, Default)]
 pub(super) struct TextCheck {
     is_binary: bool,
     has_non_ascii: bool,
-    /// The beginning of a character.
+    /// The beginning of a character that the next bytes continue.
     rest: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ impl TextCheck {
         }
     }
 
-    /// Returns whether these bytes and all before them are UTF-8, and not only ASCII.
+    /// Returns whether these bytes and all previous ones are UTF-8, and not only ASCII.
     pub(super) fn all_reencoded(mut self, mut bytes: impl Read) -> bool {
         let mut buffer = vec![0; 64 << 10];
         while !self.is_binary {

@@ -1,6 +1,6 @@
-//! Errors in an original manifest, or what ECR rejects, and the manifest without them.
+//! Repair of manifests that are inconsistent or that ECR rejects.
 //!
-//! Nothing is repaired by default: a repaired manifest has another digest, to which signatures do not apply.
+//! Nothing is repaired by default: a repaired manifest has a new digest, to which existing signatures do not apply.
 
 use serde_json::Value;
 
@@ -9,29 +9,29 @@ use crate::compress::Compression;
 use crate::error::{Result, shown};
 use crate::oci::{Family, MediaType, OriginalManifest, StrictField};
 
-/// Something that is wrong with an original manifest.
+/// A flaw of an original manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Flaw {
-    /// It has a field that ECR rejects. Other registries do not.
+    /// The manifest has a field that ECR rejects; other registries accept it.
     Strict(&'static StrictField),
-    /// The media type of a layer states another compression than its bytes have. Clients that believe it fail to decompress
+    /// The media type of a layer states another compression than that of its bytes. Clients that rely on it fail to decompress
     /// the layer.
     MediaType {
         /// The layer's index in [`Manifest::layers`].
         layer: usize,
-        /// What the manifest calls it.
-        says: String,
+        /// The media type in the manifest.
+        stated: String,
     },
 }
 
 impl Manifest {
-    /// Returns what is wrong with the original manifest.
+    /// Returns the flaws of the original manifest.
     pub fn flaws(&self) -> Vec<Flaw> {
         let strict = self.original.iter().flat_map(|stated| StrictField::find_all(&stated.bytes)).map(Flaw::Strict);
         let flawed = self.layers.iter().enumerate().filter(|(_, layer)| layer.contradicts_media_type());
         let media_types = flawed.map(|(at, layer)| {
-            let says = shown(layer.media_type.as_deref().unwrap_or_default());
-            Flaw::MediaType { layer: at, says }
+            let stated = shown(layer.media_type.as_deref().unwrap_or_default());
+            Flaw::MediaType { layer: at, stated }
         });
         strict.chain(media_types).collect()
     }
@@ -46,7 +46,7 @@ impl Manifest {
         let Some(stated) = self.original.as_ref().filter(|_| self.flaws().iter().any(is_repairable)) else {
             return Ok(());
         };
-        // Docker's family has no type for zstd.
+        // Docker's media types have none for zstd.
         let has_zstd = self.layers.iter().any(|layer| layer.is_tar() && layer.compression == Compression::Zstd);
         let is_moved = has_zstd && Family::of(&stated.media_type) == Family::Docker;
         let family = if is_moved { Family::Oci } else { Family::of(&stated.media_type) };
@@ -58,7 +58,7 @@ impl Manifest {
                 json["mediaType"] = family.manifest().into();
             }
             let listed = json.get_mut("layers").and_then(Value::as_array_mut);
-            for (layer, descriptor) in self.sent(listed.into_iter().flatten()) {
+            for (layer, descriptor) in self.zip_uploaded(listed.into_iter().flatten()) {
                 if layer.contradicts_media_type() || (is_moved && layer.is_tar()) {
                     descriptor.as_object_mut()?.insert("mediaType".into(), family.layer(layer.compression).into());
                 }
@@ -69,16 +69,16 @@ impl Manifest {
         Ok(())
     }
 
-    /// Pairs the layers that are uploaded with their items in a list about all layers.
-    pub(super) fn sent<T>(&self, all: impl Iterator<Item = T>) -> impl Iterator<Item = (&Layer, T)> {
+    /// Pairs the layers that are uploaded with their items in a list of all layers.
+    pub(super) fn zip_uploaded<T>(&self, all: impl Iterator<Item = T>) -> impl Iterator<Item = (&Layer, T)> {
         let is_omitted = |at: usize| self.non_distributable.iter().any(|layer| layer.at == at);
-        let sent = all.enumerate().filter(move |(at, _)| !is_omitted(*at)).map(|(_, place)| place);
-        self.layers.iter().zip(sent)
+        let uploaded = all.enumerate().filter(move |(at, _)| !is_omitted(*at)).map(|(_, item)| item);
+        self.layers.iter().zip(uploaded)
     }
 }
 
 impl Image {
-    /// Repairs the original manifests. Those that change get another digest, and so do the indexes above them.
+    /// Repairs the original manifests. Manifests that change get a new digest, and so do the indexes above them.
     ///
     /// # Errors
     /// If a manifest cannot be corrected.
@@ -104,7 +104,7 @@ impl Content {
         }
     }
 
-    /// Returns whether it, or something below it, was repaired.
+    /// Returns whether this manifest or index, or one below it, was repaired.
     pub fn is_repaired(&self) -> bool {
         self.all().into_iter().any(|content| match content {
             Self::Manifest(manifest) => manifest.repaired.is_some(),
@@ -114,7 +114,7 @@ impl Content {
 }
 
 impl Layer {
-    /// Returns whether its media type states another compression than its bytes have.
+    /// Returns whether the media type states another compression than that of the bytes.
     fn contradicts_media_type(&self) -> bool {
         let stated = self.media_type.as_deref().and_then(|media_type| MediaType(media_type).compression());
         stated.is_some_and(|stated| stated != self.compression)

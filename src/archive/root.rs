@@ -1,24 +1,24 @@
-//! The images and referrers that the descriptors of an archive lead to.
+//! The images and referrers that the descriptors of an archive refer to.
 
 use super::contents::{Contents, Unusable};
 use super::model::{Content, Image, Manifest};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Digest};
 
-/// Why something could not be read.
+/// An error of reading what a descriptor refers to.
 pub(super) enum Fault {
-    /// The archive does not contain a blob. An index that names it may be good in part.
+    /// The archive does not contain a blob. The other parts of an index that lists it may be usable.
     Absent(Error),
     /// The archive is broken or inconsistent.
     Broken(Error),
-    /// Nothing that can be pushed.
-    Unknown(Error),
+    /// It is not a manifest or an index of a supported type.
+    Unsupported(Error),
 }
 
 impl Fault {
     /// Returns the error to report.
     pub(super) fn into_error(self) -> Error {
-        let (Self::Absent(error) | Self::Broken(error) | Self::Unknown(error)) = self;
+        let (Self::Absent(error) | Self::Broken(error) | Self::Unsupported(error)) = self;
         error
     }
 }
@@ -29,11 +29,11 @@ impl From<Error> for Fault {
     }
 }
 
-/// A descriptor of index.json and what it leads to, or a manifest that nothing names.
+/// A descriptor of index.json and its content, or a manifest that no document refers to.
 pub(super) struct Root {
     pub(super) names: Vec<String>,
     pub(super) descriptor: Descriptor,
-    /// The subject that it states, if that could be read.
+    /// The subject in the manifest, if the manifest could be read.
     pub(super) subject: Option<Digest>,
     pub(super) read: Result<Content, Fault>,
 }
@@ -44,16 +44,16 @@ impl Root {
         self.read.iter().flat_map(Content::manifests).collect()
     }
 
-    /// Returns whether the archive does not contain all of it.
+    /// Returns whether the archive does not contain all of the content.
     pub(super) fn is_partial(&self) -> bool {
         match &self.read {
             Ok(Content::Index(index)) if !index.absent().is_empty() => true,
-            Ok(content) => content.manifests().into_iter().any(Manifest::lacks_layers),
+            Ok(content) => content.manifests().into_iter().any(Manifest::is_incomplete),
             Err(_) => true,
         }
     }
 
-    /// Adds it to the images, or to what cannot be pushed.
+    /// Adds the content to the images, or to the images that cannot be pushed.
     pub(super) fn add_to(self, contents: &mut Contents) {
         contents.is_partial |= self.is_partial();
         let Self { names, descriptor, read, .. } = self;

@@ -1,8 +1,7 @@
-//! How much of a multi-platform image is pushed.
+//! Selection of the platforms and attestations of an image.
 //!
-//! By default an index is pushed whole or not at all: its digest covers everything that it lists. An archive may contain less,
-//! since Docker's containerd store saves the index as it was pulled, and only the platforms that were pulled. So this is the
-//! rule:
+//! By default, an index is pushed completely or not at all: its digest covers all its entries. An archive may contain fewer,
+//! since Docker's containerd store saves the original index, but only the platforms that were pulled. So the rule is:
 //!
 //! | the index lists | the archive contains | pushed |
 //! |---|---|---|
@@ -11,8 +10,8 @@
 //! | several platforms and attestations | all platforms | nothing: an error, which [`Attestations::Dropped`] avoids |
 //! | several platforms | not all | nothing: an error, which [`Platforms::One`] and [`Platforms::Present`] avoid |
 //!
-//! If a selected part is an index, it is a new one: with the selected entries, in their order, and everything else unchanged.
-//! Its digest is a new one, which a note reports.
+//! A selected part that is an index is a new index: with the selected entries, in their order, and everything else unchanged.
+//! A note reports its new digest.
 
 use std::collections::BTreeSet;
 
@@ -22,28 +21,28 @@ use super::shell::quoted;
 use crate::error::{Advice, Code, Error, Result, shown};
 use crate::oci::{Digest, Platform};
 
-/// More platforms than images have; others are counted.
-const MOST_NAMED: usize = 20;
+/// The limit for platforms listed in an error; the others are counted.
+const MAX_LISTED: usize = 20;
 
-/// How much of an image is pushed.
+/// The parts of an image to push.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Selection {
-    /// Which platforms.
+    /// The platforms.
     pub platforms: Platforms,
-    /// Whether BuildKit's attestations are pushed, too.
+    /// Whether BuildKit's attestations are pushed.
     pub attestations: Attestations,
 }
 
-/// Which platforms of an image are pushed.
+/// The platforms of an image to push.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Platforms {
-    /// All that the image has, or none.
+    /// All platforms of the image.
     #[default]
     All,
-    /// This one: its manifest, without the index.
+    /// The manifest of one platform, without the index.
     One(Platform),
-    /// Those that the archive contains, as a new index if some are missing; an index even for a single one, since its
-    /// attestations need it.
+    /// The platforms that the archive contains, as a new index if some are missing: an index even for a single platform, since
+    /// its attestations need it.
     Present,
 }
 
@@ -58,23 +57,23 @@ pub enum Attestations {
     Dropped,
 }
 
-/// How much of an index the archive contains.
+/// The completeness of an index in the archive.
 #[derive(Debug)]
 pub enum Completeness<'a> {
-    /// All of it.
+    /// Everything is there.
     Complete,
-    /// Its only image, but not all attestations.
+    /// The only image is there, but not all attestations.
     OnlyImage(&'a Content),
-    /// Not these.
+    /// These entries are missing.
     Missing(Vec<&'a Absent>),
 }
 
 impl Selection {
-    /// Returns this part of the image.
+    /// Returns the selected part of an image.
     ///
     /// # Errors
-    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if it is not for that platform, and of
-    /// [`Kind::Input`](crate::error::Kind::Input) if the archive is not complete.
+    /// Of [`Kind::Usage`](crate::error::Kind::Usage) if the image is not for the platform, and of
+    /// [`Kind::Input`](crate::error::Kind::Input) if the archive does not contain everything.
     pub(super) fn of(&self, image: Image) -> Result<Image> {
         let name = name(&image);
         match (&self.platforms, &image.content) {
@@ -94,11 +93,13 @@ impl Selection {
                 }
                 Completeness::Missing(missing) => Err(incomplete(&image, index, &missing)),
             },
-            (Platforms::Present, Content::Index(index)) => self.reduced(image.clone(), &complete(index, &name), &name),
+            (Platforms::Present, Content::Index(index)) => {
+                self.reduced(image.clone(), &without_incomplete(index, &name), &name)
+            }
         }
     }
 
-    /// Returns how much of an index the archive contains, for a selection of all platforms.
+    /// Returns the completeness of an index, for a selection of all platforms.
     pub fn completeness<'a>(&self, index: &'a Index) -> Completeness<'a> {
         let missing: Vec<_> = index.absent().into_iter().filter(|absent| !self.drops(&absent.role)).collect();
         let are_attestations = || missing.iter().all(|absent| matches!(absent.role, Role::Attestation(_)));
@@ -109,7 +110,7 @@ impl Selection {
         }
     }
 
-    /// Returns whether the image may have this part.
+    /// Returns whether the image has the selected platform, if one is selected.
     pub(super) fn is_in(&self, content: &Content) -> bool {
         match &self.platforms {
             Platforms::One(platform) => content.platforms().iter().any(|its| its.matches(platform)),
@@ -121,30 +122,30 @@ impl Selection {
         self.attestations == Attestations::Dropped && matches!(role, Role::Attestation(_))
     }
 
-    /// Returns the image with what the archive contains and the selection includes of its index.
+    /// Returns the image with the entries of its index that the archive contains and the selection includes.
     fn reduced(&self, image: Image, index: &Index, name: &str) -> Result<Image> {
         if let (Attestations::Dropped, Some(manifest)) = (self.attestations, only_image(index)) {
             return Ok(part(image, manifest.clone(), Vec::new()));
         }
         let present: Vec<_> = index.images().iter().filter_map(|(_, manifest)| manifest.digest()).collect();
-        // In a complete index, an attestation may be about anything.
-        let is_all_there = index.absent().is_empty();
-        let is_there = |about: Digest| is_all_there || present.contains(&about);
+        // In a complete index, an attestation may describe anything.
+        let is_complete = index.absent().is_empty();
+        let is_present = |attested: Digest| is_complete || present.contains(&attested);
         let keeps = |role: &Role| match role {
             Role::Image(_) => true,
-            Role::Attestation(about) => !self.drops(role) && about.is_none_or(is_there),
+            Role::Attestation(attested) => !self.drops(role) && attested.is_none_or(is_present),
         };
         let reduced = reduce(index, &keeps)?;
         if reduced.digest() == Some(index.original.digest) {
             return Ok(image);
         }
         let platforms: Vec<_> = reduced.platforms().iter().map(ToString::to_string).collect();
-        let only = if self.attestations == Attestations::Dropped {
+        let how = if self.attestations == Attestations::Dropped {
             "without attestations"
         } else {
             "with what the archive contains"
         };
-        let note = format!("a new index of {name} is pushed, {only}: {}", platforms.join(", "));
+        let note = format!("a new index of {name} is pushed, {how}: {}", platforms.join(", "));
         Ok(part(image, reduced, vec![note]))
     }
 }
@@ -159,7 +160,7 @@ fn part(image: Image, content: Content, mut notes: Vec<String>) -> Image {
     Image { content, part_of: Some(before), notes: [image.notes, notes].concat(), ..image }
 }
 
-/// Returns whether an index is complete, at any depth, and `keeps` all of it.
+/// Returns whether an index is complete, at any depth, and `keeps` accepts all entries.
 fn is_whole(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> bool {
     let is_whole = |child: &Child| match &child.content {
         Content::Index(index) => is_whole(index, keeps),
@@ -168,29 +169,29 @@ fn is_whole(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> bool {
     index.absent.is_empty() && index.children.iter().all(|child| keeps(&child.role) && is_whole(child))
 }
 
-/// Returns the index with manifests as absent whose layers are not all in the archive.
-fn complete(index: &Index, name: &str) -> Index {
-    let mut complete = Index { children: Vec::new(), ..index.clone() };
+/// Returns the index with incomplete manifests marked as absent.
+fn without_incomplete(index: &Index, name: &str) -> Index {
+    let mut result = Index { children: Vec::new(), ..index.clone() };
     for Child { role, content } in index.children.clone() {
         match content {
-            Content::Manifest(manifest) if manifest.lacks_layers() => {
+            Content::Manifest(manifest) if manifest.is_incomplete() => {
                 let error = Error::input(format!("the archive does not contain all layers of {name}"));
                 let error = error.code(Code::ArchiveIncomplete);
-                complete.absent.extend(manifest.original.map(|it| Absent { role, digest: it.digest, error }));
+                result.absent.extend(manifest.original.map(|it| Absent { role, digest: it.digest, error }));
             }
             Content::Index(index) => {
-                let content = Content::Index(Box::new(self::complete(&index, name)));
-                complete.children.push(Child { role, content });
+                let content = Content::Index(Box::new(without_incomplete(&index, name)));
+                result.children.push(Child { role, content });
             }
-            content @ Content::Manifest(_) => complete.children.push(Child { role, content }),
+            content @ Content::Manifest(_) => result.children.push(Child { role, content }),
         }
     }
-    complete
+    result
 }
 
-/// Returns the index with only those of its entries that the archive contains and that `keeps`.
+/// Returns the index with only those entries that the archive contains and that `keeps` accepts.
 fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
-    // Not parsed again: its list may be `null`, or an index in it empty, and its bytes must not change.
+    // Not edited: its list may be `null`, or a nested index empty, and its bytes must not change.
     if is_whole(index, keeps) {
         return Ok(Content::Index(Box::new(index.clone())));
     }
@@ -211,7 +212,7 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
     Ok(Content::Index(Box::new(Index { original: stated, repaired: None, children, absent: Vec::new() })))
 }
 
-/// Returns the image of an index that has no other. The same one may be listed twice for its platform.
+/// Returns the image of an index with a single one, which may be listed twice for its platform.
 fn only_image(index: &Index) -> Option<&Content> {
     let images = index.images();
     let (platform, first) = images.first()?;
@@ -222,24 +223,21 @@ fn only_image(index: &Index) -> Option<&Content> {
 /// Returns the only manifest for a platform.
 fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a Content> {
     let images = match content {
-        Content::Manifest(manifest) if manifest.config.platform.as_ref().is_some_and(|its| its.matches(platform)) => {
-            return Ok(content);
-        }
-        Content::Manifest(_) => Vec::new(),
+        Content::Manifest(manifest) => vec![(manifest.config.platform.as_ref(), content)],
         Content::Index(index) => index.images(),
     };
-    let mut fits: Vec<&Content> = Vec::new();
+    let mut matching: Vec<&Content> = Vec::new();
     for (_, manifest) in images.into_iter().filter(|(its, _)| its.is_some_and(|its| its.matches(platform))) {
-        if !fits.iter().any(|known| known.digest() == manifest.digest()) {
-            fits.push(manifest);
+        if !matching.iter().any(|known| known.digest() == manifest.digest()) {
+            matching.push(manifest);
         }
     }
-    // Artifacts may stand beside an image under its platform, such as the indexes by which Amazon's SOCI loads layers lazily
+    // Artifacts may have the platform of an image, such as the indexes of Amazon's SOCI for lazy loading of layers
     // (<https://github.com/awslabs/soci-snapshotter/blob/main/docs/soci-index-manifest-v2.md>).
-    if fits.iter().any(|manifest| manifest.is_image()) {
-        fits.retain(|manifest| manifest.is_image());
+    if matching.iter().any(|manifest| manifest.is_image()) {
+        matching.retain(|manifest| manifest.is_image());
     }
-    match fits.as_slice() {
+    match matching.as_slice() {
         [manifest] => Ok(manifest),
         [] => Err(no_such_platform(content, platform, name)),
         several => {
@@ -253,12 +251,8 @@ fn one<'a>(content: &'a Content, platform: &Platform, name: &str) -> Result<&'a 
 }
 
 fn no_such_platform(content: &Content, platform: &Platform, name: &str) -> Error {
-    let absent = match content {
-        Content::Index(index) => index.absent(),
-        Content::Manifest(_) => Vec::new(),
-    };
-    let listed =
-        absent.into_iter().find(|absent| matches!(&absent.role, Role::Image(Some(its)) if its.matches(platform)));
+    let mut absent = content.index().into_iter().flat_map(Index::absent);
+    let listed = absent.find(|absent| matches!(&absent.role, Role::Image(Some(its)) if its.matches(platform)));
     let error = match listed {
         Some(absent) => Error::usage(format!("{name} lists {platform}, which the archive does not contain"))
             .code(Code::PlatformNotFound)
@@ -283,14 +277,13 @@ fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
     let of_image = |absent: &&&Absent| matches!(absent.role, Role::Image(_));
     let Some(first) = missing.iter().find(of_image) else {
         let what = format!("the archive does not contain attestations that the index of {name} lists");
-        let first = missing.iter().map(|absent| absent.error.clone()).next();
         let error = Error::input(what).code(Code::ArchiveIncomplete).hint(
             Advice::new("Push a new index without them, or a single image")
                 .setting("no-attestations")
                 .setting_with("platform", "OS/ARCH"),
         );
-        return match first {
-            Some(cause) => error.because(cause),
+        return match missing.first() {
+            Some(absent) => error.because(absent.error.clone()),
             None => error,
         };
     };
@@ -304,8 +297,8 @@ fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
             names.push(name);
         }
     }
-    if names.len() > MOST_NAMED {
-        let more = names.split_off(MOST_NAMED).len();
+    if names.len() > MAX_LISTED {
+        let more = names.split_off(MAX_LISTED).len();
         names.push(format!("{more} more"));
     }
     let image = image.names.first().map_or_else(|| "IMAGE".into(), |name| quoted(name));
@@ -326,7 +319,7 @@ fn incomplete(image: &Image, index: &Index, missing: &[&Absent]) -> Error {
         )
 }
 
-/// Returns what messages call an image.
+/// Returns the name of an image in messages.
 fn name(image: &Image) -> String {
     image.names.first().map_or_else(|| image.content.id().short(), |name| shown(name))
 }

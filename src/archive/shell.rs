@@ -1,8 +1,8 @@
-//! Text in a command line that users paste into a shell.
+//! Quoting for command lines that users paste into a shell.
 
 use crate::error::shown;
 
-/// Returns text from an archive, or a path, as a shell takes it.
+/// Quotes a path or text from an archive for a shell.
 pub(super) fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
     let text = shown(text);

@@ -1,12 +1,12 @@
-//! What skopeo, podman and buildah write with `dir:`: a folder (or a tar of one) with `manifest.json`, which is the
-//! manifest or the index itself, the blobs by the bare digits of their digests, and the manifests below an index as
+//! The `dir:` format of skopeo, podman and buildah: a folder (or a tar of one) with `manifest.json`, which is the
+//! manifest or the index itself. Blobs are named by the hex digits of their digests, and the manifests below an index
 //! `HEX.manifest.json`
 //! (<https://github.com/containers/image/blob/main/directory/directory_transport.go>).
 //!
-//! It has no names. `version` and `signature-N` beside it are ignored.
+//! Images have no names in it. `version` and `signature-N` beside it are ignored.
 
 use super::contents::Contents;
-use super::document::{MAX_MANIFEST, document};
+use super::document::{MAX_MANIFEST, document, unreadable};
 use super::file_names::{BlobPaths, MANIFEST_JSON};
 use super::files::Files;
 use super::format::Format;
@@ -15,21 +15,18 @@ use super::model::Provenance;
 use crate::error::{Code, Error, Result};
 use crate::oci::Descriptor;
 
-/// Files whose `manifest.json` is a manifest or an index.
+/// The format.
 pub(super) const FORMAT: Format = Format { name: "skopeo dir", matches, read };
 
-/// Returns whether `manifest.json` is a manifest, and not the list of images that `docker save` writes under that name.
+/// Returns whether `manifest.json` is a manifest, not the list of images that `docker save` writes under that name.
 fn matches(files: &Files) -> Result<bool> {
     let Some(manifest_json) = files.find(MANIFEST_JSON)? else { return Ok(false) };
     let mut start = [0; 64];
-    let read = manifest_json.read_at(0, &mut start);
-    let read = read.map_err(|error| {
-        Error::input("cannot read manifest.json of the archive").code(Code::ArchiveUnreadable).because(error)
-    })?;
+    let read = manifest_json.read_at(0, &mut start).map_err(|error| unreadable(MANIFEST_JSON, error))?;
     Ok(start[..read].trim_ascii_start().starts_with(b"{"))
 }
 
-/// Reads the folder's one image.
+/// Reads the only image.
 fn read(files: &Files) -> Result<Contents> {
     let Some((bytes, digest)) = files.document(MANIFEST_JSON, MAX_MANIFEST)? else {
         return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));

@@ -1,4 +1,4 @@
-//! Where an archive comes from, and whether it can be read in place or only once.
+//! The source of an archive, and whether it can be read in place or only once.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use crate::error::{Advice, Code, Error, Result};
 use crate::file;
 use crate::oci::Target;
 
-/// Where an archive comes from.
+/// The source of an archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     /// A file, a folder or a named pipe.
@@ -21,14 +21,14 @@ pub enum Source {
 
 /// How the bytes of a source can be read.
 pub(super) enum Access {
-    /// By position; this is the length.
+    /// By position. The value is the length in bytes.
     Seekable(u64),
-    /// Once, from start to end; this is what it is, as messages have it.
+    /// Once, from start to end. The value is the kind of file, for messages.
     Once(&'static str),
 }
 
 impl Source {
-    /// Opens everything but folders. A named pipe is waited for until it has a writer.
+    /// Opens a file or a stream. For a named pipe, this waits until it has a writer.
     pub(super) fn open(&self) -> Result<(File, Access)> {
         let failed = |error| self.cannot_read(error);
         let mut file = match self {
@@ -39,7 +39,7 @@ impl Source {
                     }
                     Err(not_a_file(path, metadata).hint("Write the archive into a file first."))
                 };
-                // Disks and sockets are not opened at all, and the file may be replaced before it is opened.
+                // Disks and sockets must not be opened at all, and the file may be replaced before it is opened: so two checks.
                 check(&fs::metadata(path).map_err(failed)?)?;
                 let file = file::open(path).map_err(failed)?;
                 check(&file.metadata().map_err(failed)?)?;
@@ -72,7 +72,7 @@ impl Source {
         Ok((file, access))
     }
 
-    /// Returns the error that it cannot be read.
+    /// Returns the error that the source cannot be read.
     pub(super) fn cannot_read(&self, error: io::Error) -> Error {
         match (self, error.kind()) {
             (Self::Path(path), io::ErrorKind::NotFound) => nothing_at(path, error),
@@ -83,7 +83,7 @@ impl Source {
         }
     }
 
-    /// Returns the argument for a command that reads it: none for standard input.
+    /// Returns the argument for a command that reads the source: none for standard input.
     pub(super) fn operand(&self) -> String {
         match self {
             Self::Path(path) => format!(" {}", quoted(&path.display().to_string())),
@@ -101,7 +101,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Returns whether it can only be read from start to end: a pipe, or another thing that `/dev/stdin` may be.
+/// Returns whether a file can only be read from start to end: a pipe, or a device such as a terminal on `/dev/stdin`.
 fn is_stream(metadata: &fs::Metadata) -> bool {
     #[cfg(unix)]
     {
@@ -115,7 +115,7 @@ fn is_stream(metadata: &fs::Metadata) -> bool {
     }
 }
 
-/// Returns what it is, if not a file.
+/// Returns the name of a kind of file that is not regular.
 fn special(metadata: &fs::Metadata) -> &'static str {
     #[cfg(unix)]
     {
@@ -137,7 +137,7 @@ pub(super) fn not_a_file(path: &Path, metadata: &fs::Metadata) -> Error {
     Error::input(format!("{} is {}, not a file", path.display(), special(metadata))).code(Code::ArchiveUnrecognized)
 }
 
-/// Returns the error that there is no archive at `path`. It may be an image name, or a path in another folder.
+/// Returns the error that there is no archive at `path`. The user may have typed an image name, or be in another folder.
 fn nothing_at(path: &Path, error: io::Error) -> Error {
     let missing = cannot_open(path, error);
     let text = path.display().to_string();
@@ -156,11 +156,12 @@ fn nothing_at(path: &Path, error: io::Error) -> Error {
 /// Returns the error that `path` cannot be read.
 pub(super) fn cannot_open(path: &Path, error: io::Error) -> Error {
     let path = path.display();
-    match error.kind() {
-        io::ErrorKind::NotFound => Error::input(format!("there is no file {path}")).code(Code::ArchiveUnreadable),
-        io::ErrorKind::PermissionDenied => {
-            Error::input(format!("no permission to read {path}")).code(Code::ArchiveUnreadable).because(error)
+    let what = match error.kind() {
+        io::ErrorKind::NotFound => {
+            return Error::input(format!("there is no file {path}")).code(Code::ArchiveUnreadable);
         }
-        _ => Error::input(format!("cannot read {path}")).code(Code::ArchiveUnreadable).because(error),
-    }
+        io::ErrorKind::PermissionDenied => format!("no permission to read {path}"),
+        _ => format!("cannot read {path}"),
+    };
+    Error::input(what).code(Code::ArchiveUnreadable).because(error)
 }

@@ -1,4 +1,4 @@
-//! Sparse entries of a tar: GNU tar's own (type `S`) and those that PAX records describe, in versions 0.0, 0.1 and 1.0
+//! Sparse entries of a tar: GNU tar's type `S`, and those described by PAX records, in versions 0.0, 0.1 and 1.0
 //! (<https://www.gnu.org/software/tar/manual/html_section/Sparse-Formats.html>). bsdtar writes the last by default.
 
 use std::fs::File;
@@ -8,38 +8,38 @@ use std::sync::Arc;
 use crate::compress::{ByteSource, SparseMap};
 use crate::error::{Code, Error, shown};
 
-/// The largest layer that Amazon ECR accepts. What claims to be larger is not read.
+/// The largest layer that Amazon ECR accepts. A larger entry is not read.
 const MAX_LEN: u64 = 52_000 << 20;
 /// The limit for the parts of all sparse files of an archive together.
 const MAX_PARTS: u64 = 1 << 18;
 
-/// The parts in one block of an old map.
+/// The number of parts in one block of a map of type `S`.
 const PARTS_IN_BLOCK: u64 = 21;
 
 /// A sparse entry.
 #[derive(Debug)]
 pub(super) struct Sparse {
     format: Format,
-    /// The size with holes.
+    /// The size in bytes, holes included.
     pub(super) len: u64,
-    /// How many bytes its contents take in the tar.
+    /// The size of the content in the tar, in bytes.
     pub(super) stored: u64,
-    /// Its name, where that is not in its header.
+    /// The name, if the header has another one.
     pub(super) name: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
 enum Format {
-    /// The map is in the header and in the blocks behind it.
+    /// The map is in the header and in the blocks after it.
     Header(Vec<(u64, u64)>),
     /// The map is in PAX records: offsets and lengths.
     Records(Vec<u64>),
-    /// The map is in front of the contents.
+    /// The map is before the content.
     Contents,
     Unknown,
 }
 
-/// Why a sparse entry cannot be read.
+/// The reason why a sparse entry cannot be read.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     TooLarge,
@@ -61,26 +61,19 @@ impl Unreadable {
     }
 }
 
-/// The number of parts that sparse entries may still have.
-#[derive(Debug)]
-pub(super) struct Budget(u64);
+/// The number of parts of sparse entries so far.
+#[derive(Default)]
+pub(super) struct PartCount(u64);
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self(MAX_PARTS)
-    }
-}
-
-impl Budget {
-    fn take(&mut self, parts: u64) -> io::Result<()> {
-        let left = self.0.checked_sub(parts);
-        self.0 = left.ok_or_else(|| malformed("the sparse files of the archive have too many parts"))?;
-        Ok(())
+impl PartCount {
+    fn add(&mut self, parts: u64) -> io::Result<()> {
+        self.0 = self.0.saturating_add(parts);
+        if self.0 > MAX_PARTS { Err(malformed("the sparse files of the archive have too many parts")) } else { Ok(()) }
     }
 }
 
 impl Sparse {
-    /// Returns a sparse entry of GNU tar's own type. The tar crate has compared its map with its sizes.
+    /// Returns a sparse entry of type `S`. The tar crate has compared its map with its sizes.
     pub(super) fn of_header(header: &tar::Header, len: u64) -> io::Result<Self> {
         let parts = header.as_gnu().into_iter().flat_map(|gnu| &gnu.sparse);
         let parts = parts.filter(|part| !part.is_empty()).map(part).collect::<io::Result<_>>()?;
@@ -96,12 +89,18 @@ impl Sparse {
         }
     }
 
-    /// Returns its bytes in `file`: additional blocks of its map start at `map`, its content at `start`.
-    pub(super) fn in_file(self, file: &Arc<File>, map: u64, start: u64, budget: &mut Budget) -> io::Result<ByteSource> {
+    /// Returns the bytes of the entry in `file`: additional blocks of the map start at `map`, the content at `start`.
+    pub(super) fn in_file(
+        self,
+        file: &Arc<File>,
+        map: u64,
+        start: u64,
+        count: &mut PartCount,
+    ) -> io::Result<ByteSource> {
         match self.format {
             Format::Header(mut parts) => {
                 let blocks = ByteSource::new(Arc::clone(file), map, start.saturating_sub(map));
-                budget.take(parts.len() as u64 + blocks.len() / 512 * PARTS_IN_BLOCK)?;
+                count.add(parts.len() as u64 + blocks.len() / 512 * PARTS_IN_BLOCK)?;
                 let mut bytes = blocks.reader();
                 for _ in 0..blocks.len() / 512 {
                     let mut block = tar::GnuExtSparseHeader::new();
@@ -115,20 +114,21 @@ impl Sparse {
             }
             format => {
                 let contents = ByteSource::new(Arc::clone(file), start, self.stored);
-                let (map, before) = Self { format, ..self }.map(&mut contents.reader(), budget)?;
+                let (map, before) = Self { format, ..self }.map(&mut contents.reader(), count)?;
                 Ok(ByteSource::sparse(Arc::clone(file), start + before, map))
             }
         }
     }
 
-    /// Reads the map of an entry whose content comes next. Returns the length of the map, too, if it is in front of the content.
-    pub(super) fn map(self, contents: &mut impl Read, budget: &mut Budget) -> io::Result<(SparseMap, u64)> {
+    /// Reads the map of an entry; `contents` is at the start of its content. Also returns the length of a map before the
+    /// content.
+    pub(super) fn map(self, contents: &mut impl Read, count: &mut PartCount) -> io::Result<(SparseMap, u64)> {
         let (numbers, before) = match self.format {
             Format::Records(numbers) => {
-                budget.take(numbers.len() as u64 / 2)?;
+                count.add(numbers.len() as u64 / 2)?;
                 (numbers, 0)
             }
-            _ => map_in(contents, budget)?,
+            _ => map_in(contents, count)?,
         };
         let stored =
             self.stored.checked_sub(before).ok_or_else(|| malformed("the sparse map ends behind the entry"))?;
@@ -137,9 +137,9 @@ impl Sparse {
     }
 }
 
-/// Reads the map in front of an entry's content: lines with a number each, of which the first is the number of parts.
-/// Returns the other numbers, and the length of the map.
-fn map_in(contents: &mut impl Read, budget: &mut Budget) -> io::Result<(Vec<u64>, u64)> {
+/// Reads the map before an entry's content: one number per line, the first of which is the number of parts. Returns the other
+/// numbers, and the length of the map.
+fn map_in(contents: &mut impl Read, parts: &mut PartCount) -> io::Result<(Vec<u64>, u64)> {
     let (mut numbers, mut digits, mut before) = (Vec::new(), Vec::new(), 0);
     let mut count = None;
     while count.is_none_or(|count| (numbers.len() as u64) < count) {
@@ -159,7 +159,7 @@ fn map_in(contents: &mut impl Read, budget: &mut Budget) -> io::Result<(Vec<u64>
             match count {
                 Some(_) => numbers.push(value),
                 None => {
-                    budget.take(value)?;
+                    parts.add(value)?;
                     count = Some(value * 2);
                 }
             }
@@ -171,7 +171,7 @@ fn map_in(contents: &mut impl Read, budget: &mut Budget) -> io::Result<(Vec<u64>
     Ok((numbers, before))
 }
 
-/// The PAX records about an entry's holes.
+/// The PAX records of a sparse entry.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     is_sparse: bool,
@@ -184,7 +184,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Reads a record, if it is about holes.
+    /// Reads a record, if it is one of a sparse entry.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let Some(key) = key.strip_prefix(b"GNU.sparse.") else { return Ok(()) };
         self.is_sparse = true;
@@ -206,7 +206,7 @@ impl Records {
                 self.map = Some(numbers.map(number).collect::<io::Result<_>>()?);
                 Ok(())
             }
-            // One record for each number, always an offset and a length.
+            // One record per number, alternating between an offset and a length.
             b"offset" | b"numbytes" => {
                 let numbers = self.map.get_or_insert_default();
                 if numbers.len() % 2 != usize::from(key == b"numbytes") {
@@ -220,7 +220,7 @@ impl Records {
         }
     }
 
-    /// Returns the sparse entry that they describe, if they do, with contents of `stored` bytes in the tar.
+    /// Returns the sparse entry that the records describe, if there are any; its content has `stored` bytes in the tar.
     pub(super) fn sparse(self, stored: u64) -> io::Result<Option<Sparse>> {
         if !self.is_sparse {
             return Ok(None);

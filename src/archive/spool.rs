@@ -1,12 +1,12 @@
-//! Archives that cannot be read in place: pipes, and tars that are compressed as a whole.
+//! Archives that cannot be read in place: streams, and compressed tars.
 //!
-//! Layers are read by position and more than once, so such an archive is written, uncompressed, into a temporary file that
-//! has no name: nothing of it remains, however the program ends. It is written once, in one pass, and decompressed on the
-//! way. That takes two buffers of a MiB and the decoder's window ([`FileCompression`]) of memory.
+//! Layers are read by position and more than once, so such an archive is decompressed, in one pass, into a temporary file.
+//! The file has no name, so it disappears however the program ends. The copy needs two buffers of one MiB and the decoder's
+//! window ([`FileCompression`]) of memory.
 //!
-//! A few bytes can expand to very many (zstd compresses zeros 30,000 to 1, and real layers have zeros), so no ratio
-//! distinguishes a bomb from an image. The damage is limited instead: the temporary file never fills its file system, of
-//! which a twentieth or a GiB, whichever is less, stays free for others, and it is gone with the error.
+//! A few bytes can expand to very many: zstd compresses zeros 30,000 to 1, and real layers have zeros. So no ratio
+//! distinguishes a decompression bomb from an image. Instead, the damage is limited: the temporary file never fills its file
+//! system, of which 5 % stay free, at most one GiB, and it disappears with the error.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Write as _};
@@ -23,26 +23,26 @@ use super::tar_index::TarIndex;
 use crate::compress::{FileCompression, size};
 use crate::error::{Advice, Code, Error, Result};
 
-/// The number of bytes that are read and written at once.
+/// The size of the buffers, in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// How archives are read that cannot be read in place.
+/// The settings for archives that cannot be read in place.
 ///
 /// # Errors
-/// If one is needed: of [`Kind::Usage`](crate::error::Kind::Usage) if no file can be created in the folder, of
+/// If a temporary file is needed: of [`Kind::Usage`](crate::error::Kind::Usage) if no file can be created in the folder, of
 /// [`Kind::Input`](crate::error::Kind::Input) if the disk is too full or the archive cannot be decompressed, and of
 /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) if `watch` breaks.
 pub struct Spool<'a> {
     /// The folder of the temporary file.
     pub folder: &'a Path,
-    /// Called with the number of bytes written so far, after each MiB at least; returns whether to continue.
+    /// Called with the number of bytes written so far, at least after each MiB; returns whether to continue.
     pub watch: &'a dyn Fn(u64) -> ControlFlow<()>,
-    /// Handles layers as they arrive, if the archive permits it. Such an archive is not copied.
-    pub pass: Option<LayerHandler<'a>>,
+    /// The handler of layers as they arrive, if the archive permits it: such an archive is not copied.
+    pub handler: Option<LayerHandler<'a>>,
 }
 
 impl Spool<'_> {
-    /// Returns the tar that `source` is or contains, and a note if it cannot be read in place.
+    /// Returns the index of the tar in `source`, and a note if it cannot be read in place.
     pub(super) fn tar(&self, source: &Source) -> Result<(TarIndex, Option<String>)> {
         let (mut file, access) = source.open()?;
         let (mut start, label) = start_of(&mut file).map_err(|error| source.cannot_read(error))?;
@@ -57,7 +57,7 @@ impl Spool<'_> {
             (None, Access::Seekable(_)) => return Ok((TarIndex::read(Arc::new(file), label, source)?, None)),
             (None, Access::Once(_)) => Box::new(file),
             (Some(compression), access) => {
-                // The tar is as large as the compressed file at least, and as it declares itself.
+                // The tar has at least the size of the compressed file, and the size that the file declares.
                 if let Access::Seekable(len) = access {
                     let declared = compression.declared_size(&mut file).map_err(|error| source.cannot_read(error))?;
                     least = declared.unwrap_or_default().max(*len);
@@ -71,7 +71,7 @@ impl Spool<'_> {
         let is_streamable = is_streamable(&start);
         let tar = Cursor::new(start).chain(tar);
         let name = compression.map(FileCompression::name);
-        if let (Some(handler), Access::Once(what)) = (self.pass.filter(|_| is_streamable), &access) {
+        if let (Some(handler), Access::Once(what)) = (self.handler.filter(|_| is_streamable), &access) {
             let index = TarIndex::stream(tar, source, failed, handler)?;
             let compressed = name.map_or_else(String::new, |name| format!(", compressed with {name}"));
             return Ok((index, Some(format!("{source} is {what}{compressed}: streamed"))));
@@ -86,8 +86,8 @@ impl Spool<'_> {
         Ok((TarIndex::read(Arc::new(copy), 0, source)?, Some(note)))
     }
 
-    /// Writes all of `bytes`, which are `least` or more, into a file without a name. `failed` converts an error of reading
-    /// them, by the number of bytes read.
+    /// Writes all of `bytes`, which are at least `least`, into a file without a name. `failed` converts an error of reading
+    /// them, given the number of bytes read.
     fn write(
         &self,
         source: &Source,
@@ -102,7 +102,7 @@ impl Spool<'_> {
         })?;
         let mut buffer = vec![0; BUFFER];
         let (mut filled, mut written) = (0, 0);
-        // Reported before the first byte is written, as far as it is known.
+        // A disk that is too small is reported before the first byte is written, if the size is known.
         DiskSpace::of(&file, self.folder).check(source, 0, least)?;
         loop {
             let read = match bytes.read(&mut buffer[filled..]) {
@@ -132,8 +132,8 @@ impl Spool<'_> {
     }
 }
 
-/// Reads the first bytes: a block of a tar, if there are as many. A volume label is skipped: GNU tar leaves fields of it empty
-/// that every entry has. Returns the length of the label, too.
+/// Reads the first 512 bytes, or fewer if there are not as many: a block of a tar. A volume label before it is skipped, since
+/// GNU tar leaves required fields of the label empty. Also returns the length of the label.
 fn start_of(bytes: &mut impl Read) -> io::Result<(Vec<u8>, u64)> {
     let mut start = Vec::new();
     bytes.take(512).read_to_end(&mut start)?;
@@ -145,7 +145,7 @@ fn start_of(bytes: &mut impl Read) -> io::Result<(Vec<u8>, u64)> {
     Ok((start, 512))
 }
 
-/// Checks that what a file decompresses to is a tar that starts so.
+/// Checks that a decompressed file is a tar, by its start.
 fn check_inside(
     source: &Source,
     compression: FileCompression,
@@ -161,12 +161,12 @@ fn check_inside(
     if is_tar_header(start) {
         return Ok(Ok(()));
     }
-    // That a block of bzip2 is damaged shows at its end, 900 kB later.
+    // A damaged block of bzip2 causes an error only at its end, 900 kB later.
     io::copy(&mut rest.take(BUFFER as u64), &mut io::sink())?;
     Ok(Err(not_a_tar(source, Some(compression), start)))
 }
 
-/// Returns whether the block is a tar header, by its checksum. An empty tar starts with zeros and holds no image.
+/// Returns whether the block is a tar header, by its checksum. An empty tar starts with zeros and contains no image.
 fn is_tar_header(start: &[u8]) -> bool {
     let Ok(block) = <&[u8; 512]>::try_from(start) else { return false };
     let digits = block[148..156].trim_ascii().split(|byte| matches!(byte, 0 | b' ')).next().unwrap_or_default();
@@ -175,7 +175,7 @@ fn is_tar_header(start: &[u8]) -> bool {
     stated == Some(others.map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' '))
 }
 
-/// Returns whether the block is the label that GNU tar writes in front of all entries (`tar --label`).
+/// Returns whether the block is the label that GNU tar writes before all entries (`tar --label`).
 fn is_volume_label(block: &[u8]) -> bool {
     block.get(156) == Some(&b'V') && is_tar_header(block)
 }

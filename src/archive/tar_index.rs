@@ -1,9 +1,9 @@
 //! The index of a tar: the offset and length of each entry.
 //!
-//! The headers are read once, with seeks; no content is read. Of a streamed tar ([`TarIndex::stream`]) small files are kept,
-//! and layers are handed on. Links are followed inside the index only: nothing here ever opens a path of the file system.
-//! Rejected: entries that reach past the end of the file, extension records that another reader could understand
-//! differently, and headers that take more memory than any real one.
+//! The headers are read once, with seeks, and no content. Of a streamed tar ([`TarIndex::stream`]), small files stay in
+//! memory and layers are passed to a handler. Links are followed inside the index only: no path of the file system is
+//! opened. Rejected are entries that reach past the end of the file, extension records that another reader may understand
+//! differently, and headers that need more memory than any real one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,18 +13,19 @@ use std::sync::Arc;
 
 use super::reencoding::{TextCheck, reencoded};
 use super::source::Source;
-use super::sparse::{Budget, Records, Sparse, Unreadable};
+use super::sparse::{PartCount, Records, Sparse, Unreadable};
 use super::streaming::{self, LayerHandler};
 use crate::compress::{ByteSource, SparseReader};
 use crate::error::{Code, Error, Result, shown};
 
-/// Every layer, config and manifest is an entry; images have a hundred or so, and layouts of many images thousands.
+/// The limit for entries. Every layer, config and manifest is one: an image has about a hundred, a layout of many images
+/// thousands.
 const MAX_ENTRIES: u64 = 1_000_000;
-/// The limit for the headers of one entry: its names and PAX records. The tar crate reads them whole, without a limit.
+/// The limit for the headers of one entry: its names and PAX records. The tar crate reads all of them, without a limit.
 const MAX_HEADER: u64 = 1 << 20;
 /// The limit for all names and link targets together.
 const MAX_NAMES: usize = 64 << 20;
-/// The number of links that may follow one another.
+/// The limit for a chain of links.
 const MAX_HOPS: usize = 16;
 
 /// The entries of a tar by name.
@@ -38,16 +39,16 @@ pub(super) struct TarIndex {
 #[derive(Debug)]
 enum Place {
     File(ByteSource),
-    /// A link's target, as written.
+    /// A link, with its target as written.
     Link {
         target: Vec<u8>,
         base: Base,
     },
-    /// Something without content, such as a device.
+    /// An entry without content, such as a device.
     Special,
     /// A sparse file that cannot be read.
     Sparse(Unreadable),
-    /// Nothing that is looked up by a name.
+    /// An entry that is never looked up, such as a folder.
     Ignored,
 }
 
@@ -68,7 +69,7 @@ enum Base {
 }
 
 impl TarIndex {
-    /// Indexes the tar in `file` that starts at the position `from`; `source` is for messages.
+    /// Indexes the tar that starts at the position `from` of `file`; `source` is for messages.
     pub(super) fn read(file: Arc<File>, from: u64, source: &Source) -> Result<Self> {
         let broken = |error: io::Error| {
             Error::input(format!("cannot read {source}")).code(Code::ArchiveUnreadable).because(error)
@@ -78,7 +79,7 @@ impl TarIndex {
         let gate = Gate::default();
         let mut tar = tar::Archive::new(Gated { bytes: &*file, gate: &gate, from });
         let entries = tar.entries_with_seek().map_err(broken)?;
-        let mut budget = Budget::default();
+        let mut parts = PartCount::default();
         let index = Self::of(
             entries,
             &gate,
@@ -100,11 +101,11 @@ impl TarIndex {
                         Place::File(ByteSource::new(Arc::clone(&file), start, len))
                     }
                     Found::Sparse(sparse) => {
-                        // The tar crate has read everything in front of the content.
+                        // The tar crate has read everything before the content.
                         let start = (&*file).stream_position().map_err(broken)?;
                         check(start, sparse.stored)?;
                         let map = entry.raw_file_position().saturating_add(from);
-                        let range = sparse.in_file(&file, map, start, &mut budget);
+                        let range = sparse.in_file(&file, map, start, &mut parts);
                         Place::File(range.map_err(|error| malformed(name, source, &error))?)
                     }
                 })
@@ -117,8 +118,8 @@ impl TarIndex {
         index.map_err(|error| gate.explain(error, source, is_text))
     }
 
-    /// Indexes a streamed tar, to its end. Small files are kept, and what may be a layer is given to `handler`, which may skip
-    /// it. `failed` converts an error of reading, by the number of bytes read.
+    /// Indexes a streamed tar, to its end. Small files stay in memory; files that may be layers are passed to `handler`, which
+    /// may skip them. `failed` converts an error of reading, given the number of bytes read.
     pub(super) fn stream(
         bytes: impl Read,
         source: &Source,
@@ -128,7 +129,7 @@ impl TarIndex {
         let gate = Gate::default();
         let mut tar = tar::Archive::new(Gated { bytes, gate: &gate, from: 0 });
         let index = tar.entries().map_err(|error| failed(error, 0)).and_then(|entries| {
-            let (mut kept, mut budget) = (0, Budget::default());
+            let (mut in_memory, mut parts) = (0, PartCount::default());
             Self::of(
                 entries,
                 &gate,
@@ -136,7 +137,8 @@ impl TarIndex {
                 || gate.read.get(),
                 |entry, name, found| {
                     gate.allowance.set(u64::MAX);
-                    // The tar crate fills the holes of such an entry, and skipping them takes as long as they claim to be.
+                    // The tar crate fills the holes of such an entry with zeros; skipping those would take as long as the
+                    // header claims.
                     let is_filled = entry.header().entry_type().is_gnu_sparse();
                     if is_filled {
                         let stored = entry.header().entry_size().unwrap_or_default();
@@ -145,22 +147,22 @@ impl TarIndex {
                     let place = match found {
                         Found::Other(place) => Ok(place),
                         Found::File { start, len } => {
-                            streaming::file(entry, name, start, len, &mut kept, handler).map(Place::File)
+                            streaming::file(entry, name, start, len, &mut in_memory, handler).map(Place::File)
                         }
                         Found::Sparse(sparse) if is_filled => {
-                            streaming::file(entry, name, gate.read.get(), sparse.len, &mut kept, handler)
+                            streaming::file(entry, name, gate.read.get(), sparse.len, &mut in_memory, handler)
                                 .map(Place::File)
                         }
                         Found::Sparse(sparse) => {
                             let (start, len) = (gate.read.get(), sparse.len);
-                            let map = sparse.map(entry, &mut budget).map_err(|error| malformed(name, source, &error));
+                            let map = sparse.map(entry, &mut parts).map_err(|error| malformed(name, source, &error));
                             map.and_then(|(map, _)| {
                                 let mut bytes = SparseReader::new(map, &mut *entry);
-                                streaming::file(&mut bytes, name, start, len, &mut kept, handler).map(Place::File)
+                                streaming::file(&mut bytes, name, start, len, &mut in_memory, handler).map(Place::File)
                             })
                         }
                     };
-                    // The rest of it is in front of the next header.
+                    // The rest of the entry is before the next header.
                     let rest = if place.is_ok() && !is_filled { drain(entry) } else { Ok(()) };
                     if gate.at_end.get() {
                         return Err(cut_off(source, &format!("it ends inside its entry {name}"), gate.read.get()));
@@ -170,7 +172,7 @@ impl TarIndex {
                 },
             )
         });
-        // The writer of a pipe must be able to write all of it, also what is behind the end.
+        // The writer of a pipe must be able to write everything, including bytes after the end of the tar.
         gate.allowance.set(u64::MAX);
         let mut bytes = tar.into_inner();
         let is_text = || gate.text.take().all_reencoded(&mut bytes);
@@ -182,7 +184,7 @@ impl TarIndex {
         }
     }
 
-    /// Indexes the entries. `content` returns where the bytes of each are, `len` how many there are in all.
+    /// Indexes the entries. `content` returns the place of each entry's bytes, `len` the length of the tar.
     fn of<R: Read>(
         mut entries: tar::Entries<'_, R>,
         gate: &Gate,
@@ -230,7 +232,7 @@ impl TarIndex {
                 }
             }
             let place = content(&mut entry, &last, found)?;
-            // Names to look up come from JSON, so one that is not UTF-8 or leads outside is never looked up.
+            // Looked-up names come from JSON, so a name that is not UTF-8 or leads outside is never looked up.
             let key = str::from_utf8(&name).ok().and_then(normalize);
             if let (Some(key), false) = (key, matches!(place, Place::Ignored)) {
                 names_len += key.len() + if let Place::Link { target, .. } = &place { target.len() } else { 0 };
@@ -240,16 +242,16 @@ impl TarIndex {
                     ))
                     .code(Code::ArchiveUnsupported));
                 }
-                // The last of several entries with one name counts: that is what tar extracts (`tar --append` updates files
-                // that way), and Docker, which extracts an archive before it reads it. Different contents under one name
-                // thus give what `docker load` gives.
+                // The last of several entries with one name is used: tar extracts that one (`tar --append` updates files
+                // in this way), and so does Docker, which extracts an archive before it reads it. So different contents
+                // under one name give the same image as `docker load`.
                 places.insert(key, place);
             }
         }
         Ok(Self { places, len: len(), has_end_mark: !gate.at_end.get() })
     }
 
-    /// Returns the bytes of an entry, with links followed, or `None` if the tar has no such entry.
+    /// Returns the bytes of an entry, after following links, or `None` if there is no such entry.
     pub(super) fn find(&self, name: &str) -> Result<Option<ByteSource>> {
         let Some(mut key) = normalize(name) else { return Ok(None) };
         let mut link = None;
@@ -288,18 +290,18 @@ impl TarIndex {
             .hint("It may lead in a circle. Write the archive again with tar --dereference."))
     }
 
-    /// Returns whether the tar ends with a block of zeros, as it should. Without one the end may be missing: only the content
-    /// shows it.
+    /// Returns whether the tar ends with a block of zeros, as it should. Without one, the end may be missing: only the content
+    /// shows whether it is.
     pub(super) fn has_end_mark(&self) -> bool {
         self.has_end_mark
     }
 
-    /// Returns the error that the tar is shorter than it should be.
+    /// Returns the error that the tar is cut off.
     pub(super) fn cut_off(&self, source: &Source, how: &str) -> Error {
         cut_off(source, how, self.len)
     }
 
-    /// Returns the names of all entries, in no order.
+    /// Returns the names of all entries, in no particular order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
@@ -308,7 +310,7 @@ impl TarIndex {
 /// Returns the kind of an entry.
 fn kind_of(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Found> {
     let kind = entry.header().entry_type();
-    // GNU tar's volume labels, and what continues a file of the volume before.
+    // GNU tar's volume labels, and continued files of a previous volume.
     let is_of_volume = matches!(kind.as_byte(), b'V' | b'M');
     if kind.is_pax_global_extensions() || kind.is_dir() || is_of_volume {
         return Ok(Found::Other(Place::Ignored));
@@ -316,7 +318,7 @@ fn kind_of(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Foun
     let len = entry.size();
     let mut sparse = Records::default();
     for record in entry.pax_extensions()?.into_iter().flatten() {
-        // The tar crate stops at the first record that it cannot read, and then believes the header.
+        // The tar crate stops at the first record that it cannot read, and then uses the header.
         let record = record?;
         sparse.add(record.key_bytes(), record.value_bytes())?;
         if record.key_bytes() == b"size" && record.value().ok().and_then(|size| size.parse().ok()) != Some(len) {
@@ -340,7 +342,7 @@ fn kind_of(entry: &mut tar::Entry<'_, impl Read>, start: u64) -> io::Result<Foun
     }
 }
 
-/// Returns the name as the index has it: no `./`, no empty parts, `..` resolved. `None` if it leads outside.
+/// Normalizes a name: no `./`, no empty parts, `..` resolved. `None` if it leads outside.
 fn normalize(name: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     for part in name.split('/') {
@@ -362,14 +364,14 @@ fn malformed(name: &str, source: &Source, error: &io::Error) -> Error {
         .because(shown(&error.to_string()))
 }
 
-/// Returns the error that `link`, a file or an entry, leads to nothing.
+/// Returns the error that the target of `link`, a file or an entry, does not exist.
 pub(super) fn dangling(link: &str, target: &str) -> Error {
     Error::input(format!("{link} is a link to {}, which does not exist", shown(target)))
         .code(Code::ArchiveIncomplete)
         .hint("The archive is incomplete, or its links were changed when it was copied: save the image again.")
 }
 
-/// Returns the error that the archive is shorter than it states.
+/// Returns the error that the archive is cut off.
 fn cut_off(source: &Source, how: &str, file_len: u64) -> Error {
     Error::input(format!("{source} is cut off: {how}")).code(Code::ArchiveDamaged).hint(format!(
         "The tar is {file_len} bytes long. Copy, download or save it again, and check that the disk is not full."
@@ -381,25 +383,25 @@ fn drain(mut bytes: impl Read) -> io::Result<()> {
     io::copy(&mut bytes, &mut io::sink()).map(drop)
 }
 
-/// Limits and observes how a tar is read.
+/// The limits and the state of reading a tar, shared with the reader that the tar crate uses.
 #[derive(Default)]
 struct Gate {
-    /// How many more bytes may be read.
+    /// The number of bytes that may still be read.
     allowance: Cell<u64>,
     read: Cell<u64>,
     at_end: Cell<bool>,
-    /// The end of content that is skipped before the next header, if there is any.
+    /// The end of the content that is skipped before the next header, if there is any.
     next: Cell<u64>,
-    /// Whether a header cannot be read.
+    /// Whether a header could not be read.
     is_broken: Cell<bool>,
     text: RefCell<TextCheck>,
-    /// Why no more can be read.
+    /// The error of the source, if it failed.
     failure: Cell<Option<io::Error>>,
 }
 
 impl Gate {
-    /// Returns the error of a tar that cannot be read, or its cause: that all bytes were encoded again as text. In a streamed
-    /// tar the first layer shows it, before a header does.
+    /// Returns the error of a tar that cannot be read, or a better one if all bytes were reencoded as text. In a streamed tar
+    /// the first layer shows that, before a header does.
     fn explain(&self, error: Error, source: &Source, is_text: impl FnOnce() -> bool) -> Error {
         self.allowance.set(u64::MAX);
         if (self.is_broken.get() || error.stable_code() == Code::ArchiveDamaged) && is_text() {
@@ -409,8 +411,8 @@ impl Gate {
     }
 }
 
-/// The bytes, as the tar crate reads them: no more than an allowance at a time, so that a header which claims a name of many
-/// gigabytes ends in an error and takes no memory.
+/// The reader for the tar crate. It limits the bytes read, so that a header which claims a name of many gigabytes causes an
+/// error and uses no memory.
 struct Gated<'a, R> {
     bytes: R,
     gate: &'a Gate,

@@ -67,7 +67,7 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Opens what lies at a path.
 fn open(path: &Path) -> Result<Archive> {
-    let spool = Spool { folder: &std::env::temp_dir(), watch: &|_| ControlFlow::Continue(()), pass: None };
+    let spool = Spool { folder: &std::env::temp_dir(), watch: &|_| ControlFlow::Continue(()), handler: None };
     super::open(&Source::Path(path.to_owned()), &spool)
 }
 

@@ -1,7 +1,7 @@
-//! Buffers that are reused: a layer's bytes stay in one of them from the archive to the registry's acknowledgement.
+//! Reused buffers: a layer's bytes stay in one from the archive until the registry has acknowledged them.
 //!
-//! All have the same capacity, so that the heap does not fragment: memory is what is in use at the worst moment, and no
-//! more. Each buffer was measured to cost its bytes once, where a fresh one for each block cost twice as many.
+//! All have the same capacity, so that the heap does not fragment and memory equals the peak of buffers in use. Measured: a
+//! reused buffer costs its size in memory once, a new buffer per block twice as much.
 
 use std::ops::{Deref, DerefMut};
 
@@ -9,36 +9,36 @@ use bytes::Bytes;
 
 use super::sync::{Arc, Mutex, lock};
 
-/// The most bytes that are read, compressed or sent at once.
+/// The largest number of bytes that are read, compressed or sent at once.
 pub(super) const BLOCK_SIZE: usize = 512 << 10;
 
-/// Returns the most bytes that compressing `len` bytes can yield: incompressible data is stored, with a header now and then.
+/// Returns the largest size that `len` bytes can have after compression: incompressible data is stored, with some headers.
 pub(super) const fn max_compressed_len(len: usize) -> usize {
     len + len / 64 + 256
 }
 
-/// The capacity of a buffer: enough for a block, however it is compressed.
+/// The capacity of a buffer: enough for a block in any format.
 const CAPACITY: usize = max_compressed_len(BLOCK_SIZE) + (4 << 10);
 
-/// The buffers that wait for their next use. Clones share them.
+/// The unused buffers. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BufferStock(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl BufferStock {
-    /// Returns a buffer, with the bytes of its last use still in it.
+    /// Returns a buffer. It may contain bytes of its last use.
     pub(super) fn take(&self) -> Buffer {
         let used = lock(&self.0).pop();
         Buffer { bytes: used.unwrap_or_else(|| Vec::with_capacity(CAPACITY)), stock: self.clone() }
     }
 
-    /// Returns the capacities of the buffers that wait.
+    /// Returns the capacities of the unused buffers.
     #[cfg(test)]
     pub(super) fn capacities(&self) -> Vec<usize> {
         lock(&self.0).iter().map(Vec::capacity).collect()
     }
 }
 
-/// A buffer. It returns to its stock when its last user drops it.
+/// A buffer that returns to its stock when it is dropped.
 #[derive(Debug)]
 pub(super) struct Buffer {
     bytes: Vec<u8>,

@@ -1,8 +1,8 @@
-//! Bytes that can be read again: a range of a file, read by position.
+//! Ranges of bytes in an archive, read by position.
 //!
-//! Positioned reads share no cursor, so any number of layers are read from one open archive at once, and any layer can
-//! be read again from any offset. Nothing is extracted to read a layer. Of a streamed archive, small files stay in memory,
-//! and of layers only the first bytes.
+//! Positioned reads share no cursor, so any number of layers can be read from one open archive at the same time, and each
+//! layer again from any offset. Nothing is extracted. Of a streamed archive, small files stay in memory, and the first bytes
+//! of layers.
 
 use std::fs::File;
 use std::hash::{Hash, Hasher};
@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::sparse::SparseMap;
 
-/// A range of bytes: of a file, of memory, or of a streamed archive.
+/// A range of bytes in a file, in memory or in a streamed archive.
 ///
 /// Two are equal if they are the same range of the same open file.
 #[derive(Clone, Debug)]
@@ -23,15 +23,15 @@ pub struct ByteSource {
     len: u64,
 }
 
-/// Where bytes are.
+/// The place of the bytes.
 #[derive(Clone, Debug)]
 enum Place {
     File(Arc<File>),
-    /// The parts of it that are stored are in a file.
+    /// A sparse file: only some parts are stored.
     Sparse(Arc<File>, Arc<SparseMap>),
-    /// The first bytes are in memory: all of them, unless the others were streamed.
+    /// In memory; of a streamed layer only the first bytes.
     Memory(Bytes),
-    /// The archive states their size but does not contain them. This is their name.
+    /// The archive lists the bytes by this name, but does not contain them.
     Missing(Arc<str>),
 }
 
@@ -47,7 +47,7 @@ impl ByteSource {
         Self { place: Place::Sparse(file, Arc::new(map)), start, len }
     }
 
-    /// Creates a range of `len` bytes at `start` of a streamed archive, of which only the `first` bytes are kept.
+    /// Creates a range of `len` bytes at `start` of a streamed archive, of which only the `first` bytes are in memory.
     pub(crate) fn streamed(first: Bytes, start: u64, len: u64) -> Self {
         Self { place: Place::Memory(first), start, len }
     }
@@ -91,12 +91,12 @@ impl ByteSource {
         self.len == 0
     }
 
-    /// Returns its offset in the archive.
+    /// Returns the offset in the archive.
     pub fn start(&self) -> u64 {
         self.start
     }
 
-    /// Fills `buffer` from `offset` on, up to the end of the range, and returns the number of bytes read.
+    /// Reads bytes from `offset` into `buffer`, up to the end of the range, and returns their number.
     ///
     /// # Errors
     /// `UnexpectedEof` if the file became shorter since it was indexed, `NotSeekable` if the bytes were streamed, and
@@ -112,8 +112,8 @@ impl ByteSource {
             }
             Place::Memory(first) => {
                 let from = usize::try_from(offset).map_err(io::Error::other)?;
-                let kept = first.get(from..from + wanted).ok_or(io::ErrorKind::NotSeekable)?;
-                buffer[..wanted].copy_from_slice(kept);
+                let bytes = first.get(from..from + wanted).ok_or(io::ErrorKind::NotSeekable)?;
+                buffer[..wanted].copy_from_slice(bytes);
             }
             Place::Missing(name) => {
                 return Err(io::Error::new(io::ErrorKind::NotFound, format!("the archive does not contain {name}")));
@@ -122,10 +122,10 @@ impl ByteSource {
         Ok(wanted)
     }
 
-    /// Reads all bytes. For what is small by nature.
+    /// Reads all bytes of a small file.
     ///
     /// # Errors
-    /// `InvalidData` if it is longer than `limit`, before anything is allocated.
+    /// `InvalidData` if it is longer than `limit`, before memory is allocated.
     pub fn read_all(&self, limit: u64) -> io::Result<Vec<u8>> {
         if self.len > limit {
             let text = format!("it is {} bytes long, and at most {limit} are read", self.len);
@@ -137,7 +137,7 @@ impl ByteSource {
     }
 }
 
-/// Reads a range from start to end.
+/// A reader of a range, from start to end.
 struct Reader<'a> {
     range: &'a ByteSource,
     position: u64,
@@ -186,19 +186,19 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Res
     Ok(())
 }
 
-/// Writes all of `bytes` at `offset`, whatever is read or written elsewhere in the file meanwhile.
+/// Writes all of `bytes` at `offset`, independently of other reads and writes of the file.
 ///
 /// # Errors
-/// The operating system's.
+/// Those of the operating system.
 #[cfg(unix)]
 pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
-/// Writes all of `bytes` at `offset`, whatever is read or written elsewhere in the file meanwhile.
+/// Writes all of `bytes` at `offset`, independently of other reads and writes of the file.
 ///
 /// # Errors
-/// The operating system's.
+/// Those of the operating system.
 #[cfg(windows)]
 pub(crate) fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn a_write_at_an_offset_ignores_the_cursor() {
         let mut file = tempfile::tempfile().unwrap();
-        write_at(&file, b"behind", 6).unwrap();
-        // As a read by position leaves it on Windows.
+        write_at(&file, b"second", 6).unwrap();
+        // A read by position moves the cursor on Windows.
         file.seek(SeekFrom::Start(3)).unwrap();
-        write_at(&file, b"before", 0).unwrap();
+        write_at(&file, b"first!", 0).unwrap();
         let all = ByteSource::new(Arc::new(file), 0, 12);
-        assert_eq!(all.read_all(12).unwrap(), b"beforebehind");
+        assert_eq!(all.read_all(12).unwrap(), b"first!second");
     }
 }

@@ -1,11 +1,11 @@
-//! Files that are compressed as a whole: gzip, zstd, xz and bzip2.
+//! Decompression of whole files: gzip, zstd, xz and bzip2.
 //!
-//! Members (gzip), frames (zstd) and streams (xz, bzip2) that follow one another are one file: the formats define it so,
-//! and pigz, pzstd and pbzip2 write it. Zeros behind the last one are padding, as tapes and blocks need it (gzip's manual,
-//! "Using gzip on tapes"); anything else there is an error, where gzip warns and ends with exit code 2.
+//! A file may consist of several members (gzip), frames (zstd) or streams (xz, bzip2): the formats permit it, and pigz, pzstd
+//! and pbzip2 write such files. Zeros after the last one are padding for tapes and blocks (gzip's manual, "Using gzip on
+//! tapes"). Other data there is an error; gzip prints a warning and ends with exit code 2.
 //!
-//! A decoder holds the window that the file asks for, 128 MiB at most, so that no file decides how much memory it takes. `xz -9` asks for 64 MiB, `zstd -19` for 8 MiB, `zstd --long` for 128 MiB, gzip and bzip2
-//! for less than 4 MiB.
+//! The memory of a decoder is the window that the file requires, up to a limit of 128 MiB: `xz -9` requires 64 MiB,
+//! `zstd -19` 8 MiB, `zstd --long` 128 MiB, gzip and bzip2 less than 4 MiB.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 use std::mem;
@@ -19,13 +19,13 @@ use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_erro
 use super::Compression;
 use super::zstd::WINDOW_LOG_MAX;
 
-/// The same window as with zstd, in KiB, and what an xz decoder needs in addition.
+/// The limit for an xz decoder in KiB: the same window as for zstd, and its other memory.
 const XZ_MEMORY: u32 = (1 << (WINDOW_LOG_MAX - 10)) + 1024;
 
-/// The longest header of a zstd frame (RFC 8878, 3.1.1.1), with the magic number.
+/// The size of the longest header of a zstd frame (RFC 8878, 3.1.1.1), with the magic number.
 const FRAME_HEADER: u64 = 18;
 
-/// The compression of a file as a whole.
+/// The compression of a whole file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FileCompression {
     /// bzip2.
@@ -39,7 +39,7 @@ pub(crate) enum FileCompression {
 }
 
 impl FileCompression {
-    /// Detects the compression by the first bytes (at least six, if the file has as many), never by a name.
+    /// Detects the compression by the first bytes (at least six, if the file has as many), never by the file name.
     pub(crate) fn of(start: &[u8]) -> Option<Self> {
         match (Compression::of(start), start) {
             (Compression::Gzip, _) => Some(Self::Gzip),
@@ -50,7 +50,7 @@ impl FileCompression {
         }
     }
 
-    /// Returns the name, as messages have it.
+    /// Returns the name for messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bzip2 => "bzip2",
@@ -60,8 +60,8 @@ impl FileCompression {
         }
     }
 
-    /// Returns how many uncompressed bytes a file declares that it has, or has at least: xz declares the size of the whole
-    /// file, zstd that of the first frame. The position in the file stays.
+    /// Returns the uncompressed size that a file declares: xz that of the whole file, zstd that of the first frame, which is
+    /// the least size. Leaves the position in the file unchanged.
     ///
     /// # Errors
     /// If the file cannot be read or the position cannot be restored.
@@ -81,10 +81,10 @@ impl FileCompression {
         Ok(declared)
     }
 
-    /// Returns a reader of the uncompressed bytes. Errors are of the kind `UnexpectedEof` if the input ends too early,
-    /// `OutOfMemory` if it needs a larger window than the limit, and those of `input` unchanged.
+    /// Returns a reader of the uncompressed bytes. Its errors are `UnexpectedEof` if the input ends too early, `OutOfMemory` if
+    /// a larger window than the limit is required, and those of `input`.
     pub(crate) fn decompress<R: BufRead>(self, input: R) -> Decompressor<R> {
-        Decompressor { codec: self, member: Member::Ahead(input) }
+        Decompressor { compression: self, member: Member::Before(input) }
     }
 
     /// Returns whether a member can start with this byte.
@@ -108,21 +108,21 @@ impl FileCompression {
     }
 }
 
-/// Reads the uncompressed bytes of a compressed file.
+/// A reader of the uncompressed bytes of a compressed file.
 pub(crate) struct Decompressor<R: BufRead> {
-    codec: FileCompression,
+    compression: FileCompression,
     member: Member<R>,
 }
 
 /// The position of a [`Decompressor`].
 enum Member<R: BufRead> {
-    /// In front of a member.
-    Ahead(R),
+    /// Before a member.
+    Before(R),
     Bzip2(BzDecoder<R>),
     Gzip(Box<GzDecoder<R>>),
     Xz(Box<XzReader<R>>),
     Zstd(Frame<R>),
-    /// Behind the last one.
+    /// After the last one.
     End,
 }
 
@@ -130,7 +130,7 @@ impl<R: BufRead> Read for Decompressor<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = match &mut self.member {
-                Member::Ahead(_) => 0,
+                Member::Before(_) => 0,
                 Member::Bzip2(decoder) => decoder.read(buffer)?,
                 Member::Gzip(decoder) => decoder.read(buffer)?,
                 Member::Xz(decoder) => decoder.read(buffer)?,
@@ -141,7 +141,7 @@ impl<R: BufRead> Read for Decompressor<R> {
                 return Ok(read);
             }
             let mut input = match mem::replace(&mut self.member, Member::End) {
-                Member::Ahead(input) => input,
+                Member::Before(input) => input,
                 Member::Bzip2(decoder) => decoder.into_inner(),
                 Member::Gzip(decoder) => decoder.into_inner(),
                 Member::Xz(decoder) => decoder.into_inner(),
@@ -149,17 +149,17 @@ impl<R: BufRead> Read for Decompressor<R> {
                 Member::End => return Ok(0),
             };
             if let Some(first) = skip_zeros(&mut input)? {
-                if !self.codec.begins_with(first) {
-                    let text = format!("other data than {} follows", self.codec.name());
+                if !self.compression.begins_with(first) {
+                    let text = format!("other data than {} follows", self.compression.name());
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
-                self.member = self.codec.member(input)?;
+                self.member = self.compression.member(input)?;
             }
         }
     }
 }
 
-/// Skips zeros, and returns the next byte, if there is one.
+/// Skips zeros and returns the next byte, if there is one, without consuming it.
 fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let bytes = input.fill_buf()?;
@@ -172,7 +172,7 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     }
 }
 
-/// Reads the uncompressed bytes of one zstd frame. The errors of the crate's own reader are texts without a code.
+/// A reader of the uncompressed bytes of one zstd frame. The crate's own reader is not used: its errors have no code.
 struct Frame<R> {
     input: R,
     context: DCtx<'static>,
@@ -208,7 +208,7 @@ impl<R: BufRead> Read for Frame<R> {
     }
 }
 
-/// Converts libzstd's error code, with the kind of error that it means.
+/// Converts an error code of libzstd.
 fn undecodable(code: ErrorCode) -> io::Error {
     let is_too_large = code == (ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize).wrapping_neg();
     let kind = if is_too_large { io::ErrorKind::OutOfMemory } else { io::ErrorKind::Other };

@@ -1,13 +1,13 @@
-//! SHA-256 of long streams, by the assembly that rustls links anyway: as fast as the CPU allows on every CPU, also on those
-//! without SHA instructions, where portable code takes twice as long.
+//! SHA-256 of long streams, by the assembly that rustls links anyway. On CPUs without SHA instructions it is twice as fast as
+//! portable code.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// Computes a SHA-256.
+/// An incremental SHA-256.
 pub(super) struct Hasher(Context);
 
 impl Hasher {
-    /// Creates a hasher of no bytes.
+    /// Creates the hasher.
     pub(super) fn new() -> Self {
         Self(Context::new(&SHA256))
     }
@@ -42,7 +42,7 @@ mod tests {
     use crate::oci::Digest;
 
     #[test]
-    fn agrees_with_the_portable_implementation_however_the_bytes_are_cut() {
+    fn the_hash_equals_that_of_the_portable_implementation_for_any_split() {
         let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for cut in [0, 1, 63, 64, 65, 4096, 99_999] {
             let mut hasher = Hasher::new();

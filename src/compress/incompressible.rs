@@ -1,33 +1,34 @@
-//! Incompressible data, found by a sample: packages, pictures and archives inside a layer.
+//! Detection of incompressible data in a layer, such as packages, pictures and archives, by samples.
 //!
-//! On such bytes a compressor takes twice its time to gain a hundredth or two. So they are detected first, a segment at a
-//! time and by the segment's bytes alone: the decision affects the digest, so integers only.
+//! For such data a compressor takes twice the time and saves 1 or 2 %. It is detected per segment, by the segment's bytes
+//! alone, and with integers only: the decision affects the digest.
 
-/// The number of bytes that are judged together.
+/// The size of a segment, in bytes.
 const SEGMENT: usize = 64 << 10;
 
-/// A segment is judged by this many samples of [`SAMPLE_LEN`] bytes, spread evenly: a sixteenth of it.
+/// The number of samples of [`SAMPLE_LEN`] bytes in a segment, spread evenly: a sixteenth of it.
 const SAMPLES: usize = 16;
 const SAMPLE_LEN: usize = 256;
 
-/// Above this sum of squared byte counts, data is compressible. N random bytes of 256 values give N + N(N-1)/256 in the
-/// mean, here 69,616; 5 % more is where the bytes carry some 7.95 bits each.
+/// The sum of squared byte counts from which data is compressible. The mean for N random bytes is N + N(N-1)/256, here
+/// 69,616; this is 5 % more, where a byte has about 7.95 bits of information.
 const SQUARES: u32 = 73_096;
 
-/// Cuts `block` into the longest runs that are incompressible, or are not.
+/// Splits `block` into runs, as long as possible, that are incompressible or not.
 pub(super) fn runs(block: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     let mut rest = block;
     std::iter::from_fn(move || {
         let first = rest.get(..SEGMENT.min(rest.len())).filter(|segment| !segment.is_empty())?;
         let kind = is_incompressible(first);
         let len = rest.chunks(SEGMENT).take_while(|segment| is_incompressible(segment) == kind).map(<[u8]>::len).sum();
-        let (run, behind) = rest.split_at(len);
-        rest = behind;
+        let (run, after) = rest.split_at(len);
+        rest = after;
         Some((run, kind))
     })
 }
 
-/// Returns whether a segment's bytes are spread as evenly as random ones. A short last segment is always compressed.
+/// Returns whether the bytes of a segment are distributed as evenly as random ones. A short last segment is always
+/// compressed.
 fn is_incompressible(segment: &[u8]) -> bool {
     if segment.len() < SEGMENT {
         return false;

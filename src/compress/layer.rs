@@ -1,4 +1,4 @@
-//! A layer's bytes, read once: hashed as they are in the archive, compressed if asked to, hashed as they will be stored.
+//! Reading a layer once: its bytes are hashed, compressed if requested, and hashed again as the registry will store them.
 
 use std::io::{self, Read, Write as _};
 use std::ops::ControlFlow;
@@ -14,19 +14,19 @@ use super::pool::Pool;
 use super::zstd::{self, Zstd};
 use crate::oci::DiffId;
 
-/// What is done to a layer's bytes between the archive and the registry.
+/// How the bytes of a layer are compressed between the archive and the registry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CompressionSpec {
     /// The layer is pushed unchanged.
     Keep {
-        /// How the bytes are compressed.
+        /// The compression of the bytes.
         compression: Compression,
-        /// Whether to decompress them on the side to learn the diff_id. Uncompressed bytes need none of that.
+        /// Whether to decompress the bytes as well, to compute the diff_id. Not needed for uncompressed bytes.
         decompress: bool,
     },
     /// An uncompressed layer is compressed with gzip.
     Gzip {
-        /// 2 to 9: level 1 is left out, since this compressor makes a fifth more of it than of level 2.
+        /// 2 to 9. Level 1 is not offered, since its results are 20 % larger than those of level 2.
         level: u32,
     },
     /// An uncompressed layer is compressed with zstd, which Docker 20.10 cannot read; 29 can.
@@ -37,7 +37,7 @@ pub enum CompressionSpec {
 }
 
 impl CompressionSpec {
-    /// Returns how the layer is compressed when it arrives.
+    /// Returns the compression of the layer in the registry.
     pub fn compression(self) -> Compression {
         match self {
             Self::Keep { compression, .. } => compression,
@@ -46,7 +46,7 @@ impl CompressionSpec {
         }
     }
 
-    /// Returns its name and version: equal names give equal bytes for equal input.
+    /// Returns the name and version. Equal names give equal bytes for equal input.
     pub fn name(self) -> String {
         match self {
             Self::Keep { .. } => "keep".into(),
@@ -56,12 +56,13 @@ impl CompressionSpec {
     }
 }
 
-/// Reads `len` bytes of `source`, once, and hands the bytes to send to `sink`, in order.
+/// Reads `len` bytes of `source`, once, and passes the bytes to send to `sink`, in order.
 ///
-/// `sink` may block, which pauses reading and compression; when it breaks, this function fails with `Interrupted`.
+/// `sink` may block, which pauses reading and compression. If it breaks, this function fails with `Interrupted`.
 ///
 /// # Errors
-/// The error of reading the archive, `InvalidData` if the layer cannot be decompressed, or that a thread panicked.
+/// The error of reading the archive, `InvalidData` if the layer cannot be decompressed, and the error of a thread that
+/// panicked.
 pub fn compress(
     source: impl Read,
     len: u64,
@@ -105,7 +106,7 @@ fn keep<S: FnMut(DataBlock) -> ControlFlow<()>>(
     Ok(summary)
 }
 
-/// Hashes what a compressed layer decompresses to, as its bytes arrive.
+/// A decoder that hashes the uncompressed bytes of a layer while its compressed bytes arrive.
 enum DiffIdDecoder {
     Gzip(Box<MultiGzDecoder<Hasher>>),
     Zstd(zstd::Decoder<Hasher>),

@@ -1,10 +1,10 @@
-//! The progress of a layer, as absolute positions that a display may read at any time.
+//! The progress of a layer, as absolute positions that can be read at any time.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The progress of one layer on its way to one target.
 ///
-/// Positions are set, never added up, so a layer that starts again resets them, and nothing can drift.
+/// Positions are set, never incremented, so a layer that starts again resets them, and they cannot drift.
 #[derive(Debug, Default)]
 pub struct Meter {
     total: u64,
@@ -15,7 +15,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Creates the meter of a layer that has `total` bytes in the archive, none of them sent.
+    /// Creates the meter of a layer of `total` bytes in the archive.
     pub fn new(total: u64) -> Self {
         Self { total, ..Self::default() }
     }
@@ -25,27 +25,27 @@ impl Meter {
         self.total
     }
 
-    /// Returns how many of the archive's bytes are represented by the bytes that were sent.
+    /// Returns the number of the archive's bytes that the sent bytes represent.
     pub fn position(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
 
-    /// Returns how many bytes were sent, as the registry stores them.
+    /// Returns the number of sent bytes, as the registry stores them.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Returns how many of those bytes an earlier run had sent.
+    /// Returns the number of those bytes that an earlier run sent.
     pub fn resumed_at(&self) -> u64 {
         self.resumed_at.load(Ordering::Relaxed)
     }
 
-    /// Records how many bytes an earlier run had sent. They are lost only if the layer starts again.
+    /// Sets the number of bytes that an earlier run sent.
     pub fn resume_at(&self, offset: u64) {
         self.resumed_at.store(offset, Ordering::Relaxed);
     }
 
-    /// Returns the number of retries: of a request, or of the whole upload.
+    /// Returns the number of retries of requests or of the whole upload.
     pub fn retries(&self) -> u32 {
         self.retries.load(Ordering::Relaxed)
     }
@@ -55,7 +55,7 @@ impl Meter {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Sets how many of the archive's bytes are represented, and how many bytes were sent.
+    /// Sets the number of the archive's bytes that are represented, and the number of sent bytes.
     pub fn set(&self, position: u64, sent: u64) {
         self.position.store(position.min(self.total), Ordering::Relaxed);
         self.sent.store(sent, Ordering::Relaxed);
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_read_well_at_the_borders() {
+    fn sizes_are_formatted_at_the_unit_boundaries() {
         let sizes = [0, 1023, 1024, 1_048_524, 1_048_575, 1 << 20, 3 << 29, u64::MAX].map(size);
         assert_eq!(
             sizes,
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_never_passes_the_total() {
+    fn a_position_never_exceeds_the_total() {
         let meter = Meter::new(10);
         meter.set(12, 5);
         assert_eq!((meter.position(), meter.sent()), (10, 5));

@@ -1,5 +1,7 @@
-//! The bytes of layers on their way from the archive to the registry: read by position, hashed, compressed on all cores,
-//! and hashed again as the registry stores them.
+//! Reading, hashing and compression of layers, on all cores.
+//!
+//! [`compress`] reads a layer once. It hashes the uncompressed bytes, compresses them in blocks on the threads of a [`Pool`],
+//! and hashes the compressed bytes. `gzip.rs` and `zstd.rs` implement [`BlockCompressor`](block_compressor::BlockCompressor).
 
 mod block_compressor;
 mod blocks;

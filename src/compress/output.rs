@@ -1,4 +1,4 @@
-//! What is sent of a layer: hashed once and cut into blocks of one size.
+//! The output of a layer: hashed, and split into blocks of one size.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -18,32 +18,32 @@ pub struct DataBlock {
     pub position: u64,
 }
 
-/// What a layer turned out to be once all of it was read.
+/// The digests and size of a layer, known once all of it was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LayerSummary {
     /// The digest of the bytes that were sent.
     pub digest: Digest,
     /// The number of bytes that were sent.
     pub size: u64,
-    /// The hash of the uncompressed bytes, where the [`CompressionSpec`](super::CompressionSpec) learns it.
+    /// The hash of the uncompressed bytes, if the [`CompressionSpec`](super::CompressionSpec) computes it.
     pub diff_id: Option<DiffId>,
 }
 
-/// Hashes the bytes of a layer, cuts them into blocks and hands those to a sink.
+/// The output of a layer: hashes the bytes, splits them into blocks and passes these to a sink.
 pub(super) struct LayerOutput<'a, S> {
     sink: S,
     hasher: Hasher,
     size: u64,
     stock: &'a BufferStock,
     /// Compressed bytes that do not fill a block yet.
-    gathered: Option<Buffer>,
-    /// The offset in the archive's bytes that everything handed in so far represents.
+    buffered: Option<Buffer>,
+    /// The offset in the archive's bytes up to which the layer was received.
     position: u64,
 }
 
 impl<'a, S: FnMut(DataBlock) -> ControlFlow<()>> LayerOutput<'a, S> {
     pub(super) fn new(sink: S, stock: &'a BufferStock) -> Self {
-        Self { sink, hasher: Hasher::new(), size: 0, stock, gathered: None, position: 0 }
+        Self { sink, hasher: Hasher::new(), size: 0, stock, buffered: None, position: 0 }
     }
 
     /// Sends a block.
@@ -57,22 +57,22 @@ impl<'a, S: FnMut(DataBlock) -> ControlFlow<()>> LayerOutput<'a, S> {
         }
     }
 
-    /// Sends as many whole blocks as there are, and gathers the rest.
-    pub(super) fn gather(&mut self, mut bytes: &[u8], position: u64) -> io::Result<()> {
+    /// Sends as many whole blocks as possible, and buffers the rest.
+    pub(super) fn buffer(&mut self, mut bytes: &[u8], position: u64) -> io::Result<()> {
         while !bytes.is_empty() {
-            let mut gathered = self.gathered.take().unwrap_or_else(|| {
+            let mut buffered = self.buffered.take().unwrap_or_else(|| {
                 let mut buffer = self.stock.take();
                 buffer.clear();
                 buffer
             });
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_SIZE - gathered.len()));
-            gathered.extend_from_slice(now);
-            if gathered.len() == BLOCK_SIZE {
-                // The share of these bytes, as if all of them compressed equally well.
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_SIZE - buffered.len()));
+            buffered.extend_from_slice(now);
+            if buffered.len() == BLOCK_SIZE {
+                // The part of the input that these bytes represent, if all of it compresses equally well.
                 let so_far = (position - self.position) * now.len() as u64 / bytes.len() as u64;
-                self.send(gathered, self.position + so_far)?;
+                self.send(buffered, self.position + so_far)?;
             } else {
-                self.gathered = Some(gathered);
+                self.buffered = Some(buffered);
             }
             bytes = later;
         }
@@ -81,7 +81,7 @@ impl<'a, S: FnMut(DataBlock) -> ControlFlow<()>> LayerOutput<'a, S> {
     }
 
     pub(super) fn finish(mut self, diff_id: Option<DiffId>) -> io::Result<LayerSummary> {
-        if let Some(rest) = self.gathered.take() {
+        if let Some(rest) = self.buffered.take() {
             self.send(rest, self.position)?;
         }
         Ok(LayerSummary { digest: Digest::from_hash(self.hasher.finish()), size: self.size, diff_id })

@@ -1,4 +1,4 @@
-//! The compression threads: one set for all layers of a push, with a bound on the blocks in flight.
+//! The compression threads for all layers of a push, with a limit for the blocks in flight.
 
 use std::{fmt, io};
 
@@ -16,8 +16,8 @@ pub struct Pool {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl Pool {
-    /// Starts `threads` threads, or as many as the operating system allows. Without a single one, the thread that submits
-    /// work does it itself.
+    /// Starts `threads` threads, or as many as the operating system allows. If there is none, the thread that submits work
+    /// does it itself.
     pub fn start(threads: usize) -> Self {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
@@ -41,25 +41,25 @@ impl Pool {
     pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
         let (answer, result) = mpsc::sync_channel(1);
         let job: Job = Box::new(move || {
-            // The receiver is gone if the layer was given up.
-            let _given_up = answer.send(work());
+            // The receiver was dropped if the layer was abandoned.
+            let _abandoned = answer.send(work());
         });
         match &self.jobs {
-            // It fails only if every thread is gone; then the receiver reports that.
+            // It fails only if all threads have ended; then the receiver reports that.
             Some(jobs) => drop(jobs.send(job)),
             None => job(),
         }
         result
     }
 
-    /// Returns the permission to have one more block in flight, unless as many as allowed are.
+    /// Returns the permission to have one more block in flight, unless the limit is reached.
     pub(super) fn try_permit(&self) -> Option<Permit<'_>> {
         let mut free = lock(&self.permits);
         *free = free.checked_sub(1)?;
         Some(Permit { pool: Some(self) })
     }
 
-    /// Returns the number of permits that are left.
+    /// Returns the number of unused permits.
     #[cfg(test)]
     pub(super) fn permits(&self) -> usize {
         *lock(&self.permits)
@@ -81,7 +81,7 @@ pub(super) struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// Returns the permit for the one block that every layer may have in flight, whatever the others do.
+    /// Returns the permit for the one block that every layer may always have in flight.
     pub(super) fn own() -> Self {
         Self { pool: None }
     }
@@ -95,7 +95,7 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// The error that a thread of this program panicked, and a layer failed with it: not the layer's fault.
+/// The error that a thread of this program panicked. It is not an error of the layer.
 #[derive(Debug)]
 pub(crate) struct ThreadPanicked(&'static str);
 
@@ -105,7 +105,7 @@ impl ThreadPanicked {
         io::Error::other(Self(thread))
     }
 
-    /// Returns whether an error means this.
+    /// Returns whether `error` is of this type.
     pub(crate) fn is(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }

@@ -1,13 +1,13 @@
-//! The time that reading a layer took, by what it waited for: the archive, the compression, or the uploads.
+//! A timeline of reading a layer, by what the read waits for: the archive, the compression, or the uploads.
 
 use std::time::{Duration, Instant};
 
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// The most spans that are kept of a layer. If there are more, neighbors are joined.
+/// The limit for the spans of a layer. If there are more, neighbors are joined.
 const MAX_SPANS: usize = 400;
 
-/// Shorter spans are joined with their neighbors from the start: no picture shows them.
+/// The minimum length of a span. Shorter ones are joined with their neighbors: they would not be visible.
 const MIN_LEN: Duration = Duration::from_micros(500);
 
 /// What reading a layer waits for.
@@ -21,10 +21,10 @@ pub enum Stage {
     Blocked,
 }
 
-/// A time in which reading a layer waited for one thing, or mostly for it.
+/// A time in which reading a layer waited for one stage, or mostly for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Span {
-    /// What it waited for.
+    /// The stage.
     pub stage: Stage,
     /// The start.
     pub from: Instant,
@@ -38,7 +38,7 @@ impl Span {
     }
 }
 
-/// Records how one layer is read. Two threads write to it, one that reads and one that sends.
+/// A recorder of reading one layer, for two threads: one that reads and one that sends.
 #[derive(Debug)]
 pub struct ReadTimeline(Mutex<State>);
 
@@ -79,7 +79,7 @@ impl ReadTimeline {
         Self(Mutex::new(State { reads: false, is_blocked: false, since: Some(Instant::now()), spans }))
     }
 
-    /// Runs `read`, and records that reading waited for the archive meanwhile.
+    /// Runs `read` and records its time as waiting for the archive.
     pub fn reading<T>(&self, read: impl FnOnce() -> T) -> T {
         self.state().change(|state| state.reads = true);
         let read = read();
@@ -87,7 +87,7 @@ impl ReadTimeline {
         read
     }
 
-    /// Runs `send`, and records that reading waited for the uploads meanwhile.
+    /// Runs `send` and records its time as waiting for the uploads.
     pub fn blocked<T>(&self, send: impl FnOnce() -> T) -> T {
         self.state().change(|state| state.is_blocked = true);
         let sent = send();
@@ -111,7 +111,7 @@ impl ReadTimeline {
         if let Some(from) = state.since {
             spans.add(Span { stage: state.stage(), from, to: Instant::now() });
         }
-        spans.settle();
+        spans.join_short();
         spans.done
     }
 
@@ -120,7 +120,7 @@ impl ReadTimeline {
     }
 }
 
-/// Consecutive spans, never many.
+/// Consecutive spans, limited in number.
 #[derive(Clone, Debug)]
 struct Spans {
     /// Shorter spans are joined with their neighbors.
@@ -133,51 +133,51 @@ struct Spans {
 
 impl Spans {
     fn add(&mut self, span: Span) {
-        self.take(span);
+        self.push(span);
         while self.done.len() > self.max_count {
-            self.settle();
+            self.join_short();
             self.min_len *= 2;
             let shorter = std::mem::take(&mut self.done);
-            shorter.into_iter().for_each(|span| self.take(span));
+            shorter.into_iter().for_each(|span| self.push(span));
         }
     }
 
-    fn take(&mut self, span: Span) {
+    fn push(&mut self, span: Span) {
         if span.len() >= self.min_len {
-            self.settle();
-            self.put(span);
+            self.join_short();
+            self.append(span);
             return;
         }
-        // Of short spans only the total of each stage counts.
+        // Of short spans, only the total time of each stage is needed.
         match self.short.iter_mut().find(|short| short.stage == span.stage) {
             Some(short) => short.to += span.len(),
             None => self.short.push(span),
         }
-        if self.short_in_all() >= self.min_len {
-            self.settle();
+        if self.short_total() >= self.min_len {
+            self.join_short();
         }
     }
 
-    fn short_in_all(&self) -> Duration {
+    fn short_total(&self) -> Duration {
         self.short.iter().map(Span::len).sum()
     }
 
-    /// Joins the short spans to one, of the stage that took most of their time. If even that is too short, it is joined
-    /// with the span before it.
-    fn settle(&mut self) {
-        let (len, longest) = (self.short_in_all(), self.short.iter().max_by_key(|short| short.len()));
+    /// Joins the short spans to one of the stage with the longest time. If even that is too short, it is joined with the span
+    /// before it.
+    fn join_short(&mut self) {
+        let (len, longest) = (self.short_total(), self.short.iter().max_by_key(|short| short.len()));
         let (Some(first), Some(longest)) = (self.short.first(), longest) else { return };
         let (from, to) = (first.from, first.from + len);
         let stage = self.done.last().filter(|_| len < self.min_len).map_or(longest.stage, |last| last.stage);
         self.short.clear();
-        self.put(Span { stage, from, to });
+        self.append(Span { stage, from, to });
     }
 
-    fn put(&mut self, mut span: Span) {
+    fn append(&mut self, mut span: Span) {
         if let [first] = self.done[..]
             && first.len() < self.min_len
         {
-            // There was nothing before it to be joined with.
+            // It was too short, and there was no span before it.
             span.from = first.from;
             self.done.clear();
         }
@@ -192,7 +192,7 @@ impl Spans {
 mod tests {
     use super::*;
 
-    /// Spans of these stages and milliseconds, added one behind the other.
+    /// Adds consecutive spans of these stages and milliseconds.
     fn added(most: usize, spans: &[(Stage, u64)]) -> (Instant, Spans) {
         let start = Instant::now();
         let mut all =
@@ -203,7 +203,7 @@ mod tests {
             all.add(Span { stage: *stage, from, to });
             from = to;
         }
-        all.settle();
+        all.join_short();
         (start, all)
     }
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn stretches_that_touch_are_joined_and_short_ones_are_what_most_of_them_were() {
+    fn adjacent_spans_are_joined_and_short_ones_get_the_stage_of_most_of_their_time() {
         use Stage::{Blocked, Compressing, Reading};
         let (start, all) = added(
             100,
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_many_and_no_time_is_lost() {
+    fn the_number_of_spans_is_limited_and_no_time_is_lost() {
         let turns: Vec<_> = (0..40_000).map(|n| ([Stage::Reading, Stage::Blocked][n % 2], 10 + n as u64 % 7)).collect();
         let (start, all) = added(50, &turns);
         let total: u64 = turns.iter().map(|(_, millis)| millis).sum();
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_is_blocked_back_waits_for_nothing_else() {
+    fn a_read_during_a_blocked_send_counts_as_blocked() {
         let timeline = ReadTimeline::start();
         let pause = || std::thread::sleep(Duration::from_millis(2));
         timeline.reading(pause);
@@ -249,7 +249,7 @@ mod tests {
         });
         timeline.end();
         let stages: Vec<_> = timeline.spans().iter().map(|span| span.stage).collect();
-        // What comes between them is too short to be seen, unless the machine is busy.
+        // The time between them is too short to be recorded, unless the machine is busy.
         let stages: Vec<_> = stages.into_iter().filter(|stage| *stage != Stage::Compressing).collect();
         assert_eq!(stages, [Stage::Reading, Stage::Blocked]);
         let seen = timeline.spans();

@@ -1,11 +1,11 @@
-//! Sparse files of a tar: it stores only parts of them, one after the other. The holes between those are zeros.
+//! Sparse files of a tar, which stores only parts of them, one after the other. The holes between the parts are zeros.
 
 use std::io::{self, Read};
 
-/// Maps a sparse file to the parts of it that are stored.
+/// The map of a sparse file to its stored parts.
 #[derive(Debug)]
 pub(crate) struct SparseMap {
-    /// In their order, none empty.
+    /// The parts, in order; none is empty.
     parts: Vec<Part>,
     len: u64,
 }
@@ -14,19 +14,20 @@ pub(crate) struct SparseMap {
 struct Part {
     offset: u64,
     len: u64,
-    /// How many bytes are stored in front of it.
+    /// The number of bytes stored before it.
     stored: u64,
 }
 
-/// The bytes from a position on that are of one kind.
+/// The bytes from a position to the end of a hole or a part.
 enum Run {
+    /// The length.
     Hole(u64),
-    /// Starts this far behind the first stored byte, and has this length.
+    /// The offset among the stored bytes, and the length.
     Stored(u64, u64),
 }
 
 impl SparseMap {
-    /// Creates the map of a file of `len` bytes, of which `stored` are stored: `parts` are offsets and lengths.
+    /// Creates the map of a file of `len` bytes, of which `stored` are stored. `parts` are offsets and lengths.
     ///
     /// # Errors
     /// If they contradict each other.
@@ -38,15 +39,15 @@ impl SparseMap {
         let mut map = Self { parts: Vec::new(), len };
         let (mut end, mut so_far) = (0, 0);
         for (offset, part) in parts {
-            let behind = offset.checked_add(part).filter(|behind| *behind <= len);
-            let behind = behind.ok_or("a part of it reaches behind the end of the sparse file")?;
+            let part_end = offset.checked_add(part).filter(|end| *end <= len);
+            let part_end = part_end.ok_or("a part of it reaches behind the end of the sparse file")?;
             if offset < end {
                 return Err("parts of the sparse file overlap or are not in order");
             }
             if part > 0 {
                 map.parts.push(Part { offset, len: part, stored: so_far });
             }
-            (end, so_far) = (behind, so_far + part);
+            (end, so_far) = (part_end, so_far + part);
         }
         if so_far != stored {
             return Err("the parts of the sparse file are not as long as what is stored");
@@ -59,7 +60,7 @@ impl SparseMap {
         self.len
     }
 
-    /// Returns what is at `position`, which must be less than the length.
+    /// Returns the run at `position`, which must be less than the length.
     fn run(&self, position: u64) -> Run {
         let at = self.parts.partition_point(|part| part.offset + part.len <= position);
         match self.parts.get(at) {
@@ -72,8 +73,8 @@ impl SparseMap {
         }
     }
 
-    /// Fills `buffer` with what is at `position`, as far as it is of one kind, and returns its length. `stored` reads
-    /// stored bytes from a position among them.
+    /// Reads at most one run from `position` into `buffer`, and returns the number of bytes. `stored` reads stored bytes from an
+    /// offset among them.
     fn fill(
         &self,
         position: u64,
@@ -97,8 +98,7 @@ impl SparseMap {
         }
     }
 
-    /// Fills all of `buffer` with what is from `position` on. `stored` fills a buffer with stored bytes from a position
-    /// among them.
+    /// Fills `buffer` from `position` on. `stored` fills a buffer with stored bytes from an offset among them.
     ///
     /// # Errors
     /// `UnexpectedEof` at the end, and those of `stored`.
@@ -120,7 +120,7 @@ impl SparseMap {
     }
 }
 
-/// Reads a sparse file once, from start to end, out of a reader of the stored bytes.
+/// A reader of a sparse file, from start to end, on a reader of the stored bytes.
 #[derive(Debug)]
 pub(crate) struct SparseReader<R> {
     map: SparseMap,
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holes_are_zeros_wherever_a_read_begins() {
+    fn holes_are_zeros_for_any_range() {
         let map = || SparseMap::new([(0, 0), (2, 3), (5, 1), (9, 2), (13, 0)], 13, 6).unwrap();
         let whole = b"\0\0abcd\0\0\0ef\0\0";
         let mut read = Vec::new();

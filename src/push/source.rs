@@ -416,8 +416,8 @@ async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<P
             if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let (run, wanted) = (context.options(), &context.request.image);
-        let pass = pass.as_ref().map(|pass| pass as _);
-        let archive = archive::open(&context.request.source, &Spool { folder: &run.temp_dir, watch: &watch, pass })?;
+        let handler = pass.as_ref().map(|pass| pass as _);
+        let archive = archive::open(&context.request.source, &Spool { folder: &run.temp_dir, watch: &watch, handler })?;
         let mut image = archive.select(&wanted.selector, &wanted.selection)?;
         if wanted.non_distributable_layers {
             image.include_non_distributable_layers();

@@ -438,7 +438,7 @@ fn remember(session: &TargetSession<'_>, planned: &PlannedLayer, sent: &LayerSum
     let Some(diff_id) = sent.diff_id else { return };
     let known = CachedLayer::new(diff_id, sent.digest, sent.size, planned.spec);
     let known = match took {
-        Some(took) => known.in_time(took),
+        Some(took) => known.with_time(took),
         None => known,
     };
     if let Err(error) = session.context.run.cache.record(known) {

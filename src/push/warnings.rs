@@ -19,8 +19,8 @@ pub(super) fn of(image: &Image, targets: &[Target], compression: CompressionPoli
     let is_for_ecr = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_amazon));
     let of_manifest = |manifest: &Manifest| {
         let media_types = manifest.flaws().into_iter().filter_map(|flaw| match flaw {
-            Flaw::MediaType { layer, says } if manifest.repaired.is_none() => {
-                media_type(compression, manifest, &manifest.layers[layer], &says)
+            Flaw::MediaType { layer, stated } if manifest.repaired.is_none() => {
+                media_type(compression, manifest, &manifest.layers[layer], &stated)
             }
             Flaw::MediaType { .. } | Flaw::Strict(_) => None,
         });

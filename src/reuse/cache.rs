@@ -1,15 +1,14 @@
-//! The local layer cache: the blobs that an uncompressed layer became before.
+//! The local layer cache: the blobs to which an uncompressed layer was compressed before.
 //!
-//! It is a small file of JSON lines, one for each pair of a diff_id and the digest of the compressed bytes. It records only
-//! pairs whose two hashes were computed here, in one pass over the bytes, never what a tag or an archive claims: so it can be
-//! trusted, and only the registry has to be asked whether the blob still exists. Lines are appended whole, so runs at the same
-//! time do not disturb each other. Losing the file costs one upload.
+//! It is a small file of JSON lines, each with a diff_id and the digest of the compressed bytes. Both hashes were computed by
+//! this program, in one pass over the bytes; claims of a tag or an archive are never recorded. So the cache can be trusted,
+//! and only the registry has to confirm that the blob still exists. Each line is appended by a single write, so concurrent
+//! runs do not corrupt the file. If it is lost, layers are compressed and uploaded again.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,10 +18,10 @@ use crate::compress::{Compression, CompressionSpec};
 use crate::file;
 use crate::oci::{DiffId, Digest};
 
-/// The size in bytes above which the file is cut to its newer half when it is opened: about 4,000 layers.
+/// The size in bytes above which the older half of the file is removed when it is opened: about 4,000 layers.
 const FILE_LIMIT: u64 = 1 << 20;
 
-/// A blob that an uncompressed layer became.
+/// A blob to which an uncompressed layer was compressed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct CachedLayer {
     /// The uncompressed layer.
@@ -31,12 +30,12 @@ pub(crate) struct CachedLayer {
     pub digest: Digest,
     /// The blob's size in bytes.
     pub size: u64,
-    /// How the blob is compressed.
+    /// The compression of the blob.
     #[serde(rename = "packing")]
     pub compression: Compression,
     /// The name of the [`CompressionSpec`] that compressed it.
     pub recipe: String,
-    /// The time to compress and send it, in milliseconds. Older lines do not have it, and older programs ignore it.
+    /// The time to compress and send it, in milliseconds. Older lines do not have it, and older versions ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
 }
@@ -47,13 +46,13 @@ impl CachedLayer {
         Self { diff_id, digest, size, compression: spec.compression(), recipe: spec.name(), took_ms: None }
     }
 
-    /// Adds the time to compress and send it.
+    /// Sets the time to compress and send it.
     #[must_use]
-    pub(crate) fn in_time(self, took: Duration) -> Self {
+    pub(crate) fn with_time(self, took: Duration) -> Self {
         Self { took_ms: u64::try_from(took.as_millis()).ok(), ..self }
     }
 
-    /// Returns whether it has everything that `other` has.
+    /// Returns whether this entry has all the information of `other`.
     fn covers(&self, other: &Self) -> bool {
         Self { took_ms: None, ..self.clone() } == Self { took_ms: None, ..other.clone() }
             && (self.took_ms.is_some() || other.took_ms.is_none())
@@ -62,29 +61,31 @@ impl CachedLayer {
 
 /// The local layer cache.
 #[derive(Debug, Default)]
-pub(crate) struct LayerCache {
+pub(crate) struct LayerCache(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The file. `None` if there is none, or if it cannot be written.
     path: Option<PathBuf>,
-    known: Mutex<HashMap<DiffId, Vec<CachedLayer>>>,
-    /// The file could not be written.
-    is_disabled: AtomicBool,
+    entries: HashMap<DiffId, Vec<CachedLayer>>,
 }
 
 impl LayerCache {
-    /// Reads the cache file, if there is one, and cuts one that is too long to its newer half. Lines that cannot be parsed are
-    /// skipped.
+    /// Reads the cache file, if there is one, and removes the older half of one that is too long. Lines that cannot be parsed
+    /// are skipped.
     ///
     /// # Errors
     /// If the file cannot be read or is not a cache: it stays unchanged. A push works without a cache.
     pub(crate) fn open(path: Option<PathBuf>) -> io::Result<Self> {
-        let cache = Self::read(path)?;
-        if let Some(path) = &cache.path
+        let cache = Self::read(path.clone())?;
+        if let Some(path) = &path
             && let Some(text) = text_of(path)?.filter(|text| text.len() as u64 > FILE_LIMIT)
         {
-            let lines = known_lines(&text);
-            // Another run that appends at this moment loses its line, which costs one upload. A file that cannot be cut
-            // can still be read.
-            let kept = lines[lines.len() / 2..].iter().map(line).collect::<io::Result<Vec<String>>>()?;
-            let _stays_long = replace(path, &kept.concat());
+            let lines = parse(&text);
+            // A line that another run appends at this moment is lost, which costs one upload. A file that cannot be
+            // shortened can still be read.
+            let newer = lines[lines.len() / 2..].iter().map(line).collect::<io::Result<String>>()?;
+            let _stays_long = replace(path, &newer);
         }
         Ok(cache)
     }
@@ -92,26 +93,25 @@ impl LayerCache {
     /// Reads the cache file, if there is one, and leaves it unchanged.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub(crate) fn read(path: Option<PathBuf>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let Some(text) = text_of(&path)? else { return Ok(Self::default()) };
-        let lines = known_lines(&text);
-        let mut known: HashMap<DiffId, Vec<CachedLayer>> = HashMap::new();
-        for entry in lines {
-            known.entry(entry.diff_id).or_default().push(entry);
+        let mut entries: HashMap<DiffId, Vec<CachedLayer>> = HashMap::new();
+        for entry in parse(&text) {
+            entries.entry(entry.diff_id).or_default().push(entry);
         }
-        Ok(Self { path: Some(path), known: Mutex::new(known), is_disabled: AtomicBool::new(false) })
+        Ok(Self(Mutex::new(State { path: Some(path), entries })))
     }
 
     /// Returns the number of entries.
     pub(crate) fn len(&self) -> usize {
-        self.known().values().map(Vec::len).sum()
+        self.state().entries.values().map(Vec::len).sum()
     }
 
-    /// Returns the blobs that the uncompressed layer became before, newest first.
+    /// Returns the blobs to which the uncompressed layer was compressed before, newest first.
     pub(crate) fn find(&self, diff_id: &DiffId) -> Vec<CachedLayer> {
-        self.known().get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
+        self.state().entries.get(diff_id).map(|entries| entries.iter().rev().cloned().collect()).unwrap_or_default()
     }
 
     /// Returns the time to compress and send the layer, if it was recorded.
@@ -122,28 +122,26 @@ impl LayerCache {
     /// Records a blob, unless it is known.
     ///
     /// # Errors
-    /// Once, if the file cannot be written: from then on nothing is written. The error names the file. A push works without
-    /// a cache.
+    /// Once, if the file cannot be written; later calls do not write. The error contains the path. A push works without a
+    /// cache.
     pub(crate) fn record(&self, entry: CachedLayer) -> io::Result<()> {
-        let mut known = self.known();
-        let entries = known.entry(entry.diff_id).or_default();
-        if entries.iter().any(|known| known.covers(&entry)) {
+        let mut state = self.state();
+        let known = state.entries.entry(entry.diff_id).or_default();
+        if known.iter().any(|known| known.covers(&entry)) {
             return Ok(());
         }
         let text = line(&entry)?;
-        entries.push(entry);
-        let Some(path) = &self.path else { return Ok(()) };
-        if self.is_disabled.load(Ordering::Relaxed) {
-            return Ok(());
+        known.push(entry);
+        if let Some(path) = state.path.take() {
+            append(&path, &text)
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))?;
+            state.path = Some(path);
         }
-        append(path, &text).map_err(|error| {
-            self.is_disabled.store(true, Ordering::Relaxed);
-            io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
-        })
+        Ok(())
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<DiffId, Vec<CachedLayer>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,12 +151,12 @@ fn append(path: &Path, text: &str) -> io::Result<()> {
     }
     let mut file = file::open_to_write(File::options().read(true).append(true).create(true), path)?;
     check(&mut file)?;
-    // One write at the end of the file: whole or not at all. The line end in front closes what a writer that was stopped
-    // may have left.
+    // A single write at the end of the file. The newline before the text ends an incomplete line of a process that was
+    // killed.
     file.write_all(format!("\n{text}").as_bytes())
 }
 
-/// Returns the text of a cache file, empty if there is none; `None` for a device, which keeps nothing.
+/// Returns the text of a cache file, empty if there is none; `None` for a device, which stores nothing.
 fn text_of(path: &Path) -> io::Result<Option<String>> {
     let mut file = match file::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(String::new())),
@@ -171,7 +169,7 @@ fn text_of(path: &Path) -> io::Result<Option<String>> {
     read_newest(file).map(Some)
 }
 
-fn known_lines(text: &str) -> Vec<CachedLayer> {
+fn parse(text: &str) -> Vec<CachedLayer> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
@@ -187,7 +185,7 @@ fn check(file: &mut File) -> io::Result<()> {
     let mut head = Vec::new();
     Read::by_ref(file).take(1 << 10).read_to_end(&mut head)?;
     let first = head.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
-    // A writer that was stopped may have left the first bytes of a line.
+    // A process that was killed may have written only the first bytes of a line.
     let known = first.len().min(BEGINNING.len());
     if first[..known] == BEGINNING[..known] {
         return Ok(());
@@ -195,7 +193,7 @@ fn check(file: &mut File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a layer cache, and is left unchanged"))
 }
 
-/// Replaces the content of a cache. In place, since another file in its place would break a link.
+/// Replaces the content of a cache file in place: a new file would replace a symbolic link.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut file = file::open_to_write(File::options().read(true).write(true), path)?;
     check(&mut file)?;
@@ -204,7 +202,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Returns whether it is a device, such as `/dev/null`, which keeps nothing.
+/// Returns whether the file is a device, such as `/dev/null`, which stores nothing.
 fn is_device(metadata: &Metadata) -> bool {
     #[cfg(unix)]
     {
@@ -222,7 +220,7 @@ fn line(entry: &CachedLayer) -> io::Result<String> {
     Ok(serde_json::to_string(entry)? + "\n")
 }
 
-/// Reads at most twice the limit, from the end: the newest lines are last.
+/// Reads the end of the file, at most twice the limit: the newest lines are last.
 fn read_newest(mut file: File) -> io::Result<String> {
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(2 * FILE_LIMIT)))?;
@@ -264,9 +262,9 @@ mod tests {
     fn a_line_with_a_time_and_one_without_are_both_read() {
         let path = path("times");
         let cache = LayerCache::open(Some(path.clone())).unwrap();
-        let timed = entry(1).in_time(Duration::from_millis(1500));
-        // What is known is not written again for its time's sake, unless that was not known.
-        for known in [entry(1), timed.clone(), entry(1).in_time(Duration::from_secs(9)), entry(1)] {
+        let timed = entry(1).with_time(Duration::from_millis(1500));
+        // A known entry is written again only to add a time that was missing.
+        for known in [entry(1), timed.clone(), entry(1).with_time(Duration::from_secs(9)), entry(1)] {
             cache.record(known).unwrap();
         }
         let text = fs::read_to_string(&path).unwrap();
@@ -316,7 +314,7 @@ mod tests {
         for text in ["notes", &large, "{\"diff\": 1}", "\0\0"] {
             fs::write(&path, text).unwrap();
             assert!(LayerCache::open(Some(path.clone())).is_err());
-            // Also where it appears after the cache was opened.
+            // Also if it appears after the cache was opened.
             fs::remove_file(&path).unwrap();
             let cache = LayerCache::open(Some(path.clone())).unwrap();
             fs::write(&path, text).unwrap();

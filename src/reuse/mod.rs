@@ -1,4 +1,5 @@
-//! Layers that need not be uploaded: the blobs that an uncompressed layer became before, on this machine or in the registry.
+//! Reuse of blobs: those to which an uncompressed layer was compressed before, known from the local layer cache or from images
+//! in the registry.
 
 mod cache;
 mod remote_image;

@@ -1,8 +1,7 @@
-//! Images in the registry, which show what their uncompressed layers became.
+//! Images in the registry, which show the blobs of their uncompressed layers.
 //!
-//! The config lists the diff_ids, the manifest the blobs, in the same order. Whoever may move a tag of the repository decides
-//! what runs anyway, so the claim that they belong together is trusted; docker and containerd check it when they extract a
-//! layer.
+//! The config lists the diff_ids and the manifest the blobs, in the same order. That they match is trusted: a user who may
+//! move a tag of the repository decides what runs anyway. docker and containerd verify it when they extract a layer.
 
 use bytes::Bytes;
 
@@ -14,7 +13,7 @@ use crate::registry::{Client, RemoteManifest};
 /// The size in bytes above which a config is not read.
 const CONFIG_LIMIT: usize = 8 << 20;
 
-/// The most children of an index that are read.
+/// The limit for the children of an index that are read.
 const CHILDREN: usize = 8;
 
 /// An image for one platform in the registry.
@@ -43,7 +42,7 @@ pub(crate) struct RemoteLayer {
     pub compression: Compression,
 }
 
-/// Reads the manifests that `root` is or lists for these platforms.
+/// Returns `root` and the manifests that it lists for these platforms.
 ///
 /// # Errors
 /// If the registry rejects the request or does not answer.
@@ -73,7 +72,7 @@ pub(crate) fn layer_blobs(manifest: &RemoteManifest) -> Vec<(Digest, u64)> {
     layers.iter().filter_map(|layer| Some((layer.digest.sha256()?, layer.size))).collect()
 }
 
-/// Returns whether a manifest has this config and so many layers: the config states which, and in what order.
+/// Returns whether a manifest has this config and this number of layers. The config determines the layers and their order.
 pub(crate) fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: usize) -> bool {
     document(manifest).is_some_and(|document| {
         let has_config = document.config.is_some_and(|its| its.digest.sha256() == Some(*config));
@@ -81,21 +80,21 @@ pub(crate) fn is_image_with(manifest: &RemoteManifest, config: &Digest, layers: 
     })
 }
 
-/// Reads the images of these manifests. `ours` returns configs that need not be requested. What cannot be parsed is skipped: it
-/// is only a hint.
+/// Reads the images of these manifests. `local_config` returns configs that need not be requested. Manifests and configs that
+/// cannot be parsed are skipped, since reuse is optional.
 ///
 /// # Errors
 /// If the registry rejects the request or does not answer.
 pub(crate) async fn read_images(
     client: &Client,
     manifests: Vec<RemoteManifest>,
-    ours: impl Fn(&Digest) -> Option<Bytes>,
+    local_config: impl Fn(&Digest) -> Option<Bytes>,
 ) -> Result<Vec<RemoteImage>> {
     let mut images = Vec::new();
     for manifest in manifests {
         let Some(Document { config: Some(descriptor), layers, .. }) = document(&manifest) else { continue };
         let Some(config) = descriptor.digest.sha256() else { continue };
-        let bytes = match ours(&config) {
+        let bytes = match local_config(&config) {
             Some(bytes) => Some(bytes),
             None => client.small_blob(&config, CONFIG_LIMIT).await?,
         };
@@ -108,12 +107,12 @@ pub(crate) async fn read_images(
     Ok(images)
 }
 
-/// Returns a layer, if the manifest states enough about it.
+/// Returns a layer, unless the manifest contradicts the config.
 fn remote_layer(layer: &Descriptor, diff_id: DiffId) -> Option<RemoteLayer> {
     let digest = layer.digest.sha256()?;
     let compression = layer.media_type().compression().filter(|_| !layer.media_type().is_non_distributable())?;
-    // Only the hash of an uncompressed layer is its diff_id. A media type that contradicts that is wrong, and would be wrong in
-    // the next manifest, too.
+    // The digest equals the diff_id only for an uncompressed layer. A media type that contradicts that is wrong, and would be
+    // wrong in the new manifest, too.
     let is_uncompressed = digest.hash() == diff_id.hash();
     (is_uncompressed == (compression == Compression::Uncompressed)).then_some(RemoteLayer {
         diff_id,
@@ -133,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// Each platform, as an index lists it and as a config states it, in all pairs: reuse must not depend on who wrote which.
+    /// Compares all spellings of platforms in an index and in a config: reuse must not depend on the tools that wrote them.
     #[test]
     fn a_child_of_an_index_is_found_by_any_spelling_of_its_platform() {
         let same: [&[(&str, &str)]; 6] = [

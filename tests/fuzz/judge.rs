@@ -128,7 +128,7 @@ impl Judge {
 
     fn open(&self, path: &Path) -> ecr_push::Result<Archive> {
         let watch = |written| if written > UNPACKED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, pass: None })
+        open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, handler: None })
     }
 
     /// Every image can be chosen, by the option that the advice names.

@@ -2,7 +2,7 @@ use super::*;
 use crate::error::Kind;
 
 fn spool<'a>(folder: &'a Path, watch: &'a dyn Fn(u64) -> ControlFlow<()>) -> Spool<'a> {
-    Spool { folder, watch, pass: None }
+    Spool { folder, watch, handler: None }
 }
 
 #[test]

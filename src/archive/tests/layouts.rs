@@ -327,7 +327,7 @@ fn a_layer_that_a_skopeo_dir_leaves_out_is_missing() {
     fs::remove_file(folder.0.join(&layer)).unwrap();
     let archive = open(&folder.0).unwrap();
     let manifest = archive.images[0].manifests()[0];
-    assert!(manifest.lacks_layers() && manifest.layers[0].bytes.len() == 5);
+    assert!(manifest.is_incomplete() && manifest.layers[0].bytes.len() == 5);
     let mut first = [0];
     let error = manifest.layers[0].bytes.read_at(0, &mut first).unwrap_err();
     assert_eq!(error.to_string(), format!("the archive does not contain {layer}"));
@@ -391,5 +391,5 @@ fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
 
     layout.remove(&nowhere);
     let archive = layout.open(&[manifest]).unwrap();
-    assert!(archive.images[0].manifests()[0].lacks_layers(), "without a URL it is a layer like others");
+    assert!(archive.images[0].manifests()[0].is_incomplete(), "without a URL it is a layer like others");
 }

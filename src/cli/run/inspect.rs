@@ -39,7 +39,8 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
         events(Event::Spooled { bytes: written });
         ControlFlow::Continue(())
     };
-    let mut archive = archive::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, pass: None })?;
+    let mut archive =
+        archive::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, handler: None })?;
     let all = archive.images.len() + archive.unusable.len();
     if !command.is_of_all() {
         archive = archive.narrowed(&command.choice, &command.part)?;
