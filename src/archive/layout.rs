@@ -156,7 +156,7 @@ impl<'a> Layout<'a> {
                     index.children.push(Child { role, content });
                 }
                 Err(Fault::Absent(error) | Fault::Unsupported(error)) => {
-                    index.absent.push(Absent { role, digest, error })
+                    index.absent.push(Absent { role, digest, error });
                 }
                 Err(Fault::Broken(error)) => return Err(Fault::Broken(error)),
             }
