@@ -19,7 +19,7 @@ const REGION: &str = "eu-west-1";
 
 /// What a tool does that is not at hand: a shell script, with `$SAVE`, `$OCI`, `$LAYOUT`, `$TARBALL`, `$SIGNED` for
 /// archives as it would write them. What a recipe does not ask of it, it refuses.
-const STAND_INS: [(&str, &str); 11] = [
+const STAND_INS: [(&str, &str); 13] = [
     (
         "docker",
         r#"case "$1 $2 $*" in
@@ -79,6 +79,8 @@ esac"#,
   esac
 done"#,
     ),
+    ("podman", r#"case "$*" in "save --format oci-archive "*) cat "$OCI" ;; *) exit 64 ;; esac"#),
+    ("buildah", r#"case "$*" in "push "*" oci-archive:"*) cp "$OCI" "${3#oci-archive:}" ;; *) exit 64 ;; esac"#),
     // An oci_image is a folder of links.
     (
         "bazel",
