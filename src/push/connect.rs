@@ -101,7 +101,7 @@ impl Registries {
             }
         };
         let run = || Arc::clone(&self.run);
-        let (on_retry, on_note, on_detail, on_request) = (run(), run(), run(), run());
+        let (on_retry, on_note, on_request) = (run(), run(), run());
         let quirks = if host.ecr().is_some() { &registry::ECR } else { Quirks::of_host(&host.to_string()) };
         let settings = registry::ClientConfig {
             endpoint: endpoint(&host, registries)?,
@@ -119,7 +119,6 @@ impl Registries {
                 on_retry.emit(Event::Retrying { reason, pause, retry, retries });
             }),
             on_note: Arc::new(move |line| on_note.emit(Event::Note(line))),
-            on_detail: Arc::new(move |line| on_detail.emit(Event::Detail(line))),
             on_request: Arc::new(move |record| on_request.emit(Event::Request(record))),
             resume_store: options.layers.cache.as_deref().map(ResumeStore::beside).map(|journal| {
                 match options.dry_run {

@@ -23,8 +23,6 @@ pub enum Event {
     },
     /// The archive was opened and the image is known.
     Opened(#[serde(serialize_with = "OpenedKeys::serialize")] ImageSummary),
-    /// An explanation, in one line.
-    Detail(#[serde(skip)] String),
     /// A request ended.
     Request(RequestRecord),
     /// A note, in one line.

@@ -1,4 +1,8 @@
-//! What is decided and why, for those who want to know: a line each, which can be understood alone.
+//! Explains decisions: one line each, which can be understood alone. They are `tracing` events of the level debug.
+
+use std::path::Path;
+
+use tracing::debug;
 
 use super::context::PushContext;
 use super::options::{LayerOptions, Reuse};
@@ -7,28 +11,31 @@ use crate::compress::{Compression, CompressionSpec, size};
 use crate::registry::{self, ResumeStore};
 use crate::reuse::LayerCache;
 
-/// As many blobs as a line about a layer has room for.
+/// The most blobs in a line about a layer.
 const BLOBS: usize = 2;
 
-/// What is settled before anybody is asked, for an image of so many layers, if that is known by then.
-pub(super) fn start(context: &PushContext, layers: Option<usize>) -> Vec<String> {
+/// Explains the limits and caches of a push, of whose image the number of layers may be known.
+pub(super) fn start(context: &PushContext, layers: Option<usize>) {
     let (options, targets) = (&context.options().layers, context.request.targets.len());
     let of = |limit: usize| layers.map_or(limit, |layers| limit.min(layers)).max(1);
     let (lanes, large, threads) = (of(options.concurrency), of(options.large_per_target(targets)), options.threads);
-    let at_once =
-        format!("layers at once: {lanes}, of which {large} may be larger than a chunk; compression threads: {threads}");
-    let journal = options.cache.as_deref().map(|cache| match ResumeStore::beside(cache).len() {
-        0 => "resume store: interrupted uploads of earlier runs: none".to_owned(),
-        count => format!("resume store: interrupted uploads of earlier runs: {count}"),
-    });
-    [memory(options, targets, large, layers), at_once, cache(options, &context.run.cache)]
-        .into_iter()
-        .chain(journal)
-        .collect()
+    debug!("{}", memory(options, targets, large, layers));
+    debug!("layers at once: {lanes}, of which {large} may be larger than a chunk; compression threads: {threads}");
+    debug!("{}", cache(options, &context.run.cache));
+    if let Some(cache) = &options.cache {
+        debug!("resume store: interrupted uploads of earlier runs: {}", interrupted_uploads(cache));
+    }
 }
 
-/// How much memory the push may take: what the program is, what is kept of layers until a registry has acknowledged it, and
-/// what the compression threads have in hand.
+fn interrupted_uploads(cache: &Path) -> String {
+    match ResumeStore::beside(cache).len() {
+        0 => "none".into(),
+        count => count.to_string(),
+    }
+}
+
+/// Explains how much memory the push may take: the program, the bytes of layers that no registry has acknowledged yet, and
+/// the buffers of the compression threads.
 fn memory(options: &LayerOptions, targets: usize, large: usize, layers: Option<usize>) -> String {
     const PROGRAM: u64 = 24;
     const THREAD: u64 = 2;
@@ -55,7 +62,7 @@ fn cache(options: &LayerOptions, cache: &LayerCache) -> String {
     }
 }
 
-/// By which recipes layers are packed. Equal recipes give equal digests.
+/// Explains by which recipes layers are compressed. Equal recipes give equal digests.
 pub(super) fn compression(layers: &[PlannedLayer]) -> String {
     let mut counts: Vec<(CompressionSpec, String, usize)> = Vec::new();
     for PlannedLayer { spec, .. } in layers {
@@ -76,7 +83,7 @@ pub(super) fn compression(layers: &[PlannedLayer]) -> String {
     format!("layers by compression: {}", if words.is_empty() { "none".into() } else { words.join(", ") })
 }
 
-/// Why that is done about a layer, where the repository has these blobs.
+/// Explains the action for a layer in a repository that has the blobs of `available`.
 pub(super) fn layer(wanted: &PlannedLayer, action: &LayerAction, available: &Blobs) -> String {
     let why = match action {
         LayerAction::Reuse(Candidate { stored, .. }) => {
@@ -92,7 +99,7 @@ pub(super) fn layer(wanted: &PlannedLayer, action: &LayerAction, available: &Blo
             "not in the layer cache, and not in an image that was checked".into()
         }
         LayerAction::Upload => {
-            let some: Vec<String> = wanted.candidates.iter().take(BLOBS).map(|it| refused(it, available)).collect();
+            let some: Vec<String> = wanted.candidates.iter().take(BLOBS).map(|it| not_used(it, available)).collect();
             let more = wanted.candidates.len().saturating_sub(BLOBS);
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
             format!("{}{more}", some.join("; "))
@@ -101,8 +108,8 @@ pub(super) fn layer(wanted: &PlannedLayer, action: &LayerAction, available: &Blo
     format!("layer {}: {why}", wanted.label())
 }
 
-/// Why a blob that would do is not taken.
-fn refused(Candidate { stored, why }: &Candidate, available: &Blobs) -> String {
+/// Explains why a candidate is not used.
+fn not_used(Candidate { stored, why }: &Candidate, available: &Blobs) -> String {
     let blob = stored.digest.short();
     match available.get(&stored.digest) {
         Some(Some(there)) => format!("{blob} exists with {there} bytes instead of {}", stored.size),
@@ -116,7 +123,7 @@ fn refused(Candidate { stored, why }: &Candidate, available: &Blobs) -> String {
     }
 }
 
-/// How long something is good, in words.
+/// Returns how long something is valid, in words.
 pub(super) fn lifetime(lifetime: Option<std::time::Duration>) -> String {
     let minutes = lifetime.map(|lifetime| lifetime.as_secs() / 60);
     minutes.map_or_else(String::new, |minutes| match (minutes / 60, minutes % 60) {
@@ -136,14 +143,14 @@ mod tests {
     use crate::push::fixtures;
     use crate::push::plan::Stored;
 
-    fn wanted(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> PlannedLayer {
-        let mut wanted = fixtures::planned(Layer { diff_id, ..fixtures::layer(1) }, &[]);
-        wanted.candidates = candidates;
-        wanted
+    fn planned(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> PlannedLayer {
+        let mut planned = fixtures::planned(Layer { diff_id, ..fixtures::layer(1) }, &[]);
+        planned.candidates = candidates;
+        planned
     }
 
     #[test]
-    fn why_a_layer_is_sent_is_told_of_two_blobs() {
+    fn the_reason_for_an_upload_names_two_blobs() {
         let sent = |wanted: &PlannedLayer, there: &[(Digest, Option<u64>)]| {
             let line = layer(wanted, &LayerAction::Upload, &there.iter().copied().collect());
             line.split_once(": ").unwrap().1.to_owned()
@@ -153,11 +160,11 @@ mod tests {
             Candidate { stored, why }
         };
         let id = Some(DiffId::of(b"a"));
-        assert_eq!(sent(&wanted(None, Vec::new()), &[]), "its digest is known once it is read");
+        assert_eq!(sent(&planned(None, Vec::new()), &[]), "its digest is known once it is read");
         let nothing = "not in the layer cache, and not in an image that was checked";
-        assert_eq!(sent(&wanted(id, Vec::new()), &[]), nothing);
+        assert_eq!(sent(&planned(id, Vec::new()), &[]), nothing);
         let known =
-            wanted(id, vec![blob(1, Evidence::Cached), blob(2, Evidence::Named), blob(3, Evidence::RemoteImage)]);
+            planned(id, vec![blob(1, Evidence::Cached), blob(2, Evidence::Named), blob(3, Evidence::RemoteImage)]);
         let [one, two] = [1, 2].map(|n| Digest::of(&[n]));
         assert_eq!(
             sent(&known, &[(one, Some(8)), (two, None)]),
@@ -168,7 +175,7 @@ mod tests {
                 two.short()
             )
         );
-        let stated = wanted(id, vec![blob(1, Evidence::Stated)]);
+        let stated = planned(id, vec![blob(1, Evidence::Stated)]);
         assert_eq!(sent(&stated, &[]), format!("{} is not in the repository", one.short()));
         let mount = LayerAction::Mount(blob(1, Evidence::RemoteImage), "team/base".parse().unwrap());
         let line = layer(&stated, &mount, &Blobs::new());
@@ -179,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_counted_by_how_they_are_packed() {
+    fn layers_are_counted_by_compression() {
         let keep = CompressionSpec::Keep { compression: Compression::Gzip, decompress: false };
         let [a, b, c] = [keep, CompressionSpec::Zstd { level: 3 }, keep].map(|spec| {
-            let mut wanted = wanted(None, Vec::new());
-            wanted.spec = spec;
-            wanted
+            let mut planned = planned(None, Vec::new());
+            planned.spec = spec;
+            planned
         });
         let zstd = b.spec.name();
         assert_eq!(compression(&[a, b, c]), format!("layers by compression: 2 unchanged, 1 with zstd (recipe {zstd})"));
@@ -192,11 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_told_in_hours_and_minutes() {
-        let told = |seconds| lifetime(Some(Duration::from_secs(seconds)));
-        assert_eq!(told(43_199), ", good for 11 h 59 min");
-        assert_eq!(told(43_200), ", good for 12 h");
-        assert_eq!(told(119), ", good for 1 min");
+    fn a_lifetime_is_in_hours_and_minutes() {
+        let text = |seconds| lifetime(Some(Duration::from_secs(seconds)));
+        assert_eq!(text(43_199), ", good for 11 h 59 min");
+        assert_eq!(text(43_200), ", good for 12 h");
+        assert_eq!(text(119), ", good for 1 min");
         assert_eq!(lifetime(None), "");
     }
 }

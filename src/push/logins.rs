@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
+use tracing::debug;
+
 use super::Event;
 use super::context::Run;
 use super::explain::lifetime;
@@ -135,7 +137,7 @@ impl Logins {
         if let Access::Aws(CredentialSources { notes, .. }) = &self.options().access {
             self.told.call_once(|| notes.iter().for_each(|note| self.run.emit(Event::Note(note.clone()))));
         }
-        self.run.emit(Event::Detail(origins));
+        debug!("{origins}");
     }
 
     /// Who we are to ECR Public, should it ask, and its API: that knows, and where there are no AWS credentials, docker may.
@@ -145,12 +147,11 @@ impl Logins {
                 self.tell(api.describe_origin().await);
                 self.tell_caller(api.caller_arn()).await;
                 let public = api.clone();
-                let run = Arc::clone(&self.run);
                 let source = move |_| {
-                    let (public, run) = (public.clone(), Arc::clone(&run));
+                    let public = public.clone();
                     Box::pin(async move {
                         let token = public.token().await?;
-                        run.emit(Event::Detail(logged_in("ECR Public", &token)));
+                        debug!("{}", logged_in("ECR Public", &token));
                         Ok(granted(token))
                     }) as _
                 };
@@ -177,18 +178,17 @@ impl Logins {
         let (token, ()) = tokio::join!(ecr.token(), self.tell_caller(ecr.caller_arn()));
         let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
         let own = token.account.clone();
-        self.run.emit(Event::Detail(logged_in("ECR", &token)));
+        debug!("{}", logged_in("ECR", &token));
         // The token that is there already, and after that a fresh one each time.
-        let (api, first, run) = (ecr.clone(), Arc::new(Mutex::new(Some(token))), Arc::clone(&self.run));
+        let (api, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
         let source = move |_| {
-            let (run, api, first) =
-                (Arc::clone(&run), api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let (api, first) = (api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
             Box::pin(async move {
                 let token = match first {
                     Some(token) => token,
                     None => {
                         let token = api.token().await.map_err(|error| ecr::advise(error, None))?;
-                        run.emit(Event::Detail(logged_in("ECR", &token)));
+                        debug!("{}", logged_in("ECR", &token));
                         token
                     }
                 };
@@ -203,7 +203,7 @@ impl Logins {
         if self.options().report_caller
             && let Some(caller) = asking.await
         {
-            self.run.emit(Event::Detail(format!("caller {caller}")));
+            debug!("caller {caller}");
         }
     }
 
@@ -267,14 +267,13 @@ impl DockerConfigCredentials {
             (Some(answer), found) if !is_new => Err(self.refused(found, answer)),
             (_, Some(found)) => {
                 if is_new {
-                    self.run.emit(Event::Detail(format!("{} gets {}", self.host, found.origin)));
+                    debug!("{} gets {}", self.host, found.origin);
                 }
                 Ok(login)
             }
             (_, None) => {
                 if is_new {
-                    let line = format!("{} requires a login, and none was found", self.host);
-                    self.run.emit(Event::Detail(line));
+                    debug!("{} requires a login, and none was found", self.host);
                 }
                 Ok(None)
             }

@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+use tracing::debug;
+
 use super::availability::available;
 use super::options::Reuse;
 use super::plan::{self, Blobs, LayerAction, PlannedLayer};
@@ -23,7 +25,7 @@ pub(super) async fn find_mounts(
 ) {
     let options = session.options();
     if options.layers.reuse == Reuse::Off {
-        session.detail(format!("no mount at {}: --reuse off", session.host));
+        debug!("no mount at {}: --reuse off", session.host);
         return;
     }
     let own = session.client.repository();
@@ -60,7 +62,7 @@ pub(super) async fn find_mounts(
     let is_mount = |(_, action): &(PlannedLayer, LayerAction)| matches!(action, LayerAction::Mount(..));
     if options.layers.mount_from.is_empty() && !planned.iter().any(is_mount) {
         let why = "--mount-from names none, nor does the archive";
-        session.detail(format!("no mount at {}: {why}", session.host));
+        debug!("no mount at {}: {why}", session.host);
     }
 }
 

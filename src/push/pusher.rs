@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::agreement::Agreement;
 use super::connect::Registries;
@@ -143,7 +144,7 @@ impl Pusher {
         let (source, sources) = Source::new(&context, &hub, reader);
         let image = opened.map(|opened| announce(&context, opened, &mut outcome.image));
         let layers = image.as_ref().map(|image| image.layers.len());
-        explain::start(&context, layers).into_iter().for_each(|line| context.emit(Event::Detail(line)));
+        explain::start(&context, layers);
         if let Some(image) = image {
             source.set_image(Ok(image));
         }
@@ -197,7 +198,7 @@ fn announce(context: &PushContext, opened: OpenedArchive, summary: &mut Option<I
     let warnings = warnings::of(&image, &context.request.targets, compression);
     warnings.into_iter().for_each(|warning| context.emit(Event::Warning(warning)));
     let layers = plan::layers(&image, &context.run.cache, compression);
-    context.emit(Event::Detail(explain::compression(&layers)));
+    debug!("{}", explain::compression(&layers));
     SourceImage { image, layers }
 }
 

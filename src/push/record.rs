@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
 use super::explain;
 use super::outcome::{LayerOutcome, TagOutcome, TargetOutcome};
 use super::plan::{Blobs, LayerAction, PlannedLayer, Stored};
@@ -75,7 +77,7 @@ impl Record {
             planned.into_iter().map(|(planned, action)| LayerRecord::new(planned, action)).collect();
         for layer in &layers {
             session.emit(layer.event(session));
-            session.detail(explain::layer(&layer.planned, &layer.action, available));
+            debug!("{}", explain::layer(&layer.planned, &layer.action, available));
         }
         let ids = layers.iter().map(|layer| layer.planned.id).collect();
         self.layers.extend(layers);

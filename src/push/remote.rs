@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::debug;
 
 use super::lookup::{TagLookup, conflict};
 use super::options::Reuse;
@@ -36,7 +37,7 @@ pub(super) async fn read_images(
         Reuse::Off => Some("--reuse off"),
     };
     if let Some(why) = why_not {
-        session.detail(format!("no image of {} is read for layers: {why}", session.name()));
+        debug!("no image of {} is read for layers: {why}", session.name());
     }
     let same = lookup.found.iter().find(|(_, root)| image.is_some_and(|image| is_same(root, image)));
     if let Some((tag, root)) = same.or_else(|| lookup.found.first()).filter(|_| options.layers.reuse == Reuse::Tag) {
@@ -116,7 +117,7 @@ async fn read_image(
     match read.await {
         Ok(images) => {
             let count = images.iter().map(|image| image.layers.len()).sum::<usize>();
-            session.detail(format!("{}:{tag} was checked for layers: {count} known", session.name()));
+            debug!("{}:{tag} was checked for layers: {count} known", session.name());
             images
         }
         Err(error) => {

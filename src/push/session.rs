@@ -97,11 +97,6 @@ impl<'a> TargetSession<'a> {
         self.emit(Event::Note(text));
     }
 
-    /// Reports something that explains what happens.
-    pub(super) fn detail(&self, text: String) {
-        self.emit(Event::Detail(text));
-    }
-
     /// Returns `HOST/REPOSITORY`.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)

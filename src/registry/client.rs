@@ -11,6 +11,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::address;
 use super::api_request::ApiRequest;
@@ -70,8 +71,6 @@ pub(crate) struct ClientConfig {
     pub on_retry: Arc<dyn Fn(RetryNotice) + Send + Sync>,
     /// Called with notes, one line each.
     pub on_note: Arc<dyn Fn(String) + Send + Sync>,
-    /// Called with decisions and their reasons, one line each.
-    pub on_detail: Arc<dyn Fn(String) + Send + Sync>,
     /// Called after every request.
     pub on_request: RequestObserver,
     /// The store of interrupted uploads.
@@ -134,7 +133,7 @@ impl Client {
     #[must_use]
     pub(crate) fn for_push(&self, repository: Repository, layers: usize, cancel: CancellationToken) -> Self {
         let strategy = self.strategy.shared_by(layers);
-        (self.registry.config.on_detail)(strategy.describe(self.name()));
+        debug!("{}", strategy.describe(self.name()));
         Self { strategy, repository, subject: None, cancel, ..self.clone() }
     }
 
@@ -203,11 +202,6 @@ impl Client {
     /// Reports a note.
     pub(super) fn note(&self, line: String) {
         (self.registry.config.on_note)(line);
-    }
-
-    /// Reports a decision and its reason.
-    pub(super) fn reason(&self, line: String) {
-        (self.registry.config.on_detail)(line);
     }
 
     /// Returns whether the registry is known to report the progress of an upload, so that one that broke can be resumed.
@@ -431,7 +425,6 @@ mod tests {
             rate: None,
             on_retry: Arc::new(|_| {}),
             on_note: Arc::new(|_| {}),
-            on_detail: Arc::new(|_| {}),
             on_request: crate::request_log::ignore(),
             resume_store: None,
         };

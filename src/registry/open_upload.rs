@@ -3,6 +3,7 @@
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
+use tracing::debug;
 
 use super::api_request::ApiRequest;
 use super::client::Client;
@@ -91,8 +92,8 @@ impl Client {
 
     fn opened(&self, request: &ApiRequest, reply: &Reply) -> Result<OpenedUpload, RequestError> {
         if self.strategy().learn(&reply.headers) {
-            self.reason(format!("{} is {}, by its response", self.name(), self.strategy().quirks().name));
-            self.reason(self.strategy().describe(self.name()));
+            debug!("{} is {}, by its response", self.name(), self.strategy().quirks().name);
+            debug!("{}", self.strategy().describe(self.name()));
         }
         let location = self.location(&request.url, reply)?.ok_or_else(|| {
             RequestError::Local(

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, Url};
+use tracing::debug;
 
 use super::api_request::ApiRequest;
 use super::blob::Presence;
@@ -175,10 +176,10 @@ impl<'a> Session<'a> {
         window.set_chunk(size, strategy.retained(size));
         let (subject, name) = (&self.blob.subject, self.client.name());
         let rejected = crate::compress::size(chunk.len);
-        self.client.reason(format!(
+        debug!(
             "{subject}: {rejected} in one request is too large for {name}; sending chunks of {}",
             crate::compress::size(size)
-        ));
+        );
         true
     }
 

@@ -8,6 +8,8 @@
 //! offset, and the upload resumes there; it restarts from byte 0 only if the session is gone. This is the only retry loop
 //! around a layer's bytes. A session that is abandoned is closed, unless the next run can resume it.
 
+use tracing::debug;
+
 use super::client::Client;
 use super::open_upload::OpenedUpload;
 use super::resume::note_not_resumable;
@@ -47,14 +49,14 @@ pub(crate) async fn upload(
             Err(UploadError::Permanent(error)) => return Err(client.explain(error, &doing)),
             Err(UploadError::SessionLost) => {
                 budget.separate_connections = true;
-                client.reason(format!("{}: {} lost the upload session; starting over", blob.subject, client.name()));
+                debug!("{}: {} lost the upload session; starting over", blob.subject, client.name());
             }
             Err(UploadError::NotResumable) => note_not_resumable(client, blob),
-            Err(UploadError::ChunksRejected) => client.reason(format!(
+            Err(UploadError::ChunksRejected) => debug!(
                 "{}: {} does not accept chunks; sending it again in a single request",
                 blob.subject,
                 client.name()
-            )),
+            ),
             Err(UploadError::DigestMismatch(summary, error)) => {
                 if let Some(before) = mismatch.replace(summary) {
                     return Err(client.explain(error, &doing).hint(advice_on_mismatch(before == summary)));

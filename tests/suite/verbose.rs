@@ -1,10 +1,15 @@
 //! `-v`: what was decided, and why, a line each.
 
-use ecr_push::sandbox::{Locations, Parts, Rules};
+use std::io::Write as _;
+use std::process::Stdio;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ecr_push::sandbox::{Asks, Locations, Parts, Rules, TokenService};
 
 use super::archive_builder;
 use super::ecr::{Ecr, HOST};
-use super::harness::{Run, testdata};
+use super::harness::{Run, Running, testdata};
 
 const ARCHIVE: &str = "docker-29-overlay2-save.tar";
 
@@ -91,4 +96,64 @@ fn what_is_learned_of_a_registry_is_told() {
         let run = registry.finish(registry.env.command(&[&layout, &own, "-v"])).succeeds().stderr_has(&words);
         run.stderr_has(&[&format!("\nchunks of 12 MiB to {place}: one large layer may use 24 MiB; {finds_out}")]);
     }
+}
+
+/// How the explanations of a push to ECR, or to a registry with a password, begin.
+const EXPLANATIONS: [&str; 14] = [
+    "memory: ",
+    "layers at once: ",
+    "layer cache: ",
+    "resume store: ",
+    "credentials from ",
+    "caller ",
+    "logged in to ECR ",
+    "chunks of ",
+    "layers by compression: ",
+    "no image of ",
+    "no mount at ",
+    "layer ",
+    "127.0.0.1:",
+    "localhost:",
+];
+
+/// The SDK and the HTTP client log headers, among them those with credentials, through the same crate.
+#[track_caller]
+fn logs_only_own_explanations(run: Run, secrets: &[&str]) {
+    let run = run.output_has_none(secrets).output_has_none(&["authorization", "Authorization", "Bearer ", "Basic "]);
+    let entries = run.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let details: Vec<String> = entries
+        .filter(|entry| entry["event"] == "detail")
+        .map(|entry| entry["message"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(details.len() > 5, "{details:#?}");
+    let is_own = |line: &&String| EXPLANATIONS.iter().any(|start| line.starts_with(start));
+    let others: Vec<_> = details.iter().filter(|line| !is_own(line)).collect();
+    assert!(others.is_empty(), "{others:#?}");
+}
+
+#[test]
+fn aws_credentials_are_not_logged() {
+    const SECRET_KEY: &str = "s3cret/key+of+the+caller";
+    const SESSION_TOKEN: &str = "s3ssion/t0ken+of+the+caller";
+    let ecr = Ecr::new();
+    let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "-vv", "--log-format", "json"]);
+    command.env("AWS_SECRET_ACCESS_KEY", SECRET_KEY).env("AWS_SESSION_TOKEN", SESSION_TOKEN);
+    // `QVdTO` begins what ECR's login is in a header: the base64 of `AWS:`.
+    logs_only_own_explanations(ecr.finish(command).succeeds(), &[SECRET_KEY, SESSION_TOKEN, "QVdTO"]);
+}
+
+#[test]
+fn a_password_and_tokens_of_a_registry_are_not_logged() {
+    const PASSWORD: &str = "a-password";
+    let service = TokenService { users: vec![format!("bob:{PASSWORD}")], ..TokenService::default() };
+    let ecr = Ecr::with(&["team/app"], Rules { asks: Asks::Tokens(service), ..Rules::default() });
+    let target = format!("{}/team/app:1", ecr.address());
+    let mut command = ecr.env.command(&[&testdata(ARCHIVE), &target, "-vv", "--log-format", "json"]);
+    command.args(["--username", "bob", "--password-stdin"]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(PASSWORD.as_bytes()).unwrap();
+    drop(writer);
+    let run = Running::fed(command, Stdio::from(reader)).end().succeeds();
+    let login = BASE64_STANDARD.encode(format!("bob:{PASSWORD}"));
+    logs_only_own_explanations(run, &[PASSWORD, &login]);
 }

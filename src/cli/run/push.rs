@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tracing::debug;
+
 use super::files::{Claims, Files};
 use super::pipeline::{self, CiOutput};
 #[cfg(feature = "sandbox")]
@@ -19,7 +21,7 @@ use crate::cli::output::Output;
 use crate::cli::pipeline::Pipeline;
 use crate::cli::push::Push;
 use crate::error::{Error, Result};
-use crate::output::log::Mode;
+use crate::output::log::{Mode, log_explanations};
 use crate::output::progress::Progress;
 use crate::output::report::{self, ReportCollector, RunInfo, Timeline};
 use crate::output::writer::Writer;
@@ -43,6 +45,7 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
     } = command;
     let writer = Writer::start(style(progress, verbosity, log_format));
     let log = writer.log();
+    log_explanations(log);
     let display_name = pipeline.display_name.clone();
     claim(&request, &options, &pipeline, &files)?;
     let ci = CiOutput::start(pipeline, log)?;
@@ -56,7 +59,7 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
     let unknown = unknown_env_vars(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
     let unknown = unknown.iter().map(|name| format!("{name} sets no option of ecr-push; is it misspelled?"));
     notes.into_iter().chain(unknown).for_each(|note| events(Event::Note(note)));
-    details.into_iter().for_each(|reason| events(Event::Detail(reason)));
+    details.iter().for_each(|detail| debug!("{detail}"));
 
     #[cfg(feature = "sandbox")]
     let sandbox = sandbox::endpoint_override(sandbox, &request, &mut options, log).await;

@@ -14,7 +14,6 @@ impl Entry {
             _ => format!(" {preposition} {target}"),
         };
         let (level, message) = match event {
-            Event::Detail(text) => (Level::Debug, text.clone()),
             Event::Request(record) => (Level::Debug, record.to_string()),
             Event::Note(text) => (Level::Info, text.clone()),
             Event::Warning(text) => (Level::Warning, text.clone()),
@@ -131,7 +130,6 @@ mod tests {
         let cases = [
             (Event::Note("n".into()), "note: n", json!({"level": "info", "event": "note", "message": "n"})),
             (Event::Warning("w".into()), "warning: w", json!({"level": "warning", "event": "warning", "message": "w"})),
-            (Event::Detail("d".into()), "d", json!({"level": "debug", "event": "detail", "message": "d"})),
             (
                 Event::Opened(image()),
                 "app:1 (OCI layout, linux/amd64): 1 layer, 2.0 KiB",

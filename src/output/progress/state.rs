@@ -151,7 +151,7 @@ impl State {
             Event::Publishing { target } => {
                 self.begin(Activity::Manifest, format!("uploading the manifest to {target}"), now);
             }
-            Event::Detail(_) | Event::Request(_) | Event::Note(_) | Event::Warning(_) | Event::LayerReading { .. } => {}
+            Event::Request(_) | Event::Note(_) | Event::Warning(_) | Event::LayerReading { .. } => {}
         }
         entry
     }

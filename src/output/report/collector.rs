@@ -87,7 +87,7 @@ mod tests {
         let events = collector.observe(Arc::new(move |_| *count.lock().unwrap() += 1));
         events(Event::Warning("w".into()));
         events(Event::Retrying { reason: "w".into(), pause: Duration::from_secs(1), retry: 1, retries: 4 });
-        events(Event::Detail("d".into()));
+        events(Event::Spooled { bytes: 1 });
         (0..MAX_MESSAGES + 3).for_each(|n| events(Event::Note(n.to_string())));
         assert_eq!(*passed.lock().unwrap(), MAX_MESSAGES + 6);
         assert_eq!((collector.warnings(), collector.omitted()), (vec!["w".to_owned()], 3));

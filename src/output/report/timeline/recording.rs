@@ -86,7 +86,6 @@ impl Recording {
             }
             Event::Publishing { target } => self.finishing.push((target.id, now)),
             Event::Spooled { .. }
-            | Event::Detail(_)
             | Event::Note(_)
             | Event::Warning(_)
             | Event::LookingUp { .. }
