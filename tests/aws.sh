@@ -3,7 +3,7 @@
 #
 #   tests/aws.sh ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY
 #
-# The repository has to be there, mutable, and one that nobody needs: what is put there stays, under tags that begin with
+# The repository has to be there, mutable, and one that is not needed: what is put there stays, under tags that begin with
 # `live-`. Credentials come from AWS_ACCESS_KEY_ID and its like, or else from the AWS CLI. Needs bash, curl 7.75 or later and
 # cargo (or the program itself, in ECR_PUSH). Nothing is asked that could throttle the account: about 60 requests are made.
 set -euo pipefail
@@ -85,7 +85,7 @@ status=$(api GetAuthorizationToken '{}')
 token=$(sed -n 's/.*"authorizationToken" *: *"\([^"]*\)".*/\1/p' "$work/answer")
 [ -n "$token" ] || { echo "no login: HTTP $status" >&2; exit 3; }
 printf 'header = "authorization: Basic %s"\n' "$token" >"$work/login"
-: >"$work/nobody"
+: >"$work/ignored"
 
 oci=application/vnd.oci.image.manifest.v1+json
 index=application/vnd.oci.image.index.v1+json
@@ -111,7 +111,7 @@ row "the API's login: status" "$status"
 
 status=$(curl -sS -D "$work/head" -o "$work/body" -w '%{http_code}' "$registry/v2/") || true
 row "no login: status, challenge, body" "$status, \`$(header www-authenticate)\`, \`$(said)\`"
-version=$(curl -sS -o "$work/nobody" -w '%{http_version}' --http2 -K "$work/login" "$registry/v2/") || true
+version=$(curl -sS -o "$work/ignored" -w '%{http_version}' --http2 -K "$work/login" "$registry/v2/") || true
 row "HTTP version that is agreed on" "$version"
 
 at=$(session)
@@ -131,26 +131,26 @@ row "DELETE of that session, GET after it" "$(ask DELETE "$at"), $(ask GET "$at"
 
 at=$(session)
 # A body that is announced and breaks off after about half.
-curl -sS -K "$work/login" -X PATCH --limit-rate 2M --max-time 2 -o "$work/nobody" -H 'content-range: 0-10485759' \
+curl -sS -K "$work/login" -X PATCH --limit-rate 2M --max-time 2 -o "$work/ignored" -H 'content-range: 0-10485759' \
   -H 'content-type: application/octet-stream' --data-binary "@$work/large" "$at" 2>"$work/error" || true
 row "after a part that was cut: GET on the session" "$(ask GET "$at") $(header range) \`$(said)\`"
 row "the same part again" "$(ask PATCH "$at" --data-binary "@$work/large" -H 'content-range: 0-10485759' -H 'content-type: application/octet-stream') \`$(said)\`"
-ask DELETE "$at" >"$work/nobody"
+ask DELETE "$at" >"$work/ignored"
 
 : >"$work/empty"
 row "a blob of no bytes" "$(upload "$work/empty") \`$(said)\`"
 row "a blob in one POST (\`?digest=\`)" "$(ask POST "$(with "blobs/uploads/" "digest=$(digest_of "$work/small")")" --data-binary "@$work/small" -H 'content-type: application/octet-stream') \`$(said)\`"
 at=$(session)
 row "a sha512 digest" "$(ask PUT "$(with "$at" "digest=sha512:$(sha512sum "$work/small" | cut -d ' ' -f 1)")" --data-binary "@$work/small" -H 'content-type: application/octet-stream') \`$(said)\`"
-ask DELETE "$at" >"$work/nobody"
+ask DELETE "$at" >"$work/ignored"
 row "a blob with another digest than it has" "$(ask PUT "$(with "$(session)" "digest=$(digest_of "$work/part")")" --data-binary "@$work/layer" -H 'content-type: application/octet-stream') \`$(said)\`"
 
 image
 row "a manifest whose layers are missing" "$(manifest "$run-missing" "$work/manifest" "$oci") \`$(said)\`"
 printf '{"schemaVersion":2,"mediaType":"%s","manifests":[{"mediaType":"%s","digest":"%s","size":%s}]}' "$index" "$oci" "$(digest_of "$work/manifest")" "$(size_of "$work/manifest")" >"$work/index"
 row "an index whose image is missing" "$(manifest "$run-missing" "$work/index" "$index") \`$(said)\`"
-upload "$work/config" >"$work/nobody"
-upload "$work/layer" >"$work/nobody"
+upload "$work/config" >"$work/ignored"
+upload "$work/layer" >"$work/ignored"
 row "a blob that no manifest has yet: HEAD" "$(look "blobs/$(digest_of "$work/layer")")"
 row "the same blob once more" "$(upload "$work/layer") \`$(said)\`"
 row "a manifest: PUT status, Location, Docker-Content-Digest" "$(manifest "$run-plain" "$work/manifest" "$oci"), \`$(header location)\`, \`$(header docker-content-digest | cut -c 1-19)\`"
@@ -174,7 +174,7 @@ row "\`subject\`" "$(manifest "$run-d" "$work/manifest" "$oci") OCI-Subject: \`$
 image '' ",\"subject\":$subject,\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}}"
 row "\`platform\` in \`subject\`" "$(manifest "$run-e" "$work/manifest" "$oci") \`$(said)\`"
 image '' ',"unknown":1'
-row "a member that nobody knows" "$(manifest "$run-f" "$work/manifest" "$oci") \`$(said)\`"
+row "an unknown member" "$(manifest "$run-f" "$work/manifest" "$oci") \`$(said)\`"
 printf '{"schemaVersion":2,"mediaType":"%s","manifests":[{"mediaType":"%s","digest":"%s","size":%s,"platform":{"os":"linux","architecture":"amd64","features":["sse4"]}}]}' "$index" "$oci" "$(digest_of "$work/plain")" "$(size_of "$work/plain")" >"$work/index"
 row "\`platform.features\` in an index" "$(manifest "$run-g" "$work/index" "$index") \`$(said)\`"
 image

@@ -1,9 +1,9 @@
-//! Archives made by somebody who means harm: real ones, changed in ways that seeds decide, and everything that reads
+//! Malicious archives: real ones, changed in ways that seeds decide, and everything that reads
 //! them: `archive::open`, the choice, the making of manifests, the layers.
 //!
 //! Whatever comes in, it is read within [`BOUND`] of heap and in time, and either refused in words or found to be
 //! true by other code than the reader's. `ECR_PUSH_CASES=200000` runs more cases, `ECR_PUSH_FIRST=5000` others, and
-//! `ECR_PUSH_SEED=7` replays one and tells about it.
+//! `ECR_PUSH_SEED=7` replays one and prints it.
 //!
 //! The cases run in processes of their own, one for each core: so each knows what it takes of the heap, and what brings
 //! a process down is the finding of one seed.
@@ -164,7 +164,7 @@ fn run(seeds: impl Iterator<Item = u64>) -> Figures {
     let mut figures = Figures::default();
     let alone = number("ECR_PUSH_SEED").is_some();
     if !alone {
-        // What a case panics with is told at the end.
+        // The message of a panic is printed at the end.
         std::panic::set_hook(Box::new(|panic| match panic.location() {
             Some(place) if place.file().ends_with("fuzz.rs") => say(&format!("{panic}\n")),
             _ => {}

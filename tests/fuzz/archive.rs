@@ -26,7 +26,7 @@ pub(crate) struct Blob {
     /// Dice by which its bytes are damaged before they are hashed.
     pub(crate) damage: Option<u64>,
     /// Dice by which one of its digits is changed afterwards.
-    pub(crate) lie: Option<u64>,
+    pub(crate) mismatch: Option<u64>,
 }
 
 /// An entry of a tar.
@@ -93,7 +93,7 @@ impl Archive {
         }
         let digest = hex(&bytes);
         let digits: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit()).collect();
-        if let (Some(seed), false) = (self.blobs[at].lie, digits.is_empty()) {
+        if let (Some(seed), false) = (self.blobs[at].mismatch, digits.is_empty()) {
             let at = Dice::of_seed(seed).of(&digits);
             bytes[at] = if bytes[at] == b'7' { b'1' } else { b'7' };
         }
@@ -160,7 +160,7 @@ impl Sealed {
         for (at, blob) in references(text) {
             let what = text.as_bytes()[at + 1];
             let end = at + text[at..].find('}').unwrap() + 1;
-            // Whoever refers to itself gets a digest that nothing has.
+            // A document that refers to itself gets a digest that nothing has.
             let blob = self.blobs.get(blob).and_then(Option::as_ref);
             let (len, digest, plain) = blob.map_or_else(
                 || (0, "0".repeat(64), "0".repeat(64)),

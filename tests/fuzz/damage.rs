@@ -26,7 +26,7 @@ pub(crate) struct Case {
     pub(crate) form: Form,
     /// The archive of which this is the beginning, if it is nothing else.
     pub(crate) beginning_of: Option<Vec<u8>>,
-    /// What becomes of it, if that is known before it is read.
+    /// The expected result, if that is known before it is read.
     pub(crate) fate: Option<Fate>,
     story: Vec<String>,
 }
@@ -102,7 +102,7 @@ impl Case {
         Self { form, beginning_of: Some(whole), fate, story }
     }
 
-    /// A good archive that is packed, and breaks off somewhere: every packing tells.
+    /// A good archive that is compressed, and breaks off somewhere: every format shows it.
     fn cut_packed(whole: &[u8], mut story: Vec<String>, dice: &mut Dice) -> Self {
         let outer = dice.of(&Outer::ALL);
         // In two members all contents may be in the first, which is a file of its own.
@@ -138,7 +138,7 @@ impl fmt::Display for Case {
 fn change_blob(archive: &mut Archive, dice: &mut Dice) -> String {
     let at = dice.roll(archive.blobs.len());
     if dice.one_in(2) {
-        archive.blobs[at].lie = Some(dice.roll(usize::MAX) as u64);
+        archive.blobs[at].mismatch = Some(dice.roll(usize::MAX) as u64);
         return format!("blob {at} is not what its digest says");
     }
     archive.blobs[at].damage = Some(dice.roll(usize::MAX) as u64);
@@ -155,7 +155,7 @@ fn change_layer(archive: &mut Archive, dice: &mut Dice) -> String {
     if dice.one_in(4) {
         archive.blobs[at].damage = Some(dice.roll(usize::MAX) as u64);
     }
-    format!("blob {at} is packed anew")
+    format!("blob {at} is compressed again")
 }
 
 /// Drops an entry, doubles it, renames it, or makes it something else.

@@ -1,11 +1,11 @@
-//! Documents that lie: fields dropped, doubled, of another type, digests and sizes of something else.
+//! Documents with false statements: fields dropped, doubled, of another type, digests and sizes of something else.
 
 use serde_json::{Value, json};
 
 use super::archive::{Archive, Blob, Body, Entry};
 use super::dice::Dice;
 
-/// Fields that somebody reads.
+/// Fields that some code reads.
 const READ: [&str; 16] = [
     "digest",
     "size",
@@ -164,7 +164,7 @@ fn names() -> [&'static str; 14] {
     ]
 }
 
-/// What nobody expects there.
+/// An unexpected value.
 fn strange(dice: &mut Dice) -> Value {
     match dice.roll(16) {
         0 => Value::Null,
@@ -253,7 +253,7 @@ fn deepen(archive: &mut Archive, list: usize, dice: &mut Dice) {
         json!([below])
     };
     let body = Body::Json(json!({ "schemaVersion": 2, "mediaType": index, "manifests": children }));
-    archive.blobs.push(Blob { body, damage: None, lie: None });
+    archive.blobs.push(Blob { body, damage: None, mismatch: None });
     let name = format!("blobs/sha256/{{b{at}}}");
     archive.entries.insert(0, Entry { name, kind: b'0', blob: Some(at), ..Entry::default() });
 }

@@ -96,8 +96,8 @@ impl Judge {
                 }
                 // What is not there can be missing because the end is.
                 (Ok(whole), Err(error)) => {
-                    let lacks = !whole.unusable.is_empty() || whole.images.iter().any(is_partial);
-                    ensure(lacks, || format!("all is there, but: {error}"))?;
+                    let is_incomplete = !whole.unusable.is_empty() || whole.images.iter().any(is_partial);
+                    ensure(is_incomplete, || format!("all is there, but: {error}"))?;
                 }
                 (Err(error), Ok(_)) => return Err(format!("the whole archive is refused: {error}")),
                 (Err(_), Err(_)) => {}
@@ -134,7 +134,7 @@ impl Judge {
     /// Every image can be chosen, by the option that the advice names.
     fn choose(&self, archive: &Archive) -> Verdict<()> {
         let only = archive.select(&ImageSelector::Only, &Selection::default());
-        // Of an index that is not all there a part has to be named, but for attestations.
+        // For an incomplete index a platform has to be named, unless only attestations are missing.
         let error = match (&only, archive.images.as_slice()) {
             (Err(error), _) => error,
             (Ok(chosen), [image]) if archive.unusable.is_empty() => {
@@ -271,7 +271,7 @@ impl Judge {
             }));
         }
         seen.manifests += 1;
-        let (mut kept, mut packed) = (Vec::new(), Vec::new());
+        let (mut unchanged, mut packed) = (Vec::new(), Vec::new());
         for layer in &manifest.layers {
             sentence(&layer.name)?;
             if layer.bytes.is_missing() {
@@ -280,7 +280,7 @@ impl Judge {
                 // A push takes it from the repository, as the manifest states it.
                 let stored = layer.digest.map(|digest| (digest, layer.bytes.len(), layer.compression));
                 let stored = stored.ok_or("a missing layer has no digest")?;
-                kept.push(stored);
+                unchanged.push(stored);
                 packed.push(stored);
                 continue;
             }
@@ -289,8 +289,8 @@ impl Judge {
                 ensure(end.is_some_and(|end| end <= tar.len() as u64), || "a layer behind the archive's end".into())?;
             }
             let (as_is, as_gzip) = self.layer(layer, seen)?;
-            // One that is not what the manifest says fails the push; go on as if it were.
-            kept.push((layer.digest.unwrap_or(as_is.0), as_is.1, as_is.2));
+            // One that is not what the manifest says fails the push; continue as if it were.
+            unchanged.push((layer.digest.unwrap_or(as_is.0), as_is.1, as_is.2));
             packed.push(as_gzip.unwrap_or(as_is));
         }
         match compose_manifest(manifest, &packed) {
@@ -301,10 +301,10 @@ impl Judge {
             }
             Err(error) => refused(&error, &[Kind::Input])?,
         }
-        compose_manifest(manifest, &kept).map_err(|error| error.to_string())
+        compose_manifest(manifest, &unchanged).map_err(|error| error.to_string())
     }
 
-    /// Reads a layer as it lies, and packed if it is plain.
+    /// Reads a layer unchanged, and compressed if it is uncompressed.
     fn layer(&self, layer: &Layer, seen: &mut Seen) -> Verdict<(StoredLayer, Option<StoredLayer>)> {
         let bytes = all(&layer.bytes)?;
         seen.layers += u64::from(!bytes.is_empty());
@@ -315,7 +315,7 @@ impl Judge {
         let digest = hex(&bytes);
         let stored = match (self.pack(&layer.bytes, recipe), &plain) {
             (Ok((found, stored, diff_id)), Some(plain)) => {
-                ensure(found == bytes && stored.0.hex() == digest, || "a layer is not sent as it lies".into())?;
+                ensure(found == bytes && stored.0.hex() == digest, || "a layer is not sent unchanged".into())?;
                 ensure(diff_id.as_deref() == Some(&hex(plain)), || "another diff_id than the plain bytes'".into())?;
                 // What a push compares.
                 let matches = layer.digest.is_none_or(|stated| stated == stored.0)

@@ -16,7 +16,7 @@ const SHORT: usize = 3000;
 
 /// Archives by which cases begin.
 pub(crate) struct Samples {
-    /// As they lie in `testdata/`.
+    /// As they are in `testdata/`.
     pub(crate) whole: Vec<Archive>,
     /// With short layers.
     pub(crate) short: Vec<Archive>,
@@ -25,7 +25,8 @@ pub(crate) struct Samples {
 impl Samples {
     /// All of them, in the order of their names.
     pub(crate) fn load() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("testdata"));
+        let root = root.into_iter().find(|folder| folder.is_dir()).expect("testdata");
         let mut paths: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         paths.retain(|path| path.is_dir() || path.extension().is_some_and(|it| it == "tar"));
@@ -97,7 +98,7 @@ fn archive(raw: &[Raw], short: usize) -> Archive {
                     Body::Layer { plain: cut, packed }
                 }
             };
-            blobs.push(Blob { body, damage: None, lie: None });
+            blobs.push(Blob { body, damage: None, mismatch: None });
             at
         });
         entries.push(Entry { blob, ..entry.clone() });

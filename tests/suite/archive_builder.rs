@@ -40,7 +40,7 @@ pub(crate) fn prose(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The bytes as one of the tools `gzip`, `zstd`, `xz` and `bzip2` packs them, or where there is none of that name, a crate.
+/// The bytes as one of the tools `gzip`, `zstd`, `xz` and `bzip2` compresses them, or where it is not installed, a crate.
 pub(crate) fn packed(tool: &str, bytes: &[u8]) -> Vec<u8> {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
@@ -123,7 +123,7 @@ pub(crate) fn finish_docker_save(tar: &mut tar::Builder<impl Write>, layers: &[S
     tar.finish().unwrap();
 }
 
-/// Writes an OCI layout as a folder, with plain layers, which are pushed as they lie. Returns the manifest's digest.
+/// Writes an OCI layout as a folder, with uncompressed layers, which are pushed unchanged. Returns the manifest's digest.
 pub(crate) fn oci_layout(path: &str, layers: &[Vec<u8>]) -> String {
     let diff_ids: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
     let layers = layers.iter().map(|layer| ("application/vnd.oci.image.layer.v1.tar", layer.clone()));

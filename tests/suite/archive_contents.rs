@@ -58,11 +58,11 @@ pub(crate) struct Part {
 pub(crate) struct Layer {
     /// What the config says.
     pub(crate) diff_id: String,
-    /// How many bytes lie in the archive.
+    /// How many bytes are in the archive.
     pub(crate) len: usize,
     /// The hash of the plain bytes.
     pub(crate) plain: String,
-    /// The hash of the bytes as they lie, if they are packed there: then they stay so.
+    /// The hash of the bytes in the archive, if they are compressed there: then they stay so.
     pub(crate) packed: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use super::archive_contents::sha256;
 use super::ecr::Ecr;
 use super::harness::{Run, testdata};
 
-/// Pushes something that cannot be pushed. Nothing comes of it.
+/// Pushes something that cannot be pushed, and asserts that nothing is.
 #[track_caller]
 fn refused(ecr: &Ecr, arguments: &[&str], code: i32) -> Run {
     let run = ecr.run(&[arguments, &["team/app:1"]].concat()).exits_with(code).stdout_is("");
@@ -21,7 +21,7 @@ fn refused(ecr: &Ecr, arguments: &[&str], code: i32) -> Run {
 fn refused_at_once(arguments: &[&str], code: i32) -> Run {
     let ecr = Ecr::new();
     let run = refused(&ecr, arguments, code);
-    assert_eq!(ecr.story(), "", "nobody is asked about an archive that cannot be read");
+    assert_eq!(ecr.story(), "", "no request is sent for an archive that cannot be read");
     run
 }
 
@@ -194,7 +194,7 @@ fn a_packed_layer_of_a_tarball_that_was_changed() {
 #[test]
 fn a_large_layer_that_lies_is_found_out_after_parts_were_sent() {
     let ecr = Ecr::new();
-    let path = ecr.env.scratch("lie.tar");
+    let path = ecr.env.scratch("mismatch.tar");
     let layer = archive_builder::tar_of("noise", &archive_builder::noise(9, 18 << 20));
     let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
     archive_builder::add(&mut tar, "layer.tar", &layer);

@@ -111,7 +111,7 @@ fn packing_is_the_same_whatever_the_number_of_threads() {
             let options = ["--pack-threads", threads, "--cache", &cache, "--reuse", "cache", "--report", &written];
             let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).succeeds();
             let layers = report(&written)["targets"][0]["layers"].as_array().unwrap().clone();
-            assert!(layers.iter().all(|layer| layer["action"] == "upload"), "it was packed anew: {layers:?}");
+            assert!(layers.iter().all(|layer| layer["action"] == "upload"), "it was compressed again: {layers:?}");
             run.digest()
         });
         assert!(digests.iter().all(|digest| digest == &digests[0]), "{digests:?}");

@@ -10,14 +10,14 @@ use super::ecr::Ecr;
 use super::fake_aws::{ACCOUNT, FakeAws};
 use super::harness::testdata;
 
-/// Where nobody listens.
-const NOBODY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+/// An address at which nothing listens.
+const CLOSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// A region where hosts with this part in their name give no answer.
 fn silent(region: &str, part: &'static str) -> FakeAws {
     let create = vec!["team/app".parse().unwrap()];
     let options = Options { region: region.to_owned(), create, ..Options::default() };
-    FakeAws::around(options, move |name| name.contains(part).then_some(NOBODY))
+    FakeAws::around(options, move |name| name.contains(part).then_some(CLOSED))
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_silent_endpoint_names_the_vpc_endpoint_that_it_takes() {
     aws.finish(command).fails_with(4).stderr_has(&["the interface endpoint com.amazonaws.eu-west-1.ecr.api."]);
     let ecr = Ecr::new();
     let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1", "--retries", "0"]);
-    command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{NOBODY}"));
+    command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{CLOSED}"));
     ecr.finish(command).fails_with(4).stderr_has(&["the interface endpoint com.amazonaws.us-east-1.ecr.dkr."]);
     let aws = silent("eu-west-1", "sts.");
     let mut command = push(&aws, &["--role-arn", "arn:aws:iam::000000000000:role/pusher"]);

@@ -157,7 +157,7 @@ fn without_any_login_aws_s_are_asked_for() {
     assert_eq!(ecr.log(), []);
 }
 
-/// A sandbox that is ECR Public, and the program told to take it for that.
+/// A sandbox that is ECR Public, and the program configured for it.
 fn public(repositories: &[&str]) -> Ecr {
     Ecr::with(repositories, Rules { asks: Asks::EcrPublic, ..Rules::default() })
 }
@@ -165,7 +165,7 @@ fn public(repositories: &[&str]) -> Ecr {
 fn command(ecr: &Ecr, arguments: &[&str]) -> Command {
     let archive = testdata(ARCHIVE);
     let mut command = ecr.command(&[&[archive.as_str()], arguments].concat());
-    // Its region is none of the user's business.
+    // Its region does not matter to the user.
     command.env_remove("AWS_ENDPOINT_URL_ECR").env("AWS_REGION", "eu-west-3");
     command.env("AWS_ENDPOINT_URL_ECR_PUBLIC", ecr.url());
     command
@@ -231,7 +231,7 @@ fn ecr_public_s_repositories_are_created_by_its_own_api() {
         assert_eq!(report(&written)["targets"][0]["created_repository"], created);
     }
     assert_eq!((ecr.repositories(), ecr.count("ecr-public:CreateRepository")), (vec!["sandbox/app".to_owned()], 1));
-    // Whoever may neither look nor create tries with what is there.
+    // A caller that may neither read nor create tries with what exists.
     ecr.set_rules(|rules| {
         rules.deny = ["DescribeRepositories", "CreateRepository"].map(|it| format!("ecr-public:{it}")).to_vec();
     });
@@ -254,7 +254,7 @@ fn an_alias_of_somebody_else_creates_nothing() {
         let run = run.stderr_has(&["the aliases of the caller's registry are sandbox"]);
         run.stderr_has(&["\n  aws ecr-public describe-registries --region us-east-1\n"]);
     }
-    // Whoever may not learn whose alias it is creates nothing either.
+    // A caller that may not read the owner of the alias creates nothing either.
     ecr.set_rules(|rules| rules.deny = vec!["ecr-public:DescribeRegistries".into()]);
     let run = ecr.finish(command(&ecr, &["public.ecr.aws/theirs/tool:1", "--create-repository"])).fails_with(3);
     run.stderr_has(&["ecr-public:DescribeRegistries", "\n  ecr-push policy --create-repository "]);

@@ -30,11 +30,11 @@ fn parts(ecr: &Ecr) -> (Vec<(u64, u64)>, u64) {
     for (patch, (start, end)) in patches.iter().zip(&ranges) {
         assert_eq!(patch.body_bytes, end - start + 1, "a part is as long as it says");
     }
-    assert_eq!(range(closing[0]).0, ranges.last().unwrap().1 + 1, "the closing request goes on where the parts end");
+    assert_eq!(range(closing[0]).0, ranges.last().unwrap().1 + 1, "the closing request continues where the parts end");
     (ranges, closing[0].body_bytes)
 }
 
-/// Pushes an OCI layout with one plain layer of `len` bytes, which goes as it lies.
+/// Pushes an OCI layout with one uncompressed layer of `len` bytes, unchanged.
 fn push_as_it_lies(len: u64) -> Ecr {
     let ecr = Ecr::new();
     let layout = ecr.env.scratch("layout");

@@ -80,7 +80,7 @@ fn the_proxy_of_an_agent_counts_in_a_plain_step() {
     };
     let proxied = "https uses the proxy 127.0.0.1:";
     aws.finish(command(&[])).succeeds().stderr_has(&[proxied, "(AGENT_PROXYURL)"]);
-    // Exceptions are expressions. The name is then looked up here, where it is nobody's.
+    // Exceptions are expressions. The name is then looked up here, where it does not exist.
     let list = r#"["registry\\.invalid"]"#;
     let target = "registry.invalid/team/app:1";
     let mut direct = command(&[("AGENT_PROXYBYPASSLIST", list)]);
@@ -105,7 +105,7 @@ fn a_session_is_named_after_the_ci_system_and_the_run() {
         (&[("BUILDKITE", "true")], "ecr-push-buildkite"),
         (&[("GITHUB_RUN_ID", "1")], "ecr-push"),
     ] {
-        // What a CI system wants to be told elsewhere does not matter here.
+        // What a CI system gets elsewhere does not matter here.
         let mut command = push(&aws, &["--role-arn", ROLE, "--ci", "none"]);
         keys(&mut command);
         command.envs(variables.iter().copied());

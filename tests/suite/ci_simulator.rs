@@ -12,7 +12,7 @@ use super::docs_env::{DocsEnv, keys};
 
 /// The role of all pipelines.
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/pusher";
-/// Whoever has it may ask the sandbox for an OIDC token.
+/// A job that has it may ask the sandbox for an OIDC token.
 const JOB_TOKEN: &str = "job-token";
 
 type Variables = BTreeMap<String, String>;

@@ -162,7 +162,7 @@ fn without_a_system_nothing_is_pushed() {
         (&azure, &["--ci", "hudson"]),
     ] {
         ecr.finish(push(&ecr, environment, options)).fails_with(2).stdout_is("");
-        assert!(ecr.log().is_empty(), "nobody is asked");
+        assert!(ecr.log().is_empty(), "no request is sent");
     }
 }
 
@@ -295,11 +295,11 @@ fn an_error_before_the_push_is_an_annotation_and_has_a_summary() {
         assert!(!fs::exists(&file).unwrap());
     }
     let azure = [("TF_BUILD", "True"), ("AGENT_TEMPDIRECTORY", "/no/such/folder")];
-    let told = run(&[&archive, "Team/app:1", "--display-name", "Ship it"], &azure).fails_with(2);
-    told.stderr_has(&["##vso[task.logissue type=error;]\"Team/app\" is not a repository name"]);
-    for nobody in [&github[..], &[]] {
-        let told = run(&[&archive, "Team/app:1", "--ci", "none"], nobody).fails_with(2);
-        assert!(told.stderr.starts_with("error: ") && !fs::exists(&file).unwrap());
+    let failed = run(&[&archive, "Team/app:1", "--display-name", "Ship it"], &azure).fails_with(2);
+    failed.stderr_has(&["##vso[task.logissue type=error;]\"Team/app\" is not a repository name"]);
+    for variables in [&github[..], &[]] {
+        let failed = run(&[&archive, "Team/app:1", "--ci", "none"], variables).fails_with(2);
+        assert!(failed.stderr.starts_with("error: ") && !fs::exists(&file).unwrap());
     }
 }
 
@@ -310,9 +310,9 @@ fn azure_is_told_of_a_summary_that_stays() {
     fs::create_dir(&folder).unwrap();
     let environment = [("TF_BUILD", "True"), ("AGENT_TEMPDIRECTORY", folder.as_str())];
     let run = ecr.finish(push(&ecr, &environment, &[])).succeeds();
-    let told = run.stderr.lines().find_map(|line| line.strip_prefix("##vso[task.uploadsummary]")).unwrap();
-    assert!(told.starts_with(&folder) && told.ends_with(".md"), "{told}");
-    assert!(fs::read_to_string(told).unwrap().starts_with("### Push Image\n"));
+    let path = run.stderr.lines().find_map(|line| line.strip_prefix("##vso[task.uploadsummary]")).unwrap();
+    assert!(path.starts_with(&folder) && path.ends_with(".md"), "{path}");
+    assert!(fs::read_to_string(path).unwrap().starts_with("### Push Image\n"));
     let lines: Vec<&str> = run.stderr.lines().collect();
     assert_eq!(lines[0], "##[group]Push Image");
     assert!(lines.contains(&"##[endgroup]"));
@@ -381,13 +381,16 @@ fn no_name_in_an_archive_that_is_looked_at_is_a_command() {
             command.env(environment.0, environment.1);
             let run = finish(command, String::new).succeeds();
             assert!(run.stdout.contains(shown) && !run.stdout.contains("##"), "{}", run.stdout);
-            // Whoever parses JSON reads the very name.
+            // A JSON parser gets the exact name.
             let mut command = env.command(&["inspect", &archive, "--output", "json"]);
             command.env(environment.0, environment.1);
             let run = finish(command, String::new).succeeds();
             assert!(run.report()["images"][0]["names"][0] == name && !run.stdout.contains("##"), "{}", run.stdout);
         }
-        assert!(env.run(&["inspect", &archive]).succeeds().stdout.contains(name), "as it is where nobody reads it");
+        assert!(
+            env.run(&["inspect", &archive]).succeeds().stdout.contains(name),
+            "unchanged where no CI system reads it"
+        );
     }
 }
 
@@ -406,7 +409,7 @@ fn a_person_at_a_terminal_gets_no_annotations() {
     let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
     let theirs = fs::File::options().read(true).write(true).open(&path).unwrap();
     let screen = std::thread::spawn(move || {
-        // It ends with an error, when nobody has the other end any more.
+        // It ends with an error once the other end is closed.
         let mut shown = Vec::new();
         fs::File::from(ours).read_to_end(&mut shown).unwrap_err();
         String::from_utf8(shown).unwrap()

@@ -1,4 +1,4 @@
-//! How plain layers are packed, where somebody asks for it.
+//! How uncompressed layers are compressed, with the options for it.
 
 use std::io::Write as _;
 
@@ -108,7 +108,7 @@ fn layers_packed_in_every_way_are_judged_by_their_bytes_and_not_by_their_names()
     assert_eq!(types(&pushed.manifests()[0]), (OCI.into(), ["gzip", "zstd", "gzip"].map(layer).to_vec()));
     let source = Source::read(&archive, 0);
     pushed.is(&source);
-    // On a fresh machine nothing but the tag tells what the layers have become.
+    // On a fresh machine only the tag shows the digests of the compressed layers.
     let again = ecr.run(&[&archive, "team/app:1", "--cache", &ecr.env.scratch("fresh")]).succeeds();
     let again = again.stderr_has(&["already up to date; nothing was sent", "3 reused"]);
     assert_eq!(again.digest(), run.digest());

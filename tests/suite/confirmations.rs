@@ -47,7 +47,7 @@ pub(crate) fn server(answer: impl Fn(&str) -> String + Send + Sync + 'static) ->
     address
 }
 
-/// Asserts that a success of PUT that is none is refused, with these words.
+/// Asserts that a false success of PUT is rejected, with these words.
 #[track_caller]
 fn refused(trouble: Trouble, says: &[&str]) {
     let ecr = Ecr::faulty(&[Fault::once(PUT, trouble).times(u32::MAX)]);

@@ -1,5 +1,5 @@
 //! What a push costs in things that can be counted, and are the same on every machine: requests, bytes sent, bytes
-//! read. Whoever makes one of them more finds out here; times are for `cargo bench --bench push`.
+//! read. A change that adds one of them fails here; times are for `cargo bench --bench push`.
 
 #![cfg(target_os = "linux")]
 
@@ -37,7 +37,7 @@ impl Cost {
         let errors = ecr.env.scratch("stderr");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&errors).unwrap());
         let mut child = Killed(command.spawn().unwrap());
-        // It has ended and not yet gone: only now is the count complete, and soon nobody knows it any more.
+        // It has ended and not yet gone: only now is the count complete, and soon it is gone.
         waitid(WaitId::Pid(Pid::from_child(&child.0)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
         let io = std::fs::read_to_string(format!("/proc/{}/io", child.0.id())).unwrap();
         let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap();
@@ -226,7 +226,7 @@ fn a_mounted_layer_is_not_read() {
     assert!(cost.read < beside + (64 << 10), "{} bytes were read where {beside} do", cost.read);
 }
 
-/// The sandbox that everybody is measured against keeps its memory, and is as far away as it is told.
+/// The sandbox of the benchmarks keeps its memory, and has the latency that it is given.
 #[test]
 fn a_sandbox_for_measuring_discards_and_is_far_away() {
     let env = TestEnv::new();

@@ -138,7 +138,7 @@ fn a_job_of_github_actions_without_a_token_says_which_permission_it_needs() {
     command.env("GITHUB_ACTIONS", "true");
     let run = aws.finish(command).fails_with(3).stderr_has(&["no AWS credentials were found"]);
     run.stderr_has(&["GitHub Actions gives this job no OIDC token", "permissions: id-token: write"]);
-    // Nor does a self-hosted runner's own role tell what is missing.
+    // Nor does a self-hosted runner's own role show what is missing.
     let aws = FakeAws::with("eu-west-1", Rules { deny: vec!["sts:AssumeRole".into()], ..Rules::default() });
     let mut command = push(&aws, &["--role-arn", ROLE]);
     command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", aws.url());
@@ -238,7 +238,7 @@ fn a_metadata_service_that_does_not_answer_is_told_from_one_that_is_not_there() 
     command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &url);
     let run = aws.finish(command).fails_with(2).stderr_has(&["no AWS region is known", "--region eu-west-1"]);
     run.stderr_has(&["hop limit of 1", raise]);
-    // Nobody is there.
+    // Nothing listens there.
     let mut command = push(&aws, &[]);
     command.env_remove("AWS_EC2_METADATA_DISABLED").env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1");
     aws.finish(command).fails_with(3).output_has_none(&["hop limit"]);
@@ -251,7 +251,7 @@ fn an_answer_of_aws_that_breaks_off_is_worth_another_run() {
         let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--reuse", "off"]).fails_with(4);
         run.stderr_has(&["the answer broke off", "hint: Run the same command again."]);
     }
-    // Without a length only the JSON tells.
+    // Without a length only the JSON shows it.
     let ecr = Ecr::new();
     let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:1"]);
     command.env("AWS_ENDPOINT_URL_ECR", format!("http://{}", server("200 OK", r#"{"authorizationData": [{"#.into())));

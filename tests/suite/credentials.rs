@@ -244,7 +244,7 @@ fn settings_that_cannot_be_are_told() {
 fn profiles_of_every_kind() {
     let process = r#"{"Version": 1, "AccessKeyId": "AKIAPROCESS", "SecretAccessKey": "s"}"#;
     let base = profile("base", "AKIABASE");
-    for (text, key, told) in [
+    for (text, key, request) in [
         (format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n{base}"), "ASIA", "  sts:AssumeRole, "),
         (format!("[profile p]\ncredential_process = echo '{process}'\n"), "AKIAPROCESS", "  sts:GetCallerIdentity, "),
         (
@@ -263,7 +263,7 @@ fn profiles_of_every_kind() {
         std::fs::create_dir_all(&cache).unwrap();
         let token = r#"{"accessToken": "sso-token", "expiresAt": "2999-01-01T00:00:00Z", "region": "eu-west-1"}"#;
         std::fs::write(cache.join("a0f1490a20d0211c997b44bc357e1972deab8ae3.json"), token).unwrap();
-        arrives(&aws, command, "the profile p (AWS_PROFILE)").stderr_has(&[told]);
+        arrives(&aws, command, "the profile p (AWS_PROFILE)").stderr_has(&[request]);
         assert!(aws.keys()[0].starts_with(key), "{:?} for {text}", aws.keys());
     }
 }

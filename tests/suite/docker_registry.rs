@@ -23,7 +23,7 @@ pub(crate) fn second_opinion(program: &str) -> bool {
     here
 }
 
-/// Puts down that something had to be done without, so that nobody takes the tests that need it for passed. In CI it is
+/// Records that something is not installed, so that the tests that need it are not taken for passed. In CI it is
 /// a failure.
 pub(crate) fn not_run(what: &str) {
     static MISSING: Mutex<Option<HashSet<String>>> = Mutex::new(None);
@@ -59,7 +59,7 @@ fn serve(storage: &Path, address: &str, secret: Option<&str>) -> (Child, String)
     } else {
         String::new()
     };
-    // Foreign layers are only taken from addresses that it was told of.
+    // Non-distributable layers are only accepted from configured addresses.
     let text = format!(
         "version: 0.1\nvalidation: {{manifests: {{urls: {{allow: ['^https://']}}}}}}\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'{secret}}}\n{auth}",
         root.display()
@@ -73,7 +73,7 @@ fn serve(storage: &Path, address: &str, secret: Option<&str>) -> (Child, String)
     let rest = lines.by_ref().map_while(Result::ok).find_map(|line| said(&line));
     let rest = rest.expect("docker-registry says where it listens");
     let address = rest.split('"').next().unwrap().to_owned();
-    // It goes on talking, and must not find its pipe full or closed.
+    // It continues to log, and must not find its pipe full or closed.
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     (child, address)
 }
@@ -137,7 +137,7 @@ impl DockerRegistry {
         let root = self.manifest(&format!("{repository}:{tag}")).unwrap_or_else(|| panic!("there is no tag {tag}"));
         let folder = tempfile::tempdir_in(self.storage.path()).unwrap().keep();
         let view: Value = serde_json::from_slice(&root).unwrap();
-        // An index is read child by child: skopeo 1.9 writes it anew where it copies all of it.
+        // An index is read child by child: skopeo 1.9 writes it again where it copies all of it.
         let children = view["manifests"].as_array().cloned().unwrap_or_default();
         let mut digests: Vec<_> = children.iter().map(|child| child["digest"].as_str().unwrap().to_owned()).collect();
         if digests.is_empty() {

@@ -1,4 +1,4 @@
-//! A sandbox, and the program told to take it for ECR.
+//! A sandbox, and the program configured to use it as ECR.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -83,7 +83,7 @@ impl Ecr {
         self.finish(self.command(arguments))
     }
 
-    /// Runs a command. Whatever comes of it, it writes no secret and leaves no session open.
+    /// Runs a command, and asserts that it writes no secret and leaves no session open.
     #[track_caller]
     pub(crate) fn finish(&self, command: Command) -> Run {
         let run = finish(command, || self.story());

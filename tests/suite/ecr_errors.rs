@@ -246,9 +246,9 @@ fn every_answer_is_told_with_its_meaning_and_its_cure() {
         ecr.has_no_image("1");
         // ECR's own words, its request ID, and a cure.
         let always = [*message, "(request ", "\n  hint: "];
-        let lacks: Vec<_> = says.iter().chain(&always).filter(|words| !run.stderr.contains(**words)).collect();
-        if run.code != Some(*exit) || !lacks.is_empty() {
-            wrong.push(format!("{on} {http} {code}: exit code {:?}, lacks {lacks:?}\n{}", run.code, run.stderr));
+        let missing: Vec<_> = says.iter().chain(&always).filter(|words| !run.stderr.contains(**words)).collect();
+        if run.code != Some(*exit) || !missing.is_empty() {
+            wrong.push(format!("{on} {http} {code}: exit code {:?}, missing {missing:?}\n{}", run.code, run.stderr));
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
@@ -295,9 +295,9 @@ fn whose_policy_it_is_that_denies_is_told_apart() {
     ] {
         let rules = Rules { deny: vec![PUT.into()], denied: Some(denied.clone()), ..Rules::default() };
         let run = push(&Ecr::with(&["team/app"], rules));
-        let lacks: Vec<_> = says.into_iter().filter(|words| !run.stderr.contains(words)).collect();
-        if run.code != Some(3) || !lacks.is_empty() {
-            wrong.push(format!("{denied}: exit code {:?}, lacks {lacks:?}\n{}", run.code, run.stderr));
+        let missing: Vec<_> = says.into_iter().filter(|words| !run.stderr.contains(words)).collect();
+        if run.code != Some(3) || !missing.is_empty() {
+            wrong.push(format!("{denied}: exit code {:?}, missing {missing:?}\n{}", run.code, run.stderr));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -359,7 +359,7 @@ fn a_bare_end_of_the_connection_is_asked_about() {
         .fails_with(4)
         .stderr_has(&["the repository exists and that the caller may upload to it", "a proxy, a firewall"]);
     assert_eq!((ecr.count(POST), ecr.count("v2:CancelUpload")), (2, 1));
-    // The API does not say: both are told.
+    // The API does not say which: both are reported.
     let fault = Fault::once(POST, Trouble::HangUp).times(u32::MAX);
     let run = push(&Ecr::with(&["team/app"], Rules { faults: vec![fault], ..Rules::default() })).fails_with(4);
     let both = format!("if the repository team/app does not exist, or if the caller lacks {POST} on {ARN}");
@@ -419,9 +419,9 @@ fn a_manifest_that_ecr_does_not_read_is_told_with_the_field_and_its_writer() {
         rewrite(&layout, &change);
         let run = ecr.run(&[&layout, "team/app:1", "--retries", "0"]);
         let words = ["HTTP 405 UNSUPPORTED", "ECR rejects manifests with unknown fields. This one has"];
-        let lacks: Vec<_> = words.iter().chain(&says).filter(|words| !run.stderr.contains(**words)).collect();
-        if run.code != Some(1) || !lacks.is_empty() {
-            wrong.push(format!("{change}: {:?} lacks {lacks:?} {}", run.code, run.stderr));
+        let missing: Vec<_> = words.iter().chain(&says).filter(|words| !run.stderr.contains(**words)).collect();
+        if run.code != Some(1) || !missing.is_empty() {
+            wrong.push(format!("{change}: {:?} missing {missing:?} {}", run.code, run.stderr));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,6 +1,6 @@
 //! All of AWS on this machine: a proxy that lets every name of the internet lead to one sandbox, over TLS.
 //!
-//! The program is told of the proxy and of its certificates as in a company's network, and of nothing else. So it asks
+//! The program is given the proxy and its certificates as in a company's network, and nothing else. So it asks
 //! the hosts that it would ask, and the proxy knows which.
 
 use std::collections::BTreeSet;
@@ -54,7 +54,7 @@ impl FakeAws {
         Self::around(Options { region: region.to_owned(), create, rules, ..Options::default() }, |_| None)
     }
 
-    /// Around such a sandbox, but for names that lead elsewhere.
+    /// Around such a sandbox, except for names that lead elsewhere.
     pub(crate) fn around(
         options: Options,
         elsewhere: impl Fn(&str) -> Option<SocketAddr> + Copy + Send + 'static,
@@ -92,7 +92,7 @@ impl FakeAws {
         command
     }
 
-    /// Runs a command. Whatever comes of it, it writes no secret.
+    /// Runs a command, and asserts that it writes no secret.
     #[track_caller]
     pub(crate) fn finish(&self, command: Command) -> Run {
         let run = finish(command, || self.story());

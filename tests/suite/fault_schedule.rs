@@ -1,4 +1,4 @@
-//! Schedules of faults, drawn from seeds, and what may come of each.
+//! Schedules of faults, drawn from seeds, and the results that each allows.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -58,7 +58,7 @@ impl Dice {
 pub(crate) enum Shape {
     /// One pusher, one target.
     Alone,
-    /// One pusher, two repositories. One sandbox stands in for all of ECR, so the second one may be in another region,
+    /// One pusher, two repositories. One sandbox replaces all of ECR, so the second one may be in another region,
     /// which is another registry to the pusher, with a login and connections of its own.
     Two { elsewhere: bool },
     /// Two pushers at once, one tag: the same archive, or another one that shares layers with it.
@@ -131,6 +131,8 @@ pub(crate) struct Struck {
     pub(crate) line: u32,
     /// How many requests a time limit ended although nothing stalled.
     pub(crate) slow: u32,
+    /// Whether a push that failed or was interrupted did not wait longer for its last responses: sessions may be left open.
+    pub(crate) is_cut_short: bool,
 }
 
 impl Schedule {
@@ -167,8 +169,8 @@ impl Schedule {
             faults.push(Fault { on: on.into(), skip, times: if dice.one_in(6) { 2 } else { 1 }, what });
         }
         let hopeless = dice.one_in(10);
-        // A break can take three tries: the one that broke, the one that asks where to go on, the one that finds out
-        // that it does not go on.
+        // A break can take three tries: the one that broke, the one that asks where to continue, the one that finds out
+        // that it cannot continue.
         let mut enough = 3 * faults.iter().map(|fault| fault.times as usize).sum::<usize>();
         let few = dice.roll(2) as usize;
         let interrupted = dice.of(&[Interrupted::Spoiled, Interrupted::Resumable]);
@@ -187,7 +189,7 @@ impl Schedule {
             && shape == Shape::Alone
             && dice.one_in(2)
         {
-            // Ctrl-C while nobody answers. First of all, since the first that is due wins.
+            // Ctrl-C while a request stalls. First of all, since the first that is due wins.
             rules.faults.insert(0, Fault::once(on, Trouble::Stall));
         }
         let mut line = Vec::new();
@@ -195,7 +197,7 @@ impl Schedule {
             for _ in 0..dice.of(&[1, 1, 2, 3]) {
                 line.push(Break { connection: dice.of(&[0, 0, 0, 1, 1, 2, 3, 5]), how: how(dice) });
             }
-            // Whoever finds nobody there tries five times in as long as that may last: pauses are doubled.
+            // A client that is refused a connection tries five times in as long as that may last: pauses are doubled.
             enough += line.iter().map(|it| if matches!(it.how, How::Gone(_)) { 8 } else { 3 }).sum::<usize>();
         }
         let again = dice.one_in(2);
@@ -242,7 +244,13 @@ impl Schedule {
             faults: self.rules.faults.iter().map(|fault| fault.times).collect(),
             line: self.line.len() as u32,
             slow: 0,
+            is_cut_short: false,
         }
+    }
+
+    /// Returns whether a request may get no response and no end of its connection, so that only a time limit ends it.
+    pub(crate) fn can_stall(&self) -> bool {
+        !self.line.is_empty() || self.rules.faults.iter().any(|fault| fault.what == Trouble::Stall)
     }
 
     /// How many requests a time limit ended because they were made to stall.
@@ -280,7 +288,7 @@ impl Schedule {
         kinds
     }
 
-    /// How many images what struck can have kept from arriving, Ctrl-C aside: each fault one, but for those that strike
+    /// How many images the faults can have prevented, apart from Ctrl-C: each fault one, except for those that strike
     /// everybody.
     pub(crate) fn most_failures(&self, struck: &Struck) -> u32 {
         let all =
@@ -290,10 +298,10 @@ impl Schedule {
         (one + struck.line + struck.slow + all * self.parties()).min(self.parties())
     }
 
-    /// The bound on what is sent, and whether it was kept. `image` is the size of what is pushed.
+    /// Checks the bound on what is sent. `image` is the size of what is pushed.
     ///
     /// Where a session outlives a break, a break costs one chunk: the one that it cut is sent up to the cut, then to ask
-    /// where to go on, and then from there. So each byte arrives once more for each break, and no more than a chunk
+    /// where to continue, and then from there. So each byte arrives once more for each break, and no more than a chunk
     /// arrives again. Where the session is lost, each byte may arrive twice more: in the request that finds out that
     /// the session is lost, and in the next session. A registry need not have noticed that a line broke, and keeps the
     /// session for the request that came over it: two requests go to find that out, so each byte may arrive three times
@@ -314,16 +322,16 @@ impl Schedule {
                 };
         }
         let forgets = |fault: &Fault| matches!(fault.what, Trouble::ForgetUpload | Trouble::LoseLayer);
-        let kept = self.rules.interrupted == Interrupted::Resumable
+        let survives = self.rules.interrupted == Interrupted::Resumable
             && self.count(struck, forgets) == 0
             && struck.line + struck.slow == 0;
         let (once, breaks) = (self.pushers() as u64, u64::from(breaks));
-        let most = once + breaks * if kept { 1 } else { 2 } + u64::from(struck.line + struck.slow) * 3;
+        let most = once + breaks * if survives { 1 } else { 2 } + u64::from(struck.line + struck.slow) * 3;
         if traffic.most > most {
             return Err(format!("a byte arrived {} times, where {most} would do: {breaks} breaks", traffic.most));
         }
         let twice = breaks * CHUNK + (once - 1) * image;
-        if kept && traffic.twice > twice {
+        if survives && traffic.twice > twice {
             let sent = traffic.twice;
             return Err(format!("{sent} bytes were sent again, where {twice} would do: {breaks} breaks"));
         }
@@ -335,21 +343,33 @@ impl Schedule {
         struck.line > 0 && self.line.iter().any(|it| matches!(it.how, How::Gone(_)))
     }
 
-    /// How many sessions nobody could close: those that nobody was told of, and those whose closing was harmed.
+    /// How many sessions could not be closed: those that the pusher does not know of, and those whose closing was harmed.
     pub(crate) fn sessions_lost(&self, struck: &Struck, log: &[LogEntry]) -> usize {
         let untold =
             |fault: &Fault| fault.on == BEGIN && matches!(fault.what, Trouble::CutAnswer(_) | Trouble::TellLocation(_));
         let expired = self.count(struck, |fault| fault.what == Trouble::ExpireTokens);
-        // The second login expires as well, or is not to be had in time.
-        let no_login =
-            expired > 1 || expired > 0 && self.count(struck, |fault| [LOGIN, ANY].contains(&&fault.on[..])) > 0;
+        // The second login expires as well, or does not arrive in time.
+        let is_late = self.count(struck, |fault| [LOGIN, ANY].contains(&&fault.on[..])) > 0;
+        let no_login = expired > 1 || expired > 0 && is_late;
         let harmed = |status| matches!(status, 0 | 408 | 425 | 429 | 500..) || no_login && matches!(status, 401 | 403);
         let closings = log.iter().filter(|entry| entry.operation == CANCEL);
         let last: HashMap<&str, u16> = closings.map(|entry| (&entry.path[..], entry.status)).collect();
         let harmed = last.values().filter(|status| harmed(**status)).count();
-        // Whoever wants to close one while the registry is gone tries once, and without a login not even that.
-        let gone = if self.goes_away(struck) || no_login { 2 * self.concurrency * self.parties() as usize } else { 0 };
+        // While the registry is gone a client tries to close a session once, and without a login not even that.
+        let is_gone = self.goes_away(struck) || no_login;
+        let gone = if is_gone { 2 * self.sessions() } else { 0 } + self.sessions_cut_short(struck);
         self.count(struck, untold) as usize + (struck.line + struck.slow) as usize + gone + harmed
+    }
+
+    /// How many sessions may be left open, or are opened only later, because a push did not wait longer for its last responses.
+    pub(crate) fn sessions_cut_short(&self, struck: &Struck) -> usize {
+        if struck.is_cut_short { self.sessions() } else { 0 }
+    }
+
+    /// How many sessions may be open at a time.
+    fn sessions(&self) -> usize {
+        // The config of an image has one beside those of the layers.
+        (self.concurrency + 1) * self.parties() as usize
     }
 }
 

@@ -31,7 +31,7 @@ fn large(ecr: &Ecr) -> String {
     archive
 }
 
-/// Pushes all the same.
+/// Asserts that a push succeeds.
 #[track_caller]
 fn arrives(ecr: &Ecr, archive: &str) -> Run {
     let run = ecr.run(&[archive, "team/app:1"]).succeeds();
@@ -45,7 +45,7 @@ fn arrives(ecr: &Ecr, archive: &str) -> Run {
 fn survives(trouble: &Trouble) -> Run {
     let ecr = Ecr::faulty(&OPERATIONS.map(|operation| Fault::once(operation, trouble.clone())));
     let archive = large(&ecr);
-    // The look at the tag would tell whether the repository is there.
+    // The lookup of the tag would show whether the repository exists.
     let run = ecr.run(&[&archive, "team/app:1", "--reuse", "cache"]).succeeds();
     assert_eq!(run.digest(), ecr.image("team/app", "1").unwrap().0.to_string());
     StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
@@ -153,7 +153,7 @@ pub(crate) use on_unix::interrupt;
 mod on_unix {
     use std::process::Command;
 
-    use super::super::harness::{Running, wait_until};
+    use super::super::harness::{Running, SOON, wait_until};
     use super::*;
 
     fn signal(name: &str, process: u32) {
@@ -166,7 +166,7 @@ mod on_unix {
         signal("INT", process);
     }
 
-    /// Pushes until an operation stalls, sends a signal, and returns what came of it.
+    /// Pushes until an operation stalls, and sends a signal.
     #[track_caller]
     fn stopped_at(ecr: &Ecr, operation: &str, name: &str) {
         stopped_while_pushing(ecr, &large(ecr), operation, name);
@@ -181,7 +181,7 @@ mod on_unix {
         let run = running.end();
         show(&ecr.story());
         run.fails_with(130).stdout_is("").stderr_has(&["interrupted: closing upload sessions", "error: interrupted"]);
-        assert!(asked.elapsed() < Duration::from_secs(10), "at {operation} it took {:?}", asked.elapsed());
+        assert!(asked.elapsed() < SOON, "at {operation} it took {:?}", asked.elapsed());
         ecr.has_no_image("1");
         wait_until("no session is open", || ecr.open_uploads() == 0);
     }

@@ -43,7 +43,7 @@ pub(crate) struct FaultyProxy {
     address: SocketAddr,
     struck: Arc<AtomicU32>,
     serving: JoinHandle<()>,
-    /// Keeps the port while nobody listens on it, or somebody else might get it.
+    /// Keeps the port while nothing listens on it, or another process might get it.
     _port: TcpSocket,
 }
 
@@ -60,7 +60,7 @@ impl FaultyProxy {
         self.address
     }
 
-    /// How many connections came to harm. Those that were refused while nobody listened are not among them.
+    /// How many connections came to harm. Those that were refused while nothing listened are not among them.
     pub(crate) fn struck(&self) -> u32 {
         self.struck.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Answers whose bodies stop, or never end: a push ends all the same, by its deadline and by Ctrl-C.
+//! Answers whose bodies stop, or never end: a push ends nevertheless, by its deadline and by Ctrl-C.
 
 use ecr_push::sandbox::{Asks, Fault, Rules, TokenService, Trouble};
 

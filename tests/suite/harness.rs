@@ -14,6 +14,9 @@ use super::schema;
 /// How long anything may take before it counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Half of the shortest time limit of a request by default: what ends within it did not wait for one.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
 /// The program under test: the one that was built, or that of `ECR_PUSH_PROGRAM`, such as an older release. The sandbox is
 /// always that of the tests' own process.
 pub(crate) fn program() -> PathBuf {
@@ -41,7 +44,7 @@ pub(crate) fn text(path: &Path) -> String {
 pub(crate) fn wait_until(what: &str, mut answer: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !answer() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -91,7 +94,7 @@ impl TestEnv {
         command.args(arguments).env_clear().current_dir(self.root.path().join("here"));
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.home()).env("TMPDIR", self.root.path().join("tmp"));
-        // Nobody's settings, and no question to the network which machine this is.
+        // No settings of the user, and no request for the metadata of this machine.
         command.env("AWS_EC2_METADATA_DISABLED", "true");
         command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
         command
@@ -175,7 +178,7 @@ pub(crate) fn show(text: &str) {
     eprintln!("{text}");
 }
 
-/// The program while it runs. It is killed if the test loses interest.
+/// The program while it runs. It is killed when this is dropped.
 pub(crate) struct Running {
     child: Child,
     shown: String,

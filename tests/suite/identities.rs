@@ -15,7 +15,7 @@ use super::harness::{TestEnv, testdata};
 /// Keys of the environment.
 pub(crate) const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "AKIAENVI"), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
 
-/// What comes of it: the access key and the region, or what the error says.
+/// The result: the access key and the region, or words of the error.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     Uses(&'static str, &'static str),

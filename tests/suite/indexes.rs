@@ -20,7 +20,7 @@ fn tagged(ecr: &Ecr, tag: &str) -> Value {
 fn refused_at_once(arguments: &[&str], code: i32) -> Run {
     let ecr = Ecr::new();
     let run = ecr.run(&[arguments, &["team/app:1"]].concat()).exits_with(code).stdout_is("");
-    assert!(ecr.log().is_empty(), "nobody was asked");
+    assert!(ecr.log().is_empty(), "no request was sent");
     run
 }
 
@@ -117,10 +117,10 @@ fn what_is_there_of_an_index_is_pushed_as_a_new_one() {
     let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).succeeds();
     let mut expected: Value = serde_json::from_slice(&layout.bytes(&index)).unwrap();
     expected["manifests"] = json!([amd64]);
-    assert_eq!(tagged(&ecr, "1"), expected, "it is an index still, and everything else in it is kept");
+    assert_eq!(tagged(&ecr, "1"), expected, "it is an index still, and everything else in it is unchanged");
     let new = sha256(expected.to_string().as_bytes());
-    let told = format!("note: the digest of the archive's index, {}, becomes {new}\n", digest(&index));
-    run.stderr_has(&[&told, "note: a new index of app:1 is pushed, with what the archive contains: linux/amd64\n"]);
+    let note = format!("note: the digest of the archive's index, {}, becomes {new}\n", digest(&index));
+    run.stderr_has(&[&note, "note: a new index of app:1 is pushed, with what the archive contains: linux/amd64\n"]);
     assert_eq!(ecr.manifests_put(), [digest(&amd64), "1".into()]);
 
     let Some(registry) = DockerRegistry::start() else { return };
@@ -163,8 +163,8 @@ fn attestations_are_left_out_and_a_single_image_loses_its_index() {
     expected["manifests"] = json!([amd64, arm64]);
     assert_eq!(tagged(&ecr, "2"), expected);
     let new = sha256(expected.to_string().as_bytes());
-    let told = format!("note: the digest of the archive's index, {}, becomes {new}\n", digest(&index));
-    run.stderr_has(&[&told, "without attestations: linux/amd64, linux/arm64"]);
+    let note = format!("note: the digest of the archive's index, {}, becomes {new}\n", digest(&index));
+    run.stderr_has(&[&note, "without attestations: linux/amd64, linux/arm64"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What `ecr-push inspect` shows beside images that are all there: platforms that were never pulled, layers that lie
+//! What `ecr-push inspect` shows of incomplete images: platforms that were never pulled, layers that are
 //! elsewhere, what was signed; and one image of many.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::layout_builder::{Layout, annotated, digest, hex};
 
 const SPDX: &str = "application/spdx+json";
 
-/// Looks into an archive by its path from the folder that it lies in.
+/// Inspects an archive by its path from its folder.
 #[track_caller]
 fn inspect(env: &TestEnv, path: &str, options: &[&str]) -> Run {
     let (folder, name) = path.rsplit_once('/').unwrap();
@@ -187,7 +187,7 @@ fn what_belongs_to_an_image() {
         digest(&sbom)
     )));
 
-    // One that is changed is told if all is read, and one that is not whole says so.
+    // A changed one is reported if all is read, and so is an incomplete one.
     let payload = json!({"digest": sha256(b"an SBOM")});
     layout.remove(&view["layers"][0]);
     std::fs::write(format!("{}/blobs/sha256/{}", layout.path, hex(&payload)), b"no SBOM").unwrap();
@@ -238,7 +238,7 @@ fn one_platform_of_an_index() {
     assert_eq!((&seen["images"][0]["part_of"], &seen["images"][0]["indexes"]), (&json!(index), &json!([])));
     inspect(&env, &path, &["--platform", "linux/s390x"]).fails_with(2).stderr_has(&["--platform linux/arm64"]);
 
-    // What lacks platforms is shown all the same.
+    // An image without some platforms is shown nevertheless.
     let layout = Layout::new(&env, "layout");
     let [amd64, arm64] = ["linux/amd64", "linux/arm64"].map(|it| layout.image(it));
     let index = layout.index(&[amd64.clone(), arm64.clone()]);

@@ -1,4 +1,4 @@
-//! `inspect --output json`: every key states what the archive holds, and a push keeps the digests that are stated as kept.
+//! `inspect --output json`: every key states what the archive holds, and a push keeps exactly the digests that it announces.
 
 use std::collections::BTreeSet;
 

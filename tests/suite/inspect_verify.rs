@@ -1,4 +1,4 @@
-//! `inspect --verify`: lies in archives are found, every one, and told by name.
+//! `inspect --verify`: every mismatch in an archive is found and reported by name.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
@@ -10,16 +10,16 @@ use super::archive_contents::sha256;
 use super::harness::{TestEnv, testdata};
 use super::inspect::json_of;
 
-/// Finds lies, each told once on stderr, and the layers in which they are.
+/// Finds mismatches, each reported once on stderr, and the layers in which they are.
 #[track_caller]
-fn lies(env: &TestEnv, path: &str, said: &[&str]) -> Value {
+fn mismatches(env: &TestEnv, path: &str, said: &[&str]) -> Value {
     let run = env.run(&["inspect", path, "--verify"]).fails_with(1).stderr_has(said);
-    assert_eq!(run.stderr.matches("error: ").count(), said.len(), "each is told once");
+    assert_eq!(run.stderr.matches("error: ").count(), said.len(), "each is reported once");
     assert_eq!(run.stderr.matches("hint: The archive is damaged").count(), said.len());
-    assert!(!run.stderr.contains("tagged"), "nobody wanted a tag");
+    assert!(!run.stderr.contains("tagged"), "nothing is tagged");
     let seen = json_of(env, path, &["--verify"], 1);
     assert_eq!((&seen["verified"], &seen["exit_code"]), (&json!(false), &json!(1)));
-    // Who does not ask is not told.
+    // Without the option they are not reported.
     env.run(&["inspect", path]).succeeds().output_has_none(&["MISMATCH", "error: "]);
     seen["images"].clone()
 }
@@ -33,7 +33,7 @@ fn plain_layers_that_do_not_match_are_all_told_by_name() {
     ];
     let path = archive_builder::changed(&env, "docker-20.10-save.tar", &entries);
     let said = entries.map(|entry| format!("error: layer {entry} does not match the diff_id sha256:"));
-    let images = lies(&env, &path, &[&said[0], &said[1]]);
+    let images = mismatches(&env, &path, &[&said[0], &said[1]]);
     let layers = images[0]["manifests"][0]["layers"].as_array().unwrap();
     let wrong: Vec<_> = layers.iter().filter(|layer| !layer["found"]["error"].is_null()).collect();
     assert_eq!(wrong.len(), 2);
@@ -56,7 +56,7 @@ fn packed_layers_that_are_broken_are_told_by_name() {
     ] {
         let env = TestEnv::new();
         let path = archive_builder::changed(&env, archive, &[entry]);
-        let images = lies(&env, &path, &[entry]);
+        let images = mismatches(&env, &path, &[entry]);
         let layers = images[0]["manifests"][0]["layers"].as_array().unwrap();
         let wrong = layers.iter().filter(|layer| !layer["found"]["error"].is_null()).map(|layer| &layer["name"]);
         let wrong: Vec<_> = wrong.map(|name| name.as_str().unwrap()).collect();
@@ -77,7 +77,7 @@ fn a_plain_layer_of_a_layout_that_does_not_match_its_digest() {
         .iter()
         .for_each(|name| std::fs::write(format!("{layout}/{name}"), archive_builder::noise(99, 20_000)).unwrap());
     let said = names.map(|name| format!("error: layer {name} does not match the digest sha256:"));
-    let images = lies(&env, &layout, &[&said[0], &said[1]]);
+    let images = mismatches(&env, &layout, &[&said[0], &said[1]]);
     let found = &images[0]["manifests"][0]["layers"][2]["found"];
     assert_eq!(found["digest"], sha256(&archive_builder::noise(99, 20_000)));
 }
@@ -98,7 +98,7 @@ fn a_layer_that_two_platforms_share_is_told_once() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(format!("{layout}/{name}"), bytes).unwrap();
-    let images = lies(&env, &layout, &[&format!("layer {name} ")]);
+    let images = mismatches(&env, &layout, &[&format!("layer {name} ")]);
     let is_wrong = |manifest: &Value| !manifest["layers"][0]["found"]["error"].is_null();
     assert!(images[0]["manifests"].as_array().unwrap().iter().all(is_wrong), "it is wrong in both");
     let run = env.run(&["inspect", &layout, "--verify"]).fails_with(1);
@@ -114,7 +114,7 @@ fn a_log_hears_of_what_takes_long() {
     command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(command);
-    // Behind the end of the first archive, nobody looks at the others.
+    // After the end of the first archive, the others are not read.
     writer.write_all(&std::fs::read(testdata("docker-29-overlay2-save.tar")).unwrap().repeat(6)).unwrap();
     let mut first = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
@@ -131,7 +131,7 @@ fn a_packed_layer_whose_digest_is_right_and_whose_diff_id_is_not() {
     let packed = archive_builder::packed("gzip", &plain);
     let layers = [("application/vnd.oci.image.layer.v1.tar+gzip", packed.clone())];
     archive_builder::oci_layout_of(&layout, ("application/vnd.oci.image.config.v1+json", config), &layers);
-    let images = lies(&env, &layout, &["does not match the diff_id sha256:"]);
+    let images = mismatches(&env, &layout, &["does not match the diff_id sha256:"]);
     let found = &images[0]["manifests"][0]["layers"][0]["found"];
     assert_eq!((&found["digest"], &found["diff_id"]), (&json!(sha256(&packed)), &json!(sha256(&plain))));
 }

@@ -45,7 +45,7 @@ fn a_config_of_six_mebibytes_is_a_blob_like_others() {
     env.run(&[&archive, &registry.target("team/app:1")]).succeeds().stderr_has(&["1 reused"]);
 }
 
-/// Layers of no size worth speaking of, all the same, for images of many.
+/// Equal, tiny layers, for images of many.
 fn docker_save_of(path: &str, count: usize) {
     let mut tar = tar::Builder::new(std::fs::File::create(path).unwrap());
     let layer = archive_builder::tar_of("app", b"app");
@@ -89,7 +89,7 @@ fn a_manifest_that_no_registry_takes_is_refused_before_the_first_byte() {
     let name = digest.replace("sha256:", "blobs/sha256/");
     let run = run.stderr_has(&[&format!("{name} of the archive is 4194305 bytes long, and the limit is 4194304")]);
     run.stderr_has(&["hint: Registries take manifests of 4 MiB at most"]);
-    assert_eq!(ecr.log().len(), 0, "nobody is asked");
+    assert_eq!(ecr.log().len(), 0, "no request is sent");
 
     let digest = archive_builder::edit_manifest(&layout, |manifest| note(manifest, 4 << 20));
     let run = ecr.run(&[&layout, "team/app:1"]).succeeds();

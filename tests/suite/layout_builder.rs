@@ -71,7 +71,7 @@ impl Layout {
     /// An index of these entries.
     pub(crate) fn index(&self, entries: &[Value]) -> Value {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries,
-            "annotations": {"org.example.kept": "yes"}});
+            "annotations": {"org.example.unchanged": "yes"}});
         self.blob(INDEX, index.to_string().as_bytes())
     }
 

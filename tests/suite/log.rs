@@ -1,4 +1,4 @@
-//! What stands in the log of a CI job: lines that fit, each plain by itself, or objects.
+//! The log of a CI job: lines that each make sense alone, or objects.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -133,10 +133,10 @@ fn a_plan_and_a_failure_of_one_target_are_objects() {
     assert_eq!(of(&plan, "layer").len(), 3);
     assert_eq!((&of(&plan, "summary")[0]["dry_run"], &of(&plan, "summary")[0]["uploaded"]), (&true.into(), &3.into()));
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/missing:1", "--log-format", "json"]).fails_with(1);
-    let told = objects(&run);
-    told.iter().for_each(is_documented);
-    assert_eq!((of(&told, "summary").len(), of(&told, "error").len()), (1, 1));
-    assert_eq!((&of(&told, "targets")[0]["pushed"], &of(&told, "targets")[0]["targets"]), (&1.into(), &2.into()));
+    let events = objects(&run);
+    events.iter().for_each(is_documented);
+    assert_eq!((of(&events, "summary").len(), of(&events, "error").len()), (1, 1));
+    assert_eq!((&of(&events, "targets")[0]["pushed"], &of(&events, "targets")[0]["targets"]), (&1.into(), &2.into()));
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn that_one_of_several_targets_is_given_up_is_told_when_it_happens() {
     let refusal = Fault::once("ecr:PutImage", status(403, "DENIED", "not for you"));
     let ecr = Ecr::with(&["team/app", "team/other"], Rules { faults: vec![refusal], ..Rules::default() });
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--log-format", "json"]).fails_with(3);
-    let told = objects(&run);
-    let given_up = of(&told, "given_up");
-    assert_eq!((given_up.len(), of(&told, "error").len(), of(&told, "summary").len()), (1, 1, 1), "{told:?}");
+    let events = objects(&run);
+    let given_up = of(&events, "given_up");
+    assert_eq!((given_up.len(), of(&events, "error").len(), of(&events, "summary").len()), (1, 1, 1), "{events:?}");
     is_documented(given_up[0]);
-    assert_eq!(given_up[0]["why"], of(&told, "error")[0]["message"]);
-    assert_ne!(given_up[0]["target"], of(&told, "summary")[0]["target"]);
+    assert_eq!(given_up[0]["why"], of(&events, "error")[0]["message"]);
+    assert_ne!(given_up[0]["target"], of(&events, "summary")[0]["target"]);
 }
 
 #[test]
@@ -214,10 +214,10 @@ fn a_storm_that_all_lanes_meet_is_told_in_a_few_lines() {
     let layers: Vec<_> = (0..20).map(|n| archive_builder::tar_of("noise", &archive_builder::noise(n, 1000))).collect();
     archive_builder::docker_save(&archive, &layers);
     let run = ecr.run(&[&archive, "team/app:1", "--retries", "9", "-v", "--output", "json"]).succeeds();
-    assert_eq!(run.stderr.matches("; retry ").count(), 10, "with -v all pauses are told");
+    assert_eq!(run.stderr.matches("; retry ").count(), 10, "with -v all pauses are logged");
     // A HEAD has no words in its answer, so there are two reasons.
     let warnings = run.stderr.matches("warning: ").count();
     assert!((1..=12).contains(&warnings), "{}", run.stderr);
-    let kept = run.report()["warnings"].as_array().unwrap().len();
-    assert!((1..=2).contains(&kept), "{}", run.stdout);
+    let warnings = run.report()["warnings"].as_array().unwrap().len();
+    assert!((1..=2).contains(&warnings), "{}", run.stdout);
 }

@@ -1,4 +1,4 @@
-//! Logins of registries that are not ECR's: given, kept by docker or podman, asked for by the registry or by its token
+//! Logins of other registries than ECR: given, stored by docker or podman, asked for by the registry or by its token
 //! service. And where they must not go.
 
 use std::io::{Read as _, Write as _};
@@ -118,7 +118,7 @@ fn a_password_is_typed_on_a_terminal_that_does_not_show_it() {
     terminal.write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
     let mut seen = Vec::new();
     let mut bytes = [0; 4096];
-    // It ends with an error, when nobody has the other end any more.
+    // It ends with an error once the other end is closed.
     while let Ok(read @ 1..) = terminal.read(&mut bytes) {
         seen.extend_from_slice(&bytes[..read]);
     }
@@ -303,7 +303,7 @@ fn several_challenges_are_understood_and_strange_ones_named() {
     assert_eq!(shown.load(Ordering::SeqCst), 0);
 }
 
-/// Somebody who answers everything so, and counts who shows him a login.
+/// A server that answers everything so, and counts requests with a login.
 fn listener(answer: String) -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, shown) = (listener.local_addr().unwrap().to_string(), Arc::<AtomicU64>::default());
@@ -346,9 +346,9 @@ fn a_token_service_of_its_own_gets_the_login_and_no_other_host_does() {
     let (address, shown) = listener(answer);
     let ecr = sandbox(TokenService { realm: Some(format!("http://{address}/token")), ..TokenService::default() });
     let run = with_password(to(&ecr.env, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).fails_with(3);
-    // Whose path is not the registry's own is not told.
-    let told = format!("  a token for repository:team/app:pull,push  http://{address}/***\n");
-    run.stderr_has(&["HTTP 401", &told]).output_has_none(&["of no use", &format!("{address}/token")]);
+    // The path of another host than the registry's is not logged.
+    let line = format!("  a token for repository:team/app:pull,push  http://{address}/***\n");
+    run.stderr_has(&["HTTP 401", &line]).output_has_none(&["of no use", &format!("{address}/token")]);
     assert!(shown.load(Ordering::SeqCst) >= 1);
 
     // But it may not pass it on.
@@ -379,7 +379,7 @@ fn a_helper_that_is_missing_or_fails_is_named() {
     helper(&ecr.env, &mut command, "nobodys", "echo the keychain is locked; exit 2");
     let run = discreet(finish(command, String::new)).fails_with(3);
     run.stderr_has(&["the keychain is locked (exit status: 2)", "hint: Check its output:"]);
-    // A registry that wants nothing is pushed to all the same.
+    // A registry that needs no login is pushed to as well.
     let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
     docker_config(&ecr.env, r#"{"credsStore": "nobodys"}"#);
     finish(to(&ecr.env, &place(&ecr), &[]), String::new).succeeds();

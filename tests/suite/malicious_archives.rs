@@ -1,4 +1,4 @@
-//! Archives that lie or want to do harm: each ends with exit code 1 and a sentence that names the entry, and leaves no tag.
+//! Malicious archives: each ends with exit code 1 and a sentence that names the entry, and leaves no tag.
 
 use std::path::Path;
 
@@ -81,7 +81,7 @@ fn what_lies_in_a_folder_and_is_no_file_of_it() {
     let put: [(Put, &str); 5] = [
         (|path| symlink("/dev/zero", path).unwrap(), "is a device, not a file"),
         (|path| std::fs::create_dir(path).unwrap(), "is a folder, not a file"),
-        // What somebody else's file holds is not pushed: it has not the length, or not the digest.
+        // The content of another user's file is not pushed: its length or its digest does not match.
         (|path| symlink("/etc/passwd", path).unwrap(), "bytes long, but blobs/sha256/"),
         (|path| symlink("../../../nowhere", path).unwrap(), "is a link to ../../../nowhere, which does not exist"),
         (|path| symlink(path.file_name().unwrap(), path).unwrap(), "cannot read "),
@@ -108,7 +108,7 @@ fn an_index_that_names_itself_or_others_without_end() {
     let kind = "application/vnd.oci.image.index.v1+json";
     let ecr = Ecr::new();
     let (path, _) = layout(&ecr);
-    // No bytes have a digest that stands in them; this is the nearest that there is.
+    // No bytes contain their own digest; this is the closest that is possible.
     let digest = sha256(b"itself");
     let index =
         |len: usize| json!({"schemaVersion": 2, "manifests": [{"mediaType": kind, "digest": digest, "size": len}]});
@@ -140,7 +140,7 @@ fn json_that_would_fill_the_memory_or_the_stack() {
     std::fs::write(&index, format!(r#"{{"schemaVersion":2,"manifests":{nested}}}"#)).unwrap();
     refused(&ecr, &path, &["index.json of the archive is malformed"]);
 
-    // Where nobody looks it does no harm, until the manifest has to be written anew: then that is told before the push.
+    // Where it is not read it does no harm, until the manifest has to be written again: then it is reported before the push.
     let (path, layer) = layout(&ecr);
     let manifest = archive_builder::edit_manifest(&path, |_| {});
     let file = format!("{path}/{}", manifest.replace("sha256:", "blobs/sha256/"));
@@ -150,7 +150,7 @@ fn json_that_would_fill_the_memory_or_the_stack() {
     let run = ecr.run(&[&path, "team/app:1", "--compression", "gzip"]).fails_with(1);
     run.stderr_has(&[&format!("cannot edit the archive's manifest {}", &sha256(text.as_bytes())[..19])]);
     assert!(ecr.blob("team/app", &sha256(&layer).parse().unwrap()).is_none());
-    assert_eq!(ecr.log().len(), 0, "nobody is asked");
+    assert_eq!(ecr.log().len(), 0, "no request is sent");
     ecr.run(&[&path, "team/app:1"]).succeeds();
 }
 

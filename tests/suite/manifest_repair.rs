@@ -1,4 +1,4 @@
-//! Manifests that say what is not so, or what ECR refuses: told beforehand, and put right if somebody asks for it.
+//! Manifests with false statements, or with what ECR rejects: reported before the push, and repaired on request.
 
 use std::io::Write as _;
 
@@ -29,7 +29,7 @@ fn with_platform(path: &str) -> String {
     archive_builder::oci_layout(path, &[archive_builder::tar_of("app", &archive_builder::noise(1, 50_000))]);
     archive_builder::edit_manifest(path, |manifest| {
         manifest["config"]["platform"] = json!({"architecture": "amd64", "os": "linux"});
-        manifest["annotations"] = json!({"org.example.kept": "yes"});
+        manifest["annotations"] = json!({"org.example.unchanged": "yes"});
     })
 }
 
@@ -69,7 +69,7 @@ fn what_ecr_refuses_is_told_before_the_push_and_explained_after_it() {
         "hint: ECR rejects manifests with unknown fields",
     ]);
     let (before, after) = (run.stderr.find("warning: ").unwrap(), run.stderr.find("layer sha256:").unwrap());
-    assert!(before < after, "it is told before anything is sent");
+    assert!(before < after, "it is reported before anything is sent");
     ecr.has_no_image("1");
 
     // Others take it, and are not warned of.
@@ -287,7 +287,7 @@ fn what_attests_a_repaired_manifest_follows_it() {
     assert_eq!(pushed["manifests"][2]["digest"], digest(&about));
     assert_eq!(pushed["manifests"][2]["annotations"]["vnd.docker.reference.digest"], expected);
 
-    // Whoever expects what the archive states does not get something else.
+    // With the archive's digest expected, no other is pushed.
     let again = Ecr::new();
     let run =
         again.run(&[&layout.path, "team/app:1", "--image-id", &of, "--repair", "--expect-digest", &of]).fails_with(1);
@@ -295,8 +295,8 @@ fn what_attests_a_repaired_manifest_follows_it() {
         &format!("--repair changes the digest to {}, and {of} is expected", expected.as_str()),
         "hint: Leave --repair out",
     ]);
-    assert!(again.log().is_empty(), "nobody was asked");
-    // What becomes of it is known beforehand, of an index, too.
+    assert!(again.log().is_empty(), "no request was sent");
+    // The result is known before the push, for an index as well.
     let new = StoredImage::of_sandbox(&ecr, "team/app", "1").digest();
     again.run(&[&layout.path, "team/app:1", "--repair", "--expect-digest", &new]).succeeds();
     again.run(&[&layout.path, "team/app:2", "--image-id", &of, "--repair", "--expect-digest", &expected]).succeeds();

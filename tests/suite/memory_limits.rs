@@ -163,8 +163,8 @@ fn seven_hundred_megabytes_take_little_memory_and_no_file() {
     let manifest: Value = serde_json::from_slice(&registry.manifest("team/app:1").unwrap()).unwrap();
     let seen = report(&written)["targets"][0]["layers"].as_array().unwrap().clone();
     for layer in manifest["layers"].as_array().unwrap() {
-        let told = seen.iter().find(|told| told["digest"] == layer["digest"]).expect("the report knows the layer");
-        assert_eq!((&told["size"], &told["bytes_sent"]), (&layer["size"], &layer["size"]));
+        let found = seen.iter().find(|found| found["digest"] == layer["digest"]).expect("the report knows the layer");
+        assert_eq!((&found["size"], &found["bytes_sent"]), (&layer["size"], &layer["size"]));
     }
     let again =
         env.run(&[&archive, &target]).succeeds().stderr_has(&["already up to date; nothing was sent", "3 reused"]);
@@ -178,7 +178,7 @@ fn read_by(process: u32) -> u64 {
     io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
 }
 
-/// The most memory that a process had but for its program, whose pages are many in a debug build.
+/// The most memory that a process had, without its program, whose pages are many in a debug build.
 fn peak_of_data(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let program = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
@@ -207,12 +207,12 @@ fn a_registry_that_takes_nothing_holds_back_the_reading(compression: &str) {
     let most = peak_of_data(running.id());
     assert!(read < 60 << 20, "{read} bytes of 200 MiB were read though nothing was taken");
     assert!(most < 64 << 20, "{most} bytes of memory at most");
-    let told = running.kill();
+    let stderr = running.kill();
     assert!(
-        told.contains(
+        stderr.contains(
             "memory: 64 MiB at most: 24 for the program, 8 for each of 4 layers under way, 2 for each of 4 compression"
         ),
-        "{told}"
+        "{stderr}"
     );
 }
 

@@ -46,9 +46,9 @@ fn a_replaced_endpoint_is_named_whenever_it_is_in_effect() {
     let here = ecr.url().replace("http://", "");
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
     run.stderr_has(&[&format!("note: AWS endpoints are overridden by {here} (AWS_ENDPOINT_URL_ECR, ")]);
-    // It has no effect on a push to somebody else's registry.
-    let nobody = super::registry_errors::closed_port();
-    let run = ecr.run(&[&testdata(ARCHIVE), &format!("{nobody}/team/app:1"), "--retries", "0"]).fails_with(4);
+    // It has no effect on a push to another registry.
+    let closed = super::registry_errors::closed_port();
+    let run = ecr.run(&[&testdata(ARCHIVE), &format!("{closed}/team/app:1"), "--retries", "0"]).fails_with(4);
     run.output_has_none(&["are replaced"]);
 }
 
@@ -107,7 +107,7 @@ fn each_error_has_its_stable_code() {
         code(&run)
     };
     let ecr = Ecr::new();
-    let nobody = format!("{}/team/app:1", super::registry_errors::closed_port());
+    let closed = format!("{}/team/app:1", super::registry_errors::closed_port());
     for (arguments, expected) in [
         (&[archive.as_str(), "team/app:1", "--colour", "red"][..], "option_unknown"),
         (&[&archive, "team/app:1", "--deadline", "1", "--deadline", "2"], "option_repeated"),
@@ -118,10 +118,10 @@ fn each_error_has_its_stable_code() {
         (&[&archive, "Team/App"], "target_invalid"),
         (&["none.tar", "team/app:1"], "archive_unreadable"),
         (&[&testdata("docker-20.10-save-many.tar"), "team/app:1"], "image_ambiguous"),
-        (&[&archive, "team/app:1", "--image", "nobody/none"], "image_not_found"),
+        (&[&archive, "team/app:1", "--image", "missing/none"], "image_not_found"),
         (&[&archive, "team/app:1", "--platform", "linux/s390x"], "platform_not_found"),
         (&[&archive, "team/missing:1"], "repository_not_found"),
-        (&[&archive, &nobody], "unreachable"),
+        (&[&archive, &closed], "unreachable"),
     ] {
         assert_eq!(json(&ecr, arguments), expected, "{arguments:?}");
     }
@@ -152,8 +152,8 @@ fn the_report_counts_requests_and_names_those_of_manifests() {
     };
     assert_eq!([count("put_manifest"), count("ecr:GetAuthorizationToken"), count("start_upload")], [3, 1, 4]);
     let puts = seen["targets"][0]["manifests"].as_array().unwrap();
-    let told: Vec<_> = puts.iter().map(|put| (put["reference"].as_str().unwrap(), put["status"].as_u64())).collect();
-    assert_eq!(told, [("1", Some(429)), ("1", Some(201)), ("2", Some(201))]);
+    let answers: Vec<_> = puts.iter().map(|put| (put["reference"].as_str().unwrap(), put["status"].as_u64())).collect();
+    assert_eq!(answers, [("1", Some(429)), ("1", Some(201)), ("2", Some(201))]);
     // The sandbox names the requests that it refuses.
     assert!(puts[0]["request_id"].as_str().is_some_and(|id| id.len() == 36), "{puts:?}");
 }

@@ -145,7 +145,7 @@ fn a_plain_layer_that_the_own_cache_knows_is_linked_from_a_whole_repository() {
     let seen =
         Seen::with_cache(&ecr, &[&archive, "team/app:1", "--mount-from", "team/other", "--mount-from", "team/base"]);
     assert_eq!(seen.layers(0), ["mount: from team/base: in the layer cache with this digest"; 3]);
-    assert_eq!(seen.mounts(), [201; 3], "what team/other lacks is not tried there");
+    assert_eq!(seen.mounts(), [201; 3], "what is missing in team/other is not tried there");
     let seen = Seen::of(&ecr, &[&archive, "team/other:1", "--mount-from", "team/base"]);
     assert_eq!((seen.mounts().len(), seen.layers(0)), (0, vec!["upload: new, compressed with gzip".into(); 3]));
     seen.run
@@ -185,7 +185,7 @@ fn ctrl_c_closes_the_session_that_a_mount_has_opened() {
     let archive = testdata(PACKED);
     let ecr = with_base(BlobMounting::Disabled, &archive);
     let before = ecr.count("ecr:InitiateLayerUpload");
-    let late = Trouble::Delay(Duration::from_millis(700));
+    let late = Trouble::Delay(Duration::from_millis(300));
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:InitiateLayerUpload", late).times(u32::MAX)]);
     let running = Running::start(ecr.command(&[&archive, "team/app:1", "--mount-from", "team/base"]));
     wait_until("all four have been asked for", || ecr.count("ecr:InitiateLayerUpload") == before + 4);

@@ -180,7 +180,7 @@ fn an_image_with_a_subject_is_chosen_by_its_name() {
         let run = ecr.run(&[&[layout.path.as_str(), &target], &options[..]].concat()).succeeds();
         run.stdout_is(&format!("{HOST}/{target}@{}\n", digest(&app)));
     }
-    // It is none of several images to choose among.
+    // It is not one of several images to choose from.
     ecr.run(&[&layout.path, "team/app:3"]).succeeds().stdout_is(&format!("{HOST}/team/app:3@{}\n", digest(&base)));
     ecr.run(&[&layout.path, "team/app:4", "--image", "other:1"])
         .fails_with(1)

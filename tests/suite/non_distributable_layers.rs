@@ -1,4 +1,4 @@
-//! Layers that are kept by reference, as old base images of Windows have them.
+//! Non-distributable layers, as old base images of Windows have them.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use ecr_push::sandbox::Fault;
 const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 const URL: &str = "https://example.com/windows";
 
-/// What `LayerSources` or a manifest says of a layer that lies elsewhere.
+/// What `LayerSources` or a manifest states about a layer that is elsewhere.
 fn descriptor(layer: &[u8]) -> Value {
     json!({"mediaType": FOREIGN, "digest": sha256(layer), "size": layer.len(), "urls": [URL]})
 }
@@ -26,7 +26,7 @@ fn layers() -> [Vec<u8>; 2] {
     ]
 }
 
-/// A `docker save` as Docker on Windows wrote it: `LayerSources` tells where the first layer lies.
+/// A `docker save` as Docker on Windows wrote it: `LayerSources` states where the first layer is.
 fn docker_save(path: &str) {
     let mut tar = tar::Builder::new(std::fs::File::create(path).unwrap());
     let [windows, app] = layers();
@@ -113,7 +113,7 @@ fn packing_leaves_it_where_it_is() {
     assert_eq!(pushed["layers"][0], stated["layers"][0]);
     assert_eq!(pushed["layers"][1]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     ecr.run(&[&archive, "team/app:1", "--compression", "gzip", "--foreign-layers"]).succeeds();
-    assert_eq!(manifest(&ecr)["layers"][0]["urls"], Value::Null, "packed anew it is nowhere else");
+    assert_eq!(manifest(&ecr)["layers"][0]["urls"], Value::Null, "compressed again it is nowhere else");
 }
 
 #[test]

@@ -19,8 +19,8 @@ fn the_token_of_github_actions() {
     let mut command = push(&aws, &["--role-arn", ROLE]);
     github(&aws, &mut command);
     let run = arrives(&aws, command, &format!("the role {ROLE}, by GitHub Actions' OIDC token"));
-    let told = format!("  GitHub Actions' OIDC token  {}/***\n", aws.url());
-    run.stderr_has(&[&told, "  sts:AssumeRoleWithWebIdentity, "]).output_has_none(&["/oidc/github"]);
+    let line = format!("  GitHub Actions' OIDC token  {}/***\n", aws.url());
+    run.stderr_has(&[&line, "  sts:AssumeRoleWithWebIdentity, "]).output_has_none(&["/oidc/github"]);
     let [assumed] = &aws.assumed()[..] else { panic!("one role is assumed once") };
     assert_eq!((assumed.action.as_str(), assumed.signed_by.as_ref()), ("AssumeRoleWithWebIdentity", None));
     assert_eq!(assumed.host, "sts.eu-west-1.amazonaws.com");
@@ -47,8 +47,8 @@ fn the_token_of_azure_pipelines_and_a_role_after_it() {
     let mut command = push(&aws, &options);
     command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", aws.url())).env("SYSTEM_ACCESSTOKEN", "job-token");
     let by = format!("the role {ROLE}, by Azure Pipelines' OIDC token, then the role {SECOND}");
-    let told = format!("  Azure Pipelines' OIDC token, 2 bytes  {}/***\n", aws.url());
-    arrives(&aws, command, &by).stderr_has(&[&told, "  sts:AssumeRole, "]);
+    let line = format!("  Azure Pipelines' OIDC token, 2 bytes  {}/***\n", aws.url());
+    arrives(&aws, command, &by).stderr_has(&[&line, "  sts:AssumeRole, "]);
     let asked = &aws.asked("oidc:Token")[0];
     assert_eq!(asked.method, "POST");
     assert!(asked.path.contains("api-version=7.1-preview.1&serviceConnectionId=11111111-2222"), "{}", asked.path);
@@ -64,7 +64,7 @@ fn azure_s_token_takes_what_the_step_has_to_map() {
     command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", aws.url()));
     let run = aws.finish(command).fails_with(2).stderr_has(&["--azure-service-connection needs SYSTEM_ACCESSTOKEN"]);
     run.stderr_has(&["SYSTEM_ACCESSTOKEN: $(System.AccessToken)"]);
-    // One that Azure does not take is told with the cure, and is not shown.
+    // One that Azure rejects is reported with advice, and is not shown.
     let mut command = push(&aws, &["--azure-service-connection", "1", "--role-arn", ROLE]);
     command.env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", aws.url())).env("SYSTEM_ACCESSTOKEN", "another");
     let run =

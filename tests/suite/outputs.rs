@@ -70,7 +70,7 @@ fn a_command_line_that_makes_no_sense_is_reported_as_well() {
     let mut command = env.command(&["--colour", "red"]);
     command.env("ECR_PUSH_OUTPUT", "json").env("ECR_PUSH_DISPLAY_NAME", "Ship it");
     assert_eq!(finish(command, String::new).fails_with(2).report()["display_name"], "Ship it");
-    // That of an archive is none of a push.
+    // The digest of an archive is not that of a push.
     env.run(&["inspect", "--output", "json"]).fails_with(2).stdout_is("");
 }
 
@@ -97,7 +97,7 @@ fn the_digest_file_has_the_digest_of_a_push_that_went_well() {
     let run =
         ecr.run(&[&[archive.as_str(), "team/app:1", "team/other:2", "--tag", "b"], &files[..]].concat()).succeeds();
     assert_eq!(read(&digest).unwrap(), run.digests()[0], "no line end, as others write it");
-    // One target that fails is a push that failed, a plan is none, and neither leaves what was there before.
+    // A push with a failed target is a failed push, a plan is not a push, and neither leaves an earlier file.
     for (options, code) in [(&["team/app:1", "team/missing:2"][..], 1), (&["team/app:1", "--dry-run"], 0)] {
         fs::write(&digest, "sha256:0000").unwrap();
         fs::write(&metadata, "{}").unwrap();
@@ -168,7 +168,7 @@ fn a_file_that_cannot_be_written_is_found_out_before_the_push_or_told_after_it()
     for (option, what) in [("--digest-file", "digest"), ("--metadata-file", "metadata")] {
         let run = ecr.run(&[&archive, "team/app:1", option, "no/such/folder/file"]).fails_with(2).stdout_is("");
         run.stderr_has(&[&format!("cannot write the {what} no/such/folder/file"), "hint: "]);
-        assert!(ecr.log().is_empty(), "nobody is asked");
+        assert!(ecr.log().is_empty(), "no request is sent");
     }
     if cfg!(target_os = "linux") {
         let written = ecr.env.scratch("report.json");

@@ -118,7 +118,7 @@ fn a_file_that_is_there_and_cannot_be_used_is_named() {
             let what = format!("cannot use the AWS configuration file {path}\n");
             run.stderr_has(&[&what, why, &format!("set {variable} to another one")]);
         }
-        // Nobody named a profile, and the keys need none.
+        // No profile is named, and the keys need none.
         let note = format!("note: the AWS configuration file {path} is ignored: ");
         aws.finish(command(None, true)).succeeds().stderr_has(&[&note, why]);
     }

@@ -48,7 +48,7 @@ fn a_page_that_says_not_now_may_be_that_of_aws_s_own_load_balancer() {
 fn proxy(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    // It ends with the process: nobody waits for it.
+    // It ends with the process: nothing waits for it.
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -161,7 +161,7 @@ fn exceptions_are_read_as_other_tools_read_them() {
         api.env("AWS_ENDPOINT_URL_ECR", "https://a.invalid:5000").env("AWS_MAX_ATTEMPTS", "1");
         api.env("HTTPS_PROXY", &refuses).env("NO_PROXY", exceptions);
         for command in [registry, api] {
-            // Nobody knows the name.
+            // The name does not exist.
             let run = ecr.finish(command).exits_with(if is_direct { 4 } else { 3 });
             assert_eq!(run.unwrapped().contains("the proxy 127.0.0.1:"), !is_direct, "NO_PROXY={exceptions}");
         }

@@ -26,7 +26,7 @@ pub(crate) struct Frame {
     pub(crate) rows: Vec<String>,
     /// Where the cursor waits: the first row of the picture.
     top: usize,
-    /// Whether a line of the picture goes on in the next row.
+    /// Whether a line of the picture continues in the next row.
     pub(crate) is_broken: bool,
     pub(crate) has_cursor: bool,
 }
@@ -100,7 +100,7 @@ impl Terminal {
         let (seen, mut from) = (Arc::clone(&shared), File::from(ours.try_clone().unwrap()));
         let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // It ends with an error, when nobody has the other end any more.
+            // It ends with an error once the other end is closed.
             while let Ok(read @ 1..) = from.read(&mut bytes) {
                 seen.lock().unwrap().take(&bytes[..read]);
             }

@@ -2,7 +2,7 @@
 
 use super::credentials::{ARCHIVE, configured, host, keys, profile, push};
 use super::fake_aws::{ACCOUNT, FakeAws};
-use super::harness::testdata;
+use super::harness::{SOON, testdata};
 
 #[test]
 fn every_form_of_host_is_asked_with_its_own_endpoints() {
@@ -152,7 +152,7 @@ fn aws_without_the_company_s_certificates_is_not_trusted() {
 #[test]
 fn what_no_proxy_names_is_asked_directly() {
     let aws = FakeAws::of("us-east-1");
-    // AWS's API, and a proxy where nobody is. What is on this machine is not asked over it.
+    // AWS's API, and a proxy at which nothing listens. What is on this machine is not asked over it.
     let run = |endpoint: &str, no_proxy: &str| {
         let mut command = aws.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1"]);
         command.env("AWS_ENDPOINT_URL_ECR", endpoint).env("ECR_PUSH_REGISTRY_ENDPOINT", aws.url());
@@ -162,7 +162,7 @@ fn what_no_proxy_names_is_asked_directly() {
     run("http://api.invalid", "example.org").fails_with(4).stderr_has(&["no response from the ECR API", "refused"]);
     run("http://api.invalid", "example.org, *.invalid").fails_with(4).output_has_none(&["refused"]);
     run(&aws.url(), "example.org").succeeds();
-    // A registry: then its name is looked up here, and is nobody's.
+    // A registry: then its name is looked up here, and does not exist.
     let target = "registry.invalid/team/app:1";
     let run = |no_proxy: &str| {
         let mut command = aws.command(&[&testdata(ARCHIVE), target, "--retries", "0"]);
@@ -187,6 +187,6 @@ fn without_a_route_and_without_credentials_it_is_told_soon() {
         let began = std::time::Instant::now();
         let code = if target.contains('.') { 3 } else { 2 };
         aws.finish(command).exits_with(code).stderr_has(&["EC2's metadata", "hint: "]);
-        assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
 }

@@ -12,7 +12,7 @@ use super::harness::{Run, Running, TestEnv, finish, report, testdata, wait_until
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const ARN: &str = "arn:aws:ecr:us-east-1:000000000000:repository/team/app";
 
-/// An address on this machine that nobody listens at.
+/// An address on this machine at which nothing listens.
 pub(crate) fn closed_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
@@ -193,7 +193,7 @@ fn a_registry_that_keeps_failing() {
         let run = refused(&ecr, &["--retries", retries, "--concurrency", "1"], 4);
         let run = run.stderr_has(&["HTTP 500 INTERNAL: we are sorry"]);
         assert_eq!(ecr.count(operation), tries, "one try and {retries} retries");
-        assert_eq!(run.stderr.matches("; retry ").count(), tries - 1, "each pause is told");
+        assert_eq!(run.stderr.matches("; retry ").count(), tries - 1, "each pause is logged");
     }
 }
 
@@ -340,8 +340,9 @@ fn a_service_that_fails_for_a_minute_is_outlived() {
     wait_until("four tries failed", || ecr.count("ecr:PutImage") == 4 || running.ended().is_some());
     std::thread::sleep(Duration::from_millis(500));
     assert!(running.ended().is_none(), "it is still waiting");
-    let told = running.kill();
-    let pauses = told.lines().filter_map(|line| line.rsplit_once(" in ")?.1.trim_end_matches(" s").parse::<f64>().ok());
+    let stderr = running.kill();
+    let pauses =
+        stderr.lines().filter_map(|line| line.rsplit_once(" in ")?.1.trim_end_matches(" s").parse::<f64>().ok());
     let sum: f64 = pauses.sum();
-    assert!(sum > 60.0, "it waits for {sum} s: {told}");
+    assert!(sum > 60.0, "it waits for {sum} s: {stderr}");
 }

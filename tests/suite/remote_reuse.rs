@@ -1,14 +1,12 @@
 //! A push from a machine that knows nothing, into a repository that holds an image like this one.
 
-use std::time::Duration;
-
 use ecr_push::sandbox::{Fault, Rules, Trouble};
 use serde_json::Value;
 
 use super::archive_builder;
 use super::archive_contents::Source;
 use super::ecr::{Ecr, put_manifest};
-use super::harness::{Run, report, testdata};
+use super::harness::{Run, SOON, report, testdata};
 use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
@@ -111,7 +109,7 @@ fn a_push_that_packs_what_the_newest_image_has_says_so_once() {
         "team/app:main-7 has 1 of the layers that are compressed and sent now: with --reuse-from main-7, or a pattern";
     run.stderr_has(&[hint]);
     assert!(asked.contains(&"ecr:DescribeImages".to_owned()), "{asked:?}");
-    // Who names tags, wants no reuse, or knows all layers need not be told.
+    // With named tags, without reuse, or with all layers in the cache there is no note.
     for more in [&["--reuse-from", "main-1"][..], &["--reuse", "cache"]] {
         let (run, asked, _) = fresh(&ecr, &[&[after.as_str(), "team/app:main-9"], &slow[..], more].concat());
         run.output_has_none(&["are packed and sent now"]);
@@ -212,7 +210,7 @@ fn the_look_at_the_tag_takes_no_longer_than_it_may() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:BatchGetImage", Trouble::Stall)]);
     let started = std::time::Instant::now();
     let (run, asked, _) = fresh(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     assert!(asked.contains(&"ecr:DescribeRepositories".into()), "whether the repository is there is asked otherwise");
     run.stderr_has(&["could not be read: no answer within 2 s"]);
 }

@@ -79,11 +79,11 @@ fn a_dry_run_fails_where_the_push_would() {
 #[test]
 fn a_dry_run_ends_as_the_push_would_where_the_registry_cannot_be_used() {
     let (env, archive) = (TestEnv::new(), testdata(ARCHIVE));
-    let nobody = format!("{}/team/app:1", super::registry_errors::closed_port());
+    let closed = format!("{}/team/app:1", super::registry_errors::closed_port());
     let wants_login = Ecr::with(&["team/app"], Rules::default());
     let denied = format!("{}/team/app:1", wants_login.address());
     for reuse in ["tag", "cache", "off"] {
-        for (target, code) in [(&nobody, 4), (&denied, 3)] {
+        for (target, code) in [(&closed, 4), (&denied, 3)] {
             for dry_run in [&[][..], &["--dry-run"]] {
                 let arguments = [&[archive.as_str(), target, "--retries", "0", "--reuse", reuse], dry_run].concat();
                 env.run(&arguments).fails_with(code).stdout_is("");
@@ -200,7 +200,7 @@ fn the_report_of_an_archive_that_is_none_names_every_target() {
         assert_eq!((&target["name"], &target["error"]["kind"]), (&name.into(), &"input".into()));
     }
     assert_eq!(run.stderr.matches("there is no file missing.tar").count(), 1, "said once");
-    assert!(ecr.log().is_empty(), "nobody is asked about an archive that cannot be read");
+    assert!(ecr.log().is_empty(), "no request is sent for an archive that cannot be read");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the report tells beside what was done: when, what was said on the way, what went wrong and was tried again, what
+//! What the report has besides the results: times, notes, what went wrong and was tried again, what
 //! reuse saved.
 
 use std::fs;
@@ -42,7 +42,7 @@ fn a_layer_s_retries_are_counted_where_they_are() {
     for (fault, retries) in [
         (Fault::once("ecr:UploadLayerPart", busy.clone()), 1),
         (Fault::once("ecr:UploadLayerPart", busy).times(2), 2),
-        // The bytes are disputed: the upload begins anew without a pause.
+        // The offsets disagree: the upload starts again without a pause.
         (Fault::once("ecr:CompleteLayerUpload", status(400, "DIGEST_INVALID", "no")), 1),
     ] {
         let ecr = Ecr::faulty(&[fault]);

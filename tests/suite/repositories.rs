@@ -93,7 +93,7 @@ fn settings_change_nothing_about_a_repository_that_exists() {
     assert_eq!(run.unwrapped().matches(words).count(), 1);
     assert_eq!(ecr.settings("team/app"), before);
     created(&ecr, &[]).succeeds().output_has_none(&["changes nothing"]);
-    // Somebody else was quicker.
+    // Another client created it first.
     let fault = Fault::once("ecr:CreateRepository", Trouble::LoseRace);
     let ecr = Ecr::with(&[], Rules { faults: vec![fault], ..Rules::default() });
     let written = ecr.env.scratch("report.json");
@@ -166,8 +166,8 @@ fn policies_may_be_written_by_windows() {
     // PowerShell's Out-File puts a mark in front, that of Windows writes UTF-16.
     fs::write(&path, format!("\u{feff}{text}")).unwrap();
     created(&ecr, &["--lifecycle-policy", &path]).succeeds();
-    let kept = ecr.settings("team/app").unwrap()["lifecycle_policy"].clone();
-    assert!(kept.to_string().contains("imageCountMoreThan") && !kept.to_string().contains('\u{feff}'), "{kept}");
+    let policy = ecr.settings("team/app").unwrap()["lifecycle_policy"].clone();
+    assert!(policy.to_string().contains("imageCountMoreThan") && !policy.to_string().contains('\u{feff}'), "{policy}");
 
     let ecr = Ecr::empty();
     let path = ecr.env.scratch("policy.json");
@@ -279,7 +279,7 @@ fn a_template_creates_the_repository_with_the_first_request() {
         assert_eq!((ecr.count("ecr:CreateRepository"), ecr.count("v2:CancelUpload")), (0, 1));
         assert_eq!(report(&written)["targets"][0]["created_repository"], true);
         StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-        // Next time nobody asks for templates.
+        // Next time templates are not asked for.
         ecr.run(&[&archive, "team/app:2"]).succeeds();
         assert_eq!(ecr.count("ecr:DescribeRepositoryCreationTemplates"), 1);
     }

@@ -1,4 +1,4 @@
-//! `-vv`: every request is told, with what came of it, and nothing that is a secret. And who they say we are.
+//! `-vv`: every request is logged with its result and without secrets. And the user agent of each.
 
 use ecr_push::sandbox::{Fault, LogEntry, Trouble};
 
@@ -10,9 +10,9 @@ use super::harness::{Run, testdata};
 
 const ARCHIVE: &str = "docker-29-overlay2-save.tar";
 
-/// A request as it is told.
+/// A request as it is logged.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Told {
+struct LoggedRequest {
     method: String,
     /// `---` without an answer.
     status: String,
@@ -20,7 +20,7 @@ struct Told {
     bytes: u64,
 }
 
-impl Told {
+impl LoggedRequest {
     fn all(run: &Run) -> Vec<Self> {
         let mut all: Vec<Self> = run.unwrapped().lines().filter_map(Self::read).collect();
         all.sort();
@@ -61,9 +61,9 @@ impl Told {
     }
 }
 
-/// Pushes and tells every request.
+/// Pushes and logs every request.
 #[track_caller]
-fn told(ecr: &Ecr, arguments: &[&str]) -> Run {
+fn push_logged(ecr: &Ecr, arguments: &[&str]) -> Run {
     ecr.run(&[arguments, &["-vv"]].concat()).succeeds()
 }
 
@@ -75,8 +75,8 @@ fn what_is_told_is_what_arrives() {
         &archive,
         &[archive_builder::tar_of("noise", &archive_builder::noise(7, 17 << 20)), archive_builder::tar_of("a", b"a")],
     );
-    let run = told(&ecr, &[&archive, "team/app:1"]);
-    assert_eq!(Told::all(&run), Told::arrived(&ecr));
+    let run = push_logged(&ecr, &[&archive, "team/app:1"]);
+    assert_eq!(LoggedRequest::all(&run), LoggedRequest::arrived(&ecr));
     let whole = run.unwrapped();
     let parts = whole.lines().filter(|line| line.starts_with("PATCH 201 ") && line.contains("  layer sha256:"));
     assert!(parts.clone().count() == 2 && parts.clone().all(|line| line.contains(", 6291456 bytes")), "{parts:?}");
@@ -91,12 +91,12 @@ fn the_address_of_a_blob_in_a_bucket_is_told_without_its_signature() {
     archive_builder::docker_save(&after, &[archive_builder::tar_of("a", b"a"), archive_builder::tar_of("b", b"b")]);
     ecr.run(&[&before, "team/app:1", "--cache", &ecr.env.scratch("cache")]).succeeds();
     let known = ecr.log().len();
-    // The config of what is there lies in the bucket.
-    let run = told(&ecr, &[&after, "team/app:1"]);
-    let mut arrived: Vec<Told> = ecr.log().split_off(known).into_iter().map(Told::of).collect();
+    // The config of the existing image is in the bucket.
+    let run = push_logged(&ecr, &[&after, "team/app:1"]);
+    let mut arrived: Vec<LoggedRequest> = ecr.log().split_off(known).into_iter().map(LoggedRequest::of).collect();
     arrived.sort();
     assert!(ecr.asked("s3:GetObject").iter().any(|asked| asked.path.contains("X-Amz-Signature")));
-    assert_eq!(Told::all(&run), arrived);
+    assert_eq!(LoggedRequest::all(&run), arrived);
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn a_request_without_an_answer_is_told_and_so_is_the_next_try() {
         Fault::once("ecr:GetAuthorizationToken", Trouble::HangUp),
     ];
     let ecr = Ecr::faulty(&troubles);
-    let run = told(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
-    assert_eq!(Told::all(&run), Told::arrived(&ecr));
+    let run = push_logged(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
+    assert_eq!(LoggedRequest::all(&run), LoggedRequest::arrived(&ecr));
     let whole = run.unwrapped();
     let lines = |words: &[&str]| whole.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
     assert_eq!((lines(&["PUT   500 ", "/manifests/1"]), lines(&["PUT   201 ", "  try 2  ", "/manifests/1"])), (1, 1));
@@ -131,13 +131,13 @@ fn who_wants_reasons_gets_no_requests() {
     let ecr = Ecr::new();
     let run =
         ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-v"]).succeeds().stderr_has(&["credentials from the environment"]);
-    assert_eq!(Told::all(&run), []);
+    assert_eq!(LoggedRequest::all(&run), []);
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:2"]).succeeds();
-    assert_eq!(Told::all(&run), []);
+    assert_eq!(LoggedRequest::all(&run), []);
     run.output_has_none(&["credentials from"]);
     let mut command = ecr.command(&[&testdata(ARCHIVE), "team/app:3"]);
     command.env("ECR_PUSH_VERBOSE", "2");
-    assert!(!Told::all(&ecr.finish(command).succeeds()).is_empty());
+    assert!(!LoggedRequest::all(&ecr.finish(command).succeeds()).is_empty());
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn it_is_said_which_program_asks_and_in_which_ci_system() {
         let app = format!(" app/ecr-push-{version}-{ci}");
         assert!(aws.len() >= 2 && aws.iter().all(|agent| agent.contains(&app)), "{aws:?}");
     }
-    // Whoever named an application before means it.
+    // An application that was named before is not replaced.
     let aws = FakeAws::of("eu-west-1");
     let place = format!("{}/team/app:1", host("eu-west-1"));
     let mut command = aws.command_of_user(&[&testdata(ARCHIVE), &place]);

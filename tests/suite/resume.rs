@@ -79,21 +79,21 @@ fn keeps_sessions() -> Rules {
     Rules { interrupted: Interrupted::Resumable, ..Rules::default() }
 }
 
-/// An OCI layout, whose layers go as they lie.
-fn as_it_lies(path: &str) {
+/// An OCI layout, whose layers are pushed unchanged.
+fn unchanged(path: &str) {
     archive_builder::oci_layout(path, &[archive_builder::noise(1, 60 * MIB), archive_builder::noise(2, 900)]);
 }
 
 #[test]
 fn a_push_that_was_killed_goes_on_where_it_was() {
-    // Told how far it got, or not; as it lies, or packed on the way.
-    let told = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
+    // With the offset from the registry, or without; unchanged, or compressed during the upload.
+    let reports_status = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
     let packed = |path: &str| {
         archive_builder::docker_save(path, &[archive_builder::tar_of("noise", &archive_builder::noise(4, 60 * MIB))]);
     };
     let stages = [
-        Stage::with(keeps_sessions(), as_it_lies),
-        Stage::with(told, as_it_lies),
+        Stage::with(keeps_sessions(), unchanged),
+        Stage::with(reports_status, unchanged),
         Stage::with(keeps_sessions(), packed),
     ];
     for stage in stages {
@@ -113,7 +113,7 @@ fn a_push_that_was_killed_goes_on_where_it_was() {
 
 #[test]
 fn a_push_that_is_interrupted_leaves_open_what_the_next_one_goes_on_with_and_nothing_else() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     let running = stage.half_way(MIN_RESUMABLE_SIZE + 2 * DEFAULT_CHUNK_SIZE);
     interrupt(running.id());
     running.end().fails_with(130);
@@ -121,7 +121,7 @@ fn a_push_that_is_interrupted_leaves_open_what_the_next_one_goes_on_with_and_not
     stage.finishes();
     assert!(stage.sent_and_found().1 >= MIN_RESUMABLE_SIZE + DEFAULT_CHUNK_SIZE);
 
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     let running = stage.half_way(DEFAULT_CHUNK_SIZE);
     interrupt(running.id());
     running.end().fails_with(130);
@@ -130,12 +130,12 @@ fn a_push_that_is_interrupted_leaves_open_what_the_next_one_goes_on_with_and_not
 
 #[test]
 fn a_resume_costs_one_request_and_prints_one_line() {
-    let told = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
+    let reports_status = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
     let resumed = "resuming layer sha256:";
     let lost = ": cannot resume the upload of an earlier run; uploading all of it";
     // A session that ECR may have spoiled costs no more than one that it keeps.
-    for (rules, says) in [(keeps_sessions(), resumed), (told, resumed), (Rules::default(), lost)] {
-        let stage = Stage::with(rules, as_it_lies);
+    for (rules, says) in [(keeps_sessions(), resumed), (reports_status, resumed), (Rules::default(), lost)] {
+        let stage = Stage::with(rules, unchanged);
         stage.kill_half_way();
         let before = stage.ecr.log().len();
         let run = stage.finishes().output_has_none(&["next try in", "HTTP 416"]).stderr_has(&[says]);
@@ -149,7 +149,7 @@ fn a_resume_costs_one_request_and_prints_one_line() {
 #[test]
 fn a_full_disk_is_no_reason_to_begin_anew() {
     let rules = Rules { parts: Parts::Any, anonymous: true, space: Some(41 * MIB as u64), ..keeps_sessions() };
-    let stage = Stage::with(Rules { upload_status: UploadStatus::Told, ..rules }, as_it_lies);
+    let stage = Stage::with(Rules { upload_status: UploadStatus::Told, ..rules }, unchanged);
     let target = format!("{}/team/app:1", stage.ecr.address());
     let push = || {
         let arguments =
@@ -169,7 +169,7 @@ fn a_full_disk_is_no_reason_to_begin_anew() {
 
 #[test]
 fn a_session_that_the_registry_has_lost_costs_no_more_than_beginning_anew() {
-    let stage = Stage::with(Rules::default(), as_it_lies);
+    let stage = Stage::with(Rules::default(), unchanged);
     stage.kill_half_way();
     // The strict kind: what was cut is spoiled, and only the next part finds that out.
     stage
@@ -183,7 +183,7 @@ fn a_session_that_the_registry_has_lost_costs_no_more_than_beginning_anew() {
 
 #[test]
 fn another_archive_with_another_layer_has_nothing_to_do_with_it() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     stage.kill_half_way();
     let other = stage.ecr.env.scratch("other");
     archive_builder::oci_layout(&other, &[archive_builder::noise(7, 30 * MIB)]);
@@ -196,7 +196,7 @@ fn another_archive_with_another_layer_has_nothing_to_do_with_it() {
 
 #[test]
 fn two_runs_at_once_share_no_session() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     let first = stage.half_way(MIN_RESUMABLE_SIZE + DEFAULT_CHUNK_SIZE);
     let second = stage.start(&[]);
     let (second, first) = (second.end().succeeds(), first.end().succeeds());
@@ -211,7 +211,7 @@ fn read_entry(path: &PathBuf) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Writes one thing of an entry anew.
+/// Changes one field of an entry.
 fn change_entry(path: &PathBuf, what: &str, value: Value) {
     let mut entry = read_entry(path);
     entry[what] = value;
@@ -220,7 +220,7 @@ fn change_entry(path: &PathBuf, what: &str, value: Value) {
 
 #[test]
 fn what_a_broken_archive_left_there_is_not_gone_on_with_for_the_mended_one() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     let right = archive_builder::noise(1, 60 * MIB);
     let digest = super::archive_contents::sha256(&right);
     let blob = format!("{}/blobs/sha256/{}", stage.archive, digest.strip_prefix("sha256:").unwrap());
@@ -230,7 +230,7 @@ fn what_a_broken_archive_left_there_is_not_gone_on_with_for_the_mended_one() {
     stage.kill_half_way();
     std::fs::write(&blob, right).unwrap();
     stage.finishes().stderr_has(&["resuming layer sha256:", " MiB already uploaded"]);
-    assert_eq!(stage.sent_and_found(), (60 * MIB as u64, 0), "the registry sees it at the end, and all goes anew");
+    assert_eq!(stage.sent_and_found(), (60 * MIB as u64, 0), "the registry sees it at the end, and all is sent again");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn entries_that_were_mixed_up_cost_no_more_than_beginning_anew() {
     for upload_status in [UploadStatus::Told, UploadStatus::Unknown] {
         let rules = Rules { upload_status, ..keeps_sessions() };
         let small = |path: &str| archive_builder::oci_layout(path, &[archive_builder::noise(9, 24 * MIB)]).clear();
-        let large = Stage::with(rules, as_it_lies);
+        let large = Stage::with(rules, unchanged);
         large.half_way(6 * DEFAULT_CHUNK_SIZE).kill();
         wait_until("the registry has noticed", || large.ecr.requests_under_way() == 0);
         let [of_large] = &large.entries()[..] else { panic!("one entry") };
@@ -274,14 +274,14 @@ fn entries_that_were_mixed_up_cost_no_more_than_beginning_anew() {
 
 #[test]
 fn an_entry_that_leads_elsewhere_is_shown_no_login() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     stage.kill_half_way();
-    let kept = stage.entries().pop().unwrap();
+    let entry = stage.entries().pop().unwrap();
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = elsewhere.local_addr().unwrap();
     let asked = std::thread::spawn(move || {
         let mut heads = String::new();
-        // The question how far it got, and the try to go on all the same.
+        // The request for the offset, and the attempt to continue nevertheless.
         for _ in 0..2 {
             let (mut connection, _) = elsewhere.accept().unwrap();
             let mut head = [0; 4096];
@@ -291,7 +291,7 @@ fn an_entry_that_leads_elsewhere_is_shown_no_login() {
         }
         heads
     });
-    change_entry(&kept, "location", format!("http://{address}/v2/team/app/blobs/uploads/1").into());
+    change_entry(&entry, "location", format!("http://{address}/v2/team/app/blobs/uploads/1").into());
     stage.start(&[]).end().succeeds();
     StoredImage::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
     let heads = asked.join().unwrap().to_lowercase();
@@ -301,20 +301,20 @@ fn an_entry_that_leads_elsewhere_is_shown_no_login() {
 
 #[test]
 fn an_entry_that_leads_to_a_metadata_service_is_not_followed() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     stage.kill_half_way();
     change_entry(&stage.entries()[0], "location", "http://169.254.169.254/latest/meta-data/".into());
     let run = stage.start(&["-v"]).end().succeeds().stderr_has(&[
         "\nresume store: interrupted uploads of earlier runs: 1\n",
         ": cannot resume the upload of an earlier run; uploading all of it\n",
     ]);
-    run.output_has_none(&["which goes on", "next try"]);
+    run.output_has_none(&["resuming layer", "; retry "]);
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
 }
 
 #[test]
 fn where_nothing_can_be_remembered_no_session_is_left_open() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     let folder = stage.ecr.env.home().join(".cache/ecr-push");
     std::fs::create_dir_all(&folder).unwrap();
     // A file where the folder of the entries would be.
@@ -328,7 +328,7 @@ fn where_nothing_can_be_remembered_no_session_is_left_open() {
 
 #[test]
 fn a_session_of_an_earlier_run_that_is_refused_after_a_break_is_not_the_end() {
-    let stage = Stage::with(keeps_sessions(), as_it_lies);
+    let stage = Stage::with(keeps_sessions(), unchanged);
     stage.kill_half_way();
     let parts = [status(503, "UNAVAILABLE", "soon"), status(400, "BLOB_UPLOAD_INVALID", "no longer")];
     let faults = parts.map(|trouble| Fault::once("ecr:UploadLayerPart", trouble)).to_vec();
@@ -338,7 +338,7 @@ fn a_session_of_an_earlier_run_that_is_refused_after_a_break_is_not_the_end() {
 }
 
 #[test]
-fn what_was_packed_is_not_gone_on_with_as_it_lies() {
+fn what_was_packed_is_not_gone_on_with_unchanged() {
     let layer = archive_builder::tar_of("noise", &archive_builder::noise(4, 60 * MIB));
     let stage = Stage::with(keeps_sessions(), |path| archive_builder::docker_save(path, std::slice::from_ref(&layer)));
     stage.kill_half_way();
@@ -354,7 +354,7 @@ fn what_was_packed_is_not_gone_on_with_as_it_lies() {
 #[test]
 fn what_an_earlier_run_left_is_closed_if_the_layer_is_mounted_and_goes_on_if_not() {
     for mounting in [BlobMounting::Enabled, BlobMounting::Disabled] {
-        let stage = Stage::with(keeps_sessions(), as_it_lies);
+        let stage = Stage::with(keeps_sessions(), unchanged);
         stage.kill_half_way();
         finish(stage.ecr.command(&[&stage.archive, "team/base:1"]), || stage.ecr.story()).succeeds();
         stage.ecr.set_rules(|rules| rules.blob_mounting = mounting.clone());

@@ -21,7 +21,7 @@ pub(crate) struct Sample {
     pub(crate) blobs: HashMap<Digest, Vec<u8>>,
     /// The one layer that takes more than one chunk.
     pub(crate) large: Option<Digest>,
-    /// The archive states the digests of its layers, so that whoever pushes it knows what to ask for.
+    /// The archive states the digests of its layers, so that a pusher knows what to ask for.
     pub(crate) states_digests: bool,
 }
 
@@ -44,10 +44,10 @@ impl Samples {
         };
         let names = [
             [
-                made("as-it-lies", &|path| {
+                made("unchanged", &|path| {
                     drop(archive_builder::oci_layout(path, &noise(&[300, 40_000, 700_000, 130_000])));
                 }),
-                made("as-it-lies-2", &|path| {
+                made("unchanged-2", &|path| {
                     drop(archive_builder::oci_layout(path, &noise(&[40_000, 700_000, 99_000])));
                 }),
             ],
@@ -83,7 +83,7 @@ impl Samples {
         [sample, second].into_iter().take(schedule.pushers()).collect()
     }
 
-    /// A path for a file of somebody's own.
+    /// A path for a private file.
     pub(crate) fn scratch(&self, name: &str) -> String {
         self.env.scratch(name)
     }

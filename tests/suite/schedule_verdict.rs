@@ -1,4 +1,4 @@
-//! What came of a schedule, judged by what the sandbox saw of it.
+//! The verdict on a schedule, by the requests that the sandbox saw.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,18 +10,26 @@ use super::fault_schedule::{Schedule, Struck};
 use super::schedule_archives::Sample;
 use super::traffic::Traffic;
 
-/// How long a push may go on after Ctrl-C: what is under way is waited for, then sessions are closed.
+/// How long a push may run after Ctrl-C: requests in flight are awaited, then sessions are closed.
 const CTRL_C: Duration = Duration::from_secs(2);
 
 /// The repositories, in the order of the targets.
 const REPOSITORIES: [&str; 2] = ["team/app", "team/two"];
 
-/// What one pusher came to.
+/// The outcome of one pusher.
 pub(crate) struct Ended<'a> {
     pub(crate) sample: &'a Sample,
     pub(crate) outcome: Outcome,
-    /// How much later than Ctrl-C, if it was interrupted.
-    pub(crate) since_ctrl_c: Option<Duration>,
+    /// When it ended, if it was interrupted.
+    pub(crate) ctrl_c: Option<SinceCtrlC>,
+}
+
+/// How long after Ctrl-C something happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SinceCtrlC {
+    pub(crate) took: Duration,
+    /// Without the time in which a busy machine did not run this process.
+    pub(crate) without_pauses: Duration,
 }
 
 /// What is known of a schedule that was run.
@@ -47,9 +55,9 @@ impl Case<'_> {
         self.schedule.judge_traffic(&self.struck, &traffic, largest)?;
         let (open, allowed) = (self.sandbox.open_uploads(), self.schedule.sessions_lost(&self.struck, &self.log));
         if open > allowed + self.journalled {
-            let kept = self.journalled;
+            let resumable = self.journalled;
             return Err(format!(
-                "{open} sessions are left open, where {allowed} could not be closed and {kept} are kept"
+                "{open} sessions are left open, where {allowed} could not be closed and {resumable} can be resumed"
             ));
         }
         if self.sandbox.leaked_credentials() > 0 {
@@ -62,9 +70,9 @@ impl Case<'_> {
     fn errors_fit(&self) -> Result<(), String> {
         let excused = self.schedule.errors_that_fit(&self.struck);
         let mut failures = 0;
-        for Ended { outcome, since_ctrl_c, .. } in &self.pushers {
+        for Ended { outcome, ctrl_c, .. } in &self.pushers {
             for error in outcome.targets.iter().filter_map(|target| target.error.as_ref()) {
-                let is_ctrl_c = since_ctrl_c.is_some() && error.kind() == Kind::Interrupted;
+                let is_ctrl_c = ctrl_c.is_some() && error.kind() == Kind::Interrupted;
                 if !is_ctrl_c && !excused.contains(&error.kind()) {
                     return Err(format!("an error of kind {:?}, where {excused:?} would fit: {error}", error.kind()));
                 }
@@ -77,7 +85,7 @@ impl Case<'_> {
             if outcome.error().map(|error| error.kind().exit_code()) != gravest {
                 return Err(format!("the targets say {codes:?}, and all in all it is {:?}", outcome.error()));
             }
-            if let Some(took) = since_ctrl_c.filter(|took| *took > CTRL_C) {
+            if let Some(took) = ctrl_c.map(|it| it.without_pauses).filter(|took| *took > CTRL_C) {
                 return Err(format!("it ended {took:?} after Ctrl-C"));
             }
         }
@@ -88,21 +96,21 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// What was asked for in a repository is there, or somebody said why not.
+    /// The image is in a repository, or an error says why not.
     fn repository_fits(&self, repository: &str, n: usize) -> Result<(), String> {
         let there = self.sandbox.image(repository, "1");
         let parties = || self.pushers.iter().filter_map(|it| Some((it, it.outcome.targets.get(n)?)));
         let path = format!("/v2/{repository}/manifests/1");
         let puts = || self.log.iter().filter(|entry| entry.path == path && entry.method == "PUT");
         let mut tagged: HashSet<Digest> = HashSet::new();
-        for (Ended { sample, since_ctrl_c, .. }, target) in parties() {
+        for (Ended { sample, ctrl_c, .. }, target) in parties() {
             let arrived = target.error.is_none();
-            if arrived != is_told(target, repository, sample) {
-                return Err(format!("what {repository} was told about does not fit: {target:?}"));
+            if arrived != is_reported(target, repository, sample) {
+                return Err(format!("the outcome for {repository} does not fit: {target:?}"));
             }
-            // A tag whose answer was lost, on the way or to Ctrl-C, may be there all the same.
+            // A tag whose answer was lost, on the way or to Ctrl-C, may exist nevertheless.
             let is_lost = puts().any(|entry| entry.status == 0);
-            if arrived || is_lost || since_ctrl_c.is_some() || self.struck.line + self.struck.slow > 0 {
+            if arrived || is_lost || ctrl_c.is_some() || self.struck.line + self.struck.slow > 0 {
                 tagged.insert(sample.digest);
             }
         }
@@ -119,9 +127,9 @@ impl Case<'_> {
         };
         let named = parties().find(|(it, _)| it.sample.digest == digest && it.sample.manifest == manifest);
         let Some((Ended { sample, .. }, _)) = named.filter(|_| tagged.contains(&digest)) else {
-            return Err(format!("{repository} has {digest}, which nobody can have tagged; {arrived} arrived"));
+            return Err(format!("{repository} has {digest}, which no pusher can have tagged; {arrived} arrived"));
         };
-        // Who lost a layer and does not get it there again leaves the tag of somebody else, or an earlier try, without.
+        // A pusher that cannot send a lost layer again leaves the tag of another pusher, or of an earlier attempt, incomplete.
         let lost = self.struck.faults.iter().zip(&self.schedule.rules.faults);
         let lost = lost.map(|(times, fault)| (*times, &fault.what)).any(|it| it.0 > 0 && *it.1 == Trouble::LoseLayer);
         if lost && failed > 0 {
@@ -138,7 +146,7 @@ impl Case<'_> {
         self.pushers.iter().find(|pusher| self.schedule.again && pusher.outcome.error().is_some())
     }
 
-    /// The blobs that somebody who tries again has no reason to send: they are there, and known to be.
+    /// The blobs that a second push has no reason to send: they exist, and the pusher knows it.
     pub(crate) fn complete(&self, ended: &Ended<'_>) -> Vec<(&'static str, Digest)> {
         let mut complete = Vec::new();
         for (repository, target) in REPOSITORIES.into_iter().zip(&ended.outcome.targets) {
@@ -160,13 +168,13 @@ impl Case<'_> {
         open_before: usize,
     ) -> Result<(), String> {
         if let Some(error) = outcome.error() {
-            return Err(format!("with nothing in its way it fails all the same: {error:?}"));
+            return Err(format!("with nothing in its way it fails nevertheless: {error:?}"));
         }
         let log = self.sandbox.log().split_off(self.log.len());
         for (repository, target) in REPOSITORIES.into_iter().zip(&outcome.targets) {
             let sample = ended.sample;
             let digest = self.sandbox.image(repository, "1").map(|(digest, ..)| digest);
-            if digest != Some(sample.digest) || !is_told(target, repository, sample) {
+            if digest != Some(sample.digest) || !is_reported(target, repository, sample) {
                 return Err(format!("with nothing in its way {repository} gets {digest:?}"));
             }
             if let Some(digest) = sample.blobs.keys().find(|digest| !sample.is_there(self.sandbox, repository, digest))
@@ -186,9 +194,9 @@ impl Case<'_> {
                 return Err(format!("{} bytes went twice with nothing in their way", traffic.twice));
             }
         }
-        // What was under way on a bad line may arrive only now.
+        // Requests over a bad connection, and those that were given up, may arrive only now.
         match self.sandbox.open_uploads() {
-            open if open > open_before + self.struck.line as usize => {
+            open if open > open_before + self.struck.line as usize + self.schedule.sessions_cut_short(&self.struck) => {
                 Err(format!("{open} sessions are open where {open_before} were"))
             }
             _ => Ok(()),
@@ -196,8 +204,8 @@ impl Case<'_> {
     }
 }
 
-/// Whether a target is told to have arrived: the repository, the tag and the digest.
-fn is_told(target: &TargetOutcome, repository: &str, sample: &Sample) -> bool {
+/// Whether a target is reported as pushed: the repository, the tag and the digest.
+fn is_reported(target: &TargetOutcome, repository: &str, sample: &Sample) -> bool {
     let tags: Vec<_> = target.pushed().iter().map(|tag| tag.as_str()).collect();
     target.name.ends_with(&format!("/{repository}")) && tags == ["1"] && target.digest == Some(sample.digest)
 }

@@ -1,17 +1,19 @@
 //! Whatever goes wrong, in whatever order: faults drawn from seeds, each push judged by what the sandbox saw of it.
 //!
-//! `ECR_PUSH_SCHEDULES=50000` runs more of them, `ECR_PUSH_FIRST=1000` others, `ECR_PUSH_SEED=7` replays one and tells
+//! `ECR_PUSH_SCHEDULES=50000` runs more of them, `ECR_PUSH_FIRST=1000` others, `ECR_PUSH_SEED=7` replays one and prints
 //! all about it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{self, LogEntry, Sandbox};
-use ecr_push::{Access, EndpointOverride, Event, Kind, Options, Outcome, PushRequest, Pusher, Reuse, Source};
+use ecr_push::{
+    Access, EndpointOverride, Event, Kind, Options, Outcome, PushRequest, Pusher, RequestRecord, Reuse, Source,
+};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -19,17 +21,38 @@ use tokio_util::sync::CancellationToken;
 use super::fault_schedule::{CHUNK, Moment, Schedule, Shape, Struck};
 use super::faulty_proxy::{FaultyProxy, How};
 use super::schedule_archives::Samples;
-use super::schedule_verdict::{Case, Ended};
+use super::schedule_verdict::{Case, Ended, SinceCtrlC};
 
-/// How many schedules run at once. They wait more than they work; with twice as many, two busy cores kept some of them
-/// waiting for longer than their pushers do.
+/// How many schedules run at once. They wait more than they work; with twice as many, two busy cores
+/// let some of them wait for longer than their pushers do.
 const AT_ONCE: usize = 48;
 
-/// How long a push may take before it counts as hanging: far more than all pauses between tries together.
+/// How long a push may send no request before it counts as hanging: far more than any pause between attempts.
 const DEADLINE: Duration = Duration::from_secs(150);
 
-/// The shortest time limit of a request. On a busy machine it may pass although nothing stalls.
+/// How long a push waits after Ctrl-C for requests in flight, and for the responses that close its sessions.
+const GRACE: Duration = Duration::from_millis(800);
+
+/// How many requests a push may send before it counts as endless. The most that a schedule takes are a few hundred.
+const MOST_REQUESTS: usize = 5000;
+
+/// The shortest time limit of a request where connections stall. On a busy machine it may pass although this one does not.
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Returns why the rest is not waited for, once that is so.
+async fn hangs(sandbox: &Sandbox) -> String {
+    let (mut count, mut since) = (0, Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = sandbox.log().len();
+        if now > count {
+            (count, since) = (now, Instant::now());
+        }
+        if since.elapsed() > DEADLINE || count > MOST_REQUESTS {
+            return format!("it hangs: no request for {} s, {count} in all", since.elapsed().as_secs());
+        }
+    }
+}
 
 /// A sandbox with both repositories.
 pub(crate) async fn sandbox(schedule: &Schedule) -> Sandbox {
@@ -49,13 +72,13 @@ pub(crate) fn options(sandbox: &Sandbox, schedule: &Schedule) -> Options {
     let address = sandbox.address().to_string().parse().unwrap();
     let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
     options.registries.access = Access::Override { own, others: Vec::new() };
-    options.registries.retry.retries = schedule.retries;
-    // In a hurry, though not where nothing goes wrong: on a busy machine a second is soon over.
-    if !schedule.rules.faults.is_empty() {
-        options.registries.retry.initial_delay = Duration::from_millis(20);
-        options.registries.retry.max_delay = Duration::from_secs(1);
-        options.registries.retry.request_timeout = Duration::from_secs(3);
-        options.registries.retry.stall_timeout = STALL_TIMEOUT;
+    let retry = &mut options.registries.retry;
+    retry.retries = schedule.retries;
+    retry.initial_delay = Duration::from_millis(20);
+    retry.max_delay = Duration::from_secs(1);
+    // Where nothing stalls, the usual time limits are not reached, however busy the machine is.
+    if schedule.can_stall() {
+        (retry.request_timeout, retry.stall_timeout) = (Duration::from_secs(3), STALL_TIMEOUT);
     }
     options.layers.concurrency = schedule.concurrency;
     options.layers.large_concurrency = schedule.concurrency;
@@ -109,7 +132,7 @@ impl Figures {
     }
 }
 
-/// Everything that is told about a schedule.
+/// Everything that is logged about a schedule.
 type Story = Arc<Mutex<String>>;
 
 /// A Ctrl-C that was pressed.
@@ -120,9 +143,11 @@ struct CtrlC {
 }
 
 impl CtrlC {
-    /// Returns how long ago it was pressed, without the time in which this process did not run.
-    fn since(&self) -> Duration {
-        self.pressed.elapsed().saturating_sub(Duration::from_micros(self.late.load(Ordering::Relaxed)))
+    /// Measures how long ago it was pressed.
+    fn since(&self) -> SinceCtrlC {
+        let took = self.pressed.elapsed();
+        let late = Duration::from_micros(self.late.load(Ordering::Relaxed));
+        SinceCtrlC { took, without_pauses: took.saturating_sub(late) }
     }
 }
 
@@ -145,22 +170,37 @@ async fn ctrl_c(moment: Option<Moment>, sandbox: &Sandbox, cancel: &Cancellation
     }
 }
 
-/// Writes what a pusher reports into the story, and counts its requests that a time limit ended.
-fn events(
-    story: &Story,
-    timeouts: &Arc<AtomicU32>,
-    who: usize,
-    started: Instant,
-) -> impl Fn(Event) + Send + Sync + use<> {
-    let (story, timeouts) = (Arc::clone(story), Arc::clone(timeouts));
+/// What time limits of the pushers ended, for which no fault need be the cause: a busy machine may be.
+#[derive(Default)]
+struct Limits {
+    /// The number of requests that had no response for [`STALL_TIMEOUT`].
+    timeouts: AtomicU32,
+    /// Whether a request was given up that is always waited for a moment: sessions may be left open.
+    is_cut_short: AtomicBool,
+}
+
+impl Limits {
+    /// Adds a request without a response.
+    fn add(&self, record: &RequestRecord) {
+        let is_timeout = record.seconds >= STALL_TIMEOUT.as_secs_f64();
+        self.timeouts.fetch_add(u32::from(is_timeout), Ordering::Relaxed);
+        // Requests with a layer in them are given up at once.
+        let is_small = !["PATCH", "PUT"].contains(&record.method.as_str());
+        let is_given_up = record.error.as_deref() == Some("given up");
+        self.is_cut_short.fetch_or(is_small && is_given_up, Ordering::Relaxed);
+    }
+}
+
+/// Writes what a pusher reports into the story, and notes its requests that a time limit ended.
+fn events(story: &Story, limits: &Arc<Limits>, who: usize, started: Instant) -> impl Fn(Event) + Send + Sync + use<> {
+    let (story, limits) = (Arc::clone(story), Arc::clone(limits));
     move |event: Event| {
         let line = match event {
             Event::Note(line) | Event::Warning(line) => line,
-            Event::Request(record) if record.status.is_none() && record.seconds >= STALL_TIMEOUT.as_secs_f64() => {
-                timeouts.fetch_add(1, Ordering::Relaxed);
+            Event::Request(record) if record.status.is_none() => {
+                limits.add(&record);
                 record.to_string()
             }
-            Event::Request(record) if record.status.is_none() => record.to_string(),
             _ => return,
         };
         let line = format!("{:6} ms, pusher {who}: {line}", started.elapsed().as_millis());
@@ -178,7 +218,7 @@ fn tell(story: &Story, log: &[LogEntry]) {
     }
 }
 
-/// Runs a schedule and judges what came of it. `story` is told everything.
+/// Runs a schedule and judges the result. Everything is logged to `story`.
 async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Story) -> Result<Figures, String> {
     let sandbox = sandbox(&schedule).await;
     let line = (!schedule.line.is_empty()).then(|| FaultyProxy::to(sandbox.address(), &schedule.line));
@@ -189,38 +229,42 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
         options
     };
     let started = Instant::now();
-    let (cancel, pressed, timeouts) = (CancellationToken::new(), OnceLock::<CtrlC>::new(), Arc::default());
+    let (cancel, pressed, limits) = (CancellationToken::new(), OnceLock::<CtrlC>::new(), Arc::<Limits>::default());
     let pushing = samples.of(&schedule).into_iter().enumerate().map(|(who, sample)| {
         let (request, mut options) = (request(&sample.path, &schedule), options(&schedule));
         if let Some(line) = &line {
             options.registries.ecr_endpoint = Some(line.address().to_string().parse().unwrap());
         }
         let cancel = if who == 0 { cancel.clone() } else { CancellationToken::new() };
-        let (events, pressed) = (events(&story, &timeouts, who, started), &pressed);
+        let (events, pressed) = (events(&story, &limits, who, started), &pressed);
         async move {
             let outcome = push(request, options, events, cancel).await;
             let pressed = pressed.get().filter(|_| who == 0);
-            Ended { sample, outcome, since_ctrl_c: pressed.map(CtrlC::since) }
+            Ended { sample, outcome, ctrl_c: pressed.map(CtrlC::since) }
         }
     });
     let ended = tokio::select! {
-        ended = tokio::time::timeout(DEADLINE, join_all(pushing)) => ended,
+        ended = join_all(pushing) => Ok(ended),
+        why = hangs(&sandbox) => Err(why),
         () = ctrl_c(schedule.interruption, &sandbox, &cancel, &pressed) => unreachable!("it never returns"),
     };
     let took = started.elapsed();
     let log = sandbox.log();
     tell(&story, &log);
-    let pushers = ended.map_err(|_| format!("it hangs: {} s", DEADLINE.as_secs()))?;
-    for Ended { outcome, since_ctrl_c, .. } in &pushers {
+    let pushers = ended?;
+    for Ended { outcome, ctrl_c, .. } in &pushers {
         let errors: Vec<_> = outcome.targets.iter().map(|target| (&target.name, &target.error)).collect();
-        writeln!(story.lock().unwrap(), "{errors:?}, Ctrl-C {since_ctrl_c:?} ago").unwrap();
+        writeln!(story.lock().unwrap(), "{errors:?}, {ctrl_c:?}").unwrap();
     }
     let mut left = Vec::new();
     // What has not happened yet never will, so that who tries again has nothing in the way.
     sandbox.set_rules(|rules| left = std::mem::take(&mut rules.faults));
     let faults = schedule.fired(&left);
-    let slow = timeouts.load(Ordering::Relaxed).saturating_sub(schedule.stalls(&faults));
-    let struck = Struck { faults, line: line.as_ref().map_or(0, FaultyProxy::struck), slow };
+    let slow = limits.timeouts.load(Ordering::Relaxed).saturating_sub(schedule.stalls(&faults));
+    let is_late = pushers.iter().filter_map(|pusher| pusher.ctrl_c).any(|ctrl_c| ctrl_c.took >= GRACE);
+    let is_cut_short = is_late || limits.is_cut_short.load(Ordering::Relaxed);
+    let line = line.as_ref().map_or(0, FaultyProxy::struck);
+    let struck = Struck { faults, line, slow, is_cut_short };
     writeln!(story.lock().unwrap(), "{struck:?}").unwrap();
     let entries = cache.as_ref().and_then(|cache: &PathBuf| std::fs::read_dir(cache.with_extension("uploads")).ok());
     let journalled = entries.map_or(0, Iterator::count);
@@ -231,15 +275,17 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     if let Some(failed) = failed {
         let (complete, open) = (case.complete(failed), sandbox.open_uploads());
         let harmless = schedule.without_faults();
-        let events = events(&story, &timeouts, 9, started);
+        let events = events(&story, &limits, 9, started);
         let request = request(&failed.sample.path, &harmless);
-        let again = push(request, options(&harmless), events, CancellationToken::new());
-        let again = tokio::time::timeout(DEADLINE, again).await.map_err(|_| "pushed again, it hangs")?;
+        let again = tokio::select! {
+            outcome = push(request, options(&harmless), events, CancellationToken::new()) => outcome,
+            why = hangs(&sandbox) => return Err(format!("pushed again: {why}")),
+        };
         tell(&story, &sandbox.log()[case.log.len()..]);
         case.judge_again(failed, &complete, &again, open)?;
     }
     if ["QVdTO", "Basic ", "X-Amz-Signature"].iter().any(|secret| story.lock().unwrap().contains(secret)) {
-        return Err("a secret is told".into());
+        return Err("a secret is logged".into());
     }
     let with = |kind: Option<Kind>| {
         let errors = case.pushers.iter().map(|pusher| pusher.outcome.error().map(ecr_push::Error::kind));
@@ -254,7 +300,7 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
         longest: took,
         failed: case.pushers.len() - with(None) - interrupted,
         interrupted,
-        longest_ctrl_c: case.pushers.iter().filter_map(|pusher| pusher.since_ctrl_c).max().unwrap_or_default(),
+        longest_ctrl_c: case.pushers.iter().filter_map(|it| Some(it.ctrl_c?.took)).max().unwrap_or_default(),
         races: usize::from(matches!(schedule.shape, Shape::Race { .. })),
         again: usize::from(failed.is_some()),
         slow: case.struck.slow,
@@ -272,7 +318,7 @@ async fn run_all(seeds: impl Iterator<Item = u64>, samples: Arc<Samples>, tell: 
             // A task of its own, so that a panic is one seed's affair.
             let ended = tokio::spawn(run(schedule, seed.to_string(), samples, Arc::clone(&story))).await;
             let ended = ended.unwrap_or_else(|died| Err(format!("it panics: {died}")));
-            // A replay need not take the same course, so whoever fails tells all about it at once.
+            // A replay may run differently, so a failure prints all about it at once.
             if tell || ended.is_err() {
                 let verdict = ended.as_ref().err().map(|why| format!("seed {seed}: {why}\n")).unwrap_or_default();
                 say(&format!("{shown}\n{}{verdict}\n", story.lock().unwrap()));
@@ -305,7 +351,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn whatever_goes_wrong_a_push_ends_well_or_says_why() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    // A task that yields to others goes on after so many of theirs: with 61, as usual, some did not for a second.
+    // A task that yields to others continues after so many of theirs: with 61, as usual, some did not for a second.
     let runtime = runtime.worker_threads(2).event_interval(7).enable_all().build().unwrap();
     let (seed, count) = (number("ECR_PUSH_SEED"), number("ECR_PUSH_SCHEDULES").unwrap_or(1000));
     let first = number("ECR_PUSH_FIRST").unwrap_or(0);
@@ -319,7 +365,7 @@ fn whatever_goes_wrong_a_push_ends_well_or_says_why() {
     say(&format!(
         "fault schedules: {schedules} in {:.0} s, {} faults injected, {} requests, {} MB sent, {} MB of it twice, {} \
          pushes given up, longest finish {:.1} s, {} interrupted, longest Ctrl-C {:.1} s, {} races, {} pushed again, {} \
-         timeouts for want of a CPU\n",
+         timeouts without a stall\n",
         started.elapsed().as_secs_f64(),
         figures.faults,
         figures.requests,

@@ -16,7 +16,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const SPDX: &str = "application/spdx+json";
 
 /// A layout as `cosign save` writes it: an index for two platforms, and beside it its signatures and attestations, which
-/// nothing but `kind` tells from images.
+/// only `kind` distinguishes from images.
 pub(crate) struct Saved {
     pub(crate) layout: Layout,
     pub(crate) index: Value,
@@ -65,7 +65,7 @@ fn has(ecr: &Ecr, reference: &str, layout: &Layout, descriptor: &Value) {
 fn refused_at_once(arguments: &[&str]) -> Run {
     let ecr = Ecr::new();
     let run = ecr.run(&[arguments, &["team/app:1"]].concat()).fails_with(1).stdout_is("");
-    assert!(ecr.log().is_empty(), "nobody was asked");
+    assert!(ecr.log().is_empty(), "no request was sent");
     run
 }
 
@@ -191,10 +191,10 @@ fn a_registry_without_the_referrers_api_gets_lists_under_tags() {
     let Described { layout, image, sbom, about_sbom, unlisted } = described(&ecr);
     let other =
         layout.manifest(json!({"config": layout.blob("application/vnd.oci.empty.v1+json", b"{}"), "layers": []}));
-    // Somebody else's referrer is on the list already.
+    // Another client's referrer is on the list already.
     layout.finish(std::slice::from_ref(&other));
     ecr.run(&[&layout.path, "team/app:other"]).succeeds();
-    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other], "annotations": {"x": "kept"}});
+    let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other], "annotations": {"x": "unchanged"}});
     let tag = format!("sha256-{}", hex(&image));
     assert_eq!(put_manifest(&ecr, "team/app", &tag, INDEX, &list.to_string()), 201);
 

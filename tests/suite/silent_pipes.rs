@@ -18,7 +18,7 @@ fn fifo(env: &TestEnv, name: &str) -> String {
 #[test]
 fn a_password_that_never_comes_ends_with_the_deadline() {
     let env = TestEnv::new();
-    // Nobody is there: the password comes first.
+    // Nothing listens there: the password comes first.
     let arguments =
         [&testdata(ARCHIVE), "127.0.0.1:9/app:1", "--username", "bob", "--password-stdin", "--deadline", "1"];
     let (reader, writer) = std::io::pipe().unwrap();

@@ -215,7 +215,7 @@ fn documents_may_be_sparse_too() {
         let mut tar = tar::Builder::new(Vec::new());
         archive_builder::add(&mut tar, "l/layer.tar", &layer);
         let config = archive_builder::config(&[sha256(&layer)]);
-        // JSON has no zeros, so nothing of it is a hole, but for the way it is stored.
+        // JSON has no zeros, so nothing of it is a hole, except as it is stored.
         tar.get_mut().extend_from_slice(&Sparse::of(&config).entry("config.json", format));
         let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": null, "Layers": ["l/layer.tar"]}]);
         archive_builder::add(&mut tar, "manifest.json", manifest.to_string().as_bytes());

@@ -1,4 +1,4 @@
-//! Archives that cannot be read where they lie, compressed ones and pipes: pushed as if they lay there plain, by way of
+//! Archives that cannot be read in place, compressed ones and pipes: pushed as if they were uncompressed files, by way of
 //! a temporary file that has no name.
 
 #![cfg(target_os = "linux")]
@@ -14,7 +14,7 @@ use super::archive_builder::{self, packed};
 use super::archive_contents::Source;
 use super::ecr::Ecr;
 use super::faults::interrupt;
-use super::harness::{Run, Running, TestEnv, finish, show, testdata, text, wait_until};
+use super::harness::{Run, Running, SOON, TestEnv, finish, show, testdata, text, wait_until};
 use super::memory_limits::peak;
 use super::stored_image::StoredImage;
 
@@ -22,7 +22,7 @@ const TOOLS: [&str; 4] = ["gzip", "zstd", "xz", "bzip2"];
 /// One of which it is not known as it comes what its layers are.
 const ARCHIVE: &str = "docker-20.10-save.tar";
 
-/// A pipe that bytes come out of. Whoever is fed may leave some.
+/// A pipe that bytes come out of. The reader may leave some.
 fn pipe(bytes: Vec<u8>) -> Stdio {
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::thread::spawn(move || writer.write_all(&bytes));
@@ -67,11 +67,11 @@ fn is_pushed(ecr: &Ecr, run: Run, digest: &str, note: &str) {
     assert_eq!(ecr.env.written(), ["home/.cache/ecr-push/layers.jsonl"]);
 }
 
-/// Asserts that nothing came of it, and that nobody was asked.
+/// Asserts that nothing is pushed, and that no request is sent.
 #[track_caller]
 fn is_refused(ecr: &Ecr, run: Run, code: i32, says: &[&str]) {
     run.exits_with(code).stdout_is("").stderr_has(says);
-    assert!(ecr.log().is_empty(), "nobody is asked about an archive that cannot be read");
+    assert!(ecr.log().is_empty(), "no request is sent for an archive that cannot be read");
     assert_eq!(ecr.env.written(), [""; 0]);
 }
 
@@ -340,7 +340,7 @@ fn ends_at_once(ecr: &Ecr, running: Running) {
     let asked = Instant::now();
     interrupt(running.id());
     running.end().fails_with(130).stdout_is("").stderr_has(&["error: interrupted"]);
-    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < SOON, "it took {:?}", asked.elapsed());
     assert_eq!(ecr.env.written(), [""; 0]);
 }
 
@@ -351,7 +351,7 @@ fn ctrl_c_waits_for_no_pipe() {
     ends_at_once(&ecr, Running::fed(ecr.command(&["-", "team/app:1"]), reader));
     let (running, _writer) = half_way(ecr.command(&["-", "team/app:1"]));
     ends_at_once(&ecr, running);
-    // Nobody ever opens the other end.
+    // The other end is never opened.
     let path = ecr.env.scratch("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     ends_at_once(&ecr, Running::start(ecr.command(&[&path, "team/app:1"])));
@@ -372,7 +372,7 @@ fn a_log_hears_of_a_file_that_takes_long() {
     command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(command);
-    // Behind the end of the first archive, nobody looks at the others.
+    // After the end of the first archive, the others are not read.
     writer.write_all(&fs::read(testdata(ARCHIVE)).unwrap().repeat(6)).unwrap();
     let (said, lines) = mpsc::channel();
     let stderr = BufReader::new(child.stderr.take().unwrap());

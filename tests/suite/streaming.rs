@@ -29,7 +29,7 @@ const AS_IT_CAME: &str = "note: standard input is a pipe: streamed";
 
 fn pipe(bytes: Vec<u8>) -> Stdio {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // If somebody does not read it all, the test says so.
+    // A reader that does not read all of it fails the test.
     std::thread::spawn(move || writer.write_all(&bytes));
     reader.into()
 }
@@ -380,7 +380,7 @@ fn a_pipe_keeps_to_its_lanes() {
     let layers: Vec<_> = (1..8).map(|seed| layer(seed, 300_000)).collect();
     let archive = save(&layers);
     for lanes in [1, 2] {
-        // Slow answers, so that whoever may begin does.
+        // Slow responses, so that every layer that may start does.
         let rules = Rules { delay: std::time::Duration::from_millis(60), ..Rules::default() };
         let ecr = Ecr::with(&["team/app"], rules);
         push(&ecr, &["team/app:1", "--concurrency", &lanes.to_string()], archive.clone()).succeeds();
@@ -408,7 +408,7 @@ fn ctrl_c_during_a_pipe_waits_for_no_api() {
         writer.write_all(&save(&[archive_builder::packed("gzip", &layer(1, 5000))])).unwrap();
         wait_until("the API is asked", || ecr.count(operation) >= 1);
         interrupt(running.id());
-        // Whoever waits hears after a minute that there is no answer, and that is another exit code.
+        // A push that waits fails after a minute without a response, with another exit code.
         running.end().fails_with(130).stdout_is("");
         drop(writer);
     }

@@ -295,7 +295,7 @@ fn piped(ecr: &Ecr, seeds: &[u64], arguments: &[&str]) -> (Run, Vec<String>) {
     let before = ecr.log().len();
     let cache = ["--cache", "/proc/nonexistent/cache"];
     let run = Running::fed(ecr.command(&[&["-"], arguments, &cache].concat()), reader).end();
-    // Whoever writes is not to be hung up on where all is well.
+    // A writer must be able to write everything where nothing fails.
     assert!(run.code != Some(0) || writing.join().unwrap(), "the pipe was not read to its end");
     (run, ecr.log()[before..].iter().map(|entry| entry.operation.clone()).collect())
 }

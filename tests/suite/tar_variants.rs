@@ -186,7 +186,7 @@ fn binary_data_that_became_text_leads_to_powershell() {
     let words = ["PowerShell's > and pipes", "\n  docker save -o image.tar IMAGE\n"];
     let bytes = bytes_of("docker-20.10-save.tar");
     is_rejected(&reencoded(&bytes), &[&words[..], &["turned into text in UTF-8"]].concat());
-    // Whoever takes it for UTF-8 replaces what is none.
+    // A reader that takes it for UTF-8 replaces every other byte.
     is_rejected(String::from_utf8_lossy(&bytes).as_bytes(), &words);
     for tool in ["gzip", "zstd", "bzip2", "xz"] {
         let compressed = archive_builder::packed(tool, &bytes);

@@ -90,16 +90,16 @@ fn a_target_that_fails_does_not_stop_the_others() {
 fn a_registry_that_does_not_answer_does_not_stop_the_others() {
     let Some(registry) = DockerRegistry::start() else { return };
     let (env, archive, target) = (TestEnv::new(), testdata(ARCHIVE), registry.target("team/app:1"));
-    let nobody = super::registry_errors::closed_port();
-    let run = env.run(&[&archive, &format!("{nobody}/team/app:1"), &target, "--retries", "0"]).fails_with(4);
+    let closed = super::registry_errors::closed_port();
+    let run = env.run(&[&archive, &format!("{closed}/team/app:1"), &target, "--retries", "0"]).fails_with(4);
     assert!(run.stdout.starts_with(&format!("{target}@sha256:")) && run.stdout.lines().count() == 1);
     registry.read_back("team/app", "1").is(&Source::read(&archive, 0));
 }
 
 #[test]
 fn the_exit_code_does_not_depend_on_the_order_of_targets() {
-    let nobody = format!("{}/team/app:1", super::registry_errors::closed_port());
-    for targets in [["team/missing:1", &nobody], [&nobody, "team/missing:1"]] {
+    let closed = format!("{}/team/app:1", super::registry_errors::closed_port());
+    for targets in [["team/missing:1", &closed], [&closed, "team/missing:1"]] {
         let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
         let written = ecr.env.scratch("report.json");
         let options = ["--retries", "0", "--report", &written];
@@ -110,7 +110,7 @@ fn the_exit_code_does_not_depend_on_the_order_of_targets() {
     }
     // What a rerun can cure in every target has its code.
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
-    ecr.run(&[&archive, &nobody, "team/app:1", "--retries", "0"]).fails_with(4);
+    ecr.run(&[&archive, &closed, "team/app:1", "--retries", "0"]).fails_with(4);
 }
 
 #[test]

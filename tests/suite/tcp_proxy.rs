@@ -63,7 +63,7 @@ impl TcpProxy {
         });
         let address = socket.local_addr().unwrap();
         let listen = async move {
-            // Bound and not listening, it refuses, and nobody else gets the port.
+            // Bound and not listening, it refuses, and no other process gets the port.
             tokio::time::sleep(refuses).await;
             socket.listen(64).unwrap()
         };
@@ -78,7 +78,7 @@ impl TcpProxy {
             while let Ok((client, _)) = listener.accept().await {
                 let counts = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    // If nobody listens there, the client finds its connection closed.
+                    // If nothing listens there, the client finds its connection closed.
                     let Ok(server) = TcpStream::connect(registry).await else { return };
                     let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());

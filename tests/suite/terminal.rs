@@ -1,4 +1,4 @@
-//! What somebody at a terminal sees: rows that stand still, whatever its size is and becomes, and three lines in the end.
+//! The output on a terminal: rows that do not move, whatever its size is and becomes, and three lines in the end.
 
 use std::fs::File;
 use std::time::Duration;

@@ -16,7 +16,7 @@ use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 
-/// A user that nobody else is: the limit counts all threads of a user.
+/// A user without other processes: the limit counts all threads of a user.
 fn user() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     2_000_000 + std::process::id() % 100_000 * 100 + COUNT.fetch_add(1, Ordering::Relaxed)

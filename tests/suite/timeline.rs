@@ -1,4 +1,4 @@
-//! `--timeline`: what is on the page of a push, whatever came of it.
+//! `--timeline`: the page of a push, whether it succeeds or fails.
 
 use ecr_push::sandbox::{BlobMounting, Fault, Interrupted, Rules, Trouble};
 

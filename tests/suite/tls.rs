@@ -23,7 +23,7 @@ use super::tcp_proxy::{TcpProxy, Way};
 const ARCHIVE: &str = "docker-20.10-save.tar";
 const MB: usize = 1_000_000;
 
-/// Somebody who issues certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -298,7 +298,7 @@ fn a_connection_that_is_cut_in_the_middle_of_a_record_costs_a_chunk() {
 
 #[test]
 fn garbage_in_place_of_a_record_is_answered_with_a_new_connection() {
-    // The rest of the part is under way, too, and one more goes to find out where to go on.
+    // The rest of the part is in flight, too, and one more is sent to find out where to continue.
     // Whether the alert about it is seen or the end of the connection is chance.
     drop(over(Way::Garble(9 * MB as u64 + 4711), 20 * MB, 1, 2 * DEFAULT_CHUNK_SIZE));
     // The answer to a part: it has arrived, which is only to be found out.

@@ -8,7 +8,7 @@ use super::harness::{TestEnv, finish, testdata};
 /// A secret where a command line has none. No output of any test may contain it.
 pub(crate) const SECRET: &str = "misplaced-secret";
 
-/// Runs the program with these arguments, which nobody can mean.
+/// Runs the program with these invalid arguments.
 #[track_caller]
 fn refused(arguments: &[&str], says: &[&str]) {
     let ecr = Ecr::new();
@@ -80,7 +80,7 @@ fn several_archives_where_a_shell_expands_a_pattern() {
         ecr.finish(command).fails_with(2).stdout_is("").stderr_has(&[says, "hint: Push one archive per run"]);
         assert_eq!(ecr.repositories(), [""; 0]);
     }
-    // Whoever means a repository of that name gives it a tag.
+    // A repository of that name is given a tag.
     ecr.run(&[&one, "b.tar:1", "--create-repository"]).succeeds();
     assert_eq!(ecr.repositories(), ["b.tar"]);
 }

@@ -1,7 +1,7 @@
-//! All that a run says and writes, held as a whole: what changes in it is seen by whoever changes it.
+//! The entire output of a run and the files that it writes, compared with a file beside this one.
 //!
-//! `INSTA_UPDATE=always cargo test --test suite -- snapshots::` writes the files of `snapshots/` anew. Read them before they are
-//! committed, as somebody who has never seen the program. Where `CI=true` nothing is ever written.
+//! `INSTA_UPDATE=always cargo test --test suite -- snapshots::` writes the files of `snapshots/` again. Read them before they are
+//! committed, as a user who has never seen the program. Where `CI=true` nothing is ever written.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ const DIFFERENT: [(&str, &str, &str); 9] = [
     ("request IDs", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "REQUEST-ID"),
 ];
 
-/// All that came of a run.
+/// All output of a run.
 pub(crate) struct Snapshot {
     text: String,
     filters: Vec<(String, String)>,

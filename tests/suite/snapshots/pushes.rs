@@ -14,7 +14,7 @@ const ARCHIVE: &str = "docker-20.10-save.tar";
 /// What else would depend on the machine, or on which of several comes first.
 const SAME: [&str; 4] = ["--concurrency", "1", "--pack-threads", "2"];
 
-/// A push of an archive, and what came of it.
+/// A push of an archive, and its results.
 #[track_caller]
 fn push(ecr: &Ecr, archive: &str, arguments: &[&str]) -> Snapshot {
     Snapshot::of(&ecr.run(&[&[testdata(archive).as_str()], arguments, &SAME].concat()).succeeds())
@@ -64,7 +64,7 @@ fn images_for_several_platforms() {
 #[test]
 fn several_targets() {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
-    // What is told of each on the way comes as they answer; what is planned and what came of it has their order.
+    // Lines about each during the push come as they respond; plans and results have the order of the targets.
     push(&ecr, ARCHIVE, &["team/app:1", "team/other:1", "--dry-run"]).is("push_two_targets_dry_run", &ecr.env);
     let (archive, page) = (testdata(ARCHIVE), ecr.env.scratch("page"));
     let arguments = [&[archive.as_str(), "team/app:1", "team/missing:1", "team/other:1", "-q"], &SAME[..]].concat();
