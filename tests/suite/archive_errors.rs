@@ -126,7 +126,7 @@ fn a_tar_that_is_cut_off_anywhere() {
 }
 
 #[test]
-fn a_tar_that_only_lacks_its_end_mark_is_pushed_with_a_note() {
+fn a_tar_without_its_end_mark_is_pushed_with_a_note() {
     let ecr = Ecr::new();
     let bytes = std::fs::read(testdata("docker-20.10-save.tar")).unwrap();
     let end = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
@@ -146,7 +146,7 @@ fn a_blob_that_is_named_and_not_there() {
 }
 
 #[test]
-fn a_plain_layer_that_does_not_match_its_diff_id() {
+fn an_uncompressed_layer_that_does_not_match_its_diff_id() {
     for (archive, entry) in [
         ("docker-20.10-save.tar", "309d5c90529ed3e6d11212b91d55422a52f9e1724831c002f814b834708fb71c/layer.tar"),
         ("docker-20.10-save.tar", "a595d02f7ae349ba804a725b6ed7ae7016285fffe1566ed73d3198c7379f6754/layer.tar"),
@@ -170,7 +170,7 @@ fn a_layer_of_a_layout_that_does_not_match_its_digest() {
 }
 
 #[test]
-fn a_layer_that_lies_leaves_no_session_of_the_other_layers_open() {
+fn a_layer_with_a_mismatch_leaves_no_session_of_the_other_layers_open() {
     // The others are anywhere on their way when it is found out, so this is tried a few times.
     for _ in 0..10 {
         let ecr = Ecr::new();
@@ -184,7 +184,7 @@ fn a_layer_that_lies_leaves_no_session_of_the_other_layers_open() {
 }
 
 #[test]
-fn a_packed_layer_of_a_tarball_that_was_changed() {
+fn a_changed_compressed_layer_of_a_tarball() {
     let ecr = Ecr::new();
     let entry = "11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4.tar.gz";
     let run = refused(&ecr, &[&changed(&ecr, "crane-tarball.tar", entry)], 1);
@@ -192,7 +192,7 @@ fn a_packed_layer_of_a_tarball_that_was_changed() {
 }
 
 #[test]
-fn a_large_layer_that_lies_is_found_out_after_parts_were_sent() {
+fn a_large_layer_with_a_mismatch_is_found_after_parts_were_sent() {
     let ecr = Ecr::new();
     let path = ecr.env.scratch("mismatch.tar");
     let layer = archive_builder::tar_of("noise", &archive_builder::noise(9, 18 << 20));
@@ -221,7 +221,7 @@ fn a_config_or_a_manifest_that_was_changed() {
 }
 
 #[test]
-fn a_packed_layer_that_ends_too_early() {
+fn a_compressed_layer_that_ends_too_early() {
     let ecr = Ecr::new();
     let path = ecr.env.scratch("short.tar");
     let mut tar = tar::Archive::new(std::fs::File::open(testdata("crane-tarball.tar")).unwrap());
@@ -265,7 +265,7 @@ fn an_image_that_is_not_there() {
 }
 
 #[test]
-fn a_layout_of_which_a_part_is_gone_is_told_to_be_copied_again() {
+fn a_layout_with_missing_blobs_has_the_advice_to_copy_it_again() {
     let ecr = Ecr::new();
     let (path, layer) = (ecr.env.scratch("layout"), archive_builder::tar_of("app", &archive_builder::noise(1, 30_000)));
     archive_builder::oci_layout(&path, std::slice::from_ref(&layer));

@@ -98,7 +98,7 @@ fn a_part_of_an_index_can_be_pushed_alone() {
 }
 
 #[test]
-fn packing_is_the_same_whatever_the_number_of_threads() {
+fn compression_gives_the_same_bytes_for_any_number_of_threads() {
     let env = TestEnv::new();
     let (made, large) =
         (env.scratch("made.tar"), archive_builder::tar_of("words", &archive_builder::prose(1, 6 << 20)));

@@ -37,7 +37,7 @@ fn a_silent_endpoint_names_the_vpc_endpoint_that_it_takes() {
 }
 
 #[test]
-fn a_misspelled_region_that_does_not_answer_is_told_with_the_one_that_is_meant() {
+fn a_misspelled_region_that_does_not_answer_is_reported_with_the_likely_one() {
     let aws = silent("eu-wst-1", "eu-wst-1");
     let command = aws.command_of_user(&[&testdata(ARCHIVE), "team/app:1", "--region", "eu-wst-1"]);
     let run =

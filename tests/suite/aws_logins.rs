@@ -41,7 +41,7 @@ fn with_docker_login(ecr: &Ecr, password: &str, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_docker_login_stands_in_where_there_are_no_aws_credentials() {
+fn a_docker_login_is_used_without_aws_credentials() {
     let ecr = Ecr::new();
     let (archive, target) = (testdata(ARCHIVE), format!("{HOST}/team/app:1"));
     let token = ecr.token();
@@ -91,7 +91,7 @@ fn a_template_creates_the_repository_for_a_docker_login_too() {
 }
 
 #[test]
-fn what_a_docker_login_cannot_do_is_told() {
+fn what_a_docker_login_cannot_do_is_reported() {
     let ecr = Ecr::new();
     let options = ["--create-repository", "--reuse", "off"];
     let target = format!("{HOST}/team/app:1");
@@ -192,7 +192,7 @@ fn ecr_public_gives_a_token_for_a_token() {
 }
 
 #[test]
-fn ecr_public_does_not_say_what_it_has() {
+fn ecr_public_does_not_report_its_blobs() {
     let ecr = public(&["sandbox/app"]);
     // An archive that states its digests, which are asked for.
     let archive = testdata("crane-tarball.tar");
@@ -262,7 +262,7 @@ fn an_alias_of_somebody_else_creates_nothing() {
 }
 
 #[test]
-fn ecr_public_says_which_rights_a_login_takes() {
+fn ecr_public_reports_the_permissions_of_a_login() {
     let ecr = public(&["sandbox/app"]);
     ecr.set_rules(|rules| rules.deny = vec!["ecr-public:GetAuthorizationToken".into()]);
     let run =

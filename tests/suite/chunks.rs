@@ -45,7 +45,7 @@ fn push_as_it_lies(len: u64) -> Ecr {
 }
 
 #[test]
-fn a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other() {
+fn a_layer_that_is_compressed_during_the_upload_is_sent_in_consecutive_parts() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("large.tar");
     archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(1, 20 << 20))]);

@@ -243,7 +243,7 @@ fn github_gets_a_summary() {
 }
 
 #[test]
-fn a_summary_tells_what_reuse_saved_what_was_tried_again_and_which_target_failed() {
+fn a_summary_shows_what_reuse_saved_what_was_retried_and_which_target_failed() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", status(503, "SLOW_DOWN", "later"))]);
     let (file, archive) = (ecr.env.scratch("summary.md"), testdata(ARCHIVE));
     let summary = |targets: &[&str], code: i32| {
@@ -304,7 +304,7 @@ fn an_error_before_the_push_is_an_annotation_and_has_a_summary() {
 }
 
 #[test]
-fn azure_is_told_of_a_summary_that_stays() {
+fn azure_gets_a_summary_that_stays() {
     let ecr = Ecr::new();
     let folder = ecr.env.scratch("temp");
     fs::create_dir(&folder).unwrap();
@@ -372,7 +372,7 @@ fn no_name_in_an_archive_is_a_command() {
 }
 
 #[test]
-fn no_name_in_an_archive_that_is_looked_at_is_a_command() {
+fn no_name_in_an_inspected_archive_is_a_command() {
     for (name, shown) in [("##vso[x]y", "# #vso[x]y"), ("##[error]", "# #[error]")] {
         let env = TestEnv::new();
         let archive = named(&env, name);

@@ -43,7 +43,7 @@ fn zstd_makes_an_oci_image_that_others_read() {
 }
 
 #[test]
-fn a_layout_with_plain_layers_is_packed_only_if_somebody_asks() {
+fn a_layout_with_uncompressed_layers_is_compressed_only_with_the_option() {
     let ecr = Ecr::new();
     let layout = ecr.env.scratch("layout");
     archive_builder::oci_layout(
@@ -61,7 +61,7 @@ fn a_layout_with_plain_layers_is_packed_only_if_somebody_asks() {
 }
 
 #[test]
-fn keep_sends_the_plain_layers_of_a_docker_save_as_they_lie() {
+fn keep_sends_the_uncompressed_layers_of_a_docker_save_unchanged() {
     let (ecr, archive) = (Ecr::new(), testdata("docker-20.10-save.tar"));
     ecr.run(&[&archive, "team/app:1", "--compression", "keep"]).succeeds().stderr_has(&["new, unchanged"]);
     let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
@@ -84,7 +84,7 @@ fn a_higher_level_makes_less_of_it() {
 }
 
 #[test]
-fn layers_packed_in_every_way_are_judged_by_their_bytes_and_not_by_their_names() {
+fn layers_of_every_compression_are_recognized_by_their_bytes_and_not_by_their_names() {
     let (ecr, plain) = (Ecr::new(), |n: u64| archive_builder::tar_of("words", &archive_builder::prose(n, 60_000)));
     let archive = ecr.env.scratch("mixed.tar");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -185,7 +185,7 @@ fn a_second_push_reads_no_layer_and_sends_the_manifest() {
 }
 
 #[test]
-fn a_packed_layout_is_read_once_and_the_second_time_not_at_all() {
+fn a_compressed_layout_is_read_once_and_the_second_time_not_at_all() {
     let ecr = Ecr::new();
     let layout = ecr.env.scratch("layout");
     let packed = packed_layout(&layout, &layers());

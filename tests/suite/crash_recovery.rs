@@ -155,7 +155,7 @@ fn a_line_that_is_cut_again_and_again_costs_a_chunk_each_time() {
 }
 
 #[test]
-fn such_a_line_to_a_registry_that_loses_its_sessions_costs_what_went_over_it() {
+fn cuts_on_the_way_to_a_registry_that_loses_its_sessions_cost_what_was_sent() {
     // docker-registry 2.8 counts the bytes of a part that was cut, and refuses the session for it from then on.
     let (large, limit) = if long() { (1_000 * MB, 64 * MB) } else { (100 * MB, 24 * MB) };
     let Some(carried) = over(Way::CutAfter(limit as u64), large, &[]) else { return };
@@ -187,7 +187,7 @@ fn a_slow_line_is_never_cut() {
 }
 
 #[test]
-fn a_line_that_stands_still_is_given_up_and_the_upload_goes_on_over_another() {
+fn a_connection_that_stalls_is_given_up_and_the_upload_continues_over_another() {
     let (large, at) = (40 * MB, 11 * MB as u64);
     let carried = over_to_ecr(Way::StandStill(at), large, &["--stall-timeout", "4"]);
     assert_eq!(carried.proxy.breaks(), 1);

@@ -225,7 +225,7 @@ fn a_service_for_roles_that_answers_can_be_reached() {
 }
 
 #[test]
-fn a_metadata_service_that_does_not_answer_is_told_from_one_that_is_not_there() {
+fn a_metadata_service_that_does_not_answer_is_distinguished_from_one_that_does_not_exist() {
     let aws = FakeAws::of("eu-west-1");
     let (_listener, url) = silent_server();
     let raise = "\n  aws ec2 modify-instance-metadata-options --instance-id INSTANCE --http-put-response-hop-limit 2\n";

@@ -83,7 +83,7 @@ fn a_profile_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_role_with_all_that_is_said_of_it() {
+fn a_role_with_all_its_options() {
     let aws = FakeAws::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
     let options = ["--role-arn", ROLE, "--external-id", "customer-7", "--role-session-name", "build-9"];
     let mut command = push(&aws, &[&options[..], &["--role-duration", "1800"]].concat());
@@ -99,7 +99,7 @@ fn a_role_with_all_that_is_said_of_it() {
 }
 
 #[test]
-fn a_role_that_is_refused_says_whose_right_is_missing() {
+fn a_rejected_role_is_reported_with_the_missing_permission() {
     let aws = FakeAws::with("eu-west-1", Rules { external_id: Some("customer-7".into()), ..Rules::default() });
     let mut command = push(&aws, &["--role-arn", ROLE]);
     keys(&mut command);
@@ -173,7 +173,7 @@ fn the_variables_of_the_task_for_a_role() {
 }
 
 #[test]
-fn half_a_pair_of_keys_is_told() {
+fn half_a_pair_of_keys_is_reported() {
     let aws = FakeAws::of("eu-west-1");
     for (set, missing) in [
         ("AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY"),
@@ -223,7 +223,7 @@ fn settings_that_aws_s_own_tools_know_otherwise_do_no_harm() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_told() {
+fn invalid_settings_are_reported() {
     let aws = FakeAws::of("eu-west-1");
     let mut command = push(&aws, &[]);
     keys(&mut command);
@@ -316,7 +316,7 @@ fn the_metadata_of_ec2_knows_region_and_credentials() {
 }
 
 #[test]
-fn without_credentials_it_is_told_what_was_tried() {
+fn without_credentials_the_error_lists_what_was_tried() {
     let aws = FakeAws::of("eu-west-1");
     let run =
         aws.finish(push(&aws, &[])).fails_with(3).stderr_has(&["no AWS credentials were found", "because: tried"]);

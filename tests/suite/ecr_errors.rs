@@ -238,7 +238,7 @@ fn push(ecr: &Ecr) -> Run {
 }
 
 #[test]
-fn every_answer_is_told_with_its_meaning_and_its_cure() {
+fn every_answer_of_ecr_has_an_explanation_and_advice() {
     let mut wrong = Vec::new();
     for Case { on, status: http, code, message, exit, says } in &CASES {
         let ecr = Ecr::faulty(&[Fault::once(*on, status(*http, code, message)).times(u32::MAX)]);
@@ -255,7 +255,7 @@ fn every_answer_is_told_with_its_meaning_and_its_cure() {
 }
 
 #[test]
-fn whose_policy_it_is_that_denies_is_told_apart() {
+fn the_policy_that_denies_is_identified() {
     let statement = format!(r#"{{"Effect":"Allow","Action":"ecr:PutImage","Resource":"{ARN}"}}"#);
     let of_repository =
         r#"{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:root"},"Action":"ecr:PutImage"}"#;
@@ -314,7 +314,7 @@ fn a_caller_of_another_account_needs_the_repository_s_policy_too() {
 }
 
 #[test]
-fn an_empty_403_is_told_with_what_the_request_takes() {
+fn an_empty_403_is_reported_with_the_permission_of_the_request() {
     let mut wrong = Vec::new();
     for (action, named) in [
         ("ecr:InitiateLayerUpload", "ecr:InitiateLayerUpload"),
@@ -376,7 +376,7 @@ fn the_api_is_asked_once_for_all_layers() {
 
 #[cfg(unix)]
 #[test]
-fn nobody_waits_for_reasons_after_ctrl_c() {
+fn ctrl_c_does_not_wait_for_explanations() {
     let faults = vec![Fault::once(POST, Trouble::HangUp), Fault::once(POST, Trouble::Stall).times(u32::MAX)];
     let ecr = Ecr::with(&["team/app"], Rules { faults, ..Rules::default() });
     let arguments = [&testdata(ARCHIVE), "team/app:1", "--retries", "0", "--concurrency", "1"];
@@ -387,7 +387,7 @@ fn nobody_waits_for_reasons_after_ctrl_c() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_told_with_both_times() {
+fn a_wrong_clock_is_reported_with_both_times() {
     let rules = Rules { clock_ahead: Duration::from_secs(20 * 60), ..Rules::default() };
     let run = push(&Ecr::with(&["team/app"], rules)).fails_with(3);
     let run = run.stderr_has(&["InvalidSignatureException: Signature expired: 20", "This machine's clock is wrong"]);
@@ -395,7 +395,7 @@ fn a_clock_that_is_wrong_is_told_with_both_times() {
 }
 
 #[test]
-fn a_manifest_that_ecr_does_not_read_is_told_with_the_field_and_its_writer() {
+fn a_manifest_that_ecr_rejects_is_reported_with_the_field_and_its_writer() {
     let mut wrong = Vec::new();
     for (change, says) in [
         (

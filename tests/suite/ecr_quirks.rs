@@ -10,26 +10,26 @@
 //! | | a 403 that speaks of an expired token takes a fresh one, also in mid-push | `faults::a_token_that_expires_in_mid_push_is_renewed_once` |
 //! | | any other 403 takes none | `src/registry/fault.rs`, `only_an_expired_token_is_worth_a_fresh_one_after_403` |
 //! | | a denial is reported with its action | `registry_errors::a_right_that_is_missing_is_named_with_what_it_is_missing_on` |
-//! | | an empty one, too | `ecr_errors::an_empty_403_is_told_with_what_the_request_takes` |
+//! | | an empty one, too | `ecr_errors::an_empty_403_is_reported_with_the_permission_of_the_request` |
 //! | uploads | `Location` is absolute; there is no `Docker-Upload-UUID` | `chunks::a_layer_of_exactly_one_chunk_takes_no_part` |
-//! | | a PATCH is answered with 201; its `Range` stays at the first part, so bytes are counted here | `chunks::a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other` |
-//! | chunks | none of more than 10 MiB, none of less than 5 MiB but the last, and every one at its offset | `chunks::a_layer_that_is_packed_on_the_way_goes_in_parts_that_follow_each_other` |
+//! | | a PATCH is answered with 201; its `Range` stays at the first part, so bytes are counted here | `chunks::a_layer_that_is_compressed_during_the_upload_is_sent_in_consecutive_parts` |
+//! | chunks | none of more than 10 MiB, none of less than 5 MiB but the last, and every one at its offset | `chunks::a_layer_that_is_compressed_during_the_upload_is_sent_in_consecutive_parts` |
 //! | | a part says its range, a blob in one piece does not | `chunks::one_byte_more_than_a_chunk_takes_a_part_and_the_byte`, `chunks::a_layer_of_exactly_one_chunk_takes_no_part` |
 //! | cuts | a 416 may mean a session that is lost, which takes a new one | `faults::a_part_that_is_cut_is_sent_again_whatever_becomes_of_its_session` |
-//! | | the old place is tried where a GET says 404; the offset that the 416 names is believed, and once | `a_cut_session_goes_on_where_the_416_says_and_is_given_up_if_that_is_not_so` |
-//! | | a GET that says 404 is not the end of an earlier run's session | `resume::a_push_that_was_killed_goes_on_where_it_was` |
+//! | | the old place is tried where a GET says 404; the offset that the 416 names is believed, and once | `a_cut_session_resumes_at_the_offset_of_the_416_and_is_given_up_if_that_is_wrong` |
+//! | | a GET that says 404 is not the end of an earlier run's session | `resume::a_push_that_was_killed_is_resumed` |
 //! | blobs | one without a byte is refused before anything is sent | `empty_layers::a_layer_of_no_bytes_is_refused_where_ecr_could_not_store_it` |
 //! | | a digest that does not match takes another reading | `registry_errors::a_registry_that_stores_something_else_is_not_believed` |
 //! | | a blob that is there already has arrived | `repositories::layers_that_are_archived_or_among_the_failures_are_sent_again` |
 //! | manifests | a PUT is answered with 201 and no `Location` | `chunks::a_layer_of_exactly_one_chunk_takes_no_part` |
 //! | | a GET does not return the digest | `remote_reuse::a_tag_that_names_this_image_takes_two_requests_and_no_byte_of_a_layer` |
 //! | | the config is there before the manifest | `chunks::an_empty_layer_arrives` |
-//! | | children are there before their index, inner ones first | `indexes::an_index_goes_up_whole_children_first` |
+//! | | children are there before their index, inner ones first | `indexes::an_index_is_pushed_whole_children_first` |
 //! | | a layer that is gone after all is sent again | `remote_reuse::what_the_repository_has_lost_since_is_sent_after_all` |
 //! | | 4 MiB is the most | `large_inputs::a_manifest_that_no_registry_takes_is_refused_before_the_first_byte` |
-//! | strict fields | a 405 is reported with the field: `platform` and `annotations` of the config, `platform` of the subject, media types with parameters | `ecr_errors::a_manifest_that_ecr_does_not_read_is_told_with_the_field_and_its_writer` |
+//! | strict fields | a 405 is reported with the field: `platform` and `annotations` of the config, `platform` of the subject, media types with parameters | `ecr_errors::a_manifest_that_ecr_rejects_is_reported_with_the_field_and_its_writer` |
 //! | | `platform.features`, attestations as artifacts, indexes with a subject, `data` | `src/ecr/advice/strict.rs`, `every_trigger_is_found_by_itself` |
-//! | | `platform` of the config is reported before the push | `manifest_repair::what_ecr_refuses_is_told_before_the_push_and_explained_after_it` |
+//! | | `platform` of the config is reported before the push | `manifest_repair::what_ecr_rejects_is_reported_before_the_push_and_explained_after_it` |
 //! | | a tag has no `+` | `src/oci/tests.rs`, `targets_that_make_no_sense_are_usage_errors_that_name_the_part` |
 //! | | there is a most of layers | `large_inputs::more_layers_than_docker_runs_are_warned_of` |
 //! | immutability | exclusion filters of both directions | `tags::a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhere` |
@@ -50,11 +50,11 @@
 //! | | `Retry-After` is obeyed | `faults::a_pause_that_the_registry_asks_for_is_made` |
 //! | | one lane's throttle is every lane's | `one_throttle_slows_down_every_lane` |
 //! | | LimitExceededException is no throttle | `registry_errors::a_quota_of_repositories_that_is_used_up_is_not_tried_again` |
-//! | | it is reported with the rate of an account | `ecr_errors::every_answer_is_told_with_its_meaning_and_its_cure` |
+//! | | it is reported with the rate of an account | `ecr_errors::every_answer_of_ecr_has_an_explanation_and_advice` |
 //! | availability | 100 digests a call | `repositories::many_layers_are_asked_for_a_hundred_a_call` |
 //! | | UNAVAILABLE, ARCHIVED and failures are all not there | `repositories::layers_that_are_archived_or_among_the_failures_are_sent_again` |
 //! | the API | a repository that another client created exists | `repositories::settings_change_nothing_about_a_repository_that_exists` |
-//! | | AccessDenied is not "absent", and no failure | `registry_errors::without_the_rights_to_look_the_push_goes_on` |
+//! | | AccessDenied is not "absent", and no failure | `registry_errors::a_push_continues_without_the_permissions_to_read` |
 //! | | pages are read to the last | `answers_of_many_pages_are_read_to_their_end` |
 //! | | `proxyEndpoint` is not where to push: the target, `--registry-id` and the endpoint settings say that | `credentials::every_form_of_host_is_asked_with_its_own_endpoints`, `credentials::another_account_s_registry_by_its_number` |
 
@@ -83,7 +83,7 @@ fn saved(ecr: &Ecr, seeds: &[u64]) -> String {
 }
 
 #[test]
-fn a_cut_session_goes_on_where_the_416_says_and_is_given_up_if_that_is_not_so() {
+fn a_cut_session_resumes_at_the_offset_of_the_416_and_is_given_up_if_that_is_wrong() {
     // The old place is tried where a GET says nothing, and the 416 to that names another, which is tried once.
     for (interrupted, sessions, refused) in [(Interrupted::Resumable, 3, 1), (Interrupted::Spoiled, 4, 1)] {
         let cut = Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(300_000)).after(1);

@@ -13,7 +13,7 @@ use super::stored_image::StoredImage;
 const EMPTY: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
 #[test]
-fn empty_layers_of_a_docker_save_are_packed_like_others() {
+fn empty_layers_of_a_docker_save_are_compressed_like_others() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("image.tar");
     let layers = [

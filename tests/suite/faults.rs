@@ -106,7 +106,7 @@ fn an_answer_that_gets_lost_costs_a_try() {
 }
 
 #[test]
-fn a_session_whose_blob_somebody_else_brought_meanwhile_is_closed() {
+fn a_session_whose_blob_another_client_uploaded_meanwhile_is_closed() {
     // Two targets in one repository bring the same layer at the same time, and one of them is to try again.
     let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", status(425, "UNKNOWN", "too early"))]);
     let archive = ecr.env.scratch("layout");
@@ -118,7 +118,7 @@ fn a_session_whose_blob_somebody_else_brought_meanwhile_is_closed() {
 }
 
 #[test]
-fn a_layer_whose_closing_request_was_done_is_not_sent_again_for_want_of_the_answer() {
+fn a_layer_is_not_sent_again_when_the_response_to_its_closing_request_is_lost() {
     for interrupted in [Interrupted::Spoiled, Interrupted::Resumable] {
         let lost = Fault::once("ecr:CompleteLayerUpload", Trouble::CutAnswer(0)).times(3);
         let ecr = Ecr::with(&["team/app"], Rules { interrupted, faults: vec![lost], ..Rules::default() });
@@ -238,7 +238,7 @@ fn a_push_that_is_not_done_by_its_deadline_is_given_up_in_good_order() {
 }
 
 #[test]
-fn a_rate_that_is_asked_for_is_kept() {
+fn a_rate_limit_is_obeyed() {
     let (ecr, written) = (Ecr::new(), TestEnv::new());
     let path = written.scratch("report.json");
     let archive = testdata("docker-29-overlay2-save.tar");

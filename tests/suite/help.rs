@@ -50,7 +50,7 @@ fn completions_and_the_manual_know_every_option() {
 }
 
 #[test]
-fn what_was_mistyped_is_told_with_what_was_meant() {
+fn a_typo_is_reported_with_the_likely_word() {
     let env = TestEnv::new();
     env.run(&["a.tar", "app", "--platfrm", "x"]).fails_with(2).stderr_has(&["Did you mean: --platform"]);
     env.run(&["a.tar", "app", "--progress", "bar"]).fails_with(2).stderr_has(&["Did you mean bars?"]);

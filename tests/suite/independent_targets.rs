@@ -61,7 +61,7 @@ fn a_silent_target_does_not_delay_another() {
 
 /// The same, where the registry is silent from the first connection on.
 #[test]
-fn a_target_that_nobody_answers_for_does_not_delay_another() {
+fn a_target_that_never_answers_does_not_delay_another() {
     let (good, target) = registry();
     let (archive, _) = archive(&good);
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -72,7 +72,7 @@ fn one_platform_of_an_index_goes_up_with_its_manifest_as_it_is() {
 }
 
 #[test]
-fn an_index_goes_up_whole_children_first() {
+fn an_index_is_pushed_whole_children_first() {
     let ecr = Ecr::new();
     let layout = Layout::new(&ecr.env, "layout");
     let (amd64, arm64) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
@@ -168,7 +168,7 @@ fn attestations_are_left_out_and_a_single_image_loses_its_index() {
 }
 
 #[test]
-fn an_index_follows_what_packing_makes_of_its_images() {
+fn an_index_lists_the_digests_of_its_compressed_images() {
     let ecr = Ecr::new();
     let layout = Layout::new(&ecr.env, "layout");
     let amd64 = layout.image("linux/amd64");

@@ -274,7 +274,7 @@ fn no_mark_that_turns_the_direction_of_writing_is_printed() {
 }
 
 #[test]
-fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
+fn a_pipe_and_a_compressed_archive_are_spooled_in_the_folder_of_the_option() {
     let env = TestEnv::new();
     let plain = std::fs::read(testdata("podman-oci-archive.tar")).unwrap();
     let whole = env.run(&["inspect", &testdata("podman-oci-archive.tar"), "--verify"]).succeeds().stdout;
@@ -306,7 +306,7 @@ fn a_pipe_and_a_compressed_archive_are_spooled_where_told() {
 }
 
 #[test]
-fn nobody_is_asked() {
+fn inspect_sends_no_request() {
     let ecr = Ecr::new();
     for (archive, _) in ARCHIVES {
         let mut command = ecr.env.command(&["inspect", &testdata(archive), "--verify"]);
@@ -319,7 +319,7 @@ fn nobody_is_asked() {
 }
 
 #[test]
-fn the_environment_stands_in_for_its_options_and_those_of_a_push_are_not_for_it() {
+fn variables_replace_its_options_and_those_of_a_push_have_no_effect() {
     let env = TestEnv::new();
     let archive = testdata("docker-20.10-save.tar");
     let with = |name: &str, value: &str, arguments: &[&str]| {

@@ -30,7 +30,7 @@ fn short(descriptor: &Value) -> String {
 }
 
 #[test]
-fn what_an_index_lists_and_the_archive_lacks() {
+fn what_an_index_lists_and_the_archive_does_not_contain() {
     let env = TestEnv::new();
     let layout = Layout::new(&env, "layout");
     let [amd64, arm64] = ["linux/amd64", "linux/arm64/v8"].map(|it| layout.image(it));
@@ -104,7 +104,7 @@ fn a_manifest_that_stands_for_two_platforms() {
 }
 
 #[test]
-fn layers_that_are_kept_by_reference() {
+fn layers_that_are_not_distributable() {
     let env = TestEnv::new();
     let path = env.scratch("layout");
     let layers = [
@@ -141,7 +141,7 @@ layers   1, 6.5 KiB, and 1 non-distributable, not uploaded
 }
 
 #[test]
-fn what_belongs_to_an_image() {
+fn the_referrers_of_an_image() {
     let env = TestEnv::new();
     let layout = Layout::new(&env, "layout");
     let image = layout.image("linux/amd64");
@@ -254,7 +254,7 @@ fn one_platform_of_an_index() {
 }
 
 #[test]
-fn what_belongs_to_several_images_is_shown_once() {
+fn a_referrer_of_several_images_is_shown_once() {
     let env = TestEnv::new();
     let layout = Layout::new(&env, "layout");
     let (amd64, arm64) = (layout.image("linux/amd64"), layout.image("linux/arm64"));

@@ -110,7 +110,7 @@ fn pushed(path: &str) -> (Value, Value, Value) {
 }
 
 #[test]
-fn a_push_keeps_the_digests_that_are_said_to_be_kept_and_no_others() {
+fn a_push_keeps_the_digests_that_are_reported_as_kept_and_no_others() {
     for (archive, _) in ARCHIVES {
         let (digest, media_type, image) = pushed(&testdata(archive));
         let root = if image["indexes"] == json!([]) { &image["manifests"][0] } else { &image["indexes"][0] };

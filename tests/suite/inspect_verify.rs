@@ -25,7 +25,7 @@ fn mismatches(env: &TestEnv, path: &str, said: &[&str]) -> Value {
 }
 
 #[test]
-fn plain_layers_that_do_not_match_are_all_told_by_name() {
+fn uncompressed_layers_that_do_not_match_are_all_reported_by_name() {
     let env = TestEnv::new();
     let entries = [
         "309d5c90529ed3e6d11212b91d55422a52f9e1724831c002f814b834708fb71c/layer.tar",
@@ -49,7 +49,7 @@ fn plain_layers_that_do_not_match_are_all_told_by_name() {
 }
 
 #[test]
-fn packed_layers_that_are_broken_are_told_by_name() {
+fn broken_compressed_layers_are_reported_by_name() {
     for (archive, entry) in [
         ("podman-oci-archive.tar", "11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4"),
         ("crane-tarball.tar", "ec06faa51900ca0aaac0cfc4582cd158d032a73eb16f71dce8aba3320ec357d7.tar.gz"),
@@ -67,7 +67,7 @@ fn packed_layers_that_are_broken_are_told_by_name() {
 }
 
 #[test]
-fn a_plain_layer_of_a_layout_that_does_not_match_its_digest() {
+fn an_uncompressed_layer_of_a_layout_that_does_not_match_its_digest() {
     let env = TestEnv::new();
     let layout = env.scratch("layout");
     let layers: Vec<_> = (0..8).map(|n| archive_builder::noise(n, 20_000)).collect();
@@ -83,7 +83,7 @@ fn a_plain_layer_of_a_layout_that_does_not_match_its_digest() {
 }
 
 #[test]
-fn a_layer_that_two_platforms_share_is_told_once() {
+fn a_layer_that_two_platforms_share_is_reported_once() {
     let env = TestEnv::new();
     let (from, layout) = (testdata("skopeo-oci-layout-multiarch"), env.scratch("layout"));
     std::fs::create_dir_all(format!("{layout}/blobs/sha256")).unwrap();
@@ -124,7 +124,7 @@ fn a_log_hears_of_what_takes_long() {
 }
 
 #[test]
-fn a_packed_layer_whose_digest_is_right_and_whose_diff_id_is_not() {
+fn a_compressed_layer_whose_digest_is_right_and_whose_diff_id_is_not() {
     let env = TestEnv::new();
     let (layout, plain) = (env.scratch("layout"), archive_builder::tar_of("words", &archive_builder::prose(1, 90_000)));
     let config = archive_builder::config(&[sha256(b"something else")]);

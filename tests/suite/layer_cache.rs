@@ -41,7 +41,7 @@ fn a_second_push_of_the_same_user_sends_no_layer() {
 }
 
 #[test]
-fn a_second_push_says_so() {
+fn a_second_push_is_logged_as_unchanged() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     push(&ecr, &[&archive, "team/app:1"]);
     let run = ecr.run(&[&archive, "team/app:2"]).succeeds();
@@ -70,7 +70,7 @@ fn another_archive_of_the_same_layers_shares_them() {
 }
 
 #[test]
-fn the_cache_may_lie_elsewhere() {
+fn the_cache_may_be_elsewhere() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let cache = ecr.env.scratch("folder/that/is/new/cache.jsonl");
     push(&ecr, &[&archive, "team/app:1", "--cache", &cache]);
@@ -120,7 +120,7 @@ fn a_cache_that_makes_no_sense_does_no_harm() {
 }
 
 #[test]
-fn a_cache_that_lies_about_a_size_is_not_used() {
+fn a_cache_with_a_wrong_size_is_not_used() {
     let layers = after_changing_the_cache(|text| {
         let longer = |line: &str| {
             let mut entry: Value = serde_json::from_str(line).unwrap();

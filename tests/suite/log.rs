@@ -140,7 +140,7 @@ fn a_plan_and_a_failure_of_one_target_are_objects() {
 }
 
 #[test]
-fn that_one_of_several_targets_is_given_up_is_told_when_it_happens() {
+fn a_failed_target_of_several_is_logged_when_it_fails() {
     let refusal = Fault::once("ecr:PutImage", status(403, "DENIED", "not for you"));
     let ecr = Ecr::with(&["team/app", "team/other"], Rules { faults: vec![refusal], ..Rules::default() });
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "team/other:1", "--log-format", "json"]).fails_with(3);
@@ -188,7 +188,7 @@ fn a_line_is_never_wrapped_and_names_its_layer_and_target() {
 }
 
 #[test]
-fn a_pause_is_told_as_long_as_it_lasts() {
+fn a_pause_is_shown_as_long_as_it_lasts() {
     let pause = Trouble::Throttle { retry_after: Some(Duration::from_secs(12)) };
     let faults = vec![Fault::once("ecr:InitiateLayerUpload", pause).times(9)];
     let ecr = Ecr::with(&["team/app"], Rules { faults, ..Rules::default() });
@@ -207,7 +207,7 @@ fn a_pause_is_told_as_long_as_it_lasts() {
 }
 
 #[test]
-fn a_storm_that_all_lanes_meet_is_told_in_a_few_lines() {
+fn errors_of_all_connections_at_once_are_logged_in_a_few_lines() {
     let storm = Fault::once("*", status(503, "UNAVAILABLE", "back soon")).after(4).times(10);
     let ecr = Ecr::with(&["team/app"], Rules { faults: vec![storm], ..Rules::default() });
     let archive = ecr.env.scratch("image.tar");

@@ -243,7 +243,7 @@ fn anybody_s_token_is_asked_for_without_a_login() {
 }
 
 #[test]
-fn who_lets_everybody_read_is_asked_what_else_takes() {
+fn a_registry_with_anonymous_reads_is_asked_what_else_needs_a_login() {
     let ecr = sandbox(TokenService { readable: true, ..TokenService::default() });
     with_password(to(&ecr.env, &place(&ecr), &["--concurrency", "1"]), PASSWORD.as_bytes()).succeeds();
     is_there(&ecr);
@@ -256,7 +256,7 @@ fn who_lets_everybody_read_is_asked_what_else_takes() {
 }
 
 #[test]
-fn a_token_service_that_refuses_is_told() {
+fn a_token_service_that_rejects_is_reported() {
     let ecr = sandbox(TokenService::default());
     let run = with_password(to(&ecr.env, &place(&ecr), &[]), b"wrong").fails_with(3).stdout_is("");
     let words = ["rejected the login of bob given with --username", "incorrect username or password"];

@@ -75,7 +75,7 @@ fn a_config_with_fewer_or_more_diff_ids_than_there_are_layers() {
 
 #[cfg(unix)]
 #[test]
-fn what_lies_in_a_folder_and_is_no_file_of_it() {
+fn what_a_folder_contains_and_is_not_a_file() {
     use std::os::unix::fs::symlink;
     type Put = fn(&Path);
     let put: [(Put, &str); 5] = [

@@ -56,7 +56,7 @@ fn mislabelled(path: &str) -> String {
 }
 
 #[test]
-fn what_ecr_refuses_is_told_before_the_push_and_explained_after_it() {
+fn what_ecr_rejects_is_reported_before_the_push_and_explained_after_it() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("layout");
     let digest = with_platform(&archive);
@@ -147,7 +147,7 @@ fn an_index_above_a_repaired_manifest_is_rewritten() {
 }
 
 #[test]
-fn a_docker_save_that_is_packed_is_repaired_too() {
+fn a_docker_save_with_compressed_layers_is_repaired_too() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("layout");
     with_platform(&archive);
@@ -166,7 +166,7 @@ fn a_docker_save_that_is_packed_is_repaired_too() {
 }
 
 #[test]
-fn a_media_type_that_the_bytes_contradict_is_told_and_put_right_if_asked() {
+fn a_media_type_that_the_bytes_contradict_is_reported_and_repaired_on_request() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("layout");
     let digest = mislabelled(&archive);

@@ -217,16 +217,16 @@ fn a_registry_that_takes_nothing_holds_back_the_reading(compression: &str) {
 }
 
 #[test]
-fn a_registry_that_takes_nothing_holds_back_packing_with_gzip() {
+fn a_registry_that_accepts_nothing_pauses_compression_with_gzip() {
     a_registry_that_takes_nothing_holds_back_the_reading("gzip");
 }
 
 #[test]
-fn a_registry_that_takes_nothing_holds_back_packing_with_zstd() {
+fn a_registry_that_accepts_nothing_pauses_compression_with_zstd() {
     a_registry_that_takes_nothing_holds_back_the_reading("zstd");
 }
 
 #[test]
-fn a_registry_that_takes_nothing_holds_back_what_is_not_packed() {
+fn a_registry_that_accepts_nothing_pauses_layers_that_are_sent_unchanged() {
     a_registry_that_takes_nothing_holds_back_the_reading("keep");
 }

@@ -17,7 +17,7 @@ fn a_push_of_what_is_there_announces_no_upload_and_no_manifest() {
 }
 
 #[test]
-fn a_tag_is_not_said_to_move_before_the_registry_lets_it() {
+fn a_tag_is_not_reported_as_moved_before_the_registry_moves_it() {
     let deny = vec!["ecr:DescribeRepositories".into()];
     let ecr = Ecr::with(&["team/app"], Rules { immutable: true, deny, ..Rules::default() });
     ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
@@ -33,7 +33,7 @@ fn a_tag_is_not_said_to_move_before_the_registry_lets_it() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_cache_that_cannot_be_written_is_said_once() {
+fn a_cache_that_cannot_be_written_is_reported_once() {
     let ecr = Ecr::new();
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--cache", "/proc/nonexistent/layers"]).succeeds();
     let run = run.stderr_has(&["note: layer cache disabled: cannot write /proc/nonexistent/layers: No such file"]);

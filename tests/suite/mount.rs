@@ -103,7 +103,7 @@ fn layers_with_stated_digests_are_linked_from_a_repository_that_has_them() {
 }
 
 #[test]
-fn no_config_tells_more_of_packed_layers_than_the_manifest() {
+fn no_config_has_more_facts_about_compressed_layers_than_the_manifest() {
     let ecr = Ecr::with(&["team/base", "team/app"], Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() });
     let [base, app] = ["base", "app"].map(|name| ecr.env.scratch(name));
     let layers =
@@ -116,7 +116,7 @@ fn no_config_tells_more_of_packed_layers_than_the_manifest() {
 }
 
 #[test]
-fn a_plain_layer_is_linked_as_what_it_became_in_an_image_that_is_named() {
+fn an_uncompressed_layer_is_mounted_by_its_digest_in_a_named_image() {
     let archive = testdata(PLAIN);
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let seen = Seen::of(&ecr, &[&archive, "team/app:1", "--mount-from", "team/base:1"]);
@@ -139,7 +139,7 @@ fn a_plain_layer_is_linked_as_what_it_became_in_an_image_that_is_named() {
 }
 
 #[test]
-fn a_plain_layer_that_the_own_cache_knows_is_linked_from_a_whole_repository() {
+fn an_uncompressed_layer_in_the_local_cache_is_mounted_from_a_repository() {
     let archive = testdata(PLAIN);
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let seen =
@@ -153,7 +153,7 @@ fn a_plain_layer_that_the_own_cache_knows_is_linked_from_a_whole_repository() {
 }
 
 #[test]
-fn what_the_target_has_is_reused_and_nobody_else_is_asked() {
+fn what_the_target_has_is_reused_and_no_other_repository_is_asked() {
     let archive = testdata(PACKED);
     let ecr = with_base(BlobMounting::Enabled, &archive);
     ecr.run(&[&archive, "team/app:1"]).succeeds();
@@ -216,7 +216,7 @@ fn a_registry_that_refuses_to_mount_gets_the_layers() {
 }
 
 #[test]
-fn a_source_that_cannot_be_looked_at_costs_a_note() {
+fn a_mount_source_that_cannot_be_read_costs_a_note() {
     let archive = testdata(PACKED);
     let asked = "ecr:BatchCheckLayerAvailability";
     let stalls = |on: &str| vec![Fault::once(on, Trouble::Stall).after(1)];
@@ -242,7 +242,7 @@ fn a_source_that_cannot_be_looked_at_costs_a_note() {
 }
 
 #[test]
-fn a_dry_run_tells_what_would_be_mounted_and_asks_for_nothing() {
+fn a_dry_run_reports_what_would_be_mounted_and_mounts_nothing() {
     let archive = testdata(PACKED);
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let seen = Seen::of(&ecr, &[&archive, "team/app:1", "--mount-from", "team/base", "--dry-run"]);
@@ -255,7 +255,7 @@ fn a_dry_run_tells_what_would_be_mounted_and_asks_for_nothing() {
 }
 
 #[test]
-fn who_wants_no_reuse_gets_no_mount() {
+fn without_reuse_there_is_no_mount() {
     let ecr = Ecr::with(&["team/base", "team/app"], Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() });
     let layout = annotated(&ecr.env, &format!("containerd.io/distribution.source.{HOST}"), "team/base");
     ecr.run(&[&layout, "team/base:1"]).succeeds();
@@ -320,7 +320,7 @@ fn annotated(env: &TestEnv, key: &str, value: &str) -> String {
 }
 
 #[test]
-fn layers_are_linked_from_where_the_archive_says_that_they_came_from() {
+fn layers_are_mounted_from_the_origin_that_the_archive_states() {
     let of = |host: &str| format!("containerd.io/distribution.source.{host}");
     let elsewhere = HOST.replace("us-east-1", "eu-west-1");
     for (key, value, answers) in [

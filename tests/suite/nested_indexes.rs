@@ -35,7 +35,7 @@ fn what_an_index_lists_twice_is_put_once() {
 }
 
 #[test]
-fn what_is_said_of_an_image_in_an_inner_index_follows_it() {
+fn names_of_an_image_in_an_inner_index_follow_it() {
     let ecr = Ecr::new();
     let layout = Layout::new(&ecr.env, "layout");
     let amd64 = layout.image("linux/amd64");
@@ -76,7 +76,7 @@ fn what_stood_in_a_descriptor_of_other_bytes_goes_with_them() {
 }
 
 #[test]
-fn platforms_that_an_inner_index_lacks_are_named_and_left_out() {
+fn platforms_that_are_missing_in_an_inner_index_are_named_and_left_out() {
     let ecr = Ecr::new();
     let layout = Layout::new(&ecr.env, "layout");
     let [amd64, arm64, s390x] = ["linux/amd64", "linux/arm64/v8", "linux/s390x"].map(|it| layout.image(it));
@@ -101,7 +101,7 @@ fn platforms_that_an_inner_index_lacks_are_named_and_left_out() {
 }
 
 #[test]
-fn an_index_that_belongs_to_an_image_need_not_say_that_it_is_one() {
+fn an_index_that_is_a_referrer_needs_no_media_type() {
     let ecr = Ecr::new();
     let layout = Layout::new(&ecr.env, "layout");
     let (image, part) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
@@ -133,7 +133,7 @@ fn what_is_odd_here_is_read_back_from_a_docker_registry() {
 
 /// BuildKit's attestations as OCI artifacts: an index lists them, and each has the image that it is about for a `subject`.
 #[test]
-fn what_an_index_lists_belongs_to_its_image_if_it_says_so() {
+fn what_an_index_lists_is_a_referrer_of_its_image_if_it_says_so() {
     let ecr = Ecr::new();
     let layout = Layout::new(&ecr.env, "layout");
     let (amd64, arm64) = (layout.image("linux/amd64"), layout.image("linux/arm64"));

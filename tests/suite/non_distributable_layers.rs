@@ -104,7 +104,7 @@ fn a_layout_s_manifest_stays_with_or_without_the_layer() {
 }
 
 #[test]
-fn packing_leaves_it_where_it_is() {
+fn compression_leaves_a_non_distributable_layer_unchanged() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("layout");
     let (_, stated) = layout(&archive);
@@ -117,7 +117,7 @@ fn packing_leaves_it_where_it_is() {
 }
 
 #[test]
-fn a_registry_that_takes_none_is_told_apart() {
+fn a_registry_that_accepts_none_is_recognized() {
     let words = "invalid URL on layer";
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", status(400, "MANIFEST_INVALID", words))]);
     let archive = ecr.env.scratch("windows.tar");

@@ -110,7 +110,7 @@ fn a_token_in_a_variable() {
 }
 
 #[test]
-fn a_token_that_no_trust_policy_takes_is_told_with_its_claims() {
+fn a_token_that_no_trust_policy_accepts_is_reported_with_its_claims() {
     let rules = Rules { deny: vec!["sts:AssumeRoleWithWebIdentity".into()], ..Rules::default() };
     let aws = FakeAws::with("eu-west-1", rules);
     let mut command = push(&aws, &["--role-arn", ROLE]);

@@ -38,7 +38,7 @@ fn json_on_stdout_is_the_report_and_nothing_else() {
 }
 
 #[test]
-fn json_on_stdout_tells_of_a_failure_too() {
+fn json_on_stdout_reports_a_failure_too() {
     let (ecr, archive) = (denying(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "team/app:1", "--output", "json"]).fails_with(3).stderr_has(&["\nerror: cannot "]);
     let seen = run.report();
@@ -163,7 +163,7 @@ fn a_push_that_fails_leaves_neither() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_found_out_before_the_push_or_told_after_it() {
+fn a_file_that_cannot_be_written_is_reported_before_the_push_or_after_it() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     for (option, what) in [("--digest-file", "digest"), ("--metadata-file", "metadata")] {
         let run = ecr.run(&[&archive, "team/app:1", option, "no/such/folder/file"]).fails_with(2).stdout_is("");

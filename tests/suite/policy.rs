@@ -208,7 +208,7 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
 }
 
 #[test]
-fn tags_that_have_to_be_known_take_the_right_to_look() {
+fn a_check_of_tags_needs_the_permission_to_read_them() {
     for options in [["--reuse", "off", "--if-exists", "skip"], ["--reuse", "cache", "--if-exists", "skip"]] {
         let (_ecr, run, denied) = push(ARCHIVE, &printed(&options), &options, true);
         run.succeeds();
@@ -270,7 +270,7 @@ fn the_policy_of_the_azure_task_s_guide_is_enough_for_a_push_without_creation() 
 }
 
 #[test]
-fn what_is_not_known_is_left_open_and_said() {
+fn what_is_unknown_is_reported_as_unknown() {
     let env = TestEnv::new();
     for (arguments, environment, arn, note) in [
         (&["team/app"][..], None, "arn:aws:ecr:*:*:repository/team/app", "account and region are not known for"),

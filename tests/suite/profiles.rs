@@ -149,7 +149,7 @@ fn the_certificates_of_a_profile_are_trusted() {
 }
 
 #[test]
-fn a_profile_that_asks_for_a_code_is_told_with_the_command_that_asks_for_it() {
+fn a_profile_that_needs_a_code_has_the_command_that_asks_for_it() {
     let aws = FakeAws::of("eu-west-1");
     let path = aws.ecr.env.scratch("config");
     let role = "role_arn = arn:aws:iam::000000000000:role/r\nmfa_serial = arn:aws:iam::000000000000:mfa/me\n";

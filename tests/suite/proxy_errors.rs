@@ -130,7 +130,7 @@ fn a_socks_proxy_is_not_supported() {
 }
 
 #[test]
-fn a_proxy_that_wants_a_login_for_plain_http() {
+fn a_proxy_that_requires_a_login_for_plain_http() {
     let wants = proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     let ecr = Ecr::new();
     let mut command = ecr.env.command(&[&testdata(ARCHIVE), "registry.test/app:1", "--insecure"]);

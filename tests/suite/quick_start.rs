@@ -171,7 +171,7 @@ impl Drop for Killed {
 
 #[cfg(unix)]
 #[test]
-fn a_sandbox_runs_until_it_is_stopped_and_says_how_to_push_into_it() {
+fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
     let env = TestEnv::new();
     let mut command = env.command(&["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/ready"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -222,7 +222,7 @@ fn a_sandbox_listens_on_loopback_only() {
 }
 
 #[test]
-fn a_sandbox_stands_in_for_ecr_only() {
+fn a_sandbox_replaces_ecr_only() {
     let env = TestEnv::new();
     let run = env.run(&["--sandbox", &testdata(ARCHIVE), "ghcr.io/demo/app:1"]).fails_with(2).stdout_is("");
     run.stderr_has(&["the sandbox is an ECR and cannot stand in for ghcr.io/demo/app:1", "REPOSITORY:TAG"]);

@@ -176,7 +176,7 @@ fn what_no_proxy_names_is_asked_directly() {
 }
 
 #[test]
-fn without_a_route_and_without_credentials_it_is_told_soon() {
+fn without_a_route_and_without_credentials_the_push_fails_soon() {
     let aws = FakeAws::of("eu-west-1");
     // Takes the connection and never answers, as a container sees EC2's metadata that is one hop too far.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

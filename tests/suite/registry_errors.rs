@@ -42,7 +42,7 @@ fn a_registry_that_does_not_answer() {
 }
 
 #[test]
-fn a_name_that_nobody_knows() {
+fn a_name_that_does_not_resolve() {
     // No name ends in `invalid` (RFC 6761, 6.4).
     let (env, started) = (TestEnv::new(), Instant::now());
     let target = "registry.invalid:5000/team/app:1";
@@ -108,7 +108,7 @@ fn a_denial_without_words_still_names_the_repository() {
 }
 
 #[test]
-fn without_the_rights_to_look_the_push_goes_on() {
+fn a_push_continues_without_the_permissions_to_read() {
     let rights = ["ecr:BatchGetImage", "ecr:DescribeRepositories", "ecr:BatchCheckLayerAvailability"];
     let deny = rights.map(String::from).to_vec();
     let ecr = Ecr::with(&["team/app"], Rules { deny, ..Rules::default() });
@@ -132,7 +132,7 @@ fn a_repository_that_is_missing() {
 }
 
 #[test]
-fn a_repository_that_is_missing_and_may_not_be_looked_for() {
+fn a_missing_repository_without_the_permission_to_look_it_up() {
     for absent_repository in [Absent::NameUnknown, Absent::HangUp] {
         let deny = vec!["ecr:DescribeRepositories".into()];
         let ecr = Ecr::with(&[], Rules { deny, absent_repository, ..Rules::default() });

@@ -96,7 +96,7 @@ fn the_newest_tag_of_a_pattern_is_as_good_as_the_own() {
 }
 
 #[test]
-fn a_push_that_packs_what_the_newest_image_has_says_so_once() {
+fn a_push_that_compresses_what_the_newest_image_has_notes_it_once() {
     let ecr = Ecr::new();
     let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.env.scratch(name));
     archive_builder::docker_save(&before, &[layer(1, 33 << 20), layer(2, 50_000)]);
@@ -127,7 +127,7 @@ fn a_push_that_packs_what_the_newest_image_has_says_so_once() {
 }
 
 #[test]
-fn who_wants_no_reuse_gets_none() {
+fn reuse_can_be_turned_off() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     ecr.run(&[&archive, "team/app:1"]).succeeds();
     for how in ["off", "cache"] {
@@ -163,7 +163,7 @@ fn what_the_repository_has_lost_since_is_sent_after_all() {
 }
 
 #[test]
-fn of_an_index_the_child_of_the_same_platform_is_looked_at() {
+fn the_child_of_the_same_platform_is_read_from_an_index() {
     let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, ..Rules::default() });
     let archive = testdata("docker-29-overlay2-save.tar");
     ecr.run(&[&archive, "team/app:1"]).succeeds();
@@ -206,7 +206,7 @@ fn a_manifest_that_somebody_else_wrote_is_taken_byte_for_byte() {
 }
 
 #[test]
-fn the_look_at_the_tag_takes_no_longer_than_it_may() {
+fn the_lookup_of_a_tag_has_a_time_limit() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:BatchGetImage", Trouble::Stall)]);
     let started = std::time::Instant::now();
     let (run, asked, _) = fresh(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
@@ -216,7 +216,7 @@ fn the_look_at_the_tag_takes_no_longer_than_it_may() {
 }
 
 #[test]
-fn what_an_image_there_says_wrongly_of_its_layers_is_not_taken_over() {
+fn wrong_facts_of_a_remote_image_are_not_used() {
     let ecr = Ecr::new();
     let (layout, saved) = (ecr.env.scratch("layout"), ecr.env.scratch("image.tar"));
     let layers = [layer(1, 40_000), layer(2, 30_000)];

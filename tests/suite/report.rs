@@ -94,7 +94,7 @@ fn a_dry_run_ends_as_the_push_would_where_the_registry_cannot_be_used() {
 }
 
 #[test]
-fn a_quiet_push_says_nothing_that_went_well() {
+fn a_quiet_push_logs_no_success() {
     for quiet in [&["-q"][..], &["--quiet"], &["--progress", "none"]] {
         let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
         let run = ecr.run(&[&[archive.as_str(), "team/app:1"], quiet].concat()).succeeds();
@@ -104,7 +104,7 @@ fn a_quiet_push_says_nothing_that_went_well() {
 }
 
 #[test]
-fn a_quiet_push_still_says_what_went_wrong() {
+fn a_quiet_push_still_logs_errors() {
     let ecr = Ecr::new();
     let run = ecr.run(&["missing.tar", "team/app:1", "-q"]).fails_with(1).stdout_is("");
     assert!(run.stderr.starts_with("error: there is no file missing.tar"));
@@ -136,7 +136,7 @@ fn bars_are_no_part_of_the_result() {
 }
 
 #[test]
-fn the_report_of_a_push_says_what_came_of_it() {
+fn the_report_of_a_push_has_its_results() {
     let (ecr, archive) = (Ecr::empty(), testdata(ARCHIVE));
     let written = ecr.env.scratch("report.json");
     let options = ["--create-repository", "--tag", "b", "--report", &written];
@@ -168,7 +168,7 @@ fn the_report_of_a_push_says_what_came_of_it() {
 }
 
 #[test]
-fn the_report_of_a_failure_says_what_went_wrong_and_what_was_done() {
+fn the_report_of_a_failure_has_the_error_and_what_was_done() {
     let ecr = Ecr::with(&["team/app"], Rules { deny: vec!["ecr:PutImage".into()], ..Rules::default() });
     let written = ecr.env.scratch("report.json");
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--report", &written]).fails_with(3).stdout_is("");
@@ -189,7 +189,7 @@ fn the_report_of_a_failure_says_what_went_wrong_and_what_was_done() {
 }
 
 #[test]
-fn the_report_of_an_archive_that_is_none_names_every_target() {
+fn the_report_of_an_invalid_archive_names_every_target() {
     let ecr = Ecr::new();
     let written = ecr.env.scratch("report.json");
     let run = ecr.run(&["missing.tar", "team/app:1", "team/other:2", "--report", &written]).fails_with(1);

@@ -62,7 +62,7 @@ fn a_break_that_costs_the_session_is_counted_once_for_each_pause() {
 }
 
 #[test]
-fn what_was_said_on_the_way_stands_in_the_report() {
+fn the_report_has_the_notes_and_warnings_of_the_push() {
     let (ecr, archive) = (Ecr::new(), testdata("docker-29-overlay2-save.tar"));
     // A cache that is a folder cannot be read, of which a push warns.
     let (run, seen) = push(&ecr, &[&archive, "team/app:1", "-q", "--cache", "."]);

@@ -327,7 +327,7 @@ fn a_non_distributable_layer_stays_at_its_url() {
 }
 
 #[test]
-fn a_registry_that_does_not_allow_the_url_of_a_layer_is_told_with_the_cure_at_once() {
+fn a_registry_that_rejects_the_url_of_a_layer_fails_at_once_with_advice() {
     let Some(registry) = DockerRegistry::start() else { return };
     let env = super::harness::TestEnv::new();
     let folder = env.scratch("layout");

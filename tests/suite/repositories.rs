@@ -223,7 +223,7 @@ fn settings_that_cannot_be_are_usage_errors() {
 }
 
 #[test]
-fn a_name_is_repaired_where_that_is_wanted_and_told_where_it_is_not() {
+fn an_invalid_name_is_repaired_with_the_option_and_reported_without() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "Team/My App:1"]).fails_with(2).stdout_is("");
     run.stderr_has(&["it has the upper-case letter 'T'", "Or push to team/myapp: --docker-naming"]);
@@ -286,7 +286,7 @@ fn a_template_creates_the_repository_with_the_first_request() {
 }
 
 #[test]
-fn a_template_for_something_else_or_beside_create_repository_is_none() {
+fn a_template_does_not_count_for_another_prefix_or_with_create_repository() {
     let template = CreationTemplate { applied_for: vec!["REPLICATION".into()], ..CreationTemplate::on_push("team") };
     let ecr = Ecr::with(&[], Rules { templates: vec![template], ..Rules::default() });
     ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).fails_with(1).stderr_has(&["hint: Add --create-repository"]);
@@ -298,7 +298,7 @@ fn a_template_for_something_else_or_beside_create_repository_is_none() {
 }
 
 #[test]
-fn where_templates_may_not_be_looked_at_the_first_request_tells() {
+fn without_the_permission_to_read_templates_the_first_upload_shows_them() {
     let words =
         "whether a creation template is for 000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app was not checked: ";
     for absent_repository in [Absent::NameUnknown, Absent::HangUp] {

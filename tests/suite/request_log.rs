@@ -68,7 +68,7 @@ fn push_logged(ecr: &Ecr, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn what_is_told_is_what_arrives() {
+fn the_logged_requests_are_those_that_arrive() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("large.tar");
     archive_builder::docker_save(
@@ -84,7 +84,7 @@ fn what_is_told_is_what_arrives() {
 }
 
 #[test]
-fn the_address_of_a_blob_in_a_bucket_is_told_without_its_signature() {
+fn the_url_of_a_blob_in_a_bucket_is_logged_without_its_signature() {
     let ecr = Ecr::new();
     let [before, after] = ["before.tar", "after.tar"].map(|name| ecr.env.scratch(name));
     archive_builder::docker_save(&before, &[archive_builder::tar_of("a", b"a")]);
@@ -100,7 +100,7 @@ fn the_address_of_a_blob_in_a_bucket_is_told_without_its_signature() {
 }
 
 #[test]
-fn a_request_without_an_answer_is_told_and_so_is_the_next_try() {
+fn a_request_without_a_response_is_logged_and_so_is_the_retry() {
     let troubles = [
         Fault::once("ecr:PutImage", Trouble::Status { status: 500, code: "A".into(), message: "b".into() }),
         Fault::once("ecr:InitiateLayerUpload", Trouble::HangUp),
@@ -118,7 +118,7 @@ fn a_request_without_an_answer_is_told_and_so_is_the_next_try() {
 }
 
 #[test]
-fn a_request_that_nobody_waits_for_any_more_is_told() {
+fn a_request_that_is_given_up_is_logged() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall)]);
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-vv", "--deadline", "2"]).fails_with(4);
     let whole = run.unwrapped();
@@ -127,7 +127,7 @@ fn a_request_that_nobody_waits_for_any_more_is_told() {
 }
 
 #[test]
-fn who_wants_reasons_gets_no_requests() {
+fn explanations_do_not_include_requests() {
     let ecr = Ecr::new();
     let run =
         ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-v"]).succeeds().stderr_has(&["credentials from the environment"]);
@@ -141,7 +141,7 @@ fn who_wants_reasons_gets_no_requests() {
 }
 
 #[test]
-fn it_is_said_which_program_asks_and_in_which_ci_system() {
+fn the_user_agent_names_the_program_and_the_ci_system() {
     let version = env!("CARGO_PKG_VERSION");
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     for (variables, ci) in [(&[][..], "none"), (&[("GITHUB_ACTIONS", "true")][..], "github")] {

@@ -85,7 +85,7 @@ fn unchanged(path: &str) {
 }
 
 #[test]
-fn a_push_that_was_killed_goes_on_where_it_was() {
+fn a_push_that_was_killed_is_resumed() {
     // With the offset from the registry, or without; unchanged, or compressed during the upload.
     let reports_status = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
     let packed = |path: &str| {
@@ -112,7 +112,7 @@ fn a_push_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_push_that_is_interrupted_leaves_open_what_the_next_one_goes_on_with_and_nothing_else() {
+fn an_interrupted_push_leaves_only_the_sessions_open_that_the_next_one_resumes() {
     let stage = Stage::with(keeps_sessions(), unchanged);
     let running = stage.half_way(MIN_RESUMABLE_SIZE + 2 * DEFAULT_CHUNK_SIZE);
     interrupt(running.id());
@@ -147,7 +147,7 @@ fn a_resume_costs_one_request_and_prints_one_line() {
 }
 
 #[test]
-fn a_full_disk_is_no_reason_to_begin_anew() {
+fn a_full_disk_does_not_start_the_upload_again() {
     let rules = Rules { parts: Parts::Any, anonymous: true, space: Some(41 * MIB as u64), ..keeps_sessions() };
     let stage = Stage::with(Rules { upload_status: UploadStatus::Told, ..rules }, unchanged);
     let target = format!("{}/team/app:1", stage.ecr.address());
@@ -168,7 +168,7 @@ fn a_full_disk_is_no_reason_to_begin_anew() {
 }
 
 #[test]
-fn a_session_that_the_registry_has_lost_costs_no_more_than_beginning_anew() {
+fn a_session_that_the_registry_has_lost_costs_no_more_than_starting_again() {
     let stage = Stage::with(Rules::default(), unchanged);
     stage.kill_half_way();
     // The strict kind: what was cut is spoiled, and only the next part finds that out.
@@ -234,7 +234,7 @@ fn what_a_broken_archive_left_there_is_not_gone_on_with_for_the_mended_one() {
 }
 
 #[test]
-fn entries_that_were_mixed_up_cost_no_more_than_beginning_anew() {
+fn entries_that_were_mixed_up_cost_no_more_than_starting_again() {
     for upload_status in [UploadStatus::Told, UploadStatus::Unknown] {
         let rules = Rules { upload_status, ..keeps_sessions() };
         let small = |path: &str| archive_builder::oci_layout(path, &[archive_builder::noise(9, 24 * MIB)]).clear();
@@ -352,7 +352,7 @@ fn what_was_packed_is_not_gone_on_with_unchanged() {
 }
 
 #[test]
-fn what_an_earlier_run_left_is_closed_if_the_layer_is_mounted_and_goes_on_if_not() {
+fn the_session_of_an_earlier_run_is_closed_if_the_layer_is_mounted_and_resumed_if_not() {
     for mounting in [BlobMounting::Enabled, BlobMounting::Disabled] {
         let stage = Stage::with(keeps_sessions(), unchanged);
         stage.kill_half_way();

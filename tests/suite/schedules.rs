@@ -349,7 +349,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn whatever_goes_wrong_a_push_ends_well_or_says_why() {
+fn under_every_schedule_a_push_succeeds_or_fails_for_a_reason() {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     // A task that yields to others continues after so many of theirs: with 61, as usual, some did not for a second.
     let runtime = runtime.worker_threads(2).event_interval(7).enable_all().build().unwrap();

@@ -132,7 +132,7 @@ fn what_cosign_saved_arrives_in_a_docker_registry() {
 }
 
 #[test]
-fn what_has_the_image_for_a_subject_arrives_with_what_belongs_to_that() {
+fn referrers_of_the_image_are_pushed_with_their_own_referrers() {
     let ecr = Ecr::new();
     let Described { layout, image, sbom, about_sbom, unlisted } = described(&ecr);
     let run = ecr.run(&[&layout.path, "team/app:1", "--referrers"]).succeeds();
@@ -162,7 +162,7 @@ fn referrers_are_missed_where_the_image_is_there_already() {
 }
 
 #[test]
-fn a_referrer_goes_up_as_it_lies_whatever_is_asked_for() {
+fn a_referrer_is_pushed_unchanged_with_any_option() {
     let manifest = ManifestRules { no_image_without_layers: false, ..ManifestRules::default() };
     let ecr = Ecr::with(&["team/app"], Rules { manifest, ..Rules::default() });
     let layout = Layout::new(&ecr.env, "layout");
@@ -233,7 +233,7 @@ fn a_docker_registry_gets_lists_under_tags() {
 }
 
 #[test]
-fn a_tag_for_a_list_that_is_none_is_left_alone() {
+fn a_referrers_tag_that_is_not_an_index_is_unchanged() {
     let manifest = ManifestRules { no_image_without_layers: false, ..ManifestRules::default() };
     let rules = Rules { referrers: false, anonymous: true, manifest, ..Rules::default() };
     let ecr = Ecr::with(&["team/app"], rules);
@@ -328,7 +328,7 @@ fn another_digest_than_the_expected_one_is_refused_before_anybody_is_asked() {
 }
 
 #[test]
-fn packing_an_image_that_is_vouched_for_is_said_aloud() {
+fn compressing_an_image_with_a_signature_is_warned_of() {
     let ecr = Ecr::new();
     let layout = Layout::new(&ecr.env, "layout");
     let base = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": sha256(b"base"), "size": 4});

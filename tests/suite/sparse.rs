@@ -269,7 +269,7 @@ fn a_claim_of_more_than_a_layer_may_have_is_refused_at_once() {
 }
 
 #[test]
-fn a_file_that_nobody_asks_for_costs_nothing_however_large_it_claims_to_be() {
+fn an_unused_file_costs_nothing_however_large_it_claims_to_be() {
     let layer = archive_builder::tar_of("first", b"first");
     for format in FORMATS {
         let sparse = Sparse { parts: vec![(0, 512), (52_000 << 20, 0)], stored: vec![1; 512], len: 52_000 << 20 };

@@ -92,7 +92,7 @@ fn half_way(command: Command) -> (Running, PipeWriter) {
 }
 
 #[test]
-fn every_packing_comes_from_everywhere() {
+fn every_compression_is_read_from_every_source() {
     let (digest, plain) = (in_place(), fs::read(testdata(ARCHIVE)).unwrap());
     for tool in TOOLS {
         let bytes = packed(tool, &plain);
@@ -117,7 +117,7 @@ fn every_packing_comes_from_everywhere() {
 }
 
 #[test]
-fn a_plain_tar_comes_through_every_pipe() {
+fn an_uncompressed_tar_is_read_from_every_pipe() {
     let (digest, plain) = (in_place(), fs::read(testdata(ARCHIVE)).unwrap());
     let note = |what: &str| format!("note: {what} is a pipe: copied into a temporary file, 457.0 KiB\n");
     let ecr = Ecr::new();
@@ -200,7 +200,7 @@ fn a_compressed_archive_that_is_cut_off_or_changed() {
 }
 
 #[test]
-fn a_whole_stream_of_half_a_tar() {
+fn a_complete_stream_of_half_a_tar() {
     let plain = fs::read(testdata(ARCHIVE)).unwrap();
     let half = &plain[..plain.len() / 2];
     for bytes in [half.to_vec(), packed("gzip", half)] {

@@ -83,7 +83,7 @@ fn a_session_in_the_legacy_form_names_profile_and_file() {
 }
 
 #[test]
-fn a_role_that_is_not_assigned_is_told_in_the_words_of_the_service() {
+fn a_role_that_is_not_assigned_is_reported_in_the_words_of_the_service() {
     let denied = Fault::once("sso:GetRoleCredentials", status(403, "ForbiddenException", "No access"));
     let aws = FakeAws::with("eu-west-1", Rules { faults: vec![denied], ..Rules::default() });
     keep(&aws, SESSION_FILE, LIVE);

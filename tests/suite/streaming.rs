@@ -98,7 +98,7 @@ fn what_comes_through_a_pipe_is_what_a_file_gives() {
 }
 
 #[test]
-fn a_compressed_one_is_unpacked_as_it_comes() {
+fn a_compressed_pipe_is_decompressed_as_it_arrives() {
     for tool in ["gzip", "zstd", "xz", "bzip2"] {
         let ecr = Ecr::new();
         let bytes = archive_builder::packed(tool, &bytes_of(KNOWN[0]));
@@ -234,7 +234,7 @@ fn what_goes_to_two_registries_arrives_whatever_one_makes_of_chunks() {
 }
 
 #[test]
-fn once_chunks_are_seen_to_work_nothing_is_kept() {
+fn once_chunks_work_nothing_is_retained() {
     let (registry, target) = unknown(Parts::Any);
     let archive = save(&[layer(1, 12 << 20), layer(2, 12 << 20)]);
     let mut tar = tar::Archive::new(&archive[..]);
@@ -284,7 +284,7 @@ fn a_cut_or_changed_pipe_tags_nothing_and_leaves_nothing_open() {
 }
 
 #[test]
-fn plain_layers_of_a_layout_have_to_be_spoken_of() {
+fn compression_of_a_layout_has_to_be_requested() {
     let env = TestEnv::new();
     let folder = env.scratch("layout");
     archive_builder::oci_layout(&folder, &[layer(1, 5000)]);
@@ -334,7 +334,7 @@ fn ctrl_c_while_the_pipe_stands_still_closes_what_is_open() {
 }
 
 #[test]
-fn who_writes_into_the_pipe_can_write_all_of_it() {
+fn a_writer_into_the_pipe_can_write_all_of_it() {
     let ecr = Ecr::new();
     let script = format!("set -o pipefail; (cat {} && head -c 3000000 /dev/zero) | \"$0\" \"$@\"", testdata(KNOWN[0]));
     let mut command = std::process::Command::new("bash");

@@ -74,7 +74,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
 }
 
 #[test]
-fn what_becomes_of_a_tag_that_exists_can_be_said() {
+fn the_policy_for_existing_tags_is_an_option() {
     for (how, archive, code, moves, says) in [
         ("overwrite", "same", 0, false, "already up to date; "),
         ("overwrite", "other", 0, true, "app:1 moved here from sha256:"),
@@ -222,7 +222,7 @@ fn without_a_look_at_images_tags_are_judged_all_the_same() {
 }
 
 #[test]
-fn where_a_right_to_look_is_missing_the_push_goes_on_and_says_so() {
+fn a_push_without_the_permission_to_read_continues_with_a_note() {
     let (line, refused) = ("may move was not checked: ecr:DescribeRepositories is not allowed", "is immutable.");
     let ecr = Ecr::empty();
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));
@@ -242,7 +242,7 @@ fn where_a_right_to_look_is_missing_the_push_goes_on_and_says_so() {
 }
 
 #[test]
-fn who_wants_tags_known_gets_no_push_without() {
+fn a_required_check_of_tags_fails_the_push_if_it_is_impossible() {
     let ecr = Ecr::with(&["team/app"], Rules { deny: vec!["ecr:BatchGetImage".into()], ..Rules::default() });
     let archive = saved(&ecr, &[1]);
     for how in ["same-ok", "skip", "fail"] {
@@ -267,7 +267,7 @@ fn a_rule_on_tags_that_cannot_be_learned_in_time_costs_two_seconds() {
 }
 
 #[test]
-fn other_registries_say_themselves_what_must_not_move() {
+fn other_registries_report_tags_that_must_not_move() {
     let ecr =
         Ecr::with(&["team/app"], Rules { anonymous: true, absent_repository: Absent::HangUp, ..Rules::default() });
     let (first, other) = (saved(&ecr, &[1]), saved(&ecr, &[2]));

@@ -78,7 +78,7 @@ fn layout_tar(folder: &str, without: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn a_label_stands_in_front_of_any_tar() {
+fn a_volume_label_may_precede_any_tar() {
     let label = bare_header("backup Volume 1", b'V');
     for archive in ["docker-20.10-save.tar", "docker-29-overlay2-save.tar", "podman-oci-archive.tar"] {
         let labeled = [&label[..], &bytes_of(archive)].concat();
@@ -131,7 +131,7 @@ fn links_of_a_folder_that_lead_to_nothing_are_named() {
 }
 
 #[test]
-fn an_unpacked_save_of_docker_1_9_is_named() {
+fn an_extracted_save_of_docker_1_9_is_recognized() {
     let ecr = Ecr::new();
     let path = ecr.env.scratch("unpacked");
     tar::Archive::new(&bytes_of("reported/docker-1.9.tar")[..]).unpack(&path).unwrap();
@@ -148,7 +148,7 @@ fn a_config_without_a_name_is_named_as_such() {
 }
 
 #[test]
-fn an_image_is_found_however_deep_it_lies() {
+fn an_image_is_found_at_any_depth() {
     let command = |folder: &str| format!(" && tar -C {folder} -cf packed.tar .\n");
     is_rejected(&layout_tar("a/b/c/d", &[]), &["in the folder a/b/c/d/", &command("a/b/c/d")]);
     is_rejected(&layout_tar("a/b", &["oci-layout"]), &["in the folder a/b/", &command("a/b")]);

@@ -161,7 +161,7 @@ fn without_any_tag_it_is_latest() {
 }
 
 #[test]
-fn a_tag_option_stands_in_for_the_target_s_tag() {
+fn a_tag_option_replaces_the_target_s_tag() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "team/app", "--tag", "x"]).succeeds();
     assert!(run.stdout.starts_with(&format!("{HOST}/team/app:x@sha256:")));

@@ -234,7 +234,7 @@ fn a_dumb_terminal_gets_lines() {
 }
 
 #[test]
-fn what_is_no_terminal_gets_lines_whoever_asks_for_bars() {
+fn a_stream_that_is_not_a_terminal_gets_lines_even_if_bars_are_requested() {
     let ecr = Ecr::new();
     let run = ecr.finish(command(&ecr, &[30, 20], &["--progress", "bars"])).succeeds();
     run.stderr_has(&["  upload: new", "  sent"]).output_has_none(&["\x1b"]);

@@ -53,7 +53,7 @@ fn may_become_another() -> bool {
 }
 
 #[test]
-fn a_push_works_with_few_threads_or_says_that_they_are_too_few() {
+fn a_push_works_with_few_threads_or_reports_that_they_are_too_few() {
     if !may_become_another() {
         return;
     }

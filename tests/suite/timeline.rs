@@ -110,7 +110,7 @@ fn has_a_head_that_adds_up(page: &Page) {
 }
 
 #[test]
-fn a_page_of_a_failure_says_why_and_what_others_wrote_is_text_on_it() {
+fn the_page_of_a_failure_has_the_cause_and_escapes_the_text_of_others() {
     let fault = Fault::once("ecr:PutImage", status(400, "DENIED", "<script>alert(1)</script> & \"more\""));
     let ecr = Ecr::faulty(&[fault]);
     let archive = ecr.env.scratch("a <b> & 'c'.tar");
@@ -129,7 +129,7 @@ fn a_page_of_a_failure_says_why_and_what_others_wrote_is_text_on_it() {
 }
 
 #[test]
-fn a_page_of_an_archive_that_is_none_says_so() {
+fn the_page_of_an_invalid_archive_has_the_error() {
     let ecr = Ecr::new();
     let path = ecr.env.scratch("page.html");
     ecr.run(&["missing.tar", "team/app:1", "--timeline", &path]).fails_with(1);

@@ -170,7 +170,7 @@ fn an_untrusted_certificate_is_reported_at_once() {
 }
 
 #[test]
-fn a_certificate_with_another_flaw_is_told_with_another_cure() {
+fn each_flaw_of_a_certificate_has_its_own_advice() {
     let expired = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let early = |params: &mut CertificateParams| params.not_before = rcgen::date_time_ymd(2999, 1, 1);
     let elsewhere = |params: &mut CertificateParams| {
@@ -232,7 +232,7 @@ fn plain_http_where_tls_is_wanted_and_tls_where_plain_http_is() {
 }
 
 #[test]
-fn a_ca_file_that_is_none_is_told_before_anything_is_read() {
+fn an_invalid_ca_file_is_reported_before_anything_is_read() {
     let (ecr, authority) = (Ecr::new(), Authority::new("a company's own"));
     let pem = authority.0.pem();
     let path = ecr.env.scratch("ca.pem");

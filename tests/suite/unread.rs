@@ -36,7 +36,7 @@ fn peak(id: u32) -> Option<u64> {
 }
 
 #[test]
-fn a_log_that_is_not_read_delays_no_push_and_says_how_many_lines_are_missing() {
+fn a_log_that_is_not_read_delays_no_push_and_counts_the_missing_lines() {
     // ECR takes no image of 200 layers, but two of 100.
     let options = ["team/app:1", "team/other:1", "-vv", "--log-format", "json"];
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());

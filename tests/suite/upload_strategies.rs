@@ -61,7 +61,7 @@ fn where_parts_are_refused_every_layer_is_one_body_and_one_layer_finds_that_out(
 }
 
 #[test]
-fn a_layer_that_is_packed_on_the_way_is_streamed_too() {
+fn a_layer_that_is_compressed_during_the_upload_is_streamed_too() {
     let registry = registry(Parts::Refused { status: 405, code: "UNSUPPORTED".into() });
     let archive = registry.env.scratch("large.tar");
     archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(1, 25 * MIB))]);
@@ -82,7 +82,7 @@ fn a_registry_that_keeps_the_last_part_only_is_found_out_before_the_manifest() {
 }
 
 #[test]
-fn a_registry_that_takes_parts_is_asked_once_whether_it_kept_them() {
+fn a_registry_that_accepts_chunks_is_asked_once_whether_it_stored_them() {
     let registry = registry(Parts::Any);
     let sizes = [12 * MIB, 11 * MIB, 1000];
     arrives(&registry, &sizes, &["--concurrency", "1", "--chunk-size", "5M"]);
@@ -103,7 +103,7 @@ fn chunks_are_as_large_as_the_registry_wants_them() {
 }
 
 #[test]
-fn what_is_too_much_for_a_proxy_is_said_with_what_to_do() {
+fn a_body_that_is_too_large_for_a_proxy_has_advice() {
     let registry = registry(Parts::AtMost(MIB as u64));
     let (run, _) = push(&registry, &[3 * MIB, 1000], &["--chunk-size", "2M"]);
     run.fails_with(1).stdout_is("").stderr_has(&["HTTP 413", "hint: Send less in one request: --chunk-size 1M"]);
@@ -207,7 +207,7 @@ fn chunks_that_a_registry_puts_together_wrongly_are_found_out_too() {
 }
 
 #[test]
-fn what_is_left_of_a_layer_goes_nowhere_once_chunks_are_known_to_get_lost() {
+fn the_rest_of_a_layer_is_not_sent_once_chunks_are_known_to_get_lost() {
     let registry = registry(Parts::LastKept);
     let late = Trouble::Delay(Duration::from_secs(3));
     // The second layer is in the middle of its chunks when the first is found to be too small.
@@ -254,7 +254,7 @@ fn a_layer_that_is_too_large_is_refused_before_a_byte_of_it_is_read() {
 }
 
 #[test]
-fn a_break_at_the_first_chunk_says_nothing_about_chunks() {
+fn a_break_at_the_first_chunk_does_not_prove_that_chunks_are_rejected() {
     // The session is gone after it, which a 416 shows.
     let faults = vec![Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(300_000))];
     let registry = registry_with(Rules { parts: Parts::Any, faults, ..Rules::default() });
@@ -264,7 +264,7 @@ fn a_break_at_the_first_chunk_says_nothing_about_chunks() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_those_too_who_wait_for_one_who_finds_out() {
+fn ctrl_c_ends_uploads_that_wait_for_the_probe_of_another() {
     let registry = registry(Parts::Any);
     registry.set_rules(|rules| rules.faults = vec![Fault::once("ecr:UploadLayerPart", Trouble::Stall)]);
     let layout = registry.env.scratch("layout");

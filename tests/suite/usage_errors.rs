@@ -243,7 +243,7 @@ fn a_place_to_mount_from_that_cannot_be() {
 }
 
 #[test]
-fn an_id_that_is_none() {
+fn an_invalid_id() {
     refused(
         &[&testdata("docker-20.10-save.tar"), "team/app:1", "--image-id", "latest"],
         &["is not an image ID", "hint: "],
@@ -259,7 +259,7 @@ fn numbers_that_make_no_sense() {
 }
 
 #[test]
-fn a_region_that_is_none_or_another_than_the_host_s() {
+fn an_invalid_region_or_another_than_the_host_s() {
     let (env, archive) = (TestEnv::new(), testdata("docker-20.10-save.tar"));
     let run = env.run(&[&archive, "team/app:1", "--region", "eu/west"]).fails_with(2).stdout_is("");
     run.stderr_has(&["\"eu/west\" is not an AWS region", "hint: Use a region code such as eu-west-1."]);
@@ -276,7 +276,7 @@ fn no_region_at_all() {
 }
 
 #[test]
-fn a_variable_that_nobody_filled_in() {
+fn a_variable_that_was_not_substituted() {
     let (env, archive) = (TestEnv::new(), testdata("docker-20.10-save.tar"));
     let run = env.run(&[&archive, "team/app:$(Build.BuildId)"]).fails_with(2).stdout_is("");
     run.stderr_has(&[

@@ -19,7 +19,7 @@ fn explained(ecr: &Ecr, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn a_first_push_explains_itself() {
+fn a_first_push_is_explained() {
     let ecr = Ecr::new();
     let run = explained(&ecr, &[&testdata(ARCHIVE), "team/app:1", "--pack-threads", "2"]);
     let sts = ecr.url().replace("http://", "");
@@ -41,7 +41,7 @@ fn a_first_push_explains_itself() {
 }
 
 #[test]
-fn why_a_layer_is_taken_over_or_not_is_told() {
+fn why_a_layer_is_reused_or_not_is_explained() {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
     let archive = testdata(ARCHIVE);
     ecr.run(&[&archive, "team/app:1"]).succeeds();
@@ -64,7 +64,7 @@ fn why_a_layer_is_taken_over_or_not_is_told() {
 }
 
 #[test]
-fn what_is_chosen_by_options_is_told_as_that() {
+fn what_is_selected_by_options_is_reported_as_that() {
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("a.tar");
     archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(7, 1 << 20))]);
@@ -82,7 +82,7 @@ fn what_is_chosen_by_options_is_told_as_that() {
 }
 
 #[test]
-fn what_is_learned_of_a_registry_is_told() {
+fn facts_about_a_registry_are_logged() {
     let refused = Parts::Refused { status: 405, code: "UNSUPPORTED".into() };
     let finds_out = "the first layer shows whether it accepts them\n";
     for (parts, locations, words) in [
