@@ -174,6 +174,18 @@ fn every_pipeline_of_the_pages_succeeds() {
 }
 
 #[test]
+fn pipelines_with_a_tag_for_each_build_reuse_layers() {
+    let is_of_pipeline = |block: &&Block| block.path == "README.md" || block.path.starts_with("docs/ci/");
+    let pipelines: Vec<_> = blocks().into_iter().filter(|block| is_of_pipeline(&block)).collect();
+    let tagged: Vec<_> = pipelines.iter().filter(|block| block.text.contains("team/app:$")).collect();
+    assert!(tagged.len() > 10, "{}", tagged.len());
+    for block in tagged {
+        let pushes = block.text.matches("team/app:$").count();
+        assert_eq!(block.text.matches("--reuse-from").count(), pushes, "{} sends all layers each time", block.place());
+    }
+}
+
+#[test]
 fn the_pipeline_for_jenkins_succeeds() {
     let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "groovy").collect();
     for block in &pipelines {
