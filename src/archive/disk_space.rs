@@ -58,7 +58,7 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn a_share_of_the_disk_stays_free() {
+    fn a_reserve_of_the_disk_stays_free() {
         let check = |space: Option<(u64, u64)>, written, more| {
             let space = space.map(|(free, reserve)| Space { free, reserve });
             DiskSpace { folder: Path::new("/var/tmp"), space }.check(&"standard input", written, more)
@@ -70,9 +70,9 @@ mod tests {
             assert_eq!(check(Some((free, 100)), 0, more).unwrap_err().kind(), Kind::Input);
         }
         let error = check(Some((3 << 20, 2 << 20)), 5 << 20, 3 << 20).unwrap_err();
-        let words = "standard input takes a temporary file of 8.0 MiB or more, but /var/tmp has 8.0 MiB free, and 2.0 MiB \
+        let text = "standard input takes a temporary file of 8.0 MiB or more, but /var/tmp has 8.0 MiB free, and 2.0 MiB \
                      of that stay reserved";
-        assert_eq!(error.to_string(), words);
+        assert_eq!(error.to_string(), text);
         assert_eq!(error.advice().unwrap().to_string(), "Use a folder with more space: --temp-dir DIR");
     }
 

@@ -196,12 +196,12 @@ mod tests {
             let verified = verify(&archive, &|_| ());
             assert_eq!(verified.read().0, 3);
             let found = layers(&archive).filter_map(|layer| verified.found(layer)?.diff_id);
-            assert_eq!(found.count(), layers(&archive).count(), "all share what was found");
+            assert_eq!(found.count(), layers(&archive).count(), "all have a diff_id");
         }
     }
 
     #[test]
-    fn a_file_that_became_shorter_is_a_fault_of_each_of_its_layers() {
+    fn a_file_that_became_shorter_is_an_error_of_each_layer() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image.tar");
         std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/docker-20.10-save.tar"), &path).unwrap();

@@ -102,13 +102,12 @@ fn with_platforms(index: &Index) -> Result<OriginalManifest> {
             }
             let digest = descriptor.get("digest")?.as_str()?;
             let is_it = |child: &&Child| child.content.digest().is_some_and(|it| it.to_string() == digest);
-            let Some(Child { role: Role::Image(Some(platform)), content }) = index.children.iter().find(is_it) else {
+            // An artifact has no platform, so it stays without one.
+            let Some(Child { role: Role::Image(Some(platform)), .. }) = index.children.iter().find(is_it) else {
                 continue;
             };
-            if content.is_image() {
-                descriptor.as_object_mut()?.insert("platform".into(), serde_json::to_value(platform).ok()?);
-                changed = true;
-            }
+            descriptor.as_object_mut()?.insert("platform".into(), serde_json::to_value(platform).ok()?);
+            changed = true;
         }
         Some(())
     })?;

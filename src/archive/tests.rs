@@ -1,4 +1,4 @@
-//! Archives as real tools write them, and the tools of the tests below.
+//! Tests with archives of real tools, and the helpers of the other tests.
 
 mod choosing;
 mod hostile;
@@ -18,7 +18,7 @@ use crate::compress::{ByteSource, Compression};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Family};
 
-/// The image config of most fixtures, and what their other images have.
+/// The image configs of most fixtures.
 const APP: &str = "sha256:92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d";
 const BASE: &str = "sha256:d62b83c4fc48157a6495a52d66489491c91fc798a6751efc7040ec5b7ddc9df7";
 /// The diff_ids of the three layers; the first is the only one of the base.
@@ -27,15 +27,15 @@ const DIFF_IDS: [&str; 3] = [
     "sha256:fab827903802c34f6451aca904f6d63283939c25190fab47c45af91a13e9dfd9",
     "sha256:631cc2c4392a149e730f662b63ee3c9b5a968fd7ea3ba679c9416e54037b2cca",
 ];
-/// The digests of the same layers as buildah packed them.
-const PACKED: [&str; 3] = [
+/// The digests of the same layers, compressed by buildah.
+const COMPRESSED: [&str; 3] = [
     "sha256:11eaad61269d39800f15258d798e24f6a607d0e7ad20b3fac92f2b8d942b4bb4",
     "sha256:ec06faa51900ca0aaac0cfc4582cd158d032a73eb16f71dce8aba3320ec357d7",
     "sha256:f6cf1ea59da35b692d5032a0af500d2f73b2aab1ff97d4ffd8004af9feacad7a",
 ];
 const BUILDAH_MANIFEST: &str = "sha256:d206e745a324f6b593f5936964fae9ff8965ec2ae1d6758dbd16c2f4e6bdd797";
 
-/// A folder that goes away with the test.
+/// A folder that is removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -65,7 +65,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
 
-/// Opens what lies at a path.
+/// Opens an archive.
 fn open(path: &Path) -> Result<Archive> {
     let spool = Spool { folder: &std::env::temp_dir(), watch: &|_| ControlFlow::Continue(()), handler: None };
     super::open(&Source::Path(path.to_owned()), &spool)
@@ -79,7 +79,7 @@ fn platforms(image: &Image) -> Vec<String> {
     image.content.platforms().iter().map(ToString::to_string).collect()
 }
 
-/// Everything of an archive that decides what gets pushed.
+/// Returns a text with everything in an archive that affects a push.
 fn summary(archive: &Archive) -> String {
     fn describe(content: &Content, text: &mut String, indent: usize) {
         let stated = content
@@ -114,7 +114,7 @@ fn summary(archive: &Archive) -> String {
     text
 }
 
-/// The only manifest of the only image of a fixture that nothing is to be said about.
+/// Returns the only manifest of the only image of a fixture without notes.
 fn only(name: &str, format: &str) -> (Vec<String>, Manifest) {
     let archive = open(&fixture(name)).unwrap();
     assert_eq!(archive.format, format, "{name}");
@@ -128,7 +128,7 @@ fn only(name: &str, format: &str) -> (Vec<String>, Manifest) {
     (image.names, *manifest)
 }
 
-/// What the layers say of themselves: compression, stated digest, named digest, and the real digest of the bytes.
+/// Returns compression, stated digest, digest in the name, and real digest of each layer.
 fn layers(manifest: &Manifest) -> Vec<(Compression, Option<String>, Option<String>, String)> {
     let text = |digest: Option<Digest>| digest.map(|digest| digest.to_string());
     let layers = manifest.layers.iter();
@@ -138,7 +138,7 @@ fn layers(manifest: &Manifest) -> Vec<(Compression, Option<String>, Option<Strin
 }
 
 #[test]
-fn docker_save_archives_without_an_index_state_nothing_but_diff_ids() {
+fn docker_save_archives_without_an_index_state_diff_ids_only() {
     for name in ["docker-20.10-save.tar", "podman-docker-archive.tar"] {
         let (names, manifest) = only(name, "docker save archive");
         assert_eq!(names, ["localhost/fixture/app:v1"]);
@@ -152,15 +152,15 @@ fn docker_save_archives_without_an_index_state_nothing_but_diff_ids() {
 }
 
 #[test]
-fn a_tarball_with_packed_layers_names_their_digests() {
+fn the_names_of_compressed_layers_contain_their_digests() {
     let (names, manifest) = only("crane-tarball.tar", "docker save archive");
     assert_eq!(names, ["127.0.0.1:5999/fixture/app:s2"]);
-    assert_eq!(layers(&manifest), PACKED.map(|id| (Compression::Gzip, None, Some(id.to_owned()), id.to_owned())));
+    assert_eq!(layers(&manifest), COMPRESSED.map(|id| (Compression::Gzip, None, Some(id.to_owned()), id.to_owned())));
 }
 
 #[test]
 fn docker_save_with_an_index_states_the_manifest() {
-    let plain = DIFF_IDS.map(|id| (Compression::Uncompressed, Some(id.to_owned()), None, id.to_owned()));
+    let uncompressed = DIFF_IDS.map(|id| (Compression::Uncompressed, Some(id.to_owned()), None, id.to_owned()));
     for (name, digest, family) in [
         (
             "docker-29-overlay2-save.tar",
@@ -175,7 +175,7 @@ fn docker_save_with_an_index_states_the_manifest() {
     ] {
         let (names, manifest) = only(name, "docker save archive");
         assert_eq!(names, ["localhost/fixture/app:v1"]);
-        assert_eq!(layers(&manifest), plain, "{name}");
+        assert_eq!(layers(&manifest), uncompressed, "{name}");
         let stated = manifest.original.unwrap();
         assert_eq!((stated.digest.to_string().as_str(), stated.media_type.as_str()), (digest, family.manifest()));
         assert_eq!(Digest::of(&stated.bytes), stated.digest);
@@ -187,7 +187,7 @@ fn docker_save_with_an_index_states_the_manifest() {
 
 #[test]
 fn oci_layouts_state_everything() {
-    let packed = PACKED.map(|id| (Compression::Gzip, Some(id.to_owned()), None, id.to_owned()));
+    let compressed = COMPRESSED.map(|id| (Compression::Gzip, Some(id.to_owned()), None, id.to_owned()));
     for (name, format, expected) in [
         ("podman-oci-archive.tar", "OCI layout in a tar", &["v1"][..]),
         ("buildah-oci-layout", "OCI layout folder", &["v1"]),
@@ -195,14 +195,14 @@ fn oci_layouts_state_everything() {
     ] {
         let (names, manifest) = only(name, format);
         assert_eq!(names, expected, "{name}");
-        assert_eq!(layers(&manifest), packed, "{name}");
+        assert_eq!(layers(&manifest), compressed, "{name}");
         assert_eq!(manifest.provenance, Provenance::Layout);
         assert_eq!(manifest.original.unwrap().digest.to_string(), BUILDAH_MANIFEST);
     }
 }
 
 #[test]
-fn an_index_is_an_image_and_the_table_of_contents_is_none() {
+fn an_index_is_an_image_and_index_json_is_not() {
     let archive = open(&fixture("skopeo-oci-layout-multiarch")).unwrap();
     let image = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
     assert_eq!(image.names, ["multi"]);
@@ -234,9 +234,9 @@ fn an_image_may_have_no_name() {
 }
 
 #[test]
-fn a_save_that_docker_left_incomplete_says_what_is_missing_and_why() {
+fn the_error_about_an_incomplete_save_of_docker_explains_it() {
     let error = open(&fixture("docker-29-containerd-save-incomplete.tar")).unwrap_err();
-    let blob = PACKED[0].replace("sha256:", "blobs/sha256/");
+    let blob = COMPRESSED[0].replace("sha256:", "blobs/sha256/");
     let expected = format!(
         "the archive does not contain {blob}, which its manifest.json names as a layer of 127.0.0.1:5999/fixture/app:amd64 \
          (3 more are missing)"
@@ -245,7 +245,7 @@ fn a_save_that_docker_left_incomplete_says_what_is_missing_and_why() {
     assert!(error.advice().unwrap().to_string().contains("docker pull --platform"), "{error:?}");
 }
 
-/// Cuts real archives at every block, and beside some: an error, or the same images.
+/// Truncates real archives at every block, and near some: an error, or the same images.
 #[test]
 fn an_archive_that_is_cut_off_is_an_error_or_the_same() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! The arguments of a push, as typed. `push` reads what they mean.
+//! The arguments of a push, as typed. `push.rs` interprets them.
 
 use std::path::PathBuf;
 use std::time::Duration;

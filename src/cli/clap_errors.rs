@@ -1,4 +1,4 @@
-//! Errors of clap, reworded. A value that may be a secret is not quoted.
+//! Conversion of clap's errors. Values that may be secrets are not quoted.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -28,36 +28,25 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
                     .hint("Use it once."),
             }
         }
-        ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_empty() => {
-            Error::usage(format!("{option} needs a value")).code(Code::ValueInvalid)
-        }
-        ErrorKind::InvalidValue => {
-            let (value, valid) = (text(ContextKind::InvalidValue), list(ContextKind::ValidValue));
-            let suggested = text(ContextKind::SuggestedValue);
-            let hint = if suggested.is_empty() {
-                format!("Use one of {}.", valid.join(", "))
-            } else {
-                format!("Did you mean {suggested}? Use one of {}.", valid.join(", "))
-            };
-            Error::usage(format!("{name} does not accept {:?}", strip_credentials(&value)))
-                .code(Code::ValueInvalid)
-                .hint(hint)
-        }
-        ErrorKind::ValueValidation => {
+        ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_empty() => needs_value(&option),
+        kind @ (ErrorKind::InvalidValue | ErrorKind::ValueValidation) => {
             let value = text(ContextKind::InvalidValue);
             let error = Error::usage(format!("{name} does not accept {:?}", strip_credentials(&value)));
             let error = error.code(Code::ValueInvalid);
-            match std::error::Error::source(clap_error) {
-                Some(why) => error.because(why.to_string()),
-                None => error,
+            let suggested = text(ContextKind::SuggestedValue);
+            match (kind, std::error::Error::source(clap_error)) {
+                (ErrorKind::InvalidValue, _) => {
+                    let question = if suggested.is_empty() { "" } else { &format!("Did you mean {suggested}? ") };
+                    error.hint(format!("{question}Use one of {}.", list(ContextKind::ValidValue).join(", ")))
+                }
+                (_, Some(why)) => error.because(why.to_string()),
+                (_, None) => error,
             }
         }
         ErrorKind::TooManyValues => {
             Error::usage(format!("{name} does not take a value")).code(Code::ValueInvalid).hint("Leave the value out.")
         }
-        ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
-            Error::usage(format!("{option} needs a value")).code(Code::ValueInvalid)
-        }
+        ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => needs_value(&option),
         ErrorKind::MissingRequiredArgument => {
             let missing = list(ContextKind::InvalidArg);
             let verb = if missing.len() == 1 { "is" } else { "are" };
@@ -68,9 +57,13 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
             }
         }
         ErrorKind::InvalidUtf8 => Error::usage("an argument is not valid UTF-8").code(Code::ValueInvalid),
-        // Without clap's text, which may quote values.
+        // Without clap's text, which may contain values.
         kind => Error::usage(format!("the command line is invalid: {kind}")),
     }
+}
+
+fn needs_value(option: &str) -> Error {
+    Error::usage(format!("{option} needs a value")).code(Code::ValueInvalid)
 }
 
 /// Returns the usage line of clap.
@@ -97,7 +90,7 @@ fn unknown(name: &str, similar: &str) -> Error {
     error.hint(known.unwrap_or_else(|| Advice::new("List all options:").command("ecr-push --help")))
 }
 
-/// Returns what replaces an option of docker, podman, skopeo, crane, oras, kaniko or the AWS CLI.
+/// Returns advice that replaces an option of docker, podman, skopeo, crane, oras, kaniko or the AWS CLI.
 fn equivalent_option(option: &str) -> Option<Advice> {
     let advice = match option {
         "-a" | "--all" | "--all-platforms" | "--multi-arch" => {
@@ -153,12 +146,12 @@ mod tests {
     use super::super::parser::command;
     use super::*;
 
-    fn refused(arguments: &[&str]) -> Error {
+    fn error_of(arguments: &[&str]) -> Error {
         parse(arguments.iter().map(Into::into).collect(), &|_| None).unwrap_err()
     }
 
     #[test]
-    fn options_of_other_tools_are_answered_with_options_that_exist() {
+    fn advice_for_options_of_other_tools_has_existing_options() {
         for option in [
             "-a",
             "-j",
@@ -179,11 +172,11 @@ mod tests {
             "--no-progress",
             "--account-id",
         ] {
-            let advice = equivalent_option(option).unwrap_or_else(|| panic!("{option} has no answer"));
+            let advice = equivalent_option(option).unwrap_or_else(|| panic!("no advice for {option}"));
             for setting in advice.settings() {
                 let command = command();
-                let is_ours = command.get_arguments().any(|known| known.get_long() == Some(&*setting.name));
-                assert!(is_ours, "{option} is answered with --{}", setting.name);
+                let exists = command.get_arguments().any(|known| known.get_long() == Some(&*setting.name));
+                assert!(exists, "{option}: --{} does not exist", setting.name);
             }
             let is_ours = |known: &clap::Arg| known.get_long().is_some_and(|long| option == format!("--{long}"));
             assert!(!command().get_arguments().any(is_ours), "{option}");
@@ -191,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_quoted_that_may_be_a_secret() {
+    fn values_that_may_be_secrets_are_not_quoted() {
         for line in [
             &["a.tar", "x.io/app", "--username", "me", "--password-stdin=hunter2"][..],
             &["a.tar", "x.io/app", "--password=hunter2"],
@@ -202,7 +195,7 @@ mod tests {
             &["a.tar", "me:hunter2@x.io/app:1"],
             &["a.tar", "me:hunt@er2@x.io/app@sha256:12"],
         ] {
-            let error = refused(line);
+            let error = error_of(line);
             let text = format!("{error} {:?} {}", error.causes(), error.advice().cloned().unwrap_or_default());
             assert!(!text.contains("hunt") && !text.contains("er2"), "{text}");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::unexpanded::{refuse_unexpanded, refuse_unexpanded_secret};
+use super::unexpanded::{reject_unexpanded, reject_unexpanded_secret};
 use super::values::not_empty;
 use crate::ecr::{
     self, Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, IdToken,
@@ -60,12 +60,12 @@ pub(super) enum OidcArg {
     Off,
 }
 
-/// How `AWS_EXECUTION_ENV` begins inside the tasks of the AWS Toolkit for Azure DevOps that run a command:
-/// `VSTS-AWSShellScript` and its like.
+/// The prefix of `AWS_EXECUTION_ENV` in tasks of the AWS Toolkit for Azure DevOps that run a command, such as
+/// `VSTS-AWSShellScript`.
 const TOOLKIT: &str = "VSTS-";
 
-/// How the Azure Pipelines agent names the variables `AWS.AccessKeyID` and so on, of which the tasks of the AWS Toolkit make
-/// credentials.
+/// The environment variables in which the Azure Pipelines agent passes `AWS.AccessKeyID` and so on. The tasks of the AWS
+/// Toolkit read credentials from them.
 const TASK_VARIABLES: [&str; 7] = [
     "AWS_ACCESSKEYID",
     "AWS_SECRETACCESSKEY",
@@ -85,7 +85,7 @@ const LONGEST_SESSION_NAME: usize = 64;
 /// The session name of the Azure DevOps task that this program replaces: trust policies may require it.
 const TASK_SESSION_NAME: &str = "aws-vsts-tools";
 
-/// Variables that override endpoints of AWS.
+/// The variables that override endpoints of AWS.
 pub(super) const ENDPOINTS: [&str; 6] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_ECR",
@@ -102,24 +102,24 @@ impl CredentialArgs {
     /// Decides where credentials come from, without requesting any.
     pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<CredentialSources> {
         let ci = Environment(environment);
-        // The SDK reads them, too, and panics on an empty one.
+        // The SDK reads these, too, and panics if one is empty.
         if let Some(name) = ENDPOINTS.into_iter().find(|name| environment(name).is_some_and(|url| url.is_empty())) {
             return Err(Error::usage(format!("{name} is empty"))
                 .hint("Unset it to use the endpoints of AWS, or set it to a URL."));
         }
-        // The tasks of the AWS Toolkit hand on the credentials that they found: of the service connection, else of the AWS.*
-        // variables, with the role assumed. The variables reach the step as well, and count no more.
-        let handed_on = ci.text("AWS_EXECUTION_ENV").is_some_and(|by| by.starts_with(TOOLKIT))
+        // The tasks of the AWS Toolkit pass on their credentials: those of the service connection, else of the AWS.* variables,
+        // with the role already assumed. The step also gets the variables, which must then be ignored.
+        let is_in_toolkit = ci.text("AWS_EXECUTION_ENV").is_some_and(|by| by.starts_with(TOOLKIT))
             && ci.text("AWS_ACCESS_KEY_ID").is_some();
         let without_variables = |name: &str| environment(name).filter(|_| !TASK_VARIABLES.contains(&name));
-        let task = if handed_on { Environment(&without_variables) } else { Environment(environment) };
+        let task = if is_in_toolkit { Environment(&without_variables) } else { Environment(environment) };
         let roles = self.roles(&task, environment)?;
         let task_keys = task.keys(TASK_VARIABLES[0], TASK_VARIABLES[1], TASK_VARIABLES[2])?;
-        // Only checked: AWS's chain reads them itself, and would ignore half of a pair silently.
+        // Only checked: AWS's credential chain reads them, but silently ignores an incomplete pair.
         let keys = ci.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")?;
-        let wants_oidc = self.oidc == Some(OidcArg::On);
+        let requires_oidc = self.oidc == Some(OidcArg::On);
         let names_oidc = self.azure_service_connection.is_some() || self.web_identity_token_env.is_some();
-        if (wants_oidc || names_oidc) && self.oidc != Some(OidcArg::Off) {
+        if (requires_oidc || names_oidc) && self.oidc != Some(OidcArg::Off) {
             if self.profile.is_some() {
                 return Err(
                     Error::usage("--profile and an OIDC token cannot be used together").hint("Use only one of them.")
@@ -134,19 +134,19 @@ impl CredentialArgs {
         let mut profiles = Profiles::read(named.clone(), environment);
         let mut notes = Vec::new();
         let has_keys = task_keys.is_some() || keys.is_some();
-        let passed_over = if has_keys {
+        let oidc_override = if has_keys {
             Some("keys are set, so".to_owned())
         } else {
             named.as_ref().map(|named| format!("{} is set, so", named.from))
         };
         let may_use_oidc =
-            self.oidc != Some(OidcArg::Off) && !roles.is_empty() && (wants_oidc || passed_over.is_none());
+            self.oidc != Some(OidcArg::Off) && !roles.is_empty() && (requires_oidc || oidc_override.is_none());
         let token = if may_use_oidc && self.profile.is_none() { self.id_token(&ci)? } else { None };
         let web_identity = ci.web_identity();
         let base = match (token, task_keys, &named) {
             _ if self.profile.is_some() => BaseCredentials::Profile,
             (Some(token), ..) => BaseCredentials::Oidc(token),
-            (None, ..) if wants_oidc => {
+            (None, ..) if requires_oidc => {
                 return Err(Error::usage("--oidc on found no OIDC token of a CI system").hint(
                     "GitHub Actions: permissions: id-token: write. Azure Pipelines: --azure-service-connection. \
                      Elsewhere: --web-identity-token-env.",
@@ -162,14 +162,14 @@ impl CredentialArgs {
             }
             (None, None, _) => BaseCredentials::Chain,
         };
-        // The AWS CLI does the same without a note.
-        let instead = match &base {
+        // The AWS CLI does the same, without a note.
+        let overriding = match &base {
             BaseCredentials::AccessKey(keys) => Some(keys.variable),
             BaseCredentials::Chain if keys.is_some() => Some("AWS_ACCESS_KEY_ID"),
             BaseCredentials::WebIdentity => Some("AWS_WEB_IDENTITY_TOKEN_FILE"),
             BaseCredentials::Oidc(_) | BaseCredentials::Profile | BaseCredentials::Chain => None,
         };
-        if let (Some(named), Some(variable)) = (&named, instead) {
+        if let (Some(named), Some(variable)) = (&named, overriding) {
             notes.push(format!(
                 "{variable} is set and overrides the credentials of {named}; other settings of it apply"
             ));
@@ -178,7 +178,7 @@ impl CredentialArgs {
         if !is_from_files {
             notes.extend(profiles.ignore_unusable_files());
         }
-        if let Some(why) = passed_over.filter(|_| names_oidc && self.oidc.is_none()) {
+        if let Some(why) = oidc_override.filter(|_| names_oidc && self.oidc.is_none()) {
             notes.push(format!("{why} the OIDC token of the CI system is not used; --oidc on uses it"));
         }
         if matches!(base, BaseCredentials::Oidc(_)) && roles.len() == 1 && roles[0].external_id.is_some() {
@@ -207,7 +207,7 @@ impl CredentialArgs {
         let variables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
         let named = variables.into_iter().find_map(|from| Some(NamedProfile { name: ci.text(from)?, from }));
         if let Some(NamedProfile { name, from }) = &named {
-            refuse_unexpanded(from, name)?;
+            reject_unexpanded(from, name)?;
         }
         Ok(named)
     }
@@ -221,27 +221,27 @@ impl CredentialArgs {
             (arns, _) => (arns.to_vec(), default_session_name(environment)),
         };
         if arns.is_empty() {
-            let of_a_role = [
+            let role_options = [
                 ("--external-id", self.external_id.is_some()),
                 ("--role-session-name", self.role_session_name.is_some()),
                 ("--role-duration", self.role_duration.is_some()),
             ];
-            if let Some((option, _)) = of_a_role.into_iter().find(|(_, is_given)| *is_given) {
+            if let Some((option, _)) = role_options.into_iter().find(|(_, is_set)| *is_set) {
                 return Err(Error::usage(format!("{option} needs --role-arn"))
                     .code(Code::OptionConflict)
                     .hint(Advice::new("Add the role").setting_with("role-arn", "arn:aws:iam::ACCOUNT:role/NAME")));
             }
             return Ok(Vec::new());
         }
-        let said = |option: &Option<String>, flag: &'static str, variable: &'static str| {
+        let value = |option: &Option<String>, flag: &'static str, variable: &'static str| {
             let typed = option.clone().map(|text| (flag, text));
             typed.or_else(|| Some((variable, ci.text(variable)?)))
         };
-        let duration = said(&self.role_duration, "--role-duration", "AWS_ROLECREDENTIAL_MAXDURATION");
-        let duration = duration.map(|(who, text)| seconds(who, &text)).transpose()?;
-        let name = said(&self.role_session_name, "--role-session-name", "AWS_ROLESESSIONNAME");
-        let name = name.map(|(who, text)| session_name(who, text)).transpose()?;
-        let external_id = said(&self.external_id, "--external-id", "AWS_EXTERNALID").map(|(_, id)| id);
+        let duration = value(&self.role_duration, "--role-duration", "AWS_ROLECREDENTIAL_MAXDURATION");
+        let duration = duration.map(|(origin, text)| seconds(origin, &text)).transpose()?;
+        let name = value(&self.role_session_name, "--role-session-name", "AWS_ROLESESSIONNAME");
+        let name = name.map(|(origin, text)| session_name(origin, text)).transpose()?;
+        let external_id = value(&self.external_id, "--external-id", "AWS_EXTERNALID").map(|(_, id)| id);
         let role = |arn: String| {
             let arn = arn.trim().to_owned();
             let mut parts = arn.splitn(6, ':');
@@ -264,24 +264,24 @@ impl CredentialArgs {
         arns.into_iter().map(role).collect()
     }
 
-    /// Returns the CI system's OIDC token: the one that an option names, else that of GitHub Actions.
+    /// Returns the OIDC token of the CI system: the one of an option, else that of GitHub Actions.
     fn id_token(&self, ci: &Environment<'_>) -> Result<Option<IdToken>> {
         if let Some(connection) = &self.azure_service_connection {
             let hint = "In the pipeline, add SYSTEM_ACCESSTOKEN: $(System.AccessToken) to the env of the step. The agent \
                         sets the other variable.";
-            let need = |name: &str| {
+            let required = |name: &str| {
                 let missing = || Error::usage(format!("--azure-service-connection needs {name}, which is not set"));
                 ci.text(name).ok_or_else(|| missing().hint(hint))
             };
             return Ok(Some(IdToken::Azure {
-                url: need("SYSTEM_OIDCREQUESTURI")?,
-                bearer: Secret::new(need("SYSTEM_ACCESSTOKEN")?),
+                url: required("SYSTEM_OIDCREQUESTURI")?,
+                bearer: Secret::new(required("SYSTEM_ACCESSTOKEN")?),
                 connection: not_empty("--azure-service-connection", connection.clone())?,
             }));
         }
         if let Some(name) = &self.web_identity_token_env {
             let hint = "Use the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN";
-            // It may be the token itself: it is not quoted.
+            // The value may be the token itself, so it is not quoted.
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
                 return Err(Error::usage("the value of --web-identity-token-env is not a variable name").hint(hint));
             }
@@ -320,7 +320,7 @@ impl Environment<'_> {
         (!value.is_empty()).then_some(value)
     }
 
-    /// Returns the endpoint of the container's credentials. Of two, the first one counts, as in the AWS CLI.
+    /// Returns the endpoint of the container's credentials. The relative one has precedence, as in the AWS CLI.
     fn container(&self) -> Option<ContainerEndpoint> {
         let relative = self.text("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
         let is_relative = relative.is_some();
@@ -344,16 +344,16 @@ impl Environment<'_> {
 
     /// Returns a pair of keys. Half of a pair is an error, and so is an unexpanded pipeline variable.
     fn keys(&self, id: &'static str, secret: &'static str, token: &str) -> Result<Option<AccessKey>> {
-        let (given_id, given_secret, session_token) = (self.text(id), self.text(secret), self.text(token));
-        if let Some(text) = &given_id {
-            refuse_unexpanded(id, text)?;
+        let (id_value, secret_value, session_token) = (self.text(id), self.text(secret), self.text(token));
+        if let Some(text) = &id_value {
+            reject_unexpanded(id, text)?;
         }
-        for (name, value) in [(secret, &given_secret), (token, &session_token)] {
+        for (name, value) in [(secret, &secret_value), (token, &session_token)] {
             if let Some(value) = value {
-                refuse_unexpanded_secret(name, value)?;
+                reject_unexpanded_secret(name, value)?;
             }
         }
-        match (given_id, given_secret) {
+        match (id_value, secret_value) {
             (Some(access_key_id), Some(text)) => Ok(Some(AccessKey {
                 variable: id,
                 access_key_id,
@@ -361,9 +361,9 @@ impl Environment<'_> {
                 session_token: session_token.map(Secret::new),
             })),
             (None, None) => Ok(None),
-            (id_is_there, _) => {
-                let (there, missing) = if id_is_there.is_some() { (id, secret) } else { (secret, id) };
-                Err(Error::usage(format!("{there} is set and {missing} is not")).hint(
+            (id_value, _) => {
+                let (set, missing) = if id_value.is_some() { (id, secret) } else { (secret, id) };
+                Err(Error::usage(format!("{set} is set and {missing} is not")).hint(
                     "Set both or neither. In Azure Pipelines, a step gets secret variables only through its env.",
                 ))
             }
@@ -371,7 +371,7 @@ impl Environment<'_> {
     }
 }
 
-/// Names a session after the CI system and the run, so that CloudTrail leads to the job: `ecr-push-github-1234567890`.
+/// Returns a session name with the CI system and its run ID, so that CloudTrail shows the job: `ecr-push-github-1234567890`.
 fn default_session_name(environment: &dyn Fn(&str) -> Option<OsString>) -> String {
     let Some(system) = CiSystem::detect(environment) else { return SESSION_NAME.to_owned() };
     let run = system.run.and_then(|name| Environment(environment).text(name));
@@ -384,18 +384,18 @@ fn fits_session_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_+=,.@-".contains(c)
 }
 
-fn seconds(who: &str, text: &str) -> Result<Duration> {
+fn seconds(origin: &str, text: &str) -> Result<Duration> {
     let seconds = text.trim().parse().ok().filter(|seconds| SESSION_SECONDS.contains(seconds));
     seconds
         .map(Duration::from_secs)
-        .ok_or_else(|| Error::usage(format!("{who} must be 900 to 43200 seconds, not {text:?}")))
+        .ok_or_else(|| Error::usage(format!("{origin} must be 900 to 43200 seconds, not {text:?}")))
 }
 
-fn session_name(who: &str, text: String) -> Result<String> {
+fn session_name(origin: &str, text: String) -> Result<String> {
     if (2..=LONGEST_SESSION_NAME).contains(&text.len()) && text.chars().all(fits_session_name) {
         return Ok(text);
     }
-    Err(Error::usage(format!("{who} {text:?} is not a valid session name"))
+    Err(Error::usage(format!("{origin} {text:?} is not a valid session name"))
         .hint("Use 2 to 64 letters, digits and characters of _+=,.@-"))
 }
 

@@ -1,4 +1,4 @@
-//! Proxies and endpoints that the environment sets, explained in lines of text.
+//! Descriptions of the proxies and endpoints that the environment sets.
 
 use std::ffi::OsString;
 
@@ -10,7 +10,7 @@ use crate::proxy::invalid_bypass_patterns;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Variables of proxies by scheme; the first one that is set counts. Both HTTP libraries read these in this order.
+/// The variables of proxies by scheme. The first one that is set is used, as in both HTTP libraries.
 const PROXIES: [(&str, [&str; 5]); 2] = [
     ("https", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", AGENT]),
     ("http", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", AGENT]),
@@ -19,12 +19,12 @@ const PROXIES: [(&str, [&str; 5]); 2] = [
 /// The proxy of an Azure Pipelines agent.
 const AGENT: &str = "AGENT_PROXYURL";
 
-/// Variables with hosts that bypass the proxies.
+/// The variables with hosts that bypass the proxies.
 const WITHOUT: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// Describes the proxies. Only the host of an address is shown, since it may contain a login.
 pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
-    // Of a variable that is not defined, Azure Pipelines leaves `$(NAME)`.
+    // Azure Pipelines leaves `$(NAME)` unchanged if the variable is not defined.
     let set = |name: &&str| {
         let is_undefined = |value: &OsString| *name == AGENT && value.to_string_lossy().starts_with("$(");
         environment(name).is_some_and(|value| !value.is_empty() && !is_undefined(&value))
@@ -37,10 +37,10 @@ pub(super) fn proxies(environment: Environment<'_>) -> Vec<String> {
         Some(format!("{scheme} uses the proxy {host} ({name}), except for this machine{without}"))
     };
     let text = |name: &str| environment(name).map(|value| value.to_string_lossy().into_owned());
-    let unusable = invalid_bypass_patterns(&text).into_iter();
-    let unusable = unusable
+    let invalid = invalid_bypass_patterns(&text).into_iter();
+    let invalid = invalid
         .map(|entry| format!("{entry:?} in AGENT_PROXYBYPASSLIST is not a valid regular expression and is ignored"));
-    PROXIES.into_iter().filter_map(proxy).chain(unusable).collect()
+    PROXIES.into_iter().filter_map(proxy).chain(invalid).collect()
 }
 
 /// Describes the hosts that override AWS endpoints, each with its variables.
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_proxy_the_host_is_told_and_nothing_else() {
+    fn only_the_host_of_a_proxy_is_shown() {
         let both = [
             ("https_proxy", "http://me:word@proxy.example:3128/x?y"),
             ("ALL_PROXY", "socks5://other"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_endpoints_are_named() {
+    fn overridden_endpoints_are_listed() {
         let some =
             [("AWS_ENDPOINT_URL_STS", "https://u:p@sts.example/x"), ("ECR_PUSH_REGISTRY_ENDPOINT", "127.0.0.1:5")];
         let endpoints = |variables: &[(&str, &str)]| described(|it| endpoints(it).into_iter().collect(), variables);

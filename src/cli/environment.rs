@@ -1,21 +1,21 @@
-//! Options in the environment: `ECR_PUSH_<OPTION>`.
+//! Options from the environment: `ECR_PUSH_<OPTION>`.
 
 use std::ffi::OsString;
 
 use clap::ArgAction;
 
 use super::parser::command;
-use super::unexpanded::refuse_unexpanded;
+use super::unexpanded::reject_unexpanded;
 use super::values::REGISTRY_ENDPOINT;
 use crate::error::{Code, Error, Result};
 
-/// Puts the options of the environment in front of the arguments, except those that the arguments set.
+/// Inserts the options of the environment before the arguments, except those that the arguments set.
 pub(super) fn with_environment(
     mut arguments: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<OsString>> {
     for argument in &arguments {
-        refuse_unexpanded("the argument", &argument.to_string_lossy())?;
+        reject_unexpanded("the argument", &argument.to_string_lossy())?;
     }
     let mut command = command();
     let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
@@ -34,27 +34,27 @@ pub(super) fn with_environment(
         let Some(long) = option.get_long().filter(|long| !["help", "version"].contains(long)) else { continue };
         let name = variable(long);
         let Some(value) = environment(&name).filter(|value| !value.is_empty()) else { continue };
-        let rivals = command.get_arg_conflicts_with(option);
-        let mut same = std::iter::once(option).chain(rivals);
-        if same.any(|option| is_among(&arguments, option.get_long().unwrap_or_default(), option.get_short())) {
+        let conflicts = command.get_arg_conflicts_with(option);
+        if std::iter::once(option)
+            .chain(conflicts)
+            .any(|option| is_among(&arguments, option.get_long().unwrap_or_default(), option.get_short()))
+        {
             continue;
         }
         let value = value.to_string_lossy().into_owned();
-        refuse_unexpanded(&name, &value)?;
+        reject_unexpanded(&name, &value)?;
         let flag = format!("--{long}");
         // An optional value, such as that of --sandbox, can also be true or false.
         let takes_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);
         match (option.get_action(), parse_bool(&value)) {
-            (ArgAction::SetTrue, None) => {
-                return Err(switch_invalid(&name, "true or false"));
-            }
+            (ArgAction::SetTrue, None) => return Err(switch_invalid(&name, "true or false")),
             (ArgAction::SetTrue, Some(is_true)) => all.extend(is_true.then(|| flag.into())),
             (ArgAction::Count, _) => all.extend(switch_count(&name, &value)?.map(|_| flag.clone().into())),
             (_, Some(is_true)) if takes_none => all.extend(is_true.then(|| flag.into())),
             (ArgAction::Append, _) => {
                 // Resource tags may contain spaces.
-                let between: &[char] = if long == "repository-tag" { &[',', '\n'] } else { &[',', ' ', '\n', '\t'] };
-                let values = value.split(between).map(str::trim).filter(|value| !value.is_empty());
+                let separators: &[char] = if long == "repository-tag" { &[',', '\n'] } else { &[',', ' ', '\n', '\t'] };
+                let values = value.split(separators).map(str::trim).filter(|value| !value.is_empty());
                 all.extend(values.map(|value| format!("{flag}={value}").into()));
             }
             _ => all.push(format!("{flag}={value}").into()),
@@ -64,7 +64,7 @@ pub(super) fn with_environment(
     Ok(all)
 }
 
-/// Adds the variable to the hint of an error about an option that was set in the environment only.
+/// Adds the variable to the hint of an error about an option that only the environment sets.
 pub(super) fn with_origin(
     error: Error,
     arguments: &[OsString],
@@ -81,7 +81,7 @@ pub(super) fn with_origin(
     error.hint(hint)
 }
 
-/// Returns the variables with our prefix that set no option: likely misspelled.
+/// Returns the variables with the program's prefix that set no option: they are likely misspelled.
 pub(super) fn unknown_env_vars(names: impl Iterator<Item = String>) -> Vec<String> {
     let command = command();
     let verbs = std::iter::once(&command).chain(command.get_subcommands());
@@ -95,7 +95,7 @@ pub(super) fn variable(long: &str) -> String {
     format!("ECR_PUSH_{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Returns how often a repeatable switch is set.
+/// Returns a range with one item for each time that a repeatable switch is set.
 fn switch_count(name: &str, value: &str) -> Result<std::ops::Range<u8>> {
     match (parse_bool(value), value.trim()) {
         (Some(is_true), _) => Ok(0..u8::from(is_true)),
@@ -104,7 +104,8 @@ fn switch_count(name: &str, value: &str) -> Result<std::ops::Range<u8>> {
     }
 }
 
-/// Returns the error about the variable of a switch. The value is not quoted: `ECR_PUSH_PASSWORD_STDIN` may hold a password.
+/// Returns the error about the variable of a switch. The value is not quoted: `ECR_PUSH_PASSWORD_STDIN` may contain a
+/// password.
 fn switch_invalid(name: &str, values: &str) -> Error {
     Error::usage(format!("{name} must be {values}")).code(Code::ValueInvalid)
 }
@@ -139,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_mean_nothing_are_found() {
+    fn variables_that_set_no_option_are_found() {
         let names =
             ["ECR_PUSH_REGOIN", "ECR_PUSH_REGION", "ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT", "ECR_PUSH", "A"];
         assert_eq!(unknown_env_vars(names.into_iter().map(str::to_owned)), ["ECR_PUSH_REGOIN"]);
     }
 
     #[test]
-    fn an_error_about_what_nobody_typed_says_where_it_stands() {
+    fn an_error_about_a_value_of_the_environment_has_its_variable() {
         let origin = |name: &str| format!("The value comes from the environment variable {name}.");
         for (variable, value) in [
             ("ECR_PUSH_LOG_FORMAT", "yaml"),
@@ -158,7 +159,7 @@ mod tests {
             assert!(advice.starts_with(&origin(variable)), "{variable}: {advice}");
         }
         assert!(advice(&["a.tar", "h.io/app"], ("ECR_PUSH_LIMIT_RATE", "1Q")).ends_with("500K, 10M, 1G."));
-        // What was typed stands in front of it, and what others say is no option.
+        // An argument overrides the variable, and an error about another value does not mention it.
         let typed = ["a.tar", "h.io/app", "--limit-rate", "1Q"];
         assert!(!advice(&typed, ("ECR_PUSH_LIMIT_RATE", "5M")).contains("environment"));
         assert!(!advice(&["a.tar", "h.io/App"], ("ECR_PUSH_REGION", "eu-west-1")).contains("environment"));

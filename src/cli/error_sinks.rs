@@ -1,7 +1,7 @@
-//! Where errors of the command line are reported.
+//! The outputs for errors of the command line.
 //!
-//! A report that was asked for is written even if other arguments are wrong. So this reads arguments that the parser may
-//! have rejected, and ignores what it does not understand.
+//! A requested report is written even if other arguments are wrong. So this reads arguments that the parser may have
+//! rejected, and ignores those that it does not understand.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,18 +17,18 @@ use crate::archive::Source;
 use crate::output::log::LogFormat;
 use crate::output::report::ci::CiSystem;
 
-/// Where an error before the push is reported.
+/// The outputs for an error before the push.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ErrorSinks {
     /// The format of stderr.
     pub log_format: LogFormat,
     /// The format of stdout.
     pub output: Output,
-    /// Where the report goes.
+    /// The path of the report.
     pub report: Option<PathBuf>,
-    /// Other files that the command line and the environment name: the report must not overwrite them.
+    /// The other files of the command line and the environment, which the report must not overwrite.
     pub other_files: Vec<PathBuf>,
-    /// What the CI system receives.
+    /// The output for the CI system.
     pub pipeline: Pipeline,
 }
 
@@ -83,8 +83,8 @@ impl TypedOptions<'_> {
     fn value(&self, long: &str) -> Option<String> {
         let flag = format!("--{long}");
         let options = || self.words.iter().take_while(|word| *word != "--");
-        let behind = options().skip(1).map(Some).chain([None]);
-        let typed = options().zip(behind).filter_map(|(word, next)| match word.strip_prefix(flag.as_str())? {
+        let next = options().skip(1).map(Some).chain([None]);
+        let typed = options().zip(next).filter_map(|(word, next)| match word.strip_prefix(flag.as_str())? {
             "" => next.filter(|next| !next.starts_with('-')).cloned(),
             value => value.strip_prefix('=').map(str::to_owned),
         });
@@ -96,7 +96,7 @@ impl TypedOptions<'_> {
         (self.environment)(&variable(long)).map(|value| value.to_string_lossy().into_owned())
     }
 
-    /// Returns everything that may name a file.
+    /// Returns all words that may be file names.
     fn all(&self) -> Vec<String> {
         let typed = self.words.iter().flat_map(|word| match word.split_once('=') {
             Some((option, value)) if option.starts_with("--") => vec![value.to_owned()],
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_clear_is_taken() {
+    fn options_are_read_from_arguments_and_environment() {
         assert_eq!(read("a.tar b --output json --colour red", &[]).output, Output::Json);
         assert_eq!(read("push --output=json", &[]).output, Output::Json);
         assert_eq!(read("a.tar b", &[("ECR_PUSH_OUTPUT", "json")]).output, Output::Json);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_known_whatever_else_is_wrong() {
+    fn the_log_format_is_read_even_if_other_arguments_are_wrong() {
         let format = |line, variable| read(line, &[("ECR_PUSH_LOG_FORMAT", variable)]).log_format;
         for objects in [
             "a.tar --log-format json --nonsense",
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_is_no_rival_of_itself() {
+    fn the_report_is_not_among_the_other_files() {
         let other_files = |line, variables| read(line, variables).other_files;
         assert_eq!(other_files("a.tar --report r", &[]), ["a.tar", "--report"].map(PathBuf::from));
         assert_eq!(other_files("r --report=r", &[]), ["r"].map(PathBuf::from));
@@ -191,22 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn a_ci_system_hears_of_it() {
+    fn a_ci_system_receives_the_error() {
         let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", "/s")];
-        let heard = read("--display-name Ship", &github).pipeline;
+        let pipeline = read("--display-name Ship", &github).pipeline;
         assert_eq!(
-            (heard.log_commands, heard.summary),
+            (pipeline.log_commands, pipeline.summary),
             (Some(LogCommands::GitHub), Some(SummaryTo::File("/s".into())))
         );
-        assert_eq!(heard.display_name, "Ship");
-        let heard = read("inspect", &github).pipeline;
+        assert_eq!(pipeline.display_name, "Ship");
+        let pipeline = read("inspect", &github).pipeline;
         assert_eq!(
-            (heard.log_commands, heard.summary, heard.display_name.as_str()),
+            (pipeline.log_commands, pipeline.summary, pipeline.display_name.as_str()),
             (Some(LogCommands::GitHub), None, "Push Image")
         );
         assert_eq!(read("--ci none", &github).pipeline.log_commands, None);
         assert_eq!(read("--ci=azure", &github).pipeline.log_commands, Some(LogCommands::Azure));
-        // One that is unknown is what is wrong.
+        // An unknown system is the error itself, so the detected one is used.
         assert_eq!(read("--ci hudson", &github).pipeline.log_commands, Some(LogCommands::GitHub));
     }
 }

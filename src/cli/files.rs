@@ -41,18 +41,18 @@ pub(super) struct Files {
 }
 
 impl FileArgs {
-    /// Returns the output format and the files. All of them, the archive and the file of variables must differ.
+    /// Returns the output format and the files. The archive, the file of variables and these files must all differ.
     pub(super) fn read(self, archive: &Source, variables: Option<&Path>) -> Result<(Output, Files)> {
         let Self { output, report, digest_file: digest, metadata_file: metadata, timeline } = self;
-        let named = [
+        let files = [
             ("--output-file", variables),
             ("--report", report.as_deref()),
             ("--digest-file", digest.as_deref()),
             ("--metadata-file", metadata.as_deref()),
             ("--timeline", timeline.as_deref()),
         ];
-        let named: Vec<(&str, &Path)> = named.into_iter().filter_map(|(option, file)| Some((option, file?))).collect();
-        for (at, (option, file)) in named.iter().enumerate() {
+        let files: Vec<(&str, &Path)> = files.into_iter().filter_map(|(option, file)| Some((option, file?))).collect();
+        for (at, (option, file)) in files.iter().enumerate() {
             if *file == Path::new("-") {
                 return Err(Error::usage(format!("{option} needs a file: it cannot write to - (stdout)"))
                     .code(Code::ValueInvalid)
@@ -62,7 +62,7 @@ impl FileArgs {
                 let what = format!("{option} would overwrite the archive");
                 return Err(Error::usage(what).code(Code::OptionConflict).hint("Use another file."));
             }
-            if let Some((other, _)) = named[..at].iter().find(|(_, other)| other == file) {
+            if let Some((other, _)) = files[..at].iter().find(|(_, other)| other == file) {
                 return Err(Error::usage(format!("{other} and {option} write to the same file"))
                     .code(Code::OptionConflict)
                     .hint("Use a separate file for each."));

@@ -1,6 +1,6 @@
 //! Shell completions and manual pages, generated from the parser.
 
-use clap::{Command, ValueEnum};
+use clap::Command;
 use clap_complete::Shell;
 
 use crate::error::{Code, Error, Result};
@@ -8,30 +8,13 @@ use crate::error::{Code, Error, Result};
 #[derive(Debug, clap::Args)]
 pub(super) struct CompletionArgs {
     /// Shell to generate completions for
-    shell: ShellArg,
-}
-
-/// The supported shells.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum ShellArg {
-    Bash,
-    Elvish,
-    Fish,
-    Powershell,
-    Zsh,
+    shell: Shell,
 }
 
 /// Returns the completion script of a shell.
 pub(super) fn completions(args: &CompletionArgs, mut command: Command) -> Result<String> {
-    let shell = match args.shell {
-        ShellArg::Bash => Shell::Bash,
-        ShellArg::Elvish => Shell::Elvish,
-        ShellArg::Fish => Shell::Fish,
-        ShellArg::Powershell => Shell::PowerShell,
-        ShellArg::Zsh => Shell::Zsh,
-    };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "ecr-push", &mut script);
+    clap_complete::generate(args.shell, &mut command, "ecr-push", &mut script);
     text(script)
 }
 
@@ -41,7 +24,7 @@ pub(super) struct ManArgs {
     command: Option<String>,
 }
 
-/// Returns a manual page as roff: that of the program, or of one of its commands.
+/// Returns the manual page of the program or of a command, as roff.
 pub(super) fn manual(args: &ManArgs, mut program: Command) -> Result<String> {
     program.build();
     let names = program.get_subcommands().map(|known| known.get_name().to_owned()).filter(|name| name != "help");
@@ -57,7 +40,7 @@ pub(super) fn manual(args: &ManArgs, mut program: Command) -> Result<String> {
             })?
         }
     };
-    // The page shows the short help of each option, and nothing of an option that the short help hides.
+    // The page omits options that are hidden in the short help.
     let command = command.mut_args(|argument| argument.hide_short_help(false));
     let mut page = Vec::new();
     let rendered =

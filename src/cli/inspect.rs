@@ -25,7 +25,7 @@ pub(super) struct Inspect {
     pub verify: bool,
     /// The format of the result.
     pub output: Output,
-    /// Whether a CI system reads the output: text of an archive must not act as its commands.
+    /// Whether a CI system reads the output, which must not contain its log commands.
     pub is_in_ci: bool,
 }
 

@@ -16,7 +16,7 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Sourc
             .code(Code::OptionConflict)
             .hint("Push the archive from a file, or log in with docker login."));
     }
-    // A colon ends the name where both are sent (RFC 7617).
+    // In the header, a colon separates the name from the password (RFC 7617).
     if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
         return Err(
             Error::usage("--username is empty, or contains a colon or a control character").code(Code::ValueInvalid)
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logins_are_looked_for_where_docker_and_podman_keep_them() {
+    fn logins_are_read_from_the_files_of_docker_and_podman() {
         let files = |variables: &[(&str, &str)]| {
             let keychain = keychain(&|name| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
@@ -86,20 +86,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_for_one_registry() {
-        let judged = |targets: &[&str], name: &str| {
+    fn a_user_name_applies_to_exactly_one_registry() {
+        let check = |targets: &[&str], name: &str| {
             let targets: Vec<Target> = targets.iter().map(|target| target.parse().unwrap()).collect();
             username(Some(name.into()), &targets, &Source::Path("x".into()))
         };
         let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a";
-        assert_eq!(judged(&["x.y/a", "x.y/b:2", ecr, "own"], "bob").unwrap(), Some("bob".into()));
+        assert_eq!(check(&["x.y/a", "x.y/b:2", ecr, "own"], "bob").unwrap(), Some("bob".into()));
         for (targets, name, part) in [
             (&["own", ecr, "public.ecr.aws/me/app"][..], "bob", "no target is in one"),
             (&["z.y/a", "x.y/b", "x.y/c"], "bob", "several: x.y, z.y"),
             (&["x.y/a"], "", "is empty, or contains a colon"),
             (&["x.y/a"], "a:b", "is empty, or contains a colon"),
         ] {
-            let error = judged(targets, name).unwrap_err();
+            let error = check(targets, name).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
             assert_eq!(error.kind().exit_code(), 2);
         }

@@ -1,4 +1,4 @@
-//! What goes to stdout and stderr.
+//! The formats of stdout and stderr.
 
 use clap::ValueEnum;
 

@@ -1,4 +1,4 @@
-//! Arguments and environment in, a [`Command`] out.
+//! Parsing of arguments and environment into a [`Command`].
 
 use std::ffi::OsString;
 #[cfg(feature = "sandbox")]
@@ -24,7 +24,7 @@ use super::values::region;
 use super::{generated_docs, subcommand};
 use crate::error::Result;
 
-/// What to run.
+/// The command to run.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Push an image.
@@ -36,9 +36,9 @@ pub(super) enum Command {
     /// Run a sandbox until it is stopped.
     #[cfg(feature = "sandbox")]
     Sandbox(Sandbox),
-    /// Print this text to stdout: help or a version that was asked for.
+    /// Print this text to stdout: the help or the version.
     Print(String),
-    /// Print the short help to stderr, since nothing was typed, and fail.
+    /// Print the short help to stderr and fail, since there are no arguments.
     Help(String),
 }
 
@@ -58,10 +58,10 @@ pub(super) struct Sandbox {
     pub create: Vec<crate::oci::Repository>,
 }
 
-/// Reads the arguments (without the program's name) and the environment.
+/// Parses the arguments (without the program's name) and the environment.
 ///
 /// # Errors
-/// Of [`Kind::Usage`](crate::error::Kind::Usage), worded for people.
+/// Of [`Kind::Usage`](crate::error::Kind::Usage).
 pub(super) fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
     read(arguments.clone(), environment).map_err(|error| with_origin(error, &arguments, environment))
 }
@@ -97,7 +97,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
 /// Returns the policy that a push with these options needs.
 fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
     let PolicyArgs { target, terraform, signing_profile, mut options } = args;
-    // The push runs elsewhere, in an environment of its own. No password is read.
+    // The push runs elsewhere, in another environment. No password is read.
     (options.credentials, options.username) = (CredentialArgs::default(), None);
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));

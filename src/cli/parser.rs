@@ -103,8 +103,8 @@ pub(super) struct SandboxArgs {
     pub(super) repository: Vec<String>,
 }
 
-/// Returns the parser. `-h` shows what people use daily, on one screen; the help of `policy` leaves out the options of a
-/// push, which `--help` has.
+/// Returns the parser. `-h` shows the common options, on one screen. The help of `policy` omits the options of a push, which
+/// `--help` shows.
 pub(super) fn command() -> clap::Command {
     let often = [
         "archive",
@@ -132,7 +132,7 @@ pub(super) fn command() -> clap::Command {
         })
 }
 
-/// Lets switches be given more than once: unlike two values, they cannot contradict each other.
+/// Permits repeated switches: unlike repeated values, they cannot contradict each other.
 fn switches_repeatable(command: clap::Command) -> clap::Command {
     let command = command.mut_args(|arg| match arg.get_action() {
         ArgAction::SetTrue => {

@@ -1,4 +1,4 @@
-//! The CI system and what it receives from a push.
+//! The CI system, and the variables and summary that it receives.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub(super) struct PipelineArgs {
     display_name: String,
 }
 
-/// What a CI system receives from a push.
+/// The output of a push for a CI system.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Pipeline {
     /// The name of the push.
@@ -58,26 +58,26 @@ pub(super) struct Variables {
 /// The target of variables.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum VariablesTo {
-    /// By `buildkite-agent`.
+    /// `buildkite-agent`.
     Buildkite,
-    /// Appended to this file.
+    /// A file, to which they are appended.
     File(PathBuf),
-    /// One file per variable in this folder.
+    /// A folder, with one file per variable.
     Folder(PathBuf),
-    /// On stderr.
+    /// stderr.
     Stderr,
-    /// On stdout.
+    /// stdout.
     Stdout,
 }
 
 /// The target of a summary.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum SummaryTo {
-    /// To `buildkite-agent`.
+    /// `buildkite-agent`.
     Buildkite,
-    /// Appended to this file.
+    /// A file, to which it is appended.
     File(PathBuf),
-    /// A new file in this folder, uploaded by a command of Azure Pipelines.
+    /// A folder for a new file, which a command of Azure Pipelines uploads.
     Folder(PathBuf),
 }
 
@@ -175,8 +175,8 @@ fn target(
 }
 
 /// Returns the format for variables of later jobs, if requested.
-fn across_jobs(format: OutputFormat, is_wanted: bool) -> Result<OutputFormat> {
-    match (format, is_wanted) {
+fn across_jobs(format: OutputFormat, is_requested: bool) -> Result<OutputFormat> {
+    match (format, is_requested) {
         (OutputFormat::AzureCommands(_), true) => Ok(OutputFormat::AzureCommands(OutputScope::Jobs)),
         (format, false) => Ok(format),
         (_, true) => Err(Error::usage("--output-variable-across-jobs needs the log of Azure Pipelines")
@@ -202,13 +202,13 @@ mod tests {
 
     fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Pipeline> {
         let pairs: Vec<(&str, &str)> = arguments.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-        let given = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let value = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let args = PipelineArgs {
-            output_variable: given("variable"),
-            output_variable_across_jobs: given("across").is_some(),
-            output_file: given("file").map(PathBuf::from),
-            ci: given("ci"),
-            display_name: given("display").unwrap_or_else(|| "Push Image".into()),
+            output_variable: value("variable"),
+            output_variable_across_jobs: value("across").is_some(),
+            output_file: value("file").map(PathBuf::from),
+            ci: value("ci"),
+            display_name: value("display").unwrap_or_else(|| "Push Image".into()),
         };
         args.read(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(arguments: &[&str], variables: &[(&str, &str)], part: &str) {
+    fn rejected(arguments: &[&str], variables: &[(&str, &str)], part: &str) {
         let error = read(arguments, variables).unwrap_err();
         assert_eq!(error.kind().exit_code(), 2);
         let text = format!("{error} {}", error.advice().cloned().unwrap_or_default());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn each_place_is_the_system_s_or_the_named_one() {
+    fn variables_go_to_the_target_of_the_system_or_of_the_option() {
         let file = |path: &str| VariablesTo::File(PathBuf::from(path));
         let folder = |path: &str| VariablesTo::Folder(PathBuf::from(path));
         let azure = OutputFormat::AzureCommands(OutputScope::Job);
@@ -249,20 +249,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_set_is_refused_in_front() {
-        refused(&["variable", "A"], &[], "none was detected");
-        refused(&["variable", "A", "ci", "none"], &[("TF_BUILD", "True")], "none was detected");
-        refused(&["ci", "gitub"], &[], "azure, github, gitlab");
-        refused(&["variable", "A"], &[("GITLAB_CI", "true")], "--output-file");
-        refused(&["variable", "A", "ci", "argo"], &[], "--output-file");
-        refused(&["variable", "A"], &[("GITHUB_ACTIONS", "true")], "GITHUB_OUTPUT");
-        refused(&["variable", "A B"], &[("TF_BUILD", "True")], "letters, digits, _, . and -");
-        refused(&["variable", "a-b", "file", "f"], &[("GITLAB_CI", "true")], "letters, digits and _,");
-        refused(&["variable", "A", "across", "yes", "file", "f"], &[("TF_BUILD", "True")], "Azure Pipelines");
+    fn variables_that_cannot_be_set_are_rejected() {
+        rejected(&["variable", "A"], &[], "none was detected");
+        rejected(&["variable", "A", "ci", "none"], &[("TF_BUILD", "True")], "none was detected");
+        rejected(&["ci", "gitub"], &[], "azure, github, gitlab");
+        rejected(&["variable", "A"], &[("GITLAB_CI", "true")], "--output-file");
+        rejected(&["variable", "A", "ci", "argo"], &[], "--output-file");
+        rejected(&["variable", "A"], &[("GITHUB_ACTIONS", "true")], "GITHUB_OUTPUT");
+        rejected(&["variable", "A B"], &[("TF_BUILD", "True")], "letters, digits, _, . and -");
+        rejected(&["variable", "a-b", "file", "f"], &[("GITLAB_CI", "true")], "letters, digits and _,");
+        rejected(&["variable", "A", "across", "yes", "file", "f"], &[("TF_BUILD", "True")], "Azure Pipelines");
     }
 
     #[test]
-    fn nothing_is_shown_where_no_system_is() {
+    fn nothing_is_written_without_a_ci_system() {
         let nothing = Pipeline { display_name: "a b".into(), log_commands: None, summary: None, variables: None };
         assert_eq!(read(&["display", " a\n b\t"], &[]).unwrap(), nothing);
         let github = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", "/s")];

@@ -13,7 +13,7 @@ use super::arguments::OptionArgs;
 pub(super) struct PolicyText {
     /// The policy, for stdout.
     pub text: String,
-    /// What the policy leaves open, one line each.
+    /// What the user must add to the policy, one line each.
     pub notes: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ fn needs(request: &PushRequest, options: &Options, region: Option<&str>) -> Need
     let account = options.registries.registry_id.as_deref();
     let reached: Vec<(Registry, &Target)> =
         request.targets.iter().filter_map(|target| Some((registry(target, account, region)?, target))).collect();
-    let is_looked_at = options.layers.reuse == Reuse::Tag;
+    let reads_images = options.layers.reuse == Reuse::Tag;
     let sources =
         reached.iter().filter(|(registry, _)| *registry != Registry::Public).flat_map(|(registry, target)| {
             let others = options.layers.mount_from.iter().filter(|from| from.repository != target.repository);
@@ -81,7 +81,7 @@ fn needs(request: &PushRequest, options: &Options, region: Option<&str>) -> Need
             })
         });
     Needs {
-        reads_images: is_looked_at,
+        reads_images,
         checks_tags: options.if_exists != IfExists::Overwrite,
         patterns: options.layers.reuse_from.iter().any(|pattern| pattern.tag().is_none()),
         create: options.repositories.create.then(|| creation(&options.repositories)),
@@ -91,7 +91,7 @@ fn needs(request: &PushRequest, options: &Options, region: Option<&str>) -> Need
     }
 }
 
-/// `arn:aws:signer:REGION:ACCOUNT:/signing-profiles/NAME`
+/// Checks that an ARN has the form `arn:aws:signer:REGION:ACCOUNT:/signing-profiles/NAME`.
 fn check_signing_profile(arn: &str) -> Result<()> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     match parts[..] {

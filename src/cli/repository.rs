@@ -9,11 +9,11 @@ use crate::error::{Advice, Code, Error, Result};
 use crate::oci::Target;
 use crate::push::IfExists;
 
-/// The most tags of a repository (ECR user guide, "Tagging a private repository").
-const MOST_TAGS: usize = 50;
+/// The limit for the tags of a repository (ECR user guide, "Tagging a private repository").
+const MAX_TAGS: usize = 50;
 
-/// The most filters (ECR API reference, CreateRepository).
-const MOST_FILTERS: usize = 5;
+/// The limit for filters (ECR API reference, CreateRepository).
+const MAX_FILTERS: usize = 5;
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -119,7 +119,7 @@ impl RepositoryArgs {
             encryption: self.encryption()?,
             tags: tags(&self.repository_tag)?,
         };
-        let given = [
+        let settings_used = [
             ("--scan-on-push", self.scan_on_push),
             ("--tag-mutability", self.tag_mutability.is_some()),
             ("--encryption", self.encryption.is_some()),
@@ -127,7 +127,7 @@ impl RepositoryArgs {
             ("--lifecycle-policy", self.lifecycle_policy.is_some()),
             ("--repository-policy", self.repository_policy.is_some()),
         ];
-        match given.iter().find(|(_, is_given)| *is_given && !self.create_repository) {
+        match settings_used.iter().find(|(_, is_used)| *is_used && !self.create_repository) {
             Some((option, _)) => Err(Error::usage(format!("{option} needs --create-repository"))
                 .code(Code::OptionConflict)
                 .hint("Add --create-repository. The settings apply to new repositories only.")),
@@ -141,11 +141,11 @@ impl RepositoryArgs {
             self.tag_mutability,
             Some(MutabilityArg::ImmutableWithExclusion | MutabilityArg::MutableWithExclusion)
         );
-        if takes_filters == filters.is_empty() || filters.len() > MOST_FILTERS {
+        if takes_filters == filters.is_empty() || filters.len() > MAX_FILTERS {
             let what = match (takes_filters, filters.len()) {
                 (true, 0) => "--tag-mutability ...-with-exclusion needs --tag-mutability-exclusion".to_owned(),
                 (true, count) => {
-                    format!("--tag-mutability-exclusion is used {count} times; the limit is {MOST_FILTERS}")
+                    format!("--tag-mutability-exclusion is used {count} times; the limit is {MAX_FILTERS}")
                 }
                 (false, _) => "--tag-mutability-exclusion needs --tag-mutability ...-with-exclusion".to_owned(),
             };
@@ -187,24 +187,24 @@ impl RepositoryArgs {
 fn tags(texts: &[String]) -> Result<Vec<(String, String)>> {
     const RULE: &str = "Use KEY=VALUE: a key of 1 to 128 characters that does not start with aws:, a value of at most 256 \
                         characters, of letters, digits, spaces and _ . : / = + - @; at most 50 tags with distinct keys.";
-    let refuse = |what: String| Err(Error::usage(what).hint(RULE));
+    let reject = |what: String| Err(Error::usage(what).hint(RULE));
     let allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_.:/=+-@".contains(c);
     let mut tags: Vec<(String, String)> = Vec::new();
     for text in texts {
         let Some((key, value)) = text.split_once('=') else {
-            return refuse(format!("--repository-tag {text:?} is not KEY=VALUE"));
+            return reject(format!("--repository-tag {text:?} is not KEY=VALUE"));
         };
         let fits = (1..=128).contains(&key.chars().count()) && value.chars().count() <= 256;
         if !fits || !text.chars().all(allowed) || key.to_lowercase().starts_with("aws:") {
-            return refuse(format!("--repository-tag {text:?} is not a tag that ECR accepts"));
+            return reject(format!("--repository-tag {text:?} is not a tag that ECR accepts"));
         }
         if tags.iter().any(|(known, _)| known == key) {
-            return refuse(format!("--repository-tag has the key {key:?} twice"));
+            return reject(format!("--repository-tag has the key {key:?} twice"));
         }
         tags.push((key.to_owned(), value.to_owned()));
     }
-    if tags.len() > MOST_TAGS {
-        return refuse(format!("--repository-tag is used {} times; the limit is {MOST_TAGS}", tags.len()));
+    if tags.len() > MAX_TAGS {
+        return reject(format!("--repository-tag is used {} times; the limit is {MAX_TAGS}", tags.len()));
     }
     Ok(tags)
 }

@@ -8,10 +8,10 @@ use clap::builder::ArgAction;
 use super::parser::command;
 use crate::error::{Advice, Code, Error, Result};
 
-/// The subcommand to run if there is none.
+/// The default subcommand.
 const DEFAULT: &str = "push";
 
-/// Moves the subcommand in front of the options before it. The default one is removed.
+/// Moves the subcommand before the options, and removes the default one.
 pub(super) fn first(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(at) = first_positional(&arguments).filter(|at| is_subcommand(&arguments[*at].to_string_lossy())) else {
         return arguments;
@@ -51,7 +51,7 @@ fn subcommands() -> Vec<String> {
     named.chain([DEFAULT.to_owned(), "help".to_owned()]).collect()
 }
 
-/// Finds the first word that is neither an option nor the value of one.
+/// Returns the position of the first word that is neither an option nor the value of one.
 fn first_positional(arguments: &[OsString]) -> Option<usize> {
     let mut words = arguments.iter().map(|argument| argument.to_string_lossy()).enumerate();
     while let Some((at, word)) = words.next() {
@@ -78,10 +78,11 @@ fn takes_next_word(word: &str) -> bool {
     if let Some(long) = word.strip_prefix("--") {
         return options().any(|option| option.get_long() == Some(long) && takes_value(option));
     }
-    // In a cluster such as -qt the value of the last one follows, unless an earlier one has taken the rest.
-    let is_with_value = |short: char| options().any(|option| option.get_short() == Some(short) && takes_value(option));
+    // In a cluster such as -qt, the value of the last option follows, unless the rest of the word is the value of an earlier
+    // one.
+    let has_value = |short: char| options().any(|option| option.get_short() == Some(short) && takes_value(option));
     let cluster = &word[1..];
-    cluster.find(is_with_value).is_some_and(|at| at + 1 == cluster.len())
+    cluster.find(has_value).is_some_and(|at| at + 1 == cluster.len())
 }
 
 #[cfg(test)]

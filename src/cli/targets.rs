@@ -1,4 +1,4 @@
-//! Targets: registries and regions.
+//! The targets of the command line: registries and regions.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::oci::{Host, Target};
 const ARCHIVES: [&str; 10] =
     [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4"];
 
-/// Reads targets as typed, including the forms of other tools. Only checks whether a file of that name exists.
+/// Normalizes targets, including those in the syntax of other tools. Only checks whether a file of that name exists.
 ///
 /// # Errors
 /// If a target is a file: the shell may have expanded a pattern to several archives.
@@ -31,7 +31,7 @@ fn refuse_archive(text: &str) -> Result<()> {
     Err(Error::usage(format!("the target {text:?} {why}")).code(Code::TargetInvalid).hint(advice))
 }
 
-/// Places targets without a host in these regions, one target a region.
+/// Sets the regions of targets without a host, with one target per region.
 ///
 /// # Errors
 /// If every target has a host, and one of them is in none of the regions.
@@ -48,14 +48,14 @@ pub(super) fn in_regions(targets: Vec<Target>, regions: Vec<String>) -> Result<V
         }
         return Ok(targets);
     }
-    let placed = targets.into_iter().flat_map(|target| match &target.host {
+    let targets = targets.into_iter().flat_map(|target| match &target.host {
         Some(_) => vec![target],
         None => {
             let in_region = |region: &String| Target { region: Some(region.clone()), ..target.clone() };
             regions.iter().map(in_region).collect()
         }
     });
-    Ok(placed.collect())
+    Ok(targets.collect())
 }
 
 /// Sets the account of VPC endpoints and of targets without a host.
@@ -66,8 +66,8 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
         return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account ID of twelve digits"))
             .code(Code::ValueInvalid));
     }
-    let is_of_use = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_vpc_endpoint));
-    let settle = |target: Target| match (&target.host, account) {
+    let is_used = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_vpc_endpoint));
+    let with_account = |target: Target| match (&target.host, account) {
         (Some(host), Some(account)) if host.is_vpc_endpoint() => {
             Ok(Target { host: host.via_vpc_endpoint(account), ..target })
         }
@@ -76,12 +76,12 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
                 .code(Code::ArgumentMissing)
                 .hint("Add --registry-id ACCOUNT, or use the host name of the registry if private DNS is enabled."))
         }
-        (Some(host), Some(account)) if !is_of_use && host.ecr().is_none_or(|ecr| ecr.account != account) => {
+        (Some(host), Some(account)) if !is_used && host.ecr().is_none_or(|ecr| ecr.account != account) => {
             Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
                 .code(Code::OptionConflict)
                 .hint("Leave out --registry-id: the host contains the account."))
         }
         _ => Ok(target),
     };
-    targets.into_iter().map(settle).collect()
+    targets.into_iter().map(with_account).collect()
 }

@@ -30,7 +30,7 @@ fn push_of(arguments: &[&str], environment: &[(&str, &str)]) -> Push {
     }
 }
 
-fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+fn rejected(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let error = read(arguments, environment).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     error.to_string()
@@ -42,7 +42,7 @@ fn clap_finds_no_contradiction() {
 }
 
 #[test]
-fn push_is_understood_where_no_verb_stands() {
+fn push_is_the_default_command() {
     let push = push_of(&["a.tar", "team/app:1", "ghcr.io/x/y", "--tag", "2", "-t", "3", "--image", "app"], &[]);
     assert_eq!(push.request.source, Source::Path("a.tar".into()));
     assert_eq!(push.request.targets.len(), 2);
@@ -52,7 +52,7 @@ fn push_is_understood_where_no_verb_stands() {
 }
 
 #[test]
-fn a_look_into_an_archive_takes_options_of_its_own() {
+fn inspect_has_its_own_options() {
     let look = |arguments: &[&str], environment: &[(&str, &str)]| match read(arguments, environment).unwrap() {
         Command::Inspect(Inspect { archive, temp_dir, verify, output, .. }) => (archive, temp_dir, verify, output),
         other => panic!("{other:?}"),
@@ -63,7 +63,7 @@ fn a_look_into_an_archive_takes_options_of_its_own() {
     assert_eq!(look(&["inspect", "a.tar"], &environment), (file(), "there".into(), true, Output::Text));
     let arguments = ["inspect", "--output=json", "--temp-dir", "here", "-"];
     assert_eq!(look(&arguments, &environment), (Source::StandardInput, "here".into(), true, Output::Json));
-    // A file of that name has a folder, too.
+    // A file of that name needs a folder.
     assert_eq!(push_of(&["./inspect", "app"], &environment[..1]).request.source, Source::Path("./inspect".into()));
     assert!(
         matches!(read(&["inspect", "--help"], &environment), Ok(Command::Print(text)) if text.contains("--verify"))
@@ -71,16 +71,16 @@ fn a_look_into_an_archive_takes_options_of_its_own() {
 }
 
 #[test]
-fn a_dash_is_standard_input_and_a_file_of_that_name_has_a_folder() {
+fn a_dash_is_standard_input_and_a_file_of_that_name_needs_a_folder() {
     assert_eq!(push_of(&["-", "app"], &[]).request.source, Source::StandardInput);
     assert_eq!(push_of(&["./-", "app"], &[]).request.source, Source::Path("./-".into()));
-    // A report is no archive that is read, and stdout has it by another option.
+    // A report cannot be written to stdout by this option.
     assert_eq!(push_of(&["-", "app", "--report", "./-"], &[]).files.report, Some(PathBuf::from("./-")));
     assert!(read(&["-", "app", "--report", "-"], &[]).unwrap_err().to_string().contains("cannot write to -"));
 }
 
 #[test]
-fn temporary_files_have_the_system_s_folder_or_another() {
+fn temporary_files_are_in_the_system_s_folder_by_default() {
     let folder = |arguments: &[&str], environment: &[(&str, &str)]| {
         push_of(&[&["a.tar", "app"], arguments].concat(), environment).options.temp_dir
     };
@@ -90,7 +90,7 @@ fn temporary_files_have_the_system_s_folder_or_another() {
 }
 
 #[test]
-fn what_changes_an_image_is_asked_for() {
+fn options_that_change_an_image_are_off_by_default() {
     let request = push_of(&["a.tar", "app"], &[]).request;
     assert!(!request.image.repair && !request.image.non_distributable_layers);
     let request = push_of(&["a.tar", "app", "--repair", "--foreign-layers"], &[]).request;
@@ -99,12 +99,12 @@ fn what_changes_an_image_is_asked_for() {
     let request = push_of(&["a.tar", "app"], &environment).request;
     assert!(request.image.repair && request.image.non_distributable_layers);
     assert!(
-        refused(&["a.tar", "app"], &[("ECR_PUSH_REPAIR", "some")]).contains("ECR_PUSH_REPAIR must be true or false")
+        rejected(&["a.tar", "app"], &[("ECR_PUSH_REPAIR", "some")]).contains("ECR_PUSH_REPAIR must be true or false")
     );
 }
 
 #[test]
-fn a_repository_is_set_up_by_options_or_the_environment() {
+fn a_repository_is_configured_by_options_or_the_environment() {
     let environment = [
         ("ECR_PUSH_CREATE_REPOSITORY", "true"),
         ("ECR_PUSH_REPOSITORY_TAG", "cost center=web shop, team=x"),
@@ -123,7 +123,7 @@ fn a_repository_is_set_up_by_options_or_the_environment() {
 }
 
 #[test]
-fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
+fn the_environment_sets_every_option_and_an_argument_overrides_it() {
     let environment = [
         ("ECR_PUSH_TAG", "x, y"),
         ("ECR_PUSH_CREATE_REPOSITORY", "TRUE"),
@@ -144,7 +144,7 @@ fn the_environment_stands_in_for_every_option_and_an_argument_wins() {
 }
 
 #[test]
-fn each_region_is_a_target_where_there_is_no_host() {
+fn a_target_without_a_host_is_one_target_per_region() {
     let targets = |arguments: &[&str], environment: &[(&str, &str)]| {
         let targets = push_of(&[&["a.tar"], arguments].concat(), environment).request.targets;
         let place = |target: Target| (target.to_string(), target.region.unwrap_or_default());
@@ -160,17 +160,17 @@ fn each_region_is_a_target_where_there_is_no_host() {
 }
 
 #[test]
-fn a_switch_may_be_given_again_and_a_value_may_not() {
+fn a_switch_may_be_repeated_and_a_value_may_not() {
     let options = push_of(&["a.tar", "app", "--dry-run", "--dry-run", "-q", "-q"], &[]).options;
     assert!(options.dry_run);
     for option in ["--image", "--platform", "--deadline", "--report", "--profile"] {
-        let error = refused(&["a.tar", "app", option, "1", option, "1"], &[]);
+        let error = rejected(&["a.tar", "app", option, "1", option, "1"], &[]);
         assert_eq!(error, format!("{option} can be used only once"));
     }
 }
 
 #[test]
-fn an_argument_wins_over_a_rival_in_the_environment_and_help_needs_none() {
+fn an_argument_overrides_conflicting_variables_and_help_ignores_them() {
     let request = push_of(&["a.tar", "app", "--image-id", "12ab"], &[("ECR_PUSH_IMAGE", "app")]).request;
     assert_eq!(request.image.selector, ImageSelector::Id("12ab".into()));
     let request = push_of(&["a.tar", "app", "--image", "app"], &[("ECR_PUSH_IMAGE_ID", "12ab")]).request;
@@ -187,11 +187,11 @@ fn layers_are_mounted_from_repositories_of_the_same_registry() {
     assert_eq!(sources(&[], &[]), [""; 0]);
     assert_eq!(sources(&["--mount-from", "base", "--mount-from=team/base:1"], &[]), ["base", "team/base:1"]);
     assert_eq!(sources(&[], &[("ECR_PUSH_MOUNT_FROM", "base, team/base:1")]), ["base", "team/base:1"]);
-    assert!(refused(&["a.tar", "app", "--mount-from", "x.y/base"], &[]).contains("names the registry x.y"));
+    assert!(rejected(&["a.tar", "app", "--mount-from", "x.y/base"], &[]).contains("names the registry x.y"));
 }
 
 #[test]
-fn a_part_of_an_image_is_one_platform_or_what_is_there() {
+fn a_selection_is_one_platform_or_the_present_ones() {
     let part = |options: &[&str], environment: &[(&str, &str)]| {
         push_of(&[&["a.tar", "app"], options].concat(), environment).request.image.selection
     };
@@ -201,22 +201,24 @@ fn a_part_of_an_image_is_one_platform_or_what_is_there() {
     assert_eq!(platforms(&["--platform", "linux/arm64/v8"], &[]), arm64());
     assert_eq!(platforms(&["--present-platforms"], &[]), Platforms::Present);
     assert_eq!(part(&["--no-attestations"], &[]).attestations, Attestations::Dropped);
-    // Of the two, an argument wins.
+    // An argument overrides both variables.
     assert_eq!(platforms(&["--platform", "linux/arm64"], &[("ECR_PUSH_PRESENT_PLATFORMS", "true")]), arm64());
     assert_eq!(platforms(&["--present-platforms"], &[("ECR_PUSH_PLATFORM", "linux/arm64")]), Platforms::Present);
-    assert!(refused(&["a.tar", "app", "--platform", "linux/arm64", "--present-platforms"], &[]).contains("--platform"));
+    assert!(
+        rejected(&["a.tar", "app", "--platform", "linux/arm64", "--present-platforms"], &[]).contains("--platform")
+    );
     for bad in ["", " ", "linux", "arm64/"] {
-        assert!(refused(&["a.tar", "app", "--platform", bad], &[]).contains("is not a platform"), "{bad:?}");
+        assert!(rejected(&["a.tar", "app", "--platform", bad], &[]).contains("is not a platform"), "{bad:?}");
     }
 }
 
 #[test]
-fn an_expected_digest_is_a_whole_one() {
+fn an_expected_digest_is_a_complete_digest() {
     let text = format!("sha256:{}", "0a".repeat(32));
     let request = push_of(&["a.tar", "app", "--expect-digest", &text, "--referrers"], &[]).request;
     assert_eq!((request.image.expect_digest.unwrap().to_string(), request.image.referrers), (text.clone(), true));
     for bad in ["", "latest", &text[..20], &text["sha256:".len()..], &text.to_uppercase()] {
-        assert!(refused(&["a.tar", "app", "--expect-digest", bad], &[]).contains("is not a digest"), "{bad:?}");
+        assert!(rejected(&["a.tar", "app", "--expect-digest", bad], &[]).contains("is not a digest"), "{bad:?}");
     }
 }
 
@@ -226,12 +228,12 @@ fn a_rate_is_bytes_with_a_unit() {
     assert_eq!([rate("2048"), rate("500K"), rate("10MiB"), rate("1g")], [2048, 512_000, 10 << 20, 1 << 30].map(Some));
     for bad in ["", "10", "-5K", "1.5M", "5X", "99999999999999999999G", "G"] {
         let argument = format!("--limit-rate={bad}");
-        assert!(refused(&["a.tar", "app", &argument], &[]).contains("--limit-rate"), "{bad}");
+        assert!(rejected(&["a.tar", "app", &argument], &[]).contains("--limit-rate"), "{bad}");
     }
 }
 
 #[test]
-fn plain_layers_are_packed_as_asked_for_and_as_hard() {
+fn uncompressed_layers_are_compressed_by_algorithm_and_level() {
     let compression =
         |options: &[&str]| push_of(&[&["a.tar", "app"], options].concat(), &[]).options.layers.compression;
     assert_eq!(compression(&[]), CompressionPolicy::Usual);
@@ -239,14 +241,14 @@ fn plain_layers_are_packed_as_asked_for_and_as_hard() {
     assert_eq!(compression(&["--compression-level", "9"]), CompressionPolicy::Gzip(Some(9)));
     assert_eq!(compression(&["--compression", "zstd", "--compression-level", "19"]), CompressionPolicy::Zstd(Some(19)));
     for bad in [&["--compression-level", "1"][..], &["--compression=zstd", "--compression-level=20"]] {
-        assert!(refused(&[&["a.tar", "app"], bad].concat(), &[]).contains("--compression-level"), "{bad:?}");
+        assert!(rejected(&[&["a.tar", "app"], bad].concat(), &[]).contains("--compression-level"), "{bad:?}");
     }
     let no_compression = ["a.tar", "app", "--compression", "keep", "--compression-level", "3"];
-    assert!(refused(&no_compression, &[]).contains("cannot be used together"));
+    assert!(rejected(&no_compression, &[]).contains("cannot be used together"));
 }
 
 #[test]
-fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
+fn a_chunk_size_must_be_accepted_by_the_registry() {
     let size =
         |target: &str, text: &str| push_of(&["a.tar", target, "--chunk-size", text], &[]).options.layers.chunk_size;
     assert_eq!(
@@ -255,12 +257,12 @@ fn a_chunk_is_as_large_as_asked_for_and_as_ecr_takes_it() {
     );
     assert_eq!(push_of(&["a.tar", "app"], &[]).options.layers.chunk_size, None);
     for (target, text) in [("app", "4M"), ("app", "11M"), ("x.y/app", "1"), ("ghcr.io/app", "5M"), ("x.y/app", "65M")] {
-        assert!(refused(&["a.tar", target, "--chunk-size", text], &[]).contains("--chunk-size"), "{target} {text}");
+        assert!(rejected(&["a.tar", target, "--chunk-size", text], &[]).contains("--chunk-size"), "{target} {text}");
     }
 }
 
 #[test]
-fn certificates_are_for_https_and_not_opened_here() {
+fn a_ca_file_conflicts_with_plain_http_and_is_not_opened() {
     let of = |arguments: &[&str], environment: &[(&str, &str)]| {
         let options = push_of(&[&["a.tar", "x.y/app"], arguments].concat(), environment).options;
         (options.registries.ca_file, options.registries.insecure)
@@ -270,41 +272,41 @@ fn certificates_are_for_https_and_not_opened_here() {
     let (trusted, plain) = (("ECR_PUSH_CA_FILE", "there/is none.pem"), ("ECR_PUSH_INSECURE", "true"));
     assert_eq!(of(&[], &[trusted]), (file(), false));
     assert_eq!(of(&[], &[trusted, ("ECR_PUSH_INSECURE", "false")]), (file(), false));
-    // Plain http has no certificates. Of the two, an argument wins.
+    // Plain HTTP has no certificates. An argument overrides both variables.
     assert_eq!(of(&["--insecure"], &[trusted]), (None, true));
     assert_eq!(of(&["--ca-file", "there/is none.pem"], &[plain]), (file(), false));
-    assert!(refused(&["a.tar", "app", "--insecure", "--ca-file", "x"], &[]).contains("--ca-file"));
-    assert!(refused(&["a.tar", "app"], &[trusted, plain]).contains("--insecure"));
+    assert!(rejected(&["a.tar", "app", "--insecure", "--ca-file", "x"], &[]).contains("--ca-file"));
+    assert!(rejected(&["a.tar", "app"], &[trusted, plain]).contains("--insecure"));
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_name() {
-    assert!(refused(&["a.tar"], &[]).contains("<TARGET>... is missing"));
-    assert!(refused(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));
-    assert!(refused(&["a.tar", "app", "--image", "a", "--image-id", "b"], &[]).contains("--image-id"));
+fn invalid_values_are_rejected_with_the_name_of_the_option() {
+    assert!(rejected(&["a.tar"], &[]).contains("<TARGET>... is missing"));
+    assert!(rejected(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));
+    assert!(rejected(&["a.tar", "app", "--image", "a", "--image-id", "b"], &[]).contains("--image-id"));
     for option in ["--image", "--image-id"] {
         for empty in ["", " "] {
-            assert!(refused(&["a.tar", "app", option, empty], &[]).contains(&format!("{option} is empty")));
+            assert!(rejected(&["a.tar", "app", option, empty], &[]).contains(&format!("{option} is empty")));
         }
     }
-    assert!(refused(&["a.tar", "app:$(Build.BuildId)"], &[]).contains("$(Build.BuildId)"));
-    assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_TAG", "$(Tag)")]).contains("ECR_PUSH_TAG contains $(Tag)"));
-    assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_DRY_RUN", "perhaps")]).contains("ECR_PUSH_DRY_RUN"));
-    assert!(refused(&["a.tar", "app", "--concurrency", "0"], &[]).contains("at least 1"));
-    assert!(refused(&["a.tar", "app", "--region", "europe!"], &[]).contains("is not an AWS region"));
-    assert!(refused(&["a.tar", "app", "--report", "a.tar"], &[]).contains("overwrite"));
+    assert!(rejected(&["a.tar", "app:$(Build.BuildId)"], &[]).contains("$(Build.BuildId)"));
+    assert!(rejected(&["a.tar", "app"], &[("ECR_PUSH_TAG", "$(Tag)")]).contains("ECR_PUSH_TAG contains $(Tag)"));
+    assert!(rejected(&["a.tar", "app"], &[("ECR_PUSH_DRY_RUN", "perhaps")]).contains("ECR_PUSH_DRY_RUN"));
+    assert!(rejected(&["a.tar", "app", "--concurrency", "0"], &[]).contains("at least 1"));
+    assert!(rejected(&["a.tar", "app", "--region", "europe!"], &[]).contains("is not an AWS region"));
+    assert!(rejected(&["a.tar", "app", "--report", "a.tar"], &[]).contains("overwrite"));
     let variable = ["a.tar", "app", "--output-variable", "A", "--output-file"];
-    assert!(refused(&[&variable[..], &["a.tar"]].concat(), &[]).contains("overwrite"));
-    assert!(refused(&[&variable[..], &["b", "--report", "b"]].concat(), &[]).contains("the same file"));
+    assert!(rejected(&[&variable[..], &["a.tar"]].concat(), &[]).contains("overwrite"));
+    assert!(rejected(&[&variable[..], &["b", "--report", "b"]].concat(), &[]).contains("the same file"));
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app";
-    assert!(refused(&["a.tar", host, "--region", "us-east-1"], &[]).contains("is in region eu-west-1"));
-    let elsewhere = [("ECR_PUSH_REGISTRY_ENDPOINT", "http://example.org")];
-    assert!(refused(&["a.tar", "app"], &elsewhere).contains("not a loopback address"));
+    assert!(rejected(&["a.tar", host, "--region", "us-east-1"], &[]).contains("is in region eu-west-1"));
+    let remote = [("ECR_PUSH_REGISTRY_ENDPOINT", "http://example.org")];
+    assert!(rejected(&["a.tar", "app"], &remote).contains("not a loopback address"));
 }
 
 #[cfg(feature = "sandbox")]
 #[test]
-fn a_sandbox_takes_its_folder_only_with_an_equals_sign_and_no_cache_of_the_user() {
+fn a_sandbox_needs_an_equals_sign_before_its_folder_and_does_not_use_the_cache() {
     let environment = [("HOME", "/home/me")];
     let push = push_of(&["--sandbox", "a.tar", "app"], &environment);
     assert_eq!((push.sandbox, push.options.layers.cache), (Some(None), None));
@@ -321,7 +323,7 @@ fn a_sandbox_takes_its_folder_only_with_an_equals_sign_and_no_cache_of_the_user(
 
 #[cfg(feature = "sandbox")]
 #[test]
-fn a_sandbox_discards_and_delays_only_when_told() {
+fn a_sandbox_discards_and_delays_only_on_request() {
     let sandbox = |arguments: &[&str]| match read(&[&["sandbox"], arguments].concat(), &[]).unwrap() {
         Command::Sandbox(sandbox) => (sandbox.discard, sandbox.delay),
         other => panic!("{other:?}"),
@@ -330,14 +332,14 @@ fn a_sandbox_discards_and_delays_only_when_told() {
     assert_eq!(sandbox(&["--discard", "--delay", "50"]), (true, Duration::from_millis(50)));
     assert_eq!(sandbox(&["--delay", "2s"]), (false, Duration::from_secs(2)));
     for bad in ["", "-1", "50x", "0.5"] {
-        assert!(refused(&["sandbox", &format!("--delay={bad}")], &[]).contains("--delay"), "{bad:?}");
+        assert!(rejected(&["sandbox", &format!("--delay={bad}")], &[]).contains("--delay"), "{bad:?}");
     }
-    // They are the sandbox's, not the push's.
-    assert!(refused(&["--discard", "a.tar", "app"], &[]).contains("--discard"));
+    // The options are those of the sandbox, not of a push.
+    assert!(rejected(&["--discard", "a.tar", "app"], &[]).contains("--discard"));
 }
 
 #[test]
-fn more_is_told_to_whoever_asks_once_or_twice() {
+fn verbose_may_be_given_twice() {
     let tell = |options: &[&str], environment: &[(&str, &str)]| {
         let push = push_of(&[&["a.tar", "app"], options].concat(), environment);
         (push.verbosity, push.options.registries.report_caller)
@@ -364,17 +366,20 @@ fn more_is_told_to_whoever_asks_once_or_twice() {
     ] {
         assert_eq!(tell(&[], &[("ECR_PUSH_VERBOSE", value)]), expected, "{value:?}");
     }
-    // An argument wins, whichever says more.
+    // An argument overrides the variable.
     assert_eq!(tell(&["-v"], &[("ECR_PUSH_VERBOSE", "2")]), reasons);
     assert_eq!(tell(&["-q"], &[("ECR_PUSH_VERBOSE", "2")]), usual);
     for bad in ["3", "-1", "much"] {
-        assert!(refused(&["a.tar", "app"], &[("ECR_PUSH_VERBOSE", bad)]).contains("ECR_PUSH_VERBOSE must be"), "{bad}");
+        assert!(
+            rejected(&["a.tar", "app"], &[("ECR_PUSH_VERBOSE", bad)]).contains("ECR_PUSH_VERBOSE must be"),
+            "{bad}"
+        );
     }
-    assert!(refused(&["a.tar", "app", "-vv", "-q"], &[]).contains("--quiet"));
+    assert!(rejected(&["a.tar", "app", "-vv", "-q"], &[]).contains("--quiet"));
 }
 
 #[test]
-fn the_ci_system_is_handed_on() {
+fn the_ci_system_is_passed_to_the_push() {
     let ci = |options: &[&str], environment: &[(&str, &str)]| {
         push_of(&[&["a.tar", "app"], options].concat(), environment).options.registries.ci
     };
@@ -385,7 +390,7 @@ fn the_ci_system_is_handed_on() {
 }
 
 #[test]
-fn help_goes_to_stdout_and_is_no_error() {
+fn help_is_printed_to_stdout_without_an_error() {
     assert!(matches!(read(&["--help"], &[]), Ok(Command::Print(text)) if text.contains("Usage:")));
     assert!(matches!(read(&["--version"], &[]), Ok(Command::Print(text)) if text.starts_with("ecr-push 0.")));
 }

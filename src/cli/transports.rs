@@ -1,4 +1,4 @@
-//! Archives and targets as other tools write them: transports of skopeo, and ARNs.
+//! Archives and targets in the syntax of other tools: transports of skopeo, and ARNs.
 
 use std::path::PathBuf;
 
@@ -6,17 +6,17 @@ use crate::archive::Source;
 use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{EcrHost, Host, Tag, region_code, strip_credentials};
 
-/// Transports that name an archive on disk (containers-transports(5)).
+/// Transports of archives on disk (containers-transports(5)).
 const ON_DISK: [&str; 4] = ["docker-archive:", "oci-archive:", "oci:", "dir:"];
 
-/// Transports that name an image in the storage of another program, with the program that saves it.
+/// Transports of images in the storage of another program, with that program.
 const IN_STORAGE: [(&str, &str); 2] = [("docker-daemon:", "docker"), ("containers-storage:", "podman")];
 
-/// Reads an archive argument: a path, `-` for standard input, or a transport of skopeo. Returns the image that the
-/// transport names, too. A file whose name looks like a transport is written with `./`.
+/// Parses an archive argument: a path, `-` for standard input, or a transport of skopeo. Also returns the image in a
+/// transport. A file whose name looks like a transport needs a `./`.
 ///
 /// # Errors
-/// If the transport leads to something that is not an archive.
+/// If the transport is not that of an archive.
 pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
     let Some(text) = path.to_str() else { return Ok((Source::Path(path), None)) };
     if text == "-" {
@@ -57,25 +57,26 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
     Ok((Source::Path(PathBuf::from(file)), image.map(str::to_owned)))
 }
 
-/// Rewrites a target that is written as a transport of skopeo or as an ARN to `HOST/REPOSITORY[:TAG]`.
+/// Converts a target in the form of a skopeo transport or an ARN to `HOST/REPOSITORY[:TAG]`.
 ///
 /// # Errors
-/// If it names something that is not a repository of a registry.
+/// If it is not a repository of a registry.
 pub(super) fn target(text: &str) -> Result<String> {
     let refuse = |what: String| Error::usage(what).code(Code::TargetInvalid);
-    if let Some(place) = text.strip_prefix("docker://") {
+    if let Some(reference) = text.strip_prefix("docker://") {
         let has_host =
-            place.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
+            reference.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");
         if !has_host {
-            // For skopeo that is Docker Hub; for this program it is the user's own ECR registry.
-            return Err(refuse(format!("the target {text} has no registry host"))
-                .hint(format!("For Docker Hub write docker.io/{place}. For your own ECR registry write {place}.")));
+            // skopeo would use Docker Hub, this program the user's own ECR registry.
+            return Err(refuse(format!("the target {text} has no registry host")).hint(format!(
+                "For Docker Hub write docker.io/{reference}. For your own ECR registry write {reference}."
+            )));
         }
-        return Ok(place.to_owned());
+        return Ok(reference.to_owned());
     }
     let others = ON_DISK.into_iter().chain(IN_STORAGE.into_iter().map(|(transport, _)| transport));
     let is_transport = |transport: &&str| match text.strip_prefix(*transport) {
-        // A repository or host may have that name, followed by a tag or port.
+        // A repository or host may have that name, followed by a tag or a port.
         Some(rest) if ["oci:", "dir:"].contains(transport) => !is_host_or_tag(rest),
         rest => rest.is_some(),
     };

@@ -1,15 +1,15 @@
-//! Pipeline variables that were not expanded: Azure Pipelines leaves `$(NAME)` if no such variable is defined.
+//! Detection of unexpanded pipeline variables: Azure Pipelines leaves `$(NAME)` unchanged if the variable is not defined.
 
 use crate::error::{Code, Error, Result};
 
 /// Rejects a value that contains an unexpanded variable.
-pub(super) fn refuse_unexpanded(what: &str, value: &str) -> Result<()> {
+pub(super) fn reject_unexpanded(what: &str, value: &str) -> Result<()> {
     let Some((name, _)) = value.split_once("$(").and_then(|(_, rest)| rest.split_once(')')) else { return Ok(()) };
     Err(unexpanded(what, name))
 }
 
-/// Rejects a secret that is an unexpanded variable as a whole. Inside a secret, such characters are part of it.
-pub(super) fn refuse_unexpanded_secret(what: &str, value: &str) -> Result<()> {
+/// Rejects a secret that consists of an unexpanded variable. A longer secret may contain such characters.
+pub(super) fn reject_unexpanded_secret(what: &str, value: &str) -> Result<()> {
     let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     let name = value.trim().strip_prefix("$(").and_then(|rest| rest.strip_suffix(')')).filter(is_name);
     name.map_or(Ok(()), |name| Err(unexpanded(what, name)))

@@ -1,4 +1,4 @@
-//! Values of options: parsing and validation.
+//! Parsing and validation of option values.
 
 use std::ffi::OsString;
 use std::str::FromStr;
@@ -23,6 +23,7 @@ pub(super) enum CompressionArg {
     Keep,
 }
 
+/// Returns a value without surrounding spaces, or an error if it is empty.
 pub(super) fn not_empty(option: &str, value: String) -> Result<String> {
     match value.trim() {
         "" => Err(Error::usage(format!("{option} is empty"))
@@ -32,14 +33,14 @@ pub(super) fn not_empty(option: &str, value: String) -> Result<String> {
     }
 }
 
-/// Returns the image that an option or the transport of the archive argument selects. `index` selects all.
+/// Returns the selector of an image, from an option or from the transport of the archive argument.
 pub(super) fn image_selector(
     image: Option<String>,
     image_id: Option<String>,
     index: bool,
-    of_transport: Option<String>,
+    in_transport: Option<String>,
 ) -> Result<ImageSelector> {
-    match (image, image_id, of_transport) {
+    match (image, image_id, in_transport) {
         (None, None, None) if index => Ok(ImageSelector::Index),
         (Some(_), _, Some(name)) | (_, Some(_), Some(name)) => {
             Err(Error::usage(format!("both the archive argument ({name}) and an option select an image"))
@@ -61,6 +62,7 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
     })
 }
 
+/// Returns a value, or an error if it is zero.
 pub(super) fn at_least_one<N: Default + PartialEq>(option: &str, value: N) -> Result<N> {
     if value == N::default() {
         return Err(Error::usage(format!("{option} must be at least 1")).code(Code::ValueInvalid));
@@ -68,29 +70,29 @@ pub(super) fn at_least_one<N: Default + PartialEq>(option: &str, value: N) -> Re
     Ok(value)
 }
 
-/// Parses a whole number, with an error text of ours.
+/// Parses a whole number. The error text replaces the one of the standard library.
 pub(super) fn number<N: FromStr>(text: &str) -> std::result::Result<N, &'static str> {
     text.trim().parse().map_err(|_| "the value must be a whole number without a unit")
 }
 
-/// Reads a duration with units (`90s`, `1h30m`, `500ms`); a plain number is in seconds.
+/// Parses a duration with units (`90s`, `1h30m`, `500ms`), or a number of seconds.
 pub(super) fn seconds(text: &str) -> std::result::Result<Duration, &'static str> {
     duration(text, Duration::from_secs(1))
 }
 
-/// Reads a duration with units; a plain number is in milliseconds.
+/// Parses a duration with units, or a number of milliseconds.
 #[cfg(feature = "sandbox")]
 pub(super) fn milliseconds(text: &str) -> std::result::Result<Duration, &'static str> {
     duration(text, Duration::from_millis(1))
 }
 
-fn duration(text: &str, plain: Duration) -> std::result::Result<Duration, &'static str> {
+fn duration(text: &str, default_unit: Duration) -> std::result::Result<Duration, &'static str> {
     const RULE: &str = "the value must be a duration such as 90s, 10m or 1h30m";
     let text = text.trim();
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().ok().and_then(|count| plain.checked_mul(count)).ok_or(RULE);
+        return text.parse().ok().and_then(|count| default_unit.checked_mul(count)).ok_or(RULE);
     }
-    // An upper-case M is a month, which cannot be intended here.
+    // An upper-case M is a month, which is hardly intended.
     let is_lower = !text.contains(|c: char| c.is_ascii_uppercase());
     humantime::parse_duration(text).ok().filter(|_| is_lower).ok_or(RULE)
 }
@@ -114,6 +116,7 @@ pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
     })
 }
 
+/// Parses a chunk size, and checks that the registries of all targets accept it.
 pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
     let size = bytes("--chunk-size", text)?;
     for target in targets {
@@ -133,8 +136,9 @@ pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
     Ok(size)
 }
 
-pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Result<CompressionPolicy> {
-    let (range, compression) = match (how, level) {
+/// Returns the policy for uncompressed layers.
+pub(super) fn compression(algorithm: Option<CompressionArg>, level: Option<u32>) -> Result<CompressionPolicy> {
+    let (range, compression) = match (algorithm, level) {
         (None, None) => return Ok(CompressionPolicy::Usual),
         (Some(CompressionArg::Keep), None) => return Ok(CompressionPolicy::Keep),
         (Some(CompressionArg::Keep), Some(_)) => {
@@ -156,32 +160,32 @@ pub(super) fn compression(how: Option<CompressionArg>, level: Option<u32>) -> Re
     }
 }
 
+/// Parses an AWS region.
 pub(super) fn region(text: String) -> Result<String> {
-    let refuse = || {
+    region_code(&text).ok_or_else(|| {
         Error::usage(format!("{text:?} is not an AWS region"))
             .code(Code::ValueInvalid)
             .hint("Use a region code such as eu-west-1.")
-    };
-    region_code(&text).ok_or_else(refuse)
+    })
 }
 
 /// The variable that overrides the address of every registry, for tests.
 pub(super) const REGISTRY_ENDPOINT: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
 
-/// Returns that address: only loopback, since it receives the credentials.
+/// Returns that address. It must be a loopback address, since it receives the credentials.
 pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Host>> {
     let Some(value) = environment(REGISTRY_ENDPOINT).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = value.to_string_lossy();
-    let refuse = |what: String| {
+    let reject = |what: String| {
         Err(Error::usage(what)
             .code(Code::ValueInvalid)
             .hint("It is for tests: use a loopback address such as http://127.0.0.1:5050"))
     };
-    // What is not an address is not quoted: it may contain a login.
+    // An invalid address is not quoted: it may contain a login.
     match text.trim_start_matches("http://").trim_end_matches('/').parse::<Host>() {
         Ok(host) if host.is_loopback() => Ok(Some(host)),
-        Ok(host) => refuse(format!("{REGISTRY_ENDPOINT} is {host}, which is not a loopback address")),
-        Err(_) => refuse(format!("{REGISTRY_ENDPOINT} is not an address")),
+        Ok(host) => reject(format!("{REGISTRY_ENDPOINT} is {host}, which is not a loopback address")),
+        Err(_) => reject(format!("{REGISTRY_ENDPOINT} is not an address")),
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_units_or_are_plain_numbers() {
+    fn durations_have_units_or_are_numbers() {
         for (text, read) in [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), (" 2min ", 120), ("0", 0)] {
             assert_eq!(seconds(text), Ok(Duration::from_secs(read)), "{text}");
         }

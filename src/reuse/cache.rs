@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_run_finds_what_was_recorded_newest_first() {
+    fn recorded_entries_are_found_newest_first_by_the_next_run() {
         let path = path("cache");
         let cache = LayerCache::open(Some(path.clone())).unwrap();
         let (first, mut second) = (entry(1), entry(2));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_grown_too_large_keeps_its_newer_half() {
+    fn the_older_half_of_a_file_that_is_too_large_is_removed() {
         let path = path("large");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let text: String = (0..6000).map(|n| line(&entry(n)).unwrap()).collect();
@@ -293,7 +293,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_stays_a_link() {
+    fn a_symbolic_link_is_not_replaced() {
         let path = path("linked");
         let folder = path.parent().unwrap();
         fs::create_dir_all(folder).unwrap();
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_a_cache_is_left_unchanged() {
-        let path = path("foreign");
+        let path = path("other");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let large = "notes\n".repeat(300_000);
         for text in ["notes", &large, "{\"diff\": 1}", "\0\0"] {
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_it_lasts_for_the_run() {
+    fn without_a_file_entries_exist_for_the_run_only() {
         let cache = LayerCache::open(None).unwrap();
         cache.record(entry(1)).unwrap();
         assert_eq!(cache.find(&entry(1).diff_id), [entry(1)]);

@@ -134,7 +134,7 @@ mod tests {
 
     /// Compares all spellings of platforms in an index and in a config: reuse must not depend on the tools that wrote them.
     #[test]
-    fn a_child_of_an_index_is_found_by_any_spelling_of_its_platform() {
+    fn a_child_of_an_index_is_found_by_every_spelling_of_its_platform() {
         let same: [&[(&str, &str)]; 6] = [
             &[("amd64", ""), ("amd64", "v1"), ("x86_64", "")],
             &[("amd64", "v2")],

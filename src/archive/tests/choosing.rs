@@ -1,4 +1,4 @@
-//! Which image is meant.
+//! Tests of the selection of an image.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn by_id(archive: &Archive, id: &str) -> Result<Image> {
 }
 
 #[test]
-fn several_images_are_listed_with_the_option_that_chooses_each() {
+fn several_images_are_listed_each_with_the_option_that_selects_it() {
     let archive = many();
     let error = archive.select(&ImageSelector::Only, &Selection::default()).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
@@ -34,7 +34,7 @@ fn several_images_are_listed_with_the_option_that_chooses_each() {
 }
 
 #[test]
-fn a_name_that_no_shell_passes_on_is_not_offered() {
+fn a_name_that_a_shell_cannot_pass_is_not_listed() {
     let mut archive = many();
     archive.images[0].names = vec![String::new(), "n".repeat(201), "app:1".into()];
     archive.images[1].names = vec![String::new()];
@@ -44,7 +44,7 @@ fn a_name_that_no_shell_passes_on_is_not_offered() {
 }
 
 #[test]
-fn an_advice_lists_fifty_images_and_counts_the_rest() {
+fn advice_lists_fifty_images_and_counts_the_others() {
     let mut archive = many();
     let image = archive.images[0].clone();
     archive.images = (0..60).map(|n| Image { names: vec![format!("app:{n}")], ..image.clone() }).collect();
@@ -56,14 +56,14 @@ fn an_advice_lists_fifty_images_and_counts_the_rest() {
 }
 
 #[test]
-fn an_advice_names_ten_images_that_cannot_be_pushed() {
+fn advice_lists_ten_images_that_cannot_be_pushed() {
     let mut archive = many();
     let lost = |n| Unusable { names: vec![format!("lost:{n}")], id: None, error: Error::input("its layer is gone") };
     archive.unusable = (0..60).map(lost).collect();
     let advice = archive.select(&ImageSelector::Only, &Selection::default()).unwrap_err().advice().unwrap().to_string();
     assert!(advice.starts_with("Select one (cannot be pushed: lost:0, ") && advice.contains(", lost:9):"), "{advice}");
 
-    // So are the digests of a prefix that many have.
+    // The same applies to the digests with a common prefix.
     let mut archive = many();
     let image = archive.images[0].clone();
     let stated = |n: u32| Image {
@@ -82,7 +82,7 @@ fn an_advice_names_ten_images_that_cannot_be_pushed() {
 }
 
 #[test]
-fn names_are_read_as_docker_reads_them() {
+fn names_match_by_docker_s_rules() {
     let archive = many();
     for name in ["localhost/fixture/app:v1", "localhost/fixture/app:stable", "fixture/app:v1", "app:v1"] {
         assert_eq!(by_name(&archive, name).unwrap(), APP, "{name}");
@@ -111,7 +111,7 @@ fn names_are_read_as_docker_reads_them() {
 }
 
 #[test]
-fn a_name_that_fits_several_images_is_refused_with_their_ids() {
+fn a_name_that_matches_several_images_is_rejected_with_their_ids() {
     let mut archive = many();
     archive.images[0].names = vec!["one.example/app:v1".into()];
     archive.images[1].names = vec!["two.example/app:v1".into()];
@@ -128,7 +128,7 @@ fn a_name_that_fits_several_images_is_refused_with_their_ids() {
 }
 
 #[test]
-fn ids_are_digests_of_configs_manifests_and_indexes_or_their_first_digits() {
+fn an_id_is_a_digest_of_a_config_manifest_or_index_or_its_first_digits() {
     let archive = many();
     for id in [BASE, "d62b83c4fc48", "sha256:d6", "D6"] {
         assert_eq!(by_id(&archive, id).unwrap().names, ["localhost/fixture/base:1"], "{id}");
@@ -150,7 +150,7 @@ fn ids_are_digests_of_configs_manifests_and_indexes_or_their_first_digits() {
 }
 
 #[test]
-fn a_manifest_inside_an_index_is_chosen_without_the_index() {
+fn a_manifest_in_an_index_is_selected_without_the_index() {
     let archive = open(&fixture("skopeo-oci-layout-multiarch")).unwrap();
     let index = by_id(&archive, "cf32e48a").unwrap();
     assert!(matches!(index.content, Content::Index(_)) && index.names == ["multi"]);
@@ -162,7 +162,7 @@ fn a_manifest_inside_an_index_is_chosen_without_the_index() {
 }
 
 #[test]
-fn an_id_that_fits_several_images_is_refused_with_their_digests() {
+fn an_id_that_matches_several_images_is_rejected_with_their_digests() {
     let mut archive = open(&fixture("buildah-oci-layout")).unwrap();
     let mut twin = archive.images[0].clone();
     let Content::Manifest(manifest) = &mut twin.content else { panic!("an index") };
@@ -174,7 +174,7 @@ fn an_id_that_fits_several_images_is_refused_with_their_digests() {
 }
 
 #[test]
-fn an_image_that_cannot_be_pushed_does_not_get_in_the_way_of_others() {
+fn an_image_that_cannot_be_pushed_does_not_affect_others() {
     let mut archive = many();
     archive.images.truncate(1);
     let error = Error::input("its layer is gone");
@@ -186,14 +186,14 @@ fn an_image_that_cannot_be_pushed_does_not_get_in_the_way_of_others() {
     assert_eq!(by_id(&archive, &id).unwrap_err().to_string(), "its layer is gone");
 }
 
-/// Names in manifest.json and in index.json are each read once or twice, however many there are of the others.
+/// Each name in manifest.json and index.json is normalized once or twice, for any number of names.
 #[test]
-fn names_of_a_save_cost_no_more_than_there_are() {
+fn the_names_of_a_save_are_compared_in_linear_time() {
     const COUNT: usize = 300;
     let layout = layouts::Layout::new();
     let config = hostile::config(&[b"layer"]);
     let manifest = layout.manifest(&config, &[b"layer"]);
-    // One that is all there, and one of the same config that is not: both lead to comparisons.
+    // A complete image and an incomplete one with the same config: both need comparisons.
     let gone = layout.manifest(&config, &[b"gone"]);
     layout.remove(&json!({ "digest": Digest::of(b"gone") }));
     let root = |of: &Value, n: usize| {
@@ -214,7 +214,7 @@ fn names_of_a_save_cost_no_more_than_there_are() {
 }
 
 #[test]
-fn a_save_of_more_images_than_anybody_has_is_refused() {
+fn a_save_of_too_many_images_is_rejected() {
     let layout = layouts::Layout::new();
     layout.0.write("manifest.json", json!(vec![json!({ "Config": "config.json" }); 10_001]).to_string().as_bytes());
     let error = open(&layout.0.0).unwrap_err();

@@ -1,4 +1,4 @@
-//! Archives that are broken, or lie, or want to do harm: every one is an error in words, and none is a panic.
+//! Tests with damaged, inconsistent and malicious archives: each is an error with a clear text, and none is a panic.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn link<'a>(name: &'a str, target: &'a str) -> Entry<'a> {
     (name, tar::EntryType::Symlink, target, Vec::new())
 }
 
-/// A header with a name that the tar crate would refuse to write.
+/// Returns a header with a name that the tar crate would reject.
 fn header(name: &str, kind: tar::EntryType, target: &str, size: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -44,8 +44,8 @@ pub(super) fn open_entries(entries: &[Entry<'_>]) -> Result<Archive> {
     open_bytes(&tar_of(entries))
 }
 
-/// The error's sentence and its causes; an error of the wrong kind fails the test.
-pub(super) fn words(result: Result<Archive>) -> String {
+/// Returns the text and the causes of an error, which must be of kind `Input`.
+pub(super) fn error_text(result: Result<Archive>) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), Kind::Input, "{error:?}");
     std::iter::once(error.to_string()).chain(error.causes()).collect::<Vec<_>>().join(": ")
@@ -60,7 +60,7 @@ fn manifest_json(config: &str, layers: &[&str]) -> String {
     json!([{ "Config": config, "RepoTags": ["app:1"], "Layers": layers }]).to_string()
 }
 
-/// A `docker save` of one layer, `layer.tar`, plus or instead other entries.
+/// Returns a `docker save` of one layer, `layer.tar`, with additional or replaced entries.
 fn saved<'a>(others: &[Entry<'a>]) -> Vec<Entry<'a>> {
     let mut entries = vec![
         file("config.json", config(&[b"layer"])),
@@ -73,7 +73,7 @@ fn saved<'a>(others: &[Entry<'a>]) -> Vec<Entry<'a>> {
 }
 
 #[test]
-fn what_is_no_archive_is_called_by_its_name() {
+fn the_kind_of_a_file_that_is_not_an_archive_is_named() {
     for (bytes, what) in [
         (&b""[..], "is empty, not"),
         (b"\x1f\x8b\x08\0", "is cut off: its gzip data ends after 0 B of the tar"),
@@ -94,16 +94,16 @@ fn what_is_no_archive_is_called_by_its_name() {
         (b"app\0\0\0", "(shorter than the smallest tar; perhaps cut off)"),
         (&[0xff; 1024], "is no tar: it starts with ff ff"),
     ] {
-        let text = words(open_bytes(bytes));
+        let text = error_text(open_bytes(bytes));
         assert!(text.contains(what), "{text}");
     }
-    assert!(words(open(Path::new("no/such/file"))).contains("there is no file no/such/file"));
+    assert!(error_text(open(Path::new("no/such/file"))).contains("there is no file no/such/file"));
     let scratch = Scratch::new();
-    assert!(words(open(&scratch.0)).contains("is not an OCI layout: it has no file oci-layout"));
+    assert!(error_text(open(&scratch.0)).contains("is not an OCI layout: it has no file oci-layout"));
 }
 
 #[test]
-fn a_tar_of_something_else_is_told_apart() {
+fn a_tar_without_an_image_is_diagnosed() {
     for (entry, hint) in
         [("a $(b)/oci-layout", "tar -C 'a $(b)' -cf"), ("Dockerfile", "built from"), ("usr/x", "docker export")]
     {
@@ -114,7 +114,7 @@ fn a_tar_of_something_else_is_told_apart() {
 }
 
 #[test]
-fn a_folder_of_something_else_is_told_apart() {
+fn a_folder_without_an_image_is_diagnosed() {
     for (files, hint) in [
         (&["manifest.json"][..], "Archive it again:\n  tar -C /"),
         (&["Containerfile"], "built from"),
@@ -127,15 +127,15 @@ fn a_folder_of_something_else_is_told_apart() {
     }
 }
 
-/// Turns every byte of two archives into another, one at a time: an error or an archive, and never a panic.
+/// Changes each byte of two archives, one at a time: an error or an archive, and never a panic.
 #[test]
-fn no_damaged_byte_makes_a_panic() {
+fn a_damaged_byte_never_causes_a_panic() {
     let scratch = Scratch::new();
     let (linked, base) =
         ([link("layer.tar", "y/layer"), file("y/layer", "layer")], fixture("docker-29-containerd-save-incomplete.tar"));
     for bytes in [tar_of(&saved(&linked)), fs::read(base).unwrap()] {
         for at in 0..bytes.len() {
-            // Inside a run of zeros one change tells as much as all.
+            // In a run of zeros, one change is enough.
             if at >= 2 && bytes[at - 2..=at] == [0; 3] {
                 continue;
             }
@@ -149,33 +149,34 @@ fn no_damaged_byte_makes_a_panic() {
 }
 
 #[test]
-fn the_handmade_archive_is_good_before_it_is_made_bad() {
+fn the_archive_of_these_tests_is_valid() {
     let archive = open_entries(&saved(&[])).unwrap();
     assert_eq!(platforms(&archive.images[0]), ["linux/arm64"]);
     assert_eq!(all(&archive.images[0].manifests()[0].layers[0].bytes), b"layer");
 }
 
 #[test]
-fn an_entry_that_is_cut_off_is_named_with_what_it_lacks() {
+fn the_error_about_a_truncated_entry_has_its_name_and_the_missing_bytes() {
     let bytes = tar_of(&saved(&[file("z", vec![1; 1000])]));
     let start = bytes.windows(4).position(|bytes| bytes == [1; 4]).unwrap();
     assert!(
-        words(open_bytes(&bytes[..start + 990])).contains("is cut off: the last 10 bytes of its entry z are missing")
+        error_text(open_bytes(&bytes[..start + 990]))
+            .contains("is cut off: the last 10 bytes of its entry z are missing")
     );
-    assert!(words(open_bytes(&bytes[..start - 1])).contains("is cut off: it ends inside the header after"));
+    assert!(error_text(open_bytes(&bytes[..start - 1])).contains("is cut off: it ends inside the header after"));
     let unmarked = &bytes[..start + 1000];
     assert_eq!(open_bytes(unmarked).unwrap().notes.len(), 1);
 }
 
 #[test]
-fn sizes_that_no_file_has_are_refused() {
+fn impossible_sizes_are_rejected() {
     for size in [u64::MAX, u64::MAX - 511, i64::MAX as u64, 1 << 40] {
         let mut bytes = tar_of(&saved(&[]));
         bytes.truncate(bytes.len() - 1024);
         bytes.extend_from_slice(header("huge", tar::EntryType::Regular, "", size).as_bytes());
-        words(open_bytes(&bytes));
+        error_text(open_bytes(&bytes));
     }
-    // A name of a terabyte, a PAX header of 2 MiB of names, and one whose records do not add up.
+    // A name of a terabyte, a PAX header with 2 MiB of names, and one with inconsistent records.
     let base = tar_of(&saved(&[]));
     let base = &base[..base.len() - 1024];
     let next = header("a", tar::EntryType::Regular, "", 0);
@@ -186,24 +187,52 @@ fn sizes_that_no_file_has_are_refused() {
         gnu.set_size(2 << 20);
         gnu.set_cksum();
         let bytes = [base, gnu.as_bytes(), &vec![b'n'; 2 << 20], next.as_bytes(), &[0; 1024]];
-        assert!(words(open_bytes(&bytes.concat())).contains("names of an entry take more than"), "{kind:?}");
+        assert!(error_text(open_bytes(&bytes.concat())).contains("names of an entry take more than"), "{kind:?}");
     }
 }
 
 #[test]
-fn pax_records_that_another_reader_may_see_differently_are_refused() {
+fn ambiguous_pax_records_are_rejected() {
     let base = saved(&[]);
     for record in ["9 size=5\n11 size=6\n", "8 size=5\n", "garbage\n", "10 size=05x\n", "9 size=5\n9 size=7\n"] {
         let mut entries = base.clone();
         entries.insert(1, ("pax", tar::EntryType::XHeader, "", record.into()));
-        words(open_entries(&entries));
+        error_text(open_entries(&entries));
     }
     let mut entries = base.clone();
     entries.insert(1, ("pax", tar::EntryType::XHeader, "", "22 GNU.sparse.major=1\n".into()));
-    assert!(words(open_entries(&entries)).contains("the entry layer.tar is a sparse file"));
+    assert!(error_text(open_entries(&entries)).contains("the entry layer.tar is a sparse file"));
     let mut entries = base;
     entries.insert(1, ("pax", tar::EntryType::XGlobalHeader, "", "16 comment=hello".into()));
     assert!(open_entries(&entries).is_ok());
+}
+
+#[test]
+fn a_chain_of_links_is_limited() {
+    let open_chain = |links: usize| {
+        let names: Vec<String> = (0..=links).map(|at| format!("link-{at}")).collect();
+        let mut entries = saved(&[]);
+        entries.retain(|(name, ..)| *name != "layer.tar");
+        entries.extend(names.windows(2).map(|pair| link(&pair[0], &pair[1])));
+        entries.push(link("layer.tar", &names[0]));
+        entries.push(file(&names[links], "layer"));
+        open_entries(&entries)
+    };
+    assert_eq!(all(&open_chain(15).unwrap().images[0].manifests()[0].layers[0].bytes), b"layer");
+    assert!(error_text(open_chain(16)).contains("leads to no file in 16 steps"));
+}
+
+#[test]
+fn the_names_of_all_entries_are_limited() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    for at in 0..65 {
+        let name = format!("{at:02}{}", "x".repeat((1 << 20) - 1600));
+        tar.append_data(&mut header, name, std::io::empty()).unwrap();
+    }
+    let text = error_text(open_bytes(&tar.into_inner().unwrap()));
+    assert!(text.contains("have names of more than 67108864 bytes"), "{text}");
 }
 
 #[test]
@@ -226,7 +255,7 @@ fn links_are_followed_inside_the_archive_only() {
         (vec![link("layer.tar", "gone")], "the entry layer.tar is a link to gone, which does not exist"),
         (vec![("layer.tar", tar::EntryType::Fifo, "", vec![])], "the entry layer.tar is not a regular file"),
     ] {
-        let text = words(open_entries(&saved(&others)));
+        let text = error_text(open_entries(&saved(&others)));
         assert!(text.contains(expected), "{text}");
     }
     let far = "../x/../y/./layer";
@@ -240,9 +269,9 @@ fn links_are_followed_inside_the_archive_only() {
 }
 
 #[test]
-fn names_that_lead_outside_name_nothing() {
+fn names_that_lead_outside_are_not_found() {
     let list = file("manifest.json", manifest_json("config.json", &["../../layer.tar"]));
-    let text = words(open_entries(&saved(&[list.clone(), file("../../layer.tar", "layer")])));
+    let text = error_text(open_entries(&saved(&[list.clone(), file("../../layer.tar", "layer")])));
     assert!(text.contains("the archive does not contain ../../layer.tar"), "{text}");
     let dotted: Vec<_> =
         saved(&[]).into_iter().map(|(name, kind, target, bytes)| (format!("./{name}"), kind, target, bytes)).collect();
@@ -252,8 +281,8 @@ fn names_that_lead_outside_name_nothing() {
 }
 
 #[test]
-fn names_that_a_header_has_no_room_for_stand_in_front_of_it() {
-    // GNU's way (`././@LongLink`), for an entry and for the target of a link, and that of PAX.
+fn names_that_are_too_long_for_a_header_are_read() {
+    // GNU's format (`././@LongLink`), for an entry and for the target of a link, and that of PAX.
     let long = ["x", "y", "z"].map(|part| part.repeat(90)).join("/") + "/layer.tar";
     let open_with = |add: &dyn Fn(&mut tar::Builder<Vec<u8>>)| {
         let list = [file("manifest.json", manifest_json("config.json", &[&long])), file("layer.tar", "other")];
@@ -291,7 +320,7 @@ fn names_that_a_header_has_no_room_for_stand_in_front_of_it() {
 }
 
 #[test]
-fn a_sparse_entry_of_gnu_s_is_read_with_its_holes() {
+fn a_sparse_entry_of_gnu_tar_is_read_with_its_holes() {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, kind, target, bytes) in saved(&[]).into_iter().filter(|entry| entry.0 != "layer.tar") {
         tar.append(&header(name, kind, target, bytes.len() as u64), bytes.as_slice()).unwrap();
@@ -312,14 +341,14 @@ fn a_sparse_entry_of_gnu_s_is_read_with_its_holes() {
 }
 
 #[test]
-fn of_entries_with_one_name_the_last_counts() {
+fn the_last_of_several_entries_with_one_name_is_used() {
     let entries = [vec![file("layer.tar", "older")], saved(&[])].concat();
     let archive = open_entries(&entries).unwrap();
     assert_eq!(all(&archive.images[0].manifests()[0].layers[0].bytes), b"layer");
 }
 
 #[test]
-fn a_manifest_json_that_lies_is_found_out() {
+fn a_wrong_manifest_json_is_rejected() {
     let hex = Digest::of(b"something else").hex();
     let (named, blob) = (format!("{hex}.json"), format!("blobs/sha256/{hex}"));
     let config = config(&[b"layer"]);
@@ -346,26 +375,26 @@ fn a_manifest_json_that_lies_is_found_out() {
         (manifest_json(&blob, &["layer.tar"]), vec![file(&blob, config)], "has the digest sha256:"),
         (manifest_json("layer.tar", &["layer.tar"]), vec![], "layer.tar of the archive is malformed"),
     ] {
-        let text = words(open_entries(&saved(&[vec![file("manifest.json", list)], others].concat())));
+        let text = error_text(open_entries(&saved(&[vec![file("manifest.json", list)], others].concat())));
         assert!(text.contains(expected), "{text}");
     }
     let huge = file("manifest.json", vec![b' '; (8 << 20) + 1]);
-    assert!(words(open_entries(&saved(&[huge]))).contains("the limit is 8388608"));
+    assert!(error_text(open_entries(&saved(&[huge]))).contains("the limit is 8388608"));
 }
 
 #[test]
-fn text_from_the_archive_cannot_drive_the_terminal() {
+fn text_from_the_archive_cannot_control_the_terminal() {
     let list = manifest_json("\u{1b}[2J\nconfig", &[]);
-    let text = words(open_entries(&saved(&[file("manifest.json", list)])));
+    let text = error_text(open_entries(&saved(&[file("manifest.json", list)])));
     assert!(text.contains(r"\u{1b}[2J\nconfig") && !text.contains('\u{1b}'), "{text}");
 
-    // Nor can a number in a header, which the tar crate quotes.
+    // The same applies to a number in a header, which the tar crate quotes.
     let mut bytes = tar_of(&saved(&[]));
     let mut damaged = header("next", tar::EntryType::Regular, "", 0);
     damaged.as_old_mut().size = *b"\x1b[2J\xff\n000000";
     damaged.set_cksum();
     bytes[512 * 2..512 * 3].copy_from_slice(damaged.as_bytes());
-    let text = words(open_bytes(&bytes));
+    let text = error_text(open_bytes(&bytes));
     assert!(text.contains("is a broken tar") && !text.contains(char::is_control), "{text:?}");
 
     let list = r#"[{"Config":"config.json","RepoTags":["a\u001b","app:1"],"Layers":["layer.tar"]}]"#;
@@ -375,7 +404,7 @@ fn text_from_the_archive_cannot_drive_the_terminal() {
 }
 
 #[test]
-fn a_broken_image_beside_a_good_one_is_noted() {
+fn an_image_that_cannot_be_pushed_is_listed_with_the_others() {
     let list = json!([
         { "Config": "config.json", "RepoTags": ["app:1"], "Layers": ["layer.tar"] },
         { "Config": "config.json", "RepoTags": ["app:2"], "Layers": ["gone.tar"] },

@@ -1,11 +1,11 @@
-//! OCI layouts made by hand: odd ones that are good, and those that are broken or lie.
+//! Tests with OCI layouts made by hand: unusual valid ones, and invalid ones.
 
 use serde_json::{Value, json};
 
-use super::hostile::{config, file, open_bytes, open_entries, tar_of, words};
+use super::hostile::{config, error_text, file, open_bytes, open_entries, tar_of};
 use super::*;
 
-/// An OCI layout under construction, in a folder.
+/// A builder of an OCI layout in a folder.
 pub(super) struct Layout(pub(super) Scratch);
 
 impl Layout {
@@ -27,9 +27,9 @@ impl Layout {
         self.listing("manifest", json!({ "config": config, "layers": layers.collect::<Vec<_>>() }))
     }
 
-    pub(super) fn listing(&self, sort: &str, mut listing: Value) -> Value {
+    pub(super) fn listing(&self, kind: &str, mut listing: Value) -> Value {
         listing["schemaVersion"] = json!(2);
-        self.blob(&format!("application/vnd.oci.image.{sort}.v1+json"), listing.to_string().as_bytes())
+        self.blob(&format!("application/vnd.oci.image.{kind}.v1+json"), listing.to_string().as_bytes())
     }
 
     pub(super) fn open(&self, roots: &[Value]) -> Result<Archive> {
@@ -44,7 +44,7 @@ impl Layout {
 }
 
 #[test]
-fn an_image_without_layers_is_one() {
+fn an_image_without_layers_is_accepted() {
     let layout = Layout::new();
     let manifest = layout.listing(
         "manifest",
@@ -72,7 +72,7 @@ fn an_artifact_has_layers_without_diff_ids() {
 }
 
 #[test]
-fn a_layout_that_lies_is_found_out() {
+fn an_inconsistent_layout_is_rejected() {
     let layout = Layout::new();
     let good = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
     assert!(layout.open(std::slice::from_ref(&good)).is_ok());
@@ -99,45 +99,45 @@ fn a_layout_that_lies_is_found_out() {
         (layout.listing("manifest", json!({ "layers": [] })), "has no config"),
         (version_1, "does not have schemaVersion 2"),
     ] {
-        let text = words(layout.open(&[root]));
+        let text = error_text(layout.open(&[root]));
         assert!(text.contains(expected), "{text}");
     }
     layout.0.write(&format!("blobs/sha256/{}", good["digest"].as_str().unwrap().split_once(':').unwrap().1), &{
         vec![b' '; usize::try_from(good["size"].as_u64().unwrap()).unwrap()]
     });
-    assert!(words(layout.open(&[good])).contains("has the digest sha256:"));
+    assert!(error_text(layout.open(&[good])).contains("has the digest sha256:"));
     layout.0.write("oci-layout", br#"{"imageLayoutVersion":"2.0"}"#);
-    assert!(words(layout.open(&[])).contains("is an OCI layout of version 2.0"));
+    assert!(error_text(layout.open(&[])).contains("is an OCI layout of version 2.0"));
 }
 
 #[test]
-fn indexes_end_somewhere() {
+fn nested_indexes_are_limited() {
     let layout = Layout::new();
     let mut index = layout.manifest("{}", &[]);
     for _ in 0..9 {
         index = layout.listing("index", json!({ "manifests": [index] }));
     }
-    assert!(words(layout.open(&[index])).contains("nested too deep"));
+    assert!(error_text(layout.open(&[index])).contains("nested too deep"));
 
-    // Eight indexes, each naming the one below twenty times: 20^8 images.
+    // Eight indexes, each of which lists the one below twenty times: 20^8 images.
     let mut index = layout.manifest("{}", &[]);
     for _ in 0..8 {
         index = layout.listing("index", json!({ "manifests": vec![index; 20] }));
     }
-    assert!(words(layout.open(&[index])).contains("names more than 10000 manifests"));
+    assert!(error_text(layout.open(&[index])).contains("names more than 10000 manifests"));
 
-    // One that names itself has a digest that it cannot have.
+    // An index that lists itself cannot have that digest.
     let own = Digest::of(b"own");
     let descriptor = json!({ "mediaType": "application/vnd.oci.image.index.v1+json", "digest": own, "size": 223 });
     let index = json!({ "schemaVersion": 2, "manifests": [descriptor] }).to_string();
     let descriptor =
         json!({ "mediaType": "application/vnd.oci.image.index.v1+json", "digest": own, "size": index.len() });
     layout.0.write(&format!("blobs/sha256/{}", own.hex()), index.as_bytes());
-    assert!(words(layout.open(&[descriptor])).contains("has the digest sha256:"));
+    assert!(error_text(layout.open(&[descriptor])).contains("has the digest sha256:"));
 }
 
 #[test]
-fn an_index_of_which_parts_are_missing_is_kept_with_what_it_lacks() {
+fn an_incomplete_index_is_listed_with_its_absent_entries() {
     let layout = Layout::new();
     let present = layout.manifest(&config(&[b"one"]), &[b"one"]);
     let missing = layout.manifest(&config(&[b"two"]), &[b"two"]);
@@ -169,12 +169,12 @@ fn an_index_of_which_parts_are_missing_is_kept_with_what_it_lacks() {
     assert_eq!(lacks(&archive), [missing["digest"].as_str().unwrap()]);
 
     layout.0.write(&blob(&present), b"{}");
-    assert!(words(layout.open(&[index])).contains("bytes long, but"));
+    assert!(error_text(layout.open(&[index])).contains("bytes long, but"));
 }
 
-/// Tars whose lists come before what they list, cut off between two entries: nothing in the tar format tells.
+/// Tars with documents before the blobs, cut off between two entries: the tar format does not show that.
 #[test]
-fn what_is_missing_from_a_tar_without_an_end_is_not_left_out() {
+fn missing_content_of_a_tar_without_an_end_mark_is_an_error() {
     let layout = Layout::new();
     let children = [&b"one"[..], b"two"].map(|layer| layout.manifest(&config(&[layer]), &[layer]));
     let index = layout.listing("index", json!({ "manifests": children }));
@@ -205,7 +205,7 @@ fn what_is_missing_from_a_tar_without_an_end_is_not_left_out() {
 }
 
 #[test]
-fn names_of_one_manifest_are_gathered() {
+fn the_names_of_one_manifest_are_merged() {
     let layout = Layout::new();
     let named = |name: &str| {
         let mut descriptor = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
@@ -219,7 +219,7 @@ fn names_of_one_manifest_are_gathered() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_is_not_waited_for_and_links_to_blobs_are_followed() {
+fn a_pipe_in_a_folder_does_not_block_and_links_to_blobs_are_followed() {
     let layout = Layout::new();
     let manifest = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
     let layer = layout.0.0.join("blobs/sha256").join(Digest::of(b"layer").hex());
@@ -230,11 +230,11 @@ fn a_pipe_is_not_waited_for_and_links_to_blobs_are_followed() {
 
     fs::remove_file(&layer).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&layer).status().unwrap().success());
-    assert!(words(layout.open(&[manifest])).contains("is a pipe, not a file"));
+    assert!(error_text(layout.open(&[manifest])).contains("is a pipe, not a file"));
 }
 
 #[test]
-fn a_layer_comes_from_where_its_annotations_say_or_those_of_what_lists_it() {
+fn the_origins_of_a_layer_are_in_its_annotations_or_those_of_its_parent() {
     let layout = Layout::new();
     let of = |host: &str| format!("containerd.io/distribution.source.{host}");
     let layer = |bytes: &[u8], annotations: Value| {
@@ -267,7 +267,7 @@ fn a_layer_comes_from_where_its_annotations_say_or_those_of_what_lists_it() {
     assert_eq!(origins[3], ["x.y team/base"]);
 }
 
-/// What skopeo's `dir:` would be of the same blobs.
+/// Writes the same blobs in the format of skopeo's `dir:`.
 fn skopeo_dir(layout: &Layout, root: &Value) -> Scratch {
     let (scratch, blobs) = (Scratch::new(), layout.0.0.join("blobs/sha256"));
     for blob in fs::read_dir(blobs).unwrap() {
@@ -287,7 +287,7 @@ fn skopeo_dir(layout: &Layout, root: &Value) -> Scratch {
 }
 
 #[test]
-fn what_skopeo_writes_with_dir_is_the_same_image() {
+fn a_skopeo_dir_has_the_same_image_as_the_layout() {
     let layout = Layout::new();
     let children = [&b"one"[..], b"two"].map(|layer| layout.manifest(&config(&[layer]), &[layer]));
     let index = layout.listing("index", json!({ "manifests": children }));
@@ -296,7 +296,7 @@ fn what_skopeo_writes_with_dir_is_the_same_image() {
     let archive = open(&folder.0).unwrap();
     assert_eq!((archive.format, archive.images.len()), ("skopeo dir", 1));
     let (there, here) = (archive.images[0].content.clone(), known.images[0].content.clone());
-    // Neither the index nor the manifests say what they are.
+    // Neither the index nor the manifests have a media type.
     assert_eq!(there.original().unwrap().media_type, "application/vnd.oci.image.index.v1+json");
     assert_eq!(there.original().unwrap().digest, here.original().unwrap().digest);
     for (there, here) in there.manifests().iter().zip(here.manifests()) {
@@ -309,17 +309,18 @@ fn what_skopeo_writes_with_dir_is_the_same_image() {
     let one = format!("{}.manifest.json", children[0]["digest"].as_str().unwrap().split_once(':').unwrap().1);
     folder.write(&one, b"{}");
     assert!(
-        words(open(&folder.0)).contains(&format!("{one} of the archive is 2 bytes long, but manifest.json states"))
+        error_text(open(&folder.0))
+            .contains(&format!("{one} of the archive is 2 bytes long, but manifest.json states"))
     );
     folder.write(
         "manifest.json",
         br#"{"schemaVersion": 1, "mediaType": "application/vnd.docker.distribution.manifest.v1+json"}"#,
     );
-    assert!(words(open(&folder.0)).contains("which is not an image's"));
+    assert!(error_text(open(&folder.0)).contains("which is not an image's"));
 }
 
 #[test]
-fn a_layer_that_a_skopeo_dir_leaves_out_is_missing() {
+fn a_layer_that_a_skopeo_dir_omits_is_missing() {
     let layout = Layout::new();
     let root = layout.manifest(&config(&[b"layer"]), &[b"layer"]);
     let folder = skopeo_dir(&layout, &root);
@@ -334,7 +335,7 @@ fn a_layer_that_a_skopeo_dir_leaves_out_is_missing() {
 }
 
 #[test]
-fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
+fn a_non_distributable_layer_need_not_be_in_the_archive() {
     let layout = Layout::new();
     let foreign = |bytes: &[u8], urls: &[&str]| {
         let mut layer = layout.blob("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", bytes);
@@ -367,7 +368,7 @@ fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
         (layers, foreign)
     };
     let digest = |bytes: &[u8]| Digest::of(bytes).to_string();
-    // Without an address it is a layer like others.
+    // Without an address it is an ordinary layer.
     let layers = vec![b"own".to_vec(), b"three".to_vec()];
     assert_eq!(seen(&image), (layers, vec![(0, digest(b"one"), false), (1, digest(b"two"), true)]));
     let notes: Vec<_> = image.manifests()[0].non_distributable.iter().map(NonDistributableLayer::note).collect();
@@ -391,5 +392,5 @@ fn a_foreign_layer_is_kept_by_reference_and_need_not_be_there() {
 
     layout.remove(&nowhere);
     let archive = layout.open(&[manifest]).unwrap();
-    assert!(archive.images[0].manifests()[0].is_incomplete(), "without a URL it is a layer like others");
+    assert!(archive.images[0].manifests()[0].is_incomplete(), "without a URL it is an ordinary layer");
 }

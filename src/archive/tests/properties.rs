@@ -1,4 +1,5 @@
-//! Random tars and documents: the index finds what the tar crate wrote, and nothing that an archive states is believed.
+//! Properties with random tars and documents: the index finds the entries that the tar crate wrote, and no statement of an
+//! archive is trusted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
@@ -16,7 +17,7 @@ fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// How the name of an entry is written.
+/// The form of an entry's name.
 #[derive(Clone, Copy, Debug)]
 enum Naming {
     Header,
@@ -24,7 +25,7 @@ enum Naming {
     Pax,
 }
 
-/// An entry: its name, how that is written, its content, or `None` for a folder.
+/// An entry: its name, the form of the name, and its content, or `None` for a folder.
 type Written = (String, Naming, Option<Vec<u8>>);
 
 fn entry() -> impl Strategy<Value = Written> {
@@ -58,7 +59,7 @@ fn write(entries: &[Written]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// What is found by each name: the last file of that name.
+/// Returns the file that each name must give: the last one of that name.
 fn expected(entries: &[Written]) -> BTreeMap<String, Vec<u8>> {
     let mut expected = BTreeMap::new();
     for (name, _, content) in entries {
@@ -97,7 +98,7 @@ proptest! {
         prop_assert_eq!(found(&streamed, &names), expected);
     }
 
-    /// A cut or a changed byte is an error or gives an index, never a panic, and what is found is inside the file.
+    /// A truncated or changed tar is an error or gives an index, never a panic, and files that it finds are inside the tar.
     #[test]
     fn a_damaged_tar_never_leads_outside(
         entries in prop::collection::vec(entry(), 1..6), cut in any::<prop::sample::Index>(), changed in any::<prop::sample::Index>(), to in any::<u8>(),
@@ -115,7 +116,7 @@ proptest! {
     }
 }
 
-/// A document of an archive, with descriptors of documents that are there, and of others.
+/// Returns a document with descriptors of existing and of missing documents.
 fn document(known: Vec<Value>) -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         4 => prop::sample::select(known),
@@ -137,9 +138,9 @@ fn document(known: Vec<Value>) -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(cases(96))]
 
-    /// Blobs are changed without a change of their length, so that only their hashes show it.
+    /// Blobs are changed without changing their length, so that only the hashes differ.
     #[test]
-    fn what_is_opened_has_the_digests_that_it_states(
+    fn an_opened_archive_has_the_digests_that_it_states(
         edits in prop::collection::vec((0..3_usize, "[a-zA-Z]{4,8}", document(descriptors())), 0..4),
         names in prop::collection::vec(prop_oneof![Just("config"), Just("layers"), Just("manifests"), Just("size")], 1..3),
         changed in prop::option::of(any::<prop::sample::Index>()),
@@ -182,7 +183,7 @@ proptest! {
     }
 }
 
-/// Descriptors of blobs that the layout has, with right and wrong sizes and types.
+/// Returns descriptors of blobs in the layout, with right and wrong sizes and types.
 fn descriptors() -> Vec<Value> {
     let image = config(&[b"layer"]);
     let of = |media_type: &str, bytes: &[u8], size: usize| json!({ "mediaType": format!("application/vnd.oci.image.{media_type}"), "digest": Digest::of(bytes), "size": size });

@@ -1,5 +1,5 @@
-//! What belongs to an image: signatures and SBOMs as layouts have them. The layouts are made here, field for field as
-//! cosign and the specification have them, since none of those tools is at hand.
+//! Tests of referrers: signatures and SBOMs in layouts. The layouts are written here, with the fields of cosign and of the
+//! specification.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn image(layout: &Layout) -> Value {
     layout.manifest(&config(&[b"layer"]), &[b"layer"])
 }
 
-/// What refers to something by its `subject`, with the empty config of artifacts.
+/// Adds a referrer by `subject`, with the empty config of artifacts.
 fn artifact(layout: &Layout, subject: &Value, text: &str) -> Value {
     let layer = layout.blob("application/spdx+json", text.as_bytes());
     layout.listing(
@@ -28,7 +28,7 @@ fn artifact(layout: &Layout, subject: &Value, text: &str) -> Value {
     )
 }
 
-/// A signature as cosign stores it: an image config, and what was signed for a layer.
+/// Adds a signature as cosign stores it: an image config, and the signed text as a layer.
 fn signature(layout: &Layout, text: &str) -> Value {
     let config = json!({ "architecture": "", "os": "", "config": {},
         "rootfs": { "type": "layers", "diff_ids": [Digest::of(text.as_bytes())] } });
@@ -43,14 +43,14 @@ fn with(mut descriptor: Value, annotations: Value) -> Value {
     descriptor
 }
 
-/// The referrers of a digest, each with its tag.
+/// Returns the referrers of a digest, each with its tag.
 fn of(archive: &Archive, subject: &Value) -> Vec<(Digest, Option<String>)> {
     let found = archive.referrers(&[digest(subject)]).into_iter().map(|referrer| referrer.unwrap());
     found.map(|it| (it.content.original().unwrap().digest, it.tag.as_ref().map(ToString::to_string))).collect()
 }
 
 #[test]
-fn a_subject_makes_a_referrer_that_is_no_image_of_its_own() {
+fn a_manifest_with_a_subject_is_a_referrer_and_not_an_image() {
     let layout = Layout::new();
     let image = image(&layout);
     let sbom = artifact(&layout, &image, "sbom");
@@ -66,11 +66,11 @@ fn a_subject_makes_a_referrer_that_is_no_image_of_its_own() {
 }
 
 #[test]
-fn what_nothing_names_is_found_by_its_subject() {
+fn an_unlisted_manifest_is_found_by_its_subject() {
     let layout = Layout::new();
     let image = image(&layout);
     let bundle = artifact(&layout, &image, "{\"a\":\"bundle\"}");
-    // Neither JSON of another kind, nor what only looks like it, nor what belongs to something else.
+    // Not found: JSON of another kind, a text that starts like JSON, a referrer of another subject.
     layout.blob("", b"{\"subject\":null}");
     layout.blob("", b"{\"subject\"");
     artifact(&layout, &json!({ "digest": Digest::of(b"elsewhere"), "size": 1 }), "of something else");
@@ -80,7 +80,7 @@ fn what_nothing_names_is_found_by_its_subject() {
 }
 
 #[test]
-fn a_tag_that_names_a_digest_makes_a_referrer() {
+fn a_manifest_with_a_digest_in_its_tag_is_a_referrer() {
     let layout = Layout::new();
     let image = image(&layout);
     let hex = digest(&image).hex();
@@ -96,18 +96,18 @@ fn a_tag_that_names_a_digest_makes_a_referrer() {
         ),
     ];
     let archive = layout.open(&roots).unwrap();
-    assert_eq!(archive.images.len(), 2, "what has another end is an image");
+    assert_eq!(archive.images.len(), 2, "a tag with another suffix is an image");
     let tags: Vec<_> = of(&archive, &image).into_iter().filter_map(|(_, tag)| tag).collect();
     assert_eq!(tags, [format!("sha256-{hex}.sig"), short]);
 
-    // Without what it belongs to it is an image like any other.
+    // Without its subject it is an image.
     let archive = layout.open(&roots[1..2]).unwrap();
     let alone = archive.select(&ImageSelector::Only, &Selection::default()).unwrap();
     assert_eq!(alone.content.original().unwrap().digest, digest(&signature_of));
 }
 
 #[test]
-fn what_cosign_saves_belongs_to_the_one_image_beside_it() {
+fn referrers_of_cosign_save_refer_to_the_only_image() {
     let layout = Layout::new();
     let kind = |descriptor: &Value, kind: &str| {
         with(descriptor.clone(), json!({ "kind": format!("dev.cosignproject.cosign/{kind}") }))
@@ -123,28 +123,28 @@ fn what_cosign_saves_belongs_to_the_one_image_beside_it() {
         let tagged = |it: &Value, end: &str| (digest(it), Some(format!("sha256-{hex}.{end}")));
         assert_eq!(of(&archive, signed), [tagged(&sigs, "sig"), tagged(&atts, "att")]);
     }
-    // Of two images it cannot be told which is signed.
+    // With two images it is not known which one is signed.
     let other = layout.manifest(&config(&[b"other"]), &[b"other"]);
     let archive = layout.open(&[kind(&image, "image"), kind(&other, "image"), kind(&sigs, "sigs")]).unwrap();
     assert_eq!((archive.images.len(), of(&archive, &image).len()), (3, 0));
 }
 
 #[test]
-fn a_list_of_referrers_is_read_and_is_none_itself() {
+fn a_list_of_referrers_is_read_and_is_not_a_referrer() {
     let layout = Layout::new();
     let image = image(&layout);
     let sbom = artifact(&layout, &image, "sbom");
     let list = layout.listing("index", json!({ "manifests": [sbom] }));
     let tag = format!("sha256-{}", digest(&image).hex());
     let list = with(list, json!({ "org.opencontainers.image.ref.name": tag }));
-    // It may be named twice.
+    // It may be listed twice.
     let archive = layout.open(&[image.clone(), list, sbom.clone()]).unwrap();
     assert_eq!(archive.images.len(), 1);
     assert_eq!(of(&archive, &image), [(digest(&sbom), None)]);
 }
 
 #[test]
-fn a_referrer_that_is_not_whole_is_told_when_it_is_asked_for() {
+fn an_incomplete_referrer_is_an_error_when_it_is_requested() {
     let layout = Layout::new();
     let image = image(&layout);
     let hex = digest(&image).hex();
@@ -153,7 +153,7 @@ fn a_referrer_that_is_not_whole_is_told_when_it_is_asked_for() {
         with(signature(&layout, "sig"), json!({ "org.opencontainers.image.ref.name": format!("sha256-{hex}.sig") }));
     layout.remove(&json!({ "digest": Digest::of(b"sbom") }));
     layout.remove(&json!({ "digest": Digest::of(b"sig") }));
-    // Whether something names the SBOM or not.
+    // With and without a descriptor of the SBOM.
     for roots in [&[image.clone(), sig.clone()][..], &[image.clone(), sig, sbom]] {
         let archive = layout.open(roots).unwrap();
         assert!(archive.select(&ImageSelector::Only, &Selection::default()).is_ok());
@@ -166,7 +166,7 @@ fn a_referrer_that_is_not_whole_is_told_when_it_is_asked_for() {
 }
 
 #[test]
-fn tags_that_name_each_other_end_somewhere() {
+fn circular_tags_are_limited() {
     let layout = Layout::new();
     let (one, other) = (signature(&layout, "one"), signature(&layout, "other"));
     let of_other = json!({ "org.opencontainers.image.ref.name": format!("sha256-{}.sig", digest(&other).hex()) });
@@ -174,6 +174,6 @@ fn tags_that_name_each_other_end_somewhere() {
     let both = [with(one.clone(), of_other), with(other.clone(), of_one)];
     let archive = layout.open(&[&[image(&layout)], both.as_slice()].concat()).unwrap();
     assert_eq!(of(&archive, &one), [(digest(&other), Some(format!("sha256-{}.sig", digest(&one).hex())))]);
-    // Where nothing else is left they are images.
+    // If there is nothing else, they are images.
     assert_eq!(layout.open(&both).unwrap().images.len(), 2);
 }
