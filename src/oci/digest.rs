@@ -1,4 +1,4 @@
-//! Digests and diff_ids: SHA-256 values with a meaning of their own.
+//! Digests and diff_ids: SHA-256 values as separate types.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use sha2::Digest as _;
 use super::quote::shorten;
 use crate::error::{Error, Result};
 
-/// Defines a SHA-256 value with a meaning of its own.
+/// Defines a type of SHA-256 values.
 macro_rules! sha256_value {
     ($(#[$doc:meta])* $name:ident, $word:literal) => {
         $(#[$doc])*
@@ -17,27 +17,27 @@ macro_rules! sha256_value {
         pub struct $name([u8; 32]);
 
         impl $name {
-            /// Takes over a hash that was just computed.
+            /// Wraps a hash that was just computed.
             pub fn from_hash(hash: [u8; 32]) -> Self {
                 Self(hash)
             }
 
-            /// The bare hash.
+            /// Returns the hash.
             pub fn hash(&self) -> [u8; 32] {
                 self.0
             }
 
-            /// Hashes bytes that are small enough to be in memory.
+            /// Computes the hash of bytes in memory.
             pub fn of(bytes: &[u8]) -> Self {
                 Self(sha2::Sha256::digest(bytes).into())
             }
 
-            /// The 64 lower-case hex digits, without `sha256:`.
+            /// Returns the 64 lower-case hex digits, without `sha256:`.
             pub fn hex(&self) -> String {
-                hex(&self.0)
+                self.0.iter().map(|byte| format!("{byte:02x}")).collect()
             }
 
-            /// `sha256:` and the first twelve digits, for people.
+            /// Returns `sha256:` and the first twelve digits, for messages.
             pub fn short(&self) -> String {
                 format!("sha256:{}", &self.hex()[..12])
             }
@@ -82,34 +82,23 @@ macro_rules! sha256_value {
 }
 
 sha256_value! {
-    /// SHA-256 of bytes that a registry stores: a packed layer, a config, a manifest.
+    /// The SHA-256 of bytes that a registry stores: a compressed layer, a config, a manifest.
     Digest, "digest"
 }
 
 sha256_value! {
-    /// SHA-256 of a layer's uncompressed tar, as the image config lists it.
+    /// The SHA-256 of a layer's uncompressed tar, which the image config lists.
     DiffId, "diff_id"
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    nibbles.map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
-}
-
 fn parse_sha256(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("sha256:")?.as_bytes();
-    if digits.len() != 64 {
+    let digits = text.strip_prefix("sha256:")?;
+    if digits.len() != 64 || !digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
     let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    for (n, byte) in hash.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * n..2 * n + 2], 16).ok()?;
     }
     Some(hash)
 }

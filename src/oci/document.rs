@@ -1,8 +1,8 @@
 //! Manifests, indexes and image configs, parsed once.
 //!
-//! The types are narrower than oci-client's on purpose: a digest is parsed and a size has no sign, so that a contradiction
-//! is rejected where it stands, with its line and column. What is pushed are the original bytes ([`OriginalManifest`]):
-//! a change goes through [`OriginalManifest::edit`], which keeps every field that nobody here knows.
+//! The types are stricter than oci-client's on purpose: a digest is parsed and a size is unsigned, so that an invalid value
+//! is rejected with its line and column. The original bytes are pushed ([`OriginalManifest`]): every change is made by
+//! [`OriginalManifest::edit`], which preserves unknown fields.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +14,14 @@ use serde_json::Value;
 use super::{DiffId, Digest, DocumentKind, MediaType, Platform};
 use crate::error::{Error, Result};
 
-/// A manifest or an index exactly as somebody wrote it. These bytes are pushed, or nothing.
+/// A manifest or an index with its original bytes, which are pushed unchanged.
 #[derive(Clone, Debug)]
 pub struct OriginalManifest {
     /// The bytes.
     pub bytes: Bytes,
     /// Their digest, computed here.
     pub digest: Digest,
-    /// The media type, from the descriptor that led here or from the bytes.
+    /// The media type, from the descriptor that refers to it or from the bytes.
     pub media_type: String,
     /// The digest of its `subject`, if it has one.
     pub subject: Option<Digest>,
@@ -31,18 +31,18 @@ impl OriginalManifest {
     /// Serializes a new manifest or index. The order of its keys is fixed by its type, so equal input gives equal bytes.
     ///
     /// # Errors
-    /// Of [`Kind::Internal`](crate::error::Kind::Internal) if it cannot be serialized.
+    /// Fails with [`Kind::Internal`](crate::error::Kind::Internal) if it cannot be serialized.
     pub fn serialize(json: &impl serde::Serialize, media_type: impl Into<String>) -> Result<Self> {
         let bytes =
             serde_json::to_vec(json).map_err(|error| Error::internal("cannot serialize a manifest").because(error))?;
         Ok(Self { digest: Digest::of(&bytes), bytes: bytes.into(), media_type: media_type.into(), subject: None })
     }
 
-    /// Returns it with a change that `edit` makes to its JSON. Fields that `edit` does not touch are kept; `None` from
-    /// `edit` means that the JSON has not the form that it must have.
+    /// Returns a copy whose JSON `edit` has changed. Preserves all other fields. `edit` returns `None` if the JSON does not
+    /// have the required form.
     ///
     /// # Errors
-    /// If it cannot be edited.
+    /// Fails if it cannot be edited.
     pub fn edit(&self, edit: impl FnOnce(&mut Value) -> Option<()>) -> Result<Self> {
         let failed = || Error::input(format!("cannot edit the archive's manifest {}", self.digest.short()));
         let mut json: Value = serde_json::from_slice(&self.bytes).map_err(|error| failed().because(error))?;
@@ -57,7 +57,7 @@ impl OriginalManifest {
 pub(crate) enum DescriptorDigest {
     /// A SHA-256.
     Sha256(Digest),
-    /// `sha512:...` and whatever else the grammar of the specification allows
+    /// `sha512:...` and any other digest that the grammar of the specification allows
     /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#digests>).
     Unsupported(String),
 }
@@ -65,16 +65,13 @@ pub(crate) enum DescriptorDigest {
 impl DescriptorDigest {
     /// Returns the digest if it is a SHA-256.
     pub(crate) fn sha256(&self) -> Option<Digest> {
-        match self {
-            Self::Sha256(digest) => Some(*digest),
-            Self::Unsupported(_) => None,
-        }
+        self.supported().ok()
     }
 
     /// Returns the digest.
     ///
     /// # Errors
-    /// The digest's text, if it is of an algorithm that is not supported.
+    /// Returns the digest's text if its algorithm is not supported.
     pub(crate) fn supported(&self) -> std::result::Result<Digest, &str> {
         match self {
             Self::Sha256(digest) => Ok(*digest),
@@ -105,7 +102,7 @@ impl<'de> Deserialize<'de> for DescriptorDigest {
     }
 }
 
-/// An algorithm other than SHA-256, whose form is known here and was not met.
+/// Returns whether a text can be the name of an algorithm other than SHA-256, whose digests have a known form.
 fn is_algorithm(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+._-".contains(&byte);
     text != "sha256" && !text.is_empty() && text.len() <= 32 && text.bytes().all(allowed)
@@ -120,18 +117,18 @@ fn is_encoded(text: &str) -> bool {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
-    /// The media type; empty where none is stated.
+    /// The media type. Empty if none is stated.
     #[serde(default, deserialize_with = "null_as_default")]
     pub media_type: String,
     /// The digest.
     pub digest: DescriptorDigest,
     /// The size in bytes.
     pub size: u64,
-    /// Where else the content can be had.
+    /// The URLs at which the content can also be downloaded.
     #[serde(default, deserialize_with = "null_as_default")]
     pub urls: Vec<String>,
     platform: Option<StatedPlatform>,
-    /// The annotations. One whose value is `null` is absent.
+    /// The annotations. One whose value is `null` counts as absent.
     #[serde(default, deserialize_with = "annotations")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -151,7 +148,7 @@ impl StatedPlatform {
 }
 
 impl Descriptor {
-    /// Returns a descriptor of content that no document describes.
+    /// Creates a descriptor of content that no document describes.
     pub(crate) fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Self {
             media_type: media_type.into(),
@@ -168,40 +165,40 @@ impl Descriptor {
         MediaType(&self.media_type)
     }
 
-    /// Returns the value of an annotation that is there and not empty.
+    /// Returns the value of an annotation that is not empty.
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Returns the platform that it states. `unknown/unknown`, as attestations have, is none.
+    /// Returns the platform that it states. `None` also for `unknown/unknown`, which attestations have.
     pub(crate) fn platform(&self) -> Option<Platform> {
         self.platform.as_ref()?.platform()
     }
 
-    /// Returns whether it states the platform `unknown/unknown`, which says that it is no image.
+    /// Returns whether it states the platform `unknown/unknown`, which means that it is not an image.
     pub(crate) fn is_of_unknown_platform(&self) -> bool {
         let is_unknown = |word: &Option<String>| word.as_deref() == Some("unknown");
         self.platform.as_ref().is_some_and(|it| is_unknown(&it.os) && is_unknown(&it.architecture))
     }
 
-    /// Returns whether its content need not be in archives and registries, since it says where else it is. Without a URL
-    /// it is a layer like others, or nobody could pull it.
+    /// Returns whether its content need not be in archives and registries, because it has URLs. Without a URL it is treated
+    /// like any other layer, since it could not be pulled otherwise.
     pub(crate) fn is_non_distributable(&self) -> bool {
         self.media_type().is_non_distributable() && !self.urls.is_empty()
     }
 }
 
-/// A manifest or an index, parsed. Which of the two it is depends on its media type, which may stand outside of it.
+/// A manifest or an index, parsed. Its kind depends on its media type, which only its descriptor may state.
 ///
-/// Go writes empty lists as `null`: such a list is there and empty.
+/// Go writes empty lists as `null`: such a list counts as empty, not as absent.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Document {
     /// `2` in every supported format.
     pub schema_version: Option<u64>,
-    /// Its own statement of its media type.
+    /// The media type that it states itself.
     pub media_type: Option<String>,
-    /// The kind of artifact that it is, if it states one.
+    /// The type of artifact, if it states one.
     pub artifact_type: Option<String>,
     /// A manifest's config.
     pub config: Option<Descriptor>,
@@ -210,7 +207,7 @@ pub(crate) struct Document {
     /// An index's children.
     pub manifests: Option<Vec<Descriptor>>,
     subject: Option<Subject>,
-    /// The annotations. One whose value is `null` is absent.
+    /// The annotations. One whose value is `null` counts as absent.
     #[serde(deserialize_with = "annotations")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -224,24 +221,24 @@ impl Document {
     /// Parses a manifest or an index.
     ///
     /// # Errors
-    /// Where the JSON is malformed or a field has not the form that the specification asks for.
+    /// Fails if the JSON is malformed or a field does not have the form that the specification requires.
     pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
 
-    /// Returns the digest of its `subject`. One of an algorithm that is not supported is none.
+    /// Returns the digest of its `subject`. `None` also if the algorithm is not supported.
     pub(crate) fn subject(&self) -> Option<Digest> {
         self.subject.as_ref()?.digest.sha256()
     }
 
-    /// Returns its media type where no descriptor states one. OCI's documents need not state it themselves.
+    /// Returns its media type if no descriptor states one. OCI documents need not state it themselves.
     pub(crate) fn own_media_type(&self) -> &str {
         let unstated = if self.manifests.is_some() { MediaType::INDEX.0 } else { super::Family::Oci.manifest() };
         self.media_type.as_deref().unwrap_or(unstated)
     }
 
-    /// Returns whether a reader that takes it for the other kind would find something in it, too. Such a document is two
-    /// things at once (<https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh>).
+    /// Returns whether it is also valid as a document of the other kind, so that readers may disagree about its content
+    /// (<https://github.com/opencontainers/image-spec/security/advisories/GHSA-77vh-xpmg-72qh>).
     pub(crate) fn is_ambiguous(&self, kind: DocumentKind) -> bool {
         match kind {
             DocumentKind::Index => self.config.is_some() || self.layers.is_some(),
@@ -270,7 +267,7 @@ impl ImageConfig {
     /// Parses an image config.
     ///
     /// # Errors
-    /// Where the JSON is malformed or a field has not the form that the specification asks for.
+    /// Fails if the JSON is malformed or a field does not have the form that the specification requires.
     pub(crate) fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
@@ -281,8 +278,8 @@ impl ImageConfig {
         StatedPlatform { os, architecture, variant }.platform()
     }
 
-    /// Returns the diff_ids of the layers, lowest first. `None` if it has no `rootfs`: then it is no image's, whatever media
-    /// type it has.
+    /// Returns the diff_ids of the layers, lowest first. `None` without `rootfs`: then it is not the config of an image,
+    /// whatever its media type.
     pub(crate) fn diff_ids(&self) -> Option<&[DiffId]> {
         Some(self.rootfs.as_ref()?.diff_ids.as_deref().unwrap_or_default())
     }
@@ -310,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_in_a_descriptor_is_an_absent_value() {
+    fn a_null_in_a_descriptor_counts_as_absent() {
         let json = json!({"mediaType": null, "digest": Digest::of(b""), "size": 0, "urls": null,
             "annotations": {"a": null, "b": "c"}, "platform": null});
         let read = descriptor(json).unwrap();
@@ -319,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_of_another_algorithm_is_kept_and_a_malformed_one_is_an_error() {
+    fn a_digest_of_another_algorithm_is_parsed_and_a_malformed_one_is_rejected() {
         let read = |digest: &str| descriptor(json!({"digest": digest, "size": 0})).map(|it| it.digest);
         let sha512 = format!("sha512:{}", "ab".repeat(64));
         assert_eq!(read(&sha512).unwrap(), DescriptorDigest::Unsupported(sha512));
@@ -329,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_keeps_unknown_fields_and_changes_the_digest() {
+    fn an_edit_preserves_unknown_fields_and_changes_the_digest() {
         let json = json!({"schemaVersion": 2, "config": {}, "unknown": {"a": [1, 2.5]}});
         let original = OriginalManifest::serialize(&json, "x/y").unwrap();
         let edited = original.edit(|json| {

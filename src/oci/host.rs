@@ -1,4 +1,4 @@
-//! Registry hosts: whose they are, how ECR's are named, and which addresses may be followed.
+//! Registry hosts: their owner, the names of ECR's hosts, and addresses in private networks.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,21 +8,21 @@ use super::Repository;
 use super::quote::shorten;
 use crate::error::{Code, Error, Result};
 
-/// A registry host, with whose it is.
+/// A registry host and its owner.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Host {
     name: String,
     owner: Owner,
-    /// Another name to connect to, which leads to the same registry.
+    /// Another host name to connect to for the same registry.
     via: Option<String>,
 }
 
-/// Whose registry a host is. Only the ECR variants ever see AWS credentials.
+/// The owner of a registry host. AWS credentials are sent only to the ECR variants.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Owner {
     /// A private registry of Amazon ECR.
     Ecr(EcrHost),
-    /// An interface VPC endpoint of ECR's, which leads to every registry of its region
+    /// An interface VPC endpoint of ECR, which serves every registry of its region
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html>).
     EcrEndpoint {
         /// The region code.
@@ -30,79 +30,88 @@ pub(crate) enum Owner {
     },
     /// Amazon ECR Public.
     EcrPublic,
-    /// Somebody else's, or a name that only looks like ECR's.
+    /// Any other owner, also of names that only resemble ECR's.
     Other,
 }
 
-/// What the name of a private ECR host says.
+/// The components of the name of a private ECR host.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct EcrHost {
     /// The twelve digits of the account that owns the registry.
     pub account: String,
     /// The region code.
     pub region: String,
-    /// FIPS endpoint.
+    /// Whether it is a FIPS endpoint.
     pub fips: bool,
-    /// Dual-stack (IPv4 and IPv6) endpoint.
+    /// Whether it is a dual-stack (IPv4 and IPv6) endpoint.
     pub dual_stack: bool,
 }
 
-impl EcrHost {
-    /// The AWS partition, which the region's prefix names. Regions that open tomorrow are commercial ones.
-    pub fn partition(&self) -> &'static str {
-        let partitions = [
-            ("cn-", "aws-cn"),
-            ("eu-isoe-", "aws-iso-e"),
-            ("eusc-", "aws-eusc"),
-            ("us-gov-", "aws-us-gov"),
-            ("us-iso-", "aws-iso"),
-            ("us-isob-", "aws-iso-b"),
-            ("us-isof-", "aws-iso-f"),
-        ];
-        let of_region = partitions.iter().find(|(prefix, _)| self.region.starts_with(prefix));
-        of_region.map_or("aws", |(_, partition)| partition)
+/// An AWS partition.
+struct Partition {
+    /// The prefix of its regions.
+    prefix: &'static str,
+    /// Its name in ARNs.
+    name: &'static str,
+    /// The DNS suffix of its registries.
+    suffix: &'static str,
+    /// The DNS suffix of its registries' dual-stack names.
+    dual_stack_suffix: &'static str,
+}
+
+const fn partition(
+    prefix: &'static str,
+    name: &'static str,
+    suffix: &'static str,
+    dual_stack_suffix: &'static str,
+) -> Partition {
+    Partition { prefix, name, suffix, dual_stack_suffix }
+}
+
+/// The AWS partitions. The suffixes are those of AWS's own credential helper (awslabs/amazon-ecr-credential-helper,
+/// `ecr-login/api/client.go`). Unknown regions are in the last one: new regions are commercial ones.
+const PARTITIONS: [Partition; 8] = [
+    partition("cn-", "aws-cn", "amazonaws.com.cn", "on.amazonwebservices.com.cn"),
+    partition("eu-isoe-", "aws-iso-e", "cloud.adc-e.uk", "on.aws"),
+    partition("eusc-", "aws-eusc", "amazonaws.eu", "on.aws"),
+    partition("us-gov-", "aws-us-gov", "amazonaws.com", "on.aws"),
+    partition("us-iso-", "aws-iso", "c2s.ic.gov", "on.aws"),
+    partition("us-isob-", "aws-iso-b", "sc2s.sgov.gov", "on.aws"),
+    partition("us-isof-", "aws-iso-f", "csp.hci.ic.gov", "on.aws"),
+    COMMERCIAL,
+];
+const COMMERCIAL: Partition = partition("", "aws", "amazonaws.com", "on.aws");
+
+impl Partition {
+    fn of(region: &str) -> &'static Self {
+        PARTITIONS.iter().find(|it| region.starts_with(it.prefix)).unwrap_or(&COMMERCIAL)
     }
 
-    /// The ARN of a repository in this registry.
+    fn suffix(&self, dual_stack: bool) -> &'static str {
+        if dual_stack { self.dual_stack_suffix } else { self.suffix }
+    }
+}
+
+impl EcrHost {
+    /// Returns the AWS partition of the region.
+    pub fn partition(&self) -> &'static str {
+        Partition::of(&self.region).name
+    }
+
+    /// Returns the ARN of a repository in this registry.
     pub fn arn(&self, repository: &Repository) -> String {
         format!("arn:{}:ecr:{}:{}:repository/{repository}", self.partition(), self.region, self.account)
     }
 }
 
-/// The DNS suffixes under which ECR's registries live, with whether the name is a dual-stack one, taken from AWS's own
-/// credential helper (awslabs/amazon-ecr-credential-helper, `ecr-login/api/client.go`).
-const ECR_SUFFIXES: [(&str, bool); 8] = [
-    ("amazonaws.com", false),
-    ("amazonaws.com.cn", false),
-    ("amazonaws.eu", false),
-    ("on.aws", true),
-    ("on.amazonwebservices.com.cn", true),
-    ("sc2s.sgov.gov", false),
-    ("c2s.ic.gov", false),
-    ("cloud.adc-e.uk", false),
-];
-const ECR_SUFFIX_ISO_F: (&str, bool) = ("csp.hci.ic.gov", false);
-
-/// The hosts of ECR Public, of which the second is dual-stack, from the same source.
+/// The hosts of ECR Public, from the same source. The second one is dual-stack.
 const ECR_PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 
 impl Host {
-    /// The host of `account`'s private registry.
-    ///
-    /// The suffix follows the region's partition.
+    /// Returns the host of a private registry.
     pub fn from_ecr(ecr: EcrHost) -> Self {
         let EcrHost { account, region, fips, dual_stack } = &ecr;
-        let suffix = match (ecr.partition(), dual_stack) {
-            ("aws-cn", true) => "on.amazonwebservices.com.cn",
-            (_, true) => "on.aws",
-            ("aws-cn", false) => "amazonaws.com.cn",
-            ("aws-eusc", false) => "amazonaws.eu",
-            ("aws-iso", false) => "c2s.ic.gov",
-            ("aws-iso-b", false) => "sc2s.sgov.gov",
-            ("aws-iso-e", false) => "cloud.adc-e.uk",
-            ("aws-iso-f", false) => "csp.hci.ic.gov",
-            (_, false) => "amazonaws.com",
-        };
+        let suffix = Partition::of(region).suffix(*dual_stack);
         let service = match (dual_stack, fips) {
             (false, false) => "dkr.ecr",
             (false, true) => "dkr.ecr-fips",
@@ -112,30 +121,30 @@ impl Host {
         Self { name: format!("{account}.{service}.{region}.{suffix}"), owner: Owner::Ecr(ecr), via: None }
     }
 
-    /// The registry of `account` that a VPC endpoint leads to, under its own name: that is what its certificates and what
-    /// is pulled later go by. `None` if this is no VPC endpoint of ECR's.
+    /// Returns the registry of `account` behind a VPC endpoint, under the registry's own name, which its certificates and
+    /// later pulls use. `None` if this is not a VPC endpoint of ECR.
     pub fn via_vpc_endpoint(&self, account: &str) -> Option<Self> {
         let Owner::EcrEndpoint { region } = &self.owner else { return None };
         let ecr = EcrHost { account: account.into(), region: region.clone(), fips: false, dual_stack: false };
         Some(Self { via: Some(self.without_port().to_owned()), ..Self::from_ecr(ecr) })
     }
 
-    /// Whether it is a VPC endpoint of ECR's, so that nobody knows yet whose registry is meant.
+    /// Returns whether it is a VPC endpoint of ECR, which does not name the account.
     pub fn is_vpc_endpoint(&self) -> bool {
         matches!(self.owner, Owner::EcrEndpoint { .. })
     }
 
-    /// The name to connect to instead of its own.
+    /// Returns the host name to connect to instead of its own.
     pub fn via(&self) -> Option<&str> {
         self.via.as_deref()
     }
 
-    /// The host as it stands in a reference, with its port where one was given.
+    /// Returns the host as in a reference, with its port if it has one.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// What the name says, if it is a private ECR registry's.
+    /// Returns the components of the name, if it is that of a private ECR registry.
     pub fn ecr(&self) -> Option<&EcrHost> {
         match &self.owner {
             Owner::Ecr(ecr) => Some(ecr),
@@ -143,31 +152,31 @@ impl Host {
         }
     }
 
-    /// Whether it is Amazon ECR Public.
+    /// Returns whether it is Amazon ECR Public.
     pub fn is_ecr_public(&self) -> bool {
         self.owner == Owner::EcrPublic
     }
 
-    /// Whether it is Amazon's, private or public: only those ever see AWS credentials.
+    /// Returns whether it is Amazon's, private or public. AWS credentials are sent only to such hosts.
     pub fn is_amazon(&self) -> bool {
         self.owner != Owner::Other
     }
 
-    /// Whether it is a name of Amazon's that is meant for one of ECR's registries, and is none.
+    /// Returns whether it is a name under Amazon's domains that resembles those of ECR's registries.
     pub(super) fn is_misspelt_ecr(&self) -> bool {
         let bare = self.without_port();
-        let is_under = |suffix: &str| bare.strip_suffix(suffix).is_some_and(|before| before.ends_with('.'));
-        let is_theirs = ECR_SUFFIXES.iter().chain([&ECR_SUFFIX_ISO_F]).any(|(suffix, _)| is_under(suffix));
-        self.owner == Owner::Other && is_theirs && (bare.contains(".dkr.ecr") || bare.contains(".dkr-ecr"))
+        let is_below = |suffix: &str| bare.strip_suffix(suffix).is_some_and(|before| before.ends_with('.'));
+        let is_amazon = PARTITIONS.iter().any(|it| is_below(it.suffix) || is_below(it.dual_stack_suffix));
+        self.owner == Owner::Other && is_amazon && (bare.contains(".dkr.ecr") || bare.contains(".dkr-ecr"))
     }
 
-    /// Whether the host can only be this machine.
+    /// Returns whether the host is this machine.
     pub fn is_loopback(&self) -> bool {
         let bare = self.without_port();
         bare == "localhost" || bare.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// The host without its port.
+    /// Returns the host without its port.
     pub fn without_port(&self) -> &str {
         if self.name.starts_with('[') {
             return self.name.split_inclusive(']').next().unwrap_or(&self.name);
@@ -192,7 +201,7 @@ impl FromStr for Host {
             return refuse("the port must be a number from 1 to 65535");
         }
         let is_ipv6 = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let well_formed = match is_ipv6 {
+        let is_well_formed = match is_ipv6 {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => bare.split('.').all(|label| {
                 !label.is_empty()
@@ -201,15 +210,15 @@ impl FromStr for Host {
                     && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             }),
         };
-        if !well_formed || bare.len() > 253 {
+        if !is_well_formed || bare.len() > 253 {
             return refuse("a host is labels of letters, digits and hyphens joined by dots");
         }
-        // `:443` changes nothing for https, and docker strips it too when it looks for credentials.
-        let known = name.strip_suffix(":443").unwrap_or(&name);
-        let owner = parse_ecr_host(known).map(Owner::Ecr);
-        let owner = owner.or_else(|| Some(Owner::EcrEndpoint { region: parse_vpc_endpoint(known)? }));
-        let owner = owner.or_else(|| ECR_PUBLIC.contains(&known).then_some(Owner::EcrPublic));
-        let name = if owner.is_some() { known.to_owned() } else { name };
+        // `:443` is the default port of HTTPS, and docker also removes it when it looks up credentials.
+        let bare = name.strip_suffix(":443").unwrap_or(&name);
+        let owner = parse_ecr_host(bare).map(Owner::Ecr);
+        let owner = owner.or_else(|| Some(Owner::EcrEndpoint { region: parse_vpc_endpoint(bare)? }));
+        let owner = owner.or_else(|| ECR_PUBLIC.contains(&bare).then_some(Owner::EcrPublic));
+        let name = if owner.is_some() { bare.to_owned() } else { name };
         Ok(Self { name, owner: owner.unwrap_or(Owner::Other), via: None })
     }
 }
@@ -220,8 +229,8 @@ impl fmt::Display for Host {
     }
 }
 
-/// Reads `ACCOUNT.dkr.ecr.REGION.SUFFIX` in all its forms, anchored at both ends, so that
-/// `ACCOUNT.dkr.ecr.us-east-1.amazonaws.com.example.org` is nobody we know.
+/// Parses `ACCOUNT.dkr.ecr.REGION.SUFFIX` in all its forms. The whole name must match:
+/// `ACCOUNT.dkr.ecr.us-east-1.amazonaws.com.example.org` is not ECR's.
 fn parse_ecr_host(name: &str) -> Option<EcrHost> {
     let (account, rest) = name.split_once('.')?;
     if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -231,39 +240,36 @@ fn parse_ecr_host(name: &str) -> Option<EcrHost> {
     let (service, rest) = service.iter().find_map(|service| Some((*service, rest.strip_prefix(service)?)))?;
     let (region, suffix) = rest.split_once('.')?;
     let dual_stack = service.starts_with("dkr-ecr");
-    let known = ECR_SUFFIXES.iter().chain([&ECR_SUFFIX_ISO_F]);
-    let fits = known.into_iter().any(|&(known, dual)| known == suffix && dual == dual_stack);
-    if !fits || !is_region(region) {
+    if !PARTITIONS.iter().any(|it| it.suffix(dual_stack) == suffix) || !is_region(region) {
         return None;
     }
     Some(EcrHost { account: account.into(), region: region.into(), fips: service.ends_with("-fips."), dual_stack })
 }
 
-/// The region of an interface VPC endpoint, `vpce-ID[-ZONE].dkr.ecr.REGION.vpce.amazonaws.com`.
+/// Returns the region of an interface VPC endpoint: `vpce-ID[-ZONE].dkr.ecr.REGION.vpce.amazonaws.com`.
 fn parse_vpc_endpoint(name: &str) -> Option<String> {
     let (id, rest) = name.strip_prefix("vpce-")?.split_once('.')?;
     let (region, suffix) = rest.strip_prefix("dkr.ecr.")?.split_once('.')?;
     let suffixes = ["vpce.amazonaws.com", "vpce.amazonaws.com.cn", "vpce.amazonaws.eu"];
-    let fits = !id.is_empty() && suffixes.contains(&suffix) && is_region(region);
-    fits.then(|| region.to_owned())
+    let is_endpoint = !id.is_empty() && suffixes.contains(&suffix) && is_region(region);
+    is_endpoint.then(|| region.to_owned())
 }
 
-/// Whether the text can be a region code. There is no list: regions open faster than programs are released.
+/// Returns whether a text can be a region code. There is no list: regions open faster than programs are released.
 pub(crate) fn is_region(text: &str) -> bool {
-    let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    starts_well
+    text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && text.contains('-')
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// A region code, as people write it: codes have hyphens, and are often written with underscores all the same, since a
-/// well-known guide does. `None` if it cannot be one.
+/// Parses a region code as people write it, also with underscores instead of hyphens, as in a well-known guide. `None` if the
+/// text cannot be one.
 pub(crate) fn region_code(text: &str) -> Option<String> {
     let code = text.trim().to_ascii_lowercase().replace('_', "-");
     is_region(&code).then_some(code)
 }
 
-/// Whether an address belongs to nobody in particular: link-local ones lead to cloud metadata services.
+/// Returns whether an address is link-local or unspecified. Cloud metadata services have link-local addresses.
 pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
@@ -274,7 +280,7 @@ pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether an address is reachable only from inside some network.
+/// Returns whether an address is reachable only from inside a private network.
 pub(crate) fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         // 100.64.0.0/10 is shared by a provider's customers (RFC 6598).

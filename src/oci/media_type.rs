@@ -1,4 +1,4 @@
-//! Media types of images, and what they say about bytes.
+//! Media types of images, and the compression that they state.
 
 use oci_client::manifest as media;
 use serde::{Deserialize, Serialize};
@@ -17,17 +17,17 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Returns the compression of bytes that start like this. Needs the first four bytes, if there are as many.
+    /// Detects the compression of bytes by their start: the first four bytes, if there are as many.
     pub fn of(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            // A frame, or a skippable frame as zstd:chunked and pzstd put in front (RFC 8878, 3.1.1 and 3.1.2).
+            // A frame, or a skippable frame, with which zstd:chunked and pzstd begin (RFC 8878, 3.1.1 and 3.1.2).
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::Uncompressed,
         }
     }
 
-    /// The word for people.
+    /// Returns the name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uncompressed => "plain",
@@ -37,7 +37,7 @@ impl Compression {
     }
 }
 
-/// Docker's or OCI's family of media types. The members of one manifest are of one family.
+/// The family of media types: Docker's or OCI's. All media types in a manifest are of one family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Family {
     /// `application/vnd.docker.*`
@@ -68,9 +68,9 @@ impl Family {
         }
     }
 
-    /// Returns the media type of a layer, or `None` where the family has none: Docker's has no zstd.
-    pub(crate) fn layer(self, packing: Compression) -> Option<&'static str> {
-        match (self, packing) {
+    /// Returns the media type of a layer. `None` if the family has none: Docker has no media type for zstd.
+    pub(crate) fn layer(self, compression: Compression) -> Option<&'static str> {
+        match (self, compression) {
             (Self::Docker, Compression::Uncompressed) => Some(media::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE),
             (Self::Docker, Compression::Gzip) => Some(media::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE),
             (Self::Docker, Compression::Zstd) => None,
@@ -81,7 +81,7 @@ impl Family {
     }
 }
 
-/// The kinds of documents that a tag can point at.
+/// The kinds of documents that a tag can refer to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum DocumentKind {
     /// A list of manifests.
@@ -90,7 +90,7 @@ pub(crate) enum DocumentKind {
     Manifest,
 }
 
-/// A media type, to be asked what it says.
+/// A media type.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct MediaType<'a>(pub &'a str);
 
@@ -107,32 +107,31 @@ impl MediaType<'_> {
         }
     }
 
-    /// Returns whether it is that of an image's config.
+    /// Returns whether it is that of an image config.
     pub(crate) fn is_image_config(self) -> bool {
         [media::IMAGE_CONFIG_MEDIA_TYPE, media::IMAGE_DOCKER_CONFIG_MEDIA_TYPE].contains(&self.0)
     }
 
-    /// Returns whether it is that of a layer: a tar of files. A manifest lists other things as layers, too: attestations,
-    /// the parts of artifacts.
+    /// Returns whether it is that of a layer: a tar of files. Attestations and parts of artifacts are also listed as layers
+    /// in manifests.
     pub(crate) fn is_layer(self) -> bool {
         self.0.starts_with("application/vnd.docker.image.rootfs.")
             || self.0.starts_with("application/vnd.oci.image.layer.")
     }
 
-    /// Returns whether it is that of a layer that registries need not hold
+    /// Returns whether it is that of a layer that registries need not store
     /// (<https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#non-distributable-layers>).
     pub(crate) fn is_non_distributable(self) -> bool {
         self.0.contains(".nondistributable.") || self.0.contains(".foreign.")
     }
 
     /// Returns whether the layer's bytes are encrypted (<https://github.com/containers/ocicrypt/blob/main/docs/oci-encryption.md>).
-    /// Nothing can be said about what is inside.
+    /// Their compression is not known.
     pub(crate) fn is_encrypted(self) -> bool {
         self.0.ends_with("+encrypted")
     }
 
-    /// Returns the compression that it states for a layer. `None` where it states none that can be read: for what is no
-    /// layer, and for encrypted ones.
+    /// Returns the compression of a layer that it states. `None` if it states none, and for encrypted layers and other content.
     pub(crate) fn compression(self) -> Option<Compression> {
         let (_, suffix) = self.0.rsplit_once(['.', '+']).filter(|_| self.is_layer())?;
         match suffix {
@@ -149,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_compression_of_a_layer_is_the_end_of_its_media_type() {
+    fn the_end_of_a_media_type_states_the_compression() {
         for (media_type, expected, is_non_distributable) in [
             ("application/vnd.docker.image.rootfs.diff.tar.gzip", Some(Compression::Gzip), false),
             ("application/vnd.docker.image.rootfs.diff.tar", Some(Compression::Uncompressed), false),

@@ -1,8 +1,8 @@
 //! The model of the OCI specifications: digests, references, media types, platforms, descriptors, manifests, indexes and
-//! image configs. Each is parsed once, where it enters; unknown fields and original bytes are kept.
+//! image configs. Each is parsed once, on input; unknown fields and original bytes are preserved.
 //!
-//! Archives, layer reuse, the registry client and the push share these types. Only [`Host`] decides whose registry a host is,
-//! because that decides who receives AWS credentials; only [`Platform::matches`] compares platforms.
+//! Archives, layer reuse, the registry client and the push share these types. Only [`Host`] decides which registries are
+//! Amazon's, because they receive AWS credentials. Only [`Platform::matches`] compares platforms.
 
 mod digest;
 mod document;

@@ -1,4 +1,4 @@
-//! Names of repositories and tags, by the rules of the distribution specification and of Amazon ECR where ECR is stricter.
+//! Names of repositories and tags, by the rules of the distribution specification, and of Amazon ECR if they are stricter.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,21 +8,21 @@ use serde::Serialize;
 use super::quote::shorten;
 use crate::error::{Advice, Code, Error, Result};
 
-/// A repository's name inside a registry: `team/app`.
+/// The name of a repository in a registry: `team/app`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Repository(String);
 
 impl Repository {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A text made to look like a name: lower-case, and nothing but letters, digits, `-`, `.`, `_` and `/`. It need not be
-    /// one for that.
+    /// Converts a text to lower case and removes all characters except letters, digits, `-`, `.`, `_` and `/`. The result may
+    /// still be invalid.
     pub fn docker_normalized(text: &str) -> String {
-        let is_kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | '/');
-        text.to_lowercase().chars().filter(is_kept).collect()
+        let is_allowed = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | '/');
+        text.to_lowercase().chars().filter(is_allowed).collect()
     }
 }
 
@@ -33,11 +33,10 @@ impl FromStr for Repository {
         let refuse = |why: String| {
             let rule = "A name has 2 to 255 characters: components separated by '/', each of lower-case letters and digits, \
                         separated by '.', '_', '__' or hyphens.";
-            let repaired = Self::docker_normalized(text);
-            // Repaired once more it stays as it is.
-            let is_name = repaired != text && repaired.parse::<Self>().is_ok();
-            let advice = match is_name {
-                true => Advice::new(format!("{rule} Or push to {repaired}")).setting("docker-naming"),
+            let normalized = Self::docker_normalized(text);
+            // The recursion ends, since a normalized text does not change again.
+            let advice = match normalized != text && normalized.parse::<Self>().is_ok() {
+                true => Advice::new(format!("{rule} Or push to {normalized}")).setting("docker-naming"),
                 false => rule.into(),
             };
             Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text)))
@@ -63,7 +62,8 @@ impl fmt::Display for Repository {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, the rule of the OCI distribution specification ("Pulling manifests") and of ECR.
+/// Returns whether a text matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, the rule of the OCI distribution specification
+/// ("Pulling manifests") and of ECR.
 fn is_path_component(part: &str) -> bool {
     let mut rest = part;
     loop {
@@ -85,7 +85,7 @@ fn is_path_component(part: &str) -> bool {
     }
 }
 
-/// Where a tag comes from a pipeline, that is what went wrong.
+/// The advice for an empty tag: in a pipeline, the likely cause is an empty variable.
 pub(super) const EMPTY_TAG: &str = "Is a variable empty? Without a tag it is `latest`.";
 
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
@@ -93,12 +93,12 @@ pub(super) const EMPTY_TAG: &str = "Is a variable empty? Without a tag it is `la
 pub struct Tag(String);
 
 impl Tag {
-    /// The tag that is meant where none is given.
+    /// Returns the default tag.
     pub fn latest() -> Self {
         Self("latest".into())
     }
 
-    /// The tag.
+    /// Returns the tag.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -108,12 +108,11 @@ impl FromStr for Tag {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         if text.is_empty() {
             return Err(Error::usage("a tag is empty").code(Code::ValueInvalid).hint(EMPTY_TAG));
         }
-        if !starts_well || text.len() > 128 || !text.bytes().all(allowed) {
+        if text.starts_with(['.', '-']) || text.len() > 128 || !text.bytes().all(is_allowed) {
             return Err(Error::usage(format!("{:?} is not a tag", shorten(text)))
                 .code(Code::ValueInvalid)
                 .hint("A tag is 1 to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'."));

@@ -1,4 +1,4 @@
-//! Many tags in one text: patterns of them, and ECR's filters.
+//! Patterns that match several tags, and ECR's tag filters.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,24 +7,24 @@ use super::Tag;
 use super::quote::shorten;
 use crate::error::{Code, Error, Result};
 
-/// A tag, or with `*` every tag that looks like it.
+/// A tag, or a pattern with `*` for any number of characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TagPattern(String);
 
 impl TagPattern {
-    /// Every tag.
+    /// Returns the pattern that matches every tag.
     pub fn any() -> Self {
         Self("*".into())
     }
 
-    /// The tag, if it is one and no pattern.
+    /// Returns the tag, if it is not a pattern.
     pub fn tag(&self) -> Option<&str> {
         (!self.0.contains('*')).then_some(&self.0)
     }
 
-    /// Whether a tag looks like it. `*` stands for any characters, also for none.
+    /// Returns whether a tag matches.
     pub fn matches(&self, tag: &str) -> bool {
-        fits(&self.0, tag)
+        matches(&self.0, tag)
     }
 }
 
@@ -32,7 +32,7 @@ impl FromStr for TagPattern {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        // What a star stands for can be anything that a tag can have.
+        // With any allowed character instead of each star, it must be a tag.
         match text.replace('*', "_").parse::<Tag>() {
             Ok(_) => Ok(Self(text.to_owned())),
             Err(_) => Err(Error::usage(format!("{:?} is neither a tag nor a pattern of tags", shorten(text)))
@@ -48,28 +48,28 @@ impl fmt::Display for TagPattern {
     }
 }
 
-/// A filter of ECR for the tags that a repository excepts from its rule on moving tags: a tag, or with `*` every tag that looks
-/// like it (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html>).
+/// A filter of ECR for tags that a repository excludes from its tag mutability: a tag, or a pattern with `*` for any number of
+/// characters (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html>).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TagFilter(String);
 
 impl TagFilter {
-    /// One that ECR has, whatever is in it.
+    /// Wraps a filter that ECR returned, without checking it.
     pub fn from_ecr(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// The filter.
+    /// Returns the filter.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a tag looks like it. `*` stands for any characters, also for none. `None` if that is not for sure: without a star
-    /// some take a filter for the whole tag and some for a part of it, and ECR does not say.
+    /// Returns whether a tag matches. `None` if that is not known: ECR does not document whether a filter without a star must
+    /// match the whole tag or only a part of it, and sources disagree.
     pub fn matches(&self, tag: &Tag) -> Option<bool> {
-        match fits(&self.0, tag.as_str()) {
+        match matches(&self.0, tag.as_str()) {
             false if !self.0.contains('*') && tag.as_str().contains(&self.0) => None,
-            fits => Some(fits),
+            is_match => Some(is_match),
         }
     }
 }
@@ -78,11 +78,11 @@ impl FromStr for TagFilter {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'*' | b'-');
-        // Two stars at most, as the provider for Terraform has it
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'*' | b'-');
+        // Terraform's provider allows two stars
         // (https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/ecr_repository).
         let stars = text.bytes().filter(|byte| *byte == b'*').count();
-        if !(1..=128).contains(&text.len()) || !text.bytes().all(allowed) || stars > 2 {
+        if !(1..=128).contains(&text.len()) || !text.bytes().all(is_allowed) || stars > 2 {
             return Err(Error::usage(format!("{:?} is not a filter for tags", shorten(text)))
                 .code(Code::ValueInvalid)
                 .hint("A filter is 1 to 128 letters, digits, '.', '_', '-' and at most two stars: latest, dev-*."));
@@ -97,10 +97,10 @@ impl fmt::Display for TagFilter {
     }
 }
 
-/// Whether a text fits a pattern, in which `*` stands for any characters, also for none.
-fn fits(pattern: &str, text: &str) -> bool {
+/// Returns whether a text matches a pattern, in which `*` matches any number of characters.
+fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
-    // There is a first part, if an empty one.
+    // The first part exists, but may be empty.
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
@@ -115,21 +115,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_what_ecr_takes() {
+    fn filters_follow_the_rule_of_ecr() {
         let long = "a".repeat(128);
-        for good in ["latest", "*", "dev-*", "*.rc*", "-x", ".y", "_", long.as_str()] {
-            assert!(good.parse::<TagFilter>().is_ok(), "{good}");
+        for valid in ["latest", "*", "dev-*", "*.rc*", "-x", ".y", "_", long.as_str()] {
+            assert!(valid.parse::<TagFilter>().is_ok(), "{valid}");
         }
         let longer = "a".repeat(129);
-        for bad in ["", "a b", "v1+2", "a*b*c*", "ä", longer.as_str()] {
-            let error = bad.parse::<TagFilter>().unwrap_err();
-            assert_eq!(error.kind().exit_code(), 2, "{bad}");
+        for invalid in ["", "a b", "v1+2", "a*b*c*", "ä", longer.as_str()] {
+            let error = invalid.parse::<TagFilter>().unwrap_err();
+            assert_eq!(error.kind().exit_code(), 2, "{invalid}");
         }
     }
 
     #[test]
-    fn stars_stand_for_anything_and_for_nothing() {
-        for (filter, tag, does) in [
+    fn a_star_matches_any_number_of_characters() {
+        for (filter, tag, is_match) in [
             ("latest", "latest", Some(true)),
             ("latest", "lates", Some(false)),
             ("latest", "latest-1", None),
@@ -142,7 +142,7 @@ mod tests {
             ("a*a", "aa", Some(true)),
         ] {
             let filter: TagFilter = filter.parse().unwrap();
-            assert_eq!(filter.matches(&tag.parse().unwrap()), does, "{filter} {tag}");
+            assert_eq!(filter.matches(&tag.parse().unwrap()), is_match, "{filter} {tag}");
         }
     }
 }

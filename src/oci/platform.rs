@@ -1,4 +1,4 @@
-//! What an image runs on.
+//! Platforms of images.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,26 +7,27 @@ use serde::Serialize;
 
 use crate::error::{Code, Error, Result, shown};
 
-/// An operating system and a processor, `OS/ARCH[/VARIANT]`, in containerd's normal form: what runs the same is equal,
-/// so `linux/arm64` is `linux/arm64/v8` and `linux/arm` is `linux/arm/v7`
+/// An operating system and a processor architecture, `OS/ARCH[/VARIANT]`, in containerd's normal form, in which equivalent
+/// platforms are equal: `linux/arm64` is `linux/arm64/v8`, and `linux/arm` is `linux/arm/v7`
 /// (<https://github.com/containerd/platforms/blob/v1.0.0-rc.1/database.go>).
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Platform {
     architecture: String,
     os: String,
-    /// Empty if there is none.
+    /// The variant. Empty if there is none.
     #[serde(skip_serializing_if = "String::is_empty")]
     variant: String,
 }
 
 impl Platform {
     /// Returns whether content for this platform is content for `other`: both have the same normal form. This is the only
-    /// comparison of platforms, for selection, reuse and mounts alike.
+    /// comparison of platforms, for selection, reuse and mounts.
     pub fn matches(&self, other: &Self) -> bool {
         self == other
     }
 
-    /// The platform of these three words, or `None` where they name none: attestations have `unknown/unknown`.
+    /// Creates the platform in its normal form. `None` without an operating system or an architecture, and if one of them is
+    /// `unknown`, as in attestations.
     pub fn new(os: &str, architecture: &str, variant: &str) -> Option<Self> {
         let word = |text: &str| shown(text).to_ascii_lowercase();
         let (os, architecture, variant) = (word(os), word(architecture), word(variant));

@@ -1,4 +1,4 @@
-//! Targets of a push and sources of mounts, as typed.
+//! Targets of a push and sources of mounts, as the user writes them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,9 +9,9 @@ use super::quote::{shorten, strip_credentials};
 use super::{Host, Repository, Tag};
 use crate::error::{Advice, Code, Error, Result};
 
-/// Where an image is to go: `[HOST/]REPOSITORY[:TAG]`, as typed.
+/// The target of a push: `[HOST/]REPOSITORY[:TAG]`, as the user writes it.
 ///
-/// Without a host it is the caller's own ECR registry, whose account only AWS can tell.
+/// Without a host it is in the caller's own ECR registry. Only AWS knows its account.
 ///
 /// ```
 /// let target: ecr_push::Target = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4".parse()?;
@@ -23,46 +23,48 @@ use crate::error::{Advice, Code, Error, Result};
 pub struct Target {
     /// The registry, if the target names one.
     pub host: Option<Host>,
-    /// The region of the caller's own registry, for a target without a host; `None` leaves it to the environment.
+    /// The region of the caller's own registry, for a target without a host. `None` means that of the environment.
     pub region: Option<String>,
     /// The repository.
     pub repository: Repository,
-    /// The tags that are named: none or one where it was typed, more where targets were joined.
+    /// The tags: none or one as parsed, several after [`join`](Self::join).
     pub tags: Vec<Tag>,
 }
 
+/// Creates an error about an invalid target.
+fn invalid(what: String) -> Error {
+    Error::usage(what).code(Code::TargetInvalid)
+}
+
 impl Target {
-    /// Joins targets of the same repository, so that its layers are sent there once, in the order of the first of each.
+    /// Joins targets with the same repository, so that layers are uploaded to it once. Preserves their order.
     pub fn join(targets: Vec<Self>) -> Vec<Self> {
         let mut joined: Vec<Self> = Vec::new();
         for target in targets {
-            let place = |target: &Self| (target.host.clone(), target.region.clone(), target.repository.clone());
-            let same = |known: &&mut Self| place(known) == place(&target);
-            match joined.iter_mut().find(same) {
+            let key = |target: &Self| (target.host.clone(), target.region.clone(), target.repository.clone());
+            let is_same = |known: &&mut Self| key(known) == key(&target);
+            match joined.iter_mut().find(is_same) {
                 Some(known) => {
-                    // A target that names no tag means the default one, also beside others.
-                    let named = |tags: Vec<Tag>| if tags.is_empty() { vec![Tag::latest()] } else { tags };
-                    known.tags = named(std::mem::take(&mut known.tags));
-                    known.tags.extend(named(target.tags));
+                    // A target without a tag means the default one, also together with others.
+                    let or_latest = |tags: Vec<Tag>| if tags.is_empty() { vec![Tag::latest()] } else { tags };
+                    known.tags = or_latest(std::mem::take(&mut known.tags));
+                    known.tags.extend(or_latest(target.tags));
                 }
                 None => joined.push(target),
             }
         }
         joined
     }
-}
 
-impl Target {
-    /// Reads a target whose repository is renamed if it breaks the rule for names, and says what became of which name.
+    /// Parses a target and renames its repository if the name is invalid. Returns a note about the new name.
     ///
     /// # Errors
-    /// If it is none all the same.
+    /// Fails if the target is invalid all the same.
     pub fn with_docker_naming(text: &str) -> Result<(Self, Option<String>)> {
-        let (host, name, tags) = Self::parts(text)?;
+        let (host, name, tags) = Self::split(text)?;
         let renamed = Repository::docker_normalized(name);
         if renamed.is_empty() {
-            return Err(Error::usage(format!("{:?} has nothing that a repository name can have", shorten(name)))
-                .code(Code::TargetInvalid)
+            return Err(invalid(format!("{:?} has nothing that a repository name can have", shorten(name)))
                 .hint("Docker naming keeps letters, digits, '-', '.', '_' and '/' only: use these in the name."));
         }
         let change = (renamed != name).then(|| format!("the repository {:?} is called {renamed}", shorten(name)));
@@ -71,63 +73,51 @@ impl Target {
 
     fn of_parts(host: Option<Host>, repository: &str, tags: Vec<Tag>) -> Result<Self> {
         // ECR Public user guide, "Service quotas", and RegistryAlias in its API reference.
-        let fits = |(alias, name): (&str, &str)| (2..=50).contains(&alias.len()) && (2..=205).contains(&name.len());
-        if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.split_once('/').is_some_and(fits) {
-            return Err(Error::usage(format!("the target {:?} cannot be in ECR Public", shorten(repository)))
-                .code(Code::TargetInvalid)
-                .hint(
-                    Advice::new(
-                        "Use public.ecr.aws/ALIAS/REPOSITORY, of 2 to 50 and 2 to 205 characters. List your aliases:",
-                    )
-                    .command("aws ecr-public describe-registries --region us-east-1"),
-                ));
+        let is_valid = |(alias, name): (&str, &str)| (2..=50).contains(&alias.len()) && (2..=205).contains(&name.len());
+        if host.as_ref().is_some_and(Host::is_ecr_public) && !repository.split_once('/').is_some_and(is_valid) {
+            let advice = Advice::new(
+                "Use public.ecr.aws/ALIAS/REPOSITORY, of 2 to 50 and 2 to 205 characters. List your aliases:",
+            );
+            return Err(invalid(format!("the target {:?} cannot be in ECR Public", shorten(repository)))
+                .hint(advice.command("aws ecr-public describe-registries --region us-east-1")));
         }
         Ok(Self { host, region: None, repository: repository.parse()?, tags })
     }
 
-    /// The host, the text for the repository and the tags.
-    fn parts(text: &str) -> Result<(Option<Host>, &str, Vec<Tag>)> {
+    /// Splits a target into host, repository and tags. The repository is not parsed.
+    fn split(text: &str) -> Result<(Option<Host>, &str, Vec<Tag>)> {
         if matches!(strip_credentials(text), Cow::Owned(_)) {
-            return Err(Error::usage(format!("the target {:?} contains a login", shorten(text)))
-                .code(Code::TargetInvalid)
-                .hint(
-                    Advice::new("Leave the login out of the target, and name the user")
-                        .setting_with("username", "NAME")
-                        .command("docker login HOST"),
-                ));
+            let advice = Advice::new("Leave the login out of the target, and name the user");
+            return Err(invalid(format!("the target {:?} contains a login", shorten(text)))
+                .hint(advice.setting_with("username", "NAME").command("docker login HOST")));
         }
         if let Some((scheme, rest)) = text.split_once("://") {
-            return Err(Error::usage(format!("the target {:?} starts with {scheme}://", shorten(text)))
-                .code(Code::TargetInvalid)
+            return Err(invalid(format!("the target {:?} starts with {scheme}://", shorten(text)))
                 .hint(format!("Leave it out: {}", shorten(rest))));
         }
         if text.contains('@') {
-            return Err(Error::usage(format!("the target {:?} has a digest", shorten(text)))
-                .code(Code::TargetInvalid)
+            return Err(invalid(format!("the target {:?} has a digest", shorten(text)))
                 .hint("A target names a place, HOST/REPOSITORY:TAG; the digest follows from what is pushed there."));
         }
         let (host, rest) = match text.split_once('/') {
             Some((first, rest)) if is_host(first) => (Some(first), rest),
-            None if can_only_be_a_host(text) => (Some(text), ""),
+            None if is_only_a_host(text) => (Some(text), ""),
             _ => (None, text),
         };
         let (repository, tag) = rest.rsplit_once(':').map_or((rest, None), |(before, tag)| (before, Some(tag)));
         if let Some(host) = host.filter(|_| repository.is_empty()) {
-            // Behind a name of Amazon's no port is meant, but a tag.
-            let is_amazons = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazon());
-            let host = host.split(':').next().filter(is_amazons).unwrap_or(host);
-            return Err(Error::usage(format!("{:?} names no repository", shorten(text)))
-                .code(Code::TargetInvalid)
+            // After a host of Amazon's, a colon precedes a tag, not a port.
+            let is_amazon = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazon());
+            let host = host.split(':').next().filter(is_amazon).unwrap_or(host);
+            return Err(invalid(format!("{:?} names no repository", shorten(text)))
                 .hint(format!("Write {}/REPOSITORY:TAG.", shorten(host))));
         }
         if tag == Some("") {
-            return Err(Error::usage(format!("{:?} ends with a colon and no tag", shorten(text)))
-                .code(Code::TargetInvalid)
-                .hint(EMPTY_TAG));
+            return Err(invalid(format!("{:?} ends with a colon and no tag", shorten(text))).hint(EMPTY_TAG));
         }
         let host = host.map(Host::from_str).transpose()?;
         if let Some(host) = host.as_ref().filter(|host| host.is_misspelt_ecr()) {
-            return Err(Error::usage(format!("{host} is under Amazon's name and none of ECR's registries")).code(Code::TargetInvalid).hint(
+            return Err(invalid(format!("{host} is under Amazon's name and none of ECR's registries")).hint(
                 "Theirs are ACCOUNT.dkr.ecr.REGION.amazonaws.com, with the twelve digits of the account and a region such as \
                  eu-west-1.",
             ));
@@ -141,15 +131,14 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self> {
         if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
-            return Err(Error::usage(format!("the target {:?} is a path", shorten(text))).code(Code::TargetInvalid).hint(
-                Advice::new(
-                    "The archive comes first, then the targets as [HOST/]REPOSITORY[:TAG]; is the shell variable before \
-                     the / unset? List all options:",
-                )
-                .command("ecr-push --help"),
-            ));
+            let advice = Advice::new(
+                "The archive comes first, then the targets as [HOST/]REPOSITORY[:TAG]; is the shell variable before \
+                 the / unset? List all options:",
+            );
+            return Err(invalid(format!("the target {:?} is a path", shorten(text)))
+                .hint(advice.command("ecr-push --help")));
         }
-        let (host, repository, tags) = Self::parts(text)?;
+        let (host, repository, tags) = Self::split(text)?;
         Self::of_parts(host, repository, tags)
     }
 }
@@ -164,12 +153,12 @@ impl fmt::Display for Target {
     }
 }
 
-/// Another repository of the target's registry to mount layers from: `REPOSITORY[:TAG]`, as typed.
+/// Another repository of the target's registry to mount layers from: `REPOSITORY[:TAG]`, as the user writes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MountSource {
     /// The repository.
     pub repository: Repository,
-    /// The image of it that is looked at; without one, all of its blobs count.
+    /// The tag of the image whose layers may be mounted. Without one, all blobs of the repository may be.
     pub tag: Option<Tag>,
 }
 
@@ -196,13 +185,13 @@ impl fmt::Display for MountSource {
     }
 }
 
-/// Docker's rule: the first component is a host if it has a `.` or `:` or is `localhost`.
+/// Returns whether the first component is a host. Docker's rule: it contains a `.` or `:`, or is `localhost`.
 fn is_host(component: &str) -> bool {
     component.contains(['.', ':']) || component == "localhost"
 }
 
-/// Whether a target of one component is a host whose repository is missing. `team.app:1` is a repository.
-fn can_only_be_a_host(text: &str) -> bool {
+/// Returns whether a target with one component is a host whose repository is missing. `team.app:1` is a repository.
+fn is_only_a_host(text: &str) -> bool {
     let name = text.split(':').next().unwrap_or(text);
     name == "localhost" || name.parse().is_ok_and(|host: Host| host.is_amazon())
 }

@@ -3,19 +3,22 @@ use super::*;
 mod properties;
 
 #[test]
-fn digests_are_64_lower_case_digits() {
+fn digests_have_64_lower_case_digits() {
     let hex = "92c112f97a4b73b2da373071d2e8be84471bfec08af392cc4b6479dad3d0496d";
     let digest: Digest = format!("sha256:{hex}").parse().unwrap();
     assert_eq!(digest.hex(), hex);
     assert_eq!(digest.to_string(), format!("sha256:{hex}"));
-    for bad in [hex.to_owned(), format!("sha256:{}", hex.to_uppercase()), "sha256:12".into(), "sha512:12".into()] {
-        assert!(bad.parse::<Digest>().is_err(), "{bad}");
+    let signed = format!("sha256:+{}", &hex[1..]);
+    for invalid in
+        [hex.to_owned(), format!("sha256:{}", hex.to_uppercase()), signed, "sha256:12".into(), "sha512:12".into()]
+    {
+        assert!(invalid.parse::<Digest>().is_err(), "{invalid}");
     }
     assert_eq!(Digest::of(b"").hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 #[test]
-fn ecr_hosts_of_every_partition_and_form_are_read_and_built_alike() {
+fn ecr_hosts_of_every_partition_and_form_are_parsed_and_formatted() {
     let hosts = [
         ("123456789012.dkr.ecr.us-east-1.amazonaws.com", "us-east-1", false, false),
         ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", true, false),
@@ -36,12 +39,12 @@ fn ecr_hosts_of_every_partition_and_form_are_read_and_built_alike() {
         assert_eq!(host.ecr(), Some(&expected), "{name}");
         assert_eq!(Host::from_ecr(expected).as_str(), name);
     }
-    let shouted: Host = "123456789012.DKR.ECR.us-east-1.amazonaws.com:443".parse().unwrap();
-    assert_eq!(shouted.as_str(), "123456789012.dkr.ecr.us-east-1.amazonaws.com");
+    let upper_case: Host = "123456789012.DKR.ECR.us-east-1.amazonaws.com:443".parse().unwrap();
+    assert_eq!(upper_case.as_str(), "123456789012.dkr.ecr.us-east-1.amazonaws.com");
 }
 
 #[test]
-fn a_host_that_only_looks_like_ecr_is_nobody_we_know() {
+fn a_host_that_only_resembles_ecr_is_not_ecr() {
     for name in [
         "123456789012.dkr.ecr.us-east-1.amazonaws.com.example.org",
         "x123456789012.dkr.ecr.us-east-1.amazonaws.com",
@@ -57,8 +60,8 @@ fn a_host_that_only_looks_like_ecr_is_nobody_we_know() {
 }
 
 #[test]
-fn targets_are_read_as_docker_reads_them() {
-    let read = |text: &str| {
+fn targets_are_parsed_as_docker_parses_them() {
+    let parse = |text: &str| {
         let target: Target = text.parse().unwrap();
         (
             target.host.map(|host| host.as_str().to_owned()),
@@ -67,16 +70,16 @@ fn targets_are_read_as_docker_reads_them() {
         )
     };
     let some = |text: &str| Some(text.to_owned());
-    assert_eq!(read("app"), (None, "app".into(), None));
-    assert_eq!(read("team/app:1"), (None, "team/app".into(), some("1")));
-    assert_eq!(read("localhost/app:1"), (some("localhost"), "app".into(), some("1")));
-    assert_eq!(read("127.0.0.1:5000/app"), (some("127.0.0.1:5000"), "app".into(), None));
-    assert_eq!(read("[::1]:5000/a/b:x"), (some("[::1]:5000"), "a/b".into(), some("x")));
-    assert_eq!(read("GHCR.io/a/b:x"), (some("ghcr.io"), "a/b".into(), some("x")));
+    assert_eq!(parse("app"), (None, "app".into(), None));
+    assert_eq!(parse("team/app:1"), (None, "team/app".into(), some("1")));
+    assert_eq!(parse("localhost/app:1"), (some("localhost"), "app".into(), some("1")));
+    assert_eq!(parse("127.0.0.1:5000/app"), (some("127.0.0.1:5000"), "app".into(), None));
+    assert_eq!(parse("[::1]:5000/a/b:x"), (some("[::1]:5000"), "a/b".into(), some("x")));
+    assert_eq!(parse("GHCR.io/a/b:x"), (some("ghcr.io"), "a/b".into(), some("x")));
 }
 
 #[test]
-fn targets_that_make_no_sense_are_usage_errors_that_name_the_part() {
+fn an_invalid_target_is_a_usage_error_that_names_the_invalid_part() {
     for (text, part) in [
         ("https://x.y/app", "starts with https://"),
         ("x.y/app@sha256:12", "has a digest"),
@@ -103,11 +106,11 @@ fn targets_that_make_no_sense_are_usage_errors_that_name_the_part() {
 
 #[test]
 fn repository_names_follow_the_rule_of_the_specification() {
-    for good in ["a", "a1", "a.b", "a_b", "a__b", "a---b", "0/1", "team/app.web-1"] {
-        assert!(good.parse::<Repository>().is_ok(), "{good}");
+    for valid in ["a", "a1", "a.b", "a_b", "a__b", "a---b", "0/1", "team/app.web-1"] {
+        assert!(valid.parse::<Repository>().is_ok(), "{valid}");
     }
-    for bad in ["a..b", "a___b", "a._b", "-a", "a-", "a//b", "/a", "a/", "ä"] {
-        assert!(bad.parse::<Repository>().is_err(), "{bad}");
+    for invalid in ["a..b", "a___b", "a._b", "-a", "a-", "a//b", "/a", "a/", "ä"] {
+        assert!(invalid.parse::<Repository>().is_err(), "{invalid}");
     }
 }
 
@@ -121,7 +124,7 @@ fn metadata_addresses_are_link_local() {
 }
 
 #[test]
-fn targets_of_one_repository_are_one_with_several_tags() {
+fn targets_with_the_same_repository_are_joined() {
     let texts = ["app:1", "x.y/app:1", "app:2", "app", "app:1"];
     let joined = Target::join(texts.map(|text| text.parse().unwrap()).to_vec());
     let tags = |target: &Target| target.tags.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -131,7 +134,7 @@ fn targets_of_one_repository_are_one_with_several_tags() {
 }
 
 #[test]
-fn layers_are_mounted_from_a_repository_or_one_image_of_it() {
+fn a_mount_source_is_a_repository_or_one_of_its_images() {
     for text in ["base", "team/base", "team/base:1.4"] {
         assert_eq!(text.parse::<MountSource>().unwrap().to_string(), text);
     }
@@ -149,7 +152,7 @@ fn layers_are_mounted_from_a_repository_or_one_image_of_it() {
 }
 
 #[test]
-fn a_name_that_breaks_the_rule_is_repaired_where_that_is_wanted() {
+fn docker_naming_renames_an_invalid_repository() {
     for (text, name, changed) in [
         ("Team/App:1", "team/app", true),
         ("My Team/Web App", "myteam/webapp", true),
@@ -159,7 +162,7 @@ fn a_name_that_breaks_the_rule_is_repaired_where_that_is_wanted() {
     ] {
         let (target, change) = Target::with_docker_naming(text).unwrap();
         assert_eq!((target.repository.as_str(), change.is_some()), (name, changed), "{text}");
-        // What it would be is told where it is not wanted.
+        // Without docker naming, the error suggests the name.
         let hint =
             text.parse::<Target>().err().map(|error| error.advice().map(ToString::to_string).unwrap_or_default());
         assert_eq!(
@@ -172,7 +175,7 @@ fn a_name_that_breaks_the_rule_is_repaired_where_that_is_wanted() {
 }
 
 #[test]
-fn a_name_that_cannot_be_repaired_is_refused() {
+fn a_name_that_docker_naming_cannot_rename_is_rejected() {
     for (text, part) in [
         ("ÄÖ:1", "has nothing that a repository name can have"),
         ("", "has nothing that a repository name can have"),
@@ -190,7 +193,7 @@ fn a_name_that_cannot_be_repaired_is_refused() {
 }
 
 #[test]
-fn ecr_public_is_amazon_s_and_nothing_that_looks_like_it() {
+fn only_the_hosts_of_ecr_public_are_ecr_public() {
     for (text, is_public, name) in [
         ("public.ecr.aws", true, "public.ecr.aws"),
         ("Public.ECR.aws:443", true, "public.ecr.aws"),
@@ -206,7 +209,7 @@ fn ecr_public_is_amazon_s_and_nothing_that_looks_like_it() {
 }
 
 #[test]
-fn a_vpc_endpoint_leads_to_a_registry_under_its_own_name() {
+fn a_registry_behind_a_vpc_endpoint_has_its_own_name() {
     for (text, region) in [
         ("vpce-0a1b2c3d-xyz.dkr.ecr.eu-west-1.vpce.amazonaws.com", Some("eu-west-1")),
         ("vpce-0a1b2c3d-xyz-eu-west-1a.dkr.ecr.eu-west-1.vpce.amazonaws.com:443", Some("eu-west-1")),
@@ -228,8 +231,8 @@ fn a_vpc_endpoint_leads_to_a_registry_under_its_own_name() {
 }
 
 #[test]
-fn a_region_with_underscores_is_meant_with_hyphens() {
+fn underscores_in_a_region_are_replaced_by_hyphens() {
     assert_eq!(region_code(" US_West_2 ").as_deref(), Some("us-west-2"));
-    assert_eq!(region_code("mars-north-7").as_deref(), Some("mars-north-7"), "there is no list");
+    assert_eq!(region_code("mars-north-7").as_deref(), Some("mars-north-7"), "unknown regions are accepted");
     assert_eq!(region_code("everywhere"), None);
 }

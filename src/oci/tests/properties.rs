@@ -1,4 +1,4 @@
-//! What holds for every input, not only for examples.
+//! Properties of parsers, for any input.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -27,14 +27,14 @@ fn json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn a_digest_is_printed_as_it_is_parsed(hash in any::<[u8; 32]>()) {
+    fn a_digest_is_formatted_as_it_is_parsed(hash in any::<[u8; 32]>()) {
         let digest = Digest::from_hash(hash);
         prop_assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
         prop_assert_eq!(digest.hash(), hash);
     }
 
     #[test]
-    fn names_and_tags_are_printed_as_they_are_parsed(name in NAME, tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}") {
+    fn names_and_tags_are_formatted_as_they_are_parsed(name in NAME, tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}") {
         if let Ok(repository) = name.parse::<Repository>() {
             prop_assert_eq!(repository.to_string(), name);
         }
@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn a_target_is_printed_as_it_is_parsed(host in prop::option::of(HOST), name in "[a-z]{2,9}(/[a-z]{2,9}){0,2}", tag in prop::option::of("[a-z0-9]{1,9}")) {
+    fn a_target_is_formatted_as_it_is_parsed(host in prop::option::of(HOST), name in "[a-z]{2,9}(/[a-z]{2,9}){0,2}", tag in prop::option::of("[a-z0-9]{1,9}")) {
         let mut text = host.map(|host| format!("{host}/")).unwrap_or_default() + &name;
         text += &tag.map(|tag| format!(":{tag}")).unwrap_or_default();
         if let Ok(target) = text.parse::<Target>() {
@@ -52,13 +52,13 @@ proptest! {
     }
 
     #[test]
-    fn a_host_is_printed_so_that_it_is_the_same_host(text in HOST) {
+    fn a_host_is_formatted_as_it_is_parsed(text in HOST) {
         let host: Host = text.parse().unwrap();
         prop_assert_eq!(host.to_string().parse::<Host>().unwrap(), host);
     }
 
     #[test]
-    fn a_private_registry_is_parsed_as_it_is_built(account in "[0-9]{12}", region in "(us|eu|cn|us-gov)-(north|west)-[1-9]", fips: bool, dual_stack: bool) {
+    fn a_private_registry_is_parsed_as_it_is_formatted(account in "[0-9]{12}", region in "(us|eu|cn|us-gov)-(north|west)-[1-9]", fips: bool, dual_stack: bool) {
         let host = Host::from_ecr(EcrHost { account, region, fips, dual_stack });
         prop_assert_eq!(host.to_string().parse::<Host>().unwrap(), host);
     }
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn no_json_makes_a_document_panic_and_an_edit_keeps_unknown_fields(json in json()) {
+    fn no_json_makes_a_document_panic_and_an_edit_preserves_unknown_fields(json in json()) {
         let bytes = json.to_string().into_bytes();
         let _parsed = (Document::parse(&bytes), ImageConfig::parse(&bytes), StrictField::find_all(&bytes));
         let original = OriginalManifest { digest: Digest::of(&bytes), bytes: bytes.into(), media_type: String::new(), subject: None };
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn a_document_keeps_its_descriptors(sizes in prop::collection::vec(any::<u64>(), 0..6), unknown in json()) {
+    fn all_descriptors_of_a_document_are_parsed(sizes in prop::collection::vec(any::<u64>(), 0..6), unknown in json()) {
         let layers: Vec<Value> = sizes
             .iter()
             .map(|size| serde_json::json!({"mediaType": "a/b", "digest": Digest::of(&size.to_le_bytes()), "size": size, "x-unknown": unknown}))
