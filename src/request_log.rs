@@ -1,7 +1,7 @@
 //! The record of one request and its response, for observers.
 //!
-//! It contains no secrets: no headers, no bodies, and of a URL neither the query, which may be a signature, nor credentials.
-//! The path is omitted for hosts that others named.
+//! It contains no secrets: no headers, no bodies, and no part of a URL that may be secret, such as credentials and the query,
+//! which may be a signature. The path is omitted for hosts that another service named.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use std::time::Instant;
 use reqwest::Url;
 use serde::Serialize;
 
-use crate::error::root_cause;
+use crate::error::{one_line, root_cause};
 
 mod subject;
 
 pub use subject::{Named, Subject, TargetId};
 
-/// The headers with a request ID: AWS's, S3's, and that of most others.
+/// The headers with a request ID: AWS's, S3's, and that of most other services.
 pub(crate) const REQUEST_IDS: [&str; 3] = ["x-amzn-requestid", "x-amz-request-id", "x-request-id"];
 
 /// The maximum length of a request ID in characters. AWS's have 36.
-const LONGEST_ID: usize = 100;
+const MAX_ID: usize = 100;
 
 /// The maximum length of a reason in characters.
-const LONGEST_FAULT: usize = 200;
+const MAX_REASON: usize = 200;
 
 /// One attempt to send a request, and its result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -113,12 +113,12 @@ impl RequestTimer {
         observer: &RequestObserver,
         method: impl Into<String>,
         url: &Url,
-        shown: UrlDetail,
+        detail: UrlDetail,
         sent: Arc<AtomicU64>,
     ) -> Self {
         let record = RequestRecord {
             method: method.into(),
-            url: address(url, shown),
+            url: address(url, detail),
             status: None,
             error: None,
             began: Instant::now(),
@@ -157,7 +157,7 @@ impl RequestTimer {
     /// Ends the record when the response begins. `header` returns a header of it.
     pub(crate) fn answered(mut self, status: u16, header: impl Fn(&str) -> Option<String>) {
         let id = REQUEST_IDS.iter().find_map(|name| header(name));
-        let id = id.map(|id| id.chars().filter(char::is_ascii_graphic).take(LONGEST_ID).collect());
+        let id = id.map(|id| id.chars().filter(char::is_ascii_graphic).take(MAX_ID).collect());
         // AWS's API throttles with status 400 and the name of the error.
         let names = |name: &str| {
             ["Throttling", "TooManyRequests", "RequestLimitExceeded"].iter().any(|it| name.starts_with(it))
@@ -170,8 +170,7 @@ impl RequestTimer {
 
     /// Ends the record without a response.
     pub(crate) fn failed(mut self, why: &(dyn std::error::Error + 'static)) {
-        let words: String = root_cause(why).split_whitespace().collect::<Vec<_>>().join(" ");
-        self.end(|record| record.error = Some(words.chars().take(LONGEST_FAULT).collect()));
+        self.end(|record| record.error = Some(one_line(&root_cause(why), MAX_REASON)));
     }
 
     fn end(&mut self, note: impl FnOnce(&mut RequestRecord)) {
@@ -197,9 +196,10 @@ impl fmt::Debug for RequestTimer {
     }
 }
 
-fn address(url: &Url, shown: UrlDetail) -> String {
+/// Formats a URL without its secret parts.
+fn address(url: &Url, detail: UrlDetail) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let path = match shown {
+    let path = match detail {
         UrlDetail::Path => url.path(),
         UrlDetail::Host if url.path() == "/" => "/",
         UrlDetail::Host => "/***",
@@ -214,15 +214,15 @@ mod tests {
     use super::*;
     use crate::oci::LayerId;
 
-    /// A witness, and what it was told.
-    fn witness() -> (RequestObserver, Arc<Mutex<Vec<RequestRecord>>>) {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&told);
-        (Arc::new(move |exchange| heard.lock().unwrap().push(exchange)), told)
+    /// Returns an observer, and the records that it has received.
+    fn observer() -> (RequestObserver, Arc<Mutex<Vec<RequestRecord>>>) {
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::clone(&records);
+        (Arc::new(move |record| received.lock().unwrap().push(record)), records)
     }
 
     #[test]
-    fn of_an_address_nothing_is_told_that_may_be_a_secret() {
+    fn secret_parts_of_a_url_are_not_recorded() {
         for (url, path, host) in [
             ("https://me:word@a.example:444/v2/a?sig=1#x", "https://a.example:444/v2/a", "https://a.example:444/***"),
             ("http://[::1]:5000/", "http://[::1]:5000/", "http://[::1]:5000/"),
@@ -237,31 +237,31 @@ mod tests {
     }
 
     #[test]
-    fn each_request_is_told_once_however_it_ends() {
-        let ((witness, told), url) = (witness(), Url::parse("https://a.example/v2/").unwrap());
+    fn each_request_is_recorded_once_however_it_ends() {
+        let ((observer, records), url) = (observer(), Url::parse("https://a.example/v2/").unwrap());
         let subject = Subject::Layer { target: 0, layer: Named::new(LayerId::Place(0), "a") };
-        let ask = || RequestTimer::new(&witness, "GET", &url, UrlDetail::Path, Arc::new(AtomicU64::new(7)));
-        ask()
+        let timer = || RequestTimer::new(&observer, "GET", &url, UrlDetail::Path, Arc::new(AtomicU64::new(7)));
+        timer()
             .within("a.example/team".into())
             .about(Some(subject.clone()))
             .attempt(2)
             .answered(200, |name| (name == "x-amz-request-id").then(|| format!("1\u{1b}[2 {}", "3".repeat(200))));
-        ask().failed(&std::io::Error::other("broken"));
-        drop(ask());
-        let told = told.lock().unwrap();
-        let ends: Vec<_> = told.iter().map(|it| (it.status, it.error.as_deref(), it.sent)).collect();
+        timer().failed(&std::io::Error::other("broken"));
+        drop(timer());
+        let records = records.lock().unwrap();
+        let ends: Vec<_> = records.iter().map(|it| (it.status, it.error.as_deref(), it.sent)).collect();
         assert_eq!(ends, [(Some(200), None, 7), (None, Some("broken"), 7), (None, Some("given up"), 7)]);
-        assert_eq!((told[0].attempt, &told[0].subject), (2, &Some(subject)));
-        assert_eq!((told[0].repository.as_deref(), &told[1].repository), (Some("a.example/team"), &None));
-        assert_eq!(told[0].request_id.as_ref().map(String::len), Some(LONGEST_ID));
-        assert!(told[0].request_id.as_ref().unwrap().starts_with("1[23"));
-        let line = |told: &RequestRecord| RequestRecord {
+        assert_eq!((records[0].attempt, &records[0].subject), (2, &Some(subject)));
+        assert_eq!((records[0].repository.as_deref(), &records[1].repository), (Some("a.example/team"), &None));
+        assert_eq!(records[0].request_id.as_ref().map(String::len), Some(MAX_ID));
+        assert!(records[0].request_id.as_ref().unwrap().starts_with("1[23"));
+        let line = |record: &RequestRecord| RequestRecord {
             seconds: 0.0124,
-            request_id: told.status.map(|_| "8".into()),
-            ..told.clone()
+            request_id: record.status.map(|_| "8".into()),
+            ..record.clone()
         };
         assert_eq!(
-            told.iter().map(|told| line(told).to_string()).collect::<Vec<_>>(),
+            records.iter().map(|record| line(record).to_string()).collect::<Vec<_>>(),
             [
                 "GET   200     12 ms  try 2  layer a, 7 bytes  https://a.example/v2/  request 8",
                 "GET   ---     12 ms  7 bytes  https://a.example/v2/  no answer: broken",

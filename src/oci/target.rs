@@ -135,8 +135,9 @@ impl FromStr for Target {
                 "The archive comes first, then the targets as [HOST/]REPOSITORY[:TAG]; is the shell variable before \
                  the / unset? List all options:",
             );
-            return Err(invalid(format!("the target {:?} is a path", shorten(text)))
-                .hint(advice.command("ecr-push --help")));
+            return Err(
+                invalid(format!("the target {:?} is a path", shorten(text))).hint(advice.command("ecr-push --help"))
+            );
         }
         let (host, repository, tags) = Self::split(text)?;
         Self::of_parts(host, repository, tags)

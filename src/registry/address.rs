@@ -90,6 +90,7 @@ pub(super) fn realm(name: &str, endpoint: &Url, text: &str, mode: AuthMode) -> R
 mod tests {
     use super::*;
 
+    /// Returns the error about the URL of a token service, if it is not allowed.
     fn refusal(endpoint: &str, text: &str, mode: AuthMode) -> Option<String> {
         realm("registry", &Url::parse(endpoint).unwrap(), text, mode).err().map(|error| error.to_string())
     }
@@ -130,8 +131,8 @@ mod tests {
             (public, "/token", "cannot be parsed"),
             (public, "", "cannot be parsed"),
         ] {
-            let said = refusal(endpoint, text, AuthMode::OnChallenge).unwrap_or_default();
-            assert!(said.contains(why) && !said.contains("secret"), "{endpoint} {text}: {said}");
+            let error = refusal(endpoint, text, AuthMode::OnChallenge).unwrap_or_default();
+            assert!(error.contains(why) && !error.contains("secret"), "{endpoint} {text}: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! One request, which can be sent repeatedly.
+//! One request to a registry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,21 +18,22 @@ pub(super) struct ApiRequest {
     pub(super) payload: Arc<dyn Fn() -> Body + Send + Sync>,
     /// The expected statuses; every other one is an error.
     pub(super) expect: &'static [u16],
-    /// More expected statuses if credentials were sent.
+    /// The additional expected statuses if credentials were sent.
     pub(super) expect_of_login: &'static [u16],
-    /// Its body is produced while it is sent. It takes no permit: its producer may be waiting for one.
+    /// Whether its body is produced while it is sent. Then it takes no permit, since its producer may be waiting for one.
     pub(super) is_stream: bool,
     /// Another repository that it reads from.
     pub(super) source: Option<Repository>,
     /// The maximum size of the response in bytes. With 0 its body is not read.
     pub(super) limit: usize,
-    /// Counts the bytes of its body that were sent.
+    /// The number of bytes of its body that were sent.
     pub(super) sent: Arc<AtomicU64>,
-    /// Counts how often it was sent.
+    /// The number of times it was sent.
     pub(super) times: AtomicU32,
 }
 
 impl ApiRequest {
+    /// Creates a request without a body.
     pub(super) fn new(method: Method, url: Url, expect: &'static [u16]) -> Self {
         let payload = Arc::new(|| Body::from(Bytes::new()));
         Self {
@@ -50,6 +51,7 @@ impl ApiRequest {
         }
     }
 
+    /// Sets the media types that the response may have.
     pub(super) fn accept(mut self, media_types: &'static str) -> Self {
         self.headers.insert(ACCEPT, HeaderValue::from_static(media_types));
         self
@@ -60,6 +62,10 @@ impl ApiRequest {
         Self { limit, ..self }
     }
 
+    /// Sets the body.
+    ///
+    /// # Errors
+    /// Fails if the media type is not valid in a header.
     pub(super) fn body(mut self, media_type: &str, bytes: Bytes) -> Result<Self> {
         let value = HeaderValue::from_str(media_type)
             .map_err(|_| Error::input(format!("the media type {media_type:?} is not valid in a header")))?;

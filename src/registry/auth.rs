@@ -1,4 +1,4 @@
-//! Authentication: no credentials before a challenge, then what it asks for; with ECR, credentials from the first request on.
+//! Authentication: credentials are sent after a challenge, as it requires; with ECR, from the first request on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,16 +39,16 @@ struct State {
     /// Scopes that the registry asks for with every request: ECR Public's `aws`.
     general_scopes: Scopes,
     tokens: HashMap<Scopes, CachedToken>,
-    /// Counts the tokens.
+    /// The number of tokens that were fetched.
     number: u64,
     /// Scopes for which there are no credentials, and why. They are not requested again.
     rejected: HashMap<Scopes, Error>,
 }
 
 /// The scheme that the registry asks for.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default)]
 enum AuthScheme {
-    /// None so far.
+    /// No scheme so far.
     #[default]
     Open,
     Basic,
@@ -62,14 +62,12 @@ struct CachedToken {
 }
 
 /// The credentials of one request.
-#[derive(Clone)]
 pub(super) struct SentCredential {
     pub(super) header: Option<HeaderValue>,
     scopes: Scopes,
     authorization: Authorization,
 }
 
-#[derive(Clone, Copy, Eq, PartialEq)]
 enum Authorization {
     None,
     /// The login with this number.
@@ -90,18 +88,18 @@ impl State {
         self.rejected.get(scopes).map_or(Ok(()), |error| Err(RequestError::Local(error.clone())))
     }
 
-    /// Remembers that there are none.
+    /// Stores the error if there are no credentials for these scopes. Returns `result`.
     fn remember(
         &mut self,
         scopes: Scopes,
-        done: Result<SentCredential, RequestError>,
+        result: Result<SentCredential, RequestError>,
     ) -> Result<SentCredential, RequestError> {
-        if let Err(RequestError::Local(error)) = &done
+        if let Err(RequestError::Local(error)) = &result
             && error.kind() == Kind::Permission
         {
             self.rejected.insert(scopes, error.clone());
         }
-        done
+        result
     }
 }
 
@@ -125,8 +123,8 @@ impl Auth {
         state.remember(scopes, authorized)
     }
 
-    /// Returns other credentials after these were rejected: what the registry asks for, or new ones, unless another request
-    /// has obtained them meanwhile.
+    /// Returns other credentials after these were rejected: those that the registry asks for, or new ones, unless another
+    /// request has obtained new ones meanwhile.
     pub(super) async fn renew(
         &self,
         sent_credential: SentCredential,
@@ -134,10 +132,10 @@ impl Auth {
     ) -> Result<SentCredential, RequestError> {
         let mut state = self.state.lock().await;
         let mut scopes = sent_credential.scopes.clone();
-        if let (RequestError::Status(answer, _), true) =
-            (&rejected.error, self.credentials.mode() != AuthMode::Preemptive)
+        if let RequestError::Status(response, _) = &rejected.error
+            && self.credentials.mode() != AuthMode::Preemptive
         {
-            self.learn(&mut state, &rejected.challenges, &mut scopes, answer)?;
+            self.learn(&mut state, &rejected.challenges, &mut scopes, response)?;
         }
         state.check(&scopes)?;
         let renewed = self.renewed(&mut state, sent_credential, rejected.error, scopes.clone()).await;
@@ -151,19 +149,19 @@ impl Auth {
         error: RequestError,
         scopes: Scopes,
     ) -> Result<SentCredential, RequestError> {
-        let RequestError::Status(answer, _) = &error else { return Err(error) };
+        let RequestError::Status(response, _) = &error else { return Err(error) };
         match (&state.scheme, sent_credential.authorization) {
             (AuthScheme::Open, _) => return Err(error),
             (AuthScheme::Basic, Authorization::Login(number)) => {
-                drop(self.credentials.renew(number, answer).await.map_err(RequestError::Local)?);
+                self.credentials.renew(number, response).await?;
             }
             // A token for fewer scopes than needed stays valid.
             (AuthScheme::Bearer(_), Authorization::Token(number)) if scopes == sent_credential.scopes => {
                 state.tokens.retain(|_, cached| cached.number != number);
                 // A new anonymous token would not help.
-                let (login, number) = self.credentials.login().await.map_err(RequestError::Local)?;
+                let (login, number) = self.credentials.login().await?;
                 if login == Login::Anonymous {
-                    self.credentials.renew(number, answer).await.map_err(RequestError::Local)?;
+                    self.credentials.renew(number, response).await?;
                 }
             }
             _ => {}
@@ -172,9 +170,9 @@ impl Auth {
         if next.header.is_some() || sent_credential.header.is_some() {
             return Ok(next);
         }
-        // There are no credentials. The source of logins says what to do about that.
-        let (_, number) = self.credentials.login().await.map_err(RequestError::Local)?;
-        self.credentials.renew(number, answer).await.map_err(RequestError::Local)?;
+        // There are no credentials. The source of logins returns an error with advice.
+        let (_, number) = self.credentials.login().await?;
+        self.credentials.renew(number, response).await?;
         match self.authorize(state, next.scopes).await? {
             next if next.header.is_some() => Ok(next),
             _ => Err(error),
@@ -187,12 +185,11 @@ impl Auth {
         state: &mut State,
         challenges: &[Challenge],
         scopes: &mut Scopes,
-        answer: &ServiceError,
+        response: &ServiceError,
     ) -> Result<(), RequestError> {
         let challenge = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         if let Some((bearer, realm)) = challenge("bearer").and_then(|bearer| Some((bearer, bearer.get("realm")?))) {
-            let realm = address::realm(&self.name, &self.endpoint, realm, self.credentials.mode())
-                .map_err(RequestError::Local)?;
+            let realm = address::realm(&self.name, &self.endpoint, realm, self.credentials.mode())?;
             let service = Service { realm, service: bearer.get("service").map(str::to_owned) };
             for scope in bearer.get("scope").unwrap_or_default().split_whitespace() {
                 let list = if scope.starts_with("repository:") { &mut *scopes } else { &mut state.general_scopes };
@@ -207,13 +204,9 @@ impl Auth {
             let schemes: Vec<&str> = challenges.iter().map(|challenge| challenge.scheme.as_str()).collect();
             let what =
                 format!("{} requires authentication by {}, which is not supported", self.name, schemes.join(", "));
-            let hint = "Supported are passwords (Basic) and tokens of a token service (Bearer).";
-            return Err(RequestError::Local(
-                Error::new(Kind::Permission, what)
-                    .code(Code::CredentialsRejected)
-                    .with_service_error(answer.clone())
-                    .hint(hint),
-            ));
+            let error = Error::new(Kind::Permission, what).code(Code::CredentialsRejected);
+            let error = error.with_service_error(response.clone());
+            return Err(error.hint("Supported are passwords (Basic) and tokens of a token service (Bearer).").into());
         }
         Ok(())
     }
@@ -222,18 +215,15 @@ impl Auth {
         match state.scheme.clone() {
             AuthScheme::Open => Ok(SentCredential { header: None, scopes, authorization: Authorization::None }),
             AuthScheme::Basic => {
-                let (login, number) = self.credentials.login().await.map_err(RequestError::Local)?;
+                let (login, number) = self.credentials.login().await?;
                 let header = match login {
                     Login::Anonymous => None,
                     Login::Basic(text) => Some(header("Basic", &text)?),
                     Login::IdentityToken(_) => {
                         let what =
                             format!("{} requires a password, and only an identity token is available", self.name);
-                        return Err(RequestError::Local(
-                            Error::new(Kind::Permission, what)
-                                .code(Code::CredentialsRejected)
-                                .hint("Log in again with a password."),
-                        ));
+                        let error = Error::new(Kind::Permission, what).code(Code::CredentialsRejected);
+                        return Err(error.hint("Log in again with a password.").into());
                     }
                 };
                 let authorization = header.as_ref().map_or(Authorization::None, |_| Authorization::Login(number));
@@ -251,8 +241,8 @@ impl Auth {
         service: &Service,
         scopes: Scopes,
     ) -> Result<SentCredential, RequestError> {
-        let is_good = |cached: &&mut CachedToken| cached.renew_at.is_none_or(|at| at > Instant::now());
-        if state.tokens.get_mut(&scopes).filter(is_good).is_none() {
+        let is_current = |cached: &CachedToken| cached.renew_at.is_none_or(|at| at > Instant::now());
+        if !state.tokens.get(&scopes).is_some_and(is_current) {
             match self.fetch(service, scopes.iter().chain(&state.general_scopes).cloned().collect()).await {
                 Ok((header, renew_at)) => {
                     state.number += 1;
@@ -272,26 +262,24 @@ impl Auth {
 
     /// Fetches a token, and returns it with the time to renew it.
     async fn fetch(&self, service: &Service, scopes: Scopes) -> Result<(HeaderValue, Option<Instant>), RequestError> {
-        let http = (self.connect)(&service.realm).map_err(RequestError::Local)?;
-        let (mut login, mut number) = self.credentials.login().await.map_err(RequestError::Local)?;
+        let http = (self.connect)(&service.realm)?;
+        let (mut login, mut number) = self.credentials.login().await?;
         // The path on a host that is not the registry's own may contain anything.
         let detail = if service.realm.origin() == self.endpoint.origin() { UrlDetail::Path } else { UrlDetail::Host };
         let timer = |method: &str, url: &Url, size| RequestTimer::new(&self.observer, method, url, detail, size);
         let token = match service.token(&http, &scopes, &login, timer).await {
             // ECR Public responds 400 where others respond 401.
-            Err(RequestError::Status(answer, _)) if matches!(answer.status, Some(400 | 401 | 403)) => {
-                (login, number) = self.credentials.renew(number, &answer).await.map_err(RequestError::Local)?;
+            Err(RequestError::Status(response, _)) if matches!(response.status, Some(400 | 401 | 403)) => {
+                (login, number) = self.credentials.renew(number, &response).await?;
                 service.token(&http, &scopes, &login, timer).await
             }
             token => token,
         };
         let token = token.map_err(|error| match error {
             error if error.is_transient() => error,
-            RequestError::Status(answer, _) => {
-                let what = format!("cannot get a token for {}", self.name);
-                RequestError::Local(
-                    Error::new(Kind::Permission, what).code(Code::CredentialsRejected).with_service_error(*answer),
-                )
+            RequestError::Status(response, _) => {
+                let error = Error::new(Kind::Permission, format!("cannot get a token for {}", self.name));
+                error.code(Code::CredentialsRejected).with_service_error(*response).into()
             }
             error => error,
         })?;
@@ -303,14 +291,13 @@ impl Auth {
 }
 
 /// Returns whether one scope includes another: `repository:a:pull,push` includes `repository:a:pull`.
-fn covers(ours: &str, theirs: &str) -> bool {
-    let (Some((our_name, our_actions)), Some((their_name, their_actions))) =
-        (ours.rsplit_once(':'), theirs.rsplit_once(':'))
+fn covers(scope: &str, other: &str) -> bool {
+    let (Some((name, actions)), Some((other_name, other_actions))) = (scope.rsplit_once(':'), other.rsplit_once(':'))
     else {
-        return ours == theirs;
+        return scope == other;
     };
-    let has = |action: &str| our_actions.split(',').any(|ours| ours == action);
-    our_name == their_name && their_actions.split(',').all(has)
+    let has = |action: &str| actions.split(',').any(|own| own == action);
+    name == other_name && other_actions.split(',').all(has)
 }
 
 impl std::fmt::Debug for Auth {
@@ -325,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_scope_includes_one_with_fewer_actions() {
-        for (ours, theirs, is_covered) in [
+        for (scope, other, is_covered) in [
             ("repository:a/b:pull,push", "repository:a/b:pull", true),
             ("repository:a/b:pull,push", "repository:a/b:push,pull", true),
             ("repository:a/b:pull", "repository:a/b:pull,push", false),
@@ -333,7 +320,7 @@ mod tests {
             ("aws", "aws", true),
             ("aws", "repository:aws:pull", false),
         ] {
-            assert_eq!(covers(ours, theirs), is_covered, "{ours} {theirs}");
+            assert_eq!(covers(scope, other), is_covered, "{scope} {other}");
         }
     }
 }

@@ -21,6 +21,13 @@ pub(crate) enum Presence {
     Present(Option<u64>),
 }
 
+impl Presence {
+    /// Returns whether the blob exists, with this size if the registry reports one.
+    pub(super) fn has_size(self, size: u64) -> bool {
+        matches!(self, Self::Present(actual) if actual.is_none_or(|actual| actual == size))
+    }
+}
+
 impl Client {
     /// Looks up a blob in the repository.
     ///

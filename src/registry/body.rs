@@ -26,11 +26,12 @@ pub(super) struct Watch {
     pub(super) meter: Arc<Meter>,
     pub(super) stall: Arc<StallDetector>,
     pub(super) rate: Option<Arc<Rate>>,
-    /// Counts the bytes that were handed out.
+    /// The number of bytes that were handed out.
     pub(super) sent: Arc<AtomicU64>,
 }
 
 impl Watch {
+    /// Creates the watch of one body.
     pub(super) fn new(meter: &Arc<Meter>, rate: Option<&Arc<Rate>>, sent: &Arc<AtomicU64>) -> Self {
         let (meter, sent) = (Arc::clone(meter), Arc::clone(sent));
         Self { meter, stall: Arc::new(StallDetector::new()), rate: rate.cloned(), sent }
@@ -157,9 +158,9 @@ impl Body for StreamBody {
                 this.ended.get_or_init(|| Ok(summary));
                 return Poll::Ready(None);
             }
-            let fed = this.stream.poll_recv(context);
-            watch.stall.set_starved(fed.is_pending());
-            let error = match ready!(fed) {
+            let received = this.stream.poll_recv(context);
+            watch.stall.set_starved(received.is_pending());
+            let error = match ready!(received) {
                 Some(LayerData::Data(piece)) => {
                     this.blocks.push_back(piece);
                     continue;
@@ -191,7 +192,7 @@ struct Progress {
     first: Instant,
     last: Instant,
     all_sent: bool,
-    /// Nothing is sent because the archive delivers nothing.
+    /// Whether nothing is sent because the archive delivers nothing.
     is_starved: bool,
 }
 
@@ -225,7 +226,7 @@ impl StallDetector {
     /// Once all bytes are handed to the operating system, it may still be sending them, and the registry may have to
     /// store them: the response may take three times the limit, plus twice the time that the body took.
     pub(super) async fn stalled(&self, limit: Duration) {
-        // It begins now, whenever it was created.
+        // The time starts now, not when the detector was created.
         let now = Instant::now();
         (self.progress().first, self.progress().last) = (now, now);
         loop {
@@ -299,21 +300,21 @@ mod tests {
         });
         stall.stalled(limit).await;
         assert!(sending.is_finished());
-        // 590 s of sending, then three limits and twice those 590 s for the answer.
+        // 590 s of sending, then three limits and twice those 590 s for the response.
         assert_eq!(start.elapsed().as_secs(), 590 + 180 + 1180);
-        let (stuck, start) = (StallDetector::new(), Instant::now());
-        stuck.stalled(limit).await;
+        let (stalled, start) = (StallDetector::new(), Instant::now());
+        stalled.stalled(limit).await;
         assert_eq!(start.elapsed(), limit);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_body_is_the_rest_and_waiting_for_the_archive_is_no_stall() {
-        let (sender, feed) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::channel(1);
         let piece = |bytes: &'static [u8], position| DataBlock { bytes: Bytes::from_static(bytes), position };
         let watch = watch(None);
-        let kept = VecDeque::from([piece(b"one, ", 10), piece(b"", 11)]);
+        let blocks = VecDeque::from([piece(b"one, ", 10), piece(b"", 11)]);
         let (mut body, ended) =
-            StreamBody::new(Rest { blocks: kept, stream: LayerStream::own(feed), end: None }, watch.clone());
+            StreamBody::new(Rest { blocks, stream: LayerStream::own(receiver), end: None }, watch.clone());
         let summary = LayerSummary { digest: Digest::of(b""), size: 8, diff_id: None };
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(300)).await;
@@ -328,7 +329,7 @@ mod tests {
         };
         tokio::select! {
             () = reading() => {}
-            () = watch.stall.stalled(Duration::from_secs(60)) => panic!("nobody stood still"),
+            () = watch.stall.stalled(Duration::from_secs(60)) => panic!("the connection did not stall"),
         }
         assert_eq!(sent, b"one, two");
         assert_eq!((watch.meter.position(), watch.meter.sent()), (20, 8));

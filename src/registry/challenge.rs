@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn read(lines: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
+    fn parsed(lines: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
@@ -110,9 +110,9 @@ mod tests {
                 ("scope", "repository:a/b:pull,push"),
             ],
         );
-        assert_eq!(read(&[hub])[0], of_hub);
-        assert_eq!(read(&["Negotiate", hub]), [one("negotiate", &[]), of_hub.clone()]);
-        assert_eq!(read(&[&format!("Basic realm=x, {hub}")]), [one("basic", &[("realm", "x")]), of_hub]);
+        assert_eq!(parsed(&[hub])[0], of_hub);
+        assert_eq!(parsed(&["Negotiate", hub]), [one("negotiate", &[]), of_hub.clone()]);
+        assert_eq!(parsed(&[&format!("Basic realm=x, {hub}")]), [one("basic", &[("realm", "x")]), of_hub]);
         let several = r#"Digest realm="a, b", qop="auth", Basic realm="c \"d\"" , , NTLM abc==, bearer Realm = "e""#;
         let expected = [
             one("digest", &[("realm", "a, b"), ("qop", "auth")]),
@@ -120,9 +120,9 @@ mod tests {
             // A token68, not a parameter; no scheme that is supported uses it.
             one("ntlm", &[("abc", "=")]),
         ];
-        let read = read(&[several]);
-        assert_eq!(read[..3], expected);
-        assert_eq!(read.last(), Some(&one("bearer", &[("realm", "e")])));
+        let all = parsed(&[several]);
+        assert_eq!(all[..3], expected);
+        assert_eq!(all.last(), Some(&one("bearer", &[("realm", "e")])));
     }
 
     #[test]
@@ -140,10 +140,10 @@ mod tests {
             "\\",
             "ä=ö",
         ] {
-            let _whatever = read(&[text]);
+            let _any_result = parsed(&[text]);
         }
-        assert_eq!(read(&["Bearer realm=\"open"]), [one("bearer", &[("realm", "open")])]);
-        assert_eq!(read(&["realm=\"nobody's\""]), []);
+        assert_eq!(parsed(&["Bearer realm=\"open"]), [one("bearer", &[("realm", "open")])]);
+        assert_eq!(parsed(&["realm=\"of no scheme\""]), []);
         let mut headers = HeaderMap::new();
         headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"\""));
         assert_eq!(Challenge::all(&headers)[0].get("realm"), None);

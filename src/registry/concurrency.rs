@@ -127,40 +127,40 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::from_secs(4));
     }
 
-    /// How many turns there are to be had.
-    async fn turns(limiter: &ConcurrencyLimiter) -> usize {
-        let mut paused = Vec::new();
+    /// Returns the number of permits.
+    async fn permits(limiter: &ConcurrencyLimiter) -> usize {
+        let mut permits = Vec::new();
         while let Ok(permit) = tokio::time::timeout(Duration::from_millis(1), limiter.acquire()).await {
-            paused.push(permit);
+            permits.push(permit);
         }
-        paused.len()
+        permits.len()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn too_much_halves_the_turns_once_a_round_and_success_brings_them_back() {
+    async fn throttling_halves_the_permits_once_and_successes_restore_them() {
         let limiter = ConcurrencyLimiter::new(8);
-        assert_eq!(turns(&limiter).await, 8);
+        assert_eq!(permits(&limiter).await, 8);
         let round: Vec<Permit<'_>> = futures_util::future::join_all((0..8).map(|_| limiter.acquire())).await;
         tokio::time::advance(Duration::from_millis(5)).await;
-        // All eight are told so, and one of them had gone well before.
+        // All eight requests are throttled. One succeeded before.
         round[0].succeeded();
         round.iter().for_each(Permit::throttled);
         drop(round);
-        assert_eq!(turns(&limiter).await, 4);
+        assert_eq!(permits(&limiter).await, 4);
         tokio::time::advance(Duration::from_millis(5)).await;
         let next = limiter.acquire().await;
         next.throttled();
         drop(next);
-        assert_eq!(turns(&limiter).await, 1, "half of the one that was under way, and never none");
-        // One success for the second turn, two for the third, ...
-        let mut needed = 0;
-        while turns(&limiter).await < 8 {
+        assert_eq!(permits(&limiter).await, 1, "one request was in flight, and one permit always remains");
+        // One success for the second permit, two for the third, ...
+        let mut successes = 0;
+        while permits(&limiter).await < 8 {
             limiter.acquire().await.succeeded();
-            needed += 1;
+            successes += 1;
         }
-        assert_eq!(needed, 1 + 2 + 3 + 4 + 5 + 6 + 7);
+        assert_eq!(successes, 1 + 2 + 3 + 4 + 5 + 6 + 7);
         limiter.acquire().await.succeeded();
-        assert_eq!(turns(&limiter).await, 8, "and no more than at first");
+        assert_eq!(permits(&limiter).await, 8, "no more than the maximum");
     }
 
     #[tokio::test(start_paused = true)]
@@ -181,13 +181,13 @@ mod tests {
     async fn the_permit_of_a_cancelled_waiter_goes_to_the_next() {
         let limiter = ConcurrencyLimiter::new(1);
         let in_flight = limiter.acquire().await;
-        // Whose turn it would be, and who gives up before the hold is over; and somebody behind him.
+        // The first waiter is next, and is cancelled during the pause.
         let (mut first, mut second) = (Box::pin(limiter.acquire()), Box::pin(limiter.acquire()));
         assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut second).is_pending());
         limiter.pause_all(Duration::from_secs(4));
         drop(in_flight);
         assert!(futures_util::poll!(&mut first).is_pending());
         drop(first);
-        assert!(tokio::time::timeout(Duration::from_secs(60), second).await.is_ok(), "he waits for ever");
+        assert!(tokio::time::timeout(Duration::from_secs(60), second).await.is_ok(), "it waits forever");
     }
 }

@@ -71,7 +71,7 @@ pub(crate) struct CredentialProvider {
 }
 
 struct Current {
-    /// Counts the logins, so that ten requests that are rejected together obtain one new login, not ten.
+    /// The number of the login. With it, ten requests that are rejected together obtain one new login, not ten.
     generation: u64,
     login: Login,
     renew_at: Option<Instant>,
@@ -113,10 +113,10 @@ impl CredentialProvider {
     }
 
     /// Returns a new login after the one with the number `rejected` was rejected, unless another request has obtained one.
-    pub(super) async fn renew(&self, rejected: u64, answer: &ServiceError) -> Result<(Login, u64)> {
+    pub(super) async fn renew(&self, rejected: u64, response: &ServiceError) -> Result<(Login, u64)> {
         let mut current = self.current.lock().await;
         if current.generation == rejected {
-            self.fetch(&mut current, Some(answer.clone())).await?;
+            self.fetch(&mut current, Some(response.clone())).await?;
         }
         Ok((current.login.clone(), current.generation))
     }
@@ -172,8 +172,8 @@ mod tests {
     async fn requests_that_are_rejected_together_obtain_one_new_login() {
         let (credentials, fetched) = numbered(3600, 0);
         let (first, number) = credentials.login().await.unwrap();
-        let answer = ServiceError::default();
-        let renewed = futures_util::future::join_all((0..10).map(|_| credentials.renew(number, &answer))).await;
+        let response = ServiceError::default();
+        let renewed = futures_util::future::join_all((0..10).map(|_| credentials.renew(number, &response))).await;
         assert_eq!(fetched.load(Ordering::Relaxed), 2);
         assert!(renewed.into_iter().all(|renewed| renewed.unwrap().0 != first));
     }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_never_printed() {
+    fn a_login_is_not_printed() {
         assert_eq!(format!("{:?}", Login::password("AWS", "secret")), "Basic(***)");
         assert_eq!(format!("{:?}", Login::IdentityToken("secret".into())), "IdentityToken(***)");
     }

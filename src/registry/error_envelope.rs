@@ -4,6 +4,8 @@
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 use serde_json::Value;
 
+use crate::error::one_line;
+
 /// The maximum length of a message in characters.
 const MAX_MESSAGE: usize = 1000;
 
@@ -36,12 +38,12 @@ impl Envelope {
         let messages: Vec<_> = errors.iter().map(|error| printable(&error.message)).collect();
         let message = messages.join("; ");
         let mut details: Vec<String> = Vec::new();
-        for detail in errors.iter().map(|error| truncated(&redact(&flatten(&error.detail)), MAX_DETAIL)) {
+        for detail in errors.iter().map(|error| one_line(&redact(&flatten(&error.detail)), MAX_DETAIL)) {
             if !detail.is_empty() && !message.contains(&detail) && !details.contains(&detail) {
                 details.push(detail);
             }
         }
-        Self { code, message, detail: truncated(&details.join("; "), MAX_DETAIL) }
+        Self { code, message, detail: one_line(&details.join("; "), MAX_DETAIL) }
     }
 }
 
@@ -54,11 +56,7 @@ fn code_text(code: &OciErrorCode) -> String {
 
 /// Cleans text from the network for a terminal: one line, no control characters, no secrets, limited length.
 pub(super) fn printable(text: &str) -> String {
-    truncated(&redact(text), MAX_MESSAGE)
-}
-
-fn truncated(text: &str, most: usize) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).take(most).collect()
+    one_line(&redact(text), MAX_MESSAGE)
 }
 
 /// Formats a detail, which may be any JSON: `name: team/app, actions: [pull, push]`.
@@ -131,7 +129,7 @@ fn redact_word(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> (String, String, String) {
+    fn parsed(body: &str) -> (String, String, String) {
         let Envelope { code, message, detail } = Envelope::of(body.as_bytes());
         (code, message, detail)
     }
@@ -139,7 +137,7 @@ mod tests {
     #[test]
     fn unknown_codes_several_errors_and_web_pages_are_parsed() {
         let body = r#"{"errors":[{"code":"STRANGE","message":"a\nb"},{"code":"DENIED","message":"c"}]}"#;
-        assert_eq!(read(body), ("STRANGE".into(), "a b; c".into(), String::new()));
+        assert_eq!(parsed(body), ("STRANGE".into(), "a b; c".into(), String::new()));
         let page = Envelope::of(b"<html>\x1b[31mBad gateway");
         assert_eq!(page, Envelope { message: "<html>[31mBad gateway".into(), ..Envelope::default() });
     }
@@ -160,10 +158,10 @@ mod tests {
             (r#""m""#, ""),
         ] {
             let body = format!(r#"{{"errors":[{{"code":"C","message":"m","detail":{detail}}}]}}"#);
-            assert_eq!(read(&body), ("C".into(), "m".into(), text.into()), "{detail}");
+            assert_eq!(parsed(&body), ("C".into(), "m".into(), text.into()), "{detail}");
         }
         let long = format!(r#"{{"errors":[{{"code":"C","detail":"{}"}}]}}"#, "x".repeat(9000));
-        assert_eq!(read(&long).2.len(), MAX_DETAIL);
+        assert_eq!(parsed(&long).2.len(), MAX_DETAIL);
     }
 
     #[test]
@@ -180,6 +178,6 @@ mod tests {
             assert_eq!(printable(text), shown);
         }
         let body = r#"{"errors":[{"code":"C","message":"m","detail":{"AccessToken":"abc","a":[{"secret":{"b":1}}]}}]}"#;
-        assert_eq!(read(body).2, "AccessToken: ***, a: [secret: ***]");
+        assert_eq!(parsed(body).2, "AccessToken: ***, a: [secret: ***]");
     }
 }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::credential_provider::Login;
-use crate::error::{Advice, Code, Error, Kind, Result, is_exhausted};
+use crate::error::{Advice, Code, Error, Kind, Result, is_exhausted, one_line};
 use crate::file;
 use crate::oci::{Host, Repository};
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Keychain {
     }
 }
 
-/// The name of the variable.
+/// The variable with the content of [`Keychain::text`].
 const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
 /// A login of docker or podman.
@@ -126,7 +126,7 @@ enum LoginFile<'a> {
 async fn find_in(file: &File, source: &str, host: &Host, repositories: &[Repository]) -> Result<Option<StoredLogin>> {
     // The helper for this registry, the file's own logins, the store for all registries: docker's order.
     let named = |key: &String, helper: &String| is_of(key, host) && !helper.is_empty();
-    // Of several spellings docker's own, else always the same one.
+    // Of several spellings, docker's own counts, else always the same one.
     let helpers = file.helpers.iter().filter(|(key, helper)| named(key, helper));
     let helper = helpers.min_by_key(|(key, _)| (key.as_str() != host.as_str(), key.as_str()));
     if let Some((key, helper)) = helper
@@ -193,9 +193,9 @@ fn best_entry<'a>(auths: &'a HashMap<String, Entry>, host: &Host, all: &[Reposit
     };
     let longest = auths.iter().filter(|(key, _)| covers(key)).max_by_key(|(key, _)| key.len());
     let exact = || auths.get_key_value(host.as_str());
-    // Of several spellings always the same one.
-    let spelt = || auths.iter().filter(|(key, _)| is_of(key, host)).min_by_key(|(key, _)| key.as_str());
-    longest.or_else(exact).or_else(spelt).map(|(key, entry)| (key.as_str(), entry))
+    // Of several spellings, always the same one counts.
+    let spelled = || auths.iter().filter(|(key, _)| is_of(key, host)).min_by_key(|(key, _)| key.as_str());
+    longest.or_else(exact).or_else(spelled).map(|(key, entry)| (key.as_str(), entry))
 }
 
 /// Returns whether a key names the registry: by its host, or by a URL as early versions of docker wrote.
@@ -248,7 +248,7 @@ impl Entry {
     }
 }
 
-/// Asks a helper for a login (<https://github.com/docker/docker-credential-helpers>). `None` if it has none.
+/// Asks a helper for the login under a key, after checking its name (<https://github.com/docker/docker-credential-helpers>). `None` if it has none.
 async fn ask_helper(helper: &str, key: &str, source: &str) -> Result<Option<StoredLogin>> {
     let program = format!("docker-credential-{helper}");
     let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -283,14 +283,14 @@ async fn run_helper(program: &str, key: &str, source: &str) -> Result<Option<Sto
             return Ok(None);
         }
         let line = stdout.lines().next().unwrap_or_default();
-        let line = line.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
+        let line = one_line(line, 200);
         // A single word may be the bare secret; a sentence is an error.
         let is_shown = line.split_whitespace().nth(1).is_some() && !stdout.contains(['{', '"']);
         return Err(fail(if is_shown { format!("{line} ({})", output.status) } else { output.status.to_string() }));
     }
-    let answer: HelperOutput =
+    let output: HelperOutput =
         serde_json::from_slice(&output.stdout).map_err(|_| fail("its output is invalid".to_owned()))?;
-    let (login, user) = match answer {
+    let (login, user) = match output {
         HelperOutput { secret, .. } if secret.is_empty() => return Ok(None),
         HelperOutput { username, secret } if username == "<token>" => (Login::IdentityToken(secret), String::new()),
         HelperOutput { username, secret } => (Login::password(&username, &secret), format!(" of {username}")),

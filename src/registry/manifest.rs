@@ -74,7 +74,7 @@ impl Client {
     /// Reads back a manifest whose response is not that of a registry that stored it: a firewall's page and a server that
     /// responds 200 to everything look like a success.
     async fn confirm(&self, reference: &str, digest: Digest, reply: &Reply, doing: &str) -> Result<()> {
-        let answer = reply.service_error(&Method::PUT);
+        let response = reply.service_error(&Method::PUT);
         let is_page = reply.is_page();
         let found = match self.find(reference).await {
             Ok(ManifestLookup::Found(found)) if found.digest == digest => return Ok(()),
@@ -94,7 +94,7 @@ impl Client {
             Err(error) => return Err(self.explain(error, doing)),
         };
         let what = format!("{doing}: {} did not store it ({found})", self.name());
-        let error = Error::new(Kind::Refused, what).with_service_error(answer).code(Code::ProtocolViolation);
+        let error = Error::new(Kind::Refused, what).with_service_error(response).code(Code::ProtocolViolation);
         Err(error.hint(if is_page {
             "The response is a web page: of a proxy or a firewall, or the address is not that of a registry."
         } else {
@@ -128,8 +128,8 @@ impl Client {
             .read(LIMIT);
         let reply = match self.request(&request).await {
             Ok(reply) => reply,
-            Err(RequestError::Status(answer, _)) if answer.status == Some(404) => {
-                return Ok(match answer.code.as_str() {
+            Err(RequestError::Status(response, _)) if response.status == Some(404) => {
+                return Ok(match response.code.as_str() {
                     "NAME_UNKNOWN" => ManifestLookup::NoRepository,
                     "MANIFEST_UNKNOWN" => ManifestLookup::NoImage,
                     _ => ManifestLookup::Unclear,

@@ -8,7 +8,7 @@
 //! - Requests: `transport` builds the HTTP client, `reply` reads responses, `request_error` and `transport_error` say what a
 //!   failure means, `retry` and `concurrency` decide when to send again.
 //! - Uploads: `upload` runs `session`s over a `window` of the layer, `resume` continues those of an earlier run,
-//!   `upload_strategy` and `quirks` know what the registry accepts.
+//!   `upload_strategy` and `quirks` know what the registry accepts. A quirk of a registry is one row in `quirks`.
 
 mod address;
 mod api_request;

@@ -1,5 +1,8 @@
-//! The quirks of registries, as data: a registry that needs special treatment is one row, with a link to where that was
-//! seen.
+//! The quirks of registries, as data.
+//!
+//! A registry that needs special treatment is one row of [`KNOWN`]: how it is recognized, what differs from [`STANDARD`], and
+//! links to where that was seen. Nothing else has to change, unless the quirk is of a new kind: then it is also a field of
+//! [`Quirks`] with the usual value in [`STANDARD`], and the code that uses it.
 
 use reqwest::header::HeaderMap;
 
@@ -255,19 +258,19 @@ impl Quirks {
     pub(crate) fn of_host(host: &str) -> &'static Self {
         let name = host.to_ascii_lowercase();
         let bare = name.rsplit_once(':').map_or(name.as_str(), |(bare, _)| bare);
-        let is_its = |known: &&str| {
+        let matches = |known: &&str| {
             let is_domain = known.starts_with('.');
             if is_domain { bare.ends_with(known) && bare.len() > known.len() } else { *known == name || *known == bare }
         };
-        KNOWN.iter().find(|quirks| quirks.hosts.iter().any(is_its)).unwrap_or(&OTHER)
+        KNOWN.iter().find(|quirks| quirks.hosts.iter().any(matches)).unwrap_or(&OTHER)
     }
 
     /// Recognizes a registry by a response.
     pub(super) fn of_response(headers: &HeaderMap) -> Option<&'static Self> {
-        let bears = |(name, part): &(&str, &str)| {
+        let matches = |(name, part): &(&str, &str)| {
             headers.get(*name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(part))
         };
-        KNOWN.iter().find(|quirks| quirks.fingerprints.iter().any(bears))
+        KNOWN.iter().find(|quirks| quirks.fingerprints.iter().any(matches))
     }
 
     /// Returns the chunk sizes that it accepts, in bytes, as far as known.
@@ -276,6 +279,7 @@ impl Quirks {
         min..=max
     }
 
+    /// Returns the limits on chunks. With an unknown registry they are never reached.
     pub(super) fn chunk_limits(&self) -> ChunkLimits {
         match self.large_blobs {
             LargeBlobs::Chunks(chunk_limits) => chunk_limits,

@@ -39,10 +39,10 @@ impl Referrer {
         Some(Self { subject, digest, descriptor })
     }
 
-    /// Returns the index with this referrer added, or `Some(None)` if it has it already. `None` if it is not an index.
-    fn join(self, mut list: Value) -> Option<Option<Value>> {
-        let is_index = list.get("mediaType").is_none_or(|media_type| media_type == INDEX);
-        let listed = list.get_mut("manifests").filter(|_| is_index)?;
+    /// Returns the index with this referrer added, or `Some(None)` if it contains it already. `None` if it is not an index.
+    fn add_to(self, mut index: Value) -> Option<Option<Value>> {
+        let is_index = index.get("mediaType").is_none_or(|media_type| media_type == INDEX);
+        let listed = index.get_mut("manifests").filter(|_| is_index)?;
         // Go writes empty lists as `null`.
         if listed.is_null() {
             *listed = json!([]);
@@ -53,7 +53,7 @@ impl Referrer {
             return Some(None);
         }
         listed.push(self.descriptor);
-        Some(Some(list))
+        Some(Some(index))
     }
 }
 
@@ -78,11 +78,11 @@ impl Client {
         }
     }
 
-    /// Adds a referrer to the index of its subject, unless it is in it. If two clients do so at the same time, one change may
-    /// be lost: registries offer no conditional update.
+    /// Adds a referrer to the index of its subject, unless the index contains it. If two clients do so at the same time, one
+    /// change may be lost: registries offer no conditional update.
     async fn add_to_index(&self, referrer: Referrer) -> Result<()> {
         let tag = format!("sha256-{}", referrer.subject.hex());
-        let list = match self.lookup(&tag).await? {
+        let index = match self.lookup(&tag).await? {
             ManifestLookup::Found(found) => serde_json::from_slice(&found.bytes).unwrap_or_default(),
             ManifestLookup::NoImage | ManifestLookup::NoRepository | ManifestLookup::Unclear => {
                 json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] })
@@ -93,9 +93,9 @@ impl Client {
             Error::new(Kind::Refused, format!("cannot add a referrer to {tag}: it is not an index"))
                 .hint("Remove that tag, then push again.")
         };
-        match referrer.join(list).ok_or_else(what)? {
-            Some(list) => {
-                let bytes = list.to_string().into_bytes();
+        match referrer.add_to(index).ok_or_else(what)? {
+            Some(index) => {
+                let bytes = index.to_string().into_bytes();
                 self.put(&tag, INDEX, Digest::of(&bytes), bytes.into()).await.map(drop)
             }
             None => Ok(()),
@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn a_referrer_is_added_to_the_index_once() {
         for empty in [json!([]), Value::Null] {
-            let list =
-                referrer().join(json!({ "mediaType": INDEX, "manifests": empty, "x": "kept" })).unwrap().unwrap();
-            assert_eq!(list["manifests"][0]["digest"], json!(Digest::of(b"sbom")));
-            assert_eq!((list["manifests"].as_array().unwrap().len(), &list["x"]), (1, &json!("kept")));
-            assert!(referrer().join(list).unwrap().is_none(), "it is on it");
+            let index = json!({ "mediaType": INDEX, "manifests": empty, "x": "unknown" });
+            let index = referrer().add_to(index).unwrap().unwrap();
+            assert_eq!(index["manifests"][0]["digest"], json!(Digest::of(b"sbom")));
+            assert_eq!((index["manifests"].as_array().unwrap().len(), &index["x"]), (1, &json!("unknown")));
+            assert!(referrer().add_to(index).unwrap().is_none(), "it is listed already");
         }
     }
 
@@ -127,7 +127,7 @@ mod tests {
     fn only_an_index_is_changed() {
         let manifest = json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "manifests": [] });
         for other in [Value::Null, json!([]), json!({}), json!({ "manifests": {} }), manifest] {
-            assert!(referrer().join(other).is_none());
+            assert!(referrer().add_to(other).is_none());
         }
     }
 }

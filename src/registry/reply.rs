@@ -115,7 +115,10 @@ impl Reply {
             BodyEnd::Complete
         } else {
             let reading = tokio::time::timeout(limits.time, read(&mut response, limit, &mut body));
-            reading.await.unwrap_or_else(|_| BodyEnd::Cut(timed_out(limits.time)))
+            reading.await.unwrap_or_else(|_| {
+                let why = format!("the response was not complete within {} s", limits.time.as_secs());
+                BodyEnd::Cut(RequestError::Transport(why.into()))
+            })
         };
         Self { status, headers, url, body, end, limits }
     }
@@ -212,10 +215,6 @@ async fn read(response: &mut Response, limit: usize, body: &mut Vec<u8>) -> Body
     }
 }
 
-fn timed_out(time: Duration) -> RequestError {
-    RequestError::Transport(format!("the response was not complete within {} s", time.as_secs()).into())
-}
-
 /// Returns whether the body is declared as HTML and not empty. Frameworks declare empty bodies as HTML, too.
 fn is_page(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -228,6 +227,7 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     seconds.or_else(|| Some(httpdate::parse_http_date(text.trim()).ok()?.duration_since(now).unwrap_or_default()))
 }
 
+/// Returns the name of a status: `Not Found`.
 fn reason(status: StatusCode) -> String {
     status.canonical_reason().unwrap_or("a response without a body").to_owned()
 }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(retry_after("soon", now), None);
     }
 
-    /// The error of a response with this status and `body`, whose declared length is `promised`.
+    /// Returns the error of a response with this status and `body`, whose declared length is `promised`.
     async fn error_of(status: u16, body: &str, promised: usize) -> RequestError {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();

@@ -17,6 +17,12 @@ pub(super) enum RequestError {
     Local(Error),
 }
 
+impl From<Error> for RequestError {
+    fn from(error: Error) -> Self {
+        Self::Local(error)
+    }
+}
+
 impl RequestError {
     /// Returns whether the same request may succeed a little later.
     pub(super) fn is_transient(&self) -> bool {
@@ -177,7 +183,7 @@ impl RequestError {
             _ if is_lost_session => Kind::Unavailable,
             Some(401 | 403) => Kind::Permission,
             _ if is_about_the_manifest(&response.code) => Kind::Refused,
-            Some(408 | 425 | 429 | 500..) => Kind::Unavailable,
+            Some(status) if is_transient(status) => Kind::Unavailable,
             _ => Kind::Refused,
         };
         let is_unexpected = response.status.is_some_and(|status| status < 400);
@@ -185,7 +191,7 @@ impl RequestError {
             Some(300..=399) => Some("Redirects of a push are not followed. Push to the address that it names.".into()),
             Some(..300) => Some("Check that the address is that of a registry that accepts pushes.".into()),
             Some(401) => Some("The registry requires a login; none was sent, or it was not accepted.".into()),
-            // nginx, Cloudflare and others stand in front of many registries and limit the size of a request.
+            // nginx, Cloudflare and others are in front of many registries and limit the size of a request.
             Some(413) => Some(Advice::new("Send less in one request").setting_with("chunk-size", "1M")),
             _ if kind == Kind::Unavailable => Some("Run the same command again to resume.".into()),
             _ => None,
@@ -255,8 +261,8 @@ mod tests {
         assert!(response(416, "BLOB_UPLOAD_INVALID", "").is_lost_session());
         assert!(response(404, "BLOB_UPLOAD_UNKNOWN", "").is_lost_session());
         assert!(!response(404, "NAME_UNKNOWN", "").is_lost_session());
-        let there = "The layer with digest 'sha256:12' already exists in the repository with name 'a'";
-        assert!(response(400, "BLOB_UPLOAD_INVALID", there).is_already_uploaded());
+        let exists = "The layer with digest 'sha256:12' already exists in the repository with name 'a'";
+        assert!(response(400, "BLOB_UPLOAD_INVALID", exists).is_already_uploaded());
         assert!(response(400, "LayerAlreadyExistsException", "").is_already_uploaded());
         assert!(!response(400, "TAG_INVALID", "The image tag '1' already exists").is_already_uploaded());
     }

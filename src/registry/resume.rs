@@ -32,7 +32,7 @@ pub(super) fn note_not_resumable(client: &Client, blob: &Blob) {
 }
 
 impl<'a> Session<'a> {
-    /// Resumes the session of an earlier run. `None` if the registry does not have it any more.
+    /// Resumes the session of an earlier run. `None` if the registry no longer has it.
     pub(super) async fn resume(
         client: &'a Client,
         blob: &'a Blob,
@@ -49,14 +49,13 @@ impl<'a> Session<'a> {
         };
         let offset = match received {
             UploadStatus::Bytes(offset) => offset,
-            // What was acknowledged exists. If there is more, a 416 says so.
+            // Acknowledged bytes exist. If there are more, a 416 names the offset.
             UploadStatus::Unclear => checkpoint.offset,
             UploadStatus::NoSession => return Ok(None),
         };
         let chunk = chunk_size(client, blob, None);
         window.set_chunk(chunk, client.strategy().retained(chunk));
-        let skipped = client.or_cancelled(window.skip_to(offset)).await.map_err(UploadError::Permanent)?;
-        skipped.map_err(|error| UploadError::Permanent(RequestError::Local(error)))?;
+        client.or_cancelled(window.skip_to(offset)).await?.map_err(RequestError::from)?;
         if window.start() != offset {
             // The registry has more bytes than the blob.
             client.abort_session(session.location).await;
@@ -75,7 +74,7 @@ impl<'a> Session<'a> {
         }
         let is_inside = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
         match error.expected_offset().filter(is_inside) {
-            // A rejection at the offset that a 416 named leads nowhere.
+            // After a rejection at the offset that a 416 named, a retry cannot help.
             Some(offset) if self.named_offset.is_none() => {
                 self.named_offset = Some(offset);
                 self.resumes_at = Some(offset);
@@ -93,7 +92,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks the registry how many bytes it has. `0-0` is unclear: it stands for none and for one.
+    /// Asks the registry how many bytes it has. `0-0` is unclear: it means no byte or one byte.
     pub(super) async fn upload_status(&mut self) -> UploadStatus {
         let request = ApiRequest::new(Method::GET, self.location.clone(), &[200, 202, 204]);
         let quirks = self.client.strategy().quirks();

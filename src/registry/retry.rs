@@ -34,20 +34,20 @@ impl Default for RetryConfig {
 /// The wait before a retry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct RetryNotice {
-    /// The host and why its last response calls for a retry.
+    /// The host, and the reason for the retry.
     pub why: String,
     /// The time until the retry.
     pub pause: Duration,
-    /// Which retry it is, counted from 1.
+    /// The number of the retry, from 1.
     pub retry: usize,
-    /// How many retries there are at most.
+    /// The maximum number of retries.
     pub retries: usize,
 }
 
-/// The growth of the delays after a failure of the service: four delays outlast a minute, as long as a restart takes.
+/// The factor between delays after a failure of the service: four delays outlast a minute, as long as a restart takes.
 const FACTOR: f32 = 5.0;
 
-/// The longest of these delays.
+/// The longest delay after a failure of the service.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The remaining delays of one request.
@@ -62,22 +62,23 @@ pub(super) struct Delays {
 pub(super) struct Delay {
     /// The number of the retry, from 1.
     pub(super) retry: usize,
-    /// After a broken connection and the like.
-    pub(super) usual: Duration,
-    /// After a status of 500 or more.
+    /// The delay after a status of 500 or more.
     pub(super) of_service: Duration,
+    /// The delay after any other failure, such as a broken connection.
+    pub(super) usual: Duration,
 }
 
 impl Delays {
-    pub(super) fn of(patience: &RetryConfig) -> Self {
-        let pauses = ExponentialBuilder::default()
+    /// Returns the delays of a request that has not been retried.
+    pub(super) fn of(config: &RetryConfig) -> Self {
+        let delays = ExponentialBuilder::default()
             .with_jitter()
-            .with_min_delay(patience.initial_delay)
-            .with_max_times(patience.retries);
+            .with_min_delay(config.initial_delay)
+            .with_max_times(config.retries);
         Self {
             retry: 0,
-            usual: pauses.with_max_delay(patience.max_delay).build(),
-            of_service: pauses.with_factor(FACTOR).with_max_delay(LONGEST).build(),
+            usual: delays.with_max_delay(config.max_delay).build(),
+            of_service: delays.with_factor(FACTOR).with_max_delay(LONGEST).build(),
         }
     }
 }
@@ -99,7 +100,7 @@ mod tests {
     fn the_default_retries_outlast_a_minute_of_service_failures() {
         let all: Vec<Delay> = Delays::of(&RetryConfig::default()).collect();
         assert_eq!(all.iter().map(|delay| delay.retry).collect::<Vec<_>>(), [1, 2, 3, 4]);
-        let sum = |pause: fn(&Delay) -> Duration| all.iter().map(pause).sum::<Duration>();
+        let sum = |delay: fn(&Delay) -> Duration| all.iter().map(delay).sum::<Duration>();
         assert!(sum(|delay| delay.of_service) > Duration::from_secs(60));
         assert!(sum(|delay| delay.usual) < Duration::from_secs(20));
         assert!(all[0].of_service < Duration::from_secs(1), "one failure costs little");

@@ -7,7 +7,6 @@ use reqwest::{Body, Method, Url};
 use tracing::debug;
 
 use super::api_request::ApiRequest;
-use super::blob::Presence;
 use super::body::{ChunkBody, StallDetector, StreamBody, Watch};
 use super::client::Client;
 use super::manifest::content_digest;
@@ -40,17 +39,17 @@ pub(super) struct Session<'a> {
     pub(super) assumed: Option<(u64, u32)>,
     /// The offset that a 416 named last. It is trusted once.
     pub(super) named_offset: Option<u64>,
-    /// Every chunk has a connection of its own.
+    /// Whether every chunk has a separate connection.
     pub(super) separate_connections: bool,
-    /// Held while this session finds out for all others whether the registry accepts chunks.
+    /// The probe, while this session finds out for all others whether the registry accepts chunks.
     pub(super) probe: Option<StrategyProbe<'a>>,
-    /// Chunks were sent.
+    /// Whether chunks were sent.
     pub(super) is_chunked: bool,
-    /// An earlier run opened the session.
+    /// Whether an earlier run opened the session.
     pub(super) is_resumed: bool,
     /// The offset at which the session of an earlier run resumes, until it has accepted more data.
     pub(super) resumes_at: Option<u64>,
-    /// A request failed.
+    /// Whether a request failed.
     pub(super) is_broken: bool,
 }
 
@@ -63,6 +62,7 @@ enum SessionState {
 }
 
 impl<'a> Session<'a> {
+    /// Creates the state of a session that is open at `location`.
     pub(super) fn at(client: &'a Client, blob: &'a Blob, budget: &RetryBudget<'_>, location: Url) -> Self {
         Session {
             client,
@@ -89,7 +89,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, UploadError> {
         let OpenedUpload { location, min_chunk_size } = match opened {
             Some(opened) => opened,
-            None => client.open().await.map_err(UploadError::Permanent)?,
+            None => client.open().await?,
         };
         let chunk = chunk_size(client, blob, min_chunk_size);
         window.set_chunk(chunk, client.strategy().retained(chunk));
@@ -105,8 +105,7 @@ impl<'a> Session<'a> {
     ) -> Result<LayerSummary, UploadError> {
         let client = self.client;
         loop {
-            let filled = client.or_cancelled(window.fill()).await.map_err(UploadError::Permanent)?;
-            filled.map_err(|error| UploadError::Permanent(RequestError::Local(error)))?;
+            client.or_cancelled(window.fill()).await?.map_err(RequestError::from)?;
             let (chunk, end) = window.chunk();
             let sent = match end {
                 Some(summary)
@@ -188,7 +187,7 @@ impl<'a> Session<'a> {
     async fn probe(&mut self, is_shared: bool) -> Result<(), UploadError> {
         if self.probe.is_none() {
             let finding = self.client.strategy().probe(!is_shared);
-            self.probe = self.client.or_cancelled(finding).await.map_err(UploadError::Permanent)?;
+            self.probe = self.client.or_cancelled(finding).await?;
         }
         Ok(())
     }
@@ -199,17 +198,13 @@ impl<'a> Session<'a> {
         if !self.is_chunked || strategy.chunks() == Chunks::Proven {
             return Ok(());
         }
-        let there = self.client.presence(&summary.digest).await;
-        match there.map_err(|error| UploadError::Permanent(RequestError::Local(error)))? {
-            Presence::Present(size) if size.is_none_or(|size| size == summary.size) => {
-                strategy.note_chunks(Chunks::Proven);
-                Ok(())
-            }
-            Presence::Present(_) | Presence::Absent => {
-                strategy.note_chunks(Chunks::Rejected);
-                Err(UploadError::ChunksRejected)
-            }
+        let stored = self.client.presence(&summary.digest).await.map_err(RequestError::from)?;
+        if stored.has_size(summary.size) {
+            strategy.note_chunks(Chunks::Proven);
+            return Ok(());
         }
+        strategy.note_chunks(Chunks::Rejected);
+        Err(UploadError::ChunksRejected)
     }
 
     /// Waits after a failure, and finds out where to continue.
@@ -226,7 +221,7 @@ impl<'a> Session<'a> {
         }
         let is_in_chunk = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
         let named_offset = error.expected_offset().filter(is_in_chunk);
-        // The data of the earlier run does not match after all.
+        // The data of the earlier run is different after all.
         if self.is_resumed && error.is_wrong_digest() {
             return Err(UploadError::SessionLost);
         }
@@ -247,7 +242,7 @@ impl<'a> Session<'a> {
             return Err(UploadError::ChunksRejected);
         }
         if error.is_transient() {
-            // Another session may find out meanwhile.
+            // Another session may probe meanwhile.
             self.probe = None;
             self.is_broken = true;
         }
@@ -257,14 +252,13 @@ impl<'a> Session<'a> {
         if error.expected_offset().is_none() {
             self.named_offset = None;
         }
-        // A rejection at the offset that a 416 named leads nowhere.
+        // After a rejection at the offset that a 416 named, a retry cannot help.
         let is_misled = self.named_offset == Some(chunk.start);
         let is_lost = error.is_lost_session();
         budget.wait(error).await?;
         // The closing PUT may have succeeded, and only its response was lost.
         if let Some(summary) = end
-            && let Ok(Presence::Present(size)) = self.client.presence(&summary.digest).await
-            && size.is_none_or(|size| size == summary.size)
+            && self.client.presence(&summary.digest).await.is_ok_and(|stored| stored.has_size(summary.size))
         {
             // Or another client uploaded the same blob meanwhile, and this session is still open.
             self.client.abort_session(self.location.clone()).await;
@@ -298,6 +292,7 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Sends a chunk that is not the last.
     async fn patch(&mut self, chunk: &Chunk) -> Result<(), RequestError> {
         // ECR responds 201, the specification says 202 (regclient/regclient#81). Its `Range` stays at the first chunk
         // (aws/containers-roadmap#2831), so bytes are counted here.
@@ -311,6 +306,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Closes the session, with the last chunk.
     async fn close(&mut self, chunk: &Chunk, summary: &LayerSummary) -> Result<(), RequestError> {
         let mut url = self.location.clone();
         url.query_pairs_mut().append_pair("digest", &summary.digest.to_string());
@@ -339,7 +335,7 @@ impl<'a> Session<'a> {
         request.is_stream = true;
         request.payload = Arc::new(move || match body.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(body) => Body::wrap(body),
-            // The login expired right now: the same stream has no second body.
+            // The login expired during the request, and the stream has no second body.
             None => {
                 Body::wrap_stream(futures_util::stream::once(async { Err::<&[u8], _>("the body was already sent") }))
             }
@@ -355,7 +351,7 @@ impl<'a> Session<'a> {
         };
         match sent {
             Ok((reply, summary)) => {
-                if let Some(location) = self.client.location(&request.url, &reply).map_err(UploadError::Permanent)? {
+                if let Some(location) = self.client.location(&request.url, &reply)? {
                     self.location = location;
                 }
                 window.finish_rest(summary);
@@ -408,7 +404,7 @@ pub(super) fn chunk_size(client: &Client, blob: &Blob, min: Option<u64>) -> u64 
     }
 }
 
-/// `START-END`, both inclusive and without a unit (OCI distribution specification, "Pushing a blob in chunks").
+/// Formats `START-END`, both inclusive and without a unit (OCI distribution specification, "Pushing a blob in chunks").
 fn content_range(chunk: &Chunk) -> Result<HeaderValue, RequestError> {
     HeaderValue::try_from(format!("{}-{}", chunk.start, chunk.end() - 1))
         .map_err(|error| RequestError::Local(Error::internal("cannot write a Content-Range").because(error)))

@@ -1,4 +1,4 @@
-//! The bytes of a blob on their way from whoever makes them to its upload.
+//! The stream of a blob's bytes from its producer to its upload.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::window::LayerData;
 
-/// Opens a new reading of the same blob, from its first byte.
+/// Reads the same blob again, from its first byte.
 type Reopen = Box<dyn FnOnce() -> mpsc::Receiver<LayerData> + Send + Sync>;
 
 /// A blob's bytes, in order, from its first one.
 ///
-/// A stream that several uploads share goes no faster than the slowest of them. One that is cut off for that reason goes on
-/// by itself: the blob is read again, and what was delivered is skipped.
+/// A stream that several uploads share is as fast as the slowest of them. An upload that is cut off for that reason continues
+/// alone: the blob is read again, and the delivered bytes are skipped.
 pub(crate) struct LayerStream {
     receiver: mpsc::Receiver<LayerData>,
-    /// How many bytes were delivered.
+    /// The number of bytes that were delivered.
     delivered: u64,
-    /// How many bytes are still to be skipped.
+    /// The number of bytes to skip.
     skip: u64,
     shared: Option<Shared>,
 }
@@ -32,7 +32,7 @@ struct Shared {
     reopen: Reopen,
 }
 
-/// Whether the upload that takes from a stream waits for bytes.
+/// The demand of a stream: whether its upload waits for bytes.
 #[derive(Debug)]
 pub(crate) struct Demand {
     is_waiting: AtomicBool,
@@ -40,7 +40,7 @@ pub(crate) struct Demand {
 }
 
 impl Demand {
-    /// Returns the demand of a stream from which nothing was taken yet. `changed` is told when the upload begins to wait.
+    /// Creates the demand of a stream that was not read yet. Notifies `changed` when the upload begins to wait.
     pub(crate) fn new(changed: Arc<Notify>) -> Self {
         Self { is_waiting: AtomicBool::new(false), changed }
     }
@@ -58,13 +58,13 @@ impl Demand {
 }
 
 impl LayerStream {
-    /// Returns a stream that nobody shares.
+    /// Creates a stream that no other upload shares.
     pub(crate) fn own(receiver: mpsc::Receiver<LayerData>) -> Self {
         Self { receiver, delivered: 0, skip: 0, shared: None }
     }
 
-    /// Returns one of several streams of the same blob. Whoever cancels `is_cut_off` drops the sender: then the stream goes on
-    /// with what `reopen` opens.
+    /// Creates one of several streams of the same blob. The producer cuts it off by cancelling `is_cut_off` and dropping the
+    /// sender. Then the stream continues with the receiver that `reopen` returns.
     pub(crate) fn shared(
         receiver: mpsc::Receiver<LayerData>,
         is_cut_off: CancellationToken,
@@ -75,7 +75,7 @@ impl LayerStream {
         Self { receiver, delivered: 0, skip: 0, shared }
     }
 
-    /// Returns whether others may be kept waiting by whoever does not take from this stream.
+    /// Returns whether other uploads wait for the one that reads this stream.
     pub(super) fn is_shared(&self) -> bool {
         self.shared.is_some()
     }
@@ -85,7 +85,7 @@ impl LayerStream {
         std::future::poll_fn(|context| self.poll_recv(context)).await
     }
 
-    /// Polls for what [`recv`](Self::recv) returns.
+    /// Polls for the next bytes, or one of the ends.
     pub(super) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<LayerData>> {
         loop {
             let polled = self.receiver.poll_recv(context);
@@ -93,17 +93,17 @@ impl LayerStream {
                 shared.demand.set(polled.is_pending());
             }
             match ready!(polled) {
-                Some(LayerData::Data(mut piece)) => {
-                    let len = piece.bytes.len() as u64;
+                Some(LayerData::Data(mut block)) => {
+                    let len = block.bytes.len() as u64;
                     let skipped = self.skip.min(len);
                     self.skip -= skipped;
                     if skipped == len && len > 0 {
                         continue;
                     }
-                    // No more than the length, which is a usize.
-                    drop(piece.bytes.split_to(skipped as usize));
+                    // At most the length, which is a usize.
+                    drop(block.bytes.split_to(skipped as usize));
                     self.delivered += len - skipped;
-                    return Poll::Ready(Some(LayerData::Data(piece)));
+                    return Poll::Ready(Some(LayerData::Data(block)));
                 }
                 None => match self.shared.take_if(|shared| shared.is_cut_off.is_cancelled()) {
                     Some(Shared { reopen, .. }) => {
@@ -164,18 +164,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_is_cut_off_goes_on_where_it_was() {
-        const READINGS: [&[&[u8]]; 3] = [&[b"ab", b"cdef", b"ghi"], &[b"abcdefghi"], &[b"abc", b"", b"def", b"ghi"]];
-        for again in READINGS {
-            let cut = CancellationToken::new();
-            let mut stream = LayerStream::shared(sent(&[b"abc"], false), cut.clone(), demand(), || sent(again, true));
-            cut.cancel();
+    async fn a_stream_that_is_cut_off_continues_after_the_delivered_bytes() {
+        const BLOCKS: [&[&[u8]]; 3] = [&[b"ab", b"cdef", b"ghi"], &[b"abcdefghi"], &[b"abc", b"", b"def", b"ghi"]];
+        for again in BLOCKS {
+            let cut_off = CancellationToken::new();
+            let mut stream =
+                LayerStream::shared(sent(&[b"abc"], false), cut_off.clone(), demand(), || sent(again, true));
+            cut_off.cancel();
             assert_eq!(all(&mut stream).await, (b"abcdefghi".to_vec(), true));
         }
     }
 
     #[tokio::test]
-    async fn a_stream_that_ends_without_a_word_is_not_read_again() {
+    async fn a_stream_that_ends_without_a_cut_off_is_not_read_again() {
         let mut stream =
             LayerStream::shared(sent(&[b"abc"], false), CancellationToken::new(), demand(), || sent(&[], true));
         assert_eq!(all(&mut stream).await, (b"abc".to_vec(), false));

@@ -26,15 +26,16 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The token service that a challenge names.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone)]
 pub(super) struct Service {
     pub(super) realm: Url,
     /// The name of the registry at this service.
     pub(super) service: Option<String>,
 }
 
-/// A token.
+/// A token that a token service issued.
 pub(super) struct Token {
+    /// The `Authorization` header.
     pub(super) header: HeaderValue,
     pub(super) lifetime: Option<Duration>,
     /// The token that replaces the identity token.
@@ -46,7 +47,7 @@ struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     refresh_token: Option<String>,
-    /// A number, which some services write as text.
+    /// The lifetime in seconds. Some services send it as text.
     expires_in: Option<serde_json::Value>,
 }
 
@@ -66,7 +67,7 @@ impl Service {
         login: &Login,
         timer: impl FnOnce(&str, &Url, Arc<AtomicU64>) -> RequestTimer,
     ) -> Result<Token, RequestError> {
-        let elsewhere = |source| RequestError::Transport(Box::new(OtherService { name: self.name(), source }));
+        let failed = |source| RequestError::Transport(Box::new(OtherService { name: self.name(), source }));
         let get = || http.get(self.get(scopes));
         let (method, size, request) = match login {
             Login::Anonymous => ("GET", 0, get()),
@@ -83,15 +84,15 @@ impl Service {
         let sending = reply::send(request, timer, Limits { bytes: MAX_SIZE, time: TOKEN_TIMEOUT });
         let reply = match tokio::time::timeout(TOKEN_TIMEOUT, sending).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => return Err(elsewhere(error.into_source())),
-            Err(_) => return Err(elsewhere(TimedOut(TOKEN_TIMEOUT).into())),
+            Ok(Err(error)) => return Err(failed(error.into_source())),
+            Err(_) => return Err(failed(TimedOut(TOKEN_TIMEOUT).into())),
         };
         if reply.status.as_u16() != 200 {
             return Err(self.rejection(reply));
         }
         let invalid = || {
             let error = Error::new(Kind::Refused, format!("{} issued no usable token", self.name()));
-            RequestError::Local(error.code(Code::ProtocolViolation))
+            RequestError::from(error.code(Code::ProtocolViolation))
         };
         let bytes = match reply.complete() {
             Ok(reply) => reply.body(),
@@ -111,42 +112,35 @@ impl Service {
 
     fn get(&self, scopes: &[String]) -> Url {
         let mut url = self.realm.clone();
-        {
-            let mut query = url.query_pairs_mut();
-            query.extend_pairs(self.service.iter().map(|service| ("service", service)));
-            query.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
-        }
+        let service = self.service.iter().map(|service| ("service", service));
+        url.query_pairs_mut().extend_pairs(service).extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
         url
     }
 
     fn form(&self, scopes: &[String], token: &str) -> String {
         let mut url = self.realm.clone();
         url.set_query(None);
-        {
-            let mut form = url.query_pairs_mut();
-            form.append_pair("grant_type", "refresh_token").append_pair("client_id", "ecr-push");
-            form.extend_pairs(self.service.iter().map(|service| ("service", service)));
-            form.append_pair("scope", &scopes.join(" ")).append_pair("refresh_token", token);
-        }
+        url.query_pairs_mut()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("client_id", "ecr-push")
+            .extend_pairs(self.service.iter().map(|service| ("service", service)))
+            .append_pair("scope", &scopes.join(" "))
+            .append_pair("refresh_token", token);
         url.query().unwrap_or_default().to_owned()
     }
 
-    /// Turns another response into an error.
+    /// Turns a response with an unexpected status into an error.
     fn rejection(&self, reply: Reply) -> RequestError {
-        let status = reply.status;
+        let (name, status) = (self.name(), reply.status);
         match reply.into_error(&reqwest::Method::GET) {
-            RequestError::Status(answer, pause) => {
-                let named = ServiceError { message: format!("{}: {}", self.name(), answer.message), ..*answer };
+            RequestError::Status(response, delay) => {
+                let named = ServiceError { message: format!("{name}: {}", response.message), ..*response };
                 if status.is_redirection() {
-                    let what = format!(
-                        "{} redirects to another URL; redirects with credentials are not followed",
-                        self.name()
-                    );
-                    return RequestError::Local(
-                        Error::new(Kind::Refused, what).code(Code::ProtocolViolation).with_service_error(named),
-                    );
+                    let what = format!("{name} redirects to another URL; redirects with credentials are not followed");
+                    let error = Error::new(Kind::Refused, what).code(Code::ProtocolViolation);
+                    return error.with_service_error(named).into();
                 }
-                RequestError::Status(Box::new(named), pause)
+                RequestError::Status(Box::new(named), delay)
             }
             error => error,
         }
@@ -164,10 +158,8 @@ fn lifetime(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
 pub(super) fn header(scheme: &str, secret: &str) -> Result<HeaderValue, RequestError> {
     // A failure must not quote the secret, so its cause is left out.
     let mut header = HeaderValue::try_from(format!("{scheme} {secret}")).map_err(|_| {
-        RequestError::Local(
-            Error::new(Kind::Permission, "the registry login contains characters that are invalid in HTTP")
-                .code(Code::CredentialsRejected),
-        )
+        Error::new(Kind::Permission, "the registry login contains characters that are invalid in HTTP")
+            .code(Code::CredentialsRejected)
     })?;
     header.set_sensitive(true);
     Ok(header)
@@ -192,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_keeps_the_query_of_the_realm_and_escapes_its_own() {
+    fn a_request_preserves_the_query_of_the_realm_and_escapes_its_own() {
         let realm = Url::parse("https://auth.example/token?account=a").unwrap();
         let service = Service { realm, service: Some("the registry".into()) };
         let scopes = ["repository:a/b:pull,push".to_owned(), "repository:c:pull".to_owned()];

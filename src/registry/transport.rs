@@ -15,14 +15,15 @@ pub(super) fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
+/// Creates the error about HTTPS that cannot be set up.
 fn no_https(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Kind::Unavailable, "cannot set up HTTPS")
         .because(error)
         .hint("Install the CA certificates (package ca-certificates), or set SSL_CERT_FILE.")
 }
 
-/// Builds the client for the host of a URL, with a connection pool of its own. `via` is another name to connect to;
-/// `chosen` is the host that the user named, which may have any address.
+/// Builds the client for the host of a URL, with a separate connection pool. `via` is another name to connect to; `chosen` is
+/// the host that the user named, which may have any address.
 ///
 /// # Errors
 /// Fails if TLS cannot be set up, or if a proxy is configured that cannot be used.

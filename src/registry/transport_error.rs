@@ -1,6 +1,6 @@
 //! Requests without a response: which failures are transient, and what to do about them.
 //!
-//! The libraries state the reason in the causes of their errors, several layers down.
+//! The reason is among the causes of a library's error, several layers down.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::tls::TlsProblem;
 /// An error of any library.
 type Cause = dyn StdError + 'static;
 
-/// Returns the failure of TLS that another attempt cannot cure, if it is one.
+/// Returns the failure of TLS that a retry cannot fix, if it is one.
 fn tls_problem(error: &Cause) -> Option<TlsProblem> {
     TlsProblem::find(error, find_cause::<reqwest::Error>(error).is_some_and(reqwest::Error::is_connect))
 }
@@ -84,6 +84,7 @@ pub(super) fn explain(error: &Cause, registry: &str, doing: &str) -> Error {
     }
 }
 
+/// Advises on a failure of TLS.
 fn advice_on(problem: &TlsProblem) -> Advice {
     match problem {
         TlsProblem::UntrustedIssuer(_) => {

@@ -8,15 +8,15 @@ use super::retry::Delays;
 use crate::compress::{LayerSummary, Meter};
 use crate::request_log::Subject;
 
-/// The progress that renews the retries, in bytes. Without it, a registry that advances by one byte a time would be retried
-/// for ever.
+/// The progress that renews the retries, in bytes. Without it, a registry that advances by one byte at a time would be retried
+/// forever.
 const PROGRESS: u64 = 64 << 10;
 
 /// A blob to upload.
 pub(crate) struct Blob {
     /// What it is, for messages and the request log.
     pub subject: Subject,
-    /// Identifies the same bytes in another run. Without it no other run resumes the upload.
+    /// The identity of the bytes across runs. Without it, no other run resumes the upload.
     pub identity: Option<String>,
     /// The progress. Its total is the size of the uncompressed blob.
     pub meter: Arc<Meter>,
@@ -24,7 +24,7 @@ pub(crate) struct Blob {
 
 /// Why a session ended early.
 pub(super) enum UploadError {
-    /// The registry does not know the session any more. A new one may succeed.
+    /// The registry no longer has the session. A new one may succeed.
     SessionLost,
     /// The session of an earlier run accepts no more data. A new one may succeed.
     NotResumable,
@@ -36,18 +36,24 @@ pub(super) enum UploadError {
     Permanent(RequestError),
 }
 
-/// The retries of one upload. Progress renews them: a connection that breaks now and then costs time only.
+impl From<RequestError> for UploadError {
+    fn from(error: RequestError) -> Self {
+        Self::Permanent(error)
+    }
+}
+
+/// The retries of one upload. Progress renews them: a connection that breaks now and then costs only time.
 pub(super) struct RetryBudget<'a> {
     client: &'a Client,
     delays: Delays,
     /// The offset at which the retries were renewed last.
     renewed_at: u64,
-    /// Counts each retry once.
+    /// The meter, which counts each retry once.
     meter: &'a Meter,
-    /// The last failure is counted, and no progress has been made since.
+    /// Whether the last failure is counted, and no progress has been made since.
     is_counted: bool,
-    /// A broken connection took a session with it. From then on every chunk has a connection of its own, for networks that
-    /// carry only so much on each.
+    /// Whether a session was lost with a broken connection. From then on, every chunk has a separate connection, for networks
+    /// that limit the bytes on each.
     pub(super) separate_connections: bool,
 }
 
@@ -70,7 +76,7 @@ impl<'a> RetryBudget<'a> {
     /// # Errors
     /// Returns `error` if no retry is left.
     pub(super) async fn wait(&mut self, error: RequestError) -> Result<(), UploadError> {
-        self.client.pause(error, self.delays.next()).await.map_err(UploadError::Permanent)?;
+        self.client.pause(error, self.delays.next()).await?;
         self.meter.retry();
         self.is_counted = true;
         Ok(())

@@ -1,12 +1,12 @@
-//! How large blobs are uploaded: what is known of the registry in advance, and what the first blobs show.
+//! How large blobs are uploaded: what is known about the registry in advance, and what the first blobs show.
 //!
 //! With an unknown registry, one blob tries chunks while the others wait for the result of its first two. If chunks are
 //! rejected, this and all later blobs are sent in a single request each, as docker does. If they are accepted, the registry
 //! is asked afterwards for the size of the blob: some registries keep the last chunk only and report success
 //! (<https://github.com/wasmCloud/wasmCloud/issues/3405>).
 //!
-//! A blob with a shared stream does not wait but finds out by itself: the targets share what is read of it, so waiting would
-//! block the others, possibly the very one that it waits for.
+//! A blob with a shared stream does not wait but tries chunks itself: the targets share the stream, so waiting would block
+//! the others, possibly the one that it waits for.
 
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 
@@ -19,8 +19,8 @@ use crate::compress::size;
 /// The chunk size in bytes if four or more layers are uploaded concurrently. With fewer, chunks can be larger.
 pub const DEFAULT_CHUNK_SIZE: u64 = 5 << 20;
 
-/// The bytes that all concurrent layers together hold in memory: chunks that the registry has not acknowledged, and what is
-/// compressed meanwhile.
+/// The bytes that all concurrent layers together hold in memory: chunks that the registry has not acknowledged, and data that
+/// is compressed meanwhile.
 const RETAINED: u64 = 24 << 20;
 
 /// The chunk sizes that are tried after larger ones were rejected: GitHub's limit, and nginx's default.
@@ -61,9 +61,8 @@ struct Known {
 }
 
 /// The task to find out whether a registry accepts chunks.
-#[derive(Debug)]
 pub(super) struct StrategyProbe<'a> {
-    /// Other blobs wait for it.
+    /// The lock that other blobs wait for.
     _first: Option<MutexGuard<'a, ()>>,
 }
 
@@ -76,7 +75,7 @@ pub(super) enum Chunks {
     Accepted,
     /// A blob in chunks was stored completely.
     Proven,
-    /// It does not.
+    /// Chunks are rejected.
     Rejected,
 }
 
@@ -167,19 +166,17 @@ impl UploadStrategy {
         usual.max(max_compressed(total).div_ceil(count).min(max)).min(self.known().max)
     }
 
-    /// Shrinks the chunks after one of `refused` bytes was too large, and returns whether that is possible: not below the
+    /// Shrinks the chunks after one of `rejected` bytes was too large, and returns whether that is possible: not below the
     /// registry's minimum, and not if the user sets the size.
-    pub(super) fn shrink(&self, refused: u64) -> bool {
+    pub(super) fn shrink(&self, rejected: u64) -> bool {
         let min = self.quirks().chunk_limits().min;
-        let smaller = SMALLER_CHUNKS.into_iter().find(|size| *size < refused && *size >= min);
-        match smaller.filter(|_| self.wanted.is_none()) {
-            Some(size) => {
-                let mut known = self.known();
-                known.max = known.max.min(size);
-                true
-            }
-            None => false,
+        let smaller = SMALLER_CHUNKS.into_iter().find(|size| *size < rejected && *size >= min);
+        let smaller = smaller.filter(|_| self.wanted.is_none());
+        if let Some(size) = smaller {
+            let mut known = self.known();
+            known.max = known.max.min(size);
         }
+        smaller.is_some()
     }
 
     /// Returns whether a blob of `total` bytes before compression may have to be sent again from its start, because it is not
@@ -188,7 +185,7 @@ impl UploadStrategy {
         matches!(self.chunks(), Chunks::Unknown | Chunks::Accepted) && max_compressed(total) > self.chunk(total)
     }
 
-    /// Returns the bytes that a blob may hold while a chunk is sent: that chunk and what is ready of the next.
+    /// Returns the bytes that a blob may hold while a chunk is sent: that chunk, and the part of the next that is ready.
     pub(super) fn retained(&self, chunk: u64) -> u64 {
         chunk + self.share.saturating_sub(chunk).clamp(chunk / 5, chunk)
     }
@@ -235,8 +232,9 @@ mod tests {
         let chunk = |layers, total| UploadStrategy::new(&ECR, None, layers).chunk(total) >> 10;
         assert_eq!([1, 2, 3, 4, 100].map(|layers| chunk(layers, 0)), [10240, 6144, 5120, 5120, 5120]);
         assert_eq!(UploadStrategy::new(&OTHER, None, 1).chunk(0), 12 << 20);
-        let kept = |layers, chunk: u64| UploadStrategy::new(&OTHER, None, layers).retained(chunk << 20) >> 20;
-        assert_eq!([kept(4, 5), kept(4, 20), kept(4, 2), kept(1, 12), kept(1, 10)], [6, 24, 4, 24, 20]);
+        let retained = |layers, chunk: u64| UploadStrategy::new(&OTHER, None, layers).retained(chunk << 20) >> 20;
+        let all = [retained(4, 5), retained(4, 20), retained(4, 2), retained(1, 12), retained(1, 10)];
+        assert_eq!(all, [6, 24, 4, 24, 20]);
         assert_eq!([20 << 30, 40 << 30].map(|total| chunk(4, total)), [5120, 9996]);
         assert_eq!(UploadStrategy::new(&ECR, Some(5 << 20), 1).chunk(4200 * (10 << 20)), 10 << 20);
         assert_eq!(UploadStrategy::new(&ECR, None, 1).largest_blob(), 4200 * (10 << 20));
@@ -261,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_blob_finds_out_and_the_others_wait() {
+    async fn one_blob_tries_chunks_and_the_others_wait() {
         let strategy = UploadStrategy::new(&OTHER, None, 4);
         let first = strategy.probe(true).await;
         assert!(first.is_some() && strategy.probe(false).await.is_some());

@@ -64,7 +64,7 @@ impl Window {
         (self.chunk, self.retained) = (chunk, retained);
     }
 
-    /// Skips what the registry already has: everything up to `offset`, which must not lie before the window.
+    /// Skips bytes that the registry already has: everything up to `offset`, which must not be before the window.
     ///
     /// # Errors
     /// Fails if the stream fails. If the stream ends too early, [`start`](Self::start) is not `offset` afterwards.
@@ -84,7 +84,7 @@ impl Window {
         self.start
     }
 
-    /// Takes everything that is left out of the window.
+    /// Takes the rest of the blob out of the window.
     pub(super) fn take_rest(&mut self) -> Rest {
         let (_sender, closed) = mpsc::channel(1);
         self.len = 0;
@@ -96,8 +96,8 @@ impl Window {
     }
 
     /// Notes that the rest was sent.
-    pub(super) fn finish_rest(&mut self, packed: LayerSummary) {
-        (self.start, self.end) = (packed.size, Some(packed));
+    pub(super) fn finish_rest(&mut self, summary: LayerSummary) {
+        (self.start, self.end) = (summary.size, Some(summary));
     }
 
     /// Gathers a chunk and one more byte, or the rest.
@@ -105,7 +105,7 @@ impl Window {
         self.fill_to(self.chunk + 1).await
     }
 
-    /// Gathers, while a chunk is sent, as much as may be held, or the rest.
+    /// Gathers as many bytes as may be retained while a chunk is sent, or the rest.
     pub(super) async fn fill_ahead(&mut self) -> Result<()> {
         self.fill_to(self.retained).await
     }
@@ -117,7 +117,7 @@ impl Window {
                     self.len += block.bytes.len() as u64;
                     self.blocks.push_back(block);
                 }
-                Some(LayerData::End(packed)) => self.end = Some(packed),
+                Some(LayerData::End(summary)) => self.end = Some(summary),
                 Some(LayerData::Failed(error)) => return Err(error),
                 // The producer stops without an end only when it is cancelled.
                 None => return Err(Error::interrupted()),
@@ -132,7 +132,7 @@ impl Window {
         for DataBlock { bytes, position } in &self.blocks {
             let len = bytes.len() as u64;
             if len > left {
-                // Less than the piece's length, which is a usize.
+                // Less than the block's length, which is a usize.
                 pieces.push(bytes.slice(..left as usize));
                 to += (position - to) * left / len;
                 left = 0;
@@ -146,20 +146,20 @@ impl Window {
         (chunk, self.end.filter(|_| self.len <= self.chunk))
     }
 
-    /// Drops the acknowledged bytes: up to `offset`, which must lie in the window.
+    /// Drops the acknowledged bytes: up to `offset`, which must be in the window.
     pub(super) fn advance(&mut self, offset: u64) {
-        let mut gone = offset.saturating_sub(self.start).min(self.len);
-        self.start += gone;
-        self.len -= gone;
+        let mut acknowledged = offset.saturating_sub(self.start).min(self.len);
+        self.start += acknowledged;
+        self.len -= acknowledged;
         while let Some(block) = self.blocks.front_mut() {
             let len = block.bytes.len() as u64;
-            if len > gone {
-                self.position += (block.position - self.position) * gone / len;
-                // Less than the piece's length, which is a usize.
-                drop(block.bytes.split_to(gone as usize));
+            if len > acknowledged {
+                self.position += (block.position - self.position) * acknowledged / len;
+                // Less than the block's length, which is a usize.
+                drop(block.bytes.split_to(acknowledged as usize));
                 break;
             }
-            gone -= len;
+            acknowledged -= len;
             self.position = block.position;
             self.blocks.pop_front();
         }
@@ -192,7 +192,7 @@ impl Chunk {
         self.start + self.len
     }
 
-    /// Notes in the meter that the whole chunk was sent.
+    /// Records in the meter that the whole chunk was sent.
     pub(super) fn arrived(&self, meter: &Meter) {
         meter.set(self.to, self.end());
     }

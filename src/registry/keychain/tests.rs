@@ -1,22 +1,22 @@
 use super::*;
 
-/// What a file says of a registry, for repositories there.
+/// Finds the login for repositories of a registry in a file.
 async fn found(file: &str, host: &str, repositories: &[&str]) -> Result<Option<StoredLogin>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
     std::fs::write(&path, file).unwrap();
     let repositories: Vec<Repository> = repositories.iter().map(|name| name.parse().unwrap()).collect();
-    let absent = folder.path().join("nobody's/auth.json");
-    Keychain { text: None, files: vec![absent, path] }.find(&host.parse().unwrap(), &repositories).await
+    let missing = folder.path().join("missing/auth.json");
+    Keychain { text: None, files: vec![missing, path] }.find(&host.parse().unwrap(), &repositories).await
 }
 
-/// `user:password` as a file has it.
+/// Encodes `user:password` as in a file.
 fn auth(user: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(user)
 }
 
 #[tokio::test]
-async fn a_registry_is_found_under_all_names_that_docker_and_podman_write() {
+async fn a_registry_is_found_under_all_keys_of_docker_and_podman() {
     for (key, host) in [
         ("registry.example", "registry.example"),
         ("registry.example:5000", "registry.example:5000"),
@@ -52,7 +52,7 @@ async fn a_registry_is_found_under_all_names_that_docker_and_podman_write() {
 }
 
 #[tokio::test]
-async fn the_longest_key_that_all_repositories_are_in_counts() {
+async fn the_longest_key_that_covers_all_repositories_counts() {
     let file = format!(
         r#"{{"auths": {{"x.y": {{"auth": "{}"}}, "x.y/a": {{"auth": "{}"}}, "x.y/a/b": {{"auth": "{}"}}}}}}"#,
         auth("all:1"),
@@ -68,7 +68,7 @@ async fn the_longest_key_that_all_repositories_are_in_counts() {
 }
 
 #[tokio::test]
-async fn an_entry_is_read_in_all_its_forms() {
+async fn an_entry_is_parsed_in_all_its_forms() {
     let whole = auth("bob:a:b");
     for (entry, login) in [
         (format!(r#"{{"auth": "{whole}"}}"#), Some(Login::password("bob", "a:b"))),
@@ -90,7 +90,7 @@ async fn an_entry_is_read_in_all_its_forms() {
 }
 
 #[tokio::test]
-async fn a_file_that_makes_no_sense_is_named_and_not_quoted() {
+async fn an_invalid_file_is_named_and_not_quoted() {
     for (file, part) in [
         (r#"{"auths": {"x.y": {"auth": "c2VjcmV0"}}}"#, "the login for x.y in "),
         (r#"{"auths": {"x.y": {"auth": "!secret"}}}"#, "the login for x.y in "),
@@ -98,22 +98,23 @@ async fn a_file_that_makes_no_sense_is_named_and_not_quoted() {
         (r#"{"auths": "secret"}"#, "cannot read the credentials in "),
         (r#"{"credsStore": "../secret"}"#, "from docker-credential-../secret"),
         (r#"{"credHelpers": {"x.y": "is not here"}}"#, "from docker-credential-is not here"),
-        (r#"{"credHelpers": {"x.y": "nobodys"}}"#, "cannot get the login for x.y: docker-credential-nobodys, which "),
+        (r#"{"credHelpers": {"x.y": "missing"}}"#, "cannot get the login for x.y: docker-credential-missing, which "),
     ] {
         let error = found(file, "x.y", &["a"]).await.unwrap_err();
-        let said = format!("{error} {:?} {:?}", error.causes(), error.advice());
-        assert!(error.to_string().contains(part) && said.contains("config.json"), "{said}");
-        assert!(part.contains("secret") || !said.contains("secret"), "{said}");
+        let text = format!("{error} {:?} {:?}", error.causes(), error.advice());
+        assert!(error.to_string().contains(part) && text.contains("config.json"), "{text}");
+        assert!(part.contains("secret") || !text.contains("secret"), "{text}");
         assert_eq!(error.kind(), Kind::Permission);
     }
 }
 
-/// What becomes of a question to a helper that is this script.
+/// Asks a helper that runs this script.
 #[cfg(unix)]
-async fn answered(script: &str) -> Result<Option<StoredLogin>> {
+async fn ask(script: &str) -> Result<Option<StoredLogin>> {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("docker-credential-test");
-    // By another process: what is open for writing here, other tests' children may have open still when it is to be run.
+    // Written by another process: a file that is open for writing in this one may still be open in a child process of another
+    // test when it is executed.
     let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
     let mut writing = std::process::Command::new("sh");
     assert!(writing.args(["-c", write]).arg(&program).arg(script).status().unwrap().success());
@@ -122,21 +123,21 @@ async fn answered(script: &str) -> Result<Option<StoredLogin>> {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_helper_is_asked_and_believed() {
+async fn the_login_of_a_helper_is_used() {
     let login = |found: Result<Option<StoredLogin>>| found.unwrap().map(|found| found.login);
     let script =
         r#"read key; [ "$1 $key" = "get x.y" ] && printf '{"ServerURL":"x.y","Username":"bob","Secret":"pw"}'"#;
-    assert!(login(answered(script).await) == Some(Login::password("bob", "pw")));
+    assert!(login(ask(script).await) == Some(Login::password("bob", "pw")));
     let script = r#"echo '{"Username":"<token>","Secret":"t0k"}'"#;
-    assert!(login(answered(script).await) == Some(Login::IdentityToken("t0k".into())));
+    assert!(login(ask(script).await) == Some(Login::IdentityToken("t0k".into())));
     for script in ["echo credentials not found in native keychain; exit 1", r#"echo '{"Username":"","Secret":""}'"#] {
-        assert!(login(answered(script).await).is_none(), "{script}");
+        assert!(login(ask(script).await).is_none(), "{script}");
     }
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
+async fn a_helper_that_fails_is_named_and_its_secrets_are_not_printed() {
     for (script, why) in [
         ("echo the keychain is locked; exit 3", "the keychain is locked (exit status: 3)"),
         (r#"echo '{"Username":"bob","Secret":"hunter2"}'; exit 1"#, "exit status: 1"),
@@ -146,7 +147,7 @@ async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
         ("true", "its output is invalid"),
         ("exec cat /dev/zero", "signal: 13 (SIGPIPE)"),
     ] {
-        let error = answered(script).await.unwrap_err();
+        let error = ask(script).await.unwrap_err();
         assert_eq!(error.causes(), [why], "{script}");
         assert!(error.to_string().contains("docker-credential-test, which config.json names"), "{error}");
     }
@@ -154,14 +155,14 @@ async fn a_helper_that_fails_is_named_and_what_it_has_is_not_told() {
 
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
-async fn a_helper_that_hangs_is_waited_for_no_longer_than_that() {
-    // The clock is turned as soon as nothing else happens.
-    let error = answered("exec sleep 600").await.unwrap_err();
+async fn a_helper_that_hangs_times_out() {
+    // The paused clock advances once the test is idle.
+    let error = ask("exec sleep 600").await.unwrap_err();
     assert_eq!(error.causes(), ["no response within 60 s"]);
 }
 
 #[tokio::test]
-async fn of_several_helpers_for_a_registry_the_one_of_its_very_name_is_asked() {
+async fn of_several_helpers_for_a_registry_the_one_under_its_exact_name_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
     std::fs::write(
