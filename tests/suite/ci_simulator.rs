@@ -71,7 +71,7 @@ pub(crate) fn azure(workshop: &DocsEnv, pipeline: &Value) {
         // Variables that are no secrets are in each step's environment.
         command.envs(variables.get("AWS.Region").map(|region| ("AWS_REGION", region)));
         if pipeline.is_array() {
-            workshop.furnish();
+            workshop.add_inputs();
             command
                 .env_remove("AWS_EC2_METADATA_DISABLED")
                 .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", workshop.aws.url());

@@ -1,5 +1,5 @@
-//! The documentation is complete and consistent: names of the source are on a page, names on a page exist, links lead
-//! somewhere, numbers were measured.
+//! The documentation is complete and consistent: names of the source are on a page, names on a page exist, links resolve,
+//! numbers were measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::ecr::Ecr;
 use super::harness::{TestEnv, finish};
 use super::markdown::{Page, page, pages, root, rows};
 
-/// The properties of an object of a schema, and of the objects in it.
+/// Adds the properties of a schema's object, and of the objects in it.
 fn fields(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
     match schema {
         serde_json::Value::Object(keys) => {
@@ -41,11 +41,11 @@ fn the_tables_of_reports_name_every_field() {
             .filter(|field| !["version", "tool"].contains(&field.as_str()))
             .filter(|field| !section.contains(&format!("`{field}`")) && !section.contains(&format!("`{field}[]`")));
         let missing: Vec<_> = missing.collect();
-        assert!(missing.is_empty(), "{title} lacks {missing:?}");
+        assert!(missing.is_empty(), "{title} is missing {missing:?}");
     }
 }
 
-/// The options that a text names.
+/// Returns the options that a text names.
 pub(crate) fn options(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     let options = words.filter(|word| word.len() > 3 && word.starts_with("--")).map(str::to_owned);
@@ -59,8 +59,8 @@ fn the_page_of_policies_has_their_options() {
     assert!(help.is_subset(&page), "{:?}", help.difference(&page));
 }
 
-/// Words of the source that look like variables and are none.
-const NO_VARIABLES: [(&[&str], &str); 2] = [
+/// Words of the source that look like environment variables.
+const NOT_VARIABLES: [(&[&str], &str); 2] = [
     (
         &[
             "BLOB_UNKNOWN",
@@ -84,7 +84,7 @@ fn every_variable_of_the_source_is_on_a_page() {
     let mut found = BTreeSet::new();
     variables(&root().join("src"), &mut found);
     assert!(found.len() > 60, "{found:?}");
-    let is_known = |name: &str| pages.contains(name) || NO_VARIABLES.iter().any(|(names, _)| names.contains(&name));
+    let is_known = |name: &str| pages.contains(name) || NOT_VARIABLES.iter().any(|(names, _)| names.contains(&name));
     let missing: Vec<_> = found.iter().filter(|name| !is_known(name)).collect();
     assert!(missing.is_empty(), "no page has {missing:?}");
 }
@@ -132,7 +132,7 @@ fn every_option_that_a_page_names_exists() {
 }
 
 #[test]
-fn the_table_of_ci_systems_is_the_program_s() {
+fn the_table_of_ci_systems_is_complete() {
     let section = page("docs/ci/README.md").section("## Variables for later steps");
     for CiSystem { name, title, link, .. } in SYSTEMS {
         assert!(section.contains(&format!("| [{title}]({link}) | `{name}` |")), "{title}");
@@ -140,14 +140,14 @@ fn the_table_of_ci_systems_is_the_program_s() {
     assert_eq!(section.matches("\n| [").count(), SYSTEMS.len());
 }
 
-/// What a link to a heading has behind its `#`.
+/// Returns what a link to a heading has after its `#`.
 fn anchor(line: &str) -> String {
     let title = line.trim_start_matches('#').trim().to_lowercase();
     title.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect::<String>().replace(' ', "-")
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_resolve() {
     let anchors = |path: &str| -> BTreeSet<String> {
         page(path).prose().lines().filter(|line| line.starts_with('#')).map(anchor).collect()
     };
@@ -162,8 +162,8 @@ fn links_lead_somewhere() {
             }
             let (path, heading) = link.split_once('#').unwrap_or((link, ""));
             let path = if path.is_empty() { page.path.clone() } else { joined(folder, path) };
-            let leads = root().join(&path).exists() && (heading.is_empty() || anchors(&path).contains(heading));
-            assert!(leads, "{}: {link} leads nowhere", page.path);
+            let resolves = root().join(&path).exists() && (heading.is_empty() || anchors(&path).contains(heading));
+            assert!(resolves, "{}: {link} does not exist", page.path);
         }
     }
     assert!(count > 100, "{count} links");
@@ -186,7 +186,7 @@ fn paths_of_the_repository_exist() {
     assert!(count > 20, "{count} paths");
 }
 
-/// A relative path, without `..`.
+/// Joins a folder and a relative path, and resolves `..`.
 fn joined(folder: &Path, path: &str) -> String {
     let mut parts: Vec<&str> = folder.iter().map(|part| part.to_str().unwrap()).collect();
     for part in path.split('/') {
@@ -200,14 +200,14 @@ fn joined(folder: &Path, path: &str) -> String {
 }
 
 #[test]
-fn the_changelog_tells_of_this_version() {
+fn the_changelog_has_this_version() {
     let changelog = include_str!("../../CHANGELOG.md");
     let heading = format!("\n## [{}]", env!("CARGO_PKG_VERSION"));
     assert!(changelog.contains("\n## [Unreleased]\n") && changelog.contains(&heading), "{heading}");
 }
 
 #[test]
-fn every_crate_has_its_place_in_what_it_is_made_of() {
+fn the_table_of_crates_is_complete() {
     let manifest = include_str!("../../Cargo.toml");
     let tables = manifest.split("\n[").filter(|table| {
         let head = table.lines().next().unwrap_or_default();
@@ -216,9 +216,9 @@ fn every_crate_has_its_place_in_what_it_is_made_of() {
     let crates = tables.flat_map(|table| table.lines().skip(1)).filter_map(|line| line.split_once(" = "));
     let crates: BTreeSet<_> = crates.map(|(name, _)| name).collect();
     let section = page("docs/architecture.md").section("## Crates");
-    let there: BTreeSet<_> =
+    let listed: BTreeSet<_> =
         rows(section).iter().flat_map(|(_, crates)| crates.split('`').skip(1).step_by(2)).collect();
-    assert_eq!(there, crates);
+    assert_eq!(listed, crates);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn the_readme_is_short() {
     assert!(len <= 12_288, "README.md has {len} bytes");
 }
 
-/// The paragraphs and items of a page, each on one line, without headings, tables, links and code.
+/// Returns the paragraphs and items of a page, each on one line, without headings, tables, links and code.
 fn paragraphs(page: &Page) -> Vec<String> {
     let prose = Regex::new(r"\]\([^)]*\)|<!--[^>]*-->").unwrap().replace_all(&page.prose(), "").into_owned();
     let prose: String =
@@ -279,8 +279,8 @@ fn the_architecture_has_every_module() {
     let modules =
         source.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'));
     let modules: Vec<_> = modules.collect();
-    let is_there = |name: &str| section.contains(&format!("`{name}`")) || section.contains(&format!("`{name}/`"));
-    let missing: Vec<_> = modules.iter().filter(|name| !is_there(name)).collect();
+    let is_listed = |name: &str| section.contains(&format!("`{name}`")) || section.contains(&format!("`{name}/`"));
+    let missing: Vec<_> = modules.iter().filter(|name| !is_listed(name)).collect();
     assert!(modules.len() > 10 && missing.is_empty(), "{missing:?}");
 }
 
@@ -325,8 +325,8 @@ fn no_option_variable_key_or_code_of_the_first_readme_is_lost() {
     let missing: Vec<&str> = words.lines().filter(|word| !pages.contains(word)).collect();
     let lost: Vec<_> = missing.iter().filter(|word| !known.contains_key(**word)).collect();
     assert!(lost.is_empty(), "no page has {lost:?}");
-    let there: Vec<_> = known.keys().filter(|word| !missing.contains(word)).collect();
-    assert!(there.is_empty(), "not gone: {there:?}");
+    let present: Vec<_> = known.keys().filter(|word| !missing.contains(word)).collect();
+    assert!(present.is_empty(), "not gone: {present:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every command of the documentation that calls the program is run, and every pipeline in it.
+//! Runs every command of the documentation that calls the program, and every pipeline in it.
 
 use ecr_push::sandbox::Assumed;
 use saphyr::{LoadableYamlNode as _, Yaml};
@@ -9,7 +9,7 @@ use super::docs_env::{DocsEnv, keys};
 use super::markdown::{Block, blocks};
 use super::signed_images::saved;
 
-/// Lines that are not run here, by how they begin, each with the reason.
+/// Lines that are not run here, by their beginning, each with the reason.
 const EXCEPTIONS: [(&str, &str); 6] = [
     ("cargo ", "builds or tests this repository: CI does"),
     (".ci/", "the same"),
@@ -22,14 +22,14 @@ const EXCEPTIONS: [(&str, &str); 6] = [
     ),
 ];
 
-/// A script without the lines that are not run, and how many calls of the program went with them.
+/// Returns a script without the lines that are not run, and the number of calls of the program in these lines.
 fn runnable(block: &Block) -> (String, usize) {
     let excepted = |line: &&str| EXCEPTIONS.iter().any(|(start, _)| line.starts_with(start));
     let (out, kept): (Vec<&str>, Vec<&str>) = block.text.lines().partition(excepted);
     (kept.join("\n"), out.iter().filter(|line| line.starts_with("ecr-push ")).count())
 }
 
-/// A document of YAML as one of JSON, which has the handier type.
+/// Converts YAML to JSON, which has the handier type.
 fn json(yaml: &Yaml<'_>) -> Value {
     let scalar = |yaml: &Yaml<'_>| yaml.as_str().map(str::to_owned);
     match yaml {
@@ -47,12 +47,12 @@ fn json(yaml: &Yaml<'_>) -> Value {
     }
 }
 
-/// The one document of a block.
+/// Parses the only document of a block.
 fn parsed(block: &Block) -> Value {
     parsed_text(&block.place(), block.text)
 }
 
-/// The one document of a text.
+/// Parses the only document of a text.
 fn parsed_text(place: &str, text: &str) -> Value {
     let documents = Yaml::load_from_str(text);
     let documents = documents.unwrap_or_else(|error| panic!("the YAML of {place}: {error}"));
@@ -60,8 +60,8 @@ fn parsed_text(place: &str, text: &str) -> Value {
     json(document)
 }
 
-/// Plays a pipeline, which its form tells the system of.
-fn play(env: &DocsEnv, pipeline: &Value) {
+/// Runs a pipeline in its CI system, which follows from its structure.
+fn run_pipeline(env: &DocsEnv, pipeline: &Value) {
     if pipeline.is_array() || pipeline["steps"].is_array() {
         azure(env, pipeline);
     } else if pipeline["jobs"].is_object() {
@@ -75,13 +75,13 @@ fn play(env: &DocsEnv, pipeline: &Value) {
     } else if pipeline["kind"] == "Job" {
         kubernetes(env, pipeline);
     } else {
-        panic!("whose pipeline is this? {pipeline}");
+        panic!("unknown CI system: {pipeline}");
     }
 }
 
-/// The program was called as often as the page calls it, and where a role is named it was assumed by a token.
+/// Asserts that the program was called as often as the page calls it, and that a role was assumed with a token.
 #[track_caller]
-fn was_played(env: &DocsEnv, block: &Block) {
+fn assert_ran(env: &DocsEnv, block: &Block) {
     assert_eq!(env.calls(), block.calls(), "calls of {}", block.place());
     assert!(env.calls() > 0, "the pipeline of {} does not push", block.place());
     let tags = env.aws.manifests_put();
@@ -92,7 +92,7 @@ fn was_played(env: &DocsEnv, block: &Block) {
     }
 }
 
-/// The variables that a CI system sets for a step that pushes, with keys only if it has no token.
+/// Returns the variables that a CI system sets for a step that pushes. AWS keys are among them if it has no token.
 fn variables_of(page: &str, env: &DocsEnv) -> Option<Vec<(String, String)>> {
     let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln";
     let file = env.aws.ecr.env.scratch("variables");
@@ -128,7 +128,7 @@ fn every_script_for_a_ci_system_succeeds() {
     run_scripts(6, |path| path.starts_with("docs/ci/"));
 }
 
-/// Runs the scripts of some pages, which call the program so often or more.
+/// Runs the scripts of some pages, which call the program at least `calls` times.
 fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
     let scripts: Vec<_> = blocks().into_iter().filter(|block| block.language == "sh" && of(block.path)).collect();
     assert!(scripts.iter().map(Block::calls).sum::<usize>() >= calls);
@@ -138,9 +138,9 @@ fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
             continue;
         }
         let env = DocsEnv::new();
-        env.furnish();
+        env.add_inputs();
         let signed = saved(&env.aws.ecr);
-        // A registry on this machine has a port that is free, and the sandbox's alias in ECR Public has a name.
+        // The registry on this machine has a free port, and the sandbox has another alias in ECR Public.
         let script = script.replace("localhost:5000", &format!("localhost:{}", env.beside.address().port()));
         let script = script.replace("public.ecr.aws/alias/", "public.ecr.aws/sandbox/");
         let mut command = env.script(&script);
@@ -150,7 +150,7 @@ fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
         let run = env.succeeds(command);
         assert_eq!(env.calls() + left_out, block.calls(), "calls of {}", block.place());
         if script.contains("--output-variable ") {
-            // Where the system takes them from: a file, a folder, or the service messages on stdout.
+            // In a file, a folder, or the service messages on stdout.
             let file = std::fs::read_to_string(env.aws.ecr.env.scratch("variables")).unwrap_or_default();
             let is_set = file.contains("IMAGE_REF=") || run.stdout.contains("name='IMAGE_REF'");
             let is_set = is_set || env.here().join("outputs/IMAGE_REF").exists();
@@ -168,8 +168,8 @@ fn every_pipeline_of_the_pages_succeeds() {
     assert!(pipelines.len() >= 8, "{}", pipelines.len());
     for block in pipelines {
         let env = DocsEnv::new();
-        play(&env, &parsed(&block));
-        was_played(&env, &block);
+        run_pipeline(&env, &parsed(&block));
+        assert_ran(&env, &block);
     }
 }
 
@@ -191,7 +191,7 @@ fn the_pipeline_for_jenkins_succeeds() {
     for block in &pipelines {
         let env = DocsEnv::new();
         jenkins(&env, block.text);
-        was_played(&env, block);
+        assert_ran(&env, block);
     }
     assert_eq!(pipelines.len(), 1);
 }
@@ -199,14 +199,14 @@ fn the_pipeline_for_jenkins_succeeds() {
 #[test]
 fn no_other_block_calls_the_program() {
     let run = ["sh", "yaml", "groovy"];
-    // The hint of an error may name a command, and usage has the program's name.
+    // The hint of an error may have a command, and usage has the name of the program.
     let is_output = |block: &&Block| {
         block.language == "text" && (block.text.starts_with("error: ") || block.path == "docs/reference.md")
     };
     for block in blocks().iter().filter(|block| !run.contains(&block.language) && !is_output(block)) {
         assert_eq!(block.calls(), 0, "no test runs the block of {}", block.place());
     }
-    // Their languages are known, so that a misspelt one does not pass.
+    // A misspelled language would exclude a block from the tests.
     let all: std::collections::BTreeSet<_> = blocks().iter().map(|block| block.language).collect();
     assert_eq!(all.into_iter().collect::<Vec<_>>(), ["dockerfile", "groovy", "json", "sh", "text", "yaml"]);
 }

@@ -1,5 +1,5 @@
-//! A folder to run the documentation's scripts in: the program on the `PATH`, small scripts in place of other people's tools, the
-//! archives that it names, and all of AWS under its own names.
+//! An environment for the scripts of the documentation: a folder with the archives that they name, the program and small scripts
+//! for other tools on the `PATH`, and a fake AWS under its own names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use super::ecr::{Ecr, SECRET_KEY};
 use super::fake_aws::{ACCESS_KEY, FakeAws};
 use super::harness::{Run, testdata, text};
 
-/// The documentation's account and region.
+/// The account and the region of the documentation.
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "eu-west-1";
 
-/// What a tool does that is not at hand: a shell script, with `$SAVE`, `$OCI`, `$LAYOUT`, `$TARBALL`, `$SIGNED` for
-/// archives as it would write them. What a recipe does not ask of it, it refuses.
-const STAND_INS: [(&str, &str); 13] = [
+/// Shell scripts that replace tools. `$SAVE`, `$OCI`, `$LAYOUT`, `$TARBALL` and `$SIGNED` are archives as the tools write them.
+/// A call that the documentation does not have fails.
+const FAKE_TOOLS: [(&str, &str); 13] = [
     (
         "docker",
         r#"case "$1 $2 $*" in
@@ -67,7 +67,7 @@ esac"#,
         "buildctl-daemonless.sh",
         r#"case "$*" in "build "*"--output type=oci,dest="*) cp "$OCI" "${*##*dest=}" ;; *) exit 64 ;; esac"#,
     ),
-    // A server with the program and its checksum.
+    // Downloads the program and its checksum.
     (
         "curl",
         r#"for word; do
@@ -88,7 +88,7 @@ done"#,
 mkdir -p bazel-bin/app
 cp -rs "$LAYOUT" bazel-bin/app/image"#,
     ),
-    // The one builds an archive, the other a script that writes it.
+    // `image.nix` builds an archive, `stream.nix` a script that writes one.
     (
         "nix-build",
         r#"case "$*" in
@@ -100,10 +100,10 @@ esac"#,
     ("ecr-push", r#"printf '%s\n' "$*" >> "$CALLS" && exec "$PROGRAM" "$@""#),
 ];
 
-/// The folder and the machines around it.
+/// The folder, and the registries that its scripts reach.
 pub(crate) struct DocsEnv {
     pub(crate) aws: FakeAws,
-    /// A registry on this machine that asks nobody.
+    /// A registry on this machine that requires no login.
     pub(crate) beside: Ecr,
     /// ECR Public, and a registry that is not Amazon's.
     _elsewhere: [Ecr; 2],
@@ -112,7 +112,7 @@ pub(crate) struct DocsEnv {
 }
 
 impl DocsEnv {
-    /// An empty folder.
+    /// Starts the registries, with an empty folder.
     pub(crate) fn new() -> Self {
         let sandbox = |region: &str, rules| Options {
             account: ACCOUNT.into(),
@@ -126,7 +126,7 @@ impl DocsEnv {
         let rules = Rules { asks: Asks::Tokens(service), ..Rules::default() };
         let other = Ecr::started(sandbox(REGION, rules));
         let beside = Ecr::started(sandbox(REGION, Rules { anonymous: true, ..Rules::default() }));
-        // It has this one region. Its token service is on this machine, so it asks for a password instead.
+        // The fake AWS has one region. The token service of ECR Public is on this machine, so it requires a password instead.
         let public = Ecr::started(sandbox("us-east-1", Rules::default()));
         let (at_other, at_public) = (other.address(), public.address());
         let aws = FakeAws::around(sandbox(REGION, Rules::default()), move |name| match name {
@@ -147,21 +147,20 @@ impl DocsEnv {
             ("PROGRAM", text(&super::harness::program())),
         ];
         let set: String = archives.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
-        for (name, does) in STAND_INS {
+        for (name, does) in FAKE_TOOLS {
             executable(&tools.join(name), &format!("#!/bin/bash\nset -eu\n{set}{does}\n"));
         }
         let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
         Self { aws, beside, _elsewhere: [public, other], path, calls }
     }
 
-    /// Where scripts begin.
+    /// Returns the folder in which scripts start.
     pub(crate) fn here(&self) -> PathBuf {
         self.aws.ecr.env.home().parent().unwrap().join("here")
     }
 
-    /// What the scripts expect: `image.tar`, the image that `.ci/dist` makes, this repository's `testdata`, and docker's
-    /// login for ghcr.io.
-    pub(crate) fn furnish(&self) {
+    /// Adds what the scripts expect: `image.tar`, the image of `.ci/dist`, `testdata`, and docker's login for ghcr.io.
+    pub(crate) fn add_inputs(&self) {
         if self.here().join("image.tar").exists() {
             return;
         }
@@ -178,13 +177,13 @@ impl DocsEnv {
         fs::write(docker.join("config.json"), format!(r#"{{"auths":{{"ghcr.io":{{"auth":"{login}"}}}}}}"#)).unwrap();
     }
 
-    /// A script, as a shell that stops at what fails, in a network where nobody has credentials.
+    /// Returns the command of a script: a shell that stops at the first failure, without credentials.
     pub(crate) fn script(&self, script: &str) -> Command {
         let words = ["bash", "-e", "-o", "pipefail", "-c", script].map(str::to_owned);
         self.words(&words)
     }
 
-    /// The words of a command.
+    /// Returns a command.
     pub(crate) fn words(&self, words: &[String]) -> Command {
         let program = self.aws.command(&[]);
         let mut command = Command::new(&words[0]);
@@ -193,19 +192,19 @@ impl DocsEnv {
         command
     }
 
-    /// Runs a command, which has to go well.
+    /// Runs a command, which must succeed.
     #[track_caller]
     pub(crate) fn succeeds(&self, command: Command) -> Run {
         self.aws.finish(command).succeeds()
     }
 
-    /// How often the program was called so far.
+    /// Returns how often the program was called so far.
     pub(crate) fn calls(&self) -> usize {
         fs::read_to_string(&self.calls).unwrap().lines().count()
     }
 }
 
-/// A user's own keys.
+/// Returns the AWS keys of a user.
 pub(crate) fn keys() -> [(String, String); 2] {
     [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]
         .map(|(name, value)| (name.into(), value.into()))

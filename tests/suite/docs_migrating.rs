@@ -1,4 +1,4 @@
-//! Users of other tools find each of their options, with a counterpart that exists or the reason why there is none.
+//! The page for users of other tools has each of their options, with a counterpart that exists or the reason why there is none.
 
 use std::collections::BTreeSet;
 
@@ -36,8 +36,8 @@ fn every_parameter_of_the_task_has_a_counterpart() {
     }
 }
 
-/// Where people come from, and what they have known there.
-const ELSEWHERE: [(&str, &[&str]); 5] = [
+/// The sections of other tools, with options that each must have.
+const OTHER_TOOLS: [(&str, &[&str]); 5] = [
     ("## Coming from the Amazon ECR Push task", &[]),
     // https://github.com/google/go-containerregistry/blob/main/cmd/crane/doc/crane_push.md, and `crane_auth_login.md`
     (
@@ -52,7 +52,7 @@ const ELSEWHERE: [(&str, &[&str]); 5] = [
             "--verbose",
         ],
     ),
-    // https://github.com/containers/skopeo/blob/main/docs/skopeo-copy.1.md: what is newer than the one that may be here.
+    // https://github.com/containers/skopeo/blob/main/docs/skopeo-copy.1.md: options that an installed one may not have yet.
     ("## Coming from skopeo", &["--dry-run", "--image-parallel-copies", "--retry-delay", "--sign-by-sigstore"]),
     // https://docs.docker.com/reference/cli/docker/image/push/
     ("## Coming from docker and the AWS CLI", &["--all-tags", "--disable-content-trust", "--platform", "--quiet"]),
@@ -60,16 +60,16 @@ const ELSEWHERE: [(&str, &[&str]); 5] = [
 ];
 
 #[test]
-fn what_other_tools_know_has_a_counterpart_that_is_there_or_a_reason() {
+fn options_of_other_tools_have_a_counterpart_that_exists_or_a_reason() {
     let help = options(&TestEnv::new().run(&["--help"]).succeeds().stdout);
-    for (title, flags) in ELSEWHERE {
+    for (title, flags) in OTHER_TOOLS {
         let rows = rows(page("docs/migrating.md").section(title));
-        let there = rows.iter().flat_map(|(first, _)| options(first)).collect::<BTreeSet<_>>();
-        let missing: Vec<_> = flags.iter().filter(|flag| !there.contains(**flag)).collect();
+        let listed = rows.iter().flat_map(|(first, _)| options(first)).collect::<BTreeSet<_>>();
+        let missing: Vec<_> = flags.iter().filter(|flag| !listed.contains(**flag)).collect();
         assert!(missing.is_empty() && !rows.is_empty(), "{title}: {missing:?}");
         for (first, rest) in rows {
             assert_eq!(rest.contains("ot here"), rest.contains("because"), "{title}, {first}: why not?");
-            // Between backticks, but for other tools' commands.
+            // Between backticks, except for commands of other tools.
             let ours = |span: &&str| {
                 !["aws ", "cosign ", "crane ", "docker ", "podman ", "skopeo "]
                     .iter()
@@ -91,6 +91,6 @@ fn every_option_of_skopeo_copy_has_a_row() {
     let flags = help.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
     let flags: BTreeSet<_> = flags.flat_map(options).collect();
     let rows = rows(page("docs/migrating.md").section("## Coming from skopeo"));
-    let there: BTreeSet<_> = rows.iter().flat_map(|(first, _)| options(first)).collect();
-    assert!(flags.len() > 40 && flags.is_subset(&there), "{:?}", flags.difference(&there));
+    let listed: BTreeSet<_> = rows.iter().flat_map(|(first, _)| options(first)).collect();
+    assert!(flags.len() > 40 && flags.is_subset(&listed), "{:?}", flags.difference(&listed));
 }

@@ -8,7 +8,7 @@ use super::ecr::Ecr;
 use super::harness::{Run, TestEnv, finish, testdata};
 use super::markdown::{check_output, root};
 
-/// Lines without what differs from run to run: the port and the time.
+/// Returns the lines without what differs from run to run: the port and the time.
 fn alike(text: &str) -> BTreeSet<String> {
     let line = |line: &str| {
         let line = match line.split_once("127.0.0.1:") {
@@ -30,7 +30,7 @@ fn run(line: &str) -> Run {
     finish(command, String::new).exits_with(0)
 }
 
-/// All output as a terminal shows it, which prints the references once.
+/// Returns all output as a terminal shows it: with the references once.
 fn on_a_terminal(run: &Run) -> String {
     let is_there = run.stderr.lines().any(|line| line == run.stdout.trim_end());
     if is_there { run.stderr.clone() } else { format!("{}{}", run.stderr, run.stdout) }
@@ -85,7 +85,7 @@ fn rejections_of_ecr_are_as_shown() {
     }
 }
 
-/// Text with `N` for all that is a number or an ID.
+/// Returns a line with `N` for each number and `ID` for each ID.
 fn without_numbers(line: &str) -> String {
     let is_id = |word: &str| word.len() == 36 && word.split('-').count() == 5;
     let word = |word: &str| if is_id(word) { "ID".to_owned() } else { word.replace(|c: char| c.is_ascii_digit(), "N") };
@@ -98,7 +98,7 @@ fn without_numbers(line: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Lines as a set, without numbers and IDs: requests are answered in any order.
+/// Returns the lines as a set, without numbers and IDs: requests are answered in any order.
 fn without_all_numbers(text: &str) -> BTreeSet<String> {
     text.lines().map(without_numbers).collect()
 }

@@ -19,10 +19,10 @@ const ROWS: u16 = 24;
 const PROGRESS: &str = "docs/images/progress.svg";
 const TIMELINE: &str = "docs/images/timeline.png";
 
-/// Layers of these KiB: some of them are in the target's repository, one in another.
+/// The sizes of the layers in KiB. Some layers exist in the target's repository, one in another.
 const LAYERS: [usize; 7] = [24 << 10, 8 << 10, 6 << 10, 4 << 10, 2 << 10, 300, 40];
 
-/// A registry, and a push that uploads, reuses and mounts layers.
+/// Starts a registry, and returns a push that uploads, reuses and mounts layers.
 fn push(options: &[&str], faults: Vec<Fault>) -> (Ecr, Command) {
     let (blob_mounting, interrupted) = (BlobMounting::Enabled, Interrupted::Resumable);
     let ecr = Ecr::with(&["team/base", "team/app"], Rules { blob_mounting, interrupted, ..Rules::default() });
@@ -64,7 +64,7 @@ fn name_image(path: &str) {
     std::fs::write(path, archive).unwrap();
 }
 
-/// The screens that a terminal shows, one for each picture: it is whole before the cursor goes up for the next one.
+/// Returns the screens that a terminal shows, one for each frame: a frame is complete when the cursor goes up for the next one.
 fn screens(raw: &str) -> Vec<Screen> {
     let size = |size| NonZeroU16::new(size).unwrap();
     let mut parser = Parser::new(size(ROWS), size(COLUMNS), 0);
@@ -92,7 +92,7 @@ fn next_cursor_up(text: &str) -> Option<usize> {
     }
 }
 
-/// Draws the rows of a screen that have text, without those that speak of the test.
+/// Draws the rows of a screen that have text, without those about the test environment.
 fn svg(screen: &Screen) -> String {
     const WIDTH: f64 = 8.4;
     const HEIGHT: usize = 20;
@@ -122,7 +122,7 @@ fn svg(screen: &Screen) -> String {
     out + "</g>\n</svg>\n"
 }
 
-/// The pieces of a row that look alike, without blanks around them.
+/// Returns the parts of a row that have one style, without blanks around them.
 fn runs(screen: &Screen, row: u16) -> Vec<(u16, String, String)> {
     let mut found: Vec<(u16, String, String)> = Vec::new();
     let mut end = 0;
@@ -170,7 +170,7 @@ fn the_picture_of_the_progress_is_drawn_by_the_program() {
         let seen = Terminal::start(command, COLUMNS, ROWS, Stdout::Terminal).end();
         assert_eq!(seen.code, Some(0), "{}", seen.text);
         let screens = screens(&seen.raw);
-        // Of those that show most rows with a bar, one that shows some progress.
+        // Among the screens with the most bars, one that shows some progress.
         let bars = |screen: &Screen| screen.rows(0, COLUMNS).filter(|row| row.contains('%')).count();
         let most = screens.iter().map(bars).max().unwrap();
         let best: Vec<&Screen> = screens.iter().filter(|screen| bars(screen) == most).collect();

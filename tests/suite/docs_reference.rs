@@ -14,7 +14,7 @@ The variable is `ECR_PUSH_` and the name in capitals, with `_` for `-`: `ECR_PUS
 [Scripting](scripting.md#options-in-the-environment) has the rules.
 ";
 
-/// The help of a command, in lines that are not wrapped.
+/// Returns the help of a command, in lines that are not wrapped.
 fn help(command: &str) -> String {
     let env = TestEnv::new();
     let arguments: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
@@ -53,8 +53,8 @@ fn markdown(command: &str, help: &str) -> String {
     out
 }
 
-/// A line of a section: a sentence, an option with or without its description, the description of the option before, or a value
-/// of it.
+/// Formats a line of a section: a sentence, an option with or without its description, the description of the previous option, or
+/// one of its values.
 fn item(indent: usize, text: &str) -> String {
     let is_name = text.starts_with(['-', '<']) && !text.starts_with("- ");
     let is_sentence = !is_name && indent < 10 && text.ends_with('.') && !text.contains("  ");
@@ -74,7 +74,7 @@ fn item(indent: usize, text: &str) -> String {
     }
 }
 
-/// Text in which Markdown sees no markup. What stands between backticks stays.
+/// Escapes text so that Markdown has no markup in it. Text between backticks is unchanged.
 fn escaped(text: &str) -> String {
     let escape = |(at, part): (usize, &str)| {
         if at % 2 == 1 { format!("`{part}`") } else { part.replace('<', "\\<").replace('*', "\\*").replace('_', "\\_") }

@@ -119,7 +119,8 @@ const EXPLANATIONS: [&str; 14] = [
 /// The SDK and the HTTP client log headers, among them those with credentials, through the same crate.
 #[track_caller]
 fn logs_only_own_explanations(run: Run, secrets: &[&str]) {
-    let run = run.output_has_none(secrets).output_has_none(&["AWS4-HMAC-SHA256", "security-token", "Bearer ", "Basic "]);
+    let run =
+        run.output_has_none(secrets).output_has_none(&["AWS4-HMAC-SHA256", "security-token", "Bearer ", "Basic "]);
     let entries = run.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let details: Vec<String> = entries
         .filter(|entry| entry["event"] == "detail")
