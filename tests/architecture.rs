@@ -107,10 +107,12 @@ fn production() -> Vec<SourceFile> {
     graph::read().into_iter().filter(|file| !file.is_test).collect()
 }
 
-/// A file without its tests.
+/// A file without its tests and comments.
 fn code(text: &str) -> String {
     let text = text.replace("#[cfg(test)]\nmod tests;", "");
-    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.map(|line| line.to_owned() + "\n").collect()
 }
 
 #[test]
@@ -177,6 +179,47 @@ fn only_the_runner_ends_the_process_and_prints() {
         let variables = if module == "proxy" { None } else { Some("env::var") };
         for word in ["process::exit(", "println!(", "print!("].into_iter().chain(variables) {
             assert!(!code.contains(word), "{} has {word}, which is not for {module}", path.display());
+        }
+    }
+}
+
+/// The options of the command line, as the reference lists them.
+fn options() -> Vec<String> {
+    let reference = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md")).unwrap();
+    let words = reference.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    let mut options: Vec<_> =
+        words.filter(|word| word.starts_with("--") && word.len() > 2).map(str::to_owned).collect();
+    options.sort();
+    options.dedup();
+    assert!(options.len() > 50, "the reference has only {} options", options.len());
+    options
+}
+
+/// Parts of commands that are put together.
+const COMMANDS: [(&str, &str); 5] = [
+    ("ecr/profile.rs", "\" --profile {profile:?}\""),
+    ("ecr/profile.rs", "\" --profile {profile}\""),
+    ("ecr/advice/denied.rs", "\"--create-repository \""),
+    ("ecr/advice/denied.rs", "\"--signing-profile {resource} \""),
+    ("push/logins.rs", "\"NAME --password-stdin\""),
+];
+
+/// Advice names an option as data (`Setting`), which the command line turns into words. Lines with a command of another
+/// program may have options of its own.
+#[test]
+fn only_the_command_line_names_options() {
+    let options = options();
+    for SourceFile { module, path, text, .. } in production() {
+        if ["cli", "output", "sandbox", "main"].contains(&&*module) {
+            continue;
+        }
+        let code = code(&text);
+        let is_other = |line: &str| ["aws ", "docker ", "tar ", "ecr-push "].iter().any(|other| line.contains(other));
+        for line in code.lines().filter(|line| !is_other(line)) {
+            let mut words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+            let named = words.find(|word| options.iter().any(|option| option == word));
+            let is_command = COMMANDS.iter().any(|(file, part)| path.ends_with(file) && line.contains(part));
+            assert!(named.is_none() || is_command, "{} names an option: {}", path.display(), line.trim());
         }
     }
 }

@@ -3,7 +3,7 @@
 use oci_client::manifest::OciDescriptor;
 
 use super::model::{Image, Manifest, NonDistributableLayer};
-use crate::error::shown;
+use crate::error::{Setting, shown};
 
 impl Image {
     /// Turns the non-distributable layers that the archive contains into ordinary ones, so that they are uploaded.
@@ -32,8 +32,10 @@ impl NonDistributableLayer {
         let OciDescriptor { digest, urls, .. } = &self.descriptor;
         let place = urls.iter().flatten().next().map_or_else(String::new, |url| shown(url));
         let short = digest.get(..19).unwrap_or(digest);
-        let more =
-            if self.layer.is_some() { "; --foreign-layers uploads it" } else { "; the archive does not contain it" };
-        format!("layer {short} is non-distributable and not uploaded: it stays at {place}{more}")
+        let more = match self.layer {
+            Some(_) => format!("{} uploads it", Setting::new("foreign-layers")),
+            None => "the archive does not contain it".to_owned(),
+        };
+        format!("layer {short} is non-distributable and not uploaded: it stays at {place}; {more}")
     }
 }

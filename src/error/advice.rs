@@ -29,6 +29,18 @@ pub struct Setting {
     pub value: Option<String>,
 }
 
+impl Setting {
+    /// Names a setting without a value.
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: name.into(), value: None }
+    }
+
+    /// Names a setting with the value to give.
+    pub fn with(name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: Some(value.into()) }
+    }
+}
+
 impl Advice {
     /// Creates advice in words: a sentence, or its beginning, which [`setting`](Self::setting) completes.
     pub fn new(text: impl Into<String>) -> Self {
@@ -45,14 +57,14 @@ impl Advice {
     /// Adds a setting without a value. Several settings are alternatives.
     #[must_use]
     pub fn setting(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.settings.push(Setting { name: name.into(), value: None });
+        self.settings.push(Setting::new(name));
         self
     }
 
     /// Adds a setting with the value to give. Several settings are alternatives.
     #[must_use]
     pub fn setting_with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
-        self.settings.push(Setting { name: name.into(), value: Some(value.into()) });
+        self.settings.push(Setting::with(name, value));
         self
     }
 

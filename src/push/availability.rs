@@ -20,9 +20,7 @@ pub(super) async fn ask(session: &TargetSession<'_>, digests: &[Digest]) -> Resu
     let available = available(session, &session.client, digests).await.map_err(|error| session.explain(error))?;
     Ok(available.unwrap_or_else(|| {
         // A HEAD takes the same permission.
-        session.note(
-            "ecr:BatchCheckLayerAvailability is not allowed, so layers that are there already are sent again".into(),
-        );
+        session.note("ecr:BatchCheckLayerAvailability is not allowed, so existing layers are uploaded again".into());
         Blobs::new()
     }))
 }

@@ -41,7 +41,7 @@ pub(super) fn root_digest(
     remote: &[RemoteImage],
     stored: &dyn Fn(&LayerId) -> Option<Stored>,
 ) -> Option<Digest> {
-    let stored = |id: &LayerId| stored(id).ok_or_else(|| Error::new(Kind::Refused, "a layer is not there yet"));
+    let stored = |id: &LayerId| stored(id).ok_or_else(|| Error::new(Kind::Refused, "a layer was not uploaded yet"));
     let composed = || compose(&image.content, compression, remote, &stored).ok();
     stated_digest(image, compression).or_else(|| Some(composed()?.root.digest))
 }

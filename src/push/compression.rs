@@ -2,7 +2,7 @@
 
 use crate::archive::{self, Completeness, Content, Image, Layer, Manifest, Provenance, Selection};
 use crate::compress::{CompressionSpec, ZSTD_LEVEL};
-use crate::error::{Code, Error, Result};
+use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{Compression, Family};
 
 /// How plain layers are packed. What is packed already is its author's choice and goes as it lies.
@@ -60,7 +60,10 @@ pub(crate) fn check(image: &Image, compression: CompressionPolicy) -> Result<()>
             "cannot use zstd: the archive's manifest has Docker media types, which do not allow it",
         )
         .code(Code::OptionConflict)
-        .hint("Omit --compression zstd, or save the archive in the OCI format."));
+        .hint(
+            Advice::new("Save the archive in the OCI format, or compress with gzip")
+                .setting_with("compression", "gzip"),
+        ));
     }
     image.manifests().into_iter().try_for_each(|manifest| {
         let compression = |layer| spec(manifest, layer, compression).compression();

@@ -85,9 +85,9 @@ impl Registries {
         let (options, named) = (&self.run.options, target.host.as_ref());
         let registries = &options.registries;
         if named.is_some_and(|host| !host.is_amazon()) && matches!(registries.access, Access::Override { .. }) {
-            return Err(Error::usage(format!("the sandbox is an ECR and cannot stand in for {target}"))
+            return Err(Error::usage(format!("the sandbox replaces Amazon ECR only, not {target}"))
                 .code(Code::TargetInvalid)
-                .hint("Give the target as REPOSITORY:TAG."));
+                .hint("Write the target as REPOSITORY:TAG."));
         }
         let (host, ecr, public, account) = match named {
             Some(host) if host.is_ecr_public() => {
@@ -143,7 +143,7 @@ fn endpoint(host: &Host, options: &RegistryOptions) -> Result<Url> {
     let scheme = if plain { "http" } else { "https" };
     let at = answering(at.as_str());
     Url::parse(&format!("{scheme}://{at}/"))
-        .map_err(|error| Error::usage(format!("{host} cannot stand in a URL")).code(Code::TargetInvalid).because(error))
+        .map_err(|error| Error::usage(format!("{host} is not valid in a URL")).code(Code::TargetInvalid).because(error))
 }
 
 /// Who answers for a host: what people call Docker Hub is a web site.

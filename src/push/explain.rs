@@ -44,7 +44,7 @@ fn memory(options: &LayerOptions, targets: usize, large: usize, layers: Option<u
     let large = (large * targets.max(1)) as u64;
     let threads = options.threads as u64;
     let all = PROGRAM + large * layer + threads * THREAD;
-    let layers = each(large, "layer under way", "layers under way");
+    let layers = each(large, "layer in progress", "layers in progress");
     let threads = each(threads, "compression thread", "compression threads");
     format!("memory: {all} MiB at most: {PROGRAM} for the program, {layer} for {layers}, {THREAD} for {threads}")
 }
@@ -55,7 +55,7 @@ fn each(count: u64, one: &str, several: &str) -> String {
 
 fn cache(options: &LayerOptions, cache: &LayerCache) -> String {
     match (&options.cache, options.reuse, cache.len()) {
-        (_, Reuse::Off, _) => "layer cache: not used (--reuse off)".into(),
+        (_, Reuse::Off, _) => "layer cache: not used, layer reuse is off".into(),
         (None, ..) => "layer cache: disabled".into(),
         (Some(path), _, 0) => format!("layer cache: no layers yet in {}", path.display()),
         (Some(path), _, count) => format!("layer cache: {count} layers in {}", path.display()),
@@ -127,9 +127,9 @@ fn not_used(Candidate { stored, why }: &Candidate, available: &Blobs) -> String 
 pub(super) fn lifetime(lifetime: Option<std::time::Duration>) -> String {
     let minutes = lifetime.map(|lifetime| lifetime.as_secs() / 60);
     minutes.map_or_else(String::new, |minutes| match (minutes / 60, minutes % 60) {
-        (0, minutes) => format!(", good for {minutes} min"),
-        (hours, 0) => format!(", good for {hours} h"),
-        (hours, minutes) => format!(", good for {hours} h {minutes} min"),
+        (0, minutes) => format!(", valid for {minutes} min"),
+        (hours, 0) => format!(", valid for {hours} h"),
+        (hours, minutes) => format!(", valid for {hours} h {minutes} min"),
     })
 }
 

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use crate::ecr::{
     self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, EndpointOverride, Network, NoCredentials,
 };
-use crate::error::{Code, Error, Kind, Result, ServiceError};
+use crate::error::{Advice, Code, Error, Kind, Result, ServiceError};
 use crate::oci::{EcrHost, Host, Repository, Target};
 use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Login, StoredLogin};
 
@@ -255,7 +255,7 @@ impl DockerConfigCredentials {
     async fn login(&self, refused: Option<ServiceError>) -> Result<Option<Login>> {
         let found = match self.given() {
             Some(ExplicitCredentials { user, login }) => {
-                Some(StoredLogin { login: login.clone(), origin: format!("the login of {user} given with --username") })
+                Some(StoredLogin { login: login.clone(), origin: format!("the login given for {user}") })
             }
             None => self.run.options.registries.keychain.find(&self.host, &self.repositories()).await?,
         };
@@ -299,23 +299,27 @@ impl DockerConfigCredentials {
         let Some(StoredLogin { origin, .. }) = found else {
             let error = Error::new(Kind::Permission, format!("{host} requires a login, and none was found"))
                 .code(Code::CredentialsMissing);
-            let hint = format!("Give --username NAME --password-stdin, or log in:\n  docker login {host}");
+            let hint = Advice::new("Log in, or pass the password on standard input")
+                .setting_with("username", "NAME --password-stdin")
+                .command(format!("docker login {host}"));
             return error.with_service_error(answer).hint(hint);
         };
         match renewal(host) {
             Some(command) => {
                 let has_expired = answer.message.to_ascii_lowercase().contains("expired");
                 let why = if has_expired { "has expired" } else { "was refused" };
-                // What ECR says of it is for whoever made it, and not about rights.
+                // The answer is about the person who created the login, and not about permissions.
                 Error::new(Kind::Permission, format!("{origin} for {host} {why}"))
                     .code(Code::CredentialsRejected)
                     .because(answer)
-                    .hint(format!("Use AWS credentials, which renew it automatically, or renew it:\n  {command}"))
+                    .hint(
+                        Advice::new("Use AWS credentials, which renew it automatically, or renew it:").command(command),
+                    )
             }
             None => {
                 let cure = match self.given() {
-                    Some(_) => "Check the name and the password.".to_owned(),
-                    None => format!("Log in again:\n  docker login {host}"),
+                    Some(_) => Advice::new("Check the name and the password."),
+                    None => Advice::new("Log in again:").command(format!("docker login {host}")),
                 };
                 Error::new(Kind::Permission, format!("{host} rejected {origin}"))
                     .code(Code::CredentialsRejected)

@@ -7,7 +7,7 @@ use super::session::TargetSession;
 use super::tags::{ExistingTag, IfExists, ImageMatch, TagConflict, TagPlan, TagRule, UnchangedTag, image_match};
 use crate::archive::Image;
 use crate::ecr::{RepositoryLocation, RepositoryState};
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::oci::{Digest, Tag};
 use crate::registry::{ManifestLookup, RemoteManifest};
 
@@ -105,12 +105,18 @@ pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> 
         let (tags, why) = (unseen.join(", "), described(error));
         if options.if_exists != IfExists::Overwrite {
             let kind = if error.kind() == Kind::Permission { Kind::Permission } else { Kind::Unavailable };
-            return Err(Error::new(kind, format!("cannot look up {tags}, which --if-exists requires"))
-                .because(why)
-                .hint(match session.ecr {
-                    Some(_) => "Allow ecr:BatchGetImage if it is missing, or omit --if-exists: then tags move.",
-                    None => "Use a login with read permission, or omit --if-exists: then tags move.",
-                }));
+            return Err(Error::new(
+                kind,
+                format!("cannot look up {tags}, which the policy for existing tags requires"),
+            )
+            .because(why)
+            .hint(
+                Advice::new(match session.ecr {
+                    Some(_) => "Allow ecr:BatchGetImage if it is missing, or let tags move",
+                    None => "Use a login with read permission, or let tags move",
+                })
+                .setting_with("if-exists", "overwrite"),
+            ));
         }
         session.note(match options.layers.reuse {
             Reuse::Tag => {
@@ -158,7 +164,7 @@ pub(super) async fn look_up_rule(session: &TargetSession<'_>, rule: &TagRule, is
         Ok(RepositoryState::Missing) => "the repository is gone".to_owned(),
         Err(error) => described(&error),
     };
-    session.note(format!("whether tags of {} may move was not checked: {why}", session.name()));
+    session.note(format!("tag immutability of {} was not checked: {why}", session.name()));
     TagRule::Unknown
 }
 
@@ -168,7 +174,7 @@ pub(super) fn report_unchanged(session: &TargetSession<'_>, unchanged: &[Unchang
     {
         let (name, digest) = (session.name(), digest.short());
         session.note(match is_same {
-            true => format!("{name}:{tag} already is this image, as {digest}; unchanged"),
+            true => format!("{name}:{tag} already points at this image, as {digest}; unchanged"),
             false => format!("{name}:{tag} exists as {digest}; unchanged"),
         });
     }
@@ -181,15 +187,17 @@ pub(super) fn conflict(session: &TargetSession<'_>, TagConflict(tags): &TagConfl
     let tags = tags.join(", ");
     let (why, hint) = match session.options().if_exists {
         IfExists::Fail => (
-            "and --if-exists fail forbids existing tags",
-            "Push under another tag, or with --if-exists same-ok if the same image may be there.",
+            "and existing tags are not allowed",
+            Advice::new("Push under another tag, or allow tags that point at the same image")
+                .setting_with("if-exists", "same-ok"),
         ),
-        IfExists::SameOk => {
-            ("which is another image", "Push under another tag, or with --if-exists overwrite to move it.")
-        }
+        IfExists::SameOk => (
+            "which is another image",
+            Advice::new("Push under another tag, or move it").setting_with("if-exists", "overwrite"),
+        ),
         IfExists::Overwrite | IfExists::Skip => (
             "which is another image, and the tag is immutable",
-            "Push under another tag, or skip existing tags with --if-exists skip.",
+            Advice::new("Push under another tag, or skip existing tags").setting_with("if-exists", "skip"),
         ),
     };
     Error::new(Kind::Refused, format!("{tags}, {why}")).code(Code::TagImmutable).hint(hint)

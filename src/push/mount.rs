@@ -25,7 +25,7 @@ pub(super) async fn find_mounts(
 ) {
     let options = session.options();
     if options.layers.reuse == Reuse::Off {
-        debug!("no mount at {}: --reuse off", session.host);
+        debug!("no mount at {}: layer reuse is off", session.host);
         return;
     }
     let own = session.client.repository();
@@ -45,7 +45,9 @@ pub(super) async fn find_mounts(
                 match source.tag {
                     _ if found => continue,
                     None if !missing.iter().all(PlannedLayer::is_verbatim) => {
-                        format!("no layer is known there; {source}:TAG names an image to compare with")
+                        format!(
+                            "no digest is known before compression; {source}:TAG would name an image to compare with"
+                        )
                     }
                     _ => "it has none of these layers".to_owned(),
                 }
@@ -61,8 +63,7 @@ pub(super) async fn find_mounts(
     }
     let is_mount = |(_, action): &(PlannedLayer, LayerAction)| matches!(action, LayerAction::Mount(..));
     if options.layers.mount_from.is_empty() && !planned.iter().any(is_mount) {
-        let why = "--mount-from names none, nor does the archive";
-        debug!("no mount at {}: {why}", session.host);
+        debug!("no mount at {}: neither the options nor the archive name a repository to mount from", session.host);
     }
 }
 

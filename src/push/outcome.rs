@@ -184,10 +184,10 @@ impl Outcome {
 
     /// What was interrupted was so because the time was over.
     pub(super) fn too_late(mut self, deadline: Duration) -> Self {
-        let late = format!("the push was given up after {} s, its deadline", deadline.as_secs());
+        let late = format!("the push exceeded its deadline of {} s", deadline.as_secs());
         let error = Error::new(Kind::Unavailable, late)
             .code(Code::DeadlineExceeded)
-            .hint("Run the same command again to carry on.");
+            .hint("Run the same command again to resume.");
         for target in self.targets.iter_mut().filter(|target| target.placed.len() < target.tags.len().max(1)) {
             let Some(before) = target.error.as_ref().filter(|error| error.kind() == Kind::Interrupted) else {
                 continue;

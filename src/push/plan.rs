@@ -113,10 +113,10 @@ impl Evidence {
     /// The reason for people.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Cached => "in the layer cache with this digest",
-            Self::Named => "its file name is this digest",
-            Self::Stated => "the archive's manifest lists this digest",
-            Self::RemoteImage => "an image in the repository has it",
+            Self::Cached => "exists in the repository, known from the layer cache",
+            Self::Named => "exists in the repository under its file name",
+            Self::Stated => "exists in the repository",
+            Self::RemoteImage => "part of an image in the repository",
             Self::Origin => "the archive names this repository as its source",
         }
     }

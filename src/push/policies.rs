@@ -55,27 +55,27 @@ fn read(what: &str, path: PathBuf, lengths: RangeInclusive<usize>) -> Result<Pol
         Error::usage(format!("cannot read {name}"))
             .code(Code::ValueInvalid)
             .because(error)
-            .hint("Name a file of JSON, as the AWS tools take it.")
+            .hint("Use a JSON file, as for the AWS CLI.")
     })?;
     let text = String::from_utf8(bytes).map_err(|_| {
-        Error::usage(format!("{name} is not in UTF-8"))
+        Error::usage(format!("{name} is not UTF-8 text"))
             .code(Code::ValueInvalid)
             .hint("Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`.")
     })?;
     // Which leaves a mark in front that is no JSON.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).map_err(|error| {
-        Error::usage(format!("{name} is no JSON object"))
+        Error::usage(format!("{name} is not a JSON object"))
             .code(Code::ValueInvalid)
             .because(error)
-            .hint("It has to start with { and end with }.")
+            .hint("It must start with { and end with }.")
     })?;
     let length = text.chars().count();
     if !lengths.contains(&length) {
         let (least, most) = (lengths.start(), lengths.end());
         return Err(Error::usage(format!("{name} has {length} characters"))
             .code(Code::ValueInvalid)
-            .hint(format!("ECR takes {least} to {most}, blanks and line ends included.")));
+            .hint(format!("ECR accepts {least} to {most}, blanks and line ends included.")));
     }
     Ok(Policy { path, text })
 }
@@ -94,9 +94,9 @@ mod tests {
         };
         assert_eq!(of("{}", 0..=10).unwrap().text, "{}");
         for (text, lengths, part) in [
-            ("{", 0..=10, "is no JSON object"),
-            ("[]", 0..=10, "is no JSON object"),
-            ("", 0..=10, "is no JSON object"),
+            ("{", 0..=10, "is not a JSON object"),
+            ("[]", 0..=10, "is not a JSON object"),
+            ("", 0..=10, "is not a JSON object"),
             ("{}", 3..=10, "has 2 characters"),
             ("{\"ä\":1}", 0..=6, "has 7 characters"),
         ] {

@@ -37,7 +37,7 @@ pub(super) async fn publish(
     let mut put = put_image(session, image, lookup, known, record).await;
     if put.as_ref().is_err_and(is_missing_blob) {
         let name = session.name();
-        session.emit(Event::Warning(format!("{name} has lost a layer; sending it again")));
+        session.emit(Event::Warning(format!("{name} does not have a layer any more; uploading it again")));
         let lost = look_again(session, image, known, record).await?;
         let configs = configs(image);
         Uploader::new(session, source, record, known).send(lost, configs).await?;
@@ -64,7 +64,7 @@ fn explain(error: Error, image: &Image) -> Error {
     match error.service_error() {
         Some(_) if has_foreign && error.advice().is_none() => error.code(Code::ManifestRejected).hint(
             Advice::new(
-                "The image has layers that stay at a URL, which not every registry accepts. Allow the URL in its \
+                "The image has non-distributable layers, which not every registry accepts. Allow the URL in its \
                  configuration (distribution: validation.manifests.urls.allow), or send those that the archive has",
             )
             .setting("foreign-layers"),
@@ -128,7 +128,7 @@ async fn put_image(
             Step::Tag(tag, before) => {
                 put_tag(session, &tag, &root, record).await?;
                 if let Some(before) = before {
-                    session.note(format!("{}:{tag} moved here from {}", session.name(), before.short()));
+                    session.note(format!("tag {}:{tag} moved from {} to this image", session.name(), before.short()));
                 }
                 record.place(TagOutcome::new(&tag, &root, TagState::Pushed), &root);
             }

@@ -69,7 +69,7 @@ fn stored(client: &Client, digest: &DescriptorDigest) -> Result<Digest> {
 
 fn view(bytes: &[u8]) -> Result<Document> {
     Document::parse(bytes).map_err(|error| {
-        Error::new(Kind::Refused, "a manifest that was read back makes no sense")
+        Error::new(Kind::Refused, "cannot parse a manifest that was read back")
             .code(Code::ProtocolViolation)
             .because(error)
     })

@@ -62,7 +62,7 @@ impl Record {
         let stored = self.layer(id).and_then(|layer| layer.stored);
         stored.ok_or_else(|| {
             let name = self.name.as_deref().unwrap_or("the registry");
-            Error::new(Kind::Refused, format!("a layer did not arrive in {name}"))
+            Error::new(Kind::Refused, format!("a layer was not uploaded to {name}"))
         })
     }
 

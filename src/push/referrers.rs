@@ -6,7 +6,7 @@ use super::Event;
 use super::compression::{self, CompressionPolicy};
 use super::options::ImageOptions;
 use crate::archive::{self, Archive, Content, Image, ImageSelector, Referrer, Role, Selection};
-use crate::error::{Code, Error, Result};
+use crate::error::{Advice, Code, Error, Result, Setting};
 use crate::oci::Digest;
 
 /// Gives the image its referrers, if they are wanted, and tells what a person should know about those that stay behind
@@ -34,14 +34,18 @@ pub(super) fn prepare(
         (true, false) => said.push(Event::Note(format!("{count} of this image {are} pushed with it"))),
         (false, true) => {}
         (false, false) => {
-            said.push(Event::Note(format!("{count} of this image {are} in the archive; --referrers pushes them")));
+            said.push(Event::Note(format!(
+                "{count} of this image {are} in the archive; {} pushes them",
+                Setting::new("referrers")
+            )));
         }
     }
     if options.referrers {
         let unusable = |error: Error| {
-            Error::input("a referrer of the image cannot be pushed").code(Code::ArchiveIncomplete).because(error).hint(
-                "Save the image with its signatures again, or leave --referrers out: then none of them is pushed.",
-            )
+            Error::input("a referrer of the image cannot be pushed")
+                .code(Code::ArchiveIncomplete)
+                .because(error)
+                .hint("Save the image with its signatures again, or push it without referrers.")
         };
         image.referrers = referrers
             .into_iter()
@@ -58,7 +62,7 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
     let error = match put {
         Some(put) if put.digest == expected => return Ok(()),
         Some(put) if is_repaired(&image.content) => {
-            Error::input(format!("--repair changes the digest to {}, and {expected} is expected", put.digest))
+            Error::input(format!("the repair changes the digest to {}, and {expected} is expected", put.digest))
                 .code(Code::DigestMismatch)
         }
         Some(put) => {
@@ -73,17 +77,19 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
     let is_elsewhere = || archive.select(&ImageSelector::Id(expected.hex()), &Selection::default()).is_ok();
     Err(if is_config {
-        error.hint("That is an image ID, the digest of a config. --expect-digest takes that of the manifest or index.")
+        error.hint("That is an image ID, the digest of a config. Expect the digest of the manifest or index instead.")
     } else if is_repaired(&image.content) {
-        error.hint("Leave --repair out, or leave --expect-digest out and tell others the new digest.")
+        error.hint("Push it without the repair, or expect the new digest.")
     } else if is_packed && !compression::is_compressed(&image.content, CompressionPolicy::Keep) {
-        error.hint("With --compression keep the image is pushed unchanged, with the digest in the archive.")
+        error.hint(
+            Advice::new("Push the image unchanged, with the digest in the archive").setting_with("compression", "keep"),
+        )
     } else if image.part_of == Some(expected) {
-        error.hint("That is the archive's whole index, of which only a part was chosen.")
+        error.hint("That is the archive's whole index, of which only a part is selected.")
     } else if image.content.original().is_none() {
-        error.hint("Such an archive states no digest of its own. Leave --expect-digest out, or push an OCI layout.")
+        error.hint("Such an archive states no digest. Expect none, or push an OCI layout.")
     } else if is_elsewhere() {
-        error.hint(format!("The archive has that one, too: --image-id {}", expected.hex()))
+        error.hint(Advice::new("The archive has that one, too").setting_with("image-id", expected.hex()))
     } else {
         error.hint("Nothing was pushed.")
     })
@@ -102,7 +108,7 @@ fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compres
     if let Some(index) = image.part_of {
         let count = archive.referrers(&[index]).len();
         let referrers = counted(count, "referrer", "referrers");
-        let text = format!("left behind: {referrers} of the index {}, which is not pushed", index.short());
+        let text = format!("not pushed: {referrers} of the index {}", index.short());
         if count > 0 {
             said.push(if options.referrers { Event::Warning(text) } else { Event::Note(text) });
         }
@@ -134,16 +140,17 @@ fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compres
             ties.push(counted(attestations, "attestation", "attestations"));
         }
         if let Some(subject) = stated.subject {
-            ties.push(format!("its own tie to {}", subject.short()));
+            ties.push(format!("its link to {}", subject.short()));
         }
         if !ties.is_empty() {
             let (digest, ties) = (stated.digest.short(), ties.join(", "));
             said.push(Event::Warning(if is_repaired(content) {
-                format!("--repair changes {digest}, so what was signed no longer fits: {ties}")
+                format!("the repair changes {digest}, which invalidates what refers to it: {ties}")
             } else {
                 format!(
-                    "compressing layers changes {digest}, so what was signed no longer fits: {ties}; --compression \
-                     keep leaves it unchanged"
+                    "compressing layers changes {digest}, which invalidates what refers to it: {ties}; {} leaves \
+                     it unchanged",
+                    Setting::with("compression", "keep")
                 )
             }));
         }

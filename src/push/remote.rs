@@ -11,7 +11,7 @@ use super::plan::{Blobs, PlannedLayer};
 use super::session::TargetSession;
 use super::tags::{TagConflict, TagPlan, is_same};
 use crate::archive::{Image, Layer};
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result, Setting};
 use crate::oci::{DiffId, Digest, Platform, TagPattern};
 use crate::registry::RemoteManifest;
 use crate::reuse::{self, RemoteImage};
@@ -31,10 +31,10 @@ pub(super) async fn read_images(
 ) -> Vec<RemoteImage> {
     let (options, mut images) = (session.options(), Vec::new());
     let why_not = match options.layers.reuse {
-        Reuse::Tag if lookup.found.is_empty() => Some("its tags are new"),
+        Reuse::Tag if lookup.found.is_empty() => Some("its tags do not exist yet"),
         Reuse::Tag => None,
-        Reuse::Cache => Some("--reuse cache"),
-        Reuse::Off => Some("--reuse off"),
+        Reuse::Cache => Some("layers are reused from the cache only"),
+        Reuse::Off => Some("layer reuse is off"),
     };
     if let Some(why) = why_not {
         debug!("no image of {} is read for layers: {why}", session.name());
@@ -79,9 +79,10 @@ pub(super) async fn suggest_reuse(
     let count = compressed.iter().filter(|layer| layer.diff_id.is_some_and(has)).count();
     if count > 0 {
         session.note(format!(
-            "{}:{tag} has {count} of the layers that are compressed and sent now: with --reuse-from {tag}, or a pattern for \
+            "{}:{tag} has {count} of the layers that are compressed and sent now: with {}, or a pattern for \
              such tags, they are reused",
-            session.name()
+            session.name(),
+            Setting::with("reuse-from", &tag)
         ));
     }
 }
@@ -92,7 +93,10 @@ async fn newest(session: &TargetSession<'_>, pattern: &TagPattern) -> Result<Opt
         (Some(tag), _) => Some(tag.to_owned()),
         (None, Some((ecr, place))) => ecr.newest_tag(&place.host.account, session.client.repository(), pattern).await?,
         (None, None) => {
-            let what = format!("{} does not say when a tag was pushed", session.client.name());
+            let what = format!(
+                "{} does not report when a tag was pushed; use a tag instead of a pattern",
+                session.client.name()
+            );
             return Err(Error::new(Kind::Refused, what).code(Code::TimedOut));
         }
     };
@@ -117,7 +121,7 @@ async fn read_image(
     match read.await {
         Ok(images) => {
             let count = images.iter().map(|image| image.layers.len()).sum::<usize>();
-            debug!("{}:{tag} was checked for layers: {count} known", session.name());
+            debug!("{}:{tag} was read for layer reuse: {count} layers", session.name());
             images
         }
         Err(error) => {

@@ -5,7 +5,7 @@ use super::options::Reuse;
 use super::policies::{Policies, Policy};
 use super::record::Record;
 use super::remote::{described, in_time};
-use super::session::TargetSession;
+use super::session::{TargetSession, creation_advice};
 use super::tags::TagRule;
 use crate::ecr::{Ecr, EcrPublic, NewRepository, RepositoryLocation, RepositoryState, Template};
 use crate::error::{Code, Error, Kind, Result};
@@ -130,7 +130,7 @@ async fn ensure_private(
             let absent = || {
                 Error::new(Kind::Refused, format!("the repository {name} does not exist in {host}"))
                     .code(Code::RepositoryNotFound)
-                    .hint(format!("Add --create-repository, or create it first:\n  {command}"))
+                    .hint(creation_advice(command.clone()))
             };
             let template = in_time(ecr.template(account, name)).await.map_err(|error| described(&error));
             *state = create_by_template(session, template, &absent, record).await?;
@@ -210,7 +210,7 @@ async fn ensure_public(
                 Err(error) if exists.is_none() && error.kind() == Kind::Permission => {
                     session.note(format!(
                         "whether the repository {name} exists was not checked, and it cannot be created: \
-                         ecr-public:DescribeRepositories is not allowed, nor is what a creation takes"
+                         ecr-public:DescribeRepositories is not allowed, nor are the permissions to create it"
                     ));
                     session.creation_denied.set(error).unwrap_or_default();
                 }
@@ -220,7 +220,7 @@ async fn ensure_public(
         Some(false) => {
             return Err(Error::new(Kind::Refused, format!("the repository {name} does not exist"))
                 .code(Code::RepositoryNotFound)
-                .hint(format!("Add --create-repository, or create it first:\n  {}", session.creation_command())));
+                .hint(creation_advice(session.creation_command())));
         }
         Some(true) | None => {}
     }
@@ -246,7 +246,7 @@ async fn ensure_by_login(
     match exists {
         Some(false) if options.repositories.create || host.is_ecr_public() => Err(absent()),
         Some(false) => {
-            let unknown = Err("a docker login may not ask".to_owned());
+            let unknown = Err("a docker login has no access to ECR's API".to_owned());
             create_by_template(session, unknown, &absent, record).await
         }
         None if options.repositories.create => {

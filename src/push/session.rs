@@ -12,7 +12,7 @@ use super::context::PushContext;
 use super::options::Options;
 use super::plan::{LayerAction, PlannedLayer};
 use crate::ecr::{self, Ecr, EcrPublic, RepositoryLocation, UploadProbe};
-use crate::error::{Code, Error, Kind};
+use crate::error::{Advice, Code, Error, Kind};
 use crate::oci::{Host, OriginalManifest, Repository, Tag, Target};
 use crate::registry::Client;
 use crate::request_log::{Named, Subject, TargetId};
@@ -122,9 +122,10 @@ impl<'a> TargetSession<'a> {
         }
         match &self.place {
             Some(place) => ecr::advise(error, Some(place)),
-            None if self.host.is_ecr_public() && is_absence(&error) => {
-                error.hint("The alias has no such repository. Which aliases are yours:\n  aws ecr-public describe-registries --region us-east-1")
-            }
+            None if self.host.is_ecr_public() && is_absence(&error) => error.hint(
+                Advice::new("The alias has no such repository. Which aliases are yours:")
+                    .command("aws ecr-public describe-registries --region us-east-1"),
+            ),
             None => error,
         }
     }
@@ -163,18 +164,18 @@ impl<'a> TargetSession<'a> {
         ecr: &Ecr,
         RepositoryLocation { host, repository }: &RepositoryLocation,
     ) -> Option<Error> {
-        let hung_up = format!("cannot upload to {repository}: {} hung up instead of an answer", self.host);
+        let hung_up = format!("cannot upload to {repository}: {} closed the connection without an answer", self.host);
         match ecr.probe_upload(&host.account, repository).await.ok()? {
             UploadProbe::RepositoryMissing if self.creation_denied.get().is_some() => {
                 self.creation_denied.get().cloned().map(|denied| ecr::advise(denied, self.place.as_ref()))
             }
             UploadProbe::RepositoryMissing => {
-                let error = Error::new(Kind::Refused, format!("{hung_up}, since the repository does not exist"))
+                let error = Error::new(Kind::Refused, format!("{hung_up}: the repository does not exist"))
                     .code(Code::RepositoryNotFound);
-                Some(error.hint(format!("Add --create-repository, or create it:\n  {}", self.creation_command())))
+                Some(error.hint(creation_advice(self.creation_command())))
             }
             UploadProbe::Denied(said) => {
-                let error = Error::new(Kind::Permission, format!("{hung_up}, and its API says why"))
+                let error = Error::new(Kind::Permission, format!("{hung_up}; its API states the reason"))
                     .code(Code::PermissionDenied);
                 let error = match said.service_error() {
                     Some(answer) => error.with_service_error(answer.clone()),
@@ -183,12 +184,12 @@ impl<'a> TargetSession<'a> {
                 Some(self.explain(error))
             }
             UploadProbe::Allowed(id) => {
-                // As well as that goes: the API has no call for it, and an upload without a byte costs nobody anything.
+                // The API has no call for it, and an upload without a byte costs nothing.
                 self.client.cancel_upload(&id).await;
                 let error = Error::new(Kind::Unavailable, hung_up).code(Code::ConnectionLost);
                 Some(error.because("the connection was cut on the way").hint(
-                    "ECR's API says that the repository exists and that the caller may upload to it, so it is the way that \
-                     is broken: a proxy, a firewall, a VPN. Run the same command again to carry on.",
+                    "The repository exists and the caller may upload to it, so the cause is likely the network: a proxy, a \
+                     firewall, a VPN. Run the same command again to resume.",
                 ))
             }
         }
@@ -205,6 +206,11 @@ impl<'a> TargetSession<'a> {
     }
 }
 
+/// Returns the advice to create a missing repository.
+pub(super) fn creation_advice(command: String) -> Advice {
+    Advice::new("Create it with the push, or before it").setting("create-repository").command(command)
+}
+
 /// Returns whether an answer says that the repository does not exist.
 fn is_absence(error: &Error) -> bool {
     error.service_error().is_some_and(|it| it.code == "NAME_UNKNOWN" || it.code.starts_with("RepositoryNotFound"))
@@ -214,7 +220,7 @@ fn is_absence(error: &Error) -> bool {
 fn unclear(error: Error, RepositoryLocation { host, repository }: &RepositoryLocation) -> Error {
     let hint = error.advice().map(ToString::to_string).unwrap_or_default();
     error.hint(format!(
-        "ECR hangs up like that if the repository {repository} does not exist, or if the caller lacks \
+        "ECR hangs up like that if the repository {repository} does not exist, or if the caller does not have \
          ecr:InitiateLayerUpload on {}; its API did not say whether it is one of them. If it is neither: {hint}",
         host.arn(repository)
     ))

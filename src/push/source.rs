@@ -205,7 +205,7 @@ impl OfferedLayer {
     /// Has the bytes kept for a target that needs them, where several targets may.
     pub(super) fn claim(&self) {
         if self.storage.is_shared {
-            self.keep("layers are in temporary files until every target has them: there are several targets");
+            self.keep("layers are in temporary files until every target has uploaded them");
         }
     }
 

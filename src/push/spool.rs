@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::growing_list::{GrowingList, Next};
 use crate::archive::DiskSpace;
 use crate::compress::{ByteSource, DataBlock, LayerSummary, size, write_at};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::registry::LayerData;
 
 /// A layer, as far as it has arrived.
@@ -39,7 +39,7 @@ impl SpooledLayer {
         let file = tempfile::tempfile_in(folder).map_err(|error| {
             let what =
                 format!("cannot write {what} of the streamed archive to a temporary file in {}", folder.display());
-            Error::usage(what).because(error).hint("Choose another folder: --temp-dir DIR")
+            Error::usage(what).because(error).hint(Advice::new("Choose another folder").setting_with("temp-dir", "DIR"))
         })?;
         // Reported before the first byte is written, as far as it is known.
         DiskSpace::of(&file, folder).check(&what, 0, least)?;
@@ -73,7 +73,7 @@ impl SpooledLayer {
         write_at(&self.file, bytes, written).map_err(|error| {
             let (what, folder) = (&self.what, self.folder.display());
             let what = format!("cannot write more than {} of {what} into a temporary file in {folder}", size(written));
-            Error::input(what).because(error).hint("Choose another folder: --temp-dir DIR")
+            Error::input(what).because(error).hint(Advice::new("Choose another folder").setting_with("temp-dir", "DIR"))
         })
     }
 

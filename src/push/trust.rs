@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::options::{CaBundle, RegistryOptions};
 use crate::ecr::{Access, Network};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Setting};
 use crate::file;
 use crate::registry::Trust;
 
@@ -18,7 +18,7 @@ const LONGEST: u64 = 16 << 20;
 pub(super) async fn of(options: &RegistryOptions) -> Result<(Trust, Network)> {
     let is_sandbox = matches!(options.access, Access::Override { .. });
     let bundle = options.ca_bundle.clone().filter(|_| !is_sandbox);
-    let file = options.ca_file.clone().map(|path| ("--ca-file".to_owned(), path));
+    let file = options.ca_file.clone().map(|path| (Setting::new("ca-file").to_string(), path));
     let files: Vec<_> = file.into_iter().chain(bundle.map(|CaBundle { from, path }| (from, path))).collect();
     if files.is_empty() {
         return Ok(Default::default());
@@ -40,7 +40,7 @@ fn read(who: &str, path: &Path) -> Result<Vec<u8>> {
     // Once: it may be a pipe.
     file::read(path, LONGEST).map_err(|error| {
         let error = Error::usage(format!("cannot read {}", name(path))).code(Code::ValueInvalid).because(error);
-        error.hint(format!("{who} takes a file of PEM certificates."))
+        error.hint(format!("{who} must name a file of PEM certificates."))
     })
 }
 

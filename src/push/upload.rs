@@ -20,7 +20,7 @@ use super::session::TargetSession;
 use super::source::{OfferedLayer, TargetSource};
 use crate::archive::Config;
 use crate::compress::{CompressionSpec, DataBlock, LayerSummary, Meter};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result, Setting};
 use crate::oci::{Digest, LayerId, Repository};
 use crate::registry::{self, Blob, DEFAULT_CHUNK_SIZE, LayerData, LayerStream, Mount, OpenedUpload};
 use crate::request_log::{Subject, TargetId};
@@ -372,9 +372,12 @@ pub(super) fn check_size(session: &TargetSession<'_>, planned: &PlannedLayer) ->
     if !matches!(planned.spec, CompressionSpec::Keep { .. }) {
         return Ok(());
     }
-    let hint = "LayerSummary with gzip it has some: --compression gzip. The manifest then gets another digest.";
+    let advice = || {
+        Advice::new("With gzip it is not empty, and the manifest gets another digest")
+            .setting_with("compression", "gzip")
+    };
     registry::check_blob_size(&session.client, &session.subject(planned), planned.layer.bytes.len())
-        .map_err(|error| if error.advice().is_none() { error.hint(hint) } else { error })
+        .map_err(|error| if error.advice().is_none() { error.hint(advice()) } else { error })
 }
 
 /// Sends a layer of a pipe: as it comes, or from a file where the registry may ask for it again.
@@ -392,13 +395,10 @@ async fn send_streamed(
     };
     let why_kept = if !client.reports_upload_status() {
         Some(
-            "each layer that is sent is in a temporary file until it has arrived: a broken upload may be lost at the \
-             registry",
+            "each layer is in a temporary file until it is uploaded, because the registry may lose an interrupted upload",
         )
     } else if client.may_reject_chunks(total) {
-        Some(
-            "large layers are in a temporary file until one has arrived: nothing is known of how the registry takes them",
-        )
+        Some("large layers are in a temporary file until one is uploaded, because this registry is unknown")
     } else {
         None
     };
@@ -442,6 +442,6 @@ fn remember(session: &TargetSession<'_>, planned: &PlannedLayer, sent: &LayerSum
         None => known,
     };
     if let Err(error) = session.context.run.cache.record(known) {
-        session.note(format!("layer cache disabled: {error} (--cache FILE)"));
+        session.note(format!("layer cache disabled: {error} ({})", Setting::with("cache", "FILE")));
     }
 }

@@ -4,6 +4,7 @@ use super::compression::{self, CompressionPolicy};
 use super::outcome::Outcome;
 use crate::archive::{Content, Flaw, Image, Layer, Manifest};
 use crate::compress::{Compression, CompressionSpec, size};
+use crate::error::Setting;
 use crate::oci::{Digest, Host, MediaType, StrictField, Target};
 
 /// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
@@ -39,8 +40,10 @@ fn strict(content: &Content) -> Vec<String> {
     };
     let Some(base) = base else { return Vec::new() };
     let sentence = |field: &StrictField| {
-        let cure =
-            if field.is_repairable() { "add --repair, which takes it out and changes the digest" } else { field.fix() };
+        let cure = match field.is_repairable() {
+            true => format!("{} removes it, which changes the digest", Setting::new("repair")),
+            false => field.fix().to_owned(),
+        };
         format!(
             "the {what} {} has {}, which ECR rejects: {cure}. Likely cause: {}",
             base.digest.short(),
@@ -73,17 +76,18 @@ pub(super) fn of_digests(outcome: &Outcome) -> Option<String> {
     };
     let all: Vec<String> = digests.iter().filter_map(first).collect();
     Some(format!(
-        "the image has {} digests: {}. Likely cause: a registry keeps layers that were compressed another way. Deploy to each \
-         target by its own digest, or push with --same-digest, which gives the image one digest",
+        "the image has {} digests: {}. Likely cause: layers that exist in a repository with another compression were reused. Deploy to each \
+         target by its own digest, or push with {}, which gives the image one digest",
         digests.len(),
-        all.join(", ")
+        all.join(", "),
+        Setting::new("same-digest")
     ))
 }
 
 fn many_layers(manifest: &Manifest) -> Option<String> {
     let (count, config) = (manifest.layers.len() + manifest.non_distributable.len(), manifest.config.digest.short());
     (count > MOST_LAYERS).then(|| {
-        format!("the image {config} has {count} layers: Docker and podman run none with more than {MOST_LAYERS}, and ECR may refuse it")
+        format!("the image {config} has {count} layers: Docker and podman cannot run images with more than {MOST_LAYERS}, and ECR may refuse it")
     })
 }
 
@@ -91,7 +95,7 @@ fn large_config(manifest: &Manifest) -> Option<String> {
     let (bytes, config) = (manifest.config.bytes.len(), manifest.config.digest.short());
     (bytes > LARGEST_CONFIG).then(|| {
         let (bytes, most) = (size(bytes as u64), size(LARGEST_CONFIG as u64));
-        format!("the config {config} has {bytes}: podman, buildah and skopeo read none with more than {most}")
+        format!("the config {config} has {bytes}: podman, buildah and skopeo read at most {most}")
     })
 }
 
@@ -101,12 +105,13 @@ fn media_type(policy: CompressionPolicy, manifest: &Manifest, layer: &Layer, say
     let (name, is) =
         (layer.digest.map_or_else(|| layer.name.clone(), |digest| digest.short()), layer.compression.name());
     let pack = if layer.compression == Compression::Uncompressed {
-        "; or add --compression gzip, which compresses it"
+        format!("; {} compresses it", Setting::with("compression", "gzip"))
     } else {
-        ""
+        String::new()
     };
     Some(format!(
-        "layer {name} is {is}, but the manifest calls it {says}, so that Docker may fail to unpack it: add --repair, \
-         which corrects that and changes the manifest's digest{pack}"
+        "layer {name} is {is}, but the manifest declares it as {says}, and Docker may fail to unpack it: {} corrects \
+         that and changes the manifest's digest{pack}",
+        Setting::new("repair")
     ))
 }

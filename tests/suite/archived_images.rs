@@ -31,9 +31,7 @@ fn a_tag_of_an_archived_image_exists() {
     let (ecr, digest) = archived(ARCHIVE, Rules::default());
     let put = ecr.count("ecr:PutImage");
     let note = format!("note: {HOST}/team/app:1 exists as {} and is archived: it cannot be pulled", &digest[..19]);
-    push(&ecr, OTHER, &["--if-exists", "fail"])
-        .fails_with(1)
-        .stderr_has(&[&note, "--if-exists fail forbids existing tags"]);
+    push(&ecr, OTHER, &["--if-exists", "fail"]).fails_with(1).stderr_has(&[&note, "existing tags are not allowed"]);
     let path = ecr.env.scratch("report.json");
     push(&ecr, OTHER, &["--if-exists", "skip", "--report", &path]).succeeds().stderr_has(&[&note]);
     assert_eq!(report(&path)["targets"][0]["tag_outcomes"][0]["digest"], digest);

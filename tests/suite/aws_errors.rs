@@ -82,7 +82,7 @@ fn a_creation_that_is_not_allowed_is_what_fails_the_push() {
     ]);
     let run = run
         .stderr_has(&["hint: Allow the action ecr:CreateRepository on ", "\n  ecr-push policy --create-repository "]);
-    run.output_has_none(&["Add --create-repository"]);
+    run.output_has_none(&["hint: Create it"]);
     // Where the registry hangs up instead of an answer, too.
     ecr.set_rules(|rules| rules.absent_repository = ecr_push::sandbox::Absent::HangUp);
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--create-repository", "--reuse", "off", "--retries", "0"]);

@@ -346,7 +346,7 @@ fn a_bare_end_of_the_connection_is_asked_about() {
     // The repository is missing, and the API may be asked.
     let run = push(&Ecr::with(&[], hangs_up(&blind))).fails_with(1);
     let run = run.stderr_has(&["hung up instead of an answer, since the repository does not exist"]);
-    run.stderr_has(&["hint: Add --create-repository"]);
+    run.stderr_has(&["hint: Create it with the push, or before it: --create-repository"]);
     // The right is missing: the API says which, and why.
     let ecr = Ecr::with(&["team/app"], hangs_up(&[POST]));
     let run = push(&ecr).fails_with(3).stderr_has(&["hung up instead of an answer, and its API says why"]);

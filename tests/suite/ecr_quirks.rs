@@ -122,7 +122,10 @@ fn a_repository_is_absent_by_the_registry_s_word_or_by_the_api_s() {
         let ecr = Ecr::empty();
         let archive = saved(&ecr, &[1]);
         let absent = ecr.run(&[&[archive.as_str(), "team/app:1"], more].concat()).fails_with(1);
-        absent.stderr_has(&["the repository team/app does not exist in", "hint: Add --create-repository"]);
+        absent.stderr_has(&[
+            "the repository team/app does not exist in",
+            "hint: Create it with the push, or before it: --create-repository",
+        ]);
         assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
         let before = ecr.count("ecr:DescribeRepositories");
         ecr.run(&[&[archive.as_str(), "team/app:1", "--create-repository"], more].concat()).succeeds();

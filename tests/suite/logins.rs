@@ -148,7 +148,7 @@ fn a_docker_registry_with_a_password_file() {
 
     let env = TestEnv::new();
     let run = with_password(to(&env, &place, &[]), format!("{PASSWORD}\r\n").as_bytes());
-    said(run, "the login of bob given with --username");
+    said(run, "the login given for bob");
 
     let env = TestEnv::new();
     docker_config(&env, &auths(&format!("http://{host}/v1/")));
@@ -173,9 +173,11 @@ fn a_docker_registry_with_a_password_file() {
     }
 
     let run = with_password(to(&TestEnv::new(), &place, &[]), b"wrong").fails_with(3).stdout_is("");
-    run.stderr_has(&["rejected the login of bob given with --username", "HTTP 401", "hint: Check the name"]);
+    run.stderr_has(&["rejected the login given for bob", "HTTP 401", "hint: Check the name"]);
     let run = finish(to(&TestEnv::new(), &place, &[]), String::new).fails_with(3).stdout_is("");
-    let hint = format!("hint: Give --username NAME --password-stdin, or log in:\n  docker login {host}\n");
+    let hint = format!(
+        "hint: Log in, or pass the password on standard input: --username NAME --password-stdin\n  docker login {host}\n"
+    );
     run.stderr_has(&["requires a login, and none was found", &hint]);
 }
 
@@ -259,7 +261,7 @@ fn a_registry_with_anonymous_reads_is_asked_what_else_needs_a_login() {
 fn a_token_service_that_rejects_is_reported() {
     let ecr = sandbox(TokenService::default());
     let run = with_password(to(&ecr.env, &place(&ecr), &[]), b"wrong").fails_with(3).stdout_is("");
-    let words = ["rejected the login of bob given with --username", "incorrect username or password"];
+    let words = ["rejected the login given for bob", "incorrect username or password"];
     run.stderr_has(&words).stderr_has(&[&format!("the token service 127.0.0.1:{}", ecr.address().port())]);
     // That it is busy is waited for.
     let ecr = sandbox(TokenService::default());

@@ -64,7 +64,7 @@ fn what_ecr_rejects_is_reported_before_the_push_and_explained_after_it() {
     let warning = format!("warning: the manifest {} has `platform` in the descriptor of the config", short(&digest));
     let run = run.stderr_has(&[
         &warning,
-        "ECR rejects: add --repair",
+        "ECR rejects: --repair removes it",
         "405 UNSUPPORTED",
         "hint: ECR rejects manifests with unknown fields",
     ]);
@@ -157,7 +157,7 @@ fn a_docker_save_with_compressed_layers_is_repaired_too() {
     let list = json!([{"Config": path(&config), "RepoTags": ["made/up:1"], "Layers": [path(&layer)]}]);
     std::fs::write(format!("{archive}/manifest.json"), list.to_string()).unwrap();
     let run = ecr.run(&[&archive, "team/app:1"]).fails_with(1);
-    run.stderr_has(&["add --repair, which takes it out", "hint: "]);
+    run.stderr_has(&["--repair removes it", "hint: "]);
     ecr.run(&[&archive, "team/app:1", "--repair"]).succeeds();
     let pushed = StoredImage::of_sandbox(&ecr, "team/app", "1");
     pushed.is(&Source::read(&archive, 0));
@@ -177,7 +177,7 @@ fn a_media_type_that_the_bytes_contradict_is_reported_and_repaired_on_request() 
     let plain = format!("layer {} is plain, but the manifest calls it {GZIP}", name(1));
     let gzip = format!("layer {} is gzip, but the manifest calls it application/vnd.oci.image.layer.v1.tar", name(0));
     let run =
-        run.stderr_has(&["warning: ", &plain, &gzip, "add --repair", "or add --compression gzip, which compresses it"]);
+        run.stderr_has(&["warning: ", &plain, &gzip, "--repair corrects that", "; --compression gzip compresses it"]);
     assert_eq!(run.stderr.matches("warning: ").count(), 2, "nothing is wrong with the third layer");
 
     let run = ecr.run(&[&archive, "team/app:2", "--repair"]).succeeds().output_has_none(&["warning"]);
@@ -258,7 +258,7 @@ fn what_skopeo_makes_of_a_docker_archive_is_put_right() {
     skopeo_copy(copy.as_ref(), &[&format!("docker-archive:{}", testdata("docker-20.10-save.tar"))]);
     let (archive, target) = (format!("{copy}/image"), registry.target("team/app:1"));
     let run = env.run(&[&archive, &target]).succeeds();
-    run.stderr_has(&["is plain, but the manifest calls it", DOCKER_GZIP, "add --repair"]);
+    run.stderr_has(&["is plain, but the manifest calls it", DOCKER_GZIP, "--repair corrects that"]);
     env.run(&[&archive, &target, "--repair"]).succeeds().output_has_none(&["warning"]);
     registry.read_back("team/app", "1").is(&Source { digest: None, ..Source::read(&archive, 0) });
 }
@@ -278,7 +278,8 @@ fn what_attests_a_repaired_manifest_follows_it() {
 
     let run = ecr.run(&[&layout.path, "team/app:1", "--repair"]).succeeds();
     let of = digest(&flawed);
-    let warning = format!("warning: --repair changes {}, so what was signed no longer fits: 1 attestation", short(&of));
+    let warning =
+        format!("warning: the repair changes {}, so what was signed no longer fits: 1 attestation", short(&of));
     run.stderr_has(&[&warning]);
     let pushed = manifest(&ecr, "1");
     let expected = digest(&image);
@@ -292,8 +293,8 @@ fn what_attests_a_repaired_manifest_follows_it() {
     let run =
         again.run(&[&layout.path, "team/app:1", "--image-id", &of, "--repair", "--expect-digest", &of]).fails_with(1);
     run.stderr_has(&[
-        &format!("--repair changes the digest to {}, and {of} is expected", expected.as_str()),
-        "hint: Leave --repair out",
+        &format!("the repair changes the digest to {}, and {of} is expected", expected.as_str()),
+        "hint: Push it without the repair",
     ]);
     assert!(again.log().is_empty(), "no request was sent");
     // The result is known before the push, for an index as well.

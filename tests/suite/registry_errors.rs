@@ -126,7 +126,7 @@ fn a_repository_that_is_missing() {
     let run =
         run.stderr_has(&["the repository team/app does not exist in 000000000000.dkr.ecr.us-east-1.amazonaws.com"]);
     let command = "aws ecr create-repository --repository-name team/app --region us-east-1";
-    run.stderr_has(&["hint: Add --create-repository", command]);
+    run.stderr_has(&["hint: Create it with the push, or before it: --create-repository", command]);
     assert_eq!(ecr.repositories(), Vec::<String>::new());
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
 }
@@ -137,7 +137,7 @@ fn a_missing_repository_without_the_permission_to_look_it_up() {
         let deny = vec!["ecr:DescribeRepositories".into()];
         let ecr = Ecr::with(&[], Rules { deny, absent_repository, ..Rules::default() });
         let run = refused(&ecr, &["--retries", "1"], 1);
-        run.stderr_has(&["team/app", "hint: Add --create-repository"]);
+        run.stderr_has(&["team/app", "hint: Create it with the push, or before it: --create-repository"]);
     }
 }
 

@@ -283,7 +283,7 @@ fn a_platform_chooses_the_image_and_not_the_artifact_beside_it() {
 #[test]
 fn a_repair_takes_out_every_field_that_ecr_rejects_and_loses_nothing_by_it() {
     let name = "config-descriptor-annotations.tar";
-    let words = ["warning: the manifest sha256:", "which ECR rejects: add --repair"];
+    let words = ["warning: the manifest sha256:", "which ECR rejects: --repair removes it"];
     is_rejected(name, &[], &words);
     let mut expected: serde_json::Value = serde_json::from_slice(&root_of(name)).unwrap();
     expected["config"].as_object_mut().unwrap().remove("annotations").expect("the input has them");
@@ -303,7 +303,10 @@ fn a_repair_reaches_indexes() {
     image["platform"]["features"] = serde_json::json!(["sse4"]);
     let index = layout.index(&[image, layout.image("linux/arm64")]);
     layout.finish(&[index]);
-    ecr.run(&[&layout.path, "team/app:1"]).fails_with(1).stdout_is("").stderr_has(&["which ECR rejects: add --repair"]);
+    ecr.run(&[&layout.path, "team/app:1"])
+        .fails_with(1)
+        .stdout_is("")
+        .stderr_has(&["which ECR rejects: --repair removes it"]);
     ecr.run(&[&layout.path, "team/app:1", "--repair"]).succeeds();
     let (_, bytes, _) = ecr.image("team/app", "1").unwrap();
     let pushed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();

@@ -269,8 +269,10 @@ fn a_template_creates_the_repository_with_the_first_request() {
         let (archive, written) = (testdata(ARCHIVE), ecr.env.scratch("report.json"));
         let run = ecr.run(&[&archive, "team/app:1", "--report", &written]);
         let Some(prefix) = fits else {
-            run.fails_with(1)
-                .stderr_has(&["the repository team/app does not exist in", "hint: Add --create-repository"]);
+            run.fails_with(1).stderr_has(&[
+                "the repository team/app does not exist in",
+                "hint: Create it with the push, or before it: --create-repository",
+            ]);
             assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 0);
             continue;
         };
@@ -289,7 +291,9 @@ fn a_template_creates_the_repository_with_the_first_request() {
 fn a_template_does_not_count_for_another_prefix_or_with_create_repository() {
     let template = CreationTemplate { applied_for: vec!["REPLICATION".into()], ..CreationTemplate::on_push("team") };
     let ecr = Ecr::with(&[], Rules { templates: vec![template], ..Rules::default() });
-    ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).fails_with(1).stderr_has(&["hint: Add --create-repository"]);
+    ecr.run(&[&testdata(ARCHIVE), "team/app:1"])
+        .fails_with(1)
+        .stderr_has(&["hint: Create it with the push, or before it: --create-repository"]);
     let template = CreationTemplate { immutable: true, ..CreationTemplate::on_push("team") };
     ecr.set_rules(|rules| rules.templates = vec![template]);
     created(&ecr, &["--scan-on-push"]).succeeds();
@@ -309,7 +313,10 @@ fn without_the_permission_to_read_templates_the_first_upload_shows_them() {
             let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).exits_with(code).stderr_has(&[words]);
             let run = run.stderr_has(&["ecr:DescribeRepositoryCreationTemplates is not allowed"]);
             if code == 1 {
-                run.stderr_has(&["the repository team/app does not exist in", "hint: Add --create-repository"]);
+                run.stderr_has(&[
+                    "the repository team/app does not exist in",
+                    "hint: Create it with the push, or before it: --create-repository",
+                ]);
             }
             assert_eq!(ecr.image("team/app", "1").is_some(), code == 0);
         }

@@ -312,7 +312,10 @@ fn another_digest_than_the_expected_one_is_refused_before_anybody_is_asked() {
 
     // Where layers get packed it is not known yet.
     let packed = expect(&digest(&index), &["--compression", "gzip"]);
-    packed.stderr_has(&["compressing the layers changes it", "hint: With --compression keep"]);
+    packed.stderr_has(&[
+        "compressing the layers changes it",
+        "hint: Push the image unchanged, with the digest in the archive: --compression keep",
+    ]);
     let stated_by_none = refused_at_once(&[&testdata("docker-20.10-save.tar"), "--expect-digest", &digest(&index)]);
     stated_by_none
         .stderr_has(&["cannot check the digest of localhost/fixture/app:v1", "hint: Such an archive states no"]);

@@ -82,8 +82,8 @@ fn the_policy_for_existing_tags_is_an_option() {
         ("same-ok", "other", 1, false, "which is another image"),
         ("skip", "same", 0, false, "already up to date; "),
         ("skip", "other", 0, false, "existing tags unchanged; nothing was sent"),
-        ("fail", "same", 1, false, "and --if-exists fail forbids existing tags"),
-        ("fail", "other", 1, false, "and --if-exists fail forbids existing tags"),
+        ("fail", "same", 1, false, "and existing tags are not allowed"),
+        ("fail", "other", 1, false, "and existing tags are not allowed"),
     ] {
         let ecr = Ecr::new();
         let first = saved(&ecr, &[1, 2]);
@@ -247,13 +247,14 @@ fn a_required_check_of_tags_fails_the_push_if_it_is_impossible() {
     let archive = saved(&ecr, &[1]);
     for how in ["same-ok", "skip", "fail"] {
         let (run, asked) = push(&ecr, &[&archive, "team/app:1", "--if-exists", how]);
-        run.fails_with(3).stderr_has(&["team/app:1, which --if-exists requires", "hint: Allow ecr:BatchGetImage"]);
+        run.fails_with(3)
+            .stderr_has(&["team/app:1, which the policy for existing tags requires", "hint: Allow ecr:BatchGetImage"]);
         assert!(only_looked(&asked));
     }
     let fault = Fault::once("ecr:BatchGetImage", Trouble::Stall);
     ecr.set_rules(|rules| (rules.deny, rules.faults) = (Vec::new(), vec![fault]));
     let (run, _) = push(&ecr, &[&archive, "team/app:1", "--if-exists", "fail"]);
-    run.fails_with(4).stderr_has(&["which --if-exists requires", "no answer within 2 s"]);
+    run.fails_with(4).stderr_has(&["which the policy for existing tags requires", "no answer within 2 s"]);
 }
 
 #[test]
@@ -324,7 +325,7 @@ fn from_a_pipe_tags_are_judged_as_far_as_that_goes_before_anything_is_sent() {
     run.fails_with(1).stdout_is("").stderr_has(&["which is another image"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, asked) = piped(&ecr, &[1, 2], &["team/app:1", "--if-exists", "fail"]);
-    run.fails_with(1).stderr_has(&["--if-exists fail forbids existing tags"]);
+    run.fails_with(1).stderr_has(&["existing tags are not allowed"]);
     assert!(only_looked(&asked), "{asked:?}");
     let (run, asked) = piped(&ecr, &[3], &["team/app:1", "--if-exists", "skip"]);
     run.succeeds()

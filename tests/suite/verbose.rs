@@ -34,7 +34,7 @@ fn a_first_push_is_explained() {
         &format!("\nchunks of 5 MiB to {HOST}: 3 large layers share 24 MiB; it accepts 5 MiB to 10 MiB\n"),
         "\nlayers by compression: 3 with gzip (recipe gzip/",
         &format!("\nno image of {HOST}/team/app is read for layers: its tags are new\n"),
-        &format!("\nno mount at {HOST}: --mount-from names none, nor does the archive\n"),
+        &format!("\nno mount at {HOST}: neither the options nor the archive name a repository to mount from\n"),
         "\nlayer sha256:c37a06bee251: not in the layer cache, and not in an image that was checked\n",
     ]);
     run.output_has_none(&["uses the proxy"]);
@@ -56,9 +56,9 @@ fn why_a_layer_is_reused_or_not_is_explained() {
     run.stderr_has(&[&read, there]).output_has_none(&["no mount at"]);
     let off = explained(&ecr, &[&archive, "team/app:4", "--reuse", "off"]);
     let reasons = [
-        "\nlayer cache: not used (--reuse off)\n".to_owned(),
-        format!("\nno image of {HOST}/team/app is read for layers: --reuse off\n"),
-        format!("\nno mount at {HOST}: --reuse off\n"),
+        "\nlayer cache: not used, layer reuse is off\n".to_owned(),
+        format!("\nno image of {HOST}/team/app is read for layers: layer reuse is off\n"),
+        format!("\nno mount at {HOST}: layer reuse is off\n"),
     ];
     off.stderr_has(&reasons.each_ref().map(String::as_str));
 }

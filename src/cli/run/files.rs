@@ -48,7 +48,7 @@ impl Claims {
         let inside = || self.layouts.iter().find(|layout| is_part_of(layout, path, &id));
         let inside = || inside().map(|layout| format!("it is part of the image layout {}", layout.display()));
         if let Some(cause) = same.or_else(inside) {
-            return Err(Error::usage(format!("cannot write the {what} {}", path.display()))
+            return Err(Error::usage(format!("cannot write the {what} to {}", path.display()))
                 .code(Code::OutputFailed)
                 .because(cause)
                 .hint("Use another file."));
@@ -136,7 +136,7 @@ impl Output {
     /// If it cannot be written, or holds something that no earlier run can have written.
     pub(super) fn open(&self, path: &Path) -> Result<File> {
         let fail = || {
-            let error = Error::usage(format!("cannot write the {} {}", self.what, path.display()));
+            let error = Error::usage(format!("cannot write the {} to {}", self.what, path.display()));
             error.code(Code::OutputFailed)
         };
         let opened = file::open_to_write(File::options().write(true).create(true).truncate(false), path);
@@ -147,7 +147,7 @@ impl Output {
         match self.may_replace(&file, path) {
             Ok(true) => Ok(file),
             Ok(false) => Err(fail()
-                .because(format!("the file exists and is not a {} of an earlier run", self.what))
+                .because(format!("the file exists and was not written by ecr-push as a {}", self.what))
                 .hint("Use another file, or remove this one.")),
             Err(error) => Err(fail().because(error)),
         }
@@ -265,7 +265,7 @@ impl Opened {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        let what = format!("cannot write the {} {}", self.what, self.path.display());
+        let what = format!("cannot write the {} to {}", self.what, self.path.display());
         Error::new(Kind::Input, what).code(Code::OutputFailed).because(error)
     }
 }

@@ -57,7 +57,7 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
     let events = collector.observe(ci.events(progress.events()));
     ci.begin_group();
     let unknown = unknown_env_vars(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    let unknown = unknown.iter().map(|name| format!("{name} sets no option of ecr-push; is it misspelled?"));
+    let unknown = unknown.iter().map(|name| format!("{name} is not the name of an option; is it misspelled?"));
     notes.into_iter().chain(unknown).for_each(|note| events(Event::Note(note)));
     details.iter().for_each(|detail| debug!("{detail}"));
 

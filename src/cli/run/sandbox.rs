@@ -129,7 +129,7 @@ pub(super) async fn serve(asked: parse::Sandbox) -> Result<ExitCode> {
     let sandbox = Sandbox::start(options).await?;
     let (url, local) = (sandbox.url(), sandbox.address().ip());
     super::stderr::print(&format!(
-        "The sandbox, a fake Amazon ECR, listens at {url} until Ctrl-C. To push into it:\n\n  \
+        "The sandbox (a fake Amazon ECR) listens on {url} until Ctrl-C. To push into it:\n\n  \
          export AWS_ENDPOINT_URL_ECR={url} AWS_ENDPOINT_URL_ECR_PUBLIC={url} \\\n         \
          AWS_ENDPOINT_URL_STS={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
          AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \
