@@ -201,9 +201,9 @@ mod tests {
     #[test]
     fn a_lifetime_is_in_hours_and_minutes() {
         let text = |seconds| lifetime(Some(Duration::from_secs(seconds)));
-        assert_eq!(text(43_199), ", good for 11 h 59 min");
-        assert_eq!(text(43_200), ", good for 12 h");
-        assert_eq!(text(119), ", good for 1 min");
+        assert_eq!(text(43_199), ", valid for 11 h 59 min");
+        assert_eq!(text(43_200), ", valid for 12 h");
+        assert_eq!(text(119), ", valid for 1 min");
         assert_eq!(lifetime(None), "");
     }
 }

@@ -80,7 +80,10 @@ fn a_template_creates_the_repository_for_a_docker_login_too() {
         let command = with_docker_login(&ecr, &ecr.token(), &[&archive, &target, "--dry-run"]);
         ecr.finish(command).succeeds();
         let command = with_docker_login(&ecr, &ecr.token(), &[&archive, &target]);
-        let run = ecr.finish(command).exits_with(code).stderr_has(&["was not checked: a docker login may not ask"]);
+        let run = ecr
+            .finish(command)
+            .exits_with(code)
+            .stderr_has(&["was not checked: a docker login has no access to ECR's API"]);
         if code == 0 {
             run
         } else {
@@ -100,7 +103,7 @@ fn what_a_docker_login_cannot_do_is_reported() {
     ecr.finish(command).succeeds().stderr_has(&["exists was not checked, and a docker login cannot create it"]);
     // All the rest it can.
     let again = [testdata(ARCHIVE), target];
-    for (how, code, words) in [("fail", 1, "forbids existing tags"), ("skip", 0, ""), ("same-ok", 0, "")] {
+    for (how, code, words) in [("fail", 1, "existing tags are not allowed"), ("skip", 0, ""), ("same-ok", 0, "")] {
         let command = with_docker_login(&ecr, &ecr.token(), &[&again[0], &again[1], "--if-exists", how]);
         ecr.finish(command).exits_with(code).stderr_has(&[words]);
     }
@@ -175,7 +178,7 @@ fn command(ecr: &Ecr, arguments: &[&str]) -> Command {
 fn ecr_public_gives_a_token_for_a_token() {
     let ecr = public(&["sandbox/app"]);
     let run = ecr.finish(command(&ecr, &[PUBLIC, "-vv"])).succeeds();
-    let login = "\nlogged in to ECR Public by GetAuthorizationToken, good for 11 h 59 min\n";
+    let login = "\nlogged in to ECR Public by GetAuthorizationToken, valid for 11 h 59 min\n";
     let run = run.stderr_has(&[
         login,
         " ecr-public:GetAuthorizationToken",
@@ -236,7 +239,7 @@ fn ecr_public_s_repositories_are_created_by_its_own_api() {
         rules.deny = ["DescribeRepositories", "CreateRepository"].map(|it| format!("ecr-public:{it}")).to_vec();
     });
     let run = ecr.finish(command(&ecr, &[PUBLIC, "--create-repository", "--reuse", "off"])).succeeds();
-    run.stderr_has(&["ecr-public:DescribeRepositories is not allowed, nor is what a creation takes"]);
+    run.stderr_has(&["ecr-public:DescribeRepositories is not allowed, nor are the permissions to create it"]);
     ecr.set_rules(|rules| rules.deny.clear());
     ecr.finish(command(&ecr, &["public.ecr.aws/app:1"]))
         .fails_with(2)

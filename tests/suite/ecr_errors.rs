@@ -345,11 +345,12 @@ fn a_bare_end_of_the_connection_is_asked_about() {
     let blind = ["ecr:DescribeRepositories", "ecr:BatchGetImage", "ecr:BatchCheckLayerAvailability"];
     // The repository is missing, and the API may be asked.
     let run = push(&Ecr::with(&[], hangs_up(&blind))).fails_with(1);
-    let run = run.stderr_has(&["hung up instead of an answer, since the repository does not exist"]);
+    let run = run.stderr_has(&["closed the connection without an answer: the repository does not exist"]);
     run.stderr_has(&["hint: Create it with the push, or before it: --create-repository"]);
     // The right is missing: the API says which, and why.
     let ecr = Ecr::with(&["team/app"], hangs_up(&[POST]));
-    let run = push(&ecr).fails_with(3).stderr_has(&["hung up instead of an answer, and its API says why"]);
+    let run =
+        push(&ecr).fails_with(3).stderr_has(&["closed the connection without an answer; its API states the reason"]);
     let run = run.stderr_has(&["HTTP 400 AccessDeniedException: User: ", "(request "]);
     let cure = format!("hint: Allow the action {POST} on {ARN} in the caller's IAM policy:\n  {{\"Effect\":\"Allow\"");
     run.stderr_has(&[&cure]);
@@ -362,7 +363,7 @@ fn a_bare_end_of_the_connection_is_asked_about() {
     // The API does not say which: both are reported.
     let fault = Fault::once(POST, Trouble::HangUp).times(u32::MAX);
     let run = push(&Ecr::with(&["team/app"], Rules { faults: vec![fault], ..Rules::default() })).fails_with(4);
-    let both = format!("if the repository team/app does not exist, or if the caller lacks {POST} on {ARN}");
+    let both = format!("if the repository team/app does not exist, or if the caller does not have {POST} on {ARN}");
     run.stderr_has(&[&both, "If it is neither: Check the host name"]);
 }
 

@@ -17,7 +17,7 @@
 //! | | a part says its range, a blob in one piece does not | `chunks::one_byte_more_than_a_chunk_takes_a_part_and_the_byte`, `chunks::a_layer_of_exactly_one_chunk_takes_no_part` |
 //! | cuts | a 416 may mean a session that is lost, which takes a new one | `faults::a_part_that_is_cut_is_sent_again_whatever_becomes_of_its_session` |
 //! | | the old place is tried where a GET says 404; the offset that the 416 names is believed, and once | `a_cut_session_resumes_at_the_offset_of_the_416_and_is_given_up_if_that_is_wrong` |
-//! | | a GET that says 404 is not the end of an earlier run's session | `resume::a_push_that_was_killed_is_resumed` |
+//! | | a GET that says 404 is not the end's session | `resume::a_push_that_was_killed_is_resumed` |
 //! | blobs | one without a byte is refused before anything is sent | `empty_layers::a_layer_of_no_bytes_is_refused_where_ecr_could_not_store_it` |
 //! | | a digest that does not match takes another reading | `registry_errors::a_registry_that_stores_something_else_is_not_believed` |
 //! | | a blob that is there already has arrived | `repositories::layers_that_are_archived_or_among_the_failures_are_sent_again` |

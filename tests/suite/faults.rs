@@ -233,7 +233,7 @@ fn a_push_that_is_not_done_by_its_deadline_is_given_up_in_good_order() {
     let archive = ecr.env.scratch("large.tar");
     archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(3, 11 << 20))]);
     let run = ecr.run(&[&archive, "team/app:1", "--deadline", "1"]).fails_with(4).stdout_is("");
-    run.stderr_has(&["the push was given up after 1 s, its deadline", "hint: Run the same command again"]);
+    run.stderr_has(&["the push exceeded its deadline of 1 s", "hint: Run the same command again"]);
     ecr.has_no_image("1");
 }
 

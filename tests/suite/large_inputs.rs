@@ -62,7 +62,8 @@ fn more_layers_than_docker_runs_are_warned_of() {
     assert_eq!(ecr.count("ecr:InitiateLayerUpload"), 2, "the one layer and the config");
     docker_save_of(&archive, 128);
     let run = ecr.run(&[&archive, "team/app:2"]).fails_with(1);
-    let run = run.stderr_has(&["has 128 layers: Docker and podman run none with more than 127, and ECR may refuse it"]);
+    let run = run
+        .stderr_has(&["has 128 layers: Docker and podman cannot run images with more than 127, and ECR may refuse it"]);
     run.stderr_has(&["Limit on number of layers per image exceeded", "hint: Build the image with fewer layers."]);
     ecr.has_no_image("2");
     let Some(registry) = DockerRegistry::start() else { return };

@@ -8,7 +8,7 @@ use super::harness::{report, testdata};
 use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
-const CACHED: &str = "in the layer cache with this digest";
+const CACHED: &str = "exists in the repository, known from the layer cache";
 
 /// Pushes and returns what the report says of each layer: `action: reason`.
 #[track_caller]
@@ -45,7 +45,11 @@ fn a_second_push_is_logged_as_unchanged() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     push(&ecr, &[&archive, "team/app:1"]);
     let run = ecr.run(&[&archive, "team/app:2"]).succeeds();
-    run.stderr_has(&["reused: in the layer cache with this digest", "0 of 3 layers uploaded", "3 reused"]);
+    run.stderr_has(&[
+        "reused: exists in the repository, known from the layer cache",
+        "0 of 3 layers uploaded",
+        "3 reused",
+    ]);
 }
 
 #[test]
@@ -55,7 +59,7 @@ fn an_oci_layout_is_recognised_without_a_cache() {
     assert_eq!(ecr.env.written(), Vec::<String>::new(), "there is nothing to remember");
     let before = sessions(&ecr);
     let layers = push(&ecr, &[&archive, "team/app:2"]);
-    assert_eq!(layers, ["reuse: the archive's manifest lists this digest"; 3]);
+    assert_eq!(layers, ["reuse: exists in the repository"; 3]);
     assert_eq!(sessions(&ecr), before);
 }
 

@@ -174,8 +174,9 @@ fn a_media_type_that_the_bytes_contradict_is_reported_and_repaired_on_request() 
     let layers = manifest_of(&archive)["layers"].clone();
     let name = |at: usize| short(layers[at]["digest"].as_str().unwrap()).to_owned();
     let run = ecr.run(&[&archive, "team/app:1"]).succeeds().stdout_is(&format!("{HOST}/team/app:1@{digest}\n"));
-    let plain = format!("layer {} is plain, but the manifest calls it {GZIP}", name(1));
-    let gzip = format!("layer {} is gzip, but the manifest calls it application/vnd.oci.image.layer.v1.tar", name(0));
+    let plain = format!("layer {} is plain, but the manifest declares it as {GZIP}", name(1));
+    let gzip =
+        format!("layer {} is gzip, but the manifest declares it as application/vnd.oci.image.layer.v1.tar", name(0));
     let run =
         run.stderr_has(&["warning: ", &plain, &gzip, "--repair corrects that", "; --compression gzip compresses it"]);
     assert_eq!(run.stderr.matches("warning: ").count(), 2, "nothing is wrong with the third layer");
@@ -218,7 +219,7 @@ fn layers_that_docker_s_types_cannot_name_move_the_manifest_to_oci_s() {
         manifest["layers"][1]["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar".into();
     });
     let run = ecr.run(&[&archive, "team/app:1"]).succeeds();
-    run.stderr_has(&[&format!("is zstd, but the manifest calls it {DOCKER_GZIP}")]);
+    run.stderr_has(&[&format!("is zstd, but the manifest declares it as {DOCKER_GZIP}")]);
     ecr.run(&[&archive, "team/app:2", "--repair"]).succeeds();
     let pushed = StoredImage::of_sandbox(&ecr, "team/app", "2");
     pushed.is(&Source { digest: None, ..Source::read(&archive, 0) });
@@ -279,7 +280,7 @@ fn what_attests_a_repaired_manifest_follows_it() {
     let run = ecr.run(&[&layout.path, "team/app:1", "--repair"]).succeeds();
     let of = digest(&flawed);
     let warning =
-        format!("warning: the repair changes {}, so what was signed no longer fits: 1 attestation", short(&of));
+        format!("warning: the repair changes {}, which invalidates what refers to it: 1 attestation", short(&of));
     run.stderr_has(&[&warning]);
     let pushed = manifest(&ecr, "1");
     let expected = digest(&image);

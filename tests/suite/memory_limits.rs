@@ -210,7 +210,7 @@ fn a_registry_that_takes_nothing_holds_back_the_reading(compression: &str) {
     let stderr = running.kill();
     assert!(
         stderr.contains(
-            "memory: 64 MiB at most: 24 for the program, 8 for each of 4 layers under way, 2 for each of 4 compression"
+            "memory: 64 MiB at most: 24 for the program, 8 for each of 4 layers in progress, 2 for each of 4 compression"
         ),
         "{stderr}"
     );

@@ -84,7 +84,7 @@ fn layers_with_stated_digests_are_linked_from_a_repository_that_has_them() {
     let ecr = with_base(BlobMounting::Enabled, &archive);
     for (target, source, asked) in [("team/app", "team/base", 2), ("team/other", "team/base:1", 1)] {
         let seen = Seen::of(&ecr, &[&archive, &format!("{target}:1"), "--mount-from", source]);
-        assert_eq!(seen.layers(0), ["mount: from team/base: the archive's manifest lists this digest"; 3]);
+        assert_eq!(seen.layers(0), ["mount: from team/base: exists in the repository"; 3]);
         assert_eq!(seen.mounts(), [201; 3]);
         assert_eq!(seen.count("ecr:InitiateLayerUpload"), 4, "the layers and the config");
         assert_eq!(seen.count("ecr:BatchCheckLayerAvailability"), asked);
@@ -120,7 +120,7 @@ fn an_uncompressed_layer_is_mounted_by_its_digest_in_a_named_image() {
     let archive = testdata(PLAIN);
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let seen = Seen::of(&ecr, &[&archive, "team/app:1", "--mount-from", "team/base:1"]);
-    assert_eq!(seen.layers(0), ["mount: from team/base: an image in the repository has it"; 3]);
+    assert_eq!(seen.layers(0), ["mount: from team/base: part of an image in the repository"; 3]);
     assert_eq!((seen.mounts(), seen.sent()), (vec![201; 3], config_bytes(&ecr, "team/app")));
     assert_eq!(ecr.image("team/app", "1").unwrap().0, ecr.image("team/base", "1").unwrap().0);
     // Where only some of the layers are there, its config is read, and the others are sent.
@@ -132,7 +132,7 @@ fn an_uncompressed_layer_is_mounted_by_its_digest_in_a_named_image() {
     let seen = Seen::of(&ecr, &[&after, "team/app:2", "--mount-from", "team/base:2"]);
     assert_eq!(
         seen.layers(0),
-        ["mount: from team/base: an image in the repository has it", "upload: new, compressed with gzip"]
+        ["mount: from team/base: part of an image in the repository", "upload: new, compressed with gzip"]
     );
     StoredImage::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&after, 0));
     seen.run.stderr_has(&["1 of 2 layers uploaded", "1 mounted, 0 reused"]);
@@ -144,12 +144,13 @@ fn an_uncompressed_layer_in_the_local_cache_is_mounted_from_a_repository() {
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let seen =
         Seen::with_cache(&ecr, &[&archive, "team/app:1", "--mount-from", "team/other", "--mount-from", "team/base"]);
-    assert_eq!(seen.layers(0), ["mount: from team/base: in the layer cache with this digest"; 3]);
+    assert_eq!(seen.layers(0), ["mount: from team/base: exists in the repository, known from the layer cache"; 3]);
     assert_eq!(seen.mounts(), [201; 3], "what is missing in team/other is not tried there");
     let seen = Seen::of(&ecr, &[&archive, "team/other:1", "--mount-from", "team/base"]);
     assert_eq!((seen.mounts().len(), seen.layers(0)), (0, vec!["upload: new, compressed with gzip".into(); 3]));
-    seen.run
-        .stderr_has(&[&format!("layers of {HOST}/team/base are not mounted: no layer is known there; team/base:TAG")]);
+    seen.run.stderr_has(&[&format!(
+        "layers of {HOST}/team/base are not mounted: no digest is known before compression; team/base:TAG"
+    )]);
 }
 
 #[test]
@@ -246,9 +247,9 @@ fn a_dry_run_reports_what_would_be_mounted_and_mounts_nothing() {
     let archive = testdata(PACKED);
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let seen = Seen::of(&ecr, &[&archive, "team/app:1", "--mount-from", "team/base", "--dry-run"]);
-    assert_eq!(seen.layers(0), ["mount: from team/base: the archive's manifest lists this digest"; 3]);
+    assert_eq!(seen.layers(0), ["mount: from team/base: exists in the repository"; 3]);
     assert_eq!(seen.count("ecr:InitiateLayerUpload"), 0);
-    let line = "  mount: from team/base: the archive's manifest lists this digest";
+    let line = "  mount: from team/base: exists in the repository";
     let run =
         seen.run.stderr_has(&[line, "0 of 3 layers would be uploaded, 0 B of the archive; ", "3 mounted, 0 reused"]);
     run.stdout_is("");
@@ -271,7 +272,7 @@ fn every_target_mounts_for_itself() {
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let targets = ["team/app:1", "team/base:2", "team/other:1"];
     let seen = Seen::of(&ecr, &[&[&archive[..]], &targets[..], &["--mount-from", "team/base:1"]].concat());
-    let mounted = vec!["mount: from team/base: an image in the repository has it".to_owned(); 3];
+    let mounted = vec!["mount: from team/base: part of an image in the repository".to_owned(); 3];
     assert_eq!((seen.layers(0), seen.layers(2)), (mounted.clone(), mounted));
     assert!(seen.layers(1).iter().all(|layer| layer.starts_with("upload: ")), "a repository is nothing beside itself");
     for (target, tag) in [("team/app", "1"), ("team/base", "2"), ("team/other", "1")] {
@@ -286,7 +287,7 @@ fn one_registry_mounts_and_another_is_sent_the_same_layers() {
     let ecr = with_base(BlobMounting::Enabled, &archive);
     let there = registry.target("team/app:1");
     let seen = Seen::of(&ecr, &[&archive, "team/app:1", &there, "--mount-from", "team/base:1"]);
-    assert_eq!(seen.layers(0), ["mount: from team/base: an image in the repository has it"; 3]);
+    assert_eq!(seen.layers(0), ["mount: from team/base: part of an image in the repository"; 3]);
     assert_eq!(seen.layers(1), ["upload: new, compressed with gzip"; 3]);
     assert_eq!(seen.sent(), config_bytes(&ecr, "team/app"));
     registry.read_back("team/app", "1").is(&Source::read(&archive, 0));

@@ -123,7 +123,7 @@ fn a_registry_that_accepts_none_is_recognized() {
     let archive = ecr.env.scratch("windows.tar");
     docker_save(&archive);
     let run = ecr.run(&[&archive, "team/app:1"]).fails_with(1);
-    run.stderr_has(&[words, "hint: The image has layers that stay at a URL", ": --foreign-layers"]);
+    run.stderr_has(&[words, "hint: The image has non-distributable layers", ": --foreign-layers"]);
 }
 
 #[test]

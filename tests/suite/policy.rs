@@ -57,7 +57,7 @@ enum Without {
 }
 use Without::{Fails, Says};
 
-const CHECK: Without = Says(PACKED, "is not allowed, so layers that are there already are sent again");
+const CHECK: Without = Says(PACKED, "is not allowed, so existing layers are uploaded again");
 const MOVE: Without = Says(ARCHIVE, "may move was not checked: ");
 const LOOK: Without = Says(ARCHIVE, "could not be read: ");
 const MOUNT: Without = Says(PACKED, "are not mounted: ");

@@ -225,5 +225,5 @@ fn a_sandbox_listens_on_loopback_only() {
 fn a_sandbox_replaces_ecr_only() {
     let env = TestEnv::new();
     let run = env.run(&["--sandbox", &testdata(ARCHIVE), "ghcr.io/demo/app:1"]).fails_with(2).stdout_is("");
-    run.stderr_has(&["the sandbox is an ECR and cannot stand in for ghcr.io/demo/app:1", "REPOSITORY:TAG"]);
+    run.stderr_has(&["the sandbox replaces Amazon ECR only, not ghcr.io/demo/app:1", "REPOSITORY:TAG"]);
 }

@@ -10,7 +10,7 @@ use super::harness::{Run, SOON, report, testdata};
 use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
-const HELD: &str = "reuse: an image in the repository has it";
+const HELD: &str = "reuse: part of an image in the repository";
 
 /// Pushes as if from a fresh machine, and returns what was asked meanwhile with what the report says of each layer.
 fn fresh(ecr: &Ecr, arguments: &[&str]) -> (Run, Vec<String>, Vec<String>) {

@@ -50,7 +50,7 @@ fn a_dry_run_knows_what_would_be_reused() {
     only_read(&ecr, before);
     for diff_id in DIFF_IDS {
         let line = run.stderr.lines().find(|line| line.starts_with("layer ") && line.contains(diff_id));
-        assert!(line.unwrap().ends_with("reuse: in the layer cache with this digest"));
+        assert!(line.unwrap().ends_with("reuse: exists in the repository, known from the layer cache"));
     }
     run.stderr_has(&[
         "0 of 3 layers would be uploaded",

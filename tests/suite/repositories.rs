@@ -137,11 +137,11 @@ fn policies_are_read_and_checked_before_any_request() {
     let path = ecr.env.scratch("policy.json");
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(31_000));
     for (option, text, says) in [
-        ("--lifecycle-policy", Some("{"), "is no JSON object"),
+        ("--lifecycle-policy", Some("{"), "is not a JSON object"),
         ("--lifecycle-policy", Some("{}"), "has 2 characters"),
         ("--lifecycle-policy", Some(long.as_str()), "has 31008 characters"),
         ("--lifecycle-policy", None, "cannot read the lifecycle policy"),
-        ("--repository-policy", Some("[]"), "is no JSON object"),
+        ("--repository-policy", Some("[]"), "is not a JSON object"),
         ("--repository-policy", Some(&long[..]), "characters"),
     ] {
         drop(fs::remove_file(&path));
@@ -174,7 +174,7 @@ fn policies_may_be_written_by_windows() {
     let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(&path, wide).unwrap();
     let run = created(&ecr, &["--lifecycle-policy", &path]).fails_with(2);
-    run.stderr_has(&["is not in UTF-8", "hint: Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`."]);
+    run.stderr_has(&["is not UTF-8 text", "hint: Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`."]);
     assert!(ecr.log().is_empty());
 }
 

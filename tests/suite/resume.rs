@@ -132,7 +132,7 @@ fn an_interrupted_push_leaves_only_the_sessions_open_that_the_next_one_resumes()
 fn a_resume_costs_one_request_and_prints_one_line() {
     let reports_status = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
     let resumed = "resuming layer sha256:";
-    let lost = ": cannot resume the upload of an earlier run; uploading all of it";
+    let lost = ": cannot resume the upload; uploading all of it";
     // A session that ECR may have spoiled costs no more than one that it keeps.
     for (rules, says) in [(keeps_sessions(), resumed), (reports_status, resumed), (Rules::default(), lost)] {
         let stage = Stage::with(rules, unchanged);
@@ -172,11 +172,7 @@ fn a_session_that_the_registry_has_lost_costs_no_more_than_starting_again() {
     let stage = Stage::with(Rules::default(), unchanged);
     stage.kill_half_way();
     // The strict kind: what was cut is spoiled, and only the next part finds that out.
-    stage
-        .start(&["-v"])
-        .end()
-        .succeeds()
-        .stderr_has(&[": cannot resume the upload of an earlier run; uploading all of it\n"]);
+    stage.start(&["-v"]).end().succeeds().stderr_has(&[": cannot resume the upload; uploading all of it\n"]);
     StoredImage::of_sandbox(&stage.ecr, "team/app", "1").is(&Source::read(&stage.archive, 0));
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));
 }
@@ -306,7 +302,7 @@ fn an_entry_that_leads_to_a_metadata_service_is_not_followed() {
     change_entry(&stage.entries()[0], "location", "http://169.254.169.254/latest/meta-data/".into());
     let run = stage.start(&["-v"]).end().succeeds().stderr_has(&[
         "\nresume store: interrupted uploads of earlier runs: 1\n",
-        ": cannot resume the upload of an earlier run; uploading all of it\n",
+        ": cannot resume the upload; uploading all of it\n",
     ]);
     run.output_has_none(&["resuming layer", "; retry "]);
     assert_eq!((stage.sent_and_found(), stage.entries()), ((60 * MIB as u64, 0), vec![]));

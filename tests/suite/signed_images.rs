@@ -257,7 +257,7 @@ fn referrers_that_stay_behind_are_counted() {
     // The index's signature says nothing of one of its images.
     let Saved { layout, index, .. } = saved(&ecr);
     let run = ecr.run(&[&layout.path, "team/app:2", "--platform", "linux/amd64", "--referrers"]).succeeds();
-    let left = format!("left behind: 2 referrers of the index {}, which is not pushed", &digest(&index)[..19]);
+    let left = format!("not pushed: 2 referrers of the index {}", &digest(&index)[..19]);
     run.stderr_has(&[&format!("warning: {left}"), "warning: the archive has no referrers of this image"]);
     let run = ecr.run(&[&layout.path, "team/app:3", "--platform", "linux/amd64"]).succeeds();
     run.stderr_has(&[&format!("note: {left}")]).output_has_none(&["warning: "]);
@@ -306,7 +306,7 @@ fn another_digest_than_the_expected_one_is_refused_before_anybody_is_asked() {
     let hint = format!("hint: The archive has that one, too: --image-id {}", hex(amd64));
     expect(&digest(amd64), &[]).stderr_has(&[&hint]);
     expect(&digest(&index), &["--platform", "linux/amd64"])
-        .stderr_has(&["whole index, of which only a part was chosen"]);
+        .stderr_has(&["whole index, of which only a part is selected"]);
     let platform = ["--platform", "linux/amd64", "--expect-digest", &digest(amd64)];
     ecr.run(&[&[layout.path.as_str(), "team/app:1"], &platform[..]].concat()).succeeds();
 
@@ -341,7 +341,7 @@ fn compressing_an_image_with_a_signature_is_warned_of() {
     let run = ecr.run(&[&layout.path, "team/app:1", "--compression", "gzip", "--referrers"]).succeeds();
     let (image, base) = (&digest(&image)[..19], &sha256(b"base")[..19]);
     let warning = format!(
-        "warning: compressing layers changes {image}, so what was signed no longer fits: 1 referrer, its own tie to \
+        "warning: compressing layers changes {image}, which invalidates what refers to it: 1 referrer, its link to \
          {base}; --compression keep leaves it unchanged\n"
     );
     run.stderr_has(&[&warning, "warning: the archive has no referrers of this image that fit what is pushed"]);

@@ -361,7 +361,7 @@ fn ctrl_c_waits_for_no_pipe() {
 fn a_deadline_waits_for_no_pipe() {
     let ecr = Ecr::new();
     let (reader, _writer) = std::io::pipe().unwrap();
-    push(&ecr, &["-", "--deadline", "1"], reader).fails_with(4).stderr_has(&["the push was given up after 1 s"]);
+    push(&ecr, &["-", "--deadline", "1"], reader).fails_with(4).stderr_has(&["the push exceeded its deadline of 1 s"]);
 }
 
 #[test]

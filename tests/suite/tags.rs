@@ -60,7 +60,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
         assert_eq!(asked.iter().filter(|it| *it == "ecr:DescribeRepositories").count(), 1, "{how} {tag}");
         let now = ecr.image("team/app", tag).unwrap().0.to_string();
         if moves {
-            run.succeeds().stderr_has(&[&format!("{HOST}/{target} moved here from {}", &before[..19])]);
+            run.succeeds().stderr_has(&[&format!("{HOST}/{target} moved from {}", &before[..19])]);
             assert_ne!(now, before, "{how} {tag}");
         } else {
             let run = run
@@ -77,7 +77,7 @@ fn a_tag_moves_where_the_repository_lets_it_and_is_refused_before_a_byte_elsewhe
 fn the_policy_for_existing_tags_is_an_option() {
     for (how, archive, code, moves, says) in [
         ("overwrite", "same", 0, false, "already up to date; "),
-        ("overwrite", "other", 0, true, "app:1 moved here from sha256:"),
+        ("overwrite", "other", 0, true, "app:1 moved from sha256:"),
         ("same-ok", "same", 0, false, "already up to date; "),
         ("same-ok", "other", 1, false, "which is another image"),
         ("skip", "same", 0, false, "already up to date; "),
@@ -152,7 +152,7 @@ fn the_same_image_in_another_manifest_is_the_same() {
         assert_eq!(ecr.image("team/app", "1").unwrap().0.to_string(), if stays { &before } else { &digest }.as_str());
         assert_eq!(only_looked(&asked), stays, "{more:?}: {asked:?}");
         if stays && code == 0 {
-            let words = format!("team/app:1 already is this image, as {}; unchanged", &before[..19]);
+            let words = format!("team/app:1 already points at this image, as {}; unchanged", &before[..19]);
             run.stdout_is(&format!("{HOST}/team/app:1@{before}\n"))
                 .stderr_has(&[&words, "already up to date; nothing was sent"]);
         }

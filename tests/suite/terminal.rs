@@ -66,7 +66,7 @@ fn rows_stand_still_and_three_lines_are_left() {
         assert_eq!(lines.len(), 7, "{}", seen.text);
         assert!(lines[0].starts_with("note: AWS endpoints are overridden by 127.0.0.1:"));
         assert_eq!(lines[1], "made/up:1 (docker save archive, linux/amd64): 4 layers, 1.6 MiB");
-        assert!(lines[2].starts_with("note: ") && lines[2].contains("team/app:1 moved here from sha256:"));
+        assert!(lines[2].starts_with("note: ") && lines[2].contains("team/app:1 moved from sha256:"));
         let pushed = format!("pushed {HOST}/team/app (1, b): 2 of 4 layers uploaded, 1.3 MiB sent; ");
         assert!(lines[3].starts_with(&pushed) && lines[3].ends_with(" s"), "{}", lines[3]);
         let saved = "saved compressing and sending 313.0 KiB of the archive: 2 reused; about ";

@@ -30,10 +30,10 @@ fn a_first_push_is_explained() {
         "\nlayer cache: no layers yet in ",
         "\nresume store: interrupted uploads of earlier runs: none\n",
         "\ncredentials from the environment; region us-east-1 from the command line\n",
-        "\nlogged in to ECR as account 000000000000 by GetAuthorizationToken, good for 11 h 59 min\n",
+        "\nlogged in to ECR as account 000000000000 by GetAuthorizationToken, valid for 11 h 59 min\n",
         &format!("\nchunks of 5 MiB to {HOST}: 3 large layers share 24 MiB; it accepts 5 MiB to 10 MiB\n"),
         "\nlayers by compression: 3 with gzip (recipe gzip/",
-        &format!("\nno image of {HOST}/team/app is read for layers: its tags are new\n"),
+        &format!("\nno image of {HOST}/team/app is read for layers: its tags do not exist yet\n"),
         &format!("\nno mount at {HOST}: neither the options nor the archive name a repository to mount from\n"),
         "\nlayer sha256:c37a06bee251: not in the layer cache, and not in an image that was checked\n",
     ]);
@@ -48,9 +48,9 @@ fn why_a_layer_is_reused_or_not_is_explained() {
     let there = "\nlayer sha256:c37a06bee251: exists in the repository as sha256:d2e3ecdb58e0, 134.5 KiB\n";
     explained(&ecr, &[&archive, "team/app:2"]).stderr_has(&["\nlayer cache: 3 layers in ", there]);
     // Known, and not there.
-    let absent = "\nlayer sha256:c37a06bee251: sha256:d2e3ecdb58e0 is not in the repository (in the layer cache with this digest)\n";
+    let absent = "\nlayer sha256:c37a06bee251: sha256:d2e3ecdb58e0 is not in the repository (exists in the repository, known from the layer cache)\n";
     explained(&ecr, &[&archive, "team/other:1"]).stderr_has(&[absent]);
-    let read = format!("\n{HOST}/team/app:1 was checked for layers: 3 known\n");
+    let read = format!("\n{HOST}/team/app:1 was read for layer reuse: 3 known\n");
     let options = ["--reuse-from", "1", "--mount-from", "team/other"];
     let run = explained(&ecr, &[&[archive.as_str(), "team/app:3"][..], &options].concat());
     run.stderr_has(&[&read, there]).output_has_none(&["no mount at"]);
