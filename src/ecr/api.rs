@@ -364,10 +364,18 @@ mod tests {
             ("RepositoryNotFoundException", 400, Kind::Refused),
             ("LimitExceededException", 400, Kind::Refused),
             ("ThrottlingException", 400, Kind::Unavailable),
-            ("ServerException", 500, Kind::Unavailable),
+            ("TooManyRequestsException", 400, Kind::Unavailable),
+            ("ServerException", 400, Kind::Unavailable),
+            ("", 503, Kind::Unavailable),
             ("", 403, Kind::Permission),
+            ("", 404, Kind::Refused),
         ] {
             assert_eq!(kind(code, status), kind_of, "{code}");
+        }
+        for (code, is_expected) in
+            [("AccessDenied", true), ("AccessDeniedException", true), ("NotAuthorized", false), ("", false)]
+        {
+            assert_eq!(is_denied(Some(code)), is_expected, "{code}");
         }
     }
 

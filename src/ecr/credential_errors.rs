@@ -181,3 +181,59 @@ fn general_advice(answer: &ServiceError) -> Advice {
         _ => "Check the role's ARN and its trust policy.".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+    use aws_smithy_runtime_api::http::StatusCode;
+    use aws_smithy_types::body::SdkBody;
+    use aws_smithy_types::error::ErrorMetadata;
+
+    use super::*;
+
+    /// Explains an error response of STS to a role that is assumed with credentials, or with a token.
+    fn explained(status: u16, code: &str, by_token: bool) -> (Kind, String) {
+        let metadata = ErrorMetadata::builder().code(code).build();
+        let response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::empty());
+        let why = match by_token {
+            true => {
+                CredentialsError::provider_error(SdkError::service_error(WebIdentityError::generic(metadata), response))
+            }
+            false => {
+                CredentialsError::provider_error(SdkError::service_error(AssumeRoleError::generic(metadata), response))
+            }
+        };
+        let error = explain(Error::new(Kind::Permission, "x"), &why, None);
+        (error.kind(), error.advice().map(ToString::to_string).unwrap_or_default())
+    }
+
+    #[test]
+    fn only_transient_failures_of_sts_are_retried_by_a_rerun() {
+        for (status, code, kind) in [
+            (400, "Throttling", Kind::Unavailable),
+            (400, "TooManyRequestsException", Kind::Unavailable),
+            (400, "IDPCommunicationError", Kind::Unavailable),
+            (500, "", Kind::Unavailable),
+            (403, "AccessDenied", Kind::Permission),
+        ] {
+            for by_token in [false, true] {
+                assert_eq!(explained(status, code, by_token).0, kind, "{status} {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_advice_depends_on_the_code_and_the_kind_of_credentials() {
+        for (code, by_token, words) in [
+            ("AccessDenied", false, "The caller needs sts:AssumeRole on the role"),
+            ("AccessDenied", true, "must allow sts:AssumeRoleWithWebIdentity for this token"),
+            ("InvalidIdentityToken", true, "The account needs an IAM OIDC provider"),
+            ("ExpiredTokenException", false, "Get a new token"),
+            ("RegionDisabledException", true, "Enable STS for the region"),
+            ("MalformedPolicyDocument", false, "Check the role's ARN"),
+        ] {
+            let advice = explained(400, code, by_token).1;
+            assert!(advice.contains(words), "{code}: {advice}");
+        }
+    }
+}

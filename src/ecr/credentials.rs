@@ -291,6 +291,8 @@ fn name_of(token: &IdToken) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     /// A source that never responds.
@@ -304,6 +306,63 @@ mod tests {
         {
             future::ProvideCredentials::new(std::future::pending())
         }
+    }
+
+    /// A source that counts its calls and fails, or provides credentials with a lifetime in minutes.
+    #[derive(Debug)]
+    struct Counted(Arc<AtomicU32>, Result<u64, fn() -> CredentialsError>);
+
+    impl ProvideCredentials for Counted {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let provided = self.1.map_err(|error| error());
+            future::ProvideCredentials::ready(provided.map(|minutes| {
+                let expiry = SystemTime::now() + Duration::from_secs(60 * minutes);
+                Credentials::new("AKIA", " secret\n", None, Some(expiry), "test")
+            }))
+        }
+    }
+
+    fn not_loaded() -> CredentialsError {
+        CredentialsError::not_loaded("not set")
+    }
+
+    fn failed() -> CredentialsError {
+        CredentialsError::provider_error("broken")
+    }
+
+    #[tokio::test]
+    async fn credentials_are_cached_until_shortly_before_their_expiry() {
+        for (minutes, calls) in [(4, 2), (10, 1)] {
+            let count = Arc::new(AtomicU32::new(0));
+            let stage = Stage::of("x", Counted(Arc::clone(&count), Ok(minutes)));
+            for _ in 0..2 {
+                assert_eq!(stage.credentials().await.unwrap().secret_access_key(), "secret");
+            }
+            assert_eq!(count.load(Ordering::Relaxed), calls, "{minutes} minutes");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_configured_source_that_fails_ends_the_search() {
+        for (errors, calls, is_unusable) in [
+            ([not_loaded as fn() -> CredentialsError, not_loaded], 2, false),
+            ([not_loaded, failed], 2, false),
+            ([failed, not_loaded], 1, true),
+        ] {
+            let count = Arc::new(AtomicU32::new(0));
+            let links = errors.map(|error| Link::new("x", Counted(Arc::clone(&count), Err(error))));
+            let identity = Identity { stages: vec![Stage::first_of(links.into())], github_without_token: false };
+            let error = identity.load().await.unwrap_err();
+            assert_eq!(matches!(error, NoCredentials::Unusable(_)), is_unusable, "{error:?}");
+            assert_eq!(count.load(Ordering::Relaxed), calls);
+        }
+        let stages = vec![Stage::of("x", Counted(Arc::default(), Err(not_loaded)))];
+        let identity = Identity { stages, github_without_token: false };
+        assert!(matches!(identity.load().await, Err(NoCredentials::Unusable(_))), "the only source is meant");
     }
 
     #[tokio::test(start_paused = true)]

@@ -79,6 +79,8 @@ mod tests {
             ("eu-wst-1", Some("eu-west-1")),
             ("us-esat-1", Some("us-east-1")),
             ("eu-centrall-1", Some("eu-central-1")),
+            ("eu-wst-11", Some("eu-west-1")),
+            ("eu-wst-111", None),
             ("us-east-1", None),
             ("eu-west-2", None),
             ("xx-nowhere-1", None),

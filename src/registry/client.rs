@@ -1,8 +1,8 @@
-//! One small request at a time: sent, answered, and tried again where that may help.
+//! The client of a repository: sends requests and retries them.
 //!
-//! The only retry loop around small requests is [`Client::request`]; bodies of layers have theirs in `upload`. Both build
-//! on [`Client::send`], which sends once, keeps the credentials to the registry's own origin, and renews them once when
-//! they are refused. Redirects are never followed with credentials.
+//! The only retry loop around small requests is [`Client::request`]; bodies of layers have theirs in `upload`. Both use
+//! [`Client::send`], which sends once, sends the credentials only to the registry's own origin, and renews them once if
+//! they are rejected. Redirects are never followed with credentials.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,6 @@ use super::auth::{Auth, Rejection, Scopes};
 use super::challenge::Challenge;
 use super::concurrency::ConcurrencyLimiter;
 use super::credential_provider::CredentialProvider;
-
 use super::quirks::{Quirks, StatusReport};
 use super::rate::Rate;
 use super::reply::{self, Limits, Reply};
@@ -114,10 +113,10 @@ impl Client {
         let via = config.via.as_deref();
         let own = config.endpoint.host_str();
         let client = http(&config.endpoint, &config.user_agent, &config.trust, via, own)?;
-        let (own, trust, origin) = (client.clone(), config.trust.clone(), config.endpoint.origin());
+        let (own_client, trust, origin) = (client.clone(), config.trust.clone(), config.endpoint.origin());
         let user_agent = config.user_agent.clone();
         let connect = move |url: &Url| {
-            if url.origin() == origin { Ok(own.clone()) } else { http(url, &user_agent, &trust, None, None) }
+            if url.origin() == origin { Ok(own_client.clone()) } else { http(url, &user_agent, &trust, None, None) }
         };
         let (credentials, name) = (Arc::clone(&config.credentials), config.name.clone());
         let observer = Arc::clone(&config.on_request);
@@ -247,9 +246,11 @@ impl Client {
     }
 
     /// Awaits `future` unless the push is cancelled.
+    ///
+    /// # Errors
+    /// Fails with [`Kind::Interrupted`] if the push is cancelled.
     pub(super) async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T, RequestError> {
-        let done = self.cancel.run_until_cancelled(future).await;
-        done.ok_or_else(|| RequestError::Local(Error::interrupted()))
+        self.cancel.run_until_cancelled(future).await.ok_or_else(|| Error::interrupted().into())
     }
 
     /// Sends a request once, as soon as a permit is free, and gives up when `timeout` ends, with the reason it returns.
@@ -284,7 +285,7 @@ impl Client {
     }
 
     /// Sends a request; again with credentials if the registry asks for them, and again with new ones if those were rejected.
-    /// This is no retry.
+    /// This does not count as a retry.
     async fn send_with_login(&self, request: &ApiRequest) -> Result<Reply, RequestError> {
         if request.url.origin() != self.registry.config.endpoint.origin() {
             return self.send_as(request, None).await.map_err(|rejection| rejection.error);
@@ -324,16 +325,17 @@ impl Client {
     /// Closes an upload session as a best effort: also after a cancellation, and without reporting a failure.
     pub(super) async fn abort_session(&self, session: Url) {
         let request = ApiRequest::new(Method::DELETE, session, &[200, 202, 204]);
-        let hurry = async {
+        let cancelled = async {
             self.cancel.cancelled().await;
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
             _best_effort = tokio::time::timeout(ABORT_TIMEOUT, self.send_with_login(&request)) => {}
-            () = hurry => {}
+            () = cancelled => {}
         }
     }
 
+    /// Sends a request once with these credentials, and reads the response.
     async fn send_as(&self, request: &ApiRequest, authorization: Option<HeaderValue>) -> Result<Reply, Rejection> {
         let mut builder = self.registry.http.request(request.method.clone(), request.url.clone());
         builder = builder.headers(request.headers.clone());
@@ -356,18 +358,13 @@ impl Client {
     fn timer(&self, request: &ApiRequest) -> RequestTimer {
         let config = &self.registry.config;
         let is_own = request.url.origin() == config.endpoint.origin();
-        let sent_credential = if is_own { UrlDetail::Path } else { UrlDetail::Host };
+        let detail = if is_own { UrlDetail::Path } else { UrlDetail::Host };
         let attempt = request.times.fetch_add(1, Ordering::Relaxed) + 1;
-        RequestTimer::new(
-            &config.on_request,
-            request.method.as_str(),
-            &request.url,
-            sent_credential,
-            Arc::clone(&request.sent),
-        )
-        .within(format!("{}/{}", self.name(), self.repository))
-        .about(self.subject.clone())
-        .attempt(attempt)
+        let sent = Arc::clone(&request.sent);
+        RequestTimer::new(&config.on_request, request.method.as_str(), &request.url, detail, sent)
+            .within(format!("{}/{}", self.name(), self.repository))
+            .about(self.subject.clone())
+            .attempt(attempt)
     }
 
     /// Returns the URL at which a response to a request to `from` continues, if it names one.
@@ -376,18 +373,15 @@ impl Client {
     /// Fails if that URL is invalid or may not be used.
     pub(super) fn location(&self, from: &Url, reply: &Reply) -> Result<Option<Url>, RequestError> {
         let Some(value) = reply.headers.get(LOCATION) else { return Ok(None) };
-        let unreadable = |why: &str| {
-            let what = format!("{} sent an upload URL {why}", self.name());
-            RequestError::Local(Error::new(Kind::Refused, what))
-        };
-        let text = value.to_str().map_err(|_| unreadable("that is not text"))?;
-        let url = from.join(text).map_err(|_| unreadable("that cannot be parsed"))?;
+        let invalid = |why: &str| Error::new(Kind::Refused, format!("{} sent an upload URL {why}", self.name()));
+        let text = value.to_str().map_err(|_| invalid("that is not text"))?;
+        let url = from.join(text).map_err(|_| invalid("that cannot be parsed"))?;
         self.allowed(url).map(Some)
     }
 
     /// Checks that a URL that the registry names may be used.
     pub(super) fn allowed(&self, url: Url) -> Result<Url, RequestError> {
-        address::allowed(self.name(), &self.registry.config.endpoint, url).map_err(RequestError::Local)
+        Ok(address::allowed(self.name(), &self.registry.config.endpoint, url)?)
     }
 
     /// Turns the failure of `doing` into an error with advice.
@@ -408,7 +402,7 @@ mod tests {
 
     fn client() -> Client {
         let config = ClientConfig {
-            // Nothing listens there.
+            // Nothing listens on this port.
             endpoint: Url::parse("http://127.0.0.1:1/").unwrap(),
             name: "registry".into(),
             via: None,
@@ -432,13 +426,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_reasonable_delays_are_accepted() {
+    async fn the_requested_delay_is_respected_up_to_a_limit() {
         let client = client();
-        for (seconds, is_kept) in [(0, true), (600, true), (601, false), (u64::MAX, false)] {
-            let answer = ServiceError { status: Some(429), ..ServiceError::default() };
-            let error = RequestError::Status(Box::new(answer), Some(Duration::from_secs(seconds)));
+        for (seconds, is_accepted) in [(0, true), (600, true), (601, false), (u64::MAX, false)] {
+            let start = tokio::time::Instant::now();
+            let response = ServiceError { status: Some(429), ..ServiceError::default() };
+            let error = RequestError::Status(Box::new(response), Some(Duration::from_secs(seconds)));
             let pause = client.pause(error, client.delays().next()).await;
-            assert_eq!(pause.is_ok(), is_kept, "{seconds}");
+            assert_eq!(pause.is_ok(), is_accepted, "{seconds}");
+            assert_eq!(start.elapsed() >= Duration::from_secs(seconds), is_accepted, "{seconds}");
         }
     }
 }

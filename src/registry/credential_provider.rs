@@ -189,6 +189,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_short_login_is_renewed_after_three_quarters_of_its_lifetime() {
+        let after = |seconds| renewal(Some(Duration::from_secs(seconds))).map(|at| (at - Instant::now()).as_secs());
+        assert_eq!([after(100), after(4 * 3600), after(0)], [Some(75), Some(4 * 3600 - 900), None]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_login_that_cannot_be_renewed_is_still_used() {
         let (credentials, fetched) = numbered(100, 2);
         let (first, number) = credentials.login().await.unwrap();

@@ -138,6 +138,8 @@ mod tests {
     fn unknown_codes_several_errors_and_web_pages_are_parsed() {
         let body = r#"{"errors":[{"code":"STRANGE","message":"a\nb"},{"code":"DENIED","message":"c"}]}"#;
         assert_eq!(parsed(body), ("STRANGE".into(), "a b; c".into(), String::new()));
+        let body = r#"{"errors":[{"code":"UNKNOWN","message":"a"},{"code":"DENIED","message":"b"}]}"#;
+        assert_eq!(parsed(body), ("DENIED".into(), "a; b".into(), String::new()));
         let page = Envelope::of(b"<html>\x1b[31mBad gateway");
         assert_eq!(page, Envelope { message: "<html>[31mBad gateway".into(), ..Envelope::default() });
     }

@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{Digest, Repository};
 use crate::request_log::Subject;
 
-/// An upload session without data. Uploading in it closes it, whatever the result.
+/// An open upload session without data. An upload closes it, whatever the result.
 #[derive(Debug)]
 #[must_use = "it stays open at the registry"]
 pub(crate) struct OpenedUpload {
@@ -45,22 +45,23 @@ impl Client {
         let mut url = self.url("blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
         let request = ApiRequest { source: Some(from.clone()), ..ApiRequest::new(Method::POST, url, &[201, 202]) };
-        let answer = match self.request(&request).await {
+        let mount = match self.request(&request).await {
             Ok(reply) if reply.status.as_u16() == 202 => self.opened(&request, &reply).map(Mount::Open),
             Ok(_) => Ok(Mount::Mounted),
-            Err(RequestError::Status(answer, _)) => Ok(Mount::Refused(*answer)),
-            // From a token service: the source repository may not be read.
-            Err(RequestError::Local(error)) if error.service_error().is_some() => {
-                Ok(Mount::Refused(error.service_error().cloned().unwrap_or_default()))
-            }
+            Err(RequestError::Status(response, _)) => Ok(Mount::Refused(*response)),
+            // A token service denies reading the source repository.
+            Err(RequestError::Local(error)) => match error.service_error() {
+                Some(response) => Ok(Mount::Refused(response.clone())),
+                None => Err(error.into()),
+            },
             Err(error) => Err(error),
         };
         if let (Ok(Mount::Mounted), Some(mut entry)) =
-            (&answer, identity.and_then(|identity| self.resume_entry(identity)))
+            (&mount, identity.and_then(|identity| self.resume_entry(identity)))
         {
             self.abort_earlier(&mut entry).await;
         }
-        answer.map_err(|error| self.explain(error, &doing))
+        mount.map_err(|error| self.explain(error, &doing))
     }
 
     /// Opens the upload session of a blob in advance: the response may reveal which registry it is.
@@ -96,10 +97,8 @@ impl Client {
             debug!("{}", self.strategy().describe(self.name()));
         }
         let location = self.location(&request.url, reply)?.ok_or_else(|| {
-            RequestError::Local(
-                Error::new(Kind::Refused, format!("{} opened an upload session without a URL", self.name()))
-                    .code(Code::ProtocolViolation),
-            )
+            Error::new(Kind::Refused, format!("{} opened an upload session without a URL", self.name()))
+                .code(Code::ProtocolViolation)
         })?;
         Ok(OpenedUpload { location, min_chunk_size: min_chunk_size(&reply.headers) })
     }

@@ -258,9 +258,47 @@ mod tests {
         for status in [400, 401, 403, 404, 405, 413, 416] {
             assert!(!response(status, "", "").is_transient(), "{status}");
         }
-        assert!(response(416, "BLOB_UPLOAD_INVALID", "").is_lost_session());
-        assert!(response(404, "BLOB_UPLOAD_UNKNOWN", "").is_lost_session());
-        assert!(!response(404, "NAME_UNKNOWN", "").is_lost_session());
+        for code in ["MANIFEST_INVALID", "MANIFEST_BLOB_UNKNOWN"] {
+            assert!(!response(500, code, "").is_transient(), "{code}");
+            assert_eq!(response(500, code, "").into_error("r", "d").kind(), Kind::Refused, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_lost_session_is_recognized() {
+        for (status, code, is_lost) in [
+            (416, "", true),
+            (404, "BLOB_UPLOAD_UNKNOWN", true),
+            (404, "BLOB_UPLOAD_INVALID", true),
+            (400, "BLOB_UPLOAD_INVALID", false),
+            (404, "NAME_UNKNOWN", false),
+        ] {
+            assert_eq!(response(status, code, "").is_lost_session(), is_lost, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_rejection_of_chunks_is_not_about_the_caller_the_repository_or_the_size() {
+        for (status, code, is_about_chunks) in [
+            (400, "UNSUPPORTED", true),
+            (404, "", true),
+            (416, "", true),
+            (501, "", true),
+            (400, "DENIED", false),
+            (404, "NAME_UNKNOWN", false),
+            (401, "UNAUTHORIZED", false),
+            (413, "", false),
+            (429, "", false),
+        ] {
+            assert_eq!(response(status, code, "").rejects_chunks(), is_about_chunks, "{status} {code}");
+        }
+        assert!(response(413, "", "").is_too_large());
+        assert!(response(416, "", "the request body is too large").is_too_large());
+        assert!(!response(416, "", "another offset").is_too_large());
+    }
+
+    #[test]
+    fn a_blob_that_exists_already_is_recognized() {
         let exists = "The layer with digest 'sha256:12' already exists in the repository with name 'a'";
         assert!(response(400, "BLOB_UPLOAD_INVALID", exists).is_already_uploaded());
         assert!(response(400, "LayerAlreadyExistsException", "").is_already_uploaded());
@@ -282,6 +320,40 @@ mod tests {
         let expired = "Your authorization token has expired. Reauthenticate and try again.";
         assert!(response(403, "DENIED", expired).wants_new_login());
         assert!(!response(403, "DENIED", "not authorized to perform: ecr:PutImage").wants_new_login());
+        assert!(response(400, "DENIED", "Your Authorization Token is invalid").wants_new_login());
+        assert!(!response(400, "DENIED", "not allowed").wants_new_login());
+    }
+
+    #[test]
+    fn a_web_page_is_not_a_denial_by_the_registry() {
+        for (status, is_page, is_denied) in
+            [(401, false, true), (403, false, true), (403, true, false), (404, false, false)]
+        {
+            let response = ServiceError { status: Some(status), is_page, ..ServiceError::default() };
+            let error = RequestError::Status(Box::new(response), None);
+            assert_eq!(error.is_denied_by_registry(), is_denied, "{status}, {is_page}");
+        }
+    }
+
+    #[test]
+    fn the_code_follows_from_the_status_and_the_registry_s_code() {
+        for (status, code, expected) in [
+            (200, "", Code::ProtocolViolation),
+            (302, "", Code::ProtocolViolation),
+            (400, "BLOB_UPLOAD_INVALID", Code::BlobRejected),
+            (400, "MANIFEST_INVALID", Code::ManifestRejected),
+            (400, "", Code::Rejected),
+            (401, "UNAUTHORIZED", Code::CredentialsRejected),
+            (403, "DENIED", Code::PermissionDenied),
+            (404, "NAME_UNKNOWN", Code::RepositoryNotFound),
+            (407, "", Code::ProxyFailed),
+            (408, "", Code::Unavailable),
+            (413, "", Code::BlobRejected),
+            (429, "", Code::Throttled),
+            (503, "", Code::ServerError),
+        ] {
+            assert_eq!(response(status, code, "").into_error("r", "d").stable_code(), expected, "{status} {code}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks the registry how many bytes it has. `0-0` is unclear: it means no byte or one byte.
+    /// Asks the registry how many bytes it has.
     pub(super) async fn upload_status(&mut self) -> UploadStatus {
         let request = ApiRequest::new(Method::GET, self.location.clone(), &[200, 202, 204]);
         let quirks = self.client.strategy().quirks();
@@ -107,13 +107,36 @@ impl<'a> Session<'a> {
             self.location = location;
         }
         let range = reply.headers.get(RANGE).and_then(|range| range.to_str().ok());
-        let end = range.and_then(|range| range.trim_start_matches("bytes=").strip_prefix("0-")?.parse::<u64>().ok());
-        match (end, quirks.range_end) {
-            (Some(end @ 1..), RangeEnd::LastByte) => {
-                end.checked_add(1).map_or(UploadStatus::Unclear, UploadStatus::Bytes)
-            }
-            (Some(end @ 1..), RangeEnd::Count) => UploadStatus::Bytes(end),
-            _ => UploadStatus::Unclear,
+        range.and_then(|range| received(range, quirks.range_end)).map_or(UploadStatus::Unclear, UploadStatus::Bytes)
+    }
+}
+
+/// Returns the number of bytes that a `Range` reports. `None` for `0-0`, which means no byte or one byte.
+fn received(range: &str, range_end: RangeEnd) -> Option<u64> {
+    let end = range.trim_start_matches("bytes=").strip_prefix("0-")?.parse::<u64>().ok().filter(|end| *end > 0)?;
+    match range_end {
+        RangeEnd::LastByte => end.checked_add(1),
+        RangeEnd::Count => Some(end),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_reports_the_last_byte_or_the_number_of_bytes() {
+        for (range, last_byte, count) in [
+            ("0-99", Some(100), Some(99)),
+            ("bytes=0-99", Some(100), Some(99)),
+            ("0-0", None, None),
+            ("bytes=0--1", None, None),
+            ("5-99", None, None),
+            ("0-18446744073709551615", None, Some(u64::MAX)),
+            ("0-many", None, None),
+        ] {
+            assert_eq!(received(range, RangeEnd::LastByte), last_byte, "{range}");
+            assert_eq!(received(range, RangeEnd::Count), count, "{range}");
         }
     }
 }

@@ -258,6 +258,15 @@ mod tests {
         assert!(UploadStrategy::new(&OTHER, Some(1 << 20), 4).may_reject(2 << 20));
     }
 
+    #[test]
+    fn chunks_shrink_to_the_minimum_of_the_registry() {
+        let strategy = UploadStrategy::new(&OTHER, None, 1);
+        let shrunk = |rejected: u64| (strategy.shrink(rejected), strategy.chunk(0) >> 20);
+        assert_eq!([shrunk(12 << 20), shrunk(4 << 20), shrunk(1 << 20)], [(true, 4), (true, 1), (false, 1)]);
+        assert!(!UploadStrategy::new(&ECR, None, 1).shrink(10 << 20), "ECR rejects chunks below 5 MiB");
+        assert!(!UploadStrategy::new(&OTHER, Some(12 << 20), 1).shrink(12 << 20), "the user sets the size");
+    }
+
     #[tokio::test]
     async fn one_blob_tries_chunks_and_the_others_wait() {
         let strategy = UploadStrategy::new(&OTHER, None, 4);

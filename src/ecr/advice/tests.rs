@@ -1,3 +1,5 @@
+use std::time::{Duration, SystemTime};
+
 use super::actions::needed;
 use super::*;
 use crate::error::{Error, Kind, ServiceError};
@@ -35,6 +37,59 @@ fn a_missing_permission_names_the_action_and_the_arn_in_its_partition() {
     assert!(hint.contains("ecr:InitiateLayerUpload on arn:aws-cn:ecr:cn-north-1:123456789012:repository/team/app"));
     assert!(hint.contains(r#""Action":"ecr:InitiateLayerUpload","Resource":"arn:aws-cn:ecr:"#), "{hint}");
     assert!(advised(403, "", "", "").1.contains("lacks a permission on arn:aws-cn:"));
+}
+
+#[test]
+fn a_denial_in_another_account_also_names_the_repository_policy() {
+    for (account, is_foreign) in [("123456789012", false), ("210987654321", true)] {
+        let message = format!(
+            "User: arn:aws-cn:iam::{account}:user/x is not authorized to perform: ecr:PutImage because no \
+             identity-based policy allows the ecr:PutImage action"
+        );
+        let (_, hint) = advised(403, "DENIED", &message, "");
+        assert_eq!(hint.contains("The repository belongs to account 123456789012"), is_foreign, "{hint}");
+    }
+}
+
+#[test]
+fn a_missing_login_is_not_a_missing_permission() {
+    let request = "POST /v2/team/app/blobs/uploads/";
+    assert_eq!(advised(401, "UNAUTHORIZED", "", request).1, "");
+    assert!(advised(403, "DENIED", "", request).1.contains("ecr:InitiateLayerUpload"));
+}
+
+/// Returns the advice for an error of ECR of this kind.
+fn advice_on(kind: Kind, service_error: ServiceError) -> String {
+    let error = advise(Error::new(kind, "x").with_service_error(service_error), Some(&location()));
+    error.advice().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn a_web_page_is_that_of_a_proxy_unless_the_service_is_unavailable() {
+    let page = |status| ServiceError { status: Some(status), is_page: true, ..ServiceError::default() };
+    assert!(advice_on(Kind::Refused, page(403)).contains("ECR sends no web pages"));
+    assert_eq!(advice_on(Kind::Unavailable, page(503)), "");
+}
+
+#[test]
+fn an_invalid_signature_is_explained_by_the_clock_or_the_key() {
+    for (minutes, words) in [(0, "this machine's clock is right"), (20, "This machine's clock is wrong")] {
+        let service_error = ServiceError {
+            status: Some(403),
+            code: "InvalidSignatureException".into(),
+            date: Some(SystemTime::now() + Duration::from_secs(60 * minutes)),
+            ..ServiceError::default()
+        };
+        let advice = advice_on(Kind::Permission, service_error);
+        assert!(advice.contains(words), "{advice}");
+    }
+}
+
+#[test]
+fn throttling_names_the_action_and_its_rate() {
+    let (kind, hint) = advised(429, "TOOMANYREQUESTS", "", "PUT /v2/team/app/manifests/1");
+    assert_eq!(kind, Kind::Unavailable);
+    assert!(hint.contains("ECR throttles ecr:PutImage. The default is 10 per second"), "{hint}");
 }
 
 #[test]
@@ -76,6 +131,9 @@ fn no_response_makes_a_row_panic() {
 fn quoted_names_do_not_select_a_quota() {
     let named = "The repository with name 'team/parts-quota' cannot be used";
     assert!(!advised(400, "NAME_INVALID", named, "").1.contains("quota"));
+    let constraint = "'maxResults' failed to satisfy constraint: the maximum allowed number of values is exceeded";
+    assert!(!advised(400, "InvalidParameterException", constraint, "").1.contains("quota"));
+    assert!(!advised(403, "DENIED", "access is limited", "").1.contains("quota"));
     let full = "The repository with name 'team/parts' has the maximum number of images";
     assert!(advised(403, "DENIED", full, "").1.contains("100,000 images per repository"));
     assert!(
