@@ -431,6 +431,8 @@ mod tests {
         let chained = "[profile p]\nrole_arn = r\nsource_profile = q\n[profile q]\nrole_arn = r\nmfa_serial = m\n";
         assert!(asks(&format!("{chained}source_profile = base\n")));
         assert!(asks("[profile p]\nrole_arn = r\nsource_profile = p\nmfa_serial = m\n"), "a loop ends");
+        let with_keys = chained.replace("[profile q]", "aws_access_key_id = A\n[profile q]");
+        assert!(asks(&format!("{with_keys}source_profile = base\n")), "a role's own keys do not replace its source");
     }
 
     #[test]
