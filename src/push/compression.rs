@@ -5,10 +5,10 @@ use crate::compress::{CompressionSpec, ZSTD_LEVEL};
 use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{Compression, Family};
 
-/// How plain layers are packed. What is packed already is its author's choice and goes as it lies.
+/// How uncompressed layers are compressed. Layers that the archive has compressed are pushed unchanged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CompressionPolicy {
-    /// Those of a `docker save` with gzip; those of an OCI layout go as they lie.
+    /// Those of a `docker save` with gzip; those of an OCI layout are pushed unchanged.
     Usual,
     /// With gzip, at this level or the default one.
     Gzip(Option<u32>),
@@ -19,7 +19,7 @@ pub enum CompressionPolicy {
 }
 
 impl CompressionPolicy {
-    /// What is done to a plain layer; `None` if it goes as it lies.
+    /// Returns how an uncompressed layer is compressed; `None` if it is pushed unchanged.
     pub(super) fn spec(self, author: Provenance) -> Option<CompressionSpec> {
         match self {
             Self::Usual if author == Provenance::DockerSave => Some(usual_gzip()),
@@ -46,7 +46,7 @@ fn usual_gzip() -> CompressionSpec {
     CompressionSpec::Gzip { level: 2 }
 }
 
-/// Whether the image's layers can be packed so, and its manifests be put.
+/// Checks that the image's layers can be compressed like that, and its manifests be uploaded.
 ///
 /// # Errors
 /// If the archive states a manifest of Docker's family, which knows no zstd, or if a manifest gets too long.
@@ -71,28 +71,28 @@ pub(crate) fn check(image: &Image, compression: CompressionPolicy) -> Result<()>
     })
 }
 
-/// What is done to a layer on its way: a plain layer of a `docker save` is packed, since ECR bills and serves what it
-/// stores; everything else is its author's choice and goes as it lies.
+/// Returns how a layer is compressed. An uncompressed layer of a `docker save` is compressed, since ECR bills and serves what
+/// it stores; all other layers are pushed as their author wrote them.
 pub fn spec(manifest: &Manifest, layer: &Layer, compression: CompressionPolicy) -> CompressionSpec {
-    let packed = may_be_compressed(manifest, layer).then(|| compression.spec(manifest.provenance)).flatten();
+    let compressed = may_be_compressed(manifest, layer).then(|| compression.spec(manifest.provenance)).flatten();
     let decompress = layer.digest.is_none() && layer.diff_id.is_some();
-    packed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress })
+    compressed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress })
 }
 
-/// What becomes of a manifest or an index of the archive.
+/// What happens to a manifest or an index of the archive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ManifestAction {
-    /// It goes as it lies, and its digest stays.
+    /// It is pushed unchanged, under its digest.
     Kept,
-    /// It is corrected, since layers are packed.
+    /// It is changed, since layers are compressed.
     Repacked,
     /// The index is corrected, since a manifest that it lists is.
     Relisted,
     /// The archive states none, so one of this family is made.
     Made(Family),
-    /// The index is not pushed, but the one image that it lists: the archive lacks attestations.
+    /// The index is not pushed, but the one image that it lists: attestations are missing from the archive.
     Alone,
-    /// The index is not pushed: the archive lacks some of what it lists.
+    /// The index is not pushed: some of what it lists is missing from the archive.
     Refused,
 }
 
@@ -111,7 +111,7 @@ impl ManifestAction {
     }
 }
 
-/// What becomes of a manifest or an index if nothing is asked for: neither a compression, nor images to reuse.
+/// Returns what happens to a manifest or an index with the default options: no compression policy, no images to reuse.
 pub(crate) fn manifest_action(content: &Content) -> ManifestAction {
     match content {
         Content::Manifest(manifest) => {
@@ -139,12 +139,12 @@ pub(crate) fn manifest_action(content: &Content) -> ManifestAction {
     }
 }
 
-/// Whether the layer is one that is packed if somebody asks.
+/// Returns whether a compression policy may apply to the layer.
 pub(super) fn may_be_compressed(manifest: &Manifest, layer: &Layer) -> bool {
     layer.compression == Compression::Uncompressed && layer.is_tar() && manifest.provenance != Provenance::Referrer
 }
 
-/// Whether layers get packed, or the archive states no manifest: then its digest is not known before that is done.
+/// Returns whether the digest is known only after compression: layers are compressed, or the archive states no manifest.
 pub(crate) fn is_compressed(content: &Content, compression: CompressionPolicy) -> bool {
     content.manifests().into_iter().any(|manifest| {
         let is_packed = |layer: &Layer| !matches!(spec(manifest, layer, compression), CompressionSpec::Keep { .. });

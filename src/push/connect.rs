@@ -34,7 +34,7 @@ type Registry = (Option<Host>, Option<String>);
 /// A registry that was reached.
 #[derive(Clone)]
 struct Reached {
-    /// A client for the repository of whoever came first.
+    /// A client for the repository of the first target.
     client: Client,
     host: Host,
     ecr: Option<Ecr>,
@@ -132,8 +132,8 @@ impl Registries {
     }
 }
 
-/// Where a host is reached: over https, unless it is this machine or the user wants otherwise. Whoever says whom to trust
-/// wants https, but from a sandbox of our own.
+/// Returns the URL of a host: with https, unless it is this machine or the options allow http. With a CA file it is always
+/// https, except for the sandbox.
 fn endpoint(host: &Host, options: &RegistryOptions) -> Result<Url> {
     let endpoint_override =
         options.access.endpoint_override(host.ecr(), None).map(|endpoint_override| &endpoint_override.address);
@@ -146,7 +146,7 @@ fn endpoint(host: &Host, options: &RegistryOptions) -> Result<Url> {
         .map_err(|error| Error::usage(format!("{host} is not valid in a URL")).code(Code::TargetInvalid).because(error))
 }
 
-/// Who answers for a host: what people call Docker Hub is a web site.
+/// Returns the host that serves the API of a registry: the common name of Docker Hub is a web site.
 fn answering(host: &str) -> &str {
     if ["docker.io", "index.docker.io"].contains(&host) { "registry-1.docker.io" } else { host }
 }

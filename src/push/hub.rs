@@ -110,7 +110,7 @@ impl Hub {
         self.changed.notify_waiters();
     }
 
-    /// Reads a layer for all who wait for it, once nobody else has to be waited for.
+    /// Reads a layer for all targets that wait for it, once no other target has to be waited for.
     async fn read_when_due(self: Arc<Self>, layer: PlannedLayer) {
         let Group { consumers, changed } = loop {
             // Before the state is asked, so that nothing that happens in between is missed.
@@ -163,7 +163,7 @@ impl Hub {
         let mut ready: Vec<(Consumer, mpsc::OwnedPermit<LayerData>)> = Vec::new();
         let mut is_charged = false;
         while !reserving.is_empty() {
-            // Before it is asked who waits, so that nobody is missed who begins to.
+            // Before the check who waits, so that no target is missed that begins to.
             let mut changed = std::pin::pin!(changed.notified());
             changed.as_mut().enable();
             let is_waited_for = ready.iter().any(|(consumer, _)| consumer.demand.is_waiting());
@@ -389,7 +389,7 @@ mod tests {
                     return len;
                 }
                 Some(LayerData::Failed(error)) => panic!("{error}"),
-                None => panic!("the stream ends without a word"),
+                None => panic!("the stream ends without an end"),
             }
         }
     }

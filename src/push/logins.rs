@@ -1,5 +1,5 @@
-//! Who we are to each registry: AWS's API gives ECR's logins, one for a region; others are given, or kept by docker and
-//! podman.
+//! The logins of registries: AWS's API issues those of ECR, one per region; others are given by the user, or stored by docker
+//! and podman.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -28,8 +28,8 @@ pub(super) struct Logins {
     apis: Shared<(Option<Region>, Option<String>, OverrideUrl), Ecr, NoCredentials>,
     /// ECR's logins, by where that is.
     regions: Shared<(Region, OverrideUrl), Amazon, NoCredentials>,
-    /// Whether it was told what was named and is not used.
-    told: Once,
+    /// Done once: reporting the credentials that were named and are not used.
+    notes: Once,
 }
 
 /// A region, and the kind of address that its API is asked at.
@@ -58,7 +58,7 @@ impl Logins {
             destinations: Arc::default(),
             apis: Shared::default(),
             regions: Shared::default(),
-            told: Once::new(),
+            notes: Once::new(),
         }
     }
 
@@ -92,16 +92,16 @@ impl Logins {
                 Ok((Some(ecr), host, account))
             }
             (Err(NoCredentials::Missing(error)), Some(host)) => {
-                let kept = self.stored(host);
-                let login = kept.instead(error, None).await?;
+                let stored = self.stored(host);
+                let login = stored.instead(error, None).await?;
                 let first = Arc::new(Mutex::new(Some(login)));
                 let source = move |refused| {
-                    let (kept, first) =
-                        (Arc::clone(&kept), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+                    let (stored, first) =
+                        (Arc::clone(&stored), first.lock().unwrap_or_else(PoisonError::into_inner).take());
                     Box::pin(async move {
                         let login = match first {
                             Some(login) => login,
-                            None => kept.login(refused).await?.unwrap_or(Login::Anonymous),
+                            None => stored.login(refused).await?.unwrap_or(Login::Anonymous),
                         };
                         Ok(IssuedLogin { login, lifetime: None })
                     }) as _
@@ -135,7 +135,7 @@ impl Logins {
     /// Tells whose credentials are used, and once what was named and is not used.
     fn tell(&self, origins: String) {
         if let Access::Aws(CredentialSources { notes, .. }) = &self.options().access {
-            self.told.call_once(|| notes.iter().for_each(|note| self.run.emit(Event::Note(note.clone()))));
+            self.notes.call_once(|| notes.iter().for_each(|note| self.run.emit(Event::Note(note.clone()))));
         }
         debug!("{origins}");
     }
@@ -158,11 +158,11 @@ impl Logins {
                 Ok((Some(api), CredentialProvider::new(AuthMode::OnAmazonChallenge, Arc::new(source))))
             }
             Err(NoCredentials::Missing(error)) => {
-                let kept = self.stored(host);
+                let stored = self.stored(host);
                 let source = move |refused| {
-                    let (kept, error) = (Arc::clone(&kept), error.clone());
+                    let (stored, error) = (Arc::clone(&stored), error.clone());
                     Box::pin(async move {
-                        let login = kept.instead(error, refused).await?;
+                        let login = stored.instead(error, refused).await?;
                         Ok(IssuedLogin { login, lifetime: None })
                     }) as _
                 };
@@ -174,7 +174,7 @@ impl Logins {
 
     /// Logs in to all private registries of a region.
     async fn log_in(&self, ecr: &Ecr) -> Result<Amazon, NoCredentials> {
-        // Who we are is asked beside the login, and only told.
+        // The caller is only reported, and asked for at the same time as the login.
         let (token, ()) = tokio::join!(ecr.token(), self.tell_caller(ecr.caller_arn()));
         let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
         let own = token.account.clone();
@@ -209,11 +209,11 @@ impl Logins {
 
     /// Who we are to somebody else's registry, should it ask.
     pub(super) fn others(&self, host: &Host) -> Arc<CredentialProvider> {
-        let kept = self.stored(host);
+        let stored = self.stored(host);
         let source = move |refused| {
-            let kept = Arc::clone(&kept);
+            let stored = Arc::clone(&stored);
             Box::pin(async move {
-                let login = kept.login(refused).await?.unwrap_or(Login::Anonymous);
+                let login = stored.login(refused).await?.unwrap_or(Login::Anonymous);
                 Ok(IssuedLogin { login, lifetime: None })
             }) as _
         };
@@ -231,7 +231,8 @@ fn granted(token: AuthorizationToken) -> IssuedLogin {
     IssuedLogin { login: Login::Basic(token.basic), lifetime: token.lifetime }
 }
 
-/// A login that is kept for a registry, or was given for it. It is looked for each time: a helper may have a fresh one.
+/// A login that docker or podman stores for a registry, or that the user gives. It is looked up each time, since a helper may
+/// have a new one.
 struct DockerConfigCredentials {
     run: Arc<Run>,
     host: Host,
@@ -280,7 +281,7 @@ impl DockerConfigCredentials {
         }
     }
 
-    /// The login, where AWS has none for us. Where there is none here either, AWS's words are the reason.
+    /// Returns the login if AWS has none. Without a login the error of AWS is returned.
     async fn instead(&self, of_aws: Error, refused: Option<ServiceError>) -> Result<Login> {
         let is_first = refused.is_none();
         match self.login(refused).await {

@@ -1,4 +1,4 @@
-//! What came of a push, as data.
+//! The outcome of a push, as data.
 
 use std::collections::HashSet;
 use std::iter::Sum;
@@ -13,7 +13,7 @@ use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind};
 use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
 
-/// What came of a push: of all of it, also if it failed half-way.
+/// The outcome of a push, complete also after an error.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The archive, as it was named, or `standard input`.
@@ -46,7 +46,7 @@ pub struct ImageSummary {
     pub archive_bytes: u64,
 }
 
-/// What came of one target.
+/// The outcome of one target.
 #[derive(Clone, Debug)]
 pub struct TargetOutcome {
     /// `HOST/REPOSITORY`; until the host is known, the target as it was given.
@@ -70,7 +70,7 @@ pub struct TargetOutcome {
     pub(super) lanes: usize,
 }
 
-/// What came of one tag.
+/// The outcome of one tag.
 #[derive(Clone, Debug)]
 pub struct TagOutcome {
     /// The tag.
@@ -113,12 +113,12 @@ impl Sum for LayerCounts {
     }
 }
 
-/// What came of one layer at one target.
+/// The outcome of one layer at one target.
 #[derive(Clone, Debug)]
 pub struct LayerOutcome {
     /// The archive's name for it.
     pub name: String,
-    /// The hash of the plain bytes.
+    /// The hash of the uncompressed bytes.
     pub diff_id: Option<DiffId>,
     /// Its bytes in the archive.
     pub archive_bytes: u64,
@@ -141,7 +141,7 @@ pub struct LayerOutcome {
     pub(super) started: Option<Instant>,
     /// How long it took.
     pub seconds: f64,
-    /// How long it took when it was packed and sent from here before, if the own cache remembers.
+    /// How long its compression and upload took in an earlier run, if the layer cache has it.
     pub took: Option<Duration>,
 }
 

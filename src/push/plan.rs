@@ -161,12 +161,12 @@ impl Serialize for LayerAction {
 
 /// The words for a layer that is not reused.
 fn upload_reason(layer: &PlannedLayer) -> &'static str {
-    let kept = matches!(layer.spec, CompressionSpec::Keep { .. });
+    let is_unchanged = matches!(layer.spec, CompressionSpec::Keep { .. });
     match (layer.candidates.is_empty(), layer.spec.compression()) {
-        (true, _) if kept => "new, unchanged",
+        (true, _) if is_unchanged => "new, unchanged",
         (true, Compression::Zstd) => "new, compressed with zstd",
         (true, _) => "new, compressed with gzip",
-        (false, _) if kept => "not in the repository, unchanged",
+        (false, _) if is_unchanged => "not in the repository, unchanged",
         (false, Compression::Zstd) => "not in the repository, compressed with zstd",
         (false, _) => "not in the repository, compressed with gzip",
     }
@@ -246,13 +246,13 @@ pub(crate) fn configs(image: &Image) -> Vec<Digest> {
 /// Plans a layer that is streamed before its image is known. An uncompressed one is taken for one of a `docker save`.
 pub(crate) fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> PlannedLayer {
     let usual = CompressionPolicy::Usual.spec(Provenance::DockerSave);
-    let packed = match (layer.compression, compression) {
+    let compressed = match (layer.compression, compression) {
         (Compression::Uncompressed, CompressionPolicy::Usual) => usual,
         (Compression::Uncompressed, asked) => asked.spec(Provenance::DockerSave),
         _ => None,
     };
     let decompress = layer.digest.is_none() && layer.diff_id.is_some();
-    let spec = packed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress });
+    let spec = compressed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress });
     let family = if spec.compression() == Compression::Zstd { Family::Oci } else { Family::Docker };
     let asked = compression.asked().filter(|_| layer.compression == Compression::Uncompressed);
     let mut candidates = candidates(&layer, spec, family, cache);

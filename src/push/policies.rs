@@ -30,7 +30,7 @@ impl Policies {
     /// Reads those that the options name.
     ///
     /// # Errors
-    /// If there is none in a file, or if it is not what ECR takes.
+    /// If a file has no policy, or one that ECR does not accept.
     pub(super) async fn of(options: &RepositoryOptions) -> Result<Self> {
         let (lifecycle, repository) = (options.lifecycle_policy.clone(), options.repository_policy.clone());
         // The lengths are those of the ECR API reference, PutLifecyclePolicy and SetRepositoryPolicy.
@@ -42,7 +42,7 @@ impl Policies {
         reading.await.unwrap_or_else(|died| Err(Error::usage("reading a policy failed").because(died)))
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no policy.
     pub(super) fn is_empty(&self) -> bool {
         self.lifecycle.is_none() && self.repository.is_none()
     }

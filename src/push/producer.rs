@@ -1,4 +1,4 @@
-//! Layers that are read and compressed, each on a thread of its own, for whoever takes the bytes.
+//! Layers that are read and compressed, each on a thread of its own, for the targets that consume them.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -23,7 +23,7 @@ pub(super) struct LayerReader {
 }
 
 impl LayerReader {
-    /// Starts to read a layer from its first byte. It stops when nobody takes the bytes any more.
+    /// Starts to read a layer from its first byte. It stops when no target takes the bytes any more.
     pub(super) fn read(&self, layer: &PlannedLayer) -> mpsc::Receiver<LayerData> {
         let (sender, receiver) = mpsc::channel(BLOCKS);
         self.read_into(layer, sender);
@@ -48,7 +48,7 @@ impl LayerReader {
             if bytes.is_consumed() {
                 producer.fail(gone(&producer.layer));
             } else {
-                // Whoever takes the bytes gets the error, too.
+                // The consumers get the error, too.
                 let _reported = producer.run(&mut bytes.reader());
             }
         });
@@ -63,7 +63,7 @@ pub(super) struct LayerProducer {
 }
 
 impl LayerProducer {
-    /// Reads `bytes` to their end, once, and sends what they become. Stops reading when nobody takes that any more.
+    /// Reads `bytes` to their end, once, and sends the layer. Stops reading when no target takes it any more.
     ///
     /// # Errors
     /// If the bytes cannot be read, or are not those that the archive promised.
@@ -72,17 +72,17 @@ impl LayerProducer {
         let timeline = Arc::new(ReadTimeline::start());
         (self.reader.events)(Event::LayerReading { layer: self.layer.named(), timeline: Arc::clone(&timeline) });
         let watched = Watched { bytes, timeline: &timeline };
-        let packed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |piece| {
+        let compressed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |piece| {
             match timeline.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
                 Ok(()) => ControlFlow::Continue(()),
-                Err(_nobody) => ControlFlow::Break(()),
+                Err(_closed) => ControlFlow::Break(()),
             }
         });
         timeline.end();
-        let end = match packed {
+        let end = match compressed {
             Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => Err(nothing_tagged(layer.unreadable(error))),
-            Ok(packed) => layer.check(*spec, &packed).map(|()| packed).map_err(nothing_tagged),
+            Ok(summary) => layer.check(*spec, &summary).map(|()| summary).map_err(nothing_tagged),
         };
         self.end(end.clone());
         end.map(drop)
@@ -96,7 +96,7 @@ impl LayerProducer {
     fn end(&self, end: Result<LayerSummary>) {
         let end = end.map_or_else(LayerData::Failed, LayerData::End);
         // The first item finds room, on whatever thread it is sent; a later one waits, on a thread of its own.
-        let _nobody_takes_it = match self.sender.try_send(end) {
+        let _closed = match self.sender.try_send(end) {
             Err(mpsc::error::TrySendError::Full(end)) => self.sender.blocking_send(end).is_ok(),
             sent => sent.is_ok(),
         };
@@ -104,7 +104,7 @@ impl LayerProducer {
 }
 
 impl Drop for LayerProducer {
-    /// Whoever takes the bytes takes silence for an interruption, which a panic is not.
+    /// Sends an error after a panic: a stream that just ends means an interruption.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.fail(Error::internal(format!("reading layer {} failed", self.layer.label())));

@@ -1,7 +1,7 @@
 //! What is put at the end of a push, and in which order. Pure.
 //!
 //! Children come before their index, what refers to the image after it, and tags last: a tag never points at something that
-//! is incomplete, and whoever finds an image by its tag finds it signed.
+//! is incomplete, and an image that has its tag has its signatures.
 
 use super::compose::{Composed, REPAIRED, changed, compose};
 use super::compression::CompressionPolicy;

@@ -31,7 +31,7 @@ use crate::oci::Target;
 use crate::request_log::Named;
 use crate::reuse::LayerCache;
 
-/// How long a push that is told to stop may take to close its uploads. What hangs then is left behind.
+/// How long a stopped push may take to close its uploads. What hangs then is abandoned.
 const CLOSING: Duration = Duration::from_secs(4);
 
 /// Pushes images from archives to registries.
@@ -210,18 +210,18 @@ struct TargetPush<'a> {
 }
 
 impl TargetPush<'_> {
-    /// Pushes to one target, and fills in its outcome. Once the push is told to stop it ends within [`CLOSING`].
+    /// Pushes to one target, and fills in its outcome. Once the push is stopped it ends within [`CLOSING`].
     async fn run(self, mut source: TargetSource, stop: CancellationToken, outcome: &mut TargetOutcome) {
         let (hub, id) = (Arc::clone(&source.hub), source.target);
         let mut record = Record::default();
-        let is_told_to_stop = async {
+        let stopped = async {
             stop.cancelled().await;
             tokio::time::sleep(CLOSING).await;
         };
         let chain: BoxFuture<'_, Result<()>> = Box::pin(self.push(&mut source, stop.child_token(), &mut record));
         let mut pushed = tokio::select! {
             pushed = chain => pushed,
-            () = is_told_to_stop => Err(Error::interrupted()),
+            () = stopped => Err(Error::interrupted()),
         };
         if let Err(error) = &mut pushed
             && error.kind() == Kind::Input
@@ -281,7 +281,7 @@ impl TargetPush<'_> {
     }
 }
 
-/// Returns what comes of `doing`, if it is done before the push is stopped.
+/// Returns the result of `doing`, or an error as soon as the push is stopped.
 async fn unless_stopped<T>(stop: &CancellationToken, doing: impl Future<Output = Result<T>>) -> Result<T> {
     stop.run_until_cancelled(doing).await.unwrap_or_else(|| Err(Error::interrupted()))
 }

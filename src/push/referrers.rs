@@ -9,8 +9,8 @@ use crate::archive::{self, Archive, Content, Image, ImageSelector, Referrer, Rol
 use crate::error::{Advice, Code, Error, Result, Setting};
 use crate::oci::Digest;
 
-/// Gives the image its referrers, if they are wanted, and tells what a person should know about those that stay behind
-/// or no longer fit.
+/// Adds the referrers to the image, if the options ask for them, and returns notes about those that are not pushed or become
+/// invalid.
 ///
 /// # Errors
 /// If the image is not the expected one, or if a referrer that is wanted cannot be pushed.
@@ -23,18 +23,18 @@ pub(super) fn prepare(
     if let Some(expected) = options.expect_digest {
         expect(archive, image, expected, compression)?;
     }
-    let mut said = broken_ties(archive, image, options, compression);
-    let referrers = archive.referrers(&kept(&image.content, compression));
+    let mut notes = broken_ties(archive, image, options, compression);
+    let referrers = archive.referrers(&unchanged(&image.content, compression));
     let count = counted(referrers.len(), "referrer (signatures, SBOMs)", "referrers (signatures, SBOMs)");
     let are = if referrers.len() == 1 { "is" } else { "are" };
     match (options.referrers, referrers.is_empty()) {
         (true, true) => {
-            said.push(Event::Warning("the archive has no referrers of this image that fit what is pushed".into()));
+            notes.push(Event::Warning("the archive has no referrers of this image that fit what is pushed".into()));
         }
-        (true, false) => said.push(Event::Note(format!("{count} of this image {are} pushed with it"))),
+        (true, false) => notes.push(Event::Note(format!("{count} of this image {are} pushed with it"))),
         (false, true) => {}
         (false, false) => {
-            said.push(Event::Note(format!(
+            notes.push(Event::Note(format!(
                 "{count} of this image {are} in the archive; {} pushes them",
                 Setting::new("referrers")
             )));
@@ -52,7 +52,7 @@ pub(super) fn prepare(
             .map(|it| it.cloned().map_err(|error| unusable(error.clone())))
             .collect::<Result<_>>()?;
     }
-    Ok(said)
+    Ok(notes)
 }
 
 /// Compares what will be tagged with what was expected.
@@ -95,29 +95,29 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
     })
 }
 
-/// The digests of what goes up byte for byte.
-fn kept(content: &Content, compression: CompressionPolicy) -> Vec<Digest> {
-    let kept = content.all().into_iter().filter(|content| !compression::is_rewritten(content, compression));
-    kept.filter_map(|content| Some(content.original()?.digest)).collect()
+/// Returns the digests of what is pushed unchanged.
+fn unchanged(content: &Content, compression: CompressionPolicy) -> Vec<Digest> {
+    let unchanged = content.all().into_iter().filter(|content| !compression::is_rewritten(content, compression));
+    unchanged.filter_map(|content| Some(content.original()?.digest)).collect()
 }
 
-/// What vouches for digests that are not pushed, since a part was chosen, layers get packed, or a manifest was
-/// corrected.
+/// Returns notes about referrers of digests that are not pushed: a part is selected, layers are compressed, or a manifest is
+/// repaired.
 fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compression: CompressionPolicy) -> Vec<Event> {
-    let mut said = Vec::new();
+    let mut notes = Vec::new();
     if let Some(index) = image.part_of {
         let count = archive.referrers(&[index]).len();
         let referrers = counted(count, "referrer", "referrers");
         let text = format!("not pushed: {referrers} of the index {}", index.short());
         if count > 0 {
-            said.push(if options.referrers { Event::Warning(text) } else { Event::Note(text) });
+            notes.push(if options.referrers { Event::Warning(text) } else { Event::Note(text) });
         }
     }
-    let (all, mut told) = (image.content.all(), HashSet::new());
+    let (all, mut reported) = (image.content.all(), HashSet::new());
     for content in all.iter().filter(|content| compression::is_rewritten(content, compression)) {
         let Some(stated) = content.original() else { continue };
         // An index may list a manifest twice.
-        if !told.insert(stated.digest) {
+        if !reported.insert(stated.digest) {
             continue;
         }
         let role = Role::Attestation(Some(stated.digest));
@@ -144,7 +144,7 @@ fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compres
         }
         if !ties.is_empty() {
             let (digest, ties) = (stated.digest.short(), ties.join(", "));
-            said.push(Event::Warning(if is_repaired(content) {
+            notes.push(Event::Warning(if is_repaired(content) {
                 format!("the repair changes {digest}, which invalidates what refers to it: {ties}")
             } else {
                 format!(
@@ -155,7 +155,7 @@ fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compres
             }));
         }
     }
-    said
+    notes
 }
 
 fn digest(content: &Content) -> Option<Digest> {

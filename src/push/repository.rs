@@ -21,7 +21,7 @@ pub(super) struct TargetRepository {
 
 /// Looks up the tags and the repository of a target, and creates the repository where that is wanted.
 ///
-/// The lookup of the tags tells whether there is a repository. Where nothing is reused from them, it is the other way round.
+/// The lookup of the tags shows whether the repository exists. Without layer reuse the repository is looked up first.
 ///
 /// # Errors
 /// If the repository is missing and is not created, or if the tags have to be known and are not.
@@ -43,7 +43,7 @@ pub(super) async fn look_up(session: &TargetSession<'_>, record: &mut Record) ->
     Ok((lookup, state))
 }
 
-/// Makes sure that the repository is there, which the lookup of the tags may have told.
+/// Makes sure that the repository exists, which the lookup of the tags may have shown.
 async fn ensure(session: &TargetSession<'_>, exists: Option<bool>, record: &mut Record) -> Result<TargetRepository> {
     let (options, policies) = (session.options(), &session.context.run.policies);
     let has_settings = options.repositories.settings != NewRepository::default() || !policies.is_empty();

@@ -12,7 +12,7 @@ const LEAST_TIME: Duration = Duration::from_millis(500);
 /// What did not have to be done, since the registry held layers already.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Saved {
-    /// The bytes in the archive of all layers that were reused or mounted: of plain layers those before packing. Each layer
+    /// The bytes in the archive of all layers that were reused or mounted: of uncompressed layers their uncompressed bytes. Each layer
     /// counts once, also where it stands in the image twice.
     pub bytes: u64,
     /// About how much longer the push would have taken. `None` if nothing is known.
@@ -22,9 +22,9 @@ pub struct Saved {
 impl TargetOutcome {
     /// What was saved here by layers that were reused or mounted; of a plan, what would be. Nothing if it failed.
     ///
-    /// The time is an estimate from below. Of layers that were packed and sent from here before, the own cache remembers how
-    /// long each took; of the others, this run's own rate tells, if it sent 1 MiB or more and took half a second or more for
-    /// that. Layers of which neither tells add nothing. Since layers are under way side by side, the sum of their times is
+    /// The time is an estimate from below. The layer cache has the times of layers that were compressed and sent before; for
+    /// the others this run's rate counts, if it sent 1 MiB or more in half a second or more. Other layers add nothing. Since
+    /// layers are uploaded at the same time, the sum of their times is
     /// divided by how many may be so at once; but it is never less than the longest of them takes alone.
     pub fn saved(&self) -> Saved {
         let spared: Vec<&LayerOutcome> = match self.error {
@@ -45,7 +45,7 @@ impl TargetOutcome {
         Saved { bytes: spared.iter().map(|layer| layer.archive_bytes).sum(), seconds }
     }
 
-    /// The bytes of the archive that were packed and sent a second, from the start of the first layer to the end of the last.
+    /// Returns how many bytes of the archive were compressed and sent per second, from the start of the first layer to the end of the last.
     fn rate(&self) -> Option<f64> {
         let sent: Vec<&LayerOutcome> =
             self.layers.iter().filter(|layer| layer.action == LayerAction::Upload && layer.started.is_some()).collect();

@@ -18,7 +18,7 @@ use crate::registry::Client;
 use crate::request_log::{Named, Subject, TargetId};
 use crate::reuse::RemoteImage;
 
-/// How long the API's answer is still waited for once the push is told to stop.
+/// How long a stopped push still waits for the API's answer.
 const CLOSING: Duration = Duration::from_millis(800);
 
 /// One target whose registry answered.
@@ -148,7 +148,7 @@ impl<'a> TargetSession<'a> {
                     Some(Some(found)) => found.clone(),
                     Some(None) => unclear(error, place),
                     None => {
-                        // Whoever wants it to end does not wait for reasons, but what the API has opened meanwhile is closed.
+                        // A stopped push needs no reason, but what the API has opened meanwhile is closed.
                         let _too_late = tokio::time::timeout(CLOSING, asking).await;
                         Error::interrupted()
                     }

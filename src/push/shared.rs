@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 type Cell<V, E> = Arc<OnceCell<Result<V, E>>>;
 
 /// Values by their keys, each fetched by the first who wants it. An error goes to all who wait for it, and is forgotten then:
-/// whoever comes later tries again.
+/// later callers try again.
 pub(super) struct Shared<K, V, E>(Mutex<HashMap<K, Cell<V, E>>>);
 
 impl<K: Clone + Eq + Hash, V: Clone, E: Clone> Shared<K, V, E> {

@@ -1,9 +1,9 @@
 //! The archive of a push, as its targets see it: an image that is known at once, or layers that come before their image.
 //!
 //! A file is opened first, and its layers are read by position. From a pipe each layer is offered to every target as it comes;
-//! what no target needs is read past. For one target a layer is compressed and sent as it is read, and is gone then: if the
+//! what no target needs is skipped. For one target a layer is compressed and sent as it is read, and cannot be read again: if the
 //! registry loses it before it is whole, the push has to be run again. A registry of which that is known gets it from a
-//! temporary file, and so does one of which nothing is known, until a large layer has told how it takes them. Several
+//! temporary file, and so does an unknown one, until a large layer has shown how it accepts them. Several
 //! targets always take layers from a file, so that none waits for another.
 
 use std::ops::ControlFlow;
@@ -51,13 +51,13 @@ pub(super) struct SourceImage {
 /// The image, once it is known.
 type ImageSlot = watch::Receiver<Option<Result<Arc<SourceImage>>>>;
 
-/// A layer that has come, and who waits to be told what happens to it: without a word it is read past.
+/// A layer that has come, and the reader that waits for the decision: without one it skips the layer.
 struct Arrival {
     layer: Layer,
     verdict: SyncSender<LayerProducer>,
 }
 
-/// Who takes layers that come before their image.
+/// Takes layers that come before their image.
 type Pass = Box<dyn Fn(StreamedLayer<'_>) -> Result<()> + Send>;
 
 /// An archive that is being opened.
@@ -72,12 +72,12 @@ impl ArchiveReader {
     /// Starts to read. Layers may come before the image is known only if everything else is decided beforehand.
     pub(super) fn start(context: &Arc<PushContext>, stop: &CancellationToken) -> Self {
         let (sender, arrivals) = mpsc::channel(1);
-        let pass: Pass = Box::new(move |passing: StreamedLayer<'_>| {
-            let (verdict, told) = sync_channel(1);
-            let arrival = Arrival { layer: layer(&passing), verdict };
-            sender.blocking_send(arrival).map_err(|_nobody| Error::interrupted())?;
-            match told.recv() {
-                Ok(producer) => producer.run(passing.bytes),
+        let pass: Pass = Box::new(move |streamed: StreamedLayer<'_>| {
+            let (verdict, decision) = sync_channel(1);
+            let arrival = Arrival { layer: layer(&streamed), verdict };
+            sender.blocking_send(arrival).map_err(|_closed| Error::interrupted())?;
+            match decision.recv() {
+                Ok(producer) => producer.run(streamed.bytes),
                 Err(_) => Ok(()),
             }
         });
@@ -107,7 +107,7 @@ impl ArchiveReader {
     /// Reads the archive to its end, and offers each layer to every target. Stops when no target takes any more.
     ///
     /// # Errors
-    /// If it cannot be read, or nobody takes it any more.
+    /// If it cannot be read, or no target takes it any more.
     async fn offer(mut self, offers: &Offers) -> Result<OpenedArchive> {
         let mut allowance = DECISION;
         // The layer that was offered last, as long as it is not decided what happens to it.
@@ -129,7 +129,7 @@ impl ArchiveReader {
                     () = offers.are_closed() => return Err(Error::interrupted()),
                     () = decision => {
                         let layer = undecided.take().and_then(|(layer, since)| Some((layer.upgrade()?, since)));
-                        if let Some((layer, since)) = layer && layer.keep_undecided() {
+                        if let Some((layer, since)) = layer && layer.spool_undecided() {
                             allowance = allowance.saturating_sub(since.elapsed());
                         }
                         continue;
@@ -164,15 +164,15 @@ impl Offers {
     }
 }
 
-/// What the layers of a pipe have in common: where they are kept, and whether they have to be.
+/// What the layers of a pipe have in common: whether they are spooled, and where.
 struct Storage {
     context: Arc<PushContext>,
     reader: LayerReader,
     /// Several targets take them.
     is_shared: bool,
-    /// That layers are kept has been reported.
+    /// It has been reported that layers are spooled.
     is_reported: AtomicBool,
-    /// A layer could not be kept, for want of space.
+    /// A layer could not be spooled: the disk is full.
     is_full: AtomicBool,
     /// A target has sent its layers, and asks for the image.
     image_is_wanted: Notify,
@@ -187,13 +187,13 @@ pub(super) struct OfferedLayer {
 
 /// Where the bytes of a layer of a pipe are.
 enum StreamState {
-    /// They come as soon as somebody takes them.
+    /// They come as soon as a target takes them.
     Coming(SyncSender<LayerProducer>),
     /// In a temporary file.
     Spooled(Arc<SpooledLayer>),
-    /// They could not be kept.
+    /// They could not be spooled.
     Failed(Error),
-    /// They have gone by.
+    /// They were read.
     Gone,
 }
 
@@ -202,23 +202,23 @@ impl OfferedLayer {
         Self { planned, state: Mutex::new(StreamState::Coming(verdict)), storage }
     }
 
-    /// Has the bytes kept for a target that needs them, where several targets may.
+    /// Spools the bytes for a target that needs them, if there are several targets.
     pub(super) fn claim(&self) {
         if self.storage.is_shared {
-            self.keep("layers are in temporary files until every target has uploaded them");
+            self.ensure_spooled("layers are in temporary files until every target has uploaded them");
         }
     }
 
-    /// Returns the bytes from the first one, as they come or, if there is a reason to keep them, from a file.
-    pub(super) fn open(&self, why_kept: Option<&str>) -> LayerStream {
-        if let Some(why) = why_kept {
-            self.keep(why);
+    /// Returns the bytes from the first one, as they come or, if there is a reason to spool them, from a file.
+    pub(super) fn open(&self, reason_to_spool: Option<&str>) -> LayerStream {
+        if let Some(why) = reason_to_spool {
+            self.ensure_spooled(why);
         }
         let mut state = self.state();
         match std::mem::replace(&mut *state, StreamState::Gone) {
             StreamState::Coming(verdict) => {
                 let (producer, receiver) = self.storage.reader.produce(&self.planned);
-                // If nobody reads any more, the stream ends.
+                // If the archive is not read any more, the stream ends.
                 drop(verdict.send(producer));
                 return LayerStream::own(receiver);
             }
@@ -231,7 +231,7 @@ impl OfferedLayer {
         }
     }
 
-    /// Returns whether the bytes could not be kept, which is no fault of the archive.
+    /// Returns whether the bytes could not be spooled, which is no fault of the archive.
     pub(super) fn has_no_space(&self) -> bool {
         match &*self.state() {
             StreamState::Spooled(spooled) => spooled.has_no_space(),
@@ -240,13 +240,13 @@ impl OfferedLayer {
         }
     }
 
-    /// Notes that the bytes could not be kept, so that no error of the archive is waited for.
+    /// Notes that the bytes could not be spooled, so that no error of the archive is waited for.
     pub(super) fn note_no_space(&self) {
         self.storage.is_full.store(true, Ordering::Relaxed);
     }
 
-    /// Keeps the bytes for targets that have not decided yet. Returns whether that was still to be done.
-    fn keep_undecided(&self) -> bool {
+    /// Spools the bytes for targets that have not decided yet. Returns whether there were any.
+    fn spool_undecided(&self) -> bool {
         let is_undecided = matches!(*self.state(), StreamState::Coming(_));
         if is_undecided {
             self.claim();
@@ -254,8 +254,8 @@ impl OfferedLayer {
         is_undecided
     }
 
-    /// Has the bytes written into a file from which they can be read as often as need be, unless they have gone by.
-    fn keep(&self, why: &str) {
+    /// Has the bytes written to a file, from which they can be read any number of times, unless they were read already.
+    fn ensure_spooled(&self, why: &str) {
         let mut state = self.state();
         *state = match std::mem::replace(&mut *state, StreamState::Gone) {
             StreamState::Coming(verdict) => match self.spool(verdict) {
@@ -313,7 +313,7 @@ impl TargetSource {
         image.as_ref().and_then(|image| image.as_ref().ok()).map_or(usize::MAX, |image| image.layers.len())
     }
 
-    /// Returns the next layer that comes before the image, or `None` if there is none any more.
+    /// Returns the next layer that comes before the image, or `None` after the last one.
     pub(super) async fn next_layer(&mut self) -> Option<Arc<OfferedLayer>> {
         match &mut self.offers {
             Some(offers) => offers.recv().await,
@@ -393,7 +393,7 @@ impl Source {
     pub(super) async fn run(mut self, announce: impl FnOnce(OpenedArchive) -> SourceImage) {
         let Some(reader) = self.reader.take() else { return };
         let opened = reader.offer(&self.offers).await;
-        // That there are no more layers is known by that, and who has sent its own asks for the image.
+        // By that the targets know that there are no more layers; each asks for the image once it has sent its own.
         self.offers.targets.clear();
         if opened.is_ok() {
             tokio::select! {
@@ -408,7 +408,7 @@ impl Source {
 
 /// Opens the archive and chooses the image.
 ///
-/// A pipe may keep that waiting for ever: nobody waits for the thread once the push is stopped.
+/// A pipe may block it for ever: a stopped push does not wait for the thread.
 async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedArchive> {
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
@@ -440,12 +440,12 @@ fn failing(error: Error) -> LayerStream {
     LayerStream::own(receiver)
 }
 
-fn layer(passing: &StreamedLayer<'_>) -> Layer {
-    let StreamedLayer { name, hash, hash_of, compression, range, .. } = passing;
-    let is_plain = *compression == Compression::Uncompressed;
+fn layer(streamed: &StreamedLayer<'_>) -> Layer {
+    let StreamedLayer { name, hash, hash_of, compression, range, .. } = streamed;
+    let is_uncompressed = *compression == Compression::Uncompressed;
     Layer {
-        // Of plain bytes both hashes are one.
-        diff_id: is_plain.then(|| DiffId::from_hash(hash.hash())),
+        // Of uncompressed bytes both hashes are the same.
+        diff_id: is_uncompressed.then(|| DiffId::from_hash(hash.hash())),
         digest: (*hash_of == HashOf::Digest).then_some(*hash),
         bytes: range.clone(),
         compression: *compression,

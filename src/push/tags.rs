@@ -63,7 +63,7 @@ pub(super) enum ImageMatch {
     Identical,
     /// The same config and layers, in another manifest.
     Same,
-    /// Another image, as far as that can be told.
+    /// Another image, as far as that is known.
     Other,
     /// Not known before the image is.
     Unknown,
@@ -210,7 +210,7 @@ pub(super) fn is_same(there: &RemoteManifest, image: &Image) -> bool {
 mod tests {
     use super::*;
 
-    /// What becomes of one tag, as a word.
+    /// Names what happens to one tag.
     fn decided(policy: IfExists, immutable: bool, image: ImageMatch, is_archived: bool) -> &'static str {
         let tag: Tag = "1".parse().unwrap();
         let digest = Digest::of(b"old");

@@ -29,10 +29,10 @@ use crate::reuse::CachedLayer;
 /// What a layer that is larger than a chunk takes of the memory.
 const KIB_OF_A_CHUNK: u32 = (DEFAULT_CHUNK_SIZE >> 10) as u32;
 
-/// How long what is under way may take to end once something failed.
+/// How long uploads in progress may take to end once something failed.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// Sends what one target needs. Nothing of it waits for another target.
+/// Uploads what one target needs. It never waits for another target.
 pub(super) struct Uploader<'a> {
     session: &'a TargetSession<'a>,
     source: Arc<LayerSource>,
@@ -40,7 +40,7 @@ pub(super) struct Uploader<'a> {
     known: &'a mut Known,
     queue: VecDeque<Item>,
     steps: FuturesUnordered<Pin<Box<dyn Future<Output = Step> + Send + 'a>>>,
-    /// Memory for the bytes of layers that are kept until the registry has acknowledged them, in KiB: a chunk for each of
+    /// Memory for the bytes of layers that the registry has not acknowledged, in KiB: a chunk for each of
     /// those that may be larger than one.
     memory: Arc<Semaphore>,
     /// Repositories whose layers were not all mounted, which is reported once.
@@ -53,7 +53,7 @@ enum Item {
     Config(Config),
 }
 
-/// What came of something that was under way.
+/// The result of a step in progress.
 enum Step {
     Decided(Arc<OfferedLayer>, Vec<PlannedLayer>, Result<Blobs>),
     Mounted(Box<(LayerRecord, Instant, Stored, Result<Mount>)>),
@@ -103,7 +103,7 @@ impl<'a> Uploader<'a> {
     /// Sends these layers, in their order, and after them these configs.
     ///
     /// # Errors
-    /// The first error. What is under way is brought to its end before that, in good order.
+    /// The first error, after steps in progress have been brought to an end.
     pub(super) async fn send(mut self, layers: Vec<LayerId>, configs: Vec<Config>) -> Result<()> {
         let layers = layers.into_iter().map(Item::Layer);
         self.queue.extend(layers.chain(configs.into_iter().map(Item::Config)));
@@ -123,7 +123,7 @@ impl<'a> Uploader<'a> {
     /// Sends layers of a pipe as they come, until the image is known.
     ///
     /// # Errors
-    /// The first error. What is under way is brought to its end before that, in good order.
+    /// The first error, after steps in progress have been brought to an end.
     pub(super) async fn send_streamed(mut self, source: &mut TargetSource) -> Result<()> {
         let sent = self.stream(source).await;
         self.close(sent).await
@@ -156,7 +156,7 @@ impl<'a> Uploader<'a> {
         self.session.options().layers.concurrency.max(1)
     }
 
-    /// Begins as much of what waits as may be under way at a time.
+    /// Begins as many of the waiting steps as may be in progress at a time.
     fn fill(&mut self) -> Result<()> {
         while self.steps.len() < self.lanes()
             && let Some(item) = self.queue.pop_front()
@@ -231,7 +231,7 @@ impl<'a> Uploader<'a> {
         }));
     }
 
-    /// Takes note of what came of something that was under way.
+    /// Notes the result of a step.
     fn finish(&mut self, step: Step) -> Result<()> {
         match step {
             // Of a layer that came too late.
@@ -298,7 +298,7 @@ impl<'a> Uploader<'a> {
         let LayerSummary { digest, size, .. } = *sent;
         let stored = Stored { digest, size, compression: layer.planned.spec.compression() };
         let took = self.record.finish_layer(&layer.planned.id, stored, started);
-        // Of what an earlier run sent a part of, nobody knows how long it took.
+        // How long a layer took is not known if an earlier run sent a part of it.
         remember(self.session, &layer.planned, sent, Some(took).filter(|_| layer.meter.resumed_at() == 0));
         self.session.emit(Event::LayerUploaded {
             target: self.session.target(),
@@ -345,7 +345,7 @@ impl<'a> Uploader<'a> {
         }
     }
 
-    /// Brings to its end what is under way, in good order if something failed.
+    /// Brings steps in progress to an end, in order if something failed.
     async fn close(mut self, sent: Result<()>) -> Result<()> {
         if sent.is_err() {
             self.session.stop.cancel();
@@ -357,7 +357,7 @@ impl<'a> Uploader<'a> {
                     self.queue.clear();
                 }
             };
-            // What hangs is left behind.
+            // What hangs is abandoned.
             let _too_late = tokio::time::timeout(CLOSING, ended).await;
         }
         sent
@@ -388,12 +388,12 @@ async fn send_streamed(
     opened: Option<OpenedUpload>,
 ) -> Result<LayerSummary> {
     let (client, total) = (&session.client, layer.planned.layer.bytes.len());
-    // What the registry answers may tell whether it will ever ask for the layer again.
+    // The response may show whether the registry can ever ask for the layer again.
     let opened = match opened {
         None if client.may_reject_chunks(total) => Some(client.open_upload(&session.subject(&layer.planned)).await?),
         opened => opened,
     };
-    let why_kept = if !client.reports_upload_status() {
+    let reason_to_spool = if !client.reports_upload_status() {
         Some(
             "each layer is in a temporary file until it is uploaded, because the registry may lose an interrupted upload",
         )
@@ -402,7 +402,7 @@ async fn send_streamed(
     } else {
         None
     };
-    let first = streamed.open(why_kept);
+    let first = streamed.open(reason_to_spool);
     registry::upload(client, &blob(session, layer), opened, first, || streamed.open(None)).await
 }
 
@@ -415,9 +415,9 @@ async fn send_config(session: &TargetSession<'_>, config: &Config) -> Result<()>
     let stream = || {
         let (sender, receiver) = mpsc::channel(2);
         let piece = DataBlock { bytes: config.bytes.clone(), position: size };
-        let packed = LayerSummary { digest: config.digest, size, diff_id: None };
-        // The channel has room for both.
-        let _room = sender.try_send(LayerData::Data(piece)).and_then(|()| sender.try_send(LayerData::End(packed)));
+        let summary = LayerSummary { digest: config.digest, size, diff_id: None };
+        // The channel has capacity for both.
+        let _sent = sender.try_send(LayerData::Data(piece)).and_then(|()| sender.try_send(LayerData::End(summary)));
         LayerStream::own(receiver)
     };
     let subject = Subject::Config(config.digest);

@@ -6,7 +6,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 /// Its version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What stands for the CI system where there is none.
+/// The name of the CI system if there is none.
 const NO_CI: &str = "none";
 
 /// A user agent (RFC 9110, 10.1.5): `ecr-push/0.1.0 (linux; x86_64; github)`.

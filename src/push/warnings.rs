@@ -63,7 +63,7 @@ fn no_layers(manifest: &Manifest) -> Option<String> {
     })
 }
 
-/// Warns about an image that has another digest at one target than at another: whoever deploys by digest has to know.
+/// Warns about an image that has another digest at one target than at another, which matters to deployments by digest.
 pub(super) fn of_digests(outcome: &Outcome) -> Option<String> {
     let digests = outcome.digests();
     if digests.len() < 2 {
@@ -100,7 +100,7 @@ fn large_config(manifest: &Manifest) -> Option<String> {
 }
 
 fn media_type(policy: CompressionPolicy, manifest: &Manifest, layer: &Layer, says: &str) -> Option<String> {
-    // What is packed gets the right type by that.
+    // Compression sets the right type.
     let CompressionSpec::Keep { .. } = compression::spec(manifest, layer, policy) else { return None };
     let (name, is) =
         (layer.digest.map_or_else(|| layer.name.clone(), |digest| digest.short()), layer.compression.name());

@@ -2,7 +2,7 @@
 //!
 //! Every target that may still need a layer is waited for before the layer is read: for [`GATE`] at most, and not at all
 //! once the target has joined or declined. A target that keeps others waiting for [`ALLOWANCE`] in all, before a layer is
-//! read or while it is, becomes independent: it reads for itself from then on, and nobody waits for it again.
+//! read or while it is, becomes independent: it reads for itself from then on, and no target waits for it again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -18,7 +18,7 @@ pub(super) const GATE: Duration = Duration::from_millis(500);
 /// How long a target may keep others waiting in all. Several layers at the same time count once.
 pub(super) const ALLOWANCE: Duration = Duration::from_millis(800);
 
-/// What share of the time in which it keeps nobody waiting a target gets back: targets of about the same speed wait for each
+/// The share of the time in which it delays no other that a target gets back: targets of about the same speed wait for each
 /// other now and then, and still share the work.
 const RECOVERY: u32 = 4;
 
@@ -31,7 +31,7 @@ pub(super) struct Schedule<L> {
 
 #[derive(Debug)]
 struct TargetState {
-    /// Nobody waits for it, and it joins nobody.
+    /// No target waits for it, and it joins none.
     is_independent: bool,
     /// How much of its allowance is used, as of `counted_at`.
     used: Duration,
@@ -63,7 +63,7 @@ pub(super) enum Start {
     Now(Vec<TargetId>),
     /// It begins then, unless something happens before.
     At(Instant),
-    /// There is none that waits.
+    /// No target waits.
     Nothing,
 }
 
@@ -108,7 +108,7 @@ impl<L: Clone + Eq + Hash> Schedule<L> {
         self.make_independent(target, now);
     }
 
-    /// Begins the next reading of a layer, if nobody has to be waited for any more.
+    /// Begins the next reading of a layer, if no target has to be waited for any more.
     pub(super) fn start(&mut self, layer: &L, now: Instant) -> Start {
         let Some(opened_at) = self.layers.get(layer).and_then(|state| Some(state.waiting.as_ref()?.opened_at)) else {
             return Start::Nothing;
@@ -361,7 +361,7 @@ mod tests {
                 }
             }
 
-            /// However many layers there are: in all nobody waits longer for a target that never comes than its allowance.
+            /// Whatever the number of layers: no target waits longer than the allowance for a target that never comes.
             #[test]
             fn a_target_that_never_comes_costs_its_allowance_at_most(layers in 1..50_u8, lanes in 1..8_usize) {
                 let begin = Instant::now();
