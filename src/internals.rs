@@ -6,6 +6,24 @@ pub use crate::archive::{
 };
 pub use crate::compress::{ByteSource, Compression, CompressionSpec, Pool, compress};
 pub use crate::oci::{DiffId, OriginalManifest, Platform};
+use crate::oci::{Document, ImageConfig, StrictField};
 pub use crate::output::report::ci::{CiSystem, SYSTEMS};
 pub use crate::push::compression::spec;
+use crate::registry::{Challenge, Envelope};
 pub use crate::registry::{DEFAULT_CHUNK_SIZE, MIN_RESUMABLE_SIZE};
+
+/// Parses a manifest, an index or an image config, which may be anything. For the fuzz targets.
+pub fn parse_document(bytes: &[u8]) {
+    let _parsed = (Document::parse(bytes), ImageConfig::parse(bytes), StrictField::find_all(bytes));
+}
+
+/// Parses the challenges of a registry, which may be anything. For the fuzz targets.
+pub fn parse_challenges(header: &[u8]) {
+    let _parsed = Challenge::parse(&String::from_utf8_lossy(header));
+}
+
+/// Parses an error of a registry, which may be anything, and returns its code, message and detail. For the fuzz targets.
+pub fn parse_error(body: &[u8]) -> [String; 3] {
+    let Envelope { code, message, detail } = Envelope::of(body);
+    [code, message, detail]
+}

@@ -4,7 +4,7 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
 /// One authentication scheme that a registry accepts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Challenge {
+pub(crate) struct Challenge {
     /// The scheme in lower case: `basic`, `bearer`, or an unsupported one.
     pub(super) scheme: String,
     parameters: Vec<(String, String)>,
@@ -15,7 +15,36 @@ impl Challenge {
     pub(super) fn all(headers: &HeaderMap) -> Vec<Self> {
         let lines = headers.get_all(WWW_AUTHENTICATE);
         let texts = lines.iter().map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
-        texts.flat_map(|text| parse(&text)).collect()
+        texts.flat_map(|text| Self::parse(&text)).collect()
+    }
+
+    /// Parses a list of challenges. Commas separate both challenges and parameters: a word followed by `=` is a parameter, any
+    /// other one starts a challenge.
+    pub(crate) fn parse(text: &str) -> Vec<Self> {
+        let mut challenges: Vec<Self> = Vec::new();
+        let mut rest = text.trim_start_matches(is_separator);
+        while !rest.is_empty() {
+            let end = rest.find(|c| !is_token(c)).unwrap_or(rest.len());
+            let (word, after) = rest.split_at(end);
+            let Some(value) = after.trim_start().strip_prefix('=').filter(|_| !word.is_empty()) else {
+                if !word.is_empty() {
+                    challenges.push(Self { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
+                }
+                // An unexpected character.
+                let mut skipped = after.chars();
+                if word.is_empty() {
+                    skipped.next();
+                }
+                rest = skipped.as_str().trim_start_matches(is_separator);
+                continue;
+            };
+            let (value, after) = read_value(value.trim_start());
+            if let Some(challenge) = challenges.last_mut() {
+                challenge.parameters.push((word.to_ascii_lowercase(), value));
+            }
+            rest = after.trim_start_matches(is_separator);
+        }
+        challenges
     }
 
     /// Returns a parameter that is not empty.
@@ -23,35 +52,6 @@ impl Challenge {
         let found = self.parameters.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
-}
-
-/// Parses a list of challenges. Commas separate both challenges and parameters: a word followed by `=` is a parameter, any
-/// other one starts a challenge.
-fn parse(text: &str) -> Vec<Challenge> {
-    let mut challenges: Vec<Challenge> = Vec::new();
-    let mut rest = text.trim_start_matches(is_separator);
-    while !rest.is_empty() {
-        let end = rest.find(|c| !is_token(c)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        let Some(value) = after.trim_start().strip_prefix('=').filter(|_| !word.is_empty()) else {
-            if !word.is_empty() {
-                challenges.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
-            }
-            // An unexpected character.
-            let mut skipped = after.chars();
-            if word.is_empty() {
-                skipped.next();
-            }
-            rest = skipped.as_str().trim_start_matches(is_separator);
-            continue;
-        };
-        let (value, after) = read_value(value.trim_start());
-        if let Some(challenge) = challenges.last_mut() {
-            challenge.parameters.push((word.to_ascii_lowercase(), value));
-        }
-        rest = after.trim_start_matches(is_separator);
-    }
-    challenges
 }
 
 /// Parses a value, quoted or not, and returns it with the rest of the text.

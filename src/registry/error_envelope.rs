@@ -18,18 +18,18 @@ const SECRET_NAMES: [&str; 8] =
 
 /// An error in the registry's own words.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct Envelope {
+pub(crate) struct Envelope {
     /// The first code that is not `UNKNOWN`, which distribution puts before the cause.
-    pub(super) code: String,
+    pub(crate) code: String,
     /// The messages of all errors.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// What `detail` adds to the messages.
-    pub(super) detail: String,
+    pub(crate) detail: String,
 }
 
 impl Envelope {
     /// Parses a body. A body in another format becomes the message.
-    pub(super) fn of(body: &[u8]) -> Self {
+    pub(crate) fn of(body: &[u8]) -> Self {
         let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) else {
             return Self { message: printable(String::from_utf8_lossy(body).trim()), ..Self::default() };
         };

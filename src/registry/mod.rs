@@ -44,8 +44,10 @@ mod window;
 
 pub(crate) use crate::tls::Trust;
 pub(crate) use blob::Presence;
+pub(crate) use challenge::Challenge;
 pub(crate) use client::{Client, ClientConfig};
 pub(crate) use credential_provider::{AuthMode, CredentialProvider, IssuedLogin};
+pub(crate) use error_envelope::Envelope;
 pub(crate) use keychain::StoredLogin;
 pub(crate) use manifest::{ManifestLookup, RemoteManifest};
 pub(crate) use open_upload::{Mount, OpenedUpload};

@@ -299,7 +299,7 @@ fn a_profile_that_sets_up_a_source_which_is_not_there_says_so() {
         .finish(command)
         .fails_with(3)
         .stderr_has(&["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and ..._FULL_URI are not set"]);
-    run.output_has_none(&["there is no such profile"]);
+    run.output_has_none(&["is not defined in"]);
 }
 
 #[test]

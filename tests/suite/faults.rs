@@ -132,7 +132,7 @@ fn a_layer_is_not_sent_again_when_the_response_to_its_closing_request_is_lost() 
 fn a_token_that_expires_in_mid_push_is_renewed_once() {
     for operation in ["ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"] {
         let ecr = Ecr::faulty(&[Fault::once(operation, Trouble::ExpireTokens)]);
-        arrives(&ecr, &large(&ecr)).output_has_none(&["next try"]);
+        arrives(&ecr, &large(&ecr)).output_has_none(&["; retry "]);
         assert_eq!(ecr.count("ecr:GetAuthorizationToken"), 2, "one renewal");
     }
 }

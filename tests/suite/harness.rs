@@ -290,17 +290,11 @@ impl Run {
         self
     }
 
-    /// Returns stderr with wrapped lines joined.
-    pub(crate) fn unwrapped(&self) -> String {
-        self.stderr.replace("\n  ", " ")
-    }
-
-    /// Asserts that stderr has all of these, wherever a long line is wrapped.
+    /// Asserts that stderr has all of these.
     #[track_caller]
     pub(crate) fn stderr_has(self, parts: &[&str]) -> Self {
-        let unwrapped = self.unwrapped();
         for part in parts {
-            assert!(self.stderr.contains(part) || unwrapped.contains(part), "stderr does not have {part:?}");
+            assert!(self.stderr.contains(part), "stderr does not have {part:?}");
         }
         self
     }
@@ -308,9 +302,8 @@ impl Run {
     /// Asserts that neither stderr nor stdout has any of these.
     #[track_caller]
     pub(crate) fn output_has_none(self, parts: &[&str]) -> Self {
-        let unwrapped = self.unwrapped();
         for part in parts {
-            let is_there = [&self.stderr, &unwrapped, &self.stdout].iter().any(|text| text.contains(part));
+            let is_there = [&self.stderr, &self.stdout].iter().any(|text| text.contains(part));
             assert!(!is_there, "the output has {part:?}");
         }
         self

@@ -350,7 +350,7 @@ fn a_token_service_of_its_own_gets_the_login_and_no_other_host_does() {
     let run = with_password(to(&ecr.env, &place(&ecr), &["--retries", "0"]), PASSWORD.as_bytes()).fails_with(3);
     // The path of another host than the registry's is not logged.
     let line = format!("  a token for repository:team/app:pull,push  http://{address}/***\n");
-    run.stderr_has(&["HTTP 401", &line]).output_has_none(&["of no use", &format!("{address}/token")]);
+    run.stderr_has(&["HTTP 401", &line]).output_has_none(&[&format!("{address}/token")]);
     assert!(shown.load(Ordering::SeqCst) >= 1);
 
     // But it may not pass it on.

@@ -22,7 +22,7 @@ fn a_tag_is_not_reported_as_moved_before_the_registry_moves_it() {
     let ecr = Ecr::with(&["team/app"], Rules { immutable: true, deny, ..Rules::default() });
     ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
     let run = ecr.run(&[&testdata(OTHER), "team/app:1"]).fails_with(1).stderr_has(&["may move was not checked"]);
-    run.output_has_none(&["moves here", "moved here"]);
+    run.output_has_none(&["moved here"]);
     // Where it may, that is said when it has.
     let ecr = Ecr::new();
     ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
@@ -49,7 +49,7 @@ fn a_replaced_endpoint_is_named_whenever_it_is_in_effect() {
     // It has no effect on a push to another registry.
     let closed = super::registry_errors::closed_port();
     let run = ecr.run(&[&testdata(ARCHIVE), &format!("{closed}/team/app:1"), "--retries", "0"]).fails_with(4);
-    run.output_has_none(&["are replaced"]);
+    run.output_has_none(&["are overridden by"]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn an_interruption_while_a_manifest_is_put_leaves_a_doubt_that_is_named() {
 fn an_empty_profile_is_answered_as_what_it_is() {
     let run =
         TestEnv::new().run(&[&testdata(ARCHIVE), "team/app:1", "--region", "us-east-1", "--profile", ""]).fails_with(2);
-    run.stderr_has(&["--profile is empty", "Is a shell variable unset?"]).output_has_none(&["name the image"]);
+    run.stderr_has(&["--profile is empty", "Is a shell variable unset?"]);
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn where_nothing_is_mounted_the_answer_is_the_upload_session() {
         assert!(seen.layers(0).iter().all(|layer| layer.starts_with("upload: ")), "{:?}", seen.layers(0));
         StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
         let note = format!("note: layers of {HOST}/team/base are not mounted: ECR requires an upload");
-        assert_eq!(seen.run.unwrapped().matches(&note).count(), 1, "said once");
+        assert_eq!(seen.run.stderr.matches(&note).count(), 1, "said once");
         seen.run.stderr_has(&["3 of 3 layers uploaded", "BLOB_MOUNTING"]).output_has_none(&["reused"]);
     }
 }
@@ -212,7 +212,7 @@ fn a_registry_that_refuses_to_mount_gets_the_layers() {
         assert!(seen.mounts().iter().all(|answer| *answer == status));
         StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
         let note = format!("layers of {HOST}/team/base are not mounted: HTTP {status} {code}: This registry mounts");
-        assert_eq!(seen.run.unwrapped().matches(&note).count(), 1, "said once");
+        assert_eq!(seen.run.stderr.matches(&note).count(), 1, "said once");
     }
 }
 

@@ -74,7 +74,7 @@ fn a_docker_save_s_layer_sources_stand_in_the_new_manifest() {
 
     // A second push knows it again, and one that wants all of it sends it.
     ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["1 reused"]);
-    ecr.run(&[&archive, "team/app:1", "--foreign-layers"]).succeeds().output_has_none(&["is foreign"]);
+    ecr.run(&[&archive, "team/app:1", "--foreign-layers"]).succeeds().output_has_none(&["is non-distributable"]);
     let pushed = manifest(&ecr);
     for layer in pushed["layers"].as_array().unwrap() {
         assert_eq!(layer["mediaType"], "application/vnd.docker.image.rootfs.diff.tar.gzip");

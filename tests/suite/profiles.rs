@@ -46,7 +46,7 @@ fn keys_beside_a_named_profile_are_used_with_a_note() {
     };
     let note = "note: AWS_ACCESS_KEY_ID is set and overrides the credentials of the profile ci (AWS_PROFILE); other settings of it apply\n";
     run(true).stderr_has(&[note]);
-    run(false).output_has_none(&["gives settings"]);
+    run(false).output_has_none(&["overrides the credentials"]);
 }
 
 #[test]

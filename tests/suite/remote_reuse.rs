@@ -112,18 +112,18 @@ fn a_push_that_compresses_what_the_newest_image_has_notes_it_once() {
     // With named tags, without reuse, or with all layers in the cache there is no note.
     for more in [&["--reuse-from", "main-1"][..], &["--reuse", "cache"]] {
         let (run, asked, _) = fresh(&ecr, &[&[after.as_str(), "team/app:main-9"], &slow[..], more].concat());
-        run.output_has_none(&["are packed and sent now"]);
+        run.output_has_none(&["are compressed and sent now"]);
         assert!(!asked.contains(&"ecr:DescribeImages".to_owned()), "{asked:?}");
     }
     // Nor who sends little,
     let (run, asked, _) = fresh(&ecr, &[&[testdata(ARCHIVE).as_str(), "team/app:main-9"], &slow[..]].concat());
-    run.output_has_none(&["are packed and sent now"]);
+    run.output_has_none(&["are compressed and sent now"]);
     assert!(!asked.contains(&"ecr:DescribeImages".to_owned()), "{asked:?}");
     // or other layers.
     let other = ecr.env.scratch("other.tar");
     archive_builder::docker_save(&other, &[layer(5, 33 << 20)]);
     let (run, ..) = fresh(&ecr, &[&[other.as_str(), "team/app:main-10"], &slow[..]].concat());
-    run.output_has_none(&["are packed and sent now"]);
+    run.output_has_none(&["are compressed and sent now"]);
 }
 
 #[test]

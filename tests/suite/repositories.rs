@@ -90,7 +90,7 @@ fn settings_change_nothing_about_a_repository_that_exists() {
         [&["--scan-on-push", "--tag-mutability", "immutable"], &policies.each_ref().map(String::as_str)[..]].concat();
     let run = created(&ecr, &all).succeeds();
     let words = "team/app exists: settings for new repositories are ignored";
-    assert_eq!(run.unwrapped().matches(words).count(), 1);
+    assert_eq!(run.stderr.matches(words).count(), 1);
     assert_eq!(ecr.settings("team/app"), before);
     created(&ecr, &[]).succeeds().output_has_none(&["changes nothing"]);
     // Another client created it first.

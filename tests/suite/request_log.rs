@@ -22,7 +22,7 @@ struct LoggedRequest {
 
 impl LoggedRequest {
     fn all(run: &Run) -> Vec<Self> {
-        let mut all: Vec<Self> = run.unwrapped().lines().filter_map(Self::read).collect();
+        let mut all: Vec<Self> = run.stderr.lines().filter_map(Self::read).collect();
         all.sort();
         all
     }
@@ -77,7 +77,7 @@ fn the_logged_requests_are_those_that_arrive() {
     );
     let run = push_logged(&ecr, &[&archive, "team/app:1"]);
     assert_eq!(LoggedRequest::all(&run), LoggedRequest::arrived(&ecr));
-    let whole = run.unwrapped();
+    let whole = run.stderr.clone();
     let parts = whole.lines().filter(|line| line.starts_with("PATCH 201 ") && line.contains("  layer sha256:"));
     assert!(parts.clone().count() == 2 && parts.clone().all(|line| line.contains(", 6291456 bytes")), "{parts:?}");
     run.stderr_has(&["ecr:GetAuthorizationToken, 2 bytes", "sts:GetCallerIdentity, ", "  request "]);
@@ -109,7 +109,7 @@ fn a_request_without_a_response_is_logged_and_so_is_the_retry() {
     let ecr = Ecr::faulty(&troubles);
     let run = push_logged(&ecr, &[&testdata(ARCHIVE), "team/app:1"]);
     assert_eq!(LoggedRequest::all(&run), LoggedRequest::arrived(&ecr));
-    let whole = run.unwrapped();
+    let whole = run.stderr;
     let lines = |words: &[&str]| whole.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
     assert_eq!((lines(&["PUT   500 ", "/manifests/1"]), lines(&["PUT   201 ", "  try 2  ", "/manifests/1"])), (1, 1));
     assert_eq!((lines(&["POST  --- ", "/uploads/", "no answer: "]), lines(&["POST  202 ", "  try 2  "])), (1, 1));
@@ -121,7 +121,7 @@ fn a_request_without_a_response_is_logged_and_so_is_the_retry() {
 fn a_request_that_is_given_up_is_logged() {
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall)]);
     let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-vv", "--deadline", "2"]).fails_with(4);
-    let whole = run.unwrapped();
+    let whole = run.stderr;
     let line = whole.lines().find(|line| line.starts_with("PUT   --- ") && line.contains("/manifests/1"));
     assert!(line.is_some_and(|line| line.ends_with("no answer: given up")), "{line:?}");
 }

@@ -138,7 +138,7 @@ fn a_resume_costs_one_request_and_prints_one_line() {
         let stage = Stage::with(rules, unchanged);
         stage.kill_half_way();
         let before = stage.ecr.log().len();
-        let run = stage.finishes().output_has_none(&["next try in", "HTTP 416"]).stderr_has(&[says]);
+        let run = stage.finishes().output_has_none(&["; retry ", "HTTP 416"]).stderr_has(&[says]);
         let lines = run.stderr.lines().filter(|line| line.contains("resum")).count();
         let log = stage.ecr.log();
         let asked = log[before..].iter().filter(|it| it.status == 416 || it.operation == "v2:UploadStatus").count();

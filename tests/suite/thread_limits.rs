@@ -33,7 +33,7 @@ fn limited(ecr: &Ecr, threads: u32, program: Command, stdin: Stdio) -> Run {
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let run = Running::fed(command, stdin).end();
     show(&ecr.story());
-    run.output_has_none(&["panicked", "fault of ecr-push"])
+    run.output_has_none(&["panicked", "a bug in ecr-push"])
 }
 
 fn open_to_all(path: &Path) {

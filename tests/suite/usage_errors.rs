@@ -295,7 +295,7 @@ fn a_variable_that_stands_for_no_option() {
     let mut command = ecr.command(&[&testdata("docker-20.10-save.tar"), "team/app:1"]);
     command.env("ECR_PUSH_REGOIN", "eu-west-1").env("ECR_PUSH_VERIFY", "true");
     let run = ecr.finish(command).succeeds().stderr_has(&["note: ECR_PUSH_REGOIN sets no option"]);
-    run.output_has_none(&["ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT is set"]);
+    run.output_has_none(&["ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT sets no option"]);
 }
 
 #[test]
