@@ -7,24 +7,24 @@
 //!
 //! To add an archive format:
 //!
-//! 1. Write one file that defines a [`Format`](format::Format): its name, whether an archive has it, and its reader. The
-//!    reader gets the named [`Files`](files::Files) of a tar or a folder and returns [`Contents`](contents::Contents).
-//!    `skopeo_dir.rs` is a short example. [`Layout`](layout::Layout) follows OCI descriptors,
-//!    [`image_config`](document::image_config) parses configs and [`detect`](layer_format::detect) finds out how a layer is
-//!    compressed.
-//! 2. Add a `mod` line here, and a row to the table in `opener.rs`.
+//! 1. Write one file in `formats/` that defines a [`Format`](format::Format): its name, whether an archive has it, and its
+//!    reader. The reader gets the named [`Files`](files::Files) of a tar or a folder and returns
+//!    [`Contents`](contents::Contents). `formats/skopeo_dir.rs` is a short example. [`Layout`](layout::Layout) follows OCI
+//!    descriptors, [`image_config`](document::image_config) parses configs, and [`detect`](layer_format::detect) finds out
+//!    how a layer is compressed.
+//! 2. Add its `mod` line and a row to the table in `formats.rs`.
 
 mod compose;
 mod contents;
 mod diagnose_bytes;
 mod diagnose_files;
 mod disk_space;
-mod docker_archive;
 mod document;
 mod file_names;
 mod files;
 mod folder;
 mod format;
+mod formats;
 mod image_name;
 mod image_selector;
 pub(crate) mod inspect;
@@ -33,7 +33,6 @@ mod layout;
 mod layout_index;
 mod model;
 mod non_distributable;
-mod oci_layout;
 mod opener;
 mod reencoding;
 mod referrers;
@@ -41,7 +40,6 @@ mod repair;
 mod root;
 mod selection;
 mod shell;
-mod skopeo_dir;
 mod source;
 mod sparse;
 mod spool;

@@ -5,16 +5,11 @@ use super::diagnose_files::unrecognized;
 use super::file_names::INDEX_JSON;
 use super::files::{Files, Place};
 use super::folder::Folder;
-use super::format::Format;
+use super::formats::FORMATS;
 use super::model::Image;
 use super::source::Source;
 use super::spool::Spool;
-use super::{docker_archive, oci_layout, skopeo_dir};
 use crate::error::Result;
-
-/// The archive formats. The first one that matches is used.
-const FORMATS: [Format; 4] =
-    [skopeo_dir::FORMAT, docker_archive::FORMAT, oci_layout::IN_A_FOLDER, oci_layout::IN_A_TAR];
 
 /// Opens an archive and reads its images, without the layers.
 ///

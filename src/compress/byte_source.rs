@@ -231,4 +231,25 @@ mod tests {
         let all = ByteSource::new(Arc::new(file), 0, 12);
         assert_eq!(all.read_all(12).unwrap(), b"first!second");
     }
+
+    #[test]
+    fn only_the_first_bytes_of_a_streamed_layer_can_be_read() {
+        let small = ByteSource::streamed(Bytes::from_static(b"abc"), 7, 3);
+        assert!(!small.is_consumed());
+        assert_eq!(small.read_all(3).unwrap(), b"abc");
+        assert_eq!(small.read_all(2).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let layer = ByteSource::streamed(Bytes::from_static(b"abc"), 7, 4);
+        assert!(layer.is_consumed());
+        assert_eq!(layer.read_at(0, &mut [0; 3]).unwrap(), 3);
+        assert_eq!(layer.read_at(2, &mut [0; 2]).unwrap_err().kind(), io::ErrorKind::NotSeekable);
+    }
+
+    #[test]
+    fn ranges_are_equal_if_they_are_the_same_bytes_of_the_same_file() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let range = |start, len| ByteSource::new(Arc::clone(&file), start, len);
+        assert_eq!(range(1, 2), range(1, 2));
+        assert!(range(1, 2) != range(0, 2) && range(1, 2) != range(1, 3));
+        assert_ne!(range(1, 2), ByteSource::new(Arc::new(tempfile::tempfile().unwrap()), 1, 2));
+    }
 }

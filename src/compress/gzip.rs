@@ -114,7 +114,8 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
+    /// Returns the gzip member, compressed on this thread.
+    pub(in crate::compress) fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
         let mut member = HEADER.to_vec();
         let blocks: Vec<&[u8]> = if bytes.is_empty() { vec![&[]] } else { bytes.chunks(BLOCK_SIZE).collect() };
         let gzip = Gzip { level };
@@ -180,6 +181,12 @@ pub(super) mod tests {
         let bytes = random(4 * BLOCK_SIZE);
         let len = gzip(&bytes, 2).len();
         assert!(len < bytes.len() + bytes.len() / 1000, "{len}");
+    }
+
+    #[test]
+    fn the_length_in_the_trailer_is_modulo_four_gib() {
+        let trailer = Gzip { level: 2 }.trailer(&crc32fast::Hasher::new(), (1 << 32) + 5);
+        assert_eq!(trailer, [0, 0, 0, 0, 5, 0, 0, 0]);
     }
 
     /// If this fails, the compressor's output has changed: give [`VERSION`] a new number, and use the new digests here.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::block_compressor::BlockCompressor;
 use super::blocks::{LayerInput, compress_blocks};
 use super::buffer::{BLOCK_SIZE as BLOCK, BufferStock, max_compressed_len};
-use super::gzip::tests::random;
+use super::gzip::tests::{gzip, random, sample};
 use super::output::LayerOutput;
 use super::*;
 use crate::oci::{DiffId, Digest};
@@ -73,6 +73,13 @@ fn the_bytes_are_the_same_for_any_number_of_threads() {
             assert!(decompressed(sent) == uncompressed, "{len} bytes by {spec:?}");
         }
     }
+}
+
+#[test]
+fn the_pool_gives_the_same_bytes_as_one_block_after_the_other() {
+    let sample = sample();
+    let (_, sent, _) = run(&source(&sample), CompressionSpec::Gzip { level: 2 }, &Pool::start(2));
+    assert!(sample.len() > BLOCK && sent == gzip(&sample, 2));
 }
 
 #[test]

@@ -394,3 +394,15 @@ fn a_non_distributable_layer_need_not_be_in_the_archive() {
     let archive = layout.open(&[manifest]).unwrap();
     assert!(archive.images[0].manifests()[0].is_incomplete(), "without a URL it is an ordinary layer");
 }
+
+#[test]
+fn the_documents_of_an_archive_are_limited_together() {
+    let layout = Layout::new();
+    let image_config = layout.blob("application/vnd.oci.image.config.v1+json", config(&[]).as_bytes());
+    let annotations = json!({ "padding": "x".repeat((4 << 20) - 1000) });
+    let manifest =
+        layout.listing("manifest", json!({ "config": image_config, "layers": [], "annotations": annotations }));
+    let index = |count| layout.listing("index", json!({ "manifests": vec![manifest.clone(); count] }));
+    layout.open(&[index(15)]).unwrap();
+    assert!(error_text(layout.open(&[index(17)])).contains("take more than 67108864 bytes"));
+}

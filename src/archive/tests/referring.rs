@@ -177,3 +177,54 @@ fn circular_tags_are_limited() {
     // If there is nothing else, they are images.
     assert_eq!(layout.open(&both).unwrap().images.len(), 2);
 }
+
+#[test]
+fn the_bytes_of_unlisted_manifests_are_limited() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    for number in 0..5 {
+        let annotations = json!({ "padding": "x".repeat((4 << 20) - 1000), "number": number });
+        let config = layout.blob(EMPTY, b"{}");
+        layout.listing(
+            "manifest",
+            json!({ "config": config, "layers": [], "subject": image, "annotations": annotations }),
+        );
+    }
+    assert_eq!(of(&layout.open(std::slice::from_ref(&image)).unwrap(), &image).len(), 4);
+}
+
+#[test]
+fn a_referrer_of_several_images_is_listed_once() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let index = layout.listing("index", json!({ "manifests": [image] }));
+    let sbom = artifact(&layout, &image, "sbom");
+    let archive = layout.open(&[index, image, sbom.clone()]).unwrap();
+    assert_eq!(archive.images.len(), 2);
+    let all = archive.referrers_of_all();
+    assert_eq!(
+        all.iter().map(|(at, it)| (*at, it.unwrap().content.digest())).collect::<Vec<_>>(),
+        [(0, Some(digest(&sbom)))]
+    );
+}
+
+#[test]
+fn a_name_of_several_referrers_selects_none_of_them() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let tag = format!("sha256-{}.sig", digest(&image).hex());
+    let tagged = |text| with(signature(&layout, text), json!({ "org.opencontainers.image.ref.name": tag }));
+    let select =
+        |roots: &[Value]| layout.open(roots).unwrap().select(&ImageSelector::Name(tag.clone()), &Selection::default());
+    select(&[image.clone(), tagged("one")]).unwrap();
+    assert_eq!(select(&[image, tagged("one"), tagged("other")]).unwrap_err().kind(), Kind::Input);
+}
+
+#[test]
+fn a_tag_with_the_digest_of_the_same_manifest_does_not_make_a_referrer() {
+    let layout = Layout::new();
+    let image = image(&layout);
+    let tag = format!("sha256-{}.sig", digest(&image).hex());
+    let tagged = with(image, json!({ "org.opencontainers.image.ref.name": tag }));
+    assert_eq!(layout.open(&[signature(&layout, "other"), tagged]).unwrap().images.len(), 2);
+}

@@ -1,13 +1,13 @@
 //! OCI image layouts: `oci-layout`, `index.json` and `blobs/sha256/`, as
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md> defines them.
 
-use super::contents::Contents;
-use super::document::{LayoutMarker, MAX_LIST, parse};
-use super::file_names::{BlobPaths, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT};
-use super::files::{Files, Place};
-use super::format::Format;
-use super::layout::{INCOMPLETE, Layout};
-use super::model::Provenance;
+use crate::archive::contents::Contents;
+use crate::archive::document::{LayoutMarker, MAX_LIST, parse};
+use crate::archive::file_names::{BlobPaths, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT};
+use crate::archive::files::{Files, Place};
+use crate::archive::format::Format;
+use crate::archive::layout::{INCOMPLETE, Layout};
+use crate::archive::model::Provenance;
 use crate::error::{Code, Error, Result, shown};
 
 /// A layout in a folder.

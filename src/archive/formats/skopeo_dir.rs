@@ -5,13 +5,13 @@
 //!
 //! Images have no names in it. `version` and `signature-N` beside it are ignored.
 
-use super::contents::Contents;
-use super::document::{MAX_MANIFEST, document, unreadable};
-use super::file_names::{BlobPaths, MANIFEST_JSON};
-use super::files::Files;
-use super::format::Format;
-use super::layout::Layout;
-use super::model::Provenance;
+use crate::archive::contents::Contents;
+use crate::archive::document::{MAX_MANIFEST, document, unreadable};
+use crate::archive::file_names::{BlobPaths, MANIFEST_JSON};
+use crate::archive::files::Files;
+use crate::archive::format::Format;
+use crate::archive::layout::Layout;
+use crate::archive::model::Provenance;
 use crate::error::{Code, Error, Result};
 use crate::oci::Descriptor;
 
