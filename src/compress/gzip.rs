@@ -165,9 +165,19 @@ pub(super) mod tests {
         // Incompressible data at the start, inside and at the end of a block, so that both kinds of runs begin and end blocks.
         let block = BLOCK_SIZE;
         let mixed = [&text[..block / 4], &random(block), &text[..block / 2], &random(block / 4)].concat();
-        for bytes in
-            [&b""[..], b"x", &text, &random(3 * block + 17), &random(block), &text[..2 * block], &mixed, &sample()]
-        {
+        // After stored data, the dictionary is the end of that data.
+        let resumed = [&text[..block], &random(block / 8), &text[..block / 2]].concat();
+        for bytes in [
+            &b""[..],
+            b"x",
+            &text,
+            &random(3 * block + 17),
+            &random(block),
+            &text[..2 * block],
+            &mixed,
+            &resumed,
+            &sample(),
+        ] {
             let compressed = gzip(bytes, 2);
             let mut decompressed = Vec::new();
             // GzDecoder stops after the first member: this proves that there is only one.

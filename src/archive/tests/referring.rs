@@ -183,7 +183,7 @@ fn the_bytes_of_unlisted_manifests_are_limited() {
     let layout = Layout::new();
     let image = image(&layout);
     for number in 0..5 {
-        let annotations = json!({ "padding": "x".repeat((4 << 20) - 1000), "number": number });
+        let annotations = json!({ "padding": "x".repeat((4 << 20) - 1000), "number": number.to_string() });
         let config = layout.blob(EMPTY, b"{}");
         layout.listing(
             "manifest",
