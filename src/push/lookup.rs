@@ -2,9 +2,9 @@
 
 use super::options::Reuse;
 use super::outcome::TagOutcome;
-use super::remote::{described, in_time};
 use super::session::TargetSession;
 use super::tags::{ExistingTag, IfExists, ImageMatch, TagConflict, TagPlan, TagRule, UnchangedTag, image_match};
+use super::time_limit::{described, in_time};
 use crate::archive::Image;
 use crate::ecr::{RepositoryLocation, RepositoryState};
 use crate::error::{Advice, Code, Error, Kind, Result};

@@ -45,6 +45,7 @@ mod source;
 mod spool;
 mod sync;
 mod tags;
+mod time_limit;
 mod trust;
 mod upload;
 mod user_agent;

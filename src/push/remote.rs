@@ -1,7 +1,5 @@
 //! Images that a repository holds already, read for layers that need neither be compressed nor sent.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use tracing::debug;
 
@@ -10,14 +8,12 @@ use super::options::Reuse;
 use super::plan::{Blobs, PlannedLayer};
 use super::session::TargetSession;
 use super::tags::{TagConflict, TagPlan, is_same};
+use super::time_limit::{described, in_time};
 use crate::archive::{Image, Layer};
 use crate::error::{Code, Error, Kind, Result, Setting};
 use crate::oci::{DiffId, Digest, Platform, TagPattern};
 use crate::registry::RemoteManifest;
 use crate::reuse::{self, RemoteImage};
-
-/// How long a lookup may take that only saves time.
-const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// How many uncompressed bytes are compressed before it is worth finding out how that could have been saved.
 const WORTH_A_NOTE: u64 = 32 << 20;
@@ -151,17 +147,6 @@ pub(super) fn configs(image: &Image) -> impl Fn(&Digest) -> Option<Bytes> {
         let same = manifests.iter().find(|manifest| manifest.config.digest == *digest);
         same.map(|manifest| manifest.config.bytes.clone())
     }
-}
-
-/// Returns an error with what the registry answered, in one line.
-pub(super) fn described(error: &Error) -> String {
-    error.service_error().map_or_else(|| error.to_string(), |answer| format!("{error}: {answer}"))
-}
-
-/// Gives a lookup that only saves time a limit.
-pub(super) async fn in_time<T>(lookup: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = |_| Error::new(Kind::Unavailable, format!("no answer within {} s", TIME_LIMIT.as_secs()));
-    tokio::time::timeout(TIME_LIMIT, lookup).await.map_err(late)?
 }
 
 /// What is known of a target before a layer is sent.

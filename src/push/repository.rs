@@ -4,9 +4,9 @@ use super::lookup::{TagLookup, is_needed, look_up_tags};
 use super::options::Reuse;
 use super::policies::{Policies, Policy};
 use super::record::Record;
-use super::remote::{described, in_time};
 use super::session::{TargetSession, creation_advice};
 use super::tags::TagRule;
+use super::time_limit::{described, in_time};
 use crate::ecr::{Ecr, EcrPublic, NewRepository, RepositoryLocation, RepositoryState, Template};
 use crate::error::{Code, Error, Kind, Result};
 
