@@ -48,7 +48,7 @@ pub(super) fn not_a_tar(source: &Source, compression: Option<FileCompression>, s
             || {
                 let first: Vec<_> = start.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
                 let short = if start.len() < 512 { " (shorter than the smallest tar; perhaps cut off)" } else { "" };
-                other(&format!("no tar: it starts with {}{short}", first.join(" ")))
+                other(&format!("not a tar: it starts with {}{short}", first.join(" ")))
             },
             |(what, hint)| other(what).hint(if hint.is_empty() { SUPPORTED } else { hint }),
         ),
@@ -72,8 +72,8 @@ fn kind_of_text(start: &[u8]) -> Option<(&'static str, &'static str)> {
         text if text.starts_with("version https://git-lfs") => {
             ("a Git LFS pointer", "Fetch the file itself: git lfs pull")
         }
-        text if text.starts_with(['{', '[']) => ("JSON", "Give the archive or the folder that this file belongs to."),
-        text if text.starts_with('<') => ("a web page or XML", "Perhaps a download that failed: look into it."),
+        text if text.starts_with(['{', '[']) => ("JSON", "Use the archive or the folder that contains this file."),
+        text if text.starts_with('<') => ("a web page or XML", "The download may have failed: open the file."),
         _ if ["FROM", "ARG"].contains(&word(first).as_str()) => {
             ("a Dockerfile", "Build the image first, into an archive.")
         }

@@ -74,7 +74,7 @@ fn unrecognized_tar(source: &Source, index: &TarIndex) -> Error {
             let (folder, quoted) = (shown(folder), quoted(folder));
             let text =
                 format!("The image is in the folder {folder}/ of the tar. Extract it, and archive that folder alone:");
-            error.hint(Advice::new(text).command(format!("tar -xf{archive} && tar -C {quoted} -cf packed.tar .")))
+            error.hint(Advice::new(text).command(format!("tar -xf{archive} && tar -C {quoted} -cf image.tar .")))
         }
         None if has("repositories") => error.hint(resave_old_format(&format!("docker load -i{archive}"))),
         None if has("Dockerfile") || has("Containerfile") => error.hint(BUILD_FIRST),

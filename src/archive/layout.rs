@@ -382,7 +382,7 @@ pub(super) fn miscount(list: &str, layers: usize, config: &str, diff_ids: usize)
         shown(list),
         shown(config)
     ))
-    .hint("The two do not belong together, so the archive is broken. Save the image again.")
+    .hint("They contradict each other, so the archive is broken. Save the image again.")
 }
 
 /// Returns the error that a file that `user` refers to is missing, and `more` of the same role.

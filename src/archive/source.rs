@@ -61,7 +61,7 @@ impl Source {
         let access = if metadata.is_dir() {
             return Err(Error::input(format!("{self} is a folder"))
                 .code(Code::ArchiveUnrecognized)
-                .hint("Give its name in place of the `-`."));
+                .hint("Use its path instead of -."));
         } else if !metadata.is_file() {
             Access::Once(special(&metadata))
         } else if file.stream_position().map_err(failed)? > 0 {
@@ -158,7 +158,7 @@ pub(super) fn cannot_open(path: &Path, error: io::Error) -> Error {
     let path = path.display();
     let what = match error.kind() {
         io::ErrorKind::NotFound => {
-            return Error::input(format!("there is no file {path}")).code(Code::ArchiveUnreadable);
+            return Error::input(format!("cannot find the file {path}")).code(Code::ArchiveUnreadable);
         }
         io::ErrorKind::PermissionDenied => format!("no permission to read {path}"),
         _ => format!("cannot read {path}"),

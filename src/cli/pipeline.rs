@@ -163,8 +163,8 @@ fn target(
             })?)
         }
         (OutputTarget::File, None) => {
-            return Err(Error::usage(format!("{title} reads variables from a file that the pipeline specifies"))
-                .hint("Use --output-file FILE with the same file."));
+            return Err(Error::usage(format!("{title} reads variables from a file that the pipeline names"))
+                .hint("Use --output-file FILE with that file."));
         }
         (OutputTarget::Folder, None) => {
             return Err(Error::usage(format!("{title} reads each variable from a separate file"))
@@ -179,7 +179,7 @@ fn across_jobs(format: OutputFormat, is_requested: bool) -> Result<OutputFormat>
     match (format, is_requested) {
         (OutputFormat::AzureCommands(_), true) => Ok(OutputFormat::AzureCommands(OutputScope::Jobs)),
         (format, false) => Ok(format),
-        (_, true) => Err(Error::usage("--output-variable-across-jobs needs the log of Azure Pipelines")
+        (_, true) => Err(Error::usage("--output-variable-across-jobs is for Azure Pipelines only")
             .code(Code::OptionConflict)
             .hint("Leave it out: other systems configure this in the pipeline.")),
     }

@@ -18,5 +18,5 @@ pub(super) fn reject_unexpanded_secret(what: &str, value: &str) -> Result<()> {
 fn unexpanded(what: &str, name: &str) -> Error {
     Error::usage(format!("{what} contains $({name}): the pipeline variable {name} is not defined"))
         .code(Code::VariableUnexpanded)
-        .hint("Define the variable, or leave the option out.")
+        .hint("Define the variable in the pipeline, or correct its name.")
 }

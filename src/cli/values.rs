@@ -110,7 +110,7 @@ pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
     };
     let bytes = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit));
     bytes.filter(|bytes| *bytes >= 1024).ok_or_else(|| {
-        Error::usage(format!("{option} {text} is not a number of bytes, or less than 1K"))
+        Error::usage(format!("{option} {text} is not a number of bytes of at least 1K"))
             .code(Code::ValueInvalid)
             .hint("Use a number with an optional unit: 500K, 10M, 1G.")
     })

@@ -255,7 +255,7 @@ fn trimmed(given: Credentials) -> Result<Credentials, CredentialsError> {
     let (id, secret, token) = (all.0.trim(), all.1.trim(), all.2.map(str::trim));
     for (what, text) in [("access key ID", Some(id)), ("session token", token)] {
         if text.is_some_and(|text| !text.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(CredentialsError::invalid_configuration(format!("the {what} has characters that none has")));
+            return Err(CredentialsError::invalid_configuration(format!("the {what} has invalid characters")));
         }
     }
     if (id, secret, token) == all {

@@ -66,7 +66,7 @@ pub(super) struct TokenRejected {
 
 impl std::fmt::Display for TokenRejected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("STS does not take the token")
+        f.write_str("STS rejects the token")
     }
 }
 

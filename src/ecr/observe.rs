@@ -59,7 +59,7 @@ pub(super) struct Unresponsive {
 
 impl std::fmt::Display for Unresponsive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} takes the connection and does not answer", self.host)
+        write!(f, "{} accepts connections and does not answer", self.host)
     }
 }
 

@@ -276,7 +276,7 @@ impl Selected {
         let command = format!(r#"eval "$(aws configure export-credentials --format env{})""#, self.option());
         Err(invalid(&self.described())
             .because(format!(
-                "{whose} asks for a code of the MFA device {device} (mfa_serial), and nobody can type one"
+                "{whose} asks for a code of the MFA device {device} (mfa_serial), which a person must type"
             ))
             .hint(
                 Advice::new(
@@ -372,7 +372,7 @@ fn read(path: &Path, kind: EnvConfigFileKind) -> Contents {
             return match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => Contents::Missing("no such file".into()),
                 // The file may exist. For a user other than the owner of HOME, it counts as missing.
-                ErrorKind::PermissionDenied => Contents::Missing("no permission to look there".into()),
+                ErrorKind::PermissionDenied => Contents::Missing("no permission to read it".into()),
                 _ => Contents::Unusable(error.to_string()),
             };
         }

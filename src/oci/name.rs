@@ -46,7 +46,12 @@ impl FromStr for Repository {
         if let Some(upper) = text.chars().find(char::is_ascii_uppercase) {
             return refuse(format!("it has the upper-case letter {upper:?}"));
         }
-        if text.is_empty() || text.len() > 255 {
+        if text.is_empty() {
+            return Err(Error::usage("the target is empty")
+                .code(Code::TargetInvalid)
+                .hint("Is a shell variable unset?"));
+        }
+        if text.len() > 255 {
             return refuse(format!("it has {} characters", text.len()));
         }
         if !text.split('/').all(is_path_component) {

@@ -73,7 +73,7 @@ impl Client {
                 false => Err(self.explain(wrong("the bytes do not have the digest that was asked for"), &doing)),
             };
         }
-        Err(self.explain(wrong("it sends us from one address to the next"), &doing))
+        Err(self.explain(wrong("too many redirects"), &doing))
     }
 }
 

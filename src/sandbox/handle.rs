@@ -83,7 +83,7 @@ impl Sandbox {
         let Options { listen, dir, discard, account, region, rules, create } = options;
         if !listen.ip().is_loopback() {
             return Err(Error::usage(format!("the sandbox cannot listen on {listen}"))
-                .hint("It checks no passwords worth the name, so it only listens on loopback: 127.0.0.1 or [::1]."));
+                .hint("It accepts any AWS access key, so it listens on loopback only: 127.0.0.1 or [::1]."));
         }
         if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Error::usage(format!("{account:?} is not an AWS account: it takes twelve digits")));
@@ -235,8 +235,8 @@ impl Drop for Sandbox {
 async fn open_listener(listen: SocketAddr) -> Result<(Door, SocketAddr)> {
     let fail = |why: io::Error| Error::usage(format!("the sandbox cannot listen on {listen}")).because(why);
     let bound = TcpListener::bind(listen).await;
-    let listener =
-        bound.map_err(|why| fail(why).hint("With --listen 127.0.0.1:0 it takes a free port, and says which."))?;
+    let listener = bound
+        .map_err(|why| fail(why).hint("Use another port, or --listen 127.0.0.1:0 for a free one, which is printed."))?;
     let address = listener.local_addr().map_err(fail)?;
     Ok((Door(listener), address))
 }

@@ -43,12 +43,12 @@ fn changed(ecr: &Ecr, archive: &str, entry: &str) -> String {
 #[test]
 fn a_file_that_is_not_there() {
     let run = refused_at_once(&["no/such/image.tar"], 1);
-    run.stderr_has(&["error: there is no file no/such/image.tar\n", "hint: The current folder is "]);
+    run.stderr_has(&["error: cannot find the file no/such/image.tar\n", "hint: The current folder is "]);
     let run = refused_at_once(&["/no/such/image.tar"], 1);
-    assert!(run.stderr.ends_with("error: there is no file /no/such/image.tar\n"));
+    assert!(run.stderr.ends_with("error: cannot find the file /no/such/image.tar\n"));
     // What `docker push` takes.
     for name in ["team/app:1.4", "ghcr.io/team/app:1.4"] {
-        let run = refused_at_once(&[name], 1).stderr_has(&[&format!("there is no file {name}")]);
+        let run = refused_at_once(&[name], 1).stderr_has(&[&format!("cannot find the file {name}")]);
         run.stderr_has(&[&format!("docker save {name} | ecr-push - TARGET")]);
     }
 }
@@ -72,7 +72,7 @@ fn things_that_are_no_archive_are_called_what_they_look_like() {
         ("zst", b"\x28\xb5\x2f\xfdabcdefgh", "is broken: its zstd data can be read up to 0 B of the tar"),
         ("pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
         ("zeros", &[0; 10240], "is nothing but zeros, like an empty tar"),
-        ("noise", &archive_builder::noise(1, 4096), "is no tar: it starts with"),
+        ("noise", &archive_builder::noise(1, 4096), "is not a tar: it starts with"),
     ] {
         refused_bytes(name, bytes).stderr_has(&[&format!("/{name} {what}"), "hint: "]);
     }
@@ -89,7 +89,7 @@ fn tars_of_something_else_are_called_what_they_look_like() {
     refused_bytes("context.tar", &context).stderr_has(&["is a tar, but not of an image", "Build it first"]);
     let nested = archive_builder::tar_of("image/manifest.json", b"[]");
     refused_bytes("nested.tar", &nested)
-        .stderr_has(&["is a tar, but not of an image", "/nested.tar && tar -C image -cf packed.tar .\n"]);
+        .stderr_has(&["is a tar, but not of an image", "/nested.tar && tar -C image -cf image.tar .\n"]);
     let other = archive_builder::tar_of("hello", b"world");
     refused_bytes("other.tar", &other).stderr_has(&["it has neither manifest.json nor index.json"]);
     let none = archive_builder::tar_of("manifest.json", b"[]");

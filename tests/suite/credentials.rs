@@ -235,7 +235,7 @@ fn invalid_settings_are_reported() {
         keys(&mut command);
         command.env(variable, odd);
         let run = aws.finish(command).fails_with(3).stderr_has(&["cannot get AWS credentials from the environment"]);
-        run.stderr_has(&["has characters that none has"]).output_has_none(&[odd]);
+        run.stderr_has(&["has invalid characters"]).output_has_none(&[odd]);
     }
     assert_eq!(aws.log().len(), 0);
 }

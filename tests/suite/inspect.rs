@@ -349,5 +349,5 @@ fn what_makes_no_sense_is_refused_before_anything_is_opened() {
         env.run(arguments).fails_with(2).stdout_is("").stderr_has(&["error: ", says]);
     }
     let run = env.run(&["inspect", "missing.tar", "--output", "json"]).fails_with(1).stdout_is("");
-    run.stderr_has(&["error: there is no file missing.tar\n"]);
+    run.stderr_has(&["error: cannot find the file missing.tar\n"]);
 }

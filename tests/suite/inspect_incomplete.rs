@@ -97,7 +97,7 @@ fn a_manifest_that_stands_for_two_platforms() {
     layout.finish(&[layout.index(&[amd64, arm64])]);
     let run = inspect(&env, &layout.path, &[]).succeeds();
     let platforms: Vec<_> = run.stdout.lines().filter(|line| line.starts_with("platform ")).collect();
-    assert_eq!(platforms, ["platform linux/amd64", "platform linux/arm64 (its config says linux/amd64)"]);
+    assert_eq!(platforms, ["platform linux/amd64", "platform linux/arm64 (its config has linux/amd64)"]);
     let seen = json_of(&env, &layout.path, &[], 0);
     let second = &seen["images"][0]["manifests"][1];
     assert_eq!((&second["listed_for"], &second["platform"]), (&json!("linux/arm64"), &json!("linux/amd64")));

@@ -107,7 +107,7 @@ fn a_quiet_push_logs_no_success() {
 fn a_quiet_push_still_logs_errors() {
     let ecr = Ecr::new();
     let run = ecr.run(&["missing.tar", "team/app:1", "-q"]).fails_with(1).stdout_is("");
-    assert!(run.stderr.starts_with("error: there is no file missing.tar"));
+    assert!(run.stderr.starts_with("error: cannot find the file missing.tar"));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn the_report_of_an_invalid_archive_names_every_target() {
         let target = &seen["targets"][target];
         assert_eq!((&target["name"], &target["error"]["kind"]), (&name.into(), &"input".into()));
     }
-    assert_eq!(run.stderr.matches("there is no file missing.tar").count(), 1, "said once");
+    assert_eq!(run.stderr.matches("cannot find the file missing.tar").count(), 1, "said once");
     assert!(ecr.log().is_empty(), "no request is sent for an archive that cannot be read");
 }
 

@@ -377,7 +377,7 @@ fn a_save_from_before_manifest_json_is_loaded_and_saved_again() {
 
 #[test]
 fn an_image_folders_deep_in_a_tar_is_found() {
-    let words = ["The image is in the folder build/out/", " && tar -C build/out -cf packed.tar .\n"];
+    let words = ["The image is in the folder build/out/", " && tar -C build/out -cf image.tar .\n"];
     is_rejected("deep.tar", &[], &words);
 }
 

@@ -52,7 +52,7 @@ impl Samples {
                 }),
             ],
             [
-                made("packed.tar", &|path| {
+                made("image.tar", &|path| {
                     archive_builder::docker_save(
                         path,
                         &[text(1), archive_builder::tar_of("noise", &archive_builder::noise(5, 250_000)), text(3)],

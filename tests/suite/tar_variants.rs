@@ -149,7 +149,7 @@ fn a_config_without_a_name_is_named_as_such() {
 
 #[test]
 fn an_image_is_found_at_any_depth() {
-    let command = |folder: &str| format!(" && tar -C {folder} -cf packed.tar .\n");
+    let command = |folder: &str| format!(" && tar -C {folder} -cf image.tar .\n");
     is_rejected(&layout_tar("a/b/c/d", &[]), &["in the folder a/b/c/d/", &command("a/b/c/d")]);
     is_rejected(&layout_tar("a/b", &["oci-layout"]), &["in the folder a/b/", &command("a/b")]);
     // Of a file system only that counts which is an image.
@@ -173,7 +173,7 @@ fn the_command_gets_an_image_out_of_its_folder() {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-ec", &format!("tar -xf{command}")]).current_dir(Path::new(&path).parent().unwrap());
     assert!(shell.status().unwrap().success(), "{command}");
-    ecr.run(&[&ecr.env.scratch("packed.tar"), "team/app:1"]).succeeds();
+    ecr.run(&[&ecr.env.scratch("image.tar"), "team/app:1"]).succeeds();
 }
 
 /// What a program makes of bytes that takes them for text of one byte a character, and writes UTF-8.

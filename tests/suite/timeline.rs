@@ -134,7 +134,7 @@ fn the_page_of_an_invalid_archive_has_the_error() {
     let path = ecr.env.scratch("page.html");
     ecr.run(&["missing.tar", "team/app:1", "--timeline", &path]).fails_with(1);
     let page = Page::read(&path);
-    assert!(page.all("pre", "")[0].text.starts_with("error: there is no file missing.tar"));
+    assert!(page.all("pre", "")[0].text.starts_with("error: cannot find the file missing.tar"));
     assert_eq!(page.all("div", "lane").len(), 1);
 }
 

@@ -92,7 +92,7 @@ fn read(files: &Files) -> Result<Contents> {
             Some((name, true)) if root.read.is_err() => {
                 let name = shown(name);
                 contents.note(format!(
-                    "what index.json names for {name} is not all in the archive, so a new manifest is written"
+                    "the archive does not contain everything that index.json lists for {name}, so a new manifest is written"
                 ));
             }
             _ => {}

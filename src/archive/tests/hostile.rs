@@ -92,12 +92,12 @@ fn the_kind_of_a_file_that_is_not_an_archive_is_named() {
         (b"hello\n", "is text, not"),
         (&[0; 1024], "nothing but zeros"),
         (b"app\0\0\0", "(shorter than the smallest tar; perhaps cut off)"),
-        (&[0xff; 1024], "is no tar: it starts with ff ff"),
+        (&[0xff; 1024], "is not a tar: it starts with ff ff"),
     ] {
         let text = error_text(open_bytes(bytes));
         assert!(text.contains(what), "{text}");
     }
-    assert!(error_text(open(Path::new("no/such/file"))).contains("there is no file no/such/file"));
+    assert!(error_text(open(Path::new("no/such/file"))).contains("cannot find the file no/such/file"));
     let scratch = Scratch::new();
     assert!(error_text(open(&scratch.0)).contains("is not an OCI layout: it has no file oci-layout"));
 }

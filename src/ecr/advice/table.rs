@@ -207,7 +207,7 @@ fn web_page(case: &Case<'_>) -> Option<Meaning> {
 
 fn kms_key(case: &Case<'_>) -> Option<Meaning> {
     let text = "The repository is encrypted with an AWS KMS key that ECR cannot use. The key must be enabled and in the same \
-                region; whoever creates the repository needs kms:CreateGrant, kms:DescribeKey and kms:RetireGrant, also in \
+                region; the user who creates the repository needs kms:CreateGrant, kms:DescribeKey and kms:RetireGrant, also in \
                 the key policy.";
     let advice = match case.location {
         Some(location) => Advice::new(format!("{text} Find the key with:")).command(location.command(

@@ -172,7 +172,7 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
         Some(Role::Attestation(Some(about))) => row("attests", &about.to_string()),
         Some(Role::Attestation(None)) => row("attests", "unspecified"),
         Some(Role::Image(Some(listed))) if !config.platform.as_ref().is_some_and(|own| own.matches(listed)) => {
-            let own = config.platform.as_ref().map(|own| format!(" (its config says {own})"));
+            let own = config.platform.as_ref().map(|own| format!(" (its config has {own})"));
             row("platform", &format!("{listed}{}", own.unwrap_or_default()))
         }
         Some(Role::Image(_)) | None => {
