@@ -1,4 +1,4 @@
-//! Answers, of whichever face.
+//! Responses of both APIs.
 
 use std::convert::Infallible;
 
@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::faults::Trouble;
 
-/// What a proxy answers instead of whom was asked.
+/// Returns a response of a proxy instead of the service.
 pub(super) fn page(status: u16, title: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let page = format!("<!DOCTYPE html>\n<html>\n<head><title>{title}</title></head>\n<body>No.</body>\n</html>\n");
@@ -18,33 +18,33 @@ pub(super) fn page(status: u16, title: &str) -> Response {
     response
 }
 
-/// An answer without a body.
+/// Returns a response without a body.
 pub(super) fn empty(status: StatusCode) -> Response {
     reply(status, Body::empty())
 }
 
-/// An answer.
+/// Returns a response.
 pub(super) fn reply(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response
 }
 
-/// Sets a header. A value that cannot be one is left out.
+/// Sets a header. Omits an invalid value.
 pub(super) fn set(response: &mut Response, name: &'static str, value: impl AsRef<str>) {
     if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
         response.headers_mut().insert(HeaderName::from_static(name), value);
     }
 }
 
-/// An answer in JSON.
+/// Returns a response in JSON.
 pub(super) fn json(status: u16, body: String) -> Response {
     let mut response = reply(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
     set(&mut response, "content-type", "application/json");
     response
 }
 
-/// An answer as what goes wrong on purpose changes it.
+/// Returns a response as a fault changes it.
 pub(super) async fn changed(mut response: Response, trouble: Trouble) -> Response {
     match trouble {
         Trouble::TellStatus(status) | Trouble::Unconfirmed(status) if response.status().is_success() => {

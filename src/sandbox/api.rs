@@ -1,4 +1,4 @@
-//! AWS's face: the operations of Amazon ECR's API that a pusher needs, in AWS JSON 1.1.
+//! AWS's API: the operations of Amazon ECR that a push needs, in AWS JSON 1.1.
 //!
 //! Names, members and limits are those of the service's model
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Operations.html>).
@@ -27,12 +27,12 @@ use crate::oci::{Digest, Repository};
 
 /// The service's name in `X-Amz-Target`.
 const TARGET: &str = "AmazonEC2ContainerRegistry_V20150921.";
-/// That of ECR Public's API.
+/// The name of ECR Public's API.
 const PUBLIC_TARGET: &str = "SpencerFrontendService.";
-/// More than any request that the model allows.
+/// A limit above any request that the model allows.
 const LARGEST_REQUEST: usize = 8 << 20;
 
-/// What a request is called in the log and in faults: the IAM action.
+/// Returns the name of a request in the log and in faults: the IAM action.
 pub(super) fn operation(headers: &HeaderMap) -> String {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let services = [(TARGET, "ecr"), (PUBLIC_TARGET, "ecr-public")];
@@ -41,13 +41,13 @@ pub(super) fn operation(headers: &HeaderMap) -> String {
     named.map_or_else(|| "ecr:Unknown".to_owned(), |(service, name)| format!("{service}:{name}"))
 }
 
-/// Answers a request to the API.
+/// Responds to a request to the API.
 pub(super) async fn answer(server: &Server, exchange: &mut Exchange) -> Response {
     let outcome = serve(server, exchange).await;
     respond(server, outcome)
 }
 
-/// The answer to a request that goes wrong on purpose.
+/// Returns the response to a request with a fault.
 pub(super) fn injected(server: &Server, trouble: &Trouble) -> Response {
     let exception = match trouble {
         Trouble::Status { status, code, message } => Exception {
@@ -85,7 +85,7 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
     if exchange.method != "POST" || action == "ecr:Unknown" {
         return Err(Exception::new("UnknownOperationException", ""));
     }
-    // That it is signed is checked, not by whom: whoever is on this machine is the caller.
+    // Only the presence of a signature is checked: every client on this machine is the caller.
     if !exchange.header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256 ")) {
         return Err(Exception::new("MissingAuthenticationTokenException", "Missing Authentication Token"));
     }
@@ -143,7 +143,7 @@ fn expired(server: &Server, exchange: &Exchange) -> String {
     format!("Signature expired: {signed} is now earlier than {least} ({now} - 5 min.)")
 }
 
-/// A moment as signatures have it.
+/// Formats a time as in signatures.
 fn compact(time: SystemTime) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let text = http_date(time);
@@ -239,7 +239,7 @@ impl ImageId {
         id
     }
 
-    /// The image that this names, or the failure code and its reason.
+    /// Returns the image that this names, or the failure code and its reason.
     fn find<'a>(&self, repo: &'a Repo) -> Result<(Digest, &'a Image), (&'static str, &'static str)> {
         let absent = ("ImageNotFound", "Requested image not found");
         let by_digest = match self.image_digest.as_deref().map(str::parse::<Digest>) {

@@ -1,4 +1,4 @@
-//! The registry's face: the OCI distribution API as Amazon ECR speaks it. Blobs are next door, in `blobs.rs`.
+//! The registry's API: the OCI distribution API as implemented by Amazon ECR. Blobs are in `blobs.rs`.
 
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ use super::store::Access;
 use super::{Server, blobs, empty, reply, set, tokens};
 use crate::oci::{Digest, Repository, Tag};
 
-/// Answers a request to the registry.
+/// Responds to a request to the registry.
 pub(super) async fn answer(server: &Server, exchange: &mut Exchange, route: &Route) -> Response {
     if let Parts::AtMost(most) = server.rules(|rules| rules.parts.clone()) {
         exchange.limit(most);
@@ -76,7 +76,7 @@ async fn serve(server: &Server, exchange: &mut Exchange, route: &Route) -> Resul
     }
 }
 
-/// The answer to a request that goes wrong on purpose.
+/// Returns the response to a request with a fault.
 pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Trouble) -> Response {
     let refusal = match trouble {
         Trouble::Status { status, code, message } => {
@@ -96,7 +96,7 @@ pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Troub
     response
 }
 
-/// A refusal, with an ID as the API's answers have it.
+/// Returns an error response with a request ID, as the API's responses have.
 fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
     let mut response = say_no(server, exchange, refusal);
     set(&mut response, "x-amzn-requestid", server.store.request_id());
@@ -105,7 +105,7 @@ fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Respons
 
 fn say_no(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
     match refusal {
-        // The answer to a HEAD has no room for reasons.
+        // The response to a HEAD has no body.
         Refusal::Said { status, .. } if exchange.method == Method::HEAD => empty(status),
         Refusal::Said { status, code, message, retry_after } => {
             let body = json!({"errors": [{"code": code, "message": message}]});
@@ -169,7 +169,7 @@ fn authenticate(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// A tag that ECR takes.
+/// Returns whether ECR accepts a tag.
 fn tag_of(text: &str) -> Result<Tag, Refusal> {
     let constraint = "must satisfy regular expression '[a-zA-Z0-9-_.]+'";
     text.parse().map_err(|_| Refusal::parameter("imageTag", constraint))
@@ -214,7 +214,7 @@ async fn put_manifest(
         let place = Place { repository: name, account: &server.account, repo };
         let facts = manifest::judge(&bytes, &media_type, &rules.manifest, &place)?;
         subject = facts.subject;
-        // What is archived and pushed again is restored.
+        // An archived image that is pushed again is restored.
         let restores = |tag: &Tag| repo.tags.get(tag.as_str()) == Some(&digest) && repo.archived.contains(&digest);
         if let Some(tag) = tag.as_ref().filter(|tag| repo.tags.contains_key(tag.as_str()) && !restores(tag))
             && (rules.immutable || repo.settings.is_immutable(tag.as_str()))
@@ -255,7 +255,7 @@ fn serve_manifest(
 ) -> Result<Response, Refusal> {
     let by_digest = reference.contains(':');
     if !by_digest && let Err(refusal) = tag_of(reference) {
-        // The same tag that a PUT meets with 405.
+        // The same tag for which a PUT gets 405.
         let head = exchange.method == Method::HEAD;
         return Err(if head { Refusal::Silent(StatusCode::BAD_REQUEST) } else { refusal });
     }

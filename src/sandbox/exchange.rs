@@ -1,5 +1,5 @@
-//! One request on its way: its body with every byte counted, the log line it leaves, and the connection it came on,
-//! which can be cut under it.
+//! One request: its body with the number of its bytes, its log line, and its connection,
+//! which can be closed at any time.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,12 +30,12 @@ pub struct LogEntry {
     pub method: String,
     /// The path with its query.
     pub path: String,
-    /// The IAM action that the request exercises: `ecr:UploadLayerPart`. Requests that need none are `v2:Check`,
+    /// The IAM action that the request requires: `ecr:UploadLayerPart`. Requests that need none are `v2:Check`,
     /// `v2:Token`, `v2:UploadStatus`, `v2:CancelUpload`, `v2:Unknown` and, on the bucket, `s3:GetObject`.
     pub operation: String,
-    /// The status of the answer; 0 where none was sent (yet), because the connection broke or the request stalls.
+    /// The status of the response; 0 if none was sent (yet), because the connection was closed or the request stalls.
     pub status: u16,
-    /// How many bytes of body arrived, of cut and refused requests too.
+    /// The number of bytes of the body that arrived, also of cut and rejected requests.
     pub body_bytes: u64,
     /// The request's `Content-Range`.
     pub content_range: Option<String>,
@@ -49,10 +49,10 @@ pub struct LogEntry {
     pub access_key: Option<String>,
 }
 
-/// How many requests are remembered: a sandbox may run for weeks.
+/// The maximum length of the log: a sandbox may run for weeks.
 pub(super) const LOG_LIMIT: usize = 10_000;
 
-/// How many bytes are remembered of each text that a client sends.
+/// The maximum length of a client's text in the log in bytes.
 const TEXT_LIMIT: usize = 2 << 10;
 
 /// The newest requests, in order of arrival.
@@ -62,7 +62,7 @@ pub(super) struct Log(Mutex<Newest>);
 #[derive(Debug, Default)]
 struct Newest {
     entries: VecDeque<LogEntry>,
-    /// How many older ones are forgotten.
+    /// The number of older requests that were removed.
     forgotten: usize,
 }
 
@@ -99,7 +99,7 @@ impl Log {
         log.forgotten + log.entries.len() - 1
     }
 
-    /// Changes the entry with that number, unless it is forgotten.
+    /// Changes the entry with this number, unless it was removed.
     pub(super) fn change(&self, number: usize, change: impl FnOnce(&mut LogEntry)) {
         let mut log = self.lock();
         let index = number.checked_sub(log.forgotten);
@@ -166,7 +166,7 @@ impl Exchange {
         }
     }
 
-    /// What is to go wrong with this request.
+    /// Returns the faults of this request.
     pub(super) fn trouble(&self) -> Option<&Trouble> {
         self.trouble.as_ref()
     }
@@ -176,13 +176,13 @@ impl Exchange {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// What the request shows: the scheme in lower case, and what follows.
+    /// Returns the credentials of the request: the scheme in lower case, and the rest.
     pub(super) fn authorization(&self) -> Option<(String, &str)> {
         let (scheme, secret) = self.header(header::AUTHORIZATION)?.split_once(' ')?;
         Some((scheme.to_ascii_lowercase(), secret.trim()))
     }
 
-    /// Whether a body follows, as far as the head says.
+    /// Returns whether the head announces a body.
     pub(super) fn announces_body(&self) -> bool {
         self.headers.contains_key(header::TRANSFER_ENCODING)
             || self.header(header::CONTENT_LENGTH).is_some_and(|length| length.trim() != "0")
@@ -196,12 +196,12 @@ impl Exchange {
         self.is_too_large = length.is_some_and(|length| length > most);
     }
 
-    /// Whether the body has more bytes than it may.
+    /// Returns whether the body is too large.
     pub(super) fn is_too_large(&self) -> bool {
         self.is_too_large
     }
 
-    /// The next bytes of the body; `None` at its end.
+    /// Returns the next bytes of the body. `None` at its end.
     pub(super) async fn piece(&mut self) -> Option<Result<Bytes, Broken>> {
         if self.is_too_large {
             return Some(Err(Broken));
@@ -236,7 +236,7 @@ impl Exchange {
         Some(Ok(bytes))
     }
 
-    /// The whole body, or `None` if it is longer than `limit`.
+    /// Returns the whole body. `None` if it is longer than `limit`.
     pub(super) async fn whole(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Broken> {
         let mut whole = Vec::new();
         while let Some(piece) = self.piece().await {
@@ -249,25 +249,25 @@ impl Exchange {
         Ok(Some(whole))
     }
 
-    /// Reads what is left of the body, so that a client that is still sending gets to see why it was refused, and so
-    /// that the log is true.
+    /// Reads the rest of the body, so that a client that is still sending receives the error response, and so
+    /// that the log is correct.
     pub(super) async fn drain(&mut self) {
         while let Some(Ok(_)) = self.piece().await {}
     }
 
-    /// Waits until the client has gone or the sandbox stops.
+    /// Waits until the client has closed the connection or the sandbox stops.
     pub(super) async fn stall(&mut self) {
-        // A client that goes away takes this future with it.
+        // This future is dropped when the client closes the connection.
         self.stop.cancelled().await;
         self.cut();
     }
 
-    /// Breaks the connection: nothing that is answered from now on gets through.
+    /// Closes the connection: no response is sent from now on.
     pub(super) fn cut(&mut self) -> Broken {
         self.end(Ending::Cut)
     }
 
-    /// The same, in another way.
+    /// Closes the connection in another way.
     pub(super) fn end(&mut self, ending: Ending) -> Broken {
         self.broken = true;
         self.line.end(ending);
@@ -279,13 +279,13 @@ impl Exchange {
         self.stop.run_until_cancelled(tokio::time::sleep(time)).await;
     }
 
-    /// Breaks the connection. The response never gets through.
+    /// Closes the connection. The response is not sent.
     pub(super) fn end_response(&mut self, ending: Ending) -> Response {
         self.end(ending);
         empty(StatusCode::SERVICE_UNAVAILABLE)
     }
 
-    /// Closes the log line. An answer that is to get lost, or cannot get through, counts as none.
+    /// Completes the log line. A response that is not sent counts as none.
     pub(super) fn finish(&mut self, status: u16) {
         match self.trouble {
             Some(Trouble::CutAfter(_)) => drop(self.cut()),
@@ -298,23 +298,23 @@ impl Exchange {
     }
 }
 
-/// A handle on the connection that a request came on.
+/// A handle on the connection of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Line(Arc<Mutex<Ending>>);
 
-/// How a connection comes to its end.
+/// How a connection ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Ending {
-    /// As the client likes.
+    /// When the client closes it.
     #[default]
     Open,
-    /// After so many more bytes of answers.
+    /// After this many more bytes of responses.
     After(u64),
     /// At once.
     Cut,
     /// At once, with an RST.
     Reset,
-    /// Nothing more is answered, and everything read.
+    /// No more responses are sent, and everything is read.
     Half,
 }
 
@@ -327,7 +327,7 @@ impl Line {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does to a connection what it has coming. How many bytes it may still write; none if they go nowhere.
+    /// Ends a connection as planned. Returns how many bytes it may still write; `None` if they are discarded.
     fn check(&self, stream: &mut TcpStream, cx: &mut Context<'_>) -> io::Result<Option<u64>> {
         match *self.ending() {
             Ending::Open => Ok(Some(u64::MAX)),
@@ -338,7 +338,7 @@ impl Line {
                 Err(io::ErrorKind::ConnectionReset.into())
             }
             Ending::Half => {
-                // That it is closed already, or gone, is as good.
+                // It may be closed already.
                 let _closed = Pin::new(stream).poll_shutdown(cx);
                 Ok(None)
             }
@@ -352,7 +352,7 @@ impl Connected<IncomingStream<'_, Door>> for Line {
     }
 }
 
-/// A listener whose connections can be cut from inside.
+/// A listener whose connections can be closed by the sandbox.
 #[derive(Debug)]
 pub(super) struct Door(pub(super) TcpListener);
 
@@ -364,11 +364,11 @@ impl Listener for Door {
         loop {
             match self.0.accept().await {
                 Ok((stream, address)) => {
-                    // Only costs latency where it fails.
+                    // A failure only costs latency.
                     stream.set_nodelay(true).ok();
                     return (Socket { stream, line: Line::default() }, address);
                 }
-                // Out of file descriptors, mostly: they come back.
+                // Likely no file descriptors are left, which is temporary.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
@@ -379,7 +379,7 @@ impl Listener for Door {
     }
 }
 
-/// A connection that can be cut from inside.
+/// A connection that can be closed by the sandbox.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
@@ -431,7 +431,7 @@ mod tests {
         let first = begin("/0");
         (1..LOG_LIMIT).for_each(|n| assert_eq!(begin("/"), n));
         let last = begin(&format!("/{}", "a".repeat(5000)));
-        // Of a request that takes longer than all the others the answer comes when it is forgotten.
+        // The response to a request that takes longer than all others arrives after its entry was removed.
         log.change(first, |entry| entry.status = 200);
         log.change(last, |entry| entry.status = 201);
         let entries = log.entries();

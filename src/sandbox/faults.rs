@@ -1,30 +1,30 @@
-//! What goes wrong on purpose. Data only: tests say what should fail, how often, and after how many successes.
+//! Injected faults. Data only: tests define what fails, how often, and after how many successes.
 
 use std::time::{Duration, SystemTime};
 
-/// Something that goes wrong on purpose.
+/// A fault that is injected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
-    /// The operation it befalls, as [`LogEntry::operation`](super::LogEntry::operation) names it; `*` is any.
+    /// The operation that it affects, as in [`LogEntry::operation`](super::LogEntry::operation); `*` is any.
     pub on: String,
-    /// How many matching requests still pass unharmed.
+    /// The number of matching requests that still succeed.
     pub skip: u32,
-    /// How many matching requests are still to be harmed.
+    /// The number of matching requests that are affected after them.
     pub times: u32,
-    /// What happens to them.
+    /// The effect.
     pub what: Trouble,
 }
 
-/// What happens to a request.
+/// The effect of a fault on a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Trouble {
-    /// It is refused, once its body has been read.
+    /// It is rejected after its body has been read.
     Status {
         /// The HTTP status.
         status: u16,
         /// The error code: `DENIED`, `ServerException`.
         code: String,
-        /// The sentence.
+        /// The message.
         message: String,
     },
     /// A proxy on the way answers with a web page of this title.
@@ -34,43 +34,42 @@ pub enum Trouble {
         /// The title.
         title: String,
     },
-    /// It is one too many: 429 `TOOMANYREQUESTS` "Rate exceeded"
-    /// (<https://github.com/google/go-containerregistry/issues/750>), on the JSON face 400 `ThrottlingException`. ECR
-    /// was never seen to send a `Retry-After`.
+    /// It is throttled: 429 `TOOMANYREQUESTS` "Rate exceeded"
+    /// (<https://github.com/google/go-containerregistry/issues/750>), 400 `ThrottlingException` in the JSON API. ECR was never
+    /// seen to send a `Retry-After`.
     Throttle {
-        /// What `Retry-After` says, in whole seconds.
+        /// The value of `Retry-After` in whole seconds.
         retry_after: Option<Duration>,
     },
-    /// The same, where `Retry-After` names the moment instead of the wait: an HTTP date (RFC 9110, section 10.2.3).
+    /// It is throttled, and `Retry-After` is an HTTP date (RFC 9110, section 10.2.3).
     ThrottleUntil(Duration),
-    /// The connection breaks after so many bytes of its body. A body that is no longer than that is taken whole, the
-    /// work is done, and the answer gets lost.
+    /// The connection is closed after this many bytes of its body. A shorter body is processed, and the response is lost.
     CutAfter(u64),
-    /// The work is done, and the connection breaks after so many bytes of the answer. With 0 it gets lost.
+    /// It is processed, and the connection is closed after this many bytes of the response.
     CutAnswer(u64),
-    /// The work is done, and the answer comes that much later.
+    /// It is processed, and the response is delayed.
     Delay(Duration),
-    /// Nothing is read and nothing answered until the client goes away.
+    /// Nothing is read and no response is sent until the client closes the connection.
     Stall,
     /// The connection is closed at once.
     HangUp,
-    /// The connection is reset at once: an RST, whatever was read of it.
+    /// The connection is reset at once (RST).
     Reset,
-    /// The answering half of the connection is closed at once, and the body still read to its end, for nothing.
+    /// The sending half of the connection is closed at once, and the body is still read to its end.
     HalfClose,
-    /// All tokens handed out so far expire, and then the request is served as usual.
+    /// All tokens expire, and then the request is served as usual.
     ExpireTokens,
-    /// The upload session that it is about is forgotten, and then the request is served as usual.
+    /// Its upload session is removed, and then the request is served as usual.
     ForgetUpload,
     /// A layer that its manifest lists is removed, and then the request is served as usual.
     LoseLayer,
-    /// Somebody else creates the repository that it is to create, and then the request is served as usual.
+    /// The repository that it creates is created by another client first, and then the request is served as usual.
     LoseRace,
-    /// It is served as usual, and a success told with this status.
+    /// It is served as usual, and a success has this status.
     TellStatus(u16),
-    /// It is served as usual, and the answer has this `Location`, or none.
+    /// It is served as usual, and the response has this `Location`, or none.
     TellLocation(Option<String>),
-    /// It is answered with this JSON instead, once its body has been read.
+    /// The response is this JSON, after its body has been read.
     Answer {
         /// The HTTP status.
         status: u16,
@@ -79,14 +78,14 @@ pub enum Trouble {
     },
     /// It is served as usual, and a success has this status and no `Docker-Content-Digest`.
     Unconfirmed(u16),
-    /// It is served as usual, and the answer's body stops half-way while the connection stays open.
+    /// It is served as usual, and the response's body stops half-way while the connection stays open.
     StallBody,
-    /// It is served as usual, and the answer's body has no end.
+    /// It is served as usual, and the response's body has no end.
     EndlessBody,
 }
 
 impl Trouble {
-    /// What `Retry-After` says.
+    /// Returns the value of `Retry-After`.
     pub(super) fn retry_after(&self) -> Option<String> {
         match self {
             Self::Throttle { retry_after } => retry_after.map(|wait| wait.as_secs().to_string()),

@@ -1,10 +1,10 @@
 //! The state as files: every repository is a folder that is a valid OCI image layout.
 //!
-//! Nothing is ever half there: files are written aside and renamed. Nothing outside the folder is touched: names of
-//! repositories cannot climb out, and a symbolic link in the place of a repository is refused.
+//! No file is ever incomplete: files are staged and renamed. Nothing outside the folder is changed: names of
+//! repositories cannot leave it, and a symbolic link instead of a repository is rejected.
 //!
-//! A repository may be called `a/blobs` or `a/index.json`, which is where the layout of `a` keeps its own things. A
-//! part of a name that is one of the layout's words therefore gets a `%` at its end, which no name can contain, so no
+//! A repository may be called `a/blobs` or `a/index.json`, which are also files of the layout of `a`. A
+//! component that is a name in the layout therefore gets a `%` at its end, which no name can contain, so no
 //! two repositories ever share a path.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,24 +24,24 @@ use crate::oci::{Digest, Repository, Tag};
 /// The words of the image layout (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
 const LAYOUT_WORDS: [&str; 3] = ["blobs", "index.json", "oci-layout"];
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// The annotation of `index.json` that keeps what a repository was created with.
+/// The annotation of `index.json` with the settings of a repository.
 const SETTINGS: &str = "ecr-push.sandbox.settings";
-/// Where uploads gather. No repository's name begins with a dot, and no other program uses this name.
+/// The staging folder for uploads. No repository's name begins with a dot, and no other program uses this name.
 const STAGING: &str = ".ecr-push-uploads";
 const LOCK: &str = ".lock";
 /// The file in the staging folder that becomes a document.
 const DOCUMENT: &str = "file";
 
-/// A folder with the whole state in it.
+/// The folder with the state.
 #[derive(Debug)]
 pub(super) struct Folder {
     root: PathBuf,
-    /// Held as long as this lives.
+    /// The lock, which is held until this is dropped.
     _lock: File,
 }
 
 impl Folder {
-    /// Opens the folder, which may be new, and reads what is in it.
+    /// Opens the folder, which may be new, and reads its content.
     pub(super) fn open(root: &Path) -> Result<(Self, BTreeMap<Repository, Repo>)> {
         let fail = |error: io::Error| {
             Error::usage(format!("cannot keep the sandbox's images in {}", root.display())).because(error)
@@ -82,7 +82,7 @@ impl Folder {
             }
             let part = part.strip_suffix('%').filter(|word| LAYOUT_WORDS.contains(word)).unwrap_or(&part);
             let name = if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
-            // One that breaks the rule is not ours, nor is anything in it.
+            // A folder with an invalid name, and everything in it, is not the sandbox's.
             if name.parse::<Repository>().is_ok() {
                 self.read_below(&entry.path(), &name, found)?;
             }
@@ -90,19 +90,19 @@ impl Folder {
         Ok(())
     }
 
-    /// A file for an upload session.
+    /// Creates a file for an upload session.
     pub(super) fn stage(&self, id: &str) -> io::Result<Staged> {
         Staged::create(self.root.join(STAGING).join(id))
     }
 
-    /// Puts an uploaded blob where it belongs.
+    /// Moves an uploaded blob to its final path.
     pub(super) fn keep(&self, staged: Staged, name: &Repository, digest: &Digest) -> io::Result<PathBuf> {
         let place = self.blob_path(name, digest)?;
         staged.keep(&place)?;
         Ok(place)
     }
 
-    /// Gives a blob a second home.
+    /// Links a blob into another repository.
     pub(super) fn link(&self, from: &Path, name: &Repository, digest: &Digest) -> io::Result<PathBuf> {
         let place = self.blob_path(name, digest)?;
         // Not every file system has hard links.
@@ -120,7 +120,7 @@ impl Folder {
         self.write(&place, bytes)
     }
 
-    /// Writes a repository's table of contents: every tag, and every image that no other one refers to.
+    /// Writes the `index.json` of a repository: every tag, and every image that no other one refers to.
     pub(super) fn write_index(&self, name: &Repository, repo: &Repo) -> io::Result<()> {
         let dir = self.directory(name)?;
         let describe = |digest: &Digest, image: &Image| {
@@ -148,7 +148,7 @@ impl Folder {
         });
         preserve(&dir)?;
         self.write(&dir.join("index.json"), &serde_json::to_vec_pretty(&index)?)?;
-        // Last, because a folder is a repository once this is there.
+        // Last, because a folder is a repository once this file exists.
         let layout = dir.join("oci-layout");
         if layout.exists() { Ok(()) } else { self.write(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#) }
     }
@@ -166,7 +166,7 @@ impl Folder {
         Ok(self.directory(name)?.join("blobs").join("sha256").join(digest.hex()))
     }
 
-    /// The folder of a repository, with the folders for its blobs in it.
+    /// Creates the folder of a repository with the folders for its blobs.
     fn directory(&self, name: &Repository) -> io::Result<PathBuf> {
         let mut dir = self.root.clone();
         for part in name.as_str().split('/') {
@@ -179,7 +179,7 @@ impl Folder {
     }
 }
 
-/// Removes what an earlier sandbox left in the staging folder: files with the names that a sandbox gives, and nothing else.
+/// Removes files of an earlier sandbox from the staging folder, and no files with other names.
 fn clear(staging: &Path) -> io::Result<()> {
     for entry in fs::read_dir(staging)? {
         let entry = entry?;
@@ -191,7 +191,7 @@ fn clear(staging: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a name is that of a staged file: a document, the ID of an upload session, a digest in hex.
+/// Returns whether a name is that of a staged file: a document, the ID of an upload session, a digest in hex.
 fn is_staged(name: &str) -> bool {
     let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_id = || {
@@ -201,7 +201,7 @@ fn is_staged(name: &str) -> bool {
     name == DOCUMENT || name.len() == 64 && hex(name) || is_id()
 }
 
-/// Makes a folder, unless there is one. A link to one won't do: it may lead anywhere.
+/// Creates a folder, unless it exists. A link to one is rejected: its target may be anywhere.
 fn make_directory(dir: &Path) -> io::Result<()> {
     match fs::symlink_metadata(dir) {
         Ok(found) if found.is_dir() => Ok(()),
@@ -211,8 +211,8 @@ fn make_directory(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Keeps the table of contents of a layout that comes from elsewhere, under another name, before it is replaced: it may
-/// have names and annotations that the sandbox does not know.
+/// Saves the `index.json` of a layout that another program wrote under another name before it is replaced: it may
+/// contain names and annotations that the sandbox does not know.
 fn preserve(dir: &Path) -> io::Result<()> {
     let (index, original) = (dir.join("index.json"), dir.join("index.json.original"));
     let bytes = match fs::read(&index) {
@@ -226,7 +226,7 @@ fn preserve(dir: &Path) -> io::Result<()> {
     file.write_all(&bytes)
 }
 
-/// Reads a layout, which may also come from elsewhere.
+/// Reads a layout, which another program may have written.
 fn read_repository(dir: &Path) -> io::Result<Repo> {
     let blobs_dir = dir.join("blobs").join("sha256");
     let mut blobs = HashMap::new();
@@ -251,7 +251,7 @@ fn read_repository(dir: &Path) -> io::Result<Repo> {
         let Some(digest) = descriptor["digest"].as_str().and_then(|text| text.parse::<Digest>().ok()) else {
             return Err(io::Error::other("index.json names something that is not a sha256 digest"));
         };
-        // The name may be any text, but only a tag can be asked for.
+        // The name may be any text, but only a tag can be requested.
         if let Some(tag) = descriptor["annotations"][REF_NAME].as_str()
             && tag.parse::<Tag>().is_ok()
         {

@@ -1,4 +1,4 @@
-//! A running sandbox, as its owner sees it: start, observe, change, stop.
+//! A running sandbox: start, observe, change, stop.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,9 +26,9 @@ use crate::oci::{Digest, Repository, is_region};
 /// The settings of a sandbox.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The address to listen on. Only loopback: everybody who reaches it may do anything.
+    /// The address to listen on. Only loopback is allowed: every client that can connect has full access.
     pub listen: SocketAddr,
-    /// The folder of its images; in memory without one.
+    /// The folder of its images. Without one they are in memory.
     pub dir: Option<PathBuf>,
     /// Whether to verify the digests of blobs above 1 MiB and discard their bytes, so that memory stays bounded. Such blobs
     /// exist until the sandbox stops, but cannot be read.
@@ -93,7 +93,7 @@ impl Sandbox {
         }
         let store = Store::open(dir.as_deref(), discard)?;
         for name in create {
-            // The least that ECR takes; the specification is content with one.
+            // ECR's minimum; the specification allows one.
             if name.as_str().len() < 2 {
                 return Err(Error::usage(format!("ECR has no repository {name}: a name has at least two characters")));
             }
@@ -129,44 +129,44 @@ impl Sandbox {
         Ok(Self { address, server, tasks: tasks.into() })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL, for both faces: `http://127.0.0.1:PORT`.
+    /// Returns its URL, for both APIs: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Every request so far, in order of arrival: the newest 10,000.
+    /// Returns the newest 10,000 requests, in order of arrival.
     pub fn log(&self) -> Vec<LogEntry> {
         self.server.log.entries()
     }
 
-    /// Changes how it behaves from now on.
+    /// Changes its behavior from now on.
     pub fn set_rules(&self, change: impl FnOnce(&mut Rules)) {
         self.server.rules(change);
     }
 
-    /// Every role that was assumed so far.
+    /// Returns every role that was assumed so far.
     pub fn assumed(&self) -> Vec<Assumed> {
         self.server.sessions().assumed.clone()
     }
 
-    /// A password for the user `AWS`, as ECR's API would hand it out.
+    /// Returns a password for the user `AWS`, as ECR's API issues it.
     pub fn token(&self) -> String {
         let (token, _) = self.server.store.issue_token(self.server.rules(|rules| rules.token_lifetime));
         let decoded = BASE64_STANDARD.decode(token).ok().and_then(|token| String::from_utf8(token).ok());
         decoded.and_then(|token| Some(token.split_once(':')?.1.to_owned())).unwrap_or_default()
     }
 
-    /// Lets every token handed out so far expire now.
+    /// Lets all issued tokens expire now.
     pub fn expire_tokens(&self) {
         self.server.store.expire_tokens();
     }
 
-    /// The image under a tag (or digest): its digest, the bytes of its manifest, its media type.
+    /// Returns the image under a tag or digest: its digest, the bytes of its manifest, its media type.
     pub fn image(&self, repository: &str, tag: &str) -> Option<(Digest, Vec<u8>, String)> {
         let found = self.server.store.look(&repository.parse().ok()?, |repo| {
             repo.image(tag).map(|(digest, image)| (digest, image.bytes.to_vec(), image.media_type.clone()))
@@ -174,50 +174,50 @@ impl Sandbox {
         found.flatten()
     }
 
-    /// Archives the image under a tag (or digest) until it is pushed again. `false`: there is none.
+    /// Archives the image under a tag or digest until it is pushed again. Returns `false` if it does not exist.
     pub fn archive(&self, repository: &str, tag: &str) -> bool {
         repository.parse().is_ok_and(|name| self.server.store.archive(&name, tag))
     }
 
-    /// The bytes of a blob, if they were kept.
+    /// Returns the bytes of a blob, if they were not discarded.
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
         let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());
         blob.flatten()?.whole().ok()
     }
 
-    /// What a repository was told when it was created and since, as JSON.
+    /// Returns the settings of a repository as JSON.
     pub fn settings(&self, repository: &str) -> Option<serde_json::Value> {
         let settings = self.server.store.look(&repository.parse().ok()?, |repo| serde_json::to_value(&repo.settings));
         settings?.ok()
     }
 
-    /// How many upload sessions are neither completed nor deleted.
+    /// Returns the number of upload sessions that are neither completed nor deleted.
     pub fn open_uploads(&self) -> usize {
         self.server.store.open_uploads()
     }
 
-    /// How many requests are on the registry's face now.
+    /// Returns the number of requests that the registry's API serves now.
     pub fn requests_under_way(&self) -> usize {
         self.server.traffic.now()
     }
 
-    /// The greatest number of requests that were on the registry's face at the same moment, each from its head until
-    /// its answer was handed out, and refused ones too.
+    /// Returns the maximum number of concurrent requests to the registry's API, each from its head to the end of its
+    /// response, including rejected ones.
     pub fn most_at_once_seen(&self) -> usize {
         self.server.traffic.most()
     }
 
-    /// The names of all repositories, sorted.
+    /// Returns the names of all repositories, sorted.
     pub fn repositories(&self) -> Vec<String> {
         self.server.store.repositories().iter().map(ToString::to_string).collect()
     }
 
-    /// How many requests showed the bucket an `Authorization` header. Any is a leak: S3 is not the registry.
+    /// Returns the number of requests to the bucket with an `Authorization` header. Each is a leak: S3 is not the registry.
     pub fn leaked_credentials(&self) -> usize {
         self.server.leaked.load(Ordering::SeqCst)
     }
 
-    /// Stops, and waits until every connection is closed.
+    /// Stops the sandbox and waits until every connection is closed.
     pub async fn stop(mut self) {
         self.server.stop.cancel();
         for task in std::mem::take(&mut self.tasks) {

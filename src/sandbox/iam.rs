@@ -1,4 +1,4 @@
-//! Who may do what: the caller's IAM policy, as far as a pusher meets it. What IAM would not take is refused
+//! The caller's IAM policy, as far as a push needs it. A policy that IAM would not accept is rejected
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>).
 
 use std::collections::BTreeSet;
@@ -51,10 +51,10 @@ impl OneOrMany {
 }
 
 impl Policy {
-    /// Reads a policy document.
+    /// Parses a policy document.
     ///
     /// # Errors
-    /// If IAM would not take it.
+    /// Fails if IAM would not accept it.
     pub fn of_json(text: &str) -> Result<Self> {
         let bad = || Error::usage("the IAM policy is malformed");
         let policy: Self = serde_json::from_str(text).map_err(|error| bad().because(error))?;
@@ -100,7 +100,7 @@ pub(super) fn denial(rules: &Rules, action: &str, resource: &str) -> Option<Stri
     (rules.policy.is_some() && !has(Effect::Allow)).then_some(absent)
 }
 
-/// Whether a text fits a pattern: `*` is anything, `?` any one byte.
+/// Returns whether a text matches a pattern: `*` matches any bytes, `?` one byte.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),

@@ -1,4 +1,4 @@
-//! Who the callers are: AWS's security token service, the OIDC endpoints of CI systems, EC2's and a container's metadata.
+//! Identities of callers: AWS's security token service, the OIDC endpoints of CI systems, EC2's and a container's metadata.
 //!
 //! Each is on the same listener, by its path. What ends in `/latest` is EC2's instance metadata, version 2
 //! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>); `/oidc/` is the
@@ -19,7 +19,7 @@ use super::route::query_value;
 use super::sessions::{Assumed, Session, access_key};
 use super::{Server, reply, set};
 
-/// A token that the sandbox's OIDC endpoints give out. Its issuer and subject are what a trust policy compares.
+/// A token that the sandbox's OIDC endpoints issue. A trust policy compares its issuer and subject.
 const SUBJECT: &str = "sc://org/project/connection";
 /// More than any request here.
 const LARGEST_REQUEST: usize = 1 << 20;
@@ -44,11 +44,11 @@ pub(super) fn signed_region(headers: &HeaderMap) -> Option<String> {
     text.split_once("Credential=")?.1.split('/').nth(2).map(str::to_owned)
 }
 
-/// Why the caller's keys are not taken, as code and message.
+/// Returns why the caller's keys are rejected: code and message.
 pub(super) fn doubt(server: &Server, headers: &HeaderMap) -> Option<(&'static str, &'static str)> {
     let key = access_key(headers)?;
     if !key.starts_with("ASIA") {
-        // A user's own keys: whoever is on this machine is the caller.
+        // A user's own keys: every client on this machine is the caller.
         return None;
     }
     let token = headers.get("x-amz-security-token").and_then(|token| token.to_str().ok());
@@ -60,7 +60,7 @@ pub(super) fn doubt(server: &Server, headers: &HeaderMap) -> Option<(&'static st
     }
 }
 
-/// Who a signed request is from.
+/// The signer of a request.
 pub(super) fn caller(server: &Server, headers: &HeaderMap) -> String {
     let session = access_key(headers).and_then(|key| server.sessions().known.get(&key).cloned());
     session.map_or_else(|| user(server), |session| session.arn)
@@ -82,7 +82,7 @@ pub(super) async fn answer(server: &Server, exchange: &mut Exchange) -> Response
     }
 }
 
-/// Keys as the metadata services give them out.
+/// Returns keys as the metadata services issue them.
 fn given(server: &Server, name: &str) -> Value {
     let lifetime = Duration::from_secs(6 * 60 * 60);
     let (key, session) = new_session(server, name, "metadata", lifetime);
@@ -92,7 +92,7 @@ fn given(server: &Server, name: &str) -> Value {
     })
 }
 
-/// The secret of every session. That requests are signed is checked, not with what.
+/// The secret of every session. Only the presence of a signature is checked.
 const SECRET: &str = "sandbox-secret-access-key-0123456789";
 
 fn instance(server: &Server, exchange: &Exchange, path: &str) -> Response {

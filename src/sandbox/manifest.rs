@@ -1,4 +1,4 @@
-//! What ECR accepts as an image, and what it says about the rest.
+//! The images that ECR accepts, and its errors about others.
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -15,20 +15,20 @@ const IMAGES: [&str; 2] =
 const INDEXES: [&str; 2] =
     ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
 
-/// Whether the registry takes manifests of this type. Docker's schema 1, which ECR still takes, is too old to be worth
+/// Returns whether the registry accepts manifests of this type. Docker's schema 1, which ECR still accepts, is too old to be worth
 /// its signatures.
 pub(super) fn is_accepted(media_type: &str) -> bool {
     IMAGES.contains(&media_type) || INDEXES.contains(&media_type)
 }
 
-/// Where a manifest is to go.
+/// The destination of a manifest.
 pub(super) struct Place<'a> {
     pub(super) repository: &'a Repository,
     pub(super) account: &'a str,
     pub(super) repo: &'a Repo,
 }
 
-/// Judges a manifest as ECR does.
+/// Checks a manifest as ECR does.
 pub(super) fn judge(
     bytes: &Bytes,
     media_type: &str,
@@ -40,7 +40,7 @@ pub(super) fn judge(
     if document.schema_version != Some(2) {
         return Err(bad_syntax());
     }
-    // ECR's words for this were never seen.
+    // ECR's message for this is not known.
     if let Some(own) = document.media_type.as_deref().filter(|own| *own != media_type) {
         let message = format!("The manifest says that it is '{own}', but it was sent as '{media_type}'");
         return Err(Refusal::manifest(message));
@@ -50,7 +50,7 @@ pub(super) fn judge(
         judge_index(document.manifests.as_deref().ok_or_else(bad_syntax)?, place)?;
     } else {
         let config = document.config.as_ref().ok_or_else(bad_syntax)?;
-        // `null` is what Go writes for a list that was never filled.
+        // Go writes `null` for an empty list.
         let layers = document.layers.as_deref().unwrap_or_default();
         if layers.is_empty() && rules.no_image_without_layers {
             return Err(Refusal::unsupported("Image has to have at least 1 layer"));
@@ -64,7 +64,7 @@ pub(super) fn judge(
     Ok(Facts::from(&document))
 }
 
-/// The fields that ECR's parser does not know, and will not have: see [`ManifestRules`] for who met which.
+/// The unknown fields that ECR rejects: see [`ManifestRules`] for reports.
 fn refuse_strict_fields(document: &Document, rules: &ManifestRules) -> Result<(), ()> {
     let config = document.config.as_ref();
     let everywhere = config
@@ -85,7 +85,7 @@ fn refuse_strict_fields(document: &Document, rules: &ManifestRules) -> Result<()
     if refused { Err(()) } else { Ok(()) }
 }
 
-/// Children go before their index
+/// Children are pushed before their index
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/docker-push-multi-architecture-image.html>).
 fn judge_index(children: &[Descriptor], place: &Place<'_>) -> Result<(), Refusal> {
     let find = |child: &Descriptor| child.digest.parse().ok().and_then(|digest: Digest| place.repo.images.get(&digest));
@@ -106,7 +106,7 @@ fn judge_image(config: &Descriptor, layers: &[Descriptor], place: &Place<'_>) ->
     Ok(())
 }
 
-/// The words are those that ECR was seen to use for images; for layers they are taken to be alike.
+/// The message is the one that ECR sends for images; it is assumed to be the same for layers.
 fn refuse_missing<'a>(
     what: &str,
     missing: impl Iterator<Item = &'a Descriptor>,

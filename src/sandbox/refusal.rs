@@ -1,6 +1,6 @@
-//! Why the registry's face says no, in ECR's words.
+//! Error responses of the registry's API, in ECR's words.
 //!
-//! Codes and their statuses follow the table of the reference registry, with the departures that ECR was seen to make
+//! Codes and their statuses follow the table of the reference registry, with the differences that were seen on ECR
 //! (<https://github.com/distribution/distribution/blob/main/registry/api/errcode/register.go>).
 
 use std::io;
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 
 use crate::oci::Repository;
 
-/// Why a request is not served.
+/// An error response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
     /// With the registry's list of errors, which has one entry.

@@ -1,4 +1,4 @@
-//! One repository: its settings, its blobs, its images and what they refer to.
+//! One repository: its settings, blobs and images, and the references of its images.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::upload::Blob;
 use crate::oci::Digest;
 
-/// The most bytes that a manifest may have
+/// The maximum size of a manifest in bytes
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html>).
 pub(super) const LARGEST_MANIFEST: usize = 4 << 20;
 
@@ -39,12 +39,12 @@ impl Repo {
         }
     }
 
-    /// The image that a tag or a digest names, unless it is archived.
+    /// Returns the image under a tag or a digest, unless it is archived.
     pub(super) fn image(&self, reference: &str) -> Option<(Digest, &Image)> {
         self.any_image(reference).filter(|(digest, _)| !self.archived.contains(digest))
     }
 
-    /// The image that a tag or a digest names, archived or not.
+    /// Returns the image under a tag or a digest, archived or not.
     pub(super) fn any_image(&self, reference: &str) -> Option<(Digest, &Image)> {
         let digest = match reference.parse() {
             Ok(digest) => digest,
@@ -63,7 +63,7 @@ pub(super) struct Image {
     pub(super) facts: Facts,
 }
 
-/// What CreateRepository and its kin were told.
+/// The settings of a repository, as CreateRepository and similar calls define them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Settings {
@@ -77,20 +77,20 @@ pub(super) struct Settings {
     pub(super) repository_policy: Option<String>,
 }
 
-/// Whether tags can be moved.
+/// The tag mutability.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(super) enum Mutability {
     #[default]
     Mutable,
     Immutable,
-    /// All tags are immutable but those that match a filter.
+    /// All tags are immutable except those that match a filter.
     ImmutableWithExclusion,
-    /// All tags are mutable but those that match a filter.
+    /// All tags are mutable except those that match a filter.
     MutableWithExclusion,
 }
 
-/// How a repository is encrypted.
+/// The encryption of a repository.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) enum Encryption {
     #[default]
@@ -103,7 +103,7 @@ pub(super) enum Encryption {
 }
 
 impl Settings {
-    /// Whether a tag that exists must stay where it is.
+    /// Returns whether an existing tag is immutable.
     pub(super) fn is_immutable(&self, tag: &str) -> bool {
         let excluded = || self.exclusion_filters.iter().any(|filter| matches_wildcard(filter, tag));
         match self.mutability {
@@ -115,7 +115,7 @@ impl Settings {
     }
 }
 
-/// Whether `text` fits `pattern`, in which `*` stands for any run of characters.
+/// Returns whether `text` matches `pattern`, in which `*` matches any number of characters.
 pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
@@ -128,7 +128,7 @@ pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
     text.ends_with(last)
 }
 
-/// A manifest or an index as it is read here.
+/// A manifest or an index, parsed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Document {
@@ -163,7 +163,7 @@ impl Descriptor {
     }
 }
 
-/// What an image refers to.
+/// The references of an image.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// The images that an index lists.
@@ -180,7 +180,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Reads a manifest that was accepted before. What it doesn't understand it leaves out.
+    /// Parses a manifest that was accepted before. Ignores unknown fields.
     pub(super) fn of(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).map(|document| Self::from(&document)).unwrap_or_default()
     }

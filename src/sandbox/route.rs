@@ -1,8 +1,8 @@
-//! What a path of the registry leads to, and what a query says.
+//! The paths and queries of the registry's API.
 
 use axum::http::Method;
 
-/// What a path leads to.
+/// The resource at a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Route {
     Check,
@@ -17,7 +17,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// Reads a path from its end, since a repository may be called `a/blobs/uploads`.
+    /// Parses a path from its end, since a repository may be called `a/blobs/uploads`.
     pub(super) fn of(path: &str) -> Self {
         if matches!(path, "/v2" | "/v2/") {
             return Self::Check;
@@ -46,7 +46,7 @@ impl Route {
         }
     }
 
-    /// The repository that it is about.
+    /// Returns the repository in the path.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
             Self::Check | Self::Token | Self::Unknown => None,
@@ -78,19 +78,19 @@ impl Route {
     }
 }
 
-/// A value from a query.
+/// Returns a value from a query.
 pub(super) fn query_value(query: Option<&str>, key: &str) -> Option<String> {
     let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| decode(value))
 }
 
-/// All values of a key.
+/// Returns all values of a key.
 pub(super) fn query_values(query: Option<&str>, key: &str) -> Vec<String> {
     let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(name, _)| *name == key).map(|(_, value)| decode(value)).collect()
 }
 
-/// Undoes percent-encoding. What is none, or hides bytes that are not text, stays as it is.
+/// Decodes percent-encoding. Leaves invalid encoding and bytes that are not text unchanged.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,80 +1,80 @@
-//! How ECR behaves, where that varies: between accounts, between years, or between reports that contradict each other.
+//! The behavior of ECR that varies: between accounts, over the years, or between reports that contradict each other.
 //!
-//! Plain data. The defaults are ECR's strictest known behaviour, so that what works here works there.
+//! Data only. The defaults are ECR's strictest known behavior, so that clients that work here work there.
 
 use std::time::Duration;
 
 use super::faults::Fault;
 use super::iam::Policy;
 
-/// How the sandbox behaves. Tests change it in mid-run.
+/// The behavior of the sandbox. Tests can change it while it runs.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// What becomes of an upload session whose body was cut.
+    /// The state of an upload session after its body was cut.
     pub interrupted: Interrupted,
-    /// What a `GET` on an upload session tells.
+    /// The response to a `GET` on an upload session.
     pub upload_status: UploadStatus,
-    /// What a repeated closing PUT meets after the first one was taken.
+    /// The response to a repeated closing PUT after the first one succeeded.
     pub closed_twice: ClosedTwice,
-    /// What the registry says to uploads in parts.
+    /// The rules for uploads in parts.
     pub parts: Parts,
-    /// What it asks for, to know who somebody is.
+    /// The authentication that it requires.
     pub asks: Asks,
-    /// Serves whoever shows no login, as registries without accounts do.
+    /// Whether requests without a login are served, as by registries without accounts.
     pub anonymous: bool,
-    /// What `Location` looks like.
+    /// The form of `Location`.
     pub locations: Locations,
-    /// Makes every tag immutable, whatever its repository says.
+    /// Whether every tag is immutable, whatever the settings of its repository.
     pub immutable: bool,
-    /// The words in which a push to an immutable tag is refused.
+    /// The message of the error about an immutable tag.
     pub immutable_words: ImmutableWords,
-    /// The caller's IAM policy. Without one everything is allowed that `deny` does not name.
+    /// The caller's IAM policy. Without one, everything except `deny` is allowed.
     pub policy: Option<Policy>,
-    /// IAM actions that the caller lacks, such as `ecr:PutImage`.
+    /// The denied IAM actions, such as `ecr:PutImage`.
     pub deny: Vec<String>,
-    /// Why the caller lacks them, in IAM's words, where it is not for want of an identity-based policy: `with an explicit
-    /// deny in a service control policy`
+    /// The reason for a denial in IAM's words, unless no identity-based policy allows the action: `with an explicit deny in a
+    /// service control policy`
     /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>).
     pub denied: Option<String>,
-    /// Leaves the body of a denial empty, as ECR always does for HEAD and sometimes for others. On the registry's face
-    /// only.
+    /// Whether the body of a denial is empty, as ECR's always is for HEAD and sometimes for other requests. In the registry's
+    /// API only.
     pub deny_silently: bool,
-    /// How long a token lives. Counts for tokens handed out from now on.
+    /// The lifetime of tokens that are issued from now on.
     pub token_lifetime: Duration,
-    /// How long a role's credentials live, whatever was asked for.
+    /// The lifetime of a role's credentials, whatever was requested.
     pub session_lifetime: Option<Duration>,
-    /// The external ID without which no role is assumed.
+    /// The external ID that is required to assume a role.
     pub external_id: Option<String>,
-    /// What an upload to a repository that does not exist meets.
+    /// The response to an upload to a missing repository.
     pub absent_repository: Absent,
-    /// The registry's creation templates. One that applies makes the first upload create its repository.
+    /// The registry's creation templates. If one applies, the first upload creates the repository.
     pub templates: Vec<CreationTemplate>,
-    /// The most results to a page of an answer of the API, whatever was asked for: a page may always be shorter
+    /// The maximum number of results in a page of the API, whatever was requested: a page may always be shorter
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>).
     pub page: Option<usize>,
-    /// What is said of layers that are there.
+    /// The availability of existing layers.
     pub layers: LayerState,
-    /// What becomes of a request to mount a blob.
+    /// The response to a request to mount a blob.
     pub blob_mounting: BlobMounting,
-    /// Keeps lists of what refers to a manifest, serves them, and says so with `OCI-Subject`, as ECR has done since June
-    /// 2024. Registries that know nothing of `subject` answer the question for such a list with 404
+    /// Whether the sandbox serves lists of referrers and sends `OCI-Subject`, as ECR has done since June 2024. Registries that
+    /// do not support `subject` respond to requests for such a list with 404
     /// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
     pub referrers: bool,
-    /// What the manifest parser refuses.
+    /// The manifests that are rejected.
     pub manifest: ManifestRules,
-    /// How many bytes of blobs fit on the disk, those of unfinished uploads included. A part that does not fit meets a
-    /// 500. Nothing of it is taken if its length was told; otherwise it is cut where the disk was full.
+    /// The disk space for blobs in bytes, including unfinished uploads. The response to a part that does not fit is 500. A
+    /// part of known length is not stored at all; any other is cut where the disk was full.
     pub space: Option<u64>,
-    /// How many requests the registry's face serves at the same moment. Each further one meets
-    /// [`Trouble::Throttle`](super::Trouble::Throttle), which does not count for `faults`. ECR counts by the second
+    /// The maximum number of concurrent requests to the registry's API. Each additional one gets
+    /// [`Trouble::Throttle`](super::Trouble::Throttle), which does not count for `faults`. ECR counts requests per second
     /// instead (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
     pub most_at_once: Option<usize>,
-    /// How far its clock is ahead of the client's. Of more than five minutes signatures expire
+    /// The time by which its clock is ahead of the client's. With more than five minutes, signatures expire
     /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/signing-elements.html>).
     pub clock_ahead: Duration,
-    /// How much later each answer of the registry's face comes: how far away it is.
+    /// The latency of each response of the registry's API.
     pub delay: Duration,
-    /// What goes wrong on purpose, and how often still.
+    /// The faults that are injected.
     pub faults: Vec<Fault>,
 }
 
@@ -114,27 +114,27 @@ impl Default for Rules {
     }
 }
 
-/// A template for repositories that ECR creates by itself
+/// A template for repositories that ECR creates automatically
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CreationTemplate {
-    /// The repositories it is for: `team` for those whose names begin with `team/`, `ROOT` for those that no other one is for.
+    /// The prefix of its repositories: `team` for names that begin with `team/`, `ROOT` for all that match no other template.
     pub prefix: String,
-    /// When it applies: `CREATE_ON_PUSH`, `PULL_THROUGH_CACHE`, `REPLICATION`.
+    /// The operations that it applies to: `CREATE_ON_PUSH`, `PULL_THROUGH_CACHE`, `REPLICATION`.
     pub applied_for: Vec<String>,
-    /// Whether tags of such repositories must not move.
+    /// Whether tags of such repositories are immutable.
     pub immutable: bool,
 }
 
 impl CreationTemplate {
-    /// One that makes pushes create repositories.
+    /// Creates a template that applies to pushes.
     pub fn on_push(prefix: &str) -> Self {
         Self { prefix: prefix.into(), applied_for: vec!["CREATE_ON_PUSH".into()], immutable: false }
     }
 
-    /// How closely it fits a name, if it does: the more, the closer.
+    /// Returns how closely it matches a name, if it does. The highest value counts.
     pub(super) fn fit(&self, name: &str) -> Option<usize> {
-        // A slash at the end is implied, and may be written
+        // A slash at the end is implied, and may be stated
         // (https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepositoryCreationTemplate.html).
         let prefix = self.prefix.trim_end_matches('/');
         if prefix == "ROOT" {
@@ -144,68 +144,68 @@ impl CreationTemplate {
     }
 }
 
-/// What BatchCheckLayerAvailability says of layers that are there
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Layer.html>). What a push may do with archived ones was
-/// never seen, so there are both ways.
+/// The result of BatchCheckLayerAvailability for existing layers
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_Layer.html>). It is not known how ECR treats an upload of an
+/// archived layer, so there are two variants.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LayerState {
     /// `AVAILABLE`.
     #[default]
     Available,
-    /// `ARCHIVED`. Sent again, they are taken again.
+    /// `ARCHIVED`. An upload of the layer succeeds.
     Archived,
-    /// `ARCHIVED`. Who has sent one again hears that it exists.
+    /// `ARCHIVED`. The response to an upload states that the layer exists.
     ArchivedAndKept,
-    /// Nothing: each is among the failures.
+    /// Every layer is listed as a failure.
     Failing,
 }
 
-/// What the registry's face asks for, to know who somebody is.
+/// The authentication that the registry's API requires.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Asks {
     /// The token of ECR's API, as a password (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>).
     #[default]
     Ecr,
-    /// What ECR Public's token service gives for the token of its API. To a password it says 400, and so to a token that
-    /// has expired.
+    /// A token of ECR Public's token service, which requires the token of ECR Public's API. The response to a password or an
+    /// expired token is 400.
     EcrPublic,
-    /// What a token service gives for a password or an identity token, as Docker Hub, GitHub and GitLab have it.
+    /// A token of a token service, which requires a password or an identity token, as with Docker Hub, GitHub and GitLab.
     Tokens(TokenService),
 }
 
 /// A token service, at `/token`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TokenService {
-    /// Where it is said to be. Without, it is said where it is.
+    /// The URL in the challenge, if it is not the service's own.
     pub realm: Option<String>,
-    /// Other challenges that stand before its own, a header each.
+    /// Other challenges before its own, each in a separate header.
     pub beside: Vec<String>,
     /// Its users: `NAME:PASSWORD`.
     pub users: Vec<String>,
-    /// The identity tokens that it takes.
+    /// The identity tokens that it accepts.
     pub identities: Vec<String>,
-    /// Gives tokens to those who show nothing.
+    /// Whether it issues anonymous tokens.
     pub anonymous: bool,
-    /// Lets everybody read without a token, and says 403 to the rest. What it wants to be shown only `/v2/` tells.
+    /// Whether reads need no token and all other requests get 403. Then only `/v2/` sends the challenge.
     pub readable: bool,
-    /// Repositories that nobody gets a token for, `team/app`, or not for an action, `team/app:delete`.
+    /// Repositories for which no token is issued, `team/app`, or not for an action, `team/app:delete`.
     pub closed: Vec<String>,
-    /// How many seconds a token lives. Without, it says nothing of it, and they are sixty.
+    /// The lifetime of a token in seconds. If it is not set, the response does not state it, and it is 60 s.
     pub expires_in: Option<u64>,
-    /// Sends everybody to another address.
+    /// The URL to which all requests are redirected.
     pub moved: Option<String>,
 }
 
-/// What becomes of a request to mount a blob from another repository. The first two are the account setting
+/// The response to a request to mount a blob from another repository. The first two are the account setting
 /// `BLOB_MOUNTING`, which is opt-in on ECR (<https://github.com/aws/containers-roadmap/issues/2860>).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum BlobMounting {
-    /// It is a plain start of an upload.
+    /// An upload session is opened.
     #[default]
     Disabled,
-    /// The blob is linked where ECR would, else it is a plain start of an upload.
+    /// The blob is mounted if ECR would mount it. Otherwise an upload session is opened.
     Enabled,
-    /// It is refused, as by registries that know no mounting, or will not let the caller read there.
+    /// The request is rejected, as by registries that do not support mounts, or if the caller may not read the source.
     Refused {
         /// The HTTP status.
         status: u16,
@@ -214,46 +214,46 @@ pub enum BlobMounting {
     },
 }
 
-/// What becomes of an upload session whose body was cut. Reports about ECR contradict each other.
+/// The state of an upload session after its body was cut. Reports about ECR contradict each other.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Interrupted {
-    /// Nothing can be added any more: every further request meets a 416, even at the offset that an earlier 416 named
+    /// It accepts no more data: every further request gets a 416, even at the offset that an earlier 416 named
     /// (<https://github.com/apple/containerization/issues/790>).
     #[default]
     Spoiled,
-    /// The session goes on after the last byte that arrived. Only a 416 tells which that was
+    /// It accepts more data after the last byte that arrived. Only a 416 names that offset
     /// (<https://github.com/apple/container/issues/1895>).
     Resumable,
 }
 
-/// What a `GET` on an upload session tells.
+/// The response to a `GET` on an upload session.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UploadStatus {
-    /// 404, as on ECR, which has no such thing (<https://github.com/dotnet/sdk/issues/33019>).
+    /// 404, as on ECR, which does not support it (<https://github.com/dotnet/sdk/issues/33019>).
     #[default]
     Unknown,
-    /// How much arrived, as the specification has it.
+    /// The last byte that arrived, as the specification requires.
     Told,
-    /// How much the first part had, as ECR's `Range` after a part goes on saying.
+    /// The length of the first part, as in ECR's `Range` after each part.
     Stuck,
-    /// How much arrived, where others tell the last byte of it, as Quay does; and the answer to a POST is the nothing that
-    /// Quay is known by (<https://github.com/quay/quay/blob/master/endpoints/v2/blob.py>).
+    /// The number of bytes that arrived instead of the last byte, as on Quay. The response to a POST has the empty range by
+    /// which Quay is recognized (<https://github.com/quay/quay/blob/master/endpoints/v2/blob.py>).
     Counted,
 }
 
-/// What a repeated closing PUT meets after the first one was taken. Nobody saw ECR's answer.
+/// The response to a repeated closing PUT after the first one succeeded. ECR's is not known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ClosedTwice {
-    /// 404: the session is gone.
+    /// 404: the session does not exist.
     #[default]
     Unknown,
-    /// 201: success is told again.
+    /// 201: success again.
     Created,
 }
 
-/// What the registry says to uploads in parts. Registries other than ECR do as the specification says, more or less
+/// The rules for uploads in parts. Registries other than ECR follow the specification, more or less
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>): they answer a
-/// part with 202 and the end of all that arrived, and have nothing against small parts or empty blobs.
+/// part with 202 and the last byte that arrived, and accept small parts and empty blobs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Parts {
     /// ECR's rules: 5 MiB to 10 MiB, answered with 201.
@@ -261,28 +261,28 @@ pub enum Parts {
     Ecr,
     /// Parts of any size.
     Any,
-    /// Parts of at least so many bytes, as `OCI-Chunk-Min-Length` tells whoever opens a session. The last one may be
-    /// smaller, so that a small one is only noticed when more follows: that meets a 416
+    /// Parts of at least this many bytes, which `OCI-Chunk-Min-Length` states when a session is opened. The last one may be
+    /// smaller, so a small one is only noticed when more follows: then the response is 416
     /// (<https://github.com/distribution/distribution/blob/main/docs/content/spec/api.md#chunked-upload>).
     AtLeast(u64),
-    /// Request bodies of at most so many bytes, because a proxy is in front: a larger one meets nginx's own 413, which
-    /// is HTML, before the rest of it is read (<https://github.com/SteveLTN/https-portal/issues/100>). Counts for every
-    /// request on the registry's face.
+    /// Request bodies of at most this many bytes, because of a proxy: a larger one gets nginx's own 413, which is HTML, before
+    /// the rest of it is read (<https://github.com/SteveLTN/https-portal/issues/100>). Applies to every request to the
+    /// registry's API.
     AtMost(u64),
-    /// No parts: whatever has a `Content-Range`, or adds to a session that has bytes already, is refused. A blob comes
-    /// in one PUT, or as `docker push` sends it: in one PATCH that says nothing of a range, and an empty PUT.
+    /// No parts: a request with `Content-Range`, or for a session that has bytes already, is rejected. A blob is sent in one
+    /// PUT, or as `docker push` does: in one PATCH without a range, and an empty PUT.
     Refused {
         /// The HTTP status.
         status: u16,
         /// The error code: `UNSUPPORTED`.
         code: String,
     },
-    /// Parts of any size, of which the last is kept, and success is told all the same
+    /// Parts of any size, of which only the last is stored, and success is reported all the same
     /// (<https://github.com/wasmCloud/wasmCloud/issues/3405>). In memory only.
     LastKept,
 }
 
-/// What `Location` looks like. The specification allows all of them.
+/// The form of `Location`. The specification allows all of them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Locations {
     /// `http://HOST/v2/...`, as on ECR (<https://github.com/regclient/regclient/issues/81>).
@@ -290,24 +290,24 @@ pub enum Locations {
     Absolute,
     /// `/v2/...`
     Path,
-    /// `http://HOST/v2/...?_state=...`, as the reference registry has it. A request without that state is refused.
+    /// `http://HOST/v2/...?_state=...`, as in the reference registry. A request without that state is rejected.
     Query,
     /// Relative to the request: `ID`, `../sha256:...`.
     Relative,
 }
 
-/// What an upload to a repository that does not exist meets.
+/// The response to an upload to a missing repository.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Absent {
     /// 404 `NAME_UNKNOWN` (<https://github.com/containers/skopeo/issues/851>).
     #[default]
     NameUnknown,
-    /// The first POST is cut without an answer, for want of the repository or of the right to upload
+    /// The connection of the first POST is closed without a response if the repository or the permission to upload is missing
     /// (<https://github.com/aws/containers-roadmap/issues/1970>). All other requests still get a 404 or a 403.
     HangUp,
 }
 
-/// The words in which a push to an immutable tag is refused.
+/// The message of the error about an immutable tag.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ImmutableWords {
     /// "... because the repository is immutable.", the words until 2025.
@@ -317,7 +317,7 @@ pub enum ImmutableWords {
     Tag,
 }
 
-/// What the manifest parser refuses. Each trigger was seen on ECR; which ones remain is unknown, so all are on.
+/// The manifests that are rejected. Each cause was seen on ECR; it is not known which ones remain, so all are on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ManifestRules {
     /// `platform` in the config descriptor (<https://github.com/moby/moby/issues/47661>).
@@ -332,7 +332,7 @@ pub struct ManifestRules {
     pub no_media_type_parameters: bool,
     /// An image without layers (<https://github.com/werf/werf/issues/2544>).
     pub no_image_without_layers: bool,
-    /// The most layers that an image may have. Today's number is undocumented; this is the one of old quota tables.
+    /// The maximum number of layers of an image. Today's number is not documented; this is the one of old quota tables.
     pub layer_limit: usize,
 }
 

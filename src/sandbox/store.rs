@@ -1,4 +1,4 @@
-//! The one state behind both faces: repositories, their blobs, images and tags, upload sessions, and tokens.
+//! The state that both APIs share: repositories, their blobs, images and tags, upload sessions, and tokens.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,7 @@ use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
 use crate::oci::{Digest, Repository, Tag};
 
-/// The state behind both faces.
+/// The state that both APIs share.
 pub(super) struct Store {
     inner: Mutex<Inner>,
     folder: Option<Folder>,
@@ -40,10 +40,10 @@ struct Inner {
     bearers: HashMap<String, Bearer>,
 }
 
-/// What a token service gave.
+/// A token of the token service.
 #[derive(Clone, Debug)]
 pub(super) struct Bearer {
-    /// What it allows: `team/app:pull`.
+    /// The actions that it allows: `team/app:pull`.
     pub(super) scopes: Vec<String>,
     ends: SystemTime,
 }
@@ -107,7 +107,7 @@ impl Store {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a repository. `false`: there is one already.
+    /// Creates a repository. Returns `false` if it exists already.
     pub(super) fn create(&self, name: &Repository, settings: Settings) -> io::Result<bool> {
         let mut inner = self.lock();
         if inner.repositories.contains_key(name) {
@@ -125,12 +125,12 @@ impl Store {
         self.lock().repositories.keys().cloned().collect()
     }
 
-    /// Looks at a repository. `None`: there is none.
+    /// Reads a repository. `None` if it does not exist.
     pub(super) fn look<T>(&self, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Option<T> {
         self.lock().repositories.get(name).map(look)
     }
 
-    /// Changes what a repository was told. `None`: there is none.
+    /// Changes the settings of a repository. `None` if it does not exist.
     pub(super) fn set(&self, name: &Repository, change: impl FnOnce(&mut Settings)) -> Option<io::Result<()>> {
         let mut inner = self.lock();
         let repo = inner.repositories.get_mut(name)?;
@@ -167,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Drops a session. `false`: there is none.
+    /// Removes a session. Returns `false` if it does not exist.
     pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> bool {
         let mut inner = self.lock();
         let is_here = inner.uploads.get(id).is_some_and(|session| match session {
@@ -191,7 +191,7 @@ impl Store {
         }
     }
 
-    /// Archives an image, as a lifecycle policy might. `false`: there is none.
+    /// Archives an image, as a lifecycle policy might. Returns `false` if it does not exist.
     pub(super) fn archive(&self, name: &Repository, reference: &str) -> bool {
         let mut inner = self.lock();
         let Some(repo) = inner.repositories.get_mut(name) else { return false };
@@ -204,7 +204,7 @@ impl Store {
         self.lock().uploads.len()
     }
 
-    /// Links a blob into another repository. `false`: that can't be done.
+    /// Mounts a blob in another repository. Returns `false` if that is not possible.
     ///
     /// ECR mounts within the same encryption only, and only what a manifest of the source refers to
     /// (<https://github.com/aws/containers-roadmap/issues/2860>).
@@ -266,7 +266,7 @@ impl Store {
         self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo))
     }
 
-    /// Hands out a token, `AWS:PASSWORD` in base64, and says when it ends.
+    /// Issues a token, `AWS:PASSWORD` in base64, and returns it with its expiry.
     pub(super) fn issue_token(&self, lifetime: Duration) -> (String, SystemTime) {
         let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
         // ECR's own passwords are JSON of this form in base64, and as long: clients must not count on a short one.
@@ -300,7 +300,7 @@ impl Store {
         }
     }
 
-    /// Hands out a token of the token service.
+    /// Issues a token of the token service.
     pub(super) fn issue_bearer(&self, scopes: Vec<String>, lifetime: Duration) -> String {
         let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
         // Docker Hub's are as long.
@@ -326,7 +326,7 @@ impl Store {
         }
     }
 
-    /// The signature of a bucket URL, which nobody can make up.
+    /// Returns the signature of a bucket URL, which cannot be forged.
     pub(super) fn sign(&self, text: &str) -> String {
         self.random.sign(text)
     }
@@ -342,7 +342,7 @@ pub(super) fn epoch(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// A session that one request has for itself.
+/// A session that is locked by one request.
 ///
 /// Whatever ends that request early, and be it that the client vanished and this was dropped, leaves the session cut.
 pub(super) struct Feed<'a> {

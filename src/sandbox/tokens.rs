@@ -1,4 +1,4 @@
-//! Who may do what, where a token service says it: a login in, a token out, and the token with every request
+//! Authorization by a token service: it issues a token for a login, and every request carries the token
 //! (<https://distribution.github.io/distribution/spec/auth/token/>).
 
 use axum::http::{Method, StatusCode, header};
@@ -27,7 +27,7 @@ fn unauthorized(message: &str) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
 }
 
-/// Whether a request may be served, where a token service says it.
+/// Checks whether the token of a request allows it.
 pub(super) fn authenticate(server: &Server, exchange: &Exchange, route: &Route, asks: &Asks) -> Result<(), Refusal> {
     let (scheme, secret) = exchange.authorization().unwrap_or_default();
     let bearer = server.store.bearer(secret).filter(|_| scheme == "bearer");
@@ -97,7 +97,7 @@ fn joined(needed: &[String]) -> String {
     scopes.join(" ")
 }
 
-/// Hands out a token.
+/// Issues a token.
 pub(super) async fn serve(server: &Server, exchange: &mut Exchange) -> Result<Response, Refusal> {
     let unknown = Refusal::Silent(StatusCode::NOT_FOUND);
     match server.rules(|rules| rules.asks.clone()) {

@@ -1,4 +1,4 @@
-//! How many requests are there at the same moment.
+//! The number of concurrent requests.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
-/// How many requests are there, and how many of them are being served.
+/// The number of requests, and of those that are served.
 #[derive(Debug, Default)]
 pub(super) struct Traffic(Mutex<Counts>);
 
@@ -20,9 +20,9 @@ struct Counts {
 }
 
 impl Traffic {
-    /// Counts a request from now on until what this returns is dropped.
+    /// Counts a request until the returned value is dropped.
     ///
-    /// If `limit` requests are being served already, it is one too many, and takes no place away from others.
+    /// If `limit` requests are served already, it is rejected and not counted as served.
     pub(super) fn enter(self: &Arc<Self>, limit: Option<usize>) -> Presence {
         let mut counts = self.lock();
         counts.present += 1;
@@ -32,12 +32,12 @@ impl Traffic {
         Presence { traffic: Arc::clone(self), is_served }
     }
 
-    /// How many are there now.
+    /// Returns the number of requests now.
     pub(super) fn now(&self) -> usize {
         self.lock().present
     }
 
-    /// The most that were there at the same moment.
+    /// Returns the maximum number of concurrent requests.
     pub(super) fn most(&self) -> usize {
         self.lock().most_present
     }
@@ -47,7 +47,7 @@ impl Traffic {
     }
 }
 
-/// A request that is there.
+/// A request that is counted.
 #[derive(Debug)]
 pub(super) struct Presence {
     traffic: Arc<Traffic>,
@@ -55,12 +55,12 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Whether it is not one too many.
+    /// Returns whether it is within the limit.
     pub(super) fn is_served(&self) -> bool {
         self.is_served
     }
 
-    /// Lets it last until the answer is handed out, body included.
+    /// Counts it until the response is sent, including its body.
     pub(super) fn until_sent(self, response: Response) -> Response {
         response.map(|body| Body::new(Outgoing { body, _presence: self }))
     }
@@ -74,7 +74,7 @@ impl Drop for Presence {
     }
 }
 
-/// The body of an answer on its way out. It is as long as it was, so that it is framed as it would have been.
+/// The body of a response that is sent. Its size hint is unchanged, so that it is framed in the same way.
 struct Outgoing {
     body: Body,
     _presence: Presence,

@@ -11,15 +11,15 @@ use sha2::{Digest as _, Sha256};
 use super::rules::{Interrupted, Parts};
 use crate::oci::{Digest, Repository};
 
-/// The most that a request with `Content-Range` may carry, and what ECR cuts longer streams into
+/// The maximum size of a request with `Content-Range`, and of the parts into which ECR cuts longer streams
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
 pub(super) const LARGEST_PART: u64 = 10 << 20;
 
-/// The least that every part but the last must have. ECR says 5MB and means MiB
+/// The minimum size of every part except the last. ECR's message states 5MB and means MiB
 /// (<https://github.com/dotnet/sdk-container-builds/issues/424>).
 pub(super) const SMALLEST_PART: u64 = 5 << 20;
 
-/// The largest blob that a sandbox keeps that discards layers: configs are to be had, and pushing them must not fill
+/// The largest blob that a sandbox stores if it discards layers: configs can be read, and must not fill
 /// the memory.
 const LARGEST_KEPT: u64 = 1 << 20;
 
@@ -38,16 +38,16 @@ pub(super) struct Upload {
     discard: bool,
 }
 
-/// Where the bytes of a session gather.
+/// The storage of a session's bytes.
 #[derive(Debug)]
 pub(super) enum Gathered {
     Memory(Vec<Bytes>),
     File(Staged),
-    /// Nowhere any more: they were too many to be kept.
+    /// The bytes were discarded, because they were too many.
     Discarded,
 }
 
-/// Where a request says its bytes begin, and where they would have to.
+/// The offset of a request, and the expected offset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct WrongOffset {
     pub(super) said: u64,
@@ -82,22 +82,22 @@ impl Upload {
         self.received
     }
 
-    /// How many bytes the first part had: what `Range` goes on saying.
+    /// The size of the first part, which every `Range` repeats.
     pub(super) fn first_part(&self) -> u64 {
         self.first_part
     }
 
-    /// How many bytes the last part had that had any.
+    /// The size of the last part that was not empty.
     pub(super) fn last_part(&self) -> u64 {
         self.last_part
     }
 
-    /// Whether a request has added to it, and be it nothing, or not all that it wanted to.
+    /// Whether a request has added to it, even if it was empty or cut.
     pub(super) fn is_begun(&self) -> bool {
         self.is_begun
     }
 
-    /// Whether the session is lost for good.
+    /// Whether the session accepts no more data.
     pub(super) fn is_spoiled(&self) -> bool {
         self.cut == Some(Interrupted::Spoiled)
     }
@@ -108,7 +108,7 @@ impl Upload {
     pub(super) fn expects(&self, start: Option<u64>) -> Result<(), WrongOffset> {
         let said = start.unwrap_or_else(|| if self.cut.is_some() { 0 } else { self.received });
         if self.is_spoiled() {
-            // Never the offset that was just tried: whoever believes an earlier answer still gets nowhere.
+            // Never the offset of this request: a client that repeats an earlier offset does not succeed either.
             let expected = if said == 0 { self.received.max(1) } else { 0 };
             return Err(WrongOffset { said, expected });
         }
@@ -126,14 +126,14 @@ impl Upload {
         }
         match &mut self.bytes {
             Gathered::Memory(pieces) => pieces.push(bytes),
-            // Not on a thread of its own: it ends in the page cache, and a sandbox may wait for its disk.
+            // Not on a separate thread: the data goes to the page cache, and a sandbox may wait for its disk.
             Gathered::File(staged) => staged.file.write_all(&bytes)?,
             Gathered::Discarded => {}
         }
         Ok(())
     }
 
-    /// Closes a request that brought `length` bytes.
+    /// Completes a request with `length` bytes.
     ///
     /// One without `Content-Range` may be of any length, because ECR cuts it into parts itself; but one that is
     /// shorter than a part is a small part.
@@ -150,7 +150,7 @@ impl Upload {
         self.last_part = length;
     }
 
-    /// Notes that a body ended too early.
+    /// Marks the session as cut.
     pub(super) fn cut(&mut self, becomes: Interrupted) {
         self.is_begun = true;
         if !self.is_spoiled() {
@@ -158,7 +158,7 @@ impl Upload {
         }
     }
 
-    /// Whether the session's bytes are a blob of that digest. ECR also minds how they came.
+    /// Checks that the session's bytes have this digest, and that the parts follow ECR's rules.
     pub(super) fn check(&self, digest: &Digest, parts: &Parts) -> Result<(), Incomplete> {
         if *parts == Parts::Ecr && self.received == 0 {
             return Err(Incomplete::Empty);
@@ -173,7 +173,7 @@ impl Upload {
         Ok(())
     }
 
-    /// The bytes of the blob, and how many they are.
+    /// Returns the bytes of the blob, and their number.
     pub(super) fn into_bytes(self, parts: &Parts) -> (Gathered, u64) {
         match (self.bytes, parts) {
             (Gathered::Memory(pieces), Parts::LastKept) => {
@@ -186,7 +186,7 @@ impl Upload {
     }
 }
 
-/// A file that is not where it belongs yet, and goes away if it never gets there.
+/// A staged file, which is removed unless it is moved to its final path.
 #[derive(Debug)]
 pub(super) struct Staged {
     file: File,
@@ -200,7 +200,7 @@ impl Staged {
         Ok(Self { file, path, kept: false })
     }
 
-    /// Moves the file to its place, all at once.
+    /// Moves the file to its final path.
     pub(super) fn keep(mut self, place: &Path) -> io::Result<()> {
         std::fs::rename(&self.path, place)?;
         self.kept = true;
@@ -215,7 +215,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !self.kept {
-            // What stays behind is cleared at the next start.
+            // A file that remains is removed at the next start.
             std::fs::remove_file(&self.path).ok();
         }
     }
@@ -224,11 +224,11 @@ impl Drop for Staged {
 /// The bytes of a blob.
 #[derive(Clone, Debug)]
 pub(super) enum Blob {
-    /// In memory, in the pieces in which they came.
+    /// In memory, in the pieces in which they arrived.
     Memory(Arc<[Bytes]>, u64),
-    /// In a file of that length.
+    /// In a file of this length.
     File(PathBuf, u64),
-    /// It came, was that long, and was not kept.
+    /// Discarded, with this length.
     Discarded(u64),
 }
 
@@ -239,7 +239,7 @@ impl Blob {
         }
     }
 
-    /// All bytes at once.
+    /// Returns all bytes.
     pub(super) fn whole(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::Memory(pieces, _) => Ok(pieces.concat()),
