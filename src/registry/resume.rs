@@ -28,7 +28,7 @@ pub(super) enum UploadStatus {
 
 /// Reports that a blob is uploaded from its first byte although an earlier run uploaded a part of it.
 pub(super) fn note_not_resumable(client: &Client, blob: &Blob) {
-    client.note(format!("{}: cannot resume the upload of an earlier run; uploading all of it", blob.subject));
+    client.note(format!("{}: cannot resume the upload; uploading all of it", blob.subject));
 }
 
 impl<'a> Session<'a> {

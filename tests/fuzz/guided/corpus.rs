@@ -1,7 +1,11 @@
 //! Writes the inputs to start from into a folder, one folder for each target: the archives of `testdata` with short layers,
 //! their documents, and examples of targets and rejections.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "a corpus that cannot be written is a failure; the files have other users")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a corpus that cannot be written is a failure; the files have other users"
+)]
 
 use std::fs;
 use std::path::PathBuf;
