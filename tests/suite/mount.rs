@@ -306,7 +306,7 @@ fn a_mounted_layer_that_is_lost_is_sent_and_not_mounted_again() {
     assert_eq!(seen.count("ecr:InitiateLayerUpload"), 5, "and the config, and the layer that was lost");
     assert_eq!(seen.layers(0).iter().filter(|layer| layer.starts_with("upload: ")).count(), 1);
     StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
-    seen.run.stderr_has(&["has lost a layer"]);
+    seen.run.stderr_has(&["does not have a layer any more"]);
 }
 
 /// An OCI layout whose image has an annotation where index.json names it.

@@ -159,7 +159,7 @@ fn what_the_repository_has_lost_since_is_sent_after_all() {
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", Trouble::LoseLayer)]);
     let (run, _, _) = fresh(&ecr, &[&archive, "team/app:2", "--reuse-from", "1"]);
     StoredImage::of_sandbox(&ecr, "team/app", "2").is(&Source::read(&archive, 0));
-    run.stderr_has(&["has lost a layer"]);
+    run.stderr_has(&["does not have a layer any more"]);
 }
 
 #[test]
