@@ -259,7 +259,7 @@ fn what_skopeo_makes_of_a_docker_archive_is_put_right() {
     skopeo_copy(copy.as_ref(), &[&format!("docker-archive:{}", testdata("docker-20.10-save.tar"))]);
     let (archive, target) = (format!("{copy}/image"), registry.target("team/app:1"));
     let run = env.run(&[&archive, &target]).succeeds();
-    run.stderr_has(&["is plain, but the manifest calls it", DOCKER_GZIP, "--repair corrects that"]);
+    run.stderr_has(&[", but the manifest declares it as", DOCKER_GZIP, "--repair corrects that"]);
     env.run(&[&archive, &target, "--repair"]).succeeds().output_has_none(&["warning"]);
     registry.read_back("team/app", "1").is(&Source { digest: None, ..Source::read(&archive, 0) });
 }

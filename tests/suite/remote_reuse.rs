@@ -226,7 +226,7 @@ fn wrong_facts_of_a_remote_image_are_not_used() {
     archive_builder::edit_manifest(&layout, |manifest| {
         manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
     });
-    ecr.run(&[&layout, "team/app:1"]).succeeds().stderr_has(&["is plain, but the manifest calls it"]);
+    ecr.run(&[&layout, "team/app:1"]).succeeds().stderr_has(&[", but the manifest declares it as"]);
     let (_, _, lots) = fresh(&ecr, &[&saved, "team/app:1"]);
     assert_eq!(lots, ["upload: new, compressed with gzip", HELD], "the one that is called right is taken over");
     StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&saved, 0));
