@@ -1,8 +1,8 @@
 //! The thread that writes everything on stderr, behind a bounded queue.
 //!
 //! A terminal or a pipe that is not read blocks this thread and nothing else. Lines of the log that do not fit the queue are
-//! dropped, the oldest first, and counted: the first line that is written afterwards says how many. Results and errors are
-//! never dropped; the end of the program waits for them, but not for ever.
+//! dropped, the oldest first, and counted: the first line that is written afterwards has their number. Results and
+//! errors are never dropped; the end of the program waits for them, for a limited time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -54,7 +54,7 @@ struct Waiting {
     is_closed: bool,
     /// How often the thread took something.
     steps: u64,
-    /// The end of the program waited in vain: nothing reads stderr.
+    /// The end of the program waited for too long: stderr is not read.
     is_abandoned: bool,
 }
 
@@ -67,7 +67,7 @@ enum Next {
 }
 
 impl Writer {
-    /// Starts the thread. Where there can be none, lines are written at once, and nothing is displayed.
+    /// Starts the thread. If none can be started, lines are written at once, and no progress is displayed.
     pub(crate) fn start(style: Style) -> Self {
         let queue = Arc::<Queue>::default();
         let its = Arc::clone(&queue);
@@ -118,7 +118,7 @@ impl Log {
         self.style
     }
 
-    /// Logs what happens, unless it is more than is wanted. It may be dropped.
+    /// Logs an entry, unless verbosity or mode exclude it. It may be dropped.
     pub(crate) fn log(&self, entry: &Entry) {
         let is_wanted = entry.level() != Level::Debug || self.style.verbosity != Verbosity::Normal;
         if is_wanted && self.style.mode != Mode::Quiet {
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_lines_are_dropped_and_counted_but_no_result() {
+    fn the_oldest_lines_are_dropped_and_counted_and_results_are_not() {
         let queue = Queue::default();
         queue.add(line("a", false));
         (0..300).for_each(|_| queue.add(line("b", true)));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panics_leaves_no_queue_behind() {
+    fn a_thread_that_panics_closes_the_queue() {
         let queue = Queue::default();
         queue.add(Item::Hide);
         drop(Closing(&queue));

@@ -58,6 +58,7 @@ pub use options::{
     CaBundle, ExplicitCredentials, ImageOptions, LayerOptions, Options, PushRequest, RegistryOptions,
     RepositoryOptions, Reuse,
 };
+pub(crate) use outcome::round_seconds;
 pub use outcome::{ImageSummary, LayerCounts, LayerOutcome, Outcome, TagOutcome, TargetOutcome};
 pub use plan::LayerAction;
 pub use pusher::{Pusher, PusherBuilder};

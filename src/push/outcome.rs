@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::iter::Sum;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::options::{Options, PushRequest};
 use super::plan::LayerAction;
@@ -30,7 +30,7 @@ pub struct Outcome {
 }
 
 /// The image that was chosen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ImageSummary {
     /// What wrote the archive, in words.
     pub format: String,
@@ -71,7 +71,7 @@ pub struct TargetOutcome {
 }
 
 /// The outcome of one tag.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct TagOutcome {
     /// The tag.
     pub tag: Tag,
@@ -82,6 +82,7 @@ pub struct TagOutcome {
     /// The bytes of that: of a manifest or an index.
     pub size: u64,
     /// How that came.
+    #[serde(rename = "outcome")]
     pub state: TagState,
 }
 
@@ -114,35 +115,49 @@ impl Sum for LayerCounts {
 }
 
 /// The outcome of one layer at one target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct LayerOutcome {
-    /// The archive's name for it.
+    /// The archive's name for the layer.
     pub name: String,
     /// The hash of the uncompressed bytes.
     pub diff_id: Option<DiffId>,
-    /// Its bytes in the archive.
+    /// The size in the archive, in bytes.
     pub archive_bytes: u64,
-    /// What the manifest calls it, if it is there.
+    /// The media type in the manifest, if the registry has the layer.
     pub media_type: Option<String>,
-    /// Its digest in the registry, if it is there.
+    /// The digest in the registry, if the registry has the layer.
     pub digest: Option<Digest>,
-    /// Its size in the registry, if it is there.
+    /// The size in the registry, in bytes, if the registry has the layer.
     pub size: Option<u64>,
-    /// What happened to it.
+    /// What happened to the layer.
     pub action: LayerAction,
-    /// Why.
-    pub why: String,
-    /// The bytes that were sent, in the last try.
+    /// The reason for the action.
+    pub reason: String,
+    /// The bytes that the last attempt sent.
+    #[serde(rename = "bytes_sent")]
     pub sent: u64,
-    /// The bytes that were there from an earlier run that was stopped half-way.
+    /// The bytes that an interrupted earlier run had sent.
+    #[serde(rename = "bytes_of_earlier_run")]
     pub resumed: u64,
-    /// How often it went wrong and was tried again: a request that carried it, or the whole upload.
+    /// The number of retries: of a request of the upload, or of the whole upload.
     pub retries: u32,
+    #[serde(skip)]
     pub(super) started: Option<Instant>,
-    /// How long it took.
+    /// The duration of the upload or the mount, in seconds.
+    #[serde(serialize_with = "serialize_seconds")]
     pub seconds: f64,
     /// How long its compression and upload took in an earlier run, if the layer cache has it.
+    #[serde(skip)]
     pub took: Option<Duration>,
+}
+
+/// Rounds seconds to three decimals, as all outputs for programs have them.
+pub(crate) fn round_seconds(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+fn serialize_seconds<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(round_seconds(*seconds))
 }
 
 impl Outcome {

@@ -197,7 +197,7 @@ impl LayerRecord {
             digest: self.stored.map(|stored| stored.digest),
             size: self.stored.map(|stored| stored.size),
             action: self.action.clone(),
-            why: self.action.reason(&self.planned),
+            reason: self.action.reason(&self.planned),
             sent: self.meter.sent().saturating_sub(self.meter.resumed_at()),
             resumed: self.meter.resumed_at(),
             retries: self.meter.retries(),

@@ -83,7 +83,7 @@ mod tests {
                 "mount" => LayerAction::Mount(candidate(), "team/base".parse().unwrap()),
                 _ => LayerAction::Upload,
             },
-            why: String::new(),
+            reason: String::new(),
             sent: 0,
             resumed: 0,
             retries: 0,

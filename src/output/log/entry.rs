@@ -7,15 +7,11 @@ use serde_json::{Map, Value};
 
 use super::sanitize::escape_controls;
 use crate::error::Error;
+use crate::push::round_seconds;
 
 /// Formats a time in UTC, to the millisecond: `1994-11-06T08:49:37.000Z`.
 pub(crate) fn rfc3339(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
-}
-
-/// Rounds seconds to three decimals.
-pub(crate) fn millis(seconds: f64) -> f64 {
-    (seconds * 1000.0).round() / 1000.0
 }
 
 /// The severity of an entry.
@@ -41,6 +37,32 @@ pub(crate) struct Entry {
     data: Map<String, Value>,
 }
 
+/// An error for programs.
+#[derive(Serialize)]
+pub(crate) struct Failure {
+    kind: &'static str,
+    code: &'static str,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<String>,
+    commands: Vec<String>,
+    exit_code: u8,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self {
+            kind: error.kind().name(),
+            code: error.stable_code().name(),
+            message: error.to_string(),
+            causes: error.causes(),
+            hint: error.advice().map(ToString::to_string),
+            commands: error.advice().map(|advice| advice.commands().to_vec()).unwrap_or_default(),
+            exit_code: error.kind().exit_code(),
+        }
+    }
+}
+
 /// The JSON object of an entry: what all have in common, then the data.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -60,16 +82,11 @@ impl Entry {
 
     /// Creates the entry of an event, whose type is the key `event` of its JSON.
     pub(super) fn serialized(level: Level, message: String, event: &impl Serialize) -> Self {
-        // Keys are strings and all values are JSON, so this cannot fail.
-        let mut data = match serde_json::to_value(event) {
-            Ok(Value::Object(data)) => data,
-            Ok(_) | Err(_) => Map::new(),
-        };
+        let mut data = keys(event);
         let event = match data.remove("event") {
             Some(Value::String(event)) => event.into(),
             _ => "internal".into(),
         };
-        data.values_mut().for_each(|value| *value = rounded(value.take()));
         Self { level, event, message, data }
     }
 
@@ -85,13 +102,10 @@ impl Entry {
 
     /// Creates an entry about a failure, with its causes and advice.
     pub(crate) fn error(error: &Error) -> Self {
-        Self::new(Level::Error, "error", error.to_string())
-            .with("kind", error.kind().name())
-            .with("code", error.stable_code().name())
-            .with("causes", error.causes())
-            .with("hint", error.advice().map(ToString::to_string))
-            .with("commands", error.advice().map(|advice| advice.commands().to_vec()).unwrap_or_default())
-            .with("exit_code", error.kind().exit_code())
+        let mut data = keys(&Failure::from(error));
+        // Every entry has a message.
+        data.remove("message");
+        Self { data, ..Self::new(Level::Error, "error", error.to_string()) }
     }
 
     /// Adds a key for programs. Fractions are seconds.
@@ -135,10 +149,20 @@ impl Entry {
     }
 }
 
+/// Returns the keys of what is serialized as an object.
+fn keys(object: &impl Serialize) -> Map<String, Value> {
+    // Keys are strings and all values are JSON, so this cannot fail.
+    let keys = match serde_json::to_value(object) {
+        Ok(Value::Object(keys)) => keys,
+        Ok(_) | Err(_) => Map::new(),
+    };
+    keys.into_iter().map(|(key, value)| (key, rounded(value))).collect()
+}
+
 /// Rounds a fraction, which is a time in seconds.
 fn rounded(value: Value) -> Value {
     let fraction = value.as_f64().filter(|_| value.is_f64());
-    fraction.map_or(value, |seconds| millis(seconds).into())
+    fraction.map_or(value, |seconds| round_seconds(seconds).into())
 }
 
 #[cfg(test)]

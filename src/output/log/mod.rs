@@ -6,7 +6,7 @@ mod sanitize;
 mod style;
 mod words;
 
-pub(crate) use entry::{Entry, Level, millis, rfc3339};
+pub(crate) use entry::{Entry, Failure, Level, rfc3339};
 pub(crate) use explanations::log_explanations;
 pub(crate) use sanitize::{escape_controls, replace_controls, sanitize, sanitize_line};
 pub(crate) use style::{ColorMode, LogFormat, Mode, Style, Tone, Verbosity};

@@ -17,11 +17,11 @@ pub(crate) enum LogFormat {
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verbosity {
-    /// What happens.
+    /// Events.
     Normal,
-    /// And why: `-v`.
+    /// Also explanations: `-v`.
     Details,
-    /// And every request: `-vv`.
+    /// Also every request: `-vv`.
     Requests,
 }
 

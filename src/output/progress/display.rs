@@ -19,7 +19,7 @@ const FRAME: Duration = Duration::from_millis(100);
 /// How often the rate is measured where there are no bars.
 const MEASURE: Duration = Duration::from_millis(500);
 
-/// How often a log gets a line: often enough that no CI system takes silence for a hang.
+/// How often a log gets a line: often enough that no CI system ends the job for a lack of output.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The state of a push, shared by those that report events and the one that displays it.
@@ -55,7 +55,7 @@ impl Display {
         self.last_heartbeat = Instant::now();
     }
 
-    /// Ends that, and removes the bars.
+    /// Ends the display of a push, and removes the bars.
     pub(crate) fn hide(&mut self) {
         self.state = None;
         self.screen.clear();

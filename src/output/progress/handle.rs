@@ -17,14 +17,14 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts to display a push to so many targets.
+    /// Starts to display a push to `targets` targets.
     pub(crate) fn start(log: &Log, targets: usize) -> Self {
         let state = Arc::new(Mutex::new(State::new(targets, Instant::now())));
         log.show(Arc::clone(&state));
         Self { log: log.clone(), state }
     }
 
-    /// What a push reports its events to.
+    /// Returns the receiver of the events of the push.
     pub(crate) fn events(&self) -> Events {
         let progress = self.clone();
         Arc::new(move |event| progress.report(event))
@@ -35,7 +35,6 @@ impl Progress {
         if matches!(event, Event::Request(_)) && style.verbosity != Verbosity::Requests {
             return;
         }
-        // Bars show it.
         let is_in_a_row = matches!(
             event,
             Event::LayerPlanned { .. }
@@ -43,6 +42,7 @@ impl Progress {
                 | Event::LayerMounted { .. }
                 | Event::Publishing { .. }
         );
+        // Bars show the same.
         let is_shown = is_in_a_row && style.mode == Mode::Bars && style.verbosity == Verbosity::Normal;
         let entry = lock(&self.state).apply(event, Instant::now());
         if let Some(entry) = entry.filter(|_| !is_shown) {
@@ -50,13 +50,13 @@ impl Progress {
         }
     }
 
-    /// Shows that the push was interrupted and ends in good order.
+    /// Shows that the push was interrupted and closes its upload sessions.
     pub(crate) fn stop(&self, entry: &Entry) {
         lock(&self.state).stop();
         self.log.log(entry);
     }
 
-    /// Shows what is done, until something else is.
+    /// Shows an activity, until an event replaces it.
     pub(crate) fn set_activity(&self, text: String) {
         lock(&self.state).set_activity(text, Instant::now());
     }

@@ -9,10 +9,10 @@ use indicatif::ProgressBar;
 const FIRST_RATE: Duration = Duration::from_secs(1);
 const FIRST_ESTIMATE: Duration = Duration::from_secs(3);
 
-/// After so long without a byte no time left is shown.
+/// After this time without a byte, no time left is shown.
 const NO_ESTIMATE: Duration = Duration::from_secs(15);
 
-/// After so long without a byte uploads are stalled: a smoothed rate would decay and look like a slow network.
+/// After this time without a byte, uploads are stalled: a smoothed rate would decay and look like a slow network.
 const STALLED: Duration = Duration::from_secs(5);
 
 /// How far all uploads are at one moment, in bytes.
@@ -28,7 +28,7 @@ pub(super) struct Totals {
     pub(super) resumed: u64,
 }
 
-/// What is known of the speed.
+/// The rate and the time left, as far as they are known.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Throughput {
     /// Bytes sent a second.
@@ -68,7 +68,7 @@ impl Default for RateEstimator {
 }
 
 impl RateEstimator {
-    /// Takes the totals of this moment.
+    /// Adds the totals at a moment.
     pub(super) fn measure(&mut self, now: Instant, totals: Totals) -> Throughput {
         let last = std::mem::replace(&mut self.last, totals);
         if last.total != totals.total {
@@ -104,7 +104,7 @@ impl RateEstimator {
     }
 }
 
-/// A time in words, no more exact than it is known: `8 s`, `1 min 20 s`, `12 min`, `2 h 5 min`.
+/// Formats an estimated time, rounded to its precision: `8 s`, `1 min 20 s`, `12 min`, `2 h 5 min`.
 pub(super) fn roughly(time: Duration) -> String {
     let up_to = |step: u64| (time.as_secs_f64() / step as f64).ceil() as u64 * step;
     match time.as_secs() {
@@ -140,15 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shown_before_it_is_known() {
+    fn nothing_is_shown_before_it_can_be_estimated() {
         let (mut rate, mut now) = (RateEstimator::default(), Instant::now());
         assert_eq!(run(&mut rate, &mut now, [0; 5]), [(false, false); 5], "nothing is sent");
-        let said = run(&mut rate, &mut now, [1_000, 2_000, 3_000]);
-        assert_eq!(said, [(true, false), (true, false), (true, true)]);
+        let shown = run(&mut rate, &mut now, [1_000, 2_000, 3_000]);
+        assert_eq!(shown, [(true, false), (true, false), (true, true)]);
         assert_eq!(run(&mut rate, &mut now, [100_000]), [(true, false)], "all is sent");
-        let said = run(&mut RateEstimator::default(), &mut now, [1_000, 2_000, 3_000, 4_000]);
+        let shown = run(&mut RateEstimator::default(), &mut now, [1_000, 2_000, 3_000, 4_000]);
         assert_eq!(
-            said,
+            shown,
             [(false, false), (true, false), (true, false), (true, true)],
             "the first measurement came late"
         );
@@ -158,9 +158,9 @@ mod tests {
     fn a_stalled_upload_has_no_time_left() {
         let (mut rate, mut now) = (RateEstimator::default(), Instant::now());
         run(&mut rate, &mut now, [0, 1_000, 2_000, 3_000]);
-        let said = run(&mut rate, &mut now, [3_000; 15]);
-        assert_eq!((said[3], said[4]), ((true, true), (false, true)), "a rate is reported while bytes rate");
-        assert_eq!((said[13], said[14]), ((false, true), (false, false)));
+        let shown = run(&mut rate, &mut now, [3_000; 15]);
+        assert_eq!((shown[3], shown[4]), ((true, true), (false, true)), "a rate is shown until the upload is stalled");
+        assert_eq!((shown[13], shown[14]), ((false, true), (false, false)));
     }
 
     #[test]
@@ -194,12 +194,12 @@ mod tests {
         assert_eq!(
             rate.measure(now + SECOND, resumed),
             Throughput::default(),
-            "what an earlier run sent is no speed of this one"
+            "bytes of an earlier run do not count for the rate of this one"
         );
     }
 
     #[test]
-    fn times_are_as_exact_as_they_are_known() {
+    fn times_are_rounded_to_their_precision() {
         let times = [1, 19, 21, 54, 55, 61, 119, 585, 600, 3_599, 3_600, 7_300].map(Duration::from_secs).map(roughly);
         assert_eq!(
             times,

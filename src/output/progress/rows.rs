@@ -21,11 +21,11 @@ const MIN_HEIGHT: usize = 6;
 /// One row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Row {
-    /// What stands in front.
+    /// The text before the bar.
     pub(super) label: String,
     /// The position and length of a bar. Without one the row is text.
     pub(super) bar: Option<(u64, u64)>,
-    /// What stands behind.
+    /// The text after the bar.
     pub(super) message: String,
 }
 

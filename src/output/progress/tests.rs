@@ -1,4 +1,4 @@
-//! States made of events, and what is displayed of them.
+//! States built from events, and their display.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ fn many() -> (State, Instant, Vec<Arc<Meter>>) {
 }
 
 #[test]
-fn no_picture_is_wider_or_higher_than_the_terminal() {
+fn no_row_is_wider_than_the_terminal_and_no_picture_higher() {
     let (state, now, meters) = many();
     for (at, meter) in meters.iter().enumerate() {
         meter.set(meter.total() / 10 * (at as u64 % 11), meter.total() / 20 * (at as u64 % 11));
@@ -141,7 +141,7 @@ fn a_terminal_that_is_high_enough_has_a_row_for_each_layer() {
 }
 
 #[test]
-fn a_row_says_what_happens_to_its_layer() {
+fn a_row_shows_the_state_of_its_layer() {
     let (first, meter) = upload("sha256:0123456789ab", 1 << 20);
     let (second, _waiting) = upload("sha256:cccccccccccc", 5 << 10);
     let events = vec![
@@ -212,11 +212,11 @@ fn a_layer_keeps_its_row() {
     [2, 5, 6].iter().for_each(|at| meters[*at].set(50, 50));
     assert_eq!(shown(&state)[1..4], ["layer5", "layer6", "layer2"], "those that are uploaded");
     state.apply(uploaded("h/app", "layer6", 50), now);
-    assert_eq!(shown(&state)[1..4], ["layer5", "layer0", "layer2"], "one that is done makes room");
+    assert_eq!(shown(&state)[1..4], ["layer5", "layer0", "layer2"], "a layer that is done gives up its row");
 }
 
 #[test]
-fn every_phase_has_words() {
+fn every_phase_has_a_status() {
     let (mut state, now) = state(1, Vec::new());
     let beat = |state: &State, now| heartbeat(state, &mut Totals::default(), now).text();
     let step = |state: &mut State, event, expected: &str| {
@@ -281,7 +281,7 @@ fn layers_of_a_target_that_failed_are_no_longer_counted() {
 }
 
 #[test]
-fn a_reason_that_many_uploads_meet_is_one_warning_while_it_holds() {
+fn a_repeated_reason_for_retries_is_one_warning() {
     let (mut state, now) = state(1, vec![opened()]);
     let mut level = |why: &str, seconds, at| {
         let waiting = Event::Retrying { reason: why.into(), pause: Duration::from_secs(seconds), retry: 1, retries: 4 };

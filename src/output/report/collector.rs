@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_are_listed_once_and_all_are_passed_on() {
+    fn the_first_messages_are_listed_once_and_all_events_are_passed_on() {
         let passed = Arc::new(Mutex::new(0));
         let count = Arc::clone(&passed);
         let collector = Arc::new(ReportCollector::default());

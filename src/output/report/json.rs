@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::collector::ReportCollector;
 use super::requests::{ManifestPut, Requests, Summary};
 use crate::error::{Error, Result};
-use crate::oci::{DiffId, Digest, Tag};
-use crate::output::log::{escape_controls, millis, rfc3339};
-use crate::push::{LayerAction, LayerCounts, LayerOutcome, Outcome, TagOutcome, TagState, TargetOutcome};
+use crate::oci::{Digest, Tag};
+use crate::output::log::{Failure, escape_controls, rfc3339};
+use crate::push::{ImageSummary, LayerCounts, LayerOutcome, Outcome, TagOutcome, TargetOutcome, round_seconds};
 
 /// The version of the shape.
 const VERSION: u32 = 1;
@@ -18,10 +18,10 @@ const VERSION: u32 = 1;
 /// The program.
 pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
 
-/// What a report says beside the outcome.
+/// What a report contains besides the outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunInfo<'a> {
-    /// The name of the push.
+    /// The name of the push, from `--display-name`.
     pub display_name: &'a str,
     /// Warnings, notes and requests of the push.
     pub collector: &'a ReportCollector,
@@ -35,7 +35,7 @@ struct Report<'a> {
     tool: Tool,
     display_name: &'a str,
     archive: Option<&'a str>,
-    image: Option<Image<'a>>,
+    image: Option<&'a ImageSummary>,
     dry_run: bool,
     started_at: String,
     finished_at: String,
@@ -56,16 +56,6 @@ pub(super) struct Tool {
     version: &'static str,
 }
 
-#[derive(Serialize)]
-struct Image<'a> {
-    format: &'a str,
-    names: &'a [String],
-    image_ids: &'a [Digest],
-    platforms: &'a [String],
-    layers: usize,
-    archive_bytes: u64,
-}
-
 /// Sums over all targets.
 #[derive(Default, Serialize)]
 struct Totals {
@@ -82,7 +72,7 @@ struct Target<'a> {
     name: &'a str,
     tags: &'a [Tag],
     pushed_tags: Vec<&'a Tag>,
-    tag_outcomes: Vec<Placed<'a>>,
+    tag_outcomes: &'a [TagOutcome],
     references: Vec<String>,
     digest: Option<Digest>,
     media_type: Option<&'a str>,
@@ -91,62 +81,18 @@ struct Target<'a> {
     bytes_saved: u64,
     seconds_saved: Option<f64>,
     retries: u64,
-    layers: Vec<Layer<'a>>,
+    layers: &'a [LayerOutcome],
     manifests: Vec<&'a ManifestPut>,
     error: Option<Failure>,
 }
 
-#[derive(Serialize)]
-struct Placed<'a> {
-    tag: &'a Tag,
-    digest: Digest,
-    media_type: &'a str,
-    size: u64,
-    outcome: TagState,
-}
-
-#[derive(Serialize)]
-struct Layer<'a> {
-    name: &'a str,
-    diff_id: Option<DiffId>,
-    archive_bytes: u64,
-    media_type: Option<&'a str>,
-    digest: Option<Digest>,
-    size: Option<u64>,
-    action: &'a LayerAction,
-    reason: &'a str,
-    bytes_sent: u64,
-    bytes_of_earlier_run: u64,
-    retries: u32,
-    seconds: f64,
-}
-
-#[derive(Serialize)]
-pub(super) struct Failure {
-    kind: &'static str,
-    code: &'static str,
-    message: String,
-    causes: Vec<String>,
-    hint: Option<String>,
-    commands: Vec<String>,
-    exit_code: u8,
-}
-
 /// Returns the report of a push, pretty-printed, with a line end.
 pub(crate) fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
-    let image = outcome.image.as_ref().map(|image| Image {
-        format: &image.format,
-        names: &image.names,
-        image_ids: &image.image_ids,
-        platforms: &image.platforms,
-        layers: image.layers,
-        archive_bytes: image.archive_bytes,
-    });
     let requests = run.collector.requests();
     let frame = Report::of(run, &requests, outcome.started_at, outcome.seconds());
     printed(&Report {
         archive: Some(&outcome.archive),
-        image,
+        image: outcome.image.as_ref(),
         dry_run: outcome.dry_run,
         totals: Totals::of(outcome),
         targets: outcome.targets.iter().map(|target| Target::of(target, &requests)).collect(),
@@ -189,9 +135,9 @@ impl<'a> Report<'a> {
             started_at: rfc3339(started_at),
             // Not by the clock, which may have been set meanwhile.
             finished_at: rfc3339(started_at + Duration::from_secs_f64(seconds)),
-            seconds: millis(seconds),
+            seconds: round_seconds(seconds),
             exit_code: error.map_or(0, |error| error.kind().exit_code()),
-            error: error.map(failure),
+            error: error.map(Failure::from),
             totals: Totals::default(),
             warnings: collector.warnings(),
             notes: collector.notes(),
@@ -212,7 +158,7 @@ impl Totals {
             bytes_sent: layers().map(|layer| layer.sent).sum(),
             bytes_saved: saved().map(|saved| saved.bytes).sum(),
             // Targets are pushed at the same time.
-            seconds_saved: saved().filter_map(|saved| saved.seconds).max_by(f64::total_cmp).map(millis),
+            seconds_saved: saved().filter_map(|saved| saved.seconds).max_by(f64::total_cmp).map(round_seconds),
             retries: layers().map(|layer| u64::from(layer.retries)).sum(),
         }
     }
@@ -220,61 +166,23 @@ impl Totals {
 
 impl<'a> Target<'a> {
     fn of(target: &'a TargetOutcome, requests: &'a Requests) -> Self {
-        let placed = target.placed.iter().map(|TagOutcome { tag, digest, media_type, size, state }| Placed {
-            tag,
-            digest: *digest,
-            media_type,
-            size: *size,
-            outcome: *state,
-        });
         let saved = target.saved();
         Self {
             name: &target.name,
             tags: &target.tags,
             pushed_tags: target.pushed(),
-            tag_outcomes: placed.collect(),
+            tag_outcomes: &target.placed,
             references: target.references(),
             digest: target.digest,
             media_type: target.media_type.as_deref(),
             created_repository: target.created_repository,
             bytes_sent: target.sent(),
             bytes_saved: saved.bytes,
-            seconds_saved: saved.seconds.map(millis),
+            seconds_saved: saved.seconds.map(round_seconds),
             retries: target.layers.iter().map(|layer| u64::from(layer.retries)).sum(),
-            layers: target.layers.iter().map(Layer::of).collect(),
+            layers: &target.layers,
             manifests: requests.manifests_of(&target.name),
-            error: target.error.as_ref().map(failure),
+            error: target.error.as_ref().map(Failure::from),
         }
-    }
-}
-
-impl<'a> Layer<'a> {
-    fn of(layer: &'a LayerOutcome) -> Self {
-        Self {
-            name: &layer.name,
-            diff_id: layer.diff_id,
-            archive_bytes: layer.archive_bytes,
-            media_type: layer.media_type.as_deref(),
-            digest: layer.digest,
-            size: layer.size,
-            action: &layer.action,
-            reason: &layer.why,
-            bytes_sent: layer.sent,
-            bytes_of_earlier_run: layer.resumed,
-            retries: layer.retries,
-            seconds: millis(layer.seconds),
-        }
-    }
-}
-
-pub(super) fn failure(error: &Error) -> Failure {
-    Failure {
-        kind: error.kind().name(),
-        code: error.stable_code().name(),
-        message: error.to_string(),
-        causes: error.causes(),
-        hint: error.advice().map(ToString::to_string),
-        commands: error.advice().map(|advice| advice.commands().to_vec()).unwrap_or_default(),
-        exit_code: error.kind().exit_code(),
     }
 }

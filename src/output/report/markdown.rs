@@ -58,8 +58,8 @@ fn block(lines: &str) -> String {
 
 fn layer(layer: &LayerOutcome) -> String {
     let hash = layer.hash().unwrap_or_else(|| inline(&layer.name));
-    let (why, sent, time) = (inline(&layer.why), size(layer.sent), duration(layer.seconds));
-    format!("| {hash} | {} | {}: {why} | {sent} | {time} |\n", size(layer.archive_bytes), layer.action.name())
+    let (reason, sent, time) = (inline(&layer.reason), size(layer.sent), duration(layer.seconds));
+    format!("| {hash} | {} | {}: {reason} | {sent} | {time} |\n", size(layer.archive_bytes), layer.action.name())
 }
 
 fn sums(target: &TargetOutcome) -> String {

@@ -12,7 +12,7 @@ use crate::push::{LayerAction, LayerCounts, LayerOutcome, Outcome, Saved, TagOut
 pub(crate) enum References {
     /// In the summary.
     Included,
-    /// On stdout alone, which leads to the same place.
+    /// On stdout only, which is the same terminal.
     OnStdout,
 }
 
@@ -66,13 +66,13 @@ pub(crate) fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
             let size = size(layer.archive_bytes);
             let preposition = if layer.action == LayerAction::Upload { "to" } else { "in" };
             let place = if is_one { String::new() } else { format!(" {preposition} {}", target.name) };
-            let text = format!("layer {name}  {size:>10}  {}{place}: {}", layer.action.name(), layer.why);
+            let text = format!("layer {name}  {size:>10}  {}{place}: {}", layer.action.name(), layer.reason);
             Entry::info("layer", text)
                 .with("target", target.name.as_str())
                 .with("layer", name)
                 .with("bytes", layer.archive_bytes)
                 .with("action", layer.action.name())
-                .with("why", layer.why.as_str())
+                .with("why", layer.reason.as_str())
         };
         target.layers.iter().map(entry).collect()
     };

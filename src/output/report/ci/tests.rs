@@ -56,7 +56,7 @@ fn every_system_gets_its_bytes() {
 }
 
 #[test]
-fn a_variable_of_azure_s_can_be_for_later_jobs() {
+fn a_variable_of_azure_pipelines_can_be_for_later_jobs() {
     let variable = Variable { name: "IMAGE".into(), value: "h.example/app:1".into() };
     assert_eq!(
         OutputFormat::AzureCommands(OutputScope::Jobs).text(&variable),
@@ -74,7 +74,7 @@ fn what_ends_a_command_is_escaped() {
 }
 
 #[test]
-fn a_name_is_one_that_the_system_takes() {
+fn a_name_is_valid_if_the_system_accepts_it() {
     for name in ["IMAGE", "_image", "Image1"] {
         assert!(SYSTEMS.iter().all(|system| system.format.takes(name)), "{name}");
     }
@@ -101,7 +101,7 @@ fn the_first_system_that_is_found_counts() {
         assert_eq!(found(detected_by.as_slice()), detected_by.map(|_| *name));
     }
     assert_eq!(found(&["CODEBUILD_BUILD_ID", "GITHUB_ACTIONS"]), Some("github"), "CodeBuild runs GitHub's jobs");
-    assert!(CiSystem::detect(&|_| Some(OsString::new())).is_none(), "an empty value counts as not given");
+    assert!(CiSystem::detect(&|_| Some(OsString::new())).is_none(), "an empty value counts as unset");
     assert!(CiSystem::detect(&|_| Some(OsString::from("False"))).is_none());
 }
 

@@ -1,4 +1,4 @@
-//! The variables of a push, and how a CI system is told to set them.
+//! The variables of a push, and the commands that set them in a CI system.
 
 use super::escape::{azure_message, azure_property, teamcity};
 use crate::push::Outcome;

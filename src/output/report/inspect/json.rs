@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use super::super::json::{Failure, TOOL, Tool, failure, printed};
+use super::super::json::{TOOL, Tool, printed};
 use crate::archive::inspect::{Inspection, Verified};
 use crate::archive::{self, Child, Content, Role, shown};
 use crate::error::{Error, Result};
 use crate::oci::{DiffId, Digest, OriginalManifest};
+use crate::output::log::Failure;
 use crate::push::{ManifestAction, compression};
 
 /// The version of the shape.
@@ -182,7 +183,7 @@ fn image<'a>(image: &'a archive::Image, verified: Option<&Verified>) -> Image<'a
 fn referrer<'a>(referrer: Result<&'a archive::Referrer, &Error>, verified: Option<&Verified>) -> Referrer<'a> {
     let archive::Referrer { subject, names, tag, content } = match referrer {
         Ok(referrer) => referrer,
-        Err(error) => return Referrer { error: Some(failure(error)), ..Referrer::default() },
+        Err(error) => return Referrer { error: Some(error.into()), ..Referrer::default() },
     };
     let layers = content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
     Referrer {
@@ -210,7 +211,7 @@ fn absent(archive::Absent { role: stated, digest, error }: &archive::Absent) -> 
         Role::Image(platform) => platform.as_ref().map(ToString::to_string),
         Role::Attestation(_) => None,
     };
-    Absent { digest: *digest, role, platform, attests, error: failure(error) }
+    Absent { digest: *digest, role, platform, attests, error: error.into() }
 }
 
 fn foreign(archive::NonDistributableLayer { at, descriptor, layer }: &archive::NonDistributableLayer) -> Foreign {
@@ -269,7 +270,7 @@ fn collect<'a>(
 fn layer<'a>(layer: &'a archive::Layer, verified: Option<&Verified>) -> Layer<'a> {
     let found = verified.filter(|_| !layer.bytes.is_missing()).map(|verified| {
         let (digest, diff_id) = verified.found(layer).map_or((None, None), |it| (Some(it.digest), it.diff_id));
-        Found { digest, diff_id, error: verified.layer(layer).err().as_ref().map(failure) }
+        Found { digest, diff_id, error: verified.layer(layer).err().as_ref().map(Failure::from) }
     });
     Layer {
         name: &layer.name,
@@ -288,7 +289,7 @@ fn unusable(unusable: &archive::Unusable) -> Unusable {
     Unusable {
         names: unusable.names.iter().map(|name| shown(name)).collect(),
         id: unusable.id,
-        error: failure(&unusable.error),
+        error: (&unusable.error).into(),
     }
 }
 

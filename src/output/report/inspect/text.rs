@@ -36,7 +36,7 @@ pub(crate) fn text(inspection: &Inspection) -> String {
         text += &format!("\n{}", image(it, archive.referrers_of(it).len(), &below, verified.as_ref()));
     }
     for unusable in &archive.unusable {
-        text += &format!("\n{}", refused(unusable));
+        text += &format!("\n{}", self::unusable(unusable));
     }
     if let Some(verified) = verified {
         text += &format!("\n{}", row("verified", &verdict(archive, verified)));
@@ -106,7 +106,7 @@ fn referrer(referrer: Result<&Referrer, &Error>, verified: Option<&Verified>) ->
 }
 
 /// An image that cannot be pushed.
-fn refused(unusable: &Unusable) -> String {
+fn unusable(unusable: &Unusable) -> String {
     let mut text = names(&unusable.names);
     if let Some(id) = unusable.id {
         text += &row("ID", &id.to_string());
@@ -136,7 +136,7 @@ fn content(content: &Content, role: Option<&Role>, verified: Option<&Verified>) 
     }
 }
 
-fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
+fn index(index: &Index, push_action: &str, verified: Option<&Verified>) -> String {
     let below: usize = index.children.iter().map(|child| child.content.manifests().len()).sum();
     let missing_text = if index.absent.is_empty() {
         String::new()
@@ -144,7 +144,7 @@ fn index(index: &Index, fate: &str, verified: Option<&Verified>) -> String {
         format!(", and {} more missing from the archive", index.absent.len())
     };
     let mut text = stated("index", &index.original);
-    text += &row("push", fate);
+    text += &row("push", push_action);
     text += &row("lists", &format!("{}{missing_text}", many(below, "manifest")));
     for (n, absent) in index.absent.iter().enumerate() {
         text += &row(if n == 0 { "missing" } else { "" }, &missing(absent));
@@ -166,7 +166,7 @@ fn missing(Absent { role, digest, .. }: &Absent) -> String {
     format!("{}  {what}", digest.short())
 }
 
-fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Option<&Verified>) -> String {
+fn manifest(manifest: &Manifest, role: Option<&Role>, push_action: &str, verified: Option<&Verified>) -> String {
     let Manifest { config, layers, non_distributable: foreign, .. } = manifest;
     let mut text = match role {
         Some(Role::Attestation(Some(about))) => row("attests", &about.to_string()),
@@ -180,7 +180,7 @@ fn manifest(manifest: &Manifest, role: Option<&Role>, fate: &str, verified: Opti
         }
     };
     text += &manifest.original.as_ref().map_or_else(|| row("manifest", "none"), |it| stated("manifest", it));
-    text += &row("push", fate);
+    text += &row("push", push_action);
     text += &row("config", &config.digest.to_string());
     text += &row("", &about(config.media_type.as_deref(), config.bytes.len()));
     let bytes = layers.iter().map(|layer| layer.bytes.len()).fold(0, u64::saturating_add);

@@ -14,8 +14,8 @@ const LANE: u32 = 34;
 const ABOVE: (u32, u32) = (5, 9);
 const BELOW: (u32, u32) = (18, 11);
 
-/// How far apart labels must be, in percent of the width.
-const WORD: f64 = 7.0;
+/// The distance between labels, in percent of the width.
+const LABEL: f64 = 7.0;
 
 /// The most steps of an axis.
 const STEPS: f64 = 8.0;
@@ -55,7 +55,7 @@ impl Axis {
     pub(super) fn steps(&self) -> Vec<(f64, String)> {
         let step = self.step();
         let steps = (0..=STEPS as u32).map(|n| f64::from(n) * step).take_while(|at| *at <= self.seconds);
-        steps.map(|at| (at / self.seconds * 100.0, named(at, step))).collect()
+        steps.map(|at| (at / self.seconds * 100.0, axis_label(at, step))).collect()
     }
 
     /// The grid behind every lane.
@@ -66,7 +66,7 @@ impl Axis {
 }
 
 /// Formats a moment: `0`, `200 ms`, `1.5 s`, `2:30 min`.
-fn named(at: f64, step: f64) -> String {
+fn axis_label(at: f64, step: f64) -> String {
     match at {
         0.0 => "0".into(),
         _ if step < 0.1 || step < 1.0 && at < 0.9995 => format!("{:.0} ms", at * 1000.0),
@@ -101,7 +101,7 @@ pub(super) fn escaped(text: &str) -> String {
 /// A drawing of a lane's height, with its two tracks.
 fn picture(what: &str, drawn: &str) -> String {
     format!(
-        "<svg class=\"course\" height=\"{LANE}\" role=\"img\" aria-label=\"{}\"><use href=\"#grid\"/>{drawn}</svg>",
+        "<svg class=\"track\" height=\"{LANE}\" role=\"img\" aria-label=\"{}\"><use href=\"#grid\"/>{drawn}</svg>",
         escaped(what)
     )
 }
@@ -158,14 +158,14 @@ fn request_bars(axis: Axis, requests: &[Request]) -> String {
         let title = format!("pausing before a retry, {}", seconds(gap.from, gap.to));
         drawn += &bar((axis, "pause"), (gap.from, gap.to), BELOW, &title);
     }
-    let mut last_word = -WORD;
+    let mut last_label = -LABEL;
     for request in requests {
         let class = match &request.failed {
             Some(_) => "fail",
-            None if request.carries() => "send",
+            None if request.sends_layer() => "send",
             None => "ask",
         };
-        drawn += &bar((axis, class), (request.from, request.to), BELOW, &about(request));
+        drawn += &bar((axis, class), (request.from, request.to), BELOW, &tooltip(request));
         let x = axis.place(request.from);
         drawn += &format!(
             "<line class=\"tick\" x1=\"{x:.3}%\" x2=\"{x:.3}%\" y1=\"{}\" y2=\"{}\"/>",
@@ -173,21 +173,21 @@ fn request_bars(axis: Axis, requests: &[Request]) -> String {
             BELOW.0 + BELOW.1 + 4
         );
         let end = axis.place(request.to);
-        if let Some(failed) = request.failed.as_ref().filter(|_| end >= last_word + WORD) {
+        if let Some(failed) = request.failed.as_ref().filter(|_| end >= last_label + LABEL) {
             let (anchor, by) = if end > 90.0 { ("end", -3) } else { ("start", 3) };
             drawn += &format!(
                 "<text x=\"{end:.3}%\" dx=\"{by}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
                 BELOW.0 + BELOW.1 - 2,
                 escaped(&failed.short())
             );
-            last_word = end;
+            last_label = end;
         }
     }
     drawn
 }
 
 /// The tooltip of a request.
-fn about(request: &Request) -> String {
+fn tooltip(request: &Request) -> String {
     let (first, took) = (&request.first, seconds(request.from, request.to));
     if request.count > 1 {
         let failed = request.failed.as_ref().map(|failed| format!(", one failed: {}", failed.short()));
@@ -229,7 +229,7 @@ pub(super) fn stacked(parts: &[(&str, Duration)], all: Duration) -> String {
         drawn += &format!("<rect class=\"{class}\" x=\"{x:.3}%\" y=\"1\" width=\"{width:.3}%\" height=\"18\"/>");
         x += width;
     }
-    format!("<svg class=\"course\" height=\"20\" role=\"img\" aria-label=\"where the time went\">{drawn}</svg>")
+    format!("<svg class=\"track\" height=\"20\" role=\"img\" aria-label=\"where the time went\">{drawn}</svg>")
 }
 
 /// A sample for the legend.
@@ -267,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn a_push_that_took_no_time_has_an_axis_too() {
+    fn a_push_that_took_no_time_has_an_axis() {
         let now = Instant::now();
         let axis = Axis::new(now, now);
         assert!(axis.steps().len() <= 9 && axis.place(now) == 0.0);
-        assert!(axis.place(now + Duration::from_secs(1)) <= 100.0, "nothing lies outside");
+        assert!(axis.place(now + Duration::from_secs(1)) <= 100.0, "nothing is outside");
     }
 
     #[test]

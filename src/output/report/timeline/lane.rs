@@ -16,7 +16,7 @@ pub(super) struct Lane {
     /// Its bytes in the archive.
     pub(super) bytes: u64,
     pub(super) action: LayerAction,
-    /// Why that happens.
+    /// The reason for the action.
     pub(super) reason: String,
     /// How far it is, if it is uploaded.
     pub(super) meter: Arc<Meter>,
@@ -36,12 +36,12 @@ pub(super) struct Gap {
 }
 
 /// The most reads that are recorded: a layer is read again only if the registry lost it.
-const READINGS: usize = 20;
+const MAX_READS: usize = 20;
 
 impl Lane {
     /// Records a read, if the layer is uploaded.
     pub(super) fn read(&mut self, timeline: &Arc<ReadTimeline>) {
-        if self.action == LayerAction::Upload && self.reads.len() < READINGS {
+        if self.action == LayerAction::Upload && self.reads.len() < MAX_READS {
             self.reads.push(Arc::clone(timeline));
         }
     }
@@ -69,23 +69,23 @@ pub(super) fn pauses(requests: &[Request]) -> Vec<Gap> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::requests::tests::exchange;
+    use super::super::requests::tests::record;
     use super::*;
 
     #[test]
-    fn a_pause_goes_from_a_request_that_failed_to_the_next_one() {
+    fn a_pause_is_between_a_failed_request_and_the_next_one() {
         let (start, mut requests) = (Instant::now(), RequestList::default());
         for (millis, method, status) in
             [(0, "POST", 202), (50, "PATCH", 429), (300, "PATCH", 201), (400, "PATCH", 0), (402, "PUT", 503)]
         {
-            requests.add(&exchange(start, millis, method, status));
+            requests.add(&record(start, millis, method, status));
         }
         let since = |at: Instant| (at - start).as_millis();
         let pauses: Vec<_> = pauses(requests.requests()).iter().map(|gap| (since(gap.from), since(gap.to))).collect();
         assert_eq!(
             pauses,
             [(58, 300)],
-            "two at the same time have none between them, and nothing comes after the last"
+            "requests at the same time have no pause between them, nor is there one after the last"
         );
     }
 }

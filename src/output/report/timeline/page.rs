@@ -28,7 +28,7 @@ const PATTERNS: &str = concat!(
 );
 
 /// The legend.
-const KEY: [(&str, &str); 9] = [
+const LEGEND: [(&str, &str); 9] = [
     ("read", "waiting for the archive"),
     ("pack", "compressing and hashing"),
     ("held", "waiting for the upload"),
@@ -58,8 +58,8 @@ pub(super) fn page(recording: &Recording, outcome: &Outcome) -> String {
         escaped(&title),
         axis.grid(),
         header(recording, outcome, end),
-        parts(recording, end),
-        key(),
+        shares_table(recording, end),
+        legend(),
         lanes.concat(),
         env!("CARGO_PKG_NAME"),
         env!("CARGO_PKG_VERSION"),
@@ -128,16 +128,16 @@ fn facts(outcome: &Outcome, took: Duration) -> Vec<(&'static str, String, String
 }
 
 /// Where the time went.
-fn parts(recording: &Recording, end: Instant) -> String {
+fn shares_table(recording: &Recording, end: Instant) -> String {
     let (shares, all) = (shares(recording, end), end.saturating_duration_since(recording.began));
-    let bars: Vec<_> = shares.iter().map(|(part, spent)| (part.class(), *spent)).collect();
-    let rows = shares.iter().map(|(part, spent)| {
-        let seconds = spent.as_secs_f64();
+    let bars: Vec<_> = shares.iter().map(|(share, took)| (share.class(), *took)).collect();
+    let rows = shares.iter().map(|(share, took)| {
+        let seconds = took.as_secs_f64();
         let percent = seconds / all.as_secs_f64().max(1e-6) * 100.0;
         format!(
             "<tr><td>{}{}</td><td class=\"number\">{}</td><td class=\"number\">{percent:.0} %</td></tr>\n",
-            swatch(part.class()),
-            part.words(),
+            swatch(share.class()),
+            share.text(),
             duration(seconds)
         )
     });
@@ -146,23 +146,23 @@ fn parts(recording: &Recording, end: Instant) -> String {
     format!("<h2>Where the time went</h2>\n{}<table class=\"parts\">{rows}</table>\n{verdict}", stacked(&bars, all))
 }
 
-fn key() -> String {
-    let items = KEY.map(|(class, words)| format!("<li>{}{words}</li>", swatch(class)));
+fn legend() -> String {
+    let items = LEGEND.map(|(class, words)| format!("<li>{}{words}</li>", swatch(class)));
     format!("<ul class=\"key\">{}</ul>\n", items.concat())
 }
 
-/// Whether requests about no layer are shown beside the target's: those of the only one all are.
+/// Whether requests about no layer are shown with the target. A single target shows all of them.
 fn is_of(repository: Option<&String>, target: &TargetOutcome, outcome: &Outcome) -> bool {
     outcome.targets.len() == 1 || repository == Some(&target.name)
 }
 
-/// What is done for all targets, if there are several.
+/// Returns the lanes of work for all targets, if there are several.
 fn general(recording: &Recording, outcome: &Outcome, axis: Axis, end: Instant) -> Vec<String> {
     if outcome.targets.len() == 1 {
         return Vec::new();
     }
-    let is_of_none = |repository| !outcome.targets.iter().any(|target| is_of(repository, target, outcome));
-    let others = recording.others.iter().filter(|(repository, _)| is_of_none(repository.as_ref()));
+    let is_general = |repository| !outcome.targets.iter().any(|target| is_of(repository, target, outcome));
+    let others = recording.others.iter().filter(|(repository, _)| is_general(repository.as_ref()));
     let requests: Vec<&Request> = others.flat_map(|(_, requests)| requests.requests()).collect();
     let rows = row_of_others(axis, &[archive(recording, end)], &requests);
     vec![format!("<h2>For all targets</h2>\n{}", lanes(axis, &rows))]
@@ -199,7 +199,7 @@ fn of_target(recording: &Recording, outcome: &Outcome, id: TargetId, axis: Axis,
 /// Lanes below their axis.
 fn lanes(axis: Axis, rows: &str) -> String {
     let step = |(x, name): &(f64, String)| {
-        // Where it would not fit behind its line it stands in front of it.
+        // Near the right edge the label is left of its line.
         let side = if *x > 85.0 { " class=\"before\"" } else { "" };
         format!("<span{side} style=\"left:{x:.3}%\">{name}</span>")
     };
@@ -211,10 +211,10 @@ fn lanes(axis: Axis, rows: &str) -> String {
 
 fn row_of_others(axis: Axis, work: &[(String, Instant, Instant)], requests: &[&Request]) -> String {
     let count: usize = requests.iter().map(|request| request.count).sum();
-    let words = request_counts(count, requests.iter().filter(|request| request.failed.is_some()).count());
+    let counts = request_counts(count, requests.iter().filter(|request| request.failed.is_some()).count());
     format!(
         "<div class=\"lane\"><div class=\"name\"><span>everything else</span><small>archive, credentials, lookups, manifests, \
-         tags; {words}</small></div>{}</div>\n",
+         tags; {counts}</small></div>{}</div>\n",
         drawing::others(axis, work, requests)
     )
 }
@@ -230,7 +230,9 @@ fn row(axis: Axis, lane: &Lane, end: Instant) -> String {
         size(lane.bytes)
     );
     let (class, result, picture) = match lane.is_reused() {
-        true => ("lane reused", String::new(), format!("<div class=\"said\">reused: {}</div>", escaped(&lane.reason))),
+        true => {
+            ("lane reused", String::new(), format!("<div class=\"reason\">reused: {}</div>", escaped(&lane.reason)))
+        }
         false => {
             let result = result(lane);
             let result = format!("<small title=\"{0}\">{0}</small>", escaped(&result));
@@ -243,7 +245,7 @@ fn row(axis: Axis, lane: &Lane, end: Instant) -> String {
 /// The result for a layer, in a line.
 fn result(lane: &Lane) -> String {
     let requests = lane.requests.requests();
-    let words = request_counts(
+    let counts = request_counts(
         requests.iter().map(|request| request.count).sum(),
         requests.iter().filter(|request| request.failed.is_some()).count(),
     );
@@ -257,7 +259,7 @@ fn result(lane: &Lane) -> String {
         (LayerAction::Upload, None) => format!("{} sent, incomplete", size(lane.meter.sent())),
     };
     let took = took.map(|took| format!(" in {took}")).unwrap_or_default();
-    format!("{what}{took}, {words}; {}", lane.reason)
+    format!("{what}{took}, {counts}; {}", lane.reason)
 }
 
 /// `3 requests, 1 failed`

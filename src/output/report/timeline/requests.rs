@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use crate::request_log::{RequestRecord, Subject};
 
 /// The most requests of a lane that are listed one by one. A layer of 4 GB takes 400 chunks.
-const MOST: usize = 400;
+const MAX_REQUESTS: usize = 400;
 
 /// The requests of a lane, in the order in which they ended.
 #[derive(Debug)]
 pub(super) struct RequestList {
-    most: usize,
+    max: usize,
     requests: Vec<Request>,
 }
 
@@ -35,20 +35,20 @@ pub(super) enum Failed {
     /// With this HTTP status.
     Status(u16),
     /// Without a response, for this reason.
-    NoAnswer(String),
+    NoResponse(String),
 }
 
 impl Default for RequestList {
     fn default() -> Self {
-        Self { most: MOST, requests: Vec::new() }
+        Self { max: MAX_REQUESTS, requests: Vec::new() }
     }
 }
 
 impl RequestList {
     /// Adds one that has ended.
-    pub(super) fn add(&mut self, exchange: &RequestRecord) {
-        self.requests.push(Request::of(exchange));
-        if self.requests.len() > self.most {
+    pub(super) fn add(&mut self, record: &RequestRecord) {
+        self.requests.push(Request::of(record));
+        if self.requests.len() > self.max {
             self.merge();
         }
     }
@@ -68,7 +68,7 @@ impl RequestList {
     }
 
     fn merge_if(&mut self, may_merge: impl Fn(&Request, &Request) -> bool) {
-        let mut merged: Vec<Request> = Vec::with_capacity(self.most + 1);
+        let mut merged: Vec<Request> = Vec::with_capacity(self.max + 1);
         let mut is_single = false;
         for request in std::mem::take(&mut self.requests) {
             match merged.last_mut() {
@@ -87,9 +87,9 @@ impl RequestList {
 }
 
 impl Request {
-    fn of(exchange: &RequestRecord) -> Self {
-        let first = exchange.clone();
-        let (from, sent, failed) = (first.began, first.sent, Failed::of(exchange));
+    fn of(record: &RequestRecord) -> Self {
+        let first = record.clone();
+        let (from, sent, failed) = (first.began, first.sent, Failed::of(record));
         let to = from + Duration::try_from_secs_f64(first.seconds).unwrap_or_default();
         Self { first, count: 1, from, to, sent, failed }
     }
@@ -102,20 +102,20 @@ impl Request {
         self.failed = self.failed.take().or(other.failed);
     }
 
-    /// Whether it carries bytes of a layer.
-    pub(super) fn carries(&self) -> bool {
+    /// Whether it sends bytes of a layer.
+    pub(super) fn sends_layer(&self) -> bool {
         self.sent > 0 && matches!(self.first.subject, Some(Subject::Layer { .. }))
     }
 }
 
 impl Failed {
-    /// A missing item is no failure, nor is a request for a login.
-    fn of(exchange: &RequestRecord) -> Option<Self> {
-        let is_question = matches!(exchange.method.as_str(), "GET" | "HEAD");
-        match exchange.status {
-            None => Some(Self::NoAnswer(exchange.error.clone().unwrap_or_else(|| "no response".into()))),
+    /// Returns how a request failed, if it did. A missing item is not a failure, nor is a challenge for a login.
+    fn of(record: &RequestRecord) -> Option<Self> {
+        let is_question = matches!(record.method.as_str(), "GET" | "HEAD");
+        match record.status {
+            None => Some(Self::NoResponse(record.error.clone().unwrap_or_else(|| "no response".into()))),
             Some(status @ (429 | 500..)) => Some(Self::Status(status)),
-            Some(401) if exchange.sent == 0 => None,
+            Some(401) if record.sent == 0 => None,
             Some(status @ 400..) if !is_question => Some(Self::Status(status)),
             Some(_) => None,
         }
@@ -125,7 +125,7 @@ impl Failed {
     pub(super) fn short(&self) -> String {
         match self {
             Self::Status(status) => status.to_string(),
-            Self::NoAnswer(_) => "no response".into(),
+            Self::NoResponse(_) => "no response".into(),
         }
     }
 }
@@ -135,7 +135,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A request that began so many milliseconds after `start` and took 8 of them.
-    pub(in super::super) fn exchange(start: Instant, millis: u64, method: &str, status: u16) -> RequestRecord {
+    pub(in super::super) fn record(start: Instant, millis: u64, method: &str, status: u16) -> RequestRecord {
         RequestRecord {
             method: method.into(),
             url: "https://r.example/v2/a/blobs/uploads/1".into(),
@@ -153,11 +153,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn their_number_is_bounded_and_a_failed_one_stays_visible() {
+    fn the_number_of_requests_is_bounded_and_a_failed_one_stays_visible() {
         let start = Instant::now();
-        let mut requests = RequestList { most: 10, ..RequestList::default() };
+        let mut requests = RequestList { max: 10, ..RequestList::default() };
         for n in 0..1000 {
-            requests.add(&exchange(start, n * 10, "PATCH", if n == 500 { 429 } else { 201 }));
+            requests.add(&record(start, n * 10, "PATCH", if n == 500 { 429 } else { 201 }));
         }
         let requests = requests.requests();
         assert!(requests.len() <= 10, "{}", requests.len());
@@ -166,17 +166,17 @@ pub(super) mod tests {
         assert_eq!((requests[0].from, requests.last().unwrap().to), (start, start + Duration::from_millis(9_998)));
         assert!(requests.windows(2).all(|pair| pair[0].to < pair[1].from), "in their order");
         let failed: Vec<_> = requests.iter().filter(|it| it.failed.is_some()).collect();
-        assert_eq!((failed.len(), failed[0].count), (1, 1), "it is merged with nothing");
+        assert_eq!((failed.len(), failed[0].count), (1, 1), "it is not merged");
 
-        let mut requests = RequestList { most: 10, ..RequestList::default() };
-        (0..1000).for_each(|n| requests.add(&exchange(start, n * 10, "PATCH", 0)));
-        assert!(requests.requests().len() <= 10, "nor if all fail");
+        let mut requests = RequestList { max: 10, ..RequestList::default() };
+        (0..1000).for_each(|n| requests.add(&record(start, n * 10, "PATCH", 0)));
+        assert!(requests.requests().len() <= 10, "also if all fail");
     }
 
     #[test]
     fn a_missing_item_is_no_failure() {
         let start = Instant::now();
-        let failed = |method, status| Failed::of(&exchange(start, 0, method, status));
+        let failed = |method, status| Failed::of(&record(start, 0, method, status));
         for (method, status) in [("HEAD", 404), ("GET", 401), ("GET", 403), ("PUT", 201), ("PATCH", 202), ("POST", 401)]
         {
             assert_eq!(failed(method, status), None, "{method} {status}");
@@ -186,6 +186,6 @@ pub(super) mod tests {
         {
             assert_eq!(failed(method, status), Some(Failed::Status(status)), "{method} {status}");
         }
-        assert_eq!(failed("HEAD", 0), Some(Failed::NoAnswer("connection reset".into())));
+        assert_eq!(failed("HEAD", 0), Some(Failed::NoResponse("connection reset".into())));
     }
 }

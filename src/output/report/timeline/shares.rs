@@ -1,4 +1,4 @@
-//! Where the time went: each moment of the push belongs to one part, so the parts add up to the whole.
+//! Where the time went: each moment of the push belongs to one share, so the shares add up to the whole.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use super::lane::{Lane, pauses};
 use super::recording::Recording;
 use crate::compress::Stage;
 
-/// What was done at a moment. Of several things at once the first one counts.
+/// What was done at a moment. Of several kinds of work at once, the first one counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Part {
+pub(super) enum Share {
     /// Bytes of layers were sent while others were compressed.
-    Both,
+    CompressingAndSending,
     /// Bytes of layers were sent. Compression was done, or blocked by that.
     Sending,
     /// Layers were compressed, and no byte was ready to be sent.
@@ -18,152 +18,155 @@ pub(super) enum Part {
     /// The archive was slower than everything else.
     Reading,
     /// A request had failed, and its retry was not due yet.
-    Pausing,
+    RetryPause,
     /// Small requests.
-    Asking,
+    SmallRequests,
     /// The archive was being opened.
-    Archive,
+    OpeningArchive,
     /// Anything else.
-    Rest,
+    Other,
 }
 
-impl Part {
+impl Share {
     pub(super) const ALL: [Self; 8] = [
-        Self::Both,
+        Self::CompressingAndSending,
         Self::Sending,
         Self::Compressing,
         Self::Reading,
-        Self::Pausing,
-        Self::Asking,
-        Self::Archive,
-        Self::Rest,
+        Self::RetryPause,
+        Self::SmallRequests,
+        Self::OpeningArchive,
+        Self::Other,
     ];
 
-    /// What was done, for people.
-    pub(super) fn words(self) -> &'static str {
+    /// Returns a description.
+    pub(super) fn text(self) -> &'static str {
         match self {
-            Self::Both => "compressing and sending at once",
+            Self::CompressingAndSending => "compressing and sending at once",
             Self::Sending => "only sending: compression was done, or waited for it",
             Self::Compressing => "only compressing: nothing was ready to be sent",
             Self::Reading => "only reading: waiting for the archive",
-            Self::Pausing => "pausing before a retry",
-            Self::Asking => "small requests: credentials, lookups, sessions, manifests, tags",
-            Self::Archive => "opening the archive",
-            Self::Rest => "everything else",
+            Self::RetryPause => "pausing before a retry",
+            Self::SmallRequests => "small requests: credentials, lookups, sessions, manifests, tags",
+            Self::OpeningArchive => "opening the archive",
+            Self::Other => "everything else",
         }
     }
 
-    /// Its CSS class.
+    /// Returns the CSS class.
     pub(super) fn class(self) -> &'static str {
         match self {
-            Self::Both => "both",
+            Self::CompressingAndSending => "both",
             Self::Sending => "send",
             Self::Compressing => "pack",
             Self::Reading => "read",
-            Self::Pausing => "pause",
-            Self::Asking => "ask",
-            Self::Archive => "work",
-            Self::Rest => "rest",
+            Self::RetryPause => "pause",
+            Self::SmallRequests => "ask",
+            Self::OpeningArchive => "work",
+            Self::Other => "rest",
         }
     }
 
-    /// The conclusion if it took most of the time in which layers were moved.
+    /// Returns the conclusion if it took most of the time in which layers were compressed and sent.
     fn verdict(self) -> Option<&'static str> {
         match self {
-            Self::Both => Some("Compressing and sending were equally fast."),
+            Self::CompressingAndSending => Some("Compressing and sending were equally fast."),
             Self::Sending => Some("The network, the registry, or --limit-rate was the bottleneck."),
             Self::Compressing => Some("Compression was the bottleneck: the CPU."),
             Self::Reading => Some("The archive was the bottleneck: its drive, or the program that writes the pipe."),
-            Self::Pausing => Some("Pauses were the bottleneck: the registry throttled requests, or requests failed."),
-            Self::Asking | Self::Archive | Self::Rest => None,
+            Self::RetryPause => {
+                Some("Pauses were the bottleneck: the registry throttled requests, or requests failed.")
+            }
+            Self::SmallRequests | Self::OpeningArchive | Self::Other => None,
         }
     }
 }
 
-/// Something that takes time, maybe several at once.
+/// Work that takes time. Several kinds may be active at once.
 #[derive(Clone, Copy)]
-enum Doing {
+enum Work {
     Sending,
     Compressing,
     Reading,
-    Pausing,
-    Asking,
-    Archive,
+    RetryPause,
+    SmallRequests,
+    OpeningArchive,
 }
 
-/// How many of each are active.
-type Going = [i32; 6];
+/// The number of active items of each kind of work.
+type ActiveCounts = [i32; 6];
 
-/// How long each part took, of those that took any time.
-pub(super) fn shares(recording: &Recording, end: Instant) -> Vec<(Part, Duration)> {
-    let mut turns = turns(recording, end);
-    turns.sort_by_key(|(at, ..)| *at);
-    let (mut going, mut since, mut spent) = (Going::default(), recording.began, [Duration::ZERO; Part::ALL.len()]);
-    let ending = (end, Doing::Archive, 0);
-    for (at, doing, by) in turns.into_iter().chain([ending]) {
+/// Returns how long each share took, without those that took no time.
+pub(super) fn shares(recording: &Recording, end: Instant) -> Vec<(Share, Duration)> {
+    let mut changes = changes(recording, end);
+    changes.sort_by_key(|(at, ..)| *at);
+    let (mut active, mut since, mut took) =
+        (ActiveCounts::default(), recording.began, [Duration::ZERO; Share::ALL.len()]);
+    let ending = (end, Work::OpeningArchive, 0);
+    for (at, work, by) in changes.into_iter().chain([ending]) {
         let at = at.clamp(recording.began, end);
-        spent[part(&going) as usize] += at.saturating_duration_since(since);
+        took[share_of(&active) as usize] += at.saturating_duration_since(since);
         since = since.max(at);
-        going[doing as usize] += by;
+        active[work as usize] += by;
     }
-    Part::ALL.into_iter().zip(spent).filter(|(_, spent)| !spent.is_zero()).collect()
+    Share::ALL.into_iter().zip(took).filter(|(_, took)| !took.is_zero()).collect()
 }
 
-/// Returns the conclusion if one part took most of the time in which layers were moved, and that was most of the push.
-pub(super) fn verdict(shares: &[(Part, Duration)]) -> Option<&'static str> {
-    let all: Duration = shares.iter().map(|(_, spent)| *spent).sum();
+/// Returns the conclusion if one share took most of the time in which layers were compressed and sent, and that was most of the push.
+pub(super) fn verdict(shares: &[(Share, Duration)]) -> Option<&'static str> {
+    let all: Duration = shares.iter().map(|(_, took)| *took).sum();
     let carried = shares.iter().filter(|(part, _)| part.verdict().is_some());
-    let carrying: Duration = carried.clone().map(|(_, spent)| *spent).sum();
-    let (most, spent) = carried.max_by_key(|(_, spent)| *spent)?;
-    (carrying * 2 > all && *spent * 2 > carrying).then(|| most.verdict()).flatten()
+    let carrying: Duration = carried.clone().map(|(_, took)| *took).sum();
+    let (most, took) = carried.max_by_key(|(_, took)| *took)?;
+    (carrying * 2 > all && *took * 2 > carrying).then(|| most.verdict()).flatten()
 }
 
-/// The part to which a moment belongs.
-fn part(going: &Going) -> Part {
-    let is = |doing: Doing| going[doing as usize] > 0;
-    match (is(Doing::Sending), is(Doing::Compressing), is(Doing::Reading)) {
-        (true, true, _) | (true, _, true) => Part::Both,
-        (true, false, false) => Part::Sending,
-        (false, true, _) => Part::Compressing,
-        (false, false, true) => Part::Reading,
-        _ if is(Doing::Pausing) => Part::Pausing,
-        _ if is(Doing::Asking) => Part::Asking,
-        _ if is(Doing::Archive) => Part::Archive,
-        _ => Part::Rest,
+/// Returns the share to which a moment belongs.
+fn share_of(active: &ActiveCounts) -> Share {
+    let is = |work: Work| active[work as usize] > 0;
+    match (is(Work::Sending), is(Work::Compressing), is(Work::Reading)) {
+        (true, true, _) | (true, _, true) => Share::CompressingAndSending,
+        (true, false, false) => Share::Sending,
+        (false, true, _) => Share::Compressing,
+        (false, false, true) => Share::Reading,
+        _ if is(Work::RetryPause) => Share::RetryPause,
+        _ if is(Work::SmallRequests) => Share::SmallRequests,
+        _ if is(Work::OpeningArchive) => Share::OpeningArchive,
+        _ => Share::Other,
     }
 }
 
-/// Everything that begins (+1) or ends (-1).
-fn turns(recording: &Recording, end: Instant) -> Vec<(Instant, Doing, i32)> {
-    let mut turns = Vec::new();
-    let mut span = |doing, from, to| turns.extend([(from, doing, 1), (to, doing, -1)]);
-    span(Doing::Archive, recording.began, recording.opened.unwrap_or(end));
+/// Returns when work begins (+1) and ends (-1).
+fn changes(recording: &Recording, end: Instant) -> Vec<(Instant, Work, i32)> {
+    let mut changes = Vec::new();
+    let mut span = |work, from, to| changes.extend([(from, work, 1), (to, work, -1)]);
+    span(Work::OpeningArchive, recording.began, recording.opened.unwrap_or(end));
     let mut seen = Vec::new();
     for Lane { reads, requests, .. } in &recording.lanes {
         for timeline in reads {
-            // One reading may serve several lanes and counts once.
+            // Several lanes may share a read, which counts once.
             if seen.iter().any(|it| std::sync::Arc::ptr_eq(it, timeline)) {
                 continue;
             }
             seen.push(std::sync::Arc::clone(timeline));
             for part in timeline.spans() {
                 match part.stage {
-                    Stage::Reading => span(Doing::Reading, part.from, part.to),
-                    Stage::Compressing => span(Doing::Compressing, part.from, part.to),
+                    Stage::Reading => span(Work::Reading, part.from, part.to),
+                    Stage::Compressing => span(Work::Compressing, part.from, part.to),
                     Stage::Blocked => {}
                 }
             }
         }
         for request in requests.requests() {
-            span(if request.carries() { Doing::Sending } else { Doing::Asking }, request.from, request.to);
+            span(if request.sends_layer() { Work::Sending } else { Work::SmallRequests }, request.from, request.to);
         }
-        pauses(requests.requests()).into_iter().for_each(|gap| span(Doing::Pausing, gap.from, gap.to));
+        pauses(requests.requests()).into_iter().for_each(|gap| span(Work::RetryPause, gap.from, gap.to));
     }
     for (_, requests) in &recording.others {
-        requests.requests().iter().for_each(|request| span(Doing::Asking, request.from, request.to));
-        pauses(requests.requests()).into_iter().for_each(|gap| span(Doing::Pausing, gap.from, gap.to));
+        requests.requests().iter().for_each(|request| span(Work::SmallRequests, request.from, request.to));
+        pauses(requests.requests()).into_iter().for_each(|gap| span(Work::RetryPause, gap.from, gap.to));
     }
-    turns
+    changes
 }
 
 #[cfg(test)]
@@ -171,37 +174,42 @@ mod tests {
     use std::time::SystemTime;
 
     use super::super::requests::RequestList;
-    use super::super::requests::tests::exchange;
+    use super::super::requests::tests::record;
     use super::*;
 
     #[test]
-    fn each_moment_counts_once_and_the_parts_add_up() {
+    fn each_moment_counts_once_and_the_shares_add_up() {
         let began = Instant::now();
         let mut requests = RequestList::default();
         // Two at the same time, a failure with its pause, and the try after it.
         for (millis, status) in [(20, 200), (24, 200), (40, 429), (90, 200)] {
-            requests.add(&exchange(began, millis, "GET", status));
+            requests.add(&record(began, millis, "GET", status));
         }
         let opened = Some(began + Duration::from_millis(10));
         let (others, clock) = (vec![(None, requests)], SystemTime::now());
         let recording = Recording { began, clock, opened, lanes: Vec::new(), others, finishing: Vec::new() };
         let shares = shares(&recording, began + Duration::from_millis(100));
-        let millis: Vec<_> = shares.iter().map(|(part, spent)| (*part, spent.as_millis())).collect();
-        assert_eq!(millis, [(Part::Pausing, 42), (Part::Asking, 28), (Part::Archive, 10), (Part::Rest, 20)]);
-        assert_eq!(verdict(&shares), None, "no layer was on its way most of the time");
+        let millis: Vec<_> = shares.iter().map(|(part, took)| (*part, took.as_millis())).collect();
+        assert_eq!(
+            millis,
+            [(Share::RetryPause, 42), (Share::SmallRequests, 28), (Share::OpeningArchive, 10), (Share::Other, 20)]
+        );
+        assert_eq!(verdict(&shares), None, "layers took less than half of the time");
     }
 
     #[test]
     fn a_verdict_takes_most_of_the_time() {
-        let shares = |parts: &[(Part, u64)]| -> Vec<_> {
+        let shares = |parts: &[(Share, u64)]| -> Vec<_> {
             parts.iter().map(|(part, millis)| (*part, Duration::from_millis(*millis))).collect()
         };
-        let network = shares(&[(Part::Both, 20), (Part::Sending, 60), (Part::Asking, 10)]);
+        let network = shares(&[(Share::CompressingAndSending, 20), (Share::Sending, 60), (Share::SmallRequests, 10)]);
         assert!(verdict(&network).unwrap().contains("network"));
-        assert!(verdict(&shares(&[(Part::Compressing, 51), (Part::Both, 49)])).unwrap().contains("CPU"));
+        assert!(
+            verdict(&shares(&[(Share::Compressing, 51), (Share::CompressingAndSending, 49)])).unwrap().contains("CPU")
+        );
         for undecided in [
-            shares(&[(Part::Both, 40), (Part::Sending, 40), (Part::Compressing, 10)]),
-            shares(&[(Part::Sending, 40), (Part::Asking, 60)]),
+            shares(&[(Share::CompressingAndSending, 40), (Share::Sending, 40), (Share::Compressing, 10)]),
+            shares(&[(Share::Sending, 40), (Share::SmallRequests, 60)]),
             shares(&[]),
         ] {
             assert_eq!(verdict(&undecided), None);
