@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
+
 use super::signals::asked_to_stop;
 use crate::cli::parse;
 use crate::compress::size;
@@ -95,14 +98,16 @@ fn own(request: &PushRequest, given: Option<&str>) -> Registry {
     }
 }
 
-/// Reads back what was pushed, and says what is there.
+/// Reads back what was pushed and describes it.
 pub(super) async fn read_back(request: &PushRequest, options: &Options, outcome: &Outcome) -> Result<String> {
     let pusher = Pusher::builder().options(options.clone()).start().await?;
     let mut text = String::new();
     for (target, pushed) in request.targets.iter().zip(&outcome.targets) {
         let mut placed = pushed.placed.iter().zip(pushed.references());
         if let Some((placed, reference)) = placed.find(|(placed, _)| placed.state != TagState::Skipped) {
-            text += &text_of(&reference, &read_back_target(&pusher, target, &placed.tag).await?);
+            // It would explain the login of the push again.
+            let reading = read_back_target(&pusher, target, &placed.tag).with_subscriber(NoSubscriber::default());
+            text += &text_of(&reference, &reading.await?);
         }
     }
     Ok(text)

@@ -112,7 +112,8 @@ pub(super) fn shares(recording: &Recording, end: Instant) -> Vec<(Share, Duratio
     Share::ALL.into_iter().zip(took).filter(|(_, took)| !took.is_zero()).collect()
 }
 
-/// Returns the conclusion if one share took most of the time in which layers were compressed and sent, and that was most of the push.
+/// Returns the conclusion if one share took most of the time in which layers were compressed and sent, and that was most of
+/// the push.
 pub(super) fn verdict(shares: &[(Share, Duration)]) -> Option<&'static str> {
     let all: Duration = shares.iter().map(|(_, took)| *took).sum();
     let carried = shares.iter().filter(|(part, _)| part.verdict().is_some());
@@ -189,7 +190,7 @@ mod tests {
         let (others, clock) = (vec![(None, requests)], SystemTime::now());
         let recording = Recording { began, clock, opened, lanes: Vec::new(), others, finishing: Vec::new() };
         let shares = shares(&recording, began + Duration::from_millis(100));
-        let millis: Vec<_> = shares.iter().map(|(part, took)| (*part, took.as_millis())).collect();
+        let millis: Vec<_> = shares.iter().map(|(share, took)| (*share, took.as_millis())).collect();
         assert_eq!(
             millis,
             [(Share::RetryPause, 42), (Share::SmallRequests, 28), (Share::OpeningArchive, 10), (Share::Other, 20)]
