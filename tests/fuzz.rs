@@ -5,6 +5,8 @@
 //! true by other code than the reader's. `ECR_PUSH_CASES=200000` runs more cases, `ECR_PUSH_FIRST=5000` others, and
 //! `ECR_PUSH_SEED=7` replays one and prints it.
 //!
+//! `tests/fuzz/guided` has targets that coverage guides, which `.ci/fuzz` runs.
+//!
 //! The cases run in processes of their own, one for each core: so each knows what it takes of the heap, and what brings
 //! a process down is the finding of one seed.
 //!
