@@ -133,7 +133,7 @@ pub(crate) static ECR: Quirks = Quirks {
 pub(super) static OTHER: Quirks = Quirks { large_blobs: LargeBlobs::Unknown, ..STANDARD };
 
 /// The registries that are recognized by host or by response.
-static KNOWN: [Quirks; 10] = [
+static KNOWN: &[Quirks] = &[
     Quirks {
         name: "Amazon ECR Public",
         hosts: &["public.ecr.aws", "ecr-public.aws.com"],

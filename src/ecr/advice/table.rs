@@ -62,7 +62,7 @@ const fn row(
 }
 
 /// The errors from the specific to the general: the first matching row with a meaning counts.
-const ROWS: [Row; 28] = [
+const ROWS: &[Row] = &[
     // Responses that are not ECR's.
     row(&[], &[407], &[], Code::ProxyFailed, |case| case.advise_as(Kind::Permission, proxy::login())),
     row(&[], &[], &[], Code::ProtocolViolation, web_page),
