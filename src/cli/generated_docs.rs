@@ -41,12 +41,37 @@ pub(super) fn manual(args: &ManArgs, mut program: Command) -> Result<String> {
         }
     };
     // The page omits options that are hidden in the short help.
-    let command = command.mut_args(|argument| argument.hide_short_help(false));
+    let mut command = command.mut_args(|argument| argument.hide_short_help(false));
+    let usage = command.render_usage().to_string();
     let mut page = Vec::new();
     let rendered =
         clap_mangen::Man::new(command).source(concat!("ecr-push ", env!("CARGO_PKG_VERSION"))).render(&mut page);
     rendered.map_err(|error| Error::usage("cannot generate the manual page").because(error))?;
-    text(page)
+    Ok(with_usual_sections(&text(page)?, &usage))
+}
+
+/// Gives a page the synopsis and the sections that manual pages have. Generated pages have every option in the synopsis, and one
+/// section for all that follows the options.
+fn with_usual_sections(page: &str, usage: &str) -> String {
+    let mut result = String::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let heading = match line {
+            ".SH SYNOPSIS" => {
+                lines.next();
+                let synopsis: Vec<_> = usage.trim_start_matches("Usage:").lines().map(str::trim).collect();
+                &format!("{line}\n{}", synopsis.join("\n.br\n").replace('-', "\\-"))
+            }
+            ".SH EXTRA" => continue,
+            "Exit codes:" => ".SH \"EXIT STATUS\"",
+            "Environment:" => ".SH ENVIRONMENT",
+            "Examples:" => ".SH EXAMPLES",
+            line => line,
+        };
+        result += heading;
+        result.push('\n');
+    }
+    result
 }
 
 fn text(bytes: Vec<u8>) -> Result<String> {
