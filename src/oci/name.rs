@@ -47,7 +47,7 @@ impl FromStr for Repository {
             return refuse(format!("it has the upper-case letter {upper:?}"));
         }
         if text.is_empty() {
-            return Err(Error::usage("the target is empty")
+            return Err(Error::usage("the repository name is empty")
                 .code(Code::TargetInvalid)
                 .hint("Is a shell variable unset?"));
         }

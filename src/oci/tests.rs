@@ -96,7 +96,7 @@ fn an_invalid_target_is_a_usage_error_that_names_the_invalid_part() {
         ("ecr-public.aws.com/a/app", "cannot be in ECR Public"),
         ("app:", "ends with a colon and no tag"),
         ("app:a+b", "is not a tag"),
-        ("", "the target is empty"),
+        ("", "the repository name is empty"),
     ] {
         let error = text.parse::<Target>().unwrap_err();
         assert!(error.to_string().contains(part), "{text}: {error}");

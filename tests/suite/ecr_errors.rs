@@ -358,7 +358,7 @@ fn a_bare_end_of_the_connection_is_asked_about() {
     let ecr = Ecr::with(&["team/app"], Rules { faults: vec![Fault::once(POST, Trouble::HangUp)], ..Rules::default() });
     push(&ecr)
         .fails_with(4)
-        .stderr_has(&["the repository exists and that the caller may upload to it", "a proxy, a firewall"]);
+        .stderr_has(&["The repository exists and the caller may upload to it", "a proxy, a firewall"]);
     assert_eq!((ecr.count(POST), ecr.count("v2:CancelUpload")), (2, 1));
     // The API does not say which: both are reported.
     let fault = Fault::once(POST, Trouble::HangUp).times(u32::MAX);

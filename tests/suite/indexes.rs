@@ -196,5 +196,5 @@ fn an_index_lists_the_digests_of_its_compressed_images() {
         short(&digest(&index)),
         short(&pushed.digest())
     );
-    run.stderr_has(&[&warning, "no longer fits: 1 attestation; --compression keep", &note]);
+    run.stderr_has(&[&warning, "which invalidates what refers to it: 1 attestation; --compression keep", &note]);
 }

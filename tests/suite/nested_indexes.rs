@@ -42,7 +42,7 @@ fn names_of_an_image_in_an_inner_index_follow_it() {
     let inner = layout.index(std::slice::from_ref(&amd64));
     let outer = layout.index(&[inner, layout.attestation(&amd64)]);
     let archive = layout.finish_docker_save("app:1", &outer, &amd64);
-    ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["no longer fits: 1 attestation"]);
+    ecr.run(&[&archive, "team/app:1"]).succeeds().stderr_has(&["which invalidates what refers to it: 1 attestation"]);
     let outer = read(&ecr, "1");
     let inner = read(&ecr, &digest(&outer["manifests"][0]));
     let packed = digest(&inner["manifests"][0]);
@@ -157,13 +157,14 @@ fn what_an_index_lists_is_a_referrer_of_its_image_if_it_says_so() {
     assert_eq!(ecr.manifests_put().len(), 3 + 5);
     let archive = layout.finish_docker_save("app:1", &index, &amd64);
     let run = ecr.run(&[&archive, "team/app:3"]).succeeds();
-    run.stderr_has(&["no longer fits: 1 attestation;"]);
+    run.stderr_has(&["which invalidates what refers to it: 1 attestation;"]);
     // One that has nothing but its subject to say so is a referrer.
     let sbom = layout.artifact(&amd64, "application/spdx+json", "an SBOM");
     layout.remove(&about_amd64);
     let archive = layout.finish_docker_save("app:1", &layout.index(&[amd64.clone(), sbom, amd64.clone()]), &amd64);
-    let run = ecr.run(&[&archive, "team/app:4"]).succeeds().stderr_has(&["no longer fits: 1 referrer;"]);
-    assert_eq!(run.stderr.matches("no longer fits").count(), 1, "{}", run.stderr);
+    let run =
+        ecr.run(&[&archive, "team/app:4"]).succeeds().stderr_has(&["which invalidates what refers to it: 1 referrer;"]);
+    assert_eq!(run.stderr.matches("which invalidates what refers to it").count(), 1, "{}", run.stderr);
 }
 
 #[test]

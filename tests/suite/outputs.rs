@@ -56,7 +56,7 @@ fn a_command_line_that_makes_no_sense_is_reported_as_well() {
         (&["--concurrency", "0"], "--concurrency must be at least 1"),
         (&["--region", "eu/west"], "is not an AWS region"),
         (&["--username", "me", "--password-stdin"], "--username"),
-        (&["--digest-file", "no/such/folder/digest"], "cannot write the digest no/such/folder/digest"),
+        (&["--digest-file", "no/such/folder/digest"], "cannot write the digest to no/such/folder/digest"),
         (&["--tag", "$(Build.BuildId)"], "Build.BuildId"),
     ] {
         let arguments = [&[archive.as_str(), "team/app:1", "--output=json", "--report", &written], options].concat();
@@ -167,14 +167,15 @@ fn a_file_that_cannot_be_written_is_reported_before_the_push_or_after_it() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     for (option, what) in [("--digest-file", "digest"), ("--metadata-file", "metadata")] {
         let run = ecr.run(&[&archive, "team/app:1", option, "no/such/folder/file"]).fails_with(2).stdout_is("");
-        run.stderr_has(&[&format!("cannot write the {what} no/such/folder/file"), "hint: "]);
+        run.stderr_has(&[&format!("cannot write the {what} to no/such/folder/file"), "hint: "]);
         assert!(ecr.log().is_empty(), "no request is sent");
     }
     if cfg!(target_os = "linux") {
         let written = ecr.env.scratch("report.json");
         let options = ["--digest-file", "/dev/full", "--report", &written, "--output", "json"];
         let run = ecr.run(&[&[archive.as_str(), "team/app:1"], &options[..]].concat()).fails_with(1);
-        let run = run.stderr_has(&["error: cannot write the digest /dev/full", "because: No space left", "was pushed"]);
+        let run =
+            run.stderr_has(&["error: cannot write the digest to /dev/full", "because: No space left", "was pushed"]);
         let seen = report(&written);
         assert_eq!((&seen["exit_code"], &seen["error"]["kind"]), (&json!(1), &json!("input")));
         assert_eq!((&seen["targets"][0]["error"], &run.report()), (&Value::Null, &seen));

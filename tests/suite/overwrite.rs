@@ -117,7 +117,7 @@ fn only_a_file_of_an_earlier_run_is_replaced() {
             {
                 let run = ecr.run(&[&[archive.as_str(), target, option, &notes], more].concat()).fails_with(2);
                 if more.is_empty() {
-                    run.stderr_has(&["because: the file exists and is not a", "hint: "])
+                    run.stderr_has(&["because: the file exists and was not written by ecr-push", "hint: "])
                 } else {
                     run
                 };

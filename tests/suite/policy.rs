@@ -58,7 +58,7 @@ enum Without {
 use Without::{Fails, Says};
 
 const CHECK: Without = Says(PACKED, "is not allowed, so existing layers are uploaded again");
-const MOVE: Without = Says(ARCHIVE, "may move was not checked: ");
+const MOVE: Without = Says(ARCHIVE, "was not checked: ");
 const LOOK: Without = Says(ARCHIVE, "could not be read: ");
 const MOUNT: Without = Says(PACKED, "are not mounted: ");
 const MOUNT_PLAIN: Without = Says(ARCHIVE, "are not mounted: ");

@@ -144,7 +144,7 @@ fn the_certificates_of_a_profile_are_trusted() {
         .stderr_has(&["certificate"]);
     run("[profile ci]\nca_bundle = /nowhere.pem\n".into(), None).fails_with(2).stderr_has(&[
         "cannot read the CA file /nowhere.pem",
-        "ca_bundle of the profile ci (AWS_PROFILE) takes a file of PEM certificates",
+        "ca_bundle of the profile ci (AWS_PROFILE) must name a file of PEM certificates",
     ]);
 }
 

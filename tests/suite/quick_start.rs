@@ -218,7 +218,11 @@ fn a_sandbox_listens_on_loopback_only() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let busy = env.run(&["sandbox", "--listen", &address]).fails_with(2).stdout_is("");
-    busy.stderr_has(&[&format!("cannot listen on {address}"), "in use", "hint: With --listen 127.0.0.1:0 "]);
+    busy.stderr_has(&[
+        &format!("cannot listen on {address}"),
+        "in use",
+        "hint: Use another port, or --listen 127.0.0.1:0 ",
+    ]);
 }
 
 #[test]

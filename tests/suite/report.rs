@@ -207,13 +207,17 @@ fn the_report_of_an_invalid_archive_names_every_target() {
 fn a_report_that_cannot_be_written_is_found_out_before_the_push() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "team/app:1", "--report", "no/such/folder/report.json"]).fails_with(2);
-    run.stderr_has(&["cannot write the report no/such/folder/report.json", "hint: "]);
+    run.stderr_has(&["cannot write the report to no/such/folder/report.json", "hint: "]);
     assert!(ecr.log().is_empty());
     // A disk may still be full at the end.
     if cfg!(target_os = "linux") {
         let run = ecr.run(&[&archive, "team/app:1", "--report", "/dev/full"]).fails_with(1);
-        run.stderr_has(&["cannot write the report /dev/full", "because: No space left", "hint: The image was pushed."]);
+        run.stderr_has(&[
+            "cannot write the report to /dev/full",
+            "because: No space left",
+            "hint: The image was pushed.",
+        ]);
         let missing = ecr.run(&[&archive, "team/missing:1", "--report", "/dev/full"]).fails_with(1);
-        missing.stderr_has(&["cannot write the report /dev/full"]).output_has_none(&["was pushed"]);
+        missing.stderr_has(&["cannot write the report to /dev/full"]).output_has_none(&["was pushed"]);
     }
 }

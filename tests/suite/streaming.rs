@@ -156,7 +156,7 @@ fn a_broken_upload_that_the_registry_lost_is_sent_again_from_a_file() {
     let ecr = Ecr::faulty(&[cut]);
     let archive = save(&[layer(1, 18 << 20), layer(2, 5000)]);
     let run = push(&ecr, &["team/app:1"], archive).succeeds();
-    run.stderr_has(&["each layer that is sent is in a temporary file until it has arrived"]);
+    run.stderr_has(&["each layer is in a temporary file until it is uploaded"]);
     assert_eq!(ecr.open_uploads(), 0);
     assert_eq!(ecr.env.written(), ["home/.cache/ecr-push/layers.jsonl"]);
     // Without a folder for the file nothing is sent.
@@ -253,7 +253,7 @@ fn once_chunks_work_nothing_is_retained() {
     assert_eq!(unnamed(running.id()), []);
     writer.write_all(&archive[second + (8 << 20)..]).unwrap();
     drop(writer);
-    running.end().succeeds().stderr_has(&["note: large layers are in a temporary file until one has arrived"]);
+    running.end().succeeds().stderr_has(&["note: large layers are in a temporary file until one is uploaded"]);
     assert_eq!(registry.env.written(), ["home/.cache/ecr-push/layers.jsonl"]);
 }
 

@@ -185,7 +185,7 @@ fn layers_that_go_by_have_lanes_and_so_have_plans() {
 fn a_page_that_cannot_be_written_is_found_out_before_the_push() {
     let (ecr, archive) = (Ecr::new(), testdata(ARCHIVE));
     let run = ecr.run(&[&archive, "team/app:1", "--timeline", "no/such/folder/page.html"]).fails_with(2);
-    run.stderr_has(&["cannot write the timeline no/such/folder/page.html", "hint: Use a file in an existing"]);
+    run.stderr_has(&["cannot write the timeline to no/such/folder/page.html", "hint: Use a file in an existing"]);
     let copy = ecr.env.scratch("copy.tar");
     std::fs::copy(&archive, &copy).unwrap();
     let run = ecr.run(&[&copy, "team/app:1", "--timeline", &copy]).fails_with(2);
@@ -198,7 +198,7 @@ fn a_page_that_cannot_be_written_is_found_out_before_the_push() {
     assert!(ecr.log().is_empty());
     if cfg!(target_os = "linux") {
         let run = ecr.run(&[&archive, "team/app:1", "--timeline", "/dev/full"]).fails_with(1);
-        run.stderr_has(&["cannot write the timeline /dev/full", "because: No space left", "was pushed"]);
+        run.stderr_has(&["cannot write the timeline to /dev/full", "because: No space left", "was pushed"]);
     }
 }
 

@@ -189,10 +189,11 @@ fn a_target_that_cannot_be() {
         ("team/app:-", "\"-\" is not a tag"),
         ("team/app:a b", "\"a b\" is not a tag"),
         ("team/app@sha256:12", "the target \"team/app@sha256:12\" has a digest"),
-        (":1", "is not a repository name"),
-        ("", "is not a repository name"),
     ] {
         refused(&[&archive, target], &[says, "hint: A "]);
+    }
+    for empty in [":1", ""] {
+        refused(&[&archive, empty], &["the repository name is empty", "hint: Is a shell variable unset?"]);
     }
     refused(&[&archive, "team/app:1", "--tag", "no/tag"], &["no/tag"]);
 }
@@ -294,8 +295,8 @@ fn a_variable_that_stands_for_no_option() {
     let ecr = Ecr::new();
     let mut command = ecr.command(&[&testdata("docker-20.10-save.tar"), "team/app:1"]);
     command.env("ECR_PUSH_REGOIN", "eu-west-1").env("ECR_PUSH_VERIFY", "true");
-    let run = ecr.finish(command).succeeds().stderr_has(&["note: ECR_PUSH_REGOIN sets no option"]);
-    run.output_has_none(&["ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT sets no option"]);
+    let run = ecr.finish(command).succeeds().stderr_has(&["note: ECR_PUSH_REGOIN is not the name of an option"]);
+    run.output_has_none(&["ECR_PUSH_VERIFY", "ECR_PUSH_REGISTRY_ENDPOINT is not the name of an option"]);
 }
 
 #[test]

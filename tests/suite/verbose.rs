@@ -50,7 +50,7 @@ fn why_a_layer_is_reused_or_not_is_explained() {
     // Known, and not there.
     let absent = "\nlayer sha256:c37a06bee251: sha256:d2e3ecdb58e0 is not in the repository (exists in the repository, known from the layer cache)\n";
     explained(&ecr, &[&archive, "team/other:1"]).stderr_has(&[absent]);
-    let read = format!("\n{HOST}/team/app:1 was read for layer reuse: 3 known\n");
+    let read = format!("\n{HOST}/team/app:1 was read for layer reuse: 3 layers\n");
     let options = ["--reuse-from", "1", "--mount-from", "team/other"];
     let run = explained(&ecr, &[&[archive.as_str(), "team/app:3"][..], &options].concat());
     run.stderr_has(&[&read, there]).output_has_none(&["no mount at"]);
