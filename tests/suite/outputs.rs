@@ -180,7 +180,7 @@ fn a_file_that_cannot_be_written_is_reported_before_the_push_or_after_it() {
         assert_eq!((&seen["exit_code"], &seen["error"]["kind"]), (&json!(1), &json!("input")));
         assert_eq!((&seen["targets"][0]["error"], &run.report()), (&Value::Null, &seen));
         let run = ecr.run(&[&archive, "team/app:1", "--output", "json", "--report", "/dev/full"]).fails_with(1);
-        assert!(run.report()["error"]["message"].as_str().unwrap().contains("the report /dev/full"));
+        assert!(run.report()["error"]["message"].as_str().unwrap().contains("the report to /dev/full"));
     }
 }
 
