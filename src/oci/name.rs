@@ -35,7 +35,10 @@ impl FromStr for Repository {
                         separated by '.', '_', '__' or hyphens.";
             let normalized = Self::docker_normalized(text);
             // The recursion ends, since a normalized text does not change again.
+            let is_list = text.contains([',', ':']);
             let advice = match normalized != text && normalized.parse::<Self>().is_ok() {
+                // Several targets in one argument, of which the normalized text would be one wrong name.
+                _ if is_list => "Write each target as an argument of its own.".into(),
                 true => Advice::new(format!("{rule} Or push to {normalized}")).setting("docker-naming"),
                 false => rule.into(),
             };

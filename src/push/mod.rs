@@ -1,7 +1,8 @@
 //! Pushes images to targets: what happens to each layer and tag, and the push itself.
 //!
-//! The entry point is [`push`]. It reads no environment and keeps no globals: what it is to do stands in the [`Request`], what
-//! happens on the way is reported by [`Event`]s, and what came of it is the [`Outcome`], also when it failed half-way.
+//! The entry point is [`Pusher`]. It reads no environment and keeps no globals: its [`Options`] say how images are pushed, a
+//! [`PushRequest`] says which image and where, [`Event`]s report what happens, and the [`Outcome`] is complete also after an
+//! error.
 //!
 //! A push to one target is a chain of phases, in the order in which facts become known (`pusher.rs`): connect, look up tags
 //! and repository, read remote images, ask which blobs are there, plan layers, decide on tags, find mounts, upload,

@@ -192,6 +192,9 @@ fn a_target_that_cannot_be() {
     ] {
         refused(&[&archive, target], &[says, "hint: A "]);
     }
+    for several in ["demo/app:1,demo/app:2", "demo/app:1 demo/app:2"] {
+        refused(&[&archive, several], &["is not a repository name", "hint: Write each target as an argument"]);
+    }
     for empty in [":1", ""] {
         refused(&[&archive, empty], &["the repository name is empty", "hint: Is a shell variable unset?"]);
     }
