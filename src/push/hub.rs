@@ -154,7 +154,7 @@ impl Hub {
         }
     }
 
-    /// Waits until every consumer has room for a block. Those that have gone are left out, and those that keep others
+    /// Waits until every consumer has capacity for a block. Closed ones are left out, and those that keep others
     /// waiting for too long are cut off.
     async fn ready(&self, consumers: Vec<Consumer>, changed: &Notify) -> Vec<(Consumer, mpsc::OwnedPermit<LayerData>)> {
         let mut late: Vec<(TargetId, CancellationToken)> =
@@ -224,7 +224,7 @@ impl Hub {
     }
 }
 
-/// Waits until a consumer has room for a block. None if it is gone, or cut off.
+/// Waits until a consumer has capacity for a block. None if it is closed or cut off.
 async fn reserve(consumer: Consumer) -> (TargetId, Option<(Consumer, mpsc::OwnedPermit<LayerData>)>) {
     let permit = consumer.cut_off.run_until_cancelled(consumer.sender.clone().reserve_owned()).await;
     (consumer.target, permit.and_then(Result::ok).map(|permit| (consumer, permit)))

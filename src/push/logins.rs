@@ -116,7 +116,7 @@ impl Logins {
     async fn amazon(&self, target: &Target) -> Result<(Ecr, Amazon), NoCredentials> {
         let options = self.options();
         let host = target.host.as_ref().and_then(Host::ecr);
-        let said = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
+        let place = host.map(|host| (host.region.clone(), host.fips, host.dual_stack));
         let asked_for = target.region.as_deref();
         let connect = async || {
             let ecr = Ecr::connect(&options.access, &self.network, asked_for, host).await?;
@@ -125,8 +125,8 @@ impl Logins {
         };
         let endpoint_override =
             options.access.endpoint_override(host, target.region.as_deref()).map(EndpointOverride::url);
-        let said = (said, target.region.clone(), endpoint_override.clone());
-        let ecr = self.apis.get(said, connect).await?;
+        let key = (place, target.region.clone(), endpoint_override.clone());
+        let ecr = self.apis.get(key, connect).await?;
         let log_in = async || self.log_in(&ecr).await;
         let amazon = self.regions.get((ecr.login_scope(), endpoint_override), log_in).await?;
         Ok((ecr, amazon))

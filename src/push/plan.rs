@@ -11,7 +11,7 @@ use crate::oci::{Digest, Family, Host, LayerId, Repository};
 use crate::request_log::Named;
 use crate::reuse::{CachedLayer, LayerCache, RemoteImage, RemoteLayer};
 
-/// The blobs that a repository has, with their sizes where it said so.
+/// The blobs that a repository has, with their sizes where it reports them.
 pub(crate) type Blobs = std::collections::HashMap<Digest, Option<u64>>;
 
 /// A layer as a registry has it.

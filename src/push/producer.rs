@@ -95,7 +95,7 @@ impl LayerProducer {
 
     fn end(&self, end: Result<LayerSummary>) {
         let end = end.map_or_else(LayerData::Failed, LayerData::End);
-        // The first item finds room, on whatever thread it is sent; a later one waits, on a thread of its own.
+        // The channel has capacity for the first item, on any thread; a later one waits, on a thread of its own.
         let _closed = match self.sender.try_send(end) {
             Err(mpsc::error::TrySendError::Full(end)) => self.sender.blocking_send(end).is_ok(),
             sent => sent.is_ok(),

@@ -49,8 +49,8 @@ pub(super) async fn read_images(
     images
 }
 
-/// Finds out, while these layers are compressed and sent, whether reading the newest image would have saved that, and says
-/// so. Where it cannot be learned nothing is said.
+/// Finds out, while these layers are compressed and sent, whether reading the newest image would have saved that, and notes
+/// it. A failed lookup is not reported.
 pub(super) async fn suggest_reuse(
     session: &TargetSession<'_>,
     lookup: &TagLookup,

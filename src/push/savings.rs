@@ -135,7 +135,7 @@ mod tests {
         let now = Instant::now();
         saves(vec![layer("reuse", 10, None), sent(1 << 30, LEAST_BYTES - 1, now, 2.0)], 10, None);
         saves(vec![layer("reuse", 10, None), sent(1 << 30, LEAST_BYTES, now, 0.4)], 10, None);
-        // What is known of one is less than both would take, and no more is said.
+        // The time of one is less than that of both, and is all that is known.
         saves(vec![layer("reuse", 10, None), layer("reuse", 10, Some(2))], 20, Some(2.0));
     }
 

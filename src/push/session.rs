@@ -174,10 +174,10 @@ impl<'a> TargetSession<'a> {
                     .code(Code::RepositoryNotFound);
                 Some(error.hint(creation_advice(self.creation_command())))
             }
-            UploadProbe::Denied(said) => {
+            UploadProbe::Denied(denied) => {
                 let error = Error::new(Kind::Permission, format!("{hung_up}; its API states the reason"))
                     .code(Code::PermissionDenied);
-                let error = match said.service_error() {
+                let error = match denied.service_error() {
                     Some(answer) => error.with_service_error(answer.clone()),
                     None => error,
                 };

@@ -435,8 +435,8 @@ async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<P
 /// A stream that brings an error and nothing else.
 fn failing(error: Error) -> LayerStream {
     let (sender, receiver) = mpsc::channel(1);
-    // The channel has room for it.
-    let _room = sender.try_send(LayerData::Failed(error));
+    // The channel has capacity for it.
+    let _sent = sender.try_send(LayerData::Failed(error));
     LayerStream::own(receiver)
 }
 

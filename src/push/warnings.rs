@@ -1,4 +1,4 @@
-//! What may go wrong with an image that goes as its author wrote it: said before anything is sent, and not refused.
+//! Warnings about an image that is pushed as its author wrote it. They come before anything is sent, and reject nothing.
 
 use super::compression::{self, CompressionPolicy};
 use super::outcome::Outcome;
@@ -7,7 +7,7 @@ use crate::compress::{Compression, CompressionSpec, size};
 use crate::error::Setting;
 use crate::oci::{Digest, Host, MediaType, StrictField, Target};
 
-/// The most layers that Docker's overlay2 mounts, and that ECR took as long as it said
+/// The most layers that Docker's overlay2 mounts, and that ECR accepted as long as it documented a limit
 /// (<https://github.com/moby/buildkit/issues/3067>).
 const MOST_LAYERS: usize = 127;
 

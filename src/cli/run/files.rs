@@ -219,7 +219,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Writes what is said of a push that went well. Of one that did not, nothing is left that could be taken for it.
+    /// Writes the results of a successful push. After a failed one, no file remains that could be mistaken for a result.
     pub(super) fn write_result(&self, outcome: &Outcome) -> Vec<Error> {
         let results = [(&self.digest, Ok(report::digest(outcome))), (&self.metadata, report::metadata(outcome))];
         let settle = |opened: &Opened, text: Result<Option<String>>| opened.settle(text?);
