@@ -145,7 +145,7 @@ impl Logins {
         match EcrPublic::connect(&self.options().access, &self.network, host).await {
             Ok(api) => {
                 self.tell(api.describe_origin().await);
-                self.tell_caller(api.caller_arn()).await;
+                self.report_caller_of(api.caller_arn()).await;
                 let public = api.clone();
                 let source = move |_| {
                     let public = public.clone();
@@ -175,7 +175,7 @@ impl Logins {
     /// Logs in to all private registries of a region.
     async fn log_in(&self, ecr: &Ecr) -> Result<Amazon, NoCredentials> {
         // The caller is only reported, and asked for at the same time as the login.
-        let (token, ()) = tokio::join!(ecr.token(), self.tell_caller(ecr.caller_arn()));
+        let (token, ()) = tokio::join!(ecr.token(), self.report_caller_of(ecr.caller_arn()));
         let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
         let own = token.account.clone();
         debug!("{}", logged_in("ECR", &token));
@@ -198,8 +198,8 @@ impl Logins {
         Ok(Amazon { own, account: CredentialProvider::new(AuthMode::Preemptive, Arc::new(source)) })
     }
 
-    /// Tells who AWS says we are, if that is wanted.
-    async fn tell_caller(&self, asking: impl Future<Output = Option<String>>) {
+    /// Reports the caller, if the options ask for it.
+    async fn report_caller_of(&self, asking: impl Future<Output = Option<String>>) {
         if self.options().report_caller
             && let Some(caller) = asking.await
         {
@@ -207,7 +207,7 @@ impl Logins {
         }
     }
 
-    /// Who we are to somebody else's registry, should it ask.
+    /// Returns the login for a registry that is not Amazon's, which is used if the registry requires one.
     pub(super) fn others(&self, host: &Host) -> Arc<CredentialProvider> {
         let stored = self.stored(host);
         let source = move |refused| {

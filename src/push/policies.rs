@@ -7,7 +7,7 @@ use super::options::RepositoryOptions;
 use crate::error::{Code, Error, Result};
 use crate::file;
 
-/// More than either may have. Whoever names an archive instead is not to wait until it is read.
+/// The most bytes to read: more than either policy may have. An archive that is named by mistake is not read to its end.
 const LONGEST: u64 = 1 << 20;
 
 /// The policies of a repository that is created.

@@ -179,8 +179,8 @@ pub(super) fn decide_tags(existing: &[ExistingTag], policy: IfExists, rule: &Tag
     if conflicts.is_empty() { Ok(plan) } else { Err(TagConflict(conflicts)) }
 }
 
-/// Compares what a tag points at with the image that is pushed, of which `root` is the digest where it is known. Whoever
-/// expects a digest takes no other.
+/// Compares what a tag points at with the image that is pushed, of which `root` is the digest if it is known. If a
+/// digest is expected, only that one is the same image.
 pub(super) fn image_match(
     there: &RemoteManifest,
     image: &Image,

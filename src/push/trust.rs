@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result, Setting};
 use crate::file;
 use crate::registry::Trust;
 
-/// More than every list of certificates has. Whoever names an archive instead is not to wait until it is read.
+/// The most bytes to read: more than any list of certificates has. An archive that is named by mistake is not read to its end.
 const LONGEST: u64 = 16 << 20;
 
 /// Returns the certificates to trust beside the machine's own, for registries and for AWS.

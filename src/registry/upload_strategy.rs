@@ -228,6 +228,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pushes_share_what_is_known_of_a_registry_but_not_the_memory() {
+        let one = UploadStrategy::new(&OTHER, None, 1);
+        let four = one.shared_by(4);
+        assert_eq!([one.chunk(0), four.chunk(0)], [12 << 20, DEFAULT_CHUNK_SIZE]);
+        four.note_chunks(Chunks::Rejected);
+        assert_eq!(one.chunks(), Chunks::Rejected);
+    }
+
+    #[test]
     fn concurrent_chunks_share_the_memory_and_a_huge_layer_has_larger_ones() {
         let chunk = |layers, total| UploadStrategy::new(&ECR, None, layers).chunk(total) >> 10;
         assert_eq!([1, 2, 3, 4, 100].map(|layers| chunk(layers, 0)), [10240, 6144, 5120, 5120, 5120]);

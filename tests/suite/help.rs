@@ -41,6 +41,11 @@ fn completions_and_the_manual_know_every_option() {
     assert!(run.stdout.contains(".TH ecr-push 1"));
     let page = run.stdout.replace("\\-", "-");
     assert!(options.iter().all(|option| page.contains(*option)));
+    assert!(page.contains("\n.SH SYNOPSIS\necr-push [OPTIONS] <ARCHIVE> <TARGET>...\n"), "{page}");
+    for section in ["\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES"] {
+        assert!(page.contains(&format!("\n.SH {section}\n")), "{section} is missing: {page}");
+    }
+    assert!(!page.contains(".SH EXTRA"));
     for command in ["inspect", "policy", "sandbox", "completions", "man"] {
         let page = env.run(&["man", command]).succeeds().stdout;
         assert!(page.contains(&format!(".TH ecr-push-{command} 1")), "{page}");

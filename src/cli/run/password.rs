@@ -13,7 +13,7 @@ use crate::registry::Login;
 /// Reads the password of a user from standard input. The end of its line is none of it.
 pub(super) fn password_of(user: String, deadline: Option<Duration>) -> Result<ExplicitCredentials> {
     const LONGEST: u64 = 64 << 10;
-    /// Whoever feeds it may ask a person.
+    /// The command that writes it may ask a person.
     const LIMIT: Duration = Duration::from_secs(120);
     let limit = deadline.map_or(LIMIT, |deadline| deadline.min(LIMIT));
     let failed = "cannot read the password from standard input";

@@ -43,7 +43,7 @@ fn run(command: Command) -> Result<ExitCode> {
             push.options.registries.login = push.username.take().map(password).transpose()?;
             let runtime = threads::for_push(&push.request, &mut push.options.layers)?;
             let done = runtime.block_on(push::run(*push));
-            // A thread that hangs in the operating system, in a name server or a dead drive, keeps nobody waiting.
+            // The process does not wait for a thread that hangs in the operating system: in a name server or a dead drive.
             runtime.shutdown_background();
             done
         }

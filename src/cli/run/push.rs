@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::files::{Claims, Files};
@@ -12,8 +13,6 @@ use super::pipeline::{self, CiOutput};
 use super::sandbox;
 use super::signals::{cancelled_by_ctrl_c, survive_file_size_limit};
 use super::stderr::{print_read_back, print_result, print_summary, style};
-use tokio_util::sync::CancellationToken;
-
 use crate::archive::Source;
 use crate::cli::environment::unknown_env_vars;
 use crate::cli::files;

@@ -304,7 +304,7 @@ mod tests {
         }
 
         proptest! {
-            /// Whoever joins is started: once, for the layer that it joined, and within the time of the gate.
+            /// Each target that joins is started: once, for the layer that it joined, and within the time of the gate.
             #[test]
             fn whoever_joins_is_started_once_and_in_time(steps in steps()) {
                 let mut now = Instant::now();
