@@ -5,7 +5,7 @@ pub use crate::archive::{
     compose_manifest, open,
 };
 pub use crate::compress::{ByteSource, Compression, CompressionSpec, Pool, compress};
-pub use crate::oci::{DiffId, OriginalManifest, Platform};
+pub use crate::oci::OriginalManifest;
 use crate::oci::{Document, ImageConfig, StrictField};
 pub use crate::output::report::ci::{CiSystem, SYSTEMS};
 pub use crate::push::compression::spec;

@@ -84,9 +84,12 @@ pub use tokio_util::sync::CancellationToken;
 pub use archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 pub use cli::access_from_env;
 pub use compress::{Meter, ReadTimeline, Span, Stage};
-pub use ecr::{Access, EndpointOverride, NewRepository};
-pub use error::{Advice, Code, Error, Kind, Result, Setting};
-pub use oci::{DiffId, Digest, Host, LayerId, MountSource, Repository, Tag, TagFilter, TagPattern, Target};
+pub use ecr::{Access, Encryption, Mutability, NewRepository};
+pub use error::{Advice, Code, Error, Kind, Result, ServiceError, Setting};
+pub use oci::{
+    DiffId, Digest, EcrHost, EndpointOverride, Host, LayerId, MountSource, Platform, Repository, Tag, TagFilter,
+    TagPattern, Target,
+};
 pub use push::{
     CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions, ImageSummary, LayerAction,
     LayerCounts, LayerOptions, LayerOutcome, Options, Outcome, PushRequest, Pusher, PusherBuilder, RegistryOptions,

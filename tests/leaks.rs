@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ecr_push::{Access, EndpointOverride, Options, PushRequest, Pusher, Source};
+use ecr_push::{EndpointOverride, Options, PushRequest, Pusher, Source};
 use tokio_util::sync::CancellationToken;
 
 /// After so many pushes everything that is made once has been made.
@@ -56,7 +56,7 @@ fn options(sandbox: &Sandbox) -> Options {
     let address = sandbox.url.strip_prefix("http://").unwrap().parse().unwrap();
     let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
     let mut options = Options::default();
-    options.registries.access = Access::Override { own, others: Vec::new() };
+    options.registries.access = own.into();
     options.layers.threads = 1;
     options
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::profile::Profiles;
-use crate::oci::{EcrHost, Host};
+use crate::oci::{EcrHost, EndpointOverride};
 
 /// A text that is never printed.
 #[derive(Clone, Eq, PartialEq)]
@@ -43,24 +43,6 @@ pub enum Access {
     },
 }
 
-/// A registry on loopback that replaces one of Amazon's, with the API of its region.
-#[derive(Clone, Debug)]
-pub struct EndpointOverride {
-    /// The address: `127.0.0.1:PORT`.
-    pub address: Host,
-    /// The account that owns it.
-    pub account: String,
-    /// Its region.
-    pub region: String,
-}
-
-impl EndpointOverride {
-    /// Returns its URL.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
 impl Access {
     /// Returns the override for a registry of Amazon's, if there is one: that of `host`, else the caller's own in `region`.
     pub fn endpoint_override(&self, host: Option<&EcrHost>, region: Option<&str>) -> Option<&EndpointOverride> {
@@ -71,6 +53,12 @@ impl Access {
             (None, None) => return Some(own),
         };
         Some(others.iter().find(|it| (&*it.account, &*it.region) == wanted).unwrap_or(own))
+    }
+}
+
+impl From<EndpointOverride> for Access {
+    fn from(own: EndpointOverride) -> Self {
+        Self::Override { own, others: Vec::new() }
     }
 }
 

@@ -38,7 +38,7 @@ mod token_file;
 mod unreachable;
 mod upload_probe;
 
-pub use access::{Access, EndpointOverride};
+pub use access::Access;
 pub(crate) use access::{
     AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, Environment, IdToken, Role,
     Secret, WebIdentity,
@@ -49,6 +49,6 @@ pub(crate) use credentials::NoCredentials;
 pub(crate) use network::Network;
 pub(crate) use profile::{NamedProfile, Profiles};
 pub(crate) use public::EcrPublic;
-pub use repositories::NewRepository;
-pub(crate) use repositories::{Encryption, Mutability, RepositoryState, Template};
+pub use repositories::{Encryption, Mutability, NewRepository};
+pub(crate) use repositories::{RepositoryState, Template};
 pub(crate) use upload_probe::UploadProbe;

@@ -9,12 +9,12 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 
-use super::access::{Access, CredentialSources, EndpointOverride};
+use super::access::{Access, CredentialSources};
 use super::credentials::Identity;
 use super::network::Network;
 use super::region;
 use crate::error::Result;
-use crate::oci::EcrHost;
+use crate::oci::{EcrHost, EndpointOverride};
 
 /// The configuration of the SDK's clients, and the caller's credentials.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Registry hosts: their owner, the names of ECR's hosts, and addresses in private networks.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use super::Repository;
@@ -182,6 +182,30 @@ impl Host {
             return self.name.split_inclusive(']').next().unwrap_or(&self.name);
         }
         self.name.split(':').next().unwrap_or(&self.name)
+    }
+}
+
+/// A registry on loopback that replaces one of Amazon's, with the API of its region.
+#[derive(Clone, Debug)]
+pub struct EndpointOverride {
+    /// The address: `127.0.0.1:PORT`.
+    pub address: Host,
+    /// The account that owns it.
+    pub account: String,
+    /// Its region.
+    pub region: String,
+}
+
+impl EndpointOverride {
+    /// Returns its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl From<SocketAddr> for Host {
+    fn from(address: SocketAddr) -> Self {
+        Self { name: address.to_string(), owner: Owner::Other, via: None }
     }
 }
 

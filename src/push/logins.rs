@@ -12,10 +12,10 @@ use super::explain::lifetime;
 use super::options::{ExplicitCredentials, RegistryOptions};
 use super::shared::Shared;
 use crate::ecr::{
-    self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, EndpointOverride, Network, NoCredentials,
+    self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, Network, NoCredentials,
 };
 use crate::error::{Advice, Code, Error, Kind, Result, ServiceError};
-use crate::oci::{EcrHost, Host, Repository, Target};
+use crate::oci::{EcrHost, EndpointOverride, Host, Repository, Target};
 use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Login, StoredLogin};
 
 /// The logins of a push, each fetched once, however many targets it is for.

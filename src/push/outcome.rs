@@ -10,7 +10,7 @@ use super::options::{Options, PushRequest};
 use super::plan::LayerAction;
 use super::tags::TagState;
 use crate::archive::{Archive, Image, Layer};
-use crate::error::{Code, Error, Kind};
+use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
 
 /// The outcome of a push, complete also after an error.
@@ -156,7 +156,7 @@ pub(crate) fn round_seconds(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }
 
-fn serialize_seconds<S: Serializer>(seconds: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_seconds<S: Serializer>(seconds: &f64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_f64(round_seconds(*seconds))
 }
 
@@ -218,6 +218,14 @@ impl Outcome {
     /// Returns the error that decides the exit code: the gravest of all targets, whatever their order.
     pub fn error(&self) -> Option<&Error> {
         Error::most_severe(self.targets.iter().filter_map(|target| target.error.as_ref()))
+    }
+
+    /// Returns the outcome if every target succeeded.
+    ///
+    /// # Errors
+    /// The error that decides the exit code.
+    pub fn into_result(self) -> Result<Self> {
+        self.error().cloned().map_or(Ok(self), Err)
     }
 
     /// The digests of the image, each once, in the order of the targets. Targets that keep layers that were compressed

@@ -21,7 +21,7 @@ use super::server::Server;
 use super::sessions::Assumed;
 use super::store::Store;
 use crate::error::{Error, Result};
-use crate::oci::{Digest, Repository, is_region};
+use crate::oci::{Digest, EndpointOverride, Repository, is_region};
 
 /// The settings of a sandbox.
 #[derive(Clone, Debug)]
@@ -137,6 +137,12 @@ impl Sandbox {
     /// Returns its URL, for both APIs: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Returns the registry that it replaces, for the options of a push.
+    pub fn endpoint_override(&self) -> EndpointOverride {
+        let Server { account, region, .. } = &*self.server;
+        EndpointOverride { address: self.address.into(), account: account.clone(), region: region.clone() }
     }
 
     /// Returns the newest 10,000 requests, in order of arrival.

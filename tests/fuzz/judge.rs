@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use ecr_push::internals::{
     Archive, ByteSource, Child, Compression, CompressionSpec, Content, Image, Layer, Manifest, OriginalManifest,
-    Platform, Pool, Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
+    Pool, Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
 };
-use ecr_push::{Digest, Error, ImageSelector, Kind, Platforms, Selection, Source};
+use ecr_push::{Digest, Error, ImageSelector, Kind, Platform, Platforms, Selection, Source};
 use serde_json::Value;
 
 use super::archive::hex;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{self, LogEntry, Sandbox};
 use ecr_push::{
-    Access, EndpointOverride, Event, Kind, Options, Outcome, PushRequest, Pusher, RequestRecord, Reuse, Source,
+    Event, Kind, Options, Outcome, PushRequest, Pusher, RequestRecord, Reuse, Source,
 };
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
@@ -69,9 +69,7 @@ pub(crate) fn request(archive: &str, schedule: &Schedule) -> PushRequest {
 /// The options of a push that a schedule describes.
 pub(crate) fn options(sandbox: &Sandbox, schedule: &Schedule) -> Options {
     let mut options = Options::default();
-    let address = sandbox.address().to_string().parse().unwrap();
-    let own = EndpointOverride { address, account: "000000000000".into(), region: "us-east-1".into() };
-    options.registries.access = Access::Override { own, others: Vec::new() };
+    options.registries.access = sandbox.endpoint_override().into();
     let retry = &mut options.registries.retry;
     retry.retries = schedule.retries;
     retry.initial_delay = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use tracing::subscriber::NoSubscriber;
 use super::signals::asked_to_stop;
 use crate::cli::parse;
 use crate::compress::size;
-use crate::ecr::{Access, EndpointOverride};
+use crate::ecr::Access;
 use crate::error::Result;
 use crate::oci::{EcrHost, Host, Target};
 use crate::output::log::Entry;
@@ -37,7 +37,7 @@ pub(super) async fn endpoint_override(
         registries.push(own.clone());
     }
     let is_one = registries.len() == 1;
-    let (mut sandboxes, mut stand_ins) = (Vec::new(), Vec::new());
+    let (mut sandboxes, mut overrides) = (Vec::new(), Vec::new());
     for registry in registries {
         let is_here = |target: &&Target| own.of_target(target) == registry;
         let there = request.targets.iter().filter(|_| !options.repositories.create).filter(is_here);
@@ -47,17 +47,16 @@ pub(super) async fn endpoint_override(
         let host = registry.host();
         let Registry { account, region } = registry;
         let sandbox = sandbox::Options { dir, create, account, region, ..Default::default() };
-        let (account, region) = (sandbox.account.clone(), sandbox.region.clone());
         let sandbox = Sandbox::start(sandbox).await?;
         let of = if is_one { String::new() } else { format!(" for {host}") };
         let text = format!("sandbox: using the built-in fake ECR at {}{of}; nothing is sent to AWS", sandbox.url());
         log.log(&Entry::info("sandbox", text).with("url", sandbox.url()));
-        stand_ins.push(EndpointOverride { address: sandbox.address().to_string().parse()?, account, region });
+        overrides.push(sandbox.endpoint_override());
         sandboxes.push(sandbox);
     }
-    let at = stand_ins.iter().position(|it| (&it.account, &it.region) == (&own.account, &own.region));
-    let own = stand_ins.swap_remove(at.unwrap_or_default());
-    options.registries.access = Access::Override { own, others: stand_ins };
+    let at = overrides.iter().position(|it| (&it.account, &it.region) == (&own.account, &own.region));
+    let own = overrides.swap_remove(at.unwrap_or_default());
+    options.registries.access = Access::Override { own, others: overrides };
     Ok(Some(sandboxes))
 }
 

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use ecr_push::internals::Platform;
+use ecr_push::Platform;
 use ecr_push::{Digest, Host, MountSource, Repository, Tag, TagFilter, TagPattern, Target};
 use libfuzzer_sys::fuzz_target;
 
