@@ -19,6 +19,33 @@ pub use code::Code;
 /// A failure, with its causes and advice.
 ///
 /// Cheap to clone, since one broken layer fails every target that needs it.
+///
+/// Prints an error as the command line does:
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::{Code, Kind};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let sandbox = Sandbox::start(sandbox::Options::default()).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await;
+/// let error = outcome.error().expect("the repository does not exist");
+/// eprintln!("error: {error}");
+/// error.causes().iter().for_each(|cause| eprintln!("because: {cause}"));
+/// error.advice().iter().for_each(|advice| eprintln!("hint: {advice}"));
+/// assert_eq!(error.kind(), Kind::Refused);
+/// assert_eq!(error.kind().exit_code(), 1);
+/// assert_eq!(error.stable_code(), Code::RepositoryNotFound);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Error(Box<Parts>);
 
@@ -34,6 +61,16 @@ struct Parts {
 }
 
 /// Classifies a failure by what a pipeline should do next. It decides the exit code.
+///
+/// ```
+/// use ecr_push::{Error, Kind};
+///
+/// let errors = [Error::new(Kind::Unavailable, "no response"), Error::new(Kind::Permission, "access denied")];
+/// // A rerun does not fix both.
+/// let decides = Error::most_severe(&errors).map(|error| error.kind());
+/// assert_eq!(decides, Some(Kind::Permission));
+/// assert_eq!(decides.map(Kind::exit_code), Some(3));
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
     /// Ctrl-C, a signal, or a caller that cancelled. A rerun resumes.
@@ -105,6 +142,31 @@ impl Kind {
 }
 
 /// The error response of a service, in its own words.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::sandbox::{Fault, Trouble};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let (status, code, message) = (403, "DENIED".to_owned(), "no more pushes today".to_owned());
+/// # let denied = Trouble::Status { status, code, message };
+/// # sandbox.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", denied).times(9)]);
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await;
+/// let response = outcome.error().and_then(|error| error.service_error()).expect("the registry responds");
+/// assert_eq!((response.status, response.code.as_str()), (Some(403), "DENIED"));
+/// assert_eq!(response.message, "no more pushes today");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ServiceError {
     /// The HTTP status, if there was one.

@@ -9,32 +9,38 @@
 //!
 //! ```
 //! use ecr_push::sandbox::{self, Sandbox};
-//! use ecr_push::{Access, CancellationToken, EndpointOverride, Options, PushRequest, Pusher, Source};
+//! use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> ecr_push::Result<()> {
-//! let settings = sandbox::Options { create: vec!["team/app".parse()?], ..Default::default() };
-//! let (account, region) = (settings.account.clone(), settings.region.clone());
-//! let sandbox = Sandbox::start(settings).await?;
-//! let address = sandbox.address().to_string().parse()?;
+//! let create = vec!["team/app".parse()?];
+//! let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
 //!
 //! let mut options = Options::default();
-//! options.registries.access =
-//!     Access::Override { own: EndpointOverride { address, account, region }, others: Vec::new() };
+//! options.registries.access = sandbox.endpoint_override().into();
 //! let pusher = Pusher::builder().options(options).on_event(|event| println!("{event:?}")).start().await?;
 //!
 //! let archive = Source::Path("testdata/docker-20.10-save.tar".into());
 //! let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
-//! let outcome = pusher.push(request, CancellationToken::new()).await;
-//! if let Some(error) = outcome.error() {
-//!     return Err(error.clone());
-//! }
+//! let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
 //!
 //! let reference = &outcome.targets[0].references()[0];
 //! assert!(reference.starts_with("000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app:1.4@sha256:"));
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Where to start
+//!
+//! - [`Pusher`], [`PushRequest`]: a push, also of many images or with a deadline
+//! - [`Source`], [`ImageOptions`]: which archive, which image of it, which platforms
+//! - [`Target`], [`Host`], [`Tag`]: where it is pushed
+//! - [`Options`]: credentials ([`RegistryOptions`]), compression and reuse ([`LayerOptions`]), new repositories
+//!   ([`RepositoryOptions`]), existing tags ([`IfExists`]), dry runs
+//! - [`Outcome`], [`TargetOutcome`], [`LayerOutcome`]: what happened
+//! - [`Event`]: what happens, for a log or a progress display
+//! - [`Error`], [`Code`], [`Advice`]: what failed, why, and what to do about it
+//! - [`sandbox`]: a fake ECR for tests, with faults, permissions and a log of its requests
 //!
 //! # Architecture
 //!

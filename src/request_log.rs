@@ -27,6 +27,39 @@ const MAX_ID: usize = 100;
 const MAX_REASON: usize = 200;
 
 /// One attempt to send a request, and its result.
+///
+/// Lists the calls of AWS's API:
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use std::sync::{Arc, Mutex};
+///
+/// use ecr_push::{Event, Subject};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let calls = Arc::new(Mutex::new(Vec::new()));
+/// let log = calls.clone();
+/// let on_event = move |event| {
+///     if let Event::Request(request) = event
+///         && let Some(Subject::Operation(action)) = &request.subject
+///     {
+///         log.lock().unwrap().push((action.clone(), request.status));
+///     }
+/// };
+/// let pusher = Pusher::builder().options(options).on_event(on_event).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(calls.lock().unwrap()[0], ("ecr:GetAuthorizationToken".to_owned(), Some(200)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequestRecord {
     /// `PATCH`

@@ -11,6 +11,33 @@ use crate::error::{Advice, Code, Error, Result, shown};
 use crate::oci::Digest;
 
 /// How an image of an archive is selected.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, Code, ImageSelector, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let archive = Source::Path("testdata/docker-20.10-save-many.tar".into());
+/// let mut request = PushRequest::new(archive, ["team/app:1".parse()?]);
+///
+/// // The archive contains two images.
+/// let outcome = pusher.push(request.clone(), CancellationToken::new()).await;
+/// let error = outcome.error().expect("none is selected");
+/// assert_eq!(error.stable_code(), Code::ImageAmbiguous);
+/// assert!(error.advice().is_some_and(|advice| advice.to_string().contains("--image localhost/fixture/base:1")));
+///
+/// request.image.selector = ImageSelector::Name("base:1".into());
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(outcome.image.unwrap().names, ["localhost/fixture/base:1"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum ImageSelector {
     /// By the digest of the config, the manifest or the index, or its first digits. A manifest inside an index is selected

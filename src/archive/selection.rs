@@ -34,6 +34,28 @@ pub struct Selection {
 }
 
 /// The platforms of an image to push.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, Options, Platforms, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let index = Source::Path("testdata/skopeo-oci-layout-multiarch".into());
+/// let mut request = PushRequest::new(index, ["team/app:1".parse()?]);
+/// request.image.selection.platforms = Platforms::One("linux/arm64".parse()?);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(outcome.image.unwrap().platforms, ["linux/arm64"]);
+/// // The manifest is pushed unchanged, so its digest is known.
+/// assert!(outcome.targets[0].digest.unwrap().to_string().starts_with("sha256:16e51797989a"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Platforms {
     /// All platforms of the image.

@@ -11,6 +11,13 @@ use crate::file;
 use crate::oci::Target;
 
 /// The source of an archive.
+///
+/// ```
+/// use ecr_push::Source;
+///
+/// assert_eq!(Source::Path("build/image.tar".into()).to_string(), "build/image.tar");
+/// assert_eq!(Source::StandardInput.to_string(), "standard input");
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     /// A file, a folder or a named pipe.

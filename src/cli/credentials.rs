@@ -402,8 +402,14 @@ fn session_name(origin: &str, text: String) -> Result<String> {
 /// Returns the AWS credentials that the AWS CLI would use with these environment variables.
 ///
 /// ```
-/// let mut options = ecr_push::Options::default();
-/// options.registries.access = ecr_push::access_from_env(&|name| std::env::var_os(name))?;
+/// use ecr_push::{Options, access_from_env};
+///
+/// let mut options = Options::default();
+/// options.registries.access = access_from_env(&|name| std::env::var_os(name))?;
+///
+/// // Half a key is not ignored.
+/// let error = access_from_env(&|name| (name == "AWS_ACCESS_KEY_ID").then(|| "AKIDEXAMPLE".into())).unwrap_err();
+/// assert!(error.to_string().contains("AWS_SECRET_ACCESS_KEY"), "{error}");
 /// # Ok::<(), ecr_push::Error>(())
 /// ```
 ///

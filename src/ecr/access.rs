@@ -30,6 +30,20 @@ impl fmt::Debug for Secret {
 }
 
 /// Access to AWS, or to registries that replace it.
+///
+/// ```
+/// use ecr_push::{Access, access_from_env};
+///
+/// let variables = |name: &str| match name {
+///     "AWS_ACCESS_KEY_ID" => Some("AKIDEXAMPLE".into()),
+///     "AWS_SECRET_ACCESS_KEY" => Some("secret".into()),
+///     _ => None,
+/// };
+/// let access = access_from_env(&variables)?;
+/// assert!(matches!(access, Access::Aws(_)));
+/// assert!(!format!("{access:?}").contains("secret"), "secrets are not printed");
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Access {
     /// AWS.

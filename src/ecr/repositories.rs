@@ -40,6 +40,16 @@ pub(crate) enum Template {
 }
 
 /// The tag mutability of a repository: whether existing tags can be overwritten.
+///
+/// ```
+/// use ecr_push::Mutability;
+///
+/// // Releases never move, `latest` does.
+/// let mutability = Mutability::ImmutableExcept(vec!["latest".parse()?]);
+/// assert!(mutability.is_immutable(&"1.4".parse()?));
+/// assert!(!mutability.is_immutable(&"latest".parse()?));
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Mutability {
     /// All tags can.
@@ -110,6 +120,20 @@ impl Encryption {
 }
 
 /// The settings of a new repository. ECR's defaults apply to those that are not set.
+///
+/// ```
+/// use ecr_push::{Encryption, NewRepository, Options};
+///
+/// let mut options = Options::default();
+/// options.repositories.create = true;
+/// options.repositories.settings = NewRepository {
+///     encryption: Some(Encryption::Kms(Some("alias/images".into()))),
+///     tags: vec![("team".into(), "web".into())],
+///     ..Default::default()
+/// };
+/// let key = options.repositories.settings.encryption.as_ref().and_then(Encryption::key);
+/// assert_eq!(key, Some("alias/images"));
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NewRepository {
     /// Whether images are scanned when they are pushed.

@@ -6,6 +6,16 @@ use std::fmt;
 /// What to do about an error.
 ///
 /// Options and commands are data, not part of the text, so that no sentence repeats them and a program can use them.
+///
+/// ```
+/// use ecr_push::{Advice, Setting};
+///
+/// let advice = Advice::new("Choose a platform").setting_with("platform", "linux/arm64");
+/// assert_eq!(advice.to_string(), "Choose a platform: --platform linux/arm64");
+/// // A program that has no such option uses the data.
+/// let [Setting { name, value }] = advice.settings() else { panic!("it has one setting") };
+/// assert_eq!((name.as_ref(), value.as_deref()), ("platform", Some("linux/arm64")));
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Advice {
     text: String,

@@ -8,6 +8,13 @@ macro_rules! codes {
         /// The stable name of a failure. Scripts may compare it: it does not change between minor versions.
         ///
         /// `docs/errors.md` has a section for each code, whose anchor is the name.
+        ///
+        /// ```
+        /// use ecr_push::Code;
+        ///
+        /// assert_eq!(Code::TagImmutable.name(), "tag_immutable");
+        /// assert!(Code::ALL.contains(&Code::TagImmutable));
+        /// ```
         #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         #[non_exhaustive]
         pub enum Code {

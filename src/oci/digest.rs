@@ -83,11 +83,29 @@ macro_rules! sha256_value {
 
 sha256_value! {
     /// The SHA-256 of bytes that a registry stores: a compressed layer, a config, a manifest.
+    ///
+    /// ```
+    /// use ecr_push::Digest;
+    ///
+    /// let digest: Digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a".parse()?;
+    /// assert_eq!(digest, Digest::of(b"{}"));
+    /// assert_eq!(digest.short(), "sha256:44136fa355b3");
+    /// assert!("sha256:44136fa355b3".parse::<Digest>().is_err(), "all 64 digits are required");
+    /// # Ok::<(), ecr_push::Error>(())
+    /// ```
     Digest, "digest"
 }
 
 sha256_value! {
     /// The SHA-256 of a layer's uncompressed tar, which the image config lists.
+    ///
+    /// ```
+    /// use ecr_push::DiffId;
+    ///
+    /// // The tar of an empty layer is two blocks of zeros.
+    /// let diff_id = DiffId::of(&[0; 1024]);
+    /// assert_eq!(diff_id.to_string(), "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef");
+    /// ```
     DiffId, "diff_id"
 }
 

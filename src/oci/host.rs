@@ -9,6 +9,17 @@ use super::quote::shorten;
 use crate::error::{Code, Error, Result};
 
 /// A registry host and its owner.
+///
+/// ```
+/// use ecr_push::Host;
+///
+/// let host: Host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse()?;
+/// assert_eq!(host.ecr().map(|ecr| ecr.region.as_str()), Some("eu-west-1"));
+/// // The name of another owner, who must not get AWS credentials.
+/// let other: Host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com.example.org".parse()?;
+/// assert!(host.is_amazon() && !other.is_amazon());
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Host {
     name: String,
@@ -35,6 +46,17 @@ pub(crate) enum Owner {
 }
 
 /// The components of the name of a private ECR host.
+///
+/// ```
+/// use ecr_push::{EcrHost, Host};
+///
+/// let account = "123456789012".to_owned();
+/// let ecr = EcrHost { account, region: "us-gov-west-1".into(), fips: true, dual_stack: false };
+/// let arn = ecr.arn(&"team/app".parse()?);
+/// assert_eq!(arn, "arn:aws-us-gov:ecr:us-gov-west-1:123456789012:repository/team/app");
+/// assert_eq!(Host::from_ecr(ecr).as_str(), "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com");
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct EcrHost {
     /// The twelve digits of the account that owns the registry.
@@ -186,6 +208,28 @@ impl Host {
 }
 
 /// A registry on loopback that replaces one of Amazon's, with the API of its region.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{Access, EndpointOverride, Options};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// // A sandbox in another process.
+/// let (account, region) = ("000000000000".to_owned(), "us-east-1".to_owned());
+/// let own = EndpointOverride { address: "127.0.0.1:5000".parse()?, account, region };
+/// // One in this process, for a registry in another region.
+/// let sandbox = Sandbox::start(sandbox::Options { region: "eu-west-1".into(), ..Default::default() }).await?;
+/// let others = vec![sandbox.endpoint_override()];
+///
+/// let mut options = Options::default();
+/// options.registries.access = Access::Override { own, others };
+/// let of_region = |region| options.registries.access.endpoint_override(None, region).map(EndpointOverride::url);
+/// assert_eq!(of_region(None).as_deref(), Some("http://127.0.0.1:5000"));
+/// assert_eq!(of_region(Some("eu-west-1")), Some(sandbox.url()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct EndpointOverride {
     /// The address: `127.0.0.1:PORT`.

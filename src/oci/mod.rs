@@ -23,9 +23,9 @@ pub use digest::{DiffId, Digest};
 pub(crate) use document::DescriptorDigest;
 pub use document::OriginalManifest;
 pub(crate) use document::{Descriptor, Document, ImageConfig};
-pub use host::{EcrHost, EndpointOverride, Host};
 #[cfg(feature = "sandbox")]
 pub(crate) use host::is_region;
+pub use host::{EcrHost, EndpointOverride, Host};
 pub(crate) use host::{is_link_local, is_private, region_code};
 pub use layer_id::LayerId;
 pub use media_type::Compression;

@@ -9,6 +9,16 @@ use super::quote::shorten;
 use crate::error::{Advice, Code, Error, Result};
 
 /// The name of a repository in a registry: `team/app`.
+///
+/// ```
+/// use ecr_push::Repository;
+///
+/// let repository: Repository = "team/app".parse()?;
+/// assert_eq!(repository.as_str(), "team/app");
+/// assert!("Team/App".parse::<Repository>().is_err(), "names are lower-case");
+/// assert_eq!(Repository::docker_normalized("Team/My App"), "team/myapp");
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Repository(String);
 
@@ -97,6 +107,16 @@ fn is_path_component(part: &str) -> bool {
 pub(super) const EMPTY_TAG: &str = "Is a variable empty? Without a tag it is `latest`.";
 
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+///
+/// ```
+/// use ecr_push::Tag;
+///
+/// let tag: Tag = "1.4".parse()?;
+/// assert_eq!(tag.as_str(), "1.4");
+/// assert_eq!(Tag::latest().to_string(), "latest");
+/// assert!("feature/x".parse::<Tag>().is_err(), "a tag has no slash");
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Tag(String);
 

@@ -8,6 +8,16 @@ use super::quote::shorten;
 use crate::error::{Code, Error, Result};
 
 /// A tag, or a pattern with `*` for any number of characters.
+///
+/// ```
+/// use ecr_push::TagPattern;
+///
+/// let pattern: TagPattern = "main-*".parse()?;
+/// assert!(pattern.matches("main-20261130"));
+/// assert!(!pattern.matches("release-1"));
+/// assert_eq!(pattern.tag(), None);
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TagPattern(String);
 
@@ -50,6 +60,15 @@ impl fmt::Display for TagPattern {
 
 /// A filter of ECR for tags that a repository excludes from its tag mutability: a tag, or a pattern with `*` for any number of
 /// characters (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html>).
+///
+/// ```
+/// use ecr_push::TagFilter;
+///
+/// let filter: TagFilter = "dev-*".parse()?;
+/// assert_eq!(filter.matches(&"dev-7".parse()?), Some(true));
+/// assert_eq!(filter.matches(&"1.4".parse()?), Some(false));
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TagFilter(String);
 

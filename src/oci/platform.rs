@@ -10,6 +10,15 @@ use crate::error::{Code, Error, Result, shown};
 /// An operating system and a processor architecture, `OS/ARCH[/VARIANT]`, in containerd's normal form, in which equivalent
 /// platforms are equal: `linux/arm64` is `linux/arm64/v8`, and `linux/arm` is `linux/arm/v7`
 /// (<https://github.com/containerd/platforms/blob/v1.0.0-rc.1/database.go>).
+///
+/// ```
+/// use ecr_push::Platform;
+///
+/// let platform: Platform = "linux/arm64".parse()?;
+/// assert!(platform.matches(&"linux/aarch64/v8".parse()?));
+/// assert!(!platform.matches(&"linux/arm/v7".parse()?));
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Platform {
     architecture: String,

@@ -38,6 +38,15 @@ fn invalid(what: String) -> Error {
 
 impl Target {
     /// Joins targets with the same repository, so that layers are uploaded to it once. Preserves their order.
+    ///
+    /// ```
+    /// use ecr_push::{Tag, Target};
+    ///
+    /// let targets = Target::join(vec!["team/app:1.4".parse()?, "team/app:stable".parse()?, "team/other".parse()?]);
+    /// assert_eq!(targets.len(), 2);
+    /// assert_eq!(targets[0].tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["1.4", "stable"]);
+    /// # Ok::<(), ecr_push::Error>(())
+    /// ```
     pub fn join(targets: Vec<Self>) -> Vec<Self> {
         let mut joined: Vec<Self> = Vec::new();
         for target in targets {
@@ -57,6 +66,15 @@ impl Target {
     }
 
     /// Parses a target and renames its repository if the name is invalid. Returns a note about the new name.
+    ///
+    /// ```
+    /// use ecr_push::Target;
+    ///
+    /// let (target, note) = Target::with_docker_naming("Team/My App:1")?;
+    /// assert_eq!(target.to_string(), "team/myapp:1");
+    /// assert_eq!(note.as_deref(), Some("the repository \"Team/My App\" is called team/myapp"));
+    /// # Ok::<(), ecr_push::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Fails if the target is invalid all the same.
@@ -155,6 +173,18 @@ impl fmt::Display for Target {
 }
 
 /// Another repository of the target's registry to mount layers from: `REPOSITORY[:TAG]`, as the user writes it.
+///
+/// ```
+/// use ecr_push::{MountSource, Options};
+///
+/// let base: MountSource = "team/base:1".parse()?;
+/// assert_eq!(base.tag, Some("1".parse()?));
+/// assert!("ghcr.io/team/base".parse::<MountSource>().is_err(), "a registry mounts from its own repositories only");
+///
+/// let mut options = Options::default();
+/// options.layers.mount_from.push(base);
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MountSource {
     /// The repository.

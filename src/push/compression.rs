@@ -6,6 +6,28 @@ use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{Compression, Family};
 
 /// How uncompressed layers are compressed. Layers that the archive has compressed are pushed unchanged.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, CompressionPolicy, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// options.layers.compression = CompressionPolicy::Keep;
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, ["team/app:1".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// for layer in &outcome.targets[0].layers {
+///     assert_eq!(layer.size, Some(layer.archive_bytes), "a layer is stored as it is in the archive");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CompressionPolicy {
     /// Those of a `docker save` with gzip; those of an OCI layout are pushed unchanged.

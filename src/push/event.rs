@@ -12,6 +12,46 @@ use crate::oci::{Digest, LayerId};
 use crate::request_log::{Named, RequestRecord, TargetId};
 
 /// Something that happened. Serialized, it is what a line of the JSON log states beside time, level and message.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use std::sync::{Arc, Mutex};
+///
+/// use ecr_push::Event;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let (uploaded, lines) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(Vec::new())));
+/// let (sum, log) = (uploaded.clone(), lines.clone());
+/// let pusher = Pusher::builder()
+///     .options(options)
+///     .on_event(move |event| {
+///         log.lock().unwrap().push(serde_json::to_value(&event).unwrap());
+///         match event {
+///             Event::LayerUploaded { sent, .. } => *sum.lock().unwrap() += sent,
+///             Event::Warning(text) => eprintln!("warning: {text}"),
+///             _ => {}
+///         }
+///     })
+///     .start()
+///     .await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(*uploaded.lock().unwrap(), outcome.targets[0].sent());
+///
+/// let lines = lines.lock().unwrap();
+/// let opened = lines.iter().find(|line| line["event"] == "opened").unwrap();
+/// assert_eq!(opened["names"][0], "localhost/fixture/app:v1");
+/// assert_eq!(lines.iter().filter(|line| line["event"] == "arrived").count(), 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]

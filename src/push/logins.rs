@@ -11,9 +11,7 @@ use super::context::Run;
 use super::explain::lifetime;
 use super::options::{ExplicitCredentials, RegistryOptions};
 use super::shared::Shared;
-use crate::ecr::{
-    self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, Network, NoCredentials,
-};
+use crate::ecr::{self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPublic, Network, NoCredentials};
 use crate::error::{Advice, Code, Error, Kind, Result, ServiceError};
 use crate::oci::{EcrHost, EndpointOverride, Host, Repository, Target};
 use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Login, StoredLogin};

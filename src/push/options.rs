@@ -11,6 +11,16 @@ use crate::oci::{Digest, Host, MountSource, Tag, TagPattern, Target};
 use crate::registry::{Keychain, Login, RetryConfig};
 
 /// One image, and where it is pushed.
+///
+/// ```
+/// use ecr_push::{PushRequest, Source, Tag};
+///
+/// let archive = Source::Path("image.tar".into());
+/// let mut request = PushRequest::new(archive, ["team/app".parse()?, "ghcr.io/team/app".parse()?]);
+/// request.tags = vec!["1.4".parse()?, Tag::latest()];
+/// assert_eq!(request.targets[1].host.as_ref().map(|host| host.as_str()), Some("ghcr.io"));
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PushRequest {
@@ -32,6 +42,30 @@ impl PushRequest {
 }
 
 /// Which image of an archive is pushed, and how much of it.
+///
+/// Pushes only what was approved:
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, Code, Digest, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let index = Source::Path("testdata/skopeo-oci-layout-multiarch".into());
+/// let mut request = PushRequest::new(index, ["team/app:1".parse()?]);
+/// // What was approved is another image: nothing is uploaded.
+/// request.image.expect_digest = Some(Digest::of(b"another image"));
+/// let outcome = pusher.push(request, CancellationToken::new()).await;
+/// assert_eq!(outcome.error().map(|error| error.stable_code()), Some(Code::DigestMismatch));
+/// assert!(sandbox.image("team/app", "1").is_none());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ImageOptions {
@@ -51,13 +85,29 @@ pub struct ImageOptions {
 
 /// The options of a [`Pusher`](super::Pusher).
 ///
-/// ```
-/// use ecr_push::{CompressionPolicy, IfExists, Options};
+/// Decides what a push would do:
 ///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::IfExists;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let sandbox = Sandbox::start(sandbox::Options::default()).await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
 /// let mut options = Options::default();
-/// options.layers.compression = CompressionPolicy::Zstd(None);
+/// options.registries.access = sandbox.endpoint_override().into();
 /// options.repositories.create = true;
 /// options.if_exists = IfExists::Fail;
+/// options.dry_run = true;
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let plan = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(plan.targets[0].layer_counts().upload, 3);
+/// assert_eq!(sandbox.repositories(), [""; 0], "nothing was created");
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -93,6 +143,33 @@ impl Default for Options {
 }
 
 /// How registries are reached, and with which credentials.
+///
+/// Pushes to a registry that is not Amazon's, with a password:
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, ExplicitCredentials, Kind, Login, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let host = sandbox.address();
+/// let login = Login::password("AWS", &sandbox.token());
+/// let mut options = Options::default();
+/// options.registries.login = Some(ExplicitCredentials { user: "AWS".into(), login });
+/// let pusher = Pusher::builder().options(options.clone()).start().await?;
+/// let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, [format!("{host}/team/app:1").parse()?]);
+/// pusher.push(request.clone(), CancellationToken::new()).await.into_result()?;
+///
+/// options.registries.login = Some(ExplicitCredentials { user: "AWS".into(), login: Login::password("AWS", "wrong") });
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let outcome = pusher.push(request, CancellationToken::new()).await;
+/// assert_eq!(outcome.error().map(|error| error.kind()), Some(Kind::Permission));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RegistryOptions {
@@ -123,6 +200,29 @@ pub struct RegistryOptions {
 }
 
 /// How layers are compressed, reused and uploaded.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, CompressionPolicy, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// options.layers.compression = CompressionPolicy::Zstd(Some(3));
+/// options.layers.concurrency = 2;
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, ["team/app:1".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// for layer in &outcome.targets[0].layers {
+///     assert_eq!(layer.media_type.as_deref(), Some("application/vnd.oci.image.layer.v1.tar+zstd"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LayerOptions {
@@ -190,6 +290,28 @@ impl LayerOptions {
 }
 
 /// How missing repositories are created. Only ECR needs that.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, Mutability, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let sandbox = Sandbox::start(sandbox::Options::default()).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// options.repositories.create = true;
+/// options.repositories.settings.scan_on_push = true;
+/// options.repositories.settings.mutability = Some(Mutability::Immutable);
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, ["team/new:1".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert!(outcome.targets[0].created_repository);
+/// assert_eq!(sandbox.settings("team/new").unwrap()["mutability"], "IMMUTABLE");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RepositoryOptions {
@@ -204,6 +326,29 @@ pub struct RepositoryOptions {
 }
 
 /// Where layers are looked for that need not be compressed and uploaded.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Reuse, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, ["team/app:1".parse()?]);
+/// // By default, a second push sends no layer, even from a machine that never pushed the image.
+/// for (reuse, uploads) in [(Reuse::Off, 3), (Reuse::Tag, 0)] {
+///     options.layers.reuse = reuse;
+///     let pusher = Pusher::builder().options(options.clone()).start().await?;
+///     let outcome = pusher.push(request.clone(), CancellationToken::new()).await.into_result()?;
+///     assert_eq!(outcome.targets[0].layer_counts().upload, uploads);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reuse {
     /// Nowhere.
@@ -224,6 +369,21 @@ pub struct ExplicitCredentials {
 }
 
 /// A file of certificates that AWS's own tools trust as well.
+///
+/// A file that is missing is an error at the start:
+///
+/// ```
+/// use ecr_push::{CaBundle, Options, Pusher};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// let mut options = Options::default();
+/// options.registries.ca_bundle = Some(CaBundle { from: "AWS_CA_BUNDLE".into(), path: "missing.pem".into() });
+/// let error = Pusher::builder().options(options).start().await.unwrap_err();
+/// assert!(error.to_string().contains("missing.pem"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CaBundle {
     /// The variable or the setting that names it.

@@ -14,6 +14,34 @@ use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
 
 /// The outcome of a push, complete also after an error.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await;
+/// for target in &outcome.targets {
+///     match &target.error {
+///         Some(error) => eprintln!("{}: {error}", target.name),
+///         None => eprintln!("{}: {} bytes sent", target.name, target.sent()),
+///     }
+/// }
+/// let outcome = outcome.into_result()?;
+/// let (_, manifest, _) = sandbox.image("team/app", "1.4").expect("it was pushed");
+/// assert_eq!(outcome.digests(), [ecr_push::Digest::of(&manifest)]);
+/// assert_eq!(outcome.first().map(|tag| tag.tag.as_str()), Some("1.4"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The archive, as it was named, or `standard input`.
@@ -30,6 +58,27 @@ pub struct Outcome {
 }
 
 /// The image that was chosen.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let image = pusher.push(request, CancellationToken::new()).await.image.expect("the archive can be read");
+/// assert_eq!(image.format, "docker save archive");
+/// assert_eq!(image.names, ["localhost/fixture/app:v1"]);
+/// assert_eq!((image.platforms, image.layers), (vec!["linux/amd64".to_owned()], 3));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct ImageSummary {
     /// What wrote the archive, in words.
@@ -47,6 +96,30 @@ pub struct ImageSummary {
 }
 
 /// The outcome of one target.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// let target = &outcome.targets[0];
+/// assert_eq!(target.name, "000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app");
+/// // What a deployment should use: the digest does not move.
+/// let digest = target.digest.expect("the image was pushed");
+/// assert_eq!(target.references(), [format!("{}:1.4@{digest}", target.name)]);
+/// assert!(target.changed);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TargetOutcome {
     /// `HOST/REPOSITORY`; until the host is known, the target as it was given.
@@ -71,6 +144,29 @@ pub struct TargetOutcome {
 }
 
 /// The outcome of one tag.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::TagState;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request.clone(), CancellationToken::new()).await.into_result()?;
+/// assert_eq!(outcome.targets[0].placed[0].state, TagState::Pushed);
+/// let again = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(again.targets[0].placed[0].state, TagState::There);
+/// assert_eq!(again.targets[0].placed[0].digest, outcome.targets[0].placed[0].digest);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct TagOutcome {
     /// The tag.
@@ -94,6 +190,30 @@ impl TagOutcome {
 }
 
 /// How many layers there are, by what happened to them.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::LayerCounts;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let push = async |archive: &str| {
+///     let archive = Source::Path(format!("testdata/{archive}").into());
+///     let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+///     pusher.push(request, CancellationToken::new()).await.into_result()
+/// };
+/// assert_eq!(push("docker-20.10-save.tar").await?.targets[0].layer_counts(), LayerCounts { upload: 3, mount: 0, reuse: 0 });
+/// // Another archive of the same image.
+/// assert_eq!(push("podman-docker-archive.tar").await?.targets[0].layer_counts(), LayerCounts { upload: 0, mount: 0, reuse: 3 });
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct LayerCounts {
     /// Uploaded.
@@ -115,6 +235,30 @@ impl Sum for LayerCounts {
 }
 
 /// The outcome of one layer at one target.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::LayerAction;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// let largest = &outcome.targets[0].layers[0];
+/// assert_eq!(largest.action, LayerAction::Upload);
+/// assert_eq!(largest.reason, "new, compressed with gzip");
+/// assert!(largest.size < Some(largest.archive_bytes), "it was compressed");
+/// assert!(sandbox.blob("team/app", &largest.digest.unwrap()).is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 pub struct LayerOutcome {
     /// The archive's name for the layer.

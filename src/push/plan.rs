@@ -123,6 +123,31 @@ impl Evidence {
 }
 
 /// What is done about one layer for one target.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::LayerAction;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// pusher.push(request.clone(), CancellationToken::new()).await.into_result()?;
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// for layer in &outcome.targets[0].layers {
+///     let LayerAction::Reuse(candidate) = &layer.action else { panic!("{} is sent again", layer.name) };
+///     assert_eq!(Some(candidate.stored.digest), layer.digest);
+///     assert_eq!(layer.action.name(), "reuse");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LayerAction {
     /// The repository has it: it is taken over by its descriptor.

@@ -37,6 +37,31 @@ const CLOSING: Duration = Duration::from_secs(4);
 /// Pushes images from archives to registries.
 ///
 /// Logins, connections, the layer cache and the threads that compress are shared by all pushes of a `Pusher`.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?, "team/base".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let push = async |archive: &str, target: &str| {
+///     let request = PushRequest::new(Source::Path(archive.into()), [target.parse()?]);
+///     pusher.push(request, CancellationToken::new()).await.into_result()
+/// };
+/// tokio::try_join!(
+///     push("testdata/docker-20.10-save.tar", "team/app:1"),
+///     push("testdata/skopeo-oci-layout-multiarch", "team/base:1"),
+/// )?;
+/// let logins = sandbox.log().into_iter().filter(|entry| entry.operation == "ecr:GetAuthorizationToken");
+/// assert_eq!(logins.count(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Pusher {
     run: Arc<Run>,
@@ -110,7 +135,38 @@ impl Pusher {
     ///
     /// Nothing is tagged before everything it refers to is there, and nothing is tagged at a target where something failed.
     /// Targets are independent of each other. Once `stop` is cancelled the push closes its uploads and ends within
-    /// seconds; the outcome is complete then, too.
+    /// seconds; the outcome is complete then, too. [`Options::deadline`] does the same after a time:
+    ///
+    /// ```
+    /// # use ecr_push::sandbox::{self, Fault, Sandbox, Trouble};
+    /// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+    /// use std::time::Duration;
+    ///
+    /// use ecr_push::Code;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ecr_push::Result<()> {
+    /// # let create = vec!["team/app".parse()?];
+    /// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+    /// // The registry does not respond to a request.
+    /// sandbox.set_rules(|rules| rules.faults = vec![Fault::once("ecr:InitiateLayerUpload", Trouble::Stall)]);
+    /// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+    /// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+    /// # let mut options = Options::default();
+    /// # options.registries.access = sandbox.endpoint_override().into();
+    /// options.deadline = Some(Duration::from_secs(1));
+    /// let pusher = Pusher::builder().options(options).start().await?;
+    /// let outcome = pusher.push(request.clone(), CancellationToken::new()).await;
+    /// assert_eq!(outcome.error().map(|error| error.stable_code()), Some(Code::DeadlineExceeded));
+    /// assert_eq!(sandbox.open_uploads(), 0);
+    ///
+    /// let stop = CancellationToken::new();
+    /// stop.cancel();
+    /// let outcome = pusher.push(request, stop).await;
+    /// assert_eq!(outcome.error().map(|error| error.stable_code()), Some(Code::Interrupted));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn push(&self, request: PushRequest, stop: CancellationToken) -> Outcome {
         let Some(deadline) = self.run.options.deadline else { return self.push_inner(request, stop).await };
         let in_time = stop.child_token();

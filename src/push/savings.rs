@@ -10,6 +10,27 @@ const LEAST_BYTES: u64 = 1 << 20;
 const LEAST_TIME: Duration = Duration::from_millis(500);
 
 /// What did not have to be done, since the registry held layers already.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let first = pusher.push(request.clone(), CancellationToken::new()).await.into_result()?;
+/// assert_eq!(first.targets[0].saved().bytes, 0);
+/// let again = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(again.targets[0].saved().bytes, again.image.unwrap().archive_bytes);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Saved {
     /// The bytes in the archive of all layers that were reused or mounted: of uncompressed layers their uncompressed bytes. Each layer

@@ -12,6 +12,35 @@ use crate::registry::RemoteManifest;
 use crate::reuse;
 
 /// Policy for a tag that exists.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, Code, IfExists, Options, PushRequest, Pusher, Source, TagState};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// let image = |path: &str| Source::Path(format!("testdata/{path}").into());
+/// let first = PushRequest::new(image("docker-20.10-save.tar"), ["team/app:1".parse()?]);
+/// let other = PushRequest::new(image("skopeo-oci-layout-multiarch"), ["team/app:1".parse()?]);
+/// let pusher = Pusher::builder().options(options.clone()).start().await?;
+/// pusher.push(first, CancellationToken::new()).await.into_result()?;
+///
+/// options.if_exists = IfExists::SameOk;
+/// let pusher = Pusher::builder().options(options.clone()).start().await?;
+/// let outcome = pusher.push(other.clone(), CancellationToken::new()).await;
+/// assert_eq!(outcome.error().map(|error| error.stable_code()), Some(Code::TagImmutable));
+///
+/// options.if_exists = IfExists::Skip;
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let outcome = pusher.push(other, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(outcome.targets[0].placed[0].state, TagState::Skipped);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum IfExists {
     /// It moves, unless it is immutable.

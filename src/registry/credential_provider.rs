@@ -12,6 +12,15 @@ use tokio::time::Instant;
 use crate::error::{Result, ServiceError};
 
 /// Credentials for a registry.
+///
+/// ```
+/// use ecr_push::Login;
+///
+/// let login = Login::password("me", "secret");
+/// assert_eq!(login, Login::Basic("bWU6c2VjcmV0".into()));
+/// assert_eq!(format!("{login:?}"), "Basic(***)", "it is not printed");
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
 #[derive(Clone, Eq, PartialEq)]
 pub enum Login {
     /// No credentials.

@@ -35,6 +35,29 @@ const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 const DOCKER_HUB_NAMES: [&str; 4] = ["docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
 /// The sources of docker and podman credentials, in order. The first one with a login counts.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::{Keychain, Login};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let host = sandbox.address();
+/// let Login::Basic(auth) = Login::password("AWS", &sandbox.token()) else { unreachable!() };
+/// let text = format!(r#"{{"auths": {{"{host}": {{"auth": "{auth}"}}}}}}"#);
+/// let mut options = Options::default();
+/// options.registries.keychain = Keychain { text: Some(text), files: Vec::new() };
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, [format!("{host}/team/app:1").parse()?]);
+/// pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert!(sandbox.image("team/app", "1").is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Keychain {
     /// The content of `DOCKER_AUTH_CONFIG`, which GitLab Runner and docker read.

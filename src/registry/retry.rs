@@ -5,6 +5,32 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
 /// How often requests are retried, and their time limits.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::Kind;
+/// use ecr_push::sandbox::{Fault, Trouble};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// options.registries.retry.retries = 0;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// sandbox.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", Trouble::HangUp)]);
+/// let outcome = pusher.push(request.clone(), CancellationToken::new()).await;
+/// assert_eq!(outcome.error().map(|error| error.kind()), Some(Kind::Unavailable));
+/// // The layers are there: the next push only puts the manifest.
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(outcome.targets[0].sent(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RetryConfig {
     /// The number of retries of one request.

@@ -24,6 +24,27 @@ use super::faults::Trouble;
 use super::sessions::access_key;
 
 /// A request that reached the sandbox.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// let operations: Vec<_> = sandbox.log().into_iter().map(|entry| entry.operation).collect();
+/// assert_eq!(operations.iter().filter(|operation| *operation == "ecr:InitiateLayerUpload").count(), 4);
+/// assert_eq!(operations.last().map(String::as_str), Some("ecr:PutImage"), "the tag comes last");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LogEntry {
     /// The HTTP method.

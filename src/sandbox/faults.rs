@@ -3,6 +3,30 @@
 use std::time::{Duration, SystemTime};
 
 /// A fault that is injected.
+///
+/// ```
+/// use ecr_push::sandbox::{self, Fault, Sandbox, Trouble};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// // The connection breaks once, in the middle of a blob.
+/// let fault = Fault::once("ecr:CompleteLayerUpload", Trouble::CutAfter(1000));
+/// sandbox.set_rules(|rules| rules.faults = vec![fault]);
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// let broken = sandbox.log().into_iter().filter(|entry| entry.status == 0);
+/// assert_eq!(broken.map(|entry| entry.operation).collect::<Vec<_>>(), ["ecr:CompleteLayerUpload"]);
+/// assert_eq!(sandbox.open_uploads(), 0, "nothing is left behind");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fault {
     /// The operation that it affects, as in [`LogEntry::operation`](super::LogEntry::operation); `*` is any.

@@ -9,6 +9,31 @@ use super::rules::Rules;
 use crate::error::{Error, Result};
 
 /// An IAM policy.
+///
+/// ```
+/// use ecr_push::sandbox::{Options, Policy, Rules, Sandbox};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// let text = r#"{"Version": "2012-10-17", "Statement": [
+///     {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+///     {"Effect": "Allow", "Action": "ecr:*", "Resource": "arn:aws:ecr:*:*:repository/team/*"}
+/// ]}"#;
+/// let rules = Rules { policy: Some(Policy::of_json(text)?), ..Default::default() };
+/// let create = vec!["team/app".parse()?, "other/app".parse()?];
+/// let sandbox = Sandbox::start(Options { rules, create, ..Default::default() }).await?;
+/// # use ecr_push::{CancellationToken, Kind, PushRequest, Pusher, Source};
+/// # let mut options = ecr_push::Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, ["team/app:1".parse()?, "other/app:1".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await;
+/// let kinds = outcome.targets.iter().map(|target| target.error.as_ref().map(|error| error.kind()));
+/// assert_eq!(kinds.collect::<Vec<_>>(), [None, Some(Kind::Permission)]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Policy {

@@ -8,6 +8,31 @@ use super::faults::Fault;
 use super::iam::Policy;
 
 /// The behavior of the sandbox. Tests can change it while it runs.
+///
+/// ```
+/// use ecr_push::sandbox::{Options, Rules, Sandbox};
+/// use ecr_push::{CancellationToken, Code, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// let rules = Rules { deny: vec!["ecr:CreateRepository".into()], ..Default::default() };
+/// let sandbox = Sandbox::start(Options { rules, ..Default::default() }).await?;
+/// # let mut options = ecr_push::Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// options.repositories.create = true;
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await;
+/// assert_eq!(outcome.error().map(|error| error.stable_code()), Some(Code::PermissionDenied));
+/// // The permission is granted.
+/// sandbox.set_rules(|rules| rules.deny.clear());
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// The state of an upload session after its body was cut.
@@ -116,6 +141,25 @@ impl Default for Rules {
 
 /// A template for repositories that ECR creates automatically
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
+///
+/// ```
+/// use ecr_push::sandbox::{CreationTemplate, Options, Rules, Sandbox};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// let rules = Rules { templates: vec![CreationTemplate::on_push("team")], ..Default::default() };
+/// let sandbox = Sandbox::start(Options { rules, ..Default::default() }).await?;
+/// # use ecr_push::{CancellationToken, PushRequest, Pusher, Source};
+/// # let mut options = ecr_push::Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(sandbox.repositories(), ["team/app"]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CreationTemplate {
     /// The prefix of its repositories: `team` for names that begin with `team/`, `ROOT` for all that match no other template.
@@ -174,6 +218,29 @@ pub enum Asks {
 }
 
 /// A token service, at `/token`.
+///
+/// A registry like Docker Hub or GitLab:
+///
+/// ```
+/// use ecr_push::sandbox::{Asks, Options, Rules, Sandbox, TokenService};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// let service = TokenService { users: vec!["me:secret".into()], ..Default::default() };
+/// let rules = Rules { asks: Asks::Tokens(service), ..Default::default() };
+/// let sandbox = Sandbox::start(Options { rules, create: vec!["team/app".parse()?], ..Default::default() }).await?;
+/// # use ecr_push::{CancellationToken, ExplicitCredentials, Login, PushRequest, Pusher, Source};
+/// # let mut options = ecr_push::Options::default();
+/// options.registries.login =
+///     Some(ExplicitCredentials { user: "me".into(), login: Login::password("me", "secret") });
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, [format!("{}/team/app:1", sandbox.address()).parse()?]);
+/// pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert!(sandbox.log().iter().any(|entry| entry.operation == "v2:Token"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TokenService {
     /// The URL in the challenge, if it is not the service's own.

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ecr_push::internals::{
-    Archive, ByteSource, Child, Compression, CompressionSpec, Content, Image, Layer, Manifest, OriginalManifest,
-    Pool, Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
+    Archive, ByteSource, Child, Compression, CompressionSpec, Content, Image, Layer, Manifest, OriginalManifest, Pool,
+    Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
 };
 use ecr_push::{Digest, Error, ImageSelector, Kind, Platform, Platforms, Selection, Source};
 use serde_json::Value;

@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{self, LogEntry, Sandbox};
-use ecr_push::{
-    Event, Kind, Options, Outcome, PushRequest, Pusher, RequestRecord, Reuse, Source,
-};
+use ecr_push::{Event, Kind, Options, Outcome, PushRequest, Pusher, RequestRecord, Reuse, Source};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
