@@ -68,7 +68,7 @@ pub(crate) fn check_manifest_size(manifest: &Manifest, compressions: &[Compressi
     .hint(TOO_LARGE))
 }
 
-/// The manifests and indexes to push, by the digests of the originals.
+/// The manifests and indexes to push, by the digests of the originals, or by image IDs where an archive states none.
 pub type Replacements = HashMap<Digest, OriginalManifest>;
 
 /// Returns the index with its children replaced.
@@ -80,7 +80,7 @@ pub fn compose_index(index: &Index, replacements: &Replacements) -> Result<Origi
     if index.absent.is_empty() && replacements.iter().all(|(before, after)| *before == after.digest) {
         return Ok(index.base().clone());
     }
-    let before = index.children.iter().filter_map(|child| child.content.digest());
+    let before = index.children.iter().map(|child| child.content.identity());
     reduced_index(index.base(), &before.collect(), replacements)
 }
 

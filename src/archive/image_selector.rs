@@ -166,7 +166,7 @@ impl Archive {
         }
         if !nodes.is_empty() {
             let hint = Advice::new("Select one:")
-                .choices(nodes.iter(), |(_, content)| ("image-id", Some(identity(content).hex()), String::new()));
+                .choices(nodes.iter(), |(_, content)| ("image-id", Some(content.identity().hex()), String::new()));
             return Err(Error::usage(format!(
                 "several images of {} have an ID that starts with {digits}",
                 self.source
@@ -197,7 +197,7 @@ impl Archive {
             self.images.iter().flat_map(|image| image.content.all().into_iter().skip(1).map(move |it| (image, it)));
         let mut found: Vec<(&Image, &Content)> = Vec::new();
         for (image, content) in whole.chain(parts) {
-            let is_known = || found.iter().any(|(_, known)| identity(known) == identity(content));
+            let is_known = || found.iter().any(|(_, known)| known.identity() == content.identity());
             if digests(content).any(|digest| digest.hex().starts_with(digits)) && !is_known() {
                 found.push((image, content));
             }
@@ -218,7 +218,7 @@ impl Archive {
             let name = image.names.iter().take(MAX_NAMES).find(is_unique);
             let id = || {
                 let short = image.content.id().hex()[..12].to_owned();
-                if self.nodes(&short).len() == 1 { short } else { identity(&image.content).hex() }
+                if self.nodes(&short).len() == 1 { short } else { image.content.identity().hex() }
             };
             let option = name.map_or_else(|| ("image-id", id()), |name| ("image", quoted(name)));
             let others = image.names.iter().filter(|other| Some(*other) != name);
@@ -240,11 +240,6 @@ fn with_platform<T>(mut found: Vec<T>, selection: &Selection, content: impl Fn(&
     found
 }
 
-/// Returns the digest of a manifest or an index, else the image ID.
-fn identity(content: &Content) -> Digest {
-    content.digest().unwrap_or_else(|| content.id())
-}
-
 fn digests(content: &Content) -> impl Iterator<Item = Digest> {
-    [content.id(), identity(content)].into_iter()
+    [content.id(), content.identity()].into_iter()
 }

@@ -13,7 +13,9 @@ use super::document::{MAX_LIST, MAX_MANIFEST, document, image_config, into_oci, 
 use super::file_names::{BlobPaths, INDEX_JSON};
 use super::files::Files;
 use super::layer_format::detect;
-use super::model::{Absent, Child, Config, Content, Index, Layer, Manifest, NonDistributableLayer, Origin, Provenance};
+use super::model::{
+    Absent, Child, Config, Content, Index, IndexOrigin, Layer, Manifest, NonDistributableLayer, Origin, Provenance,
+};
 use super::referrers::separate;
 use super::root::{Fault, Root};
 use crate::compress::{ByteSource, Compression};
@@ -146,7 +148,13 @@ impl<'a> Layout<'a> {
         origins: &Arc<[Origin]>,
     ) -> Result<Index, Fault> {
         let user = self.paths.manifest(stated.digest);
-        let mut index = Index { original: stated, repaired: None, children: Vec::new(), absent: Vec::new() };
+        let mut index = Index {
+            original: stated,
+            origin: IndexOrigin::Stated,
+            repaired: None,
+            children: Vec::new(),
+            absent: Vec::new(),
+        };
         for descriptor in listing.manifests.unwrap_or_default() {
             let digest = supported(&descriptor, &user)?;
             let role = role(&descriptor);

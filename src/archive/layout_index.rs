@@ -6,7 +6,7 @@
 use super::contents::Archive;
 use super::document::{MAX_MANIFEST, TOO_LARGE, document, role};
 use super::file_names::INDEX_JSON;
-use super::model::{Absent, Child, Content, Image, Index, Role};
+use super::model::{Absent, Child, Content, Image, Index, IndexOrigin, Role};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, OriginalManifest, Platform};
 
@@ -32,7 +32,13 @@ impl Archive {
                 .code(Code::ArchiveUnsupported)
                 .hint(TOO_LARGE));
         }
-        let mut index = Index { original: stated.clone(), repaired: None, children: Vec::new(), absent: Vec::new() };
+        let mut index = Index {
+            original: stated.clone(),
+            origin: IndexOrigin::Stated,
+            repaired: None,
+            children: Vec::new(),
+            absent: Vec::new(),
+        };
         for descriptor in document(&stated.bytes, INDEX_JSON)?.manifests.unwrap_or_default() {
             let Some(digest) = descriptor.digest.sha256() else {
                 return Err(self.cannot_push(&descriptor.digest.to_string()));

@@ -18,8 +18,8 @@ pub struct Image {
     pub names: Vec<String>,
     /// The manifest or index.
     pub content: Content,
-    /// The index of which `content` is a selected part, if it is one.
-    pub part_of: Option<Digest>,
+    /// The indexes of which `content` has only a part, or which were joined to it. They are not pushed.
+    pub part_of: Vec<Digest>,
     /// The referrers that are pushed with the image, each after its subject.
     pub referrers: Vec<Referrer>,
     /// Notes for the user about the push of this image: one sentence each, without a full stop.
@@ -53,14 +53,27 @@ pub enum Content {
 /// A list of manifests, usually one a platform.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// The index in the archive, or a new one for a selected part of it.
+    /// The index in the archive, or a new one for a selected part of it or for several archives.
     pub original: OriginalManifest,
+    /// Where `original` is from.
+    pub origin: IndexOrigin,
     /// The repaired index, if it was repaired.
     pub repaired: Option<OriginalManifest>,
     /// The listed entries that the archive contains, in their order.
     pub children: Vec<Child>,
     /// The listed entries that cannot be pushed. Empty once the image is selected.
     pub absent: Vec<Absent>,
+}
+
+/// The origin of an index.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IndexOrigin {
+    /// The archive states it, or it is a selected part of one that the archive states.
+    Stated,
+    /// It is new: it joins the images of several archives.
+    Joined,
+    /// As [`Joined`](Self::Joined), and it lists image IDs where an archive states no manifest, so that its digest means nothing.
+    Draft,
 }
 
 /// A manifest or an index that an index lists.
@@ -245,7 +258,7 @@ impl Layer {
 impl Image {
     /// Creates an image without referrers and notes.
     pub fn new(names: Vec<String>, content: Content) -> Self {
-        Self { names, content, part_of: None, referrers: Vec::new(), notes: Vec::new() }
+        Self { names, content, part_of: Vec::new(), referrers: Vec::new(), notes: Vec::new() }
     }
 
     /// Returns all manifests to push, referrers included, in the order in which they must be pushed.
@@ -381,7 +394,12 @@ impl Content {
     pub fn original(&self) -> Option<&OriginalManifest> {
         match self {
             Self::Manifest(manifest) => manifest.original.as_ref(),
-            Self::Index(index) => Some(&index.original),
+            Self::Index(index) => Some(&index.original).filter(|_| index.origin != IndexOrigin::Draft),
         }
+    }
+
+    /// Returns the digest of the manifest or index in the archive, else the image ID.
+    pub fn identity(&self) -> Digest {
+        self.digest().unwrap_or_else(|| self.id())
     }
 }

@@ -16,7 +16,7 @@
 use std::collections::BTreeSet;
 
 use super::compose;
-use super::model::{Absent, Child, Content, Image, Index, Role};
+use super::model::{Absent, Child, Content, Image, Index, IndexOrigin, Role};
 use super::shell::quoted;
 use crate::error::{Advice, Code, Error, Result, shown};
 use crate::oci::{Digest, Platform};
@@ -179,7 +179,7 @@ fn part(image: Image, content: Content, mut notes: Vec<String>) -> Image {
         return image;
     }
     notes.push(format!("the digest of the archive's index, {before}, becomes {after}"));
-    Image { content, part_of: Some(before), notes: [image.notes, notes].concat(), ..image }
+    Image { content, part_of: vec![before], notes: [image.notes, notes].concat(), ..image }
 }
 
 /// Returns whether an index is complete, at any depth, and `keeps` accepts all entries.
@@ -231,7 +231,13 @@ fn reduce(index: &Index, keeps: &dyn Fn(&Role) -> bool) -> Result<Content> {
         children.push(Child { role: role.clone(), content: reduced });
     }
     let stated = compose::reduced_index(&index.original, &replacements.keys().copied().collect(), &replacements)?;
-    Ok(Content::Index(Box::new(Index { original: stated, repaired: None, children, absent: Vec::new() })))
+    Ok(Content::Index(Box::new(Index {
+        original: stated,
+        origin: IndexOrigin::Stated,
+        repaired: None,
+        children,
+        absent: Vec::new(),
+    })))
 }
 
 /// Returns the image of an index with a single one, which may be listed twice for its platform.

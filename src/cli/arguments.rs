@@ -39,6 +39,9 @@ pub(super) struct OptionArgs {
     /// Push all images of an OCI layout as one multi-platform image, with its index.json as the index
     #[arg(long, conflicts_with_all = ["image", "image_id"], help_heading = "Source")]
     pub(super) index: bool,
+    /// Join the image of another archive, for another platform, to one multi-platform image (repeatable)
+    #[arg(long, value_name = "ARCHIVE", help_heading = "Source")]
+    pub(super) join: Vec<PathBuf>,
     /// Push one platform of a multi-platform image, without the index: OS/ARCH[/VARIANT]
     #[arg(long, value_name = "PLATFORM", conflicts_with = "present_platforms", help_heading = "Source")]
     pub(super) platform: Option<String>,

@@ -41,8 +41,8 @@ pub(super) struct Files {
 }
 
 impl FileArgs {
-    /// Returns the output format and the files. The archive, the file of variables and these files must all differ.
-    pub(super) fn read(self, archive: &Source, variables: Option<&Path>) -> Result<(Output, Files)> {
+    /// Returns the output format and the files. The archives, the file of variables and these files must all differ.
+    pub(super) fn read(self, archives: &[&Source], variables: Option<&Path>) -> Result<(Output, Files)> {
         let Self { output, report, digest_file: digest, metadata_file: metadata, timeline } = self;
         let files = [
             ("--output-file", variables),
@@ -58,7 +58,7 @@ impl FileArgs {
                     .code(Code::ValueInvalid)
                     .hint("Use --output json for the report on stdout."));
             }
-            if matches!(archive, Source::Path(archive) if archive == file) {
+            if archives.iter().any(|archive| matches!(archive, Source::Path(archive) if archive == file)) {
                 let what = format!("{option} would overwrite the archive");
                 return Err(Error::usage(what).code(Code::OptionConflict).hint("Use another file."));
             }

@@ -9,9 +9,9 @@ use crate::oci::{Host, Target};
 use crate::registry::Keychain;
 
 /// Checks that `--username` applies to exactly one registry, and returns it.
-pub(super) fn username(name: Option<String>, targets: &[Target], archive: &Source) -> Result<Option<String>> {
+pub(super) fn username(name: Option<String>, targets: &[Target], archives: &[&Source]) -> Result<Option<String>> {
     let Some(name) = name else { return Ok(None) };
-    if *archive == Source::StandardInput {
+    if archives.contains(&&Source::StandardInput) {
         return Err(Error::usage("cannot read both the archive and the password from standard input")
             .code(Code::OptionConflict)
             .hint("Push the archive from a file, or log in with docker login."));
@@ -89,7 +89,7 @@ mod tests {
     fn a_user_name_applies_to_exactly_one_registry() {
         let check = |targets: &[&str], name: &str| {
             let targets: Vec<Target> = targets.iter().map(|target| target.parse().unwrap()).collect();
-            username(Some(name.into()), &targets, &Source::Path("x".into()))
+            username(Some(name.into()), &targets, &[&Source::Path("x".into())])
         };
         let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a";
         assert_eq!(check(&["x.y/a", "x.y/b:2", ecr, "own"], "bob").unwrap(), Some("bob".into()));

@@ -9,7 +9,7 @@ use super::output::{Output, ProgressArg};
 use super::pipeline::Pipeline;
 use super::values::{at_least_one, bytes, chunk_size, compression, digest, image_selector, region, registry_endpoint};
 use super::{credentials, env_checks, files, logins, targets, transports};
-use crate::archive::{Attestations, Platforms, Selection};
+use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 use crate::ecr::Access;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Tag, Target};
@@ -63,6 +63,14 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     // A sandbox does not use the user's cache.
     let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
     let (archive, named_image) = transports::source(path.unwrap_or_default())?;
+    let selector = image_selector(args.image, args.image_id, args.index, named_image.clone())?;
+    let join = joined(args.join, &selector, named_image.is_some())?;
+    let archives: Vec<&Source> = std::iter::once(&archive).chain(join.iter().map(|(source, _)| source)).collect();
+    if archives.iter().filter(|archive| ***archive == Source::StandardInput).count() > 1 {
+        return Err(Error::usage("two archives are on standard input")
+            .code(Code::OptionConflict)
+            .hint("Write all but one of them to files."));
+    }
     let (targets, notes) = args.repository.targets(&targets::texts(&target)?)?;
     let targets = targets::in_registry(targets, args.registry_id.as_deref())?;
     let regions = args.region.into_iter().map(region).collect::<Result<_>>()?;
@@ -77,8 +85,8 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             .code(Code::OptionConflict)
             .hint("Use only one of the two options."));
     }
-    let (output, files) = args.files.read(&archive, args.pipeline.output_file.as_deref())?;
-    let username = logins::username(args.username, &targets, &archive)?;
+    let (output, files) = args.files.read(&archives, args.pipeline.output_file.as_deref())?;
+    let username = logins::username(args.username, &targets, &archives)?;
     let details = if sandbox.is_some() { Vec::new() } else { env_checks::proxies(environment) };
     let replaced = env_checks::endpoints(environment).filter(|_| needs_aws);
     let notes = notes.into_iter().chain(replaced).collect();
@@ -87,8 +95,9 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     files::check_stdout(output, &pipeline)?;
     let request = PushRequest {
         source: archive,
+        join,
         image: ImageOptions {
-            selector: image_selector(args.image, args.image_id, args.index, named_image)?,
+            selector,
             selection: Selection { platforms, attestations },
             expect_digest: args.expect_digest.as_deref().map(digest).transpose()?,
             referrers: args.referrers,
@@ -162,6 +171,21 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         log_format,
         sandbox,
     })
+}
+
+/// Parses the archives to join, each with the image that its transport names, or else that the options select.
+fn joined(archives: Vec<PathBuf>, selector: &ImageSelector, is_own: bool) -> Result<Vec<(Source, ImageSelector)>> {
+    let read = |path| {
+        let (source, named) = transports::source(path)?;
+        let selector = match named {
+            Some(name) => ImageSelector::Name(name),
+            // A transport selects an image of its own archive only.
+            None if is_own => ImageSelector::Only,
+            None => selector.clone(),
+        };
+        Ok((source, selector))
+    };
+    archives.into_iter().map(read).collect()
 }
 
 fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

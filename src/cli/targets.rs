@@ -26,8 +26,11 @@ fn refuse_archive(text: &str) -> Result<()> {
         false if is_archive => "looks like an archive",
         false => return Ok(()),
     };
-    let advice =
-        Advice::new(format!("Push one archive per run. If it is a repository name, add the tag: {text}:latest"));
+    let advice = Advice::new(format!(
+        "One image is pushed per run. If {text} is a repository name, add the tag: {text}:latest. To push the images of \
+         several archives, one for each platform, as one multi-platform image"
+    ))
+    .setting_with("join", text);
     Err(Error::usage(format!("the target {text:?} {why}")).code(Code::TargetInvalid).hint(advice))
 }
 

@@ -60,6 +60,14 @@ impl Family {
         }
     }
 
+    /// Returns the media type of an index.
+    pub(crate) fn index(self) -> &'static str {
+        match self {
+            Self::Docker => media::IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+            Self::Oci => media::OCI_IMAGE_INDEX_MEDIA_TYPE,
+        }
+    }
+
     /// Returns the media type of an image config.
     pub(crate) fn config(self) -> &'static str {
         match self {

@@ -82,13 +82,13 @@ impl Composer<'_> {
                 archive::compose_index(index, &self.became)?
             }
         };
-        self.became.extend(content.original().map(|before| (before.digest, root.clone())));
+        self.became.insert(content.identity(), root.clone());
         Ok(root)
     }
 
     /// What an index lists is made and put once, however often it is listed.
     fn child(&mut self, content: &Content) -> Result<()> {
-        if content.original().is_some_and(|before| self.became.contains_key(&before.digest)) {
+        if self.became.contains_key(&content.identity()) {
             return Ok(());
         }
         let root = self.compose(content)?;

@@ -187,3 +187,11 @@ pub(super) fn family(manifest: &Manifest, compression: CompressionPolicy) -> Fam
     let new = || if has_zstd() { Family::Oci } else { Family::Docker };
     manifest.base().map_or_else(new, |stated| Family::of(&stated.media_type))
 }
+
+/// Returns the family of a manifest or an index when it is pushed.
+pub(super) fn family_of(content: &Content, compression: CompressionPolicy) -> Family {
+    match content {
+        Content::Manifest(manifest) => family(manifest, compression),
+        Content::Index(index) => Family::of(&index.base().media_type),
+    }
+}

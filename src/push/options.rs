@@ -26,6 +26,8 @@ use crate::registry::{Keychain, Login, RetryConfig};
 pub struct PushRequest {
     /// The archive.
     pub source: Source,
+    /// Further archives, each with the image that is joined with that of `source` to one multi-platform image.
+    pub join: Vec<(Source, ImageSelector)>,
     /// Which image of the archive, and how much of it.
     pub image: ImageOptions,
     /// The targets, independent of each other. Each layer is compressed once for all of them.
@@ -37,7 +39,19 @@ pub struct PushRequest {
 impl PushRequest {
     /// Creates a request for the only image of an archive.
     pub fn new(source: Source, targets: impl IntoIterator<Item = Target>) -> Self {
-        Self { source, image: ImageOptions::default(), targets: targets.into_iter().collect(), tags: Vec::new() }
+        Self {
+            source,
+            join: Vec::new(),
+            image: ImageOptions::default(),
+            targets: targets.into_iter().collect(),
+            tags: Vec::new(),
+        }
+    }
+
+    /// Returns all archives, each with its image.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&Source, &ImageSelector)> {
+        let joined = self.join.iter().map(|(source, selector)| (source, selector));
+        std::iter::once((&self.source, &self.image.selector)).chain(joined)
     }
 }
 

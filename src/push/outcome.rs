@@ -44,7 +44,7 @@ use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The archive, as it was named, or `standard input`.
+    /// The archive, as it was named, or `standard input`; joined archives with ` + ` between them.
     pub archive: String,
     /// The image, if the archive could be read.
     pub image: Option<ImageSummary>,
@@ -319,7 +319,7 @@ impl Outcome {
             lanes: options.layers.concurrency.max(1),
         });
         Self {
-            archive: request.source.to_string(),
+            archive: request.sources().map(|(source, _)| source.to_string()).collect::<Vec<_>>().join(" + "),
             image: None,
             targets: targets.collect(),
             dry_run: options.dry_run,
@@ -441,7 +441,7 @@ impl LayerOutcome {
 }
 
 impl ImageSummary {
-    pub(super) fn of(archive: &Archive, image: &Image) -> Self {
+    pub(super) fn of(archives: &[Archive], image: &Image) -> Self {
         let manifests = image.content.manifests();
         let mut known = HashSet::new();
         let is_new = |layer: &&Layer| match (layer.digest, layer.diff_id) {
@@ -449,8 +449,10 @@ impl ImageSummary {
             hashes => known.insert(hashes),
         };
         let layers: Vec<_> = manifests.iter().flat_map(|manifest| &manifest.layers).filter(is_new).collect();
+        let mut formats: Vec<&str> = archives.iter().map(|archive| archive.format).collect();
+        formats.dedup();
         Self {
-            format: archive.format.to_owned(),
+            format: formats.join(", "),
             names: image.names.clone(),
             image_ids: manifests.iter().map(|manifest| manifest.config.digest).collect(),
             platforms: image.content.platforms().iter().map(ToString::to_string).collect(),

@@ -10,7 +10,7 @@ use super::outcome::TagOutcome;
 use super::plan::Stored;
 use super::planning::has_all_of;
 use super::tags::{TagPlan, TagState};
-use crate::archive::{Content, Image, Referrer};
+use crate::archive::{Content, Image, IndexOrigin, Referrer};
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{Digest, LayerId, OriginalManifest, Tag};
 use crate::reuse::RemoteImage;
@@ -68,6 +68,10 @@ pub(super) fn publication(facts: &Facts<'_>, stored: &dyn Fn(&LayerId) -> Result
         Ok::<_, Error>(root)
     };
     let root = put_content(&image.content, &mut steps)?;
+    if facts.lookup.found.iter().any(|(_, found)| found.digest == root.digest) {
+        // A registry that has an index has what it lists.
+        steps.clear();
+    }
     if !image.referrers.is_empty() {
         steps.push(Step::Manifest(root.clone(), None));
     }
@@ -84,7 +88,8 @@ pub(super) fn publication(facts: &Facts<'_>, stored: &dyn Fn(&LayerId) -> Result
 
 /// Returns a line that the image gets another digest than the archive states, if it does.
 pub(super) fn note_of_change(image: &Image, root: &OriginalManifest) -> Option<String> {
-    let is_changed = image.content.original().is_some_and(|original| original.digest != root.digest);
+    let is_joined = matches!(&image.content, Content::Index(index) if index.origin != IndexOrigin::Stated);
+    let is_changed = !is_joined && image.content.original().is_some_and(|original| original.digest != root.digest);
     let why = if image.content.is_repaired() { REPAIRED } else { "uncompressed layers were compressed" };
     is_changed.then(|| changed(why, &image.content, root))
 }

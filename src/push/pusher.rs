@@ -240,14 +240,14 @@ impl std::fmt::Debug for PusherBuilder {
 
 /// Reports the image that was chosen, and plans its layers.
 fn announce(context: &PushContext, opened: OpenedArchive, summary: &mut Option<ImageSummary>) -> SourceImage {
-    let OpenedArchive { archive, image, events } = opened;
+    let OpenedArchive { archives, image, events } = opened;
     let compression = context.options().layers.compression;
-    let opened = ImageSummary::of(&archive, &image);
+    let opened = ImageSummary::of(&archives, &image);
     context.emit(Event::Opened(opened.clone()));
     *summary = Some(opened);
-    let unusable = archive.unusable.iter().map(ToString::to_string);
-    let notes = archive.notes.iter().chain(&image.notes).cloned().chain(unusable);
-    notes.for_each(|note| context.emit(Event::Note(note)));
+    let of_archives = archives.iter().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
+    let unusable = archives.iter().flat_map(|archive| &archive.unusable).map(ToString::to_string);
+    of_archives.chain(unusable).for_each(|note| context.emit(Event::Note(note)));
     let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
     foreign.for_each(|layer| context.emit(Event::Note(layer.note())));
     events.into_iter().for_each(|event| context.emit(event));

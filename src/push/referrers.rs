@@ -15,16 +15,16 @@ use crate::oci::Digest;
 /// # Errors
 /// If the image is not the expected one, or if a referrer that is wanted cannot be pushed.
 pub(super) fn prepare(
-    archive: &Archive,
+    archives: &[Archive],
     image: &mut Image,
     options: &ImageOptions,
     compression: CompressionPolicy,
 ) -> Result<Vec<Event>> {
     if let Some(expected) = options.expect_digest {
-        expect(archive, image, expected, compression)?;
+        expect(archives, image, expected, compression)?;
     }
-    let mut notes = broken_ties(archive, image, options, compression);
-    let referrers = archive.referrers(&unchanged(&image.content, compression));
+    let mut notes = broken_ties(archives, image, options, compression);
+    let referrers = referrers_of(archives, &unchanged(&image.content, compression));
     let count = counted(referrers.len(), "referrer (signatures, SBOMs)", "referrers (signatures, SBOMs)");
     let are = if referrers.len() == 1 { "is" } else { "are" };
     match (options.referrers, referrers.is_empty()) {
@@ -56,7 +56,7 @@ pub(super) fn prepare(
 }
 
 /// Compares what will be tagged with what was expected.
-fn expect(archive: &Archive, image: &Image, expected: Digest, compression: CompressionPolicy) -> Result<()> {
+fn expect(archives: &[Archive], image: &Image, expected: Digest, compression: CompressionPolicy) -> Result<()> {
     let is_packed = compression::is_compressed(&image.content, compression);
     let put = if is_packed { None } else { archive::unchanged(&image.content)? };
     let error = match put {
@@ -75,7 +75,8 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         }
     };
     let is_config = image.content.manifests().iter().any(|manifest| manifest.config.digest == expected);
-    let is_elsewhere = || archive.select(&ImageSelector::Id(expected.hex()), &Selection::default()).is_ok();
+    let selector = ImageSelector::Id(expected.hex());
+    let is_elsewhere = || archives.iter().any(|archive| archive.select(&selector, &Selection::default()).is_ok());
     Err(if is_config {
         error.hint("That is an image ID, the digest of a config. Expect the digest of the manifest or index instead.")
     } else if is_repaired(&image.content) {
@@ -84,7 +85,7 @@ fn expect(archive: &Archive, image: &Image, expected: Digest, compression: Compr
         error.hint(
             Advice::new("Push the image unchanged, with the digest in the archive").setting_with("compression", "keep"),
         )
-    } else if image.part_of == Some(expected) {
+    } else if image.part_of.contains(&expected) {
         error.hint("That is the archive's whole index, of which only a part is selected.")
     } else if image.content.original().is_none() {
         error.hint("Such an archive states no digest. Expect none, or push an OCI layout.")
@@ -103,10 +104,15 @@ fn unchanged(content: &Content, compression: CompressionPolicy) -> Vec<Digest> {
 
 /// Returns notes about referrers of digests that are not pushed: a part is selected, layers are compressed, or a manifest is
 /// repaired.
-fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compression: CompressionPolicy) -> Vec<Event> {
+fn broken_ties(
+    archives: &[Archive],
+    image: &Image,
+    options: &ImageOptions,
+    compression: CompressionPolicy,
+) -> Vec<Event> {
     let mut notes = Vec::new();
-    if let Some(index) = image.part_of {
-        let count = archive.referrers(&[index]).len();
+    for index in &image.part_of {
+        let count = referrers_of(archives, &[*index]).len();
         let referrers = counted(count, "referrer", "referrers");
         let text = format!("not pushed: {referrers} of the index {}", index.short());
         if count > 0 {
@@ -130,7 +136,7 @@ fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compres
         let attestations = about.len();
         // An attestation may have it for its subject besides.
         let is_other = |it: &Referrer| digest(&it.content).is_none_or(|digest| !about.contains(&digest));
-        let referrers = archive.referrers(&[stated.digest]).into_iter();
+        let referrers = referrers_of(archives, &[stated.digest]).into_iter();
         let referrers = referrers.filter(|it| it.map_or(true, is_other)).count();
         let mut ties = Vec::new();
         if referrers > 0 {
@@ -156,6 +162,18 @@ fn broken_ties(archive: &Archive, image: &Image, options: &ImageOptions, compres
         }
     }
     notes
+}
+
+/// Returns the referrers of these digests in all archives, each once.
+fn referrers_of<'a>(archives: &'a [Archive], digests: &[Digest]) -> Vec<Result<&'a Referrer, &'a Error>> {
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
+    for referrer in archives.iter().flat_map(|archive| archive.referrers(digests)) {
+        if referrer.map_or(true, |it| it.content.digest().is_none_or(|digest| known.insert((it.tag.as_ref(), digest))))
+        {
+            found.push(referrer);
+        }
+    }
+    found
 }
 
 fn digest(content: &Content) -> Option<Digest> {

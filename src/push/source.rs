@@ -36,7 +36,8 @@ const DECISION: Duration = Duration::from_millis(800);
 
 /// An archive, the image of it that is pushed, and what is to be reported of that.
 pub(super) struct OpenedArchive {
-    pub(super) archive: Archive,
+    /// One, or those whose images are joined.
+    pub(super) archives: Vec<Archive>,
     pub(super) image: Image,
     pub(super) events: Vec<Event>,
 }
@@ -85,7 +86,8 @@ impl ArchiveReader {
         let is_chosen =
             image.selector != ImageSelector::Only || image.selection != Selection::default() || image.referrers;
         let is_judged = options.dry_run || image.expect_digest.is_some() || options.layers.same_digest;
-        let may_pass = !is_chosen && !is_judged && options.layers.mount_from.is_empty();
+        let may_pass =
+            !is_chosen && !is_judged && options.layers.mount_from.is_empty() && context.request.join.is_empty();
         let opening = Box::pin(open(Arc::clone(context), stop.clone(), may_pass.then_some(pass)));
         Self { opening, arrivals, waiting: None }
     }
@@ -417,17 +419,26 @@ async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<P
         };
         let (run, wanted) = (context.options(), &context.request.image);
         let handler = pass.as_ref().map(|pass| pass as _);
-        let archive = archive::open(&context.request.source, &Spool { folder: &run.temp_dir, watch: &watch, handler })?;
-        let mut image = archive.select(&wanted.selector, &wanted.selection)?;
-        if wanted.non_distributable_layers {
-            image.include_non_distributable_layers();
+        let (mut archives, mut images) = (Vec::new(), Vec::new());
+        for (source, selector) in context.request.sources() {
+            let archive = archive::open(source, &Spool { folder: &run.temp_dir, watch: &watch, handler })?;
+            let mut image = archive.select(selector, &wanted.selection)?;
+            if wanted.non_distributable_layers {
+                image.include_non_distributable_layers();
+            }
+            if wanted.repair {
+                image.repair()?;
+            }
+            archives.push(archive);
+            images.push((source.to_string(), image));
         }
-        if wanted.repair {
-            image.repair()?;
-        }
+        let mut image = match <[_; 1]>::try_from(images) {
+            Ok([(_, image)]) => image,
+            Err(images) => archive::join(images, &|content| compression::family_of(content, run.layers.compression))?,
+        };
         compression::check(&image, run.layers.compression)?;
-        let events = referrers::prepare(&archive, &mut image, wanted, run.layers.compression)?;
-        Ok(OpenedArchive { archive, image, events })
+        let events = referrers::prepare(&archives, &mut image, wanted, run.layers.compression)?;
+        Ok(OpenedArchive { archives, image, events })
     });
     opening.await.unwrap_or_else(|died| Err(Error::internal("reading the archive failed").because(died)))
 }

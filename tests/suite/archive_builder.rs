@@ -1,5 +1,6 @@
 //! Archives made to measure: as `docker save` writes them, and OCI layouts.
 
+use std::fs::File;
 use std::io::{Seek as _, Write};
 use std::process::Command;
 
@@ -102,7 +103,7 @@ pub(crate) fn config(diff_ids: &[String]) -> Vec<u8> {
 
 /// Writes an archive as `docker save` did before version 25: `ID/layer.tar`.
 pub(crate) fn docker_save(path: &str, layers: &[Vec<u8>]) {
-    let mut tar = tar::Builder::new(std::fs::File::create(path).unwrap());
+    let mut tar = tar::Builder::new(File::create(path).unwrap());
     let mut names = Vec::new();
     for (n, layer) in layers.iter().enumerate() {
         let name = format!("{n:064x}/layer.tar");
@@ -111,6 +112,19 @@ pub(crate) fn docker_save(path: &str, layers: &[Vec<u8>]) {
     }
     let diff_ids: Vec<_> = layers.iter().map(|layer| sha256(layer)).collect();
     finish_docker_save(&mut tar, &names, &diff_ids);
+}
+
+/// Writes a docker save of one layer, whose config has these fields. Other fields give another layer.
+pub(crate) fn docker_save_with(path: &str, fields: &Value) {
+    let layer = tar_of("file", &[fields.to_string().as_bytes(), &prose(1, 40_000)].concat());
+    let mut config = fields.clone();
+    config["rootfs"] = json!({"type": "layers", "diff_ids": [sha256(&layer)]});
+    let mut tar = tar::Builder::new(File::create(path).unwrap());
+    add(&mut tar, "layer.tar", &layer);
+    add(&mut tar, "config.json", config.to_string().as_bytes());
+    let list = json!([{"Config": "config.json", "RepoTags": ["made/up:1"], "Layers": ["layer.tar"]}]);
+    add(&mut tar, "manifest.json", list.to_string().as_bytes());
+    tar.finish().unwrap();
 }
 
 /// Adds config and manifest.json.

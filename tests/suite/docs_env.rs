@@ -8,7 +8,9 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ecr_push::sandbox::{Asks, Options, Rules, TokenService};
+use serde_json::json;
 
+use super::archive_builder;
 use super::ecr::{Ecr, SECRET_KEY};
 use super::fake_aws::{ACCESS_KEY, FakeAws};
 use super::harness::{Run, testdata, text};
@@ -27,6 +29,7 @@ const FAKE_TOOLS: [(&str, &str); 13] = [
 "save "*) cat "$SAVE" ;;
 "build --tag "*" .") ;;
 "buildx build "*"--output type=oci,dest=- .") cat "$OCI" ;;
+"buildx build "*" --platform linux/"*" --output type=oci,dest="*".tar .") ;;
 "run --rm "*" -v $PWD:/work:ro "*"/tools/ecr-push:"*)
   while [[ $1 != */tools/ecr-push:* ]]; do shift; done
   shift && exec "$PROGRAM" "${@/#\/work/$PWD}" ;;
@@ -165,6 +168,11 @@ impl DocsEnv {
             return;
         }
         fs::copy(testdata("docker-29-overlay2-save.tar"), self.here().join("image.tar")).unwrap();
+        for architecture in ["amd64", "arm64"] {
+            let archive = self.here().join(format!("{architecture}.tar"));
+            let platform = json!({"os": "linux", "architecture": architecture});
+            archive_builder::docker_save_with(archive.to_str().unwrap(), &platform);
+        }
         let dist = self.here().join("target/dist");
         fs::create_dir_all(&dist).unwrap();
         let image = concat!("ecr-push-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-gnu.oci.tar");

@@ -83,6 +83,7 @@ mod inspect;
 mod inspect_incomplete;
 mod inspect_json;
 mod inspect_verify;
+mod join;
 mod language;
 mod large_inputs;
 mod layer_cache;

@@ -4,7 +4,6 @@ use ecr_push::sandbox::{BlobMounting, Rules};
 use serde_json::{Value, json};
 
 use super::archive_builder;
-use super::archive_contents::sha256;
 use super::ecr::{Ecr, put_manifest};
 use super::harness::report;
 use super::layout_builder::Layout;
@@ -35,15 +34,7 @@ fn platform(architecture: &str, variant: &str) -> Value {
 /// A docker save of one layer, for a platform.
 fn save(ecr: &Ecr, platform: &Value) -> String {
     let path = ecr.env.scratch("image.tar");
-    let layer = archive_builder::tar_of("file", &archive_builder::noise(1, 40_000));
-    let mut config = platform.clone();
-    config["rootfs"] = json!({"type": "layers", "diff_ids": [sha256(&layer)]});
-    let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
-    archive_builder::add(&mut tar, "layer.tar", &layer);
-    archive_builder::add(&mut tar, "config.json", config.to_string().as_bytes());
-    let list = json!([{"Config": "config.json", "RepoTags": ["made/up:1"], "Layers": ["layer.tar"]}]);
-    archive_builder::add(&mut tar, "manifest.json", list.to_string().as_bytes());
-    tar.finish().unwrap();
+    archive_builder::docker_save_with(&path, platform);
     path
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::image_name::NAMES_READ;
 use super::*;
+use crate::archive::IndexOrigin;
 use crate::oci::OriginalManifest;
 
 fn many() -> Archive {
@@ -69,6 +70,7 @@ fn advice_lists_ten_images_that_cannot_be_pushed() {
     let stated = |n: u32| Image {
         content: Content::Index(Box::new(Index {
             original: OriginalManifest::serialize(&n, "").unwrap(),
+            origin: IndexOrigin::Stated,
             repaired: None,
             children: Vec::new(),
             absent: Vec::new(),

@@ -121,7 +121,7 @@ fn a_selected_platform_is_its_unchanged_manifest() {
     for (platform, manifest) in [("linux/amd64", &amd64), ("linux/arm64", &arm64), ("linux/arm64/v8", &arm64)] {
         let image = for_platform(&archive, platform).unwrap();
         assert_eq!((pushed(&image), image.names.as_slice()), (digest(manifest), &["app:1".to_owned()][..]));
-        assert_eq!(image.part_of.unwrap().to_string(), index);
+        assert_eq!(image.part_of[0].to_string(), index);
         assert!(image.notes.concat().contains(&format!("{index}, becomes {}", digest(manifest))), "{:?}", image.notes);
     }
     let text = rejected(for_platform(&archive, "linux/s390x"), Kind::Usage);
@@ -220,7 +220,7 @@ fn a_complete_image_is_unchanged_for_every_selection_of_platforms() {
     for attestations in [Attestations::Kept, Attestations::Dropped] {
         for platforms in [Platforms::All, Platforms::Present] {
             let image = selected(&archive, platforms, attestations).unwrap();
-            assert_eq!((pushed(&image), image.part_of, image.notes.len()), (index.clone(), None, 0));
+            assert_eq!((pushed(&image), image.part_of, image.notes.len()), (index.clone(), Vec::new(), 0));
         }
     }
     made.attestation(&amd64);
@@ -236,7 +236,7 @@ fn without_attestations_a_single_image_is_pushed_without_its_index() {
     let (archive, index) = made.open();
     assert_eq!(pushed(&selected(&archive, Platforms::All, Attestations::Kept).unwrap()), index);
     let image = selected(&archive, Platforms::All, Attestations::Dropped).unwrap();
-    assert_eq!((pushed(&image), image.part_of.unwrap().to_string()), (digest(&amd64), index));
+    assert_eq!((pushed(&image), image.part_of[0].to_string()), (digest(&amd64), index));
 
     let arm64 = made.image("linux/arm64");
     let (archive, _) = made.open();
@@ -253,7 +253,7 @@ fn attestations_that_docker_pull_does_not_fetch() {
     made.layout.remove(&about);
     let (archive, index) = made.open();
     let image = selected(&archive, Platforms::All, Attestations::Kept).unwrap();
-    assert_eq!((pushed(&image), image.part_of.unwrap().to_string()), (digest(&amd64), index));
+    assert_eq!((pushed(&image), image.part_of[0].to_string()), (digest(&amd64), index));
     assert_eq!(image.notes[0], "the archive does not contain all attestations of app:1, so its image is pushed alone");
     let image = selected(&archive, Platforms::Present, Attestations::Kept).unwrap();
     assert_eq!(entries(&image), std::slice::from_ref(&amd64));
@@ -327,7 +327,11 @@ fn a_complete_index_is_pushed_unchanged() {
         let archive = layout.open(std::slice::from_ref(&root)).unwrap();
         for platforms in [Platforms::All, Platforms::Present] {
             let image = selected(&archive, platforms, Attestations::Kept).unwrap();
-            assert_eq!((pushed(&image), image.part_of, image.notes), (digest(&root), None, Vec::new()), "{index}");
+            assert_eq!(
+                (pushed(&image), image.part_of, image.notes),
+                (digest(&root), Vec::new(), Vec::new()),
+                "{index}"
+            );
         }
 
         // The same applies to a nested one.
@@ -337,7 +341,7 @@ fn a_complete_index_is_pushed_unchanged() {
         made.entries.push(empty);
         let (archive, whole) = made.open();
         let image = selected(&archive, Platforms::All, Attestations::Kept).unwrap();
-        assert_eq!((pushed(&image), image.part_of), (whole, None), "{index}");
+        assert_eq!((pushed(&image), image.part_of), (whole, Vec::new()), "{index}");
     }
 }
 
@@ -349,7 +353,7 @@ fn an_attestation_of_an_unlisted_image_stays_in_a_complete_index() {
     let (archive, index) = made.open();
     for platforms in [Platforms::All, Platforms::Present] {
         let image = selected(&archive, platforms, Attestations::Kept).unwrap();
-        assert_eq!((pushed(&image), image.part_of, image.notes), (index.clone(), None, Vec::new()));
+        assert_eq!((pushed(&image), image.part_of, image.notes), (index.clone(), Vec::new(), Vec::new()));
     }
 }
 

@@ -149,9 +149,11 @@ const FILES_OF_AWS: [&str; 4] = [
 /// Checks every file that a push writes against all that it reads and all else that it writes.
 fn claim(request: &PushRequest, options: &Options, pipeline: &Pipeline, files: &files::Files) -> Result<()> {
     let mut claims = Claims::default();
-    match &request.source {
-        Source::Path(path) => claims.read("the archive", path),
-        Source::StandardInput => claims.read_standard_input(),
+    for (source, _) in request.sources() {
+        match source {
+            Source::Path(path) => claims.read("the archive", path),
+            Source::StandardInput => claims.read_standard_input(),
+        }
     }
     let policies = [&options.repositories.lifecycle_policy, &options.repositories.repository_policy];
     policies.into_iter().flatten().for_each(|path| claims.read("the policy", path));

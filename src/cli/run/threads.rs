@@ -38,7 +38,8 @@ pub(super) fn for_push(request: &PushRequest, options: &mut LayerOptions) -> Res
         return start(Builder::new_multi_thread().worker_threads(workers));
     }
     // Each target may read a layer for itself; what is streamed is written to a file by one more thread.
-    let is_in_place = matches!(&request.source, Source::Path(path) if FileId::of(path).is_some());
+    let is_in_place =
+        request.sources().all(|(source, _)| matches!(source, Source::Path(path) if FileId::of(path).is_some()));
     let a_layer = request.targets.len() + usize::from(!is_in_place);
     let least = BESIDE_LAYERS + a_layer;
     if available < least {

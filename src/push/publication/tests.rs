@@ -3,7 +3,7 @@ use super::super::fixtures::{
 };
 use super::super::tags::UnchangedTag;
 use super::*;
-use crate::archive::{Child, Index, Provenance, Role};
+use crate::archive::{Child, Index, IndexOrigin, Provenance, Role};
 use crate::registry::RemoteManifest;
 
 /// What is put, as words.
@@ -89,8 +89,13 @@ fn children_come_before_their_index_and_each_once() {
             "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 7,
         })).collect::<Vec<_>>(),
     });
-    let index =
-        Index { original: original(&text.to_string()), repaired: None, children: listed.into(), absent: Vec::new() };
+    let index = Index {
+        original: original(&text.to_string()),
+        origin: IndexOrigin::Stated,
+        repaired: None,
+        children: listed.into(),
+        absent: Vec::new(),
+    };
     let case = Case::of(Image::new(Vec::new(), Content::Index(Box::new(index))), &["1"]);
     assert_eq!(case.words(), ["manifest", "manifest", "tag 1"]);
 }

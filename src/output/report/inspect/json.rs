@@ -173,7 +173,7 @@ fn image<'a>(image: &'a archive::Image, verified: Option<&Verified>) -> Image<'a
     Image {
         names,
         image_id: content.id(),
-        part_of: *part_of,
+        part_of: part_of.first().copied(),
         platforms: content.platforms().iter().map(ToString::to_string).collect(),
         indexes,
         manifests,

@@ -65,7 +65,7 @@ fn names(names: &[String]) -> String {
 /// An image with the number of its referrers, and those of them that are not below another image yet.
 fn image(image: &Image, count: usize, below: &[Result<&Referrer, &Error>], verified: Option<&Verified>) -> String {
     let mut text = names(&image.names);
-    if let Some(index) = image.part_of {
+    if let Some(index) = image.part_of.first() {
         text += &row("part of", &index.to_string());
     }
     if count > 0 {
