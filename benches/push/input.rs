@@ -13,8 +13,6 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::options::target;
-
 /// An archive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Input {
@@ -32,6 +30,14 @@ pub(crate) enum Input {
     Forty,
     /// 20 small layers.
     Twenty,
+    /// One layer of 200 MB.
+    One,
+    /// One layer of 500 MB as an OCI layout, compressed to some 200 MB.
+    OneCompressed,
+    /// Four layers of 50 MB.
+    Four,
+    /// 20 layers of 5 MB.
+    TwentyEqual,
 }
 
 impl Input {
@@ -44,6 +50,10 @@ impl Input {
             Self::Huge => "huge.tar",
             Self::Forty => "forty.tar",
             Self::Twenty => "twenty.tar",
+            Self::One => "one.tar",
+            Self::OneCompressed => "one-compressed",
+            Self::Four => "four.tar",
+            Self::TwentyEqual => "twenty-equal.tar",
         }
     }
 }
@@ -99,11 +109,16 @@ impl Inputs {
             }
             Input::Compressed => write_layout(&self.get(Input::Three), path),
             Input::Modern => save_by_hash(&self.get(Input::Three), path),
-            Input::Huge => {
-                let mut save = Save::new(File::create(path).unwrap(), Vec::new());
-                save.layer(|layer| layer.fill(&mut Files::of(&["/usr"]), 4_000 * self.scale));
-                save.finish();
+            Input::Huge => self.save(path, 1, 4_000),
+            Input::One => self.save(path, 1, 200),
+            Input::OneCompressed => {
+                let whole = path.with_extension("tar");
+                self.save(&whole, 1, 500);
+                write_layout(&whole, path);
+                std::fs::remove_file(whole).unwrap();
             }
+            Input::Four => self.save(path, 4, 50),
+            Input::TwentyEqual => self.save(path, 20, 5),
             Input::Forty | Input::Twenty => {
                 let mut save = Save::new(File::create(path).unwrap(), Vec::new());
                 for number in 0..if input == Input::Forty { 40 } else { 20 } {
@@ -112,6 +127,13 @@ impl Inputs {
                 save.finish();
             }
         }
+    }
+
+    /// Writes an archive of `count` layers of `size` MB each.
+    fn save(&self, path: &Path, count: usize, size: u64) {
+        let (mut files, mut save) = (Files::of(&["/usr"]), Save::new(File::create(path).unwrap(), Vec::new()));
+        (0..count).for_each(|_| save.layer(|layer| layer.fill(&mut files, size * self.scale)));
+        save.finish();
     }
 
     /// Writes the app: small files, one of which differs between versions.
@@ -144,6 +166,11 @@ impl Inputs {
         let (count, bytes) = (layers.len(), layers.iter().sum::<u64>());
         format!("{}: {count} layers, {:.1} MB, {}", input.name(), bytes as f64 / 1e6, image.content.id().short())
     }
+}
+
+/// Returns the folder of build results. Everything except `benches/results.md` is written there.
+pub(crate) fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
 }
 
 fn files_of(folder: &Path) -> Vec<PathBuf> {

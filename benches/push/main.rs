@@ -4,8 +4,8 @@
 //! writes them to the disk. The ratios are those of the sandbox. The medians are printed as a table and appended to
 //! `benches/results.md`.
 //!
-//! - `options.rs`: the arguments; `rows.rs`: what is measured, and the arguments of each program
-//! - `input.rs`: archives made of files of this machine; `sink.rs`: the registries
+//! - `options.rs`: the arguments; `rows.rs`: what is measured; `run.rs`: the runs, and the arguments of each program
+//! - `input.rs`: archives made of files of this machine; `sink.rs`: the registries; `line.rs`: a long line to them
 //! - `measure.rs`: one process, from its start to its end; `floor.rs`: the least work that any program must do
 //! - `table.rs`: the results
 
@@ -17,11 +17,15 @@ mod floor;
 #[cfg(target_os = "linux")]
 mod input;
 #[cfg(target_os = "linux")]
+mod line;
+#[cfg(target_os = "linux")]
 mod measure;
 #[cfg(target_os = "linux")]
 mod options;
 #[cfg(target_os = "linux")]
 mod rows;
+#[cfg(target_os = "linux")]
+mod run;
 #[cfg(target_os = "linux")]
 mod sink;
 #[cfg(target_os = "linux")]
@@ -44,7 +48,10 @@ fn main() {
             println!("Nothing was measured: use `cargo bench --bench push`.");
         }
         _ => match options::read(&arguments) {
-            Ok(options) => rows::run(&options),
+            Ok(options) => {
+                let (outcomes, inputs) = run::run(&options);
+                table::publish(&options, &inputs, &outcomes);
+            }
             Err(why) => {
                 eprintln!("{why}\n\n{}", options::USAGE);
                 std::process::exit(2);

@@ -69,3 +69,9 @@ pub(crate) fn child(arguments: &[String]) {
     let measured = Measured { wall, cpu, peak: used.rusage.maxrss, read, success: used.status.success() };
     println!("{}", serde_json::to_string(&measured).unwrap());
 }
+
+/// Returns whether a program is in the `PATH`.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -1,37 +1,19 @@
 //! The arguments.
 
-use std::path::{Path, PathBuf};
-
 use crate::rows::ROWS;
+use crate::sink::Kind;
 
 pub(crate) const USAGE: &str = "\
 cargo bench --bench push -- [--quick] [--rows KEY,KEY] [--runs N] [--sinks sandbox,registry]
 
   --quick        a tenth of the bytes, two runs, nothing appended to benches/results.md: a check that it works
   --rows KEYS    only these: cold, zstd, second, again, changed, reuse-from, compressed, small, huge, huge-zstd,
-                 delay, stdin, file, two-targets, stdin-two-targets
+                 delay, stdin, file, two-targets, stdin-two-targets, one-far, four-far, twenty-far, kept-far, one-busy,
+                 four-busy, twenty-busy, kept-busy, cut-far
   --runs N       runs of each row; 5
   --sinks KINDS  only these: sandbox, registry
 
 Add --profile dist, before the --, to measure the shipped program. ECR_PUSH_PROGRAM names another program to measure.";
-
-/// The kind of registry.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Kind {
-    /// The sandbox of this program, in this process.
-    Sandbox,
-    /// Debian's docker-registry.
-    Registry,
-}
-
-impl Kind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Sandbox => "sandbox",
-            Self::Registry => "docker-registry",
-        }
-    }
-}
 
 /// The arguments.
 pub(crate) struct Options {
@@ -74,15 +56,4 @@ pub(crate) fn read(arguments: &[String]) -> Result<Options, String> {
         }
     }
     Ok(Options { quick, runs: runs.unwrap_or(if quick { 2 } else { 5 }), rows, sinks })
-}
-
-/// Returns the folder of build results. Everything except `benches/results.md` is written there.
-pub(crate) fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
-}
-
-/// Returns whether a program is in the `PATH`.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -10,15 +10,38 @@ use ecr_push::sandbox::{Options, Rules, Sandbox};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::options::Kind;
+use crate::line::{Line, Proxy};
 
 /// The target repositories: the first, or both.
 pub(crate) const REPOSITORIES: [&str; 2] = ["bench/app", "bench/other"];
 
-/// A registry.
-pub(crate) enum Sink {
+/// The kind of registry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// The sandbox of this program, in this process.
+    Sandbox,
+    /// Debian's docker-registry.
+    Registry,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Registry => "docker-registry",
+        }
+    }
+}
+
+/// A registry, and the line to it, if there is one between.
+pub(crate) struct Sink {
+    registry: Registry,
+    line: Option<Proxy>,
+}
+
+enum Registry {
     Sandbox { sandbox: Box<Sandbox>, password: String },
-    Registry { child: Child, address: String, storage: PathBuf },
+    Process { child: Child, address: String, storage: PathBuf },
 }
 
 /// The traffic of a sandbox.
@@ -29,47 +52,55 @@ pub(crate) struct Traffic {
 }
 
 impl Sink {
-    pub(crate) fn start(kind: Kind, delay: Duration, runtime: &Runtime, work: &Path) -> Self {
-        match kind {
+    pub(crate) fn start(kind: Kind, delay: Duration, line: Option<Line>, runtime: &Runtime, work: &Path) -> Self {
+        let registry = match kind {
             Kind::Sandbox => runtime.block_on(sandbox(delay)),
-            Kind::Registry => registry(work),
-        }
+            Kind::Registry => process(work),
+        };
+        let line = line.map(|line| Proxy::start(line, registry.address().parse().unwrap(), runtime));
+        Self { registry, line }
     }
 
     /// Returns `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> String {
-        match self {
-            Self::Sandbox { sandbox, .. } => sandbox.address().to_string(),
-            Self::Registry { address, .. } => address.clone(),
-        }
+        self.line.as_ref().map_or_else(|| self.registry.address(), Proxy::address)
     }
 
     /// Returns the login that it requires, as `NAME:PASSWORD`.
     pub(crate) fn login(&self) -> Option<&str> {
-        match self {
-            Self::Sandbox { password, .. } => Some(password),
-            Self::Registry { .. } => None,
+        match &self.registry {
+            Registry::Sandbox { password, .. } => Some(password),
+            Registry::Process { .. } => None,
         }
     }
 
     /// Returns its traffic so far, if it is a sandbox. Bytes are those of request bodies.
     pub(crate) fn traffic(&self) -> Option<Traffic> {
-        let Self::Sandbox { sandbox, .. } = self else { return None };
+        let Registry::Sandbox { sandbox, .. } = &self.registry else { return None };
         let log = sandbox.log();
         Some(Traffic { requests: log.len() as u64, bytes: log.iter().map(|entry| entry.body_bytes).sum() })
     }
 
     /// Returns the total size of an image's layers in the registry.
     pub(crate) fn stored_bytes(&self, repository: &str, tag: &str) -> Option<u64> {
-        let Self::Sandbox { sandbox, .. } = self else { return None };
+        let Registry::Sandbox { sandbox, .. } = &self.registry else { return None };
         let manifest: Value = serde_json::from_slice(&sandbox.image(repository, tag)?.1).ok()?;
         manifest["layers"].as_array()?.iter().map(|layer| layer["size"].as_u64()).sum()
     }
 }
 
-impl Drop for Sink {
+impl Registry {
+    fn address(&self) -> String {
+        match self {
+            Self::Sandbox { sandbox, .. } => sandbox.address().to_string(),
+            Self::Process { address, .. } => address.clone(),
+        }
+    }
+}
+
+impl Drop for Registry {
     fn drop(&mut self) {
-        if let Self::Registry { child, storage, .. } = self {
+        if let Self::Process { child, storage, .. } = self {
             child.kill().ok();
             child.wait().ok();
             std::fs::remove_dir_all(storage).ok();
@@ -77,7 +108,7 @@ impl Drop for Sink {
     }
 }
 
-async fn sandbox(delay: Duration) -> Sink {
+async fn sandbox(delay: Duration) -> Registry {
     let rules = Rules { delay, ..Rules::default() };
     let create = REPOSITORIES.iter().map(|repository| repository.parse().unwrap()).collect();
     let sandbox = Sandbox::start(Options { discard: true, rules, create, ..Options::default() }).await.unwrap();
@@ -90,10 +121,10 @@ async fn sandbox(delay: Duration) -> Sink {
     let response: Value = serde_json::from_slice(&response).unwrap();
     let token = response["authorizationData"][0]["authorizationToken"].as_str().unwrap();
     let login = base64::engine::general_purpose::STANDARD.decode(token).unwrap();
-    Sink::Sandbox { sandbox: Box::new(sandbox), password: String::from_utf8(login).unwrap() }
+    Registry::Sandbox { sandbox: Box::new(sandbox), password: String::from_utf8(login).unwrap() }
 }
 
-fn registry(work: &Path) -> Sink {
+fn process(work: &Path) -> Registry {
     let storage = tempfile::tempdir_in(work).unwrap().keep();
     let settings = storage.join("settings.yml");
     let text = format!(
@@ -110,5 +141,5 @@ fn registry(work: &Path) -> Sink {
     let address = line.split("listening on ").nth(1).unwrap().split('"').next().unwrap().to_owned();
     // Its log continues, and its pipe must not be full or closed.
     std::thread::spawn(move || lines.for_each(drop));
-    Sink::Registry { child, address, storage }
+    Registry::Process { child, address, storage }
 }

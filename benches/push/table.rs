@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use crate::measure::Measured;
-use crate::options::{Kind, Options};
-use crate::rows::{Figures, Outcome, Program, UNSUPPORTED};
+use crate::options::Options;
+use crate::run::{Figures, Outcome, Program, UNSUPPORTED};
+use crate::sink::Kind;
 
 const COLUMNS: [&str; 14] = [
     "row",
