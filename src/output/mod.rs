@@ -3,5 +3,5 @@
 pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod report;
-mod stderr;
+pub(crate) mod stderr;
 pub(crate) mod writer;

@@ -1,8 +1,10 @@
-//! Writes to stderr.
+//! Writes to stderr, and asks on it.
 
 use std::io::{self, Write as _};
 use std::thread::sleep;
 use std::time::Duration;
+
+use console::Term;
 
 /// Writes to stderr in one piece if that takes it. Whether it is still open does not matter: there is no other place to
 /// report to.
@@ -17,4 +19,14 @@ pub(super) fn write(text: &str) {
             Ok(0) | Err(_) => return,
         }
     }
+}
+
+/// Reads a line from the terminal without showing what is typed.
+///
+/// # Errors
+/// If the terminal cannot be read.
+pub(crate) fn ask_secret(prompt: &str) -> io::Result<String> {
+    let terminal = Term::stderr();
+    terminal.write_str(prompt)?;
+    terminal.read_secure_line()
 }

@@ -14,7 +14,7 @@ use super::markdown::{check_file, root};
 use super::pty::{Stdout, Terminal};
 use super::timeline_page::screenshot;
 
-const COLUMNS: u16 = 86;
+const COLUMNS: u16 = 92;
 const ROWS: u16 = 24;
 const PROGRESS: &str = "docs/images/progress.svg";
 const TIMELINE: &str = "docs/images/timeline.png";

@@ -124,6 +124,11 @@ impl Terminal {
         last().unwrap_or_else(|| panic!("never saw {what}; the last was {:#?}", self.shared().frames.last()))
     }
 
+    /// Types something, which the terminal echoes.
+    pub(crate) fn type_text(&self, text: &str) {
+        rustix::io::write(&self.ours, text.as_bytes()).unwrap();
+    }
+
     /// Ctrl-C.
     pub(crate) fn interrupt(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::file;
 use crate::output::log::sanitize;
-use crate::output::progress::ask_secret;
+use crate::output::stderr::ask_secret;
 use crate::push::ExplicitCredentials;
 use crate::registry::Login;
 

@@ -1,146 +1,171 @@
-//! Rows drawn by indicatif: a bar each, into memory. What is drawn is written to the terminal in one piece by `screen.rs`.
+//! The rows of a terminal, kept and drawn by indicatif: a bar a layer, the total, and the status.
 
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use console::truncate_str;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::rows::Row;
-use super::status::percent;
+use super::state::{State, TargetLayer};
+use crate::compress::{Meter, size};
+use crate::output::log::{ColorMode, Entry, Tone, sanitize_line};
+use crate::push::LayerAction;
 
-/// Wider terminals gain nothing by longer bars.
-const MAX_COLUMNS: usize = 120;
+const BAR: &str = "{prefix:12!} {binary_total_bytes:>10} [{wide_bar}]{share:>6}";
+const TEXT: &str = "{prefix:12!} {binary_total_bytes:>10} {wide_msg}";
+const STATUS: &str = "{elapsed_precise} {wide_msg}";
 
-const BAR: &str = "{prefix}[{wide_bar}]{share:>6}{msg}";
-const TEXT: &str = "{prefix}{wide_msg}";
+/// After this time without a byte, uploads are stalled: a smoothed rate would decay and look like a slow network.
+const STALLED: Duration = Duration::from_secs(5);
 
-/// The bars of a push. Nothing else draws them: indicatif's own thread is not used.
+/// The bars of a push. The last two also measure it, whether they are drawn or not.
 #[derive(Debug)]
 pub(super) struct Bars {
-    all: MultiProgress,
-    bars: Vec<(ProgressBar, Row)>,
-    canvas: Canvas,
+    pub(super) all: MultiProgress,
+    layers: Vec<ProgressBar>,
+    /// Bytes of the archive: those to upload, and those that are covered by what was sent.
+    total: ProgressBar,
+    /// Compressed bytes that were sent by this run.
+    pub(super) status: ProgressBar,
+    resumed: u64,
+    /// When a byte was last sent.
+    moved: Instant,
 }
 
 impl Bars {
-    pub(super) fn new() -> Self {
-        let canvas = Canvas::default();
-        let target = ProgressDrawTarget::term_like(Box::new(canvas.clone()));
-        Self { all: MultiProgress::with_draw_target(target), bars: Vec::new(), canvas }
+    pub(super) fn new(target: ProgressDrawTarget, now: Instant) -> Self {
+        let all = MultiProgress::with_draw_target(target);
+        let add = || all.add(ProgressBar::hidden().with_style(style("")));
+        Self { layers: Vec::new(), total: add(), status: add(), all, resumed: 0, moved: now }
     }
 
-    /// Draws rows for a terminal of so many columns, each narrower than that.
-    pub(super) fn draw(&mut self, rows: Vec<Row>, columns: usize) -> Vec<String> {
-        let width = columns.saturating_sub(1).clamp(1, MAX_COLUMNS);
-        let is_resized = std::mem::replace(&mut self.canvas.lock().width, width) != width;
-        for (bar, _) in self.bars.drain(rows.len().min(self.bars.len())..) {
+    /// Measures all uploads.
+    pub(super) fn measure(&mut self, layers: &[TargetLayer], now: Instant) {
+        let (position, resumed) = (sum(layers, Meter::position), sum(layers, Meter::resumed_at));
+        let sent = sum(layers, Meter::sent).saturating_sub(resumed);
+        if (self.total.position(), self.status.position()) != (position, sent) {
+            self.moved = now;
+        }
+        self.total.set_length(sum(layers, Meter::total));
+        self.total.set_position(position);
+        self.status.set_position(sent);
+        // Bytes of an earlier run do not count for the rate of this one.
+        if std::mem::replace(&mut self.resumed, resumed) != resumed || sent == 0 {
+            self.total.reset_eta();
+            self.status.reset_eta();
+        }
+    }
+
+    /// Returns the current status: a line of the log, and the last row of a terminal.
+    pub(super) fn status(&self, state: &State, now: Instant) -> Entry {
+        let uploads = || state.layers.iter().filter(|layer| layer.meter().is_some());
+        let (count, complete) = (uploads().count(), uploads().filter(|layer| layer.is_done).count());
+        let still = now.duration_since(self.moved);
+        if state.is_stopping {
+            return Entry::info("working", "interrupted: closing upload sessions");
+        }
+        if let Some((reason, next, left)) = state.pause(now).filter(|_| complete == count || still.as_secs() > 0) {
+            let text = format!("{next} in {}: {reason}", HumanDuration(left));
+            return Entry::info("waiting", text).with("why", reason).with("seconds", left.as_secs_f64());
+        }
+        if complete == count {
+            let (activity, details, since) = &state.activity;
+            let seconds = now.duration_since(*since).as_secs();
+            return Entry::info("working", format!("{activity}{details} ({seconds} s)")).with("seconds", seconds);
+        }
+        let (sent, position, total) = (self.status.position(), self.total.position(), self.total.length().unwrap_or(0));
+        let percent = percent(position, total);
+        let stalled = Some(still).filter(|still| sent > 0 && *still >= STALLED);
+        let is_moving = sent > 0 && stalled.is_none();
+        let rate = is_moving.then(|| self.status.per_sec() as u64);
+        // As long as layers are being planned, the total is not known.
+        let left = Some(self.total.eta()).filter(|left| is_moving && state.is_open && !left.is_zero());
+        let mut text = format!("{} sent", size(sent));
+        text.extend(rate.map(|rate| format!(" at {}/s", size(rate))));
+        text.extend(stalled.map(|stalled| format!(", stalled for {}", HumanDuration(stalled))));
+        text.extend(left.map(|left| format!(", {} left", HumanDuration(left))));
+        text += &format!(", {complete} of {count} uploads done, {percent} % of {}", size(total));
+        Entry::info("progress", text)
+            .with("bytes", total)
+            .with("position", position)
+            .with("percent", percent)
+            .with("sent", sent)
+            .with("rate", rate)
+            .with("stalled_seconds", stalled.map(|stalled| stalled.as_secs()))
+            .with("seconds_left", left.map(|left| left.as_secs_f64().ceil() as u64))
+            .with("layers", count)
+            .with("layers_arrived", complete)
+    }
+
+    /// Updates the rows for a terminal that has so many. Where it has too few, only layers to upload have one, those that are
+    /// being uploaded first.
+    pub(super) fn update(&mut self, state: &State, status: &Entry, height: usize, color: ColorMode) {
+        let mut layers: Vec<&[TargetLayer]> = state.layers.chunk_by(|one, other| one.layer == other.layer).collect();
+        if layers.len() + 2 >= height {
+            layers.retain(|layer| is_uploading(layer));
+            layers.sort_by_key(|layer| sum(layer, Meter::sent) == 0);
+            layers.truncate(height.saturating_sub(3));
+        }
+        for bar in self.layers.drain(layers.len().min(self.layers.len())..) {
             self.all.remove(&bar);
         }
-        for (at, row) in rows.into_iter().enumerate() {
-            match self.bars.get_mut(at) {
-                Some((_, known)) if *known == row && !is_resized => {}
-                Some((bar, known)) => {
-                    set(bar, &row);
-                    *known = row;
-                }
-                None => {
-                    let bar = self.all.add(ProgressBar::hidden());
-                    set(&bar, &row);
-                    self.bars.push((bar, row));
-                }
+        for (at, layer) in layers.into_iter().enumerate() {
+            if at == self.layers.len() {
+                self.layers.push(self.all.insert(at, ProgressBar::hidden()));
             }
+            show(&self.layers[at], layer, color);
         }
-        // Whatever was removed is gone after this.
-        if let Some((last, _)) = self.bars.last() {
-            last.tick();
-        }
-        self.canvas.lock().drawn.iter().map(|row| truncate_str(row, width, "").trim_end().to_owned()).collect()
+        self.total.set_style(style(if self.total.length() > Some(0) && height > 2 { BAR } else { "" }));
+        self.total.set_prefix("total");
+        self.status.set_style(style(STATUS));
+        self.status.set_message(one_line(&status.text()));
     }
 }
 
-/// Shows a row. Each of these steps draws, the last one unconditionally.
-fn set(bar: &ProgressBar, row: &Row) {
-    bar.set_style(style(if row.bar.is_some() { BAR } else { TEXT }));
-    bar.set_prefix(row.label.clone());
-    bar.set_message(row.message.clone());
-    bar.update(|state| {
-        let (position, length) = row.bar.unwrap_or_default();
-        state.set_len(length);
-        state.set_pos(position);
-    });
+/// Shows a layer at all its targets.
+fn show(bar: &ProgressBar, targets: &[TargetLayer], color: ColorMode) {
+    let (name, is_uploading) = (&targets[0].layer.name, is_uploading(targets));
+    bar.set_style(style(if is_uploading { BAR } else { TEXT }));
+    bar.set_length(if is_uploading { sum(targets, Meter::total) } else { targets[0].bytes });
+    bar.set_position(sum(targets, Meter::position));
+    bar.set_prefix(one_line(name.strip_prefix("sha256:").unwrap_or(name)));
+    let mut actions: Vec<(Tone, String)> = targets.iter().map(action).collect();
+    actions.dedup();
+    let actions = actions.iter().map(|(tone, text)| color.paint(*tone, text));
+    bar.set_message(actions.collect::<Vec<_>>().join(", "));
+}
+
+/// What happens to a layer in a target.
+fn action(layer: &TargetLayer) -> (Tone, String) {
+    match (&layer.action, layer.is_done) {
+        (LayerAction::Reuse(_), _) => (Tone::Done, "reused".into()),
+        (LayerAction::Mount(..), false) => (Tone::Faint, "to be mounted".into()),
+        (LayerAction::Mount(..), true) => (Tone::Done, "mounted".into()),
+        (LayerAction::Upload, _) => (Tone::Done, format!("sent {}", size(layer.meter().map_or(0, Meter::sent)))),
+    }
+}
+
+fn is_uploading(targets: &[TargetLayer]) -> bool {
+    targets.iter().any(|layer| layer.meter().is_some() && !layer.is_done)
+}
+
+fn sum(layers: &[TargetLayer], of: impl Fn(&Meter) -> u64) -> u64 {
+    layers.iter().filter_map(TargetLayer::meter).map(of).sum()
 }
 
 fn style(template: &str) -> ProgressStyle {
-    let share = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-        // A template cannot fail, and a String takes everything.
-        let _ = write!(text, "{} %", percent(state.pos(), state.len().unwrap_or_default()));
-    };
-    // Both templates are constants, and the tests draw both.
+    // The templates are constants, and the tests draw all of them.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    style.progress_chars("=> ").with_key("share", share)
+    style.progress_chars("=> ").with_key("share", |bar: &ProgressState, text: &mut dyn std::fmt::Write| {
+        // A String takes everything.
+        write!(text, "{} %", percent(bar.pos(), bar.len().unwrap_or(0))).ok();
+    })
 }
 
-/// The terminal that indicatif draws on: memory. It writes each row as its text and the blanks up to the margin, and then
-/// flushes. Where the cursor is does not matter, since every drawing starts at the first row.
-#[derive(Clone, Debug, Default)]
-struct Canvas(Arc<Mutex<Drawing>>);
-
-#[derive(Debug, Default)]
-struct Drawing {
-    width: usize,
-    writes: Vec<String>,
-    drawn: Vec<String>,
+/// The share in percent, rounded down: 100 means complete. indicatif rounds to the nearest.
+fn percent(position: u64, total: u64) -> u64 {
+    position * 100 / total.max(1)
 }
 
-impl Canvas {
-    fn lock(&self) -> MutexGuard<'_, Drawing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl TermLike for Canvas {
-    fn width(&self) -> u16 {
-        self.lock().width.try_into().unwrap_or(u16::MAX)
-    }
-
-    fn height(&self) -> u16 {
-        u16::MAX
-    }
-
-    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn write_line(&self, text: &str) -> io::Result<()> {
-        self.write_str(text).and_then(|()| self.write_str(""))
-    }
-
-    fn write_str(&self, text: &str) -> io::Result<()> {
-        self.lock().writes.push(text.to_owned());
-        Ok(())
-    }
-
-    fn clear_line(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        let mut drawing = self.lock();
-        let writes = std::mem::take(&mut drawing.writes);
-        drawing.drawn = writes.into_iter().step_by(2).collect();
-        Ok(())
-    }
+/// Text from elsewhere, for a row.
+fn one_line(text: &str) -> String {
+    sanitize_line(text).replace(['\t', '\n', '\r'], " ")
 }

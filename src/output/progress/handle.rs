@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::display::{SharedState, lock};
 use super::state::State;
-use crate::output::log::{Entry, Mode, Verbosity};
+use crate::output::log::{Entry, Mode, Style, Verbosity};
 use crate::output::writer::Log;
 use crate::push::{Event, Events};
 
@@ -31,34 +31,31 @@ impl Progress {
     }
 
     fn report(&self, event: Event) {
-        let style = self.log.style();
-        if matches!(event, Event::Request(_)) && style.verbosity != Verbosity::Requests {
-            return;
-        }
-        let is_in_a_row = matches!(
-            event,
+        let Style { mode, verbosity, .. } = self.log.style();
+        let is_wanted = match event {
+            Event::Request(_) => verbosity == Verbosity::Requests,
+            // Bars show the same.
             Event::LayerPlanned { .. }
-                | Event::LayerUploaded { .. }
-                | Event::LayerMounted { .. }
-                | Event::Publishing { .. }
-        );
-        // Bars show the same.
-        let is_shown = is_in_a_row && style.mode == Mode::Bars && style.verbosity == Verbosity::Normal;
+            | Event::LayerUploaded { .. }
+            | Event::LayerMounted { .. }
+            | Event::Publishing { .. } => mode != Mode::Bars || verbosity != Verbosity::Normal,
+            _ => true,
+        };
         let entry = lock(&self.state).apply(event, Instant::now());
-        if let Some(entry) = entry.filter(|_| !is_shown) {
+        if let Some(entry) = entry.filter(|_| is_wanted) {
             self.log.log(&entry);
         }
     }
 
     /// Shows that the push was interrupted and closes its upload sessions.
     pub(crate) fn stop(&self, entry: &Entry) {
-        lock(&self.state).stop();
+        lock(&self.state).is_stopping = true;
         self.log.log(entry);
     }
 
     /// Shows an activity, until an event replaces it.
     pub(crate) fn set_activity(&self, text: String) {
-        lock(&self.state).set_activity(text, Instant::now());
+        lock(&self.state).begin("", text, Instant::now());
     }
 
     /// Ends the display.

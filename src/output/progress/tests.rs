@@ -1,16 +1,17 @@
 //! States built from events, and their display.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressDrawTarget, TermLike};
+use serde_json::Value;
+
 use super::bars::Bars;
-use super::rate::{Throughput, Totals};
-use super::rows::{Slots, rows};
 use super::state::State;
-use super::status::{heartbeat, status_row};
 use crate::compress::Meter;
 use crate::oci::{Compression, Digest, LayerId};
-use crate::output::log::{ColorMode, Level};
+use crate::output::log::{ColorMode, Entry, Level};
 use crate::push::plan::{Candidate, Evidence, Stored};
 use crate::push::{Event, ImageSummary, LayerAction};
 use crate::request_log::{Named, TargetId};
@@ -79,13 +80,87 @@ fn state(targets: usize, events: Vec<Event>) -> (State, Instant) {
     (state, start + Duration::from_secs(1))
 }
 
+/// A terminal of so many columns, and what indicatif wrote on it last: of each row the text, then blanks.
+#[derive(Clone, Debug)]
+struct Canvas(u16, Arc<Mutex<(Vec<String>, Vec<String>)>>);
+
+impl TermLike for Canvas {
+    fn width(&self) -> u16 {
+        self.0
+    }
+
+    fn height(&self) -> u16 {
+        u16::MAX
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.1.lock().unwrap().0.push(text.to_owned());
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut drawing = self.1.lock().unwrap();
+        let writes = std::mem::take(&mut drawing.0);
+        drawing.1 = writes.into_iter().step_by(2).map(|row| row.trim_end().to_owned()).collect();
+        Ok(())
+    }
+}
+
+/// A terminal of this size with the bars of a push.
+fn terminal(columns: u16, height: u16) -> (Bars, impl FnMut(&mut Bars, &State) -> Vec<String>) {
+    let canvas = Canvas(columns, Arc::default());
+    let bars = Bars::new(ProgressDrawTarget::term_like(Box::new(canvas.clone())), Instant::now());
+    let rows = move |bars: &mut Bars, state: &State| {
+        let status = beat(bars, state, Instant::now());
+        bars.update(state, &status, height.into(), ColorMode::Plain);
+        bars.status.tick();
+        canvas.1.lock().unwrap().1.clone()
+    };
+    (bars, rows)
+}
+
 /// The rows as a terminal of this size shows them.
-fn picture(state: &State, now: Instant, size: (usize, usize)) -> Vec<String> {
-    Bars::new().draw(rows(state, &mut Slots::default(), size, now, ColorMode::Plain), size.0)
+fn picture(state: &State, columns: u16, height: u16) -> Vec<String> {
+    let (mut bars, mut rows) = terminal(columns, height);
+    rows(&mut bars, state)
+}
+
+fn beat(bars: &mut Bars, state: &State, now: Instant) -> Entry {
+    bars.measure(&state.layers, now);
+    bars.status(state, now)
+}
+
+/// The line of a log at a moment.
+fn line(state: &State, now: Instant) -> String {
+    beat(&mut Bars::new(ProgressDrawTarget::hidden(), now), state, now).text()
 }
 
 /// Layers in all states, with unusual names.
-fn many() -> (State, Instant, Vec<Arc<Meter>>) {
+fn many() -> (State, Vec<Arc<Meter>>) {
     let (mut events, mut meters) = (vec![opened()], Vec::new());
     let names = [
         "日本語のレイヤー名はとても長いのです",
@@ -106,25 +181,22 @@ fn many() -> (State, Instant, Vec<Arc<Meter>>) {
             }
         }
     }
-    let (state, now) = state(1, events);
-    (state, now, meters)
+    (state(1, events).0, meters)
 }
 
 #[test]
 fn no_row_is_wider_than_the_terminal_and_no_picture_higher() {
-    let (state, now, meters) = many();
+    let (state, meters) = many();
     for (at, meter) in meters.iter().enumerate() {
         meter.set(meter.total() / 10 * (at as u64 % 11), meter.total() / 20 * (at as u64 % 11));
     }
-    let mut bars = Bars::new();
-    let mut slots = Slots::default();
-    for columns in [1, 2, 3, 9, 20, 38, 40, 41, 63, 64, 65, 80, 119, 120, 121, 122, 200] {
-        for height in [1, 2, 5, 6, 7, 12, 24, 43, 44, 45, 100] {
-            let rows = rows(&state, &mut slots, (columns, height), now, ColorMode::Plain);
-            let rows = bars.draw(rows, columns);
-            assert!(rows.len() <= (height - 1).max(1), "{columns} x {height}: {rows:#?}");
+    for columns in [32, 38, 40, 64, 80, 119, 120] {
+        for height in [1, 2, 3, 4, 5, 6, 7, 12, 24, 42, 43, 44, 100] {
+            let rows = picture(&state, columns, height);
+            assert!(rows.len() <= usize::from(height - 1).max(1), "{columns} x {height}: {rows:#?}");
+            assert!(rows.last().unwrap().starts_with("00:00:0"), "{columns} x {height}: {rows:#?}");
             for row in &rows {
-                assert!(console::measure_text_width(row) < columns.max(2), "{columns} x {height}: {row:?}");
+                assert!(console::measure_text_width(row) <= columns.into(), "{columns} x {height}: {row:?}");
                 assert!(!row.contains(|c: char| c.is_control()) && !row.contains("##"), "{row:?}");
             }
         }
@@ -132,12 +204,17 @@ fn no_row_is_wider_than_the_terminal_and_no_picture_higher() {
 }
 
 #[test]
-fn a_terminal_that_is_high_enough_has_a_row_for_each_layer() {
-    let (state, now, _meters) = many();
-    assert_eq!(picture(&state, now, (80, 43)).len(), 42);
-    let folded = picture(&state, now, (80, 42));
-    assert_eq!(folded.len(), 41);
-    assert!(folded[0].ends_with("done") && folded[38].ends_with("to come"), "{folded:#?}");
+fn a_terminal_that_is_not_high_enough_shows_layers_to_upload_only() {
+    let (state, meters) = many();
+    assert_eq!(picture(&state, 80, 43).len(), 42);
+    let shown = |height| picture(&state, 80, height);
+    let rows = shown(42);
+    assert!(rows.len() == 22 && rows.iter().rev().skip(1).all(|row| row.ends_with("0 %")), "{rows:#?}");
+    // The last ones are being uploaded.
+    meters[17..].iter().for_each(|meter| meter.set(meter.total() / 2, 1));
+    let rows = shown(8);
+    assert!(rows.len() == 7 && rows[..3].iter().all(|row| row.ends_with("50 %")), "{rows:#?}");
+    assert!(rows[3..5].iter().all(|row| row.ends_with(" 0 %")), "{rows:#?}");
 }
 
 #[test]
@@ -155,97 +232,75 @@ fn a_row_shows_the_state_of_its_layer() {
     ];
     let (mut state, now) = state(1, events);
     meter.set(1 << 19, 1 << 18);
+    let (mut bars, mut rows) = terminal(80, 24);
+    let shown = rows(&mut bars, &state);
     assert_eq!(
-        picture(&state, now, (80, 24)),
+        shown[..6],
         [
-            "0123456789ab     1.0 MiB  [==============>             ]  50 %   256.0 KiB sent",
-            "cccccccccccc     5.0 KiB  waiting",
-            "dddddddddddd        70 B  reused",
-            "eeeeeeeeeeee        80 B  to be mounted",
-            "ffffffffffff        90 B  mounted",
-            "total            1.0 MiB  [=============>              ]  49 %   256.0 KiB sent",
-            " 0:01  0 of 2 sent",
+            "0123456789ab   1.00 MiB [========================>                       ]  50 %",
+            "cccccccccccc   5.00 KiB [                                                ]   0 %",
+            "dddddddddddd       70 B reused",
+            "eeeeeeeeeeee       80 B to be mounted",
+            "ffffffffffff       90 B mounted",
+            "total          1.00 MiB [=======================>                        ]  49 %",
         ]
     );
+    assert!(shown[6].starts_with("00:00:00 256.0 KiB sent at "), "{}", shown[6]);
+    state.layers.retain(|layer| &*layer.layer.name != "sha256:dddddddddddd");
     meter.set(1 << 20, 1 << 19);
     state.apply(uploaded("h/app", "sha256:0123456789ab", 1 << 19), now);
-    let rows = picture(&state, now, (40, 24));
-    assert_eq!(rows[0], "0123456789ab  sent: 512.0 KiB");
-    assert_eq!(rows[5], "total         [================>]  99 %");
-    assert_eq!(rows[6], " 0:01  1 of 2 sent");
+    let shown = rows(&mut bars, &state);
+    assert_eq!((shown.len(), shown[0].as_str()), (6, "0123456789ab   1.00 MiB sent 512.0 KiB"));
+    assert!(shown[5].contains(", 1 of 2 uploads done"), "{}", shown[5]);
+    let narrow = picture(&state, 39, 24);
+    assert_eq!(narrow[4], "total          1.00 MiB [=====>]  99 %");
+    assert!(narrow[5].starts_with("00:00:00 512.0 KiB sent at "), "{}", narrow[5]);
+    state.apply(uploaded("h/app", "sha256:cccccccccccc", 9), now);
+    state.apply(Event::Publishing { target: target_named("h/app") }, now);
+    assert_eq!(rows(&mut bars, &state)[5], "00:00:00 uploading the manifest to h/app (0 s)");
 }
 
 #[test]
 fn a_layer_has_one_row_for_all_targets() {
     let (first, one) = upload_to("h/app", "sha256:a", 100);
     let (second, two) = upload_to("h/other", "sha256:a", 100);
-    let events = vec![opened(), first, second, reuse("h/app", "sha256:b", 70), reuse("h/other", "sha256:b", 70)];
+    let events = vec![opened(), first, reuse("h/app", "sha256:b", 70), second, reuse("h/other", "sha256:b", 70)];
     let (mut state, now) = state(2, events);
     one.set(100, 50);
-    let rows = picture(&state, now, (80, 24));
+    let rows = picture(&state, 80, 24);
     assert_eq!(rows.len(), 4, "{rows:#?}");
-    assert!(rows[0].starts_with("a              100 B  [") && rows[0].contains("  50 %"), "{rows:#?}");
-    assert_eq!(rows[1], "b               70 B  reused in 2");
-    two.set(100, 50);
+    assert!(rows[0].starts_with("a                 200 B [") && rows[0].ends_with("  50 %"), "{rows:#?}");
+    assert_eq!(rows[1], "b                  70 B reused");
+    two.set(100, 60);
     for target in ["h/app", "h/other"] {
         state.apply(uploaded(target, "sha256:a", 50), now);
     }
     state.apply(reuse("h/third", "sha256:a", 100), now);
-    assert!(picture(&state, now, (80, 24))[0].starts_with("a              100 B  sent to 2, reused in 1: 100 B"));
-}
-
-#[test]
-fn a_layer_keeps_its_row() {
-    let (mut events, mut meters) = (vec![opened()], Vec::new());
-    for at in 0..9 {
-        let (event, meter) = upload(&format!("layer{at}"), 100);
-        events.push(event);
-        meters.push(meter);
-    }
-    let (mut state, now) = state(1, events);
-    let mut slots = Slots::default();
-    let mut shown = |state: &State| -> Vec<String> {
-        let rows = rows(state, &mut slots, (80, 8), now, ColorMode::Plain);
-        rows.iter().map(|row| row.label.split(' ').next().unwrap().to_owned()).collect()
-    };
-    assert_eq!(shown(&state)[1..4], ["layer0", "layer1", "layer2"], "the next ones");
-    [2, 5, 6].iter().for_each(|at| meters[*at].set(50, 50));
-    assert_eq!(shown(&state)[1..4], ["layer5", "layer6", "layer2"], "those that are uploaded");
-    state.apply(uploaded("h/app", "layer6", 50), now);
-    assert_eq!(shown(&state)[1..4], ["layer5", "layer0", "layer2"], "a layer that is done gives up its row");
+    assert_eq!(picture(&state, 80, 24)[0], "a                 100 B sent 50 B, sent 60 B, reused");
 }
 
 #[test]
 fn every_phase_has_a_status() {
     let (mut state, now) = state(1, Vec::new());
-    let beat = |state: &State, now| heartbeat(state, &mut Totals::default(), now).text();
     let step = |state: &mut State, event, expected: &str| {
         state.apply(event, now);
-        assert_eq!(beat(state, now + Duration::from_secs(5)), expected);
+        assert_eq!(line(state, now + Duration::from_secs(5)), expected);
     };
-    step(&mut state, Event::Spooled { bytes: 5 << 20 }, "copied 5.0 MiB of the archive to a temporary file (5 s)");
-    step(
-        &mut state,
-        Event::LookingUp { target: target_named("team/app:1") },
-        "checking what already exists in team/app:1 (5 s)",
-    );
-    step(
-        &mut state,
-        Event::LookingUp { target: target_named("team/other:1") },
-        "checking what already exists in 2 targets (5 s)",
-    );
+    step(&mut state, Event::Spooled { bytes: 5 << 20 }, "copying the archive to a temporary file: 5.0 MiB (5 s)");
+    let looking_up = |target| Event::LookingUp { target: target_named(target) };
+    step(&mut state, looking_up("team/app:1"), "checking what already exists in team/app:1 (5 s)");
+    step(&mut state, looking_up("team/b:1"), "checking what already exists in team/b:1 (5 s)");
     let (planned, _meter) = upload("a", 100);
-    step(&mut state, planned, "  0 % of 100 B compressed and sent as 0 B, 0 of 1 layers uploaded");
+    step(&mut state, planned, "0 B sent, 0 of 1 uploads done, 0 % of 100 B");
     step(&mut state, uploaded("h/app", "a", 9), "reading the archive (5 s)");
     step(&mut state, opened(), "checking what already exists (5 s)");
     let (planned, _meter) = upload("b", 100);
     state.apply(planned, now);
-    state.apply(uploaded("h/app", "b", 9), now);
-    assert_eq!(beat(&state, now), "uploading the image config (0 s)");
-    state.apply(Event::Publishing { target: target_named("h/app") }, now);
-    assert_eq!(beat(&state, now), "uploading the manifest to h/app (0 s)");
-    state.stop();
-    assert_eq!(beat(&state, now), "interrupted: closing upload sessions");
+    step(&mut state, uploaded("h/app", "b", 9), "uploading the image config (5 s)");
+    let publishing = Event::Publishing { target: target_named("h/app") };
+    step(&mut state, publishing, "uploading the manifest to h/app (5 s)");
+    state.is_stopping = true;
+    assert_eq!(line(&state, now), "interrupted: closing upload sessions");
 }
 
 #[test]
@@ -256,11 +311,11 @@ fn a_pause_is_reported_while_nothing_moves() {
         Event::Retrying { reason: "h: HTTP 429".into(), pause: Duration::from_secs(60), retry: 2, retries: 4 };
     assert_eq!(state.apply(waiting, now).unwrap().text(), "warning: h: HTTP 429; retry 2 of 4 in 60.0 s");
     meter.set(100, 50);
-    let mut last = Totals::default();
-    let mut beat = |now| heartbeat(&state, &mut last, now).text();
-    assert!(beat(now).starts_with(" 10 % of 1000 B compressed and sent as 50 B"), "another layer moves");
-    assert_eq!(beat(now + Duration::from_secs(10)), "h: HTTP 429; retry 2 of 4 in 50 s");
-    assert!(beat(now + Duration::from_secs(61)).starts_with(" 10 %"));
+    let mut bars = Bars::new(ProgressDrawTarget::hidden(), now);
+    let mut beat = |seconds| beat(&mut bars, &state, now + Duration::from_secs(seconds)).text();
+    assert!(beat(0).starts_with("50 B sent"), "another layer moves");
+    assert_eq!(beat(10), "retry 2 of 4 in 50 seconds: h: HTTP 429");
+    assert!(beat(61).starts_with("50 B sent, stalled for 61 seconds"));
 }
 
 #[test]
@@ -269,13 +324,12 @@ fn layers_of_a_target_that_failed_are_no_longer_counted() {
     let given_up = || Event::TargetFailed { target: target_named("i/app"), reason: "no answer".into() };
     let (mut state, now) = state(2, vec![opened(), one.clone(), other]);
     meter.set(500, 250);
-    assert_eq!(picture(&state, now, (80, 24))[1].split_whitespace().nth(1), Some("2.0"), "to both");
+    assert!(line(&state, now).ends_with(", 0 of 2 uploads done, 25 % of 2.0 KiB"), "{}", line(&state, now));
     let entry = state.apply(given_up(), now).unwrap();
     assert_eq!(entry.text(), "i/app failed, the other targets continue: no answer");
-    let beat = |state: &State| heartbeat(state, &mut Totals::default(), now).text();
-    assert!(beat(&state).starts_with(" 50 % of 1000 B compressed"), "{}", beat(&state));
+    assert!(line(&state, now).ends_with(", 0 of 1 uploads done, 50 % of 1000 B"), "{}", line(&state, now));
     state.apply(uploaded("h/app", "a", 250), now);
-    assert!(beat(&state).starts_with("uploading the image config"));
+    assert!(line(&state, now).starts_with("uploading the image config"));
     // The error of a single target is logged anyway.
     assert!(self::state(1, vec![opened(), one]).0.apply(given_up(), now).is_none());
 }
@@ -297,23 +351,52 @@ fn a_repeated_reason_for_retries_is_one_warning() {
 #[test]
 fn a_heartbeat_has_the_numbers_too() {
     let (planned, meter) = upload("a", 100_000);
-    let (mut state, start) = state(1, vec![opened(), planned]);
-    for second in 0..=10 {
-        meter.set(second * 1_000, second * 500);
-        state.measure(start + Duration::from_secs(second));
-    }
-    assert!(state.throughput.rate.is_some() && state.throughput.left.is_some());
-    state.throughput = Throughput { rate: Some(500), left: Some(Duration::from_secs(90)), stalled: None };
-    let now = start + Duration::from_secs(10);
-    let entry = heartbeat(&state, &mut Totals::default(), now);
+    let (state, now) = state(1, vec![opened(), planned]);
+    let mut bars = Bars::new(ProgressDrawTarget::hidden(), now);
+    let mut read = |seconds| -> (String, Value) {
+        let entry = beat(&mut bars, &state, now + Duration::from_secs(seconds));
+        (entry.text(), serde_json::from_str(&entry.json(std::time::SystemTime::now())).unwrap())
+    };
+    // Bytes of an earlier run do not count.
+    meter.resume_at(5_000);
+    meter.set(10_000, 5_000);
+    let (text, json) = read(0);
+    assert_eq!(text, "0 B sent, 0 of 1 uploads done, 10 % of 97.7 KiB");
     assert_eq!(
-        entry.text(),
-        " 10 % of 97.7 KiB compressed and sent as 4.9 KiB at 500 B/s, 0 of 1 layers uploaded, about 1 min 30 s left"
+        (&json["rate"], &json["stalled_seconds"], &json["seconds_left"]),
+        (&Value::Null, &Value::Null, &Value::Null)
     );
-    let read: serde_json::Value = serde_json::from_str(&entry.json(std::time::SystemTime::now())).unwrap();
-    assert_eq!((&read["event"], &read["percent"], &read["rate"]), (&"progress".into(), &10.into(), &500.into()));
-    assert_eq!((&read["seconds_left"], &read["sent"]), (&90.into(), &5_000.into()));
-    assert_eq!(status_row(&state, now), " 0:11  500 B/s  about 1 min 30 s left  0 of 1 sent");
+    meter.set(20_000, 10_000);
+    let (text, json) = read(1);
+    assert!(text.starts_with("4.9 KiB sent at ") && text.contains("/s, "), "{text}");
+    assert!(text.ends_with(" left, 0 of 1 uploads done, 20 % of 97.7 KiB"), "{text}");
+    assert_eq!((&json["event"], &json["percent"], &json["sent"]), (&"progress".into(), &20.into(), &5_000.into()));
+    assert_eq!((&json["bytes"], &json["position"]), (&100_000.into(), &20_000.into()));
+    assert_eq!((&json["layers"], &json["layers_arrived"]), (&1.into(), &0.into()));
+    assert!(json["rate"].as_u64() > Some(0) && json["seconds_left"].as_u64() > Some(0), "{json}");
+    assert_eq!(read(5).1["stalled_seconds"], Value::Null, "a rate is shown until the upload is stalled");
+    let (text, json) = read(9);
+    assert_eq!(text, "4.9 KiB sent, stalled for 8 seconds, 0 of 1 uploads done, 20 % of 97.7 KiB");
+    assert_eq!(
+        (&json["rate"], &json["stalled_seconds"], &json["seconds_left"]),
+        (&Value::Null, &8.into(), &Value::Null)
+    );
+    meter.set(30_000, 15_000);
+    assert!(read(10).0.starts_with("9.8 KiB sent at "));
+    // It starts again.
+    meter.set(0, 5_000);
+    assert_eq!(read(11).0, "0 B sent, 0 of 1 uploads done, 0 % of 97.7 KiB");
+}
+
+#[test]
+fn no_time_is_left_to_tell_while_layers_are_planned() {
+    let (planned, meter) = upload("a", 100_000);
+    let (state, now) = state(1, vec![planned]);
+    let mut bars = Bars::new(ProgressDrawTarget::hidden(), now);
+    beat(&mut bars, &state, now);
+    meter.set(10_000, 5_000);
+    let text = beat(&mut bars, &state, now).text();
+    assert!(text.contains(" sent at ") && !text.contains("left"), "{text}");
 }
 
 #[test]
