@@ -14,7 +14,7 @@ use super::markdown::{check_file, root};
 use super::pty::{Stdout, Terminal};
 use super::timeline_page::screenshot;
 
-const COLUMNS: u16 = 92;
+const COLUMNS: u16 = 96;
 const ROWS: u16 = 24;
 const PROGRESS: &str = "docs/images/progress.svg";
 const TIMELINE: &str = "docs/images/timeline.png";
@@ -170,11 +170,12 @@ fn the_picture_of_the_progress_is_drawn_by_the_program() {
         let seen = Terminal::start(command, COLUMNS, ROWS, Stdout::Terminal).end();
         assert_eq!(seen.code, Some(0), "{}", seen.text);
         let screens = screens(&seen.raw);
-        // Among the screens with the most bars, one that shows some progress.
-        let bars = |screen: &Screen| screen.rows(0, COLUMNS).filter(|row| row.contains('%')).count();
+        // Among the screens with the most rows that show some progress, an early one.
+        let is_started = |row: &String| row.contains("[=") || row.contains(" sent ");
+        let bars = |screen: &Screen| screen.rows(0, COLUMNS).filter(is_started).count();
         let most = screens.iter().map(bars).max().unwrap();
         let best: Vec<&Screen> = screens.iter().filter(|screen| bars(screen) == most).collect();
-        check_file(PROGRESS, &svg(best[best.len() * 3 / 4]));
+        check_file(PROGRESS, &svg(best[best.len() / 4]));
         drop(ecr);
     }
     let picture = std::fs::read_to_string(root().join(PROGRESS)).unwrap();

@@ -253,7 +253,7 @@ fn a_row_shows_the_state_of_its_layer() {
     assert_eq!((shown.len(), shown[0].as_str()), (6, "0123456789ab   1.00 MiB sent 512.0 KiB"));
     assert!(shown[5].contains(", 1 of 2 uploads done"), "{}", shown[5]);
     let narrow = picture(&state, 39, 24);
-    assert_eq!(narrow[4], "total          1.00 MiB [=====>]  99 %");
+    assert_eq!(narrow[4], "total          1.00 MiB [======>]  99 %");
     assert!(narrow[5].starts_with("00:00:00 512.0 KiB sent at "), "{}", narrow[5]);
     state.apply(uploaded("h/app", "sha256:cccccccccccc", 9), now);
     state.apply(Event::Publishing { target: target_named("h/app") }, now);
