@@ -8,6 +8,7 @@
 mod agent;
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -76,6 +77,17 @@ pub(crate) enum ProxyError {
         /// Its scheme. Empty if the variable does not contain a URL.
         scheme: String,
     },
+    /// It cannot be connected to.
+    Unreachable {
+        /// The variable that names it.
+        variable: &'static str,
+        /// Its host and port.
+        proxy: String,
+        /// The host that is reached over it.
+        host: String,
+        /// Why not.
+        why: String,
+    },
     /// It rejects a tunnel.
     Refused {
         /// Its host and port.
@@ -119,11 +131,16 @@ impl Proxies {
     /// # Errors
     /// Fails if the proxy is not an HTTP proxy.
     pub(crate) fn to(&self, url: &Url) -> Result<Option<&Url>, ProxyError> {
+        Ok(self.named(url)?.map(|(_, proxy)| proxy))
+    }
+
+    /// Returns the proxy for a URL, and the variable that names it.
+    fn named(&self, url: &Url) -> Result<Option<(&'static str, &Url)>, ProxyError> {
         let setting = if url.scheme() == "https" { &self.https } else { &self.http };
         let setting = setting.as_ref().filter(|setting| !self.is_bypassed(url) && !setting.except.matches(url));
         let Some(Setting { variable, url: proxy, .. }) = setting else { return Ok(None) };
         match proxy {
-            Some(proxy) if matches!(proxy.scheme(), "http" | "https") => Ok(Some(proxy)),
+            Some(proxy) if matches!(proxy.scheme(), "http" | "https") => Ok(Some((*variable, proxy))),
             other => {
                 let scheme = other.as_ref().map(|url| url.scheme().to_owned()).unwrap_or_default();
                 Err(ProxyError::Unsupported { variable, scheme })
@@ -144,15 +161,28 @@ impl Proxies {
         client.no_proxy().proxy(Proxy::custom(move |url| self.to(url).ok().flatten().cloned()))
     }
 
-    /// Finds out whether the proxy for `url` is the reason that a connection failed: requests a tunnel again, and returns why
-    /// the proxy rejects it.
+    /// Finds out whether the proxy for `url` is the reason that a connection failed: connects to it and requests a tunnel
+    /// again, and returns why that fails.
     pub(crate) async fn refusal(&self, url: &Url) -> Option<ProxyError> {
-        let proxy = match self.to(url) {
+        let (variable, proxy) = match self.named(url) {
             Err(error) => return Some(error),
-            // Plain HTTP needs no tunnel. A proxy that itself speaks TLS is not probed.
-            Ok(proxy) => proxy.filter(|proxy| url.scheme() == "https" && proxy.scheme() == "http")?,
+            Ok(proxy) => proxy?,
         };
-        let status = tokio::time::timeout(PROBE_TIMEOUT, connect(proxy, &authority(url))).await.ok()??;
+        let address = (proxy.host_str()?.trim_matches(['[', ']']), proxy.port_or_known_default()?);
+        let connecting = tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => stream,
+            Err(error) => {
+                let (host, why) = (url.host_str()?.to_owned(), error.to_string());
+                return Some(ProxyError::Unreachable { variable, proxy: authority(proxy), host, why });
+            }
+        };
+        // Plain HTTP needs no tunnel. A proxy that itself speaks TLS is not asked.
+        if url.scheme() != "https" || proxy.scheme() != "http" {
+            return None;
+        }
+        let status =
+            tokio::time::timeout(PROBE_TIMEOUT, request_tunnel(stream, proxy, &authority(url))).await.ok()??;
         let refused = ProxyError::Refused { proxy: authority(proxy), host: authority(url), status };
         Some(refused).filter(|_| !(200..300).contains(&status))
     }
@@ -229,9 +259,7 @@ fn authority(url: &Url) -> String {
 }
 
 /// Sends CONNECT to a proxy and returns the status of its response.
-async fn connect(proxy: &Url, host: &str) -> Option<u16> {
-    let address = (proxy.host_str()?.trim_matches(['[', ']']), proxy.port_or_known_default()?);
-    let mut stream = TcpStream::connect(address).await.ok()?;
+async fn request_tunnel(mut stream: TcpStream, proxy: &Url, host: &str) -> Option<u16> {
     let mut request = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n");
     if !proxy.username().is_empty() {
         let login = format!("{}:{}", decoded(proxy.username()), decoded(proxy.password().unwrap_or_default()));
@@ -260,7 +288,7 @@ fn decoded(text: &str) -> String {
 impl ProxyError {
     /// Returns whether the proxy may accept the same connection a little later.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Refused { status: 429 | 500.., .. })
+        matches!(self, Self::Unreachable { .. } | Self::Refused { status: 429 | 500.., .. })
     }
 
     /// Turns the failure of `doing` into an error with advice.
@@ -268,6 +296,10 @@ impl ProxyError {
         let (kind, advice) = match self {
             Self::Unsupported { .. } => {
                 (Kind::Usage, Advice::new("Use an HTTP proxy, or exclude the host with NO_PROXY."))
+            }
+            Self::Unreachable { variable, host, .. } => {
+                let advice = format!("Correct the address in {variable}, or reach {host} directly:");
+                (Kind::Unavailable, Advice::new(advice).command(format!("export NO_PROXY={host}")))
             }
             Self::Refused { status: 407, .. } => (Kind::Permission, login()),
             Self::Refused { status, host, .. } => {
@@ -298,6 +330,9 @@ impl fmt::Display for ProxyError {
             }
             Self::Unsupported { variable, scheme } => {
                 write!(f, "{variable} names a {scheme} proxy, and only http and https proxies are supported")
+            }
+            Self::Unreachable { variable, proxy, why, .. } => {
+                write!(f, "cannot connect to the proxy {proxy} ({variable}): {why}")
             }
             Self::Refused { proxy, host, status } => {
                 let words = reqwest::StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());

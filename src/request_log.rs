@@ -99,7 +99,7 @@ impl fmt::Display for RequestRecord {
         let status = self.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
         write!(f, "{:<5} {status} {:>6.0} ms", self.method, self.seconds * 1000.0)?;
         if self.attempt > 1 {
-            write!(f, "  try {}", self.attempt)?;
+            write!(f, "  attempt {}", self.attempt)?;
         }
         match (self.sent, &self.subject) {
             (0, None) => {}
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(
             records.iter().map(|record| line(record).to_string()).collect::<Vec<_>>(),
             [
-                "GET   200     12 ms  try 2  layer a, 7 bytes  https://a.example/v2/  request 8",
+                "GET   200     12 ms  attempt 2  layer a, 7 bytes  https://a.example/v2/  request 8",
                 "GET   ---     12 ms  7 bytes  https://a.example/v2/  no answer: broken",
                 "GET   ---     12 ms  7 bytes  https://a.example/v2/  no answer: given up",
             ]

@@ -116,6 +116,26 @@ fn a_proxy_that_refuses_to_connect_is_named_with_its_status() {
 }
 
 #[test]
+fn a_proxy_that_cannot_be_reached_is_named_without_its_login() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for scheme in ["http", "https"] {
+        over(&format!("{scheme}://bob:hunter2@{closed}"), 4, |host, run| {
+            let because = format!("because: cannot connect to the proxy {closed} (HTTPS_PROXY): ");
+            run.stderr_has(&[&because, &format!("export NO_PROXY={host}")]).output_has_none(&[
+                "bob",
+                "hunter2",
+                "no response from",
+            ])
+        });
+    }
+    let ecr = Ecr::new();
+    let mut command = ecr.env.command(&[&testdata(ARCHIVE), "registry.test/app:1", "--insecure", "--retries", "0"]);
+    command.env("HTTP_PROXY", format!("http://bob:hunter2@{closed}"));
+    let run = ecr.finish(command).fails_with(4).output_has_none(&["bob", "hunter2"]);
+    run.stderr_has(&[&format!("because: cannot connect to the proxy {closed} (HTTP_PROXY): ")]);
+}
+
+#[test]
 fn a_proxy_that_fails_to_connect_may_do_so_later() {
     let fails = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     over(&fails, 4, |host, run| run.stderr_has(&[&format!("to {host}:443: HTTP 502 Bad Gateway")]));

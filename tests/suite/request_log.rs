@@ -111,10 +111,13 @@ fn a_request_without_a_response_is_logged_and_so_is_the_retry() {
     assert_eq!(LoggedRequest::all(&run), LoggedRequest::arrived(&ecr));
     let whole = run.stderr;
     let lines = |words: &[&str]| whole.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
-    assert_eq!((lines(&["PUT   500 ", "/manifests/1"]), lines(&["PUT   201 ", "  try 2  ", "/manifests/1"])), (1, 1));
-    assert_eq!((lines(&["POST  --- ", "/uploads/", "no answer: "]), lines(&["POST  202 ", "  try 2  "])), (1, 1));
+    assert_eq!(
+        (lines(&["PUT   500 ", "/manifests/1"]), lines(&["PUT   201 ", "  attempt 2  ", "/manifests/1"])),
+        (1, 1)
+    );
+    assert_eq!((lines(&["POST  --- ", "/uploads/", "no answer: "]), lines(&["POST  202 ", "  attempt 2  "])), (1, 1));
     assert_eq!(lines(&["POST  --- ", "ecr:GetAuthorizationToken"]), 1);
-    assert_eq!(lines(&["POST  200 ", "  try 2  ecr:GetAuthorizationToken"]), 1);
+    assert_eq!(lines(&["POST  200 ", "  attempt 2  ecr:GetAuthorizationToken"]), 1);
 }
 
 #[test]

@@ -189,10 +189,10 @@ mod tests {
             ),
             (
                 Event::Request(request()),
-                "PATCH 202     12 ms  try 2  layer a.tar, 7 bytes  https://h/v2/app/blobs/uploads/1",
+                "PATCH 202     12 ms  attempt 2  layer a.tar, 7 bytes  https://h/v2/app/blobs/uploads/1",
                 json!({
                     "level": "debug", "event": "request", "method": "PATCH", "url": "https://h/v2/app/blobs/uploads/1",
-                    "message": "PATCH 202     12 ms  try 2  layer a.tar, 7 bytes  https://h/v2/app/blobs/uploads/1",
+                    "message": "PATCH 202     12 ms  attempt 2  layer a.tar, 7 bytes  https://h/v2/app/blobs/uploads/1",
                     "status": 202, "fault": null, "seconds": 0.012, "request_id": null, "sent": 7,
                     "about": "layer a.tar", "attempt": 2,
                 }),
