@@ -98,8 +98,8 @@ pub use oci::{
 };
 pub use push::{
     CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions, ImageSummary, LayerAction,
-    LayerCounts, LayerOptions, LayerOutcome, Options, Outcome, PushRequest, Pusher, PusherBuilder, RegistryOptions,
-    RepositoryOptions, Reuse, Saved, TagOutcome, TagState, TargetOutcome,
+    LayerCounts, LayerOptions, LayerOutcome, Options, Outcome, PlannedTag, PushRequest, Pusher, PusherBuilder,
+    RegistryOptions, RepositoryOptions, Reuse, Saved, TagOutcome, TagState, TargetOutcome,
 };
 pub use registry::{Keychain, Login, RetryConfig};
 pub use request_log::{Named, RequestRecord, Subject, TargetId};

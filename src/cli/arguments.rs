@@ -138,7 +138,7 @@ pub(super) struct OptionArgs {
     /// Progress display on stderr
     #[arg(long, value_name = "STYLE", default_value = "auto", help_heading = "Output")]
     pub(super) progress: ProgressArg,
-    /// Hide progress; print errors only
+    /// Hide progress and notes; print errors, and the plan of a dry run
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
     /// Explain decisions (credentials, compression, reuse, ...); -vv also logs every request

@@ -31,7 +31,11 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
         ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_empty() => needs_value(&option),
         kind @ (ErrorKind::InvalidValue | ErrorKind::ValueValidation) => {
             let value = text(ContextKind::InvalidValue);
-            let error = Error::usage(format!("{name} does not accept {:?}", strip_credentials(&value)));
+            let value = strip_credentials(&value);
+            let error = Error::usage(match positional(name) {
+                Some(name) => format!("unknown {name} {value:?}"),
+                None => format!("{name} does not accept {value:?}"),
+            });
             let error = error.code(Code::ValueInvalid);
             let suggested = text(ContextKind::SuggestedValue);
             match (kind, std::error::Error::source(clap_error)) {
@@ -49,6 +53,8 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
         ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => needs_value(&option),
         ErrorKind::MissingRequiredArgument => {
             let missing = list(ContextKind::InvalidArg);
+            let name = |name: &String| positional(name).map_or_else(|| name.clone(), |name| format!("the {name}"));
+            let missing: Vec<_> = missing.iter().map(name).collect();
             let verb = if missing.len() == 1 { "is" } else { "are" };
             let error = Error::usage(format!("{} {verb} missing", missing.join(" and "))).code(Code::ArgumentMissing);
             match error_usage(clap_error) {
@@ -75,6 +81,11 @@ fn error_usage(error: &clap::Error) -> Option<String> {
 /// Returns an option without its value: `--region` of `--region <REGION>` and of `--region=x`.
 fn option_name(text: &str) -> &str {
     if text.starts_with('-') { text.split([' ', '=']).next().unwrap_or(text) } else { text }
+}
+
+/// Returns the name of a positional argument in words: `target` of `<TARGET>...`.
+fn positional(name: &str) -> Option<String> {
+    Some(name.strip_prefix('<')?.split('>').next()?.to_ascii_lowercase())
 }
 
 fn unknown(name: &str, similar: &str) -> Error {

@@ -21,7 +21,7 @@ use super::pipeline::PipelineArgs;
 use super::policy::{self, PolicyArgs, PolicyText};
 use super::push::{Push, push};
 use super::values::region;
-use super::{generated_docs, subcommand};
+use super::{generated_docs, subcommand, targets};
 use crate::error::Result;
 
 /// The command to run.
@@ -67,7 +67,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Opti
 }
 
 fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
-    subcommand::refuse_misspelled(&arguments)?;
+    subcommand::refuse_unknown(&arguments)?;
     let arguments = with_environment(subcommand::first(arguments), environment)?;
     let mut parser = command();
     if arguments.is_empty() {
@@ -101,6 +101,7 @@ fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -
     (options.credentials, options.username) = (CredentialArgs::default(), None);
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
+    let target = targets::without_archive(target)?;
     let Push { request, options, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
     let region = credentials::region(environment).map(|(_, text)| region(text)).transpose()?;
     policy::text(&request, &options, region.as_deref(), terraform, signing_profile)

@@ -12,7 +12,7 @@ use super::generated_docs::{CompletionArgs, ManArgs};
 use super::inspect::InspectArgs;
 use super::policy::PolicyArgs;
 #[cfg(feature = "sandbox")]
-use super::values::milliseconds;
+use super::values::{address, milliseconds};
 
 const SHORT_EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,7 @@ pub(super) enum CliCommand {
 #[derive(Debug, clap::Args)]
 pub(super) struct SandboxArgs {
     /// Loopback address and port to listen on; port 0 selects a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5050")]
+    #[arg(long, value_parser = address, value_name = "ADDR", default_value = "127.0.0.1:5050")]
     pub(super) listen: std::net::SocketAddr,
     /// Folder to store images in, as one OCI layout per repository [default: in memory]
     #[arg(long, value_name = "DIR")]

@@ -119,11 +119,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             insecure: args.insecure,
             ca_file: args.ca_file,
             ca_bundle,
-            retry: RetryConfig {
-                retries: args.retries,
-                stall_timeout: at_least_one("--stall-timeout", args.stall_timeout)?,
-                ..RetryConfig::default()
-            },
+            retry: RetryConfig { retries: args.retries, stall_timeout: args.stall_timeout, ..RetryConfig::default() },
             limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
             ci,
         },
@@ -147,7 +143,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         },
         if_exists: args.repository.if_exists(),
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
-        deadline: args.deadline.map(|deadline| at_least_one("--deadline", deadline)).transpose()?,
+        deadline: args.deadline,
         dry_run: args.dry_run,
     };
     let progress = if args.quiet { ProgressArg::None } else { args.progress };

@@ -23,14 +23,17 @@ pub(super) fn first(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Rejects a misspelled subcommand, which would be read as an archive.
+/// Rejects a misspelled subcommand and one of another tool, which would be read as an archive.
 ///
 /// # Errors
-/// If the first word resembles a subcommand and no such file exists.
-pub(super) fn refuse_misspelled(arguments: &[OsString]) -> Result<()> {
+/// If the first word resembles a subcommand or is a known one of another tool, and no such file exists.
+pub(super) fn refuse_unknown(arguments: &[OsString]) -> Result<()> {
     let Some(word) = first_positional(arguments).map(|at| arguments[at].to_string_lossy()) else { return Ok(()) };
     if word.contains(['.', '/', '\\', ':']) || is_subcommand(&word) || Path::new(&*word).exists() {
         return Ok(());
+    }
+    if let Some(advice) = equivalent(&word) {
+        return Err(Error::usage(format!("there is no command {word}")).code(Code::CommandUnknown).hint(advice));
     }
     let subcommands = subcommands().into_iter().map(|name| (strsim::damerau_levenshtein(&word, &name), name));
     match subcommands.min().filter(|(distance, name)| *distance <= (name.len() / 3).max(1)) {
@@ -39,6 +42,23 @@ pub(super) fn refuse_misspelled(arguments: &[OsString]) -> Result<()> {
             .hint(Advice::new("Did you mean:").command(format!("ecr-push {name}")))),
         None => Ok(()),
     }
+}
+
+/// Returns advice that replaces a subcommand of docker, podman, skopeo or crane.
+fn equivalent(word: &str) -> Option<Advice> {
+    let advice = match word {
+        "login" | "logout" => Advice::new(
+            "No login is needed: AWS credentials and the logins of docker and podman are found. Push at once:",
+        )
+        .command("ecr-push image.tar REPOSITORY:TAG"),
+        "build" => Advice::new("Build the archive with another tool:")
+            .command("docker buildx build --output type=docker,dest=image.tar ."),
+        "copy" | "cp" | "pull" => Advice::new("Copy the image into an archive first:")
+            .command("skopeo copy docker://IMAGE oci-archive:image.tar"),
+        "tag" => Advice::new("Set additional tags with the push").setting_with("tag", "TAG"),
+        _ => return None,
+    };
+    Some(advice)
 }
 
 fn is_subcommand(word: &str) -> bool {
@@ -116,11 +136,20 @@ mod tests {
     #[test]
     fn a_misspelled_subcommand_is_not_an_archive() {
         for (line, cure) in [("inspct a.tar", "inspect"), ("--region x polcy a", "policy"), ("psuh a.tar b", "push")] {
-            let error = refuse_misspelled(&words(line)).unwrap_err();
+            let error = refuse_unknown(&words(line)).unwrap_err();
             assert_eq!(error.advice().unwrap().commands(), [format!("ecr-push {cure}")]);
         }
         for fine in ["inspect a.tar", "app.tar b", "./inspct b", "image b", "-"] {
-            assert!(refuse_misspelled(&words(fine)).is_ok(), "{fine}");
+            assert!(refuse_unknown(&words(fine)).is_ok(), "{fine}");
         }
+    }
+
+    #[test]
+    fn a_subcommand_of_another_tool_has_advice() {
+        for line in ["login", "logout x", "build .", "copy a b", "pull a", "--quiet tag a b"] {
+            let error = refuse_unknown(&words(line)).unwrap_err();
+            assert!(error.to_string().starts_with("there is no command ") && error.advice().is_some(), "{line}");
+        }
+        assert!(refuse_unknown(&words("a.tar login")).is_ok(), "a repository");
     }
 }

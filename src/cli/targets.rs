@@ -18,14 +18,28 @@ pub(super) fn texts(typed: &[String]) -> Result<Vec<String>> {
     typed.iter().map(|text| refuse_archive(text).and_then(|()| transports::target(text))).collect()
 }
 
-fn refuse_archive(text: &str) -> Result<()> {
+/// Rejects an archive among the targets of a command that needs none.
+///
+/// # Errors
+/// If there is one.
+pub(super) fn without_archive(typed: Vec<String>) -> Result<Vec<String>> {
+    match typed.iter().find(|text| like_archive(text).is_some()) {
+        Some(archive) => Err(Error::usage(format!("{archive:?} is not a target"))
+            .code(Code::TargetInvalid)
+            .hint("Leave the archive out: only the targets are needed.")),
+        None => Ok(typed),
+    }
+}
+
+/// Returns why a target is likely an archive.
+fn like_archive(text: &str) -> Option<&'static str> {
     let name = text.to_ascii_lowercase();
     let is_archive = ARCHIVES.iter().any(|end| name.ends_with(end));
-    let why = match Path::new(text).is_file() {
-        true => "is a file",
-        false if is_archive => "looks like an archive",
-        false => return Ok(()),
-    };
+    if Path::new(text).is_file() { Some("is a file") } else { is_archive.then_some("looks like an archive") }
+}
+
+fn refuse_archive(text: &str) -> Result<()> {
+    let Some(why) = like_archive(text) else { return Ok(()) };
     let advice = Advice::new(format!(
         "One image is pushed per run. If {text} is a repository name, add the tag: {text}:latest. To push the images of \
          several archives, one for each platform, as one multi-platform image"

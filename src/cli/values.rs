@@ -63,8 +63,8 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
 }
 
 /// Returns a value, or an error if it is zero.
-pub(super) fn at_least_one<N: Default + PartialEq>(option: &str, value: N) -> Result<N> {
-    if value == N::default() {
+pub(super) fn at_least_one(option: &str, value: usize) -> Result<usize> {
+    if value == 0 {
         return Err(Error::usage(format!("{option} must be at least 1")).code(Code::ValueInvalid));
     }
     Ok(value)
@@ -75,9 +75,16 @@ pub(super) fn number<N: FromStr>(text: &str) -> std::result::Result<N, &'static 
     text.trim().parse().map_err(|_| "the value must be a whole number without a unit")
 }
 
-/// Parses a duration with units (`90s`, `1h30m`, `500ms`), or a number of seconds.
+/// Parses a duration with units (`90s`, `1h30m`, `500ms`), or a number of seconds. It is not zero.
 pub(super) fn seconds(text: &str) -> std::result::Result<Duration, &'static str> {
-    duration(text, Duration::from_secs(1))
+    let duration = duration(text, Duration::from_secs(1))?;
+    if duration.is_zero() { Err("the value must be more than 0s") } else { Ok(duration) }
+}
+
+/// Parses an address and a port.
+#[cfg(feature = "sandbox")]
+pub(super) fn address(text: &str) -> std::result::Result<std::net::SocketAddr, &'static str> {
+    text.trim().parse().map_err(|_| "the value must be ADDRESS:PORT, such as 127.0.0.1:5050")
 }
 
 /// Parses a duration with units, or a number of milliseconds.
@@ -109,11 +116,14 @@ pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
         _ => None,
     };
     let bytes = unit.and_then(|unit| digits.trim().parse::<u64>().ok()?.checked_mul(unit));
-    bytes.filter(|bytes| *bytes >= 1024).ok_or_else(|| {
-        Error::usage(format!("{option} {text} is not a number of bytes of at least 1K"))
-            .code(Code::ValueInvalid)
-            .hint("Use a number with an optional unit: 500K, 10M, 1G.")
-    })
+    let problem = match bytes {
+        Some(bytes @ 1024..) => return Ok(bytes),
+        Some(_) => "is below the minimum of 1K",
+        None => "is not a number of bytes",
+    };
+    Err(Error::usage(format!("{option} {text} {problem}"))
+        .code(Code::ValueInvalid)
+        .hint("Use a number with an optional unit: 500K, 10M, 1G."))
 }
 
 /// Parses a chunk size, and checks that the registries of all targets accept it.

@@ -67,8 +67,12 @@ impl FromStr for Repository {
         if text.len() > 255 {
             return refuse(format!("it has {} characters", text.len()));
         }
-        if !text.split('/').all(is_path_component) {
-            return refuse("a part of it breaks the rule".into());
+        if let Some(component) = text.split('/').find(|component| !is_path_component(component)) {
+            return refuse(match component.chars().find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c)) {
+                Some(other) => format!("{other:?} is not allowed"),
+                None if component.is_empty() => "a component of it is empty".into(),
+                None => format!("its component {:?} breaks the rule", shorten(component)),
+            });
         }
         Ok(Self(text.to_owned()))
     }

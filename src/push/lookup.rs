@@ -3,7 +3,9 @@
 use super::options::Reuse;
 use super::outcome::TagOutcome;
 use super::session::TargetSession;
-use super::tags::{ExistingTag, IfExists, ImageMatch, TagConflict, TagPlan, TagRule, UnchangedTag, image_match};
+use super::tags::{
+    ExistingTag, IfExists, ImageMatch, PlannedTag, TagConflict, TagPlan, TagRule, TagState, UnchangedTag, image_match,
+};
 use super::time_limit::{described, in_time};
 use crate::archive::Image;
 use crate::ecr::{RepositoryLocation, RepositoryState};
@@ -20,6 +22,8 @@ pub(super) struct TagLookup {
     pub(super) found: Vec<(Tag, RemoteManifest)>,
     /// The tags that lead to an image in ECR's archive storage class, with what is known of it.
     pub(super) archived: Vec<(Tag, RemoteManifest)>,
+    /// The tags of which it is not known whether they exist.
+    pub(super) unread: Vec<Tag>,
     /// Whether tags may move.
     pub(super) rule: TagRule,
 }
@@ -28,6 +32,27 @@ impl TagLookup {
     /// Returns what a tag pointed at.
     pub(super) fn points_at(&self, tag: &Tag) -> Option<&RemoteManifest> {
         self.found.iter().find(|(found, _)| found == tag).map(|(_, root)| root)
+    }
+
+    /// Returns what a push would do with each tag. `root` is the digest of the image, if it is known.
+    pub(super) fn planned_tags(&self, tags: &[Tag], plan: &TagPlan, root: Option<Digest>) -> Vec<PlannedTag> {
+        let planned = |tag: &Tag| {
+            if let Some(unchanged) = plan.unchanged(tag) {
+                let (state, exists, digest) = (unchanged.state(), Some(true), Some(unchanged.digest));
+                return PlannedTag { tag: tag.clone(), state, exists, digest, moved_from: None };
+            }
+            let is_this = |there: &RemoteManifest| Some(there.digest) == root;
+            let archived = self.archived.iter().find(|(archived, _)| archived == tag).map(|(_, there)| there);
+            let before = self.points_at(tag).or(archived);
+            PlannedTag {
+                tag: tag.clone(),
+                state: if self.points_at(tag).is_some_and(is_this) { TagState::There } else { TagState::Pushed },
+                exists: (!self.unread.contains(tag)).then_some(before.is_some()),
+                digest: root,
+                moved_from: before.filter(|there| !is_this(there)).map(|there| there.digest),
+            }
+        };
+        tags.iter().map(planned).collect()
     }
 
     /// Returns the tags that exist, compared with the image and with its digest `root`, as far as these are known.
@@ -96,6 +121,7 @@ pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> 
             Err(error) if error.service_error().is_none() && error.kind() == Kind::Refused => return Err(error),
             Err(error) if options.dry_run && would_fail(&error) => return Err(error),
             Err(error) => {
+                lookup.unread.push(tag.clone());
                 unseen.push(format!("{}:{tag}", session.name()));
                 why_unseen.get_or_insert(error);
             }
@@ -213,6 +239,51 @@ impl TagOutcome {
             media_type: media_type.clone(),
             size: *size,
             state: unchanged.state(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_tags_claims_only_what_is_known() {
+        let tags = ["new", "this", "other", "archived", "unread", "skipped"].map(|tag| tag.parse::<Tag>().unwrap());
+        let [_, this, other, archived, unread, skipped] = tags.clone();
+        let there = |text: &str| RemoteManifest {
+            bytes: Vec::new().into(),
+            digest: Digest::of(text.as_bytes()),
+            media_type: String::new(),
+        };
+        let (root, before) = (there("this").digest, there("other").digest);
+        let lookup = TagLookup {
+            found: vec![(this, there("this")), (other, there("other")), (skipped.clone(), there("other"))],
+            archived: vec![(archived, there("this"))],
+            unread: vec![unread],
+            ..TagLookup::default()
+        };
+        let unchanged =
+            UnchangedTag { tag: skipped, digest: before, media_type: String::new(), size: 0, is_same: false };
+        let plan = TagPlan { unchanged: vec![unchanged], ..TagPlan::default() };
+        let short = before.short();
+        for (root, words) in [
+            (Some(root), ["would be created", "unchanged", &format!("would move from {short}"), "would be pushed"]),
+            (
+                None,
+                [
+                    "would be created",
+                    &format!("would move from {}", root.short()),
+                    &format!("would move from {short}"),
+                    &format!("would move from {}", root.short()),
+                ],
+            ),
+        ] {
+            let planned = lookup.planned_tags(&tags, &plan, root);
+            let texts: Vec<_> = planned.iter().map(ToString::to_string).collect();
+            assert_eq!(texts, [&words[..], &["would be pushed", "unchanged"]].concat());
+            assert_eq!((planned[4].exists, planned[5].exists), (None, Some(true)));
+            assert_eq!((planned[5].state, planned[5].digest), (TagState::Skipped, Some(before)));
         }
     }
 }

@@ -66,4 +66,4 @@ pub use pusher::{Pusher, PusherBuilder};
 #[cfg(feature = "sandbox")]
 pub(crate) use read_back::{ReadBack, read_back};
 pub use savings::Saved;
-pub use tags::{IfExists, TagState};
+pub use tags::{IfExists, PlannedTag, TagState};

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::options::{Options, PushRequest};
 use super::plan::LayerAction;
-use super::tags::TagState;
+use super::tags::{PlannedTag, TagState};
 use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
@@ -128,6 +128,8 @@ pub struct TargetOutcome {
     pub tags: Vec<Tag>,
     /// The tags that point at something now, as far as the push came.
     pub placed: Vec<TagOutcome>,
+    /// What a dry run decided about the tags.
+    pub planned_tags: Vec<PlannedTag>,
     /// The digest of the image there.
     pub digest: Option<Digest>,
     /// Its media type.
@@ -310,6 +312,7 @@ impl Outcome {
             name: target.to_string(),
             tags: Vec::new(),
             placed: Vec::new(),
+            planned_tags: Vec::new(),
             digest: None,
             media_type: None,
             created_repository: false,

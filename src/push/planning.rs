@@ -168,14 +168,24 @@ async fn plan_tags(
     let tags = decide_tags(&existing, options.if_exists, &lookup.rule);
     let tags = tags.map_err(|it| conflict(session, &it))?;
     report_unchanged(session, &tags.unchanged, &known.tags);
-    if options.dry_run {
-        // Otherwise it is logged when the registry has accepted it.
-        for (tag, before) in &tags.moves {
-            session.note(format!("{}:{tag} would move from {}", session.name(), before.short()));
-        }
-    }
     known.tags = tags;
     Ok(())
+}
+
+/// Notes what a push would do with the tags, for a dry run.
+pub(super) fn note_tags(
+    session: &TargetSession<'_>,
+    image: &Image,
+    lookup: &TagLookup,
+    known: &Known,
+    record: &mut Record,
+) {
+    let (compression, images) = (session.options().layers.compression, session.manifests_to_keep(&known.images));
+    let root = root_digest(image, compression, images, &|id| record.stored(id).ok());
+    record.planned_tags = lookup.planned_tags(&session.tags, &known.tags, root);
+    if known.tags.leaves_all(&session.tags) && image.referrers.is_empty() {
+        record.layers.clear();
+    }
 }
 
 /// Returns whether a tag points at another image for sure, before anything is known but the archive.

@@ -14,7 +14,7 @@ use super::hub::Hub;
 use super::options::{Options, PushRequest, Reuse};
 use super::outcome::{ImageSummary, Outcome, TargetOutcome};
 use super::plan;
-use super::planning::{look_ahead, plan_image};
+use super::planning::{look_ahead, note_tags, plan_image};
 use super::policies::Policies;
 use super::producer::LayerReader;
 use super::publish::{configs, publish};
@@ -314,13 +314,15 @@ impl TargetPush<'_> {
         }
         let image = unless_stopped(&stop, source.image()).await?;
         let planning = plan_image(&session, &image, &mut lookup, &repository, &mut known, record);
-        let Some(layers) = unless_stopped(&stop, planning).await? else {
-            record.mark_up_to_date(&known.tags.unchanged, context.options().dry_run);
-            return Ok(());
-        };
+        let layers = unless_stopped(&stop, planning).await?;
         if context.options().dry_run {
+            note_tags(&session, &image.image, &lookup, &known, record);
             return Ok(());
         }
+        let Some(layers) = layers else {
+            record.mark_up_to_date(&known.tags.unchanged);
+            return Ok(());
+        };
         record.decline_others(source, &image.layers);
         let image = &image.image;
         let (is_new, compressed) = (record.created_repository, record.compressed());

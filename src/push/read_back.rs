@@ -76,6 +76,6 @@ fn view(bytes: &[u8]) -> Result<Document> {
 }
 
 fn missing(client: &Client, what: &str) -> Error {
-    Error::new(Kind::Refused, format!("{what} is not in {} as it should be", client.repository()))
+    Error::new(Kind::Refused, format!("{what} in {} is missing or differs from what was pushed", client.repository()))
         .code(Code::ProtocolViolation)
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use super::explain;
 use super::outcome::{LayerOutcome, TagOutcome, TargetOutcome};
 use super::plan::{Blobs, LayerAction, PlannedLayer, Stored};
 use super::session::TargetSession;
 use super::source::TargetSource;
-use super::{Event, tags::UnchangedTag};
+use super::tags::{PlannedTag, UnchangedTag};
+use super::{Event, explain};
 use crate::archive::Layer;
 use crate::compress::{CompressionSpec, Meter};
 use crate::error::{Error, Kind, Result};
@@ -32,6 +32,8 @@ pub(super) struct Record {
     pub(super) layers: Vec<LayerRecord>,
     /// The tags that were placed, or left where they are.
     pub(super) placed: Vec<TagOutcome>,
+    /// What a dry run decided about the tags.
+    pub(super) planned_tags: Vec<PlannedTag>,
     /// The digest of the image there, and its media type.
     pub(super) root: Option<(Digest, String)>,
 }
@@ -134,11 +136,8 @@ impl Record {
     }
 
     /// Notes that nothing was to be done, since all tags stay where they are.
-    pub(super) fn mark_up_to_date(&mut self, unchanged: &[UnchangedTag], dry_run: bool) {
+    pub(super) fn mark_up_to_date(&mut self, unchanged: &[UnchangedTag]) {
         self.layers.clear();
-        if dry_run {
-            return;
-        }
         let same = unchanged.iter().find(|tag| tag.is_same);
         self.root = same.map(|tag| (tag.digest, tag.media_type.clone()));
         let of = |tag: &Tag| unchanged.iter().find(|unchanged| unchanged.tag == *tag).map(TagOutcome::of);
@@ -160,6 +159,7 @@ impl Record {
         outcome.created_repository = self.created_repository;
         outcome.changed = self.is_changed;
         outcome.placed = self.placed;
+        outcome.planned_tags = self.planned_tags;
         (outcome.digest, outcome.media_type) = self.root.unzip();
         outcome.layers = self.layers.iter().map(LayerRecord::outcome).collect();
     }

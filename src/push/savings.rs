@@ -123,6 +123,7 @@ mod tests {
             name: "h/a".into(),
             tags: Vec::new(),
             placed: Vec::new(),
+            planned_tags: Vec::new(),
             digest: None,
             media_type: None,
             created_repository: false,

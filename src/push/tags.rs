@@ -3,6 +3,8 @@
 //! All tags are decided on before anything is sent. Where the image comes through a pipe it is known last: then they are
 //! decided on twice, first without the image.
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 
 use crate::archive::{Content, Image};
@@ -85,6 +87,56 @@ impl Serialize for TagState {
     }
 }
 
+/// What a push would do with a tag, as a dry run decides it.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1".parse()?]);
+/// options.dry_run = true;
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let plan = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// let tag = &plan.targets[0].planned_tags[0];
+/// assert_eq!(tag.to_string(), "would be created");
+/// assert_eq!((tag.exists, tag.moved_from), (Some(false), None));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct PlannedTag {
+    /// The tag.
+    pub tag: Tag,
+    /// How it would come to point at what it does.
+    #[serde(rename = "outcome")]
+    pub state: TagState,
+    /// Whether it exists, if the registry says so.
+    pub exists: Option<bool>,
+    /// What it would point at, if that is known before layers are compressed.
+    pub digest: Option<Digest>,
+    /// The image that it would move from.
+    pub moved_from: Option<Digest>,
+}
+
+impl fmt::Display for PlannedTag {
+    /// Formats what would happen, without the tag.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.state, self.moved_from, self.exists) {
+            (TagState::There | TagState::Same | TagState::Skipped, ..) => f.write_str("unchanged"),
+            (TagState::Pushed, Some(before), _) => write!(f, "would move from {}", before.short()),
+            (TagState::Pushed, None, Some(false)) => f.write_str("would be created"),
+            // Archived, or of unknown state.
+            (TagState::Pushed, None, _) => f.write_str("would be pushed"),
+        }
+    }
+}
+
 /// What a tag points at, compared with the image that is pushed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ImageMatch {
@@ -141,8 +193,6 @@ pub(super) struct TagPlan {
     pub(super) unchanged: Vec<UnchangedTag>,
     /// They may only be there if they turn out to point at this image.
     pub(super) must_match: Vec<(Tag, Digest)>,
-    /// They move here from these images.
-    pub(super) moves: Vec<(Tag, Digest)>,
 }
 
 /// Tags that forbid the push, with what they point at.
@@ -197,10 +247,8 @@ pub(super) fn decide_tags(existing: &[ExistingTag], policy: IfExists, rule: &Tag
             (IfExists::Skip, ImageMatch::Identical) if it.is_archived => plan.unchanged.push(unchanged(false)),
             (_, ImageMatch::Identical) => {}
             (IfExists::Skip, image) => plan.unchanged.push(unchanged(image == ImageMatch::Same)),
-            (_, ImageMatch::Unknown) if may_move => {}
+            (_, _) if may_move => {}
             (_, ImageMatch::Unknown) => plan.must_match.push(tag()),
-            (_, _) if may_move && it.is_archived => {}
-            (_, _) if may_move => plan.moves.push(tag()),
             (_, ImageMatch::Same) => plan.unchanged.push(unchanged(true)),
             (_, ImageMatch::Other) => conflicts.push(tag()),
         }
@@ -247,12 +295,11 @@ mod tests {
         let rule = if immutable { TagRule::Known(Mutability::Immutable) } else { TagRule::Unknown };
         match decide_tags(&[existing], policy, &rule) {
             Err(_) => "conflict",
-            Ok(plan) => match (plan.unchanged.first(), plan.must_match.len(), plan.moves.len()) {
-                (Some(tag), 0, 0) if tag.is_same => "same",
-                (Some(_), 0, 0) => "stays",
-                (None, 1, 0) => "must match",
-                (None, 0, 1) => "moves",
-                (None, 0, 0) => "put",
+            Ok(plan) => match (plan.unchanged.first(), plan.must_match.len()) {
+                (Some(tag), 0) if tag.is_same => "same",
+                (Some(_), 0) => "stays",
+                (None, 1) => "must match",
+                (None, 0) => "put",
                 other => panic!("{other:?}"),
             },
         }
@@ -267,7 +314,7 @@ mod tests {
         assert_eq!(row(Fail, false), ["conflict"; 4]);
         assert_eq!(row(Skip, false), ["put", "same", "stays", "stays"]);
         assert_eq!(row(SameOk, false), ["put", "same", "conflict", "must match"]);
-        assert_eq!(row(Overwrite, false), ["put", "moves", "moves", "put"]);
+        assert_eq!(row(Overwrite, false), ["put"; 4]);
         assert_eq!(row(Overwrite, true), ["put", "same", "conflict", "must match"]);
         let archived = |policy, immutable| [Identical, Other, Unknown].map(|it| decided(policy, immutable, it, true));
         assert_eq!(archived(Fail, false), ["conflict"; 3]);

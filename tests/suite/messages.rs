@@ -27,7 +27,7 @@ fn a_tag_is_not_reported_as_moved_before_the_registry_moves_it() {
     let ecr = Ecr::new();
     ecr.run(&[&testdata(ARCHIVE), "team/app:1"]).succeeds();
     let planned = ecr.run(&[&testdata(OTHER), "team/app:1", "--dry-run"]).succeeds();
-    planned.stderr_has(&["team/app:1 would move from sha256:"]);
+    planned.stderr_has(&["tag 000000000000.dkr.ecr.us-east-1.amazonaws.com/team/app:1 would move from sha256:"]);
     ecr.run(&[&testdata(OTHER), "team/app:1"]).succeeds().stderr_has(&["team/app:1 moved from sha256:"]);
 }
 

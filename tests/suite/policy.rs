@@ -320,7 +320,8 @@ fn terraform_gets_the_same_statements() {
 fn a_policy_for_nothing_or_of_options_that_make_no_sense() {
     for (arguments, words) in [
         (&["localhost:5000/app"][..], "no target is in Amazon ECR"),
-        (&[], "<TARGET>... is missing"),
+        (&[], "the target is missing"),
+        (&["image.tar", "team/app"], "hint: Leave the archive out"),
         (&["team/app", "--reuse", "off", "--reuse-from", "main"], "--reuse-from needs --reuse tag"),
         (&["team/app", "--colour"], "unknown option --colour"),
         (&["team/$(APP)"], "the pipeline variable APP is not defined"),

@@ -199,6 +199,47 @@ fn a_dry_run_judges_tags_too() {
 }
 
 #[test]
+fn a_dry_run_reports_what_would_happen_to_each_tag_of_each_target() {
+    let ecr = Ecr::empty();
+    let (first, other, written) = (saved(&ecr, &[1]), saved(&ecr, &[2]), ecr.env.scratch("report.json"));
+    let old = ecr.run(&[&first, "team/app:old", "--create-repository"]).succeeds().digest();
+    let this = ecr.run(&[&other, "team/app:this"]).succeeds().digest();
+    let options = ["--tag", "this", "--tag", "new", "--create-repository", "--dry-run", "--report", &written];
+    let plan = |more: &[&str]| push(&ecr, &[&[&other, "team/app:old", "team/other"], &options[..], more].concat());
+    let (run, asked) = plan(&[]);
+    assert!(only_looked(&asked), "{asked:?}");
+    let moves = format!("tag {HOST}/team/app:old would move from {}\n", &old[.."sha256:".len() + 12]);
+    run.succeeds().stdout_is("").stderr_has(&[
+        &moves,
+        &format!("tag {HOST}/team/app:this unchanged\n"),
+        &format!("tag {HOST}/team/app:new would be created\n"),
+        &format!("tag {HOST}/team/other:this would be created\n"),
+        &format!("tag {HOST}/team/other:new would be created\n"),
+    ]);
+    let outcomes = |at: usize| report(&written)["targets"][at]["tag_outcomes"].clone();
+    let row = |tag: &str, outcome: &str, exists: bool, digest: Option<&str>, moved_from: Option<&str>| json!({"tag": tag, "outcome": outcome, "exists": exists, "digest": digest, "moved_from": moved_from});
+    let new = row("new", "pushed", false, Some(&this), None);
+    let unchanged = row("this", "there", true, Some(&this), None);
+    assert_eq!(outcomes(0), json!([row("old", "pushed", true, Some(&this), Some(&old)), unchanged, new]));
+    // Its layers are compressed first.
+    assert_eq!(outcomes(1), json!(["this", "new"].map(|tag| row(tag, "pushed", false, None, None))));
+
+    plan(&["--if-exists", "skip"]).0.succeeds().stderr_has(&[&format!("tag {HOST}/team/app:old unchanged\n")]);
+    assert_eq!(outcomes(0)[0], row("old", "skipped", true, Some(&old), None));
+    // All tags are unchanged.
+    let (run, _) = push(&ecr, &[&other, "team/app:old", "--if-exists", "skip", "--dry-run", "--log-format", "json"]);
+    run.succeeds().stderr_has(&[r#""event":"tag""#, r#""moved_from":null,"outcome":"skipped","tag":"old","target":"#]);
+}
+
+#[test]
+fn a_dry_run_does_not_claim_what_it_may_not_read() {
+    let ecr = Ecr::new();
+    ecr.set_rules(|rules| rules.deny = vec!["ecr:BatchGetImage".into()]);
+    let (run, _) = push(&ecr, &[&saved(&ecr, &[1]), "team/app:1", "--dry-run"]);
+    run.succeeds().stderr_has(&[&format!("tag {HOST}/team/app:1 would be pushed\n")]);
+}
+
+#[test]
 fn a_look_at_the_second_tag_is_as_good_for_layers() {
     let ecr = Ecr::new();
     let (first, other) = (saved(&ecr, &[1, 2]), saved(&ecr, &[1, 3]));

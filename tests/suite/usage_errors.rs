@@ -62,6 +62,43 @@ fn a_command_that_is_misspelled() {
 }
 
 #[test]
+fn a_command_of_another_tool() {
+    refused(&["login"], &["there is no command login", "hint: No login is needed: "]);
+    refused(&["pull", "app:1"], &["there is no command pull", "\n  skopeo copy docker://IMAGE "]);
+}
+
+#[test]
+fn a_value_that_is_too_small_or_has_another_form() {
+    let archive = testdata("docker-20.10-save.tar");
+    for (option, value, why) in [
+        ("--limit-rate", "1", "--limit-rate 1 is below the minimum of 1K"),
+        ("--limit-rate", "x", "--limit-rate x is not a number of bytes"),
+        ("--deadline", "0s", "the value must be more than 0s"),
+        ("--stall-timeout", "0", "the value must be more than 0s"),
+    ] {
+        refused(&[&archive, "team/app:1", option, value], &[why]);
+    }
+    for (arguments, words) in [
+        (["sandbox", "--listen=5052"], ["does not accept \"5052\"", "must be ADDRESS:PORT, such as 127.0.0.1:5050"]),
+        (["completions", "sh"], ["unknown shell \"sh\"", "Use one of bash, "]),
+    ] {
+        TestEnv::new().run(&arguments).fails_with(2).stdout_is("").stderr_has(&words);
+    }
+}
+
+#[test]
+fn a_repository_name_is_rejected_with_the_part_that_is_wrong() {
+    let archive = testdata("docker-20.10-save.tar");
+    for (target, why) in [
+        ("team//app", "a component of it is empty"),
+        ("team/-app", "its component \"-app\" breaks the rule"),
+        ("team/a,app", "',' is not allowed"),
+    ] {
+        refused(&[&archive, target], &[&format!("is not a repository name: {why}")]);
+    }
+}
+
+#[test]
 fn several_archives_where_a_shell_expands_a_pattern() {
     let ecr = Ecr::empty();
     let (one, other) = (ecr.env.scratch("a.tar"), ecr.env.scratch("b.tar"));

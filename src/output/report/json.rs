@@ -10,7 +10,9 @@ use super::requests::{ManifestPut, Requests, Summary};
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Tag};
 use crate::output::log::{Failure, escape_controls, rfc3339};
-use crate::push::{ImageSummary, LayerCounts, LayerOutcome, Outcome, TagOutcome, TargetOutcome, round_seconds};
+use crate::push::{
+    ImageSummary, LayerCounts, LayerOutcome, Outcome, PlannedTag, TagOutcome, TargetOutcome, round_seconds,
+};
 
 /// The version of the shape.
 const VERSION: u32 = 1;
@@ -72,7 +74,7 @@ struct Target<'a> {
     name: &'a str,
     tags: &'a [Tag],
     pushed_tags: Vec<&'a Tag>,
-    tag_outcomes: &'a [TagOutcome],
+    tag_outcomes: Tags<'a>,
     references: Vec<String>,
     digest: Option<Digest>,
     media_type: Option<&'a str>,
@@ -84,6 +86,14 @@ struct Target<'a> {
     layers: &'a [LayerOutcome],
     manifests: Vec<&'a ManifestPut>,
     error: Option<Failure>,
+}
+
+/// What happened to the tags, or would happen.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Tags<'a> {
+    Placed(&'a [TagOutcome]),
+    Planned(&'a [PlannedTag]),
 }
 
 /// Returns the report of a push, pretty-printed, with a line end.
@@ -171,7 +181,10 @@ impl<'a> Target<'a> {
             name: &target.name,
             tags: &target.tags,
             pushed_tags: target.pushed(),
-            tag_outcomes: &target.placed,
+            tag_outcomes: match target.planned_tags.as_slice() {
+                [] => Tags::Placed(&target.placed),
+                planned => Tags::Planned(planned),
+            },
             references: target.references(),
             digest: target.digest,
             media_type: target.media_type.as_deref(),

@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::text::duration;
 use crate::compress::size;
 use crate::output::log::Entry;
-use crate::push::{LayerAction, LayerCounts, LayerOutcome, Outcome, Saved, TagOutcome, TagState, TargetOutcome};
+use crate::push::{
+    LayerAction, LayerCounts, LayerOutcome, Outcome, PlannedTag, Saved, TagOutcome, TagState, TargetOutcome,
+};
 
 /// Where the references are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,12 +54,12 @@ pub(crate) fn summary_entries(outcome: &Outcome) -> Vec<Entry> {
     succeeded(outcome).map(entry).collect()
 }
 
-/// Returns what a plan would do with each layer, a line each.
+/// Returns what a plan would do with each layer and each tag, a line each.
 pub(crate) fn plan(outcome: &Outcome) -> String {
     plan_entries(outcome).iter().map(|entry| entry.text() + "\n").collect()
 }
 
-/// Returns the plan for programs, an entry a layer.
+/// Returns the plan for programs, an entry a layer and a tag.
 pub(crate) fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
     let is_one = outcome.targets.len() == 1;
     let of = |target: &TargetOutcome| -> Vec<Entry> {
@@ -74,7 +76,15 @@ pub(crate) fn plan_entries(outcome: &Outcome) -> Vec<Entry> {
                 .with("action", layer.action.name())
                 .with("why", layer.reason.as_str())
         };
-        target.layers.iter().map(entry).collect()
+        let tag = |planned: &PlannedTag| {
+            let PlannedTag { tag, state, moved_from, .. } = planned;
+            Entry::info("tag", format!("tag {}:{tag} {planned}", target.name))
+                .with("target", target.name.as_str())
+                .with("tag", tag.as_str())
+                .with("outcome", state.name())
+                .with("moved_from", moved_from.map(|before| before.to_string()))
+        };
+        target.layers.iter().map(entry).chain(target.planned_tags.iter().map(tag)).collect()
     };
     outcome.targets.iter().flat_map(of).collect()
 }
