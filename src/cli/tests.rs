@@ -281,7 +281,7 @@ fn a_ca_file_conflicts_with_plain_http_and_is_not_opened() {
 
 #[test]
 fn invalid_values_are_rejected_with_the_name_of_the_option() {
-    assert!(rejected(&["a.tar"], &[]).contains("<TARGET>... is missing"));
+    assert!(rejected(&["a.tar"], &[]).contains("the target is missing"));
     assert!(rejected(&["a.tar", "app", "--nonsense"], &[]).contains("--nonsense"));
     assert!(rejected(&["a.tar", "app", "--image", "a", "--image-id", "b"], &[]).contains("--image-id"));
     for option in ["--image", "--image-id"] {
