@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Run;
 use super::logins::Logins;
-use super::options::{PushRequest, RegistryOptions};
+use super::options::RegistryOptions;
 use super::shared::Shared;
 use super::{Event, user_agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, RepositoryLocation};
@@ -64,14 +64,16 @@ impl Registries {
         Self { run: Arc::clone(run), trust, rate, logins: Logins::new(run, network), reached: Shared::default() }
     }
 
-    /// Notes the targets of a push, so that a login is found that is for all of them.
-    pub(super) fn expect(&self, request: &PushRequest) {
-        self.logins.expect(&request.targets);
-    }
-
-    /// Finds out whose registry the target is in, and logs in if it is ECR's. Of the memory for chunks, each layer gets one
-    /// of so many `shares`.
-    pub(super) async fn connect(&self, target: &Target, shares: usize, stop: CancellationToken) -> Result<Connection> {
+    /// Finds out whose registry the target is in, and logs in if it is ECR's: with a login that is for all `targets` of the
+    /// push. Of the memory for chunks, each layer gets one of so many `shares`.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        targets: &[Target],
+        shares: usize,
+        stop: CancellationToken,
+    ) -> Result<Connection> {
+        self.logins.expect(targets);
         let registry = (target.host.clone(), target.region.clone());
         let Reached { client, host, ecr, public } =
             self.reached.get(registry, async || self.reach(target).await).await?;

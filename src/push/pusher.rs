@@ -184,7 +184,6 @@ impl Pusher {
 
     async fn push_inner(&self, request: PushRequest, stop: CancellationToken) -> Outcome {
         let mut outcome = Outcome::new(&request, &self.run.options);
-        self.registries.expect(&request);
         let targets = request.targets.len();
         let agreement = self.run.options.layers.same_digest.then(|| Agreement::new(targets));
         let context = Arc::new(PushContext { run: Arc::clone(&self.run), request, agreement });
@@ -302,7 +301,8 @@ impl TargetPush<'_> {
         let Self { context, registries, target } = *self;
         context.emit(Event::LookingUp { target: Named::new(source.target, target.to_string()) });
         let shares = context.options().layers.memory_shares(context.request.targets.len(), source.layer_count());
-        let connecting: BoxFuture<'_, _> = Box::pin(registries.connect(target, shares, stop.clone()));
+        let connecting: BoxFuture<'_, _> =
+            Box::pin(registries.connect(target, &context.request.targets, shares, stop.clone()));
         let connection = unless_stopped(&stop, connecting).await?;
         let session = TargetSession::new(context, source.target, target, connection, stop.clone());
         (record.name, record.tags) = (Some(session.name()), session.tags.clone());

@@ -122,7 +122,7 @@ impl Client {
         let observer = Arc::clone(&config.on_request);
         let auth = Auth::new(credentials, name, config.endpoint.clone(), Arc::new(connect), observer);
         let limiter = ConcurrencyLimiter::new(config.max_requests);
-        let strategy = UploadStrategy::new(config.quirks, config.chunk_size, 1);
+        let strategy = UploadStrategy::new(config.quirks, config.chunk_size);
         let registry = Arc::new(Registry { config, http: client, auth, limiter });
         Ok(Self { registry, strategy, repository, actions: "pull,push", subject: None, cancel })
     }

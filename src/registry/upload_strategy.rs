@@ -80,11 +80,11 @@ pub(super) enum Chunks {
 }
 
 impl UploadStrategy {
-    /// Creates the strategy for a registry with these quirks and `layers` concurrent uploads.
-    pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>, layers: usize) -> Self {
+    /// Creates the strategy for a registry with these quirks, and for one upload at a time.
+    pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>) -> Self {
         let known = Known { quirks, chunks: Chunks::of(quirks), max: u64::MAX };
         let learned = Learned { known: StdMutex::new(known), probing: Mutex::default() };
-        Self { learned: Arc::new(learned), wanted, share: RETAINED }.shared_by(layers)
+        Self { learned: Arc::new(learned), wanted, share: RETAINED }
     }
 
     /// Returns the strategy of a push with `layers` concurrent uploads.
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn pushes_share_what_is_known_of_a_registry_but_not_the_memory() {
-        let one = UploadStrategy::new(&OTHER, None, 1);
+        let one = UploadStrategy::new(&OTHER, None);
         let four = one.shared_by(4);
         assert_eq!([one.chunk(0), four.chunk(0)], [12 << 20, DEFAULT_CHUNK_SIZE]);
         four.note_chunks(Chunks::Rejected);
@@ -238,22 +238,23 @@ mod tests {
 
     #[test]
     fn concurrent_chunks_share_the_memory_and_a_huge_layer_has_larger_ones() {
-        let chunk = |layers, total| UploadStrategy::new(&ECR, None, layers).chunk(total) >> 10;
+        let chunk = |layers, total| UploadStrategy::new(&ECR, None).shared_by(layers).chunk(total) >> 10;
         assert_eq!([1, 2, 3, 4, 100].map(|layers| chunk(layers, 0)), [10240, 6144, 5120, 5120, 5120]);
-        assert_eq!(UploadStrategy::new(&OTHER, None, 1).chunk(0), 12 << 20);
-        let retained = |layers, chunk: u64| UploadStrategy::new(&OTHER, None, layers).retained(chunk << 20) >> 20;
+        assert_eq!(UploadStrategy::new(&OTHER, None).chunk(0), 12 << 20);
+        let retained =
+            |layers, chunk: u64| UploadStrategy::new(&OTHER, None).shared_by(layers).retained(chunk << 20) >> 20;
         let all = [retained(4, 5), retained(4, 20), retained(4, 2), retained(1, 12), retained(1, 10)];
         assert_eq!(all, [6, 24, 4, 24, 20]);
         assert_eq!([20 << 30, 40 << 30].map(|total| chunk(4, total)), [5120, 9996]);
-        assert_eq!(UploadStrategy::new(&ECR, Some(5 << 20), 1).chunk(4200 * (10 << 20)), 10 << 20);
-        assert_eq!(UploadStrategy::new(&ECR, None, 1).largest_blob(), 4200 * (10 << 20));
-        assert_eq!(UploadStrategy::new(Quirks::of_host("ghcr.io"), None, 1).chunk(0), 4 << 20);
-        assert_eq!(UploadStrategy::new(Quirks::of_host("eu.gcr.io"), None, 1).largest_blob(), u64::MAX);
+        assert_eq!(UploadStrategy::new(&ECR, Some(5 << 20)).chunk(4200 * (10 << 20)), 10 << 20);
+        assert_eq!(UploadStrategy::new(&ECR, None).largest_blob(), 4200 * (10 << 20));
+        assert_eq!(UploadStrategy::new(Quirks::of_host("ghcr.io"), None).chunk(0), 4 << 20);
+        assert_eq!(UploadStrategy::new(Quirks::of_host("eu.gcr.io"), None).largest_blob(), u64::MAX);
     }
 
     #[test]
     fn chunks_may_be_rejected_until_they_are_proven() {
-        let strategy = UploadStrategy::new(&OTHER, None, 4);
+        let strategy = UploadStrategy::new(&OTHER, None).shared_by(4);
         let may_reject =
             |strategy: &UploadStrategy| [4 << 20, 5 << 20, 6 << 20].map(|total| strategy.may_reject(total));
         assert_eq!(may_reject(&strategy), [false, true, true]);
@@ -262,23 +263,23 @@ mod tests {
         strategy.note_chunks(Chunks::Proven);
         assert_eq!(may_reject(&strategy), [false; 3]);
         for known in [&ECR, Quirks::of_host("docker.io"), Quirks::of_host("gcr.io")] {
-            assert_eq!(may_reject(&UploadStrategy::new(known, None, 4)), [false; 3]);
+            assert_eq!(may_reject(&UploadStrategy::new(known, None).shared_by(4)), [false; 3]);
         }
-        assert!(UploadStrategy::new(&OTHER, Some(1 << 20), 4).may_reject(2 << 20));
+        assert!(UploadStrategy::new(&OTHER, Some(1 << 20)).shared_by(4).may_reject(2 << 20));
     }
 
     #[test]
     fn chunks_shrink_to_the_minimum_of_the_registry() {
-        let strategy = UploadStrategy::new(&OTHER, None, 1);
+        let strategy = UploadStrategy::new(&OTHER, None);
         let shrunk = |rejected: u64| (strategy.shrink(rejected), strategy.chunk(0) >> 20);
         assert_eq!([shrunk(12 << 20), shrunk(4 << 20), shrunk(1 << 20)], [(true, 4), (true, 1), (false, 1)]);
-        assert!(!UploadStrategy::new(&ECR, None, 1).shrink(10 << 20), "ECR rejects chunks below 5 MiB");
-        assert!(!UploadStrategy::new(&OTHER, Some(12 << 20), 1).shrink(12 << 20), "the user sets the size");
+        assert!(!UploadStrategy::new(&ECR, None).shrink(10 << 20), "ECR rejects chunks below 5 MiB");
+        assert!(!UploadStrategy::new(&OTHER, Some(12 << 20)).shrink(12 << 20), "the user sets the size");
     }
 
     #[tokio::test]
     async fn one_blob_tries_chunks_and_the_others_wait() {
-        let strategy = UploadStrategy::new(&OTHER, None, 4);
+        let strategy = UploadStrategy::new(&OTHER, None).shared_by(4);
         let first = strategy.probe(true).await;
         assert!(first.is_some() && strategy.probe(false).await.is_some());
         let others = futures_util::future::join(strategy.probe(true), strategy.probe(true));
@@ -291,7 +292,7 @@ mod tests {
         assert!(one.is_none() && other.is_none());
         strategy.note_chunks(Chunks::Accepted);
         assert_eq!(strategy.chunks(), Chunks::Rejected);
-        let strategy = UploadStrategy::new(&OTHER, None, 4);
+        let strategy = UploadStrategy::new(&OTHER, None).shared_by(4);
         for (seen, known) in
             [(Chunks::Accepted, Chunks::Accepted), (Chunks::Proven, Chunks::Proven), (Chunks::Accepted, Chunks::Proven)]
         {
