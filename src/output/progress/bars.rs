@@ -124,8 +124,9 @@ impl Bars {
 fn show(bar: &ProgressBar, targets: &[TargetLayer], color: ColorMode) {
     let (name, is_uploading) = (&targets[0].layer.name, is_uploading(targets));
     bar.set_style(style(if is_uploading { BAR } else { TEXT }));
-    bar.set_length(if is_uploading { sum(targets, Meter::total) } else { targets[0].bytes });
-    bar.set_position(sum(targets, Meter::position));
+    let uploads = targets.iter().filter(|layer| layer.meter().is_some()).count().max(1);
+    bar.set_length(targets[0].bytes);
+    bar.set_position(sum(targets, Meter::position) / uploads as u64);
     bar.set_prefix(one_line(name.strip_prefix("sha256:").unwrap_or(name)));
     let mut actions: Vec<(Tone, String)> = targets.iter().map(action).collect();
     actions.dedup();

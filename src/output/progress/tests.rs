@@ -269,7 +269,7 @@ fn a_layer_has_one_row_for_all_targets() {
     one.set(100, 50);
     let rows = picture(&state, 80, 24);
     assert_eq!(rows.len(), 4, "{rows:#?}");
-    assert!(rows[0].starts_with("a                 200 B [") && rows[0].ends_with("  50 %"), "{rows:#?}");
+    assert!(rows[0].starts_with("a                 100 B [") && rows[0].ends_with("  50 %"), "{rows:#?}");
     assert_eq!(rows[1], "b                  70 B reused");
     two.set(100, 60);
     for target in ["h/app", "h/other"] {
