@@ -1,7 +1,6 @@
 //! The end of a push: configs, manifests and referrers, and last the tags.
 
 use super::Event;
-use super::compose::root_digest;
 use super::lookup::TagLookup;
 use super::outcome::TagOutcome;
 use super::planning::look_again;
@@ -14,7 +13,7 @@ use super::tags::TagState;
 use super::upload::Uploader;
 use crate::archive::{Config, Image};
 use crate::error::{Advice, Code, Error, Kind, Result};
-use crate::oci::{LayerId, OriginalManifest, Tag};
+use crate::oci::{OriginalManifest, Tag};
 
 /// Puts the configs, the manifests and last the tags of an image whose layers are all there.
 ///
@@ -31,17 +30,19 @@ pub(super) async fn publish(
     known: &mut Known,
     record: &mut Record,
 ) -> Result<()> {
-    if !is_up_to_date(session, image, lookup, known, record) {
+    let publication = compose(session, image, lookup, known, record)?;
+    if publication.steps.iter().any(|step| !matches!(step, Step::Leave(_))) {
         session.emit(Event::Publishing { target: session.target() });
     }
-    let mut put = put_image(session, image, lookup, known, record).await;
+    let mut put = put_all(session, image, publication, record).await;
     if put.as_ref().is_err_and(is_missing_blob) {
         let name = session.name();
         session.emit(Event::Warning(format!("{name} does not have a layer any more; uploading it again")));
         let lost = look_again(session, image, known, record).await?;
         let configs = configs(image);
         Uploader::new(session, source, record, known).send(lost, configs).await?;
-        put = put_image(session, image, lookup, known, record).await;
+        let publication = compose(session, image, lookup, known, record)?;
+        put = put_all(session, image, publication, record).await;
     }
     put.map_err(|error| explain(error, image))
 }
@@ -76,32 +77,14 @@ fn explain(error: Error, image: &Image) -> Error {
     }
 }
 
-/// Returns whether every tag points at the image already or stays where it is, so that no manifest is put.
-fn is_up_to_date(
+/// Returns what is put, in its order, now that every layer is there.
+fn compose(
     session: &TargetSession<'_>,
     image: &Image,
     lookup: &TagLookup,
     known: &Known,
     record: &Record,
-) -> bool {
-    let stored = |id: &LayerId| record.stored(id).ok();
-    let Some(root) =
-        root_digest(image, session.options().layers.compression, session.manifests_to_keep(&known.images), &stored)
-    else {
-        return false;
-    };
-    let is_there = |tag: &Tag| lookup.points_at(tag).is_some_and(|there| there.digest == root);
-    session.tags.iter().all(|tag| known.tags.unchanged(tag).is_some() || is_there(tag))
-}
-
-/// Publishes an image at one target: what is there is put in its order.
-async fn put_image(
-    session: &TargetSession<'_>,
-    image: &Image,
-    lookup: &TagLookup,
-    known: &Known,
-    record: &mut Record,
-) -> Result<()> {
+) -> Result<Publication> {
     let facts = Facts {
         image,
         compression: session.options().layers.compression,
@@ -112,8 +95,18 @@ async fn put_image(
         plan: &known.tags,
         is_verbatim: record.layers.iter().all(|layer| layer.planned.is_verbatim()),
     };
-    let Publication { root, steps } = publication(&facts, &|id| record.stored(id))?;
-    session.context.agreement.as_ref().map_or(Ok(()), |agreement| agreement.check_root(root.digest))?;
+    let publication = publication(&facts, &|id| record.stored(id))?;
+    session.context.agreement.as_ref().map_or(Ok(()), |agreement| agreement.check_root(publication.root.digest))?;
+    Ok(publication)
+}
+
+/// Puts everything in its order.
+async fn put_all(
+    session: &TargetSession<'_>,
+    image: &Image,
+    Publication { root, steps }: Publication,
+    record: &mut Record,
+) -> Result<()> {
     let mut change = note_of_change(image, &root);
     for step in steps {
         if !matches!(step, Step::Manifest(..)) {

@@ -140,6 +140,19 @@ fn a_plan_and_a_failure_of_one_target_are_objects() {
 }
 
 #[test]
+fn manifests_follow_the_layers_and_a_lost_layer_follows_them() {
+    let ecr = Ecr::new();
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", Trouble::LoseLayer)]);
+    let push = || objects(&ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--log-format", "json"]).succeeds());
+    let objects = push();
+    let events = objects.iter().filter_map(|object| object["event"].as_str());
+    let events: Vec<&str> = events.filter(|event| !["note", "opened", "layer"].contains(event)).collect();
+    assert_eq!(events, ["arrived", "arrived", "arrived", "finishing", "warning", "arrived", "summary"]);
+    // Nothing is put where the tag points at the image already.
+    assert_eq!(of(&push(), "finishing").len(), 0);
+}
+
+#[test]
 fn a_failed_target_of_several_is_logged_when_it_fails() {
     let refusal = Fault::once("ecr:PutImage", status(403, "DENIED", "not for you"));
     let ecr = Ecr::with(&["team/app", "team/other"], Rules { faults: vec![refusal], ..Rules::default() });
