@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ecr_push::Source;
@@ -42,7 +43,7 @@ fn archive(path: &Path) {
     tar.into_inner().unwrap().flush().unwrap();
 }
 
-fn open(path: &Path) -> Archive {
+fn open(path: &Path) -> Arc<Archive> {
     let spool = Spool {
         folder: Path::new("no temporary file is needed"),
         watch: &|_| ControlFlow::Continue(()),

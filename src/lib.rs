@@ -87,19 +87,20 @@ mod tls;
 
 pub use tokio_util::sync::CancellationToken;
 
-pub use archive::{Attestations, ImageSelector, Platforms, Selection, Source};
+pub use archive::{Attestations, ImageSelector, OpenedArchive, Platforms, Selection, Source};
 pub use cli::access_from_env;
 pub use compress::{Meter, ReadTimeline, Span, Stage};
 pub use ecr::{Access, Encryption, Mutability, NewRepository};
 pub use error::{Advice, Code, Error, Kind, Result, ServiceError, Setting};
 pub use oci::{
     DiffId, Digest, EcrHost, EndpointOverride, Host, LayerId, MountSource, Platform, Repository, Tag, TagFilter,
-    TagPattern, Target,
+    TagPattern, Target, TargetPrefix,
 };
 pub use push::{
-    CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions, ImageSummary, LayerAction,
-    LayerCounts, LayerOptions, LayerOutcome, Options, Outcome, PlannedTag, PushRequest, Pusher, PusherBuilder,
-    RegistryOptions, RepositoryOptions, Reuse, Saved, TagOutcome, TagState, TargetOutcome,
+    Bundle, BundleOptions, CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions,
+    ImageSummary, LayerAction, LayerCounts, LayerOptions, LayerOutcome, ListedReference, Options, Outcome, PlannedTag,
+    PushRequest, Pusher, PusherBuilder, RegistryOptions, RepositoryOptions, Reuse, Saved, TagOutcome, TagState,
+    TargetOutcome,
 };
 pub use registry::{Keychain, Login, RetryConfig};
 pub use request_log::{Named, RequestRecord, Subject, TargetId};

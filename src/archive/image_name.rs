@@ -39,3 +39,44 @@ pub(super) fn is_end_of(known: &str, name: &str) -> bool {
     let end = path.strip_prefix("localhost").unwrap_or(&path);
     !name.is_empty() && canonical(known).ends_with(end)
 }
+
+/// The parts of an image name, with the defaults that Docker adds.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct NameParts {
+    /// The registry: `docker.io` if the name has none.
+    pub host: String,
+    /// The repository: `library/nginx` for `nginx`.
+    pub path: String,
+    /// The tag: `latest` if the name has neither a tag nor a digest.
+    pub tag: Option<String>,
+    /// The digest, as written.
+    pub digest: Option<String>,
+}
+
+impl NameParts {
+    /// Splits a name by Docker's rules.
+    pub(crate) fn of(name: &str) -> Self {
+        let (name, digest) = match name.split_once('@') {
+            Some((name, digest)) => (name, Some(digest.to_owned())),
+            None => (name, None),
+        };
+        let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        let full = canonical(name);
+        let (host, rest) = full.split_once('/').unwrap_or(("", &full));
+        let (path, tag) = rest.rsplit_once(':').unwrap_or((rest, ""));
+        let tag = Some(tag.to_owned()).filter(|_| has_tag || digest.is_none());
+        Self { host: host.to_owned(), path: path.to_owned(), tag, digest }
+    }
+
+    /// Returns the name as Docker normalizes it, without the digest.
+    pub(crate) fn canonical(&self) -> String {
+        let tag = self.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        format!("{}/{}{tag}", self.host, self.path)
+    }
+
+    /// Returns the repository as Docker shows it, without the registry: `nginx`, not `library/nginx`.
+    pub(crate) fn familiar_path(&self) -> &str {
+        let familiar = self.path.strip_prefix("library/").filter(|_| self.host == "docker.io");
+        familiar.unwrap_or(&self.path)
+    }
+}

@@ -54,6 +54,7 @@ pub(crate) use compose::{check_manifest_size, unchanged};
 pub use contents::Archive;
 pub(crate) use contents::Unusable;
 pub(crate) use disk_space::DiskSpace;
+pub(crate) use image_name::NameParts;
 pub use image_selector::ImageSelector;
 pub(crate) use join::join;
 pub(crate) use model::{Absent, Config, Index, IndexOrigin, NonDistributableLayer, Origin, Provenance, Referrer};
@@ -63,7 +64,7 @@ pub use opener::open;
 pub(crate) use repair::Flaw;
 pub(crate) use selection::Completeness;
 pub use selection::{Attestations, Platforms, Selection};
-pub use source::Source;
+pub use source::{OpenedArchive, Source};
 pub use spool::Spool;
 pub(crate) use streaming::{HashOf, StreamedLayer};
 

@@ -1,5 +1,7 @@
 //! Opens archives.
 
+use std::sync::Arc;
+
 use super::contents::Archive;
 use super::diagnose_files::unrecognized;
 use super::file_names::INDEX_JSON;
@@ -11,15 +13,18 @@ use super::source::Source;
 use super::spool::Spool;
 use crate::error::Result;
 
-/// Opens an archive and reads its images, without the layers.
+/// Opens an archive and reads its images, without the layers, unless it is open already.
 ///
 /// # Errors
 /// Of [`Kind::Input`](crate::error::Kind::Input) if it is not an archive of images, or is damaged, and those of the
 /// [`Spool`] if one is needed.
-pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
+pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Arc<Archive>> {
+    if let Source::Opened(archive) = source {
+        return Ok(Arc::clone(&archive.0));
+    }
     let archive = list(source, spool)?;
     archive.has_image()?;
-    Ok(archive)
+    Ok(Arc::new(archive))
 }
 
 /// Opens an archive and reads its images, even if none of them can be pushed.

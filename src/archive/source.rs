@@ -4,7 +4,9 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Seek as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::contents::Archive;
 use super::shell::quoted;
 use crate::error::{Advice, Code, Error, Result};
 use crate::file;
@@ -24,6 +26,26 @@ pub enum Source {
     Path(PathBuf),
     /// The program's standard input.
     StandardInput,
+    /// An archive that is open, for pushes of several of its images.
+    Opened(OpenedArchive),
+}
+
+/// An archive that was opened once, and is read in place.
+#[derive(Clone)]
+pub struct OpenedArchive(pub(crate) Arc<Archive>);
+
+impl PartialEq for OpenedArchive {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for OpenedArchive {}
+
+impl fmt::Debug for OpenedArchive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OpenedArchive").field(&self.0.source).finish()
+    }
 }
 
 /// How the bytes of a source can be read.
@@ -53,6 +75,7 @@ impl Source {
                 file
             }
             Self::StandardInput => file::standard_input().map_err(failed)?,
+            Self::Opened(archive) => return archive.0.source.open(),
         };
         if file.is_terminal() {
             return Err(Error::usage(format!("{self} is a terminal, not an archive"))
@@ -84,6 +107,7 @@ impl Source {
         match (self, error.kind()) {
             (Self::Path(path), io::ErrorKind::NotFound) => nothing_at(path, error),
             (Self::Path(path), _) => cannot_open(path, error),
+            (Self::Opened(archive), _) => archive.0.source.cannot_read(error),
             (Self::StandardInput, _) => {
                 Error::input(format!("cannot read {self}")).code(Code::ArchiveUnreadable).because(error)
             }
@@ -95,6 +119,7 @@ impl Source {
         match self {
             Self::Path(path) => format!(" {}", quoted(&path.display().to_string())),
             Self::StandardInput => String::new(),
+            Self::Opened(archive) => archive.0.source.operand(),
         }
     }
 }
@@ -104,6 +129,7 @@ impl fmt::Display for Source {
         match self {
             Self::Path(path) => path.display().fmt(f),
             Self::StandardInput => f.write_str("standard input"),
+            Self::Opened(archive) => archive.0.source.fmt(f),
         }
     }
 }

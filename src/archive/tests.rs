@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -68,7 +69,7 @@ fn fixture(name: &str) -> PathBuf {
 /// Opens an archive.
 fn open(path: &Path) -> Result<Archive> {
     let spool = Spool { folder: &std::env::temp_dir(), watch: &|_| ControlFlow::Continue(()), handler: None };
-    super::open(&Source::Path(path.to_owned()), &spool)
+    super::open(&Source::Path(path.to_owned()), &spool).map(Arc::unwrap_or_clone)
 }
 
 fn all(range: &ByteSource) -> Vec<u8> {

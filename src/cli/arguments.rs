@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, ValueEnum};
 
+use super::bundle::BundleArgs;
 use super::credentials::CredentialArgs;
 use super::files::FileArgs;
 use super::output::{LogFormatArg, ProgressArg};
@@ -39,6 +40,8 @@ pub(super) struct OptionArgs {
     /// Push all images of an OCI layout as one multi-platform image, with its index.json as the index
     #[arg(long, conflicts_with_all = ["image", "image_id"], help_heading = "Source")]
     pub(super) index: bool,
+    #[command(flatten)]
+    pub(super) bundle: BundleArgs,
     /// Join the image of another archive, for another platform, to one multi-platform image (repeatable)
     #[arg(long, value_name = "ARCHIVE", help_heading = "Source")]
     pub(super) join: Vec<PathBuf>,

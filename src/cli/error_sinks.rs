@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::CommandFactory as _;
 
 use super::environment::variable;
-use super::output::Output;
+use super::output::PushOutput;
 use super::parser::Cli;
 use super::pipeline::{self, Pipeline};
 use super::{subcommand, transports};
@@ -23,7 +23,7 @@ pub(super) struct ErrorSinks {
     /// The format of stderr.
     pub log_format: LogFormat,
     /// The format of stdout.
-    pub output: Output,
+    pub output: PushOutput,
     /// The path of the report.
     pub report: Option<PathBuf>,
     /// The other files of the command line and the environment, which the report must not overwrite.
@@ -52,7 +52,7 @@ pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> 
     if is_subcommand {
         // Only a push has a report and a summary.
         pipeline.summary = None;
-        let (log_format, output) = (LogFormat::Text, Output::Text);
+        let (log_format, output) = (LogFormat::Text, PushOutput::Text);
         return ErrorSinks { log_format, output, report: None, other_files: Vec::new(), pipeline };
     }
     let is_json = |long| words.value(long).is_some_and(|how| how == "json");
@@ -65,7 +65,11 @@ pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> 
     other_files.extend(files.into_iter().filter_map(environment).map(|file| file.to_string_lossy().into_owned()));
     ErrorSinks {
         log_format: if is_json("log-format") { LogFormat::Json } else { LogFormat::Text },
-        output: if is_json("output") { Output::Json } else { Output::Text },
+        output: match words.value("output").as_deref() {
+            Some("json") => PushOutput::Json,
+            Some("jsonl") => PushOutput::Jsonl,
+            _ => PushOutput::Text,
+        },
         report: report.map(PathBuf::from),
         other_files: other_files.into_iter().map(PathBuf::from).collect(),
         pipeline,
@@ -133,12 +137,12 @@ mod tests {
 
     #[test]
     fn options_are_read_from_arguments_and_environment() {
-        assert_eq!(read("a.tar b --output json --colour red", &[]).output, Output::Json);
-        assert_eq!(read("push --output=json", &[]).output, Output::Json);
-        assert_eq!(read("a.tar b", &[("ECR_PUSH_OUTPUT", "json")]).output, Output::Json);
-        assert_eq!(read("a.tar --output text", &[("ECR_PUSH_OUTPUT", "json")]).output, Output::Text);
-        assert_eq!(read("a.tar -- --output json", &[]).output, Output::Text);
-        assert_eq!(read("inspect --output json", &[]).output, Output::Text);
+        assert_eq!(read("a.tar b --output json --colour red", &[]).output, PushOutput::Json);
+        assert_eq!(read("push --output=json", &[]).output, PushOutput::Json);
+        assert_eq!(read("a.tar b", &[("ECR_PUSH_OUTPUT", "json")]).output, PushOutput::Json);
+        assert_eq!(read("a.tar --output text", &[("ECR_PUSH_OUTPUT", "json")]).output, PushOutput::Text);
+        assert_eq!(read("a.tar -- --output json", &[]).output, PushOutput::Text);
+        assert_eq!(read("inspect --output json", &[]).output, PushOutput::Text);
         assert_eq!(report("--report a --report=b x", &[]).as_deref(), Some("b"));
         assert_eq!(report("x", &[("ECR_PUSH_REPORT", "c")]).as_deref(), Some("c"));
         for none in [

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::output::Output;
+use super::output::PushOutput;
 use super::pipeline::{Pipeline, VariablesTo};
 use crate::archive::Source;
 use crate::error::{Code, Error, Result};
@@ -10,10 +10,10 @@ use crate::error::{Code, Error, Result};
 /// The arguments.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct FileArgs {
-    /// Result on stdout: the references, one per line, or the report as JSON (also if the push fails)
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text, help_heading = "Output")]
-    output: Output,
-    /// Write the report to a file, as JSON
+    /// Result on stdout
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = PushOutput::Text, help_heading = "Output")]
+    pub(super) output: PushOutput,
+    /// Write the report to a file, as JSON; of several images as JSON lines
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     /// Write the digest to a file: sha256:...; no file remains if the push fails
@@ -42,7 +42,7 @@ pub(super) struct Files {
 
 impl FileArgs {
     /// Returns the output format and the files. The archives, the file of variables and these files must all differ.
-    pub(super) fn read(self, archives: &[&Source], variables: Option<&Path>) -> Result<(Output, Files)> {
+    pub(super) fn read(self, archives: &[&Source], variables: Option<&Path>) -> Result<(PushOutput, Files)> {
         let Self { output, report, digest_file: digest, metadata_file: metadata, timeline } = self;
         let files = [
             ("--output-file", variables),
@@ -73,9 +73,9 @@ impl FileArgs {
 }
 
 /// Rejects JSON and variables on the same stdout.
-pub(super) fn check_stdout(output: Output, pipeline: &Pipeline) -> Result<()> {
+pub(super) fn check_stdout(output: PushOutput, pipeline: &Pipeline) -> Result<()> {
     let is_shared = pipeline.variables.as_ref().is_some_and(|variables| variables.to == VariablesTo::Stdout);
-    if output == Output::Json && is_shared {
+    if output != PushOutput::Text && is_shared {
         return Err(Error::usage("--output json and the variables of TeamCity cannot both go to stdout")
             .code(Code::OptionConflict)
             .hint("Use --output-file FILE for the variables, or --report FILE for the JSON."));

@@ -45,3 +45,15 @@ pub(super) enum Output {
     /// JSON for programs
     Json,
 }
+
+/// The format of the result of a push on stdout.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum PushOutput {
+    /// The references, one per line
+    #[default]
+    Text,
+    /// The report of one image as JSON, also if the push fails
+    Json,
+    /// One JSON object a line for each of several images, and one for all of them
+    Jsonl,
+}

@@ -22,7 +22,7 @@ use super::policy::{self, PolicyArgs, PolicyText};
 use super::push::{Push, push};
 use super::values::region;
 use super::{generated_docs, subcommand, targets};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// The command to run.
 #[derive(Debug)]
@@ -102,7 +102,13 @@ fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let target = targets::without_archive(target)?;
-    let Push { request, options, .. } = push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
+    let Push { request, options, bundle, .. } =
+        push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
+    if bundle.is_some() {
+        return Err(Error::usage("the policy of several images needs their repositories")
+            .code(Code::TargetInvalid)
+            .hint("Name each repository as a target, or replace the name in the policy of one of them by a pattern such as mirror/*."));
+    }
     let region = credentials::region(environment).map(|(_, text)| region(text)).transpose()?;
     policy::text(&request, &options, region.as_deref(), terraform, signing_profile)
 }

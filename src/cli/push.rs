@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::arguments::{PushArgs, ReuseArg};
+use super::bundle::Bundle;
 use super::files::Files;
-use super::output::{Output, ProgressArg};
+use super::output::{ProgressArg, PushOutput};
 use super::pipeline::Pipeline;
 use super::values::{at_least_one, bytes, chunk_size, compression, digest, image_selector, region, registry_endpoint};
 use super::{credentials, env_checks, files, logins, targets, transports};
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 use crate::ecr::Access;
-use crate::error::{Code, Error, Result};
-use crate::oci::{Tag, Target};
+use crate::error::{Advice, Code, Error, Result};
+use crate::oci::{Tag, Target, TargetPrefix};
 use crate::output::log::LogFormat;
 use crate::output::log::Verbosity;
 use crate::push::{ImageOptions, LayerOptions, Options, PushRequest, RegistryOptions, RepositoryOptions};
@@ -25,14 +26,25 @@ pub(super) struct Push {
     pub request: PushRequest,
     /// How it is pushed.
     pub options: Options,
+    /// The user whose password is on standard input.
+    pub username: Option<String>,
+    /// The format of stdout.
+    pub output: PushOutput,
+    /// What is reported besides.
+    pub reporting: Reporting,
+    /// Which images of the archive are pushed, if several are. The targets of the request are examples of prefixes then.
+    pub bundle: Option<Bundle>,
+    /// Whether to push into a sandbox, and the folder of its images.
+    pub sandbox: Option<Option<PathBuf>>,
+}
+
+/// What a push reports, besides its result on stdout.
+#[derive(Debug)]
+pub(super) struct Reporting {
     /// Notes about the arguments.
     pub notes: Vec<String>,
     /// Settings of the environment, explained with `-v`.
     pub details: Vec<String>,
-    /// The user whose password is on standard input.
-    pub username: Option<String>,
-    /// The format of stdout.
-    pub output: Output,
     /// The files to write.
     pub files: Files,
     /// What the CI system receives.
@@ -43,9 +55,10 @@ pub(super) struct Push {
     pub verbosity: Verbosity,
     /// The format of stderr.
     pub log_format: LogFormat,
-    /// Whether to push into a sandbox, and the folder of its images.
-    pub sandbox: Option<Option<PathBuf>>,
 }
+
+/// How many images are pushed at once, if there are several.
+pub(super) const PUSHES: usize = 4;
 
 /// Reads the options of a push and the environment.
 pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
@@ -71,7 +84,25 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             .code(Code::OptionConflict)
             .hint("Write all but one of them to files."));
     }
-    let (targets, notes) = args.repository.targets(&targets::texts(&target)?)?;
+    let bundle = args.bundle.read(args.repository.docker_naming);
+    let (is_for, instead) = match (args.files.output, &bundle) {
+        (PushOutput::Jsonl, None) => ("--output jsonl is for several images", "json"),
+        (PushOutput::Json, Some(_)) => ("--output json is for one image", "jsonl"),
+        _ => ("", ""),
+    };
+    if !is_for.is_empty() {
+        return Err(Error::usage(is_for)
+            .code(Code::OptionConflict)
+            .hint(Advice::new("Use the other format").setting_with("output", instead)));
+    }
+    let texts = targets::texts(&target)?;
+    let (targets, notes) = match bundle {
+        Some(_) => (texts.iter().map(|text| TargetPrefix::example(text)).collect::<Result<_>>()?, Vec::new()),
+        None => {
+            targets::refuse_prefixes(&texts)?;
+            args.repository.targets(&texts)?
+        }
+    };
     let targets = targets::in_registry(targets, args.registry_id.as_deref())?;
     let regions = args.region.into_iter().map(region).collect::<Result<_>>()?;
     let targets = targets::in_regions(targets, regions)?;
@@ -128,6 +159,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             threads: at_least_one("--pack-threads", args.compress_threads.unwrap_or(usual.threads))?,
             concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(usual.concurrency))?,
             large_concurrency: args.concurrency.unwrap_or(usual.large_concurrency),
+            pushes: if bundle.is_some() { PUSHES } else { 1 },
             chunk_size,
             cache,
             reuse: args.reuse.into(),
@@ -153,20 +185,8 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         _ => Verbosity::Requests,
     };
     let log_format = args.log_format.into();
-    Ok(Push {
-        request,
-        options,
-        username,
-        notes,
-        details,
-        output,
-        files,
-        pipeline,
-        progress,
-        verbosity,
-        log_format,
-        sandbox,
-    })
+    let reporting = Reporting { notes, details, files, pipeline, progress, verbosity, log_format };
+    Ok(Push { request, options, username, output, reporting, bundle, sandbox })
 }
 
 /// Parses the archives to join, each with the image that its transport names, or else that the options select.

@@ -48,6 +48,26 @@ fn refuse_archive(text: &str) -> Result<()> {
     Err(Error::usage(format!("the target {text:?} {why}")).code(Code::TargetInvalid).hint(advice))
 }
 
+/// Rejects prefixes where one image is pushed: a variable after the slash may be unset.
+pub(super) fn refuse_prefixes(texts: &[String]) -> Result<()> {
+    // A host alone lacks a repository, whatever is pushed.
+    let is_prefix = |text: &&String| {
+        text.strip_suffix('/')
+            .is_some_and(|path| !path.starts_with(['/', '.']) && (path.contains('/') || !path.contains(['.', ':'])))
+    };
+    match texts.iter().find(is_prefix) {
+        Some(text) => {
+            Err(Error::usage(format!("the target {text:?} ends with a slash")).code(Code::TargetInvalid).hint(
+                Advice::new(
+                    "Is the shell variable after the / unset? To push every image of the archive below this prefix",
+                )
+                .setting("all-images"),
+            ))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Sets the regions of targets without a host, with one target per region.
 ///
 /// # Errors

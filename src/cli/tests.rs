@@ -9,7 +9,7 @@ use super::inspect::Inspect;
 use super::output::Output;
 use super::parse::{Command, parse};
 use super::parser::Cli;
-use super::push::Push;
+use super::push::{Push, Reporting};
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
 use crate::error::{Kind, Result};
 use crate::oci::{Tag, Target};
@@ -75,7 +75,7 @@ fn a_dash_is_standard_input_and_a_file_of_that_name_needs_a_folder() {
     assert_eq!(push_of(&["-", "app"], &[]).request.source, Source::StandardInput);
     assert_eq!(push_of(&["./-", "app"], &[]).request.source, Source::Path("./-".into()));
     // A report cannot be written to stdout by this option.
-    assert_eq!(push_of(&["-", "app", "--report", "./-"], &[]).files.report, Some(PathBuf::from("./-")));
+    assert_eq!(push_of(&["-", "app", "--report", "./-"], &[]).reporting.files.report, Some(PathBuf::from("./-")));
     assert!(read(&["-", "app", "--report", "-"], &[]).unwrap_err().to_string().contains("cannot write to -"));
 }
 
@@ -113,7 +113,8 @@ fn a_repository_is_configured_by_options_or_the_environment() {
         ("ECR_PUSH_IF_EXISTS", "same-ok"),
         ("ECR_PUSH_DOCKER_NAMING", "True"),
     ];
-    let Push { request, options, notes, .. } = push_of(&["a.tar", "Team/App"], &environment);
+    let Push { request, options, reporting: Reporting { notes, .. }, .. } =
+        push_of(&["a.tar", "Team/App"], &environment);
     let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!(options.repositories.settings.tags, [tag("cost center", "web shop"), tag("team", "x")]);
     let filters = ["latest", "dev-*"].map(|filter| filter.parse().unwrap()).to_vec();
@@ -342,7 +343,7 @@ fn a_sandbox_discards_and_delays_only_on_request() {
 fn verbose_may_be_given_twice() {
     let tell = |options: &[&str], environment: &[(&str, &str)]| {
         let push = push_of(&[&["a.tar", "app"], options].concat(), environment);
-        (push.verbosity, push.options.registries.report_caller)
+        (push.reporting.verbosity, push.options.registries.report_caller)
     };
     let (usual, reasons, requests) =
         ((Verbosity::Normal, false), (Verbosity::Details, true), (Verbosity::Requests, true));

@@ -34,7 +34,7 @@ impl TagPattern {
 
     /// Returns whether a tag matches.
     pub fn matches(&self, tag: &str) -> bool {
-        matches(&self.0, tag)
+        glob(&self.0, tag)
     }
 }
 
@@ -86,7 +86,7 @@ impl TagFilter {
     /// Returns whether a tag matches. `None` if that is not known: ECR does not document whether a filter without a star must
     /// match the whole tag or only a part of it, and sources disagree.
     pub fn matches(&self, tag: &Tag) -> Option<bool> {
-        match matches(&self.0, tag.as_str()) {
+        match glob(&self.0, tag.as_str()) {
             false if !self.0.contains('*') && tag.as_str().contains(&self.0) => None,
             is_match => Some(is_match),
         }
@@ -117,7 +117,7 @@ impl fmt::Display for TagFilter {
 }
 
 /// Returns whether a text matches a pattern, in which `*` matches any number of characters.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     // The first part exists, but may be empty.
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };

@@ -172,6 +172,71 @@ impl fmt::Display for Target {
     }
 }
 
+/// A place for the repositories of several images: `[HOST/][PATH]/`, as the user writes it, with a slash at its end.
+///
+/// ```
+/// use ecr_push::{Target, TargetPrefix};
+///
+/// let prefix: TargetPrefix = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mirror/".parse()?;
+/// let target = prefix.target("rancher/pause", vec!["3.6".parse()?])?;
+/// assert_eq!(target.to_string(), "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mirror/rancher/pause:3.6");
+/// assert!("mirror".parse::<TargetPrefix>().is_err(), "a prefix ends with a slash");
+/// # Ok::<(), ecr_push::Error>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TargetPrefix {
+    /// The registry, if the prefix names one.
+    pub host: Option<Host>,
+    /// The region of the caller's own registry, for a prefix without a host.
+    pub region: Option<String>,
+    /// The text before each repository: empty, or with a slash at its end.
+    path: String,
+}
+
+/// The name of a repository that completes a prefix to a target.
+const ANY_NAME: &str = "image";
+
+impl TargetPrefix {
+    /// Returns the target for a repository.
+    ///
+    /// # Errors
+    /// Fails if the registry accepts no repository of that name.
+    pub fn target(&self, repository: &str, tags: Vec<Tag>) -> Result<Target> {
+        let target = Target::of_parts(self.host.clone(), &format!("{}{repository}", self.path), tags)?;
+        Ok(Target { region: self.region.clone(), ..target })
+    }
+}
+
+impl TargetPrefix {
+    /// Returns a target below the prefix `text`, which stands for all of them. [`TargetPrefix::from`] makes it a prefix again.
+    ///
+    /// # Errors
+    /// Fails if `text` is no prefix.
+    pub(crate) fn example(text: &str) -> Result<Target> {
+        if !text.ends_with('/') {
+            let text = shorten(text);
+            return Err(invalid(format!("the target {text:?} is one repository, and several images are pushed"))
+                .hint(format!("Write a prefix for their repositories, with a slash at its end: {text}/")));
+        }
+        format!("{text}{ANY_NAME}").parse()
+    }
+}
+
+impl From<Target> for TargetPrefix {
+    fn from(Target { host, region, repository, .. }: Target) -> Self {
+        let name = repository.as_str();
+        Self { host, region, path: name.strip_suffix(ANY_NAME).unwrap_or(name).to_owned() }
+    }
+}
+
+impl FromStr for TargetPrefix {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::example(text).map(Self::from)
+    }
+}
+
 /// Another repository of the target's registry to mount layers from: `REPOSITORY[:TAG]`, as the user writes it.
 ///
 /// ```

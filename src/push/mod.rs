@@ -11,6 +11,7 @@
 
 mod agreement;
 mod availability;
+mod bundle;
 mod compose;
 pub(crate) mod compression;
 mod connect;
@@ -52,6 +53,7 @@ mod upload;
 mod user_agent;
 mod warnings;
 
+pub use bundle::{Bundle, BundleOptions, ListedReference};
 pub use compression::CompressionPolicy;
 pub(crate) use compression::ManifestAction;
 pub use event::{Event, Events};

@@ -248,6 +248,8 @@ pub struct LayerOptions {
     pub concurrency: usize,
     /// How many of them may be larger than a chunk. Each of these holds a chunk and more in memory.
     pub large_concurrency: usize,
+    /// How many pushes run at once, which share the memory for layers.
+    pub pushes: usize,
     /// The bytes of a chunk; without it the registry and the number of layers decide.
     pub chunk_size: Option<u64>,
     /// The file of the local layer cache.
@@ -269,6 +271,7 @@ impl Default for LayerOptions {
             threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
             concurrency: CONCURRENCY,
             large_concurrency: LARGE_CONCURRENCY,
+            pushes: 1,
             chunk_size: None,
             cache: None,
             reuse: Reuse::Tag,
@@ -293,13 +296,13 @@ impl LayerOptions {
     /// fewer, so that no more than twice as many are in memory in all, or one for each target.
     pub(super) fn large_per_target(&self, targets: usize) -> usize {
         let all = self.large_concurrency.max(1);
-        (2 * all).div_ceil(targets.max(1)).min(all)
+        (2 * all).div_ceil(targets.saturating_mul(self.pushes).max(1)).min(all)
     }
 
     /// Returns among how many layers the memory for chunks is divided, if an image with `layers` is pushed to so many
     /// targets.
     pub(super) fn memory_shares(&self, targets: usize, layers: usize) -> usize {
-        self.large_concurrency.min(layers.saturating_mul(targets))
+        self.large_concurrency.min(layers.saturating_mul(targets).saturating_mul(self.pushes))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::iter::Sum;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Serialize, Serializer};
@@ -444,7 +445,7 @@ impl LayerOutcome {
 }
 
 impl ImageSummary {
-    pub(super) fn of(archives: &[Archive], image: &Image) -> Self {
+    pub(super) fn of(archives: &[Arc<Archive>], image: &Image) -> Self {
         let manifests = image.content.manifests();
         let mut known = HashSet::new();
         let is_new = |layer: &&Layer| match (layer.digest, layer.diff_id) {

@@ -22,9 +22,10 @@ use super::record::Record;
 use super::remote::{Known, suggest_reuse};
 use super::repository::look_up;
 use super::session::TargetSession;
-use super::source::{ArchiveReader, OpenedArchive, Source, SourceImage, TargetSource};
+use super::source::{self, ArchiveReader, OpenedImage, SourceImage, TargetSource, open_archive};
 use super::upload::Uploader;
 use super::{Event, Events, explain, trust, warnings};
+use crate::archive::{OpenedArchive, Source};
 use crate::compress::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Target;
@@ -196,7 +197,7 @@ impl Pusher {
         let layer_reader = LayerReader { pool: Arc::clone(&self.run.pool), events: Arc::clone(&self.run.events) };
         let hub = Hub::new(targets, layer_reader);
         let reader = if opened.is_some() { None } else { Some(reader) };
-        let (source, sources) = Source::new(&context, &hub, reader);
+        let (source, sources) = source::Source::new(&context, &hub, reader);
         let image = opened.map(|opened| announce(&context, opened, &mut outcome.image));
         let layers = image.as_ref().map(|image| image.layers.len());
         explain::start(&context, layers);
@@ -216,6 +217,14 @@ impl Pusher {
         futures_util::future::join(futures_util::future::join_all(pushes), run).await;
         warnings::of_digests(&outcome).into_iter().for_each(|warning| context.emit(Event::Warning(warning)));
         outcome
+    }
+
+    /// Opens an archive, for pushes of several of its images. What cannot be read in place is decompressed once.
+    ///
+    /// # Errors
+    /// Fails if it is not an archive of images, or is damaged.
+    pub async fn open(&self, source: &Source, stop: &CancellationToken) -> Result<OpenedArchive> {
+        unless_stopped(stop, open_archive(Arc::clone(&self.run), source.clone(), stop.clone())).await
     }
 
     /// Returns the registries of all pushes.
@@ -238,14 +247,17 @@ impl std::fmt::Debug for PusherBuilder {
 }
 
 /// Reports the image that was chosen, and plans its layers.
-fn announce(context: &PushContext, opened: OpenedArchive, summary: &mut Option<ImageSummary>) -> SourceImage {
-    let OpenedArchive { archives, image, events } = opened;
+fn announce(context: &PushContext, opened: OpenedImage, summary: &mut Option<ImageSummary>) -> SourceImage {
+    let OpenedImage { archives, image, events } = opened;
     let compression = context.options().layers.compression;
     let opened = ImageSummary::of(&archives, &image);
     context.emit(Event::Opened(opened.clone()));
     *summary = Some(opened);
-    let of_archives = archives.iter().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
-    let unusable = archives.iter().flat_map(|archive| &archive.unusable).map(ToString::to_string);
+    // Notes about an archive that was opened before are not repeated for each of its images.
+    let is_new = !matches!(context.request.source, Source::Opened(_));
+    let archives = archives.iter().filter(|_| is_new);
+    let of_archives = archives.clone().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
+    let unusable = archives.flat_map(|archive| &archive.unusable).map(ToString::to_string);
     of_archives.chain(unusable).for_each(|note| context.emit(Event::Note(note)));
     let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
     foreign.for_each(|layer| context.emit(Event::Note(layer.note())));

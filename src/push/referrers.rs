@@ -1,6 +1,7 @@
 //! What goes along with an image, and what its digest is: signatures hold only for what is pushed byte for byte.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::Event;
 use super::compression::{self, CompressionPolicy};
@@ -15,7 +16,7 @@ use crate::oci::Digest;
 /// # Errors
 /// If the image is not the expected one, or if a referrer that is wanted cannot be pushed.
 pub(super) fn prepare(
-    archives: &[Archive],
+    archives: &[Arc<Archive>],
     image: &mut Image,
     options: &ImageOptions,
     compression: CompressionPolicy,
@@ -56,7 +57,7 @@ pub(super) fn prepare(
 }
 
 /// Compares what will be tagged with what was expected.
-fn expect(archives: &[Archive], image: &Image, expected: Digest, compression: CompressionPolicy) -> Result<()> {
+fn expect(archives: &[Arc<Archive>], image: &Image, expected: Digest, compression: CompressionPolicy) -> Result<()> {
     let is_packed = compression::is_compressed(&image.content, compression);
     let put = if is_packed { None } else { archive::unchanged(&image.content)? };
     let error = match put {
@@ -105,7 +106,7 @@ fn unchanged(content: &Content, compression: CompressionPolicy) -> Vec<Digest> {
 /// Returns notes about referrers of digests that are not pushed: a part is selected, layers are compressed, or a manifest is
 /// repaired.
 fn broken_ties(
-    archives: &[Archive],
+    archives: &[Arc<Archive>],
     image: &Image,
     options: &ImageOptions,
     compression: CompressionPolicy,
@@ -165,7 +166,7 @@ fn broken_ties(
 }
 
 /// Returns the referrers of these digests in all archives, each once.
-fn referrers_of<'a>(archives: &'a [Archive], digests: &[Digest]) -> Vec<Result<&'a Referrer, &'a Error>> {
+fn referrers_of<'a>(archives: &'a [Arc<Archive>], digests: &[Digest]) -> Vec<Result<&'a Referrer, &'a Error>> {
     let (mut found, mut known) = (Vec::new(), HashSet::new());
     for referrer in archives.iter().flat_map(|archive| archive.referrers(digests)) {
         if referrer.map_or(true, |it| it.content.digest().is_none_or(|digest| known.insert((it.tag.as_ref(), digest))))

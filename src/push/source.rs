@@ -18,13 +18,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::compression;
-use super::context::PushContext;
+use super::context::{PushContext, Run};
 use super::hub::Hub;
 use super::plan::{self, PlannedLayer};
 use super::producer::{LayerProducer, LayerReader, gone};
 use super::spool::SpooledLayer;
 use super::{Event, referrers};
-use crate::archive::{self, Archive, HashOf, Image, ImageSelector, Layer, Selection, Spool, StreamedLayer};
+use crate::archive::{
+    self, Archive, HashOf, Image, ImageSelector, Layer, OpenedArchive, Selection, Spool, StreamedLayer,
+};
 use crate::compress::{Compression, CompressionSpec};
 use crate::error::{Error, Result};
 use crate::oci::DiffId;
@@ -35,9 +37,9 @@ use crate::request_log::TargetId;
 const DECISION: Duration = Duration::from_millis(800);
 
 /// An archive, the image of it that is pushed, and what is to be reported of that.
-pub(super) struct OpenedArchive {
+pub(super) struct OpenedImage {
     /// One, or those whose images are joined.
-    pub(super) archives: Vec<Archive>,
+    pub(super) archives: Vec<Arc<Archive>>,
     pub(super) image: Image,
     pub(super) events: Vec<Event>,
 }
@@ -63,7 +65,7 @@ type Pass = Box<dyn Fn(StreamedLayer<'_>) -> Result<()> + Send>;
 
 /// An archive that is being opened.
 pub(super) struct ArchiveReader {
-    opening: Pin<Box<dyn Future<Output = Result<OpenedArchive>> + Send>>,
+    opening: Pin<Box<dyn Future<Output = Result<OpenedImage>> + Send>>,
     arrivals: mpsc::Receiver<Arrival>,
     /// What has come and was not offered yet.
     waiting: Option<Arrival>,
@@ -96,7 +98,7 @@ impl ArchiveReader {
     ///
     /// # Errors
     /// If it cannot be opened.
-    pub(super) async fn begin(&mut self) -> Result<Option<OpenedArchive>> {
+    pub(super) async fn begin(&mut self) -> Result<Option<OpenedImage>> {
         tokio::select! {
             Some(arrival) = self.arrivals.recv() => {
                 self.waiting = Some(arrival);
@@ -110,7 +112,7 @@ impl ArchiveReader {
     ///
     /// # Errors
     /// If it cannot be read, or no target takes it any more.
-    async fn offer(mut self, offers: &Offers) -> Result<OpenedArchive> {
+    async fn offer(mut self, offers: &Offers) -> Result<OpenedImage> {
         let mut allowance = DECISION;
         // The layer that was offered last, as long as it is not decided what happens to it.
         let mut undecided: Option<(std::sync::Weak<OfferedLayer>, Instant)> = None;
@@ -392,7 +394,7 @@ impl Source {
     }
 
     /// Reads what is left of the archive, and makes the image known as `announce` makes it.
-    pub(super) async fn run(mut self, announce: impl FnOnce(OpenedArchive) -> SourceImage) {
+    pub(super) async fn run(mut self, announce: impl FnOnce(OpenedImage) -> SourceImage) {
         let Some(reader) = self.reader.take() else { return };
         let opened = reader.offer(&self.offers).await;
         // By that the targets know that there are no more layers; each asks for the image once it has sent its own.
@@ -408,10 +410,31 @@ impl Source {
     }
 }
 
+/// Opens an archive for several pushes.
+///
+/// # Errors
+/// If it is not an archive of images, or is damaged.
+pub(super) async fn open_archive(
+    run: Arc<Run>,
+    source: archive::Source,
+    stop: CancellationToken,
+) -> Result<OpenedArchive> {
+    let opening = tokio::task::spawn_blocking(move || {
+        let watch = |written| {
+            run.emit(Event::Spooled { bytes: written });
+            if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let archive = archive::open(&source, &Spool { folder: &run.options.temp_dir, watch: &watch, handler: None })?;
+        archive.notes.iter().for_each(|note| run.emit(Event::Note(note.clone())));
+        Ok(OpenedArchive(archive))
+    });
+    opening.await.unwrap_or_else(|died| Err(Error::internal("reading the archive failed").because(died)))
+}
+
 /// Opens the archive and chooses the image.
 ///
 /// A pipe may block it for ever: a stopped push does not wait for the thread.
-async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedArchive> {
+async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedImage> {
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
             context.emit(Event::Spooled { bytes: written });
@@ -438,7 +461,7 @@ async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<P
         };
         compression::check(&image, run.layers.compression)?;
         let events = referrers::prepare(&archives, &mut image, wanted, run.layers.compression)?;
-        Ok(OpenedArchive { archives, image, events })
+        Ok(OpenedImage { archives, image, events })
     });
     opening.await.unwrap_or_else(|died| Err(Error::internal("reading the archive failed").because(died)))
 }

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ecr_push::internals::{
     Archive, ByteSource, Child, Compression, CompressionSpec, Content, Image, Layer, Manifest, OriginalManifest, Pool,
@@ -126,7 +127,7 @@ impl Judge {
         Ok(seen)
     }
 
-    fn open(&self, path: &Path) -> ecr_push::Result<Archive> {
+    fn open(&self, path: &Path) -> ecr_push::Result<Arc<Archive>> {
         let watch = |written| if written > UNPACKED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, handler: None })
     }

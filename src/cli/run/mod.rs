@@ -1,7 +1,9 @@
 //! Runs a command: the only files that read the process's arguments and environment, listen for signals, print, and end the
 //! process.
 
+mod bundle;
 mod files;
+mod frame;
 mod inspect;
 mod password;
 mod pipeline;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::password::password_of;
 use super::stderr::{print, style, text_writer};
-use super::{inspect, push, rejected, threads};
+use super::{bundle, inspect, push, rejected, threads};
 use crate::cli::error_sinks::error_sinks;
 use crate::cli::output::ProgressArg;
 use crate::cli::parse::{Command, parse};
@@ -42,7 +42,10 @@ fn run(command: Command) -> Result<ExitCode> {
             let password = |user| password_of(user, push.options.deadline);
             push.options.registries.login = push.username.take().map(password).transpose()?;
             let runtime = threads::for_push(&push.request, &mut push.options.layers)?;
-            let done = runtime.block_on(push::run(*push));
+            let done = match push.bundle.take() {
+                Some(bundle) => runtime.block_on(bundle::run(*push, bundle)),
+                None => runtime.block_on(push::run(*push)),
+            };
             // The process does not wait for a thread that hangs in the operating system: in a name server or a dead drive.
             runtime.shutdown_background();
             done

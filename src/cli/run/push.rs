@@ -1,64 +1,26 @@
 //! Runs a push: opens its outputs, pushes, and reports the outcome.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
-use super::files::{Claims, Files};
-use super::pipeline::{self, CiOutput};
+use super::frame::Frame;
 #[cfg(feature = "sandbox")]
 use super::sandbox;
-use super::signals::{cancelled_by_ctrl_c, survive_file_size_limit};
-use super::stderr::{print_read_back, print_result, print_summary, style};
-use crate::archive::Source;
-use crate::cli::environment::unknown_env_vars;
-use crate::cli::files;
-use crate::cli::output::Output;
-use crate::cli::pipeline::Pipeline;
+use super::stderr::{print_read_back, print_result, print_summary};
+use crate::cli::output::PushOutput;
 use crate::cli::push::Push;
 use crate::error::{Error, Result};
-use crate::output::log::{Mode, log_explanations};
-use crate::output::progress::Progress;
-use crate::output::report::{self, ReportCollector, RunInfo, Timeline};
-use crate::output::writer::Writer;
+use crate::output::report::{self, RunInfo, Timeline};
 use crate::push::{Event, Events, Options, Outcome, PushRequest, Pusher};
 
 pub(super) async fn run(command: Push) -> Result<ExitCode> {
-    survive_file_size_limit();
-    let Push {
-        request,
-        mut options,
-        notes,
-        details,
-        output,
-        files,
-        pipeline,
-        progress,
-        verbosity,
-        log_format,
-        sandbox,
-        ..
-    } = command;
-    let writer = Writer::start(style(progress, verbosity, log_format));
-    let log = writer.log();
-    log_explanations(log);
-    let display_name = pipeline.display_name.clone();
-    claim(&request, &options, &pipeline, &files)?;
-    let ci = CiOutput::start(pipeline, log)?;
-    let files = Files::open(files)?;
+    let Push { request, mut options, reporting, output, sandbox, .. } = command;
+    let frame = Frame::start(&request, &options, reporting)?;
+    let (log, ci, files) = (frame.log(), &frame.ci, &frame.files);
     let timeline = files.has_timeline().then(Timeline::start);
-    let progress = Progress::start(log, request.targets.len());
-    let cancel = cancelled_by_ctrl_c(log, &progress);
-    let collector = Arc::new(ReportCollector::default());
-    let events = collector.observe(ci.events(progress.events()));
-    ci.begin_group();
-    let unknown = unknown_env_vars(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-    let unknown = unknown.iter().map(|name| format!("{name} is not the name of an option; is it misspelled?"));
-    notes.into_iter().chain(unknown).for_each(|note| events(Event::Note(note)));
-    details.iter().for_each(|detail| debug!("{detail}"));
+    let events = Arc::clone(&frame.events);
 
     #[cfg(feature = "sandbox")]
     let sandbox = sandbox::endpoint_override(sandbox, &request, &mut options, log).await;
@@ -75,7 +37,7 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
                 Some(timeline) => timeline.events(events),
                 None => events,
             };
-            push(&request, &options, events, cancel).await
+            push(&request, &options, events, frame.cancel.clone()).await
         }
         Err(error) => Outcome::failed(&request, &options, error.clone()),
     };
@@ -90,14 +52,13 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
     #[cfg(not(feature = "sandbox"))]
     let read_back: Result<String> = Ok(String::new());
 
-    let quiet = log.style().mode == Mode::Quiet;
-    progress.finish();
-    ci.end_group();
+    let quiet = frame.is_quiet();
+    frame.end_progress();
     if !quiet || outcome.dry_run {
         print_summary(&outcome, output, log);
     }
     // What was pushed is printed, and the error decides the exit code, whatever cannot be written.
-    let printed = if output == Output::Text { print_result(&report::references(&outcome), log) } else { Ok(()) };
+    let printed = if output == PushOutput::Text { print_result(&report::references(&outcome), log) } else { Ok(()) };
     if let (false, Ok(text)) = (quiet, &read_back) {
         print_read_back(text, log);
     }
@@ -112,7 +73,7 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
     // The report holds the result, and that may be that the report cannot be written.
     let json = |others: &[Error]| {
         let error = outcome.error().or_else(|| Error::most_severe(others));
-        report::json(&outcome, RunInfo { display_name: &display_name, collector: &collector, error })
+        report::json(&outcome, RunInfo { display_name: &frame.display_name, collector: &frame.collector, error })
     };
     let mut text = json(&others);
     let written = text.as_ref().map_err(Clone::clone).and_then(|text| files.write_report(text));
@@ -120,7 +81,7 @@ pub(super) async fn run(command: Push) -> Result<ExitCode> {
         others.push(after_push(&outcome, error));
         text = json(&others);
     }
-    if let (Output::Json, Ok(text)) = (output, &text) {
+    if let (PushOutput::Json, Ok(text)) = (output, &text) {
         others.extend(print_result(text, log).err().map(|error| after_push(&outcome, error)));
     }
     others.iter().for_each(|error| log.write_raw(error_text(error)));
@@ -136,40 +97,6 @@ fn after_push(outcome: &Outcome, error: Error) -> Error {
         }
         _ => error,
     }
-}
-
-/// Variables that name files of credentials.
-const FILES_OF_AWS: [&str; 4] = [
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-];
-
-/// Checks every file that a push writes against all that it reads and all else that it writes.
-fn claim(request: &PushRequest, options: &Options, pipeline: &Pipeline, files: &files::Files) -> Result<()> {
-    let mut claims = Claims::default();
-    for (source, _) in request.sources() {
-        match source {
-            Source::Path(path) => claims.read("the archive", path),
-            Source::StandardInput => claims.read_standard_input(),
-        }
-    }
-    let policies = [&options.repositories.lifecycle_policy, &options.repositories.repository_policy];
-    policies.into_iter().flatten().for_each(|path| claims.read("the policy", path));
-    let bundle = options.registries.ca_bundle.as_ref().map(|bundle| &bundle.path);
-    options.registries.ca_file.iter().chain(bundle).for_each(|path| claims.read("the CA file", path));
-    options.registries.keychain.files.iter().for_each(|path| claims.read("the login file", path));
-    for variable in FILES_OF_AWS {
-        if let Some(path) = std::env::var_os(variable) {
-            claims.read(&format!("the file of {variable},"), Path::new(&path));
-        }
-    }
-    if let Some(cache) = &options.layers.cache {
-        claims.write("layer cache", cache)?;
-    }
-    pipeline::claim(pipeline, &mut claims)?;
-    Files::claim(files, &mut claims)
 }
 
 /// Pushes an image. A failure to start is one of every target.

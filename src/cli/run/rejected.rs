@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::cli::error_sinks::ErrorSinks;
-use crate::cli::output::Output;
+use crate::cli::output::PushOutput;
 use crate::cli::pipeline::SummaryTo;
 use crate::error::Error;
 use crate::file;
@@ -47,7 +47,7 @@ pub(super) fn report_rejection(error: &Error, sinks: ErrorSinks, log: &Log, star
     {
         let _unwritten = clear(&file).and_then(|()| file::write_all(&file, json.as_bytes()));
     }
-    if output == Output::Json {
+    if output != PushOutput::Text {
         let _unwritten = print_result(&json, log);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use crate::cli::output::{Output, ProgressArg};
+use crate::cli::output::{ProgressArg, PushOutput};
 use crate::error::{Error, Kind, Result};
 use crate::file;
 use crate::output::log::{ColorMode, Entry, LogFormat, Mode, Style, Verbosity, sanitize};
@@ -35,7 +35,7 @@ pub(super) fn style(show: ProgressArg, verbosity: Verbosity, format: LogFormat) 
 }
 
 /// Writes the summary of a push, or of a plan.
-pub(super) fn print_summary(outcome: &Outcome, output: Output, log: &Log) {
+pub(super) fn print_summary(outcome: &Outcome, output: PushOutput, log: &Log) {
     let write = |entries: Vec<Entry>| entries.iter().for_each(|entry| log.write_entry(entry));
     match log.style().format {
         LogFormat::Json => {
@@ -44,7 +44,7 @@ pub(super) fn print_summary(outcome: &Outcome, output: Output, log: &Log) {
         }
         LogFormat::Text => {
             let plan = if outcome.dry_run { report::plan(outcome) } else { String::new() };
-            let are_below = output == Output::Text && is_stdout_beside_stderr();
+            let are_below = output == PushOutput::Text && is_stdout_beside_stderr();
             let references = if are_below { References::OnStdout } else { References::Included };
             let text = plan + &report::summary(outcome, references);
             write(text.lines().map(|line| Entry::info("summary", line)).collect());

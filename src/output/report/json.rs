@@ -1,6 +1,7 @@
 //! The outcome as JSON. The shape is stable: fields may be added, a change of meaning raises `version`.
 //! `report.schema.json` describes it, and the tests validate every report.
 
+use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -15,7 +16,7 @@ use crate::push::{
 };
 
 /// The version of the shape.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// The program.
 pub(super) const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
@@ -58,19 +59,19 @@ pub(super) struct Tool {
     version: &'static str,
 }
 
-/// Sums over all targets.
-#[derive(Default, Serialize)]
-struct Totals {
+/// Sums over all targets, or over all images.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Totals {
     layers: LayerCounts,
     archive_bytes: u64,
-    bytes_sent: u64,
+    pub bytes_sent: u64,
     bytes_saved: u64,
     seconds_saved: Option<f64>,
     retries: u64,
 }
 
 #[derive(Serialize)]
-struct Target<'a> {
+pub(super) struct Target<'a> {
     name: &'a str,
     tags: &'a [Tag],
     pushed_tags: Vec<&'a Tag>,
@@ -159,7 +160,7 @@ impl<'a> Report<'a> {
 }
 
 impl Totals {
-    fn of(outcome: &Outcome) -> Self {
+    pub(super) fn of(outcome: &Outcome) -> Self {
         let layers = || outcome.targets.iter().flat_map(|target| &target.layers);
         let saved = || outcome.targets.iter().map(TargetOutcome::saved);
         Self {
@@ -174,8 +175,23 @@ impl Totals {
     }
 }
 
+impl AddAssign<&Outcome> for Totals {
+    fn add_assign(&mut self, outcome: &Outcome) {
+        let other = Self::of(outcome);
+        self.layers = [self.layers, other.layers].into_iter().sum();
+        self.archive_bytes += other.archive_bytes;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_saved += other.bytes_saved;
+        self.seconds_saved = match (self.seconds_saved, other.seconds_saved) {
+            (Some(one), Some(other)) => Some(round_seconds(one + other)),
+            (one, other) => one.or(other),
+        };
+        self.retries += other.retries;
+    }
+}
+
 impl<'a> Target<'a> {
-    fn of(target: &'a TargetOutcome, requests: &'a Requests) -> Self {
+    pub(super) fn of(target: &'a TargetOutcome, requests: &'a Requests) -> Self {
         let saved = target.saved();
         Self {
             name: &target.name,

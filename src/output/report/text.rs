@@ -9,7 +9,7 @@ pub(crate) fn references(outcome: &Outcome) -> String {
 }
 
 /// Formats a time: `40 ms`, `3.2 s`, `2 min 5 s`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     match seconds {
         ..1.0 => format!("{:.0} ms", seconds * 1000.0),
         ..60.0 => format!("{seconds:.1} s"),

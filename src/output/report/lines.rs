@@ -1,0 +1,135 @@
+//! The outcomes of several images as JSON lines: an object for each image as its push ends, and one for all of them.
+//! `lines.schema.json` describes them, and the tests validate every line.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::json::{RunInfo, TOOL, Target, Tool, Totals, VERSION};
+use super::requests::{Requests, Summary};
+use crate::error::{Error, Result};
+use crate::output::log::{Failure, escape_controls, rfc3339};
+use crate::push::{ImageSummary, Outcome, round_seconds};
+
+/// How many images there are, by what happened to them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub(crate) struct ImageCounts {
+    /// All images to push.
+    pub all: usize,
+    /// Images that were pushed.
+    pub pushed: usize,
+    /// Images that were at all targets already.
+    pub unchanged: usize,
+    /// Images whose push failed at a target.
+    pub failed: usize,
+    /// Images that were not pushed after a failure or an interruption.
+    pub not_attempted: usize,
+}
+
+#[derive(Serialize)]
+struct ImageLine<'a> {
+    version: u32,
+    kind: &'static str,
+    name: &'a str,
+    image: Option<&'a ImageSummary>,
+    dry_run: bool,
+    started_at: String,
+    finished_at: String,
+    seconds: f64,
+    exit_code: u8,
+    error: Option<Failure>,
+    totals: Totals,
+    targets: Vec<Target<'a>>,
+}
+
+#[derive(Serialize)]
+struct SummaryLine<'a> {
+    version: u32,
+    kind: &'static str,
+    tool: Tool,
+    display_name: &'a str,
+    archive: &'a str,
+    dry_run: bool,
+    started_at: String,
+    finished_at: String,
+    seconds: f64,
+    exit_code: u8,
+    images: ImageCounts,
+    totals: Totals,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+    untold: u64,
+    requests: Summary<'a>,
+}
+
+/// Returns the line of one image, which has this name in the archive.
+///
+/// # Errors
+/// Fails if a type cannot be serialized, which is a bug.
+pub(crate) fn image_line(name: &str, outcome: &Outcome) -> Result<String> {
+    let (requests, error) = (Requests::default(), outcome.error());
+    printed(&ImageLine {
+        version: VERSION,
+        kind: "image",
+        name,
+        image: outcome.image.as_ref(),
+        dry_run: outcome.dry_run,
+        started_at: rfc3339(outcome.started_at),
+        finished_at: rfc3339(outcome.started_at + Duration::from_secs_f64(outcome.seconds())),
+        seconds: round_seconds(outcome.seconds()),
+        exit_code: error.map_or(0, |error| error.kind().exit_code()),
+        error: error.map(Failure::from),
+        totals: Totals::of(outcome),
+        targets: outcome.targets.iter().map(|target| Target::of(target, &requests)).collect(),
+    })
+}
+
+/// What a run of several images came to.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    /// The archive, as it was named.
+    pub archive: &'a str,
+    /// Whether it was a plan only.
+    pub dry_run: bool,
+    /// When the run began.
+    pub started_at: SystemTime,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// The images.
+    pub images: ImageCounts,
+    /// Sums over all images.
+    pub totals: &'a Totals,
+}
+
+/// Returns the line of the whole run, the last one.
+///
+/// # Errors
+/// Fails if a type cannot be serialized, which is a bug.
+pub(crate) fn summary_line(run: &Run<'_>, info: RunInfo<'_>) -> Result<String> {
+    let requests = info.collector.requests();
+    printed(&SummaryLine {
+        version: VERSION,
+        kind: "summary",
+        tool: TOOL,
+        display_name: info.display_name,
+        archive: run.archive,
+        dry_run: run.dry_run,
+        started_at: rfc3339(run.started_at),
+        finished_at: rfc3339(run.started_at + Duration::from_secs_f64(run.seconds)),
+        seconds: round_seconds(run.seconds),
+        exit_code: info.error.map_or(0, |error| error.kind().exit_code()),
+        images: run.images,
+        totals: *run.totals,
+        warnings: info.collector.warnings(),
+        notes: info.collector.notes(),
+        untold: info.collector.omitted(),
+        requests: requests.summary(),
+    })
+}
+
+/// Formats an object on one line. CI systems must find no command in it, so the second of two `#` is escaped.
+fn printed(line: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(line);
+    let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
+    Ok(escape_controls(&text).replace("##", "#\\u0023") + "\n")
+}

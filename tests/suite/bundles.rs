@@ -1,0 +1,299 @@
+//! Several images of one archive in one run: `--all-images` and `--image-list`.
+
+use std::fs::{self, File};
+
+use ecr_push::sandbox::Rules;
+use serde_json::{Value, json};
+
+use super::archive_builder::{add, packed, prose, tar_of};
+use super::archive_contents::sha256;
+use super::ecr::Ecr;
+use super::harness::{Run, TestEnv, testdata};
+use super::layout_builder::{Layout, annotated, digest};
+
+/// Writes a docker save of images with these names. They share a base layer, and each has a layer of its own.
+fn save(env: &TestEnv, images: &[&[&str]]) -> String {
+    let path = env.scratch("images.tar");
+    let mut tar = tar::Builder::new(File::create(&path).unwrap());
+    let base = tar_of("base", &prose(1, 60_000));
+    add(&mut tar, "base/layer.tar", &base);
+    let mut list = Vec::new();
+    for (at, names) in images.iter().enumerate() {
+        let own = tar_of("own", &prose(at as u64 + 2, 30_000));
+        let config = json!({"os": "linux", "architecture": "amd64",
+            "rootfs": {"type": "layers", "diff_ids": [sha256(&base), sha256(&own)]}});
+        add(&mut tar, &format!("{at}/layer.tar"), &own);
+        add(&mut tar, &format!("{at}.json"), config.to_string().as_bytes());
+        list.push(json!({"Config": format!("{at}.json"), "RepoTags": names,
+            "Layers": ["base/layer.tar", format!("{at}/layer.tar")]}));
+    }
+    add(&mut tar, "manifest.json", Value::from(list).to_string().as_bytes());
+    tar.finish().unwrap();
+    path
+}
+
+/// Returns the objects that a run printed, of the images by their names and the last one of all.
+fn lines(run: &Run) -> (Vec<Value>, Value) {
+    let mut lines: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summary = lines.pop().unwrap();
+    assert_eq!(summary["kind"], "summary");
+    assert!(lines.iter().all(|line| line["kind"] == "image"), "{lines:#?}");
+    (lines, summary)
+}
+
+/// Returns what the sandbox has: every repository with its tags of these.
+fn stored(ecr: &Ecr, tags: &[&str]) -> Vec<String> {
+    let mut repositories = ecr.repositories();
+    repositories.sort();
+    let has = |repository: &str, tag: &&&str| ecr.image(repository, tag).is_some();
+    let of = |name: String| tags.iter().filter(|tag| has(&name, tag)).map(|tag| format!("{name}:{tag}")).collect();
+    repositories.into_iter().flat_map(|name: String| -> Vec<String> { of(name) }).collect()
+}
+
+#[test]
+fn every_image_goes_below_the_prefix_with_all_its_tags() {
+    let ecr = Ecr::empty();
+    let archive = save(
+        &ecr.env,
+        &[
+            &["nginx:1", "docker.io/library/nginx:stable"],
+            &["quay.io/org/app:2", "org/app:3"],
+            &["registry.k8s.io/pause:3.9"],
+        ],
+    );
+    let run = ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    assert_eq!(
+        stored(&ecr, &["1", "stable", "2", "3", "3.9"]),
+        ["mirror/nginx:1", "mirror/nginx:stable", "mirror/org/app:2", "mirror/org/app:3", "mirror/pause:3.9"]
+    );
+    assert_eq!(run.stdout.lines().count(), 5, "{}", run.stdout);
+    run.stderr_has(&["3 images: 3 pushed, 0 already up to date, 0 failed"]);
+}
+
+#[test]
+fn a_rerun_costs_two_requests_an_image() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
+    let arguments = [&archive, "mirror/", "--all-images", "--create-repository"];
+    ecr.run(&arguments).succeeds();
+    let before = ecr.log().len();
+    let machine = ecr.env.scratch("new-machine");
+    ecr.run(&[&arguments[..], &["--cache", &machine]].concat())
+        .succeeds()
+        .stderr_has(&["3 images: 0 pushed, 3 already up to date, 0 failed; 0 B sent"]);
+    let log = ecr.log().split_off(before);
+    let logins = log.iter().filter(|entry| entry.operation == "ecr:GetAuthorizationToken").count();
+    assert!(logins == 1 && log.len() <= 1 + 2 * 3, "{}", ecr.story());
+}
+
+#[test]
+fn the_registry_of_a_name_can_be_kept() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["nginx:1"], &["quay.io/org/app:2"], &["docker.io/org/app:2"]]);
+    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).fails_with(2).stderr_has(&[
+        "several images would get the same tag of a repository",
+        "quay.io/org/app:2 and docker.io/org/app:2 to mirror/org/app:2",
+        "--keep-registry",
+    ]);
+    assert_eq!(ecr.repositories(), [""; 0]);
+    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--keep-registry"]).succeeds();
+    assert_eq!(
+        stored(&ecr, &["1", "2"]),
+        ["mirror/docker.io/library/nginx:1", "mirror/docker.io/org/app:2", "mirror/quay.io/org/app:2"]
+    );
+}
+
+#[test]
+fn a_list_chooses_images_and_fails_before_the_first_push_if_one_is_missing() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["rancher/a:1"], &["rancher/b:1", "rancher/b:2"], &["rancher/c:1"]]);
+    let list = ecr.env.scratch("images.txt");
+    fs::write(&list, "# images\n\ndocker.io/rancher/a:1\n  rancher/b:2  # the newer one\n").unwrap();
+    ecr.run(&[&archive, "mirror/", "--image-list", &list, "--create-repository"]).succeeds();
+    assert_eq!(stored(&ecr, &["1", "2"]), ["mirror/rancher/a:1", "mirror/rancher/b:2"]);
+
+    fs::write(&list, "rancher/c:1\nrancher/d:1\nrancher/a\n").unwrap();
+    ecr.run(&[&archive, "other/", "--image-list", &list, "--create-repository"])
+        .fails_with(1)
+        .stderr_has(&["does not contain 2 of the listed images", "rancher/d:1 (line 2), rancher/a (line 3)"]);
+    assert_eq!(stored(&ecr, &["1", "2"]).len(), 2);
+    fs::write(&list, "# nothing\n").unwrap();
+    ecr.run(&[&archive, "other/", "--image-list", &list]).fails_with(2).stderr_has(&["is empty"]);
+}
+
+#[test]
+fn a_digest_in_a_list_is_checked() {
+    let ecr = Ecr::empty();
+    let layout = Layout::new(&ecr.env, "layout");
+    let named = |image: &Value, name: &str| annotated(image, &json!({"io.containerd.image.name": name}));
+    let (amd, arm) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
+    let index = layout.index(&[amd, arm]);
+    layout.finish(&[named(&index, "quay.io/org/app:1")]);
+    let list = ecr.env.scratch("images.txt");
+    let push = |line: String| {
+        fs::write(&list, line).unwrap();
+        ecr.run(&[&layout.path, "mirror/", "--image-list", &list, "--create-repository"])
+    };
+    push(format!("quay.io/org/app:1@{}", digest(&index))).succeeds();
+    push(format!("quay.io/org/app@{}", digest(&index))).succeeds();
+    push(format!("quay.io/org/app:1@sha256:{}", "0".repeat(64)))
+        .fails_with(1)
+        .stderr_has(&["of line 1 is not sha256:0000"]);
+    assert_eq!(stored(&ecr, &["1"]), ["mirror/org/app:1"]);
+}
+
+#[test]
+fn excluded_images_are_left_out() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["rancher/a:1"], &["rancher/b:1-windows"], &["quay.io/c:1"]]);
+    let exclude = ["--exclude", "*-windows", "--exclude", "quay.io/*"];
+    ecr.run(&[&[archive.as_str(), "mirror/", "--all-images", "--create-repository"], &exclude[..]].concat()).succeeds();
+    assert_eq!(ecr.repositories(), ["mirror/rancher/a"]);
+    ecr.run(&[&archive, "mirror/", "--all-images", "--exclude", "*"]).fails_with(2).stderr_has(&["no image of"]);
+}
+
+/// Damages a layer in the middle of an archive.
+fn damage(archive: &str, content: &[u8]) {
+    let mut bytes = fs::read(archive).unwrap();
+    let at = bytes.windows(content.len()).position(|window| window == content).unwrap();
+    bytes[at + 1000] ^= 1;
+    fs::write(archive, bytes).unwrap();
+}
+
+#[test]
+fn a_failed_image_does_not_stop_the_others() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
+    damage(&archive, &tar_of("own", &prose(3, 30_000))[..4000]);
+    let run = ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl"]).fails_with(1);
+    assert_eq!(stored(&ecr, &["1"]), ["mirror/a:1", "mirror/c:1"]);
+    let (images, summary) = lines(&run);
+    let failed: Vec<_> = images.iter().filter(|image| image["exit_code"] == 1).map(|image| &image["name"]).collect();
+    assert_eq!(failed, ["mirror/b:1"]);
+    let counts = json!({"all": 3, "pushed": 2, "unchanged": 0, "failed": 1, "not_attempted": 0});
+    assert_eq!((&summary["images"], &summary["exit_code"]), (&counts, &json!(1)));
+    run.stderr_has(&["failed: mirror/b:1: layer", "3 images: 2 pushed, 0 already up to date, 1 failed"]);
+}
+
+#[test]
+fn no_push_starts_after_a_failure_if_that_is_asked_for() {
+    let ecr = Ecr::empty();
+    let names: Vec<String> = (0..12).map(|n| format!("image-{n}:1")).collect();
+    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
+    let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
+    let archive = save(&ecr.env, &images);
+    // Without repositories, every push fails.
+    let run = ecr.run(&[&archive, "mirror/", "--all-images", "--fail-fast", "--output", "jsonl"]).fails_with(1);
+    let (images, summary) = lines(&run);
+    assert!(images.len() < 12 && summary["images"]["not_attempted"] == 12 - images.len(), "{summary:#}");
+    let run = ecr.run(&[&archive, "mirror/", "--all-images", "--output", "jsonl"]).fails_with(1);
+    assert_eq!(lines(&run).1["images"]["failed"], 12);
+}
+
+#[test]
+fn the_report_has_a_line_for_each_image_and_one_for_all() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
+    let report = ecr.env.scratch("report.jsonl");
+    let run = ecr.run(&[
+        &archive,
+        "mirror/",
+        "--all-images",
+        "--create-repository",
+        "--output",
+        "jsonl",
+        "--report",
+        &report,
+    ]);
+    let run = run.succeeds();
+    assert_eq!(fs::read_to_string(&report).unwrap(), run.stdout);
+    let (images, summary) = lines(&run);
+    let mut names: Vec<_> = images.iter().map(|image| image["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["mirror/a:1", "mirror/b:1"]);
+    let sent: u64 = images.iter().map(|image| image["totals"]["bytes_sent"].as_u64().unwrap()).sum();
+    assert_eq!(summary["totals"]["bytes_sent"], sent);
+    let tags: Vec<_> = images.iter().map(|image| &image["targets"][0]["tag_outcomes"][0]["outcome"]).collect();
+    assert_eq!(tags, ["pushed", "pushed"]);
+    // A rerun replaces it.
+    ecr.run(&[&archive, "mirror/", "--all-images", "--report", &report]).succeeds();
+    assert_eq!(fs::read_to_string(&report).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn a_prefix_and_several_images_need_each_other() {
+    let ecr = Ecr::new();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
+    let refused = |arguments: &[&str], parts: &[&str]| {
+        ecr.run(&[&[archive.as_str()], arguments].concat()).fails_with(2).stderr_has(parts);
+    };
+    refused(&["mirror/"], &["ends with a slash", "--all-images"]);
+    refused(&["mirror/app:1", "--all-images"], &["is one repository", "mirror/app:1/"]);
+    refused(&["mirror/", "--all-images", "--image", "a:1"], &["--image"]);
+    refused(&["mirror/", "--all-images", "--output", "json"], &["--output json is for one image", "--output jsonl"]);
+    refused(&["team/app:1", "--image", "a:1", "--exclude", "b"], &["--all-images"]);
+    refused(&["team/app:1", "--image", "a:1", "--output", "jsonl"], &["--output jsonl is for several images"]);
+    assert_eq!(ecr.log().len(), 0);
+}
+
+#[test]
+fn a_compressed_archive_is_decompressed_once() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
+    let compressed = format!("{archive}.gz");
+    fs::write(&compressed, packed("gzip", &fs::read(&archive).unwrap())).unwrap();
+    let run = ecr.run(&[&compressed, "mirror/", "--all-images", "--create-repository", "-v"]).succeeds();
+    assert_eq!(run.stderr.matches("decompress").count(), 1, "{}", run.stderr);
+    assert_eq!(stored(&ecr, &["1"]).len(), 3);
+}
+
+#[test]
+fn archives_of_real_tools_are_bundles() {
+    for archive in ["docker-20.10-save-many.tar", "podman-docker-archive.tar", "docker-29-overlay2-save.tar"] {
+        let ecr = Ecr::empty();
+        let run = ecr.run(&[&testdata(archive), "mirror/", "--all-images", "--create-repository"]).succeeds();
+        assert!(!run.stdout.is_empty() && run.stdout.lines().all(|line| line.contains("/mirror/")), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn images_without_a_name_are_reported() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &[]]);
+    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"])
+        .succeeds()
+        .stderr_has(&["an image without a name is not pushed; --image-id "]);
+    assert_eq!(ecr.repositories(), ["mirror/a"]);
+}
+
+#[test]
+fn several_prefixes_get_every_image_and_an_immutable_tag_fails_alone() {
+    let ecr = Ecr::with(&["one/a", "one/b", "two/a", "two/b"], Rules::default());
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
+    ecr.run(&[&archive, "one/", "two/", "--all-images"]).succeeds();
+    assert_eq!(stored(&ecr, &["1"]), ["one/a:1", "one/b:1", "two/a:1", "two/b:1"]);
+    let other = Ecr::with(&["one/a", "one/b"], Rules::default());
+    other.run(&[&archive, "one/b:1", "--image", "a:1"]).succeeds();
+    other
+        .run(&[&archive, "one/", "--all-images", "--if-exists", "same-ok"])
+        .fails_with(1)
+        .stderr_has(&["2 images: 1 pushed, 0 already up to date, 1 failed"]);
+    assert_eq!(stored(&other, &["1"]), ["one/a:1", "one/b:1"]);
+}
+
+#[test]
+fn a_dry_run_plans_all_images_and_changes_nothing() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
+    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--dry-run"])
+        .succeeds()
+        .stderr_has(&["2 images: 2 would be pushed"]);
+    assert_eq!(ecr.repositories(), [""; 0]);
+}
+
+#[test]
+fn the_inline_sandbox_creates_the_repositories() {
+    let env = TestEnv::new();
+    let archive = save(&env, &[&["a:1"], &["b:1"]]);
+    env.run(&["--sandbox", &archive, "mirror/", "--all-images"]).succeeds().stderr_has(&["2 images: 2 pushed"]);
+}
